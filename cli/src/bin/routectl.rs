@@ -1,0 +1,2 @@
+//! The `routectl` program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `routed` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Both programs: resources, datastores, daemon, control API, routectl.

@@ -1,0 +1,1 @@
+//! RIB, decision process and export. Opens no socket, speaks no netlink.

@@ -1,0 +1,1 @@
+//! Tunnel exit points and the kernel state that realises them. Knows no BGP.
