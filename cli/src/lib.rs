@@ -1,1 +1,3 @@
 //! Both programs: resources, datastores, daemon, control API, routectl.
+
+pub mod resource;
