@@ -16,7 +16,8 @@ pub(super) struct DocumentText<'a> {
 
 /// Splits a stream at its document markers (`---` and `...` at the beginning of a line, YAML 1.2
 /// §9.1: no scalar may hold them there). A `---` followed by content on its own line belongs to
-/// the document, which the YAML parser accepts. Empty documents are given too.
+/// the document, which the YAML parser accepts. Empty documents are given too; what holds nothing but
+/// directives (`%YAML 1.2`) is given as empty, since resources need none.
 pub(super) fn split(stream: &str) -> Vec<DocumentText<'_>> {
     let mut documents = Vec::new();
     let (mut start, mut start_line) = (0, 1);
@@ -25,23 +26,22 @@ pub(super) fn split(stream: &str) -> Vec<DocumentText<'_>> {
         let end = at + row.len();
         let bare = row.trim_end_matches(['\n', '\r']);
         if is_marker(bare, "---") || is_marker(bare, "...") {
-            documents.push(DocumentText {
-                text: &stream[start..at],
-                range: start..at,
-                first_line: start_line,
-            });
+            documents.push(document(stream, start..at, start_line));
             let alone = bare[3..].trim_start().is_empty() || bare[3..].trim_start().starts_with('#');
             (start, start_line) = if alone { (end, line + 1) } else { (at, line) };
         }
         at = end;
         line += 1;
     }
-    documents.push(DocumentText {
-        text: &stream[start..],
-        range: start..stream.len(),
-        first_line: start_line,
-    });
+    documents.push(document(stream, start..stream.len(), start_line));
     documents
+}
+
+fn document(stream: &str, range: Range<usize>, first_line: u64) -> DocumentText<'_> {
+    let text = &stream[range.clone()];
+    let is_header = |row: &str| row.is_empty() || row.starts_with(['%', '#']);
+    let text = if text.lines().all(is_header) { "" } else { text };
+    DocumentText { text, range, first_line }
 }
 
 fn is_marker(row: &str, marker: &str) -> bool {
@@ -74,6 +74,11 @@ mod tests {
     #[test]
     fn content_on_the_marker_line_belongs_to_its_document() {
         assert_eq!(texts("a: 1\n--- {b: 2}\n---x: 3\n"), [("a: 1\n", 1), ("--- {b: 2}\n---x: 3\n", 2)]);
+    }
+
+    #[test]
+    fn directives_alone_are_an_empty_document() {
+        assert_eq!(texts("%YAML 1.2\n---\na: 1\n"), [("", 1), ("a: 1\n", 3)]);
     }
 
     #[test]
