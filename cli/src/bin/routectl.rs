@@ -1,2 +1,5 @@
 //! The `routectl` program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    cli::ctl::main()
+}
