@@ -1,4 +1,5 @@
 //! The file store on a real directory.
+
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 use std::fs;

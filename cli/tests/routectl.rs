@@ -1,4 +1,5 @@
 //! The real `routectl` against the control API on a real UNIX socket.
+
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod daemon;

@@ -168,14 +168,14 @@ impl Control for Views {
 }
 
 /// The control API on a socket of its own, over a store of its own.
-pub struct Daemon {
+pub(crate) struct Daemon {
     directory: TempDir,
     socket: PathBuf,
     runtime: Runtime,
 }
 
 impl Daemon {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = TempDir::new().unwrap();
         let resources = directory.path().join("resources");
         fs::create_dir(&resources).unwrap();
@@ -191,64 +191,64 @@ impl Daemon {
         Daemon { directory, socket, runtime }
     }
 
-    pub fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 
-    pub fn runtime(&self) -> &Runtime {
+    pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
     /// The path of a file in the store.
-    pub fn resource(&self, name: &str) -> PathBuf {
+    pub(crate) fn resource(&self, name: &str) -> PathBuf {
         self.directory.path().join("resources").join(name)
     }
 
     /// Writes a file into the store.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.resource(name), text).unwrap();
     }
 
     /// Writes a file elsewhere and gives its path.
-    pub fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.directory.path().join(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    pub fn routectl(&self, arguments: &[&str]) -> Program {
+    pub(crate) fn routectl(&self, arguments: &[&str]) -> Program {
         routectl(arguments).env("ROUTED_SOCKET", self.socket.to_str().unwrap())
     }
 
     /// Runs routectl and reads its JSON.
-    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let run = self.routectl(arguments).run();
         serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
     }
 
-    pub fn curl(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn curl(&self, arguments: &[&str]) -> Run {
         let socket = self.socket.to_str().unwrap();
         Program::new("curl", &[&["--unix-socket", socket], arguments].concat()).run()
     }
 }
 
 /// The real routectl, with a socket nobody listens on.
-pub fn routectl(arguments: &[&str]) -> Program {
+pub(crate) fn routectl(arguments: &[&str]) -> Program {
     Program::new(env!("CARGO_BIN_EXE_routectl"), arguments).env("ROUTED_SOCKET", "/nonexistent/routed.sock")
 }
 
 /// A program to be run.
-pub struct Program {
+pub(crate) struct Program {
     command: Command,
     stdin: String,
 }
 
 /// How a program ended and what it said.
 #[derive(Debug)]
-pub struct Run {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Program {
@@ -258,17 +258,17 @@ impl Program {
         Program { command, stdin: String::new() }
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    pub fn stdin(mut self, text: &str) -> Self {
+    pub(crate) fn stdin(mut self, text: &str) -> Self {
         self.stdin = text.to_owned();
         self
     }
 
-    pub fn run(mut self) -> Run {
+    pub(crate) fn run(mut self) -> Run {
         let mut child = self.command.spawn().unwrap();
         // A program that doesn't read its input closes the pipe; that is no failure here.
         let _ = child.stdin.take().unwrap().write_all(self.stdin.as_bytes());
