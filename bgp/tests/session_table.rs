@@ -1,4 +1,5 @@
 //! Every (state, input) pair of the session state machine, in one table.
+#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 

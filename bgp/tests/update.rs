@@ -1,4 +1,5 @@
 //! UPDATE messages there and back, and what RFC 7606 makes of broken ones.
+#![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr};
 

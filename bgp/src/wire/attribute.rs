@@ -434,6 +434,11 @@ impl<'a> Attributes<'a> {
         Ok(())
     }
 
+    /// The attributes as they stood in the message: equal octets mean equal attributes.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
     /// Whether the attribute is among the canonical ones.
     pub fn keeps(&self, code: u8) -> bool {
         contains(&self.kept, code)
