@@ -75,8 +75,8 @@ impl Ledger {
     }
 
     /// All of them.
-    pub fn failures(&self) -> impl ExactSizeIterator<Item = (&Object, &Failure)> {
-        self.failures.iter()
+    pub fn failures(&self) -> &BTreeMap<Object, Failure> {
+        &self.failures
     }
 }
 

@@ -12,7 +12,24 @@ pub mod node;
 pub mod observed;
 pub mod resolve;
 
+#[cfg(feature = "driver")]
+pub mod dataplane;
+#[cfg(feature = "driver")]
+pub mod netlink;
+#[cfg(feature = "driver")]
+pub mod reconcile;
+#[cfg(feature = "driver")]
+pub mod report;
+#[cfg(feature = "driver")]
+pub mod sysctl;
+#[cfg(feature = "driver")]
+pub mod task;
+
 pub use node::{
     Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, RouteChange,
 };
+#[cfg(feature = "driver")]
+pub use report::Report;
 pub use resolve::{Exit, Reason};
+#[cfg(feature = "driver")]
+pub use task::{TunnelHandle, TunnelStopped};

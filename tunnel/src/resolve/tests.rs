@@ -74,6 +74,7 @@ fn ask(config: &Config, prefix: &str, next_hop: &str, kind: PathKind) -> String 
 }
 
 #[test]
+#[allow(clippy::type_complexity)] // A table, read in one place.
 fn every_pool_policy_and_path_kind_resolves_as_the_table_says() {
     use Encapsulation::{Ipip, None as Plain, Vxlan};
     use Mode::{Always, CrossSubnet, Never};
