@@ -1,1 +1,35 @@
 //! Tunnel exit points and the kernel state that realises them. Knows no BGP.
+//!
+//! The core is pure: [`resolve`] answers by which [`Exit`] a learned prefix is reached,
+//! [`desired`] is the kernel state that follows from it, [`observed`] what the kernel has, and
+//! [`diff`] the operations that lead from one to the other. The driver (feature `driver`) reads
+//! and writes the kernel through netlink and keeps both in step.
+
+pub mod desired;
+pub mod diff;
+pub mod ledger;
+pub mod node;
+pub mod observed;
+pub mod resolve;
+
+#[cfg(feature = "driver")]
+pub mod dataplane;
+#[cfg(feature = "driver")]
+pub mod netlink;
+#[cfg(feature = "driver")]
+pub mod reconcile;
+#[cfg(feature = "driver")]
+pub mod report;
+#[cfg(feature = "driver")]
+pub mod sysctl;
+#[cfg(feature = "driver")]
+pub mod task;
+
+pub use node::{
+    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, RouteChange,
+};
+#[cfg(feature = "driver")]
+pub use report::Report;
+pub use resolve::{Exit, Reason};
+#[cfg(feature = "driver")]
+pub use task::{TunnelHandle, TunnelStopped};

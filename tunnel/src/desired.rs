@@ -1,0 +1,308 @@
+//! The kernel state that follows from the configuration and the resolved routes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Serialize;
+
+use crate::{
+    node::{Config, Mac},
+    resolve::Exit,
+};
+
+/// Metric of the blackhole routes of the node's own blocks: the highest, so that a CNI plugin's
+/// connected route to the block wins.
+pub const BLACKHOLE_METRIC: u32 = u32::MAX;
+/// VXLAN network identifier, Calico's.
+pub const VXLAN_VNI: u32 = 4096;
+/// VXLAN's UDP port (RFC 7348 §8).
+pub const VXLAN_PORT: u16 = 4789;
+/// Octets that IP in IP adds: the outer IPv4 header.
+pub const IPIP_OVERHEAD: u32 = 20;
+/// Octets that VXLAN over IPv4 adds: IPv4, UDP, VXLAN and the inner Ethernet header.
+pub const VXLAN_OVERHEAD: u32 = 50;
+/// Octets that VXLAN over IPv6 adds.
+pub const VXLAN_OVERHEAD_IPV6: u32 = 70;
+
+/// A tunnel device of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// `routed.ipip`.
+    Ipip,
+    /// `routed.vxlan`.
+    Vxlan,
+}
+
+impl Device {
+    /// Both.
+    pub const ALL: [Device; 2] = [Device::Ipip, Device::Vxlan];
+
+    /// The interface's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Device::Ipip => "routed.ipip",
+            Device::Vxlan => "routed.vxlan",
+        }
+    }
+}
+
+/// Whether a device is to exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted<T> {
+    /// No pool uses it.
+    #[default]
+    Absent,
+    /// It is needed, but no interface has the node's address at the moment: leave it as it is.
+    Unknown,
+    /// With these attributes.
+    Present(T),
+}
+
+/// Attributes of the IP-in-IP device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IpipSpec {
+    /// Outer source address.
+    pub local: Ipv4Addr,
+    /// MTU in octets: the parent's less [`IPIP_OVERHEAD`].
+    pub mtu: u32,
+}
+
+/// Attributes of the VXLAN device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VxlanSpec {
+    /// Outer source address.
+    pub local: IpAddr,
+    /// Interface index of the device that has `local`.
+    pub parent: u32,
+    /// MTU in octets: the parent's less [`VXLAN_OVERHEAD`] or [`VXLAN_OVERHEAD_IPV6`].
+    pub mtu: u32,
+    /// Its Ethernet address, the VTEP MAC.
+    pub mac: Mac,
+}
+
+/// The interface that has the node's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent {
+    /// Interface index.
+    pub index: u32,
+    /// MTU in octets.
+    pub mtu: u32,
+}
+
+/// What tells one route of ours from another, all of them in table main.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteKey {
+    /// Destination.
+    pub prefix: IpNet,
+    /// Metric (`RTA_PRIORITY`).
+    pub metric: u32,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// To an exit point.
+    Exit(Exit),
+    /// Nowhere: the unassigned addresses of an own block.
+    Blackhole,
+    /// Onto a device: the host route of an IPv6 VTEP, which makes it a legal gateway there.
+    Device(Device),
+}
+
+/// All that the kernel is to have of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// The IP-in-IP device.
+    pub ipip: Wanted<IpipSpec>,
+    /// The VXLAN device.
+    pub vxlan: Wanted<VxlanSpec>,
+    /// Addresses of the tunnel devices.
+    pub addresses: BTreeSet<(Device, IpNet)>,
+    /// Permanent neighbours on the VXLAN device: VTEP to MAC.
+    pub neighbours: BTreeMap<IpAddr, Mac>,
+    /// Permanent forwarding entries of the VXLAN device: MAC to node address.
+    pub fdb: BTreeMap<Mac, IpAddr>,
+    routes: HashMap<RouteKey, Target>,
+    exits: HashMap<Exit, usize>,
+}
+
+impl Desired {
+    /// What follows from the configuration alone. `parent` is the interface with the node's address, if any has it.
+    pub fn from_config(config: &Config, parent: Option<Parent>) -> Self {
+        let mut desired = Self::default();
+        let local = &config.local;
+        let mut host = BTreeSet::new();
+        if let Some(address) = local.tunnel_address {
+            host.insert(IpNet::V4(Ipv4Net::from(address)));
+        }
+        if config.needs_ipip() {
+            desired.ipip = match (parent, local.ipv4) {
+                (Some(parent), Some(net)) => Wanted::Present(IpipSpec {
+                    local: net.addr(),
+                    mtu: parent.mtu.saturating_sub(IPIP_OVERHEAD),
+                }),
+                _ => Wanted::Unknown,
+            };
+            desired.addresses.extend(host.iter().map(|a| (Device::Ipip, *a)));
+        }
+        if config.needs_vxlan()
+            && let Some(underlay) = local.underlay()
+        {
+            let overhead = if underlay.is_ipv4() { VXLAN_OVERHEAD } else { VXLAN_OVERHEAD_IPV6 };
+            desired.vxlan = match parent {
+                Some(parent) => Wanted::Present(VxlanSpec {
+                    local: underlay,
+                    parent: parent.index,
+                    mtu: parent.mtu.saturating_sub(overhead),
+                    mac: local.mac(),
+                }),
+                None => Wanted::Unknown,
+            };
+            if let Some(address) = local.vtep_ipv6() {
+                host.insert(IpNet::V6(Ipv6Net::from(address)));
+            }
+            desired.addresses.extend(host.iter().map(|a| (Device::Vxlan, *a)));
+            desired.add_vteps(config, underlay);
+        }
+        for block in &local.blocks {
+            // A /32 or /128 block is one pod's own address: a blackhole would shadow nothing but it.
+            if block.prefix_len() < block.max_prefix_len() {
+                let key = RouteKey { prefix: block.trunc(), metric: BLACKHOLE_METRIC };
+                desired.set_route(key, Some(Target::Blackhole));
+            }
+        }
+        desired
+    }
+
+    /// Every node's VTEP, used or not: so that taking the fallback is a change of next hop and nothing else.
+    fn add_vteps(&mut self, config: &Config, underlay: IpAddr) {
+        for node in &config.nodes {
+            let Some(remote) = node.address_like(underlay) else { continue };
+            let vteps = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
+                .iter()
+                .filter_map(|family| node.vtep_for(family))
+                .collect::<Vec<_>>();
+            for vtep in &vteps {
+                self.neighbours.insert(*vtep, node.mac());
+                if let IpAddr::V6(address) = vtep {
+                    let key =
+                        RouteKey { prefix: IpNet::V6(Ipv6Net::from(*address)), metric: config.route_metric };
+                    self.set_route(key, Some(Target::Device(Device::Vxlan)));
+                }
+            }
+            if !vteps.is_empty() {
+                self.fdb.insert(node.mac(), remote);
+            }
+        }
+    }
+
+    /// Sets or removes one route.
+    pub fn set_route(&mut self, key: RouteKey, target: Option<Target>) {
+        let old = match target {
+            Some(target) => self.routes.insert(key, target),
+            None => self.routes.remove(&key),
+        };
+        if let Some(Target::Exit(exit)) = target {
+            *self.exits.entry(exit).or_default() += 1;
+        }
+        if let Some(Target::Exit(exit)) = old
+            && let Some(count) = self.exits.get_mut(&exit)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.exits.remove(&exit);
+            }
+        }
+    }
+
+    /// The routes.
+    pub fn routes(&self) -> &HashMap<RouteKey, Target> {
+        &self.routes
+    }
+
+    /// The exits that routes lead to, with the number of those routes.
+    pub fn exits(&self) -> &HashMap<Exit, usize> {
+        &self.exits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Encapsulation, Fallback, LocalNode, Node};
+
+    fn config() -> Config {
+        Config {
+            local: LocalNode {
+                name: "a".into(),
+                ipv4: Some("192.168.0.1/24".parse().expect("net")),
+                ipv6: None,
+                blocks: vec!["10.1.1.0/26".parse().expect("block"), "10.1.9.9/32".parse().expect("block")],
+                tunnel_address: Some("10.1.1.0".parse().expect("address")),
+                tunnel_ipv6: None,
+                vtep_mac: None,
+            },
+            nodes: vec![Node {
+                name: "b".into(),
+                ipv4: Some("192.168.0.2/24".parse().expect("net")),
+                ipv6: None,
+                blocks: vec![],
+                vtep: Some("10.1.2.0".parse().expect("address")),
+                vtep_ipv6: Some("fd10::2".parse().expect("address")),
+                mac: None,
+            }],
+            pools: vec![],
+            encapsulation: Encapsulation::Ipip,
+            fallback: Fallback::Vxlan,
+            route_protocol: 179,
+            route_metric: 512,
+            nexthop_compat_keep: false,
+        }
+    }
+
+    #[test]
+    fn an_ipip_cluster_with_vxlan_fallback_wants_both_devices_and_every_vtep() {
+        let desired = Desired::from_config(&config(), Some(Parent { index: 7, mtu: 1500 }));
+        assert_eq!(
+            desired.ipip,
+            Wanted::Present(IpipSpec { local: "192.168.0.1".parse().expect("address"), mtu: 1480 })
+        );
+        let Wanted::Present(vxlan) = desired.vxlan else { panic!("no VXLAN device") };
+        assert_eq!((vxlan.mtu, vxlan.parent), (1450, 7));
+        assert_eq!(desired.addresses.len(), 2);
+        assert_eq!(desired.neighbours.len(), 2);
+        assert_eq!(desired.fdb.len(), 1);
+    }
+
+    #[test]
+    fn own_blocks_are_blackholed_but_a_slash_32_is_not() {
+        let desired = Desired::from_config(&config(), None);
+        let blackholes: Vec<_> = desired
+            .routes()
+            .iter()
+            .filter(|(_, t)| **t == Target::Blackhole)
+            .map(|(k, _)| (k.prefix.to_string(), k.metric))
+            .collect();
+        assert_eq!(blackholes, [("10.1.1.0/26".to_string(), u32::MAX)]);
+        assert_eq!((desired.ipip, desired.vxlan), (Wanted::Unknown, Wanted::Unknown));
+    }
+
+    #[test]
+    fn exits_are_counted_over_set_replace_and_remove() {
+        let mut desired = Desired::default();
+        let key = RouteKey { prefix: "10.1.2.0/26".parse().expect("prefix"), metric: 512 };
+        let a = Exit::Ipip { remote: "192.168.0.2".parse().expect("address") };
+        let b = Exit::Vxlan { vtep: "10.1.2.0".parse().expect("address") };
+        desired.set_route(key, Some(Target::Exit(a)));
+        desired.set_route(key, Some(Target::Exit(a)));
+        assert_eq!(desired.exits().get(&a), Some(&1));
+        desired.set_route(key, Some(Target::Exit(b)));
+        assert_eq!((desired.exits().get(&a), desired.exits().get(&b)), (None, Some(&1)));
+        desired.set_route(key, None);
+        assert!(desired.exits().is_empty() && desired.routes().is_empty());
+    }
+}

@@ -1,0 +1,117 @@
+//! What the kernel refused, and when to try again.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::diff::Object;
+
+/// Pause after the first failure; it doubles with each further one.
+pub const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest pause.
+pub const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// One object's failures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// `errno` of the last one.
+    pub errno: i32,
+    /// The kernel's own words (extended acknowledgement), or the errno's.
+    pub text: String,
+    /// How many in a row.
+    pub attempts: u32,
+    /// When the next attempt is due.
+    pub retry_at: Instant,
+}
+
+/// The failures that stand.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    failures: BTreeMap<Object, Failure>,
+}
+
+impl Ledger {
+    /// Notes a failure. Returns true if it is the object's first, or differs from the one before.
+    pub fn fail(&mut self, object: Object, errno: i32, text: String, now: Instant) -> bool {
+        let before = self.failures.get(&object);
+        let news = before.is_none_or(|f| f.errno != errno);
+        let attempts = before.map_or(0, |f| f.attempts).saturating_add(1);
+        let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
+        self.failures.insert(object, Failure { errno, text, attempts, retry_at: now + pause });
+        news
+    }
+
+    /// Notes a success.
+    pub fn succeed(&mut self, object: &Object) {
+        self.failures.remove(object);
+    }
+
+    /// Whether the object failed and its next attempt is not due.
+    pub fn blocks(&self, object: &Object, now: Instant) -> bool {
+        self.failures.get(object).is_some_and(|f| f.retry_at > now)
+    }
+
+    /// When the earliest attempt is due.
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.failures.values().map(|f| f.retry_at).min()
+    }
+
+    /// Objects whose attempt is due.
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = &Object> {
+        self.failures.iter().filter(move |(_, f)| f.retry_at <= now).map(|(object, _)| object)
+    }
+
+    /// Drops the failures for which `keep` answers false: their objects are wanted no more.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Object) -> bool) {
+        self.failures.retain(|object, _| keep(object));
+    }
+
+    /// Makes all attempts due, for example when a device came back.
+    pub fn retry_all(&mut self, now: Instant) {
+        for failure in self.failures.values_mut() {
+            failure.retry_at = now;
+        }
+    }
+
+    /// All of them.
+    pub fn failures(&self) -> &BTreeMap<Object, Failure> {
+        &self.failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Device;
+
+    #[test]
+    fn a_failure_blocks_its_object_for_a_doubling_pause_up_to_a_minute() {
+        let mut ledger = Ledger::default();
+        let object = Object::Link(Device::Ipip);
+        let mut now = Instant::now();
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            ledger.fail(object, 22, "Invalid argument".into(), now);
+            assert!(ledger.blocks(&object, now));
+            let due = ledger.next_retry().expect("a retry");
+            pauses.push((due - now).as_secs());
+            now = due;
+            assert!(!ledger.blocks(&object, now));
+            assert_eq!(ledger.due(now).count(), 1);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        ledger.succeed(&object);
+        assert_eq!((ledger.next_retry(), ledger.failures().len()), (None, 0));
+    }
+
+    #[test]
+    fn only_a_new_kind_of_failure_is_news() {
+        let mut ledger = Ledger::default();
+        let object = Object::Link(Device::Vxlan);
+        let now = Instant::now();
+        assert!(ledger.fail(object, 1, String::new(), now));
+        assert!(!ledger.fail(object, 1, String::new(), now));
+        assert!(ledger.fail(object, 17, String::new(), now));
+    }
+}

@@ -1,0 +1,198 @@
+//! The [`Dataplane`] that is the kernel of the calling thread's network namespace.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use super::{
+    links::{self, LinkRecord},
+    monitor::Monitor,
+    neighbours, nexthops, routes,
+    socket::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH, KernelError, Socket},
+    wire::Message,
+};
+use crate::{
+    dataplane::{Dataplane, Event},
+    desired::{Device, Parent, VXLAN_PORT, VXLAN_VNI},
+    diff::Op,
+    node::Config,
+    observed::{Link, LinkKind, Observed},
+    resolve::Reach,
+    sysctl::{self, Sysctl},
+};
+
+/// The device that the kernel makes in every namespace as soon as the `ipip` module is there.
+const TUNL0: &str = "tunl0";
+
+/// Two sockets: one for requests, one for events.
+pub struct Kernel {
+    socket: Socket,
+    monitor: Monitor,
+    protocol: u8,
+    /// A second IP-in-IP device was refused.
+    use_tunl0: bool,
+    names: HashMap<u32, String>,
+}
+
+impl Kernel {
+    /// Opens both sockets in the calling thread's network namespace, inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Those of `socket` and `bind`.
+    pub fn open() -> io::Result<Self> {
+        let socket = Socket::open()?;
+        let monitor = Monitor::open(socket.port())?;
+        Ok(Self { socket, monitor, protocol: 0, use_tunl0: false, names: HashMap::new() })
+    }
+
+    fn message(config: &Config, op: &Op) -> Message {
+        let protocol = config.route_protocol;
+        match *op {
+            Op::DeleteLink { index, .. } => links::delete_link(index),
+            Op::CreateIpip(spec) => links::create_ipip(Device::Ipip.name(), &spec),
+            Op::CreateVxlan(spec) => links::create_vxlan(Device::Vxlan.name(), &spec),
+            Op::SetLink { index, mtu, mac, up, .. } => links::set_link(index, mtu, mac, up),
+            Op::AddAddress { index, address, .. } => links::add_address(index, address),
+            Op::DeleteAddress { index, address, .. } => links::delete_address(index, address),
+            Op::SetFdb { index, mac, remote } => neighbours::set_fdb(index, mac, remote),
+            Op::DeleteFdb { index, mac, remote } => neighbours::delete_fdb(index, mac, remote),
+            Op::SetNeighbour { index, address, mac } => neighbours::set_neighbour(index, address, mac),
+            Op::DeleteNeighbour { index, address } => neighbours::delete_neighbour(index, address),
+            Op::AddNexthop { id, gateway, index } => {
+                nexthops::set_nexthop(id, gateway, index, protocol, false)
+            }
+            Op::ReplaceNexthop { id, gateway, index } => {
+                nexthops::set_nexthop(id, gateway, index, protocol, true)
+            }
+            Op::DeleteNexthop { id } => nexthops::delete_nexthop(id),
+            Op::AddRoute { key, via } => routes::set_route(&key, &via, protocol, false),
+            Op::ReplaceRoute { key, via } => routes::set_route(&key, &via, protocol, true),
+            Op::DeleteRoute { key } => routes::delete_route(&key, protocol),
+        }
+    }
+}
+
+impl Dataplane for Kernel {
+    fn observe(&mut self, config: &Config) -> Result<Observed, KernelError> {
+        self.protocol = config.route_protocol;
+        let mut observed = Observed::default();
+        let all = links::dump_links(&mut self.socket)?;
+        self.names = all.iter().map(|l| (l.index, l.name.clone())).collect();
+        let named = |name: &str| all.iter().find(|l| l.name == name).map(link);
+        observed.has_tunl0 = all.iter().any(|l| l.name == TUNL0);
+        observed.ipip_is_tunl0 = self.use_tunl0 && observed.has_tunl0;
+        observed.ipip = named(if observed.ipip_is_tunl0 { TUNL0 } else { Device::Ipip.name() });
+        observed.vxlan = named(Device::Vxlan.name());
+        observed.vxlan_rival = all
+            .iter()
+            .find(|l| {
+                let same = matches!(l.kind, LinkKind::Vxlan { vni: VXLAN_VNI, port: VXLAN_PORT, .. });
+                same && l.name != Device::Vxlan.name()
+            })
+            .map(|l| l.name.clone());
+
+        let underlay = config.local.underlay();
+        for record in links::dump_addresses(&mut self.socket)? {
+            let device =
+                Device::ALL.into_iter().find(|d| observed.link(*d).is_some_and(|l| l.index == record.index));
+            match device {
+                Some(device) if !is_link_local(record.address.addr()) => {
+                    observed.addresses.insert((device, record.address));
+                }
+                None if Some(record.address.addr()) == underlay => {
+                    observed.parent = all
+                        .iter()
+                        .find(|l| l.index == record.index)
+                        .map(|l| Parent { index: l.index, mtu: l.mtu })
+                        .or(observed.parent);
+                }
+                _ => {}
+            }
+        }
+        if let Some(vxlan) = observed.vxlan {
+            for record in neighbours::dump_neighbours(&mut self.socket, vxlan.index)? {
+                match (record.bridge, record.mac, record.address) {
+                    (true, Some(mac), Some(remote)) => {
+                        observed.fdb.insert((mac, remote));
+                    }
+                    (false, Some(mac), Some(address)) if !address.is_multicast() => {
+                        observed.neighbours.insert(address, mac);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        match nexthops::dump_nexthops(&mut self.socket, config.route_protocol) {
+            Ok(all) => {
+                observed.nexthop_objects = true;
+                observed.nexthops = all.into_iter().collect();
+            }
+            Err(error) if error.errno == EOPNOTSUPP => {}
+            Err(error) => return Err(error),
+        }
+        for route in routes::dump_routes(&mut self.socket, config.route_protocol)? {
+            observed.set_route(route.key, Some(route.via));
+        }
+        Ok(observed)
+    }
+
+    fn apply(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        let messages = ops.iter().map(|op| Self::message(config, op)).collect();
+        let mut results = self.socket.execute(messages);
+        for (op, result) in ops.iter().zip(&mut results) {
+            let Err(error) = result else { continue };
+            match op {
+                Op::CreateIpip(_) if error.errno == EEXIST => self.use_tunl0 = true,
+                // What is to be gone is gone.
+                Op::DeleteLink { .. }
+                | Op::DeleteAddress { .. }
+                | Op::DeleteFdb { .. }
+                | Op::DeleteNeighbour { .. }
+                | Op::DeleteNexthop { .. }
+                | Op::DeleteRoute { .. }
+                    if matches!(error.errno, ENOENT | ESRCH | ENODEV | EADDRNOTAVAIL) =>
+                {
+                    *result = Ok(());
+                }
+                _ => {}
+            }
+        }
+        results
+    }
+
+    fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach {
+        let ours =
+            |index: u32| Device::ALL.iter().any(|d| observed.link(*d).is_some_and(|l| l.index == index));
+        match routes::query_reach(&mut self.socket, address) {
+            Ok(Reach::OnLink { index } | Reach::Via { index, .. }) if ours(index) => Reach::Tunnel,
+            Ok(reach) => reach,
+            Err(error) => {
+                tracing::warn!(%address, %error, "the route to a next hop cannot be asked for");
+                Reach::Unreachable
+            }
+        }
+    }
+
+    fn tune(&mut self, config: &Config, observed: &Observed) -> Vec<Sysctl> {
+        sysctl::tune(config, observed, &|index| self.interface_name(index))
+    }
+
+    fn interface_name(&self, index: u32) -> Option<String> {
+        self.names.get(&index).cloned()
+    }
+
+    async fn events(&mut self) -> Vec<Event> {
+        self.monitor.events(self.protocol).await
+    }
+}
+
+fn link(record: &LinkRecord) -> Link {
+    Link { index: record.index, up: record.up, mtu: record.mtu, mac: record.mac, kind: record.kind }
+}
+
+/// The kernel gives every device one of these by itself.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(a) if Ipv6Addr::segments(&a)[0] & 0xffc0 == 0xfe80)
+}

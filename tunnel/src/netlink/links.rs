@@ -1,0 +1,274 @@
+//! Links and their addresses: `RTM_*LINK`, `RTM_*ADDR`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{
+    socket::{KernelError, Socket},
+    wire::{
+        AF_UNSPEC, Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Received, address, attributes, family,
+        string, u16_at, u32_at,
+    },
+};
+use crate::{
+    desired::{IpipSpec, VXLAN_PORT, VXLAN_VNI, VxlanSpec},
+    node::Mac,
+    observed::LinkKind,
+};
+
+/// `RTM_NEWLINK`
+pub const RTM_NEWLINK: u16 = 16;
+/// `RTM_DELLINK`
+pub const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+/// `RTM_NEWADDR`
+pub const RTM_NEWADDR: u16 = 20;
+/// `RTM_DELADDR`
+pub const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+
+const IFF_UP: u32 = 0x1;
+const IFF_RUNNING: u32 = 0x40;
+const IFLA_ADDRESS: u16 = 1;
+/// `IFLA_IFNAME`
+pub const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+/// `IFLA_LINKINFO`
+pub const IFLA_LINKINFO: u16 = 18;
+/// `IFLA_INFO_KIND`
+pub const IFLA_INFO_KIND: u16 = 1;
+/// `IFLA_INFO_DATA`
+pub const IFLA_INFO_DATA: u16 = 2;
+
+const IFLA_IPTUN_LOCAL: u16 = 2;
+const IFLA_IPTUN_REMOTE: u16 = 3;
+const IFLA_IPTUN_PMTUDISC: u16 = 10;
+
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_LINK: u16 = 3;
+const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_PORT: u16 = 15;
+const IFLA_VXLAN_LOCAL6: u16 = 17;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFADDRMSG_LEN: usize = 8;
+const IFINFOMSG_LEN: usize = 16;
+
+/// A link as the kernel describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkRecord {
+    /// Interface index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Administratively up.
+    pub up: bool,
+    /// Has carrier (`IFF_RUNNING`).
+    pub running: bool,
+    /// MTU in octets.
+    pub mtu: u32,
+    /// Ethernet address, zero where there is none.
+    pub mac: Mac,
+    /// Kind and attributes.
+    pub kind: LinkKind,
+}
+
+/// An interface's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRecord {
+    /// Interface index.
+    pub index: u32,
+    /// The address with its prefix length.
+    pub address: IpNet,
+}
+
+/// `struct ifinfomsg`
+pub fn ifinfomsg(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG_LEN] {
+    let mut header = [0; IFINFOMSG_LEN];
+    header[0] = AF_UNSPEC;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&change.to_ne_bytes());
+    header
+}
+
+/// All links of the namespace.
+///
+/// # Errors
+/// The kernel's.
+pub fn dump_links(socket: &mut Socket) -> Result<Vec<LinkRecord>, KernelError> {
+    socket.dump(&Message::new(RTM_GETLINK, 0, &ifinfomsg(0, 0, 0)), parse_link)
+}
+
+/// Reads an `RTM_NEWLINK` or `RTM_DELLINK` message.
+pub fn parse_link(received: &Received<'_>) -> Option<LinkRecord> {
+    if !matches!(received.kind, RTM_NEWLINK | RTM_DELLINK) {
+        return None;
+    }
+    let flags = u32_at(received.payload, 8)?;
+    let mut link = LinkRecord {
+        index: u32_at(received.payload, 4)?,
+        name: String::new(),
+        up: flags & IFF_UP != 0,
+        running: flags & IFF_RUNNING != 0,
+        mtu: 0,
+        mac: [0; 6],
+        kind: LinkKind::Other,
+    };
+    for (kind, value) in attributes(received.payload.get(IFINFOMSG_LEN..)?) {
+        match kind {
+            IFLA_IFNAME => link.name = string(value),
+            IFLA_MTU => link.mtu = u32_at(value, 0)?,
+            IFLA_ADDRESS => link.mac = Mac::try_from(value).unwrap_or_default(),
+            IFLA_LINKINFO => link.kind = parse_kind(value),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn parse_kind(info: &[u8]) -> LinkKind {
+    let mut kind = String::new();
+    let mut data: &[u8] = &[];
+    for (attribute, value) in attributes(info) {
+        match attribute {
+            IFLA_INFO_KIND => kind = string(value),
+            IFLA_INFO_DATA => data = value,
+            _ => {}
+        }
+    }
+    let specified = |value: &[u8]| address(value).filter(|a| !a.is_unspecified());
+    match kind.as_str() {
+        "ipip" => {
+            let (mut local, mut remote, mut pmtudisc) = (None, None, false);
+            for (attribute, value) in attributes(data) {
+                match attribute {
+                    IFLA_IPTUN_LOCAL => local = specified(value),
+                    IFLA_IPTUN_REMOTE => remote = specified(value),
+                    IFLA_IPTUN_PMTUDISC => pmtudisc = value.first() == Some(&1),
+                    _ => {}
+                }
+            }
+            LinkKind::Ipip { local, remote, pmtudisc }
+        }
+        "vxlan" => {
+            let (mut vni, mut port, mut source, mut parent, mut learning) = (0, 0, None, 0, false);
+            for (attribute, value) in attributes(data) {
+                match attribute {
+                    IFLA_VXLAN_ID => vni = u32_at(value, 0).unwrap_or(0),
+                    IFLA_VXLAN_PORT => port = u16_at(value, 0).map_or(0, u16::from_be),
+                    IFLA_VXLAN_LOCAL | IFLA_VXLAN_LOCAL6 => source = specified(value).or(source),
+                    IFLA_VXLAN_LINK => parent = u32_at(value, 0).unwrap_or(0),
+                    IFLA_VXLAN_LEARNING => learning = value.first() != Some(&0),
+                    _ => {}
+                }
+            }
+            LinkKind::Vxlan { vni, port, local: source, parent, learning }
+        }
+        _ => LinkKind::Other,
+    }
+}
+
+/// Creates the IP-in-IP device, down.
+pub fn create_ipip(name: &str, spec: &IpipSpec) -> Message {
+    create(name, spec.mtu, None, |m| {
+        m.string(IFLA_INFO_KIND, "ipip").nested(IFLA_INFO_DATA, |m| {
+            m.attribute(IFLA_IPTUN_LOCAL, &spec.local.octets()).u8(IFLA_IPTUN_PMTUDISC, 1)
+        })
+    })
+}
+
+/// Creates the VXLAN device, down.
+pub fn create_vxlan(name: &str, spec: &VxlanSpec) -> Message {
+    create(name, spec.mtu, Some(spec.mac), |m| {
+        m.string(IFLA_INFO_KIND, "vxlan").nested(IFLA_INFO_DATA, |m| {
+            let local = if spec.local.is_ipv4() { IFLA_VXLAN_LOCAL } else { IFLA_VXLAN_LOCAL6 };
+            m.u32(IFLA_VXLAN_ID, VXLAN_VNI)
+                .u32(IFLA_VXLAN_LINK, spec.parent)
+                .address(local, spec.local)
+                .u8(IFLA_VXLAN_LEARNING, 0)
+                .be16(IFLA_VXLAN_PORT, VXLAN_PORT)
+        })
+    })
+}
+
+fn create(name: &str, mtu: u32, mac: Option<Mac>, info: impl FnOnce(Message) -> Message) -> Message {
+    let message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifinfomsg(0, 0, 0))
+        .string(IFLA_IFNAME, name)
+        .u32(IFLA_MTU, mtu);
+    let message = match mac {
+        Some(mac) => message.attribute(IFLA_ADDRESS, &mac),
+        None => message,
+    };
+    message.nested(IFLA_LINKINFO, info)
+}
+
+/// Changes MTU, Ethernet address and state of a link.
+pub fn set_link(index: u32, mtu: Option<u32>, mac: Option<Mac>, up: bool) -> Message {
+    let flags = if up { IFF_UP } else { 0 };
+    let mut message = Message::new(RTM_NEWLINK, 0, &ifinfomsg(index, flags, flags));
+    if let Some(mtu) = mtu {
+        message = message.u32(IFLA_MTU, mtu);
+    }
+    if let Some(mac) = mac {
+        message = message.attribute(IFLA_ADDRESS, &mac);
+    }
+    message
+}
+
+/// Deletes a link.
+pub fn delete_link(index: u32) -> Message {
+    Message::new(RTM_DELLINK, 0, &ifinfomsg(index, 0, 0))
+}
+
+/// All addresses of the namespace.
+///
+/// # Errors
+/// The kernel's.
+pub fn dump_addresses(socket: &mut Socket) -> Result<Vec<AddressRecord>, KernelError> {
+    socket.dump(&Message::new(RTM_GETADDR, 0, &[0; IFADDRMSG_LEN]), parse_address)
+}
+
+/// Reads an `RTM_NEWADDR` or `RTM_DELADDR` message.
+pub fn parse_address(received: &Received<'_>) -> Option<AddressRecord> {
+    if !matches!(received.kind, RTM_NEWADDR | RTM_DELADDR) {
+        return None;
+    }
+    let prefix_len = *received.payload.get(1)?;
+    let index = u32_at(received.payload, 4)?;
+    let (mut local, mut any) = (None, None);
+    for (kind, value) in attributes(received.payload.get(IFADDRMSG_LEN..)?) {
+        match kind {
+            IFA_LOCAL => local = address(value),
+            IFA_ADDRESS => any = address(value),
+            _ => {}
+        }
+    }
+    let address = IpNet::new(local.or(any)?, prefix_len).ok()?;
+    Some(AddressRecord { index, address })
+}
+
+/// Adds an address to a link.
+pub fn add_address(index: u32, address: IpNet) -> Message {
+    address_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, index, address)
+}
+
+/// Removes an address from a link.
+pub fn delete_address(index: u32, address: IpNet) -> Message {
+    address_message(RTM_DELADDR, 0, index, address)
+}
+
+fn address_message(kind: u16, flags: u16, index: u32, address: IpNet) -> Message {
+    // IFA_F_NODAD: a tunnel has no neighbours that could have the address as well.
+    const IFA_F_NODAD: u8 = 0x02;
+    let flag = if matches!(address.addr(), IpAddr::V6(_)) { IFA_F_NODAD } else { 0 };
+    let mut header = [0; IFADDRMSG_LEN];
+    header[0] = family(address.addr());
+    header[1] = address.prefix_len();
+    header[2] = flag;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    Message::new(kind, flags, &header).address(IFA_LOCAL, address.addr()).address(IFA_ADDRESS, address.addr())
+}

@@ -1,0 +1,263 @@
+//! The request socket: many messages per send, answers matched by sequence number.
+
+use std::{fmt, io};
+
+use netlink_sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::wire::{
+    Message, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Received,
+    attributes, messages, string, u32_at,
+};
+
+/// Messages per send. Should all of them fail, their errors (about 800 octets of buffer each) still
+/// fit into the default receive buffer.
+const BATCH: usize = 256;
+/// Octets of one receive: the kernel fills at most 32 KiB per datagram of a dump.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+/// Receive buffer asked for; the kernel caps it at `net.core.rmem_max`.
+const SOCKET_BUFFER: u32 = 4 * 1024 * 1024;
+/// How often an interrupted dump is taken anew before its inconsistent answer is accepted.
+const DUMP_ATTEMPTS: usize = 4;
+
+const NLMSGERR_ATTR_MSG: u16 = 1;
+const MSG_DONTWAIT: i32 = 0x40;
+
+/// `EPERM`
+pub const EPERM: i32 = 1;
+/// `ENOENT`
+pub const ENOENT: i32 = 2;
+/// `ESRCH`
+pub const ESRCH: i32 = 3;
+/// `EAGAIN`
+pub const EAGAIN: i32 = 11;
+/// `EEXIST`
+pub const EEXIST: i32 = 17;
+/// `ENODEV`
+pub const ENODEV: i32 = 19;
+/// `EOPNOTSUPP`
+pub const EOPNOTSUPP: i32 = 95;
+/// `EADDRNOTAVAIL`
+pub const EADDRNOTAVAIL: i32 = 99;
+/// `ENOBUFS`
+pub const ENOBUFS: i32 = 105;
+
+/// The kernel's refusal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct KernelError {
+    /// `errno`.
+    pub errno: i32,
+    /// The extended acknowledgement's words; empty if there were none.
+    pub message: String,
+}
+
+impl fmt::Display for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errno = io::Error::from_raw_os_error(self.errno);
+        if self.message.is_empty() { write!(f, "{errno}") } else { write!(f, "{errno}: {}", self.message) }
+    }
+}
+
+impl From<io::Error> for KernelError {
+    fn from(error: io::Error) -> Self {
+        // Every error of a socket call has an errno; EIO stands for one that lost it.
+        Self { errno: error.raw_os_error().unwrap_or(5), message: String::new() }
+    }
+}
+
+/// An rtnetlink socket for requests. The kernel answers inside the system call that asks, so nothing here waits.
+#[derive(Debug)]
+pub struct Socket {
+    socket: RawSocket,
+    port: u32,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens one in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Those of `socket` and `bind`.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = RawSocket::new(NETLINK_ROUTE)?;
+        let port = socket.bind_auto()?.port_number();
+        socket.set_rx_buf_sz(SOCKET_BUFFER)?;
+        // Without these (before Linux 4.20) errors carry no text and dumps are filtered by us alone.
+        let _ = socket.set_cap_ack(true);
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_netlink_get_strict_chk(true);
+        Ok(Self { socket, port, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BUFFER) })
+    }
+
+    /// The socket's port: events caused through it carry it as `nlmsg_pid`.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Sends messages that change state and returns one result per message.
+    pub fn execute(&mut self, requests: Vec<Message>) -> Vec<Result<(), KernelError>> {
+        let mut results = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            let batch: Vec<_> = requests.by_ref().take(BATCH).collect();
+            self.execute_batch(batch, &mut results);
+        }
+        results
+    }
+
+    fn execute_batch(&mut self, mut batch: Vec<Message>, results: &mut Vec<Result<(), KernelError>>) {
+        let count = batch.len();
+        // Errors arrive unasked for; one acknowledgement tells that all before it are dealt with.
+        if let Some(last) = batch.last_mut() {
+            last.add_flags(NLM_F_ACK);
+        }
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::with_capacity(count * 128);
+        for message in batch {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend_from_slice(&message.finish(self.sequence));
+        }
+        let last = self.sequence;
+        let mut answers: Vec<Result<(), KernelError>> = vec![Ok(()); count];
+        let outcome = self.send(&bytes).and_then(|()| {
+            self.receive_until(|received| {
+                if received.kind == NLMSG_ERROR {
+                    let index = received.sequence.wrapping_sub(first);
+                    let slot = usize::try_from(index).ok().and_then(|i| answers.get_mut(i));
+                    if let (Some(slot), Some(error)) = (slot, error(received)) {
+                        *slot = Err(error);
+                    }
+                }
+                received.kind == NLMSG_ERROR && received.sequence == last
+            })
+        });
+        if let Err(error) = outcome {
+            // Which of them were carried out is unknown: those not reported as failed are reported so now.
+            for answer in answers.iter_mut().filter(|a| a.is_ok()) {
+                *answer = Err(error.clone());
+            }
+        }
+        results.append(&mut answers);
+    }
+
+    /// Dumps a table into what `parse` yields for each message. A dump that a change interrupted is taken anew.
+    ///
+    /// # Errors
+    /// The kernel's, for example `EOPNOTSUPP` where it has no such table.
+    pub fn dump<T>(
+        &mut self,
+        request: &Message,
+        mut parse: impl FnMut(&Received<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
+        let mut table = Vec::new();
+        for _ in 0..DUMP_ATTEMPTS {
+            table.clear();
+            let mut request = request.clone();
+            request.add_flags(NLM_F_DUMP);
+            self.sequence = self.sequence.wrapping_add(1);
+            let sequence = self.sequence;
+            self.send(&request.finish(sequence))?;
+            let mut failure = None;
+            let mut interrupted = false;
+            self.receive_until(|received| {
+                if received.sequence != sequence {
+                    return false;
+                }
+                interrupted |= received.flags & NLM_F_DUMP_INTR != 0;
+                match received.kind {
+                    NLMSG_DONE | NLMSG_ERROR => {
+                        failure = error(received);
+                        true
+                    }
+                    _ => {
+                        table.extend(parse(received));
+                        false
+                    }
+                }
+            })?;
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            if !interrupted {
+                break;
+            }
+        }
+        Ok(table)
+    }
+
+    /// Asks for one object.
+    ///
+    /// # Errors
+    /// The kernel's, for example `ENETUNREACH` for a route.
+    pub fn query(
+        &mut self,
+        mut request: Message,
+        mut each: impl FnMut(&Received<'_>),
+    ) -> Result<(), KernelError> {
+        request.add_flags(NLM_F_ACK);
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        self.send(&request.finish(sequence))?;
+        let mut failure = None;
+        self.receive_until(|received| {
+            if received.sequence != sequence {
+                return false;
+            }
+            if received.kind == NLMSG_ERROR {
+                failure = error(received);
+                return true;
+            }
+            each(received);
+            false
+        })?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), KernelError> {
+        // What a request that failed midway left behind.
+        while self.receive().is_ok() {}
+        self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0)?;
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<(), KernelError> {
+        loop {
+            self.buffer.clear();
+            let (_, from) = self.socket.recv_from(&mut self.buffer, MSG_DONTWAIT)?;
+            if from.port_number() == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn receive_until(&mut self, mut done: impl FnMut(&Received<'_>) -> bool) -> Result<(), KernelError> {
+        loop {
+            // EAGAIN here means that the answer was lost, since the kernel had its turn already.
+            self.receive()?;
+            for received in messages(&self.buffer) {
+                if done(&received) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// The error that an `NLMSG_ERROR` or `NLMSG_DONE` carries; `None` if it is an acknowledgement.
+fn error(received: &Received<'_>) -> Option<KernelError> {
+    let code = u32_at(received.payload, 0)?.cast_signed();
+    if code == 0 {
+        return None;
+    }
+    // nlmsgerr: code and the request's header (its payload is left out: NLM_F_CAPPED), then attributes.
+    let start = if received.kind == NLMSG_ERROR { 20 } else { 4 };
+    let mut message = String::new();
+    if received.flags & NLM_F_ACK_TLVS != 0 {
+        for (kind, value) in attributes(received.payload.get(start..).unwrap_or_default()) {
+            if kind == NLMSGERR_ATTR_MSG {
+                message = string(value);
+            }
+        }
+    }
+    Some(KernelError { errno: code.saturating_neg(), message })
+}

@@ -1,0 +1,282 @@
+//! What the kernel has, as far as it concerns us, and how an operation changes it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    desired::{Device, Parent, RouteKey},
+    diff::Op,
+    node::Mac,
+    resolve::Exit,
+};
+
+/// The kind of an observed link and the attributes that matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// An IP-in-IP device.
+    Ipip {
+        /// Outer source, if one is set.
+        local: Option<IpAddr>,
+        /// Outer destination, if one is set.
+        remote: Option<IpAddr>,
+        /// Path MTU discovery of the outer packet.
+        pmtudisc: bool,
+    },
+    /// A VXLAN device.
+    Vxlan {
+        /// VXLAN network identifier.
+        vni: u32,
+        /// UDP port.
+        port: u16,
+        /// Outer source, if one is set.
+        local: Option<IpAddr>,
+        /// Interface index of the lower device, 0 if none.
+        parent: u32,
+        /// Whether it learns MACs from traffic.
+        learning: bool,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// A tunnel device as observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// MTU in octets.
+    pub mtu: u32,
+    /// Ethernet address, zero where it has none.
+    pub mac: Mac,
+    /// Kind and attributes.
+    pub kind: LinkKind,
+}
+
+/// A next-hop object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nexthop {
+    /// It carries our protocol number and is a single gateway.
+    pub ours: bool,
+    /// Gateway.
+    pub gateway: Option<IpAddr>,
+    /// Interface index.
+    pub index: u32,
+    /// `RTNH_F_ONLINK`.
+    pub onlink: bool,
+}
+
+/// Where an observed route of ours leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A next-hop object.
+    Nexthop(u32),
+    /// A plain gateway.
+    Gateway {
+        /// Gateway.
+        gateway: IpAddr,
+        /// Interface index.
+        index: u32,
+    },
+    /// `RTN_BLACKHOLE`.
+    Blackhole,
+    /// An interface, without gateway.
+    Link(u32),
+    /// Something we never write.
+    Other,
+}
+
+/// The kernel's picture.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The kernel has next-hop objects (Linux 5.3).
+    pub nexthop_objects: bool,
+    /// The interface with the node's address.
+    pub parent: Option<Parent>,
+    /// The IP-in-IP device.
+    pub ipip: Option<Link>,
+    /// The IP-in-IP device in use is `tunl0`, since a second one cannot be created.
+    pub ipip_is_tunl0: bool,
+    /// `tunl0` exists.
+    pub has_tunl0: bool,
+    /// The VXLAN device.
+    pub vxlan: Option<Link>,
+    /// Another VXLAN device with our VNI and port: ours cannot exist beside it.
+    pub vxlan_rival: Option<String>,
+    /// Addresses of the tunnel devices.
+    pub addresses: BTreeSet<(Device, IpNet)>,
+    /// Permanent neighbours of the VXLAN device.
+    pub neighbours: BTreeMap<IpAddr, Mac>,
+    /// Permanent forwarding entries of the VXLAN device.
+    pub fdb: BTreeSet<(Mac, IpAddr)>,
+    /// All next-hop objects, by id.
+    pub nexthops: BTreeMap<u32, Nexthop>,
+    routes: HashMap<RouteKey, Via>,
+    nexthop_references: HashMap<u32, usize>,
+}
+
+impl Observed {
+    /// A tunnel device.
+    pub fn link(&self, device: Device) -> Option<&Link> {
+        match device {
+            Device::Ipip => self.ipip.as_ref(),
+            Device::Vxlan => self.vxlan.as_ref(),
+        }
+    }
+
+    /// Gateway and interface index that realise an exit now; `None` while its device is missing or down.
+    pub fn realise(&self, exit: &Exit) -> Option<(IpAddr, u32)> {
+        match exit {
+            Exit::Direct { gateway, index } => Some((*gateway, *index)),
+            Exit::Ipip { remote } => self.ipip.filter(|l| l.up).map(|link| (IpAddr::V4(*remote), link.index)),
+            Exit::Vxlan { vtep } => self.vxlan.filter(|l| l.up).map(|link| (*vtep, link.index)),
+        }
+    }
+
+    /// Sets or removes one route of ours.
+    pub fn set_route(&mut self, key: RouteKey, via: Option<Via>) {
+        let old = match via {
+            Some(via) => self.routes.insert(key, via),
+            None => self.routes.remove(&key),
+        };
+        if let Some(Via::Nexthop(id)) = via {
+            *self.nexthop_references.entry(id).or_default() += 1;
+        }
+        if let Some(Via::Nexthop(id)) = old
+            && let Some(count) = self.nexthop_references.get_mut(&id)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.nexthop_references.remove(&id);
+            }
+        }
+    }
+
+    /// The routes of ours.
+    pub fn routes(&self) -> &HashMap<RouteKey, Via> {
+        &self.routes
+    }
+
+    /// Number of routes of ours that use a next-hop object.
+    pub fn nexthop_references(&self, id: u32) -> usize {
+        self.nexthop_references.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Whether a route leads to an exit, given how exits are realised now.
+    pub fn leads_to(&self, via: &Via, exit: &Exit) -> bool {
+        let Some((gateway, index)) = self.realise(exit) else { return false };
+        match via {
+            Via::Nexthop(id) => self.nexthops.get(id).is_some_and(|n| n.is(gateway, index)),
+            Via::Gateway { gateway: g, index: i } => (*g, *i) == (gateway, index),
+            _ => false,
+        }
+    }
+
+    /// Takes note that the kernel carried out `op`. Created links are not entered: their index is
+    /// the kernel's to tell, at the next observation.
+    pub fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::DeleteLink { device, .. } => self.remove_link(device),
+            Op::CreateIpip(_) | Op::CreateVxlan(_) => {}
+            Op::SetLink { device, mtu, mac, up, .. } => {
+                let link = match device {
+                    Device::Ipip => self.ipip.as_mut(),
+                    Device::Vxlan => self.vxlan.as_mut(),
+                };
+                if let Some(link) = link {
+                    link.mtu = mtu.unwrap_or(link.mtu);
+                    link.mac = mac.unwrap_or(link.mac);
+                    link.up |= up;
+                }
+            }
+            Op::AddAddress { device, address, .. } => {
+                self.addresses.insert((device, address));
+            }
+            Op::DeleteAddress { device, address, .. } => {
+                self.addresses.remove(&(device, address));
+            }
+            Op::SetFdb { mac, remote, .. } => {
+                self.fdb.retain(|(m, _)| *m != mac);
+                self.fdb.insert((mac, remote));
+            }
+            Op::DeleteFdb { mac, remote, .. } => {
+                self.fdb.remove(&(mac, remote));
+            }
+            Op::SetNeighbour { address, mac, .. } => {
+                self.neighbours.insert(address, mac);
+            }
+            Op::DeleteNeighbour { address, .. } => {
+                self.neighbours.remove(&address);
+            }
+            Op::AddNexthop { id, gateway, index } | Op::ReplaceNexthop { id, gateway, index } => {
+                let nexthop = Nexthop { ours: true, gateway: Some(gateway), index, onlink: true };
+                self.nexthops.insert(id, nexthop);
+            }
+            Op::DeleteNexthop { id } => {
+                self.nexthops.remove(&id);
+            }
+            Op::AddRoute { key, via } | Op::ReplaceRoute { key, via } => self.set_route(key, Some(via)),
+            Op::DeleteRoute { key } => self.set_route(key, None),
+        }
+    }
+
+    /// Forgets a link and all that goes with it when the kernel removes it.
+    pub fn remove_link(&mut self, device: Device) {
+        let link = match device {
+            Device::Ipip => self.ipip.take(),
+            Device::Vxlan => self.vxlan.take(),
+        };
+        let Some(link) = link else { return };
+        self.addresses.retain(|(d, _)| *d != device);
+        if device == Device::Vxlan {
+            self.neighbours.clear();
+            self.fdb.clear();
+        }
+        self.nexthops.retain(|_, n| n.index != link.index);
+        let gone: Vec<_> = self
+            .routes
+            .iter()
+            .filter(|(_, via)| match via {
+                Via::Nexthop(id) => !self.nexthops.contains_key(id),
+                Via::Gateway { index, .. } | Via::Link(index) => *index == link.index,
+                Via::Blackhole | Via::Other => false,
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in gone {
+            self.set_route(key, None);
+        }
+    }
+
+    /// In how many entries of ours `self` and `other` differ.
+    pub fn count_differences(&self, other: &Observed) -> u64 {
+        fn maps<K: Eq + std::hash::Hash, V: PartialEq>(a: &HashMap<K, V>, b: &HashMap<K, V>) -> usize {
+            a.iter().filter(|(k, v)| b.get(k) != Some(v)).count()
+                + b.keys().filter(|k| !a.contains_key(k)).count()
+        }
+        fn ours(o: &Observed) -> HashMap<u32, Nexthop> {
+            o.nexthops.iter().filter(|(_, n)| n.ours).map(|(id, n)| (*id, *n)).collect()
+        }
+        let links = Device::ALL.iter().filter(|d| self.link(**d) != other.link(**d)).count();
+        let neighbours: HashMap<_, _> = self.neighbours.iter().collect();
+        let differences = links
+            + self.addresses.symmetric_difference(&other.addresses).count()
+            + self.fdb.symmetric_difference(&other.fdb).count()
+            + maps(&neighbours, &other.neighbours.iter().collect())
+            + maps(&ours(self), &ours(other))
+            + maps(&self.routes, &other.routes);
+        u64::try_from(differences).unwrap_or(u64::MAX)
+    }
+}
+
+impl Nexthop {
+    /// Whether it is a next hop of ours with this content.
+    pub fn is(&self, gateway: IpAddr, index: u32) -> bool {
+        self.ours && self.onlink && self.gateway == Some(gateway) && self.index == index
+    }
+}

@@ -1,0 +1,435 @@
+//! What the tunnel task tells about itself.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    dataplane::Dataplane,
+    desired::{BLACKHOLE_METRIC, Device, RouteKey, Target, Wanted},
+    diff::Object,
+    node::{Config, Encapsulation, Fallback, Learned, Mac, PathKind},
+    observed::{Link, Via},
+    reconcile::Reconciler,
+    resolve::{Exit, Reach, Reason, resolve},
+    sysctl::Sysctl,
+};
+
+/// The one line about a missing privilege.
+pub const PERMISSION_DENIED: &str = "no CAP_NET_ADMIN: the kernel refuses to change links and routes, BGP runs on; \
+     run routed as root or grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN; container: add NET_ADMIN)";
+
+/// Failures listed in a report; `failures_total` counts them all.
+const MAX_FAILURES: usize = 200;
+
+/// The state of the dataplane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// All routes are known and leftovers were swept.
+    pub in_sync: bool,
+    /// How routes name their exits.
+    pub next_hops: NextHops,
+    /// Entries of ours that others changed, since the start.
+    pub drift: u64,
+    /// The tunnel devices.
+    pub devices: Vec<DeviceReport>,
+    /// The sysctls that matter.
+    pub sysctls: Vec<Sysctl>,
+    /// What the kernel refused, at most 200 of them.
+    pub failures: Vec<FailureReport>,
+    /// How many there are.
+    pub failures_total: usize,
+    /// One line for each thing that somebody has to do something about.
+    pub problems: Vec<String>,
+    /// Learned prefixes and own blocks.
+    pub routes: Vec<RouteReport>,
+    /// The other nodes.
+    pub tunnels: Vec<TunnelReport>,
+}
+
+/// How routes name their exits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextHops {
+    /// By the id of a next-hop object.
+    Objects,
+    /// By plain gateways: the kernel has no next-hop objects.
+    Gateways,
+    /// The kernel was not looked at yet.
+    Unknown,
+}
+
+/// A tunnel device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceReport {
+    /// Interface name.
+    pub name: String,
+    /// What it carries.
+    pub encapsulation: Encapsulation,
+    /// A pool uses it, or the fallback may.
+    pub wanted: bool,
+    /// Up, down or missing.
+    pub state: DeviceState,
+    /// MTU in octets.
+    pub mtu: Option<u32>,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+    /// Ethernet address, of VXLAN devices.
+    pub mac: Option<String>,
+}
+
+/// The state of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceState {
+    /// Administratively up.
+    Up,
+    /// Administratively down.
+    Down,
+    /// Not there.
+    Missing,
+}
+
+/// Something the kernel refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailureReport {
+    /// The object, in words.
+    pub object: String,
+    /// `errno`
+    pub errno: i32,
+    /// The kernel's words.
+    pub text: String,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// A prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouteReport {
+    /// Destination.
+    pub prefix: IpNet,
+    /// The path's next hop; none for own blocks.
+    pub next_hop: Option<IpAddr>,
+    /// Where the path comes from; none for own blocks.
+    pub kind: Option<PathKind>,
+    /// By which exit it is reached.
+    pub exit: Option<ExitKind>,
+    /// Interface name.
+    pub device: Option<String>,
+    /// The kernel has it so.
+    pub installed: bool,
+    /// Why this exit, or why none.
+    pub reason: String,
+}
+
+/// The kind of an exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitKind {
+    /// Unwrapped.
+    Direct,
+    /// IP in IP.
+    Ipip,
+    /// VXLAN.
+    Vxlan,
+    /// Nowhere.
+    Blackhole,
+}
+
+/// How another node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TunnelReport {
+    /// Its name.
+    pub node: String,
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// What its first block is reached by when there is a BGP path.
+    pub preferred: Option<ExitKind>,
+    /// What it is reached by now.
+    pub in_use: Option<ExitKind>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+    /// Round-trip time of the last probe, in milliseconds; none was sent.
+    pub last_probe_ms: Option<u32>,
+    /// MTU of the device in use, in octets.
+    pub mtu: Option<u32>,
+    /// Its blocks.
+    pub blocks: Vec<IpNet>,
+}
+
+impl From<Encapsulation> for ExitKind {
+    fn from(encapsulation: Encapsulation) -> Self {
+        match encapsulation {
+            Encapsulation::None => ExitKind::Direct,
+            Encapsulation::Ipip => ExitKind::Ipip,
+            Encapsulation::Vxlan => ExitKind::Vxlan,
+        }
+    }
+}
+
+impl<D: Dataplane> Reconciler<D> {
+    /// Builds the report.
+    pub fn report(&mut self) -> Report {
+        let next_hops = match &self.observed {
+            None => NextHops::Unknown,
+            Some(o) if o.nexthop_objects => NextHops::Objects,
+            Some(_) => NextHops::Gateways,
+        };
+        let failures = self
+            .ledger
+            .failures()
+            .iter()
+            .take(MAX_FAILURES)
+            .map(|(object, failure)| FailureReport {
+                object: describe(object),
+                errno: failure.errno,
+                text: failure.text.clone(),
+                attempts: failure.attempts,
+            })
+            .collect();
+        Report {
+            in_sync: self.in_sync,
+            next_hops,
+            drift: self.drift,
+            devices: Device::ALL.into_iter().map(|d| self.report_device(d)).collect(),
+            sysctls: self.sysctls.clone(),
+            failures,
+            failures_total: self.ledger.failures().len(),
+            problems: self.problems(),
+            routes: self.report_routes(),
+            tunnels: self.report_tunnels(),
+        }
+    }
+
+    fn report_device(&self, device: Device) -> DeviceReport {
+        let observed = self.observed.as_ref();
+        let link = observed.and_then(|o| o.link(device));
+        let (encapsulation, wanted) = match device {
+            Device::Ipip => (Encapsulation::Ipip, self.desired.ipip != Wanted::Absent),
+            Device::Vxlan => (Encapsulation::Vxlan, self.desired.vxlan != Wanted::Absent),
+        };
+        DeviceReport {
+            name: self.device_name(device),
+            encapsulation,
+            wanted,
+            state: match link {
+                None => DeviceState::Missing,
+                Some(link) if link.up => DeviceState::Up,
+                Some(_) => DeviceState::Down,
+            },
+            mtu: link.map(|l| l.mtu),
+            addresses: observed
+                .map(|o| o.addresses.iter().filter(|(d, _)| *d == device).map(|(_, a)| *a).collect())
+                .unwrap_or_default(),
+            mac: link.filter(|_| device == Device::Vxlan).map(|l| mac_text(&l.mac)),
+        }
+    }
+
+    fn device_name(&self, device: Device) -> String {
+        let tunl0 = device == Device::Ipip && self.observed.as_ref().is_some_and(|o| o.ipip_is_tunl0);
+        if tunl0 { "tunl0".to_owned() } else { device.name().to_owned() }
+    }
+
+    fn exit_device(&self, exit: &Exit) -> Option<String> {
+        match exit {
+            Exit::Ipip { .. } => Some(self.device_name(Device::Ipip)),
+            Exit::Vxlan { .. } => Some(self.device_name(Device::Vxlan)),
+            Exit::Direct { index, .. } => self.dataplane.interface_name(*index),
+        }
+    }
+
+    fn report_routes(&self) -> Vec<RouteReport> {
+        let mut routes: Vec<RouteReport> = self
+            .resolutions
+            .iter()
+            .map(|(prefix, resolution)| {
+                let learned = self.learned.get(prefix);
+                RouteReport {
+                    prefix: *prefix,
+                    next_hop: learned.map(|l| l.next_hop),
+                    kind: learned.map(|l| l.kind),
+                    exit: resolution.exit.map(|e| e.encapsulation().into()),
+                    device: resolution.exit.and_then(|e| self.exit_device(&e)),
+                    installed: self.installed(prefix).is_some(),
+                    reason: self.reason(prefix, resolution.reason),
+                }
+            })
+            .collect();
+        let blackholes = self.desired.routes().iter().filter(|(_, t)| **t == Target::Blackhole);
+        routes.extend(blackholes.map(|(key, _)| RouteReport {
+            prefix: key.prefix,
+            next_hop: None,
+            kind: None,
+            exit: Some(ExitKind::Blackhole),
+            device: None,
+            installed: self.observed.as_ref().is_some_and(|o| o.routes().get(key) == Some(&Via::Blackhole)),
+            reason: match self.failure(key) {
+                Some(text) => text,
+                None => "this node's own block: unassigned addresses".to_owned(),
+            },
+        }));
+        routes.sort_by_key(|r| (r.prefix, r.exit == Some(ExitKind::Blackhole)));
+        routes
+    }
+
+    /// The resolution's reason, or what keeps it from being installed.
+    fn reason(&self, prefix: &IpNet, reason: Reason) -> String {
+        let metric = self.config.as_ref().map_or(0, |c| c.route_metric);
+        let failure = self.failure(&RouteKey { prefix: *prefix, metric });
+        match failure {
+            Some(text) => format!("{reason}; {text}"),
+            None => reason.to_string(),
+        }
+    }
+
+    fn failure(&self, key: &RouteKey) -> Option<String> {
+        let object = Object::Route(*key);
+        let failure = self.ledger.failures().get(&object)?;
+        let kind = if key.metric == BLACKHOLE_METRIC { "blackhole refused" } else { "refused" };
+        Some(format!("{kind}: {}", failure.text))
+    }
+
+    fn report_tunnels(&mut self) -> Vec<TunnelReport> {
+        let Some(config) = self.config.clone() else { return Vec::new() };
+        config.nodes.iter().map(|node| self.report_tunnel(&config, node)).collect()
+    }
+
+    fn report_tunnel(&mut self, config: &Config, node: &crate::node::Node) -> TunnelReport {
+        let address = config
+            .local
+            .underlay()
+            .and_then(|underlay| node.address_like(underlay))
+            .or_else(|| node.ipv4.map(|n| n.addr().into()))
+            .or_else(|| node.ipv6.map(|n| n.addr().into()));
+        let first = node.blocks.first().map(IpNet::trunc);
+        let mut preferred = None;
+        if let (Some(prefix), Some(next_hop), Some(observed)) = (first, address, &self.observed) {
+            let learned = Learned { next_hop, kind: PathKind::Bgp };
+            let dataplane = &mut self.dataplane;
+            let reach = &mut |a| -> Reach { dataplane.reach(a, observed) };
+            preferred = resolve(config, &prefix, &learned, reach).exit.map(|e| e.encapsulation().into());
+        }
+        let (in_use, since) = match self.in_use.get(&node.name) {
+            Some((encapsulation, since)) => (encapsulation.map(ExitKind::from), Some(*since)),
+            None => (None, None),
+        };
+        let resolved =
+            node.blocks.iter().map(IpNet::trunc).find_map(|b| Some((b, self.resolutions.get(&b)?)));
+        let reason = match resolved {
+            Some((prefix, resolution)) => self.reason(&prefix, resolution.reason),
+            None if node.blocks.is_empty() => "no blocks".to_owned(),
+            None => "no path to its blocks".to_owned(),
+        };
+        let observed = self.observed.as_ref();
+        let mtu = match in_use {
+            Some(ExitKind::Ipip) => observed.and_then(|o| o.link(Device::Ipip)).map(|l: &Link| l.mtu),
+            Some(ExitKind::Vxlan) => observed.and_then(|o| o.link(Device::Vxlan)).map(|l| l.mtu),
+            Some(ExitKind::Direct) => observed.and_then(|o| o.parent).map(|p| p.mtu),
+            Some(ExitKind::Blackhole) | None => None,
+        };
+        TunnelReport {
+            node: node.name.clone(),
+            address,
+            preferred,
+            in_use,
+            since,
+            reason,
+            last_probe_ms: None,
+            mtu,
+            blocks: node.blocks.clone(),
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.permission_denied {
+            problems.push(PERMISSION_DENIED.to_owned());
+        }
+        if let Some(error) = &self.observe_error {
+            problems.push(format!(
+                "the kernel's links and routes cannot be read ({error}): is netlink allowed here?"
+            ));
+        }
+        if let (Some(config), Some(observed)) = (&self.config, &self.observed) {
+            problems.extend(config_problems(config));
+            if let (Some(underlay), None) = (config.local.underlay(), observed.parent) {
+                problems.push(format!(
+                    "no interface has this node's address {underlay}: give it to one, or correct the Node resource"
+                ));
+            }
+            if let Some(rival) = observed.vxlan_rival.as_ref().filter(|_| config.needs_vxlan()) {
+                problems.push(format!(
+                    "the VXLAN device {rival} has VNI 4096 and port 4789, so routed.vxlan cannot be created beside it: \
+                     delete it (ip link delete {rival}) once its owner is stopped"
+                ));
+            }
+            if self.desired.ipip != Wanted::Absent && observed.ipip.is_none() && !observed.has_tunl0 {
+                let refused = self.ledger.failures().get(&Object::Link(Device::Ipip));
+                if let Some(failure) = refused.filter(|f| f.errno == crate::netlink::socket::EOPNOTSUPP) {
+                    problems.push(format!(
+                        "the kernel has no ipip device ({}): load the module (modprobe ipip) or set encapsulation to vxlan",
+                        failure.text
+                    ));
+                }
+            }
+        }
+        problems.extend(self.sysctls.iter().filter_map(|s| s.problem.clone()));
+        // With the privilege missing every object fails for that one reason.
+        let told = |errno: i32| self.permission_denied && errno == crate::netlink::socket::EPERM;
+        let refusals = || self.ledger.failures().iter().filter(|(_, f)| !told(f.errno));
+        let count = refusals().count();
+        if let Some((object, failure)) = refusals().next() {
+            let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+            problems.push(format!("{}: {}{more}; it is tried again", describe(object), failure.text));
+        }
+        problems
+    }
+}
+
+fn config_problems(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    let tunnelled = config.needs_ipip() || config.needs_vxlan();
+    if tunnelled && config.local.tunnel_address.is_none() && config.local.ipv4.is_some() {
+        problems.push(
+            "this node has no tunnel address, so its own connections to pods lack a source: give it a block larger \
+             than a /32 or set ipv4IPIPTunnelAddr"
+                .to_owned(),
+        );
+    }
+    if config.needs_vxlan() && config.fallback == Fallback::Vxlan {
+        let without: Vec<&str> = config
+            .nodes
+            .iter()
+            .filter(|n| n.vtep.is_none() && n.blocks.iter().any(|b| matches!(b, IpNet::V4(_))))
+            .map(|n| n.name.as_str())
+            .collect();
+        if let Some(first) = without.first() {
+            problems.push(format!(
+                "{} node(s) have no VTEP address and cannot be reached by VXLAN, {first} first: set ipv4VXLANTunnelAddr",
+                without.len()
+            ));
+        }
+    }
+    problems
+}
+
+fn describe(object: &Object) -> String {
+    match object {
+        Object::Link(device) => format!("link {}", device.name()),
+        Object::Address(device, address) => format!("address {address} on {}", device.name()),
+        Object::Fdb(mac) => format!("forwarding entry {}", mac_text(mac)),
+        Object::Neighbour(address) => format!("neighbour {address}"),
+        Object::Nexthop(gateway, index) => format!("next hop {gateway} on interface {index}"),
+        Object::UnwantedNexthop(id) => format!("next-hop object {id}"),
+        Object::Route(key) if key.metric == BLACKHOLE_METRIC => format!("blackhole {}", key.prefix),
+        Object::Route(key) => format!("route {} metric {}", key.prefix, key.metric),
+    }
+}
+
+fn mac_text(mac: &Mac) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}

@@ -1,0 +1,246 @@
+//! From a learned path to the exit point that its prefix is reached by.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::IpNet;
+use serde::{Serialize, Serializer};
+
+use crate::node::{Config, Encapsulation, Fallback, Learned, Mode, Node, PathKind};
+
+/// Where a packet for a prefix goes next: the content of one next-hop object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Exit {
+    /// Unwrapped, to a neighbour on the interface with this index.
+    Direct {
+        /// The neighbour: the exit point itself or the router towards it.
+        gateway: IpAddr,
+        /// Interface index.
+        index: u32,
+    },
+    /// IP in IP to a node's address.
+    Ipip {
+        /// The node's address: the outer destination.
+        remote: Ipv4Addr,
+    },
+    /// VXLAN to a node's VTEP.
+    Vxlan {
+        /// The VTEP's address: the gateway on the VXLAN device.
+        vtep: IpAddr,
+    },
+}
+
+impl Exit {
+    /// Whether routes of IPv4 prefixes may use it.
+    pub fn is_ipv4(&self) -> bool {
+        match self {
+            Exit::Direct { gateway, .. } => gateway.is_ipv4(),
+            Exit::Ipip { .. } => true,
+            Exit::Vxlan { vtep } => vtep.is_ipv4(),
+        }
+    }
+
+    /// The encapsulation it means.
+    pub fn encapsulation(&self) -> Encapsulation {
+        match self {
+            Exit::Direct { .. } => Encapsulation::None,
+            Exit::Ipip { .. } => Encapsulation::Ipip,
+            Exit::Vxlan { .. } => Encapsulation::Vxlan,
+        }
+    }
+}
+
+/// How the kernel reaches an address by its own routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// A neighbour on the interface with this index.
+    OnLink {
+        /// Interface index.
+        index: u32,
+    },
+    /// Through a router.
+    Via {
+        /// The router.
+        gateway: IpAddr,
+        /// Interface index.
+        index: u32,
+    },
+    /// Through one of our own tunnel devices, which must not carry its own outer packets.
+    Tunnel,
+    /// Not at all, or the address is the node's own.
+    Unreachable,
+}
+
+/// Why an exit was chosen, or why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The pool says Always.
+    Always,
+    /// Cross-subnet: the next hop is outside the local subnet.
+    OtherSubnet,
+    /// Cross-subnet: the next hop is on-link in the local subnet.
+    SameSubnet,
+    /// Cross-subnet: the next hop has an address of the local subnet but is behind a router.
+    SameSubnetNotOnLink,
+    /// The pool says Never.
+    Never,
+    /// No pool contains the prefix.
+    OutsidePools,
+    /// No BGP path: the static peer table's VTEP.
+    NoBgpPath,
+    /// IP-in-IP carries no IPv6.
+    Ipv6,
+    /// The block is this node's own.
+    OwnBlock,
+    /// The next hop is this node itself: nothing is installed.
+    ThisNode,
+    /// No BGP path, and `fallback` is `none`.
+    FallbackNone,
+    /// The static peer table knows no node with this address, or no VTEP of it.
+    NoVtep,
+    /// The next hop's family cannot carry the prefix and its node has no address of the right one.
+    NoAddress,
+    /// The kernel has no route to the next hop.
+    Unreachable,
+    /// The kernel's route to the next hop leads into a tunnel device.
+    InsideTunnel,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Reason::Always => "always",
+            Reason::OtherSubnet => "other subnet",
+            Reason::SameSubnet => "same subnet",
+            Reason::SameSubnetNotOnLink => "same subnet, but behind a router",
+            Reason::Never => "never",
+            Reason::OutsidePools => "outside every pool",
+            Reason::NoBgpPath => "no BGP path: static table",
+            Reason::Ipv6 => "IPv6 is not carried by ipip",
+            Reason::OwnBlock => "this node's own block",
+            Reason::ThisNode => "next hop is this node",
+            Reason::FallbackNone => "no BGP path, and fallback is none",
+            Reason::NoVtep => "next hop has no VTEP in the node table",
+            Reason::NoAddress => "next hop has no address of the prefix's family",
+            Reason::Unreachable => "no route to the next hop",
+            Reason::InsideTunnel => "the route to the next hop leads into the tunnel",
+        })
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The answer of [`resolve`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolution {
+    /// The exit, if the prefix is to be installed.
+    pub exit: Option<Exit>,
+    /// Why this one, or why none.
+    pub reason: Reason,
+}
+
+impl Resolution {
+    fn to(exit: Exit, reason: Reason) -> Self {
+        Self { exit: Some(exit), reason }
+    }
+
+    fn none(reason: Reason) -> Self {
+        Self { exit: None, reason }
+    }
+}
+
+/// Chooses the exit point of `prefix`, learned as `learned`. `reach` answers how the kernel reaches
+/// an address; it is asked only where the answer matters (cross-subnet and plain routing).
+pub fn resolve(
+    config: &Config,
+    prefix: &IpNet,
+    learned: &Learned,
+    reach: &mut dyn FnMut(IpAddr) -> Reach,
+) -> Resolution {
+    let next_hop = learned.next_hop.to_canonical();
+    if config.local.has_address(next_hop) {
+        return Resolution::none(Reason::ThisNode);
+    }
+    if config.local.blocks.contains(prefix) {
+        return Resolution::none(Reason::OwnBlock);
+    }
+    let node = config.node_with_address(next_hop);
+    let Some((encapsulation, mode)) = config.policy(prefix) else {
+        return plain(prefix, next_hop, node, Reason::OutsidePools, reach);
+    };
+    let reason = match (encapsulation, mode) {
+        (Encapsulation::None, _) | (_, Mode::Never) => {
+            return plain(prefix, next_hop, node, Reason::Never, reach);
+        }
+        (_, Mode::Always) => Reason::Always,
+        (_, Mode::CrossSubnet) if config.local.subnet_contains(next_hop) => match reach(next_hop) {
+            Reach::OnLink { .. } => {
+                return plain(prefix, next_hop, node, Reason::SameSubnet, reach);
+            }
+            _ => Reason::SameSubnetNotOnLink,
+        },
+        (_, Mode::CrossSubnet) => Reason::OtherSubnet,
+    };
+    match learned.kind {
+        PathKind::Static if config.fallback == Fallback::None => Resolution::none(Reason::FallbackNone),
+        PathKind::Static => vxlan(prefix, node, Reason::NoBgpPath),
+        PathKind::Bgp if encapsulation == Encapsulation::Vxlan => vxlan(prefix, node, reason),
+        PathKind::Bgp if prefix.addr().is_ipv6() => {
+            // IP-in-IP here is IPv4 in IPv4, so IPv6 takes the fallback's device where there is one.
+            match vxlan(prefix, node, Reason::Ipv6) {
+                found if found.exit.is_some() && config.needs_vxlan() => found,
+                _ => plain(prefix, next_hop, node, Reason::Ipv6, reach),
+            }
+        }
+        PathKind::Bgp => match family_address(prefix, next_hop, node) {
+            Some(IpAddr::V4(remote)) => Resolution::to(Exit::Ipip { remote }, reason),
+            _ => Resolution::none(Reason::NoAddress),
+        },
+    }
+}
+
+fn vxlan(prefix: &IpNet, node: Option<&Node>, reason: Reason) -> Resolution {
+    match node.and_then(|n| n.vtep_for(prefix)) {
+        Some(vtep) => Resolution::to(Exit::Vxlan { vtep }, reason),
+        None => Resolution::none(Reason::NoVtep),
+    }
+}
+
+fn plain(
+    prefix: &IpNet,
+    next_hop: IpAddr,
+    node: Option<&Node>,
+    reason: Reason,
+    reach: &mut dyn FnMut(IpAddr) -> Reach,
+) -> Resolution {
+    let Some(address) = family_address(prefix, next_hop, node) else {
+        return Resolution::none(Reason::NoAddress);
+    };
+    match reach(address) {
+        Reach::OnLink { index } => Resolution::to(Exit::Direct { gateway: address, index }, reason),
+        Reach::Via { gateway, index } if gateway.is_ipv4() == address.is_ipv4() => {
+            Resolution::to(Exit::Direct { gateway, index }, reason)
+        }
+        Reach::Via { .. } => Resolution::none(Reason::NoAddress),
+        Reach::Tunnel => Resolution::none(Reason::InsideTunnel),
+        Reach::Unreachable => Resolution::none(Reason::Unreachable),
+    }
+}
+
+/// The next hop's address in the family of `prefix`: itself, or what the node table has beside it.
+fn family_address(prefix: &IpNet, next_hop: IpAddr, node: Option<&Node>) -> Option<IpAddr> {
+    match (prefix, next_hop) {
+        (IpNet::V4(_), IpAddr::V4(_)) | (IpNet::V6(_), IpAddr::V6(_)) => Some(next_hop),
+        (IpNet::V4(_), IpAddr::V6(_)) => node.and_then(|n| n.ipv4).map(|n| n.addr().into()),
+        (IpNet::V6(_), IpAddr::V4(_)) => node.and_then(|n| n.ipv6).map(|n| n.addr().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
