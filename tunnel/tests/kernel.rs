@@ -173,10 +173,14 @@ async fn heals(encapsulation: Encapsulation) {
     let device = if encapsulation == Ipip { "routed.ipip" } else { "routed.vxlan" };
     let mtu = |parent: u32| parent - if encapsulation == Ipip { 20 } else { 50 };
     let right = exits(encapsulation);
-    let neighbours = ip("neighbour show dev routed.vxlan nud permanent");
+    let permanent = || {
+        let all = ip("neighbour show dev routed.vxlan nud permanent");
+        all.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let neighbours = permanent();
     let right_state = || {
         our_routes("-4") == right
-            && ip("neighbour show dev routed.vxlan nud permanent") == neighbours
+            && permanent() == neighbours
             && ip(&format!("address show {device}")).contains("inet 10.1.1.0/32")
             && ip(&format!("link show {device}")).contains(&format!("mtu {} ", mtu(1500)))
     };
