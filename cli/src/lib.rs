@@ -1,1 +1,5 @@
 //! Both programs: resources, datastores, daemon, control API, routectl.
+
+pub mod daemon;
+pub mod resource;
+pub mod store;

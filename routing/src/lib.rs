@@ -1,1 +1,23 @@
-//! RIB, decision process and export. Opens no socket, speaks no netlink.
+//! RIB, decision process and export (RFC 4271 §9, RFC 4456). Opens no socket, speaks no netlink.
+//!
+//! [`Rib`] is a pure state: inputs in, encoded messages and changes of best routes out. `actor`
+//! (feature `driver`) is the one task that owns it.
+
+#[cfg(feature = "driver")]
+pub mod actor;
+pub mod attrs;
+pub mod batch;
+pub mod decide;
+pub mod export;
+pub mod group;
+pub mod import;
+pub mod outbox;
+pub mod path;
+pub mod query;
+pub mod rib;
+
+pub use attrs::AttrSet;
+pub use batch::RouteBatch;
+pub use decide::Reason;
+pub use path::{Best, BestChange, PeerSession, Source, SourceKind};
+pub use rib::{Rib, RibConfig};

@@ -1,0 +1,10 @@
+//! The driver: one task for each peer, one that listens, and the trait through which routes leave.
+
+mod listener;
+mod peer_task;
+mod sink;
+mod socket;
+
+pub use listener::{Listener, ListenerError};
+pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, SessionLine, spawn_peer};
+pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};

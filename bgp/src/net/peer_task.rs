@@ -1,0 +1,453 @@
+//! One task for each peer: its sockets, its timers, and the state machine between them.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::listener::{Listener, WAITING_CALLS};
+use super::sink::{OUTBOUND_CHUNKS, RouteSink};
+use super::socket::Socket;
+use crate::session::{Input, Negotiated, Output, Peer, PeerConfig, Side, State};
+use crate::types::Family;
+use crate::wire::error::ErrorCode;
+use crate::wire::frame::{self, MessageKind};
+use crate::wire::notification::Notification;
+use crate::wire::update::UpdateView;
+
+/// Chunks taken from the RIB's channel before the socket must have written some.
+const QUEUE_AHEAD: usize = 16;
+/// Closed connections that still write their NOTIFICATION; more are cut off at once.
+const LINGERING: usize = 8;
+
+/// Where a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// Its address and port.
+    pub remote: SocketAddr,
+    /// Our address towards it.
+    pub local: Option<IpAddr>,
+}
+
+/// How a session is.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its state.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// What was settled, while Established.
+    pub negotiated: Option<Negotiated>,
+    /// Why the last connection ended or the last call failed, and when.
+    pub last_error: Option<SessionLine>,
+    /// How often the session was Established.
+    pub established: u64,
+    /// UPDATEs with an error that the session survived (RFC 7606), and the last such error.
+    pub update_errors: u64,
+}
+
+/// Something that happened to a session, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLine {
+    /// When.
+    pub at: SystemTime,
+    /// What.
+    pub text: String,
+}
+
+/// A running peer. When dropped without [`PeerHandle::stop`], the task ends its sessions likewise.
+#[derive(Debug)]
+pub struct PeerHandle {
+    stop: Option<oneshot::Sender<ErrorCode>>,
+    status: watch::Receiver<PeerStatus>,
+    task: JoinHandle<()>,
+}
+
+impl PeerHandle {
+    /// How the session is now.
+    pub fn status(&self) -> PeerStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Told of every change of the status.
+    pub fn watch(&self) -> watch::Receiver<PeerStatus> {
+        self.status.clone()
+    }
+
+    /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent.
+    pub async fn stop(mut self, code: ErrorCode) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(code);
+        }
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a peer's task ended badly");
+        }
+    }
+}
+
+/// Starts a peer's task. Connections that `listener` accepts from its address are its own.
+pub async fn spawn_peer<S: RouteSink>(
+    config: PeerConfig,
+    address: PeerAddress,
+    seed: u64,
+    listener: Option<&Listener>,
+    sink: S,
+) -> PeerHandle {
+    let (calls_sender, calls) = mpsc::channel(WAITING_CALLS);
+    match listener {
+        Some(listener) => listener.add(address.remote.ip(), calls_sender).await,
+        None => drop(calls_sender),
+    }
+    let (stop, stopped) = oneshot::channel();
+    let (status_sender, status) = watch::channel(PeerStatus {
+        state: State::Idle,
+        since: SystemTime::now(),
+        negotiated: None,
+        last_error: None,
+        established: 0,
+        update_errors: 0,
+    });
+    let (_, outbound) = mpsc::channel(1);
+    let task = Task {
+        peer: Peer::new(config, seed),
+        address,
+        sockets: [None, None],
+        dial: None,
+        outbound,
+        lingering: JoinSet::new(),
+        status: status_sender,
+        sink,
+    };
+    let task = tokio::spawn(task.run(calls, stopped));
+    PeerHandle { stop: Some(stop), status, task }
+}
+
+type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+struct Task<S> {
+    peer: Peer,
+    address: PeerAddress,
+    sockets: [Option<Socket>; 2],
+    dial: Option<Dialling>,
+    outbound: mpsc::Receiver<Bytes>,
+    lingering: JoinSet<()>,
+    status: watch::Sender<PeerStatus>,
+    sink: S,
+}
+
+impl<S: RouteSink> Task<S> {
+    async fn run(mut self, mut calls: mpsc::Receiver<TcpStream>, mut stopped: oneshot::Receiver<ErrorCode>) {
+        self.feed(Input::Start).await;
+        loop {
+            let deadline = self.peer.deadline().map(tokio::time::Instant::from_std);
+            let pending = self.sink.pending();
+            let established = Side::ALL
+                .into_iter()
+                .find(|side| self.peer.connection_state(*side) == Some(State::Established));
+            let room = established
+                .and_then(|side| self.sockets[index(side)].as_ref())
+                .is_some_and(|socket| socket.queued() < QUEUE_AHEAD);
+            tokio::select! {
+                code = &mut stopped => {
+                    self.feed(Input::Stop(code.unwrap_or(ErrorCode::PEER_DECONFIGURED))).await;
+                    while self.lingering.join_next().await.is_some() {}
+                    return;
+                }
+                () = self.sink.flush(), if pending => {}
+                chunk = self.outbound.recv(), if room => {
+                    if let (Some(chunk), Some(side)) = (chunk, established) {
+                        self.send(side, chunk);
+                        while let Ok(chunk) = self.outbound.try_recv() {
+                            self.send(side, chunk);
+                        }
+                        self.write(side).await;
+                    }
+                }
+                side = ready(&self.sockets, !pending) => {
+                    self.write(side).await;
+                    if !self.sink.pending() {
+                        self.read(side).await;
+                    }
+                }
+                result = dialled(&mut self.dial) => {
+                    self.dial = None;
+                    match result {
+                        Ok(stream) => {
+                            self.sockets[index(Side::Outgoing)] = Some(Socket::new(stream));
+                            self.feed(Input::Connected(Side::Outgoing)).await;
+                        }
+                        Err(error) => {
+                            self.note(format!("connect to {}: {error}", self.address.remote));
+                            self.feed(Input::ConnectFailed).await;
+                        }
+                    }
+                }
+                Some(stream) = calls.recv() => self.called(stream).await,
+                () = sleep_until(deadline) => self.feed(Input::Timer).await,
+                Some(_) = self.lingering.join_next(), if !self.lingering.is_empty() => {}
+            }
+        }
+    }
+
+    async fn called(&mut self, stream: TcpStream) {
+        let mut socket = Socket::new(stream);
+        if let Some(code) = self.peer.rejection() {
+            let mut message = Vec::new();
+            Notification::new(code).encode(&mut message);
+            socket.send(message.into());
+            return self.close(socket);
+        }
+        if let Some(old) = self.sockets[index(Side::Incoming)].replace(socket) {
+            self.close(old);
+        }
+        self.feed(Input::Connected(Side::Incoming)).await;
+    }
+
+    /// Hands one thing to the state machine and does what it says.
+    async fn feed(&mut self, input: Input<'_>) {
+        self.peer.handle(input, Instant::now());
+        self.act().await;
+    }
+
+    async fn act(&mut self) {
+        while let Some(output) = self.peer.poll_output() {
+            match output {
+                Output::Connect => {
+                    self.dial = Some(Box::pin(dial(self.address)));
+                }
+                Output::AbortConnect => {
+                    if self.dial.take().is_some() && self.peer.state() == State::Active {
+                        self.note(format!("connect to {}: no answer", self.address.remote));
+                    }
+                }
+                Output::Send(side, message) => {
+                    self.send(side, message.into());
+                    if let Some(socket) = &mut self.sockets[index(side)]
+                        && let Err(error) = socket.write()
+                    {
+                        tracing::debug!(peer = %self.address.remote, %error, "write");
+                    }
+                }
+                Output::Close(side) => {
+                    if let Some(socket) = self.sockets[index(side)].take() {
+                        self.close(socket);
+                    }
+                }
+                Output::Established(_, negotiated) => {
+                    let (sender, receiver) = mpsc::channel(OUTBOUND_CHUNKS);
+                    self.outbound = receiver;
+                    self.status.send_modify(|status| status.established += 1);
+                    self.sink.established(negotiated, sender).await;
+                }
+                Output::Ended { established, reason } => {
+                    self.note(reason.to_string());
+                    if established {
+                        self.outbound.close();
+                        self.sink.down().await;
+                    }
+                }
+                // Handled where the message is at hand, see `read`.
+                Output::Update => {}
+                Output::Refresh(refresh) => {
+                    if let Some(family) =
+                        Family::from_afi_safi(refresh.family).filter(|_| refresh.subtype == 0)
+                    {
+                        self.sink.refresh(family);
+                    }
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn send(&mut self, side: Side, chunk: Bytes) {
+        if let Some(socket) = &mut self.sockets[index(side)] {
+            // A session that ends has no use for the routes that still wait.
+            if frame::next(&chunk, frame::MAX_LEN)
+                .is_ok_and(|frame| frame.is_some_and(|frame| frame.kind == MessageKind::Notification))
+            {
+                socket.drop_queued();
+            }
+            socket.send(chunk);
+        }
+    }
+
+    fn close(&mut self, socket: Socket) {
+        if self.lingering.len() < LINGERING {
+            self.lingering.spawn(socket.linger());
+        }
+    }
+
+    async fn write(&mut self, side: Side) {
+        let Some(socket) = &mut self.sockets[index(side)] else { return };
+        if let Err(error) = socket.write() {
+            tracing::debug!(peer = %self.address.remote, %error, "write");
+            self.lost(side).await;
+        }
+    }
+
+    async fn lost(&mut self, side: Side) {
+        self.sockets[index(side)] = None;
+        self.feed(Input::Closed(side)).await;
+    }
+
+    async fn read(&mut self, side: Side) {
+        let Some(socket) = &mut self.sockets[index(side)] else { return };
+        match socket.read() {
+            Ok(0) => return self.lost(side).await,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                tracing::debug!(peer = %self.address.remote, %error, "read");
+                return self.lost(side).await;
+            }
+        }
+        // Messages are handled in place; only what the state machine asks for leaves this loop.
+        loop {
+            let Some(socket) = &mut self.sockets[index(side)] else { return };
+            let now = Instant::now();
+            let taken = match frame::next(socket.unread(), self.peer.max_len(side)) {
+                Ok(None) => return,
+                Ok(Some(message)) => {
+                    let len = message.len();
+                    self.peer.handle(Input::Message(side, message), now);
+                    if message.kind == MessageKind::Update {
+                        read_update(&mut self.peer, &mut self.sink, &self.status, side, message.body, now);
+                    }
+                    len
+                }
+                Err(error) => {
+                    self.peer.handle(Input::Malformed(side, error), now);
+                    0
+                }
+            };
+            socket.consume(taken);
+            self.act().await;
+            if taken == 0 {
+                return;
+            }
+        }
+    }
+
+    fn note(&self, text: String) {
+        tracing::debug!(peer = %self.address.remote, "{text}");
+        self.status.send_modify(|status| {
+            status.last_error = Some(SessionLine { at: SystemTime::now(), text });
+        });
+    }
+
+    fn publish(&self) {
+        let state = self.peer.state();
+        self.status.send_if_modified(|status| {
+            if status.state == state {
+                return false;
+            }
+            let error = status.last_error.as_ref().map(|line| line.text.as_str());
+            if state == State::Established || status.state == State::Established {
+                tracing::info!(peer = %self.address.remote, from = %status.state, to = %state, reason = error, "session");
+            } else {
+                tracing::debug!(peer = %self.address.remote, from = %status.state, to = %state, "session");
+            }
+            status.state = state;
+            status.since = SystemTime::now();
+            status.negotiated = self.peer.negotiated().copied();
+            true
+        });
+    }
+}
+
+/// Reads an UPDATE if the state machine asked for that, and reports one that ends the session.
+fn read_update<S: RouteSink>(
+    peer: &mut Peer,
+    sink: &mut S,
+    status: &watch::Sender<PeerStatus>,
+    side: Side,
+    body: &[u8],
+    now: Instant,
+) {
+    let Some(negotiated) =
+        peer.negotiated().copied().filter(|_| peer.connection_state(side) == Some(State::Established))
+    else {
+        return;
+    };
+    match UpdateView::parse(body).and_then(|view| view.read(&negotiated.context())) {
+        Ok(update) => {
+            if let Some(fault) = update.fault {
+                tracing::warn!(
+                    peer = %negotiated.peer_id,
+                    attribute = fault.attribute,
+                    verdict = ?fault.verdict,
+                    "UPDATE with an error: {}",
+                    fault.rule
+                );
+                status.send_modify(|status| {
+                    status.update_errors += 1;
+                    let text = match fault.attribute {
+                        Some(code) => format!("UPDATE, attribute {code}: {}", fault.rule),
+                        None => format!("UPDATE: {}", fault.rule),
+                    };
+                    status.last_error = Some(SessionLine { at: SystemTime::now(), text });
+                });
+            }
+            match update.end_of_rib() {
+                Some(family) => sink.end_of_rib(family),
+                None => sink.update(&update),
+            }
+        }
+        Err(error) => peer.handle(Input::Malformed(side, error), now),
+    }
+}
+
+const fn index(side: Side) -> usize {
+    match side {
+        Side::Outgoing => 0,
+        Side::Incoming => 1,
+    }
+}
+
+async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
+    let one = |side: Side| {
+        let socket = sockets[index(side)].as_ref();
+        async move {
+            match socket {
+                // An error shows itself at the read or write that follows.
+                Some(socket) => _ = socket.ready(read).await,
+                None => std::future::pending().await,
+            }
+            side
+        }
+    };
+    tokio::select! {
+        side = one(Side::Outgoing) => side,
+        side = one(Side::Incoming) => side,
+    }
+}
+
+async fn dialled(dial: &mut Option<Dialling>) -> io::Result<TcpStream> {
+    match dial {
+        Some(dial) => dial.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn dial(address: PeerAddress) -> io::Result<TcpStream> {
+    let socket = if address.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(local) = address.local {
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(local, 0))?;
+    }
+    socket.connect(address.remote).await
+}

@@ -1,0 +1,131 @@
+//! One TCP connection: a receive buffer that is used again, and a queue of chunks to write.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+
+/// Octets read at once: one extended message fits whole.
+const READ_BUFFER: usize = 128 * 1024;
+/// Chunks handed to the kernel in one call.
+const WRITE_SLICES: usize = 32;
+/// How long a closed connection may take to write its NOTIFICATION and to see the peer's end.
+const LINGER: Duration = Duration::from_secs(2);
+
+pub(super) struct Socket {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    queue: VecDeque<Bytes>,
+    /// Whether the first chunk of the queue is partly written.
+    begun: bool,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> Socket {
+        // Small messages must not wait for the peer's acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        Socket { stream, buffer: Vec::new(), start: 0, end: 0, queue: VecDeque::new(), begun: false }
+    }
+
+    /// Chunks that wait to be written.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn send(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.queue.push_back(chunk);
+        }
+    }
+
+    /// Waits until something can be done with the socket.
+    pub(super) async fn ready(&self, read: bool) -> io::Result<tokio::io::Ready> {
+        match (read, self.queue.is_empty()) {
+            (true, true) => self.stream.ready(Interest::READABLE).await,
+            (true, false) => self.stream.ready(Interest::READABLE | Interest::WRITABLE).await,
+            (false, false) => self.stream.ready(Interest::WRITABLE).await,
+            (false, true) => std::future::pending().await,
+        }
+    }
+
+    /// Writes as much of the queue as the kernel takes.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+            let count = self.queue.len().min(WRITE_SLICES);
+            for (slice, chunk) in slices.iter_mut().zip(&self.queue) {
+                *slice = IoSlice::new(chunk);
+            }
+            let mut wrote = match self.stream.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(wrote) => wrote,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            while let Some(chunk) = self.queue.front_mut() {
+                if wrote < chunk.len() {
+                    chunk.advance(wrote);
+                    self.begun |= wrote > 0;
+                    break;
+                }
+                wrote -= chunk.len();
+                self.begun = false;
+                self.queue.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there, at most a buffer full; 0 when the peer has closed.
+    pub(super) fn read(&mut self) -> io::Result<usize> {
+        if self.buffer.is_empty() {
+            self.buffer.resize(READ_BUFFER, 0);
+        }
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let count = self.stream.try_read(&mut self.buffer[self.end..])?;
+        self.end += count;
+        Ok(count)
+    }
+
+    /// What was read and not yet consumed.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Writes `last`, then closes so that the peer can still read it: with unread input in the
+    /// socket a plain close would send a reset and take the NOTIFICATION with it.
+    pub(super) async fn linger(mut self) {
+        let close = async {
+            for chunk in &self.queue {
+                self.stream.write_all(chunk).await?;
+            }
+            self.stream.shutdown().await?;
+            let mut sink = [0; 4096];
+            while self.stream.read(&mut sink).await? > 0 {}
+            io::Result::Ok(())
+        };
+        if let Err(error) = tokio::time::timeout(LINGER, close).await.unwrap_or(Ok(())) {
+            tracing::trace!(%error, "closing");
+        }
+    }
+
+    /// Takes back what has not begun to be written: routes are of no use to a session that ends.
+    pub(super) fn drop_queued(&mut self) {
+        self.queue.truncate(usize::from(self.begun));
+    }
+}

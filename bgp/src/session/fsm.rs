@@ -1,0 +1,297 @@
+//! The transitions (RFC 4271 §8.2.2).
+//!
+//! Deviation: after a failed connection RFC 4271 goes to Idle and starts again by itself later; here
+//! only calling waits, and a peer that calls is answered at once. Idle is for stopped peers.
+
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
+
+use super::negotiate::Negotiated;
+use super::peer::{EndReason, Input, Output, Peer};
+use super::state::{Clocks, Connection, Dial, Side};
+use super::timers::{CONNECT_TIMEOUT, OPEN_HOLD_TIME, connect_retry};
+use crate::wire::encode;
+use crate::wire::error::{ErrorCode, WireError};
+use crate::wire::frame::{Frame, MessageKind};
+use crate::wire::notification::Notification;
+use crate::wire::open::Open;
+use crate::wire::refresh::RouteRefresh;
+
+impl Peer {
+    /// Takes in what happened at `now`; what is to be done waits in [`Peer::poll_output`].
+    pub fn handle(&mut self, input: Input<'_>, now: Instant) {
+        match input {
+            Input::Start => self.start(now),
+            Input::Stop(code) => self.stop(code),
+            Input::Connected(Side::Outgoing) => self.connected_out(now),
+            Input::Connected(Side::Incoming) => self.connected_in(now),
+            Input::ConnectFailed => {
+                if matches!(self.dial, Dial::Calling { .. }) {
+                    self.dial_later(now);
+                }
+            }
+            Input::Closed(side) => {
+                if self.slot(side).is_some() {
+                    self.end(side, None, EndReason::ConnectionClosed, now);
+                }
+            }
+            Input::Message(side, frame) => self.message(side, frame, now),
+            Input::Malformed(side, error) => {
+                if self.slot(side).is_some() {
+                    self.refuse(side, error, now);
+                }
+            }
+            Input::Timer => self.timer(now),
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
+        if self.running {
+            return;
+        }
+        self.running = true;
+        self.failures = 0;
+        if self.config.passive {
+            return;
+        }
+        if self.config.connect_delay.is_zero() {
+            self.dial_now(now);
+        } else {
+            let delay = self.jitter.apply(self.config.connect_delay);
+            self.dial = Dial::At(now + delay);
+        }
+    }
+
+    fn stop(&mut self, code: ErrorCode) {
+        self.running = false;
+        self.cancel_dial();
+        for side in Side::ALL {
+            self.drop_connection(side, Some(Notification::new(code)), EndReason::Stopped(code));
+        }
+    }
+
+    fn dial_now(&mut self, now: Instant) {
+        self.dial = Dial::Calling { until: now + CONNECT_TIMEOUT };
+        self.out(Output::Connect);
+    }
+
+    fn dial_later(&mut self, now: Instant) {
+        let wait = self.jitter.apply(connect_retry(self.failures));
+        self.failures = self.failures.saturating_add(1);
+        self.dial = if self.config.passive { Dial::Off } else { Dial::At(now + wait) };
+    }
+
+    fn cancel_dial(&mut self) {
+        if matches!(self.dial, Dial::Calling { .. }) {
+            self.out(Output::AbortConnect);
+        }
+        self.dial = Dial::Off;
+    }
+
+    fn connected_out(&mut self, now: Instant) {
+        // Of a call that was given up, nobody wants to know.
+        if !matches!(self.dial, Dial::Calling { .. }) {
+            return;
+        }
+        self.dial = Dial::Off;
+        self.send_open(Side::Outgoing, now);
+    }
+
+    /// Why a connection that the peer has just made must be turned away with a Cease of this subcode;
+    /// `None`: hand in [`Input::Connected`].
+    pub fn rejection(&self) -> Option<ErrorCode> {
+        if !self.running {
+            return Some(ErrorCode::CONNECTION_REJECTED);
+        }
+        // RFC 4271 §6.8: an Established connection stays.
+        self.negotiated().map(|_| ErrorCode::COLLISION_RESOLUTION)
+    }
+
+    fn connected_in(&mut self, now: Instant) {
+        if self.rejection().is_some() {
+            return;
+        }
+        // The peer would not call twice if its first call were alive; the driver replaces the socket.
+        if self.slot_mut(Side::Incoming).take().is_some() {
+            self.out(Output::Ended { established: false, reason: EndReason::ConnectionClosed });
+        }
+        self.send_open(Side::Incoming, now);
+    }
+
+    fn send_open(&mut self, side: Side, now: Instant) {
+        let mut message = Vec::new();
+        self.config.open().encode(&mut message);
+        self.out(Output::Send(side, message));
+        *self.slot_mut(side) = Some(Connection::OpenSent { hold: now + OPEN_HOLD_TIME });
+    }
+
+    fn message(&mut self, side: Side, frame: Frame<'_>, now: Instant) {
+        let Some(connection) = self.slot(side).copied() else { return };
+        if frame.kind == MessageKind::Notification {
+            let notification = Notification::parse(frame.body);
+            return self.end(side, None, EndReason::Received(notification), now);
+        }
+        match (connection, frame.kind) {
+            (Connection::OpenSent { .. }, MessageKind::Open) => self.open(side, frame.body, now),
+            (Connection::OpenConfirm { negotiated, clocks }, MessageKind::Keepalive) => {
+                self.establish(side, negotiated, clocks, now);
+            }
+            (Connection::Established { .. }, MessageKind::Keepalive) => self.heard(side, now),
+            (Connection::Established { .. }, MessageKind::Update) => {
+                self.heard(side, now);
+                self.out(Output::Update);
+            }
+            (Connection::Established { .. }, MessageKind::RouteRefresh) => {
+                self.heard(side, now);
+                match RouteRefresh::parse(frame.body) {
+                    Ok(refresh) => self.out(Output::Refresh(refresh)),
+                    Err(error) => self.refuse(side, error, now),
+                }
+            }
+            // RFC 6608: the subcode names the state.
+            (Connection::OpenSent { .. }, _) => {
+                let rule = "OPEN comes first";
+                self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_SENT, rule), now);
+            }
+            (Connection::OpenConfirm { .. }, _) => {
+                let rule = "KEEPALIVE follows OPEN";
+                self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_CONFIRM, rule), now);
+            }
+            (Connection::Established { .. }, _) => {
+                let rule = "OPEN comes once";
+                self.refuse(side, WireError::new(ErrorCode::FSM_ESTABLISHED, rule), now);
+            }
+        }
+    }
+
+    fn open(&mut self, side: Side, body: &[u8], now: Instant) {
+        let ours = self.config.open();
+        let settled =
+            Open::parse(body).and_then(|theirs| Negotiated::settle(&ours, &theirs, self.config.peer_as));
+        let negotiated = match settled {
+            Ok(negotiated) => negotiated,
+            Err(error) => return self.refuse(side, error, now),
+        };
+        match self.slot(side.other()) {
+            Some(Connection::Established { .. }) => return self.collide(side, now),
+            Some(Connection::OpenConfirm { .. }) => {
+                let loser = if self.keeps(&negotiated) == side { side.other() } else { side };
+                self.collide(loser, now);
+                if loser == side {
+                    return;
+                }
+            }
+            Some(Connection::OpenSent { .. }) | None => {}
+        }
+        let mut message = Vec::new();
+        encode::keepalive(&mut message);
+        self.out(Output::Send(side, message));
+        let hold = negotiated.hold();
+        let clocks = Clocks {
+            hold: hold.map(|hold| now + hold),
+            keepalive: hold.map(|hold| now + self.keepalive_wait(hold)),
+        };
+        *self.slot_mut(side) = Some(Connection::OpenConfirm { negotiated, clocks });
+    }
+
+    /// Which of two connections with the same peer stays: the one called by the speaker with the
+    /// higher identifier (RFC 4271 §6.8), of equal ones by that of the higher AS (RFC 6286 §2.3).
+    fn keeps(&self, negotiated: &Negotiated) -> Side {
+        let ours = (self.config.router_id.to_bits(), self.config.local_as.0);
+        let theirs = (negotiated.peer_id.to_bits(), negotiated.peer_as.0);
+        match ours.cmp(&theirs) {
+            Ordering::Less => Side::Incoming,
+            Ordering::Equal | Ordering::Greater => Side::Outgoing,
+        }
+    }
+
+    fn collide(&mut self, side: Side, now: Instant) {
+        let notification = Notification::new(ErrorCode::COLLISION_RESOLUTION);
+        self.end(side, Some(notification), EndReason::Collision, now);
+    }
+
+    fn establish(&mut self, side: Side, negotiated: Negotiated, clocks: Clocks, now: Instant) {
+        // The other connection, if any, can only be on its way to lose.
+        self.cancel_dial();
+        if self.slot(side.other()).is_some() {
+            self.collide(side.other(), now);
+        }
+        self.failures = 0;
+        *self.slot_mut(side) = Some(Connection::Established { negotiated, clocks });
+        self.heard(side, now);
+        self.out(Output::Established(side, negotiated));
+    }
+
+    /// KEEPALIVE and UPDATE start the hold timer again.
+    fn heard(&mut self, side: Side, now: Instant) {
+        let hold = self.slot(side).and_then(Connection::negotiated).and_then(Negotiated::hold);
+        if let Some(clocks) = self.slot_mut(side).as_mut().and_then(Connection::clocks_mut) {
+            clocks.hold = hold.map(|hold| now + hold);
+        }
+    }
+
+    /// A third of the hold time (RFC 4271 §4.4), with jitter.
+    fn keepalive_wait(&mut self, hold: Duration) -> Duration {
+        self.jitter.apply(hold / 3)
+    }
+
+    fn timer(&mut self, now: Instant) {
+        match self.dial {
+            Dial::At(at) if at <= now => self.dial_now(now),
+            Dial::Calling { until } if until <= now => {
+                self.out(Output::AbortConnect);
+                self.dial_later(now);
+            }
+            Dial::Off | Dial::At(_) | Dial::Calling { .. } => {}
+        }
+        for side in Side::ALL {
+            self.connection_timer(side, now);
+        }
+    }
+
+    fn connection_timer(&mut self, side: Side, now: Instant) {
+        let Some(mut connection) = self.slot(side).copied() else { return };
+        let hold = match connection {
+            Connection::OpenSent { hold } => Some(hold),
+            Connection::OpenConfirm { clocks, .. } | Connection::Established { clocks, .. } => clocks.hold,
+        };
+        if hold.is_some_and(|hold| hold <= now) {
+            let notification = Notification::new(ErrorCode::HOLD_TIMER_EXPIRED);
+            return self.end(side, Some(notification), EndReason::HoldTimerExpired, now);
+        }
+        let wait = connection.negotiated().and_then(Negotiated::hold).map(|hold| self.keepalive_wait(hold));
+        let Some(clocks) = connection.clocks_mut() else { return };
+        if clocks.keepalive.is_some_and(|at| at <= now) {
+            clocks.keepalive = wait.map(|wait| now + wait);
+            *self.slot_mut(side) = Some(connection);
+            let mut message = Vec::new();
+            encode::keepalive(&mut message);
+            self.out(Output::Send(side, message));
+        }
+    }
+
+    fn refuse(&mut self, side: Side, error: WireError, now: Instant) {
+        self.end(side, Some(Notification::from(&error)), EndReason::Refused(error), now);
+    }
+
+    /// Ends one connection; when none is left, calling begins again.
+    fn end(&mut self, side: Side, notification: Option<Notification>, reason: EndReason, now: Instant) {
+        self.drop_connection(side, notification, reason);
+        let none_left = self.connections.iter().all(Option::is_none);
+        if self.running && none_left && self.dial == Dial::Off {
+            self.dial_later(now);
+        }
+    }
+
+    fn drop_connection(&mut self, side: Side, notification: Option<Notification>, reason: EndReason) {
+        let Some(connection) = self.slot_mut(side).take() else { return };
+        if let Some(notification) = notification {
+            let mut message = Vec::new();
+            notification.encode(&mut message);
+            self.out(Output::Send(side, message));
+        }
+        self.out(Output::Close(side));
+        let established = matches!(connection, Connection::Established { .. });
+        self.out(Output::Ended { established, reason });
+    }
+}

@@ -1,0 +1,14 @@
+//! The session state machine (RFC 4271 §8), without sockets and without a clock.
+//!
+//! A [`Peer`] has two slots, one for the connection it dialled and one for the connection it was
+//! called by, so that a collision (RFC 4271 §6.8) is a matter of one state, not of two machines.
+
+pub mod fsm;
+pub mod negotiate;
+pub mod peer;
+pub mod state;
+pub mod timers;
+
+pub use negotiate::Negotiated;
+pub use peer::{EndReason, Input, Output, Peer, PeerConfig};
+pub use state::{Side, State};

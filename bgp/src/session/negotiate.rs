@@ -1,0 +1,90 @@
+//! What two OPENs settle.
+
+use std::time::Duration;
+
+use crate::types::{Asn, Families, RouterId};
+use crate::wire::as_path::AsWidth;
+use crate::wire::attribute::Context;
+use crate::wire::capability::GracefulRestart;
+use crate::wire::encode::Form;
+use crate::wire::error::{ErrorCode, WireError};
+use crate::wire::frame::{MAX_EXTENDED_LEN, MAX_LEN};
+use crate::wire::open::Open;
+
+/// What holds for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The peer's AS.
+    pub peer_as: Asn,
+    /// The peer's BGP identifier.
+    pub peer_id: RouterId,
+    /// Whether the peer is in our AS.
+    pub internal: bool,
+    /// The smaller of both hold times, in seconds; 0: none.
+    pub hold_time: u16,
+    /// Families that both exchange.
+    pub families: Families,
+    /// Width of AS numbers.
+    pub as_width: AsWidth,
+    /// The longest message, in octets, either way.
+    pub max_len: usize,
+    /// Whether the peer answers ROUTE-REFRESH.
+    pub route_refresh: bool,
+    /// What the peer said of graceful restart.
+    pub graceful_restart: Option<GracefulRestart>,
+}
+
+impl Negotiated {
+    /// Settles a session from both OPENs; `expected_as` is the configured AS of the peer.
+    ///
+    /// # Errors
+    /// Code 2 (RFC 4271 §6.2): the peer's AS is not the expected one; an internal peer has our own
+    /// identifier (RFC 6286 §2.2); no family is left.
+    pub fn settle(ours: &Open, theirs: &Open, expected_as: Asn) -> Result<Negotiated, WireError> {
+        if theirs.asn != expected_as {
+            return Err(WireError::with_data(
+                ErrorCode::BAD_PEER_AS,
+                "the peer's AS is the configured one",
+                &theirs.asn.0.to_be_bytes(),
+            ));
+        }
+        let internal = theirs.asn == ours.asn;
+        if internal && theirs.router_id == ours.router_id {
+            let rule = "two speakers of one AS have different BGP identifiers";
+            return Err(WireError::new(ErrorCode::BAD_BGP_IDENTIFIER, rule));
+        }
+        let (our, their) = (&ours.capabilities, &theirs.capabilities);
+        let families = our.families().intersection(their.families());
+        if families.is_empty() {
+            let rule = "both speakers exchange at least one family in common";
+            return Err(WireError::new(ErrorCode::UNSUPPORTED_CAPABILITY, rule));
+        }
+        let wide = our.four_octet_as.is_some() && their.four_octet_as.is_some();
+        let long = our.extended_message && their.extended_message;
+        Ok(Negotiated {
+            peer_as: theirs.asn,
+            peer_id: theirs.router_id,
+            internal,
+            hold_time: ours.hold_time.min(theirs.hold_time),
+            families,
+            as_width: if wide { AsWidth::Four } else { AsWidth::Two },
+            max_len: if long { MAX_EXTENDED_LEN } else { MAX_LEN },
+            route_refresh: our.route_refresh && their.route_refresh,
+            graceful_restart: their.graceful_restart,
+        })
+    }
+
+    /// How UPDATEs of this session are read.
+    pub fn context(&self) -> Context {
+        Context { as_width: self.as_width, internal: self.internal, families: self.families }
+    }
+
+    /// How UPDATEs for this session are written.
+    pub fn form(&self) -> Form {
+        Form { as_width: self.as_width, max_len: self.max_len }
+    }
+
+    pub(super) fn hold(&self) -> Option<Duration> {
+        (self.hold_time > 0).then(|| Duration::from_secs(u64::from(self.hold_time)))
+    }
+}

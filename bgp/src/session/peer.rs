@@ -1,0 +1,221 @@
+//! One configured neighbour: what happens goes in, what is to be done comes out.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::negotiate::Negotiated;
+use super::state::{Connection, Dial, Side, State};
+use super::timers::Jitter;
+use crate::types::{Asn, Families, RouterId};
+use crate::wire::capability::Capabilities;
+use crate::wire::error::{ErrorCode, WireError};
+use crate::wire::frame::Frame;
+use crate::wire::notification::Notification;
+use crate::wire::open::Open;
+use crate::wire::refresh::RouteRefresh;
+
+/// What a session is configured with. Everything in it takes part in the OPEN or in calling, so a
+/// change of it needs a new session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Our AS.
+    pub local_as: Asn,
+    /// Our BGP identifier.
+    pub router_id: RouterId,
+    /// The peer's AS.
+    pub peer_as: Asn,
+    /// The hold time we propose, in seconds: 0 or at least 3.
+    pub hold_time: u16,
+    /// The families we exchange.
+    pub families: Families,
+    /// Never call, only be called.
+    pub passive: bool,
+    /// How long to wait before the first call, so that of two speakers one calls first.
+    pub connect_delay: Duration,
+}
+
+impl PeerConfig {
+    /// The OPEN that we send.
+    pub fn open(&self) -> Open {
+        Open {
+            asn: self.local_as,
+            hold_time: self.hold_time,
+            router_id: self.router_id,
+            capabilities: Capabilities {
+                multiprotocol: Some(self.families),
+                route_refresh: true,
+                extended_message: true,
+                four_octet_as: Some(self.local_as),
+                graceful_restart: None,
+                enhanced_route_refresh: false,
+            },
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// The operator, or the daemon's start, wants the session.
+    Start,
+    /// The session is not wanted; the code goes into the NOTIFICATION, Cease with a subcode (RFC 4486).
+    Stop(ErrorCode),
+    /// A TCP connection is up: ours ([`Output::Connect`] asked for it) or one that the peer made and
+    /// that [`Peer::rejection`] has nothing against; it takes the place of an earlier one of that side.
+    Connected(Side),
+    /// The call that [`Output::Connect`] asked for failed.
+    ConnectFailed,
+    /// The TCP connection ended.
+    Closed(Side),
+    /// A whole message came.
+    Message(Side, Frame<'a>),
+    /// What came breaks a rule: a header, or an UPDATE that [`Output::Update`] pointed at.
+    Malformed(Side, WireError),
+    /// A deadline has come.
+    Timer,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Call the peer; a call under way is given up first.
+    Connect,
+    /// Give up the call under way.
+    AbortConnect,
+    /// Write this message.
+    Send(Side, Vec<u8>),
+    /// Close this connection once what was sent is written.
+    Close(Side),
+    /// Routes can be exchanged on this connection.
+    Established(Side, Negotiated),
+    /// A connection ended; `established` says whether the session ended with it.
+    Ended {
+        /// Whether routes were exchanged on it.
+        established: bool,
+        /// Why.
+        reason: EndReason,
+    },
+    /// The message that was just handed in is an UPDATE to be read.
+    Update,
+    /// The peer asks for all routes of a family.
+    Refresh(RouteRefresh),
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The peer said so.
+    Received(Notification),
+    /// The peer broke a rule.
+    Refused(WireError),
+    /// Nothing came for the hold time.
+    HoldTimerExpired,
+    /// TCP ended without a NOTIFICATION.
+    ConnectionClosed,
+    /// We stopped the session.
+    Stopped(ErrorCode),
+    /// The other connection with this peer won (RFC 4271 §6.8).
+    Collision,
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndReason::Received(notification) => write!(f, "peer sent {notification}"),
+            EndReason::Refused(error) => write!(f, "sent {error}"),
+            EndReason::HoldTimerExpired => f.write_str("hold timer expired"),
+            EndReason::ConnectionClosed => f.write_str("connection closed by the peer"),
+            EndReason::Stopped(code) => write!(f, "stopped: {code}"),
+            EndReason::Collision => f.write_str("connection collision"),
+        }
+    }
+}
+
+/// The state machine of one neighbour.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub(super) config: PeerConfig,
+    pub(super) running: bool,
+    pub(super) dial: Dial,
+    pub(super) connections: [Option<Connection>; 2],
+    /// Calls and sessions that failed since the last Established (RFC 4271's ConnectRetryCounter).
+    pub(super) failures: u32,
+    pub(super) jitter: Jitter,
+    pub(super) outputs: VecDeque<Output>,
+}
+
+impl Peer {
+    /// A stopped peer; `seed` is for the jitter of its timers.
+    pub fn new(config: PeerConfig, seed: u64) -> Peer {
+        Peer {
+            config,
+            running: false,
+            dial: Dial::Off,
+            connections: [None, None],
+            failures: 0,
+            jitter: Jitter::new(seed),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What it was configured with.
+    pub fn config(&self) -> &PeerConfig {
+        &self.config
+    }
+
+    /// The next thing to do; call until it is `None` after every [`Peer::handle`].
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to hand in [`Input::Timer`].
+    pub fn deadline(&self) -> Option<Instant> {
+        let dial = match self.dial {
+            Dial::Off => None,
+            Dial::At(at) | Dial::Calling { until: at } => Some(at),
+        };
+        self.connections.iter().flatten().filter_map(Connection::deadline).chain(dial).min()
+    }
+
+    /// The state to show.
+    pub fn state(&self) -> State {
+        let base = match (self.running, self.dial) {
+            (false, _) => State::Idle,
+            (true, Dial::Calling { .. }) => State::Connect,
+            (true, Dial::Off | Dial::At(_)) => State::Active,
+        };
+        self.connections.iter().flatten().map(Connection::state).fold(base, State::max)
+    }
+
+    /// The state of one connection, if it is up.
+    pub fn connection_state(&self, side: Side) -> Option<State> {
+        self.slot(side).map(Connection::state)
+    }
+
+    /// What the session was settled to, once it is Established.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.connections.iter().flatten().find_map(|connection| match connection {
+            Connection::Established { negotiated, .. } => Some(negotiated),
+            _ => None,
+        })
+    }
+
+    /// The longest message, in octets, to accept on a connection.
+    pub fn max_len(&self, side: Side) -> usize {
+        let negotiated = self.slot(side).and_then(Connection::negotiated);
+        negotiated.map_or(crate::wire::frame::MAX_LEN, |negotiated| negotiated.max_len)
+    }
+
+    pub(super) fn slot(&self, side: Side) -> Option<&Connection> {
+        self.connections[side.index()].as_ref()
+    }
+
+    pub(super) fn slot_mut(&mut self, side: Side) -> &mut Option<Connection> {
+        &mut self.connections[side.index()]
+    }
+
+    pub(super) fn out(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+}

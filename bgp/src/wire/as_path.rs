@@ -1,0 +1,293 @@
+//! AS_PATH (RFC 4271 §4.3) with two- or four-octet numbers, and the AS4_PATH merge (RFC 6793).
+
+use super::cursor::Cursor;
+use crate::types::Asn;
+
+/// How many octets an AS number takes on this session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AsWidth {
+    /// RFC 4271.
+    Two,
+    /// RFC 6793, when both sides announced it.
+    Four,
+}
+
+impl AsWidth {
+    const fn octets(self) -> usize {
+        match self {
+            AsWidth::Two => 2,
+            AsWidth::Four => 4,
+        }
+    }
+}
+
+/// What a segment's AS numbers mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SegmentKind {
+    /// Unordered; counts as one hop.
+    Set,
+    /// Ordered; each number is a hop.
+    Sequence,
+    /// RFC 5065; counts nothing.
+    ConfedSequence,
+    /// RFC 5065; counts nothing.
+    ConfedSet,
+}
+
+impl SegmentKind {
+    /// The type octet.
+    pub const fn code(self) -> u8 {
+        match self {
+            SegmentKind::Set => 1,
+            SegmentKind::Sequence => 2,
+            SegmentKind::ConfedSequence => 3,
+            SegmentKind::ConfedSet => 4,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<SegmentKind> {
+        use SegmentKind::{ConfedSequence, ConfedSet, Sequence, Set};
+        [Set, Sequence, ConfedSequence, ConfedSet].into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// Whether the segment belongs to a confederation.
+    pub const fn is_confederation(self) -> bool {
+        matches!(self, SegmentKind::ConfedSequence | SegmentKind::ConfedSet)
+    }
+}
+
+/// One segment, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// What its numbers mean.
+    pub kind: SegmentKind,
+    numbers: &'a [u8],
+    width: AsWidth,
+}
+
+impl<'a> Segment<'a> {
+    /// Its AS numbers, leftmost first.
+    pub fn asns(&self) -> impl ExactSizeIterator<Item = Asn> + use<'a> {
+        self.numbers.chunks_exact(self.width.octets()).map(|number| match *number {
+            [a, b] => Asn(u32::from(u16::from_be_bytes([a, b]))),
+            [a, b, c, d] => Asn(u32::from_be_bytes([a, b, c, d])),
+            _ => Asn(0),
+        })
+    }
+
+    /// What it adds to the path's length (RFC 4271 §9.1.2.2 a, RFC 5065 §5.3).
+    pub fn hops(&self) -> usize {
+        match self.kind {
+            SegmentKind::Set => 1,
+            SegmentKind::Sequence => self.asns().len(),
+            SegmentKind::ConfedSequence | SegmentKind::ConfedSet => 0,
+        }
+    }
+}
+
+/// A checked path, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct AsPath<'a> {
+    octets: &'a [u8],
+    width: AsWidth,
+}
+
+impl<'a> AsPath<'a> {
+    /// The path of a route that its AS originates.
+    pub const EMPTY: AsPath<'static> = AsPath { octets: &[], width: AsWidth::Four };
+
+    /// Takes a path after checking it.
+    ///
+    /// # Errors
+    /// The rule that is broken (RFC 7606 §7.2, RFC 7607).
+    pub fn check(octets: &'a [u8], width: AsWidth) -> Result<AsPath<'a>, &'static str> {
+        let mut cursor = Cursor(octets);
+        while let Some(code) = cursor.u8() {
+            if SegmentKind::from_code(code).is_none() {
+                return Err("a path segment's type is 1 to 4");
+            }
+            let Some(count) = cursor.u8() else { return Err("a path segment has a length") };
+            if count == 0 {
+                return Err("a path segment has at least one AS number");
+            }
+            let Some(numbers) = cursor.take(usize::from(count).saturating_mul(width.octets())) else {
+                return Err("a path segment ends inside the attribute");
+            };
+            if numbers.chunks_exact(width.octets()).any(|number| number.iter().all(|octet| *octet == 0)) {
+                return Err("AS 0 is in no path");
+            }
+        }
+        Ok(AsPath { octets, width })
+    }
+
+    /// The octets as they were received.
+    pub fn octets(&self) -> &'a [u8] {
+        self.octets
+    }
+
+    /// How wide its AS numbers are.
+    pub fn width(&self) -> AsWidth {
+        self.width
+    }
+
+    /// Its segments, leftmost first.
+    pub fn segments(&self) -> Segments<'a> {
+        Segments { cursor: Cursor(self.octets), width: self.width }
+    }
+
+    /// Every AS number in it, leftmost first.
+    pub fn asns(&self) -> impl Iterator<Item = Asn> + use<'a> {
+        self.segments().flat_map(|segment| segment.asns())
+    }
+
+    /// Its length in the decision process.
+    pub fn hops(&self) -> usize {
+        self.segments().map(|segment| segment.hops()).fold(0, usize::saturating_add)
+    }
+
+    /// The AS that the route was learned from: the leftmost number, if the path begins with a
+    /// sequence (RFC 4271 §9.1.2.2 c).
+    pub fn neighbor_as(&self) -> Option<Asn> {
+        let first = self.segments().find(|segment| !segment.kind.is_confederation())?;
+        if first.kind == SegmentKind::Sequence { first.asns().next() } else { None }
+    }
+
+    /// How often `asn` occurs.
+    pub fn occurrences(&self, asn: Asn) -> usize {
+        self.asns().filter(|number| *number == asn).count()
+    }
+
+    /// Appends the path with four-octet numbers.
+    pub fn write_four(&self, out: &mut Vec<u8>) {
+        match self.width {
+            AsWidth::Four => out.extend_from_slice(self.octets),
+            AsWidth::Two => self.segments().for_each(|segment| push_segment(out, segment, usize::MAX)),
+        }
+    }
+
+    /// Appends the path with two-octet numbers, AS_TRANS for those that don't fit; says whether any didn't.
+    pub fn write_two(&self, out: &mut Vec<u8>) -> bool {
+        let mut lossy = false;
+        for segment in self.segments() {
+            out.push(segment.kind.code());
+            out.push(u8::try_from(segment.asns().len()).unwrap_or(u8::MAX));
+            for asn in segment.asns() {
+                lossy |= u16::try_from(asn.0).is_err();
+                out.extend(asn.two_octets().to_be_bytes());
+            }
+        }
+        lossy
+    }
+
+    /// Appends, with four-octet numbers, the path that this two-octet one and its AS4_PATH stand for:
+    /// the leading hops that only the former has, then the latter (RFC 6793 §4.2.3).
+    pub fn write_merged(&self, as4_path: AsPath<'_>, out: &mut Vec<u8>) {
+        let Some(mut missing) = self.hops().checked_sub(as4_path.hops()) else {
+            return self.write_four(out);
+        };
+        for segment in self.segments() {
+            if missing == 0 && !segment.kind.is_confederation() {
+                break;
+            }
+            push_segment(out, segment, missing);
+            missing = missing.saturating_sub(segment.hops());
+        }
+        for segment in as4_path.segments().filter(|segment| !segment.kind.is_confederation()) {
+            push_segment(out, segment, usize::MAX);
+        }
+    }
+}
+
+/// Appends a segment with four-octet numbers; of a sequence no more than `limit` of them.
+fn push_segment(out: &mut Vec<u8>, segment: Segment<'_>, limit: usize) {
+    let count = if segment.kind == SegmentKind::Sequence {
+        segment.asns().len().min(limit)
+    } else {
+        segment.asns().len()
+    };
+    out.push(segment.kind.code());
+    out.push(u8::try_from(count).unwrap_or(u8::MAX));
+    segment.asns().take(count).for_each(|asn| out.extend(asn.0.to_be_bytes()));
+}
+
+/// Iterator over the segments of an [`AsPath`].
+#[derive(Clone, Debug)]
+pub struct Segments<'a> {
+    cursor: Cursor<'a>,
+    width: AsWidth,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Segment<'a>;
+
+    fn next(&mut self) -> Option<Segment<'a>> {
+        let kind = SegmentKind::from_code(self.cursor.u8()?)?;
+        let count = usize::from(self.cursor.u8()?);
+        let numbers = self.cursor.take(count.checked_mul(self.width.octets())?)?;
+        Some(Segment { kind, numbers, width: self.width })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sequence(width: AsWidth, asns: &[u32]) -> Vec<u8> {
+        let mut out = vec![2, asns.len() as u8];
+        for asn in asns {
+            match width {
+                AsWidth::Two => out.extend((*asn as u16).to_be_bytes()),
+                AsWidth::Four => out.extend(asn.to_be_bytes()),
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn the_merge_takes_leading_hops_from_the_two_octet_path() {
+        let two = sequence(AsWidth::Two, &[10, 23456, 23456, 20]);
+        let four = sequence(AsWidth::Four, &[70000, 70001, 20]);
+        let mut out = Vec::new();
+        AsPath::check(&two, AsWidth::Two)
+            .unwrap()
+            .write_merged(AsPath::check(&four, AsWidth::Four).unwrap(), &mut out);
+        let merged: Vec<_> = AsPath::check(&out, AsWidth::Four).unwrap().asns().map(|asn| asn.0).collect();
+        assert_eq!(merged, [10, 70000, 70001, 20]);
+    }
+
+    #[test]
+    fn a_longer_as4_path_is_ignored() {
+        let two = sequence(AsWidth::Two, &[10]);
+        let four = sequence(AsWidth::Four, &[70000, 70001]);
+        let mut out = Vec::new();
+        AsPath::check(&two, AsWidth::Two)
+            .unwrap()
+            .write_merged(AsPath::check(&four, AsWidth::Four).unwrap(), &mut out);
+        assert_eq!(out, sequence(AsWidth::Four, &[10]));
+    }
+
+    #[test]
+    fn sets_count_one_and_confederation_segments_nothing() {
+        let mut path = vec![3, 1, 0, 0, 0, 9, 1, 3];
+        [1u32, 2, 3].iter().for_each(|asn| path.extend(asn.to_be_bytes()));
+        path.extend(sequence(AsWidth::Four, &[7, 8]));
+        let path = AsPath::check(&path, AsWidth::Four).unwrap();
+        assert_eq!(path.hops(), 3);
+        assert_eq!(path.neighbor_as(), None, "a path that begins with a set has no neighbour AS");
+    }
+
+    #[test]
+    fn malformed_paths_name_the_rule() {
+        for (octets, rule) in [
+            (&[0, 1, 0, 0, 0, 1][..], "type"),
+            (&[5, 1, 0, 0, 0, 1], "type"),
+            (&[2], "length"),
+            (&[2, 0], "at least one"),
+            (&[2, 2, 0, 0, 0, 1], "ends inside"),
+            (&[2, 1, 0, 0, 0, 0], "AS 0"),
+        ] {
+            let error = AsPath::check(octets, AsWidth::Four).unwrap_err();
+            assert!(error.contains(rule), "{error}");
+        }
+    }
+}

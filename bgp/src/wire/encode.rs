@@ -1,0 +1,243 @@
+//! Writing messages into a buffer that is used again: nothing is allocated once it has grown.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::as_path::{AsPath, AsWidth};
+use super::attribute::{RawAttributes, code, flag, push};
+use super::frame::{MAX_LEN, MessageKind};
+use super::nlri;
+use crate::types::{Asn, Family};
+
+/// Appends a message of `kind` whose body `body` writes.
+pub(super) fn message(out: &mut Vec<u8>, kind: MessageKind, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = begin(out, kind);
+    body(out);
+    finish(out, start);
+}
+
+fn begin(out: &mut Vec<u8>, kind: MessageKind) -> usize {
+    let start = out.len();
+    out.extend([0xff; 16]);
+    out.extend([0, 0, kind.code()]);
+    start
+}
+
+fn finish(out: &mut [u8], start: usize) {
+    let len = u16::try_from(out.len().saturating_sub(start)).unwrap_or(u16::MAX);
+    put_u16(out, start.saturating_add(16), len);
+}
+
+fn put_u16(out: &mut [u8], at: usize, value: u16) {
+    if let Some(field) = out.get_mut(at..at.saturating_add(2)) {
+        field.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+/// Appends a KEEPALIVE.
+pub fn keepalive(out: &mut Vec<u8>) {
+    message(out, MessageKind::Keepalive, |_| {});
+}
+
+/// How UPDATEs are written for a session, or for a group of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// Width of AS numbers.
+    pub as_width: AsWidth,
+    /// The longest message in octets.
+    pub max_len: usize,
+}
+
+impl Default for Form {
+    fn default() -> Form {
+        Form { as_width: AsWidth::Four, max_len: MAX_LEN }
+    }
+}
+
+/// The attributes of one message do not leave room for a single prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the attributes take {len} octets, which leaves no room for a prefix in a message of {max}")]
+pub struct TooLong {
+    /// Octets of the attributes and the message around them.
+    pub len: usize,
+    /// The longest message.
+    pub max: usize,
+}
+
+/// Appends UPDATEs that announce `prefixes`, as many to a message as fit; all are of the family of
+/// `next_hop` and share `attributes`, which are canonical (see
+/// [`Attributes::write_canonical`](super::attribute::Attributes::write_canonical)). Returns the
+/// number of messages.
+///
+/// # Errors
+/// [`TooLong`], with `out` as it was.
+pub fn announce(
+    out: &mut Vec<u8>,
+    form: Form,
+    attributes: &[u8],
+    next_hop: IpAddr,
+    prefixes: impl IntoIterator<Item = IpNet>,
+) -> Result<usize, TooLong> {
+    let start = out.len();
+    let mut prefixes = prefixes.into_iter().peekable();
+    let mut messages = 0_usize;
+    while prefixes.peek().is_some() {
+        let message_start = begin(out, MessageKind::Update);
+        out.extend([0, 0, 0, 0]);
+        let attributes_at = out.len();
+        // Where the prefixes go: after the attributes, or inside the last one.
+        let mp_start = match next_hop {
+            IpAddr::V4(address) => {
+                write_attributes(out, form.as_width, attributes, Some(address.octets()));
+                None
+            }
+            IpAddr::V6(address) => {
+                write_attributes(out, form.as_width, attributes, None);
+                let at = out.len();
+                out.extend([flag::OPTIONAL | flag::EXTENDED_LENGTH, code::MP_REACH_NLRI, 0, 0, 0, 2, 1, 16]);
+                out.extend(address.octets());
+                out.push(0);
+                Some(at)
+            }
+        };
+        let attributes_end = out.len();
+        let limit = message_start.saturating_add(form.max_len);
+        let wrote = fill(out, limit, &mut prefixes);
+        if wrote == 0 {
+            let len = out.len().saturating_sub(message_start);
+            out.truncate(start);
+            return Err(TooLong { len, max: form.max_len });
+        }
+        let end = match mp_start {
+            Some(at) => {
+                close_mp(out, at);
+                out.len()
+            }
+            None => attributes_end,
+        };
+        put_len(out, attributes_at.saturating_sub(2), end.saturating_sub(attributes_at));
+        finish(out, message_start);
+        messages = messages.saturating_add(1);
+    }
+    Ok(messages)
+}
+
+/// Appends UPDATEs that withdraw `prefixes`, all of `family`, as many to a message as fit; returns
+/// the number of messages.
+pub fn withdraw(
+    out: &mut Vec<u8>,
+    form: Form,
+    family: Family,
+    prefixes: impl IntoIterator<Item = IpNet>,
+) -> usize {
+    let mut prefixes = prefixes.into_iter().peekable();
+    let mut messages = 0_usize;
+    while prefixes.peek().is_some() {
+        let start = begin(out, MessageKind::Update);
+        let limit = start.saturating_add(form.max_len);
+        match family {
+            Family::Ipv4Unicast => {
+                out.extend([0, 0]);
+                let at = out.len();
+                fill(out, limit.saturating_sub(2), &mut prefixes);
+                let len = out.len().saturating_sub(at);
+                put_len(out, at.saturating_sub(2), len);
+                out.extend([0, 0]);
+            }
+            Family::Ipv6Unicast => {
+                out.extend([0, 0, 0, 0]);
+                let at = out.len();
+                out.extend([flag::OPTIONAL | flag::EXTENDED_LENGTH, code::MP_UNREACH_NLRI, 0, 0, 0, 2, 1]);
+                fill(out, limit, &mut prefixes);
+                close_mp(out, at);
+                let len = out.len().saturating_sub(at);
+                put_len(out, at.saturating_sub(2), len);
+            }
+        }
+        finish(out, start);
+        messages = messages.saturating_add(1);
+    }
+    messages
+}
+
+/// Appends the End-of-RIB marker of `family` (RFC 4724 §2).
+pub fn end_of_rib(out: &mut Vec<u8>, family: Family) {
+    message(out, MessageKind::Update, |out| match family {
+        Family::Ipv4Unicast => out.extend([0, 0, 0, 0]),
+        Family::Ipv6Unicast => {
+            out.extend([0, 0, 0, 6, flag::OPTIONAL, code::MP_UNREACH_NLRI, 3, 0, 2, 1]);
+        }
+    });
+}
+
+/// Appends prefixes while they fit below `limit`; returns how many.
+fn fill(
+    out: &mut Vec<u8>,
+    limit: usize,
+    prefixes: &mut std::iter::Peekable<impl Iterator<Item = IpNet>>,
+) -> usize {
+    let mut wrote = 0_usize;
+    while let Some(prefix) =
+        prefixes.next_if(|prefix| out.len().saturating_add(nlri::encoded_len(prefix)) <= limit)
+    {
+        nlri::push(out, &prefix);
+        wrote = wrote.saturating_add(1);
+    }
+    wrote
+}
+
+/// Sets the length of the attribute with a two-octet length that began at `at` and ends the buffer.
+fn close_mp(out: &mut [u8], at: usize) {
+    let len = out.len().saturating_sub(at.saturating_add(4));
+    put_len(out, at.saturating_add(2), len);
+}
+
+fn put_len(out: &mut [u8], at: usize, len: usize) {
+    put_u16(out, at, u16::try_from(len).unwrap_or(u16::MAX));
+}
+
+/// Writes canonical attributes in the session's form, with NEXT_HOP in its place (RFC 4271 §5: in
+/// the order of type codes).
+fn write_attributes(out: &mut Vec<u8>, width: AsWidth, canonical: &[u8], next_hop: Option<[u8; 4]>) {
+    let mut next_hop = next_hop;
+    let mut put_next_hop = |out: &mut Vec<u8>| {
+        if let Some(address) = next_hop.take() {
+            out.extend([flag::WELL_KNOWN, code::NEXT_HOP, 4]);
+            out.extend(address);
+        }
+    };
+    let mut as4_path = None;
+    let mut as4_aggregator = None;
+    for raw in RawAttributes::new(canonical) {
+        if raw.code > code::NEXT_HOP {
+            put_next_hop(out);
+        }
+        match (width, raw.code) {
+            (AsWidth::Two, code::AS_PATH) => {
+                let path = AsPath::check(raw.value, AsWidth::Four).unwrap_or(AsPath::EMPTY);
+                let mut lossy = false;
+                push(out, raw.flags, raw.code, |out| lossy = path.write_two(out));
+                as4_path = lossy.then_some(raw.value);
+            }
+            (AsWidth::Two, code::AGGREGATOR) => {
+                let Some((asn, id)) = raw.value.split_first_chunk::<4>() else { continue };
+                let asn = Asn(u32::from_be_bytes(*asn));
+                push(out, raw.flags, raw.code, |out| {
+                    out.extend(asn.two_octets().to_be_bytes());
+                    out.extend_from_slice(id);
+                });
+                as4_aggregator = u16::try_from(asn.0).is_err().then_some(raw.value);
+            }
+            _ => push(out, raw.flags, raw.code, |out| out.extend_from_slice(raw.value)),
+        }
+    }
+    put_next_hop(out);
+    // RFC 6793 §4.2.2. At the end rather than in order: these exist only towards old speakers.
+    let transitive = flag::OPTIONAL | flag::TRANSITIVE;
+    for (code, value) in [(code::AS4_PATH, as4_path), (code::AS4_AGGREGATOR, as4_aggregator)] {
+        if let Some(value) = value {
+            push(out, transitive, code, |out| out.extend_from_slice(value));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! BGP messages as octets: decoding borrows from the receive buffer, encoding appends to a buffer
+//! that is used again. No state, no clock, no sockets.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions)]
+
+pub mod as_path;
+pub mod attribute;
+pub mod capability;
+mod cursor;
+pub mod encode;
+pub mod error;
+pub mod frame;
+pub mod nlri;
+pub mod notification;
+pub mod open;
+pub mod refresh;
+pub mod update;
+
+pub use error::WireError;

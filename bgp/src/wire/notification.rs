@@ -1,0 +1,85 @@
+//! NOTIFICATION (RFC 4271 §4.5) and the text of an administrative shutdown (RFC 9003).
+
+use std::fmt;
+
+use super::cursor::Cursor;
+use super::error::{ErrorCode, WireError};
+use super::frame::MessageKind;
+
+/// Why a session ends, as one side tells the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Code and subcode.
+    pub code: ErrorCode,
+    /// What the code defines; of a received one the first 255 octets are kept.
+    pub data: Vec<u8>,
+}
+
+impl Notification {
+    /// One without data.
+    pub fn new(code: ErrorCode) -> Notification {
+        Notification { code, data: Vec::new() }
+    }
+
+    /// Reads a message's body; one without a subcode reads as subcode 0, since a broken
+    /// NOTIFICATION is never answered (RFC 4271 §6.4).
+    pub fn parse(body: &[u8]) -> Notification {
+        let mut cursor = Cursor(body);
+        let code = ErrorCode { code: cursor.u8().unwrap_or(0), subcode: cursor.u8().unwrap_or(0) };
+        Notification { code, data: cursor.0.iter().take(255).copied().collect() }
+    }
+
+    /// Appends the whole message, header included.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        super::encode::message(out, MessageKind::Notification, |out| {
+            out.extend([self.code.code, self.code.subcode]);
+            out.extend_from_slice(&self.data);
+        });
+    }
+
+    /// The text that an operator sent along with a shutdown or a reset (RFC 9003), control
+    /// characters left out.
+    pub fn shutdown_communication(&self) -> Option<String> {
+        if !matches!(self.code, ErrorCode::ADMINISTRATIVE_SHUTDOWN | ErrorCode::ADMINISTRATIVE_RESET) {
+            return None;
+        }
+        let text = std::str::from_utf8(Cursor(&self.data).prefixed_u8()?).ok()?;
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+impl From<&WireError> for Notification {
+    fn from(error: &WireError) -> Notification {
+        Notification { code: error.code, data: error.data.clone() }
+    }
+}
+
+impl fmt::Display for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.code.fmt(f)?;
+        match self.shutdown_communication() {
+            Some(text) => write!(f, ": \"{text}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shutdown_text_is_shown_without_control_characters() {
+        let mut data = vec![9];
+        data.extend(b"by\x1b ops\n!");
+        let notification = Notification { code: ErrorCode::ADMINISTRATIVE_SHUTDOWN, data };
+        assert_eq!(notification.to_string(), "Administrative Shutdown (6/2): \"by ops!\"");
+    }
+
+    #[test]
+    fn a_text_longer_than_the_data_is_no_text() {
+        let notification = Notification { code: ErrorCode::ADMINISTRATIVE_SHUTDOWN, data: vec![200, b'x'] };
+        assert_eq!(notification.shutdown_communication(), None);
+    }
+}

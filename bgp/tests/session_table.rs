@@ -1,0 +1,336 @@
+//! Every (state, input) pair of the session state machine, in one table.
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use bgp::session::{EndReason, Input, Output, Peer, PeerConfig, Side, State};
+use bgp::wire::error::{ErrorCode, WireError};
+use bgp::wire::frame::{self, Frame, MAX_LEN, MessageKind};
+use bgp::wire::notification::Notification;
+use bgp::{Asn, Families, RouterId};
+
+fn config(id: u8) -> PeerConfig {
+    PeerConfig {
+        local_as: Asn(64512),
+        router_id: RouterId([10, 0, 0, id].into()),
+        peer_as: Asn(64512),
+        hold_time: 90,
+        families: Families::BOTH,
+        passive: false,
+        connect_delay: Duration::ZERO,
+    }
+}
+
+/// A message that the peer (identifier 10.0.0.2) sends.
+fn message(kind: MessageKind) -> Vec<u8> {
+    let mut out = Vec::new();
+    match kind {
+        MessageKind::Open => config(2).open().encode(&mut out),
+        MessageKind::Keepalive => bgp::wire::encode::keepalive(&mut out),
+        MessageKind::Update => bgp::wire::encode::end_of_rib(&mut out, bgp::Family::Ipv4Unicast),
+        MessageKind::Notification => Notification::new(ErrorCode::HARD_RESET).encode(&mut out),
+        MessageKind::RouteRefresh => {
+            let family = bgp::Family::Ipv4Unicast.afi_safi();
+            bgp::wire::refresh::RouteRefresh { family, subtype: 0 }.encode(&mut out);
+        }
+    }
+    out
+}
+
+fn give(peer: &mut Peer, side: Side, kind: MessageKind, now: Instant) {
+    let octets = message(kind);
+    let frame: Frame<'_> = frame::next(&octets, MAX_LEN).unwrap().unwrap();
+    peer.handle(Input::Message(side, frame), now);
+}
+
+/// What came out, in short words.
+fn drain(peer: &mut Peer) -> Vec<String> {
+    let mut out = Vec::new();
+    while let Some(output) = peer.poll_output() {
+        out.push(match output {
+            Output::Connect => "connect".into(),
+            Output::AbortConnect => "abort".into(),
+            Output::Send(_, octets) => {
+                let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
+                match frame.kind {
+                    MessageKind::Notification => {
+                        let code = Notification::parse(frame.body).code;
+                        format!("notify {}/{}", code.code, code.subcode)
+                    }
+                    kind => format!("{kind:?}").to_lowercase(),
+                }
+            }
+            Output::Close(_) => "close".into(),
+            Output::Established(..) => "established".into(),
+            Output::Ended { established, .. } => if established { "down" } else { "ended" }.into(),
+            Output::Update => "read".into(),
+            Output::Refresh(_) => "refresh".into(),
+        });
+    }
+    out
+}
+
+/// A peer in `state` on its outgoing connection, and the time.
+fn in_state(state: State) -> (Peer, Instant) {
+    let now = Instant::now();
+    let mut peer = Peer::new(config(1), 7);
+    let path: &[State] = &[State::Connect, State::OpenSent, State::OpenConfirm, State::Established];
+    if state == State::Active {
+        peer.handle(Input::Start, now);
+        peer.handle(Input::ConnectFailed, now);
+    } else {
+        for step in path.iter().take_while(|step| **step <= state) {
+            match step {
+                State::Connect => peer.handle(Input::Start, now),
+                State::OpenSent => peer.handle(Input::Connected(Side::Outgoing), now),
+                State::OpenConfirm => give(&mut peer, Side::Outgoing, MessageKind::Open, now),
+                _ => give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now),
+            }
+        }
+    }
+    assert_eq!(peer.state(), state);
+    drain(&mut peer);
+    (peer, now)
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Start,
+    Stop,
+    Connected,
+    Called,
+    ConnectFailed,
+    Closed,
+    Open,
+    Update,
+    Notification,
+    Keepalive,
+    Refresh,
+    Malformed,
+    TimerEarly,
+    TimerDue,
+}
+
+fn apply(peer: &mut Peer, event: Event, now: Instant) {
+    let side = Side::Outgoing;
+    match event {
+        Event::Start => peer.handle(Input::Start, now),
+        Event::Stop => peer.handle(Input::Stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN), now),
+        Event::Connected => peer.handle(Input::Connected(side), now),
+        Event::Called => peer.handle(Input::Connected(Side::Incoming), now),
+        Event::ConnectFailed => peer.handle(Input::ConnectFailed, now),
+        Event::Closed => peer.handle(Input::Closed(side), now),
+        Event::Open => give(peer, side, MessageKind::Open, now),
+        Event::Update => give(peer, side, MessageKind::Update, now),
+        Event::Notification => give(peer, side, MessageKind::Notification, now),
+        Event::Keepalive => give(peer, side, MessageKind::Keepalive, now),
+        Event::Refresh => give(peer, side, MessageKind::RouteRefresh, now),
+        Event::Malformed => {
+            let error = WireError::new(ErrorCode::CONNECTION_NOT_SYNCHRONIZED, "test");
+            peer.handle(Input::Malformed(side, error), now);
+        }
+        Event::TimerEarly => peer.handle(Input::Timer, now),
+        Event::TimerDue => {
+            let due = peer.deadline().unwrap_or(now);
+            peer.handle(Input::Timer, due);
+        }
+    }
+}
+
+#[test]
+fn every_state_answers_every_input_as_the_table_says() {
+    use Event::*;
+    use State::{Active, Connect, Established, Idle, OpenConfirm, OpenSent};
+    // state, input, next state, outputs
+    let table: &[(State, Event, State, &str)] = &[
+        (Idle, Start, Connect, "connect"),
+        (Idle, Stop, Idle, ""),
+        (Idle, Connected, Idle, ""),
+        (Idle, Called, Idle, ""),
+        (Idle, ConnectFailed, Idle, ""),
+        (Idle, Closed, Idle, ""),
+        (Idle, Open, Idle, ""),
+        (Idle, Update, Idle, ""),
+        (Idle, Notification, Idle, ""),
+        (Idle, Keepalive, Idle, ""),
+        (Idle, Refresh, Idle, ""),
+        (Idle, Malformed, Idle, ""),
+        (Idle, TimerEarly, Idle, ""),
+        (Idle, TimerDue, Idle, ""),
+        (Active, Start, Active, ""),
+        (Active, Stop, Idle, ""),
+        (Active, Connected, Active, ""),
+        (Active, Called, OpenSent, "open"),
+        (Active, ConnectFailed, Active, ""),
+        (Active, Closed, Active, ""),
+        (Active, Open, Active, ""),
+        (Active, Update, Active, ""),
+        (Active, Notification, Active, ""),
+        (Active, Keepalive, Active, ""),
+        (Active, Refresh, Active, ""),
+        (Active, Malformed, Active, ""),
+        (Active, TimerEarly, Active, ""),
+        (Active, TimerDue, Connect, "connect"),
+        (Connect, Start, Connect, ""),
+        (Connect, Stop, Idle, "abort"),
+        (Connect, Connected, OpenSent, "open"),
+        (Connect, Called, OpenSent, "open"),
+        (Connect, ConnectFailed, Active, ""),
+        (Connect, Closed, Connect, ""),
+        (Connect, Open, Connect, ""),
+        (Connect, Update, Connect, ""),
+        (Connect, Notification, Connect, ""),
+        (Connect, Keepalive, Connect, ""),
+        (Connect, Refresh, Connect, ""),
+        (Connect, Malformed, Connect, ""),
+        (Connect, TimerEarly, Connect, ""),
+        (Connect, TimerDue, Active, "abort"),
+        (OpenSent, Start, OpenSent, ""),
+        (OpenSent, Stop, Idle, "notify 6/2, close, ended"),
+        (OpenSent, Connected, OpenSent, ""),
+        (OpenSent, Called, OpenSent, "open"),
+        (OpenSent, ConnectFailed, OpenSent, ""),
+        (OpenSent, Closed, Active, "close, ended"),
+        (OpenSent, Open, OpenConfirm, "keepalive"),
+        (OpenSent, Update, Active, "notify 5/1, close, ended"),
+        (OpenSent, Notification, Active, "close, ended"),
+        (OpenSent, Keepalive, Active, "notify 5/1, close, ended"),
+        (OpenSent, Refresh, Active, "notify 5/1, close, ended"),
+        (OpenSent, Malformed, Active, "notify 1/1, close, ended"),
+        (OpenSent, TimerEarly, OpenSent, ""),
+        (OpenSent, TimerDue, Active, "notify 4/0, close, ended"),
+        (OpenConfirm, Start, OpenConfirm, ""),
+        (OpenConfirm, Stop, Idle, "notify 6/2, close, ended"),
+        (OpenConfirm, Connected, OpenConfirm, ""),
+        (OpenConfirm, Called, OpenConfirm, "open"),
+        (OpenConfirm, ConnectFailed, OpenConfirm, ""),
+        (OpenConfirm, Closed, Active, "close, ended"),
+        (OpenConfirm, Open, Active, "notify 5/2, close, ended"),
+        (OpenConfirm, Update, Active, "notify 5/2, close, ended"),
+        (OpenConfirm, Notification, Active, "close, ended"),
+        (OpenConfirm, Keepalive, Established, "established"),
+        (OpenConfirm, Refresh, Active, "notify 5/2, close, ended"),
+        (OpenConfirm, Malformed, Active, "notify 1/1, close, ended"),
+        (OpenConfirm, TimerEarly, OpenConfirm, ""),
+        (OpenConfirm, TimerDue, OpenConfirm, "keepalive"),
+        (Established, Start, Established, ""),
+        (Established, Stop, Idle, "notify 6/2, close, down"),
+        (Established, Connected, Established, ""),
+        (Established, Called, Established, ""),
+        (Established, ConnectFailed, Established, ""),
+        (Established, Closed, Active, "close, down"),
+        (Established, Open, Active, "notify 5/3, close, down"),
+        (Established, Update, Established, "read"),
+        (Established, Notification, Active, "close, down"),
+        (Established, Keepalive, Established, ""),
+        (Established, Refresh, Established, "refresh"),
+        (Established, Malformed, Active, "notify 1/1, close, down"),
+        (Established, TimerEarly, Established, ""),
+        (Established, TimerDue, Established, "keepalive"),
+    ];
+    assert_eq!(table.len(), 6 * 14, "every pair stands in the table once");
+    for (state, event, next, outputs) in table {
+        let (mut peer, now) = in_state(*state);
+        apply(&mut peer, *event, now);
+        assert_eq!(
+            (peer.state(), drain(&mut peer).join(", ")),
+            (*next, outputs.to_string()),
+            "{state:?} {event:?}"
+        );
+        if matches!(next, Active) {
+            assert!(peer.deadline().is_some(), "{state:?} {event:?}: Active waits to call again");
+        }
+    }
+}
+
+#[test]
+fn hold_timer_expiry_sends_notification_4() {
+    let (mut peer, now) = in_state(State::Established);
+    peer.handle(Input::Timer, now + Duration::from_secs(89));
+    assert_eq!(drain(&mut peer), ["keepalive"]);
+    give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now + Duration::from_secs(89));
+    peer.handle(Input::Timer, now + Duration::from_secs(178));
+    assert_eq!(drain(&mut peer), ["keepalive"]);
+    peer.handle(Input::Timer, now + Duration::from_secs(179));
+    assert_eq!(drain(&mut peer), ["notify 4/0", "close", "down"]);
+}
+
+#[test]
+fn a_hold_time_of_zero_runs_no_timers() {
+    let now = Instant::now();
+    let mut peer = Peer::new(PeerConfig { hold_time: 0, ..config(1) }, 1);
+    peer.handle(Input::Start, now);
+    peer.handle(Input::Connected(Side::Outgoing), now);
+    give(&mut peer, Side::Outgoing, MessageKind::Open, now);
+    give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now);
+    assert_eq!((peer.state(), peer.deadline()), (State::Established, None));
+}
+
+#[test]
+fn a_passive_peer_never_calls() {
+    let now = Instant::now();
+    let mut peer = Peer::new(PeerConfig { passive: true, ..config(1) }, 1);
+    peer.handle(Input::Start, now);
+    assert_eq!((peer.state(), peer.deadline()), (State::Active, None));
+    peer.handle(Input::Connected(Side::Incoming), now);
+    peer.handle(Input::Closed(Side::Incoming), now);
+    assert_eq!((peer.state(), peer.deadline()), (State::Active, None));
+}
+
+#[test]
+fn of_two_connections_the_one_of_the_higher_identifier_stays() {
+    for (ours, stays) in [(1, Side::Incoming), (9, Side::Outgoing)] {
+        // The order in which the OPENs come doesn't matter.
+        for first in Side::ALL {
+            let now = Instant::now();
+            let mut peer = Peer::new(config(ours), 1);
+            peer.handle(Input::Start, now);
+            peer.handle(Input::Connected(Side::Outgoing), now);
+            peer.handle(Input::Connected(Side::Incoming), now);
+            drain(&mut peer);
+            give(&mut peer, first, MessageKind::Open, now);
+            give(&mut peer, first.other(), MessageKind::Open, now);
+            let outputs = drain(&mut peer);
+            assert!(outputs.contains(&"notify 6/7".to_owned()), "{outputs:?}");
+            assert_eq!(peer.connection_state(stays), Some(State::OpenConfirm), "{ours} {first:?}");
+            assert_eq!(peer.connection_state(stays.other()), None);
+        }
+    }
+}
+
+#[test]
+fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
+    let refused = |theirs: PeerConfig| {
+        let now = Instant::now();
+        let mut peer = Peer::new(config(1), 1);
+        peer.handle(Input::Start, now);
+        peer.handle(Input::Connected(Side::Outgoing), now);
+        let mut octets = Vec::new();
+        theirs.open().encode(&mut octets);
+        let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
+        drain(&mut peer);
+        peer.handle(Input::Message(Side::Outgoing, frame), now);
+        drain(&mut peer)[0].clone()
+    };
+    assert_eq!(refused(PeerConfig { local_as: Asn(64513), ..config(2) }), "notify 2/2");
+    assert_eq!(refused(config(1)), "notify 2/3", "our own identifier");
+    assert_eq!(refused(PeerConfig { hold_time: 2, ..config(2) }), "notify 2/6");
+    assert_eq!(
+        refused(PeerConfig { families: Families::NONE, ..config(2) }),
+        "keepalive",
+        "no family named: IPv4"
+    );
+}
+
+#[test]
+fn a_peer_is_called_again_within_a_second_of_a_reset() {
+    let (mut peer, now) = in_state(State::Established);
+    peer.handle(Input::Closed(Side::Outgoing), now);
+    let wait = peer.deadline().unwrap() - now;
+    assert!(wait <= Duration::from_millis(500), "{wait:?}");
+    while let Some(output) = peer.poll_output() {
+        if let Output::Ended { reason, .. } = output {
+            assert_eq!(reason, EndReason::ConnectionClosed);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `routed.yaml`: what concerns this node's daemon only.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::resource::reader::{Fields, Report};
+use crate::resource::tree::{self, Value};
+use crate::resource::{MAX_FILE_BYTES, Mistake, scalar};
+
+/// The daemon's configuration, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonConfig {
+    /// The name of this node among the Node resources (`node`, by default the host's name).
+    pub node: String,
+    /// The control socket (`socket`, `/run/routed/routed.sock`).
+    pub socket: PathBuf,
+    /// Where the last valid snapshot and the tunnel address are kept (`stateDir`, `/var/lib/routed`).
+    pub state_dir: PathBuf,
+    /// Where metrics, health and the status page are served (`status`, `127.0.0.1:9179`); `None` if off.
+    pub status: Option<SocketAddr>,
+    /// What routes are written to (`dataplane`, `kernel`).
+    pub dataplane: Dataplane,
+    /// `rtm_protocol` of the routes that are ours (`routeProtocol`, 179): 5 to 255, below which the
+    /// kernel's own protocols lie.
+    pub route_protocol: u8,
+    /// Where resources come from (`datastore`), the only key without a default.
+    pub datastore: Datastore,
+    /// What is logged (`log`, `info`): a level, or a filter as `tracing_subscriber::EnvFilter` reads it.
+    pub log: String,
+}
+
+/// What routes are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dataplane {
+    /// The kernel's routing table.
+    Kernel,
+    /// Nothing: a pure route reflector.
+    None,
+}
+
+/// Where resources come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Datastore {
+    /// Every `*.yaml` below a directory, an absolute path.
+    File(PathBuf),
+}
+
+/// Reads the configuration from a file; the host's name is the default of `node`.
+///
+/// # Errors
+/// Every mistake in it, or that it can't be read.
+pub fn load(path: &Path) -> Result<DaemonConfig, Vec<Mistake>> {
+    let file = path.display().to_string();
+    let broken = |rule: String| vec![Mistake { file: file.clone(), line: 0, field: String::new(), rule }];
+    let size = std::fs::metadata(path).map_err(|error| broken(format!("can't be read: {error}")))?.len();
+    if size > MAX_FILE_BYTES as u64 {
+        return Err(broken(format!("must be at most {MAX_FILE_BYTES} bytes (got {size})")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| broken(format!("can't be read: {error}")))?;
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    parse(&file, &text, host.as_deref())
+}
+
+/// Reads the configuration from text; `file` names it in mistakes, `host` is the host's name.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse(file: &str, text: &str, host: Option<&str>) -> Result<DaemonConfig, Vec<Mistake>> {
+    let mut report = Report::new(file);
+    let located = match tree::parse(text, 1) {
+        Ok(Some(located)) => located,
+        Ok(None) => tree::Located { line: 1, value: Value::Map(Vec::new()) },
+        Err(error) => {
+            report.mistake(error.line, "", error.rule);
+            return Err(report.mistakes);
+        }
+    };
+    let configuration =
+        Fields::of(&located, "", &mut report).and_then(|fields| read(fields, host, &mut report));
+    report.mistakes.sort_by_key(|mistake| mistake.line);
+    match configuration {
+        Some(configuration) if report.mistakes.is_empty() => Ok(configuration),
+        _ => Err(report.mistakes),
+    }
+}
+
+fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Option<DaemonConfig> {
+    let node = match host {
+        Some(host) => fields
+            .optional("node", report, scalar::name)
+            .or_else(|| scalar::name(&Value::Text(host.into())).ok()),
+        None => fields.required("node", report, scalar::name),
+    };
+    if node.is_none() && report.mistakes.is_empty() {
+        report.mistake(fields.line("node"), "node", "is required: the host's name can't be a node's");
+    }
+    let socket = fields.optional("socket", report, absolute_path);
+    let state_dir = fields.optional("stateDir", report, absolute_path);
+    let status = fields.optional("status", report, |value| match value {
+        Value::Text(text) if text == "off" => Ok(None),
+        Value::Bool(false) => Ok(None),
+        Value::Text(text) => {
+            text.parse().map(Some).map_err(|_| "must be ADDRESS:PORT, such as 127.0.0.1:9179, or off".into())
+        }
+        _ => Err("must be ADDRESS:PORT, such as 127.0.0.1:9179, or off".into()),
+    });
+    let dataplanes = &[("kernel", Dataplane::Kernel), ("none", Dataplane::None)];
+    let dataplane = fields.optional("dataplane", report, scalar::one_of(dataplanes));
+    let route_protocol = fields.optional("routeProtocol", report, scalar::number(5, 255));
+    let log = fields.optional("log", report, |value| {
+        let text = scalar::text(value)?;
+        match tracing_subscriber::EnvFilter::builder().parse(&text) {
+            Ok(_) => Ok(text),
+            Err(_) => {
+                Err("must be a level (error, warn, info, debug, trace) or a filter such as info,bgp=debug"
+                    .into())
+            }
+        }
+    });
+    let datastore = read_datastore(&mut fields, report);
+    fields.finish(report);
+    Some(DaemonConfig {
+        node: node?,
+        socket: socket.unwrap_or_else(|| "/run/routed/routed.sock".into()),
+        state_dir: state_dir.unwrap_or_else(|| "/var/lib/routed".into()),
+        status: status.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 9179)))),
+        dataplane: dataplane.unwrap_or(Dataplane::Kernel),
+        route_protocol: route_protocol.unwrap_or(179),
+        datastore: datastore?,
+        log: log.unwrap_or_else(|| "info".into()),
+    })
+}
+
+fn read_datastore(fields: &mut Fields<'_>, report: &mut Report) -> Option<Datastore> {
+    let before = report.mistakes.len();
+    let line = fields.line("datastore");
+    let Some(mut datastore) = fields.fields("datastore", report) else {
+        if report.mistakes.len() == before {
+            report.mistake(line, "datastore", "is required, such as { file: /etc/routed/resources }");
+        }
+        return None;
+    };
+    datastore.unsupported("etcd", report, |_| false);
+    datastore.unsupported("kubernetes", report, |_| false);
+    let file = datastore.required("file", report, absolute_path);
+    datastore.finish(report);
+    Some(Datastore::File(file?))
+}
+
+fn absolute_path(value: &Value) -> Result<PathBuf, String> {
+    let path = PathBuf::from(scalar::text(value)?);
+    if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        parse("routed.yaml", text, Some("host-1")).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_the_datastore_is_needed() {
+        let config =
+            parse("routed.yaml", "datastore: { file: /etc/routed/resources }\n", Some("host-1")).unwrap();
+        assert_eq!(
+            config,
+            DaemonConfig {
+                node: "host-1".into(),
+                socket: "/run/routed/routed.sock".into(),
+                state_dir: "/var/lib/routed".into(),
+                status: Some("127.0.0.1:9179".parse().unwrap()),
+                dataplane: Dataplane::Kernel,
+                route_protocol: 179,
+                datastore: Datastore::File("/etc/routed/resources".into()),
+                log: "info".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = "node: a\nsocket: /s\nstateDir: /d\nstatus: off\ndataplane: none\nrouteProtocol: 200\n\
+                    datastore: {file: /r}\nlog: info,bgp=debug\n";
+        let config = parse("routed.yaml", text, None).unwrap();
+        assert_eq!((config.node.as_str(), config.status, config.route_protocol), ("a", None, 200));
+        assert_eq!((config.dataplane, config.log.as_str()), (Dataplane::None, "info,bgp=debug"));
+        let quoted = parse("routed.yaml", "status: 'off'\ndatastore: {file: /r}\n", Some("a")).unwrap();
+        assert_eq!(quoted.status, None);
+    }
+
+    #[test]
+    fn each_mistake_is_a_line_of_its_own() {
+        let text = "node: a/b\nsocket: run/s\nstatus: here\ndataplane: bpf\nrouteProtocol: 4\nlog: 'a=b=c'\nsokcet: /x\n";
+        assert_eq!(
+            mistakes(text),
+            [
+                "routed.yaml:1: node: must be letters, digits, '.', '_' and '-' (at most 253), beginning and ending \
+                 with a letter or digit (got \"a/b\")",
+                "routed.yaml:1: datastore: is required, such as { file: /etc/routed/resources }",
+                "routed.yaml:2: socket: must be an absolute path (got \"run/s\")",
+                "routed.yaml:3: status: must be ADDRESS:PORT, such as 127.0.0.1:9179, or off (got \"here\")",
+                "routed.yaml:4: dataplane: must be one of kernel, none (got \"bpf\")",
+                "routed.yaml:5: routeProtocol: must be a whole number from 5 to 255 (got 4)",
+                "routed.yaml:6: log: must be a level (error, warn, info, debug, trace) or a filter such as \
+                 info,bgp=debug (got \"a=b=c\")",
+                "routed.yaml:7: sokcet: unknown field (did you mean socket?)",
+            ]
+        );
+    }
+
+    #[test]
+    fn other_datastores_are_refused_by_name() {
+        assert_eq!(
+            mistakes("datastore:\n  etcd: {endpoints: []}\n"),
+            [
+                "routed.yaml:2: datastore.etcd: is not yet supported (got a mapping): remove it",
+                "routed.yaml:2: datastore.file: is required",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let mistakes = load(Path::new("/nonexistent/routed.yaml")).unwrap_err();
+        assert_eq!(
+            mistakes[0].to_string(),
+            "/nonexistent/routed.yaml: can't be read: No such file or directory (os error 2)"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC*") {
+            let _ = parse("f", &text, Some("a"));
+        }
+    }
+}

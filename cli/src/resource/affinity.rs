@@ -1,0 +1,91 @@
+//! BlockAffinity: a block of addresses that a node owns.
+
+use ipnet::IpNet;
+
+use super::mistake::Origin;
+use super::reader::{Fields, Report};
+use super::scalar;
+use super::tree::Value;
+
+/// A block of addresses and the node that owns it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockAffinity {
+    /// Where it stands.
+    pub origin: Origin,
+    /// `metadata.name`.
+    pub name: String,
+    /// The node's name.
+    pub node: String,
+    /// The block, without host bits.
+    pub cidr: IpNet,
+    /// How far the claim has come; only confirmed blocks are announced.
+    pub state: AffinityState,
+    /// Whether the claim is being given up.
+    pub deleted: bool,
+}
+
+impl BlockAffinity {
+    /// Whether the block is the node's now.
+    pub fn is_confirmed(&self) -> bool {
+        self.state == AffinityState::Confirmed && !self.deleted
+    }
+}
+
+/// How far the claim to a block has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AffinityState {
+    /// The block is the node's.
+    Confirmed,
+    /// The node asks for it.
+    Pending,
+    /// The node gives it back.
+    PendingDeletion,
+}
+
+impl AffinityState {
+    /// The name in resources.
+    pub fn name(self) -> &'static str {
+        match self {
+            AffinityState::Confirmed => "confirmed",
+            AffinityState::Pending => "pending",
+            AffinityState::PendingDeletion => "pendingDeletion",
+        }
+    }
+}
+
+/// Reads the `spec` of a BlockAffinity.
+pub(crate) fn read(
+    origin: Origin,
+    name: String,
+    spec: Option<Fields<'_>>,
+    report: &mut Report,
+) -> Option<BlockAffinity> {
+    let Some(mut spec) = spec else {
+        report.mistake(origin.line, "spec", "is required");
+        return None;
+    };
+    let states = &[
+        ("confirmed", AffinityState::Confirmed),
+        ("pending", AffinityState::Pending),
+        ("pendingDeletion", AffinityState::PendingDeletion),
+    ];
+    let node = spec.required("node", report, scalar::name);
+    let cidr = spec.required("cidr", report, scalar::prefix);
+    let state = spec.required("state", report, scalar::one_of(states));
+    let deleted = spec.optional("deleted", report, |value| match value {
+        Value::Bool(deleted) => Ok(*deleted),
+        // Calico's own type of this field is a string.
+        Value::Text(text) if text == "true" || text == "false" => Ok(text == "true"),
+        _ => Err("must be true or false".into()),
+    });
+    spec.unsupported("type", report, |value| *value == Value::Text("host".into()));
+    spec.finish(report);
+    Some(BlockAffinity {
+        origin,
+        name,
+        node: node?,
+        cidr: cidr?,
+        state: state?,
+        deleted: deleted.unwrap_or(false),
+    })
+}

@@ -1,0 +1,194 @@
+//! BGPConfiguration: what holds for the whole cluster.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::mistake::Origin;
+use super::pool::{ENCAPSULATIONS, Encapsulation};
+use super::reader::{Fields, Report};
+use super::scalar;
+use super::tree::Value;
+
+/// `BGPConfiguration/default`; the defaults where there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BgpConfiguration {
+    /// Where it stands; an empty file name where there is none.
+    pub origin: Origin,
+    /// Whether every node peers with every other (`spec.nodeToNodeMeshEnabled`, true).
+    pub node_to_node_mesh: bool,
+    /// The AS number of nodes that name none (`spec.asNumber`, 64512).
+    pub as_number: u32,
+    /// The TCP port to listen on and to dial (`spec.listenPort`, 179).
+    pub listen_port: u16,
+    /// `spec.routed`.
+    pub routed: RoutedSettings,
+}
+
+impl Default for BgpConfiguration {
+    fn default() -> Self {
+        BgpConfiguration {
+            origin: Origin::default(),
+            node_to_node_mesh: true,
+            as_number: 64512,
+            listen_port: 179,
+            routed: RoutedSettings::default(),
+        }
+    }
+}
+
+/// Settings for which Calico has no field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutedSettings {
+    /// The encapsulation of pools that name none (`encapsulation`, ipip).
+    pub encapsulation: Encapsulation,
+    /// What carries packets to a node that BGP doesn't reach (`fallback`, vxlan).
+    pub fallback: Fallback,
+    /// From losing a session to falling back (`fallbackAfter`, 10 s).
+    pub fallback_after: Duration,
+    /// How long a path must be well before it is used again (`recoverAfter`, 30 s).
+    pub recover_after: Duration,
+    /// UDP port of the probes (`probePort`, 4788).
+    pub probe_port: u16,
+    /// File with the key that authenticates probes (`probeKeyFile`), an absolute path.
+    pub probe_key_file: Option<PathBuf>,
+    /// BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
+    pub hold_time: Duration,
+    /// Whether BGP is off (`bgp: disabled`): every block is reached by the fallback.
+    pub bgp_disabled: bool,
+    /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
+    pub route_metric: u32,
+    /// Whether `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
+    pub nexthop_compat_keep: bool,
+}
+
+impl Default for RoutedSettings {
+    fn default() -> Self {
+        RoutedSettings {
+            encapsulation: Encapsulation::default(),
+            fallback: Fallback::default(),
+            fallback_after: Duration::from_secs(10),
+            recover_after: Duration::from_secs(30),
+            probe_port: 4788,
+            probe_key_file: None,
+            hold_time: Duration::from_secs(90),
+            bgp_disabled: false,
+            route_metric: 512,
+            nexthop_compat_keep: false,
+        }
+    }
+}
+
+/// What carries packets where BGP does not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// VXLAN, from the static peer table.
+    #[default]
+    Vxlan,
+    /// Nothing.
+    None,
+}
+
+/// Reads the `spec` of BGPConfiguration `default`.
+pub(crate) fn read(
+    origin: Origin,
+    name: &str,
+    spec: Option<Fields<'_>>,
+    report: &mut Report,
+) -> Option<BgpConfiguration> {
+    if name != "default" {
+        let line = report.lines.get("metadata.name").copied().unwrap_or(origin.line);
+        let rule = format!("must be default: settings of one node are not yet supported (got {name:?})");
+        report.mistake(line, "metadata.name", rule);
+    }
+    let mut configuration = BgpConfiguration { origin, ..BgpConfiguration::default() };
+    let Some(mut spec) = spec else { return Some(configuration) };
+    if let Some(mesh) = spec.optional("nodeToNodeMeshEnabled", report, scalar::boolean) {
+        configuration.node_to_node_mesh = mesh;
+    }
+    if let Some(as_number) = spec.optional("asNumber", report, scalar::as_number) {
+        configuration.as_number = as_number;
+    }
+    if let Some(port) = spec.optional("listenPort", report, scalar::number(1, 65535)) {
+        configuration.listen_port = port;
+    }
+    let levels = &[("None", ()), ("Debug", ()), ("Info", ()), ("Warning", ()), ("Error", ()), ("Fatal", ())];
+    if spec.optional("logSeverityScreen", report, scalar::one_of(levels)).is_some() {
+        let line = spec.line("logSeverityScreen");
+        if spec.take("logSeverityScreen", report).is_some_and(|at| at.value != Value::Text("Info".into())) {
+            report.warning(
+                line,
+                "spec.logSeverityScreen",
+                "not applied: set `log` in each node's routed.yaml",
+            );
+        }
+    }
+    let empty = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
+    spec.unsupported("bindMode", report, |value| *value == Value::Text("None".into()));
+    for field in [
+        "serviceClusterIPs",
+        "serviceExternalIPs",
+        "serviceLoadBalancerIPs",
+        "communities",
+        "prefixAdvertisements",
+        "ignoredInterfaces",
+    ] {
+        spec.unsupported(field, report, empty);
+    }
+    spec.unsupported("nodeMeshPassword", report, |_| false);
+    spec.unsupported("nodeMeshMaxRestartTime", report, |_| false);
+    if let Some(routed) = spec.fields("routed", report) {
+        configuration.routed = read_routed(routed, report);
+    }
+    spec.finish(report);
+    Some(configuration)
+}
+
+fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
+    let default = RoutedSettings::default();
+    let fallbacks = &[("vxlan", Fallback::Vxlan), ("none", Fallback::None)];
+    let settings = RoutedSettings {
+        encapsulation: fields
+            .optional("encapsulation", report, scalar::one_of(ENCAPSULATIONS))
+            .unwrap_or(default.encapsulation),
+        fallback: fields.optional("fallback", report, scalar::one_of(fallbacks)).unwrap_or(default.fallback),
+        fallback_after: fields
+            .optional("fallbackAfter", report, scalar::duration)
+            .unwrap_or(default.fallback_after),
+        recover_after: fields
+            .optional("recoverAfter", report, scalar::duration)
+            .unwrap_or(default.recover_after),
+        probe_port: fields
+            .optional("probePort", report, scalar::number(1, 65535))
+            .unwrap_or(default.probe_port),
+        probe_key_file: fields.optional("probeKeyFile", report, |value| {
+            let path = PathBuf::from(scalar::text(value)?);
+            if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
+        }),
+        hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
+        bgp_disabled: fields
+            .optional("bgp", report, scalar::one_of(&[("enabled", false), ("disabled", true)]))
+            .unwrap_or(default.bgp_disabled),
+        route_metric: fields
+            .optional("routeMetric", report, scalar::number(1, 4_294_967_294))
+            .unwrap_or(default.route_metric),
+        nexthop_compat_keep: fields
+            .optional("nexthopCompat", report, scalar::one_of(&[("keep", true)]))
+            .unwrap_or(default.nexthop_compat_keep),
+    };
+    for field in ["directProbe", "ownership", "cni"] {
+        fields.unsupported(field, report, |_| false);
+    }
+    fields.finish(report);
+    settings
+}
+
+/// RFC 4271 §4.2: the hold time is zero or at least three seconds, in 16 bits.
+fn hold_time(value: &Value) -> Result<Duration, String> {
+    let time = scalar::duration(value)?;
+    let whole = time.subsec_nanos() == 0;
+    if whole && (time.is_zero() || (3..=65_535).contains(&time.as_secs())) {
+        Ok(time)
+    } else {
+        Err("must be 0 or whole seconds from 3s to 65535s".into())
+    }
+}

@@ -1,0 +1,81 @@
+//! What the cluster shares: pools, nodes, peers, the BGP configuration and blocks, read from the
+//! files people have (`projectcalico.org/v3`, and v1's `ipPool`, `node` and `bgpPeer`).
+//!
+//! Text becomes a tree that knows its lines, the tree becomes valid types, and the types of all files
+//! together become a [`Snapshot`]; what is wrong on the way is a list of [`Mistake`]s.
+
+mod affinity;
+mod cluster;
+mod configuration;
+mod document;
+mod kind;
+mod mistake;
+mod node;
+mod parse;
+mod peer;
+mod pool;
+pub(crate) mod reader;
+mod rules;
+pub(crate) mod scalar;
+mod selector;
+mod snapshot;
+pub(crate) mod tree;
+
+pub use affinity::{AffinityState, BlockAffinity};
+pub use cluster::ClusterConfiguration;
+pub use configuration::{BgpConfiguration, Fallback, RoutedSettings};
+pub use kind::{Key, Kind};
+pub use mistake::{Mistake, Origin, Warning};
+pub use node::Node;
+pub use parse::{Document, MAX_FILE_BYTES, ParsedFile, parse_file};
+pub use peer::{BgpPeer, ReversePeering, SourceAddress};
+pub use pool::{Encapsulation, IpPool, Mode};
+pub(crate) use pool::{shown_modes, v3_manifest as pool_manifest};
+pub use selector::{Selector, SelectorError};
+pub use snapshot::{Assembled, Snapshot, assemble};
+
+/// The version of the resources.
+pub const API_VERSION: &str = "projectcalico.org/v3";
+
+/// A valid resource.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resource {
+    /// A range of pod addresses.
+    IpPool(IpPool),
+    /// A node of the cluster.
+    Node(Node),
+    /// A BGP session beside the mesh.
+    BgpPeer(BgpPeer),
+    /// What holds for the whole cluster.
+    BgpConfiguration(BgpConfiguration),
+    /// A block of addresses that a node owns.
+    BlockAffinity(BlockAffinity),
+}
+
+impl Resource {
+    /// What the resource is known by.
+    pub fn key(&self) -> Key {
+        let (kind, name) = match self {
+            Resource::IpPool(pool) => (Kind::IpPool, pool.name.as_str()),
+            Resource::Node(node) => (Kind::Node, node.name.as_str()),
+            Resource::BgpPeer(peer) => (Kind::BgpPeer, peer.name.as_str()),
+            Resource::BgpConfiguration(_) => (Kind::BgpConfiguration, "default"),
+            Resource::BlockAffinity(affinity) => (Kind::BlockAffinity, affinity.name.as_str()),
+        };
+        Key { kind, name: name.to_owned() }
+    }
+
+    /// Where it stands.
+    pub fn origin(&self) -> &Origin {
+        match self {
+            Resource::IpPool(pool) => &pool.origin,
+            Resource::Node(node) => &node.origin,
+            Resource::BgpPeer(peer) => &peer.origin,
+            Resource::BgpConfiguration(configuration) => &configuration.origin,
+            Resource::BlockAffinity(affinity) => &affinity.origin,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! A file's text as resources, with every mistake in it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use super::cluster::{self, ClusterConfiguration};
+use super::document;
+use super::kind::{Key, Kind};
+use super::mistake::{Mistake, Origin, Warning};
+use super::reader::{Fields, Report};
+use super::tree::{self, Located, Value};
+use super::{API_VERSION, Resource, affinity, configuration, node, peer, pool, scalar};
+
+/// Bytes at which a file is refused.
+pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Mistakes of one file that are reported; more of the same help nobody.
+const MAX_MISTAKES: usize = 1000;
+
+/// One resource of a file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The resource.
+    pub resource: Resource,
+    /// The resource as written, in the v3 form, for display and for storing.
+    pub manifest: serde_json::Value,
+    /// Whether it was written in the v1 form.
+    pub is_v1: bool,
+    /// Where in the file its text is.
+    pub range: Range<usize>,
+    /// Path of a field -> its line.
+    pub(crate) lines: HashMap<String, u64>,
+}
+
+impl Document {
+    /// The line of the field at `path`, or of the document.
+    pub fn line(&self, path: &str) -> u64 {
+        self.lines.get(path).copied().unwrap_or(self.resource.origin().line)
+    }
+
+    /// What the resource is known by.
+    pub fn key(&self) -> Key {
+        self.resource.key()
+    }
+}
+
+/// What one file holds.
+#[derive(Clone, Debug, Default)]
+pub struct ParsedFile {
+    /// Its valid resources, in order.
+    pub documents: Vec<Document>,
+    /// Cluster configurations, which only `apply` takes.
+    pub clusters: Vec<ClusterConfiguration>,
+    /// Every mistake; while there is one, nothing of the file is to be used.
+    pub mistakes: Vec<Mistake>,
+    /// What the user should know of.
+    pub warnings: Vec<Warning>,
+}
+
+/// Parses a file of resources, many documents or none; `file` names it in mistakes.
+pub fn parse_file(file: &str, text: &str) -> ParsedFile {
+    let mut report = Report::new(file);
+    let mut parsed = ParsedFile::default();
+    if text.len() > MAX_FILE_BYTES {
+        report.mistake(0, "", format!("must be at most {MAX_FILE_BYTES} bytes (got {})", text.len()));
+    } else {
+        for part in document::split(text) {
+            match tree::parse(part.text, part.first_line) {
+                Ok(None) => {}
+                Ok(Some(located)) => {
+                    read_document(&located, part.range, &mut parsed, &mut report);
+                    report.lines.clear();
+                }
+                Err(error) => report.mistake(error.line, "", error.rule),
+            }
+            if report.mistakes.len() > MAX_MISTAKES {
+                break;
+            }
+        }
+    }
+    report.mistakes.truncate(MAX_MISTAKES);
+    // Within a document the rules that span fields come last; a reader goes from top to bottom.
+    report.mistakes.sort_by_key(|mistake| mistake.line);
+    parsed.mistakes = report.mistakes;
+    parsed.warnings = report.warnings;
+    parsed
+}
+
+/// What `apiVersion` and `kind` say together.
+enum Form {
+    V3(Kind),
+    V1Pool,
+    V1Node,
+    V1Peer,
+    Cluster,
+}
+
+fn read_document(located: &Located, range: Range<usize>, parsed: &mut ParsedFile, report: &mut Report) {
+    let Some(mut top) = Fields::of(located, "", report) else { return };
+    let Some(form) = read_form(&mut top, report) else { return };
+    if let Form::Cluster = form {
+        parsed.clusters.push(cluster::read(located, report));
+        return;
+    }
+    let origin = Origin { file: report.file.clone(), line: located.line };
+    // Asked for here so that they count as known; read below from their own places.
+    top.tolerate(&["metadata", "spec", "status"], report);
+    top.finish(report);
+    let before = report.mistakes.len();
+    let spec = pool::spec_fields(located, report);
+    if spec.is_none() && report.mistakes.len() > before {
+        return; // a spec that is no mapping has been reported, and its fields can't be read
+    }
+    let metadata = match located.find("metadata").filter(|metadata| metadata.value != Value::Null) {
+        None => {
+            report.mistake(located.line, "metadata", "is required");
+            return;
+        }
+        Some(metadata) => match Fields::of(metadata, "metadata", report) {
+            Some(fields) => fields,
+            None => return,
+        },
+    };
+    let found = match form {
+        Form::V3(kind) => read_v3(kind, origin, metadata, spec, report)
+            .map(|resource| (resource, v3_manifest(located), false)),
+        Form::V1Node => read_v3(Kind::Node, origin, metadata, spec, report)
+            .map(|resource| (resource, v3_manifest(located), true)),
+        Form::V1Pool => {
+            let mut metadata = metadata;
+            let cidr = metadata.required("cidr", report, scalar::prefix);
+            let line = metadata.line("cidr");
+            metadata.finish(report);
+            pool::read_v1(origin, cidr, line, spec, report).map(|pool| {
+                let manifest = pool::v3_manifest(&pool, &pool.name);
+                (Resource::IpPool(pool), manifest, true)
+            })
+        }
+        Form::V1Peer => peer::read_v1(origin, metadata, spec, report).map(|peer| {
+            let manifest = peer::v3_manifest(&peer);
+            (Resource::BgpPeer(peer), manifest, true)
+        }),
+        Form::Cluster => None,
+    };
+    if let Some((resource, manifest, is_v1)) = found {
+        let lines = std::mem::take(&mut report.lines);
+        parsed.documents.push(Document { resource, manifest, is_v1, range, lines });
+    }
+}
+
+fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<Form> {
+    let version = top.required("apiVersion", report, scalar::text);
+    let kind = top.required("kind", report, scalar::text);
+    let (version, kind) = (version?, kind?);
+    if kind == "ClusterConfiguration" {
+        if version.starts_with("kubeadm.k8s.io/") {
+            let rule = format!(
+                "is kubeadm's own cluster configuration, which names no encapsulation (got {version:?})"
+            );
+            report.mistake(top.line("apiVersion"), "apiVersion", rule);
+            return None;
+        }
+        return Some(Form::Cluster);
+    }
+    let form = match version.as_str() {
+        API_VERSION => Kind::from_manifest(&kind).map(Form::V3),
+        "v1" => match kind.as_str() {
+            "ipPool" => Some(Form::V1Pool),
+            "node" => Some(Form::V1Node),
+            "bgpPeer" => Some(Form::V1Peer),
+            _ => None,
+        },
+        _ => {
+            let rule = format!("must be {API_VERSION}, or v1 for ipPool, node and bgpPeer (got {version:?})");
+            report.mistake(top.line("apiVersion"), "apiVersion", rule);
+            return None;
+        }
+    };
+    if form.is_none() {
+        let rule = match (version.as_str(), kind.as_str()) {
+            (API_VERSION, "BGPFilter") => "BGPFilter is not yet supported: remove the document".to_owned(),
+            ("v1", "Node") => format!("Kubernetes' own Node is not read: write a Node of {API_VERSION}"),
+            ("v1", _) => format!("must be one of ipPool, node, bgpPeer in v1 (got {kind:?})"),
+            _ => {
+                let names = Kind::ALL.map(Kind::name).join(", ");
+                format!("must be one of {names} (got {kind:?})")
+            }
+        };
+        report.mistake(top.line("kind"), "kind", rule);
+    }
+    form
+}
+
+fn read_v3(
+    kind: Kind,
+    origin: Origin,
+    mut metadata: Fields<'_>,
+    spec: Option<Fields<'_>>,
+    report: &mut Report,
+) -> Option<Resource> {
+    let name = metadata.required("name", report, scalar::name);
+    let labels = read_labels(&mut metadata, report);
+    // What Kubernetes and calicoctl add to a resource on its way.
+    metadata.tolerate(
+        &[
+            "annotations",
+            "creationTimestamp",
+            "generation",
+            "managedFields",
+            "ownerReferences",
+            "finalizers",
+            "resourceVersion",
+            "selfLink",
+            "uid",
+        ],
+        report,
+    );
+    metadata.finish(report);
+    // Without a name the spec is still read, for its own mistakes.
+    let known = name.is_some();
+    let name = name.unwrap_or_default();
+    let resource = match kind {
+        Kind::IpPool => pool::read_v3(origin, name, spec, report).map(Resource::IpPool),
+        Kind::Node => node::read(origin, name, labels, spec, report).map(Resource::Node),
+        Kind::BgpPeer => peer::read_v3(origin, name, spec, report).map(Resource::BgpPeer),
+        Kind::BgpConfiguration if !known => None,
+        Kind::BgpConfiguration => {
+            configuration::read(origin, &name, spec, report).map(Resource::BgpConfiguration)
+        }
+        Kind::BlockAffinity => affinity::read(origin, name, spec, report).map(Resource::BlockAffinity),
+    };
+    resource.filter(|_| known)
+}
+
+fn read_labels(metadata: &mut Fields<'_>, report: &mut Report) -> BTreeMap<String, String> {
+    let Some(located) = metadata.take("labels", report) else { return BTreeMap::new() };
+    let Value::Map(entries) = &located.value else {
+        let rule = format!("must be a mapping (got {})", located.value.quoted());
+        report.mistake(located.line, "metadata.labels", rule);
+        return BTreeMap::new();
+    };
+    let mut labels = BTreeMap::new();
+    for entry in entries {
+        match scalar::text(&entry.value.value) {
+            Ok(value) => {
+                labels.insert(entry.key.clone(), value);
+            }
+            Err(rule) => {
+                let field = format!("metadata.labels.{}", entry.key);
+                report.mistake(entry.line, &field, format!("{rule} (got {})", entry.value.value.quoted()));
+            }
+        }
+    }
+    labels
+}
+
+/// The document as JSON, in the v3 spelling of its version and kind.
+fn v3_manifest(located: &Located) -> serde_json::Value {
+    let mut manifest = located.value.to_json();
+    if let Some(map) = manifest.as_object_mut() {
+        let v1_node = map.get("apiVersion").is_some_and(|version| version == "v1");
+        if v1_node {
+            map.insert("apiVersion".into(), API_VERSION.into());
+            map.insert("kind".into(), Kind::Node.name().into());
+        }
+    }
+    manifest
+}

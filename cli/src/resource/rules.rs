@@ -1,0 +1,269 @@
+//! The rules between resources.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::mistake::{Mistake, Warning};
+use super::node::Node;
+use super::parse::Document;
+use super::pool::Mode;
+use super::snapshot::Snapshot;
+use super::{Key, Resource};
+
+/// Checks documents, the older first; `snapshot` is made of the same.
+pub(super) fn check(documents: &[&Document], snapshot: &Snapshot) -> (Vec<Mistake>, Vec<Warning>) {
+    let mut mistakes = Vec::new();
+    unique_names(documents, &mut mistakes);
+    let pools = outermost_pools(documents, &mut mistakes);
+    unique_addresses(documents, &mut mistakes);
+    let blocks = blocks(documents);
+    unique_blocks(&blocks, &mut mistakes);
+    blocks_in_pools(&blocks, &pools, &mut mistakes);
+    let mut warnings = Vec::new();
+    subnets_known(documents, snapshot, &mut warnings);
+    owners_known(documents, snapshot, &mut warnings);
+    (mistakes, warnings)
+}
+
+fn at(document: &Document, field: &str, rule: String) -> Mistake {
+    let file = document.resource.origin().file.clone();
+    Mistake { file, line: document.line(field), field: field.to_owned(), rule }
+}
+
+/// `FILE:LINE` of a field, for the older side of a contradiction.
+fn place(document: &Document, field: &str) -> String {
+    format!("{}:{}", document.resource.origin().file, document.line(field))
+}
+
+fn unique_names(documents: &[&Document], mistakes: &mut Vec<Mistake>) {
+    let mut seen: HashMap<Key, &Document> = HashMap::new();
+    for document in documents {
+        match seen.entry(document.key()) {
+            Entry::Vacant(entry) => {
+                entry.insert(document);
+            }
+            // A v1 pool is named by its cidr: an overlap says it already.
+            Entry::Occupied(entry) if document.is_v1 && entry.get().is_v1 => {}
+            Entry::Occupied(entry) => {
+                let Key { kind, name } = entry.key();
+                let rule = format!(
+                    "must be unique: {} {name:?} is also at {}",
+                    kind.name(),
+                    place(entry.get(), "metadata.name")
+                );
+                mistakes.push(at(document, "metadata.name", rule));
+            }
+        }
+    }
+}
+
+/// Prefixes nest or are apart, so in order of (address, length) one pass with a stack finds every
+/// overlap. Gives the pools inside no other, sorted.
+fn outermost_pools(documents: &[&Document], mistakes: &mut Vec<Mistake>) -> Vec<IpNet> {
+    let mut pools: Vec<(IpNet, usize, &Document)> = documents
+        .iter()
+        .enumerate()
+        .filter_map(|(age, document)| match &document.resource {
+            Resource::IpPool(pool) => Some((pool.cidr, age, *document)),
+            _ => None,
+        })
+        .collect();
+    pools.sort_by_key(|(cidr, age, _)| (*cidr, *age));
+    let mut outermost: Vec<IpNet> = Vec::new();
+    let mut stack: Vec<(IpNet, usize, &Document)> = Vec::new();
+    for (cidr, age, document) in pools {
+        while stack.last().is_some_and(|(outer, ..)| !outer.contains(&cidr)) {
+            stack.pop();
+        }
+        match stack.last() {
+            None => outermost.push(cidr),
+            Some((outer, outer_age, other)) => {
+                let (newer, older, older_cidr) =
+                    if age > *outer_age { (document, *other, *outer) } else { (*other, document, cidr) };
+                let field = |document: &Document| if document.is_v1 { "metadata.cidr" } else { "spec.cidr" };
+                let rule = format!(
+                    "must not overlap another pool: {older_cidr} of {:?} is at {}",
+                    older.key().name,
+                    place(older, field(older))
+                );
+                mistakes.push(at(newer, field(newer), rule));
+            }
+        }
+        stack.push((cidr, age, document));
+    }
+    outermost
+}
+
+fn unique_addresses(documents: &[&Document], mistakes: &mut Vec<Mistake>) {
+    let mut hosts: HashMap<IpAddr, (&Document, &str)> = HashMap::new();
+    let mut tunnels: HashMap<IpAddr, (&Document, &str)> = HashMap::new();
+    for document in documents {
+        let Resource::Node(node) = &document.resource else { continue };
+        for (address, field) in host_addresses(node) {
+            claim(&mut hosts, address, document, field, mistakes);
+        }
+        for (address, field) in tunnel_addresses(node) {
+            claim(&mut tunnels, address, document, field, mistakes);
+        }
+    }
+}
+
+fn host_addresses(node: &Node) -> impl Iterator<Item = (IpAddr, &'static str)> {
+    let v4 = node.ipv4.map(|net| (IpAddr::V4(net.addr()), "spec.bgp.ipv4Address"));
+    let v6 = node.ipv6.map(|net| (IpAddr::V6(net.addr()), "spec.bgp.ipv6Address"));
+    v4.into_iter().chain(v6)
+}
+
+fn tunnel_addresses(node: &Node) -> impl Iterator<Item = (IpAddr, &'static str)> {
+    let ipip = node.ipip_tunnel_address.map(|address| (IpAddr::V4(address), "spec.bgp.ipv4IPIPTunnelAddr"));
+    let vxlan = node.vxlan_tunnel_address.map(|address| (IpAddr::V4(address), "spec.ipv4VXLANTunnelAddr"));
+    let v6 = node.vxlan_tunnel_address_v6.map(|address| (IpAddr::V6(address), "spec.ipv6VXLANTunnelAddr"));
+    ipip.into_iter().chain(vxlan).chain(v6)
+}
+
+/// Notes an address as a node's; a mistake if another node has it. One node may use an address twice.
+fn claim<'a>(
+    claimed: &mut HashMap<IpAddr, (&'a Document, &'static str)>,
+    address: IpAddr,
+    document: &'a Document,
+    field: &'static str,
+    mistakes: &mut Vec<Mistake>,
+) {
+    match claimed.entry(address) {
+        Entry::Vacant(entry) => {
+            entry.insert((document, field));
+        }
+        Entry::Occupied(entry) => {
+            let (other, other_field) = *entry.get();
+            if std::ptr::eq(other, document) {
+                return;
+            }
+            let rule = format!(
+                "must be unique: {address} is also {}'s, at {}",
+                other.key().name,
+                place(other, other_field)
+            );
+            mistakes.push(at(document, field, rule));
+        }
+    }
+}
+
+/// A block as some document claims it.
+struct Block<'a> {
+    cidr: IpNet,
+    node: &'a str,
+    document: &'a Document,
+    field: String,
+}
+
+fn blocks<'a>(documents: &[&'a Document]) -> Vec<Block<'a>> {
+    let mut blocks = Vec::new();
+    for document in documents.iter().copied() {
+        match &document.resource {
+            Resource::Node(node) => {
+                blocks.extend(node.pod_cidrs.iter().enumerate().map(|(index, cidr)| Block {
+                    cidr: *cidr,
+                    node: &node.name,
+                    document,
+                    field: format!("spec.podCIDRs[{index}]"),
+                }));
+            }
+            Resource::BlockAffinity(affinity) if affinity.is_confirmed() => blocks.push(Block {
+                cidr: affinity.cidr,
+                node: &affinity.node,
+                document,
+                field: "spec.cidr".into(),
+            }),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+fn unique_blocks(blocks: &[Block<'_>], mistakes: &mut Vec<Mistake>) {
+    let mut seen: HashMap<IpNet, &Block<'_>> = HashMap::new();
+    for block in blocks {
+        match seen.entry(block.cidr) {
+            Entry::Vacant(entry) => {
+                entry.insert(block);
+            }
+            Entry::Occupied(entry) => {
+                let other = entry.get();
+                // A node may list a block that an affinity gives it too; only one list twice is a slip.
+                let same_list = std::ptr::eq(other.document, block.document);
+                if other.node == block.node && !same_list {
+                    continue;
+                }
+                let rule = format!(
+                    "must have one owner: {} is also {}'s, at {}",
+                    block.cidr,
+                    other.node,
+                    place(other.document, &other.field)
+                );
+                mistakes.push(at(block.document, &block.field, rule));
+            }
+        }
+    }
+}
+
+/// A block outside every pool is a mistake where there are pools of its family.
+fn blocks_in_pools(blocks: &[Block<'_>], pools: &[IpNet], mistakes: &mut Vec<Mistake>) {
+    for block in blocks {
+        let is_v4 = block.cidr.addr().is_ipv4();
+        if !pools.iter().any(|pool| pool.addr().is_ipv4() == is_v4) {
+            continue;
+        }
+        // Sorted and apart: only the last pool that begins at or before the block can hold it.
+        let after = pools.partition_point(|pool| *pool <= block.cidr);
+        let inside =
+            after.checked_sub(1).and_then(|at| pools.get(at)).is_some_and(|pool| pool.contains(&block.cidr));
+        if !inside {
+            let rule = format!("must lie inside an IPPool: no pool holds {}", block.cidr);
+            mistakes.push(at(block.document, &block.field, rule));
+        }
+    }
+}
+
+/// A /32 has no neighbours, so cross-subnet always tunnels to and from its node.
+fn subnets_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
+    let cluster = snapshot.configuration.routed.encapsulation;
+    let Some(pool) = snapshot.pools.iter().find(|pool| pool.effective(cluster).1 == Mode::CrossSubnet) else {
+        return;
+    };
+    for document in documents {
+        let Resource::Node(node) = &document.resource else { continue };
+        let Some(address) = node.ipv4.filter(|address| address.prefix_len() == 32) else { continue };
+        let neighbour = snapshot
+            .nodes
+            .iter()
+            .filter_map(|other| other.ipv4)
+            .filter(|net| net.prefix_len() < 32 && net.contains(&address.addr()))
+            .map(|net| net.prefix_len())
+            .max();
+        let length = neighbour.unwrap_or(24);
+        let rule = format!(
+            "{} has {address}, a subnet of one address: cross-subnet (pool {}) can never see it as a neighbour and \
+             always tunnels; write its real subnet, such as {}/{length}",
+            node.name,
+            pool.name,
+            address.addr()
+        );
+        warnings.push(Warning { at: at(document, "spec.bgp.ipv4Address", rule) });
+    }
+}
+
+/// A block whose owner has no Node resource can be reached through BGP only.
+fn owners_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
+    for document in documents {
+        let Resource::BlockAffinity(affinity) = &document.resource else { continue };
+        let known = snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(&affinity.node)).is_ok();
+        if affinity.is_confirmed() && !known {
+            let rule =
+                format!("no Node {:?}: the block has no static path until there is one", affinity.node);
+            warnings.push(Warning { at: at(document, "spec.node", rule) });
+        }
+    }
+}

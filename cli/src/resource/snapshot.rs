@@ -1,0 +1,111 @@
+//! All resources together, checked against each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::affinity::BlockAffinity;
+use super::configuration::BgpConfiguration;
+use super::mistake::{Mistake, Warning};
+use super::node::Node;
+use super::parse::Document;
+use super::peer::BgpPeer;
+use super::pool::{Encapsulation, IpPool, Mode, inherited};
+use super::{Resource, rules};
+
+/// The cluster as its resources describe it; valid as a whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// The nodes, by name.
+    pub nodes: Vec<Node>,
+    /// The pools, by name.
+    pub pools: Vec<IpPool>,
+    /// The peers beside the mesh, by name.
+    pub peers: Vec<BgpPeer>,
+    /// `BGPConfiguration/default`, or its defaults.
+    pub configuration: BgpConfiguration,
+    /// The block affinities, by name, confirmed or not.
+    pub affinities: Vec<BlockAffinity>,
+}
+
+impl Snapshot {
+    /// The blocks of a node: its podCIDRs and its confirmed affinities, sorted, each once.
+    pub fn blocks_of(&self, node: &str) -> Vec<IpNet> {
+        let own = self.nodes.iter().filter(|candidate| candidate.name == node);
+        let affinities =
+            self.affinities.iter().filter(|affinity| affinity.node == node && affinity.is_confirmed());
+        let blocks: BTreeSet<IpNet> = own
+            .flat_map(|node| node.pod_cidrs.iter().copied())
+            .chain(affinities.map(|affinity| affinity.cidr))
+            .collect();
+        blocks.into_iter().collect()
+    }
+
+    /// The blocks of every node, as [`Snapshot::blocks_of`] gives them, in one pass.
+    pub fn blocks(&self) -> BTreeMap<&str, Vec<IpNet>> {
+        let mut blocks: BTreeMap<&str, BTreeSet<IpNet>> = BTreeMap::new();
+        for node in &self.nodes {
+            blocks.entry(&node.name).or_default().extend(&node.pod_cidrs);
+        }
+        for affinity in self.affinities.iter().filter(|affinity| affinity.is_confirmed()) {
+            blocks.entry(&affinity.node).or_default().insert(affinity.cidr);
+        }
+        blocks.into_iter().map(|(node, blocks)| (node, blocks.into_iter().collect())).collect()
+    }
+
+    /// The node's AS number: its own or the cluster's.
+    pub fn as_number_of(&self, node: &Node) -> u32 {
+        node.as_number.unwrap_or(self.configuration.as_number)
+    }
+
+    /// The pool that a prefix lies in.
+    pub fn pool_of(&self, prefix: &IpNet) -> Option<&IpPool> {
+        self.pools.iter().find(|pool| pool.cidr.contains(prefix))
+    }
+
+    /// How packets to `prefix` are encapsulated: as its pool says; with no pool at all, as the
+    /// cluster's setting says; outside every pool, not at all. `None` in the last case, so that
+    /// the caller can tell "routed plainly" from "a pool that says Never".
+    pub fn encapsulation_of(&self, prefix: &IpNet) -> Option<(Encapsulation, Mode)> {
+        let cluster = self.configuration.routed.encapsulation;
+        match self.pool_of(prefix) {
+            Some(pool) => Some(pool.effective(cluster)),
+            None if self.pools.is_empty() => Some(inherited(prefix, cluster)),
+            None => None,
+        }
+    }
+}
+
+/// A snapshot with what is wrong with it and what the user should know of.
+#[derive(Clone, Debug, Default)]
+pub struct Assembled {
+    /// The resources; to be used only while there are no mistakes.
+    pub snapshot: Snapshot,
+    /// What breaks a rule between resources.
+    pub mistakes: Vec<Mistake>,
+    /// What the user should know of.
+    pub warnings: Vec<Warning>,
+}
+
+/// Puts documents of all files together, the older first: where two contradict each other, the
+/// mistake is the later one's.
+pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assembled {
+    let documents: Vec<&Document> = documents.into_iter().collect();
+    let mut snapshot = Snapshot::default();
+    for document in &documents {
+        match &document.resource {
+            Resource::IpPool(pool) => snapshot.pools.push(pool.clone()),
+            Resource::Node(node) => snapshot.nodes.push(node.clone()),
+            Resource::BgpPeer(peer) => snapshot.peers.push(peer.clone()),
+            Resource::BgpConfiguration(configuration) => snapshot.configuration = configuration.clone(),
+            Resource::BlockAffinity(affinity) => snapshot.affinities.push(affinity.clone()),
+        }
+    }
+    // By name, so that two snapshots that say the same are equal however the files are arranged.
+    snapshot.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.peers.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.affinities.sort_by(|a, b| a.name.cmp(&b.name));
+    let (mistakes, warnings) = rules::check(&documents, &snapshot);
+    Assembled { snapshot, mistakes, warnings }
+}

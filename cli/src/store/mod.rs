@@ -1,0 +1,130 @@
+//! Where resources come from: the trait of a store, and the embedded one that keeps files.
+
+mod edit;
+mod file;
+mod tree;
+mod watch;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+pub use file::FileStore;
+
+use crate::resource::{Document, Key, Mistake, Snapshot, Warning};
+
+/// What a store held at one moment; opaque, equal where nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub String);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A valid state of the cluster.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The resources.
+    pub snapshot: Snapshot,
+    /// What the user should know of.
+    pub warnings: Vec<Warning>,
+    /// The state this was read from.
+    pub revision: Revision,
+}
+
+/// All resources as they were written.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// The resources, the older first.
+    pub documents: Vec<Document>,
+    /// The same, checked against each other.
+    pub loaded: Loaded,
+}
+
+/// A resource to be stored.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The resource as parsed; its origin is where the user wrote it, for mistakes.
+    pub document: Document,
+    /// Its text, one YAML document.
+    pub text: String,
+}
+
+/// Why a store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The result would not be valid, or what is stored isn't.
+    #[error("{} in the resources", count(.0))]
+    Invalid(Vec<Mistake>),
+    /// The store has changed since `expected`.
+    #[error("the resources have changed since revision {expected}: read them again and repeat")]
+    Conflict {
+        /// The revision that the change was meant for.
+        expected: Revision,
+    },
+    /// No such resource.
+    #[error("no {} {:?}: `routectl get {}` lists what there is", .0.kind.name(), .0.name, .0.kind.plural())]
+    NotFound(Key),
+    /// The operating system refused.
+    #[error("{}: {doing}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The refusal.
+        source: std::io::Error,
+    },
+    /// A task of the store ended early.
+    #[error("the store's task has ended: restart routed")]
+    Ended,
+}
+
+fn count(mistakes: &[Mistake]) -> String {
+    if mistakes.len() == 1 { "1 mistake".into() } else { format!("{} mistakes", mistakes.len()) }
+}
+
+/// What a watch yields: a new valid state, or why there is none (what runs keeps running).
+pub type Update = Result<Loaded, Vec<Mistake>>;
+
+/// Where resources come from.
+pub trait Store: Send + Sync + 'static {
+    /// Yields the state now, and again whenever it changes; ends when the receiver is dropped.
+    ///
+    /// # Errors
+    /// The store can't be watched at all.
+    fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError>;
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// What is stored is not valid, or can't be read.
+    fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>>;
+
+    /// Stores resources, all or none: an existing one (same kind and name) is replaced. With
+    /// `expected` only if nothing has changed since that revision.
+    ///
+    /// # Errors
+    /// The whole would not be valid, the revision is not the expected one, or it can't be written.
+    fn put(
+        &self,
+        manifests: Vec<Manifest>,
+        expected: Option<Revision>,
+    ) -> BoxFuture<'_, Result<Revision, StoreError>>;
+
+    /// Deletes resources, all or none, under the same conditions.
+    ///
+    /// # Errors
+    /// As for [`Store::put`], or one of them doesn't exist.
+    fn delete(
+        &self,
+        keys: Vec<Key>,
+        expected: Option<Revision>,
+    ) -> BoxFuture<'_, Result<Revision, StoreError>>;
+}

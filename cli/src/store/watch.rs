@@ -1,0 +1,146 @@
+//! Watches a directory of resources and yields each state that differs from the last.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::tree::{self, Tree, io_error};
+use super::{StoreError, Update};
+
+/// One state waits while the daemon works on the last; newer ones are read when it is taken.
+const UPDATES: usize = 1;
+/// Quiet time after a change before files are read, so that several written together are one state.
+const QUIET: Duration = Duration::from_millis(50);
+/// Reading is put off no longer than this however long files keep changing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// `AsyncFd` wants `AsRawFd`, which nix's type doesn't have.
+struct Watches(Inotify);
+
+impl AsRawFd for Watches {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+pub(super) fn start(directory: PathBuf) -> Result<mpsc::Receiver<Update>, StoreError> {
+    let fail = || io_error("watching (raise fs.inotify.max_user_instances?)", &directory);
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+        .map_err(|errno| fail()(errno.into()))?;
+    // `register`, its successor, is unsafe to call: it has the caller promise what `Watches` gives
+    // anyway, one descriptor, owned and open for as long as it lives.
+    #[allow(deprecated)]
+    let watches = AsyncFd::new(Watches(inotify)).map_err(fail())?;
+    let (updates, receiver) = mpsc::channel(UPDATES);
+    tokio::spawn(run(directory, watches, updates));
+    Ok(receiver)
+}
+
+async fn run(directory: PathBuf, watches: AsyncFd<Watches>, updates: mpsc::Sender<Update>) {
+    // The directory's own parent tells of its being replaced; events there about other names are noise.
+    let parent = directory.parent().and_then(|parent| add(&watches, parent));
+    let mut last: Option<Update> = None;
+    loop {
+        let mut watched = HashSet::new();
+        let update = match read(&directory, &watches, &mut watched).await {
+            Some(tree) => tree.contents().map(|contents| contents.loaded),
+            None => return,
+        };
+        if !same(last.as_ref(), &update) {
+            last = Some(update.clone());
+            if updates.send(update).await.is_err() {
+                return;
+            }
+        }
+        loop {
+            tokio::select! {
+                () = updates.closed() => return,
+                events = changed(&watches) => match events {
+                    Ok(events) if events.iter().all(|event| is_noise(event, parent, &directory)) => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::error!(%error, directory = %directory.display(), "resources are no longer watched");
+                        return;
+                    }
+                },
+            }
+        }
+        settle(&watches).await;
+    }
+}
+
+/// Reads the tree with every directory of it watched from before it was read.
+async fn read(directory: &Path, watches: &AsyncFd<Watches>, watched: &mut HashSet<PathBuf>) -> Option<Tree> {
+    add(watches, directory);
+    loop {
+        let root = directory.to_owned();
+        let tree = tokio::task::spawn_blocking(move || tree::read(&root)).await.ok()?;
+        let new: Vec<&PathBuf> = tree.directories.iter().filter(|path| !watched.contains(*path)).collect();
+        if new.is_empty() {
+            return Some(tree);
+        }
+        for path in new {
+            if add(watches, path).is_none() {
+                tracing::warn!(directory = %path.display(), "can't be watched: raise fs.inotify.max_user_watches");
+            }
+            watched.insert(path.clone());
+        }
+    }
+}
+
+fn add(watches: &AsyncFd<Watches>, path: &Path) -> Option<WatchDescriptor> {
+    let what = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVE
+        | AddWatchFlags::IN_MOVE_SELF
+        | AddWatchFlags::IN_DELETE_SELF;
+    watches.get_ref().0.add_watch(path, what).ok()
+}
+
+/// The next events; waits for at least one.
+async fn changed(watches: &AsyncFd<Watches>) -> std::io::Result<Vec<InotifyEvent>> {
+    loop {
+        let mut ready = watches.readable().await?;
+        match watches.get_ref().0.read_events() {
+            Ok(events) => return Ok(events),
+            Err(Errno::EAGAIN) => ready.clear_ready(),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Takes further events until none has come for [`QUIET`], at most [`PATIENCE`].
+async fn settle(watches: &AsyncFd<Watches>) {
+    let latest = Instant::now() + PATIENCE;
+    loop {
+        let until = latest.min(Instant::now() + QUIET);
+        match timeout_at(until, changed(watches)).await {
+            Ok(Ok(_)) if Instant::now() < latest => {}
+            _ => return,
+        }
+    }
+}
+
+fn is_noise(event: &InotifyEvent, parent: Option<WatchDescriptor>, directory: &Path) -> bool {
+    let elsewhere = event.name.as_deref() != directory.file_name();
+    let bookkeeping = event.mask.intersects(AddWatchFlags::IN_IGNORED);
+    bookkeeping || (Some(event.wd) == parent && elsewhere)
+}
+
+/// Whether an update tells nothing new.
+fn same(last: Option<&Update>, update: &Update) -> bool {
+    match (last, update) {
+        (Some(Ok(last)), Ok(loaded)) => last.revision == loaded.revision,
+        (Some(Err(last)), Err(mistakes)) => last == mistakes,
+        _ => false,
+    }
+}

@@ -1,0 +1,176 @@
+//! Attribute sets, each kept once however many paths share it.
+
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bgp::wire::as_path::{AsPath, AsWidth};
+use bgp::wire::attribute::{Attributes, Origin, RawAttributes, code, flag, push};
+use bgp::{Asn, RouterId};
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+
+/// LOCAL_PREF of a path that carries none.
+pub const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// The attributes and the next hop of a path. Equal sets have equal canonical octets, so those are
+/// all that is compared; what the decision process needs is read from them once.
+#[derive(Debug)]
+pub struct AttrSet {
+    canonical: Box<[u8]>,
+    /// The BGP next hop.
+    pub next_hop: IpAddr,
+    /// LOCAL_PREF, or [`DEFAULT_LOCAL_PREF`].
+    pub local_pref: u32,
+    /// MULTI_EXIT_DISC, or 0: the lowest possible (RFC 4271 §9.1.2.2 c).
+    pub med: u32,
+    /// Length of AS_PATH.
+    pub hops: usize,
+    /// ORIGIN.
+    pub origin: Origin,
+    /// The AS it was learned from.
+    pub neighbor_as: Option<Asn>,
+    /// ORIGINATOR_ID.
+    pub originator_id: Option<RouterId>,
+    /// How many reflectors it went through.
+    pub cluster_list_len: usize,
+}
+
+impl AttrSet {
+    /// Of a received message; `scratch` is used for writing and may be used again.
+    pub fn from_update(attributes: &Attributes<'_>, next_hop: IpAddr, scratch: &mut Vec<u8>) -> AttrSet {
+        scratch.clear();
+        attributes.write_canonical(scratch);
+        AttrSet::from_canonical(scratch, next_hop)
+    }
+
+    /// Of a route that this node originates: ORIGIN IGP, an empty AS_PATH, LOCAL_PREF 100.
+    pub fn originated(next_hop: IpAddr) -> AttrSet {
+        let mut out = Vec::new();
+        push(&mut out, flag::WELL_KNOWN, code::ORIGIN, |out| out.push(Origin::Igp.code()));
+        push(&mut out, flag::WELL_KNOWN, code::AS_PATH, |_| {});
+        push(&mut out, flag::WELL_KNOWN, code::LOCAL_PREF, |out| {
+            out.extend(DEFAULT_LOCAL_PREF.to_be_bytes())
+        });
+        AttrSet::from_canonical(&out, next_hop)
+    }
+
+    /// Of canonical octets that were checked before.
+    pub fn from_canonical(canonical: &[u8], next_hop: IpAddr) -> AttrSet {
+        let mut set = AttrSet {
+            canonical: canonical.into(),
+            next_hop,
+            local_pref: DEFAULT_LOCAL_PREF,
+            med: 0,
+            hops: 0,
+            origin: Origin::Incomplete,
+            neighbor_as: None,
+            originator_id: None,
+            cluster_list_len: 0,
+        };
+        for raw in RawAttributes::new(canonical) {
+            let number = || raw.value.try_into().ok().map(u32::from_be_bytes);
+            match raw.code {
+                code::ORIGIN => {
+                    set.origin = match raw.value {
+                        [0] => Origin::Igp,
+                        [1] => Origin::Egp,
+                        _ => Origin::Incomplete,
+                    };
+                }
+                code::AS_PATH => {
+                    let path = AsPath::check(raw.value, AsWidth::Four).unwrap_or(AsPath::EMPTY);
+                    set.hops = path.hops();
+                    set.neighbor_as = path.neighbor_as();
+                }
+                code::MULTI_EXIT_DISC => set.med = number().unwrap_or(0),
+                code::LOCAL_PREF => set.local_pref = number().unwrap_or(DEFAULT_LOCAL_PREF),
+                code::ORIGINATOR_ID => {
+                    set.originator_id = number().map(|bits| RouterId(Ipv4Addr::from_bits(bits)));
+                }
+                code::CLUSTER_LIST => set.cluster_list_len = raw.value.len() / 4,
+                _ => {}
+            }
+        }
+        set
+    }
+
+    /// The attributes as octets, without the next hop.
+    pub fn canonical(&self) -> &[u8] {
+        &self.canonical
+    }
+
+    /// AS_PATH.
+    pub fn as_path(&self) -> AsPath<'_> {
+        self.value(code::AS_PATH)
+            .and_then(|value| AsPath::check(value, AsWidth::Four).ok())
+            .unwrap_or(AsPath::EMPTY)
+    }
+
+    /// The cluster identifiers it went through, the last first.
+    pub fn cluster_list(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        let (ids, _) = self.value(code::CLUSTER_LIST).unwrap_or_default().as_chunks::<4>();
+        ids.iter().map(|id| Ipv4Addr::from(*id))
+    }
+
+    fn value(&self, code: u8) -> Option<&[u8]> {
+        RawAttributes::new(&self.canonical).find(|raw| raw.code == code).map(|raw| raw.value)
+    }
+}
+
+impl PartialEq for AttrSet {
+    fn eq(&self, other: &AttrSet) -> bool {
+        self.next_hop == other.next_hop && self.canonical == other.canonical
+    }
+}
+
+impl Eq for AttrSet {}
+
+impl Hash for AttrSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical.hash(state);
+        self.next_hop.hash(state);
+    }
+}
+
+/// The sets in use.
+#[derive(Debug, Default)]
+pub struct Interner {
+    sets: HashSet<Arc<AttrSet>, FixedState>,
+    /// How many were left after the last sweep.
+    swept: usize,
+}
+
+impl Interner {
+    /// The set equal to `set` that is in use, or `set` from now on.
+    pub fn intern(&mut self, set: Arc<AttrSet>) -> Arc<AttrSet> {
+        Arc::clone(self.sets.get_or_insert(set))
+    }
+
+    /// Gives up one use; a set that nobody else uses is forgotten.
+    pub fn release(&mut self, set: Arc<AttrSet>) {
+        // The interner's own and the one given up.
+        if Arc::strong_count(&set) <= 2 {
+            self.sets.remove(&set);
+        }
+    }
+
+    /// Forgets what others than paths were the last to use, once there may be as much of it as is in use.
+    pub fn sweep(&mut self) {
+        if self.sets.len() > 2 * self.swept + 64 {
+            self.sets.retain(|set| Arc::strong_count(set) > 1);
+            self.sets.shrink_to_fit();
+            self.swept = self.sets.len();
+        }
+    }
+
+    /// How many different sets are in use.
+    pub fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+}

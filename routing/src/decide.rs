@@ -1,0 +1,192 @@
+//! The decision process (RFC 4271 §9.1.2.2, RFC 4456 §9): filters over the set of paths, one after
+//! the other, so that the order in which paths came can't matter.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use bgp::{Asn, RouterId};
+use serde::Serialize;
+
+use crate::attrs::AttrSet;
+
+/// Why a path is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Our AS is in AS_PATH.
+    AsLoop,
+    /// ORIGINATOR_ID is ours.
+    OriginatorLoop,
+    /// Our cluster is in CLUSTER_LIST.
+    ClusterLoop,
+    /// The next hop is this node.
+    NextHopSelf,
+    /// The next hop is no unicast host address.
+    NextHopNotHost,
+    /// The block is this node's own.
+    LocalBlock,
+    /// Only from the static peer table, and BGP has a path.
+    StaticBelowBgp,
+    /// Another has a higher LOCAL_PREF.
+    LocalPref,
+    /// Another has a shorter AS_PATH.
+    AsPathLength,
+    /// Another has a lower ORIGIN.
+    Origin,
+    /// Another from the same neighbour AS has a lower MULTI_EXIT_DISC.
+    Med,
+    /// Another is from an external peer.
+    ExternalPreferred,
+    /// Another's originator has a lower BGP identifier.
+    RouterId,
+    /// Another has a shorter CLUSTER_LIST.
+    ClusterListLength,
+    /// Another's peer has a lower address.
+    PeerAddress,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::AsLoop => "our AS is in AS_PATH",
+            Reason::OriginatorLoop => "ORIGINATOR_ID is ours",
+            Reason::ClusterLoop => "our cluster is in CLUSTER_LIST",
+            Reason::NextHopSelf => "the next hop is this node",
+            Reason::NextHopNotHost => "the next hop is no host address",
+            Reason::LocalBlock => "the block is this node's own",
+            Reason::StaticBelowBgp => "static, and BGP has a path",
+            Reason::LocalPref => "lower LOCAL_PREF",
+            Reason::AsPathLength => "longer AS_PATH",
+            Reason::Origin => "worse ORIGIN",
+            Reason::Med => "higher MED from the same AS",
+            Reason::ExternalPreferred => "an external path is preferred",
+            Reason::RouterId => "higher BGP identifier",
+            Reason::ClusterListLength => "longer CLUSTER_LIST",
+            Reason::PeerAddress => "higher peer address",
+        })
+    }
+}
+
+/// How a source ranks before any attribute is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// The static peer table.
+    Static,
+    /// BGP.
+    Bgp,
+    /// This node.
+    Local,
+}
+
+/// One path as the decision sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its rank.
+    pub rank: Rank,
+    /// Its attributes.
+    pub attrs: &'a AttrSet,
+    /// Whether it is from an external peer.
+    pub external: bool,
+    /// The peer's BGP identifier; 0.0.0.0 where there is no peer.
+    pub router_id: RouterId,
+    /// The peer's address; 0.0.0.0 where there is no peer.
+    pub address: IpAddr,
+}
+
+impl Candidate<'_> {
+    /// Without a peer.
+    pub fn unpeered(rank: Rank, attrs: &AttrSet) -> Candidate<'_> {
+        let none = Ipv4Addr::UNSPECIFIED;
+        Candidate { rank, attrs, external: false, router_id: RouterId(none), address: none.into() }
+    }
+
+    fn group(&self) -> Option<Asn> {
+        self.attrs.neighbor_as
+    }
+
+    /// RFC 4456 §9: the originator's identifier stands for the peer's.
+    fn identifier(&self) -> u32 {
+        self.attrs.originator_id.unwrap_or(self.router_id).to_bits()
+    }
+}
+
+/// The index of the path to use; `lost` is told of every other one's index and reason.
+pub fn select(candidates: &[Candidate<'_>], mut lost: impl FnMut(usize, Reason)) -> Option<usize> {
+    if candidates.len() < 2 {
+        return candidates.len().checked_sub(1);
+    }
+    let mut field: Vec<usize> = (0..candidates.len()).collect();
+    let top = candidates.iter().map(|candidate| candidate.rank).max()?;
+    field.retain(|index| {
+        let keep = candidates[*index].rank == top;
+        if !keep {
+            lost(*index, if top == Rank::Local { Reason::LocalBlock } else { Reason::StaticBelowBgp });
+        }
+        keep
+    });
+    type Key<'a> = &'a dyn Fn(&Candidate<'_>) -> u128;
+    let number = |value: usize| u128::try_from(value).unwrap_or(u128::MAX);
+    let before_med: [(Reason, Key<'_>); 3] = [
+        (Reason::LocalPref, &|c| u128::from(u32::MAX - c.attrs.local_pref)),
+        (Reason::AsPathLength, &|c| number(c.attrs.hops)),
+        (Reason::Origin, &|c| u128::from(c.attrs.origin.code())),
+    ];
+    for (reason, key) in before_med {
+        keep_lowest(candidates, &mut field, reason, key, &mut lost);
+    }
+    keep_lowest_med(candidates, &mut field, &mut lost);
+    let after_med: [(Reason, Key<'_>); 4] = [
+        (Reason::ExternalPreferred, &|c| u128::from(!c.external)),
+        (Reason::RouterId, &|c| u128::from(c.identifier())),
+        (Reason::ClusterListLength, &|c| number(c.attrs.cluster_list_len)),
+        (Reason::PeerAddress, &|c| match c.address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        }),
+    ];
+    for (reason, key) in after_med {
+        keep_lowest(candidates, &mut field, reason, key, &mut lost);
+    }
+    // Two sessions with one address can't be; should they, the first of the list is as good.
+    let winner = field.iter().copied().min_by_key(|index| Reverse(candidates[*index].rank))?;
+    field.iter().filter(|index| **index != winner).for_each(|index| lost(*index, Reason::PeerAddress));
+    Some(winner)
+}
+
+fn keep_lowest(
+    candidates: &[Candidate<'_>],
+    field: &mut Vec<usize>,
+    reason: Reason,
+    key: &dyn Fn(&Candidate<'_>) -> u128,
+    lost: &mut impl FnMut(usize, Reason),
+) {
+    let Some(lowest) = field.iter().map(|index| key(&candidates[*index])).min() else { return };
+    field.retain(|index| {
+        let keep = key(&candidates[*index]) == lowest;
+        if !keep {
+            lost(*index, reason);
+        }
+        keep
+    });
+}
+
+/// MED is compared only inside one neighbour AS (RFC 4271 §9.1.2.2 c).
+fn keep_lowest_med(
+    candidates: &[Candidate<'_>],
+    field: &mut Vec<usize>,
+    lost: &mut impl FnMut(usize, Reason),
+) {
+    let all = field.clone();
+    field.retain(|index| {
+        let one = &candidates[*index];
+        let beaten = all.iter().any(|other| {
+            let other = &candidates[*other];
+            other.group() == one.group() && other.attrs.med < one.attrs.med
+        });
+        if beaten {
+            lost(*index, Reason::Med);
+        }
+        !beaten
+    });
+}

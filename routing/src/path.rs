@@ -1,0 +1,134 @@
+//! What is known of one way to a prefix, and of the peer it came from.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::session::Negotiated;
+use bgp::wire::encode::Form;
+use bgp::{Families, PeerId, RouterId};
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::attrs::AttrSet;
+use crate::decide::Reason;
+
+/// Where a path comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// A block of this node.
+    Local,
+    /// The static peer table; below every path from BGP.
+    Static,
+    /// A session.
+    Peer(PeerId),
+}
+
+impl Source {
+    /// The peer, if it is one.
+    pub fn peer(self) -> Option<PeerId> {
+        match self {
+            Source::Peer(id) => Some(id),
+            Source::Local | Source::Static => None,
+        }
+    }
+}
+
+/// The kind of a source, for people and scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// A block of this node.
+    Local,
+    /// The static peer table.
+    Static,
+    /// A peer in our AS.
+    Ibgp,
+    /// A peer in another AS.
+    Ebgp,
+    /// A client that we reflect for.
+    Client,
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SourceKind::Local => "local",
+            SourceKind::Static => "static",
+            SourceKind::Ibgp => "ibgp",
+            SourceKind::Ebgp => "ebgp",
+            SourceKind::Client => "client",
+        })
+    }
+}
+
+/// What the RIB needs to know of an Established session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerSession {
+    /// The peer's BGP identifier.
+    pub router_id: RouterId,
+    /// Its address, the last tie-breaker (RFC 4271 §9.1.2.2 g).
+    pub address: IpAddr,
+    /// Whether it is in our AS.
+    pub internal: bool,
+    /// Whether we reflect for it (RFC 4456).
+    pub client: bool,
+    /// How messages for it are written.
+    pub form: Form,
+    /// The families that were negotiated.
+    pub families: Families,
+}
+
+impl PeerSession {
+    /// From what a session settled.
+    pub fn new(negotiated: &Negotiated, address: IpAddr, client: bool) -> PeerSession {
+        PeerSession {
+            router_id: negotiated.peer_id,
+            address,
+            internal: negotiated.internal,
+            client: client && negotiated.internal,
+            form: negotiated.form(),
+            families: negotiated.families,
+        }
+    }
+
+    /// The kind of the paths it sends.
+    pub fn kind(&self) -> SourceKind {
+        match (self.internal, self.client) {
+            (false, _) => SourceKind::Ebgp,
+            (true, false) => SourceKind::Ibgp,
+            (true, true) => SourceKind::Client,
+        }
+    }
+}
+
+/// One way to a prefix.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// Where it comes from; one path for each.
+    pub source: Source,
+    /// Its attributes, interned.
+    pub attrs: Arc<AttrSet>,
+    /// Why it takes no part in the decision, if it doesn't.
+    pub rejected: Option<Reason>,
+}
+
+/// The path that was chosen, as far as forwarding cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Best {
+    /// Where it comes from.
+    pub source: Source,
+    /// The kind of that source.
+    pub kind: SourceKind,
+    /// The BGP next hop.
+    pub next_hop: IpAddr,
+}
+
+/// The chosen path of a prefix has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BestChange {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The new path; `None`: there is none any more.
+    pub best: Option<Best>,
+}

@@ -1,0 +1,371 @@
+//! The RIB between sessions: who is told what. The receivers are read back from the encoded messages.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bgp::wire::attribute::Context;
+use bgp::wire::encode::Form;
+use bgp::wire::frame::{self, MAX_LEN, MessageKind};
+use bgp::wire::update::UpdateView;
+use bgp::{Asn, Families, Family, PeerId, RouterId};
+use bytes::Bytes;
+use ipnet::IpNet;
+use proptest::prelude::*;
+use routing::outbox::Delivery;
+use routing::{AttrSet, BestChange, PeerSession, Rib, RibConfig, RouteBatch, Source, SourceKind};
+
+/// What each peer has been told: the state that the messages add up to.
+#[derive(Default)]
+struct Wire {
+    told: HashMap<PeerId, BTreeMap<IpNet, Arc<AttrSet>>>,
+    end_of_rib: Vec<(PeerId, Family)>,
+    full: Vec<PeerId>,
+    chunks: usize,
+}
+
+impl Delivery for Wire {
+    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
+        if self.full.contains(&peer) {
+            return false;
+        }
+        self.chunks += 1;
+        let state = self.told.entry(peer).or_default();
+        let mut rest = &chunk[..];
+        let context =
+            Context { families: Families::BOTH, internal: true, as_width: Form::default().as_width };
+        while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
+            assert_eq!(message.kind, MessageKind::Update);
+            let update = UpdateView::parse(message.body).unwrap().read(&context).unwrap();
+            assert_eq!(update.fault, None);
+            self.end_of_rib.extend(update.end_of_rib().map(|family| (peer, family)));
+            for prefix in update.withdrawals().flatten() {
+                state.remove(&prefix);
+            }
+            for (next_hop, list) in update.announcements() {
+                let attrs = Arc::new(AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new()));
+                list.iter().for_each(|prefix| _ = state.insert(prefix, Arc::clone(&attrs)));
+            }
+            rest = &rest[message.len()..];
+        }
+        assert!(rest.is_empty(), "whole messages only");
+        true
+    }
+}
+
+impl Wire {
+    fn prefixes(&self, peer: u32) -> Vec<String> {
+        self.told
+            .get(&PeerId(peer))
+            .map(|told| told.keys().map(|p| p.to_string()).collect())
+            .unwrap_or_default()
+    }
+
+    fn attrs(&self, peer: u32, prefix: &str) -> &AttrSet {
+        &self.told[&PeerId(peer)][&prefix.parse().unwrap()]
+    }
+}
+
+fn config() -> RibConfig {
+    RibConfig {
+        local_as: Asn(64512),
+        router_id: RouterId(Ipv4Addr::new(192, 168, 0, 100)),
+        cluster_id: None,
+        local_addresses: vec![IpAddr::from([192, 168, 0, 100]), "fd00::100".parse().unwrap()],
+    }
+}
+
+fn session(id: u8, internal: bool, client: bool) -> PeerSession {
+    PeerSession {
+        router_id: RouterId(Ipv4Addr::new(192, 168, 0, id)),
+        address: IpAddr::from([192, 168, 0, id]),
+        internal,
+        client,
+        form: Form::default(),
+        families: Families::BOTH,
+    }
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+struct Bed {
+    rib: Rib,
+    wire: Wire,
+    best: BTreeMap<IpNet, routing::Best>,
+}
+
+impl Bed {
+    fn new(config: RibConfig) -> Bed {
+        Bed { rib: Rib::new(config), wire: Wire::default(), best: BTreeMap::new() }
+    }
+
+    fn settle(&mut self) {
+        let mut changes: Vec<BestChange> = Vec::new();
+        while !self.rib.run(3, &mut self.wire, &mut changes) {}
+        for change in changes {
+            match change.best {
+                Some(best) => _ = self.best.insert(change.prefix, best),
+                None => _ = self.best.remove(&change.prefix),
+            }
+        }
+    }
+
+    fn up(&mut self, id: u8, session: PeerSession) {
+        let id = PeerId(id.into());
+        self.wire.told.remove(&id);
+        self.rib.peer_up(id, session);
+        self.rib.resume(id, &mut self.wire);
+        self.settle();
+    }
+
+    fn announce(&mut self, peer: u8, prefix: &str) {
+        self.announce_with(peer, prefix, AttrSet::originated(IpAddr::from([192, 168, 0, peer])));
+    }
+
+    fn announce_with(&mut self, peer: u8, prefix: &str, attrs: AttrSet) {
+        let mut batch = RouteBatch::default();
+        batch.push(Some(&Arc::new(attrs)), [net(prefix)]);
+        self.rib.routes(PeerId(peer.into()), &batch);
+        self.settle();
+    }
+
+    fn withdraw(&mut self, peer: u8, prefix: &str) {
+        let mut batch = RouteBatch::default();
+        batch.push(None, [net(prefix)]);
+        self.rib.routes(PeerId(peer.into()), &batch);
+        self.settle();
+    }
+}
+
+#[test]
+fn in_a_mesh_only_own_blocks_are_announced() {
+    let mut bed = Bed::new(config());
+    bed.rib.originate(Source::Local, &[(net("10.1.0.0/26"), IpAddr::from([192, 168, 0, 100]))]);
+    bed.up(1, session(1, true, false));
+    bed.up(2, session(2, true, false));
+    bed.announce(1, "10.1.1.0/26");
+    assert_eq!(bed.wire.prefixes(1), ["10.1.0.0/26"]);
+    assert_eq!(bed.wire.prefixes(2), ["10.1.0.0/26"]);
+    assert_eq!(bed.wire.end_of_rib.len(), 4, "both families to both peers");
+    assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Ibgp);
+    bed.rib.originate(Source::Local, &[]);
+    bed.settle();
+    assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());
+}
+
+#[test]
+fn a_reflector_reflects_between_clients_and_to_non_clients() {
+    let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
+    bed.up(1, session(1, true, true));
+    bed.up(2, session(2, true, true));
+    bed.up(3, session(3, true, false));
+    bed.up(4, session(4, true, false));
+    bed.announce(1, "10.1.1.0/26");
+    bed.announce(3, "10.1.3.0/26");
+    assert_eq!(bed.wire.prefixes(1), ["10.1.3.0/26"], "its own is not sent back");
+    assert_eq!(bed.wire.prefixes(2), ["10.1.1.0/26", "10.1.3.0/26"]);
+    assert_eq!(bed.wire.prefixes(4), ["10.1.1.0/26"], "from a non-client to a non-client: never");
+    let reflected = bed.wire.attrs(2, "10.1.1.0/26");
+    assert_eq!(reflected.originator_id, Some(RouterId(Ipv4Addr::new(192, 168, 0, 1))));
+    assert_eq!(reflected.cluster_list().collect::<Vec<_>>(), [Ipv4Addr::new(10, 0, 0, 1)]);
+    assert_eq!(reflected.next_hop, IpAddr::from([192, 168, 0, 1]), "the next hop stays");
+    let again = AttrSet::from_canonical(reflected.canonical(), reflected.next_hop);
+    bed.announce_with(4, "10.1.9.0/26", again);
+    assert_eq!(bed.rib.peer_counts(PeerId(4)).accepted, 0, "our own cluster is in its CLUSTER_LIST");
+    assert_eq!(bed.rib.peer_counts(PeerId(4)).received, 1);
+}
+
+#[test]
+fn a_new_source_takes_the_route_from_the_peer_that_is_it() {
+    let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
+    for id in [1, 2, 3] {
+        bed.up(id, session(id, true, true));
+    }
+    bed.announce(2, "10.1.1.0/26");
+    assert_eq!(bed.wire.prefixes(1), ["10.1.1.0/26"]);
+    bed.announce(1, "10.1.1.0/26");
+    assert_eq!(bed.wire.prefixes(1), Vec::<String>::new(), "peer 1 is the better source now");
+    assert_eq!(bed.wire.prefixes(2), ["10.1.1.0/26"]);
+    bed.withdraw(1, "10.1.1.0/26");
+    assert_eq!(bed.wire.prefixes(1), ["10.1.1.0/26"]);
+    assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());
+    bed.rib.peer_down(PeerId(2));
+    bed.settle();
+    assert_eq!(bed.wire.prefixes(3), Vec::<String>::new());
+    assert_eq!(bed.rib.counts(), routing::query::RibCounts::default(), "nothing is left behind");
+}
+
+#[test]
+fn external_peers_get_our_as_and_our_next_hop() {
+    let mut bed = Bed::new(config());
+    bed.up(1, session(1, true, false));
+    bed.up(2, session(2, false, false));
+    bed.announce(1, "10.1.1.0/26");
+    bed.announce(1, "fd00:1::/122");
+    let told = bed.wire.attrs(2, "10.1.1.0/26");
+    assert_eq!(told.as_path().asns().collect::<Vec<_>>(), [Asn(64512)]);
+    assert_eq!(told.next_hop, IpAddr::from([192, 168, 0, 100]));
+    assert_eq!(bed.wire.attrs(2, "fd00:1::/122").next_hop, "fd00::100".parse::<IpAddr>().unwrap());
+}
+
+#[test]
+fn static_paths_are_below_bgp_and_never_announced() {
+    let mut bed = Bed::new(config());
+    bed.up(1, session(1, true, false));
+    bed.up(2, session(2, true, true));
+    bed.rib.originate(Source::Static, &[(net("10.1.1.0/26"), IpAddr::from([192, 168, 0, 1]))]);
+    bed.settle();
+    assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Static);
+    bed.announce(1, "10.1.1.0/26");
+    assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Ibgp);
+    bed.rib.peer_down(PeerId(1));
+    bed.settle();
+    assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Static);
+    assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());
+}
+
+#[test]
+fn a_change_of_role_tells_a_peer_the_difference() {
+    let mut bed = Bed::new(config());
+    bed.up(1, session(1, true, false));
+    bed.up(2, session(2, true, false));
+    bed.announce(1, "10.1.1.0/26");
+    assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());
+    bed.rib.configure(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
+    for id in [1, 2] {
+        bed.rib.set_client(PeerId(id), true);
+        bed.rib.resume(PeerId(id), &mut bed.wire);
+    }
+    bed.settle();
+    assert_eq!(bed.wire.prefixes(2), ["10.1.1.0/26"]);
+    bed.rib.configure(config());
+    for id in [1, 2] {
+        bed.rib.set_client(PeerId(id), false);
+        bed.rib.resume(PeerId(id), &mut bed.wire);
+    }
+    bed.settle();
+    assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());
+}
+
+#[test]
+fn a_slow_peer_gets_the_latest_state_and_holds_up_nobody() {
+    let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
+    for id in [1, 2, 3] {
+        bed.up(id, session(id, true, true));
+    }
+    bed.wire.full.push(PeerId(2));
+    for round in 0..3 {
+        for block in 0..10 {
+            bed.announce(1, &format!("10.1.{block}.0/26"));
+        }
+        if round == 1 {
+            bed.withdraw(1, "10.1.3.0/26");
+        }
+    }
+    bed.withdraw(1, "10.1.5.0/26");
+    assert_eq!(bed.wire.prefixes(3).len(), 9);
+    assert_eq!(bed.wire.prefixes(2).len(), 0);
+    bed.wire.full.clear();
+    let before = bed.wire.chunks;
+    assert!(bed.rib.resume(PeerId(2), &mut bed.wire));
+    assert_eq!(bed.wire.prefixes(2), bed.wire.prefixes(3));
+    assert_eq!(bed.wire.chunks - before, 1, "ten changes and more, one chunk");
+}
+
+#[test]
+fn what_no_longer_fits_a_message_is_withdrawn() {
+    use bgp::wire::attribute::{code, flag, push};
+    let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
+    bed.up(1, session(1, true, true));
+    bed.up(2, session(2, true, true));
+    bed.announce(1, "10.1.1.0/26");
+    assert_eq!(bed.wire.prefixes(2).len(), 1);
+    let base = AttrSet::originated(IpAddr::from([192, 168, 0, 1]));
+    let mut long = base.canonical().to_vec();
+    push(&mut long, flag::OPTIONAL | flag::TRANSITIVE, code::COMMUNITIES, |out| {
+        out.resize(out.len() + 4032, 1)
+    });
+    bed.announce_with(1, "10.1.1.0/26", AttrSet::from_canonical(&long, base.next_hop));
+    assert_eq!(bed.wire.prefixes(2).len(), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Announce(u8, u8, u8),
+    Withdraw(u8, u8),
+    Down(u8),
+    Up(u8),
+    Block(u8),
+    Unblock(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let peer = 1..5u8;
+    prop_oneof![
+        4 => (peer.clone(), 0..6u8, 0..3u8).prop_map(|(p, b, m)| Step::Announce(p, b, m)),
+        2 => (peer.clone(), 0..6u8).prop_map(|(p, b)| Step::Withdraw(p, b)),
+        1 => peer.clone().prop_map(Step::Down),
+        1 => peer.clone().prop_map(Step::Up),
+        1 => peer.clone().prop_map(Step::Block),
+        1 => peer.prop_map(Step::Unblock),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn after_any_history_everybody_holds_what_the_best_paths_say(steps in prop::collection::vec(step(), 1..60)) {
+        let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
+        let role = |id: u8| session(id, id != 4, id < 3);
+        let mut up = Vec::new();
+        for step in steps {
+            match step {
+                Step::Announce(peer, block, med) => {
+                    use bgp::wire::attribute::{code, flag, push};
+                    let mut canonical = Vec::new();
+                    push(&mut canonical, flag::WELL_KNOWN, code::ORIGIN, |out| out.push(0));
+                    push(&mut canonical, flag::WELL_KNOWN, code::AS_PATH, |_| {});
+                    push(&mut canonical, flag::OPTIONAL, code::MULTI_EXIT_DISC, |out| out.extend([0, 0, 0, med]));
+                    let attrs = AttrSet::from_canonical(&canonical, IpAddr::from([192, 168, 0, peer]));
+                    bed.announce_with(peer, &format!("10.1.{block}.0/26"), attrs);
+                }
+                Step::Withdraw(peer, block) => bed.withdraw(peer, &format!("10.1.{block}.0/26")),
+                Step::Down(peer) => {
+                    up.retain(|id| *id != peer);
+                    bed.rib.peer_down(PeerId(peer.into()));
+                    bed.settle();
+                }
+                Step::Up(peer) if !up.contains(&peer) => {
+                    up.push(peer);
+                    bed.up(peer, role(peer));
+                }
+                Step::Up(_) => {}
+                Step::Block(peer) => bed.wire.full.push(PeerId(peer.into())),
+                Step::Unblock(peer) => {
+                    bed.wire.full.retain(|id| *id != PeerId(peer.into()));
+                    bed.rib.resume(PeerId(peer.into()), &mut bed.wire);
+                }
+            }
+        }
+        bed.wire.full.clear();
+        for peer in &up {
+            bed.rib.resume(PeerId((*peer).into()), &mut bed.wire);
+        }
+        for peer in &up {
+            let audience = role(*peer);
+            let expected: Vec<String> = bed
+                .best
+                .iter()
+                .filter(|(_, best)| best.source != Source::Peer(PeerId((*peer).into())))
+                .filter(|(_, best)| !(best.kind == SourceKind::Ibgp && audience.internal && !audience.client))
+                .map(|(prefix, _)| prefix.to_string())
+                .collect();
+            prop_assert_eq!(bed.wire.prefixes((*peer).into()), expected.clone(), "peer {}", peer);
+            prop_assert_eq!(bed.rib.peer_counts(PeerId((*peer).into())).advertised, expected.len());
+        }
+        let held: usize = up.iter().map(|peer| bed.rib.peer_counts(PeerId((*peer).into())).received).sum();
+        prop_assert_eq!(held, bed.rib.counts().paths);
+    }
+}
