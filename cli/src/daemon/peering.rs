@@ -146,10 +146,9 @@ mod tests {
 
     fn snapshot(extra: &str) -> Snapshot {
         let mut text = String::new();
-        for (name, more, label) in
-            [("a", "", "x"), ("b", "", "x"), ("rr", ", routeReflectorClusterID: 10.0.0.1", "yes")]
+        for (host, name, more, label) in
+            [(1, "a", "", "x"), (2, "b", "", "x"), (3, "rr", ", routeReflectorClusterID: 10.0.0.1", "yes")]
         {
-            let host = text.len() % 200 + 1;
             text += &format!(
                 "---\napiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{ name: {name}, labels: {{ rr: \"{label}\" }} }}\n\
                  spec: {{ bgp: {{ ipv4Address: 192.168.0.{host}/24{more} }} }}\n"
@@ -194,7 +193,7 @@ mod tests {
     fn an_explicit_peer_replaces_the_mesh_one_and_an_external_one_is_no_client() {
         let snapshot = snapshot(
             "---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: { name: g }\n\
-             spec: { peerIP: \"192.168.0.6\", asNumber: 64512 }\n\
+             spec: { peerIP: \"192.168.0.2\", asNumber: 64512 }\n\
              ---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: { name: tor }\n\
              spec: { node: rr, peerIP: \"192.168.0.254:1790\", asNumber: 65000 }\n",
         );
