@@ -62,6 +62,11 @@ impl Ledger {
         self.failures.iter().filter(move |(_, f)| f.retry_at <= now).map(|(object, _)| object)
     }
 
+    /// Drops the failures whose attempt was due at `now`: it was made, and they were not noted anew.
+    pub fn settle(&mut self, now: Instant) {
+        self.failures.retain(|_, f| f.retry_at > now);
+    }
+
     /// Drops the failures for which `keep` answers false: their objects are wanted no more.
     pub fn retain(&mut self, mut keep: impl FnMut(&Object) -> bool) {
         self.failures.retain(|object, _| keep(object));
@@ -101,8 +106,19 @@ mod tests {
             assert_eq!(ledger.due(now).count(), 1);
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        ledger.succeed(&object);
+        ledger.settle(now - Duration::from_secs(1));
+        assert_eq!(ledger.failures().len(), 1);
+        ledger.settle(now);
         assert_eq!((ledger.next_retry(), ledger.failures().len()), (None, 0));
+    }
+
+    #[test]
+    fn a_success_ends_the_failure() {
+        let mut ledger = Ledger::default();
+        let object = Object::Link(Device::Ipip);
+        ledger.fail(object, 22, String::new(), Instant::now());
+        ledger.succeed(&object);
+        assert!(ledger.failures().is_empty());
     }
 
     #[test]

@@ -28,7 +28,7 @@ const PASSES: usize = 16;
 /// Pause after an observation that failed.
 const OBSERVE_RETRY: Duration = Duration::from_secs(1);
 /// An object that others change back this often within [`FIGHT_WINDOW`] is left alone for a while.
-const FIGHT_LIMIT: u32 = 5;
+const FIGHT_LIMIT: u32 = 20;
 const FIGHT_WINDOW: Duration = Duration::from_secs(10);
 /// `EBUSY`: what the ledger says of an object that is being fought over.
 const EBUSY: i32 = 16;
@@ -225,6 +225,8 @@ impl<D: Dataplane> Reconciler<D> {
             let plan = diff(&self.desired, observed, scope, self.in_sync, &blocked);
             if plan.is_empty() {
                 self.dirty = Dirty::Routes(HashSet::new());
+                // What was due and is neither done nor refused anew has come right by itself.
+                self.ledger.settle(now);
                 break;
             }
             match self.carry_out(&config, plan.stages, fresh).await {

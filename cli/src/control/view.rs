@@ -6,6 +6,10 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use bgp::session::State as SessionState;
+pub use routing::SourceKind as RouteSource;
+pub use tunnel::report::ExitKind;
+
 /// Why a node has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,18 +20,6 @@ pub enum PeerType {
     Global,
     /// A BGPPeer of some nodes.
     Node,
-}
-
-/// The state of a session, RFC 4271 §8.2.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the RFC's own names")]
-pub enum SessionState {
-    Idle,
-    Connect,
-    Active,
-    OpenSent,
-    OpenConfirm,
-    Established,
 }
 
 /// One BGP session.
@@ -63,36 +55,6 @@ pub struct PeerView {
     pub last_error: Option<String>,
 }
 
-/// Where a route comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RouteSource {
-    /// A block of this node.
-    Local,
-    /// The static peer table.
-    Static,
-    /// A peer of the same AS.
-    Ibgp,
-    /// A peer of another AS.
-    Ebgp,
-    /// A route reflector's client.
-    Client,
-}
-
-/// How packets leave for a prefix or a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExitKind {
-    /// Unencapsulated.
-    Direct,
-    /// IP in IP.
-    Ipip,
-    /// VXLAN.
-    Vxlan,
-    /// Dropped unless a more specific route exists: this node's own block.
-    Blackhole,
-}
-
 /// The best route of a prefix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouteView {
@@ -120,13 +82,13 @@ pub struct TunnelView {
     /// The node's name.
     pub node: String,
     /// The node's address: the exit point's far end.
-    pub address: IpAddr,
+    pub address: Option<IpAddr>,
     /// What its blocks are to be reached by.
     pub preferred: Option<ExitKind>,
     /// What they are reached by now.
     pub in_use: Option<ExitKind>,
     /// Since when.
-    pub since: Timestamp,
+    pub since: Option<Timestamp>,
     /// Why the one in use is not the preferred one, or `preferred`.
     pub reason: String,
     /// Round-trip time of the last probe in milliseconds.
@@ -205,6 +167,23 @@ pub struct StatusView {
     pub mistakes: Vec<String>,
     /// What the user should know of, one line each.
     pub warnings: Vec<String>,
+    /// The kernel's part; `null` without a dataplane.
+    pub kernel: Option<KernelView>,
+}
+
+/// The kernel as it was last observed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelView {
+    /// How routes name their exits: `objects`, `gateways` or `unknown`.
+    pub next_hops: String,
+    /// Entries of ours that others changed, since the start.
+    pub drift: u64,
+    /// The tunnel devices, one line each.
+    pub devices: Vec<String>,
+    /// The sysctls that matter, one line each.
+    pub sysctls: Vec<String>,
+    /// What the kernel refused, one line each; the first 200.
+    pub failures: Vec<String>,
 }
 
 /// Every path of a prefix.

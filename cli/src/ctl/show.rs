@@ -171,10 +171,10 @@ fn tunnels(tunnels: &[TunnelView], wide: bool) -> String {
     let rows = tunnels.iter().map(|tunnel| {
         let mut row: Vec<Shown> = vec![
             (&tunnel.node).into(),
-            tunnel.address.into(),
+            Shown::maybe(tunnel.address),
             exit(tunnel.preferred).into(),
             Shown::judged(exit(tunnel.in_use), tunnel.in_use == tunnel.preferred),
-            time(&tunnel.since).into(),
+            Shown::maybe(tunnel.since.as_ref().map(time)),
             if wide { joined(&tunnel.blocks).into() } else { tunnel.blocks.len().into() },
             (&tunnel.reason).into(),
         ];
@@ -235,8 +235,14 @@ fn status(status: &StatusView) -> String {
                 status.kernel_failures
             ),
         ),
-        ("Datastore", status.datastore.clone()),
     ]);
+    if let Some(kernel) = &status.kernel {
+        lines.push(("Next hops", format!("{}, {} drifted", kernel.next_hops, kernel.drift)));
+        lines.extend(kernel.devices.iter().map(|device| ("  device", device.clone())));
+        lines.extend(kernel.sysctls.iter().map(|sysctl| ("  sysctl", sysctl.clone())));
+        lines.extend(kernel.failures.iter().map(|failure| ("  failure", failure.clone())));
+    }
+    lines.push(("Datastore", status.datastore.clone()));
     lines.extend(status.mistakes.iter().map(|mistake| ("  mistake", mistake.clone())));
     lines.extend(status.warnings.iter().map(|warning| ("  warning", warning.clone())));
     lines.iter().map(|(name, value)| format!("{name:<14} {}\n", output::clean(value))).collect()

@@ -91,10 +91,10 @@ impl Control for Views {
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
         let tunnel = TunnelView {
             node: "node-b".into(),
-            address: "10.0.0.2".parse().unwrap(),
+            address: Some("10.0.0.2".parse().unwrap()),
             preferred: Some(ExitKind::Ipip),
             in_use: Some(ExitKind::Vxlan),
-            since: since(),
+            since: Some(since()),
             reason: "session down".into(),
             last_probe_ms: None,
             mtu: Some(1450),
@@ -121,6 +121,7 @@ impl Control for Views {
 
     fn status(&self) -> BoxFuture<'_, StatusView> {
         let status = StatusView {
+            kernel: None,
             node: "node-a".into(),
             version: "0.0.0".into(),
             started: since(),

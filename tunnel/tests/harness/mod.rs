@@ -1,0 +1,199 @@
+//! A network namespace of its own for each test, and `ip` as the independent witness of what is in it.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::IpAddr,
+    path::PathBuf,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use nix::sched::{CloneFlags, unshare};
+use tunnel::{
+    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, RouteChange,
+    desired::IpipSpec,
+    netlink::{Socket, links, monitor::Monitor},
+    node::DEFAULT_ROUTE_METRIC,
+};
+
+/// How long a condition may take: far longer than it ever does.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Set in the guest, where a missing ipip device is a failure of its own.
+const IN_GUEST: &str = "TEST_IN_GUEST";
+
+/// Runs a test in a new namespace that has `eth0` with 192.168.0.1/24 and fd00::1/64.
+pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
+        ip("link set lo up");
+        ip("link add eth0 type veth peer name eth0-peer");
+        ip("link set eth0-peer up");
+        ip("link set eth0 up");
+        ip("address add 192.168.0.1/24 dev eth0");
+        ip("address add fd00::1/64 dev eth0 nodad");
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(test());
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs the test `name` here if the kernel has ipip, else in a User-Mode Linux guest.
+pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
+    if kernel_has_ipip() {
+        return in_namespace(test);
+    }
+    assert!(std::env::var_os(IN_GUEST).is_none(), "the guest's kernel has no ipip device");
+    let output = Command::new(routectl())
+        .args(["guest", "--"])
+        .arg(std::env::current_exe().expect("own path"))
+        .args(["--exact", name, "--nocapture"])
+        .env(IN_GUEST, "1")
+        .output()
+        .expect("routectl guest runs");
+    let text = show(&output);
+    assert!(output.status.success(), "{name} failed in the guest:\n{text}");
+    assert!(text.contains("1 passed"), "{name} did not run in the guest:\n{text}");
+}
+
+fn show(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The `routectl` beside this test program, built if it is not there or old.
+fn routectl() -> PathBuf {
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "cli", "--bin", "routectl"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(build.status.success(), "routectl does not build:\n{}", show(&build));
+    let test = std::env::current_exe().expect("own path");
+    let path = test.parent().and_then(|deps| deps.parent()).expect("target directory").join("routectl");
+    assert!(path.exists(), "no {}", path.display());
+    path
+}
+
+fn kernel_has_ipip() -> bool {
+    std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
+        let spec = IpipSpec { local: [192, 168, 0, 1].into(), mtu: 1480 };
+        let mut socket = Socket::open().expect("netlink");
+        socket.execute(vec![links::create_ipip("probe", &spec)]).iter().all(Result::is_ok)
+    })
+    .join()
+    .expect("the probe's thread")
+}
+
+/// Runs `ip` in this thread's namespace; it must succeed.
+pub(crate) fn ip(arguments: &str) -> String {
+    let output =
+        Command::new("ip").args(arguments.split_whitespace()).output().expect("ip runs: install iproute2");
+    assert!(output.status.success(), "ip {arguments}:\n{}", show(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The routes with protocol 179 of a family, one a line, each with what its next-hop object says in place of
+/// the object's id.
+pub(crate) fn our_routes(family: &str) -> Vec<String> {
+    let objects: HashMap<String, String> = ip("nexthop")
+        .lines()
+        .filter_map(|line| {
+            let (id, content) = line.strip_prefix("id ")?.split_once(' ')?;
+            let words: Vec<&str> = content.split_whitespace().collect();
+            let device = words.iter().position(|w| *w == "dev")?;
+            let onlink = if words.contains(&"onlink") { " onlink" } else { "" };
+            Some((id.to_owned(), format!("{}{onlink}", words.get(..device + 2)?.join(" "))))
+        })
+        .collect();
+    let mut lines: Vec<String> = ip(&format!("{family} route show table main proto 179"))
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let Some(at) = words.iter().position(|w| *w == "nhid") else { return words.join(" ") };
+            let metric = words.iter().position(|w| *w == "metric").expect("a metric");
+            let object = objects.get(words[at + 1]).map_or("no object", String::as_str);
+            format!("{} {object} {}", words[..at].join(" "), words[metric..metric + 2].join(" "))
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// Waits, event by event, until `condition` holds.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let mut monitor = Monitor::open(0).expect("an event socket");
+    let wait = async {
+        while !condition() {
+            monitor.events(179).await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, wait).await.is_ok(),
+        "not within {PATIENCE:?}: {what}\n{}\n{}\n{}",
+        ip("-d link"),
+        ip("route"),
+        ip("nexthop"),
+    );
+}
+
+/// The configuration of node-1 of four; node-4 is in another subnet.
+pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
+    let node = |i: u8, ipv4: &str| Node {
+        name: format!("node-{i}"),
+        ipv4: Some(ipv4.parse().expect("net")),
+        ipv6: Some(format!("fd00::{i}/64").parse().expect("net")),
+        blocks: vec![
+            format!("10.1.{i}.0/26").parse().expect("block"),
+            format!("fd10::{i}:0/122").parse().expect("block"),
+        ],
+        vtep: Some([10, 1, i, 0].into()),
+        vtep_ipv6: None,
+        mac: None,
+    };
+    Config {
+        local: LocalNode {
+            name: "node-1".into(),
+            ipv4: Some("192.168.0.1/24".parse().expect("net")),
+            ipv6: Some("fd00::1/64".parse().expect("net")),
+            blocks: ["10.1.1.0/26", "10.1.200.7/32", "fd10::1:0/122"]
+                .map(|b| b.parse().expect("block"))
+                .to_vec(),
+            tunnel_address: Some([10, 1, 1, 0].into()),
+            tunnel_ipv6: None,
+            vtep_mac: None,
+        },
+        nodes: vec![node(2, "192.168.0.2/24"), node(3, "192.168.0.3/24"), node(4, "192.168.9.4/24")],
+        pools: ["10.1.0.0/16", "fd10::/64"]
+            .map(|cidr| Pool { cidr: cidr.parse().expect("cidr"), encapsulation, mode })
+            .to_vec(),
+        encapsulation,
+        fallback: Fallback::Vxlan,
+        route_protocol: 179,
+        route_metric: DEFAULT_ROUTE_METRIC,
+        nexthop_compat_keep: false,
+    }
+}
+
+/// A best path.
+pub(crate) fn path(prefix: &str, next_hop: &str, kind: PathKind) -> RouteChange {
+    let next_hop: IpAddr = next_hop.parse().expect("address");
+    RouteChange { prefix: prefix.parse().expect("prefix"), learned: Some(Learned { next_hop, kind }) }
+}
+
+/// No path any more.
+pub(crate) fn gone(prefix: &str) -> RouteChange {
+    RouteChange { prefix: prefix.parse().expect("prefix"), learned: None }
+}
+
+/// The paths of the other nodes' IPv4 blocks.
+pub(crate) fn paths(kind: PathKind) -> Vec<RouteChange> {
+    [("10.1.2.0/26", "192.168.0.2"), ("10.1.3.0/26", "192.168.0.3"), ("10.1.4.0/26", "192.168.9.4")]
+        .map(|(prefix, next_hop)| path(prefix, next_hop, kind))
+        .to_vec()
+}

@@ -1,0 +1,381 @@
+//! The task against a real kernel, in network namespaces.
+
+mod harness;
+
+use harness::{config, gone, in_namespace, ip, our_routes, path, paths, until, with_ipip};
+use tunnel::{
+    Encapsulation::{self, Ipip, Vxlan},
+    Mode::{Always, CrossSubnet},
+    PathKind::{Bgp, Static},
+    Report, TunnelHandle,
+    dataplane::Event,
+    netlink::monitor::Monitor,
+    report::{DeviceState, ExitKind, NextHops},
+};
+
+const BLACKHOLE: &str = "blackhole 10.1.1.0/26 metric 4294967295";
+
+/// A settled task.
+async fn start(encapsulation: Encapsulation) -> (TunnelHandle, Report) {
+    let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
+    tunnel.configure(config(encapsulation, Always)).await.expect("alive");
+    tunnel.routes(paths(Bgp)).await.expect("alive");
+    tunnel.in_sync().await.expect("alive");
+    let report = tunnel.report().await.expect("alive");
+    (tunnel, report)
+}
+
+fn exits(encapsulation: Encapsulation) -> Vec<String> {
+    let mut lines: Vec<String> = [(2, "192.168.0.2"), (3, "192.168.0.3"), (4, "192.168.9.4")]
+        .map(|(i, node)| match encapsulation {
+            Ipip => format!("10.1.{i}.0/26 via {node} dev routed.ipip onlink metric 512"),
+            _ => format!("10.1.{i}.0/26 via 10.1.{i}.0 dev routed.vxlan onlink metric 512"),
+        })
+        .to_vec();
+    lines.push(BLACKHOLE.to_owned());
+    lines.sort();
+    lines
+}
+
+async fn builds_all(encapsulation: Encapsulation) {
+    let (tunnel, report) = start(encapsulation).await;
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(report.failures, []);
+    assert!(report.in_sync && report.next_hops == NextHops::Objects, "{report:?}");
+    assert_eq!(our_routes("-4"), exits(encapsulation));
+
+    let vxlan = ip("-d link show routed.vxlan");
+    for part in ["id 4096", "local 192.168.0.1", "dev eth0", "dstport 4789", "nolearning", "mtu 1450", ",UP"]
+    {
+        assert!(vxlan.contains(part), "no {part} in {vxlan}");
+    }
+    let mac = tunnel::node::vtep_mac("node-1").map(|o| format!("{o:02x}")).join(":");
+    assert!(vxlan.contains(&mac), "no {mac} in {vxlan}");
+    assert!(ip("address show routed.vxlan").contains("inet 10.1.1.0/32"));
+    let mac = tunnel::node::vtep_mac("node-2").map(|o| format!("{o:02x}")).join(":");
+    let neighbours = ip("neighbour show dev routed.vxlan");
+    assert!(neighbours.contains(&format!("10.1.2.0 lladdr {mac} PERMANENT")), "{neighbours}");
+    let fdb = std::process::Command::new("bridge").args(["fdb", "show", "dev", "routed.vxlan"]).output();
+    let fdb = String::from_utf8(fdb.expect("bridge runs").stdout).expect("text");
+    assert!(fdb.contains(&format!("{mac} dst 192.168.0.2 self permanent")), "{fdb}");
+
+    if encapsulation == Ipip {
+        let ipip = ip("-d link show routed.ipip");
+        for part in ["ipip", "local 192.168.0.1", "remote any", "pmtudisc", "mtu 1480", ",UP"] {
+            assert!(ipip.contains(part) && !ipip.contains("nopmtudisc"), "no {part} in {ipip}");
+        }
+        assert!(ip("address show routed.ipip").contains("inet 10.1.1.0/32"));
+        assert!(!ip("link show tunl0").contains(",UP"), "tunl0 was touched");
+    }
+    for (name, value) in
+        [("ip_forward", "1"), ("nexthop_compat_mode", "0"), ("conf/routed.vxlan/rp_filter", "2")]
+    {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        assert_eq!(std::fs::read_to_string(&path).expect("sysctl").trim(), value, "{name}");
+    }
+    let route = report.routes.iter().find(|r| r.prefix.to_string() == "10.1.2.0/26").expect("the route");
+    assert_eq!((route.installed, route.exit), (true, Some(encapsulation.into())));
+    let tunnel_report = &report.tunnels[0];
+    assert_eq!(tunnel_report.node, "node-2");
+    assert_eq!(tunnel_report.in_use, Some(ExitKind::from(encapsulation)));
+    assert_eq!(tunnel_report.preferred, tunnel_report.in_use);
+    tunnel.stop().await.expect("alive");
+    assert_eq!(our_routes("-4"), exits(encapsulation), "a stop leaves all as it is");
+}
+
+#[test]
+fn a_vxlan_cluster_gets_devices_vteps_next_hops_routes_and_the_blackhole() {
+    in_namespace(|| builds_all(Vxlan));
+}
+
+#[test]
+fn an_ipip_cluster_gets_both_devices_vteps_next_hops_routes_and_the_blackhole() {
+    with_ipip("an_ipip_cluster_gets_both_devices_vteps_next_hops_routes_and_the_blackhole", || {
+        builds_all(Ipip)
+    });
+}
+
+/// All events up to the marker route, which the test adds last.
+async fn events_before_marker(monitor: &mut Monitor) -> Vec<Event> {
+    ip("route add 203.0.113.0/24 via 192.168.0.254");
+    let mut before = Vec::new();
+    loop {
+        for event in monitor.events(179).await {
+            match event {
+                Event::Route { key, .. } if key.prefix.to_string() == "203.0.113.0/24" => return before,
+                event => before.push(event),
+            }
+        }
+    }
+}
+
+async fn second_start_is_silent(encapsulation: Encapsulation) {
+    let (tunnel, _) = start(encapsulation).await;
+    tunnel.stop().await.expect("alive");
+    let mut monitor = Monitor::open(0).expect("an event socket");
+    let (_tunnel, report) = start(encapsulation).await;
+    assert_eq!(events_before_marker(&mut monitor).await, [], "the second start changed something");
+    assert_eq!(report.drift, 0);
+    assert!(report.routes.iter().all(|r| r.installed), "{report:?}");
+}
+
+#[test]
+fn a_second_start_adopts_all_and_sends_no_event() {
+    in_namespace(|| second_start_is_silent(Vxlan));
+}
+
+#[test]
+fn a_second_start_with_ipip_adopts_all_and_sends_no_event() {
+    with_ipip("a_second_start_with_ipip_adopts_all_and_sends_no_event", || second_start_is_silent(Ipip));
+}
+
+#[test]
+fn leftovers_stay_until_in_sync_and_foreign_routes_for_ever() {
+    in_namespace(|| async {
+        let (tunnel, _) = start(Vxlan).await;
+        tunnel.stop().await.expect("alive");
+        ip("route add 10.1.2.0/26 via 192.168.0.254 proto 80 metric 100");
+        ip("route add 10.1.2.0/26 via 192.168.0.254 proto 80");
+        ip("route add 10.1.7.0/26 via 192.168.0.254 proto 80 metric 512");
+        ip("route add 10.1.8.0/26 via 192.168.0.254 proto 179 metric 77");
+        ip("nexthop add id 7 via 192.168.0.254 dev eth0 proto 80");
+        ip("nexthop add id 8 via 192.168.0.254 dev eth0 proto 179");
+        let foreign = ip("route show proto 80");
+
+        let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
+        tunnel.configure(config(Vxlan, Always)).await.expect("alive");
+        tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
+        let report = tunnel.report().await.expect("alive");
+        assert_eq!(report.failures, []);
+        assert_eq!(our_routes("-4").len(), 5, "something was deleted before in_sync");
+
+        tunnel.in_sync().await.expect("alive");
+        tunnel.report().await.expect("alive");
+        assert_eq!(our_routes("-4"), [exits(Vxlan)[0].clone(), BLACKHOLE.to_owned()]);
+        assert_eq!(ip("route show proto 80"), foreign);
+        let objects = ip("nexthop");
+        assert!(objects.contains("id 7 ") && !objects.contains("id 8 "), "{objects}");
+        assert_eq!(ip("nexthop show proto 179").lines().count(), 1, "{objects}");
+
+        // A foreign route has the metric: it is reported, never replaced.
+        tunnel.routes(vec![path("10.1.7.0/26", "192.168.0.3", Bgp)]).await.expect("alive");
+        let report = tunnel.report().await.expect("alive");
+        assert_eq!(report.failures.len(), 1, "{report:?}");
+        assert_eq!((report.failures[0].errno, report.failures[0].attempts), (17, 1));
+        assert_eq!(ip("route show proto 80"), foreign);
+        tunnel.routes(vec![gone("10.1.7.0/26")]).await.expect("alive");
+        assert_eq!(tunnel.report().await.expect("alive").failures, []);
+    });
+}
+
+async fn heals(encapsulation: Encapsulation) {
+    let (tunnel, _) = start(encapsulation).await;
+    let device = if encapsulation == Ipip { "routed.ipip" } else { "routed.vxlan" };
+    let mtu = |parent: u32| parent - if encapsulation == Ipip { 20 } else { 50 };
+    let right = exits(encapsulation);
+    let permanent = || {
+        let all = ip("neighbour show dev routed.vxlan nud permanent");
+        all.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let neighbours = permanent();
+    let right_state = || {
+        our_routes("-4") == right
+            && permanent() == neighbours
+            && ip(&format!("address show {device}")).contains("inet 10.1.1.0/32")
+            && ip(&format!("link show {device}")).contains(&format!("mtu {} ", mtu(1500)))
+    };
+    assert!(right_state());
+    for tampering in [
+        "route del 10.1.2.0/26 proto 179 metric 512",
+        "route del blackhole 10.1.1.0/26 metric 4294967295",
+        "route replace 10.1.3.0/26 via 192.168.0.254 dev eth0 proto 179 metric 512",
+        "route replace 10.1.3.0/26 via 192.168.0.254 dev eth0 proto 80 metric 512",
+        "nexthop flush proto 179",
+        "neighbour del 10.1.2.0 dev routed.vxlan",
+        &format!("address flush dev {device}"),
+        &format!("link set {device} down"),
+        &format!("link set {device} mtu 1300"),
+        &format!("link del {device}"),
+        "link del routed.vxlan",
+    ] {
+        let before = tunnel.report().await.expect("alive").drift;
+        ip(tampering);
+        if tampering.contains("proto 80") {
+            // Taking the route out of our way is its owner's business.
+            ip("route del 10.1.3.0/26 proto 80");
+        }
+        until(tampering, right_state).await;
+        let report = tunnel.report().await.expect("alive");
+        assert!(report.drift > before, "{tampering}: not counted");
+        assert_eq!(report.failures, [], "{tampering}");
+    }
+    ip("link set eth0 mtu 1400");
+    until("MTU follows the parent", || {
+        ip(&format!("link show {device}")).contains(&format!("mtu {} ", mtu(1400)))
+    })
+    .await;
+}
+
+#[test]
+fn whatever_is_tampered_with_heals() {
+    in_namespace(|| heals(Vxlan));
+}
+
+#[test]
+fn whatever_is_tampered_with_heals_with_ipip() {
+    with_ipip("whatever_is_tampered_with_heals_with_ipip", || heals(Ipip));
+}
+
+#[test]
+fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
+    with_ipip("the_fallback_of_a_node_is_one_change_of_its_next_hop", || async {
+        let (tunnel, _) = start(Ipip).await;
+        let mut monitor = Monitor::open(0).expect("an event socket");
+        tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Static)]).await.expect("alive");
+        let report = tunnel.report().await.expect("alive");
+        assert_eq!(events_before_marker(&mut monitor).await, [Event::Nexthop { ours: true }]);
+        assert_eq!(our_routes("-4")[0], exits(Vxlan)[0]);
+        let node = &report.tunnels[0];
+        assert_eq!((node.preferred, node.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
+        assert_eq!(node.reason, "no BGP path: static table");
+        tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
+        tunnel.report().await.expect("alive");
+        assert_eq!(our_routes("-4"), exits(Ipip));
+    });
+}
+
+#[test]
+fn cross_subnet_is_direct_on_link_and_tunnelled_elsewhere() {
+    in_namespace(|| async {
+        let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
+        tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
+        tunnel.routes(paths(Bgp)).await.expect("alive");
+        tunnel.routes(vec![path("172.30.0.0/24", "192.168.9.4", Bgp)]).await.expect("alive");
+        let report = tunnel.report().await.expect("alive");
+        assert_eq!(
+            our_routes("-4"),
+            [
+                "10.1.2.0/26 via 192.168.0.2 dev eth0 onlink metric 512",
+                "10.1.3.0/26 via 192.168.0.3 dev eth0 onlink metric 512",
+                "10.1.4.0/26 via 10.1.4.0 dev routed.vxlan onlink metric 512",
+                BLACKHOLE,
+            ]
+        );
+        let outside = report.routes.iter().find(|r| r.prefix.to_string() == "172.30.0.0/24").expect("route");
+        assert_eq!((outside.exit, outside.reason.as_str()), (None, "no route to the next hop"));
+
+        // A route to the next hop appears: the prefix outside every pool follows it.
+        ip("route add default via 192.168.0.254");
+        let line = "172.30.0.0/24 via 192.168.0.254 dev eth0 onlink metric 512";
+        until("the plain route appears", || our_routes("-4").iter().any(|l| l == line)).await;
+        ip("link set eth0 down");
+        until("routes by eth0 are gone", || !our_routes("-4").iter().any(|l| l == line)).await;
+        ip("link set eth0 up");
+        ip("route add default via 192.168.0.254");
+        until("and come back", || our_routes("-4").iter().any(|l| l == line)).await;
+    });
+}
+
+#[test]
+fn ipv6_blocks_move_between_direct_and_vxlan() {
+    in_namespace(|| async {
+        let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
+        tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
+        tunnel.routes(vec![path("fd10::2:0/122", "fd00::2", Bgp)]).await.expect("alive");
+        tunnel.in_sync().await.expect("alive");
+        let has = |part: &str| our_routes("-6").iter().any(|l| l.starts_with(part));
+        assert_eq!(tunnel.report().await.expect("alive").failures, []);
+        assert!(has("fd10::2:0/122 via fd00::2 dev eth0 onlink metric 512"), "{:?}", our_routes("-6"));
+        assert!(has("blackhole fd10::1:0/122"), "{:?}", our_routes("-6"));
+
+        tunnel.configure(config(Vxlan, Always)).await.expect("alive");
+        assert_eq!(tunnel.report().await.expect("alive").failures, []);
+        assert!(
+            has("fd10::2:0/122 via fd10::2:0 dev routed.vxlan onlink metric 512"),
+            "{:?}",
+            our_routes("-6")
+        );
+
+        tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
+        assert_eq!(tunnel.report().await.expect("alive").failures, []);
+        assert!(has("fd10::2:0/122 via fd00::2 dev eth0 onlink metric 512"), "{:?}", our_routes("-6"));
+    });
+}
+
+#[test]
+fn another_vxlan_device_with_our_port_is_named_and_outlived() {
+    in_namespace(|| async {
+        ip("link add vxlan.calico type vxlan id 4096 dstport 4789 dev eth0 local 192.168.0.1 nolearning");
+        let (tunnel, report) = start(Vxlan).await;
+        assert!(report.problems.iter().any(|p| p.contains("vxlan.calico")), "{:?}", report.problems);
+        assert_eq!(report.devices[1].state, DeviceState::Missing);
+        ip("link del vxlan.calico");
+        until("our device takes its place", || our_routes("-4") == exits(Vxlan)).await;
+        assert_eq!(tunnel.report().await.expect("alive").problems, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_node_without_its_address_waits_for_it() {
+    in_namespace(|| async {
+        ip("address flush dev eth0");
+        let (tunnel, report) = start(Vxlan).await;
+        assert!(report.problems.iter().any(|p| p.contains("no interface has")), "{:?}", report.problems);
+        ip("address add 192.168.0.1/24 dev eth0");
+        until("all is there", || our_routes("-4") == exits(Vxlan)).await;
+        assert_eq!(tunnel.report().await.expect("alive").problems, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn ten_thousand_routes_are_written_and_withdrawn() {
+    in_namespace(|| async {
+        let (tunnel, _) = start(Vxlan).await;
+        let prefixes: Vec<String> =
+            (0..10_000u32).map(|i| format!("10.1.{}.{}/32", 128 + (i >> 8), i & 0xff)).collect();
+        let mut config = config(Vxlan, Always);
+        config.pools[0].cidr = "10.0.0.0/8".parse().expect("cidr");
+        tunnel.configure(config).await.expect("alive");
+        let changes = prefixes.iter().map(|p| path(p, "192.168.0.2", Bgp)).collect();
+        tunnel.routes(changes).await.expect("alive");
+        let report = tunnel.report().await.expect("alive");
+        assert_eq!((report.failures, report.drift), (vec![], 0));
+        assert_eq!(our_routes("-4").len(), 10_004);
+        tunnel.routes(prefixes.iter().map(|p| gone(p)).collect()).await.expect("alive");
+        tunnel.report().await.expect("alive");
+        assert_eq!(our_routes("-4"), exits(Vxlan));
+    });
+}
+
+/// In a child process without privileges, since capabilities are the process's.
+#[test]
+fn a_missing_privilege_is_one_line_and_no_end() {
+    const NAME: &str = "a_missing_privilege_is_one_line_and_no_end";
+    if std::env::var_os("TEST_UNPRIVILEGED").is_some() {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
+            async {
+                let (_tunnel, report) = start(Vxlan).await;
+                let lines: Vec<_> = report.problems.iter().filter(|p| p.contains("CAP_NET_ADMIN")).collect();
+                assert_eq!(lines.len(), 1, "{:?}", report.problems);
+                assert!(report.problems.iter().all(|p| !p.contains('\n')));
+                assert!(report.routes.iter().all(|r| !r.installed));
+            },
+        );
+        return;
+    }
+    in_namespace(|| async {
+        // Copied, since the target directory may be closed to others.
+        let copy = std::env::temp_dir().join(format!("tunnel-unprivileged-{}", std::process::id()));
+        std::fs::copy(std::env::current_exe().expect("own path"), &copy).expect("copy");
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&copy)
+            .args(["--exact", NAME, "--nocapture"])
+            .env("TEST_UNPRIVILEGED", "1")
+            .output()
+            .expect("setpriv runs: install util-linux");
+        std::fs::remove_file(&copy).expect("remove the copy");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}{output:?}");
+    });
+}
