@@ -1,1 +1,4 @@
 //! What the test programs share.
+
+pub mod bed;
+pub mod interop;
