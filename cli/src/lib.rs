@@ -1,5 +1,6 @@
 //! Both programs: resources, datastores, daemon, control API, routectl.
 
 pub mod daemon;
+pub mod lab;
 pub mod resource;
 pub mod store;
