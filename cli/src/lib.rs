@@ -1,5 +1,7 @@
 //! Both programs: resources, datastores, daemon, control API, routectl.
 
+pub mod control;
+pub mod ctl;
 pub mod daemon;
 pub mod lab;
 pub mod resource;

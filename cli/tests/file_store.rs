@@ -1,5 +1,7 @@
 //! The file store on a real directory.
 
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

@@ -42,7 +42,11 @@ enum Command {
     Originate(Source, Vec<(IpNet, IpAddr)>),
     SetClient(PeerId, bool),
     Query(Box<dyn FnOnce(&Rib) + Send>),
+    Settled(Waiter),
 }
+
+/// Somebody who waits until these peers have sent all their routes and all of it was told.
+type Waiter = (Vec<PeerId>, oneshot::Sender<()>);
 
 /// Speaks to the RIB's task; the RIB ends with its last handle.
 #[derive(Clone, Debug)]
@@ -73,6 +77,7 @@ impl RibHandle {
             waiting: FuturesUnordered::new(),
             undelivered: HashMap::default(),
             best,
+            waiters: Vec::new(),
         };
         let task = tokio::spawn(actor.run(receiver));
         (RibHandle { commands }, changes, task)
@@ -105,6 +110,17 @@ impl RibHandle {
     /// Sets a peer's role; see [`Rib::set_client`].
     pub async fn set_client(&self, id: PeerId, client: bool) {
         self.send(Command::SetClient(id, client)).await;
+    }
+
+    /// Waits until every one of `peers` has sent End-of-RIB for all its families, and until all
+    /// that follows from it is in the receiver of best paths.
+    ///
+    /// # Errors
+    /// [`RibGone`].
+    pub async fn settled(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
+        let (sender, settled) = oneshot::channel();
+        self.send(Command::Settled((peers, sender))).await;
+        settled.await.map_err(|_| RibGone)
     }
 
     /// Asks something of the RIB.
@@ -154,6 +170,7 @@ struct Actor {
     /// What the programmer of the kernel has not been told yet.
     undelivered: HashMap<IpNet, Option<Best>, FixedState>,
     best: mpsc::Sender<Vec<BestChange>>,
+    waiters: Vec<Waiter>,
 }
 
 impl Actor {
@@ -184,6 +201,9 @@ impl Actor {
             done = self.rib.run(BUDGET, &mut self.peers, &mut changes);
             self.undelivered.extend(changes.drain(..).map(|change| (change.prefix, change.best)));
             self.watch_stalled();
+            if done && self.undelivered.is_empty() {
+                self.tell_waiters();
+            }
             if !done {
                 tokio::task::yield_now().await;
             }
@@ -214,6 +234,17 @@ impl Actor {
                 self.resume(id);
             }
             Command::Query(ask) => ask(&self.rib),
+            Command::Settled(waiter) => self.waiters.push(waiter),
+        }
+    }
+
+    fn tell_waiters(&mut self) {
+        for (peers, sender) in std::mem::take(&mut self.waiters) {
+            if peers.iter().all(|id| self.rib.is_synced(*id)) {
+                let _ = sender.send(());
+            } else if !sender.is_closed() {
+                self.waiters.push((peers, sender));
+            }
         }
     }
 

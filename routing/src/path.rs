@@ -8,7 +8,7 @@ use bgp::session::Negotiated;
 use bgp::wire::encode::Form;
 use bgp::{Families, PeerId, RouterId};
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::attrs::AttrSet;
 use crate::decide::Reason;
@@ -35,7 +35,7 @@ impl Source {
 }
 
 /// The kind of a source, for people and scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// A block of this node.

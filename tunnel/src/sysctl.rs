@@ -1,6 +1,6 @@
 //! The sysctls that forwarding through tunnels depends on, below `/proc/sys` of the calling thread's namespace.
 
-use std::{fs, io, path::Path};
+use std::{fmt, fs, io, path::Path};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -24,6 +24,16 @@ pub struct Sysctl {
     pub set: bool,
     /// What is wrong with it and what to do, in one line.
     pub problem: Option<String>,
+}
+
+impl fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.name, self.value.as_deref().unwrap_or("unreadable"))?;
+        match &self.problem {
+            Some(problem) => write!(f, " ({problem})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Checks them, sets what is ours to set, and tells what is not.

@@ -64,6 +64,8 @@ pub struct SessionLine {
 /// A running peer. When dropped without [`PeerHandle::stop`], the task ends its sessions likewise.
 #[derive(Debug)]
 pub struct PeerHandle {
+    address: PeerAddress,
+    calls: mpsc::Sender<TcpStream>,
     stop: Option<oneshot::Sender<ErrorCode>>,
     status: watch::Receiver<PeerStatus>,
     task: JoinHandle<()>,
@@ -80,6 +82,11 @@ impl PeerHandle {
         self.status.clone()
     }
 
+    /// Takes the connections that `listener` accepts from the peer's address.
+    pub async fn listen(&self, listener: &Listener) {
+        listener.add(self.address.remote.ip(), self.calls.clone()).await;
+    }
+
     /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent.
     pub async fn stop(mut self, code: ErrorCode) {
         if let Some(stop) = self.stop.take() {
@@ -91,19 +98,9 @@ impl PeerHandle {
     }
 }
 
-/// Starts a peer's task. Connections that `listener` accepts from its address are its own.
-pub async fn spawn_peer<S: RouteSink>(
-    config: PeerConfig,
-    address: PeerAddress,
-    seed: u64,
-    listener: Option<&Listener>,
-    sink: S,
-) -> PeerHandle {
-    let (calls_sender, calls) = mpsc::channel(WAITING_CALLS);
-    match listener {
-        Some(listener) => listener.add(address.remote.ip(), calls_sender).await,
-        None => drop(calls_sender),
-    }
+/// Starts a peer's task, which calls the peer; to be called, see [`PeerHandle::listen`].
+pub fn spawn_peer<S: RouteSink>(config: PeerConfig, address: PeerAddress, seed: u64, sink: S) -> PeerHandle {
+    let (calls, called) = mpsc::channel(WAITING_CALLS);
     let (stop, stopped) = oneshot::channel();
     let (status_sender, status) = watch::channel(PeerStatus {
         state: State::Idle,
@@ -124,8 +121,8 @@ pub async fn spawn_peer<S: RouteSink>(
         status: status_sender,
         sink,
     };
-    let task = tokio::spawn(task.run(calls, stopped));
-    PeerHandle { stop: Some(stop), status, task }
+    let task = tokio::spawn(task.run(called, stopped));
+    PeerHandle { address, calls, stop: Some(stop), status, task }
 }
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;

@@ -1,6 +1,6 @@
 //! BGP messages as octets: decoding borrows from the receive buffer, encoding appends to a buffer
 //! that is used again. No state, no clock, no sockets.
-#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions))]
 
 pub mod as_path;
 pub mod attribute;

@@ -65,6 +65,17 @@ impl Resource {
         Key { kind, name: name.to_owned() }
     }
 
+    pub(crate) fn set_line(&mut self, line: u64) {
+        let origin = match self {
+            Resource::IpPool(pool) => &mut pool.origin,
+            Resource::Node(node) => &mut node.origin,
+            Resource::BgpPeer(peer) => &mut peer.origin,
+            Resource::BgpConfiguration(configuration) => &mut configuration.origin,
+            Resource::BlockAffinity(affinity) => &mut affinity.origin,
+        };
+        origin.line = line;
+    }
+
     /// Where it stands.
     pub fn origin(&self) -> &Origin {
         match self {

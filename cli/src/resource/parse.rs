@@ -42,6 +42,13 @@ impl Document {
     pub fn key(&self) -> Key {
         self.resource.key()
     }
+
+    /// Makes mistakes in this document be those of the one that it was made from.
+    pub(crate) fn relocate(&mut self, from: &Document) {
+        self.lines = from.lines.clone();
+        self.is_v1 = from.is_v1;
+        self.resource.set_line(from.resource.origin().line);
+    }
 }
 
 /// What one file holds.

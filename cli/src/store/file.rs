@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::edit::{self, Changes};
 use super::tree::{self, Tree, io_error};
 use super::{Contents, Manifest, Revision, Store, StoreError, Update, watch};
-use crate::resource::{Key, Mistake};
+use crate::resource::{Key, Mistake, ParsedFile};
 
 /// Every `*.yaml` below a directory.
 #[derive(Clone, Debug)]
@@ -53,6 +53,17 @@ impl FileStore {
     /// Every mistake in every file.
     pub fn read(&self) -> Result<Contents, Vec<Mistake>> {
         tree::read(&self.directory).contents()
+    }
+
+    /// Reads every file for itself, without the rules between resources.
+    pub fn parse(&self) -> ParsedFile {
+        let tree = tree::read(&self.directory);
+        ParsedFile {
+            mistakes: tree.file_mistakes(),
+            documents: tree.documents().cloned().collect(),
+            clusters: Vec::new(),
+            warnings: tree.files.into_iter().flat_map(|file| file.parsed.warnings).collect(),
+        }
     }
 
     /// Makes a change against the files as they are, and writes it.

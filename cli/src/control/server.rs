@@ -1,0 +1,231 @@
+//! The control API's routes.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use super::Control;
+use super::resources::{self, Files, GivenFile};
+use super::view::{ExitKind, SessionState};
+use crate::resource::{Kind, MAX_FILE_BYTES, Mistake};
+use crate::store::{Revision, Store, StoreError};
+
+/// The largest request: a few files of the largest size.
+const MAX_REQUEST: usize = 4 * MAX_FILE_BYTES;
+
+/// What every refusal says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One line.
+    pub error: String,
+    /// The mistakes in what was given, if it was that.
+    #[serde(default)]
+    pub mistakes: Vec<Mistake>,
+}
+
+#[derive(Clone)]
+struct Api {
+    control: Arc<dyn Control>,
+    store: Arc<dyn Store>,
+}
+
+/// Everything, for the UNIX socket.
+pub fn router(control: Arc<dyn Control>, store: Arc<dyn Store>) -> Router {
+    let api = Router::new()
+        .route("/v1/peers", get(async |State(api): State<Api>| Json(api.control.peers().await)))
+        .route("/v1/routes", get(async |State(api): State<Api>| Json(api.control.routes().await)))
+        .route("/v1/tunnels", get(async |State(api): State<Api>| Json(api.control.tunnels().await)))
+        .route("/v1/nodes", get(async |State(api): State<Api>| Json(api.control.nodes().await)))
+        .route("/v1/status", get(async |State(api): State<Api>| Json(api.control.status().await)))
+        .route("/v1/explain", get(explain))
+        .route("/v1/resources", axum::routing::put(put_resources).delete(delete_resources))
+        .route("/v1/resources/{kind}", get(list))
+        .route("/v1/resources/{kind}/{name}", get(list_one).delete(delete_one))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(Api { control: control.clone(), store });
+    api.merge(health_router(control)).fallback(async || {
+        let error = "no such path: the control API is under /v1".to_owned();
+        (StatusCode::NOT_FOUND, Json(ErrorBody { error, mistakes: Vec::new() }))
+    })
+}
+
+/// What may be read over TCP: `/healthz`, `/readyz` and `/metrics`.
+pub fn health_router(control: Arc<dyn Control>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(control)
+}
+
+async fn ready(State(control): State<Arc<dyn Control>>) -> Response {
+    let status = control.status().await;
+    if status.ready {
+        return "ready\n".into_response();
+    }
+    let reasons: String = status.not_ready.iter().map(|reason| format!("{reason}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, if reasons.is_empty() { "not ready\n".into() } else { reasons })
+        .into_response()
+}
+
+/// The Prometheus text format.
+async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
+    let status = control.status().await;
+    let mut text = String::new();
+    let gauges: [(&str, &str, u64); 7] = [
+        ("routed_ready", "Whether the daemon does all it should.", status.ready.into()),
+        ("routed_uptime_seconds", "Seconds since the start.", status.uptime_s),
+        ("routed_peers", "BGP sessions there should be.", status.peers_total),
+        ("routed_peers_established", "BGP sessions that are Established.", status.peers_established),
+        ("routed_routes", "Prefixes with a best route.", status.routes),
+        ("routed_routes_installed", "Routes that the kernel has as wanted.", status.routes_installed),
+        ("routed_kernel_failures", "Kernel changes that failed and are retried.", status.kernel_failures),
+    ];
+    for (name, help, value) in gauges {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+    }
+    text.push_str("# HELP routed_peer_established Whether a session is Established.\n");
+    text.push_str("# TYPE routed_peer_established gauge\n");
+    for peer in control.peers().await {
+        let up = u8::from(peer.state == SessionState::Established);
+        let _ = writeln!(
+            text,
+            "routed_peer_established{{peer=\"{}\",address=\"{}\"}} {up}",
+            label(&peer.name),
+            peer.address
+        );
+    }
+    text.push_str("# HELP routed_nodes_reached Other nodes by the encapsulation that reaches them.\n");
+    text.push_str("# TYPE routed_nodes_reached gauge\n");
+    let tunnels = control.tunnels().await;
+    for (name, kind) in [
+        ("direct", Some(ExitKind::Direct)),
+        ("ipip", Some(ExitKind::Ipip)),
+        ("vxlan", Some(ExitKind::Vxlan)),
+        ("none", None),
+    ] {
+        let count = tunnels.iter().filter(|tunnel| tunnel.in_use == kind).count();
+        let _ = writeln!(text, "routed_nodes_reached{{encapsulation=\"{name}\"}} {count}");
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// A label's value, escaped.
+fn label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[derive(Deserialize)]
+struct Target {
+    target: String,
+}
+
+async fn explain(State(api): State<Api>, Query(Target { target }): Query<Target>) -> Response {
+    let is_prefix = target.parse::<ipnet::IpNet>().is_ok() || target.parse::<std::net::IpAddr>().is_ok();
+    if !is_prefix {
+        return refusal(StatusCode::BAD_REQUEST, "target must be an address or a prefix".into(), Vec::new());
+    }
+    match api.control.explain(target).await {
+        Ok(view) => Json(view).into_response(),
+        Err(error) => refusal(StatusCode::NOT_FOUND, error, Vec::new()),
+    }
+}
+
+async fn list(State(api): State<Api>, Path(kind): Path<String>) -> Response {
+    list_named(&api, &kind, None).await
+}
+
+async fn list_one(State(api): State<Api>, Path((kind, name)): Path<(String, String)>) -> Response {
+    list_named(&api, &kind, Some(&name)).await
+}
+
+async fn list_named(api: &Api, kind: &str, name: Option<&str>) -> Response {
+    let Some(kind) = Kind::from_user(kind) else { return unknown_kind(kind) };
+    let found = api.store.load().await.and_then(|contents| resources::list(&contents, kind, name));
+    match found {
+        Ok(list) => {
+            let tag = format!("\"{}\"", list.revision);
+            ([(header::ETAG, tag)], Json(list)).into_response()
+        }
+        Err(error) => store_refusal(error),
+    }
+}
+
+async fn put_resources(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    match files(&headers, &body) {
+        Ok(files) => match resources::apply(api.store.as_ref(), &files, expected(&headers)).await {
+            Ok(response) => Json(response).into_response(),
+            Err(error) => store_refusal(error),
+        },
+        Err(error) => refusal(StatusCode::BAD_REQUEST, error, Vec::new()),
+    }
+}
+
+async fn delete_resources(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    match files(&headers, &body) {
+        Ok(files) => match resources::delete(api.store.as_ref(), &files, expected(&headers)).await {
+            Ok(response) => Json(response).into_response(),
+            Err(error) => store_refusal(error),
+        },
+        Err(error) => refusal(StatusCode::BAD_REQUEST, error, Vec::new()),
+    }
+}
+
+async fn delete_one(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path((kind, name)): Path<(String, String)>,
+) -> Response {
+    let Some(kind) = Kind::from_user(&kind) else { return unknown_kind(&kind) };
+    let deleted = vec![crate::resource::Key { kind, name }];
+    match api.store.delete(deleted.clone(), expected(&headers)).await {
+        Ok(revision) => Json(resources::DeleteResponse { deleted, revision }).into_response(),
+        Err(error) => store_refusal(error),
+    }
+}
+
+/// Files as JSON (`{"files": [{"name", "text"}]}`), or the YAML itself under any other type, so that
+/// `curl --data-binary @pools.yaml` works.
+fn files(headers: &HeaderMap, body: &Bytes) -> Result<Files, String> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if kind.starts_with("application/json") {
+        return serde_json::from_slice(body).map_err(|error| format!("not a list of files: {error}"));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| "not UTF-8 text".to_owned())?;
+    Ok(Files { files: vec![GivenFile { name: "request".into(), text: text.into() }] })
+}
+
+/// The revision that the caller read (`If-Match`).
+fn expected(headers: &HeaderMap) -> Option<Revision> {
+    let value = headers.get(header::IF_MATCH)?.to_str().ok()?;
+    Some(Revision(value.trim_matches('"').to_owned())).filter(|revision| revision.0 != "*")
+}
+
+fn unknown_kind(kind: &str) -> Response {
+    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
+    let error = format!("no kind {kind:?}: there are {}", names.join(", "));
+    refusal(StatusCode::NOT_FOUND, error, Vec::new())
+}
+
+fn store_refusal(error: StoreError) -> Response {
+    let text = error.to_string();
+    match error {
+        StoreError::Invalid(mistakes) => refusal(StatusCode::UNPROCESSABLE_ENTITY, text, mistakes),
+        StoreError::Conflict { .. } => refusal(StatusCode::PRECONDITION_FAILED, text, Vec::new()),
+        StoreError::NotFound(_) => refusal(StatusCode::NOT_FOUND, text, Vec::new()),
+        StoreError::Io { .. } | StoreError::Ended => {
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, text, Vec::new())
+        }
+    }
+}
+
+fn refusal(status: StatusCode, error: String, mistakes: Vec<Mistake>) -> Response {
+    (status, Json(ErrorBody { error, mistakes })).into_response()
+}

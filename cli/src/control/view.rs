@@ -1,0 +1,221 @@
+//! What the control API answers. Scripts lean on these names and values.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use bgp::session::State as SessionState;
+pub use routing::SourceKind as RouteSource;
+pub use tunnel::report::ExitKind;
+
+/// Why a node has a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerType {
+    /// The node-to-node mesh.
+    Mesh,
+    /// A BGPPeer of every node.
+    Global,
+    /// A BGPPeer of some nodes.
+    Node,
+}
+
+/// One BGP session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// The node's name, or the BGPPeer's.
+    pub name: String,
+    /// The peer's address.
+    pub address: IpAddr,
+    /// The peer's TCP port.
+    pub port: u16,
+    /// The peer's AS number.
+    pub asn: u32,
+    /// Why the session exists.
+    pub r#type: PeerType,
+    /// Its state.
+    pub state: SessionState,
+    /// When it entered this state.
+    pub since: Timestamp,
+    /// Seconds Established; 0 in other states.
+    pub uptime_s: u64,
+    /// Prefixes received and now held, before import policy.
+    pub received: u64,
+    /// Prefixes of those that import policy let in.
+    pub accepted: u64,
+    /// Prefixes advertised now.
+    pub advertised: u64,
+    /// The negotiated hold time in seconds, while Established.
+    pub hold_time_s: Option<u16>,
+    /// The peer's BGP identifier, once known.
+    pub router_id: Option<Ipv4Addr>,
+    /// Why the session last went down or failed to come up.
+    pub last_error: Option<String>,
+}
+
+/// The best route of a prefix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The BGP next hop or the owner's address; `null` for this node's own.
+    pub next_hop: Option<IpAddr>,
+    /// Where it comes from.
+    pub source: RouteSource,
+    /// The peer it was learned from, by name.
+    pub peer: Option<String>,
+    /// How packets leave; `null` if that is not known.
+    pub exit: Option<ExitKind>,
+    /// The device they leave through.
+    pub device: Option<String>,
+    /// Whether the kernel has it as wanted.
+    pub installed: bool,
+    /// Why it is the best, or why it is not installed.
+    pub reason: String,
+}
+
+/// How another node is reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TunnelView {
+    /// The node's name.
+    pub node: String,
+    /// The node's address: the exit point's far end.
+    pub address: Option<IpAddr>,
+    /// What its blocks are to be reached by.
+    pub preferred: Option<ExitKind>,
+    /// What they are reached by now.
+    pub in_use: Option<ExitKind>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Why the one in use is not the preferred one, or `preferred`.
+    pub reason: String,
+    /// Round-trip time of the last probe in milliseconds.
+    pub last_probe_ms: Option<f64>,
+    /// The largest packet that fits, in octets.
+    pub mtu: Option<u32>,
+    /// The blocks behind it.
+    pub blocks: Vec<IpNet>,
+}
+
+/// A node of the static peer table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// The node's name.
+    pub name: String,
+    /// Whether it is this one.
+    pub local: bool,
+    /// Its IPv4 address with its subnet's length.
+    pub ipv4: Option<String>,
+    /// Its IPv6 address with its subnet's length.
+    pub ipv6: Option<String>,
+    /// Its AS number.
+    pub asn: u32,
+    /// Whether that is the cluster's default.
+    pub asn_inherited: bool,
+    /// Its cluster ID, if it reflects routes.
+    pub cluster_id: Option<Ipv4Addr>,
+    /// Its address on the VXLAN.
+    pub vtep: Option<IpAddr>,
+    /// Its MAC address on the VXLAN, as `66:..`.
+    pub vtep_mac: Option<String>,
+    /// Its blocks.
+    pub blocks: Vec<IpNet>,
+}
+
+/// The daemon as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// This node's name.
+    pub node: String,
+    /// The daemon's version.
+    pub version: String,
+    /// When it started.
+    pub started: Timestamp,
+    /// Seconds since.
+    pub uptime_s: u64,
+    /// Whether it does all it should.
+    pub ready: bool,
+    /// Why it is not ready, one line each.
+    pub not_ready: Vec<String>,
+    /// This node's AS number.
+    pub asn: u32,
+    /// Its BGP identifier.
+    pub router_id: Option<Ipv4Addr>,
+    /// The TCP port BGP listens on; `null` while it doesn't.
+    pub listen_port: Option<u16>,
+    /// Sessions that are Established.
+    pub peers_established: u64,
+    /// Sessions there should be.
+    pub peers_total: u64,
+    /// Prefixes with a best route.
+    pub routes: u64,
+    /// Routes that the kernel has as wanted.
+    pub routes_installed: u64,
+    /// Kernel changes that failed and are retried.
+    pub kernel_failures: u64,
+    /// `kernel` or `none`.
+    pub dataplane: String,
+    /// Whether the kernel was swept once after all peers had sent their routes.
+    pub in_sync: bool,
+    /// Where resources come from.
+    pub datastore: String,
+    /// The revision that runs.
+    pub revision: Option<String>,
+    /// What is wrong with the resources that are not running, one line each.
+    pub mistakes: Vec<String>,
+    /// What the user should know of, one line each.
+    pub warnings: Vec<String>,
+    /// The kernel's part; `null` without a dataplane.
+    pub kernel: Option<KernelView>,
+}
+
+/// The kernel as it was last observed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelView {
+    /// How routes name their exits: `objects`, `gateways` or `unknown`.
+    pub next_hops: String,
+    /// Entries of ours that others changed, since the start.
+    pub drift: u64,
+    /// The tunnel devices, one line each.
+    pub devices: Vec<String>,
+    /// The sysctls that matter, one line each.
+    pub sysctls: Vec<String>,
+    /// What the kernel refused, one line each; the first 200.
+    pub failures: Vec<String>,
+}
+
+/// Every path of a prefix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// What was asked for.
+    pub target: String,
+    /// The longest matching prefix.
+    pub prefix: IpNet,
+    /// The route that is used, if there is one.
+    pub route: Option<RouteView>,
+    /// The paths, the best first.
+    pub paths: Vec<PathView>,
+}
+
+/// One path and why it was chosen or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathView {
+    /// Where it comes from.
+    pub source: RouteSource,
+    /// The peer it was learned from, by name.
+    pub peer: Option<String>,
+    /// The BGP next hop.
+    pub next_hop: Option<IpAddr>,
+    /// The AS path as text; empty inside the AS.
+    pub as_path: String,
+    /// LOCAL_PREF.
+    pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// Whether it is the best.
+    pub best: bool,
+    /// The step of the decision that it won or lost at.
+    pub reason: String,
+}

@@ -1,0 +1,249 @@
+//! `routectl show`: what the daemon does now.
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Failure;
+use super::output::{self, Shown};
+use crate::control::client::Client;
+use crate::control::view::{ExitKind, NodeView, PeerView, RouteSource, RouteView, StatusView, TunnelView};
+
+/// The arguments of `show`.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// What to show.
+    what: What,
+    /// How to show it.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// The BGP sessions.
+    #[value(alias = "peer")]
+    Peers,
+    /// The best route of each prefix.
+    #[value(alias = "route")]
+    Routes,
+    /// How each other node is reached.
+    #[value(alias = "tunnel")]
+    Tunnels,
+    /// The static peer table.
+    #[value(alias = "node")]
+    Nodes,
+    /// The daemon as a whole.
+    Status,
+}
+
+/// How views are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// Columns.
+    Table,
+    /// More columns.
+    Wide,
+    /// JSON, stable.
+    Json,
+    /// YAML with the names of the JSON.
+    Yaml,
+}
+
+impl Show {
+    pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let output = self.output;
+        match self.what {
+            What::Peers => {
+                show::<Vec<PeerView>>(client, "/v1/peers", output, |view, wide| peers(view, wide)).await
+            }
+            What::Routes => {
+                show::<Vec<RouteView>>(client, "/v1/routes", output, |view, wide| routes(view, wide)).await
+            }
+            What::Tunnels => {
+                show::<Vec<TunnelView>>(client, "/v1/tunnels", output, |view, wide| tunnels(view, wide)).await
+            }
+            What::Nodes => {
+                show::<Vec<NodeView>>(client, "/v1/nodes", output, |view, wide| nodes(view, wide)).await
+            }
+            What::Status => show::<StatusView>(client, "/v1/status", output, |view, _| status(view)).await,
+        }
+    }
+}
+
+async fn show<T: DeserializeOwned + Serialize>(
+    client: &Client,
+    path: &str,
+    output: Output,
+    render: impl FnOnce(&T, bool) -> String,
+) -> Result<(), Failure> {
+    let view: T = client.get(path).await?;
+    match output {
+        Output::Table => output::print(&render(&view, false)),
+        Output::Wide => output::print(&render(&view, true)),
+        Output::Json => output::json(&view),
+        Output::Yaml => output::yaml(&view),
+    }
+}
+
+/// The name that JSON gives a value.
+fn named(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "-".into(),
+    }
+}
+
+/// A time to the second.
+fn time(at: &jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn joined(blocks: &[ipnet::IpNet]) -> String {
+    blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn peers(peers: &[PeerView], wide: bool) -> String {
+    let mut headings =
+        vec!["NAME", "ADDRESS", "ASN", "TYPE", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ADVERTISED"];
+    if wide {
+        headings.extend(["HOLD", "ROUTER ID", "LAST ERROR"]);
+    }
+    let rows = peers.iter().map(|peer| {
+        let mut row: Vec<Shown> = vec![
+            (&peer.name).into(),
+            peer.address.into(),
+            peer.asn.into(),
+            named(peer.r#type).into(),
+            Shown::state(peer.state),
+            time(&peer.since).into(),
+            peer.received.into(),
+            peer.accepted.into(),
+            peer.advertised.into(),
+        ];
+        if wide {
+            row.push(Shown::maybe(peer.hold_time_s.map(|seconds| format!("{seconds}s"))));
+            row.push(Shown::maybe(peer.router_id));
+            row.push(Shown::maybe(peer.last_error.as_ref()));
+        }
+        row
+    });
+    output::table(&headings, rows.collect())
+}
+
+pub(super) fn exit(exit: Option<ExitKind>) -> String {
+    exit.map_or_else(|| "-".into(), named)
+}
+
+pub(super) fn source(source: RouteSource) -> String {
+    named(source)
+}
+
+pub(super) fn routes(routes: &[RouteView], wide: bool) -> String {
+    let mut headings = vec!["PREFIX", "NEXT HOP", "SOURCE", "EXIT", "DEVICE", "INSTALLED"];
+    if wide {
+        headings.extend(["PEER", "REASON"]);
+    }
+    let rows = routes.iter().map(|route| {
+        let installed = if route.installed { "yes" } else { "no" };
+        let mut row: Vec<Shown> = vec![
+            route.prefix.into(),
+            Shown::maybe(route.next_hop),
+            source(route.source).into(),
+            exit(route.exit).into(),
+            Shown::maybe(route.device.as_ref()),
+            Shown::judged(installed, route.installed),
+        ];
+        if wide {
+            row.push(Shown::maybe(route.peer.as_ref()));
+            row.push((&route.reason).into());
+        }
+        row
+    });
+    output::table(&headings, rows.collect())
+}
+
+fn tunnels(tunnels: &[TunnelView], wide: bool) -> String {
+    let mut headings = vec!["NODE", "ADDRESS", "PREFERRED", "IN USE", "SINCE", "BLOCKS", "REASON"];
+    if wide {
+        headings.extend(["PROBE", "MTU"]);
+    }
+    let rows = tunnels.iter().map(|tunnel| {
+        let mut row: Vec<Shown> = vec![
+            (&tunnel.node).into(),
+            Shown::maybe(tunnel.address),
+            exit(tunnel.preferred).into(),
+            Shown::judged(exit(tunnel.in_use), tunnel.in_use == tunnel.preferred),
+            Shown::maybe(tunnel.since.as_ref().map(time)),
+            if wide { joined(&tunnel.blocks).into() } else { tunnel.blocks.len().into() },
+            (&tunnel.reason).into(),
+        ];
+        if wide {
+            row.push(Shown::maybe(tunnel.last_probe_ms.map(|time| format!("{time:.1}ms"))));
+            row.push(Shown::maybe(tunnel.mtu));
+        }
+        row
+    });
+    output::table(&headings, rows.collect())
+}
+
+fn nodes(nodes: &[NodeView], wide: bool) -> String {
+    let mut headings = vec!["NAME", "ASN", "IPV4", "IPV6", "BLOCKS"];
+    if wide {
+        headings.extend(["CLUSTER ID", "VTEP", "VTEP MAC"]);
+    }
+    let rows = nodes.iter().map(|node| {
+        let asn = if node.asn_inherited { format!("({})", node.asn) } else { node.asn.to_string() };
+        let name = if node.local { format!("{} (this node)", node.name) } else { node.name.clone() };
+        let mut row: Vec<Shown> = vec![
+            name.into(),
+            asn.into(),
+            Shown::maybe(node.ipv4.as_ref()),
+            Shown::maybe(node.ipv6.as_ref()),
+            if node.blocks.is_empty() { "-".into() } else { joined(&node.blocks).into() },
+        ];
+        if wide {
+            row.push(Shown::maybe(node.cluster_id));
+            row.push(Shown::maybe(node.vtep));
+            row.push(Shown::maybe(node.vtep_mac.as_ref()));
+        }
+        row
+    });
+    output::table(&headings, rows.collect())
+}
+
+fn status(status: &StatusView) -> String {
+    let mut lines = vec![
+        ("Node", status.node.clone()),
+        ("Version", status.version.clone()),
+        ("Running since", format!("{} ({} s)", time(&status.started), status.uptime_s)),
+        ("Ready", if status.ready { "yes".into() } else { "no".into() }),
+    ];
+    lines.extend(status.not_ready.iter().map(|reason| ("  because", reason.clone())));
+    let port = status.listen_port.map_or_else(|| "not listening".into(), |port| format!("port {port}"));
+    let router_id = status.router_id.map_or_else(|| "no router ID".into(), |id| id.to_string());
+    lines.extend([
+        ("BGP", format!("AS {}, {router_id}, {port}", status.asn)),
+        ("Peers", format!("{} of {} Established", status.peers_established, status.peers_total)),
+        ("Routes", format!("{}, {} installed", status.routes, status.routes_installed)),
+        (
+            "Dataplane",
+            format!(
+                "{}, {}, {} failures",
+                status.dataplane,
+                if status.in_sync { "in sync" } else { "not yet in sync" },
+                status.kernel_failures
+            ),
+        ),
+    ]);
+    if let Some(kernel) = &status.kernel {
+        lines.push(("Next hops", format!("{}, {} drifted", kernel.next_hops, kernel.drift)));
+        lines.extend(kernel.devices.iter().map(|device| ("  device", device.clone())));
+        lines.extend(kernel.sysctls.iter().map(|sysctl| ("  sysctl", sysctl.clone())));
+        lines.extend(kernel.failures.iter().map(|failure| ("  failure", failure.clone())));
+    }
+    lines.push(("Datastore", status.datastore.clone()));
+    lines.extend(status.mistakes.iter().map(|mistake| ("  mistake", mistake.clone())));
+    lines.extend(status.warnings.iter().map(|warning| ("  warning", warning.clone())));
+    lines.iter().map(|(name, value)| format!("{name:<14} {}\n", output::clean(value))).collect()
+}

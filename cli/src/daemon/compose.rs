@@ -1,0 +1,308 @@
+//! Puts the parts together, and arranges them anew when the resources change: what is the same
+//! before and after is left alone.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::net::{Listener, PeerHandle, spawn_peer};
+use bgp::wire::error::ErrorCode;
+use bgp::{Asn, PeerId, RouterId};
+use routing::actor::RibHandle;
+use routing::{RibConfig, Source};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tunnel::TunnelHandle;
+
+use super::config::{DaemonConfig, Dataplane};
+use super::feed::feed;
+use super::plan::{PeerPlan, Plan, plan};
+use super::roster::{Roster, RosterPeer};
+use super::statics::Statics;
+use super::view::Views;
+use crate::store::{Loaded, Update};
+
+/// After this long the routes count as whole, however many peers have not come (beside
+/// `fallbackAfter`, after which the static table stands in for them).
+const SYNC_AT_LATEST: Duration = Duration::from_secs(5);
+
+struct Running {
+    id: PeerId,
+    plan: PeerPlan,
+    handle: PeerHandle,
+}
+
+/// The running daemon, but for its control socket and its store.
+pub(super) struct Daemon {
+    config: DaemonConfig,
+    rib: RibHandle,
+    tunnel: Option<TunnelHandle>,
+    sync: mpsc::Sender<()>,
+    listener: Option<(u16, Listener)>,
+    peers: BTreeMap<IpAddr, Running>,
+    next_id: u32,
+    /// Sessions that end, with their peers' last messages.
+    stopping: JoinSet<()>,
+    statics: Statics,
+    roster: watch::Sender<Arc<Roster>>,
+    /// Told when the routes are whole; set while that is awaited.
+    whole: Option<mpsc::Receiver<()>>,
+    /// When they count as whole anyway.
+    whole_at: Option<Instant>,
+    in_sync: bool,
+}
+
+impl Daemon {
+    /// Starts the RIB and the tunnels; nothing has peers or routes yet.
+    pub(super) fn start(config: DaemonConfig) -> (Daemon, Views) {
+        let (rib, changes, _) = RibHandle::spawn(RibConfig {
+            local_as: Asn(0),
+            router_id: RouterId(Ipv4Addr::UNSPECIFIED),
+            cluster_id: None,
+            local_addresses: Vec::new(),
+        });
+        let tunnel = match config.dataplane {
+            Dataplane::None => None,
+            Dataplane::Kernel => match TunnelHandle::spawn() {
+                Ok((tunnel, _)) => Some(tunnel),
+                Err(error) => {
+                    tracing::error!(%error, "netlink can't be opened: no route reaches the kernel; run routed with CAP_NET_ADMIN");
+                    None
+                }
+            },
+        };
+        // One is enough: it is said once for each time the routes become whole.
+        let (sync, synced) = mpsc::channel(1);
+        tokio::spawn(feed(changes, synced, tunnel.clone()));
+        let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
+        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone());
+        let daemon = Daemon {
+            config,
+            rib,
+            tunnel,
+            sync,
+            listener: None,
+            peers: BTreeMap::new(),
+            next_id: 1,
+            stopping: JoinSet::new(),
+            statics: Statics::default(),
+            roster,
+            whole: None,
+            whole_at: None,
+            in_sync: false,
+        };
+        (daemon, views)
+    }
+
+    /// Takes what the store says. Of invalid resources nothing is used: what runs keeps running.
+    pub(super) async fn update(&mut self, update: Update) {
+        match update {
+            Ok(loaded) => self.arrange(loaded).await,
+            Err(mistakes) => {
+                let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                for line in &lines {
+                    tracing::error!("{line}");
+                }
+                tracing::error!("the resources are not valid: what was valid before keeps running");
+                self.roster.send_modify(|roster| Arc::make_mut(roster).mistakes = lines);
+            }
+        }
+    }
+
+    async fn arrange(&mut self, loaded: Loaded) {
+        let before = self.roster.borrow().clone();
+        if before.plan.is_some() && before.snapshot == loaded.snapshot && before.mistakes.is_empty() {
+            self.roster.send_modify(|roster| Arc::make_mut(roster).revision = Some(loaded.revision));
+            return;
+        }
+        for warning in loaded.warnings.iter().filter(|warning| !before.warnings.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        let mut roster = Roster {
+            revision: Some(loaded.revision),
+            warnings: loaded.warnings,
+            in_sync: self.in_sync,
+            ..Roster::default()
+        };
+        match plan(&self.config, &loaded.snapshot) {
+            Ok(plan) => {
+                let wait = loaded.snapshot.configuration.routed.fallback_after;
+                self.carry_out(&plan, wait, &mut roster.problems).await;
+                roster.plan = Some(Arc::new(plan));
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                roster.problems.push(error.to_string());
+                roster.plan.clone_from(&before.plan);
+            }
+        }
+        roster.snapshot = loaded.snapshot;
+        roster.listening = self.listener.as_ref().map(|(port, _)| *port);
+        roster.peers = self
+            .peers
+            .values()
+            .map(|running| RosterPeer {
+                id: running.id,
+                peering: running.plan.peering.clone(),
+                status: running.handle.watch(),
+            })
+            .collect();
+        self.roster.send_replace(Arc::new(roster));
+    }
+
+    async fn carry_out(&mut self, plan: &Plan, fallback_after: Duration, problems: &mut Vec<String>) {
+        self.rib.configure(plan.rib.clone()).await;
+        if let Some(tunnel) = &self.tunnel
+            && let Err(error) = tunnel.configure(plan.tunnel.clone()).await
+        {
+            problems.push(error.to_string());
+        }
+        self.rib.originate(Source::Local, plan.local.clone()).await;
+        let wait = if plan.listen_port.is_some() { fallback_after } else { Duration::ZERO };
+        self.statics.set(plan.statics.clone(), wait, Instant::now());
+        self.originate_statics().await;
+        self.listen(plan.listen_port, problems).await;
+        self.arrange_peers(plan).await;
+        if !self.in_sync {
+            let at = *self.whole_at.get_or_insert_with(|| Instant::now() + wait.max(SYNC_AT_LATEST));
+            self.await_whole(Some(at));
+        }
+    }
+
+    async fn originate_statics(&self) {
+        self.rib.originate(Source::Static, self.statics.paths(Instant::now())).await;
+    }
+
+    async fn listen(&mut self, port: Option<u16>, problems: &mut Vec<String>) {
+        if self.listener.as_ref().map(|(port, _)| *port) == port {
+            return;
+        }
+        self.listener = None;
+        let Some(port) = port else { return };
+        // IPv6 may be switched off in this kernel; IPv4 alone is enough then.
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        match Listener::bind(&[v4, v6]).or_else(|_| Listener::bind(&[v4])) {
+            Ok(listener) => {
+                for running in self.peers.values() {
+                    running.handle.listen(&listener).await;
+                }
+                self.listener = Some((port, listener));
+            }
+            Err(error) => {
+                let hint = "is another BGP speaker running, or is CAP_NET_BIND_SERVICE missing?";
+                tracing::error!("{error}: {hint} Sessions that we call still work");
+                problems.push(format!("{error}: {hint}"));
+            }
+        }
+    }
+
+    async fn arrange_peers(&mut self, plan: &Plan) {
+        let wanted: BTreeMap<IpAddr, &PeerPlan> =
+            plan.peers.iter().map(|peer| (peer.peering.address, peer)).collect();
+        let gone: Vec<(IpAddr, ErrorCode)> = self
+            .peers
+            .iter()
+            .filter_map(|(address, running)| match wanted.get(address) {
+                None => Some((*address, ErrorCode::PEER_DECONFIGURED)),
+                Some(plan) if plan.config != running.plan.config || plan.address != running.plan.address => {
+                    Some((*address, ErrorCode::CONFIGURATION_CHANGE))
+                }
+                Some(_) => None,
+            })
+            .collect();
+        for (address, code) in gone {
+            let Some(running) = self.peers.remove(&address) else { continue };
+            if let Some((_, listener)) = &self.listener {
+                listener.remove(address).await;
+            }
+            self.stopping.spawn(running.handle.stop(code));
+        }
+        for (address, plan) in wanted {
+            if let Some(running) = self.peers.get_mut(&address) {
+                if running.plan.peering.client != plan.peering.client {
+                    self.rib.set_client(running.id, plan.peering.client).await;
+                }
+                running.plan = plan.clone();
+                continue;
+            }
+            let running = self.start_peer(plan).await;
+            self.peers.insert(address, running);
+        }
+        while self.stopping.try_join_next().is_some() {}
+    }
+
+    async fn start_peer(&mut self, plan: &PeerPlan) -> Running {
+        let id = PeerId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let sink = self.rib.session(id, plan.peering.address, plan.peering.client);
+        // Jitter must differ between nodes that start together.
+        let seed = u64::from(plan.config.router_id.to_bits()) << 32 | u64::from(id.0);
+        let handle = spawn_peer(plan.config.clone(), plan.address, seed, sink);
+        if let Some((_, listener)) = &self.listener {
+            handle.listen(listener).await;
+        }
+        Running { id, plan: plan.clone(), handle }
+    }
+
+    /// Waits, beside everything else, until all peers have sent their routes or until `at`.
+    fn await_whole(&mut self, at: Option<Instant>) {
+        let ids: Vec<PeerId> = self.peers.values().map(|running| running.id).collect();
+        let rib = self.rib.clone();
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let whole = rib.settled(ids);
+            match at {
+                Some(at) => _ = tokio::time::timeout_at(at.into(), whole).await,
+                None => _ = whole.await,
+            }
+            // After the timer too, what is known must reach the kernel before anything is swept.
+            let _ = rib.settled(Vec::new()).await;
+            let _ = sender.send(()).await;
+        });
+        self.whole = Some(receiver);
+    }
+
+    /// Waits for what the daemon does by itself, and does it. May be dropped and called again.
+    pub(super) async fn turn(&mut self) {
+        let now = Instant::now();
+        let deadline = self.statics.deadline(now);
+        tokio::select! {
+            () = whole(&mut self.whole) => {
+                self.whole = None;
+                self.in_sync = true;
+                tracing::info!("in sync: the routes are whole");
+                let _ = self.sync.try_send(());
+                self.roster.send_modify(|roster| Arc::make_mut(roster).in_sync = true);
+            }
+            () = sleep_until(deadline) => self.originate_statics().await,
+        }
+    }
+
+    /// Ends every session with a Cease; the kernel's state stays as it is.
+    pub(super) async fn stop(mut self) {
+        for running in std::mem::take(&mut self.peers).into_values() {
+            self.stopping.spawn(running.handle.stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN));
+        }
+        // The tunnels first: withdrawals that our own leaving causes must not reach the kernel.
+        if let Some(tunnel) = &self.tunnel {
+            let _ = tunnel.stop().await;
+        }
+        while self.stopping.join_next().await.is_some() {}
+    }
+}
+
+async fn whole(receiver: &mut Option<mpsc::Receiver<()>>) {
+    match receiver {
+        Some(receiver) => _ = receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

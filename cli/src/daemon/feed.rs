@@ -1,0 +1,50 @@
+//! From the RIB to the kernel: best paths become what the tunnels learn.
+
+use routing::{BestChange, SourceKind};
+use tokio::sync::mpsc;
+use tunnel::{Learned, PathKind, RouteChange, TunnelHandle};
+
+/// Forwards changes until the RIB ends. When `sync` speaks, all that the RIB said before it is
+/// forwarded first, and then that the routes are whole.
+pub(super) async fn feed(
+    mut changes: mpsc::Receiver<Vec<BestChange>>,
+    mut sync: mpsc::Receiver<()>,
+    tunnel: Option<TunnelHandle>,
+) {
+    loop {
+        let (batch, whole) = tokio::select! {
+            biased;
+            batch = changes.recv() => match batch {
+                Some(batch) => (batch, false),
+                None => return,
+            },
+            Some(()) = sync.recv() => {
+                let mut batch = Vec::new();
+                while let Ok(more) = changes.try_recv() {
+                    batch.extend(more);
+                }
+                (batch, true)
+            }
+        };
+        let Some(tunnel) = &tunnel else { continue };
+        let learned = tunnel.routes(batch.iter().map(learn).collect()).await;
+        let told = if whole { learned.and(tunnel.in_sync().await) } else { learned };
+        if let Err(error) = told {
+            tracing::error!(%error, "routes no longer reach the kernel");
+            return;
+        }
+    }
+}
+
+fn learn(change: &BestChange) -> RouteChange {
+    let learned = change.best.and_then(|best| {
+        let kind = match best.kind {
+            // The kernel's state for own blocks follows from the configuration.
+            SourceKind::Local => return None,
+            SourceKind::Static => PathKind::Static,
+            SourceKind::Ibgp | SourceKind::Ebgp | SourceKind::Client => PathKind::Bgp,
+        };
+        Some(Learned { next_hop: best.next_hop, kind })
+    });
+    RouteChange { prefix: change.prefix, learned }
+}

@@ -1,0 +1,223 @@
+//! What follows from the resources for this node: sessions, paths and tunnels, as data.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use bgp::net::PeerAddress;
+use bgp::session::PeerConfig;
+use bgp::{Asn, Families, RouterId};
+use ipnet::IpNet;
+use routing::RibConfig;
+use tunnel::{LocalNode, Pool};
+
+use super::config::DaemonConfig;
+use super::peering::{Peering, peerings};
+use super::tunnel_address;
+use crate::resource::{Encapsulation, Fallback, Mode, Node, Snapshot};
+
+/// Of two nodes the one with the higher address calls this much later, so that they rarely call
+/// each other at once; a connection that only one of them can make is made all the same.
+const SECOND_CALLER_WAITS: Duration = Duration::from_secs(2);
+
+/// A session as it is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerPlan {
+    /// Who and why.
+    pub peering: Peering,
+    /// What the session is opened with.
+    pub config: PeerConfig,
+    /// Where it is.
+    pub address: PeerAddress,
+}
+
+/// A node's blocks as the static peer table has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticPaths {
+    /// The node.
+    pub node: String,
+    /// Its blocks, each with the node's address.
+    pub paths: Vec<(IpNet, IpAddr)>,
+}
+
+/// All that this node has to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the RIB is configured with.
+    pub rib: RibConfig,
+    /// The port to listen on; `None`: BGP is off.
+    pub listen_port: Option<u16>,
+    /// The sessions.
+    pub peers: Vec<PeerPlan>,
+    /// This node's blocks, as they are announced.
+    pub local: Vec<(IpNet, IpAddr)>,
+    /// The other nodes' blocks; empty where there is no fallback.
+    pub statics: Vec<StaticPaths>,
+    /// What the kernel's state depends on.
+    pub tunnel: tunnel::Config,
+}
+
+/// The resources say nothing of this node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlan {
+    /// There is no Node resource of its name.
+    #[error(
+        "there is no Node resource named {0:?}: apply one, or set `node` in routed.yaml to the name that it has"
+    )]
+    Unknown(String),
+    /// Its Node resource has no address.
+    #[error("Node {0:?} has no address: set spec.bgp.ipv4Address or ipv6Address")]
+    NoAddress(String),
+}
+
+/// Derives the plan.
+///
+/// # Errors
+/// [`NoPlan`].
+pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> {
+    let me = snapshot
+        .nodes
+        .iter()
+        .find(|node| node.name == config.node)
+        .ok_or_else(|| NoPlan::Unknown(config.node.clone()))?;
+    let addresses = addresses(me);
+    if addresses.is_empty() {
+        return Err(NoPlan::NoAddress(config.node.clone()));
+    }
+    let settings = &snapshot.configuration.routed;
+    let rib = RibConfig {
+        local_as: Asn(snapshot.as_number_of(me)),
+        router_id: router_id(me),
+        cluster_id: me.cluster_id,
+        local_addresses: addresses.clone(),
+    };
+    let all_blocks = snapshot.blocks();
+    let blocks_of = |node: &str| all_blocks.get(node).cloned().unwrap_or_default();
+    let blocks = blocks_of(&me.name);
+    let exported = |block: &IpNet| snapshot.pool_of(block).is_none_or(|pool| !pool.disable_bgp_export);
+    let local = with_next_hop(blocks.iter().copied().filter(exported), &addresses, false);
+    let others = || snapshot.nodes.iter().filter(|node| node.name != me.name);
+    let statics = match settings.fallback {
+        Fallback::Vxlan => others()
+            .map(|node| StaticPaths {
+                node: node.name.clone(),
+                paths: with_next_hop(blocks_of(&node.name), &self::addresses(node), true),
+            })
+            .collect(),
+        Fallback::None => Vec::new(),
+    };
+    let nodes = others()
+        .map(|node| {
+            let blocks = blocks_of(&node.name);
+            tunnel::Node {
+                name: node.name.clone(),
+                ipv4: node.ipv4,
+                ipv6: node.ipv6,
+                vtep: node.vxlan_tunnel_address.or_else(|| tunnel_address::stated(node, &blocks)),
+                vtep_ipv6: node.vxlan_tunnel_address_v6,
+                mac: node.vxlan_mac,
+                blocks,
+            }
+        })
+        .collect();
+    let pools = snapshot
+        .pools
+        .iter()
+        .map(|pool| {
+            let (encapsulation, mode) = pool.effective(settings.encapsulation);
+            Pool { cidr: pool.cidr, encapsulation: encapsulation_of(encapsulation), mode: mode_of(mode) }
+        })
+        .collect();
+    let tunnel = tunnel::Config {
+        local: LocalNode {
+            name: me.name.clone(),
+            ipv4: me.ipv4,
+            ipv6: me.ipv6,
+            tunnel_address: tunnel_address::choose(&config.state_dir, me, &blocks),
+            tunnel_ipv6: me.vxlan_tunnel_address_v6,
+            vtep_mac: me.vxlan_mac,
+            blocks,
+        },
+        nodes,
+        pools,
+        encapsulation: encapsulation_of(settings.encapsulation),
+        fallback: match settings.fallback {
+            Fallback::Vxlan => tunnel::Fallback::Vxlan,
+            Fallback::None => tunnel::Fallback::None,
+        },
+        route_protocol: config.route_protocol,
+        route_metric: settings.route_metric,
+        nexthop_compat_keep: settings.nexthop_compat_keep,
+    };
+    let peers = peerings(snapshot, me)
+        .into_iter()
+        .map(|peering| peer_plan(&rib, settings.hold_time, &addresses, peering))
+        .collect();
+    let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
+    Ok(Plan { rib, listen_port, peers, local, statics, tunnel })
+}
+
+fn peer_plan(rib: &RibConfig, hold_time: Duration, own: &[IpAddr], peering: Peering) -> PeerPlan {
+    let local = own.iter().copied().find(|address| address.is_ipv4() == peering.address.is_ipv4());
+    let second = local.is_some_and(|local| local > peering.address);
+    PeerPlan {
+        config: PeerConfig {
+            local_as: rib.local_as,
+            router_id: rib.router_id,
+            peer_as: Asn(peering.as_number),
+            hold_time: u16::try_from(hold_time.as_secs()).unwrap_or(u16::MAX),
+            families: Families::BOTH,
+            passive: false,
+            connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
+        },
+        address: PeerAddress {
+            remote: (peering.address, peering.port).into(),
+            local: local.filter(|_| peering.from_node_address),
+        },
+        peering,
+    }
+}
+
+fn addresses(node: &Node) -> Vec<IpAddr> {
+    let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr()));
+    let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr()));
+    v4.into_iter().chain(v6).collect()
+}
+
+/// Pairs blocks with the address of their family; with `any`, else with the other one.
+fn with_next_hop(
+    blocks: impl IntoIterator<Item = IpNet>,
+    addresses: &[IpAddr],
+    any: bool,
+) -> Vec<(IpNet, IpAddr)> {
+    let of = |block: &IpNet| {
+        let same = addresses.iter().find(|address| address.is_ipv4() == block.addr().is_ipv4());
+        same.or_else(|| addresses.first().filter(|_| any)).copied()
+    };
+    blocks.into_iter().filter_map(|block| Some((block, of(&block)?))).collect()
+}
+
+/// The IPv4 address; of a node without one, a number made of its name (RFC 6286: any that is
+/// unique in the AS).
+fn router_id(node: &Node) -> RouterId {
+    if let Some(net) = node.ipv4 {
+        return RouterId(net.addr());
+    }
+    let mac = tunnel::node::vtep_mac(&node.name);
+    RouterId(Ipv4Addr::new(mac[1] | 1, mac[2], mac[3], mac[4]))
+}
+
+fn encapsulation_of(encapsulation: Encapsulation) -> tunnel::Encapsulation {
+    match encapsulation {
+        Encapsulation::Ipip => tunnel::Encapsulation::Ipip,
+        Encapsulation::Vxlan => tunnel::Encapsulation::Vxlan,
+        Encapsulation::None => tunnel::Encapsulation::None,
+    }
+}
+
+fn mode_of(mode: Mode) -> tunnel::Mode {
+    match mode {
+        Mode::Always => tunnel::Mode::Always,
+        Mode::CrossSubnet => tunnel::Mode::CrossSubnet,
+        Mode::Never => tunnel::Mode::Never,
+    }
+}

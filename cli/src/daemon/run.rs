@@ -1,0 +1,132 @@
+//! The daemon's life: start, serve, reload, stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use super::compose::Daemon;
+use super::config::{DaemonConfig, Datastore};
+use crate::control;
+use crate::resource::Mistake;
+use crate::store::{FileStore, Store, StoreError};
+
+/// Why the daemon ended, where that was not asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The resources are not valid at the start.
+    #[error("the resources are not valid")]
+    Invalid(Vec<Mistake>),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// Reads the resources that `config` points at; for `--check`.
+///
+/// # Errors
+/// Every mistake in them.
+pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
+    open(config)?.read().map(|_| ()).map_err(RunError::Invalid)
+}
+
+fn open(config: &DaemonConfig) -> Result<Arc<FileStore>, RunError> {
+    let Datastore::File(directory) = &config.datastore;
+    FileStore::open(directory).map(Arc::new).map_err(|mistake| RunError::Invalid(vec![mistake]))
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: DaemonConfig) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let store = open(&config)?;
+    let mut updates = store.watch().map_err(anyhow::Error::from)?;
+    let first = updates.recv().await.context("the store ended before it said anything")?;
+    if let Err(mistakes) = first {
+        return Err(RunError::Invalid(mistakes));
+    }
+    let socket = control::bind(&config.socket).map_err(anyhow::Error::from)?;
+    let guard = RemoveOnDrop(config.socket.clone());
+    let (mut daemon, views) = Daemon::start(config.clone());
+    let views: Arc<dyn control::Control> = Arc::new(views);
+    let mut servers = JoinSet::new();
+    let stored: Arc<dyn Store> = store.clone();
+    let router = control::router(Arc::clone(&views), stored);
+    servers.spawn(async move { axum::serve(socket, router).await });
+    if let Some(address) = config.status {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => {
+                let router = control::health_router(views);
+                servers.spawn(async move { axum::serve(listener, router).await });
+            }
+            // Metrics are not worth a cluster's routes.
+            Err(error) => tracing::error!(
+                %address,
+                %error,
+                "metrics and health are not served: set `status` in routed.yaml to a free address, or to \"off\""
+            ),
+        }
+    }
+    tracing::info!(node = config.node, version = env!("CARGO_PKG_VERSION"), "routed is running");
+    daemon.update(first).await;
+    notify_systemd(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let update = match store.load().await {
+                    Ok(contents) => Ok(contents.loaded),
+                    Err(StoreError::Invalid(mistakes)) => Err(mistakes),
+                    Err(error) => {
+                        tracing::error!(%error, "reload: what was valid before keeps running");
+                        continue;
+                    }
+                };
+                tracing::info!("SIGHUP: resources read again");
+                daemon.update(update).await;
+            }
+            update = updates.recv() => match update {
+                Some(update) => daemon.update(update).await,
+                None => {
+                    tracing::error!("the resources are no longer watched: send SIGHUP after changes, or restart");
+                    updates = closed();
+                }
+            },
+            () = daemon.turn() => {}
+        }
+    }
+    tracing::info!("stopping: sessions end, the kernel's routes stay");
+    notify_systemd(&[sd_notify::NotifyState::Stopping]);
+    servers.abort_all();
+    daemon.stop().await;
+    drop(guard);
+    Ok(())
+}
+
+/// A receiver that never says anything.
+fn closed() -> tokio::sync::mpsc::Receiver<crate::store::Update> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    std::mem::forget(sender);
+    receiver
+}
+
+fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}
+
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

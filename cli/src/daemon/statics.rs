@@ -1,0 +1,67 @@
+//! When the static peer table counts: a node's blocks become paths once BGP has had the time to
+//! bring better ones, and stay below them from then on.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::plan::StaticPaths;
+
+/// The nodes of the static table, each with the time it came.
+#[derive(Debug, Default)]
+pub(super) struct Statics {
+    nodes: Vec<StaticPaths>,
+    seen: HashMap<String, Instant>,
+    wait: Duration,
+}
+
+impl Statics {
+    /// Takes the table; a node new to it counts after `wait` (`fallbackAfter`, 0 where there is no BGP).
+    pub(super) fn set(&mut self, nodes: Vec<StaticPaths>, wait: Duration, now: Instant) {
+        self.seen.retain(|name, _| nodes.iter().any(|node| node.node == *name));
+        for node in &nodes {
+            self.seen.entry(node.node.clone()).or_insert(now);
+        }
+        (self.nodes, self.wait) = (nodes, wait);
+    }
+
+    /// The paths that count now.
+    pub(super) fn paths(&self, now: Instant) -> Vec<(IpNet, IpAddr)> {
+        let counts = |node: &&StaticPaths| self.due(&node.node).is_some_and(|due| due <= now);
+        self.nodes.iter().filter(counts).flat_map(|node| node.paths.iter().copied()).collect()
+    }
+
+    /// When more paths will count.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.nodes.iter().filter_map(|node| self.due(&node.node)).filter(|due| *due > now).min()
+    }
+
+    fn due(&self, node: &str) -> Option<Instant> {
+        self.seen.get(node).map(|seen| *seen + self.wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_counts_after_the_wait_and_not_again_when_it_stays() {
+        let node = |name: &str, block: &str| StaticPaths {
+            node: name.into(),
+            paths: vec![(block.parse().expect("a prefix"), IpAddr::from([192, 168, 0, 2]))],
+        };
+        let (start, wait) = (Instant::now(), Duration::from_secs(10));
+        let mut statics = Statics::default();
+        statics.set(vec![node("b", "10.1.2.0/26")], wait, start);
+        assert_eq!(statics.paths(start).len(), 0);
+        assert_eq!(statics.deadline(start), Some(start + wait));
+        let later = start + wait;
+        statics.set(vec![node("b", "10.1.2.0/26"), node("c", "10.1.3.0/26")], wait, later);
+        assert_eq!(statics.paths(later).len(), 1);
+        assert_eq!(statics.deadline(later), Some(later + wait));
+        assert_eq!((statics.paths(later + wait).len(), statics.deadline(later + wait)), (2, None));
+    }
+}

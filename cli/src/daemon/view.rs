@@ -1,0 +1,319 @@
+//! What `routectl show` is answered.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bgp::net::PeerStatus;
+use bgp::session::State;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use routing::actor::RibHandle;
+use routing::query::{PathInfo, PeerCounts, RouteInfo};
+use routing::{Source, SourceKind};
+use tokio::sync::watch;
+use tunnel::TunnelHandle;
+use tunnel::report::{Report, RouteReport};
+
+use super::config::{DaemonConfig, Dataplane, Datastore};
+use super::roster::{Roster, RosterPeer};
+use super::tunnel_address;
+use crate::control::Control;
+use crate::control::view::{ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView};
+
+/// Sees everything, changes nothing.
+pub(super) struct Views {
+    config: DaemonConfig,
+    roster: watch::Receiver<Arc<Roster>>,
+    rib: RibHandle,
+    tunnel: Option<TunnelHandle>,
+    started: Timestamp,
+}
+
+impl Views {
+    pub(super) fn new(
+        config: DaemonConfig,
+        roster: watch::Receiver<Arc<Roster>>,
+        rib: RibHandle,
+        tunnel: Option<TunnelHandle>,
+    ) -> Views {
+        Views { config, roster, rib, tunnel, started: Timestamp::now() }
+    }
+
+    fn roster(&self) -> Arc<Roster> {
+        self.roster.borrow().clone()
+    }
+
+    async fn report(&self) -> Option<Report> {
+        self.tunnel.as_ref()?.report().await.ok()
+    }
+
+    async fn counts(&self, roster: &Roster) -> HashMap<bgp::PeerId, PeerCounts> {
+        let ids: Vec<_> = roster.peers.iter().map(|peer| peer.id).collect();
+        let counts = move |rib: &routing::Rib| ids.iter().map(|id| (*id, rib.peer_counts(*id))).collect();
+        self.rib.query(counts).await.unwrap_or_default()
+    }
+
+    async fn all_routes(&self) -> Vec<RouteInfo> {
+        self.rib.query(|rib| rib.routes_where(|_| true)).await.unwrap_or_default()
+    }
+}
+
+impl Control for Views {
+    fn peers(&self) -> BoxFuture<'_, Vec<PeerView>> {
+        async {
+            let roster = self.roster();
+            let counts = self.counts(&roster).await;
+            let view = |peer: &RosterPeer| {
+                let counts = counts.get(&peer.id).copied().unwrap_or_default();
+                peer_view(peer, &peer.status.borrow(), counts)
+            };
+            let mut peers: Vec<_> = roster.peers.iter().map(view).collect();
+            peers.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+            peers
+        }
+        .boxed()
+    }
+
+    fn routes(&self) -> BoxFuture<'_, Vec<RouteView>> {
+        async {
+            let roster = self.roster();
+            let (routes, report) = (self.all_routes().await, self.report().await);
+            let kernel = by_prefix(report.as_ref());
+            routes
+                .iter()
+                .map(|route| route_view(route, kernel.get(&route.prefix).copied(), &roster, &self.config))
+                .collect()
+        }
+        .boxed()
+    }
+
+    fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
+        async {
+            let report = self.report().await;
+            let tunnels = report.map(|report| report.tunnels).unwrap_or_default();
+            tunnels
+                .into_iter()
+                .map(|tunnel| TunnelView {
+                    node: tunnel.node,
+                    address: tunnel.address,
+                    preferred: tunnel.preferred,
+                    in_use: tunnel.in_use,
+                    since: tunnel.since,
+                    reason: tunnel.reason,
+                    last_probe_ms: tunnel.last_probe_ms.map(f64::from),
+                    mtu: tunnel.mtu,
+                    blocks: tunnel.blocks,
+                })
+                .collect()
+        }
+        .boxed()
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Vec<NodeView>> {
+        async {
+            let roster = self.roster();
+            let blocks = roster.snapshot.blocks();
+            let view = |node: &crate::resource::Node| {
+                let local = node.name == self.config.node;
+                let blocks = blocks.get(node.name.as_str()).cloned().unwrap_or_default();
+                let kept = roster.plan.as_ref().and_then(|plan| plan.tunnel.local.tunnel_address);
+                let vtep = match kept.filter(|_| local) {
+                    Some(kept) => Some(kept),
+                    None => node.vxlan_tunnel_address.or_else(|| tunnel_address::stated(node, &blocks)),
+                };
+                NodeView {
+                    name: node.name.clone(),
+                    local,
+                    ipv4: node.ipv4.map(|net| net.to_string()),
+                    ipv6: node.ipv6.map(|net| net.to_string()),
+                    asn: roster.snapshot.as_number_of(node),
+                    asn_inherited: node.as_number.is_none(),
+                    cluster_id: node.cluster_id,
+                    vtep: vtep.map(IpAddr::V4),
+                    vtep_mac: Some(mac(node.vxlan_mac.unwrap_or_else(|| tunnel::node::vtep_mac(&node.name)))),
+                    blocks,
+                }
+            };
+            roster.snapshot.nodes.iter().map(view).collect()
+        }
+        .boxed()
+    }
+
+    fn status(&self) -> BoxFuture<'_, StatusView> {
+        async {
+            let roster = self.roster();
+            let report = self.report().await;
+            let rib = self.rib.query(|rib| rib.counts()).await;
+            let mut not_ready = roster.problems.clone();
+            not_ready.extend(roster.mistakes.iter().map(|line| format!("not running: {line}")));
+            if rib.is_err() {
+                not_ready.push("the RIB is not running: restart routed".to_owned());
+            }
+            if roster.plan.is_some() && !roster.in_sync {
+                not_ready.push("not all peers have sent their routes yet".to_owned());
+            }
+            let mut warnings: Vec<String> = roster.warnings.iter().map(ToString::to_string).collect();
+            warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
+            let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
+            let installed = |report: &Report| report.routes.iter().filter(|route| route.installed).count();
+            let plan = roster.plan.as_ref();
+            let Datastore::File(store) = &self.config.datastore;
+            StatusView {
+                node: self.config.node.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: self.started,
+                uptime_s: seconds_since(self.started),
+                ready: not_ready.is_empty(),
+                not_ready,
+                asn: plan.map_or(roster.snapshot.configuration.as_number, |plan| plan.rib.local_as.0),
+                router_id: plan.map(|plan| plan.rib.router_id.0),
+                listen_port: roster.listening,
+                peers_established: count(roster.peers.iter().filter(established).count()),
+                peers_total: count(roster.peers.len()),
+                routes: rib.map_or(0, |counts| count(counts.prefixes)),
+                routes_installed: report.as_ref().map_or(0, |report| count(installed(report))),
+                kernel_failures: report.as_ref().map_or(0, |report| count(report.failures_total)),
+                dataplane: match self.config.dataplane {
+                    Dataplane::Kernel => "kernel".to_owned(),
+                    Dataplane::None => "none".to_owned(),
+                },
+                in_sync: roster.in_sync,
+                datastore: format!("file:{}", store.display()),
+                revision: roster.revision.as_ref().map(ToString::to_string),
+                mistakes: roster.mistakes.clone(),
+                warnings,
+                kernel: report.map(|report| super::kernel_view::kernel_view(&report)),
+            }
+        }
+        .boxed()
+    }
+
+    fn explain(&self, target: String) -> BoxFuture<'_, Result<ExplainView, String>> {
+        async move {
+            let asked: IpNet = target
+                .parse()
+                .or_else(|_| target.parse::<IpAddr>().map(IpNet::from))
+                .map_err(|_| format!("{target:?} is no address and no prefix"))?;
+            let asked = asked.trunc();
+            let covering = self.rib.query(move |rib| rib.routes_where(|prefix| prefix.contains(&asked)));
+            let routes = covering.await.map_err(|error| error.to_string())?;
+            let route =
+                routes.into_iter().max_by_key(|route| route.prefix.prefix_len()).ok_or_else(|| {
+                    format!(
+                        "no route to {target}: no peer announces it and no block of this node contains it; see `routectl show routes`"
+                    )
+                })?;
+            let (roster, report) = (self.roster(), self.report().await);
+            let kernel = by_prefix(report.as_ref());
+            let view = route_view(&route, kernel.get(&route.prefix).copied(), &roster, &self.config);
+            let path = |path: &PathInfo| path_view(path, &roster);
+            Ok(ExplainView {
+                target,
+                prefix: route.prefix,
+                paths: route.paths.iter().map(path).collect(),
+                route: route.paths.first().is_some_and(|path| path.reason.is_none()).then_some(view),
+            })
+        }
+        .boxed()
+    }
+}
+
+fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> PeerView {
+    let since = timestamp(status.since);
+    let up = status.state == State::Established;
+    PeerView {
+        name: peer.peering.name.clone(),
+        address: peer.peering.address,
+        port: peer.peering.port,
+        asn: peer.peering.as_number,
+        r#type: peer.peering.kind,
+        state: status.state,
+        since,
+        uptime_s: if up { seconds_since(since) } else { 0 },
+        received: count(counts.received),
+        accepted: count(counts.accepted),
+        advertised: count(counts.advertised),
+        hold_time_s: status.negotiated.map(|negotiated| negotiated.hold_time),
+        router_id: status.negotiated.map(|negotiated| negotiated.peer_id.0),
+        last_error: status.last_error.as_ref().map(|line| line.text.clone()),
+    }
+}
+
+fn route_view(
+    route: &RouteInfo,
+    kernel: Option<&RouteReport>,
+    roster: &Roster,
+    config: &DaemonConfig,
+) -> RouteView {
+    let best = route.paths.iter().find(|path| path.reason.is_none());
+    let shown = best.or_else(|| route.paths.first());
+    let own = shown.is_some_and(|path| path.source == Source::Local);
+    let reason = match (best, kernel) {
+        (None, _) => shown.and_then(|path| path.reason).map_or_else(String::new, |reason| reason.to_string()),
+        (Some(_), Some(kernel)) => kernel.reason.clone(),
+        (Some(_), None) if config.dataplane == Dataplane::None => "dataplane: none".to_owned(),
+        (Some(_), None) if own && is_host(&route.prefix) => "own address, no blackhole for it".to_owned(),
+        (Some(_), None) => "not given to the kernel yet".to_owned(),
+    };
+    RouteView {
+        prefix: route.prefix,
+        next_hop: shown.filter(|_| !own).map(|path| path.next_hop),
+        source: shown.map_or(SourceKind::Static, |path| path.kind),
+        peer: shown.and_then(|path| peer_name(path, roster)),
+        exit: kernel.and_then(|kernel| kernel.exit),
+        device: kernel.and_then(|kernel| kernel.device.clone()),
+        installed: kernel.is_some_and(|kernel| kernel.installed),
+        reason,
+    }
+}
+
+fn path_view(path: &PathInfo, roster: &Roster) -> PathView {
+    let as_path: Vec<String> = path.as_path.iter().map(ToString::to_string).collect();
+    PathView {
+        source: path.kind,
+        peer: peer_name(path, roster),
+        next_hop: Some(path.next_hop).filter(|_| path.source != Source::Local),
+        as_path: as_path.join(" "),
+        local_pref: Some(path.local_pref),
+        med: Some(path.med),
+        best: path.reason.is_none(),
+        reason: path.reason.map_or_else(|| "best".to_owned(), |reason| reason.to_string()),
+    }
+}
+
+fn peer_name(path: &PathInfo, roster: &Roster) -> Option<String> {
+    let name = match path.source {
+        Source::Peer(id) => roster.name_of(id),
+        Source::Static => roster.node_at(path.next_hop),
+        Source::Local => None,
+    };
+    name.map(ToOwned::to_owned)
+}
+
+fn by_prefix(report: Option<&Report>) -> HashMap<IpNet, &RouteReport> {
+    report.iter().flat_map(|report| &report.routes).map(|route| (route.prefix, route)).collect()
+}
+
+fn is_host(prefix: &IpNet) -> bool {
+    prefix.prefix_len() == prefix.max_prefix_len()
+}
+
+fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn seconds_since(time: Timestamp) -> u64 {
+    u64::try_from(Timestamp::now().duration_since(time).as_secs()).unwrap_or(0)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
