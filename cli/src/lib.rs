@@ -3,5 +3,6 @@
 pub mod control;
 pub mod ctl;
 pub mod daemon;
+pub mod lab;
 pub mod resource;
 pub mod store;

@@ -174,8 +174,11 @@ async fn heals(encapsulation: Encapsulation) {
     let mtu = |parent: u32| parent - if encapsulation == Ipip { 20 } else { 50 };
     let right = exits(encapsulation);
     let permanent = || {
-        let all = ip("neighbour show dev routed.vxlan nud permanent");
-        all.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+        let all = ip("neighbour show nud permanent");
+        all.lines()
+            .filter(|l| l.contains("dev routed.vxlan"))
+            .map(str::to_owned)
+            .collect::<std::collections::BTreeSet<_>>()
     };
     let neighbours = permanent();
     let right_state = || {

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::control::client::{Client, ClientError};
+use crate::lab;
 use crate::resource::{Kind, Mistake};
 
 /// Where routed listens unless told otherwise.
@@ -72,7 +73,18 @@ Kinds: nodes, ippools, bgppeers, bgpconfigurations, blockaffinities; singular an
   routectl explain 10.1.2.3
   routectl explain 10.1.2.0/26 -o json")]
     Explain(explain::Explain),
-    // The lab's commands (`lab`, and the hidden `guest` that it runs in its own kernel) go here.
+    /// Build a whole cluster on this machine and ping every pod from every pod.
+    #[command(after_help = "Examples:
+  routectl lab
+  routectl lab --mode reflector
+  routectl lab --subnets 2 --pool-mode cross-subnet
+  routectl lab --block-bgp node-3
+
+Needs root. Where this kernel has no ipip device it runs in a User-Mode Linux guest.")]
+    Lab(lab::LabArgs),
+    /// Run a command in a User-Mode Linux guest.
+    #[command(hide = true)]
+    Guest(lab::guest::GuestArgs),
 }
 
 /// Why a command did not do as asked.
@@ -134,7 +146,15 @@ fn report(mistakes: &[Mistake]) -> ExitCode {
 
 /// Runs the command that the arguments name and gives the exit status.
 pub fn main() -> ExitCode {
+    // A guest's first process is this program too.
+    lab::guest::init::become_init_if_asked();
     let cli = Cli::parse();
+    let cli = match cli.command {
+        // These have no daemon to ask, and runtimes of their own.
+        Command::Lab(args) => return lab::main(args),
+        Command::Guest(args) => return lab::guest::main(args),
+        command => Cli { command, ..cli },
+    };
     let client = Client::new(&cli.socket);
     // One request is all there is to do: no threads.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -152,6 +172,7 @@ pub fn main() -> ExitCode {
             Command::Delete(delete) => delete.run(&client).await,
             Command::Validate(validate) => validate.run(),
             Command::Explain(explain) => explain.run(&client).await,
+            Command::Lab(_) | Command::Guest(_) => Ok(()),
         }
     });
     match done {

@@ -1,0 +1,88 @@
+//! Drops a node's BGP on the lab's bridge, by nftables' bridge family: the only one that User-Mode Linux has too.
+
+use std::{
+    io::Write,
+    net::Ipv4Addr,
+    process::{Command, Stdio},
+};
+
+use super::{error::LabError, namespace::Namespace};
+
+const TABLE: &str = "routed-lab";
+
+/// Drops TCP port 179 from and to `node`.
+///
+/// # Errors
+/// When `nft` is missing or refuses.
+pub(super) fn block_bgp(network: &Namespace, node: Ipv4Addr) -> Result<(), LabError> {
+    let mut rules = format!("table bridge {TABLE} {{\n chain wire {{\n");
+    rules.push_str("  type filter hook prerouting priority 0; policy accept;\n");
+    for direction in ["saddr", "daddr"] {
+        for port in ["sport", "dport"] {
+            rules.push_str(&format!("  ip {direction} {node} tcp {port} 179 counter drop\n"));
+        }
+    }
+    rules.push_str(" }\n}\n");
+    network.run(move || nft(&["-f", "-"], &rules)).map_err(LabError::namespace)??;
+    Ok(())
+}
+
+/// How many packets were dropped.
+///
+/// # Errors
+/// When `nft` refuses.
+pub(super) fn blocked(network: &Namespace) -> Result<u64, LabError> {
+    let listing =
+        network.run(|| nft(&["list", "table", "bridge", TABLE], "")).map_err(LabError::namespace)??;
+    packets(&listing).ok_or(LabError::Program { program: "nft", text: listing })
+}
+
+/// The sum of a listing's counters; `None` if it has none.
+fn packets(listing: &str) -> Option<u64> {
+    let mut words = listing.split_whitespace();
+    let mut sum = None;
+    while words.any(|w| w == "packets") {
+        let count: u64 = words.next()?.parse().ok()?;
+        sum = Some(sum.unwrap_or(0) + count);
+    }
+    sum
+}
+
+fn nft(arguments: &[&str], input: &str) -> Result<String, LabError> {
+    let spawned = Command::new("nft")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match spawned {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(LabError::Missing { program: "nft", remedy: "apt-get install nftables" });
+        }
+        other => other.map_err(LabError::system("nft"))?,
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).map_err(LabError::system("nft"))?;
+    }
+    let output = child.wait_with_output().map_err(LabError::system("nft"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if !output.status.success() {
+        return Err(LabError::Program { program: "nft", text: text(&output.stderr) });
+    }
+    Ok(text(&output.stdout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_counters_are_added_up() {
+        let listing = "ip saddr 192.168.0.3 tcp sport 179 counter packets 3 bytes 180 drop\n\
+                       ip saddr 192.168.0.3 tcp dport 179 counter packets 4 bytes 240 drop\n";
+        assert_eq!(packets(listing), Some(7));
+        assert_eq!(packets("counter packets 0 bytes 0"), Some(0));
+        assert_eq!(packets("table bridge routed-lab {}"), None);
+        assert_eq!(packets("counter packets many"), None);
+    }
+}

@@ -1,0 +1,86 @@
+//! Loads the guest kernel's modules, without `modprobe`, which a fresh machine need not have.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    kmod::{ModuleInitFlags, finit_module},
+};
+
+/// Where Debian's package keeps the guest kernel's modules.
+pub(super) const DIRECTORY: &str = "/usr/lib/uml/modules";
+
+/// The modules of one kernel release.
+pub(super) struct Modules {
+    directory: PathBuf,
+    /// By name: the file and those it depends on, which `modules.dep` lists in full.
+    files: HashMap<String, (PathBuf, Vec<PathBuf>)>,
+    builtin: Vec<String>,
+}
+
+impl Modules {
+    /// Reads `modules.dep` and `modules.builtin` of a release.
+    pub(super) fn of(release: &str) -> io::Result<Self> {
+        let directory = Path::new(DIRECTORY).join(release);
+        let dependencies = fs::read_to_string(directory.join("modules.dep"))?;
+        let builtin = fs::read_to_string(directory.join("modules.builtin")).unwrap_or_default();
+        let files = parse(&dependencies);
+        Ok(Self { directory, files, builtin: builtin.lines().map(name).collect() })
+    }
+
+    /// Loads a module and what it depends on; one that is part of the kernel is there already.
+    pub(super) fn load(&self, module: &str) -> io::Result<()> {
+        let Some((file, dependencies)) = self.files.get(module) else {
+            if self.builtin.iter().any(|b| b == module) {
+                return Ok(());
+            }
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the kernel has no such module"));
+        };
+        // The last dependency is the one that needs none of the others.
+        for file in dependencies.iter().rev().chain([file]) {
+            let image = File::open(self.directory.join(file))?;
+            match finit_module(&image, c"", ModuleInitFlags::empty()) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `kernel/net/ipv4/ipip.ko: kernel/net/ipv4/tunnel4.ko ...`
+fn parse(dependencies: &str) -> HashMap<String, (PathBuf, Vec<PathBuf>)> {
+    dependencies
+        .lines()
+        .filter_map(|line| {
+            let (file, needs) = line.split_once(':')?;
+            let needs = needs.split_whitespace().map(PathBuf::from).collect();
+            Some((name(file), (PathBuf::from(file), needs)))
+        })
+        .collect()
+}
+
+/// A module's name: its file's, with underscores.
+fn name(file: &str) -> String {
+    let stem = file.rsplit('/').next().unwrap_or(file);
+    stem.split('.').next().unwrap_or(stem).replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_dep_gives_the_file_and_its_dependencies_in_order() {
+        let files = parse("kernel/net/a-b.ko: kernel/x.ko kernel/y.ko\nkernel/x.ko:\ngarbage\n");
+        assert_eq!(files.len(), 2);
+        let (file, needs) = &files["a_b"];
+        assert_eq!(file, Path::new("kernel/net/a-b.ko"));
+        assert_eq!(needs, &[PathBuf::from("kernel/x.ko"), PathBuf::from("kernel/y.ko")]);
+    }
+}
