@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -39,6 +40,12 @@ pub fn eventually<T>(what: &str, patience: Duration, mut look: impl FnMut() -> O
 pub fn product(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
+        // .../target/PROFILE/deps/TEST
+        let own = std::env::current_exe().expect("the test's own path");
+        let directory = own.ancestors().nth(2).expect("a profile's directory").to_owned();
+        if is_guest() {
+            return directory; // built before the guest was started
+        }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--package", "cli", "--bins"]);
@@ -46,11 +53,50 @@ pub fn product(name: &str) -> PathBuf {
             build.arg("--release");
         }
         assert!(build.status().expect("cargo to run").success(), "the programs to build");
-        // .../target/PROFILE/deps/TEST
-        let own = std::env::current_exe().expect("the test's own path");
-        own.ancestors().nth(2).expect("a profile's directory").to_owned()
+        directory
     });
     directory.join(name)
+}
+
+/// Says to a test that it runs in the guest.
+const IN_GUEST: &str = "ROUTED_TEST_IN_GUEST";
+
+fn is_guest() -> bool {
+    std::env::var_os(IN_GUEST).is_some()
+}
+
+/// Runs a test where the kernel has the IP-in-IP device: here, or the same test, called `name`, in a
+/// User-Mode Linux guest.
+///
+/// # Panics
+/// The test fails, or there is neither.
+pub fn with_ipip(name: &str, test: fn()) {
+    if has_ipip() {
+        return test();
+    }
+    assert!(!is_guest(), "the guest's kernel has no ipip either");
+    let own = std::env::current_exe().expect("the test's own path");
+    let own = own.to_str().expect("a path in UTF-8");
+    let routectl = product("routectl");
+    let output = Command::new(&routectl)
+        .args(["guest", "--", own, "--exact", name, "--nocapture", "--test-threads=1"])
+        .env(IN_GUEST, "1")
+        .output()
+        .expect("routectl to run");
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("");
+    assert!(output.status.success(), "in the guest: {said}");
+    // A name that no test has would be a success too.
+    assert!(said.contains("test result: ok. 1 passed"), "in the guest: {said}");
+}
+
+fn has_ipip() -> bool {
+    let namespace = format!("rtp{}", std::process::id());
+    run("ip", &["netns", "add", &namespace]);
+    let probe = ["-n", &namespace, "link", "add", "probe", "type", "ipip", "local", "10.0.0.1"];
+    let found = Command::new("ip").args(probe).output().expect("ip to run").status.success();
+    run("ip", &["netns", "delete", &namespace]);
+    found
 }
 
 /// Runs a command to its end and gives what it printed.
@@ -91,14 +137,13 @@ impl Bed {
         for node in ["a", "b"] {
             let namespace = bed.namespace(node);
             run("ip", &["netns", "add", &namespace]);
-            bed.namespaces.push(namespace.clone());
-            run("ip", &["-n", &namespace, "link", "set", "lo", "up"]);
+            bed.namespaces.push(namespace);
+            bed.ip(node, "link set lo up");
         }
-        let (a, b) = (bed.namespace("a"), bed.namespace("b"));
-        run("ip", &["-n", &a, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &b]);
-        for (namespace, address) in [(&a, "10.0.0.1/24"), (&b, "10.0.0.2/24")] {
-            run("ip", &["-n", namespace, "address", "add", address, "dev", "eth0"]);
-            run("ip", &["-n", namespace, "link", "set", "eth0", "up"]);
+        bed.ip("a", &format!("link add eth0 type veth peer name eth0 netns {}", bed.namespace("b")));
+        for (node, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
+            bed.ip(node, &format!("address add {address} dev eth0"));
+            bed.ip(node, "link set eth0 up");
         }
         bed
     }
@@ -148,20 +193,48 @@ impl Bed {
     /// # Panics
     /// `ip` fails.
     pub fn routes(&self, node: &str, protocol: &str) -> Vec<Value> {
-        let namespace = self.namespace(node);
-        let text = run("ip", &["-n", &namespace, "-j", "-d", "route", "show", "protocol", protocol]);
+        let text = self.ip(node, &format!("-j -d route show protocol {protocol}"));
         serde_json::from_str(&text).expect("ip to write JSON")
     }
 
-    /// A next-hop object of a node, as `ip -j nexthop` shows it.
+    /// Runs `ip` with these words, separated by blanks, in a node's namespace.
     ///
     /// # Panics
-    /// There is none with this id.
-    pub fn next_hop(&self, node: &str, id: u64) -> Value {
+    /// It fails.
+    pub fn ip(&self, node: &str, words: &str) -> String {
         let namespace = self.namespace(node);
-        let text = run("ip", &["-n", &namespace, "-j", "nexthop", "get", "id", &id.to_string()]);
-        let mut found: Vec<Value> = serde_json::from_str(&text).expect("ip to write JSON");
-        found.remove(0)
+        let words: Vec<&str> = ["-n", &namespace].into_iter().chain(words.split(' ')).collect();
+        run("ip", &words)
+    }
+
+    /// Opens sockets, or does something else, in a node's namespace; a socket stays there.
+    ///
+    /// # Panics
+    /// The namespace can't be entered, or `work` panics.
+    pub fn inside<T: Send>(&self, node: &str, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace(node))).expect("the namespace");
+        // A thread of its own, since a thread doesn't find back by itself.
+        std::thread::scope(|scope| {
+            let entered = scope.spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).expect("to enter the namespace");
+                work()
+            });
+            entered.join().expect("the work in the namespace")
+        })
+    }
+
+    /// The next-hop objects of a node, as `ip -j nexthop` shows them.
+    ///
+    /// # Panics
+    /// `ip` fails.
+    pub fn next_hops(&self, node: &str) -> Vec<Value> {
+        let text = self.ip(node, "-j nexthop show");
+        // Of none at all `ip` prints nothing.
+        if text.trim().is_empty() {
+            Vec::new()
+        } else {
+            serde_json::from_str(&text).expect("ip to write JSON")
+        }
     }
 }
 

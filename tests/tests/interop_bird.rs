@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 
-use tests::bed::{Bed, Process};
+use tests::bed::{Bed, Process, with_ipip};
 use tests::interop::{self, ASN, Speaker, THEIRS};
 
 struct Bird {
@@ -61,4 +61,9 @@ fn a_shutdown_withdraws_the_routes_to_and_from_bird() {
 #[test]
 fn a_stopped_bird_is_given_up_when_the_hold_time_is_over() {
     interop::a_stopped_speaker_is_given_up_when_the_hold_time_is_over::<Bird>();
+}
+
+#[test]
+fn packets_cross_the_ipip_tunnel_to_bird() {
+    with_ipip("packets_cross_the_ipip_tunnel_to_bird", interop::packets_cross_the_ipip_tunnel::<Bird>);
 }
