@@ -211,6 +211,34 @@ pub fn packets_cross_the_ipip_tunnel<S: Speaker>() {
     assert_eq!(after, (before.0 + PACKETS, before.1 + PACKETS), "all of them through the tunnel");
 }
 
+/// Reloads, whether valid or not, leave a session alone that they don't concern.
+pub fn reloads_leave_the_session_alone<S: Speaker>() {
+    let bed = Bed::with_two_nodes();
+    let speaker = S::start(&bed);
+    let routed = Routed::start(&bed, Carried::Vxlan, 90);
+    converge(&routed, &speaker);
+    let before = routed.peer_in(true).expect("the session");
+    let nodes = |wanted: usize| {
+        routed.show("nodes").filter(|nodes| nodes.as_array().is_some_and(|nodes| nodes.len() == wanted))
+    };
+    let node_c = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: { name: node-c }\nspec:\n  bgp: { \
+                  ipv4Address: 10.0.0.9/24 }\n";
+    bed.write("resources/more.yaml", node_c);
+    eventually("the new node", SOON, || nodes(3));
+    bed.write("resources/more.yaml", &node_c.replace("10.0.0.9", "10.0.0.2"));
+    eventually("the mistake", SOON, || {
+        let status = routed.show("status")?;
+        let mistake = status["mistakes"][0].as_str()?.to_owned();
+        mistake.contains("must be unique: 10.0.0.2 is also node-b's").then_some(())
+    });
+    assert!(nodes(3).is_some(), "what runs keeps running");
+    std::fs::remove_file(bed.path("resources/more.yaml")).expect("to remove the node");
+    eventually("the node to go", SOON, || nodes(2));
+    let after = routed.peer_in(true).expect("the session");
+    assert_eq!(after["since"], before["since"], "{after}");
+    converge(&routed, &speaker);
+}
+
 /// Either side's shutdown withdraws its routes at once: the hold time is far longer than the wait.
 pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
     let bed = Bed::with_two_nodes();

@@ -67,3 +67,8 @@ fn a_stopped_bird_is_given_up_when_the_hold_time_is_over() {
 fn packets_cross_the_ipip_tunnel_to_bird() {
     with_ipip("packets_cross_the_ipip_tunnel_to_bird", interop::packets_cross_the_ipip_tunnel::<Bird>);
 }
+
+#[test]
+fn reloads_leave_the_session_to_bird_alone() {
+    interop::reloads_leave_the_session_alone::<Bird>();
+}
