@@ -1,0 +1,573 @@
+//! Five nodes on a virtual clock: random latency, connections that drop or go silent, restarts, and
+//! blocks that come and go. After the trouble has ended every RIB must be right. A failure prints its
+//! seed; `SEED=n cargo test -p tests --test simulation` runs that one alone, and says what happened.
+#![allow(clippy::unwrap_used)]
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, Side, State};
+use bgp::wire::frame::{self, MessageKind};
+use bgp::wire::notification::Notification;
+use bgp::wire::update::UpdateView;
+use bgp::{Asn, Families, PeerId, RouterId};
+use bytes::Bytes;
+use ipnet::IpNet;
+use routing::outbox::Delivery;
+use routing::{AttrSet, Best, PeerSession, Rib, RibConfig, RouteBatch, Source};
+
+const NODES: usize = 5;
+const TROUBLE: Duration = Duration::from_secs(40);
+/// Enough for every hold timer, the longest wait between calls, and the routes after that.
+const QUIET: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Topology {
+    Mesh,
+    /// Node 0 reflects for all others, which have no sessions with each other.
+    Reflector,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct End {
+    node: usize,
+    peer: usize,
+    side: Side,
+}
+
+struct Connection {
+    ends: [End; 2],
+    open: [bool; 2],
+    /// Nothing arrives any more, and nobody is told.
+    silent: bool,
+    /// When the last octets towards each end arrive: TCP keeps the order.
+    last: [Instant; 2],
+    received: [Vec<u8>; 2],
+}
+
+#[derive(Debug)]
+enum Event {
+    Dialled { from: usize, to: usize, attempt: u64, lost: bool },
+    Octets { connection: usize, to: usize, octets: Vec<u8> },
+    Closed { connection: usize, to: usize },
+    Wake { node: usize },
+    Drop { pick: u64, silent: bool },
+    Restart { node: usize },
+    Start { node: usize },
+    Blocks { node: usize, count: u64 },
+}
+
+struct Node {
+    rib: Rib,
+    peers: BTreeMap<usize, Peer>,
+    /// Connections in use by peer and side.
+    sockets: HashMap<(usize, bool), usize>,
+    attempts: HashMap<usize, u64>,
+    blocks: Vec<IpNet>,
+    alive: bool,
+    wake: Option<Instant>,
+    best: BTreeMap<IpNet, Best>,
+}
+
+#[derive(Default)]
+struct Sent(Vec<(PeerId, Bytes)>);
+
+impl Delivery for Sent {
+    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
+        self.0.push((peer, chunk));
+        true
+    }
+}
+
+struct World {
+    topology: Topology,
+    random: Random,
+    now: Instant,
+    start: Instant,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    events: HashMap<u64, Event>,
+    next: u64,
+    nodes: Vec<Node>,
+    connections: Vec<Connection>,
+    log: bool,
+}
+
+fn address(node: usize) -> IpAddr {
+    IpAddr::from([192, 168, 0, u8::try_from(node).unwrap() + 1])
+}
+
+fn block(node: usize, index: u64) -> IpNet {
+    format!("10.{}.{index}.0/26", node + 1).parse().unwrap()
+}
+
+fn id(peer: usize) -> PeerId {
+    PeerId(u32::try_from(peer).unwrap())
+}
+
+impl World {
+    fn new(topology: Topology, seed: u64, log: bool) -> World {
+        let start = Instant::now();
+        let mut world = World {
+            topology,
+            random: Random(seed),
+            now: start,
+            start,
+            queue: BinaryHeap::new(),
+            events: HashMap::new(),
+            next: 0,
+            nodes: Vec::new(),
+            connections: Vec::new(),
+            log,
+        };
+        for node in 0..NODES {
+            let fresh = world.fresh(node, vec![block(node, 0)]);
+            world.nodes.push(fresh);
+            let at = world.random.millis(0, 3000);
+            world.after(at, Event::Start { node });
+        }
+        for _ in 0..world.random.below(12) {
+            let at = world.random.millis(0, 40_000);
+            let silent = world.random.below(3) == 0;
+            let pick = world.random.below(1000);
+            world.after(at, Event::Drop { pick, silent });
+        }
+        for _ in 0..world.random.below(4) {
+            let at = world.random.millis(2000, 38_000);
+            let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
+            world.after(at, Event::Restart { node });
+        }
+        for _ in 0..world.random.below(10) {
+            let at = world.random.millis(0, 40_000);
+            let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
+            let count = world.random.below(5);
+            world.after(at, Event::Blocks { node, count });
+        }
+        world
+    }
+
+    fn neighbours(&self, node: usize) -> Vec<usize> {
+        (0..NODES)
+            .filter(|other| *other != node)
+            .filter(|other| self.topology == Topology::Mesh || node == 0 || *other == 0)
+            .collect()
+    }
+
+    fn fresh(&mut self, node: usize, blocks: Vec<IpNet>) -> Node {
+        let router_id = RouterId(Ipv4Addr::new(192, 168, 0, u8::try_from(node).unwrap() + 1));
+        let reflects = self.topology == Topology::Reflector && node == 0;
+        let rib = Rib::new(RibConfig {
+            local_as: Asn(64512),
+            router_id,
+            cluster_id: reflects.then_some(Ipv4Addr::new(10, 0, 0, 1)),
+            local_addresses: vec![address(node)],
+        });
+        let peers = self
+            .neighbours(node)
+            .into_iter()
+            .map(|peer| {
+                let config = PeerConfig {
+                    local_as: Asn(64512),
+                    router_id,
+                    peer_as: Asn(64512),
+                    hold_time: 9,
+                    families: Families::BOTH,
+                    passive: false,
+                    // Sometimes both call at once, so that connections collide.
+                    connect_delay: Duration::from_millis(self.random.below(2) * 1000),
+                };
+                (peer, Peer::new(config, self.random.below(u64::MAX)))
+            })
+            .collect();
+        Node {
+            rib,
+            peers,
+            sockets: HashMap::new(),
+            attempts: HashMap::new(),
+            blocks,
+            alive: false,
+            wake: None,
+            best: BTreeMap::new(),
+        }
+    }
+
+    fn after(&mut self, wait: Duration, event: Event) {
+        self.at(self.now + wait, event);
+    }
+
+    fn at(&mut self, at: Instant, event: Event) {
+        self.queue.push(Reverse((at, self.next)));
+        self.events.insert(self.next, event);
+        self.next += 1;
+    }
+
+    fn run(&mut self) {
+        let end = self.start + TROUBLE + QUIET;
+        while let Some(Reverse((at, key))) = self.queue.pop() {
+            if at > end {
+                break;
+            }
+            self.now = at;
+            let event = self.events.remove(&key).unwrap();
+            if self.log && !matches!(event, Event::Wake { .. } | Event::Octets { .. }) {
+                println!("{:8.3} {event:?}", (at - self.start).as_secs_f64());
+            }
+            self.step(event);
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Start { node } => {
+                self.nodes[node].alive = true;
+                self.originate(node);
+                for peer in self.neighbours(node) {
+                    self.feed(node, peer, Input::Start);
+                }
+            }
+            Event::Restart { node } => {
+                if !self.nodes[node].alive {
+                    return;
+                }
+                // The process is killed: its kernel closes what it had, unless the machine went too.
+                let machine = self.random.below(3) == 0;
+                let sockets: Vec<usize> = self.nodes[node].sockets.values().copied().collect();
+                for connection in sockets {
+                    let end = self.end_of(connection, node);
+                    self.connections[connection].open[end] = false;
+                    if machine {
+                        self.connections[connection].silent = true;
+                    } else {
+                        self.close_towards(connection, 1 - end);
+                    }
+                }
+                let blocks = std::mem::take(&mut self.nodes[node].blocks);
+                self.nodes[node] = self.fresh(node, blocks);
+                let back = self.random.millis(100, 5000);
+                self.after(back, Event::Start { node });
+            }
+            Event::Blocks { node, count } => {
+                self.nodes[node].blocks = (0..count).map(|index| block(node, index)).collect();
+                if self.nodes[node].alive {
+                    self.originate(node);
+                }
+            }
+            Event::Drop { pick, silent } => {
+                let live: Vec<usize> = (0..self.connections.len())
+                    .filter(|c| self.connections[*c].open == [true, true] && !self.connections[*c].silent)
+                    .collect();
+                let Some(connection) = live.get(usize::try_from(pick).unwrap() % live.len().max(1)).copied()
+                else {
+                    return;
+                };
+                if silent {
+                    self.connections[connection].silent = true;
+                } else {
+                    self.close_towards(connection, 0);
+                    self.close_towards(connection, 1);
+                }
+            }
+            Event::Dialled { from, to, attempt, lost } => self.dialled(from, to, attempt, lost),
+            Event::Octets { connection, to, octets } => self.octets(connection, to, &octets),
+            Event::Closed { connection, to } => {
+                if std::mem::replace(&mut self.connections[connection].open[to], false) {
+                    let end = self.connections[connection].ends[to];
+                    self.nodes[end.node].sockets.remove(&(end.peer, end.side == Side::Outgoing));
+                    self.feed(end.node, end.peer, Input::Closed(end.side));
+                }
+            }
+            Event::Wake { node } => {
+                if self.nodes[node].wake.is_some_and(|wake| wake <= self.now) && self.nodes[node].alive {
+                    self.nodes[node].wake = None;
+                    for peer in self.neighbours(node) {
+                        self.feed(node, peer, Input::Timer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn dialled(&mut self, from: usize, to: usize, attempt: u64, lost: bool) {
+        let current = self.nodes[from].attempts.get(&to) == Some(&attempt) && self.nodes[from].alive;
+        if !current || lost {
+            return;
+        }
+        if !self.nodes[to].alive {
+            return self.feed(from, to, Input::ConnectFailed);
+        }
+        self.nodes[from].attempts.remove(&to);
+        let connection = self.connections.len();
+        let ends = [
+            End { node: from, peer: to, side: Side::Outgoing },
+            End { node: to, peer: from, side: Side::Incoming },
+        ];
+        self.connections.push(Connection {
+            ends,
+            open: [true, true],
+            silent: false,
+            last: [self.now; 2],
+            received: [Vec::new(), Vec::new()],
+        });
+        self.nodes[from].sockets.insert((to, true), connection);
+        if let Some(code) = self.nodes[to].peers[&from].rejection() {
+            let mut message = Vec::new();
+            Notification::new(code).encode(&mut message);
+            self.send(connection, 0, message);
+            self.connections[connection].open[1] = false;
+            self.close_towards(connection, 0);
+        } else {
+            if let Some(old) = self.nodes[to].sockets.insert((from, false), connection) {
+                let end = self.end_of(old, to);
+                self.connections[old].open[end] = false;
+                self.close_towards(old, 1 - end);
+            }
+            self.feed(to, from, Input::Connected(Side::Incoming));
+        }
+        self.feed(from, to, Input::Connected(Side::Outgoing));
+    }
+
+    fn end_of(&self, connection: usize, node: usize) -> usize {
+        self.connections[connection].ends.iter().position(|end| end.node == node).unwrap()
+    }
+
+    fn send(&mut self, connection: usize, to: usize, octets: Vec<u8>) {
+        if self.connections[connection].silent {
+            return;
+        }
+        let latency = self.random.millis(1, 200);
+        let at = (self.now + latency).max(self.connections[connection].last[to]);
+        self.connections[connection].last[to] = at;
+        self.at(at, Event::Octets { connection, to, octets });
+    }
+
+    fn close_towards(&mut self, connection: usize, to: usize) {
+        if self.connections[connection].silent {
+            return;
+        }
+        let latency = self.random.millis(1, 200);
+        let at = (self.now + latency).max(self.connections[connection].last[to]);
+        self.at(at, Event::Closed { connection, to });
+    }
+
+    fn octets(&mut self, connection: usize, to: usize, octets: &[u8]) {
+        if !self.connections[connection].open[to] || self.connections[connection].silent {
+            return;
+        }
+        let End { node, peer, side } = self.connections[connection].ends[to];
+        // As TCP does: the pieces need not be those that were written.
+        let mut buffer = std::mem::take(&mut self.connections[connection].received[to]);
+        buffer.extend_from_slice(octets);
+        let mut at = 0;
+        while self.connections[connection].open[to] {
+            let max = self.nodes[node].peers[&peer].max_len(side);
+            let Some(message) = frame::next(&buffer[at..], max).unwrap() else { break };
+            at += message.len();
+            self.message(node, peer, side, message);
+        }
+        buffer.drain(..at);
+        self.connections[connection].received[to] = buffer;
+    }
+
+    fn message(&mut self, node: usize, peer: usize, side: Side, message: frame::Frame<'_>) {
+        let negotiated = self.nodes[node].peers[&peer].negotiated().copied();
+        self.feed(node, peer, Input::Message(side, message));
+        let established = self.nodes[node].peers[&peer].connection_state(side) == Some(State::Established);
+        let (MessageKind::Update, Some(negotiated), true) = (message.kind, negotiated, established) else {
+            return;
+        };
+        let update = UpdateView::parse(message.body).unwrap().read(&negotiated.context()).unwrap();
+        assert_eq!(update.fault, None, "what we send is well-formed");
+        let rib = &mut self.nodes[node].rib;
+        if let Some(family) = update.end_of_rib() {
+            rib.end_of_rib(id(peer), family);
+        }
+        let mut batch = RouteBatch::default();
+        update.withdrawals().for_each(|list| batch.push(None, list));
+        for (next_hop, list) in update.announcements() {
+            let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());
+            batch.push(Some(&attrs.into()), list);
+        }
+        rib.routes(id(peer), &batch);
+        self.settle(node);
+    }
+
+    fn originate(&mut self, node: usize) {
+        let paths: Vec<_> = self.nodes[node].blocks.iter().map(|block| (*block, address(node))).collect();
+        self.nodes[node].rib.originate(Source::Local, &paths);
+        self.settle(node);
+    }
+
+    /// Lets the RIB decide and sends what it says.
+    fn settle(&mut self, node: usize) {
+        let mut sent = Sent::default();
+        let mut changes = Vec::new();
+        while !self.nodes[node].rib.run(2, &mut sent, &mut changes) {}
+        for change in changes {
+            match change.best {
+                Some(best) => _ = self.nodes[node].best.insert(change.prefix, best),
+                None => _ = self.nodes[node].best.remove(&change.prefix),
+            }
+        }
+        self.deliver(node, sent);
+    }
+
+    fn deliver(&mut self, node: usize, sent: Sent) {
+        for (peer, chunk) in sent.0 {
+            let peer = usize::try_from(peer.0).unwrap();
+            let state = &self.nodes[node].peers[&peer];
+            let side =
+                Side::ALL.into_iter().find(|side| state.connection_state(*side) == Some(State::Established));
+            let Some(side) = side else { continue };
+            self.send_from(node, peer, side, chunk.to_vec());
+        }
+    }
+
+    fn send_from(&mut self, node: usize, peer: usize, side: Side, octets: Vec<u8>) {
+        if let Some(connection) = self.nodes[node].sockets.get(&(peer, side == Side::Outgoing)).copied() {
+            let end = self.end_of(connection, node);
+            self.send(connection, 1 - end, octets);
+        }
+    }
+
+    fn feed(&mut self, node: usize, peer: usize, input: Input<'_>) {
+        let now = self.now;
+        self.nodes[node].peers.get_mut(&peer).unwrap().handle(input, now);
+        while let Some(output) = self.nodes[node].peers.get_mut(&peer).unwrap().poll_output() {
+            match output {
+                Output::Connect => {
+                    let attempt = self.random.below(u64::MAX);
+                    self.nodes[node].attempts.insert(peer, attempt);
+                    let latency = self.random.millis(1, 300);
+                    let lost = self.random.below(8) == 0 && now < self.start + TROUBLE;
+                    self.after(latency, Event::Dialled { from: node, to: peer, attempt, lost });
+                }
+                Output::AbortConnect => _ = self.nodes[node].attempts.remove(&peer),
+                Output::Send(side, octets) => self.send_from(node, peer, side, octets),
+                Output::Close(side) => {
+                    if let Some(connection) = self.nodes[node].sockets.remove(&(peer, side == Side::Outgoing))
+                    {
+                        let end = self.end_of(connection, node);
+                        self.connections[connection].open[end] = false;
+                        self.close_towards(connection, 1 - end);
+                    }
+                }
+                Output::Established(_, negotiated) => self.established(node, peer, &negotiated),
+                Output::Ended { established, .. } => {
+                    if established {
+                        self.nodes[node].rib.peer_down(id(peer));
+                        self.settle(node);
+                    }
+                }
+                Output::Update => {}
+                Output::Refresh(_) => unreachable!("nobody asks"),
+            }
+        }
+        let deadline = self.nodes[node].peers.values().filter_map(Peer::deadline).min();
+        if let Some(deadline) = deadline
+            && self.nodes[node].wake.is_none_or(|wake| deadline < wake || wake < now)
+        {
+            self.nodes[node].wake = Some(deadline);
+            self.at(deadline.max(now), Event::Wake { node });
+        }
+    }
+
+    fn established(&mut self, node: usize, peer: usize, negotiated: &Negotiated) {
+        let client = self.topology == Topology::Reflector && node == 0;
+        let session = PeerSession::new(negotiated, address(peer), client);
+        let mut sent = Sent::default();
+        self.nodes[node].rib.peer_up(id(peer), session);
+        self.nodes[node].rib.resume(id(peer), &mut sent);
+        self.deliver(node, sent);
+        self.settle(node);
+    }
+
+    /// Every session is up, and every RIB has each block of each node, by that node.
+    fn check(&self) -> Result<(), String> {
+        let expected: BTreeMap<IpNet, IpAddr> = (0..NODES)
+            .flat_map(|node| self.nodes[node].blocks.iter().map(move |block| (*block, address(node))))
+            .collect();
+        for (at, node) in self.nodes.iter().enumerate() {
+            for (peer, state) in &node.peers {
+                if state.state() != State::Established {
+                    return Err(format!("node {at} is {} with node {peer}", state.state()));
+                }
+                if !node.rib.is_synced(id(*peer)) {
+                    return Err(format!("node {at} has no End-of-RIB from node {peer}"));
+                }
+            }
+            let found: BTreeMap<IpNet, IpAddr> =
+                node.best.iter().map(|(p, best)| (*p, best.next_hop)).collect();
+            if found != expected {
+                return Err(format!("node {at} has {found:#?}, not {expected:#?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn run_seeds(topology: Topology, seeds: u64) {
+    let only = std::env::var("SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let seeds: Vec<u64> = only.map_or_else(|| (0..seeds).collect(), |seed| vec![seed]);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|worker| {
+                let seeds = &seeds;
+                scope.spawn(move || {
+                    let mut failures = Vec::new();
+                    for seed in seeds.iter().skip(worker).step_by(threads) {
+                        let mut world = World::new(topology, *seed, only.is_some());
+                        world.run();
+                        if let Err(error) = world.check() {
+                            failures.push(format!("seed {seed}: {error}"));
+                        }
+                    }
+                    failures
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    println!("{topology:?}: {} seeds, {} failed", seeds.len(), failures.len());
+    assert!(failures.is_empty(), "{topology:?}: {}", failures.join("\n"));
+}
+
+#[test]
+fn a_mesh_converges_for_a_thousand_seeds() {
+    run_seeds(Topology::Mesh, 1000);
+}
+
+#[test]
+fn a_reflector_and_its_clients_converge_for_three_hundred_seeds() {
+    run_seeds(Topology::Reflector, 300);
+}
+
+#[test]
+fn a_node_that_never_starts_is_found_missing() {
+    let mut world = World::new(Topology::Mesh, 1, false);
+    world.events.values_mut().for_each(|event| {
+        if matches!(event, Event::Start { node: 4 }) {
+            *event = Event::Wake { node: 4 };
+        }
+    });
+    world.run();
+    assert!(world.check().is_err(), "the check can fail");
+}
