@@ -467,3 +467,6 @@ enum Outcome {
     /// The kernel has to be looked at; `expected` if that is because of our own changes.
     Observe { expected: bool },
 }
+
+#[cfg(test)]
+mod tests;

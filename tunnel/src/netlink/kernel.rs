@@ -144,7 +144,16 @@ impl Dataplane for Kernel {
         for (op, result) in ops.iter().zip(&mut results) {
             let Err(error) = result else { continue };
             match op {
-                Op::CreateIpip(_) if error.errno == EEXIST => self.use_tunl0 = true,
+                // Another device has our endpoints: the next observation takes tunl0 for ours.
+                Op::CreateIpip(_)
+                    if error.errno == EEXIST
+                        && !self.use_tunl0
+                        && self.names.values().any(|name| name == TUNL0) =>
+                {
+                    tracing::warn!("a second ipip device is refused ({error}); using {TUNL0}");
+                    self.use_tunl0 = true;
+                    *result = Ok(());
+                }
                 // What is to be gone is gone.
                 Op::DeleteLink { .. }
                 | Op::DeleteAddress { .. }

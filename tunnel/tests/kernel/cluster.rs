@@ -1,41 +1,18 @@
-//! The task against a real kernel, in network namespaces.
+//! A cluster's state: built, adopted, swept, healed and switched.
 
-mod harness;
-
-use harness::{config, gone, in_namespace, ip, our_routes, path, paths, until, with_ipip};
 use tunnel::{
     Encapsulation::{self, Ipip, Vxlan},
-    Mode::{Always, CrossSubnet},
+    Mode::Always,
     PathKind::{Bgp, Static},
-    Report, TunnelHandle,
+    TunnelHandle,
     dataplane::Event,
     netlink::monitor::Monitor,
-    report::{DeviceState, ExitKind, NextHops},
+    report::{ExitKind, NextHops},
 };
 
-const BLACKHOLE: &str = "blackhole 10.1.1.0/26 metric 4294967295";
-
-/// A settled task.
-async fn start(encapsulation: Encapsulation) -> (TunnelHandle, Report) {
-    let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
-    tunnel.configure(config(encapsulation, Always)).await.expect("alive");
-    tunnel.routes(paths(Bgp)).await.expect("alive");
-    tunnel.in_sync().await.expect("alive");
-    let report = tunnel.report().await.expect("alive");
-    (tunnel, report)
-}
-
-fn exits(encapsulation: Encapsulation) -> Vec<String> {
-    let mut lines: Vec<String> = [(2, "192.168.0.2"), (3, "192.168.0.3"), (4, "192.168.9.4")]
-        .map(|(i, node)| match encapsulation {
-            Ipip => format!("10.1.{i}.0/26 via {node} dev routed.ipip onlink metric 512"),
-            _ => format!("10.1.{i}.0/26 via 10.1.{i}.0 dev routed.vxlan onlink metric 512"),
-        })
-        .to_vec();
-    lines.push(BLACKHOLE.to_owned());
-    lines.sort();
-    lines
-}
+use crate::harness::{
+    BLACKHOLE, config, exits, gone, in_namespace, ip, our_routes, path, start, until, with_ipip,
+};
 
 async fn builds_all(encapsulation: Encapsulation) {
     let (tunnel, report) = start(encapsulation).await;
@@ -244,141 +221,5 @@ fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
         tunnel.report().await.expect("alive");
         assert_eq!(our_routes("-4"), exits(Ipip));
-    });
-}
-
-#[test]
-fn cross_subnet_is_direct_on_link_and_tunnelled_elsewhere() {
-    in_namespace(|| async {
-        let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
-        tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
-        tunnel.routes(paths(Bgp)).await.expect("alive");
-        tunnel.routes(vec![path("172.30.0.0/24", "192.168.9.4", Bgp)]).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
-        assert_eq!(
-            our_routes("-4"),
-            [
-                "10.1.2.0/26 via 192.168.0.2 dev eth0 onlink metric 512",
-                "10.1.3.0/26 via 192.168.0.3 dev eth0 onlink metric 512",
-                "10.1.4.0/26 via 10.1.4.0 dev routed.vxlan onlink metric 512",
-                BLACKHOLE,
-            ]
-        );
-        let outside = report.routes.iter().find(|r| r.prefix.to_string() == "172.30.0.0/24").expect("route");
-        assert_eq!((outside.exit, outside.reason.as_str()), (None, "no route to the next hop"));
-
-        // A route to the next hop appears: the prefix outside every pool follows it.
-        ip("route add default via 192.168.0.254");
-        let line = "172.30.0.0/24 via 192.168.0.254 dev eth0 onlink metric 512";
-        until("the plain route appears", || our_routes("-4").iter().any(|l| l == line)).await;
-        ip("link set eth0 down");
-        until("routes by eth0 are gone", || !our_routes("-4").iter().any(|l| l == line)).await;
-        ip("link set eth0 up");
-        ip("route add default via 192.168.0.254");
-        until("and come back", || our_routes("-4").iter().any(|l| l == line)).await;
-    });
-}
-
-#[test]
-fn ipv6_blocks_move_between_direct_and_vxlan() {
-    in_namespace(|| async {
-        let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
-        tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
-        tunnel.routes(vec![path("fd10::2:0/122", "fd00::2", Bgp)]).await.expect("alive");
-        tunnel.in_sync().await.expect("alive");
-        let has = |part: &str| our_routes("-6").iter().any(|l| l.starts_with(part));
-        assert_eq!(tunnel.report().await.expect("alive").failures, []);
-        assert!(has("fd10::2:0/122 via fd00::2 dev eth0 onlink metric 512"), "{:?}", our_routes("-6"));
-        assert!(has("blackhole fd10::1:0/122"), "{:?}", our_routes("-6"));
-
-        tunnel.configure(config(Vxlan, Always)).await.expect("alive");
-        assert_eq!(tunnel.report().await.expect("alive").failures, []);
-        assert!(
-            has("fd10::2:0/122 via fd10::2:0 dev routed.vxlan onlink metric 512"),
-            "{:?}",
-            our_routes("-6")
-        );
-
-        tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
-        assert_eq!(tunnel.report().await.expect("alive").failures, []);
-        assert!(has("fd10::2:0/122 via fd00::2 dev eth0 onlink metric 512"), "{:?}", our_routes("-6"));
-    });
-}
-
-#[test]
-fn another_vxlan_device_with_our_port_is_named_and_outlived() {
-    in_namespace(|| async {
-        ip("link add vxlan.calico type vxlan id 4096 dstport 4789 dev eth0 local 192.168.0.1 nolearning");
-        let (tunnel, report) = start(Vxlan).await;
-        assert!(report.problems.iter().any(|p| p.contains("vxlan.calico")), "{:?}", report.problems);
-        assert_eq!(report.devices[1].state, DeviceState::Missing);
-        ip("link del vxlan.calico");
-        until("our device takes its place", || our_routes("-4") == exits(Vxlan)).await;
-        assert_eq!(tunnel.report().await.expect("alive").problems, Vec::<String>::new());
-    });
-}
-
-#[test]
-fn a_node_without_its_address_waits_for_it() {
-    in_namespace(|| async {
-        ip("address flush dev eth0");
-        let (tunnel, report) = start(Vxlan).await;
-        assert!(report.problems.iter().any(|p| p.contains("no interface has")), "{:?}", report.problems);
-        ip("address add 192.168.0.1/24 dev eth0");
-        until("all is there", || our_routes("-4") == exits(Vxlan)).await;
-        assert_eq!(tunnel.report().await.expect("alive").problems, Vec::<String>::new());
-    });
-}
-
-#[test]
-fn ten_thousand_routes_are_written_and_withdrawn() {
-    in_namespace(|| async {
-        let (tunnel, _) = start(Vxlan).await;
-        let prefixes: Vec<String> =
-            (0..10_000u32).map(|i| format!("10.1.{}.{}/32", 128 + (i >> 8), i & 0xff)).collect();
-        let mut config = config(Vxlan, Always);
-        config.pools[0].cidr = "10.0.0.0/8".parse().expect("cidr");
-        tunnel.configure(config).await.expect("alive");
-        let changes = prefixes.iter().map(|p| path(p, "192.168.0.2", Bgp)).collect();
-        tunnel.routes(changes).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
-        assert_eq!((report.failures, report.drift), (vec![], 0));
-        assert_eq!(our_routes("-4").len(), 10_004);
-        tunnel.routes(prefixes.iter().map(|p| gone(p)).collect()).await.expect("alive");
-        tunnel.report().await.expect("alive");
-        assert_eq!(our_routes("-4"), exits(Vxlan));
-    });
-}
-
-/// In a child process without privileges, since capabilities are the process's.
-#[test]
-fn a_missing_privilege_is_one_line_and_no_end() {
-    const NAME: &str = "a_missing_privilege_is_one_line_and_no_end";
-    if std::env::var_os("TEST_UNPRIVILEGED").is_some() {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
-            async {
-                let (_tunnel, report) = start(Vxlan).await;
-                let lines: Vec<_> = report.problems.iter().filter(|p| p.contains("CAP_NET_ADMIN")).collect();
-                assert_eq!(lines.len(), 1, "{:?}", report.problems);
-                assert!(report.problems.iter().all(|p| !p.contains('\n')));
-                assert!(report.routes.iter().all(|r| !r.installed));
-            },
-        );
-        return;
-    }
-    in_namespace(|| async {
-        // Copied, since the target directory may be closed to others.
-        let copy = std::env::temp_dir().join(format!("tunnel-unprivileged-{}", std::process::id()));
-        std::fs::copy(std::env::current_exe().expect("own path"), &copy).expect("copy");
-        let output = std::process::Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(&copy)
-            .args(["--exact", NAME, "--nocapture"])
-            .env("TEST_UNPRIVILEGED", "1")
-            .output()
-            .expect("setpriv runs: install util-linux");
-        std::fs::remove_file(&copy).expect("remove the copy");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}{output:?}");
     });
 }

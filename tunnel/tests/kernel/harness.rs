@@ -11,7 +11,8 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use tunnel::{
-    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, RouteChange,
+    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Report, RouteChange,
+    TunnelHandle,
     desired::IpipSpec,
     netlink::{Socket, links, monitor::Monitor},
     node::DEFAULT_ROUTE_METRIC,
@@ -43,7 +44,7 @@ pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
     }
 }
 
-/// Runs the test `name` here if the kernel has ipip, else in a User-Mode Linux guest.
+/// Runs the test whose name alone contains `name` here if the kernel has ipip, else in a User-Mode Linux guest.
 pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
     if kernel_has_ipip() {
         return in_namespace(test);
@@ -52,7 +53,7 @@ pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() 
     let output = Command::new(routectl())
         .args(["guest", "--"])
         .arg(std::env::current_exe().expect("own path"))
-        .args(["--exact", name, "--nocapture"])
+        .args([name, "--nocapture"])
         .env(IN_GUEST, "1")
         .output()
         .expect("routectl guest runs");
@@ -196,4 +197,30 @@ pub(crate) fn paths(kind: PathKind) -> Vec<RouteChange> {
     [("10.1.2.0/26", "192.168.0.2"), ("10.1.3.0/26", "192.168.0.3"), ("10.1.4.0/26", "192.168.9.4")]
         .map(|(prefix, next_hop)| path(prefix, next_hop, kind))
         .to_vec()
+}
+
+/// The blackhole of the local node's block.
+pub(crate) const BLACKHOLE: &str = "blackhole 10.1.1.0/26 metric 4294967295";
+
+/// A settled task.
+pub(crate) async fn start(encapsulation: Encapsulation) -> (TunnelHandle, Report) {
+    let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
+    tunnel.configure(config(encapsulation, Mode::Always)).await.expect("alive");
+    tunnel.routes(paths(PathKind::Bgp)).await.expect("alive");
+    tunnel.in_sync().await.expect("alive");
+    let report = tunnel.report().await.expect("alive");
+    (tunnel, report)
+}
+
+/// The IPv4 routes of a settled cluster.
+pub(crate) fn exits(encapsulation: Encapsulation) -> Vec<String> {
+    let mut lines: Vec<String> = [(2, "192.168.0.2"), (3, "192.168.0.3"), (4, "192.168.9.4")]
+        .map(|(i, node)| match encapsulation {
+            Encapsulation::Ipip => format!("10.1.{i}.0/26 via {node} dev routed.ipip onlink metric 512"),
+            _ => format!("10.1.{i}.0/26 via 10.1.{i}.0 dev routed.vxlan onlink metric 512"),
+        })
+        .to_vec();
+    lines.push(BLACKHOLE.to_owned());
+    lines.sort();
+    lines
 }

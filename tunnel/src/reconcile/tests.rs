@@ -1,0 +1,285 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::{
+    desired::{VXLAN_PORT, VXLAN_VNI},
+    node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, PathKind, Pool},
+    observed::{Link, LinkKind, Via},
+    report::PERMISSION_DENIED,
+};
+
+const EINVAL: i32 = 22;
+const ENOMEM: i32 = 12;
+
+/// A kernel that does as it is told, unless it was told otherwise.
+#[derive(Default)]
+struct Fake {
+    kernel: Observed,
+    refused: HashMap<Object, i32>,
+    refuse_all: Option<i32>,
+    blind: bool,
+    observations: usize,
+}
+
+impl Fake {
+    fn carry_out(&mut self, op: &Op) -> Result<(), KernelError> {
+        let errno = |errno| Err(KernelError { errno, message: String::new() });
+        if let Some(all) = self.refuse_all {
+            return errno(all);
+        }
+        if let Some(refused) = self.refused.get(&op.object()) {
+            return errno(*refused);
+        }
+        match *op {
+            Op::AddRoute { via: Via::Nexthop(id), .. } | Op::ReplaceRoute { via: Via::Nexthop(id), .. }
+                if !self.kernel.nexthops.contains_key(&id) =>
+            {
+                return errno(EINVAL);
+            }
+            Op::CreateVxlan(spec) => {
+                self.kernel.vxlan = Some(Link {
+                    index: 9,
+                    up: false,
+                    mtu: spec.mtu,
+                    mac: spec.mac,
+                    kind: LinkKind::Vxlan {
+                        vni: VXLAN_VNI,
+                        port: VXLAN_PORT,
+                        local: Some(spec.local),
+                        parent: spec.parent,
+                        learning: false,
+                    },
+                });
+            }
+            _ => {}
+        }
+        self.kernel.apply(op);
+        Ok(())
+    }
+}
+
+impl Dataplane for Fake {
+    fn observe(&mut self, _: &Config) -> Result<Observed, KernelError> {
+        self.observations += 1;
+        if self.blind {
+            return Err(KernelError { errno: ENOMEM, message: String::new() });
+        }
+        self.kernel.nexthop_objects = true;
+        self.kernel.parent = Some(Parent { index: 2, mtu: 1500 });
+        Ok(self.kernel.clone())
+    }
+
+    fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        ops.iter().map(|op| self.carry_out(op)).collect()
+    }
+
+    fn reach(&mut self, _: IpAddr, _: &Observed) -> Reach {
+        Reach::OnLink { index: 2 }
+    }
+
+    fn interface_name(&self, _: u32) -> Option<String> {
+        None
+    }
+
+    fn tune(&mut self, _: &Config, _: &Observed) -> Vec<Sysctl> {
+        Vec::new()
+    }
+
+    async fn events(&mut self) -> Vec<Event> {
+        Vec::new()
+    }
+}
+
+fn config() -> Config {
+    let node = |i: u8| Node {
+        name: format!("node-{i}"),
+        ipv4: Some(format!("192.168.0.{i}/24").parse().expect("net")),
+        ipv6: None,
+        blocks: vec![format!("10.1.{i}.0/26").parse().expect("block")],
+        vtep: Some([10, 1, i, 0].into()),
+        vtep_ipv6: None,
+        mac: None,
+    };
+    Config {
+        local: LocalNode {
+            name: "node-1".into(),
+            ipv4: Some("192.168.0.1/24".parse().expect("net")),
+            ipv6: None,
+            blocks: vec!["10.1.1.0/26".parse().expect("block")],
+            tunnel_address: Some([10, 1, 1, 0].into()),
+            tunnel_ipv6: None,
+            vtep_mac: None,
+        },
+        nodes: vec![node(2), node(3)],
+        pools: vec![Pool {
+            cidr: "10.1.0.0/16".parse().expect("cidr"),
+            encapsulation: Encapsulation::Vxlan,
+            mode: Mode::Always,
+        }],
+        encapsulation: Encapsulation::Vxlan,
+        fallback: Fallback::Vxlan,
+        route_protocol: 179,
+        route_metric: DEFAULT_ROUTE_METRIC,
+        nexthop_compat_keep: false,
+    }
+}
+
+fn change(i: u8) -> RouteChange {
+    RouteChange {
+        prefix: format!("10.1.{i}.0/26").parse().expect("prefix"),
+        learned: Some(Learned { next_hop: [192, 168, 0, i].into(), kind: PathKind::Bgp }),
+    }
+}
+
+fn key(i: u8) -> RouteKey {
+    RouteKey { prefix: change(i).prefix, metric: DEFAULT_ROUTE_METRIC }
+}
+
+async fn settled() -> Reconciler<Fake> {
+    let mut state = Reconciler::new(Fake::default());
+    state.configure(config());
+    state.routes(vec![change(2)]);
+    state.in_sync();
+    state.reconcile().await;
+    assert!(state.report().routes.iter().all(|r| r.installed), "{:?}", state.report());
+    state
+}
+
+/// Makes all failures due, as if their pauses had passed.
+async fn retry(state: &mut Reconciler<Fake>) {
+    state.ledger.retry_all(Instant::now());
+    state.reconcile().await;
+}
+
+#[tokio::test]
+async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
+    let mut state = settled().await;
+    // The kernel lost the next hop, and the event has not come yet.
+    state.dataplane.kernel.nexthops.clear();
+    state.dataplane.kernel.set_route(key(2), None);
+    state.routes(vec![RouteChange { prefix: "10.1.2.64/26".parse().expect("prefix"), ..change(2) }]);
+    state.reconcile().await;
+    let report = state.report();
+    assert_eq!((report.failures, report.drift), (vec![], 2));
+    assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
+    assert_eq!(state.dataplane.kernel.routes().len(), 3);
+}
+
+#[tokio::test]
+async fn one_refused_object_does_not_stop_the_others() {
+    let mut state = settled().await;
+    state.dataplane.refused.insert(Object::Route(key(3)), EINVAL);
+    state.routes(vec![
+        change(3),
+        RouteChange { prefix: "10.1.2.64/26".parse().expect("prefix"), ..change(2) },
+    ]);
+    state.reconcile().await;
+    let report = state.report();
+    assert_eq!(report.failures.len(), 1, "{report:?}");
+    assert!(report.failures[0].object.contains("10.1.3.0/26"), "{report:?}");
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    let installed = report.routes.iter().filter(|r| r.installed).count();
+    assert_eq!((report.routes.len(), installed), (4, 3), "{report:?}");
+
+    state.dataplane.refused.clear();
+    assert!(state.next_retry().is_some());
+    retry(&mut state).await;
+    let report = state.report();
+    assert_eq!((report.failures, report.problems), (vec![], vec![]));
+    assert!(report.routes.iter().all(|r| r.installed));
+    assert_eq!(state.next_retry(), None);
+}
+
+#[tokio::test]
+async fn a_failure_whose_cause_is_gone_leaves_no_retry_behind() {
+    let mut state = settled().await;
+    state.dataplane.refused.insert(Object::Route(key(3)), EINVAL);
+    state.routes(vec![change(3)]);
+    state.reconcile().await;
+    assert!(state.next_retry().is_some());
+    state.routes(vec![RouteChange { learned: None, ..change(3) }]);
+    state.reconcile().await;
+    assert_eq!((state.next_retry(), state.report().failures), (None, vec![]));
+}
+
+#[tokio::test]
+async fn a_missing_privilege_is_one_problem_until_it_is_granted() {
+    let mut state = Reconciler::new(Fake { refuse_all: Some(EPERM), ..Fake::default() });
+    state.configure(config());
+    state.routes(vec![change(2), change(3)]);
+    state.in_sync();
+    state.reconcile().await;
+    retry(&mut state).await;
+    let report = state.report();
+    assert_eq!(report.problems, [PERMISSION_DENIED]);
+    assert!(report.failures_total > 0 && state.next_retry().is_some());
+    state.dataplane.refuse_all = None;
+    retry(&mut state).await;
+    let report = state.report();
+    assert_eq!((report.problems, report.failures_total), (vec![], 0));
+    assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
+}
+
+#[tokio::test]
+async fn a_route_that_is_taken_away_again_and_again_is_left_alone_for_a_while() {
+    let mut state = settled().await;
+    for _ in 0..=FIGHT_LIMIT {
+        state.dataplane.kernel.set_route(key(2), None);
+        state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
+        state.reconcile().await;
+    }
+    let report = state.report();
+    assert_eq!(report.drift, u64::from(FIGHT_LIMIT) + 1);
+    assert_eq!((report.failures.len(), report.failures[0].errno), (1, EBUSY), "{report:?}");
+    state.dataplane.kernel.set_route(key(2), None);
+    state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
+    state.reconcile().await;
+    assert!(!state.dataplane.kernel.routes().contains_key(&key(2)), "it was written once more");
+}
+
+#[tokio::test]
+async fn lost_events_are_made_up_for_by_taking_the_whole_picture() {
+    let mut state = settled().await;
+    let before = state.dataplane.observations;
+    state.dataplane.kernel.set_route(key(2), None);
+    state.dataplane.kernel.fdb.clear();
+    state.handle(vec![Event::Overrun]);
+    state.reconcile().await;
+    assert_eq!(state.dataplane.observations, before + 1);
+    assert!(state.dataplane.kernel.routes().contains_key(&key(2)));
+    assert_eq!(state.dataplane.kernel.fdb.len(), 2);
+    assert_eq!(state.report().drift, 3);
+}
+
+#[tokio::test]
+async fn a_kernel_that_cannot_be_read_is_told_and_asked_again() {
+    let mut state = Reconciler::new(Fake { blind: true, ..Fake::default() });
+    state.configure(config());
+    state.routes(vec![change(2)]);
+    state.reconcile().await;
+    let report = state.report();
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].contains("cannot be read"), "{report:?}");
+    assert!(state.next_retry().is_some());
+    state.dataplane.blind = false;
+    state.reconcile().await;
+    let report = state.report();
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert!(report.routes.iter().all(|r| r.installed));
+}
+
+#[tokio::test]
+async fn what_does_not_concern_us_is_not_looked_at() {
+    let mut state = settled().await;
+    let before = state.dataplane.observations;
+    let foreign = RouteKey { prefix: "10.9.0.0/24".parse().expect("prefix"), metric: 0 };
+    state.handle(vec![
+        Event::Link { index: 77, name: "cali1".into() },
+        Event::Address { index: 77 },
+        Event::Neighbour { index: 2, permanent: false },
+        Event::Nexthop { ours: false },
+        Event::Route { key: foreign, via: None, ours: false },
+    ]);
+    state.reconcile().await;
+    assert_eq!((state.dataplane.observations, state.report().drift), (before, 0));
+}
