@@ -15,10 +15,11 @@ pub struct RouteRefresh {
 }
 
 impl RouteRefresh {
-    /// Reads a message's body.
+    /// Reads a message's body. What follows the four octets of a request are filters (RFC 5291),
+    /// which nobody was told that we understand; they are passed over.
     ///
     /// # Errors
-    /// 7/1 for a body that is not four octets (RFC 7313 §5).
+    /// 7/1 for a shorter body, and for a marker that is not four octets (RFC 7313 §5).
     pub fn parse(body: &[u8]) -> Result<RouteRefresh, WireError> {
         let mut cursor = Cursor(body);
         let read = |cursor: &mut Cursor<'_>| {
@@ -28,7 +29,7 @@ impl RouteRefresh {
             Some(RouteRefresh { family: AfiSafi { afi, safi }, subtype })
         };
         match read(&mut cursor) {
-            Some(refresh) if cursor.is_empty() => Ok(refresh),
+            Some(refresh) if cursor.is_empty() || !matches!(refresh.subtype, 1 | 2) => Ok(refresh),
             _ => {
                 // The data is the whole message; its header is known.
                 let mut data = Vec::new();
@@ -58,12 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refresh_survives_the_wire_and_other_lengths_are_refused() {
+    fn a_refresh_survives_the_wire_and_wrong_lengths_are_refused() {
         let refresh = RouteRefresh { family: AfiSafi { afi: 2, safi: 1 }, subtype: 0 };
         let mut out = Vec::new();
         refresh.encode(&mut out);
         assert_eq!(RouteRefresh::parse(&out[19..]), Ok(refresh));
-        for body in [&out[19..22], &[0, 1, 0, 1, 0]] {
+        assert_eq!(RouteRefresh::parse(&[&out[19..], &[1, 64]].concat()), Ok(refresh), "with filters");
+        for body in [&out[19..22], &[0, 1, 1, 1, 0]] {
             let error = RouteRefresh::parse(body).unwrap_err();
             assert_eq!(error.code, ErrorCode::INVALID_REFRESH_LENGTH);
             assert_eq!(error.data.len(), 19 + body.len());

@@ -12,7 +12,7 @@ use bgp::{Asn, PeerId, RouterId};
 use routing::actor::RibHandle;
 use routing::{RibConfig, Source};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
 
 use super::config::{DaemonConfig, Dataplane};
@@ -38,6 +38,7 @@ pub(super) struct Daemon {
     config: DaemonConfig,
     rib: RibHandle,
     tunnel: Option<TunnelHandle>,
+    feed: JoinHandle<()>,
     sync: mpsc::Sender<()>,
     listener: Option<(u16, Listener)>,
     peers: BTreeMap<IpAddr, Running>,
@@ -74,13 +75,14 @@ impl Daemon {
         };
         // One is enough: it is said once for each time the routes become whole.
         let (sync, synced) = mpsc::channel(1);
-        tokio::spawn(feed(changes, synced, tunnel.clone()));
+        let feed = tokio::spawn(feed(changes, synced, tunnel.clone()));
         let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
         let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone());
         let daemon = Daemon {
             config,
             rib,
             tunnel,
+            feed,
             sync,
             listener: None,
             peers: BTreeMap::new(),
@@ -285,7 +287,8 @@ impl Daemon {
         for running in std::mem::take(&mut self.peers).into_values() {
             self.stopping.spawn(running.handle.stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN));
         }
-        // The tunnels first: withdrawals that our own leaving causes must not reach the kernel.
+        // First: withdrawals that our own leaving causes must not reach the kernel.
+        self.feed.abort();
         if let Some(tunnel) = &self.tunnel {
             let _ = tunnel.stop().await;
         }
