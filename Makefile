@@ -1,0 +1,39 @@
+# The two commands of the README, and what they need. As root, on Debian 12 with a Rust toolchain.
+CARGO ?= cargo
+# What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
+PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps
+
+.PHONY: demo test bench lint packages guest install
+
+## demo: three nodes on this machine, pods reach pods through IP-in-IP (about a minute to build)
+demo: guest
+	$(CARGO) build --package cli
+	target/debug/routectl lab
+
+## test: everything: unit, properties, simulation, real messages, labs in a real kernel, interop
+test: packages
+	.ci/test
+
+## bench: codec and RIB, and the codec beside bgpkit-parser and bgp-rs
+bench:
+	.ci/bench
+
+## lint: what has to be clean before a commit
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	for core in bgp routing tunnel; do $(CARGO) check --quiet --package $$core --no-default-features || exit 1; done
+
+packages:
+	.ci/packages $(PEERS)
+
+# Only where this kernel can't make an ipip device; the lab then runs in User-Mode Linux.
+guest:
+	@ip link add name ipip-probe type ipip 2>/dev/null && ip link delete ipip-probe || .ci/packages user-mode-linux
+
+## install: both programs to PREFIX (/usr/local)
+PREFIX ?= /usr/local
+install:
+	$(CARGO) build --release --package cli
+	install -D -m 755 target/release/routed $(DESTDIR)$(PREFIX)/sbin/routed
+	install -D -m 755 target/release/routectl $(DESTDIR)$(PREFIX)/bin/routectl
