@@ -1,5 +1,8 @@
 //! What the test programs share.
 
+pub mod bed;
+pub mod interop;
+
 use std::path::PathBuf;
 
 /// The directory of independent test material: `CORPUS`, or `../shared/corpus` beside the workspace.

@@ -6,8 +6,8 @@ use std::process::Command;
 fn tree(package: &str) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["tree", "--offline", "--locked", "--edges", "normal,build", "--prefix", "none", "--no-dedupe"])
-        .args(["--target", "all", "--format", "{p} {l}", "--package", package])
+        .args(["tree", "--locked", "--edges", "normal,build", "--prefix", "none", "--no-dedupe"])
+        .args(["--format", "{p} {l}", "--package", package])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .output()
         .expect("cargo to run");

@@ -1,0 +1,278 @@
+//! The real `routed` on one node and another BGP speaker on the next, which is a member of the mesh.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::bed::{Bed, Process, eventually, product};
+
+/// Our block.
+pub const OURS: &str = "10.1.1.0/26";
+/// The other speaker's block.
+pub const THEIRS: &str = "10.1.2.0/26";
+/// The AS of both.
+pub const ASN: u32 = 64512;
+
+/// From start to Established, on a loaded machine.
+const START: Duration = Duration::from_secs(60);
+/// From an event to its effect, where no timer is waited for.
+const SOON: Duration = Duration::from_secs(15);
+
+/// Another BGP speaker at 10.0.0.2, told to announce [`THEIRS`] and to peer with 10.0.0.1.
+pub trait Speaker: Sized {
+    /// Starts it on node `b`.
+    fn start(bed: &Bed) -> Self;
+    /// The next hop of its route to `prefix`, if it has learned one over BGP.
+    fn next_hop_of(&self, prefix: &str) -> Option<Ipv4Addr>;
+    /// The process that speaks BGP.
+    fn process(&mut self) -> &mut Process;
+}
+
+/// How the pool's packets are carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// By VXLAN, which every kernel has.
+    Vxlan,
+    /// By IP in IP.
+    Ipip,
+}
+
+impl Carried {
+    /// The pool's field, the name in views, the device and the gateway of the speaker's exit point.
+    fn names(self) -> [&'static str; 4] {
+        match self {
+            Carried::Vxlan => ["vxlanMode", "vxlan", "routed.vxlan", "10.1.2.0"],
+            Carried::Ipip => ["ipipMode", "ipip", "routed.ipip", "10.0.0.2"],
+        }
+    }
+}
+
+/// `routed` on node `a`.
+pub struct Routed<'a> {
+    bed: &'a Bed,
+    process: Process,
+    carried: Carried,
+}
+
+impl<'a> Routed<'a> {
+    /// Starts it with a hold time in seconds.
+    pub fn start(bed: &'a Bed, carried: Carried, hold_time: u32) -> Self {
+        let [mode, ..] = carried.names();
+        bed.write(
+            "resources/cluster.yaml",
+            &format!(
+                "apiVersion: projectcalico.org/v3\n\
+                 kind: Node\n\
+                 metadata: {{ name: node-a }}\n\
+                 spec: {{ bgp: {{ ipv4Address: 10.0.0.1/24 }}, podCIDRs: [{OURS}] }}\n\
+                 ---\n\
+                 apiVersion: projectcalico.org/v3\n\
+                 kind: Node\n\
+                 metadata: {{ name: node-b }}\n\
+                 spec:\n  bgp: {{ ipv4Address: 10.0.0.2/24 }}\n  ipv4VXLANTunnelAddr: 10.1.2.0\n  \
+                 vxlanTunnelMACAddr: 66:00:00:00:00:02\n\
+                 ---\n\
+                 apiVersion: projectcalico.org/v3\n\
+                 kind: IPPool\n\
+                 metadata: {{ name: pods }}\n\
+                 spec: {{ cidr: 10.1.0.0/16, {mode}: Always }}\n\
+                 ---\n\
+                 apiVersion: projectcalico.org/v3\n\
+                 kind: BGPConfiguration\n\
+                 metadata: {{ name: default }}\n\
+                 spec: {{ asNumber: {ASN}, routed: {{ holdTime: {hold_time}s }} }}\n"
+            ),
+        );
+        let config = bed.write(
+            "routed.yaml",
+            &format!(
+                "node: node-a\nsocket: {}\nstateDir: {}\nstatus: off\ndatastore: {{ file: {} }}\n",
+                bed.path("routed.sock").display(),
+                bed.path("state").display(),
+                bed.path("resources").display()
+            ),
+        );
+        let program = product("routed");
+        let process = bed.start(
+            "a",
+            program.to_str().expect("a path in UTF-8"),
+            &["--config", config.to_str().expect("a path in UTF-8")],
+        );
+        Routed { bed, process, carried }
+    }
+
+    /// What `routectl show WHAT -o json` says; `None` while there is no daemon.
+    pub fn show(&self, what: &str) -> Option<Value> {
+        let output = Command::new(product("routectl"))
+            .args(["show", what, "-o", "json"])
+            .env("ROUTED_SOCKET", self.bed.path("routed.sock"))
+            .output()
+            .expect("routectl to run");
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    /// The session with the speaker, if it is in this state.
+    fn peer_in(&self, established: bool) -> Option<Value> {
+        let peer = self.show("peers")?.get(0)?.clone();
+        ((peer["state"] == "Established") == established).then_some(peer)
+    }
+
+    /// The kernel's route to the speaker's block, resolved to a device and a gateway.
+    fn kernel_route(&self) -> Option<(String, String)> {
+        let routes = self.bed.routes("a", "179");
+        let route = routes.iter().find(|route| route["dst"] == THEIRS)?;
+        // Either may go between the two looks; then there is no whole route.
+        let next_hops = self.bed.next_hops("a");
+        let next_hop = next_hops.iter().find(|object| object["id"] == route["nhid"])?;
+        let text = |field: &str| next_hop[field].as_str().unwrap_or_default().to_owned();
+        Some((text("dev"), text("gateway")))
+    }
+}
+
+/// Both sides have learned the other's block, and ours has set the tunnel exit point in the kernel.
+fn converge<S: Speaker>(routed: &Routed<'_>, speaker: &S) {
+    eventually("the session to be Established", START, || routed.peer_in(true));
+    let next_hop = eventually("our block at the speaker", SOON, || speaker.next_hop_of(OURS));
+    assert_eq!(next_hop, Ipv4Addr::new(10, 0, 0, 1));
+    let route = eventually("the speaker's block in the kernel", SOON, || routed.kernel_route());
+    let [_, _, device, gateway] = routed.carried.names();
+    assert_eq!(route, (device.to_owned(), gateway.to_owned()));
+    // Until then nothing is deleted, and what is in the kernel may be an earlier run's.
+    eventually("all routes to be there", SOON, || {
+        routed.show("status").filter(|status| status["in_sync"] == true)
+    });
+}
+
+/// Block routes go both ways, and the tunnel route is installed and shown.
+pub fn blocks_are_exchanged_and_tunnel_routes_installed<S: Speaker>() {
+    let bed = Bed::with_two_nodes();
+    let speaker = S::start(&bed);
+    let routed = Routed::start(&bed, Carried::Vxlan, 90);
+    converge(&routed, &speaker);
+    views_tell_it(&routed);
+}
+
+fn views_tell_it(routed: &Routed<'_>) {
+    let routes = routed.show("routes").expect("routes");
+    let shown = |prefix: &str| {
+        let found = routes.as_array().and_then(|all| all.iter().find(|route| route["prefix"] == prefix));
+        found.unwrap_or_else(|| panic!("{prefix} in {routes}"))
+    };
+    let theirs = shown(THEIRS);
+    let [_, exit, ..] = routed.carried.names();
+    assert_eq!(theirs["source"], "ibgp", "{theirs}");
+    assert_eq!((&theirs["next_hop"], &theirs["exit"]), (&"10.0.0.2".into(), &exit.into()), "{theirs}");
+    assert_eq!(theirs["installed"], true, "{theirs}");
+    assert_eq!((&shown(OURS)["source"], &shown(OURS)["exit"]), (&"local".into(), &"blackhole".into()));
+    let peer = routed.peer_in(true).expect("the session");
+    assert_eq!((&peer["type"], &peer["asn"]), (&"mesh".into(), &ASN.into()), "{peer}");
+    assert_eq!((&peer["received"], &peer["accepted"]), (&1.into(), &1.into()), "{peer}");
+}
+
+/// Packets cross the tunnel both ways: ours through the exit point that was learned over BGP, the
+/// speaker's through the kernel's own `tunl0`, as Calico sets it up.
+pub fn packets_cross_the_ipip_tunnel<S: Speaker>() {
+    const PACKETS: u64 = 3;
+    let bed = Bed::with_two_nodes();
+    let speaker = S::start(&bed);
+    let routed = Routed::start(&bed, Carried::Ipip, 90);
+    converge(&routed, &speaker);
+    views_tell_it(&routed);
+    bed.ip("a", "address add 10.1.1.1/32 dev lo");
+    bed.ip("b", "link set tunl0 up");
+    bed.ip("b", "address add 10.1.2.1/32 dev tunl0");
+    bed.ip("b", "route add 10.1.1.0/26 via 10.0.0.1 dev tunl0 onlink");
+    let open = |node, address| {
+        let socket = bed.inside(node, || UdpSocket::bind((address, 7)).expect("a socket"));
+        socket.set_read_timeout(Some(SOON)).expect("a bounded wait");
+        socket
+    };
+    let (ours, theirs) = (open("a", Ipv4Addr::new(10, 1, 1, 1)), open("b", Ipv4Addr::new(10, 1, 2, 1)));
+    let sent = |device: &str, node| {
+        let link: Value =
+            serde_json::from_str(&bed.ip(node, &format!("-j -s link show {device}"))).expect("JSON");
+        link[0]["stats64"]["tx"]["packets"].as_u64().unwrap_or_else(|| panic!("{link}"))
+    };
+    let before = (sent("routed.ipip", "a"), sent("tunl0", "b"));
+    for number in 0..PACKETS {
+        let question = number.to_be_bytes();
+        ours.send_to(&question, "10.1.2.1:7").expect("to send");
+        let mut buffer = [0; 8];
+        let (_, from) = theirs.recv_from(&mut buffer).expect("our packet at the speaker's node");
+        assert_eq!((buffer, from), (question, "10.1.1.1:7".parse().expect("an address")));
+        theirs.send_to(&buffer, from).expect("to send");
+        let (_, from) = ours.recv_from(&mut buffer).expect("the answer");
+        assert_eq!(from, "10.1.2.1:7".parse().expect("an address"));
+    }
+    let after = (sent("routed.ipip", "a"), sent("tunl0", "b"));
+    assert_eq!(after, (before.0 + PACKETS, before.1 + PACKETS), "all of them through the tunnel");
+}
+
+/// Reloads, whether valid or not, leave a session alone that they don't concern.
+pub fn reloads_leave_the_session_alone<S: Speaker>() {
+    let bed = Bed::with_two_nodes();
+    let speaker = S::start(&bed);
+    let routed = Routed::start(&bed, Carried::Vxlan, 90);
+    converge(&routed, &speaker);
+    let before = routed.peer_in(true).expect("the session");
+    let nodes = |wanted: usize| {
+        routed.show("nodes").filter(|nodes| nodes.as_array().is_some_and(|nodes| nodes.len() == wanted))
+    };
+    let node_c = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: { name: node-c }\nspec:\n  bgp: { \
+                  ipv4Address: 10.0.0.9/24 }\n";
+    bed.write("resources/more.yaml", node_c);
+    eventually("the new node", SOON, || nodes(3));
+    bed.write("resources/more.yaml", &node_c.replace("10.0.0.9", "10.0.0.2"));
+    eventually("the mistake", SOON, || {
+        let status = routed.show("status")?;
+        let mistake = status["mistakes"][0].as_str()?.to_owned();
+        mistake.contains("must be unique: 10.0.0.2 is also node-b's").then_some(())
+    });
+    assert!(nodes(3).is_some(), "what runs keeps running");
+    std::fs::remove_file(bed.path("resources/more.yaml")).expect("to remove the node");
+    eventually("the node to go", SOON, || nodes(2));
+    let after = routed.peer_in(true).expect("the session");
+    assert_eq!(after["since"], before["since"], "{after}");
+    converge(&routed, &speaker);
+}
+
+/// Either side's shutdown withdraws its routes at once: the hold time is far longer than the wait.
+pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
+    let bed = Bed::with_two_nodes();
+    let mut speaker = S::start(&bed);
+    let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
+    converge(&routed, &speaker);
+    assert_eq!(routed.process.terminate(), Some(0), "routed ends well after SIGTERM");
+    eventually("the speaker to lose our block", SOON, || speaker.next_hop_of(OURS).is_none().then_some(()));
+
+    let routed = Routed::start(&bed, Carried::Vxlan, 90);
+    converge(&routed, &speaker);
+    speaker.process().terminate();
+    eventually("the kernel to lose the speaker's block", SOON, || {
+        routed.kernel_route().is_none().then_some(())
+    });
+    let peer = routed.peer_in(false).expect("a session that is down");
+    assert!(peer["last_error"].is_string(), "{peer}");
+}
+
+/// A speaker that is stopped, and so falls silent with its connection open, loses its routes when
+/// the hold time is over, and has them again when it is continued.
+pub fn a_stopped_speaker_is_given_up_when_the_hold_time_is_over<S: Speaker>() {
+    let bed = Bed::with_two_nodes();
+    let mut speaker = S::start(&bed);
+    let routed = Routed::start(&bed, Carried::Vxlan, 3);
+    converge(&routed, &speaker);
+    assert_eq!(routed.peer_in(true).expect("the session")["hold_time_s"], 3);
+    speaker.process().signal(Signal::SIGSTOP);
+    let peer = eventually("the session to go down", SOON, || routed.peer_in(false));
+    let reason = peer["last_error"].as_str().unwrap_or_default().to_lowercase();
+    assert!(reason.contains("hold timer expired"), "{peer}");
+    eventually("the kernel to lose the speaker's block", SOON, || {
+        routed.kernel_route().is_none().then_some(())
+    });
+    speaker.process().signal(Signal::SIGCONT);
+    converge(&routed, &speaker);
+}
