@@ -44,9 +44,13 @@ const ENVIRONMENT: &str = "environment";
 const DIRECTORY: &str = "directory";
 const TERMINAL: &str = "terminal";
 const STATUS: &str = "status";
+const LIMIT: &str = "limit";
 const KERNEL_LOG: &str = "kernel.log";
 /// Lines of the kernel's log that are shown when the guest ended without a status.
 const LOG_TAIL: usize = 20;
+
+/// How much later than by us the guest is ended by itself.
+const OWN_LIMIT_LATER: Duration = Duration::from_secs(10);
 
 /// What to run, and within which bounds.
 #[derive(Debug, Clone)]
@@ -228,6 +232,9 @@ impl Guest {
         if io::stdout().is_terminal() {
             fs::write(work.join(TERMINAL), [])?;
         }
+        // If this process is killed nobody is left to end the guest, so it ends itself a little later.
+        let limit = self.time_limit.saturating_add(OWN_LIMIT_LATER);
+        fs::write(work.join(LIMIT), limit.as_secs().to_string())?;
         Ok(())
     }
 

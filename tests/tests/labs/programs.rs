@@ -9,14 +9,16 @@ use std::{
 /// The directory with `routectl` and `routed`, freshly built: cargo builds a package's programs for its own
 /// tests only.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let own = std::env::current_exe().expect("own path");
+    let directory = own.parent().and_then(|deps| deps.parent()).expect("the target directory").to_owned();
     let build = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "cli", "--bins"])
+        .args(directory.ends_with("release").then_some("--release"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
     assert!(build.status.success(), "the programs do not build:\n{}", text(&build));
-    let own = std::env::current_exe().expect("own path");
-    own.parent().and_then(|deps| deps.parent()).expect("the target directory").to_owned()
+    directory
 });
 
 /// A program's path.

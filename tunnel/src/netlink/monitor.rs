@@ -1,8 +1,16 @@
 //! The event socket: what others do to links, addresses, neighbours, next hops and routes.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
-use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, setsockopt, socket,
+    sockopt::{RcvBuf, RcvBufForce},
+};
+use socket2::{SockFilter, SockRef};
+use tokio::io::unix::AsyncFd;
 
 use super::{
     links::{RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, parse_address, parse_link},
@@ -14,70 +22,101 @@ use super::{
 };
 use crate::dataplane::Event;
 
-/// Multicast groups of `linux/rtnetlink.h`: link, neigh, ipv4-ifaddr, ipv4-route, ipv6-ifaddr, ipv6-route.
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
-/// `RTNLGRP_NEXTHOP`, from Linux 5.3.
-const NEXTHOP_GROUP: u32 = 32;
+/// Multicast groups of `linux/rtnetlink.h`: link, neigh, ipv4-ifaddr, ipv4-route, ipv6-ifaddr, ipv6-route, nexthop.
+/// A kernel without next-hop objects has no such group, and joining it harms nothing.
+const GROUPS: [u32; 7] = [1, 3, 5, 7, 9, 11, 32];
 /// Events kept of one wake-up; more than that are answered by taking the whole picture.
 const MAX_EVENTS: usize = 4096;
+/// Octets of one receive: larger than any event.
 const RECEIVE_BUFFER: usize = 64 * 1024;
-/// Receive buffer asked for; the kernel caps it at `net.core.rmem_max`.
-const SOCKET_BUFFER: u32 = 8 * 1024 * 1024;
-const MSG_DONTWAIT: i32 = 0x40;
+/// Receive buffer asked for, beyond `net.core.rmem_max` where we may: some ten thousand events.
+const SOCKET_BUFFER: usize = 8 * 1024 * 1024;
 
 /// The event socket.
 pub struct Monitor {
-    socket: TokioSocket,
+    socket: AsyncFd<OwnedFd>,
+    buffer: Vec<u8>,
     /// The request socket's port: its own events are no news.
     own_port: u32,
 }
 
 impl Monitor {
-    /// Opens one in the calling thread's network namespace, inside a tokio runtime.
+    /// Opens one in the calling thread's network namespace, inside a tokio runtime. Events that the socket with
+    /// port `own_port` causes are left out, as far as the kernel says who caused them.
     ///
     /// # Errors
-    /// Those of `socket` and `bind`.
+    /// Those of `socket`, `bind` and `setsockopt`.
     pub fn open(own_port: u32) -> io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        if setsockopt(&socket, RcvBufForce, &SOCKET_BUFFER).is_err() {
+            setsockopt(&socket, RcvBuf, &SOCKET_BUFFER)?;
+        }
+        if own_port != 0 {
+            SockRef::from(&socket).attach_filter(&without_port(own_port))?;
+        }
         let groups = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
-        socket.socket_ref().set_rx_buf_sz(SOCKET_BUFFER)?;
-        socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
-        // A kernel without next-hop objects has no such group either.
-        let _ = socket.socket_ref().add_membership(NEXTHOP_GROUP);
-        Ok(Self { socket, own_port })
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        // What `new` is deprecated for, a type whose descriptor changes, an OwnedFd is not; its successor is unsafe.
+        #[allow(deprecated)]
+        let socket = AsyncFd::new(socket)?;
+        Ok(Self { socket, buffer: vec![0; RECEIVE_BUFFER], own_port })
     }
 
     /// Waits for events and returns all that are queued. Safe to cancel: what is not returned stays queued.
     pub async fn events(&mut self, protocol: u8) -> Vec<Event> {
         let mut events = Vec::new();
-        let mut buffer: Vec<u8> = Vec::with_capacity(RECEIVE_BUFFER);
-        let mut outcome = self.socket.recv_from(&mut buffer).await;
-        loop {
-            match outcome {
-                // Only the kernel is believed.
-                Ok(from) if from.port_number() == 0 => {
-                    let parsed = messages(&buffer).filter_map(|r| parse(&r, protocol, self.own_port));
-                    events.extend(parsed);
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    if error.raw_os_error() != Some(ENOBUFS) {
-                        tracing::warn!(%error, "netlink events cannot be read; taking the whole picture");
+        while events.is_empty() {
+            let mut ready = match self.socket.readable().await {
+                Ok(ready) => ready,
+                Err(error) => return broken(&error),
+            };
+            loop {
+                let received = ready
+                    .try_io(|fd| Ok(recvfrom::<NetlinkAddr>(fd.get_ref().as_raw_fd(), &mut self.buffer)?));
+                match received {
+                    // Nothing more is queued.
+                    Err(_would_block) => break,
+                    // Only the kernel is believed.
+                    Ok(Ok((length, Some(from)))) if from.pid() == 0 => {
+                        let datagram = self.buffer.get(..length).unwrap_or_default();
+                        events.extend(messages(datagram).filter_map(|r| parse(&r, protocol, self.own_port)));
                     }
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) if error.raw_os_error() == Some(ENOBUFS) => events.push(Event::Overrun),
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(Err(error)) => return broken(&error),
+                }
+                if events.len() > MAX_EVENTS {
+                    events.clear();
                     events.push(Event::Overrun);
-                    break;
                 }
             }
-            if events.len() > MAX_EVENTS {
-                events.clear();
-                events.push(Event::Overrun);
-            }
-            buffer.clear();
-            outcome = self.socket.socket_ref().recv_from(&mut buffer, MSG_DONTWAIT).map(|(_, from)| from);
         }
         events
     }
+}
+
+fn broken(error: &io::Error) -> Vec<Event> {
+    tracing::warn!(%error, "netlink events cannot be read; taking the whole picture");
+    vec![Event::Overrun]
+}
+
+/// A socket filter that drops messages whose `nlmsg_pid` is `port`: a thousand routes of our own would only
+/// fill the queue.
+fn without_port(port: u32) -> [SockFilter; 4] {
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const NLMSG_PID: u32 = 12;
+    // The filter's machine loads big-endian; the field is in host order.
+    let port = u32::from_be_bytes(port.to_ne_bytes());
+    [
+        SockFilter::new(LOAD_WORD, 0, 0, NLMSG_PID),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, port),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
 }
 
 fn parse(received: &Received<'_>, protocol: u8, own_port: u32) -> Option<Event> {

@@ -68,14 +68,16 @@ fn show(output: &Output) -> String {
 
 /// The `routectl` beside this test program, built if it is not there or old.
 fn routectl() -> PathBuf {
+    let own = std::env::current_exe().expect("own path");
+    let directory = own.parent().and_then(|deps| deps.parent()).expect("the target directory");
     let build = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "cli", "--bin", "routectl"])
+        .args(directory.ends_with("release").then_some("--release"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
     assert!(build.status.success(), "routectl does not build:\n{}", show(&build));
-    let test = std::env::current_exe().expect("own path");
-    let path = test.parent().and_then(|deps| deps.parent()).expect("target directory").join("routectl");
+    let path = directory.join("routectl");
     assert!(path.exists(), "no {}", path.display());
     path
 }

@@ -11,7 +11,8 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use nix::{
@@ -28,7 +29,7 @@ use nix::{
 };
 use tunnel::netlink::{Socket, links};
 
-use super::{COMMAND, DIRECTORY, ENVIRONMENT, STATUS, TERMINAL, WORK_VARIABLE, modules};
+use super::{COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, STATUS, TERMINAL, WORK_VARIABLE, modules};
 
 /// Where the work directory is seen in the guest.
 const WORK: &str = "/run/routed-guest";
@@ -81,7 +82,19 @@ fn run(work: &Path) -> io::Result<u8> {
     for result in Socket::open()?.execute(vec![loopback]) {
         result.map_err(|error| io::Error::from_raw_os_error(error.errno))?;
     }
+    limit_own_life()?;
     run_command()
+}
+
+/// Switches the power off after the time limit, whatever else happens.
+fn limit_own_life() -> io::Result<()> {
+    let text = fs::read_to_string(Path::new(WORK).join(LIMIT))?;
+    let seconds = text.trim().parse().map_err(io::Error::other)?;
+    thread::Builder::new().spawn(move || {
+        thread::sleep(Duration::from_secs(seconds));
+        let _ = reboot(RebootMode::RB_POWER_OFF);
+    })?;
+    Ok(())
 }
 
 fn named(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
@@ -152,7 +165,7 @@ fn run_command() -> io::Result<u8> {
         }
         // Whoever writes must see that it is no terminal.
         let (read, write) = io::pipe()?;
-        relays.push(std::thread::spawn(move || relay(read, tty)));
+        relays.push(thread::spawn(move || relay(read, tty)));
         Ok(write.into())
     };
     command.stdout(output("/dev/tty1")?).stderr(output("/dev/tty2")?);
