@@ -21,9 +21,10 @@ use tokio::task::JoinHandle;
 
 use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
+use crate::config::RibConfig;
 use crate::outbox::Delivery;
 use crate::path::{Best, BestChange, PeerSession, Source};
-use crate::rib::{Rib, RibConfig};
+use crate::rib::Rib;
 
 /// Commands that may wait for the RIB; each holds at most what one read from a socket brought.
 const COMMANDS: usize = 256;

@@ -1,6 +1,5 @@
 //! Which paths go to which peers, and with which attributes (RFC 4271 §9.1.3, RFC 4456).
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::wire::as_path::SegmentKind;
@@ -8,8 +7,8 @@ use bgp::wire::attribute::{RawAttributes, code, flag, push};
 use bgp::{Asn, Family, RouterId};
 
 use crate::attrs::{AttrSet, DEFAULT_LOCAL_PREF};
+use crate::config::RibConfig;
 use crate::path::SourceKind;
-use crate::rib::RibConfig;
 
 /// What peers have in common that get the same routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -164,12 +163,4 @@ fn prepend(path: &[u8], asn: Asn, out: &mut Vec<u8>) {
             out.extend_from_slice(path);
         }
     }
-}
-
-/// The first address of a family among ours.
-pub(crate) fn first_of(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
-    addresses.iter().copied().find(|address| match family {
-        Family::Ipv4Unicast => address.is_ipv4(),
-        Family::Ipv6Unicast => address.is_ipv6(),
-    })
 }

@@ -3,8 +3,8 @@
 use bgp::wire::attribute::is_host;
 
 use crate::attrs::AttrSet;
+use crate::config::RibConfig;
 use crate::decide::Reason;
-use crate::rib::RibConfig;
 
 /// Why a path from a peer is not eligible; `None`: it is.
 pub fn reject(config: &RibConfig, attrs: &AttrSet, internal: bool) -> Option<Reason> {

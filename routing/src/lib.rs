@@ -7,6 +7,7 @@
 pub mod actor;
 pub mod attrs;
 pub mod batch;
+pub mod config;
 pub mod decide;
 pub mod export;
 pub mod group;
@@ -18,6 +19,7 @@ pub mod rib;
 
 pub use attrs::AttrSet;
 pub use batch::RouteBatch;
+pub use config::RibConfig;
 pub use decide::Reason;
 pub use path::{Best, BestChange, PeerSession, Source, SourceKind};
-pub use rib::{Rib, RibConfig};
+pub use rib::Rib;

@@ -1,9 +1,9 @@
 //! The routing information base: every path, the chosen one of each prefix, and who is told.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use bgp::{Asn, Families, Family, PeerId, RouterId};
+use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as MapEntry;
@@ -11,32 +11,13 @@ use ipnet::IpNet;
 
 use crate::attrs::{AttrSet, Interner};
 use crate::batch::RouteBatch;
+use crate::config::RibConfig;
 use crate::decide::{Candidate, Rank, select};
 use crate::export::{self, Audience};
 use crate::group::{Advertised, Group, GroupKey};
 use crate::import;
 use crate::outbox::Delivery;
 use crate::path::{Best, BestChange, Path, PeerSession, Source, SourceKind};
-
-/// What the RIB is configured with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RibConfig {
-    /// Our AS.
-    pub local_as: Asn,
-    /// Our BGP identifier.
-    pub router_id: RouterId,
-    /// Our cluster, if we are a route reflector.
-    pub cluster_id: Option<Ipv4Addr>,
-    /// The addresses of this node; the first of a family is the next hop we give.
-    pub local_addresses: Vec<IpAddr>,
-}
-
-impl RibConfig {
-    /// The next hop we give for routes of a family.
-    pub fn next_hop_self(&self, family: Family) -> Option<IpAddr> {
-        export::first_of(&self.local_addresses, family)
-    }
-}
 
 /// A peer whose session is Established.
 #[derive(Debug)]

@@ -1,0 +1,28 @@
+//! What import, export and the RIB depend on beside sessions and routes.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use bgp::{Asn, Family, RouterId};
+
+/// What the RIB is configured with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RibConfig {
+    /// Our AS.
+    pub local_as: Asn,
+    /// Our BGP identifier.
+    pub router_id: RouterId,
+    /// Our cluster, if we are a route reflector.
+    pub cluster_id: Option<Ipv4Addr>,
+    /// The addresses of this node; the first of a family is the next hop we give.
+    pub local_addresses: Vec<IpAddr>,
+}
+
+impl RibConfig {
+    /// The next hop we give for routes of a family.
+    pub fn next_hop_self(&self, family: Family) -> Option<IpAddr> {
+        self.local_addresses.iter().copied().find(|address| match family {
+            Family::Ipv4Unicast => address.is_ipv4(),
+            Family::Ipv6Unicast => address.is_ipv6(),
+        })
+    }
+}
