@@ -46,8 +46,13 @@ impl SegmentKind {
     }
 
     fn from_code(code: u8) -> Option<SegmentKind> {
-        use SegmentKind::{ConfedSequence, ConfedSet, Sequence, Set};
-        [Set, Sequence, ConfedSequence, ConfedSet].into_iter().find(|kind| kind.code() == code)
+        match code {
+            1 => Some(SegmentKind::Set),
+            2 => Some(SegmentKind::Sequence),
+            3 => Some(SegmentKind::ConfedSequence),
+            4 => Some(SegmentKind::ConfedSet),
+            _ => None,
+        }
     }
 
     /// Whether the segment belongs to a confederation.
@@ -67,12 +72,8 @@ pub struct Segment<'a> {
 
 impl<'a> Segment<'a> {
     /// Its AS numbers, leftmost first.
-    pub fn asns(&self) -> impl ExactSizeIterator<Item = Asn> + use<'a> {
-        self.numbers.chunks_exact(self.width.octets()).map(|number| match *number {
-            [a, b] => Asn(u32::from(u16::from_be_bytes([a, b]))),
-            [a, b, c, d] => Asn(u32::from_be_bytes([a, b, c, d])),
-            _ => Asn(0),
-        })
+    pub fn asns(&self) -> Asns<'a> {
+        Asns { numbers: Cursor(self.numbers), width: self.width }
     }
 
     /// What it adds to the path's length (RFC 4271 §9.1.2.2 a, RFC 5065 §5.3).
@@ -84,6 +85,36 @@ impl<'a> Segment<'a> {
         }
     }
 }
+
+/// Iterator over the AS numbers of a [`Segment`].
+#[derive(Clone, Debug)]
+pub struct Asns<'a> {
+    numbers: Cursor<'a>,
+    width: AsWidth,
+}
+
+impl Iterator for Asns<'_> {
+    type Item = Asn;
+
+    #[inline]
+    fn next(&mut self) -> Option<Asn> {
+        match self.width {
+            AsWidth::Two => self.numbers.u16().map(|number| Asn(u32::from(number))),
+            AsWidth::Four => self.numbers.u32().map(Asn),
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let count = match self.width {
+            AsWidth::Two => self.numbers.0.len() / 2,
+            AsWidth::Four => self.numbers.0.len() / 4,
+        };
+        (count, Some(count))
+    }
+}
+
+impl ExactSizeIterator for Asns<'_> {}
 
 /// A checked path, borrowed.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +131,7 @@ impl<'a> AsPath<'a> {
     ///
     /// # Errors
     /// The rule that is broken (RFC 7606 §7.2, RFC 7607).
+    #[inline]
     pub fn check(octets: &'a [u8], width: AsWidth) -> Result<AsPath<'a>, &'static str> {
         let mut cursor = Cursor(octets);
         while let Some(code) = cursor.u8() {
@@ -113,7 +145,7 @@ impl<'a> AsPath<'a> {
             let Some(numbers) = cursor.take(usize::from(count).saturating_mul(width.octets())) else {
                 return Err("a path segment ends inside the attribute");
             };
-            if numbers.chunks_exact(width.octets()).any(|number| number.iter().all(|octet| *octet == 0)) {
+            if (Asns { numbers: Cursor(numbers), width }).any(|asn| asn.0 == 0) {
                 return Err("AS 0 is in no path");
             }
         }

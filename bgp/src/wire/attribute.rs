@@ -72,7 +72,6 @@ pub struct Fault {
 
 /// What is known of an attribute type: its flags, and what a malformed one costs.
 struct Spec {
-    code: u8,
     flags: u8,
     wrong_flags: Verdict,
     malformed: Verdict,
@@ -80,30 +79,47 @@ struct Spec {
 
 const OPTIONAL_TRANSITIVE: u8 = flag::OPTIONAL | flag::TRANSITIVE;
 
-const fn spec(code: u8, flags: u8, wrong_flags: Verdict, malformed: Verdict) -> Spec {
-    Spec { code, flags, wrong_flags, malformed }
+/// RFC 7606 §7 as data; RFC 6793 §6 for the AS4 attributes, RFC 8092 §6, RFC 9012 §13. `None`: we
+/// don't know the type.
+const fn spec(code: u8) -> Option<Spec> {
+    use Verdict::{Discard, SessionReset, TreatAsWithdraw};
+    let (flags, wrong_flags, malformed) = match code {
+        code::ORIGIN => (flag::WELL_KNOWN, TreatAsWithdraw, TreatAsWithdraw),
+        code::AS_PATH => (flag::WELL_KNOWN, TreatAsWithdraw, TreatAsWithdraw),
+        code::NEXT_HOP => (flag::WELL_KNOWN, TreatAsWithdraw, TreatAsWithdraw),
+        code::MULTI_EXIT_DISC => (flag::OPTIONAL, TreatAsWithdraw, TreatAsWithdraw),
+        code::LOCAL_PREF => (flag::WELL_KNOWN, TreatAsWithdraw, TreatAsWithdraw),
+        code::ATOMIC_AGGREGATE => (flag::WELL_KNOWN, TreatAsWithdraw, Discard),
+        code::AGGREGATOR => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, Discard),
+        code::COMMUNITIES => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, TreatAsWithdraw),
+        code::ORIGINATOR_ID => (flag::OPTIONAL, TreatAsWithdraw, TreatAsWithdraw),
+        code::CLUSTER_LIST => (flag::OPTIONAL, TreatAsWithdraw, TreatAsWithdraw),
+        code::MP_REACH_NLRI => (flag::OPTIONAL, SessionReset, SessionReset),
+        code::MP_UNREACH_NLRI => (flag::OPTIONAL, SessionReset, SessionReset),
+        code::EXTENDED_COMMUNITIES => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, TreatAsWithdraw),
+        code::AS4_PATH => (OPTIONAL_TRANSITIVE, Discard, Discard),
+        code::AS4_AGGREGATOR => (OPTIONAL_TRANSITIVE, Discard, Discard),
+        code::TUNNEL_ENCAPSULATION => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, TreatAsWithdraw),
+        code::LARGE_COMMUNITIES => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, TreatAsWithdraw),
+        _ => return None,
+    };
+    Some(Spec { flags, wrong_flags, malformed })
 }
 
-/// RFC 7606 §7 as data; RFC 6793 §6 for the AS4 attributes, RFC 8092 §6, RFC 9012 §13.
-const SPECS: &[Spec] = &[
-    spec(code::ORIGIN, flag::WELL_KNOWN, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::AS_PATH, flag::WELL_KNOWN, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::NEXT_HOP, flag::WELL_KNOWN, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::MULTI_EXIT_DISC, flag::OPTIONAL, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::LOCAL_PREF, flag::WELL_KNOWN, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::ATOMIC_AGGREGATE, flag::WELL_KNOWN, Verdict::TreatAsWithdraw, Verdict::Discard),
-    spec(code::AGGREGATOR, OPTIONAL_TRANSITIVE, Verdict::TreatAsWithdraw, Verdict::Discard),
-    spec(code::COMMUNITIES, OPTIONAL_TRANSITIVE, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::ORIGINATOR_ID, flag::OPTIONAL, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::CLUSTER_LIST, flag::OPTIONAL, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::MP_REACH_NLRI, flag::OPTIONAL, Verdict::SessionReset, Verdict::SessionReset),
-    spec(code::MP_UNREACH_NLRI, flag::OPTIONAL, Verdict::SessionReset, Verdict::SessionReset),
-    spec(code::EXTENDED_COMMUNITIES, OPTIONAL_TRANSITIVE, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::AS4_PATH, OPTIONAL_TRANSITIVE, Verdict::Discard, Verdict::Discard),
-    spec(code::AS4_AGGREGATOR, OPTIONAL_TRANSITIVE, Verdict::Discard, Verdict::Discard),
-    spec(code::TUNNEL_ENCAPSULATION, OPTIONAL_TRANSITIVE, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-    spec(code::LARGE_COMMUNITIES, OPTIONAL_TRANSITIVE, Verdict::TreatAsWithdraw, Verdict::TreatAsWithdraw),
-];
+/// [`spec`] by type code, so that an attribute costs a load where a chain of branches would stand.
+static SPECS: [Option<Spec>; 33] = {
+    let mut specs = [const { None }; 33];
+    let (mut rest, mut code): (&mut [Option<Spec>], u8) = (&mut specs, 0);
+    while let [first, others @ ..] = rest {
+        *first = spec(code);
+        (rest, code) = (others, code + 1);
+    }
+    specs
+};
+
+fn spec_of(code: u8) -> Option<&'static Spec> {
+    SPECS.get(usize::from(code))?.as_ref()
+}
 
 /// What the session settled that the reading of attributes depends on.
 #[derive(Clone, Copy, Debug)]
@@ -260,12 +276,20 @@ pub struct Attributes<'a> {
 impl<'a> Attributes<'a> {
     /// Reads a path attributes field; `report` is told of each fault, and what a fault leaves out is
     /// absent in the answer. Of an attribute that occurs twice the first counts (RFC 7606 §3 g).
-    pub fn read(octets: &'a [u8], context: &Context, mut report: impl FnMut(Fault)) -> Attributes<'a> {
-        let mut attributes = Attributes { raw: octets, ..Attributes::default() };
+    pub fn read(octets: &'a [u8], context: &Context, report: impl FnMut(Fault)) -> Attributes<'a> {
+        let mut attributes = Attributes::default();
+        attributes.fill(octets, context, report);
+        attributes
+    }
+
+    /// [`Attributes::read`] in place, since there is much of them to move. They must be the default.
+    #[inline]
+    pub(super) fn fill(&mut self, octets: &'a [u8], context: &Context, mut report: impl FnMut(Fault)) {
+        self.raw = octets;
         let mut seen = [0; 4];
         let mut list = RawAttributes::new(octets);
         for raw in list.by_ref() {
-            attributes.count = attributes.count.saturating_add(1);
+            self.count = self.count.saturating_add(1);
             if !insert(&mut seen, raw.code) {
                 if matches!(raw.code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI) {
                     report(Fault {
@@ -277,8 +301,8 @@ impl<'a> Attributes<'a> {
                 }
                 continue;
             }
-            match attributes.take(raw, context) {
-                Ok(true) => _ = insert(&mut attributes.kept, raw.code),
+            match self.take(raw, context) {
+                Ok(true) => _ = insert(&mut self.kept, raw.code),
                 Ok(false) => {}
                 Err(fault) => report(fault),
             }
@@ -292,32 +316,31 @@ impl<'a> Attributes<'a> {
                 rule: "the last attribute ends inside the path attributes field",
             });
         }
-        attributes
     }
 
     /// Reads one attribute into its field; whether it is kept among the canonical ones.
+    #[inline]
     fn take(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<bool, Fault> {
-        let Some(spec) = SPECS.iter().find(|spec| spec.code == raw.code) else {
+        let Some(spec) = spec_of(raw.code) else {
             return take_unknown(raw);
         };
         let fault = |verdict, code, rule| Err(Fault { attribute: Some(raw.code), verdict, code, rule });
         // Out of place: left out before its form is looked at (RFC 7606 §7.5, §7.9, §7.10; RFC 6793 §6).
-        match raw.code {
-            code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST if !context.internal => {
-                return fault(
-                    Verdict::Discard,
-                    ErrorCode::OPTIONAL_ATTRIBUTE,
-                    "only internal peers send this attribute",
-                );
-            }
-            code::AS4_PATH | code::AS4_AGGREGATOR if context.as_width == AsWidth::Four => {
-                return fault(
-                    Verdict::Discard,
-                    ErrorCode::OPTIONAL_ATTRIBUTE,
-                    "a session with four-octet AS numbers carries no AS4 attribute",
-                );
-            }
-            _ => {}
+        let among_internal = matches!(raw.code, code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST);
+        if among_internal && !context.internal {
+            return fault(
+                Verdict::Discard,
+                ErrorCode::OPTIONAL_ATTRIBUTE,
+                "only internal peers send this attribute",
+            );
+        }
+        let among_two_octet = matches!(raw.code, code::AS4_PATH | code::AS4_AGGREGATOR);
+        if among_two_octet && context.as_width == AsWidth::Four {
+            return fault(
+                Verdict::Discard,
+                ErrorCode::OPTIONAL_ATTRIBUTE,
+                "a session with four-octet AS numbers carries no AS4 attribute",
+            );
         }
         if raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != spec.flags {
             return fault(
@@ -339,6 +362,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    #[inline]
     fn store(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<(), (ErrorCode, &'static str)> {
         let value = raw.value;
         let length = |rule| (ErrorCode::ATTRIBUTE_LENGTH, rule);
@@ -471,8 +495,8 @@ impl<'a> Attributes<'a> {
                     let Some(raw) = RawAttributes::new(self.raw).find(|raw| raw.code == code) else {
                         continue;
                     };
-                    let known = SPECS.iter().any(|spec| spec.code == code);
-                    let partial = if known { raw.flags & flag::PARTIAL } else { flag::PARTIAL };
+                    let partial =
+                        if spec_of(code).is_some() { raw.flags & flag::PARTIAL } else { flag::PARTIAL };
                     let flags = raw.flags & (flag::OPTIONAL | flag::TRANSITIVE);
                     let partial = if flags == OPTIONAL_TRANSITIVE { partial } else { 0 };
                     push(out, flags | partial, code, |out| out.extend_from_slice(raw.value));
@@ -626,4 +650,16 @@ fn insert(set: &mut [u64; 4], code: u8) -> bool {
     let new = *word & bit == 0;
     *word |= bit;
     new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_holds_every_type_that_is_known() {
+        for code in 0..=u8::MAX {
+            assert_eq!(spec_of(code).is_some(), spec(code).is_some(), "{code}");
+        }
+    }
 }

@@ -46,6 +46,18 @@ impl MessageKind {
         }
     }
 
+    /// The type with this octet.
+    fn from_code(code: u8) -> Option<MessageKind> {
+        match code {
+            1 => Some(MessageKind::Open),
+            2 => Some(MessageKind::Update),
+            3 => Some(MessageKind::Notification),
+            4 => Some(MessageKind::Keepalive),
+            5 => Some(MessageKind::RouteRefresh),
+            _ => None,
+        }
+    }
+
     /// Smallest and largest length, in octets, when messages of up to `max` are allowed.
     fn bounds(self, max: usize) -> (usize, usize) {
         match self {
@@ -86,10 +98,15 @@ impl Frame<'_> {
 ///
 /// # Errors
 /// Code 1 (RFC 4271 §6.1): a wrong marker, a length that the type can't have, an unknown type.
+#[inline]
 pub fn next(buf: &[u8], max: usize) -> Result<Option<Frame<'_>>, WireError> {
     let mut cursor = Cursor(buf);
     // A wrong marker is an error as soon as it can be seen, else a peer could hold us with half a header.
-    if buf.iter().take(16).any(|octet| *octet != 0xff) {
+    let synchronized = match buf.first_chunk::<16>() {
+        Some(marker) => *marker == [0xff; 16],
+        None => buf.iter().all(|octet| *octet == 0xff),
+    };
+    if !synchronized {
         return Err(WireError::new(
             ErrorCode::CONNECTION_NOT_SYNCHRONIZED,
             "the marker is 16 octets of ones",
@@ -106,7 +123,7 @@ pub fn next(buf: &[u8], max: usize) -> Result<Option<Frame<'_>>, WireError> {
         return Err(bad_length("the message is longer than was negotiated"));
     }
     let Some(code) = cursor.u8() else { return Ok(None) };
-    let Some(kind) = MessageKind::ALL.into_iter().find(|kind| kind.code() == code) else {
+    let Some(kind) = MessageKind::from_code(code) else {
         return Err(WireError::with_data(
             ErrorCode::BAD_MESSAGE_TYPE,
             "the type is one of OPEN, UPDATE, NOTIFICATION, KEEPALIVE, ROUTE-REFRESH",

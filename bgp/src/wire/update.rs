@@ -42,6 +42,7 @@ impl<'a> UpdateView<'a> {
     /// What ends the session: prefixes that can't be read, attributes whose verdict is
     /// [`Verdict::SessionReset`], and an attribute error in a message that announces nothing
     /// (RFC 7606 §5.2).
+    #[inline]
     pub fn read(&self, context: &Context) -> Result<Update<'a>, WireError> {
         let unreadable =
             |rule, octets: &[u8]| WireError::with_data(ErrorCode::INVALID_NETWORK_FIELD, rule, octets);
@@ -49,17 +50,18 @@ impl<'a> UpdateView<'a> {
             .ok_or_else(|| unreadable("every withdrawn prefix is whole and at most /32", self.withdrawn))?;
         let announced = Nlri::check(Family::Ipv4Unicast, self.nlri)
             .ok_or_else(|| unreadable("every prefix is whole and at most /32", self.nlri))?;
-
+        let (attributes, empty) = (Attributes::default(), self.is_empty());
+        let mut update = Update { withdrawn, announced, attributes, fault: None, empty };
         let mut worst: Option<Fault> = None;
         let mut note = |fault: Fault| {
             if worst.is_none_or(|known| known.verdict < fault.verdict) {
                 worst = Some(fault);
             }
         };
-        let attributes = Attributes::read(self.attributes, context, &mut note);
-        let announces = !announced.is_empty() || attributes.has_mp_reach;
+        update.attributes.fill(self.attributes, context, &mut note);
+        let announces = !announced.is_empty() || update.attributes.has_mp_reach;
         if announces {
-            check_mandatory(&attributes, !announced.is_empty(), &mut note);
+            check_mandatory(&update.attributes, !announced.is_empty(), &mut note);
         }
         if let Some(fault) = worst
             && (fault.verdict == Verdict::SessionReset
@@ -71,7 +73,8 @@ impl<'a> UpdateView<'a> {
                 rule: fault.rule,
             });
         }
-        Ok(Update { withdrawn, announced, attributes, fault: worst, empty: self.is_empty() })
+        update.fault = worst;
+        Ok(update)
     }
 
     fn is_empty(&self) -> bool {
@@ -133,11 +136,12 @@ impl<'a> Update<'a> {
     /// are treated so.
     pub fn withdrawals(&self) -> impl Iterator<Item = Nlri<'a>> + use<'a> {
         let treated = self.is_treated_as_withdraw();
-        let announced = [Some(self.announced), self.attributes.mp_reach.map(|reach| reach.nlri)];
-        [Some(self.withdrawn), self.attributes.mp_unreach]
-            .into_iter()
-            .chain(announced.into_iter().filter(move |_| treated))
-            .flatten()
+        let announced = treated.then_some(self.announced);
+        let mp_announced = self.attributes.mp_reach.filter(|_| treated).map(|reach| reach.nlri);
+        std::iter::once(self.withdrawn)
+            .chain(self.attributes.mp_unreach)
+            .chain(announced)
+            .chain(mp_announced)
             .filter(|list| !list.is_empty())
     }
 
@@ -146,7 +150,7 @@ impl<'a> Update<'a> {
         let ipv4 = self.attributes.next_hop.map(|next_hop| (IpAddr::V4(next_hop), self.announced));
         let mp = self.attributes.mp_reach.map(|reach| (reach.next_hop, reach.nlri));
         let treated = self.is_treated_as_withdraw();
-        [ipv4, mp].into_iter().flatten().filter(move |(_, list)| !treated && !list.is_empty())
+        ipv4.into_iter().chain(mp).filter(move |(_, list)| !treated && !list.is_empty())
     }
 
     /// The family whose initial routes end here (RFC 4724 §2), if this is that marker.
