@@ -5,5 +5,6 @@
 pub mod bgp_rs_reader;
 pub mod bgpkit_reader;
 pub mod case;
+pub mod contender;
 pub mod message;
 pub mod our_reader;
