@@ -253,7 +253,7 @@ impl<D: Dataplane> Reconciler<D> {
             let mut failed = false;
             let mut relinked = false;
             for ops in stage.chunks(TURN) {
-                let results = self.dataplane.apply(config, ops);
+                let results = self.dataplane.apply(config, ops).await;
                 for (op, result) in ops.iter().zip(results) {
                     relinked |= op.changes_links();
                     match result {

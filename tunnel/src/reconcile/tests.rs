@@ -69,7 +69,7 @@ impl Dataplane for Fake {
         Ok(self.kernel.clone())
     }
 
-    fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
         ops.iter().map(|op| self.carry_out(op)).collect()
     }
 

@@ -89,7 +89,7 @@ async fn events_before_marker(monitor: &mut Monitor) -> Vec<Event> {
 async fn second_start_is_silent(encapsulation: Encapsulation) {
     let (tunnel, _) = start(encapsulation).await;
     tunnel.stop().await.expect("alive");
-    let mut monitor = Monitor::open(0).expect("an event socket");
+    let mut monitor = Monitor::open(&[]).expect("an event socket");
     let (_tunnel, report) = start(encapsulation).await;
     assert_eq!(events_before_marker(&mut monitor).await, [], "the second start changed something");
     assert_eq!(report.drift, 0);
@@ -210,7 +210,7 @@ fn whatever_is_tampered_with_heals_with_ipip() {
 fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
     with_ipip("the_fallback_of_a_node_is_one_change_of_its_next_hop", || async {
         let (tunnel, _) = start(Ipip).await;
-        let mut monitor = Monitor::open(0).expect("an event socket");
+        let mut monitor = Monitor::open(&[]).expect("an event socket");
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Static)]).await.expect("alive");
         let report = tunnel.report().await.expect("alive");
         assert_eq!(events_before_marker(&mut monitor).await, [Event::Nexthop { ours: true }]);

@@ -14,7 +14,7 @@ use tunnel::{
     Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Report, RouteChange,
     TunnelHandle,
     desired::IpipSpec,
-    netlink::{Socket, links, monitor::Monitor},
+    netlink::{Connection, links, monitor::Monitor, socket::EOPNOTSUPP},
     node::DEFAULT_ROUTE_METRIC,
 };
 
@@ -86,8 +86,16 @@ fn kernel_has_ipip() -> bool {
     std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
         let spec = IpipSpec { local: [192, 168, 0, 1].into(), mtu: 1480 };
-        let mut socket = Socket::open().expect("netlink");
-        socket.execute(vec![links::create_ipip("probe", &spec)]).iter().all(Result::is_ok)
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
+            async {
+                let mut connection = Connection::open().expect("netlink");
+                match connection.change(links::create_ipip("probe", &spec)).await {
+                    Ok(()) => true,
+                    Err(error) if error.errno == EOPNOTSUPP => false,
+                    Err(error) => panic!("no answer to whether there is an ipip device: {error}"),
+                }
+            },
+        )
     })
     .join()
     .expect("the probe's thread")
@@ -130,7 +138,7 @@ pub(crate) fn our_routes(family: &str) -> Vec<String> {
 
 /// Waits, event by event, until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let mut monitor = Monitor::open(0).expect("an event socket");
+    let mut monitor = Monitor::open(&[]).expect("an event socket");
     let wait = async {
         while !condition() {
             monitor.events(179).await;
