@@ -11,7 +11,8 @@ use tunnel::{
 };
 
 use crate::harness::{
-    BLACKHOLE, config, exits, gone, in_namespace, ip, our_routes, path, start, until, with_ipip,
+    BLACKHOLE, config, events_before_marker, exits, gone, in_namespace, ip, our_routes, path, start, until,
+    with_ipip,
 };
 
 async fn builds_all(encapsulation: Encapsulation) {
@@ -70,20 +71,6 @@ fn an_ipip_cluster_gets_both_devices_vteps_next_hops_routes_and_the_blackhole() 
     with_ipip("an_ipip_cluster_gets_both_devices_vteps_next_hops_routes_and_the_blackhole", || {
         builds_all(Ipip)
     });
-}
-
-/// All events up to the marker route, which the test adds last.
-async fn events_before_marker(monitor: &mut Monitor) -> Vec<Event> {
-    ip("route add 203.0.113.0/24 via 192.168.0.254");
-    let mut before = Vec::new();
-    loop {
-        for event in monitor.events(179).await {
-            match event {
-                Event::Route { key, .. } if key.prefix.to_string() == "203.0.113.0/24" => return before,
-                event => before.push(event),
-            }
-        }
-    }
 }
 
 async fn second_start_is_silent(encapsulation: Encapsulation) {

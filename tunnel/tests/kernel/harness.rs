@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use tunnel::{
     Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Report, RouteChange,
     TunnelHandle,
+    dataplane::Event,
     desired::IpipSpec,
     netlink::{Connection, links, monitor::Monitor, socket::EOPNOTSUPP},
     node::DEFAULT_ROUTE_METRIC,
@@ -151,6 +152,20 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         ip("route"),
         ip("nexthop"),
     );
+}
+
+/// All events up to the marker route, which the test adds last.
+pub(crate) async fn events_before_marker(monitor: &mut Monitor) -> Vec<Event> {
+    ip("route add 203.0.113.0/24 via 192.168.0.254");
+    let mut before = Vec::new();
+    loop {
+        for event in monitor.events(179).await {
+            match event {
+                Event::Route { key, .. } if key.prefix.to_string() == "203.0.113.0/24" => return before,
+                event => before.push(event),
+            }
+        }
+    }
 }
 
 /// The configuration of node-1 of four; node-4 is in another subnet.
