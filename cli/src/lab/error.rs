@@ -66,7 +66,7 @@ pub enum LabError {
     },
     /// There is no interface of that name.
     #[error("the interface {0} has vanished")]
-    NoInterface(&'static str),
+    NoInterface(String),
     /// A program that should have worked did not.
     #[error("{program} failed: {text}")]
     Program {
