@@ -69,6 +69,9 @@ fn say(what: &str, error: &io::Error) {
     }
 }
 
+/// Entries of the guest's neighbour table, of all namespaces together.
+const NEIGHBOURS: &str = "32768";
+
 fn run(work: &Path) -> io::Result<u8> {
     let release = uname()?.release().to_string_lossy().into_owned();
     let modules = modules::Modules::of(&release)?;
@@ -81,6 +84,10 @@ fn run(work: &Path) -> io::Result<u8> {
         }
     }
     bring_loopback_up().map_err(named("loopback"))?;
+    // The guest is ours alone: a large lab needs a large table.
+    if let Err(error) = fs::write("/proc/sys/net/ipv4/neigh/default/gc_thresh3", NEIGHBOURS) {
+        say("gc_thresh3", &error);
+    }
     limit_own_life()?;
     run_command()
 }
