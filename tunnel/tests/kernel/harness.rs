@@ -28,6 +28,8 @@ const IN_GUEST: &str = "TEST_IN_GUEST";
 pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
+        // No link-local addresses: each makes an event of its own, some time after its link came up.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").expect("addr_gen_mode");
         ip("link set lo up");
         ip("link add eth0 type veth peer name eth0-peer");
         ip("link set eth0-peer up");
