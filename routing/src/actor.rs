@@ -26,8 +26,9 @@ use crate::outbox::Delivery;
 use crate::path::{Best, BestChange, PeerSession, Source};
 use crate::rib::Rib;
 
-/// Commands that may wait for the RIB; each holds at most what one read from a socket brought.
-const COMMANDS: usize = 256;
+/// Commands that may wait for the RIB; each holds at most what one read from a socket brought, some
+/// 25,000 prefixes, so that all together stay below 30 MiB.
+const COMMANDS: usize = 64;
 /// Batches of changes that may wait for whoever programs the kernel; beyond it the latest wins.
 const BEST_BATCHES: usize = 16;
 /// Prefixes decided on before queries and other commands get their turn: some milliseconds.

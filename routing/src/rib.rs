@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as MapEntry;
+use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use crate::attrs::{AttrSet, Interner};
@@ -183,12 +183,13 @@ impl Rib {
 
     /// The paths of [`Source::Local`] or [`Source::Static`] are from now on these: prefix and next hop.
     pub fn originate(&mut self, source: Source, paths: &[(IpNet, IpAddr)]) {
+        let wanted: HashSet<IpNet, FixedState> = paths.iter().map(|(prefix, _)| *prefix).collect();
         let gone: Vec<IpNet> = self
             .table
             .iter()
             .filter(|(_, entry)| entry.paths.iter().any(|path| path.source == source))
             .map(|(prefix, _)| *prefix)
-            .filter(|prefix| !paths.iter().any(|(wanted, _)| wanted == prefix))
+            .filter(|prefix| !wanted.contains(prefix))
             .collect();
         gone.into_iter().for_each(|prefix| self.take(prefix, source));
         for (prefix, next_hop) in paths {

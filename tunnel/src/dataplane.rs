@@ -61,7 +61,11 @@ pub trait Dataplane: Send + 'static {
     fn observe(&mut self, config: &Config) -> Result<Observed, KernelError>;
 
     /// Carries out operations, in order; one result for each.
-    fn apply(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>>;
+    fn apply(
+        &mut self,
+        config: &Config,
+        ops: &[Op],
+    ) -> impl Future<Output = Vec<Result<(), KernelError>>> + Send;
 
     /// How the kernel reaches an address by its own routes.
     fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach;

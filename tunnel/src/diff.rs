@@ -114,6 +114,15 @@ pub enum Scope<'a> {
     Routes(&'a HashSet<RouteKey>),
 }
 
+/// What of ours is deleted if it is not desired.
+#[derive(Debug, Clone, Copy)]
+pub enum Sweep<'a> {
+    /// All of it.
+    All,
+    /// These routes alone: the rest may be desired once all is known.
+    Routes(&'a HashSet<RouteKey>),
+}
+
 /// The operations, in stages: each one needs the stages before it to have succeeded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -134,15 +143,14 @@ impl Plan {
     }
 }
 
-/// Compares. With `sweep`, what is ours and unwanted is deleted; without, nothing is. Objects for
-/// which `blocked` answers true failed not long ago and are left alone. Where links have to change, the
+/// Compares. What is ours and not desired is deleted as far as `sweep` allows. Objects for which `blocked` answers true failed not long ago and are left alone. Where links have to change, the
 /// plan holds that alone, since all else hangs on their interface indexes: compare again afterwards.
 /// A plan that was carried out may leave next-hop objects unused: compare until the plan is empty.
 pub fn diff(
     desired: &Desired,
     observed: &Observed,
     scope: Scope<'_>,
-    sweep: bool,
+    sweep: Sweep<'_>,
     blocked: &dyn Fn(&Object) -> bool,
 ) -> Plan {
     let mut plan = Plan::default();
@@ -178,10 +186,16 @@ pub fn diff(
     plan.push(allowed(routes.hosts, blocked));
     plan.push(nexthops);
     plan.push(allowed(routes.writes, blocked));
-    if sweep {
-        plan.push(allowed(routes.deletes, blocked));
-        plan.push(allowed(unused_nexthop_ops(desired, observed), blocked));
-        plan.push(allowed(unwanted_ops(desired, observed), blocked));
+    match sweep {
+        Sweep::All => {
+            plan.push(allowed(routes.deletes, blocked));
+            plan.push(allowed(unused_nexthop_ops(desired, observed), blocked));
+            plan.push(allowed(unwanted_ops(desired, observed), blocked));
+        }
+        Sweep::Routes(keys) => {
+            routes.deletes.retain(|op| matches!(op, Op::DeleteRoute { key } if keys.contains(key)));
+            plan.push(allowed(routes.deletes, blocked));
+        }
     }
     plan
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::{
     dataplane::{Dataplane, Event},
     desired::{Desired, Device, Parent, RouteKey, Target, Wanted},
-    diff::{Object, Op, Scope, diff},
+    diff::{Object, Op, Scope, Sweep, diff},
     ledger::Ledger,
     netlink::{KernelError, socket::EPERM},
     node::{Config, Encapsulation, Learned, RouteChange},
@@ -45,6 +45,9 @@ pub struct Reconciler<D> {
     pub(crate) dataplane: D,
     pub(crate) config: Option<Config>,
     pub(crate) learned: HashMap<IpNet, Learned>,
+    /// Until in sync: prefixes that were learned since the start and are no more, whose routes are still there. What
+    /// nobody has spoken of yet may come back; these will not.
+    withdrawn: HashSet<IpNet>,
     pub(crate) resolutions: HashMap<IpNet, Resolution>,
     pub(crate) desired: Desired,
     pub(crate) observed: Option<Observed>,
@@ -74,6 +77,7 @@ impl<D: Dataplane> Reconciler<D> {
             dataplane,
             config: None,
             learned: HashMap::new(),
+            withdrawn: HashSet::new(),
             resolutions: HashMap::new(),
             desired: Desired::default(),
             observed: None,
@@ -112,9 +116,16 @@ impl<D: Dataplane> Reconciler<D> {
         for RouteChange { prefix, learned } in changes {
             let prefix = prefix.trunc();
             match learned {
-                Some(learned) => self.learned.insert(prefix, learned),
-                None => self.learned.remove(&prefix),
-            };
+                Some(learned) => {
+                    self.withdrawn.remove(&prefix);
+                    self.learned.insert(prefix, learned);
+                }
+                None => {
+                    if self.learned.remove(&prefix).is_some() && !self.in_sync {
+                        self.withdrawn.insert(prefix);
+                    }
+                }
+            }
             if !self.must_resolve {
                 self.resolve_one(prefix);
             }
@@ -125,6 +136,7 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn in_sync(&mut self) {
         if !self.in_sync {
             self.in_sync = true;
+            self.withdrawn = HashSet::new();
             self.dirty = Dirty::All;
             tracing::info!("in sync: leftovers of earlier runs are swept");
         }
@@ -215,6 +227,8 @@ impl<D: Dataplane> Reconciler<D> {
                 _ => self.dirty = Dirty::All,
             }
         }
+        let metric = config.route_metric;
+        let withdrawn: HashSet<_> = self.withdrawn.iter().map(|p| RouteKey { prefix: *p, metric }).collect();
         for _ in 0..PASSES {
             let Some(observed) = &self.observed else { return };
             let blocked = |object: &Object| self.ledger.blocks(object, now);
@@ -222,7 +236,8 @@ impl<D: Dataplane> Reconciler<D> {
                 Dirty::All => Scope::All,
                 Dirty::Routes(keys) => Scope::Routes(keys),
             };
-            let plan = diff(&self.desired, observed, scope, self.in_sync, &blocked);
+            let sweep = if self.in_sync { Sweep::All } else { Sweep::Routes(&withdrawn) };
+            let plan = diff(&self.desired, observed, scope, sweep, &blocked);
             if plan.is_empty() {
                 self.dirty = Dirty::Routes(HashSet::new());
                 // What was due and is neither done nor refused anew has come right by itself.
@@ -244,6 +259,9 @@ impl<D: Dataplane> Reconciler<D> {
             }
         }
         self.healing = false;
+        if let Some(observed) = &self.observed {
+            self.withdrawn.retain(|p| observed.routes().contains_key(&RouteKey { prefix: *p, metric }));
+        }
         self.forget_moot_failures();
         self.note_exits_in_use(&config);
     }
@@ -253,7 +271,7 @@ impl<D: Dataplane> Reconciler<D> {
             let mut failed = false;
             let mut relinked = false;
             for ops in stage.chunks(TURN) {
-                let results = self.dataplane.apply(config, ops);
+                let results = self.dataplane.apply(config, ops).await;
                 for (op, result) in ops.iter().zip(results) {
                     relinked |= op.changes_links();
                     match result {

@@ -139,7 +139,7 @@ pub enum ExitKind {
 }
 
 /// How another node is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelReport {
     /// Its name.
     pub node: String,

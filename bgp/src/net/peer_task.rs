@@ -157,10 +157,11 @@ impl<S: RouteSink> Task<S> {
                     return;
                 }
                 () = self.sink.flush(), if pending => {}
-                chunk = self.outbound.recv(), if room => {
-                    if let (Some(chunk), Some(side)) = (chunk, established) {
+                Some(chunk) = self.outbound.recv(), if room => {
+                    if let Some(side) = established {
                         self.send(side, chunk);
-                        while let Ok(chunk) = self.outbound.try_recv() {
+                        for _ in 1..QUEUE_AHEAD {
+                            let Ok(chunk) = self.outbound.try_recv() else { break };
                             self.send(side, chunk);
                         }
                         self.write(side).await;

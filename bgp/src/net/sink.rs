@@ -10,7 +10,8 @@ use crate::types::Family;
 use crate::wire::update::Update;
 
 /// Chunks of whole messages that may wait for a peer's socket: with chunks of up to 64 KiB this
-/// bounds what a slow peer costs to 4 MiB, and is deep enough to keep a fast one busy.
+/// bounds what a slow peer costs to 4 MiB, and half as much again in its socket's queue, and is deep
+/// enough to keep a fast one busy.
 pub const OUTBOUND_CHUNKS: usize = 64;
 
 /// Where whole, encoded messages for an Established session go; shared bytes, never copied.

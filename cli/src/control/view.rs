@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bgp::session::State as SessionState;
 pub use routing::SourceKind as RouteSource;
-pub use tunnel::report::ExitKind;
+pub use tunnel::report::{ExitKind, TunnelReport as TunnelView};
 
 /// Why a node has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,29 +74,6 @@ pub struct RouteView {
     pub installed: bool,
     /// Why it is the best, or why it is not installed.
     pub reason: String,
-}
-
-/// How another node is reached.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TunnelView {
-    /// The node's name.
-    pub node: String,
-    /// The node's address: the exit point's far end.
-    pub address: Option<IpAddr>,
-    /// What its blocks are to be reached by.
-    pub preferred: Option<ExitKind>,
-    /// What they are reached by now.
-    pub in_use: Option<ExitKind>,
-    /// Since when.
-    pub since: Option<Timestamp>,
-    /// Why the one in use is not the preferred one, or `preferred`.
-    pub reason: String,
-    /// Round-trip time of the last probe in milliseconds.
-    pub last_probe_ms: Option<f64>,
-    /// The largest packet that fits, in octets.
-    pub mtu: Option<u32>,
-    /// The blocks behind it.
-    pub blocks: Vec<IpNet>,
 }
 
 /// A node of the static peer table.

@@ -92,25 +92,7 @@ impl Control for Views {
     }
 
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
-        async {
-            let report = self.report().await;
-            let tunnels = report.map(|report| report.tunnels).unwrap_or_default();
-            tunnels
-                .into_iter()
-                .map(|tunnel| TunnelView {
-                    node: tunnel.node,
-                    address: tunnel.address,
-                    preferred: tunnel.preferred,
-                    in_use: tunnel.in_use,
-                    since: tunnel.since,
-                    reason: tunnel.reason,
-                    last_probe_ms: tunnel.last_probe_ms.map(f64::from),
-                    mtu: tunnel.mtu,
-                    blocks: tunnel.blocks,
-                })
-                .collect()
-        }
-        .boxed()
+        async { self.report().await.map(|report| report.tunnels).unwrap_or_default() }.boxed()
     }
 
     fn nodes(&self) -> BoxFuture<'_, Vec<NodeView>> {

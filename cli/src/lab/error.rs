@@ -35,6 +35,19 @@ pub enum LabError {
              use --encapsulation vxlan"
     )]
     KeepInGuest,
+    /// All namespaces of a kernel share one neighbour table.
+    #[error(
+        "{nodes} nodes need some {needed} neighbour entries and this kernel keeps {limit} for all namespaces \
+         together: sysctl -w net.ipv4.neigh.default.gc_thresh3={needed}, or fewer --nodes"
+    )]
+    Neighbours {
+        /// Nodes asked for.
+        nodes: usize,
+        /// Entries that they need.
+        needed: usize,
+        /// Entries that the kernel keeps.
+        limit: usize,
+    },
     /// The guest gave no answer.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -66,7 +79,7 @@ pub enum LabError {
     },
     /// There is no interface of that name.
     #[error("the interface {0} has vanished")]
-    NoInterface(&'static str),
+    NoInterface(String),
     /// A program that should have worked did not.
     #[error("{program} failed: {text}")]
     Program {

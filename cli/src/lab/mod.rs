@@ -15,11 +15,12 @@ use std::{
 
 use tunnel::{
     desired::IpipSpec,
-    netlink::{Socket, links, socket::EOPNOTSUPP},
+    netlink::{links, socket::EOPNOTSUPP},
 };
 
 mod capture;
 mod daemons;
+mod editor;
 mod error;
 mod expect;
 mod firewall;
@@ -30,6 +31,7 @@ mod ping;
 mod run;
 mod wiring;
 
+use editor::Editor;
 pub use error::LabError;
 pub use layout::LayoutError;
 use layout::{BgpMode, LabEncapsulation, Layout, PoolMode};
@@ -120,14 +122,13 @@ fn kernel_has_ipip() -> Result<bool, LabError> {
     let answer = probe
         .run(|| {
             let spec = IpipSpec { local: [192, 0, 2, 1].into(), mtu: 1480 };
-            Socket::open().map(|mut socket| socket.execute(vec![links::create_ipip("probe", &spec)]))
+            Editor::open().map(|mut editor| editor.change(links::create_ipip("probe", &spec)))
         })
-        .map_err(LabError::namespace)?
-        .map_err(LabError::system("netlink"))?;
-    match answer.into_iter().next() {
-        Some(Err(error)) if error.errno == EOPNOTSUPP => Ok(false),
-        Some(Err(source)) => Err(LabError::Kernel { what: "an ipip device", source }),
-        Some(Ok(())) | None => Ok(true),
+        .map_err(LabError::namespace)??;
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if error.errno == EOPNOTSUPP => Ok(false),
+        Err(source) => Err(LabError::Kernel { what: "an ipip device", source }),
     }
 }
 

@@ -33,6 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(150);
 /// Runs a lab; true if it passed.
 pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Result<bool, LabError> {
     println!("{}", describe(layout));
+    check_neighbour_table(layout.nodes.len())?;
     let wiring = Wiring::build(layout)?;
     if let Some(node) = layout.blocked.and_then(|i| layout.nodes.get(i)) {
         firewall::block_bgp(&wiring.network, node.address.addr())?;
@@ -43,6 +44,18 @@ pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Resu
         leave(layout, &wiring, &mut daemons)?;
     }
     outcome
+}
+
+/// Each node has an entry for every other on the wire and one on the VXLAN device, and two for its pod.
+/// A full table looks like a network that drops packets, so it is said before.
+fn check_neighbour_table(nodes: usize) -> Result<(), LabError> {
+    let needed = nodes * nodes * 2;
+    // Only the first namespace has the file; without it nothing is known.
+    let limit = std::fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3").ok();
+    match limit.and_then(|text| text.trim().parse().ok()) {
+        Some(limit) if needed > limit => Err(LabError::Neighbours { nodes, needed, limit }),
+        _ => Ok(()),
+    }
 }
 
 fn examine(

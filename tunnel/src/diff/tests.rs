@@ -62,7 +62,7 @@ fn carry_out(observed: &mut Observed, plan: &Plan) {
     }
 }
 
-fn settle(desired: &Desired, observed: &mut Observed, sweep: bool) -> usize {
+fn settle(desired: &Desired, observed: &mut Observed, sweep: Sweep<'_>) -> usize {
     for pass in 0..10 {
         let plan = diff(desired, observed, Scope::All, sweep, &free);
         if plan.is_empty() {
@@ -111,7 +111,7 @@ fn settled_node(exit: Exit) -> (Desired, Observed) {
         desired.set_route(prefix(i), Some(Target::Exit(exit)));
     }
     let mut observed = empty();
-    settle(&desired, &mut observed, true);
+    settle(&desired, &mut observed, Sweep::All);
     (desired, observed)
 }
 
@@ -122,32 +122,38 @@ fn changing_a_nodes_exit_is_one_replace_of_its_next_hop_object() {
         desired.set_route(prefix(i), Some(Target::Exit(vxlan(2))));
     }
     let dirty: HashSet<_> = (0..3).map(prefix).collect();
-    let plan = diff(&desired, &observed, Scope::Routes(&dirty), true, &free);
+    let plan = diff(&desired, &observed, Scope::Routes(&dirty), Sweep::All, &free);
     let id = *observed.nexthops.keys().next().expect("an object");
     let gateway: IpAddr = "10.1.2.0".parse().expect("address");
     assert_eq!(plan.stages, [vec![Op::ReplaceNexthop { id, gateway, index: 21 }]]);
     carry_out(&mut observed, &plan);
-    assert!(diff(&desired, &observed, Scope::All, true, &free).is_empty());
+    assert!(diff(&desired, &observed, Scope::All, Sweep::All, &free).is_empty());
 }
 
 #[test]
 fn a_next_hop_object_that_other_routes_keep_is_not_taken_over() {
     let (mut desired, mut observed) = settled_node(ipip(2));
     desired.set_route(prefix(0), Some(Target::Exit(vxlan(2))));
-    let plan = diff(&desired, &observed, Scope::All, true, &free);
+    let plan = diff(&desired, &observed, Scope::All, Sweep::All, &free);
     assert!(matches!(plan.stages[0][..], [Op::AddNexthop { .. }]), "{plan:?}");
     assert!(matches!(plan.stages[1][..], [Op::ReplaceRoute { .. }]), "{plan:?}");
     carry_out(&mut observed, &plan);
-    assert!(diff(&desired, &observed, Scope::All, true, &free).is_empty());
+    assert!(diff(&desired, &observed, Scope::All, Sweep::All, &free).is_empty());
 }
 
 #[test]
-fn nothing_is_deleted_before_the_sweep() {
+fn only_withdrawn_routes_are_deleted_before_the_sweep() {
     let (_, observed) = settled_node(ipip(2));
     let nothing = Desired::default();
-    assert!(diff(&nothing, &observed, Scope::All, false, &free).is_empty());
+    assert!(diff(&nothing, &observed, Scope::All, Sweep::Routes(&HashSet::new()), &free).is_empty());
+    let withdrawn = HashSet::from([prefix(0)]);
+    let mut without = observed.clone();
+    settle(&nothing, &mut without, Sweep::Routes(&withdrawn));
+    assert!(observed.routes().contains_key(&prefix(0)) && !without.routes().contains_key(&prefix(0)));
+    assert_eq!(without.routes().len(), observed.routes().len() - 1);
+    assert_eq!((&without.nexthops, without.vxlan), (&observed.nexthops, observed.vxlan));
     let mut swept = observed.clone();
-    settle(&nothing, &mut swept, true);
+    settle(&nothing, &mut swept, Sweep::All);
     assert_eq!((swept.routes().len(), swept.nexthops.len()), (0, 0));
     assert_eq!((swept.ipip, swept.vxlan), (None, None));
 }
@@ -157,7 +163,7 @@ fn an_unknown_parent_leaves_the_devices_as_they_are() {
     let (mut desired, mut observed) = settled_node(ipip(2));
     desired.ipip = Wanted::Unknown;
     desired.vxlan = Wanted::Unknown;
-    assert_eq!(settle(&desired, &mut observed, true), 0);
+    assert_eq!(settle(&desired, &mut observed, Sweep::All), 0);
 }
 
 #[test]
@@ -168,7 +174,7 @@ fn ids_in_use_by_others_are_skipped() {
     let mut observed = empty();
     let foreign = Nexthop { ours: false, gateway: None, index: 2, onlink: false };
     observed.nexthops.insert(*NEXTHOP_IDS.start(), foreign);
-    settle(&desired, &mut observed, true);
+    settle(&desired, &mut observed, Sweep::All);
     assert_eq!(observed.nexthops.get(NEXTHOP_IDS.start()), Some(&foreign));
     assert_eq!(observed.routes().get(&prefix(0)), Some(&Via::Nexthop(NEXTHOP_IDS.start() + 1)));
 }
@@ -180,7 +186,7 @@ fn a_kernel_without_objects_gets_plain_gateways() {
     desired.set_route(prefix(0), Some(Target::Exit(ipip(2))));
     let mut observed = empty();
     observed.nexthop_objects = false;
-    settle(&desired, &mut observed, true);
+    settle(&desired, &mut observed, Sweep::All);
     let gateway: IpAddr = "192.168.0.2".parse().expect("address");
     assert_eq!(observed.routes().get(&prefix(0)), Some(&Via::Gateway { gateway, index: 20 }));
     assert!(observed.nexthops.is_empty());
@@ -195,7 +201,7 @@ fn a_blocked_object_and_what_hangs_on_it_is_left_alone() {
     let mut observed = empty();
     let blocked = |o: &Object| *o == Object::Link(Device::Vxlan);
     for _ in 0..5 {
-        let plan = diff(&desired, &observed, Scope::All, true, &blocked);
+        let plan = diff(&desired, &observed, Scope::All, Sweep::All, &blocked);
         carry_out(&mut observed, &plan);
     }
     assert!(observed.vxlan.is_none());
@@ -208,7 +214,7 @@ fn a_rival_vxlan_device_keeps_ours_from_being_created() {
     devices(&mut desired);
     let mut observed = empty();
     observed.vxlan_rival = Some("vxlan.calico".into());
-    settle(&desired, &mut observed, true);
+    settle(&desired, &mut observed, Sweep::All);
     assert!(observed.vxlan.is_none() && observed.ipip.is_some());
 }
 
@@ -217,10 +223,10 @@ fn a_changed_outer_source_recreates_the_device_and_a_changed_mtu_does_not() {
     let (mut desired, observed) = settled_node(ipip(2));
     let Wanted::Present(spec) = desired.ipip else { panic!("no device") };
     desired.ipip = Wanted::Present(IpipSpec { mtu: 1380, ..spec });
-    let plan = diff(&desired, &observed, Scope::All, true, &free);
+    let plan = diff(&desired, &observed, Scope::All, Sweep::All, &free);
     assert!(matches!(plan.stages[0][..], [Op::SetLink { mtu: Some(1380), .. }]), "{plan:?}");
     desired.ipip = Wanted::Present(IpipSpec { local: Ipv4Addr::new(192, 168, 0, 9), ..spec });
-    let plan = diff(&desired, &observed, Scope::All, true, &free);
+    let plan = diff(&desired, &observed, Scope::All, Sweep::All, &free);
     assert!(matches!(plan.stages[0][..], [Op::DeleteLink { index: 20, .. }, Op::CreateIpip(_)]), "{plan:?}");
 }
 
@@ -308,22 +314,22 @@ proptest! {
     #[test]
     fn applying_a_diff_reaches_desired_and_the_diff_is_empty_then(first in any_desired(), second in any_desired()) {
         let mut observed = empty();
-        settle(&first, &mut observed, true);
+        settle(&first, &mut observed, Sweep::All);
         holds(&first, &observed, true);
-        prop_assert!(diff(&first, &observed, Scope::All, true, &free).is_empty());
+        prop_assert!(diff(&first, &observed, Scope::All, Sweep::All, &free).is_empty());
         let mut unswept = observed.clone();
-        settle(&second, &mut unswept, false);
+        settle(&second, &mut unswept, Sweep::Routes(&HashSet::new()));
         holds(&second, &unswept, false);
-        settle(&second, &mut observed, true);
+        settle(&second, &mut observed, Sweep::All);
         holds(&second, &observed, true);
-        settle(&second, &mut unswept, true);
+        settle(&second, &mut unswept, Sweep::All);
         holds(&second, &unswept, true);
     }
 
     #[test]
     fn comparing_the_changed_routes_alone_reaches_the_same(first in any_desired(), second in any_desired()) {
         let mut observed = empty();
-        settle(&first, &mut observed, true);
+        settle(&first, &mut observed, Sweep::All);
         let mut third = first.clone();
         let mut dirty = HashSet::new();
         for key in first.routes().keys() {
@@ -335,7 +341,7 @@ proptest! {
             dirty.insert(*key);
         }
         for _ in 0..10 {
-            let plan = diff(&third, &observed, Scope::Routes(&dirty), true, &free);
+            let plan = diff(&third, &observed, Scope::Routes(&dirty), Sweep::All, &free);
             carry_out(&mut observed, &plan);
         }
         holds(&third, &observed, true);
@@ -345,8 +351,8 @@ proptest! {
     fn plain_gateways_reach_desired_too(first in any_desired(), second in any_desired()) {
         let mut observed = empty();
     observed.nexthop_objects = false;
-        settle(&first, &mut observed, true);
-        settle(&second, &mut observed, true);
+        settle(&first, &mut observed, Sweep::All);
+        settle(&second, &mut observed, Sweep::All);
         holds(&second, &observed, true);
     }
 }

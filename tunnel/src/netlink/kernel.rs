@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io, mem,
     net::{IpAddr, Ipv6Addr},
 };
 
 use super::{
-    links::{self, LinkRecord},
+    connection::Connection,
+    links::{self, Change, LinkRecord},
     monitor::Monitor,
     neighbours, nexthops, routes,
     socket::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH, KernelError, Socket},
@@ -26,9 +27,18 @@ use crate::{
 /// The device that the kernel makes in every namespace as soon as the `ipip` module is there.
 const TUNL0: &str = "tunl0";
 
-/// Two sockets: one for requests, one for events.
+/// A request, by the way it goes.
+enum Request {
+    /// One of many.
+    Batched(Message),
+    /// One by itself.
+    Single(Change),
+}
+
+/// Three sockets: for the requests that are many, for those that are few, and for events.
 pub struct Kernel {
     socket: Socket,
+    connection: Connection,
     monitor: Monitor,
     protocol: u8,
     /// A second IP-in-IP device was refused.
@@ -37,40 +47,61 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Opens both sockets in the calling thread's network namespace, inside a tokio runtime.
+    /// Opens the sockets in the calling thread's network namespace, inside a tokio runtime.
     ///
     /// # Errors
     /// Those of `socket` and `bind`.
     pub fn open() -> io::Result<Self> {
         let socket = Socket::open()?;
-        let monitor = Monitor::open(socket.port())?;
-        Ok(Self { socket, monitor, protocol: 0, use_tunl0: false, names: HashMap::new() })
+        let connection = Connection::open()?;
+        let monitor = Monitor::open(&[socket.port(), connection.port()])?;
+        Ok(Self { socket, connection, monitor, protocol: 0, use_tunl0: false, names: HashMap::new() })
     }
 
-    fn message(config: &Config, op: &Op) -> Message {
+    fn request(config: &Config, op: &Op) -> Request {
+        use Request::{Batched, Single};
         let protocol = config.route_protocol;
         match *op {
-            Op::DeleteLink { index, .. } => links::delete_link(index),
-            Op::CreateIpip(spec) => links::create_ipip(Device::Ipip.name(), &spec),
-            Op::CreateVxlan(spec) => links::create_vxlan(Device::Vxlan.name(), &spec),
-            Op::SetLink { index, mtu, mac, up, .. } => links::set_link(index, mtu, mac, up),
-            Op::AddAddress { index, address, .. } => links::add_address(index, address),
-            Op::DeleteAddress { index, address, .. } => links::delete_address(index, address),
-            Op::SetFdb { index, mac, remote } => neighbours::set_fdb(index, mac, remote),
-            Op::DeleteFdb { index, mac, remote } => neighbours::delete_fdb(index, mac, remote),
-            Op::SetNeighbour { index, address, mac } => neighbours::set_neighbour(index, address, mac),
-            Op::DeleteNeighbour { index, address } => neighbours::delete_neighbour(index, address),
+            Op::DeleteLink { index, .. } => Single(Change::DeleteLink { index }),
+            Op::CreateIpip(spec) => Single(links::create_ipip(Device::Ipip.name(), &spec)),
+            Op::CreateVxlan(spec) => Single(links::create_vxlan(Device::Vxlan.name(), &spec)),
+            Op::SetLink { index, mtu, mac, up, .. } => Single(links::set_link(index, mtu, mac, up)),
+            Op::AddAddress { index, address, .. } => Single(Change::AddAddress { index, address }),
+            Op::DeleteAddress { index, address, .. } => Single(Change::DeleteAddress { index, address }),
+            Op::SetFdb { index, mac, remote } => Batched(neighbours::set_fdb(index, mac, remote)),
+            Op::DeleteFdb { index, mac, remote } => Batched(neighbours::delete_fdb(index, mac, remote)),
+            Op::SetNeighbour { index, address, mac } => {
+                Batched(neighbours::set_neighbour(index, address, mac))
+            }
+            Op::DeleteNeighbour { index, address } => Batched(neighbours::delete_neighbour(index, address)),
             Op::AddNexthop { id, gateway, index } => {
-                nexthops::set_nexthop(id, gateway, index, protocol, false)
+                Batched(nexthops::set_nexthop(id, gateway, index, protocol, false))
             }
             Op::ReplaceNexthop { id, gateway, index } => {
-                nexthops::set_nexthop(id, gateway, index, protocol, true)
+                Batched(nexthops::set_nexthop(id, gateway, index, protocol, true))
             }
-            Op::DeleteNexthop { id } => nexthops::delete_nexthop(id),
-            Op::AddRoute { key, via } => routes::set_route(&key, &via, protocol, false),
-            Op::ReplaceRoute { key, via } => routes::set_route(&key, &via, protocol, true),
-            Op::DeleteRoute { key } => routes::delete_route(&key, protocol),
+            Op::DeleteNexthop { id } => Batched(nexthops::delete_nexthop(id)),
+            Op::AddRoute { key, via } => Batched(routes::set_route(&key, &via, protocol, false)),
+            Op::ReplaceRoute { key, via } => Batched(routes::set_route(&key, &via, protocol, true)),
+            Op::DeleteRoute { key } => Batched(routes::delete_route(&key, protocol)),
         }
+    }
+
+    /// Carries them out in order, across both sockets.
+    async fn execute(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        let mut results = Vec::with_capacity(ops.len());
+        let mut batch = Vec::new();
+        for op in ops {
+            match Self::request(config, op) {
+                Request::Batched(message) => batch.push(message),
+                Request::Single(change) => {
+                    results.append(&mut self.socket.execute(mem::take(&mut batch)));
+                    results.push(self.connection.change(change).await);
+                }
+            }
+        }
+        results.append(&mut self.socket.execute(batch));
+        results
     }
 }
 
@@ -138,9 +169,8 @@ impl Dataplane for Kernel {
         Ok(observed)
     }
 
-    fn apply(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
-        let messages = ops.iter().map(|op| Self::message(config, op)).collect();
-        let mut results = self.socket.execute(messages);
+    async fn apply(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        let mut results = self.execute(config, ops).await;
         for (op, result) in ops.iter().zip(&mut results) {
             let Err(error) = result else { continue };
             match op {

@@ -1,15 +1,16 @@
 //! Links and their addresses: `RTM_*LINK`, `RTM_*ADDR`.
+//!
+//! Written with the `rtnetlink` crate's types, but read by this crate's own parser: it skips what it does not know
+//! and what has another length than today, so a newer kernel cannot make an observation fail.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use rtnetlink::{LinkIpIp, LinkUnspec, LinkVxlan, packet_route::link::LinkMessage};
 
 use super::{
     socket::{KernelError, Socket},
-    wire::{
-        AF_UNSPEC, Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Received, address, attributes, family,
-        string, u16_at, u32_at,
-    },
+    wire::{Message, Received, address, attributes, string, u16_at, u32_at},
 };
 use crate::{
     desired::{IpipSpec, VXLAN_PORT, VXLAN_VNI, VxlanSpec},
@@ -31,15 +32,11 @@ const RTM_GETADDR: u16 = 22;
 const IFF_UP: u32 = 0x1;
 const IFF_RUNNING: u32 = 0x40;
 const IFLA_ADDRESS: u16 = 1;
-/// `IFLA_IFNAME`
-pub const IFLA_IFNAME: u16 = 3;
+const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-/// `IFLA_LINKINFO`
-pub const IFLA_LINKINFO: u16 = 18;
-/// `IFLA_INFO_KIND`
-pub const IFLA_INFO_KIND: u16 = 1;
-/// `IFLA_INFO_DATA`
-pub const IFLA_INFO_DATA: u16 = 2;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
 
 const IFLA_IPTUN_LOCAL: u16 = 2;
 const IFLA_IPTUN_REMOTE: u16 = 3;
@@ -85,22 +82,12 @@ pub struct AddressRecord {
     pub address: IpNet,
 }
 
-/// `struct ifinfomsg`
-pub fn ifinfomsg(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG_LEN] {
-    let mut header = [0; IFINFOMSG_LEN];
-    header[0] = AF_UNSPEC;
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    header[8..12].copy_from_slice(&flags.to_ne_bytes());
-    header[12..16].copy_from_slice(&change.to_ne_bytes());
-    header
-}
-
 /// All links of the namespace.
 ///
 /// # Errors
 /// The kernel's.
 pub fn dump_links(socket: &mut Socket) -> Result<Vec<LinkRecord>, KernelError> {
-    socket.dump(&Message::new(RTM_GETLINK, 0, &ifinfomsg(0, 0, 0)), parse_link)
+    socket.dump(&Message::new(RTM_GETLINK, 0, &[0; IFINFOMSG_LEN]), parse_link)
 }
 
 /// Reads an `RTM_NEWLINK` or `RTM_DELLINK` message.
@@ -172,58 +159,6 @@ fn parse_kind(info: &[u8]) -> LinkKind {
     }
 }
 
-/// Creates the IP-in-IP device, down.
-pub fn create_ipip(name: &str, spec: &IpipSpec) -> Message {
-    create(name, spec.mtu, None, |m| {
-        m.string(IFLA_INFO_KIND, "ipip").nested(IFLA_INFO_DATA, |m| {
-            m.attribute(IFLA_IPTUN_LOCAL, &spec.local.octets()).u8(IFLA_IPTUN_PMTUDISC, 1)
-        })
-    })
-}
-
-/// Creates the VXLAN device, down.
-pub fn create_vxlan(name: &str, spec: &VxlanSpec) -> Message {
-    create(name, spec.mtu, Some(spec.mac), |m| {
-        m.string(IFLA_INFO_KIND, "vxlan").nested(IFLA_INFO_DATA, |m| {
-            let local = if spec.local.is_ipv4() { IFLA_VXLAN_LOCAL } else { IFLA_VXLAN_LOCAL6 };
-            m.u32(IFLA_VXLAN_ID, VXLAN_VNI)
-                .u32(IFLA_VXLAN_LINK, spec.parent)
-                .address(local, spec.local)
-                .u8(IFLA_VXLAN_LEARNING, 0)
-                .be16(IFLA_VXLAN_PORT, VXLAN_PORT)
-        })
-    })
-}
-
-fn create(name: &str, mtu: u32, mac: Option<Mac>, info: impl FnOnce(Message) -> Message) -> Message {
-    let message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifinfomsg(0, 0, 0))
-        .string(IFLA_IFNAME, name)
-        .u32(IFLA_MTU, mtu);
-    let message = match mac {
-        Some(mac) => message.attribute(IFLA_ADDRESS, &mac),
-        None => message,
-    };
-    message.nested(IFLA_LINKINFO, info)
-}
-
-/// Changes MTU, Ethernet address and state of a link.
-pub fn set_link(index: u32, mtu: Option<u32>, mac: Option<Mac>, up: bool) -> Message {
-    let flags = if up { IFF_UP } else { 0 };
-    let mut message = Message::new(RTM_NEWLINK, 0, &ifinfomsg(index, flags, flags));
-    if let Some(mtu) = mtu {
-        message = message.u32(IFLA_MTU, mtu);
-    }
-    if let Some(mac) = mac {
-        message = message.attribute(IFLA_ADDRESS, &mac);
-    }
-    message
-}
-
-/// Deletes a link.
-pub fn delete_link(index: u32) -> Message {
-    Message::new(RTM_DELLINK, 0, &ifinfomsg(index, 0, 0))
-}
-
 /// All addresses of the namespace.
 ///
 /// # Errors
@@ -251,24 +186,65 @@ pub fn parse_address(received: &Received<'_>) -> Option<AddressRecord> {
     Some(AddressRecord { index, address })
 }
 
-/// Adds an address to a link.
-pub fn add_address(index: u32, address: IpNet) -> Message {
-    address_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, index, address)
+/// A change of a link or its addresses, for [`Connection::change`](super::Connection::change).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Create a link; refused with `EEXIST` if the name is taken.
+    CreateLink(LinkMessage),
+    /// Change a link.
+    SetLink(LinkMessage),
+    /// Delete a link.
+    DeleteLink {
+        /// Interface index.
+        index: u32,
+    },
+    /// Add an address to a link, if it does not have it.
+    AddAddress {
+        /// Interface index.
+        index: u32,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
+    /// Remove an address from a link.
+    DeleteAddress {
+        /// Interface index.
+        index: u32,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
 }
 
-/// Removes an address from a link.
-pub fn delete_address(index: u32, address: IpNet) -> Message {
-    address_message(RTM_DELADDR, 0, index, address)
+/// Creates the IP-in-IP device, down.
+pub fn create_ipip(name: &str, spec: &IpipSpec) -> Change {
+    Change::CreateLink(LinkIpIp::new(name).mtu(spec.mtu).local(spec.local).pmtudisc(true).build())
 }
 
-fn address_message(kind: u16, flags: u16, index: u32, address: IpNet) -> Message {
-    // IFA_F_NODAD: a tunnel has no neighbours that could have the address as well.
-    const IFA_F_NODAD: u8 = 0x02;
-    let flag = if matches!(address.addr(), IpAddr::V6(_)) { IFA_F_NODAD } else { 0 };
-    let mut header = [0; IFADDRMSG_LEN];
-    header[0] = family(address.addr());
-    header[1] = address.prefix_len();
-    header[2] = flag;
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    Message::new(kind, flags, &header).address(IFA_LOCAL, address.addr()).address(IFA_ADDRESS, address.addr())
+/// Creates the VXLAN device, down.
+pub fn create_vxlan(name: &str, spec: &VxlanSpec) -> Change {
+    let link = LinkVxlan::new(name, VXLAN_VNI)
+        .mtu(spec.mtu)
+        .address(spec.mac.to_vec())
+        .dev(spec.parent)
+        .learning(false)
+        .port(VXLAN_PORT);
+    let link = match spec.local {
+        IpAddr::V4(local) => link.local(local),
+        IpAddr::V6(local) => link.local6(local),
+    };
+    Change::CreateLink(link.build())
+}
+
+/// Changes MTU and Ethernet address of a link, and brings it up.
+pub fn set_link(index: u32, mtu: Option<u32>, mac: Option<Mac>, up: bool) -> Change {
+    let mut link = LinkUnspec::new_with_index(index);
+    if up {
+        link = link.up();
+    }
+    if let Some(mtu) = mtu {
+        link = link.mtu(mtu);
+    }
+    if let Some(mac) = mac {
+        link = link.address(mac.to_vec());
+    }
+    Change::SetLink(link.build())
 }

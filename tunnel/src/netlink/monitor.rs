@@ -36,31 +36,31 @@ const SOCKET_BUFFER: usize = 8 * 1024 * 1024;
 pub struct Monitor {
     socket: AsyncFd<OwnedFd>,
     buffer: Vec<u8>,
-    /// The request socket's port: its own events are no news.
-    own_port: u32,
+    /// The request sockets' ports: events caused through them are no news.
+    own_ports: Vec<u32>,
 }
 
 impl Monitor {
-    /// Opens one in the calling thread's network namespace, inside a tokio runtime. Events that the socket with
-    /// port `own_port` causes are left out, as far as the kernel says who caused them.
+    /// Opens one in the calling thread's network namespace, inside a tokio runtime. Events caused through the
+    /// sockets with these ports, a handful, are left out, as far as the kernel says who caused them.
     ///
     /// # Errors
     /// Those of `socket`, `bind` and `setsockopt`.
-    pub fn open(own_port: u32) -> io::Result<Self> {
+    pub fn open(own_ports: &[u32]) -> io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         if setsockopt(&socket, RcvBufForce, &SOCKET_BUFFER).is_err() {
             setsockopt(&socket, RcvBuf, &SOCKET_BUFFER)?;
         }
-        if own_port != 0 {
-            SockRef::from(&socket).attach_filter(&without_port(own_port))?;
+        if !own_ports.is_empty() {
+            SockRef::from(&socket).attach_filter(&without_ports(own_ports))?;
         }
         let groups = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         // What `new` is deprecated for, a type whose descriptor changes, an OwnedFd is not; its successor is unsafe.
         #[allow(deprecated)]
         let socket = AsyncFd::new(socket)?;
-        Ok(Self { socket, buffer: vec![0; RECEIVE_BUFFER], own_port })
+        Ok(Self { socket, buffer: vec![0; RECEIVE_BUFFER], own_ports: own_ports.to_vec() })
     }
 
     /// Waits for events and returns all that are queued. Safe to cancel: what is not returned stays queued.
@@ -80,7 +80,8 @@ impl Monitor {
                     // Only the kernel is believed.
                     Ok(Ok((length, Some(from)))) if from.pid() == 0 => {
                         let datagram = self.buffer.get(..length).unwrap_or_default();
-                        events.extend(messages(datagram).filter_map(|r| parse(&r, protocol, self.own_port)));
+                        events
+                            .extend(messages(datagram).filter_map(|r| parse(&r, protocol, &self.own_ports)));
                     }
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) if error.raw_os_error() == Some(ENOBUFS) => events.push(Event::Overrun),
@@ -102,25 +103,26 @@ fn broken(error: &io::Error) -> Vec<Event> {
     vec![Event::Overrun]
 }
 
-/// A socket filter that drops messages whose `nlmsg_pid` is `port`: a thousand routes of our own would only
-/// fill the queue.
-fn without_port(port: u32) -> [SockFilter; 4] {
+/// A socket filter that drops messages whose `nlmsg_pid` is one of `ports`: a thousand routes of our own would
+/// only fill the queue.
+fn without_ports(ports: &[u32]) -> Vec<SockFilter> {
     const LOAD_WORD: u16 = 0x20;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
     const NLMSG_PID: u32 = 12;
-    // The filter's machine loads big-endian; the field is in host order.
-    let port = u32::from_be_bytes(port.to_ne_bytes());
-    [
-        SockFilter::new(LOAD_WORD, 0, 0, NLMSG_PID),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, port),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ]
+    let mut filter = vec![SockFilter::new(LOAD_WORD, 0, 0, NLMSG_PID)];
+    for port in ports {
+        // The filter's machine loads big-endian; the field is in host order.
+        let port = u32::from_be_bytes(port.to_ne_bytes());
+        filter.push(SockFilter::new(JUMP_IF_EQUAL, 0, 1, port));
+        filter.push(SockFilter::new(RETURN, 0, 0, 0));
+    }
+    filter.push(SockFilter::new(RETURN, 0, 0, u32::MAX));
+    filter
 }
 
-fn parse(received: &Received<'_>, protocol: u8, own_port: u32) -> Option<Event> {
-    let own = received.port == own_port;
+fn parse(received: &Received<'_>, protocol: u8, own_ports: &[u32]) -> Option<Event> {
+    let own = own_ports.contains(&received.port);
     match received.kind {
         RTM_NEWLINK | RTM_DELLINK => {
             let link = parse_link(received)?;

@@ -28,6 +28,8 @@ pub const EPERM: i32 = 1;
 pub const ENOENT: i32 = 2;
 /// `ESRCH`
 pub const ESRCH: i32 = 3;
+/// `EIO`
+pub const EIO: i32 = 5;
 /// `EAGAIN`
 pub const EAGAIN: i32 = 11;
 /// `EEXIST`
@@ -40,6 +42,10 @@ pub const EOPNOTSUPP: i32 = 95;
 pub const EADDRNOTAVAIL: i32 = 99;
 /// `ENOBUFS`
 pub const ENOBUFS: i32 = 105;
+/// `ENOTCONN`
+pub const ENOTCONN: i32 = 107;
+/// `ETIMEDOUT`
+pub const ETIMEDOUT: i32 = 110;
 
 /// The kernel's refusal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +66,7 @@ impl fmt::Display for KernelError {
 impl From<io::Error> for KernelError {
     fn from(error: io::Error) -> Self {
         // Every error of a socket call has an errno; EIO stands for one that lost it.
-        Self { errno: error.raw_os_error().unwrap_or(5), message: String::new() }
+        Self { errno: error.raw_os_error().unwrap_or(EIO), message: String::new() }
     }
 }
 
@@ -251,13 +257,18 @@ fn error(received: &Received<'_>) -> Option<KernelError> {
     }
     // nlmsgerr: code and the request's header (its payload is left out: NLM_F_CAPPED), then attributes.
     let start = if received.kind == NLMSG_ERROR { 20 } else { 4 };
-    let mut message = String::new();
-    if received.flags & NLM_F_ACK_TLVS != 0 {
-        for (kind, value) in attributes(received.payload.get(start..).unwrap_or_default()) {
-            if kind == NLMSGERR_ATTR_MSG {
-                message = string(value);
-            }
-        }
-    }
+    let message = if received.flags & NLM_F_ACK_TLVS != 0 {
+        extended_ack(received.payload.get(start..).unwrap_or_default())
+    } else {
+        String::new()
+    };
     Some(KernelError { errno: code.saturating_neg(), message })
+}
+
+/// The words among the attributes of an extended acknowledgement; empty if there are none.
+pub(super) fn extended_ack(bytes: &[u8]) -> String {
+    attributes(bytes)
+        .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
+        .map(|(_, value)| string(value))
+        .unwrap_or_default()
 }

@@ -38,7 +38,6 @@ pub const AF_INET6: u8 = 10;
 
 const HEADER_LEN: usize = 16;
 const NLA_TYPE_MASK: u16 = 0x3fff;
-const NLA_F_NESTED: u16 = 0x8000;
 
 /// A message being written.
 #[derive(Debug, Clone)]
@@ -83,48 +82,12 @@ impl Message {
         self.attribute(kind, &value.to_ne_bytes())
     }
 
-    /// Appends a `u8`.
-    pub fn u8(self, kind: u16, value: u8) -> Self {
-        self.attribute(kind, &[value])
-    }
-
-    /// Appends a `u16` in network order.
-    pub fn be16(self, kind: u16, value: u16) -> Self {
-        self.attribute(kind, &value.to_be_bytes())
-    }
-
-    /// Appends a zero-terminated string.
-    pub fn string(self, kind: u16, value: &str) -> Self {
-        let mut bytes = value.as_bytes().to_vec();
-        bytes.push(0);
-        self.attribute(kind, &bytes)
-    }
-
     /// Appends an address.
     pub fn address(self, kind: u16, value: IpAddr) -> Self {
         match value {
             IpAddr::V4(a) => self.attribute(kind, &a.octets()),
             IpAddr::V6(a) => self.attribute(kind, &a.octets()),
         }
-    }
-
-    /// Appends an attribute that holds what `inside` appends.
-    pub fn nested(mut self, kind: u16, inside: impl FnOnce(Self) -> Self) -> Self {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 2]);
-        self.bytes.extend_from_slice(&(kind | NLA_F_NESTED).to_ne_bytes());
-        let mut message = inside(self);
-        let length = u16::try_from(message.bytes.len() - start).unwrap_or(u16::MAX);
-        if let Some(field) = message.bytes.get_mut(start..start + 2) {
-            field.copy_from_slice(&length.to_ne_bytes());
-        }
-        message
-    }
-
-    /// Appends a family structure inside a nested attribute (`VETH_INFO_PEER` carries an `ifinfomsg`).
-    pub fn raw(mut self, bytes: &[u8]) -> Self {
-        self.bytes.extend_from_slice(bytes);
-        self.padded()
     }
 
     /// Adds flags to the header.
@@ -235,7 +198,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let bytes = Message::new(24, NLM_F_CREATE, &[2, 26, 0, 0])
             .u32(6, 512)
-            .nested(18, |m| m.string(1, "ipip").u8(2, 7))
+            .attribute(18, &[9, 0, 1, 0, b'i', b'p', b'i', b'p', 0, 0, 0, 0, 5, 0, 2, 0, 7])
             .finish(77);
         let received: Vec<_> = messages(&bytes).collect();
         assert_eq!(received.len(), 1);

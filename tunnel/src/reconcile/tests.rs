@@ -69,7 +69,7 @@ impl Dataplane for Fake {
         Ok(self.kernel.clone())
     }
 
-    fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
         ops.iter().map(|op| self.carry_out(op)).collect()
     }
 
@@ -282,4 +282,39 @@ async fn what_does_not_concern_us_is_not_looked_at() {
     ]);
     state.reconcile().await;
     assert_eq!((state.dataplane.observations, state.report().drift), (before, 0));
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_stays() {
+    // An earlier run left the routes of node-2 and node-3 behind.
+    let mut earlier = settled().await;
+    earlier.routes(vec![change(3)]);
+    earlier.reconcile().await;
+    let mut state = Reconciler::new(Fake { kernel: earlier.dataplane.kernel, ..Fake::default() });
+    state.configure(config());
+    // A withdrawal of what was never learned says nothing of what an earlier run has left.
+    state.routes(vec![change(2), RouteChange { learned: None, ..change(3) }]);
+    state.reconcile().await;
+    let has = |state: &Reconciler<Fake>, i| state.dataplane.kernel.routes().contains_key(&key(i));
+    assert_eq!((has(&state, 2), has(&state, 3)), (true, true));
+
+    // Refused at first, it goes with the next attempt.
+    state.dataplane.refused.insert(Object::Route(key(2)), EINVAL);
+    state.routes(vec![RouteChange { learned: None, ..change(2) }]);
+    state.reconcile().await;
+    assert_eq!((has(&state, 2), state.report().failures.len()), (true, 1));
+    state.dataplane.refused.clear();
+    retry(&mut state).await;
+    assert_eq!((has(&state, 2), has(&state, 3)), (false, true));
+    assert_eq!((state.withdrawn.len(), state.report().failures), (0, vec![]));
+
+    // Learned once more before it could be deleted, it stays.
+    state.routes(vec![change(2)]);
+    state.reconcile().await;
+    state.routes(vec![RouteChange { learned: None, ..change(2) }, change(2)]);
+    state.reconcile().await;
+    assert_eq!((has(&state, 2), has(&state, 3), state.withdrawn.len()), (true, true, 0));
+    state.in_sync();
+    state.reconcile().await;
+    assert_eq!((has(&state, 2), has(&state, 3)), (true, false));
 }

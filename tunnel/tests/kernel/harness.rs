@@ -13,8 +13,9 @@ use nix::sched::{CloneFlags, unshare};
 use tunnel::{
     Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Report, RouteChange,
     TunnelHandle,
+    dataplane::Event,
     desired::IpipSpec,
-    netlink::{Socket, links, monitor::Monitor},
+    netlink::{Connection, links, monitor::Monitor, socket::EOPNOTSUPP},
     node::DEFAULT_ROUTE_METRIC,
 };
 
@@ -27,6 +28,8 @@ const IN_GUEST: &str = "TEST_IN_GUEST";
 pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
+        // No link-local addresses: each makes an event of its own, some time after its link came up.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").expect("addr_gen_mode");
         ip("link set lo up");
         ip("link add eth0 type veth peer name eth0-peer");
         ip("link set eth0-peer up");
@@ -86,8 +89,16 @@ fn kernel_has_ipip() -> bool {
     std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
         let spec = IpipSpec { local: [192, 168, 0, 1].into(), mtu: 1480 };
-        let mut socket = Socket::open().expect("netlink");
-        socket.execute(vec![links::create_ipip("probe", &spec)]).iter().all(Result::is_ok)
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
+            async {
+                let mut connection = Connection::open().expect("netlink");
+                match connection.change(links::create_ipip("probe", &spec)).await {
+                    Ok(()) => true,
+                    Err(error) if error.errno == EOPNOTSUPP => false,
+                    Err(error) => panic!("no answer to whether there is an ipip device: {error}"),
+                }
+            },
+        )
     })
     .join()
     .expect("the probe's thread")
@@ -130,7 +141,7 @@ pub(crate) fn our_routes(family: &str) -> Vec<String> {
 
 /// Waits, event by event, until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let mut monitor = Monitor::open(0).expect("an event socket");
+    let mut monitor = Monitor::open(&[]).expect("an event socket");
     let wait = async {
         while !condition() {
             monitor.events(179).await;
@@ -143,6 +154,20 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         ip("route"),
         ip("nexthop"),
     );
+}
+
+/// All events up to the marker route, which the test adds last.
+pub(crate) async fn events_before_marker(monitor: &mut Monitor) -> Vec<Event> {
+    ip("route add 203.0.113.0/24 via 192.168.0.254");
+    let mut before = Vec::new();
+    loop {
+        for event in monitor.events(179).await {
+            match event {
+                Event::Route { key, .. } if key.prefix.to_string() == "203.0.113.0/24" => return before,
+                event => before.push(event),
+            }
+        }
+    }
 }
 
 /// The configuration of node-1 of four; node-4 is in another subnet.

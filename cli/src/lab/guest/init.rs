@@ -27,9 +27,11 @@ use nix::{
     },
     unistd::{Pid, chroot, getpid, sync},
 };
-use tunnel::netlink::{Socket, links};
+use tunnel::netlink::links;
 
-use super::{COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, STATUS, TERMINAL, WORK_VARIABLE, modules};
+use super::{
+    super::editor::Editor, COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, STATUS, TERMINAL, WORK_VARIABLE, modules,
+};
 
 /// Where the work directory is seen in the guest.
 const WORK: &str = "/run/routed-guest";
@@ -67,6 +69,9 @@ fn say(what: &str, error: &io::Error) {
     }
 }
 
+/// Entries of the guest's neighbour table, of all namespaces together.
+const NEIGHBOURS: &str = "32768";
+
 fn run(work: &Path) -> io::Result<u8> {
     let release = uname()?.release().to_string_lossy().into_owned();
     let modules = modules::Modules::of(&release)?;
@@ -78,12 +83,18 @@ fn run(work: &Path) -> io::Result<u8> {
             say(module, &error);
         }
     }
-    let loopback = links::set_link(1, None, None, true);
-    for result in Socket::open()?.execute(vec![loopback]) {
-        result.map_err(|error| io::Error::from_raw_os_error(error.errno))?;
+    bring_loopback_up().map_err(named("loopback"))?;
+    // The guest is ours alone: a large lab needs a large table.
+    if let Err(error) = fs::write("/proc/sys/net/ipv4/neigh/default/gc_thresh3", NEIGHBOURS) {
+        say("gc_thresh3", &error);
     }
     limit_own_life()?;
     run_command()
+}
+
+fn bring_loopback_up() -> io::Result<()> {
+    let mut editor = Editor::open().map_err(io::Error::other)?;
+    editor.change(links::set_link(1, None, None, true)).map_err(io::Error::other)
 }
 
 /// Switches the power off after the time limit, whatever else happens.

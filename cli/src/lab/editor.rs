@@ -1,0 +1,83 @@
+//! Changes links, addresses and routes of the calling thread's network namespace.
+
+use nix::{errno::Errno, net::if_::if_nametoindex};
+use rtnetlink::packet_route::route::RouteMessage;
+use tokio::runtime::Runtime;
+use tunnel::netlink::{Connection, KernelError, links::Change};
+
+use super::error::LabError;
+
+/// A netlink connection and what drives it: both stay in the namespace that they were opened in.
+pub(super) struct Editor {
+    runtime: Runtime,
+    connection: Connection,
+}
+
+impl Editor {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(super) fn open() -> Result<Self, LabError> {
+        // One thread: another could not be expected in this namespace.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(LabError::system("runtime"))?;
+        let inside = runtime.enter();
+        let connection = Connection::open().map_err(LabError::system("netlink"))?;
+        drop(inside);
+        Ok(Self { runtime, connection })
+    }
+
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn change(&mut self, change: Change) -> Result<(), KernelError> {
+        self.runtime.block_on(self.connection.change(change))
+    }
+
+    /// Makes changes until one is refused; `what` names them all.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn change_all(
+        &mut self,
+        what: &'static str,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<(), LabError> {
+        changes
+            .into_iter()
+            .try_for_each(|change| self.change(change))
+            .map_err(|source| LabError::Kernel { what, source })
+    }
+
+    /// Adds routes until one is refused; `what` names them all.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn add_routes(
+        &mut self,
+        what: &'static str,
+        routes: impl IntoIterator<Item = RouteMessage>,
+    ) -> Result<(), LabError> {
+        routes
+            .into_iter()
+            .try_for_each(|route| {
+                self.runtime.block_on(self.connection.execute(|h| h.route().add(route).execute()))
+            })
+            .map_err(|source| LabError::Kernel { what, source })
+    }
+}
+
+/// The index of an interface of the calling thread's namespace.
+///
+/// # Errors
+/// When there is none of that name.
+pub(super) fn index_of(name: &str) -> Result<u32, LabError> {
+    if_nametoindex(name).map_err(|errno| match errno {
+        Errno::ENODEV => LabError::NoInterface(name.to_owned()),
+        errno => LabError::System { what: "interfaces", source: errno.into() },
+    })
+}

@@ -1,0 +1,136 @@
+//! The socket for links and their addresses.
+
+use std::{sync::mpsc, thread};
+
+use tunnel::{
+    Encapsulation, Mode,
+    dataplane::{Dataplane, Event},
+    desired::{Device, RouteKey, VxlanSpec},
+    diff::Op,
+    netlink::{
+        Connection, Kernel,
+        links::{Change, create_vxlan, set_link},
+        monitor::Monitor,
+        socket::{EEXIST, ENODEV},
+    },
+    observed::Via,
+};
+
+use crate::harness::{config, events_before_marker, in_namespace, ip};
+
+fn index_of(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).expect("the interface")
+}
+
+fn addresses(events: &[Event], of: u32) -> usize {
+    events.iter().filter(|event| **event == Event::Address { index: of }).count()
+}
+
+fn vxlan(parent: u32) -> VxlanSpec {
+    VxlanSpec { local: [192, 168, 0, 1].into(), parent, mtu: 1450, mac: [2, 0, 0, 0, 0, 9] }
+}
+
+#[test]
+fn a_refusal_carries_the_errno_and_the_kernels_words() {
+    in_namespace(|| async {
+        let mut connection = Connection::open().expect("netlink");
+        connection.change(create_vxlan("x0", &vxlan(index_of("eth0")))).await.expect("the first is made");
+        let taken = connection.change(create_vxlan("x0", &vxlan(index_of("eth0")))).await;
+        assert_eq!(taken.expect_err("the name is taken").errno, EEXIST);
+        let error = connection.change(create_vxlan("x1", &vxlan(4242))).await.expect_err("no such parent");
+        assert_eq!((error.errno, error.message.contains("interface")), (ENODEV, true), "{error}");
+        let error = connection.change(Change::DeleteLink { index: 4242 }).await.expect_err("no such link");
+        assert_eq!(error.errno, ENODEV);
+        // It goes on working after all these.
+        connection.change(set_link(index_of("x0"), Some(1400), None, true)).await.expect("a change");
+        assert!(ip("link show x0").contains("mtu 1400"), "{}", ip("link show x0"));
+    });
+}
+
+#[test]
+fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
+    in_namespace(|| async {
+        let mut first = Connection::open().expect("netlink");
+        let mut second = Connection::open().expect("netlink");
+        assert_ne!(first.port(), second.port());
+        // Not eth0, whose own IPv6 address the kernel reports when it likes.
+        let index = index_of("lo");
+        let address = |text: &str| text.parse().expect("address");
+        let mut deaf = Monitor::open(&[first.port(), second.port()]).expect("an event socket");
+        let mut half = Monitor::open(&[first.port()]).expect("an event socket");
+        let change = |text: &str| Change::AddAddress { index, address: address(text) };
+        first.change(change("198.51.100.1/32")).await.expect("added");
+        second.change(change("198.51.100.2/32")).await.expect("added");
+        let remove = Change::DeleteAddress { index, address: address("198.51.100.1/32") };
+        first.change(remove).await.expect("removed");
+        assert_eq!(addresses(&events_before_marker(&mut deaf).await, index), 0);
+        ip("route del 203.0.113.0/24");
+        assert_eq!(addresses(&events_before_marker(&mut half).await, index), 1);
+    });
+}
+
+#[test]
+fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
+    in_namespace(|| async {
+        let mut kernel = Kernel::open().expect("netlink");
+        let config = config(Encapsulation::Vxlan, Mode::Always);
+        kernel.observe(&config).expect("the kernel's state");
+        let (device, index) = (Device::Vxlan, index_of("lo"));
+        let address = "198.51.100.1/32".parse().expect("address");
+        let ops = [
+            Op::AddAddress { device, index, address },
+            Op::DeleteAddress { device, index, address },
+            Op::DeleteAddress { device, index, address },
+        ];
+        // What is gone already is no failure.
+        assert_eq!(kernel.apply(&config, &ops).await, [const { Ok(()) }; 3]);
+        ip("address add 198.51.100.2/32 dev lo");
+        let events = kernel.events().await;
+        assert_eq!(addresses(&events, index), 1, "{events:?}");
+    });
+}
+
+#[test]
+fn what_goes_by_both_sockets_is_carried_out_in_the_order_given() {
+    in_namespace(|| async {
+        let mut kernel = Kernel::open().expect("netlink");
+        let config = config(Encapsulation::Vxlan, Mode::Always);
+        kernel.observe(&config).expect("the kernel's state");
+        let (device, index) = (Device::Vxlan, index_of("eth0"));
+        let add = |prefix: &str| {
+            let key = RouteKey { prefix: prefix.parse().expect("prefix"), metric: 0 };
+            Op::AddRoute { key, via: Via::Link(index) }
+        };
+        let (first, second) = (add("198.51.100.1/32"), add("198.51.100.2/32"));
+        let ops = [first, first, Op::DeleteLink { device, index }, second];
+        let results = kernel.apply(&config, &ops).await;
+        let errnos: Vec<Option<i32>> = results.into_iter().map(|r| r.err().map(|e| e.errno)).collect();
+        assert_eq!(errnos, [None, Some(EEXIST), None, Some(ENODEV)]);
+    });
+}
+
+#[test]
+fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
+    in_namespace(|| async {
+        // The first in a namespace is given the process id, and would be given it again.
+        let _first = Connection::open().expect("netlink");
+        // A runtime that ends takes the connection that it drives with it.
+        let (sender, receiver) = mpsc::channel();
+        let own = std::fs::File::open("/proc/thread-self/ns/net").expect("this namespace");
+        thread::spawn(move || {
+            nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWNET).expect("the same namespace");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let inside = runtime.enter();
+            sender.send(Connection::open().expect("netlink")).expect("the test waits");
+            drop(inside);
+        })
+        .join()
+        .expect("the other runtime");
+        let mut connection = receiver.recv().expect("a connection");
+        let port = connection.port();
+        connection.change(set_link(index_of("eth0"), Some(1400), None, true)).await.expect("a change");
+        assert_eq!(connection.port(), port);
+        assert!(ip("link show eth0").contains("mtu 1400"), "{}", ip("link show eth0"));
+    });
+}
