@@ -1,125 +1,18 @@
-//! Path attributes: what each is, and one verdict for each that is wrong (RFC 7606).
+//! Reading all attributes of a message, and writing them in canonical form.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
-use super::as_path::{AsPath, AsWidth};
-use super::cursor::{Cursor, exact_u32};
-use super::error::ErrorCode;
-use super::nlri::Nlri;
-use crate::types::{AfiSafi, Asn, Families, Family, RouterId};
-
-/// Attribute type codes.
-pub mod code {
-    #![allow(missing_docs)]
-    pub const ORIGIN: u8 = 1;
-    pub const AS_PATH: u8 = 2;
-    pub const NEXT_HOP: u8 = 3;
-    pub const MULTI_EXIT_DISC: u8 = 4;
-    pub const LOCAL_PREF: u8 = 5;
-    pub const ATOMIC_AGGREGATE: u8 = 6;
-    pub const AGGREGATOR: u8 = 7;
-    pub const COMMUNITIES: u8 = 8;
-    pub const ORIGINATOR_ID: u8 = 9;
-    pub const CLUSTER_LIST: u8 = 10;
-    pub const MP_REACH_NLRI: u8 = 14;
-    pub const MP_UNREACH_NLRI: u8 = 15;
-    pub const EXTENDED_COMMUNITIES: u8 = 16;
-    pub const AS4_PATH: u8 = 17;
-    pub const AS4_AGGREGATOR: u8 = 18;
-    pub const TUNNEL_ENCAPSULATION: u8 = 23;
-    pub const LARGE_COMMUNITIES: u8 = 32;
-}
-
-/// Attribute flag bits (RFC 4271 §4.3).
-pub mod flag {
-    /// Not every speaker knows it.
-    pub const OPTIONAL: u8 = 0x80;
-    /// Passed on, even by speakers that don't know it.
-    pub const TRANSITIVE: u8 = 0x40;
-    /// Somebody on the way passed it on without knowing it.
-    pub const PARTIAL: u8 = 0x20;
-    /// The length field has two octets.
-    pub const EXTENDED_LENGTH: u8 = 0x10;
-    /// The flags of a well-known attribute.
-    pub const WELL_KNOWN: u8 = TRANSITIVE;
-}
-
-/// What an error costs, mildest first (RFC 7606 §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// Nothing is wrong.
-    Ok,
-    /// The attribute is left out, the routes stay.
-    Discard,
-    /// The routes of the message are withdrawn, the session stays.
-    TreatAsWithdraw,
-    /// A NOTIFICATION is sent and the session ends.
-    SessionReset,
-}
-
-/// What is wrong with one attribute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The attribute's type code; `None` where the list of attributes itself is broken.
-    pub attribute: Option<u8>,
-    /// What it costs.
-    pub verdict: Verdict,
-    /// The NOTIFICATION's code, should the session end for it.
-    pub code: ErrorCode,
-    /// The rule that was broken.
-    pub rule: &'static str,
-}
-
-/// What is known of an attribute type: its flags, and what a malformed one costs.
-struct Spec {
-    flags: u8,
-    wrong_flags: Verdict,
-    malformed: Verdict,
-}
-
-const OPTIONAL_TRANSITIVE: u8 = flag::OPTIONAL | flag::TRANSITIVE;
-
-/// RFC 7606 §7 as data; RFC 6793 §6 for the AS4 attributes, RFC 8092 §6, RFC 9012 §13. `None`: we
-/// don't know the type.
-const fn spec(code: u8) -> Option<Spec> {
-    use Verdict::{Discard, SessionReset, TreatAsWithdraw};
-    let (flags, wrong_flags, malformed) = match code {
-        code::ORIGIN => (flag::WELL_KNOWN, TreatAsWithdraw, TreatAsWithdraw),
-        code::AS_PATH => (flag::WELL_KNOWN, TreatAsWithdraw, TreatAsWithdraw),
-        code::NEXT_HOP => (flag::WELL_KNOWN, TreatAsWithdraw, TreatAsWithdraw),
-        code::MULTI_EXIT_DISC => (flag::OPTIONAL, TreatAsWithdraw, TreatAsWithdraw),
-        code::LOCAL_PREF => (flag::WELL_KNOWN, TreatAsWithdraw, TreatAsWithdraw),
-        code::ATOMIC_AGGREGATE => (flag::WELL_KNOWN, TreatAsWithdraw, Discard),
-        code::AGGREGATOR => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, Discard),
-        code::COMMUNITIES => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, TreatAsWithdraw),
-        code::ORIGINATOR_ID => (flag::OPTIONAL, TreatAsWithdraw, TreatAsWithdraw),
-        code::CLUSTER_LIST => (flag::OPTIONAL, TreatAsWithdraw, TreatAsWithdraw),
-        code::MP_REACH_NLRI => (flag::OPTIONAL, SessionReset, SessionReset),
-        code::MP_UNREACH_NLRI => (flag::OPTIONAL, SessionReset, SessionReset),
-        code::EXTENDED_COMMUNITIES => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, TreatAsWithdraw),
-        code::AS4_PATH => (OPTIONAL_TRANSITIVE, Discard, Discard),
-        code::AS4_AGGREGATOR => (OPTIONAL_TRANSITIVE, Discard, Discard),
-        code::TUNNEL_ENCAPSULATION => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, TreatAsWithdraw),
-        code::LARGE_COMMUNITIES => (OPTIONAL_TRANSITIVE, TreatAsWithdraw, TreatAsWithdraw),
-        _ => return None,
-    };
-    Some(Spec { flags, wrong_flags, malformed })
-}
-
-/// [`spec`] by type code, so that an attribute costs a load where a chain of branches would stand.
-static SPECS: [Option<Spec>; 33] = {
-    let mut specs = [const { None }; 33];
-    let (mut rest, mut code): (&mut [Option<Spec>], u8) = (&mut specs, 0);
-    while let [first, others @ ..] = rest {
-        *first = spec(code);
-        (rest, code) = (others, code + 1);
-    }
-    specs
+use super::list::{OPTIONAL_TRANSITIVE, RawAttribute, RawAttributes, code, flag, push};
+use super::value::{
+    Aggregator, MpReach, Origin, check_tunnel_encapsulation, is_host_v4, read_aggregator, read_mp_reach,
+    read_mp_unreach,
 };
-
-fn spec_of(code: u8) -> Option<&'static Spec> {
-    SPECS.get(usize::from(code))?.as_ref()
-}
+use super::verdict::{Fault, Verdict, spec_of};
+use crate::types::{Asn, Families, RouterId};
+use crate::wire::as_path::{AsPath, AsWidth};
+use crate::wire::cursor::exact_u32;
+use crate::wire::error::ErrorCode;
+use crate::wire::nlri::Nlri;
 
 /// What the session settled that the reading of attributes depends on.
 #[derive(Clone, Copy, Debug)]
@@ -130,103 +23,6 @@ pub struct Context {
     pub internal: bool,
     /// The families that were negotiated; MP_REACH_NLRI of others is ignored.
     pub families: Families,
-}
-
-/// An attribute as it stands in the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RawAttribute<'a> {
-    /// Flag bits, see [`flag`].
-    pub flags: u8,
-    /// Type code, see [`code`].
-    pub code: u8,
-    /// The value.
-    pub value: &'a [u8],
-}
-
-/// Iterator over a list of attributes; ends early where one is cut off, see [`RawAttributes::is_cut`].
-#[derive(Clone, Debug)]
-pub struct RawAttributes<'a> {
-    cursor: Cursor<'a>,
-    cut: bool,
-}
-
-impl<'a> RawAttributes<'a> {
-    /// Over the path attributes field of an UPDATE.
-    pub fn new(octets: &'a [u8]) -> RawAttributes<'a> {
-        RawAttributes { cursor: Cursor(octets), cut: false }
-    }
-
-    /// Whether the iterator ended in the middle of an attribute.
-    pub fn is_cut(&self) -> bool {
-        self.cut
-    }
-
-    fn read(&mut self) -> Option<RawAttribute<'a>> {
-        let flags = self.cursor.u8()?;
-        let code = self.cursor.u8()?;
-        let value = if flags & flag::EXTENDED_LENGTH == 0 {
-            self.cursor.prefixed_u8()?
-        } else {
-            self.cursor.prefixed_u16()?
-        };
-        Some(RawAttribute { flags, code, value })
-    }
-}
-
-impl<'a> Iterator for RawAttributes<'a> {
-    type Item = RawAttribute<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<RawAttribute<'a>> {
-        if self.cut || self.cursor.is_empty() {
-            return None;
-        }
-        let attribute = self.read();
-        self.cut = attribute.is_none();
-        attribute
-    }
-}
-
-/// ORIGIN, the better first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
-    /// 0.
-    Igp,
-    /// 1.
-    Egp,
-    /// 2.
-    Incomplete,
-}
-
-impl Origin {
-    /// The value octet.
-    pub const fn code(self) -> u8 {
-        match self {
-            Origin::Igp => 0,
-            Origin::Egp => 1,
-            Origin::Incomplete => 2,
-        }
-    }
-}
-
-/// AGGREGATOR: who formed the aggregate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Aggregator {
-    /// Its AS.
-    pub asn: Asn,
-    /// Its BGP identifier.
-    pub id: Ipv4Addr,
-}
-
-/// MP_REACH_NLRI of a family that we exchange.
-#[derive(Clone, Copy, Debug)]
-pub struct MpReach<'a> {
-    /// The (global) next hop.
-    pub next_hop: IpAddr,
-    /// The link-local next hop beside it (RFC 2545 §3).
-    pub link_local: Option<Ipv6Addr>,
-    /// The announced prefixes.
-    pub nlri: Nlri<'a>,
 }
 
 /// The attributes of one UPDATE, read and checked, borrowed from it.
@@ -284,7 +80,12 @@ impl<'a> Attributes<'a> {
 
     /// [`Attributes::read`] in place, since there is much of them to move. They must be the default.
     #[inline]
-    pub(super) fn fill(&mut self, octets: &'a [u8], context: &Context, mut report: impl FnMut(Fault)) {
+    pub(in crate::wire) fn fill(
+        &mut self,
+        octets: &'a [u8],
+        context: &Context,
+        mut report: impl FnMut(Fault),
+    ) {
         self.raw = octets;
         let mut seen = [0; 4];
         let mut list = RawAttributes::new(octets);
@@ -519,28 +320,6 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Appends one attribute, with a two-octet length only where it is needed.
-pub fn push(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<u8>)) {
-    let start = out.len();
-    out.extend([flags & !flag::EXTENDED_LENGTH, code, 0]);
-    let body = out.len();
-    value(out);
-    let len = out.len().saturating_sub(body);
-    if let Ok(len) = u8::try_from(len) {
-        if let Some(field) = out.get_mut(start.saturating_add(2)) {
-            *field = len;
-        }
-        return;
-    }
-    // A value over 65,535 octets can't be sent; the encoder refuses such a message by its length.
-    let [high, low] = u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
-    out.insert(body, low);
-    if let Some([flags, _, field]) = out.get_mut(start..body) {
-        *flags |= flag::EXTENDED_LENGTH;
-        *field = high;
-    }
-}
-
 fn take_unknown(raw: RawAttribute<'_>) -> Result<bool, Fault> {
     if raw.flags & flag::OPTIONAL == 0 {
         return Err(Fault {
@@ -552,86 +331,6 @@ fn take_unknown(raw: RawAttribute<'_>) -> Result<bool, Fault> {
     }
     // RFC 4271 §9: unknown and non-transitive is quietly left out. Type 0 is reserved.
     Ok(raw.flags & flag::TRANSITIVE != 0 && raw.code != 0)
-}
-
-fn read_aggregator(value: &[u8], width: AsWidth) -> Option<Aggregator> {
-    let mut cursor = Cursor(value);
-    let asn = match width {
-        AsWidth::Two => Asn(u32::from(cursor.u16()?)),
-        AsWidth::Four => Asn(cursor.u32()?),
-    };
-    let id = Ipv4Addr::from_bits(cursor.u32()?);
-    // RFC 7607 §2: malformed as a wrong length is.
-    (cursor.is_empty() && asn.0 != 0).then_some(Aggregator { asn, id })
-}
-
-fn read_family(cursor: &mut Cursor<'_>) -> Option<AfiSafi> {
-    Some(AfiSafi { afi: cursor.u16()?, safi: cursor.u8()? })
-}
-
-fn read_mp_reach(value: &[u8], families: Families) -> Result<Option<MpReach<'_>>, (ErrorCode, &'static str)> {
-    let wrong = |rule| (ErrorCode::OPTIONAL_ATTRIBUTE, rule);
-    let mut cursor = Cursor(value);
-    let wire = read_family(&mut cursor).ok_or(wrong("MP_REACH_NLRI has a family"))?;
-    let next_hop = cursor.prefixed_u8().ok_or(wrong("the next hop ends inside MP_REACH_NLRI"))?;
-    cursor.u8().ok_or(wrong("MP_REACH_NLRI has a reserved octet after the next hop"))?;
-    let Some(family) = Family::from_afi_safi(wire).filter(|family| families.contains(*family)) else {
-        return Ok(None);
-    };
-    let mut addresses = Cursor(next_hop);
-    let (next_hop, link_local) = match (family, next_hop.len()) {
-        (Family::Ipv4Unicast, 4) => (addresses.octets::<4>().map(IpAddr::from), None),
-        (Family::Ipv6Unicast, 16) => (addresses.octets::<16>().map(IpAddr::from), None),
-        (Family::Ipv6Unicast, 32) => {
-            (addresses.octets::<16>().map(IpAddr::from), addresses.octets::<16>().map(Ipv6Addr::from))
-        }
-        _ => (None, None),
-    };
-    let next_hop = next_hop.ok_or(wrong("the next hop's length is one of its family"))?;
-    let nlri = Nlri::check(family, cursor.0).ok_or(wrong("every prefix of MP_REACH_NLRI fits its family"))?;
-    Ok(Some(MpReach { next_hop, link_local, nlri }))
-}
-
-fn read_mp_unreach(value: &[u8], families: Families) -> Result<Option<Nlri<'_>>, (ErrorCode, &'static str)> {
-    let wrong = |rule| (ErrorCode::OPTIONAL_ATTRIBUTE, rule);
-    let mut cursor = Cursor(value);
-    let wire = read_family(&mut cursor).ok_or(wrong("MP_UNREACH_NLRI has a family"))?;
-    let Some(family) = Family::from_afi_safi(wire).filter(|family| families.contains(*family)) else {
-        return Ok(None);
-    };
-    Nlri::check(family, cursor.0).map(Some).ok_or(wrong("every prefix of MP_UNREACH_NLRI fits its family"))
-}
-
-/// RFC 9012 §2: TLVs of a two-octet type and length, sub-TLVs with a one-octet length below type 128.
-fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), (ErrorCode, &'static str)> {
-    let wrong = (ErrorCode::OPTIONAL_ATTRIBUTE, "a tunnel TLV or sub-TLV ends inside what holds it");
-    let mut tlvs = Cursor(value);
-    if tlvs.is_empty() {
-        return Err((ErrorCode::OPTIONAL_ATTRIBUTE, "the Tunnel Encapsulation attribute has a TLV"));
-    }
-    while !tlvs.is_empty() {
-        tlvs.u16().ok_or(wrong)?;
-        let mut subs = Cursor(tlvs.prefixed_u16().ok_or(wrong)?);
-        while let Some(kind) = subs.u8() {
-            let sub = if kind < 128 { subs.prefixed_u8() } else { subs.prefixed_u16() };
-            sub.ok_or(wrong)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether packets can be sent to `address` as a host (RFC 4271 §6.3).
-pub fn is_host_v4(address: Ipv4Addr) -> bool {
-    let [first, ..] = address.octets();
-    first != 0 && first < 224 && !address.is_loopback()
-}
-
-/// Whether packets can be sent to `address` as a host.
-pub fn is_host(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_host_v4(address),
-        IpAddr::V6(address) => !address.is_unspecified() && !address.is_loopback() && !address.is_multicast(),
-    }
 }
 
 fn slot(code: u8) -> (usize, u64) {
@@ -650,16 +349,4 @@ fn insert(set: &mut [u64; 4], code: u8) -> bool {
     let new = *word & bit == 0;
     *word |= bit;
     new
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_holds_every_type_that_is_known() {
-        for code in 0..=u8::MAX {
-            assert_eq!(spec_of(code).is_some(), spec(code).is_some(), "{code}");
-        }
-    }
 }

@@ -1,0 +1,118 @@
+//! The list of attributes as it stands in a message: type codes, flags, and one after the other.
+
+use crate::wire::cursor::Cursor;
+
+/// Attribute type codes.
+pub mod code {
+    #![allow(missing_docs)]
+    pub const ORIGIN: u8 = 1;
+    pub const AS_PATH: u8 = 2;
+    pub const NEXT_HOP: u8 = 3;
+    pub const MULTI_EXIT_DISC: u8 = 4;
+    pub const LOCAL_PREF: u8 = 5;
+    pub const ATOMIC_AGGREGATE: u8 = 6;
+    pub const AGGREGATOR: u8 = 7;
+    pub const COMMUNITIES: u8 = 8;
+    pub const ORIGINATOR_ID: u8 = 9;
+    pub const CLUSTER_LIST: u8 = 10;
+    pub const MP_REACH_NLRI: u8 = 14;
+    pub const MP_UNREACH_NLRI: u8 = 15;
+    pub const EXTENDED_COMMUNITIES: u8 = 16;
+    pub const AS4_PATH: u8 = 17;
+    pub const AS4_AGGREGATOR: u8 = 18;
+    pub const TUNNEL_ENCAPSULATION: u8 = 23;
+    pub const LARGE_COMMUNITIES: u8 = 32;
+}
+
+/// Attribute flag bits (RFC 4271 §4.3).
+pub mod flag {
+    /// Not every speaker knows it.
+    pub const OPTIONAL: u8 = 0x80;
+    /// Passed on, even by speakers that don't know it.
+    pub const TRANSITIVE: u8 = 0x40;
+    /// Somebody on the way passed it on without knowing it.
+    pub const PARTIAL: u8 = 0x20;
+    /// The length field has two octets.
+    pub const EXTENDED_LENGTH: u8 = 0x10;
+    /// The flags of a well-known attribute.
+    pub const WELL_KNOWN: u8 = TRANSITIVE;
+}
+
+pub(super) const OPTIONAL_TRANSITIVE: u8 = flag::OPTIONAL | flag::TRANSITIVE;
+
+/// An attribute as it stands in the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawAttribute<'a> {
+    /// Flag bits, see [`flag`].
+    pub flags: u8,
+    /// Type code, see [`code`].
+    pub code: u8,
+    /// The value.
+    pub value: &'a [u8],
+}
+
+/// Iterator over a list of attributes; ends early where one is cut off, see [`RawAttributes::is_cut`].
+#[derive(Clone, Debug)]
+pub struct RawAttributes<'a> {
+    cursor: Cursor<'a>,
+    cut: bool,
+}
+
+impl<'a> RawAttributes<'a> {
+    /// Over the path attributes field of an UPDATE.
+    pub fn new(octets: &'a [u8]) -> RawAttributes<'a> {
+        RawAttributes { cursor: Cursor(octets), cut: false }
+    }
+
+    /// Whether the iterator ended in the middle of an attribute.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    fn read(&mut self) -> Option<RawAttribute<'a>> {
+        let flags = self.cursor.u8()?;
+        let code = self.cursor.u8()?;
+        let value = if flags & flag::EXTENDED_LENGTH == 0 {
+            self.cursor.prefixed_u8()?
+        } else {
+            self.cursor.prefixed_u16()?
+        };
+        Some(RawAttribute { flags, code, value })
+    }
+}
+
+impl<'a> Iterator for RawAttributes<'a> {
+    type Item = RawAttribute<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RawAttribute<'a>> {
+        if self.cut || self.cursor.is_empty() {
+            return None;
+        }
+        let attribute = self.read();
+        self.cut = attribute.is_none();
+        attribute
+    }
+}
+
+/// Appends one attribute, with a two-octet length only where it is needed.
+pub fn push(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend([flags & !flag::EXTENDED_LENGTH, code, 0]);
+    let body = out.len();
+    value(out);
+    let len = out.len().saturating_sub(body);
+    if let Ok(len) = u8::try_from(len) {
+        if let Some(field) = out.get_mut(start.saturating_add(2)) {
+            *field = len;
+        }
+        return;
+    }
+    // A value over 65,535 octets can't be sent; the encoder refuses such a message by its length.
+    let [high, low] = u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
+    out.insert(body, low);
+    if let Some([flags, _, field]) = out.get_mut(start..body) {
+        *flags |= flag::EXTENDED_LENGTH;
+        *field = high;
+    }
+}
