@@ -1,13 +1,12 @@
-//! Five nodes on a virtual clock: random latency, connections that drop or go silent, restarts, and
-//! blocks that come and go. After the trouble has ended every RIB must be right. A failure prints its
-//! seed; `SEED=n cargo test -p tests --test simulation` runs that one alone, and says what happened.
-#![allow(clippy::unwrap_used)]
+//! The nodes, their connections, and the trouble.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use crate::chance::Random;
+use crate::names::{address, block, id};
 use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, Side, State};
 use bgp::wire::frame::{self, MessageKind};
 use bgp::wire::notification::Notification;
@@ -24,26 +23,10 @@ const TROUBLE: Duration = Duration::from_secs(40);
 const QUIET: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Topology {
+pub(crate) enum Topology {
     Mesh,
     /// Node 0 reflects for all others, which have no sessions with each other.
     Reflector,
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to - from))
-    }
 }
 
 /// One end of a connection.
@@ -65,7 +48,7 @@ struct Connection {
 }
 
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     Dialled { from: usize, to: usize, attempt: u64, lost: bool },
     Octets { connection: usize, to: usize, octets: Vec<u8> },
     Closed { connection: usize, to: usize },
@@ -98,33 +81,21 @@ impl Delivery for Sent {
     }
 }
 
-struct World {
+pub(crate) struct World {
     topology: Topology,
     random: Random,
     now: Instant,
     start: Instant,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
-    events: HashMap<u64, Event>,
+    pub(crate) events: HashMap<u64, Event>,
     next: u64,
     nodes: Vec<Node>,
     connections: Vec<Connection>,
     log: bool,
 }
 
-fn address(node: usize) -> IpAddr {
-    IpAddr::from([192, 168, 0, u8::try_from(node).unwrap() + 1])
-}
-
-fn block(node: usize, index: u64) -> IpNet {
-    format!("10.{}.{index}.0/26", node + 1).parse().unwrap()
-}
-
-fn id(peer: usize) -> PeerId {
-    PeerId(u32::try_from(peer).unwrap())
-}
-
 impl World {
-    fn new(topology: Topology, seed: u64, log: bool) -> World {
+    pub(crate) fn new(topology: Topology, seed: u64, log: bool) -> World {
         let start = Instant::now();
         let mut world = World {
             topology,
@@ -219,7 +190,7 @@ impl World {
         self.next += 1;
     }
 
-    fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         let end = self.start + TROUBLE + QUIET;
         while let Some(Reverse((at, key))) = self.queue.pop() {
             if at > end {
@@ -500,7 +471,7 @@ impl World {
     }
 
     /// Every session is up, and every RIB has each block of each node, by that node.
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let expected: BTreeMap<IpNet, IpAddr> = (0..NODES)
             .flat_map(|node| self.nodes[node].blocks.iter().map(move |block| (*block, address(node))))
             .collect();
@@ -521,53 +492,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn run_seeds(topology: Topology, seeds: u64) {
-    let only = std::env::var("SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let seeds: Vec<u64> = only.map_or_else(|| (0..seeds).collect(), |seed| vec![seed]);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|worker| {
-                let seeds = &seeds;
-                scope.spawn(move || {
-                    let mut failures = Vec::new();
-                    for seed in seeds.iter().skip(worker).step_by(threads) {
-                        let mut world = World::new(topology, *seed, only.is_some());
-                        world.run();
-                        if let Err(error) = world.check() {
-                            failures.push(format!("seed {seed}: {error}"));
-                        }
-                    }
-                    failures
-                })
-            })
-            .collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    });
-    println!("{topology:?}: {} seeds, {} failed", seeds.len(), failures.len());
-    assert!(failures.is_empty(), "{topology:?}: {}", failures.join("\n"));
-}
-
-#[test]
-fn a_mesh_converges_for_a_thousand_seeds() {
-    run_seeds(Topology::Mesh, 1000);
-}
-
-#[test]
-fn a_reflector_and_its_clients_converge_for_three_hundred_seeds() {
-    run_seeds(Topology::Reflector, 300);
-}
-
-#[test]
-fn a_node_that_never_starts_is_found_missing() {
-    let mut world = World::new(Topology::Mesh, 1, false);
-    world.events.values_mut().for_each(|event| {
-        if matches!(event, Event::Start { node: 4 }) {
-            *event = Event::Wake { node: 4 };
-        }
-    });
-    world.run();
-    assert!(world.check().is_err(), "the check can fail");
 }
