@@ -1,7 +1,6 @@
 //! The decision process (RFC 4271 §9.1.2.2, RFC 4456 §9): filters over the set of paths, one after
 //! the other, so that the order in which paths came can't matter.
 
-use std::cmp::Reverse;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -149,9 +148,9 @@ pub fn select(candidates: &[Candidate<'_>], mut lost: impl FnMut(usize, Reason))
         keep_lowest(candidates, &mut field, reason, key, &mut lost);
     }
     // Two sessions with one address can't be; should they, the first of the list is as good.
-    let winner = field.iter().copied().min_by_key(|index| Reverse(candidates[*index].rank))?;
-    field.iter().filter(|index| **index != winner).for_each(|index| lost(*index, Reason::PeerAddress));
-    Some(winner)
+    let (winner, rest) = field.split_first()?;
+    rest.iter().for_each(|index| lost(*index, Reason::PeerAddress));
+    Some(*winner)
 }
 
 fn keep_lowest(

@@ -76,6 +76,7 @@ pub async fn run(config: DaemonConfig) -> Result<(), RunError> {
     tracing::info!(node = config.node, version = env!("CARGO_PKG_VERSION"), "routed is running");
     daemon.update(first).await;
     notify_systemd(&[sd_notify::NotifyState::Ready]);
+    let mut watched = true;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -92,11 +93,11 @@ pub async fn run(config: DaemonConfig) -> Result<(), RunError> {
                 tracing::info!("SIGHUP: resources read again");
                 daemon.update(update).await;
             }
-            update = updates.recv() => match update {
+            update = updates.recv(), if watched => match update {
                 Some(update) => daemon.update(update).await,
                 None => {
                     tracing::error!("the resources are no longer watched: send SIGHUP after changes, or restart");
-                    updates = closed();
+                    watched = false;
                 }
             },
             () = daemon.turn() => {}
@@ -108,13 +109,6 @@ pub async fn run(config: DaemonConfig) -> Result<(), RunError> {
     daemon.stop().await;
     drop(guard);
     Ok(())
-}
-
-/// A receiver that never says anything.
-fn closed() -> tokio::sync::mpsc::Receiver<crate::store::Update> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    std::mem::forget(sender);
-    receiver
 }
 
 fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {

@@ -137,6 +137,7 @@ impl Drop for Daemons {
         let deadline = Instant::now() + GOODBYE;
         for daemon in &mut self.running {
             while matches!(daemon.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                // why: std waits for a child without a deadline or not at all.
                 thread::sleep(LOOK_AGAIN);
             }
             let _ = daemon.child.kill();

@@ -119,20 +119,8 @@ pub(super) fn faults(layout: &Layout, results: &[PairResult], counts: &Counts) -
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::lab::LabArgs;
-
-    #[derive(Parser)]
-    struct Arguments {
-        #[command(flatten)]
-        lab: LabArgs,
-    }
-
-    fn layout() -> Layout {
-        Layout::new(&Arguments::parse_from(["lab", "--nodes", "2"]).lab).expect("a layout")
-    }
+    use crate::lab::layout::tests::layout;
 
     fn all_well(layout: &Layout) -> (Vec<PairResult>, Counts) {
         let pinged = Pinged { sent: REQUESTS, received: REQUESTS, round_trip: None };
@@ -144,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_lost_ping_a_missing_pair_and_a_wrong_wire_are_faults() {
-        let layout = layout();
+        let layout = layout("--nodes 2").expect("a layout");
         let (results, counts) = all_well(&layout);
         assert_eq!(faults(&layout, &results, &counts), Vec::<String>::new());
 
@@ -164,7 +152,7 @@ mod tests {
 
     #[test]
     fn silent_daemons_have_met_nothing() {
-        let layout = layout();
+        let layout = layout("--nodes 2").expect("a layout");
         let progress = progress(&layout, &[]);
         assert_eq!((progress.sessions, progress.routes), ((0, 2), (0, 2)));
         assert_eq!(progress.unmet.len(), 4);

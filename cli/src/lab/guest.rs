@@ -195,6 +195,7 @@ impl Guest {
         ];
         let outcome = tokio::select! {
             status = guest.child.wait() => status.map(drop).map_err(GuestError::start(PROGRAM)),
+            // why: this is the time limit itself.
             () = tokio::time::sleep(self.time_limit) => Err(GuestError::TimeOut(self.time_limit)),
             _ = tokio::signal::ctrl_c() => Err(GuestError::Interrupted),
             _ = terminate.recv() => Err(GuestError::Interrupted),

@@ -264,7 +264,7 @@ fn node(number: u8, subnets: u8) -> LabNode {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -275,7 +275,8 @@ mod tests {
         lab: LabArgs,
     }
 
-    fn layout(arguments: &str) -> Result<Layout, LayoutError> {
+    /// Of a command line's words.
+    pub(in crate::lab) fn layout(arguments: &str) -> Result<Layout, LayoutError> {
         let words = std::iter::once("lab").chain(arguments.split_whitespace());
         Layout::new(&Arguments::try_parse_from(words).expect("arguments").lab)
     }

@@ -159,6 +159,7 @@ fn wait_until_ready(
             eprintln!("lab: not as it should be after {} s; pinging nevertheless", patience.as_secs());
             return Ok(now);
         }
+        // why: what the daemons have learned can only be asked for again.
         thread::sleep(LOOK_AGAIN);
     }
 }

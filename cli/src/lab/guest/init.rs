@@ -102,6 +102,7 @@ fn limit_own_life() -> io::Result<()> {
     let text = fs::read_to_string(Path::new(WORK).join(LIMIT))?;
     let seconds = text.trim().parse().map_err(io::Error::other)?;
     thread::Builder::new().spawn(move || {
+        // why: this is the time limit itself.
         thread::sleep(Duration::from_secs(seconds));
         let _ = reboot(RebootMode::RB_POWER_OFF);
     })?;
