@@ -1,7 +1,8 @@
 //! Who is measured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 /// A BGP speaker.
@@ -54,4 +55,24 @@ pub struct Contender {
     pub tuned: bool,
     /// Its program.
     pub program: PathBuf,
+}
+
+/// Everybody, with these builds of ours.
+///
+/// # Errors
+/// When the own program's path is unknown.
+pub fn all(routed: &Path, routed_old: Option<&Path>) -> Result<Vec<Contender>> {
+    let contender = |name: &str, speaker, tuned, program: &Path| Contender {
+        name: name.to_owned(),
+        speaker,
+        tuned,
+        program: program.to_owned(),
+    };
+    let mut all = vec![contender("routed", Speaker::Routed, false, routed)];
+    all.extend(routed_old.map(|program| contender("routed-old", Speaker::Routed, false, program)));
+    all.push(contender("bird", Speaker::Bird, false, Path::new("/usr/sbin/bird")));
+    for (name, tuned) in [("frr", false), ("frr-tuned", true)] {
+        all.push(contender(name, Speaker::Frr, tuned, Path::new("/usr/lib/frr/bgpd")));
+    }
+    Ok(all)
 }

@@ -1,7 +1,8 @@
 //! Results as they are written to a file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// How a measured phase ended.
@@ -72,4 +73,29 @@ pub struct Results {
     pub setting: Setting,
     /// All rounds, in the order in which they were run.
     pub rounds: Vec<Round>,
+}
+
+impl Results {
+    /// Reads a file of results.
+    ///
+    /// # Errors
+    /// When it can't be read or is something else.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} holds no results of `bench run`", path.display()))
+    }
+
+    /// Writes them to a file, which holds the earlier or the new results at any time.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        fs::write(&new, text)
+            .and_then(|()| fs::rename(&new, path))
+            .with_context(|| format!("can't write {}", path.display()))
+    }
 }

@@ -1,5 +1,7 @@
 //! What is measured: the list of scenarios, and how one is run.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::{
@@ -14,6 +16,8 @@ pub struct Trial<'a> {
     pub contender: &'a Contender,
     /// Where; the calling thread is in its namespace.
     pub bed: &'a Bed,
+    /// After so long a phase is to be cut off.
+    pub limit: Duration,
 }
 
 /// A load and what is measured of it.
@@ -32,7 +36,7 @@ pub struct Scenario {
 /// All of them, in the order in which they are run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    let mut scenarios = Vec::new();
+    let mut scenarios = crate::run::scenarios();
     scenarios.extend(crate::kernel::scenarios());
     scenarios
 }
