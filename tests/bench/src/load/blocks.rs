@@ -26,3 +26,30 @@ pub fn blocks(clients: u32, per_client: u32) -> (Universe, Vec<Rc<[u8]>>) {
     let scripts = scripts.collect();
     (universe, scripts)
 }
+
+/// Two senders of the same blocks.
+pub struct Senders {
+    /// The blocks.
+    pub universe: Universe,
+    /// What the first sends.
+    pub first: Rc<[u8]>,
+    /// What the second sends: paths that are worse by their LOCAL_PREF and a longer AS_PATH.
+    pub worse: Rc<[u8]>,
+}
+
+impl Senders {
+    /// Of so many blocks.
+    #[must_use]
+    pub fn of_blocks(blocks: u32) -> Self {
+        let universe = Universe::new(&[(BASE, 26, blocks)], Origin::Senders);
+        let script = |client, attributes: Attributes| {
+            let attributes = attributes.encode(client_address(client));
+            let mut script = Vec::new();
+            wire::announce(&attributes, (0..blocks).map(|number| universe.prefix(number)), &mut script);
+            script.into()
+        };
+        let first = script(0, Attributes { local_pref: 100, ..Attributes::default() });
+        let worse = script(1, Attributes { local_pref: 50, as_path: vec![65_001], ..Attributes::default() });
+        Self { universe, first, worse }
+    }
+}

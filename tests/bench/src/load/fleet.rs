@@ -87,6 +87,8 @@ pub struct Fleet {
     /// Those to be connected again, in order of time.
     retries: VecDeque<(Instant, usize)>,
     retried: u64,
+    /// Whether an Established session that ends is a failure.
+    lasting: bool,
     /// Those with more to read than one turn's share.
     unread: VecDeque<usize>,
     next_tick: Instant,
@@ -117,6 +119,7 @@ impl Fleet {
             dialling: 0,
             retries: VecDeque::new(),
             retried: 0,
+            lasting: true,
             unread: VecDeque::new(),
             next_tick: Instant::now(),
             received: 0,
@@ -178,6 +181,11 @@ impl Fleet {
             self.poll.registry().register(socket, Token(at), interest).context("can't use epoll")?;
         }
         Ok(())
+    }
+
+    /// Whether an Established session that ends is a failure (the default); else it is begun again.
+    pub fn set_lasting(&mut self, lasting: bool) {
+        self.lasting = lasting;
     }
 
     /// Sends a script from a client, after what it is still sending.
@@ -437,13 +445,18 @@ impl Fleet {
         self.dial_more()
     }
 
-    /// A connection ended: on the way it is begun again, later that is a failure.
+    /// A connection ended: on the way it is begun again, later that may be a failure.
     fn lost(&mut self, at: usize, reason: String) -> Result<()> {
         let client = &mut self.clients[at];
         if client.state == State::Established {
-            return Err(SessionFailure { client: client.address, reason }.into());
+            if self.lasting {
+                return Err(SessionFailure { client: client.address, reason }.into());
+            }
+            self.established -= 1;
+            self.dialling += 1;
         }
         client.hang_up();
+        self.judge(at);
         self.retried += 1;
         self.retries.push_back((Instant::now() + RETRY, at));
         Ok(())

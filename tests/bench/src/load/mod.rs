@@ -15,7 +15,7 @@ mod scan;
 mod universe;
 mod wire;
 
-pub use blocks::blocks;
+pub use blocks::{Senders, blocks};
 pub use client::{AS_NUMBER, client_address};
 pub use fleet::{Fleet, Goal, HOLD_TIME, PORT, Role, SessionFailure};
 pub use full_table::{FullTable, full_table};

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    contender::Speaker,
     daemon::Daemon,
     load::{Fleet, Goal},
     record::{Measurement, Outcome},
+    scenario::Trial,
 };
 
 /// How long sessions may take that aren't measured.
@@ -24,11 +26,19 @@ pub(super) struct Phases {
     pub fleet: Fleet,
     /// After so long a phase is cut off.
     pub limit: Duration,
+    /// Whether the daemon, a null reflector, remembers nothing.
+    pub forgetful: bool,
 }
 
 impl Phases {
+    /// Of a trial.
+    pub(super) fn new(trial: &Trial<'_>, daemon: Daemon, fleet: Fleet) -> Self {
+        Self { daemon, fleet, limit: trial.limit, forgetful: trial.contender.speaker == Speaker::Floor }
+    }
+
     /// Has all clients connect and waits until they are Established and nothing goes on any more.
     pub(super) fn establish(&mut self) -> Result<()> {
+        self.fleet.set_lasting(false);
         self.fleet.dial_all(IN_FLIGHT)?;
         let wanted = self.fleet.clients();
         let deadline = Instant::now() + PATIENCE;
@@ -37,7 +47,9 @@ impl Phases {
             let (have, log) = (self.fleet.established(), self.daemon.last_words());
             bail!("{have} of {wanted} sessions are Established after {PATIENCE:?}: {log}");
         }
-        self.settle()
+        self.settle()?;
+        self.fleet.set_lasting(true);
+        Ok(())
     }
 
     /// Waits until the daemon sends nothing and does nothing.
@@ -65,7 +77,7 @@ impl Phases {
     ) -> Result<Measurement> {
         self.fleet.set_goal(goal);
         if self.fleet.is_complete() {
-            bail!("{row}: it is as it is to be before anything was done");
+            bail!("{row}: all is as it is to be before anything was done");
         }
         let cpu = self.daemon.cpu();
         let began = Instant::now();
@@ -89,10 +101,25 @@ impl Phases {
         })
     }
 
+    /// Measures how long a receiver that went takes to have everything again, from the connect() of the
+    /// attempt that succeeds: a daemon that refuses it for a while after an error isn't waited for.
+    pub(super) fn measure_return(&mut self, row: &str, client: usize) -> Result<Measurement> {
+        self.fleet.set_lasting(false);
+        let began = Instant::now();
+        let mut measured = self.measure(row, Goal::All, |fleet| fleet.dial(client))?;
+        self.fleet.set_lasting(true);
+        let refused = self.fleet.dialled(client).saturating_duration_since(began).as_secs_f64();
+        measured.wall_s -= refused;
+        Ok(measured)
+    }
+
     /// A failure of the load is explained by a daemon that ended, if it did.
     fn explained<T>(&mut self, result: Result<T>) -> Result<T> {
         result.map_err(|error| match self.daemon.check() {
-            Ok(()) => error,
+            Ok(()) => match self.daemon.last_words() {
+                said if said.is_empty() => error,
+                said => error.context(said),
+            },
             Err(ended) => ended,
         })
     }

@@ -4,23 +4,21 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::phase::Phases;
+use super::{EVERYBODY, phase::Phases};
 use crate::{
-    contender::Speaker,
     daemon::Reflector,
     load::{Fleet, Goal, HOLD_TIME, Role, blocks},
     record::Measurement,
     scenario::{Scenario, Trial},
 };
 
-const EVERYBODY: &[Speaker] =
-    &[Speaker::Routed, Speaker::Bird, Speaker::Frr, Speaker::Openbgpd, Speaker::Gobgp, Speaker::Floor];
+/// Who accepts a handful of connections at a time takes minutes.
+const COLD_LIMIT: Duration = Duration::from_secs(60);
 
 /// They.
-#[must_use]
-pub fn scenarios() -> Vec<Scenario> {
+pub(super) fn scenarios() -> [Scenario; 5] {
     let scenario = |name, about, run| Scenario { name, about, speakers: EVERYBODY, run };
-    vec![
+    [
         scenario("S1", "reflector, 100 clients announce 4 blocks each", |trial| {
             announce(trial, "S1", 100, 4)
         }),
@@ -47,7 +45,7 @@ fn announce(trial: &Trial<'_>, row: &str, clients: u32, per_client: u32) -> Resu
     for _ in &scripts {
         fleet.add(Role { receives: true, first_words: None });
     }
-    let mut phases = Phases { daemon, fleet, limit: trial.limit };
+    let mut phases = Phases::new(trial, daemon, fleet);
     phases.establish()?;
     let measured = phases.measure(row, Goal::All, |fleet| {
         scripts.into_iter().enumerate().try_for_each(|(client, script)| fleet.send(client, script))
@@ -63,10 +61,11 @@ fn cold(trial: &Trial<'_>, row: &str, clients: u32, per_client: u32) -> Result<V
     for script in scripts {
         fleet.add(Role { receives: true, first_words: Some(script) });
     }
-    // Who accepts a handful at a time takes minutes.
-    let limit = trial.limit.max(Duration::from_secs(60));
-    let mut phases = Phases { daemon, fleet, limit };
-    let mut measured = phases.measure(row, Goal::All, |fleet| fleet.dial_all(usize::MAX))?;
+    let mut phases = Phases { limit: trial.limit.max(COLD_LIMIT), ..Phases::new(trial, daemon, fleet) };
+    let mut measured = phases.measure(row, Goal::All, |fleet| {
+        fleet.set_lasting(false);
+        fleet.dial_all(usize::MAX)
+    })?;
     measured.more.insert("retried".into(), phases.fleet.retried() as f64);
     Ok(vec![measured])
 }
