@@ -1,0 +1,16 @@
+//! The benchmark: the same loads on `routed` and on the packaged BGP speakers, interleaved, side by side.
+//!
+//! A [`scenario::Scenario`] is run for one [`contender::Contender`] in a network namespace of its own
+//! ([`bed::Bed`]) and answers with [`record::Measurement`]s.
+
+pub mod bed;
+pub mod contender;
+pub mod daemon;
+pub mod kernel;
+pub mod load;
+pub mod record;
+pub mod run;
+pub mod runner;
+pub mod scenario;
+pub mod statistics;
+pub mod summary;
