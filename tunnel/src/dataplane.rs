@@ -77,7 +77,8 @@ pub trait Dataplane: Send + 'static {
     /// The kernel's answer to a dump, which ends the list.
     fn listed(&mut self) -> impl Future<Output = Result<Option<Vec<RouteRecord>>, KernelError>> + Send;
 
-    /// Carries out operations, in order; one result for each. Nothing may have been submitted that is not completed.
+    /// Carries out operations, in order; one result for each. Nothing that depends on them may have been submitted
+    /// without being completed.
     fn apply(
         &mut self,
         config: &Config,

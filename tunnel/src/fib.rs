@@ -70,7 +70,10 @@ pub struct Fib {
     by_content: HashMap<(IpAddr, u32), u32>,
     /// Where to look for a free next-hop id.
     next_id: u32,
+    /// Routes to be compared, in no order to rely on.
     queue: VecDeque<u32>,
+    /// What the next one is picked by.
+    pick: u64,
     /// Where the comparison of all routes stands.
     scan: Option<u32>,
     configured: Vec<u32>,
@@ -432,9 +435,8 @@ impl Fib {
         }
     }
 
-    /// Adds at most `limit` changes to the batch, those of the routes that were marked first. What is not wanted is
-    /// deleted with `sweep`, else only if it was learned and withdrawn since the start. Returns whether there is
-    /// nothing left to compare.
+    /// Adds at most `limit` changes to the batch. What is not wanted is deleted with `sweep`, else only if it was
+    /// learned and withdrawn since the start. Returns whether there is nothing left to compare.
     pub fn route_ops(
         &mut self,
         batch: &mut Vec<RouteOp>,
@@ -442,26 +444,56 @@ impl Fib {
         sweep: bool,
         blocked: &dyn Fn(&Object) -> bool,
     ) -> bool {
+        self.scan_on(sweep);
         for _ in 0..LOOKED_AT {
             if batch.len() >= limit {
                 return false;
             }
-            let slot = if let Some(slot) = self.queue.pop_front() {
-                self.table.state_mut(slot).clear(DIRTY);
-                slot
-            } else if let Some(cursor) = self.scan {
-                let Some(slot) = self.table.next(cursor) else {
-                    self.scan = None;
-                    return true;
-                };
-                self.scan = Some(slot + 1);
-                slot
-            } else {
-                return true;
-            };
+            let Some(slot) = self.pick() else { return self.scan.is_none() };
+            self.table.state_mut(slot).clear(DIRTY);
             batch.extend(self.compare(slot, sweep, blocked));
         }
         false
+    }
+
+    /// Takes a route out of the queue, from anywhere. Prefixes come in sequence, and the kernel's trie is rebuilt
+    /// again and again when it grows or shrinks from one end: scattered, a route costs it half as much or less.
+    fn pick(&mut self) -> Option<u32> {
+        let front = *self.queue.front()?;
+        // Plain gateways are the exception: those of one next hop come one after the other, and the kernel finds the
+        // last one first in its long chain.
+        let objects = self.observed.as_ref().is_none_or(|o| o.nexthop_objects);
+        if !objects && self.table.state(front).want != NONE {
+            return self.queue.pop_front();
+        }
+        // Knuth's MMIX generator; a peer that foresees it gains nothing but routes in sequence.
+        self.pick = self.pick.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let length = u64::try_from(self.queue.len()).unwrap_or(u64::MAX);
+        let at = ((self.pick >> 32) * length) >> 32;
+        self.queue.swap_remove_back(usize::try_from(at).unwrap_or(0))
+    }
+
+    /// Goes on with the comparison of all routes: those that differ are put into the queue.
+    fn scan_on(&mut self, sweep: bool) {
+        let Some(mut cursor) = self.scan else { return };
+        for _ in 0..LOOKED_AT {
+            let Some(slot) = self.table.next(cursor) else {
+                self.scan = None;
+                return;
+            };
+            cursor = slot + 1;
+            let state = *self.table.state(slot);
+            let wanted = self.wants.value(state.want).is_some_and(|want| want.target.is_some());
+            let differs = if wanted {
+                self.realised_by(state.want).as_ref() != self.vias.value(state.via)
+            } else {
+                state.via != NONE && (sweep || state.has(WITHDRAWN))
+            };
+            if differs || state.want == NONE && state.via == NONE && state.learned == NONE {
+                self.mark(slot);
+            }
+        }
+        self.scan = Some(cursor);
     }
 
     fn compare(&mut self, slot: u32, sweep: bool, blocked: &dyn Fn(&Object) -> bool) -> Option<RouteOp> {

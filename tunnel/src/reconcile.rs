@@ -83,7 +83,7 @@ pub struct Reconciler<D> {
     running: Option<Instant>,
     /// Since then all was observed.
     fresh: bool,
-    /// Since then so many plans other than of routes were made.
+    /// So many plans other than of routes were made one after the other.
     passes: u32,
     healing: bool,
     fights: HashMap<Object, (u32, Instant)>,
@@ -151,6 +151,7 @@ impl<D: Dataplane> Reconciler<D> {
     /// Takes changes of best paths.
     pub fn routes(&mut self, changes: Vec<RouteChange>) {
         let config = self.config.clone().filter(|_| !self.must_resolve && self.fib.observed.is_some());
+        self.passes = 0;
         for RouteChange { prefix, learned } in changes {
             let key = RouteKey { prefix: prefix.trunc(), metric: self.metric };
             let Some((slot, _)) = self.fib.learn(&key, learned) else { continue };

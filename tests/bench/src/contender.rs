@@ -74,5 +74,6 @@ pub fn all(routed: &Path, routed_old: Option<&Path>) -> Result<Vec<Contender>> {
     for (name, tuned) in [("frr", false), ("frr-tuned", true)] {
         all.push(contender(name, Speaker::Frr, tuned, Path::new("/usr/lib/frr/bgpd")));
     }
+    all.push(contender("floor", Speaker::Floor, false, &std::env::current_exe()?));
     Ok(all)
 }

@@ -23,8 +23,8 @@ use crate::{
     observed::Observed,
 };
 
-/// Plans other than of routes before the turns come to rest although there is something left to do: links, what
-/// hangs on them, next hops and leftovers take about five.
+/// Plans other than of routes, one after the other, before the turns come to rest although there is something left to
+/// do: links, what hangs on them, next hops and leftovers take about five.
 const PASSES: u32 = 32;
 /// Operations other than on routes that are carried out in one go.
 const GO: usize = 1024;
@@ -102,7 +102,10 @@ impl<D: Dataplane> Reconciler<D> {
             }
         }
         if !ops.is_empty() && self.may_pass() {
-            while self.completed_one().await {}
+            // Routes in flight may lead to an object that becomes another exit's; new ones concern them not.
+            if !ops.iter().all(|op| matches!(op, Op::AddNexthop { .. })) {
+                while self.completed_one().await {}
+            }
             // A look that a refused host route asks for comes first; the objects are asked for again afterwards.
             return self.look.is_some() || self.carry_out(config, ops).await;
         }
@@ -196,6 +199,7 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(mut batch) = self.in_flight.pop_front() else { return false };
         if errors.len() < batch.len() {
             self.permission_denied = false;
+            self.passes = 0;
         }
         self.exits_stale = true;
         let mut errors = errors.into_iter().peekable();
