@@ -286,6 +286,7 @@ fn only_withdrawn_routes_are_deleted_before_the_sweep() {
     model.settle(true);
     assert_eq!((model.routes.len(), model.observed().nexthops.len()), (0, 0));
     assert_eq!((model.observed().ipip, model.observed().vxlan), (None, None));
+    model.fib.shrink();
     assert!(model.fib.table().is_empty());
 }
 
