@@ -68,7 +68,7 @@ fn limits(blocks: &Behind) -> Result<Vec<Measurement>> {
 }
 
 fn daemon(trial: &Trial<'_>, blocks: &Behind) -> Result<Vec<Measurement>> {
-    let daemon = node::start(trial.contender, trial.bed)?;
+    let daemon = node::start(trial.contender, trial.bed, &node::plain(), &[node::DEVICE])?;
     let mut fleet = Fleet::new(Universe::new(&[], Origin::Senders), HOLD_TIME)?;
     fleet.add(Role::default());
     let mut trial = Install { daemon, fleet, watch: Watch::of(blocks)?, limit: trial.limit };

@@ -2,8 +2,12 @@
 //!
 //! The floor is the kernel itself: the same routes, encoded before the clock starts, by one netlink socket.
 
+mod changes;
+mod exits;
 mod install;
 mod limit;
+mod mesh;
+mod neighbours;
 mod node;
 mod watch;
 
@@ -12,5 +16,5 @@ use crate::scenario::Scenario;
 /// They, in the order in which they are run.
 #[must_use]
 pub fn scenarios() -> Vec<Scenario> {
-    vec![install::scenario()]
+    vec![install::scenario(), exits::scenario(), mesh::scenario()]
 }

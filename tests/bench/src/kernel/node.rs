@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The device that next hops are neighbours on, made by [`Exits::wire`].
-const DEVICE: &str = "exits0";
+pub(super) const DEVICE: &str = "exits0";
 /// The first octets of their subnet. The bed's own 10.0.0.0/8 is local everywhere, so no gateway can be in it.
 const SUBNET: [u8; 2] = [172, 31];
 /// The last octets of the node's own address there.
@@ -49,11 +49,12 @@ impl Exits {
     }
 }
 
-/// Starts a contender as a node whose one peer is client 0, and waits until it listens and is quiet.
-pub(super) fn start(contender: &Contender, bed: &Bed) -> Result<Daemon> {
+/// Starts a contender as a node whose one peer is client 0, and waits until it listens and is quiet. `resources` are
+/// routed's pools and nodes, its own first; `devices` are those that BIRD knows the subnets of.
+pub(super) fn start(contender: &Contender, bed: &Bed, resources: &str, devices: &[&str]) -> Result<Daemon> {
     let mut daemon = match contender.speaker {
-        Speaker::Routed => routed(contender, bed)?,
-        Speaker::Bird => bird(contender, bed)?,
+        Speaker::Routed => routed(contender, bed, resources)?,
+        Speaker::Bird => bird(contender, bed, devices)?,
         other => bail!("{} installs nothing here", other.name()),
     };
     daemon.wait_until_listening(PORT)?;
@@ -61,14 +62,10 @@ pub(super) fn start(contender: &Contender, bed: &Bed) -> Result<Daemon> {
     Ok(daemon)
 }
 
-fn routed(contender: &Contender, bed: &Bed) -> Result<Daemon> {
-    // No pool contains the blocks, so they are routed plainly, as BIRD does.
-    let resources = format!(
-        "apiVersion: projectcalico.org/v3\n\
-         kind: BGPConfiguration\n\
-         metadata: {{ name: default }}\n\
-         spec: {{ asNumber: {AS_NUMBER}, nodeToNodeMeshEnabled: false, routed: {{ fallback: none }} }}\n\
-         ---\n\
+/// A node and a pool that contains none of the blocks, so that they are routed plainly, as BIRD does.
+pub(super) fn plain() -> String {
+    format!(
+        "---\n\
          apiVersion: projectcalico.org/v3\n\
          kind: IPPool\n\
          metadata: {{ name: elsewhere }}\n\
@@ -77,12 +74,21 @@ fn routed(contender: &Contender, bed: &Bed) -> Result<Daemon> {
          apiVersion: projectcalico.org/v3\n\
          kind: Node\n\
          metadata: {{ name: node }}\n\
-         spec: {{ bgp: {{ ipv4Address: {DAEMON}/8 }} }}\n\
+         spec: {{ bgp: {{ ipv4Address: {DAEMON}/8 }} }}\n"
+    )
+}
+
+fn routed(contender: &Contender, bed: &Bed, resources: &str) -> Result<Daemon> {
+    let resources = format!(
+        "apiVersion: projectcalico.org/v3\n\
+         kind: BGPConfiguration\n\
+         metadata: {{ name: default }}\n\
+         spec: {{ asNumber: {AS_NUMBER}, nodeToNodeMeshEnabled: false, routed: {{ fallback: none }} }}\n\
          ---\n\
          apiVersion: projectcalico.org/v3\n\
          kind: BGPPeer\n\
          metadata: {{ name: sender }}\n\
-         spec: {{ peerIP: \"{}:9\", asNumber: {AS_NUMBER} }}\n",
+         spec: {{ peerIP: \"{}:9\", asNumber: {AS_NUMBER} }}\n{resources}",
         client_address(0)
     );
     bed.write("resources/node.yaml", &resources)?;
@@ -102,12 +108,13 @@ fn routed(contender: &Contender, bed: &Bed) -> Result<Daemon> {
     Daemon::start(&contender.program, ["--config".as_ref(), path.as_path()], bed.path("routed.log"))
 }
 
-fn bird(contender: &Contender, bed: &Bed) -> Result<Daemon> {
+fn bird(contender: &Contender, bed: &Bed, devices: &[&str]) -> Result<Daemon> {
+    let devices = devices.iter().map(|device| format!("\"{device}\"")).collect::<Vec<_>>().join(", ");
     let config = format!(
         "router id {DAEMON};\n\
          log stderr {{ warning, error, fatal, bug }};\n\
          protocol device {{}}\n\
-         protocol direct {{ ipv4; interface \"{DEVICE}\"; }}\n\
+         protocol direct {{ ipv4; interface {devices}; }}\n\
          protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n\
          protocol bgp sender {{\n  \
            local {DAEMON} as {AS_NUMBER};\n  neighbor {} as {AS_NUMBER};\n  direct;\n  passive yes;\n  \
