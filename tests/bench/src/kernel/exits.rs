@@ -107,7 +107,7 @@ fn resources(blocks: &Behind) -> Result<String> {
              apiVersion: projectcalico.org/v3\n\
              kind: Node\n\
              metadata: {{ name: {name} }}\n\
-             spec: {{ bgp: {{ ipv4Address: {address}/16, ipv4VXLANTunnelAddr: {vtep} }} }}\n"
+             spec: {{ bgp: {{ ipv4Address: {address}/16 }}, ipv4VXLANTunnelAddr: {vtep} }}\n"
         );
     };
     node("node".to_owned(), Ipv4Addr::new(172, 31, 255, 254), Ipv4Addr::new(30, 255, 0, 1));
