@@ -111,9 +111,13 @@ impl Fib {
         state.via != NONE && self.realised_by(state.want).as_ref() == self.vias.value(state.via)
     }
 
-    /// How many routes the kernel has as they are wanted.
+    /// How many routes the kernel has as they are wanted, but for those to VTEPs.
     pub fn count_installed(&self) -> usize {
-        self.table.slots().filter(|slot| self.is_installed(self.table.state(*slot))).count()
+        let counts = |slot: &u32| {
+            let state = self.table.state(*slot);
+            self.is_installed(state) && !matches!(self.want(state).target, Some(Target::Device(_)))
+        };
+        self.table.slots().filter(counts).count()
     }
 
     /// How many routes of ours use a next-hop object.

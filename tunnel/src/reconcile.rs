@@ -36,10 +36,10 @@ const NOTE_INTERVAL: Duration = Duration::from_millis(100);
 enum Look {
     /// All but routes.
     Base,
-    /// All, after changes of our own that have effects of the kernel's own.
-    Expected,
     /// All; differences are the doing of others.
     Whole,
+    /// All, after changes of our own that have effects of the kernel's own: whose doing a difference is cannot be told.
+    Expected,
 }
 
 /// What [`resolve`] depends on: the path, and of the prefix what its pool says and its family.

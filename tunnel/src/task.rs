@@ -26,8 +26,10 @@ const COMMANDS: usize = 64;
 /// How often sysctls are looked at, which change without an event.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Questions that may wait: they are answered between two turns.
+const QUESTIONS: usize = 16;
 /// Changes of routes taken in before the kernel gets its turn: about a millisecond.
-const TAKEN_IN: usize = 8192;
+const TAKEN_IN: usize = 4096;
 
 /// Reports of routes, and where to go on.
 type SomeRoutes = (Vec<RouteReport>, Option<u32>);
@@ -36,11 +38,15 @@ enum Command {
     Configure(Box<Config>),
     Routes(Vec<RouteChange>),
     InSync,
+    Settle(oneshot::Sender<()>),
+    Stop,
+}
+
+/// What is answered at once, whatever else waits.
+enum Question {
     Summary(oneshot::Sender<Box<Report>>),
     SomeRoutes(u32, oneshot::Sender<SomeRoutes>),
     OneRoute(IpNet, oneshot::Sender<Vec<RouteReport>>),
-    Settle(oneshot::Sender<()>),
-    Stop,
 }
 
 /// The task is gone: it was stopped, or it panicked.
@@ -63,6 +69,7 @@ pub enum TryRoutesError {
 #[derive(Debug, Clone)]
 pub struct TunnelHandle {
     commands: mpsc::Sender<Command>,
+    questions: mpsc::Sender<Question>,
 }
 
 impl TunnelHandle {
@@ -77,9 +84,10 @@ impl TunnelHandle {
 
     /// Starts the task on another dataplane.
     pub fn spawn_on<D: Dataplane>(dataplane: D) -> (Self, JoinHandle<()>) {
-        let (commands, receiver) = mpsc::channel(COMMANDS);
-        let task = tokio::spawn(run(Reconciler::new(dataplane), receiver));
-        (Self { commands }, task)
+        let (commands, told) = mpsc::channel(COMMANDS);
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let task = tokio::spawn(run(Reconciler::new(dataplane), told, asked));
+        (Self { commands, questions }, task)
     }
 
     /// Gives a new configuration; what it does not change is not touched.
@@ -122,7 +130,9 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn settle(&self) -> Result<(), TunnelStopped> {
-        self.ask(Command::Settle).await
+        let (sender, receiver) = oneshot::channel();
+        self.send(Command::Settle(sender)).await?;
+        receiver.await.map_err(|_| TunnelStopped)
     }
 
     /// How things are now, without the single routes: answered within milliseconds, whatever is being written.
@@ -130,7 +140,7 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn summary(&self) -> Result<Report, TunnelStopped> {
-        self.ask(Command::Summary).await.map(|report| *report)
+        self.ask(Question::Summary).await.map(|report| *report)
     }
 
     /// How things are now, with every route. The routes are gathered a few thousand at a time, so that others are
@@ -142,7 +152,7 @@ impl TunnelHandle {
         let mut report = self.summary().await?;
         let mut cursor = Some(0);
         while let Some(from) = cursor {
-            let (mut some, next) = self.ask(|sender| Command::SomeRoutes(from, sender)).await?;
+            let (mut some, next) = self.ask(|sender| Question::SomeRoutes(from, sender)).await?;
             report.routes.append(&mut some);
             cursor = next;
         }
@@ -155,12 +165,15 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn route(&self, prefix: IpNet) -> Result<Vec<RouteReport>, TunnelStopped> {
-        self.ask(|sender| Command::OneRoute(prefix, sender)).await
+        self.ask(|sender| Question::OneRoute(prefix, sender)).await
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, TunnelStopped> {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, TunnelStopped> {
         let (sender, receiver) = oneshot::channel();
-        self.send(command(sender)).await?;
+        self.questions.send(question(sender)).await.map_err(|_| TunnelStopped)?;
         receiver.await.map_err(|_| TunnelStopped)
     }
 
@@ -185,7 +198,6 @@ fn take_in<D: Dataplane>(
     command: Command,
     settling: &mut Vec<oneshot::Sender<()>>,
 ) -> Option<usize> {
-    // Where nobody waits for the answer any more: fine.
     match command {
         Command::Configure(config) => state.configure(*config),
         Command::Routes(changes) => {
@@ -194,20 +206,34 @@ fn take_in<D: Dataplane>(
             return Some(count);
         }
         Command::InSync => state.in_sync(),
-        Command::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
-        Command::SomeRoutes(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
-        Command::OneRoute(prefix, sender) => drop(sender.send(state.one_route(&prefix))),
         Command::Settle(sender) => settling.push(sender),
         Command::Stop => return None,
     }
     Some(0)
 }
 
-async fn run<D: Dataplane>(mut state: Reconciler<D>, mut commands: mpsc::Receiver<Command>) {
+fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: Question) {
+    // Where nobody waits for the answer any more: fine.
+    match question {
+        Question::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
+        Question::SomeRoutes(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
+        Question::OneRoute(prefix, sender) => drop(sender.send(state.one_route(&prefix))),
+    }
+}
+
+async fn run<D: Dataplane>(
+    mut state: Reconciler<D>,
+    mut commands: mpsc::Receiver<Command>,
+    mut questions: mpsc::Receiver<Question>,
+) {
     let mut audit_at = Instant::now() + AUDIT_INTERVAL;
     let mut settling = Vec::new();
     let mut more = false;
     loop {
+        // Before anything else: the other branches are taken as they come.
+        while let Ok(question) = questions.try_recv() {
+            answer(&mut state, question);
+        }
         let retry_at = state.next_retry().filter(|_| !more);
         tokio::select! {
             command = commands.recv() => {
@@ -224,6 +250,12 @@ async fn run<D: Dataplane>(mut state: Reconciler<D>, mut commands: mpsc::Receive
                     next = if taken < TAKEN_IN { commands.try_recv().ok() } else { None };
                 }
             }
+            Some(question) = questions.recv() => {
+                answer(&mut state, question);
+                if !more {
+                    continue;
+                }
+            }
             events = state.dataplane.events() => state.handle(events),
             () = sleep_until(retry_at) => {}
             () = sleep_until(Some(audit_at)) => {
@@ -233,7 +265,10 @@ async fn run<D: Dataplane>(mut state: Reconciler<D>, mut commands: mpsc::Receive
             () = ready(()), if more => {}
         }
         more = state.reconcile().await;
-        if !more {
+        if more {
+            // All that is selected from may be ready again and again: others of this thread have their turn too.
+            tokio::task::yield_now().await;
+        } else {
             for sender in settling.drain(..) {
                 let _ = sender.send(());
             }
