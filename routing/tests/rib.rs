@@ -104,7 +104,10 @@ impl Bed {
 
     fn settle(&mut self) {
         let mut changes: Vec<BestChange> = Vec::new();
-        while !self.rib.run(3, &mut self.wire, &mut changes) {}
+        while !self.rib.run(3, &mut self.wire) {}
+        while self.rib.has_best_changes() {
+            self.rib.best_changes(2, &mut changes);
+        }
         for change in changes {
             match change.best {
                 Some(best) => _ = self.best.insert(change.prefix, best),
