@@ -22,9 +22,9 @@ use crate::session::Session;
 const BEST_BATCHES: usize = 16;
 /// Changes in such a batch: what the kernel takes in some milliseconds.
 const BEST_BATCH: usize = 4096;
-/// Prefixes taken in, and then decided on, before queries and other commands get their turn: some
-/// milliseconds.
-const BUDGET: usize = 8192;
+/// Prefixes taken in, and then decided on, before queries and other commands get their turn: about a
+/// millisecond, and few enough that what is looked at twice is still in the processor's cache.
+const BUDGET: usize = 4096;
 /// What telling one peer its arrears counts of that.
 const RESUMED: usize = 256;
 /// How long the peers' sockets can hold up what is to be told next.
@@ -157,6 +157,7 @@ impl Actor {
                 held_until = Some(Instant::now() + PATIENCE);
             }
             let held = held_until;
+            self.rib.set_forwards(!best.is_closed());
             tokio::select! {
                 biased;
                 permit = best.reserve(), if self.rib.has_best_changes() => {

@@ -17,8 +17,9 @@ use crate::path::{PeerSession, SourceKind};
 use crate::source::Sources;
 use crate::table::{Path, Table};
 
-/// Prefixes encoded at a time, so that a chunk stays near its size.
-const RUN: usize = 4096;
+/// Prefixes encoded at a time, so that a chunk stays near its size; few in tests, so that a handful
+/// of prefixes takes several.
+const RUN: usize = if cfg!(test) { 3 } else { 4096 };
 
 /// What the peers of a group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -262,8 +263,10 @@ impl Group {
                 }
             }
             if gone.is_empty() && batch.is_empty() {
-                outbox.dump = None;
-                break;
+                match outbox.dump.take() {
+                    Some(_) => continue,
+                    None => break,
+                }
             }
             let again = dump.is_none_or(|dump| dump.again);
             let mut chunks = Chunks::default();
@@ -318,7 +321,7 @@ fn note(peer: PeerId, outbox: &mut Outbox, view: View<'_>, changes: &[Change], v
     for (change, verdict) in changes.iter().zip(verdicts) {
         let own = view.sources.source(change.after.source()).peer() == Some(peer);
         match verdict {
-            Verdict::Announce if !own => outbox.announce(change.ix),
+            Verdict::Announce if !own => outbox.announce(change.ix, change.family),
             Verdict::Announce | Verdict::Withdraw => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }

@@ -11,6 +11,8 @@ pub mod config;
 pub mod decide;
 pub mod export;
 pub mod group;
+#[cfg(test)]
+mod history;
 pub mod import;
 #[cfg(feature = "driver")]
 mod inbox;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use bgp::{Families, PeerId};
+use bgp::{Families, Family, PeerId};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -24,6 +24,12 @@ pub(crate) struct Dump {
     pub(crate) families: Families,
     /// The peer may hold prefixes that it is not to hold any more.
     pub(crate) again: bool,
+}
+
+impl Dump {
+    fn comes_to(&self, ix: u32, family: Family) -> bool {
+        (self.next..self.end).contains(&ix) && self.families.contains(family)
+    }
 }
 
 /// One peer's arrears.
@@ -47,9 +53,9 @@ impl Outbox {
             || !self.end_of_rib.is_empty()
     }
 
-    /// What is at a place is to be told, or told to be gone.
-    pub(crate) fn announce(&mut self, ix: u32) {
-        if self.dump.is_none_or(|dump| !(dump.next..dump.end).contains(&ix)) {
+    /// What is at a place is to be told.
+    pub(crate) fn announce(&mut self, ix: u32, family: Family) {
+        if self.dump.is_none_or(|dump| !dump.comes_to(ix, family)) {
             self.pending.insert(ix);
         }
     }
@@ -57,7 +63,8 @@ impl Outbox {
     /// A prefix is to be told to be gone.
     pub(crate) fn withdraw(&mut self, ix: u32, prefix: IpNet) {
         self.pending.remove(ix);
-        let untold = self.dump.is_some_and(|dump| !dump.again && (dump.next..dump.end).contains(&ix));
+        let family = Family::of(&prefix);
+        let untold = self.dump.is_some_and(|dump| !dump.again && dump.comes_to(ix, family));
         if !untold {
             self.withdrawn.insert(prefix);
         }

@@ -42,6 +42,7 @@ pub struct Rib {
     leaving: VecDeque<(SourceIx, u32)>,
     /// Prefixes whose best path changed and that forwarding was not told of.
     forward: VecDeque<u32>,
+    /// Somebody asks for them.
     forwards: bool,
     /// What this node originates: own blocks, the static table.
     originated: [HashSet<IpNet, FixedState>; 2],
@@ -67,10 +68,9 @@ impl Rib {
         }
     }
 
-    /// Says that nobody will ask for changes of best paths.
-    pub fn without_forwarding(mut self) -> Rib {
-        self.forwards = false;
-        self
+    /// Whether somebody asks for changes of best paths; at first that is so.
+    pub fn set_forwards(&mut self, forwards: bool) {
+        self.forwards = forwards;
     }
 
     /// Takes a new configuration; sessions stay.

@@ -101,6 +101,12 @@ impl Sources {
         gone
     }
 
+    /// How many sessions have a number.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
     /// The number of a session that lasts.
     pub(crate) fn find(&self, id: PeerId) -> Option<SourceIx> {
         self.by_id.get(&id).copied()
@@ -167,9 +173,9 @@ impl Sources {
         let before = member.session.kind() as usize;
         member.session.client = client;
         let after = member.session.kind() as usize;
-        for family in 0..told.len() {
-            self.told[before][family] -= told[family];
-            self.told[after][family] += told[family];
+        for (family, told) in told.into_iter().enumerate() {
+            self.told[before][family] -= told;
+            self.told[after][family] += told;
         }
     }
 

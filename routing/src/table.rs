@@ -144,7 +144,17 @@ fn v4_key(net: &Ipv4Net) -> u64 {
 }
 
 fn hash_of(hasher: &RandomState, v6: &[Ipv6Net], key: u64) -> u64 {
-    if key & V6 == 0 { hasher.hash_one(key) } else { hash_v6(hasher, &v6[(key ^ V6) as usize]) }
+    if key & V6 == 0 { hash_v4(hasher, key) } else { hash_v6(hasher, &v6[(key ^ V6) as usize]) }
+}
+
+/// Networks of one length that lie side by side lie side by side in the index too, 16 at a time:
+/// they mostly come together, and a cache line then serves all of them.
+fn hash_v4(hasher: &RandomState, key: u64) -> u64 {
+    let length = key & 0xff;
+    let network = key.checked_shr(40 - length as u32).unwrap_or(0);
+    let near = network & 0xf;
+    // The lowest bits are the place, the highest tell neighbours apart.
+    (hasher.hash_one((network >> 4) << 8 | length) & !0xf | near) ^ near << 60
 }
 
 fn hash_v6(hasher: &RandomState, net: &Ipv6Net) -> u64 {
@@ -194,7 +204,7 @@ impl Table {
         match prefix {
             IpNet::V4(net) => {
                 let key = v4_key(net);
-                self.index.find(self.hasher.hash_one(key), |ix| entries[*ix as usize].key == key)
+                self.index.find(hash_v4(&self.hasher, key), |ix| entries[*ix as usize].key == key)
             }
             IpNet::V6(net) => self.index.find(hash_v6(&self.hasher, net), |ix| {
                 let key = entries[*ix as usize].key;
@@ -212,7 +222,7 @@ impl Table {
             IpNet::V6(_) => V6,
         };
         let hash = match prefix {
-            IpNet::V4(_) => hasher.hash_one(key),
+            IpNet::V4(_) => hash_v4(hasher, key),
             IpNet::V6(net) => hash_v6(hasher, net),
         };
         let same = |ix: &u32| {
