@@ -8,6 +8,7 @@ pub mod contender;
 pub mod daemon;
 pub mod kernel;
 pub mod load;
+pub mod null_reflector;
 pub mod record;
 pub mod run;
 pub mod runner;

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Result, bail};
 use bench::{
     contender::{self, Contender},
+    null_reflector,
     record::Results,
     runner::{self, Order},
     scenario::{self, Scenario},
@@ -33,6 +34,9 @@ enum Command {
     List,
     /// Run scenarios, as root.
     Run(RunArguments),
+    /// Copy UPDATEs to all other sessions, without a look: the floor of the measurements.
+    #[command(hide = true)]
+    NullReflector,
     /// Show the results in a file.
     Show {
         /// What `run --json` wrote.
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Run(arguments) => run(&arguments),
+        Command::NullReflector => null_reflector::serve(),
         Command::Show { file } => show(&file),
     };
     match result {
