@@ -51,7 +51,7 @@ pub(super) struct Source {
 }
 
 /// The client that announces probes.
-pub(super) const PROBER: usize = 2;
+pub const PROBER: usize = 2;
 
 impl Universe {
     /// Of `(base, length, count)`: at most one region of each length, none of length 0.
