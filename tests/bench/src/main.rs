@@ -3,7 +3,7 @@
 mod table;
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -11,12 +11,14 @@ use std::{
 
 use anyhow::{Result, bail};
 use bench::{
+    bars::judge,
     contender::{self, Contender},
     null_reflector,
     record::Results,
+    report,
     runner::{self, Order},
     scenario::{self, Scenario},
-    summary,
+    setting, summary,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -41,6 +43,14 @@ enum Command {
     Show {
         /// What `run --json` wrote.
         file: PathBuf,
+    },
+    /// Write the results in a file into a document, between its markers, and a picture beside it.
+    Report {
+        /// What `run --json` wrote.
+        file: PathBuf,
+        /// The document.
+        #[arg(long, default_value = "docs/performance.md", value_name = "FILE")]
+        out: PathBuf,
     },
 }
 
@@ -78,6 +88,7 @@ Examples:
   bench run --scenario S2k --contender routed,bird,frr --rounds 3
   bench run --json results.json
   bench run --scenario S3 --json results.json --resume
+  bench report results.json
 
 Exit status: 0, or 1 when something failed.";
 
@@ -92,6 +103,9 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run(&arguments),
         Command::NullReflector => null_reflector::serve(),
         Command::Show { file } => show(&file),
+        Command::Report { file, out } => {
+            Results::read(&file).and_then(|results| report::write(&results, &out))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,8 +117,17 @@ fn main() -> ExitCode {
 }
 
 fn show(file: &Path) -> Result<()> {
-    println!("{}", table::lines(&summary::lines(&Results::read(file)?)));
-    Ok(())
+    print(&Results::read(file)?)
+}
+
+fn print(results: &Results) -> Result<()> {
+    let lines = summary::lines(results);
+    let text = format!("{}\n\n{}\n", table::lines(&lines), table::verdicts(&judge(&lines)));
+    // A reader that went away (`| head`) is no failure.
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn run(arguments: &RunArguments) -> Result<()> {
@@ -114,6 +137,10 @@ fn run(arguments: &RunArguments) -> Result<()> {
         Some(file) if arguments.resume && file.exists() => Results::read(file)?,
         _ => Results::default(),
     };
+    let mut setting = setting::setting(&contenders);
+    // Versions of contenders whose earlier results are kept.
+    setting.versions = results.setting.versions.into_iter().chain(setting.versions).collect();
+    results.setting = setting;
     let order = Order {
         scenarios: &scenarios,
         contenders: &contenders,
@@ -122,7 +149,7 @@ fn run(arguments: &RunArguments) -> Result<()> {
         file: arguments.json.as_deref(),
     };
     runner::run(&order, &mut results, |line| eprintln!("{line}"))?;
-    println!("{}", table::lines(&summary::lines(&results)));
+    print(&results)?;
     let failures: Vec<_> = results.rounds.iter().filter(|round| round.failure.is_some()).collect();
     for round in &failures {
         let reason = round.failure.as_deref().unwrap_or_default();

@@ -52,7 +52,7 @@ pub struct Round {
 /// Where and with what the results came about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// `uname -sr`
+    /// Its name and release.
     pub kernel: String,
     /// The CPU's model and how many there are.
     pub cpu: String,
@@ -64,6 +64,8 @@ pub struct Setting {
     pub versions: BTreeMap<String, String>,
     /// When it began (RFC 3339, UTC).
     pub began: String,
+    /// The load average before: well above 0, others were using the machine too.
+    pub load_before: f64,
 }
 
 /// A file of results.

@@ -1,7 +1,8 @@
-//! What a daemon uses that has no peers.
+//! What a daemon uses whose only peer never comes (without any, BIRD doesn't even listen).
+
+use std::time::Instant;
 
 use anyhow::Result;
-use std::time::Instant;
 
 use crate::{
     daemon::Reflector,
@@ -13,7 +14,7 @@ use crate::{
 pub(super) fn scenario() -> Scenario {
     Scenario {
         name: "idle",
-        about: "memory without peers; the time is from the start until it has nothing more to do",
+        about: "memory with one peer, which never comes; the time is from the start until it has nothing more to do",
         speakers: super::EVERYBODY,
         run,
     }
@@ -21,7 +22,7 @@ pub(super) fn scenario() -> Scenario {
 
 fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
     let began = Instant::now();
-    let daemon = Reflector { clients: 0 }.start(trial.contender, trial.bed)?;
+    let daemon = Reflector { clients: 1 }.start(trial.contender, trial.bed)?;
     let memory = daemon.memory();
     Ok(vec![Measurement {
         row: "idle".into(),
