@@ -80,6 +80,9 @@ struct RunArguments {
     json: Option<PathBuf>,
     /// Keep what the file has of other scenarios and contenders.
     #[arg(long, requires = "json")]
+    merge: bool,
+    /// Go on where an earlier run was interrupted: scenarios that the file has are left out.
+    #[arg(long, requires = "json", conflicts_with = "merge")]
     resume: bool,
 }
 
@@ -87,7 +90,7 @@ const EXAMPLES: &str = "\
 Examples:
   bench run --scenario S2k --contender routed,bird,frr --rounds 3
   bench run --json results.json
-  bench run --scenario S3 --json results.json --resume
+  bench run --scenario S3 --json results.json --merge
   bench report results.json
 
 Exit status: 0, or 1 when something failed.";
@@ -134,19 +137,17 @@ fn run(arguments: &RunArguments) -> Result<()> {
     let scenarios = chosen_scenarios(&arguments.scenario)?;
     let contenders = chosen_contenders(arguments)?;
     let mut results = match &arguments.json {
-        Some(file) if arguments.resume && file.exists() => Results::read(file)?,
+        Some(file) if (arguments.resume || arguments.merge) && file.exists() => Results::read(file)?,
         _ => Results::default(),
     };
-    let mut setting = setting::setting(&contenders);
-    // Versions of contenders whose earlier results are kept.
-    setting.versions = results.setting.versions.into_iter().chain(setting.versions).collect();
-    results.setting = setting;
+    results.setting = setting::setting(&contenders).after(results.setting);
     let order = Order {
         scenarios: &scenarios,
         contenders: &contenders,
         rounds: usize::from(arguments.rounds),
         limit: Duration::from_secs(arguments.limit),
         file: arguments.json.as_deref(),
+        leave_finished: arguments.resume,
     };
     runner::run(&order, &mut results, |line| eprintln!("{line}"))?;
     print(&results)?;

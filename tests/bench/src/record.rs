@@ -77,6 +77,15 @@ pub struct Results {
     pub rounds: Vec<Round>,
 }
 
+impl Setting {
+    /// Of results that add to earlier ones: versions of contenders that take no part any more stay.
+    #[must_use]
+    pub fn after(mut self, earlier: Setting) -> Self {
+        self.versions = earlier.versions.into_iter().chain(self.versions).collect();
+        self
+    }
+}
+
 impl Results {
     /// Reads a file of results.
     ///
@@ -86,6 +95,19 @@ impl Results {
         let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
         serde_json::from_str(&text)
             .with_context(|| format!("{} holds no results of `bench run`", path.display()))
+    }
+
+    /// Whether a scenario was finished with so many rounds, by all of these contenders: each has a result, and
+    /// somebody all rounds (a few are not repeated).
+    #[must_use]
+    pub fn has(&self, scenario: &str, contenders: &[&str], rounds: usize) -> bool {
+        let runs = |contender: &&str| {
+            self.rounds
+                .iter()
+                .filter(|round| round.scenario == scenario && round.contender == **contender)
+                .count()
+        };
+        contenders.iter().all(|contender| runs(contender) > 0) && contenders.iter().any(|c| runs(c) >= rounds)
     }
 
     /// Writes them to a file, which holds the earlier or the new results at any time.

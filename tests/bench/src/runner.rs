@@ -28,6 +28,8 @@ pub struct Order<'a> {
     pub limit: Duration,
     /// Where results are written after each scenario.
     pub file: Option<&'a Path>,
+    /// Whether scenarios that were finished earlier are left out.
+    pub leave_finished: bool,
 }
 
 /// Runs everything; results are added to what `results` has, in place of earlier ones of the same
@@ -39,6 +41,11 @@ pub fn run(order: &Order<'_>, results: &mut Results, mut progress: impl FnMut(&s
     for scenario in order.scenarios {
         let contenders: Vec<&Contender> =
             order.contenders.iter().filter(|c| scenario.speakers.contains(&c.speaker)).collect();
+        let names: Vec<&str> = contenders.iter().map(|contender| contender.name.as_str()).collect();
+        if order.leave_finished && results.has(scenario.name, &names, order.rounds) {
+            progress(&format!("{}: done earlier", scenario.name));
+            continue;
+        }
         let again = |round: &Round| {
             round.scenario == scenario.name && contenders.iter().any(|c| c.name == round.contender)
         };
