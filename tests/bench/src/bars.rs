@@ -48,6 +48,8 @@ impl Figure {
 pub enum Limit {
     /// At most so many times the best peer's.
     OfBestPeer(f64),
+    /// At most so many times the floor's.
+    OfFloor(f64),
     /// At most so much.
     AtMost(f64),
     /// Whatever it is; shown beside the best peer's.
@@ -67,6 +69,10 @@ pub struct Bar {
 
 const fn of_best(row: &'static str, figure: Figure, ratio: f64) -> Bar {
     Bar { row, figure, limit: Limit::OfBestPeer(ratio) }
+}
+
+const fn of_floor(row: &'static str, figure: Figure, ratio: f64) -> Bar {
+    Bar { row, figure, limit: Limit::OfFloor(ratio) }
 }
 
 const fn shown(row: &'static str, figure: Figure) -> Bar {
@@ -100,6 +106,7 @@ pub const BARS: &[Bar] = &[
     of_best("S5f", Figure::Wall, 0.4),
     shown("S5f", Figure::Cpu),
     of_best("S6 install", Figure::Wall, 0.5),
+    of_floor("S6 install", Figure::Wall, 1.2),
     of_best("S6 withdraw", Figure::Wall, 0.85),
     of_best("S6 drop", Figure::Wall, 0.85),
     of_best("S6g install", Figure::Wall, 0.15),
@@ -121,9 +128,9 @@ pub struct Verdict {
     pub bar: Bar,
     /// Ours.
     pub ours: f64,
-    /// The best peer's, and whose it is; none where none was measured to its end.
+    /// The best peer's, or the floor's, and whose it is; none where none was measured to its end.
     pub best: Option<(String, f64)>,
-    /// Ours by the best peer's.
+    /// Ours by that one.
     pub ratio: Option<f64>,
     /// Whether the bar is met; `None` where there is none, or no peer for a ratio.
     pub met: Option<bool>,
@@ -132,7 +139,9 @@ pub struct Verdict {
 /// The name of the contender that is judged.
 pub const OURS: &str = "routed";
 /// Contenders that are no peers.
-const NO_PEERS: [&str; 4] = [OURS, "routed-old", "floor", "netlink"];
+const NO_PEERS: [&str; 3] = [OURS, "routed-old", FLOOR];
+/// What can't be beaten: a null reflector, or the kernel alone.
+const FLOOR: &str = "floor";
 
 /// Judges all bars whose row was measured for ours.
 #[must_use]
@@ -144,13 +153,17 @@ fn verdict(bar: Bar, lines: &[Line]) -> Option<Verdict> {
     let of_row = || lines.iter().filter(|line| line.row == bar.row);
     let own = of_row().find(|line| line.contender == OURS)?;
     let ours = bar.figure.of(own)?;
+    let compared = |line: &&Line| match bar.limit {
+        Limit::OfFloor(_) => line.contender == FLOOR,
+        _ => !line.cut_off && !NO_PEERS.contains(&line.contender.as_str()),
+    };
     let best = of_row()
-        .filter(|line| !line.cut_off && !NO_PEERS.contains(&line.contender.as_str()))
+        .filter(compared)
         .filter_map(|line| Some((line.contender.clone(), bar.figure.of(line)?)))
         .min_by(|a, b| a.1.total_cmp(&b.1));
     let ratio = best.as_ref().filter(|(_, best)| *best > 0.0).map(|(_, best)| ours / best);
     let met = match bar.limit {
-        Limit::OfBestPeer(most) => ratio.map(|ratio| ratio <= most),
+        Limit::OfBestPeer(most) | Limit::OfFloor(most) => ratio.map(|ratio| ratio <= most),
         Limit::AtMost(most) => Some(ours <= most),
         Limit::None => None,
     };

@@ -16,7 +16,7 @@ use bench::{
     null_reflector,
     record::Results,
     report,
-    runner::{self, Order},
+    runner::{self, Order, Progress},
     scenario::{self, Scenario},
     setting, summary,
 };
@@ -149,7 +149,7 @@ fn run(arguments: &RunArguments) -> Result<()> {
         file: arguments.json.as_deref(),
         leave_finished: arguments.resume,
     };
-    runner::run(&order, &mut results, |line| eprintln!("{line}"))?;
+    runner::run(&order, &mut results, tell)?;
     print(&results)?;
     let failures: Vec<_> = results.rounds.iter().filter(|round| round.failure.is_some()).collect();
     for round in &failures {
@@ -160,6 +160,21 @@ fn run(arguments: &RunArguments) -> Result<()> {
         bail!("{} of {} trials failed", failures.len(), results.rounds.len());
     }
     Ok(())
+}
+
+/// On a terminal the line of a running trial is overwritten when it has ended.
+fn tell(progress: Progress<'_>) {
+    /// Back to the line's beginning, and clear it.
+    const AGAIN: &str = "\r\x1b[K";
+    let mut stderr = std::io::stderr().lock();
+    let terminal = stderr.is_terminal();
+    // Without anybody who listens the results are worth as much.
+    let _ = match progress {
+        Progress::Begins(trial) if terminal => write!(stderr, "{AGAIN}{trial} ..."),
+        Progress::Begins(_) => Ok(()),
+        Progress::Said(line) if terminal => writeln!(stderr, "{AGAIN}{line}"),
+        Progress::Said(line) => writeln!(stderr, "{line}"),
+    };
 }
 
 fn chosen_scenarios(names: &[String]) -> Result<Vec<Scenario>> {

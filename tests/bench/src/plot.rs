@@ -4,15 +4,15 @@ use std::fmt::Write;
 
 use crate::summary::Line;
 
-const LEFT: f64 = 110.0;
+const LEFT: f64 = 190.0;
 const RIGHT: f64 = 30.0;
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 900.0;
 const TOP: f64 = 64.0;
 const ROW: f64 = 26.0;
 const BOTTOM: f64 = 40.0;
 
 /// Contenders with their colours: distinguishable without red and green, on white and on black.
-const COLOURS: [(&str, &str); 8] = [
+const COLOURS: [(&str, &str); 7] = [
     ("routed", "#e8710a"),
     ("bird", "#4285f4"),
     ("frr", "#9aa0a6"),
@@ -20,7 +20,6 @@ const COLOURS: [(&str, &str); 8] = [
     ("openbgpd", "#12b5cb"),
     ("gobgp", "#a142f4"),
     ("floor", "#bdc1c6"),
-    ("netlink", "#c5a572"),
 ];
 
 /// Seconds of wall time of the rows that several contenders have. An arrow says "longer than that".

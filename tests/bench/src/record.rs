@@ -62,6 +62,9 @@ pub struct Setting {
     pub command: String,
     /// Each contender's version, as its program states it.
     pub versions: BTreeMap<String, String>,
+    /// The commit in the working directory, with `-dirty` if files differ; empty where there is none.
+    #[serde(default)]
+    pub commit: String,
     /// When it began (RFC 3339, UTC).
     pub began: String,
     /// The load average before: well above 0, others were using the machine too.

@@ -45,8 +45,9 @@ fn replaced(text: &str, generated: &str) -> Result<String> {
 fn generated(results: &Results, lines: &[Line], picture: &str) -> String {
     let setting = &results.setting;
     let mut text = format!(
-        "\nMeasured {} on {}, {:.0} GB, {} (load average before: {:.1}), by\n`{}`.\n\n![wall times]({picture})\n\n",
+        "\nMeasured {} at {} on {}, {:.0} GB, {} (load average before: {:.1}), by\n`{}`.\n\n![wall times]({picture})\n\n",
         setting.began,
+        if setting.commit.is_empty() { "an unknown commit" } else { &setting.commit },
         setting.cpu,
         setting.memory as f64 / 1e9,
         setting.kernel,
@@ -107,6 +108,7 @@ pub fn met(verdict: &Verdict) -> &'static str {
 pub fn limit(limit: Limit) -> String {
     match limit {
         Limit::OfBestPeer(ratio) => format!("<= {ratio} of the best"),
+        Limit::OfFloor(ratio) => format!("<= {ratio} of the floor"),
         Limit::AtMost(most) => format!("<= {}", short(most)),
         Limit::None => "-".to_owned(),
     }

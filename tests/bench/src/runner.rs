@@ -16,6 +16,15 @@ const HOPELESS: f64 = 20.0;
 /// Nor is one whose phase takes this long, in seconds.
 const TOO_LONG: f64 = 30.0;
 
+/// What there is to say during a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// A trial begins; it may take a minute.
+    Begins(&'a str),
+    /// A line that stays: how a trial went.
+    Said(&'a str),
+}
+
 /// What is to be run.
 pub struct Order<'a> {
     /// The scenarios.
@@ -33,17 +42,17 @@ pub struct Order<'a> {
 }
 
 /// Runs everything; results are added to what `results` has, in place of earlier ones of the same
-/// scenario and contender. `progress` is told one line for each trial.
+/// scenario and contender. `progress` is told of each trial when it begins and when it has ended.
 ///
 /// # Errors
 /// When the file can't be written. Trials that fail are results too.
-pub fn run(order: &Order<'_>, results: &mut Results, mut progress: impl FnMut(&str)) -> Result<()> {
+pub fn run(order: &Order<'_>, results: &mut Results, mut progress: impl FnMut(Progress<'_>)) -> Result<()> {
     for scenario in order.scenarios {
         let contenders: Vec<&Contender> =
             order.contenders.iter().filter(|c| scenario.speakers.contains(&c.speaker)).collect();
         let names: Vec<&str> = contenders.iter().map(|contender| contender.name.as_str()).collect();
         if order.leave_finished && results.has(scenario.name, &names, order.rounds) {
-            progress(&format!("{}: done earlier", scenario.name));
+            progress(Progress::Said(&format!("{}: done earlier", scenario.name)));
             continue;
         }
         let again = |round: &Round| {
@@ -56,16 +65,15 @@ pub fn run(order: &Order<'_>, results: &mut Results, mut progress: impl FnMut(&s
                 if let Some(reason) = enough(&rounds, contender, &contenders) {
                     if !told.contains(&&contender.name) {
                         told.push(&contender.name);
-                        progress(&format!("{} {}: not repeated ({reason})", scenario.name, contender.name));
+                        let line = format!("{} {}: not repeated ({reason})", scenario.name, contender.name);
+                        progress(Progress::Said(&line));
                     }
                     continue;
                 }
+                let trial = format!("{} {}/{} {}", scenario.name, number, order.rounds, contender.name);
+                progress(Progress::Begins(&trial));
                 let round = once(scenario, contender, order.limit);
-                let said = said(&round);
-                progress(&format!(
-                    "{} {}/{} {}: {said}",
-                    scenario.name, number, order.rounds, contender.name
-                ));
+                progress(Progress::Said(&format!("{trial}: {}", said(&round))));
                 rounds.push(round);
             }
         }

@@ -24,6 +24,7 @@ pub fn setting(contenders: &[Contender]) -> Setting {
         memory: memory.unwrap_or(0u64) * 1024,
         command: env::args().collect::<Vec<_>>().join(" "),
         versions: contenders.iter().map(|c| (c.name.clone(), version(c))).collect(),
+        commit: commit(),
         began: jiff::Timestamp::now()
             .round(jiff::Unit::Second)
             .map_or_else(|_| String::new(), |t| t.to_string()),
@@ -33,6 +34,13 @@ pub fn setting(contenders: &[Contender]) -> Setting {
             .and_then(|load| load.parse().ok())
             .unwrap_or_default(),
     }
+}
+
+fn commit() -> String {
+    let output = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output();
+    // Without git or a repository the results stand without it.
+    let output = output.ok().filter(|output| output.status.success());
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 /// The first line of what a program says of itself.
