@@ -377,16 +377,23 @@ impl Rib {
     pub fn best_changes(&mut self, limit: usize, changes: &mut Vec<BestChange>) {
         let count = limit.min(self.forward.len());
         changes.reserve(count);
+        // Neighbours mostly have one path in common.
+        let mut last = (Path::NONE, None);
         for ix in self.forward.drain(..count) {
             self.table.unmark(ix, Mark::Forward);
             let told = self.table.told(ix);
-            let best = (!told.is_none()).then(|| Best {
-                source: self.sources.source(told.source()),
-                kind: self.sources.kind(told.source()),
-                next_hop: self.interner.set(told.attrs()).next_hop,
-            });
-            changes.push(BestChange { prefix: self.table.prefix(ix), best });
-            self.table.remove_if_unused(ix);
+            if told != last.0 {
+                let best = (!told.is_none()).then(|| Best {
+                    source: self.sources.source(told.source()),
+                    kind: self.sources.kind(told.source()),
+                    next_hop: self.interner.set(told.attrs()).next_hop,
+                });
+                last = (told, best);
+            }
+            changes.push(BestChange { prefix: self.table.prefix(ix), best: last.1 });
+            if told.is_none() {
+                self.table.remove_if_unused(ix);
+            }
         }
         if self.forward.is_empty() {
             self.forward.shrink_to(limit);
