@@ -1,9 +1,12 @@
 # The two commands of the README, and what they need. As root, on Debian 12 with a Rust toolchain.
 CARGO ?= cargo
 # What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
-PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps
+PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind
 
-.PHONY: demo test bench lint packages guest install
+# What the benchmark compares with.
+SPEAKERS = bird2 frr gobgpd openbgpd iproute2 util-linux
+
+.PHONY: demo test bench bench-full lint packages speakers guest install
 
 ## demo: three nodes on this machine, pods reach pods through IP-in-IP (about a minute to build)
 demo: guest
@@ -14,9 +17,13 @@ demo: guest
 test: packages
 	.ci/test
 
-## bench: codec and RIB, and the codec beside bgpkit-parser and bgp-rs
-bench:
+## bench: codec and RIB, then routed beside BIRD and FRR (about 10 minutes, as root)
+bench: speakers
 	.ci/bench
+
+## bench-full: every scenario with every speaker, into docs/performance.md (about 45 minutes, as root)
+bench-full: speakers
+	.ci/bench full
 
 ## lint: what has to be clean before a commit
 lint:
@@ -26,6 +33,9 @@ lint:
 
 packages:
 	.ci/packages $(PEERS)
+
+speakers:
+	.ci/packages $(SPEAKERS)
 
 # Only where this kernel can't make an ipip device; the lab then runs in User-Mode Linux.
 guest:

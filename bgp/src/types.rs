@@ -161,6 +161,11 @@ impl Families {
         Families { ipv4: self.ipv4 && other.ipv4, ipv6: self.ipv6 && other.ipv6 }
     }
 
+    /// What either set has.
+    pub fn union(self, other: Families) -> Families {
+        Families { ipv4: self.ipv4 || other.ipv4, ipv6: self.ipv6 || other.ipv6 }
+    }
+
     /// Whether nothing is in the set.
     pub fn is_empty(self) -> bool {
         !self.ipv4 && !self.ipv6

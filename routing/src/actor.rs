@@ -1,42 +1,40 @@
-//! The one task that owns the RIB, and the handles that everybody else has.
+//! The one task that owns the RIB, and the handle that everybody else has.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bgp::net::{Outbound, RouteSink};
-use bgp::session::Negotiated;
-use bgp::wire::update::Update;
 use bgp::{Family, PeerId};
-use bytes::Bytes;
-use foldhash::fast::FixedState;
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
-use crate::outbox::Delivery;
-use crate::path::{Best, BestChange, PeerSession, Source};
+use crate::inbox::{Inbox, Received};
+use crate::lines::{Line, Lines, Pressure};
+use crate::path::{BestChange, PeerSession, Source};
 use crate::rib::Rib;
+use crate::session::Session;
 
-/// Commands that may wait for the RIB; each holds at most what one read from a socket brought, some
-/// 25,000 prefixes, so that all together stay below 30 MiB.
-const COMMANDS: usize = 64;
 /// Batches of changes that may wait for whoever programs the kernel; beyond it the latest wins.
 const BEST_BATCHES: usize = 16;
-/// Prefixes decided on before queries and other commands get their turn: some milliseconds.
+/// Changes in such a batch: what the kernel takes in some milliseconds.
+const BEST_BATCH: usize = 4096;
+/// Prefixes taken in, and then decided on, before queries and other commands get their turn: about a
+/// millisecond, and few enough that what is looked at twice is still in the processor's cache.
 const BUDGET: usize = 4096;
+/// What telling one peer its arrears counts of that.
+const RESUMED: usize = 256;
+/// How long the peers' sockets can hold up what is to be told next.
+const PATIENCE: Duration = Duration::from_millis(10);
 
-enum Command {
-    Up(PeerId, PeerSession, Outbound),
+pub(crate) enum Command {
+    Up(PeerId, PeerSession, Line),
     Down(PeerId),
+    /// The peer has written all that it was given.
+    Room(PeerId),
     Routes(PeerId, RouteBatch),
     EndOfRib(PeerId, Family),
     Refresh(PeerId, Family),
@@ -47,13 +45,20 @@ enum Command {
     Settled(Waiter),
 }
 
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Command")
+    }
+}
+
 /// Somebody who waits until these peers have sent all their routes and all of it was told.
 type Waiter = (Vec<PeerId>, oneshot::Sender<()>);
 
 /// Speaks to the RIB's task; the RIB ends with its last handle.
 #[derive(Clone, Debug)]
 pub struct RibHandle {
-    commands: mpsc::Sender<Command>,
+    inbox: Inbox,
+    pressure: Arc<Pressure>,
 }
 
 /// The RIB's task is gone: the daemon is stopping, or the task died.
@@ -69,34 +74,20 @@ impl std::fmt::Display for RibGone {
 impl std::error::Error for RibGone {}
 
 impl RibHandle {
-    /// Starts the RIB's task; changes of best paths go to the receiver.
+    /// Starts the RIB's task; changes of best paths go to the receiver, while there is one.
     pub fn spawn(config: RibConfig) -> (RibHandle, mpsc::Receiver<Vec<BestChange>>, JoinHandle<()>) {
-        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (inbox, received) = Inbox::new();
         let (best, changes) = mpsc::channel(BEST_BATCHES);
-        let actor = Actor {
-            rib: Rib::new(config),
-            peers: Peers::default(),
-            waiting: FuturesUnordered::new(),
-            undelivered: HashMap::default(),
-            best,
-            waiters: Vec::new(),
-        };
-        let task = tokio::spawn(actor.run(receiver));
-        (RibHandle { commands }, changes, task)
+        let pressure = Arc::<Pressure>::default();
+        let lines = Lines::new(Arc::clone(&pressure));
+        let actor = Actor { rib: Rib::new(config), lines, best, waiters: Vec::new() };
+        let task = tokio::spawn(actor.run(received));
+        (RibHandle { inbox, pressure }, changes, task)
     }
 
     /// Where a session's task leaves its routes.
     pub fn session(&self, id: PeerId, address: IpAddr, client: bool) -> Session {
-        Session {
-            id,
-            address,
-            client,
-            commands: self.commands.clone(),
-            queue: VecDeque::new(),
-            batch: RouteBatch::default(),
-            scratch: Vec::new(),
-            last: None,
-        }
+        Session::new(id, address, client, self.inbox.clone(), Arc::clone(&self.pressure))
     }
 
     /// Takes a new configuration; see [`Rib::configure`].
@@ -139,71 +130,68 @@ impl RibHandle {
     }
 
     async fn send(&self, command: Command) {
-        if self.commands.send(command).await.is_err() {
+        if self.inbox.send(command).await.is_err() {
             tracing::debug!("{RibGone}");
-        }
-    }
-}
-
-#[derive(Default)]
-struct Peers {
-    outbound: HashMap<PeerId, Outbound, FixedState>,
-    stalled: HashSet<PeerId, FixedState>,
-}
-
-impl Delivery for Peers {
-    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        match self.outbound.get(&peer).map(|outbound| outbound.try_send(chunk)) {
-            Some(Err(TrySendError::Full(_))) => {
-                self.stalled.insert(peer);
-                false
-            }
-            // A session that ends takes its messages with it.
-            Some(Ok(()) | Err(TrySendError::Closed(_))) | None => true,
         }
     }
 }
 
 struct Actor {
     rib: Rib,
-    peers: Peers,
-    /// One for each stalled peer: ready when its channel has room.
-    waiting: FuturesUnordered<BoxFuture<'static, PeerId>>,
-    /// What the programmer of the kernel has not been told yet.
-    undelivered: HashMap<IpNet, Option<Best>, FixedState>,
+    lines: Lines,
     best: mpsc::Sender<Vec<BestChange>>,
     waiters: Vec<Waiter>,
 }
 
 impl Actor {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut inbox = Vec::new();
-        let mut changes = Vec::new();
-        let mut done = true;
+    async fn run(mut self, mut inbox: Received) {
         let best = self.best.clone();
+        let mut done = true;
+        // While peers still write what they were told last, more is not decided on: it is told in
+        // fewer and fuller messages then, and what is new does not queue behind what is old.
+        let mut held_until: Option<Instant> = None;
         loop {
+            if !self.lines.are_busy() {
+                held_until = None;
+            } else if held_until.is_none() {
+                held_until = Some(Instant::now() + PATIENCE);
+            }
+            let held = held_until;
+            self.rib.set_forwards(!best.is_closed());
             tokio::select! {
-                count = commands.recv_many(&mut inbox, COMMANDS) => {
-                    if count == 0 {
+                biased;
+                permit = best.reserve(), if self.rib.has_best_changes() => {
+                    let mut changes = Vec::new();
+                    self.rib.best_changes(BEST_BATCH, &mut changes);
+                    if let Ok(permit) = permit {
+                        permit.send(changes);
+                    }
+                    if held.is_some() {
+                        continue;
+                    }
+                }
+                () = self.lines.room(), if held.is_some() => continue,
+                () = tokio::time::sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {
+                    held_until = Some(Instant::now() + PATIENCE);
+                }
+                more = inbox.wait(), if held.is_none() && done => {
+                    if !more {
                         return;
                     }
-                    inbox.drain(..).for_each(|command| self.apply(command));
                 }
-                Some(peer) = self.waiting.next() => self.resume(peer),
-                permit = best.reserve(), if !self.undelivered.is_empty() => match permit {
-                    Ok(permit) => {
-                        let told = self.undelivered.drain().map(|(prefix, best)| BestChange { prefix, best });
-                        permit.send(told.collect());
-                        self.undelivered.shrink_to(BUDGET);
-                    }
-                    Err(_) => self.undelivered.clear(),
-                },
-                () = std::future::ready(()), if !done => {}
+                () = std::future::ready(()), if held.is_none() && !done => {}
             }
-            done = self.rib.run(BUDGET, &mut self.peers, &mut changes);
-            self.undelivered.extend(changes.drain(..).map(|change| (change.prefix, change.best)));
-            self.watch_stalled();
-            if done && self.undelivered.is_empty() {
+            let mut taken = 0;
+            while taken < BUDGET
+                && let Some(command) = inbox.take()
+            {
+                taken += self.apply(command);
+            }
+            done = self.rib.run(BUDGET, &mut self.lines);
+            while let Some(peer) = self.lines.take_resumable() {
+                self.rib.resume(peer, &mut self.lines.catch_up());
+            }
+            if done && !self.waiters.is_empty() && !self.rib.has_best_changes() {
                 self.tell_waiters();
             }
             if !done {
@@ -212,32 +200,43 @@ impl Actor {
         }
     }
 
-    fn apply(&mut self, command: Command) {
+    /// Does what a command says; returns for how many prefixes that counts.
+    fn apply(&mut self, command: Command) -> usize {
         match command {
-            Command::Up(id, session, outbound) => {
-                self.peers.outbound.insert(id, outbound);
+            Command::Up(id, session, line) => {
+                self.lines.insert(id, line);
                 self.rib.peer_up(id, session);
-                self.resume(id);
+                self.rib.resume(id, &mut self.lines.catch_up());
+                return RESUMED;
             }
             Command::Down(id) => {
-                self.peers.outbound.remove(&id);
+                self.lines.remove(id);
                 self.rib.peer_down(id);
             }
-            Command::Routes(id, batch) => self.rib.routes(id, &batch),
+            Command::Room(id) => {
+                self.rib.resume(id, &mut self.lines.catch_up());
+                return RESUMED;
+            }
+            Command::Routes(id, batch) => {
+                self.rib.routes(id, &batch);
+                return batch.len();
+            }
             Command::EndOfRib(id, family) => self.rib.end_of_rib(id, family),
             Command::Refresh(id, family) => {
                 self.rib.refresh(id, family);
-                self.resume(id);
+                self.rib.resume(id, &mut self.lines.catch_up());
+                return RESUMED;
             }
             Command::Configure(config) => self.rib.configure(config),
             Command::Originate(source, paths) => self.rib.originate(source, &paths),
             Command::SetClient(id, client) => {
                 self.rib.set_client(id, client);
-                self.resume(id);
+                self.rib.resume(id, &mut self.lines.catch_up());
             }
             Command::Query(ask) => ask(&self.rib),
             Command::Settled(waiter) => self.waiters.push(waiter),
         }
+        0
     }
 
     fn tell_waiters(&mut self) {
@@ -248,118 +247,5 @@ impl Actor {
                 self.waiters.push((peers, sender));
             }
         }
-    }
-
-    fn resume(&mut self, peer: PeerId) {
-        self.rib.resume(peer, &mut self.peers);
-        self.watch_stalled();
-    }
-
-    fn watch_stalled(&mut self) {
-        for peer in self.peers.stalled.drain() {
-            let Some(outbound) = self.peers.outbound.get(&peer).cloned() else { continue };
-            self.waiting.push(Box::pin(async move {
-                // The RIB is the only sender, so the room is still there when the permit is given back.
-                let _ = outbound.reserve().await;
-                peer
-            }));
-        }
-    }
-}
-
-/// The sink of one session: gathers its routes and hands them to the RIB.
-#[derive(Debug)]
-pub struct Session {
-    id: PeerId,
-    address: IpAddr,
-    client: bool,
-    commands: mpsc::Sender<Command>,
-    queue: VecDeque<Command>,
-    batch: RouteBatch,
-    scratch: Vec<u8>,
-    /// The last attributes as octets, their next hop, and what was made of them.
-    last: Option<(Vec<u8>, IpAddr, Arc<AttrSet>)>,
-}
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Command")
-    }
-}
-
-impl Session {
-    fn seal(&mut self) {
-        if !self.batch.is_empty() {
-            let batch = std::mem::take(&mut self.batch);
-            self.queue.push_back(Command::Routes(self.id, batch));
-        }
-    }
-
-    fn attrs(&mut self, update: &Update<'_>, next_hop: IpAddr) -> Arc<AttrSet> {
-        let raw = update.attributes.raw();
-        if let Some((octets, last_next_hop, attrs)) = &self.last
-            && octets == raw
-            && *last_next_hop == next_hop
-        {
-            return Arc::clone(attrs);
-        }
-        let attrs = Arc::new(AttrSet::from_update(&update.attributes, next_hop, &mut self.scratch));
-        let (octets, last_next_hop, last) =
-            self.last.get_or_insert_with(|| (Vec::new(), next_hop, Arc::clone(&attrs)));
-        octets.clear();
-        octets.extend_from_slice(raw);
-        *last_next_hop = next_hop;
-        *last = Arc::clone(&attrs);
-        attrs
-    }
-}
-
-impl RouteSink for Session {
-    async fn established(&mut self, negotiated: Negotiated, outbound: Outbound) {
-        let session = PeerSession::new(&negotiated, self.address, self.client);
-        let _ = self.commands.send(Command::Up(self.id, session, outbound)).await;
-    }
-
-    fn update(&mut self, update: &Update<'_>) {
-        for list in update.withdrawals() {
-            self.batch.push(None, list);
-        }
-        for (next_hop, list) in update.announcements() {
-            let attrs = self.attrs(update, next_hop);
-            self.batch.push(Some(&attrs), list);
-        }
-    }
-
-    fn end_of_rib(&mut self, family: Family) {
-        self.seal();
-        self.queue.push_back(Command::EndOfRib(self.id, family));
-    }
-
-    fn refresh(&mut self, family: Family) {
-        self.seal();
-        self.queue.push_back(Command::Refresh(self.id, family));
-    }
-
-    fn pending(&self) -> bool {
-        !self.batch.is_empty() || !self.queue.is_empty()
-    }
-
-    async fn flush(&mut self) {
-        self.seal();
-        while !self.queue.is_empty() {
-            let Ok(permit) = self.commands.reserve().await else {
-                self.queue.clear();
-                return;
-            };
-            if let Some(command) = self.queue.pop_front() {
-                permit.send(command);
-            }
-        }
-    }
-
-    async fn down(&mut self) {
-        self.batch = RouteBatch::default();
-        self.queue.clear();
-        let _ = self.commands.send(Command::Down(self.id)).await;
     }
 }

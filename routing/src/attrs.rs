@@ -2,13 +2,10 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use bgp::wire::as_path::{AsPath, AsWidth};
 use bgp::wire::attribute::{Attributes, Origin, RawAttributes, code, flag, push};
 use bgp::{Asn, RouterId};
-use foldhash::fast::FixedState;
-use hashbrown::HashSet;
 
 /// LOCAL_PREF of a path that carries none.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -25,7 +22,7 @@ pub struct AttrSet {
     /// MULTI_EXIT_DISC, or 0: the lowest possible (RFC 4271 §9.1.2.2 c).
     pub med: u32,
     /// Length of AS_PATH.
-    pub hops: usize,
+    pub hops: u32,
     /// ORIGIN.
     pub origin: Origin,
     /// The AS it was learned from.
@@ -33,7 +30,7 @@ pub struct AttrSet {
     /// ORIGINATOR_ID.
     pub originator_id: Option<RouterId>,
     /// How many reflectors it went through.
-    pub cluster_list_len: usize,
+    pub cluster_list_len: u32,
 }
 
 impl AttrSet {
@@ -80,7 +77,7 @@ impl AttrSet {
                 }
                 code::AS_PATH => {
                     let path = AsPath::check(raw.value, AsWidth::Four).unwrap_or(AsPath::EMPTY);
-                    set.hops = path.hops();
+                    set.hops = u32::try_from(path.hops()).unwrap_or(u32::MAX);
                     set.neighbor_as = path.neighbor_as();
                 }
                 code::MULTI_EXIT_DISC => set.med = number().unwrap_or(0),
@@ -88,7 +85,9 @@ impl AttrSet {
                 code::ORIGINATOR_ID => {
                     set.originator_id = number().map(|bits| RouterId(Ipv4Addr::from_bits(bits)));
                 }
-                code::CLUSTER_LIST => set.cluster_list_len = raw.value.len() / 4,
+                code::CLUSTER_LIST => {
+                    set.cluster_list_len = u32::try_from(raw.value.len() / 4).unwrap_or(u32::MAX);
+                }
                 _ => {}
             }
         }
@@ -130,47 +129,5 @@ impl Hash for AttrSet {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.canonical.hash(state);
         self.next_hop.hash(state);
-    }
-}
-
-/// The sets in use.
-#[derive(Debug, Default)]
-pub struct Interner {
-    sets: HashSet<Arc<AttrSet>, FixedState>,
-    /// How many were left after the last sweep.
-    swept: usize,
-}
-
-impl Interner {
-    /// The set equal to `set` that is in use, or `set` from now on.
-    pub fn intern(&mut self, set: Arc<AttrSet>) -> Arc<AttrSet> {
-        Arc::clone(self.sets.get_or_insert(set))
-    }
-
-    /// Gives up one use; a set that nobody else uses is forgotten.
-    pub fn release(&mut self, set: Arc<AttrSet>) {
-        // The interner's own and the one given up.
-        if Arc::strong_count(&set) <= 2 {
-            self.sets.remove(&set);
-        }
-    }
-
-    /// Forgets what others than paths were the last to use, once there may be as much of it as is in use.
-    pub fn sweep(&mut self) {
-        if self.sets.len() > 2 * self.swept + 64 {
-            self.sets.retain(|set| Arc::strong_count(set) > 1);
-            self.sets.shrink_to_fit();
-            self.swept = self.sets.len();
-        }
-    }
-
-    /// How many different sets are in use.
-    pub fn len(&self) -> usize {
-        self.sets.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.sets.is_empty()
     }
 }

@@ -13,6 +13,7 @@ pub struct RouteBatch {
     prefixes: Vec<IpNet>,
     /// Attributes (`None`: withdrawn) of the prefixes up to an end.
     runs: Vec<(Option<Arc<AttrSet>>, usize)>,
+    attribute_octets: usize,
 }
 
 impl RouteBatch {
@@ -22,13 +23,21 @@ impl RouteBatch {
         let end = self.prefixes.len();
         match self.runs.last_mut() {
             Some((last, last_end)) if same(last.as_ref(), attrs) => *last_end = end,
-            _ => self.runs.push((attrs.cloned(), end)),
+            _ => {
+                self.attribute_octets += attrs.map_or(0, |attrs| attrs.canonical().len());
+                self.runs.push((attrs.cloned(), end));
+            }
         }
     }
 
     /// How many prefixes are in it.
     pub fn len(&self) -> usize {
         self.prefixes.len()
+    }
+
+    /// About how many octets of memory it takes.
+    pub fn octets(&self) -> usize {
+        self.prefixes.len() * size_of::<IpNet>() + self.attribute_octets
     }
 
     /// Whether it says nothing.

@@ -45,6 +45,17 @@ pub enum Reason {
     PeerAddress,
 }
 
+impl Reason {
+    /// Those for which a path takes no part at all.
+    pub const REJECTIONS: [Reason; 5] = [
+        Reason::AsLoop,
+        Reason::OriginatorLoop,
+        Reason::ClusterLoop,
+        Reason::NextHopSelf,
+        Reason::NextHopNotHost,
+    ];
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -110,12 +121,15 @@ impl Candidate<'_> {
     }
 }
 
-/// The index of the path to use; `lost` is told of every other one's index and reason.
-pub fn select(candidates: &[Candidate<'_>], mut lost: impl FnMut(usize, Reason)) -> Option<usize> {
-    if candidates.len() < 2 {
-        return candidates.len().checked_sub(1);
-    }
-    let mut field: Vec<usize> = (0..candidates.len()).collect();
+/// The index of the path to use; `lost` is told of every other one's index and reason. `field` is
+/// room to work in, used again so that nothing is allocated for a prefix.
+pub fn select(
+    candidates: &[Candidate<'_>],
+    field: &mut Vec<usize>,
+    mut lost: impl FnMut(usize, Reason),
+) -> Option<usize> {
+    field.clear();
+    field.extend(0..candidates.len());
     let top = candidates.iter().map(|candidate| candidate.rank).max()?;
     field.retain(|index| {
         let keep = candidates[*index].rank == top;
@@ -124,42 +138,40 @@ pub fn select(candidates: &[Candidate<'_>], mut lost: impl FnMut(usize, Reason))
         }
         keep
     });
-    type Key<'a> = &'a dyn Fn(&Candidate<'_>) -> u128;
-    let number = |value: usize| u128::try_from(value).unwrap_or(u128::MAX);
-    let before_med: [(Reason, Key<'_>); 3] = [
-        (Reason::LocalPref, &|c| u128::from(u32::MAX - c.attrs.local_pref)),
-        (Reason::AsPathLength, &|c| number(c.attrs.hops)),
-        (Reason::Origin, &|c| u128::from(c.attrs.origin.code())),
-    ];
-    for (reason, key) in before_med {
-        keep_lowest(candidates, &mut field, reason, key, &mut lost);
-    }
-    keep_lowest_med(candidates, &mut field, &mut lost);
-    let after_med: [(Reason, Key<'_>); 4] = [
-        (Reason::ExternalPreferred, &|c| u128::from(!c.external)),
-        (Reason::RouterId, &|c| u128::from(c.identifier())),
-        (Reason::ClusterListLength, &|c| number(c.attrs.cluster_list_len)),
-        (Reason::PeerAddress, &|c| match c.address {
-            IpAddr::V4(address) => u128::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits(),
-        }),
-    ];
-    for (reason, key) in after_med {
-        keep_lowest(candidates, &mut field, reason, key, &mut lost);
-    }
+    let mut lowest =
+        |field: &mut Vec<usize>, reason, key| keep_lowest(candidates, field, &mut lost, reason, key);
+    lowest(field, Reason::LocalPref, |c| u128::from(u32::MAX - c.attrs.local_pref));
+    lowest(field, Reason::AsPathLength, |c| u128::from(c.attrs.hops));
+    lowest(field, Reason::Origin, |c| u128::from(c.attrs.origin.code()));
+    keep_lowest_med(candidates, field, &mut lost);
+    let mut lowest =
+        |field: &mut Vec<usize>, reason, key| keep_lowest(candidates, field, &mut lost, reason, key);
+    lowest(field, Reason::ExternalPreferred, |c| u128::from(!c.external));
+    lowest(field, Reason::RouterId, |c| u128::from(c.identifier()));
+    lowest(field, Reason::ClusterListLength, |c| u128::from(c.attrs.cluster_list_len));
+    lowest(field, Reason::PeerAddress, |c| match c.address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    });
     // Two sessions with one address can't be; should they, the first of the list is as good.
     let (winner, rest) = field.split_first()?;
     rest.iter().for_each(|index| lost(*index, Reason::PeerAddress));
     Some(*winner)
 }
 
+/// What a step of the decision compares: the lowest stays.
+type Key = fn(&Candidate<'_>) -> u128;
+
 fn keep_lowest(
     candidates: &[Candidate<'_>],
     field: &mut Vec<usize>,
-    reason: Reason,
-    key: &dyn Fn(&Candidate<'_>) -> u128,
     lost: &mut impl FnMut(usize, Reason),
+    reason: Reason,
+    key: Key,
 ) {
+    if field.len() < 2 {
+        return;
+    }
     let Some(lowest) = field.iter().map(|index| key(&candidates[*index])).min() else { return };
     field.retain(|index| {
         let keep = key(&candidates[*index]) == lowest;
@@ -176,16 +188,26 @@ fn keep_lowest_med(
     field: &mut Vec<usize>,
     lost: &mut impl FnMut(usize, Reason),
 ) {
-    let all = field.clone();
-    field.retain(|index| {
-        let one = &candidates[*index];
-        let beaten = all.iter().any(|other| {
+    if field.len() < 2 {
+        return;
+    }
+    // Each is compared with all of them, those that were beaten too: they stand behind, unchanged.
+    let all = field.len();
+    field.extend_from_within(..);
+    let mut kept = 0;
+    for at in all..2 * all {
+        let index = field[at];
+        let one = &candidates[index];
+        let beaten = field[all..].iter().any(|other| {
             let other = &candidates[*other];
             other.group() == one.group() && other.attrs.med < one.attrs.med
         });
         if beaten {
-            lost(*index, Reason::Med);
+            lost(index, Reason::Med);
+        } else {
+            field[kept] = index;
+            kept += 1;
         }
-        !beaten
-    });
+    }
+    field.truncate(kept);
 }

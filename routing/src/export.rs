@@ -1,6 +1,6 @@
 //! Which paths go to which peers, and with which attributes (RFC 4271 §9.1.3, RFC 4456).
 
-use std::sync::Arc;
+use std::net::IpAddr;
 
 use bgp::wire::as_path::SegmentKind;
 use bgp::wire::attribute::{RawAttributes, code, flag, push};
@@ -25,62 +25,69 @@ pub enum Audience {
 ///
 /// What an internal peer sent goes to no other internal peer (RFC 4271 §9.2), but for reflection:
 /// from clients to all, from others to clients (RFC 4456 §6). The static table is everybody's own.
-pub fn allows(kind: SourceKind, audience: Audience) -> bool {
+pub fn allows(config: &RibConfig, kind: SourceKind, audience: Audience, family: Family) -> bool {
     match (kind, audience) {
         (SourceKind::Static, _) => false,
+        // Without an address of our own there is no next hop to give.
+        (_, Audience::External) => config.next_hop_self(family).is_some(),
         (SourceKind::Ibgp, Audience::Internal) => false,
-        (SourceKind::Local | SourceKind::Ebgp | SourceKind::Client | SourceKind::Ibgp, _) => true,
+        (SourceKind::Client | SourceKind::Ibgp, _) => config.cluster_id.is_some(),
+        (SourceKind::Local | SourceKind::Ebgp, _) => true,
     }
 }
 
-/// The attributes with which a path is sent; `None`: it can't be (no next hop of our own to give).
-pub fn transform(
+/// Room to write attributes in, used again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    canonical: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// The canonical attributes and the next hop with which a path is sent that [`allows`] lets pass;
+/// `from` is the peer it came from.
+pub(crate) fn transform<'a>(
     config: &RibConfig,
-    attrs: &Arc<AttrSet>,
+    attrs: &'a AttrSet,
     kind: SourceKind,
-    from: Option<RouterId>,
+    from: RouterId,
     audience: Audience,
     family: Family,
-) -> Option<Arc<AttrSet>> {
+    scratch: &'a mut Scratch,
+) -> (&'a [u8], IpAddr) {
+    let Scratch { canonical, value } = scratch;
+    canonical.clear();
     match (audience, kind) {
         (Audience::External, _) => {
-            let next_hop = config.next_hop_self(family)?;
-            Some(Arc::new(AttrSet::from_canonical(
-                &to_external(attrs.canonical(), config.local_as),
-                next_hop,
-            )))
+            to_external(attrs.canonical(), config.local_as, canonical, value);
+            let next_hop = config.next_hop_self(family);
+            return (canonical, next_hop.unwrap_or(attrs.next_hop));
         }
-        (_, SourceKind::Ebgp) => {
-            // RFC 4271 §5.1.3: the next hop of an external path stays inside the AS.
-            let canonical = with_local_pref(attrs.canonical());
-            Some(Arc::new(AttrSet::from_canonical(&canonical, attrs.next_hop)))
-        }
+        // RFC 4271 §5.1.3: the next hop of an external path stays inside the AS.
+        (_, SourceKind::Ebgp) => with_local_pref(attrs.canonical(), canonical, value),
         (_, SourceKind::Ibgp | SourceKind::Client) => {
-            let (Some(cluster_id), Some(from)) = (config.cluster_id, from) else { return None };
-            let canonical = reflected(attrs, cluster_id.octets(), from);
-            Some(Arc::new(AttrSet::from_canonical(&canonical, attrs.next_hop)))
+            let cluster_id = config.cluster_id.unwrap_or(config.router_id.0);
+            reflected(attrs, cluster_id.octets(), from, canonical, value);
         }
-        (_, SourceKind::Local | SourceKind::Static) => Some(Arc::clone(attrs)),
+        (_, SourceKind::Local | SourceKind::Static) => return (attrs.canonical(), attrs.next_hop),
     }
+    (canonical, attrs.next_hop)
 }
 
-/// Rebuilds canonical attributes: `edit` says for each what stands in its place (`None`: itself) and
-/// for each of `wanted`, in the order of codes, what is put where the original has none.
+/// Rebuilds canonical attributes into `out`: `edit` says for each what stands in its place and for
+/// each of `wanted`, in the order of codes, what is put where the original has none.
 fn rewrite(
     canonical: &[u8],
     wanted: &[u8],
+    out: &mut Vec<u8>,
+    value: &mut Vec<u8>,
     mut edit: impl FnMut(u8, Option<&[u8]>, &mut Vec<u8>) -> Edit,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(canonical.len() + 16);
-    let mut value = Vec::new();
+) {
     let mut put = |code: u8, flags: u8, original: Option<&[u8]>| {
         value.clear();
-        match (edit(code, original, &mut value), original) {
-            (Edit::Keep, Some(original)) => {
-                push(&mut out, flags, code, |out| out.extend_from_slice(original))
-            }
+        match (edit(code, original, value), original) {
+            (Edit::Keep, Some(original)) => push(out, flags, code, |out| out.extend_from_slice(original)),
             (Edit::Keep, None) | (Edit::Drop, _) => {}
-            (Edit::Set(flags), _) => push(&mut out, flags, code, |out| out.extend_from_slice(&value)),
+            (Edit::Set(flags), _) => push(out, flags, code, |out| out.extend_from_slice(value)),
         }
     };
     let mut missing = wanted.iter().copied().peekable();
@@ -92,7 +99,6 @@ fn rewrite(
         put(raw.code, raw.flags, Some(raw.value));
     }
     missing.for_each(|code| put(code, 0, None));
-    out
 }
 
 enum Edit {
@@ -103,10 +109,12 @@ enum Edit {
 }
 
 /// RFC 4456 §8: ORIGINATOR_ID unless there is one, our cluster before the others.
-fn reflected(attrs: &AttrSet, cluster_id: [u8; 4], from: RouterId) -> Vec<u8> {
+fn reflected(attrs: &AttrSet, cluster_id: [u8; 4], from: RouterId, out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(
         attrs.canonical(),
         &[code::LOCAL_PREF, code::ORIGINATOR_ID, code::CLUSTER_LIST],
+        out,
+        value,
         |code, original, out| match (code, original) {
             (code::LOCAL_PREF, None) => {
                 out.extend(DEFAULT_LOCAL_PREF.to_be_bytes());
@@ -123,29 +131,29 @@ fn reflected(attrs: &AttrSet, cluster_id: [u8; 4], from: RouterId) -> Vec<u8> {
             }
             _ => Edit::Keep,
         },
-    )
+    );
 }
 
-fn with_local_pref(canonical: &[u8]) -> Vec<u8> {
-    rewrite(canonical, &[code::LOCAL_PREF], |code, original, out| {
+fn with_local_pref(canonical: &[u8], out: &mut Vec<u8>, value: &mut Vec<u8>) {
+    rewrite(canonical, &[code::LOCAL_PREF], out, value, |code, original, out| {
         if code == code::LOCAL_PREF && original.is_none() {
             out.extend(DEFAULT_LOCAL_PREF.to_be_bytes());
             return Edit::Set(flag::WELL_KNOWN);
         }
         Edit::Keep
-    })
+    });
 }
 
 /// Our AS before the path; what is for our AS alone, and a MED from elsewhere, left out (RFC 4271 §5.1).
-fn to_external(canonical: &[u8], local_as: Asn) -> Vec<u8> {
-    rewrite(canonical, &[code::AS_PATH], |code, original, out| match code {
+fn to_external(canonical: &[u8], local_as: Asn, out: &mut Vec<u8>, value: &mut Vec<u8>) {
+    rewrite(canonical, &[code::AS_PATH], out, value, |code, original, out| match code {
         code::AS_PATH => {
             prepend(original.unwrap_or_default(), local_as, out);
             Edit::Set(flag::WELL_KNOWN)
         }
         code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MULTI_EXIT_DISC => Edit::Drop,
         _ => Edit::Keep,
-    })
+    });
 }
 
 /// RFC 4271 §5.1.2: into the first segment where that is a sequence with room.

@@ -1,21 +1,25 @@
-//! Update groups: peers that get the same routes share one Adj-RIB-Out and one encoding.
+//! Update groups: peers that get the same routes share one encoding. What a group holds (its
+//! Adj-RIB-Out) is kept nowhere: it follows from the path that was told of each prefix.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bgp::wire::encode::{self, Form};
-use bgp::{Families, Family, PeerId};
+use bgp::{Families, Family, PeerId, RouterId};
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::HashSet;
 use ipnet::IpNet;
 
-use crate::attrs::AttrSet;
-use crate::export::Audience;
-use crate::outbox::{Chunks, Delivery, Outbox};
-use crate::path::Source;
+use crate::config::RibConfig;
+use crate::export::{self, Audience, Scratch};
+use crate::interner::Interner;
+use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox};
+use crate::path::{PeerSession, SourceKind};
+use crate::source::Sources;
+use crate::table::{Path, Table};
 
-/// Prefixes encoded at a time, so that a chunk stays near its size.
-const RUN: usize = 4096;
+/// Prefixes encoded at a time, so that a chunk stays near its size; few in tests, so that a handful
+/// of prefixes takes several.
+const RUN: usize = if cfg!(test) { 3 } else { 4096 };
 
 /// What the peers of a group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,187 +32,263 @@ pub struct GroupKey {
     pub families: Families,
 }
 
-/// What a group was told of a prefix.
-#[derive(Clone, Debug)]
-pub(crate) struct Advertised {
-    pub(crate) source: Source,
-    pub(crate) attrs: Arc<AttrSet>,
-}
-
-impl Advertised {
-    fn same(&self, other: &Advertised) -> bool {
-        self.source == other.source && (Arc::ptr_eq(&self.attrs, &other.attrs) || self.attrs == other.attrs)
+impl GroupKey {
+    /// The group of a session.
+    pub fn of(session: &PeerSession) -> GroupKey {
+        let audience = match session.kind() {
+            SourceKind::Client => Audience::Client,
+            SourceKind::Ibgp => Audience::Internal,
+            SourceKind::Ebgp | SourceKind::Local | SourceKind::Static => Audience::External,
+        };
+        GroupKey { audience, form: session.form, families: session.families }
     }
 }
 
-/// A prefix whose advertisement changes.
-#[derive(Debug)]
-struct Change {
-    prefix: IpNet,
-    before: Option<Source>,
-    after: Option<Advertised>,
+/// A prefix that is told anew; the table says already what it is told with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) ix: u32,
+    /// With which path it was told before.
+    pub(crate) before: Path,
+    /// With which it is told now.
+    pub(crate) after: Path,
+    pub(crate) family: Family,
+}
+
+impl Change {
+    /// What brings changes together that can share a message; withdrawals come last.
+    pub(crate) fn order(&self) -> (u64, bool) {
+        (self.after.order(), self.family == Family::Ipv6Unicast)
+    }
+}
+
+/// What is needed of the RIB to write messages.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) config: &'a RibConfig,
+    pub(crate) table: &'a Table,
+    pub(crate) interner: &'a Interner,
+    pub(crate) sources: &'a Sources,
+    /// What was told was told under other rules: it can't be known any more who holds what.
+    pub(crate) reexport: bool,
+}
+
+impl View<'_> {
+    fn allows(&self, path: Path, key: GroupKey, family: Family) -> bool {
+        !path.is_none()
+            && key.families.contains(family)
+            && export::allows(self.config, self.sources.kind(path.source()), key.audience, family)
+    }
+
+    /// Appends announcements of prefixes that were told with one path.
+    fn announce(
+        &self,
+        path: Path,
+        key: GroupKey,
+        family: Family,
+        prefixes: impl Iterator<Item = IpNet>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, encode::TooLong> {
+        let kind = self.sources.kind(path.source());
+        let from = self.sources.member(path.source()).map(|member| member.session.router_id);
+        let from = from.unwrap_or(RouterId(std::net::Ipv4Addr::UNSPECIFIED));
+        let attrs = self.interner.set(path.attrs());
+        let (canonical, next_hop) =
+            export::transform(self.config, attrs, kind, from, key.audience, family, scratch);
+        encode::announce(out, key.form, canonical, next_hop, prefixes)
+    }
+}
+
+/// What a group is to do about a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Nothing,
+    Announce,
+    Withdraw,
 }
 
 /// Peers that get the same routes.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    adj_rib_out: HashMap<IpNet, Advertised, FixedState>,
-    /// How many of the advertised prefixes each peer is the source of.
-    by_source: HashMap<PeerId, usize, FixedState>,
     members: BTreeMap<PeerId, Outbox>,
-    changes: Vec<Change>,
+    /// Places of prefixes whose attributes don't fit a message.
+    unsendable: HashSet<u32, FixedState>,
+    verdicts: Vec<Verdict>,
+    scratch: Scratch,
 }
 
 impl Group {
-    /// Adds a peer that has been told nothing, but for `told`; what it must be told is pending.
-    pub(crate) fn join(&mut self, peer: PeerId, families: Families, told: impl IntoIterator<Item = IpNet>) {
+    /// Adds a peer that must be told everything, then End-of-RIB.
+    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families) {
         let mut outbox = Outbox { end_of_rib: families, ..Outbox::default() };
-        outbox.pending.extend(self.adj_rib_out.keys().copied());
-        outbox.pending.extend(told);
+        outbox.dump(end, families, false);
         self.members.insert(peer, outbox);
     }
 
-    /// Takes a peer out; whether the group is empty now.
-    pub(crate) fn leave(&mut self, peer: PeerId) -> bool {
-        self.members.remove(&peer);
+    /// Adds a peer that comes from another group with its arrears.
+    pub(crate) fn take_over(&mut self, peer: PeerId, end: u32, families: Families, mut outbox: Outbox) {
+        outbox.dump(end, families, true);
+        self.members.insert(peer, outbox);
+    }
+
+    /// Takes a peer out.
+    pub(crate) fn leave(&mut self, peer: PeerId) -> Option<Outbox> {
+        self.members.remove(&peer)
+    }
+
+    /// Whether nobody is in it.
+    pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// The prefixes that the group was told of.
-    pub(crate) fn advertised(&self) -> impl Iterator<Item = IpNet> + '_ {
-        self.adj_rib_out.keys().copied()
-    }
-
-    /// How many prefixes `peer` was told of.
-    pub(crate) fn advertised_to(&self, peer: PeerId) -> usize {
-        self.adj_rib_out.len() - self.by_source.get(&peer).copied().unwrap_or(0)
+    /// Prefixes that can't be told for their attributes' length.
+    pub(crate) fn unsendable(&self) -> impl Iterator<Item = u32> + '_ {
+        self.unsendable.iter().copied()
     }
 
     /// Makes everything of a family pending for a peer (RFC 2918).
-    pub(crate) fn refresh(&mut self, peer: PeerId, family: Family) {
+    pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family) {
         if let Some(outbox) = self.members.get_mut(&peer) {
-            outbox.pending.extend(self.adj_rib_out.keys().filter(|prefix| Family::of(prefix) == family));
+            let mut families = Families::NONE;
+            families.insert(family);
+            outbox.dump(end, families, true);
         }
     }
 
-    /// Notes what is advertised of a prefix from now on.
-    pub(crate) fn set(&mut self, prefix: IpNet, after: Option<Advertised>) {
-        let before = self.adj_rib_out.get(&prefix);
-        match (before, &after) {
-            (None, None) => return,
-            (Some(before), Some(after)) if before.same(after) => return,
-            _ => {}
-        }
-        let before = before.map(|before| before.source);
-        self.count(before, after.as_ref().map(|after| after.source));
-        match &after {
-            Some(after) => _ = self.adj_rib_out.insert(prefix, after.clone()),
-            None => _ = self.adj_rib_out.remove(&prefix),
-        }
-        self.changes.push(Change { prefix, before, after });
-    }
-
-    fn count(&mut self, before: Option<Source>, after: Option<Source>) {
-        if let Some(peer) = after.and_then(Source::peer) {
-            *self.by_source.entry(peer).or_default() += 1;
-        }
-        if let Some(peer) = before.and_then(Source::peer)
-            && let Some(count) = self.by_source.get_mut(&peer)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_source.remove(&peer);
-            }
-        }
-    }
-
-    /// Encodes what was noted, once, and sends it to every peer that keeps up.
-    pub(crate) fn send(&mut self, form: Form, delivery: &mut impl Delivery) {
+    /// Encodes changes, once, and sends them to every peer that keeps up. They are in the order of
+    /// [`Change::order`].
+    pub(crate) fn send(
+        &mut self,
+        key: GroupKey,
+        view: View<'_>,
+        changes: &[Change],
+        delivery: &mut impl Delivery,
+    ) {
         if self.members.is_empty() {
-            self.changes = Vec::new();
-        }
-        if self.changes.is_empty() {
             return;
         }
-        let mut changes = std::mem::take(&mut self.changes);
-        // Prefixes with the same attributes from the same source lie side by side.
-        changes.sort_unstable_by_key(|change| {
-            let (attrs, source) = match &change.after {
-                Some(after) => (Arc::as_ptr(&after.attrs) as usize, Some(after.source)),
-                None => (0, change.before),
-            };
-            (attrs, source, Family::of(&change.prefix))
-        });
-        let mut chunks = Chunks::default();
-        let mut unsendable = Vec::new();
-        let same = |a: &Change, b: &Change| match (&a.after, &b.after) {
-            (Some(x), Some(y)) => Arc::ptr_eq(&x.attrs, &y.attrs) && x.source == y.source,
-            (None, None) => a.before == b.before && Family::of(&a.prefix) == Family::of(&b.prefix),
-            _ => false,
-        };
-        for run in changes.chunk_by(same).flat_map(|run| run.chunks(RUN)) {
-            let prefixes = run.iter().map(|change| change.prefix);
-            match &run[0].after {
-                Some(after) => {
-                    let (attrs, source) = (&after.attrs, after.source.peer());
-                    let sent = chunks.append(source, |out| {
-                        encode::announce(out, form, attrs.canonical(), attrs.next_hop, prefixes)
-                    });
-                    if let Err(error) = sent {
-                        too_long(run[0].prefix, error);
-                        unsendable.extend(run.iter().map(|change| change.prefix));
-                    }
-                }
-                None => {
-                    let source = run[0].before.and_then(Source::peer);
-                    let family = Family::of(&run[0].prefix);
-                    chunks.append(source, |out| encode::withdraw(out, form, family, prefixes));
-                }
-            }
-        }
-        self.withdraw_unsendable(form, &unsendable, &mut chunks);
-        let chunks = chunks.finish();
+        let chunks = self.encode(key, view, changes);
+        let own = own_withdrawals(key, view, changes);
         for (peer, outbox) in &mut self.members {
-            let keeps_up = !outbox.lags()
-                && chunks
-                    .iter()
-                    .flat_map(|chunk| chunk.pieces(*peer))
-                    .all(|piece| delivery.deliver(*peer, piece))
-                && withdraw_own(*peer, &changes, form, delivery);
-            if !keeps_up {
-                outbox.pending.extend(changes.iter().map(|change| change.prefix));
+            if !outbox.lags() {
+                let mut pieces = chunks.iter().flat_map(|chunk| chunk.pieces(*peer));
+                let first = own.partition_point(|(id, _)| id < peer);
+                let mine = own[first..].iter().take_while(|(id, _)| id == peer).map(|(_, ix)| *ix);
+                let keeps_up = pieces.all(|piece| delivery.deliver(*peer, piece))
+                    && withdraw_own(*peer, key, view, mine, delivery);
+                if keeps_up {
+                    continue;
+                }
             }
+            note(*peer, outbox, view, changes, &self.verdicts);
         }
-        changes.clear();
-        self.changes = changes;
     }
 
-    /// What doesn't fit a message must not leave the older route standing at the peers.
-    fn withdraw_unsendable(&mut self, form: Form, prefixes: &[IpNet], chunks: &mut Chunks) {
-        for family in Family::ALL {
-            let of_family = prefixes.iter().copied().filter(|prefix| Family::of(prefix) == family);
-            chunks.append(None, |out| encode::withdraw(out, form, family, of_family));
+    fn encode(&mut self, key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<Chunk> {
+        let mut chunks = Chunks::default();
+        self.verdicts.clear();
+        let same = |a: &Change, b: &Change| a.after == b.after && a.family == b.family;
+        for run in changes.chunk_by(same) {
+            let Change { after, family, .. } = run[0];
+            let mut announced = view.allows(after, key, family);
+            if announced {
+                let source = view.sources.source(after.source()).peer();
+                for part in run.chunks(RUN) {
+                    let prefixes = part.iter().map(|change| view.table.prefix(change.ix));
+                    let scratch = &mut self.scratch;
+                    let sent = chunks
+                        .append(source, |out| view.announce(after, key, family, prefixes, scratch, out));
+                    if let Err(error) = sent {
+                        too_long(view.table.prefix(run[0].ix), error);
+                        announced = false;
+                        break;
+                    }
+                }
+                for change in run {
+                    match announced {
+                        false => _ = self.unsendable.insert(change.ix),
+                        true if !self.unsendable.is_empty() => _ = self.unsendable.remove(&change.ix),
+                        true => {}
+                    }
+                }
+            } else if !self.unsendable.is_empty() {
+                run.iter().for_each(|change| _ = self.unsendable.remove(&change.ix));
+            }
+            self.verdicts.extend(run.iter().map(|change| {
+                // What no longer fits a message must not leave the older route standing either.
+                if announced {
+                    Verdict::Announce
+                } else if view.allows(change.before, key, family)
+                    || view.reexport && key.families.contains(family)
+                {
+                    Verdict::Withdraw
+                } else {
+                    Verdict::Nothing
+                }
+            }));
         }
-        for prefix in prefixes {
-            if let Some(gone) = self.adj_rib_out.remove(prefix) {
-                self.count(Some(gone.source), None);
+        for family in key.families.iter() {
+            let mut prefixes = changes
+                .iter()
+                .zip(&self.verdicts)
+                .filter(|(change, verdict)| **verdict == Verdict::Withdraw && change.family == family)
+                .map(|(change, _)| view.table.prefix(change.ix))
+                .peekable();
+            while prefixes.peek().is_some() {
+                let part = prefixes.by_ref().take(RUN);
+                chunks.append(None, |out| encode::withdraw(out, key.form, family, part));
             }
         }
+        chunks.finish()
     }
 
     /// Tells a peer what is pending, as far as there is room; whether all of it went.
-    pub(crate) fn resume(&mut self, peer: PeerId, form: Form, delivery: &mut impl Delivery) -> bool {
+    pub(crate) fn resume(
+        &mut self,
+        peer: PeerId,
+        key: GroupKey,
+        view: View<'_>,
+        delivery: &mut impl Delivery,
+    ) -> bool {
         let Some(outbox) = self.members.get_mut(&peer) else { return true };
-        while !outbox.pending.is_empty() {
-            let batch: Vec<IpNet> = outbox.pending.iter().copied().take(RUN).collect();
+        loop {
+            let gone: Vec<IpNet> = outbox.withdrawn.iter().copied().take(RUN).collect();
+            let mut batch = Vec::new();
+            let mut dump = outbox.dump;
+            if gone.len() == outbox.withdrawn.len() {
+                match &mut dump {
+                    Some(dump) => next_of(dump, view.table, &mut batch),
+                    None => batch.extend(outbox.pending.iter().take(RUN)),
+                }
+            }
+            if gone.is_empty() && batch.is_empty() {
+                match outbox.dump.take() {
+                    Some(_) => continue,
+                    None => break,
+                }
+            }
+            let again = dump.is_none_or(|dump| dump.again);
             let mut chunks = Chunks::default();
-            write_state(&self.adj_rib_out, peer, form, &batch, &mut chunks);
+            for family in key.families.iter() {
+                let of_family = gone.iter().copied().filter(|prefix| Family::of(prefix) == family);
+                chunks.append(None, |out| encode::withdraw(out, key.form, family, of_family));
+            }
+            batch.sort_unstable_by_key(|ix| (view.table.told(*ix).order(), *ix));
+            let (scratch, unsendable) = (&mut self.scratch, &mut self.unsendable);
+            write_state(peer, key, view, &batch, again, scratch, unsendable, &mut chunks);
             let sent = chunks.finish().into_iter().all(|chunk| delivery.deliver(peer, chunk.octets));
             if !sent {
                 return false;
             }
-            batch.iter().for_each(|prefix| _ = outbox.pending.remove(prefix));
+            gone.iter().for_each(|prefix| _ = outbox.withdrawn.remove(prefix));
+            if outbox.dump.is_none() {
+                batch.iter().for_each(|ix| outbox.pending.remove(*ix));
+            }
+            outbox.dump = dump.filter(|dump| dump.next < dump.end);
         }
+        // Sets that once held many prefixes must not keep their room.
+        outbox.withdrawn.shrink_to_fit();
         for family in outbox.end_of_rib.iter() {
             let mut message = Vec::new();
             encode::end_of_rib(&mut message, family);
@@ -217,62 +297,110 @@ impl Group {
             }
             outbox.end_of_rib.remove(family);
         }
-        // A set that once held a full table must not keep its room.
-        outbox.pending.shrink_to_fit();
         true
     }
 }
 
-/// Encodes what `peer` is to hold of `prefixes`.
-fn write_state(
-    adj_rib_out: &HashMap<IpNet, Advertised, FixedState>,
-    peer: PeerId,
-    form: Form,
-    prefixes: &[IpNet],
-    chunks: &mut Chunks,
-) {
-    let mut announced: Vec<(&Arc<AttrSet>, IpNet)> = Vec::new();
-    let mut withdrawn = Vec::new();
-    for prefix in prefixes {
-        match adj_rib_out.get(prefix).filter(|advertised| advertised.source != Source::Peer(peer)) {
-            Some(advertised) => announced.push((&advertised.attrs, *prefix)),
-            None => withdrawn.push(*prefix),
+/// The next places of a dump.
+fn next_of(dump: &mut Dump, table: &Table, batch: &mut Vec<u32>) {
+    let end = dump.end.min(table.end());
+    while dump.next < end && batch.len() < RUN {
+        let ix = dump.next;
+        dump.next += 1;
+        if table.is_used(ix) && dump.families.contains(table.family(ix)) && !table.told(ix).is_none() {
+            batch.push(ix);
         }
     }
-    announced.sort_unstable_by_key(|(attrs, _)| Arc::as_ptr(attrs) as usize);
-    for run in announced.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
-        let (attrs, first) = run[0];
-        let prefixes = run.iter().map(|(_, prefix)| *prefix);
-        let sent = chunks
-            .append(None, |out| encode::announce(out, form, attrs.canonical(), attrs.next_hop, prefixes));
-        if let Err(error) = sent {
-            too_long(first, error);
-            withdrawn.extend(run.iter().map(|(_, prefix)| *prefix));
-        }
-    }
-    for family in Family::ALL {
-        let of_family = withdrawn.iter().copied().filter(|prefix| Family::of(prefix) == family);
-        chunks.append(None, |out| encode::withdraw(out, form, family, of_family));
+    if dump.next >= end {
+        dump.next = dump.end;
     }
 }
 
-/// A peer that becomes the source of a prefix must forget what another source gave it; whether
-/// there was room.
-fn withdraw_own(peer: PeerId, changes: &[Change], form: Form, delivery: &mut impl Delivery) -> bool {
-    let own = Source::Peer(peer);
-    let mut prefixes = changes
+/// Makes changes pending for a peer that does not keep up.
+fn note(peer: PeerId, outbox: &mut Outbox, view: View<'_>, changes: &[Change], verdicts: &[Verdict]) {
+    for (change, verdict) in changes.iter().zip(verdicts) {
+        let own = view.sources.source(change.after.source()).peer() == Some(peer);
+        match verdict {
+            Verdict::Announce if !own => outbox.announce(change.ix, change.family),
+            Verdict::Announce | Verdict::Withdraw => {
+                outbox.withdraw(change.ix, view.table.prefix(change.ix));
+            }
+            Verdict::Nothing => {}
+        }
+    }
+}
+
+/// Encodes what `peer` is to hold of the prefixes at these places, which are in the order of what
+/// they were told with; `again`: it may hold what it is not to hold any more.
+#[allow(clippy::too_many_arguments)]
+fn write_state(
+    peer: PeerId,
+    key: GroupKey,
+    view: View<'_>,
+    batch: &[u32],
+    again: bool,
+    scratch: &mut Scratch,
+    unsendable: &mut HashSet<u32, FixedState>,
+    chunks: &mut Chunks,
+) {
+    let mut withdrawn = Vec::new();
+    let same = |a: &u32, b: &u32| {
+        view.table.told(*a) == view.table.told(*b) && view.table.family(*a) == view.table.family(*b)
+    };
+    for run in batch.chunk_by(same) {
+        let path = view.table.told(run[0]);
+        let own = !path.is_none() && view.sources.source(path.source()).peer() == Some(peer);
+        let family = view.table.family(run[0]);
+        let mut sent = !own && view.allows(path, key, family);
+        if sent {
+            let prefixes = run.iter().map(|ix| view.table.prefix(*ix));
+            sent =
+                chunks.append(None, |out| view.announce(path, key, family, prefixes, scratch, out)).is_ok();
+            if !sent {
+                unsendable.extend(run);
+            }
+        }
+        if !sent && again {
+            withdrawn.extend(run.iter().map(|ix| view.table.prefix(*ix)));
+        }
+    }
+    for family in key.families.iter() {
+        let of_family = withdrawn.iter().copied().filter(|prefix| Family::of(prefix) == family);
+        chunks.append(None, |out| encode::withdraw(out, key.form, family, of_family));
+    }
+}
+
+/// Peers that become the source of a prefix, which must forget what another source gave them; in
+/// the order of peers.
+fn own_withdrawals(key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<(PeerId, u32)> {
+    let mut own: Vec<_> = changes
         .iter()
-        .filter(|change| change.before.is_some_and(|before| before != own))
-        .filter(|change| change.after.as_ref().is_some_and(|after| after.source == own))
-        .map(|change| change.prefix)
-        .peekable();
-    if prefixes.peek().is_none() {
+        .filter(|change| !change.after.is_none() && !change.before.is_none())
+        .filter(|change| change.before.source() != change.after.source())
+        .filter(|change| view.allows(change.before, key, change.family))
+        .filter_map(|change| Some((view.sources.source(change.after.source()).peer()?, change.ix)))
+        .collect();
+    own.sort_unstable();
+    own
+}
+
+/// Whether there was room.
+fn withdraw_own(
+    peer: PeerId,
+    key: GroupKey,
+    view: View<'_>,
+    places: impl Iterator<Item = u32>,
+    delivery: &mut impl Delivery,
+) -> bool {
+    let mut places = places.peekable();
+    if places.peek().is_none() {
         return true;
     }
-    let (v4, v6): (Vec<_>, Vec<_>) = prefixes.partition(|prefix| Family::of(prefix) == Family::Ipv4Unicast);
+    let (v4, v6): (Vec<_>, Vec<_>) =
+        places.map(|ix| view.table.prefix(ix)).partition(|prefix| Family::of(prefix) == Family::Ipv4Unicast);
     let mut out = Vec::new();
-    encode::withdraw(&mut out, form, Family::Ipv4Unicast, v4);
-    encode::withdraw(&mut out, form, Family::Ipv6Unicast, v6);
+    encode::withdraw(&mut out, key.form, Family::Ipv4Unicast, v4);
+    encode::withdraw(&mut out, key.form, Family::Ipv6Unicast, v6);
     delivery.deliver(peer, out.into())
 }
 

@@ -11,11 +11,22 @@ pub mod config;
 pub mod decide;
 pub mod export;
 pub mod group;
+#[cfg(test)]
+mod history;
 pub mod import;
+#[cfg(feature = "driver")]
+mod inbox;
+mod interner;
+#[cfg(feature = "driver")]
+mod lines;
 pub mod outbox;
 pub mod path;
 pub mod query;
 pub mod rib;
+#[cfg(feature = "driver")]
+pub mod session;
+mod source;
+mod table;
 
 pub use attrs::AttrSet;
 pub use batch::RouteBatch;

@@ -2,16 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use bgp::session::Negotiated;
 use bgp::wire::encode::Form;
 use bgp::{Families, PeerId, RouterId};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-
-use crate::attrs::AttrSet;
-use crate::decide::Reason;
 
 /// Where a path comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +44,12 @@ pub enum SourceKind {
     Ebgp,
     /// A client that we reflect for.
     Client,
+}
+
+impl SourceKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [SourceKind; 5] =
+        [SourceKind::Local, SourceKind::Static, SourceKind::Ibgp, SourceKind::Ebgp, SourceKind::Client];
 }
 
 impl fmt::Display for SourceKind {
@@ -100,17 +102,6 @@ impl PeerSession {
             (true, true) => SourceKind::Client,
         }
     }
-}
-
-/// One way to a prefix.
-#[derive(Clone, Debug)]
-pub struct Path {
-    /// Where it comes from; one path for each.
-    pub source: Source,
-    /// Its attributes, interned.
-    pub attrs: Arc<AttrSet>,
-    /// Why it takes no part in the decision, if it doesn't.
-    pub rejected: Option<Reason>,
 }
 
 /// The path that was chosen, as far as forwarding cares.

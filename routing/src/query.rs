@@ -6,8 +6,11 @@ use bgp::{Asn, PeerId};
 use ipnet::IpNet;
 
 use crate::decide::{Reason, select};
+use crate::export;
+use crate::group::Group;
 use crate::path::{Source, SourceKind};
-use crate::rib::{Entry, Rib, candidate, kind_of};
+use crate::rib::{Rib, candidate};
+use crate::table::Path;
 
 /// How many prefixes a session carries now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,11 +65,24 @@ pub struct RibCounts {
 impl Rib {
     /// The counts of a session.
     pub fn peer_counts(&self, id: PeerId) -> PeerCounts {
-        let member = self.members.get(&id);
+        let Some(member) = self.sources.by_id(id) else { return PeerCounts::default() };
+        let key = member.key();
+        let told = |family| {
+            let allowed = |kind| export::allows(&self.config, kind, key.audience, family);
+            let all = SourceKind::ALL.into_iter().filter(|kind| allowed(*kind));
+            let all: usize = all.map(|kind| self.sources.told_of(kind, family)).sum();
+            let own = if allowed(member.session.kind()) { self.sources.told_by(member, family) } else { 0 };
+            all - own
+        };
+        let unsendable = self.groups.get(&key).into_iter().flat_map(Group::unsendable);
+        let unsendable = unsendable.filter(|ix| {
+            let told = self.table.told(*ix);
+            self.sources.source(told.source()) != Source::Peer(id)
+        });
         PeerCounts {
-            received: member.map_or(0, |member| member.received),
-            accepted: member.map_or(0, |member| member.accepted),
-            advertised: self.group_of(id).map_or(0, |group| group.advertised_to(id)),
+            received: member.received,
+            accepted: member.accepted,
+            advertised: key.families.iter().map(told).sum::<usize>() - unsendable.count(),
         }
     }
 
@@ -74,45 +90,63 @@ impl Rib {
     pub fn counts(&self) -> RibCounts {
         RibCounts {
             prefixes: self.table.len(),
-            paths: self.table.values().map(|entry| entry.paths.len()).sum(),
+            paths: self.table.paths_len(),
             attribute_sets: self.interner.len(),
         }
     }
 
     /// Every prefix that `wanted` accepts, in order.
     pub fn routes_where(&self, wanted: impl Fn(&IpNet) -> bool) -> Vec<RouteInfo> {
-        let mut routes: Vec<_> = self
-            .table
-            .iter()
-            .filter(|(prefix, _)| wanted(prefix))
-            .map(|(prefix, entry)| RouteInfo { prefix: *prefix, paths: self.paths(entry) })
-            .collect();
+        let (mut routes, _) = self.routes_from(0, usize::MAX, wanted);
         routes.sort_unstable_by_key(|route| route.prefix);
         routes
     }
 
-    fn paths(&self, entry: &Entry) -> Vec<PathInfo> {
-        let eligible: Vec<_> = entry
-            .paths
+    /// Looks at no more than `places` places of the table, from `start` on, for prefixes that `wanted`
+    /// accepts; and where to go on. Prefixes that come or go meanwhile may be missed.
+    pub fn routes_from(
+        &self,
+        start: u32,
+        places: usize,
+        wanted: impl Fn(&IpNet) -> bool,
+    ) -> (Vec<RouteInfo>, Option<u32>) {
+        let end = self.table.end();
+        let stop = u32::try_from(places).map_or(end, |places| start.saturating_add(places).min(end));
+        let routes = (start..stop)
+            .filter(|ix| self.table.is_used(*ix))
+            .map(|ix| (ix, self.table.prefix(ix)))
+            .filter(|(_, prefix)| wanted(prefix))
+            .map(|(ix, prefix)| RouteInfo { prefix, paths: self.paths(ix) })
+            .collect();
+        (routes, (stop < end).then_some(stop))
+    }
+
+    fn paths(&self, ix: u32) -> Vec<PathInfo> {
+        let all: Vec<Path> = self.table.paths(ix).collect();
+        let eligible: Vec<_> = all
             .iter()
             .enumerate()
-            .filter_map(|(index, path)| Some((index, candidate(&self.members, path)?)))
+            .filter_map(|(at, path)| Some((at, candidate(&self.sources, &self.interner, *path)?)))
             .collect();
-        let mut reasons: Vec<Option<Reason>> = entry.paths.iter().map(|path| path.rejected).collect();
+        let mut reasons: Vec<Option<Reason>> = all.iter().map(|path| path.rejected()).collect();
         let candidates: Vec<_> = eligible.iter().map(|(_, candidate)| *candidate).collect();
-        select(&candidates, |lost, reason| reasons[eligible[lost].0] = Some(reason));
-        let mut paths: Vec<_> = entry
-            .paths
+        select(&candidates, &mut Vec::new(), |lost, reason| reasons[eligible[lost].0] = Some(reason));
+        let mut paths: Vec<_> = all
             .iter()
             .zip(reasons)
-            .map(|(path, reason)| PathInfo {
-                source: path.source,
-                kind: kind_of(&self.members, path.source),
-                next_hop: path.attrs.next_hop,
-                as_path: path.attrs.as_path().asns().collect(),
-                local_pref: path.attrs.local_pref,
-                med: path.attrs.med,
-                reason,
+            // Those of a session that ended are as good as gone.
+            .filter(|(path, _)| self.sources.is_usable(path.source()))
+            .map(|(path, reason)| {
+                let attrs = self.interner.set(path.attrs());
+                PathInfo {
+                    source: self.sources.source(path.source()),
+                    kind: self.sources.kind(path.source()),
+                    next_hop: attrs.next_hop,
+                    as_path: attrs.as_path().asns().collect(),
+                    local_pref: attrs.local_pref,
+                    med: attrs.med,
+                    reason,
+                }
             })
             .collect();
         paths.sort_by_key(|path| (path.reason.is_some(), path.source));

@@ -1,56 +1,52 @@
 //! The routing information base: every path, the chosen one of each prefix, and who is told.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bgp::{Families, Family, PeerId};
+use bgp::{Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::hash_map::Entry as MapEntry;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
-use crate::attrs::{AttrSet, Interner};
+use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
 use crate::decide::{Candidate, Rank, select};
-use crate::export::{self, Audience};
-use crate::group::{Advertised, Group, GroupKey};
+use crate::group::{Change, Group, GroupKey, View};
 use crate::import;
+use crate::interner::Interner;
 use crate::outbox::Delivery;
-use crate::path::{Best, BestChange, Path, PeerSession, Source, SourceKind};
+use crate::path::{Best, BestChange, PeerSession, Source};
+use crate::source::{SourceIx, Sources};
+use crate::table::{Mark, Path, Put, Table};
 
-/// A peer whose session is Established.
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) session: PeerSession,
-    /// Paths it has sent, rejected ones too.
-    pub(crate) received: usize,
-    /// Paths that may be used.
-    pub(crate) accepted: usize,
-    /// Families whose End-of-RIB marker it has sent.
-    pub(crate) end_of_rib: Families,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Entry {
-    pub(crate) paths: Vec<Path>,
-    /// Index of the chosen path's source and attributes, as they were told to everybody.
-    pub(crate) best: Option<(Best, Arc<AttrSet>)>,
-    dirty: bool,
-}
+/// Places looked at for each prefix of a budget, when the paths of a session that ended are sought.
+const SWEEP: usize = 8;
 
 /// The RIB. Inputs mark prefixes; [`Rib::run`] decides on the marked ones and tells what changed.
 #[derive(Debug)]
 pub struct Rib {
     pub(crate) config: RibConfig,
-    pub(crate) members: HashMap<PeerId, Member, FixedState>,
-    pub(crate) table: HashMap<IpNet, Entry, FixedState>,
-    groups: HashMap<GroupKey, Group, FixedState>,
+    pub(crate) sources: Sources,
+    pub(crate) table: Table,
     pub(crate) interner: Interner,
-    dirty: Vec<IpNet>,
-    /// Marked prefixes are told anew even where the best path is the same: what depends on the
-    /// configuration or on a peer's role may differ.
-    reexport: bool,
+    pub(crate) groups: HashMap<GroupKey, Group, FixedState>,
+    /// Marked prefixes, the first to be decided on first.
+    dirty: VecDeque<u32>,
+    /// So many of the first of them are told anew even where the best path is the same: what depends
+    /// on the configuration or on a peer's role may differ.
+    reexport: usize,
+    /// Sessions that ended, and where the search for their paths is.
+    leaving: VecDeque<(SourceIx, u32)>,
+    /// Prefixes whose best path changed and that forwarding was not told of.
+    forward: VecDeque<u32>,
+    /// Somebody asks for them.
+    forwards: bool,
+    /// What this node originates: own blocks, the static table.
+    originated: [HashSet<IpNet, FixedState>; 2],
+    changes: Vec<Change>,
 }
 
 impl Rib {
@@ -58,291 +54,370 @@ impl Rib {
     pub fn new(config: RibConfig) -> Rib {
         Rib {
             config,
-            members: HashMap::default(),
-            table: HashMap::default(),
-            groups: HashMap::default(),
+            sources: Sources::default(),
+            table: Table::default(),
             interner: Interner::default(),
-            dirty: Vec::new(),
-            reexport: false,
+            groups: HashMap::default(),
+            dirty: VecDeque::new(),
+            reexport: 0,
+            leaving: VecDeque::new(),
+            forward: VecDeque::new(),
+            forwards: true,
+            originated: [HashSet::default(), HashSet::default()],
+            changes: Vec::new(),
         }
+    }
+
+    /// Whether somebody asks for changes of best paths; at first that is so.
+    pub fn set_forwards(&mut self, forwards: bool) {
+        self.forwards = forwards;
     }
 
     /// Takes a new configuration; sessions stay.
     pub fn configure(&mut self, config: RibConfig) {
-        if self.config == config {
-            return;
+        if self.config != config {
+            self.config = config;
+            self.mark_all();
         }
-        self.config = config;
-        for entry in self.table.values_mut() {
-            for path in &mut entry.paths {
-                let Source::Peer(id) = path.source else { continue };
-                let Some(member) = self.members.get_mut(&id) else { continue };
-                let rejected = import::reject(&self.config, &path.attrs, member.session.internal);
-                member.accepted -= usize::from(path.rejected.is_none());
-                member.accepted += usize::from(rejected.is_none());
-                path.rejected = rejected;
-            }
+    }
+
+    fn mark(&mut self, ix: u32) {
+        if self.table.mark(ix, Mark::Dirty) {
+            self.dirty.push_back(ix);
         }
-        self.mark_all();
     }
 
     fn mark_all(&mut self) {
-        self.reexport = true;
-        for (prefix, entry) in &mut self.table {
-            if !std::mem::replace(&mut entry.dirty, true) {
-                self.dirty.push(*prefix);
+        for ix in 0..self.table.end() {
+            if self.table.is_used(ix) {
+                self.mark(ix);
             }
         }
+        self.reexport = self.dirty.len();
     }
 
     /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
     pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
         self.peer_down(id);
-        self.members.insert(id, Member { session, received: 0, accepted: 0, end_of_rib: Families::NONE });
-        self.join(id, session, []);
+        self.sources.enter(id, session);
+        let group = self.groups.entry(GroupKey::of(&session)).or_default();
+        group.join(id, self.table.end(), session.families);
     }
 
-    fn join(&mut self, id: PeerId, session: PeerSession, told: impl IntoIterator<Item = IpNet>) {
-        let key = group_key(&session);
-        if let MapEntry::Vacant(vacant) = self.groups.entry(key) {
-            let mut group = Group::default();
-            let mut exports = Exports::default();
-            for (prefix, entry) in &self.table {
-                let advertised = exports.of(&self.config, &self.members, key, *prefix, entry.best.as_ref());
-                group.set(*prefix, advertised);
-            }
-            // Nobody is there yet to be told.
-            group.send(key.form, &mut Nobody);
-            vacant.insert(group);
-        }
-        if let Some(group) = self.groups.get_mut(&key) {
-            group.join(id, session.families, told);
-        }
-    }
-
-    /// A session ended: its paths are gone.
+    /// A session ended: its paths count no more, [`Rib::run`] takes them out.
     pub fn peer_down(&mut self, id: PeerId) {
-        let Some(member) = self.members.remove(&id) else { return };
-        let key = group_key(&member.session);
-        if self.groups.get_mut(&key).is_some_and(|group| group.leave(id)) {
-            self.groups.remove(&key);
-        }
-        if member.received == 0 {
-            return;
-        }
-        for (prefix, entry) in &mut self.table {
-            let Some(at) = entry.paths.iter().position(|path| path.source == Source::Peer(id)) else {
-                continue;
-            };
-            self.interner.release(entry.paths.swap_remove(at).attrs);
-            if !std::mem::replace(&mut entry.dirty, true) {
-                self.dirty.push(*prefix);
+        let Some(ix) = self.sources.leave(id) else { return };
+        if let Some(member) = self.sources.member(ix)
+            && let MapEntry::Occupied(mut group) = self.groups.entry(member.key())
+        {
+            group.get_mut().leave(id);
+            if group.get().is_empty() {
+                group.remove();
             }
         }
+        self.leaving.push_back((ix, 0));
+    }
+
+    /// Looks for the paths of sessions that ended, as far as `budget` prefixes go.
+    fn sweep(&mut self, budget: usize) {
+        let mut places = budget.saturating_mul(SWEEP);
+        let mut found = 0;
+        for at in 0..self.leaving.len() {
+            let (source, start) = self.leaving[at];
+            let left = |rib: &Rib| rib.sources.member(source).map_or(0, |member| member.received);
+            let mut ix = start;
+            while left(self) > 0 && ix < self.table.end() && places > 0 && found < budget {
+                if self.table.may_have(ix, source) {
+                    found += usize::from(self.take(ix, source));
+                }
+                ix += 1;
+                places -= 1;
+            }
+            self.leaving[at].1 = ix;
+        }
+    }
+
+    fn is_swept(&self) -> bool {
+        let left =
+            |(source, _): &(SourceIx, u32)| self.sources.member(*source).map_or(0, |member| member.received);
+        self.leaving.iter().all(|leaving| left(leaving) == 0)
     }
 
     /// Whether a peer is our client may change while its session lasts.
     pub fn set_client(&mut self, id: PeerId, client: bool) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(ix) = self.sources.find(id) else { return };
+        let Some(member) = self.sources.member(ix) else { return };
         let old = member.session;
         let client = client && old.internal;
         if old.client == client {
             return;
         }
-        member.session.client = client;
-        let session = member.session;
-        // Told to the peer in its old role, and to be withdrawn where its new one lacks them.
-        let key = group_key(&old);
-        let told: Vec<IpNet> =
-            self.groups.get(&key).map(|group| group.advertised().collect()).unwrap_or_default();
-        if self.groups.get_mut(&key).is_some_and(|group| group.leave(id)) {
-            self.groups.remove(&key);
+        let old_key = GroupKey::of(&old);
+        let mut outbox = None;
+        if let MapEntry::Occupied(mut group) = self.groups.entry(old_key) {
+            outbox = group.get_mut().leave(id);
+            if group.get().is_empty() {
+                group.remove();
+            }
         }
-        self.join(id, session, told);
+        self.sources.set_client(ix, client);
+        let session = PeerSession { client, ..old };
+        let group = self.groups.entry(GroupKey::of(&session)).or_default();
+        group.take_over(id, self.table.end(), session.families, outbox.unwrap_or_default());
         self.mark_all();
     }
 
     /// Routes that a peer announced and withdrew.
     pub fn routes(&mut self, id: PeerId, batch: &RouteBatch) {
-        let Some(internal) = self.members.get(&id).map(|member| member.session.internal) else { return };
+        let Some(source) = self.sources.find(id) else { return };
+        let Some(internal) = self.sources.member(source).map(|member| member.session.internal) else {
+            return;
+        };
         for (attrs, prefixes) in batch.runs() {
             match attrs {
                 Some(attrs) => {
-                    let attrs = self.interner.intern(Arc::clone(attrs));
-                    let rejected = import::reject(&self.config, &attrs, internal);
-                    for prefix in prefixes {
-                        let path = Path { source: Source::Peer(id), attrs: Arc::clone(&attrs), rejected };
-                        self.put(*prefix, path);
-                    }
+                    let rejected = import::reject(&self.config, attrs, internal);
+                    let attrs = self.interner.intern(attrs);
+                    let path = Path::new(attrs, source, rejected);
+                    prefixes.iter().for_each(|prefix| self.put(prefix, path));
                     self.interner.release(attrs);
                 }
-                None => prefixes.iter().for_each(|prefix| self.take(*prefix, Source::Peer(id))),
+                None => prefixes.iter().for_each(|prefix| {
+                    if let Some(ix) = self.table.find(prefix) {
+                        self.take(ix, source);
+                    }
+                }),
             }
         }
     }
 
     /// The paths of [`Source::Local`] or [`Source::Static`] are from now on these: prefix and next hop.
     pub fn originate(&mut self, source: Source, paths: &[(IpNet, IpAddr)]) {
+        let (source, at) = match source {
+            Source::Local => (SourceIx::LOCAL, 0),
+            Source::Static => (SourceIx::STATIC, 1),
+            Source::Peer(_) => return,
+        };
         let wanted: HashSet<IpNet, FixedState> = paths.iter().map(|(prefix, _)| *prefix).collect();
-        let gone: Vec<IpNet> = self
-            .table
-            .iter()
-            .filter(|(_, entry)| entry.paths.iter().any(|path| path.source == source))
-            .map(|(prefix, _)| *prefix)
-            .filter(|prefix| !wanted.contains(prefix))
-            .collect();
-        gone.into_iter().for_each(|prefix| self.take(prefix, source));
-        for (prefix, next_hop) in paths {
-            let attrs = self.interner.intern(Arc::new(AttrSet::originated(*next_hop)));
-            self.put(*prefix, Path { source, attrs, rejected: None });
-        }
-    }
-
-    fn put(&mut self, prefix: IpNet, path: Path) {
-        let entry = self.table.entry(prefix).or_default();
-        let member = path.source.peer().and_then(|id| self.members.get_mut(&id));
-        let known = entry.paths.iter_mut().find(|known| known.source == path.source);
-        if let Some(known) = &known
-            && Arc::ptr_eq(&known.attrs, &path.attrs)
-            && known.rejected == path.rejected
-        {
-            return;
-        }
-        if let Some(member) = member {
-            member.received += usize::from(known.is_none());
-            member.accepted += usize::from(path.rejected.is_none());
-            member.accepted -= usize::from(known.as_ref().is_some_and(|known| known.rejected.is_none()));
-        }
-        match known {
-            Some(known) => {
-                let old = std::mem::replace(known, path);
-                self.interner.release(old.attrs);
+        for prefix in std::mem::take(&mut self.originated[at]).difference(&wanted) {
+            if let Some(ix) = self.table.find(prefix) {
+                self.take(ix, source);
             }
-            None => entry.paths.push(path),
         }
-        if !std::mem::replace(&mut entry.dirty, true) {
-            self.dirty.push(prefix);
+        self.originated[at] = wanted;
+        for (prefix, next_hop) in paths {
+            let attrs = self.interner.intern(&Arc::new(AttrSet::originated(*next_hop)));
+            self.put(prefix, Path::new(attrs, source, None));
+            self.interner.release(attrs);
         }
     }
 
-    fn take(&mut self, prefix: IpNet, source: Source) {
-        let Some(entry) = self.table.get_mut(&prefix) else { return };
-        let Some(at) = entry.paths.iter().position(|path| path.source == source) else { return };
-        let gone = entry.paths.swap_remove(at);
-        if let Some(member) = source.peer().and_then(|id| self.members.get_mut(&id)) {
+    fn put(&mut self, prefix: &IpNet, path: Path) {
+        let ix = self.table.find_or_insert(prefix);
+        let before = match self.table.put(ix, path) {
+            Put::Same => return,
+            Put::New => None,
+            Put::Replaced(before) => Some(before),
+        };
+        self.interner.retain(path.attrs());
+        if let Some(member) = self.sources.member_mut(path.source()) {
+            member.received += usize::from(before.is_none());
+            member.accepted += usize::from(path.rejected().is_none());
+            member.accepted -= usize::from(before.is_some_and(|before| before.rejected().is_none()));
+        }
+        if let Some(before) = before {
+            self.interner.release(before.attrs());
+        }
+        self.mark(ix);
+    }
+
+    /// Whether there was a path from this source.
+    fn take(&mut self, ix: u32, source: SourceIx) -> bool {
+        let Some(gone) = self.table.take(ix, source) else { return false };
+        if let Some(member) = self.sources.member_mut(source) {
             member.received -= 1;
-            member.accepted -= usize::from(gone.rejected.is_none());
+            member.accepted -= usize::from(gone.rejected().is_none());
         }
-        self.interner.release(gone.attrs);
-        if !std::mem::replace(&mut entry.dirty, true) {
-            self.dirty.push(prefix);
-        }
+        self.interner.release(gone.attrs());
+        self.mark(ix);
+        true
     }
 
     /// A peer has sent all its routes of a family.
     pub fn end_of_rib(&mut self, id: PeerId, family: Family) {
-        if let Some(member) = self.members.get_mut(&id) {
+        if let Some(member) = self.sources.by_id_mut(id) {
             member.end_of_rib.insert(family);
         }
     }
 
     /// Whether a peer has sent End-of-RIB for every family of its session.
     pub fn is_synced(&self, id: PeerId) -> bool {
-        self.members.get(&id).is_some_and(|member| member.end_of_rib == member.session.families)
+        self.sources.by_id(id).is_some_and(|member| member.end_of_rib == member.session.families)
     }
 
     /// A peer asks for all routes of a family. Call [`Rib::resume`] next.
     pub fn refresh(&mut self, id: PeerId, family: Family) {
-        let Some(member) = self.members.get(&id) else { return };
-        if let Some(group) = self.groups.get_mut(&group_key(&member.session)) {
-            group.refresh(id, family);
+        let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return };
+        if let Some(group) = self.groups.get_mut(&key) {
+            group.refresh(id, self.table.end(), family);
         }
     }
 
     /// Tells a peer what it has not been told yet; whether it is told all, else call again when
     /// there is room.
     pub fn resume(&mut self, id: PeerId, delivery: &mut impl Delivery) -> bool {
-        let Some(member) = self.members.get(&id) else { return true };
-        let key = group_key(&member.session);
-        self.groups.get_mut(&key).is_none_or(|group| group.resume(id, key.form, delivery))
+        let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return true };
+        let Rib { config, table, interner, sources, .. } = self;
+        let view = View { config, table, interner, sources, reexport: false };
+        self.groups.get_mut(&key).is_none_or(|group| group.resume(id, key, view, delivery))
     }
 
-    /// Decides on at most `budget` marked prefixes: `changes` gets what forwarding must know, the
-    /// peers are told. Whether none is left.
-    pub fn run(
-        &mut self,
-        budget: usize,
-        delivery: &mut impl Delivery,
-        changes: &mut Vec<BestChange>,
-    ) -> bool {
-        let start = self.dirty.len().saturating_sub(budget);
-        let batch = self.dirty.split_off(start);
-        let mut exports = Exports::default();
-        for prefix in batch {
-            let Some(entry) = self.table.get_mut(&prefix) else { continue };
-            entry.dirty = false;
-            let best = choose(&self.members, &entry.paths);
-            let same = match (&best, &entry.best) {
-                (Some((best, attrs)), Some((old, old_attrs))) => best == old && Arc::ptr_eq(attrs, old_attrs),
-                (None, None) => true,
-                _ => false,
-            };
-            if !same || self.reexport {
-                let told = best.as_ref().map(|(best, _)| *best);
-                if told != entry.best.as_ref().map(|(best, _)| *best) {
-                    changes.push(BestChange { prefix, best: told });
-                }
-                for (key, group) in &mut self.groups {
-                    let advertised = exports.of(&self.config, &self.members, *key, prefix, best.as_ref());
-                    group.set(prefix, advertised);
-                }
-                if let Some((_, old)) = std::mem::replace(&mut entry.best, best) {
-                    self.interner.release(old);
-                }
-            }
-            if entry.paths.is_empty() {
-                self.table.remove(&prefix);
-            }
+    /// Decides on at most `budget` marked prefixes and tells the peers; whether none is left. See
+    /// [`Rib::best_changes`] for what forwarding must know.
+    pub fn run(&mut self, budget: usize, delivery: &mut impl Delivery) -> bool {
+        if !self.leaving.is_empty() {
+            self.sweep(budget);
         }
-        for (key, group) in &mut self.groups {
-            group.send(key.form, delivery);
+        let mut count = budget.min(self.dirty.len());
+        let reexport = self.reexport > 0;
+        if reexport {
+            count = count.min(self.reexport);
+            self.reexport -= count;
+            self.judge_anew(count);
         }
-        let done = self.dirty.is_empty();
+        self.decide(count, reexport);
+        self.tell(reexport, delivery);
+        let done = self.dirty.is_empty() && self.is_swept();
         if done {
-            self.reexport = false;
+            while let Some((source, _)) = self.leaving.pop_front() {
+                // Nothing is dirty, so what was told is from sessions that last.
+                self.sources.forget(source);
+            }
             self.dirty.shrink_to(budget);
-            self.interner.sweep();
+            self.changes.shrink_to(budget);
         }
         done
     }
 
-    pub(crate) fn group_of(&self, id: PeerId) -> Option<&Group> {
-        self.members.get(&id).and_then(|member| self.groups.get(&group_key(&member.session)))
+    /// Whether the paths of the first `count` marked prefixes may be used may have changed.
+    fn judge_anew(&mut self, count: usize) {
+        let mut paths: Vec<Path> = Vec::new();
+        for ix in self.dirty.iter().take(count) {
+            paths.clear();
+            paths.extend(self.table.paths(*ix));
+            for path in &paths {
+                let Some(member) = self.sources.member_mut(path.source()) else { continue };
+                let attrs = self.interner.set(path.attrs());
+                let judged = path.judged(import::reject(&self.config, attrs, member.session.internal));
+                member.accepted -= usize::from(path.rejected().is_none());
+                member.accepted += usize::from(judged.rejected().is_none());
+                self.table.put(*ix, judged);
+            }
+        }
+    }
+
+    /// Decides on the first `count` marked prefixes; what is to be told anew goes to `changes`.
+    fn decide(&mut self, count: usize, reexport: bool) {
+        self.changes.clear();
+        let mut room = Room::default();
+        for ix in self.dirty.drain(..count) {
+            self.table.unmark(ix, Mark::Dirty);
+            let after = choose(&self.table, &self.interner, &self.sources, ix, &mut room);
+            let before = self.table.told(ix);
+            if after != before || reexport && !after.is_none() {
+                self.changes.push(Change { ix, before, after, family: self.table.family(ix) });
+            } else {
+                self.table.remove_if_unused(ix);
+            }
+        }
+    }
+
+    /// Tells `changes` to the peers, and notes which of them forwarding must know.
+    fn tell(&mut self, reexport: bool, delivery: &mut impl Delivery) {
+        if self.changes.is_empty() {
+            return;
+        }
+        for change in &self.changes {
+            let Change { ix, before, after, family } = *change;
+            if after == before {
+                continue;
+            }
+            if !after.is_none() {
+                self.interner.retain(after.attrs());
+                self.sources.tell(after.source(), family);
+            }
+            if !before.is_none() {
+                self.sources.untell(before.source(), family);
+            }
+            self.table.set_told(ix, after);
+            let next_hop = |path: Path| (!path.is_none()).then(|| self.interner.set(path.attrs()).next_hop);
+            let same = after.source() == before.source() && next_hop(after) == next_hop(before);
+            if self.forwards && !same && self.table.mark(ix, Mark::Forward) {
+                self.forward.push_back(ix);
+            }
+        }
+        self.changes.sort_unstable_by_key(Change::order);
+        let Rib { config, table, interner, sources, groups, changes, .. } = self;
+        let view = View { config, table, interner, sources, reexport };
+        for (key, group) in groups {
+            group.send(*key, view, changes, delivery);
+        }
+        for Change { ix, before, after, .. } in &self.changes {
+            if after != before && !before.is_none() {
+                self.interner.release(before.attrs());
+            }
+            if after.is_none() {
+                self.table.remove_if_unused(*ix);
+            }
+        }
+    }
+
+    /// Takes at most `limit` changes of best paths that forwarding was not told of; a prefix that
+    /// changed more than once is in it once.
+    pub fn best_changes(&mut self, limit: usize, changes: &mut Vec<BestChange>) {
+        let count = limit.min(self.forward.len());
+        changes.reserve(count);
+        // Neighbours mostly have one path in common.
+        let mut last = (Path::NONE, None);
+        for ix in self.forward.drain(..count) {
+            self.table.unmark(ix, Mark::Forward);
+            let told = self.table.told(ix);
+            if told != last.0 {
+                let best = (!told.is_none()).then(|| Best {
+                    source: self.sources.source(told.source()),
+                    kind: self.sources.kind(told.source()),
+                    next_hop: self.interner.set(told.attrs()).next_hop,
+                });
+                last = (told, best);
+            }
+            changes.push(BestChange { prefix: self.table.prefix(ix), best: last.1 });
+            if told.is_none() {
+                self.table.remove_if_unused(ix);
+            }
+        }
+        if self.forward.is_empty() {
+            self.forward.shrink_to(limit);
+        }
+    }
+
+    /// Whether [`Rib::best_changes`] has something.
+    pub fn has_best_changes(&self) -> bool {
+        !self.forward.is_empty()
     }
 }
-
-fn group_key(session: &PeerSession) -> GroupKey {
-    let audience = match session.kind() {
-        SourceKind::Client => Audience::Client,
-        SourceKind::Ibgp => Audience::Internal,
-        SourceKind::Ebgp | SourceKind::Local | SourceKind::Static => Audience::External,
-    };
-    GroupKey { audience, form: session.form, families: session.families }
-}
-
-type Members = HashMap<PeerId, Member, FixedState>;
 
 /// A path as the decision sees it; `None` for one that takes no part.
-pub(crate) fn candidate<'a>(members: &Members, path: &'a Path) -> Option<Candidate<'a>> {
-    if path.rejected.is_some() {
+pub(crate) fn candidate<'a>(sources: &Sources, interner: &'a Interner, path: Path) -> Option<Candidate<'a>> {
+    if path.rejected().is_some() {
         return None;
     }
-    match path.source {
-        Source::Local => Some(Candidate::unpeered(Rank::Local, &path.attrs)),
-        Source::Static => Some(Candidate::unpeered(Rank::Static, &path.attrs)),
-        Source::Peer(id) => members.get(&id).map(|member| Candidate {
+    let attrs = interner.set(path.attrs());
+    match path.source() {
+        SourceIx::LOCAL => Some(Candidate::unpeered(Rank::Local, attrs)),
+        SourceIx::STATIC => Some(Candidate::unpeered(Rank::Static, attrs)),
+        source => sources.member(source).filter(|member| !member.leaving).map(|member| Candidate {
             rank: Rank::Bgp,
-            attrs: &path.attrs,
+            attrs,
             external: !member.session.internal,
             router_id: member.session.router_id,
             address: member.session.address,
@@ -350,68 +425,34 @@ pub(crate) fn candidate<'a>(members: &Members, path: &'a Path) -> Option<Candida
     }
 }
 
-pub(crate) fn kind_of(members: &Members, source: Source) -> SourceKind {
-    match source {
-        Source::Local => SourceKind::Local,
-        Source::Static => SourceKind::Static,
-        Source::Peer(id) => members.get(&id).map_or(SourceKind::Ibgp, |member| member.session.kind()),
-    }
-}
-
-fn choose(members: &Members, paths: &[Path]) -> Option<(Best, Arc<AttrSet>)> {
-    let path = match paths {
-        [] => return None,
-        // Most prefixes have one path; it needs no comparing.
-        [only] => only.rejected.is_none().then_some(only)?,
-        several => {
-            let eligible: Vec<_> =
-                several.iter().filter_map(|path| candidate(members, path).map(|c| (path, c))).collect();
-            let candidates: Vec<_> = eligible.iter().map(|(_, candidate)| *candidate).collect();
-            eligible[select(&candidates, |_, _| {})?].0
-        }
-    };
-    let best =
-        Best { source: path.source, kind: kind_of(members, path.source), next_hop: path.attrs.next_hop };
-    Some((best, Arc::clone(&path.attrs)))
-}
-
-/// What a transformation depends on beside the configuration; attributes by their address.
-type ExportId = (Audience, SourceKind, usize, Source, Family);
-
-/// Transformed attributes of one run, each made once. The table holds what the addresses point at.
+/// Room for the paths of a prefix, used again.
 #[derive(Default)]
-struct Exports {
-    made: HashMap<ExportId, Option<Arc<AttrSet>>, FixedState>,
+struct Room<'a> {
+    paths: Vec<Path>,
+    candidates: Vec<Candidate<'a>>,
+    field: Vec<usize>,
 }
 
-impl Exports {
-    fn of(
-        &mut self,
-        config: &RibConfig,
-        members: &Members,
-        key: GroupKey,
-        prefix: IpNet,
-        best: Option<&(Best, Arc<AttrSet>)>,
-    ) -> Option<Advertised> {
-        let (best, attrs) = best?;
-        let family = Family::of(&prefix);
-        if !key.families.contains(family) || !export::allows(best.kind, key.audience) {
-            return None;
+/// The path to use, or [`Path::NONE`].
+fn choose<'a>(
+    table: &Table,
+    interner: &'a Interner,
+    sources: &Sources,
+    ix: u32,
+    room: &mut Room<'a>,
+) -> Path {
+    // Most prefixes have one path; it needs no comparing.
+    if let Some(only) = table.only(ix) {
+        let usable = !only.is_none() && only.rejected().is_none() && sources.is_usable(only.source());
+        return if usable { only } else { Path::NONE };
+    }
+    room.paths.clear();
+    room.candidates.clear();
+    for path in table.paths(ix) {
+        if let Some(candidate) = candidate(sources, interner, path) {
+            room.paths.push(path);
+            room.candidates.push(candidate);
         }
-        let id = (key.audience, best.kind, Arc::as_ptr(attrs) as usize, best.source, family);
-        let from = best.source.peer().and_then(|id| members.get(&id)).map(|member| member.session.router_id);
-        let made = self
-            .made
-            .entry(id)
-            .or_insert_with(|| export::transform(config, attrs, best.kind, from, key.audience, family));
-        made.clone().map(|attrs| Advertised { source: best.source, attrs })
     }
-}
-
-struct Nobody;
-
-impl Delivery for Nobody {
-    fn deliver(&mut self, _: PeerId, _: bytes::Bytes) -> bool {
-        false
-    }
+    select(&room.candidates, &mut room.field, |_, _| {}).map_or(Path::NONE, |at| room.paths[at])
 }

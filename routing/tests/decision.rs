@@ -72,7 +72,7 @@ fn decide(specs: &[Spec]) -> (Option<usize>, Vec<Option<Reason>>) {
         })
         .collect();
     let mut reasons = vec![None; specs.len()];
-    let best = select(&candidates, |index, reason| {
+    let best = select(&candidates, &mut Vec::new(), |index, reason| {
         assert_eq!(reasons[index].replace(reason), None, "one reason for each loser");
     });
     (best, reasons)

@@ -76,8 +76,9 @@ fn carry_out(fib: &mut Fib, batch: &mut Batch) -> usize {
 }
 
 fn empty() -> Fib {
-    let observed = Observed { nexthop_objects: true, ..Observed::default() };
-    Fib { observed: Some(observed), ..Fib::default() }
+    let mut fib = Fib::default();
+    fib.observed = Some(Observed { nexthop_objects: true, ..Observed::default() });
+    fib
 }
 
 fn full() -> Fib {

@@ -208,7 +208,7 @@ impl Dut {
     }
 
     fn settle(&mut self) {
-        while !self.rib.run(100, &mut self.sent, &mut Vec::new()) {}
+        while !self.rib.run(100, &mut self.sent) {}
         self.rib.resume(OBSERVER, &mut self.sent);
     }
 

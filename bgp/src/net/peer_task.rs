@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::listener::{Listener, WAITING_CALLS};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
-use super::socket::Socket;
+use super::socket::{Buffer, Socket};
 use crate::session::{Input, Negotiated, Output, Peer, PeerConfig, Side, State};
 use crate::types::Family;
 use crate::wire::error::ErrorCode;
@@ -119,6 +119,8 @@ pub fn spawn_peer<S: RouteSink>(config: PeerConfig, address: PeerAddress, seed: 
         outbound,
         lingering: JoinSet::new(),
         status: status_sender,
+        published: State::Idle,
+        owing: false,
         sink,
     };
     let task = tokio::spawn(task.run(called, stopped));
@@ -135,14 +137,27 @@ struct Task<S> {
     outbound: mpsc::Receiver<Bytes>,
     lingering: JoinSet<()>,
     status: watch::Sender<PeerStatus>,
+    /// The state that `status` has.
+    published: State,
+    /// Chunks were taken from `outbound` since the sink was told that all is written.
+    owing: bool,
     sink: S,
 }
 
 impl<S: RouteSink> Task<S> {
     async fn run(mut self, mut calls: mpsc::Receiver<TcpStream>, mut stopped: oneshot::Receiver<ErrorCode>) {
         self.feed(Input::Start).await;
+        // Deadlines mostly move away, with every message: it is armed anew only for an earlier one.
+        let mut armed: Option<Instant> = None;
+        let mut alarm = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
         loop {
-            let deadline = self.peer.deadline().map(tokio::time::Instant::from_std);
+            let deadline = self.peer.deadline();
+            if let Some(deadline) = deadline
+                && armed.is_none_or(|armed| deadline < armed)
+            {
+                alarm.as_mut().reset(deadline.into());
+                armed = Some(deadline);
+            }
             let pending = self.sink.pending();
             let established = Side::ALL
                 .into_iter()
@@ -164,6 +179,7 @@ impl<S: RouteSink> Task<S> {
                             let Ok(chunk) = self.outbound.try_recv() else { break };
                             self.send(side, chunk);
                         }
+                        self.owing = true;
                         self.write(side).await;
                     }
                 }
@@ -187,7 +203,12 @@ impl<S: RouteSink> Task<S> {
                     }
                 }
                 Some(stream) = calls.recv() => self.called(stream).await,
-                () = sleep_until(deadline) => self.feed(Input::Timer).await,
+                () = alarm.as_mut(), if armed.is_some() => {
+                    armed = None;
+                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        self.feed(Input::Timer).await;
+                    }
+                }
                 Some(_) = self.lingering.join_next(), if !self.lingering.is_empty() => {}
             }
         }
@@ -286,7 +307,11 @@ impl<S: RouteSink> Task<S> {
         let Some(socket) = &mut self.sockets[index(side)] else { return };
         if let Err(error) = socket.write() {
             tracing::debug!(peer = %self.address.remote, %error, "write");
-            self.lost(side).await;
+            return self.lost(side).await;
+        }
+        if self.owing && socket.queued() == 0 && self.outbound.is_empty() {
+            self.owing = false;
+            self.sink.drained();
         }
     }
 
@@ -297,7 +322,8 @@ impl<S: RouteSink> Task<S> {
 
     async fn read(&mut self, side: Side) {
         let Some(socket) = &mut self.sockets[index(side)] else { return };
-        match socket.read() {
+        let mut buffer = Buffer::new();
+        match socket.read(&mut buffer) {
             Ok(0) => return self.lost(side).await,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -307,29 +333,30 @@ impl<S: RouteSink> Task<S> {
             }
         }
         // Messages are handled in place; only what the state machine asks for leaves this loop.
+        let now = Instant::now();
         loop {
-            let Some(socket) = &mut self.sockets[index(side)] else { return };
-            let now = Instant::now();
-            let taken = match frame::next(socket.unread(), self.peer.max_len(side)) {
-                Ok(None) => return,
+            let taken = match frame::next(buffer.unread(), self.peer.max_len(side)) {
+                Ok(None) => break,
                 Ok(Some(message)) => {
-                    let len = message.len();
                     self.peer.handle(Input::Message(side, message), now);
                     if message.kind == MessageKind::Update {
                         read_update(&mut self.peer, &mut self.sink, &self.status, side, message.body, now);
                     }
-                    len
+                    message.len()
                 }
                 Err(error) => {
                     self.peer.handle(Input::Malformed(side, error), now);
                     0
                 }
             };
-            socket.consume(taken);
+            buffer.consume(taken);
             self.act().await;
-            if taken == 0 {
+            if taken == 0 || self.sockets[index(side)].is_none() {
                 return;
             }
+        }
+        if let Some(socket) = &mut self.sockets[index(side)] {
+            socket.keep(&buffer);
         }
     }
 
@@ -340,8 +367,12 @@ impl<S: RouteSink> Task<S> {
         });
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let state = self.peer.state();
+        if state == self.published {
+            return;
+        }
+        self.published = state;
         self.status.send_if_modified(|status| {
             if status.state == state {
                 return false;
@@ -430,13 +461,6 @@ async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
 async fn dialled(dial: &mut Option<Dialling>) -> io::Result<TcpStream> {
     match dial {
         Some(dial) => dial.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

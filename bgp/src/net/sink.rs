@@ -32,6 +32,8 @@ pub trait RouteSink: Send + 'static {
     fn pending(&self) -> bool;
     /// Hands over what was gathered; may be dropped and called again.
     fn flush(&mut self) -> impl Future<Output = ()> + Send;
+    /// All that was sent to `outbound` is written.
+    fn drained(&mut self);
     /// The session ended.
     fn down(&mut self) -> impl Future<Output = ()> + Send;
 }

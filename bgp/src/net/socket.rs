@@ -1,5 +1,6 @@
-//! One TCP connection: a receive buffer that is used again, and a queue of chunks to write.
+//! One TCP connection: what is left of a message that is not whole yet, and a queue of chunks to write.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::Duration;
@@ -8,18 +9,58 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-/// Octets read at once: one extended message fits whole.
-const READ_BUFFER: usize = 128 * 1024;
+/// Octets of a buffer: what is read at once, behind the largest message that is not whole yet.
+const BUFFER: usize = READ + crate::wire::frame::MAX_EXTENDED_LEN;
+/// Octets read at once: some thousand prefixes, which are then still in the processor's cache when
+/// the RIB looks at them.
+const READ: usize = 32 * 1024;
+/// Octets that may lie in the kernel before they are sent.
+const UNSENT: u32 = 128 * 1024;
 /// Chunks handed to the kernel in one call.
 const WRITE_SLICES: usize = 32;
 /// How long a closed connection may take to write its NOTIFICATION and to see the peer's end.
 const LINGER: Duration = Duration::from_secs(2);
 
-pub(super) struct Socket {
-    stream: TcpStream,
-    buffer: Vec<u8>,
+thread_local! {
+    /// The last buffer that was used on this thread: thousands of sessions need no more of them than
+    /// are read at once.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What was read from a socket; its room is used again.
+pub(super) struct Buffer {
+    octets: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+impl Buffer {
+    pub(super) fn new() -> Buffer {
+        let mut octets = SPARE.take();
+        octets.resize(BUFFER, 0);
+        Buffer { octets, start: 0, end: 0 }
+    }
+
+    /// What was read and not yet consumed.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.octets[self.start..self.end]
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        SPARE.set(std::mem::take(&mut self.octets));
+    }
+}
+
+pub(super) struct Socket {
+    stream: TcpStream,
+    /// Octets of a message that is not whole yet.
+    rest: Vec<u8>,
     queue: VecDeque<Bytes>,
     /// Whether the first chunk of the queue is partly written.
     begun: bool,
@@ -31,7 +72,11 @@ impl Socket {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        Socket { stream, buffer: Vec::new(), start: 0, end: 0, queue: VecDeque::new(), begun: false }
+        // What lies unsent in the kernel can't be overtaken by what is new.
+        if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
+        }
+        Socket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false }
     }
 
     /// Chunks that wait to be written.
@@ -83,28 +128,21 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads what is there, at most a buffer full; 0 when the peer has closed.
-    pub(super) fn read(&mut self) -> io::Result<usize> {
-        if self.buffer.is_empty() {
-            self.buffer.resize(READ_BUFFER, 0);
-        }
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
-        let count = self.stream.try_read(&mut self.buffer[self.end..])?;
-        self.end += count;
+    /// Reads what is there, up to a limit; 0 when the peer has closed.
+    pub(super) fn read(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
+        let kept = self.rest.len();
+        let count = self.stream.try_read(&mut buffer.octets[kept..kept + READ])?;
+        buffer.octets[..kept].copy_from_slice(&self.rest);
+        (buffer.start, buffer.end) = (0, kept + count);
+        self.rest.clear();
         Ok(count)
     }
 
-    /// What was read and not yet consumed.
-    pub(super) fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
-    }
-
-    pub(super) fn consume(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
+    /// Keeps what was not consumed for the next [`Socket::read`].
+    pub(super) fn keep(&mut self, buffer: &Buffer) {
+        self.rest.extend_from_slice(buffer.unread());
+        // Most reads end with a whole message; a thousand sessions must not keep room for a part.
+        self.rest.shrink_to_fit();
     }
 
     /// Writes `last`, then closes so that the peer can still read it: with unread input in the

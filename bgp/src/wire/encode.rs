@@ -80,9 +80,9 @@ pub fn announce(
     prefixes: impl IntoIterator<Item = IpNet>,
 ) -> Result<usize, TooLong> {
     let start = out.len();
-    let mut prefixes = prefixes.into_iter().peekable();
+    let mut prefixes = Prefixes::new(prefixes);
     let mut messages = 0_usize;
-    while prefixes.peek().is_some() {
+    while prefixes.next.is_some() {
         let message_start = begin(out, MessageKind::Update);
         out.extend([0, 0, 0, 0]);
         let attributes_at = out.len();
@@ -103,7 +103,7 @@ pub fn announce(
         };
         let attributes_end = out.len();
         let limit = message_start.saturating_add(form.max_len);
-        let wrote = fill(out, limit, &mut prefixes);
+        let wrote = prefixes.fill(out, limit);
         if wrote == 0 {
             let len = out.len().saturating_sub(message_start);
             out.truncate(start);
@@ -131,16 +131,16 @@ pub fn withdraw(
     family: Family,
     prefixes: impl IntoIterator<Item = IpNet>,
 ) -> usize {
-    let mut prefixes = prefixes.into_iter().peekable();
+    let mut prefixes = Prefixes::new(prefixes);
     let mut messages = 0_usize;
-    while prefixes.peek().is_some() {
+    while prefixes.next.is_some() {
         let start = begin(out, MessageKind::Update);
         let limit = start.saturating_add(form.max_len);
         match family {
             Family::Ipv4Unicast => {
                 out.extend([0, 0]);
                 let at = out.len();
-                fill(out, limit.saturating_sub(2), &mut prefixes);
+                prefixes.fill(out, limit.saturating_sub(2));
                 let len = out.len().saturating_sub(at);
                 put_len(out, at.saturating_sub(2), len);
                 out.extend([0, 0]);
@@ -149,7 +149,7 @@ pub fn withdraw(
                 out.extend([0, 0, 0, 0]);
                 let at = out.len();
                 out.extend([flag::OPTIONAL | flag::EXTENDED_LENGTH, code::MP_UNREACH_NLRI, 0, 0, 0, 2, 1]);
-                fill(out, limit, &mut prefixes);
+                prefixes.fill(out, limit);
                 close_mp(out, at);
                 let len = out.len().saturating_sub(at);
                 put_len(out, at.saturating_sub(2), len);
@@ -171,20 +171,30 @@ pub fn end_of_rib(out: &mut Vec<u8>, family: Family) {
     });
 }
 
-/// Appends prefixes while they fit below `limit`; returns how many.
-fn fill(
-    out: &mut Vec<u8>,
-    limit: usize,
-    prefixes: &mut std::iter::Peekable<impl Iterator<Item = IpNet>>,
-) -> usize {
-    let mut wrote = 0_usize;
-    while let Some(prefix) =
-        prefixes.next_if(|prefix| out.len().saturating_add(nlri::encoded_len(prefix)) <= limit)
-    {
-        nlri::push(out, &prefix);
-        wrote = wrote.saturating_add(1);
+/// Prefixes to be written, and the one that did not fit the last message.
+struct Prefixes<I> {
+    next: Option<IpNet>,
+    rest: I,
+}
+
+impl<I: Iterator<Item = IpNet>> Prefixes<I> {
+    fn new(prefixes: impl IntoIterator<IntoIter = I>) -> Prefixes<I> {
+        let mut rest = prefixes.into_iter();
+        Prefixes { next: rest.next(), rest }
     }
-    wrote
+
+    /// Appends prefixes while they fit below `limit`; returns how many.
+    fn fill(&mut self, out: &mut Vec<u8>, limit: usize) -> usize {
+        let mut wrote = 0_usize;
+        while let Some(prefix) = &self.next
+            && out.len().saturating_add(nlri::encoded_len(prefix)) <= limit
+        {
+            nlri::push(out, prefix);
+            wrote = wrote.saturating_add(1);
+            self.next = self.rest.next();
+        }
+        wrote
+    }
 }
 
 /// Sets the length of the attribute with a two-octet length that began at `at` and ends the buffer.

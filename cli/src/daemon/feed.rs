@@ -11,6 +11,12 @@ pub(super) async fn feed(
     mut sync: mpsc::Receiver<()>,
     tunnel: Option<TunnelHandle>,
 ) {
+    let Some(tunnel) = tunnel else {
+        // The RIB sees that nobody listens and keeps no changes.
+        drop(changes);
+        while sync.recv().await.is_some() {}
+        return;
+    };
     loop {
         let (batch, whole) = tokio::select! {
             biased;
@@ -26,7 +32,6 @@ pub(super) async fn feed(
                 (batch, true)
             }
         };
-        let Some(tunnel) = &tunnel else { continue };
         let learned = tunnel.routes(batch.iter().map(learn).collect()).await;
         let told = if whole { learned.and(tunnel.in_sync().await) } else { learned };
         if let Err(error) = told {

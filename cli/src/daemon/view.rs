@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use jiff::Timestamp;
-use routing::actor::RibHandle;
+use routing::actor::{RibGone, RibHandle};
 use routing::query::{PathInfo, PeerCounts, RouteInfo};
 use routing::{Source, SourceKind};
 use tokio::sync::watch;
@@ -23,6 +23,9 @@ use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
 use crate::control::Control;
 use crate::control::view::{ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView};
+
+/// Places of the RIB's table that are looked at in one go.
+const PART: usize = 8192;
 
 /// Sees everything, changes nothing.
 pub(super) struct Views {
@@ -62,8 +65,25 @@ impl Views {
         self.rib.query(counts).await.unwrap_or_default()
     }
 
-    async fn all_routes(&self) -> Vec<RouteInfo> {
-        self.rib.query(|rib| rib.routes_where(|_| true)).await.unwrap_or_default()
+    /// Every prefix that `wanted` accepts, in order; asked for in parts, so that sessions and routes
+    /// go on meanwhile.
+    async fn routes_where(
+        &self,
+        wanted: impl Fn(&IpNet) -> bool + Clone + Send + 'static,
+    ) -> Result<Vec<RouteInfo>, RibGone> {
+        let mut routes = Vec::new();
+        let mut next = Some(0);
+        while let Some(start) = next {
+            let wanted = wanted.clone();
+            let part = self.rib.query(move |rib| rib.routes_from(start, PART, wanted));
+            let (more, after) = part.await?;
+            routes.extend(more);
+            next = after;
+        }
+        routes.sort_by_key(|route: &RouteInfo| route.prefix);
+        // One that went and came back meanwhile was seen at two places.
+        routes.dedup_by_key(|route| route.prefix);
+        Ok(routes)
     }
 }
 
@@ -86,7 +106,8 @@ impl Control for Views {
     fn routes(&self) -> BoxFuture<'_, Vec<RouteView>> {
         async {
             let roster = self.roster();
-            let (routes, report) = (self.all_routes().await, self.report().await);
+            let routes = self.routes_where(|_| true).await.unwrap_or_default();
+            let report = self.report().await;
             let kernel = by_prefix(report.as_ref());
             routes
                 .iter()
@@ -185,7 +206,7 @@ impl Control for Views {
                 .or_else(|_| target.parse::<IpAddr>().map(IpNet::from))
                 .map_err(|_| format!("{target:?} is no address and no prefix"))?;
             let asked = asked.trunc();
-            let covering = self.rib.query(move |rib| rib.routes_where(|prefix| prefix.contains(&asked)));
+            let covering = self.routes_where(move |prefix| prefix.contains(&asked));
             let routes = covering.await.map_err(|error| error.to_string())?;
             let route =
                 routes.into_iter().max_by_key(|route| route.prefix.prefix_len()).ok_or_else(|| {

@@ -16,6 +16,22 @@ use tempfile::TempDir;
 /// daemon takes them for neighbours on a link.
 pub const DAEMON: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
 
+/// What the directories' names begin with, before the process's id.
+const PREFIX: &str = "routed-bench.";
+
+/// Removes directories of processes that were killed; namespaces and daemons went with them.
+fn remove_orphans() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Somebody else may be at it.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A namespace that the calling thread is in, and a directory.
 ///
 /// Everything in 10.0.0.0/8 is local there: clients bind any source address in it and need neither
@@ -36,7 +52,9 @@ impl Bed {
                 .spawn_scoped(scope, || {
                     unshare(CloneFlags::CLONE_NEWNET)
                         .context("can't make a network namespace: run this as root")?;
-                    let directory = tempfile::Builder::new().prefix("routed-bench.").tempdir()?;
+                    remove_orphans();
+                    let prefix = format!("{PREFIX}{}.", std::process::id());
+                    let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
                     let bed = Bed { directory };
                     bed.wire()?;
                     work(&bed)

@@ -1,8 +1,11 @@
 //! Who is measured.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// A BGP speaker.
@@ -74,6 +77,9 @@ pub fn all(routed: &Path, routed_old: Option<&Path>) -> Result<Vec<Contender>> {
     for (name, tuned) in [("frr", false), ("frr-tuned", true)] {
         all.push(contender(name, Speaker::Frr, tuned, Path::new("/usr/lib/frr/bgpd")));
     }
-    all.push(contender("floor", Speaker::Floor, false, &std::env::current_exe()?));
+    all.push(contender("openbgpd", Speaker::Openbgpd, false, Path::new("/usr/sbin/bgpd")));
+    all.push(contender("gobgp", Speaker::Gobgp, false, Path::new("/usr/bin/gobgpd")));
+    let own = env::current_exe().context("can't find the own program")?;
+    all.push(contender("floor", Speaker::Floor, false, &own));
     Ok(all)
 }

@@ -3,7 +3,7 @@
 mod table;
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -11,11 +11,14 @@ use std::{
 
 use anyhow::{Result, bail};
 use bench::{
+    bars::judge,
     contender::{self, Contender},
+    null_reflector,
     record::Results,
-    runner::{self, Order},
+    report,
+    runner::{self, Order, Progress},
     scenario::{self, Scenario},
-    summary,
+    setting, summary,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -33,10 +36,21 @@ enum Command {
     List,
     /// Run scenarios, as root.
     Run(RunArguments),
+    /// Copy UPDATEs to all other sessions, without a look: the floor of the measurements.
+    #[command(hide = true)]
+    NullReflector,
     /// Show the results in a file.
     Show {
         /// What `run --json` wrote.
         file: PathBuf,
+    },
+    /// Write the results in a file into a document, between its markers, and a picture beside it.
+    Report {
+        /// What `run --json` wrote.
+        file: PathBuf,
+        /// The document.
+        #[arg(long, default_value = "docs/performance.md", value_name = "FILE")]
+        out: PathBuf,
     },
 }
 
@@ -66,6 +80,9 @@ struct RunArguments {
     json: Option<PathBuf>,
     /// Keep what the file has of other scenarios and contenders.
     #[arg(long, requires = "json")]
+    merge: bool,
+    /// Go on where an earlier run was interrupted: scenarios that the file has are left out.
+    #[arg(long, requires = "json", conflicts_with = "merge")]
     resume: bool,
 }
 
@@ -73,7 +90,8 @@ const EXAMPLES: &str = "\
 Examples:
   bench run --scenario S2k --contender routed,bird,frr --rounds 3
   bench run --json results.json
-  bench run --scenario S3 --json results.json --resume
+  bench run --scenario S3 --json results.json --merge
+  bench report results.json
 
 Exit status: 0, or 1 when something failed.";
 
@@ -86,7 +104,11 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Run(arguments) => run(&arguments),
+        Command::NullReflector => null_reflector::serve(),
         Command::Show { file } => show(&file),
+        Command::Report { file, out } => {
+            Results::read(&file).and_then(|results| report::write(&results, &out))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,26 +120,37 @@ fn main() -> ExitCode {
 }
 
 fn show(file: &Path) -> Result<()> {
-    println!("{}", table::lines(&summary::lines(&Results::read(file)?)));
-    Ok(())
+    print(&Results::read(file)?)
+}
+
+fn print(results: &Results) -> Result<()> {
+    let lines = summary::lines(results);
+    let text = format!("{}\n\n{}\n", table::lines(&lines), table::verdicts(&judge(&lines)));
+    // A reader that went away (`| head`) is no failure.
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn run(arguments: &RunArguments) -> Result<()> {
     let scenarios = chosen_scenarios(&arguments.scenario)?;
     let contenders = chosen_contenders(arguments)?;
     let mut results = match &arguments.json {
-        Some(file) if arguments.resume && file.exists() => Results::read(file)?,
+        Some(file) if (arguments.resume || arguments.merge) && file.exists() => Results::read(file)?,
         _ => Results::default(),
     };
+    results.setting = setting::setting(&contenders).after(results.setting);
     let order = Order {
         scenarios: &scenarios,
         contenders: &contenders,
         rounds: usize::from(arguments.rounds),
         limit: Duration::from_secs(arguments.limit),
         file: arguments.json.as_deref(),
+        leave_finished: arguments.resume,
     };
-    runner::run(&order, &mut results, |line| eprintln!("{line}"))?;
-    println!("{}", table::lines(&summary::lines(&results)));
+    runner::run(&order, &mut results, tell)?;
+    print(&results)?;
     let failures: Vec<_> = results.rounds.iter().filter(|round| round.failure.is_some()).collect();
     for round in &failures {
         let reason = round.failure.as_deref().unwrap_or_default();
@@ -127,6 +160,21 @@ fn run(arguments: &RunArguments) -> Result<()> {
         bail!("{} of {} trials failed", failures.len(), results.rounds.len());
     }
     Ok(())
+}
+
+/// On a terminal the line of a running trial is overwritten when it has ended.
+fn tell(progress: Progress<'_>) {
+    /// Back to the line's beginning, and clear it.
+    const AGAIN: &str = "\r\x1b[K";
+    let mut stderr = std::io::stderr().lock();
+    let terminal = stderr.is_terminal();
+    // Without anybody who listens the results are worth as much.
+    let _ = match progress {
+        Progress::Begins(trial) if terminal => write!(stderr, "{AGAIN}{trial} ..."),
+        Progress::Begins(_) => Ok(()),
+        Progress::Said(line) if terminal => writeln!(stderr, "{AGAIN}{line}"),
+        Progress::Said(line) => writeln!(stderr, "{line}"),
+    };
 }
 
 fn chosen_scenarios(names: &[String]) -> Result<Vec<Scenario>> {

@@ -52,7 +52,7 @@ pub struct Round {
 /// Where and with what the results came about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// `uname -sr`
+    /// Its name and release.
     pub kernel: String,
     /// The CPU's model and how many there are.
     pub cpu: String,
@@ -62,8 +62,13 @@ pub struct Setting {
     pub command: String,
     /// Each contender's version, as its program states it.
     pub versions: BTreeMap<String, String>,
+    /// The commit in the working directory, with `-dirty` if files differ; empty where there is none.
+    #[serde(default)]
+    pub commit: String,
     /// When it began (RFC 3339, UTC).
     pub began: String,
+    /// The load average before: well above 0, others were using the machine too.
+    pub load_before: f64,
 }
 
 /// A file of results.
@@ -75,6 +80,15 @@ pub struct Results {
     pub rounds: Vec<Round>,
 }
 
+impl Setting {
+    /// Of results that add to earlier ones: versions of contenders that take no part any more stay.
+    #[must_use]
+    pub fn after(mut self, earlier: Setting) -> Self {
+        self.versions = earlier.versions.into_iter().chain(self.versions).collect();
+        self
+    }
+}
+
 impl Results {
     /// Reads a file of results.
     ///
@@ -84,6 +98,19 @@ impl Results {
         let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
         serde_json::from_str(&text)
             .with_context(|| format!("{} holds no results of `bench run`", path.display()))
+    }
+
+    /// Whether a scenario was finished with so many rounds, by all of these contenders: each has a result, and
+    /// somebody all rounds (a few are not repeated).
+    #[must_use]
+    pub fn has(&self, scenario: &str, contenders: &[&str], rounds: usize) -> bool {
+        let runs = |contender: &&str| {
+            self.rounds
+                .iter()
+                .filter(|round| round.scenario == scenario && round.contender == **contender)
+                .count()
+        };
+        contenders.iter().all(|contender| runs(contender) > 0) && contenders.iter().any(|c| runs(c) >= rounds)
     }
 
     /// Writes them to a file, which holds the earlier or the new results at any time.

@@ -390,7 +390,8 @@ impl World {
     fn settle(&mut self, node: usize) {
         let mut sent = Sent::default();
         let mut changes = Vec::new();
-        while !self.nodes[node].rib.run(2, &mut sent, &mut changes) {}
+        while !self.nodes[node].rib.run(2, &mut sent) {}
+        self.nodes[node].rib.best_changes(usize::MAX, &mut changes);
         for change in changes {
             match change.best {
                 Some(best) => _ = self.nodes[node].best.insert(change.prefix, best),

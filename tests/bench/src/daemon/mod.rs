@@ -1,14 +1,17 @@
 //! The daemons under load: each is started from a generated configuration, and stopped with its owner.
 
 mod bird;
+mod floor;
 mod frr;
+mod gobgp;
+mod openbgpd;
 mod process;
 mod routed;
 mod usage;
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 pub use process::{Daemon, listening};
 pub use usage::{Cpu, Memory};
@@ -41,7 +44,9 @@ impl Reflector {
             Speaker::Routed => routed::start(contender, bed, self)?,
             Speaker::Bird => bird::start(contender, bed, self)?,
             Speaker::Frr => frr::start(contender, bed, self)?,
-            other => bail!("{} is no reflector here", other.name()),
+            Speaker::Gobgp => gobgp::start(contender, bed, self)?,
+            Speaker::Openbgpd => openbgpd::start(contender, bed, self)?,
+            Speaker::Floor => floor::start(contender, bed, self)?,
         };
         daemon.wait_until_listening(PORT)?;
         daemon.wait_until_quiet()?;

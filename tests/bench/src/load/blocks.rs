@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, rc::Rc};
 
 use super::{
     client::client_address,
-    universe::{Origin, Universe},
+    universe::{Origin, PROBER, Universe},
     wire::{self, Attributes},
 };
 
@@ -25,6 +25,15 @@ pub fn blocks(clients: u32, per_client: u32) -> (Universe, Vec<Rc<[u8]>>) {
     });
     let scripts = scripts.collect();
     (universe, scripts)
+}
+
+/// What the prober sends to announce one probe.
+#[must_use]
+pub fn probe(universe: &Universe, number: u32) -> Rc<[u8]> {
+    let attributes = Attributes { local_pref: 100, ..Attributes::default() }.encode(client_address(PROBER));
+    let mut script = Vec::new();
+    wire::announce(&attributes, [universe.prefix(number)], &mut script);
+    script.into()
 }
 
 /// Two senders of the same blocks.

@@ -68,10 +68,20 @@ impl std::fmt::Display for SessionFailure {
 
 impl std::error::Error for SessionFailure {}
 
+/// What can be done for a client.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    client: usize,
+    readable: bool,
+    writable: bool,
+}
+
 /// The clients, and the loop that serves them.
 pub struct Fleet {
     poll: Poll,
     events: Events,
+    /// Those of one turn; empty between turns.
+    ready: Vec<Ready>,
     buffer: Box<[u8]>,
     universe: Universe,
     clients: Vec<Client>,
@@ -106,6 +116,7 @@ impl Fleet {
         Ok(Self {
             poll: Poll::new().context("can't make an epoll descriptor")?,
             events: Events::with_capacity(EVENTS),
+            ready: Vec::with_capacity(EVENTS),
             buffer: vec![0; BUFFER].into_boxed_slice(),
             universe,
             clients: Vec::new(),
@@ -335,27 +346,28 @@ impl Fleet {
         if !self.unread.is_empty() {
             patience = Duration::ZERO;
         }
-        // epoll waits for whole milliseconds: less than one is none, so that probes aren't sent late.
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             result => result.context("can't wait for events")?,
         }
-        let ready: Vec<(usize, bool, bool)> = self
-            .events
-            .iter()
-            .map(|event| (event.token().0, event.is_readable() || event.is_error(), event.is_writable()))
-            .collect();
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.extend(self.events.iter().map(|event| Ready {
+            client: event.token().0,
+            readable: event.is_readable() || event.is_error(),
+            writable: event.is_writable(),
+        }));
         for at in std::mem::take(&mut self.unread) {
             self.readable(at)?;
         }
-        for (at, readable, writable) in ready {
-            if writable {
-                self.writable(at)?;
+        for event in ready.drain(..) {
+            if event.writable {
+                self.writable(event.client)?;
             }
-            if readable {
-                self.readable(at)?;
+            if event.readable {
+                self.readable(event.client)?;
             }
         }
+        self.ready = ready;
         self.timers()
     }
 

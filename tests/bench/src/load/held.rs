@@ -31,12 +31,14 @@ impl Held {
         if self.own.contains(&number) {
             return;
         }
-        if number >= self.main {
-            self.probes.push(number);
-            return;
-        }
         let new = self.bits[word] & bit == 0;
         self.bits[word] |= bit;
+        if number >= self.main {
+            if new {
+                self.probes.push(number);
+            }
+            return;
+        }
         self.count += u32::from(new);
         let was = self.second[word] & bit != 0;
         if was != second {
@@ -131,6 +133,7 @@ mod tests {
         let mut held = Held::new(4, 8, 0..0);
         held.add(5, false);
         held.add(1, false);
+        held.add(5, false);
         assert_eq!(held.count(), 1);
         assert_eq!(held.take_probes().collect::<Vec<_>>(), [5]);
         assert_eq!(held.take_probes().count(), 0);

@@ -17,10 +17,11 @@ mod universe;
 mod wire;
 
 pub use behind::{BLOCK_LENGTH, Behind};
-pub use blocks::{Senders, blocks};
+pub use blocks::{Senders, blocks, probe};
 pub use client::{AS_NUMBER, client_address};
 pub use fleet::{Fleet, Goal, HOLD_TIME, PORT, Role, SessionFailure};
 pub use full_table::{FullTable, full_table};
 pub use held::Held;
 pub use scan::{Scanned, scan};
-pub use universe::{Origin, Universe};
+pub use universe::{Origin, PROBER, Universe};
+pub use wire::handshake;

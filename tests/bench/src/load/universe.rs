@@ -51,7 +51,7 @@ pub(super) struct Source {
 }
 
 /// The client that announces probes.
-pub(super) const PROBER: usize = 2;
+pub const PROBER: usize = 2;
 
 impl Universe {
     /// Of `(base, length, count)`: at most one region of each length, none of length 0.
@@ -118,10 +118,9 @@ impl Universe {
     /// There is none of that number.
     #[must_use]
     pub(super) fn prefix(&self, number: u32) -> Prefix {
-        let holds = |region: &&(u8, Region)| number.wrapping_sub(region.1.first) < region.1.count;
-        let lengths = (0u8..=32).zip(self.regions);
-        let (length, region) =
-            lengths.collect::<Vec<_>>().iter().find(holds).copied().expect("a number of ours");
+        let mut lengths = (0u8..).zip(&self.regions);
+        let of = lengths.find(|(_, region)| number.wrapping_sub(region.first) < region.count);
+        let (length, region) = of.expect("a number of ours");
         ((region.base + (number - region.first)) << (32 - length), length)
     }
 

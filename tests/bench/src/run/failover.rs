@@ -1,6 +1,6 @@
 //! S5, S5f: a sender of 100,000 blocks drops its connection, without a second path and with one.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::phase::Phases;
 use crate::{
@@ -50,7 +50,8 @@ fn drop_sender(trial: &Trial<'_>, row: &str, second: bool) -> Result<Vec<Measure
     phases.establish()?;
     let loaded = phases.measure(row, Goal::All, |fleet| fleet.send(FIRST, first))?;
     if loaded.outcome == Outcome::CutOff {
-        bail!("{row}: receivers don't have the blocks after {:?}, so nothing can be dropped", phases.limit);
+        // It didn't even get to where something can be dropped.
+        return Ok(vec![loaded]);
     }
     if second {
         phases.fleet.send(SECOND, worse)?;

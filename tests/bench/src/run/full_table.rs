@@ -63,17 +63,20 @@ fn run(table: &mut TablePhases) -> Result<Vec<Measurement>> {
     let mut measured = vec![load(table, "S3")?];
     let phases = &mut table.phases;
     let cut_off = |measured: &[Measurement]| measured.last().is_some_and(|m| m.outcome == Outcome::CutOff);
-    if cut_off(&measured) || phases.forgetful {
-        return Ok(measured);
-    }
-    phases.settle()?;
-    phases.fleet.hang_up(RETURNING);
-    phases.settle()?;
-    measured.push(phases.measure_return("S3 flap", RETURNING)?);
     if cut_off(&measured) {
         return Ok(measured);
     }
     phases.settle()?;
+    // Who remembers nothing has nothing for a receiver that comes back.
+    if !phases.forgetful {
+        phases.fleet.hang_up(RETURNING);
+        phases.settle()?;
+        measured.push(phases.measure_return("S3 flap", RETURNING)?);
+        if cut_off(&measured) {
+            return Ok(measured);
+        }
+        phases.settle()?;
+    }
     let script = table.withdraw.clone();
     measured.push(phases.measure("S3 withdraw", Goal::Nothing, |fleet| fleet.send(SENDER, script))?);
     Ok(measured)

@@ -2,6 +2,9 @@
 
 mod failover;
 mod full_table;
+mod growth;
+mod idle;
+mod latency;
 mod phase;
 mod reflector;
 
@@ -16,5 +19,8 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::from(reflector::scenarios());
     all.push(full_table::scenario());
     all.extend(failover::scenarios());
+    all.push(latency::scenario());
+    all.push(idle::scenario());
+    all.extend(growth::scenarios());
     all
 }

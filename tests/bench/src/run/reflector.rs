@@ -38,7 +38,12 @@ pub(super) fn scenarios() -> [Scenario; 5] {
 }
 
 /// All sessions are Established and idle; then all clients announce at once.
-fn announce(trial: &Trial<'_>, row: &str, clients: u32, per_client: u32) -> Result<Vec<Measurement>> {
+pub(super) fn announce(
+    trial: &Trial<'_>,
+    row: &str,
+    clients: u32,
+    per_client: u32,
+) -> Result<Vec<Measurement>> {
     let (universe, scripts) = blocks(clients, per_client);
     let daemon = Reflector { clients: clients as usize }.start(trial.contender, trial.bed)?;
     let mut fleet = Fleet::new(universe, HOLD_TIME)?;

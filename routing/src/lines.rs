@@ -1,0 +1,136 @@
+//! The ways to the peers' sockets: who still writes, and who has room again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bgp::PeerId;
+use bgp::net::Outbound;
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::outbox::Delivery;
+
+/// What a session and the RIB know of each other.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    /// Chunks were given that are not all written.
+    busy: AtomicBool,
+    /// There was no room for a chunk.
+    stalled: AtomicBool,
+}
+
+/// How many peers that keep up still write; shared with every session.
+#[derive(Debug, Default)]
+pub(crate) struct Pressure {
+    busy: AtomicUsize,
+    room: Notify,
+}
+
+impl Pressure {
+    /// A session has written all that it was given; whether the RIB has more for it.
+    pub(crate) fn drained(&self, gauge: &Gauge) -> bool {
+        self.stop_counting(gauge);
+        gauge.stalled.swap(false, Ordering::AcqRel)
+    }
+
+    /// It is no longer waited for.
+    fn stop_counting(&self, gauge: &Gauge) {
+        if gauge.busy.swap(false, Ordering::AcqRel) && self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.room.notify_one();
+        }
+    }
+}
+
+/// The way to one session.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) outbound: Outbound,
+    pub(crate) gauge: Arc<Gauge>,
+}
+
+/// All ways.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    lines: HashMap<PeerId, Line, FixedState>,
+    pressure: Arc<Pressure>,
+    /// Peers that had room again before anybody could say so.
+    resumable: Vec<PeerId>,
+}
+
+impl Lines {
+    pub(crate) fn new(pressure: Arc<Pressure>) -> Lines {
+        Lines { pressure, ..Lines::default() }
+    }
+
+    pub(crate) fn insert(&mut self, peer: PeerId, line: Line) {
+        self.remove(peer);
+        self.lines.insert(peer, line);
+    }
+
+    pub(crate) fn remove(&mut self, peer: PeerId) {
+        if let Some(line) = self.lines.remove(&peer) {
+            self.pressure.drained(&line.gauge);
+        }
+    }
+
+    /// Whether a peer that keeps up still writes what it was given.
+    pub(crate) fn are_busy(&self) -> bool {
+        self.pressure.busy.load(Ordering::Acquire) > 0
+    }
+
+    /// For a peer that doesn't: nobody waits for it.
+    pub(crate) fn catch_up(&mut self) -> CatchUp<'_> {
+        CatchUp(self)
+    }
+
+    fn send(&mut self, peer: PeerId, chunk: Bytes) -> bool {
+        // A session that ends takes its messages with it.
+        let Some(line) = self.lines.get(&peer) else { return true };
+        match line.outbound.try_send(chunk) {
+            Ok(()) | Err(TrySendError::Closed(_)) => true,
+            Err(TrySendError::Full(_)) => {
+                self.pressure.stop_counting(&line.gauge);
+                line.gauge.stalled.store(true, Ordering::Release);
+                // It may have written all of it before that could be seen.
+                let missed = line.outbound.capacity() == line.outbound.max_capacity();
+                if missed && line.gauge.stalled.swap(false, Ordering::AcqRel) {
+                    self.resumable.push(peer);
+                }
+                false
+            }
+        }
+    }
+
+    /// Waits until all of those have written what they were given.
+    pub(crate) async fn room(&self) {
+        self.pressure.room.notified().await;
+    }
+
+    /// A peer that is to be resumed.
+    pub(crate) fn take_resumable(&mut self) -> Option<PeerId> {
+        self.resumable.pop()
+    }
+}
+
+impl Delivery for Lines {
+    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
+        if let Some(line) = self.lines.get(&peer)
+            && !line.gauge.busy.swap(true, Ordering::AcqRel)
+        {
+            self.pressure.busy.fetch_add(1, Ordering::AcqRel);
+        }
+        self.send(peer, chunk)
+    }
+}
+
+/// The same ways, for arrears.
+pub(crate) struct CatchUp<'a>(&'a mut Lines);
+
+impl Delivery for CatchUp<'_> {
+    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
+        self.0.send(peer, chunk)
+    }
+}

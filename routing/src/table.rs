@@ -1,0 +1,514 @@
+//! The prefixes and their paths, compact: 32 octets for a prefix with one path, 12 for each further
+//! one, nothing allocated for either. A prefix is known by its place in a list, which is what the
+//! rest of the RIB keeps of it.
+
+use std::hash::BuildHasher;
+use std::net::Ipv4Addr;
+
+use bgp::Family;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Found;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::decide::Reason;
+use crate::interner::AttrId;
+use crate::source::SourceIx;
+
+/// No entry, no node.
+const NONE: u32 = u32::MAX;
+/// The key of an entry that is not in use.
+const VACANT: u64 = u64::MAX;
+/// In the key of an IPv6 prefix; the rest is its place in a list of its own.
+const V6: u64 = 1 << 63;
+/// Bits of a path's source that are the source; the rest says why the path is rejected.
+const SOURCE_BITS: u32 = 24;
+
+/// Which attributes, from whom, and whether they may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    attrs: AttrId,
+    source: u32,
+}
+
+impl Path {
+    /// No path.
+    pub(crate) const NONE: Path = Path { attrs: AttrId::NONE, source: u32::MAX };
+
+    pub(crate) fn new(attrs: AttrId, source: SourceIx, rejected: Option<Reason>) -> Path {
+        let code = rejected.map_or(0, |reason| reason as u32 + 1);
+        Path { attrs, source: source.0 | code << SOURCE_BITS }
+    }
+
+    pub(crate) fn is_none(self) -> bool {
+        self == Path::NONE
+    }
+
+    pub(crate) fn attrs(self) -> AttrId {
+        self.attrs
+    }
+
+    pub(crate) fn source(self) -> SourceIx {
+        SourceIx(self.source & ((1 << SOURCE_BITS) - 1))
+    }
+
+    /// Why it takes no part in the decision, if it doesn't.
+    pub(crate) fn rejected(self) -> Option<Reason> {
+        let code = (self.source >> SOURCE_BITS) as usize;
+        Reason::REJECTIONS.into_iter().find(|reason| *reason as usize + 1 == code)
+    }
+
+    /// The same, judged anew.
+    pub(crate) fn judged(self, rejected: Option<Reason>) -> Path {
+        Path::new(self.attrs, self.source(), rejected)
+    }
+
+    /// What brings paths together that can share a message.
+    pub(crate) fn order(self) -> u64 {
+        u64::from(self.attrs.0) << 32 | u64::from(self.source)
+    }
+}
+
+/// What is noted of a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It is to be decided on.
+    Dirty = 1,
+    /// Forwarding is to be told of it.
+    Forward = 2,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    key: u64,
+    first: Path,
+    told: Path,
+    /// The further paths; of a vacant entry, the next vacant one.
+    more: u32,
+    marks: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    path: Path,
+    next: u32,
+}
+
+/// What became of a path that was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// The source's first for this prefix.
+    New,
+    /// It was there.
+    Same,
+    /// In place of this one.
+    Replaced(Path),
+}
+
+/// Parts of the index. Each grows by itself, so that no growth holds up everything: one of a whole
+/// index of a million prefixes takes a tenth of a second.
+const SHARDS: usize = 256;
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    index: Vec<HashTable<u32>>,
+    len: usize,
+    entries: Vec<Entry>,
+    vacant: u32,
+    nodes: Vec<Node>,
+    vacant_node: u32,
+    v6: Vec<Ipv6Net>,
+    vacant_v6: Vec<u32>,
+    paths: usize,
+    /// Nodes in use.
+    further: usize,
+    hasher: RandomState,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table {
+            index: std::iter::repeat_with(HashTable::new).take(SHARDS).collect(),
+            len: 0,
+            entries: Vec::new(),
+            vacant: NONE,
+            nodes: Vec::new(),
+            vacant_node: NONE,
+            v6: Vec::new(),
+            vacant_v6: Vec::new(),
+            paths: 0,
+            further: 0,
+            // Prefixes are chosen by peers: which of them share a bucket must not be known to them.
+            hasher: RandomState::default(),
+        }
+    }
+}
+
+fn v4_key(net: &Ipv4Net) -> u64 {
+    u64::from(net.addr().to_bits()) << 8 | u64::from(net.prefix_len())
+}
+
+fn hash_of(hasher: &RandomState, v6: &[Ipv6Net], key: u64) -> u64 {
+    if key & V6 == 0 { hash_v4(hasher, key) } else { hash_v6(hasher, &v6[(key ^ V6) as usize]) }
+}
+
+/// Networks of one length that lie side by side lie side by side in the index too, 16 at a time:
+/// they mostly come together, and a cache line then serves all of them.
+fn hash_v4(hasher: &RandomState, key: u64) -> u64 {
+    let length = key & 0xff;
+    let network = key.checked_shr(40 - length as u32).unwrap_or(0);
+    let near = network & 0xf;
+    // The lowest bits are the place, the highest tell neighbours apart.
+    (hasher.hash_one((network >> 4) << 8 | length) & !0xf | near) ^ near << 60
+}
+
+/// The part of the index that a hash belongs to; neighbours have the same.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
+
+fn hash_v6(hasher: &RandomState, net: &Ipv6Net) -> u64 {
+    hasher.hash_one((net.addr().to_bits(), net.prefix_len()))
+}
+
+impl Table {
+    /// Prefixes in it.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Paths in it.
+    pub(crate) fn paths_len(&self) -> usize {
+        self.paths
+    }
+
+    /// One past the last place in use.
+    pub(crate) fn end(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    pub(crate) fn is_used(&self, ix: u32) -> bool {
+        self.entries[ix as usize].key != VACANT
+    }
+
+    pub(crate) fn prefix(&self, ix: u32) -> IpNet {
+        let key = self.entries[ix as usize].key;
+        if key & V6 == 0 {
+            let address = Ipv4Addr::from_bits((key >> 8) as u32);
+            IpNet::V4(Ipv4Net::new(address, key as u8).unwrap_or_default())
+        } else {
+            IpNet::V6(self.v6[(key ^ V6) as usize])
+        }
+    }
+
+    pub(crate) fn family(&self, ix: u32) -> Family {
+        match self.entries[ix as usize].key & V6 {
+            0 => Family::Ipv4Unicast,
+            _ => Family::Ipv6Unicast,
+        }
+    }
+
+    /// Where a prefix is.
+    pub(crate) fn find(&self, prefix: &IpNet) -> Option<u32> {
+        let (entries, v6) = (&self.entries, &self.v6);
+        match prefix {
+            IpNet::V4(net) => {
+                let key = v4_key(net);
+                let hash = hash_v4(&self.hasher, key);
+                self.index[shard_of(hash)].find(hash, |ix| entries[*ix as usize].key == key)
+            }
+            IpNet::V6(net) => {
+                let hash = hash_v6(&self.hasher, net);
+                self.index[shard_of(hash)].find(hash, |ix| {
+                    let key = entries[*ix as usize].key;
+                    key & V6 != 0 && v6[(key ^ V6) as usize] == *net
+                })
+            }
+        }
+        .copied()
+    }
+
+    /// Where a prefix is, or is from now on.
+    pub(crate) fn find_or_insert(&mut self, prefix: &IpNet) -> u32 {
+        let Table { index, len, entries, v6, vacant_v6, vacant, hasher, .. } = self;
+        let key = match prefix {
+            IpNet::V4(net) => v4_key(net),
+            IpNet::V6(_) => V6,
+        };
+        let hash = match prefix {
+            IpNet::V4(_) => hash_v4(hasher, key),
+            IpNet::V6(net) => hash_v6(hasher, net),
+        };
+        let same = |ix: &u32| {
+            let other = entries[*ix as usize].key;
+            match prefix {
+                IpNet::V4(_) => other == key,
+                IpNet::V6(net) => other & V6 != 0 && v6[(other ^ V6) as usize] == *net,
+            }
+        };
+        let rehash = |ix: &u32| hash_of(hasher, v6, entries[*ix as usize].key);
+        let place = match index[shard_of(hash)].entry(hash, same, rehash) {
+            Found::Occupied(found) => return *found.get(),
+            Found::Vacant(place) => place,
+        };
+        let ix = if *vacant == NONE { entries.len() as u32 } else { *vacant };
+        place.insert(ix);
+        *len += 1;
+        let key = match prefix {
+            IpNet::V4(_) => key,
+            IpNet::V6(net) => {
+                V6 | match vacant_v6.pop() {
+                    Some(at) => {
+                        v6[at as usize] = *net;
+                        u64::from(at)
+                    }
+                    None => {
+                        v6.push(*net);
+                        v6.len() as u64 - 1
+                    }
+                }
+            }
+        };
+        let entry = Entry { key, first: Path::NONE, told: Path::NONE, more: NONE, marks: 0 };
+        match entries.get_mut(ix as usize) {
+            Some(old) => {
+                *vacant = old.more;
+                *old = entry;
+            }
+            None => entries.push(entry),
+        }
+        ix
+    }
+
+    /// Forgets a prefix that has no path, was told to nobody and has no mark; whether it did.
+    pub(crate) fn remove_if_unused(&mut self, ix: u32) -> bool {
+        let entry = &self.entries[ix as usize];
+        if entry.key == VACANT || !entry.first.is_none() || !entry.told.is_none() || entry.marks != 0 {
+            return false;
+        }
+        let key = entry.key;
+        let hash = hash_of(&self.hasher, &self.v6, key);
+        if let Ok(found) = self.index[shard_of(hash)].find_entry(hash, |other| *other == ix) {
+            found.remove();
+            self.len -= 1;
+        }
+        if key & V6 != 0 {
+            self.vacant_v6.push((key ^ V6) as u32);
+        }
+        let vacant = std::mem::replace(&mut self.vacant, ix);
+        self.entries[ix as usize] =
+            Entry { key: VACANT, first: Path::NONE, told: Path::NONE, more: vacant, marks: 0 };
+        if self.len == 0 {
+            self.release();
+        }
+        true
+    }
+
+    /// Gives back the room of a table that is empty.
+    fn release(&mut self) {
+        let hasher = self.hasher.clone();
+        *self = Table { hasher, ..Table::default() };
+    }
+
+    /// The path that everybody was told.
+    pub(crate) fn told(&self, ix: u32) -> Path {
+        self.entries[ix as usize].told
+    }
+
+    pub(crate) fn set_told(&mut self, ix: u32, path: Path) {
+        self.entries[ix as usize].told = path;
+    }
+
+    /// Sets a mark; whether it was not set.
+    pub(crate) fn mark(&mut self, ix: u32, mark: Mark) -> bool {
+        let marks = &mut self.entries[ix as usize].marks;
+        let new = *marks & mark as u8 == 0;
+        *marks |= mark as u8;
+        new
+    }
+
+    pub(crate) fn unmark(&mut self, ix: u32, mark: Mark) {
+        self.entries[ix as usize].marks &= !(mark as u8);
+    }
+
+    /// The one path of a prefix that has one or none; `None`: it has several.
+    pub(crate) fn only(&self, ix: u32) -> Option<Path> {
+        let entry = &self.entries[ix as usize];
+        (entry.more == NONE).then_some(entry.first)
+    }
+
+    /// The paths of a prefix.
+    pub(crate) fn paths(&self, ix: u32) -> impl Iterator<Item = Path> + '_ {
+        let entry = &self.entries[ix as usize];
+        let mut at = entry.more;
+        let more = std::iter::from_fn(move || {
+            let node = self.nodes.get(at as usize)?;
+            at = node.next;
+            Some(node.path)
+        });
+        std::iter::once(entry.first).filter(|path| !path.is_none()).chain(more)
+    }
+
+    /// Puts a path, in place of the one from the same source if there is one.
+    pub(crate) fn put(&mut self, ix: u32, path: Path) -> Put {
+        let entry = &mut self.entries[ix as usize];
+        if entry.first.is_none() {
+            entry.first = path;
+            self.paths += 1;
+            return Put::New;
+        }
+        let mut known = (entry.first.source() == path.source()).then_some(&mut entry.first);
+        if known.is_none() {
+            let mut at = entry.more;
+            while at != NONE {
+                let node = self.nodes[at as usize];
+                if node.path.source() == path.source() {
+                    known = Some(&mut self.nodes[at as usize].path);
+                    break;
+                }
+                at = node.next;
+            }
+        }
+        match known {
+            Some(known) if *known == path => Put::Same,
+            Some(known) => Put::Replaced(std::mem::replace(known, path)),
+            None => {
+                let node = Node { path, next: entry.more };
+                entry.more = match self.nodes.get_mut(self.vacant_node as usize) {
+                    Some(vacant) => {
+                        let at = std::mem::replace(&mut self.vacant_node, vacant.next);
+                        *vacant = node;
+                        at
+                    }
+                    None => {
+                        self.nodes.push(node);
+                        self.nodes.len() as u32 - 1
+                    }
+                };
+                self.paths += 1;
+                self.further += 1;
+                Put::New
+            }
+        }
+    }
+
+    /// Takes out the path of a source.
+    pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> Option<Path> {
+        let entry = &mut self.entries[ix as usize];
+        if entry.first.is_none() {
+            return None;
+        }
+        let mut freed = entry.more;
+        let gone = if entry.first.source() == source {
+            let second = self.nodes.get(entry.more as usize).copied();
+            let second = second.unwrap_or(Node { path: Path::NONE, next: NONE });
+            entry.more = second.next;
+            std::mem::replace(&mut entry.first, second.path)
+        } else {
+            let mut before = NONE;
+            loop {
+                let node = *self.nodes.get(freed as usize)?;
+                if node.path.source() == source {
+                    match self.nodes.get_mut(before as usize) {
+                        Some(before) => before.next = node.next,
+                        None => entry.more = node.next,
+                    }
+                    break node.path;
+                }
+                before = std::mem::replace(&mut freed, node.next);
+            }
+        };
+        if let Some(node) = self.nodes.get_mut(freed as usize) {
+            *node = Node { path: Path::NONE, next: self.vacant_node };
+            self.vacant_node = freed;
+            self.further -= 1;
+            if self.further == 0 {
+                (self.nodes, self.vacant_node) = (Vec::new(), NONE);
+            }
+        }
+        self.paths -= 1;
+        Some(gone)
+    }
+
+    /// Whether a source may have a path here: a cheap question with no false "no".
+    pub(crate) fn may_have(&self, ix: u32, source: SourceIx) -> bool {
+        let entry = &self.entries[ix as usize];
+        entry.more != NONE && entry.key != VACANT || entry.first.source() == source && !entry.first.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::net::Ipv6Addr;
+
+    use proptest::prelude::*;
+
+    fn net(number: u8) -> IpNet {
+        match number % 2 {
+            0 => IpNet::V4(Ipv4Net::new(Ipv4Addr::new(10, 0, number, 0), 26).unwrap()),
+            _ => IpNet::V6(Ipv6Net::new(Ipv6Addr::from_bits(u128::from(number) << 64), 122).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_prefix_takes_32_octets_and_a_further_path_12() {
+        assert_eq!(size_of::<Entry>(), 32);
+        assert_eq!(size_of::<Node>(), 12);
+    }
+
+    #[test]
+    fn every_rejection_is_read_back() {
+        for reason in Reason::REJECTIONS.into_iter().map(Some).chain([None]) {
+            let path = Path::new(AttrId(7), SourceIx(12), reason);
+            assert_eq!((path.source(), path.rejected()), (SourceIx(12), reason));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_was_put_and_not_taken(
+            steps in prop::collection::vec((0..12u8, 0..5u32, prop::option::of(0..4u32)), 0..200),
+        ) {
+            let mut table = Table::default();
+            let mut model: BTreeMap<IpNet, BTreeMap<u32, u32>> = BTreeMap::new();
+            for (number, source, attrs) in steps {
+                let prefix = net(number);
+                let known = model.entry(prefix).or_default();
+                match attrs {
+                    Some(attrs) => {
+                        let ix = table.find_or_insert(&prefix);
+                        let path = Path::new(AttrId(attrs), SourceIx(source), None);
+                        let expected = match known.insert(source, attrs) {
+                            None => Put::New,
+                            Some(old) if old == attrs => Put::Same,
+                            Some(old) => Put::Replaced(Path::new(AttrId(old), SourceIx(source), None)),
+                        };
+                        prop_assert_eq!(table.put(ix, path), expected);
+                    }
+                    None => if let Some(ix) = table.find(&prefix) {
+                        let gone = table.take(ix, SourceIx(source)).map(|path| path.attrs().0);
+                        prop_assert_eq!(gone, known.remove(&source));
+                        prop_assert_eq!(table.remove_if_unused(ix), known.is_empty());
+                    }
+                }
+                model.retain(|_, paths| !paths.is_empty());
+                let held: BTreeMap<IpNet, BTreeMap<u32, u32>> = (0..table.end())
+                    .filter(|ix| table.is_used(*ix))
+                    .map(|ix| {
+                        let paths = table.paths(ix).map(|path| (path.source().0, path.attrs().0)).collect();
+                        (table.prefix(ix), paths)
+                    })
+                    .collect();
+                prop_assert_eq!(&held, &model);
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.paths_len(), model.values().map(BTreeMap::len).sum::<usize>());
+                for prefix in model.keys() {
+                    prop_assert_eq!(table.find(prefix).map(|ix| table.prefix(ix)), Some(*prefix));
+                }
+            }
+        }
+    }
+}
