@@ -81,6 +81,8 @@ pub struct Fib {
     /// Where the comparison of all routes stands.
     scan: Option<u32>,
     configured: Vec<u32>,
+    /// An exit is wanted no more since the last rest: its object may be another's.
+    may_inherit: bool,
     /// An object may have lost its last route.
     pub(crate) may_sweep: bool,
 }
@@ -189,6 +191,7 @@ impl Fib {
         let old = std::mem::replace(&mut self.table.state_mut(slot).want, id);
         if self.wants.release(old) {
             self.may_sweep = true;
+            self.may_inherit = true;
         }
         self.mark(slot);
     }
@@ -370,25 +373,13 @@ impl Fib {
     /// For each missing exit the object it can take over: wanted by no exit, of the same family, and left
     /// by all of its routes for this one exit.
     fn heirs(&self, missing: &BTreeMap<Exit, (IpAddr, u32)>) -> HashMap<Exit, u32> {
-        let Some(observed) = &self.observed else { return HashMap::new() };
-        let wanted = self.wanted_contents();
-        let unwanted = |nexthop: &Nexthop| nexthop.content().filter(|content| !wanted.contains(content));
-        let left: HashMap<u32, (IpAddr, u32)> = observed
-            .nexthops
-            .iter()
-            .filter_map(|(id, nexthop)| {
-                let references = self.nexthop_references(*id);
-                Some((*id, (unwanted(nexthop)?.0, references))).filter(|_| references > 0)
-            })
-            .collect();
-        if left.is_empty() {
+        let Some(observed) = self.observed.as_ref().filter(|_| self.may_inherit) else {
             return HashMap::new();
-        }
+        };
         let mut moves: BTreeMap<(u32, Exit), u32> = BTreeMap::new();
         let mut note = |slot: u32| {
             let state = self.table.state(slot);
             if let Some(Via::Nexthop(id)) = self.via(state)
-                && left.contains_key(id)
                 && let Some(Target::Exit(exit)) = self.want(state).target
                 && missing.contains_key(&exit)
             {
@@ -400,6 +391,19 @@ impl Fib {
             Some(_) => self.table.slots().for_each(&mut note),
             None => self.queue.iter().copied().for_each(&mut note),
         }
+        // The objects left, by content, with how many routes they have.
+        let mut left: HashMap<(IpAddr, u32), (u32, u32)> = moves
+            .keys()
+            .filter_map(|(id, _)| {
+                let content = observed.nexthops.get(id)?.content()?;
+                Some((content, (*id, self.nexthop_references(*id))))
+            })
+            .collect();
+        for content in self.exits().filter_map(|exit| observed.realise(&exit)) {
+            left.remove(&content);
+        }
+        let left: HashMap<u32, (IpAddr, u32)> =
+            left.into_iter().map(|((gateway, _), (id, references))| (id, (gateway, references))).collect();
         let mut heirs: HashMap<Exit, (u32, u32)> = HashMap::new();
         for ((id, exit), count) in moves {
             let Some((gateway, references)) = left.get(&id) else { continue };
@@ -614,9 +618,13 @@ impl Fib {
         if self.queue.is_empty() && self.queue.capacity() > KEPT {
             self.queue.shrink_to(KEPT);
         }
-        let configured: Vec<RouteKey> = self.configured.iter().map(|slot| self.table.key(*slot)).collect();
-        self.table.shrink();
-        self.configured = configured.iter().filter_map(|key| self.table.find(key)).collect();
+        self.may_inherit = false;
+        if self.table.is_sparse() {
+            let configured: Vec<RouteKey> =
+                self.configured.iter().map(|slot| self.table.key(*slot)).collect();
+            self.table.shrink();
+            self.configured = configured.iter().filter_map(|key| self.table.find(key)).collect();
+        }
     }
 }
 

@@ -179,10 +179,14 @@ impl<A: Bits> Part<A> {
         }
     }
 
+    /// Whether most slots are free.
+    fn is_sparse(&self) -> bool {
+        self.entries.capacity() > SMALL && self.index.len() <= self.entries.capacity() / 4
+    }
+
     /// Moves the entries together if most slots are free.
     fn shrink(&mut self) {
-        let live = self.index.len();
-        if self.entries.capacity() <= SMALL || live > self.entries.capacity() / 4 {
+        if !self.is_sparse() {
             return;
         }
         self.entries.retain(|entry| !entry.state.has(FREE));
@@ -309,6 +313,11 @@ impl RouteTable {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether there is memory to be given back after a peak.
+    pub fn is_sparse(&self) -> bool {
+        self.v4.is_sparse() || self.v6.is_sparse()
     }
 
     /// Gives memory back after a peak. Slots change, so nobody may hold one.
