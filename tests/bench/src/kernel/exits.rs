@@ -4,6 +4,7 @@
 use std::{
     fmt::Write,
     net::{IpAddr, Ipv4Addr},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -40,25 +41,41 @@ const DEVICE: &str = "tunnel0";
 /// read.
 const LOOK_AGAIN: Duration = Duration::ZERO;
 
-/// It.
-pub(super) fn scenario() -> Scenario {
-    Scenario {
-        name: "S6g",
-        about: "100k blocks behind 2,000 exit points of one tunnel device; one node takes another encapsulation",
-        speakers: &[Speaker::Routed, Speaker::Bird, Speaker::Floor],
-        run: |trial| {
-            let blocks = Behind { first: Ipv4Addr::new(20, 0, 0, 0), next_hops: nodes(), each: EACH };
-            Exits::wire(trial.bed)?;
-            if trial.contender.speaker != Speaker::Routed {
-                // Next hops are neighbours inside the tunnel, else BIRD would not find the device.
-                trial.bed.ip(&format!(
-                    "link add {DEVICE} type vxlan id 7 dstport 4790 dev bench0 local 10.255.0.1 nolearning"
-                ))?;
-                trial.bed.ip(&format!("address add 172.30.255.254/16 dev {DEVICE}"))?;
-                trial.bed.ip(&format!("link set {DEVICE} up"))?;
-            }
-            if trial.contender.speaker == Speaker::Floor { limits(&blocks) } else { daemon(trial, &blocks) }
+/// They.
+pub(super) fn scenarios() -> [Scenario; 2] {
+    [
+        Scenario {
+            name: "S6g",
+            about: "100k blocks, in turn, behind 2,000 exit points of one tunnel device; one takes another encapsulation",
+            speakers: SPEAKERS,
+            run: |trial| run(trial, "S6g", Behind::announce_in_turn),
         },
+        Scenario {
+            name: "S6r",
+            about: "the same where all blocks of an exit point come together",
+            speakers: SPEAKERS,
+            run: |trial| run(trial, "S6r", Behind::announce),
+        },
+    ]
+}
+
+const SPEAKERS: &[Speaker] = &[Speaker::Routed, Speaker::Bird, Speaker::Floor];
+
+fn run(trial: &Trial<'_>, row: &str, announce: fn(&Behind) -> Rc<[u8]>) -> Result<Vec<Measurement>> {
+    let blocks = Behind { first: Ipv4Addr::new(20, 0, 0, 0), next_hops: nodes(), each: EACH };
+    Exits::wire(trial.bed)?;
+    if trial.contender.speaker != Speaker::Routed {
+        // Next hops are neighbours inside the tunnel, else BIRD would not find the device.
+        trial.bed.ip(&format!(
+            "link add {DEVICE} type vxlan id 7 dstport 4790 dev bench0 local 10.255.0.1 nolearning"
+        ))?;
+        trial.bed.ip(&format!("address add 172.30.255.254/16 dev {DEVICE}"))?;
+        trial.bed.ip(&format!("link set {DEVICE} up"))?;
+    }
+    if trial.contender.speaker == Speaker::Floor {
+        limits(&blocks, row)
+    } else {
+        daemon(trial, &blocks, row, announce(&blocks))
     }
 }
 
@@ -76,16 +93,16 @@ fn moved() -> Result<Ipv4Addr> {
     Exits::next_hops(EXITS).get(MOVING).copied().ok_or_else(|| anyhow!("there are {EXITS} nodes"))
 }
 
-fn limits(blocks: &Behind) -> Result<Vec<Measurement>> {
+fn limits(blocks: &Behind, row: &str) -> Result<Vec<Measurement>> {
     std::fs::write("/proc/sys/net/ipv4/nexthop_compat_mode", "0")?;
     let index = nix::net::if_::if_nametoindex(DEVICE)?;
     let mut limit = Limit::of(blocks, index, Form::Objects, Order::Scattered)?;
-    let mut measured = vec![limit.install("S6g install")?];
-    limit.remove("S6g removal")?;
+    let mut measured = vec![limit.install(&format!("{row} install"))?];
+    limit.remove(row)?;
     limit.end()?;
     let mut limit = Limit::of(blocks, index, Form::Gateways, Order::Sequence)?;
-    measured.push(limit.install("S6g install, plain gateways")?);
-    limit.remove("S6g removal")?;
+    measured.push(limit.install(&format!("{row} install, plain gateways"))?);
+    limit.remove(row)?;
     limit.end()?;
     Ok(measured)
 }
@@ -118,24 +135,24 @@ fn resources(blocks: &Behind) -> Result<String> {
     Ok(text)
 }
 
-fn daemon(trial: &Trial<'_>, blocks: &Behind) -> Result<Vec<Measurement>> {
+fn daemon(trial: &Trial<'_>, blocks: &Behind, row: &str, announce: Rc<[u8]>) -> Result<Vec<Measurement>> {
     let devices = [node::DEVICE, DEVICE];
     let daemon = node::start(trial.contender, trial.bed, &resources(blocks)?, &devices)?;
     let mut fleet = Fleet::new(Universe::new(&[], Origin::Senders), HOLD_TIME)?;
     fleet.add(Role::default());
     let mut install = Install { daemon, fleet, watch: Watch::of(blocks)?, limit: trial.limit };
     install.establish()?;
-    let announce = blocks.announce();
-    let mut measured = vec![install.measure("S6g install", true, |fleet| fleet.send(SENDER, announce))?];
+    let mut measured =
+        vec![install.measure(&format!("{row} install"), true, |fleet| fleet.send(SENDER, announce))?];
     if measured.iter().any(|m| m.outcome == Outcome::CutOff) {
         return Ok(measured);
     }
     install.daemon.wait_until_quiet()?;
-    measured.push(measure_move(&mut install, blocks)?);
+    measured.push(measure_move(&mut install, blocks, row)?);
     Ok(measured)
 }
 
-fn measure_move(install: &mut Install, blocks: &Behind) -> Result<Measurement> {
+fn measure_move(install: &mut Install, blocks: &Behind, row: &str) -> Result<Measurement> {
     let gateway = IpAddr::V4(moved()?);
     let first = u32::try_from(MOVING)? * EACH;
     let moving: Vec<IpAddr> = (first..first + EACH).map(|number| blocks.block(number).into()).collect();
@@ -159,7 +176,7 @@ fn measure_move(install: &mut Install, blocks: &Behind) -> Result<Measurement> {
     let counted = changes.count()?;
     let memory = install.daemon.memory();
     Ok(Measurement {
-        row: "S6g move".to_owned(),
+        row: format!("{row} move"),
         outcome: Outcome::Done,
         wall_s: wall.as_secs_f64(),
         cpu_s: spent.as_secs_f64(),

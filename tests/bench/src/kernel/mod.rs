@@ -16,5 +16,8 @@ use crate::scenario::Scenario;
 /// They, in the order in which they are run.
 #[must_use]
 pub fn scenarios() -> Vec<Scenario> {
-    vec![install::scenario(), exits::scenario(), mesh::scenario()]
+    let mut all = vec![install::scenario()];
+    all.extend(exits::scenarios());
+    all.push(mesh::scenario());
+    all
 }

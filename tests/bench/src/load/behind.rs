@@ -62,6 +62,24 @@ impl Behind {
         script.into()
     }
 
+    /// UPDATEs that announce all in the order in which a growing cluster allocates blocks: one of each node in turn.
+    #[must_use]
+    pub fn announce_in_turn(&self) -> Rc<[u8]> {
+        let attributes: Vec<Vec<u8>> = self
+            .next_hops
+            .iter()
+            .map(|hop| Attributes { local_pref: 100, ..Attributes::default() }.encode(*hop))
+            .collect();
+        let mut script = Vec::new();
+        for turn in 0..self.each {
+            for (number, attributes) in (0u32..).zip(&attributes) {
+                let block = self.block(number * self.each + turn).to_bits();
+                wire::announce(attributes, [(block, BLOCK_LENGTH)], &mut script);
+            }
+        }
+        script.into()
+    }
+
     /// UPDATEs that withdraw all.
     #[must_use]
     pub fn withdraw(&self) -> Rc<[u8]> {
