@@ -147,6 +147,8 @@ impl Actor {
     async fn run(mut self, mut inbox: Received) {
         let best = self.best.clone();
         let mut done = true;
+        // Deviation: RFC 4271 §10 suggests a MinRouteAdvertisementIntervalTimer of 5 s for internal peers;
+        // §9.2.1.1 leaves its value to us, and it is none: nothing waits for more to come.
         // While peers still write what they were told last, more is not decided on: it is told in
         // fewer and fuller messages then, and what is new does not queue behind what is old.
         let mut held_until: Option<Instant> = None;
