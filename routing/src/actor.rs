@@ -8,7 +8,6 @@ use bgp::{Family, PeerId};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
@@ -147,18 +146,7 @@ impl Actor {
     async fn run(mut self, mut inbox: Received) {
         let best = self.best.clone();
         let mut done = true;
-        // Deviation: RFC 4271 §10 suggests a MinRouteAdvertisementIntervalTimer of 5 s for internal peers;
-        // §9.2.1.1 leaves its value to us, and it is none: nothing waits for more to come.
-        // While peers still write what they were told last, more is not decided on: it is told in
-        // fewer and fuller messages then, and what is new does not queue behind what is old.
-        let mut held_until: Option<Instant> = None;
         loop {
-            if !self.lines.are_busy() {
-                held_until = None;
-            } else if held_until.is_none() {
-                held_until = Some(Instant::now() + PATIENCE);
-            }
-            let held = held_until;
             self.rib.set_forwards(!best.is_closed());
             tokio::select! {
                 biased;
@@ -168,21 +156,17 @@ impl Actor {
                     if let Ok(permit) = permit {
                         permit.send(changes);
                     }
-                    if held.is_some() {
-                        continue;
-                    }
                 }
-                () = self.lines.room(), if held.is_some() => continue,
-                () = tokio::time::sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {
-                    held_until = Some(Instant::now() + PATIENCE);
-                }
-                more = inbox.wait(), if held.is_none() && done => {
-                    if !more {
-                        return;
-                    }
-                }
-                () = std::future::ready(()), if held.is_none() && !done => {}
+                more = inbox.wait(), if done => if !more {
+                    return;
+                },
+                () = std::future::ready(()), if !done => {}
             }
+            // Deviation: RFC 4271 §10 suggests a MinRouteAdvertisementIntervalTimer of 5 s for internal peers;
+            // §9.2.1.1 leaves its value to us, and it is none: nothing waits for more to come. But while
+            // peers still write what they were told last, more is not decided on: it is told in fewer and
+            // fuller messages then, and what is new does not queue behind what is old.
+            let _ = tokio::time::timeout(PATIENCE, self.lines.written()).await;
             let mut taken = 0;
             while taken < BUDGET
                 && let Some(command) = inbox.take()
