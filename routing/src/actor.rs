@@ -147,8 +147,8 @@ impl Actor {
     async fn run(mut self, mut inbox: Received) {
         let best = self.best.clone();
         let mut done = true;
-        // While most peers still write what they were told last, more is not decided on: it is told
-        // in fewer and fuller messages then, and what is new does not queue behind what is old.
+        // While peers still write what they were told last, more is not decided on: it is told in
+        // fewer and fuller messages then, and what is new does not queue behind what is old.
         let mut held_until: Option<Instant> = None;
         loop {
             if !self.lines.are_busy() {
@@ -189,7 +189,7 @@ impl Actor {
             }
             done = self.rib.run(BUDGET, &mut self.lines);
             while let Some(peer) = self.lines.take_resumable() {
-                self.rib.resume(peer, &mut self.lines);
+                self.rib.resume(peer, &mut self.lines.catch_up());
             }
             if done && !self.waiters.is_empty() && !self.rib.has_best_changes() {
                 self.tell_waiters();
@@ -206,7 +206,7 @@ impl Actor {
             Command::Up(id, session, line) => {
                 self.lines.insert(id, line);
                 self.rib.peer_up(id, session);
-                self.rib.resume(id, &mut self.lines);
+                self.rib.resume(id, &mut self.lines.catch_up());
                 return RESUMED;
             }
             Command::Down(id) => {
@@ -214,7 +214,7 @@ impl Actor {
                 self.rib.peer_down(id);
             }
             Command::Room(id) => {
-                self.rib.resume(id, &mut self.lines);
+                self.rib.resume(id, &mut self.lines.catch_up());
                 return RESUMED;
             }
             Command::Routes(id, batch) => {
@@ -224,14 +224,14 @@ impl Actor {
             Command::EndOfRib(id, family) => self.rib.end_of_rib(id, family),
             Command::Refresh(id, family) => {
                 self.rib.refresh(id, family);
-                self.rib.resume(id, &mut self.lines);
+                self.rib.resume(id, &mut self.lines.catch_up());
                 return RESUMED;
             }
             Command::Configure(config) => self.rib.configure(config),
             Command::Originate(source, paths) => self.rib.originate(source, &paths),
             Command::SetClient(id, client) => {
                 self.rib.set_client(id, client);
-                self.rib.resume(id, &mut self.lines);
+                self.rib.resume(id, &mut self.lines.catch_up());
             }
             Command::Query(ask) => ask(&self.rib),
             Command::Settled(waiter) => self.waiters.push(waiter),

@@ -1,5 +1,6 @@
-//! What waits for the RIB, bounded by its octets: senders wait for room one after the other, so that
-//! a session with a full table does not hold up one with a single block.
+//! What waits for the RIB, bounded by its octets and for each session by its batches: senders wait
+//! for room one after the other, and what a session with a full table has sent ahead is little, so
+//! that it does not hold up one with a single block.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,63 +14,79 @@ use crate::actor::{Command, RibGone};
 const OCTETS: usize = 2 * 1024 * 1024;
 /// What each command counts beside its routes.
 const COMMAND: usize = 256;
+/// Batches of one session that may wait: one to be taken in while the next is read.
+const AHEAD: usize = 2;
 
 /// The senders' end.
 #[derive(Clone, Debug)]
 pub(crate) struct Inbox {
-    // Unbounded as a list; what is in it has a permit for its octets, but for `Command::Room`, of
+    // Unbounded as a list; what is in it has a ticket for its octets, but for `Command::Room`, of
     // which there is one for each session.
-    sender: UnboundedSender<(Command, usize)>,
-    permits: Arc<Semaphore>,
+    sender: UnboundedSender<(Command, Option<Ticket>)>,
+    octets: Arc<Semaphore>,
+}
+
+/// The room that a command takes, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    _octets: OwnedSemaphorePermit,
+    _batch: Option<OwnedSemaphorePermit>,
 }
 
 /// Waiting for room.
-pub(crate) type Waiting =
-    Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;
+pub(crate) type Waiting = Pin<Box<dyn Future<Output = Result<Ticket, AcquireError>> + Send + Sync>>;
+
+/// The batches of one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Ahead(Arc<Semaphore>);
+
+impl Default for Ahead {
+    fn default() -> Ahead {
+        Ahead(Arc::new(Semaphore::new(AHEAD)))
+    }
+}
 
 impl Inbox {
     /// Both ends.
     pub(crate) fn new() -> (Inbox, Received) {
         let (sender, receiver) = unbounded_channel();
-        let permits = Arc::new(Semaphore::new(OCTETS));
-        (Inbox { sender, permits: Arc::clone(&permits) }, Received { receiver, permits, next: None })
+        let inbox = Inbox { sender, octets: Arc::new(Semaphore::new(OCTETS)) };
+        (inbox, Received { receiver, next: None })
     }
 
     /// Waits for room and sends.
     pub(crate) async fn send(&self, command: Command) -> Result<(), RibGone> {
-        let octets = octets_of(&command);
-        let permit = self.wait_for(octets).await.map_err(|_| RibGone)?;
-        self.send_with(permit, command)
+        let octets = Arc::clone(&self.octets).acquire_many_owned(octets_of(&command)).await;
+        let ticket = Ticket { _octets: octets.map_err(|_| RibGone)?, _batch: None };
+        self.send_with(ticket, command)
     }
 
     /// Sends what is waited for elsewhere anyhow.
     pub(crate) fn send_now(&self, command: Command) {
         // The RIB is gone: nobody needs it any more.
-        let _ = self.sender.send((command, 0));
+        let _ = self.sender.send((command, None));
     }
 
-    /// Sends if there is room; else what to wait for, and then [`Inbox::send_with`].
-    pub(crate) fn try_send(&self, command: Command) -> Result<(), (Command, Waiting)> {
-        let octets = octets_of(&command);
-        match Arc::clone(&self.permits).try_acquire_many_owned(octets) {
-            Ok(permit) => {
-                let _ = self.send_with(permit, command);
-                Ok(())
-            }
-            Err(_) => Err((command, self.wait_for(octets))),
+    /// Sends for a session if there is room; else what to wait for, and then [`Inbox::send_with`].
+    pub(crate) fn try_send(&self, command: Command, ahead: &Ahead) -> Result<(), (Command, Waiting)> {
+        let (batches, octets) = (Arc::clone(&ahead.0), Arc::clone(&self.octets));
+        let count = octets_of(&command);
+        if let Ok(batch) = Arc::clone(&batches).try_acquire_owned()
+            && let Ok(octets) = Arc::clone(&octets).try_acquire_many_owned(count)
+        {
+            let _ = self.send_with(Ticket { _octets: octets, _batch: Some(batch) }, command);
+            return Ok(());
         }
-    }
-
-    fn wait_for(&self, octets: u32) -> Waiting {
-        Box::pin(Arc::clone(&self.permits).acquire_many_owned(octets))
+        let waiting = async move {
+            let batch = batches.acquire_owned().await?;
+            Ok(Ticket { _octets: octets.acquire_many_owned(count).await?, _batch: Some(batch) })
+        };
+        Err((command, Box::pin(waiting)))
     }
 
     /// Sends with the room that was waited for.
-    pub(crate) fn send_with(&self, permit: OwnedSemaphorePermit, command: Command) -> Result<(), RibGone> {
-        let octets = permit.num_permits();
-        // Given back by the receiver.
-        permit.forget();
-        self.sender.send((command, octets)).map_err(|_| RibGone)
+    pub(crate) fn send_with(&self, ticket: Ticket, command: Command) -> Result<(), RibGone> {
+        self.sender.send((command, Some(ticket))).map_err(|_| RibGone)
     }
 }
 
@@ -83,9 +100,8 @@ fn octets_of(command: &Command) -> u32 {
 
 /// The RIB's end.
 pub(crate) struct Received {
-    receiver: UnboundedReceiver<(Command, usize)>,
-    permits: Arc<Semaphore>,
-    next: Option<(Command, usize)>,
+    receiver: UnboundedReceiver<(Command, Option<Ticket>)>,
+    next: Option<(Command, Option<Ticket>)>,
 }
 
 impl Received {
@@ -97,10 +113,9 @@ impl Received {
         self.next.is_some()
     }
 
-    /// The next command that is there.
+    /// The next command that is there; its room is free again.
     pub(crate) fn take(&mut self) -> Option<Command> {
-        let (command, octets) = self.next.take().or_else(|| self.receiver.try_recv().ok())?;
-        self.permits.add_permits(octets);
+        let (command, _ticket) = self.next.take().or_else(|| self.receiver.try_recv().ok())?;
         Some(command)
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Gauge {
     stalled: AtomicBool,
 }
 
-/// How many peers still write; shared with every session.
+/// How many peers that keep up still write; shared with every session.
 #[derive(Debug, Default)]
 pub(crate) struct Pressure {
     busy: AtomicUsize,
@@ -32,11 +32,15 @@ pub(crate) struct Pressure {
 impl Pressure {
     /// A session has written all that it was given; whether the RIB has more for it.
     pub(crate) fn drained(&self, gauge: &Gauge) -> bool {
-        if gauge.busy.swap(false, Ordering::AcqRel) {
-            self.busy.fetch_sub(1, Ordering::AcqRel);
+        self.stop_counting(gauge);
+        gauge.stalled.swap(false, Ordering::AcqRel)
+    }
+
+    /// It is no longer waited for.
+    fn stop_counting(&self, gauge: &Gauge) {
+        if gauge.busy.swap(false, Ordering::AcqRel) && self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.room.notify_one();
         }
-        gauge.stalled.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -72,12 +76,35 @@ impl Lines {
         }
     }
 
-    /// Whether most peers still write what they were given.
+    /// Whether a peer that keeps up still writes what it was given.
     pub(crate) fn are_busy(&self) -> bool {
-        self.pressure.busy.load(Ordering::Acquire) * 2 > self.lines.len()
+        self.pressure.busy.load(Ordering::Acquire) > 0
     }
 
-    /// Waits until a peer has written what it was given.
+    /// For a peer that doesn't: nobody waits for it.
+    pub(crate) fn catch_up(&mut self) -> CatchUp<'_> {
+        CatchUp(self)
+    }
+
+    fn send(&mut self, peer: PeerId, chunk: Bytes) -> bool {
+        // A session that ends takes its messages with it.
+        let Some(line) = self.lines.get(&peer) else { return true };
+        match line.outbound.try_send(chunk) {
+            Ok(()) | Err(TrySendError::Closed(_)) => true,
+            Err(TrySendError::Full(_)) => {
+                self.pressure.stop_counting(&line.gauge);
+                line.gauge.stalled.store(true, Ordering::Release);
+                // It may have written all of it before that could be seen.
+                let missed = line.outbound.capacity() == line.outbound.max_capacity();
+                if missed && line.gauge.stalled.swap(false, Ordering::AcqRel) {
+                    self.resumable.push(peer);
+                }
+                false
+            }
+        }
+    }
+
+    /// Waits until all of those have written what they were given.
     pub(crate) async fn room(&self) {
         self.pressure.room.notified().await;
     }
@@ -90,22 +117,20 @@ impl Lines {
 
 impl Delivery for Lines {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        // A session that ends takes its messages with it.
-        let Some(line) = self.lines.get(&peer) else { return true };
-        if !line.gauge.busy.swap(true, Ordering::AcqRel) {
+        if let Some(line) = self.lines.get(&peer)
+            && !line.gauge.busy.swap(true, Ordering::AcqRel)
+        {
             self.pressure.busy.fetch_add(1, Ordering::AcqRel);
         }
-        match line.outbound.try_send(chunk) {
-            Ok(()) | Err(TrySendError::Closed(_)) => true,
-            Err(TrySendError::Full(_)) => {
-                line.gauge.stalled.store(true, Ordering::Release);
-                // It may have written all of it before that could be seen.
-                let missed = line.outbound.capacity() == line.outbound.max_capacity();
-                if missed && line.gauge.stalled.swap(false, Ordering::AcqRel) {
-                    self.resumable.push(peer);
-                }
-                false
-            }
-        }
+        self.send(peer, chunk)
+    }
+}
+
+/// The same ways, for arrears.
+pub(crate) struct CatchUp<'a>(&'a mut Lines);
+
+impl Delivery for CatchUp<'_> {
+    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
+        self.0.send(peer, chunk)
     }
 }

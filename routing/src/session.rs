@@ -12,7 +12,7 @@ use bgp::{Family, PeerId};
 use crate::actor::Command;
 use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
-use crate::inbox::{Inbox, Waiting};
+use crate::inbox::{Ahead, Inbox, Waiting};
 use crate::lines::{Gauge, Line, Pressure};
 use crate::path::PeerSession;
 
@@ -27,6 +27,8 @@ pub struct Session {
     queue: VecDeque<Command>,
     /// The first of the queue waits for room.
     waiting: Option<Waiting>,
+    /// For what the RIB has not taken in yet.
+    ahead: Ahead,
     batch: RouteBatch,
     scratch: Vec<u8>,
     /// The last attributes as octets, their next hop, and what was made of them.
@@ -59,6 +61,7 @@ impl Session {
             gauge: Arc::default(),
             queue: VecDeque::new(),
             waiting: None,
+            ahead: Ahead::default(),
             batch: RouteBatch::default(),
             scratch: Vec::new(),
             last: None,
@@ -128,16 +131,16 @@ impl RouteSink for Session {
         loop {
             // Kept across calls: its place in the line must not be lost when this one is dropped.
             if let Some(waiting) = &mut self.waiting {
-                let permit = waiting.as_mut().await;
+                let ticket = waiting.as_mut().await;
                 self.waiting = None;
-                match (permit, self.queue.pop_front()) {
-                    (Ok(permit), Some(command)) => _ = self.inbox.send_with(permit, command),
+                match (ticket, self.queue.pop_front()) {
+                    (Ok(ticket), Some(command)) => _ = self.inbox.send_with(ticket, command),
                     // The RIB is gone.
                     _ => self.queue.clear(),
                 }
             }
             let Some(command) = self.queue.pop_front() else { return };
-            if let Err((command, waiting)) = self.inbox.try_send(command) {
+            if let Err((command, waiting)) = self.inbox.try_send(command, &self.ahead) {
                 self.queue.push_front(command);
                 self.waiting = Some(waiting);
             }

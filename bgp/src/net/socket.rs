@@ -14,6 +14,8 @@ const BUFFER: usize = READ + crate::wire::frame::MAX_EXTENDED_LEN;
 /// Octets read at once: some thousand prefixes, which are then still in the processor's cache when
 /// the RIB looks at them.
 const READ: usize = 32 * 1024;
+/// Octets that may lie in the kernel before they are sent.
+const UNSENT: u32 = 128 * 1024;
 /// Chunks handed to the kernel in one call.
 const WRITE_SLICES: usize = 32;
 /// How long a closed connection may take to write its NOTIFICATION and to see the peer's end.
@@ -69,6 +71,10 @@ impl Socket {
         // Small messages must not wait for the peer's acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
+        }
+        // What lies unsent in the kernel can't be overtaken by what is new.
+        if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
         }
         Socket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false }
     }
