@@ -5,12 +5,20 @@ use std::{future::Future, net::IpAddr};
 use crate::{
     desired::RouteKey,
     diff::Op,
-    netlink::KernelError,
+    fib::RouteOp,
+    netlink::{KernelError, routes::RouteRecord},
     node::Config,
     observed::{Observed, Via},
     resolve::Reach,
     sysctl::Sysctl,
 };
+
+/// The most changes of one batch. Should all of them be refused, the refusals (about 800 octets of buffer each) still
+/// fit into the default receive buffer.
+pub const MAX_BATCH: usize = 256;
+/// The most batches that are submitted and not completed: enough for the kernel to have its next one while answers are
+/// read, few enough for other work to come in between.
+pub const MAX_IN_FLIGHT: usize = 8;
 
 /// A change that others made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,18 +62,35 @@ pub enum Event {
 
 /// Reads and writes kernel state.
 pub trait Dataplane: Send + 'static {
-    /// Takes the whole picture.
+    /// Takes the picture of all but routes.
     ///
     /// # Errors
     /// The kernel's answer to a dump.
     fn observe(&mut self, config: &Config) -> Result<Observed, KernelError>;
 
-    /// Carries out operations, in order; one result for each.
+    /// Begins to list the routes of ours. Nothing may have been submitted that is not completed.
+    fn list_routes(&mut self, config: &Config);
+
+    /// More of the list that was begun; `None` at its end.
+    ///
+    /// # Errors
+    /// The kernel's answer to a dump, which ends the list.
+    fn listed(&mut self) -> impl Future<Output = Result<Option<Vec<RouteRecord>>, KernelError>> + Send;
+
+    /// Carries out operations, in order; one result for each. Nothing that depends on them may have been submitted
+    /// without being completed.
     fn apply(
         &mut self,
         config: &Config,
         ops: &[Op],
     ) -> impl Future<Output = Vec<Result<(), KernelError>>> + Send;
+
+    /// Has changes of routes carried out, at most [`MAX_BATCH`] of them, while the caller goes on.
+    fn submit(&mut self, config: &Config, ops: &[RouteOp]);
+
+    /// Waits until the oldest of the batches that were submitted is completed: what was refused of it, by position,
+    /// in order. Not to be called without one.
+    fn completed(&mut self) -> impl Future<Output = Vec<(usize, KernelError)>> + Send;
 
     /// How the kernel reaches an address by its own routes.
     fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach;

@@ -1,7 +1,7 @@
 //! The kernel state that follows from the configuration and the resolved routes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -113,7 +113,7 @@ pub enum Target {
     Device(Device),
 }
 
-/// All that the kernel is to have of ours.
+/// All that the kernel is to have of ours, but the routes to what was learned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// The IP-in-IP device.
@@ -126,8 +126,8 @@ pub struct Desired {
     pub neighbours: BTreeMap<IpAddr, Mac>,
     /// Permanent forwarding entries of the VXLAN device: MAC to node address.
     pub fdb: BTreeMap<Mac, IpAddr>,
-    routes: HashMap<RouteKey, Target>,
-    exits: HashMap<Exit, usize>,
+    /// Routes of the node's own blocks, and to VTEPs.
+    pub routes: Vec<(RouteKey, Target)>,
 }
 
 impl Desired {
@@ -172,7 +172,7 @@ impl Desired {
             // A /32 or /128 block is one pod's own address: a blackhole would shadow nothing but it.
             if block.prefix_len() < block.max_prefix_len() {
                 let key = RouteKey { prefix: block.trunc(), metric: BLACKHOLE_METRIC };
-                desired.set_route(key, Some(Target::Blackhole));
+                desired.routes.push((key, Target::Blackhole));
             }
         }
         desired
@@ -191,42 +191,13 @@ impl Desired {
                 if let IpAddr::V6(address) = vtep {
                     let key =
                         RouteKey { prefix: IpNet::V6(Ipv6Net::from(*address)), metric: config.route_metric };
-                    self.set_route(key, Some(Target::Device(Device::Vxlan)));
+                    self.routes.push((key, Target::Device(Device::Vxlan)));
                 }
             }
             if !vteps.is_empty() {
                 self.fdb.insert(node.mac(), remote);
             }
         }
-    }
-
-    /// Sets or removes one route.
-    pub fn set_route(&mut self, key: RouteKey, target: Option<Target>) {
-        let old = match target {
-            Some(target) => self.routes.insert(key, target),
-            None => self.routes.remove(&key),
-        };
-        if let Some(Target::Exit(exit)) = target {
-            *self.exits.entry(exit).or_default() += 1;
-        }
-        if let Some(Target::Exit(exit)) = old
-            && let Some(count) = self.exits.get_mut(&exit)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.exits.remove(&exit);
-            }
-        }
-    }
-
-    /// The routes.
-    pub fn routes(&self) -> &HashMap<RouteKey, Target> {
-        &self.routes
-    }
-
-    /// The exits that routes lead to, with the number of those routes.
-    pub fn exits(&self) -> &HashMap<Exit, usize> {
-        &self.exits
     }
 }
 
@@ -282,27 +253,12 @@ mod tests {
     fn own_blocks_are_blackholed_but_a_slash_32_is_not() {
         let desired = Desired::from_config(&config(), None);
         let blackholes: Vec<_> = desired
-            .routes()
+            .routes
             .iter()
-            .filter(|(_, t)| **t == Target::Blackhole)
+            .filter(|(_, t)| *t == Target::Blackhole)
             .map(|(k, _)| (k.prefix.to_string(), k.metric))
             .collect();
         assert_eq!(blackholes, [("10.1.1.0/26".to_string(), u32::MAX)]);
         assert_eq!((desired.ipip, desired.vxlan), (Wanted::Unknown, Wanted::Unknown));
-    }
-
-    #[test]
-    fn exits_are_counted_over_set_replace_and_remove() {
-        let mut desired = Desired::default();
-        let key = RouteKey { prefix: "10.1.2.0/26".parse().expect("prefix"), metric: 512 };
-        let a = Exit::Ipip { remote: "192.168.0.2".parse().expect("address") };
-        let b = Exit::Vxlan { vtep: "10.1.2.0".parse().expect("address") };
-        desired.set_route(key, Some(Target::Exit(a)));
-        desired.set_route(key, Some(Target::Exit(a)));
-        assert_eq!(desired.exits().get(&a), Some(&1));
-        desired.set_route(key, Some(Target::Exit(b)));
-        assert_eq!((desired.exits().get(&a), desired.exits().get(&b)), (None, Some(&1)));
-        desired.set_route(key, None);
-        assert!(desired.exits().is_empty() && desired.routes().is_empty());
     }
 }

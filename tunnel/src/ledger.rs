@@ -29,6 +29,8 @@ pub struct Failure {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     failures: BTreeMap<Object, Failure>,
+    /// No attempt is due before.
+    earliest: Option<Instant>,
 }
 
 impl Ledger {
@@ -38,7 +40,9 @@ impl Ledger {
         let news = before.is_none_or(|f| f.errno != errno);
         let attempts = before.map_or(0, |f| f.attempts).saturating_add(1);
         let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
-        self.failures.insert(object, Failure { errno, text, attempts, retry_at: now + pause });
+        let retry_at = now + pause;
+        self.failures.insert(object, Failure { errno, text, attempts, retry_at });
+        self.earliest = Some(self.earliest.map_or(retry_at, |earliest| earliest.min(retry_at)));
         news
     }
 
@@ -52,9 +56,9 @@ impl Ledger {
         self.failures.get(object).is_some_and(|f| f.retry_at > now)
     }
 
-    /// When the earliest attempt is due.
+    /// When to look for due attempts again: no attempt is due before.
     pub fn next_retry(&self) -> Option<Instant> {
-        self.failures.values().map(|f| f.retry_at).min()
+        self.earliest.filter(|_| !self.failures.is_empty())
     }
 
     /// Objects whose attempt is due.
@@ -65,11 +69,13 @@ impl Ledger {
     /// Drops the failures whose attempt was due at `now`: it was made, and they were not noted anew.
     pub fn settle(&mut self, now: Instant) {
         self.failures.retain(|_, f| f.retry_at > now);
+        self.earliest = self.failures.values().map(|f| f.retry_at).min();
     }
 
     /// Drops the failures for which `keep` answers false: their objects are wanted no more.
     pub fn retain(&mut self, mut keep: impl FnMut(&Object) -> bool) {
         self.failures.retain(|object, _| keep(object));
+        self.earliest = self.failures.values().map(|f| f.retry_at).min();
     }
 
     /// Makes all attempts due, for example when a device came back.
@@ -77,6 +83,7 @@ impl Ledger {
         for failure in self.failures.values_mut() {
             failure.retry_at = now;
         }
+        self.earliest = Some(now);
     }
 
     /// All of them.
@@ -99,7 +106,8 @@ mod tests {
         for _ in 0..9 {
             ledger.fail(object, 22, "Invalid argument".into(), now);
             assert!(ledger.blocks(&object, now));
-            let due = ledger.next_retry().expect("a retry");
+            let due = ledger.failures()[&object].retry_at;
+            assert!(ledger.next_retry().is_some_and(|at| at <= due));
             pauses.push((due - now).as_secs());
             now = due;
             assert!(!ledger.blocks(&object, now));

@@ -2,15 +2,19 @@
 //!
 //! The core is pure: [`resolve`] answers by which [`Exit`] a learned prefix is reached,
 //! [`desired`] is the kernel state that follows from it, [`observed`] what the kernel has, and
-//! [`diff`] the operations that lead from one to the other. The driver (feature `driver`) reads
-//! and writes the kernel through netlink and keeps both in step.
+//! [`diff`] the operations that lead from one to the other. Routes, of which there may be a million, lie in
+//! [`table`] with both sides beside each other, and [`fib`] compares those that changed. The driver (feature
+//! `driver`) reads and writes the kernel through netlink and keeps both in step.
 
 pub mod desired;
 pub mod diff;
+pub mod fib;
+pub mod intern;
 pub mod ledger;
 pub mod node;
 pub mod observed;
 pub mod resolve;
+pub mod table;
 
 #[cfg(feature = "driver")]
 pub mod dataplane;

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    desired::{Device, Parent, RouteKey},
+    desired::{Device, Parent},
     diff::Op,
     node::Mac,
     resolve::Exit,
@@ -91,7 +91,7 @@ pub enum Via {
     Other,
 }
 
-/// The kernel's picture.
+/// The kernel's picture, but its routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     /// The kernel has next-hop objects (Linux 5.3).
@@ -116,8 +116,6 @@ pub struct Observed {
     pub fdb: BTreeSet<(Mac, IpAddr)>,
     /// All next-hop objects, by id.
     pub nexthops: BTreeMap<u32, Nexthop>,
-    routes: HashMap<RouteKey, Via>,
-    nexthop_references: HashMap<u32, usize>,
 }
 
 impl Observed {
@@ -135,45 +133,6 @@ impl Observed {
             Exit::Direct { gateway, index } => Some((*gateway, *index)),
             Exit::Ipip { remote } => self.ipip.filter(|l| l.up).map(|link| (IpAddr::V4(*remote), link.index)),
             Exit::Vxlan { vtep } => self.vxlan.filter(|l| l.up).map(|link| (*vtep, link.index)),
-        }
-    }
-
-    /// Sets or removes one route of ours.
-    pub fn set_route(&mut self, key: RouteKey, via: Option<Via>) {
-        let old = match via {
-            Some(via) => self.routes.insert(key, via),
-            None => self.routes.remove(&key),
-        };
-        if let Some(Via::Nexthop(id)) = via {
-            *self.nexthop_references.entry(id).or_default() += 1;
-        }
-        if let Some(Via::Nexthop(id)) = old
-            && let Some(count) = self.nexthop_references.get_mut(&id)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.nexthop_references.remove(&id);
-            }
-        }
-    }
-
-    /// The routes of ours.
-    pub fn routes(&self) -> &HashMap<RouteKey, Via> {
-        &self.routes
-    }
-
-    /// Number of routes of ours that use a next-hop object.
-    pub fn nexthop_references(&self, id: u32) -> usize {
-        self.nexthop_references.get(&id).copied().unwrap_or(0)
-    }
-
-    /// Whether a route leads to an exit, given how exits are realised now.
-    pub fn leads_to(&self, via: &Via, exit: &Exit) -> bool {
-        let Some((gateway, index)) = self.realise(exit) else { return false };
-        match via {
-            Via::Nexthop(id) => self.nexthops.get(id).is_some_and(|n| n.is(gateway, index)),
-            Via::Gateway { gateway: g, index: i } => (*g, *i) == (gateway, index),
-            _ => false,
         }
     }
 
@@ -201,7 +160,11 @@ impl Observed {
                 self.addresses.remove(&(device, address));
             }
             Op::SetFdb { mac, remote, .. } => {
-                self.fdb.retain(|(m, _)| *m != mac);
+                let lowest = (mac, IpAddr::from([0; 4]));
+                let old: Vec<_> = self.fdb.range(lowest..).take_while(|(m, _)| *m == mac).copied().collect();
+                for entry in &old {
+                    self.fdb.remove(entry);
+                }
                 self.fdb.insert((mac, remote));
             }
             Op::DeleteFdb { mac, remote, .. } => {
@@ -220,12 +183,10 @@ impl Observed {
             Op::DeleteNexthop { id } => {
                 self.nexthops.remove(&id);
             }
-            Op::AddRoute { key, via } | Op::ReplaceRoute { key, via } => self.set_route(key, Some(via)),
-            Op::DeleteRoute { key } => self.set_route(key, None),
         }
     }
 
-    /// Forgets a link and all that goes with it when the kernel removes it.
+    /// Forgets a link and what goes with it when the kernel removes it; the routes have to be observed anew.
     pub fn remove_link(&mut self, device: Device) {
         let link = match device {
             Device::Ipip => self.ipip.take(),
@@ -238,19 +199,6 @@ impl Observed {
             self.fdb.clear();
         }
         self.nexthops.retain(|_, n| n.index != link.index);
-        let gone: Vec<_> = self
-            .routes
-            .iter()
-            .filter(|(_, via)| match via {
-                Via::Nexthop(id) => !self.nexthops.contains_key(id),
-                Via::Gateway { index, .. } | Via::Link(index) => *index == link.index,
-                Via::Blackhole | Via::Other => false,
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        for key in gone {
-            self.set_route(key, None);
-        }
     }
 
     /// In how many entries of ours `self` and `other` differ.
@@ -268,15 +216,14 @@ impl Observed {
             + self.addresses.symmetric_difference(&other.addresses).count()
             + self.fdb.symmetric_difference(&other.fdb).count()
             + maps(&neighbours, &other.neighbours.iter().collect())
-            + maps(&ours(self), &ours(other))
-            + maps(&self.routes, &other.routes);
+            + maps(&ours(self), &ours(other));
         u64::try_from(differences).unwrap_or(u64::MAX)
     }
 }
 
 impl Nexthop {
-    /// Whether it is a next hop of ours with this content.
-    pub fn is(&self, gateway: IpAddr, index: u32) -> bool {
-        self.ours && self.onlink && self.gateway == Some(gateway) && self.index == index
+    /// Gateway and interface index, if it is one of ours as we write them.
+    pub fn content(&self) -> Option<(IpAddr, u32)> {
+        self.gateway.filter(|_| self.ours && self.onlink).map(|gateway| (gateway, self.index))
     }
 }

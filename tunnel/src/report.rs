@@ -11,7 +11,7 @@ use crate::{
     desired::{BLACKHOLE_METRIC, Device, RouteKey, Target, Wanted},
     diff::Object,
     node::{Config, Encapsulation, Fallback, Learned, Mac, PathKind},
-    observed::{Link, Via},
+    observed::Link,
     reconcile::Reconciler,
     resolve::{Exit, Reach, Reason, resolve},
     sysctl::Sysctl,
@@ -21,6 +21,8 @@ use crate::{
 pub const PERMISSION_DENIED: &str = "no CAP_NET_ADMIN: the kernel refuses to change links and routes, BGP runs on; \
      run routed as root or grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN; container: add NET_ADMIN)";
 
+/// Routes reported in one go: about a millisecond.
+const SOME_ROUTES: usize = 4096;
 /// Failures listed in a report; `failures_total` counts them all.
 const MAX_FAILURES: usize = 200;
 
@@ -43,7 +45,11 @@ pub struct Report {
     pub failures_total: usize,
     /// One line for each thing that somebody has to do something about.
     pub problems: Vec<String>,
-    /// Learned prefixes and own blocks.
+    /// Learned prefixes and own blocks that the kernel has a route of as it is to be.
+    pub routes_installed: usize,
+    /// Changes of routes that wait to be written.
+    pub routes_waiting: usize,
+    /// Learned prefixes and own blocks, by prefix; empty in a summary.
     pub routes: Vec<RouteReport>,
     /// The other nodes.
     pub tunnels: Vec<TunnelReport>,
@@ -172,9 +178,10 @@ impl From<Encapsulation> for ExitKind {
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Builds the report.
-    pub fn report(&mut self) -> Report {
-        let next_hops = match &self.observed {
+    /// Builds the report, without the single routes.
+    pub fn summary(&mut self) -> Report {
+        self.note_exits_in_use();
+        let next_hops = match &self.fib.observed {
             None => NextHops::Unknown,
             Some(o) if o.nexthop_objects => NextHops::Objects,
             Some(_) => NextHops::Gateways,
@@ -200,17 +207,19 @@ impl<D: Dataplane> Reconciler<D> {
             failures,
             failures_total: self.ledger.failures().len(),
             problems: self.problems(),
-            routes: self.report_routes(),
+            routes_installed: self.fib.count_installed(),
+            routes_waiting: self.fib.queued(),
+            routes: Vec::new(),
             tunnels: self.report_tunnels(),
         }
     }
 
     fn report_device(&self, device: Device) -> DeviceReport {
-        let observed = self.observed.as_ref();
+        let observed = self.fib.observed.as_ref();
         let link = observed.and_then(|o| o.link(device));
         let (encapsulation, wanted) = match device {
-            Device::Ipip => (Encapsulation::Ipip, self.desired.ipip != Wanted::Absent),
-            Device::Vxlan => (Encapsulation::Vxlan, self.desired.vxlan != Wanted::Absent),
+            Device::Ipip => (Encapsulation::Ipip, self.fib.desired.ipip != Wanted::Absent),
+            Device::Vxlan => (Encapsulation::Vxlan, self.fib.desired.vxlan != Wanted::Absent),
         };
         DeviceReport {
             name: self.device_name(device),
@@ -230,7 +239,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     fn device_name(&self, device: Device) -> String {
-        let tunl0 = device == Device::Ipip && self.observed.as_ref().is_some_and(|o| o.ipip_is_tunl0);
+        let tunl0 = device == Device::Ipip && self.fib.observed.as_ref().is_some_and(|o| o.ipip_is_tunl0);
         if tunl0 { "tunl0".to_owned() } else { device.name().to_owned() }
     }
 
@@ -242,38 +251,62 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    fn report_routes(&self) -> Vec<RouteReport> {
-        let mut routes: Vec<RouteReport> = self
-            .resolutions
-            .iter()
-            .map(|(prefix, resolution)| {
-                let learned = self.learned.get(prefix);
-                RouteReport {
-                    prefix: *prefix,
-                    next_hop: learned.map(|l| l.next_hop),
-                    kind: learned.map(|l| l.kind),
-                    exit: resolution.exit.map(|e| e.encapsulation().into()),
-                    device: resolution.exit.and_then(|e| self.exit_device(&e)),
-                    installed: self.installed(prefix).is_some(),
-                    reason: self.reason(prefix, resolution.reason),
-                }
-            })
-            .collect();
-        let blackholes = self.desired.routes().iter().filter(|(_, t)| **t == Target::Blackhole);
-        routes.extend(blackholes.map(|(key, _)| RouteReport {
+    /// Reports of some routes, in no order: begin with `cursor` 0 and go on with the one that comes back, if one does.
+    pub fn some_routes(&self, cursor: u32) -> (Vec<RouteReport>, Option<u32>) {
+        let mut routes = Vec::new();
+        let mut cursor = cursor;
+        while let Some(slot) = self.fib.table().next(cursor) {
+            if routes.len() == SOME_ROUTES {
+                return (routes, Some(slot));
+            }
+            cursor = slot + 1;
+            routes.extend(self.report_route(slot));
+        }
+        (routes, None)
+    }
+
+    /// The report of one prefix, if it was learned or is an own block.
+    pub fn one_route(&self, prefix: &IpNet) -> Vec<RouteReport> {
+        let metrics = [self.config.as_ref().map(|c| c.route_metric), Some(BLACKHOLE_METRIC)];
+        let keys = metrics.into_iter().flatten().map(|metric| RouteKey { prefix: *prefix, metric });
+        keys.filter_map(|key| self.report_route(self.fib.table().find(&key)?)).collect()
+    }
+
+    fn report_route(&self, slot: u32) -> Option<RouteReport> {
+        let (key, state) = (self.fib.table().key(slot), self.fib.table().state(slot));
+        let want = self.fib.want(state);
+        let installed = self.fib.is_installed(state);
+        if want.target == Some(Target::Blackhole) {
+            return Some(RouteReport {
+                prefix: key.prefix,
+                next_hop: None,
+                kind: None,
+                exit: Some(ExitKind::Blackhole),
+                device: None,
+                installed,
+                reason: match self.failure(&key) {
+                    Some(text) => text,
+                    None => "this node's own block: unassigned addresses".to_owned(),
+                },
+            });
+        }
+        let learned = self.fib.learned(state)?;
+        let exit = match want.target {
+            Some(Target::Exit(exit)) => Some(exit),
+            _ => None,
+        };
+        Some(RouteReport {
             prefix: key.prefix,
-            next_hop: None,
-            kind: None,
-            exit: Some(ExitKind::Blackhole),
-            device: None,
-            installed: self.observed.as_ref().is_some_and(|o| o.routes().get(key) == Some(&Via::Blackhole)),
-            reason: match self.failure(key) {
-                Some(text) => text,
-                None => "this node's own block: unassigned addresses".to_owned(),
+            next_hop: Some(learned.next_hop),
+            kind: Some(learned.kind),
+            exit: exit.map(|e| e.encapsulation().into()),
+            device: exit.and_then(|e| self.exit_device(&e)),
+            installed: installed && exit.is_some(),
+            reason: match want.reason {
+                Some(reason) => self.reason(&key.prefix, reason),
+                None => "not looked at yet".to_owned(),
             },
-        }));
-        routes.sort_by_key(|r| (r.prefix, r.exit == Some(ExitKind::Blackhole)));
-        routes
+        })
     }
 
     /// The resolution's reason, or what keeps it from being installed.
@@ -307,7 +340,7 @@ impl<D: Dataplane> Reconciler<D> {
             .or_else(|| node.ipv6.map(|n| n.addr().into()));
         let first = node.blocks.first().map(IpNet::trunc);
         let mut preferred = None;
-        if let (Some(prefix), Some(next_hop), Some(observed)) = (first, address, &self.observed) {
+        if let (Some(prefix), Some(next_hop), Some(observed)) = (first, address, &self.fib.observed) {
             let learned = Learned { next_hop, kind: PathKind::Bgp };
             let dataplane = &mut self.dataplane;
             let reach = &mut |a| -> Reach { dataplane.reach(a, observed) };
@@ -317,14 +350,17 @@ impl<D: Dataplane> Reconciler<D> {
             Some((encapsulation, since)) => (encapsulation.map(ExitKind::from), Some(*since)),
             None => (None, None),
         };
-        let resolved =
-            node.blocks.iter().map(IpNet::trunc).find_map(|b| Some((b, self.resolutions.get(&b)?)));
+        let resolved = node
+            .blocks
+            .iter()
+            .map(IpNet::trunc)
+            .find_map(|b| Some((b, self.fib.want(self.route(&b)?).reason?)));
         let reason = match resolved {
-            Some((prefix, resolution)) => self.reason(&prefix, resolution.reason),
+            Some((prefix, reason)) => self.reason(&prefix, reason),
             None if node.blocks.is_empty() => "no blocks".to_owned(),
             None => "no path to its blocks".to_owned(),
         };
-        let observed = self.observed.as_ref();
+        let observed = self.fib.observed.as_ref();
         let mtu = match in_use {
             Some(ExitKind::Ipip) => observed.and_then(|o| o.link(Device::Ipip)).map(|l: &Link| l.mtu),
             Some(ExitKind::Vxlan) => observed.and_then(|o| o.link(Device::Vxlan)).map(|l| l.mtu),
@@ -354,7 +390,7 @@ impl<D: Dataplane> Reconciler<D> {
                 "the kernel's links and routes cannot be read ({error}): is netlink allowed here?"
             ));
         }
-        if let (Some(config), Some(observed)) = (&self.config, &self.observed) {
+        if let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) {
             problems.extend(config_problems(config));
             if let (Some(underlay), None) = (config.local.underlay(), observed.parent) {
                 problems.push(format!(
@@ -367,7 +403,7 @@ impl<D: Dataplane> Reconciler<D> {
                      delete it (ip link delete {rival}) once its owner is stopped"
                 ));
             }
-            if self.desired.ipip != Wanted::Absent && observed.ipip.is_none() && !observed.has_tunl0 {
+            if self.fib.desired.ipip != Wanted::Absent && observed.ipip.is_none() && !observed.has_tunl0 {
                 let refused = self.ledger.failures().get(&Object::Link(Device::Ipip));
                 if let Some(failure) = refused.filter(|f| f.errno == crate::netlink::socket::EOPNOTSUPP) {
                     problems.push(format!(

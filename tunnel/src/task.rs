@@ -1,11 +1,12 @@
 //! The task that owns the kernel's picture, and the handle to it.
 
 use std::{
-    future::pending,
+    future::{pending, ready},
     io,
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -16,7 +17,7 @@ use crate::{
     netlink::Kernel,
     node::{Config, RouteChange},
     reconcile::Reconciler,
-    report::Report,
+    report::{ExitKind, Report, RouteReport},
 };
 
 /// Commands that may wait: a burst of route batches while one is being written. What does not fit makes the
@@ -25,12 +26,27 @@ const COMMANDS: usize = 64;
 /// How often sysctls are looked at, which change without an event.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Questions that may wait: they are answered between two turns.
+const QUESTIONS: usize = 16;
+/// Changes of routes taken in before the kernel gets its turn: about a millisecond.
+const TAKEN_IN: usize = 4096;
+
+/// Reports of routes, and where to go on.
+type SomeRoutes = (Vec<RouteReport>, Option<u32>);
+
 enum Command {
     Configure(Box<Config>),
     Routes(Vec<RouteChange>),
     InSync,
-    Report(oneshot::Sender<Box<Report>>),
+    Settle(oneshot::Sender<()>),
     Stop,
+}
+
+/// What is answered at once, whatever else waits.
+enum Question {
+    Summary(oneshot::Sender<Box<Report>>),
+    SomeRoutes(u32, oneshot::Sender<SomeRoutes>),
+    OneRoute(IpNet, oneshot::Sender<Vec<RouteReport>>),
 }
 
 /// The task is gone: it was stopped, or it panicked.
@@ -53,6 +69,7 @@ pub enum TryRoutesError {
 #[derive(Debug, Clone)]
 pub struct TunnelHandle {
     commands: mpsc::Sender<Command>,
+    questions: mpsc::Sender<Question>,
 }
 
 impl TunnelHandle {
@@ -67,9 +84,10 @@ impl TunnelHandle {
 
     /// Starts the task on another dataplane.
     pub fn spawn_on<D: Dataplane>(dataplane: D) -> (Self, JoinHandle<()>) {
-        let (commands, receiver) = mpsc::channel(COMMANDS);
-        let task = tokio::spawn(run(Reconciler::new(dataplane), receiver));
-        (Self { commands }, task)
+        let (commands, told) = mpsc::channel(COMMANDS);
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let task = tokio::spawn(run(Reconciler::new(dataplane), told, asked));
+        (Self { commands, questions }, task)
     }
 
     /// Gives a new configuration; what it does not change is not touched.
@@ -107,14 +125,56 @@ impl TunnelHandle {
         self.send(Command::InSync).await
     }
 
-    /// How things are, after all that was given before has been dealt with.
+    /// Waits until all that was given before has been dealt with, as far as the kernel lets us.
+    ///
+    /// # Errors
+    /// When the task is gone.
+    pub async fn settle(&self) -> Result<(), TunnelStopped> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Command::Settle(sender)).await?;
+        receiver.await.map_err(|_| TunnelStopped)
+    }
+
+    /// How things are now, without the single routes: answered within milliseconds, whatever is being written.
+    ///
+    /// # Errors
+    /// When the task is gone.
+    pub async fn summary(&self) -> Result<Report, TunnelStopped> {
+        self.ask(Question::Summary).await.map(|report| *report)
+    }
+
+    /// How things are now, with every route. The routes are gathered a few thousand at a time, so that others are
+    /// answered in between.
     ///
     /// # Errors
     /// When the task is gone.
     pub async fn report(&self) -> Result<Report, TunnelStopped> {
+        let mut report = self.summary().await?;
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            let (mut some, next) = self.ask(|sender| Question::SomeRoutes(from, sender)).await?;
+            report.routes.append(&mut some);
+            cursor = next;
+        }
+        report.routes.sort_by_key(|r| (r.prefix, r.exit == Some(ExitKind::Blackhole)));
+        Ok(report)
+    }
+
+    /// What there is to say of one prefix: nothing if it is not known.
+    ///
+    /// # Errors
+    /// When the task is gone.
+    pub async fn route(&self, prefix: IpNet) -> Result<Vec<RouteReport>, TunnelStopped> {
+        self.ask(|sender| Question::OneRoute(prefix, sender)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, TunnelStopped> {
         let (sender, receiver) = oneshot::channel();
-        self.send(Command::Report(sender)).await?;
-        receiver.await.map(|report| *report).map_err(|_| TunnelStopped)
+        self.questions.send(question(sender)).await.map_err(|_| TunnelStopped)?;
+        receiver.await.map_err(|_| TunnelStopped)
     }
 
     /// Ends the task and leaves the kernel's state as it is, for the next start to adopt.
@@ -132,43 +192,68 @@ impl TunnelHandle {
     }
 }
 
-/// What a command asks of the loop.
-enum Next {
-    Go,
-    Answer(oneshot::Sender<Box<Report>>),
-    Stop,
-}
-
-fn take_in<D: Dataplane>(state: &mut Reconciler<D>, command: Command) -> Next {
+/// Takes a command in. Returns how many changes of routes it held; `None` if it is the last one.
+fn take_in<D: Dataplane>(
+    state: &mut Reconciler<D>,
+    command: Command,
+    settling: &mut Vec<oneshot::Sender<()>>,
+) -> Option<usize> {
     match command {
         Command::Configure(config) => state.configure(*config),
-        Command::Routes(changes) => state.routes(changes),
+        Command::Routes(changes) => {
+            let count = changes.len();
+            state.routes(changes);
+            return Some(count);
+        }
         Command::InSync => state.in_sync(),
-        Command::Report(sender) => return Next::Answer(sender),
-        Command::Stop => return Next::Stop,
+        Command::Settle(sender) => settling.push(sender),
+        Command::Stop => return None,
     }
-    Next::Go
+    Some(0)
 }
 
-async fn run<D: Dataplane>(mut state: Reconciler<D>, mut commands: mpsc::Receiver<Command>) {
+fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: Question) {
+    // Where nobody waits for the answer any more: fine.
+    match question {
+        Question::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
+        Question::SomeRoutes(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
+        Question::OneRoute(prefix, sender) => drop(sender.send(state.one_route(&prefix))),
+    }
+}
+
+async fn run<D: Dataplane>(
+    mut state: Reconciler<D>,
+    mut commands: mpsc::Receiver<Command>,
+    mut questions: mpsc::Receiver<Question>,
+) {
     let mut audit_at = Instant::now() + AUDIT_INTERVAL;
+    let mut settling = Vec::new();
+    let mut more = false;
     loop {
-        let mut answer = None;
-        let retry_at = state.next_retry();
+        // Before anything else: the other branches are taken as they come.
+        while let Ok(question) = questions.try_recv() {
+            answer(&mut state, question);
+        }
+        let retry_at = state.next_retry().filter(|_| !more);
         tokio::select! {
             command = commands.recv() => {
                 // Every handle dropped is a stop too.
                 let Some(first) = command else { return };
-                // All that waits is taken in before the kernel is touched: many changes, one plan.
-                let mut waiting = std::iter::once(first)
-                    .chain(std::iter::from_fn(|| commands.try_recv().ok()))
-                    .take(COMMANDS);
-                while answer.is_none() && let Some(command) = waiting.next() {
-                    match take_in(&mut state, command) {
-                        Next::Go => {}
-                        Next::Answer(sender) => answer = Some(sender),
-                        Next::Stop => return,
+                // What waits is taken in before the kernel is touched: many changes, one plan.
+                let mut taken = 0;
+                let mut next = Some(first);
+                while let Some(command) = next {
+                    match take_in(&mut state, command, &mut settling) {
+                        Some(count) => taken += count,
+                        None => return,
                     }
+                    next = if taken < TAKEN_IN { commands.try_recv().ok() } else { None };
+                }
+            }
+            Some(question) = questions.recv() => {
+                answer(&mut state, question);
+                if !more {
+                    continue;
                 }
             }
             events = state.dataplane.events() => state.handle(events),
@@ -177,11 +262,16 @@ async fn run<D: Dataplane>(mut state: Reconciler<D>, mut commands: mpsc::Receive
                 state.audit();
                 audit_at = Instant::now() + AUDIT_INTERVAL;
             }
+            () = ready(()), if more => {}
         }
-        state.reconcile().await;
-        if let Some(sender) = answer {
-            // Nobody waits for the answer any more: fine.
-            let _ = sender.send(Box::new(state.report()));
+        more = state.reconcile().await;
+        if more {
+            // All that is selected from may be ready again and again: others of this thread have their turn too.
+            tokio::task::yield_now().await;
+        } else {
+            for sender in settling.drain(..) {
+                let _ = sender.send(());
+            }
         }
     }
 }

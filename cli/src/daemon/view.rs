@@ -54,6 +54,11 @@ impl Views {
         self.tunnel.as_ref()?.report().await.ok()
     }
 
+    /// The report without its routes, which may be a million.
+    async fn summary(&self) -> Option<Report> {
+        self.tunnel.as_ref()?.summary().await.ok()
+    }
+
     async fn counts(&self, roster: &Roster) -> HashMap<bgp::PeerId, PeerCounts> {
         let ids: Vec<_> = roster.peers.iter().map(|peer| peer.id).collect();
         let counts = move |rib: &routing::Rib| ids.iter().map(|id| (*id, rib.peer_counts(*id))).collect();
@@ -113,7 +118,7 @@ impl Control for Views {
     }
 
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
-        async { self.report().await.map(|report| report.tunnels).unwrap_or_default() }.boxed()
+        async { self.summary().await.map(|report| report.tunnels).unwrap_or_default() }.boxed()
     }
 
     fn nodes(&self) -> BoxFuture<'_, Vec<NodeView>> {
@@ -149,7 +154,7 @@ impl Control for Views {
     fn status(&self) -> BoxFuture<'_, StatusView> {
         async {
             let roster = self.roster();
-            let report = self.report().await;
+            let report = self.summary().await;
             let rib = self.rib.query(|rib| rib.counts()).await;
             let mut not_ready = roster.problems.clone();
             not_ready.extend(roster.mistakes.iter().map(|line| format!("not running: {line}")));
@@ -162,7 +167,6 @@ impl Control for Views {
             let mut warnings: Vec<String> = roster.warnings.iter().map(ToString::to_string).collect();
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
             let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
-            let installed = |report: &Report| report.routes.iter().filter(|route| route.installed).count();
             let plan = roster.plan.as_ref();
             let Datastore::File(store) = &self.config.datastore;
             StatusView {
@@ -178,7 +182,7 @@ impl Control for Views {
                 peers_established: count(roster.peers.iter().filter(established).count()),
                 peers_total: count(roster.peers.len()),
                 routes: rib.map_or(0, |counts| count(counts.prefixes)),
-                routes_installed: report.as_ref().map_or(0, |report| count(installed(report))),
+                routes_installed: report.as_ref().map_or(0, |report| count(report.routes_installed)),
                 kernel_failures: report.as_ref().map_or(0, |report| count(report.failures_total)),
                 dataplane: match self.config.dataplane {
                     Dataplane::Kernel => "kernel".to_owned(),

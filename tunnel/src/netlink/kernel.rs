@@ -11,13 +11,16 @@ use super::{
     links::{self, Change, LinkRecord},
     monitor::Monitor,
     neighbours, nexthops, routes,
+    routes::RouteRecord,
     socket::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH, KernelError, Socket},
     wire::Message,
+    writer::Writer,
 };
 use crate::{
     dataplane::{Dataplane, Event},
     desired::{Device, Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
+    fib::RouteOp,
     node::Config,
     observed::{Link, LinkKind, Observed},
     resolve::Reach,
@@ -35,8 +38,10 @@ enum Request {
     Single(Change),
 }
 
-/// Three sockets: for the requests that are many, for those that are few, and for events.
+/// Four sockets: for routes, which a thread of its own writes, for the other requests that are many, for those that
+/// are few, and for events.
 pub struct Kernel {
+    writer: Writer,
     socket: Socket,
     connection: Connection,
     monitor: Monitor,
@@ -54,8 +59,9 @@ impl Kernel {
     pub fn open() -> io::Result<Self> {
         let socket = Socket::open()?;
         let connection = Connection::open()?;
-        let monitor = Monitor::open(&[socket.port(), connection.port()])?;
-        Ok(Self { socket, connection, monitor, protocol: 0, use_tunl0: false, names: HashMap::new() })
+        let writer = Writer::start()?;
+        let monitor = Monitor::open(&[socket.port(), connection.port(), writer.port()])?;
+        Ok(Self { writer, socket, connection, monitor, protocol: 0, use_tunl0: false, names: HashMap::new() })
     }
 
     fn request(config: &Config, op: &Op) -> Request {
@@ -81,9 +87,6 @@ impl Kernel {
                 Batched(nexthops::set_nexthop(id, gateway, index, protocol, true))
             }
             Op::DeleteNexthop { id } => Batched(nexthops::delete_nexthop(id)),
-            Op::AddRoute { key, via } => Batched(routes::set_route(&key, &via, protocol, false)),
-            Op::ReplaceRoute { key, via } => Batched(routes::set_route(&key, &via, protocol, true)),
-            Op::DeleteRoute { key } => Batched(routes::delete_route(&key, protocol)),
         }
     }
 
@@ -163,10 +166,23 @@ impl Dataplane for Kernel {
             Err(error) if error.errno == EOPNOTSUPP => {}
             Err(error) => return Err(error),
         }
-        for route in routes::dump_routes(&mut self.socket, config.route_protocol)? {
-            observed.set_route(route.key, Some(route.via));
-        }
         Ok(observed)
+    }
+
+    fn list_routes(&mut self, config: &Config) {
+        self.writer.list(config.route_protocol);
+    }
+
+    async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+        self.writer.listed().await
+    }
+
+    fn submit(&mut self, config: &Config, ops: &[RouteOp]) {
+        self.writer.submit(config.route_protocol, ops);
+    }
+
+    async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+        self.writer.completed().await
     }
 
     async fn apply(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
@@ -190,7 +206,6 @@ impl Dataplane for Kernel {
                 | Op::DeleteFdb { .. }
                 | Op::DeleteNeighbour { .. }
                 | Op::DeleteNexthop { .. }
-                | Op::DeleteRoute { .. }
                     if matches!(error.errno, ENOENT | ESRCH | ENODEV | EADDRNOTAVAIL) =>
                 {
                     *result = Ok(());

@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use super::{
     socket::{KernelError, Socket},
     wire::{
-        AF_INET, AF_INET6, Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Received, address, attributes,
-        family, u32_at,
+        AF_INET, AF_INET6, Batch, Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Received, address,
+        attributes, family, u32_at,
     },
 };
-use crate::{desired::RouteKey, observed::Via, resolve::Reach};
+use crate::{desired::RouteKey, fib::Verb, observed::Via, resolve::Reach};
 
 /// `RTM_NEWROUTE`
 pub const RTM_NEWROUTE: u16 = 24;
@@ -60,24 +60,31 @@ fn rtmsg(family: u8, prefix_len: u8, protocol: u8, scope: u8, kind: u8, flags: u
     header
 }
 
-/// The routes of table main with this protocol number.
+/// Hands on the routes of table main with this protocol number, each at least once.
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_routes(socket: &mut Socket, protocol: u8) -> Result<Vec<RouteRecord>, KernelError> {
-    let mut all = Vec::new();
+pub fn list_routes(
+    socket: &mut Socket,
+    protocol: u8,
+    mut each: impl FnMut(RouteRecord),
+) -> Result<(), KernelError> {
     for family in [AF_INET, AF_INET6] {
         let header = rtmsg(family, 0, protocol, RT_SCOPE_UNIVERSE, RTN_UNSPEC, 0);
         let request = Message::new(RTM_GETROUTE, 0, &header).u32(RTA_TABLE, RT_TABLE_MAIN.into());
-        let parse = |r: &Received<'_>| parse_route(r).filter(|route| route.protocol == protocol);
-        match socket.dump(&request, parse) {
-            Ok(routes) => all.extend(routes),
+        let listed = socket.dump_each(&request, |received| {
+            if let Some(route) = parse_route(received).filter(|route| route.protocol == protocol) {
+                each(route);
+            }
+        });
+        match listed {
+            Ok(()) => {}
             // IPv6 is off, or the table has never had a route.
             Err(error) if matches!(error.errno, super::socket::ENOENT | super::socket::EOPNOTSUPP) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Reads an `RTM_NEWROUTE` or `RTM_DELROUTE` message; `None` for other tables and cloned routes.
@@ -124,33 +131,36 @@ pub fn parse_route(received: &Received<'_>) -> Option<RouteRecord> {
     Some(RouteRecord { protocol, key: RouteKey { prefix, metric }, via, replaced })
 }
 
-/// Creates or, with `replace`, replaces a route.
-pub fn set_route(key: &RouteKey, via: &Via, protocol: u8, replace: bool) -> Message {
-    let flags = if replace { NLM_F_REPLACE } else { NLM_F_CREATE | NLM_F_EXCL };
-    let (scope, kind, route_flags) = match via {
-        Via::Blackhole | Via::Other => (RT_SCOPE_UNIVERSE, RTN_BLACKHOLE, 0),
-        Via::Nexthop(_) => (RT_SCOPE_UNIVERSE, RTN_UNICAST, 0),
-        Via::Gateway { .. } => (RT_SCOPE_UNIVERSE, RTN_UNICAST, RTNH_F_ONLINK),
-        Via::Link(_) => (RT_SCOPE_LINK, RTN_UNICAST, 0),
-    };
-    let address = key.prefix.network();
-    let header = rtmsg(family(address), key.prefix.prefix_len(), protocol, scope, kind, route_flags);
-    let message =
-        Message::new(RTM_NEWROUTE, flags, &header).address(RTA_DST, address).u32(RTA_PRIORITY, key.metric);
-    match via {
-        Via::Nexthop(id) => message.u32(RTA_NH_ID, *id),
-        Via::Gateway { gateway, index } => message.address(RTA_GATEWAY, *gateway).u32(RTA_OIF, *index),
-        Via::Link(index) => message.u32(RTA_OIF, *index),
-        Via::Blackhole | Via::Other => message,
-    }
-}
-
-/// Deletes a route, if it has this protocol number.
-pub fn delete_route(key: &RouteKey, protocol: u8) -> Message {
+/// Writes the message of one change. A route is deleted only if it has this protocol number.
+pub fn write_route(batch: &mut Batch, key: &RouteKey, verb: &Verb, protocol: u8) {
     const RT_SCOPE_NOWHERE: u8 = 255;
     let address = key.prefix.network();
-    let header = rtmsg(family(address), key.prefix.prefix_len(), protocol, RT_SCOPE_NOWHERE, RTN_UNSPEC, 0);
-    Message::new(RTM_DELROUTE, 0, &header).address(RTA_DST, address).u32(RTA_PRIORITY, key.metric)
+    let (family, length) = (family(address), key.prefix.prefix_len());
+    let (message, flags, via) = match verb {
+        Verb::Add(via) => (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, Some(via)),
+        Verb::Replace(via) => (RTM_NEWROUTE, NLM_F_REPLACE, Some(via)),
+        Verb::Delete => (RTM_DELROUTE, 0, None),
+    };
+    let (scope, kind, route_flags) = match via {
+        None => (RT_SCOPE_NOWHERE, RTN_UNSPEC, 0),
+        Some(Via::Blackhole | Via::Other) => (RT_SCOPE_UNIVERSE, RTN_BLACKHOLE, 0),
+        Some(Via::Nexthop(_)) => (RT_SCOPE_UNIVERSE, RTN_UNICAST, 0),
+        Some(Via::Gateway { .. }) => (RT_SCOPE_UNIVERSE, RTN_UNICAST, RTNH_F_ONLINK),
+        Some(Via::Link(_)) => (RT_SCOPE_LINK, RTN_UNICAST, 0),
+    };
+    batch.begin(message, flags, rtmsg(family, length, protocol, scope, kind, route_flags));
+    batch.address(RTA_DST, address);
+    batch.attribute(RTA_PRIORITY, key.metric.to_ne_bytes());
+    match via {
+        Some(Via::Nexthop(id)) => batch.attribute(RTA_NH_ID, id.to_ne_bytes()),
+        Some(Via::Gateway { gateway, index }) => {
+            batch.address(RTA_GATEWAY, *gateway);
+            batch.attribute(RTA_OIF, index.to_ne_bytes());
+        }
+        Some(Via::Link(index)) => batch.attribute(RTA_OIF, index.to_ne_bytes()),
+        Some(Via::Blackhole | Via::Other) | None => {}
+    }
+    batch.end();
 }
 
 /// How the kernel reaches `destination` now; never answers [`Reach::Tunnel`], which is the caller's to tell by the index.

@@ -146,6 +146,39 @@ impl Socket {
         results.append(&mut answers);
     }
 
+    /// Sends messages that are encoded already, with consecutive sequence numbers from `first` on, the last one asking
+    /// for an acknowledgement. What is refused is added to `errors` by position, in order.
+    pub fn execute_encoded(
+        &mut self,
+        bytes: &[u8],
+        first: u32,
+        count: usize,
+        errors: &mut Vec<(usize, KernelError)>,
+    ) {
+        let last = first.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX)).wrapping_sub(1);
+        let before = errors.len();
+        let outcome = self.send(bytes).and_then(|()| {
+            self.receive_until(|received| {
+                if received.kind != NLMSG_ERROR {
+                    return false;
+                }
+                let index = usize::try_from(received.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
+                if let (true, Some(error)) = (index < count, error(received)) {
+                    errors.push((index, error));
+                }
+                received.sequence == last
+            })
+        });
+        if let Err(error) = outcome {
+            // Which of them were carried out is unknown: those not reported as failed are reported so now.
+            let told: Vec<_> = errors.drain(before..).collect();
+            let mut told = told.into_iter().peekable();
+            errors.extend(
+                (0..count).map(|i| told.next_if(|(at, _)| *at == i).unwrap_or_else(|| (i, error.clone()))),
+            );
+        }
+    }
+
     /// Dumps a table into what `parse` yields for each message. A dump that a change interrupted is taken anew.
     ///
     /// # Errors
@@ -158,37 +191,61 @@ impl Socket {
         let mut table = Vec::new();
         for _ in 0..DUMP_ATTEMPTS {
             table.clear();
-            let mut request = request.clone();
-            request.add_flags(NLM_F_DUMP);
-            self.sequence = self.sequence.wrapping_add(1);
-            let sequence = self.sequence;
-            self.send(&request.finish(sequence))?;
-            let mut failure = None;
-            let mut interrupted = false;
-            self.receive_until(|received| {
-                if received.sequence != sequence {
-                    return false;
-                }
-                interrupted |= received.flags & NLM_F_DUMP_INTR != 0;
-                match received.kind {
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        failure = error(received);
-                        true
-                    }
-                    _ => {
-                        table.extend(parse(received));
-                        false
-                    }
-                }
-            })?;
-            if let Some(error) = failure {
-                return Err(error);
-            }
-            if !interrupted {
+            if self.dump_once(request, |received| table.extend(parse(received)))? {
                 break;
             }
         }
         Ok(table)
+    }
+
+    /// The same with each message handed on as it comes, so that a message may be met again if a change
+    /// interrupted the dump.
+    ///
+    /// # Errors
+    /// The kernel's, for example `EOPNOTSUPP` where it has no such table.
+    pub fn dump_each(
+        &mut self,
+        request: &Message,
+        mut each: impl FnMut(&Received<'_>),
+    ) -> Result<(), KernelError> {
+        for _ in 0..DUMP_ATTEMPTS {
+            if self.dump_once(request, &mut each)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the answer is of one moment.
+    fn dump_once(
+        &mut self,
+        request: &Message,
+        mut each: impl FnMut(&Received<'_>),
+    ) -> Result<bool, KernelError> {
+        let mut request = request.clone();
+        request.add_flags(NLM_F_DUMP);
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        self.send(&request.finish(sequence))?;
+        let mut failure = None;
+        let mut interrupted = false;
+        self.receive_until(|received| {
+            if received.sequence != sequence {
+                return false;
+            }
+            interrupted |= received.flags & NLM_F_DUMP_INTR != 0;
+            match received.kind {
+                NLMSG_DONE | NLMSG_ERROR => {
+                    failure = error(received);
+                    true
+                }
+                _ => {
+                    each(received);
+                    false
+                }
+            }
+        })?;
+        failure.map_or(Ok(!interrupted), Err)
     }
 
     /// Asks for one object.

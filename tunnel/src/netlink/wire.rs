@@ -111,6 +111,86 @@ impl Message {
     }
 }
 
+/// Messages written one after the other into a buffer that is used again and again.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// Where the last message begins.
+    start: usize,
+    first: u32,
+    count: u32,
+}
+
+impl Batch {
+    /// Empties it; the first message will have this sequence number.
+    pub fn clear(&mut self, first: u32) {
+        self.bytes.clear();
+        (self.start, self.first, self.count) = (0, first, 0);
+    }
+
+    /// Begins a request of type `kind`; `header` is the family's fixed structure, a multiple of four octets.
+    pub fn begin<const N: usize>(&mut self, kind: u16, flags: u16, header: [u8; N]) {
+        const { assert!(N.is_multiple_of(4)) };
+        self.start = self.bytes.len();
+        let mut head = [0; HEADER_LEN];
+        head[4..6].copy_from_slice(&kind.to_ne_bytes());
+        head[6..8].copy_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+        head[8..12].copy_from_slice(&self.first.wrapping_add(self.count).to_ne_bytes());
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(&header);
+        self.count += 1;
+    }
+
+    /// Appends an attribute to the message that was begun; its value is a multiple of four octets.
+    pub fn attribute<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
+        const { assert!(N.is_multiple_of(4) && N < 1024) };
+        #[allow(clippy::cast_possible_truncation)] // Asserted above.
+        let length = (N + 4) as u16;
+        self.bytes.extend_from_slice(&length.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(&value);
+    }
+
+    /// Appends an address.
+    pub fn address(&mut self, kind: u16, value: IpAddr) {
+        match value {
+            IpAddr::V4(a) => self.attribute(kind, a.octets()),
+            IpAddr::V6(a) => self.attribute(kind, a.octets()),
+        }
+    }
+
+    /// Ends the message that was begun.
+    pub fn end(&mut self) {
+        let length = u32::try_from(self.bytes.len() - self.start).unwrap_or(u32::MAX);
+        if let Some(field) = self.bytes.get_mut(self.start..self.start + 4) {
+            field.copy_from_slice(&length.to_ne_bytes());
+        }
+    }
+
+    /// Has the last message acknowledged: it tells that all before it are dealt with. Errors arrive unasked for.
+    pub fn acknowledge(&mut self) {
+        if let Some(field) = self.bytes.get_mut(self.start + 6..self.start + 8) {
+            let flags = u16::from_ne_bytes([field[0], field[1]]) | NLM_F_ACK;
+            field.copy_from_slice(&flags.to_ne_bytes());
+        }
+    }
+
+    /// The octets to be sent.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The first message's sequence number.
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// How many messages there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+}
+
 /// A received message.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {

@@ -1,20 +1,29 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
+use super::turn::{EBUSY, FIGHT_LIMIT};
 use super::*;
 use crate::{
     desired::{VXLAN_PORT, VXLAN_VNI},
+    diff::Op,
+    fib::Verb,
+    netlink::{routes::RouteRecord, socket::EPERM},
     node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, PathKind, Pool},
-    observed::{Link, LinkKind, Via},
-    report::PERMISSION_DENIED,
+    observed::{Link, LinkKind, Observed, Via},
+    report::{PERMISSION_DENIED, Report},
 };
 
 const EINVAL: i32 = 22;
 const ENOMEM: i32 = 12;
+const EEXIST: i32 = 17;
+const ENOENT: i32 = 2;
 
 /// A kernel that does as it is told, unless it was told otherwise.
 #[derive(Default)]
 struct Fake {
     kernel: Observed,
+    routes: HashMap<RouteKey, Via>,
+    answers: VecDeque<Vec<(usize, KernelError)>>,
+    list: Option<Vec<RouteRecord>>,
     refused: HashMap<Object, i32>,
     refuse_all: Option<i32>,
     blind: bool,
@@ -30,30 +39,44 @@ impl Fake {
         if let Some(refused) = self.refused.get(&op.object()) {
             return errno(*refused);
         }
-        match *op {
-            Op::AddRoute { via: Via::Nexthop(id), .. } | Op::ReplaceRoute { via: Via::Nexthop(id), .. }
+        if let Op::CreateVxlan(spec) = *op {
+            self.kernel.vxlan = Some(Link {
+                index: 9,
+                up: false,
+                mtu: spec.mtu,
+                mac: spec.mac,
+                kind: LinkKind::Vxlan {
+                    vni: VXLAN_VNI,
+                    port: VXLAN_PORT,
+                    local: Some(spec.local),
+                    parent: spec.parent,
+                    learning: false,
+                },
+            });
+        }
+        self.kernel.apply(op);
+        Ok(())
+    }
+
+    fn carry_out_route(&mut self, op: &RouteOp) -> Result<(), KernelError> {
+        let errno = |errno| Err(KernelError { errno, message: String::new() });
+        if let Some(all) = self.refuse_all {
+            return errno(all);
+        }
+        if let Some(refused) = self.refused.get(&Object::Route(op.key)) {
+            return errno(*refused);
+        }
+        match op.verb {
+            Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id))
                 if !self.kernel.nexthops.contains_key(&id) =>
             {
                 return errno(EINVAL);
             }
-            Op::CreateVxlan(spec) => {
-                self.kernel.vxlan = Some(Link {
-                    index: 9,
-                    up: false,
-                    mtu: spec.mtu,
-                    mac: spec.mac,
-                    kind: LinkKind::Vxlan {
-                        vni: VXLAN_VNI,
-                        port: VXLAN_PORT,
-                        local: Some(spec.local),
-                        parent: spec.parent,
-                        learning: false,
-                    },
-                });
-            }
-            _ => {}
-        }
-        self.kernel.apply(op);
+            Verb::Add(_) if self.routes.contains_key(&op.key) => return errno(EEXIST),
+            Verb::Replace(_) if !self.routes.contains_key(&op.key) => return errno(ENOENT),
+            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
+            Verb::Delete => self.routes.remove(&op.key),
+        };
         Ok(())
     }
 }
@@ -67,6 +90,29 @@ impl Dataplane for Fake {
         self.kernel.nexthop_objects = true;
         self.kernel.parent = Some(Parent { index: 2, mtu: 1500 });
         Ok(self.kernel.clone())
+    }
+
+    fn list_routes(&mut self, config: &Config) {
+        let record = |(key, via): (&RouteKey, &Via)| RouteRecord {
+            protocol: config.route_protocol,
+            key: *key,
+            via: *via,
+            replaced: false,
+        };
+        self.list = Some(self.routes.iter().map(record).collect());
+    }
+
+    async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+        Ok(self.list.take())
+    }
+
+    fn submit(&mut self, _: &Config, ops: &[RouteOp]) {
+        let results: Vec<_> = ops.iter().map(|op| self.carry_out_route(op)).collect();
+        self.answers.push_back((0..).zip(results).filter_map(|(i, r)| Some((i, r.err()?))).collect());
+    }
+
+    async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+        self.answers.pop_front().expect("a batch was submitted")
     }
 
     async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
@@ -135,20 +181,41 @@ fn key(i: u8) -> RouteKey {
     RouteKey { prefix: change(i).prefix, metric: DEFAULT_ROUTE_METRIC }
 }
 
+async fn settle(state: &mut Reconciler<Fake>) {
+    for _ in 0..1000 {
+        if !state.reconcile().await {
+            return;
+        }
+    }
+    panic!("no rest after 1000 turns");
+}
+
+/// The whole report.
+fn whole_report(state: &mut Reconciler<Fake>) -> Report {
+    let mut report = state.summary();
+    let mut cursor = Some(0);
+    while let Some(from) = cursor {
+        let (mut some, next) = state.some_routes(from);
+        report.routes.append(&mut some);
+        cursor = next;
+    }
+    report
+}
+
 async fn settled() -> Reconciler<Fake> {
     let mut state = Reconciler::new(Fake::default());
     state.configure(config());
     state.routes(vec![change(2)]);
     state.in_sync();
-    state.reconcile().await;
-    assert!(state.report().routes.iter().all(|r| r.installed), "{:?}", state.report());
+    settle(&mut state).await;
+    assert!(whole_report(&mut state).routes.iter().all(|r| r.installed), "{:?}", whole_report(&mut state));
     state
 }
 
 /// Makes all failures due, as if their pauses had passed.
 async fn retry(state: &mut Reconciler<Fake>) {
     state.ledger.retry_all(Instant::now());
-    state.reconcile().await;
+    settle(state).await;
 }
 
 #[tokio::test]
@@ -156,13 +223,13 @@ async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
     let mut state = settled().await;
     // The kernel lost the next hop, and the event has not come yet.
     state.dataplane.kernel.nexthops.clear();
-    state.dataplane.kernel.set_route(key(2), None);
+    state.dataplane.routes.remove(&key(2));
     state.routes(vec![RouteChange { prefix: "10.1.2.64/26".parse().expect("prefix"), ..change(2) }]);
-    state.reconcile().await;
-    let report = state.report();
+    settle(&mut state).await;
+    let report = whole_report(&mut state);
     assert_eq!((report.failures, report.drift), (vec![], 2));
     assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
-    assert_eq!(state.dataplane.kernel.routes().len(), 3);
+    assert_eq!(state.dataplane.routes.len(), 3);
 }
 
 #[tokio::test]
@@ -173,8 +240,8 @@ async fn one_refused_object_does_not_stop_the_others() {
         change(3),
         RouteChange { prefix: "10.1.2.64/26".parse().expect("prefix"), ..change(2) },
     ]);
-    state.reconcile().await;
-    let report = state.report();
+    settle(&mut state).await;
+    let report = whole_report(&mut state);
     assert_eq!(report.failures.len(), 1, "{report:?}");
     assert!(report.failures[0].object.contains("10.1.3.0/26"), "{report:?}");
     assert_eq!(report.problems.len(), 1, "{report:?}");
@@ -184,7 +251,7 @@ async fn one_refused_object_does_not_stop_the_others() {
     state.dataplane.refused.clear();
     assert!(state.next_retry().is_some());
     retry(&mut state).await;
-    let report = state.report();
+    let report = whole_report(&mut state);
     assert_eq!((report.failures, report.problems), (vec![], vec![]));
     assert!(report.routes.iter().all(|r| r.installed));
     assert_eq!(state.next_retry(), None);
@@ -195,11 +262,11 @@ async fn a_failure_whose_cause_is_gone_leaves_no_retry_behind() {
     let mut state = settled().await;
     state.dataplane.refused.insert(Object::Route(key(3)), EINVAL);
     state.routes(vec![change(3)]);
-    state.reconcile().await;
+    settle(&mut state).await;
     assert!(state.next_retry().is_some());
     state.routes(vec![RouteChange { learned: None, ..change(3) }]);
-    state.reconcile().await;
-    assert_eq!((state.next_retry(), state.report().failures), (None, vec![]));
+    settle(&mut state).await;
+    assert_eq!((state.ledger.next_retry(), whole_report(&mut state).failures), (None, vec![]));
 }
 
 #[tokio::test]
@@ -208,14 +275,14 @@ async fn a_missing_privilege_is_one_problem_until_it_is_granted() {
     state.configure(config());
     state.routes(vec![change(2), change(3)]);
     state.in_sync();
-    state.reconcile().await;
+    settle(&mut state).await;
     retry(&mut state).await;
-    let report = state.report();
+    let report = whole_report(&mut state);
     assert_eq!(report.problems, [PERMISSION_DENIED]);
     assert!(report.failures_total > 0 && state.next_retry().is_some());
     state.dataplane.refuse_all = None;
     retry(&mut state).await;
-    let report = state.report();
+    let report = whole_report(&mut state);
     assert_eq!((report.problems, report.failures_total), (vec![], 0));
     assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
 }
@@ -224,31 +291,31 @@ async fn a_missing_privilege_is_one_problem_until_it_is_granted() {
 async fn a_route_that_is_taken_away_again_and_again_is_left_alone_for_a_while() {
     let mut state = settled().await;
     for _ in 0..=FIGHT_LIMIT {
-        state.dataplane.kernel.set_route(key(2), None);
+        state.dataplane.routes.remove(&key(2));
         state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
-        state.reconcile().await;
+        settle(&mut state).await;
     }
-    let report = state.report();
+    let report = whole_report(&mut state);
     assert_eq!(report.drift, u64::from(FIGHT_LIMIT) + 1);
     assert_eq!((report.failures.len(), report.failures[0].errno), (1, EBUSY), "{report:?}");
-    state.dataplane.kernel.set_route(key(2), None);
+    state.dataplane.routes.remove(&key(2));
     state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
-    state.reconcile().await;
-    assert!(!state.dataplane.kernel.routes().contains_key(&key(2)), "it was written once more");
+    settle(&mut state).await;
+    assert!(!state.dataplane.routes.contains_key(&key(2)), "it was written once more");
 }
 
 #[tokio::test]
 async fn lost_events_are_made_up_for_by_taking_the_whole_picture() {
     let mut state = settled().await;
     let before = state.dataplane.observations;
-    state.dataplane.kernel.set_route(key(2), None);
+    state.dataplane.routes.remove(&key(2));
     state.dataplane.kernel.fdb.clear();
     state.handle(vec![Event::Overrun]);
-    state.reconcile().await;
+    settle(&mut state).await;
     assert_eq!(state.dataplane.observations, before + 1);
-    assert!(state.dataplane.kernel.routes().contains_key(&key(2)));
+    assert!(state.dataplane.routes.contains_key(&key(2)));
     assert_eq!(state.dataplane.kernel.fdb.len(), 2);
-    assert_eq!(state.report().drift, 3);
+    assert_eq!(whole_report(&mut state).drift, 3);
 }
 
 #[tokio::test]
@@ -256,14 +323,14 @@ async fn a_kernel_that_cannot_be_read_is_told_and_asked_again() {
     let mut state = Reconciler::new(Fake { blind: true, ..Fake::default() });
     state.configure(config());
     state.routes(vec![change(2)]);
-    state.reconcile().await;
-    let report = state.report();
+    settle(&mut state).await;
+    let report = whole_report(&mut state);
     assert_eq!(report.problems.len(), 1, "{report:?}");
     assert!(report.problems[0].contains("cannot be read"), "{report:?}");
     assert!(state.next_retry().is_some());
     state.dataplane.blind = false;
-    state.reconcile().await;
-    let report = state.report();
+    settle(&mut state).await;
+    let report = whole_report(&mut state);
     assert_eq!(report.problems, Vec::<String>::new());
     assert!(report.routes.iter().all(|r| r.installed));
 }
@@ -280,8 +347,8 @@ async fn what_does_not_concern_us_is_not_looked_at() {
         Event::Nexthop { ours: false },
         Event::Route { key: foreign, via: None, ours: false },
     ]);
-    state.reconcile().await;
-    assert_eq!((state.dataplane.observations, state.report().drift), (before, 0));
+    settle(&mut state).await;
+    assert_eq!((state.dataplane.observations, whole_report(&mut state).drift), (before, 0));
 }
 
 #[tokio::test]
@@ -289,32 +356,36 @@ async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_
     // An earlier run left the routes of node-2 and node-3 behind.
     let mut earlier = settled().await;
     earlier.routes(vec![change(3)]);
-    earlier.reconcile().await;
-    let mut state = Reconciler::new(Fake { kernel: earlier.dataplane.kernel, ..Fake::default() });
+    settle(&mut earlier).await;
+    let mut state = Reconciler::new(Fake {
+        kernel: earlier.dataplane.kernel,
+        routes: earlier.dataplane.routes,
+        ..Fake::default()
+    });
     state.configure(config());
     // A withdrawal of what was never learned says nothing of what an earlier run has left.
     state.routes(vec![change(2), RouteChange { learned: None, ..change(3) }]);
-    state.reconcile().await;
-    let has = |state: &Reconciler<Fake>, i| state.dataplane.kernel.routes().contains_key(&key(i));
+    settle(&mut state).await;
+    let has = |state: &Reconciler<Fake>, i| state.dataplane.routes.contains_key(&key(i));
     assert_eq!((has(&state, 2), has(&state, 3)), (true, true));
 
     // Refused at first, it goes with the next attempt.
     state.dataplane.refused.insert(Object::Route(key(2)), EINVAL);
     state.routes(vec![RouteChange { learned: None, ..change(2) }]);
-    state.reconcile().await;
-    assert_eq!((has(&state, 2), state.report().failures.len()), (true, 1));
+    settle(&mut state).await;
+    assert_eq!((has(&state, 2), whole_report(&mut state).failures.len()), (true, 1));
     state.dataplane.refused.clear();
     retry(&mut state).await;
     assert_eq!((has(&state, 2), has(&state, 3)), (false, true));
-    assert_eq!((state.withdrawn.len(), state.report().failures), (0, vec![]));
+    assert_eq!(whole_report(&mut state).failures, vec![]);
 
     // Learned once more before it could be deleted, it stays.
     state.routes(vec![change(2)]);
-    state.reconcile().await;
+    settle(&mut state).await;
     state.routes(vec![RouteChange { learned: None, ..change(2) }, change(2)]);
-    state.reconcile().await;
-    assert_eq!((has(&state, 2), has(&state, 3), state.withdrawn.len()), (true, true, 0));
+    settle(&mut state).await;
+    assert_eq!((has(&state, 2), has(&state, 3)), (true, true));
     state.in_sync();
-    state.reconcile().await;
+    settle(&mut state).await;
     assert_eq!((has(&state, 2), has(&state, 3)), (true, false));
 }

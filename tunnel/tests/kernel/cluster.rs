@@ -11,8 +11,8 @@ use tunnel::{
 };
 
 use crate::harness::{
-    BLACKHOLE, config, events_before_marker, exits, gone, in_namespace, ip, our_routes, path, start, until,
-    with_ipip,
+    BLACKHOLE, config, events_before_marker, exits, gone, in_namespace, ip, our_routes, path, settled, start,
+    until, with_ipip,
 };
 
 async fn builds_all(encapsulation: Encapsulation) {
@@ -114,12 +114,12 @@ fn leftovers_stay_until_in_sync_and_foreign_routes_for_ever() {
         let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
         tunnel.configure(config(Vxlan, Always)).await.expect("alive");
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
+        let report = settled(&tunnel).await;
         assert_eq!(report.failures, []);
         assert_eq!(our_routes("-4").len(), 5, "something was deleted before in_sync");
 
         tunnel.in_sync().await.expect("alive");
-        tunnel.report().await.expect("alive");
+        settled(&tunnel).await;
         assert_eq!(our_routes("-4"), [exits(Vxlan)[0].clone(), BLACKHOLE.to_owned()]);
         assert_eq!(ip("route show proto 80"), foreign);
         let objects = ip("nexthop");
@@ -128,12 +128,12 @@ fn leftovers_stay_until_in_sync_and_foreign_routes_for_ever() {
 
         // A foreign route has the metric: it is reported, never replaced.
         tunnel.routes(vec![path("10.1.7.0/26", "192.168.0.3", Bgp)]).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
+        let report = settled(&tunnel).await;
         assert_eq!(report.failures.len(), 1, "{report:?}");
         assert_eq!((report.failures[0].errno, report.failures[0].attempts), (17, 1));
         assert_eq!(ip("route show proto 80"), foreign);
         tunnel.routes(vec![gone("10.1.7.0/26")]).await.expect("alive");
-        assert_eq!(tunnel.report().await.expect("alive").failures, []);
+        assert_eq!(settled(&tunnel).await.failures, []);
     });
 }
 
@@ -170,14 +170,14 @@ async fn heals(encapsulation: Encapsulation) {
         &format!("link del {device}"),
         "link del routed.vxlan",
     ] {
-        let before = tunnel.report().await.expect("alive").drift;
+        let before = settled(&tunnel).await.drift;
         ip(tampering);
         if tampering.contains("proto 80") {
             // Taking the route out of our way is its owner's business.
             ip("route del 10.1.3.0/26 proto 80");
         }
         until(tampering, right_state).await;
-        let report = tunnel.report().await.expect("alive");
+        let report = settled(&tunnel).await;
         assert!(report.drift > before, "{tampering}: not counted");
         assert_eq!(report.failures, [], "{tampering}");
     }
@@ -204,14 +204,14 @@ fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
         let (tunnel, _) = start(Ipip).await;
         let mut monitor = Monitor::open(&[]).expect("an event socket");
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Static)]).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
+        let report = settled(&tunnel).await;
         assert_eq!(events_before_marker(&mut monitor).await, [Event::Nexthop { ours: true }]);
         assert_eq!(our_routes("-4")[0], exits(Vxlan)[0]);
         let node = &report.tunnels[0];
         assert_eq!((node.preferred, node.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
         assert_eq!(node.reason, "no BGP path: static table");
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
-        tunnel.report().await.expect("alive");
+        settled(&tunnel).await;
         assert_eq!(our_routes("-4"), exits(Ipip));
     });
 }

@@ -9,7 +9,8 @@ use tunnel::{
 };
 
 use crate::harness::{
-    BLACKHOLE, config, exits, gone, in_namespace, ip, our_routes, path, paths, start, until, with_ipip,
+    BLACKHOLE, config, exits, gone, in_namespace, ip, our_routes, path, paths, settled, start, until,
+    with_ipip,
 };
 
 #[test]
@@ -19,7 +20,7 @@ fn cross_subnet_is_direct_on_link_and_tunnelled_elsewhere() {
         tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
         tunnel.routes(paths(Bgp)).await.expect("alive");
         tunnel.routes(vec![path("172.30.0.0/24", "192.168.9.4", Bgp)]).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
+        let report = settled(&tunnel).await;
         assert_eq!(
             our_routes("-4"),
             [
@@ -52,12 +53,12 @@ fn ipv6_blocks_move_between_direct_and_vxlan() {
         tunnel.routes(vec![path("fd10::2:0/122", "fd00::2", Bgp)]).await.expect("alive");
         tunnel.in_sync().await.expect("alive");
         let has = |part: &str| our_routes("-6").iter().any(|l| l.starts_with(part));
-        assert_eq!(tunnel.report().await.expect("alive").failures, []);
+        assert_eq!(settled(&tunnel).await.failures, []);
         assert!(has("fd10::2:0/122 via fd00::2 dev eth0 onlink metric 512"), "{:?}", our_routes("-6"));
         assert!(has("blackhole fd10::1:0/122"), "{:?}", our_routes("-6"));
 
         tunnel.configure(config(Vxlan, Always)).await.expect("alive");
-        assert_eq!(tunnel.report().await.expect("alive").failures, []);
+        assert_eq!(settled(&tunnel).await.failures, []);
         assert!(
             has("fd10::2:0/122 via fd10::2:0 dev routed.vxlan onlink metric 512"),
             "{:?}",
@@ -65,7 +66,7 @@ fn ipv6_blocks_move_between_direct_and_vxlan() {
         );
 
         tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
-        assert_eq!(tunnel.report().await.expect("alive").failures, []);
+        assert_eq!(settled(&tunnel).await.failures, []);
         assert!(has("fd10::2:0/122 via fd00::2 dev eth0 onlink metric 512"), "{:?}", our_routes("-6"));
     });
 }
@@ -79,7 +80,7 @@ fn another_vxlan_device_with_our_port_is_named_and_outlived() {
         assert_eq!(report.devices[1].state, DeviceState::Missing);
         ip("link del vxlan.calico");
         until("our device takes its place", || our_routes("-4") == exits(Vxlan)).await;
-        assert_eq!(tunnel.report().await.expect("alive").problems, Vec::<String>::new());
+        assert_eq!(settled(&tunnel).await.problems, Vec::<String>::new());
     });
 }
 
@@ -91,7 +92,7 @@ fn a_node_without_its_address_waits_for_it() {
         assert!(report.problems.iter().any(|p| p.contains("no interface has")), "{:?}", report.problems);
         ip("address add 192.168.0.1/24 dev eth0");
         until("all is there", || our_routes("-4") == exits(Vxlan)).await;
-        assert_eq!(tunnel.report().await.expect("alive").problems, Vec::<String>::new());
+        assert_eq!(settled(&tunnel).await.problems, Vec::<String>::new());
     });
 }
 
@@ -106,11 +107,11 @@ fn ten_thousand_routes_are_written_and_withdrawn() {
         tunnel.configure(config).await.expect("alive");
         let changes = prefixes.iter().map(|p| path(p, "192.168.0.2", Bgp)).collect();
         tunnel.routes(changes).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
+        let report = settled(&tunnel).await;
         assert_eq!((report.failures, report.drift), (vec![], 0));
         assert_eq!(our_routes("-4").len(), 10_004);
         tunnel.routes(prefixes.iter().map(|p| gone(p)).collect()).await.expect("alive");
-        tunnel.report().await.expect("alive");
+        settled(&tunnel).await;
         assert_eq!(our_routes("-4"), exits(Vxlan));
     });
 }
@@ -173,7 +174,7 @@ fn nodes_with_ipv6_addresses_alone_have_their_vxlan_over_ipv6() {
         tunnel.configure(config).await.expect("alive");
         let changes = vec![path("fd10::2:0/122", "fd00::2", Bgp), path("10.1.2.0/26", "fd00::2", Bgp)];
         tunnel.routes(changes).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
+        let report = settled(&tunnel).await;
         assert_eq!(report.failures, []);
         let vxlan = ip("-d link show routed.vxlan");
         assert!(vxlan.contains("local fd00::1") && vxlan.contains("mtu 1430"), "{vxlan}");
@@ -194,7 +195,7 @@ fn a_strict_rp_filter_is_named_where_packets_may_come_unwrapped() {
         let (tunnel, report) = start(Vxlan).await;
         assert_eq!(report.problems, Vec::<String>::new(), "nothing comes unwrapped with Always");
         tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
-        let report = tunnel.report().await.expect("alive");
+        let report = settled(&tunnel).await;
         assert_eq!(report.problems.len(), 1, "{report:?}");
         assert!(report.problems[0].contains("net/ipv4/conf/eth0/rp_filter=2"), "{:?}", report.problems);
         let value = std::fs::read_to_string("/proc/sys/net/ipv4/conf/eth0/rp_filter").expect("a sysctl");

@@ -229,13 +229,19 @@ pub(crate) fn paths(kind: PathKind) -> Vec<RouteChange> {
 /// The blackhole of the local node's block.
 pub(crate) const BLACKHOLE: &str = "blackhole 10.1.1.0/26 metric 4294967295";
 
+/// The report after all that was given before has been dealt with.
+pub(crate) async fn settled(tunnel: &TunnelHandle) -> Report {
+    tunnel.settle().await.expect("alive");
+    tunnel.report().await.expect("alive")
+}
+
 /// A settled task.
 pub(crate) async fn start(encapsulation: Encapsulation) -> (TunnelHandle, Report) {
     let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
     tunnel.configure(config(encapsulation, Mode::Always)).await.expect("alive");
     tunnel.routes(paths(PathKind::Bgp)).await.expect("alive");
     tunnel.in_sync().await.expect("alive");
-    let report = tunnel.report().await.expect("alive");
+    let report = settled(&tunnel).await;
     (tunnel, report)
 }
 

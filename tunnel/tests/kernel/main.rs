@@ -4,3 +4,4 @@ mod cluster;
 mod connection;
 mod edges;
 mod harness;
+mod many;

@@ -5,6 +5,7 @@
 //! complete when they hold exactly the wanted set; a prefix that nobody announced, or one with
 //! another's next hop, fails the trial.
 
+mod behind;
 mod blocks;
 mod client;
 mod fleet;
@@ -15,6 +16,7 @@ mod scan;
 mod universe;
 mod wire;
 
+pub use behind::{BLOCK_LENGTH, Behind};
 pub use blocks::{Senders, blocks, probe};
 pub use client::{AS_NUMBER, client_address};
 pub use fleet::{Fleet, Goal, HOLD_TIME, PORT, Role, SessionFailure};

@@ -1,0 +1,74 @@
+//! Whether the kernel has all the routes, or none, looked at cheaply.
+
+use std::{fs, net::IpAddr, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+use tunnel::{
+    netlink::{Socket, routes::query_reach},
+    resolve::Reach,
+};
+
+use crate::load::Behind;
+
+/// Blocks that are looked up while the rest is not there: a lookup takes a microsecond, counting all some milliseconds.
+const SAMPLES: u32 = 64;
+/// How often is looked.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Watches the routes of some blocks in the calling thread's namespace.
+pub(super) struct Watch {
+    socket: Socket,
+    samples: Vec<IpAddr>,
+    /// How many prefixes table main had before.
+    others: u64,
+    blocks: u64,
+}
+
+impl Watch {
+    /// Begins while none of the routes is there.
+    pub(super) fn of(blocks: &Behind) -> Result<Self> {
+        let count = blocks.blocks();
+        let samples = (0..SAMPLES).map(|i| u64::from(i) * u64::from(count - 1) / u64::from(SAMPLES - 1));
+        let samples = samples.map(|number| blocks.block(u32::try_from(number).unwrap_or(0)).into());
+        let socket = Socket::open().context("can't open a netlink socket")?;
+        Ok(Self { socket, samples: samples.collect(), others: prefixes()?, blocks: count.into() })
+    }
+
+    /// Whether all are there (`all`), or none.
+    pub(super) fn is(&mut self, all: bool) -> Result<bool> {
+        // From the last on: the first are written first, mostly.
+        for address in self.samples.iter().rev() {
+            let reach = query_reach(&mut self.socket, *address).map_err(|error| anyhow!("{error}"))?;
+            if matches!(reach, Reach::Unreachable) == all {
+                return Ok(false);
+            }
+        }
+        Ok(prefixes()? == self.others + if all { self.blocks } else { 0 })
+    }
+
+    /// How many of them are there.
+    pub(super) fn count(&self) -> Result<u64> {
+        Ok(prefixes()?.saturating_sub(self.others))
+    }
+}
+
+/// How many prefixes table main of the calling thread's namespace has.
+///
+/// # Errors
+/// When /proc has no statistics of it (`CONFIG_IP_FIB_TRIE_STATS`).
+fn prefixes() -> Result<u64> {
+    const FILE: &str = "/proc/thread-self/net/fib_triestat";
+    let text = fs::read_to_string(FILE)
+        .with_context(|| format!("can't read {FILE}: the kernel has no CONFIG_IP_FIB_TRIE_STATS"))?;
+    let mut main = false;
+    for line in text.lines() {
+        if line.ends_with(':') && !line.contains('\t') {
+            main = line.trim() == "Main:";
+        }
+        if let (true, Some(count)) = (main, line.trim().strip_prefix("Prefixes:")) {
+            return count.trim().parse().with_context(|| format!("{FILE}: {line:?}"));
+        }
+    }
+    // A table without a route is not listed.
+    Ok(0)
+}

@@ -1,0 +1,624 @@
+//! Both sides of our part of the forwarding table, and what leads from the one to the other, a batch at a time.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    net::IpAddr,
+};
+
+use crate::{
+    desired::{Desired, RouteKey, Target},
+    diff::{NEXTHOP_IDS, Object, Op},
+    intern::{Interner, NONE},
+    node::Learned,
+    observed::{Nexthop, Observed, Via},
+    resolve::{Exit, Reason},
+    table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, PARKED, RouteTable, SEEN, State, WITHDRAWN},
+};
+
+/// Entries that one call of [`Fib::route_ops`] looks at: some hundred microseconds.
+const LOOKED_AT: usize = 16 * 1024;
+/// Entries that are removed together: some milliseconds.
+const EMPTIED: usize = 64 * 1024;
+/// Entries that a list keeps room for when it is empty.
+const KEPT: usize = 4096;
+
+/// What is wanted of a prefix, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Want {
+    /// Where its route is to lead; `None` where there is to be none.
+    pub target: Option<Target>,
+    /// The reason for that; `None` where nothing was learned.
+    pub reason: Option<Reason>,
+}
+
+/// What is done to a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Create it; never replaces one.
+    Add(Via),
+    /// Replace one observed as ours.
+    Replace(Via),
+    /// Delete one observed as ours.
+    Delete,
+}
+
+/// One change of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteOp {
+    /// Its slot in the table.
+    pub slot: u32,
+    /// Destination and metric.
+    pub key: RouteKey,
+    /// The change.
+    pub verb: Verb,
+}
+
+/// What is desired, what is observed, and the routes of both.
+#[derive(Debug, Clone, Default)]
+pub struct Fib {
+    /// All that is desired but learned routes.
+    pub desired: Desired,
+    /// All that was observed but routes; `None` before the first look.
+    pub observed: Option<Observed>,
+    table: RouteTable,
+    learned: Interner<Learned>,
+    wants: Interner<Want>,
+    vias: Interner<Via>,
+    /// By the id of a want: how it is realised now.
+    realised: Vec<Option<Via>>,
+    /// Wants that nothing was found for yet.
+    unrealised: Vec<u32>,
+    /// Our next-hop objects by gateway and interface index.
+    by_content: HashMap<(IpAddr, u32), u32>,
+    /// Where to look for a free next-hop id.
+    next_id: u32,
+    /// Routes to be compared, in no order to rely on.
+    queue: VecDeque<u32>,
+    /// Routes that were deleted, whose entries may go.
+    emptied: Vec<u32>,
+    /// What the next one is picked by.
+    pick: u64,
+    /// Where the comparison of all routes stands.
+    scan: Option<u32>,
+    configured: Vec<u32>,
+    /// An object may have lost its last route.
+    pub(crate) may_sweep: bool,
+}
+
+impl Fib {
+    /// The routes.
+    pub fn table(&self) -> &RouteTable {
+        &self.table
+    }
+
+    /// The path that was learned for a route.
+    pub fn learned(&self, state: &State) -> Option<&Learned> {
+        self.learned.value(state.learned)
+    }
+
+    /// What is wanted of a route.
+    pub fn want(&self, state: &State) -> Want {
+        self.wants.value(state.want).copied().unwrap_or_default()
+    }
+
+    /// What the kernel has of a route.
+    pub fn via(&self, state: &State) -> Option<&Via> {
+        self.vias.value(state.via)
+    }
+
+    /// Whether the kernel has a route as it is wanted.
+    pub fn is_installed(&self, state: &State) -> bool {
+        state.via != NONE && self.realised_by(state.want).as_ref() == self.vias.value(state.via)
+    }
+
+    /// How many routes the kernel has as they are wanted, but for those to VTEPs.
+    pub fn count_installed(&self) -> usize {
+        let counts = |slot: &u32| {
+            let state = self.table.state(*slot);
+            self.is_installed(state) && !matches!(self.want(state).target, Some(Target::Device(_)))
+        };
+        self.table.slots().filter(counts).count()
+    }
+
+    /// How many routes of ours use a next-hop object.
+    pub fn nexthop_references(&self, id: u32) -> u32 {
+        self.vias.holders(&Via::Nexthop(id))
+    }
+
+    /// The exits that are wanted now.
+    pub fn exits(&self) -> impl Iterator<Item = Exit> {
+        self.wants.iter().filter_map(|(_, want)| match want.target {
+            Some(Target::Exit(exit)) => Some(exit),
+            _ => None,
+        })
+    }
+
+    /// Gateway and interface index of each wanted exit that can be realised now.
+    pub fn wanted_contents(&self) -> HashSet<(IpAddr, u32)> {
+        let Some(observed) = &self.observed else { return HashSet::new() };
+        self.exits().filter_map(|exit| observed.realise(&exit)).collect()
+    }
+
+    fn realised_by(&self, want: u32) -> Option<Via> {
+        self.realised.get(usize::try_from(want).ok()?).copied().flatten()
+    }
+
+    /// Notes what was learned of a route; answers its slot, and whether anything was learned before.
+    pub fn learn(&mut self, key: &RouteKey, learned: Option<Learned>) -> Option<(u32, bool)> {
+        let slot = match learned {
+            Some(_) => self.table.enter(key),
+            None => self.table.find(key)?,
+        };
+        let id = learned.map_or(NONE, |learned| self.learned.acquire(learned).0);
+        let state = self.table.state_mut(slot);
+        let old = std::mem::replace(&mut state.learned, id);
+        if learned.is_some() {
+            state.clear(WITHDRAWN);
+        } else if old != NONE {
+            state.set(WITHDRAWN);
+        }
+        self.learned.release(old);
+        Some((slot, old != NONE))
+    }
+
+    /// Notes what is wanted of a route that something was learned for. What the configuration wants comes first.
+    pub fn want_learned(&mut self, slot: u32, want: Want) {
+        let state = *self.table.state(slot);
+        let target = match self.want(&state).target {
+            configured @ Some(Target::Device(_) | Target::Blackhole) if state.has(CONFIGURED) => configured,
+            _ => want.target,
+        };
+        self.set_want(slot, Want { target, reason: want.reason });
+    }
+
+    fn set_want(&mut self, slot: u32, want: Want) {
+        let id = if want == Want::default() {
+            NONE
+        } else {
+            let (id, new) = self.wants.acquire(want);
+            if new {
+                let length = usize::try_from(self.wants.last_id()).unwrap_or(usize::MAX).saturating_add(1);
+                self.realised.resize(length, None);
+                if let Some(realised) = usize::try_from(id).ok().and_then(|i| self.realised.get_mut(i)) {
+                    *realised = None;
+                }
+                self.unrealised.push(id);
+            }
+            id
+        };
+        let old = std::mem::replace(&mut self.table.state_mut(slot).want, id);
+        if self.wants.release(old) {
+            self.may_sweep = true;
+        }
+        self.mark(slot);
+    }
+
+    /// Has a route compared soon.
+    pub fn mark(&mut self, slot: u32) {
+        let state = self.table.state_mut(slot);
+        if !state.has(DIRTY) {
+            state.set(DIRTY);
+            self.queue.push_back(slot);
+        }
+    }
+
+    /// Has all routes compared.
+    pub fn mark_all(&mut self) {
+        self.scan = Some(0);
+    }
+
+    /// Has everything compared and realised anew: links or next-hop objects are others than they were.
+    pub fn invalidate(&mut self) {
+        self.realised.fill(None);
+        self.unrealised = self.wants.iter().map(|(id, _)| id).collect();
+        self.by_content.clear();
+        for (id, nexthop) in self.observed.iter().flat_map(|o| &o.nexthops) {
+            if let Some(content) = nexthop.content() {
+                self.by_content.entry(content).or_insert(*id);
+            }
+        }
+        self.may_sweep = true;
+        self.mark_all();
+    }
+
+    /// Takes what follows from a new configuration, in place of what followed from the old one.
+    pub fn configure(&mut self, desired: Desired) {
+        for slot in std::mem::take(&mut self.configured) {
+            let reason = self.want(self.table.state(slot)).reason;
+            self.table.state_mut(slot).clear(CONFIGURED);
+            self.set_want(slot, Want { target: None, reason });
+        }
+        for (key, target) in &desired.routes {
+            let slot = self.table.enter(key);
+            self.table.state_mut(slot).set(CONFIGURED);
+            self.configured.push(slot);
+            let reason = self.want(self.table.state(slot)).reason;
+            self.set_want(slot, Want { target: Some(*target), reason });
+        }
+        self.desired = desired;
+    }
+
+    /// Moves what was learned to another metric; all of it has to be resolved anew then.
+    pub fn move_learned(&mut self, metric: u32) {
+        let slots: Vec<u32> = self.table.slots().collect();
+        for slot in slots {
+            let (key, state) = (self.table.key(slot), *self.table.state(slot));
+            let Some(learned) = self.learned(&state).copied() else { continue };
+            if key.metric != metric {
+                self.learn(&RouteKey { metric, ..key }, Some(learned));
+                self.learn(&key, None);
+                self.want_learned(slot, Want::default());
+            }
+        }
+    }
+
+    /// Notes that the kernel has, or has not, a route. Returns true if that is news.
+    pub fn observe_route(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
+        let slot = match via {
+            Some(_) => self.table.enter(key),
+            None => match self.table.find(key) {
+                Some(slot) => slot,
+                None => return false,
+            },
+        };
+        self.table.state_mut(slot).set(SEEN);
+        let news = self.vias.value(self.table.state(slot).via).copied() != via;
+        if news {
+            self.set_via(slot, via);
+        }
+        news
+    }
+
+    /// The same for a change that others made, which is then healed.
+    pub fn event(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
+        let news = self.observe_route(key, via);
+        if let Some(slot) = self.table.find(key) {
+            self.table.state_mut(slot).clear(SEEN);
+            if news {
+                self.mark(slot);
+            }
+            self.table.remove_if_empty(slot);
+        }
+        news
+    }
+
+    /// Ends an observation of all routes: those not met since the last one are gone. Returns how many.
+    pub fn observed_all(&mut self) -> usize {
+        let mut gone = 0;
+        let mut cursor = 0;
+        while let Some(slot) = self.table.next(cursor) {
+            cursor = slot + 1;
+            let state = self.table.state_mut(slot);
+            let seen = state.has(SEEN);
+            state.clear(SEEN);
+            if !seen && state.via != NONE {
+                self.set_via(slot, None);
+                gone += 1;
+            }
+            self.table.remove_if_empty(slot);
+        }
+        gone
+    }
+
+    fn set_via(&mut self, slot: u32, via: Option<Via>) {
+        let id = via.map_or(NONE, |via| self.vias.acquire(via).0);
+        let old = std::mem::replace(&mut self.table.state_mut(slot).via, id);
+        if self.vias.release(old) {
+            self.may_sweep = true;
+        }
+    }
+
+    /// Finds out how each want is realised. What comes back are the next-hop objects that it takes: carry them
+    /// out, and ask again. An exit that is new takes over the object of the one that its routes leave, if they all
+    /// do: one replace, no route touched.
+    pub fn realise(&mut self, blocked: &dyn Fn(&Object) -> bool) -> Vec<Op> {
+        if self.unrealised.is_empty() {
+            return Vec::new();
+        }
+        let Some(observed) = &self.observed else { return Vec::new() };
+        let mut missing: BTreeMap<Exit, (IpAddr, u32)> = BTreeMap::new();
+        let mut later = Vec::new();
+        for id in self.unrealised.drain(..) {
+            let Some(want) = self.wants.value(id).filter(|_| self.wants.is_held(id)) else { continue };
+            let via = match want.target {
+                None => continue,
+                Some(Target::Blackhole) => Some(Via::Blackhole),
+                Some(Target::Device(device)) => observed.link(device).map(|link| Via::Link(link.index)),
+                Some(Target::Exit(exit)) => observed.realise(&exit).and_then(|content| {
+                    let (gateway, index) = content;
+                    if !observed.nexthop_objects {
+                        return Some(Via::Gateway { gateway, index });
+                    }
+                    let known = self.by_content.get(&content).map(|id| Via::Nexthop(*id));
+                    if known.is_none() && !blocked(&Object::Nexthop(gateway, index)) {
+                        missing.insert(exit, content);
+                        later.push(id);
+                    }
+                    known
+                }),
+            };
+            if let Some(realised) = usize::try_from(id).ok().and_then(|i| self.realised.get_mut(i)) {
+                *realised = via;
+            }
+        }
+        self.unrealised = later;
+        if missing.is_empty() {
+            return Vec::new();
+        }
+        let heirs = self.heirs(&missing);
+        let mut ops = Vec::with_capacity(missing.len());
+        for (exit, (gateway, index)) in missing {
+            if let Some(id) = heirs.get(&exit) {
+                ops.push(Op::ReplaceNexthop { id: *id, gateway, index });
+            } else if let Some(id) = self.free_id() {
+                ops.push(Op::AddNexthop { id, gateway, index });
+            }
+        }
+        ops
+    }
+
+    /// An id that no next-hop object has.
+    fn free_id(&mut self) -> Option<u32> {
+        let observed = self.observed.as_ref()?;
+        let from = self.next_id.max(*NEXTHOP_IDS.start());
+        let mut ids = (from..=*NEXTHOP_IDS.end()).chain(*NEXTHOP_IDS.start()..from);
+        let id = ids.find(|id| !observed.nexthops.contains_key(id))?;
+        self.next_id = id + 1;
+        Some(id)
+    }
+
+    /// For each missing exit the object it can take over: wanted by no exit, of the same family, and left
+    /// by all of its routes for this one exit.
+    fn heirs(&self, missing: &BTreeMap<Exit, (IpAddr, u32)>) -> HashMap<Exit, u32> {
+        let Some(observed) = &self.observed else { return HashMap::new() };
+        let wanted = self.wanted_contents();
+        let unwanted = |nexthop: &Nexthop| nexthop.content().filter(|content| !wanted.contains(content));
+        let left: HashMap<u32, (IpAddr, u32)> = observed
+            .nexthops
+            .iter()
+            .filter_map(|(id, nexthop)| {
+                let references = self.nexthop_references(*id);
+                Some((*id, (unwanted(nexthop)?.0, references))).filter(|_| references > 0)
+            })
+            .collect();
+        if left.is_empty() {
+            return HashMap::new();
+        }
+        let mut moves: BTreeMap<(u32, Exit), u32> = BTreeMap::new();
+        let mut note = |slot: u32| {
+            let state = self.table.state(slot);
+            if let Some(Via::Nexthop(id)) = self.via(state)
+                && left.contains_key(id)
+                && let Some(Target::Exit(exit)) = self.want(state).target
+                && missing.contains_key(&exit)
+            {
+                *moves.entry((*id, exit)).or_default() += 1;
+            }
+        };
+        // A route that leaves its object is in the queue, or everything is to be compared.
+        match self.scan {
+            Some(_) => self.table.slots().for_each(&mut note),
+            None => self.queue.iter().copied().for_each(&mut note),
+        }
+        let mut heirs: HashMap<Exit, (u32, u32)> = HashMap::new();
+        for ((id, exit), count) in moves {
+            let Some((gateway, references)) = left.get(&id) else { continue };
+            if gateway.is_ipv4() == exit.is_ipv4() && count == *references {
+                let best = heirs.entry(exit).or_insert((count, id));
+                if count > best.0 {
+                    *best = (count, id);
+                }
+            }
+        }
+        heirs.into_iter().map(|(exit, (_, id))| (exit, id)).collect()
+    }
+
+    /// Notes that the kernel carried out an operation.
+    pub fn done(&mut self, op: &Op) {
+        let Some(observed) = &mut self.observed else { return };
+        let before = match op {
+            Op::ReplaceNexthop { id, .. } | Op::DeleteNexthop { id } => {
+                observed.nexthops.get(id).and_then(Nexthop::content).map(|content| (content, *id))
+            }
+            _ => None,
+        };
+        observed.apply(op);
+        if let Some((content, id)) = before
+            && self.by_content.get(&content) == Some(&id)
+        {
+            self.by_content.remove(&content);
+        }
+        if let Op::AddNexthop { id, gateway, index } | Op::ReplaceNexthop { id, gateway, index } = *op {
+            self.by_content.insert((gateway, index), id);
+        }
+    }
+
+    /// The routes that make next hops legal, which are written before those.
+    pub fn host_ops(&mut self, batch: &mut Vec<RouteOp>, blocked: &dyn Fn(&Object) -> bool) {
+        for i in 0..self.configured.len() {
+            let slot = self.configured[i];
+            if matches!(self.want(self.table.state(slot)).target, Some(Target::Device(_))) {
+                batch.extend(self.compare(slot, false, blocked));
+            }
+        }
+    }
+
+    /// Adds at most `limit` changes to the batch. What is not wanted is deleted with `sweep`, else only if it was
+    /// learned and withdrawn since the start. Returns whether there is nothing left to compare.
+    pub fn route_ops(
+        &mut self,
+        batch: &mut Vec<RouteOp>,
+        limit: usize,
+        sweep: bool,
+        blocked: &dyn Fn(&Object) -> bool,
+    ) -> bool {
+        self.scan_on(sweep);
+        for _ in 0..LOOKED_AT {
+            if batch.len() >= limit {
+                return false;
+            }
+            let Some(slot) = self.pick() else { return self.scan.is_none() };
+            self.table.state_mut(slot).clear(DIRTY);
+            batch.extend(self.compare(slot, sweep, blocked));
+        }
+        false
+    }
+
+    /// Takes a route out of the queue, from anywhere. Prefixes come in sequence, and the kernel's trie is rebuilt
+    /// again and again when it grows or shrinks from one end: scattered, a route costs it half as much or less.
+    fn pick(&mut self) -> Option<u32> {
+        let front = *self.queue.front()?;
+        // Plain gateways are the exception: those of one next hop come one after the other, and the kernel finds the
+        // last one first in its long chain.
+        let objects = self.observed.as_ref().is_none_or(|o| o.nexthop_objects);
+        if !objects && self.table.state(front).want != NONE {
+            return self.queue.pop_front();
+        }
+        // Knuth's MMIX generator; a peer that foresees it gains nothing but routes in sequence.
+        self.pick = self.pick.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let length = u64::try_from(self.queue.len()).unwrap_or(u64::MAX);
+        let at = ((self.pick >> 32) * length) >> 32;
+        self.queue.swap_remove_back(usize::try_from(at).unwrap_or(0))
+    }
+
+    /// Goes on with the comparison of all routes: those that differ are put into the queue.
+    fn scan_on(&mut self, sweep: bool) {
+        let Some(mut cursor) = self.scan else { return };
+        for _ in 0..LOOKED_AT {
+            let Some(slot) = self.table.next(cursor) else {
+                self.scan = None;
+                return;
+            };
+            cursor = slot + 1;
+            let state = *self.table.state(slot);
+            let wanted = self.wants.value(state.want).is_some_and(|want| want.target.is_some());
+            let differs = if wanted {
+                self.realised_by(state.want).as_ref() != self.vias.value(state.via)
+            } else {
+                state.via != NONE && (sweep || state.has(WITHDRAWN))
+            };
+            if differs || state.want == NONE && state.via == NONE && state.learned == NONE {
+                self.mark(slot);
+            }
+        }
+        self.scan = Some(cursor);
+    }
+
+    fn compare(&mut self, slot: u32, sweep: bool, blocked: &dyn Fn(&Object) -> bool) -> Option<RouteOp> {
+        let state = *self.table.state(slot);
+        if state.has(IN_FLIGHT) {
+            self.table.state_mut(slot).set(PARKED);
+            return None;
+        }
+        let target = self.wants.value(state.want).and_then(|want| want.target);
+        let verb = match target {
+            None if state.via == NONE => {
+                self.table.remove_if_empty(slot);
+                return None;
+            }
+            None if sweep || state.has(WITHDRAWN) => Verb::Delete,
+            None => return None,
+            Some(_) => {
+                let via = self.realised_by(state.want)?;
+                match self.vias.value(state.via) {
+                    Some(old) if *old == via => return None,
+                    Some(_) => Verb::Replace(via),
+                    None => Verb::Add(via),
+                }
+            }
+        };
+        let key = self.table.key(slot);
+        if state.has(FAILED) && blocked(&Object::Route(key)) {
+            return None;
+        }
+        self.table.state_mut(slot).set(IN_FLIGHT);
+        Some(RouteOp { slot, key, verb })
+    }
+
+    /// Notes how a change of a route ended. Returns whether the route had failed before.
+    pub fn route_done(&mut self, op: &RouteOp, success: bool) -> bool {
+        let state = self.table.state_mut(op.slot);
+        let failed = state.has(FAILED);
+        let parked = state.has(PARKED);
+        state.clear(IN_FLIGHT | PARKED);
+        if success {
+            state.clear(FAILED);
+            if op.verb == Verb::Delete {
+                state.clear(WITHDRAWN);
+            }
+            let via = match op.verb {
+                Verb::Add(via) | Verb::Replace(via) => Some(via),
+                Verb::Delete => None,
+            };
+            self.set_via(op.slot, via);
+        } else {
+            state.set(FAILED);
+        }
+        if parked {
+            self.mark(op.slot);
+        }
+        if op.verb == Verb::Delete && success {
+            self.emptied.push(op.slot);
+            if self.emptied.len() >= EMPTIED {
+                self.remove_emptied();
+            }
+        }
+        failed
+    }
+
+    /// Removes the entries of deleted routes, together and in the order of memory: one by one and scattered each would
+    /// cost several cache misses.
+    fn remove_emptied(&mut self) {
+        let mut emptied = std::mem::take(&mut self.emptied);
+        emptied.sort_unstable();
+        for slot in emptied.drain(..) {
+            self.table.remove_if_empty(slot);
+        }
+        self.emptied = emptied;
+    }
+
+    /// Notes that the ledger has a failure of a route.
+    pub fn mark_failed(&mut self, key: &RouteKey) {
+        if let Some(slot) = self.table.find(key) {
+            self.table.state_mut(slot).set(FAILED);
+        }
+    }
+
+    /// Whether routes wait to be compared.
+    pub fn has_work(&self) -> bool {
+        self.scan.is_some() || !self.queue.is_empty()
+    }
+
+    /// How many routes are marked.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Next-hop objects of ours that no route uses and no want needs, to be deleted.
+    pub fn unused_nexthops(&self) -> Vec<Op> {
+        let Some(observed) = &self.observed else { return Vec::new() };
+        let wanted = if observed.nexthop_objects { self.wanted_contents() } else { HashSet::new() };
+        // Deleting an object deletes its routes, so it has to be without any first.
+        let unused = |id: u32, nexthop: &Nexthop| {
+            let needed = nexthop.gateway.is_some_and(|g| wanted.contains(&(g, nexthop.index)));
+            nexthop.ours && !needed && self.nexthop_references(id) == 0
+        };
+        let unused = observed.nexthops.iter().filter(|(id, nexthop)| unused(**id, nexthop));
+        unused.map(|(id, _)| Op::DeleteNexthop { id: *id }).collect()
+    }
+
+    /// Gives memory back after a peak; to be called when nothing waits and nothing is in flight.
+    pub fn shrink(&mut self) {
+        self.remove_emptied();
+        self.emptied.shrink_to(KEPT);
+        if self.queue.is_empty() && self.queue.capacity() > KEPT {
+            self.queue.shrink_to(KEPT);
+        }
+        let configured: Vec<RouteKey> = self.configured.iter().map(|slot| self.table.key(*slot)).collect();
+        self.table.shrink();
+        self.configured = configured.iter().filter_map(|key| self.table.find(key)).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,542 @@
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    desired::{self, BLACKHOLE_METRIC, Device, IpipSpec, Parent, VXLAN_PORT, VXLAN_VNI, VxlanSpec},
+    diff::{base_ops, unwanted_ops},
+    node::PathKind,
+    observed::{Link, LinkKind},
+};
+use ipnet::IpNet;
+
+const METRIC: u32 = 512;
+
+fn free(_: &Object) -> bool {
+    false
+}
+
+/// A kernel that never refuses what a kernel would not.
+#[derive(Clone)]
+struct Model {
+    fib: Fib,
+    routes: HashMap<RouteKey, Via>,
+    /// The operations since the last look, but those on routes.
+    ops: Vec<Op>,
+    route_ops: Vec<RouteOp>,
+}
+
+impl Model {
+    fn new(nexthop_objects: bool) -> Self {
+        let parent = Some(Parent { index: 2, mtu: 1500 });
+        let observed = Observed { nexthop_objects, parent, ..Observed::default() };
+        let fib = Fib { observed: Some(observed), ..Fib::default() };
+        Self { fib, routes: HashMap::new(), ops: Vec::new(), route_ops: Vec::new() }
+    }
+
+    fn observed(&self) -> &Observed {
+        self.fib.observed.as_ref().expect("observed")
+    }
+
+    fn carry_out(&mut self, op: Op) {
+        let observed = self.observed();
+        if let Op::AddNexthop { id, .. } = op {
+            assert!(!observed.nexthops.contains_key(&id), "adds over an existing next hop: {op:?}");
+        }
+        if let Op::DeleteNexthop { id } = op {
+            let used = self.routes.values().any(|via| *via == Via::Nexthop(id));
+            assert!(!used, "a next hop still in use is deleted");
+        }
+        if let Op::DeleteLink { index, .. } = op {
+            let gone = |via: &Via| match via {
+                Via::Nexthop(id) => observed.nexthops.get(id).is_none_or(|n| n.index == index),
+                Via::Gateway { index: i, .. } | Via::Link(i) => *i == index,
+                Via::Blackhole | Via::Other => false,
+            };
+            let gone: Vec<_> = self.routes.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
+            for key in gone {
+                self.routes.remove(&key);
+            }
+        }
+        self.fib.done(&op);
+        let observed = self.fib.observed.as_mut().expect("observed");
+        match op {
+            Op::CreateIpip(spec) => {
+                observed.ipip = Some(Link {
+                    index: 20,
+                    up: false,
+                    mtu: 1480,
+                    mac: [0; 6],
+                    kind: LinkKind::Ipip { local: Some(spec.local.into()), remote: None, pmtudisc: true },
+                });
+            }
+            Op::CreateVxlan(spec) => {
+                observed.vxlan = Some(Link {
+                    index: 21,
+                    up: false,
+                    mtu: 1500,
+                    mac: [2; 6],
+                    kind: LinkKind::Vxlan {
+                        vni: VXLAN_VNI,
+                        port: VXLAN_PORT,
+                        local: Some(spec.local),
+                        parent: spec.parent,
+                        learning: false,
+                    },
+                });
+            }
+            _ => {}
+        }
+        if op.changes_links() || matches!(op, Op::SetLink { .. }) {
+            self.look();
+        }
+        self.ops.push(op);
+    }
+
+    /// Takes the whole picture of the routes.
+    fn look(&mut self) {
+        for (key, via) in &self.routes {
+            self.fib.observe_route(key, Some(*via));
+        }
+        self.fib.observed_all();
+        self.fib.invalidate();
+    }
+
+    fn carry_out_route(&mut self, op: RouteOp) {
+        if let Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id)) = op.verb {
+            assert!(self.observed().nexthops.contains_key(&id), "route before its next hop: {op:?}");
+        }
+        let old = match op.verb {
+            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
+            Verb::Delete => self.routes.remove(&op.key),
+        };
+        assert_eq!(old.is_some(), !matches!(op.verb, Verb::Add(_)), "{op:?} on {old:?}");
+        self.fib.route_done(&op, true);
+        self.route_ops.push(op);
+    }
+
+    /// What the reconciler does in its turns. Returns whether there was anything to do.
+    fn turn(&mut self, sweep: bool, limit: usize, blocked: &dyn Fn(&Object) -> bool) -> bool {
+        let base = base_ops(&self.fib.desired, self.observed(), blocked);
+        if !base.is_empty() {
+            base.into_iter().for_each(|op| self.carry_out(op));
+            return true;
+        }
+        let mut batch = Vec::new();
+        let nexthops = self.fib.realise(blocked);
+        self.fib.host_ops(&mut batch, blocked);
+        if nexthops.is_empty() {
+            self.fib.route_ops(&mut batch, limit, sweep, blocked);
+        }
+        if !batch.is_empty() || !nexthops.is_empty() {
+            batch.into_iter().for_each(|op| self.carry_out_route(op));
+            nexthops.into_iter().for_each(|op| self.carry_out(op));
+            return true;
+        }
+        if !sweep {
+            return false;
+        }
+        let mut ops = self.fib.unused_nexthops();
+        ops.extend(unwanted_ops(&self.fib.desired, self.observed(), blocked));
+        let any = !ops.is_empty();
+        ops.into_iter().for_each(|op| self.carry_out(op));
+        any
+    }
+
+    fn settle(&mut self, sweep: bool) {
+        (self.ops, self.route_ops) = (Vec::new(), Vec::new());
+        for _ in 0..1000 {
+            if !self.turn(sweep, 7, &free) {
+                assert_eq!(self.fib.queued(), 0);
+                return;
+            }
+        }
+        panic!("no rest after 1000 turns");
+    }
+
+    /// Nothing is left to do, though everything is looked at.
+    fn is_at_rest(&mut self, sweep: bool) -> bool {
+        self.look();
+        !self.turn(sweep, usize::MAX, &free)
+    }
+
+    fn set(&mut self, key: RouteKey, target: Option<Target>) {
+        let next_hop = IpAddr::from([192, 0, 2, 1]);
+        let learned = Learned { next_hop, kind: PathKind::Bgp };
+        if let Some((slot, _)) = self.fib.learn(&key, target.map(|_| learned)) {
+            self.fib.want_learned(slot, Want { target, reason: target.map(|_| Reason::Always) });
+        }
+    }
+
+    /// Wants this, and nothing else.
+    fn want(&mut self, wanted: &Wanted) {
+        self.fib.configure(wanted.base.clone());
+        let old: Vec<RouteKey> = self
+            .fib
+            .table()
+            .slots()
+            .filter(|slot| self.fib.learned(self.fib.table().state(*slot)).is_some())
+            .map(|slot| self.fib.table().key(slot))
+            .filter(|key| !wanted.routes.contains_key(key))
+            .collect();
+        for key in old {
+            self.set(key, None);
+        }
+        for (key, target) in &wanted.routes {
+            self.set(*key, Some(*target));
+        }
+    }
+}
+
+/// Configured and learned.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    base: Desired,
+    routes: BTreeMap<RouteKey, Target>,
+}
+
+fn prefix(i: u32) -> RouteKey {
+    let net = ipnet::Ipv4Net::new(Ipv4Addr::from(0x0a01_0000 + (i << 6)), 26).expect("prefix");
+    RouteKey { prefix: IpNet::V4(net), metric: METRIC }
+}
+
+fn ipip(i: u8) -> Exit {
+    Exit::Ipip { remote: Ipv4Addr::new(192, 168, 0, i) }
+}
+
+fn vxlan(i: u8) -> Exit {
+    Exit::Vxlan { vtep: IpAddr::V4(Ipv4Addr::new(10, 1, i, 0)) }
+}
+
+fn devices(desired: &mut Desired) {
+    desired.ipip = desired::Wanted::Present(IpipSpec { local: Ipv4Addr::new(192, 168, 0, 1), mtu: 1480 });
+    desired.vxlan = desired::Wanted::Present(VxlanSpec {
+        local: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1)),
+        parent: 2,
+        mtu: 1450,
+        mac: [0x66, 1, 2, 3, 4, 5],
+    });
+}
+
+/// A node with three blocks, settled.
+fn settled_node(exit: Exit) -> Model {
+    let mut model = Model::new(true);
+    devices(&mut model.fib.desired);
+    for i in 0..3 {
+        model.set(prefix(i), Some(Target::Exit(exit)));
+    }
+    model.settle(true);
+    model
+}
+
+#[test]
+fn changing_a_nodes_exit_is_one_replace_of_its_next_hop_object() {
+    let mut model = settled_node(ipip(2));
+    for i in 0..3 {
+        model.set(prefix(i), Some(Target::Exit(vxlan(2))));
+    }
+    let id = *model.observed().nexthops.keys().next().expect("an object");
+    let gateway: IpAddr = "10.1.2.0".parse().expect("address");
+    model.settle(true);
+    assert_eq!(model.ops, [Op::ReplaceNexthop { id, gateway, index: 21 }]);
+    assert_eq!(model.route_ops, []);
+    assert!(model.is_at_rest(true));
+}
+
+#[test]
+fn a_next_hop_object_that_other_routes_keep_is_not_taken_over() {
+    let mut model = settled_node(ipip(2));
+    model.set(prefix(0), Some(Target::Exit(vxlan(2))));
+    model.settle(true);
+    assert!(matches!(model.ops[..], [Op::AddNexthop { .. }]), "{:?}", model.ops);
+    assert!(matches!(model.route_ops[..], [RouteOp { verb: Verb::Replace(_), .. }]), "{:?}", model.route_ops);
+    assert!(model.is_at_rest(true));
+}
+
+#[test]
+fn a_next_hop_object_whose_routes_part_is_taken_over_by_none() {
+    let mut model = settled_node(ipip(2));
+    model.set(prefix(0), Some(Target::Exit(vxlan(2))));
+    model.set(prefix(1), Some(Target::Exit(vxlan(3))));
+    model.set(prefix(2), None);
+    model.settle(true);
+    let adds = model.ops.iter().filter(|op| matches!(op, Op::AddNexthop { .. })).count();
+    assert_eq!((adds, model.route_ops.len()), (2, 3), "{:?} {:?}", model.ops, model.route_ops);
+    assert!(matches!(model.ops[2..], [Op::DeleteNexthop { .. }]), "{:?}", model.ops);
+    assert!(model.is_at_rest(true));
+}
+
+#[test]
+fn only_withdrawn_routes_are_deleted_before_the_sweep() {
+    let mut earlier = settled_node(ipip(2));
+    // Another run, which has learned but one of them.
+    let mut model = Model::new(true);
+    model.fib.observed = earlier.fib.observed.take();
+    model.routes = earlier.routes.clone();
+    model.look();
+    model.settle(false);
+    assert_eq!((model.routes.len(), model.ops.len()), (3, 0));
+    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    model.set(prefix(0), None);
+    model.settle(false);
+    assert!(!model.routes.contains_key(&prefix(0)) && model.routes.len() == 2);
+    assert_eq!((model.observed().nexthops.len(), model.ops.len()), (1, 0));
+    model.look();
+    model.settle(true);
+    assert_eq!((model.routes.len(), model.observed().nexthops.len()), (0, 0));
+    assert_eq!((model.observed().ipip, model.observed().vxlan), (None, None));
+    model.fib.shrink();
+    assert!(model.fib.table().is_empty());
+}
+
+#[test]
+fn an_unknown_parent_leaves_the_devices_as_they_are() {
+    let mut model = settled_node(ipip(2));
+    model.fib.desired.ipip = desired::Wanted::Unknown;
+    model.fib.desired.vxlan = desired::Wanted::Unknown;
+    assert!(model.is_at_rest(true));
+}
+
+#[test]
+fn ids_in_use_by_others_are_skipped() {
+    let mut model = Model::new(true);
+    devices(&mut model.fib.desired);
+    let foreign = Nexthop { ours: false, gateway: None, index: 2, onlink: false };
+    model.fib.observed.as_mut().expect("observed").nexthops.insert(*NEXTHOP_IDS.start(), foreign);
+    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    model.settle(true);
+    assert_eq!(model.observed().nexthops.get(NEXTHOP_IDS.start()), Some(&foreign));
+    assert_eq!(model.routes.get(&prefix(0)), Some(&Via::Nexthop(NEXTHOP_IDS.start() + 1)));
+}
+
+#[test]
+fn a_kernel_without_objects_gets_plain_gateways() {
+    let mut model = Model::new(false);
+    devices(&mut model.fib.desired);
+    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    model.settle(true);
+    let gateway: IpAddr = "192.168.0.2".parse().expect("address");
+    assert_eq!(model.routes.get(&prefix(0)), Some(&Via::Gateway { gateway, index: 20 }));
+    assert!(model.observed().nexthops.is_empty());
+}
+
+#[test]
+fn a_blocked_object_and_what_hangs_on_it_is_left_alone() {
+    let mut model = Model::new(true);
+    devices(&mut model.fib.desired);
+    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    model.set(prefix(1), Some(Target::Exit(vxlan(3))));
+    let blocked = |o: &Object| *o == Object::Link(Device::Vxlan);
+    while model.turn(true, 10, &blocked) {}
+    assert!(model.observed().vxlan.is_none());
+    assert!(model.routes.contains_key(&prefix(0)) && !model.routes.contains_key(&prefix(1)));
+}
+
+#[test]
+fn a_rival_vxlan_device_keeps_ours_from_being_created() {
+    let mut model = Model::new(true);
+    devices(&mut model.fib.desired);
+    model.fib.observed.as_mut().expect("observed").vxlan_rival = Some("vxlan.calico".into());
+    model.settle(true);
+    assert!(model.observed().vxlan.is_none() && model.observed().ipip.is_some());
+}
+
+#[test]
+fn a_changed_outer_source_recreates_the_device_and_a_changed_mtu_does_not() {
+    let mut model = settled_node(ipip(2));
+    let desired::Wanted::Present(spec) = model.fib.desired.ipip else { panic!("no device") };
+    model.fib.desired.ipip = desired::Wanted::Present(IpipSpec { mtu: 1380, ..spec });
+    model.settle(true);
+    assert!(matches!(model.ops[..], [Op::SetLink { mtu: Some(1380), .. }]), "{:?}", model.ops);
+    let spec = IpipSpec { local: Ipv4Addr::new(192, 168, 0, 9), ..spec };
+    model.fib.desired.ipip = desired::Wanted::Present(spec);
+    model.settle(true);
+    assert!(
+        matches!(model.ops[..2], [Op::DeleteLink { index: 20, .. }, Op::CreateIpip(_)]),
+        "{:?}",
+        model.ops
+    );
+    assert_eq!((model.routes.len(), model.route_ops.len()), (3, 3), "the routes went with the device");
+}
+
+#[test]
+fn a_route_that_changes_while_the_kernel_is_at_it_is_compared_afterwards() {
+    let mut model = settled_node(ipip(2));
+    model.set(prefix(0), None);
+    let mut batch = Vec::new();
+    assert!(model.fib.route_ops(&mut batch, 10, true, &free));
+    assert_eq!(batch.len(), 1);
+    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    let mut second = Vec::new();
+    assert!(model.fib.route_ops(&mut second, 10, true, &free));
+    assert_eq!(second, []);
+    model.carry_out_route(batch[0]);
+    model.settle(true);
+    assert_eq!(model.routes.len(), 3);
+    assert!(model.is_at_rest(true));
+}
+
+fn any_exit() -> impl Strategy<Value = Exit> {
+    prop_oneof![
+        (1u8..6).prop_map(ipip),
+        (1u8..6).prop_map(vxlan),
+        (1u8..6, 2u32..4).prop_map(|(i, index)| Exit::Direct {
+            gateway: IpAddr::V4(Ipv4Addr::new(192, 168, 0, i)),
+            index
+        }),
+        (1u16..4).prop_map(|i| Exit::Vxlan { vtep: IpAddr::V6([0xfd10, 0, 0, 0, 0, 0, 0, i].into()) }),
+    ]
+}
+
+fn any_route() -> impl Strategy<Value = (RouteKey, Target)> {
+    (0u32..40, any_exit(), 0u8..8).prop_map(|(i, exit, kind)| {
+        if kind == 0 {
+            return (RouteKey { metric: BLACKHOLE_METRIC, ..prefix(i) }, Target::Blackhole);
+        }
+        let key = if exit.is_ipv4() {
+            prefix(i)
+        } else {
+            let address =
+                std::net::Ipv6Addr::new(0xfd10, 1, 0, 0, 0, 0, 0, u16::try_from(i << 6).expect("u16"));
+            RouteKey { prefix: IpNet::V6(ipnet::Ipv6Net::new(address, 122).expect("prefix")), metric: METRIC }
+        };
+        (key, Target::Exit(exit))
+    })
+}
+
+prop_compose! {
+    fn any_wanted()(
+        routes in prop::collection::vec(any_route(), 0..40),
+        ipip in any::<bool>(),
+        vteps in prop::collection::btree_map(1u8..6, 1u8..6, 0..5),
+        hosts in prop::collection::btree_set(1u16..4, 0..3),
+        address in prop::option::of(1u8..3),
+    ) -> Wanted {
+        let mut wanted = Wanted::default();
+        let desired = &mut wanted.base;
+        devices(desired);
+        if !ipip {
+            desired.ipip = desired::Wanted::Absent;
+        }
+        for (i, j) in vteps {
+            let mac = [0x66, 0, 0, 0, 0, j];
+            desired.neighbours.insert(IpAddr::V4(Ipv4Addr::new(10, 1, i, 0)), mac);
+            desired.fdb.insert(mac, IpAddr::V4(Ipv4Addr::new(192, 168, 0, i)));
+        }
+        for i in hosts {
+            let host = IpNet::from(IpAddr::V6([0xfd10, 0, 0, 0, 0, 0, 0, i].into()));
+            let key = RouteKey { prefix: host, metric: METRIC };
+            desired.routes.push((key, Target::Device(Device::Vxlan)));
+        }
+        if let Some(i) = address {
+            let net = IpNet::V4(ipnet::Ipv4Net::from(Ipv4Addr::new(10, 1, i, 0)));
+            desired.addresses.insert((Device::Vxlan, net));
+        }
+        for (key, target) in routes {
+            if target == Target::Blackhole {
+                wanted.base.routes.push((key, target));
+            } else {
+                wanted.routes.insert(key, target);
+            }
+        }
+        wanted
+    }
+}
+
+/// That the kernel has all that is wanted, and with `exactly` nothing else.
+fn holds(wanted: &Wanted, model: &Model, exactly: bool) {
+    let observed = model.observed();
+    let routes = wanted.routes.iter().map(|(k, t)| (*k, *t)).chain(wanted.base.routes.iter().copied());
+    let mut keys = HashSet::new();
+    for (key, target) in routes {
+        let via = model.routes.get(&key);
+        let right = match target {
+            Target::Blackhole => Some(Via::Blackhole),
+            Target::Device(device) => observed.link(device).map(|link| Via::Link(link.index)),
+            Target::Exit(exit) => observed.realise(&exit).map(|(gateway, index)| match via {
+                Some(Via::Nexthop(id)) => {
+                    assert_eq!(observed.nexthops[id].content(), Some((gateway, index)), "{key:?} {exit:?}");
+                    Via::Nexthop(*id)
+                }
+                _ => Via::Gateway { gateway, index },
+            }),
+        };
+        assert!(right.is_none() || via == right.as_ref(), "{key:?} {target:?} {via:?}");
+        keys.insert(key);
+    }
+    let base = &wanted.base;
+    assert!(base.fdb.iter().all(|(m, r)| observed.fdb.contains(&(*m, *r))));
+    assert!(base.neighbours.iter().all(|(a, m)| observed.neighbours.get(a) == Some(m)));
+    if exactly {
+        assert!(model.routes.keys().all(|k| keys.contains(k)));
+        assert_eq!(observed.fdb.len(), base.fdb.len());
+        assert_eq!(observed.neighbours.len(), base.neighbours.len());
+        assert_eq!(observed.addresses, base.addresses);
+        let used = |id| model.routes.values().any(|via| *via == Via::Nexthop(id));
+        assert!(
+            observed.nexthops.keys().all(|id| used(*id)),
+            "unused next-hop objects are left: {observed:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_state_leads_to_any_other_and_to_rest(
+        first in any_wanted(), second in any_wanted(), objects in any::<bool>()
+    ) {
+        let mut model = Model::new(objects);
+        model.want(&first);
+        model.settle(true);
+        holds(&first, &model, true);
+        prop_assert!(model.is_at_rest(true));
+        let mut unswept = model.clone();
+        unswept.want(&second);
+        unswept.settle(false);
+        holds(&second, &unswept, false);
+        model.want(&second);
+        model.settle(true);
+        holds(&second, &model, true);
+        prop_assert!(model.is_at_rest(true));
+        unswept.fib.mark_all();
+        unswept.settle(true);
+        holds(&second, &unswept, true);
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_is_adopted_and_swept(first in any_wanted(), second in any_wanted()) {
+        let mut earlier = Model::new(true);
+        earlier.want(&first);
+        earlier.settle(true);
+        let mut model = Model::new(true);
+        model.fib.observed = earlier.fib.observed.clone();
+        model.routes = earlier.routes.clone();
+        model.look();
+        // All is there already: nothing is written.
+        let mut same = model.clone();
+        same.want(&first);
+        same.settle(true);
+        prop_assert_eq!((&same.ops[..], &same.route_ops[..]), (&[][..], &[][..]));
+        model.want(&second);
+        model.settle(true);
+        holds(&second, &model, true);
+    }
+
+    #[test]
+    fn changes_of_others_are_healed(wanted in any_wanted(), hit in prop::collection::vec(any::<bool>(), 50)) {
+        let mut model = Model::new(true);
+        model.want(&wanted);
+        model.settle(true);
+        let before = model.routes.clone();
+        let mut keys: Vec<RouteKey> = before.keys().copied().collect();
+        keys.sort();
+        for (key, _) in keys.iter().zip(&hit).filter(|(_, hit)| **hit) {
+            model.routes.remove(key);
+            prop_assert!(model.fib.event(key, None));
+            prop_assert!(!model.fib.event(key, None));
+        }
+        model.settle(true);
+        prop_assert_eq!(model.routes, before);
+    }
+}

@@ -1,0 +1,143 @@
+//! The thread that writes and lists routes: the kernel takes a microsecond for each, and works inside the system call.
+
+use std::{
+    io,
+    sync::mpsc::{Receiver as Jobs, SyncSender, sync_channel},
+    thread,
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    routes::{self, RouteRecord},
+    socket::{ENOTCONN, KernelError, Socket},
+    wire::Batch,
+};
+use crate::{dataplane::MAX_IN_FLIGHT, fib::RouteOp};
+
+/// Routes of a list that are handed over together.
+const LISTED: usize = 4096;
+/// Parts of a list that may wait: the list is taken in faster than the kernel gives it.
+const LISTS: usize = 4;
+
+enum Job {
+    Write(Batch),
+    List(u8),
+}
+
+/// What became of a batch, and the batch, to be filled again.
+struct Written {
+    batch: Batch,
+    errors: Vec<(usize, KernelError)>,
+}
+
+/// The way to the thread, which ends when this is dropped.
+pub(super) struct Writer {
+    jobs: SyncSender<Job>,
+    written: mpsc::Receiver<Written>,
+    listed: mpsc::Receiver<Result<Option<Vec<RouteRecord>>, KernelError>>,
+    port: u32,
+    sequence: u32,
+    spare: Vec<Batch>,
+}
+
+impl Writer {
+    /// Starts the thread in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Those of `socket`, `bind` and `clone`.
+    pub(super) fn start() -> io::Result<Self> {
+        let socket = Socket::open()?;
+        let port = socket.port();
+        let (jobs, queue) = sync_channel(MAX_IN_FLIGHT);
+        let (written_to, written) = mpsc::channel(MAX_IN_FLIGHT);
+        let (listed_to, listed) = mpsc::channel(LISTS);
+        thread::Builder::new()
+            .name("routes".to_owned())
+            .spawn(move || work(socket, &queue, &written_to, &listed_to))?;
+        Ok(Self { jobs, written, listed, port, sequence: 0, spare: Vec::new() })
+    }
+
+    /// The socket's port: events caused through it carry it as `nlmsg_pid`.
+    pub(super) fn port(&self) -> u32 {
+        self.port
+    }
+
+    pub(super) fn submit(&mut self, protocol: u8, ops: &[RouteOp]) {
+        let mut batch = self.spare.pop().unwrap_or_default();
+        batch.clear(self.sequence.wrapping_add(1));
+        for op in ops {
+            routes::write_route(&mut batch, &op.key, &op.verb, protocol);
+        }
+        batch.acknowledge();
+        self.sequence = self.sequence.wrapping_add(batch.count());
+        // Without the thread, `completed` says what is to be said.
+        let _ = self.jobs.send(Job::Write(batch));
+    }
+
+    pub(super) async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+        match self.written.recv().await {
+            Some(Written { batch, errors }) => {
+                if self.spare.len() < MAX_IN_FLIGHT {
+                    self.spare.push(batch);
+                }
+                errors
+            }
+            None => (0..crate::dataplane::MAX_BATCH).map(|i| (i, ended())).collect(),
+        }
+    }
+
+    pub(super) fn list(&mut self, protocol: u8) {
+        let _ = self.jobs.send(Job::List(protocol));
+    }
+
+    pub(super) async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+        self.listed.recv().await.unwrap_or_else(|| Err(ended()))
+    }
+}
+
+fn ended() -> KernelError {
+    KernelError {
+        errno: ENOTCONN,
+        message: "the thread that writes routes has ended: restart routed".to_owned(),
+    }
+}
+
+fn work(
+    mut socket: Socket,
+    jobs: &Jobs<Job>,
+    written: &mpsc::Sender<Written>,
+    listed: &mpsc::Sender<Result<Option<Vec<RouteRecord>>, KernelError>>,
+) {
+    while let Ok(job) = jobs.recv() {
+        // Nobody listens any more: the other end is gone, and so is the need.
+        let told = match job {
+            Job::Write(batch) => {
+                let mut errors = Vec::new();
+                let count = usize::try_from(batch.count()).unwrap_or(usize::MAX);
+                socket.execute_encoded(batch.bytes(), batch.first(), count, &mut errors);
+                written.blocking_send(Written { batch, errors }).is_ok()
+            }
+            Job::List(protocol) => {
+                let mut part = Vec::with_capacity(LISTED);
+                let outcome = routes::list_routes(&mut socket, protocol, |route| {
+                    part.push(route);
+                    if part.len() == LISTED {
+                        let full = std::mem::replace(&mut part, Vec::with_capacity(LISTED));
+                        let _ = listed.blocking_send(Ok(Some(full)));
+                    }
+                });
+                let last = match outcome {
+                    Ok(()) => {
+                        listed.blocking_send(Ok(Some(part))).and_then(|()| listed.blocking_send(Ok(None)))
+                    }
+                    Err(error) => listed.blocking_send(Err(error)),
+                };
+                last.is_ok()
+            }
+        };
+        if !told {
+            return;
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! The turns by which the kernel is brought to what is desired.
+//!
+//! A turn is short, a few milliseconds, so that commands and questions are dealt with in between; turns are taken
+//! until all is at rest. While the kernel works on some batches of routes the next ones are made ready.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Look, NOTE_INTERVAL, Reconciler};
+use crate::{
+    dataplane::{Dataplane, MAX_BATCH, MAX_IN_FLIGHT},
+    desired::{Desired, Device, Wanted},
+    diff::{Object, Op, base_ops, unwanted_ops},
+    fib::{RouteOp, Verb},
+    netlink::{
+        KernelError,
+        socket::{ENODEV, ENOENT, EPERM, ESRCH},
+    },
+    node::Config,
+    observed::Observed,
+};
+
+/// Plans other than of routes, one after the other, before the turns come to rest although there is something left to
+/// do: links, what hangs on them, next hops and leftovers take about five.
+const PASSES: u32 = 32;
+/// Operations other than on routes that are carried out in one go.
+const GO: usize = 1024;
+/// Routes resolved in one turn: about a millisecond.
+const RESOLVED: usize = 8192;
+/// Pause after an observation that failed.
+const OBSERVE_RETRY: Duration = Duration::from_secs(1);
+/// An object that others change back this often within [`FIGHT_WINDOW`] is left alone for a while.
+pub(super) const FIGHT_LIMIT: u32 = 20;
+const FIGHT_WINDOW: Duration = Duration::from_secs(10);
+/// Objects that fights are watched for: who changes more at once does not fight for one of them.
+const MAX_FIGHTS: usize = 4096;
+/// `EBUSY`: what the ledger says of an object that is being fought over.
+pub(super) const EBUSY: i32 = 16;
+
+/// How far a plan got.
+enum Outcome {
+    /// To its end.
+    Done,
+    /// Some object was refused and is in the ledger now.
+    Failed,
+    /// The kernel has to be looked at first.
+    Look,
+}
+
+impl<D: Dataplane> Reconciler<D> {
+    /// Takes one turn towards what is desired, as far as the kernel lets us. Returns whether there is more to do.
+    pub async fn reconcile(&mut self) -> bool {
+        let Some(config) = self.config.clone() else { return false };
+        let began = match self.running {
+            Some(began) => began,
+            None => {
+                let now = Instant::now();
+                self.running = Some(now);
+                (self.fresh, self.passes) = (false, 0);
+                self.mark_due(now);
+                now
+            }
+        };
+        let more = self.turn(&config, began).await;
+        if !more {
+            self.running = None;
+        }
+        more
+    }
+
+    async fn turn(&mut self, config: &Arc<Config>, began: Instant) -> bool {
+        if self.listing.is_some() {
+            return self.list_on().await;
+        }
+        if self.look.is_some() {
+            return self.completed_one().await || self.observe(config);
+        }
+        self.recheck_reach();
+        if self.must_resolve {
+            self.rebuild(config);
+        }
+        if self.resolving.is_some() {
+            self.resolve_some(config);
+            return true;
+        }
+        if self.base_due {
+            return self.completed_one().await || self.turn_of_base(config, began).await;
+        }
+        let ledger = &self.ledger;
+        let blocked = |object: &Object| ledger.blocks(object, began);
+        let ops = self.fib.realise(&blocked);
+        if self.hosts_due {
+            self.hosts_due = false;
+            let mut hosts = Vec::new();
+            self.fib.host_ops(&mut hosts, &blocked);
+            for batch in hosts.chunks(MAX_BATCH) {
+                self.submit(config, batch.to_vec());
+                while self.completed_one().await {}
+            }
+        }
+        if !ops.is_empty() && self.may_pass() {
+            // Routes in flight may lead to an object that becomes another exit's; new ones concern them not.
+            if !ops.iter().all(|op| matches!(op, Op::AddNexthop { .. })) {
+                while self.completed_one().await {}
+            }
+            // A look that a refused host route asks for comes first; the objects are asked for again afterwards.
+            return self.look.is_some() || self.carry_out(config, ops).await;
+        }
+        self.turn_of_routes(config, began).await || self.sweep(config, began).await || self.rest(began)
+    }
+
+    /// Whether one more plan may be made before coming to rest.
+    fn may_pass(&mut self) -> bool {
+        self.passes += 1;
+        if self.passes == PASSES {
+            tracing::warn!(
+                "the kernel's state does not become what it was changed to; pausing until it changes"
+            );
+        }
+        self.passes < PASSES
+    }
+
+    async fn turn_of_base(&mut self, config: &Config, began: Instant) -> bool {
+        let Some(observed) = &self.fib.observed else {
+            self.base_due = false;
+            return true;
+        };
+        let ops = base_ops(&self.fib.desired, observed, &|object| self.ledger.blocks(object, began));
+        if ops.is_empty() || !self.may_pass() {
+            self.base_due = false;
+            return true;
+        }
+        let set = ops.iter().any(|op| matches!(op, Op::SetLink { .. }));
+        self.carry_out(config, ops).await;
+        if set {
+            // An exit may be realised once its device is up.
+            self.fib.invalidate();
+        }
+        true
+    }
+
+    /// Marks what is due for another attempt.
+    fn mark_due(&mut self, now: Instant) {
+        if self.observe_at.is_some_and(|at| at <= now) {
+            self.observe_at = None;
+            self.must_look(Look::Whole);
+        }
+        if self.ledger.next_retry().is_none_or(|at| at > now) {
+            return;
+        }
+        let mut others = false;
+        for object in self.ledger.due(now) {
+            match object {
+                Object::Route(key) => {
+                    if let Some(slot) = self.fib.table().find(key) {
+                        self.fib.mark(slot);
+                    }
+                }
+                _ => others = true,
+            }
+        }
+        if others {
+            self.base_due = true;
+            self.hosts_due = true;
+            self.fib.invalidate();
+        }
+    }
+
+    /// Keeps the kernel busy with changes of routes. Returns false if there are none.
+    async fn turn_of_routes(&mut self, config: &Config, began: Instant) -> bool {
+        let mut done = false;
+        while !done && self.in_flight.len() < MAX_IN_FLIGHT {
+            let mut batch = self.spare.pop().unwrap_or_default();
+            let ledger = &self.ledger;
+            done = self.fib.route_ops(&mut batch, MAX_BATCH, self.in_sync, &|o| ledger.blocks(o, began));
+            if batch.is_empty() {
+                self.spare.push(batch);
+                break;
+            }
+            self.submit(config, batch);
+        }
+        self.completed_one().await || !done
+    }
+
+    fn submit(&mut self, config: &Config, batch: Vec<RouteOp>) {
+        self.dataplane.submit(config, &batch);
+        self.in_flight.push_back(batch);
+    }
+
+    /// Waits for the oldest batch in flight and notes how it ended. Returns false if there is none.
+    async fn completed_one(&mut self) -> bool {
+        if self.in_flight.is_empty() {
+            return false;
+        }
+        let errors = self.dataplane.completed().await;
+        let Some(mut batch) = self.in_flight.pop_front() else { return false };
+        if errors.len() < batch.len() {
+            self.permission_denied = false;
+            self.passes = 0;
+        }
+        self.exits_stale = true;
+        let mut errors = errors.into_iter().peekable();
+        for (i, op) in batch.iter().enumerate() {
+            let error = errors.next_if(|(at, _)| *at == i).map(|(_, error)| error);
+            match error {
+                // What is to be gone is gone.
+                Some(e) if op.verb == Verb::Delete && matches!(e.errno, ENOENT | ESRCH | ENODEV) => {
+                    self.route_succeeded(op);
+                }
+                None => self.route_succeeded(op),
+                Some(error) => {
+                    self.fib.route_done(op, false);
+                    // The picture may have been old: look again before blaming the object.
+                    if !self.fresh && error.errno != EPERM {
+                        tracing::debug!(?op, %error, "refused; observing anew");
+                        self.must_look(Look::Whole);
+                    } else {
+                        self.failed(Object::Route(op.key), &error);
+                    }
+                }
+            }
+        }
+        batch.clear();
+        self.spare.push(batch);
+        true
+    }
+
+    fn route_succeeded(&mut self, op: &RouteOp) {
+        if self.fib.route_done(op, true) {
+            self.ledger.succeed(&Object::Route(op.key));
+        }
+        if self.healing {
+            self.note_fight(Object::Route(op.key));
+        }
+    }
+
+    /// Carries out operations other than on routes; always answers true: there may be more to do.
+    async fn carry_out(&mut self, config: &Config, ops: Vec<Op>) -> bool {
+        match self.carry_out_in_order(config, &ops).await {
+            Outcome::Done | Outcome::Look => {}
+            // What hangs on the object must not be tried before it: everything is compared again.
+            Outcome::Failed => self.fib.invalidate(),
+        }
+        self.exits_stale = true;
+        true
+    }
+
+    async fn carry_out_in_order(&mut self, config: &Config, ops: &[Op]) -> Outcome {
+        let (mut failed, mut relinked) = (false, false);
+        for ops in ops.chunks(GO) {
+            let results = self.dataplane.apply(config, ops).await;
+            for (op, result) in ops.iter().zip(results) {
+                relinked |= op.changes_links();
+                match result {
+                    Ok(()) => self.succeeded(op),
+                    Err(error) if !self.fresh && error.errno != EPERM => {
+                        tracing::debug!(?op, %error, "refused; observing anew");
+                        self.must_look(Look::Whole);
+                        return Outcome::Look;
+                    }
+                    Err(error) => {
+                        failed = true;
+                        self.failed(op.object(), &error);
+                    }
+                }
+            }
+        }
+        if relinked {
+            self.must_look(Look::Expected);
+            return Outcome::Look;
+        }
+        if failed { Outcome::Failed } else { Outcome::Done }
+    }
+
+    fn succeeded(&mut self, op: &Op) {
+        self.fib.done(op);
+        let object = op.object();
+        self.ledger.succeed(&object);
+        self.permission_denied = false;
+        if self.healing {
+            self.note_fight(object);
+        }
+    }
+
+    fn note_fight(&mut self, object: Object) {
+        if self.fights.len() >= MAX_FIGHTS && !self.fights.contains_key(&object) {
+            return;
+        }
+        let now = Instant::now();
+        let (count, since) = self.fights.entry(object).or_insert((0, now));
+        if now.duration_since(*since) > FIGHT_WINDOW {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+        if *count > FIGHT_LIMIT {
+            let text = "another program keeps changing it back".to_owned();
+            tracing::warn!(?object, "{text}");
+            self.ledger.fail(object, EBUSY, text, now);
+            if let Object::Route(key) = object {
+                self.fib.mark_failed(&key);
+            }
+        }
+    }
+
+    fn failed(&mut self, object: Object, error: &KernelError) {
+        let news = self.ledger.fail(object, error.errno, error.to_string(), Instant::now());
+        if error.errno == EPERM {
+            if !self.permission_denied {
+                tracing::error!("{}", crate::report::PERMISSION_DENIED);
+            }
+            self.permission_denied = true;
+        } else if news {
+            tracing::warn!(?object, %error, "the kernel refuses; will be tried again");
+        }
+    }
+
+    /// Takes the picture of all but routes, and begins to list those if they are in question.
+    fn observe(&mut self, config: &Config) -> bool {
+        let look = self.look.take().unwrap_or(Look::Whole);
+        match self.dataplane.observe(config) {
+            Ok(new) => {
+                let mut look = look;
+                if let Some(old) = &self.fib.observed {
+                    if look != Look::Expected {
+                        self.note_drift(old.count_differences(&new));
+                    }
+                } else {
+                    look = Look::Expected;
+                }
+                let same = |device| {
+                    let of = |o: &Observed| o.link(device).map(|l| (l.index, l.up));
+                    self.fib.observed.as_ref().is_some_and(|old| of(old) == of(&new))
+                };
+                // A device that is another, or went down, took its routes with it.
+                if look == Look::Base && !Device::ALL.into_iter().all(same) {
+                    look = Look::Whole;
+                }
+                self.must_resolve |= self.parent != new.parent;
+                self.parent = new.parent;
+                self.sysctls = self.dataplane.tune(config, &new);
+                self.fib.observed = Some(new);
+                self.reach_stale = true;
+                if look == Look::Base {
+                    self.observed(false);
+                } else {
+                    self.dataplane.list_routes(config);
+                    self.listing = Some(look);
+                }
+                true
+            }
+            Err(error) => self.blind(error),
+        }
+    }
+
+    /// Takes in some more of the routes that the kernel has.
+    async fn list_on(&mut self) -> bool {
+        let look = self.listing;
+        let mut differences = 0;
+        let more = match self.dataplane.listed().await {
+            Ok(Some(records)) => {
+                for record in &records {
+                    differences += u64::from(self.fib.observe_route(&record.key, Some(record.via)));
+                }
+                true
+            }
+            Ok(None) => {
+                differences = u64::try_from(self.fib.observed_all()).unwrap_or(u64::MAX);
+                false
+            }
+            Err(error) => {
+                self.listing = None;
+                return self.blind(error);
+            }
+        };
+        if look == Some(Look::Whole) {
+            self.note_drift(differences);
+        }
+        if !more {
+            self.listing = None;
+            self.observed(true);
+            let held = std::mem::take(&mut self.held);
+            self.handle(held);
+        }
+        true
+    }
+
+    fn observed(&mut self, whole: bool) {
+        self.observe_error = None;
+        self.fresh |= whole;
+        self.base_due = true;
+        self.hosts_due = true;
+        self.exits_stale = true;
+        self.fib.invalidate();
+    }
+
+    fn note_drift(&mut self, differences: u64) {
+        self.drift += differences;
+        self.healing |= differences > 0;
+        if differences > 0 {
+            tracing::info!(differences, "the kernel's state drifted");
+        }
+    }
+
+    fn blind(&mut self, error: KernelError) -> bool {
+        if self.observe_error.as_ref() != Some(&error) {
+            tracing::warn!(%error, "the kernel's state cannot be read; will be tried again");
+        }
+        self.observe_error = Some(error);
+        // Whatever gives cause for a turn before, it begins with a look.
+        self.look = Some(Look::Whole);
+        self.observe_at = Some(Instant::now() + OBSERVE_RETRY);
+        let held = std::mem::take(&mut self.held);
+        self.handle(held);
+        false
+    }
+
+    /// Begins to derive all that is desired from configuration and learned routes.
+    fn rebuild(&mut self, config: &Config) {
+        if self.fib.observed.is_none() {
+            return;
+        }
+        self.must_resolve = false;
+        if self.metric != config.route_metric {
+            self.metric = config.route_metric;
+            self.fib.move_learned(self.metric);
+        }
+        self.fib.configure(Desired::from_config(config, self.parent));
+        self.reached.clear();
+        self.answers.clear();
+        self.last_answer = None;
+        self.resolving = Some(0);
+        self.base_due = true;
+        self.hosts_due = true;
+        self.fib.may_sweep = true;
+    }
+
+    /// Resolves some more routes, and has all compared when none is left.
+    fn resolve_some(&mut self, config: &Config) {
+        for _ in 0..RESOLVED {
+            let Some(slot) = self.resolving.and_then(|cursor| self.fib.table().next(cursor)) else {
+                self.resolving = None;
+                self.fib.mark_all();
+                self.exits_stale = true;
+                return;
+            };
+            self.resolving = Some(slot + 1);
+            if self.fib.learned(self.fib.table().state(slot)).is_some() {
+                self.resolve_one(config, slot);
+            }
+        }
+    }
+
+    /// Deletes what is ours and not desired, once all routes are as they are to be.
+    async fn sweep(&mut self, config: &Config, began: Instant) -> bool {
+        let (true, true, Some(observed)) = (self.in_sync, self.fib.may_sweep, &self.fib.observed) else {
+            return false;
+        };
+        let blocked = |object: &Object| self.ledger.blocks(object, began);
+        let mut ops = self.fib.unused_nexthops();
+        ops.retain(|op| !blocked(&op.object()));
+        ops.extend(unwanted_ops(&self.fib.desired, observed, &blocked));
+        self.fib.may_sweep = false;
+        if ops.is_empty() || !self.may_pass() {
+            return false;
+        }
+        self.carry_out(config, ops).await
+    }
+
+    /// Nothing is left to do that can be done now.
+    fn rest(&mut self, began: Instant) -> bool {
+        // What was due and is neither done nor refused anew has come right by itself.
+        self.ledger.settle(began);
+        self.healing = false;
+        self.forget_moot_failures();
+        if self.noted_at.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
+            self.note_exits_in_use();
+        }
+        self.spare.truncate(MAX_IN_FLIGHT);
+        self.fib.shrink();
+        false
+    }
+
+    /// A failure to install what is wanted no more is none.
+    fn forget_moot_failures(&mut self) {
+        let now = Instant::now();
+        self.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);
+        let (false, Some(observed)) = (self.ledger.failures().is_empty(), &self.fib.observed) else { return };
+        let (fib, desired) = (&self.fib, &self.fib.desired);
+        let contents: HashSet<_> = fib.wanted_contents();
+        self.ledger.retain(|object| match object {
+            Object::Route(key) => fib.table().find(key).is_some_and(|slot| {
+                let state = fib.table().state(slot);
+                fib.want(state).target.is_some() || fib.via(state).is_some()
+            }),
+            Object::Nexthop(gateway, index) => contents.contains(&(*gateway, *index)),
+            Object::UnwantedNexthop(id) => observed.nexthops.contains_key(id),
+            Object::Fdb(mac) => desired.fdb.contains_key(mac) || observed.fdb.iter().any(|(m, _)| m == mac),
+            Object::Neighbour(a) => desired.neighbours.contains_key(a) || observed.neighbours.contains_key(a),
+            Object::Address(device, address) => {
+                let address = (*device, *address);
+                desired.addresses.contains(&address) || observed.addresses.contains(&address)
+            }
+            Object::Link(Device::Ipip) => desired.ipip != Wanted::Absent || observed.ipip.is_some(),
+            Object::Link(Device::Vxlan) => desired.vxlan != Wanted::Absent || observed.vxlan.is_some(),
+        });
+    }
+}
