@@ -127,6 +127,9 @@ pub const BARS: &[Bar] = &[
     at_most("latency", Figure::More("p99_ms"), 50.0),
     at_most("latency", Figure::More("keepalive_late_ms"), 1000.0),
     at_most("latency", Figure::More("show_peers_max_ms"), 100.0),
+    at_most("latency paced", Figure::More("p99_ms"), 50.0),
+    at_most("latency paced", Figure::More("keepalive_late_ms"), 1000.0),
+    at_most("latency paced", Figure::More("show_peers_max_ms"), 100.0),
 ];
 
 /// A bar with what was measured.
