@@ -21,9 +21,12 @@ use crate::session::Session;
 const BEST_BATCHES: usize = 16;
 /// Changes in such a batch: what the kernel takes in some milliseconds.
 const BEST_BATCH: usize = 4096;
-/// Prefixes taken in, and then decided on, before queries and other commands get their turn: about a
-/// millisecond, and few enough that what is looked at twice is still in the processor's cache.
+/// Prefixes taken in before they are decided on, and before queries and other commands get their
+/// turn: about a millisecond, and few enough that what is looked at twice is still in the processor's
+/// cache.
 const BUDGET: usize = 4096;
+/// Prefixes decided on in one turn: more than are taken in, so that none queue up here.
+const DECIDED: usize = 2 * BUDGET;
 /// What telling one peer its arrears counts of that.
 const RESUMED: usize = 256;
 /// How long the peers' sockets can hold up what is to be told next.
@@ -173,7 +176,7 @@ impl Actor {
             {
                 taken += self.apply(command);
             }
-            done = self.rib.run(BUDGET, &mut self.lines);
+            done = self.rib.run(DECIDED, &mut self.lines);
             while let Some(peer) = self.lines.take_resumable() {
                 self.rib.resume(peer, &mut self.lines.catch_up());
             }
