@@ -8,7 +8,6 @@ use bgp::{Family, PeerId};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
@@ -22,9 +21,12 @@ use crate::session::Session;
 const BEST_BATCHES: usize = 16;
 /// Changes in such a batch: what the kernel takes in some milliseconds.
 const BEST_BATCH: usize = 4096;
-/// Prefixes taken in, and then decided on, before queries and other commands get their turn: about a
-/// millisecond, and few enough that what is looked at twice is still in the processor's cache.
+/// Prefixes taken in before they are decided on, and before queries and other commands get their
+/// turn: about a millisecond, and few enough that what is looked at twice is still in the processor's
+/// cache.
 const BUDGET: usize = 4096;
+/// Prefixes decided on in one turn: more than are taken in, so that none queue up here.
+const DECIDED: usize = 2 * BUDGET;
 /// What telling one peer its arrears counts of that.
 const RESUMED: usize = 256;
 /// How long the peers' sockets can hold up what is to be told next.
@@ -147,16 +149,7 @@ impl Actor {
     async fn run(mut self, mut inbox: Received) {
         let best = self.best.clone();
         let mut done = true;
-        // While peers still write what they were told last, more is not decided on: it is told in
-        // fewer and fuller messages then, and what is new does not queue behind what is old.
-        let mut held_until: Option<Instant> = None;
         loop {
-            if !self.lines.are_busy() {
-                held_until = None;
-            } else if held_until.is_none() {
-                held_until = Some(Instant::now() + PATIENCE);
-            }
-            let held = held_until;
             self.rib.set_forwards(!best.is_closed());
             tokio::select! {
                 biased;
@@ -166,28 +159,24 @@ impl Actor {
                     if let Ok(permit) = permit {
                         permit.send(changes);
                     }
-                    if held.is_some() {
-                        continue;
-                    }
                 }
-                () = self.lines.room(), if held.is_some() => continue,
-                () = tokio::time::sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {
-                    held_until = Some(Instant::now() + PATIENCE);
-                }
-                more = inbox.wait(), if held.is_none() && done => {
-                    if !more {
-                        return;
-                    }
-                }
-                () = std::future::ready(()), if held.is_none() && !done => {}
+                more = inbox.wait(), if done => if !more {
+                    return;
+                },
+                () = std::future::ready(()), if !done => {}
             }
+            // Deviation: RFC 4271 §10 suggests a MinRouteAdvertisementIntervalTimer of 5 s for internal peers;
+            // §9.2.1.1 leaves its value to us, and it is none: nothing waits for more to come. But while
+            // peers still write what they were told last, more is not decided on: it is told in fewer and
+            // fuller messages then, and what is new does not queue behind what is old.
+            let _ = tokio::time::timeout(PATIENCE, self.lines.written()).await;
             let mut taken = 0;
             while taken < BUDGET
                 && let Some(command) = inbox.take()
             {
                 taken += self.apply(command);
             }
-            done = self.rib.run(BUDGET, &mut self.lines);
+            done = self.rib.run(DECIDED, &mut self.lines);
             while let Some(peer) = self.lines.take_resumable() {
                 self.rib.resume(peer, &mut self.lines.catch_up());
             }

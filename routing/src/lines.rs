@@ -76,9 +76,11 @@ impl Lines {
         }
     }
 
-    /// Whether a peer that keeps up still writes what it was given.
-    pub(crate) fn are_busy(&self) -> bool {
-        self.pressure.busy.load(Ordering::Acquire) > 0
+    /// Waits until the peers that keep up have written what they were given.
+    pub(crate) async fn written(&self) {
+        while self.pressure.busy.load(Ordering::Acquire) > 0 {
+            self.pressure.room.notified().await;
+        }
     }
 
     /// For a peer that doesn't: nobody waits for it.
@@ -102,11 +104,6 @@ impl Lines {
                 false
             }
         }
-    }
-
-    /// Waits until all of those have written what they were given.
-    pub(crate) async fn room(&self) {
-        self.pressure.room.notified().await;
     }
 
     /// A peer that is to be resumed.

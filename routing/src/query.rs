@@ -60,6 +60,8 @@ pub struct RibCounts {
     pub paths: usize,
     /// Different attribute sets.
     pub attribute_sets: usize,
+    /// Paths taken out since the start.
+    pub removed: u64,
 }
 
 impl Rib {
@@ -92,6 +94,7 @@ impl Rib {
             prefixes: self.table.len(),
             paths: self.table.paths_len(),
             attribute_sets: self.interner.len(),
+            removed: self.removed,
         }
     }
 

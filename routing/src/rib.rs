@@ -46,6 +46,7 @@ pub struct Rib {
     forwards: bool,
     /// What this node originates: own blocks, the static table.
     originated: [HashSet<IpNet, FixedState>; 2],
+    pub(crate) removed: u64,
     changes: Vec<Change>,
 }
 
@@ -64,6 +65,7 @@ impl Rib {
             forward: VecDeque::new(),
             forwards: true,
             originated: [HashSet::default(), HashSet::default()],
+            removed: 0,
             changes: Vec::new(),
         }
     }
@@ -238,6 +240,7 @@ impl Rib {
             member.received -= 1;
             member.accepted -= usize::from(gone.rejected().is_none());
         }
+        self.removed += 1;
         self.interner.release(gone.attrs());
         self.mark(ix);
         true

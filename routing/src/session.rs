@@ -16,6 +16,10 @@ use crate::inbox::{Ahead, Inbox, Waiting};
 use crate::lines::{Gauge, Line, Pressure};
 use crate::path::PeerSession;
 
+/// Prefixes at which a batch is handed over; with those of one more message it is what the RIB takes
+/// in in one turn.
+const BATCH: usize = 2048;
+
 /// See [`RibHandle::session`](crate::actor::RibHandle::session).
 pub struct Session {
     id: PeerId,
@@ -109,6 +113,9 @@ impl RouteSink for Session {
         for (next_hop, list) in update.announcements() {
             let attrs = self.attrs(update, next_hop);
             self.batch.push(Some(&attrs), list);
+        }
+        if self.batch.len() >= BATCH {
+            self.seal();
         }
     }
 

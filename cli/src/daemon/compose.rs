@@ -17,6 +17,7 @@ use tunnel::TunnelHandle;
 
 use super::config::{DaemonConfig, Dataplane};
 use super::feed::feed;
+use super::memory;
 use super::plan::{PeerPlan, Plan, plan};
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
@@ -39,6 +40,7 @@ pub(super) struct Daemon {
     rib: RibHandle,
     tunnel: Option<TunnelHandle>,
     feed: JoinHandle<()>,
+    memory: JoinHandle<()>,
     sync: mpsc::Sender<()>,
     listener: Option<(u16, Listener)>,
     peers: BTreeMap<IpAddr, Running>,
@@ -76,6 +78,7 @@ impl Daemon {
         // One is enough: it is said once for each time the routes become whole.
         let (sync, synced) = mpsc::channel(1);
         let feed = tokio::spawn(feed(changes, synced, tunnel.clone()));
+        let memory = tokio::spawn(memory::give_back(rib.clone()));
         let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
         let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone());
         let daemon = Daemon {
@@ -83,6 +86,7 @@ impl Daemon {
             rib,
             tunnel,
             feed,
+            memory,
             sync,
             listener: None,
             peers: BTreeMap::new(),
@@ -289,6 +293,7 @@ impl Daemon {
         }
         // First: withdrawals that our own leaving causes must not reach the kernel.
         self.feed.abort();
+        self.memory.abort();
         if let Some(tunnel) = &self.tunnel {
             let _ = tunnel.stop().await;
         }

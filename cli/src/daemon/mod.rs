@@ -4,6 +4,7 @@ mod compose;
 pub mod config;
 mod feed;
 mod kernel_view;
+mod memory;
 pub mod peering;
 pub mod plan;
 mod roster;

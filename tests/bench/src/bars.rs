@@ -50,6 +50,8 @@ pub enum Limit {
     OfBestPeer(f64),
     /// At most so many times the floor's.
     OfFloor(f64),
+    /// At most so much more than the best peer's.
+    AboveBest(f64),
     /// At most so much.
     AtMost(f64),
     /// Whatever it is; shown beside the best peer's.
@@ -73,6 +75,10 @@ const fn of_best(row: &'static str, figure: Figure, ratio: f64) -> Bar {
 
 const fn of_floor(row: &'static str, figure: Figure, ratio: f64) -> Bar {
     Bar { row, figure, limit: Limit::OfFloor(ratio) }
+}
+
+const fn above_best(row: &'static str, figure: Figure, more: f64) -> Bar {
+    Bar { row, figure, limit: Limit::AboveBest(more) }
 }
 
 const fn shown(row: &'static str, figure: Figure) -> Bar {
@@ -111,14 +117,19 @@ pub const BARS: &[Bar] = &[
     of_best("S6 drop", Figure::Wall, 0.85),
     of_best("S6g install", Figure::Wall, 0.15),
     at_most("S6g move", Figure::Wall, 0.001),
-    of_best("S7", Figure::Wall, 0.5),
-    of_best("S7", Figure::Cpu, 0.5),
+    of_best("S7 cold start", Figure::Wall, 0.5),
+    of_best("S7 cold start", Figure::Cpu, 0.5),
+    above_best("S7 cold start", Figure::Rss, 6.0),
+    of_best("S7 one block more", Figure::Wall, 0.5),
     at_most("S3", Figure::Peak, 130.0),
     at_most("S2k", Figure::Peak, 40.0),
     at_most("idle", Figure::Rss, 9.0),
     at_most("latency", Figure::More("p99_ms"), 50.0),
     at_most("latency", Figure::More("keepalive_late_ms"), 1000.0),
     at_most("latency", Figure::More("show_peers_max_ms"), 100.0),
+    at_most("latency paced", Figure::More("p99_ms"), 50.0),
+    at_most("latency paced", Figure::More("keepalive_late_ms"), 1000.0),
+    at_most("latency paced", Figure::More("show_peers_max_ms"), 100.0),
 ];
 
 /// A bar with what was measured.
@@ -164,6 +175,7 @@ fn verdict(bar: Bar, lines: &[Line]) -> Option<Verdict> {
     let ratio = best.as_ref().filter(|(_, best)| *best > 0.0).map(|(_, best)| ours / best);
     let met = match bar.limit {
         Limit::OfBestPeer(most) | Limit::OfFloor(most) => ratio.map(|ratio| ratio <= most),
+        Limit::AboveBest(more) => best.as_ref().map(|(_, best)| ours <= best + more),
         Limit::AtMost(most) => Some(ours <= most),
         Limit::None => None,
     };
@@ -216,5 +228,16 @@ mod tests {
         assert_eq!(met(0.41, false), Some(false));
         assert_eq!(met(0.1, true), Some(false));
         assert_eq!(judge(&[line("S1", "routed", 1.0, false)])[0].met, None, "no peer");
+    }
+
+    #[test]
+    fn memory_may_be_so_much_above_the_best_peers() {
+        let met = |peers: f64| {
+            let mut bird = line("S7 cold start", "bird", 9.0, false);
+            bird.rss.median = peers;
+            let verdicts = judge(&[line("S7 cold start", "routed", 1.0, false), bird]);
+            verdicts.iter().find(|verdict| verdict.bar.figure == Figure::Rss).expect("a verdict").met
+        };
+        assert_eq!((met(24e6), met(23.9e6)), (Some(true), Some(false)));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::SocketAddr,
+    net::SocketAddrV4,
 };
 
 use anyhow::{Context, Result};
@@ -11,6 +11,8 @@ use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},
 };
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     bed::DAEMON,
@@ -21,6 +23,9 @@ const LISTENER: Token = Token(usize::MAX);
 const EVENTS: usize = 1024;
 /// Read from one session before the others have their turn.
 const BUFFER: usize = 256 * 1024;
+
+/// Connections that may wait to be accepted: all that a load makes at once.
+const BACKLOG: i32 = 4096;
 
 struct Session {
     socket: TcpStream,
@@ -42,7 +47,7 @@ struct Part {
 /// When it can't listen.
 pub fn serve() -> Result<()> {
     let mut poll = Poll::new()?;
-    let mut listener = TcpListener::bind(SocketAddr::new(DAEMON.into(), PORT)).context("can't listen")?;
+    let mut listener = listen().context("can't listen")?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(EVENTS);
     let mut buffer = vec![0; BUFFER];
@@ -88,6 +93,15 @@ pub fn serve() -> Result<()> {
             }
         }
     }
+}
+
+fn listen() -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddrV4::new(DAEMON, PORT).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 fn accept(poll: &Poll, listener: &TcpListener, sessions: &mut Vec<Session>) -> Result<()> {

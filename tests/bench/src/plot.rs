@@ -28,7 +28,9 @@ pub fn wall_times(lines: &[Line]) -> String {
     let contenders = |row: &str| lines.iter().filter(|line| line.row == row).count();
     let mut rows: Vec<&str> = Vec::new();
     for line in lines.iter().filter(|line| line.wall.median > 0.0 && contenders(&line.row) > 1) {
-        if !rows.contains(&line.row.as_str()) && !["idle", "latency"].contains(&line.row.as_str()) {
+        if !rows.contains(&line.row.as_str())
+            && !["idle", "latency", "latency paced"].contains(&line.row.as_str())
+        {
             rows.push(&line.row);
         }
     }

@@ -109,6 +109,7 @@ pub fn limit(limit: Limit) -> String {
     match limit {
         Limit::OfBestPeer(ratio) => format!("<= {ratio} of the best"),
         Limit::OfFloor(ratio) => format!("<= {ratio} of the floor"),
+        Limit::AboveBest(more) => format!("<= the best + {}", short(more)),
         Limit::AtMost(most) => format!("<= {}", short(most)),
         Limit::None => "-".to_owned(),
     }

@@ -78,6 +78,9 @@ pub fn run(order: &Order<'_>, results: &mut Results, mut progress: impl FnMut(Pr
             }
         }
         results.rounds.extend(rounds);
+        // As in `bench list`, whatever was run again.
+        let all = crate::scenario::all();
+        results.rounds.sort_by_key(|round| all.iter().position(|scenario| scenario.name == round.scenario));
         if let Some(file) = order.file {
             results.write(file)?;
         }

@@ -1,6 +1,7 @@
 //! One client: its address, its session, what it still has to send and what it holds.
 
 use std::{
+    collections::VecDeque,
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddrV4},
     rc::Rc,
@@ -77,7 +78,8 @@ pub(super) struct Client {
     pub rest: Vec<u8>,
     /// OPEN and KEEPALIVEs.
     control: Vec<u8>,
-    script: Option<Rc<[u8]>>,
+    /// What it was told to send; of the first so much is written.
+    scripts: VecDeque<Rc<[u8]>>,
     written: usize,
     pub last_sent: Instant,
     pub last_received: Instant,
@@ -100,7 +102,7 @@ impl Client {
             first_words: None,
             rest: Vec::new(),
             control: Vec::new(),
-            script: None,
+            scripts: VecDeque::new(),
             written: 0,
             last_sent: now,
             last_received: now,
@@ -110,10 +112,17 @@ impl Client {
     }
 
     /// Begins to connect, from its own address.
-    pub(super) fn dial(&mut self, daemon: SocketAddrV4) -> std::io::Result<()> {
+    pub(super) fn dial(
+        &mut self,
+        daemon: SocketAddrV4,
+        receive_buffer: Option<usize>,
+    ) -> std::io::Result<()> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         socket.bind(&SockAddr::from(SocketAddrV4::new(self.address, 0)))?;
         match socket.connect(&SockAddr::from(daemon)) {
             Ok(()) => {}
@@ -133,7 +142,7 @@ impl Client {
         self.state = State::Idle;
         self.rest.clear();
         self.control.clear();
-        self.script = None;
+        self.scripts.clear();
         self.written = 0;
         self.held.clear();
     }
@@ -147,7 +156,7 @@ impl Client {
 
     /// Sends KEEPALIVE, unless UPDATEs are on their way, which serve as well.
     pub(super) fn keepalive(&mut self) -> std::io::Result<()> {
-        if self.script.is_none() && self.control.is_empty() {
+        if self.has_sent_all() {
             wire::keepalive(&mut self.control);
         }
         self.write()
@@ -155,20 +164,15 @@ impl Client {
 
     /// Sends a script, after what is still to be sent.
     pub(super) fn send(&mut self, script: Rc<[u8]>) -> std::io::Result<()> {
-        match &self.script {
-            None => self.script = Some(script),
-            Some(earlier) => {
-                let rest = earlier.get(self.written..).unwrap_or_default();
-                self.script = Some(rest.iter().chain(script.iter()).copied().collect());
-                self.written = 0;
-            }
+        if !script.is_empty() {
+            self.scripts.push_back(script);
         }
         self.write()
     }
 
     /// Whether nothing is left to be sent.
     pub(super) fn has_sent_all(&self) -> bool {
-        self.script.is_none() && self.control.is_empty()
+        self.scripts.is_empty() && self.control.is_empty()
     }
 
     /// Writes until there is nothing left or no room.
@@ -179,7 +183,7 @@ impl Client {
         }
         loop {
             // A script that was begun is at a message's middle: control messages wait.
-            let (bytes, of_script) = match &self.script {
+            let (bytes, of_script) = match self.scripts.front() {
                 Some(script) if self.control.is_empty() || self.written > 0 => {
                     (script.get(self.written..).unwrap_or_default(), true)
                 }
@@ -196,8 +200,8 @@ impl Client {
                         continue;
                     }
                     self.written += length;
-                    if self.script.as_ref().is_some_and(|script| self.written >= script.len()) {
-                        self.script = None;
+                    if self.scripts.front().is_some_and(|script| self.written >= script.len()) {
+                        self.scripts.pop_front();
                         self.written = 0;
                     }
                 }

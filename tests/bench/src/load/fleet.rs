@@ -99,6 +99,7 @@ pub struct Fleet {
     retried: u64,
     /// Whether an Established session that ends is a failure.
     lasting: bool,
+    receive_buffer: Option<usize>,
     /// Those with more to read than one turn's share.
     unread: VecDeque<usize>,
     next_tick: Instant,
@@ -131,6 +132,7 @@ impl Fleet {
             retries: VecDeque::new(),
             retried: 0,
             lasting: true,
+            receive_buffer: None,
             unread: VecDeque::new(),
             next_tick: Instant::now(),
             received: 0,
@@ -186,12 +188,19 @@ impl Fleet {
 
     fn connect(&mut self, at: usize) -> Result<()> {
         let client = &mut self.clients[at];
-        client.dial(SocketAddrV4::new(DAEMON, PORT)).with_context(|| format!("client {}", client.address))?;
+        client
+            .dial(SocketAddrV4::new(DAEMON, PORT), self.receive_buffer)
+            .with_context(|| format!("client {}", client.address))?;
         if let Some(socket) = &mut client.socket {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(socket, Token(at), interest).context("can't use epoll")?;
         }
         Ok(())
+    }
+
+    /// Bounds what the kernel keeps of what a client hasn't read (`SO_RCVBUF`, in bytes), for connections to come.
+    pub fn set_receive_buffer(&mut self, bytes: usize) {
+        self.receive_buffer = Some(bytes);
     }
 
     /// Whether an Established session that ends is a failure (the default); else it is begun again.

@@ -40,8 +40,8 @@ impl Held {
             return;
         }
         self.count += u32::from(new);
-        let was = self.second[word] & bit != 0;
-        if was != second {
+        // Most loads have no second paths: the second bits needn't come into the cache.
+        if (second || self.seconds > 0) && (self.second[word] & bit != 0) != second {
             self.second[word] ^= bit;
             self.seconds = if second { self.seconds + 1 } else { self.seconds - 1 };
         }
@@ -56,7 +56,7 @@ impl Held {
         }
         self.bits[word] &= !bit;
         self.count -= 1;
-        if self.second[word] & bit != 0 {
+        if self.seconds > 0 && self.second[word] & bit != 0 {
             self.second[word] ^= bit;
             self.seconds -= 1;
         }

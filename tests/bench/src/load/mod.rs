@@ -24,4 +24,4 @@ pub use full_table::{FullTable, full_table};
 pub use held::Held;
 pub use scan::{Scanned, scan};
 pub use universe::{Origin, PROBER, Universe};
-pub use wire::handshake;
+pub use wire::{handshake, pieces};

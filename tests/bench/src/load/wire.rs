@@ -1,6 +1,6 @@
 //! The few BGP messages that clients send (RFC 4271).
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, rc::Rc};
 
 use super::universe::Prefix;
 
@@ -111,6 +111,22 @@ fn packed(prefixes: impl IntoIterator<Item = Prefix>, room: usize, mut full: imp
     }
 }
 
+/// A script cut into at most `count` pieces of about the same size, between messages.
+#[must_use]
+pub fn pieces(script: &[u8], count: usize) -> Vec<Rc<[u8]>> {
+    let size = script.len().div_ceil(count.max(1)).max(1);
+    let mut pieces = Vec::new();
+    let (mut begin, mut end) = (0, 0);
+    while let Some(header) = script.get(end..end + HEADER) {
+        end += usize::from(u16::from_be_bytes([header[16], header[17]])).max(HEADER);
+        if end - begin >= size || end >= script.len() {
+            pieces.push(script.get(begin..end).unwrap_or_default().into());
+            begin = end;
+        }
+    }
+    pieces
+}
+
 /// The path attributes of one path, as iBGP carries them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attributes {
@@ -151,5 +167,22 @@ impl Attributes {
             attribute(0xc0, 8, &[&words(&self.communities)]);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_whole_messages_and_together_the_script() {
+        let mut script = Vec::new();
+        withdraw((0..5000).map(|number| (number << 8, 24)), &mut script);
+        let messages = script.len().div_ceil(MAX_MESSAGE);
+        let pieces = pieces(&script, 3);
+        assert!(messages > 3 && pieces.len() <= 3, "{messages} {}", pieces.len());
+        assert!(pieces.iter().all(|piece| piece.starts_with(&[0xff; 16])));
+        assert_eq!(pieces.concat(), script);
+        assert_eq!(super::pieces(&script, 1).len(), 1);
     }
 }

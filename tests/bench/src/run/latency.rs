@@ -2,7 +2,7 @@
 //! late keepalives are meanwhile, and how long `show peers` takes to be answered.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io::{Read, Write},
     net::Ipv4Addr,
     os::unix::net::UnixStream,
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     contender::Speaker,
     daemon::{Reflector, control_socket},
-    load::{Fleet, Goal, PROBER, Role, full_table, probe},
+    load::{Fleet, Goal, PROBER, Role, full_table, pieces, probe},
     record::{Measurement, Outcome},
     scenario::{Scenario, Trial},
     statistics::percentile,
@@ -40,21 +40,36 @@ const PROBE_BASE: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 0);
 const GRACE: Duration = Duration::from_secs(10);
 /// Between two requests to the control socket.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+/// The receivers' socket buffers in bytes. With the kernel's default of up to 6 MB each, a new block waits behind
+/// tens of megabytes that a quick daemon has long since sent, which would measure the load tool.
+const RECEIVE_BUFFER: usize = 256 * 1024;
 /// The sender of the table, the prober, the client between them, and nine more.
 const CLIENTS: usize = 12;
 const SENDER: usize = 0;
 
-/// It.
-pub(super) fn scenario() -> Scenario {
-    Scenario {
-        name: "latency",
-        about: "a new block every 20 ms while 1M prefixes are announced, withdrawn and announced again",
-        speakers: &[Speaker::Routed, Speaker::Bird, Speaker::Frr, Speaker::Openbgpd, Speaker::Gobgp],
-        run,
-    }
+/// So many pieces of a table, one every [`PROBE_EVERY`], are 5 s: about what the quickest peer takes for S3.
+const PACED: usize = 250;
+
+/// They.
+pub(super) fn scenarios() -> [Scenario; 2] {
+    [
+        Scenario {
+            name: "latency",
+            about: "a new block every 20 ms while 1M prefixes are announced, withdrawn and announced again",
+            speakers: super::EVERYBODY,
+            run: |trial| run(trial, "latency", 1),
+        },
+        Scenario {
+            name: "latency-paced",
+            about: "the same, the table sent evenly over 5 s",
+            // The others need a minute for what is 15 s here.
+            speakers: &[Speaker::Routed, Speaker::Bird, Speaker::Frr, Speaker::Floor],
+            run: |trial| run(trial, "latency paced", PACED),
+        },
+    ]
 }
 
-fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
+fn run(trial: &Trial<'_>, row: &str, count: usize) -> Result<Vec<Measurement>> {
     let table = full_table(PREFIXES, ATTRIBUTE_SETS);
     let universe = table.universe.with_probes(PROBE_BASE, PROBES);
     let probes: Vec<Rc<[u8]>> =
@@ -65,6 +80,7 @@ fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
     for client in 0..CLIENTS {
         fleet.add(Role { receives: client != SENDER && client != PROBER, first_words: None });
     }
+    fleet.set_receive_buffer(RECEIVE_BUFFER);
     let mut phases = Phases::new(trial, daemon, fleet);
     phases.establish()?;
     let asker = (trial.contender.speaker == Speaker::Routed).then(|| Asker::start(control_socket(trial.bed)));
@@ -78,8 +94,8 @@ fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
         [(Goal::All, &table.announce), (Goal::Nothing, &table.withdraw), (Goal::All, &table.announce)]
     {
         phases.fleet.set_goal(goal);
-        phases.fleet.send(SENDER, script.clone())?;
-        complete = complete && prober.run(&mut phases.fleet, began + trial.limit)?;
+        let mut pieces = pieces(script, count).into();
+        complete = complete && prober.run(&mut phases.fleet, &mut pieces, began + trial.limit)?;
     }
     let wall = began.elapsed();
     let spent = phases.daemon.cpu().since(&cpu);
@@ -98,7 +114,7 @@ fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
         );
     }
     Ok(vec![Measurement {
-        row: "latency".into(),
+        row: row.to_owned(),
         outcome: if complete { Outcome::Done } else { Outcome::CutOff },
         wall_s: wall.as_secs_f64(),
         cpu_s: spent.as_secs_f64(),
@@ -118,8 +134,8 @@ struct Prober {
 }
 
 impl Prober {
-    /// Announces probes until the goal is reached.
-    fn run(&mut self, fleet: &mut Fleet, deadline: Instant) -> Result<bool> {
+    /// Announces probes, and with each a piece of the table, until the goal is reached.
+    fn run(&mut self, fleet: &mut Fleet, pieces: &mut VecDeque<Rc<[u8]>>, deadline: Instant) -> Result<bool> {
         loop {
             let due = self.sent.last().map_or_else(Instant::now, |last| *last + PROBE_EVERY);
             let complete = fleet.run_until(due.min(deadline), |fleet| fleet.is_complete())?;
@@ -128,6 +144,9 @@ impl Prober {
                 return Ok(complete);
             }
             if Instant::now() >= due {
+                if let Some(piece) = pieces.pop_front() {
+                    fleet.send(SENDER, piece)?;
+                }
                 let probe = self.probes.get(self.sent.len()).context("there are no more probes")?;
                 self.sent.push(Instant::now());
                 fleet.send(PROBER, probe.clone())?;

@@ -19,7 +19,7 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::from(reflector::scenarios());
     all.push(full_table::scenario());
     all.extend(failover::scenarios());
-    all.push(latency::scenario());
+    all.extend(latency::scenarios());
     all.push(idle::scenario());
     all.extend(growth::scenarios());
     all
