@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::daemon::{RunError, check, config, run};
+use cli::daemon::{RunError, check, config, run, workers};
 use cli::resource::Mistake;
 use tracing_subscriber::EnvFilter;
 
@@ -48,14 +48,21 @@ fn main() -> ExitCode {
     };
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
-    let runtime = match tokio::runtime::Runtime::new() {
+    if arguments.check {
+        return done(check(&config));
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.worker_threads(workers(&config)).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("routed: can't start: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let result = if arguments.check { check(&config) } else { runtime.block_on(run(config)) };
+    done(runtime.block_on(run(config)))
+}
+
+fn done(result: Result<(), RunError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(RunError::Invalid(mistakes)) => refuse(&mistakes),

@@ -13,4 +13,4 @@ mod statics;
 mod tunnel_address;
 mod view;
 
-pub use run::{RunError, check, run};
+pub use run::{RunError, check, run, workers};

@@ -32,6 +32,16 @@ pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
     open(config)?.read().map(|_| ()).map_err(RunError::Invalid)
 }
 
+/// How many threads are worth having: a node with its handful of routes does with one, and does its work
+/// with fewer wake-ups then; a route reflector reads on one processor what it decides on another.
+pub fn workers(config: &DaemonConfig) -> usize {
+    let reflects = open(config).ok().and_then(|store| store.read().ok()).is_some_and(|contents| {
+        let nodes = &contents.loaded.snapshot.nodes;
+        nodes.iter().any(|node| node.name == config.node && node.cluster_id.is_some())
+    });
+    if reflects { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+}
+
 fn open(config: &DaemonConfig) -> Result<Arc<FileStore>, RunError> {
     let Datastore::File(directory) = &config.datastore;
     FileStore::open(directory).map(Arc::new).map_err(|mistake| RunError::Invalid(vec![mistake]))

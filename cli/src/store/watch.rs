@@ -17,7 +17,9 @@ use super::{StoreError, Update};
 /// One state waits while the daemon works on the last; newer ones are read when it is taken.
 const UPDATES: usize = 1;
 /// Quiet time after a change before files are read, so that several written together are one state.
-const QUIET: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_millis(3);
+/// The same while a file is there that is not written to its end.
+const UNFINISHED: Duration = Duration::from_millis(50);
 /// Reading is put off no longer than this however long files keep changing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -59,20 +61,20 @@ async fn run(directory: PathBuf, watches: AsyncFd<Watches>, updates: mpsc::Sende
                 return;
             }
         }
-        loop {
+        let first = loop {
             tokio::select! {
                 () = updates.closed() => return,
                 events = changed(&watches) => match events {
                     Ok(events) if events.iter().all(|event| is_noise(event, parent, &directory)) => {}
-                    Ok(_) => break,
+                    Ok(events) => break events,
                     Err(error) => {
                         tracing::error!(%error, directory = %directory.display(), "resources are no longer watched");
                         return;
                     }
                 },
             }
-        }
-        settle(&watches).await;
+        };
+        settle(&watches, first).await;
     }
 }
 
@@ -118,15 +120,26 @@ async fn changed(watches: &AsyncFd<Watches>) -> std::io::Result<Vec<InotifyEvent
     }
 }
 
-/// Takes further events until none has come for [`QUIET`], at most [`PATIENCE`].
-async fn settle(watches: &AsyncFd<Watches>) {
+/// Takes further events until none has come for [`QUIET`], or for [`UNFINISHED`] while a file was made
+/// and not closed; at most [`PATIENCE`].
+async fn settle(watches: &AsyncFd<Watches>, first: Vec<InotifyEvent>) {
     let latest = Instant::now() + PATIENCE;
+    let mut unfinished = HashSet::new();
+    let mut events = first;
     loop {
-        let until = latest.min(Instant::now() + QUIET);
-        match timeout_at(until, changed(watches)).await {
-            Ok(Ok(_)) if Instant::now() < latest => {}
-            _ => return,
+        for event in events {
+            let file = (event.wd, event.name);
+            if event.mask.contains(AddWatchFlags::IN_CREATE) {
+                unfinished.insert(file);
+            } else {
+                unfinished.remove(&file);
+            }
         }
+        let quiet = if unfinished.is_empty() { QUIET } else { UNFINISHED };
+        events = match timeout_at(latest.min(Instant::now() + quiet), changed(watches)).await {
+            Ok(Ok(more)) if Instant::now() < latest => more,
+            _ => return,
+        };
     }
 }
 
