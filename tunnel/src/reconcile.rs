@@ -1,5 +1,6 @@
 //! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
 
+mod carry_out;
 mod turn;
 
 use std::{

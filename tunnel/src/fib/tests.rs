@@ -1,13 +1,17 @@
-use std::net::Ipv4Addr;
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::Ipv4Addr,
+};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     desired::{self, BLACKHOLE_METRIC, Device, IpipSpec, Parent, VXLAN_PORT, VXLAN_VNI, VxlanSpec},
-    diff::{base_ops, unwanted_ops},
+    diff::{NEXTHOP_IDS, Op, base_ops, unwanted_ops},
     node::PathKind,
-    observed::{Link, LinkKind},
+    observed::{Link, LinkKind, Nexthop},
+    resolve::Exit,
 };
 use ipnet::IpNet;
 

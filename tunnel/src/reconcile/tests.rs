@@ -1,6 +1,6 @@
 use std::collections::{HashMap, VecDeque};
 
-use super::turn::{EBUSY, FIGHT_LIMIT};
+use super::carry_out::{EBUSY, FIGHT_LIMIT};
 use super::*;
 use crate::{
     desired::{VXLAN_PORT, VXLAN_VNI},
