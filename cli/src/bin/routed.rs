@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::daemon::{RunError, check, config, run, workers};
+use cli::daemon::{Ready, RunError, check, config, run};
 use cli::resource::Mistake;
 use tracing_subscriber::EnvFilter;
 
@@ -51,15 +51,19 @@ fn main() -> ExitCode {
     if arguments.check {
         return done(check(&config));
     }
+    let ready = match Ready::open(config) {
+        Ok(ready) => ready,
+        Err(error) => return done(Err(error)),
+    };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match runtime.worker_threads(workers(&config)).enable_all().build() {
+    let runtime = match runtime.worker_threads(ready.workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("routed: can't start: {error}");
             return ExitCode::FAILURE;
         }
     };
-    done(runtime.block_on(run(config)))
+    done(runtime.block_on(run(ready)))
 }
 
 fn done(result: Result<(), RunError>) -> ExitCode {

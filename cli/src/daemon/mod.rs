@@ -13,4 +13,4 @@ mod statics;
 mod tunnel_address;
 mod view;
 
-pub use run::{RunError, check, run, workers};
+pub use run::{Ready, RunError, check, run};

@@ -32,14 +32,32 @@ pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
     open(config)?.read().map(|_| ()).map_err(RunError::Invalid)
 }
 
-/// How many threads are worth having: a node with its handful of routes does with one, and does its work
-/// with fewer wake-ups then; a route reflector reads on one processor what it decides on another.
-pub fn workers(config: &DaemonConfig) -> usize {
-    let reflects = open(config).ok().and_then(|store| store.read().ok()).is_some_and(|contents| {
-        let nodes = &contents.loaded.snapshot.nodes;
-        nodes.iter().any(|node| node.name == config.node && node.cluster_id.is_some())
-    });
-    if reflects { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+/// A daemon that is to run: its resources were read once.
+pub struct Ready {
+    config: DaemonConfig,
+    store: Arc<FileStore>,
+    reflects: bool,
+}
+
+impl Ready {
+    /// Opens the store; mistakes in what it holds are for [`run`] to say.
+    ///
+    /// # Errors
+    /// There is no such store.
+    pub fn open(config: DaemonConfig) -> Result<Ready, RunError> {
+        let store = open(&config)?;
+        let reflects = store.read().is_ok_and(|contents| {
+            let nodes = &contents.loaded.snapshot.nodes;
+            nodes.iter().any(|node| node.name == config.node && node.cluster_id.is_some())
+        });
+        Ok(Ready { config, store, reflects })
+    }
+
+    /// How many threads are worth having: a node with its handful of routes does with one, and does its
+    /// work with fewer wake-ups then; a route reflector reads on one processor what it decides on another.
+    pub fn workers(&self) -> usize {
+        if self.reflects { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+    }
 }
 
 fn open(config: &DaemonConfig) -> Result<Arc<FileStore>, RunError> {
@@ -51,11 +69,11 @@ fn open(config: &DaemonConfig) -> Result<Arc<FileStore>, RunError> {
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(config: DaemonConfig) -> Result<(), RunError> {
+pub async fn run(ready: Ready) -> Result<(), RunError> {
+    let Ready { config, store, .. } = ready;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
-    let store = open(&config)?;
     let mut updates = store.watch().map_err(anyhow::Error::from)?;
     let first = updates.recv().await.context("the store ended before it said anything")?;
     if let Err(mistakes) = first {

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
 
 use super::edit::{self, Changes};
-use super::tree::{self, Tree, io_error};
+use super::tree::{self, SourceFile, Tree, io_error};
 use super::{Contents, Manifest, Revision, Store, StoreError, Update, watch};
 use crate::resource::{Key, Mistake, ParsedFile};
 
@@ -21,6 +21,8 @@ pub struct FileStore {
     directory: PathBuf,
     /// One change at a time: each is made against the files as the one before left them.
     writing: Arc<Mutex<()>>,
+    /// What [`FileStore::read`] read, for the watch that follows it at the start.
+    seen: Arc<std::sync::Mutex<Vec<SourceFile>>>,
 }
 
 impl FileStore {
@@ -44,7 +46,7 @@ impl FileStore {
             }
             Err(error) => return Err(refuse(format!("can't be read: {error}"))),
         }
-        Ok(FileStore { directory, writing: Arc::default() })
+        Ok(FileStore { directory, writing: Arc::default(), seen: Arc::default() })
     }
 
     /// Reads everything at once, without a task; for the start and for `--check`.
@@ -52,12 +54,17 @@ impl FileStore {
     /// # Errors
     /// Every mistake in every file.
     pub fn read(&self) -> Result<Contents, Vec<Mistake>> {
-        tree::read(&self.directory).contents()
+        let tree = tree::read(&self.directory, Vec::new());
+        let contents = tree.contents();
+        if let Ok(mut seen) = self.seen.lock() {
+            *seen = tree.files;
+        }
+        contents
     }
 
     /// Reads every file for itself, without the rules between resources.
     pub fn parse(&self) -> ParsedFile {
-        let tree = tree::read(&self.directory);
+        let tree = tree::read(&self.directory, Vec::new());
         ParsedFile {
             mistakes: tree.file_mistakes(),
             documents: tree.documents().cloned().collect(),
@@ -75,7 +82,7 @@ impl FileStore {
         let _writing = self.writing.lock().await;
         let directory = self.directory.clone();
         let work = move || {
-            let tree = tree::read(&directory);
+            let tree = tree::read(&directory, Vec::new());
             if let Some(expected) = expected
                 && expected != tree.revision()
             {
@@ -84,7 +91,7 @@ impl FileStore {
             let changes = edit(&directory, &tree)?;
             edit::verify(&changes)?;
             write(&changes)?;
-            Ok(tree::read(&directory).revision())
+            Ok(tree::read(&directory, tree.files).revision())
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Ended)?
     }
@@ -92,13 +99,14 @@ impl FileStore {
 
 impl Store for FileStore {
     fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError> {
-        watch::start(self.directory.clone())
+        let seen = self.seen.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default();
+        watch::start(self.directory.clone(), seen)
     }
 
     fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
         let directory = self.directory.clone();
         Box::pin(async move {
-            let work = move || tree::read(&directory).contents().map_err(StoreError::Invalid);
+            let work = move || tree::read(&directory, Vec::new()).contents().map_err(StoreError::Invalid);
             tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Ended)?
         })
     }

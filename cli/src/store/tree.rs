@@ -1,6 +1,6 @@
 //! Reads a directory of resource files.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
@@ -36,7 +36,10 @@ pub(super) struct Tree {
 
 /// Reads every `*.yaml` and `*.yml` below `directory`. Names that begin with `.` are passed over
 /// (editors' and Kubernetes' own), symbolic links are followed, each directory once.
-pub(super) fn read(directory: &Path) -> Tree {
+/// A file that is as it was in `seen` is not parsed again.
+pub(super) fn read(directory: &Path, seen: Vec<SourceFile>) -> Tree {
+    let mut seen: HashMap<PathBuf, SourceFile> =
+        seen.into_iter().map(|file| (file.path.clone(), file)).collect();
     let mut tree = Tree::default();
     let mut walk = Walk { visited: HashSet::new(), entries: 0, found: Vec::new() };
     walk.directory(directory, 0, &mut tree);
@@ -59,8 +62,14 @@ pub(super) fn read(directory: &Path) -> Tree {
                 {
                     tree.directories.push(parent);
                 }
-                let parsed = parse_file(&path.display().to_string(), &text);
-                tree.files.push(SourceFile { path, text, parsed });
+                let file = match seen.remove(&path).filter(|file| file.text == text) {
+                    Some(file) => file,
+                    None => {
+                        let parsed = parse_file(&path.display().to_string(), &text);
+                        SourceFile { path, text, parsed }
+                    }
+                };
+                tree.files.push(file);
             }
             Err((line, rule)) => tree.mistakes.push(Mistake { line, ..mistake(&path, rule) }),
         }

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::tree::{self, Tree, io_error};
+use super::tree::{self, SourceFile, Tree, io_error};
 use super::{StoreError, Update};
 
 /// One state waits while the daemon works on the last; newer ones are read when it is taken.
@@ -32,7 +32,7 @@ impl AsRawFd for Watches {
     }
 }
 
-pub(super) fn start(directory: PathBuf) -> Result<mpsc::Receiver<Update>, StoreError> {
+pub(super) fn start(directory: PathBuf, seen: Vec<SourceFile>) -> Result<mpsc::Receiver<Update>, StoreError> {
     let fail = || io_error("watching (raise fs.inotify.max_user_instances?)", &directory);
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
         .map_err(|errno| fail()(errno.into()))?;
@@ -41,17 +41,24 @@ pub(super) fn start(directory: PathBuf) -> Result<mpsc::Receiver<Update>, StoreE
     #[allow(deprecated)]
     let watches = AsyncFd::new(Watches(inotify)).map_err(fail())?;
     let (updates, receiver) = mpsc::channel(UPDATES);
-    tokio::spawn(run(directory, watches, updates));
+    tokio::spawn(run(directory, seen, watches, updates));
     Ok(receiver)
 }
 
-async fn run(directory: PathBuf, watches: AsyncFd<Watches>, updates: mpsc::Sender<Update>) {
+async fn run(
+    directory: PathBuf,
+    mut seen: Vec<SourceFile>,
+    watches: AsyncFd<Watches>,
+    updates: mpsc::Sender<Update>,
+) {
     // The directory's own parent tells of its being replaced; events there about other names are noise.
     let parent = directory.parent().and_then(|parent| add(&watches, parent));
     let mut last: Option<Update> = None;
     loop {
         let mut watched = HashSet::new();
-        let update = match read(&directory, &watches, &mut watched).await {
+        // Kept no longer than the start: thousands of files in memory would be for nothing.
+        let seen = std::mem::take(&mut seen);
+        let update = match read(&directory, seen, &watches, &mut watched).await {
             Some(tree) => tree.contents().map(|contents| contents.loaded),
             None => return,
         };
@@ -79,11 +86,16 @@ async fn run(directory: PathBuf, watches: AsyncFd<Watches>, updates: mpsc::Sende
 }
 
 /// Reads the tree with every directory of it watched from before it was read.
-async fn read(directory: &Path, watches: &AsyncFd<Watches>, watched: &mut HashSet<PathBuf>) -> Option<Tree> {
+async fn read(
+    directory: &Path,
+    mut seen: Vec<SourceFile>,
+    watches: &AsyncFd<Watches>,
+    watched: &mut HashSet<PathBuf>,
+) -> Option<Tree> {
     add(watches, directory);
     loop {
         let root = directory.to_owned();
-        let tree = tokio::task::spawn_blocking(move || tree::read(&root)).await.ok()?;
+        let tree = tokio::task::spawn_blocking(move || tree::read(&root, seen)).await.ok()?;
         let new: Vec<&PathBuf> = tree.directories.iter().filter(|path| !watched.contains(*path)).collect();
         if new.is_empty() {
             return Some(tree);
@@ -94,6 +106,7 @@ async fn read(directory: &Path, watches: &AsyncFd<Watches>, watched: &mut HashSe
             }
             watched.insert(path.clone());
         }
+        seen = tree.files;
     }
 }
 
