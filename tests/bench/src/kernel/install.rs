@@ -116,7 +116,8 @@ impl Install {
         if !done {
             bail!("no session after {PATIENCE:?}: {}", self.daemon.last_words());
         }
-        self.daemon.wait_until_quiet()
+        self.daemon.wait_until_quiet()?;
+        self.watch.begin_anew()
     }
 
     /// Measures from `start` until the kernel has all of the routes, or none.

@@ -34,6 +34,12 @@ impl Watch {
         Ok(Self { socket, samples: samples.collect(), others: prefixes()?, blocks: count.into() })
     }
 
+    /// What is in the table now is not of the blocks: what a daemon puts there at its start comes late.
+    pub(super) fn begin_anew(&mut self) -> Result<()> {
+        self.others = prefixes()?;
+        Ok(())
+    }
+
     /// Whether all are there (`all`), or none.
     pub(super) fn is(&mut self, all: bool) -> Result<bool> {
         // From the last on: the first are written first, mostly.
