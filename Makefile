@@ -17,7 +17,7 @@ demo: guest
 test: packages
 	.ci/test
 
-## bench: codec and RIB, then routed beside BIRD and FRR (about 10 minutes, as root)
+## bench: codec and RIB, then routed beside BIRD and FRR (about 10 minutes after the build, as root)
 bench: speakers
 	.ci/bench
 

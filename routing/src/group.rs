@@ -270,10 +270,7 @@ impl Group {
             }
             let again = dump.is_none_or(|dump| dump.again);
             let mut chunks = Chunks::default();
-            for family in key.families.iter() {
-                let of_family = gone.iter().copied().filter(|prefix| Family::of(prefix) == family);
-                chunks.append(None, |out| encode::withdraw(out, key.form, family, of_family));
-            }
+            chunks.append(None, |out| withdraw(&gone, key, out));
             batch.sort_unstable_by_key(|ix| (view.table.told(*ix).order(), *ix));
             let (scratch, unsendable) = (&mut self.scratch, &mut self.unsendable);
             write_state(peer, key, view, &batch, again, scratch, unsendable, &mut chunks);
@@ -364,9 +361,14 @@ fn write_state(
             withdrawn.extend(run.iter().map(|ix| view.table.prefix(*ix)));
         }
     }
+    chunks.append(None, |out| withdraw(&withdrawn, key, out));
+}
+
+/// Appends withdrawals of prefixes of any family that the group exchanges.
+fn withdraw(prefixes: &[IpNet], key: GroupKey, out: &mut Vec<u8>) {
     for family in key.families.iter() {
-        let of_family = withdrawn.iter().copied().filter(|prefix| Family::of(prefix) == family);
-        chunks.append(None, |out| encode::withdraw(out, key.form, family, of_family));
+        let of_family = prefixes.iter().copied().filter(|prefix| Family::of(prefix) == family);
+        encode::withdraw(out, key.form, family, of_family);
     }
 }
 
@@ -392,15 +394,12 @@ fn withdraw_own(
     places: impl Iterator<Item = u32>,
     delivery: &mut impl Delivery,
 ) -> bool {
-    let mut places = places.peekable();
-    if places.peek().is_none() {
+    let prefixes: Vec<IpNet> = places.map(|ix| view.table.prefix(ix)).collect();
+    if prefixes.is_empty() {
         return true;
     }
-    let (v4, v6): (Vec<_>, Vec<_>) =
-        places.map(|ix| view.table.prefix(ix)).partition(|prefix| Family::of(prefix) == Family::Ipv4Unicast);
     let mut out = Vec::new();
-    encode::withdraw(&mut out, key.form, Family::Ipv4Unicast, v4);
-    encode::withdraw(&mut out, key.form, Family::Ipv6Unicast, v6);
+    withdraw(&prefixes, key, &mut out);
     delivery.deliver(peer, out.into())
 }
 

@@ -98,13 +98,6 @@ impl Rib {
         }
     }
 
-    /// Every prefix that `wanted` accepts, in order.
-    pub fn routes_where(&self, wanted: impl Fn(&IpNet) -> bool) -> Vec<RouteInfo> {
-        let (mut routes, _) = self.routes_from(0, usize::MAX, wanted);
-        routes.sort_unstable_by_key(|route| route.prefix);
-        routes
-    }
-
     /// Looks at no more than `places` places of the table, from `start` on, for prefixes that `wanted`
     /// accepts; and where to go on. Prefixes that come or go meanwhile may be missed.
     pub fn routes_from(

@@ -2,6 +2,8 @@
 //! one, nothing allocated for either. A prefix is known by its place in a list, which is what the
 //! rest of the RIB keeps of it.
 
+mod path;
+
 use std::hash::BuildHasher;
 use std::net::Ipv4Addr;
 
@@ -11,9 +13,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Found;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::decide::Reason;
-use crate::interner::AttrId;
 use crate::source::SourceIx;
+
+pub(crate) use path::Path;
 
 /// No entry, no node.
 const NONE: u32 = u32::MAX;
@@ -21,53 +23,6 @@ const NONE: u32 = u32::MAX;
 const VACANT: u64 = u64::MAX;
 /// In the key of an IPv6 prefix; the rest is its place in a list of its own.
 const V6: u64 = 1 << 63;
-/// Bits of a path's source that are the source; the rest says why the path is rejected.
-const SOURCE_BITS: u32 = 24;
-
-/// Which attributes, from whom, and whether they may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Path {
-    attrs: AttrId,
-    source: u32,
-}
-
-impl Path {
-    /// No path.
-    pub(crate) const NONE: Path = Path { attrs: AttrId::NONE, source: u32::MAX };
-
-    pub(crate) fn new(attrs: AttrId, source: SourceIx, rejected: Option<Reason>) -> Path {
-        let code = rejected.map_or(0, |reason| reason as u32 + 1);
-        Path { attrs, source: source.0 | code << SOURCE_BITS }
-    }
-
-    pub(crate) fn is_none(self) -> bool {
-        self == Path::NONE
-    }
-
-    pub(crate) fn attrs(self) -> AttrId {
-        self.attrs
-    }
-
-    pub(crate) fn source(self) -> SourceIx {
-        SourceIx(self.source & ((1 << SOURCE_BITS) - 1))
-    }
-
-    /// Why it takes no part in the decision, if it doesn't.
-    pub(crate) fn rejected(self) -> Option<Reason> {
-        let code = (self.source >> SOURCE_BITS) as usize;
-        Reason::REJECTIONS.into_iter().find(|reason| *reason as usize + 1 == code)
-    }
-
-    /// The same, judged anew.
-    pub(crate) fn judged(self, rejected: Option<Reason>) -> Path {
-        Path::new(self.attrs, self.source(), rejected)
-    }
-
-    /// What brings paths together that can share a message.
-    pub(crate) fn order(self) -> u64 {
-        u64::from(self.attrs.0) << 32 | u64::from(self.source)
-    }
-}
 
 /// What is noted of a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -441,6 +396,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interner::AttrId;
     use std::collections::BTreeMap;
     use std::net::Ipv6Addr;
 
@@ -457,14 +413,6 @@ mod tests {
     fn a_prefix_takes_32_octets_and_a_further_path_12() {
         assert_eq!(size_of::<Entry>(), 32);
         assert_eq!(size_of::<Node>(), 12);
-    }
-
-    #[test]
-    fn every_rejection_is_read_back() {
-        for reason in Reason::REJECTIONS.into_iter().map(Some).chain([None]) {
-            let path = Path::new(AttrId(7), SourceIx(12), reason);
-            assert_eq!((path.source(), path.rejected()), (SourceIx(12), reason));
-        }
     }
 
     proptest! {

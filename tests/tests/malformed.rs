@@ -217,7 +217,7 @@ impl Dut {
             return ended;
         }
         let wanted = prefix(case);
-        let routes = self.rib.routes_where(|prefix| Some(*prefix) == wanted);
+        let (routes, _) = self.rib.routes_from(0, usize::MAX, |prefix| Some(*prefix) == wanted);
         let path =
             routes.first().and_then(|route| route.paths.iter().find(|p| p.source == Source::Peer(TESTER)));
         let observed = wanted.and_then(|prefix| told(&self.sent.0, prefix));

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Commands that may wait: a burst of route batches while one is being written. What does not fit makes the
-/// sender wait, or [`TunnelHandle::try_routes`] say so, which is how a slow kernel is felt upstream.
+/// sender wait, which is how a slow kernel is felt upstream.
 const COMMANDS: usize = 64;
 /// How often sysctls are looked at, which change without an event.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
@@ -53,17 +53,6 @@ enum Question {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the tunnel task has ended")]
 pub struct TunnelStopped;
-
-/// Why [`TunnelHandle::try_routes`] did not take the changes.
-#[derive(Debug, thiserror::Error)]
-pub enum TryRoutesError {
-    /// The task is busy; the changes come back.
-    #[error("the tunnel task is busy")]
-    Full(Vec<RouteChange>),
-    /// The task is gone.
-    #[error("the tunnel task has ended")]
-    Stopped,
-}
 
 /// The way to the tunnel task; clones lead to the same one.
 #[derive(Debug, Clone)]
@@ -104,17 +93,6 @@ impl TunnelHandle {
     /// When the task is gone.
     pub async fn routes(&self, changes: Vec<RouteChange>) -> Result<(), TunnelStopped> {
         self.send(Command::Routes(changes)).await
-    }
-
-    /// Gives changes of best paths if the task has room for them.
-    ///
-    /// # Errors
-    /// [`TryRoutesError::Full`] gives the changes back.
-    pub fn try_routes(&self, changes: Vec<RouteChange>) -> Result<(), TryRoutesError> {
-        self.commands.try_send(Command::Routes(changes)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(Command::Routes(changes)) => TryRoutesError::Full(changes),
-            _ => TryRoutesError::Stopped,
-        })
     }
 
     /// Says that all routes were given: what is ours and unwanted in the kernel may be deleted.

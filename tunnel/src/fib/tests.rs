@@ -1,204 +1,21 @@
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::Ipv4Addr,
-};
+use std::{collections::HashSet, net::Ipv4Addr};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    desired::{self, BLACKHOLE_METRIC, Device, IpipSpec, Parent, VXLAN_PORT, VXLAN_VNI, VxlanSpec},
-    diff::{NEXTHOP_IDS, Op, base_ops, unwanted_ops},
-    node::PathKind,
-    observed::{Link, LinkKind, Nexthop},
+    desired::{self, BLACKHOLE_METRIC, Device, IpipSpec, VxlanSpec},
+    diff::{NEXTHOP_IDS, Op},
+    observed::Nexthop,
     resolve::Exit,
 };
 use ipnet::IpNet;
 
+mod model;
+
+use model::{Model, Wanted, free};
+
 const METRIC: u32 = 512;
-
-fn free(_: &Object) -> bool {
-    false
-}
-
-/// A kernel that never refuses what a kernel would not.
-#[derive(Clone)]
-struct Model {
-    fib: Fib,
-    routes: HashMap<RouteKey, Via>,
-    /// The operations since the last look, but those on routes.
-    ops: Vec<Op>,
-    route_ops: Vec<RouteOp>,
-}
-
-impl Model {
-    fn new(nexthop_objects: bool) -> Self {
-        let parent = Some(Parent { index: 2, mtu: 1500 });
-        let observed = Observed { nexthop_objects, parent, ..Observed::default() };
-        let fib = Fib { observed: Some(observed), ..Fib::default() };
-        Self { fib, routes: HashMap::new(), ops: Vec::new(), route_ops: Vec::new() }
-    }
-
-    fn observed(&self) -> &Observed {
-        self.fib.observed.as_ref().expect("observed")
-    }
-
-    fn carry_out(&mut self, op: Op) {
-        let observed = self.observed();
-        if let Op::AddNexthop { id, .. } = op {
-            assert!(!observed.nexthops.contains_key(&id), "adds over an existing next hop: {op:?}");
-        }
-        if let Op::DeleteNexthop { id } = op {
-            let used = self.routes.values().any(|via| *via == Via::Nexthop(id));
-            assert!(!used, "a next hop still in use is deleted");
-        }
-        if let Op::DeleteLink { index, .. } = op {
-            let gone = |via: &Via| match via {
-                Via::Nexthop(id) => observed.nexthops.get(id).is_none_or(|n| n.index == index),
-                Via::Gateway { index: i, .. } | Via::Link(i) => *i == index,
-                Via::Blackhole | Via::Other => false,
-            };
-            let gone: Vec<_> = self.routes.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
-            for key in gone {
-                self.routes.remove(&key);
-            }
-        }
-        self.fib.done(&op);
-        let observed = self.fib.observed.as_mut().expect("observed");
-        match op {
-            Op::CreateIpip(spec) => {
-                observed.ipip = Some(Link {
-                    index: 20,
-                    up: false,
-                    mtu: 1480,
-                    mac: [0; 6],
-                    kind: LinkKind::Ipip { local: Some(spec.local.into()), remote: None, pmtudisc: true },
-                });
-            }
-            Op::CreateVxlan(spec) => {
-                observed.vxlan = Some(Link {
-                    index: 21,
-                    up: false,
-                    mtu: 1500,
-                    mac: [2; 6],
-                    kind: LinkKind::Vxlan {
-                        vni: VXLAN_VNI,
-                        port: VXLAN_PORT,
-                        local: Some(spec.local),
-                        parent: spec.parent,
-                        learning: false,
-                    },
-                });
-            }
-            _ => {}
-        }
-        if op.changes_links() || matches!(op, Op::SetLink { .. }) {
-            self.look();
-        }
-        self.ops.push(op);
-    }
-
-    /// Takes the whole picture of the routes.
-    fn look(&mut self) {
-        for (key, via) in &self.routes {
-            self.fib.observe_route(key, Some(*via));
-        }
-        self.fib.observed_all();
-        self.fib.invalidate();
-    }
-
-    fn carry_out_route(&mut self, op: RouteOp) {
-        if let Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id)) = op.verb {
-            assert!(self.observed().nexthops.contains_key(&id), "route before its next hop: {op:?}");
-        }
-        let old = match op.verb {
-            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
-            Verb::Delete => self.routes.remove(&op.key),
-        };
-        assert_eq!(old.is_some(), !matches!(op.verb, Verb::Add(_)), "{op:?} on {old:?}");
-        self.fib.route_done(&op, true);
-        self.route_ops.push(op);
-    }
-
-    /// What the reconciler does in its turns. Returns whether there was anything to do.
-    fn turn(&mut self, sweep: bool, limit: usize, blocked: &dyn Fn(&Object) -> bool) -> bool {
-        let base = base_ops(&self.fib.desired, self.observed(), blocked);
-        if !base.is_empty() {
-            base.into_iter().for_each(|op| self.carry_out(op));
-            return true;
-        }
-        let mut batch = Vec::new();
-        let nexthops = self.fib.realise(blocked);
-        self.fib.host_ops(&mut batch, blocked);
-        if nexthops.is_empty() {
-            self.fib.route_ops(&mut batch, limit, sweep, blocked);
-        }
-        if !batch.is_empty() || !nexthops.is_empty() {
-            batch.into_iter().for_each(|op| self.carry_out_route(op));
-            nexthops.into_iter().for_each(|op| self.carry_out(op));
-            return true;
-        }
-        if !sweep {
-            return false;
-        }
-        let mut ops = self.fib.unused_nexthops();
-        ops.extend(unwanted_ops(&self.fib.desired, self.observed(), blocked));
-        let any = !ops.is_empty();
-        ops.into_iter().for_each(|op| self.carry_out(op));
-        any
-    }
-
-    fn settle(&mut self, sweep: bool) {
-        (self.ops, self.route_ops) = (Vec::new(), Vec::new());
-        for _ in 0..1000 {
-            if !self.turn(sweep, 7, &free) {
-                assert_eq!(self.fib.queued(), 0);
-                return;
-            }
-        }
-        panic!("no rest after 1000 turns");
-    }
-
-    /// Nothing is left to do, though everything is looked at.
-    fn is_at_rest(&mut self, sweep: bool) -> bool {
-        self.look();
-        !self.turn(sweep, usize::MAX, &free)
-    }
-
-    fn set(&mut self, key: RouteKey, target: Option<Target>) {
-        let next_hop = IpAddr::from([192, 0, 2, 1]);
-        let learned = Learned { next_hop, kind: PathKind::Bgp };
-        if let Some((slot, _)) = self.fib.learn(&key, target.map(|_| learned)) {
-            self.fib.want_learned(slot, Want { target, reason: target.map(|_| Reason::Always) });
-        }
-    }
-
-    /// Wants this, and nothing else.
-    fn want(&mut self, wanted: &Wanted) {
-        self.fib.configure(wanted.base.clone());
-        let old: Vec<RouteKey> = self
-            .fib
-            .table()
-            .slots()
-            .filter(|slot| self.fib.learned(self.fib.table().state(*slot)).is_some())
-            .map(|slot| self.fib.table().key(slot))
-            .filter(|key| !wanted.routes.contains_key(key))
-            .collect();
-        for key in old {
-            self.set(key, None);
-        }
-        for (key, target) in &wanted.routes {
-            self.set(*key, Some(*target));
-        }
-    }
-}
-
-/// Configured and learned.
-#[derive(Debug, Clone, Default)]
-struct Wanted {
-    base: Desired,
-    routes: BTreeMap<RouteKey, Target>,
-}
 
 fn prefix(i: u32) -> RouteKey {
     let net = ipnet::Ipv4Net::new(Ipv4Addr::from(0x0a01_0000 + (i << 6)), 26).expect("prefix");
