@@ -6,7 +6,7 @@ mod frr;
 mod gobgp;
 mod openbgpd;
 mod process;
-mod routed;
+pub(crate) mod routed;
 mod usage;
 
 use std::{net::Ipv4Addr, path::PathBuf};

@@ -1,6 +1,6 @@
 //! Ours.
 
-use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
@@ -19,13 +19,31 @@ pub(super) const SOCKET: &str = "routed.sock";
 
 /// Starts it as a reflector.
 pub(super) fn start(contender: &Contender, bed: &Bed, reflector: &Reflector) -> Result<Daemon> {
-    bed.write("resources/reflector.yaml", &resources(reflector))?;
+    start_with(contender, bed, "reflector", "none", &resources(reflector))
+}
+
+/// Starts it as a node with these resources, in an AS without a mesh, and this `dataplane`.
+pub(crate) fn start_with(
+    contender: &Contender,
+    bed: &Bed,
+    node: &str,
+    dataplane: &str,
+    resources: &str,
+) -> Result<Daemon> {
+    let resources = format!(
+        "apiVersion: projectcalico.org/v3\n\
+         kind: BGPConfiguration\n\
+         metadata: {{ name: default }}\n\
+         spec: {{ asNumber: {AS_NUMBER}, nodeToNodeMeshEnabled: false, routed: {{ fallback: none }} }}\n\
+         ---\n{resources}"
+    );
+    bed.write("resources/all.yaml", &resources)?;
     let config = format!(
-        "node: reflector\n\
+        "node: {node}\n\
          socket: {}\n\
          stateDir: {}\n\
          status: off\n\
-         dataplane: none\n\
+         dataplane: {dataplane}\n\
          datastore: {{ file: {} }}\n\
          log: warn\n",
         bed.path(SOCKET).display(),
@@ -36,28 +54,26 @@ pub(super) fn start(contender: &Contender, bed: &Bed, reflector: &Reflector) -> 
     Daemon::start(&contender.program, ["--config".as_ref(), path.as_path()], bed.path("routed.log"))
 }
 
+/// A session with somebody who calls.
+pub(crate) fn caller(name: &str, address: Ipv4Addr) -> String {
+    format!(
+        "---\n\
+         apiVersion: projectcalico.org/v3\n\
+         kind: BGPPeer\n\
+         metadata: {{ name: {name} }}\n\
+         spec: {{ peerIP: \"{address}:{CLOSED_PORT}\", asNumber: {AS_NUMBER} }}\n"
+    )
+}
+
 fn resources(reflector: &Reflector) -> String {
     let mut text = format!(
         "apiVersion: projectcalico.org/v3\n\
-         kind: BGPConfiguration\n\
-         metadata: {{ name: default }}\n\
-         spec: {{ asNumber: {AS_NUMBER}, nodeToNodeMeshEnabled: false, routed: {{ fallback: none }} }}\n\
-         ---\n\
-         apiVersion: projectcalico.org/v3\n\
          kind: Node\n\
          metadata: {{ name: reflector }}\n\
          spec: {{ bgp: {{ ipv4Address: {DAEMON}/8, routeReflectorClusterID: {DAEMON} }} }}\n"
     );
     for (number, address) in reflector.clients() {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "---\n\
-             apiVersion: projectcalico.org/v3\n\
-             kind: BGPPeer\n\
-             metadata: {{ name: c-{number} }}\n\
-             spec: {{ peerIP: \"{address}:{CLOSED_PORT}\", asNumber: {AS_NUMBER} }}\n"
-        );
+        text += &caller(&format!("c-{number}"), address);
     }
     text
 }

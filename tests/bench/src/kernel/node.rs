@@ -5,7 +5,10 @@ use anyhow::{Result, bail};
 use crate::{
     bed::{Bed, DAEMON},
     contender::{Contender, Speaker},
-    daemon::Daemon,
+    daemon::{
+        Daemon,
+        routed::{caller, start_with},
+    },
     load::{AS_NUMBER, PORT, client_address},
 };
 
@@ -79,33 +82,8 @@ pub(super) fn plain() -> String {
 }
 
 fn routed(contender: &Contender, bed: &Bed, resources: &str) -> Result<Daemon> {
-    let resources = format!(
-        "apiVersion: projectcalico.org/v3\n\
-         kind: BGPConfiguration\n\
-         metadata: {{ name: default }}\n\
-         spec: {{ asNumber: {AS_NUMBER}, nodeToNodeMeshEnabled: false, routed: {{ fallback: none }} }}\n\
-         ---\n\
-         apiVersion: projectcalico.org/v3\n\
-         kind: BGPPeer\n\
-         metadata: {{ name: sender }}\n\
-         spec: {{ peerIP: \"{}:9\", asNumber: {AS_NUMBER} }}\n{resources}",
-        client_address(0)
-    );
-    bed.write("resources/node.yaml", &resources)?;
-    let config = format!(
-        "node: node\n\
-         socket: {}\n\
-         stateDir: {}\n\
-         status: off\n\
-         dataplane: kernel\n\
-         datastore: {{ file: {} }}\n\
-         log: warn\n",
-        bed.path("routed.sock").display(),
-        bed.path("state").display(),
-        bed.path("resources").display()
-    );
-    let path = bed.write("routed.yaml", &config)?;
-    Daemon::start(&contender.program, ["--config".as_ref(), path.as_path()], bed.path("routed.log"))
+    let resources = caller("sender", client_address(0)) + resources;
+    start_with(contender, bed, "node", "kernel", &resources)
 }
 
 fn bird(contender: &Contender, bed: &Bed, devices: &[&str]) -> Result<Daemon> {
