@@ -1,16 +1,18 @@
 //! What the RIB says of itself.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-use bgp::{Asn, PeerId};
+use bgp::{Asn, Family, PeerId};
 use ipnet::IpNet;
 
 use crate::decide::{Reason, select};
 use crate::export;
-use crate::group::Group;
+use crate::group::{Group, GroupKey, View};
 use crate::path::{Source, SourceKind};
 use crate::rib::{Rib, candidate};
-use crate::table::Path;
+use crate::source::{Member, SourceIx};
+use crate::table::{Path, Scope};
 
 /// How many prefixes a session carries now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,20 @@ pub struct PeerCounts {
     pub accepted: usize,
     /// Sent, or about to be.
     pub advertised: usize,
+}
+
+/// What passes to a group.
+#[derive(Debug, Default)]
+struct Passing {
+    all: usize,
+    by_source: HashMap<SourceIx, usize>,
+}
+
+impl Passing {
+    /// For a member, which is spared its own.
+    fn of(&self, source: Option<SourceIx>) -> usize {
+        self.all - source.and_then(|ix| self.by_source.get(&ix)).copied().unwrap_or(0)
+    }
 }
 
 /// A prefix and every path to it.
@@ -67,25 +83,80 @@ pub struct RibCounts {
 impl Rib {
     /// The counts of a session.
     pub fn peer_counts(&self, id: PeerId) -> PeerCounts {
-        let Some(member) = self.sources.by_id(id) else { return PeerCounts::default() };
-        let key = member.key();
-        let told = |family| {
-            let allowed = |kind| export::allows(&self.config, kind, key.audience, family);
+        self.counts_of([id]).next().map(|(_, counts)| counts).unwrap_or_default()
+    }
+
+    /// The counts of these sessions. Where what a group gets depends on the prefixes the whole table is
+    /// looked at, once for each such group.
+    pub fn counts_of(
+        &self,
+        ids: impl IntoIterator<Item = PeerId>,
+    ) -> impl Iterator<Item = (PeerId, PeerCounts)> {
+        let mut looked_at = HashMap::new();
+        ids.into_iter().map(move |id| {
+            let Some(member) = self.sources.by_id(id) else { return (id, PeerCounts::default()) };
+            let key = member.key();
+            let told = if self.exports.export(key.export).looks_at_prefixes() {
+                looked_at.entry(key).or_insert_with(|| self.passing(key)).of(self.sources.find(id))
+            } else {
+                key.families.iter().map(|family| self.told_to(member, key, family)).sum()
+            };
+            let unsendable = self.groups.get(&key).into_iter().flat_map(Group::unsendable);
+            let unsendable = unsendable.filter(|ix| {
+                let told = self.table.told(*ix);
+                self.sources.source(told.source()) != Source::Peer(id)
+            });
+            let advertised = told - unsendable.count();
+            (id, PeerCounts { received: member.received, accepted: member.accepted, advertised })
+        })
+    }
+
+    /// What a session is told of a family, where that follows from the kind of each path's source and from
+    /// how far the path may go.
+    fn told_to(&self, member: &Member, key: GroupKey, family: Family) -> usize {
+        let export = self.exports.export(key.export);
+        let of_scope = |scope| {
+            let allowed = |kind| export::allows(&self.config, export, kind, scope, key.audience, family);
             let all = SourceKind::ALL.into_iter().filter(|kind| allowed(*kind));
-            let all: usize = all.map(|kind| self.sources.told_of(kind, family)).sum();
-            let own = if allowed(member.session.kind()) { self.sources.told_by(member, family) } else { 0 };
+            let all: usize = all.map(|kind| self.sources.told_of(kind, family, scope)).sum();
+            let own =
+                if allowed(member.session.kind()) { self.sources.told_by(member, family, scope) } else { 0 };
             all - own
         };
-        let unsendable = self.groups.get(&key).into_iter().flat_map(Group::unsendable);
-        let unsendable = unsendable.filter(|ix| {
-            let told = self.table.told(*ix);
-            self.sources.source(told.source()) != Source::Peer(id)
-        });
-        PeerCounts {
-            received: member.received,
-            accepted: member.accepted,
-            advertised: key.families.iter().map(told).sum::<usize>() - unsendable.count(),
+        Scope::ALL.into_iter().map(of_scope).sum()
+    }
+
+    /// Counts what passes to a group, prefix by prefix.
+    fn passing(&self, key: GroupKey) -> Passing {
+        let Rib { config, cluster, exports, table, interner, sources, .. } = self;
+        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
+        let mut passing = Passing::default();
+        for ix in (0..table.end()).filter(|ix| table.is_used(*ix)) {
+            let told = table.told(ix);
+            if view.passes(told, key, table.family(ix), ix).is_some() {
+                passing.all += 1;
+                *passing.by_source.entry(told.source()).or_insert(0) += 1;
+            }
         }
+        passing
+    }
+
+    /// How many paths are used although the node table gives their blocks to other nodes, and the
+    /// first `limit` of them with the peers that sent them.
+    pub fn disputed(&self, limit: usize) -> (usize, Vec<(IpNet, PeerId)>) {
+        let all = self.sources.members().filter(|member| !member.leaving).map(|member| member.disputed);
+        let count = all.sum();
+        let mut first = Vec::new();
+        if count > 0 {
+            let used = (0..self.table.end()).filter(|ix| self.table.is_used(*ix));
+            let paths = used.flat_map(|ix| self.table.paths(ix).map(move |path| (ix, path)));
+            let disputed = paths.filter(|(_, path)| path.is_disputed()).filter_map(|(ix, path)| {
+                let member = self.sources.member(path.source()).filter(|member| !member.leaving)?;
+                Some((self.table.prefix(ix), member.id))
+            });
+            first.extend(disputed.take(limit));
+        }
+        (count, first)
     }
 
     /// The counts of the whole.

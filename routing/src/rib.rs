@@ -14,11 +14,14 @@ use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
 use crate::decide::{Candidate, Rank, select};
+use crate::exports::Exports;
 use crate::group::{Change, Group, GroupKey, View};
-use crate::import;
+use crate::import::{self, Judge, Judgement};
 use crate::interner::Interner;
-use crate::outbox::Delivery;
+use crate::limits::LimitReached;
+use crate::outbox::{Delivery, Outbox};
 use crate::path::{Best, BestChange, PeerSession, Source};
+use crate::policy::{ClusterPolicy, PeerPolicy, with_communities};
 use crate::source::{SourceIx, Sources};
 use crate::table::{Mark, Path, Put, Table};
 
@@ -29,6 +32,12 @@ const SWEEP: usize = 8;
 #[derive(Debug)]
 pub struct Rib {
     pub(crate) config: RibConfig,
+    pub(crate) cluster: Arc<ClusterPolicy>,
+    /// What is configured for peers, whether they have a session or not.
+    pub(crate) policies: HashMap<PeerId, Arc<PeerPolicy>, FixedState>,
+    pub(crate) exports: Exports,
+    /// Peers that have reached a limit, to be told to whoever runs their sessions.
+    pub(crate) limits: VecDeque<LimitReached>,
     pub(crate) sources: Sources,
     pub(crate) table: Table,
     pub(crate) interner: Interner,
@@ -37,7 +46,9 @@ pub struct Rib {
     dirty: VecDeque<u32>,
     /// So many of the first of them are told anew even where the best path is the same: what depends
     /// on the configuration or on a peer's role may differ.
-    reexport: usize,
+    pub(crate) reexport: usize,
+    /// So many of the first of them are judged anew: what import policy depends on may differ.
+    pub(crate) rejudge: usize,
     /// Sessions that ended, and where the search for their paths is.
     leaving: VecDeque<(SourceIx, u32)>,
     /// Prefixes whose best path changed and that forwarding was not told of.
@@ -55,12 +66,17 @@ impl Rib {
     pub fn new(config: RibConfig) -> Rib {
         Rib {
             config,
+            cluster: Arc::default(),
+            policies: HashMap::default(),
+            exports: Exports::default(),
+            limits: VecDeque::new(),
             sources: Sources::default(),
             table: Table::default(),
             interner: Interner::default(),
             groups: HashMap::default(),
             dirty: VecDeque::new(),
             reexport: 0,
+            rejudge: 0,
             leaving: VecDeque::new(),
             forward: VecDeque::new(),
             forwards: true,
@@ -89,35 +105,49 @@ impl Rib {
         }
     }
 
-    fn mark_all(&mut self) {
+    pub(crate) fn mark_all(&mut self) {
+        self.mark_for_judgement();
+        self.reexport = self.dirty.len();
+    }
+
+    /// Every path is to be judged anew.
+    pub(crate) fn mark_for_judgement(&mut self) {
         for ix in 0..self.table.end() {
             if self.table.is_used(ix) {
                 self.mark(ix);
             }
         }
-        self.reexport = self.dirty.len();
+        self.rejudge = self.dirty.len();
     }
 
     /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
     pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
         self.peer_down(id);
-        self.sources.enter(id, session);
-        let group = self.groups.entry(GroupKey::of(&session)).or_default();
+        let policy = self.policies.get(&id).cloned().unwrap_or_default();
+        let export = self.exports.take(&policy.export);
+        self.sources.enter(id, session, policy, export);
+        let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
         group.join(id, self.table.end(), session.families);
     }
 
     /// A session ended: its paths count no more, [`Rib::run`] takes them out.
     pub fn peer_down(&mut self, id: PeerId) {
         let Some(ix) = self.sources.leave(id) else { return };
-        if let Some(member) = self.sources.member(ix)
-            && let MapEntry::Occupied(mut group) = self.groups.entry(member.key())
-        {
-            group.get_mut().leave(id);
-            if group.get().is_empty() {
-                group.remove();
-            }
+        if let Some(key) = self.sources.member(ix).map(|member| member.key()) {
+            self.leave_group(id, key);
+            self.exports.release(key.export);
         }
         self.leaving.push_back((ix, 0));
+    }
+
+    /// Takes a peer out of its group; its arrears.
+    pub(crate) fn leave_group(&mut self, id: PeerId, key: GroupKey) -> Option<Outbox> {
+        let MapEntry::Occupied(mut group) = self.groups.entry(key) else { return None };
+        let outbox = group.get_mut().leave(id);
+        if group.get().is_empty() {
+            group.remove();
+        }
+        outbox
     }
 
     /// Looks for the paths of sessions that ended, as far as `budget` prefixes go.
@@ -154,17 +184,11 @@ impl Rib {
         if old.client == client {
             return;
         }
-        let old_key = GroupKey::of(&old);
-        let mut outbox = None;
-        if let MapEntry::Occupied(mut group) = self.groups.entry(old_key) {
-            outbox = group.get_mut().leave(id);
-            if group.get().is_empty() {
-                group.remove();
-            }
-        }
+        let export = member.export;
+        let outbox = self.leave_group(id, GroupKey::of(&old, export));
         self.sources.set_client(ix, client);
         let session = PeerSession { client, ..old };
-        let group = self.groups.entry(GroupKey::of(&session)).or_default();
+        let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
         group.take_over(id, self.table.end(), session.families, outbox.unwrap_or_default());
         self.mark_all();
     }
@@ -172,17 +196,15 @@ impl Rib {
     /// Routes that a peer announced and withdrew.
     pub fn routes(&mut self, id: PeerId, batch: &RouteBatch) {
         let Some(source) = self.sources.find(id) else { return };
-        let Some(internal) = self.sources.member(source).map(|member| member.session.internal) else {
-            return;
-        };
+        let Some(member) = self.sources.member(source).filter(|member| !member.over_limit) else { return };
+        let (session, policy) = (member.session, Arc::clone(&member.policy));
         for (attrs, prefixes) in batch.runs() {
             match attrs {
                 Some(attrs) => {
-                    let rejected = import::reject(&self.config, attrs, internal);
-                    let attrs = self.interner.intern(attrs);
-                    let path = Path::new(attrs, source, rejected);
-                    prefixes.iter().for_each(|prefix| self.put(prefix, path));
-                    self.interner.release(attrs);
+                    self.announced(source, session, &policy, attrs, prefixes);
+                    if self.sources.member(source).is_none_or(|member| member.over_limit) {
+                        return;
+                    }
                 }
                 None => prefixes.iter().for_each(|prefix| {
                     if let Some(ix) = self.table.find(prefix) {
@@ -191,6 +213,50 @@ impl Rib {
                 }),
             }
         }
+    }
+
+    /// Prefixes that a peer announced with one attribute set.
+    fn announced(
+        &mut self,
+        source: SourceIx,
+        session: PeerSession,
+        policy: &PeerPolicy,
+        attrs: &Arc<AttrSet>,
+        prefixes: &[IpNet],
+    ) {
+        let cluster = Arc::clone(&self.cluster);
+        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs);
+        if let Some(common) = judge.common()
+            && policy.max_prefixes.is_none()
+        {
+            // The family matters to rules alone, and there is none.
+            let path = judged(&mut self.interner, &judge, common, Family::Ipv4Unicast, attrs, source);
+            prefixes.iter().for_each(|prefix| self.put(prefix, path));
+            self.interner.release(path.attrs());
+            return;
+        }
+        let mut held = Vec::new();
+        // Neighbours mostly have one verdict in common.
+        let mut last: Option<(Judgement, Family, Path)> = None;
+        for prefix in prefixes {
+            let judgement = judge.judge(prefix);
+            let family = Family::of(prefix);
+            let path = match last {
+                Some((same, of, path)) if same == judgement && of == family => path,
+                _ => {
+                    let path = judged(&mut self.interner, &judge, judgement, family, attrs, source);
+                    held.push(path.attrs());
+                    path
+                }
+            };
+            last = Some((judgement, family, path));
+            if policy.max_prefixes.is_none() {
+                self.put(prefix, path);
+            } else if !self.put_limited(prefix, path) {
+                break;
+            }
+        }
+        held.into_iter().for_each(|attrs| self.interner.release(attrs));
     }
 
     /// The paths of [`Source::Local`] or [`Source::Static`] are from now on these: prefix and next hop.
@@ -208,7 +274,15 @@ impl Rib {
         }
         self.originated[at] = wanted;
         for (prefix, next_hop) in paths {
-            let attrs = self.interner.intern(&Arc::new(AttrSet::originated(*next_hop)));
+            let mut set = AttrSet::originated(*next_hop);
+            if source == SourceIx::LOCAL {
+                let communities = self.cluster.communities_of(prefix);
+                if !communities.is_empty() {
+                    set =
+                        AttrSet::from_canonical(&with_communities(set.canonical(), &communities), *next_hop);
+                }
+            }
+            let attrs = self.interner.intern(&Arc::new(set));
             self.put(prefix, Path::new(attrs, source, None));
             self.interner.release(attrs);
         }
@@ -216,6 +290,24 @@ impl Rib {
 
     fn put(&mut self, prefix: &IpNet, path: Path) {
         let ix = self.table.find_or_insert(prefix);
+        self.put_at(ix, path);
+    }
+
+    /// The same from a peer that may have so many prefixes; `false`: it may have no more.
+    fn put_limited(&mut self, prefix: &IpNet, path: Path) -> bool {
+        let known = self.table.find(prefix).filter(|ix| self.table.has(*ix, path.source()));
+        match known {
+            Some(ix) => self.put_at(ix, path),
+            None if self.is_full(path.source()) => return false,
+            None => {
+                self.put(prefix, path);
+                self.note_limit(path.source());
+            }
+        }
+        true
+    }
+
+    fn put_at(&mut self, ix: u32, path: Path) {
         let before = match self.table.put(ix, path) {
             Put::Same => return,
             Put::New => None,
@@ -226,6 +318,8 @@ impl Rib {
             member.received += usize::from(before.is_none());
             member.accepted += usize::from(path.rejected().is_none());
             member.accepted -= usize::from(before.is_some_and(|before| before.rejected().is_none()));
+            member.disputed += usize::from(path.is_disputed());
+            member.disputed -= usize::from(before.is_some_and(Path::is_disputed));
         }
         if let Some(before) = before {
             self.interner.release(before.attrs());
@@ -239,6 +333,7 @@ impl Rib {
         if let Some(member) = self.sources.member_mut(source) {
             member.received -= 1;
             member.accepted -= usize::from(gone.rejected().is_none());
+            member.disputed -= usize::from(gone.is_disputed());
         }
         self.removed += 1;
         self.interner.release(gone.attrs());
@@ -270,8 +365,8 @@ impl Rib {
     /// there is room.
     pub fn resume(&mut self, id: PeerId, delivery: &mut impl Delivery) -> bool {
         let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return true };
-        let Rib { config, table, interner, sources, .. } = self;
-        let view = View { config, table, interner, sources, reexport: false };
+        let Rib { config, cluster, exports, table, interner, sources, .. } = self;
+        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
         self.groups.get_mut(&key).is_none_or(|group| group.resume(id, key, view, delivery))
     }
 
@@ -286,7 +381,11 @@ impl Rib {
         if reexport {
             count = count.min(self.reexport);
             self.reexport -= count;
-            self.judge_anew(count);
+        }
+        if self.rejudge > 0 {
+            let judged = count.min(self.rejudge);
+            self.rejudge -= judged;
+            self.judge_anew(judged);
         }
         self.decide(count, reexport);
         self.tell(reexport, delivery);
@@ -310,11 +409,21 @@ impl Rib {
             paths.extend(self.table.paths(*ix));
             for path in &paths {
                 let Some(member) = self.sources.member_mut(path.source()) else { continue };
-                let attrs = self.interner.set(path.attrs());
-                let judged = path.judged(import::reject(&self.config, attrs, member.session.internal));
+                let used = self.interner.shared(path.attrs());
+                let received = Arc::clone(used.received().unwrap_or(used));
+                let (session, policy) = (member.session, Arc::clone(&member.policy));
+                let judge = Judge::new(&self.config, &self.cluster, &policy.import, session, &received);
+                let prefix = self.table.prefix(*ix);
+                let judgement = judge.judge(&prefix);
+                let family = Family::of(&prefix);
+                let judged = judged(&mut self.interner, &judge, judgement, family, &received, path.source());
                 member.accepted -= usize::from(path.rejected().is_none());
                 member.accepted += usize::from(judged.rejected().is_none());
+                member.disputed -= usize::from(path.is_disputed());
+                member.disputed += usize::from(judged.is_disputed());
                 self.table.put(*ix, judged);
+                // The use that the table had is now that of the new one.
+                self.interner.release(path.attrs());
             }
         }
     }
@@ -347,10 +456,10 @@ impl Rib {
             }
             if !after.is_none() {
                 self.interner.retain(after.attrs());
-                self.sources.tell(after.source(), family);
+                self.sources.tell(after.source(), family, after.scope());
             }
             if !before.is_none() {
-                self.sources.untell(before.source(), family);
+                self.sources.untell(before.source(), family, before.scope());
             }
             self.table.set_told(ix, after);
             let next_hop = |path: Path| (!path.is_none()).then(|| self.interner.set(path.attrs()).next_hop);
@@ -360,8 +469,8 @@ impl Rib {
             }
         }
         self.changes.sort_unstable_by_key(Change::order);
-        let Rib { config, table, interner, sources, groups, changes, .. } = self;
-        let view = View { config, table, interner, sources, reexport };
+        let Rib { config, cluster, exports, table, interner, sources, groups, changes, .. } = self;
+        let view = View { config, cluster, exports, table, interner, sources, reexport };
         for (key, group) in groups {
             group.send(*key, view, changes, delivery);
         }
@@ -407,6 +516,22 @@ impl Rib {
     pub fn has_best_changes(&self) -> bool {
         !self.forward.is_empty()
     }
+}
+
+/// A peer's path as it is used; its attributes are used once more.
+fn judged(
+    interner: &mut Interner,
+    judge: &Judge<'_>,
+    judgement: Judgement,
+    family: Family,
+    received: &Arc<AttrSet>,
+    source: SourceIx,
+) -> Path {
+    let derived = judge.changes(judgement).then(|| Arc::new(judge.derive(judgement, family, received)));
+    let set = derived.as_ref().unwrap_or(received);
+    let scope = import::scope_of(set);
+    let path = Path::new(interner.intern(set), source, judgement.rejected).scoped(scope);
+    if judgement.disputed { path.disputed() } else { path }
 }
 
 /// A path as the decision sees it; `None` for one that takes no part.
