@@ -256,6 +256,14 @@ impl Group {
         let mut chunks = Chunks::default();
         self.verdicts.clear();
         let same = |a: &Change, b: &Change| a.after == b.after && a.family == b.family;
+        // Neighbours mostly were told with one path too.
+        let mut last = (Path::NONE, Family::Ipv4Unicast, false);
+        let mut held = |path: Path, family: Family| {
+            if (path, family) != (last.0, last.1) {
+                last = (path, family, view.allows(path, key, family));
+            }
+            last.2
+        };
         for run in changes.chunk_by(same) {
             let Change { after, family, .. } = run[0];
             if view.looks_at_prefixes(key) {
@@ -291,9 +299,7 @@ impl Group {
                 // What no longer fits a message must not leave the older route standing either.
                 if announced {
                     Verdict::Announce
-                } else if view.allows(change.before, key, family)
-                    || view.reexport && key.families.contains(family)
-                {
+                } else if held(change.before, family) || view.reexport && key.families.contains(family) {
                     Verdict::Withdraw
                 } else {
                     Verdict::Nothing

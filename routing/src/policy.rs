@@ -166,7 +166,7 @@ pub struct Advertisement {
 /// What holds for all peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterPolicy {
-    /// Where the cluster's own blocks lie: what goes to peers outside without a filter.
+    /// Where the cluster's own blocks lie, sorted and apart: what goes to peers outside without a filter.
     pub pools: Vec<IpNet>,
     /// Communities of own blocks.
     pub advertisements: Vec<Advertisement>,
@@ -179,7 +179,9 @@ pub struct ClusterPolicy {
 impl ClusterPolicy {
     /// Whether a prefix lies in a pool.
     pub fn is_in_pool(&self, prefix: &IpNet) -> bool {
-        self.pools.iter().any(|pool| pool.contains(prefix))
+        // Only the last that begins at or before the prefix can hold it.
+        let after = self.pools.partition_point(|pool| pool <= prefix);
+        after.checked_sub(1).and_then(|at| self.pools.get(at)).is_some_and(|pool| pool.contains(prefix))
     }
 
     /// The link on which a next hop is, the one with the longest subnet.

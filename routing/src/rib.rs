@@ -318,8 +318,10 @@ impl Rib {
             member.received += usize::from(before.is_none());
             member.accepted += usize::from(path.rejected().is_none());
             member.accepted -= usize::from(before.is_some_and(|before| before.rejected().is_none()));
-            member.disputed += usize::from(path.is_disputed());
-            member.disputed -= usize::from(before.is_some_and(Path::is_disputed));
+            if path.is_disputed() || before.is_some_and(Path::is_disputed) {
+                member.disputed += usize::from(path.is_disputed());
+                member.disputed -= usize::from(before.is_some_and(Path::is_disputed));
+            }
         }
         if let Some(before) = before {
             self.interner.release(before.attrs());

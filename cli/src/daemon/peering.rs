@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::control::view::PeerType;
-use crate::resource::{BgpPeer, Node, ReversePeering, Snapshot, SourceAddress};
+use crate::resource::{BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Snapshot, SourceAddress};
 
 /// The port of a BGPPeer that names none.
 const BGP_PORT: u16 = 179;
@@ -26,6 +26,8 @@ pub struct Peering {
     pub client: bool,
     /// Whether our end of the session is this node's address.
     pub from_node_address: bool,
+    /// What is exchanged, as the BGPPeer has it.
+    pub policy: PeerPolicyFields,
 }
 
 /// The sessions of `me`, in the order of their addresses.
@@ -57,7 +59,7 @@ fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
-        add_node(snapshot, me, node, PeerType::Mesh, found);
+        add_node(snapshot, me, node, PeerType::Mesh, PeerPolicyFields::default(), found);
     }
 }
 
@@ -68,14 +70,14 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        add_node(snapshot, me, node, kind_of(peer), found);
+        add_node(snapshot, me, node, kind_of(peer), PeerPolicyFields::default(), found);
     }
 }
 
 fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
-            add_node(snapshot, me, node, kind_of(peer), found);
+            add_node(snapshot, me, node, kind_of(peer), peer.policy.clone(), found);
         }
     }
     let Some((address, port)) = peer.peer_ip else { return };
@@ -93,11 +95,19 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         kind: kind_of(peer),
         client: is_client(snapshot, me, as_number, node),
         from_node_address: peer.source_address == SourceAddress::UseNodeIp,
+        policy: peer.policy.clone(),
     };
     found.insert(address, peering);
 }
 
-fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, kind: PeerType, found: &mut Found) {
+fn add_node(
+    snapshot: &Snapshot,
+    me: &Node,
+    node: &Node,
+    kind: PeerType,
+    policy: PeerPolicyFields,
+    found: &mut Found,
+) {
     let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr())).filter(|_| me.ipv4.is_some());
     let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr())).filter(|_| me.ipv6.is_some());
     let Some(address) = v4.or(v6).filter(|_| node.name != me.name) else { return };
@@ -110,8 +120,43 @@ fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, kind: PeerType, found: 
         kind,
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
+        policy,
     };
     found.insert(address, peering);
+}
+
+/// A range of addresses from which `me` takes neighbours that are not configured one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighbourRange {
+    /// The range and how many neighbours it may have.
+    pub range: PeerRange,
+    /// What a neighbour gets that has no resource of its own; the address is to be filled in.
+    pub peering: Peering,
+}
+
+/// The ranges of `me`, the narrowest first.
+pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighbourRange> {
+    if snapshot.configuration.routed.bgp_disabled {
+        return Vec::new();
+    }
+    let of = |peer: &BgpPeer| {
+        let range = peer.policy.range.filter(|_| applies(peer, me))?;
+        let as_number = peer.as_number.unwrap_or(snapshot.configuration.as_number);
+        let peering = Peering {
+            name: peer.name.clone(),
+            address: range.net.addr(),
+            port: BGP_PORT,
+            as_number,
+            kind: kind_of(peer),
+            client: is_client(snapshot, me, as_number, None),
+            from_node_address: peer.source_address == SourceAddress::UseNodeIp,
+            policy: peer.policy.clone(),
+        };
+        Some(NeighbourRange { range, peering })
+    };
+    let mut ranges: Vec<NeighbourRange> = snapshot.peers.iter().filter_map(of).collect();
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.range.net.prefix_len()));
+    ranges
 }
 
 /// A client is in our AS and not a reflector of our cluster, and we are a reflector.

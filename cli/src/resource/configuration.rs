@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use routing::ownership::OwnershipMode;
+use routing::policy::Advertisement;
+
+use super::advertisement;
 use super::mistake::Origin;
+use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
 use super::reader::{Fields, Report};
 use super::scalar;
@@ -20,6 +25,8 @@ pub struct BgpConfiguration {
     pub as_number: u32,
     /// The TCP port to listen on and to dial (`spec.listenPort`, 179).
     pub listen_port: u16,
+    /// `spec.prefixAdvertisements`: what own blocks carry.
+    pub advertisements: Vec<Advertisement>,
     /// `spec.routed`.
     pub routed: RoutedSettings,
 }
@@ -31,6 +38,7 @@ impl Default for BgpConfiguration {
             node_to_node_mesh: true,
             as_number: 64512,
             listen_port: 179,
+            advertisements: Vec::new(),
             routed: RoutedSettings::default(),
         }
     }
@@ -59,6 +67,10 @@ pub struct RoutedSettings {
     pub route_metric: u32,
     /// Whether `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
     pub nexthop_compat_keep: bool,
+    /// What is done about a node that announces another's block (`ownership`, warn).
+    pub ownership: OwnershipMode,
+    /// How many prefixes a peer may have that has no limit of its own (`maxPrefixes`, any number).
+    pub max_prefixes: Option<MaxPrefixes>,
 }
 
 impl Default for RoutedSettings {
@@ -74,6 +86,8 @@ impl Default for RoutedSettings {
             bgp_disabled: false,
             route_metric: 512,
             nexthop_compat_keep: false,
+            ownership: OwnershipMode::Warn,
+            max_prefixes: None,
         }
     }
 }
@@ -124,18 +138,12 @@ pub(crate) fn read(
     }
     let empty = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
     spec.unsupported("bindMode", report, |value| *value == Value::Text("None".into()));
-    for field in [
-        "serviceClusterIPs",
-        "serviceExternalIPs",
-        "serviceLoadBalancerIPs",
-        "communities",
-        "prefixAdvertisements",
-        "ignoredInterfaces",
-    ] {
+    for field in ["serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs", "ignoredInterfaces"] {
         spec.unsupported(field, report, empty);
     }
     spec.unsupported("nodeMeshPassword", report, |_| false);
     spec.unsupported("nodeMeshMaxRestartTime", report, |_| false);
+    configuration.advertisements = advertisement::read(&mut spec, report);
     if let Some(routed) = spec.fields("routed", report) {
         configuration.routed = read_routed(routed, report);
     }
@@ -174,13 +182,20 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         nexthop_compat_keep: fields
             .optional("nexthopCompat", report, scalar::one_of(&[("keep", true)]))
             .unwrap_or(default.nexthop_compat_keep),
+        ownership: fields
+            .optional("ownership", report, scalar::one_of(OWNERSHIP))
+            .unwrap_or(default.ownership),
+        max_prefixes: peer_policy::max_prefixes(&mut fields, report),
     };
-    for field in ["directProbe", "ownership", "cni"] {
+    for field in ["directProbe", "cni"] {
         fields.unsupported(field, report, |_| false);
     }
     fields.finish(report);
     settings
 }
+
+const OWNERSHIP: &[(&str, OwnershipMode)] =
+    &[("strict", OwnershipMode::Strict), ("warn", OwnershipMode::Warn), ("off", OwnershipMode::Off)];
 
 /// RFC 4271 §4.2: the hold time is zero or at least three seconds, in 16 bits.
 fn hold_time(value: &Value) -> Result<Duration, String> {

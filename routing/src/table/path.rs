@@ -71,6 +71,10 @@ impl Path {
     /// Why it takes no part in the decision, if it doesn't.
     pub(crate) fn rejected(self) -> Option<Reason> {
         let code = (self.source >> SOURCE_BITS) as usize & ((1 << CODE_BITS) - 1);
+        // Nearly always, and asked of every prefix.
+        if code == 0 {
+            return None;
+        }
         Reason::REJECTIONS.into_iter().find(|reason| *reason as usize + 1 == code)
     }
 
@@ -95,7 +99,7 @@ impl Path {
 
     /// Whether the node table gives its prefix to another node.
     pub(crate) fn is_disputed(self) -> bool {
-        self != Path::NONE && self.source & DISPUTED != 0
+        self.source & DISPUTED != 0 && self.source != u32::MAX
     }
 
     /// What brings paths together that can share a message.
