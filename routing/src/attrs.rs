@@ -10,6 +10,13 @@ use bgp::{Asn, RouterId};
 /// LOCAL_PREF of a path that carries none.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
 
+/// The community of paths that are a last resort (RFC 9494 §4.6).
+const LLGR_STALE: u32 = 0xffff_0006;
+
+fn has_community(value: &[u8], community: u32) -> bool {
+    value.as_chunks::<4>().0.contains(&community.to_be_bytes())
+}
+
 /// The attributes and the next hop of a path. Equal sets have equal canonical octets, so those are
 /// all that is compared; what the decision process needs is read from them once.
 #[derive(Debug)]
@@ -31,6 +38,8 @@ pub struct AttrSet {
     pub originator_id: Option<RouterId>,
     /// How many reflectors it went through.
     pub cluster_list_len: u32,
+    /// LLGR_STALE: whoever sent it has kept it for long without a word from where it comes (RFC 9494 §4.2).
+    pub is_last_resort: bool,
 }
 
 impl AttrSet {
@@ -64,6 +73,7 @@ impl AttrSet {
             neighbor_as: None,
             originator_id: None,
             cluster_list_len: 0,
+            is_last_resort: false,
         };
         for raw in RawAttributes::new(canonical) {
             let number = || raw.value.try_into().ok().map(u32::from_be_bytes);
@@ -88,6 +98,7 @@ impl AttrSet {
                 code::CLUSTER_LIST => {
                     set.cluster_list_len = u32::try_from(raw.value.len() / 4).unwrap_or(u32::MAX);
                 }
+                code::COMMUNITIES => set.is_last_resort = has_community(raw.value, LLGR_STALE),
                 _ => {}
             }
         }

@@ -27,6 +27,10 @@ pub enum Reason {
     LocalBlock,
     /// Only from the static peer table, and BGP has a path.
     StaticBelowBgp,
+    /// Kept of a peer that nothing is heard of.
+    PeerSilent,
+    /// Kept long after its peer was lost (RFC 9494).
+    LastResort,
     /// Another has a higher LOCAL_PREF.
     LocalPref,
     /// Another has a shorter AS_PATH.
@@ -66,6 +70,8 @@ impl fmt::Display for Reason {
             Reason::NextHopNotHost => "the next hop is no host address",
             Reason::LocalBlock => "the block is this node's own",
             Reason::StaticBelowBgp => "static, and BGP has a path",
+            Reason::PeerSilent => "its peer is silent, and there is another",
+            Reason::LastResort => "kept long after its peer was lost, and there is another",
             Reason::LocalPref => "lower LOCAL_PREF",
             Reason::AsPathLength => "longer AS_PATH",
             Reason::Origin => "worse ORIGIN",
@@ -81,8 +87,12 @@ impl fmt::Display for Reason {
 /// How a source ranks before any attribute is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// BGP, kept of a peer that is no more heard of and that would forward itself.
+    Silent,
     /// The static peer table.
     Static,
+    /// BGP, kept for long without a word from the peer (RFC 9494).
+    LastResort,
     /// BGP.
     Bgp,
     /// This node.
@@ -134,7 +144,13 @@ pub fn select(
     field.retain(|index| {
         let keep = candidates[*index].rank == top;
         if !keep {
-            lost(*index, if top == Rank::Local { Reason::LocalBlock } else { Reason::StaticBelowBgp });
+            let reason = match candidates[*index].rank {
+                _ if top == Rank::Local => Reason::LocalBlock,
+                Rank::Silent => Reason::PeerSilent,
+                Rank::LastResort => Reason::LastResort,
+                Rank::Static | Rank::Bgp | Rank::Local => Reason::StaticBelowBgp,
+            };
+            lost(*index, reason);
         }
         keep
     });

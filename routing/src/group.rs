@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bgp::wire::encode::{self, Form};
+use bgp::wire::refresh::RouteRefresh;
 use bgp::{Families, Family, PeerId, RouterId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -120,10 +121,26 @@ pub(crate) struct Group {
 
 impl Group {
     /// Adds a peer that must be told everything, then End-of-RIB.
-    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families) {
-        let mut outbox = Outbox { end_of_rib: families, ..Outbox::default() };
+    /// `held`: the marker waits for [`Group::release_markers`].
+    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families, held: bool) {
+        let mut outbox = match held {
+            true => Outbox { held: families, ..Outbox::default() },
+            false => Outbox { end_of_rib: families, ..Outbox::default() },
+        };
         outbox.dump(end, families, false);
         self.members.insert(peer, outbox);
+    }
+
+    /// End-of-RIB no longer waits; returns the peers it can go to.
+    pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
+        let mut released = Vec::new();
+        for (peer, outbox) in &mut self.members {
+            if !outbox.held.is_empty() {
+                outbox.end_of_rib = outbox.end_of_rib.union(std::mem::take(&mut outbox.held));
+                released.push(*peer);
+            }
+        }
+        released
     }
 
     /// Adds a peer that comes from another group with its arrears.
@@ -147,11 +164,17 @@ impl Group {
         self.unsendable.iter().copied()
     }
 
-    /// Makes everything of a family pending for a peer (RFC 2918).
-    pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family) {
+    /// Makes everything of a family pending for a peer (RFC 2918); `marked`: between markers (RFC 7313).
+    pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family, marked: bool) {
         if let Some(outbox) = self.members.get_mut(&peer) {
             let mut families = Families::NONE;
             families.insert(family);
+            // RFC 7313 §4: never before the first End-of-RIB.
+            let first = outbox.end_of_rib.union(outbox.held).contains(family);
+            if marked && !first {
+                outbox.begins.insert(family);
+                outbox.ends.insert(family);
+            }
             outbox.dump(end, families, true);
         }
     }
@@ -252,6 +275,9 @@ impl Group {
         delivery: &mut impl Delivery,
     ) -> bool {
         let Some(outbox) = self.members.get_mut(&peer) else { return true };
+        if !mark(peer, &mut outbox.begins, 1, delivery) {
+            return false;
+        }
         loop {
             let gone: Vec<IpNet> = outbox.withdrawn.iter().copied().take(RUN).collect();
             let mut batch = Vec::new();
@@ -284,6 +310,9 @@ impl Group {
             }
             outbox.dump = dump.filter(|dump| dump.next < dump.end);
         }
+        if !mark(peer, &mut outbox.ends, 2, delivery) {
+            return false;
+        }
         // Sets that once held many prefixes must not keep their room.
         outbox.withdrawn.shrink_to_fit();
         for family in outbox.end_of_rib.iter() {
@@ -296,6 +325,19 @@ impl Group {
         }
         true
     }
+}
+
+/// Sends the markers around what answers a ROUTE-REFRESH (RFC 7313 §3.2); whether there was room.
+fn mark(peer: PeerId, families: &mut Families, subtype: u8, delivery: &mut impl Delivery) -> bool {
+    for family in families.iter() {
+        let mut message = Vec::new();
+        RouteRefresh { family: family.afi_safi(), subtype }.encode(&mut message);
+        if !delivery.deliver(peer, message.into()) {
+            return false;
+        }
+        families.remove(family);
+    }
+    true
 }
 
 /// The next places of a dump.
@@ -378,7 +420,9 @@ fn own_withdrawals(key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<(Pe
     let mut own: Vec<_> = changes
         .iter()
         .filter(|change| !change.after.is_none() && !change.before.is_none())
-        .filter(|change| change.before.source() != change.after.source())
+        .filter(|change| {
+            view.sources.source(change.before.source()) != view.sources.source(change.after.source())
+        })
         .filter(|change| view.allows(change.before, key, change.family))
         .filter_map(|change| Some((view.sources.source(change.after.source()).peer()?, change.ix)))
         .collect();

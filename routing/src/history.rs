@@ -1,12 +1,14 @@
 //! After any history everybody holds what the best paths say, and nothing is left behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use bgp::session::{Retain, Stale};
 use bgp::wire::attribute::{Context, code, flag, push};
 use bgp::wire::encode::Form;
-use bgp::wire::frame::{self, MAX_LEN};
+use bgp::wire::frame::{self, MAX_LEN, MessageKind};
+use bgp::wire::refresh::RouteRefresh;
 use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, Family, PeerId, RouterId};
 use bytes::Bytes;
@@ -22,6 +24,8 @@ use crate::{AttrSet, Best, PeerSession, Rib, RibConfig, RouteBatch, Source, Sour
 struct Wire {
     told: HashMap<PeerId, BTreeMap<IpNet, IpAddr>>,
     ended: HashMap<PeerId, usize>,
+    /// What has not been told again since the answer to a ROUTE-REFRESH began.
+    untold: HashMap<(PeerId, Family), HashSet<IpNet>>,
     room: HashMap<PeerId, usize>,
 }
 
@@ -37,14 +41,28 @@ impl Delivery for Wire {
         let context =
             Context { families: Families::BOTH, internal: true, as_width: Form::default().as_width };
         while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
+            rest = &rest[message.len()..];
+            if message.kind == MessageKind::RouteRefresh {
+                let refresh = RouteRefresh::parse(message.body).unwrap();
+                let family = Family::from_afi_safi(refresh.family).unwrap();
+                let untold = self.untold.entry((peer, family)).or_default();
+                match refresh.subtype {
+                    1 => untold.extend(state.keys().copied().filter(|prefix| Family::of(prefix) == family)),
+                    2 => untold.drain().for_each(|prefix| _ = state.remove(&prefix)),
+                    subtype => panic!("subtype {subtype}"),
+                }
+                continue;
+            }
             let update = UpdateView::parse(message.body).unwrap().read(&context).unwrap();
             assert_eq!(update.fault, None);
             *self.ended.entry(peer).or_default() += usize::from(update.end_of_rib().is_some());
             update.withdrawals().flatten().for_each(|prefix| _ = state.remove(&prefix));
             for (next_hop, list) in update.announcements() {
-                list.iter().for_each(|prefix| _ = state.insert(prefix, next_hop));
+                for prefix in list {
+                    state.insert(prefix, next_hop);
+                    self.untold.entry((peer, Family::of(&prefix))).or_default().remove(&prefix);
+                }
             }
-            rest = &rest[message.len()..];
         }
         assert!(rest.is_empty(), "whole messages only");
         true
@@ -57,7 +75,15 @@ enum Step {
     Announce(u8, u8, u8, u8),
     Withdraw(u8, u8),
     Down(u8),
+    /// The session ends and its routes are kept: those that were stale before too; the peer is silent.
+    Lost(u8, bool, bool),
     Up(u8),
+    /// The peer has sent all; whether of IPv4 or of IPv6.
+    EndOfRib(u8, bool),
+    /// The peer answers a ROUTE-REFRESH between markers.
+    RefreshBegins(u8, bool),
+    /// Stale routes have waited long enough, or become a last resort.
+    Stale(u8, bool, bool),
     /// The peer takes so many more chunks.
     Room(u8, usize),
     Refresh(u8),
@@ -75,6 +101,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (peer(), 0..20u8, 0..3u8, 1..6u8).prop_map(|(p, b, m, n)| Step::Announce(p, b, m, n)),
         3 => (peer(), 0..20u8).prop_map(|(p, b)| Step::Withdraw(p, b)),
         1 => peer().prop_map(Step::Down),
+        2 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, o, s)| Step::Lost(p, o, s)),
+        1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::EndOfRib(p, f)),
+        1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::RefreshBegins(p, f)),
+        1 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, f, d)| Step::Stale(p, f, d)),
         2 => peer().prop_map(Step::Up),
         2 => (peer(), 0..4usize).prop_map(|(p, n)| Step::Room(p, n)),
         1 => peer().prop_map(Step::Refresh),
@@ -117,6 +147,9 @@ fn session(peer: u8) -> PeerSession {
         client: peer < 3,
         form: Form::default(),
         families: Families::BOTH,
+        restarts: true,
+        restarting: false,
+        marks_refresh: true,
     }
 }
 
@@ -128,10 +161,35 @@ struct Bed {
     rib: Rib,
     wire: Wire,
     best: BTreeMap<IpNet, Best>,
+    /// The last session of each peer.
     sessions: BTreeMap<u8, PeerSession>,
+    up: BTreeSet<u8>,
+    roles: BTreeMap<u8, bool>,
+    /// What each peer has sent, and whether it is stale.
+    sent: BTreeMap<u8, BTreeMap<IpNet, bool>>,
+}
+
+fn family(v4: bool) -> Family {
+    if v4 { Family::Ipv4Unicast } else { Family::Ipv6Unicast }
+}
+
+fn only(family: Family) -> Families {
+    let mut families = Families::NONE;
+    families.insert(family);
+    families
 }
 
 impl Bed {
+    /// As many sources of a peer are kept as there may be.
+    fn is_full(&self, peer: u8) -> bool {
+        self.rib.sources.retained(id(peer)).len() >= 4
+    }
+
+    fn drop_stale(&mut self, peer: u8, families: Families) {
+        let sent = self.sent.entry(peer).or_default();
+        sent.retain(|prefix, stale| !*stale || !families.contains(Family::of(prefix)));
+    }
+
     fn apply(&mut self, step: Step) {
         match step {
             Step::Announce(peer, first, med, count) => {
@@ -146,23 +204,80 @@ impl Bed {
                     let prefix = block(number);
                     let attrs = AttrSet::from_canonical(&canonical, next_hop(peer, &prefix));
                     batch.push(Some(&Arc::new(attrs)), [prefix]);
+                    if self.up.contains(&peer) {
+                        self.sent.entry(peer).or_default().insert(prefix, false);
+                    }
                 }
                 self.rib.routes(id(peer), &batch);
             }
             Step::Withdraw(peer, number) => {
                 let mut batch = RouteBatch::default();
                 batch.push(None, [block(number)]);
+                if self.up.contains(&peer) {
+                    self.sent.entry(peer).or_default().remove(&block(number));
+                }
                 self.rib.routes(id(peer), &batch);
             }
             Step::Down(peer) => {
-                self.sessions.remove(&peer);
-                self.rib.peer_down(id(peer));
+                if self.up.remove(&peer) {
+                    self.sent.remove(&peer);
+                } else {
+                    self.drop_stale(peer, Families::BOTH);
+                }
+                self.rib.peer_down(id(peer), Retain::default());
+                self.rib.stale(id(peer), Stale::Drop(Families::BOTH));
+            }
+            Step::Lost(peer, older, silent) => {
+                if !self.up.contains(&peer) || self.is_full(peer) {
+                    return;
+                }
+                self.up.remove(&peer);
+                if !older {
+                    self.drop_stale(peer, Families::BOTH);
+                }
+                self.sent.entry(peer).or_default().values_mut().for_each(|stale| *stale = true);
+                self.rib.peer_down(id(peer), Retain { families: Families::BOTH, older, silent });
+            }
+            Step::EndOfRib(peer, v4) => {
+                if self.up.contains(&peer) {
+                    self.drop_stale(peer, only(family(v4)));
+                }
+                self.rib.end_of_rib(id(peer), family(v4));
+            }
+            Step::RefreshBegins(peer, v4) => {
+                if self.is_full(peer) {
+                    return;
+                }
+                if self.up.contains(&peer) {
+                    let sent = self.sent.entry(peer).or_default().iter_mut();
+                    sent.filter(|(prefix, _)| Family::of(prefix) == family(v4))
+                        .for_each(|(_, stale)| *stale = true);
+                }
+                self.rib.refresh_begins(id(peer), family(v4));
+            }
+            Step::Stale(peer, v4, gone) => {
+                let families = only(family(v4));
+                if gone {
+                    self.drop_stale(peer, families);
+                    self.rib.stale(id(peer), Stale::Drop(families));
+                } else {
+                    self.rib.stale(id(peer), Stale::LastResort(families));
+                }
             }
             Step::Up(peer) => {
-                self.sessions.insert(peer, session(peer));
+                // A session that is up goes first, and takes with it what was kept.
+                if self.up.contains(&peer) {
+                    self.sent.remove(&peer);
+                }
+                let mut session = session(peer);
+                if let Some(client) = self.roles.get(&peer) {
+                    session.client = *client && session.internal;
+                }
+                self.sessions.insert(peer, session);
+                self.up.insert(peer);
                 self.wire.told.remove(&id(peer));
                 self.wire.ended.remove(&id(peer));
-                self.rib.peer_up(id(peer), session(peer));
+                self.rib.peer_up(id(peer), self::session(peer));
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Room(peer, chunks) => {
@@ -176,9 +291,10 @@ impl Bed {
             Step::Client(peer, client) => {
                 if let Some(session) = self.sessions.get_mut(&peer) {
                     session.client = client && session.internal;
-                    self.rib.set_client(id(peer), client);
-                    self.rib.resume(id(peer), &mut self.wire);
                 }
+                self.roles.insert(peer, client);
+                self.rib.set_client(id(peer), client);
+                self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Own(blocks) => {
                 let own: Vec<_> =
@@ -193,7 +309,7 @@ impl Bed {
     fn settle(&mut self) {
         self.wire.room.clear();
         while !self.rib.run(2, &mut self.wire) {}
-        for peer in self.sessions.keys() {
+        for peer in &self.up {
             assert!(self.rib.resume(id(*peer), &mut self.wire));
         }
         let mut changes = Vec::new();
@@ -239,13 +355,17 @@ proptest! {
             wire: Wire::default(),
             best: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            up: BTreeSet::new(),
+            roles: BTreeMap::new(),
+            sent: BTreeMap::new(),
         };
         for peer in 1..4 {
             bed.apply(Step::Up(peer));
         }
         steps.into_iter().for_each(|step| bed.apply(step));
         bed.settle();
-        for (peer, session) in &bed.sessions {
+        for peer in &bed.up {
+            let session = &bed.sessions[peer];
             let told = bed.wire.told.remove(&id(*peer)).unwrap_or_default();
             let expected = bed.expected(*peer);
             prop_assert_eq!(bed.rib.peer_counts(id(*peer)).advertised, expected.len());
@@ -254,9 +374,16 @@ proptest! {
         }
         let kinds = bed.best.values().map(|best| best.kind);
         prop_assert!(kinds.into_iter().all(|kind| kind != SourceKind::Static));
-        let held: usize = bed.sessions.keys().map(|peer| bed.rib.peer_counts(id(*peer)).received).sum();
-        let own = bed.best.values().filter(|best| best.source == Source::Local).count();
-        prop_assert_eq!(held + own, bed.rib.counts().paths);
+        let mut paths = bed.best.values().filter(|best| best.source == Source::Local).count();
+        for peer in 1..6 {
+            let sent = bed.sent.get(&peer).cloned().unwrap_or_default();
+            let counts = bed.rib.peer_counts(id(peer));
+            let stale = sent.values().filter(|stale| **stale).count();
+            prop_assert_eq!((counts.received, counts.stale), (sent.len(), stale), "peer {}", peer);
+            prop_assert!(sent.keys().all(|prefix| bed.best.contains_key(prefix)), "peer {}", peer);
+            paths += sent.len();
+        }
+        prop_assert_eq!(paths, bed.rib.counts().paths);
         for peer in 1..6 {
             bed.apply(Step::Down(peer));
         }

@@ -21,6 +21,7 @@ mod interner;
 mod lines;
 pub mod outbox;
 pub mod path;
+mod peers;
 pub mod query;
 pub mod rib;
 #[cfg(feature = "driver")]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bgp::{Asn, PeerId};
+use bgp::{Asn, Families, PeerId};
 use ipnet::IpNet;
 
 use crate::decide::{Reason, select};
@@ -19,6 +19,8 @@ pub struct PeerCounts {
     pub received: usize,
     /// Received and usable.
     pub accepted: usize,
+    /// Of the received ones those that are kept though the peer has not sent them again.
+    pub stale: usize,
     /// Sent, or about to be.
     pub advertised: usize,
 }
@@ -47,6 +49,8 @@ pub struct PathInfo {
     pub local_pref: u32,
     /// MULTI_EXIT_DISC.
     pub med: u32,
+    /// It is kept though the peer has not sent it again since its session ended.
+    pub stale: bool,
     /// Why it is not used; `None`: it is the chosen one.
     pub reason: Option<Reason>,
 }
@@ -67,25 +71,37 @@ pub struct RibCounts {
 impl Rib {
     /// The counts of a session.
     pub fn peer_counts(&self, id: PeerId) -> PeerCounts {
-        let Some(member) = self.sources.by_id(id) else { return PeerCounts::default() };
+        let mut counts = PeerCounts::default();
+        for source in self.sources.of(id) {
+            let Some(member) = self.sources.member(source) else { continue };
+            let live = Families::BOTH.without(member.leaving);
+            let held =
+                |families: Families| families.iter().map(|family| member.received[family.index()]).sum();
+            let received: usize = held(live);
+            counts.received += received;
+            counts.accepted += member.accepted.min(received);
+            counts.stale += member.stale.map_or(0, |stale| held(stale.families.intersection(live)));
+        }
+        let Some(member) = self.sources.by_id(id) else { return counts };
         let key = member.key();
         let told = |family| {
             let allowed = |kind| export::allows(&self.config, kind, key.audience, family);
             let all = SourceKind::ALL.into_iter().filter(|kind| allowed(*kind));
             let all: usize = all.map(|kind| self.sources.told_of(kind, family)).sum();
-            let own = if allowed(member.session.kind()) { self.sources.told_by(member, family) } else { 0 };
-            all - own
+            let own = |source| self.sources.member(source).map_or(0, |own| self.sources.told_by(own, family));
+            let own: usize = match allowed(member.session.kind()) {
+                true => self.sources.of(id).map(own).sum(),
+                false => 0,
+            };
+            all.saturating_sub(own)
         };
         let unsendable = self.groups.get(&key).into_iter().flat_map(Group::unsendable);
         let unsendable = unsendable.filter(|ix| {
             let told = self.table.told(*ix);
             self.sources.source(told.source()) != Source::Peer(id)
         });
-        PeerCounts {
-            received: member.received,
-            accepted: member.accepted,
-            advertised: key.families.iter().map(told).sum::<usize>() - unsendable.count(),
-        }
+        counts.advertised = key.families.iter().map(told).sum::<usize>().saturating_sub(unsendable.count());
+        counts
     }
 
     /// The counts of the whole.
@@ -118,11 +134,12 @@ impl Rib {
     }
 
     fn paths(&self, ix: u32) -> Vec<PathInfo> {
+        let family = self.table.family(ix);
         let all: Vec<Path> = self.table.paths(ix).collect();
         let eligible: Vec<_> = all
             .iter()
             .enumerate()
-            .filter_map(|(at, path)| Some((at, candidate(&self.sources, &self.interner, *path)?)))
+            .filter_map(|(at, path)| Some((at, candidate(&self.sources, &self.interner, *path, family)?)))
             .collect();
         let mut reasons: Vec<Option<Reason>> = all.iter().map(|path| path.rejected()).collect();
         let candidates: Vec<_> = eligible.iter().map(|(_, candidate)| *candidate).collect();
@@ -131,9 +148,10 @@ impl Rib {
             .iter()
             .zip(reasons)
             // Those of a session that ended are as good as gone.
-            .filter(|(path, _)| self.sources.is_usable(path.source()))
+            .filter(|(path, _)| self.sources.is_usable(path.source(), family))
             .map(|(path, reason)| {
                 let attrs = self.interner.set(path.attrs());
+                let stale = self.sources.member(path.source()).and_then(|member| member.stale);
                 PathInfo {
                     source: self.sources.source(path.source()),
                     kind: self.sources.kind(path.source()),
@@ -141,6 +159,7 @@ impl Rib {
                     as_path: attrs.as_path().asns().collect(),
                     local_pref: attrs.local_pref,
                     med: attrs.med,
+                    stale: stale.is_some_and(|stale| stale.families.contains(family)),
                     reason,
                 }
             })

@@ -85,6 +85,9 @@ fn session(id: u32, client: bool) -> PeerSession {
         client,
         form: Form::default(),
         families: Families::BOTH,
+        restarts: false,
+        restarting: false,
+        marks_refresh: false,
     }
 }
 

@@ -69,6 +69,8 @@ fn config(asn: u32, id: [u8; 4], peer_as: u32) -> PeerConfig {
         families: Families::BOTH,
         passive: true,
         connect_delay: Duration::ZERO,
+        send_hold_time: 480,
+        restart: None,
     }
 }
 
@@ -99,6 +101,9 @@ impl Dut {
                 client: true,
                 form: bgp::wire::encode::Form::default(),
                 families: Families::BOTH,
+                restarts: false,
+                restarting: false,
+                marks_refresh: false,
             },
         );
         dut.act(case);
@@ -107,7 +112,7 @@ impl Dut {
             return dut;
         }
         let address: Ipv4Addr = session["peer_addr"].as_str().unwrap().parse().unwrap();
-        let mut open = config(peer_as, address.octets(), 65000).open();
+        let mut open = config(peer_as, address.octets(), 65000).open(None);
         open.capabilities.extended_message = false;
         if !session["as4"].as_bool().unwrap() {
             open.capabilities.four_octet_as = None;

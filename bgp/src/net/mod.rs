@@ -6,5 +6,5 @@ mod sink;
 mod socket;
 
 pub use listener::{Listener, ListenerError};
-pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, SessionLine, spawn_peer};
+pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};

@@ -107,7 +107,7 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
     let mut headings =
         vec!["NAME", "ADDRESS", "ASN", "TYPE", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ADVERTISED"];
     if wide {
-        headings.extend(["HOLD", "ROUTER ID", "LAST ERROR"]);
+        headings.extend(["STALE", "HOLD", "ROUTER ID", "LAST ERROR"]);
     }
     let rows = peers.iter().map(|peer| {
         let mut row: Vec<Shown> = vec![
@@ -122,6 +122,10 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
             peer.advertised.into(),
         ];
         if wide {
+            row.push(match &peer.stale_until {
+                Some(until) if peer.stale > 0 => format!("{} until {}", peer.stale, time(until)).into(),
+                _ => peer.stale.into(),
+            });
             row.push(Shown::maybe(peer.hold_time_s.map(|seconds| format!("{seconds}s"))));
             row.push(Shown::maybe(peer.router_id));
             row.push(Shown::maybe(peer.last_error.as_ref()));

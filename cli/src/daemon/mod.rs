@@ -7,6 +7,7 @@ mod kernel_view;
 mod memory;
 pub mod peering;
 pub mod plan;
+mod restart;
 mod roster;
 mod run;
 mod statics;

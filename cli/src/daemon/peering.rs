@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::control::view::PeerType;
 use crate::resource::{BgpPeer, Node, ReversePeering, Snapshot, SourceAddress};
@@ -26,6 +27,8 @@ pub struct Peering {
     pub client: bool,
     /// Whether our end of the session is this node's address.
     pub from_node_address: bool,
+    /// How long the peer is asked to keep our routes while this node restarts.
+    pub restart_time: Duration,
 }
 
 /// The sessions of `me`, in the order of their addresses.
@@ -57,7 +60,7 @@ fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
-        add_node(snapshot, me, node, PeerType::Mesh, found);
+        add_node(snapshot, me, node, PeerType::Mesh, snapshot.configuration.restart_time, found);
     }
 }
 
@@ -68,14 +71,14 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        add_node(snapshot, me, node, kind_of(peer), found);
+        add_node(snapshot, me, node, kind_of(peer), peer.max_restart_time, found);
     }
 }
 
 fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
-            add_node(snapshot, me, node, kind_of(peer), found);
+            add_node(snapshot, me, node, kind_of(peer), peer.max_restart_time, found);
         }
     }
     let Some((address, port)) = peer.peer_ip else { return };
@@ -93,11 +96,19 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         kind: kind_of(peer),
         client: is_client(snapshot, me, as_number, node),
         from_node_address: peer.source_address == SourceAddress::UseNodeIp,
+        restart_time: peer.max_restart_time,
     };
     found.insert(address, peering);
 }
 
-fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, kind: PeerType, found: &mut Found) {
+fn add_node(
+    snapshot: &Snapshot,
+    me: &Node,
+    node: &Node,
+    kind: PeerType,
+    restart_time: Duration,
+    found: &mut Found,
+) {
     let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr())).filter(|_| me.ipv4.is_some());
     let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr())).filter(|_| me.ipv6.is_some());
     let Some(address) = v4.or(v6).filter(|_| node.name != me.name) else { return };
@@ -110,6 +121,7 @@ fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, kind: PeerType, found: 
         kind,
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
+        restart_time,
     };
     found.insert(address, peering);
 }

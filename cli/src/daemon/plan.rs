@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bgp::net::PeerAddress;
-use bgp::session::PeerConfig;
+use bgp::session::{PeerConfig, RestartConfig};
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use routing::RibConfig;
@@ -13,7 +13,7 @@ use tunnel::{LocalNode, Pool};
 use super::config::DaemonConfig;
 use super::peering::{Peering, peerings};
 use super::tunnel_address;
-use crate::resource::{Encapsulation, Fallback, Mode, Node, Snapshot};
+use crate::resource::{Encapsulation, Fallback, Mode, Node, RoutedSettings, Snapshot};
 
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
@@ -150,13 +150,17 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     };
     let peers = peerings(snapshot, me)
         .into_iter()
-        .map(|peering| peer_plan(&rib, settings.hold_time, &addresses, peering))
+        .map(|peering| peer_plan(&rib, settings, &addresses, peering))
         .collect();
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
     Ok(Plan { rib, listen_port, peers, local, statics, tunnel })
 }
 
-fn peer_plan(rib: &RibConfig, hold_time: Duration, own: &[IpAddr], peering: Peering) -> PeerPlan {
+fn peer_plan(rib: &RibConfig, settings: &RoutedSettings, own: &[IpAddr], peering: Peering) -> PeerPlan {
+    let restart = settings.graceful_restart.then(|| RestartConfig {
+        restart_time: seconds(peering.restart_time),
+        long_lived_stale_time: u32::try_from(settings.long_lived_stale_time.as_secs()).unwrap_or(0),
+    });
     let local = own.iter().copied().find(|address| address.is_ipv4() == peering.address.is_ipv4());
     let second = local.is_some_and(|local| local > peering.address);
     PeerPlan {
@@ -164,10 +168,12 @@ fn peer_plan(rib: &RibConfig, hold_time: Duration, own: &[IpAddr], peering: Peer
             local_as: rib.local_as,
             router_id: rib.router_id,
             peer_as: Asn(peering.as_number),
-            hold_time: u16::try_from(hold_time.as_secs()).unwrap_or(u16::MAX),
+            hold_time: seconds(settings.hold_time),
             families: Families::BOTH,
             passive: false,
             connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
+            send_hold_time: seconds(settings.send_hold_time),
+            restart,
         },
         address: PeerAddress {
             remote: (peering.address, peering.port).into(),
@@ -175,6 +181,10 @@ fn peer_plan(rib: &RibConfig, hold_time: Duration, own: &[IpAddr], peering: Peer
         },
         peering,
     }
+}
+
+fn seconds(time: Duration) -> u16 {
+    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
 }
 
 fn addresses(node: &Node) -> Vec<IpAddr> {

@@ -243,6 +243,11 @@ fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> Peer
         uptime_s: if up { seconds_since(since) } else { 0 },
         received: count(counts.received),
         accepted: count(counts.accepted),
+        stale: count(counts.stale),
+        stale_until: status.retained_until.map(|until| {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            timestamp(SystemTime::now() + left)
+        }),
         advertised: count(counts.advertised),
         hold_time_s: status.negotiated.map(|negotiated| negotiated.hold_time),
         router_id: status.negotiated.map(|negotiated| negotiated.peer_id.0),

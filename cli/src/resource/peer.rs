@@ -31,6 +31,8 @@ pub struct BgpPeer {
     pub source_address: SourceAddress,
     /// `spec.keepaliveTime`: at least 1 s; `None` is a third of the hold time.
     pub keepalive_time: Option<Duration>,
+    /// `spec.maxRestartTime`: how long the peer is asked to keep our routes while a node restarts; 120 s.
+    pub max_restart_time: Duration,
     /// Whether the selected peers get the reverse session without a resource of their own
     /// (`Auto`, default).
     pub reverse_peering: ReversePeering,
@@ -86,6 +88,9 @@ pub(crate) fn read_v3(
             let time = scalar::duration(value)?;
             if time < Duration::from_secs(1) { Err("must be at least 1s".into()) } else { Ok(time) }
         }),
+        max_restart_time: spec
+            .optional("maxRestartTime", report, scalar::restart_time)
+            .unwrap_or(scalar::DEFAULT_RESTART_TIME),
         reverse_peering: spec
             .optional(
                 "reversePeering",
@@ -100,9 +105,7 @@ pub(crate) fn read_v3(
     spec.unsupported("nextHopMode", report, is("Auto"));
     spec.unsupported("numAllowedLocalASNumbers", report, |value| *value == Value::Integer(0));
     spec.unsupported("filters", report, empty_list);
-    for field in
-        ["localASNumber", "password", "maxRestartTime", "ttlSecurity", "reachableBy", "localWorkloadSelector"]
-    {
+    for field in ["localASNumber", "password", "ttlSecurity", "reachableBy", "localWorkloadSelector"] {
         spec.unsupported(field, report, |_| false);
     }
     let line = |field: &str| spec.line(field);
@@ -200,6 +203,7 @@ pub(crate) fn read_v1(
         as_number,
         source_address: SourceAddress::default(),
         keepalive_time: None,
+        max_restart_time: scalar::DEFAULT_RESTART_TIME,
         reverse_peering: ReversePeering::default(),
     })
 }

@@ -106,6 +106,9 @@ fn rib(clients: u32) -> Rib {
             client: true,
             form: Form::default(),
             families: Families::BOTH,
+            restarts: false,
+            restarting: false,
+            marks_refresh: false,
         };
         rib.peer_up(PeerId(id), session);
         assert!(rib.resume(PeerId(id), &mut Counting::default()));
