@@ -13,8 +13,10 @@ use tokio::task::JoinHandle;
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
 use crate::inbox::{Inbox, Received};
+use crate::limits::LimitReached;
 use crate::lines::{Line, Lines, Pressure};
 use crate::path::{BestChange, PeerSession, Source};
+use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
 use crate::session::Session;
 
@@ -33,6 +35,10 @@ const RESUMED: usize = 256;
 /// How long the peers' sockets can hold up what is to be told next.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// Limits that were reached and wait to be acted on; beyond it they wait in the RIB, at most two for
+/// each session.
+const LIMITS: usize = 64;
+
 pub(crate) enum Command {
     Up(PeerId, PeerSession, Line),
     Down(PeerId, Retain),
@@ -45,6 +51,10 @@ pub(crate) enum Command {
     EndOfRib(PeerId, Family),
     Refresh(PeerId, Family),
     Configure(RibConfig),
+    Policy(Box<ClusterPolicy>),
+    PeerPolicy(PeerId, Box<PeerPolicy>),
+    Forget(PeerId),
+    Limits(mpsc::Sender<LimitReached>),
     Originate(Source, Vec<(IpNet, IpAddr)>),
     SetClient(PeerId, bool),
     Query(Box<dyn FnOnce(&Rib) + Send>),
@@ -95,7 +105,7 @@ impl RibHandle {
         let (best, changes) = mpsc::channel(BEST_BATCHES);
         let pressure = Arc::<Pressure>::default();
         let lines = Lines::new(Arc::clone(&pressure));
-        let actor = Actor { rib: Rib::new(config), lines, best, waiters: Vec::new() };
+        let actor = Actor { rib: Rib::new(config), lines, best, limits: None, waiters: Vec::new() };
         let task = tokio::spawn(actor.run(received));
         (RibHandle { inbox, pressure }, changes, task)
     }
@@ -108,6 +118,28 @@ impl RibHandle {
     /// Takes a new configuration; see [`Rib::configure`].
     pub async fn configure(&self, config: RibConfig) {
         self.send(Command::Configure(config)).await;
+    }
+
+    /// Takes what holds for all peers; see [`Rib::set_cluster_policy`].
+    pub async fn set_cluster_policy(&self, policy: ClusterPolicy) {
+        self.send(Command::Policy(Box::new(policy))).await;
+    }
+
+    /// Takes what is configured for a peer; see [`Rib::set_peer_policy`].
+    pub async fn set_peer_policy(&self, id: PeerId, policy: PeerPolicy) {
+        self.send(Command::PeerPolicy(id, Box::new(policy))).await;
+    }
+
+    /// Forgets what is configured for a peer; see [`Rib::forget_peer`].
+    pub async fn forget_peer(&self, id: PeerId) {
+        self.send(Command::Forget(id)).await;
+    }
+
+    /// Peers that reach their limits from now on; the last caller gets them.
+    pub async fn limits(&self) -> mpsc::Receiver<LimitReached> {
+        let (sender, receiver) = mpsc::channel(LIMITS);
+        self.send(Command::Limits(sender)).await;
+        receiver
     }
 
     /// Sets the paths of a source; see [`Rib::originate`].
@@ -173,6 +205,7 @@ struct Actor {
     rib: Rib,
     lines: Lines,
     best: mpsc::Sender<Vec<BestChange>>,
+    limits: Option<mpsc::Sender<LimitReached>>,
     waiters: Vec<Waiter>,
 }
 
@@ -207,6 +240,7 @@ impl Actor {
             {
                 taken += self.apply(command);
             }
+            self.tell_limits();
             done = self.rib.run(DECIDED, &mut self.lines);
             while let Some(peer) = self.lines.take_resumable() {
                 self.rib.resume(peer, &mut self.lines.catch_up());
@@ -255,6 +289,13 @@ impl Actor {
                 return RESUMED;
             }
             Command::Configure(config) => self.rib.configure(config),
+            Command::Policy(policy) => self.rib.set_cluster_policy(*policy),
+            Command::PeerPolicy(id, policy) => {
+                self.rib.set_peer_policy(id, *policy);
+                self.rib.resume(id, &mut self.lines.catch_up());
+            }
+            Command::Forget(id) => self.rib.forget_peer(id),
+            Command::Limits(sender) => self.limits = Some(sender),
             Command::Originate(source, paths) => self.rib.originate(source, &paths),
             Command::SetClient(id, client) => {
                 self.rib.set_client(id, client);
@@ -264,6 +305,17 @@ impl Actor {
             Command::Settled(waiter) => self.waiters.push(waiter),
         }
         0
+    }
+
+    fn tell_limits(&mut self) {
+        let Some(limits) = &self.limits else { return };
+        while self.rib.has_limits()
+            && let Ok(permit) = limits.try_reserve()
+        {
+            if let Some(limit) = self.rib.next_limit() {
+                permit.send(limit);
+            }
+        }
     }
 
     fn tell_waiters(&mut self) {

@@ -23,6 +23,14 @@ pub enum Reason {
     NextHopSelf,
     /// The next hop is no unicast host address.
     NextHopNotHost,
+    /// A filter rejects it.
+    Filtered,
+    /// The peer is not of the cluster and no filter says what may come from it (RFC 8212).
+    NoImportPolicy,
+    /// It carries BLACKHOLE (RFC 7999), which no filter accepts by name.
+    Blackhole,
+    /// A node announces what the node table gives to another.
+    NotOwner,
     /// The block is this node's own.
     LocalBlock,
     /// Only from the static peer table, and BGP has a path.
@@ -51,12 +59,16 @@ pub enum Reason {
 
 impl Reason {
     /// Those for which a path takes no part at all.
-    pub const REJECTIONS: [Reason; 5] = [
+    pub const REJECTIONS: [Reason; 9] = [
         Reason::AsLoop,
         Reason::OriginatorLoop,
         Reason::ClusterLoop,
         Reason::NextHopSelf,
         Reason::NextHopNotHost,
+        Reason::Filtered,
+        Reason::NoImportPolicy,
+        Reason::Blackhole,
+        Reason::NotOwner,
     ];
 }
 
@@ -68,6 +80,10 @@ impl fmt::Display for Reason {
             Reason::ClusterLoop => "our cluster is in CLUSTER_LIST",
             Reason::NextHopSelf => "the next hop is this node",
             Reason::NextHopNotHost => "the next hop is no host address",
+            Reason::Filtered => "a filter rejects it",
+            Reason::NoImportPolicy => "the peer is outside the cluster and has no import filter (RFC 8212)",
+            Reason::Blackhole => "BLACKHOLE, which no filter of the peer accepts by name (RFC 7999)",
+            Reason::NotOwner => "the node table gives the block to another node",
             Reason::LocalBlock => "the block is this node's own",
             Reason::StaticBelowBgp => "static, and BGP has a path",
             Reason::PeerSilent => "its peer is silent, and there is another",

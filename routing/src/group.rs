@@ -12,9 +12,11 @@ use ipnet::IpNet;
 
 use crate::config::RibConfig;
 use crate::export::{self, Audience, Scratch};
+use crate::exports::{ExportIx, Exports};
 use crate::interner::Interner;
 use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox};
 use crate::path::{PeerSession, SourceKind};
+use crate::policy::{ClusterPolicy, PeerKind, Said, Subject};
 use crate::source::Sources;
 use crate::table::{Path, Table};
 
@@ -31,17 +33,19 @@ pub struct GroupKey {
     pub form: Form,
     /// The families they exchange.
     pub families: Families,
+    /// What is configured of what they get.
+    pub export: ExportIx,
 }
 
 impl GroupKey {
     /// The group of a session.
-    pub fn of(session: &PeerSession) -> GroupKey {
+    pub fn of(session: &PeerSession, export: ExportIx) -> GroupKey {
         let audience = match session.kind() {
             SourceKind::Client => Audience::Client,
             SourceKind::Ibgp => Audience::Internal,
             SourceKind::Ebgp | SourceKind::Local | SourceKind::Static => Audience::External,
         };
-        GroupKey { audience, form: session.form, families: session.families }
+        GroupKey { audience, form: session.form, families: session.families, export }
     }
 }
 
@@ -67,6 +71,8 @@ impl Change {
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) config: &'a RibConfig,
+    pub(crate) cluster: &'a ClusterPolicy,
+    pub(crate) exports: &'a Exports,
     pub(crate) table: &'a Table,
     pub(crate) interner: &'a Interner,
     pub(crate) sources: &'a Sources,
@@ -74,17 +80,66 @@ pub(crate) struct View<'a> {
     pub(crate) reexport: bool,
 }
 
+/// A prefix goes to a group; by the rule at this place, if that does something to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed(Option<u32>);
+
 impl View<'_> {
+    /// Whether a path goes to a group, as far as that does not depend on the prefix.
     fn allows(&self, path: Path, key: GroupKey, family: Family) -> bool {
         !path.is_none()
             && key.families.contains(family)
-            && export::allows(self.config, self.sources.kind(path.source()), key.audience, family)
+            && export::allows(
+                self.config,
+                self.exports.export(key.export),
+                self.sources.kind(path.source()),
+                path.scope(),
+                key.audience,
+                family,
+            )
+    }
+
+    /// Whether a prefix that was told with a path goes to a group: a function of these alone, so that
+    /// it can be asked again.
+    pub(crate) fn passes(&self, path: Path, key: GroupKey, family: Family, ix: u32) -> Option<Passed> {
+        if !self.allows(path, key, family) {
+            return None;
+        }
+        let export = self.exports.export(key.export);
+        if !export.looks_at_prefixes() {
+            return Some(Passed::default());
+        }
+        let prefix = self.table.prefix(ix);
+        let kind = self.sources.kind(path.source());
+        let Some(chain) = &export.chain else {
+            // RFC 8212: no filter, so no more than the cluster's own blocks.
+            let own = kind == SourceKind::Local
+                || !self.sources.is_outside(path.source()) && self.cluster.is_in_pool(&prefix);
+            return own.then(Passed::default);
+        };
+        let attrs = self.interner.set(path.attrs());
+        let peer = match key.audience {
+            Audience::External => PeerKind::External,
+            Audience::Internal | Audience::Client => PeerKind::Internal,
+        };
+        let interface = self.cluster.link_of(attrs.next_hop).filter(|_| kind != SourceKind::Local);
+        match chain.ask(&Subject { prefix, attrs, kind, peer, interface }) {
+            Said::Rejected => None,
+            Said::Nothing => Some(Passed::default()),
+            Said::Accepted(rule, place) => Some(Passed((!rule.operations.is_empty()).then_some(place))),
+        }
+    }
+
+    fn looks_at_prefixes(&self, key: GroupKey) -> bool {
+        self.exports.export(key.export).looks_at_prefixes()
     }
 
     /// Appends announcements of prefixes that were told with one path.
+    #[allow(clippy::too_many_arguments)]
     fn announce(
         &self,
         path: Path,
+        passed: Passed,
         key: GroupKey,
         family: Family,
         prefixes: impl Iterator<Item = IpNet>,
@@ -95,8 +150,20 @@ impl View<'_> {
         let from = self.sources.member(path.source()).map(|member| member.session.router_id);
         let from = from.unwrap_or(RouterId(std::net::Ipv4Addr::UNSPECIFIED));
         let attrs = self.interner.set(path.attrs());
-        let (canonical, next_hop) =
-            export::transform(self.config, attrs, kind, from, key.audience, family, scratch);
+        let export = self.exports.export(key.export);
+        let rule = passed.0.and_then(|place| export.chain.as_ref()?.rule(family, place));
+        let operations = rule.map_or(&[][..], |rule| &rule.operations);
+        let (canonical, next_hop) = export::transform(
+            self.config,
+            export,
+            operations,
+            attrs,
+            kind,
+            from,
+            key.audience,
+            family,
+            scratch,
+        );
         encode::announce(out, key.form, canonical, next_hop, prefixes)
     }
 }
@@ -212,16 +279,29 @@ impl Group {
         let mut chunks = Chunks::default();
         self.verdicts.clear();
         let same = |a: &Change, b: &Change| a.after == b.after && a.family == b.family;
+        // Neighbours mostly were told with one path too.
+        let mut last = (Path::NONE, Family::Ipv4Unicast, false);
+        let mut held = |path: Path, family: Family| {
+            if (path, family) != (last.0, last.1) {
+                last = (path, family, view.allows(path, key, family));
+            }
+            last.2
+        };
         for run in changes.chunk_by(same) {
             let Change { after, family, .. } = run[0];
+            if view.looks_at_prefixes(key) {
+                self.encode_one_by_one(key, view, run, &mut chunks);
+                continue;
+            }
             let mut announced = view.allows(after, key, family);
             if announced {
                 let source = view.sources.source(after.source()).peer();
                 for part in run.chunks(RUN) {
                     let prefixes = part.iter().map(|change| view.table.prefix(change.ix));
                     let scratch = &mut self.scratch;
-                    let sent = chunks
-                        .append(source, |out| view.announce(after, key, family, prefixes, scratch, out));
+                    let sent = chunks.append(source, |out| {
+                        view.announce(after, Passed::default(), key, family, prefixes, scratch, out)
+                    });
                     if let Err(error) = sent {
                         too_long(view.table.prefix(run[0].ix), error);
                         announced = false;
@@ -242,9 +322,7 @@ impl Group {
                 // What no longer fits a message must not leave the older route standing either.
                 if announced {
                     Verdict::Announce
-                } else if view.allows(change.before, key, family)
-                    || view.reexport && key.families.contains(family)
-                {
+                } else if held(change.before, family) || view.reexport && key.families.contains(family) {
                     Verdict::Withdraw
                 } else {
                     Verdict::Nothing
@@ -264,6 +342,52 @@ impl Group {
             }
         }
         chunks.finish()
+    }
+
+    /// The same for changes that have their path and family in common, where what becomes of them depends on
+    /// their prefixes too.
+    fn encode_one_by_one(&mut self, key: GroupKey, view: View<'_>, run: &[Change], chunks: &mut Chunks) {
+        let Change { after, family, .. } = run[0];
+        let source = view.sources.source(after.source()).peer();
+        let outcomes: Vec<Option<Passed>> =
+            run.iter().map(|change| view.passes(after, key, family, change.ix)).collect();
+        let mut ways: Vec<(Passed, bool)> = Vec::new();
+        for passed in outcomes.iter().flatten() {
+            if ways.iter().any(|(known, _)| known == passed) {
+                continue;
+            }
+            let mut fits = true;
+            for (part, outcomes) in run.chunks(RUN).zip(outcomes.chunks(RUN)) {
+                let so = part.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(*passed));
+                let prefixes = so.map(|(change, _)| view.table.prefix(change.ix));
+                let scratch = &mut self.scratch;
+                let sent = chunks
+                    .append(source, |out| view.announce(after, *passed, key, family, prefixes, scratch, out));
+                if let Err(error) = sent {
+                    too_long(view.table.prefix(run[0].ix), error);
+                    fits = false;
+                    break;
+                }
+            }
+            ways.push((*passed, fits));
+        }
+        for (change, outcome) in run.iter().zip(outcomes) {
+            let fits = outcome.and_then(|passed| ways.iter().find(|(known, _)| *known == passed));
+            let fits = fits.map(|(_, fits)| *fits);
+            match fits {
+                Some(false) => _ = self.unsendable.insert(change.ix),
+                Some(true) | None => _ = self.unsendable.remove(&change.ix),
+            }
+            self.verdicts.push(if fits == Some(true) {
+                Verdict::Announce
+            } else if view.passes(change.before, key, family, change.ix).is_some()
+                || view.reexport && key.families.contains(family)
+            {
+                Verdict::Withdraw
+            } else {
+                Verdict::Nothing
+            });
+        }
     }
 
     /// Tells a peer what is pending, as far as there is room; whether all of it went.
@@ -364,6 +488,10 @@ fn note(peer: PeerId, outbox: &mut Outbox, view: View<'_>, changes: &[Change], v
             Verdict::Announce | Verdict::Withdraw => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }
+            // It may hold it from before its rules changed, and the dump would find nothing there any more.
+            Verdict::Nothing if outbox.tells_again(change.ix, change.family) => {
+                outbox.withdraw(change.ix, view.table.prefix(change.ix));
+            }
             Verdict::Nothing => {}
         }
     }
@@ -390,17 +518,31 @@ fn write_state(
         let path = view.table.told(run[0]);
         let own = !path.is_none() && view.sources.source(path.source()).peer() == Some(peer);
         let family = view.table.family(run[0]);
-        let mut sent = !own && view.allows(path, key, family);
-        if sent {
-            let prefixes = run.iter().map(|ix| view.table.prefix(*ix));
-            sent =
-                chunks.append(None, |out| view.announce(path, key, family, prefixes, scratch, out)).is_ok();
-            if !sent {
-                unsendable.extend(run);
-            }
+        let mut told = Vec::new();
+        if !own && view.allows(path, key, family) {
+            told.extend(run.iter().map(|ix| view.passes(path, key, family, *ix)));
         }
-        if !sent && again {
-            withdrawn.extend(run.iter().map(|ix| view.table.prefix(*ix)));
+        told.resize(run.len(), None);
+        let mut ways: Vec<(Passed, bool)> = Vec::new();
+        for passed in told.iter().flatten() {
+            if ways.iter().any(|(known, _)| known == passed) {
+                continue;
+            }
+            let so = run.iter().zip(&told).filter(|(_, outcome)| **outcome == Some(*passed));
+            let prefixes = so.clone().map(|(ix, _)| view.table.prefix(*ix));
+            let write =
+                |out: &mut Vec<u8>| view.announce(path, *passed, key, family, prefixes, scratch, out).is_ok();
+            let fits = chunks.append(None, write);
+            if !fits {
+                unsendable.extend(so.map(|(ix, _)| *ix));
+            }
+            ways.push((*passed, fits));
+        }
+        if again {
+            let sent =
+                |outcome: &Option<Passed>| outcome.is_some_and(|passed| ways.contains(&(passed, true)));
+            let gone = run.iter().zip(&told).filter(|(_, outcome)| !sent(outcome));
+            withdrawn.extend(gone.map(|(ix, _)| view.table.prefix(*ix)));
         }
     }
     chunks.append(None, |out| withdraw(&withdrawn, key, out));
@@ -423,7 +565,7 @@ fn own_withdrawals(key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<(Pe
         .filter(|change| {
             view.sources.source(change.before.source()) != view.sources.source(change.after.source())
         })
-        .filter(|change| view.allows(change.before, key, change.family))
+        .filter(|change| view.passes(change.before, key, change.family, change.ix).is_some())
         .filter_map(|change| Some((view.sources.source(change.after.source()).peer()?, change.ix)))
         .collect();
     own.sort_unstable();

@@ -60,6 +60,11 @@ impl Outbox {
             || !self.ends.is_empty()
     }
 
+    /// Whether what is at a place is yet to be told to a peer that may hold something of before.
+    pub(crate) fn tells_again(&self, ix: u32, family: Family) -> bool {
+        self.dump.is_some_and(|dump| dump.again && dump.comes_to(ix, family))
+    }
+
     /// What is at a place is to be told.
     pub(crate) fn announce(&mut self, ix: u32, family: Family) {
         if self.dump.is_none_or(|dump| !dump.comes_to(ix, family)) {

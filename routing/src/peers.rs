@@ -5,6 +5,8 @@
 //! kept: a path of the newer takes the place of one of the older. So nothing is noted at a path, and a
 //! session costs nothing for what may become of it.
 
+use std::sync::Arc;
+
 use bgp::session::{Retain, Stale};
 use bgp::{Families, Family, PeerId};
 use hashbrown::hash_map::Entry as MapEntry;
@@ -28,10 +30,12 @@ impl Rib {
     /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
     pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
         self.peer_down(id, Retain::default());
-        let ix = self.sources.enter(id, session);
+        let policy = self.policies.get(&id).cloned().unwrap_or_default();
+        let export = self.exports.take(&policy.export);
+        let ix = self.sources.enter(id, session, policy, export);
         let session = self.sources.member(ix).map_or(session, |member| member.session);
         let held = self.holds_markers && session.restarts;
-        let group = self.groups.entry(GroupKey::of(&session)).or_default();
+        let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
         group.join(id, self.table.end(), session.families, held);
     }
 
@@ -39,9 +43,9 @@ impl Rib {
     /// and [`Rib::run`] takes them out.
     pub fn peer_down(&mut self, id: PeerId, retain: Retain) {
         let Some(ix) = self.sources.leave(id) else { return };
-        if let Some(member) = self.sources.member(ix) {
-            let key = member.key();
+        if let Some(key) = self.sources.member(ix).map(Member::key) {
             self.leave_group(id, key);
+            self.exports.release(key.export);
         }
         if !retain.older {
             self.drop_stale(id, Families::BOTH);
@@ -81,6 +85,8 @@ impl Rib {
         let Some(before) = self.sources.find(id) else { return };
         let Some(member) = self.sources.member(before) else { return };
         let (session, end_of_rib) = (member.session, member.end_of_rib);
+        let (policy, export) = (Arc::clone(&member.policy), member.export);
+        let (warned, over_limit) = (member.warned, member.over_limit);
         let mut families = Families::NONE;
         families.insert(family);
         for source in self.sources.retained(id).to_vec() {
@@ -88,9 +94,10 @@ impl Rib {
                 stale.families.insert(family);
             }
         }
-        let ix = self.sources.enter(id, session);
+        let ix = self.sources.enter(id, session, policy, export);
         if let Some(member) = self.sources.member_mut(ix) {
             member.end_of_rib = end_of_rib;
+            (member.warned, member.over_limit) = (warned, over_limit);
         }
         self.set_aside(id, before, families);
     }
@@ -182,7 +189,7 @@ impl Rib {
         let mut changed = false;
         for source in sources {
             let Some(member) = self.sources.member(source) else { continue };
-            let old = member.session;
+            let (old, export) = (member.session, member.export);
             let client = client && old.internal;
             if old.client == client {
                 continue;
@@ -190,9 +197,9 @@ impl Rib {
             changed = true;
             self.sources.set_client(source, client);
             if self.sources.find(id) == Some(source) {
-                let outbox = self.leave_group(id, GroupKey::of(&old));
+                let outbox = self.leave_group(id, GroupKey::of(&old, export));
                 let session = PeerSession { client, ..old };
-                let group = self.groups.entry(GroupKey::of(&session)).or_default();
+                let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
                 group.take_over(id, self.table.end(), session.families, outbox.unwrap_or_default());
             }
         }
@@ -201,7 +208,8 @@ impl Rib {
         }
     }
 
-    fn leave_group(&mut self, id: PeerId, key: GroupKey) -> Option<Outbox> {
+    /// Takes a peer out of its group; its arrears.
+    pub(crate) fn leave_group(&mut self, id: PeerId, key: GroupKey) -> Option<Outbox> {
         let MapEntry::Occupied(mut group) = self.groups.entry(key) else { return None };
         let outbox = group.get_mut().leave(id);
         if group.get().is_empty() {
@@ -233,7 +241,7 @@ impl Member {
             Some(stale) if stale.last_resort.contains(family) => Rank::LastResort,
             // What another node forwards to is not in doubt.
             Some(stale) if stale.silent && attrs.next_hop == self.session.address => Rank::Silent,
-            _ if attrs.is_last_resort => Rank::LastResort,
+            _ if attrs.marks.last_resort => Rank::LastResort,
             _ => Rank::Bgp,
         }
     }

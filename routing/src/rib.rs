@@ -13,11 +13,14 @@ use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
 use crate::decide::{Candidate, Rank, select};
+use crate::exports::Exports;
 use crate::group::{Change, Group, GroupKey, View};
-use crate::import;
+use crate::import::{self, Judge, Judgement};
 use crate::interner::Interner;
+use crate::limits::LimitReached;
 use crate::outbox::Delivery;
-use crate::path::{Best, BestChange, Source};
+use crate::path::{Best, BestChange, PeerSession, Source};
+use crate::policy::{ClusterPolicy, PeerPolicy, with_communities};
 use crate::source::{SourceIx, Sources};
 use crate::table::{Mark, Path, Put, Table};
 
@@ -25,6 +28,12 @@ use crate::table::{Mark, Path, Put, Table};
 #[derive(Debug)]
 pub struct Rib {
     pub(crate) config: RibConfig,
+    pub(crate) cluster: Arc<ClusterPolicy>,
+    /// What is configured for peers, whether they have a session or not.
+    pub(crate) policies: HashMap<PeerId, Arc<PeerPolicy>, FixedState>,
+    pub(crate) exports: Exports,
+    /// Peers that have reached a limit, to be told to whoever runs their sessions.
+    pub(crate) limits: VecDeque<LimitReached>,
     pub(crate) sources: Sources,
     pub(crate) table: Table,
     pub(crate) interner: Interner,
@@ -33,7 +42,9 @@ pub struct Rib {
     dirty: VecDeque<u32>,
     /// So many of the first of them are told anew even where the best path is the same: what depends
     /// on the configuration or on a peer's role may differ.
-    reexport: usize,
+    pub(crate) reexport: usize,
+    /// So many of the first of them are judged anew: what import policy depends on may differ.
+    pub(crate) rejudge: usize,
     /// Sessions that ended, and where the search for their paths is.
     pub(crate) leaving: VecDeque<(SourceIx, u32)>,
     /// End-of-RIB is not sent yet to peers that would drop what we have not sent again by then.
@@ -53,12 +64,17 @@ impl Rib {
     pub fn new(config: RibConfig) -> Rib {
         Rib {
             config,
+            cluster: Arc::default(),
+            policies: HashMap::default(),
+            exports: Exports::default(),
+            limits: VecDeque::new(),
             sources: Sources::default(),
             table: Table::default(),
             interner: Interner::default(),
             groups: HashMap::default(),
             dirty: VecDeque::new(),
             reexport: 0,
+            rejudge: 0,
             leaving: VecDeque::new(),
             holds_markers: false,
             forward: VecDeque::new(),
@@ -90,8 +106,14 @@ impl Rib {
 
     /// Everything is to be decided on and told anew.
     pub(crate) fn mark_all(&mut self) {
-        self.mark_used();
+        self.mark_for_judgement();
         self.reexport = self.dirty.len();
+    }
+
+    /// Every path is to be judged anew.
+    pub(crate) fn mark_for_judgement(&mut self) {
+        self.mark_used();
+        self.rejudge = self.dirty.len();
     }
 
     /// Everything is to be decided on.
@@ -106,17 +128,15 @@ impl Rib {
     /// Routes that a peer announced and withdrew.
     pub fn routes(&mut self, id: PeerId, batch: &RouteBatch) {
         let Some(source) = self.sources.find(id) else { return };
-        let Some(internal) = self.sources.member(source).map(|member| member.session.internal) else {
-            return;
-        };
+        let Some(member) = self.sources.member(source).filter(|member| !member.over_limit) else { return };
+        let (session, policy) = (member.session, Arc::clone(&member.policy));
         for (attrs, prefixes) in batch.runs() {
             match attrs {
                 Some(attrs) => {
-                    let rejected = import::reject(&self.config, attrs, internal);
-                    let attrs = self.interner.intern(attrs);
-                    let path = Path::new(attrs, source, rejected);
-                    prefixes.iter().for_each(|prefix| self.put(prefix, path));
-                    self.interner.release(attrs);
+                    self.announced(id, source, session, &policy, attrs, prefixes);
+                    if self.sources.member(source).is_none_or(|member| member.over_limit) {
+                        return;
+                    }
                 }
                 None => prefixes.iter().for_each(|prefix| {
                     if let Some(ix) = self.table.find(prefix) {
@@ -126,6 +146,55 @@ impl Rib {
             }
             self.supersede(id, prefixes);
         }
+    }
+
+    /// Prefixes that a peer announced with one attribute set.
+    fn announced(
+        &mut self,
+        id: PeerId,
+        source: SourceIx,
+        session: PeerSession,
+        policy: &PeerPolicy,
+        attrs: &Arc<AttrSet>,
+        prefixes: &[IpNet],
+    ) {
+        let cluster = Arc::clone(&self.cluster);
+        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs);
+        if let Some(common) = judge.common()
+            && policy.max_prefixes.is_none()
+        {
+            // The family matters to rules alone, and there is none.
+            let path = judged(&mut self.interner, &judge, common, Family::Ipv4Unicast, attrs, source);
+            prefixes.iter().for_each(|prefix| self.put(prefix, path));
+            self.interner.release(path.attrs());
+            return;
+        }
+        let mut held = Vec::new();
+        // Neighbours mostly have one verdict in common.
+        let mut last: Option<(Judgement, Family, Path)> = None;
+        for prefix in prefixes {
+            let judgement = judge.judge(prefix);
+            let family = Family::of(prefix);
+            let path = match last {
+                Some((same, of, path)) if same == judgement && of == family => path,
+                _ => {
+                    let path = judged(&mut self.interner, &judge, judgement, family, attrs, source);
+                    held.push(path.attrs());
+                    path
+                }
+            };
+            last = Some((judgement, family, path));
+            if policy.max_prefixes.is_none() {
+                self.put(prefix, path);
+            } else {
+                // What is kept of it counts no more, so that the new one has room.
+                self.supersede(id, std::slice::from_ref(prefix));
+                if !self.put_limited(prefix, path) {
+                    break;
+                }
+            }
+        }
+        held.into_iter().for_each(|attrs| self.interner.release(attrs));
     }
 
     /// The paths of [`Source::Local`] or [`Source::Static`] are from now on these: prefix and next hop.
@@ -143,7 +212,15 @@ impl Rib {
         }
         self.originated[at] = wanted;
         for (prefix, next_hop) in paths {
-            let attrs = self.interner.intern(&Arc::new(AttrSet::originated(*next_hop)));
+            let mut set = AttrSet::originated(*next_hop);
+            if source == SourceIx::LOCAL {
+                let communities = self.cluster.communities_of(prefix);
+                if !communities.is_empty() {
+                    set =
+                        AttrSet::from_canonical(&with_communities(set.canonical(), &communities), *next_hop);
+                }
+            }
+            let attrs = self.interner.intern(&Arc::new(set));
             self.put(prefix, Path::new(attrs, source, None));
             self.interner.release(attrs);
         }
@@ -151,6 +228,25 @@ impl Rib {
 
     fn put(&mut self, prefix: &IpNet, path: Path) {
         let ix = self.table.find_or_insert(prefix);
+        self.put_at(ix, path);
+    }
+
+    /// The same from a peer that may have so many prefixes; `false`: it may have no more.
+    fn put_limited(&mut self, prefix: &IpNet, path: Path) -> bool {
+        let known = self.table.find(prefix).filter(|ix| self.table.has(*ix, path.source()));
+        match known {
+            Some(ix) => self.put_at(ix, path),
+            None if self.is_full(path.source()) => return false,
+            None => {
+                self.put(prefix, path);
+                self.note_limit(path.source());
+            }
+        }
+        true
+    }
+
+    fn put_at(&mut self, ix: u32, path: Path) {
+        let family = self.table.family(ix);
         let before = match self.table.put(ix, path) {
             Put::Same => return,
             Put::New => None,
@@ -158,9 +254,13 @@ impl Rib {
         };
         self.interner.retain(path.attrs());
         if let Some(member) = self.sources.member_mut(path.source()) {
-            member.received[Family::of(prefix).index()] += usize::from(before.is_none());
+            member.received[family.index()] += usize::from(before.is_none());
             member.accepted += usize::from(path.rejected().is_none());
             member.accepted -= usize::from(before.is_some_and(|before| before.rejected().is_none()));
+            if path.is_disputed() || before.is_some_and(Path::is_disputed) {
+                member.disputed += usize::from(path.is_disputed());
+                member.disputed -= usize::from(before.is_some_and(Path::is_disputed));
+            }
         }
         if let Some(before) = before {
             self.interner.release(before.attrs());
@@ -175,6 +275,7 @@ impl Rib {
         if let Some(member) = self.sources.member_mut(source) {
             member.received[family.index()] -= 1;
             member.accepted -= usize::from(gone.rejected().is_none());
+            member.disputed -= usize::from(gone.is_disputed());
         }
         self.removed += 1;
         self.interner.release(gone.attrs());
@@ -219,8 +320,8 @@ impl Rib {
     /// there is room.
     pub fn resume(&mut self, id: PeerId, delivery: &mut impl Delivery) -> bool {
         let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return true };
-        let Rib { config, table, interner, sources, .. } = self;
-        let view = View { config, table, interner, sources, reexport: false };
+        let Rib { config, cluster, exports, table, interner, sources, .. } = self;
+        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
         self.groups.get_mut(&key).is_none_or(|group| group.resume(id, key, view, delivery))
     }
 
@@ -235,7 +336,11 @@ impl Rib {
         if reexport {
             count = count.min(self.reexport);
             self.reexport -= count;
-            self.judge_anew(count);
+        }
+        if self.rejudge > 0 {
+            let judged = count.min(self.rejudge);
+            self.rejudge -= judged;
+            self.judge_anew(judged);
         }
         self.decide(count, reexport);
         self.tell(reexport, delivery);
@@ -259,11 +364,21 @@ impl Rib {
             paths.extend(self.table.paths(*ix));
             for path in &paths {
                 let Some(member) = self.sources.member_mut(path.source()) else { continue };
-                let attrs = self.interner.set(path.attrs());
-                let judged = path.judged(import::reject(&self.config, attrs, member.session.internal));
+                let used = self.interner.shared(path.attrs());
+                let received = Arc::clone(used.received().unwrap_or(used));
+                let (session, policy) = (member.session, Arc::clone(&member.policy));
+                let judge = Judge::new(&self.config, &self.cluster, &policy.import, session, &received);
+                let prefix = self.table.prefix(*ix);
+                let judgement = judge.judge(&prefix);
+                let family = Family::of(&prefix);
+                let judged = judged(&mut self.interner, &judge, judgement, family, &received, path.source());
                 member.accepted -= usize::from(path.rejected().is_none());
                 member.accepted += usize::from(judged.rejected().is_none());
+                member.disputed -= usize::from(path.is_disputed());
+                member.disputed += usize::from(judged.is_disputed());
                 self.table.put(*ix, judged);
+                // The use that the table had is now that of the new one.
+                self.interner.release(path.attrs());
             }
         }
     }
@@ -279,8 +394,8 @@ impl Rib {
             if !reexport && self.sources.are_same_to_others(before, after) {
                 // What a peer has sent again after its session began anew is news to nobody.
                 let family = self.table.family(ix);
-                self.sources.tell(after.source(), family);
-                self.sources.untell(before.source(), family);
+                self.sources.tell(after.source(), family, after.scope());
+                self.sources.untell(before.source(), family, before.scope());
                 self.table.set_told(ix, after);
             } else if after != before || reexport && !after.is_none() {
                 self.changes.push(Change { ix, before, after, family: self.table.family(ix) });
@@ -302,10 +417,10 @@ impl Rib {
             }
             if !after.is_none() {
                 self.interner.retain(after.attrs());
-                self.sources.tell(after.source(), family);
+                self.sources.tell(after.source(), family, after.scope());
             }
             if !before.is_none() {
-                self.sources.untell(before.source(), family);
+                self.sources.untell(before.source(), family, before.scope());
             }
             self.table.set_told(ix, after);
             let next_hop = |path: Path| (!path.is_none()).then(|| self.interner.set(path.attrs()).next_hop);
@@ -315,8 +430,8 @@ impl Rib {
             }
         }
         self.changes.sort_unstable_by_key(Change::order);
-        let Rib { config, table, interner, sources, groups, changes, .. } = self;
-        let view = View { config, table, interner, sources, reexport };
+        let Rib { config, cluster, exports, table, interner, sources, groups, changes, .. } = self;
+        let view = View { config, cluster, exports, table, interner, sources, reexport };
         for (key, group) in groups {
             group.send(*key, view, changes, delivery);
         }
@@ -362,6 +477,22 @@ impl Rib {
     pub fn has_best_changes(&self) -> bool {
         !self.forward.is_empty()
     }
+}
+
+/// A peer's path as it is used; its attributes are used once more.
+fn judged(
+    interner: &mut Interner,
+    judge: &Judge<'_>,
+    judgement: Judgement,
+    family: Family,
+    received: &Arc<AttrSet>,
+    source: SourceIx,
+) -> Path {
+    let derived = judge.changes(judgement).then(|| Arc::new(judge.derive(judgement, family, received)));
+    let set = derived.as_ref().unwrap_or(received);
+    let scope = import::scope_of(set);
+    let path = Path::new(interner.intern(set), source, judgement.rejected).scoped(scope);
+    if judgement.disputed { path.disputed() } else { path }
 }
 
 /// A path as the decision sees it; `None` for one that takes no part.

@@ -1,12 +1,16 @@
 //! Where paths come from, by number: this node, the static table, and the sessions.
 
+use std::sync::Arc;
+
 use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::exports::ExportIx;
 use crate::group::GroupKey;
 use crate::path::{PeerSession, Source, SourceKind};
-use crate::table::Path;
+use crate::policy::PeerPolicy;
+use crate::table::{Path, Scope};
 
 /// The number of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +34,16 @@ pub(crate) struct Member {
     pub(crate) received: [usize; 2],
     /// Paths that may be used.
     pub(crate) accepted: usize,
+    /// Paths to blocks that the node table gives to another node.
+    pub(crate) disputed: usize,
+    /// What is configured for it.
+    pub(crate) policy: Arc<PeerPolicy>,
+    /// The number of its export policy.
+    pub(crate) export: ExportIx,
+    /// It has sent nearly as many prefixes as it may, and that was said.
+    pub(crate) warned: bool,
+    /// It has sent more than it may: nothing more is taken from it.
+    pub(crate) over_limit: bool,
     /// Families whose End-of-RIB marker it has sent.
     pub(crate) end_of_rib: Families,
     /// Families whose paths count no more.
@@ -63,12 +77,12 @@ impl Member {
 
     /// The update group it belongs to.
     pub(crate) fn key(&self) -> GroupKey {
-        GroupKey::of(&self.session)
+        GroupKey::of(&self.session, self.export)
     }
 }
 
-/// How many prefixes were told with a path of a source, for each family.
-type Told = [usize; 2];
+/// How many prefixes were told with a path of a source, for each family and how far the path may go.
+type Told = [[usize; 3]; 2];
 
 /// The sources.
 #[derive(Debug, Default)]
@@ -86,13 +100,31 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// A new session; another one of the same peer must have left.
-    pub(crate) fn enter(&mut self, id: PeerId, mut session: PeerSession) -> SourceIx {
+    pub(crate) fn enter(
+        &mut self,
+        id: PeerId,
+        mut session: PeerSession,
+        policy: Arc<PeerPolicy>,
+        export: ExportIx,
+    ) -> SourceIx {
         if let Some(client) = self.roles.get(&id) {
             session.client = *client && session.internal;
         }
-        let (received, accepted, told) = ([0, 0], 0, [0, 0]);
-        let (end_of_rib, leaving, stale) = (Families::NONE, Families::NONE, None);
-        let member = Member { id, session, received, accepted, end_of_rib, leaving, stale, told };
+        let member = Member {
+            id,
+            session,
+            received: [0, 0],
+            accepted: 0,
+            disputed: 0,
+            policy,
+            export,
+            warned: false,
+            over_limit: false,
+            end_of_rib: Families::NONE,
+            leaving: Families::NONE,
+            stale: None,
+            told: Told::default(),
+        };
         let ix = match self.vacant.pop() {
             Some(ix) => ix,
             None => {
@@ -147,9 +179,9 @@ impl Sources {
     /// Gives up the number of a session that left, once no path is from it and none was told;
     /// whether that is so.
     pub(crate) fn forget(&mut self, ix: SourceIx) -> bool {
-        let gone = self
-            .member(ix)
-            .is_none_or(|member| member.is_gone() && member.received == [0, 0] && member.told == [0, 0]);
+        let gone = self.member(ix).is_none_or(|member| {
+            member.is_gone() && member.received == [0, 0] && member.told == Told::default()
+        });
         if gone {
             self.slots[(ix.0 - SourceIx::FIRST) as usize] = None;
             self.vacant.push(ix);
@@ -174,6 +206,16 @@ impl Sources {
 
     pub(crate) fn member_mut(&mut self, ix: SourceIx) -> Option<&mut Member> {
         self.slots.get_mut(ix.0.checked_sub(SourceIx::FIRST)? as usize)?.as_mut()
+    }
+
+    /// The sessions that have a number.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.slots.iter().flatten()
+    }
+
+    /// Whether paths from it come from outside the cluster.
+    pub(crate) fn is_outside(&self, ix: SourceIx) -> bool {
+        self.member(ix).is_some_and(|member| member.policy.import.outside)
     }
 
     /// The session of a peer, while it lasts.
@@ -221,19 +263,24 @@ impl Sources {
     }
 
     /// Notes that a prefix is told with a path of a source.
-    pub(crate) fn tell(&mut self, ix: SourceIx, family: Family) {
-        self.told[self.kind(ix) as usize][family.index()] += 1;
+    pub(crate) fn tell(&mut self, ix: SourceIx, family: Family, scope: Scope) {
+        self.told[self.kind(ix) as usize][family.index()][scope as usize] += 1;
         if let Some(member) = self.member_mut(ix) {
-            member.told[family.index()] += 1;
+            member.told[family.index()][scope as usize] += 1;
         }
     }
 
     /// Notes that it no longer is.
-    pub(crate) fn untell(&mut self, ix: SourceIx, family: Family) {
-        self.told[self.kind(ix) as usize][family.index()] -= 1;
+    pub(crate) fn untell(&mut self, ix: SourceIx, family: Family, scope: Scope) {
+        self.told[self.kind(ix) as usize][family.index()][scope as usize] -= 1;
         if let Some(member) = self.member_mut(ix) {
-            member.told[family.index()] -= 1;
+            member.told[family.index()][scope as usize] -= 1;
         }
+    }
+
+    /// Forgets the role that a peer was given.
+    pub(crate) fn forget_role(&mut self, id: PeerId) {
+        self.roles.remove(&id);
     }
 
     /// Notes whether a peer is our client, for sessions to come.
@@ -249,18 +296,20 @@ impl Sources {
         member.session.client = client;
         let after = member.session.kind() as usize;
         for (family, told) in told.into_iter().enumerate() {
-            self.told[before][family] -= told;
-            self.told[after][family] += told;
+            for (scope, told) in told.into_iter().enumerate() {
+                self.told[before][family][scope] -= told;
+                self.told[after][family][scope] += told;
+            }
         }
     }
 
-    /// How many prefixes were told with a path of a source of this kind.
-    pub(crate) fn told_of(&self, kind: SourceKind, family: Family) -> usize {
-        self.told[kind as usize][family.index()]
+    /// How many prefixes were told with a path of a source of this kind that may go so far.
+    pub(crate) fn told_of(&self, kind: SourceKind, family: Family, scope: Scope) -> usize {
+        self.told[kind as usize][family.index()][scope as usize]
     }
 
     /// How many were told with a path of this session.
-    pub(crate) fn told_by(&self, member: &Member, family: Family) -> usize {
-        member.told[family.index()]
+    pub(crate) fn told_by(&self, member: &Member, family: Family, scope: Scope) -> usize {
+        member.told[family.index()][scope as usize]
     }
 }

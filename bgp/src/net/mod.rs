@@ -5,6 +5,6 @@ mod peer_task;
 mod sink;
 mod socket;
 
-pub use listener::{Listener, ListenerError};
+pub use listener::{Listener, ListenerError, Stranger};
 pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};

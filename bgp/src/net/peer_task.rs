@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
@@ -69,6 +69,7 @@ pub struct PeerHandle {
     address: PeerAddress,
     calls: mpsc::Sender<TcpStream>,
     stop: Option<oneshot::Sender<Ending>>,
+    pauses: mpsc::Sender<Pause>,
     status: watch::Receiver<PeerStatus>,
     task: JoinHandle<()>,
 }
@@ -87,6 +88,23 @@ impl PeerHandle {
     /// Takes the connections that `listener` accepts from the peer's address.
     pub async fn listen(&self, listener: &Listener) {
         listener.add(self.address.remote.ip(), self.calls.clone()).await;
+    }
+
+    /// Takes a connection that the peer has made, if there is room for one.
+    pub fn take(&self, stream: TcpStream) {
+        // The peer calls again if nobody answers it.
+        let _ = self.calls.try_send(stream);
+    }
+
+    /// Ends the session with a Cease of this subcode (RFC 4486) and neither calls nor answers until
+    /// `restart_after` is over, or, without it, until [`PeerHandle::resume`].
+    pub async fn cease(&self, code: ErrorCode, restart_after: Option<Duration>) {
+        let _ = self.pauses.send(Pause::Until(code, restart_after)).await;
+    }
+
+    /// Ends a pause.
+    pub async fn resume(&self) {
+        let _ = self.pauses.send(Pause::Over).await;
     }
 
     /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent; the peer
@@ -122,6 +140,17 @@ enum Ending {
 /// [`Peer::set_restarted`].
 pub type Restarted = watch::Receiver<Option<Families>>;
 
+/// Pauses that may wait: they come one at a time from whoever configures us.
+const PAUSES: usize = 4;
+
+/// Whether there is to be a session at all.
+enum Pause {
+    /// There is not, from now on; with the code of the Cease and how long.
+    Until(ErrorCode, Option<Duration>),
+    /// There is.
+    Over,
+}
+
 /// Starts a peer's task, which calls the peer; to be called, see [`PeerHandle::listen`].
 pub fn spawn_peer<S: RouteSink>(
     config: PeerConfig,
@@ -132,6 +161,7 @@ pub fn spawn_peer<S: RouteSink>(
 ) -> PeerHandle {
     let (calls, called) = mpsc::channel(WAITING_CALLS);
     let (stop, stopped) = oneshot::channel();
+    let (pauses, paused) = mpsc::channel(PAUSES);
     let (status_sender, status) = watch::channel(PeerStatus {
         state: State::Idle,
         since: SystemTime::now(),
@@ -156,8 +186,8 @@ pub fn spawn_peer<S: RouteSink>(
         restarted,
         sink,
     };
-    let task = tokio::spawn(task.run(called, stopped));
-    PeerHandle { address, calls, stop: Some(stop), status, task }
+    let task = tokio::spawn(task.run(called, stopped, paused));
+    PeerHandle { address, calls, stop: Some(stop), pauses, status, task }
 }
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -181,7 +211,13 @@ struct Task<S> {
 }
 
 impl<S: RouteSink> Task<S> {
-    async fn run(mut self, mut calls: mpsc::Receiver<TcpStream>, mut stopped: oneshot::Receiver<Ending>) {
+    async fn run(
+        mut self,
+        mut calls: mpsc::Receiver<TcpStream>,
+        mut stopped: oneshot::Receiver<Ending>,
+        mut pauses: mpsc::Receiver<Pause>,
+    ) {
+        let mut restart: Option<Instant> = None;
         self.feed(Input::Start).await;
         // Deadlines mostly move away, with every message: it is armed anew only for an earlier one.
         let mut armed: Option<Instant> = None;
@@ -213,6 +249,20 @@ impl<S: RouteSink> Task<S> {
                     self.sink.flush().await;
                     while self.lingering.join_next().await.is_some() {}
                     return;
+                }
+                Some(pause) = pauses.recv() => match pause {
+                    Pause::Until(code, restart_after) => {
+                        self.feed(Input::Stop(code)).await;
+                        restart = restart_after.map(|after| Instant::now() + after);
+                    }
+                    Pause::Over => {
+                        restart = None;
+                        self.feed(Input::Start).await;
+                    }
+                },
+                () = at(restart) => {
+                    restart = None;
+                    self.feed(Input::Start).await;
                 }
                 () = self.sink.flush(), if pending => {}
                 Some(chunk) = self.outbound.recv(), if room => {
@@ -523,6 +573,13 @@ async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
     tokio::select! {
         side = one(Side::Outgoing) => side,
         side = one(Side::Incoming) => side,
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
 

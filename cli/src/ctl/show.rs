@@ -17,9 +17,12 @@ pub(super) struct Show {
     /// How to show it.
     #[arg(short, long, default_value = "table")]
     output: Output,
+    /// Of routes: every path that a rule rejects, with the reason.
+    #[arg(long)]
+    rejected: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     /// The BGP sessions.
     #[value(alias = "peer")]
@@ -53,9 +56,16 @@ pub(super) enum Output {
 impl Show {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
         let output = self.output;
+        if self.rejected && self.what != What::Routes {
+            return Err(Failure::Usage("--rejected is for routes: show routes --rejected".to_owned()));
+        }
         match self.what {
             What::Peers => {
                 show::<Vec<PeerView>>(client, "/v1/peers", output, |view, wide| peers(view, wide)).await
+            }
+            What::Routes if self.rejected => {
+                let path = "/v1/routes/rejected";
+                show::<Vec<RouteView>>(client, path, output, |view, _| routes(view, true)).await
             }
             What::Routes => {
                 show::<Vec<RouteView>>(client, "/v1/routes", output, |view, wide| routes(view, wide)).await

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::control::view::PeerType;
-use crate::resource::{BgpPeer, Node, ReversePeering, Snapshot, SourceAddress};
+use crate::resource::{BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Snapshot, SourceAddress};
 
 /// The port of a BGPPeer that names none.
 const BGP_PORT: u16 = 179;
@@ -29,6 +29,8 @@ pub struct Peering {
     pub from_node_address: bool,
     /// How long the peer is asked to keep our routes while this node restarts.
     pub restart_time: Duration,
+    /// What is exchanged, as the BGPPeer has it.
+    pub policy: PeerPolicyFields,
 }
 
 /// The sessions of `me`, in the order of their addresses.
@@ -60,7 +62,8 @@ fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
-        add_node(snapshot, me, node, PeerType::Mesh, snapshot.configuration.restart_time, found);
+        let policy = PeerPolicyFields::default();
+        add_node(snapshot, me, node, PeerType::Mesh, policy, snapshot.configuration.restart_time, found);
     }
 }
 
@@ -71,14 +74,16 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        add_node(snapshot, me, node, kind_of(peer), peer.max_restart_time, found);
+        let policy = PeerPolicyFields::default();
+        add_node(snapshot, me, node, kind_of(peer), policy, peer.max_restart_time, found);
     }
 }
 
 fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
-            add_node(snapshot, me, node, kind_of(peer), peer.max_restart_time, found);
+            let policy = peer.policy.clone();
+            add_node(snapshot, me, node, kind_of(peer), policy, peer.max_restart_time, found);
         }
     }
     let Some((address, port)) = peer.peer_ip else { return };
@@ -97,6 +102,7 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         client: is_client(snapshot, me, as_number, node),
         from_node_address: peer.source_address == SourceAddress::UseNodeIp,
         restart_time: peer.max_restart_time,
+        policy: peer.policy.clone(),
     };
     found.insert(address, peering);
 }
@@ -106,6 +112,7 @@ fn add_node(
     me: &Node,
     node: &Node,
     kind: PeerType,
+    policy: PeerPolicyFields,
     restart_time: Duration,
     found: &mut Found,
 ) {
@@ -122,8 +129,44 @@ fn add_node(
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
         restart_time,
+        policy,
     };
     found.insert(address, peering);
+}
+
+/// A range of addresses from which `me` takes neighbours that are not configured one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighbourRange {
+    /// The range and how many neighbours it may have.
+    pub range: PeerRange,
+    /// What a neighbour gets that has no resource of its own; the address is to be filled in.
+    pub peering: Peering,
+}
+
+/// The ranges of `me`, the narrowest first.
+pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighbourRange> {
+    if snapshot.configuration.routed.bgp_disabled {
+        return Vec::new();
+    }
+    let of = |peer: &BgpPeer| {
+        let range = peer.policy.range.filter(|_| applies(peer, me))?;
+        let as_number = peer.as_number.unwrap_or(snapshot.configuration.as_number);
+        let peering = Peering {
+            name: peer.name.clone(),
+            address: range.net.addr(),
+            port: BGP_PORT,
+            as_number,
+            kind: kind_of(peer),
+            client: is_client(snapshot, me, as_number, None),
+            from_node_address: peer.source_address == SourceAddress::UseNodeIp,
+            policy: peer.policy.clone(),
+            restart_time: peer.max_restart_time,
+        };
+        Some(NeighbourRange { range, peering })
+    };
+    let mut ranges: Vec<NeighbourRange> = snapshot.peers.iter().filter_map(of).collect();
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.range.net.prefix_len()));
+    ranges
 }
 
 /// A client is in our AS and not a reflector of our cluster, and we are a reflector.

@@ -7,13 +7,14 @@ use bgp::net::PeerAddress;
 use bgp::session::{PeerConfig, RestartConfig};
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
-use routing::RibConfig;
+use routing::{ClusterPolicy, PeerPolicy, RibConfig};
 use tunnel::{LocalNode, Pool};
 
 use super::config::DaemonConfig;
-use super::peering::{Peering, peerings};
+use super::peering::{NeighbourRange, Peering, peerings, ranges};
+use super::policy;
 use super::tunnel_address;
-use crate::resource::{Encapsulation, Fallback, Mode, Node, RoutedSettings, Snapshot};
+use crate::resource::{Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Snapshot};
 
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
@@ -28,6 +29,30 @@ pub struct PeerPlan {
     pub config: PeerConfig,
     /// Where it is.
     pub address: PeerAddress,
+    /// What is exchanged.
+    pub policy: PeerPolicy,
+    /// How long the session stays down after too many prefixes; `None`: until the configuration changes.
+    pub restart_after: Option<Duration>,
+}
+
+/// Neighbours that are not configured one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangePlan {
+    /// Where they are, and how many there may be.
+    pub range: PeerRange,
+    /// A session as each of them has it; see [`RangePlan::neighbour`].
+    pub template: PeerPlan,
+}
+
+impl RangePlan {
+    /// The session with a neighbour.
+    pub fn neighbour(&self, address: IpAddr) -> PeerPlan {
+        let mut plan = self.template.clone();
+        plan.peering.name = format!("{}-{address}", plan.peering.name);
+        plan.peering.address = address;
+        plan.address.remote.set_ip(address);
+        plan
+    }
 }
 
 /// A node's blocks as the static peer table has them.
@@ -44,10 +69,16 @@ pub struct StaticPaths {
 pub struct Plan {
     /// What the RIB is configured with.
     pub rib: RibConfig,
+    /// What holds for all peers; the links are to be filled in.
+    pub policy: ClusterPolicy,
+    /// Whether a filter asks for the links.
+    pub needs_links: bool,
     /// The port to listen on; `None`: BGP is off.
     pub listen_port: Option<u16>,
     /// The sessions.
     pub peers: Vec<PeerPlan>,
+    /// Where further neighbours may call from, the narrowest range first.
+    pub ranges: Vec<RangePlan>,
     /// This node's blocks, as they are announced.
     pub local: Vec<(IpNet, IpAddr)>,
     /// The other nodes' blocks; empty where there is no fallback.
@@ -150,22 +181,39 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     };
     let peers = peerings(snapshot, me)
         .into_iter()
-        .map(|peering| peer_plan(&rib, settings, &addresses, peering))
+        .map(|peering| peer_plan(snapshot, &rib, settings, &addresses, peering))
         .collect();
+    let ranges = ranges(snapshot, me)
+        .into_iter()
+        .map(|NeighbourRange { range, peering }| {
+            let mut template = peer_plan(snapshot, &rib, settings, &addresses, peering);
+            template.config.passive = true;
+            RangePlan { range, template }
+        })
+        .collect();
+    let policy = policy::of_cluster(snapshot);
+    let needs_links = policy::needs_links(snapshot);
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
-    Ok(Plan { rib, listen_port, peers, local, statics, tunnel })
+    Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel })
 }
 
-fn peer_plan(rib: &RibConfig, settings: &RoutedSettings, own: &[IpAddr], peering: Peering) -> PeerPlan {
+fn peer_plan(
+    snapshot: &Snapshot,
+    rib: &RibConfig,
+    settings: &RoutedSettings,
+    own: &[IpAddr],
+    peering: Peering,
+) -> PeerPlan {
     let restart = settings.graceful_restart.then(|| RestartConfig {
         restart_time: seconds(peering.restart_time),
         long_lived_stale_time: u32::try_from(settings.long_lived_stale_time.as_secs()).unwrap_or(0),
     });
+    let (policy, restart_after) = policy::of_peer(snapshot, &peering);
     let local = own.iter().copied().find(|address| address.is_ipv4() == peering.address.is_ipv4());
     let second = local.is_some_and(|local| local > peering.address);
     PeerPlan {
         config: PeerConfig {
-            local_as: rib.local_as,
+            local_as: policy.import.local_as.unwrap_or(rib.local_as),
             router_id: rib.router_id,
             peer_as: Asn(peering.as_number),
             hold_time: seconds(settings.hold_time),
@@ -179,6 +227,8 @@ fn peer_plan(rib: &RibConfig, settings: &RoutedSettings, own: &[IpAddr], peering
             remote: (peering.address, peering.port).into(),
             local: local.filter(|_| peering.from_node_address),
         },
+        policy,
+        restart_after,
         peering,
     }
 }

@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use routing::ownership::OwnershipMode;
+use routing::policy::Advertisement;
+
+use super::advertisement;
 use super::mistake::Origin;
+use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
 use super::reader::{Fields, Report};
 use super::scalar;
@@ -23,6 +28,8 @@ pub struct BgpConfiguration {
     /// How long the peers of the mesh are asked to keep a node's routes while it restarts
     /// (`spec.nodeMeshMaxRestartTime`, 120 s).
     pub restart_time: Duration,
+    /// `spec.prefixAdvertisements`: what own blocks carry.
+    pub advertisements: Vec<Advertisement>,
     /// `spec.routed`.
     pub routed: RoutedSettings,
 }
@@ -35,6 +42,7 @@ impl Default for BgpConfiguration {
             as_number: 64512,
             listen_port: 179,
             restart_time: scalar::DEFAULT_RESTART_TIME,
+            advertisements: Vec::new(),
             routed: RoutedSettings::default(),
         }
     }
@@ -70,6 +78,10 @@ pub struct RoutedSettings {
     pub route_metric: u32,
     /// Whether `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
     pub nexthop_compat_keep: bool,
+    /// What is done about a node that announces another's block (`ownership`, warn).
+    pub ownership: OwnershipMode,
+    /// How many prefixes a peer may have that has no limit of its own (`maxPrefixes`, any number).
+    pub max_prefixes: Option<MaxPrefixes>,
 }
 
 impl Default for RoutedSettings {
@@ -88,6 +100,8 @@ impl Default for RoutedSettings {
             bgp_disabled: false,
             route_metric: 512,
             nexthop_compat_keep: false,
+            ownership: OwnershipMode::Warn,
+            max_prefixes: None,
         }
     }
 }
@@ -138,14 +152,7 @@ pub(crate) fn read(
     }
     let empty = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
     spec.unsupported("bindMode", report, |value| *value == Value::Text("None".into()));
-    for field in [
-        "serviceClusterIPs",
-        "serviceExternalIPs",
-        "serviceLoadBalancerIPs",
-        "communities",
-        "prefixAdvertisements",
-        "ignoredInterfaces",
-    ] {
+    for field in ["serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs", "ignoredInterfaces"] {
         spec.unsupported(field, report, empty);
     }
     spec.unsupported("nodeMeshPassword", report, |_| false);
@@ -160,6 +167,7 @@ pub(crate) fn read(
             );
         }
     }
+    configuration.advertisements = advertisement::read(&mut spec, report);
     if let Some(routed) = spec.fields("routed", report) {
         configuration.routed = read_routed(routed, report);
     }
@@ -207,14 +215,20 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         nexthop_compat_keep: fields
             .optional("nexthopCompat", report, scalar::one_of(&[("keep", true)]))
             .unwrap_or(default.nexthop_compat_keep),
+        ownership: fields
+            .optional("ownership", report, scalar::one_of(OWNERSHIP))
+            .unwrap_or(default.ownership),
+        max_prefixes: peer_policy::max_prefixes(&mut fields, report),
     };
-    for field in ["directProbe", "ownership", "cni"] {
+    for field in ["directProbe", "cni"] {
         fields.unsupported(field, report, |_| false);
     }
     fields.finish(report);
     settings
 }
 
+const OWNERSHIP: &[(&str, OwnershipMode)] =
+    &[("strict", OwnershipMode::Strict), ("warn", OwnershipMode::Warn), ("off", OwnershipMode::Off)];
 fn whole_seconds(least: u64, most: u64) -> impl Fn(&Value) -> Result<Duration, String> {
     move |value| {
         let time = scalar::duration(value)?;

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::mistake::Origin;
+use super::peer_policy::{self, PeerPolicyFields};
 use super::reader::{Fields, Report};
 use super::scalar;
 use super::selector::Selector;
-use super::tree::Value;
 
 /// A BGP session, or, with selectors, many.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +20,8 @@ pub struct BgpPeer {
     pub node: Option<String>,
     /// The nodes that have this peer.
     pub node_selector: Option<Selector>,
-    /// The peer's address and, if not the usual one, its port. Exactly one of this and
-    /// `peer_selector` is set.
+    /// The peer's address and, if not the usual one, its port. Exactly one of this,
+    /// `peer_selector` and `policy.range` is set.
     pub peer_ip: Option<(IpAddr, Option<u16>)>,
     /// The nodes that are the peers.
     pub peer_selector: Option<Selector>,
@@ -36,6 +36,8 @@ pub struct BgpPeer {
     /// Whether the selected peers get the reverse session without a resource of their own
     /// (`Auto`, default).
     pub reverse_peering: ReversePeering,
+    /// What is exchanged with it.
+    pub policy: PeerPolicyFields,
 }
 
 /// The address a session is dialled from.
@@ -69,7 +71,7 @@ pub(crate) fn read_v3(
         report.mistake(origin.line, "spec", "is required");
         return None;
     };
-    let peer = BgpPeer {
+    let mut peer = BgpPeer {
         origin,
         name,
         node: spec.optional("node", report, scalar::name),
@@ -98,14 +100,13 @@ pub(crate) fn read_v3(
                 scalar::one_of(&[("Auto", ReversePeering::Auto), ("Manual", ReversePeering::Manual)]),
             )
             .unwrap_or_default(),
+        policy: peer_policy::read(&mut spec, report),
     };
-    let empty_list = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
-    let is = |wanted: &'static str| move |value: &Value| *value == Value::Text(wanted.into());
-    spec.unsupported("keepOriginalNextHop", report, |value| *value == Value::Bool(false));
-    spec.unsupported("nextHopMode", report, is("Auto"));
-    spec.unsupported("numAllowedLocalASNumbers", report, |value| *value == Value::Integer(0));
-    spec.unsupported("filters", report, empty_list);
-    for field in ["localASNumber", "password", "ttlSecurity", "reachableBy", "localWorkloadSelector"] {
+    if let Some(mut routed) = spec.fields("routed", report) {
+        peer_policy::read_routed(&mut routed, &mut peer.policy, report);
+        routed.finish(report);
+    }
+    for field in ["password", "ttlSecurity", "reachableBy", "localWorkloadSelector"] {
         spec.unsupported(field, report, |_| false);
     }
     let line = |field: &str| spec.line(field);
@@ -113,6 +114,8 @@ pub(crate) fn read_v3(
     let written = |field: &str| report.lines.contains_key(field);
     let has = ["node", "nodeSelector", "peerIP", "peerSelector", "asNumber"]
         .map(|field| written(&format!("spec.{field}")));
+    let range = line("routed");
+    let has_range = written("spec.routed.peerRange");
     spec.finish(report);
 
     // The rules ask what was written, so that a field with a mistake of its own isn't called missing.
@@ -130,8 +133,13 @@ pub(crate) fn read_v3(
             "excludes peerSelector: the nodes have their own AS numbers",
         );
     }
-    if !has_peer_ip && !has_peer_selector {
-        report.mistake(peer_ip, "spec.peerIP", "is required, unless peerSelector is given");
+    if !has_peer_ip && !has_peer_selector && !has_range {
+        let rule = "is required, unless peerSelector or routed.peerRange is given";
+        report.mistake(peer_ip, "spec.peerIP", rule);
+    }
+    if has_range && (has_peer_ip || has_peer_selector) {
+        let rule = "excludes peerIP and peerSelector: keep one of them";
+        report.mistake(range, "spec.routed.peerRange", rule);
     }
     if has_peer_ip && !has_as_number {
         report.mistake(as_number, "spec.asNumber", "is required with peerIP");
@@ -205,5 +213,6 @@ pub(crate) fn read_v1(
         keepalive_time: None,
         max_restart_time: scalar::DEFAULT_RESTART_TIME,
         reverse_peering: ReversePeering::default(),
+        policy: PeerPolicyFields::default(),
     })
 }

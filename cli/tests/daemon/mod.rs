@@ -78,6 +78,11 @@ impl Control for Views {
         async { vec![up, down] }.boxed()
     }
 
+    fn rejected(&self) -> BoxFuture<'_, Vec<RouteView>> {
+        let rejected = RouteView { reason: "a filter rejects it".into(), ..learned() };
+        async move { vec![rejected] }.boxed()
+    }
+
     fn routes(&self) -> BoxFuture<'_, Vec<RouteView>> {
         let local = RouteView {
             prefix: "10.1.1.0/26".parse().unwrap(),
