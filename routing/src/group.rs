@@ -33,6 +33,8 @@ pub struct GroupKey {
     pub form: Form,
     /// The families they exchange.
     pub families: Families,
+    /// Whether they know what a last resort is (RFC 9494).
+    pub long_lived: bool,
     /// What is configured of what they get.
     pub export: ExportIx,
 }
@@ -45,7 +47,13 @@ impl GroupKey {
             SourceKind::Ibgp => Audience::Internal,
             SourceKind::Ebgp | SourceKind::Local | SourceKind::Static => Audience::External,
         };
-        GroupKey { audience, form: session.form, families: session.families, export }
+        GroupKey {
+            audience,
+            form: session.form,
+            long_lived: session.long_lived,
+            families: session.families,
+            export,
+        }
     }
 }
 
@@ -95,6 +103,7 @@ impl View<'_> {
                 self.sources.kind(path.source()),
                 path.scope(),
                 key.audience,
+                key.long_lived,
                 family,
             )
     }

@@ -172,6 +172,7 @@ fn session(peer: u8) -> PeerSession {
         families: Families::BOTH,
         restarts: true,
         restarting: false,
+        long_lived: peer != 3,
         marks_refresh: true,
     }
 }
@@ -187,6 +188,7 @@ fn communities(med: u8) -> Vec<u32> {
 
 const ONE: u32 = 1 << 16 | 1;
 const TWO: u32 = 2 << 16 | 2;
+const LLGR_STALE: u32 = 0xffff_0006;
 const NO_EXPORT: u32 = 0xffff_ff01;
 const LIMIT: usize = 4;
 
@@ -280,6 +282,8 @@ struct Bed {
     received: BTreeMap<(u8, IpNet), u8>,
     /// Those of them that are stale.
     stale: BTreeSet<(u8, IpNet)>,
+    /// Those of them that are a last resort.
+    last: BTreeSet<(u8, IpNet)>,
     /// Peers from which nothing more is taken.
     over: BTreeSet<u8>,
 }
@@ -304,6 +308,7 @@ impl Bed {
         let gone = |(from, prefix): &(u8, IpNet)| *from == peer && families.contains(Family::of(prefix));
         for key in self.stale.extract_if(.., gone).collect::<Vec<_>>() {
             self.received.remove(&key);
+            self.last.remove(&key);
         }
     }
 
@@ -337,6 +342,7 @@ impl Bed {
                 if self.up.contains(&peer) && !self.over.contains(&peer) {
                     self.received.remove(&(peer, block(number)));
                     self.stale.remove(&(peer, block(number)));
+                    self.last.remove(&(peer, block(number)));
                 }
                 self.rib.routes(id(peer), &batch);
             }
@@ -383,6 +389,14 @@ impl Bed {
                     self.drop_stale(peer, families);
                     self.rib.stale(id(peer), Stale::Drop(families));
                 } else {
+                    // As from a session: of one that lasts, nothing becomes a last resort.
+                    if self.up.contains(&peer) {
+                        return;
+                    }
+                    let of = |(from, prefix): &&(u8, IpNet)| {
+                        *from == peer && families.contains(Family::of(prefix))
+                    };
+                    self.last.extend(self.stale.iter().filter(of));
                     self.rib.stale(id(peer), Stale::LastResort(families));
                 }
             }
@@ -453,6 +467,7 @@ impl Bed {
         // What is kept of it counts no more.
         if self.stale.remove(&(peer, prefix)) {
             self.received.remove(&(peer, prefix));
+            self.last.remove(&(peer, prefix));
         }
         let limited = self.policy_of(peer) == 8 && !self.received.contains_key(&(peer, prefix));
         if limited && self.held(peer) >= LIMIT {
@@ -465,6 +480,7 @@ impl Bed {
     fn forget(&mut self, peer: u8) {
         self.received.retain(|(from, _), _| *from != peer);
         self.stale.retain(|(from, _)| *from != peer);
+        self.last.retain(|(from, _)| *from != peer);
         self.over.remove(&peer);
     }
 
@@ -481,6 +497,10 @@ impl Bed {
             5 => return None,
             6 => third(prefix, carried, vec![])?,
             _ => (carried, vec![]),
+        };
+        let result = match self.last.contains(&(peer, *prefix)) {
+            true => (added(result.0, Some(LLGR_STALE)), result.1),
+            false => result,
         };
         let owner = (1..3).find(|node| [block(*node), block(node + 8)].contains(prefix));
         let disputed = owner.is_some_and(|owner| owner != peer) && peer < 3 && ![5, 6].contains(&policy);
@@ -524,6 +544,9 @@ impl Bed {
                 None => (vec![], vec![]),
             };
             if from.is_some() && !to.internal && carried.contains(&NO_EXPORT) {
+                return None;
+            }
+            if carried.contains(&LLGR_STALE) && !(to.internal && to.long_lived) {
                 return None;
             }
             let inside = from.is_none_or(|from| ![5, 6].contains(&self.policy_of(from)));
@@ -586,6 +609,7 @@ proptest! {
             cluster: 0,
             received: BTreeMap::new(),
             stale: BTreeSet::new(),
+            last: BTreeSet::new(),
             over: BTreeSet::new(),
         };
         for peer in 1..4 {

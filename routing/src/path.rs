@@ -84,6 +84,8 @@ pub struct PeerSession {
     pub restarts: bool,
     /// It has just restarted itself, so it sends its End-of-RIB late.
     pub restarting: bool,
+    /// Whether it knows what a last resort is (RFC 9494).
+    pub long_lived: bool,
     /// Whether what answers its ROUTE-REFRESH stands between markers (RFC 7313).
     pub marks_refresh: bool,
 }
@@ -100,6 +102,7 @@ impl PeerSession {
             families: negotiated.families,
             restarts: negotiated.graceful.is_some(),
             restarting: negotiated.graceful.is_some_and(|graceful| graceful.restarting),
+            long_lived: negotiated.graceful.is_some_and(|graceful| !graceful.long_lived.families.is_empty()),
             marks_refresh: negotiated.enhanced_route_refresh,
         }
     }

@@ -113,7 +113,8 @@ impl Rib {
                         stale.last_resort = stale.last_resort.union(families);
                     }
                 }
-                self.mark_all();
+                // Their attributes say so from now on.
+                self.mark_for_judgement();
             }
         }
     }
@@ -236,12 +237,11 @@ impl Rib {
 
 impl Member {
     /// How paths of it rank.
-    pub(crate) fn rank(&self, attrs: &AttrSet, family: Family) -> Rank {
+    pub(crate) fn rank(&self, attrs: &AttrSet) -> Rank {
         match self.stale {
-            Some(stale) if stale.last_resort.contains(family) => Rank::LastResort,
+            _ if attrs.marks.last_resort => Rank::LastResort,
             // What another node forwards to is not in doubt.
             Some(stale) if stale.silent && attrs.next_hop == self.session.address => Rank::Silent,
-            _ if attrs.marks.last_resort => Rank::LastResort,
             _ => Rank::Bgp,
         }
     }

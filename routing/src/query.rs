@@ -137,7 +137,9 @@ impl Rib {
     fn told_to(&self, member: &Member, key: GroupKey, family: Family) -> usize {
         let export = self.exports.export(key.export);
         let of_scope = |scope| {
-            let allowed = |kind| export::allows(&self.config, export, kind, scope, key.audience, family);
+            let allowed = |kind| {
+                export::allows(&self.config, export, kind, scope, key.audience, key.long_lived, family)
+            };
             let all = SourceKind::ALL.into_iter().filter(|kind| allowed(*kind));
             let all: usize = all.map(|kind| self.sources.told_of(kind, family, scope)).sum();
             if !allowed(member.session.kind()) {

@@ -159,7 +159,7 @@ impl Rib {
         prefixes: &[IpNet],
     ) {
         let cluster = Arc::clone(&self.cluster);
-        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs);
+        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs, false);
         if let Some(common) = judge.common()
             && policy.max_prefixes.is_none()
         {
@@ -367,8 +367,10 @@ impl Rib {
                 let used = self.interner.shared(path.attrs());
                 let received = Arc::clone(used.received().unwrap_or(used));
                 let (session, policy) = (member.session, Arc::clone(&member.policy));
-                let judge = Judge::new(&self.config, &self.cluster, &policy.import, session, &received);
                 let prefix = self.table.prefix(*ix);
+                let last_resort = member.last_resort().contains(Family::of(&prefix));
+                let judge =
+                    Judge::new(&self.config, &self.cluster, &policy.import, session, &received, last_resort);
                 let judgement = judge.judge(&prefix);
                 let family = Family::of(&prefix);
                 let judged = judged(&mut self.interner, &judge, judgement, family, &received, path.source());
@@ -511,7 +513,7 @@ pub(crate) fn candidate<'a>(
         SourceIx::STATIC => Some(Candidate::unpeered(Rank::Static, attrs)),
         source => {
             sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| Candidate {
-                rank: member.rank(attrs, family),
+                rank: member.rank(attrs),
                 attrs,
                 external: !member.session.internal,
                 router_id: member.session.router_id,

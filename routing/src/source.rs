@@ -82,7 +82,7 @@ impl Member {
 }
 
 /// How many prefixes were told with a path of a source, for each family and how far the path may go.
-type Told = [[usize; 3]; 2];
+type Told = [[usize; Scope::ALL.len()]; 2];
 
 /// The sources.
 #[derive(Debug, Default)]
@@ -240,9 +240,7 @@ impl Sources {
         }
         let (before, after) = (self.member(before.source()), self.member(after.source()));
         before.zip(after).is_some_and(|(before, after)| {
-            before.id == after.id
-                && before.session.is_same_to_others(&after.session)
-                && before.last_resort() == after.last_resort()
+            before.id == after.id && before.session.is_same_to_others(&after.session)
         })
     }
 

@@ -86,6 +86,7 @@ fn session(id: u8, internal: bool, client: bool) -> PeerSession {
         families: Families::BOTH,
         restarts: true,
         restarting: false,
+        long_lived: false,
         marks_refresh: true,
     }
 }

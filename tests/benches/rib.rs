@@ -87,6 +87,7 @@ fn session(id: u32, client: bool) -> PeerSession {
         families: Families::BOTH,
         restarts: false,
         restarting: false,
+        long_lived: false,
         marks_refresh: false,
     }
 }

@@ -103,6 +103,7 @@ impl Dut {
                 families: Families::BOTH,
                 restarts: false,
                 restarting: false,
+                long_lived: false,
                 marks_refresh: false,
             },
         );

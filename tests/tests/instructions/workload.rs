@@ -108,6 +108,7 @@ fn rib(clients: u32) -> Rib {
             families: Families::BOTH,
             restarts: false,
             restarting: false,
+            long_lived: false,
             marks_refresh: false,
         };
         rib.peer_up(PeerId(id), session);
