@@ -246,7 +246,6 @@ impl Rib {
     }
 
     fn put_at(&mut self, ix: u32, path: Path) {
-        let family = self.table.family(ix);
         let before = match self.table.put(ix, path) {
             Put::Same => return,
             Put::New => None,
@@ -254,7 +253,9 @@ impl Rib {
         };
         self.interner.retain(path.attrs());
         if let Some(member) = self.sources.member_mut(path.source()) {
-            member.received[family.index()] += usize::from(before.is_none());
+            if before.is_none() {
+                member.received[self.table.family(ix).index()] += 1;
+            }
             member.accepted += usize::from(path.rejected().is_none());
             member.accepted -= usize::from(before.is_some_and(|before| before.rejected().is_none()));
             if path.is_disputed() || before.is_some_and(Path::is_disputed) {
@@ -393,7 +394,8 @@ impl Rib {
             self.table.unmark(ix, Mark::Dirty);
             let after = choose(&self.table, &self.interner, &self.sources, ix, &mut room);
             let before = self.table.told(ix);
-            if !reexport && self.sources.are_same_to_others(before, after) {
+            let again = !before.is_none() && after != before && !reexport;
+            if again && self.sources.are_same_to_others(before, after) {
                 // What a peer has sent again after its session began anew is news to nobody.
                 let family = self.table.family(ix);
                 self.sources.tell(after.source(), family, after.scope());

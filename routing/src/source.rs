@@ -235,7 +235,7 @@ impl Sources {
     /// Whether a path in place of another makes no difference to anybody: the same attributes, of another
     /// session of the same peer.
     pub(crate) fn are_same_to_others(&self, before: Path, after: Path) -> bool {
-        if before == after || before.is_none() || before.attrs() != after.attrs() {
+        if before.attrs() != after.attrs() {
             return false;
         }
         let (before, after) = (self.member(before.source()), self.member(after.source()));
