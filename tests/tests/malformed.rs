@@ -15,6 +15,13 @@ fn every_malformed_message_has_the_outcome_that_the_rfcs_ask_for() {
     assert_eq!(findings.unreadable, Vec::<String>::new(), "what is passed on is well-formed");
     assert_eq!(findings.back, findings.resets, "every peer is back within a second of its reset");
     assert!(findings.resets > 30, "the cases reset sessions: {}", findings.resets);
+    let shown = findings.shown.as_ref().expect("routed's view");
+    let ebgp = shown.as_array().and_then(|peers| peers.iter().find(|peer| peer["name"] == "ebgp"));
+    let ebgp = ebgp.unwrap_or_else(|| panic!("{shown}"));
+    for count in ["update_errors", "treated_as_withdraw", "discarded"] {
+        assert!(ebgp[count].as_u64() >= Some(5), "{count}: {ebgp}");
+    }
+    assert!(ebgp["last_update_error"]["hex"].as_str().is_some_and(|hex| !hex.is_empty()), "{ebgp}");
     assert!(findings.took < Duration::from_secs(60), "{:?}", findings.took);
 }
 

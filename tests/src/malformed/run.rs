@@ -9,6 +9,7 @@ use bgp::wire::encode::{self, Form};
 use bgp::wire::frame::{self, MAX_EXTENDED_LEN};
 use bgp::wire::open::Open;
 use ipnet::IpNet;
+use serde_json::Value;
 
 use super::case::{Case, Phase, Role};
 use super::judge::{Outcome, is_right};
@@ -56,6 +57,8 @@ pub struct Findings {
     pub slowest: Duration,
     /// Messages to observers that nobody can read.
     pub unreadable: Vec<String>,
+    /// What `routectl show peers` says after all of them; of ours alone.
+    pub shown: Option<Value>,
     /// How long all of it took, but for starts of the speaker.
     pub took: Duration,
 }
@@ -99,6 +102,7 @@ impl<'a> Runner<'a> {
                 back: 0,
                 slowest: Duration::ZERO,
                 unreadable: Vec::new(),
+                shown: None,
                 took: Duration::ZERO,
             },
         };
@@ -114,6 +118,7 @@ impl<'a> Runner<'a> {
             }
         }
         self.findings.unreadable.append(&mut self.scene.unreadable);
+        self.findings.shown = self.speaker.show_peers(self.bed);
         self.process.terminate();
         self.findings
     }

@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::Value;
+
 use super::case::{DUT, DUT_AS, Role};
 use crate::bed::{Bed, Process, product, run};
 
@@ -60,6 +62,17 @@ impl Speaker {
             None => env!("CARGO_PKG_VERSION").to_owned(),
             Some(package) => run("dpkg-query", &["-W", "-f", "${Version}", package]),
         }
+    }
+
+    /// What `routectl show peers -o json` says, if it is ours.
+    pub(super) fn show_peers(self, bed: &Bed) -> Option<Value> {
+        if self != Speaker::Routed {
+            return None;
+        }
+        let routectl = product("routectl");
+        let arguments = ["--socket", &text(bed, "routed.sock"), "show", "peers", "-o", "json"];
+        let shown = run(routectl.to_str().expect("UTF-8"), &arguments);
+        Some(serde_json::from_str(&shown).expect("JSON"))
     }
 
     pub(super) fn start(self, bed: &Bed) -> Process {
