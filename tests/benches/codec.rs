@@ -66,7 +66,8 @@ fn read(octets: &[u8], context: &Context) -> usize {
 #[divan::bench(args = PREFIXES, sample_size = 200)]
 fn decode(bencher: Bencher<'_, '_>, prefixes: usize) {
     let octets = encoded(&blocks(prefixes));
-    let context = Context { as_width: AsWidth::Four, internal: true, families: Families::BOTH };
+    let context =
+        Context { as_width: AsWidth::Four, internal: true, first_as: None, families: Families::BOTH };
     assert_eq!(read(&octets, &context), prefixes);
     bencher
         .counter(ItemsCount::new(prefixes))

@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::listener::{Listener, WAITING_CALLS};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
+use super::update_errors::UpdateErrors;
 use crate::session::{Admission, Input, Negotiated, Output, Peer, PeerConfig, Side, State};
 use crate::types::Families;
 use crate::wire::error::ErrorCode;
@@ -48,8 +49,8 @@ pub struct PeerStatus {
     pub last_error: Option<SessionLine>,
     /// How often the session was Established.
     pub established: u64,
-    /// UPDATEs with an error that the session survived (RFC 7606), and the last such error.
-    pub update_errors: u64,
+    /// UPDATEs with an error (RFC 7606).
+    pub update_errors: UpdateErrors,
     /// Until when routes of an earlier session are kept as stale, while they are.
     pub retained_until: Option<Instant>,
 }
@@ -168,7 +169,7 @@ pub fn spawn_peer<S: RouteSink>(
         negotiated: None,
         last_error: None,
         established: 0,
-        update_errors: 0,
+        update_errors: UpdateErrors::default(),
         retained_until: None,
     });
     let (_, outbound) = mpsc::channel(1);
@@ -523,21 +524,18 @@ fn read_update<S: RouteSink>(
     match UpdateView::parse(body).and_then(|view| view.read(&negotiated.context())) {
         Ok(update) => {
             if let Some(fault) = update.fault {
-                tracing::warn!(
-                    peer = %negotiated.peer_id,
-                    attribute = fault.attribute,
-                    verdict = ?fault.verdict,
-                    "UPDATE with an error: {}",
-                    fault.rule
-                );
-                status.send_modify(|status| {
-                    status.update_errors += 1;
-                    let text = match fault.attribute {
-                        Some(code) => format!("UPDATE, attribute {code}: {}", fault.rule),
-                        None => format!("UPDATE: {}", fault.rule),
-                    };
-                    status.last_error = Some(SessionLine { at: SystemTime::now(), text });
-                });
+                let mut new = false;
+                status.send_modify(|status| new = status.update_errors.note(&update, SystemTime::now()));
+                // Once for each kind: a peer may send thousands of them.
+                if new {
+                    tracing::warn!(
+                        peer = %negotiated.peer_id,
+                        attribute = fault.attribute,
+                        verdict = fault.verdict.name(),
+                        "UPDATE with an error: {}",
+                        fault.rule
+                    );
+                }
             }
             match update.end_of_rib() {
                 Some(family) => {
@@ -547,7 +545,10 @@ fn read_update<S: RouteSink>(
                 None => sink.update(&update),
             }
         }
-        Err(error) => peer.handle(Input::Malformed(side, error), now),
+        Err(error) => {
+            status.send_modify(|status| status.update_errors.note_reset(&error, SystemTime::now()));
+            peer.handle(Input::Malformed(side, error), now);
+        }
     }
 }
 

@@ -26,8 +26,11 @@ pub struct Negotiated {
     pub families: Families,
     /// Width of AS numbers.
     pub as_width: AsWidth,
-    /// The longest message, in octets, either way.
+    /// The longest message, in octets, that the peer may send: it is asked for what we announced alone
+    /// (RFC 8654 §4).
     pub max_len: usize,
+    /// The longest message, in octets, that the peer takes.
+    pub send_max_len: usize,
     /// Whether the peer answers ROUTE-REFRESH.
     pub route_refresh: bool,
     /// Whether both mark the beginning and the end of what answers a ROUTE-REFRESH (RFC 7313).
@@ -62,7 +65,7 @@ impl Negotiated {
             return Err(WireError::new(ErrorCode::UNSUPPORTED_CAPABILITY, rule));
         }
         let wide = our.four_octet_as.is_some() && their.four_octet_as.is_some();
-        let long = our.extended_message && their.extended_message;
+        let longest = |extended: bool| if extended { MAX_EXTENDED_LEN } else { MAX_LEN };
         Ok(Negotiated {
             peer_as: theirs.asn,
             peer_id: theirs.router_id,
@@ -70,7 +73,8 @@ impl Negotiated {
             hold_time: ours.hold_time.min(theirs.hold_time),
             families,
             as_width: if wide { AsWidth::Four } else { AsWidth::Two },
-            max_len: if long { MAX_EXTENDED_LEN } else { MAX_LEN },
+            max_len: longest(our.extended_message),
+            send_max_len: longest(their.extended_message),
             route_refresh: our.route_refresh && their.route_refresh,
             enhanced_route_refresh: our.enhanced_route_refresh && their.enhanced_route_refresh,
             graceful: Graceful::settle(
@@ -84,12 +88,17 @@ impl Negotiated {
 
     /// How UPDATEs of this session are read.
     pub fn context(&self) -> Context {
-        Context { as_width: self.as_width, internal: self.internal, families: self.families }
+        Context {
+            as_width: self.as_width,
+            internal: self.internal,
+            first_as: (!self.internal).then_some(self.peer_as),
+            families: self.families,
+        }
     }
 
     /// How UPDATEs for this session are written.
     pub fn form(&self) -> Form {
-        Form { as_width: self.as_width, max_len: self.max_len }
+        Form { as_width: self.as_width, max_len: self.send_max_len }
     }
 
     /// How long nothing may be writable to the peer: `configured`, but at least twice the hold time; `None`:
@@ -100,5 +109,30 @@ impl Negotiated {
 
     pub(super) fn hold(&self) -> Option<Duration> {
         (self.hold_time > 0).then(|| Duration::from_secs(u64::from(self.hold_time)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::capability::Capabilities;
+
+    fn open(host: u8, extended_message: bool) -> Open {
+        Open {
+            asn: Asn(64512),
+            hold_time: 90,
+            router_id: RouterId([10, 0, 0, host].into()),
+            capabilities: Capabilities { extended_message, ..Capabilities::default() },
+        }
+    }
+
+    #[test]
+    fn each_side_may_send_what_the_other_announced_that_it_takes() {
+        for (ours, theirs) in [(false, false), (false, true), (true, false), (true, true)] {
+            let settled = Negotiated::settle(&open(1, ours), &open(2, theirs), Asn(64512)).unwrap();
+            assert_eq!(settled.max_len == MAX_EXTENDED_LEN, ours);
+            assert_eq!(settled.send_max_len == MAX_EXTENDED_LEN, theirs);
+            assert_eq!(settled.form().max_len, settled.send_max_len);
+        }
     }
 }

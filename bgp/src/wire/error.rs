@@ -94,16 +94,18 @@ pub struct WireError {
     pub data: Vec<u8>,
     /// The rule that was broken.
     pub rule: &'static str,
+    /// The type code of the attribute that it is about, if it is about one.
+    pub attribute: Option<u8>,
 }
 
 impl WireError {
     /// An error whose NOTIFICATION has no data.
     pub fn new(code: ErrorCode, rule: &'static str) -> WireError {
-        WireError { code, data: Vec::new(), rule }
+        WireError { code, data: Vec::new(), rule, attribute: None }
     }
 
     /// The same with data, of which the first 64 octets are kept.
     pub fn with_data(code: ErrorCode, rule: &'static str, data: &[u8]) -> WireError {
-        WireError { code, data: data.iter().take(64).copied().collect(), rule }
+        WireError { code, data: data.iter().take(64).copied().collect(), rule, attribute: None }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) fn context(four: bool) -> Context {
         as_width: if four { AsWidth::Four } else { AsWidth::Two },
         // Internal, so that LOCAL_PREF and the reflection attributes are read.
         internal: true,
+        first_as: None,
         families: Families::BOTH,
     }
 }

@@ -55,7 +55,12 @@ fn decode() -> Box<dyn FnOnce()> {
         encode::announce(&mut octets, Form::default(), attrs.canonical(), attrs.next_hop, prefixes(set))
             .expect("it fits a message");
     }
-    let context = Context { families: Families::BOTH, internal: true, as_width: Form::default().as_width };
+    let context = Context {
+        families: Families::BOTH,
+        internal: true,
+        first_as: None,
+        as_width: Form::default().as_width,
+    };
     Box::new(move || {
         let mut rest = &octets[..];
         let mut count = 0;
