@@ -10,22 +10,14 @@ use bgp::wire::notification::Notification;
 use bgp::{Asn, Families, RouterId};
 
 fn config(id: u8) -> PeerConfig {
-    PeerConfig {
-        local_as: Asn(64512),
-        router_id: RouterId([10, 0, 0, id].into()),
-        peer_as: Asn(64512),
-        hold_time: 90,
-        families: Families::BOTH,
-        passive: false,
-        connect_delay: Duration::ZERO,
-    }
+    PeerConfig::new(Asn(64512), RouterId([10, 0, 0, id].into()), Asn(64512))
 }
 
 /// A message that the peer (identifier 10.0.0.2) sends.
 fn message(kind: MessageKind) -> Vec<u8> {
     let mut out = Vec::new();
     match kind {
-        MessageKind::Open => config(2).open().encode(&mut out),
+        MessageKind::Open => config(2).open(None).encode(&mut out),
         MessageKind::Keepalive => bgp::wire::encode::keepalive(&mut out),
         MessageKind::Update => bgp::wire::encode::end_of_rib(&mut out, bgp::Family::Ipv4Unicast),
         MessageKind::Notification => Notification::new(ErrorCode::HARD_RESET).encode(&mut out),
@@ -65,6 +57,8 @@ fn drain(peer: &mut Peer) -> Vec<String> {
             Output::Ended { established, .. } => if established { "down" } else { "ended" }.into(),
             Output::Update => "read".into(),
             Output::Refresh(_) => "refresh".into(),
+            Output::RefreshBegins(_) => "refresh begins".into(),
+            Output::Stale(stale) => format!("{stale:?}"),
         });
     }
     out
@@ -306,7 +300,7 @@ fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
         peer.handle(Input::Start, now);
         peer.handle(Input::Connected(Side::Outgoing), now);
         let mut octets = Vec::new();
-        theirs.open().encode(&mut octets);
+        theirs.open(None).encode(&mut octets);
         let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
         drain(&mut peer);
         peer.handle(Input::Message(Side::Outgoing, frame), now);

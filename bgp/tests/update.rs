@@ -9,11 +9,11 @@ use bgp::wire::encode::{self, Form};
 use bgp::wire::error::ErrorCode;
 use bgp::wire::frame::{self, MAX_LEN};
 use bgp::wire::update::{Update, UpdateView};
-use bgp::{Asn, Families, Family};
+use bgp::{Asn, Family};
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-const EXTERNAL: Context = Context { as_width: AsWidth::Four, internal: false, families: Families::BOTH };
+const EXTERNAL: Context = Context { internal: false, ..Context::INTERNAL };
 const INTERNAL: Context = Context { internal: true, ..EXTERNAL };
 
 fn canonical() -> Vec<u8> {
@@ -74,7 +74,7 @@ fn seven_hundred_prefixes_share_one_message() {
 #[test]
 fn a_two_octet_session_carries_as_trans_and_the_as4_attributes() {
     let mut out = Vec::new();
-    let form = Form { as_width: AsWidth::Two, max_len: MAX_LEN };
+    let form = Form { as_width: AsWidth::Two, ..Form::default() };
     let prefix: IpNet = "10.1.2.0/26".parse().unwrap();
     encode::announce(&mut out, form, &canonical(), IpAddr::from([192, 168, 0, 2]), [prefix]).unwrap();
     let context = Context { as_width: AsWidth::Two, ..INTERNAL };
@@ -108,6 +108,23 @@ fn attributes_that_leave_no_room_are_refused_and_nothing_is_written() {
         encode::announce(&mut out, Form::default(), &attributes, IpAddr::from([1, 2, 3, 4]), [prefix]);
     assert!(result.is_err());
     assert_eq!(out, [7]);
+}
+
+#[test]
+fn large_communities_are_passed_on_once_each_in_their_order() {
+    for count in [3_u8, 40] {
+        let of = |number: u8| [number; 12];
+        let distinct: Vec<_> = (0..count).rev().map(of).collect();
+        let twice: Vec<_> = distinct.iter().chain(&distinct).copied().collect();
+        let mut attributes = Vec::new();
+        push(&mut attributes, 0xe0, code::LARGE_COMMUNITIES, |out| out.extend(twice.as_flattened()));
+        let mut body = Vec::new();
+        let update = read(&mut body, &attributes, &[], &EXTERNAL).unwrap();
+        let (mut out, mut wanted) = (Vec::new(), Vec::new());
+        update.attributes.write_canonical(&mut out);
+        push(&mut wanted, 0xe0, code::LARGE_COMMUNITIES, |out| out.extend(distinct.as_flattened()));
+        assert_eq!(out, wanted, "{count}");
+    }
 }
 
 #[test]
@@ -261,7 +278,7 @@ proptest! {
     #[test]
     fn any_octets_are_read_without_a_panic(body: Vec<u8>, internal: bool, four: bool) {
         let as_width = if four { AsWidth::Four } else { AsWidth::Two };
-        let context = Context { as_width, internal, families: Families::BOTH };
+        let context = Context { as_width, internal, ..Context::INTERNAL };
         if let Ok(update) = UpdateView::parse(&body).and_then(|view| view.read(&context)) {
             let mut out = Vec::new();
             update.attributes.write_canonical(&mut out);

@@ -222,8 +222,17 @@ fn show_prints_stable_tables_on_a_pipe_and_the_api_as_json() {
         wide.contains("peer said: \u{fffd}[31mno"),
         "a peer's words must not steer the terminal: {wide:?}"
     );
+    assert!(
+        wide.contains(
+            "3 (1 withdrawn, 2 discarded)   COMMUNITIES (8): COMMUNITIES has four octets for each, at least one: \
+             treat as withdraw c00803fde801"
+        ),
+        "{wide}"
+    );
     let peers = daemon.json(&["show", "peers", "-o", "json"]);
     assert_eq!(peers[0]["type"], "mesh");
+    assert_eq!((&peers[0]["update_errors"], &peers[0]["discarded"]), (&3.into(), &2.into()));
+    assert_eq!(peers[0]["last_update_error"]["verdict"], "treat_as_withdraw");
     assert_eq!(peers[0]["state"], "Established");
     assert_eq!(peers[0]["since"], "2026-01-02T03:04:05Z");
     assert_eq!(peers[1]["last_error"], "peer said: \u{1b}[31mno");

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::session::{Retain, Stale};
 use bgp::{Family, PeerId};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
@@ -40,7 +41,10 @@ const LIMITS: usize = 64;
 
 pub(crate) enum Command {
     Up(PeerId, PeerSession, Line),
-    Down(PeerId),
+    Down(PeerId, Retain),
+    Stale(PeerId, Stale),
+    RefreshBegins(PeerId, Family),
+    HoldMarkers(bool),
     /// The peer has written all that it was given.
     Room(PeerId),
     Routes(PeerId, RouteBatch),
@@ -57,6 +61,15 @@ pub(crate) enum Command {
     Settled(Waiter),
 }
 
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// See [`Rib::is_synced`].
+    Synced,
+    /// See [`Rib::is_caught_up`].
+    CaughtUp,
+}
+
 impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Command")
@@ -64,7 +77,7 @@ impl std::fmt::Debug for Command {
 }
 
 /// Somebody who waits until these peers have sent all their routes and all of it was told.
-type Waiter = (Vec<PeerId>, oneshot::Sender<()>);
+type Waiter = (Vec<PeerId>, Settled, oneshot::Sender<()>);
 
 /// Speaks to the RIB's task; the RIB ends with its last handle.
 #[derive(Clone, Debug)]
@@ -145,9 +158,27 @@ impl RibHandle {
     /// # Errors
     /// [`RibGone`].
     pub async fn settled(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
+        self.wait(peers, Settled::Synced).await
+    }
+
+    /// Waits until no more than what they have sent needs to be known of any of `peers` before
+    /// End-of-RIB can be sent; see [`Rib::is_caught_up`].
+    ///
+    /// # Errors
+    /// [`RibGone`].
+    pub async fn caught_up(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
+        self.wait(peers, Settled::CaughtUp).await
+    }
+
+    async fn wait(&self, peers: Vec<PeerId>, what: Settled) -> Result<(), RibGone> {
         let (sender, settled) = oneshot::channel();
-        self.send(Command::Settled((peers, sender))).await;
+        self.send(Command::Settled((peers, what, sender))).await;
         settled.await.map_err(|_| RibGone)
+    }
+
+    /// Holds End-of-RIB back after a restart, or sends it; see [`Rib::hold_markers`].
+    pub async fn hold_markers(&self, hold: bool) {
+        self.send(Command::HoldMarkers(hold)).await;
     }
 
     /// Asks something of the RIB.
@@ -232,9 +263,16 @@ impl Actor {
                 self.rib.resume(id, &mut self.lines.catch_up());
                 return RESUMED;
             }
-            Command::Down(id) => {
+            Command::Down(id, retain) => {
                 self.lines.remove(id);
-                self.rib.peer_down(id);
+                self.rib.peer_down(id, retain);
+            }
+            Command::Stale(id, stale) => self.rib.stale(id, stale),
+            Command::RefreshBegins(id, family) => self.rib.refresh_begins(id, family),
+            Command::HoldMarkers(hold) => {
+                for id in self.rib.hold_markers(hold) {
+                    self.rib.resume(id, &mut self.lines.catch_up());
+                }
             }
             Command::Room(id) => {
                 self.rib.resume(id, &mut self.lines.catch_up());
@@ -281,11 +319,15 @@ impl Actor {
     }
 
     fn tell_waiters(&mut self) {
-        for (peers, sender) in std::mem::take(&mut self.waiters) {
-            if peers.iter().all(|id| self.rib.is_synced(*id)) {
+        for (peers, what, sender) in std::mem::take(&mut self.waiters) {
+            let settled = |id: &PeerId| match what {
+                Settled::Synced => self.rib.is_synced(*id),
+                Settled::CaughtUp => self.rib.is_caught_up(*id),
+            };
+            if peers.iter().all(settled) {
                 let _ = sender.send(());
             } else if !sender.is_closed() {
-                self.waiters.push((peers, sender));
+                self.waiters.push((peers, what, sender));
             }
         }
     }

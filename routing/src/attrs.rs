@@ -51,6 +51,10 @@ pub struct Marks {
     pub blackhole: bool,
     /// GRACEFUL_SHUTDOWN (RFC 8326).
     pub graceful_shutdown: bool,
+    /// LLGR_STALE (RFC 9494 §4.6): whoever sent it has kept it for long without a word from where it comes.
+    pub last_resort: bool,
+    /// NO_LLGR (RFC 9494 §4.7): it is not to be kept for long.
+    pub not_long: bool,
 }
 
 impl Marks {
@@ -67,6 +71,8 @@ impl Marks {
                 Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => marks.no_export = true,
                 Community::BLACKHOLE => (marks.blackhole, marks.no_export) = (true, true),
                 Community::GRACEFUL_SHUTDOWN => marks.graceful_shutdown = true,
+                Community::LLGR_STALE => marks.last_resort = true,
+                Community::NO_LLGR => marks.not_long = true,
                 _ => {}
             }
         }

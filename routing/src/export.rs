@@ -27,19 +27,22 @@ pub enum Audience {
 ///
 /// What an internal peer sent goes to no other internal peer (RFC 4271 §9.2), but for reflection:
 /// from clients to all, from others to clients (RFC 4456 §6). The static table is everybody's own.
+/// `long_lived`: the audience knows what a last resort is.
 pub(crate) fn allows(
     config: &RibConfig,
     export: &Export,
     kind: SourceKind,
     scope: Scope,
     audience: Audience,
+    long_lived: bool,
     family: Family,
 ) -> bool {
     let external = audience == Audience::External;
     match scope {
         Scope::Everywhere => {}
         Scope::Internal if !external => {}
-        Scope::Internal | Scope::Nobody => return false,
+        Scope::LastResort if !external && long_lived => {}
+        Scope::Internal | Scope::LastResort | Scope::Nobody => return false,
     }
     // Without an address of our own there is no next hop to give.
     if gives_own_next_hop(export, external) && config.next_hop_self(family).is_none() {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bgp::wire::encode::{self, Form};
+use bgp::wire::refresh::RouteRefresh;
 use bgp::{Families, Family, PeerId, RouterId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -32,6 +33,8 @@ pub struct GroupKey {
     pub form: Form,
     /// The families they exchange.
     pub families: Families,
+    /// Whether they know what a last resort is (RFC 9494).
+    pub long_lived: bool,
     /// What is configured of what they get.
     pub export: ExportIx,
 }
@@ -44,7 +47,13 @@ impl GroupKey {
             SourceKind::Ibgp => Audience::Internal,
             SourceKind::Ebgp | SourceKind::Local | SourceKind::Static => Audience::External,
         };
-        GroupKey { audience, form: session.form, families: session.families, export }
+        GroupKey {
+            audience,
+            form: session.form,
+            long_lived: session.long_lived,
+            families: session.families,
+            export,
+        }
     }
 }
 
@@ -94,6 +103,7 @@ impl View<'_> {
                 self.sources.kind(path.source()),
                 path.scope(),
                 key.audience,
+                key.long_lived,
                 family,
             )
     }
@@ -187,10 +197,26 @@ pub(crate) struct Group {
 
 impl Group {
     /// Adds a peer that must be told everything, then End-of-RIB.
-    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families) {
-        let mut outbox = Outbox { end_of_rib: families, ..Outbox::default() };
+    /// `held`: the marker waits for [`Group::release_markers`].
+    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families, held: bool) {
+        let mut outbox = match held {
+            true => Outbox { held: families, ..Outbox::default() },
+            false => Outbox { end_of_rib: families, ..Outbox::default() },
+        };
         outbox.dump(end, families, false);
         self.members.insert(peer, outbox);
+    }
+
+    /// End-of-RIB no longer waits; returns the peers it can go to.
+    pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
+        let mut released = Vec::new();
+        for (peer, outbox) in &mut self.members {
+            if !outbox.held.is_empty() {
+                outbox.end_of_rib = outbox.end_of_rib.union(std::mem::take(&mut outbox.held));
+                released.push(*peer);
+            }
+        }
+        released
     }
 
     /// Adds a peer that comes from another group with its arrears.
@@ -214,11 +240,17 @@ impl Group {
         self.unsendable.iter().copied()
     }
 
-    /// Makes everything of a family pending for a peer (RFC 2918).
-    pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family) {
+    /// Makes everything of a family pending for a peer (RFC 2918); `marked`: between markers (RFC 7313).
+    pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family, marked: bool) {
         if let Some(outbox) = self.members.get_mut(&peer) {
             let mut families = Families::NONE;
             families.insert(family);
+            // RFC 7313 §4: never before the first End-of-RIB.
+            let first = outbox.end_of_rib.union(outbox.held).contains(family);
+            if marked && !first {
+                outbox.begins.insert(family);
+                outbox.ends.insert(family);
+            }
             outbox.dump(end, families, true);
         }
     }
@@ -376,6 +408,9 @@ impl Group {
         delivery: &mut impl Delivery,
     ) -> bool {
         let Some(outbox) = self.members.get_mut(&peer) else { return true };
+        if !mark(peer, &mut outbox.begins, 1, delivery) {
+            return false;
+        }
         loop {
             let gone: Vec<IpNet> = outbox.withdrawn.iter().copied().take(RUN).collect();
             let mut batch = Vec::new();
@@ -408,6 +443,9 @@ impl Group {
             }
             outbox.dump = dump.filter(|dump| dump.next < dump.end);
         }
+        if !mark(peer, &mut outbox.ends, 2, delivery) {
+            return false;
+        }
         // Sets that once held many prefixes must not keep their room.
         outbox.withdrawn.shrink_to_fit();
         for family in outbox.end_of_rib.iter() {
@@ -420,6 +458,19 @@ impl Group {
         }
         true
     }
+}
+
+/// Sends the markers around what answers a ROUTE-REFRESH (RFC 7313 §3.2); whether there was room.
+fn mark(peer: PeerId, families: &mut Families, subtype: u8, delivery: &mut impl Delivery) -> bool {
+    for family in families.iter() {
+        let mut message = Vec::new();
+        RouteRefresh { family: family.afi_safi(), subtype }.encode(&mut message);
+        if !delivery.deliver(peer, message.into()) {
+            return false;
+        }
+        families.remove(family);
+    }
+    true
 }
 
 /// The next places of a dump.
@@ -520,7 +571,9 @@ fn own_withdrawals(key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<(Pe
     let mut own: Vec<_> = changes
         .iter()
         .filter(|change| !change.after.is_none() && !change.before.is_none())
-        .filter(|change| change.before.source() != change.after.source())
+        .filter(|change| {
+            view.sources.source(change.before.source()) != view.sources.source(change.after.source())
+        })
         .filter(|change| view.passes(change.before, key, change.family, change.ix).is_some())
         .filter_map(|change| Some((view.sources.source(change.after.source()).peer()?, change.ix)))
         .collect();

@@ -1,12 +1,14 @@
 //! After any history everybody holds what the best paths say, and nothing is left behind.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use bgp::session::{Retain, Stale};
 use bgp::wire::attribute::{Context, code, flag, push};
 use bgp::wire::encode::Form;
-use bgp::wire::frame::{self, MAX_LEN};
+use bgp::wire::frame::{self, MAX_LEN, MessageKind};
+use bgp::wire::refresh::RouteRefresh;
 use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, Family, PeerId, RouterId};
 use bytes::Bytes;
@@ -38,6 +40,8 @@ fn told(attrs: &AttrSet) -> Told {
 struct Wire {
     told: HashMap<PeerId, BTreeMap<IpNet, Told>>,
     ended: HashMap<PeerId, usize>,
+    /// What has not been told again since the answer to a ROUTE-REFRESH began.
+    untold: HashMap<(PeerId, Family), HashSet<IpNet>>,
     room: HashMap<PeerId, usize>,
 }
 
@@ -50,18 +54,31 @@ impl Delivery for Wire {
         }
         let state = self.told.entry(peer).or_default();
         let mut rest = &chunk[..];
-        let context =
-            Context { families: Families::BOTH, internal: true, as_width: Form::default().as_width };
+        let context = Context::INTERNAL;
         while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
+            rest = &rest[message.len()..];
+            if message.kind == MessageKind::RouteRefresh {
+                let refresh = RouteRefresh::parse(message.body).unwrap();
+                let family = Family::from_afi_safi(refresh.family).unwrap();
+                let untold = self.untold.entry((peer, family)).or_default();
+                match refresh.subtype {
+                    1 => untold.extend(state.keys().copied().filter(|prefix| Family::of(prefix) == family)),
+                    2 => untold.drain().for_each(|prefix| _ = state.remove(&prefix)),
+                    subtype => panic!("subtype {subtype}"),
+                }
+                continue;
+            }
             let update = UpdateView::parse(message.body).unwrap().read(&context).unwrap();
             assert_eq!(update.fault, None);
             *self.ended.entry(peer).or_default() += usize::from(update.end_of_rib().is_some());
             update.withdrawals().flatten().for_each(|prefix| _ = state.remove(&prefix));
             for (next_hop, list) in update.announcements() {
                 let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());
-                list.iter().for_each(|prefix| _ = state.insert(prefix, told(&attrs)));
+                for prefix in list {
+                    state.insert(prefix, told(&attrs));
+                    self.untold.entry((peer, Family::of(&prefix))).or_default().remove(&prefix);
+                }
             }
-            rest = &rest[message.len()..];
         }
         assert!(rest.is_empty(), "whole messages only");
         true
@@ -74,7 +91,15 @@ enum Step {
     Announce(u8, u8, u8, u8),
     Withdraw(u8, u8),
     Down(u8),
+    /// The session ends and its routes are kept: those that were stale before too; the peer is silent.
+    Lost(u8, bool, bool),
     Up(u8),
+    /// The peer has sent all; whether of IPv4 or of IPv6.
+    EndOfRib(u8, bool),
+    /// The peer answers a ROUTE-REFRESH between markers.
+    RefreshBegins(u8, bool),
+    /// Stale routes have waited long enough, or become a last resort.
+    Stale(u8, bool, bool),
     /// The peer takes so many more chunks.
     Room(u8, usize),
     Refresh(u8),
@@ -96,6 +121,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (peer(), 0..20u8, 0..3u8, 1..6u8).prop_map(|(p, b, m, n)| Step::Announce(p, b, m, n)),
         3 => (peer(), 0..20u8).prop_map(|(p, b)| Step::Withdraw(p, b)),
         1 => peer().prop_map(Step::Down),
+        2 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, o, s)| Step::Lost(p, o, s)),
+        1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::EndOfRib(p, f)),
+        1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::RefreshBegins(p, f)),
+        1 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, f, d)| Step::Stale(p, f, d)),
         2 => peer().prop_map(Step::Up),
         2 => (peer(), 0..4usize).prop_map(|(p, n)| Step::Room(p, n)),
         1 => peer().prop_map(Step::Refresh),
@@ -140,6 +169,10 @@ fn session(peer: u8) -> PeerSession {
         client: peer < 3,
         form: Form::default(),
         families: Families::BOTH,
+        restarts: true,
+        restarting: false,
+        long_lived: peer != 3,
+        marks_refresh: true,
     }
 }
 
@@ -154,6 +187,7 @@ fn communities(med: u8) -> Vec<u32> {
 
 const ONE: u32 = 1 << 16 | 1;
 const TWO: u32 = 2 << 16 | 2;
+const LLGR_STALE: u32 = 0xffff_0006;
 const NO_EXPORT: u32 = 0xffff_ff01;
 const LIMIT: usize = 4;
 
@@ -237,16 +271,46 @@ struct Bed {
     rib: Rib,
     wire: Wire,
     best: BTreeMap<IpNet, Best>,
+    /// The last session of each peer.
     sessions: BTreeMap<u8, PeerSession>,
+    up: BTreeSet<u8>,
+    roles: BTreeMap<u8, bool>,
     policies: BTreeMap<u8, u8>,
     cluster: u8,
     /// What each peer announced and may have: the MED.
     received: BTreeMap<(u8, IpNet), u8>,
+    /// Those of them that are stale.
+    stale: BTreeSet<(u8, IpNet)>,
+    /// Those of them that are a last resort.
+    last: BTreeSet<(u8, IpNet)>,
     /// Peers from which nothing more is taken.
     over: BTreeSet<u8>,
 }
 
+fn family(v4: bool) -> Family {
+    if v4 { Family::Ipv4Unicast } else { Family::Ipv6Unicast }
+}
+
+fn only(family: Family) -> Families {
+    let mut families = Families::NONE;
+    families.insert(family);
+    families
+}
+
 impl Bed {
+    /// As many sources of a peer are kept as there may be.
+    fn is_full(&self, peer: u8) -> bool {
+        self.rib.sources.retained(id(peer)).len() >= 4
+    }
+
+    fn drop_stale(&mut self, peer: u8, families: Families) {
+        let gone = |(from, prefix): &(u8, IpNet)| *from == peer && families.contains(Family::of(prefix));
+        for key in self.stale.extract_if(.., gone).collect::<Vec<_>>() {
+            self.received.remove(&key);
+            self.last.remove(&key);
+        }
+    }
+
     fn apply(&mut self, step: Step) {
         match step {
             Step::Announce(peer, first, med, count) => {
@@ -274,22 +338,81 @@ impl Bed {
             Step::Withdraw(peer, number) => {
                 let mut batch = RouteBatch::default();
                 batch.push(None, [block(number)]);
-                if !self.over.contains(&peer) {
+                if self.up.contains(&peer) && !self.over.contains(&peer) {
                     self.received.remove(&(peer, block(number)));
+                    self.stale.remove(&(peer, block(number)));
+                    self.last.remove(&(peer, block(number)));
                 }
                 self.rib.routes(id(peer), &batch);
             }
             Step::Down(peer) => {
-                self.sessions.remove(&peer);
-                self.forget(peer);
-                self.rib.peer_down(id(peer));
+                if self.up.remove(&peer) {
+                    self.forget(peer);
+                } else {
+                    self.drop_stale(peer, Families::BOTH);
+                }
+                self.rib.peer_down(id(peer), Retain::default());
+                self.rib.stale(id(peer), Stale::Drop(Families::BOTH));
+            }
+            Step::Lost(peer, older, silent) => {
+                if !self.up.contains(&peer) || self.is_full(peer) || self.over.contains(&peer) {
+                    return;
+                }
+                self.up.remove(&peer);
+                if !older {
+                    self.drop_stale(peer, Families::BOTH);
+                }
+                self.stale.extend(self.received.keys().filter(|(from, _)| *from == peer));
+                self.rib.peer_down(id(peer), Retain { families: Families::BOTH, older, silent });
+            }
+            Step::EndOfRib(peer, v4) => {
+                if self.up.contains(&peer) {
+                    self.drop_stale(peer, only(family(v4)));
+                }
+                self.rib.end_of_rib(id(peer), family(v4));
+            }
+            Step::RefreshBegins(peer, v4) => {
+                if self.is_full(peer) {
+                    return;
+                }
+                if self.up.contains(&peer) {
+                    let of =
+                        |(from, prefix): &&(u8, IpNet)| *from == peer && Family::of(prefix) == family(v4);
+                    self.stale.extend(self.received.keys().filter(of));
+                }
+                self.rib.refresh_begins(id(peer), family(v4));
+            }
+            Step::Stale(peer, v4, gone) => {
+                let families = only(family(v4));
+                if gone {
+                    self.drop_stale(peer, families);
+                    self.rib.stale(id(peer), Stale::Drop(families));
+                } else {
+                    // As from a session: of one that lasts, nothing becomes a last resort.
+                    if self.up.contains(&peer) {
+                        return;
+                    }
+                    let of = |(from, prefix): &&(u8, IpNet)| {
+                        *from == peer && families.contains(Family::of(prefix))
+                    };
+                    self.last.extend(self.stale.iter().filter(of));
+                    self.rib.stale(id(peer), Stale::LastResort(families));
+                }
             }
             Step::Up(peer) => {
-                self.sessions.insert(peer, session(peer));
-                self.forget(peer);
+                // A session that is up goes first, and takes with it what was kept.
+                if self.up.contains(&peer) {
+                    self.forget(peer);
+                }
+                let mut session = session(peer);
+                if let Some(client) = self.roles.get(&peer) {
+                    session.client = *client && session.internal;
+                }
+                self.sessions.insert(peer, session);
+                self.up.insert(peer);
                 self.wire.told.remove(&id(peer));
                 self.wire.ended.remove(&id(peer));
-                self.rib.peer_up(id(peer), session(peer));
+                self.rib.peer_up(id(peer), self::session(peer));
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Room(peer, chunks) => {
@@ -303,9 +426,10 @@ impl Bed {
             Step::Client(peer, client) => {
                 if let Some(session) = self.sessions.get_mut(&peer) {
                     session.client = client && session.internal;
-                    self.rib.set_client(id(peer), client);
-                    self.rib.resume(id(peer), &mut self.wire);
                 }
+                self.roles.insert(peer, client);
+                self.rib.set_client(id(peer), client);
+                self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Own(blocks) => {
                 let own: Vec<_> =
@@ -316,7 +440,7 @@ impl Bed {
             Step::Policy(peer, number) => {
                 self.policies.insert(peer, number);
                 let held = self.held(peer);
-                if number == 8 && held > LIMIT {
+                if number == 8 && held > LIMIT && self.up.contains(&peer) {
                     self.over.insert(peer);
                 }
                 self.rib.set_peer_policy(id(peer), policy(number));
@@ -336,8 +460,13 @@ impl Bed {
 
     /// Notes what a peer announced, if it is taken.
     fn note(&mut self, peer: u8, prefix: IpNet, med: u8) {
-        if !self.sessions.contains_key(&peer) || self.over.contains(&peer) {
+        if !self.up.contains(&peer) || self.over.contains(&peer) {
             return;
+        }
+        // What is kept of it counts no more.
+        if self.stale.remove(&(peer, prefix)) {
+            self.received.remove(&(peer, prefix));
+            self.last.remove(&(peer, prefix));
         }
         let limited = self.policy_of(peer) == 8 && !self.received.contains_key(&(peer, prefix));
         if limited && self.held(peer) >= LIMIT {
@@ -349,6 +478,8 @@ impl Bed {
 
     fn forget(&mut self, peer: u8) {
         self.received.retain(|(from, _), _| *from != peer);
+        self.stale.retain(|(from, _)| *from != peer);
+        self.last.retain(|(from, _)| *from != peer);
         self.over.remove(&peer);
     }
 
@@ -366,6 +497,10 @@ impl Bed {
             6 => third(prefix, carried, vec![])?,
             _ => (carried, vec![]),
         };
+        let result = match self.last.contains(&(peer, *prefix)) {
+            true => (added(result.0, Some(LLGR_STALE)), result.1),
+            false => result,
+        };
         let owner = (1..3).find(|node| [block(*node), block(node + 8)].contains(prefix));
         let disputed = owner.is_some_and(|owner| owner != peer) && peer < 3 && ![5, 6].contains(&policy);
         (self.cluster != 1 || !disputed).then_some(result)
@@ -374,7 +509,7 @@ impl Bed {
     fn settle(&mut self) {
         self.wire.room.clear();
         while !self.rib.run(2, &mut self.wire) {}
-        for peer in self.sessions.keys() {
+        for peer in &self.up {
             assert!(self.rib.resume(id(*peer), &mut self.wire));
         }
         let mut changes = Vec::new();
@@ -408,6 +543,9 @@ impl Bed {
                 None => (vec![], vec![]),
             };
             if from.is_some() && !to.internal && carried.contains(&NO_EXPORT) {
+                return None;
+            }
+            if carried.contains(&LLGR_STALE) && !(to.internal && to.long_lived) {
                 return None;
             }
             let inside = from.is_none_or(|from| ![5, 6].contains(&self.policy_of(from)));
@@ -464,9 +602,13 @@ proptest! {
             wire: Wire::default(),
             best: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            up: BTreeSet::new(),
+            roles: BTreeMap::new(),
             policies: BTreeMap::new(),
             cluster: 0,
             received: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            last: BTreeSet::new(),
             over: BTreeSet::new(),
         };
         for peer in 1..4 {
@@ -474,7 +616,8 @@ proptest! {
         }
         steps.into_iter().for_each(|step| bed.apply(step));
         bed.settle();
-        for (peer, session) in &bed.sessions {
+        for peer in &bed.up {
+            let session = &bed.sessions[peer];
             let told = bed.wire.told.remove(&id(*peer)).unwrap_or_default();
             let expected = bed.expected(*peer);
             prop_assert_eq!(bed.rib.peer_counts(id(*peer)).advertised, expected.len());
@@ -483,11 +626,12 @@ proptest! {
         }
         let kinds = bed.best.values().map(|best| best.kind);
         prop_assert!(kinds.into_iter().all(|kind| kind != SourceKind::Static));
-        let held: usize = bed.sessions.keys().map(|peer| bed.rib.peer_counts(id(*peer)).received).sum();
         let own = bed.best.values().filter(|best| best.source == Source::Local).count();
-        prop_assert_eq!(held + own, bed.rib.counts().paths);
-        for peer in bed.sessions.keys() {
-            prop_assert_eq!(bed.rib.peer_counts(id(*peer)).received, bed.held(*peer), "peer {}", peer);
+        prop_assert_eq!(bed.received.len() + own, bed.rib.counts().paths);
+        for peer in 1..6 {
+            let counts = bed.rib.peer_counts(id(peer));
+            let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
+            prop_assert_eq!((counts.received, counts.stale), (bed.held(peer), stale), "peer {}", peer);
         }
         for (peer, prefix) in bed.received.keys() {
             let accepted = bed.imported(*peer, prefix, bed.received[&(*peer, *prefix)]).is_some();

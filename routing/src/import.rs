@@ -66,21 +66,27 @@ pub(crate) struct Judge<'a> {
     session: PeerSession,
     /// As received.
     attrs: &'a AttrSet,
+    /// It was kept for long without a word from its peer (RFC 9494).
+    last_resort: bool,
     /// What holds for all prefixes; `None`: each must be looked at.
     common: Option<Judgement>,
     sender: Option<u32>,
 }
 
 impl<'a> Judge<'a> {
-    /// `attrs` are those that were received.
+    /// `attrs` are those that were received; `last_resort`: long ago (RFC 9494).
     pub(crate) fn new(
         config: &RibConfig,
         cluster: &'a ClusterPolicy,
         import: &'a Import,
         session: PeerSession,
         attrs: &'a AttrSet,
+        last_resort: bool,
     ) -> Judge<'a> {
         let mut rejected = reject(config, import, attrs, session.internal);
+        if last_resort && attrs.marks.not_long {
+            rejected.get_or_insert(Reason::NotLong);
+        }
         if rejected.is_none() && import.chain.is_none() {
             if import.outside {
                 rejected = Some(Reason::NoImportPolicy);
@@ -91,7 +97,7 @@ impl<'a> Judge<'a> {
         let sender = if import.outside { None } else { cluster.owners.sender(attrs) };
         let looks = rejected.is_none() && (import.chain.is_some() || sender.is_some());
         let common = (!looks).then_some(Judgement { rejected, ..Judgement::default() });
-        Judge { cluster, import, session, attrs, common, sender }
+        Judge { cluster, import, session, attrs, last_resort, common, sender }
     }
 
     /// What holds for all prefixes with these attributes, if they needn't be looked at one by one.
@@ -144,7 +150,7 @@ impl<'a> Judge<'a> {
 
     /// Whether what is used is not what was received.
     pub(crate) fn changes(&self, judgement: Judgement) -> bool {
-        judgement.rule.is_some() || judgement.rejected.is_none() && self.is_shut_down()
+        judgement.rule.is_some() || judgement.rejected.is_none() && (self.is_shut_down() || self.last_resort)
     }
 
     /// RFC 8326 §4.1: towards external peers the receiver sets LOCAL_PREF to 0.
@@ -159,6 +165,9 @@ impl<'a> Judge<'a> {
         let mut operations: Vec<Operation> = rule.map_or_else(Vec::new, |rule| rule.operations.clone());
         if self.is_shut_down() {
             operations.push(Operation::SetPriority(NO_PREFERENCE));
+        }
+        if self.last_resort {
+            operations.push(Operation::AddCommunity(Community::LLGR_STALE));
         }
         AttrSet::derived(&policy::edited(received.canonical(), &operations), received)
     }

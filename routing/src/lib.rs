@@ -24,6 +24,7 @@ mod lines;
 pub mod outbox;
 pub mod ownership;
 pub mod path;
+mod peers;
 pub mod policy;
 pub mod query;
 pub mod rib;

@@ -7,7 +7,7 @@ use bgp::PeerId;
 use crate::group::GroupKey;
 use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
-use crate::source::SourceIx;
+use crate::source::{Member, SourceIx};
 
 /// A peer has sent nearly, or more than, as many prefixes as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +37,37 @@ impl Rib {
     pub fn set_peer_policy(&mut self, id: PeerId, policy: PeerPolicy) {
         let policy = Arc::new(policy);
         self.policies.insert(id, Arc::clone(&policy));
-        let Some(ix) = self.sources.find(id) else { return };
-        let Some(member) = self.sources.member(ix) else { return };
-        let (old, session, old_key) = (Arc::clone(&member.policy), member.session, member.key());
+        let sources: Vec<SourceIx> = self.sources.of(id).collect();
+        let Some(old) =
+            sources.first().and_then(|ix| self.sources.member(*ix)).map(|member| Arc::clone(&member.policy))
+        else {
+            return;
+        };
         if old == policy {
             return;
         }
+        for source in sources {
+            if let Some(member) = self.sources.member_mut(source) {
+                member.policy = Arc::clone(&policy);
+            }
+        }
+        if let Some(ix) = self.sources.find(id) {
+            self.change_group(id, ix, &policy);
+        }
+        if old.import.outside != policy.import.outside {
+            // Whether its paths go to others without a filter depends on it.
+            self.mark_all();
+        } else if old.import != policy.import {
+            self.mark_for_judgement();
+        }
+        if let Some(ix) = self.sources.find(id) {
+            self.note_limit(ix);
+        }
+    }
+
+    fn change_group(&mut self, id: PeerId, ix: SourceIx, policy: &PeerPolicy) {
+        let Some(member) = self.sources.member(ix) else { return };
+        let (session, old_key) = (member.session, member.key());
         let export = self.exports.take(&policy.export);
         let key = GroupKey::of(&session, export);
         if key != old_key {
@@ -53,21 +78,14 @@ impl Rib {
         self.exports.release(old_key.export);
         if let Some(member) = self.sources.member_mut(ix) {
             member.export = export;
-            member.policy = Arc::clone(&policy);
             member.warned = false;
         }
-        if old.import.outside != policy.import.outside {
-            // Whether its paths go to others without a filter depends on it.
-            self.mark_all();
-        } else if old.import != policy.import {
-            self.mark_for_judgement();
-        }
-        self.note_limit(ix);
     }
 
     /// Forgets what is configured for a peer that is no more.
     pub fn forget_peer(&mut self, id: PeerId) {
         self.policies.remove(&id);
+        self.sources.forget_role(id);
     }
 
     /// Whether [`Rib::next_limit`] has something.
@@ -83,24 +101,36 @@ impl Rib {
     /// Whether a peer holds as many prefixes as it may already, so that a new one is not taken; that is
     /// noted, once.
     pub(crate) fn is_full(&mut self, source: SourceIx) -> bool {
-        let Some(member) = self.sources.member_mut(source) else { return false };
-        let Some(max) = member.policy.max_prefixes else { return false };
-        if member.received < max.limit {
+        let Some(max) = self.sources.member(source).and_then(|member| member.policy.max_prefixes) else {
+            return false;
+        };
+        let held = self.held_of(source);
+        if held < max.limit {
             return false;
         }
-        if !member.over_limit {
+        if let Some(member) = self.sources.member_mut(source)
+            && !member.over_limit
+        {
             member.over_limit = true;
-            let (peer, held) = (member.id, member.received);
+            let peer = member.id;
             self.limits.push_back(LimitReached { peer, held, limit: max.limit, exceeded: true });
         }
         true
     }
 
+    /// How many prefixes are held of the peer that a source is of; each is held once, be it stale.
+    fn held_of(&self, source: SourceIx) -> usize {
+        let Some(id) = self.sources.member(source).map(|member| member.id) else { return 0 };
+        let live = |member: &Member| member.received.iter().sum::<usize>() - member.left();
+        self.sources.of(id).filter_map(|source| self.sources.member(source)).map(live).sum()
+    }
+
     /// Says that a peer comes near its limit, or that a new limit is below what it has.
     pub(crate) fn note_limit(&mut self, source: SourceIx) {
+        let held = self.held_of(source);
         let Some(member) = self.sources.member_mut(source) else { return };
         let Some(max) = member.policy.max_prefixes else { return };
-        let (peer, held, limit) = (member.id, member.received, max.limit);
+        let (peer, limit) = (member.id, max.limit);
         if held > limit && !member.over_limit {
             member.over_limit = true;
             self.limits.push_back(LimitReached { peer, held, limit, exceeded: true });

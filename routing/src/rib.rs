@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bgp::{Family, PeerId};
+use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
-use hashbrown::hash_map::Entry as MapEntry;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
@@ -19,14 +18,11 @@ use crate::group::{Change, Group, GroupKey, View};
 use crate::import::{self, Judge, Judgement};
 use crate::interner::Interner;
 use crate::limits::LimitReached;
-use crate::outbox::{Delivery, Outbox};
+use crate::outbox::Delivery;
 use crate::path::{Best, BestChange, PeerSession, Source};
 use crate::policy::{ClusterPolicy, PeerPolicy, with_communities};
 use crate::source::{SourceIx, Sources};
 use crate::table::{Mark, Path, Put, Table};
-
-/// Places looked at for each prefix of a budget, when the paths of a session that ended are sought.
-const SWEEP: usize = 8;
 
 /// The RIB. Inputs mark prefixes; [`Rib::run`] decides on the marked ones and tells what changed.
 #[derive(Debug)]
@@ -50,7 +46,9 @@ pub struct Rib {
     /// So many of the first of them are judged anew: what import policy depends on may differ.
     pub(crate) rejudge: usize,
     /// Sessions that ended, and where the search for their paths is.
-    leaving: VecDeque<(SourceIx, u32)>,
+    pub(crate) leaving: VecDeque<(SourceIx, u32)>,
+    /// End-of-RIB is not sent yet to peers that would drop what we have not sent again by then.
+    pub(crate) holds_markers: bool,
     /// Prefixes whose best path changed and that forwarding was not told of.
     forward: VecDeque<u32>,
     /// Somebody asks for them.
@@ -78,6 +76,7 @@ impl Rib {
             reexport: 0,
             rejudge: 0,
             leaving: VecDeque::new(),
+            holds_markers: false,
             forward: VecDeque::new(),
             forwards: true,
             originated: [HashSet::default(), HashSet::default()],
@@ -99,12 +98,13 @@ impl Rib {
         }
     }
 
-    fn mark(&mut self, ix: u32) {
+    pub(crate) fn mark(&mut self, ix: u32) {
         if self.table.mark(ix, Mark::Dirty) {
             self.dirty.push_back(ix);
         }
     }
 
+    /// Everything is to be decided on and told anew.
     pub(crate) fn mark_all(&mut self) {
         self.mark_for_judgement();
         self.reexport = self.dirty.len();
@@ -112,85 +112,17 @@ impl Rib {
 
     /// Every path is to be judged anew.
     pub(crate) fn mark_for_judgement(&mut self) {
+        self.mark_used();
+        self.rejudge = self.dirty.len();
+    }
+
+    /// Everything is to be decided on.
+    pub(crate) fn mark_used(&mut self) {
         for ix in 0..self.table.end() {
             if self.table.is_used(ix) {
                 self.mark(ix);
             }
         }
-        self.rejudge = self.dirty.len();
-    }
-
-    /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
-    pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
-        self.peer_down(id);
-        let policy = self.policies.get(&id).cloned().unwrap_or_default();
-        let export = self.exports.take(&policy.export);
-        self.sources.enter(id, session, policy, export);
-        let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-        group.join(id, self.table.end(), session.families);
-    }
-
-    /// A session ended: its paths count no more, [`Rib::run`] takes them out.
-    pub fn peer_down(&mut self, id: PeerId) {
-        let Some(ix) = self.sources.leave(id) else { return };
-        if let Some(key) = self.sources.member(ix).map(|member| member.key()) {
-            self.leave_group(id, key);
-            self.exports.release(key.export);
-        }
-        self.leaving.push_back((ix, 0));
-    }
-
-    /// Takes a peer out of its group; its arrears.
-    pub(crate) fn leave_group(&mut self, id: PeerId, key: GroupKey) -> Option<Outbox> {
-        let MapEntry::Occupied(mut group) = self.groups.entry(key) else { return None };
-        let outbox = group.get_mut().leave(id);
-        if group.get().is_empty() {
-            group.remove();
-        }
-        outbox
-    }
-
-    /// Looks for the paths of sessions that ended, as far as `budget` prefixes go.
-    fn sweep(&mut self, budget: usize) {
-        let mut places = budget.saturating_mul(SWEEP);
-        let mut found = 0;
-        for at in 0..self.leaving.len() {
-            let (source, start) = self.leaving[at];
-            let left = |rib: &Rib| rib.sources.member(source).map_or(0, |member| member.received);
-            let mut ix = start;
-            while left(self) > 0 && ix < self.table.end() && places > 0 && found < budget {
-                if self.table.may_have(ix, source) {
-                    found += usize::from(self.take(ix, source));
-                }
-                ix += 1;
-                places -= 1;
-            }
-            self.leaving[at].1 = ix;
-        }
-    }
-
-    fn is_swept(&self) -> bool {
-        let left =
-            |(source, _): &(SourceIx, u32)| self.sources.member(*source).map_or(0, |member| member.received);
-        self.leaving.iter().all(|leaving| left(leaving) == 0)
-    }
-
-    /// Whether a peer is our client may change while its session lasts.
-    pub fn set_client(&mut self, id: PeerId, client: bool) {
-        let Some(ix) = self.sources.find(id) else { return };
-        let Some(member) = self.sources.member(ix) else { return };
-        let old = member.session;
-        let client = client && old.internal;
-        if old.client == client {
-            return;
-        }
-        let export = member.export;
-        let outbox = self.leave_group(id, GroupKey::of(&old, export));
-        self.sources.set_client(ix, client);
-        let session = PeerSession { client, ..old };
-        let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-        group.take_over(id, self.table.end(), session.families, outbox.unwrap_or_default());
-        self.mark_all();
     }
 
     /// Routes that a peer announced and withdrew.
@@ -201,7 +133,7 @@ impl Rib {
         for (attrs, prefixes) in batch.runs() {
             match attrs {
                 Some(attrs) => {
-                    self.announced(source, session, &policy, attrs, prefixes);
+                    self.announced(id, source, session, &policy, attrs, prefixes);
                     if self.sources.member(source).is_none_or(|member| member.over_limit) {
                         return;
                     }
@@ -212,12 +144,14 @@ impl Rib {
                     }
                 }),
             }
+            self.supersede(id, prefixes);
         }
     }
 
     /// Prefixes that a peer announced with one attribute set.
     fn announced(
         &mut self,
+        id: PeerId,
         source: SourceIx,
         session: PeerSession,
         policy: &PeerPolicy,
@@ -225,7 +159,7 @@ impl Rib {
         prefixes: &[IpNet],
     ) {
         let cluster = Arc::clone(&self.cluster);
-        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs);
+        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs, false);
         if let Some(common) = judge.common()
             && policy.max_prefixes.is_none()
         {
@@ -252,8 +186,12 @@ impl Rib {
             last = Some((judgement, family, path));
             if policy.max_prefixes.is_none() {
                 self.put(prefix, path);
-            } else if !self.put_limited(prefix, path) {
-                break;
+            } else {
+                // What is kept of it counts no more, so that the new one has room.
+                self.supersede(id, std::slice::from_ref(prefix));
+                if !self.put_limited(prefix, path) {
+                    break;
+                }
             }
         }
         held.into_iter().for_each(|attrs| self.interner.release(attrs));
@@ -315,7 +253,9 @@ impl Rib {
         };
         self.interner.retain(path.attrs());
         if let Some(member) = self.sources.member_mut(path.source()) {
-            member.received += usize::from(before.is_none());
+            if before.is_none() {
+                member.received[self.table.family(ix).index()] += 1;
+            }
             member.accepted += usize::from(path.rejected().is_none());
             member.accepted -= usize::from(before.is_some_and(|before| before.rejected().is_none()));
             if path.is_disputed() || before.is_some_and(Path::is_disputed) {
@@ -330,10 +270,11 @@ impl Rib {
     }
 
     /// Whether there was a path from this source.
-    fn take(&mut self, ix: u32, source: SourceIx) -> bool {
+    pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> bool {
         let Some(gone) = self.table.take(ix, source) else { return false };
+        let family = self.table.family(ix);
         if let Some(member) = self.sources.member_mut(source) {
-            member.received -= 1;
+            member.received[family.index()] -= 1;
             member.accepted -= usize::from(gone.rejected().is_none());
             member.disputed -= usize::from(gone.is_disputed());
         }
@@ -343,10 +284,13 @@ impl Rib {
         true
     }
 
-    /// A peer has sent all its routes of a family.
+    /// A peer has sent all its routes of a family: what it has not sent again goes.
     pub fn end_of_rib(&mut self, id: PeerId, family: Family) {
         if let Some(member) = self.sources.by_id_mut(id) {
             member.end_of_rib.insert(family);
+            let mut families = Families::NONE;
+            families.insert(family);
+            self.drop_stale(id, families);
         }
     }
 
@@ -355,11 +299,21 @@ impl Rib {
         self.sources.by_id(id).is_some_and(|member| member.end_of_rib == member.session.families)
     }
 
+    /// Whether nothing more of a peer has to be waited for before this node, after a restart, can tell
+    /// others that it has told all it knows (RFC 4724 §4.1): it has sent End-of-RIB, or it never will, or
+    /// it has restarted too and may be waiting for ours.
+    pub fn is_caught_up(&self, id: PeerId) -> bool {
+        let Some(member) = self.sources.by_id(id) else { return false };
+        !member.session.restarts || member.session.restarting || self.is_synced(id)
+    }
+
     /// A peer asks for all routes of a family. Call [`Rib::resume`] next.
     pub fn refresh(&mut self, id: PeerId, family: Family) {
-        let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return };
+        let Some((key, session)) = self.sources.by_id(id).map(|member| (member.key(), member.session)) else {
+            return;
+        };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.refresh(id, self.table.end(), family);
+            group.refresh(id, self.table.end(), family, session.marks_refresh);
         }
     }
 
@@ -394,7 +348,7 @@ impl Rib {
         let done = self.dirty.is_empty() && self.is_swept();
         if done {
             while let Some((source, _)) = self.leaving.pop_front() {
-                // Nothing is dirty, so what was told is from sessions that last.
+                // Nothing is dirty, so what was told is from sources that count.
                 self.sources.forget(source);
             }
             self.dirty.shrink_to(budget);
@@ -414,8 +368,10 @@ impl Rib {
                 let used = self.interner.shared(path.attrs());
                 let received = Arc::clone(used.received().unwrap_or(used));
                 let (session, policy) = (member.session, Arc::clone(&member.policy));
-                let judge = Judge::new(&self.config, &self.cluster, &policy.import, session, &received);
                 let prefix = self.table.prefix(*ix);
+                let last_resort = member.last_resort().contains(Family::of(&prefix));
+                let judge =
+                    Judge::new(&self.config, &self.cluster, &policy.import, session, &received, last_resort);
                 let judgement = judge.judge(&prefix);
                 let family = Family::of(&prefix);
                 let judged = judged(&mut self.interner, &judge, judgement, family, &received, path.source());
@@ -438,7 +394,14 @@ impl Rib {
             self.table.unmark(ix, Mark::Dirty);
             let after = choose(&self.table, &self.interner, &self.sources, ix, &mut room);
             let before = self.table.told(ix);
-            if after != before || reexport && !after.is_none() {
+            let again = !before.is_none() && after != before && !reexport;
+            if again && self.sources.are_same_to_others(before, after) {
+                // What a peer has sent again after its session began anew is news to nobody.
+                let family = self.table.family(ix);
+                self.sources.tell(after.source(), family, after.scope());
+                self.sources.untell(before.source(), family, before.scope());
+                self.table.set_told(ix, after);
+            } else if after != before || reexport && !after.is_none() {
                 self.changes.push(Change { ix, before, after, family: self.table.family(ix) });
             } else {
                 self.table.remove_if_unused(ix);
@@ -537,7 +500,12 @@ fn judged(
 }
 
 /// A path as the decision sees it; `None` for one that takes no part.
-pub(crate) fn candidate<'a>(sources: &Sources, interner: &'a Interner, path: Path) -> Option<Candidate<'a>> {
+pub(crate) fn candidate<'a>(
+    sources: &Sources,
+    interner: &'a Interner,
+    path: Path,
+    family: Family,
+) -> Option<Candidate<'a>> {
     if path.rejected().is_some() {
         return None;
     }
@@ -545,13 +513,15 @@ pub(crate) fn candidate<'a>(sources: &Sources, interner: &'a Interner, path: Pat
     match path.source() {
         SourceIx::LOCAL => Some(Candidate::unpeered(Rank::Local, attrs)),
         SourceIx::STATIC => Some(Candidate::unpeered(Rank::Static, attrs)),
-        source => sources.member(source).filter(|member| !member.leaving).map(|member| Candidate {
-            rank: Rank::Bgp,
-            attrs,
-            external: !member.session.internal,
-            router_id: member.session.router_id,
-            address: member.session.address,
-        }),
+        source => {
+            sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| Candidate {
+                rank: member.rank(attrs),
+                attrs,
+                external: !member.session.internal,
+                router_id: member.session.router_id,
+                address: member.session.address,
+            })
+        }
     }
 }
 
@@ -573,13 +543,16 @@ fn choose<'a>(
 ) -> Path {
     // Most prefixes have one path; it needs no comparing.
     if let Some(only) = table.only(ix) {
-        let usable = !only.is_none() && only.rejected().is_none() && sources.is_usable(only.source());
+        let usable = !only.is_none()
+            && only.rejected().is_none()
+            && sources.is_usable(only.source(), table.family(ix));
         return if usable { only } else { Path::NONE };
     }
     room.paths.clear();
     room.candidates.clear();
+    let family = table.family(ix);
     for path in table.paths(ix) {
-        if let Some(candidate) = candidate(sources, interner, path) {
+        if let Some(candidate) = candidate(sources, interner, path, family) {
             room.paths.push(path);
             room.candidates.push(candidate);
         }

@@ -40,9 +40,13 @@ pub fn eventually<T>(what: &str, patience: Duration, mut look: impl FnMut() -> O
 pub fn product(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
-        // .../target/PROFILE/deps/TEST
-        let own = std::env::current_exe().expect("the test's own path");
-        let directory = own.ancestors().nth(2).expect("a profile's directory").to_owned();
+        // .../target/PROFILE/deps/TEST, or .../target/PROFILE/PROGRAM
+        let own = std::env::current_exe().expect("the own path");
+        let mut directory = own.parent().expect("a directory");
+        if directory.ends_with("deps") {
+            directory = directory.parent().expect("a profile's directory");
+        }
+        let directory = directory.to_owned();
         if is_guest() {
             return directory; // built before the guest was started
         }
@@ -276,6 +280,11 @@ impl Process {
             child.try_wait().expect("its state")
         });
         ended.code()
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// What it has said so far.

@@ -2,6 +2,7 @@
 
 pub mod bed;
 pub mod interop;
+pub mod malformed;
 
 use std::path::PathBuf;
 

@@ -4,7 +4,9 @@ mod listener;
 mod peer_task;
 mod sink;
 mod socket;
+mod update_errors;
 
 pub use listener::{Listener, ListenerError, Stranger};
-pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, SessionLine, spawn_peer};
+pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};
+pub use update_errors::{UpdateError, UpdateErrors};

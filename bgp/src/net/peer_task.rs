@@ -14,8 +14,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::listener::{Listener, WAITING_CALLS};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
-use crate::session::{Input, Negotiated, Output, Peer, PeerConfig, Side, State};
-use crate::types::Family;
+use super::update_errors::UpdateErrors;
+use crate::session::{Admission, Input, Negotiated, Output, Peer, PeerConfig, Side, State};
+use crate::types::Families;
 use crate::wire::error::ErrorCode;
 use crate::wire::frame::{self, MessageKind};
 use crate::wire::notification::Notification;
@@ -48,8 +49,10 @@ pub struct PeerStatus {
     pub last_error: Option<SessionLine>,
     /// How often the session was Established.
     pub established: u64,
-    /// UPDATEs with an error that the session survived (RFC 7606), and the last such error.
-    pub update_errors: u64,
+    /// UPDATEs with an error (RFC 7606).
+    pub update_errors: UpdateErrors,
+    /// Until when routes of an earlier session are kept as stale, while they are.
+    pub retained_until: Option<Instant>,
 }
 
 /// Something that happened to a session, for people.
@@ -66,7 +69,7 @@ pub struct SessionLine {
 pub struct PeerHandle {
     address: PeerAddress,
     calls: mpsc::Sender<TcpStream>,
-    stop: Option<oneshot::Sender<ErrorCode>>,
+    stop: Option<oneshot::Sender<Ending>>,
     pauses: mpsc::Sender<Pause>,
     status: watch::Receiver<PeerStatus>,
     task: JoinHandle<()>,
@@ -95,26 +98,48 @@ impl PeerHandle {
     }
 
     /// Ends the session with a Cease of this subcode (RFC 4486) and neither calls nor answers until
-    /// `restart_after` is over, or, without it, until [`PeerHandle::restart`].
+    /// `restart_after` is over, or, without it, until [`PeerHandle::resume`].
     pub async fn cease(&self, code: ErrorCode, restart_after: Option<Duration>) {
         let _ = self.pauses.send(Pause::Until(code, restart_after)).await;
     }
 
     /// Ends a pause.
-    pub async fn restart(&self) {
+    pub async fn resume(&self) {
         let _ = self.pauses.send(Pause::Over).await;
     }
 
-    /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent.
-    pub async fn stop(mut self, code: ErrorCode) {
+    /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent; the peer
+    /// is not to keep our routes.
+    pub async fn stop(self, code: ErrorCode) {
+        self.end(Ending::Stop(code)).await;
+    }
+
+    /// Ends the session because this node restarts: a peer that can keeps our routes meanwhile (RFC
+    /// 4724, RFC 8538).
+    pub async fn restart(self) {
+        self.end(Ending::Restart).await;
+    }
+
+    async fn end(mut self, ending: Ending) {
         if let Some(stop) = self.stop.take() {
-            let _ = stop.send(code);
+            let _ = stop.send(ending);
         }
         if let Err(error) = self.task.await {
             tracing::error!(%error, "a peer's task ended badly");
         }
     }
 }
+
+/// How a peer's task is to end.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Stop(ErrorCode),
+    Restart,
+}
+
+/// Whether this node has just restarted, and for which families it still forwards as before; see
+/// [`Peer::set_restarted`].
+pub type Restarted = watch::Receiver<Option<Families>>;
 
 /// Pauses that may wait: they come one at a time from whoever configures us.
 const PAUSES: usize = 4;
@@ -128,7 +153,13 @@ enum Pause {
 }
 
 /// Starts a peer's task, which calls the peer; to be called, see [`PeerHandle::listen`].
-pub fn spawn_peer<S: RouteSink>(config: PeerConfig, address: PeerAddress, seed: u64, sink: S) -> PeerHandle {
+pub fn spawn_peer<S: RouteSink>(
+    config: PeerConfig,
+    address: PeerAddress,
+    seed: u64,
+    restarted: Restarted,
+    sink: S,
+) -> PeerHandle {
     let (calls, called) = mpsc::channel(WAITING_CALLS);
     let (stop, stopped) = oneshot::channel();
     let (pauses, paused) = mpsc::channel(PAUSES);
@@ -138,7 +169,8 @@ pub fn spawn_peer<S: RouteSink>(config: PeerConfig, address: PeerAddress, seed: 
         negotiated: None,
         last_error: None,
         established: 0,
-        update_errors: 0,
+        update_errors: UpdateErrors::default(),
+        retained_until: None,
     });
     let (_, outbound) = mpsc::channel(1);
     let task = Task {
@@ -150,7 +182,9 @@ pub fn spawn_peer<S: RouteSink>(config: PeerConfig, address: PeerAddress, seed: 
         lingering: JoinSet::new(),
         status: status_sender,
         published: State::Idle,
+        retained_until: None,
         owing: false,
+        restarted,
         sink,
     };
     let task = tokio::spawn(task.run(called, stopped, paused));
@@ -169,8 +203,11 @@ struct Task<S> {
     status: watch::Sender<PeerStatus>,
     /// The state that `status` has.
     published: State,
+    /// The end of the time for which stale routes are kept, as `status` has it.
+    retained_until: Option<Instant>,
     /// Chunks were taken from `outbound` since the sink was told that all is written.
     owing: bool,
+    restarted: Restarted,
     sink: S,
 }
 
@@ -178,7 +215,7 @@ impl<S: RouteSink> Task<S> {
     async fn run(
         mut self,
         mut calls: mpsc::Receiver<TcpStream>,
-        mut stopped: oneshot::Receiver<ErrorCode>,
+        mut stopped: oneshot::Receiver<Ending>,
         mut pauses: mpsc::Receiver<Pause>,
     ) {
         let mut restart: Option<Instant> = None;
@@ -187,7 +224,7 @@ impl<S: RouteSink> Task<S> {
         let mut armed: Option<Instant> = None;
         let mut alarm = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
         loop {
-            let deadline = self.peer.deadline();
+            let deadline = self.peer.deadline().into_iter().chain(self.send_hold_deadline()).min();
             if let Some(deadline) = deadline
                 && armed.is_none_or(|armed| deadline < armed)
             {
@@ -202,8 +239,15 @@ impl<S: RouteSink> Task<S> {
                 .and_then(|side| self.sockets[index(side)].as_ref())
                 .is_some_and(|socket| socket.queued() < QUEUE_AHEAD);
             tokio::select! {
-                code = &mut stopped => {
-                    self.feed(Input::Stop(code.unwrap_or(ErrorCode::PEER_DECONFIGURED))).await;
+                ending = &mut stopped => {
+                    let input = match ending {
+                        Ok(Ending::Stop(code)) => Input::Stop(code),
+                        Ok(Ending::Restart) => Input::Restart,
+                        Err(_) => Input::Stop(ErrorCode::PEER_DECONFIGURED),
+                    };
+                    self.feed(input).await;
+                    // The RIB must know of the end before the task is gone.
+                    self.sink.flush().await;
                     while self.lingering.join_next().await.is_some() {}
                     return;
                 }
@@ -255,8 +299,14 @@ impl<S: RouteSink> Task<S> {
                 Some(stream) = calls.recv() => self.called(stream).await,
                 () = alarm.as_mut(), if armed.is_some() => {
                     armed = None;
-                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    let now = Instant::now();
+                    if self.peer.deadline().is_some_and(|deadline| deadline <= now) {
                         self.feed(Input::Timer).await;
+                    }
+                    if self.send_hold_deadline().is_some_and(|deadline| deadline <= now)
+                        && let Some(side) = established
+                    {
+                        self.feed(Input::SendHoldTimerExpired(side)).await;
                     }
                 }
                 Some(_) = self.lingering.join_next(), if !self.lingering.is_empty() => {}
@@ -264,13 +314,27 @@ impl<S: RouteSink> Task<S> {
         }
     }
 
+    /// When the session ends because the peer's socket takes nothing (RFC 9687).
+    fn send_hold_deadline(&self) -> Option<Instant> {
+        let hold = self.peer.negotiated()?.send_hold(self.peer.config().send_hold_time)?;
+        let blocked = self.sockets.iter().flatten().filter_map(Socket::blocked_since).min()?;
+        blocked.checked_add(hold)
+    }
+
     async fn called(&mut self, stream: TcpStream) {
         let mut socket = Socket::new(stream);
-        if let Some(code) = self.peer.rejection() {
-            let mut message = Vec::new();
-            Notification::new(code).encode(&mut message);
-            socket.send(message.into());
-            return self.close(socket);
+        match self.peer.admission() {
+            Admission::Take => {}
+            Admission::TakeBeside => {
+                self.peer.swap_sides();
+                self.sockets.swap(0, 1);
+            }
+            Admission::Reject(code) => {
+                let mut message = Vec::new();
+                Notification::new(code).encode(&mut message);
+                socket.send(message.into());
+                return self.close(socket);
+            }
         }
         if let Some(old) = self.sockets[index(Side::Incoming)].replace(socket) {
             self.close(old);
@@ -280,6 +344,10 @@ impl<S: RouteSink> Task<S> {
 
     /// Hands one thing to the state machine and does what it says.
     async fn feed(&mut self, input: Input<'_>) {
+        if matches!(input, Input::Connected(_)) {
+            let restarted = *self.restarted.borrow();
+            self.peer.set_restarted(restarted);
+        }
         self.peer.handle(input, Instant::now());
         self.act().await;
     }
@@ -314,22 +382,18 @@ impl<S: RouteSink> Task<S> {
                     self.status.send_modify(|status| status.established += 1);
                     self.sink.established(negotiated, sender).await;
                 }
-                Output::Ended { established, reason } => {
+                Output::Ended { established, reason, retain } => {
                     self.note(reason.to_string());
                     if established {
                         self.outbound.close();
-                        self.sink.down().await;
+                        self.sink.down(retain).await;
                     }
                 }
                 // Handled where the message is at hand, see `read`.
                 Output::Update => {}
-                Output::Refresh(refresh) => {
-                    if let Some(family) =
-                        Family::from_afi_safi(refresh.family).filter(|_| refresh.subtype == 0)
-                    {
-                        self.sink.refresh(family);
-                    }
-                }
+                Output::Refresh(family) => self.sink.refresh(family),
+                Output::RefreshBegins(family) => self.sink.refresh_begins(family),
+                Output::Stale(stale) => self.sink.stale(stale),
             }
         }
         self.publish();
@@ -419,13 +483,15 @@ impl<S: RouteSink> Task<S> {
 
     fn publish(&mut self) {
         let state = self.peer.state();
-        if state == self.published {
+        let retained_until = self.peer.retained_until();
+        if state == self.published && retained_until == self.retained_until {
             return;
         }
-        self.published = state;
+        (self.published, self.retained_until) = (state, retained_until);
         self.status.send_if_modified(|status| {
+            status.retained_until = retained_until;
             if status.state == state {
-                return false;
+                return true;
             }
             let error = status.last_error.as_ref().map(|line| line.text.as_str());
             if state == State::Established || status.state == State::Established {
@@ -458,28 +524,31 @@ fn read_update<S: RouteSink>(
     match UpdateView::parse(body).and_then(|view| view.read(&negotiated.context())) {
         Ok(update) => {
             if let Some(fault) = update.fault {
-                tracing::warn!(
-                    peer = %negotiated.peer_id,
-                    attribute = fault.attribute,
-                    verdict = ?fault.verdict,
-                    "UPDATE with an error: {}",
-                    fault.rule
-                );
-                status.send_modify(|status| {
-                    status.update_errors += 1;
-                    let text = match fault.attribute {
-                        Some(code) => format!("UPDATE, attribute {code}: {}", fault.rule),
-                        None => format!("UPDATE: {}", fault.rule),
-                    };
-                    status.last_error = Some(SessionLine { at: SystemTime::now(), text });
-                });
+                let mut new = false;
+                status.send_modify(|status| new = status.update_errors.note(&update, SystemTime::now()));
+                // Once for each kind: a peer may send thousands of them.
+                if new {
+                    tracing::warn!(
+                        peer = %negotiated.peer_id,
+                        attribute = fault.attribute,
+                        verdict = fault.verdict.name(),
+                        "UPDATE with an error: {}",
+                        fault.rule
+                    );
+                }
             }
             match update.end_of_rib() {
-                Some(family) => sink.end_of_rib(family),
+                Some(family) => {
+                    sink.end_of_rib(family);
+                    peer.handle(Input::EndOfRib(family), now);
+                }
                 None => sink.update(&update),
             }
         }
-        Err(error) => peer.handle(Input::Malformed(side, error), now),
+        Err(error) => {
+            status.send_modify(|status| status.update_errors.note_reset(&error, SystemTime::now()));
+            peer.handle(Input::Malformed(side, error), now);
+        }
     }
 }
 

@@ -47,6 +47,7 @@ codes! {
     UNSUPPORTED_OPTIONAL_PARAMETER = (2, 4, "Unsupported Optional Parameter");
     UNACCEPTABLE_HOLD_TIME = (2, 6, "Unacceptable Hold Time");
     UNSUPPORTED_CAPABILITY = (2, 7, "Unsupported Capability");
+    ROLE_MISMATCH = (2, 11, "Role Mismatch");
     MALFORMED_ATTRIBUTE_LIST = (3, 1, "Malformed Attribute List");
     UNRECOGNIZED_WELL_KNOWN = (3, 2, "Unrecognized Well-known Attribute");
     MISSING_WELL_KNOWN = (3, 3, "Missing Well-known Attribute");
@@ -71,6 +72,7 @@ codes! {
     OUT_OF_RESOURCES = (6, 8, "Out of Resources");
     HARD_RESET = (6, 9, "Hard Reset");
     BFD_DOWN = (6, 10, "BFD Down");
+    SEND_HOLD_TIMER_EXPIRED = (8, 0, "Send Hold Timer Expired");
     INVALID_REFRESH_LENGTH = (7, 1, "Invalid Message Length");
 }
 
@@ -93,16 +95,18 @@ pub struct WireError {
     pub data: Vec<u8>,
     /// The rule that was broken.
     pub rule: &'static str,
+    /// The type code of the attribute that it is about, if it is about one.
+    pub attribute: Option<u8>,
 }
 
 impl WireError {
     /// An error whose NOTIFICATION has no data.
     pub fn new(code: ErrorCode, rule: &'static str) -> WireError {
-        WireError { code, data: Vec::new(), rule }
+        WireError { code, data: Vec::new(), rule, attribute: None }
     }
 
     /// The same with data, of which the first 64 octets are kept.
     pub fn with_data(code: ErrorCode, rule: &'static str, data: &[u8]) -> WireError {
-        WireError { code, data: data.iter().take(64).copied().collect(), rule }
+        WireError { code, data: data.iter().take(64).copied().collect(), rule, attribute: None }
     }
 }

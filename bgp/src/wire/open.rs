@@ -49,6 +49,10 @@ impl Open {
         if my_as == 0 || asn.0 == 0 {
             return Err(WireError::new(ErrorCode::BAD_PEER_AS, "AS 0 is nobody's (RFC 7607)"));
         }
+        if my_as != asn.two_octets() && Asn(u32::from(my_as)) != Asn::TRANS {
+            let rule = "My Autonomous System is the four-octet number or AS_TRANS (RFC 6793)";
+            return Err(WireError::with_data(ErrorCode::BAD_PEER_AS, rule, &my_as.to_be_bytes()));
+        }
         if matches!(hold_time, 1 | 2) {
             let rule = "the hold time is 0 or at least 3 seconds";
             return Err(WireError::with_data(
@@ -121,7 +125,7 @@ fn read_parameters(mut cursor: Cursor<'_>) -> Result<Capabilities, WireError> {
 mod tests {
     use super::*;
     use crate::types::{Families, Family};
-    use crate::wire::capability::GracefulRestart;
+    use crate::wire::capability::{AddPath, GracefulRestart, LongLived, Role, Roles};
     use crate::wire::frame;
 
     fn full() -> Open {
@@ -142,6 +146,14 @@ mod tests {
                     forwarding: Families::IPV4,
                 }),
                 enhanced_route_refresh: true,
+                add_path: AddPath { receive: Families::BOTH, send: Families::IPV4 },
+                extended_next_hop: true,
+                role: Roles::One(Role::Customer),
+                long_lived: Some(LongLived {
+                    families: Families::BOTH,
+                    stale_time: [86_400, 0x00ff_ffff],
+                    forwarding: Families::BOTH,
+                }),
             },
         }
     }
@@ -165,6 +177,20 @@ mod tests {
         assert!(!open.capabilities.families().contains(Family::Ipv4Unicast));
         body.truncate(12);
         assert_eq!(Open::parse(&body).unwrap_err().code, ErrorCode::OPEN_UNSPECIFIC);
+    }
+
+    #[test]
+    fn the_two_octet_number_is_that_of_the_capability_or_as_trans() {
+        let body = |my_as: u16| {
+            let mut body = vec![4];
+            body.extend(my_as.to_be_bytes());
+            body.extend([0, 90, 10, 0, 0, 1, 8, 2, 6, 65, 4, 0, 0, 0xfd, 0xe9]);
+            body
+        };
+        for my_as in [0xfde9, 23456] {
+            assert_eq!(Open::parse(&body(my_as)).unwrap().asn, Asn(65001));
+        }
+        assert_eq!(Open::parse(&body(65002)).unwrap_err().code, ErrorCode::BAD_PEER_AS);
     }
 
     proptest::proptest! {

@@ -36,11 +36,8 @@ impl RouteRefresh {
                 super::encode::message(&mut data, MessageKind::RouteRefresh, |out| {
                     out.extend(body.iter().take(45));
                 });
-                Err(WireError {
-                    code: ErrorCode::INVALID_REFRESH_LENGTH,
-                    data,
-                    rule: "ROUTE-REFRESH has four octets",
-                })
+                let rule = "ROUTE-REFRESH has four octets";
+                Err(WireError::with_data(ErrorCode::INVALID_REFRESH_LENGTH, rule, &data))
             }
         }
     }

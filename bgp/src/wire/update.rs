@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::attribute::{Attributes, Context, Fault, Verdict, is_host};
+use super::attribute::{Attributes, Context, Fault, RawAttributes, Rule, Verdict, is_host, rule};
 use super::cursor::Cursor;
-use super::error::{ErrorCode, WireError};
+use super::error::WireError;
 use super::nlri::Nlri;
 use crate::types::Family;
 
@@ -28,10 +28,7 @@ impl<'a> UpdateView<'a> {
         let mut cursor = Cursor(body);
         let fields = cursor.prefixed_u16().zip(cursor.prefixed_u16());
         let Some((withdrawn, attributes)) = fields else {
-            return Err(WireError::new(
-                ErrorCode::MALFORMED_ATTRIBUTE_LIST,
-                "Withdrawn Routes and Path Attributes end inside the message",
-            ));
+            return Err(refused(&Fault::from(&rule::MESSAGE_LENGTHS), &[]));
         };
         Ok(UpdateView { withdrawn, attributes, nlri: cursor.0 })
     }
@@ -44,12 +41,12 @@ impl<'a> UpdateView<'a> {
     /// (RFC 7606 §5.2).
     #[inline]
     pub fn read(&self, context: &Context) -> Result<Update<'a>, WireError> {
-        let unreadable =
-            |rule, octets: &[u8]| WireError::with_data(ErrorCode::INVALID_NETWORK_FIELD, rule, octets);
-        let withdrawn = Nlri::check(Family::Ipv4Unicast, self.withdrawn)
-            .ok_or_else(|| unreadable("every withdrawn prefix is whole and at most /32", self.withdrawn))?;
-        let announced = Nlri::check(Family::Ipv4Unicast, self.nlri)
-            .ok_or_else(|| unreadable("every prefix is whole and at most /32", self.nlri))?;
+        let unreadable = |rule: &'static Rule, octets| refused(&Fault::from(rule), octets);
+        let withdrawn = context
+            .nlri(Family::Ipv4Unicast, self.withdrawn)
+            .ok_or_else(|| unreadable(&rule::WITHDRAWN_ROUTES, self.withdrawn))?;
+        let announced =
+            context.nlri(Family::Ipv4Unicast, self.nlri).ok_or_else(|| unreadable(&rule::NLRI, self.nlri))?;
         let (attributes, empty) = (Attributes::default(), self.is_empty());
         let mut update = Update { withdrawn, announced, attributes, fault: None, empty };
         let mut worst: Option<Fault> = None;
@@ -59,7 +56,10 @@ impl<'a> UpdateView<'a> {
             }
         };
         update.attributes.fill(self.attributes, context, &mut note);
-        let announces = !announced.is_empty() || update.attributes.has_mp_reach;
+        // Of a family that we don't exchange it can't be said what it announces.
+        let mp_announces = update.attributes.has_mp_reach
+            && update.attributes.mp_reach.is_none_or(|reach| !reach.nlri.is_empty());
+        let announces = !announced.is_empty() || mp_announces;
         if announces {
             check_mandatory(&update.attributes, !announced.is_empty(), &mut note);
         }
@@ -67,11 +67,7 @@ impl<'a> UpdateView<'a> {
             && (fault.verdict == Verdict::SessionReset
                 || (fault.verdict == Verdict::TreatAsWithdraw && !announces))
         {
-            return Err(WireError {
-                code: fault.code,
-                data: offending(self.attributes, &fault),
-                rule: fault.rule,
-            });
+            return Err(refused(&fault, RawAttributes::span(self.attributes, fault.attribute)));
         }
         update.fault = worst;
         Ok(update)
@@ -84,34 +80,27 @@ impl<'a> UpdateView<'a> {
 
 /// RFC 7606 §3 d: a missing well-known mandatory attribute; RFC 4271 §6.3: next hops that are no hosts.
 fn check_mandatory(attributes: &Attributes<'_>, ipv4: bool, note: &mut impl FnMut(Fault)) {
-    use super::attribute::code;
-    let mut fault = |attribute, code, rule| {
-        note(Fault { attribute: Some(attribute), verdict: Verdict::TreatAsWithdraw, code, rule });
-    };
+    let mut fault = |rule: &'static Rule| note(Fault::from(rule));
     if attributes.origin.is_none() {
-        fault(code::ORIGIN, ErrorCode::MISSING_WELL_KNOWN, "announced routes have ORIGIN");
+        fault(&rule::ORIGIN_MISSING);
     }
     if attributes.as_path.is_none() {
-        fault(code::AS_PATH, ErrorCode::MISSING_WELL_KNOWN, "announced routes have AS_PATH");
+        fault(&rule::AS_PATH_MISSING);
     }
     if ipv4 && attributes.next_hop.is_none() {
-        fault(code::NEXT_HOP, ErrorCode::MISSING_WELL_KNOWN, "announced IPv4 routes have NEXT_HOP");
+        fault(&rule::NEXT_HOP_MISSING);
     }
     if attributes.mp_reach.is_some_and(|reach| !is_host(reach.next_hop)) {
-        fault(code::MP_REACH_NLRI, ErrorCode::OPTIONAL_ATTRIBUTE, "the next hop is a unicast host address");
+        fault(&rule::MP_REACH_NEXT_HOP_HOST);
     }
 }
 
-/// The attribute that a NOTIFICATION's data names (RFC 4271 §6.3), cut to 64 octets.
-fn offending(attributes: &[u8], fault: &Fault) -> Vec<u8> {
-    use super::attribute::{RawAttributes, push};
-    let Some(code) = fault.attribute else { return Vec::new() };
-    let mut data = Vec::new();
-    match RawAttributes::new(attributes).find(|raw| raw.code == code) {
-        Some(raw) => push(&mut data, raw.flags, code, |out| out.extend(raw.value.iter().take(60))),
-        None => data.push(code),
-    }
-    data
+/// What ends the session; the NOTIFICATION's data are the attribute as it stood (RFC 4271 §6.3), or its
+/// type where it is missing, cut to 64 octets.
+fn refused(fault: &Fault, octets: &[u8]) -> WireError {
+    let missing = fault.attribute.filter(|_| octets.is_empty()).map(|code| [code]);
+    let data = missing.as_ref().map_or(octets, |code| code);
+    WireError { attribute: fault.attribute, ..WireError::with_data(fault.code, fault.rule, data) }
 }
 
 /// An UPDATE that the session survives.
@@ -130,6 +119,13 @@ impl<'a> Update<'a> {
     /// Whether the announced routes are to be handled as withdrawn.
     pub fn is_treated_as_withdraw(&self) -> bool {
         self.fault.is_some_and(|fault| fault.verdict == Verdict::TreatAsWithdraw)
+    }
+
+    /// The octets that the fault is about, as they stood: the attribute, or from where the list of them
+    /// is cut; none where the attribute is missing.
+    pub fn offending(&self) -> &'a [u8] {
+        let raw = self.attributes.raw();
+        self.fault.map_or(&[], |fault| RawAttributes::span(raw, fault.attribute))
     }
 
     /// The prefixes that the message withdraws, by list; announced ones are among them where they

@@ -45,6 +45,11 @@ pub struct PeerView {
     pub received: u64,
     /// Prefixes of those that import policy let in.
     pub accepted: u64,
+    /// Prefixes of the received ones that are kept though the peer has not sent them again since its
+    /// session ended.
+    pub stale: u64,
+    /// Until when they are kept, unless the peer is back.
+    pub stale_until: Option<Timestamp>,
     /// Prefixes advertised now.
     pub advertised: u64,
     /// The negotiated hold time in seconds, while Established.
@@ -53,6 +58,35 @@ pub struct PeerView {
     pub router_id: Option<Ipv4Addr>,
     /// Why the session last went down or failed to come up.
     pub last_error: Option<String>,
+    /// UPDATEs with an error since the peer was configured (RFC 7606).
+    #[serde(default)]
+    pub update_errors: u64,
+    /// Those whose routes were withdrawn for it.
+    #[serde(default)]
+    pub treated_as_withdraw: u64,
+    /// Those whose routes were taken without the attribute.
+    #[serde(default)]
+    pub discarded: u64,
+    /// The last of them.
+    #[serde(default)]
+    pub last_update_error: Option<UpdateErrorView>,
+}
+
+/// An UPDATE with an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateErrorView {
+    /// When it came.
+    pub at: Timestamp,
+    /// The attribute's type code; `null`: the error is the message's.
+    pub attribute: Option<u8>,
+    /// The attribute's name, where the type is known.
+    pub name: Option<String>,
+    /// The rule that it breaks.
+    pub rule: String,
+    /// What that cost: `discard`, `treat_as_withdraw` or `session_reset`.
+    pub verdict: String,
+    /// The attribute as it stood, flags first; the first 64 octets.
+    pub hex: String,
 }
 
 /// The best route of a prefix.

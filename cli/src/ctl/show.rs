@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use super::Failure;
 use super::output::{self, Shown};
 use crate::control::client::Client;
-use crate::control::view::{ExitKind, NodeView, PeerView, RouteSource, RouteView, StatusView, TunnelView};
+use crate::control::view::{
+    ExitKind, NodeView, PeerView, RouteSource, RouteView, StatusView, TunnelView, UpdateErrorView,
+};
 
 /// The arguments of `show`.
 #[derive(Debug, Args)]
@@ -117,7 +119,7 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
     let mut headings =
         vec!["NAME", "ADDRESS", "ASN", "TYPE", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ADVERTISED"];
     if wide {
-        headings.extend(["HOLD", "ROUTER ID", "LAST ERROR"]);
+        headings.extend(["STALE", "HOLD", "ROUTER ID", "LAST ERROR", "UPDATE ERRORS", "LAST UPDATE ERROR"]);
     }
     let rows = peers.iter().map(|peer| {
         let mut row: Vec<Shown> = vec![
@@ -132,13 +134,35 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
             peer.advertised.into(),
         ];
         if wide {
+            row.push(match &peer.stale_until {
+                Some(until) if peer.stale > 0 => format!("{} until {}", peer.stale, time(until)).into(),
+                _ => peer.stale.into(),
+            });
             row.push(Shown::maybe(peer.hold_time_s.map(|seconds| format!("{seconds}s"))));
             row.push(Shown::maybe(peer.router_id));
             row.push(Shown::maybe(peer.last_error.as_ref()));
+            row.push(update_errors(peer).into());
+            row.push(Shown::maybe(peer.last_update_error.as_ref().map(update_error)));
         }
         row
     });
     output::table(&headings, rows.collect())
+}
+
+fn update_errors(peer: &PeerView) -> String {
+    match peer.update_errors {
+        0 => "0".to_owned(),
+        count => format!("{count} ({} withdrawn, {} discarded)", peer.treated_as_withdraw, peer.discarded),
+    }
+}
+
+fn update_error(error: &UpdateErrorView) -> String {
+    let attribute = match (&error.name, error.attribute) {
+        (Some(name), Some(code)) => format!("{name} ({code}): "),
+        (None, Some(code)) => format!("attribute {code}: "),
+        (_, None) => String::new(),
+    };
+    format!("{attribute}{}: {} {}", error.rule, error.verdict.replace('_', " "), error.hex)
 }
 
 pub(super) fn exit(exit: Option<ExitKind>) -> String {

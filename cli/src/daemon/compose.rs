@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bgp::net::{Listener, PeerHandle, Stranger, spawn_peer};
 use bgp::wire::error::ErrorCode;
-use bgp::{Asn, PeerId, RouterId};
+use bgp::{Asn, Families, PeerId, RouterId};
 use routing::actor::RibHandle;
 use routing::limits::LimitReached;
 use routing::{ClusterPolicy, RibConfig, Source};
@@ -22,6 +22,7 @@ use super::memory;
 use super::neighbours::Neighbours;
 use super::plan::{PeerPlan, Plan, plan};
 use super::policy;
+use super::restart;
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
 use super::view::Views;
@@ -35,6 +36,10 @@ const SYNC_AT_LATEST: Duration = Duration::from_secs(5);
 const STRANGERS: usize = 256;
 /// Between two looks at who of the neighbours that came from a range is gone.
 const NEIGHBOURS_LOOKED_AT: Duration = Duration::from_secs(5);
+
+/// After a restart, End-of-RIB is sent after this long, however many peers have not come; half of what
+/// peers wait for this node by default.
+const CAUGHT_UP_AT_LATEST: Duration = Duration::from_secs(60);
 
 pub(super) struct Running {
     pub(super) id: PeerId,
@@ -73,6 +78,10 @@ pub(super) struct Daemon {
     /// When they count as whole anyway.
     whole_at: Option<Instant>,
     in_sync: bool,
+    /// Set while this node has just restarted: for which families it forwards as before.
+    restarted: watch::Sender<Option<Families>>,
+    /// Told when it has caught up with its peers; set while that is awaited, and by when it is.
+    caught_up: Option<(mpsc::Receiver<()>, Instant)>,
 }
 
 impl Daemon {
@@ -84,6 +93,7 @@ impl Daemon {
             cluster_id: None,
             local_addresses: Vec::new(),
         });
+        let forwarding = restart::forwarding_since_before(&config.state_dir);
         let tunnel = match config.dataplane {
             Dataplane::None => None,
             Dataplane::Kernel => match TunnelHandle::spawn() {
@@ -122,6 +132,8 @@ impl Daemon {
             whole: None,
             whole_at: None,
             in_sync: false,
+            restarted: watch::channel(Some(forwarding)).0,
+            caught_up: None,
         };
         (daemon, views)
     }
@@ -192,6 +204,9 @@ impl Daemon {
 
     async fn carry_out(&mut self, plan: &Plan, fallback_after: Duration, problems: &mut Vec<String>) {
         self.rib.configure(plan.rib.clone()).await;
+        if self.is_fresh() {
+            self.rib.hold_markers(true).await;
+        }
         let links = if plan.needs_links { policy::links() } else { Vec::new() };
         self.rib.set_cluster_policy(ClusterPolicy { links, ..plan.policy.clone() }).await;
         if self.limits.is_none() {
@@ -213,6 +228,32 @@ impl Daemon {
             let at = *self.whole_at.get_or_insert_with(|| Instant::now() + wait.max(SYNC_AT_LATEST));
             self.await_whole(Some(at));
         }
+        self.await_caught_up();
+    }
+
+    /// Whether nothing was arranged since a start that is a restart.
+    fn is_fresh(&self) -> bool {
+        self.restarted.borrow().is_some_and(|forwarding| !forwarding.is_empty()) && self.caught_up.is_none()
+    }
+
+    /// After a restart, waits beside everything else until the peers have told all they know.
+    fn await_caught_up(&mut self) {
+        if self.restarted.borrow().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        // After a first start nobody has routes of ours to be careful with.
+        let limit =
+            if self.is_fresh() || self.caught_up.is_some() { CAUGHT_UP_AT_LATEST } else { Duration::ZERO };
+        let until = self.caught_up.as_ref().map_or(now + limit, |(_, until)| *until);
+        let ids: Vec<PeerId> = self.peers.values().map(|running| running.id).collect();
+        let (sender, receiver) = mpsc::channel(1);
+        let rib = self.rib.clone();
+        tokio::spawn(async move {
+            restart::caught_up(rib, ids, until.saturating_duration_since(now)).await;
+            let _ = sender.send(()).await;
+        });
+        self.caught_up = Some((receiver, until));
     }
 
     async fn originate_statics(&self) {
@@ -270,7 +311,7 @@ impl Daemon {
                 if running.plan.policy != plan.policy {
                     self.rib.set_peer_policy(running.id, plan.policy.clone()).await;
                     // What it was turned away for may be allowed now.
-                    running.handle.restart().await;
+                    running.handle.resume().await;
                 }
                 running.plan = plan.clone();
                 continue;
@@ -309,7 +350,7 @@ impl Daemon {
         let sink = self.rib.session(id, plan.peering.address, plan.peering.client);
         // Jitter must differ between nodes that start together.
         let seed = u64::from(plan.config.router_id.to_bits()) << 32 | u64::from(id.0);
-        let handle = spawn_peer(plan.config.clone(), plan.address, seed, sink);
+        let handle = spawn_peer(plan.config.clone(), plan.address, seed, self.restarted.subscribe(), sink);
         if let Some((_, listener)) = &self.listener {
             handle.listen(listener).await;
         }
@@ -348,6 +389,11 @@ impl Daemon {
                 let _ = self.sync.try_send(());
                 self.roster.send_modify(|roster| Arc::make_mut(roster).in_sync = true);
             }
+            () = caught_up(&mut self.caught_up) => {
+                self.caught_up = None;
+                self.restarted.send_replace(None);
+                self.rib.hold_markers(false).await;
+            }
             () = sleep_until(deadline) => self.originate_statics().await,
             Some(limit) = next_of(&mut self.limits) => self.reached.push_back(limit),
             Some(stranger) = self.strangers.1.recv() => {
@@ -363,10 +409,11 @@ impl Daemon {
         }
     }
 
-    /// Ends every session with a Cease; the kernel's state stays as it is.
+    /// Ends every session so that peers that can keep this node's routes while it restarts; the kernel's
+    /// state stays as it is.
     pub(super) async fn stop(mut self) {
         for running in std::mem::take(&mut self.peers).into_values() {
-            self.stopping.spawn(running.handle.stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN));
+            self.stopping.spawn(running.handle.restart());
         }
         // First: withdrawals that our own leaving causes must not reach the kernel.
         self.feed.abort();
@@ -388,6 +435,13 @@ async fn next_of<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
 async fn whole(receiver: &mut Option<mpsc::Receiver<()>>) {
     match receiver {
         Some(receiver) => _ = receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn caught_up(receiver: &mut Option<(mpsc::Receiver<()>, Instant)>) {
+    match receiver {
+        Some((receiver, _)) => _ = receiver.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -75,7 +75,7 @@ impl Daemon {
             let Some(running) = self.peers.get_mut(&address) else { continue };
             if running.plan.policy != wanted.policy {
                 self.rib.set_peer_policy(running.id, wanted.policy.clone()).await;
-                running.handle.restart().await;
+                running.handle.resume().await;
             }
             if running.plan.peering.client != wanted.peering.client {
                 self.rib.set_client(running.id, wanted.peering.client).await;

@@ -10,6 +10,7 @@ mod neighbours;
 pub mod peering;
 pub mod plan;
 mod policy;
+mod restart;
 mod roster;
 mod run;
 mod statics;

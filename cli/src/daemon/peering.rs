@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::control::view::PeerType;
 use crate::resource::{BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Snapshot, SourceAddress};
@@ -26,6 +27,8 @@ pub struct Peering {
     pub client: bool,
     /// Whether our end of the session is this node's address.
     pub from_node_address: bool,
+    /// How long the peer is asked to keep our routes while this node restarts.
+    pub restart_time: Duration,
     /// What is exchanged, as the BGPPeer has it.
     pub policy: PeerPolicyFields,
 }
@@ -59,7 +62,8 @@ fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
-        add_node(snapshot, me, node, PeerType::Mesh, PeerPolicyFields::default(), found);
+        let policy = PeerPolicyFields::default();
+        add_node(snapshot, me, node, PeerType::Mesh, policy, snapshot.configuration.restart_time, found);
     }
 }
 
@@ -70,14 +74,16 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        add_node(snapshot, me, node, kind_of(peer), PeerPolicyFields::default(), found);
+        let policy = PeerPolicyFields::default();
+        add_node(snapshot, me, node, kind_of(peer), policy, peer.max_restart_time, found);
     }
 }
 
 fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
-            add_node(snapshot, me, node, kind_of(peer), peer.policy.clone(), found);
+            let policy = peer.policy.clone();
+            add_node(snapshot, me, node, kind_of(peer), policy, peer.max_restart_time, found);
         }
     }
     let Some((address, port)) = peer.peer_ip else { return };
@@ -95,6 +101,7 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         kind: kind_of(peer),
         client: is_client(snapshot, me, as_number, node),
         from_node_address: peer.source_address == SourceAddress::UseNodeIp,
+        restart_time: peer.max_restart_time,
         policy: peer.policy.clone(),
     };
     found.insert(address, peering);
@@ -106,6 +113,7 @@ fn add_node(
     node: &Node,
     kind: PeerType,
     policy: PeerPolicyFields,
+    restart_time: Duration,
     found: &mut Found,
 ) {
     let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr())).filter(|_| me.ipv4.is_some());
@@ -120,6 +128,7 @@ fn add_node(
         kind,
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
+        restart_time,
         policy,
     };
     found.insert(address, peering);
@@ -151,6 +160,7 @@ pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighbourRange> {
             client: is_client(snapshot, me, as_number, None),
             from_node_address: peer.source_address == SourceAddress::UseNodeIp,
             policy: peer.policy.clone(),
+            restart_time: peer.max_restart_time,
         };
         Some(NeighbourRange { range, peering })
     };

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bgp::net::PeerAddress;
-use bgp::session::PeerConfig;
+use bgp::session::{PeerConfig, RestartConfig};
+use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
@@ -14,7 +15,7 @@ use super::config::DaemonConfig;
 use super::peering::{NeighbourRange, Peering, peerings, ranges};
 use super::policy;
 use super::tunnel_address;
-use crate::resource::{Encapsulation, Fallback, Mode, Node, PeerRange, Snapshot};
+use crate::resource::{Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Snapshot};
 
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
@@ -181,12 +182,12 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     };
     let peers = peerings(snapshot, me)
         .into_iter()
-        .map(|peering| peer_plan(snapshot, &rib, settings.hold_time, &addresses, peering))
+        .map(|peering| peer_plan(snapshot, &rib, settings, &addresses, peering))
         .collect();
     let ranges = ranges(snapshot, me)
         .into_iter()
         .map(|NeighbourRange { range, peering }| {
-            let mut template = peer_plan(snapshot, &rib, settings.hold_time, &addresses, peering);
+            let mut template = peer_plan(snapshot, &rib, settings, &addresses, peering);
             template.config.passive = true;
             RangePlan { range, template }
         })
@@ -200,10 +201,14 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
 fn peer_plan(
     snapshot: &Snapshot,
     rib: &RibConfig,
-    hold_time: Duration,
+    settings: &RoutedSettings,
     own: &[IpAddr],
     peering: Peering,
 ) -> PeerPlan {
+    let restart = settings.graceful_restart.then(|| RestartConfig {
+        restart_time: seconds(peering.restart_time),
+        long_lived_stale_time: u32::try_from(settings.long_lived_stale_time.as_secs()).unwrap_or(0),
+    });
     let (policy, restart_after) = policy::of_peer(snapshot, &peering);
     let local = own.iter().copied().find(|address| address.is_ipv4() == peering.address.is_ipv4());
     let second = local.is_some_and(|local| local > peering.address);
@@ -212,10 +217,15 @@ fn peer_plan(
             local_as: policy.import.local_as.unwrap_or(rib.local_as),
             router_id: rib.router_id,
             peer_as: Asn(peering.as_number),
-            hold_time: u16::try_from(hold_time.as_secs()).unwrap_or(u16::MAX),
+            hold_time: seconds(settings.hold_time),
             families: Families::BOTH,
             passive: false,
             connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
+            send_hold_time: seconds(settings.send_hold_time),
+            add_path: AddPath::default(),
+            extended_next_hop: false,
+            role: None,
+            restart,
         },
         address: PeerAddress {
             remote: (peering.address, peering.port).into(),
@@ -225,6 +235,10 @@ fn peer_plan(
         restart_after,
         peering,
     }
+}
+
+fn seconds(time: Duration) -> u16 {
+    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
 }
 
 fn addresses(node: &Node) -> Vec<IpAddr> {

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bgp::net::PeerStatus;
+use bgp::net::{PeerStatus, UpdateError};
 use bgp::session::State;
+use bgp::wire::attribute::code;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
@@ -22,7 +23,9 @@ use super::config::{DaemonConfig, Dataplane, Datastore};
 use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
 use crate::control::Control;
-use crate::control::view::{ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView};
+use crate::control::view::{
+    ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView, UpdateErrorView,
+};
 
 /// Places of the RIB's table that are looked at in one go.
 const PART: usize = 8192;
@@ -308,10 +311,30 @@ fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> Peer
         uptime_s: if up { seconds_since(since) } else { 0 },
         received: count(counts.received),
         accepted: count(counts.accepted),
+        stale: count(counts.stale),
+        stale_until: status.retained_until.map(|until| {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            timestamp(SystemTime::now() + left)
+        }),
         advertised: count(counts.advertised),
         hold_time_s: status.negotiated.map(|negotiated| negotiated.hold_time),
         router_id: status.negotiated.map(|negotiated| negotiated.peer_id.0),
         last_error: status.last_error.as_ref().map(|line| line.text.clone()),
+        update_errors: status.update_errors.count,
+        treated_as_withdraw: status.update_errors.treated_as_withdraw,
+        discarded: status.update_errors.discarded,
+        last_update_error: status.update_errors.last.as_ref().map(update_error_view),
+    }
+}
+
+fn update_error_view(error: &UpdateError) -> UpdateErrorView {
+    UpdateErrorView {
+        at: timestamp(error.at),
+        attribute: error.attribute,
+        name: error.attribute.and_then(code::name).map(ToOwned::to_owned),
+        rule: error.rule.to_owned(),
+        verdict: error.verdict.name().to_owned(),
+        hex: error.octets.iter().map(|octet| format!("{octet:02x}")).collect(),
     }
 }
 

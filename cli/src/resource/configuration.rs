@@ -25,6 +25,9 @@ pub struct BgpConfiguration {
     pub as_number: u32,
     /// The TCP port to listen on and to dial (`spec.listenPort`, 179).
     pub listen_port: u16,
+    /// How long the peers of the mesh are asked to keep a node's routes while it restarts
+    /// (`spec.nodeMeshMaxRestartTime`, 120 s).
+    pub restart_time: Duration,
     /// `spec.prefixAdvertisements`: what own blocks carry.
     pub advertisements: Vec<Advertisement>,
     /// `spec.routed`.
@@ -38,6 +41,7 @@ impl Default for BgpConfiguration {
             node_to_node_mesh: true,
             as_number: 64512,
             listen_port: 179,
+            restart_time: scalar::DEFAULT_RESTART_TIME,
             advertisements: Vec::new(),
             routed: RoutedSettings::default(),
         }
@@ -61,6 +65,13 @@ pub struct RoutedSettings {
     pub probe_key_file: Option<PathBuf>,
     /// BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
     pub hold_time: Duration,
+    /// How long a peer may read nothing (`sendHoldTime`, 480 s): whole seconds, up to 65535; at least
+    /// twice the hold time counts.
+    pub send_hold_time: Duration,
+    /// Whether routes outlive sessions while a speaker restarts (`gracefulRestart`, enabled).
+    pub graceful_restart: bool,
+    /// How long they may be kept beyond the restart time, as a last resort (`longLivedStaleTime`, 0: not).
+    pub long_lived_stale_time: Duration,
     /// Whether BGP is off (`bgp: disabled`): every block is reached by the fallback.
     pub bgp_disabled: bool,
     /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
@@ -83,6 +94,9 @@ impl Default for RoutedSettings {
             probe_port: 4788,
             probe_key_file: None,
             hold_time: Duration::from_secs(90),
+            send_hold_time: Duration::from_secs(480),
+            graceful_restart: true,
+            long_lived_stale_time: Duration::ZERO,
             bgp_disabled: false,
             route_metric: 512,
             nexthop_compat_keep: false,
@@ -142,7 +156,17 @@ pub(crate) fn read(
         spec.unsupported(field, report, empty);
     }
     spec.unsupported("nodeMeshPassword", report, |_| false);
-    spec.unsupported("nodeMeshMaxRestartTime", report, |_| false);
+    if let Some(time) = spec.optional("nodeMeshMaxRestartTime", report, scalar::restart_time) {
+        configuration.restart_time = time;
+        if !configuration.node_to_node_mesh {
+            let line = spec.line("nodeMeshMaxRestartTime");
+            report.mistake(
+                line,
+                "spec.nodeMeshMaxRestartTime",
+                "has no meaning without the mesh: leave it out, or set nodeToNodeMeshEnabled: true",
+            );
+        }
+    }
     configuration.advertisements = advertisement::read(&mut spec, report);
     if let Some(routed) = spec.fields("routed", report) {
         configuration.routed = read_routed(routed, report);
@@ -173,6 +197,15 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
             if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
         }),
         hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
+        send_hold_time: fields
+            .optional("sendHoldTime", report, whole_seconds(1, 65_535))
+            .unwrap_or(default.send_hold_time),
+        graceful_restart: fields
+            .optional("gracefulRestart", report, scalar::one_of(&[("enabled", true), ("disabled", false)]))
+            .unwrap_or(default.graceful_restart),
+        long_lived_stale_time: fields
+            .optional("longLivedStaleTime", report, whole_seconds(0, 86_400))
+            .unwrap_or(default.long_lived_stale_time),
         bgp_disabled: fields
             .optional("bgp", report, scalar::one_of(&[("enabled", false), ("disabled", true)]))
             .unwrap_or(default.bgp_disabled),
@@ -196,6 +229,16 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
 
 const OWNERSHIP: &[(&str, OwnershipMode)] =
     &[("strict", OwnershipMode::Strict), ("warn", OwnershipMode::Warn), ("off", OwnershipMode::Off)];
+fn whole_seconds(least: u64, most: u64) -> impl Fn(&Value) -> Result<Duration, String> {
+    move |value| {
+        let time = scalar::duration(value)?;
+        if time.subsec_nanos() == 0 && (least..=most).contains(&time.as_secs()) {
+            Ok(time)
+        } else {
+            Err(format!("must be whole seconds from {least}s to {most}s"))
+        }
+    }
+}
 
 /// RFC 4271 §4.2: the hold time is zero or at least three seconds, in 16 bits.
 fn hold_time(value: &Value) -> Result<Duration, String> {

@@ -31,6 +31,8 @@ pub struct BgpPeer {
     pub source_address: SourceAddress,
     /// `spec.keepaliveTime`: at least 1 s; `None` is a third of the hold time.
     pub keepalive_time: Option<Duration>,
+    /// `spec.maxRestartTime`: how long the peer is asked to keep our routes while a node restarts; 120 s.
+    pub max_restart_time: Duration,
     /// Whether the selected peers get the reverse session without a resource of their own
     /// (`Auto`, default).
     pub reverse_peering: ReversePeering,
@@ -88,6 +90,9 @@ pub(crate) fn read_v3(
             let time = scalar::duration(value)?;
             if time < Duration::from_secs(1) { Err("must be at least 1s".into()) } else { Ok(time) }
         }),
+        max_restart_time: spec
+            .optional("maxRestartTime", report, scalar::restart_time)
+            .unwrap_or(scalar::DEFAULT_RESTART_TIME),
         reverse_peering: spec
             .optional(
                 "reversePeering",
@@ -101,7 +106,7 @@ pub(crate) fn read_v3(
         peer_policy::read_routed(&mut routed, &mut peer.policy, report);
         routed.finish(report);
     }
-    for field in ["password", "maxRestartTime", "ttlSecurity", "reachableBy", "localWorkloadSelector"] {
+    for field in ["password", "ttlSecurity", "reachableBy", "localWorkloadSelector"] {
         spec.unsupported(field, report, |_| false);
     }
     let line = |field: &str| spec.line(field);
@@ -206,6 +211,7 @@ pub(crate) fn read_v1(
         as_number,
         source_address: SourceAddress::default(),
         keepalive_time: None,
+        max_restart_time: scalar::DEFAULT_RESTART_TIME,
         reverse_peering: ReversePeering::default(),
         policy: PeerPolicyFields::default(),
     })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cli::control::view::{
     ExitKind, ExplainView, NodeView, PathView, PeerType, PeerView, RouteSource, RouteView, SessionState,
-    StatusView, TunnelView,
+    StatusView, TunnelView, UpdateErrorView,
 };
 use cli::control::{Control, bind, router};
 use cli::store::FileStore;
@@ -52,9 +52,22 @@ impl Control for Views {
             received: 2,
             accepted: 1,
             advertised: 1,
+            stale: 0,
+            stale_until: None,
             hold_time_s: Some(90),
             router_id: Some([10, 0, 0, 2].into()),
             last_error: None,
+            update_errors: 3,
+            treated_as_withdraw: 1,
+            discarded: 2,
+            last_update_error: Some(UpdateErrorView {
+                at: since(),
+                attribute: Some(8),
+                name: Some("COMMUNITIES".into()),
+                rule: "COMMUNITIES has four octets for each, at least one".into(),
+                verdict: "treat_as_withdraw".into(),
+                hex: "c00803fde801".into(),
+            }),
         };
         let down = PeerView {
             name: "tor".into(),
@@ -66,9 +79,13 @@ impl Control for Views {
             received: 0,
             accepted: 0,
             advertised: 0,
+            stale: 2,
+            stale_until: None,
             hold_time_s: None,
             router_id: None,
             last_error: Some("peer said: \u{1b}[31mno".into()),
+            update_errors: 0,
+            last_update_error: None,
             ..up.clone()
         };
         async { vec![up, down] }.boxed()

@@ -90,6 +90,10 @@ impl Community {
     pub const NO_EXPORT_SUBCONFED: Community = Community::Standard(0xffff_ff03);
     /// RFC 8326.
     pub const GRACEFUL_SHUTDOWN: Community = Community::Standard(0xffff_0000);
+    /// LLGR_STALE (RFC 9494 §4.6).
+    pub const LLGR_STALE: Community = Community::Standard(0xffff_0006);
+    /// NO_LLGR (RFC 9494 §4.7).
+    pub const NO_LLGR: Community = Community::Standard(0xffff_0007);
     /// RFC 7999.
     pub const BLACKHOLE: Community = Community::Standard(0xffff_029a);
 

@@ -22,18 +22,24 @@ pub(crate) enum Scope {
     Everywhere,
     /// Not out of the AS.
     Internal,
+    /// To internal peers that know what a last resort is (RFC 9494 §4.3).
+    ///
+    /// Deviation: external ones that know it could have it too; a block that nobody vouches for any more is of no
+    /// use to them.
+    LastResort,
     /// To no peer.
     Nobody,
 }
 
 impl Scope {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Scope; 3] = [Scope::Everywhere, Scope::Internal, Scope::Nobody];
+    pub(crate) const ALL: [Scope; 4] = [Scope::Everywhere, Scope::Internal, Scope::LastResort, Scope::Nobody];
 
     /// What the communities of a received path ask for.
     pub(crate) fn of(marks: Marks) -> Scope {
         match marks {
             Marks { no_advertise: true, .. } => Scope::Nobody,
+            Marks { last_resort: true, .. } => Scope::LastResort,
             Marks { no_export: true, .. } => Scope::Internal,
             _ => Scope::Everywhere,
         }
@@ -88,6 +94,7 @@ impl Path {
         match self.source >> SCOPE_AT & 3 {
             0 => Scope::Everywhere,
             1 => Scope::Internal,
+            2 => Scope::LastResort,
             _ => Scope::Nobody,
         }
     }

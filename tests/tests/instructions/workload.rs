@@ -55,7 +55,7 @@ fn decode() -> Box<dyn FnOnce()> {
         encode::announce(&mut octets, Form::default(), attrs.canonical(), attrs.next_hop, prefixes(set))
             .expect("it fits a message");
     }
-    let context = Context { families: Families::BOTH, internal: true, as_width: Form::default().as_width };
+    let context = Context::INTERNAL;
     Box::new(move || {
         let mut rest = &octets[..];
         let mut count = 0;
@@ -106,6 +106,10 @@ fn rib(clients: u32) -> Rib {
             client: true,
             form: Form::default(),
             families: Families::BOTH,
+            restarts: false,
+            restarting: false,
+            long_lived: false,
+            marks_refresh: false,
         };
         rib.peer_up(PeerId(id), session);
         assert!(rib.resume(PeerId(id), &mut Counting::default()));

@@ -20,8 +20,42 @@ pub mod code {
     pub const EXTENDED_COMMUNITIES: u8 = 16;
     pub const AS4_PATH: u8 = 17;
     pub const AS4_AGGREGATOR: u8 = 18;
+    pub const PMSI_TUNNEL: u8 = 22;
     pub const TUNNEL_ENCAPSULATION: u8 = 23;
+    pub const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
     pub const LARGE_COMMUNITIES: u8 = 32;
+    pub const ONLY_TO_CUSTOMER: u8 = 35;
+    pub const PREFIX_SID: u8 = 40;
+    pub const ATTR_SET: u8 = 128;
+
+    /// The name of a type that we know something of.
+    pub const fn name(code: u8) -> Option<&'static str> {
+        Some(match code {
+            ORIGIN => "ORIGIN",
+            AS_PATH => "AS_PATH",
+            NEXT_HOP => "NEXT_HOP",
+            MULTI_EXIT_DISC => "MULTI_EXIT_DISC",
+            LOCAL_PREF => "LOCAL_PREF",
+            ATOMIC_AGGREGATE => "ATOMIC_AGGREGATE",
+            AGGREGATOR => "AGGREGATOR",
+            COMMUNITIES => "COMMUNITIES",
+            ORIGINATOR_ID => "ORIGINATOR_ID",
+            CLUSTER_LIST => "CLUSTER_LIST",
+            MP_REACH_NLRI => "MP_REACH_NLRI",
+            MP_UNREACH_NLRI => "MP_UNREACH_NLRI",
+            EXTENDED_COMMUNITIES => "EXTENDED_COMMUNITIES",
+            AS4_PATH => "AS4_PATH",
+            AS4_AGGREGATOR => "AS4_AGGREGATOR",
+            PMSI_TUNNEL => "PMSI_TUNNEL",
+            TUNNEL_ENCAPSULATION => "TUNNEL_ENCAPSULATION",
+            IPV6_EXTENDED_COMMUNITIES => "IPV6_EXTENDED_COMMUNITIES",
+            LARGE_COMMUNITIES => "LARGE_COMMUNITIES",
+            ONLY_TO_CUSTOMER => "ONLY_TO_CUSTOMER",
+            PREFIX_SID => "PREFIX_SID",
+            ATTR_SET => "ATTR_SET",
+            _ => return None,
+        })
+    }
 }
 
 /// Attribute flag bits (RFC 4271 §4.3).
@@ -67,6 +101,24 @@ impl<'a> RawAttributes<'a> {
     /// Whether the iterator ended in the middle of an attribute.
     pub fn is_cut(&self) -> bool {
         self.cut
+    }
+
+    /// The octets of the first attribute of a type as they stand, header included; those from where the
+    /// list is cut for no type, and all of them where there is neither.
+    pub(in crate::wire) fn span(octets: &'a [u8], code: Option<u8>) -> &'a [u8] {
+        let mut list = RawAttributes::new(octets);
+        loop {
+            let before = list.cursor.0;
+            match list.next() {
+                Some(raw) if Some(raw.code) == code => {
+                    let len = before.len().saturating_sub(list.cursor.0.len());
+                    return before.get(..len).unwrap_or(before);
+                }
+                Some(_) => {}
+                None if list.cut && code.is_none() => return before,
+                None => return if code.is_none() { octets } else { &[] },
+            }
+        }
     }
 
     fn read(&mut self) -> Option<RawAttribute<'a>> {

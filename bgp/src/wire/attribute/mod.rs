@@ -2,10 +2,10 @@
 
 mod list;
 mod read;
+pub(in crate::wire) mod rule;
 mod value;
-mod verdict;
 
 pub use list::{RawAttribute, RawAttributes, code, flag, push};
 pub use read::{Attributes, Context};
+pub use rule::{Fault, RULES, Rule, Verdict};
 pub use value::{Aggregator, MpReach, Origin, is_host, is_host_v4};
-pub use verdict::{Fault, Verdict};

@@ -3,15 +3,14 @@
 use std::net::Ipv4Addr;
 
 use super::list::{OPTIONAL_TRANSITIVE, RawAttribute, RawAttributes, code, flag, push};
+use super::rule::{self, Fault, Rule, spec_of};
 use super::value::{
-    Aggregator, MpReach, Origin, check_tunnel_encapsulation, is_host_v4, read_aggregator, read_mp_reach,
-    read_mp_unreach,
+    Aggregator, MpReach, Origin, check_attr_set, check_prefix_sid, check_tunnel_encapsulation, is_host_v4,
+    read_aggregator, read_mp_reach, read_mp_unreach,
 };
-use super::verdict::{Fault, Verdict, spec_of};
-use crate::types::{Asn, Families, RouterId};
+use crate::types::{Asn, Families, Family, RouterId};
 use crate::wire::as_path::{AsPath, AsWidth};
 use crate::wire::cursor::exact_u32;
-use crate::wire::error::ErrorCode;
 use crate::wire::nlri::Nlri;
 
 /// What the session settled that the reading of attributes depends on.
@@ -21,8 +20,35 @@ pub struct Context {
     pub as_width: AsWidth,
     /// Whether the peer is in our AS.
     pub internal: bool,
+    /// The AS that the paths of an external peer begin with; `None`: they may begin with any.
+    pub first_as: Option<Asn>,
     /// The families that were negotiated; MP_REACH_NLRI of others is ignored.
     pub families: Families,
+    /// Those of them in which the peer sends path identifiers (RFC 7911).
+    pub add_path: Families,
+    /// Whether IPv4 prefixes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+}
+
+impl Context {
+    /// Of an internal peer with four-octet AS numbers that exchanges all families and knows nothing else.
+    pub const INTERNAL: Context = Context {
+        as_width: AsWidth::Four,
+        internal: true,
+        first_as: None,
+        families: Families::BOTH,
+        add_path: Families::NONE,
+        extended_next_hop: false,
+    };
+
+    /// A list of prefixes of a family; see [`Nlri::check`].
+    #[inline]
+    pub(in crate::wire) fn nlri<'a>(&self, family: Family, octets: &'a [u8]) -> Option<Nlri<'a>> {
+        if self.add_path.contains(family) {
+            return Nlri::check_with_ids(family, octets);
+        }
+        Nlri::check(family, octets)
+    }
 }
 
 /// The attributes of one UPDATE, read and checked, borrowed from it.
@@ -92,13 +118,10 @@ impl<'a> Attributes<'a> {
         for raw in list.by_ref() {
             self.count = self.count.saturating_add(1);
             if !insert(&mut seen, raw.code) {
-                if matches!(raw.code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI) {
-                    report(Fault {
-                        attribute: Some(raw.code),
-                        verdict: Verdict::SessionReset,
-                        code: ErrorCode::MALFORMED_ATTRIBUTE_LIST,
-                        rule: "MP_REACH_NLRI and MP_UNREACH_NLRI occur at most once",
-                    });
+                match raw.code {
+                    code::MP_REACH_NLRI => report(Fault::from(&rule::MP_REACH_TWICE)),
+                    code::MP_UNREACH_NLRI => report(Fault::from(&rule::MP_UNREACH_TWICE)),
+                    _ => {}
                 }
                 continue;
             }
@@ -109,13 +132,8 @@ impl<'a> Attributes<'a> {
             }
         }
         if list.is_cut() {
-            // RFC 7606 §4: what follows can't be read, but the message's own lengths still hold.
-            report(Fault {
-                attribute: None,
-                verdict: Verdict::TreatAsWithdraw,
-                code: ErrorCode::ATTRIBUTE_LENGTH,
-                rule: "the last attribute ends inside the path attributes field",
-            });
+            // What follows can't be read, but the message's own lengths still hold.
+            report(Fault::from(&rule::LIST_CUT));
         }
     }
 
@@ -125,30 +143,19 @@ impl<'a> Attributes<'a> {
         let Some(spec) = spec_of(raw.code) else {
             return take_unknown(raw);
         };
-        let fault = |verdict, code, rule| Err(Fault { attribute: Some(raw.code), verdict, code, rule });
-        // Out of place: left out before its form is looked at (RFC 7606 §7.5, §7.9, §7.10; RFC 6793 §6).
-        let among_internal = matches!(raw.code, code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST);
-        if among_internal && !context.internal {
-            return fault(
-                Verdict::Discard,
-                ErrorCode::OPTIONAL_ATTRIBUTE,
-                "only internal peers send this attribute",
-            );
+        // Out of place: left out before its form is looked at.
+        if let Some(rule) = spec.external
+            && !context.internal
+        {
+            return Err(rule.into());
         }
-        let among_two_octet = matches!(raw.code, code::AS4_PATH | code::AS4_AGGREGATOR);
-        if among_two_octet && context.as_width == AsWidth::Four {
-            return fault(
-                Verdict::Discard,
-                ErrorCode::OPTIONAL_ATTRIBUTE,
-                "a session with four-octet AS numbers carries no AS4 attribute",
-            );
+        if let Some(rule) = spec.four_octet
+            && context.as_width == AsWidth::Four
+        {
+            return Err(rule.into());
         }
         if raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != spec.flags {
-            return fault(
-                spec.wrong_flags,
-                ErrorCode::ATTRIBUTE_FLAGS,
-                "the Optional and Transitive bits are those of the attribute's type",
-            );
+            return Err(spec.wrong_flags.into());
         }
         match self.store(raw, context) {
             Ok(()) => Ok(!matches!(
@@ -159,20 +166,15 @@ impl<'a> Attributes<'a> {
                     | code::AS4_PATH
                     | code::AS4_AGGREGATOR
             )),
-            Err((code, rule)) => fault(spec.malformed, code, rule),
+            Err(rule) => Err(rule.into()),
         }
     }
 
     #[inline]
-    fn store(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<(), (ErrorCode, &'static str)> {
+    fn store(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<(), &'static Rule> {
         let value = raw.value;
-        let length = |rule| (ErrorCode::ATTRIBUTE_LENGTH, rule);
-        let list = |of: usize, rule| {
-            if value.is_empty() || !value.len().is_multiple_of(of) {
-                Err(length(rule))
-            } else {
-                Ok(Some(value))
-            }
+        let list = |of: usize, rule: &'static Rule| {
+            if value.is_empty() || !value.len().is_multiple_of(of) { Err(rule) } else { Ok(Some(value)) }
         };
         match raw.code {
             code::ORIGIN => {
@@ -180,80 +182,74 @@ impl<'a> Attributes<'a> {
                     [0] => Origin::Igp,
                     [1] => Origin::Egp,
                     [2] => Origin::Incomplete,
-                    [_] => return Err((ErrorCode::INVALID_ORIGIN, "ORIGIN is 0, 1 or 2")),
-                    _ => return Err(length("ORIGIN has one octet")),
+                    [_] => return Err(&rule::ORIGIN_VALUE),
+                    _ => return Err(&rule::ORIGIN_LENGTH),
                 });
             }
             code::AS_PATH => {
-                let path = AsPath::check(value, context.as_width)
-                    .map_err(|rule| (ErrorCode::MALFORMED_AS_PATH, rule))?;
+                let path = AsPath::check(value, context.as_width).map_err(Rule::of_as_path)?;
                 if path.segments().any(|segment| segment.kind.is_confederation()) {
-                    let rule = "confederation segments come only from members of our confederation";
-                    return Err((ErrorCode::MALFORMED_AS_PATH, rule));
+                    return Err(&rule::AS_PATH_CONFEDERATION);
+                }
+                if context.first_as.is_some_and(|asn| !path.begins_with(asn)) {
+                    return Err(&rule::AS_PATH_FIRST);
                 }
                 self.as_path = Some(path);
             }
             code::NEXT_HOP => {
-                let address =
-                    exact_u32(value).map(Ipv4Addr::from_bits).ok_or(length("NEXT_HOP has four octets"))?;
+                let address = exact_u32(value).map(Ipv4Addr::from_bits).ok_or(&rule::NEXT_HOP_LENGTH)?;
                 if !is_host_v4(address) {
-                    return Err((ErrorCode::INVALID_NEXT_HOP, "NEXT_HOP is a unicast host address"));
+                    return Err(&rule::NEXT_HOP_HOST);
                 }
                 self.next_hop = Some(address);
             }
-            code::MULTI_EXIT_DISC => {
-                self.med = Some(exact_u32(value).ok_or(length("MULTI_EXIT_DISC has four octets"))?);
-            }
-            code::LOCAL_PREF => {
-                self.local_pref = Some(exact_u32(value).ok_or(length("LOCAL_PREF has four octets"))?);
-            }
+            code::MULTI_EXIT_DISC => self.med = Some(exact_u32(value).ok_or(&rule::MED_LENGTH)?),
+            code::LOCAL_PREF => self.local_pref = Some(exact_u32(value).ok_or(&rule::LOCAL_PREF_LENGTH)?),
             code::ATOMIC_AGGREGATE => {
                 if !value.is_empty() {
-                    return Err(length("ATOMIC_AGGREGATE is empty"));
+                    return Err(&rule::ATOMIC_AGGREGATE_LENGTH);
                 }
                 self.atomic_aggregate = true;
             }
             code::AGGREGATOR => {
-                self.aggregator = Some(
-                    read_aggregator(value, context.as_width)
-                        .ok_or(length("AGGREGATOR is an AS number and an IPv4 address"))?,
-                );
+                let aggregator = read_aggregator(value, context.as_width).ok_or(&rule::AGGREGATOR_LENGTH)?;
+                if aggregator.asn.0 == 0 {
+                    return Err(&rule::AGGREGATOR_AS_0);
+                }
+                self.aggregator = Some(aggregator);
             }
             code::AS4_AGGREGATOR => {
-                self.as4_aggregator = Some(
-                    read_aggregator(value, AsWidth::Four).ok_or(length("AS4_AGGREGATOR has eight octets"))?,
-                );
+                let aggregator = read_aggregator(value, AsWidth::Four).ok_or(&rule::AS4_AGGREGATOR_LENGTH)?;
+                if aggregator.asn.0 == 0 {
+                    return Err(&rule::AS4_AGGREGATOR_AS_0);
+                }
+                self.as4_aggregator = Some(aggregator);
             }
             code::AS4_PATH => {
-                self.as4_path = Some(
-                    AsPath::check(value, AsWidth::Four)
-                        .map_err(|rule| (ErrorCode::MALFORMED_AS_PATH, rule))?,
-                );
+                self.as4_path = Some(AsPath::check(value, AsWidth::Four).map_err(Rule::of_as4_path)?);
             }
-            code::COMMUNITIES => {
-                self.communities = list(4, "COMMUNITIES has four octets for each, at least one")?
-            }
+            code::COMMUNITIES => self.communities = list(4, &rule::COMMUNITIES_LENGTH)?,
             code::EXTENDED_COMMUNITIES => {
-                self.extended_communities =
-                    list(8, "EXTENDED_COMMUNITIES has eight octets for each, at least one")?;
+                self.extended_communities = list(8, &rule::EXTENDED_COMMUNITIES_LENGTH)?;
             }
-            code::LARGE_COMMUNITIES => {
-                self.large_communities =
-                    list(12, "LARGE_COMMUNITIES has twelve octets for each, at least one")?;
-            }
-            code::CLUSTER_LIST => {
-                self.cluster_list = list(4, "CLUSTER_LIST has four octets for each, at least one")?;
-            }
+            code::LARGE_COMMUNITIES => self.large_communities = list(12, &rule::LARGE_COMMUNITIES_LENGTH)?,
+            code::CLUSTER_LIST => self.cluster_list = list(4, &rule::CLUSTER_LIST_LENGTH)?,
             code::ORIGINATOR_ID => {
-                let bits = exact_u32(value).ok_or(length("ORIGINATOR_ID has four octets"))?;
+                let bits = exact_u32(value).ok_or(&rule::ORIGINATOR_ID_LENGTH)?;
                 self.originator_id = Some(RouterId(Ipv4Addr::from_bits(bits)));
             }
-            code::TUNNEL_ENCAPSULATION => check_tunnel_encapsulation(value)?,
             code::MP_REACH_NLRI => {
                 self.has_mp_reach = true;
-                self.mp_reach = read_mp_reach(value, context.families)?;
+                self.mp_reach = read_mp_reach(value, context)?;
             }
-            code::MP_UNREACH_NLRI => self.mp_unreach = read_mp_unreach(value, context.families)?,
+            code::MP_UNREACH_NLRI => self.mp_unreach = read_mp_unreach(value, context)?,
+            code::TUNNEL_ENCAPSULATION => check_tunnel_encapsulation(value)?,
+            // These mean nothing to us, see `Spec::used`.
+            code::IPV6_EXTENDED_COMMUNITIES => _ = list(20, &rule::IPV6_EXTENDED_COMMUNITIES_LENGTH)?,
+            code::PMSI_TUNNEL if value.len() < 5 => return Err(&rule::PMSI_TUNNEL_LENGTH),
+            code::ONLY_TO_CUSTOMER if value.len() != 4 => return Err(&rule::ONLY_TO_CUSTOMER_LENGTH),
+            code::PREFIX_SID => check_prefix_sid(value)?,
+            code::ATTR_SET => check_attr_set(value)?,
             _ => {}
         }
         Ok(())
@@ -292,12 +288,21 @@ impl<'a> Attributes<'a> {
                         out.extend(aggregator.id.octets());
                     });
                 }
+                code::LARGE_COMMUNITIES => {
+                    let Some(raw) = RawAttributes::new(self.raw).find(|raw| raw.code == code) else {
+                        continue;
+                    };
+                    push(out, raw.flags & !flag::EXTENDED_LENGTH, code, |out| push_distinct(out, raw.value));
+                }
                 _ => {
                     let Some(raw) = RawAttributes::new(self.raw).find(|raw| raw.code == code) else {
                         continue;
                     };
-                    let partial =
-                        if spec_of(code).is_some() { raw.flags & flag::PARTIAL } else { flag::PARTIAL };
+                    let partial = if spec_of(code).is_some_and(|spec| spec.used) {
+                        raw.flags & flag::PARTIAL
+                    } else {
+                        flag::PARTIAL
+                    };
                     let flags = raw.flags & (flag::OPTIONAL | flag::TRANSITIVE);
                     let partial = if flags == OPTIONAL_TRANSITIVE { partial } else { 0 };
                     push(out, flags | partial, code, |out| out.extend_from_slice(raw.value));
@@ -322,15 +327,30 @@ impl<'a> Attributes<'a> {
 
 fn take_unknown(raw: RawAttribute<'_>) -> Result<bool, Fault> {
     if raw.flags & flag::OPTIONAL == 0 {
-        return Err(Fault {
-            attribute: Some(raw.code),
-            verdict: Verdict::SessionReset,
-            code: ErrorCode::UNRECOGNIZED_WELL_KNOWN,
-            rule: "every well-known attribute is known",
-        });
+        return Err(Fault { attribute: Some(raw.code), ..Fault::from(&rule::UNKNOWN_WELL_KNOWN) });
     }
     // RFC 4271 §9: unknown and non-transitive is quietly left out. Type 0 is reserved.
     Ok(raw.flags & flag::TRANSITIVE != 0 && raw.code != 0)
+}
+
+/// Appends large communities, each once (RFC 8092 §5).
+fn push_distinct(out: &mut Vec<u8>, value: &[u8]) {
+    /// Up to here looking at all of them is quicker than sorting.
+    const FEW: usize = 16;
+    let (all, _) = value.as_chunks::<12>();
+    if all.len() > FEW {
+        let mut sorted: Vec<usize> = (0..all.len()).collect();
+        sorted.sort_unstable_by_key(|at| (all.get(*at), *at));
+        sorted.dedup_by_key(|at| all.get(*at));
+        sorted.sort_unstable();
+        sorted.iter().filter_map(|at| all.get(*at)).for_each(|one| out.extend_from_slice(one));
+        return;
+    }
+    for (at, one) in all.iter().enumerate() {
+        if !all.iter().take(at).any(|earlier| earlier == one) {
+            out.extend_from_slice(one);
+        }
+    }
 }
 
 fn slot(code: u8) -> (usize, u64) {

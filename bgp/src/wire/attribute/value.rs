@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::types::{AfiSafi, Asn, Families, Family};
+use super::list::RawAttributes;
+use super::read::Context;
+use super::rule::{self, Rule};
+use crate::types::{AfiSafi, Asn, Family};
 use crate::wire::as_path::AsWidth;
 use crate::wire::cursor::Cursor;
-use crate::wire::error::ErrorCode;
 use crate::wire::nlri::Nlri;
 
 /// ORIGIN, the better first.
@@ -50,6 +52,7 @@ pub struct MpReach<'a> {
     pub nlri: Nlri<'a>,
 }
 
+/// `None`: the length is wrong.
 pub(super) fn read_aggregator(value: &[u8], width: AsWidth) -> Option<Aggregator> {
     let mut cursor = Cursor(value);
     let asn = match width {
@@ -57,59 +60,57 @@ pub(super) fn read_aggregator(value: &[u8], width: AsWidth) -> Option<Aggregator
         AsWidth::Four => Asn(cursor.u32()?),
     };
     let id = Ipv4Addr::from_bits(cursor.u32()?);
-    // RFC 7607 §2: malformed as a wrong length is.
-    (cursor.is_empty() && asn.0 != 0).then_some(Aggregator { asn, id })
+    cursor.is_empty().then_some(Aggregator { asn, id })
 }
 
 fn read_family(cursor: &mut Cursor<'_>) -> Option<AfiSafi> {
     Some(AfiSafi { afi: cursor.u16()?, safi: cursor.u8()? })
 }
 
-pub(super) fn read_mp_reach(
-    value: &[u8],
-    families: Families,
-) -> Result<Option<MpReach<'_>>, (ErrorCode, &'static str)> {
-    let wrong = |rule| (ErrorCode::OPTIONAL_ATTRIBUTE, rule);
+pub(super) fn read_mp_reach<'a>(
+    value: &'a [u8],
+    context: &Context,
+) -> Result<Option<MpReach<'a>>, &'static Rule> {
     let mut cursor = Cursor(value);
-    let wire = read_family(&mut cursor).ok_or(wrong("MP_REACH_NLRI has a family"))?;
-    let next_hop = cursor.prefixed_u8().ok_or(wrong("the next hop ends inside MP_REACH_NLRI"))?;
-    cursor.u8().ok_or(wrong("MP_REACH_NLRI has a reserved octet after the next hop"))?;
-    let Some(family) = Family::from_afi_safi(wire).filter(|family| families.contains(*family)) else {
+    let wire = read_family(&mut cursor).ok_or(&rule::MP_REACH_FAMILY)?;
+    let next_hop = cursor.prefixed_u8().ok_or(&rule::MP_REACH_NEXT_HOP)?;
+    cursor.u8().ok_or(&rule::MP_REACH_RESERVED)?;
+    let Some(family) = Family::from_afi_safi(wire).filter(|family| context.families.contains(*family)) else {
         return Ok(None);
     };
     let mut addresses = Cursor(next_hop);
+    let wide = family == Family::Ipv6Unicast || context.extended_next_hop;
     let (next_hop, link_local) = match (family, next_hop.len()) {
         (Family::Ipv4Unicast, 4) => (addresses.octets::<4>().map(IpAddr::from), None),
-        (Family::Ipv6Unicast, 16) => (addresses.octets::<16>().map(IpAddr::from), None),
-        (Family::Ipv6Unicast, 32) => {
+        (_, 16) if wide => (addresses.octets::<16>().map(IpAddr::from), None),
+        (_, 32) if wide => {
             (addresses.octets::<16>().map(IpAddr::from), addresses.octets::<16>().map(Ipv6Addr::from))
         }
         _ => (None, None),
     };
-    let next_hop = next_hop.ok_or(wrong("the next hop's length is one of its family"))?;
-    let nlri = Nlri::check(family, cursor.0).ok_or(wrong("every prefix of MP_REACH_NLRI fits its family"))?;
+    let next_hop = next_hop.ok_or(&rule::MP_REACH_NEXT_HOP_LENGTH)?;
+    let nlri = context.nlri(family, cursor.0).ok_or(&rule::MP_REACH_PREFIXES)?;
     Ok(Some(MpReach { next_hop, link_local, nlri }))
 }
 
-pub(super) fn read_mp_unreach(
-    value: &[u8],
-    families: Families,
-) -> Result<Option<Nlri<'_>>, (ErrorCode, &'static str)> {
-    let wrong = |rule| (ErrorCode::OPTIONAL_ATTRIBUTE, rule);
+pub(super) fn read_mp_unreach<'a>(
+    value: &'a [u8],
+    context: &Context,
+) -> Result<Option<Nlri<'a>>, &'static Rule> {
     let mut cursor = Cursor(value);
-    let wire = read_family(&mut cursor).ok_or(wrong("MP_UNREACH_NLRI has a family"))?;
-    let Some(family) = Family::from_afi_safi(wire).filter(|family| families.contains(*family)) else {
+    let wire = read_family(&mut cursor).ok_or(&rule::MP_UNREACH_FAMILY)?;
+    let Some(family) = Family::from_afi_safi(wire).filter(|family| context.families.contains(*family)) else {
         return Ok(None);
     };
-    Nlri::check(family, cursor.0).map(Some).ok_or(wrong("every prefix of MP_UNREACH_NLRI fits its family"))
+    context.nlri(family, cursor.0).map(Some).ok_or(&rule::MP_UNREACH_PREFIXES)
 }
 
 /// RFC 9012 §2: TLVs of a two-octet type and length, sub-TLVs with a one-octet length below type 128.
-pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), (ErrorCode, &'static str)> {
-    let wrong = (ErrorCode::OPTIONAL_ATTRIBUTE, "a tunnel TLV or sub-TLV ends inside what holds it");
+pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), &'static Rule> {
+    let wrong = &rule::TUNNEL_ENCAPSULATION_TLV;
     let mut tlvs = Cursor(value);
     if tlvs.is_empty() {
-        return Err((ErrorCode::OPTIONAL_ATTRIBUTE, "the Tunnel Encapsulation attribute has a TLV"));
+        return Err(&rule::TUNNEL_ENCAPSULATION_EMPTY);
     }
     while !tlvs.is_empty() {
         tlvs.u16().ok_or(wrong)?;
@@ -120,6 +121,32 @@ pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), (ErrorCode,
         }
     }
     Ok(())
+}
+
+/// RFC 8669 §3: TLVs of a one-octet type and a two-octet length.
+pub(super) fn check_prefix_sid(value: &[u8]) -> Result<(), &'static Rule> {
+    const LABEL_INDEX: u8 = 1;
+    let wrong = &rule::PREFIX_SID_TLV;
+    let mut tlvs = Cursor(value);
+    if tlvs.is_empty() {
+        return Err(wrong);
+    }
+    while let Some(kind) = tlvs.u8() {
+        let tlv = tlvs.prefixed_u16().filter(|_| kind != 0).ok_or(wrong)?;
+        if kind == LABEL_INDEX && tlv.len() != 7 {
+            return Err(&rule::PREFIX_SID_LABEL_INDEX);
+        }
+    }
+    Ok(())
+}
+
+/// RFC 6368 §5: an AS number, then attributes, which are not looked into.
+pub(super) fn check_attr_set(value: &[u8]) -> Result<(), &'static Rule> {
+    let mut cursor = Cursor(value);
+    let origin = cursor.u32();
+    let mut attributes = RawAttributes::new(cursor.0);
+    attributes.by_ref().for_each(drop);
+    if origin.is_none() || attributes.is_cut() { Err(&rule::ATTR_SET_LENGTH) } else { Ok(()) }
 }
 
 /// Whether packets can be sent to `address` as a host (RFC 4271 §6.3).

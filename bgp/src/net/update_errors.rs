@@ -1,0 +1,109 @@
+//! What was wrong with a session's UPDATEs, for people (RFC 7606 §8: errors are to be seen).
+
+use std::time::SystemTime;
+
+use crate::wire::WireError;
+use crate::wire::attribute::Verdict;
+use crate::wire::error::ErrorCode;
+use crate::wire::update::Update;
+
+/// Octets of an attribute that are kept.
+const KEPT: usize = 64;
+
+/// Counts since the peer was configured, and the last error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpdateErrors {
+    /// UPDATEs with an error.
+    pub count: u64,
+    /// Those whose routes were withdrawn for it.
+    pub treated_as_withdraw: u64,
+    /// Those whose routes were taken without the attribute.
+    pub discarded: u64,
+    /// The last of them.
+    pub last: Option<UpdateError>,
+}
+
+/// One UPDATE with an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateError {
+    /// When it came.
+    pub at: SystemTime,
+    /// The type code of the attribute; `None`: the error is the message's.
+    pub attribute: Option<u8>,
+    /// The rule that it breaks.
+    pub rule: &'static str,
+    /// What that cost.
+    pub verdict: Verdict,
+    /// The attribute as it stood, or what of the message can't be read; the first 64 octets.
+    pub octets: Vec<u8>,
+}
+
+impl UpdateErrors {
+    /// Takes in an UPDATE that the session survived; whether there was an error of another kind than
+    /// the last one.
+    pub(super) fn note(&mut self, update: &Update<'_>, at: SystemTime) -> bool {
+        let Some(fault) = update.fault else { return false };
+        match fault.verdict {
+            Verdict::Discard => self.discarded += 1,
+            Verdict::TreatAsWithdraw => self.treated_as_withdraw += 1,
+            Verdict::Ok | Verdict::SessionReset => {}
+        }
+        let octets = update.offending().iter().take(KEPT).copied().collect();
+        let error =
+            UpdateError { at, attribute: fault.attribute, rule: fault.rule, verdict: fault.verdict, octets };
+        self.push(error)
+    }
+
+    /// Takes in what ends the session, if it is an UPDATE's error.
+    pub(super) fn note_reset(&mut self, error: &WireError, at: SystemTime) {
+        if error.code.code == ErrorCode::MALFORMED_ATTRIBUTE_LIST.code {
+            self.push(UpdateError {
+                at,
+                attribute: error.attribute,
+                rule: error.rule,
+                verdict: Verdict::SessionReset,
+                octets: error.data.clone(),
+            });
+        }
+    }
+
+    fn push(&mut self, error: UpdateError) -> bool {
+        self.count += 1;
+        let known = self.last.as_ref();
+        let new = known.is_none_or(|last| (last.attribute, last.rule) != (error.attribute, error.rule));
+        self.last = Some(error);
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::attribute::{Context, code, flag, push};
+    use crate::wire::update::UpdateView;
+
+    #[test]
+    fn an_error_is_counted_by_what_it_cost_and_kept_with_its_octets() {
+        let context = Context::INTERNAL;
+        let mut errors = UpdateErrors::default();
+        let mut note = |flags, code, value: &[u8]| {
+            let mut attributes = Vec::new();
+            push(&mut attributes, flag::WELL_KNOWN, code::ORIGIN, |out| out.push(0));
+            push(&mut attributes, flag::WELL_KNOWN, code::AS_PATH, |_| {});
+            push(&mut attributes, flag::WELL_KNOWN, code::NEXT_HOP, |out| out.extend([10, 0, 0, 1]));
+            push(&mut attributes, flags, code, |out| out.extend(value));
+            let view = UpdateView { withdrawn: &[], attributes: &attributes, nlri: &[8, 10] };
+            let update = view.read(&context).unwrap();
+            (errors.note(&update, SystemTime::UNIX_EPOCH), errors.clone())
+        };
+        assert!(!note(0x80, code::MULTI_EXIT_DISC, &[0; 4]).0, "nothing is wrong");
+        assert!(note(0x40, code::ATOMIC_AGGREGATE, &[1]).0, "the first of its kind");
+        assert!(!note(0x40, code::ATOMIC_AGGREGATE, &[2]).0, "the second");
+        let (new, errors) = note(0xc0, code::COMMUNITIES, &[9; 99]);
+        assert!(new);
+        assert_eq!((errors.count, errors.treated_as_withdraw, errors.discarded), (3, 1, 2));
+        let last = errors.last.unwrap();
+        assert_eq!((last.attribute, last.octets.len()), (Some(8), 64));
+        assert_eq!(last.octets[..4], [0xc0, 8, 99, 9]);
+    }
+}

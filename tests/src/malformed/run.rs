@@ -1,0 +1,296 @@
+//! All cases, one after the other, against one speaker.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bgp::wire::as_path::AsWidth;
+use bgp::wire::attribute::{code, flag, push};
+use bgp::wire::encode::{self, Form};
+use bgp::wire::frame::{self, MAX_EXTENDED_LEN};
+use bgp::wire::open::Open;
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::case::{Case, Phase, Role};
+use super::judge::{Outcome, is_right};
+use super::observer::{BEFORE, Passed};
+use super::scene::Scene;
+use super::speaker::Speaker;
+use crate::bed::{Bed, Process};
+
+/// How long a speaker may take from its start until everybody is Established.
+const START: Duration = Duration::from_secs(30);
+/// How soon a peer must be back after its session was reset.
+const BACK: Duration = Duration::from_secs(1);
+/// How long a route may take from a tester to both observers.
+const PASS: Duration = Duration::from_secs(5);
+/// How long an end may take where one is right; it is not waited for elsewhere.
+const END: Duration = Duration::from_millis(500);
+/// How much later than a route after it a withdrawal may come.
+const LATER: Duration = Duration::from_millis(300);
+
+/// What became of one case.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The case.
+    pub case: Case,
+    /// `None`: not for this speaker, see [`Case::needs_extended_messages`].
+    pub outcome: Option<Outcome>,
+    /// Whether that is right.
+    pub right: bool,
+    /// Whether somebody else's session ended with it.
+    pub disturbed: bool,
+    /// Whether the speaker ended.
+    pub died: bool,
+}
+
+/// What became of all of them.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// Case by case.
+    pub cases: Vec<Finding>,
+    /// Sessions that were reset.
+    pub resets: usize,
+    /// After how many of those the peer was back within [`BACK`].
+    pub back: usize,
+    /// The longest of those ways back.
+    pub slowest: Duration,
+    /// Messages to observers that nobody can read.
+    pub unreadable: Vec<String>,
+    /// What `routectl show peers` says after all of them; of ours alone.
+    pub shown: Option<Value>,
+    /// How long all of it took, but for starts of the speaker.
+    pub took: Duration,
+}
+
+/// Runs the cases against a speaker that is started on node `a` of a bed of its own.
+///
+/// # Panics
+/// Namespaces can't be made, or the speaker is missing or doesn't start.
+pub fn run(speaker: Speaker, cases: &[Case]) -> Findings {
+    let bed = Bed::with_two_nodes();
+    bed.ip("a", "address add 10.99.0.1/24 dev eth0");
+    bed.ip("a", "-6 address add 2001:db8:99::1/64 dev eth0 nodad");
+    for role in Role::ALL {
+        bed.ip("b", &format!("address add {}/24 dev eth0", role.address()));
+    }
+    // What the cases name as next hops.
+    bed.ip("a", "route add default via 10.99.0.2");
+    bed.inside("b", || Runner::new(speaker, &bed).run(cases))
+}
+
+struct Runner<'a> {
+    speaker: Speaker,
+    bed: &'a Bed,
+    process: Process,
+    scene: Scene,
+    markers: u16,
+    findings: Findings,
+}
+
+impl<'a> Runner<'a> {
+    fn new(speaker: Speaker, bed: &'a Bed) -> Runner<'a> {
+        let mut runner = Runner {
+            speaker,
+            bed,
+            process: speaker.start(bed),
+            scene: Scene::new(),
+            markers: 0,
+            findings: Findings {
+                cases: Vec::new(),
+                resets: 0,
+                back: 0,
+                slowest: Duration::ZERO,
+                unreadable: Vec::new(),
+                shown: None,
+                took: Duration::ZERO,
+            },
+        };
+        runner.assemble();
+        runner
+    }
+
+    fn run(mut self, cases: &[Case]) -> Findings {
+        for phase in [Phase::OpenSent, Phase::OpenConfirm, Phase::Established] {
+            for case in cases.iter().filter(|case| case.phase == phase) {
+                let finding = self.case(case);
+                self.findings.cases.push(finding);
+            }
+        }
+        self.findings.unreadable.append(&mut self.scene.unreadable);
+        self.findings.shown = self.speaker.show_peers(self.bed);
+        self.process.terminate();
+        self.findings
+    }
+
+    /// Everybody's session.
+    fn assemble(&mut self) {
+        let deadline = Instant::now() + START;
+        for role in Role::ALL {
+            assert!(
+                self.scene.establish(role, deadline),
+                "{}: no session with {role:?} within {START:?}: {}",
+                self.speaker,
+                self.process.said()
+            );
+        }
+    }
+
+    fn restart(&mut self) {
+        self.scene.clear();
+        if self.process.runs() {
+            self.process.terminate();
+        }
+        self.process = self.speaker.start(self.bed);
+        self.assemble();
+    }
+
+    fn case(&mut self, case: &Case) -> Finding {
+        let started = Instant::now();
+        let outcome = self.outcome(case);
+        self.findings.took += started.elapsed();
+        let died = !self.process.runs();
+        let others = Role::ALL.into_iter().filter(|role| *role != case.role);
+        let disturbed = !died && !others.clone().all(|role| self.scene.is_up(role));
+        let right = outcome.as_ref().is_some_and(|outcome| is_right(case, outcome)) && !disturbed && !died;
+        if died || disturbed {
+            self.restart();
+        } else if matches!(outcome, Some(Outcome::Reset(..) | Outcome::Close)) {
+            self.come_back(case.role);
+        } else if !matches!(outcome, Some(Outcome::Up(_))) {
+            self.scene.hang_up(case.role);
+        }
+        Finding { case: case.clone(), outcome, right, disturbed, died }
+    }
+
+    /// The way back of a peer whose session was reset.
+    fn come_back(&mut self, role: Role) {
+        self.findings.resets += 1;
+        let started = Instant::now();
+        self.scene.hang_up(role);
+        if !self.scene.establish(role, started + BACK) {
+            return self.restart();
+        }
+        self.findings.back += 1;
+        self.findings.slowest = self.findings.slowest.max(started.elapsed());
+        self.findings.took += started.elapsed();
+    }
+
+    /// Sends the case and looks what becomes of it.
+    fn outcome(&mut self, case: &Case) -> Option<Outcome> {
+        let mut width = if case.role == Role::Ebgp2 { AsWidth::Two } else { AsWidth::Four };
+        let ready = Instant::now() + START;
+        let there = match case.phase {
+            Phase::OpenSent => {
+                self.scene.hang_up(case.role);
+                if let Some(open) = open_in(&case.octets)
+                    && open.capabilities.four_octet_as.is_none()
+                {
+                    width = AsWidth::Two;
+                }
+                self.scene.call(case.role, ready)
+            }
+            Phase::OpenConfirm => {
+                self.scene.hang_up(case.role);
+                self.scene.confirm(case.role, ready)
+            }
+            Phase::Established => self.scene.establish(case.role, ready) && self.announce_before(case, width),
+        };
+        assert!(there, "{}: {} can't be prepared: {}", self.speaker, case.id, self.process.said());
+        let long = self.scene.open_of(case.role).is_some_and(|open| open.capabilities.extended_message);
+        if case.needs_extended_messages && !long {
+            return None;
+        }
+        self.scene.send(case.role, &case.octets, case.chunk);
+        if case.phase != Phase::Established {
+            let answered = |scene: &Scene| {
+                let confirmed = case.phase == Phase::OpenSent && scene.keepalives(case.role) > 0;
+                (confirmed || !scene.is_up(case.role)).then_some(())
+            };
+            self.scene.wait(Instant::now() + PASS, answered);
+            let mut keepalive = Vec::new();
+            encode::keepalive(&mut keepalive);
+            if self.scene.is_up(case.role) {
+                self.scene.send(case.role, &keepalive, None);
+            }
+        }
+        if case.wanted.iter().any(super::judge::Wanted::ends) {
+            self.scene.wait(Instant::now() + END, |scene| (!scene.is_up(case.role)).then_some(()));
+        }
+        // What became of the case has passed when a later route has, and everything sent with that one
+        // when one after it has.
+        for _ in 0..2 {
+            if self.scene.is_up(case.role) && !self.pass_marker(case.role, width) {
+                return Some(self.scene.ended(case.role).cloned().unwrap_or(Outcome::Silent));
+            }
+        }
+        // Speakers that tell later what they heard earlier get a little longer.
+        let right = |scene: &Scene| is_right(case, &held(scene, case)).then_some(());
+        self.scene.wait(Instant::now() + LATER, right);
+        Some(held(&self.scene, case))
+    }
+
+    /// The route that is there before: an error that is treated as a withdrawal must take it away.
+    fn announce_before(&mut self, case: &Case, width: AsWidth) -> bool {
+        let Some(prefix) = case.prefix else { return true };
+        self.announce(case.role, width, prefix, true);
+        let passed = |scene: &Scene| {
+            scene.tables.values().all(|table| table.holds(&prefix) == Passed::Before).then_some(())
+        };
+        self.scene.wait(Instant::now() + PASS, passed).is_some()
+    }
+
+    /// Sends a route of no case, and waits until both observers have it.
+    fn pass_marker(&mut self, role: Role, width: AsWidth) -> bool {
+        self.markers += 1;
+        let [high, low] = self.markers.to_be_bytes();
+        let prefix = IpNet::new(IpAddr::from([100, 64, high, low]), 32).expect("a prefix");
+        self.announce(role, width, prefix, false);
+        let passed = |scene: &Scene| {
+            let there = scene.tables.values().all(|table| table.holds(&prefix) != Passed::Gone);
+            (there || !scene.is_up(role)).then_some(there)
+        };
+        self.scene.wait(Instant::now() + PASS, passed) == Some(true)
+    }
+
+    fn announce(&mut self, role: Role, as_width: AsWidth, prefix: IpNet, before: bool) {
+        let mut attributes = Vec::new();
+        push(&mut attributes, flag::WELL_KNOWN, code::ORIGIN, |out| out.push(2));
+        push(&mut attributes, flag::WELL_KNOWN, code::AS_PATH, |out| {
+            if !role.is_internal() {
+                out.extend([2, 1]);
+                out.extend(role.asn().to_be_bytes());
+            }
+        });
+        if role.is_internal() {
+            push(&mut attributes, flag::WELL_KNOWN, code::LOCAL_PREF, |out| out.extend([0, 0, 0, 100]));
+        }
+        if before {
+            let flags = flag::OPTIONAL | flag::TRANSITIVE;
+            push(&mut attributes, flags, code::COMMUNITIES, |out| out.extend(BEFORE));
+        }
+        let next_hop = match prefix {
+            IpNet::V4(_) => IpAddr::V4(role.address()),
+            IpNet::V6(_) => "2001:db8:99::2".parse().expect("an address"),
+        };
+        let form = Form { as_width, ..Form::default() };
+        let mut octets = Vec::new();
+        encode::announce(&mut octets, form, &attributes, next_hop, [prefix]).expect("a short message");
+        self.scene.send(role, &octets, None);
+    }
+}
+
+/// Whether the tester's session goes on, and what the observers hold of the case's prefix.
+fn held(scene: &Scene, case: &Case) -> Outcome {
+    if !scene.is_up(case.role) {
+        return scene.ended(case.role).cloned().unwrap_or(Outcome::Close);
+    }
+    let of_prefix = |prefix| scene.tables.values().map(move |table| table.holds(prefix));
+    Outcome::Up(case.prefix.iter().flat_map(of_prefix).collect())
+}
+
+/// The OPEN that a case consists of, if it is one that can be read.
+fn open_in(octets: &[u8]) -> Option<Open> {
+    let message = frame::next(octets, MAX_EXTENDED_LEN).ok().flatten()?;
+    Open::parse(message.body).ok()
+}
