@@ -33,6 +33,7 @@ enum Change {
     Add(IpAddr, mpsc::Sender<TcpStream>),
     Remove(IpAddr),
     Ranges(Vec<IpNet>, mpsc::Sender<Stranger>),
+    Open,
 }
 
 /// A connection from an address that no peer is configured for, in a range where that is welcome.
@@ -53,7 +54,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `addresses`.
+    /// Listens on `addresses`; who calls waits until [`Listener::open`].
     ///
     /// # Errors
     /// An address that can't be bound.
@@ -72,6 +73,11 @@ impl Listener {
     /// Sends connections from `address` to a peer's task.
     pub(super) async fn add(&self, address: IpAddr, calls: mpsc::Sender<TcpStream>) {
         let _ = self.changes.send(Change::Add(address, calls)).await;
+    }
+
+    /// Accepts connections from now on: the peers are known.
+    pub async fn open(&self) {
+        let _ = self.changes.send(Change::Open).await;
     }
 
     /// Closes further connections from `address`.
@@ -112,27 +118,36 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
     let mut peers: HashMap<IpAddr, mpsc::Sender<TcpStream>> = HashMap::new();
     let mut welcome: Option<(Vec<IpNet>, mpsc::Sender<Stranger>)> = None;
+    let mut open = false;
     loop {
         tokio::select! {
+            // Changes first: who has just been configured must not be turned away.
+            biased;
             change = changes.recv() => match change {
                 Some(Change::Add(address, calls)) => _ = peers.insert(address, calls),
                 Some(Change::Remove(address)) => _ = peers.remove(&address),
                 Some(Change::Ranges(ranges, strangers)) => welcome = Some((ranges, strangers)),
+                Some(Change::Open) => open = true,
                 None => return,
             },
-            accepted = accept(&sockets) => match accepted {
+            accepted = accept(&sockets), if open => match accepted {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
                     // Of a peer that was dropped nobody said that it is gone.
                     let peer = peers.get(&address).filter(|calls| !calls.is_closed());
-                    let taken = match (peer, &welcome) {
+                    let in_range = |(ranges, _): &(Vec<IpNet>, _)| {
+                        ranges.iter().any(|range| range.contains(&address))
+                    };
+                    let welcome = welcome.as_ref().filter(|welcome| in_range(welcome));
+                    if peer.is_none() && welcome.is_none() {
+                        reset_on_close(&stream);
+                    }
+                    let taken = match (peer, welcome) {
                         (Some(calls), _) => calls.try_send(stream).is_ok(),
-                        (None, Some((ranges, strangers)))
-                            if ranges.iter().any(|range| range.contains(&address)) =>
-                        {
+                        (None, Some((_, strangers))) => {
                             strangers.try_send(Stranger { address, stream }).is_ok()
                         }
-                        (None, _) => false,
+                        (None, None) => false,
                     };
                     if !taken {
                         refused.fetch_add(1, Ordering::Relaxed);
@@ -146,6 +161,13 @@ async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, ref
                 }
             },
         }
+    }
+}
+
+/// A stranger's connection leaves nothing behind in the kernel, however many there are in a second.
+fn reset_on_close(stream: &TcpStream) {
+    if let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "SO_LINGER");
     }
 }
 

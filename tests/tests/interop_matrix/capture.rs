@@ -16,8 +16,23 @@ impl Capture {
     pub(super) fn start(bed: &Bed) -> Capture {
         let file = bed.path("wire.pcap");
         let path = file.to_str().expect("UTF-8").to_owned();
-        let words =
-            ["-i", "eth0", "-s", "0", "-B", "16384", "-U", "--immediate-mode", "-Z", "root", "-w", &path, "tcp", "port", "179"];
+        let words = [
+            "-i",
+            "eth0",
+            "-s",
+            "0",
+            "-B",
+            "16384",
+            "-U",
+            "--immediate-mode",
+            "-Z",
+            "root",
+            "-w",
+            &path,
+            "tcp",
+            "port",
+            "179",
+        ];
         let process = bed.start("a", "tcpdump", &words);
         eventually("tcpdump to listen", Duration::from_secs(20), || {
             process.said().contains("listening on").then_some(())
@@ -66,6 +81,8 @@ impl Wire {
 fn is_of_extended_message(complaint: &str) -> bool {
     let lengths = complaint.split('\t').nth(1).unwrap_or_default().split(',');
     lengths.map(|message| message.strip_prefix("Length is invalid ")).all(|length| {
-        length.and_then(|length| length.parse::<u32>().ok()).is_some_and(|length| (4097..=65535).contains(&length))
+        length
+            .and_then(|length| length.parse::<u32>().ok())
+            .is_some_and(|length| (4097..=65535).contains(&length))
     })
 }

@@ -38,7 +38,7 @@ pub(super) struct Client {
 impl Client {
     /// Calls `to`; `None` while nobody listens there.
     pub(super) fn call(bed: &Bed, to: Ipv4Addr) -> Option<Client> {
-        let stream = bed.inside("b", || {
+        let stream = bed.inside("c", || {
             let flags = SockFlag::SOCK_CLOEXEC;
             let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
             bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(CLIENT, 0))).expect("to bind");
@@ -78,8 +78,7 @@ impl Client {
             }
             break;
         }
-        loop {
-            let Some(frame) = frame::next(&self.received, MAX_EXTENDED_LEN).expect("a message") else { break };
+        while let Some(frame) = frame::next(&self.received, MAX_EXTENDED_LEN).expect("a message") {
             match frame.kind {
                 MessageKind::Keepalive => self.opened = true,
                 MessageKind::Update => update(&mut self.told, frame.body),
@@ -125,12 +124,8 @@ impl Client {
 }
 
 fn update(told: &mut BTreeMap<IpNet, Seen>, body: &[u8]) {
-    let context = Context { families: Families::BOTH, internal: true, as_width: Form::default().as_width };
-    let update = UpdateView::parse(body).expect("an UPDATE").read(&context).expect("routes");
-    // OpenBGPD has no IPv6 address to give on a session within its own node.
-    if update.fault.is_some() {
-        return;
-    }
+    let update = UpdateView::parse(body).expect("an UPDATE").read(&Context::INTERNAL).expect("routes");
+    assert_eq!(update.fault, None);
     update.withdrawals().flatten().for_each(|prefix| _ = told.remove(&prefix));
     for (next_hop, list) in update.announcements() {
         let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());

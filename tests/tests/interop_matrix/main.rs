@@ -4,6 +4,7 @@
 mod capture;
 mod client;
 mod peers;
+mod routed;
 mod seen;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,9 @@ use std::time::{Duration, Instant};
 use capture::Capture;
 use client::Client;
 use peers::{Kind, Peer};
+use routed::{Routed, bgp_peer, node};
 use seen::Seen;
-use serde_json::Value;
-use tests::bed::{Bed, Process, product};
+use tests::bed::Bed;
 
 /// Our AS and block.
 const ASN: u32 = 64512;
@@ -30,8 +31,6 @@ const THEIRS: &str = "10.1.2.0/26";
 const THEIRS_V6: &str = "fd00:2::/64";
 /// The tests' own neighbour's.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
-/// On this port nobody listens: it is the client that calls, and the peer listens at its address too.
-const CLIENT_CLOSED: &str = "'10.0.0.3:1'";
 const CLIENTS: &str = "10.1.3.0/26";
 const LONG: &str = "10.1.3.64/26";
 
@@ -84,83 +83,13 @@ fn within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<
     }
 }
 
-/// The real `routed` on node `a`, without a dataplane.
-struct Routed<'a> {
-    bed: &'a Bed,
-    _process: Process,
-}
-
-impl<'a> Routed<'a> {
-    fn start(bed: &'a Bed, resources: &str) -> Routed<'a> {
-        bed.write("resources/cluster.yaml", resources);
-        let text = format!(
-            "node: node-a\nsocket: {}\nstateDir: {}\nstatus: off\ndataplane: none\ndatastore: {{ file: {} }}\n",
-            bed.path("routed.sock").display(),
-            bed.path("state").display(),
-            bed.path("resources").display()
-        );
-        let config = bed.write("routed.yaml", &text);
-        let program = product("routed");
-        let words = ["--config", config.to_str().expect("UTF-8")];
-        Routed { bed, _process: bed.start("a", program.to_str().expect("UTF-8"), &words) }
-    }
-
-    fn ask(&self, words: &[&str]) -> Option<Value> {
-        let output = Command::new(product("routectl"))
-            .args(words)
-            .args(["-o", "json"])
-            .env("ROUTED_SOCKET", self.bed.path("routed.sock"))
-            .output()
-            .expect("routectl to run");
-        serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
-    }
-
-    fn session(&self, address: &str) -> Option<Value> {
-        let peers = self.ask(&["show", "peers"])?;
-        peers.as_array()?.iter().find(|peer| peer["address"] == address).cloned()
-    }
-
-    fn is_up(&self, address: &str) -> Option<()> {
-        (self.session(address)?["state"] == "Established").then_some(())
-    }
-
-    /// The next hop of the path that is used.
-    fn next_hop(&self, prefix: &str) -> Option<String> {
-        let explained = self.ask(&["explain", prefix])?;
-        let same = explained["prefix"] == prefix && !explained["route"].is_null();
-        explained["route"]["next_hop"].as_str().filter(|_| same).map(str::to_owned)
-    }
-
-    fn rejected(&self, prefix: &str) -> Option<String> {
-        let routes = self.ask(&["show", "routes", "--rejected"])?;
-        let route = routes.as_array()?.iter().find(|route| route["prefix"] == prefix)?.clone();
-        route["reason"].as_str().map(str::to_owned)
-    }
-}
-
-fn node(more: &str) -> String {
-    format!(
-        "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{ name: node-a }}\nspec:\n  bgp: {{ ipv4Address: \
-         10.0.0.1/24, ipv6Address: 'fd00::1/64'{more} }}\n  podCIDRs: [{OURS}, '{OURS_V6}']\n---\napiVersion: \
-         projectcalico.org/v3\nkind: IPPool\nmetadata: {{ name: v4 }}\nspec: {{ cidr: 10.1.0.0/16 }}\n---\napiVersion: \
-         projectcalico.org/v3\nkind: IPPool\nmetadata: {{ name: v6 }}\nspec: {{ cidr: 'fd00:1::/64' }}\n---\napiVersion: \
-         projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: {{ name: default }}\nspec: {{ nodeToNodeMeshEnabled: false \
-         }}\n"
-    )
-}
-
-fn bgp_peer(name: &str, address: &str, asn: u32, more: &str) -> String {
-    format!(
-        "---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{ name: {name} }}\nspec: {{ peerIP: {address}, \
-         asNumber: {asn}{more} }}\n"
-    )
-}
-
 fn bed() -> Bed {
-    let bed = Bed::with_two_nodes();
-    bed.ip("b", "address add 10.0.0.3/24 dev eth0");
-    for (node, address) in [("a", "fd00::1/64"), ("b", "fd00::2/64"), ("b", "fd00::3/64")] {
-        bed.ip(node, &format!("address add {address} dev eth0 nodad"));
+    let mut bed = Bed::with_two_nodes();
+    bed.add_third_node("10.0.0.3/24");
+    for (node, address, device) in
+        [("a", "fd00::1/64", "eth0"), ("b", "fd00::2/64", "br0"), ("c", "fd00::3/64", "eth0")]
+    {
+        bed.ip(node, &format!("address add {address} dev {device} nodad"));
     }
     bed
 }
@@ -203,7 +132,11 @@ fn first_mistake(checks: impl IntoIterator<Item = Result<(), String>>) -> Result
 }
 
 fn up(routed: &Routed<'_>, client: Option<&mut Client>, kind: Kind) {
-    assert!(within(START, || routed.is_up("10.0.0.2")).is_some(), "{kind:?}: {:?}", routed.session("10.0.0.2"));
+    assert!(
+        within(START, || routed.is_up("10.0.0.2")).is_some(),
+        "{kind:?}: {:?}",
+        routed.session("10.0.0.2")
+    );
     if let Some(client) = client {
         assert!(within(START, || client.is_up()).is_some(), "{kind:?}: the tests' own neighbour");
     }
@@ -224,18 +157,21 @@ fn we_reflect(kind: Kind, results: &mut Results) {
     let peer = Peer::start(&bed, kind, ASN, false);
     let resources = node(", routeReflectorClusterID: 10.0.0.100")
         + &bgp_peer("peer", "10.0.0.2", ASN, "")
-        + &bgp_peer("client", CLIENT_CLOSED, ASN, "");
+        + &bgp_peer("client", "10.0.0.3", ASN, "");
     let routed = Routed::start(&bed, &resources);
-    let mut client = within(START, || Client::call(&bed, Ipv4Addr::new(10, 0, 0, 1))).expect("routed to listen");
+    let mut client =
+        within(START, || Client::call(&bed, Ipv4Addr::new(10, 0, 0, 1))).expect("routed to listen");
     up(&routed, Some(&mut client), kind);
     client.announce(CLIENTS, 3);
     note(
         results,
         0,
         first_mistake([
-            expect("our block there", || peer.seen(OURS), |seen| {
-                seen.next_hop == "10.0.0.1" && seen.as_path.is_empty()
-            }),
+            expect(
+                "our block there",
+                || peer.seen(OURS),
+                |seen| seen.next_hop == "10.0.0.1" && seen.as_path.is_empty(),
+            ),
             expect_next_hop(&routed, THEIRS, "10.0.0.2"),
         ]),
     );
@@ -252,24 +188,40 @@ fn we_reflect(kind: Kind, results: &mut Results) {
         results,
         2,
         first_mistake([
-            expect("the client's block there", || peer.seen(CLIENTS), |seen| {
-                seen.next_hop == "10.0.0.3" && seen.originator.as_deref() == Some("10.0.0.3") && ours_only(seen)
-            }),
-            expect("the peer's block at the client", || client.seen(THEIRS), |seen| {
-                seen.next_hop == "10.0.0.2" && seen.originator.as_deref() == Some("10.0.0.2") && ours_only(seen)
-            }),
+            expect(
+                "the client's block there",
+                || peer.seen(CLIENTS),
+                |seen| {
+                    seen.next_hop == "10.0.0.3"
+                        && seen.originator.as_deref() == Some("10.0.0.3")
+                        && ours_only(seen)
+                },
+            ),
+            expect(
+                "the peer's block at the client",
+                || client.seen(THEIRS),
+                |seen| {
+                    seen.next_hop == "10.0.0.2"
+                        && seen.originator.as_deref() == Some("10.0.0.2")
+                        && ours_only(seen)
+                },
+            ),
         ]),
     );
     note(
         results,
         4,
         first_mistake([
-            expect("the client's communities there", || peer.seen(CLIENTS), |seen| {
-                seen.large == ["64512:7:0", "64512:7:1", "64512:7:2"].map(str::to_owned).into()
-            }),
-            expect("the peer's community at the client", || client.seen(THEIRS), |seen| {
-                seen.large == ["64512:1:2".to_owned()].into()
-            }),
+            expect(
+                "the client's communities there",
+                || peer.seen(CLIENTS),
+                |seen| seen.large == ["64512:7:0", "64512:7:1", "64512:7:2"].map(str::to_owned).into(),
+            ),
+            expect(
+                "the peer's community at the client",
+                || client.seen(THEIRS),
+                |seen| seen.large == ["64512:1:2".to_owned()].into(),
+            ),
         ]),
     );
     // Short first, so that there is something to be replaced, or taken back.
@@ -285,7 +237,11 @@ fn we_reflect(kind: Kind, results: &mut Results) {
         let gone = within(SOON, || peer.seen(LONG).is_none().then_some(()));
         let gone = gone.ok_or_else(|| "the short route is still there".to_owned());
         results.insert(FEATURES[5], Outcome::Absent);
-        note(results, 6, short.and(gone).and(routed.is_up("10.0.0.2").ok_or_else(|| "the session ended".into())));
+        note(
+            results,
+            6,
+            short.and(gone).and(routed.is_up("10.0.0.2").ok_or_else(|| "the session ended".into())),
+        );
     }
     if kind.asks_again() {
         peer.ask_again();
@@ -326,7 +282,8 @@ fn they_reflect(kind: Kind, results: &mut Results) {
     let _peer = Peer::start(&bed, kind, ASN, true);
     let routed = Routed::start(&bed, &(node("") + &bgp_peer("peer", "10.0.0.2", ASN, "")));
     up(&routed, None, kind);
-    let mut client = within(START, || Client::call(&bed, Ipv4Addr::new(10, 0, 0, 2))).expect("the peer to listen");
+    let mut client =
+        within(START, || Client::call(&bed, Ipv4Addr::new(10, 0, 0, 2))).expect("the peer to listen");
     // One that comes too early may be turned away.
     let called = within(START, || {
         if client.is_up().is_none() {
@@ -342,11 +299,15 @@ fn they_reflect(kind: Kind, results: &mut Results) {
         3,
         first_mistake([
             expect_next_hop(&routed, CLIENTS, "10.0.0.3"),
-            expect("our block at the client", || client.seen(OURS), |seen| {
-                seen.next_hop == "10.0.0.1"
-                    && seen.originator.as_deref() == Some("10.0.0.1")
-                    && seen.clusters == ["10.0.0.2"]
-            }),
+            expect(
+                "our block at the client",
+                || client.seen(OURS),
+                |seen| {
+                    seen.next_hop == "10.0.0.1"
+                        && seen.originator.as_deref() == Some("10.0.0.1")
+                        && seen.clusters == ["10.0.0.2"]
+                },
+            ),
         ]),
     );
     tshark(results, capture);
@@ -363,9 +324,10 @@ fn external(kind: Kind, results: &mut Results) {
     let bed = bed();
     let capture = Capture::start(&bed);
     let peer = Peer::start(&bed, kind, EXTERNAL, false);
-    let cluster = node(", routeReflectorClusterID: 10.0.0.100") + &bgp_peer("client", CLIENT_CLOSED, ASN, "");
+    let cluster = node(", routeReflectorClusterID: 10.0.0.100") + &bgp_peer("client", "10.0.0.3", ASN, "");
     let routed = Routed::start(&bed, &(cluster.clone() + &bgp_peer("peer", "10.0.0.2", EXTERNAL, "")));
-    let mut client = within(START, || Client::call(&bed, Ipv4Addr::new(10, 0, 0, 1))).expect("routed to listen");
+    let mut client =
+        within(START, || Client::call(&bed, Ipv4Addr::new(10, 0, 0, 1))).expect("routed to listen");
     up(&routed, Some(&mut client), kind);
     let since = routed.session("10.0.0.2").map(|peer| peer["since"].clone());
     client.announce(CLIENTS, 1);
@@ -376,9 +338,11 @@ fn external(kind: Kind, results: &mut Results) {
         results,
         8,
         first_mistake([
-            expect("our block there", || peer.seen(OURS), |seen| {
-                seen.next_hop == "10.0.0.1" && seen.as_path == [ASN]
-            }),
+            expect(
+                "our block there",
+                || peer.seen(OURS),
+                |seen| seen.next_hop == "10.0.0.1" && seen.as_path == [ASN],
+            ),
             expect("another node's block there", || peer.seen(CLIENTS), |seen| seen.as_path == [ASN]),
             match reason {
                 Some(reason) if reason.contains("RFC 8212") => Ok(()),
@@ -397,13 +361,19 @@ fn external(kind: Kind, results: &mut Results) {
         9,
         first_mistake([
             expect_next_hop(&routed, THEIRS, "10.0.0.2"),
-            expect("the peer's block at the client", || client.seen(THEIRS), |seen| {
-                seen.as_path == [EXTERNAL]
-                    && seen.large == ["64512:1:2", "64512:9:9"].map(str::to_owned).into()
-            }),
-            expect("our block there", || peer.seen(OURS), |seen| {
-                seen.as_path == [ASN, 64999, 64998] && seen.large == ["64512:8:8".to_owned()].into()
-            }),
+            expect(
+                "the peer's block at the client",
+                || client.seen(THEIRS),
+                |seen| {
+                    seen.as_path == [EXTERNAL]
+                        && seen.large == ["64512:1:2", "64512:9:9"].map(str::to_owned).into()
+                },
+            ),
+            expect(
+                "our block there",
+                || peer.seen(OURS),
+                |seen| seen.as_path == [ASN, 64999, 64998] && seen.large == ["64512:8:8".to_owned()].into(),
+            ),
             within(SOON, || peer.seen(CLIENTS).is_none().then_some(()))
                 .ok_or_else(|| "a rejected block is still there".to_owned()),
         ]),
@@ -413,9 +383,11 @@ fn external(kind: Kind, results: &mut Results) {
         results,
         10,
         first_mistake([
-            expect("our block there again", || peer.seen(OURS), |seen| {
-                seen.as_path == [ASN] && seen.large.is_empty()
-            }),
+            expect(
+                "our block there again",
+                || peer.seen(OURS),
+                |seen| seen.as_path == [ASN] && seen.large.is_empty(),
+            ),
             expect("the other node's block there again", || peer.seen(CLIENTS), |seen| seen.as_path == [ASN]),
             within(SOON, || client.seen(THEIRS).is_none().then_some(()))
                 .ok_or_else(|| "the peer's block is still at the client".to_owned()),
@@ -430,8 +402,10 @@ fn external(kind: Kind, results: &mut Results) {
 
 fn version(kind: Kind) -> String {
     let (package, _) = kind.package();
-    let output =
-        Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output().expect("dpkg-query to run");
+    let output = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Version}", package])
+        .output()
+        .expect("dpkg-query to run");
     let version = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!version.is_empty(), "{package} is not installed: run `make test`, which installs it");
     version
@@ -480,23 +454,18 @@ fn rows(page: &str) -> Vec<&str> {
 
 #[test]
 fn every_feature_does_with_every_speaker_what_the_documentation_says() {
-    let wanted = std::env::var("INTEROP_PEERS").unwrap_or_default();
-    let kinds: Vec<Kind> = Kind::ALL
-        .into_iter()
-        .filter(|kind| wanted.is_empty() || wanted.contains(kind.package().1))
-        .collect();
     let all: Vec<(Kind, Results)> = std::thread::scope(|scope| {
-        let running: Vec<_> = kinds
-            .iter()
+        let running: Vec<_> = Kind::ALL
+            .into_iter()
             .map(|kind| {
                 let labs = move || {
                     let mut results = Results::new();
-                    we_reflect(*kind, &mut results);
-                    they_reflect(*kind, &mut results);
-                    external(*kind, &mut results);
+                    we_reflect(kind, &mut results);
+                    they_reflect(kind, &mut results);
+                    external(kind, &mut results);
                     results
                 };
-                (*kind, scope.spawn(labs))
+                (kind, scope.spawn(labs))
             })
             .collect();
         let ended = |(kind, labs): (Kind, std::thread::ScopedJoinHandle<'_, Results>)| {

@@ -45,9 +45,9 @@ impl Kind {
         self != Kind::ExaBgp
     }
 
-    /// Whether it can be told to ask for all routes again.
+    /// Whether it can be told to ask for all routes again; GoBGP looks at those that it kept.
     pub(super) fn asks_again(self) -> bool {
-        self != Kind::ExaBgp
+        !matches!(self, Kind::ExaBgp | Kind::GoBgp)
     }
 }
 
@@ -91,9 +91,8 @@ impl Peer {
             Kind::Frr => {
                 &["vtysh", "--vty_socket", &self.control, "-d", "bgpd", "-c", "clear bgp 10.0.0.1 soft in"]
             }
-            Kind::GoBgp => &["gobgp", "neighbor", "10.0.0.1", "softresetin"],
             Kind::OpenBgpd => &["bgpctl", "-s", &self.control, "neighbor", "10.0.0.1", "refresh"],
-            Kind::ExaBgp => return,
+            Kind::GoBgp | Kind::ExaBgp => return,
         };
         assert!(self.ask(words).is_some(), "{words:?} fails");
     }
@@ -162,7 +161,12 @@ impl Peer {
                 let segments = path["as_paths"].as_array().cloned().unwrap_or_default();
                 segments.iter().flat_map(|segment| numbers(&text(&segment["asns"]))).collect()
             }),
-            large: of(32).map(|list| large(&text(&list["value"]))).unwrap_or_default(),
+            large: of(32)
+                .and_then(|list| list["value"].as_array().cloned())
+                .unwrap_or_default()
+                .iter()
+                .map(|one| format!("{}:{}:{}", one["ASN"], one["LocalData1"], one["LocalData2"]))
+                .collect(),
             originator: of(9).and_then(|id| id["value"].as_str().map(str::to_owned)),
             clusters: clusters
                 .unwrap_or_default()
@@ -327,7 +331,18 @@ fn gobgp(bed: &Bed, asn: u32, reflects: bool) -> (String, Vec<Process>) {
     let config = text(&bed.write("gobgp.toml", &config));
     let process = bed.start("b", "gobgpd", &["-f", &config, "--log-plain"]);
     for (family, prefix, next_hop) in [("ipv4", THEIRS, "10.0.0.2"), ("ipv6", THEIRS_V6, "fd00::2")] {
-        let add = ["global", "rib", "-a", family, "add", prefix, "nexthop", next_hop, "large-community", "64512:1:2"];
+        let add = [
+            "global",
+            "rib",
+            "-a",
+            family,
+            "add",
+            prefix,
+            "nexthop",
+            next_hop,
+            "large-community",
+            "64512:1:2",
+        ];
         eventually("gobgpd to take its route", Duration::from_secs(30), || {
             let output = Command::new("ip")
                 .args(["netns", "exec", &bed.namespace("b"), "gobgp"])
@@ -363,12 +378,17 @@ fn openbgpd(bed: &Bed, asn: u32, reflects: bool) -> (String, Vec<Process>) {
     // It refuses a configuration that others could change.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its permissions");
     let process = bed.start("b", "/usr/sbin/bgpd", &["-d", "-f", &text(&path)]);
+    // Before that it takes sessions, and doesn't know that it reflects.
+    eventually("openbgpd to have read its configuration", Duration::from_secs(30), || {
+        process.said().contains("RDE soft reconfiguration done").then_some(())
+    });
     (control, vec![process])
 }
 
 fn exabgp(bed: &Bed, asn: u32) -> (String, Vec<Process>) {
     let heard = text(&bed.path("heard.json"));
-    let script = bed.write("heard.sh", &format!("#!/bin/sh\nwhile read -r line; do echo \"$line\" >> {heard}; done\n"));
+    let script = bed
+        .write("heard.sh", &format!("#!/bin/sh\nwhile read -r line; do echo \"$line\" >> {heard}; done\n"));
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its permissions");
     let config = bed.write(
         "exabgp.conf",
