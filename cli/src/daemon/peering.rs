@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::control::view::PeerType;
-use crate::resource::{BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Snapshot, SourceAddress};
+use crate::resource::{
+    AddPathMode, BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Snapshot, SourceAddress,
+};
 
 /// The port of a BGPPeer that names none.
 const BGP_PORT: u16 = 179;
@@ -73,8 +75,14 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if !selects_me || peer.reverse_peering != ReversePeering::Auto {
         return;
     }
+    // What one end sends the other takes.
+    let add_path = peer.policy.add_path.map(|mode| match mode {
+        AddPathMode::Receive => AddPathMode::Send,
+        AddPathMode::Send => AddPathMode::Receive,
+        AddPathMode::Disabled | AddPathMode::Both => mode,
+    });
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        let policy = PeerPolicyFields::default();
+        let policy = PeerPolicyFields { add_path, ..PeerPolicyFields::default() };
         add_node(snapshot, me, node, kind_of(peer), policy, peer.max_restart_time, found);
     }
 }

@@ -15,7 +15,9 @@ use super::config::DaemonConfig;
 use super::peering::{NeighbourRange, Peering, peerings, ranges};
 use super::policy;
 use super::tunnel_address;
-use crate::resource::{Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Snapshot};
+use crate::resource::{
+    AddPathMode, Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Snapshot,
+};
 
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
@@ -222,9 +224,9 @@ fn peer_plan(
             passive: false,
             connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
             send_hold_time: seconds(settings.send_hold_time),
-            add_path: AddPath::default(),
+            add_path: add_path(peering.policy.add_path.unwrap_or(settings.add_path)),
             extended_next_hop: false,
-            role: None,
+            role: peering.policy.role,
             restart,
         },
         address: PeerAddress {
@@ -235,6 +237,16 @@ fn peer_plan(
         restart_after,
         peering,
     }
+}
+
+fn add_path(mode: AddPathMode) -> AddPath {
+    let (receive, send) = match mode {
+        AddPathMode::Disabled => (Families::NONE, Families::NONE),
+        AddPathMode::Receive => (Families::BOTH, Families::NONE),
+        AddPathMode::Send => (Families::NONE, Families::BOTH),
+        AddPathMode::Both => (Families::BOTH, Families::BOTH),
+    };
+    AddPath { receive, send }
 }
 
 fn seconds(time: Duration) -> u16 {
