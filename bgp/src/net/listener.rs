@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::auth::{Hops, Key, Protection, protect_listener, set_hops, set_key};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -29,7 +30,7 @@ pub struct ListenerError {
 }
 
 enum Change {
-    Add(IpAddr, mpsc::Sender<TcpStream>),
+    Add(IpAddr, Protection, mpsc::Sender<TcpStream>),
     Remove(IpAddr),
 }
 
@@ -58,9 +59,9 @@ impl Listener {
         Ok(Listener { changes, refused, task })
     }
 
-    /// Sends connections from `address` to a peer's task.
-    pub(super) async fn add(&self, address: IpAddr, calls: mpsc::Sender<TcpStream>) {
-        let _ = self.changes.send(Change::Add(address, calls)).await;
+    /// Sends connections from `address` to a peer's task, once they are protected.
+    pub(super) async fn add(&self, address: IpAddr, protection: Protection, calls: mpsc::Sender<TcpStream>) {
+        let _ = self.changes.send(Change::Add(address, protection, calls)).await;
     }
 
     /// Closes further connections from `address`.
@@ -88,23 +89,31 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    protect_listener(&socket, address.is_ipv4())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
 async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
-    let mut peers: HashMap<IpAddr, mpsc::Sender<TcpStream>> = HashMap::new();
+    let mut peers: HashMap<IpAddr, Caller> = HashMap::new();
     loop {
         tokio::select! {
             change = changes.recv() => match change {
-                Some(Change::Add(address, calls)) => _ = peers.insert(address, calls),
-                Some(Change::Remove(address)) => _ = peers.remove(&address),
+                Some(Change::Add(address, protection, calls)) => {
+                    if let Some(hops) = sign(&sockets, &protection, address) {
+                        peers.insert(address, Caller { hops, calls });
+                    }
+                }
+                Some(Change::Remove(address)) => {
+                    peers.remove(&address);
+                    sign(&sockets, &Protection::default(), address);
+                }
                 None => return,
             },
             accepted = accept(&sockets) => match accepted {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
-                    let taken = peers.get(&address).is_some_and(|calls| calls.try_send(stream).is_ok());
+                    let taken = peers.get(&address).is_some_and(|caller| caller.take(stream, address));
                     if !taken {
                         refused.fetch_add(1, Ordering::Relaxed);
                         tracing::debug!(%from, "connection refused: no such peer");
@@ -118,6 +127,45 @@ async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, ref
             },
         }
     }
+}
+
+/// Who may call from an address.
+struct Caller {
+    hops: Hops,
+    calls: mpsc::Sender<TcpStream>,
+}
+
+impl Caller {
+    /// Hands over a connection; false if it can't be taken.
+    fn take(&self, stream: TcpStream, address: IpAddr) -> bool {
+        if let Err(error) = set_hops(&stream, address, self.hops) {
+            tracing::error!(%address, %error, "connection refused: its TTL can't be set");
+            return false;
+        }
+        self.calls.try_send(stream).is_ok()
+    }
+}
+
+/// Has the sockets of the address' family sign what goes there. How far it may be is returned if there
+/// can be connections: without its key a peer must not get one.
+fn sign(sockets: &[TcpListener], protection: &Protection, address: IpAddr) -> Option<Hops> {
+    let password = match &protection.key {
+        Key::None => None,
+        Key::Password(password) => Some(password),
+        Key::Unknown(_) => return None,
+    };
+    let of_family =
+        |socket: &&TcpListener| socket.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());
+    for socket in sockets.iter().filter(of_family) {
+        if let Err(error) = set_key(socket, address, password) {
+            // Without a key nothing was asked for.
+            if password.is_some() {
+                tracing::error!(%address, %error, "the peer can't call us");
+                return None;
+            }
+        }
+    }
+    Some(protection.hops)
 }
 
 async fn accept(sockets: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {

@@ -18,6 +18,7 @@ use tunnel::TunnelHandle;
 use super::config::{DaemonConfig, Dataplane};
 use super::feed::feed;
 use super::memory;
+use super::password::{self, Passwords};
 use super::plan::{PeerPlan, Plan, plan};
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
@@ -54,6 +55,7 @@ pub(super) struct Daemon {
     /// When they count as whole anyway.
     whole_at: Option<Instant>,
     in_sync: bool,
+    passwords: watch::Sender<Arc<Passwords>>,
 }
 
 impl Daemon {
@@ -97,6 +99,7 @@ impl Daemon {
             whole: None,
             whole_at: None,
             in_sync: false,
+            passwords: watch::channel(Arc::default()).0,
         };
         (daemon, views)
     }
@@ -118,7 +121,11 @@ impl Daemon {
 
     async fn arrange(&mut self, loaded: Loaded) {
         let before = self.roster.borrow().clone();
-        if before.plan.is_some() && before.snapshot == loaded.snapshot && before.mistakes.is_empty() {
+        let planned = plan(&self.config, &loaded.snapshot);
+        let passwords =
+            planned.as_ref().map_or_else(|_| Passwords::default(), |plan| Passwords::of(&plan.peers));
+        let same = before.snapshot == loaded.snapshot && **self.passwords.borrow() == passwords;
+        if before.plan.is_some() && same && before.mistakes.is_empty() {
             self.roster.send_modify(|roster| Arc::make_mut(roster).revision = Some(loaded.revision));
             return;
         }
@@ -131,7 +138,14 @@ impl Daemon {
             in_sync: self.in_sync,
             ..Roster::default()
         };
-        match plan(&self.config, &loaded.snapshot) {
+        let given = planned.map(|mut plan| {
+            let problems = passwords.give(&mut plan.peers);
+            problems.iter().for_each(|problem| tracing::error!("{problem}"));
+            roster.problems.extend(problems);
+            plan
+        });
+        self.passwords.send_replace(Arc::new(passwords));
+        match given {
             Ok(plan) => {
                 let wait = loaded.snapshot.configuration.routed.fallback_after;
                 self.carry_out(&plan, wait, &mut roster.problems).await;
@@ -155,6 +169,22 @@ impl Daemon {
             })
             .collect();
         self.roster.send_replace(Arc::new(roster));
+    }
+
+    /// Says when a password is another than it was: then [`Daemon::read_passwords`].
+    pub(super) fn password_changes(&self) -> mpsc::Receiver<()> {
+        let (changed, changes) = mpsc::channel(1);
+        tokio::spawn(password::watch(self.passwords.subscribe(), changed));
+        changes
+    }
+
+    /// Arranges anew what depends on passwords.
+    pub(super) async fn read_passwords(&mut self) {
+        let roster = self.roster.borrow().clone();
+        let Some(revision) = roster.revision.clone() else { return };
+        tracing::info!("a password file has changed");
+        let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
+        self.arrange(Loaded { snapshot, warnings, revision }).await;
     }
 
     async fn carry_out(&mut self, plan: &Plan, fallback_after: Duration, problems: &mut Vec<String>) {
@@ -245,7 +275,7 @@ impl Daemon {
         let sink = self.rib.session(id, plan.peering.address, plan.peering.client);
         // Jitter must differ between nodes that start together.
         let seed = u64::from(plan.config.router_id.to_bits()) << 32 | u64::from(id.0);
-        let handle = spawn_peer(plan.config.clone(), plan.address, seed, sink);
+        let handle = spawn_peer(plan.config.clone(), plan.address.clone(), seed, sink);
         if let Some((_, listener)) = &self.listener {
             handle.listen(listener).await;
         }

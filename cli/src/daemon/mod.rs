@@ -5,6 +5,7 @@ pub mod config;
 mod feed;
 mod kernel_view;
 mod memory;
+mod password;
 pub mod peering;
 pub mod plan;
 mod roster;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::control::view::PeerType;
-use crate::resource::{BgpPeer, Node, ReversePeering, Snapshot, SourceAddress};
+use crate::resource::{BgpPeer, Node, ReversePeering, Security, Snapshot, SourceAddress};
 
 /// The port of a BGPPeer that names none.
 const BGP_PORT: u16 = 179;
@@ -26,6 +26,8 @@ pub struct Peering {
     pub client: bool,
     /// Whether our end of the session is this node's address.
     pub from_node_address: bool,
+    /// What protects the session.
+    pub security: Security,
 }
 
 /// The sessions of `me`, in the order of their addresses.
@@ -56,8 +58,10 @@ fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
     if !snapshot.configuration.node_to_node_mesh || me.cluster_id.is_some() {
         return;
     }
+    let password_file = snapshot.configuration.routed.password_file.clone();
+    let security = Security { password_file, ..Security::default() };
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
-        add_node(snapshot, me, node, PeerType::Mesh, found);
+        add_node(snapshot, me, node, PeerType::Mesh, &security, found);
     }
 }
 
@@ -68,14 +72,14 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        add_node(snapshot, me, node, kind_of(peer), found);
+        add_node(snapshot, me, node, kind_of(peer), &peer.security, found);
     }
 }
 
 fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
-            add_node(snapshot, me, node, kind_of(peer), found);
+            add_node(snapshot, me, node, kind_of(peer), &peer.security, found);
         }
     }
     let Some((address, port)) = peer.peer_ip else { return };
@@ -93,11 +97,19 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         kind: kind_of(peer),
         client: is_client(snapshot, me, as_number, node),
         from_node_address: peer.source_address == SourceAddress::UseNodeIp,
+        security: peer.security.clone(),
     };
     found.insert(address, peering);
 }
 
-fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, kind: PeerType, found: &mut Found) {
+fn add_node(
+    snapshot: &Snapshot,
+    me: &Node,
+    node: &Node,
+    kind: PeerType,
+    security: &Security,
+    found: &mut Found,
+) {
     let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr())).filter(|_| me.ipv4.is_some());
     let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr())).filter(|_| me.ipv6.is_some());
     let Some(address) = v4.or(v6).filter(|_| node.name != me.name) else { return };
@@ -110,6 +122,7 @@ fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, kind: PeerType, found: 
         kind,
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
+        security: security.clone(),
     };
     found.insert(address, peering);
 }
@@ -199,6 +212,24 @@ mod tests {
         );
         assert_eq!(names(&snapshot, "a"), ["b Global"]);
         assert_eq!(names(&snapshot, "rr"), ["b Global client", "tor Node"]);
+    }
+
+    #[test]
+    fn the_meshs_password_is_for_the_mesh_and_a_peers_for_both_ends() {
+        let snapshot = snapshot(
+            "---\napiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: { name: default }\n\
+             spec: { routed: { passwordFile: /mesh } }\n\
+             ---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: { name: p }\n\
+             spec: { nodeSelector: \"rr == 'x'\", peerSelector: \"rr == 'yes'\", routed: { passwordFile: /peer } }\n",
+        );
+        let files = |of: &str| {
+            let me = snapshot.nodes.iter().find(|node| node.name == of).expect("there");
+            let file =
+                |peering: Peering| peering.security.password_file.unwrap_or_default().display().to_string();
+            peerings(&snapshot, me).into_iter().map(file).collect::<Vec<_>>()
+        };
+        assert_eq!(files("a"), ["/mesh", "/peer"]);
+        assert_eq!(files("rr"), ["/peer", "/peer"]);
     }
 
     #[test]

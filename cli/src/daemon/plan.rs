@@ -1,9 +1,10 @@
 //! What follows from the resources for this node: sessions, paths and tunnels, as data.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
-use bgp::net::PeerAddress;
+use bgp::net::{Hops, Key, PeerAddress, Protection};
 use bgp::session::PeerConfig;
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
@@ -13,7 +14,8 @@ use tunnel::{LocalNode, Pool};
 use super::config::DaemonConfig;
 use super::peering::{Peering, peerings};
 use super::tunnel_address;
-use crate::resource::{Encapsulation, Fallback, Mode, Node, Snapshot};
+use crate::control::view::PeerType;
+use crate::resource::{Encapsulation, Fallback, Mode, Node, Security, Snapshot};
 
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
@@ -150,13 +152,13 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     };
     let peers = peerings(snapshot, me)
         .into_iter()
-        .map(|peering| peer_plan(&rib, settings.hold_time, &addresses, peering))
+        .map(|peering| peer_plan(me, &rib, settings.hold_time, &addresses, peering))
         .collect();
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
     Ok(Plan { rib, listen_port, peers, local, statics, tunnel })
 }
 
-fn peer_plan(rib: &RibConfig, hold_time: Duration, own: &[IpAddr], peering: Peering) -> PeerPlan {
+fn peer_plan(me: &Node, rib: &RibConfig, hold_time: Duration, own: &[IpAddr], peering: Peering) -> PeerPlan {
     let local = own.iter().copied().find(|address| address.is_ipv4() == peering.address.is_ipv4());
     let second = local.is_some_and(|local| local > peering.address);
     PeerPlan {
@@ -172,9 +174,28 @@ fn peer_plan(rib: &RibConfig, hold_time: Duration, own: &[IpAddr], peering: Peer
         address: PeerAddress {
             remote: (peering.address, peering.port).into(),
             local: local.filter(|_| peering.from_node_address),
+            protection: Protection { key: Key::None, hops: hops(me, rib, &peering) },
         },
         peering,
     }
+}
+
+/// How far a peer may be. Of another AS it is one hop away if it is in this node's own subnet (RFC 4271
+/// §5.1.3); Calico's sessions are multihop, so others may be anywhere unless the resource says.
+fn hops(me: &Node, rib: &RibConfig, peering: &Peering) -> Hops {
+    let Security { ttl_security, multihop, .. } = &peering.security;
+    if let Some(hops) = ttl_security {
+        return Hops::Secured(*hops);
+    }
+    if let Some(hops) = multihop {
+        return Hops::AtMost(*hops);
+    }
+    let near = match peering.address {
+        IpAddr::V4(address) => me.ipv4.is_some_and(|net| net.contains(&address)),
+        IpAddr::V6(address) => me.ipv6.is_some_and(|net| net.contains(&address)),
+    };
+    let external = peering.kind != PeerType::Mesh && peering.as_number != rib.local_as.0;
+    if near && external { Hops::AtMost(NonZeroU8::MIN) } else { Hops::Any }
 }
 
 fn addresses(node: &Node) -> Vec<IpAddr> {

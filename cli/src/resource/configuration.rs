@@ -7,6 +7,7 @@ use super::mistake::Origin;
 use super::pool::{ENCAPSULATIONS, Encapsulation};
 use super::reader::{Fields, Report};
 use super::scalar;
+use super::security;
 use super::tree::Value;
 
 /// `BGPConfiguration/default`; the defaults where there is none.
@@ -53,6 +54,8 @@ pub struct RoutedSettings {
     pub probe_key_file: Option<PathBuf>,
     /// BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
     pub hold_time: Duration,
+    /// File with the password of the mesh's sessions (`passwordFile`), an absolute path.
+    pub password_file: Option<PathBuf>,
     /// Whether BGP is off (`bgp: disabled`): every block is reached by the fallback.
     pub bgp_disabled: bool,
     /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
@@ -71,6 +74,7 @@ impl Default for RoutedSettings {
             probe_port: 4788,
             probe_key_file: None,
             hold_time: Duration::from_secs(90),
+            password_file: None,
             bgp_disabled: false,
             route_metric: 512,
             nexthop_compat_keep: false,
@@ -134,7 +138,7 @@ pub(crate) fn read(
     ] {
         spec.unsupported(field, report, empty);
     }
-    spec.unsupported("nodeMeshPassword", report, |_| false);
+    security::refuse_mesh_password(&mut spec, report);
     spec.unsupported("nodeMeshMaxRestartTime", report, |_| false);
     if let Some(routed) = spec.fields("routed", report) {
         configuration.routed = read_routed(routed, report);
@@ -165,6 +169,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
             if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
         }),
         hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
+        password_file: security::password_file(&mut fields, report),
         bgp_disabled: fields
             .optional("bgp", report, scalar::one_of(&[("enabled", false), ("disabled", true)]))
             .unwrap_or(default.bgp_disabled),

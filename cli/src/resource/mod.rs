@@ -17,6 +17,7 @@ mod pool;
 pub(crate) mod reader;
 mod rules;
 pub(crate) mod scalar;
+mod security;
 mod selector;
 mod snapshot;
 pub(crate) mod tree;
@@ -31,6 +32,7 @@ pub use parse::{Document, MAX_FILE_BYTES, ParsedFile, parse_file};
 pub use peer::{BgpPeer, ReversePeering, SourceAddress};
 pub use pool::{Encapsulation, IpPool, Mode};
 pub(crate) use pool::{shown_modes, v3_manifest as pool_manifest};
+pub use security::Security;
 pub use selector::{Selector, SelectorError};
 pub use snapshot::{Assembled, Snapshot, assemble};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::mistake::Origin;
 use super::reader::{Fields, Report};
 use super::scalar;
+use super::security::{self, Security};
 use super::selector::Selector;
 use super::tree::Value;
 
@@ -34,6 +35,8 @@ pub struct BgpPeer {
     /// Whether the selected peers get the reverse session without a resource of their own
     /// (`Auto`, default).
     pub reverse_peering: ReversePeering,
+    /// What protects the session.
+    pub security: Security,
 }
 
 /// The address a session is dialled from.
@@ -67,7 +70,7 @@ pub(crate) fn read_v3(
         report.mistake(origin.line, "spec", "is required");
         return None;
     };
-    let peer = BgpPeer {
+    let mut peer = BgpPeer {
         origin,
         name,
         node: spec.optional("node", report, scalar::name),
@@ -93,6 +96,7 @@ pub(crate) fn read_v3(
                 scalar::one_of(&[("Auto", ReversePeering::Auto), ("Manual", ReversePeering::Manual)]),
             )
             .unwrap_or_default(),
+        security: Security::default(),
     };
     let empty_list = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
     let is = |wanted: &'static str| move |value: &Value| *value == Value::Text(wanted.into());
@@ -100,10 +104,13 @@ pub(crate) fn read_v3(
     spec.unsupported("nextHopMode", report, is("Auto"));
     spec.unsupported("numAllowedLocalASNumbers", report, |value| *value == Value::Integer(0));
     spec.unsupported("filters", report, empty_list);
-    for field in
-        ["localASNumber", "password", "maxRestartTime", "ttlSecurity", "reachableBy", "localWorkloadSelector"]
-    {
+    for field in ["localASNumber", "maxRestartTime", "reachableBy", "localWorkloadSelector"] {
         spec.unsupported(field, report, |_| false);
+    }
+    let mut routed = spec.fields("routed", report);
+    peer.security = security::read_peer(&mut spec, routed.as_mut(), report);
+    if let Some(routed) = routed {
+        routed.finish(report);
     }
     let line = |field: &str| spec.line(field);
     let (node, peer_ip, as_number) = (line("node"), line("peerIP"), line("asNumber"));
@@ -201,5 +208,6 @@ pub(crate) fn read_v1(
         source_address: SourceAddress::default(),
         keepalive_time: None,
         reverse_peering: ReversePeering::default(),
+        security: Security::default(),
     })
 }
