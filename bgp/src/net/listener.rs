@@ -136,7 +136,8 @@ struct Caller {
 }
 
 impl Caller {
-    /// Hands over a connection; false if it can't be taken.
+    /// Hands over a connection; false if it can't be taken. What came before it was accepted was not
+    /// held to its TTL: that can be set for a connection, not for those that an address will make.
     fn take(&self, stream: TcpStream, address: IpAddr) -> bool {
         if let Err(error) = set_hops(&stream, address, self.hops) {
             tracing::error!(%address, %error, "connection refused: its TTL can't be set");
