@@ -99,6 +99,14 @@ impl Family {
         }
     }
 
+    /// Its place in [`Family::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            Family::Ipv4Unicast => 0,
+            Family::Ipv6Unicast => 1,
+        }
+    }
+
     /// The family that a prefix belongs to.
     pub fn of(prefix: &ipnet::IpNet) -> Family {
         match prefix {
@@ -164,6 +172,11 @@ impl Families {
     /// What either set has.
     pub fn union(self, other: Families) -> Families {
         Families { ipv4: self.ipv4 || other.ipv4, ipv6: self.ipv6 || other.ipv6 }
+    }
+
+    /// What this set has and the other has not.
+    pub fn without(self, other: Families) -> Families {
+        Families { ipv4: self.ipv4 && !other.ipv4, ipv6: self.ipv6 && !other.ipv6 }
     }
 
     /// Whether nothing is in the set.

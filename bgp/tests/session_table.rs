@@ -18,6 +18,8 @@ fn config(id: u8) -> PeerConfig {
         families: Families::BOTH,
         passive: false,
         connect_delay: Duration::ZERO,
+        send_hold_time: 480,
+        restart: None,
     }
 }
 
@@ -25,7 +27,7 @@ fn config(id: u8) -> PeerConfig {
 fn message(kind: MessageKind) -> Vec<u8> {
     let mut out = Vec::new();
     match kind {
-        MessageKind::Open => config(2).open().encode(&mut out),
+        MessageKind::Open => config(2).open(None).encode(&mut out),
         MessageKind::Keepalive => bgp::wire::encode::keepalive(&mut out),
         MessageKind::Update => bgp::wire::encode::end_of_rib(&mut out, bgp::Family::Ipv4Unicast),
         MessageKind::Notification => Notification::new(ErrorCode::HARD_RESET).encode(&mut out),
@@ -65,6 +67,8 @@ fn drain(peer: &mut Peer) -> Vec<String> {
             Output::Ended { established, .. } => if established { "down" } else { "ended" }.into(),
             Output::Update => "read".into(),
             Output::Refresh(_) => "refresh".into(),
+            Output::RefreshBegins(_) => "refresh begins".into(),
+            Output::Stale(stale) => format!("{stale:?}"),
         });
     }
     out
@@ -306,7 +310,7 @@ fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
         peer.handle(Input::Start, now);
         peer.handle(Input::Connected(Side::Outgoing), now);
         let mut octets = Vec::new();
-        theirs.open().encode(&mut octets);
+        theirs.open(None).encode(&mut octets);
         let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
         drain(&mut peer);
         peer.handle(Input::Message(Side::Outgoing, frame), now);

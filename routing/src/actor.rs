@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::session::{Retain, Stale};
 use bgp::{Family, PeerId};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
@@ -12,8 +13,10 @@ use tokio::task::JoinHandle;
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
 use crate::inbox::{Inbox, Received};
+use crate::limits::LimitReached;
 use crate::lines::{Line, Lines, Pressure};
 use crate::path::{BestChange, PeerSession, Source};
+use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
 use crate::session::Session;
 
@@ -32,19 +35,39 @@ const RESUMED: usize = 256;
 /// How long the peers' sockets can hold up what is to be told next.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// Limits that were reached and wait to be acted on; beyond it they wait in the RIB, at most two for
+/// each session.
+const LIMITS: usize = 64;
+
 pub(crate) enum Command {
     Up(PeerId, PeerSession, Line),
-    Down(PeerId),
+    Down(PeerId, Retain),
+    Stale(PeerId, Stale),
+    RefreshBegins(PeerId, Family),
+    HoldMarkers(bool),
     /// The peer has written all that it was given.
     Room(PeerId),
     Routes(PeerId, RouteBatch),
     EndOfRib(PeerId, Family),
     Refresh(PeerId, Family),
     Configure(RibConfig),
+    Policy(Box<ClusterPolicy>),
+    PeerPolicy(PeerId, Box<PeerPolicy>),
+    Forget(PeerId),
+    Limits(mpsc::Sender<LimitReached>),
     Originate(Source, Vec<(IpNet, IpAddr)>),
     SetClient(PeerId, bool),
     Query(Box<dyn FnOnce(&Rib) + Send>),
     Settled(Waiter),
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// See [`Rib::is_synced`].
+    Synced,
+    /// See [`Rib::is_caught_up`].
+    CaughtUp,
 }
 
 impl std::fmt::Debug for Command {
@@ -54,7 +77,7 @@ impl std::fmt::Debug for Command {
 }
 
 /// Somebody who waits until these peers have sent all their routes and all of it was told.
-type Waiter = (Vec<PeerId>, oneshot::Sender<()>);
+type Waiter = (Vec<PeerId>, Settled, oneshot::Sender<()>);
 
 /// Speaks to the RIB's task; the RIB ends with its last handle.
 #[derive(Clone, Debug)]
@@ -82,7 +105,7 @@ impl RibHandle {
         let (best, changes) = mpsc::channel(BEST_BATCHES);
         let pressure = Arc::<Pressure>::default();
         let lines = Lines::new(Arc::clone(&pressure));
-        let actor = Actor { rib: Rib::new(config), lines, best, waiters: Vec::new() };
+        let actor = Actor { rib: Rib::new(config), lines, best, limits: None, waiters: Vec::new() };
         let task = tokio::spawn(actor.run(received));
         (RibHandle { inbox, pressure }, changes, task)
     }
@@ -95,6 +118,28 @@ impl RibHandle {
     /// Takes a new configuration; see [`Rib::configure`].
     pub async fn configure(&self, config: RibConfig) {
         self.send(Command::Configure(config)).await;
+    }
+
+    /// Takes what holds for all peers; see [`Rib::set_cluster_policy`].
+    pub async fn set_cluster_policy(&self, policy: ClusterPolicy) {
+        self.send(Command::Policy(Box::new(policy))).await;
+    }
+
+    /// Takes what is configured for a peer; see [`Rib::set_peer_policy`].
+    pub async fn set_peer_policy(&self, id: PeerId, policy: PeerPolicy) {
+        self.send(Command::PeerPolicy(id, Box::new(policy))).await;
+    }
+
+    /// Forgets what is configured for a peer; see [`Rib::forget_peer`].
+    pub async fn forget_peer(&self, id: PeerId) {
+        self.send(Command::Forget(id)).await;
+    }
+
+    /// Peers that reach their limits from now on; the last caller gets them.
+    pub async fn limits(&self) -> mpsc::Receiver<LimitReached> {
+        let (sender, receiver) = mpsc::channel(LIMITS);
+        self.send(Command::Limits(sender)).await;
+        receiver
     }
 
     /// Sets the paths of a source; see [`Rib::originate`].
@@ -113,9 +158,27 @@ impl RibHandle {
     /// # Errors
     /// [`RibGone`].
     pub async fn settled(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
+        self.wait(peers, Settled::Synced).await
+    }
+
+    /// Waits until no more than what they have sent needs to be known of any of `peers` before
+    /// End-of-RIB can be sent; see [`Rib::is_caught_up`].
+    ///
+    /// # Errors
+    /// [`RibGone`].
+    pub async fn caught_up(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
+        self.wait(peers, Settled::CaughtUp).await
+    }
+
+    async fn wait(&self, peers: Vec<PeerId>, what: Settled) -> Result<(), RibGone> {
         let (sender, settled) = oneshot::channel();
-        self.send(Command::Settled((peers, sender))).await;
+        self.send(Command::Settled((peers, what, sender))).await;
         settled.await.map_err(|_| RibGone)
+    }
+
+    /// Holds End-of-RIB back after a restart, or sends it; see [`Rib::hold_markers`].
+    pub async fn hold_markers(&self, hold: bool) {
+        self.send(Command::HoldMarkers(hold)).await;
     }
 
     /// Asks something of the RIB.
@@ -142,6 +205,7 @@ struct Actor {
     rib: Rib,
     lines: Lines,
     best: mpsc::Sender<Vec<BestChange>>,
+    limits: Option<mpsc::Sender<LimitReached>>,
     waiters: Vec<Waiter>,
 }
 
@@ -176,6 +240,7 @@ impl Actor {
             {
                 taken += self.apply(command);
             }
+            self.tell_limits();
             done = self.rib.run(DECIDED, &mut self.lines);
             while let Some(peer) = self.lines.take_resumable() {
                 self.rib.resume(peer, &mut self.lines.catch_up());
@@ -198,9 +263,16 @@ impl Actor {
                 self.rib.resume(id, &mut self.lines.catch_up());
                 return RESUMED;
             }
-            Command::Down(id) => {
+            Command::Down(id, retain) => {
                 self.lines.remove(id);
-                self.rib.peer_down(id);
+                self.rib.peer_down(id, retain);
+            }
+            Command::Stale(id, stale) => self.rib.stale(id, stale),
+            Command::RefreshBegins(id, family) => self.rib.refresh_begins(id, family),
+            Command::HoldMarkers(hold) => {
+                for id in self.rib.hold_markers(hold) {
+                    self.rib.resume(id, &mut self.lines.catch_up());
+                }
             }
             Command::Room(id) => {
                 self.rib.resume(id, &mut self.lines.catch_up());
@@ -217,6 +289,13 @@ impl Actor {
                 return RESUMED;
             }
             Command::Configure(config) => self.rib.configure(config),
+            Command::Policy(policy) => self.rib.set_cluster_policy(*policy),
+            Command::PeerPolicy(id, policy) => {
+                self.rib.set_peer_policy(id, *policy);
+                self.rib.resume(id, &mut self.lines.catch_up());
+            }
+            Command::Forget(id) => self.rib.forget_peer(id),
+            Command::Limits(sender) => self.limits = Some(sender),
             Command::Originate(source, paths) => self.rib.originate(source, &paths),
             Command::SetClient(id, client) => {
                 self.rib.set_client(id, client);
@@ -228,12 +307,27 @@ impl Actor {
         0
     }
 
+    fn tell_limits(&mut self) {
+        let Some(limits) = &self.limits else { return };
+        while self.rib.has_limits()
+            && let Ok(permit) = limits.try_reserve()
+        {
+            if let Some(limit) = self.rib.next_limit() {
+                permit.send(limit);
+            }
+        }
+    }
+
     fn tell_waiters(&mut self) {
-        for (peers, sender) in std::mem::take(&mut self.waiters) {
-            if peers.iter().all(|id| self.rib.is_synced(*id)) {
+        for (peers, what, sender) in std::mem::take(&mut self.waiters) {
+            let settled = |id: &PeerId| match what {
+                Settled::Synced => self.rib.is_synced(*id),
+                Settled::CaughtUp => self.rib.is_caught_up(*id),
+            };
+            if peers.iter().all(settled) {
                 let _ = sender.send(());
             } else if !sender.is_closed() {
-                self.waiters.push((peers, sender));
+                self.waiters.push((peers, what, sender));
             }
         }
     }

@@ -2,10 +2,13 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use bgp::wire::as_path::{AsPath, AsWidth};
 use bgp::wire::attribute::{Attributes, Origin, RawAttributes, code, flag, push};
 use bgp::{Asn, RouterId};
+
+use crate::policy::Community;
 
 /// LOCAL_PREF of a path that carries none.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -31,6 +34,50 @@ pub struct AttrSet {
     pub originator_id: Option<RouterId>,
     /// How many reflectors it went through.
     pub cluster_list_len: u32,
+    /// What its well-known communities ask for.
+    pub marks: Marks,
+    /// What was received, where import policy made this of it: a changed policy is applied to that.
+    received: Option<Arc<AttrSet>>,
+}
+
+/// What well-known communities ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Marks {
+    /// NO_ADVERTISE (RFC 1997): it goes to no other peer.
+    pub no_advertise: bool,
+    /// NO_EXPORT, NO_EXPORT_SUBCONFED (RFC 1997) or BLACKHOLE (RFC 7999): it stays in the AS.
+    pub no_export: bool,
+    /// BLACKHOLE (RFC 7999).
+    pub blackhole: bool,
+    /// GRACEFUL_SHUTDOWN (RFC 8326).
+    pub graceful_shutdown: bool,
+    /// LLGR_STALE (RFC 9494 §4.6): whoever sent it has kept it for long without a word from where it comes.
+    pub last_resort: bool,
+    /// NO_LLGR (RFC 9494 §4.7): it is not to be kept for long.
+    pub not_long: bool,
+}
+
+impl Marks {
+    fn of(communities: &[u8]) -> Marks {
+        let mut marks = Marks::default();
+        let (all, _) = communities.as_chunks::<4>();
+        for community in all {
+            // All that are well-known begin so.
+            if community[0] != 0xff {
+                continue;
+            }
+            match Community::Standard(u32::from_be_bytes(*community)) {
+                Community::NO_ADVERTISE => marks.no_advertise = true,
+                Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => marks.no_export = true,
+                Community::BLACKHOLE => (marks.blackhole, marks.no_export) = (true, true),
+                Community::GRACEFUL_SHUTDOWN => marks.graceful_shutdown = true,
+                Community::LLGR_STALE => marks.last_resort = true,
+                Community::NO_LLGR => marks.not_long = true,
+                _ => {}
+            }
+        }
+        marks
+    }
 }
 
 impl AttrSet {
@@ -64,6 +111,8 @@ impl AttrSet {
             neighbor_as: None,
             originator_id: None,
             cluster_list_len: 0,
+            marks: Marks::default(),
+            received: None,
         };
         for raw in RawAttributes::new(canonical) {
             let number = || raw.value.try_into().ok().map(u32::from_be_bytes);
@@ -85,6 +134,7 @@ impl AttrSet {
                 code::ORIGINATOR_ID => {
                     set.originator_id = number().map(|bits| RouterId(Ipv4Addr::from_bits(bits)));
                 }
+                code::COMMUNITIES => set.marks = Marks::of(raw.value),
                 code::CLUSTER_LIST => {
                     set.cluster_list_len = u32::try_from(raw.value.len() / 4).unwrap_or(u32::MAX);
                 }
@@ -92,6 +142,17 @@ impl AttrSet {
             }
         }
         set
+    }
+
+    /// What import policy makes of `received`: the same next hop with other canonical attributes.
+    pub fn derived(canonical: &[u8], received: &Arc<AttrSet>) -> AttrSet {
+        let set = AttrSet::from_canonical(canonical, received.next_hop);
+        AttrSet { received: Some(Arc::clone(received)), ..set }
+    }
+
+    /// What was received, where import policy changed it.
+    pub fn received(&self) -> Option<&Arc<AttrSet>> {
+        self.received.as_ref()
     }
 
     /// The attributes as octets, without the next hop.
@@ -112,14 +173,16 @@ impl AttrSet {
         ids.iter().map(|id| Ipv4Addr::from(*id))
     }
 
-    fn value(&self, code: u8) -> Option<&[u8]> {
+    pub(crate) fn value(&self, code: u8) -> Option<&[u8]> {
         RawAttributes::new(&self.canonical).find(|raw| raw.code == code).map(|raw| raw.value)
     }
 }
 
 impl PartialEq for AttrSet {
     fn eq(&self, other: &AttrSet) -> bool {
-        self.next_hop == other.next_hop && self.canonical == other.canonical
+        self.next_hop == other.next_hop
+            && self.canonical == other.canonical
+            && self.received == other.received
     }
 }
 

@@ -23,10 +23,24 @@ pub enum Reason {
     NextHopSelf,
     /// The next hop is no unicast host address.
     NextHopNotHost,
+    /// A filter rejects it.
+    Filtered,
+    /// The peer is not of the cluster and no filter says what may come from it (RFC 8212).
+    NoImportPolicy,
+    /// It carries BLACKHOLE (RFC 7999), which no filter accepts by name.
+    Blackhole,
+    /// It was kept for long, and its sender does not want that (NO_LLGR, RFC 9494).
+    NotLong,
+    /// A node announces what the node table gives to another.
+    NotOwner,
     /// The block is this node's own.
     LocalBlock,
     /// Only from the static peer table, and BGP has a path.
     StaticBelowBgp,
+    /// Kept of a peer that nothing is heard of.
+    PeerSilent,
+    /// Kept long after its peer was lost (RFC 9494).
+    LastResort,
     /// Another has a higher LOCAL_PREF.
     LocalPref,
     /// Another has a shorter AS_PATH.
@@ -47,12 +61,17 @@ pub enum Reason {
 
 impl Reason {
     /// Those for which a path takes no part at all.
-    pub const REJECTIONS: [Reason; 5] = [
+    pub const REJECTIONS: [Reason; 10] = [
         Reason::AsLoop,
         Reason::OriginatorLoop,
         Reason::ClusterLoop,
         Reason::NextHopSelf,
         Reason::NextHopNotHost,
+        Reason::Filtered,
+        Reason::NoImportPolicy,
+        Reason::Blackhole,
+        Reason::NotLong,
+        Reason::NotOwner,
     ];
 }
 
@@ -64,8 +83,15 @@ impl fmt::Display for Reason {
             Reason::ClusterLoop => "our cluster is in CLUSTER_LIST",
             Reason::NextHopSelf => "the next hop is this node",
             Reason::NextHopNotHost => "the next hop is no host address",
+            Reason::Filtered => "a filter rejects it",
+            Reason::NoImportPolicy => "the peer is outside the cluster and has no import filter (RFC 8212)",
+            Reason::NotLong => "not to be kept for long (NO_LLGR)",
+            Reason::Blackhole => "BLACKHOLE, which no filter of the peer accepts by name (RFC 7999)",
+            Reason::NotOwner => "the node table gives the block to another node",
             Reason::LocalBlock => "the block is this node's own",
             Reason::StaticBelowBgp => "static, and BGP has a path",
+            Reason::PeerSilent => "its peer is silent, and there is another",
+            Reason::LastResort => "kept long after its peer was lost, and there is another",
             Reason::LocalPref => "lower LOCAL_PREF",
             Reason::AsPathLength => "longer AS_PATH",
             Reason::Origin => "worse ORIGIN",
@@ -81,8 +107,12 @@ impl fmt::Display for Reason {
 /// How a source ranks before any attribute is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// BGP, kept of a peer that is no more heard of and that would forward itself.
+    Silent,
     /// The static peer table.
     Static,
+    /// BGP, kept for long without a word from the peer (RFC 9494).
+    LastResort,
     /// BGP.
     Bgp,
     /// This node.
@@ -134,7 +164,13 @@ pub fn select(
     field.retain(|index| {
         let keep = candidates[*index].rank == top;
         if !keep {
-            lost(*index, if top == Rank::Local { Reason::LocalBlock } else { Reason::StaticBelowBgp });
+            let reason = match candidates[*index].rank {
+                _ if top == Rank::Local => Reason::LocalBlock,
+                Rank::Silent => Reason::PeerSilent,
+                Rank::LastResort => Reason::LastResort,
+                Rank::Static | Rank::Bgp | Rank::Local => Reason::StaticBelowBgp,
+            };
+            lost(*index, reason);
         }
         keep
     });

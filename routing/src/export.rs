@@ -9,6 +9,8 @@ use bgp::{Asn, Family, RouterId};
 use crate::attrs::{AttrSet, DEFAULT_LOCAL_PREF};
 use crate::config::RibConfig;
 use crate::path::SourceKind;
+use crate::policy::{self, Export, NextHopMode, Operation};
+use crate::table::Scope;
 
 /// What peers have in common that get the same routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,14 +27,41 @@ pub enum Audience {
 ///
 /// What an internal peer sent goes to no other internal peer (RFC 4271 §9.2), but for reflection:
 /// from clients to all, from others to clients (RFC 4456 §6). The static table is everybody's own.
-pub fn allows(config: &RibConfig, kind: SourceKind, audience: Audience, family: Family) -> bool {
+/// `long_lived`: the audience knows what a last resort is.
+pub(crate) fn allows(
+    config: &RibConfig,
+    export: &Export,
+    kind: SourceKind,
+    scope: Scope,
+    audience: Audience,
+    long_lived: bool,
+    family: Family,
+) -> bool {
+    let external = audience == Audience::External;
+    match scope {
+        Scope::Everywhere => {}
+        Scope::Internal if !external => {}
+        Scope::LastResort if !external && long_lived => {}
+        Scope::Internal | Scope::LastResort | Scope::Nobody => return false,
+    }
+    // Without an address of our own there is no next hop to give.
+    if gives_own_next_hop(export, external) && config.next_hop_self(family).is_none() {
+        return false;
+    }
     match (kind, audience) {
         (SourceKind::Static, _) => false,
-        // Without an address of our own there is no next hop to give.
-        (_, Audience::External) => config.next_hop_self(family).is_some(),
+        (_, Audience::External) => true,
         (SourceKind::Ibgp, Audience::Internal) => false,
         (SourceKind::Client | SourceKind::Ibgp, _) => config.cluster_id.is_some(),
         (SourceKind::Local | SourceKind::Ebgp, _) => true,
+    }
+}
+
+fn gives_own_next_hop(export: &Export, external: bool) -> bool {
+    match export.next_hop {
+        NextHopMode::Auto => external,
+        NextHopMode::Own => true,
+        NextHopMode::Keep => false,
     }
 }
 
@@ -41,12 +70,16 @@ pub fn allows(config: &RibConfig, kind: SourceKind, audience: Audience, family: 
 pub(crate) struct Scratch {
     canonical: Vec<u8>,
     value: Vec<u8>,
+    edited: Vec<u8>,
 }
 
 /// The canonical attributes and the next hop with which a path is sent that [`allows`] lets pass;
-/// `from` is the peer it came from.
+/// `from` is the peer it came from, `operations` are those of the rule that accepted it.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn transform<'a>(
     config: &RibConfig,
+    export: &Export,
+    operations: &[Operation],
     attrs: &'a AttrSet,
     kind: SourceKind,
     from: RouterId,
@@ -54,28 +87,45 @@ pub(crate) fn transform<'a>(
     family: Family,
     scratch: &'a mut Scratch,
 ) -> (&'a [u8], IpAddr) {
-    let Scratch { canonical, value } = scratch;
+    let Scratch { canonical, value, edited } = scratch;
     canonical.clear();
+    let mut next_hop = attrs.next_hop;
+    if gives_own_next_hop(export, audience == Audience::External) {
+        next_hop = config.next_hop_self(family).unwrap_or(next_hop);
+    }
+    let mut original = attrs.canonical();
+    if !operations.is_empty() {
+        *edited = policy::edited(original, operations);
+        original = edited;
+    }
     match (audience, kind) {
         (Audience::External, _) => {
-            to_external(attrs.canonical(), config.local_as, canonical, value);
-            let next_hop = config.next_hop_self(family);
-            return (canonical, next_hop.unwrap_or(attrs.next_hop));
+            let local_as = export.local_as.unwrap_or(config.local_as);
+            to_external(original, local_as, metric(operations), canonical, value);
         }
         // RFC 4271 §5.1.3: the next hop of an external path stays inside the AS.
-        (_, SourceKind::Ebgp) => with_local_pref(attrs.canonical(), canonical, value),
+        (_, SourceKind::Ebgp) => with_local_pref(original, canonical, value),
         (_, SourceKind::Ibgp | SourceKind::Client) => {
             let cluster_id = config.cluster_id.unwrap_or(config.router_id.0);
-            reflected(attrs, cluster_id.octets(), from, canonical, value);
+            reflected(original, cluster_id.octets(), from, canonical, value);
         }
-        (_, SourceKind::Local | SourceKind::Static) => return (attrs.canonical(), attrs.next_hop),
+        (_, SourceKind::Local | SourceKind::Static) => return (original, next_hop),
     }
-    (canonical, attrs.next_hop)
+    (canonical, next_hop)
+}
+
+/// LOCAL_PREF does not leave the AS: towards an external peer a priority that a rule sets is the
+/// metric, MULTI_EXIT_DISC, of which the lower is the better too.
+fn metric(operations: &[Operation]) -> Option<u32> {
+    operations.iter().rev().find_map(|operation| match operation {
+        Operation::SetPriority(priority) => Some(*priority),
+        Operation::AddCommunity(_) | Operation::PrependAsPath(_) => None,
+    })
 }
 
 /// Rebuilds canonical attributes into `out`: `edit` says for each what stands in its place and for
 /// each of `wanted`, in the order of codes, what is put where the original has none.
-fn rewrite(
+pub(crate) fn rewrite(
     canonical: &[u8],
     wanted: &[u8],
     out: &mut Vec<u8>,
@@ -101,17 +151,20 @@ fn rewrite(
     missing.for_each(|code| put(code, 0, None));
 }
 
-enum Edit {
+/// What stands in an attribute's place.
+pub(crate) enum Edit {
+    /// The original, if there is one.
     Keep,
+    /// Nothing.
     Drop,
     /// What was written stands there, with these flags.
     Set(u8),
 }
 
 /// RFC 4456 §8: ORIGINATOR_ID unless there is one, our cluster before the others.
-fn reflected(attrs: &AttrSet, cluster_id: [u8; 4], from: RouterId, out: &mut Vec<u8>, value: &mut Vec<u8>) {
+fn reflected(canonical: &[u8], cluster_id: [u8; 4], from: RouterId, out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(
-        attrs.canonical(),
+        canonical,
         &[code::LOCAL_PREF, code::ORIGINATOR_ID, code::CLUSTER_LIST],
         out,
         value,
@@ -145,19 +198,27 @@ fn with_local_pref(canonical: &[u8], out: &mut Vec<u8>, value: &mut Vec<u8>) {
 }
 
 /// Our AS before the path; what is for our AS alone, and a MED from elsewhere, left out (RFC 4271 §5.1).
-fn to_external(canonical: &[u8], local_as: Asn, out: &mut Vec<u8>, value: &mut Vec<u8>) {
-    rewrite(canonical, &[code::AS_PATH], out, value, |code, original, out| match code {
-        code::AS_PATH => {
-            prepend(original.unwrap_or_default(), local_as, out);
-            Edit::Set(flag::WELL_KNOWN)
+fn to_external(canonical: &[u8], local_as: Asn, med: Option<u32>, out: &mut Vec<u8>, value: &mut Vec<u8>) {
+    rewrite(canonical, &[code::AS_PATH, code::MULTI_EXIT_DISC], out, value, |code, original, out| {
+        match (code, med) {
+            (code::AS_PATH, _) => {
+                prepend(original.unwrap_or_default(), local_as, out);
+                Edit::Set(flag::WELL_KNOWN)
+            }
+            (code::MULTI_EXIT_DISC, Some(med)) => {
+                out.extend(med.to_be_bytes());
+                Edit::Set(flag::OPTIONAL)
+            }
+            (code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MULTI_EXIT_DISC, _) => {
+                Edit::Drop
+            }
+            _ => Edit::Keep,
         }
-        code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MULTI_EXIT_DISC => Edit::Drop,
-        _ => Edit::Keep,
     });
 }
 
 /// RFC 4271 §5.1.2: into the first segment where that is a sequence with room.
-fn prepend(path: &[u8], asn: Asn, out: &mut Vec<u8>) {
+pub(crate) fn prepend(path: &[u8], asn: Asn, out: &mut Vec<u8>) {
     let sequence = SegmentKind::Sequence.code();
     match path {
         [kind, count, rest @ ..] if *kind == sequence && *count < u8::MAX => {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bgp::wire::encode::{self, Form};
+use bgp::wire::refresh::RouteRefresh;
 use bgp::{Families, Family, PeerId, RouterId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -11,9 +12,11 @@ use ipnet::IpNet;
 
 use crate::config::RibConfig;
 use crate::export::{self, Audience, Scratch};
+use crate::exports::{ExportIx, Exports};
 use crate::interner::Interner;
 use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox};
 use crate::path::{PeerSession, SourceKind};
+use crate::policy::{ClusterPolicy, PeerKind, Said, Subject};
 use crate::source::Sources;
 use crate::table::{Path, Table};
 
@@ -30,17 +33,27 @@ pub struct GroupKey {
     pub form: Form,
     /// The families they exchange.
     pub families: Families,
+    /// Whether they know what a last resort is (RFC 9494).
+    pub long_lived: bool,
+    /// What is configured of what they get.
+    pub export: ExportIx,
 }
 
 impl GroupKey {
     /// The group of a session.
-    pub fn of(session: &PeerSession) -> GroupKey {
+    pub fn of(session: &PeerSession, export: ExportIx) -> GroupKey {
         let audience = match session.kind() {
             SourceKind::Client => Audience::Client,
             SourceKind::Ibgp => Audience::Internal,
             SourceKind::Ebgp | SourceKind::Local | SourceKind::Static => Audience::External,
         };
-        GroupKey { audience, form: session.form, families: session.families }
+        GroupKey {
+            audience,
+            form: session.form,
+            long_lived: session.long_lived,
+            families: session.families,
+            export,
+        }
     }
 }
 
@@ -66,6 +79,8 @@ impl Change {
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) config: &'a RibConfig,
+    pub(crate) cluster: &'a ClusterPolicy,
+    pub(crate) exports: &'a Exports,
     pub(crate) table: &'a Table,
     pub(crate) interner: &'a Interner,
     pub(crate) sources: &'a Sources,
@@ -73,17 +88,67 @@ pub(crate) struct View<'a> {
     pub(crate) reexport: bool,
 }
 
+/// A prefix goes to a group; by the rule at this place, if that does something to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed(Option<u32>);
+
 impl View<'_> {
+    /// Whether a path goes to a group, as far as that does not depend on the prefix.
     fn allows(&self, path: Path, key: GroupKey, family: Family) -> bool {
         !path.is_none()
             && key.families.contains(family)
-            && export::allows(self.config, self.sources.kind(path.source()), key.audience, family)
+            && export::allows(
+                self.config,
+                self.exports.export(key.export),
+                self.sources.kind(path.source()),
+                path.scope(),
+                key.audience,
+                key.long_lived,
+                family,
+            )
+    }
+
+    /// Whether a prefix that was told with a path goes to a group: a function of these alone, so that
+    /// it can be asked again.
+    pub(crate) fn passes(&self, path: Path, key: GroupKey, family: Family, ix: u32) -> Option<Passed> {
+        if !self.allows(path, key, family) {
+            return None;
+        }
+        let export = self.exports.export(key.export);
+        if !export.looks_at_prefixes() {
+            return Some(Passed::default());
+        }
+        let prefix = self.table.prefix(ix);
+        let kind = self.sources.kind(path.source());
+        let Some(chain) = &export.chain else {
+            // RFC 8212: no filter, so no more than the cluster's own blocks.
+            let own = kind == SourceKind::Local
+                || !self.sources.is_outside(path.source()) && self.cluster.is_in_pool(&prefix);
+            return own.then(Passed::default);
+        };
+        let attrs = self.interner.set(path.attrs());
+        let peer = match key.audience {
+            Audience::External => PeerKind::External,
+            Audience::Internal | Audience::Client => PeerKind::Internal,
+        };
+        let interface = self.cluster.link_of(attrs.next_hop).filter(|_| kind != SourceKind::Local);
+        match chain.ask(&Subject { prefix, attrs, kind, peer, interface }) {
+            Said::Rejected => None,
+            Said::Nothing => Some(Passed::default()),
+            Said::Accepted(rule, place) => Some(Passed((!rule.operations.is_empty()).then_some(place))),
+        }
+    }
+
+    fn looks_at_prefixes(&self, key: GroupKey) -> bool {
+        self.exports.export(key.export).looks_at_prefixes()
     }
 
     /// Appends announcements of prefixes that were told with one path.
+    #[allow(clippy::too_many_arguments)]
     fn announce(
         &self,
         path: Path,
+        passed: Passed,
         key: GroupKey,
         family: Family,
         prefixes: impl Iterator<Item = IpNet>,
@@ -94,8 +159,20 @@ impl View<'_> {
         let from = self.sources.member(path.source()).map(|member| member.session.router_id);
         let from = from.unwrap_or(RouterId(std::net::Ipv4Addr::UNSPECIFIED));
         let attrs = self.interner.set(path.attrs());
-        let (canonical, next_hop) =
-            export::transform(self.config, attrs, kind, from, key.audience, family, scratch);
+        let export = self.exports.export(key.export);
+        let rule = passed.0.and_then(|place| export.chain.as_ref()?.rule(family, place));
+        let operations = rule.map_or(&[][..], |rule| &rule.operations);
+        let (canonical, next_hop) = export::transform(
+            self.config,
+            export,
+            operations,
+            attrs,
+            kind,
+            from,
+            key.audience,
+            family,
+            scratch,
+        );
         encode::announce(out, key.form, canonical, next_hop, prefixes)
     }
 }
@@ -120,10 +197,26 @@ pub(crate) struct Group {
 
 impl Group {
     /// Adds a peer that must be told everything, then End-of-RIB.
-    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families) {
-        let mut outbox = Outbox { end_of_rib: families, ..Outbox::default() };
+    /// `held`: the marker waits for [`Group::release_markers`].
+    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families, held: bool) {
+        let mut outbox = match held {
+            true => Outbox { held: families, ..Outbox::default() },
+            false => Outbox { end_of_rib: families, ..Outbox::default() },
+        };
         outbox.dump(end, families, false);
         self.members.insert(peer, outbox);
+    }
+
+    /// End-of-RIB no longer waits; returns the peers it can go to.
+    pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
+        let mut released = Vec::new();
+        for (peer, outbox) in &mut self.members {
+            if !outbox.held.is_empty() {
+                outbox.end_of_rib = outbox.end_of_rib.union(std::mem::take(&mut outbox.held));
+                released.push(*peer);
+            }
+        }
+        released
     }
 
     /// Adds a peer that comes from another group with its arrears.
@@ -147,11 +240,17 @@ impl Group {
         self.unsendable.iter().copied()
     }
 
-    /// Makes everything of a family pending for a peer (RFC 2918).
-    pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family) {
+    /// Makes everything of a family pending for a peer (RFC 2918); `marked`: between markers (RFC 7313).
+    pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family, marked: bool) {
         if let Some(outbox) = self.members.get_mut(&peer) {
             let mut families = Families::NONE;
             families.insert(family);
+            // RFC 7313 §4: never before the first End-of-RIB.
+            let first = outbox.end_of_rib.union(outbox.held).contains(family);
+            if marked && !first {
+                outbox.begins.insert(family);
+                outbox.ends.insert(family);
+            }
             outbox.dump(end, families, true);
         }
     }
@@ -189,16 +288,29 @@ impl Group {
         let mut chunks = Chunks::default();
         self.verdicts.clear();
         let same = |a: &Change, b: &Change| a.after == b.after && a.family == b.family;
+        // Neighbours mostly were told with one path too.
+        let mut last = (Path::NONE, Family::Ipv4Unicast, false);
+        let mut held = |path: Path, family: Family| {
+            if (path, family) != (last.0, last.1) {
+                last = (path, family, view.allows(path, key, family));
+            }
+            last.2
+        };
         for run in changes.chunk_by(same) {
             let Change { after, family, .. } = run[0];
+            if view.looks_at_prefixes(key) {
+                self.encode_one_by_one(key, view, run, &mut chunks);
+                continue;
+            }
             let mut announced = view.allows(after, key, family);
             if announced {
                 let source = view.sources.source(after.source()).peer();
                 for part in run.chunks(RUN) {
                     let prefixes = part.iter().map(|change| view.table.prefix(change.ix));
                     let scratch = &mut self.scratch;
-                    let sent = chunks
-                        .append(source, |out| view.announce(after, key, family, prefixes, scratch, out));
+                    let sent = chunks.append(source, |out| {
+                        view.announce(after, Passed::default(), key, family, prefixes, scratch, out)
+                    });
                     if let Err(error) = sent {
                         too_long(view.table.prefix(run[0].ix), error);
                         announced = false;
@@ -219,9 +331,7 @@ impl Group {
                 // What no longer fits a message must not leave the older route standing either.
                 if announced {
                     Verdict::Announce
-                } else if view.allows(change.before, key, family)
-                    || view.reexport && key.families.contains(family)
-                {
+                } else if held(change.before, family) || view.reexport && key.families.contains(family) {
                     Verdict::Withdraw
                 } else {
                     Verdict::Nothing
@@ -243,6 +353,52 @@ impl Group {
         chunks.finish()
     }
 
+    /// The same for changes that have their path and family in common, where what becomes of them depends on
+    /// their prefixes too.
+    fn encode_one_by_one(&mut self, key: GroupKey, view: View<'_>, run: &[Change], chunks: &mut Chunks) {
+        let Change { after, family, .. } = run[0];
+        let source = view.sources.source(after.source()).peer();
+        let outcomes: Vec<Option<Passed>> =
+            run.iter().map(|change| view.passes(after, key, family, change.ix)).collect();
+        let mut ways: Vec<(Passed, bool)> = Vec::new();
+        for passed in outcomes.iter().flatten() {
+            if ways.iter().any(|(known, _)| known == passed) {
+                continue;
+            }
+            let mut fits = true;
+            for (part, outcomes) in run.chunks(RUN).zip(outcomes.chunks(RUN)) {
+                let so = part.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(*passed));
+                let prefixes = so.map(|(change, _)| view.table.prefix(change.ix));
+                let scratch = &mut self.scratch;
+                let sent = chunks
+                    .append(source, |out| view.announce(after, *passed, key, family, prefixes, scratch, out));
+                if let Err(error) = sent {
+                    too_long(view.table.prefix(run[0].ix), error);
+                    fits = false;
+                    break;
+                }
+            }
+            ways.push((*passed, fits));
+        }
+        for (change, outcome) in run.iter().zip(outcomes) {
+            let fits = outcome.and_then(|passed| ways.iter().find(|(known, _)| *known == passed));
+            let fits = fits.map(|(_, fits)| *fits);
+            match fits {
+                Some(false) => _ = self.unsendable.insert(change.ix),
+                Some(true) | None => _ = self.unsendable.remove(&change.ix),
+            }
+            self.verdicts.push(if fits == Some(true) {
+                Verdict::Announce
+            } else if view.passes(change.before, key, family, change.ix).is_some()
+                || view.reexport && key.families.contains(family)
+            {
+                Verdict::Withdraw
+            } else {
+                Verdict::Nothing
+            });
+        }
+    }
+
     /// Tells a peer what is pending, as far as there is room; whether all of it went.
     pub(crate) fn resume(
         &mut self,
@@ -252,6 +408,9 @@ impl Group {
         delivery: &mut impl Delivery,
     ) -> bool {
         let Some(outbox) = self.members.get_mut(&peer) else { return true };
+        if !mark(peer, &mut outbox.begins, 1, delivery) {
+            return false;
+        }
         loop {
             let gone: Vec<IpNet> = outbox.withdrawn.iter().copied().take(RUN).collect();
             let mut batch = Vec::new();
@@ -284,6 +443,9 @@ impl Group {
             }
             outbox.dump = dump.filter(|dump| dump.next < dump.end);
         }
+        if !mark(peer, &mut outbox.ends, 2, delivery) {
+            return false;
+        }
         // Sets that once held many prefixes must not keep their room.
         outbox.withdrawn.shrink_to_fit();
         for family in outbox.end_of_rib.iter() {
@@ -296,6 +458,19 @@ impl Group {
         }
         true
     }
+}
+
+/// Sends the markers around what answers a ROUTE-REFRESH (RFC 7313 §3.2); whether there was room.
+fn mark(peer: PeerId, families: &mut Families, subtype: u8, delivery: &mut impl Delivery) -> bool {
+    for family in families.iter() {
+        let mut message = Vec::new();
+        RouteRefresh { family: family.afi_safi(), subtype }.encode(&mut message);
+        if !delivery.deliver(peer, message.into()) {
+            return false;
+        }
+        families.remove(family);
+    }
+    true
 }
 
 /// The next places of a dump.
@@ -320,6 +495,10 @@ fn note(peer: PeerId, outbox: &mut Outbox, view: View<'_>, changes: &[Change], v
         match verdict {
             Verdict::Announce if !own => outbox.announce(change.ix, change.family),
             Verdict::Announce | Verdict::Withdraw => {
+                outbox.withdraw(change.ix, view.table.prefix(change.ix));
+            }
+            // It may hold it from before its rules changed, and the dump would find nothing there any more.
+            Verdict::Nothing if outbox.tells_again(change.ix, change.family) => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }
             Verdict::Nothing => {}
@@ -348,17 +527,31 @@ fn write_state(
         let path = view.table.told(run[0]);
         let own = !path.is_none() && view.sources.source(path.source()).peer() == Some(peer);
         let family = view.table.family(run[0]);
-        let mut sent = !own && view.allows(path, key, family);
-        if sent {
-            let prefixes = run.iter().map(|ix| view.table.prefix(*ix));
-            sent =
-                chunks.append(None, |out| view.announce(path, key, family, prefixes, scratch, out)).is_ok();
-            if !sent {
-                unsendable.extend(run);
-            }
+        let mut told = Vec::new();
+        if !own && view.allows(path, key, family) {
+            told.extend(run.iter().map(|ix| view.passes(path, key, family, *ix)));
         }
-        if !sent && again {
-            withdrawn.extend(run.iter().map(|ix| view.table.prefix(*ix)));
+        told.resize(run.len(), None);
+        let mut ways: Vec<(Passed, bool)> = Vec::new();
+        for passed in told.iter().flatten() {
+            if ways.iter().any(|(known, _)| known == passed) {
+                continue;
+            }
+            let so = run.iter().zip(&told).filter(|(_, outcome)| **outcome == Some(*passed));
+            let prefixes = so.clone().map(|(ix, _)| view.table.prefix(*ix));
+            let write =
+                |out: &mut Vec<u8>| view.announce(path, *passed, key, family, prefixes, scratch, out).is_ok();
+            let fits = chunks.append(None, write);
+            if !fits {
+                unsendable.extend(so.map(|(ix, _)| *ix));
+            }
+            ways.push((*passed, fits));
+        }
+        if again {
+            let sent =
+                |outcome: &Option<Passed>| outcome.is_some_and(|passed| ways.contains(&(passed, true)));
+            let gone = run.iter().zip(&told).filter(|(_, outcome)| !sent(outcome));
+            withdrawn.extend(gone.map(|(ix, _)| view.table.prefix(*ix)));
         }
     }
     chunks.append(None, |out| withdraw(&withdrawn, key, out));
@@ -378,8 +571,10 @@ fn own_withdrawals(key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<(Pe
     let mut own: Vec<_> = changes
         .iter()
         .filter(|change| !change.after.is_none() && !change.before.is_none())
-        .filter(|change| change.before.source() != change.after.source())
-        .filter(|change| view.allows(change.before, key, change.family))
+        .filter(|change| {
+            view.sources.source(change.before.source()) != view.sources.source(change.after.source())
+        })
+        .filter(|change| view.passes(change.before, key, change.family, change.ix).is_some())
         .filter_map(|change| Some((view.sources.source(change.after.source()).peer()?, change.ix)))
         .collect();
     own.sort_unstable();

@@ -1,12 +1,14 @@
 //! After any history everybody holds what the best paths say, and nothing is left behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use bgp::session::{Retain, Stale};
 use bgp::wire::attribute::{Context, code, flag, push};
 use bgp::wire::encode::Form;
-use bgp::wire::frame::{self, MAX_LEN};
+use bgp::wire::frame::{self, MAX_LEN, MessageKind};
+use bgp::wire::refresh::RouteRefresh;
 use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, Family, PeerId, RouterId};
 use bytes::Bytes;
@@ -14,14 +16,32 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use crate::outbox::Delivery;
+use crate::ownership::{Owners, OwnershipMode};
+use crate::policy::{
+    Action, Chain, Community, Export, Filter, Import, MaxPrefixes, NextHopMode, Operation, Operator,
+    PrefixMatch, Rule,
+};
 use crate::query::RibCounts;
-use crate::{AttrSet, Best, PeerSession, Rib, RibConfig, RouteBatch, Source, SourceKind};
+use crate::{
+    AttrSet, Best, ClusterPolicy, PeerPolicy, PeerSession, Rib, RibConfig, RouteBatch, Source, SourceKind,
+};
+
+/// What a peer is told of a prefix, as far as policy has a say: next hop, communities, AS_PATH.
+type Told = (IpAddr, Vec<u32>, Vec<u32>);
+
+fn told(attrs: &AttrSet) -> Told {
+    let (communities, _) = attrs.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
+    let communities = communities.iter().map(|one| u32::from_be_bytes(*one)).collect();
+    (attrs.next_hop, communities, attrs.as_path().asns().map(|asn| asn.0).collect())
+}
 
 /// The peers' ends: what their messages add up to, and how many chunks they have room for.
 #[derive(Default)]
 struct Wire {
-    told: HashMap<PeerId, BTreeMap<IpNet, IpAddr>>,
+    told: HashMap<PeerId, BTreeMap<IpNet, Told>>,
     ended: HashMap<PeerId, usize>,
+    /// What has not been told again since the answer to a ROUTE-REFRESH began.
+    untold: HashMap<(PeerId, Family), HashSet<IpNet>>,
     room: HashMap<PeerId, usize>,
 }
 
@@ -41,14 +61,29 @@ impl Delivery for Wire {
             as_width: Form::default().as_width,
         };
         while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
+            rest = &rest[message.len()..];
+            if message.kind == MessageKind::RouteRefresh {
+                let refresh = RouteRefresh::parse(message.body).unwrap();
+                let family = Family::from_afi_safi(refresh.family).unwrap();
+                let untold = self.untold.entry((peer, family)).or_default();
+                match refresh.subtype {
+                    1 => untold.extend(state.keys().copied().filter(|prefix| Family::of(prefix) == family)),
+                    2 => untold.drain().for_each(|prefix| _ = state.remove(&prefix)),
+                    subtype => panic!("subtype {subtype}"),
+                }
+                continue;
+            }
             let update = UpdateView::parse(message.body).unwrap().read(&context).unwrap();
             assert_eq!(update.fault, None);
             *self.ended.entry(peer).or_default() += usize::from(update.end_of_rib().is_some());
             update.withdrawals().flatten().for_each(|prefix| _ = state.remove(&prefix));
             for (next_hop, list) in update.announcements() {
-                list.iter().for_each(|prefix| _ = state.insert(prefix, next_hop));
+                let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());
+                for prefix in list {
+                    state.insert(prefix, told(&attrs));
+                    self.untold.entry((peer, Family::of(&prefix))).or_default().remove(&prefix);
+                }
             }
-            rest = &rest[message.len()..];
         }
         assert!(rest.is_empty(), "whole messages only");
         true
@@ -57,11 +92,19 @@ impl Delivery for Wire {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Peer, block, MED, blocks in the same message.
+    /// Peer, block, MED and community, blocks in the same message.
     Announce(u8, u8, u8, u8),
     Withdraw(u8, u8),
     Down(u8),
+    /// The session ends and its routes are kept: those that were stale before too; the peer is silent.
+    Lost(u8, bool, bool),
     Up(u8),
+    /// The peer has sent all; whether of IPv4 or of IPv6.
+    EndOfRib(u8, bool),
+    /// The peer answers a ROUTE-REFRESH between markers.
+    RefreshBegins(u8, bool),
+    /// Stale routes have waited long enough, or become a last resort.
+    Stale(u8, bool, bool),
     /// The peer takes so many more chunks.
     Room(u8, usize),
     Refresh(u8),
@@ -69,6 +112,10 @@ enum Step {
     Client(u8, bool),
     Own(Vec<u8>),
     Cluster(u8),
+    /// The peer is configured so, see [`policy`].
+    Policy(u8, u8),
+    /// All peers are, see [`cluster`].
+    ClusterPolicy(u8),
     /// Decides on so many prefixes.
     Run(usize),
 }
@@ -79,12 +126,18 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (peer(), 0..20u8, 0..3u8, 1..6u8).prop_map(|(p, b, m, n)| Step::Announce(p, b, m, n)),
         3 => (peer(), 0..20u8).prop_map(|(p, b)| Step::Withdraw(p, b)),
         1 => peer().prop_map(Step::Down),
+        2 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, o, s)| Step::Lost(p, o, s)),
+        1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::EndOfRib(p, f)),
+        1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::RefreshBegins(p, f)),
+        1 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, f, d)| Step::Stale(p, f, d)),
         2 => peer().prop_map(Step::Up),
         2 => (peer(), 0..4usize).prop_map(|(p, n)| Step::Room(p, n)),
         1 => peer().prop_map(Step::Refresh),
         1 => (peer(), any::<bool>()).prop_map(|(p, c)| Step::Client(p, c)),
         1 => prop::collection::vec(0..20u8, 0..4).prop_map(Step::Own),
         1 => (1..3u8).prop_map(Step::Cluster),
+        2 => (peer(), 0..9u8).prop_map(|(p, n)| Step::Policy(p, n)),
+        1 => (0..4u8).prop_map(Step::ClusterPolicy),
         6 => (1..8usize).prop_map(Step::Run),
     ]
 }
@@ -121,6 +174,97 @@ fn session(peer: u8) -> PeerSession {
         client: peer < 3,
         form: Form::default(),
         families: Families::BOTH,
+        restarts: true,
+        restarting: false,
+        long_lived: peer != 3,
+        marks_refresh: true,
+    }
+}
+
+/// What announcements with this MED carry.
+fn communities(med: u8) -> Vec<u32> {
+    match med {
+        1 => vec![ONE],
+        2 => vec![NO_EXPORT],
+        _ => vec![],
+    }
+}
+
+const ONE: u32 = 1 << 16 | 1;
+const TWO: u32 = 2 << 16 | 2;
+const LLGR_STALE: u32 = 0xffff_0006;
+const NO_EXPORT: u32 = 0xffff_ff01;
+const LIMIT: usize = 4;
+
+/// Rules that the policies are made of.
+fn rules(number: u8) -> Vec<Rule> {
+    let with_one = Rule { community: Some(Community::Standard(ONE)), ..Rule::default() };
+    let low = |operator| {
+        let net: IpNet = "10.1.0.0/21".parse().unwrap();
+        Some(PrefixMatch { net, operator, min: 21, max: 32 })
+    };
+    match number {
+        0 => vec![Rule { action: Action::Reject, ..with_one }],
+        1 => vec![Rule {
+            prefix: low(Operator::In),
+            operations: vec![Operation::AddCommunity(Community::NO_EXPORT)],
+            ..Rule::default()
+        }],
+        _ => vec![
+            Rule { operations: vec![Operation::PrependAsPath(vec![Asn(7), Asn(8)])], ..with_one },
+            Rule { prefix: low(Operator::NotIn), action: Action::Reject, ..Rule::default() },
+            Rule { operations: vec![Operation::AddCommunity(Community::Standard(TWO))], ..Rule::default() },
+        ],
+    }
+}
+
+fn filter(number: u8) -> Filter {
+    let rules = rules(number);
+    Filter { import_v4: rules.clone(), export_v4: rules.clone(), import_v6: rules.clone(), export_v6: rules }
+}
+
+/// The configurations of a peer.
+fn policy(number: u8) -> PeerPolicy {
+    let mut policy = PeerPolicy::default();
+    let chain = |number| Some(Arc::new(Chain::import([&filter(number)])));
+    match number {
+        1 => policy.import.chain = chain(0),
+        2 => policy.import.chain = chain(1),
+        3 => policy.export = Arc::new(Export { chain: chain(0), ..Export::default() }),
+        4 => policy.export = Arc::new(Export { chain: chain(2), ..Export::default() }),
+        5 => {
+            policy.import.outside = true;
+            policy.export = Arc::new(Export { outside: true, ..Export::default() });
+        }
+        6 => {
+            policy.import = Import { outside: true, chain: chain(2), ..Import::default() };
+            policy.export = Arc::new(Export { next_hop: NextHopMode::Keep, ..Export::default() });
+        }
+        7 => {
+            policy.export =
+                Arc::new(Export { next_hop: NextHopMode::Own, local_as: Some(Asn(9)), ..Export::default() });
+        }
+        8 => policy.max_prefixes = Some(MaxPrefixes { limit: LIMIT, warn_at: 3 }),
+        _ => {}
+    }
+    policy
+}
+
+/// The configurations of all peers: where the pools are, and who owns what.
+fn cluster(number: u8) -> ClusterPolicy {
+    let address = |peer: u8| [IpAddr::from([192, 168, 0, peer]), format!("fd00::{peer}").parse().unwrap()];
+    let owners = |mode| {
+        let nodes: Vec<_> = (1..3).map(|peer| (address(peer), vec![block(peer), block(peer + 8)])).collect();
+        Owners::new(mode, nodes.iter().map(|(addresses, blocks)| (&addresses[..], &blocks[..])))
+    };
+    match number {
+        1 => ClusterPolicy { owners: owners(OwnershipMode::Strict), ..ClusterPolicy::default() },
+        2 => ClusterPolicy { owners: owners(OwnershipMode::Warn), ..ClusterPolicy::default() },
+        3 => ClusterPolicy {
+            pools: vec!["10.1.0.0/21".parse().unwrap(), "fd00::/30".parse().unwrap()],
+            ..ClusterPolicy::default()
+        },
+        _ => ClusterPolicy::default(),
     }
 }
 
@@ -132,10 +276,46 @@ struct Bed {
     rib: Rib,
     wire: Wire,
     best: BTreeMap<IpNet, Best>,
+    /// The last session of each peer.
     sessions: BTreeMap<u8, PeerSession>,
+    up: BTreeSet<u8>,
+    roles: BTreeMap<u8, bool>,
+    policies: BTreeMap<u8, u8>,
+    cluster: u8,
+    /// What each peer announced and may have: the MED.
+    received: BTreeMap<(u8, IpNet), u8>,
+    /// Those of them that are stale.
+    stale: BTreeSet<(u8, IpNet)>,
+    /// Those of them that are a last resort.
+    last: BTreeSet<(u8, IpNet)>,
+    /// Peers from which nothing more is taken.
+    over: BTreeSet<u8>,
+}
+
+fn family(v4: bool) -> Family {
+    if v4 { Family::Ipv4Unicast } else { Family::Ipv6Unicast }
+}
+
+fn only(family: Family) -> Families {
+    let mut families = Families::NONE;
+    families.insert(family);
+    families
 }
 
 impl Bed {
+    /// As many sources of a peer are kept as there may be.
+    fn is_full(&self, peer: u8) -> bool {
+        self.rib.sources.retained(id(peer)).len() >= 4
+    }
+
+    fn drop_stale(&mut self, peer: u8, families: Families) {
+        let gone = |(from, prefix): &(u8, IpNet)| *from == peer && families.contains(Family::of(prefix));
+        for key in self.stale.extract_if(.., gone).collect::<Vec<_>>() {
+            self.received.remove(&key);
+            self.last.remove(&key);
+        }
+    }
+
     fn apply(&mut self, step: Step) {
         match step {
             Step::Announce(peer, first, med, count) => {
@@ -147,26 +327,97 @@ impl Bed {
                     push(&mut canonical, flag::OPTIONAL, code::MULTI_EXIT_DISC, |out| {
                         out.extend([0, 0, 0, med]);
                     });
+                    let carried = communities(med);
+                    if !carried.is_empty() {
+                        push(&mut canonical, flag::OPTIONAL | flag::TRANSITIVE, code::COMMUNITIES, |out| {
+                            carried.iter().for_each(|one| out.extend(one.to_be_bytes()));
+                        });
+                    }
                     let prefix = block(number);
                     let attrs = AttrSet::from_canonical(&canonical, next_hop(peer, &prefix));
                     batch.push(Some(&Arc::new(attrs)), [prefix]);
+                    self.note(peer, prefix, med);
                 }
                 self.rib.routes(id(peer), &batch);
             }
             Step::Withdraw(peer, number) => {
                 let mut batch = RouteBatch::default();
                 batch.push(None, [block(number)]);
+                if self.up.contains(&peer) && !self.over.contains(&peer) {
+                    self.received.remove(&(peer, block(number)));
+                    self.stale.remove(&(peer, block(number)));
+                    self.last.remove(&(peer, block(number)));
+                }
                 self.rib.routes(id(peer), &batch);
             }
             Step::Down(peer) => {
-                self.sessions.remove(&peer);
-                self.rib.peer_down(id(peer));
+                if self.up.remove(&peer) {
+                    self.forget(peer);
+                } else {
+                    self.drop_stale(peer, Families::BOTH);
+                }
+                self.rib.peer_down(id(peer), Retain::default());
+                self.rib.stale(id(peer), Stale::Drop(Families::BOTH));
+            }
+            Step::Lost(peer, older, silent) => {
+                if !self.up.contains(&peer) || self.is_full(peer) || self.over.contains(&peer) {
+                    return;
+                }
+                self.up.remove(&peer);
+                if !older {
+                    self.drop_stale(peer, Families::BOTH);
+                }
+                self.stale.extend(self.received.keys().filter(|(from, _)| *from == peer));
+                self.rib.peer_down(id(peer), Retain { families: Families::BOTH, older, silent });
+            }
+            Step::EndOfRib(peer, v4) => {
+                if self.up.contains(&peer) {
+                    self.drop_stale(peer, only(family(v4)));
+                }
+                self.rib.end_of_rib(id(peer), family(v4));
+            }
+            Step::RefreshBegins(peer, v4) => {
+                if self.is_full(peer) {
+                    return;
+                }
+                if self.up.contains(&peer) {
+                    let of =
+                        |(from, prefix): &&(u8, IpNet)| *from == peer && Family::of(prefix) == family(v4);
+                    self.stale.extend(self.received.keys().filter(of));
+                }
+                self.rib.refresh_begins(id(peer), family(v4));
+            }
+            Step::Stale(peer, v4, gone) => {
+                let families = only(family(v4));
+                if gone {
+                    self.drop_stale(peer, families);
+                    self.rib.stale(id(peer), Stale::Drop(families));
+                } else {
+                    // As from a session: of one that lasts, nothing becomes a last resort.
+                    if self.up.contains(&peer) {
+                        return;
+                    }
+                    let of = |(from, prefix): &&(u8, IpNet)| {
+                        *from == peer && families.contains(Family::of(prefix))
+                    };
+                    self.last.extend(self.stale.iter().filter(of));
+                    self.rib.stale(id(peer), Stale::LastResort(families));
+                }
             }
             Step::Up(peer) => {
-                self.sessions.insert(peer, session(peer));
+                // A session that is up goes first, and takes with it what was kept.
+                if self.up.contains(&peer) {
+                    self.forget(peer);
+                }
+                let mut session = session(peer);
+                if let Some(client) = self.roles.get(&peer) {
+                    session.client = *client && session.internal;
+                }
+                self.sessions.insert(peer, session);
+                self.up.insert(peer);
                 self.wire.told.remove(&id(peer));
                 self.wire.ended.remove(&id(peer));
-                self.rib.peer_up(id(peer), session(peer));
+                self.rib.peer_up(id(peer), self::session(peer));
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Room(peer, chunks) => {
@@ -180,9 +431,10 @@ impl Bed {
             Step::Client(peer, client) => {
                 if let Some(session) = self.sessions.get_mut(&peer) {
                     session.client = client && session.internal;
-                    self.rib.set_client(id(peer), client);
-                    self.rib.resume(id(peer), &mut self.wire);
                 }
+                self.roles.insert(peer, client);
+                self.rib.set_client(id(peer), client);
+                self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Own(blocks) => {
                 let own: Vec<_> =
@@ -190,14 +442,79 @@ impl Bed {
                 self.rib.originate(Source::Local, &own);
             }
             Step::Cluster(cluster) => self.rib.configure(config(cluster)),
+            Step::Policy(peer, number) => {
+                self.policies.insert(peer, number);
+                let held = self.held(peer);
+                if number == 8 && held > LIMIT && self.up.contains(&peer) {
+                    self.over.insert(peer);
+                }
+                self.rib.set_peer_policy(id(peer), policy(number));
+                self.rib.resume(id(peer), &mut self.wire);
+            }
+            Step::ClusterPolicy(number) => {
+                self.cluster = number;
+                self.rib.set_cluster_policy(cluster(number));
+            }
             Step::Run(budget) => _ = self.rib.run(budget, &mut self.wire),
         }
+    }
+
+    fn held(&self, peer: u8) -> usize {
+        self.received.keys().filter(|(from, _)| *from == peer).count()
+    }
+
+    /// Notes what a peer announced, if it is taken.
+    fn note(&mut self, peer: u8, prefix: IpNet, med: u8) {
+        if !self.up.contains(&peer) || self.over.contains(&peer) {
+            return;
+        }
+        // What is kept of it counts no more.
+        if self.stale.remove(&(peer, prefix)) {
+            self.received.remove(&(peer, prefix));
+            self.last.remove(&(peer, prefix));
+        }
+        let limited = self.policy_of(peer) == 8 && !self.received.contains_key(&(peer, prefix));
+        if limited && self.held(peer) >= LIMIT {
+            self.over.insert(peer);
+            return;
+        }
+        self.received.insert((peer, prefix), med);
+    }
+
+    fn forget(&mut self, peer: u8) {
+        self.received.retain(|(from, _), _| *from != peer);
+        self.stale.retain(|(from, _)| *from != peer);
+        self.last.retain(|(from, _)| *from != peer);
+        self.over.remove(&peer);
+    }
+
+    fn policy_of(&self, peer: u8) -> u8 {
+        self.policies.get(&peer).copied().unwrap_or(0)
+    }
+
+    /// What import policy makes of an announcement's communities and AS_PATH; `None`: rejected.
+    fn imported(&self, peer: u8, prefix: &IpNet, med: u8) -> Option<(Vec<u32>, Vec<u32>)> {
+        let (policy, carried) = (self.policy_of(peer), communities(med));
+        let result = match policy {
+            1 if carried.contains(&ONE) => return None,
+            2 => (added(carried, is_low(prefix).then_some(NO_EXPORT)), vec![]),
+            5 => return None,
+            6 => third(prefix, carried, vec![])?,
+            _ => (carried, vec![]),
+        };
+        let result = match self.last.contains(&(peer, *prefix)) {
+            true => (added(result.0, Some(LLGR_STALE)), result.1),
+            false => result,
+        };
+        let owner = (1..3).find(|node| [block(*node), block(node + 8)].contains(prefix));
+        let disputed = owner.is_some_and(|owner| owner != peer) && peer < 3 && ![5, 6].contains(&policy);
+        (self.cluster != 1 || !disputed).then_some(result)
     }
 
     fn settle(&mut self) {
         self.wire.room.clear();
         while !self.rib.run(2, &mut self.wire) {}
-        for peer in self.sessions.keys() {
+        for peer in &self.up {
             assert!(self.rib.resume(id(*peer), &mut self.wire));
         }
         let mut changes = Vec::new();
@@ -211,7 +528,7 @@ impl Bed {
     }
 
     /// What a peer is to hold, by the rules and the best paths alone.
-    fn expected(&self, peer: u8) -> BTreeMap<IpNet, IpAddr> {
+    fn expected(&self, peer: u8) -> BTreeMap<IpNet, Told> {
         let to = self.sessions[&peer];
         let reflected = |from: u8| self.sessions[&from].client || to.client;
         let goes = |best: &Best| match best.source {
@@ -223,14 +540,61 @@ impl Bed {
             Source::Local => true,
             Source::Static => false,
         };
-        let sent =
-            |prefix: &IpNet, best: &Best| if to.internal { best.next_hop } else { next_hop(100, prefix) };
+        let policy = self.policy_of(peer);
+        let sent = |prefix: &IpNet, best: &Best| -> Option<Told> {
+            let from = best.source.peer().map(|PeerId(from)| u8::try_from(from).unwrap());
+            let (mut carried, mut path) = match from {
+                Some(from) => self.imported(from, prefix, self.received[&(from, *prefix)])?,
+                None => (vec![], vec![]),
+            };
+            if from.is_some() && !to.internal && carried.contains(&NO_EXPORT) {
+                return None;
+            }
+            if carried.contains(&LLGR_STALE) && !(to.internal && to.long_lived) {
+                return None;
+            }
+            let inside = from.is_none_or(|from| ![5, 6].contains(&self.policy_of(from)));
+            match policy {
+                3 if carried.contains(&ONE) => return None,
+                4 => (carried, path) = third(prefix, carried, path)?,
+                5 if from.is_some() && !(inside && self.cluster == 3 && is_pooled(prefix)) => return None,
+                _ => {}
+            }
+            if !to.internal {
+                path.insert(0, if policy == 7 { 9 } else { 64512 });
+            }
+            let own = policy == 7 || !to.internal && policy != 6;
+            Some((if own { next_hop(100, prefix) } else { best.next_hop }, carried, path))
+        };
         self.best
             .iter()
             .filter(|(_, best)| goes(best))
-            .map(|(prefix, best)| (*prefix, sent(prefix, best)))
+            .filter_map(|(prefix, best)| Some((*prefix, sent(prefix, best)?)))
             .collect()
     }
+}
+
+fn is_low(prefix: &IpNet) -> bool {
+    let low: IpNet = "10.1.0.0/21".parse().unwrap();
+    low.contains(prefix)
+}
+
+fn is_pooled(prefix: &IpNet) -> bool {
+    cluster(3).pools.iter().any(|pool| pool.contains(prefix))
+}
+
+fn added(mut communities: Vec<u32>, more: Option<u32>) -> Vec<u32> {
+    communities.extend(more.filter(|one| !communities.contains(one)));
+    communities
+}
+
+/// What the third list of rules makes of a route.
+fn third(prefix: &IpNet, communities: Vec<u32>, mut path: Vec<u32>) -> Option<(Vec<u32>, Vec<u32>)> {
+    if communities.contains(&ONE) {
+        path.splice(0..0, [7, 8]);
+        return Some((communities, path));
+    }
+    is_low(prefix).then(|| (added(communities, Some(TWO)), path))
 }
 
 proptest! {
@@ -243,13 +607,22 @@ proptest! {
             wire: Wire::default(),
             best: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            up: BTreeSet::new(),
+            roles: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            cluster: 0,
+            received: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            last: BTreeSet::new(),
+            over: BTreeSet::new(),
         };
         for peer in 1..4 {
             bed.apply(Step::Up(peer));
         }
         steps.into_iter().for_each(|step| bed.apply(step));
         bed.settle();
-        for (peer, session) in &bed.sessions {
+        for peer in &bed.up {
+            let session = &bed.sessions[peer];
             let told = bed.wire.told.remove(&id(*peer)).unwrap_or_default();
             let expected = bed.expected(*peer);
             prop_assert_eq!(bed.rib.peer_counts(id(*peer)).advertised, expected.len());
@@ -258,9 +631,17 @@ proptest! {
         }
         let kinds = bed.best.values().map(|best| best.kind);
         prop_assert!(kinds.into_iter().all(|kind| kind != SourceKind::Static));
-        let held: usize = bed.sessions.keys().map(|peer| bed.rib.peer_counts(id(*peer)).received).sum();
         let own = bed.best.values().filter(|best| best.source == Source::Local).count();
-        prop_assert_eq!(held + own, bed.rib.counts().paths);
+        prop_assert_eq!(bed.received.len() + own, bed.rib.counts().paths);
+        for peer in 1..6 {
+            let counts = bed.rib.peer_counts(id(peer));
+            let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
+            prop_assert_eq!((counts.received, counts.stale), (bed.held(peer), stale), "peer {}", peer);
+        }
+        for (peer, prefix) in bed.received.keys() {
+            let accepted = bed.imported(*peer, prefix, bed.received[&(*peer, *prefix)]).is_some();
+            prop_assert!(!accepted || bed.best.contains_key(prefix), "{} is accepted from {}", prefix, peer);
+        }
         for peer in 1..6 {
             bed.apply(Step::Down(peer));
         }

@@ -1,14 +1,22 @@
 //! Whether a received path may take part in the decision (RFC 4271 §9.1.2, RFC 4456 §8).
 
+use std::sync::Arc;
+
 use bgp::wire::attribute::is_host;
+use bgp::{Asn, Family};
+use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 use crate::config::RibConfig;
 use crate::decide::Reason;
+use crate::ownership::OwnershipMode;
+use crate::path::PeerSession;
+use crate::policy::{self, ClusterPolicy, Community, Import, Operation, PeerKind, Rule, Said, Subject};
+use crate::table::Scope;
 
 /// Why a path from a peer is not eligible; `None`: it is.
-pub fn reject(config: &RibConfig, attrs: &AttrSet, internal: bool) -> Option<Reason> {
-    if attrs.as_path().asns().any(|asn| asn == config.local_as) {
+pub(crate) fn reject(config: &RibConfig, import: &Import, attrs: &AttrSet, internal: bool) -> Option<Reason> {
+    if is_looped(config.local_as, import, attrs) {
         return Some(Reason::AsLoop);
     }
     if attrs.originator_id == Some(config.router_id) {
@@ -27,4 +35,148 @@ pub fn reject(config: &RibConfig, attrs: &AttrSet, internal: bool) -> Option<Rea
         return Some(Reason::NextHopNotHost);
     }
     None
+}
+
+/// Our AS, and the other one that stands for it towards the peer, may be in AS_PATH so many times.
+fn is_looped(local_as: Asn, import: &Import, attrs: &AttrSet) -> bool {
+    let path = attrs.as_path();
+    let times = |wanted: Asn| {
+        let found = path.asns().filter(|asn| *asn == wanted).take(import.allowed_local_as as usize + 1);
+        u32::try_from(found.count()).unwrap_or(u32::MAX)
+    };
+    let too_often = |asn| times(asn) > import.allowed_local_as;
+    too_often(local_as) || import.local_as.is_some_and(too_often)
+}
+
+/// What becomes of a received route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    /// Why it takes no part in the decision.
+    pub(crate) rejected: Option<Reason>,
+    /// The rule that accepted it, where that rule does something to it.
+    pub(crate) rule: Option<u32>,
+    /// The node table gives it to another node.
+    pub(crate) disputed: bool,
+}
+
+/// Judges the routes of one attribute set from one peer.
+pub(crate) struct Judge<'a> {
+    cluster: &'a ClusterPolicy,
+    import: &'a Import,
+    session: PeerSession,
+    /// As received.
+    attrs: &'a AttrSet,
+    /// It was kept for long without a word from its peer (RFC 9494).
+    last_resort: bool,
+    /// What holds for all prefixes; `None`: each must be looked at.
+    common: Option<Judgement>,
+    sender: Option<u32>,
+}
+
+impl<'a> Judge<'a> {
+    /// `attrs` are those that were received; `last_resort`: long ago (RFC 9494).
+    pub(crate) fn new(
+        config: &RibConfig,
+        cluster: &'a ClusterPolicy,
+        import: &'a Import,
+        session: PeerSession,
+        attrs: &'a AttrSet,
+        last_resort: bool,
+    ) -> Judge<'a> {
+        let mut rejected = reject(config, import, attrs, session.internal);
+        if last_resort && attrs.marks.not_long {
+            rejected.get_or_insert(Reason::NotLong);
+        }
+        if rejected.is_none() && import.chain.is_none() {
+            if import.outside {
+                rejected = Some(Reason::NoImportPolicy);
+            } else if attrs.marks.blackhole && !session.internal {
+                rejected = Some(Reason::Blackhole);
+            }
+        }
+        let sender = if import.outside { None } else { cluster.owners.sender(attrs) };
+        let looks = rejected.is_none() && (import.chain.is_some() || sender.is_some());
+        let common = (!looks).then_some(Judgement { rejected, ..Judgement::default() });
+        Judge { cluster, import, session, attrs, last_resort, common, sender }
+    }
+
+    /// What holds for all prefixes with these attributes, if they needn't be looked at one by one.
+    pub(crate) fn common(&self) -> Option<Judgement> {
+        self.common
+    }
+
+    /// What becomes of one prefix.
+    pub(crate) fn judge(&self, prefix: &IpNet) -> Judgement {
+        if let Some(common) = self.common {
+            return common;
+        }
+        let mut judgement = Judgement::default();
+        if let Some(chain) = &self.import.chain {
+            let peer = if self.session.internal { PeerKind::Internal } else { PeerKind::External };
+            let subject = Subject {
+                prefix: *prefix,
+                attrs: self.attrs,
+                kind: self.session.kind(),
+                peer,
+                interface: self.cluster.link_of(self.attrs.next_hop),
+            };
+            let said = chain.ask(&subject);
+            let named = |rule: &Rule| rule.community == Some(Community::BLACKHOLE);
+            match said {
+                Said::Rejected => judgement.rejected = Some(Reason::Filtered),
+                // RFC 7999 §3.3: only from whom it was agreed with.
+                _ if self.attrs.marks.blackhole
+                    && !self.session.internal
+                    && !matches!(said, Said::Accepted(rule, _) if named(rule)) =>
+                {
+                    judgement.rejected = Some(Reason::Blackhole);
+                }
+                Said::Accepted(rule, place) if !rule.operations.is_empty() => judgement.rule = Some(place),
+                Said::Accepted(..) | Said::Nothing => {}
+            }
+        }
+        if judgement.rejected.is_none()
+            && let Some(sender) = self.sender
+            && self.cluster.owners.disputes(sender, prefix)
+        {
+            match self.cluster.owners.mode {
+                OwnershipMode::Strict => judgement.rejected = Some(Reason::NotOwner),
+                OwnershipMode::Warn => judgement.disputed = true,
+                OwnershipMode::Off => {}
+            }
+        }
+        judgement
+    }
+
+    /// Whether what is used is not what was received.
+    pub(crate) fn changes(&self, judgement: Judgement) -> bool {
+        judgement.rule.is_some() || judgement.rejected.is_none() && (self.is_shut_down() || self.last_resort)
+    }
+
+    /// RFC 8326 §4.1: towards external peers the receiver sets LOCAL_PREF to 0.
+    fn is_shut_down(&self) -> bool {
+        self.attrs.marks.graceful_shutdown && !self.session.internal
+    }
+
+    /// What import policy makes of `received`, the attributes that this judges.
+    pub(crate) fn derive(&self, judgement: Judgement, family: Family, received: &Arc<AttrSet>) -> AttrSet {
+        let chain = self.import.chain.as_deref();
+        let rule = judgement.rule.and_then(|place| chain?.rule(family, place));
+        let mut operations: Vec<Operation> = rule.map_or_else(Vec::new, |rule| rule.operations.clone());
+        if self.is_shut_down() {
+            operations.push(Operation::SetPriority(NO_PREFERENCE));
+        }
+        if self.last_resort {
+            operations.push(Operation::AddCommunity(Community::LLGR_STALE));
+        }
+        AttrSet::derived(&policy::edited(received.canonical(), &operations), received)
+    }
+}
+
+/// The priority of LOCAL_PREF 0.
+const NO_PREFERENCE: u32 = i32::MAX as u32;
+
+/// How far a path may go that was judged so.
+pub(crate) fn scope_of(attrs: &AttrSet) -> Scope {
+    Scope::of(attrs.marks)
 }

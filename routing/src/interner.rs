@@ -102,6 +102,14 @@ impl Interner {
     /// # Panics
     /// When it is not in use.
     pub(crate) fn set(&self, id: AttrId) -> &AttrSet {
+        self.shared(id)
+    }
+
+    /// The set, to be held by others too.
+    ///
+    /// # Panics
+    /// When it is not in use.
+    pub(crate) fn shared(&self, id: AttrId) -> &Arc<AttrSet> {
         match self.slots.get(id.0 as usize).and_then(|slot| slot.set.as_ref()) {
             Some(set) => set,
             None => unreachable!("attributes {} are in use", id.0),

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod config;
 pub mod decide;
 pub mod export;
+mod exports;
 pub mod group;
 #[cfg(test)]
 mod history;
@@ -17,10 +18,14 @@ pub mod import;
 #[cfg(feature = "driver")]
 mod inbox;
 mod interner;
+pub mod limits;
 #[cfg(feature = "driver")]
 mod lines;
 pub mod outbox;
+pub mod ownership;
 pub mod path;
+mod peers;
+pub mod policy;
 pub mod query;
 pub mod rib;
 #[cfg(feature = "driver")]
@@ -33,4 +38,5 @@ pub use batch::RouteBatch;
 pub use config::RibConfig;
 pub use decide::Reason;
 pub use path::{Best, BestChange, PeerSession, Source, SourceKind};
+pub use policy::{ClusterPolicy, PeerPolicy};
 pub use rib::Rib;

@@ -42,6 +42,12 @@ pub(crate) struct Outbox {
     pub(crate) withdrawn: HashSet<IpNet, FixedState>,
     /// Families whose End-of-RIB marker follows the dump.
     pub(crate) end_of_rib: Families,
+    /// Families whose End-of-RIB marker waits until this node knows all routes.
+    pub(crate) held: Families,
+    /// Families whose dump answers a ROUTE-REFRESH and is yet to begin (RFC 7313).
+    pub(crate) begins: Families,
+    /// Families whose dump answers one and is yet to end.
+    pub(crate) ends: Families,
 }
 
 impl Outbox {
@@ -51,6 +57,12 @@ impl Outbox {
             || !self.pending.is_empty()
             || !self.withdrawn.is_empty()
             || !self.end_of_rib.is_empty()
+            || !self.ends.is_empty()
+    }
+
+    /// Whether what is at a place is yet to be told to a peer that may hold something of before.
+    pub(crate) fn tells_again(&self, ix: u32, family: Family) -> bool {
+        self.dump.is_some_and(|dump| dump.again && dump.comes_to(ix, family))
     }
 
     /// What is at a place is to be told.

@@ -79,6 +79,15 @@ pub struct PeerSession {
     pub form: Form,
     /// The families that were negotiated.
     pub families: Families,
+    /// Whether it keeps what we sent when this node restarts, and drops what was not sent again when
+    /// End-of-RIB comes (RFC 4724).
+    pub restarts: bool,
+    /// It has just restarted itself, so it sends its End-of-RIB late.
+    pub restarting: bool,
+    /// Whether it knows what a last resort is (RFC 9494).
+    pub long_lived: bool,
+    /// Whether what answers its ROUTE-REFRESH stands between markers (RFC 7313).
+    pub marks_refresh: bool,
 }
 
 impl PeerSession {
@@ -91,7 +100,18 @@ impl PeerSession {
             client: client && negotiated.internal,
             form: negotiated.form(),
             families: negotiated.families,
+            restarts: negotiated.graceful.is_some(),
+            restarting: negotiated.graceful.is_some_and(|graceful| graceful.restarting),
+            long_lived: negotiated.graceful.is_some_and(|graceful| !graceful.long_lived.families.is_empty()),
+            marks_refresh: negotiated.enhanced_route_refresh,
         }
+    }
+
+    /// Whether paths of it are told to others as those of `other` are.
+    pub(crate) fn is_same_to_others(&self, other: &PeerSession) -> bool {
+        let of =
+            |session: &PeerSession| (session.router_id, session.address, session.internal, session.client);
+        of(self) == of(other)
     }
 
     /// The kind of the paths it sends.

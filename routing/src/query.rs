@@ -1,16 +1,18 @@
 //! What the RIB says of itself.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-use bgp::{Asn, PeerId};
+use bgp::{Asn, Families, Family, PeerId};
 use ipnet::IpNet;
 
 use crate::decide::{Reason, select};
 use crate::export;
-use crate::group::Group;
+use crate::group::{Group, GroupKey, View};
 use crate::path::{Source, SourceKind};
 use crate::rib::{Rib, candidate};
-use crate::table::Path;
+use crate::source::{Member, SourceIx};
+use crate::table::{Path, Scope};
 
 /// How many prefixes a session carries now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,8 +21,25 @@ pub struct PeerCounts {
     pub received: usize,
     /// Received and usable.
     pub accepted: usize,
+    /// Of the received ones those that are kept though the peer has not sent them again.
+    pub stale: usize,
     /// Sent, or about to be.
     pub advertised: usize,
+}
+
+/// What passes to a group.
+#[derive(Debug, Default)]
+struct Passing {
+    all: usize,
+    by_source: HashMap<SourceIx, usize>,
+}
+
+impl Passing {
+    /// For a peer, which is spared its own.
+    fn but_for(&self, sources: impl Iterator<Item = SourceIx>) -> usize {
+        let own: usize = sources.filter_map(|ix| self.by_source.get(&ix)).sum();
+        self.all.saturating_sub(own)
+    }
 }
 
 /// A prefix and every path to it.
@@ -47,6 +66,8 @@ pub struct PathInfo {
     pub local_pref: u32,
     /// MULTI_EXIT_DISC.
     pub med: u32,
+    /// It is kept though the peer has not sent it again since its session ended.
+    pub stale: bool,
     /// Why it is not used; `None`: it is the chosen one.
     pub reason: Option<Reason>,
 }
@@ -67,25 +88,101 @@ pub struct RibCounts {
 impl Rib {
     /// The counts of a session.
     pub fn peer_counts(&self, id: PeerId) -> PeerCounts {
-        let Some(member) = self.sources.by_id(id) else { return PeerCounts::default() };
-        let key = member.key();
-        let told = |family| {
-            let allowed = |kind| export::allows(&self.config, kind, key.audience, family);
-            let all = SourceKind::ALL.into_iter().filter(|kind| allowed(*kind));
-            let all: usize = all.map(|kind| self.sources.told_of(kind, family)).sum();
-            let own = if allowed(member.session.kind()) { self.sources.told_by(member, family) } else { 0 };
-            all - own
-        };
-        let unsendable = self.groups.get(&key).into_iter().flat_map(Group::unsendable);
-        let unsendable = unsendable.filter(|ix| {
-            let told = self.table.told(*ix);
-            self.sources.source(told.source()) != Source::Peer(id)
-        });
-        PeerCounts {
-            received: member.received,
-            accepted: member.accepted,
-            advertised: key.families.iter().map(told).sum::<usize>() - unsendable.count(),
+        self.counts_of([id]).next().map(|(_, counts)| counts).unwrap_or_default()
+    }
+
+    /// The counts of these sessions. Where what a group gets depends on the prefixes the whole table is
+    /// looked at, once for each such group.
+    pub fn counts_of(
+        &self,
+        ids: impl IntoIterator<Item = PeerId>,
+    ) -> impl Iterator<Item = (PeerId, PeerCounts)> {
+        let mut looked_at = HashMap::new();
+        ids.into_iter().map(move |id| {
+            let mut counts = self.received_from(id);
+            let Some(member) = self.sources.by_id(id) else { return (id, counts) };
+            let key = member.key();
+            let told = if self.exports.export(key.export).looks_at_prefixes() {
+                looked_at.entry(key).or_insert_with(|| self.passing(key)).but_for(self.sources.of(id))
+            } else {
+                key.families.iter().map(|family| self.told_to(member, key, family)).sum()
+            };
+            let unsendable = self.groups.get(&key).into_iter().flat_map(Group::unsendable);
+            let unsendable = unsendable.filter(|ix| {
+                let told = self.table.told(*ix);
+                self.sources.source(told.source()) != Source::Peer(id)
+            });
+            counts.advertised = told.saturating_sub(unsendable.count());
+            (id, counts)
+        })
+    }
+
+    /// What is held of a peer; nothing is said of what it is told.
+    fn received_from(&self, id: PeerId) -> PeerCounts {
+        let mut counts = PeerCounts::default();
+        for member in self.sources.of(id).filter_map(|source| self.sources.member(source)) {
+            let live = Families::BOTH.without(member.leaving);
+            let held =
+                |families: Families| families.iter().map(|family| member.received[family.index()]).sum();
+            let received: usize = held(live);
+            counts.received += received;
+            counts.accepted += member.accepted.min(received);
+            counts.stale += member.stale.map_or(0, |stale| held(stale.families.intersection(live)));
         }
+        counts
+    }
+
+    /// What a session is told of a family, where that follows from the kind of each path's source and from
+    /// how far the path may go.
+    fn told_to(&self, member: &Member, key: GroupKey, family: Family) -> usize {
+        let export = self.exports.export(key.export);
+        let of_scope = |scope| {
+            let allowed = |kind| {
+                export::allows(&self.config, export, kind, scope, key.audience, key.long_lived, family)
+            };
+            let all = SourceKind::ALL.into_iter().filter(|kind| allowed(*kind));
+            let all: usize = all.map(|kind| self.sources.told_of(kind, family, scope)).sum();
+            if !allowed(member.session.kind()) {
+                return all;
+            }
+            let own = self.sources.of(member.id).filter_map(|source| self.sources.member(source));
+            let own: usize = own.map(|own| self.sources.told_by(own, family, scope)).sum();
+            all.saturating_sub(own)
+        };
+        Scope::ALL.into_iter().map(of_scope).sum()
+    }
+
+    /// Counts what passes to a group, prefix by prefix.
+    fn passing(&self, key: GroupKey) -> Passing {
+        let Rib { config, cluster, exports, table, interner, sources, .. } = self;
+        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
+        let mut passing = Passing::default();
+        for ix in (0..table.end()).filter(|ix| table.is_used(*ix)) {
+            let told = table.told(ix);
+            if view.passes(told, key, table.family(ix), ix).is_some() {
+                passing.all += 1;
+                *passing.by_source.entry(told.source()).or_insert(0) += 1;
+            }
+        }
+        passing
+    }
+
+    /// How many paths are used although the node table gives their blocks to other nodes, and the
+    /// first `limit` of them with the peers that sent them.
+    pub fn disputed(&self, limit: usize) -> (usize, Vec<(IpNet, PeerId)>) {
+        let all = self.sources.members().filter(|member| !member.is_gone()).map(|member| member.disputed);
+        let count = all.sum();
+        let mut first = Vec::new();
+        if count > 0 {
+            let used = (0..self.table.end()).filter(|ix| self.table.is_used(*ix));
+            let paths = used.flat_map(|ix| self.table.paths(ix).map(move |path| (ix, path)));
+            let disputed = paths.filter(|(_, path)| path.is_disputed()).filter_map(|(ix, path)| {
+                let member = self.sources.member(path.source()).filter(|member| !member.is_gone())?;
+                Some((self.table.prefix(ix), member.id))
+            });
+            first.extend(disputed.take(limit));
+        }
+        (count, first)
     }
 
     /// The counts of the whole.
@@ -118,11 +215,12 @@ impl Rib {
     }
 
     fn paths(&self, ix: u32) -> Vec<PathInfo> {
+        let family = self.table.family(ix);
         let all: Vec<Path> = self.table.paths(ix).collect();
         let eligible: Vec<_> = all
             .iter()
             .enumerate()
-            .filter_map(|(at, path)| Some((at, candidate(&self.sources, &self.interner, *path)?)))
+            .filter_map(|(at, path)| Some((at, candidate(&self.sources, &self.interner, *path, family)?)))
             .collect();
         let mut reasons: Vec<Option<Reason>> = all.iter().map(|path| path.rejected()).collect();
         let candidates: Vec<_> = eligible.iter().map(|(_, candidate)| *candidate).collect();
@@ -131,9 +229,10 @@ impl Rib {
             .iter()
             .zip(reasons)
             // Those of a session that ended are as good as gone.
-            .filter(|(path, _)| self.sources.is_usable(path.source()))
+            .filter(|(path, _)| self.sources.is_usable(path.source(), family))
             .map(|(path, reason)| {
                 let attrs = self.interner.set(path.attrs());
+                let stale = self.sources.member(path.source()).and_then(|member| member.stale);
                 PathInfo {
                     source: self.sources.source(path.source()),
                     kind: self.sources.kind(path.source()),
@@ -141,6 +240,7 @@ impl Rib {
                     as_path: attrs.as_path().asns().collect(),
                     local_pref: attrs.local_pref,
                     med: attrs.med,
+                    stale: stale.is_some_and(|stale| stale.families.contains(family)),
                     reason,
                 }
             })

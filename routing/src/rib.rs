@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bgp::{Family, PeerId};
+use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
-use hashbrown::hash_map::Entry as MapEntry;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
@@ -14,21 +13,27 @@ use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
 use crate::config::RibConfig;
 use crate::decide::{Candidate, Rank, select};
+use crate::exports::Exports;
 use crate::group::{Change, Group, GroupKey, View};
-use crate::import;
+use crate::import::{self, Judge, Judgement};
 use crate::interner::Interner;
+use crate::limits::LimitReached;
 use crate::outbox::Delivery;
 use crate::path::{Best, BestChange, PeerSession, Source};
+use crate::policy::{ClusterPolicy, PeerPolicy, with_communities};
 use crate::source::{SourceIx, Sources};
 use crate::table::{Mark, Path, Put, Table};
-
-/// Places looked at for each prefix of a budget, when the paths of a session that ended are sought.
-const SWEEP: usize = 8;
 
 /// The RIB. Inputs mark prefixes; [`Rib::run`] decides on the marked ones and tells what changed.
 #[derive(Debug)]
 pub struct Rib {
     pub(crate) config: RibConfig,
+    pub(crate) cluster: Arc<ClusterPolicy>,
+    /// What is configured for peers, whether they have a session or not.
+    pub(crate) policies: HashMap<PeerId, Arc<PeerPolicy>, FixedState>,
+    pub(crate) exports: Exports,
+    /// Peers that have reached a limit, to be told to whoever runs their sessions.
+    pub(crate) limits: VecDeque<LimitReached>,
     pub(crate) sources: Sources,
     pub(crate) table: Table,
     pub(crate) interner: Interner,
@@ -37,9 +42,13 @@ pub struct Rib {
     dirty: VecDeque<u32>,
     /// So many of the first of them are told anew even where the best path is the same: what depends
     /// on the configuration or on a peer's role may differ.
-    reexport: usize,
+    pub(crate) reexport: usize,
+    /// So many of the first of them are judged anew: what import policy depends on may differ.
+    pub(crate) rejudge: usize,
     /// Sessions that ended, and where the search for their paths is.
-    leaving: VecDeque<(SourceIx, u32)>,
+    pub(crate) leaving: VecDeque<(SourceIx, u32)>,
+    /// End-of-RIB is not sent yet to peers that would drop what we have not sent again by then.
+    pub(crate) holds_markers: bool,
     /// Prefixes whose best path changed and that forwarding was not told of.
     forward: VecDeque<u32>,
     /// Somebody asks for them.
@@ -55,13 +64,19 @@ impl Rib {
     pub fn new(config: RibConfig) -> Rib {
         Rib {
             config,
+            cluster: Arc::default(),
+            policies: HashMap::default(),
+            exports: Exports::default(),
+            limits: VecDeque::new(),
             sources: Sources::default(),
             table: Table::default(),
             interner: Interner::default(),
             groups: HashMap::default(),
             dirty: VecDeque::new(),
             reexport: 0,
+            rejudge: 0,
             leaving: VecDeque::new(),
+            holds_markers: false,
             forward: VecDeque::new(),
             forwards: true,
             originated: [HashSet::default(), HashSet::default()],
@@ -83,106 +98,45 @@ impl Rib {
         }
     }
 
-    fn mark(&mut self, ix: u32) {
+    pub(crate) fn mark(&mut self, ix: u32) {
         if self.table.mark(ix, Mark::Dirty) {
             self.dirty.push_back(ix);
         }
     }
 
-    fn mark_all(&mut self) {
+    /// Everything is to be decided on and told anew.
+    pub(crate) fn mark_all(&mut self) {
+        self.mark_for_judgement();
+        self.reexport = self.dirty.len();
+    }
+
+    /// Every path is to be judged anew.
+    pub(crate) fn mark_for_judgement(&mut self) {
+        self.mark_used();
+        self.rejudge = self.dirty.len();
+    }
+
+    /// Everything is to be decided on.
+    pub(crate) fn mark_used(&mut self) {
         for ix in 0..self.table.end() {
             if self.table.is_used(ix) {
                 self.mark(ix);
             }
         }
-        self.reexport = self.dirty.len();
-    }
-
-    /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
-    pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
-        self.peer_down(id);
-        self.sources.enter(id, session);
-        let group = self.groups.entry(GroupKey::of(&session)).or_default();
-        group.join(id, self.table.end(), session.families);
-    }
-
-    /// A session ended: its paths count no more, [`Rib::run`] takes them out.
-    pub fn peer_down(&mut self, id: PeerId) {
-        let Some(ix) = self.sources.leave(id) else { return };
-        if let Some(member) = self.sources.member(ix)
-            && let MapEntry::Occupied(mut group) = self.groups.entry(member.key())
-        {
-            group.get_mut().leave(id);
-            if group.get().is_empty() {
-                group.remove();
-            }
-        }
-        self.leaving.push_back((ix, 0));
-    }
-
-    /// Looks for the paths of sessions that ended, as far as `budget` prefixes go.
-    fn sweep(&mut self, budget: usize) {
-        let mut places = budget.saturating_mul(SWEEP);
-        let mut found = 0;
-        for at in 0..self.leaving.len() {
-            let (source, start) = self.leaving[at];
-            let left = |rib: &Rib| rib.sources.member(source).map_or(0, |member| member.received);
-            let mut ix = start;
-            while left(self) > 0 && ix < self.table.end() && places > 0 && found < budget {
-                if self.table.may_have(ix, source) {
-                    found += usize::from(self.take(ix, source));
-                }
-                ix += 1;
-                places -= 1;
-            }
-            self.leaving[at].1 = ix;
-        }
-    }
-
-    fn is_swept(&self) -> bool {
-        let left =
-            |(source, _): &(SourceIx, u32)| self.sources.member(*source).map_or(0, |member| member.received);
-        self.leaving.iter().all(|leaving| left(leaving) == 0)
-    }
-
-    /// Whether a peer is our client may change while its session lasts.
-    pub fn set_client(&mut self, id: PeerId, client: bool) {
-        let Some(ix) = self.sources.find(id) else { return };
-        let Some(member) = self.sources.member(ix) else { return };
-        let old = member.session;
-        let client = client && old.internal;
-        if old.client == client {
-            return;
-        }
-        let old_key = GroupKey::of(&old);
-        let mut outbox = None;
-        if let MapEntry::Occupied(mut group) = self.groups.entry(old_key) {
-            outbox = group.get_mut().leave(id);
-            if group.get().is_empty() {
-                group.remove();
-            }
-        }
-        self.sources.set_client(ix, client);
-        let session = PeerSession { client, ..old };
-        let group = self.groups.entry(GroupKey::of(&session)).or_default();
-        group.take_over(id, self.table.end(), session.families, outbox.unwrap_or_default());
-        self.mark_all();
     }
 
     /// Routes that a peer announced and withdrew.
     pub fn routes(&mut self, id: PeerId, batch: &RouteBatch) {
         let Some(source) = self.sources.find(id) else { return };
-        let Some(internal) = self.sources.member(source).map(|member| member.session.internal) else {
-            return;
-        };
+        let Some(member) = self.sources.member(source).filter(|member| !member.over_limit) else { return };
+        let (session, policy) = (member.session, Arc::clone(&member.policy));
         for (attrs, prefixes) in batch.runs() {
             match attrs {
                 Some(attrs) => {
-                    let rejected = import::reject(&self.config, attrs, internal);
-                    let attrs = self.interner.intern(attrs);
-                    let path = Path::new(attrs, source, rejected);
-                    prefixes.iter().for_each(|prefix| self.put(prefix, path));
-                    self.interner.release(attrs);
+                    self.announced(id, source, session, &policy, attrs, prefixes);
+                    if self.sources.member(source).is_none_or(|member| member.over_limit) {
+                        return;
+                    }
                 }
                 None => prefixes.iter().for_each(|prefix| {
                     if let Some(ix) = self.table.find(prefix) {
@@ -190,7 +144,57 @@ impl Rib {
                     }
                 }),
             }
+            self.supersede(id, prefixes);
         }
+    }
+
+    /// Prefixes that a peer announced with one attribute set.
+    fn announced(
+        &mut self,
+        id: PeerId,
+        source: SourceIx,
+        session: PeerSession,
+        policy: &PeerPolicy,
+        attrs: &Arc<AttrSet>,
+        prefixes: &[IpNet],
+    ) {
+        let cluster = Arc::clone(&self.cluster);
+        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs, false);
+        if let Some(common) = judge.common()
+            && policy.max_prefixes.is_none()
+        {
+            // The family matters to rules alone, and there is none.
+            let path = judged(&mut self.interner, &judge, common, Family::Ipv4Unicast, attrs, source);
+            prefixes.iter().for_each(|prefix| self.put(prefix, path));
+            self.interner.release(path.attrs());
+            return;
+        }
+        let mut held = Vec::new();
+        // Neighbours mostly have one verdict in common.
+        let mut last: Option<(Judgement, Family, Path)> = None;
+        for prefix in prefixes {
+            let judgement = judge.judge(prefix);
+            let family = Family::of(prefix);
+            let path = match last {
+                Some((same, of, path)) if same == judgement && of == family => path,
+                _ => {
+                    let path = judged(&mut self.interner, &judge, judgement, family, attrs, source);
+                    held.push(path.attrs());
+                    path
+                }
+            };
+            last = Some((judgement, family, path));
+            if policy.max_prefixes.is_none() {
+                self.put(prefix, path);
+            } else {
+                // What is kept of it counts no more, so that the new one has room.
+                self.supersede(id, std::slice::from_ref(prefix));
+                if !self.put_limited(prefix, path) {
+                    break;
+                }
+            }
+        }
+        held.into_iter().for_each(|attrs| self.interner.release(attrs));
     }
 
     /// The paths of [`Source::Local`] or [`Source::Static`] are from now on these: prefix and next hop.
@@ -208,7 +212,15 @@ impl Rib {
         }
         self.originated[at] = wanted;
         for (prefix, next_hop) in paths {
-            let attrs = self.interner.intern(&Arc::new(AttrSet::originated(*next_hop)));
+            let mut set = AttrSet::originated(*next_hop);
+            if source == SourceIx::LOCAL {
+                let communities = self.cluster.communities_of(prefix);
+                if !communities.is_empty() {
+                    set =
+                        AttrSet::from_canonical(&with_communities(set.canonical(), &communities), *next_hop);
+                }
+            }
+            let attrs = self.interner.intern(&Arc::new(set));
             self.put(prefix, Path::new(attrs, source, None));
             self.interner.release(attrs);
         }
@@ -216,6 +228,24 @@ impl Rib {
 
     fn put(&mut self, prefix: &IpNet, path: Path) {
         let ix = self.table.find_or_insert(prefix);
+        self.put_at(ix, path);
+    }
+
+    /// The same from a peer that may have so many prefixes; `false`: it may have no more.
+    fn put_limited(&mut self, prefix: &IpNet, path: Path) -> bool {
+        let known = self.table.find(prefix).filter(|ix| self.table.has(*ix, path.source()));
+        match known {
+            Some(ix) => self.put_at(ix, path),
+            None if self.is_full(path.source()) => return false,
+            None => {
+                self.put(prefix, path);
+                self.note_limit(path.source());
+            }
+        }
+        true
+    }
+
+    fn put_at(&mut self, ix: u32, path: Path) {
         let before = match self.table.put(ix, path) {
             Put::Same => return,
             Put::New => None,
@@ -223,9 +253,15 @@ impl Rib {
         };
         self.interner.retain(path.attrs());
         if let Some(member) = self.sources.member_mut(path.source()) {
-            member.received += usize::from(before.is_none());
+            if before.is_none() {
+                member.received[self.table.family(ix).index()] += 1;
+            }
             member.accepted += usize::from(path.rejected().is_none());
             member.accepted -= usize::from(before.is_some_and(|before| before.rejected().is_none()));
+            if path.is_disputed() || before.is_some_and(Path::is_disputed) {
+                member.disputed += usize::from(path.is_disputed());
+                member.disputed -= usize::from(before.is_some_and(Path::is_disputed));
+            }
         }
         if let Some(before) = before {
             self.interner.release(before.attrs());
@@ -234,11 +270,13 @@ impl Rib {
     }
 
     /// Whether there was a path from this source.
-    fn take(&mut self, ix: u32, source: SourceIx) -> bool {
+    pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> bool {
         let Some(gone) = self.table.take(ix, source) else { return false };
+        let family = self.table.family(ix);
         if let Some(member) = self.sources.member_mut(source) {
-            member.received -= 1;
+            member.received[family.index()] -= 1;
             member.accepted -= usize::from(gone.rejected().is_none());
+            member.disputed -= usize::from(gone.is_disputed());
         }
         self.removed += 1;
         self.interner.release(gone.attrs());
@@ -246,10 +284,13 @@ impl Rib {
         true
     }
 
-    /// A peer has sent all its routes of a family.
+    /// A peer has sent all its routes of a family: what it has not sent again goes.
     pub fn end_of_rib(&mut self, id: PeerId, family: Family) {
         if let Some(member) = self.sources.by_id_mut(id) {
             member.end_of_rib.insert(family);
+            let mut families = Families::NONE;
+            families.insert(family);
+            self.drop_stale(id, families);
         }
     }
 
@@ -258,11 +299,21 @@ impl Rib {
         self.sources.by_id(id).is_some_and(|member| member.end_of_rib == member.session.families)
     }
 
+    /// Whether nothing more of a peer has to be waited for before this node, after a restart, can tell
+    /// others that it has told all it knows (RFC 4724 §4.1): it has sent End-of-RIB, or it never will, or
+    /// it has restarted too and may be waiting for ours.
+    pub fn is_caught_up(&self, id: PeerId) -> bool {
+        let Some(member) = self.sources.by_id(id) else { return false };
+        !member.session.restarts || member.session.restarting || self.is_synced(id)
+    }
+
     /// A peer asks for all routes of a family. Call [`Rib::resume`] next.
     pub fn refresh(&mut self, id: PeerId, family: Family) {
-        let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return };
+        let Some((key, session)) = self.sources.by_id(id).map(|member| (member.key(), member.session)) else {
+            return;
+        };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.refresh(id, self.table.end(), family);
+            group.refresh(id, self.table.end(), family, session.marks_refresh);
         }
     }
 
@@ -270,8 +321,8 @@ impl Rib {
     /// there is room.
     pub fn resume(&mut self, id: PeerId, delivery: &mut impl Delivery) -> bool {
         let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return true };
-        let Rib { config, table, interner, sources, .. } = self;
-        let view = View { config, table, interner, sources, reexport: false };
+        let Rib { config, cluster, exports, table, interner, sources, .. } = self;
+        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
         self.groups.get_mut(&key).is_none_or(|group| group.resume(id, key, view, delivery))
     }
 
@@ -286,14 +337,18 @@ impl Rib {
         if reexport {
             count = count.min(self.reexport);
             self.reexport -= count;
-            self.judge_anew(count);
+        }
+        if self.rejudge > 0 {
+            let judged = count.min(self.rejudge);
+            self.rejudge -= judged;
+            self.judge_anew(judged);
         }
         self.decide(count, reexport);
         self.tell(reexport, delivery);
         let done = self.dirty.is_empty() && self.is_swept();
         if done {
             while let Some((source, _)) = self.leaving.pop_front() {
-                // Nothing is dirty, so what was told is from sessions that last.
+                // Nothing is dirty, so what was told is from sources that count.
                 self.sources.forget(source);
             }
             self.dirty.shrink_to(budget);
@@ -310,11 +365,23 @@ impl Rib {
             paths.extend(self.table.paths(*ix));
             for path in &paths {
                 let Some(member) = self.sources.member_mut(path.source()) else { continue };
-                let attrs = self.interner.set(path.attrs());
-                let judged = path.judged(import::reject(&self.config, attrs, member.session.internal));
+                let used = self.interner.shared(path.attrs());
+                let received = Arc::clone(used.received().unwrap_or(used));
+                let (session, policy) = (member.session, Arc::clone(&member.policy));
+                let prefix = self.table.prefix(*ix);
+                let last_resort = member.last_resort().contains(Family::of(&prefix));
+                let judge =
+                    Judge::new(&self.config, &self.cluster, &policy.import, session, &received, last_resort);
+                let judgement = judge.judge(&prefix);
+                let family = Family::of(&prefix);
+                let judged = judged(&mut self.interner, &judge, judgement, family, &received, path.source());
                 member.accepted -= usize::from(path.rejected().is_none());
                 member.accepted += usize::from(judged.rejected().is_none());
+                member.disputed -= usize::from(path.is_disputed());
+                member.disputed += usize::from(judged.is_disputed());
                 self.table.put(*ix, judged);
+                // The use that the table had is now that of the new one.
+                self.interner.release(path.attrs());
             }
         }
     }
@@ -327,7 +394,14 @@ impl Rib {
             self.table.unmark(ix, Mark::Dirty);
             let after = choose(&self.table, &self.interner, &self.sources, ix, &mut room);
             let before = self.table.told(ix);
-            if after != before || reexport && !after.is_none() {
+            let again = !before.is_none() && after != before && !reexport;
+            if again && self.sources.are_same_to_others(before, after) {
+                // What a peer has sent again after its session began anew is news to nobody.
+                let family = self.table.family(ix);
+                self.sources.tell(after.source(), family, after.scope());
+                self.sources.untell(before.source(), family, before.scope());
+                self.table.set_told(ix, after);
+            } else if after != before || reexport && !after.is_none() {
                 self.changes.push(Change { ix, before, after, family: self.table.family(ix) });
             } else {
                 self.table.remove_if_unused(ix);
@@ -347,10 +421,10 @@ impl Rib {
             }
             if !after.is_none() {
                 self.interner.retain(after.attrs());
-                self.sources.tell(after.source(), family);
+                self.sources.tell(after.source(), family, after.scope());
             }
             if !before.is_none() {
-                self.sources.untell(before.source(), family);
+                self.sources.untell(before.source(), family, before.scope());
             }
             self.table.set_told(ix, after);
             let next_hop = |path: Path| (!path.is_none()).then(|| self.interner.set(path.attrs()).next_hop);
@@ -360,8 +434,8 @@ impl Rib {
             }
         }
         self.changes.sort_unstable_by_key(Change::order);
-        let Rib { config, table, interner, sources, groups, changes, .. } = self;
-        let view = View { config, table, interner, sources, reexport };
+        let Rib { config, cluster, exports, table, interner, sources, groups, changes, .. } = self;
+        let view = View { config, cluster, exports, table, interner, sources, reexport };
         for (key, group) in groups {
             group.send(*key, view, changes, delivery);
         }
@@ -409,8 +483,29 @@ impl Rib {
     }
 }
 
+/// A peer's path as it is used; its attributes are used once more.
+fn judged(
+    interner: &mut Interner,
+    judge: &Judge<'_>,
+    judgement: Judgement,
+    family: Family,
+    received: &Arc<AttrSet>,
+    source: SourceIx,
+) -> Path {
+    let derived = judge.changes(judgement).then(|| Arc::new(judge.derive(judgement, family, received)));
+    let set = derived.as_ref().unwrap_or(received);
+    let scope = import::scope_of(set);
+    let path = Path::new(interner.intern(set), source, judgement.rejected).scoped(scope);
+    if judgement.disputed { path.disputed() } else { path }
+}
+
 /// A path as the decision sees it; `None` for one that takes no part.
-pub(crate) fn candidate<'a>(sources: &Sources, interner: &'a Interner, path: Path) -> Option<Candidate<'a>> {
+pub(crate) fn candidate<'a>(
+    sources: &Sources,
+    interner: &'a Interner,
+    path: Path,
+    family: Family,
+) -> Option<Candidate<'a>> {
     if path.rejected().is_some() {
         return None;
     }
@@ -418,13 +513,15 @@ pub(crate) fn candidate<'a>(sources: &Sources, interner: &'a Interner, path: Pat
     match path.source() {
         SourceIx::LOCAL => Some(Candidate::unpeered(Rank::Local, attrs)),
         SourceIx::STATIC => Some(Candidate::unpeered(Rank::Static, attrs)),
-        source => sources.member(source).filter(|member| !member.leaving).map(|member| Candidate {
-            rank: Rank::Bgp,
-            attrs,
-            external: !member.session.internal,
-            router_id: member.session.router_id,
-            address: member.session.address,
-        }),
+        source => {
+            sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| Candidate {
+                rank: member.rank(attrs),
+                attrs,
+                external: !member.session.internal,
+                router_id: member.session.router_id,
+                address: member.session.address,
+            })
+        }
     }
 }
 
@@ -446,13 +543,16 @@ fn choose<'a>(
 ) -> Path {
     // Most prefixes have one path; it needs no comparing.
     if let Some(only) = table.only(ix) {
-        let usable = !only.is_none() && only.rejected().is_none() && sources.is_usable(only.source());
+        let usable = !only.is_none()
+            && only.rejected().is_none()
+            && sources.is_usable(only.source(), table.family(ix));
         return if usable { only } else { Path::NONE };
     }
     room.paths.clear();
     room.candidates.clear();
+    let family = table.family(ix);
     for path in table.paths(ix) {
-        if let Some(candidate) = candidate(sources, interner, path) {
+        if let Some(candidate) = candidate(sources, interner, path, family) {
             room.paths.push(path);
             room.candidates.push(candidate);
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::net::{Outbound, RouteSink};
-use bgp::session::Negotiated;
+use bgp::session::{Negotiated, Retain, Stale};
 use bgp::wire::update::Update;
 use bgp::{Family, PeerId};
 
@@ -129,6 +129,16 @@ impl RouteSink for Session {
         self.queue.push_back(Command::Refresh(self.id, family));
     }
 
+    fn refresh_begins(&mut self, family: Family) {
+        self.seal();
+        self.queue.push_back(Command::RefreshBegins(self.id, family));
+    }
+
+    fn stale(&mut self, stale: Stale) {
+        self.seal();
+        self.queue.push_back(Command::Stale(self.id, stale));
+    }
+
     fn pending(&self) -> bool {
         !self.batch.is_empty() || !self.queue.is_empty()
     }
@@ -160,11 +170,16 @@ impl RouteSink for Session {
         }
     }
 
-    async fn down(&mut self) {
-        self.batch = RouteBatch::default();
-        self.queue.clear();
-        self.waiting = None;
+    async fn down(&mut self, retain: Retain) {
+        if retain.families.is_empty() {
+            self.batch = RouteBatch::default();
+            self.queue.clear();
+            self.waiting = None;
+        } else {
+            // What is kept is what the peer said last.
+            self.flush().await;
+        }
         self.last = None;
-        let _ = self.inbox.send(Command::Down(self.id)).await;
+        let _ = self.inbox.send(Command::Down(self.id, retain)).await;
     }
 }

@@ -1,11 +1,16 @@
 //! Where paths come from, by number: this node, the static table, and the sessions.
 
+use std::sync::Arc;
+
 use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::exports::ExportIx;
 use crate::group::GroupKey;
 use crate::path::{PeerSession, Source, SourceKind};
+use crate::policy::PeerPolicy;
+use crate::table::{Path, Scope};
 
 /// The number of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,50 +30,101 @@ impl SourceIx {
 pub(crate) struct Member {
     pub(crate) id: PeerId,
     pub(crate) session: PeerSession,
-    /// Paths it has sent, rejected ones too.
-    pub(crate) received: usize,
+    /// Paths it has sent, rejected ones too, by family.
+    pub(crate) received: [usize; 2],
     /// Paths that may be used.
     pub(crate) accepted: usize,
+    /// Paths to blocks that the node table gives to another node.
+    pub(crate) disputed: usize,
+    /// What is configured for it.
+    pub(crate) policy: Arc<PeerPolicy>,
+    /// The number of its export policy.
+    pub(crate) export: ExportIx,
+    /// It has sent nearly as many prefixes as it may, and that was said.
+    pub(crate) warned: bool,
+    /// It has sent more than it may: nothing more is taken from it.
+    pub(crate) over_limit: bool,
     /// Families whose End-of-RIB marker it has sent.
     pub(crate) end_of_rib: Families,
-    /// Its session ended: its paths count no more.
-    pub(crate) leaving: bool,
+    /// Families whose paths count no more.
+    pub(crate) leaving: Families,
+    /// Its paths are kept although the peer does not speak for them now.
+    pub(crate) stale: Option<Staleness>,
     told: Told,
 }
 
+/// How the paths of a session that ended count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Staleness {
+    /// The families that are; others count as before.
+    pub(crate) families: Families,
+    /// Nothing is heard of the peer: that it forwards is less sure than that the static table is right.
+    pub(crate) silent: bool,
+    /// Families in which they are a last resort (RFC 9494).
+    pub(crate) last_resort: Families,
+}
+
 impl Member {
+    /// Whether nothing of it counts any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.leaving == Families::BOTH
+    }
+
+    /// Paths of families that count no more.
+    pub(crate) fn left(&self) -> usize {
+        self.leaving.iter().map(|family| self.received[family.index()]).sum()
+    }
+
     /// The update group it belongs to.
     pub(crate) fn key(&self) -> GroupKey {
-        GroupKey::of(&self.session)
+        GroupKey::of(&self.session, self.export)
     }
 }
 
-/// How many prefixes were told with a path of a source, for each family.
-type Told = [usize; 2];
-
-fn of(family: Family) -> usize {
-    match family {
-        Family::Ipv4Unicast => 0,
-        Family::Ipv6Unicast => 1,
-    }
-}
+/// How many prefixes were told with a path of a source, for each family and how far the path may go.
+type Told = [[usize; Scope::ALL.len()]; 2];
 
 /// The sources.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     slots: Vec<Option<Member>>,
     by_id: HashMap<PeerId, SourceIx, FixedState>,
+    /// Sources of a peer whose paths are kept as stale, the oldest first.
+    retained: HashMap<PeerId, Vec<SourceIx>, FixedState>,
     vacant: Vec<SourceIx>,
+    /// Roles that peers were given while they had one; their next sessions have them too.
+    roles: HashMap<PeerId, bool, FixedState>,
     /// By the kind of the source.
     told: [Told; SourceKind::ALL.len()],
 }
 
 impl Sources {
     /// A new session; another one of the same peer must have left.
-    pub(crate) fn enter(&mut self, id: PeerId, session: PeerSession) -> SourceIx {
-        let (received, accepted, told) = (0, 0, [0, 0]);
-        let (end_of_rib, leaving) = (Families::NONE, false);
-        let member = Member { id, session, received, accepted, end_of_rib, leaving, told };
+    pub(crate) fn enter(
+        &mut self,
+        id: PeerId,
+        mut session: PeerSession,
+        policy: Arc<PeerPolicy>,
+        export: ExportIx,
+    ) -> SourceIx {
+        if let Some(client) = self.roles.get(&id) {
+            session.client = *client && session.internal;
+        }
+        let member = Member {
+            id,
+            session,
+            received: [0, 0],
+            accepted: 0,
+            disputed: 0,
+            policy,
+            export,
+            warned: false,
+            over_limit: false,
+            end_of_rib: Families::NONE,
+            leaving: Families::NONE,
+            stale: None,
+            told: Told::default(),
+        };
         let ix = match self.vacant.pop() {
             Some(ix) => ix,
             None => {
@@ -83,17 +139,49 @@ impl Sources {
 
     /// A session ended; its number lasts until [`Sources::forget`].
     pub(crate) fn leave(&mut self, id: PeerId) -> Option<SourceIx> {
-        let ix = self.by_id.remove(&id)?;
-        self.member_mut(ix)?.leaving = true;
-        Some(ix)
+        self.by_id.remove(&id)
+    }
+
+    /// Notes that the paths of a source of `id` are stale.
+    pub(crate) fn retain(&mut self, id: PeerId, ix: SourceIx) {
+        self.retained.entry(id).or_default().push(ix);
+    }
+
+    /// The sources of a peer whose paths are stale, the oldest first.
+    pub(crate) fn retained(&self, id: PeerId) -> &[SourceIx] {
+        self.retained.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Paths of some families of a source count no more; whether there are any to be taken out.
+    pub(crate) fn drop_families(&mut self, ix: SourceIx, families: Families) -> bool {
+        let Some(member) = self.member_mut(ix) else { return false };
+        member.leaving = member.leaving.union(families);
+        // Nothing is kept at an empty place.
+        let rest = Families::BOTH.without(member.leaving);
+        if member.stale.is_some() && rest.iter().all(|family| member.received[family.index()] == 0) {
+            member.leaving = Families::BOTH;
+        }
+        let (id, gone) = (member.id, member.is_gone());
+        if gone && let Some(list) = self.retained.get_mut(&id) {
+            list.retain(|other| *other != ix);
+            if list.is_empty() {
+                self.retained.remove(&id);
+            }
+        }
+        true
+    }
+
+    /// All sources of a peer: the session's, if it lasts, and those whose paths are stale.
+    pub(crate) fn of(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
+        self.find(id).into_iter().chain(self.retained(id).iter().copied())
     }
 
     /// Gives up the number of a session that left, once no path is from it and none was told;
     /// whether that is so.
     pub(crate) fn forget(&mut self, ix: SourceIx) -> bool {
-        let gone = self
-            .member(ix)
-            .is_none_or(|member| member.leaving && member.received == 0 && member.told == [0, 0]);
+        let gone = self.member(ix).is_none_or(|member| {
+            member.is_gone() && member.received == [0, 0] && member.told == Told::default()
+        });
         if gone {
             self.slots[(ix.0 - SourceIx::FIRST) as usize] = None;
             self.vacant.push(ix);
@@ -120,6 +208,16 @@ impl Sources {
         self.slots.get_mut(ix.0.checked_sub(SourceIx::FIRST)? as usize)?.as_mut()
     }
 
+    /// The sessions that have a number.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.slots.iter().flatten()
+    }
+
+    /// Whether paths from it come from outside the cluster.
+    pub(crate) fn is_outside(&self, ix: SourceIx) -> bool {
+        self.member(ix).is_some_and(|member| member.policy.import.outside)
+    }
+
     /// The session of a peer, while it lasts.
     pub(crate) fn by_id(&self, id: PeerId) -> Option<&Member> {
         self.member(self.find(id)?)
@@ -129,9 +227,21 @@ impl Sources {
         self.member_mut(self.find(id)?)
     }
 
-    /// Whether paths from it may be used at all.
-    pub(crate) fn is_usable(&self, ix: SourceIx) -> bool {
-        ix.0 < SourceIx::FIRST || self.member(ix).is_some_and(|member| !member.leaving)
+    /// Whether paths of a family from it may be used at all.
+    pub(crate) fn is_usable(&self, ix: SourceIx, family: Family) -> bool {
+        ix.0 < SourceIx::FIRST || self.member(ix).is_some_and(|member| !member.leaving.contains(family))
+    }
+
+    /// Whether a path in place of another makes no difference to anybody: the same attributes, of another
+    /// session of the same peer.
+    pub(crate) fn are_same_to_others(&self, before: Path, after: Path) -> bool {
+        if before.attrs() != after.attrs() {
+            return false;
+        }
+        let (before, after) = (self.member(before.source()), self.member(after.source()));
+        before.zip(after).is_some_and(|(before, after)| {
+            before.id == after.id && before.session.is_same_to_others(&after.session)
+        })
     }
 
     pub(crate) fn source(&self, ix: SourceIx) -> Source {
@@ -151,19 +261,29 @@ impl Sources {
     }
 
     /// Notes that a prefix is told with a path of a source.
-    pub(crate) fn tell(&mut self, ix: SourceIx, family: Family) {
-        self.told[self.kind(ix) as usize][of(family)] += 1;
+    pub(crate) fn tell(&mut self, ix: SourceIx, family: Family, scope: Scope) {
+        self.told[self.kind(ix) as usize][family.index()][scope as usize] += 1;
         if let Some(member) = self.member_mut(ix) {
-            member.told[of(family)] += 1;
+            member.told[family.index()][scope as usize] += 1;
         }
     }
 
     /// Notes that it no longer is.
-    pub(crate) fn untell(&mut self, ix: SourceIx, family: Family) {
-        self.told[self.kind(ix) as usize][of(family)] -= 1;
+    pub(crate) fn untell(&mut self, ix: SourceIx, family: Family, scope: Scope) {
+        self.told[self.kind(ix) as usize][family.index()][scope as usize] -= 1;
         if let Some(member) = self.member_mut(ix) {
-            member.told[of(family)] -= 1;
+            member.told[family.index()][scope as usize] -= 1;
         }
+    }
+
+    /// Forgets the role that a peer was given.
+    pub(crate) fn forget_role(&mut self, id: PeerId) {
+        self.roles.remove(&id);
+    }
+
+    /// Notes whether a peer is our client, for sessions to come.
+    pub(crate) fn set_role(&mut self, id: PeerId, client: bool) {
+        self.roles.insert(id, client);
     }
 
     /// Sets whether a peer is our client; what was told moves with it.
@@ -174,18 +294,20 @@ impl Sources {
         member.session.client = client;
         let after = member.session.kind() as usize;
         for (family, told) in told.into_iter().enumerate() {
-            self.told[before][family] -= told;
-            self.told[after][family] += told;
+            for (scope, told) in told.into_iter().enumerate() {
+                self.told[before][family][scope] -= told;
+                self.told[after][family][scope] += told;
+            }
         }
     }
 
-    /// How many prefixes were told with a path of a source of this kind.
-    pub(crate) fn told_of(&self, kind: SourceKind, family: Family) -> usize {
-        self.told[kind as usize][of(family)]
+    /// How many prefixes were told with a path of a source of this kind that may go so far.
+    pub(crate) fn told_of(&self, kind: SourceKind, family: Family, scope: Scope) -> usize {
+        self.told[kind as usize][family.index()][scope as usize]
     }
 
     /// How many were told with a path of this session.
-    pub(crate) fn told_by(&self, member: &Member, family: Family) -> usize {
-        member.told[of(family)]
+    pub(crate) fn told_by(&self, member: &Member, family: Family, scope: Scope) -> usize {
+        member.told[family.index()][scope as usize]
     }
 }

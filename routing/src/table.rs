@@ -15,7 +15,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::source::SourceIx;
 
-pub(crate) use path::Path;
+pub(crate) use path::{Path, Scope};
 
 /// No entry, no node.
 const NONE: u32 = u32::MAX;
@@ -384,6 +384,11 @@ impl Table {
         }
         self.paths -= 1;
         Some(gone)
+    }
+
+    /// Whether a source has a path here.
+    pub(crate) fn has(&self, ix: u32, source: SourceIx) -> bool {
+        self.paths(ix).any(|path| path.source() == source)
     }
 
     /// Whether a source may have a path here: a cheap question with no false "no".

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use bgp::session::Retain;
 use bgp::wire::attribute::Context;
 use bgp::wire::encode::Form;
 use bgp::wire::frame::{self, MAX_LEN, MessageKind};
@@ -87,6 +88,10 @@ fn session(id: u8, internal: bool, client: bool) -> PeerSession {
         client,
         form: Form::default(),
         families: Families::BOTH,
+        restarts: true,
+        restarting: false,
+        long_lived: false,
+        marks_refresh: true,
     }
 }
 
@@ -198,7 +203,7 @@ fn a_new_source_takes_the_route_from_the_peer_that_is_it() {
     bed.withdraw(1, "10.1.1.0/26");
     assert_eq!(bed.wire.prefixes(1), ["10.1.1.0/26"]);
     assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());
-    bed.rib.peer_down(PeerId(2));
+    bed.rib.peer_down(PeerId(2), Retain::default());
     bed.settle();
     assert_eq!(bed.wire.prefixes(3), Vec::<String>::new());
     let counts = routing::query::RibCounts { removed: bed.rib.counts().removed, ..Default::default() };
@@ -228,7 +233,7 @@ fn static_paths_are_below_bgp_and_never_announced() {
     assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Static);
     bed.announce(1, "10.1.1.0/26");
     assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Ibgp);
-    bed.rib.peer_down(PeerId(1));
+    bed.rib.peer_down(PeerId(1), Retain::default());
     bed.settle();
     assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Static);
     assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());

@@ -85,6 +85,10 @@ fn session(id: u32, client: bool) -> PeerSession {
         client,
         form: Form::default(),
         families: Families::BOTH,
+        restarts: false,
+        restarting: false,
+        long_lived: false,
+        marks_refresh: false,
     }
 }
 

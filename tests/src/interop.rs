@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -21,8 +21,13 @@ const START: Duration = Duration::from_secs(60);
 /// From an event to its effect, where no timer is waited for.
 const SOON: Duration = Duration::from_secs(15);
 
+/// How long peers are asked to keep routed's routes while it restarts, in seconds.
+pub const RESTART_TIME: u64 = 6;
+
 /// Another BGP speaker at 10.0.0.2, told to announce [`THEIRS`] and to peer with 10.0.0.1.
 pub trait Speaker: Sized {
+    /// Whether it keeps routes while their speaker restarts (RFC 4724) as it is set up here.
+    const KEEPS_ROUTES: bool = true;
     /// Starts it on node `b`.
     fn start(bed: &Bed) -> Self;
     /// The next hop of its route to `prefix`, if it has learned one over BGP.
@@ -83,7 +88,7 @@ impl<'a> Routed<'a> {
                  apiVersion: projectcalico.org/v3\n\
                  kind: BGPConfiguration\n\
                  metadata: {{ name: default }}\n\
-                 spec: {{ asNumber: {ASN}, routed: {{ holdTime: {hold_time}s }} }}\n"
+                 spec: {{ asNumber: {ASN}, nodeMeshMaxRestartTime: {RESTART_TIME}s, routed: {{ holdTime: {hold_time}s }} }}\n"
             ),
         );
         let config = bed.write(
@@ -246,7 +251,12 @@ pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
     let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
     converge(&routed, &speaker);
     assert_eq!(routed.process.terminate(), Some(0), "routed ends well after SIGTERM");
+    let ended = Instant::now();
     eventually("the speaker to lose our block", SOON, || speaker.next_hop_of(OURS).is_none().then_some(()));
+    if S::KEEPS_ROUTES {
+        let kept = ended.elapsed();
+        assert!(kept + Duration::from_secs(1) >= Duration::from_secs(RESTART_TIME), "kept for {kept:?} only");
+    }
 
     let routed = Routed::start(&bed, Carried::Vxlan, 90);
     converge(&routed, &speaker);
@@ -256,6 +266,29 @@ pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
     });
     let peer = routed.peer_in(false).expect("a session that is down");
     assert!(peer["last_error"].is_string(), "{peer}");
+}
+
+/// What was exchanged before stays in both tables when routed is killed and started again (RFC 4724).
+pub fn a_killed_routed_loses_no_route_of_the_speaker<S: Speaker>() {
+    let bed = Bed::with_two_nodes();
+    let speaker = S::start(&bed);
+    let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
+    converge(&routed, &speaker);
+    for _ in 0..2 {
+        routed.process.signal(Signal::SIGKILL);
+        drop(routed);
+        routed = Routed::start(&bed, Carried::Vxlan, 90);
+        eventually("the session to be back", SOON, || {
+            assert!(speaker.next_hop_of(OURS).is_some(), "the speaker has kept our block");
+            assert!(routed.kernel_route().is_some(), "the kernel has kept the speaker's block");
+            routed.peer_in(true).filter(|peer| peer["received"] == 1)
+        });
+    }
+    let again = Instant::now();
+    eventually("the restart time to be over", SOON, || {
+        assert!(speaker.next_hop_of(OURS).is_some(), "the speaker has been told our block again");
+        (again.elapsed() > Duration::from_secs(RESTART_TIME + 1)).then_some(())
+    });
 }
 
 /// A speaker that is stopped, and so falls silent with its connection open, loses its routes when

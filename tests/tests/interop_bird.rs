@@ -72,3 +72,8 @@ fn packets_cross_the_ipip_tunnel_to_bird() {
 fn reloads_leave_the_session_to_bird_alone() {
     interop::reloads_leave_the_session_alone::<Bird>();
 }
+
+#[test]
+fn a_killed_routed_loses_no_route_of_bird() {
+    interop::a_killed_routed_loses_no_route_of_the_speaker::<Bird>();
+}

@@ -78,3 +78,8 @@ fn a_shutdown_withdraws_the_routes_to_and_from_frr() {
 fn a_stopped_frr_is_given_up_when_the_hold_time_is_over() {
     interop::a_stopped_speaker_is_given_up_when_the_hold_time_is_over::<Frr>();
 }
+
+#[test]
+fn a_killed_routed_loses_no_route_of_frr() {
+    interop::a_killed_routed_loses_no_route_of_the_speaker::<Frr>();
+}

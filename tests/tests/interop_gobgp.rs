@@ -25,6 +25,8 @@ impl GoBgp {
 }
 
 impl Speaker for GoBgp {
+    const KEEPS_ROUTES: bool = false;
+
     fn start(bed: &Bed) -> Self {
         let config = bed.write(
             "gobgp.toml",

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::auth::{Hops, Key, Protection, protect_listener, set_hops, set_key};
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -32,6 +33,16 @@ pub struct ListenerError {
 enum Change {
     Add(IpAddr, Protection, mpsc::Sender<TcpStream>),
     Remove(IpAddr),
+    Ranges(Vec<IpNet>, mpsc::Sender<Stranger>),
+}
+
+/// A connection from an address that no peer is configured for, in a range where that is welcome.
+#[derive(Debug)]
+pub struct Stranger {
+    /// The address.
+    pub address: IpAddr,
+    /// The connection.
+    pub stream: TcpStream,
 }
 
 /// Accepts connections; stops when dropped.
@@ -69,6 +80,12 @@ impl Listener {
         let _ = self.changes.send(Change::Remove(address)).await;
     }
 
+    /// Sends connections from within `ranges`, whose address is no configured peer's, to `strangers` while there
+    /// is room; from the others they are closed.
+    pub async fn welcome(&self, ranges: Vec<IpNet>, strangers: mpsc::Sender<Stranger>) {
+        let _ = self.changes.send(Change::Ranges(ranges, strangers)).await;
+    }
+
     /// Connections closed since the start because nobody is configured at their address.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -96,6 +113,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
     let mut peers: HashMap<IpAddr, Caller> = HashMap::new();
+    let mut welcome: Option<(Vec<IpNet>, mpsc::Sender<Stranger>)> = None;
     loop {
         tokio::select! {
             change = changes.recv() => match change {
@@ -108,12 +126,23 @@ async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, ref
                     peers.remove(&address);
                     sign(&sockets, &Protection::default(), address);
                 }
+                Some(Change::Ranges(ranges, strangers)) => welcome = Some((ranges, strangers)),
                 None => return,
             },
             accepted = accept(&sockets) => match accepted {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
-                    let taken = peers.get(&address).is_some_and(|caller| caller.take(stream, address));
+                    // Of a peer that was dropped nobody said that it is gone.
+                    let peer = peers.get(&address).filter(|caller| !caller.calls.is_closed());
+                    let taken = match (peer, &welcome) {
+                        (Some(caller), _) => caller.take(stream, address),
+                        (None, Some((ranges, strangers)))
+                            if ranges.iter().any(|range| range.contains(&address)) =>
+                        {
+                            strangers.try_send(Stranger { address, stream }).is_ok()
+                        }
+                        (None, _) => false,
+                    };
                     if !taken {
                         refused.fetch_add(1, Ordering::Relaxed);
                         tracing::debug!(%from, "connection refused: no such peer");

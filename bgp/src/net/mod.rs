@@ -8,7 +8,7 @@ mod socket;
 mod update_errors;
 
 pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
-pub use listener::{Listener, ListenerError};
-pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, SessionLine, spawn_peer};
+pub use listener::{Listener, ListenerError, Stranger};
+pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};
 pub use update_errors::{UpdateError, UpdateErrors};

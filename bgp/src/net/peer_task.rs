@@ -4,20 +4,20 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::auth::{Protection, protect_call};
+use super::auth::{Protection, protect_call, set_hops};
 use super::listener::{Listener, WAITING_CALLS};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
 use super::update_errors::UpdateErrors;
-use crate::session::{Input, Negotiated, Output, Peer, PeerConfig, Side, State};
-use crate::types::Family;
+use crate::session::{Admission, Input, Negotiated, Output, Peer, PeerConfig, Side, State};
+use crate::types::Families;
 use crate::wire::error::ErrorCode;
 use crate::wire::frame::{self, MessageKind};
 use crate::wire::notification::Notification;
@@ -54,6 +54,8 @@ pub struct PeerStatus {
     pub established: u64,
     /// UPDATEs with an error (RFC 7606).
     pub update_errors: UpdateErrors,
+    /// Until when routes of an earlier session are kept as stale, while they are.
+    pub retained_until: Option<Instant>,
 }
 
 /// Something that happened to a session, for people.
@@ -70,7 +72,8 @@ pub struct SessionLine {
 pub struct PeerHandle {
     address: PeerAddress,
     calls: mpsc::Sender<TcpStream>,
-    stop: Option<oneshot::Sender<ErrorCode>>,
+    stop: Option<oneshot::Sender<Ending>>,
+    pauses: mpsc::Sender<Pause>,
     status: watch::Receiver<PeerStatus>,
     task: JoinHandle<()>,
 }
@@ -92,10 +95,43 @@ impl PeerHandle {
         listener.add(remote.ip(), protection.clone(), self.calls.clone()).await;
     }
 
-    /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent.
-    pub async fn stop(mut self, code: ErrorCode) {
+    /// Takes a connection that the peer has made, if there is room for one.
+    pub fn take(&self, stream: TcpStream) {
+        let PeerAddress { remote, protection, .. } = &self.address;
+        if let Err(error) = set_hops(&stream, remote.ip(), protection.hops) {
+            tracing::error!(peer = %remote, %error, "connection refused: its TTL can't be set");
+            return;
+        }
+        // The peer calls again if nobody answers it.
+        let _ = self.calls.try_send(stream);
+    }
+
+    /// Ends the session with a Cease of this subcode (RFC 4486) and neither calls nor answers until
+    /// `restart_after` is over, or, without it, until [`PeerHandle::resume`].
+    pub async fn cease(&self, code: ErrorCode, restart_after: Option<Duration>) {
+        let _ = self.pauses.send(Pause::Until(code, restart_after)).await;
+    }
+
+    /// Ends a pause.
+    pub async fn resume(&self) {
+        let _ = self.pauses.send(Pause::Over).await;
+    }
+
+    /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent; the peer
+    /// is not to keep our routes.
+    pub async fn stop(self, code: ErrorCode) {
+        self.end(Ending::Stop(code)).await;
+    }
+
+    /// Ends the session because this node restarts: a peer that can keeps our routes meanwhile (RFC
+    /// 4724, RFC 8538).
+    pub async fn restart(self) {
+        self.end(Ending::Restart).await;
+    }
+
+    async fn end(mut self, ending: Ending) {
         if let Some(stop) = self.stop.take() {
-            let _ = stop.send(code);
+            let _ = stop.send(ending);
         }
         if let Err(error) = self.task.await {
             tracing::error!(%error, "a peer's task ended badly");
@@ -103,10 +139,39 @@ impl PeerHandle {
     }
 }
 
+/// How a peer's task is to end.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Stop(ErrorCode),
+    Restart,
+}
+
+/// Whether this node has just restarted, and for which families it still forwards as before; see
+/// [`Peer::set_restarted`].
+pub type Restarted = watch::Receiver<Option<Families>>;
+
+/// Pauses that may wait: they come one at a time from whoever configures us.
+const PAUSES: usize = 4;
+
+/// Whether there is to be a session at all.
+enum Pause {
+    /// There is not, from now on; with the code of the Cease and how long.
+    Until(ErrorCode, Option<Duration>),
+    /// There is.
+    Over,
+}
+
 /// Starts a peer's task, which calls the peer; to be called, see [`PeerHandle::listen`].
-pub fn spawn_peer<S: RouteSink>(config: PeerConfig, address: PeerAddress, seed: u64, sink: S) -> PeerHandle {
+pub fn spawn_peer<S: RouteSink>(
+    config: PeerConfig,
+    address: PeerAddress,
+    seed: u64,
+    restarted: Restarted,
+    sink: S,
+) -> PeerHandle {
     let (calls, called) = mpsc::channel(WAITING_CALLS);
     let (stop, stopped) = oneshot::channel();
+    let (pauses, paused) = mpsc::channel(PAUSES);
     let (status_sender, status) = watch::channel(PeerStatus {
         state: State::Idle,
         since: SystemTime::now(),
@@ -114,6 +179,7 @@ pub fn spawn_peer<S: RouteSink>(config: PeerConfig, address: PeerAddress, seed: 
         last_error: None,
         established: 0,
         update_errors: UpdateErrors::default(),
+        retained_until: None,
     });
     let (_, outbound) = mpsc::channel(1);
     let task = Task {
@@ -125,11 +191,13 @@ pub fn spawn_peer<S: RouteSink>(config: PeerConfig, address: PeerAddress, seed: 
         lingering: JoinSet::new(),
         status: status_sender,
         published: State::Idle,
+        retained_until: None,
         owing: false,
+        restarted,
         sink,
     };
-    let task = tokio::spawn(task.run(called, stopped));
-    PeerHandle { address, calls, stop: Some(stop), status, task }
+    let task = tokio::spawn(task.run(called, stopped, paused));
+    PeerHandle { address, calls, stop: Some(stop), pauses, status, task }
 }
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -144,19 +212,28 @@ struct Task<S> {
     status: watch::Sender<PeerStatus>,
     /// The state that `status` has.
     published: State,
+    /// The end of the time for which stale routes are kept, as `status` has it.
+    retained_until: Option<Instant>,
     /// Chunks were taken from `outbound` since the sink was told that all is written.
     owing: bool,
+    restarted: Restarted,
     sink: S,
 }
 
 impl<S: RouteSink> Task<S> {
-    async fn run(mut self, mut calls: mpsc::Receiver<TcpStream>, mut stopped: oneshot::Receiver<ErrorCode>) {
+    async fn run(
+        mut self,
+        mut calls: mpsc::Receiver<TcpStream>,
+        mut stopped: oneshot::Receiver<Ending>,
+        mut pauses: mpsc::Receiver<Pause>,
+    ) {
+        let mut restart: Option<Instant> = None;
         self.feed(Input::Start).await;
         // Deadlines mostly move away, with every message: it is armed anew only for an earlier one.
         let mut armed: Option<Instant> = None;
         let mut alarm = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
         loop {
-            let deadline = self.peer.deadline();
+            let deadline = self.peer.deadline().into_iter().chain(self.send_hold_deadline()).min();
             if let Some(deadline) = deadline
                 && armed.is_none_or(|armed| deadline < armed)
             {
@@ -171,10 +248,31 @@ impl<S: RouteSink> Task<S> {
                 .and_then(|side| self.sockets[index(side)].as_ref())
                 .is_some_and(|socket| socket.queued() < QUEUE_AHEAD);
             tokio::select! {
-                code = &mut stopped => {
-                    self.feed(Input::Stop(code.unwrap_or(ErrorCode::PEER_DECONFIGURED))).await;
+                ending = &mut stopped => {
+                    let input = match ending {
+                        Ok(Ending::Stop(code)) => Input::Stop(code),
+                        Ok(Ending::Restart) => Input::Restart,
+                        Err(_) => Input::Stop(ErrorCode::PEER_DECONFIGURED),
+                    };
+                    self.feed(input).await;
+                    // The RIB must know of the end before the task is gone.
+                    self.sink.flush().await;
                     while self.lingering.join_next().await.is_some() {}
                     return;
+                }
+                Some(pause) = pauses.recv() => match pause {
+                    Pause::Until(code, restart_after) => {
+                        self.feed(Input::Stop(code)).await;
+                        restart = restart_after.map(|after| Instant::now() + after);
+                    }
+                    Pause::Over => {
+                        restart = None;
+                        self.feed(Input::Start).await;
+                    }
+                },
+                () = at(restart) => {
+                    restart = None;
+                    self.feed(Input::Start).await;
                 }
                 () = self.sink.flush(), if pending => {}
                 Some(chunk) = self.outbound.recv(), if room => {
@@ -210,8 +308,14 @@ impl<S: RouteSink> Task<S> {
                 Some(stream) = calls.recv() => self.called(stream).await,
                 () = alarm.as_mut(), if armed.is_some() => {
                     armed = None;
-                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    let now = Instant::now();
+                    if self.peer.deadline().is_some_and(|deadline| deadline <= now) {
                         self.feed(Input::Timer).await;
+                    }
+                    if self.send_hold_deadline().is_some_and(|deadline| deadline <= now)
+                        && let Some(side) = established
+                    {
+                        self.feed(Input::SendHoldTimerExpired(side)).await;
                     }
                 }
                 Some(_) = self.lingering.join_next(), if !self.lingering.is_empty() => {}
@@ -219,13 +323,27 @@ impl<S: RouteSink> Task<S> {
         }
     }
 
+    /// When the session ends because the peer's socket takes nothing (RFC 9687).
+    fn send_hold_deadline(&self) -> Option<Instant> {
+        let hold = self.peer.negotiated()?.send_hold(self.peer.config().send_hold_time)?;
+        let blocked = self.sockets.iter().flatten().filter_map(Socket::blocked_since).min()?;
+        blocked.checked_add(hold)
+    }
+
     async fn called(&mut self, stream: TcpStream) {
         let mut socket = Socket::new(stream);
-        if let Some(code) = self.peer.rejection() {
-            let mut message = Vec::new();
-            Notification::new(code).encode(&mut message);
-            socket.send(message.into());
-            return self.close(socket);
+        match self.peer.admission() {
+            Admission::Take => {}
+            Admission::TakeBeside => {
+                self.peer.swap_sides();
+                self.sockets.swap(0, 1);
+            }
+            Admission::Reject(code) => {
+                let mut message = Vec::new();
+                Notification::new(code).encode(&mut message);
+                socket.send(message.into());
+                return self.close(socket);
+            }
         }
         if let Some(old) = self.sockets[index(Side::Incoming)].replace(socket) {
             self.close(old);
@@ -235,6 +353,10 @@ impl<S: RouteSink> Task<S> {
 
     /// Hands one thing to the state machine and does what it says.
     async fn feed(&mut self, input: Input<'_>) {
+        if matches!(input, Input::Connected(_)) {
+            let restarted = *self.restarted.borrow();
+            self.peer.set_restarted(restarted);
+        }
         self.peer.handle(input, Instant::now());
         self.act().await;
     }
@@ -269,22 +391,18 @@ impl<S: RouteSink> Task<S> {
                     self.status.send_modify(|status| status.established += 1);
                     self.sink.established(negotiated, sender).await;
                 }
-                Output::Ended { established, reason } => {
+                Output::Ended { established, reason, retain } => {
                     self.note(reason.to_string());
                     if established {
                         self.outbound.close();
-                        self.sink.down().await;
+                        self.sink.down(retain).await;
                     }
                 }
                 // Handled where the message is at hand, see `read`.
                 Output::Update => {}
-                Output::Refresh(refresh) => {
-                    if let Some(family) =
-                        Family::from_afi_safi(refresh.family).filter(|_| refresh.subtype == 0)
-                    {
-                        self.sink.refresh(family);
-                    }
-                }
+                Output::Refresh(family) => self.sink.refresh(family),
+                Output::RefreshBegins(family) => self.sink.refresh_begins(family),
+                Output::Stale(stale) => self.sink.stale(stale),
             }
         }
         self.publish();
@@ -374,13 +492,15 @@ impl<S: RouteSink> Task<S> {
 
     fn publish(&mut self) {
         let state = self.peer.state();
-        if state == self.published {
+        let retained_until = self.peer.retained_until();
+        if state == self.published && retained_until == self.retained_until {
             return;
         }
-        self.published = state;
+        (self.published, self.retained_until) = (state, retained_until);
         self.status.send_if_modified(|status| {
+            status.retained_until = retained_until;
             if status.state == state {
-                return false;
+                return true;
             }
             let error = status.last_error.as_ref().map(|line| line.text.as_str());
             if state == State::Established || status.state == State::Established {
@@ -427,7 +547,10 @@ fn read_update<S: RouteSink>(
                 }
             }
             match update.end_of_rib() {
-                Some(family) => sink.end_of_rib(family),
+                Some(family) => {
+                    sink.end_of_rib(family);
+                    peer.handle(Input::EndOfRib(family), now);
+                }
                 None => sink.update(&update),
             }
         }
@@ -460,6 +583,13 @@ async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
     tokio::select! {
         side = one(Side::Outgoing) => side,
         side = one(Side::Incoming) => side,
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::session::Negotiated;
+use crate::session::{Negotiated, Retain, Stale};
 use crate::types::Family;
 use crate::wire::update::Update;
 
@@ -28,12 +28,17 @@ pub trait RouteSink: Send + 'static {
     fn end_of_rib(&mut self, family: Family);
     /// The peer asks for all our routes of a family (RFC 2918).
     fn refresh(&mut self, family: Family);
+    /// The peer will send all its routes of a family anew (RFC 7313); those that it does not are dropped
+    /// by [`RouteSink::stale`].
+    fn refresh_begins(&mut self, family: Family);
+    /// What becomes of routes that wait to be sent again.
+    fn stale(&mut self, stale: Stale);
     /// Whether something was gathered.
     fn pending(&self) -> bool;
     /// Hands over what was gathered; may be dropped and called again.
     fn flush(&mut self) -> impl Future<Output = ()> + Send;
     /// All that was sent to `outbound` is written.
     fn drained(&mut self);
-    /// The session ended.
-    fn down(&mut self) -> impl Future<Output = ()> + Send;
+    /// The session ended; `retain` says which of its routes are kept.
+    fn down(&mut self, retain: Retain) -> impl Future<Output = ()> + Send;
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -64,6 +64,8 @@ pub(super) struct Socket {
     queue: VecDeque<Bytes>,
     /// Whether the first chunk of the queue is partly written.
     begun: bool,
+    /// Since when nothing could be written, while that is so.
+    blocked_since: Option<Instant>,
 }
 
 impl Socket {
@@ -76,7 +78,12 @@ impl Socket {
         if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
         }
-        Socket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false }
+        Socket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false, blocked_since: None }
+    }
+
+    /// Since when nothing could be written, while something waits.
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        self.blocked_since
     }
 
     /// Chunks that wait to be written.
@@ -111,9 +118,13 @@ impl Socket {
             let mut wrote = match self.stream.try_write_vectored(&slices[..count]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(wrote) => wrote,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             };
+            self.blocked_since = None;
             while let Some(chunk) = self.queue.front_mut() {
                 if wrote < chunk.len() {
                     chunk.advance(wrote);

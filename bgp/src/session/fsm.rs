@@ -6,10 +6,12 @@
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
+use super::graceful::{self, Retain};
 use super::negotiate::Negotiated;
 use super::peer::{EndReason, Input, Output, Peer};
 use super::state::{Clocks, Connection, Dial, Side};
 use super::timers::{CONNECT_TIMEOUT, OPEN_HOLD_TIME, connect_retry};
+use crate::types::Family;
 use crate::wire::encode;
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::{Frame, MessageKind};
@@ -17,12 +19,37 @@ use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::refresh::RouteRefresh;
 
+/// What to do with a connection that the peer has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Hand in [`Input::Connected`].
+    Take,
+    /// The same, after the connection that the peer made before became the outgoing one, see
+    /// [`Peer::swap_sides`].
+    TakeBeside,
+    /// Turn it away with a Cease of this subcode.
+    Reject(ErrorCode),
+}
+
+/// Whether the peer may come back without its old session's end having been seen.
+fn restarts(negotiated: &Negotiated) -> bool {
+    negotiated.graceful.is_some_and(|graceful| !graceful.families.is_empty())
+}
+
 impl Peer {
     /// Takes in what happened at `now`; what is to be done waits in [`Peer::poll_output`].
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
         match input {
             Input::Start => self.start(now),
             Input::Stop(code) => self.stop(code),
+            Input::Restart => self.restart(),
+            Input::EndOfRib(family) => self.resynced(family),
+            Input::SendHoldTimerExpired(side) => {
+                if self.slot(side).is_some() {
+                    let notification = Notification::new(ErrorCode::SEND_HOLD_TIMER_EXPIRED);
+                    self.end(side, Some(notification), EndReason::SendHoldTimerExpired, now);
+                }
+            }
             Input::Connected(Side::Outgoing) => self.connected_out(now),
             Input::Connected(Side::Incoming) => self.connected_in(now),
             Input::ConnectFailed => {
@@ -66,8 +93,21 @@ impl Peer {
         self.running = false;
         self.cancel_dial();
         for side in Side::ALL {
-            self.drop_connection(side, Some(Notification::new(code)), EndReason::Stopped(code));
+            let negotiated = self.slot(side).and_then(Connection::negotiated);
+            let notification = graceful::hard(Notification::new(code), negotiated);
+            self.drop_connection(side, Some(notification), EndReason::Stopped(code), Retain::default());
         }
+        self.drop_retained();
+    }
+
+    fn restart(&mut self) {
+        self.running = false;
+        self.cancel_dial();
+        for side in Side::ALL {
+            let farewell = graceful::farewell(self.slot(side).and_then(Connection::negotiated));
+            self.drop_connection(side, farewell, EndReason::Restarting, Retain::default());
+        }
+        self.drop_retained();
     }
 
     fn dial_now(&mut self, now: Instant) {
@@ -97,30 +137,43 @@ impl Peer {
         self.send_open(Side::Outgoing, now);
     }
 
-    /// Why a connection that the peer has just made must be turned away with a Cease of this subcode;
-    /// `None`: hand in [`Input::Connected`].
-    pub fn rejection(&self) -> Option<ErrorCode> {
+    /// What to do with a connection that the peer has just made.
+    pub fn admission(&self) -> Admission {
         if !self.running {
-            return Some(ErrorCode::CONNECTION_REJECTED);
+            return Admission::Reject(ErrorCode::CONNECTION_REJECTED);
         }
-        // RFC 4271 §6.8: an Established connection stays.
-        self.negotiated().map(|_| ErrorCode::COLLISION_RESOLUTION)
+        match self.negotiated() {
+            None => Admission::Take,
+            // RFC 4724 §5: the peer may have restarted and TCP not noticed; its OPEN will tell.
+            Some(negotiated) if restarts(negotiated) => match self.slot(Side::Incoming) {
+                Some(Connection::Established { .. }) => Admission::TakeBeside,
+                _ => Admission::Take,
+            },
+            // RFC 4271 §6.8: an Established connection stays.
+            Some(_) => Admission::Reject(ErrorCode::COLLISION_RESOLUTION),
+        }
+    }
+
+    /// The connection of each side is from now on the other's; see [`Admission::TakeBeside`].
+    pub fn swap_sides(&mut self) {
+        self.connections.swap(0, 1);
     }
 
     fn connected_in(&mut self, now: Instant) {
-        if self.rejection().is_some() {
+        if self.admission() != Admission::Take {
             return;
         }
         // The peer would not call twice if its first call were alive; the driver replaces the socket.
         if self.slot_mut(Side::Incoming).take().is_some() {
-            self.out(Output::Ended { established: false, reason: EndReason::ConnectionClosed });
+            let (reason, retain) = (EndReason::ConnectionClosed, Retain::default());
+            self.out(Output::Ended { established: false, reason, retain });
         }
         self.send_open(Side::Incoming, now);
     }
 
     fn send_open(&mut self, side: Side, now: Instant) {
         let mut message = Vec::new();
-        self.config.open().encode(&mut message);
+        self.config.open(self.restarted).encode(&mut message);
         self.out(Output::Send(side, message));
         *self.slot_mut(side) = Some(Connection::OpenSent { hold: now + OPEN_HOLD_TIME });
     }
@@ -141,10 +194,10 @@ impl Peer {
                 self.heard(side, now);
                 self.out(Output::Update);
             }
-            (Connection::Established { .. }, MessageKind::RouteRefresh) => {
+            (Connection::Established { negotiated, .. }, MessageKind::RouteRefresh) => {
                 self.heard(side, now);
                 match RouteRefresh::parse(frame.body) {
-                    Ok(refresh) => self.out(Output::Refresh(refresh)),
+                    Ok(refresh) => self.refresh(refresh, negotiated, now),
                     Err(error) => self.refuse(side, error, now),
                 }
             }
@@ -164,8 +217,21 @@ impl Peer {
         }
     }
 
+    fn refresh(&mut self, refresh: RouteRefresh, negotiated: Negotiated, now: Instant) {
+        let family = Family::from_afi_safi(refresh.family);
+        let family = family.filter(|family| negotiated.families.contains(*family));
+        match (family, refresh.subtype) {
+            (Some(family), 0) => self.out(Output::Refresh(family)),
+            (Some(family), 1 | 2) if negotiated.enhanced_route_refresh => {
+                self.refreshed(family, refresh.subtype == 1, now);
+            }
+            // RFC 2918 §4, RFC 7313 §5: what was not agreed on is ignored.
+            _ => {}
+        }
+    }
+
     fn open(&mut self, side: Side, body: &[u8], now: Instant) {
-        let ours = self.config.open();
+        let ours = self.config.open(self.restarted);
         let settled =
             Open::parse(body).and_then(|theirs| Negotiated::settle(&ours, &theirs, self.config.peer_as));
         let negotiated = match settled {
@@ -173,6 +239,10 @@ impl Peer {
             Err(error) => return self.refuse(side, error, now),
         };
         match self.slot(side.other()) {
+            // RFC 4724 §5: the peer has restarted, what is left of its last session ends without a word.
+            Some(Connection::Established { negotiated, .. }) if restarts(negotiated) => {
+                self.end(side.other(), None, EndReason::ConnectionClosed, now);
+            }
             Some(Connection::Established { .. }) => return self.collide(side, now),
             Some(Connection::OpenConfirm { .. }) => {
                 let loser = if self.keeps(&negotiated) == side { side.other() } else { side };
@@ -220,6 +290,7 @@ impl Peer {
         *self.slot_mut(side) = Some(Connection::Established { negotiated, clocks });
         self.heard(side, now);
         self.out(Output::Established(side, negotiated));
+        self.resume_retained(&negotiated, now);
     }
 
     /// KEEPALIVE and UPDATE start the hold timer again.
@@ -244,6 +315,8 @@ impl Peer {
             }
             Dial::Off | Dial::At(_) | Dial::Calling { .. } => {}
         }
+        self.retained_timer(now);
+        self.refreshing_timer(now);
         for side in Side::ALL {
             self.connection_timer(side, now);
         }
@@ -274,16 +347,29 @@ impl Peer {
         self.end(side, Some(Notification::from(&error)), EndReason::Refused(error), now);
     }
 
-    /// Ends one connection; when none is left, calling begins again.
+    /// Ends one connection; when none is left that promises anything, calling begins again.
     fn end(&mut self, side: Side, notification: Option<Notification>, reason: EndReason, now: Instant) {
-        self.drop_connection(side, notification, reason);
-        let none_left = self.connections.iter().all(Option::is_none);
+        let negotiated = match self.slot(side) {
+            Some(Connection::Established { negotiated, .. }) => Some(*negotiated),
+            _ => None,
+        };
+        let retain = negotiated.map(|negotiated| self.retain(&negotiated, &reason, now));
+        self.drop_connection(side, notification, reason, retain.unwrap_or_default());
+        // One on which the peer has said nothing yet may never come to anything.
+        let hopeless = |connection: &Connection| matches!(connection, Connection::OpenSent { .. });
+        let none_left = self.slot(Side::Outgoing).is_none() && self.slot(Side::Incoming).is_none_or(hopeless);
         if self.running && none_left && self.dial == Dial::Off {
             self.dial_later(now);
         }
     }
 
-    fn drop_connection(&mut self, side: Side, notification: Option<Notification>, reason: EndReason) {
+    fn drop_connection(
+        &mut self,
+        side: Side,
+        notification: Option<Notification>,
+        reason: EndReason,
+        retain: Retain,
+    ) {
         let Some(connection) = self.slot_mut(side).take() else { return };
         if let Some(notification) = notification {
             let mut message = Vec::new();
@@ -292,6 +378,6 @@ impl Peer {
         }
         self.out(Output::Close(side));
         let established = matches!(connection, Connection::Established { .. });
-        self.out(Output::Ended { established, reason });
+        self.out(Output::Ended { established, reason, retain });
     }
 }

@@ -4,11 +4,14 @@
 //! called by, so that a collision (RFC 4271 §6.8) is a matter of one state, not of two machines.
 
 pub mod fsm;
+pub mod graceful;
 pub mod negotiate;
 pub mod peer;
 pub mod state;
 pub mod timers;
 
+pub use fsm::Admission;
+pub use graceful::{Graceful, RestartConfig, Retain, Stale};
 pub use negotiate::Negotiated;
 pub use peer::{EndReason, Input, Output, Peer, PeerConfig};
 pub use state::{Side, State};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::graceful::Graceful;
 use crate::types::{Asn, Families, RouterId};
 use crate::wire::as_path::AsWidth;
 use crate::wire::attribute::Context;
-use crate::wire::capability::GracefulRestart;
 use crate::wire::encode::Form;
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::{MAX_EXTENDED_LEN, MAX_LEN};
@@ -33,8 +33,10 @@ pub struct Negotiated {
     pub send_max_len: usize,
     /// Whether the peer answers ROUTE-REFRESH.
     pub route_refresh: bool,
-    /// What the peer said of graceful restart.
-    pub graceful_restart: Option<GracefulRestart>,
+    /// Whether both mark the beginning and the end of what answers a ROUTE-REFRESH (RFC 7313).
+    pub enhanced_route_refresh: bool,
+    /// What was settled of restarts of the peer.
+    pub graceful: Option<Graceful>,
 }
 
 impl Negotiated {
@@ -74,7 +76,13 @@ impl Negotiated {
             max_len: longest(our.extended_message),
             send_max_len: longest(their.extended_message),
             route_refresh: our.route_refresh && their.route_refresh,
-            graceful_restart: their.graceful_restart,
+            enhanced_route_refresh: our.enhanced_route_refresh && their.enhanced_route_refresh,
+            graceful: Graceful::settle(
+                our.graceful_restart,
+                their.graceful_restart,
+                [our.long_lived, their.long_lived],
+                families,
+            ),
         })
     }
 
@@ -91,6 +99,12 @@ impl Negotiated {
     /// How UPDATEs for this session are written.
     pub fn form(&self) -> Form {
         Form { as_width: self.as_width, max_len: self.send_max_len }
+    }
+
+    /// How long nothing may be writable to the peer: `configured`, but at least twice the hold time; `None`:
+    /// for ever (RFC 9687 §3.2).
+    pub fn send_hold(&self, configured: u16) -> Option<Duration> {
+        self.hold().map(|hold| (2 * hold).max(Duration::from_secs(u64::from(configured))))
     }
 
     pub(super) fn hold(&self) -> Option<Duration> {

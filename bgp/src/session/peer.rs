@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::graceful::{RestartConfig, Retain, Retained, Stale};
 use super::negotiate::Negotiated;
 use super::state::{Connection, Dial, Side, State};
 use super::timers::Jitter;
-use crate::types::{Asn, Families, RouterId};
-use crate::wire::capability::Capabilities;
+use crate::types::{Asn, Families, Family, RouterId};
+use crate::wire::capability::{Capabilities, GracefulRestart, LongLived};
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::Frame;
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
-use crate::wire::refresh::RouteRefresh;
 
 /// What a session is configured with. Everything in it takes part in the OPEN or in calling, so a
 /// change of it needs a new session.
@@ -33,11 +33,29 @@ pub struct PeerConfig {
     pub passive: bool,
     /// How long to wait before the first call, so that of two speakers one calls first.
     pub connect_delay: Duration,
+    /// How long nothing may be writable to the peer before the session ends (RFC 9687), in seconds: at
+    /// least twice the hold time counts, and nothing where that is 0.
+    pub send_hold_time: u16,
+    /// What is said of restarts; `None`: nothing, and no routes are kept when a session ends.
+    pub restart: Option<RestartConfig>,
 }
 
 impl PeerConfig {
-    /// The OPEN that we send.
-    pub fn open(&self) -> Open {
+    /// The OPEN that we send; `restarted`: see [`Peer::set_restarted`].
+    pub fn open(&self, restarted: Option<Families>) -> Open {
+        let forwarding = restarted.unwrap_or(self.families).intersection(self.families);
+        let graceful_restart = self.restart.map(|restart| GracefulRestart {
+            restarting: restarted.is_some(),
+            notification: true,
+            restart_time: restart.restart_time,
+            families: self.families,
+            forwarding,
+        });
+        let long_lived = self.restart.filter(|restart| restart.long_lived_stale_time > 0).map(|restart| {
+            let time =
+                |family| if self.families.contains(family) { restart.long_lived_stale_time } else { 0 };
+            LongLived { families: self.families, stale_time: Family::ALL.map(time), forwarding }
+        });
         Open {
             asn: self.local_as,
             hold_time: self.hold_time,
@@ -47,8 +65,9 @@ impl PeerConfig {
                 route_refresh: true,
                 extended_message: true,
                 four_octet_as: Some(self.local_as),
-                graceful_restart: None,
-                enhanced_route_refresh: false,
+                graceful_restart,
+                enhanced_route_refresh: true,
+                long_lived,
             },
         }
     }
@@ -61,8 +80,14 @@ pub enum Input<'a> {
     Start,
     /// The session is not wanted; the code goes into the NOTIFICATION, Cease with a subcode (RFC 4486).
     Stop(ErrorCode),
+    /// This node restarts: the session ends so that the peer keeps its routes, if it can (RFC 4724, 8538).
+    Restart,
+    /// The peer has sent all its routes of a family.
+    EndOfRib(Family),
+    /// Nothing could be written to this connection for the send hold time (RFC 9687).
+    SendHoldTimerExpired(Side),
     /// A TCP connection is up: ours ([`Output::Connect`] asked for it) or one that the peer made and
-    /// that [`Peer::rejection`] has nothing against; it takes the place of an earlier one of that side.
+    /// that [`Peer::admission`] lets in; it takes the place of an earlier one of that side.
     Connected(Side),
     /// The call that [`Output::Connect`] asked for failed.
     ConnectFailed,
@@ -95,11 +120,18 @@ pub enum Output {
         established: bool,
         /// Why.
         reason: EndReason,
+        /// What becomes of its routes, if any were exchanged.
+        retain: Retain,
     },
+    /// What becomes of routes that were retained.
+    Stale(Stale),
+    /// The peer will now send all its routes of a family anew (RFC 7313): those that it has sent before
+    /// are stale until it does.
+    RefreshBegins(Family),
     /// The message that was just handed in is an UPDATE to be read.
     Update,
     /// The peer asks for all routes of a family.
-    Refresh(RouteRefresh),
+    Refresh(Family),
 }
 
 /// Why a connection ended.
@@ -111,6 +143,10 @@ pub enum EndReason {
     Refused(WireError),
     /// Nothing came for the hold time.
     HoldTimerExpired,
+    /// Nothing could be sent for the send hold time.
+    SendHoldTimerExpired,
+    /// This node restarts.
+    Restarting,
     /// TCP ended without a NOTIFICATION.
     ConnectionClosed,
     /// We stopped the session.
@@ -125,6 +161,8 @@ impl fmt::Display for EndReason {
             EndReason::Received(notification) => write!(f, "peer sent {notification}"),
             EndReason::Refused(error) => write!(f, "sent {error}"),
             EndReason::HoldTimerExpired => f.write_str("hold timer expired"),
+            EndReason::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer reads nothing"),
+            EndReason::Restarting => f.write_str("this node restarts"),
             EndReason::ConnectionClosed => f.write_str("connection closed by the peer"),
             EndReason::Stopped(code) => write!(f, "stopped: {code}"),
             EndReason::Collision => f.write_str("connection collision"),
@@ -142,6 +180,10 @@ pub struct Peer {
     /// Calls and sessions that failed since the last Established (RFC 4271's ConnectRetryCounter).
     pub(super) failures: u32,
     pub(super) jitter: Jitter,
+    pub(super) restarted: Option<Families>,
+    pub(super) retained: Option<Retained>,
+    /// By family, until when the end of what answers a ROUTE-REFRESH is waited for.
+    pub(super) refreshing: [Option<Instant>; 2],
     pub(super) outputs: VecDeque<Output>,
 }
 
@@ -155,6 +197,9 @@ impl Peer {
             connections: [None, None],
             failures: 0,
             jitter: Jitter::new(seed),
+            restarted: None,
+            retained: None,
+            refreshing: [None, None],
             outputs: VecDeque::new(),
         }
     }
@@ -175,7 +220,9 @@ impl Peer {
             Dial::Off => None,
             Dial::At(at) | Dial::Calling { until: at } => Some(at),
         };
-        self.connections.iter().flatten().filter_map(Connection::deadline).chain(dial).min()
+        let refreshing = self.refreshing.iter().flatten().copied();
+        let connections = self.connections.iter().flatten().filter_map(Connection::deadline);
+        connections.chain(dial).chain(self.retained_until()).chain(refreshing).min()
     }
 
     /// The state to show.
@@ -199,6 +246,11 @@ impl Peer {
             Connection::Established { negotiated, .. } => Some(negotiated),
             _ => None,
         })
+    }
+
+    /// Until when routes of an earlier session are kept as stale, while they are.
+    pub fn retained_until(&self) -> Option<Instant> {
+        self.retained.as_ref().map(Retained::until)
     }
 
     /// The longest message, in octets, to accept on a connection.

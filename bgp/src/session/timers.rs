@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// How long an OPEN is waited for (RFC 4271 §8.2.2 suggests four minutes).
-pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
+/// How long an OPEN is waited for.
+///
+/// Deviation: RFC 4271 §8.2.2 suggests four minutes; a peer that can't say OPEN for one is better called anew.
+pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(60);
 /// How long one call may take before it is made anew.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first wait before calling again; it doubles up to [`CONNECT_RETRY_MAX`].

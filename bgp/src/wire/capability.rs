@@ -11,6 +11,7 @@ mod code {
     pub(super) const GRACEFUL_RESTART: u8 = 64;
     pub(super) const FOUR_OCTET_AS: u8 = 65;
     pub(super) const ENHANCED_ROUTE_REFRESH: u8 = 70;
+    pub(super) const LONG_LIVED_GRACEFUL_RESTART: u8 = 71;
 }
 
 /// Graceful restart (RFC 4724 §3).
@@ -25,6 +26,18 @@ pub struct GracefulRestart {
     /// The families it restarts gracefully.
     pub families: Families,
     /// Those of them whose forwarding state it kept.
+    pub forwarding: Families,
+}
+
+/// Long-lived graceful restart (RFC 9494 §3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LongLived {
+    /// The families it is for.
+    pub families: Families,
+    /// For each of [`Family::ALL`] how long its routes may be kept beyond the restart time, in seconds,
+    /// 24 bits; 0: not at all.
+    pub stale_time: [u32; 2],
+    /// The families whose forwarding state it kept.
     pub forwarding: Families,
 }
 
@@ -43,6 +56,8 @@ pub struct Capabilities {
     pub graceful_restart: Option<GracefulRestart>,
     /// RFC 7313.
     pub enhanced_route_refresh: bool,
+    /// RFC 9494; counts only beside `graceful_restart`.
+    pub long_lived: Option<LongLived>,
 }
 
 impl Capabilities {
@@ -88,6 +103,10 @@ impl Capabilities {
                 self.graceful_restart =
                     Some(read_graceful_restart(value).ok_or("graceful restart has 2 + 4 x n octets")?);
             }
+            code::LONG_LIVED_GRACEFUL_RESTART => {
+                self.long_lived =
+                    Some(read_long_lived(value).ok_or("long-lived graceful restart has 7 x n octets")?);
+            }
             _ => {}
         }
         Ok(())
@@ -116,6 +135,9 @@ impl Capabilities {
         if self.enhanced_route_refresh {
             out.extend([code::ENHANCED_ROUTE_REFRESH, 0]);
         }
+        if let Some(long_lived) = self.long_lived {
+            write_long_lived(&long_lived, out);
+        }
     }
 }
 
@@ -139,6 +161,39 @@ fn read_graceful_restart(value: &[u8]) -> Option<GracefulRestart> {
         }
     }
     Some(restart)
+}
+
+fn read_long_lived(value: &[u8]) -> Option<LongLived> {
+    let mut cursor = Cursor(value);
+    let mut long_lived = LongLived::default();
+    while !cursor.is_empty() {
+        let wire = AfiSafi { afi: cursor.u16()?, safi: cursor.u8()? };
+        let rest = cursor.u32()?;
+        let Some(family) = Family::from_afi_safi(wire) else { continue };
+        long_lived.families.insert(family);
+        if let Some(time) = long_lived.stale_time.get_mut(family.index()) {
+            *time = rest & 0x00ff_ffff;
+        }
+        if rest & 0x8000_0000 != 0 {
+            long_lived.forwarding.insert(family);
+        }
+    }
+    Some(long_lived)
+}
+
+fn write_long_lived(long_lived: &LongLived, out: &mut Vec<u8>) {
+    let families = long_lived.families;
+    let len = families.iter().fold(0_u8, |len, _| len.saturating_add(7));
+    out.extend([code::LONG_LIVED_GRACEFUL_RESTART, len]);
+    for (family, time) in Family::ALL.into_iter().zip(long_lived.stale_time) {
+        if families.contains(family) {
+            let AfiSafi { afi, safi } = family.afi_safi();
+            let flag = if long_lived.forwarding.contains(family) { 0x8000_0000 } else { 0 };
+            out.extend(afi.to_be_bytes());
+            out.push(safi);
+            out.extend((flag | time & 0x00ff_ffff).to_be_bytes());
+        }
+    }
 }
 
 fn write_graceful_restart(restart: &GracefulRestart, out: &mut Vec<u8>) {

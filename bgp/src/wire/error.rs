@@ -71,6 +71,7 @@ codes! {
     OUT_OF_RESOURCES = (6, 8, "Out of Resources");
     HARD_RESET = (6, 9, "Hard Reset");
     BFD_DOWN = (6, 10, "BFD Down");
+    SEND_HOLD_TIMER_EXPIRED = (8, 0, "Send Hold Timer Expired");
     INVALID_REFRESH_LENGTH = (7, 1, "Invalid Message Length");
 }
 

@@ -20,6 +20,8 @@ pub trait Control: Send + Sync + 'static {
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>>;
     /// The best route of each prefix, by prefix.
     fn routes(&self) -> BoxFuture<'_, Vec<RouteView>>;
+    /// The paths that are not used because a rule rejects them, each with the reason.
+    fn rejected(&self) -> BoxFuture<'_, Vec<RouteView>>;
     /// How each other node is reached, by name.
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>>;
     /// The static peer table, by name.

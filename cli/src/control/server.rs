@@ -40,6 +40,7 @@ struct Api {
 pub fn router(control: Arc<dyn Control>, store: Arc<dyn Store>) -> Router {
     let api = Router::new()
         .route("/v1/peers", get(async |State(api): State<Api>| Json(api.control.peers().await)))
+        .route("/v1/routes/rejected", get(async |State(api): State<Api>| Json(api.control.rejected().await)))
         .route("/v1/routes", get(async |State(api): State<Api>| Json(api.control.routes().await)))
         .route("/v1/tunnels", get(async |State(api): State<Api>| Json(api.control.tunnels().await)))
         .route("/v1/nodes", get(async |State(api): State<Api>| Json(api.control.nodes().await)))

@@ -45,6 +45,11 @@ pub struct PeerView {
     pub received: u64,
     /// Prefixes of those that import policy let in.
     pub accepted: u64,
+    /// Prefixes of the received ones that are kept though the peer has not sent them again since its
+    /// session ended.
+    pub stale: u64,
+    /// Until when they are kept, unless the peer is back.
+    pub stale_until: Option<Timestamp>,
     /// Prefixes advertised now.
     pub advertised: u64,
     /// The negotiated hold time in seconds, while Established.

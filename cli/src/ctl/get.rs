@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::{Failure, kind, output};
 use crate::control::client::Client;
 use crate::control::{ListResponse, to_yaml};
-use crate::resource::{Encapsulation, Kind, Resource, parse_file, shown_modes};
+use crate::resource::{BgpFilter, Encapsulation, Kind, Resource, parse_file, shown_modes};
 
 /// The arguments of `get`.
 #[derive(Debug, Args)]
@@ -92,6 +92,8 @@ fn headings(kind: Kind, wide: bool) -> &'static [&'static str] {
         (Kind::BgpPeer, _) => &["NAME", "PEERIP", "NODE", "ASN"],
         (Kind::BgpConfiguration, false) => &["NAME", "MESHENABLED", "ASNUMBER"],
         (Kind::BgpConfiguration, true) => &["NAME", "MESHENABLED", "ASNUMBER", "LISTENPORT", "ENCAPSULATION"],
+        (Kind::BgpFilter, false) => &["NAME"],
+        (Kind::BgpFilter, true) => &["NAME", "EXPORTV4", "IMPORTV4", "EXPORTV6", "IMPORTV6"],
         (Kind::BlockAffinity, _) => &["NAME", "CIDR", "NODE", "STATE"],
     }
 }
@@ -145,6 +147,11 @@ fn row(item: &Json, wide: bool, list: &ListResponse) -> Vec<String> {
                 row.push(encapsulation(configuration.routed.encapsulation).to_owned());
             }
             row
+        }
+        Resource::BgpFilter(_) if !wide => vec![name],
+        Resource::BgpFilter(BgpFilter { filter, .. }) => {
+            let lists = [&filter.export_v4, &filter.import_v4, &filter.export_v6, &filter.import_v6];
+            std::iter::once(name).chain(lists.map(|rules| rules.len().to_string())).collect()
         }
         Resource::BlockAffinity(affinity) => {
             vec![name, affinity.cidr.to_string(), affinity.node, affinity.state.name().to_owned()]

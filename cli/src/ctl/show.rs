@@ -19,9 +19,12 @@ pub(super) struct Show {
     /// How to show it.
     #[arg(short, long, default_value = "table")]
     output: Output,
+    /// Of routes: every path that a rule rejects, with the reason.
+    #[arg(long)]
+    rejected: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     /// The BGP sessions.
     #[value(alias = "peer")]
@@ -55,9 +58,16 @@ pub(super) enum Output {
 impl Show {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
         let output = self.output;
+        if self.rejected && self.what != What::Routes {
+            return Err(Failure::Usage("--rejected is for routes: show routes --rejected".to_owned()));
+        }
         match self.what {
             What::Peers => {
                 show::<Vec<PeerView>>(client, "/v1/peers", output, |view, wide| peers(view, wide)).await
+            }
+            What::Routes if self.rejected => {
+                let path = "/v1/routes/rejected";
+                show::<Vec<RouteView>>(client, path, output, |view, _| routes(view, true)).await
             }
             What::Routes => {
                 show::<Vec<RouteView>>(client, "/v1/routes", output, |view, wide| routes(view, wide)).await
@@ -109,7 +119,7 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
     let mut headings =
         vec!["NAME", "ADDRESS", "ASN", "TYPE", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ADVERTISED"];
     if wide {
-        headings.extend(["HOLD", "ROUTER ID", "LAST ERROR", "UPDATE ERRORS", "LAST UPDATE ERROR"]);
+        headings.extend(["STALE", "HOLD", "ROUTER ID", "LAST ERROR", "UPDATE ERRORS", "LAST UPDATE ERROR"]);
     }
     let rows = peers.iter().map(|peer| {
         let mut row: Vec<Shown> = vec![
@@ -124,6 +134,10 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
             peer.advertised.into(),
         ];
         if wide {
+            row.push(match &peer.stale_until {
+                Some(until) if peer.stale > 0 => format!("{} until {}", peer.stale, time(until)).into(),
+                _ => peer.stale.into(),
+            });
             row.push(Shown::maybe(peer.hold_time_s.map(|seconds| format!("{seconds}s"))));
             row.push(Shown::maybe(peer.router_id));
             row.push(Shown::maybe(peer.last_error.as_ref()));

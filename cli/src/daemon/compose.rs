@@ -1,16 +1,17 @@
 //! Puts the parts together, and arranges them anew when the resources change: what is the same
 //! before and after is left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::net::{Listener, PeerHandle, spawn_peer};
+use bgp::net::{Listener, PeerHandle, Stranger, spawn_peer};
 use bgp::wire::error::ErrorCode;
-use bgp::{Asn, PeerId, RouterId};
+use bgp::{Asn, Families, PeerId, RouterId};
 use routing::actor::RibHandle;
-use routing::{RibConfig, Source};
+use routing::limits::LimitReached;
+use routing::{ClusterPolicy, RibConfig, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
@@ -18,8 +19,11 @@ use tunnel::TunnelHandle;
 use super::config::{DaemonConfig, Dataplane};
 use super::feed::feed;
 use super::memory;
+use super::neighbours::Neighbours;
 use super::password::{self, Passwords};
 use super::plan::{PeerPlan, Plan, plan};
+use super::policy;
+use super::restart;
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
 use super::view::Views;
@@ -28,23 +32,43 @@ use crate::store::{Loaded, Update};
 /// After this long the routes count as whole, however many peers have not come (beside
 /// `fallbackAfter`, after which the static table stands in for them).
 const SYNC_AT_LATEST: Duration = Duration::from_secs(5);
+/// Calls from ranges that may wait: a cluster's nodes may all call at once, and call again if they are not
+/// answered.
+const STRANGERS: usize = 256;
+/// Between two looks at who of the neighbours that came from a range is gone.
+const NEIGHBOURS_LOOKED_AT: Duration = Duration::from_secs(5);
 
-struct Running {
-    id: PeerId,
-    plan: PeerPlan,
-    handle: PeerHandle,
+/// After a restart, End-of-RIB is sent after this long, however many peers have not come; half of what
+/// peers wait for this node by default.
+const CAUGHT_UP_AT_LATEST: Duration = Duration::from_secs(60);
+
+pub(super) struct Running {
+    pub(super) id: PeerId,
+    pub(super) plan: PeerPlan,
+    pub(super) handle: PeerHandle,
 }
 
 /// The running daemon, but for its control socket and its store.
 pub(super) struct Daemon {
     config: DaemonConfig,
-    rib: RibHandle,
+    pub(super) rib: RibHandle,
     tunnel: Option<TunnelHandle>,
     feed: JoinHandle<()>,
     memory: JoinHandle<()>,
     sync: mpsc::Sender<()>,
     listener: Option<(u16, Listener)>,
-    peers: BTreeMap<IpAddr, Running>,
+    pub(super) peers: BTreeMap<IpAddr, Running>,
+    /// Those of `peers` that came from a range.
+    pub(super) neighbours: Neighbours,
+    /// Connections of those that come.
+    pub(super) strangers: (mpsc::Sender<Stranger>, mpsc::Receiver<Stranger>),
+    /// Peers that sent too many prefixes.
+    pub(super) limits: Option<mpsc::Receiver<LimitReached>>,
+    /// What came out of these two and is not done yet.
+    pub(super) reached: VecDeque<LimitReached>,
+    pub(super) callers: VecDeque<Stranger>,
+    /// When to look who of the neighbours is gone.
+    look_at: Instant,
     next_id: u32,
     /// Sessions that end, with their peers' last messages.
     stopping: JoinSet<()>,
@@ -56,6 +80,10 @@ pub(super) struct Daemon {
     whole_at: Option<Instant>,
     in_sync: bool,
     passwords: watch::Sender<Arc<Passwords>>,
+    /// Set while this node has just restarted: for which families it forwards as before.
+    restarted: watch::Sender<Option<Families>>,
+    /// Told when it has caught up with its peers; set while that is awaited, and by when it is.
+    caught_up: Option<(mpsc::Receiver<()>, Instant)>,
 }
 
 impl Daemon {
@@ -67,6 +95,7 @@ impl Daemon {
             cluster_id: None,
             local_addresses: Vec::new(),
         });
+        let forwarding = restart::forwarding_since_before(&config.state_dir);
         let tunnel = match config.dataplane {
             Dataplane::None => None,
             Dataplane::Kernel => match TunnelHandle::spawn() {
@@ -92,6 +121,12 @@ impl Daemon {
             sync,
             listener: None,
             peers: BTreeMap::new(),
+            neighbours: Neighbours::default(),
+            strangers: mpsc::channel(STRANGERS),
+            limits: None,
+            reached: VecDeque::new(),
+            callers: VecDeque::new(),
+            look_at: Instant::now(),
             next_id: 1,
             stopping: JoinSet::new(),
             statics: Statics::default(),
@@ -100,6 +135,8 @@ impl Daemon {
             whole_at: None,
             in_sync: false,
             passwords: watch::channel(Arc::default()).0,
+            restarted: watch::channel(Some(forwarding)).0,
+            caught_up: None,
         };
         (daemon, views)
     }
@@ -159,15 +196,7 @@ impl Daemon {
         }
         roster.snapshot = loaded.snapshot;
         roster.listening = self.listener.as_ref().map(|(port, _)| *port);
-        roster.peers = self
-            .peers
-            .values()
-            .map(|running| RosterPeer {
-                id: running.id,
-                peering: running.plan.peering.clone(),
-                status: running.handle.watch(),
-            })
-            .collect();
+        roster.peers = self.roster_peers();
         self.roster.send_replace(Arc::new(roster));
     }
 
@@ -187,8 +216,32 @@ impl Daemon {
         self.arrange(Loaded { snapshot, warnings, revision }).await;
     }
 
+    fn roster_peers(&self) -> Vec<RosterPeer> {
+        let peer = |running: &Running| RosterPeer {
+            id: running.id,
+            peering: running.plan.peering.clone(),
+            max_prefixes: running.plan.policy.max_prefixes,
+            status: running.handle.watch(),
+        };
+        self.peers.values().map(peer).collect()
+    }
+
+    /// Tells `routectl` which peers there are, where no resource has changed.
+    pub(super) fn show_peers(&self) {
+        let peers = self.roster_peers();
+        self.roster.send_modify(|roster| Arc::make_mut(roster).peers = peers);
+    }
+
     async fn carry_out(&mut self, plan: &Plan, fallback_after: Duration, problems: &mut Vec<String>) {
         self.rib.configure(plan.rib.clone()).await;
+        if self.is_fresh() {
+            self.rib.hold_markers(true).await;
+        }
+        let links = if plan.needs_links { policy::links() } else { Vec::new() };
+        self.rib.set_cluster_policy(ClusterPolicy { links, ..plan.policy.clone() }).await;
+        if self.limits.is_none() {
+            self.limits = Some(self.rib.limits().await);
+        }
         if let Some(tunnel) = &self.tunnel
             && let Err(error) = tunnel.configure(plan.tunnel.clone()).await
         {
@@ -200,10 +253,37 @@ impl Daemon {
         self.originate_statics().await;
         self.listen(plan.listen_port, problems).await;
         self.arrange_peers(plan).await;
+        self.arrange_neighbours(plan).await;
         if !self.in_sync {
             let at = *self.whole_at.get_or_insert_with(|| Instant::now() + wait.max(SYNC_AT_LATEST));
             self.await_whole(Some(at));
         }
+        self.await_caught_up();
+    }
+
+    /// Whether nothing was arranged since a start that is a restart.
+    fn is_fresh(&self) -> bool {
+        self.restarted.borrow().is_some_and(|forwarding| !forwarding.is_empty()) && self.caught_up.is_none()
+    }
+
+    /// After a restart, waits beside everything else until the peers have told all they know.
+    fn await_caught_up(&mut self) {
+        if self.restarted.borrow().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        // After a first start nobody has routes of ours to be careful with.
+        let limit =
+            if self.is_fresh() || self.caught_up.is_some() { CAUGHT_UP_AT_LATEST } else { Duration::ZERO };
+        let until = self.caught_up.as_ref().map_or(now + limit, |(_, until)| *until);
+        let ids: Vec<PeerId> = self.peers.values().map(|running| running.id).collect();
+        let (sender, receiver) = mpsc::channel(1);
+        let rib = self.rib.clone();
+        tokio::spawn(async move {
+            restart::caught_up(rib, ids, until.saturating_duration_since(now)).await;
+            let _ = sender.send(()).await;
+        });
+        self.caught_up = Some((receiver, until));
     }
 
     async fn originate_statics(&self) {
@@ -225,6 +305,7 @@ impl Daemon {
                     running.handle.listen(&listener).await;
                 }
                 self.listener = Some((port, listener));
+                self.welcome().await;
             }
             Err(error) => {
                 let hint = "is another BGP speaker running, or is CAP_NET_BIND_SERVICE missing?";
@@ -241,6 +322,7 @@ impl Daemon {
             .peers
             .iter()
             .filter_map(|(address, running)| match wanted.get(address) {
+                None if self.neighbours.contains(*address) => None,
                 None => Some((*address, ErrorCode::PEER_DECONFIGURED)),
                 Some(plan) if plan.config != running.plan.config || plan.address != running.plan.address => {
                     Some((*address, ErrorCode::CONFIGURATION_CHANGE))
@@ -249,16 +331,17 @@ impl Daemon {
             })
             .collect();
         for (address, code) in gone {
-            let Some(running) = self.peers.remove(&address) else { continue };
-            if let Some((_, listener)) = &self.listener {
-                listener.remove(address).await;
-            }
-            self.stopping.spawn(running.handle.stop(code));
+            self.stop_peer(address, code).await;
         }
         for (address, plan) in wanted {
             if let Some(running) = self.peers.get_mut(&address) {
                 if running.plan.peering.client != plan.peering.client {
                     self.rib.set_client(running.id, plan.peering.client).await;
+                }
+                if running.plan.policy != plan.policy {
+                    self.rib.set_peer_policy(running.id, plan.policy.clone()).await;
+                    // What it was turned away for may be allowed now.
+                    running.handle.resume().await;
                 }
                 running.plan = plan.clone();
                 continue;
@@ -269,13 +352,36 @@ impl Daemon {
         while self.stopping.try_join_next().is_some() {}
     }
 
-    async fn start_peer(&mut self, plan: &PeerPlan) -> Running {
+    pub(super) async fn stop_peer(&mut self, address: IpAddr, code: ErrorCode) {
+        let Some(running) = self.peers.remove(&address) else { return };
+        let (rib, id) = (self.rib.clone(), running.id);
+        self.stopping.spawn(async move {
+            running.handle.stop(code).await;
+            // Not before: without its policy a session would be open to everything.
+            rib.forget_peer(id).await;
+        });
+        if let Some((_, listener)) = &self.listener {
+            listener.remove(address).await;
+        }
+    }
+
+    /// Makes the listener send on who calls from a range.
+    pub(super) async fn welcome(&self) {
+        if let Some((_, listener)) = &self.listener {
+            let nets = self.neighbours.ranges().iter().map(|range| range.range.net).collect();
+            listener.welcome(nets, self.strangers.0.clone()).await;
+        }
+    }
+
+    pub(super) async fn start_peer(&mut self, plan: &PeerPlan) -> Running {
         let id = PeerId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
+        self.rib.set_peer_policy(id, plan.policy.clone()).await;
         let sink = self.rib.session(id, plan.peering.address, plan.peering.client);
         // Jitter must differ between nodes that start together.
         let seed = u64::from(plan.config.router_id.to_bits()) << 32 | u64::from(id.0);
-        let handle = spawn_peer(plan.config.clone(), plan.address.clone(), seed, sink);
+        let address = plan.address.clone();
+        let handle = spawn_peer(plan.config.clone(), address, seed, self.restarted.subscribe(), sink);
         if let Some((_, listener)) = &self.listener {
             handle.listen(listener).await;
         }
@@ -302,7 +408,9 @@ impl Daemon {
 
     /// Waits for what the daemon does by itself, and does it. May be dropped and called again.
     pub(super) async fn turn(&mut self) {
+        self.work_off().await;
         let now = Instant::now();
+        let look_at = Some(self.look_at).filter(|_| !self.neighbours.is_empty());
         let deadline = self.statics.deadline(now);
         tokio::select! {
             () = whole(&mut self.whole) => {
@@ -312,14 +420,31 @@ impl Daemon {
                 let _ = self.sync.try_send(());
                 self.roster.send_modify(|roster| Arc::make_mut(roster).in_sync = true);
             }
+            () = caught_up(&mut self.caught_up) => {
+                self.caught_up = None;
+                self.restarted.send_replace(None);
+                self.rib.hold_markers(false).await;
+            }
             () = sleep_until(deadline) => self.originate_statics().await,
+            Some(limit) = next_of(&mut self.limits) => self.reached.push_back(limit),
+            Some(stranger) = self.strangers.1.recv() => {
+                self.callers.push_back(stranger);
+                while let Ok(stranger) = self.strangers.1.try_recv() {
+                    self.callers.push_back(stranger);
+                }
+            }
+            () = sleep_until(look_at) => {
+                self.look_at = now + NEIGHBOURS_LOOKED_AT;
+                self.look_at_neighbours().await;
+            }
         }
     }
 
-    /// Ends every session with a Cease; the kernel's state stays as it is.
+    /// Ends every session so that peers that can keep this node's routes while it restarts; the kernel's
+    /// state stays as it is.
     pub(super) async fn stop(mut self) {
         for running in std::mem::take(&mut self.peers).into_values() {
-            self.stopping.spawn(running.handle.stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN));
+            self.stopping.spawn(running.handle.restart());
         }
         // First: withdrawals that our own leaving causes must not reach the kernel.
         self.feed.abort();
@@ -331,9 +456,23 @@ impl Daemon {
     }
 }
 
+async fn next_of<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match receiver {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn whole(receiver: &mut Option<mpsc::Receiver<()>>) {
     match receiver {
         Some(receiver) => _ = receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn caught_up(receiver: &mut Option<(mpsc::Receiver<()>, Instant)>) {
+    match receiver {
+        Some((receiver, _)) => _ = receiver.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::control::view::PeerType;
-use crate::resource::{BgpPeer, Node, ReversePeering, Security, Snapshot, SourceAddress};
+use crate::resource::{
+    BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Security, Snapshot, SourceAddress,
+};
 
 /// The port of a BGPPeer that names none.
 const BGP_PORT: u16 = 179;
@@ -28,6 +31,10 @@ pub struct Peering {
     pub from_node_address: bool,
     /// What protects the session.
     pub security: Security,
+    /// How long the peer is asked to keep our routes while this node restarts.
+    pub restart_time: Duration,
+    /// What is exchanged, as the BGPPeer has it.
+    pub policy: PeerPolicyFields,
 }
 
 /// The sessions of `me`, in the order of their addresses.
@@ -53,15 +60,40 @@ pub fn peerings(snapshot: &Snapshot, me: &Node) -> Vec<Peering> {
 
 type Found = BTreeMap<IpAddr, Peering>;
 
+/// What a session with a node has from the resource that it comes from.
+#[derive(Clone)]
+struct Terms {
+    kind: PeerType,
+    policy: PeerPolicyFields,
+    restart_time: Duration,
+    security: Security,
+}
+
+impl Terms {
+    fn of(peer: &BgpPeer, policy: PeerPolicyFields) -> Terms {
+        Terms {
+            kind: kind_of(peer),
+            policy,
+            restart_time: peer.max_restart_time,
+            security: peer.security.clone(),
+        }
+    }
+}
+
 /// Every node with every other; route reflectors are not part of it, as in Calico.
 fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
     if !snapshot.configuration.node_to_node_mesh || me.cluster_id.is_some() {
         return;
     }
-    let password_file = snapshot.configuration.routed.password_file.clone();
-    let security = Security { password_file, ..Security::default() };
+    let settings = &snapshot.configuration.routed;
+    let terms = Terms {
+        kind: PeerType::Mesh,
+        policy: PeerPolicyFields::default(),
+        restart_time: snapshot.configuration.restart_time,
+        security: Security { password_file: settings.password_file.clone(), ..Security::default() },
+    };
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
-        add_node(snapshot, me, node, PeerType::Mesh, &security, found);
+        add_node(snapshot, me, node, terms.clone(), found);
     }
 }
 
@@ -72,14 +104,14 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         return;
     }
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        add_node(snapshot, me, node, kind_of(peer), &peer.security, found);
+        add_node(snapshot, me, node, Terms::of(peer, PeerPolicyFields::default()), found);
     }
 }
 
 fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
-            add_node(snapshot, me, node, kind_of(peer), &peer.security, found);
+            add_node(snapshot, me, node, Terms::of(peer, peer.policy.clone()), found);
         }
     }
     let Some((address, port)) = peer.peer_ip else { return };
@@ -98,18 +130,13 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         client: is_client(snapshot, me, as_number, node),
         from_node_address: peer.source_address == SourceAddress::UseNodeIp,
         security: peer.security.clone(),
+        restart_time: peer.max_restart_time,
+        policy: peer.policy.clone(),
     };
     found.insert(address, peering);
 }
 
-fn add_node(
-    snapshot: &Snapshot,
-    me: &Node,
-    node: &Node,
-    kind: PeerType,
-    security: &Security,
-    found: &mut Found,
-) {
+fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, terms: Terms, found: &mut Found) {
     let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr())).filter(|_| me.ipv4.is_some());
     let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr())).filter(|_| me.ipv6.is_some());
     let Some(address) = v4.or(v6).filter(|_| node.name != me.name) else { return };
@@ -119,12 +146,50 @@ fn add_node(
         address,
         port: snapshot.configuration.listen_port,
         as_number,
-        kind,
+        kind: terms.kind,
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
-        security: security.clone(),
+        security: terms.security,
+        restart_time: terms.restart_time,
+        policy: terms.policy,
     };
     found.insert(address, peering);
+}
+
+/// A range of addresses from which `me` takes neighbours that are not configured one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighbourRange {
+    /// The range and how many neighbours it may have.
+    pub range: PeerRange,
+    /// What a neighbour gets that has no resource of its own; the address is to be filled in.
+    pub peering: Peering,
+}
+
+/// The ranges of `me`, the narrowest first.
+pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighbourRange> {
+    if snapshot.configuration.routed.bgp_disabled {
+        return Vec::new();
+    }
+    let of = |peer: &BgpPeer| {
+        let range = peer.policy.range.filter(|_| applies(peer, me))?;
+        let as_number = peer.as_number.unwrap_or(snapshot.configuration.as_number);
+        let peering = Peering {
+            name: peer.name.clone(),
+            address: range.net.addr(),
+            port: BGP_PORT,
+            as_number,
+            kind: kind_of(peer),
+            client: is_client(snapshot, me, as_number, None),
+            from_node_address: peer.source_address == SourceAddress::UseNodeIp,
+            policy: peer.policy.clone(),
+            security: peer.security.clone(),
+            restart_time: peer.max_restart_time,
+        };
+        Some(NeighbourRange { range, peering })
+    };
+    let mut ranges: Vec<NeighbourRange> = snapshot.peers.iter().filter_map(of).collect();
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.range.net.prefix_len()));
+    ranges
 }
 
 /// A client is in our AS and not a reflector of our cluster, and we are a reflector.

@@ -5,17 +5,18 @@ use std::num::NonZeroU8;
 use std::time::Duration;
 
 use bgp::net::{Hops, Key, PeerAddress, Protection};
-use bgp::session::PeerConfig;
+use bgp::session::{PeerConfig, RestartConfig};
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
-use routing::RibConfig;
+use routing::{ClusterPolicy, PeerPolicy, RibConfig};
 use tunnel::{LocalNode, Pool};
 
 use super::config::DaemonConfig;
-use super::peering::{Peering, peerings};
+use super::peering::{NeighbourRange, Peering, peerings, ranges};
+use super::policy;
 use super::tunnel_address;
 use crate::control::view::PeerType;
-use crate::resource::{Encapsulation, Fallback, Mode, Node, Security, Snapshot};
+use crate::resource::{Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Security, Snapshot};
 
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
@@ -30,6 +31,30 @@ pub struct PeerPlan {
     pub config: PeerConfig,
     /// Where it is.
     pub address: PeerAddress,
+    /// What is exchanged.
+    pub policy: PeerPolicy,
+    /// How long the session stays down after too many prefixes; `None`: until the configuration changes.
+    pub restart_after: Option<Duration>,
+}
+
+/// Neighbours that are not configured one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangePlan {
+    /// Where they are, and how many there may be.
+    pub range: PeerRange,
+    /// A session as each of them has it; see [`RangePlan::neighbour`].
+    pub template: PeerPlan,
+}
+
+impl RangePlan {
+    /// The session with a neighbour.
+    pub fn neighbour(&self, address: IpAddr) -> PeerPlan {
+        let mut plan = self.template.clone();
+        plan.peering.name = format!("{}-{address}", plan.peering.name);
+        plan.peering.address = address;
+        plan.address.remote.set_ip(address);
+        plan
+    }
 }
 
 /// A node's blocks as the static peer table has them.
@@ -46,10 +71,16 @@ pub struct StaticPaths {
 pub struct Plan {
     /// What the RIB is configured with.
     pub rib: RibConfig,
+    /// What holds for all peers; the links are to be filled in.
+    pub policy: ClusterPolicy,
+    /// Whether a filter asks for the links.
+    pub needs_links: bool,
     /// The port to listen on; `None`: BGP is off.
     pub listen_port: Option<u16>,
     /// The sessions.
     pub peers: Vec<PeerPlan>,
+    /// Where further neighbours may call from, the narrowest range first.
+    pub ranges: Vec<RangePlan>,
     /// This node's blocks, as they are announced.
     pub local: Vec<(IpNet, IpAddr)>,
     /// The other nodes' blocks; empty where there is no fallback.
@@ -152,30 +183,56 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     };
     let peers = peerings(snapshot, me)
         .into_iter()
-        .map(|peering| peer_plan(me, &rib, settings.hold_time, &addresses, peering))
+        .map(|peering| peer_plan(snapshot, me, &rib, settings, &addresses, peering))
         .collect();
+    let ranges = ranges(snapshot, me)
+        .into_iter()
+        .map(|NeighbourRange { range, peering }| {
+            let mut template = peer_plan(snapshot, me, &rib, settings, &addresses, peering);
+            template.config.passive = true;
+            RangePlan { range, template }
+        })
+        .collect();
+    let policy = policy::of_cluster(snapshot);
+    let needs_links = policy::needs_links(snapshot);
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
-    Ok(Plan { rib, listen_port, peers, local, statics, tunnel })
+    Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel })
 }
 
-fn peer_plan(me: &Node, rib: &RibConfig, hold_time: Duration, own: &[IpAddr], peering: Peering) -> PeerPlan {
+fn peer_plan(
+    snapshot: &Snapshot,
+    me: &Node,
+    rib: &RibConfig,
+    settings: &RoutedSettings,
+    own: &[IpAddr],
+    peering: Peering,
+) -> PeerPlan {
+    let restart = settings.graceful_restart.then(|| RestartConfig {
+        restart_time: seconds(peering.restart_time),
+        long_lived_stale_time: u32::try_from(settings.long_lived_stale_time.as_secs()).unwrap_or(0),
+    });
+    let (policy, restart_after) = policy::of_peer(snapshot, &peering);
     let local = own.iter().copied().find(|address| address.is_ipv4() == peering.address.is_ipv4());
     let second = local.is_some_and(|local| local > peering.address);
     PeerPlan {
         config: PeerConfig {
-            local_as: rib.local_as,
+            local_as: policy.import.local_as.unwrap_or(rib.local_as),
             router_id: rib.router_id,
             peer_as: Asn(peering.as_number),
-            hold_time: u16::try_from(hold_time.as_secs()).unwrap_or(u16::MAX),
+            hold_time: seconds(settings.hold_time),
             families: Families::BOTH,
             passive: false,
             connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
+            send_hold_time: seconds(settings.send_hold_time),
+            restart,
         },
         address: PeerAddress {
             remote: (peering.address, peering.port).into(),
             local: local.filter(|_| peering.from_node_address),
             protection: Protection { key: Key::None, hops: hops(me, rib, &peering) },
         },
+        policy,
+        restart_after,
         peering,
     }
 }
@@ -196,6 +253,10 @@ fn hops(me: &Node, rib: &RibConfig, peering: &Peering) -> Hops {
     };
     let external = peering.kind != PeerType::Mesh && peering.as_number != rib.local_as.0;
     if near && external { Hops::AtMost(NonZeroU8::MIN) } else { Hops::Any }
+}
+
+fn seconds(time: Duration) -> u16 {
+    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
 }
 
 fn addresses(node: &Node) -> Vec<IpAddr> {

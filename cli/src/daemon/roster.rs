@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bgp::PeerId;
 use bgp::net::PeerStatus;
+use routing::policy::MaxPrefixes;
 use tokio::sync::watch;
 
 use super::peering::Peering;
@@ -17,6 +18,7 @@ use crate::store::Revision;
 pub(super) struct RosterPeer {
     pub(super) id: PeerId,
     pub(super) peering: Peering,
+    pub(super) max_prefixes: Option<MaxPrefixes>,
     pub(super) status: watch::Receiver<PeerStatus>,
 }
 

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use routing::actor::{RibGone, RibHandle};
 use routing::query::{PathInfo, PeerCounts, RouteInfo};
-use routing::{Source, SourceKind};
+use routing::{Reason, Source, SourceKind};
 use tokio::sync::watch;
 use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
@@ -29,6 +29,8 @@ use crate::control::view::{
 
 /// Places of the RIB's table that are looked at in one go.
 const PART: usize = 8192;
+/// Blocks announced by others than their owners that are named; the rest is counted.
+const DISPUTES_SHOWN: usize = 20;
 
 /// Sees everything, changes nothing.
 pub(super) struct Views {
@@ -64,7 +66,7 @@ impl Views {
 
     async fn counts(&self, roster: &Roster) -> HashMap<bgp::PeerId, PeerCounts> {
         let ids: Vec<_> = roster.peers.iter().map(|peer| peer.id).collect();
-        let counts = move |rib: &routing::Rib| ids.iter().map(|id| (*id, rib.peer_counts(*id))).collect();
+        let counts = move |rib: &routing::Rib| rib.counts_of(ids).collect();
         self.rib.query(counts).await.unwrap_or_default()
     }
 
@@ -120,6 +122,24 @@ impl Control for Views {
         .boxed()
     }
 
+    fn rejected(&self) -> BoxFuture<'_, Vec<RouteView>> {
+        async {
+            let roster = self.roster();
+            let routes = self.routes_where(|_| true).await.unwrap_or_default();
+            let rejected =
+                |path: &&PathInfo| path.reason.is_some_and(|reason| Reason::REJECTIONS.contains(&reason));
+            let paths = routes
+                .iter()
+                .flat_map(|route| route.paths.iter().filter(rejected).map(|path| (route.prefix, path)));
+            let view = |(prefix, path): (IpNet, &PathInfo)| {
+                let route = RouteInfo { prefix, paths: vec![path.clone()] };
+                route_view(&route, None, &roster, &self.config)
+            };
+            paths.map(view).collect()
+        }
+        .boxed()
+    }
+
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
         async { self.summary().await.map(|report| report.tunnels).unwrap_or_default() }.boxed()
     }
@@ -158,7 +178,11 @@ impl Control for Views {
         async {
             let roster = self.roster();
             let report = self.summary().await;
-            let rib = self.rib.query(|rib| rib.counts()).await;
+            let rib = self.rib.query(|rib| (rib.counts(), rib.disputed(DISPUTES_SHOWN))).await;
+            let (rib, disputed) = match rib {
+                Ok((counts, disputed)) => (Ok(counts), disputed),
+                Err(gone) => (Err(gone), (0, Vec::new())),
+            };
             let mut not_ready = roster.problems.clone();
             not_ready.extend(roster.mistakes.iter().map(|line| format!("not running: {line}")));
             if rib.is_err() {
@@ -168,6 +192,10 @@ impl Control for Views {
                 not_ready.push("not all peers have sent their routes yet".to_owned());
             }
             let mut warnings: Vec<String> = roster.warnings.iter().map(ToString::to_string).collect();
+            warnings.extend(disputes(&roster, disputed));
+            if roster.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
+                warnings.extend(near_limit(&roster, &self.counts(&roster).await));
+            }
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
             let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
             let plan = roster.plan.as_ref();
@@ -232,6 +260,43 @@ impl Control for Views {
     }
 }
 
+/// Blocks that nodes announce although the table gives them to others.
+fn disputes(roster: &Roster, (count, first): (usize, Vec<(IpNet, bgp::PeerId)>)) -> Vec<String> {
+    let line = |(prefix, id): &(IpNet, bgp::PeerId)| {
+        let from = roster.name_of(*id).unwrap_or("a peer that is gone");
+        let blocks = roster.snapshot.blocks();
+        let owner = blocks.iter().find(|(_, blocks)| blocks.iter().any(|block| block.contains(prefix)));
+        let owner = owner.map_or("another node", |(owner, _)| owner);
+        format!(
+            "{prefix} comes from {from}, but is {owner}'s in the node table: correct podCIDRs or BlockAffinity, or \
+             set spec.routed.ownership to strict"
+        )
+    };
+    let mut lines: Vec<String> = first.iter().map(line).collect();
+    if count > lines.len() {
+        lines.push(format!(
+            "and {} more blocks that are announced by others than their owners",
+            count - lines.len()
+        ));
+    }
+    lines
+}
+
+/// Peers that have nearly as many prefixes as they may.
+fn near_limit(roster: &Roster, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec<String> {
+    let near = |peer: &RosterPeer| {
+        let max = peer.max_prefixes?;
+        let held = counts.get(&peer.id)?.received;
+        (held >= max.warn_at).then(|| {
+            format!(
+                "{} has sent {held} prefixes of at most {}: raise spec.routed.maxPrefixes.limit, or ask what it sends",
+                peer.peering.name, max.limit
+            )
+        })
+    };
+    roster.peers.iter().filter_map(near).collect()
+}
+
 fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> PeerView {
     let since = timestamp(status.since);
     let up = status.state == State::Established;
@@ -246,6 +311,11 @@ fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> Peer
         uptime_s: if up { seconds_since(since) } else { 0 },
         received: count(counts.received),
         accepted: count(counts.accepted),
+        stale: count(counts.stale),
+        stale_until: status.retained_until.map(|until| {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            timestamp(SystemTime::now() + left)
+        }),
         advertised: count(counts.advertised),
         hold_time_s: status.negotiated.map(|negotiated| negotiated.hold_time),
         router_id: status.negotiated.map(|negotiated| negotiated.peer_id.0),

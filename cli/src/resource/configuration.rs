@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use routing::ownership::OwnershipMode;
+use routing::policy::Advertisement;
+
+use super::advertisement;
 use super::mistake::Origin;
+use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
 use super::reader::{Fields, Report};
 use super::scalar;
@@ -21,6 +26,11 @@ pub struct BgpConfiguration {
     pub as_number: u32,
     /// The TCP port to listen on and to dial (`spec.listenPort`, 179).
     pub listen_port: u16,
+    /// How long the peers of the mesh are asked to keep a node's routes while it restarts
+    /// (`spec.nodeMeshMaxRestartTime`, 120 s).
+    pub restart_time: Duration,
+    /// `spec.prefixAdvertisements`: what own blocks carry.
+    pub advertisements: Vec<Advertisement>,
     /// `spec.routed`.
     pub routed: RoutedSettings,
 }
@@ -32,6 +42,8 @@ impl Default for BgpConfiguration {
             node_to_node_mesh: true,
             as_number: 64512,
             listen_port: 179,
+            restart_time: scalar::DEFAULT_RESTART_TIME,
+            advertisements: Vec::new(),
             routed: RoutedSettings::default(),
         }
     }
@@ -56,12 +68,23 @@ pub struct RoutedSettings {
     pub hold_time: Duration,
     /// File with the password of the mesh's sessions (`passwordFile`), an absolute path.
     pub password_file: Option<PathBuf>,
+    /// How long a peer may read nothing (`sendHoldTime`, 480 s): whole seconds, up to 65535; at least
+    /// twice the hold time counts.
+    pub send_hold_time: Duration,
+    /// Whether routes outlive sessions while a speaker restarts (`gracefulRestart`, enabled).
+    pub graceful_restart: bool,
+    /// How long they may be kept beyond the restart time, as a last resort (`longLivedStaleTime`, 0: not).
+    pub long_lived_stale_time: Duration,
     /// Whether BGP is off (`bgp: disabled`): every block is reached by the fallback.
     pub bgp_disabled: bool,
     /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
     pub route_metric: u32,
     /// Whether `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
     pub nexthop_compat_keep: bool,
+    /// What is done about a node that announces another's block (`ownership`, warn).
+    pub ownership: OwnershipMode,
+    /// How many prefixes a peer may have that has no limit of its own (`maxPrefixes`, any number).
+    pub max_prefixes: Option<MaxPrefixes>,
 }
 
 impl Default for RoutedSettings {
@@ -75,9 +98,14 @@ impl Default for RoutedSettings {
             probe_key_file: None,
             hold_time: Duration::from_secs(90),
             password_file: None,
+            send_hold_time: Duration::from_secs(480),
+            graceful_restart: true,
+            long_lived_stale_time: Duration::ZERO,
             bgp_disabled: false,
             route_metric: 512,
             nexthop_compat_keep: false,
+            ownership: OwnershipMode::Warn,
+            max_prefixes: None,
         }
     }
 }
@@ -128,18 +156,22 @@ pub(crate) fn read(
     }
     let empty = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
     spec.unsupported("bindMode", report, |value| *value == Value::Text("None".into()));
-    for field in [
-        "serviceClusterIPs",
-        "serviceExternalIPs",
-        "serviceLoadBalancerIPs",
-        "communities",
-        "prefixAdvertisements",
-        "ignoredInterfaces",
-    ] {
+    for field in ["serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs", "ignoredInterfaces"] {
         spec.unsupported(field, report, empty);
     }
     security::refuse_mesh_password(&mut spec, report);
-    spec.unsupported("nodeMeshMaxRestartTime", report, |_| false);
+    if let Some(time) = spec.optional("nodeMeshMaxRestartTime", report, scalar::restart_time) {
+        configuration.restart_time = time;
+        if !configuration.node_to_node_mesh {
+            let line = spec.line("nodeMeshMaxRestartTime");
+            report.mistake(
+                line,
+                "spec.nodeMeshMaxRestartTime",
+                "has no meaning without the mesh: leave it out, or set nodeToNodeMeshEnabled: true",
+            );
+        }
+    }
+    configuration.advertisements = advertisement::read(&mut spec, report);
     if let Some(routed) = spec.fields("routed", report) {
         configuration.routed = read_routed(routed, report);
     }
@@ -170,6 +202,15 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         }),
         hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
         password_file: security::password_file(&mut fields, report),
+        send_hold_time: fields
+            .optional("sendHoldTime", report, whole_seconds(1, 65_535))
+            .unwrap_or(default.send_hold_time),
+        graceful_restart: fields
+            .optional("gracefulRestart", report, scalar::one_of(&[("enabled", true), ("disabled", false)]))
+            .unwrap_or(default.graceful_restart),
+        long_lived_stale_time: fields
+            .optional("longLivedStaleTime", report, whole_seconds(0, 86_400))
+            .unwrap_or(default.long_lived_stale_time),
         bgp_disabled: fields
             .optional("bgp", report, scalar::one_of(&[("enabled", false), ("disabled", true)]))
             .unwrap_or(default.bgp_disabled),
@@ -179,12 +220,29 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         nexthop_compat_keep: fields
             .optional("nexthopCompat", report, scalar::one_of(&[("keep", true)]))
             .unwrap_or(default.nexthop_compat_keep),
+        ownership: fields
+            .optional("ownership", report, scalar::one_of(OWNERSHIP))
+            .unwrap_or(default.ownership),
+        max_prefixes: peer_policy::max_prefixes(&mut fields, report),
     };
-    for field in ["directProbe", "ownership", "cni"] {
+    for field in ["directProbe", "cni"] {
         fields.unsupported(field, report, |_| false);
     }
     fields.finish(report);
     settings
+}
+
+const OWNERSHIP: &[(&str, OwnershipMode)] =
+    &[("strict", OwnershipMode::Strict), ("warn", OwnershipMode::Warn), ("off", OwnershipMode::Off)];
+fn whole_seconds(least: u64, most: u64) -> impl Fn(&Value) -> Result<Duration, String> {
+    move |value| {
+        let time = scalar::duration(value)?;
+        if time.subsec_nanos() == 0 && (least..=most).contains(&time.as_secs()) {
+            Ok(time)
+        } else {
+            Err(format!("must be whole seconds from {least}s to {most}s"))
+        }
+    }
 }
 
 /// RFC 4271 §4.2: the hold time is zero or at least three seconds, in 16 bits.

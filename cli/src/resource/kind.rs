@@ -18,12 +18,21 @@ pub enum Kind {
     BgpConfiguration,
     /// A block of addresses that a node owns.
     BlockAffinity,
+    /// Which routes peers may send and are told.
+    #[serde(rename = "BGPFilter")]
+    BgpFilter,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 5] =
-        [Kind::Node, Kind::IpPool, Kind::BgpPeer, Kind::BgpConfiguration, Kind::BlockAffinity];
+    pub const ALL: [Kind; 6] = [
+        Kind::Node,
+        Kind::IpPool,
+        Kind::BgpPeer,
+        Kind::BgpConfiguration,
+        Kind::BgpFilter,
+        Kind::BlockAffinity,
+    ];
 
     /// The name as `kind` spells it.
     pub fn name(self) -> &'static str {
@@ -33,6 +42,7 @@ impl Kind {
             Kind::BgpPeer => "BGPPeer",
             Kind::BgpConfiguration => "BGPConfiguration",
             Kind::BlockAffinity => "BlockAffinity",
+            Kind::BgpFilter => "BGPFilter",
         }
     }
 
@@ -44,6 +54,7 @@ impl Kind {
             Kind::BgpPeer => "bgppeers",
             Kind::BgpConfiguration => "bgpconfigurations",
             Kind::BlockAffinity => "blockaffinities",
+            Kind::BgpFilter => "bgpfilters",
         }
     }
 
@@ -56,6 +67,7 @@ impl Kind {
             "bgpconfiguration" | "bgpconfigurations" | "bgpconfig" | "bgpconfigs" | "bgpc" => {
                 Kind::BgpConfiguration
             }
+            "bgpfilter" | "bgpfilters" => Kind::BgpFilter,
             "blockaffinity" | "blockaffinities" | "affinity" | "affinities" => Kind::BlockAffinity,
             _ => return None,
         })

@@ -4,15 +4,18 @@
 //! Text becomes a tree that knows its lines, the tree becomes valid types, and the types of all files
 //! together become a [`Snapshot`]; what is wrong on the way is a list of [`Mistake`]s.
 
+mod advertisement;
 mod affinity;
 mod cluster;
 mod configuration;
 mod document;
+mod filter;
 mod kind;
 mod mistake;
 mod node;
 mod parse;
 mod peer;
+mod peer_policy;
 mod pool;
 pub(crate) mod reader;
 mod rules;
@@ -25,11 +28,13 @@ pub(crate) mod tree;
 pub use affinity::{AffinityState, BlockAffinity};
 pub use cluster::ClusterConfiguration;
 pub use configuration::{BgpConfiguration, Fallback, RoutedSettings};
+pub use filter::BgpFilter;
 pub use kind::{Key, Kind};
 pub use mistake::{Mistake, Origin, Warning};
 pub use node::Node;
 pub use parse::{Document, MAX_FILE_BYTES, ParsedFile, parse_file};
 pub use peer::{BgpPeer, ReversePeering, SourceAddress};
+pub use peer_policy::{MaxPrefixes, PeerPolicyFields, PeerRange};
 pub use pool::{Encapsulation, IpPool, Mode};
 pub(crate) use pool::{shown_modes, v3_manifest as pool_manifest};
 pub use security::Security;
@@ -52,6 +57,8 @@ pub enum Resource {
     BgpConfiguration(BgpConfiguration),
     /// A block of addresses that a node owns.
     BlockAffinity(BlockAffinity),
+    /// Which routes peers may send and are told.
+    BgpFilter(BgpFilter),
 }
 
 impl Resource {
@@ -63,6 +70,7 @@ impl Resource {
             Resource::BgpPeer(peer) => (Kind::BgpPeer, peer.name.as_str()),
             Resource::BgpConfiguration(_) => (Kind::BgpConfiguration, "default"),
             Resource::BlockAffinity(affinity) => (Kind::BlockAffinity, affinity.name.as_str()),
+            Resource::BgpFilter(filter) => (Kind::BgpFilter, filter.name.as_str()),
         };
         Key { kind, name: name.to_owned() }
     }
@@ -74,6 +82,7 @@ impl Resource {
             Resource::BgpPeer(peer) => &mut peer.origin,
             Resource::BgpConfiguration(configuration) => &mut configuration.origin,
             Resource::BlockAffinity(affinity) => &mut affinity.origin,
+            Resource::BgpFilter(filter) => &mut filter.origin,
         };
         origin.line = line;
     }
@@ -86,9 +95,12 @@ impl Resource {
             Resource::BgpPeer(peer) => &peer.origin,
             Resource::BgpConfiguration(configuration) => &configuration.origin,
             Resource::BlockAffinity(affinity) => &affinity.origin,
+            Resource::BgpFilter(filter) => &filter.origin,
         }
     }
 }
 
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use super::kind::{Key, Kind};
 use super::mistake::{Mistake, Origin, Warning};
 use super::reader::{Fields, Report};
 use super::tree::{self, Located, Value};
-use super::{API_VERSION, Resource, affinity, configuration, node, peer, pool, scalar};
+use super::{API_VERSION, Resource, affinity, configuration, filter, node, peer, pool, scalar};
 
 /// Bytes at which a file is refused.
 pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
@@ -185,7 +185,6 @@ fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<Form> {
     };
     if form.is_none() {
         let rule = match (version.as_str(), kind.as_str()) {
-            (API_VERSION, "BGPFilter") => "BGPFilter is not yet supported: remove the document".to_owned(),
             ("v1", "Node") => format!("Kubernetes' own Node is not read: write a Node of {API_VERSION}"),
             ("v1", _) => format!("must be one of ipPool, node, bgpPeer in v1 (got {kind:?})"),
             _ => {
@@ -234,6 +233,7 @@ fn read_v3(
         Kind::BgpConfiguration => {
             configuration::read(origin, &name, spec, report).map(Resource::BgpConfiguration)
         }
+        Kind::BgpFilter => filter::read(origin, name, spec, report).map(Resource::BgpFilter),
         Kind::BlockAffinity => affinity::read(origin, name, spec, report).map(Resource::BlockAffinity),
     };
     resource.filter(|_| known)

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::mistake::Origin;
+use super::peer_policy::{self, PeerPolicyFields};
 use super::reader::{Fields, Report};
 use super::scalar;
 use super::security::{self, Security};
 use super::selector::Selector;
-use super::tree::Value;
 
 /// A BGP session, or, with selectors, many.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +21,8 @@ pub struct BgpPeer {
     pub node: Option<String>,
     /// The nodes that have this peer.
     pub node_selector: Option<Selector>,
-    /// The peer's address and, if not the usual one, its port. Exactly one of this and
-    /// `peer_selector` is set.
+    /// The peer's address and, if not the usual one, its port. Exactly one of this,
+    /// `peer_selector` and `policy.range` is set.
     pub peer_ip: Option<(IpAddr, Option<u16>)>,
     /// The nodes that are the peers.
     pub peer_selector: Option<Selector>,
@@ -32,11 +32,15 @@ pub struct BgpPeer {
     pub source_address: SourceAddress,
     /// `spec.keepaliveTime`: at least 1 s; `None` is a third of the hold time.
     pub keepalive_time: Option<Duration>,
+    /// `spec.maxRestartTime`: how long the peer is asked to keep our routes while a node restarts; 120 s.
+    pub max_restart_time: Duration,
     /// Whether the selected peers get the reverse session without a resource of their own
     /// (`Auto`, default).
     pub reverse_peering: ReversePeering,
     /// What protects the session.
     pub security: Security,
+    /// What is exchanged with it.
+    pub policy: PeerPolicyFields,
 }
 
 /// The address a session is dialled from.
@@ -89,6 +93,9 @@ pub(crate) fn read_v3(
             let time = scalar::duration(value)?;
             if time < Duration::from_secs(1) { Err("must be at least 1s".into()) } else { Ok(time) }
         }),
+        max_restart_time: spec
+            .optional("maxRestartTime", report, scalar::restart_time)
+            .unwrap_or(scalar::DEFAULT_RESTART_TIME),
         reverse_peering: spec
             .optional(
                 "reversePeering",
@@ -96,20 +103,16 @@ pub(crate) fn read_v3(
                 scalar::one_of(&[("Auto", ReversePeering::Auto), ("Manual", ReversePeering::Manual)]),
             )
             .unwrap_or_default(),
+        policy: peer_policy::read(&mut spec, report),
         security: Security::default(),
     };
-    let empty_list = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
-    let is = |wanted: &'static str| move |value: &Value| *value == Value::Text(wanted.into());
-    spec.unsupported("keepOriginalNextHop", report, |value| *value == Value::Bool(false));
-    spec.unsupported("nextHopMode", report, is("Auto"));
-    spec.unsupported("numAllowedLocalASNumbers", report, |value| *value == Value::Integer(0));
-    spec.unsupported("filters", report, empty_list);
-    for field in ["localASNumber", "maxRestartTime", "reachableBy", "localWorkloadSelector"] {
+    for field in ["reachableBy", "localWorkloadSelector"] {
         spec.unsupported(field, report, |_| false);
     }
     let mut routed = spec.fields("routed", report);
     peer.security = security::read_peer(&mut spec, routed.as_mut(), report);
-    if let Some(routed) = routed {
+    if let Some(mut routed) = routed {
+        peer_policy::read_routed(&mut routed, &mut peer.policy, report);
         routed.finish(report);
     }
     let line = |field: &str| spec.line(field);
@@ -117,6 +120,8 @@ pub(crate) fn read_v3(
     let written = |field: &str| report.lines.contains_key(field);
     let has = ["node", "nodeSelector", "peerIP", "peerSelector", "asNumber"]
         .map(|field| written(&format!("spec.{field}")));
+    let range = line("routed");
+    let has_range = written("spec.routed.peerRange");
     spec.finish(report);
 
     // The rules ask what was written, so that a field with a mistake of its own isn't called missing.
@@ -134,11 +139,21 @@ pub(crate) fn read_v3(
             "excludes peerSelector: the nodes have their own AS numbers",
         );
     }
-    if !has_peer_ip && !has_peer_selector {
-        report.mistake(peer_ip, "spec.peerIP", "is required, unless peerSelector is given");
+    if !has_peer_ip && !has_peer_selector && !has_range {
+        let rule = "is required, unless peerSelector or routed.peerRange is given";
+        report.mistake(peer_ip, "spec.peerIP", rule);
+    }
+    if has_range && (has_peer_ip || has_peer_selector) {
+        let rule = "excludes peerIP and peerSelector: keep one of them";
+        report.mistake(range, "spec.routed.peerRange", rule);
     }
     if has_peer_ip && !has_as_number {
         report.mistake(as_number, "spec.asNumber", "is required with peerIP");
+    }
+    if has_range && peer.security.password_file.is_some() {
+        let rule =
+            "excludes passwordFile, which is for one peer at a time: give such peers resources of their own";
+        report.mistake(range, "spec.routed.peerRange", rule);
     }
     Some(peer)
 }
@@ -207,7 +222,9 @@ pub(crate) fn read_v1(
         as_number,
         source_address: SourceAddress::default(),
         keepalive_time: None,
+        max_restart_time: scalar::DEFAULT_RESTART_TIME,
         reverse_peering: ReversePeering::default(),
         security: Security::default(),
+        policy: PeerPolicyFields::default(),
     })
 }

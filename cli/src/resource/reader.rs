@@ -155,6 +155,21 @@ impl<'a> Fields<'a> {
         values
     }
 
+    /// The mappings of the list at `key`; absent is empty.
+    pub(crate) fn items(&mut self, key: &'static str, report: &mut Report) -> Vec<Fields<'a>> {
+        let Some(located) = self.take(key, report) else { return Vec::new() };
+        let path = self.path(key);
+        let Value::List(items) = &located.value else {
+            report.mistake(located.line, &path, format!("must be a list (got {})", located.value.quoted()));
+            return Vec::new();
+        };
+        let item = |(index, item)| {
+            let path = format!("{path}[{index}]");
+            Fields::of(item, &path, report)
+        };
+        items.iter().enumerate().filter_map(item).collect()
+    }
+
     /// Accepts `key` whatever it holds.
     pub(crate) fn tolerate(&mut self, keys: &[&'static str], report: &mut Report) {
         for key in keys {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::filter::BgpFilter;
 use super::mistake::{Mistake, Warning};
 use super::node::Node;
 use super::parse::Document;
@@ -25,6 +26,7 @@ pub(super) fn check(documents: &[&Document], snapshot: &Snapshot) -> (Vec<Mistak
     let mut warnings = Vec::new();
     subnets_known(documents, snapshot, &mut warnings);
     owners_known(documents, snapshot, &mut warnings);
+    filters_known(documents, snapshot, &mut warnings);
     (mistakes, warnings)
 }
 
@@ -264,6 +266,33 @@ fn owners_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec
             let rule =
                 format!("no Node {:?}: the block has no static path until there is one", affinity.node);
             warnings.push(Warning { at: at(document, "spec.node", rule) });
+        }
+    }
+}
+
+/// A peer that names a filter nobody wrote is closed both ways: a route too few is better than one too many.
+fn filters_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
+    for document in documents {
+        let Resource::BgpPeer(peer) = &document.resource else { continue };
+        for (index, name) in peer.policy.filters.iter().enumerate() {
+            if snapshot.filter(name).is_none() {
+                let field = format!("spec.filters[{index}]");
+                let rule = format!(
+                    "no BGPFilter {name:?}: nothing is imported from this peer and nothing exported to it until there \
+                     is one"
+                );
+                warnings.push(Warning { at: at(document, &field, rule) });
+            }
+        }
+        let found: Option<Vec<_>> = peer.policy.filters.iter().map(|name| snapshot.filter(name)).collect();
+        let outside = peer.as_number.is_some_and(|asn| !snapshot.is_own_as(asn));
+        let imports = |filters: &[&BgpFilter]| {
+            filters.iter().any(|one| !one.filter.import_v4.is_empty() || !one.filter.import_v6.is_empty())
+        };
+        if outside && found.is_some_and(|found| !found.is_empty() && !imports(&found)) {
+            let rule = "no import rule in any of them: nothing is imported from this peer outside the cluster's AS \
+                        (RFC 8212); write importV4: [{action: Accept}] to import all";
+            warnings.push(Warning { at: at(document, "spec.filters", rule.to_owned()) });
         }
     }
 }

@@ -170,6 +170,19 @@ pub(crate) fn duration(value: &Value) -> Result<Duration, Rule> {
         .ok_or_else(|| "must be a duration such as 10s, 1m30s or 500ms, at most 24h".into())
 }
 
+/// What peers are asked to wait for a node that restarts where nothing else is said; Calico's default.
+pub(crate) const DEFAULT_RESTART_TIME: Duration = Duration::from_secs(120);
+
+/// A restart time: twelve bits of seconds (RFC 4724 §3).
+pub(crate) fn restart_time(value: &Value) -> Result<Duration, Rule> {
+    let time = duration(value)?;
+    if time.subsec_nanos() == 0 && (1..=4095).contains(&time.as_secs()) {
+        Ok(time)
+    } else {
+        Err("must be whole seconds from 1s to 4095s".into())
+    }
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);

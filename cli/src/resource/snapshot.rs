@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::affinity::BlockAffinity;
 use super::configuration::BgpConfiguration;
+use super::filter::BgpFilter;
 use super::mistake::{Mistake, Warning};
 use super::node::Node;
 use super::parse::Document;
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub pools: Vec<IpPool>,
     /// The peers beside the mesh, by name.
     pub peers: Vec<BgpPeer>,
+    /// The filters, by name.
+    pub filters: Vec<BgpFilter>,
     /// `BGPConfiguration/default`, or its defaults.
     pub configuration: BgpConfiguration,
     /// The block affinities, by name, confirmed or not.
@@ -56,6 +59,18 @@ impl Snapshot {
     /// The node's AS number: its own or the cluster's.
     pub fn as_number_of(&self, node: &Node) -> u32 {
         node.as_number.unwrap_or(self.configuration.as_number)
+    }
+
+    /// Whether an AS is the cluster's or one of its nodes'.
+    pub fn is_own_as(&self, as_number: u32) -> bool {
+        as_number == self.configuration.as_number
+            || self.nodes.iter().any(|node| node.as_number == Some(as_number))
+    }
+
+    /// A filter by its name.
+    pub fn filter(&self, name: &str) -> Option<&BgpFilter> {
+        let at = self.filters.binary_search_by(|filter| filter.name.as_str().cmp(name));
+        self.filters.get(at.ok()?)
     }
 
     /// The pool that a prefix lies in.
@@ -99,12 +114,14 @@ pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assemb
             Resource::BgpPeer(peer) => snapshot.peers.push(peer.clone()),
             Resource::BgpConfiguration(configuration) => snapshot.configuration = configuration.clone(),
             Resource::BlockAffinity(affinity) => snapshot.affinities.push(affinity.clone()),
+            Resource::BgpFilter(filter) => snapshot.filters.push(filter.clone()),
         }
     }
     // By name, so that two snapshots that say the same are equal however the files are arranged.
     snapshot.nodes.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.peers.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.filters.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.affinities.sort_by(|a, b| a.name.cmp(&b.name));
     let (mistakes, warnings) = rules::check(&documents, &snapshot);
     Assembled { snapshot, mistakes, warnings }

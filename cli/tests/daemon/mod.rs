@@ -52,6 +52,8 @@ impl Control for Views {
             received: 2,
             accepted: 1,
             advertised: 1,
+            stale: 0,
+            stale_until: None,
             hold_time_s: Some(90),
             router_id: Some([10, 0, 0, 2].into()),
             last_error: None,
@@ -77,6 +79,8 @@ impl Control for Views {
             received: 0,
             accepted: 0,
             advertised: 0,
+            stale: 2,
+            stale_until: None,
             hold_time_s: None,
             router_id: None,
             last_error: Some("peer said: \u{1b}[31mno".into()),
@@ -85,6 +89,11 @@ impl Control for Views {
             ..up.clone()
         };
         async { vec![up, down] }.boxed()
+    }
+
+    fn rejected(&self) -> BoxFuture<'_, Vec<RouteView>> {
+        let rejected = RouteView { reason: "a filter rejects it".into(), ..learned() };
+        async move { vec![rejected] }.boxed()
     }
 
     fn routes(&self) -> BoxFuture<'_, Vec<RouteView>> {

@@ -1,11 +1,50 @@
 //! A path in eight octets.
 
+use crate::attrs::Marks;
 use crate::decide::Reason;
 use crate::interner::AttrId;
 use crate::source::SourceIx;
 
-/// Bits of a path's source that are the source; the rest says why the path is rejected.
+/// Bits of a path's source that are the source.
 const SOURCE_BITS: u32 = 24;
+/// Above them, bits that say why the path is rejected,
+const CODE_BITS: u32 = 5;
+/// then how far it may go, in two bits,
+const SCOPE_AT: u32 = SOURCE_BITS + CODE_BITS;
+/// and whether the node table gives its prefix to another node.
+const DISPUTED: u32 = 1 << 31;
+
+/// How far a path may go (RFC 1997).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Anywhere.
+    #[default]
+    Everywhere,
+    /// Not out of the AS.
+    Internal,
+    /// To internal peers that know what a last resort is (RFC 9494 §4.3).
+    ///
+    /// Deviation: external ones that know it could have it too; a block that nobody vouches for any more is of no
+    /// use to them.
+    LastResort,
+    /// To no peer.
+    Nobody,
+}
+
+impl Scope {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Scope; 4] = [Scope::Everywhere, Scope::Internal, Scope::LastResort, Scope::Nobody];
+
+    /// What the communities of a received path ask for.
+    pub(crate) fn of(marks: Marks) -> Scope {
+        match marks {
+            Marks { no_advertise: true, .. } => Scope::Nobody,
+            Marks { last_resort: true, .. } => Scope::LastResort,
+            Marks { no_export: true, .. } => Scope::Internal,
+            _ => Scope::Everywhere,
+        }
+    }
+}
 
 /// Which attributes, from whom, and whether they may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +76,37 @@ impl Path {
 
     /// Why it takes no part in the decision, if it doesn't.
     pub(crate) fn rejected(self) -> Option<Reason> {
-        let code = (self.source >> SOURCE_BITS) as usize;
+        let code = (self.source >> SOURCE_BITS) as usize & ((1 << CODE_BITS) - 1);
+        // Nearly always, and asked of every prefix.
+        if code == 0 {
+            return None;
+        }
         Reason::REJECTIONS.into_iter().find(|reason| *reason as usize + 1 == code)
     }
 
-    /// The same, judged anew.
-    pub(crate) fn judged(self, rejected: Option<Reason>) -> Path {
-        Path::new(self.attrs, self.source(), rejected)
+    /// The same, with how far it may go.
+    pub(crate) fn scoped(self, scope: Scope) -> Path {
+        Path { source: self.source & !(3 << SCOPE_AT) | (scope as u32) << SCOPE_AT, ..self }
+    }
+
+    /// How far it may go.
+    pub(crate) fn scope(self) -> Scope {
+        match self.source >> SCOPE_AT & 3 {
+            0 => Scope::Everywhere,
+            1 => Scope::Internal,
+            2 => Scope::LastResort,
+            _ => Scope::Nobody,
+        }
+    }
+
+    /// The same, of a prefix that the node table gives to another node.
+    pub(crate) fn disputed(self) -> Path {
+        Path { source: self.source | DISPUTED, ..self }
+    }
+
+    /// Whether the node table gives its prefix to another node.
+    pub(crate) fn is_disputed(self) -> bool {
+        self.source & DISPUTED != 0 && self.source != u32::MAX
     }
 
     /// What brings paths together that can share a message.
@@ -61,6 +124,14 @@ mod tests {
         for reason in Reason::REJECTIONS.into_iter().map(Some).chain([None]) {
             let path = Path::new(AttrId(7), SourceIx(12), reason);
             assert_eq!((path.source(), path.rejected()), (SourceIx(12), reason));
+            for scope in Scope::ALL {
+                let path = path.scoped(Scope::Nobody).scoped(scope).disputed();
+                assert_eq!((path.source(), path.rejected()), (SourceIx(12), reason));
+                assert_eq!((path.scope(), path.is_disputed()), (scope, true));
+            }
+            assert!(!path.is_disputed());
         }
+        let last = Reason::REJECTIONS.map(|reason| reason as u32 + 1).into_iter().max();
+        assert!(last.is_some_and(|last| last < 1 << CODE_BITS), "every reason fits its bits");
     }
 }

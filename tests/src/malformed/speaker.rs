@@ -100,12 +100,18 @@ fn routed(bed: &Bed) -> Process {
         // Writing to a String cannot fail.
         let _ = write!(
             resources,
-            "---\n{V3}\nkind: BGPPeer\nmetadata: {{ name: {} }}\nspec: {{ peerIP: {}, asNumber: {} }}\n",
+            "---\n{V3}\nkind: BGPPeer\nmetadata: {{ name: {} }}\nspec: {{ peerIP: {}, asNumber: {}, filters: [everything] }}\n",
             format!("{role:?}").to_lowercase(),
             role.address(),
             role.asn()
         );
     }
+    // Without a filter an external peer's routes are not taken (RFC 8212).
+    let accept = "[{ action: Accept }]";
+    resources += &format!(
+        "---\n{V3}\nkind: BGPFilter\nmetadata: {{ name: everything }}\n\
+         spec: {{ importV4: {accept}, importV6: {accept}, exportV4: {accept}, exportV6: {accept} }}\n"
+    );
     bed.write("resources/all.yaml", &resources);
     let config = format!(
         "node: dut\nsocket: {}\nstateDir: {}\nstatus: off\ndataplane: none\ndatastore: {{ file: {} }}\nlog: warn\n",

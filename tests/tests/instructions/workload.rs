@@ -111,6 +111,10 @@ fn rib(clients: u32) -> Rib {
             client: true,
             form: Form::default(),
             families: Families::BOTH,
+            restarts: false,
+            restarting: false,
+            long_lived: false,
+            marks_refresh: false,
         };
         rib.peer_up(PeerId(id), session);
         assert!(rib.resume(PeerId(id), &mut Counting::default()));

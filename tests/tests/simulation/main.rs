@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod chance;
+mod links;
 mod names;
 mod world;
 
 use world::{Event, Topology, World};
 
-fn run_seeds(topology: Topology, seeds: u64) {
+fn run_seeds(topology: Topology, graceful: bool, seeds: u64) {
     let only = std::env::var("SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let seeds: Vec<u64> = only.map_or_else(|| (0..seeds).collect(), |seed| vec![seed]);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -20,7 +21,7 @@ fn run_seeds(topology: Topology, seeds: u64) {
                 scope.spawn(move || {
                     let mut failures = Vec::new();
                     for seed in seeds.iter().skip(worker).step_by(threads) {
-                        let mut world = World::new(topology, *seed, only.is_some());
+                        let mut world = World::new(topology, *seed, graceful, only.is_some());
                         world.run();
                         if let Err(error) = world.check() {
                             failures.push(format!("seed {seed}: {error}"));
@@ -38,17 +39,27 @@ fn run_seeds(topology: Topology, seeds: u64) {
 
 #[test]
 fn a_mesh_converges_for_a_thousand_seeds() {
-    run_seeds(Topology::Mesh, 1000);
+    run_seeds(Topology::Mesh, false, 1000);
 }
 
 #[test]
 fn a_reflector_and_its_clients_converge_for_three_hundred_seeds() {
-    run_seeds(Topology::Reflector, 300);
+    run_seeds(Topology::Reflector, false, 300);
+}
+
+#[test]
+fn in_a_mesh_no_route_is_lost_to_a_restart_for_five_hundred_seeds() {
+    run_seeds(Topology::Mesh, true, 500);
+}
+
+#[test]
+fn no_route_is_lost_to_a_restart_of_the_reflector_or_of_a_client_for_five_hundred_seeds() {
+    run_seeds(Topology::Reflector, true, 500);
 }
 
 #[test]
 fn a_node_that_never_starts_is_found_missing() {
-    let mut world = World::new(Topology::Mesh, 1, false);
+    let mut world = World::new(Topology::Mesh, 1, false, false);
     world.events.values_mut().for_each(|event| {
         if matches!(event, Event::Start { node: 4 }) {
             *event = Event::Wake { node: 4 };

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use crate::chance::Random;
+use crate::links::Connection;
 use crate::names::{address, block, id};
-use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, Side, State};
+use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, RestartConfig, Side, State};
 use bgp::wire::frame::{self, MessageKind};
-use bgp::wire::notification::Notification;
 use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, PeerId, RouterId};
 use bytes::Bytes;
@@ -20,31 +20,18 @@ use routing::{AttrSet, Best, PeerSession, Rib, RibConfig, RouteBatch, Source};
 const NODES: usize = 5;
 const TROUBLE: Duration = Duration::from_secs(40);
 /// Enough for every hold timer, the longest wait between calls, and the routes after that.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(90);
+/// How long it waits for peers that have restarted too, once all others are there.
+const WAIT_FOR_RESTARTING: Duration = Duration::from_secs(20);
+/// How long a node that has started waits for its peers before it sends End-of-RIB all the same; less
+/// than what the peers wait for it.
+const HOLD: Duration = Duration::from_secs(50);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Topology {
     Mesh,
     /// Node 0 reflects for all others, which have no sessions with each other.
     Reflector,
-}
-
-/// One end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct End {
-    node: usize,
-    peer: usize,
-    side: Side,
-}
-
-struct Connection {
-    ends: [End; 2],
-    open: [bool; 2],
-    /// Nothing arrives any more, and nobody is told.
-    silent: bool,
-    /// When the last octets towards each end arrive: TCP keeps the order.
-    last: [Instant; 2],
-    received: [Vec<u8>; 2],
 }
 
 #[derive(Debug)]
@@ -59,14 +46,17 @@ pub(crate) enum Event {
     Blocks { node: usize, count: u64 },
 }
 
-struct Node {
+pub(crate) struct Node {
     rib: Rib,
-    peers: BTreeMap<usize, Peer>,
+    pub(crate) peers: BTreeMap<usize, Peer>,
     /// Connections in use by peer and side.
-    sockets: HashMap<(usize, bool), usize>,
-    attempts: HashMap<usize, u64>,
+    pub(crate) sockets: HashMap<(usize, bool), usize>,
+    pub(crate) attempts: HashMap<usize, u64>,
     blocks: Vec<IpNet>,
-    alive: bool,
+    pub(crate) alive: bool,
+    /// While it waits to know all routes after its start: until when.
+    holds_until: Option<Instant>,
+    waits_for_restarting: bool,
     wake: Option<Instant>,
     best: BTreeMap<IpNet, Best>,
 }
@@ -83,22 +73,28 @@ impl Delivery for Sent {
 
 pub(crate) struct World {
     topology: Topology,
-    random: Random,
-    now: Instant,
+    /// Routes outlive sessions (RFC 4724, RFC 8538); blocks stay where they are then.
+    graceful: bool,
+    /// Routes of nodes that were only restarting, and were withdrawn all the same.
+    pub(crate) lost: Vec<String>,
+    pub(crate) random: Random,
+    pub(crate) now: Instant,
     start: Instant,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     pub(crate) events: HashMap<u64, Event>,
     next: u64,
-    nodes: Vec<Node>,
-    connections: Vec<Connection>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) connections: Vec<Connection>,
     log: bool,
 }
 
 impl World {
-    pub(crate) fn new(topology: Topology, seed: u64, log: bool) -> World {
+    pub(crate) fn new(topology: Topology, seed: u64, graceful: bool, log: bool) -> World {
         let start = Instant::now();
         let mut world = World {
             topology,
+            graceful,
+            lost: Vec::new(),
             random: Random(seed),
             now: start,
             start,
@@ -126,7 +122,8 @@ impl World {
             let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
             world.after(at, Event::Restart { node });
         }
-        for _ in 0..world.random.below(10) {
+        let changes = if graceful { 0 } else { world.random.below(10) };
+        for _ in 0..changes {
             let at = world.random.millis(0, 40_000);
             let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
             let count = world.random.below(5);
@@ -145,12 +142,13 @@ impl World {
     fn fresh(&mut self, node: usize, blocks: Vec<IpNet>) -> Node {
         let router_id = RouterId(Ipv4Addr::new(192, 168, 0, u8::try_from(node).unwrap() + 1));
         let reflects = self.topology == Topology::Reflector && node == 0;
-        let rib = Rib::new(RibConfig {
+        let mut rib = Rib::new(RibConfig {
             local_as: Asn(64512),
             router_id,
             cluster_id: reflects.then_some(Ipv4Addr::new(10, 0, 0, 1)),
             local_addresses: vec![address(node)],
         });
+        rib.hold_markers(true);
         let peers = self
             .neighbours(node)
             .into_iter()
@@ -164,8 +162,14 @@ impl World {
                     passive: false,
                     // Sometimes both call at once, so that connections collide.
                     connect_delay: Duration::from_millis(self.random.below(2) * 1000),
+                    send_hold_time: 480,
+                    restart: self
+                        .graceful
+                        .then_some(RestartConfig { restart_time: 120, long_lived_stale_time: 0 }),
                 };
-                (peer, Peer::new(config, self.random.below(u64::MAX)))
+                let mut state = Peer::new(config, self.random.below(u64::MAX));
+                state.set_restarted(Some(Families::BOTH));
+                (peer, state)
             })
             .collect();
         Node {
@@ -175,16 +179,18 @@ impl World {
             attempts: HashMap::new(),
             blocks,
             alive: false,
+            holds_until: Some(self.now + HOLD),
+            waits_for_restarting: false,
             wake: None,
             best: BTreeMap::new(),
         }
     }
 
-    fn after(&mut self, wait: Duration, event: Event) {
+    pub(crate) fn after(&mut self, wait: Duration, event: Event) {
         self.at(self.now + wait, event);
     }
 
-    fn at(&mut self, at: Instant, event: Event) {
+    pub(crate) fn at(&mut self, at: Instant, event: Event) {
         self.queue.push(Reverse((at, self.next)));
         self.events.insert(self.next, event);
         self.next += 1;
@@ -266,6 +272,9 @@ impl World {
                 }
             }
             Event::Wake { node } => {
+                if self.nodes[node].alive {
+                    self.release(node);
+                }
                 if self.nodes[node].wake.is_some_and(|wake| wake <= self.now) && self.nodes[node].alive {
                     self.nodes[node].wake = None;
                     for peer in self.neighbours(node) {
@@ -276,88 +285,7 @@ impl World {
         }
     }
 
-    fn dialled(&mut self, from: usize, to: usize, attempt: u64, lost: bool) {
-        let current = self.nodes[from].attempts.get(&to) == Some(&attempt) && self.nodes[from].alive;
-        if !current || lost {
-            return;
-        }
-        if !self.nodes[to].alive {
-            return self.feed(from, to, Input::ConnectFailed);
-        }
-        self.nodes[from].attempts.remove(&to);
-        let connection = self.connections.len();
-        let ends = [
-            End { node: from, peer: to, side: Side::Outgoing },
-            End { node: to, peer: from, side: Side::Incoming },
-        ];
-        self.connections.push(Connection {
-            ends,
-            open: [true, true],
-            silent: false,
-            last: [self.now; 2],
-            received: [Vec::new(), Vec::new()],
-        });
-        self.nodes[from].sockets.insert((to, true), connection);
-        if let Some(code) = self.nodes[to].peers[&from].rejection() {
-            let mut message = Vec::new();
-            Notification::new(code).encode(&mut message);
-            self.send(connection, 0, message);
-            self.connections[connection].open[1] = false;
-            self.close_towards(connection, 0);
-        } else {
-            if let Some(old) = self.nodes[to].sockets.insert((from, false), connection) {
-                let end = self.end_of(old, to);
-                self.connections[old].open[end] = false;
-                self.close_towards(old, 1 - end);
-            }
-            self.feed(to, from, Input::Connected(Side::Incoming));
-        }
-        self.feed(from, to, Input::Connected(Side::Outgoing));
-    }
-
-    fn end_of(&self, connection: usize, node: usize) -> usize {
-        self.connections[connection].ends.iter().position(|end| end.node == node).unwrap()
-    }
-
-    fn send(&mut self, connection: usize, to: usize, octets: Vec<u8>) {
-        if self.connections[connection].silent {
-            return;
-        }
-        let latency = self.random.millis(1, 200);
-        let at = (self.now + latency).max(self.connections[connection].last[to]);
-        self.connections[connection].last[to] = at;
-        self.at(at, Event::Octets { connection, to, octets });
-    }
-
-    fn close_towards(&mut self, connection: usize, to: usize) {
-        if self.connections[connection].silent {
-            return;
-        }
-        let latency = self.random.millis(1, 200);
-        let at = (self.now + latency).max(self.connections[connection].last[to]);
-        self.at(at, Event::Closed { connection, to });
-    }
-
-    fn octets(&mut self, connection: usize, to: usize, octets: &[u8]) {
-        if !self.connections[connection].open[to] || self.connections[connection].silent {
-            return;
-        }
-        let End { node, peer, side } = self.connections[connection].ends[to];
-        // As TCP does: the pieces need not be those that were written.
-        let mut buffer = std::mem::take(&mut self.connections[connection].received[to]);
-        buffer.extend_from_slice(octets);
-        let mut at = 0;
-        while self.connections[connection].open[to] {
-            let max = self.nodes[node].peers[&peer].max_len(side);
-            let Some(message) = frame::next(&buffer[at..], max).unwrap() else { break };
-            at += message.len();
-            self.message(node, peer, side, message);
-        }
-        buffer.drain(..at);
-        self.connections[connection].received[to] = buffer;
-    }
-
-    fn message(&mut self, node: usize, peer: usize, side: Side, message: frame::Frame<'_>) {
+    pub(crate) fn message(&mut self, node: usize, peer: usize, side: Side, message: frame::Frame<'_>) {
         let negotiated = self.nodes[node].peers[&peer].negotiated().copied();
         self.feed(node, peer, Input::Message(side, message));
         let established = self.nodes[node].peers[&peer].connection_state(side) == Some(State::Established);
@@ -369,7 +297,10 @@ impl World {
         let rib = &mut self.nodes[node].rib;
         if let Some(family) = update.end_of_rib() {
             rib.end_of_rib(id(peer), family);
+            let now = self.now;
+            self.nodes[node].peers.get_mut(&peer).unwrap().handle(Input::EndOfRib(family), now);
         }
+        let rib = &mut self.nodes[node].rib;
         let mut batch = RouteBatch::default();
         update.withdrawals().for_each(|list| batch.push(None, list));
         for (next_hop, list) in update.announcements() {
@@ -395,8 +326,43 @@ impl World {
         for change in changes {
             match change.best {
                 Some(best) => _ = self.nodes[node].best.insert(change.prefix, best),
-                None => _ = self.nodes[node].best.remove(&change.prefix),
+                None => {
+                    self.nodes[node].best.remove(&change.prefix);
+                    // Nodes only restart here, for less than they are waited for.
+                    if self.graceful {
+                        let at = (self.now - self.start).as_secs_f64();
+                        self.lost.push(format!("{at:.3}: node {node} lost {}", change.prefix));
+                    }
+                }
             }
+        }
+        self.deliver(node, sent);
+        self.release(node);
+    }
+
+    /// Lets End-of-RIB go once a node knows what its peers know, or after a time.
+    fn release(&mut self, node: usize) {
+        let Some(until) = self.nodes[node].holds_until else { return };
+        let rib = &self.nodes[node].rib;
+        let all = |settled: fn(&Rib, PeerId) -> bool| {
+            self.nodes[node].peers.keys().all(|peer| settled(rib, id(*peer)))
+        };
+        let (caught_up, synced) = (all(Rib::is_caught_up), all(Rib::is_synced));
+        if caught_up && !synced && !self.nodes[node].waits_for_restarting {
+            self.nodes[node].waits_for_restarting = true;
+            let until = until.min(self.now + WAIT_FOR_RESTARTING);
+            self.nodes[node].holds_until = Some(until);
+            return self.at(until, Event::Wake { node });
+        }
+        if !synced && self.now < until {
+            return;
+        }
+        let mut sent = Sent::default();
+        let state = &mut self.nodes[node];
+        state.holds_until = None;
+        state.peers.values_mut().for_each(|peer| peer.set_restarted(None));
+        for peer in state.rib.hold_markers(false) {
+            state.rib.resume(peer, &mut sent);
         }
         self.deliver(node, sent);
     }
@@ -419,7 +385,7 @@ impl World {
         }
     }
 
-    fn feed(&mut self, node: usize, peer: usize, input: Input<'_>) {
+    pub(crate) fn feed(&mut self, node: usize, peer: usize, input: Input<'_>) {
         let now = self.now;
         self.nodes[node].peers.get_mut(&peer).unwrap().handle(input, now);
         while let Some(output) = self.nodes[node].peers.get_mut(&peer).unwrap().poll_output() {
@@ -442,14 +408,18 @@ impl World {
                     }
                 }
                 Output::Established(_, negotiated) => self.established(node, peer, &negotiated),
-                Output::Ended { established, .. } => {
+                Output::Ended { established, retain, .. } => {
                     if established {
-                        self.nodes[node].rib.peer_down(id(peer));
+                        self.nodes[node].rib.peer_down(id(peer), retain);
                         self.settle(node);
                     }
                 }
+                Output::Stale(stale) => {
+                    self.nodes[node].rib.stale(id(peer), stale);
+                    self.settle(node);
+                }
                 Output::Update => {}
-                Output::Refresh(_) => unreachable!("nobody asks"),
+                Output::Refresh(_) | Output::RefreshBegins(_) => unreachable!("nobody asks"),
             }
         }
         let deadline = self.nodes[node].peers.values().filter_map(Peer::deadline).min();
@@ -476,6 +446,9 @@ impl World {
         let expected: BTreeMap<IpNet, IpAddr> = (0..NODES)
             .flat_map(|node| self.nodes[node].blocks.iter().map(move |block| (*block, address(node))))
             .collect();
+        if !self.lost.is_empty() {
+            return Err(self.lost.join("\n"));
+        }
         for (at, node) in self.nodes.iter().enumerate() {
             for (peer, state) in &node.peers {
                 if state.state() != State::Established {

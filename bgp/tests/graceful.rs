@@ -1,0 +1,328 @@
+//! What becomes of routes when a session ends, and what is said when one is to end.
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use bgp::session::{Admission, Input, Output, Peer, PeerConfig, RestartConfig, Retain, Side, Stale, State};
+use bgp::wire::error::{ErrorCode, WireError};
+use bgp::wire::frame::{self, MAX_LEN, MessageKind};
+use bgp::wire::notification::Notification;
+use bgp::wire::open::Open;
+use bgp::wire::refresh::RouteRefresh;
+use bgp::{Asn, Families, Family, RouterId};
+
+const SIDE: Side = Side::Outgoing;
+
+fn config(id: u8, restart: Option<RestartConfig>) -> PeerConfig {
+    PeerConfig {
+        local_as: Asn(64512),
+        router_id: RouterId([10, 0, 0, id].into()),
+        peer_as: Asn(64512),
+        hold_time: 90,
+        families: Families::BOTH,
+        passive: false,
+        connect_delay: Duration::ZERO,
+        send_hold_time: 480,
+        restart,
+    }
+}
+
+fn restart(long_lived_stale_time: u32) -> Option<RestartConfig> {
+    Some(RestartConfig { restart_time: 120, long_lived_stale_time })
+}
+
+fn theirs(edit: impl FnOnce(&mut Open)) -> Open {
+    let mut open = config(2, restart(0)).open(None);
+    edit(&mut open);
+    open
+}
+
+fn give(peer: &mut Peer, side: Side, octets: &[u8], now: Instant) {
+    let frame = frame::next(octets, MAX_LEN).unwrap().unwrap();
+    peer.handle(Input::Message(side, frame), now);
+}
+
+fn message(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut octets = Vec::new();
+    write(&mut octets);
+    octets
+}
+
+fn establish(peer: &mut Peer, open: &Open, now: Instant) {
+    peer.handle(Input::Connected(SIDE), now);
+    give(peer, SIDE, &message(|out| open.encode(out)), now);
+    give(peer, SIDE, &message(bgp::wire::encode::keepalive), now);
+    assert_eq!(peer.state(), State::Established);
+}
+
+fn established(ours: PeerConfig, open: &Open) -> (Peer, Instant) {
+    let now = Instant::now();
+    let mut peer = Peer::new(ours, 7);
+    peer.handle(Input::Start, now);
+    establish(&mut peer, open, now);
+    drain(&mut peer);
+    (peer, now)
+}
+
+fn drain(peer: &mut Peer) -> Vec<Output> {
+    std::iter::from_fn(|| peer.poll_output()).collect()
+}
+
+fn retained(peer: &mut Peer) -> Retain {
+    let outputs = drain(peer);
+    let mut ends = outputs.iter().filter_map(|output| match output {
+        Output::Ended { established: true, retain, .. } => Some(*retain),
+        _ => None,
+    });
+    ends.next_back().unwrap()
+}
+
+fn stale(peer: &mut Peer) -> Vec<Stale> {
+    let stale = |output| match output {
+        Output::Stale(stale) => Some(stale),
+        _ => None,
+    };
+    drain(peer).into_iter().filter_map(stale).collect()
+}
+
+/// Lets the time of the deadline come, until stale routes change.
+fn until_stale(peer: &mut Peer, limit: Instant) -> (Instant, Vec<Stale>) {
+    loop {
+        let now = peer.deadline().unwrap();
+        assert!(now <= limit, "nothing happens to stale routes");
+        peer.handle(Input::Timer, now);
+        // The calls under way fail.
+        peer.handle(Input::ConnectFailed, now);
+        let stale = stale(peer);
+        if !stale.is_empty() {
+            return (now, stale);
+        }
+    }
+}
+
+#[test]
+fn routes_outlive_a_session_as_far_as_both_agreed() {
+    let notified = |code| {
+        move |peer: &mut Peer, now| {
+            let octets = message(|out| Notification::new(code).encode(out));
+            give(peer, SIDE, &octets, now);
+        }
+    };
+    let closed = |peer: &mut Peer, now| peer.handle(Input::Closed(SIDE), now);
+    let refused = |peer: &mut Peer, now| {
+        let error = WireError::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, "test");
+        peer.handle(Input::Malformed(SIDE, error), now);
+    };
+    let silent = |peer: &mut Peer, _| {
+        let due = loop {
+            let due = peer.deadline().unwrap();
+            peer.handle(Input::Timer, due);
+            if peer.state() != State::Established {
+                break due;
+            }
+        };
+        assert!(peer.retained_until().is_none_or(|until| until > due));
+    };
+    let unread = |peer: &mut Peer, now| peer.handle(Input::SendHoldTimerExpired(SIDE), now);
+    let stopped = |peer: &mut Peer, _| peer.handle(Input::Stop(ErrorCode::PEER_DECONFIGURED), Instant::now());
+    let reset = notified(ErrorCode::ADMINISTRATIVE_RESET);
+    let hard = notified(ErrorCode::HARD_RESET);
+    type Event<'a> = &'a dyn Fn(&mut Peer, Instant);
+    // What happens, whether routes are kept by RFC 4724, by RFC 8538, and whether the peer is silent.
+    let table: &[(&str, Event<'_>, bool, bool, bool)] = &[
+        ("TCP ends", &closed, true, true, false),
+        ("a NOTIFICATION comes", &reset, false, true, false),
+        ("a Hard Reset comes", &hard, false, false, false),
+        ("the peer breaks a rule", &refused, false, true, false),
+        ("the hold timer expires", &silent, false, true, true),
+        ("the peer reads nothing", &unread, false, true, true),
+        ("the session is not wanted any more", &stopped, false, false, false),
+    ];
+    for (what, event, plain, notification, quiet) in table {
+        for (n, expected) in [(false, *plain), (true, *notification)] {
+            let open = theirs(|open| {
+                open.capabilities.graceful_restart.as_mut().unwrap().notification = n;
+            });
+            let (mut peer, now) = established(config(1, restart(0)), &open);
+            event(&mut peer, now);
+            let wanted = match expected {
+                true => Retain { families: Families::BOTH, older: n, silent: *quiet },
+                false => Retain::default(),
+            };
+            assert_eq!(retained(&mut peer), wanted, "{what}, N bit {n}");
+            assert_eq!(peer.retained_until().is_some(), expected, "{what}, N bit {n}");
+        }
+    }
+    let (mut peer, now) = established(
+        config(1, restart(0)),
+        &theirs(|open| {
+            open.capabilities.graceful_restart = None;
+        }),
+    );
+    closed(&mut peer, now);
+    assert_eq!(retained(&mut peer), Retain::default(), "the peer never asked for it");
+}
+
+#[test]
+fn stale_routes_go_when_the_restart_time_is_over() {
+    let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
+    peer.handle(Input::Closed(SIDE), now);
+    drain(&mut peer);
+    let (at, what) = until_stale(&mut peer, now + Duration::from_secs(130));
+    assert_eq!(what, [Stale::Drop(Families::BOTH)]);
+    assert_eq!(at, now + Duration::from_secs(120));
+    assert_eq!(peer.retained_until(), None);
+}
+
+#[test]
+fn long_lived_routes_become_a_last_resort_and_go_later() {
+    let open = config(2, Some(RestartConfig { restart_time: 120, long_lived_stale_time: 600 })).open(None);
+    let (mut peer, now) = established(config(1, restart(3600)), &open);
+    peer.handle(Input::Closed(SIDE), now);
+    drain(&mut peer);
+    let (at, what) = until_stale(&mut peer, now + Duration::from_secs(130));
+    assert_eq!((at, what), (now + Duration::from_secs(120), vec![Stale::LastResort(Families::BOTH)]));
+    let (at, what) = until_stale(&mut peer, now + Duration::from_secs(730));
+    assert_eq!((at, what), (now + Duration::from_secs(720), vec![Stale::Drop(Families::BOTH)]));
+}
+
+#[test]
+fn a_peer_that_is_back_keeps_what_it_still_forwards_until_end_of_rib() {
+    let open = theirs(|open| {
+        let graceful = open.capabilities.graceful_restart.as_mut().unwrap();
+        graceful.forwarding = Families::IPV4;
+        graceful.restarting = true;
+    });
+    let (mut peer, now) = established(config(1, restart(0)), &open);
+    peer.handle(Input::Closed(SIDE), now);
+    let now = peer.deadline().unwrap();
+    peer.handle(Input::Timer, now);
+    drain(&mut peer);
+    establish(&mut peer, &open, now);
+    let mut v6 = Families::NONE;
+    v6.insert(Family::Ipv6Unicast);
+    assert_eq!(stale(&mut peer), [Stale::Drop(v6)]);
+    assert!(peer.retained_until().is_some());
+    peer.handle(Input::EndOfRib(Family::Ipv4Unicast), now);
+    assert_eq!(peer.retained_until(), None, "nothing is stale after End-of-RIB");
+}
+
+#[test]
+fn a_peer_that_restarts_for_ever_is_not_waited_for_for_ever() {
+    let (mut peer, start) = established(config(1, restart(0)), &theirs(|_| {}));
+    let mut now = start;
+    peer.handle(Input::Closed(SIDE), now);
+    while let Some(until) = peer.retained_until() {
+        assert!(until <= start + Duration::from_secs(4 * 120));
+        assert!(now < start + Duration::from_secs(600));
+        now = until - Duration::from_secs(1).min(until - now);
+        while peer.deadline().is_some_and(|due| due <= now) {
+            let due = peer.deadline().unwrap();
+            peer.handle(Input::Timer, due);
+            peer.handle(Input::ConnectFailed, due);
+        }
+        peer.handle(Input::Timer, now + Duration::from_secs(2));
+        if peer.retained_until().is_none() {
+            break;
+        }
+        peer.handle(Input::Connected(Side::Incoming), now);
+        give(&mut peer, Side::Incoming, &message(|out| theirs(|_| {}).encode(out)), now);
+        give(&mut peer, Side::Incoming, &message(bgp::wire::encode::keepalive), now);
+        peer.handle(Input::Closed(Side::Incoming), now);
+    }
+}
+
+#[test]
+fn the_open_of_a_second_connection_ends_a_session_whose_peer_restarted() {
+    let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
+    assert_eq!(peer.admission(), Admission::Take);
+    peer.handle(Input::Connected(Side::Incoming), now);
+    assert!(drain(&mut peer).iter().all(|output| !matches!(output, Output::Ended { .. })));
+    give(&mut peer, Side::Incoming, &message(|out| theirs(|_| {}).encode(out)), now);
+    assert_eq!(retained(&mut peer).families, Families::BOTH);
+    give(&mut peer, Side::Incoming, &message(bgp::wire::encode::keepalive), now);
+    assert_eq!(peer.connection_state(Side::Incoming), Some(State::Established));
+    drain(&mut peer);
+    // The next such call finds that side in use.
+    assert_eq!(peer.admission(), Admission::TakeBeside);
+    peer.swap_sides();
+    assert_eq!(peer.admission(), Admission::Take);
+
+    let plain = theirs(|open| open.capabilities.graceful_restart = None);
+    let (peer, _) = established(config(1, restart(0)), &plain);
+    assert_eq!(peer.admission(), Admission::Reject(ErrorCode::COLLISION_RESOLUTION));
+}
+
+fn said(outputs: Vec<Output>) -> Option<Notification> {
+    outputs.into_iter().find_map(|output| match output {
+        Output::Send(_, octets) => {
+            let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
+            (frame.kind == MessageKind::Notification).then(|| Notification::parse(frame.body))
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_session_that_is_not_wanted_ends_hard_and_one_that_restarts_does_not() {
+    let full = theirs(|_| {});
+    let plain = theirs(|open| open.capabilities.graceful_restart.as_mut().unwrap().notification = false);
+    let none = theirs(|open| open.capabilities.graceful_restart = None);
+    for (open, stop, restarting) in [
+        (full, (6, 9, vec![6, 3]), Some((6, 4))),
+        (plain, (6, 3, vec![]), None),
+        (none, (6, 3, vec![]), Some((6, 2))),
+    ] {
+        let (mut peer, now) = established(config(1, restart(0)), &open);
+        peer.handle(Input::Stop(ErrorCode::PEER_DECONFIGURED), now);
+        let last = said(drain(&mut peer)).unwrap();
+        assert_eq!((last.code.code, last.code.subcode, last.data), stop);
+
+        let (mut peer, now) = established(config(1, restart(0)), &open);
+        peer.handle(Input::Restart, now);
+        let last = said(drain(&mut peer));
+        assert_eq!(last.map(|last| (last.code.code, last.code.subcode)), restarting);
+        assert_eq!(peer.state(), State::Idle);
+    }
+}
+
+#[test]
+fn a_restart_is_said_in_the_open_until_it_is_over() {
+    let mut peer = Peer::new(config(1, restart(0)), 7);
+    let mut said = |restarted| {
+        let now = Instant::now();
+        peer.set_restarted(restarted);
+        peer.handle(Input::Stop(ErrorCode::ADMINISTRATIVE_RESET), now);
+        drain(&mut peer);
+        peer.handle(Input::Start, now);
+        peer.handle(Input::Connected(SIDE), now);
+        let outputs = drain(&mut peer);
+        let octets = outputs.iter().find_map(|output| match output {
+            Output::Send(_, octets) => Some(octets.clone()),
+            _ => None,
+        });
+        let octets = octets.unwrap();
+        let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
+        let graceful = Open::parse(frame.body).unwrap().capabilities.graceful_restart.unwrap();
+        (graceful.restarting, graceful.forwarding)
+    };
+    assert_eq!(said(Some(Families::IPV4)), (true, Families::IPV4));
+    assert_eq!(said(None), (false, Families::BOTH));
+}
+
+#[test]
+fn markers_around_a_refresh_drop_what_is_not_sent_again() {
+    let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
+    let family = Family::Ipv4Unicast;
+    let marker = |subtype| message(|out| RouteRefresh { family: family.afi_safi(), subtype }.encode(out));
+    give(&mut peer, SIDE, &marker(2), now);
+    assert_eq!(drain(&mut peer), [], "an end without a beginning says nothing");
+    give(&mut peer, SIDE, &marker(1), now);
+    assert_eq!(drain(&mut peer), [Output::RefreshBegins(family)]);
+    give(&mut peer, SIDE, &marker(2), now);
+    assert_eq!(stale(&mut peer), [Stale::Drop(Families::IPV4)]);
+    give(&mut peer, SIDE, &marker(0), now);
+    assert_eq!(drain(&mut peer), [Output::Refresh(family)]);
+    give(&mut peer, SIDE, &marker(3), now);
+    assert_eq!(drain(&mut peer), []);
+}

@@ -1,0 +1,142 @@
+//! What is configured for a peer, while the RIB runs, and how much a peer may send (RFC 4486 §4).
+
+use std::sync::Arc;
+
+use bgp::PeerId;
+
+use crate::group::GroupKey;
+use crate::policy::{ClusterPolicy, PeerPolicy};
+use crate::rib::Rib;
+use crate::source::{Member, SourceIx};
+
+/// A peer has sent nearly, or more than, as many prefixes as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitReached {
+    /// The peer.
+    pub peer: PeerId,
+    /// How many prefixes of it are held.
+    pub held: usize,
+    /// How many it may have.
+    pub limit: usize,
+    /// It has sent one more than that, which was not taken: its session is to end.
+    pub exceeded: bool,
+}
+
+impl Rib {
+    /// Takes what holds for all peers; sessions stay. Own blocks take their new communities with
+    /// [`Rib::originate`].
+    pub fn set_cluster_policy(&mut self, policy: ClusterPolicy) {
+        if *self.cluster != policy {
+            self.cluster = Arc::new(policy);
+            self.mark_all();
+        }
+    }
+
+    /// Takes what is configured for a peer, whether it has a session or not; its session stays. Call
+    /// [`Rib::resume`] next.
+    pub fn set_peer_policy(&mut self, id: PeerId, policy: PeerPolicy) {
+        let policy = Arc::new(policy);
+        self.policies.insert(id, Arc::clone(&policy));
+        let sources: Vec<SourceIx> = self.sources.of(id).collect();
+        let Some(old) =
+            sources.first().and_then(|ix| self.sources.member(*ix)).map(|member| Arc::clone(&member.policy))
+        else {
+            return;
+        };
+        if old == policy {
+            return;
+        }
+        for source in sources {
+            if let Some(member) = self.sources.member_mut(source) {
+                member.policy = Arc::clone(&policy);
+            }
+        }
+        if let Some(ix) = self.sources.find(id) {
+            self.change_group(id, ix, &policy);
+        }
+        if old.import.outside != policy.import.outside {
+            // Whether its paths go to others without a filter depends on it.
+            self.mark_all();
+        } else if old.import != policy.import {
+            self.mark_for_judgement();
+        }
+        if let Some(ix) = self.sources.find(id) {
+            self.note_limit(ix);
+        }
+    }
+
+    fn change_group(&mut self, id: PeerId, ix: SourceIx, policy: &PeerPolicy) {
+        let Some(member) = self.sources.member(ix) else { return };
+        let (session, old_key) = (member.session, member.key());
+        let export = self.exports.take(&policy.export);
+        let key = GroupKey::of(&session, export);
+        if key != old_key {
+            let outbox = self.leave_group(id, old_key);
+            let group = self.groups.entry(key).or_default();
+            group.take_over(id, self.table.end(), session.families, outbox.unwrap_or_default());
+        }
+        self.exports.release(old_key.export);
+        if let Some(member) = self.sources.member_mut(ix) {
+            member.export = export;
+            member.warned = false;
+        }
+    }
+
+    /// Forgets what is configured for a peer that is no more.
+    pub fn forget_peer(&mut self, id: PeerId) {
+        self.policies.remove(&id);
+        self.sources.forget_role(id);
+    }
+
+    /// Whether [`Rib::next_limit`] has something.
+    pub fn has_limits(&self) -> bool {
+        !self.limits.is_empty()
+    }
+
+    /// A peer that has reached a limit, each once.
+    pub fn next_limit(&mut self) -> Option<LimitReached> {
+        self.limits.pop_front()
+    }
+
+    /// Whether a peer holds as many prefixes as it may already, so that a new one is not taken; that is
+    /// noted, once.
+    pub(crate) fn is_full(&mut self, source: SourceIx) -> bool {
+        let Some(max) = self.sources.member(source).and_then(|member| member.policy.max_prefixes) else {
+            return false;
+        };
+        let held = self.held_of(source);
+        if held < max.limit {
+            return false;
+        }
+        if let Some(member) = self.sources.member_mut(source)
+            && !member.over_limit
+        {
+            member.over_limit = true;
+            let peer = member.id;
+            self.limits.push_back(LimitReached { peer, held, limit: max.limit, exceeded: true });
+        }
+        true
+    }
+
+    /// How many prefixes are held of the peer that a source is of; each is held once, be it stale.
+    fn held_of(&self, source: SourceIx) -> usize {
+        let Some(id) = self.sources.member(source).map(|member| member.id) else { return 0 };
+        let live = |member: &Member| member.received.iter().sum::<usize>() - member.left();
+        self.sources.of(id).filter_map(|source| self.sources.member(source)).map(live).sum()
+    }
+
+    /// Says that a peer comes near its limit, or that a new limit is below what it has.
+    pub(crate) fn note_limit(&mut self, source: SourceIx) {
+        let held = self.held_of(source);
+        let Some(member) = self.sources.member_mut(source) else { return };
+        let Some(max) = member.policy.max_prefixes else { return };
+        let (peer, limit) = (member.id, max.limit);
+        if held > limit && !member.over_limit {
+            member.over_limit = true;
+            self.limits.push_back(LimitReached { peer, held, limit, exceeded: true });
+        } else if held >= max.warn_at && !member.warned {
+            member.warned = true;
+            self.limits.push_back(LimitReached { peer, held, limit, exceeded: false });
+        }
+    }
+}

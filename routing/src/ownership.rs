@@ -1,0 +1,113 @@
+//! Which node owns which block, and whether a path that a node sent is one of its own.
+
+use std::net::IpAddr;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use crate::attrs::AttrSet;
+
+/// What is done about a path to a block that is another node's (`spec.routed.ownership`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnershipMode {
+    /// It is not used.
+    Strict,
+    /// It is used, and counted.
+    Warn,
+    /// Nobody looks.
+    #[default]
+    Off,
+}
+
+/// The node table, as far as it says who owns what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// What is done about a violation.
+    pub mode: OwnershipMode,
+    nodes: HashMap<IpAddr, u32, FixedState>,
+    blocks: HashMap<IpNet, u32, FixedState>,
+    /// The lengths of the blocks, the longest first.
+    lengths: Vec<u8>,
+}
+
+impl Owners {
+    /// From each node's addresses and blocks.
+    pub fn new<'a>(
+        mode: OwnershipMode,
+        nodes: impl IntoIterator<Item = (&'a [IpAddr], &'a [IpNet])>,
+    ) -> Owners {
+        let mut owners = Owners { mode, ..Owners::default() };
+        if mode == OwnershipMode::Off {
+            return owners;
+        }
+        for (number, (addresses, blocks)) in (0..).zip(nodes) {
+            owners.nodes.extend(addresses.iter().map(|address| (*address, number)));
+            owners.blocks.extend(blocks.iter().map(|block| (*block, number)));
+            owners.lengths.extend(blocks.iter().map(IpNet::prefix_len));
+        }
+        owners.lengths.sort_unstable_by(|a, b| b.cmp(a));
+        owners.lengths.dedup();
+        owners
+    }
+
+    /// The node that a path comes from: its originator (RFC 4456), else its next hop.
+    pub(crate) fn sender(&self, attrs: &AttrSet) -> Option<u32> {
+        if self.nodes.is_empty() {
+            return None;
+        }
+        let originator = attrs.originator_id.and_then(|id| self.nodes.get(&IpAddr::V4(id.0)));
+        originator.or_else(|| self.nodes.get(&attrs.next_hop)).copied()
+    }
+
+    /// Whether the table gives `prefix`, or a block that it is part of, to another node than `sender`. A single
+    /// address out of another node's block is no violation: that is how borrowed addresses are announced.
+    pub(crate) fn disputes(&self, sender: u32, prefix: &IpNet) -> bool {
+        if let Some(owner) = self.blocks.get(prefix) {
+            return *owner != sender;
+        }
+        if prefix.prefix_len() == prefix.max_prefix_len() {
+            return false;
+        }
+        let shorter = self.lengths.iter().filter(|length| **length < prefix.prefix_len());
+        let holding = shorter.filter_map(|length| {
+            let block = IpNet::new(prefix.addr(), *length).ok()?.trunc();
+            self.blocks.get(&block)
+        });
+        holding.into_iter().next().is_some_and(|owner| *owner != sender)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owners(mode: OwnershipMode) -> Owners {
+        let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let block = |text: &str| text.parse::<IpNet>().expect("a prefix");
+        let (of_a, of_b) = ([block("10.1.1.0/26")], [block("10.1.2.0/26"), block("fd00:2::/64")]);
+        Owners::new(mode, [(&[a][..], &of_a[..]), (&[b][..], &of_b[..])])
+    }
+
+    #[test]
+    fn a_block_is_its_owners_or_nobodys() {
+        let owners = owners(OwnershipMode::Strict);
+        let sender = |last: u8| {
+            owners.sender(&AttrSet::originated([10, 0, 0, last].into())).expect("a node of the table")
+        };
+        let disputed = |last, text: &str| owners.disputes(sender(last), &text.parse().expect("a prefix"));
+        assert!(!disputed(1, "10.1.1.0/26"), "its own");
+        assert!(disputed(1, "10.1.2.0/26"), "the other's");
+        assert!(disputed(1, "10.1.2.32/27"), "part of the other's");
+        assert!(disputed(1, "fd00:2::/64"), "the other's, IPv6");
+        assert!(!disputed(1, "10.1.2.5/32"), "a borrowed address");
+        assert!(!disputed(1, "10.1.3.0/26"), "nobody's");
+        assert!(!disputed(1, "10.1.0.0/16"), "larger than any block");
+        assert_eq!(owners.sender(&AttrSet::originated([10, 0, 0, 9].into())), None, "no node of the table");
+    }
+
+    #[test]
+    fn an_owner_is_not_asked_for_where_nobody_looks() {
+        assert_eq!(owners(OwnershipMode::Off).sender(&AttrSet::originated([10, 0, 0, 1].into())), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! What goes in from a peer and out to it beside the rules of BGP itself: filters, the defaults where there is
+//! no filter (RFC 8212), how many prefixes a peer may have, and what is common to all peers. Pure data
+//! and functions; [`crate::Rib`] asks them.
+
+mod edit;
+mod rule;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::{Asn, Family};
+use ipnet::IpNet;
+
+use crate::ownership::Owners;
+
+pub(crate) use edit::edited;
+pub use edit::with_communities;
+pub use rule::{
+    Action, Community, Filter, NoCommunity, Operation, Operator, PeerKind, PrefixMatch, Rule, Subject,
+    local_pref_of, priority_of,
+};
+
+/// The rules of several filters in the order in which they are consulted, by direction and family.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Chain {
+    ipv4: Vec<Rule>,
+    ipv6: Vec<Rule>,
+}
+
+/// What a chain says of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// No rule matches.
+    Nothing,
+    /// The first rule that matches rejects it.
+    Rejected,
+    /// The first rule that matches accepts it; this is the rule and its place in the chain.
+    Accepted(&'a Rule, u32),
+}
+
+impl Chain {
+    /// The import rules of `filters`, in their order.
+    pub fn import<'a>(filters: impl IntoIterator<Item = &'a Filter> + Clone) -> Chain {
+        Chain {
+            ipv4: filters.clone().into_iter().flat_map(|filter| filter.import_v4.iter().cloned()).collect(),
+            ipv6: filters.into_iter().flat_map(|filter| filter.import_v6.iter().cloned()).collect(),
+        }
+    }
+
+    /// The export rules of `filters`, in their order.
+    pub fn export<'a>(filters: impl IntoIterator<Item = &'a Filter> + Clone) -> Chain {
+        Chain {
+            ipv4: filters.clone().into_iter().flat_map(|filter| filter.export_v4.iter().cloned()).collect(),
+            ipv6: filters.into_iter().flat_map(|filter| filter.export_v6.iter().cloned()).collect(),
+        }
+    }
+
+    /// Lets nothing through: what a peer has whose filters are not known.
+    pub fn closed() -> Chain {
+        let nothing = Rule { action: Action::Reject, ..Rule::default() };
+        Chain { ipv4: vec![nothing.clone()], ipv6: vec![nothing] }
+    }
+
+    /// Whether there is no rule at all.
+    pub fn is_empty(&self) -> bool {
+        self.ipv4.is_empty() && self.ipv6.is_empty()
+    }
+
+    fn rules(&self, family: Family) -> &[Rule] {
+        match family {
+            Family::Ipv4Unicast => &self.ipv4,
+            Family::Ipv6Unicast => &self.ipv6,
+        }
+    }
+
+    /// The rule at a place that [`Said::Accepted`] named.
+    pub(crate) fn rule(&self, family: Family, place: u32) -> Option<&Rule> {
+        self.rules(family).get(place as usize)
+    }
+
+    /// The first rule that matches decides.
+    pub fn ask(&self, subject: &Subject<'_>) -> Said<'_> {
+        let rules = self.rules(Family::of(&subject.prefix));
+        match (0..).zip(rules).find(|(_, rule)| rule.matches(subject)) {
+            None => Said::Nothing,
+            Some((_, Rule { action: Action::Reject, .. })) => Said::Rejected,
+            Some((place, rule)) => Said::Accepted(rule, place),
+        }
+    }
+}
+
+/// Whose address is told as the next hop (Calico's `nextHopMode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NextHopMode {
+    /// Ours to external peers, the path's own to internal ones (RFC 4271 §5.1.3).
+    #[default]
+    Auto,
+    /// Ours.
+    Own,
+    /// The path's own.
+    Keep,
+}
+
+/// What is asked of a route that comes from a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Import {
+    /// The filters' rules; `None`: no filter.
+    pub chain: Option<Arc<Chain>>,
+    /// The peer is not of the cluster: without a filter nothing comes in (RFC 8212).
+    pub outside: bool,
+    /// How often our AS may be in AS_PATH (`numAllowedLocalASNumbers`).
+    pub allowed_local_as: u32,
+    /// Our other AS towards this peer, which must not be in AS_PATH either (RFC 7705).
+    pub local_as: Option<Asn>,
+}
+
+/// What decides which routes a peer gets and with what: peers with equal ones can share an update group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Export {
+    /// The filters' rules; `None`: no filter.
+    pub chain: Option<Arc<Chain>>,
+    /// The peer is not of the cluster: without a filter it gets the cluster's own blocks (RFC 8212).
+    pub outside: bool,
+    /// Whose next hop is told.
+    pub next_hop: NextHopMode,
+    /// The AS that stands for ours towards this peer (`localASNumber`, RFC 7705 §3.3 "Replace Old AS").
+    pub local_as: Option<Asn>,
+}
+
+impl Export {
+    /// Whether prefixes that share a path may differ in what becomes of them.
+    pub(crate) fn looks_at_prefixes(&self) -> bool {
+        self.chain.is_some() || self.outside
+    }
+}
+
+/// How many prefixes a peer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPrefixes {
+    /// So many are kept; one more ends the session.
+    pub limit: usize,
+    /// From so many on it is said once.
+    pub warn_at: usize,
+}
+
+/// All that holds for one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerPolicy {
+    /// For what comes from it.
+    pub import: Import,
+    /// For what it is told.
+    pub export: Arc<Export>,
+    /// How much it may send.
+    pub max_prefixes: Option<MaxPrefixes>,
+}
+
+/// Communities that own blocks carry (Calico's `prefixAdvertisements`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    /// Own blocks that lie in it.
+    pub cidr: IpNet,
+    /// What they carry.
+    pub communities: Vec<Community>,
+}
+
+/// What holds for all peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterPolicy {
+    /// Where the cluster's own blocks lie, sorted and apart: what goes to peers outside without a filter.
+    pub pools: Vec<IpNet>,
+    /// Communities of own blocks.
+    pub advertisements: Vec<Advertisement>,
+    /// The subnets of this node's links and the links' names, for rules that name an interface.
+    pub links: Vec<(IpNet, String)>,
+    /// Which node owns which block.
+    pub owners: Owners,
+}
+
+impl ClusterPolicy {
+    /// Whether a prefix lies in a pool.
+    pub fn is_in_pool(&self, prefix: &IpNet) -> bool {
+        // Only the last that begins at or before the prefix can hold it.
+        let after = self.pools.partition_point(|pool| pool <= prefix);
+        after.checked_sub(1).and_then(|at| self.pools.get(at)).is_some_and(|pool| pool.contains(prefix))
+    }
+
+    /// The link on which a next hop is, the one with the longest subnet.
+    pub fn link_of(&self, next_hop: IpAddr) -> Option<&str> {
+        let holding = self.links.iter().filter(|(subnet, _)| subnet.contains(&next_hop));
+        holding.max_by_key(|(subnet, _)| subnet.prefix_len()).map(|(_, name)| name.as_str())
+    }
+
+    /// What an own block carries, each once.
+    pub fn communities_of(&self, prefix: &IpNet) -> Vec<Community> {
+        let mut all: Vec<Community> = Vec::new();
+        for advertisement in self.advertisements.iter().filter(|one| one.cidr.contains(prefix)) {
+            for community in &advertisement.communities {
+                if !all.contains(community) {
+                    all.push(*community);
+                }
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests;

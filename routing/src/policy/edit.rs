@@ -1,0 +1,71 @@
+//! What accepting rules do to canonical attributes.
+
+use bgp::wire::attribute::{code, flag};
+
+use super::rule::{Community, Operation, local_pref_of};
+use crate::export::{Edit, prepend, rewrite};
+
+/// Canonical attributes after `operations`, in their order.
+pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
+    let mut current = canonical.to_vec();
+    let (mut next, mut value) = (Vec::new(), Vec::new());
+    for operation in operations {
+        next.clear();
+        match operation {
+            Operation::AddCommunity(community) => add(&current, *community, &mut next, &mut value),
+            Operation::PrependAsPath(asns) => {
+                rewrite(&current, &[code::AS_PATH], &mut next, &mut value, |code, original, out| {
+                    if code != code::AS_PATH {
+                        return Edit::Keep;
+                    }
+                    let mut path = original.unwrap_or_default().to_vec();
+                    // The last first: each goes before what is there.
+                    for asn in asns.iter().rev() {
+                        out.clear();
+                        prepend(&path, *asn, out);
+                        path.clone_from(out);
+                    }
+                    Edit::Set(flag::WELL_KNOWN)
+                });
+            }
+            Operation::SetPriority(priority) => {
+                rewrite(&current, &[code::LOCAL_PREF], &mut next, &mut value, |code, _, out| {
+                    if code != code::LOCAL_PREF {
+                        return Edit::Keep;
+                    }
+                    out.extend(local_pref_of(*priority).to_be_bytes());
+                    Edit::Set(flag::WELL_KNOWN)
+                });
+            }
+        }
+        std::mem::swap(&mut current, &mut next);
+    }
+    current
+}
+
+/// Canonical attributes with these communities beside their own.
+pub fn with_communities(canonical: &[u8], communities: &[Community]) -> Vec<u8> {
+    let operations: Vec<Operation> = communities.iter().copied().map(Operation::AddCommunity).collect();
+    edited(canonical, &operations)
+}
+
+fn add(canonical: &[u8], community: Community, out: &mut Vec<u8>, value: &mut Vec<u8>) {
+    let wanted = match community {
+        Community::Standard(_) => code::COMMUNITIES,
+        Community::Large(_) => code::LARGE_COMMUNITIES,
+    };
+    rewrite(canonical, &[wanted], out, value, |code, original, out| {
+        if code != wanted {
+            return Edit::Keep;
+        }
+        let original = original.unwrap_or_default();
+        let mut octets = Vec::with_capacity(12);
+        community.push(&mut octets);
+        if original.chunks(octets.len()).any(|one| one == octets) {
+            return Edit::Keep;
+        }
+        out.extend_from_slice(original);
+        out.extend(octets);
+        Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+    });
+}
