@@ -298,8 +298,8 @@ fn each_rule_of_a_peer_names_its_line() {
     );
     one_mistake(
         "BGPPeer",
-        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  localASNumber: 2",
-        "f.yaml:7: spec.localASNumber: is not yet supported (got 2): remove it",
+        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  reachableBy: 10.0.0.9",
+        "f.yaml:7: spec.reachableBy: is not yet supported (got \"10.0.0.9\"): remove it",
     );
     one_mistake(
         "BGPPeer",
@@ -321,6 +321,12 @@ fn each_rule_of_a_peer_names_its_line() {
         "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  password: {secretKeyRef: {name: a, key: b}}",
         "f.yaml:7: spec.password: is a Kubernetes secret, which routed does not read: write the password into a file on each \
          node (mode 0600) and name that in spec.routed.passwordFile",
+    );
+    one_mistake(
+        "BGPPeer",
+        "\n  routed: {peerRange: 10.0.0.0/16, passwordFile: /etc/x}",
+        "f.yaml:5: spec.routed.peerRange: excludes passwordFile, which is for one peer at a time: give such peers \
+         resources of their own",
     );
     let guarded = snapshot(&v3(
         "BGPPeer",
