@@ -10,7 +10,7 @@ use tests::bed::{Bed, Process, eventually, product};
 /// From a change to its effect: both sides call every second or so.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a session is watched that must not come.
-const NEVER: Duration = Duration::from_secs(4);
+const NEVER: Duration = Duration::from_secs(3);
 
 /// Our block, as the other side has to see it.
 const OURS: &str = "10.1.1.0/26";
