@@ -14,17 +14,7 @@ use bgp::{Asn, Families, Family, RouterId};
 const SIDE: Side = Side::Outgoing;
 
 fn config(id: u8, restart: Option<RestartConfig>) -> PeerConfig {
-    PeerConfig {
-        local_as: Asn(64512),
-        router_id: RouterId([10, 0, 0, id].into()),
-        peer_as: Asn(64512),
-        hold_time: 90,
-        families: Families::BOTH,
-        passive: false,
-        connect_delay: Duration::ZERO,
-        send_hold_time: 480,
-        restart,
-    }
+    PeerConfig { restart, ..PeerConfig::new(Asn(64512), RouterId([10, 0, 0, id].into()), Asn(64512)) }
 }
 
 fn restart(long_lived_stale_time: u32) -> Option<RestartConfig> {

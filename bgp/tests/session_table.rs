@@ -10,17 +10,7 @@ use bgp::wire::notification::Notification;
 use bgp::{Asn, Families, RouterId};
 
 fn config(id: u8) -> PeerConfig {
-    PeerConfig {
-        local_as: Asn(64512),
-        router_id: RouterId([10, 0, 0, id].into()),
-        peer_as: Asn(64512),
-        hold_time: 90,
-        families: Families::BOTH,
-        passive: false,
-        connect_delay: Duration::ZERO,
-        send_hold_time: 480,
-        restart: None,
-    }
+    PeerConfig::new(Asn(64512), RouterId([10, 0, 0, id].into()), Asn(64512))
 }
 
 /// A message that the peer (identifier 10.0.0.2) sends.

@@ -9,12 +9,11 @@ use bgp::wire::encode::{self, Form};
 use bgp::wire::error::ErrorCode;
 use bgp::wire::frame::{self, MAX_LEN};
 use bgp::wire::update::{Update, UpdateView};
-use bgp::{Asn, Families, Family};
+use bgp::{Asn, Family};
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-const EXTERNAL: Context =
-    Context { as_width: AsWidth::Four, internal: false, first_as: None, families: Families::BOTH };
+const EXTERNAL: Context = Context { internal: false, ..Context::INTERNAL };
 const INTERNAL: Context = Context { internal: true, ..EXTERNAL };
 
 fn canonical() -> Vec<u8> {
@@ -75,7 +74,7 @@ fn seven_hundred_prefixes_share_one_message() {
 #[test]
 fn a_two_octet_session_carries_as_trans_and_the_as4_attributes() {
     let mut out = Vec::new();
-    let form = Form { as_width: AsWidth::Two, max_len: MAX_LEN };
+    let form = Form { as_width: AsWidth::Two, ..Form::default() };
     let prefix: IpNet = "10.1.2.0/26".parse().unwrap();
     encode::announce(&mut out, form, &canonical(), IpAddr::from([192, 168, 0, 2]), [prefix]).unwrap();
     let context = Context { as_width: AsWidth::Two, ..INTERNAL };
@@ -279,7 +278,7 @@ proptest! {
     #[test]
     fn any_octets_are_read_without_a_panic(body: Vec<u8>, internal: bool, four: bool) {
         let as_width = if four { AsWidth::Four } else { AsWidth::Two };
-        let context = Context { as_width, internal, first_as: None, families: Families::BOTH };
+        let context = Context { as_width, internal, ..Context::INTERNAL };
         if let Ok(update) = UpdateView::parse(&body).and_then(|view| view.read(&context)) {
             let mut out = Vec::new();
             update.attributes.write_canonical(&mut out);

@@ -10,14 +10,9 @@ use bgp::wire::WireError;
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::{Context, RULES, Rule, Verdict, code, flag, push};
 use bgp::wire::update::UpdateView;
-use bgp::{Asn, Families};
+use bgp::Asn;
 
-const EXTERNAL: Context = Context {
-    as_width: AsWidth::Four,
-    internal: false,
-    first_as: Some(Asn(65001)),
-    families: Families::BOTH,
-};
+const EXTERNAL: Context = Context { internal: false, first_as: Some(Asn(65001)), ..Context::INTERNAL };
 const INTERNAL: Context = Context { internal: true, first_as: None, ..EXTERNAL };
 const NARROW: Context = Context { as_width: AsWidth::Two, ..INTERNAL };
 const OT: u8 = flag::OPTIONAL | flag::TRANSITIVE;

@@ -54,12 +54,7 @@ impl Delivery for Wire {
         }
         let state = self.told.entry(peer).or_default();
         let mut rest = &chunk[..];
-        let context = Context {
-            families: Families::BOTH,
-            internal: true,
-            first_as: None,
-            as_width: Form::default().as_width,
-        };
+        let context = Context::INTERNAL;
         while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
             rest = &rest[message.len()..];
             if message.kind == MessageKind::RouteRefresh {

@@ -33,12 +33,7 @@ impl Delivery for Wire {
         self.chunks += 1;
         let state = self.told.entry(peer).or_default();
         let mut rest = &chunk[..];
-        let context = Context {
-            families: Families::BOTH,
-            internal: true,
-            first_as: None,
-            as_width: Form::default().as_width,
-        };
+        let context = Context::INTERNAL;
         while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
             assert_eq!(message.kind, MessageKind::Update);
             let update = UpdateView::parse(message.body).unwrap().read(&context).unwrap();

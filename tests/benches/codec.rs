@@ -4,8 +4,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgp::Families;
-use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::{Context, Origin, code, flag, push};
 use bgp::wire::encode::{Form, announce};
 use bgp::wire::frame::{self, MAX_LEN};
@@ -66,8 +64,7 @@ fn read(octets: &[u8], context: &Context) -> usize {
 #[divan::bench(args = PREFIXES, sample_size = 200)]
 fn decode(bencher: Bencher<'_, '_>, prefixes: usize) {
     let octets = encoded(&blocks(prefixes));
-    let context =
-        Context { as_width: AsWidth::Four, internal: true, first_as: None, families: Families::BOTH };
+    let context = Context::INTERNAL;
     assert_eq!(read(&octets, &context), prefixes);
     bencher
         .counter(ItemsCount::new(prefixes))

@@ -79,15 +79,12 @@ impl UpdateErrors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Families;
-    use crate::wire::as_path::AsWidth;
     use crate::wire::attribute::{Context, code, flag, push};
     use crate::wire::update::UpdateView;
 
     #[test]
     fn an_error_is_counted_by_what_it_cost_and_kept_with_its_octets() {
-        let context =
-            Context { as_width: AsWidth::Four, internal: true, first_as: None, families: Families::BOTH };
+        let context = Context::INTERNAL;
         let mut errors = UpdateErrors::default();
         let mut note = |flags, code, value: &[u8]| {
             let mut attributes = Vec::new();

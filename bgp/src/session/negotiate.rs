@@ -6,6 +6,7 @@ use super::graceful::Graceful;
 use crate::types::{Asn, Families, RouterId};
 use crate::wire::as_path::AsWidth;
 use crate::wire::attribute::Context;
+use crate::wire::capability::{AddPath, Role, Roles};
 use crate::wire::encode::Form;
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::{MAX_EXTENDED_LEN, MAX_LEN};
@@ -35,6 +36,12 @@ pub struct Negotiated {
     pub route_refresh: bool,
     /// Whether both mark the beginning and the end of what answers a ROUTE-REFRESH (RFC 7313).
     pub enhanced_route_refresh: bool,
+    /// The families in which we take and send several paths to a prefix (RFC 7911).
+    pub add_path: AddPath,
+    /// Whether IPv4 prefixes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+    /// What we are to the peer, where that was configured and it is external (RFC 9234).
+    pub role: Option<Role>,
     /// What was settled of restarts of the peer.
     pub graceful: Option<Graceful>,
 }
@@ -44,7 +51,7 @@ impl Negotiated {
     ///
     /// # Errors
     /// Code 2 (RFC 4271 §6.2): the peer's AS is not the expected one; an internal peer has our own
-    /// identifier (RFC 6286 §2.2); no family is left.
+    /// identifier (RFC 6286 §2.2); no family is left; the roles don't fit (RFC 9234 §4.2).
     pub fn settle(ours: &Open, theirs: &Open, expected_as: Asn) -> Result<Negotiated, WireError> {
         if theirs.asn != expected_as {
             return Err(WireError::with_data(
@@ -64,6 +71,7 @@ impl Negotiated {
             let rule = "both speakers exchange at least one family in common";
             return Err(WireError::new(ErrorCode::UNSUPPORTED_CAPABILITY, rule));
         }
+        let role = settle_role(our.role, their.role)?;
         let wide = our.four_octet_as.is_some() && their.four_octet_as.is_some();
         let longest = |extended: bool| if extended { MAX_EXTENDED_LEN } else { MAX_LEN };
         Ok(Negotiated {
@@ -77,6 +85,12 @@ impl Negotiated {
             send_max_len: longest(their.extended_message),
             route_refresh: our.route_refresh && their.route_refresh,
             enhanced_route_refresh: our.enhanced_route_refresh && their.enhanced_route_refresh,
+            add_path: AddPath {
+                receive: our.add_path.receive.intersection(their.add_path.send).intersection(families),
+                send: our.add_path.send.intersection(their.add_path.receive).intersection(families),
+            },
+            extended_next_hop: our.extended_next_hop && their.extended_next_hop,
+            role: role.filter(|_| !internal),
             graceful: Graceful::settle(
                 our.graceful_restart,
                 their.graceful_restart,
@@ -93,12 +107,18 @@ impl Negotiated {
             internal: self.internal,
             first_as: (!self.internal).then_some(self.peer_as),
             families: self.families,
+            add_path: self.add_path.receive,
+            extended_next_hop: self.extended_next_hop,
         }
     }
 
     /// How UPDATEs for this session are written.
     pub fn form(&self) -> Form {
-        Form { as_width: self.as_width, max_len: self.send_max_len }
+        Form {
+            as_width: self.as_width,
+            max_len: self.send_max_len,
+            extended_next_hop: self.extended_next_hop,
+        }
     }
 
     /// How long nothing may be writable to the peer: `configured`, but at least twice the hold time; `None`:
@@ -109,6 +129,19 @@ impl Negotiated {
 
     pub(super) fn hold(&self) -> Option<Duration> {
         (self.hold_time > 0).then(|| Duration::from_secs(u64::from(self.hold_time)))
+    }
+}
+
+/// RFC 9234 §4.2: roles that both say fit each other. One that says none is taken for an older speaker.
+fn settle_role(ours: Roles, theirs: Roles) -> Result<Option<Role>, WireError> {
+    let mismatch = |rule| Err(WireError::new(ErrorCode::ROLE_MISMATCH, rule));
+    match (ours, theirs) {
+        (_, Roles::Contradictory) => mismatch("a speaker has one role"),
+        (Roles::One(ours), Roles::One(theirs)) if theirs != ours.counterpart() => {
+            mismatch("the roles of two speakers fit each other")
+        }
+        (Roles::One(ours), _) => Ok(Some(ours)),
+        _ => Ok(None),
     }
 }
 

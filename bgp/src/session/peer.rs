@@ -9,7 +9,7 @@ use super::negotiate::Negotiated;
 use super::state::{Connection, Dial, Side, State};
 use super::timers::Jitter;
 use crate::types::{Asn, Families, Family, RouterId};
-use crate::wire::capability::{Capabilities, GracefulRestart, LongLived};
+use crate::wire::capability::{AddPath, Capabilities, GracefulRestart, LongLived, Role, Roles};
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::Frame;
 use crate::wire::notification::Notification;
@@ -36,11 +36,35 @@ pub struct PeerConfig {
     /// How long nothing may be writable to the peer before the session ends (RFC 9687), in seconds: at
     /// least twice the hold time counts, and nothing where that is 0.
     pub send_hold_time: u16,
+    /// The families in which several paths to a prefix are taken and sent (RFC 7911).
+    pub add_path: AddPath,
+    /// Whether IPv4 prefixes may have IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
+    /// What we are to an external peer (RFC 9234).
+    pub role: Option<Role>,
     /// What is said of restarts; `None`: nothing, and no routes are kept when a session ends.
     pub restart: Option<RestartConfig>,
 }
 
 impl PeerConfig {
+    /// A peer with a hold time of 90 s that is called at once, and none of what is optional.
+    pub fn new(local_as: Asn, router_id: RouterId, peer_as: Asn) -> PeerConfig {
+        PeerConfig {
+            local_as,
+            router_id,
+            peer_as,
+            hold_time: 90,
+            families: Families::BOTH,
+            passive: false,
+            connect_delay: Duration::ZERO,
+            send_hold_time: 480,
+            add_path: AddPath::default(),
+            extended_next_hop: false,
+            role: None,
+            restart: None,
+        }
+    }
+
     /// The OPEN that we send; `restarted`: see [`Peer::set_restarted`].
     pub fn open(&self, restarted: Option<Families>) -> Open {
         let forwarding = restarted.unwrap_or(self.families).intersection(self.families);
@@ -66,6 +90,10 @@ impl PeerConfig {
                 extended_message: true,
                 four_octet_as: Some(self.local_as),
                 graceful_restart,
+                add_path: self.add_path,
+                extended_next_hop: self.extended_next_hop,
+                // RFC 9234 §4.1: of no meaning inside an AS.
+                role: self.role.filter(|_| self.peer_as != self.local_as).map_or(Roles::Unsaid, Roles::One),
                 enhanced_route_refresh: true,
                 long_lived,
             },

@@ -7,9 +7,12 @@ use crate::types::{AfiSafi, Asn, Families, Family};
 mod code {
     pub(super) const MULTIPROTOCOL: u8 = 1;
     pub(super) const ROUTE_REFRESH: u8 = 2;
+    pub(super) const EXTENDED_NEXT_HOP: u8 = 5;
     pub(super) const EXTENDED_MESSAGE: u8 = 6;
+    pub(super) const ROLE: u8 = 9;
     pub(super) const GRACEFUL_RESTART: u8 = 64;
     pub(super) const FOUR_OCTET_AS: u8 = 65;
+    pub(super) const ADD_PATH: u8 = 69;
     pub(super) const ENHANCED_ROUTE_REFRESH: u8 = 70;
     pub(super) const LONG_LIVED_GRACEFUL_RESTART: u8 = 71;
 }
@@ -41,6 +44,69 @@ pub struct LongLived {
     pub forwarding: Families,
 }
 
+/// Several paths to a prefix (RFC 7911 §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddPath {
+    /// The families in which the speaker takes them.
+    pub receive: Families,
+    /// Those in which it sends them.
+    pub send: Families,
+}
+
+/// What a speaker is to its external peer (RFC 9234 §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It sells transit to the peer.
+    Provider,
+    /// It is a route server, the peer its client.
+    RouteServer,
+    /// It is the client of a route server.
+    RouteServerClient,
+    /// It buys transit from the peer.
+    Customer,
+    /// Each tells the other its own and its customers' routes.
+    Peer,
+}
+
+impl Role {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Role; 5] =
+        [Role::Provider, Role::RouteServer, Role::RouteServerClient, Role::Customer, Role::Peer];
+
+    const fn code(self) -> u8 {
+        match self {
+            Role::Provider => 0,
+            Role::RouteServer => 1,
+            Role::RouteServerClient => 2,
+            Role::Customer => 3,
+            Role::Peer => 4,
+        }
+    }
+
+    /// What the other side must be.
+    pub const fn counterpart(self) -> Role {
+        match self {
+            Role::Provider => Role::Customer,
+            Role::Customer => Role::Provider,
+            Role::RouteServer => Role::RouteServerClient,
+            Role::RouteServerClient => Role::RouteServer,
+            Role::Peer => Role::Peer,
+        }
+    }
+}
+
+/// The roles that a speaker says it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Roles {
+    /// None.
+    #[default]
+    Unsaid,
+    /// This one.
+    One(Role),
+    /// Several, or one that nobody knows.
+    Contradictory,
+}
+
 /// All that we know to say or to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -56,6 +122,12 @@ pub struct Capabilities {
     pub graceful_restart: Option<GracefulRestart>,
     /// RFC 7313.
     pub enhanced_route_refresh: bool,
+    /// RFC 7911.
+    pub add_path: AddPath,
+    /// Whether IPv4 unicast prefixes may have IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
+    /// RFC 9234.
+    pub role: Roles,
     /// RFC 9494; counts only beside `graceful_restart`.
     pub long_lived: Option<LongLived>,
 }
@@ -103,6 +175,20 @@ impl Capabilities {
                 self.graceful_restart =
                     Some(read_graceful_restart(value).ok_or("graceful restart has 2 + 4 x n octets")?);
             }
+            code::ADD_PATH => self.read_add_path(value).ok_or("add-path has 4 x n octets")?,
+            code::EXTENDED_NEXT_HOP => {
+                self.read_extended_next_hop(value).ok_or("extended next hop encoding has 6 x n octets")?;
+            }
+            code::ROLE => {
+                let [role] = *value else { return Err("the role capability has one octet") };
+                let role = Role::ALL.into_iter().find(|known| known.code() == role);
+                self.role = match (self.role, role) {
+                    (Roles::Unsaid, Some(role)) => Roles::One(role),
+                    // RFC 9234 §4.2: the same one may be said twice.
+                    (Roles::One(before), Some(role)) if before == role => Roles::One(role),
+                    _ => Roles::Contradictory,
+                };
+            }
             code::LONG_LIVED_GRACEFUL_RESTART => {
                 self.long_lived =
                     Some(read_long_lived(value).ok_or("long-lived graceful restart has 7 x n octets")?);
@@ -110,6 +196,50 @@ impl Capabilities {
             _ => {}
         }
         Ok(())
+    }
+
+    fn read_add_path(&mut self, value: &[u8]) -> Option<()> {
+        let mut cursor = Cursor(value);
+        while !cursor.is_empty() {
+            let wire = AfiSafi { afi: cursor.u16()?, safi: cursor.u8()? };
+            let mode = cursor.u8()?;
+            // RFC 7911 §4: of what is neither 1, 2 nor 3, the tuple is ignored.
+            let Some(family) = Family::from_afi_safi(wire).filter(|_| matches!(mode, 1..=3)) else {
+                continue;
+            };
+            if mode & 1 != 0 {
+                self.add_path.receive.insert(family);
+            }
+            if mode & 2 != 0 {
+                self.add_path.send.insert(family);
+            }
+        }
+        Some(())
+    }
+
+    fn read_extended_next_hop(&mut self, value: &[u8]) -> Option<()> {
+        let mut cursor = Cursor(value);
+        while !cursor.is_empty() {
+            let (afi, safi, next_hop) = (cursor.u16()?, cursor.u16()?, cursor.u16()?);
+            self.extended_next_hop |= (afi, safi, next_hop) == (1, 1, 2);
+        }
+        Some(())
+    }
+
+    fn write_add_path(&self, out: &mut Vec<u8>) {
+        let families = self.add_path.receive.union(self.add_path.send);
+        if families.is_empty() {
+            return;
+        }
+        let len = families.iter().fold(0_u8, |len, _| len.saturating_add(4));
+        out.extend([code::ADD_PATH, len]);
+        for family in families.iter() {
+            let AfiSafi { afi, safi } = family.afi_safi();
+            let receive = u8::from(self.add_path.receive.contains(family));
+            let send = if self.add_path.send.contains(family) { 2 } else { 0 };
+            out.extend(afi.to_be_bytes());
+            out.extend([safi, receive | send]);
+        }
     }
 
     /// Appends each as a TLV.
@@ -134,6 +264,13 @@ impl Capabilities {
         }
         if self.enhanced_route_refresh {
             out.extend([code::ENHANCED_ROUTE_REFRESH, 0]);
+        }
+        self.write_add_path(out);
+        if self.extended_next_hop {
+            out.extend([code::EXTENDED_NEXT_HOP, 6, 0, 1, 0, 1, 0, 2]);
+        }
+        if let Roles::One(role) = self.role {
+            out.extend([code::ROLE, 1, role.code()]);
         }
         if let Some(long_lived) = self.long_lived {
             write_long_lived(&long_lived, out);

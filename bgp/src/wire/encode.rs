@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::as_path::{AsPath, AsWidth};
 use super::attribute::{RawAttributes, code, flag, push};
 use super::frame::{MAX_LEN, MessageKind};
-use super::nlri;
+use super::nlri::Listed;
 use crate::types::{Asn, Family};
 
 /// Appends a message of `kind` whose body `body` writes.
@@ -47,11 +47,13 @@ pub struct Form {
     pub as_width: AsWidth,
     /// The longest message in octets.
     pub max_len: usize,
+    /// Whether IPv4 prefixes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
 }
 
 impl Default for Form {
     fn default() -> Form {
-        Form { as_width: AsWidth::Four, max_len: MAX_LEN }
+        Form { as_width: AsWidth::Four, max_len: MAX_LEN, extended_next_hop: false }
     }
 }
 
@@ -65,8 +67,8 @@ pub struct TooLong {
     pub max: usize,
 }
 
-/// Appends UPDATEs that announce `prefixes`, as many to a message as fit; all are of the family of
-/// `next_hop` and share `attributes`, which are canonical (see
+/// Appends UPDATEs that announce `prefixes`, as many to a message as fit; all are of one family, which is
+/// that of `next_hop`, or IPv4 (RFC 8950), and share `attributes`, which are canonical (see
 /// [`Attributes::write_canonical`](super::attribute::Attributes::write_canonical)). Returns the
 /// number of messages.
 ///
@@ -77,7 +79,7 @@ pub fn announce(
     form: Form,
     attributes: &[u8],
     next_hop: IpAddr,
-    prefixes: impl IntoIterator<Item = IpNet>,
+    prefixes: impl IntoIterator<Item = impl Listed>,
 ) -> Result<usize, TooLong> {
     let start = out.len();
     let mut prefixes = Prefixes::new(prefixes);
@@ -95,7 +97,20 @@ pub fn announce(
             IpAddr::V6(address) => {
                 write_attributes(out, form.as_width, attributes, None);
                 let at = out.len();
-                out.extend([flag::OPTIONAL | flag::EXTENDED_LENGTH, code::MP_REACH_NLRI, 0, 0, 0, 2, 1, 16]);
+                let afi = match prefixes.next.as_ref().map(Listed::prefix) {
+                    Some(IpNet::V4(_)) => 1,
+                    Some(IpNet::V6(_)) | None => 2,
+                };
+                out.extend([
+                    flag::OPTIONAL | flag::EXTENDED_LENGTH,
+                    code::MP_REACH_NLRI,
+                    0,
+                    0,
+                    0,
+                    afi,
+                    1,
+                    16,
+                ]);
                 out.extend(address.octets());
                 out.push(0);
                 Some(at)
@@ -129,7 +144,7 @@ pub fn withdraw(
     out: &mut Vec<u8>,
     form: Form,
     family: Family,
-    prefixes: impl IntoIterator<Item = IpNet>,
+    prefixes: impl IntoIterator<Item = impl Listed>,
 ) -> usize {
     let mut prefixes = Prefixes::new(prefixes);
     let mut messages = 0_usize;
@@ -172,13 +187,13 @@ pub fn end_of_rib(out: &mut Vec<u8>, family: Family) {
 }
 
 /// Prefixes to be written, and the one that did not fit the last message.
-struct Prefixes<I> {
-    next: Option<IpNet>,
+struct Prefixes<I: Iterator> {
+    next: Option<I::Item>,
     rest: I,
 }
 
-impl<I: Iterator<Item = IpNet>> Prefixes<I> {
-    fn new(prefixes: impl IntoIterator<IntoIter = I>) -> Prefixes<I> {
+impl<I: Iterator<Item: Listed>> Prefixes<I> {
+    fn new(prefixes: impl IntoIterator<IntoIter = I, Item = I::Item>) -> Prefixes<I> {
         let mut rest = prefixes.into_iter();
         Prefixes { next: rest.next(), rest }
     }
@@ -187,9 +202,9 @@ impl<I: Iterator<Item = IpNet>> Prefixes<I> {
     fn fill(&mut self, out: &mut Vec<u8>, limit: usize) -> usize {
         let mut wrote = 0_usize;
         while let Some(prefix) = &self.next
-            && out.len().saturating_add(nlri::encoded_len(prefix)) <= limit
+            && out.len().saturating_add(prefix.encoded_len()) <= limit
         {
-            nlri::push(out, prefix);
+            prefix.push(out);
             wrote = wrote.saturating_add(1);
             self.next = self.rest.next();
         }

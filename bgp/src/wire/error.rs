@@ -47,6 +47,7 @@ codes! {
     UNSUPPORTED_OPTIONAL_PARAMETER = (2, 4, "Unsupported Optional Parameter");
     UNACCEPTABLE_HOLD_TIME = (2, 6, "Unacceptable Hold Time");
     UNSUPPORTED_CAPABILITY = (2, 7, "Unsupported Capability");
+    ROLE_MISMATCH = (2, 11, "Role Mismatch");
     MALFORMED_ATTRIBUTE_LIST = (3, 1, "Malformed Attribute List");
     UNRECOGNIZED_WELL_KNOWN = (3, 2, "Unrecognized Well-known Attribute");
     MISSING_WELL_KNOWN = (3, 3, "Missing Well-known Attribute");

@@ -11,6 +11,8 @@ use crate::types::Family;
 #[derive(Clone, Copy, Debug)]
 pub struct Nlri<'a> {
     family: Family,
+    /// A path identifier stands before every prefix (RFC 7911 §3).
+    with_ids: bool,
     octets: &'a [u8],
 }
 
@@ -33,12 +35,23 @@ impl<'a> Nlri<'a> {
                 _ => {}
             }
         }
-        Some(Nlri { family, octets })
+        Some(Nlri { family, with_ids: false, octets })
+    }
+
+    /// The same of a list with a path identifier before every prefix (RFC 7911 §3).
+    pub fn check_with_ids(family: Family, octets: &'a [u8]) -> Option<Nlri<'a>> {
+        let mut cursor = Cursor(octets);
+        while !cursor.is_empty() {
+            cursor.u32()?;
+            let bits = cursor.u8().filter(|bits| *bits <= family.max_prefix_len())?;
+            cursor.take(usize::from(bits.div_ceil(8)))?;
+        }
+        Some(Nlri { family, with_ids: true, octets })
     }
 
     /// The empty list.
     pub const fn empty(family: Family) -> Nlri<'static> {
-        Nlri { family, octets: &[] }
+        Nlri { family, with_ids: false, octets: &[] }
     }
 
     /// The family of every prefix.
@@ -51,9 +64,24 @@ impl<'a> Nlri<'a> {
         self.octets.is_empty()
     }
 
+    /// Whether a path identifier stands before every prefix (RFC 7911 §3).
+    pub const fn with_ids(&self) -> bool {
+        self.with_ids
+    }
+
     /// The prefixes, host bits cleared (RFC 4271 §4.3: trailing bits are irrelevant).
     pub fn iter(&self) -> Prefixes<'a> {
-        Prefixes { family: self.family, cursor: Cursor(self.octets) }
+        Prefixes { family: self.family, with_ids: self.with_ids, cursor: Cursor(self.octets) }
+    }
+
+    /// The prefixes with their path identifiers, which are 0 in a list without.
+    pub fn paths(&self) -> impl Iterator<Item = (u32, IpNet)> + use<'a> {
+        let with_ids = self.with_ids;
+        let mut prefixes = Prefixes { with_ids: false, ..self.iter() };
+        std::iter::from_fn(move || {
+            let id = if with_ids { prefixes.cursor.u32()? } else { 0 };
+            Some((id, prefixes.next()?))
+        })
     }
 }
 
@@ -70,6 +98,7 @@ impl<'a> IntoIterator for Nlri<'a> {
 #[derive(Clone, Debug)]
 pub struct Prefixes<'a> {
     family: Family,
+    with_ids: bool,
     cursor: Cursor<'a>,
 }
 
@@ -78,6 +107,9 @@ impl Iterator for Prefixes<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<IpNet> {
+        if self.with_ids {
+            self.cursor.u32()?;
+        }
         let bits = self.cursor.u8()?;
         match self.family {
             Family::Ipv4Unicast => {
@@ -123,6 +155,46 @@ fn ipv4(cursor: &mut Cursor<'_>, bits: u8) -> Option<[u8; 4]> {
         25..=32 => cursor.octets()?,
         _ => return None,
     })
+}
+
+/// What stands in a list of prefixes.
+pub trait Listed {
+    /// Its prefix.
+    fn prefix(&self) -> &IpNet;
+    /// Octets that it takes.
+    fn encoded_len(&self) -> usize;
+    /// Appends it.
+    fn push(&self, out: &mut Vec<u8>);
+}
+
+impl Listed for IpNet {
+    fn prefix(&self) -> &IpNet {
+        self
+    }
+
+    fn encoded_len(&self) -> usize {
+        encoded_len(self)
+    }
+
+    fn push(&self, out: &mut Vec<u8>) {
+        push(out, self);
+    }
+}
+
+/// A prefix with a path identifier (RFC 7911 §3).
+impl Listed for (u32, IpNet) {
+    fn prefix(&self) -> &IpNet {
+        &self.1
+    }
+
+    fn encoded_len(&self) -> usize {
+        encoded_len(&self.1).saturating_add(4)
+    }
+
+    fn push(&self, out: &mut Vec<u8>) {
+        out.extend(self.0.to_be_bytes());
+        push(out, &self.1);
+    }
 }
 
 /// Appends one prefix; returns how many octets that took (1 to 17).

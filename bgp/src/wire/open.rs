@@ -125,7 +125,7 @@ fn read_parameters(mut cursor: Cursor<'_>) -> Result<Capabilities, WireError> {
 mod tests {
     use super::*;
     use crate::types::{Families, Family};
-    use crate::wire::capability::{GracefulRestart, LongLived};
+    use crate::wire::capability::{AddPath, GracefulRestart, LongLived, Role, Roles};
     use crate::wire::frame;
 
     fn full() -> Open {
@@ -146,6 +146,9 @@ mod tests {
                     forwarding: Families::IPV4,
                 }),
                 enhanced_route_refresh: true,
+                add_path: AddPath { receive: Families::BOTH, send: Families::IPV4 },
+                extended_next_hop: true,
+                role: Roles::One(Role::Customer),
                 long_lived: Some(LongLived {
                     families: Families::BOTH,
                     stale_time: [86_400, 0x00ff_ffff],

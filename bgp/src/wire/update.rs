@@ -42,10 +42,11 @@ impl<'a> UpdateView<'a> {
     #[inline]
     pub fn read(&self, context: &Context) -> Result<Update<'a>, WireError> {
         let unreadable = |rule: &'static Rule, octets| refused(&Fault::from(rule), octets);
-        let withdrawn = Nlri::check(Family::Ipv4Unicast, self.withdrawn)
+        let withdrawn = context
+            .nlri(Family::Ipv4Unicast, self.withdrawn)
             .ok_or_else(|| unreadable(&rule::WITHDRAWN_ROUTES, self.withdrawn))?;
         let announced =
-            Nlri::check(Family::Ipv4Unicast, self.nlri).ok_or_else(|| unreadable(&rule::NLRI, self.nlri))?;
+            context.nlri(Family::Ipv4Unicast, self.nlri).ok_or_else(|| unreadable(&rule::NLRI, self.nlri))?;
         let (attributes, empty) = (Attributes::default(), self.is_empty());
         let mut update = Update { withdrawn, announced, attributes, fault: None, empty };
         let mut worst: Option<Fault> = None;

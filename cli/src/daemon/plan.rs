@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bgp::net::{Hops, Key, PeerAddress, Protection};
 use bgp::session::{PeerConfig, RestartConfig};
+use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
@@ -224,6 +225,9 @@ fn peer_plan(
             passive: false,
             connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
             send_hold_time: seconds(settings.send_hold_time),
+            add_path: AddPath::default(),
+            extended_next_hop: false,
+            role: None,
             restart,
         },
         address: PeerAddress {

@@ -14,7 +14,7 @@ use crate::message::{Message, Outcome, Prefixes, hex, segment};
 /// The context in which corpus messages are read: everything an attribute can say is looked at.
 pub fn context(asn4: bool) -> Context {
     let as_width = if asn4 { AsWidth::Four } else { AsWidth::Two };
-    Context { as_width, internal: true, first_as: None, families: Families::BOTH }
+    Context { as_width, ..Context::INTERNAL }
 }
 
 /// Reads a whole message.

@@ -7,18 +7,12 @@ use bgp::wire::attribute::{Attributes, Context, RawAttributes};
 use bgp::wire::encode::{self, Form};
 use bgp::wire::frame::{self, Frame, MAX_EXTENDED_LEN};
 use bgp::wire::update::{Update, UpdateView};
-use bgp::{Asn, Families, Family};
+use bgp::{Asn, Family};
 use ipnet::IpNet;
 use serde_json::Value;
 
 pub(crate) fn context(four: bool) -> Context {
-    Context {
-        as_width: if four { AsWidth::Four } else { AsWidth::Two },
-        // Internal, so that LOCAL_PREF and the reflection attributes are read.
-        internal: true,
-        first_as: None,
-        families: Families::BOTH,
-    }
+    Context { as_width: if four { AsWidth::Four } else { AsWidth::Two }, ..Context::INTERNAL }
 }
 
 pub(crate) fn only_message(octets: &[u8]) -> Option<Frame<'_>> {
@@ -207,7 +201,7 @@ pub(crate) fn compare_update(
 pub(crate) fn check_round_trip(id: &str, update: &Update<'_>) {
     let mut canonical = Vec::new();
     update.attributes.write_canonical(&mut canonical);
-    let form = Form { as_width: AsWidth::Four, max_len: MAX_EXTENDED_LEN };
+    let form = Form { max_len: MAX_EXTENDED_LEN, ..Form::default() };
     for (next_hop, list) in update.announcements() {
         let mut out = Vec::new();
         encode::announce(&mut out, form, &canonical, next_hop, list).unwrap();

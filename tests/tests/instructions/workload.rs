@@ -55,12 +55,7 @@ fn decode() -> Box<dyn FnOnce()> {
         encode::announce(&mut octets, Form::default(), attrs.canonical(), attrs.next_hop, prefixes(set))
             .expect("it fits a message");
     }
-    let context = Context {
-        families: Families::BOTH,
-        internal: true,
-        first_as: None,
-        as_width: Form::default().as_width,
-    };
+    let context = Context::INTERNAL;
     Box::new(move || {
         let mut rest = &octets[..];
         let mut count = 0;

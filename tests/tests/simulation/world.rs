@@ -154,18 +154,13 @@ impl World {
             .into_iter()
             .map(|peer| {
                 let config = PeerConfig {
-                    local_as: Asn(64512),
-                    router_id,
-                    peer_as: Asn(64512),
                     hold_time: 9,
-                    families: Families::BOTH,
-                    passive: false,
                     // Sometimes both call at once, so that connections collide.
                     connect_delay: Duration::from_millis(self.random.below(2) * 1000),
-                    send_hold_time: 480,
                     restart: self
                         .graceful
                         .then_some(RestartConfig { restart_time: 120, long_lived_stale_time: 0 }),
+                    ..PeerConfig::new(Asn(64512), router_id, Asn(64512))
                 };
                 let mut state = Peer::new(config, self.random.below(u64::MAX));
                 state.set_restarted(Some(Families::BOTH));

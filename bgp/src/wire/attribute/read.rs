@@ -8,7 +8,7 @@ use super::value::{
     Aggregator, MpReach, Origin, check_attr_set, check_prefix_sid, check_tunnel_encapsulation, is_host_v4,
     read_aggregator, read_mp_reach, read_mp_unreach,
 };
-use crate::types::{Asn, Families, RouterId};
+use crate::types::{Asn, Families, Family, RouterId};
 use crate::wire::as_path::{AsPath, AsWidth};
 use crate::wire::cursor::exact_u32;
 use crate::wire::nlri::Nlri;
@@ -24,6 +24,31 @@ pub struct Context {
     pub first_as: Option<Asn>,
     /// The families that were negotiated; MP_REACH_NLRI of others is ignored.
     pub families: Families,
+    /// Those of them in which the peer sends path identifiers (RFC 7911).
+    pub add_path: Families,
+    /// Whether IPv4 prefixes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+}
+
+impl Context {
+    /// Of an internal peer with four-octet AS numbers that exchanges all families and knows nothing else.
+    pub const INTERNAL: Context = Context {
+        as_width: AsWidth::Four,
+        internal: true,
+        first_as: None,
+        families: Families::BOTH,
+        add_path: Families::NONE,
+        extended_next_hop: false,
+    };
+
+    /// A list of prefixes of a family; see [`Nlri::check`].
+    #[inline]
+    pub(in crate::wire) fn nlri<'a>(&self, family: Family, octets: &'a [u8]) -> Option<Nlri<'a>> {
+        if self.add_path.contains(family) {
+            return Nlri::check_with_ids(family, octets);
+        }
+        Nlri::check(family, octets)
+    }
 }
 
 /// The attributes of one UPDATE, read and checked, borrowed from it.
@@ -215,9 +240,9 @@ impl<'a> Attributes<'a> {
             }
             code::MP_REACH_NLRI => {
                 self.has_mp_reach = true;
-                self.mp_reach = read_mp_reach(value, context.families)?;
+                self.mp_reach = read_mp_reach(value, context)?;
             }
-            code::MP_UNREACH_NLRI => self.mp_unreach = read_mp_unreach(value, context.families)?,
+            code::MP_UNREACH_NLRI => self.mp_unreach = read_mp_unreach(value, context)?,
             code::TUNNEL_ENCAPSULATION => check_tunnel_encapsulation(value)?,
             // These mean nothing to us, see `Spec::used`.
             code::IPV6_EXTENDED_COMMUNITIES => _ = list(20, &rule::IPV6_EXTENDED_COMMUNITIES_LENGTH)?,

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::list::RawAttributes;
+use super::read::Context;
 use super::rule::{self, Rule};
-use crate::types::{AfiSafi, Asn, Families, Family};
+use crate::types::{AfiSafi, Asn, Family};
 use crate::wire::as_path::AsWidth;
 use crate::wire::cursor::Cursor;
 use crate::wire::nlri::Nlri;
@@ -66,35 +67,42 @@ fn read_family(cursor: &mut Cursor<'_>) -> Option<AfiSafi> {
     Some(AfiSafi { afi: cursor.u16()?, safi: cursor.u8()? })
 }
 
-pub(super) fn read_mp_reach(value: &[u8], families: Families) -> Result<Option<MpReach<'_>>, &'static Rule> {
+pub(super) fn read_mp_reach<'a>(
+    value: &'a [u8],
+    context: &Context,
+) -> Result<Option<MpReach<'a>>, &'static Rule> {
     let mut cursor = Cursor(value);
     let wire = read_family(&mut cursor).ok_or(&rule::MP_REACH_FAMILY)?;
     let next_hop = cursor.prefixed_u8().ok_or(&rule::MP_REACH_NEXT_HOP)?;
     cursor.u8().ok_or(&rule::MP_REACH_RESERVED)?;
-    let Some(family) = Family::from_afi_safi(wire).filter(|family| families.contains(*family)) else {
+    let Some(family) = Family::from_afi_safi(wire).filter(|family| context.families.contains(*family)) else {
         return Ok(None);
     };
     let mut addresses = Cursor(next_hop);
+    let wide = family == Family::Ipv6Unicast || context.extended_next_hop;
     let (next_hop, link_local) = match (family, next_hop.len()) {
         (Family::Ipv4Unicast, 4) => (addresses.octets::<4>().map(IpAddr::from), None),
-        (Family::Ipv6Unicast, 16) => (addresses.octets::<16>().map(IpAddr::from), None),
-        (Family::Ipv6Unicast, 32) => {
+        (_, 16) if wide => (addresses.octets::<16>().map(IpAddr::from), None),
+        (_, 32) if wide => {
             (addresses.octets::<16>().map(IpAddr::from), addresses.octets::<16>().map(Ipv6Addr::from))
         }
         _ => (None, None),
     };
     let next_hop = next_hop.ok_or(&rule::MP_REACH_NEXT_HOP_LENGTH)?;
-    let nlri = Nlri::check(family, cursor.0).ok_or(&rule::MP_REACH_PREFIXES)?;
+    let nlri = context.nlri(family, cursor.0).ok_or(&rule::MP_REACH_PREFIXES)?;
     Ok(Some(MpReach { next_hop, link_local, nlri }))
 }
 
-pub(super) fn read_mp_unreach(value: &[u8], families: Families) -> Result<Option<Nlri<'_>>, &'static Rule> {
+pub(super) fn read_mp_unreach<'a>(
+    value: &'a [u8],
+    context: &Context,
+) -> Result<Option<Nlri<'a>>, &'static Rule> {
     let mut cursor = Cursor(value);
     let wire = read_family(&mut cursor).ok_or(&rule::MP_UNREACH_FAMILY)?;
-    let Some(family) = Family::from_afi_safi(wire).filter(|family| families.contains(*family)) else {
+    let Some(family) = Family::from_afi_safi(wire).filter(|family| context.families.contains(*family)) else {
         return Ok(None);
     };
-    Nlri::check(family, cursor.0).map(Some).ok_or(&rule::MP_UNREACH_PREFIXES)
+    context.nlri(family, cursor.0).map(Some).ok_or(&rule::MP_UNREACH_PREFIXES)
 }
 
 /// RFC 9012 §2: TLVs of a two-octet type and length, sub-TLVs with a one-octet length below type 128.
