@@ -12,6 +12,7 @@ use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
 use super::reader::{Fields, Report};
 use super::scalar;
+use super::security;
 use super::tree::Value;
 
 /// `BGPConfiguration/default`; the defaults where there is none.
@@ -65,6 +66,8 @@ pub struct RoutedSettings {
     pub probe_key_file: Option<PathBuf>,
     /// BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
     pub hold_time: Duration,
+    /// File with the password of the mesh's sessions (`passwordFile`), an absolute path.
+    pub password_file: Option<PathBuf>,
     /// How long a peer may read nothing (`sendHoldTime`, 480 s): whole seconds, up to 65535; at least
     /// twice the hold time counts.
     pub send_hold_time: Duration,
@@ -96,6 +99,7 @@ impl Default for RoutedSettings {
             probe_port: 4788,
             probe_key_file: None,
             hold_time: Duration::from_secs(90),
+            password_file: None,
             send_hold_time: Duration::from_secs(480),
             graceful_restart: true,
             long_lived_stale_time: Duration::ZERO,
@@ -179,7 +183,7 @@ pub(crate) fn read(
     for field in ["serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs", "ignoredInterfaces"] {
         spec.unsupported(field, report, empty);
     }
-    spec.unsupported("nodeMeshPassword", report, |_| false);
+    security::refuse_mesh_password(&mut spec, report);
     if let Some(time) = spec.optional("nodeMeshMaxRestartTime", report, scalar::restart_time) {
         configuration.restart_time = time;
         if !configuration.node_to_node_mesh {
@@ -221,6 +225,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
             if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
         }),
         hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
+        password_file: security::password_file(&mut fields, report),
         send_hold_time: fields
             .optional("sendHoldTime", report, whole_seconds(1, 65_535))
             .unwrap_or(default.send_hold_time),

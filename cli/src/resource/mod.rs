@@ -20,6 +20,7 @@ mod pool;
 pub(crate) mod reader;
 mod rules;
 pub(crate) mod scalar;
+mod security;
 mod selector;
 mod snapshot;
 pub(crate) mod tree;
@@ -36,6 +37,7 @@ pub use peer::{BgpPeer, ReversePeering, SourceAddress};
 pub use peer_policy::{MaxPrefixes, PeerPolicyFields, PeerRange};
 pub use pool::{Encapsulation, IpPool, Mode};
 pub(crate) use pool::{shown_modes, v3_manifest as pool_manifest};
+pub use security::Security;
 pub use selector::{Selector, SelectorError};
 pub use snapshot::{Assembled, Snapshot, assemble};
 
