@@ -57,6 +57,8 @@ pub enum Reason {
     ClusterListLength,
     /// Another's peer has a lower address.
     PeerAddress,
+    /// Another came first from the same peer (RFC 7911).
+    FurtherPath,
 }
 
 impl Reason {
@@ -100,6 +102,7 @@ impl fmt::Display for Reason {
             Reason::RouterId => "higher BGP identifier",
             Reason::ClusterListLength => "longer CLUSTER_LIST",
             Reason::PeerAddress => "higher peer address",
+            Reason::FurtherPath => "a further path from the same peer",
         })
     }
 }
@@ -132,13 +135,15 @@ pub struct Candidate<'a> {
     pub router_id: RouterId,
     /// The peer's address; 0.0.0.0 where there is no peer.
     pub address: IpAddr,
+    /// A number that differs between several paths from one peer (RFC 7911).
+    pub source: u32,
 }
 
 impl Candidate<'_> {
     /// Without a peer.
     pub fn unpeered(rank: Rank, attrs: &AttrSet) -> Candidate<'_> {
         let none = Ipv4Addr::UNSPECIFIED;
-        Candidate { rank, attrs, external: false, router_id: RouterId(none), address: none.into() }
+        Candidate { rank, attrs, external: false, router_id: RouterId(none), address: none.into(), source: 0 }
     }
 
     fn group(&self) -> Option<Asn> {
@@ -189,9 +194,11 @@ pub fn select(
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
     });
-    // Two sessions with one address can't be; should they, the first of the list is as good.
+    let mut lowest =
+        |field: &mut Vec<usize>, reason, key| keep_lowest(candidates, field, &mut lost, reason, key);
+    lowest(field, Reason::FurtherPath, |c| u128::from(c.source));
     let (winner, rest) = field.split_first()?;
-    rest.iter().for_each(|index| lost(*index, Reason::PeerAddress));
+    rest.iter().for_each(|index| lost(*index, Reason::FurtherPath));
     Some(*winner)
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bgp::wire::encode::{self, Form};
-use bgp::wire::refresh::RouteRefresh;
+use bgp::wire::nlri::Listed;
 use bgp::{Families, Family, PeerId, RouterId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -14,7 +14,7 @@ use crate::config::RibConfig;
 use crate::export::{self, Audience, Scratch};
 use crate::exports::{ExportIx, Exports};
 use crate::interner::Interner;
-use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox};
+use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, markers};
 use crate::path::{PeerSession, SourceKind};
 use crate::policy::{ClusterPolicy, PeerKind, Said, Subject};
 use crate::source::Sources;
@@ -51,7 +51,7 @@ impl GroupKey {
             audience,
             form: session.form,
             long_lived: session.long_lived,
-            families: session.families,
+            families: session.families.without(session.sends_several),
             export,
         }
     }
@@ -89,7 +89,7 @@ pub(crate) struct View<'a> {
 }
 
 /// A prefix goes to a group; by the rule at this place, if that does something to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Passed(Option<u32>);
 
 impl View<'_> {
@@ -145,13 +145,13 @@ impl View<'_> {
 
     /// Appends announcements of prefixes that were told with one path.
     #[allow(clippy::too_many_arguments)]
-    fn announce(
+    pub(crate) fn announce(
         &self,
         path: Path,
         passed: Passed,
         key: GroupKey,
         family: Family,
-        prefixes: impl Iterator<Item = IpNet>,
+        prefixes: impl Iterator<Item = impl Listed>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<usize, encode::TooLong> {
@@ -408,7 +408,7 @@ impl Group {
         delivery: &mut impl Delivery,
     ) -> bool {
         let Some(outbox) = self.members.get_mut(&peer) else { return true };
-        if !mark(peer, &mut outbox.begins, 1, delivery) {
+        if !markers(peer, &mut outbox.begins, 1, delivery) {
             return false;
         }
         loop {
@@ -443,7 +443,7 @@ impl Group {
             }
             outbox.dump = dump.filter(|dump| dump.next < dump.end);
         }
-        if !mark(peer, &mut outbox.ends, 2, delivery) {
+        if !markers(peer, &mut outbox.ends, 2, delivery) {
             return false;
         }
         // Sets that once held many prefixes must not keep their room.
@@ -458,19 +458,6 @@ impl Group {
         }
         true
     }
-}
-
-/// Sends the markers around what answers a ROUTE-REFRESH (RFC 7313 §3.2); whether there was room.
-fn mark(peer: PeerId, families: &mut Families, subtype: u8, delivery: &mut impl Delivery) -> bool {
-    for family in families.iter() {
-        let mut message = Vec::new();
-        RouteRefresh { family: family.afi_safi(), subtype }.encode(&mut message);
-        if !delivery.deliver(peer, message.into()) {
-            return false;
-        }
-        families.remove(family);
-    }
-    true
 }
 
 /// The next places of a dump.

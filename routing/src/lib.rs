@@ -18,6 +18,7 @@ pub mod import;
 #[cfg(feature = "driver")]
 mod inbox;
 mod interner;
+mod lanes;
 pub mod limits;
 #[cfg(feature = "driver")]
 mod lines;
@@ -30,6 +31,7 @@ pub mod query;
 pub mod rib;
 #[cfg(feature = "driver")]
 pub mod session;
+mod several;
 mod source;
 mod table;
 

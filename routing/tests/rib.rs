@@ -83,6 +83,7 @@ fn session(id: u8, internal: bool, client: bool) -> PeerSession {
         client,
         form: Form::default(),
         families: Families::BOTH,
+        sends_several: Families::NONE,
         restarts: true,
         restarting: false,
         long_lived: false,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::auth::{Hops, Key, Protection, protect_listener, set_hops, set_key};
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,7 +31,7 @@ pub struct ListenerError {
 }
 
 enum Change {
-    Add(IpAddr, mpsc::Sender<TcpStream>),
+    Add(IpAddr, Protection, mpsc::Sender<TcpStream>),
     Remove(IpAddr),
     Ranges(Vec<IpNet>, mpsc::Sender<Stranger>),
     Open,
@@ -54,7 +55,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `addresses`; who calls waits until [`Listener::open`].
+    /// Takes `addresses`; nobody can call before [`Listener::open`].
     ///
     /// # Errors
     /// An address that can't be bound.
@@ -70,12 +71,13 @@ impl Listener {
         Ok(Listener { changes, refused, task })
     }
 
-    /// Sends connections from `address` to a peer's task.
-    pub(super) async fn add(&self, address: IpAddr, calls: mpsc::Sender<TcpStream>) {
-        let _ = self.changes.send(Change::Add(address, calls)).await;
+    /// Sends connections from `address` to a peer's task, once they are protected.
+    pub(super) async fn add(&self, address: IpAddr, protection: Protection, calls: mpsc::Sender<TcpStream>) {
+        let _ = self.changes.send(Change::Add(address, protection, calls)).await;
     }
 
-    /// Accepts connections from now on: the peers are known.
+    /// Accepts connections from now on: the peers are known, and their keys. A handshake that came before a
+    /// key would not have been held to it.
     pub async fn open(&self) {
         let _ = self.changes.send(Change::Open).await;
     }
@@ -111,12 +113,12 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    protect_listener(&socket, address.is_ipv4())?;
     TcpListener::from_std(socket.into())
 }
 
 async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
-    let mut peers: HashMap<IpAddr, mpsc::Sender<TcpStream>> = HashMap::new();
+    let mut peers: HashMap<IpAddr, Caller> = HashMap::new();
     let mut welcome: Option<(Vec<IpNet>, mpsc::Sender<Stranger>)> = None;
     let mut open = false;
     loop {
@@ -124,17 +126,24 @@ async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, ref
             // Changes first: who has just been configured must not be turned away.
             biased;
             change = changes.recv() => match change {
-                Some(Change::Add(address, calls)) => _ = peers.insert(address, calls),
-                Some(Change::Remove(address)) => _ = peers.remove(&address),
+                Some(Change::Add(address, protection, calls)) => {
+                    if let Some(hops) = sign(&sockets, &protection, address) {
+                        peers.insert(address, Caller { hops, calls });
+                    }
+                }
+                Some(Change::Remove(address)) => {
+                    peers.remove(&address);
+                    sign(&sockets, &Protection::default(), address);
+                }
                 Some(Change::Ranges(ranges, strangers)) => welcome = Some((ranges, strangers)),
-                Some(Change::Open) => open = true,
+                Some(Change::Open) => open = listen(&sockets),
                 None => return,
             },
             accepted = accept(&sockets), if open => match accepted {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
                     // Of a peer that was dropped nobody said that it is gone.
-                    let peer = peers.get(&address).filter(|calls| !calls.is_closed());
+                    let peer = peers.get(&address).filter(|caller| !caller.calls.is_closed());
                     let in_range = |(ranges, _): &(Vec<IpNet>, _)| {
                         ranges.iter().any(|range| range.contains(&address))
                     };
@@ -143,7 +152,7 @@ async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, ref
                         reset_on_close(&stream);
                     }
                     let taken = match (peer, welcome) {
-                        (Some(calls), _) => calls.try_send(stream).is_ok(),
+                        (Some(caller), _) => caller.take(stream, address),
                         (None, Some((_, strangers))) => {
                             strangers.try_send(Stranger { address, stream }).is_ok()
                         }
@@ -164,11 +173,63 @@ async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, ref
     }
 }
 
+/// Whether all sockets listen.
+fn listen(sockets: &[TcpListener]) -> bool {
+    sockets.iter().all(|socket| match socket2::SockRef::from(socket).listen(BACKLOG) {
+        Ok(()) => true,
+        Err(error) => {
+            let address = socket.local_addr().ok();
+            tracing::error!(?address, %error, "can't listen: is another BGP speaker running? Sessions that we call still work");
+            false
+        }
+    })
+}
+
 /// A stranger's connection leaves nothing behind in the kernel, however many there are in a second.
 fn reset_on_close(stream: &TcpStream) {
     if let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "SO_LINGER");
     }
+}
+
+/// Who may call from an address.
+struct Caller {
+    hops: Hops,
+    calls: mpsc::Sender<TcpStream>,
+}
+
+impl Caller {
+    /// Hands over a connection; false if it can't be taken. What came before it was accepted was not
+    /// held to its TTL: that can be set for a connection, not for those that an address will make.
+    fn take(&self, stream: TcpStream, address: IpAddr) -> bool {
+        if let Err(error) = set_hops(&stream, address, self.hops) {
+            tracing::error!(%address, %error, "connection refused: its TTL can't be set");
+            return false;
+        }
+        self.calls.try_send(stream).is_ok()
+    }
+}
+
+/// Has the sockets of the address' family sign what goes there. How far it may be is returned if there
+/// can be connections: without its key a peer must not get one.
+fn sign(sockets: &[TcpListener], protection: &Protection, address: IpAddr) -> Option<Hops> {
+    let password = match &protection.key {
+        Key::None => None,
+        Key::Password(password) => Some(password),
+        Key::Unknown(_) => return None,
+    };
+    let of_family =
+        |socket: &&TcpListener| socket.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());
+    for socket in sockets.iter().filter(of_family) {
+        if let Err(error) = set_key(socket, address, password) {
+            // Without a key nothing was asked for.
+            if password.is_some() {
+                tracing::error!(%address, %error, "the peer can't call us");
+                return None;
+            }
+        }
+    }
+    Some(protection.hops)
 }
 
 async fn accept(sockets: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {

@@ -1,11 +1,13 @@
 //! The driver: one task for each peer, one that listens, and the trait through which routes leave.
 
+mod auth;
 mod listener;
 mod peer_task;
 mod sink;
 mod socket;
 mod update_errors;
 
+pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
 pub use listener::{Listener, ListenerError, Stranger};
 pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};

@@ -11,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::auth::{Protection, protect_call, set_hops};
 use super::listener::{Listener, WAITING_CALLS};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
@@ -28,12 +29,14 @@ const QUEUE_AHEAD: usize = 16;
 const LINGERING: usize = 8;
 
 /// Where a peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
     /// Its address and port.
     pub remote: SocketAddr,
     /// Our address towards it.
     pub local: Option<IpAddr>,
+    /// What protects its connections.
+    pub protection: Protection,
 }
 
 /// How a session is.
@@ -88,11 +91,17 @@ impl PeerHandle {
 
     /// Takes the connections that `listener` accepts from the peer's address.
     pub async fn listen(&self, listener: &Listener) {
-        listener.add(self.address.remote.ip(), self.calls.clone()).await;
+        let PeerAddress { remote, protection, .. } = &self.address;
+        listener.add(remote.ip(), protection.clone(), self.calls.clone()).await;
     }
 
     /// Takes a connection that the peer has made, if there is room for one.
     pub fn take(&self, stream: TcpStream) {
+        let PeerAddress { remote, protection, .. } = &self.address;
+        if let Err(error) = set_hops(&stream, remote.ip(), protection.hops) {
+            tracing::error!(peer = %remote, %error, "connection refused: its TTL can't be set");
+            return;
+        }
         // The peer calls again if nobody answers it.
         let _ = self.calls.try_send(stream);
     }
@@ -175,7 +184,7 @@ pub fn spawn_peer<S: RouteSink>(
     let (_, outbound) = mpsc::channel(1);
     let task = Task {
         peer: Peer::new(config, seed),
-        address,
+        address: address.clone(),
         sockets: [None, None],
         dial: None,
         outbound,
@@ -356,7 +365,7 @@ impl<S: RouteSink> Task<S> {
         while let Some(output) = self.peer.poll_output() {
             match output {
                 Output::Connect => {
-                    self.dial = Some(Box::pin(dial(self.address)));
+                    self.dial = Some(Box::pin(dial(self.address.clone())));
                 }
                 Output::AbortConnect => {
                     if self.dial.take().is_some() && self.peer.state() == State::Active {
@@ -593,6 +602,7 @@ async fn dialled(dial: &mut Option<Dialling>) -> io::Result<TcpStream> {
 
 async fn dial(address: PeerAddress) -> io::Result<TcpStream> {
     let socket = if address.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    protect_call(&socket, address.remote.ip(), &address.protection)?;
     if let Some(local) = address.local {
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::new(local, 0))?;

@@ -20,6 +20,7 @@ use super::config::{DaemonConfig, Dataplane};
 use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
+use super::password::{self, Passwords};
 use super::plan::{PeerPlan, Plan, plan};
 use super::policy;
 use super::restart;
@@ -78,6 +79,7 @@ pub(super) struct Daemon {
     /// When they count as whole anyway.
     whole_at: Option<Instant>,
     in_sync: bool,
+    passwords: watch::Sender<Arc<Passwords>>,
     /// Set while this node has just restarted: for which families it forwards as before.
     restarted: watch::Sender<Option<Families>>,
     /// Told when it has caught up with its peers; set while that is awaited, and by when it is.
@@ -132,6 +134,7 @@ impl Daemon {
             whole: None,
             whole_at: None,
             in_sync: false,
+            passwords: watch::channel(Arc::default()).0,
             restarted: watch::channel(Some(forwarding)).0,
             caught_up: None,
         };
@@ -155,7 +158,11 @@ impl Daemon {
 
     async fn arrange(&mut self, loaded: Loaded) {
         let before = self.roster.borrow().clone();
-        if before.plan.is_some() && before.snapshot == loaded.snapshot && before.mistakes.is_empty() {
+        let planned = plan(&self.config, &loaded.snapshot);
+        let passwords =
+            planned.as_ref().map_or_else(|_| Passwords::default(), |plan| Passwords::of(&plan.peers));
+        let same = before.snapshot == loaded.snapshot && **self.passwords.borrow() == passwords;
+        if before.plan.is_some() && same && before.mistakes.is_empty() {
             self.roster.send_modify(|roster| Arc::make_mut(roster).revision = Some(loaded.revision));
             return;
         }
@@ -168,7 +175,14 @@ impl Daemon {
             in_sync: self.in_sync,
             ..Roster::default()
         };
-        match plan(&self.config, &loaded.snapshot) {
+        let given = planned.map(|mut plan| {
+            let problems = passwords.give(&mut plan.peers);
+            problems.iter().for_each(|problem| tracing::error!("{problem}"));
+            roster.problems.extend(problems);
+            plan
+        });
+        self.passwords.send_replace(Arc::new(passwords));
+        match given {
             Ok(plan) => {
                 let wait = loaded.snapshot.configuration.routed.fallback_after;
                 self.carry_out(&plan, wait, &mut roster.problems).await;
@@ -184,6 +198,22 @@ impl Daemon {
         roster.listening = self.listener.as_ref().map(|(port, _)| *port);
         roster.peers = self.roster_peers();
         self.roster.send_replace(Arc::new(roster));
+    }
+
+    /// Says when a password is another than it was: then [`Daemon::read_passwords`].
+    pub(super) fn password_changes(&self) -> mpsc::Receiver<()> {
+        let (changed, changes) = mpsc::channel(1);
+        tokio::spawn(password::watch(self.passwords.subscribe(), changed));
+        changes
+    }
+
+    /// Arranges anew what depends on passwords.
+    pub(super) async fn read_passwords(&mut self) {
+        let roster = self.roster.borrow().clone();
+        let Some(revision) = roster.revision.clone() else { return };
+        tracing::info!("a password file has changed");
+        let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
+        self.arrange(Loaded { snapshot, warnings, revision }).await;
     }
 
     fn roster_peers(&self) -> Vec<RosterPeer> {
@@ -356,7 +386,8 @@ impl Daemon {
         let sink = self.rib.session(id, plan.peering.address, plan.peering.client);
         // Jitter must differ between nodes that start together.
         let seed = u64::from(plan.config.router_id.to_bits()) << 32 | u64::from(id.0);
-        let handle = spawn_peer(plan.config.clone(), plan.address, seed, self.restarted.subscribe(), sink);
+        let address = plan.address.clone();
+        let handle = spawn_peer(plan.config.clone(), address, seed, self.restarted.subscribe(), sink);
         if let Some((_, listener)) = &self.listener {
             handle.listen(listener).await;
         }

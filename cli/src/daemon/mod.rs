@@ -7,6 +7,7 @@ mod kernel_view;
 mod limits;
 mod memory;
 mod neighbours;
+mod password;
 pub mod peering;
 pub mod plan;
 mod policy;

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::control::view::PeerType;
-use crate::resource::{BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Snapshot, SourceAddress};
+use crate::resource::{
+    AddPathMode, BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Security, Snapshot,
+    SourceAddress,
+};
 
 /// The port of a BGPPeer that names none.
 const BGP_PORT: u16 = 179;
@@ -27,6 +30,8 @@ pub struct Peering {
     pub client: bool,
     /// Whether our end of the session is this node's address.
     pub from_node_address: bool,
+    /// What protects the session.
+    pub security: Security,
     /// How long the peer is asked to keep our routes while this node restarts.
     pub restart_time: Duration,
     /// What is exchanged, as the BGPPeer has it.
@@ -56,14 +61,40 @@ pub fn peerings(snapshot: &Snapshot, me: &Node) -> Vec<Peering> {
 
 type Found = BTreeMap<IpAddr, Peering>;
 
+/// What a session with a node has from the resource that it comes from.
+#[derive(Clone)]
+struct Terms {
+    kind: PeerType,
+    policy: PeerPolicyFields,
+    restart_time: Duration,
+    security: Security,
+}
+
+impl Terms {
+    fn of(peer: &BgpPeer, policy: PeerPolicyFields) -> Terms {
+        Terms {
+            kind: kind_of(peer),
+            policy,
+            restart_time: peer.max_restart_time,
+            security: peer.security.clone(),
+        }
+    }
+}
+
 /// Every node with every other; route reflectors are not part of it, as in Calico.
 fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
     if !snapshot.configuration.node_to_node_mesh || me.cluster_id.is_some() {
         return;
     }
+    let settings = &snapshot.configuration.routed;
+    let terms = Terms {
+        kind: PeerType::Mesh,
+        policy: PeerPolicyFields::default(),
+        restart_time: snapshot.configuration.restart_time,
+        security: Security { password_file: settings.password_file.clone(), ..Security::default() },
+    };
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
-        let policy = PeerPolicyFields::default();
-        add_node(snapshot, me, node, PeerType::Mesh, policy, snapshot.configuration.restart_time, found);
+        add_node(snapshot, me, node, terms.clone(), found);
     }
 }
 
@@ -73,17 +104,22 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if !selects_me || peer.reverse_peering != ReversePeering::Auto {
         return;
     }
+    // What one end sends the other takes.
+    let add_path = peer.policy.add_path.map(|mode| match mode {
+        AddPathMode::Receive => AddPathMode::Send,
+        AddPathMode::Send => AddPathMode::Receive,
+        AddPathMode::Disabled | AddPathMode::Both => mode,
+    });
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        let policy = PeerPolicyFields::default();
-        add_node(snapshot, me, node, kind_of(peer), policy, peer.max_restart_time, found);
+        let policy = PeerPolicyFields { add_path, ..PeerPolicyFields::default() };
+        add_node(snapshot, me, node, Terms::of(peer, policy), found);
     }
 }
 
 fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
-            let policy = peer.policy.clone();
-            add_node(snapshot, me, node, kind_of(peer), policy, peer.max_restart_time, found);
+            add_node(snapshot, me, node, Terms::of(peer, peer.policy.clone()), found);
         }
     }
     let Some((address, port)) = peer.peer_ip else { return };
@@ -101,21 +137,14 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         kind: kind_of(peer),
         client: is_client(snapshot, me, as_number, node),
         from_node_address: peer.source_address == SourceAddress::UseNodeIp,
+        security: peer.security.clone(),
         restart_time: peer.max_restart_time,
         policy: peer.policy.clone(),
     };
     found.insert(address, peering);
 }
 
-fn add_node(
-    snapshot: &Snapshot,
-    me: &Node,
-    node: &Node,
-    kind: PeerType,
-    policy: PeerPolicyFields,
-    restart_time: Duration,
-    found: &mut Found,
-) {
+fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, terms: Terms, found: &mut Found) {
     let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr())).filter(|_| me.ipv4.is_some());
     let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr())).filter(|_| me.ipv6.is_some());
     let Some(address) = v4.or(v6).filter(|_| node.name != me.name) else { return };
@@ -125,11 +154,12 @@ fn add_node(
         address,
         port: snapshot.configuration.listen_port,
         as_number,
-        kind,
+        kind: terms.kind,
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
-        restart_time,
-        policy,
+        security: terms.security,
+        restart_time: terms.restart_time,
+        policy: terms.policy,
     };
     found.insert(address, peering);
 }
@@ -160,6 +190,7 @@ pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighbourRange> {
             client: is_client(snapshot, me, as_number, None),
             from_node_address: peer.source_address == SourceAddress::UseNodeIp,
             policy: peer.policy.clone(),
+            security: peer.security.clone(),
             restart_time: peer.max_restart_time,
         };
         Some(NeighbourRange { range, peering })
@@ -254,6 +285,24 @@ mod tests {
         );
         assert_eq!(names(&snapshot, "a"), ["b Global"]);
         assert_eq!(names(&snapshot, "rr"), ["b Global client", "tor Node"]);
+    }
+
+    #[test]
+    fn the_meshs_password_is_for_the_mesh_and_a_peers_for_both_ends() {
+        let snapshot = snapshot(
+            "---\napiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: { name: default }\n\
+             spec: { routed: { passwordFile: /mesh } }\n\
+             ---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: { name: p }\n\
+             spec: { nodeSelector: \"rr == 'x'\", peerSelector: \"rr == 'yes'\", routed: { passwordFile: /peer } }\n",
+        );
+        let files = |of: &str| {
+            let me = snapshot.nodes.iter().find(|node| node.name == of).expect("there");
+            let file =
+                |peering: Peering| peering.security.password_file.unwrap_or_default().display().to_string();
+            peerings(&snapshot, me).into_iter().map(file).collect::<Vec<_>>()
+        };
+        assert_eq!(files("a"), ["/mesh", "/peer"]);
+        assert_eq!(files("rr"), ["/peer", "/peer"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What follows from the resources for this node: sessions, paths and tunnels, as data.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
-use bgp::net::PeerAddress;
+use bgp::net::{Hops, Key, PeerAddress, Protection};
 use bgp::session::{PeerConfig, RestartConfig};
 use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
@@ -15,7 +16,10 @@ use super::config::DaemonConfig;
 use super::peering::{NeighbourRange, Peering, peerings, ranges};
 use super::policy;
 use super::tunnel_address;
-use crate::resource::{Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Snapshot};
+use crate::control::view::PeerType;
+use crate::resource::{
+    AddPathMode, Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Security, Snapshot,
+};
 
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
@@ -182,12 +186,12 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     };
     let peers = peerings(snapshot, me)
         .into_iter()
-        .map(|peering| peer_plan(snapshot, &rib, settings, &addresses, peering))
+        .map(|peering| peer_plan(snapshot, me, &rib, settings, &addresses, peering))
         .collect();
     let ranges = ranges(snapshot, me)
         .into_iter()
         .map(|NeighbourRange { range, peering }| {
-            let mut template = peer_plan(snapshot, &rib, settings, &addresses, peering);
+            let mut template = peer_plan(snapshot, me, &rib, settings, &addresses, peering);
             template.config.passive = true;
             RangePlan { range, template }
         })
@@ -200,6 +204,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
 
 fn peer_plan(
     snapshot: &Snapshot,
+    me: &Node,
     rib: &RibConfig,
     settings: &RoutedSettings,
     own: &[IpAddr],
@@ -222,19 +227,48 @@ fn peer_plan(
             passive: false,
             connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
             send_hold_time: seconds(settings.send_hold_time),
-            add_path: AddPath::default(),
+            add_path: add_path(peering.policy.add_path.unwrap_or(settings.add_path)),
             extended_next_hop: false,
-            role: None,
+            role: peering.policy.role,
             restart,
         },
         address: PeerAddress {
             remote: (peering.address, peering.port).into(),
             local: local.filter(|_| peering.from_node_address),
+            protection: Protection { key: Key::None, hops: hops(me, rib, &peering) },
         },
         policy,
         restart_after,
         peering,
     }
+}
+
+fn add_path(mode: AddPathMode) -> AddPath {
+    let (receive, send) = match mode {
+        AddPathMode::Disabled => (Families::NONE, Families::NONE),
+        AddPathMode::Receive => (Families::BOTH, Families::NONE),
+        AddPathMode::Send => (Families::NONE, Families::BOTH),
+        AddPathMode::Both => (Families::BOTH, Families::BOTH),
+    };
+    AddPath { receive, send }
+}
+
+/// How far a peer may be. Of another AS it is one hop away if it is in this node's own subnet (RFC 4271
+/// §5.1.3); Calico's sessions are multihop, so others may be anywhere unless the resource says.
+fn hops(me: &Node, rib: &RibConfig, peering: &Peering) -> Hops {
+    let Security { ttl_security, multihop, .. } = &peering.security;
+    if let Some(hops) = ttl_security {
+        return Hops::Secured(*hops);
+    }
+    if let Some(hops) = multihop {
+        return Hops::AtMost(*hops);
+    }
+    let near = match peering.address {
+        IpAddr::V4(address) => me.ipv4.is_some_and(|net| net.contains(&address)),
+        IpAddr::V6(address) => me.ipv6.is_some_and(|net| net.contains(&address)),
+    };
+    let external = peering.kind != PeerType::Mesh && peering.as_number != rib.local_as.0;
+    if near && external { Hops::AtMost(NonZeroU8::MIN) } else { Hops::Any }
 }
 
 fn seconds(time: Duration) -> u16 {

@@ -104,6 +104,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     tracing::info!(node = config.node, version = env!("CARGO_PKG_VERSION"), "routed is running");
     daemon.update(first).await;
     notify_systemd(&[sd_notify::NotifyState::Ready]);
+    let mut passwords = daemon.password_changes();
     let mut watched = true;
     loop {
         tokio::select! {
@@ -128,6 +129,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
                     watched = false;
                 }
             },
+            Some(()) = passwords.recv() => daemon.read_passwords().await,
             () = daemon.turn() => {}
         }
     }

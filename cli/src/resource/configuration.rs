@@ -12,6 +12,7 @@ use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
 use super::reader::{Fields, Report};
 use super::scalar;
+use super::security;
 use super::tree::Value;
 
 /// `BGPConfiguration/default`; the defaults where there is none.
@@ -65,6 +66,8 @@ pub struct RoutedSettings {
     pub probe_key_file: Option<PathBuf>,
     /// BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
     pub hold_time: Duration,
+    /// File with the password of the mesh's sessions (`passwordFile`), an absolute path.
+    pub password_file: Option<PathBuf>,
     /// How long a peer may read nothing (`sendHoldTime`, 480 s): whole seconds, up to 65535; at least
     /// twice the hold time counts.
     pub send_hold_time: Duration,
@@ -72,6 +75,8 @@ pub struct RoutedSettings {
     pub graceful_restart: bool,
     /// How long they may be kept beyond the restart time, as a last resort (`longLivedStaleTime`, 0: not).
     pub long_lived_stale_time: Duration,
+    /// Whether several paths to a prefix are exchanged with peers that name nothing else (`addPath`, receive).
+    pub add_path: AddPathMode,
     /// Whether BGP is off (`bgp: disabled`): every block is reached by the fallback.
     pub bgp_disabled: bool,
     /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
@@ -94,9 +99,11 @@ impl Default for RoutedSettings {
             probe_port: 4788,
             probe_key_file: None,
             hold_time: Duration::from_secs(90),
+            password_file: None,
             send_hold_time: Duration::from_secs(480),
             graceful_restart: true,
             long_lived_stale_time: Duration::ZERO,
+            add_path: AddPathMode::Receive,
             bgp_disabled: false,
             route_metric: 512,
             nexthop_compat_keep: false,
@@ -105,6 +112,27 @@ impl Default for RoutedSettings {
         }
     }
 }
+
+/// Whether several paths to a prefix are exchanged with a peer (RFC 7911).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddPathMode {
+    /// They are neither taken nor sent.
+    Disabled,
+    /// They are taken.
+    Receive,
+    /// They are sent.
+    Send,
+    /// Both.
+    Both,
+}
+
+/// Their names.
+pub(crate) const ADD_PATH: &[(&str, AddPathMode)] = &[
+    ("disabled", AddPathMode::Disabled),
+    ("receive", AddPathMode::Receive),
+    ("send", AddPathMode::Send),
+    ("both", AddPathMode::Both),
+];
 
 /// What carries packets where BGP does not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,7 +183,7 @@ pub(crate) fn read(
     for field in ["serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs", "ignoredInterfaces"] {
         spec.unsupported(field, report, empty);
     }
-    spec.unsupported("nodeMeshPassword", report, |_| false);
+    security::refuse_mesh_password(&mut spec, report);
     if let Some(time) = spec.optional("nodeMeshMaxRestartTime", report, scalar::restart_time) {
         configuration.restart_time = time;
         if !configuration.node_to_node_mesh {
@@ -197,6 +225,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
             if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
         }),
         hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
+        password_file: security::password_file(&mut fields, report),
         send_hold_time: fields
             .optional("sendHoldTime", report, whole_seconds(1, 65_535))
             .unwrap_or(default.send_hold_time),
@@ -206,6 +235,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         long_lived_stale_time: fields
             .optional("longLivedStaleTime", report, whole_seconds(0, 86_400))
             .unwrap_or(default.long_lived_stale_time),
+        add_path: fields.optional("addPath", report, scalar::one_of(ADD_PATH)).unwrap_or(default.add_path),
         bgp_disabled: fields
             .optional("bgp", report, scalar::one_of(&[("enabled", false), ("disabled", true)]))
             .unwrap_or(default.bgp_disabled),

@@ -20,13 +20,14 @@ mod pool;
 pub(crate) mod reader;
 mod rules;
 pub(crate) mod scalar;
+mod security;
 mod selector;
 mod snapshot;
 pub(crate) mod tree;
 
 pub use affinity::{AffinityState, BlockAffinity};
 pub use cluster::ClusterConfiguration;
-pub use configuration::{BgpConfiguration, Fallback, RoutedSettings};
+pub use configuration::{AddPathMode, BgpConfiguration, Fallback, RoutedSettings};
 pub use filter::BgpFilter;
 pub use kind::{Key, Kind};
 pub use mistake::{Mistake, Origin, Warning};
@@ -36,6 +37,7 @@ pub use peer::{BgpPeer, ReversePeering, SourceAddress};
 pub use peer_policy::{MaxPrefixes, PeerPolicyFields, PeerRange};
 pub use pool::{Encapsulation, IpPool, Mode};
 pub(crate) use pool::{shown_modes, v3_manifest as pool_manifest};
+pub use security::Security;
 pub use selector::{Selector, SelectorError};
 pub use snapshot::{Assembled, Snapshot, assemble};
 

@@ -7,6 +7,7 @@ use super::mistake::Origin;
 use super::peer_policy::{self, PeerPolicyFields};
 use super::reader::{Fields, Report};
 use super::scalar;
+use super::security::{self, Security};
 use super::selector::Selector;
 
 /// A BGP session, or, with selectors, many.
@@ -36,6 +37,8 @@ pub struct BgpPeer {
     /// Whether the selected peers get the reverse session without a resource of their own
     /// (`Auto`, default).
     pub reverse_peering: ReversePeering,
+    /// What protects the session.
+    pub security: Security,
     /// What is exchanged with it.
     pub policy: PeerPolicyFields,
 }
@@ -101,13 +104,16 @@ pub(crate) fn read_v3(
             )
             .unwrap_or_default(),
         policy: peer_policy::read(&mut spec, report),
+        security: Security::default(),
     };
-    if let Some(mut routed) = spec.fields("routed", report) {
+    for field in ["reachableBy", "localWorkloadSelector"] {
+        spec.unsupported(field, report, |_| false);
+    }
+    let mut routed = spec.fields("routed", report);
+    peer.security = security::read_peer(&mut spec, routed.as_mut(), report);
+    if let Some(mut routed) = routed {
         peer_policy::read_routed(&mut routed, &mut peer.policy, report);
         routed.finish(report);
-    }
-    for field in ["password", "ttlSecurity", "reachableBy", "localWorkloadSelector"] {
-        spec.unsupported(field, report, |_| false);
     }
     let line = |field: &str| spec.line(field);
     let (node, peer_ip, as_number) = (line("node"), line("peerIP"), line("asNumber"));
@@ -143,6 +149,11 @@ pub(crate) fn read_v3(
     }
     if has_peer_ip && !has_as_number {
         report.mistake(as_number, "spec.asNumber", "is required with peerIP");
+    }
+    if has_range && peer.security.password_file.is_some() {
+        let rule =
+            "excludes passwordFile, which is for one peer at a time: give such peers resources of their own";
+        report.mistake(range, "spec.routed.peerRange", rule);
     }
     Some(peer)
 }
@@ -213,6 +224,7 @@ pub(crate) fn read_v1(
         keepalive_time: None,
         max_restart_time: scalar::DEFAULT_RESTART_TIME,
         reverse_peering: ReversePeering::default(),
+        security: Security::default(),
         policy: PeerPolicyFields::default(),
     })
 }

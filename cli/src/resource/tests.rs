@@ -298,9 +298,44 @@ fn each_rule_of_a_peer_names_its_line() {
     );
     one_mistake(
         "BGPPeer",
-        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  ttlSecurity: 2",
-        "f.yaml:7: spec.ttlSecurity: is not yet supported (got 2): remove it",
+        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  reachableBy: 10.0.0.9",
+        "f.yaml:7: spec.reachableBy: is not yet supported (got \"10.0.0.9\"): remove it",
     );
+    one_mistake(
+        "BGPPeer",
+        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  ttlSecurity: 256",
+        "f.yaml:7: spec.ttlSecurity: must be a whole number from 1 to 255 (got 256)",
+    );
+    one_mistake(
+        "BGPPeer",
+        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  ttlSecurity: 2\n  routed: {multihop: 2}",
+        "f.yaml:8: spec.routed.multihop: excludes ttlSecurity, which says how many hops there are: keep one of them",
+    );
+    one_mistake(
+        "BGPPeer",
+        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  routed: {passwordFile: secret}",
+        "f.yaml:7: spec.routed.passwordFile: must be an absolute path (got \"secret\")",
+    );
+    one_mistake(
+        "BGPPeer",
+        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  password: {secretKeyRef: {name: a, key: b}}",
+        "f.yaml:7: spec.password: is a Kubernetes secret, which routed does not read: write the password into a file on each \
+         node (mode 0600) and name that in spec.routed.passwordFile",
+    );
+    one_mistake(
+        "BGPPeer",
+        "\n  routed: {peerRange: 10.0.0.0/16, passwordFile: /etc/x}",
+        "f.yaml:5: spec.routed.peerRange: excludes passwordFile, which is for one peer at a time: give such peers \
+         resources of their own",
+    );
+    let guarded = snapshot(&v3(
+        "BGPPeer",
+        "x",
+        "{peerIP: 10.0.0.1, asNumber: 1, ttlSecurity: 2, routed: {passwordFile: /etc/x}}",
+    ));
+    let Security { password_file, ttl_security, multihop } = guarded.peers[0].security.clone();
+    assert_eq!(password_file, Some("/etc/x".into()));
+    assert_eq!((ttl_security.map(u8::from), multihop), (Some(2), None));
     let parsed = snapshot(&v3("BGPPeer", "x", "{peerIP: '[fd00::1]:1790', asNumber: 1, keepaliveTime: 10s}"));
     let address: IpAddr = "fd00::1".parse().unwrap();
     assert_eq!(parsed.peers[0].peer_ip, Some((address, Some(1790))));

@@ -13,7 +13,7 @@ pub fn page(all: &[(Speaker, Findings)]) -> String {
          What becomes of malformed and borderline messages, sent over TCP to a live speaker that is a route\n\
          reflector for six peers: two observers, one in another AS, see what it passes on, and a bystander's\n\
          session must not notice. A case is right if its outcome is one that the RFCs ask for or permit. Written by\n\n\
-         ```\ncargo run --release --package tests --bin malformed -- --out docs/malformed.md\n```\n\n",
+         ```\ncargo run --package tests --bin malformed -- --out docs/malformed.md\n```\n\n",
     );
     let total = all.first().map_or(0, |(_, findings)| findings.cases.len());
     let mut row = |cells: Vec<String>| {

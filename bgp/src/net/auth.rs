@@ -1,0 +1,272 @@
+//! What protects a session's connections below BGP: TCP-MD5 (RFC 2385) and the TTL (RFC 5082).
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU8;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nix::sys::socket::setsockopt;
+use nix::{setsockopt_impl, sockopt_impl};
+use socket2::SockRef;
+
+/// The longest key that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`).
+pub const PASSWORD_MAX: usize = 80;
+
+/// A session's password: 1 to [`PASSWORD_MAX`] octets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Arc<[u8]>);
+
+impl Password {
+    /// `None`: it is empty or too long.
+    pub fn new(octets: &[u8]) -> Option<Password> {
+        (1..=PASSWORD_MAX).contains(&octets.len()).then(|| Password(octets.into()))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// Whether segments are signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Key {
+    /// They are not.
+    #[default]
+    None,
+    /// With this password.
+    Password(Password),
+    /// They should be, but the password is not known, for the reason given: there is no session.
+    Unknown(Arc<str>),
+}
+
+/// How far the peer may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hops {
+    /// Anywhere.
+    #[default]
+    Any,
+    /// What we send comes no further than so many hops.
+    AtMost(NonZeroU8),
+    /// Nothing is taken from further than so many hops, which nobody can feign (GTSM, RFC 5082): both
+    /// sides send with 255, so less than 256 minus the hops came from elsewhere.
+    Secured(NonZeroU8),
+}
+
+/// What protects a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// Whether segments are signed.
+    pub key: Key,
+    /// How far the peer may be.
+    pub hops: Hops,
+}
+
+/// `struct tcp_md5sig` of `linux/tcp.h`.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+// As visible as the option that has it, which the macro below makes public.
+#[allow(unreachable_pub)]
+pub struct TcpMd5Sig {
+    /// `sockaddr_in` or `sockaddr_in6` in a `sockaddr_storage`; the port doesn't count.
+    family: u16,
+    address: [u8; 126],
+    flags: u8,
+    prefix_len: u8,
+    key_len: u16,
+    interface: i32,
+    key: [u8; PASSWORD_MAX],
+}
+
+sockopt_impl!(
+    /// Signs what goes to an address and takes only what is signed from there; no key: no more.
+    TcpMd5,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_MD5SIG,
+    TcpMd5Sig
+);
+sockopt_impl!(
+    /// The smallest TTL that is taken.
+    MinTtl,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_MINTTL,
+    i32
+);
+sockopt_impl!(
+    /// The smallest hop limit that is taken.
+    MinHopCount,
+    SetOnly,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_MINHOPCOUNT,
+    i32
+);
+
+/// Prepares a socket that is to call `remote`.
+///
+/// # Errors
+/// The password is not known, or the kernel refuses an option.
+pub(super) fn protect_call(socket: &impl AsFd, remote: IpAddr, protection: &Protection) -> io::Result<()> {
+    match &protection.key {
+        Key::None => {}
+        Key::Password(password) => set_key(socket, remote, Some(password))?,
+        Key::Unknown(why) => return Err(io::Error::other(why.to_string())),
+    }
+    set_hops(socket, remote, protection.hops)
+}
+
+/// Prepares a listening socket: what it answers with has to reach peers that take only 255.
+pub(super) fn protect_listener(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
+    set_ttl(socket, ipv4, 255)
+}
+
+/// Sets or takes away the key with which a socket signs what goes to `remote`.
+pub(super) fn set_key(socket: &impl AsFd, remote: IpAddr, password: Option<&Password>) -> io::Result<()> {
+    let mut option = TcpMd5Sig {
+        family: 0,
+        address: [0; 126],
+        flags: 0,
+        prefix_len: 0,
+        key_len: 0,
+        interface: 0,
+        key: [0; PASSWORD_MAX],
+    };
+    // Behind the family: the port, of IPv6 the flow, the address.
+    match remote {
+        IpAddr::V4(address) => {
+            option.family = libc::AF_INET as u16;
+            option.address[2..6].copy_from_slice(&address.octets());
+        }
+        IpAddr::V6(address) => {
+            option.family = libc::AF_INET6 as u16;
+            option.address[6..22].copy_from_slice(&address.octets());
+        }
+    }
+    if let Some(Password(octets)) = password {
+        option.key[..octets.len()].copy_from_slice(octets);
+        option.key_len = octets.len() as u16;
+    }
+    match setsockopt(socket, TcpMd5, &option) {
+        // There was none to take away.
+        Err(nix::errno::Errno::ENOENT) if password.is_none() => Ok(()),
+        Err(errno) => {
+            let errno = io::Error::from(errno);
+            Err(io::Error::new(errno.kind(), format!("TCP-MD5 (CONFIG_TCP_MD5SIG): {errno}")))
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Sets how far a connection reaches and from how far it takes anything.
+pub(super) fn set_hops(socket: &impl AsFd, remote: IpAddr, hops: Hops) -> io::Result<()> {
+    let ipv4 = remote.is_ipv4();
+    match hops {
+        Hops::Any => Ok(()),
+        Hops::AtMost(hops) => set_ttl(socket, ipv4, hops.get()),
+        Hops::Secured(hops) => {
+            set_ttl(socket, ipv4, 255)?;
+            let least = 256 - i32::from(hops.get());
+            let set = if ipv4 {
+                setsockopt(socket, MinTtl, &least)
+            } else {
+                setsockopt(socket, MinHopCount, &least)
+            };
+            set.map_err(io::Error::from)
+        }
+    }
+}
+
+fn set_ttl(socket: &impl AsFd, ipv4: bool, ttl: u8) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    if ipv4 { socket.set_ttl_v4(ttl.into()) } else { socket.set_unicast_hops_v6(ttl.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::new(text.as_bytes()).unwrap()
+    }
+
+    fn call(to: SocketAddr, protection: &Protection) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        protect_call(&socket, to.ip(), protection)?;
+        socket.connect_timeout(&to.into(), Duration::from_millis(300))?;
+        Ok(socket.into())
+    }
+
+    #[test]
+    fn the_layout_is_the_kernels() {
+        assert_eq!(size_of::<TcpMd5Sig>(), 128 + 1 + 1 + 2 + 4 + 80);
+        assert_eq!(std::mem::offset_of!(TcpMd5Sig, flags), 128);
+        assert_eq!(std::mem::offset_of!(TcpMd5Sig, key), 136);
+    }
+
+    #[test]
+    fn only_who_has_the_password_connects_and_it_can_be_taken_away() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let to = listener.local_addr().unwrap();
+            set_key(&listener, to.ip(), None).unwrap();
+            set_key(&listener, to.ip(), Some(&password("secret"))).unwrap();
+            let with =
+                |text: &str| Protection { key: Key::Password(password(text)), ..Protection::default() };
+            call(to, &Protection::default()).unwrap_err();
+            call(to, &with("Secret")).unwrap_err();
+            let mut ours = call(to, &with("secret")).unwrap();
+            let (mut theirs, _) = listener.accept().unwrap();
+            ours.write_all(b"x").unwrap();
+            theirs.read_exact(&mut [0]).unwrap();
+            // The connection that is there keeps its key.
+            set_key(&listener, to.ip(), None).unwrap();
+            call(to, &Protection::default()).unwrap();
+            theirs.write_all(b"y").unwrap();
+            ours.read_exact(&mut [0]).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_came_too_far_is_not_taken() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let to = listener.local_addr().unwrap();
+            let hops = |hops: u8| NonZeroU8::new(hops).unwrap();
+            let secured = Protection { hops: Hops::Secured(hops(1)), ..Protection::default() };
+            // The listener answers with the kernel's default of 64.
+            call(to, &secured).unwrap_err();
+            call(to, &Protection { hops: Hops::Secured(hops(200)), ..Protection::default() }).unwrap();
+            protect_listener(&listener, to.is_ipv4()).unwrap();
+            call(to, &secured).unwrap();
+            call(to, &Protection { hops: Hops::AtMost(hops(1)), ..Protection::default() }).unwrap();
+        }
+    }
+
+    #[test]
+    fn without_its_password_a_session_is_not_called() {
+        let why = "password file /etc/x: is empty";
+        let error = call(
+            "127.0.0.1:1".parse().unwrap(),
+            &Protection { key: Key::Unknown(why.into()), ..Protection::default() },
+        );
+        assert_eq!(error.unwrap_err().to_string(), why);
+    }
+
+    #[test]
+    fn a_password_is_not_shown_and_has_a_length() {
+        assert_eq!(format!("{:?}", password("secret")), "Password(..)");
+        assert_eq!(Password::new(b""), None);
+        assert_eq!(Password::new(&[b'x'; 81]), None);
+        assert!(Password::new(&[b'x'; 80]).is_some());
+    }
+}
