@@ -283,6 +283,14 @@ pub struct Process {
 }
 
 impl Process {
+    /// Its process id.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running program").id()
+    }
+
     /// Sends a signal.
     ///
     /// # Panics
