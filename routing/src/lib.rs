@@ -29,6 +29,7 @@ mod peers;
 pub mod policy;
 pub mod query;
 pub mod rib;
+mod roles;
 #[cfg(feature = "driver")]
 pub mod session;
 mod several;
