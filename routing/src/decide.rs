@@ -29,6 +29,8 @@ pub enum Reason {
     NoImportPolicy,
     /// It carries BLACKHOLE (RFC 7999), which no filter accepts by name.
     Blackhole,
+    /// A route leak (RFC 9234).
+    RouteLeak,
     /// It was kept for long, and its sender does not want that (NO_LLGR, RFC 9494).
     NotLong,
     /// A node announces what the node table gives to another.
@@ -63,7 +65,7 @@ pub enum Reason {
 
 impl Reason {
     /// Those for which a path takes no part at all.
-    pub const REJECTIONS: [Reason; 10] = [
+    pub const REJECTIONS: [Reason; 11] = [
         Reason::AsLoop,
         Reason::OriginatorLoop,
         Reason::ClusterLoop,
@@ -72,6 +74,7 @@ impl Reason {
         Reason::Filtered,
         Reason::NoImportPolicy,
         Reason::Blackhole,
+        Reason::RouteLeak,
         Reason::NotLong,
         Reason::NotOwner,
     ];
@@ -87,6 +90,7 @@ impl fmt::Display for Reason {
             Reason::NextHopNotHost => "the next hop is no host address",
             Reason::Filtered => "a filter rejects it",
             Reason::NoImportPolicy => "the peer is outside the cluster and has no import filter (RFC 8212)",
+            Reason::RouteLeak => "a route leak: only for its AS's customers (RFC 9234)",
             Reason::NotLong => "not to be kept for long (NO_LLGR)",
             Reason::Blackhole => "BLACKHOLE, which no filter of the peer accepts by name (RFC 7999)",
             Reason::NotOwner => "the node table gives the block to another node",

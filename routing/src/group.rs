@@ -17,6 +17,7 @@ use crate::interner::Interner;
 use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, markers};
 use crate::path::{PeerSession, SourceKind};
 use crate::policy::{ClusterPolicy, PeerKind, Said, Subject};
+use crate::roles;
 use crate::source::Sources;
 use crate::table::{Path, Table};
 
@@ -118,13 +119,17 @@ impl View<'_> {
         if !export.looks_at_prefixes() {
             return Some(Passed::default());
         }
+        let leaks = |role| !roles::may_go(role, self.interner.set(path.attrs()).only_to_customer);
+        if export.role.is_some_and(leaks) {
+            return None;
+        }
         let prefix = self.table.prefix(ix);
         let kind = self.sources.kind(path.source());
         let Some(chain) = &export.chain else {
             // RFC 8212: no filter, so no more than the cluster's own blocks.
             let own = kind == SourceKind::Local
                 || !self.sources.is_outside(path.source()) && self.cluster.is_in_pool(&prefix);
-            return own.then(Passed::default);
+            return (own || !export.outside).then(Passed::default);
         };
         let attrs = self.interner.set(path.attrs());
         let peer = match key.audience {

@@ -299,3 +299,71 @@ fn what_no_longer_fits_a_message_is_withdrawn() {
     bed.announce_with(1, "10.1.1.0/26", AttrSet::from_canonical(&long, base.next_hop));
     assert_eq!(bed.wire.prefixes(2).len(), 0);
 }
+
+/// A route's ONLY_TO_CUSTOMER, if it has one.
+fn only_to_customer(attrs: &AttrSet) -> Option<u32> {
+    attrs.only_to_customer.map(|asn| asn.0)
+}
+
+#[test]
+fn what_a_provider_told_goes_to_customers_alone() {
+    use bgp::wire::capability::Role;
+    use routing::policy::{Export, Import};
+    use std::sync::Arc;
+    let mut bed = Bed::new(config());
+    let roles = [(1, Role::Customer), (2, Role::Customer), (3, Role::Provider), (4, Role::Peer)];
+    for (id, role) in roles {
+        let asn = Asn(65000 + u32::from(id));
+        let policy = routing::PeerPolicy {
+            import: Import { role: Some((role, asn)), ..Import::default() },
+            export: Arc::new(Export { role: Some(role), ..Export::default() }),
+            ..Default::default()
+        };
+        bed.rib.set_peer_policy(PeerId(id.into()), policy);
+        bed.up(id, session(id, false, false));
+    }
+    // From a provider and from a customer, without the attribute.
+    bed.announce(1, "10.1.0.0/26");
+    bed.announce(3, "10.3.0.0/26");
+    bed.settle();
+    assert_eq!(bed.wire.prefixes(2), ["10.3.0.0/26"], "another provider gets the customer's alone");
+    assert_eq!(bed.wire.prefixes(4), ["10.3.0.0/26"], "so does a peer");
+    assert_eq!(bed.wire.prefixes(3), ["10.1.0.0/26"], "the customer gets the provider's");
+    assert_eq!(only_to_customer(bed.wire.attrs(3, "10.1.0.0/26")), Some(65001));
+    assert_eq!(only_to_customer(bed.wire.attrs(2, "10.3.0.0/26")), None);
+    assert_eq!(
+        only_to_customer(bed.wire.attrs(4, "10.3.0.0/26")),
+        Some(64512),
+        "marked on its way to a peer"
+    );
+}
+
+#[test]
+fn the_tunnel_ends_where_its_owner_says_and_not_where_the_next_hop_was_set() {
+    use routing::{ClusterPolicy, Encapsulation};
+    // One node announces its block; a reflector sets itself as the next hop on the way; a third learns it.
+    let mut owner = Bed::new(RibConfig { local_addresses: vec![[192, 168, 0, 7].into()], ..config() });
+    owner.rib.set_cluster_policy(ClusterPolicy {
+        encapsulation: Some(Encapsulation::Ipip),
+        ..ClusterPolicy::default()
+    });
+    owner.rib.originate(Source::Local, &[(net("10.1.7.0/26"), [192, 168, 0, 7].into())]);
+    owner.up(1, session(1, true, false));
+    owner.up(2, session(2, false, false));
+    owner.settle();
+    let announced = owner.wire.attrs(1, "10.1.7.0/26");
+    let told = AttrSet::from_canonical(announced.canonical(), [192, 168, 0, 9].into());
+    assert_eq!(announced.egress, Some([192, 168, 0, 7].into()));
+    assert_eq!(owner.wire.attrs(2, "10.1.7.0/26").egress, None, "tunnels end inside the AS");
+
+    let mut learner = Bed::new(config());
+    learner.up(9, session(9, true, false));
+    learner.up(8, session(8, false, false));
+    learner.announce_with(9, "10.1.7.0/26", AttrSet::from_canonical(told.canonical(), told.next_hop));
+    learner.announce_with(8, "10.1.8.0/26", AttrSet::from_canonical(told.canonical(), told.next_hop));
+    learner.settle();
+    let best = learner.best[&net("10.1.7.0/26")];
+    assert_eq!((best.next_hop, best.exit), ([192, 168, 0, 9].into(), [192, 168, 0, 7].into()));
+    let outside = learner.best[&net("10.1.8.0/26")];
+    assert_eq!(outside.exit, outside.next_hop, "an external peer does not say where tunnels end");
+}

@@ -196,7 +196,8 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
             RangePlan { range, template }
         })
         .collect();
-    let policy = policy::of_cluster(snapshot);
+    let policy =
+        ClusterPolicy { encapsulation: policy::encapsulation(snapshot, me), ..policy::of_cluster(snapshot) };
     let needs_links = policy::needs_links(snapshot);
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
     Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel })

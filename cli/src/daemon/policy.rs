@@ -13,7 +13,7 @@ use routing::policy::{Chain, Export, Filter, Import, Rule};
 use routing::{ClusterPolicy, PeerPolicy};
 
 use super::peering::Peering;
-use crate::resource::Snapshot;
+use crate::resource::{Encapsulation, Node, Snapshot};
 
 /// What holds for all peers, but for the links.
 pub(super) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
@@ -39,7 +39,20 @@ pub(super) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
         pools: IpNet::aggregate(&pools),
         advertisements: snapshot.configuration.advertisements.clone(),
         links: Vec::new(),
+        encapsulation: None,
         owners: Owners::new(snapshot.configuration.routed.ownership, all()),
+    }
+}
+
+/// How other nodes' packets to the blocks of `me` come in, where nothing stands in their way.
+pub(super) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::Encapsulation> {
+    match snapshot.configuration.routed.encapsulation {
+        Encapsulation::Ipip => Some(routing::Encapsulation::Ipip),
+        Encapsulation::Vxlan => Some(routing::Encapsulation::Vxlan {
+            vni: tunnel::VXLAN_VNI,
+            mac: me.vxlan_mac.unwrap_or_else(|| tunnel::node::vtep_mac(&me.name)),
+        }),
+        Encapsulation::None => None,
     }
 }
 
@@ -80,6 +93,8 @@ pub(super) fn links() -> Vec<(IpNet, String)> {
 pub(super) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Option<Duration>) {
     let fields = &peering.policy;
     let outside = !snapshot.is_own_as(peering.as_number);
+    // Of no meaning inside an AS.
+    let role = fields.role.filter(|_| outside);
     let local_as = fields.local_as_number.map(Asn);
     let found: Vec<Option<&Filter>> =
         fields.filters.iter().map(|name| snapshot.filter(name).map(|found| &found.filter)).collect();
@@ -97,12 +112,14 @@ pub(super) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Op
             outside,
             allowed_local_as: fields.allowed_local_as,
             local_as,
+            role: role.map(|role| (role, Asn(peering.as_number))),
         },
         export: Arc::new(Export {
             chain: written(export_chain),
             outside,
             next_hop: fields.next_hop_mode,
             local_as,
+            role,
         }),
         max_prefixes: max.map(|max| max.as_policy()),
     };
