@@ -28,6 +28,7 @@ const HOLD_TIME: u16 = 600;
 
 /// A session of the client's.
 pub(super) struct Client {
+    from: Ipv4Addr,
     stream: TcpStream,
     received: Vec<u8>,
     told: BTreeMap<IpNet, Seen>,
@@ -38,16 +39,21 @@ pub(super) struct Client {
 impl Client {
     /// Calls `to`; `None` while nobody listens there.
     pub(super) fn call(bed: &Bed, to: Ipv4Addr) -> Option<Client> {
+        Client::call_from(bed, CLIENT, to)
+    }
+
+    /// The same from another address of its node.
+    pub(super) fn call_from(bed: &Bed, from: Ipv4Addr, to: Ipv4Addr) -> Option<Client> {
         let stream = bed.inside("c", || {
             let flags = SockFlag::SOCK_CLOEXEC;
             let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
-            bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(CLIENT, 0))).expect("to bind");
+            bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0))).expect("to bind");
             connect(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(to, 179))).ok()?;
             Some(TcpStream::from(socket))
         })?;
         stream.set_read_timeout(Some(READ)).expect("a bounded wait");
         let told = BTreeMap::new();
-        let mut client = Client { stream, received: Vec::new(), told, opened: false, closed: false };
+        let mut client = Client { from, stream, received: Vec::new(), told, opened: false, closed: false };
         let mut out = Vec::new();
         let capabilities = Capabilities {
             multiprotocol: Some(Families::BOTH),
@@ -56,7 +62,7 @@ impl Client {
             four_octet_as: Some(Asn(ASN)),
             ..Capabilities::default()
         };
-        let open = Open { asn: Asn(ASN), hold_time: HOLD_TIME, router_id: RouterId(CLIENT), capabilities };
+        let open = Open { asn: Asn(ASN), hold_time: HOLD_TIME, router_id: RouterId(from), capabilities };
         open.encode(&mut out);
         encode::keepalive(&mut out);
         client.stream.write_all(&out).ok()?;
@@ -105,7 +111,7 @@ impl Client {
     pub(super) fn announce(&mut self, prefix: &str, large: u32) {
         let prefix: IpNet = prefix.parse().expect("a prefix");
         let next_hop = match prefix {
-            IpNet::V4(_) => IpAddr::V4(CLIENT),
+            IpNet::V4(_) => IpAddr::V4(self.from),
             IpNet::V6(_) => "fd00::3".parse().expect("an address"),
         };
         let mut attributes = AttrSet::originated(next_hop).canonical().to_vec();

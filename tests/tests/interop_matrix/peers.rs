@@ -1,15 +1,15 @@
-//! The other speakers at 10.0.0.2: how each is configured, asked, and told to refresh.
+//! The other speakers at 10.0.0.2: what each has, how it is asked, and told to refresh.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::bed::{Bed, Process, eventually};
+use tests::bed::{Bed, Process};
 
+use super::configure::{bird, exabgp, frr, gobgp, openbgpd};
 use super::seen::{Seen, large, numbers};
-use super::{ASN, THEIRS, THEIRS_V6};
 
 /// A speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,32 +45,66 @@ impl Kind {
         self != Kind::ExaBgp
     }
 
+    /// Whether it signs TCP segments on Linux.
+    pub(super) fn has_passwords(self) -> bool {
+        self != Kind::OpenBgpd
+    }
+
+    /// Whether it keeps routes for a peer that restarts.
+    pub(super) fn waits_for_restarts(self) -> bool {
+        matches!(self, Kind::Bird | Kind::Frr | Kind::GoBgp)
+    }
+
+    /// Whether it says that it restarts with its forwarding intact.
+    pub(super) fn restarts(self) -> bool {
+        self != Kind::OpenBgpd
+    }
+
+    /// Whether it knows the marks around routes that are sent again (RFC 7313).
+    pub(super) fn has_marked_refreshes(self) -> bool {
+        matches!(self, Kind::Bird | Kind::Frr)
+    }
+
     /// Whether it can be told to ask for all routes again; GoBGP looks at those that it kept.
     pub(super) fn asks_again(self) -> bool {
         !matches!(self, Kind::ExaBgp | Kind::GoBgp)
     }
 }
 
+/// How a speaker is configured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    /// Its AS.
+    pub(super) asn: u32,
+    /// 10.0.0.1 and 10.0.0.3 are its clients.
+    pub(super) reflects: bool,
+    /// A password, several paths to a prefix, graceful restart: all that it has of these.
+    pub(super) all: bool,
+}
+
+/// The password of sessions that have one.
+pub(super) const PASSWORD: &str = "secret";
+
 /// A running speaker.
 pub(super) struct Peer {
     kind: Kind,
     control: String,
     namespace: String,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
 }
 
 impl Peer {
-    /// Starts it in AS `asn`; with `reflects` 10.0.0.1 and 10.0.0.3 are its clients.
-    pub(super) fn start(bed: &Bed, kind: Kind, asn: u32, reflects: bool) -> Peer {
+    /// Starts it.
+    pub(super) fn start(bed: &Bed, kind: Kind, setup: Setup) -> Peer {
         let namespace = bed.namespace("b");
         let (control, processes) = match kind {
-            Kind::Bird => bird(bed, asn, reflects),
-            Kind::Frr => frr(bed, asn, reflects),
-            Kind::GoBgp => gobgp(bed, asn, reflects),
-            Kind::OpenBgpd => openbgpd(bed, asn, reflects),
-            Kind::ExaBgp => exabgp(bed, asn),
+            Kind::Bird => bird(bed, setup),
+            Kind::Frr => frr(bed, setup),
+            Kind::GoBgp => gobgp(bed, setup),
+            Kind::OpenBgpd => openbgpd(bed, setup),
+            Kind::ExaBgp => exabgp(bed, setup),
         };
-        Peer { kind, control, namespace, _processes: processes }
+        Peer { kind, control, namespace, processes }
     }
 
     /// The route to a prefix as it shows it.
@@ -82,6 +116,38 @@ impl Peer {
             Kind::OpenBgpd => self.openbgpd_route(prefix),
             Kind::ExaBgp => self.exabgp_route(prefix),
         }
+    }
+
+    /// Ends it without a word.
+    pub(super) fn kill(&self) {
+        self.processes.iter().for_each(|process| process.signal(Signal::SIGKILL));
+    }
+
+    /// How many paths to a prefix it shows.
+    pub(super) fn paths(&self, prefix: &str) -> usize {
+        let found = match self.kind {
+            Kind::Bird => self
+                .ask(&["birdc", "-s", &self.control, "show", "route", prefix, "all"])
+                .map(|text| text.matches("BGP.next_hop").count()),
+            Kind::Frr => {
+                let show = format!("show bgp ipv4 unicast {prefix} json");
+                let words = ["vtysh", "--vty_socket", &self.control, "-d", "bgpd", "-c", &show];
+                self.json(&words).and_then(|answer| Some(answer["paths"].as_array()?.len()))
+            }
+            Kind::GoBgp => self
+                .json(&["gobgp", "-j", "global", "rib", "-a", "ipv4", prefix])
+                .and_then(|answer| Some(answer.get(prefix)?.as_array()?.len())),
+            Kind::OpenBgpd => self
+                .json(&["bgpctl", "-j", "-s", &self.control, "show", "rib", "detail", prefix])
+                .and_then(|answer| Some(answer["rib"].as_array()?.len())),
+            // It prints each path of an UPDATE with its identifier.
+            Kind::ExaBgp => fs::read_to_string(&self.control).ok().map(|text| {
+                let lines = text.lines().filter(|line| line.contains(prefix));
+                let ids = lines.filter_map(|line| line.split("path-information").nth(1)?.get(..20));
+                ids.collect::<BTreeSet<_>>().len()
+            }),
+        };
+        found.unwrap_or(0)
     }
 
     /// Makes it ask 10.0.0.1 for all routes again.
@@ -231,178 +297,4 @@ impl Peer {
         }
         seen
     }
-}
-
-fn text(path: &std::path::Path) -> String {
-    path.to_str().expect("a path in UTF-8").to_owned()
-}
-
-fn bird(bed: &Bed, asn: u32, reflects: bool) -> (String, Vec<Process>) {
-    let (client, rest) = if reflects { ("rr client;", "accept;") } else { ("", "reject;") };
-    let filter = format!(
-        "filter {{ if source = RTS_STATIC then {{ bgp_large_community.add((64512, 1, 2)); accept; }} if source = RTS_BGP \
-         then {{ {rest} }} reject; }}"
-    );
-    let session = |name: &str, address: &str, passive: &str| {
-        format!(
-            "protocol bgp {name} {{\n  local 10.0.0.2 as {asn};\n  neighbor {address} as {ASN};\n  {passive}\n  {client}\n  \
-             connect delay time 1;\n  connect retry time 1;\n  error wait time 1, 2;\n  enable extended messages on;\n  \
-             ipv4 {{ import all; export {filter}; }};\n  \
-             ipv6 {{ import all; export {filter}; next hop address fd00::2; }};\n}}\n"
-        )
-    };
-    let mut config = format!(
-        "router id 10.0.0.2;\nprotocol device {{}}\nprotocol direct {{ ipv4; ipv6; }}\n\
-         protocol static {{ ipv4; route {THEIRS} blackhole; }}\n\
-         protocol static {{ ipv6; route {THEIRS_V6} blackhole; }}\n"
-    );
-    config += &session("routed", "10.0.0.1", "");
-    if reflects {
-        config += &session("third", "10.0.0.3", "passive on;");
-    }
-    let config = text(&bed.write("bird.conf", &config));
-    let (control, pid) = (text(&bed.path("bird.ctl")), text(&bed.path("bird.pid")));
-    (control.clone(), vec![bed.start("b", "bird", &["-f", "-c", &config, "-s", &control, "-P", &pid])])
-}
-
-fn frr(bed: &Bed, asn: u32, reflects: bool) -> (String, Vec<Process>) {
-    let mut neighbors = format!(
-        " neighbor 10.0.0.1 remote-as {ASN}\n neighbor 10.0.0.1 timers connect 1\n neighbor 10.0.0.1 \
-         advertisement-interval 0\n"
-    );
-    let (mut v4, mut v6) = (String::new(), " neighbor 10.0.0.1 activate\n".to_owned());
-    if reflects {
-        neighbors += &format!(
-            " neighbor 10.0.0.3 remote-as {ASN}\n neighbor 10.0.0.3 passive\n neighbor 10.0.0.3 advertisement-interval \
-             0\n"
-        );
-        v6 += " neighbor 10.0.0.3 activate\n";
-        for address in ["10.0.0.1", "10.0.0.3"] {
-            let line = format!(" neighbor {address} route-reflector-client\n");
-            v4 += &line;
-            v6 += &line;
-        }
-    }
-    let bgpd = bed.write(
-        "frr/bgpd.conf",
-        &format!(
-            "router bgp {asn}\n bgp router-id 10.0.0.2\n no bgp network import-check\n no bgp \
-             ebgp-requires-policy\n{neighbors} address-family ipv4 unicast\n  network {THEIRS} route-map own\n{v4} \
-             exit-address-family\n address-family ipv6 unicast\n  network {THEIRS_V6} route-map own\n{v6} \
-             exit-address-family\n!\nroute-map own permit 10\n set large-community 64512:1:2\n"
-        ),
-    );
-    let zebra = bed.write("frr/zebra.conf", "hostname frr\n");
-    let directory = text(&bed.path("frr"));
-    for (path, mode) in [(bed.path(""), 0o755), (bed.path("frr"), 0o777)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its permissions");
-    }
-    let zserv = format!("{directory}/zserv.api");
-    let start = |name: &str, config: &str| {
-        let pid = format!("{directory}/{name}.pid");
-        let words = ["-f", config, "-i", &pid, "-z", &zserv, "--vty_socket", &directory, "-A", "127.0.0.1"];
-        bed.start("b", &format!("/usr/lib/frr/{name}"), &words)
-    };
-    let processes = vec![start("zebra", &text(&zebra)), start("bgpd", &text(&bgpd))];
-    (directory.clone(), processes)
-}
-
-fn gobgp(bed: &Bed, asn: u32, reflects: bool) -> (String, Vec<Process>) {
-    let neighbor = |address: &str, passive: bool| {
-        let client = if reflects {
-            "  [neighbors.route-reflector.config]\n    route-reflector-client = true\n    route-reflector-cluster-id = \
-             \"10.0.0.2\"\n"
-        } else {
-            ""
-        };
-        format!(
-            "[[neighbors]]\n  [neighbors.config]\n    neighbor-address = \"{address}\"\n    peer-as = {ASN}\n  \
-             [neighbors.timers.config]\n    connect-retry = 1\n    idle-hold-time-after-reset = 1\n  \
-             [neighbors.transport.config]\n    passive-mode = {passive}\n    local-address = \"10.0.0.2\"\n{client}  \
-             [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      afi-safi-name = \"ipv4-unicast\"\n  \
-             [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      afi-safi-name = \"ipv6-unicast\"\n\n"
-        )
-    };
-    let mut config = format!("[global.config]\n  as = {asn}\n  router-id = \"10.0.0.2\"\n\n");
-    config += &neighbor("10.0.0.1", false);
-    if reflects {
-        config += &neighbor("10.0.0.3", true);
-    }
-    let config = text(&bed.write("gobgp.toml", &config));
-    let process = bed.start("b", "gobgpd", &["-f", &config, "--log-plain"]);
-    for (family, prefix, next_hop) in [("ipv4", THEIRS, "10.0.0.2"), ("ipv6", THEIRS_V6, "fd00::2")] {
-        let add = [
-            "global",
-            "rib",
-            "-a",
-            family,
-            "add",
-            prefix,
-            "nexthop",
-            next_hop,
-            "large-community",
-            "64512:1:2",
-        ];
-        eventually("gobgpd to take its route", Duration::from_secs(30), || {
-            let output = Command::new("ip")
-                .args(["netns", "exec", &bed.namespace("b"), "gobgp"])
-                .args(add)
-                .output()
-                .expect("gobgp to run");
-            output.status.success().then_some(())
-        });
-    }
-    (String::new(), vec![process])
-}
-
-fn openbgpd(bed: &Bed, asn: u32, reflects: bool) -> (String, Vec<Process>) {
-    fs::create_dir_all("/run/openbgpd").expect("where it locks itself in");
-    let neighbor = |address: &str, passive: &str| {
-        let client = if reflects { "  route-reflector 10.0.0.2\n" } else { "" };
-        format!(
-            "neighbor {address} {{\n  remote-as {ASN}\n  local-address 10.0.0.2\n  announce IPv4 unicast\n  announce IPv6 \
-             unicast\n{passive}{client}}}\n"
-        )
-    };
-    let control = text(&bed.path("openbgpd.sock"));
-    let mut config = format!(
-        "AS {asn}\nrouter-id 10.0.0.2\nlisten on 10.0.0.2\nsocket \"{control}\"\nfib-update no\nnetwork {THEIRS} set \
-         large-community 64512:1:2\nnetwork {THEIRS_V6} set {{ large-community 64512:1:2 nexthop fd00::2 }}\n"
-    );
-    config += &neighbor("10.0.0.1", "");
-    if reflects {
-        config += &neighbor("10.0.0.3", "  passive\n");
-    }
-    config += "allow from any\nallow to any\n";
-    let path = bed.write("openbgpd.conf", &config);
-    // It refuses a configuration that others could change.
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its permissions");
-    let process = bed.start("b", "/usr/sbin/bgpd", &["-d", "-f", &text(&path)]);
-    // Before that it takes sessions, and doesn't know that it reflects.
-    eventually("openbgpd to have read its configuration", Duration::from_secs(30), || {
-        process.said().contains("RDE soft reconfiguration done").then_some(())
-    });
-    (control, vec![process])
-}
-
-fn exabgp(bed: &Bed, asn: u32) -> (String, Vec<Process>) {
-    let heard = text(&bed.path("heard.json"));
-    let script = bed
-        .write("heard.sh", &format!("#!/bin/sh\nwhile read -r line; do echo \"$line\" >> {heard}; done\n"));
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its permissions");
-    let config = bed.write(
-        "exabgp.conf",
-        &format!(
-            "process heard {{ run {}; encoder json; }}\nneighbor 10.0.0.1 {{\n  router-id 10.0.0.2;\n  local-address \
-             10.0.0.2;\n  local-as {asn};\n  peer-as {ASN};\n  family {{ ipv4 unicast; ipv6 unicast; }}\n  capability {{ \
-             route-refresh; extended-message enable; }}\n  api {{ processes [ heard ]; receive {{ parsed; update; }} }}\n  \
-             announce {{\n    ipv4 {{ unicast {THEIRS} next-hop 10.0.0.2 large-community [ 64512:1:2 ]; }}\n    ipv6 {{ unicast \
-             {THEIRS_V6} next-hop fd00::2 large-community [ 64512:1:2 ]; }}\n  }}\n}}\n",
-            script.display()
-        ),
-    );
-    let settings = ["exabgp.daemon.user=root", "exabgp.api.ack=false", "exabgp.log.level=INFO"];
-    let config = text(&config);
-    let words: Vec<&str> = settings.into_iter().chain(["exabgp", &config]).collect();
-    (heard, vec![bed.start("b", "env", &words)])
 }

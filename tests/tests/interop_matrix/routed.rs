@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::bed::{Bed, Process, product};
 
@@ -10,12 +11,17 @@ use super::{OURS, OURS_V6};
 /// The real `routed` on node `a`, without a dataplane.
 pub(super) struct Routed<'a> {
     bed: &'a Bed,
-    _process: Process,
+    process: Process,
 }
 
 impl<'a> Routed<'a> {
     pub(super) fn start(bed: &'a Bed, resources: &str) -> Routed<'a> {
         bed.write("resources/cluster.yaml", resources);
+        Routed::again(bed)
+    }
+
+    /// Starts it once more, as it was configured.
+    pub(super) fn again(bed: &'a Bed) -> Routed<'a> {
         let text = format!(
             "node: node-a\nsocket: {}\nstateDir: {}\nstatus: off\ndataplane: none\ndatastore: {{ file: {} }}\n",
             bed.path("routed.sock").display(),
@@ -25,7 +31,12 @@ impl<'a> Routed<'a> {
         let config = bed.write("routed.yaml", &text);
         let program = product("routed");
         let words = ["--config", config.to_str().expect("UTF-8")];
-        Routed { bed, _process: bed.start("a", program.to_str().expect("UTF-8"), &words) }
+        Routed { bed, process: bed.start("a", program.to_str().expect("UTF-8"), &words) }
+    }
+
+    /// Ends it without a word.
+    pub(super) fn kill(self) {
+        self.process.signal(Signal::SIGKILL);
     }
 
     fn ask(&self, words: &[&str]) -> Option<Value> {
