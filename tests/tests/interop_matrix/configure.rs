@@ -44,7 +44,11 @@ pub(super) fn bird(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
     }
     let config = text(&bed.write("bird.conf", &config));
     let (control, pid) = (text(&bed.path("bird.ctl")), text(&bed.path("bird.pid")));
-    (control.clone(), vec![bed.start("b", "bird", &["-f", "-c", &config, "-s", &control, "-P", &pid])])
+    let mut words = vec!["-f", "-c", &config, "-s", &control, "-P", &pid];
+    // Without it BIRD says nothing of having been there before.
+    words.extend(setup.again.then_some("-R"));
+    let process = bed.start("b", "bird", &words);
+    (control, vec![process])
 }
 
 pub(super) fn frr(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
@@ -77,8 +81,8 @@ pub(super) fn frr(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
         &format!(
             "router bgp {asn}\n bgp router-id 10.0.0.2\n no bgp network import-check\n no bgp \
              ebgp-requires-policy\n{neighbors} address-family ipv4 unicast\n  network {THEIRS} route-map own\n{v4} \
-             exit-address-family\n address-family ipv6 unicast\n  network {THEIRS_V6} route-map own\n{v6} \
-             exit-address-family\n!\nroute-map own permit 10\n set large-community 64512:1:2\n"
+             exit-address-family\n address-family ipv6 unicast\n  network {THEIRS_V6} route-map own6\n{v6} \
+             exit-address-family\n!\nroute-map own permit 10\n set large-community 64512:1:2\nroute-map own6 permit 10\n set large-community 64512:1:2\n set ipv6 next-hop global fd00::2\n"
         ),
     );
     let zebra = bed.write("frr/zebra.conf", "hostname frr\n");

@@ -368,7 +368,7 @@ pub(super) fn capable(kind: Kind, results: &mut Results) {
         peer.kill();
         let down = within(SOON, || routed.is_up("10.0.0.2").is_none().then_some(()));
         let kept = within(AT_ONCE, || routed.next_hop(THEIRS).is_none().then_some(())).is_none();
-        let again = Peer::start(&bed, kind, setup);
+        let again = Peer::start(&bed, kind, Setup { again: true, ..setup });
         let back = within(START, || routed.is_up("10.0.0.2"));
         let held = routed.next_hop(THEIRS).is_some();
         let whole = expect("our block there again", || again.seen(OURS), |seen| seen.next_hop == "10.0.0.1");

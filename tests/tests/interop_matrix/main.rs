@@ -41,7 +41,7 @@ const SOON: Duration = Duration::from_secs(15);
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A peer in our AS that only does what it must.
-const PLAIN: Setup = Setup { asn: ASN, reflects: false, all: false };
+const PLAIN: Setup = Setup { asn: ASN, reflects: false, all: false, again: false };
 
 /// The features, in the order of the table.
 const FEATURES: [&str; 17] = [

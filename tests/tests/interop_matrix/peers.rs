@@ -80,6 +80,8 @@ pub(super) struct Setup {
     pub(super) reflects: bool,
     /// A password, several paths to a prefix, graceful restart: all that it has of these.
     pub(super) all: bool,
+    /// It ran before: it says so.
+    pub(super) again: bool,
 }
 
 /// The password of sessions that have one.
