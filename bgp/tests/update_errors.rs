@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
+use bgp::Asn;
 use bgp::wire::WireError;
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::{Context, RULES, Rule, Verdict, code, flag, push};
 use bgp::wire::update::UpdateView;
-use bgp::Asn;
 
 const EXTERNAL: Context = Context { internal: false, first_as: Some(Asn(65001)), ..Context::INTERNAL };
 const INTERNAL: Context = Context { internal: true, first_as: None, ..EXTERNAL };
