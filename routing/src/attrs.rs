@@ -34,6 +34,8 @@ pub struct AttrSet {
     pub originator_id: Option<RouterId>,
     /// How many reflectors it went through.
     pub cluster_list_len: u32,
+    /// ONLY_TO_CUSTOMER (RFC 9234).
+    pub only_to_customer: Option<Asn>,
     /// What its well-known communities ask for.
     pub marks: Marks,
     /// What was received, where import policy made this of it: a changed policy is applied to that.
@@ -111,6 +113,7 @@ impl AttrSet {
             neighbor_as: None,
             originator_id: None,
             cluster_list_len: 0,
+            only_to_customer: None,
             marks: Marks::default(),
             received: None,
         };
@@ -135,6 +138,7 @@ impl AttrSet {
                     set.originator_id = number().map(|bits| RouterId(Ipv4Addr::from_bits(bits)));
                 }
                 code::COMMUNITIES => set.marks = Marks::of(raw.value),
+                code::ONLY_TO_CUSTOMER => set.only_to_customer = number().map(Asn),
                 code::CLUSTER_LIST => {
                     set.cluster_list_len = u32::try_from(raw.value.len() / 4).unwrap_or(u32::MAX);
                 }

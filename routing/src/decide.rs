@@ -29,6 +29,8 @@ pub enum Reason {
     NoImportPolicy,
     /// It carries BLACKHOLE (RFC 7999), which no filter accepts by name.
     Blackhole,
+    /// A route leak (RFC 9234).
+    RouteLeak,
     /// It was kept for long, and its sender does not want that (NO_LLGR, RFC 9494).
     NotLong,
     /// A node announces what the node table gives to another.
@@ -57,11 +59,13 @@ pub enum Reason {
     ClusterListLength,
     /// Another's peer has a lower address.
     PeerAddress,
+    /// Another came first from the same peer (RFC 7911).
+    FurtherPath,
 }
 
 impl Reason {
     /// Those for which a path takes no part at all.
-    pub const REJECTIONS: [Reason; 10] = [
+    pub const REJECTIONS: [Reason; 11] = [
         Reason::AsLoop,
         Reason::OriginatorLoop,
         Reason::ClusterLoop,
@@ -70,6 +74,7 @@ impl Reason {
         Reason::Filtered,
         Reason::NoImportPolicy,
         Reason::Blackhole,
+        Reason::RouteLeak,
         Reason::NotLong,
         Reason::NotOwner,
     ];
@@ -85,6 +90,7 @@ impl fmt::Display for Reason {
             Reason::NextHopNotHost => "the next hop is no host address",
             Reason::Filtered => "a filter rejects it",
             Reason::NoImportPolicy => "the peer is outside the cluster and has no import filter (RFC 8212)",
+            Reason::RouteLeak => "a route leak: only for its AS's customers (RFC 9234)",
             Reason::NotLong => "not to be kept for long (NO_LLGR)",
             Reason::Blackhole => "BLACKHOLE, which no filter of the peer accepts by name (RFC 7999)",
             Reason::NotOwner => "the node table gives the block to another node",
@@ -100,6 +106,7 @@ impl fmt::Display for Reason {
             Reason::RouterId => "higher BGP identifier",
             Reason::ClusterListLength => "longer CLUSTER_LIST",
             Reason::PeerAddress => "higher peer address",
+            Reason::FurtherPath => "a further path from the same peer",
         })
     }
 }
@@ -132,13 +139,15 @@ pub struct Candidate<'a> {
     pub router_id: RouterId,
     /// The peer's address; 0.0.0.0 where there is no peer.
     pub address: IpAddr,
+    /// A number that differs between several paths from one peer (RFC 7911).
+    pub source: u32,
 }
 
 impl Candidate<'_> {
     /// Without a peer.
     pub fn unpeered(rank: Rank, attrs: &AttrSet) -> Candidate<'_> {
         let none = Ipv4Addr::UNSPECIFIED;
-        Candidate { rank, attrs, external: false, router_id: RouterId(none), address: none.into() }
+        Candidate { rank, attrs, external: false, router_id: RouterId(none), address: none.into(), source: 0 }
     }
 
     fn group(&self) -> Option<Asn> {
@@ -189,9 +198,11 @@ pub fn select(
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
     });
-    // Two sessions with one address can't be; should they, the first of the list is as good.
+    let mut lowest =
+        |field: &mut Vec<usize>, reason, key| keep_lowest(candidates, field, &mut lost, reason, key);
+    lowest(field, Reason::FurtherPath, |c| u128::from(c.source));
     let (winner, rest) = field.split_first()?;
-    rest.iter().for_each(|index| lost(*index, Reason::PeerAddress));
+    rest.iter().for_each(|index| lost(*index, Reason::FurtherPath));
     Some(*winner)
 }
 

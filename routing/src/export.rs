@@ -10,6 +10,7 @@ use crate::attrs::{AttrSet, DEFAULT_LOCAL_PREF};
 use crate::config::RibConfig;
 use crate::path::SourceKind;
 use crate::policy::{self, Export, NextHopMode, Operation};
+use crate::roles;
 use crate::table::Scope;
 
 /// What peers have in common that get the same routes.
@@ -94,8 +95,13 @@ pub(crate) fn transform<'a>(
         next_hop = config.next_hop_self(family).unwrap_or(next_hop);
     }
     let mut original = attrs.canonical();
-    if !operations.is_empty() {
+    let marked = export.role.is_some_and(roles::marks_sent) && attrs.only_to_customer.is_none();
+    if !operations.is_empty() || marked {
         *edited = policy::edited(original, operations);
+        if marked {
+            let asn = export.local_as.unwrap_or(config.local_as);
+            *edited = policy::edited(edited, &[Operation::OnlyToCustomer(asn)]);
+        }
         original = edited;
     }
     match (audience, kind) {
@@ -119,7 +125,7 @@ pub(crate) fn transform<'a>(
 fn metric(operations: &[Operation]) -> Option<u32> {
     operations.iter().rev().find_map(|operation| match operation {
         Operation::SetPriority(priority) => Some(*priority),
-        Operation::AddCommunity(_) | Operation::PrependAsPath(_) => None,
+        Operation::AddCommunity(_) | Operation::PrependAsPath(_) | Operation::OnlyToCustomer(_) => None,
     })
 }
 

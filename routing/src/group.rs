@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bgp::wire::encode::{self, Form};
-use bgp::wire::refresh::RouteRefresh;
+use bgp::wire::nlri::Listed;
 use bgp::{Families, Family, PeerId, RouterId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -14,9 +14,10 @@ use crate::config::RibConfig;
 use crate::export::{self, Audience, Scratch};
 use crate::exports::{ExportIx, Exports};
 use crate::interner::Interner;
-use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox};
+use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, markers};
 use crate::path::{PeerSession, SourceKind};
 use crate::policy::{ClusterPolicy, PeerKind, Said, Subject};
+use crate::roles;
 use crate::source::Sources;
 use crate::table::{Path, Table};
 
@@ -51,7 +52,7 @@ impl GroupKey {
             audience,
             form: session.form,
             long_lived: session.long_lived,
-            families: session.families,
+            families: session.families.without(session.sends_several),
             export,
         }
     }
@@ -89,7 +90,7 @@ pub(crate) struct View<'a> {
 }
 
 /// A prefix goes to a group; by the rule at this place, if that does something to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Passed(Option<u32>);
 
 impl View<'_> {
@@ -118,13 +119,17 @@ impl View<'_> {
         if !export.looks_at_prefixes() {
             return Some(Passed::default());
         }
+        let leaks = |role| !roles::may_go(role, self.interner.set(path.attrs()).only_to_customer);
+        if export.role.is_some_and(leaks) {
+            return None;
+        }
         let prefix = self.table.prefix(ix);
         let kind = self.sources.kind(path.source());
         let Some(chain) = &export.chain else {
             // RFC 8212: no filter, so no more than the cluster's own blocks.
             let own = kind == SourceKind::Local
                 || !self.sources.is_outside(path.source()) && self.cluster.is_in_pool(&prefix);
-            return own.then(Passed::default);
+            return (own || !export.outside).then(Passed::default);
         };
         let attrs = self.interner.set(path.attrs());
         let peer = match key.audience {
@@ -145,13 +150,13 @@ impl View<'_> {
 
     /// Appends announcements of prefixes that were told with one path.
     #[allow(clippy::too_many_arguments)]
-    fn announce(
+    pub(crate) fn announce(
         &self,
         path: Path,
         passed: Passed,
         key: GroupKey,
         family: Family,
-        prefixes: impl Iterator<Item = IpNet>,
+        prefixes: impl Iterator<Item = impl Listed>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<usize, encode::TooLong> {
@@ -408,7 +413,7 @@ impl Group {
         delivery: &mut impl Delivery,
     ) -> bool {
         let Some(outbox) = self.members.get_mut(&peer) else { return true };
-        if !mark(peer, &mut outbox.begins, 1, delivery) {
+        if !markers(peer, &mut outbox.begins, 1, delivery) {
             return false;
         }
         loop {
@@ -443,7 +448,7 @@ impl Group {
             }
             outbox.dump = dump.filter(|dump| dump.next < dump.end);
         }
-        if !mark(peer, &mut outbox.ends, 2, delivery) {
+        if !markers(peer, &mut outbox.ends, 2, delivery) {
             return false;
         }
         // Sets that once held many prefixes must not keep their room.
@@ -458,19 +463,6 @@ impl Group {
         }
         true
     }
-}
-
-/// Sends the markers around what answers a ROUTE-REFRESH (RFC 7313 §3.2); whether there was room.
-fn mark(peer: PeerId, families: &mut Families, subtype: u8, delivery: &mut impl Delivery) -> bool {
-    for family in families.iter() {
-        let mut message = Vec::new();
-        RouteRefresh { family: family.afi_safi(), subtype }.encode(&mut message);
-        if !delivery.deliver(peer, message.into()) {
-            return false;
-        }
-        families.remove(family);
-    }
-    true
 }
 
 /// The next places of a dump.

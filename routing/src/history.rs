@@ -169,6 +169,7 @@ fn session(peer: u8) -> PeerSession {
         client: peer < 3,
         form: Form::default(),
         families: Families::BOTH,
+        sends_several: Families::NONE,
         restarts: true,
         restarting: false,
         long_lived: peer != 3,

@@ -12,6 +12,7 @@ use crate::decide::Reason;
 use crate::ownership::OwnershipMode;
 use crate::path::PeerSession;
 use crate::policy::{self, ClusterPolicy, Community, Import, Operation, PeerKind, Rule, Said, Subject};
+use crate::roles;
 use crate::table::Scope;
 
 /// Why a path from a peer is not eligible; `None`: it is.
@@ -84,6 +85,11 @@ impl<'a> Judge<'a> {
         last_resort: bool,
     ) -> Judge<'a> {
         let mut rejected = reject(config, import, attrs, session.internal);
+        if let Some((role, peer_as)) = import.role
+            && roles::is_leaked(role, peer_as, attrs.only_to_customer)
+        {
+            rejected.get_or_insert(Reason::RouteLeak);
+        }
         if last_resort && attrs.marks.not_long {
             rejected.get_or_insert(Reason::NotLong);
         }
@@ -150,12 +156,20 @@ impl<'a> Judge<'a> {
 
     /// Whether what is used is not what was received.
     pub(crate) fn changes(&self, judgement: Judgement) -> bool {
-        judgement.rule.is_some() || judgement.rejected.is_none() && (self.is_shut_down() || self.last_resort)
+        judgement.rule.is_some()
+            || judgement.rejected.is_none()
+                && (self.is_shut_down() || self.last_resort || self.only_to_customer().is_some())
     }
 
     /// RFC 8326 §4.1: towards external peers the receiver sets LOCAL_PREF to 0.
     fn is_shut_down(&self) -> bool {
         self.attrs.marks.graceful_shutdown && !self.session.internal
+    }
+
+    /// With which AS ONLY_TO_CUSTOMER is added (RFC 9234 §5).
+    fn only_to_customer(&self) -> Option<Asn> {
+        let (role, peer_as) = self.import.role?;
+        (roles::marks_received(role) && self.attrs.only_to_customer.is_none()).then_some(peer_as)
     }
 
     /// What import policy makes of `received`, the attributes that this judges.
@@ -166,6 +180,7 @@ impl<'a> Judge<'a> {
         if self.is_shut_down() {
             operations.push(Operation::SetPriority(NO_PREFERENCE));
         }
+        operations.extend(self.only_to_customer().map(Operation::OnlyToCustomer));
         if self.last_resort {
             operations.push(Operation::AddCommunity(Community::LLGR_STALE));
         }

@@ -18,6 +18,7 @@ pub mod import;
 #[cfg(feature = "driver")]
 mod inbox;
 mod interner;
+mod lanes;
 pub mod limits;
 #[cfg(feature = "driver")]
 mod lines;
@@ -28,8 +29,10 @@ mod peers;
 pub mod policy;
 pub mod query;
 pub mod rib;
+mod roles;
 #[cfg(feature = "driver")]
 pub mod session;
+mod several;
 mod source;
 mod table;
 

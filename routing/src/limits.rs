@@ -73,7 +73,8 @@ impl Rib {
         if key != old_key {
             let outbox = self.leave_group(id, old_key);
             let group = self.groups.entry(key).or_default();
-            group.take_over(id, self.table.end(), session.families, outbox.unwrap_or_default());
+            let families = session.families.without(session.sends_several);
+            group.take_over(id, self.table.end(), families, outbox.unwrap_or_default());
         }
         self.exports.release(old_key.export);
         if let Some(member) = self.sources.member_mut(ix) {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bgp::wire::refresh::RouteRefresh;
 use bgp::{Families, Family, PeerId};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -88,6 +89,24 @@ impl Outbox {
         let before = self.dump.map_or(Families::NONE, |dump| dump.families);
         self.dump = Some(Dump { next: 0, end, families: families.union(before), again });
     }
+}
+
+/// Sends the markers around what answers a ROUTE-REFRESH (RFC 7313 §3.2); whether there was room.
+pub(crate) fn markers(
+    peer: PeerId,
+    families: &mut Families,
+    subtype: u8,
+    delivery: &mut impl Delivery,
+) -> bool {
+    for family in families.iter() {
+        let mut message = Vec::new();
+        RouteRefresh { family: family.afi_safi(), subtype }.encode(&mut message);
+        if !delivery.deliver(peer, message.into()) {
+            return false;
+        }
+        families.remove(family);
+    }
+    true
 }
 
 /// Places in a page of the set.

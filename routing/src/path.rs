@@ -79,6 +79,8 @@ pub struct PeerSession {
     pub form: Form,
     /// The families that were negotiated.
     pub families: Families,
+    /// The families in which it gets all usable paths, not the best alone (RFC 7911).
+    pub sends_several: Families,
     /// Whether it keeps what we sent when this node restarts, and drops what was not sent again when
     /// End-of-RIB comes (RFC 4724).
     pub restarts: bool,
@@ -100,6 +102,7 @@ impl PeerSession {
             client: client && negotiated.internal,
             form: negotiated.form(),
             families: negotiated.families,
+            sends_several: negotiated.add_path.send,
             restarts: negotiated.graceful.is_some(),
             restarting: negotiated.graceful.is_some_and(|graceful| graceful.restarting),
             long_lived: negotiated.graceful.is_some_and(|graceful| !graceful.long_lived.families.is_empty()),

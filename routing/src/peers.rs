@@ -36,7 +36,8 @@ impl Rib {
         let session = self.sources.member(ix).map_or(session, |member| member.session);
         let held = self.holds_markers && session.restarts;
         let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-        group.join(id, self.table.end(), session.families, held);
+        group.join(id, self.table.end(), session.families.without(session.sends_several), held);
+        self.several.join(id, session.sends_several, self.table.end(), held);
     }
 
     /// A session ended. Of its paths those of `retain` are kept as stale; the others count no more,
@@ -45,12 +46,17 @@ impl Rib {
         let Some(ix) = self.sources.leave(id) else { return };
         if let Some(key) = self.sources.member(ix).map(Member::key) {
             self.leave_group(id, key);
+            self.several.leave(id);
             self.exports.release(key.export);
         }
         if !retain.older {
             self.drop_stale(id, Families::BOTH);
         }
-        self.set_aside(id, ix, retain.families);
+        let lanes = self.sources.take_lanes(id);
+        self.set_aside(id, ix, retain.families, lanes.len());
+        for lane in &lanes {
+            self.set_aside(id, *lane, retain.families, lanes.len());
+        }
         for source in self.sources.retained(id).to_vec() {
             if let Some(stale) = self.sources.member_mut(source).and_then(|member| member.stale.as_mut()) {
                 stale.families = retain.families;
@@ -64,11 +70,12 @@ impl Rib {
     }
 
     /// The paths of some families of a source of a peer are from now on stale.
-    fn set_aside(&mut self, id: PeerId, ix: SourceIx, families: Families) {
+    /// Beside it, it has so many `lanes`.
+    fn set_aside(&mut self, id: PeerId, ix: SourceIx, families: Families, lanes: usize) {
         let Some(member) = self.sources.member_mut(ix) else { return };
         member.stale = Some(Staleness { families, ..Staleness::default() });
         self.sources.retain(id, ix);
-        if self.sources.retained(id).len() > RETAINED {
+        if self.sources.retained(id).len() > RETAINED + lanes {
             let stale = |source: &&SourceIx| {
                 let stale = self.sources.member(**source).and_then(|member| member.stale);
                 stale.is_some_and(|stale| !stale.families.is_empty())
@@ -94,12 +101,16 @@ impl Rib {
                 stale.families.insert(family);
             }
         }
+        let lanes = self.sources.take_lanes(id);
         let ix = self.sources.enter(id, session, policy, export);
         if let Some(member) = self.sources.member_mut(ix) {
             member.end_of_rib = end_of_rib;
             (member.warned, member.over_limit) = (warned, over_limit);
         }
-        self.set_aside(id, before, families);
+        for lane in &lanes {
+            self.set_aside(id, *lane, families, lanes.len());
+        }
+        self.set_aside(id, before, families, lanes.len());
     }
 
     /// What becomes of the paths of a peer that are stale.
@@ -201,7 +212,8 @@ impl Rib {
                 let outbox = self.leave_group(id, GroupKey::of(&old, export));
                 let session = PeerSession { client, ..old };
                 let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-                group.take_over(id, self.table.end(), session.families, outbox.unwrap_or_default());
+                let families = session.families.without(session.sends_several);
+                group.take_over(id, self.table.end(), families, outbox.unwrap_or_default());
             }
         }
         if changed {
@@ -228,10 +240,11 @@ impl Rib {
     pub fn hold_markers(&mut self, hold: bool) -> Vec<PeerId> {
         self.holds_markers = hold;
         if hold {
-            Vec::new()
-        } else {
-            self.groups.values_mut().flat_map(|group| group.release_markers()).collect()
+            return Vec::new();
         }
+        let mut released = self.several.release_markers();
+        released.extend(self.groups.values_mut().flat_map(|group| group.release_markers()));
+        released
     }
 }
 

@@ -8,6 +8,7 @@ mod rule;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bgp::wire::capability::Role;
 use bgp::{Asn, Family};
 use ipnet::IpNet;
 
@@ -112,6 +113,8 @@ pub struct Import {
     pub allowed_local_as: u32,
     /// Our other AS towards this peer, which must not be in AS_PATH either (RFC 7705).
     pub local_as: Option<Asn>,
+    /// Our role towards the peer, and its AS (RFC 9234).
+    pub role: Option<(Role, Asn)>,
 }
 
 /// What decides which routes a peer gets and with what: peers with equal ones can share an update group.
@@ -125,12 +128,14 @@ pub struct Export {
     pub next_hop: NextHopMode,
     /// The AS that stands for ours towards this peer (`localASNumber`, RFC 7705 §3.3 "Replace Old AS").
     pub local_as: Option<Asn>,
+    /// Our role towards the peer (RFC 9234).
+    pub role: Option<Role>,
 }
 
 impl Export {
     /// Whether prefixes that share a path may differ in what becomes of them.
     pub(crate) fn looks_at_prefixes(&self) -> bool {
-        self.chain.is_some() || self.outside
+        self.chain.is_some() || self.outside || self.role.is_some()
     }
 }
 

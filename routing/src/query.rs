@@ -112,7 +112,7 @@ impl Rib {
                 let told = self.table.told(*ix);
                 self.sources.source(told.source()) != Source::Peer(id)
             });
-            counts.advertised = told.saturating_sub(unsendable.count());
+            counts.advertised = told.saturating_sub(unsendable.count()) + self.several.told(id);
             (id, counts)
         })
     }

@@ -17,11 +17,13 @@ use crate::exports::Exports;
 use crate::group::{Change, Group, GroupKey, View};
 use crate::import::{self, Judge, Judgement};
 use crate::interner::Interner;
+use crate::lanes::PathIds;
 use crate::limits::LimitReached;
 use crate::outbox::Delivery;
 use crate::path::{Best, BestChange, PeerSession, Source};
 use crate::policy::{ClusterPolicy, PeerPolicy, with_communities};
-use crate::source::{SourceIx, Sources};
+use crate::several::Several;
+use crate::source::{Member, SourceIx, Sources};
 use crate::table::{Mark, Path, Put, Table};
 
 /// The RIB. Inputs mark prefixes; [`Rib::run`] decides on the marked ones and tells what changed.
@@ -56,6 +58,10 @@ pub struct Rib {
     /// What this node originates: own blocks, the static table.
     originated: [HashSet<IpNet, FixedState>; 2],
     pub(crate) removed: u64,
+    pub(crate) path_ids: PathIds,
+    pub(crate) several: Several,
+    /// Paths that were not taken because their session has as many to the prefix as it may.
+    pub(crate) ignored_paths: u64,
     changes: Vec<Change>,
 }
 
@@ -81,6 +87,9 @@ impl Rib {
             forwards: true,
             originated: [HashSet::default(), HashSet::default()],
             removed: 0,
+            path_ids: PathIds::default(),
+            several: Several::default(),
+            ignored_paths: 0,
             changes: Vec::new(),
         }
     }
@@ -107,6 +116,7 @@ impl Rib {
     /// Everything is to be decided on and told anew.
     pub(crate) fn mark_all(&mut self) {
         self.mark_for_judgement();
+        self.several.forget();
         self.reexport = self.dirty.len();
     }
 
@@ -130,7 +140,15 @@ impl Rib {
         let Some(source) = self.sources.find(id) else { return };
         let Some(member) = self.sources.member(source).filter(|member| !member.over_limit) else { return };
         let (session, policy) = (member.session, Arc::clone(&member.policy));
-        for (attrs, prefixes) in batch.runs() {
+        for (attrs, prefixes, ids) in batch.runs() {
+            if !ids.is_empty() {
+                let paths = ids.iter().copied().zip(prefixes.iter().copied());
+                self.several(id, source, &policy, attrs, paths);
+                if self.sources.member(source).is_none_or(|member| member.over_limit) {
+                    return;
+                }
+                continue;
+            }
             match attrs {
                 Some(attrs) => {
                     self.announced(id, source, session, &policy, attrs, prefixes);
@@ -149,7 +167,7 @@ impl Rib {
     }
 
     /// Prefixes that a peer announced with one attribute set.
-    fn announced(
+    pub(crate) fn announced(
         &mut self,
         id: PeerId,
         source: SourceIx,
@@ -272,6 +290,9 @@ impl Rib {
     /// Whether there was a path from this source.
     pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> bool {
         let Some(gone) = self.table.take(ix, source) else { return false };
+        if !self.path_ids.is_empty() {
+            self.path_ids.remove(&(ix, source));
+        }
         let family = self.table.family(ix);
         if let Some(member) = self.sources.member_mut(source) {
             member.received[family.index()] -= 1;
@@ -312,6 +333,9 @@ impl Rib {
         let Some((key, session)) = self.sources.by_id(id).map(|member| (member.key(), member.session)) else {
             return;
         };
+        if self.several.refresh(id, family, self.table.end(), session.marks_refresh) {
+            return;
+        }
         if let Some(group) = self.groups.get_mut(&key) {
             group.refresh(id, self.table.end(), family, session.marks_refresh);
         }
@@ -321,9 +345,10 @@ impl Rib {
     /// there is room.
     pub fn resume(&mut self, id: PeerId, delivery: &mut impl Delivery) -> bool {
         let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return true };
-        let Rib { config, cluster, exports, table, interner, sources, .. } = self;
+        let Rib { config, cluster, exports, table, interner, sources, groups, several, .. } = self;
         let view = View { config, cluster, exports, table, interner, sources, reexport: false };
-        self.groups.get_mut(&key).is_none_or(|group| group.resume(id, key, view, delivery))
+        groups.get_mut(&key).is_none_or(|group| group.resume(id, key, view, delivery))
+            && several.resume(id, key, view, delivery)
     }
 
     /// Decides on at most `budget` marked prefixes and tells the peers; whether none is left. See
@@ -343,8 +368,16 @@ impl Rib {
             self.rejudge -= judged;
             self.judge_anew(judged);
         }
+        if !self.several.is_empty() {
+            self.dirty.iter().take(count).for_each(|ix| self.several.note(self.table.prefix(*ix)));
+        }
         self.decide(count, reexport);
         self.tell(reexport, delivery);
+        if count > 0 && !self.several.is_empty() {
+            let Rib { config, cluster, exports, table, interner, sources, several, .. } = self;
+            let view = View { config, cluster, exports, table, interner, sources, reexport };
+            several.send(view, |id| sources.by_id(id).map(Member::key), delivery);
+        }
         let done = self.dirty.is_empty() && self.is_swept();
         if done {
             while let Some((source, _)) = self.leaving.pop_front() {
@@ -520,6 +553,7 @@ pub(crate) fn candidate<'a>(
                 external: !member.session.internal,
                 router_id: member.session.router_id,
                 address: member.session.address,
+                source: source.0,
             })
         }
     }

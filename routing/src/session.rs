@@ -108,11 +108,17 @@ impl RouteSink for Session {
 
     fn update(&mut self, update: &Update<'_>) {
         for list in update.withdrawals() {
-            self.batch.push(None, list);
+            match list.with_ids() {
+                false => self.batch.push(None, list),
+                true => self.batch.push_paths(None, list.paths()),
+            }
         }
         for (next_hop, list) in update.announcements() {
             let attrs = self.attrs(update, next_hop);
-            self.batch.push(Some(&attrs), list);
+            match list.with_ids() {
+                false => self.batch.push(Some(&attrs), list),
+                true => self.batch.push_paths(Some(&attrs), list.paths()),
+            }
         }
         if self.batch.len() >= BATCH {
             self.seal();

@@ -91,6 +91,8 @@ pub(crate) struct Sources {
     by_id: HashMap<PeerId, SourceIx, FixedState>,
     /// Sources of a peer whose paths are kept as stale, the oldest first.
     retained: HashMap<PeerId, Vec<SourceIx>, FixedState>,
+    /// Further sources of sessions that send several paths to a prefix.
+    lanes: HashMap<PeerId, Vec<SourceIx>, FixedState>,
     vacant: Vec<SourceIx>,
     /// Roles that peers were given while they had one; their next sessions have them too.
     roles: HashMap<PeerId, bool, FixedState>,
@@ -137,6 +139,27 @@ impl Sources {
         ix
     }
 
+    /// A further source of a session (RFC 7911).
+    pub(crate) fn add_lane(&mut self, id: PeerId) -> Option<SourceIx> {
+        let member = self.by_id(id)?;
+        let (session, policy, export) = (member.session, Arc::clone(&member.policy), member.export);
+        let first = self.find(id)?;
+        let lane = self.enter(id, session, policy, export);
+        self.by_id.insert(id, first);
+        self.lanes.entry(id).or_default().push(lane);
+        Some(lane)
+    }
+
+    /// The sources of a session: its own, then the further ones.
+    pub(crate) fn lanes(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
+        self.find(id).into_iter().chain(self.lanes.get(&id).into_iter().flatten().copied())
+    }
+
+    /// The further sources of a session are no longer its.
+    pub(crate) fn take_lanes(&mut self, id: PeerId) -> Vec<SourceIx> {
+        self.lanes.remove(&id).unwrap_or_default()
+    }
+
     /// A session ended; its number lasts until [`Sources::forget`].
     pub(crate) fn leave(&mut self, id: PeerId) -> Option<SourceIx> {
         self.by_id.remove(&id)
@@ -173,7 +196,7 @@ impl Sources {
 
     /// All sources of a peer: the session's, if it lasts, and those whose paths are stale.
     pub(crate) fn of(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
-        self.find(id).into_iter().chain(self.retained(id).iter().copied())
+        self.lanes(id).chain(self.retained(id).iter().copied())
     }
 
     /// Gives up the number of a session that left, once no path is from it and none was told;

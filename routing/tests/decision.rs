@@ -64,6 +64,7 @@ fn decide(specs: &[Spec]) -> (Option<usize>, Vec<Option<Reason>>) {
         .iter()
         .zip(&sets)
         .map(|(spec, attrs)| Candidate {
+            source: 0,
             rank: spec.rank,
             attrs,
             external: spec.external,

@@ -83,6 +83,7 @@ fn session(id: u8, internal: bool, client: bool) -> PeerSession {
         client,
         form: Form::default(),
         families: Families::BOTH,
+        sends_several: Families::NONE,
         restarts: true,
         restarting: false,
         long_lived: false,
@@ -297,4 +298,42 @@ fn what_no_longer_fits_a_message_is_withdrawn() {
     });
     bed.announce_with(1, "10.1.1.0/26", AttrSet::from_canonical(&long, base.next_hop));
     assert_eq!(bed.wire.prefixes(2).len(), 0);
+}
+
+/// A route's ONLY_TO_CUSTOMER, if it has one.
+fn only_to_customer(attrs: &AttrSet) -> Option<u32> {
+    attrs.only_to_customer.map(|asn| asn.0)
+}
+
+#[test]
+fn what_a_provider_told_goes_to_customers_alone() {
+    use bgp::wire::capability::Role;
+    use routing::policy::{Export, Import};
+    use std::sync::Arc;
+    let mut bed = Bed::new(config());
+    let roles = [(1, Role::Customer), (2, Role::Customer), (3, Role::Provider), (4, Role::Peer)];
+    for (id, role) in roles {
+        let asn = Asn(65000 + u32::from(id));
+        let policy = routing::PeerPolicy {
+            import: Import { role: Some((role, asn)), ..Import::default() },
+            export: Arc::new(Export { role: Some(role), ..Export::default() }),
+            ..Default::default()
+        };
+        bed.rib.set_peer_policy(PeerId(id.into()), policy);
+        bed.up(id, session(id, false, false));
+    }
+    // From a provider and from a customer, without the attribute.
+    bed.announce(1, "10.1.0.0/26");
+    bed.announce(3, "10.3.0.0/26");
+    bed.settle();
+    assert_eq!(bed.wire.prefixes(2), ["10.3.0.0/26"], "another provider gets the customer's alone");
+    assert_eq!(bed.wire.prefixes(4), ["10.3.0.0/26"], "so does a peer");
+    assert_eq!(bed.wire.prefixes(3), ["10.1.0.0/26"], "the customer gets the provider's");
+    assert_eq!(only_to_customer(bed.wire.attrs(3, "10.1.0.0/26")), Some(65001));
+    assert_eq!(only_to_customer(bed.wire.attrs(2, "10.3.0.0/26")), None);
+    assert_eq!(
+        only_to_customer(bed.wire.attrs(4, "10.3.0.0/26")),
+        Some(64512),
+        "marked on its way to a peer"
+    );
 }

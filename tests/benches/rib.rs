@@ -85,6 +85,7 @@ fn session(id: u32, client: bool) -> PeerSession {
         client,
         form: Form::default(),
         families: Families::BOTH,
+        sends_several: Families::NONE,
         restarts: false,
         restarting: false,
         long_lived: false,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::control::view::PeerType;
 use crate::resource::{
-    BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Security, Snapshot, SourceAddress,
+    AddPathMode, BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Security, Snapshot,
+    SourceAddress,
 };
 
 /// The port of a BGPPeer that names none.
@@ -103,8 +104,15 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     if !selects_me || peer.reverse_peering != ReversePeering::Auto {
         return;
     }
+    // What one end sends the other takes.
+    let add_path = peer.policy.add_path.map(|mode| match mode {
+        AddPathMode::Receive => AddPathMode::Send,
+        AddPathMode::Send => AddPathMode::Receive,
+        AddPathMode::Disabled | AddPathMode::Both => mode,
+    });
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
-        add_node(snapshot, me, node, Terms::of(peer, PeerPolicyFields::default()), found);
+        let policy = PeerPolicyFields { add_path, ..PeerPolicyFields::default() };
+        add_node(snapshot, me, node, Terms::of(peer, policy), found);
     }
 }
 

@@ -17,7 +17,9 @@ use super::peering::{NeighbourRange, Peering, peerings, ranges};
 use super::policy;
 use super::tunnel_address;
 use crate::control::view::PeerType;
-use crate::resource::{Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Security, Snapshot};
+use crate::resource::{
+    AddPathMode, Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Security, Snapshot,
+};
 
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
@@ -225,9 +227,9 @@ fn peer_plan(
             passive: false,
             connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
             send_hold_time: seconds(settings.send_hold_time),
-            add_path: AddPath::default(),
+            add_path: add_path(peering.policy.add_path.unwrap_or(settings.add_path)),
             extended_next_hop: false,
-            role: None,
+            role: peering.policy.role,
             restart,
         },
         address: PeerAddress {
@@ -239,6 +241,16 @@ fn peer_plan(
         restart_after,
         peering,
     }
+}
+
+fn add_path(mode: AddPathMode) -> AddPath {
+    let (receive, send) = match mode {
+        AddPathMode::Disabled => (Families::NONE, Families::NONE),
+        AddPathMode::Receive => (Families::BOTH, Families::NONE),
+        AddPathMode::Send => (Families::NONE, Families::BOTH),
+        AddPathMode::Both => (Families::BOTH, Families::BOTH),
+    };
+    AddPath { receive, send }
 }
 
 /// How far a peer may be. Of another AS it is one hop away if it is in this node's own subnet (RFC 4271

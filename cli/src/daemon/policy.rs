@@ -80,6 +80,8 @@ pub(super) fn links() -> Vec<(IpNet, String)> {
 pub(super) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Option<Duration>) {
     let fields = &peering.policy;
     let outside = !snapshot.is_own_as(peering.as_number);
+    // Of no meaning inside an AS.
+    let role = fields.role.filter(|_| outside);
     let local_as = fields.local_as_number.map(Asn);
     let found: Vec<Option<&Filter>> =
         fields.filters.iter().map(|name| snapshot.filter(name).map(|found| &found.filter)).collect();
@@ -97,12 +99,14 @@ pub(super) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Op
             outside,
             allowed_local_as: fields.allowed_local_as,
             local_as,
+            role: role.map(|role| (role, Asn(peering.as_number))),
         },
         export: Arc::new(Export {
             chain: written(export_chain),
             outside,
             next_hop: fields.next_hop_mode,
             local_as,
+            role,
         }),
         max_prefixes: max.map(|max| max.as_policy()),
     };

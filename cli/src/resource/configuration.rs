@@ -75,6 +75,8 @@ pub struct RoutedSettings {
     pub graceful_restart: bool,
     /// How long they may be kept beyond the restart time, as a last resort (`longLivedStaleTime`, 0: not).
     pub long_lived_stale_time: Duration,
+    /// Whether several paths to a prefix are exchanged with peers that name nothing else (`addPath`, receive).
+    pub add_path: AddPathMode,
     /// Whether BGP is off (`bgp: disabled`): every block is reached by the fallback.
     pub bgp_disabled: bool,
     /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
@@ -101,6 +103,7 @@ impl Default for RoutedSettings {
             send_hold_time: Duration::from_secs(480),
             graceful_restart: true,
             long_lived_stale_time: Duration::ZERO,
+            add_path: AddPathMode::Receive,
             bgp_disabled: false,
             route_metric: 512,
             nexthop_compat_keep: false,
@@ -109,6 +112,27 @@ impl Default for RoutedSettings {
         }
     }
 }
+
+/// Whether several paths to a prefix are exchanged with a peer (RFC 7911).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddPathMode {
+    /// They are neither taken nor sent.
+    Disabled,
+    /// They are taken.
+    Receive,
+    /// They are sent.
+    Send,
+    /// Both.
+    Both,
+}
+
+/// Their names.
+pub(crate) const ADD_PATH: &[(&str, AddPathMode)] = &[
+    ("disabled", AddPathMode::Disabled),
+    ("receive", AddPathMode::Receive),
+    ("send", AddPathMode::Send),
+    ("both", AddPathMode::Both),
+];
 
 /// What carries packets where BGP does not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -211,6 +235,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         long_lived_stale_time: fields
             .optional("longLivedStaleTime", report, whole_seconds(0, 86_400))
             .unwrap_or(default.long_lived_stale_time),
+        add_path: fields.optional("addPath", report, scalar::one_of(ADD_PATH)).unwrap_or(default.add_path),
         bgp_disabled: fields
             .optional("bgp", report, scalar::one_of(&[("enabled", false), ("disabled", true)]))
             .unwrap_or(default.bgp_disabled),

@@ -27,7 +27,7 @@ pub(crate) mod tree;
 
 pub use affinity::{AffinityState, BlockAffinity};
 pub use cluster::ClusterConfiguration;
-pub use configuration::{BgpConfiguration, Fallback, RoutedSettings};
+pub use configuration::{AddPathMode, BgpConfiguration, Fallback, RoutedSettings};
 pub use filter::BgpFilter;
 pub use kind::{Key, Kind};
 pub use mistake::{Mistake, Origin, Warning};

@@ -2,12 +2,23 @@
 
 use std::time::Duration;
 
+use bgp::wire::capability::Role;
 use ipnet::IpNet;
 use routing::policy::NextHopMode;
 
+use super::configuration::{ADD_PATH, AddPathMode};
 use super::reader::{Fields, Report};
 use super::scalar;
 use super::tree::Value;
+
+/// The roles of RFC 9234.
+const ROLES: &[(&str, Role)] = &[
+    ("provider", Role::Provider),
+    ("customer", Role::Customer),
+    ("peer", Role::Peer),
+    ("rs", Role::RouteServer),
+    ("rs-client", Role::RouteServerClient),
+];
 
 /// Neighbours of a range, where `peerLimit` is not given.
 const DEFAULT_PEER_LIMIT: u32 = 1000;
@@ -27,6 +38,10 @@ pub struct PeerPolicyFields {
     pub allowed_local_as: u32,
     /// `spec.routed.maxPrefixes`.
     pub max_prefixes: Option<MaxPrefixes>,
+    /// `spec.routed.addPath`; `None`: as the cluster has it.
+    pub add_path: Option<AddPathMode>,
+    /// `spec.routed.role`: what we are to the peer, which is in another AS.
+    pub role: Option<Role>,
     /// `spec.routed.peerRange` and `peerLimit`.
     pub range: Option<PeerRange>,
 }
@@ -85,6 +100,8 @@ pub(super) fn read(spec: &mut Fields<'_>, report: &mut Report) -> PeerPolicyFiel
 /// Reads those of `spec.routed`.
 pub(super) fn read_routed(routed: &mut Fields<'_>, policy: &mut PeerPolicyFields, report: &mut Report) {
     policy.max_prefixes = max_prefixes(routed, report);
+    policy.add_path = routed.optional("addPath", report, scalar::one_of(ADD_PATH));
+    policy.role = routed.optional("role", report, scalar::one_of(ROLES));
     let net = routed.optional("peerRange", report, scalar::prefix);
     let limit = routed.optional("peerLimit", report, scalar::number(1, MOST_PEERS));
     if limit.is_some() && !report.lines.contains_key(&routed.path("peerRange")) {

@@ -28,6 +28,16 @@ pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
                     Edit::Set(flag::WELL_KNOWN)
                 });
             }
+            Operation::OnlyToCustomer(asn) => {
+                let wanted = code::ONLY_TO_CUSTOMER;
+                rewrite(&current, &[wanted], &mut next, &mut value, |code, original, out| {
+                    if code != wanted || original.is_some() {
+                        return Edit::Keep;
+                    }
+                    out.extend(asn.0.to_be_bytes());
+                    Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+                });
+            }
             Operation::SetPriority(priority) => {
                 rewrite(&current, &[code::LOCAL_PREF], &mut next, &mut value, |code, _, out| {
                     if code != code::LOCAL_PREF {

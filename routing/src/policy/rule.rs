@@ -186,6 +186,9 @@ pub enum Operation {
     PrependAsPath(Vec<Asn>),
     /// The route has this priority from now on: the lower the better. See [`priority_of`].
     SetPriority(u32),
+    /// The route has ONLY_TO_CUSTOMER (RFC 9234) with this AS unless it has it already. Follows from roles; no
+    /// filter says it.
+    OnlyToCustomer(Asn),
 }
 
 /// The priority of a route with this LOCAL_PREF, which runs the other way: 2147483647 less it.

@@ -232,6 +232,7 @@ proptest! {
                 Operation::PrependAsPath(path) => {
                     expected.path.splice(0..0, path.iter().map(|asn| asn.0));
                 }
+                Operation::OnlyToCustomer(_) => unreachable!("no filter says it"),
                 Operation::SetPriority(priority) => expected.local_pref = Some(2_147_483_647 - priority),
             }
         }

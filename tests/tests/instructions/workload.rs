@@ -106,6 +106,7 @@ fn rib(clients: u32) -> Rib {
             client: true,
             form: Form::default(),
             families: Families::BOTH,
+            sends_several: Families::NONE,
             restarts: false,
             restarting: false,
             long_lived: false,

@@ -1,0 +1,56 @@
+//! Route leaks between ASes (RFC 9234 §5): a route that a provider, a peer or a route server told goes on to
+//! customers alone. ONLY_TO_CUSTOMER says so, whoever forgets it.
+
+use bgp::Asn;
+use bgp::wire::capability::Role;
+
+/// Whether a received route has leaked: `ours` is our role towards the peer in `peer_as`.
+pub(crate) fn is_leaked(ours: Role, peer_as: Asn, only_to_customer: Option<Asn>) -> bool {
+    match ours {
+        Role::Provider | Role::RouteServer => only_to_customer.is_some(),
+        Role::Peer => only_to_customer.is_some_and(|asn| asn != peer_as),
+        Role::Customer | Role::RouteServerClient => false,
+    }
+}
+
+/// Whether a route that was received without the attribute has it from now on, with the peer's AS.
+pub(crate) fn marks_received(ours: Role) -> bool {
+    matches!(ours, Role::Customer | Role::RouteServerClient | Role::Peer)
+}
+
+/// Whether a route with the attribute may go to a peer.
+pub(crate) fn may_go(ours: Role, only_to_customer: Option<Asn>) -> bool {
+    only_to_customer.is_none() || matches!(ours, Role::Provider | Role::RouteServer)
+}
+
+/// Whether a route without the attribute gets it on its way to a peer, with our AS.
+pub(crate) fn marks_sent(ours: Role) -> bool {
+    matches!(ours, Role::Provider | Role::RouteServer | Role::Peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_customers_get_what_others_than_customers_told() {
+        let (peer, other) = (Asn(65001), Asn(65002));
+        // Our role, leaked without the attribute, with the peer's AS, with another; marked when received; may
+        // go with the attribute; marked when sent.
+        let table = [
+            (Role::Provider, [false, true, true], false, true, true),
+            (Role::RouteServer, [false, true, true], false, true, true),
+            (Role::RouteServerClient, [false, false, false], true, false, false),
+            (Role::Customer, [false, false, false], true, false, false),
+            (Role::Peer, [false, false, true], true, false, true),
+        ];
+        for (role, leaked, received, goes, sent) in table {
+            let found = [None, Some(peer), Some(other)].map(|otc| is_leaked(role, peer, otc));
+            assert_eq!(found, leaked, "{role:?}");
+            assert_eq!(marks_received(role), received, "{role:?}");
+            assert_eq!(may_go(role, Some(other)), goes, "{role:?}");
+            assert!(may_go(role, None), "{role:?}");
+            assert_eq!(marks_sent(role), sent, "{role:?}");
+        }
+    }
+}
