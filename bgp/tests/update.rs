@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgp::wire::as_path::AsWidth;
-use bgp::wire::attribute::{Context, Verdict, code, flag, push};
+use bgp::wire::as_path::{AsPath, AsWidth};
+use bgp::wire::attribute::{Context, RawAttributes, Verdict, code, flag, push};
 use bgp::wire::encode::{self, Form};
 use bgp::wire::error::ErrorCode;
 use bgp::wire::frame::{self, MAX_LEN};
@@ -84,6 +84,32 @@ fn a_two_octet_session_carries_as_trans_and_the_as4_attributes() {
     let mut again = Vec::new();
     update.attributes.write_canonical(&mut again);
     assert_eq!(again, canonical(), "the merge gives the real numbers back");
+}
+
+#[test]
+fn an_as4_path_counts_beside_a_real_aggregator_but_not_beside_an_as4_aggregator_too() {
+    let context = Context { as_width: AsWidth::Two, ..INTERNAL };
+    for (as4_aggregator, path) in [(false, [65003, 70000]), (true, [65003, 23456])] {
+        let mut attributes = Vec::new();
+        push(&mut attributes, 0x40, code::ORIGIN, |out| out.push(0));
+        push(&mut attributes, 0x40, code::AS_PATH, |out| out.extend([2, 2, 0xfd, 0xeb, 0x5b, 0xa0]));
+        push(&mut attributes, 0x40, code::NEXT_HOP, |out| out.extend([10, 99, 0, 2]));
+        push(&mut attributes, 0xc0, code::AGGREGATOR, |out| out.extend([0xfd, 0xeb, 1, 2, 3, 4]));
+        push(&mut attributes, 0xc0, code::AS4_PATH, |out| out.extend([2, 1, 0, 1, 0x11, 0x70]));
+        if as4_aggregator {
+            push(&mut attributes, 0xc0, code::AS4_AGGREGATOR, |out| {
+                out.extend([0, 1, 0x11, 0x70, 5, 6, 7, 8])
+            });
+        }
+        let mut body = Vec::new();
+        let update = read(&mut body, &attributes, NLRI, &context).unwrap();
+        assert_eq!(update.attributes.effective_aggregator().unwrap().asn, Asn(65003));
+        let mut canonical = Vec::new();
+        update.attributes.write_canonical(&mut canonical);
+        let raw = RawAttributes::new(&canonical).find(|raw| raw.code == code::AS_PATH).unwrap();
+        let asns = AsPath::check(raw.value, AsWidth::Four).unwrap().asns().map(|asn| asn.0);
+        assert_eq!(asns.collect::<Vec<_>>(), path);
+    }
 }
 
 #[test]
