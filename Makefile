@@ -1,7 +1,7 @@
 # The two commands of the README, and what they need. As root, on Debian 12 with a Rust toolchain.
 CARGO ?= cargo
 # What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
-PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp tcpdump tshark
+PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp tcpdump tshark g++
 
 # What the benchmark compares with.
 SPEAKERS = bird2 frr gobgpd openbgpd iproute2 util-linux
@@ -28,6 +28,7 @@ bench-full: speakers
 ## lint: what has to be clean before a commit
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	for core in bgp routing tunnel; do $(CARGO) check --quiet --package $$core --no-default-features || exit 1; done
 

@@ -7,6 +7,7 @@
 //!
 //! Knows no RIB and no kernel.
 
+pub mod bfd;
 #[cfg(feature = "driver")]
 pub mod net;
 pub mod session;

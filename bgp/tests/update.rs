@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgp::wire::as_path::AsWidth;
-use bgp::wire::attribute::{Context, Verdict, code, flag, push};
+use bgp::wire::as_path::{AsPath, AsWidth};
+use bgp::wire::attribute::{Context, RawAttributes, Verdict, code, flag, push};
 use bgp::wire::encode::{self, Form};
 use bgp::wire::error::ErrorCode;
 use bgp::wire::frame::{self, MAX_LEN};
@@ -84,6 +84,32 @@ fn a_two_octet_session_carries_as_trans_and_the_as4_attributes() {
     let mut again = Vec::new();
     update.attributes.write_canonical(&mut again);
     assert_eq!(again, canonical(), "the merge gives the real numbers back");
+}
+
+#[test]
+fn an_as4_path_counts_beside_a_real_aggregator_but_not_beside_an_as4_aggregator_too() {
+    let context = Context { as_width: AsWidth::Two, ..INTERNAL };
+    for (as4_aggregator, path) in [(false, [65003, 70000]), (true, [65003, 23456])] {
+        let mut attributes = Vec::new();
+        push(&mut attributes, 0x40, code::ORIGIN, |out| out.push(0));
+        push(&mut attributes, 0x40, code::AS_PATH, |out| out.extend([2, 2, 0xfd, 0xeb, 0x5b, 0xa0]));
+        push(&mut attributes, 0x40, code::NEXT_HOP, |out| out.extend([10, 99, 0, 2]));
+        push(&mut attributes, 0xc0, code::AGGREGATOR, |out| out.extend([0xfd, 0xeb, 1, 2, 3, 4]));
+        push(&mut attributes, 0xc0, code::AS4_PATH, |out| out.extend([2, 1, 0, 1, 0x11, 0x70]));
+        if as4_aggregator {
+            push(&mut attributes, 0xc0, code::AS4_AGGREGATOR, |out| {
+                out.extend([0, 1, 0x11, 0x70, 5, 6, 7, 8])
+            });
+        }
+        let mut body = Vec::new();
+        let update = read(&mut body, &attributes, NLRI, &context).unwrap();
+        assert_eq!(update.attributes.effective_aggregator().unwrap().asn, Asn(65003));
+        let mut canonical = Vec::new();
+        update.attributes.write_canonical(&mut canonical);
+        let raw = RawAttributes::new(&canonical).find(|raw| raw.code == code::AS_PATH).unwrap();
+        let asns = AsPath::check(raw.value, AsWidth::Four).unwrap().asns().map(|asn| asn.0);
+        assert_eq!(asns.collect::<Vec<_>>(), path);
+    }
 }
 
 #[test]
@@ -242,6 +268,44 @@ fn any_prefix(family: Family) -> impl Strategy<Value = IpNet> {
 }
 
 proptest! {
+    #[test]
+    fn path_identifiers_and_ipv6_next_hops_of_ipv4_prefixes_survive_the_wire(
+        v4 in prop::collection::vec((any::<u32>(), any_prefix(Family::Ipv4Unicast)), 1..1500),
+        v6 in prop::collection::vec((any::<u32>(), any_prefix(Family::Ipv6Unicast)), 1..500),
+    ) {
+        let form = Form { extended_next_hop: true, ..Form::default() };
+        let both = bgp::Families::BOTH;
+        let context = Context { add_path: both, extended_next_hop: true, ..INTERNAL };
+        let v6_address: IpAddr = "2001:db8::1".parse().unwrap();
+        for (family, next_hop, paths) in [
+            (Family::Ipv4Unicast, IpAddr::from([10, 0, 0, 1]), &v4),
+            (Family::Ipv4Unicast, v6_address, &v4),
+            (Family::Ipv6Unicast, v6_address, &v6),
+        ] {
+            let mut out = Vec::new();
+            encode::announce(&mut out, form, &canonical(), next_hop, paths.iter().copied()).unwrap();
+            let announced = out.len();
+            encode::withdraw(&mut out, form, family, paths.iter().copied());
+            let (mut read, mut gone) = (Vec::new(), Vec::new());
+            for body in frames(&out) {
+                let update = UpdateView::parse(body).unwrap().read(&context).unwrap();
+                prop_assert_eq!(update.fault, None);
+                for (told, list) in update.announcements() {
+                    prop_assert_eq!((told, list.family(), list.with_ids()), (next_hop, family, true));
+                    read.extend(list.paths());
+                }
+                gone.extend(update.withdrawals().flat_map(|list| list.paths()));
+            }
+            prop_assert_eq!(&read, paths);
+            prop_assert_eq!(&gone, paths);
+            // To one that knows neither, the same is an error; nothing like it is ever sent to one.
+            let plain = Form::default();
+            let other = encode::announce(&mut Vec::new(), plain, &canonical(), next_hop, paths.iter().copied());
+            prop_assert_eq!(other.is_err(), (family == Family::Ipv4Unicast) != next_hop.is_ipv4());
+            prop_assert!(announced > 0);
+        }
+    }
+
     #[test]
     fn what_is_announced_and_withdrawn_is_read_back(
         v4 in prop::collection::vec(any_prefix(Family::Ipv4Unicast), 0..3000),

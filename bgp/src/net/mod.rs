@@ -1,6 +1,7 @@
 //! The driver: one task for each peer, one that listens, and the trait through which routes leave.
 
 mod auth;
+mod bfd;
 mod listener;
 mod peer_task;
 mod sink;
@@ -8,6 +9,7 @@ mod socket;
 mod update_errors;
 
 pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
+pub use bfd::{Bfd, BfdError, BfdPeer, BfdReport};
 pub use listener::{Listener, ListenerError, Stranger};
 pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};

@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::auth::{Protection, protect_call, set_hops};
+use super::bfd::BfdReport;
 use super::listener::{Listener, WAITING_CALLS};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
 use super::update_errors::UpdateErrors;
+use crate::bfd;
 use crate::session::{Admission, Input, Negotiated, Output, Peer, PeerConfig, Side, State};
 use crate::types::Families;
 use crate::wire::error::ErrorCode;
@@ -110,6 +112,28 @@ impl PeerHandle {
     /// `restart_after` is over, or, without it, until [`PeerHandle::resume`].
     pub async fn cease(&self, code: ErrorCode, restart_after: Option<Duration>) {
         let _ = self.pauses.send(Pause::Until(code, restart_after)).await;
+    }
+
+    /// Ends the session without waiting for the hold time when BFD says that the way to the peer is gone
+    /// (RFC 5882 §4.3), with the Cease of RFC 9384; then begins anew. A session may be Established
+    /// before BFD is Up.
+    pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) {
+        let pauses = self.pauses.clone();
+        tokio::spawn(async move {
+            let mut up = false;
+            while reports.changed().await.is_ok() {
+                let BfdReport { state, remote_admin_down, .. } = *reports.borrow_and_update();
+                let lost = up && matches!(state, bfd::State::Down | bfd::State::AdminDown);
+                up = state == bfd::State::Up;
+                // What the other side ends on purpose is no failure (RFC 5882 §3.2); BGP will hear of it.
+                if lost
+                    && !remote_admin_down
+                    && pauses.send(Pause::Until(ErrorCode::BFD_DOWN, Some(Duration::ZERO))).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
     }
 
     /// Ends a pause.
@@ -394,6 +418,9 @@ impl<S: RouteSink> Task<S> {
                 Output::Ended { established, reason, retain } => {
                     self.note(reason.to_string());
                     if established {
+                        if !retain.families.is_empty() {
+                            tracing::info!(peer = %self.address.remote, "its routes are kept: it may be restarting");
+                        }
                         self.outbound.close();
                         self.sink.down(retain).await;
                     }

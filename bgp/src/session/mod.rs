@@ -15,3 +15,4 @@ pub use graceful::{Graceful, RestartConfig, Retain, Stale};
 pub use negotiate::Negotiated;
 pub use peer::{EndReason, Input, Output, Peer, PeerConfig};
 pub use state::{Side, State};
+pub(crate) use timers::Jitter;

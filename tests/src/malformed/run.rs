@@ -106,7 +106,7 @@ impl<'a> Runner<'a> {
                 took: Duration::ZERO,
             },
         };
-        runner.assemble();
+        runner.assemble(None);
         runner
     }
 
@@ -123,26 +123,34 @@ impl<'a> Runner<'a> {
         self.findings
     }
 
-    /// Everybody's session.
-    fn assemble(&mut self) {
+    /// Everybody's session, but for one's.
+    fn assemble(&mut self, without: Option<Role>) {
         let deadline = Instant::now() + START;
-        for role in Role::ALL {
+        for role in Role::ALL.into_iter().filter(|role| Some(*role) != without) {
             assert!(
                 self.scene.establish(role, deadline),
                 "{}: no session with {role:?} within {START:?}: {}",
                 self.speaker,
-                self.process.said()
+                self.last_words()
             );
         }
     }
 
-    fn restart(&mut self) {
+    /// The end of what the speaker said.
+    fn last_words(&self) -> String {
+        const LAST: usize = 1000;
+        let said = self.process.said();
+        let from = said.char_indices().rev().nth(LAST).map_or(0, |(at, _)| at);
+        said[from..].to_owned()
+    }
+
+    fn restart(&mut self, without: Option<Role>) {
         self.scene.clear();
         if self.process.runs() {
             self.process.terminate();
         }
         self.process = self.speaker.start(self.bed);
-        self.assemble();
+        self.assemble(without);
     }
 
     fn case(&mut self, case: &Case) -> Finding {
@@ -154,7 +162,7 @@ impl<'a> Runner<'a> {
         let disturbed = !died && !others.clone().all(|role| self.scene.is_up(role));
         let right = outcome.as_ref().is_some_and(|outcome| is_right(case, outcome)) && !disturbed && !died;
         if died || disturbed {
-            self.restart();
+            self.restart(None);
         } else if matches!(outcome, Some(Outcome::Reset(..) | Outcome::Close)) {
             self.come_back(case.role);
         } else if !matches!(outcome, Some(Outcome::Up(_))) {
@@ -169,7 +177,7 @@ impl<'a> Runner<'a> {
         let started = Instant::now();
         self.scene.hang_up(role);
         if !self.scene.establish(role, started + BACK) {
-            return self.restart();
+            return self.restart(None);
         }
         self.findings.back += 1;
         self.findings.slowest = self.findings.slowest.max(started.elapsed());
@@ -179,24 +187,15 @@ impl<'a> Runner<'a> {
     /// Sends the case and looks what becomes of it.
     fn outcome(&mut self, case: &Case) -> Option<Outcome> {
         let mut width = if case.role == Role::Ebgp2 { AsWidth::Two } else { AsWidth::Four };
-        let ready = Instant::now() + START;
-        let there = match case.phase {
-            Phase::OpenSent => {
-                self.scene.hang_up(case.role);
-                if let Some(open) = open_in(&case.octets)
-                    && open.capabilities.four_octet_as.is_none()
-                {
-                    width = AsWidth::Two;
-                }
-                self.scene.call(case.role, ready)
-            }
-            Phase::OpenConfirm => {
-                self.scene.hang_up(case.role);
-                self.scene.confirm(case.role, ready)
-            }
-            Phase::Established => self.scene.establish(case.role, ready) && self.announce_before(case, width),
-        };
-        assert!(there, "{}: {} can't be prepared: {}", self.speaker, case.id, self.process.said());
+        if case.phase == Phase::OpenSent
+            && let Some(open) = open_in(&case.octets)
+            && open.capabilities.four_octet_as.is_none()
+        {
+            width = AsWidth::Two;
+        }
+        let there = self.bring(case.role, case.phase)
+            && (case.phase != Phase::Established || self.announce_before(case, width));
+        assert!(there, "{}: {} can't be prepared: {}", self.speaker, case.id, self.last_words());
         let long = self.scene.open_of(case.role).is_some_and(|open| open.capabilities.extended_message);
         if case.needs_extended_messages && !long {
             return None;
@@ -228,6 +227,27 @@ impl<'a> Runner<'a> {
         let right = |scene: &Scene| is_right(case, &held(scene, case)).then_some(());
         self.scene.wait(Instant::now() + LATER, right);
         Some(held(&self.scene, case))
+    }
+
+    /// Brings a tester's connection to a phase. A speaker that doesn't let it in again soon is started
+    /// anew: how soon it does after a reset is looked at where there was one.
+    fn bring(&mut self, role: Role, phase: Phase) -> bool {
+        let reach = |scene: &mut Scene, patience: Duration| {
+            let deadline = Instant::now() + patience;
+            match phase {
+                Phase::OpenSent => scene.call(role, deadline),
+                Phase::OpenConfirm => scene.confirm(role, deadline),
+                Phase::Established => scene.establish(role, deadline),
+            }
+        };
+        if phase != Phase::Established {
+            self.scene.hang_up(role);
+        }
+        if reach(&mut self.scene, BACK) {
+            return true;
+        }
+        self.restart(Some(role).filter(|_| phase != Phase::Established));
+        reach(&mut self.scene, START)
     }
 
     /// The route that is there before: an error that is treated as a withdrawal must take it away.

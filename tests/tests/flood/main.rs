@@ -195,7 +195,7 @@ fn a_flood_of_everything_costs_a_good_session_nothing() {
         );
         // Beside other work on the same processors it may be less than was tried.
         assert!(
-            rate > 0.5 * f64::from(PER_SECOND),
+            rate > 0.2 * f64::from(PER_SECOND),
             "{rate} attempts a second: the machine is too busy for a flood"
         );
         assert!(sessions >= 2 && ceased, "{sessions} sessions with too many prefixes, ceased: {ceased}");

@@ -311,9 +311,10 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// RFC 6793 §4.2.3: an AGGREGATOR of a real AS means that the AS4 attributes are left over from before it.
+    /// RFC 6793 §4.2.3: an AGGREGATOR of a real AS beside an AS4_AGGREGATOR means that the AS4 attributes
+    /// are left over from before it.
     fn merges_as4(&self) -> bool {
-        self.aggregator.is_none_or(|aggregator| aggregator.asn == Asn::TRANS)
+        self.as4_aggregator.is_none() || self.aggregator.is_none_or(|aggregator| aggregator.asn == Asn::TRANS)
     }
 
     /// The AGGREGATOR, with the number from AS4_AGGREGATOR where AS_TRANS stands for it.

@@ -1,0 +1,280 @@
+//! The control packet (RFC 5880 §4.1) and the rules by which one is taken at all (§6.8.6).
+
+use std::fmt;
+use std::num::{NonZeroU8, NonZeroU32};
+
+use serde::{Deserialize, Serialize};
+
+/// Octets of a control packet without authentication.
+pub const PACKET_LEN: usize = 24;
+const VERSION: u8 = 1;
+
+/// The state of a session (RFC 5880 §4.1, `Sta`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Held down by whoever runs it.
+    AdminDown,
+    /// Nothing is heard, or the other side says that it hears nothing.
+    Down,
+    /// The other side is heard, but has not said that it hears us.
+    Init,
+    /// Both hear each other.
+    Up,
+}
+
+impl State {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [State; 4] = [State::AdminDown, State::Down, State::Init, State::Up];
+
+    const fn code(self) -> u8 {
+        match self {
+            State::AdminDown => 0,
+            State::Down => 1,
+            State::Init => 2,
+            State::Up => 3,
+        }
+    }
+
+    const fn from_code(code: u8) -> State {
+        match code & 3 {
+            0 => State::AdminDown,
+            1 => State::Down,
+            2 => State::Init,
+            _ => State::Up,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Why a session last left Up (RFC 5880 §4.1, `Diag`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Diagnostic(pub u8);
+
+impl Diagnostic {
+    /// It did not.
+    pub const NONE: Diagnostic = Diagnostic(0);
+    /// Nothing was heard for the detection time.
+    pub const CONTROL_DETECTION_TIME_EXPIRED: Diagnostic = Diagnostic(1);
+    /// The other side said so.
+    pub const NEIGHBOR_SIGNALED_SESSION_DOWN: Diagnostic = Diagnostic(3);
+    /// Whoever runs it said so.
+    pub const ADMINISTRATIVELY_DOWN: Diagnostic = Diagnostic(7);
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            0 => "no diagnostic",
+            1 => "control detection time expired",
+            2 => "echo function failed",
+            3 => "neighbor signaled session down",
+            4 => "forwarding plane reset",
+            5 => "path down",
+            6 => "concatenated path down",
+            7 => "administratively down",
+            8 => "reverse concatenated path down",
+            _ => "reserved diagnostic",
+        })
+    }
+}
+
+/// A control packet; times are in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlPacket {
+    /// Why the sender's session last left Up.
+    pub diagnostic: Diagnostic,
+    /// The sender's state.
+    pub state: State,
+    /// P: an answer with F is asked for.
+    pub poll: bool,
+    /// F: the answer.
+    pub r#final: bool,
+    /// C: the sender's BFD outlives its control plane.
+    pub control_plane_independent: bool,
+    /// D: the sender wants no packets but those it asks for.
+    pub demand: bool,
+    /// After how many missed packets the sender is to be given up.
+    pub detect_mult: NonZeroU8,
+    /// The sender's number for the session.
+    pub my_discriminator: NonZeroU32,
+    /// The receiver's number for it; 0: not known yet.
+    pub your_discriminator: u32,
+    /// The sender would like to send no more often.
+    pub desired_min_tx: u32,
+    /// The sender can take no more often; 0: nothing at all.
+    pub required_min_rx: u32,
+    /// The same for echo packets, which are not used.
+    pub required_min_echo_rx: u32,
+}
+
+/// Why a packet is not taken (RFC 5880 §6.8.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Discard {
+    /// Shorter than a control packet.
+    #[error("a control packet has at least 24 octets")]
+    Short,
+    /// Not version 1.
+    #[error("the version is 1")]
+    Version,
+    /// The length is less than it has to be, or more than there is.
+    #[error("the length is at least 24 and at most that of the datagram")]
+    Length,
+    /// A: authentication, which no session of ours has.
+    #[error("no session has authentication")]
+    Authentication,
+    /// M: for point-to-multipoint, which must be 0.
+    #[error("the multipoint bit is 0")]
+    Multipoint,
+    /// Detect Mult 0.
+    #[error("the detection multiplier is not 0")]
+    DetectMult,
+    /// My Discriminator 0.
+    #[error("My Discriminator is not 0")]
+    MyDiscriminator,
+    /// Your Discriminator 0 in a state in which the sender must know it.
+    #[error("Your Discriminator is 0 in Down and AdminDown alone")]
+    YourDiscriminator,
+}
+
+impl ControlPacket {
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// [`Discard`]: the packet must not be looked at any further.
+    pub fn parse(datagram: &[u8]) -> Result<ControlPacket, Discard> {
+        let (packet, _) = datagram.split_first_chunk::<PACKET_LEN>().ok_or(Discard::Short)?;
+        let [first, flags, detect_mult, length, rest @ ..] = *packet;
+        let number = |at: usize| {
+            let field = rest.get(at..).and_then(|rest| rest.first_chunk::<4>());
+            field.map_or(0, |octets| u32::from_be_bytes(*octets))
+        };
+        if first >> 5 != VERSION {
+            return Err(Discard::Version);
+        }
+        if usize::from(length) < PACKET_LEN || usize::from(length) > datagram.len() {
+            return Err(Discard::Length);
+        }
+        let bit = |mask: u8| flags & mask != 0;
+        if bit(0x04) {
+            return Err(Discard::Authentication);
+        }
+        if bit(0x01) {
+            return Err(Discard::Multipoint);
+        }
+        let state = State::from_code(flags >> 6);
+        let your_discriminator = number(4);
+        if your_discriminator == 0 && !matches!(state, State::Down | State::AdminDown) {
+            return Err(Discard::YourDiscriminator);
+        }
+        Ok(ControlPacket {
+            diagnostic: Diagnostic(first & 0x1f),
+            state,
+            poll: bit(0x20),
+            r#final: bit(0x10),
+            control_plane_independent: bit(0x08),
+            demand: bit(0x02),
+            detect_mult: NonZeroU8::new(detect_mult).ok_or(Discard::DetectMult)?,
+            my_discriminator: NonZeroU32::new(number(0)).ok_or(Discard::MyDiscriminator)?,
+            your_discriminator,
+            desired_min_tx: number(8),
+            required_min_rx: number(12),
+            required_min_echo_rx: number(16),
+        })
+    }
+
+    /// The datagram.
+    pub fn encode(&self) -> [u8; PACKET_LEN] {
+        let bit = |set: bool, mask: u8| if set { mask } else { 0 };
+        let flags = self.state.code() << 6
+            | bit(self.poll, 0x20)
+            | bit(self.r#final, 0x10)
+            | bit(self.control_plane_independent, 0x08)
+            | bit(self.demand, 0x02);
+        let mut out = [0; PACKET_LEN];
+        let head = [VERSION << 5 | self.diagnostic.0 & 0x1f, flags, self.detect_mult.get(), 24];
+        let numbers = [
+            self.my_discriminator.get(),
+            self.your_discriminator,
+            self.desired_min_tx,
+            self.required_min_rx,
+            self.required_min_echo_rx,
+        ];
+        let octets = head.into_iter().chain(numbers.into_iter().flat_map(u32::to_be_bytes));
+        out.iter_mut().zip(octets).for_each(|(place, octet)| *place = octet);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet() -> ControlPacket {
+        ControlPacket {
+            diagnostic: Diagnostic::NEIGHBOR_SIGNALED_SESSION_DOWN,
+            state: State::Init,
+            poll: true,
+            r#final: false,
+            control_plane_independent: true,
+            demand: false,
+            detect_mult: NonZeroU8::new(3).unwrap(),
+            my_discriminator: NonZeroU32::new(0x0102_0304).unwrap(),
+            your_discriminator: 5,
+            desired_min_tx: 50_000,
+            required_min_rx: 60_000,
+            required_min_echo_rx: 0,
+        }
+    }
+
+    #[test]
+    fn a_packet_survives_the_wire() {
+        let octets = packet().encode();
+        assert_eq!(octets[..8], [0x23, 0xa8, 3, 24, 1, 2, 3, 4]);
+        assert_eq!(ControlPacket::parse(&octets), Ok(packet()));
+        for state in State::ALL {
+            let packet = ControlPacket { state, ..packet() };
+            assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet));
+        }
+        let longer = [&octets[..], &[9; 7]].concat();
+        assert_eq!(ControlPacket::parse(&longer), Ok(packet()), "what follows the length is not its");
+    }
+
+    #[test]
+    fn every_rule_of_reception_discards() {
+        let broken = |edit: &dyn Fn(&mut [u8])| {
+            let mut octets = packet().encode();
+            edit(&mut octets);
+            ControlPacket::parse(&octets).unwrap_err()
+        };
+        assert_eq!(ControlPacket::parse(&packet().encode()[..23]), Err(Discard::Short));
+        assert_eq!(broken(&|octets| octets[0] = 0x40), Discard::Version);
+        assert_eq!(broken(&|octets| octets[3] = 23), Discard::Length);
+        assert_eq!(broken(&|octets| octets[3] = 25), Discard::Length);
+        assert_eq!(broken(&|octets| octets[1] |= 0x04), Discard::Authentication);
+        assert_eq!(broken(&|octets| octets[1] |= 0x01), Discard::Multipoint);
+        assert_eq!(broken(&|octets| octets[2] = 0), Discard::DetectMult);
+        assert_eq!(broken(&|octets| octets[4..8].fill(0)), Discard::MyDiscriminator);
+        assert_eq!(broken(&|octets| octets[8..12].fill(0)), Discard::YourDiscriminator);
+        for (state, taken) in [(0x00, true), (0x40, true), (0x80, false), (0xc0, false)] {
+            let mut octets = packet().encode();
+            octets[8..12].fill(0);
+            octets[1] = state;
+            assert_eq!(ControlPacket::parse(&octets).is_ok(), taken, "{state:#x}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_octets_are_read_without_a_panic_and_written_as_they_were(octets: Vec<u8>) {
+            if let Ok(packet) = ControlPacket::parse(&octets) {
+                assert_eq!(packet.encode()[4..], octets[4..PACKET_LEN]);
+            }
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! BFD over UDP, one hop (RFC 5881) and several (RFC 5883): one thread and a socket for each family and
+//! port, however many sessions there are.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+
+use crate::bfd::{ControlPacket, Diagnostic, Output, Session, SessionConfig, State};
+
+/// Where control packets go over one hop (RFC 5881 §4).
+const SINGLE_HOP: u16 = 3784;
+/// Where they go over several (RFC 5883 §5).
+const MULTIHOP: u16 = 4784;
+/// Where they come from (RFC 5881 §4).
+const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
+/// What sender and receiver of one hop agree on (RFC 5881 §5, RFC 5082).
+const TTL: u32 = 255;
+/// Class selector 6: late packets are taken for a failure.
+const CS6: u32 = 48 << 2;
+/// Sessions that may wait to be begun: they come one at a time from whoever configures us.
+const COMMANDS: usize = 16;
+/// Packets taken from a socket before timers have their turn.
+const BURST: usize = 64;
+
+/// Whom a session is with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BfdPeer {
+    /// Its address.
+    pub remote: IpAddr,
+    /// Our address towards it; `None`: the kernel's choice.
+    pub local: Option<IpAddr>,
+    /// Whether it is more than one hop away.
+    pub multihop: bool,
+    /// Times.
+    pub config: SessionConfig,
+}
+
+/// How a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BfdReport {
+    /// Its state.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// Why it last left Up.
+    pub diagnostic: Diagnostic,
+    /// Whether the peer holds its side down on purpose.
+    pub remote_admin_down: bool,
+    /// How long the peer may be silent.
+    pub detection_time: Duration,
+}
+
+/// BFD can't run here.
+#[derive(Debug, thiserror::Error)]
+#[error("BFD can't use UDP port {port}: {source}: does another BFD daemon run here?")]
+pub struct BfdError {
+    port: u16,
+    #[source]
+    source: io::Error,
+}
+
+/// The running BFD; its sessions end with it.
+#[derive(Debug)]
+pub struct Bfd {
+    commands: mpsc::Sender<Add>,
+}
+
+#[derive(Debug)]
+struct Add {
+    peer: BfdPeer,
+    report: watch::Sender<BfdReport>,
+}
+
+impl Bfd {
+    /// Opens the sockets and starts the thread.
+    ///
+    /// # Errors
+    /// A port that can't be had.
+    pub fn spawn() -> Result<Bfd, BfdError> {
+        let sockets = Sockets::open()?;
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        // A thread of its own: what detects failures within 150 ms can't wait for a table to be read.
+        let thread = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(run(sockets, receiver)),
+                Err(error) => tracing::error!(%error, "BFD does not run"),
+            }
+        };
+        let failed = |source| BfdError { port: SINGLE_HOP, source };
+        std::thread::Builder::new().name("bfd".to_owned()).spawn(thread).map_err(failed)?;
+        Ok(Bfd { commands })
+    }
+
+    /// Begins a session, which ends when nobody looks at its reports any more.
+    pub async fn session(&self, peer: BfdPeer) -> watch::Receiver<BfdReport> {
+        let (report, receiver) = watch::channel(BfdReport {
+            state: State::Down,
+            since: SystemTime::now(),
+            diagnostic: Diagnostic::NONE,
+            remote_admin_down: false,
+            detection_time: Duration::ZERO,
+        });
+        let _ = self.commands.send(Add { peer, report }).await;
+        receiver
+    }
+}
+
+/// Of each family, where it could be had: one hop, several, and what sends.
+struct Sockets {
+    receiving: Vec<(std::net::UdpSocket, bool)>,
+    sending: Vec<std::net::UdpSocket>,
+}
+
+impl Sockets {
+    fn open() -> Result<Sockets, BfdError> {
+        let mut sockets = Sockets { receiving: Vec::new(), sending: Vec::new() };
+        sockets.open_family(IpAddr::V4(Ipv4Addr::UNSPECIFIED))?;
+        // IPv6 may be switched off in this kernel; IPv4 alone is enough then.
+        if let Err(error) = sockets.open_family(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
+            tracing::debug!(%error, "no BFD over IPv6");
+        }
+        Ok(sockets)
+    }
+
+    fn open_family(&mut self, any: IpAddr) -> Result<(), BfdError> {
+        for port in [SINGLE_HOP, MULTIHOP] {
+            let socket = open(any, port).map_err(|source| BfdError { port, source })?;
+            self.receiving.push((socket, port == MULTIHOP));
+        }
+        let mut last = None;
+        for port in SOURCE_PORTS {
+            match open(any, port) {
+                Ok(socket) => {
+                    self.sending.push(socket);
+                    return Ok(());
+                }
+                Err(source) => last = Some(BfdError { port, source }),
+            }
+        }
+        last.map_or(Ok(()), Err)
+    }
+}
+
+fn open(any: IpAddr, port: u16) -> io::Result<std::net::UdpSocket> {
+    let address = SocketAddr::new(any, port);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if any.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
+        socket.set_ttl_v4(TTL)?;
+        socket.set_tos_v4(CS6)?;
+    } else {
+        socket.set_only_v6(true)?;
+        setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
+        socket.set_unicast_hops_v6(TTL)?;
+        socket.set_tclass_v6(CS6)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+struct Entry {
+    peer: BfdPeer,
+    session: Session,
+    report: watch::Sender<BfdReport>,
+    /// The earliest entry of the heap.
+    armed: Option<Instant>,
+}
+
+struct Driver {
+    receiving: Vec<(UdpSocket, bool)>,
+    sending: Vec<UdpSocket>,
+    sessions: HashMap<u32, Entry>,
+    by_peer: HashMap<(IpAddr, bool), u32>,
+    alarms: BinaryHeap<Reverse<(Instant, u32)>>,
+    random: RandomState,
+    begun: u32,
+}
+
+async fn run(sockets: Sockets, mut commands: mpsc::Receiver<Add>) {
+    let taken = |socket| UdpSocket::from_std(socket).inspect_err(|error| tracing::error!(%error, "BFD"));
+    let mut driver = Driver {
+        receiving: sockets
+            .receiving
+            .into_iter()
+            .filter_map(|(socket, multihop)| Some((taken(socket).ok()?, multihop)))
+            .collect(),
+        sending: sockets.sending.into_iter().filter_map(|socket| taken(socket).ok()).collect(),
+        sessions: HashMap::new(),
+        by_peer: HashMap::new(),
+        alarms: BinaryHeap::new(),
+        random: RandomState::new(),
+        begun: 0,
+    };
+    loop {
+        let deadline = driver.alarms.peek().map(|Reverse((at, _))| *at);
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(add) => driver.begin(add),
+                None => return driver.end(),
+            },
+            place = readable(&driver.receiving) => driver.receive(place),
+            () = at(deadline) => driver.alarm(Instant::now()),
+        }
+    }
+}
+
+async fn readable(sockets: &[(UdpSocket, bool)]) -> usize {
+    std::future::poll_fn(|context| {
+        for (place, (socket, _)) in sockets.iter().enumerate() {
+            // An error shows itself at the read that follows.
+            if socket.poll_recv_ready(context).is_ready() {
+                return std::task::Poll::Ready(place);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Driver {
+    fn begin(&mut self, Add { peer, report }: Add) {
+        let now = Instant::now();
+        // The same peer with other times: the new session goes on where the old one is forgotten.
+        if let Some(old) = self.by_peer.remove(&(peer.remote, peer.multihop)) {
+            self.sessions.remove(&old);
+        }
+        let discr = loop {
+            self.begun = self.begun.wrapping_add(1);
+            // Not to be guessed, and not the one that it had before a restart.
+            let number = self.random.hash_one(self.begun) as u32;
+            if let Some(number) = NonZeroU32::new(number)
+                && !self.sessions.contains_key(&number.get())
+            {
+                break number;
+            }
+        };
+        let session = Session::new(peer.config, discr, u64::from(discr.get()), now);
+        self.by_peer.insert((peer.remote, peer.multihop), discr.get());
+        self.sessions.insert(discr.get(), Entry { peer, session, report, armed: None });
+        self.carry_out(discr.get(), now);
+    }
+
+    /// Tells every peer that this is no failure.
+    fn end(&mut self) {
+        let ids: Vec<u32> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.stop(id);
+        }
+    }
+
+    fn stop(&mut self, id: u32) {
+        if let Some(entry) = self.sessions.get_mut(&id) {
+            entry.session.stop(Instant::now());
+        }
+        self.carry_out(id, Instant::now());
+        let Some(entry) = self.sessions.remove(&id) else { return };
+        let key = (entry.peer.remote, entry.peer.multihop);
+        if self.by_peer.get(&key) == Some(&id) {
+            self.by_peer.remove(&key);
+        }
+    }
+
+    fn alarm(&mut self, now: Instant) {
+        while let Some(Reverse((at, id))) = self.alarms.peek().copied()
+            && at <= now
+        {
+            self.alarms.pop();
+            let Some(entry) = self.sessions.get_mut(&id) else { continue };
+            if entry.armed != Some(at) {
+                continue;
+            }
+            entry.armed = None;
+            if entry.report.is_closed() {
+                self.stop(id);
+                continue;
+            }
+            if entry.session.deadline().is_some_and(|deadline| deadline <= now) {
+                entry.session.timer(now);
+            }
+            self.carry_out(id, now);
+        }
+    }
+
+    fn receive(&mut self, place: usize) {
+        for _ in 0..BURST {
+            let Some((socket, multihop)) = self.receiving.get(place) else { return };
+            let multihop = *multihop;
+            let mut buffer = [0; 64];
+            let (len, from, ttl) = match socket.try_io(Interest::READABLE, || take(socket, &mut buffer)) {
+                Ok(taken) => taken,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        tracing::debug!(%error, "BFD");
+                    }
+                    return;
+                }
+            };
+            let datagram = buffer.get(..len).unwrap_or_default();
+            if let Err(why) = self.packet(datagram, from, ttl, multihop) {
+                tracing::debug!(?from, %why, "BFD packet discarded");
+            }
+        }
+    }
+
+    fn packet(
+        &mut self,
+        datagram: &[u8],
+        from: Option<IpAddr>,
+        ttl: Option<i32>,
+        multihop: bool,
+    ) -> Result<(), String> {
+        if !multihop && ttl != Some(255) {
+            return Err(format!("over one hop the TTL is 255 (got {ttl:?})"));
+        }
+        let packet = ControlPacket::parse(datagram).map_err(|why| why.to_string())?;
+        let from = from.ok_or("without an address")?;
+        let id = match packet.your_discriminator {
+            0 => self.by_peer.get(&(from, multihop)).copied().ok_or("no such peer")?,
+            id => id,
+        };
+        let entry = self.sessions.get_mut(&id).ok_or("no such session")?;
+        // A discriminator that was guessed, or a path that was not agreed on.
+        if (entry.peer.remote, entry.peer.multihop) != (from, multihop) {
+            return Err("not from the session's peer".to_owned());
+        }
+        let now = Instant::now();
+        entry.session.receive(&packet, now);
+        self.carry_out(id, now);
+        Ok(())
+    }
+
+    /// Sends what a session wants to send, tells what it has to tell, and arms its alarm.
+    fn carry_out(&mut self, id: u32, now: Instant) {
+        let Some(entry) = self.sessions.get_mut(&id) else { return };
+        let remote = entry.peer.remote;
+        while let Some(output) = entry.session.poll_output() {
+            match output {
+                Output::Send(packet) => {
+                    let sender = self.sending.get(usize::from(remote.is_ipv6()));
+                    let sent = sender.map(|socket| send(socket, &entry.peer, &packet.encode()));
+                    if let Some(Err(error)) = sent {
+                        // No route, or no link: which is what silence tells the other side.
+                        tracing::trace!(peer = %remote, %error, "BFD");
+                    }
+                }
+                Output::Changed(state) => {
+                    let (diagnostic, detection_time) =
+                        (entry.session.diagnostic(), entry.session.detection_time());
+                    if state == State::Up || entry.report.borrow().state == State::Up {
+                        tracing::info!(peer = %remote, %state, %diagnostic, "BFD");
+                    }
+                    entry.report.send_replace(BfdReport {
+                        state,
+                        since: SystemTime::now(),
+                        diagnostic,
+                        remote_admin_down: entry.session.remote_state() == State::AdminDown,
+                        detection_time,
+                    });
+                }
+            }
+        }
+        let detection_time = entry.session.detection_time();
+        entry.report.send_if_modified(|report| {
+            std::mem::replace(&mut report.detection_time, detection_time) != detection_time
+        });
+        // One that sends nothing is looked at all the same: it may be wanted no more.
+        let deadline = entry.session.deadline().unwrap_or(now + Duration::from_secs(1));
+        if entry.armed.is_none_or(|armed| deadline < armed) {
+            entry.armed = Some(deadline);
+            self.alarms.push(Reverse((deadline, id)));
+        }
+    }
+}
+
+/// A datagram's length, from where, and the TTL that it came with.
+fn take(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Option<IpAddr>, Option<i32>)> {
+    let mut slices = [IoSliceMut::new(buffer)];
+    let mut space = nix::cmsg_space!(i32, i32);
+    let message = recvmsg::<SockaddrStorage>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut space),
+        MsgFlags::MSG_DONTWAIT,
+    )?;
+    let from = message.address.as_ref().and_then(|address| {
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    });
+    let ttl = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl) => Some(ttl),
+        _ => None,
+    });
+    Ok((message.bytes, from, ttl))
+}
+
+fn send(socket: &UdpSocket, peer: &BfdPeer, octets: &[u8]) -> io::Result<()> {
+    let port = if peer.multihop { MULTIHOP } else { SINGLE_HOP };
+    let to = SockaddrStorage::from(SocketAddr::new(peer.remote, port));
+    let slices = [IoSlice::new(octets)];
+    let fd = socket.as_raw_fd();
+    let flags = MsgFlags::MSG_DONTWAIT;
+    // An address of 0 leaves the choice to the kernel.
+    match peer.remote {
+        IpAddr::V4(_) => {
+            let local = if let Some(IpAddr::V4(local)) = peer.local { local } else { Ipv4Addr::UNSPECIFIED };
+            let source = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(local.octets()) },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            sendmsg(fd, &slices, &[ControlMessage::Ipv4PacketInfo(&source)], flags, Some(&to))?;
+        }
+        IpAddr::V6(_) => {
+            let local = if let Some(IpAddr::V6(local)) = peer.local { local } else { Ipv6Addr::UNSPECIFIED };
+            let source =
+                libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: local.octets() }, ipi6_ifindex: 0 };
+            sendmsg(fd, &slices, &[ControlMessage::Ipv6PacketInfo(&source)], flags, Some(&to))?;
+        }
+    }
+    Ok(())
+}
