@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::bed::{Bed, Process, eventually, product};
+use crate::capture::Capture;
 
 /// Our block.
 pub const OURS: &str = "10.1.1.0/26";
@@ -154,10 +155,12 @@ fn converge<S: Speaker>(routed: &Routed<'_>, speaker: &S) {
 /// Block routes go both ways, and the tunnel route is installed and shown.
 pub fn blocks_are_exchanged_and_tunnel_routes_installed<S: Speaker>() {
     let bed = Bed::with_two_nodes();
+    let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
     let routed = Routed::start(&bed, Carried::Vxlan, 90);
     converge(&routed, &speaker);
     views_tell_it(&routed);
+    capture.stop().assert_clean();
 }
 
 fn views_tell_it(routed: &Routed<'_>) {
@@ -219,6 +222,7 @@ pub fn packets_cross_the_ipip_tunnel<S: Speaker>() {
 /// Reloads, whether valid or not, leave a session alone that they don't concern.
 pub fn reloads_leave_the_session_alone<S: Speaker>() {
     let bed = Bed::with_two_nodes();
+    let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
     let routed = Routed::start(&bed, Carried::Vxlan, 90);
     converge(&routed, &speaker);
@@ -242,11 +246,13 @@ pub fn reloads_leave_the_session_alone<S: Speaker>() {
     let after = routed.peer_in(true).expect("the session");
     assert_eq!(after["since"], before["since"], "{after}");
     converge(&routed, &speaker);
+    capture.stop().assert_clean();
 }
 
 /// Either side's shutdown withdraws its routes at once: the hold time is far longer than the wait.
 pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
     let bed = Bed::with_two_nodes();
+    let capture = Capture::start(&bed);
     let mut speaker = S::start(&bed);
     let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
     converge(&routed, &speaker);
@@ -266,11 +272,13 @@ pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
     });
     let peer = routed.peer_in(false).expect("a session that is down");
     assert!(peer["last_error"].is_string(), "{peer}");
+    capture.stop().assert_clean();
 }
 
 /// What was exchanged before stays in both tables when routed is killed and started again (RFC 4724).
 pub fn a_killed_routed_loses_no_route_of_the_speaker<S: Speaker>() {
     let bed = Bed::with_two_nodes();
+    let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
     let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
     converge(&routed, &speaker);
@@ -289,12 +297,14 @@ pub fn a_killed_routed_loses_no_route_of_the_speaker<S: Speaker>() {
         assert!(speaker.next_hop_of(OURS).is_some(), "the speaker has been told our block again");
         (again.elapsed() > Duration::from_secs(RESTART_TIME + 1)).then_some(())
     });
+    capture.stop().assert_clean();
 }
 
 /// A speaker that is stopped, and so falls silent with its connection open, loses its routes when
 /// the hold time is over, and has them again when it is continued.
 pub fn a_stopped_speaker_is_given_up_when_the_hold_time_is_over<S: Speaker>() {
     let bed = Bed::with_two_nodes();
+    let capture = Capture::start(&bed);
     let mut speaker = S::start(&bed);
     let routed = Routed::start(&bed, Carried::Vxlan, 3);
     converge(&routed, &speaker);
@@ -308,4 +318,5 @@ pub fn a_stopped_speaker_is_given_up_when_the_hold_time_is_over<S: Speaker>() {
     });
     speaker.process().signal(Signal::SIGCONT);
     converge(&routed, &speaker);
+    capture.stop().assert_clean();
 }

@@ -1,6 +1,7 @@
 //! What the test programs share.
 
 pub mod bed;
+pub mod capture;
 pub mod interop;
 pub mod malformed;
 

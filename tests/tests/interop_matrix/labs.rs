@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use tests::bed::Bed;
+use tests::capture::{Capture, Wire};
 
-use super::capture::{Capture, Wire};
 use super::client::Client;
 use super::peers::{Kind, PASSWORD, Peer, Setup};
 use super::routed::{Routed, bgp_peer, node};

@@ -1,7 +1,6 @@
 //! Features beside peers: each is tried with each packaged speaker in network namespaces, asserted on routes seen
 //! at both ends, and what came out is the table of `docs/interop.md`. All that we send is read by tshark.
 
-mod capture;
 mod client;
 mod configure;
 mod labs;

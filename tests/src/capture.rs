@@ -4,16 +4,20 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use tests::bed::{Bed, Process, eventually};
+use crate::bed::{Bed, Process, eventually};
 
 /// tcpdump on the link of routed's node.
-pub(super) struct Capture {
+pub struct Capture {
     process: Process,
     file: PathBuf,
 }
 
 impl Capture {
-    pub(super) fn start(bed: &Bed) -> Capture {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// tcpdump can't be started.
+    pub fn start(bed: &Bed) -> Capture {
         let file = bed.path("wire.pcap");
         let path = file.to_str().expect("UTF-8").to_owned();
         let words = [
@@ -41,7 +45,10 @@ impl Capture {
     }
 
     /// Ends it; gives what there is to ask tshark about.
-    pub(super) fn stop(mut self) -> Wire {
+    ///
+    /// # Panics
+    /// A packet was missed.
+    pub fn stop(mut self) -> Wire {
         self.process.terminate();
         let said = self.process.said();
         assert!(said.contains("0 packets dropped by kernel"), "every byte is captured: {said}");
@@ -50,13 +57,16 @@ impl Capture {
 }
 
 /// What was captured.
-pub(super) struct Wire {
+pub struct Wire {
     file: PathBuf,
 }
 
 impl Wire {
     /// One line for each packet that a display filter lets through: these fields.
-    pub(super) fn packets(&self, filter: &str, fields: &[&str]) -> Vec<String> {
+    ///
+    /// # Panics
+    /// tshark can't be run.
+    pub fn packets(&self, filter: &str, fields: &[&str]) -> Vec<String> {
         let mut tshark = Command::new("tshark");
         tshark.arg("-r").arg(&self.file).args(["-n", "-Y", filter, "-T", "fields"]);
         fields.iter().for_each(|field| _ = tshark.args(["-e", field]));
@@ -65,8 +75,18 @@ impl Wire {
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
-    /// What tshark finds wrong in what we sent: expert information from warnings up, and what it can't read.
-    pub(super) fn complaints(&self) -> Vec<String> {
+    /// # Panics
+    /// tshark finds something wrong in what we sent.
+    pub fn assert_clean(&self) {
+        let complaints = self.complaints();
+        assert!(complaints.is_empty(), "tshark on what we sent: {complaints:?}");
+    }
+
+    /// What tshark finds wrong in what 10.0.0.1 sent: expert information from warnings up, and what it can't read.
+    ///
+    /// # Panics
+    /// tshark can't be run, or nothing was sent.
+    pub fn complaints(&self) -> Vec<String> {
         let sent = self.packets("ip.src == 10.0.0.1 && bgp.type", &["frame.number"]);
         assert!(!sent.is_empty(), "we sent BGP");
         // PI_WARN is 0x600000, PI_ERROR 0x800000.
