@@ -1,89 +1,25 @@
 //! After any history everybody holds what the best paths say, and nothing is left behind.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod policies;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bgp::session::{Retain, Stale};
-use bgp::wire::attribute::{Context, code, flag, push};
+use bgp::wire::attribute::{code, flag, push};
 use bgp::wire::encode::Form;
-use bgp::wire::frame::{self, MAX_LEN, MessageKind};
-use bgp::wire::refresh::RouteRefresh;
-use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, Family, PeerId, RouterId};
-use bytes::Bytes;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use crate::outbox::Delivery;
-use crate::ownership::{Owners, OwnershipMode};
-use crate::policy::{
-    Action, Chain, Community, Export, Filter, Import, MaxPrefixes, NextHopMode, Operation, Operator,
-    PrefixMatch, Rule,
-};
 use crate::query::RibCounts;
-use crate::{
-    AttrSet, Best, ClusterPolicy, PeerPolicy, PeerSession, Rib, RibConfig, RouteBatch, Source, SourceKind,
+use crate::{AttrSet, Best, PeerSession, Rib, RibConfig, RouteBatch, Source, SourceKind};
+use policies::{
+    LIMIT, LLGR_STALE, NO_EXPORT, ONE, added, cluster, communities, is_low, is_pooled, policy, third,
 };
-
-/// What a peer is told of a prefix, as far as policy has a say: next hop, communities, AS_PATH.
-type Told = (IpAddr, Vec<u32>, Vec<u32>);
-
-fn told(attrs: &AttrSet) -> Told {
-    let (communities, _) = attrs.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
-    let communities = communities.iter().map(|one| u32::from_be_bytes(*one)).collect();
-    (attrs.next_hop, communities, attrs.as_path().asns().map(|asn| asn.0).collect())
-}
-
-/// The peers' ends: what their messages add up to, and how many chunks they have room for.
-#[derive(Default)]
-struct Wire {
-    told: HashMap<PeerId, BTreeMap<IpNet, Told>>,
-    ended: HashMap<PeerId, usize>,
-    /// What has not been told again since the answer to a ROUTE-REFRESH began.
-    untold: HashMap<(PeerId, Family), HashSet<IpNet>>,
-    room: HashMap<PeerId, usize>,
-}
-
-impl Delivery for Wire {
-    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        match self.room.get_mut(&peer) {
-            Some(0) => return false,
-            Some(room) => *room -= 1,
-            None => {}
-        }
-        let state = self.told.entry(peer).or_default();
-        let mut rest = &chunk[..];
-        let context = Context::INTERNAL;
-        while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
-            rest = &rest[message.len()..];
-            if message.kind == MessageKind::RouteRefresh {
-                let refresh = RouteRefresh::parse(message.body).unwrap();
-                let family = Family::from_afi_safi(refresh.family).unwrap();
-                let untold = self.untold.entry((peer, family)).or_default();
-                match refresh.subtype {
-                    1 => untold.extend(state.keys().copied().filter(|prefix| Family::of(prefix) == family)),
-                    2 => untold.drain().for_each(|prefix| _ = state.remove(&prefix)),
-                    subtype => panic!("subtype {subtype}"),
-                }
-                continue;
-            }
-            let update = UpdateView::parse(message.body).unwrap().read(&context).unwrap();
-            assert_eq!(update.fault, None);
-            *self.ended.entry(peer).or_default() += usize::from(update.end_of_rib().is_some());
-            update.withdrawals().flatten().for_each(|prefix| _ = state.remove(&prefix));
-            for (next_hop, list) in update.announcements() {
-                let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());
-                for prefix in list {
-                    state.insert(prefix, told(&attrs));
-                    self.untold.entry((peer, Family::of(&prefix))).or_default().remove(&prefix);
-                }
-            }
-        }
-        assert!(rest.is_empty(), "whole messages only");
-        true
-    }
-}
+use wire::{Told, Wire};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -174,93 +110,6 @@ fn session(peer: u8) -> PeerSession {
         restarting: false,
         long_lived: peer != 3,
         marks_refresh: true,
-    }
-}
-
-/// What announcements with this MED carry.
-fn communities(med: u8) -> Vec<u32> {
-    match med {
-        1 => vec![ONE],
-        2 => vec![NO_EXPORT],
-        _ => vec![],
-    }
-}
-
-const ONE: u32 = 1 << 16 | 1;
-const TWO: u32 = 2 << 16 | 2;
-const LLGR_STALE: u32 = 0xffff_0006;
-const NO_EXPORT: u32 = 0xffff_ff01;
-const LIMIT: usize = 4;
-
-/// Rules that the policies are made of.
-fn rules(number: u8) -> Vec<Rule> {
-    let with_one = Rule { community: Some(Community::Standard(ONE)), ..Rule::default() };
-    let low = |operator| {
-        let net: IpNet = "10.1.0.0/21".parse().unwrap();
-        Some(PrefixMatch { net, operator, min: 21, max: 32 })
-    };
-    match number {
-        0 => vec![Rule { action: Action::Reject, ..with_one }],
-        1 => vec![Rule {
-            prefix: low(Operator::In),
-            operations: vec![Operation::AddCommunity(Community::NO_EXPORT)],
-            ..Rule::default()
-        }],
-        _ => vec![
-            Rule { operations: vec![Operation::PrependAsPath(vec![Asn(7), Asn(8)])], ..with_one },
-            Rule { prefix: low(Operator::NotIn), action: Action::Reject, ..Rule::default() },
-            Rule { operations: vec![Operation::AddCommunity(Community::Standard(TWO))], ..Rule::default() },
-        ],
-    }
-}
-
-fn filter(number: u8) -> Filter {
-    let rules = rules(number);
-    Filter { import_v4: rules.clone(), export_v4: rules.clone(), import_v6: rules.clone(), export_v6: rules }
-}
-
-/// The configurations of a peer.
-fn policy(number: u8) -> PeerPolicy {
-    let mut policy = PeerPolicy::default();
-    let chain = |number| Some(Arc::new(Chain::import([&filter(number)])));
-    match number {
-        1 => policy.import.chain = chain(0),
-        2 => policy.import.chain = chain(1),
-        3 => policy.export = Arc::new(Export { chain: chain(0), ..Export::default() }),
-        4 => policy.export = Arc::new(Export { chain: chain(2), ..Export::default() }),
-        5 => {
-            policy.import.outside = true;
-            policy.export = Arc::new(Export { outside: true, ..Export::default() });
-        }
-        6 => {
-            policy.import = Import { outside: true, chain: chain(2), ..Import::default() };
-            policy.export = Arc::new(Export { next_hop: NextHopMode::Keep, ..Export::default() });
-        }
-        7 => {
-            policy.export =
-                Arc::new(Export { next_hop: NextHopMode::Own, local_as: Some(Asn(9)), ..Export::default() });
-        }
-        8 => policy.max_prefixes = Some(MaxPrefixes { limit: LIMIT, warn_at: 3 }),
-        _ => {}
-    }
-    policy
-}
-
-/// The configurations of all peers: where the pools are, and who owns what.
-fn cluster(number: u8) -> ClusterPolicy {
-    let address = |peer: u8| [IpAddr::from([192, 168, 0, peer]), format!("fd00::{peer}").parse().unwrap()];
-    let owners = |mode| {
-        let nodes: Vec<_> = (1..3).map(|peer| (address(peer), vec![block(peer), block(peer + 8)])).collect();
-        Owners::new(mode, nodes.iter().map(|(addresses, blocks)| (&addresses[..], &blocks[..])))
-    };
-    match number {
-        1 => ClusterPolicy { owners: owners(OwnershipMode::Strict), ..ClusterPolicy::default() },
-        2 => ClusterPolicy { owners: owners(OwnershipMode::Warn), ..ClusterPolicy::default() },
-        3 => ClusterPolicy {
-            pools: vec!["10.1.0.0/21".parse().unwrap(), "fd00::/30".parse().unwrap()],
-            ..ClusterPolicy::default()
-        },
-        _ => ClusterPolicy::default(),
     }
 }
 
@@ -568,29 +417,6 @@ impl Bed {
             .filter_map(|(prefix, best)| Some((*prefix, sent(prefix, best)?)))
             .collect()
     }
-}
-
-fn is_low(prefix: &IpNet) -> bool {
-    let low: IpNet = "10.1.0.0/21".parse().unwrap();
-    low.contains(prefix)
-}
-
-fn is_pooled(prefix: &IpNet) -> bool {
-    cluster(3).pools.iter().any(|pool| pool.contains(prefix))
-}
-
-fn added(mut communities: Vec<u32>, more: Option<u32>) -> Vec<u32> {
-    communities.extend(more.filter(|one| !communities.contains(one)));
-    communities
-}
-
-/// What the third list of rules makes of a route.
-fn third(prefix: &IpNet, communities: Vec<u32>, mut path: Vec<u32>) -> Option<(Vec<u32>, Vec<u32>)> {
-    if communities.contains(&ONE) {
-        path.splice(0..0, [7, 8]);
-        return Some((communities, path));
-    }
-    is_low(prefix).then(|| (added(communities, Some(TWO)), path))
 }
 
 proptest! {

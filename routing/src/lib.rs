@@ -29,6 +29,7 @@ pub mod path;
 mod peers;
 pub mod policy;
 pub mod query;
+mod received;
 pub mod rib;
 mod roles;
 #[cfg(feature = "driver")]
@@ -36,6 +37,7 @@ pub mod session;
 mod several;
 mod source;
 mod table;
+mod view;
 
 pub use attrs::AttrSet;
 pub use batch::RouteBatch;

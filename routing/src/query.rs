@@ -8,11 +8,12 @@ use ipnet::IpNet;
 
 use crate::decide::{Reason, select};
 use crate::export;
-use crate::group::{Group, GroupKey, View};
+use crate::group::{Group, GroupKey};
 use crate::path::{Source, SourceKind};
 use crate::rib::{Rib, candidate};
 use crate::source::{Member, SourceIx};
 use crate::table::{Path, Scope};
+use crate::view::View;
 
 /// How many prefixes a session carries now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

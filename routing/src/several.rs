@@ -11,10 +11,11 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use crate::export::Scratch;
-use crate::group::{GroupKey, Passed, View};
+use crate::group::GroupKey;
 use crate::lanes::LANES;
 use crate::outbox::{Delivery, markers};
 use crate::table::Path;
+use crate::view::{Passed, View};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,74 @@
+//! The peers' ends of the histories.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+
+use bgp::wire::attribute::{Context, code};
+use bgp::wire::frame::{self, MAX_LEN, MessageKind};
+use bgp::wire::refresh::RouteRefresh;
+use bgp::wire::update::UpdateView;
+use bgp::{Family, PeerId};
+use bytes::Bytes;
+use ipnet::IpNet;
+
+use crate::AttrSet;
+use crate::outbox::Delivery;
+
+/// What a peer is told of a prefix, as far as policy has a say: next hop, communities, AS_PATH.
+pub(super) type Told = (IpAddr, Vec<u32>, Vec<u32>);
+
+fn told(attrs: &AttrSet) -> Told {
+    let (communities, _) = attrs.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
+    let communities = communities.iter().map(|one| u32::from_be_bytes(*one)).collect();
+    (attrs.next_hop, communities, attrs.as_path().asns().map(|asn| asn.0).collect())
+}
+
+/// The peers' ends: what their messages add up to, and how many chunks they have room for.
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) told: HashMap<PeerId, BTreeMap<IpNet, Told>>,
+    pub(super) ended: HashMap<PeerId, usize>,
+    /// What has not been told again since the answer to a ROUTE-REFRESH began.
+    pub(super) untold: HashMap<(PeerId, Family), HashSet<IpNet>>,
+    pub(super) room: HashMap<PeerId, usize>,
+}
+
+impl Delivery for Wire {
+    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
+        match self.room.get_mut(&peer) {
+            Some(0) => return false,
+            Some(room) => *room -= 1,
+            None => {}
+        }
+        let state = self.told.entry(peer).or_default();
+        let mut rest = &chunk[..];
+        let context = Context::INTERNAL;
+        while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
+            rest = &rest[message.len()..];
+            if message.kind == MessageKind::RouteRefresh {
+                let refresh = RouteRefresh::parse(message.body).unwrap();
+                let family = Family::from_afi_safi(refresh.family).unwrap();
+                let untold = self.untold.entry((peer, family)).or_default();
+                match refresh.subtype {
+                    1 => untold.extend(state.keys().copied().filter(|prefix| Family::of(prefix) == family)),
+                    2 => untold.drain().for_each(|prefix| _ = state.remove(&prefix)),
+                    subtype => panic!("subtype {subtype}"),
+                }
+                continue;
+            }
+            let update = UpdateView::parse(message.body).unwrap().read(&context).unwrap();
+            assert_eq!(update.fault, None);
+            *self.ended.entry(peer).or_default() += usize::from(update.end_of_rib().is_some());
+            update.withdrawals().flatten().for_each(|prefix| _ = state.remove(&prefix));
+            for (next_hop, list) in update.announcements() {
+                let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());
+                for prefix in list {
+                    state.insert(prefix, told(&attrs));
+                    self.untold.entry((peer, Family::of(&prefix))).or_default().remove(&prefix);
+                }
+            }
+        }
+        assert!(rest.is_empty(), "whole messages only");
+        true
+    }
+}

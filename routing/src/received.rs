@@ -1,0 +1,204 @@
+//! What comes into the RIB: routes that peers announce and withdraw, judged and counted.
+
+use std::sync::Arc;
+
+use bgp::{Family, PeerId};
+use ipnet::IpNet;
+
+use crate::attrs::AttrSet;
+use crate::batch::RouteBatch;
+use crate::import::{self, Judge, Judgement};
+use crate::interner::Interner;
+use crate::path::PeerSession;
+use crate::policy::PeerPolicy;
+use crate::rib::Rib;
+use crate::source::SourceIx;
+use crate::table::{Path, Put};
+
+impl Rib {
+    /// Routes that a peer announced and withdrew.
+    pub fn routes(&mut self, id: PeerId, batch: &RouteBatch) {
+        let Some(source) = self.sources.find(id) else { return };
+        let Some(member) = self.sources.member(source).filter(|member| !member.over_limit) else { return };
+        let (session, policy) = (member.session, Arc::clone(&member.policy));
+        for (attrs, prefixes, ids) in batch.runs() {
+            if !ids.is_empty() {
+                let paths = ids.iter().copied().zip(prefixes.iter().copied());
+                self.several(id, source, &policy, attrs, paths);
+                if self.sources.member(source).is_none_or(|member| member.over_limit) {
+                    return;
+                }
+                continue;
+            }
+            match attrs {
+                Some(attrs) => {
+                    self.announced(id, source, session, &policy, attrs, prefixes);
+                    if self.sources.member(source).is_none_or(|member| member.over_limit) {
+                        return;
+                    }
+                }
+                None => prefixes.iter().for_each(|prefix| {
+                    if let Some(ix) = self.table.find(prefix) {
+                        self.take(ix, source);
+                    }
+                }),
+            }
+            self.supersede(id, prefixes);
+        }
+    }
+
+    /// Prefixes that a peer announced with one attribute set.
+    pub(crate) fn announced(
+        &mut self,
+        id: PeerId,
+        source: SourceIx,
+        session: PeerSession,
+        policy: &PeerPolicy,
+        attrs: &Arc<AttrSet>,
+        prefixes: &[IpNet],
+    ) {
+        let cluster = Arc::clone(&self.cluster);
+        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs, false);
+        if let Some(common) = judge.common()
+            && policy.max_prefixes.is_none()
+        {
+            // The family matters to rules alone, and there is none.
+            let path = judged(&mut self.interner, &judge, common, Family::Ipv4Unicast, attrs, source);
+            prefixes.iter().for_each(|prefix| self.put(prefix, path));
+            self.interner.release(path.attrs());
+            return;
+        }
+        let mut held = Vec::new();
+        // Neighbours mostly have one verdict in common.
+        let mut last: Option<(Judgement, Family, Path)> = None;
+        for prefix in prefixes {
+            let judgement = judge.judge(prefix);
+            let family = Family::of(prefix);
+            let path = match last {
+                Some((same, of, path)) if same == judgement && of == family => path,
+                _ => {
+                    let path = judged(&mut self.interner, &judge, judgement, family, attrs, source);
+                    held.push(path.attrs());
+                    path
+                }
+            };
+            last = Some((judgement, family, path));
+            if policy.max_prefixes.is_none() {
+                self.put(prefix, path);
+            } else {
+                // What is kept of it counts no more, so that the new one has room.
+                self.supersede(id, std::slice::from_ref(prefix));
+                if !self.put_limited(prefix, path) {
+                    break;
+                }
+            }
+        }
+        held.into_iter().for_each(|attrs| self.interner.release(attrs));
+    }
+
+    pub(crate) fn put(&mut self, prefix: &IpNet, path: Path) {
+        let ix = self.table.find_or_insert(prefix);
+        self.put_at(ix, path);
+    }
+
+    /// The same from a peer that may have so many prefixes; `false`: it may have no more.
+    fn put_limited(&mut self, prefix: &IpNet, path: Path) -> bool {
+        let known = self.table.find(prefix).filter(|ix| self.table.has(*ix, path.source()));
+        match known {
+            Some(ix) => self.put_at(ix, path),
+            None if self.is_full(path.source()) => return false,
+            None => {
+                self.put(prefix, path);
+                self.note_limit(path.source());
+            }
+        }
+        true
+    }
+
+    fn put_at(&mut self, ix: u32, path: Path) {
+        let before = match self.table.put(ix, path) {
+            Put::Same => return,
+            Put::New => None,
+            Put::Replaced(before) => Some(before),
+        };
+        self.interner.retain(path.attrs());
+        if let Some(member) = self.sources.member_mut(path.source()) {
+            if before.is_none() {
+                member.received[self.table.family(ix).index()] += 1;
+            }
+            member.accepted += usize::from(path.rejected().is_none());
+            member.accepted -= usize::from(before.is_some_and(|before| before.rejected().is_none()));
+            if path.is_disputed() || before.is_some_and(Path::is_disputed) {
+                member.disputed += usize::from(path.is_disputed());
+                member.disputed -= usize::from(before.is_some_and(Path::is_disputed));
+            }
+        }
+        if let Some(before) = before {
+            self.interner.release(before.attrs());
+        }
+        self.mark(ix);
+    }
+
+    /// Whether there was a path from this source.
+    pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> bool {
+        let Some(gone) = self.table.take(ix, source) else { return false };
+        if !self.path_ids.is_empty() {
+            self.path_ids.remove(&(ix, source));
+        }
+        let family = self.table.family(ix);
+        if let Some(member) = self.sources.member_mut(source) {
+            member.received[family.index()] -= 1;
+            member.accepted -= usize::from(gone.rejected().is_none());
+            member.disputed -= usize::from(gone.is_disputed());
+        }
+        self.removed += 1;
+        self.interner.release(gone.attrs());
+        self.mark(ix);
+        true
+    }
+
+    /// Whether the paths of the first `count` marked prefixes may be used may have changed.
+    pub(crate) fn judge_anew(&mut self, count: usize) {
+        let mut paths: Vec<Path> = Vec::new();
+        for ix in self.dirty.iter().take(count) {
+            paths.clear();
+            paths.extend(self.table.paths(*ix));
+            for path in &paths {
+                let Some(member) = self.sources.member_mut(path.source()) else { continue };
+                let used = self.interner.shared(path.attrs());
+                let received = Arc::clone(used.received().unwrap_or(used));
+                let (session, policy) = (member.session, Arc::clone(&member.policy));
+                let prefix = self.table.prefix(*ix);
+                let last_resort = member.last_resort().contains(Family::of(&prefix));
+                let judge =
+                    Judge::new(&self.config, &self.cluster, &policy.import, session, &received, last_resort);
+                let judgement = judge.judge(&prefix);
+                let family = Family::of(&prefix);
+                let judged = judged(&mut self.interner, &judge, judgement, family, &received, path.source());
+                member.accepted -= usize::from(path.rejected().is_none());
+                member.accepted += usize::from(judged.rejected().is_none());
+                member.disputed -= usize::from(path.is_disputed());
+                member.disputed += usize::from(judged.is_disputed());
+                self.table.put(*ix, judged);
+                // The use that the table had is now that of the new one.
+                self.interner.release(path.attrs());
+            }
+        }
+    }
+}
+
+/// A peer's path as it is used; its attributes are used once more.
+fn judged(
+    interner: &mut Interner,
+    judge: &Judge<'_>,
+    judgement: Judgement,
+    family: Family,
+    received: &Arc<AttrSet>,
+    source: SourceIx,
+) -> Path {
+    let derived = judge.changes(judgement).then(|| Arc::new(judge.derive(judgement, family, received)));
+    let set = derived.as_ref().unwrap_or(received);
+    let scope = import::scope_of(set);
+    let path = Path::new(interner.intern(set), source, judgement.rejected).scoped(scope);
+    if judgement.disputed { path.disputed() } else { path }
+}

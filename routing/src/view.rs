@@ -1,0 +1,122 @@
+//! Which paths go to which groups, and how they are written: questions that the RIB's parts answer together.
+
+use bgp::wire::encode;
+use bgp::wire::nlri::Listed;
+use bgp::{Family, RouterId};
+
+use crate::config::RibConfig;
+use crate::export::{self, Audience, Scratch};
+use crate::exports::Exports;
+use crate::group::GroupKey;
+use crate::interner::Interner;
+use crate::path::SourceKind;
+use crate::policy::{ClusterPolicy, PeerKind, Said, Subject};
+use crate::roles;
+use crate::source::Sources;
+use crate::table::{Path, Table};
+
+/// What is needed of the RIB to write messages.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) config: &'a RibConfig,
+    pub(crate) cluster: &'a ClusterPolicy,
+    pub(crate) exports: &'a Exports,
+    pub(crate) table: &'a Table,
+    pub(crate) interner: &'a Interner,
+    pub(crate) sources: &'a Sources,
+    /// What was told was told under other rules: it can't be known any more who holds what.
+    pub(crate) reexport: bool,
+}
+
+/// A prefix goes to a group; by the rule at this place, if that does something to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Passed(Option<u32>);
+
+impl View<'_> {
+    /// Whether a path goes to a group, as far as that does not depend on the prefix.
+    pub(crate) fn allows(&self, path: Path, key: GroupKey, family: Family) -> bool {
+        !path.is_none()
+            && key.families.contains(family)
+            && export::allows(
+                self.config,
+                self.exports.export(key.export),
+                self.sources.kind(path.source()),
+                path.scope(),
+                key.audience,
+                key.long_lived,
+                family,
+            )
+    }
+
+    /// Whether a prefix that was told with a path goes to a group: a function of these alone, so that
+    /// it can be asked again.
+    pub(crate) fn passes(&self, path: Path, key: GroupKey, family: Family, ix: u32) -> Option<Passed> {
+        if !self.allows(path, key, family) {
+            return None;
+        }
+        let export = self.exports.export(key.export);
+        if !export.looks_at_prefixes() {
+            return Some(Passed::default());
+        }
+        let leaks = |role| !roles::may_go(role, self.interner.set(path.attrs()).only_to_customer);
+        if export.role.is_some_and(leaks) {
+            return None;
+        }
+        let prefix = self.table.prefix(ix);
+        let kind = self.sources.kind(path.source());
+        let Some(chain) = &export.chain else {
+            // RFC 8212: no filter, so no more than the cluster's own blocks.
+            let own = kind == SourceKind::Local
+                || !self.sources.is_outside(path.source()) && self.cluster.is_in_pool(&prefix);
+            return (own || !export.outside).then(Passed::default);
+        };
+        let attrs = self.interner.set(path.attrs());
+        let peer = match key.audience {
+            Audience::External => PeerKind::External,
+            Audience::Internal | Audience::Client => PeerKind::Internal,
+        };
+        let interface = self.cluster.link_of(attrs.next_hop).filter(|_| kind != SourceKind::Local);
+        match chain.ask(&Subject { prefix, attrs, kind, peer, interface }) {
+            Said::Rejected => None,
+            Said::Nothing => Some(Passed::default()),
+            Said::Accepted(rule, place) => Some(Passed((!rule.operations.is_empty()).then_some(place))),
+        }
+    }
+
+    pub(crate) fn looks_at_prefixes(&self, key: GroupKey) -> bool {
+        self.exports.export(key.export).looks_at_prefixes()
+    }
+
+    /// Appends announcements of prefixes that were told with one path.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn announce(
+        &self,
+        path: Path,
+        passed: Passed,
+        key: GroupKey,
+        family: Family,
+        prefixes: impl Iterator<Item = impl Listed>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, encode::Unsendable> {
+        let kind = self.sources.kind(path.source());
+        let from = self.sources.member(path.source()).map(|member| member.session.router_id);
+        let from = from.unwrap_or(RouterId(std::net::Ipv4Addr::UNSPECIFIED));
+        let attrs = self.interner.set(path.attrs());
+        let export = self.exports.export(key.export);
+        let rule = passed.0.and_then(|place| export.chain.as_ref()?.rule(family, place));
+        let operations = rule.map_or(&[][..], |rule| &rule.operations);
+        let (canonical, next_hop) = export::transform(
+            self.config,
+            export,
+            operations,
+            attrs,
+            kind,
+            from,
+            key.audience,
+            family,
+            scratch,
+        );
+        encode::announce(out, key.form, canonical, next_hop, prefixes)
+    }
+}
