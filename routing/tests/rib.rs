@@ -1,151 +1,15 @@
 //! The RIB between sessions: who is told what. The receivers are read back from the encoded messages.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, HashMap};
+mod bed;
+
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use bgp::session::Retain;
-use bgp::wire::attribute::Context;
-use bgp::wire::encode::Form;
-use bgp::wire::frame::{self, MAX_LEN, MessageKind};
-use bgp::wire::update::UpdateView;
-use bgp::{Asn, Families, Family, PeerId, RouterId};
-use bytes::Bytes;
-use ipnet::IpNet;
-use routing::outbox::Delivery;
-use routing::{AttrSet, BestChange, PeerSession, Rib, RibConfig, RouteBatch, Source, SourceKind};
+use bgp::{Asn, PeerId, RouterId};
+use routing::{AttrSet, RibConfig, Source, SourceKind};
 
-/// What each peer has been told: the state that the messages add up to.
-#[derive(Default)]
-struct Wire {
-    told: HashMap<PeerId, BTreeMap<IpNet, Arc<AttrSet>>>,
-    end_of_rib: Vec<(PeerId, Family)>,
-    full: Vec<PeerId>,
-    chunks: usize,
-}
-
-impl Delivery for Wire {
-    fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        if self.full.contains(&peer) {
-            return false;
-        }
-        self.chunks += 1;
-        let state = self.told.entry(peer).or_default();
-        let mut rest = &chunk[..];
-        let context = Context::INTERNAL;
-        while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
-            assert_eq!(message.kind, MessageKind::Update);
-            let update = UpdateView::parse(message.body).unwrap().read(&context).unwrap();
-            assert_eq!(update.fault, None);
-            self.end_of_rib.extend(update.end_of_rib().map(|family| (peer, family)));
-            for prefix in update.withdrawals().flatten() {
-                state.remove(&prefix);
-            }
-            for (next_hop, list) in update.announcements() {
-                let attrs = Arc::new(AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new()));
-                list.iter().for_each(|prefix| _ = state.insert(prefix, Arc::clone(&attrs)));
-            }
-            rest = &rest[message.len()..];
-        }
-        assert!(rest.is_empty(), "whole messages only");
-        true
-    }
-}
-
-impl Wire {
-    fn prefixes(&self, peer: u32) -> Vec<String> {
-        self.told
-            .get(&PeerId(peer))
-            .map(|told| told.keys().map(|p| p.to_string()).collect())
-            .unwrap_or_default()
-    }
-
-    fn attrs(&self, peer: u32, prefix: &str) -> &AttrSet {
-        &self.told[&PeerId(peer)][&prefix.parse().unwrap()]
-    }
-}
-
-fn config() -> RibConfig {
-    RibConfig {
-        local_as: Asn(64512),
-        router_id: RouterId(Ipv4Addr::new(192, 168, 0, 100)),
-        cluster_id: None,
-        local_addresses: vec![IpAddr::from([192, 168, 0, 100]), "fd00::100".parse().unwrap()],
-    }
-}
-
-fn session(id: u8, internal: bool, client: bool) -> PeerSession {
-    PeerSession {
-        router_id: RouterId(Ipv4Addr::new(192, 168, 0, id)),
-        address: IpAddr::from([192, 168, 0, id]),
-        internal,
-        client,
-        form: Form::default(),
-        families: Families::BOTH,
-        sends_several: Families::NONE,
-        restarts: true,
-        restarting: false,
-        long_lived: false,
-        marks_refresh: true,
-    }
-}
-
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-struct Bed {
-    rib: Rib,
-    wire: Wire,
-    best: BTreeMap<IpNet, routing::Best>,
-}
-
-impl Bed {
-    fn new(config: RibConfig) -> Bed {
-        Bed { rib: Rib::new(config), wire: Wire::default(), best: BTreeMap::new() }
-    }
-
-    fn settle(&mut self) {
-        let mut changes: Vec<BestChange> = Vec::new();
-        while !self.rib.run(3, &mut self.wire) {}
-        while self.rib.has_best_changes() {
-            self.rib.best_changes(2, &mut changes);
-        }
-        for change in changes {
-            match change.best {
-                Some(best) => _ = self.best.insert(change.prefix, best),
-                None => _ = self.best.remove(&change.prefix),
-            }
-        }
-    }
-
-    fn up(&mut self, id: u8, session: PeerSession) {
-        let id = PeerId(id.into());
-        self.wire.told.remove(&id);
-        self.rib.peer_up(id, session);
-        self.rib.resume(id, &mut self.wire);
-        self.settle();
-    }
-
-    fn announce(&mut self, peer: u8, prefix: &str) {
-        self.announce_with(peer, prefix, AttrSet::originated(IpAddr::from([192, 168, 0, peer])));
-    }
-
-    fn announce_with(&mut self, peer: u8, prefix: &str, attrs: AttrSet) {
-        let mut batch = RouteBatch::default();
-        batch.push(Some(&Arc::new(attrs)), [net(prefix)]);
-        self.rib.routes(PeerId(peer.into()), &batch);
-        self.settle();
-    }
-
-    fn withdraw(&mut self, peer: u8, prefix: &str) {
-        let mut batch = RouteBatch::default();
-        batch.push(None, [net(prefix)]);
-        self.rib.routes(PeerId(peer.into()), &batch);
-        self.settle();
-    }
-}
+use bed::{Bed, config, net, session};
 
 #[test]
 fn in_a_mesh_only_own_blocks_are_announced() {
