@@ -78,6 +78,13 @@ impl Interner {
         }
     }
 
+    /// So many uses more.
+    pub(crate) fn retain_for(&mut self, id: AttrId, count: usize) {
+        if let Some(slot) = self.slots.get_mut(id.0 as usize) {
+            slot.uses += count as u32;
+        }
+    }
+
     /// One use less; a set that nobody uses is forgotten.
     pub(crate) fn release(&mut self, id: AttrId) {
         let Some(slot) = self.slots.get_mut(id.0 as usize) else { return };

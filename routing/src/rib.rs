@@ -264,8 +264,8 @@ impl Rib {
             if again && self.sources.are_same_to_others(before, after) {
                 // What a peer has sent again after its session began anew is news to nobody.
                 let family = self.table.family(ix);
-                self.sources.tell(after.source(), family, after.scope());
-                self.sources.untell(before.source(), family, before.scope());
+                self.sources.tell(after.source(), family, after.scope(), 1);
+                self.sources.untell(before.source(), family, before.scope(), 1);
                 self.table.set_told(ix, after);
             } else if after != before || reexport && !after.is_none() {
                 self.changes.push(Change { ix, before, after, family: self.table.family(ix) });
@@ -280,17 +280,23 @@ impl Rib {
         if self.changes.is_empty() {
             return;
         }
+        // Neighbours mostly have one path in common, and are counted together.
+        let (mut told, mut untold) = (Alike::default(), Alike::default());
         for change in &self.changes {
             let Change { ix, before, after, family } = *change;
             if after == before {
                 continue;
             }
-            if !after.is_none() {
-                self.interner.retain(after.attrs());
-                self.sources.tell(after.source(), family, after.scope());
+            if !after.is_none()
+                && let Some(Alike { path, family, count }) = told.add(after, family)
+            {
+                self.interner.retain_for(path.attrs(), count);
+                self.sources.tell(path.source(), family, path.scope(), count);
             }
-            if !before.is_none() {
-                self.sources.untell(before.source(), family, before.scope());
+            if !before.is_none()
+                && let Some(Alike { path, family, count }) = untold.add(before, family)
+            {
+                self.sources.untell(path.source(), family, path.scope(), count);
             }
             self.table.set_told(ix, after);
             let exit = |path: Path| (!path.is_none()).then(|| exit_of(&self.sources, &self.interner, path));
@@ -298,6 +304,13 @@ impl Rib {
             if self.forwards && !same && self.table.mark(ix, Mark::Forward) {
                 self.forward.push_back(ix);
             }
+        }
+        if !told.path.is_none() {
+            self.interner.retain_for(told.path.attrs(), told.count);
+            self.sources.tell(told.path.source(), told.family, told.path.scope(), told.count);
+        }
+        if !untold.path.is_none() {
+            self.sources.untell(untold.path.source(), untold.family, untold.path.scope(), untold.count);
         }
         self.changes.sort_unstable_by_key(Change::order);
         let Rib { config, cluster, exports, table, interner, sources, groups, changes, .. } = self;
@@ -367,7 +380,7 @@ pub(crate) fn candidate<'a>(
     path: Path,
     family: Family,
 ) -> Option<Candidate<'a>> {
-    if path.rejected().is_some() {
+    if path.is_rejected() {
         return None;
     }
     let attrs = interner.set(path.attrs());
@@ -384,6 +397,33 @@ pub(crate) fn candidate<'a>(
                 source: source.0,
             })
         }
+    }
+}
+
+/// Prefixes of a family in a row that have a path in common.
+#[derive(Clone, Copy)]
+struct Alike {
+    path: Path,
+    family: Family,
+    count: usize,
+}
+
+impl Default for Alike {
+    fn default() -> Alike {
+        Alike { path: Path::NONE, family: Family::Ipv4Unicast, count: 0 }
+    }
+}
+
+impl Alike {
+    /// One more; those before it, if they are of another path or family.
+    #[inline]
+    fn add(&mut self, path: Path, family: Family) -> Option<Alike> {
+        if (self.path, self.family) == (path, family) {
+            self.count += 1;
+            return None;
+        }
+        let before = std::mem::replace(self, Alike { path, family, count: 1 });
+        (!before.path.is_none()).then_some(before)
     }
 }
 
@@ -405,9 +445,8 @@ fn choose<'a>(
 ) -> Path {
     // Most prefixes have one path; it needs no comparing.
     if let Some(only) = table.only(ix) {
-        let usable = !only.is_none()
-            && only.rejected().is_none()
-            && sources.is_usable(only.source(), table.family(ix));
+        let usable =
+            !only.is_none() && !only.is_rejected() && sources.is_usable(only.source(), table.family(ix));
         return if usable { only } else { Path::NONE };
     }
     room.paths.clear();

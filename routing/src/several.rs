@@ -266,7 +266,7 @@ fn usable<'a>(
     ix.into_iter()
         .flat_map(move |ix| view.table.paths(ix).map(move |path| (ix, path)))
         .filter(move |(_, path)| {
-            path.rejected().is_none()
+            !path.is_rejected()
                 && view.sources.is_usable(path.source(), family)
                 && view.sources.source(path.source()).peer() != Some(peer)
         })

@@ -283,20 +283,28 @@ impl Sources {
         }
     }
 
-    /// Notes that a prefix is told with a path of a source.
-    pub(crate) fn tell(&mut self, ix: SourceIx, family: Family, scope: Scope) {
-        self.told[self.kind(ix) as usize][family.index()][scope as usize] += 1;
-        if let Some(member) = self.member_mut(ix) {
-            member.told[family.index()][scope as usize] += 1;
-        }
+    /// Notes that so many prefixes are told with a path of a source.
+    pub(crate) fn tell(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
+        let kind = match self.member_mut(ix) {
+            Some(member) => {
+                member.told[family.index()][scope as usize] += count;
+                member.session.kind()
+            }
+            None => self.kind(ix),
+        };
+        self.told[kind as usize][family.index()][scope as usize] += count;
     }
 
-    /// Notes that it no longer is.
-    pub(crate) fn untell(&mut self, ix: SourceIx, family: Family, scope: Scope) {
-        self.told[self.kind(ix) as usize][family.index()][scope as usize] -= 1;
-        if let Some(member) = self.member_mut(ix) {
-            member.told[family.index()][scope as usize] -= 1;
-        }
+    /// Notes that they no longer are.
+    pub(crate) fn untell(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
+        let kind = match self.member_mut(ix) {
+            Some(member) => {
+                member.told[family.index()][scope as usize] -= count;
+                member.session.kind()
+            }
+            None => self.kind(ix),
+        };
+        self.told[kind as usize][family.index()][scope as usize] -= count;
     }
 
     /// Forgets the role that a peer was given.

@@ -74,6 +74,11 @@ impl Path {
         SourceIx(self.source & ((1 << SOURCE_BITS) - 1))
     }
 
+    /// Whether it takes no part in the decision.
+    pub(crate) fn is_rejected(self) -> bool {
+        self.source >> SOURCE_BITS & ((1 << CODE_BITS) - 1) != 0
+    }
+
     /// Why it takes no part in the decision, if it doesn't.
     pub(crate) fn rejected(self) -> Option<Reason> {
         let code = (self.source >> SOURCE_BITS) as usize & ((1 << CODE_BITS) - 1);
@@ -130,6 +135,7 @@ mod tests {
                 assert_eq!((path.scope(), path.is_disputed()), (scope, true));
             }
             assert!(!path.is_disputed());
+            assert_eq!(path.is_rejected(), reason.is_some());
         }
         let last = Reason::REJECTIONS.map(|reason| reason as u32 + 1).into_iter().max();
         assert!(last.is_some_and(|last| last < 1 << CODE_BITS), "every reason fits its bits");
