@@ -262,6 +262,23 @@ fn show_prints_stable_tables_on_a_pipe_and_the_api_as_json() {
 }
 
 #[test]
+fn rejected_routes_are_shown_with_the_reason() {
+    let daemon = Daemon::start();
+    assert_eq!(
+        daemon.routectl(&["show", "routes", "--rejected"]).run().stdout,
+        "PREFIX        NEXT HOP   SOURCE   EXIT   DEVICE        INSTALLED   PEER     REASON\n\
+         10.1.2.0/26   10.0.0.2   ibgp     ipip   routed.ipip   no          node-b   a filter rejects it\n"
+    );
+    let rejected = daemon.json(&["show", "routes", "--rejected", "-o", "json"]);
+    assert_eq!(rejected[0]["reason"], "a filter rejects it");
+    let wrong = daemon.routectl(&["show", "peers", "--rejected"]).run();
+    assert_eq!(
+        (wrong.status, wrong.stderr.as_str()),
+        (2, "routectl: --rejected is for routes: show routes --rejected\n")
+    );
+}
+
+#[test]
 fn the_exit_status_tells_wrong_usage_from_no_daemon() {
     let directory = tempfile::TempDir::new().unwrap();
     let socket = directory.path().join("none.sock");
