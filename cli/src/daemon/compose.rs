@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
 
 use super::config::{DaemonConfig, Dataplane};
+use super::descriptors;
 use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
@@ -55,6 +56,8 @@ pub(super) struct Daemon {
     tunnel: Option<TunnelHandle>,
     feed: JoinHandle<()>,
     memory: JoinHandle<()>,
+    /// How many file descriptors there may be.
+    descriptors: u64,
     sync: mpsc::Sender<()>,
     listener: Option<(u16, Listener)>,
     pub(super) peers: BTreeMap<IpAddr, Running>,
@@ -118,6 +121,7 @@ impl Daemon {
             tunnel,
             feed,
             memory,
+            descriptors: descriptors::raise(),
             sync,
             listener: None,
             peers: BTreeMap::new(),
@@ -253,6 +257,15 @@ impl Daemon {
         self.originate_statics().await;
         self.arrange_peers(plan).await;
         self.arrange_neighbours(plan).await;
+        let neighbours: u32 = plan.ranges.iter().map(|range| range.range.limit).sum();
+        let sessions = plan.peers.len() + usize::try_from(neighbours).unwrap_or(usize::MAX);
+        match descriptors::too_few(self.descriptors, plan.peers.len()) {
+            Some(problem) => problems.push(problem),
+            // Not all that may come do.
+            None => descriptors::too_few(self.descriptors, sessions)
+                .iter()
+                .for_each(|warning| tracing::warn!("{warning}")),
+        }
         self.listen(plan.listen_port, problems).await;
         if !self.in_sync {
             let at = *self.whole_at.get_or_insert_with(|| Instant::now() + wait.max(SYNC_AT_LATEST));
