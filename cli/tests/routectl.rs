@@ -229,6 +229,7 @@ fn show_prints_stable_tables_on_a_pipe_and_the_api_as_json() {
         ),
         "{wide}"
     );
+    assert!(wide.contains("up, 150 ms"), "{wide}");
     let peers = daemon.json(&["show", "peers", "-o", "json"]);
     assert_eq!(peers[0]["type"], "mesh");
     assert_eq!((&peers[0]["update_errors"], &peers[0]["discarded"]), (&3.into(), &2.into()));

@@ -117,9 +117,9 @@ impl PeerHandle {
     /// Ends the session without waiting for the hold time when BFD says that the way to the peer is gone
     /// (RFC 5882 §4.3), with the Cease of RFC 9384; then begins anew. A session may be Established
     /// before BFD is Up.
-    pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) {
+    pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) -> Heed {
         let pauses = self.pauses.clone();
-        tokio::spawn(async move {
+        Heed(tokio::spawn(async move {
             let mut up = false;
             while reports.changed().await.is_ok() {
                 let BfdReport { state, remote_admin_down, .. } = *reports.borrow_and_update();
@@ -128,12 +128,12 @@ impl PeerHandle {
                 // What the other side ends on purpose is no failure (RFC 5882 §3.2); BGP will hear of it.
                 if lost
                     && !remote_admin_down
-                    && pauses.send(Pause::Until(ErrorCode::BFD_DOWN, Some(Duration::ZERO))).await.is_err()
+                    && pauses.send(Pause::Until(ErrorCode::BFD_DOWN, Some(AFTER_BFD_DOWN))).await.is_err()
                 {
                     return;
                 }
             }
-        });
+        }))
     }
 
     /// Ends a pause.
@@ -163,6 +163,16 @@ impl PeerHandle {
     }
 }
 
+/// See [`PeerHandle::heed`], which ends with it.
+#[derive(Debug)]
+pub struct Heed(JoinHandle<()>);
+
+impl Drop for Heed {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// How a peer's task is to end.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
@@ -174,6 +184,8 @@ enum Ending {
 /// [`Peer::set_restarted`].
 pub type Restarted = watch::Receiver<Option<Families>>;
 
+/// How long a peer that BFD gave up is left alone: calls would collide with its own end of the session.
+const AFTER_BFD_DOWN: Duration = Duration::from_secs(1);
 /// Pauses that may wait: they come one at a time from whoever configures us.
 const PAUSES: usize = 4;
 

@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
 
 use super::config::{DaemonConfig, Dataplane};
+use super::detection::{Detection, Detector};
 use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
@@ -46,6 +47,7 @@ pub(super) struct Running {
     pub(super) id: PeerId,
     pub(super) plan: PeerPlan,
     pub(super) handle: PeerHandle,
+    pub(super) detection: Option<Detection>,
 }
 
 /// The running daemon, but for its control socket and its store.
@@ -80,6 +82,7 @@ pub(super) struct Daemon {
     whole_at: Option<Instant>,
     in_sync: bool,
     passwords: watch::Sender<Arc<Passwords>>,
+    pub(super) detector: Detector,
     /// Set while this node has just restarted: for which families it forwards as before.
     restarted: watch::Sender<Option<Families>>,
     /// Told when it has caught up with its peers; set while that is awaited, and by when it is.
@@ -135,6 +138,7 @@ impl Daemon {
             whole_at: None,
             in_sync: false,
             passwords: watch::channel(Arc::default()).0,
+            detector: Detector::default(),
             restarted: watch::channel(Some(forwarding)).0,
             caught_up: None,
         };
@@ -186,6 +190,7 @@ impl Daemon {
             Ok(plan) => {
                 let wait = loaded.snapshot.configuration.routed.fallback_after;
                 self.carry_out(&plan, wait, &mut roster.problems).await;
+                roster.problems.extend(self.detector.problem());
                 roster.plan = Some(Arc::new(plan));
             }
             Err(error) => {
@@ -222,6 +227,7 @@ impl Daemon {
             peering: running.plan.peering.clone(),
             max_prefixes: running.plan.policy.max_prefixes,
             status: running.handle.watch(),
+            bfd: running.detection.as_ref().map(|detection| detection.reports.clone()),
         };
         self.peers.values().map(peer).collect()
     }
@@ -334,7 +340,7 @@ impl Daemon {
             self.stop_peer(address, code).await;
         }
         for (address, plan) in wanted {
-            if let Some(running) = self.peers.get_mut(&address) {
+            if let Some(mut running) = self.peers.remove(&address) {
                 if running.plan.peering.client != plan.peering.client {
                     self.rib.set_client(running.id, plan.peering.client).await;
                 }
@@ -344,6 +350,8 @@ impl Daemon {
                     running.handle.resume().await;
                 }
                 running.plan = plan.clone();
+                self.detect(&mut running).await;
+                self.peers.insert(address, running);
                 continue;
             }
             let running = self.start_peer(plan).await;
@@ -385,7 +393,9 @@ impl Daemon {
         if let Some((_, listener)) = &self.listener {
             handle.listen(listener).await;
         }
-        Running { id, plan: plan.clone(), handle }
+        let mut running = Running { id, plan: plan.clone(), handle, detection: None };
+        self.detect(&mut running).await;
+        running
     }
 
     /// Waits, beside everything else, until all peers have sent their routes or until `at`.
