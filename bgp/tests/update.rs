@@ -269,6 +269,44 @@ fn any_prefix(family: Family) -> impl Strategy<Value = IpNet> {
 
 proptest! {
     #[test]
+    fn path_identifiers_and_ipv6_next_hops_of_ipv4_prefixes_survive_the_wire(
+        v4 in prop::collection::vec((any::<u32>(), any_prefix(Family::Ipv4Unicast)), 1..1500),
+        v6 in prop::collection::vec((any::<u32>(), any_prefix(Family::Ipv6Unicast)), 1..500),
+    ) {
+        let form = Form { extended_next_hop: true, ..Form::default() };
+        let both = bgp::Families::BOTH;
+        let context = Context { add_path: both, extended_next_hop: true, ..INTERNAL };
+        let v6_address: IpAddr = "2001:db8::1".parse().unwrap();
+        for (family, next_hop, paths) in [
+            (Family::Ipv4Unicast, IpAddr::from([10, 0, 0, 1]), &v4),
+            (Family::Ipv4Unicast, v6_address, &v4),
+            (Family::Ipv6Unicast, v6_address, &v6),
+        ] {
+            let mut out = Vec::new();
+            encode::announce(&mut out, form, &canonical(), next_hop, paths.iter().copied()).unwrap();
+            let announced = out.len();
+            encode::withdraw(&mut out, form, family, paths.iter().copied());
+            let (mut read, mut gone) = (Vec::new(), Vec::new());
+            for body in frames(&out) {
+                let update = UpdateView::parse(body).unwrap().read(&context).unwrap();
+                prop_assert_eq!(update.fault, None);
+                for (told, list) in update.announcements() {
+                    prop_assert_eq!((told, list.family(), list.with_ids()), (next_hop, family, true));
+                    read.extend(list.paths());
+                }
+                gone.extend(update.withdrawals().flat_map(|list| list.paths()));
+            }
+            prop_assert_eq!(&read, paths);
+            prop_assert_eq!(&gone, paths);
+            // To one that knows neither, the same is an error; nothing like it is ever sent to one.
+            let plain = Form::default();
+            let other = encode::announce(&mut Vec::new(), plain, &canonical(), next_hop, paths.iter().copied());
+            prop_assert_eq!(other.is_err(), (family == Family::Ipv4Unicast) != next_hop.is_ipv4());
+            prop_assert!(announced > 0);
+        }
+    }
+
+    #[test]
     fn what_is_announced_and_withdrawn_is_read_back(
         v4 in prop::collection::vec(any_prefix(Family::Ipv4Unicast), 0..3000),
         v6 in prop::collection::vec(any_prefix(Family::Ipv6Unicast), 0..900),

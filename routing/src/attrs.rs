@@ -8,6 +8,7 @@ use bgp::wire::as_path::{AsPath, AsWidth};
 use bgp::wire::attribute::{Attributes, Origin, RawAttributes, code, flag, push};
 use bgp::{Asn, RouterId};
 
+use crate::encapsulation::egress;
 use crate::policy::Community;
 
 /// LOCAL_PREF of a path that carries none.
@@ -34,6 +35,8 @@ pub struct AttrSet {
     pub originator_id: Option<RouterId>,
     /// How many reflectors it went through.
     pub cluster_list_len: u32,
+    /// Where the tunnel to its blocks ends, where that is said beside the next hop (RFC 9012).
+    pub egress: Option<IpAddr>,
     /// ONLY_TO_CUSTOMER (RFC 9234).
     pub only_to_customer: Option<Asn>,
     /// What its well-known communities ask for.
@@ -113,6 +116,7 @@ impl AttrSet {
             neighbor_as: None,
             originator_id: None,
             cluster_list_len: 0,
+            egress: None,
             only_to_customer: None,
             marks: Marks::default(),
             received: None,
@@ -138,6 +142,7 @@ impl AttrSet {
                     set.originator_id = number().map(|bits| RouterId(Ipv4Addr::from_bits(bits)));
                 }
                 code::COMMUNITIES => set.marks = Marks::of(raw.value),
+                code::TUNNEL_ENCAPSULATION => set.egress = egress(raw.value),
                 code::ONLY_TO_CUSTOMER => set.only_to_customer = number().map(Asn),
                 code::CLUSTER_LIST => {
                     set.cluster_list_len = u32::try_from(raw.value.len() / 4).unwrap_or(u32::MAX);

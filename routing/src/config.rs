@@ -18,11 +18,13 @@ pub struct RibConfig {
 }
 
 impl RibConfig {
-    /// The next hop we give for routes of a family.
+    /// The next hop we give for routes of a family; an IPv6 one serves IPv4 prefixes where there is no other
+    /// (RFC 8950), for peers that can take it.
     pub fn next_hop_self(&self, family: Family) -> Option<IpAddr> {
-        self.local_addresses.iter().copied().find(|address| match family {
-            Family::Ipv4Unicast => address.is_ipv4(),
-            Family::Ipv6Unicast => address.is_ipv6(),
-        })
+        let of = |v4: bool| self.local_addresses.iter().copied().find(|address| address.is_ipv4() == v4);
+        match family {
+            Family::Ipv4Unicast => of(true).or_else(|| of(false)),
+            Family::Ipv6Unicast => of(false),
+        }
     }
 }

@@ -218,6 +218,8 @@ fn to_external(canonical: &[u8], local_as: Asn, med: Option<u32>, out: &mut Vec<
             (code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MULTI_EXIT_DISC, _) => {
                 Edit::Drop
             }
+            // RFC 9012 §11: tunnels end inside the AS.
+            (code::TUNNEL_ENCAPSULATION, _) => Edit::Drop,
             _ => Edit::Keep,
         }
     });

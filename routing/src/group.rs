@@ -159,7 +159,7 @@ impl View<'_> {
         prefixes: impl Iterator<Item = impl Listed>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
-    ) -> Result<usize, encode::TooLong> {
+    ) -> Result<usize, encode::Unsendable> {
         let kind = self.sources.kind(path.source());
         let from = self.sources.member(path.source()).map(|member| member.session.router_id);
         let from = from.unwrap_or(RouterId(std::net::Ipv4Addr::UNSPECIFIED));
@@ -317,7 +317,7 @@ impl Group {
                         view.announce(after, Passed::default(), key, family, prefixes, scratch, out)
                     });
                     if let Err(error) = sent {
-                        too_long(view.table.prefix(run[0].ix), error);
+                        unsendable(view.table.prefix(run[0].ix), error);
                         announced = false;
                         break;
                     }
@@ -378,7 +378,7 @@ impl Group {
                 let sent = chunks
                     .append(source, |out| view.announce(after, *passed, key, family, prefixes, scratch, out));
                 if let Err(error) = sent {
-                    too_long(view.table.prefix(run[0].ix), error);
+                    unsendable(view.table.prefix(run[0].ix), error);
                     fits = false;
                     break;
                 }
@@ -590,9 +590,9 @@ fn withdraw_own(
     delivery.deliver(peer, out.into())
 }
 
-fn too_long(prefix: IpNet, error: encode::TooLong) {
+fn unsendable(prefix: IpNet, error: encode::Unsendable) {
     #[cfg(feature = "driver")]
-    tracing::warn!(%prefix, %error, "withdrawn from peers: its attributes don't fit a message");
+    tracing::warn!(%prefix, %error, "withdrawn from peers: it can't be told");
     #[cfg(not(feature = "driver"))]
     let _ = (prefix, error);
 }

@@ -29,7 +29,8 @@ pub(crate) fn reject(config: &RibConfig, import: &Import, attrs: &AttrSet, inter
     {
         return Some(Reason::ClusterLoop);
     }
-    if config.local_addresses.contains(&attrs.next_hop) {
+    let exit = attrs.egress.filter(|_| internal).unwrap_or(attrs.next_hop);
+    if config.local_addresses.contains(&attrs.next_hop) || config.local_addresses.contains(&exit) {
         return Some(Reason::NextHopSelf);
     }
     if !is_host(attrs.next_hop) {

@@ -12,6 +12,7 @@ use bgp::wire::capability::Role;
 use bgp::{Asn, Family};
 use ipnet::IpNet;
 
+use crate::encapsulation::Encapsulation;
 use crate::ownership::Owners;
 
 pub(crate) use edit::edited;
@@ -177,6 +178,8 @@ pub struct ClusterPolicy {
     pub advertisements: Vec<Advertisement>,
     /// The subnets of this node's links and the links' names, for rules that name an interface.
     pub links: Vec<(IpNet, String)>,
+    /// How packets to own blocks come in, which other nodes are told (RFC 9012).
+    pub encapsulation: Option<Encapsulation>,
     /// Which node owns which block.
     pub owners: Owners,
 }

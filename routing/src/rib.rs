@@ -20,7 +20,7 @@ use crate::interner::Interner;
 use crate::lanes::PathIds;
 use crate::limits::LimitReached;
 use crate::outbox::Delivery;
-use crate::path::{Best, BestChange, PeerSession, Source};
+use crate::path::{Best, BestChange, PeerSession, Source, SourceKind};
 use crate::policy::{ClusterPolicy, PeerPolicy, with_communities};
 use crate::several::Several;
 use crate::source::{Member, SourceIx, Sources};
@@ -232,6 +232,10 @@ impl Rib {
         for (prefix, next_hop) in paths {
             let mut set = AttrSet::originated(*next_hop);
             if source == SourceIx::LOCAL {
+                if let Some(encapsulation) = self.cluster.encapsulation {
+                    let octets = encapsulation.announced(set.canonical(), *next_hop);
+                    set = AttrSet::from_canonical(&octets, *next_hop);
+                }
                 let communities = self.cluster.communities_of(prefix);
                 if !communities.is_empty() {
                     set =
@@ -460,8 +464,8 @@ impl Rib {
                 self.sources.untell(before.source(), family, before.scope());
             }
             self.table.set_told(ix, after);
-            let next_hop = |path: Path| (!path.is_none()).then(|| self.interner.set(path.attrs()).next_hop);
-            let same = after.source() == before.source() && next_hop(after) == next_hop(before);
+            let exit = |path: Path| (!path.is_none()).then(|| exit_of(&self.sources, &self.interner, path));
+            let same = after.source() == before.source() && exit(after) == exit(before);
             if self.forwards && !same && self.table.mark(ix, Mark::Forward) {
                 self.forward.push_back(ix);
             }
@@ -496,6 +500,7 @@ impl Rib {
                 let best = (!told.is_none()).then(|| Best {
                     source: self.sources.source(told.source()),
                     kind: self.sources.kind(told.source()),
+                    exit: exit_of(&self.sources, &self.interner, told),
                     next_hop: self.interner.set(told.attrs()).next_hop,
                 });
                 last = (told, best);
@@ -530,6 +535,16 @@ fn judged(
     let scope = import::scope_of(set);
     let path = Path::new(interner.intern(set), source, judgement.rejected).scoped(scope);
     if judgement.disputed { path.disputed() } else { path }
+}
+
+/// Where packets are to leave the tunnel: where the path says so, if whoever sent it is in our AS, which
+/// is where tunnels end (RFC 9012 §11), else at the next hop.
+fn exit_of(sources: &Sources, interner: &Interner, path: Path) -> IpAddr {
+    let attrs = interner.set(path.attrs());
+    match sources.kind(path.source()) {
+        SourceKind::Ebgp | SourceKind::Static => attrs.next_hop,
+        SourceKind::Local | SourceKind::Ibgp | SourceKind::Client => attrs.egress.unwrap_or(attrs.next_hop),
+    }
 }
 
 /// A path as the decision sees it; `None` for one that takes no part.

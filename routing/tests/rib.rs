@@ -337,3 +337,33 @@ fn what_a_provider_told_goes_to_customers_alone() {
         "marked on its way to a peer"
     );
 }
+
+#[test]
+fn the_tunnel_ends_where_its_owner_says_and_not_where_the_next_hop_was_set() {
+    use routing::{ClusterPolicy, Encapsulation};
+    // One node announces its block; a reflector sets itself as the next hop on the way; a third learns it.
+    let mut owner = Bed::new(RibConfig { local_addresses: vec![[192, 168, 0, 7].into()], ..config() });
+    owner.rib.set_cluster_policy(ClusterPolicy {
+        encapsulation: Some(Encapsulation::Ipip),
+        ..ClusterPolicy::default()
+    });
+    owner.rib.originate(Source::Local, &[(net("10.1.7.0/26"), [192, 168, 0, 7].into())]);
+    owner.up(1, session(1, true, false));
+    owner.up(2, session(2, false, false));
+    owner.settle();
+    let announced = owner.wire.attrs(1, "10.1.7.0/26");
+    let told = AttrSet::from_canonical(announced.canonical(), [192, 168, 0, 9].into());
+    assert_eq!(announced.egress, Some([192, 168, 0, 7].into()));
+    assert_eq!(owner.wire.attrs(2, "10.1.7.0/26").egress, None, "tunnels end inside the AS");
+
+    let mut learner = Bed::new(config());
+    learner.up(9, session(9, true, false));
+    learner.up(8, session(8, false, false));
+    learner.announce_with(9, "10.1.7.0/26", AttrSet::from_canonical(told.canonical(), told.next_hop));
+    learner.announce_with(8, "10.1.8.0/26", AttrSet::from_canonical(told.canonical(), told.next_hop));
+    learner.settle();
+    let best = learner.best[&net("10.1.7.0/26")];
+    assert_eq!((best.next_hop, best.exit), ([192, 168, 0, 9].into(), [192, 168, 0, 7].into()));
+    let outside = learner.best[&net("10.1.8.0/26")];
+    assert_eq!(outside.exit, outside.next_hop, "an external peer does not say where tunnels end");
+}

@@ -152,6 +152,31 @@ impl Bed {
         bed
     }
 
+    /// Adds node `c` at an address of the same Ethernet, which from now on is a bridge in `b`.
+    ///
+    /// # Panics
+    /// A namespace, a bridge or a link can't be made.
+    pub fn add_third_node(&mut self, address: &str) {
+        let namespace = self.namespace("c");
+        run("ip", &["netns", "add", &namespace]);
+        self.namespaces.push(namespace.clone());
+        self.ip("c", "link set lo up");
+        self.ip("b", "link add br0 type bridge");
+        self.ip("b", &format!("link add to-c type veth peer name eth0 netns {namespace}"));
+        self.ip("b", "address delete 10.0.0.2/24 dev eth0");
+        for words in [
+            "link set eth0 master br0",
+            "link set to-c master br0",
+            "link set to-c up",
+            "link set br0 up",
+            "address add 10.0.0.2/24 dev br0",
+        ] {
+            self.ip("b", words);
+        }
+        self.ip("c", &format!("address add {address} dev eth0"));
+        self.ip("c", "link set eth0 up");
+    }
+
     /// The namespace of a node.
     pub fn namespace(&self, node: &str) -> String {
         format!("{}-{node}", self.prefix)
@@ -258,6 +283,14 @@ pub struct Process {
 }
 
 impl Process {
+    /// Its process id.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running program").id()
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::auth::{Hops, Key, Protection, protect_listener, set_hops, set_key};
@@ -18,6 +19,8 @@ use tokio::task::JoinHandle;
 const BACKLOG: i32 = 4096;
 /// Changes of the peers that may wait: they come one at a time from whoever configures us.
 const CHANGES: usize = 16;
+/// Connections accepted before others have their turn: less than a millisecond.
+const IN_A_ROW: u32 = 32;
 /// Accepted connections that may wait for a peer's task; a peer has no use for more.
 pub(super) const WAITING_CALLS: usize = 2;
 
@@ -30,10 +33,20 @@ pub struct ListenerError {
     source: io::Error,
 }
 
+/// A port that is listened on: the same socket twice.
+#[derive(Debug)]
+struct Port {
+    /// For when there is nothing to accept.
+    waiting: TcpListener,
+    /// For when there is.
+    direct: StdListener,
+}
+
 enum Change {
     Add(IpAddr, Protection, mpsc::Sender<TcpStream>),
     Remove(IpAddr),
     Ranges(Vec<IpNet>, mpsc::Sender<Stranger>),
+    Open,
 }
 
 /// A connection from an address that no peer is configured for, in a range where that is welcome.
@@ -54,25 +67,31 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `addresses`.
+    /// Takes `addresses`; nobody can call before [`Listener::open`].
     ///
     /// # Errors
     /// An address that can't be bound.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Listener, ListenerError> {
-        let mut sockets = Vec::new();
+        let mut ports = Vec::new();
         for address in addresses {
-            let socket = bind(*address).map_err(|source| ListenerError { address: *address, source })?;
-            sockets.push(socket);
+            let port = bind(*address).map_err(|source| ListenerError { address: *address, source })?;
+            ports.push(port);
         }
         let (changes, receiver) = mpsc::channel(CHANGES);
         let refused = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(run(sockets, receiver, Arc::clone(&refused)));
+        let task = tokio::spawn(run(ports, receiver, Arc::clone(&refused)));
         Ok(Listener { changes, refused, task })
     }
 
     /// Sends connections from `address` to a peer's task, once they are protected.
     pub(super) async fn add(&self, address: IpAddr, protection: Protection, calls: mpsc::Sender<TcpStream>) {
         let _ = self.changes.send(Change::Add(address, protection, calls)).await;
+    }
+
+    /// Accepts connections from now on: the peers are known, and their keys. A handshake that came before a
+    /// key would not have been held to it.
+    pub async fn open(&self) {
+        let _ = self.changes.send(Change::Open).await;
     }
 
     /// Closes further connections from `address`.
@@ -98,7 +117,7 @@ impl Drop for Listener {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<Port> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -107,42 +126,58 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     protect_listener(&socket, address.is_ipv4())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    let direct: StdListener = socket.into();
+    Ok(Port { waiting: TcpListener::from_std(direct.try_clone()?)?, direct })
 }
 
-async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
+async fn run(ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
     let mut peers: HashMap<IpAddr, Caller> = HashMap::new();
     let mut welcome: Option<(Vec<IpNet>, mpsc::Sender<Stranger>)> = None;
+    let (mut open, mut in_a_row) = (false, 0);
     loop {
         tokio::select! {
+            // Changes first: who has just been configured must not be turned away.
+            biased;
             change = changes.recv() => match change {
                 Some(Change::Add(address, protection, calls)) => {
-                    if let Some(hops) = sign(&sockets, &protection, address) {
+                    if let Some(hops) = sign(&ports, &protection, address) {
                         peers.insert(address, Caller { hops, calls });
                     }
                 }
                 Some(Change::Remove(address)) => {
                     peers.remove(&address);
-                    sign(&sockets, &Protection::default(), address);
+                    sign(&ports, &Protection::default(), address);
                 }
                 Some(Change::Ranges(ranges, strangers)) => welcome = Some((ranges, strangers)),
+                Some(Change::Open) => open = listen(&ports),
                 None => return,
             },
-            accepted = accept(&sockets) => match accepted {
+            accepted = accept(&ports), if open => match accepted {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
                     // Of a peer that was dropped nobody said that it is gone.
                     let peer = peers.get(&address).filter(|caller| !caller.calls.is_closed());
-                    let taken = match (peer, &welcome) {
-                        (Some(caller), _) => caller.take(stream, address),
-                        (None, Some((ranges, strangers)))
-                            if ranges.iter().any(|range| range.contains(&address)) =>
-                        {
-                            strangers.try_send(Stranger { address, stream }).is_ok()
-                        }
-                        (None, _) => false,
+                    let in_range = |(ranges, _): &(Vec<IpNet>, _)| {
+                        ranges.iter().any(|range| range.contains(&address))
                     };
+                    let welcome = welcome.as_ref().filter(|welcome| in_range(welcome));
+                    let taken = match (peer, welcome) {
+                        (Some(caller), _) => {
+                            kept(stream).is_some_and(|stream| caller.take(stream, address))
+                        }
+                        (None, Some((_, strangers))) => kept(stream).is_some_and(|stream| {
+                            strangers.try_send(Stranger { address, stream }).is_ok()
+                        }),
+                        (None, None) => {
+                            reset_on_close(&stream);
+                            false
+                        }
+                    };
+                    in_a_row = (in_a_row + 1) % IN_A_ROW;
+                    if in_a_row == 0 {
+                        // A flood must not keep the sessions of this thread waiting.
+                        tokio::task::yield_now().await;
+                    }
                     if !taken {
                         refused.fetch_add(1, Ordering::Relaxed);
                         tracing::debug!(%from, "connection refused: no such peer");
@@ -155,6 +190,31 @@ async fn run(sockets: Vec<TcpListener>, mut changes: mpsc::Receiver<Change>, ref
                 }
             },
         }
+    }
+}
+
+/// A connection that somebody wants.
+fn kept(stream: StdStream) -> Option<TcpStream> {
+    stream.set_nonblocking(true).ok()?;
+    TcpStream::from_std(stream).ok()
+}
+
+/// Whether all sockets listen.
+fn listen(ports: &[Port]) -> bool {
+    ports.iter().all(|port| match socket2::SockRef::from(&port.direct).listen(BACKLOG) {
+        Ok(()) => true,
+        Err(error) => {
+            let address = port.direct.local_addr().ok();
+            tracing::error!(?address, %error, "can't listen: is another BGP speaker running? Sessions that we call still work");
+            false
+        }
+    })
+}
+
+/// A stranger's connection leaves nothing behind in the kernel, however many there are in a second.
+fn reset_on_close(stream: &StdStream) {
+    if let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "SO_LINGER");
     }
 }
 
@@ -178,16 +238,16 @@ impl Caller {
 
 /// Has the sockets of the address' family sign what goes there. How far it may be is returned if there
 /// can be connections: without its key a peer must not get one.
-fn sign(sockets: &[TcpListener], protection: &Protection, address: IpAddr) -> Option<Hops> {
+fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops> {
     let password = match &protection.key {
         Key::None => None,
         Key::Password(password) => Some(password),
         Key::Unknown(_) => return None,
     };
     let of_family =
-        |socket: &&TcpListener| socket.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());
-    for socket in sockets.iter().filter(of_family) {
-        if let Err(error) = set_key(socket, address, password) {
+        |port: &&Port| port.direct.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());
+    for port in ports.iter().filter(of_family) {
+        if let Err(error) = set_key(&port.direct, address, password) {
             // Without a key nothing was asked for.
             if password.is_some() {
                 tracing::error!(%address, %error, "the peer can't call us");
@@ -198,14 +258,21 @@ fn sign(sockets: &[TcpListener], protection: &Protection, address: IpAddr) -> Op
     Some(protection.hops)
 }
 
-async fn accept(sockets: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+/// The next connection. Where many come at once it is taken without telling the reactor, since most of a
+/// flood are not kept.
+async fn accept(ports: &[Port]) -> io::Result<(StdStream, SocketAddr)> {
     std::future::poll_fn(|context| {
-        for socket in sockets {
-            if let std::task::Poll::Ready(accepted) = socket.poll_accept(context) {
-                return std::task::Poll::Ready(accepted);
+        for port in ports {
+            match port.direct.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                accepted => return Poll::Ready(accepted),
+            }
+            if let Poll::Ready(accepted) = port.waiting.poll_accept(context) {
+                let whole = accepted.and_then(|(stream, from)| Ok((stream.into_std()?, from)));
+                return Poll::Ready(whole);
             }
         }
-        std::task::Poll::Pending
+        Poll::Pending
     })
     .await
 }

@@ -430,6 +430,9 @@ impl<S: RouteSink> Task<S> {
                 Output::Ended { established, reason, retain } => {
                     self.note(reason.to_string());
                     if established {
+                        if !retain.families.is_empty() {
+                            tracing::info!(peer = %self.address.remote, "its routes are kept: it may be restarting");
+                        }
                         self.outbound.close();
                         self.sink.down(retain).await;
                     }

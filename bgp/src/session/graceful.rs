@@ -262,8 +262,14 @@ pub(super) fn hard(notification: Notification, negotiated: Option<&Negotiated>) 
 /// routes (RFC 4724 §4).
 pub(super) fn farewell(negotiated: Option<&Negotiated>) -> Option<Notification> {
     match negotiated.and_then(|negotiated| negotiated.graceful) {
-        Some(graceful) if graceful.notification => Some(Notification::new(ErrorCode::ADMINISTRATIVE_RESET)),
+        Some(graceful) if graceful.notification => {
+            let text = "the routing daemon of this node restarts, its routes still hold";
+            Some(Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text))
+        }
         Some(_) => None,
-        None => Some(Notification::new(ErrorCode::ADMINISTRATIVE_SHUTDOWN)),
+        None => {
+            let text = "the routing daemon of this node stops";
+            Some(Notification::with_text(ErrorCode::ADMINISTRATIVE_SHUTDOWN, text))
+        }
     }
 }

@@ -57,14 +57,20 @@ impl Default for Form {
     }
 }
 
-/// The attributes of one message do not leave room for a single prefix.
+/// Routes can't be told to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the attributes take {len} octets, which leaves no room for a prefix in a message of {max}")]
-pub struct TooLong {
-    /// Octets of the attributes and the message around them.
-    pub len: usize,
-    /// The longest message.
-    pub max: usize,
+pub enum Unsendable {
+    /// The attributes of one message do not leave room for a single prefix.
+    #[error("the attributes take {len} octets, which leaves no room for a prefix in a message of {max}")]
+    TooLong {
+        /// Octets of the attributes and the message around them.
+        len: usize,
+        /// The longest message.
+        max: usize,
+    },
+    /// The next hop is of another family than the prefixes, and the peer does not know how to read that.
+    #[error("the next hop is of a family that the peer can't take for these prefixes")]
+    NextHop,
 }
 
 /// Appends UPDATEs that announce `prefixes`, as many to a message as fit; all are of one family, which is
@@ -73,16 +79,20 @@ pub struct TooLong {
 /// number of messages.
 ///
 /// # Errors
-/// [`TooLong`], with `out` as it was.
+/// [`Unsendable`], with `out` as it was.
 pub fn announce(
     out: &mut Vec<u8>,
     form: Form,
     attributes: &[u8],
     next_hop: IpAddr,
     prefixes: impl IntoIterator<Item = impl Listed>,
-) -> Result<usize, TooLong> {
+) -> Result<usize, Unsendable> {
     let start = out.len();
     let mut prefixes = Prefixes::new(prefixes);
+    let ipv4 = matches!(prefixes.next.as_ref().map(Listed::prefix), Some(IpNet::V4(_)));
+    if ipv4 != next_hop.is_ipv4() && prefixes.next.is_some() && !(ipv4 && form.extended_next_hop) {
+        return Err(Unsendable::NextHop);
+    }
     let mut messages = 0_usize;
     while prefixes.next.is_some() {
         let message_start = begin(out, MessageKind::Update);
@@ -97,10 +107,7 @@ pub fn announce(
             IpAddr::V6(address) => {
                 write_attributes(out, form.as_width, attributes, None);
                 let at = out.len();
-                let afi = match prefixes.next.as_ref().map(Listed::prefix) {
-                    Some(IpNet::V4(_)) => 1,
-                    Some(IpNet::V6(_)) | None => 2,
-                };
+                let afi = if ipv4 { 1 } else { 2 };
                 out.extend([
                     flag::OPTIONAL | flag::EXTENDED_LENGTH,
                     code::MP_REACH_NLRI,
@@ -122,7 +129,7 @@ pub fn announce(
         if wrote == 0 {
             let len = out.len().saturating_sub(message_start);
             out.truncate(start);
-            return Err(TooLong { len, max: form.max_len });
+            return Err(Unsendable::TooLong { len, max: form.max_len });
         }
         let end = match mp_start {
             Some(at) => {

@@ -21,6 +21,19 @@ impl Notification {
         Notification { code, data: Vec::new() }
     }
 
+    /// An administrative shutdown or reset with a text for the peer's operator (RFC 9003), of which the
+    /// first 255 octets count.
+    pub fn with_text(code: ErrorCode, text: &str) -> Notification {
+        let mut end = text.len().min(255);
+        while !text.is_char_boundary(end) {
+            end = end.saturating_sub(1);
+        }
+        let text = text.get(..end).unwrap_or_default();
+        let mut data = vec![u8::try_from(text.len()).unwrap_or(u8::MAX)];
+        data.extend_from_slice(text.as_bytes());
+        Notification { code, data }
+    }
+
     /// Reads a message's body; one without a subcode reads as subcode 0, since a broken
     /// NOTIFICATION is never answered (RFC 4271 §6.4).
     pub fn parse(body: &[u8]) -> Notification {
@@ -40,10 +53,17 @@ impl Notification {
     /// The text that an operator sent along with a shutdown or a reset (RFC 9003), control
     /// characters left out.
     pub fn shutdown_communication(&self) -> Option<String> {
-        if !matches!(self.code, ErrorCode::ADMINISTRATIVE_SHUTDOWN | ErrorCode::ADMINISTRATIVE_RESET) {
+        // RFC 8538 §3.1: a Hard Reset holds what it stands for.
+        let (code, data) = match (self.code, self.data.as_slice()) {
+            (ErrorCode::HARD_RESET, [code, subcode, data @ ..]) => {
+                (ErrorCode { code: *code, subcode: *subcode }, data)
+            }
+            (code, data) => (code, data),
+        };
+        if !matches!(code, ErrorCode::ADMINISTRATIVE_SHUTDOWN | ErrorCode::ADMINISTRATIVE_RESET) {
             return None;
         }
-        let text = std::str::from_utf8(Cursor(&self.data).prefixed_u8()?).ok()?;
+        let text = std::str::from_utf8(Cursor(data).prefixed_u8()?).ok()?;
         let text: String = text.chars().filter(|c| !c.is_control()).collect();
         (!text.is_empty()).then_some(text)
     }
@@ -58,6 +78,9 @@ impl From<&WireError> for Notification {
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code.fmt(f)?;
+        if let (ErrorCode::HARD_RESET, [code, subcode, ..]) = (self.code, self.data.as_slice()) {
+            write!(f, ": {}", ErrorCode { code: *code, subcode: *subcode })?;
+        }
         match self.shutdown_communication() {
             Some(text) => write!(f, ": \"{text}\""),
             None => Ok(()),
@@ -75,6 +98,14 @@ mod tests {
         data.extend(b"by\x1b ops\n!");
         let notification = Notification { code: ErrorCode::ADMINISTRATIVE_SHUTDOWN, data };
         assert_eq!(notification.to_string(), "Administrative Shutdown (6/2): \"by ops!\"");
+    }
+
+    #[test]
+    fn a_text_for_the_peer_is_cut_between_characters() {
+        let notification =
+            Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, &format!("{}ü", "a".repeat(254)));
+        assert_eq!(notification.data.len(), 255);
+        assert_eq!(notification.shutdown_communication(), Some("a".repeat(254)));
     }
 
     #[test]

@@ -257,9 +257,9 @@ impl Daemon {
         let wait = if plan.listen_port.is_some() { fallback_after } else { Duration::ZERO };
         self.statics.set(plan.statics.clone(), wait, Instant::now());
         self.originate_statics().await;
-        self.listen(plan.listen_port, problems).await;
         self.arrange_peers(plan).await;
         self.arrange_neighbours(plan).await;
+        self.listen(plan.listen_port, problems).await;
         if !self.in_sync {
             let at = *self.whole_at.get_or_insert_with(|| Instant::now() + wait.max(SYNC_AT_LATEST));
             self.await_whole(Some(at));
@@ -310,8 +310,9 @@ impl Daemon {
                 for running in self.peers.values() {
                     running.handle.listen(&listener).await;
                 }
+                self.welcome(&listener).await;
+                listener.open().await;
                 self.listener = Some((port, listener));
-                self.welcome().await;
             }
             Err(error) => {
                 let hint = "is another BGP speaker running, or is CAP_NET_BIND_SERVICE missing?";
@@ -374,10 +375,15 @@ impl Daemon {
     }
 
     /// Makes the listener send on who calls from a range.
-    pub(super) async fn welcome(&self) {
+    async fn welcome(&self, listener: &Listener) {
+        let nets = self.neighbours.ranges().iter().map(|range| range.range.net).collect();
+        listener.welcome(nets, self.strangers.0.clone()).await;
+    }
+
+    /// The same, of the ranges as they are now.
+    pub(super) async fn welcome_strangers(&self) {
         if let Some((_, listener)) = &self.listener {
-            let nets = self.neighbours.ranges().iter().map(|range| range.range.net).collect();
-            listener.welcome(nets, self.strangers.0.clone()).await;
+            self.welcome(listener).await;
         }
     }
 

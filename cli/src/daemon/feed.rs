@@ -49,7 +49,7 @@ fn learn(change: &BestChange) -> RouteChange {
             SourceKind::Static => PathKind::Static,
             SourceKind::Ibgp | SourceKind::Ebgp | SourceKind::Client => PathKind::Bgp,
         };
-        Some(Learned { next_hop: best.next_hop, kind })
+        Some(Learned { next_hop: best.exit, kind })
     });
     RouteChange { prefix: change.prefix, learned }
 }

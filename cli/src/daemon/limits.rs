@@ -82,7 +82,7 @@ impl Daemon {
             }
             running.plan = wanted;
         }
-        self.welcome().await;
+        self.welcome_strangers().await;
     }
 
     /// Somebody calls from a range.

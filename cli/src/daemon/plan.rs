@@ -202,7 +202,8 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
             RangePlan { range, template }
         })
         .collect();
-    let policy = policy::of_cluster(snapshot);
+    let policy =
+        ClusterPolicy { encapsulation: policy::encapsulation(snapshot, me), ..policy::of_cluster(snapshot) };
     let needs_links = policy::needs_links(snapshot);
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
     Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel })
@@ -234,7 +235,7 @@ fn peer_plan(
             connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
             send_hold_time: seconds(settings.send_hold_time),
             add_path: add_path(peering.policy.add_path.unwrap_or(settings.add_path)),
-            extended_next_hop: false,
+            extended_next_hop: own.iter().any(IpAddr::is_ipv6),
             role: peering.policy.role,
             restart,
         },
@@ -305,7 +306,8 @@ fn addresses(node: &Node) -> Vec<IpAddr> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// Pairs blocks with the address of their family; with `any`, else with the other one.
+/// Pairs blocks with the address of their family, IPv4 ones else with an IPv6 address (RFC 8950); with
+/// `any`, all of them else with the other one.
 fn with_next_hop(
     blocks: impl IntoIterator<Item = IpNet>,
     addresses: &[IpAddr],
@@ -313,7 +315,7 @@ fn with_next_hop(
 ) -> Vec<(IpNet, IpAddr)> {
     let of = |block: &IpNet| {
         let same = addresses.iter().find(|address| address.is_ipv4() == block.addr().is_ipv4());
-        same.or_else(|| addresses.first().filter(|_| any)).copied()
+        same.or_else(|| addresses.first().filter(|_| any || block.addr().is_ipv4())).copied()
     };
     blocks.into_iter().filter_map(|block| Some((block, of(&block)?))).collect()
 }

@@ -13,7 +13,7 @@ use routing::policy::{Chain, Export, Filter, Import, Rule};
 use routing::{ClusterPolicy, PeerPolicy};
 
 use super::peering::Peering;
-use crate::resource::Snapshot;
+use crate::resource::{Encapsulation, Node, Snapshot};
 
 /// What holds for all peers, but for the links.
 pub(super) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
@@ -39,7 +39,20 @@ pub(super) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
         pools: IpNet::aggregate(&pools),
         advertisements: snapshot.configuration.advertisements.clone(),
         links: Vec::new(),
+        encapsulation: None,
         owners: Owners::new(snapshot.configuration.routed.ownership, all()),
+    }
+}
+
+/// How other nodes' packets to the blocks of `me` come in, where nothing stands in their way.
+pub(super) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::Encapsulation> {
+    match snapshot.configuration.routed.encapsulation {
+        Encapsulation::Ipip => Some(routing::Encapsulation::Ipip),
+        Encapsulation::Vxlan => Some(routing::Encapsulation::Vxlan {
+            vni: tunnel::VXLAN_VNI,
+            mac: me.vxlan_mac.unwrap_or_else(|| tunnel::node::vtep_mac(&me.name)),
+        }),
+        Encapsulation::None => None,
     }
 }
 

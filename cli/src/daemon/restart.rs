@@ -15,7 +15,7 @@ const FILE: &str = "boot-id";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How long peers that have restarted too are waited for, once all others are there: each of two that
 /// wait for the other would wait for ever.
-const WAIT_FOR_RESTARTING: Duration = Duration::from_secs(20);
+const WAIT_FOR_RESTARTING: Duration = Duration::from_secs(45);
 
 /// For which families forwarding has gone on since an earlier run, all or none; and leaves the mark for
 /// the next start.

@@ -29,7 +29,7 @@ pub(crate) struct Connection {
 impl World {
     pub(crate) fn dialled(&mut self, from: usize, to: usize, attempt: u64, lost: bool) {
         let current = self.nodes[from].attempts.get(&to) == Some(&attempt) && self.nodes[from].alive;
-        if !current || lost {
+        if !current || lost || self.nodes[from].cut_off || self.nodes[to].cut_off {
             return;
         }
         if !self.nodes[to].alive {

@@ -22,7 +22,7 @@ const TROUBLE: Duration = Duration::from_secs(40);
 /// Enough for every hold timer, the longest wait between calls, and the routes after that.
 const QUIET: Duration = Duration::from_secs(90);
 /// How long it waits for peers that have restarted too, once all others are there.
-const WAIT_FOR_RESTARTING: Duration = Duration::from_secs(20);
+const WAIT_FOR_RESTARTING: Duration = Duration::from_secs(45);
 /// How long a node that has started waits for its peers before it sends End-of-RIB all the same; less
 /// than what the peers wait for it.
 const HOLD: Duration = Duration::from_secs(50);
@@ -36,14 +36,43 @@ pub(crate) enum Topology {
 
 #[derive(Debug)]
 pub(crate) enum Event {
-    Dialled { from: usize, to: usize, attempt: u64, lost: bool },
-    Octets { connection: usize, to: usize, octets: Vec<u8> },
-    Closed { connection: usize, to: usize },
-    Wake { node: usize },
-    Drop { pick: u64, silent: bool },
-    Restart { node: usize },
-    Start { node: usize },
-    Blocks { node: usize, count: u64 },
+    Dialled {
+        from: usize,
+        to: usize,
+        attempt: u64,
+        lost: bool,
+    },
+    Octets {
+        connection: usize,
+        to: usize,
+        octets: Vec<u8>,
+    },
+    Closed {
+        connection: usize,
+        to: usize,
+    },
+    Wake {
+        node: usize,
+    },
+    Drop {
+        pick: u64,
+        silent: bool,
+    },
+    Restart {
+        node: usize,
+    },
+    Start {
+        node: usize,
+    },
+    Blocks {
+        node: usize,
+        count: u64,
+    },
+    /// Nothing reaches a node any more, and nobody is told, or everything does again.
+    Partition {
+        node: usize,
+        ends: bool,
+    },
 }
 
 pub(crate) struct Node {
@@ -54,6 +83,7 @@ pub(crate) struct Node {
     pub(crate) attempts: HashMap<usize, u64>,
     blocks: Vec<IpNet>,
     pub(crate) alive: bool,
+    pub(crate) cut_off: bool,
     /// While it waits to know all routes after its start: until when.
     holds_until: Option<Instant>,
     waits_for_restarting: bool,
@@ -122,6 +152,15 @@ impl World {
             let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
             world.after(at, Event::Restart { node });
         }
+        for _ in 0..world.random.below(if graceful { 2 } else { 1 }) {
+            let at = world.random.millis(2000, 25_000);
+            // Mostly of the reflector, which is the worst.
+            let node = [0, 0, 1][usize::try_from(world.random.below(3)).unwrap()];
+            // Longer than the hold time, mostly.
+            let lasts = world.random.millis(3000, 20_000);
+            world.after(at, Event::Partition { node, ends: false });
+            world.after(at + lasts, Event::Partition { node, ends: true });
+        }
         let changes = if graceful { 0 } else { world.random.below(10) };
         for _ in 0..changes {
             let at = world.random.millis(0, 40_000);
@@ -174,6 +213,7 @@ impl World {
             attempts: HashMap::new(),
             blocks,
             alive: false,
+            cut_off: false,
             holds_until: Some(self.now + HOLD),
             waits_for_restarting: false,
             wake: None,
@@ -240,6 +280,15 @@ impl World {
                 self.nodes[node].blocks = (0..count).map(|index| block(node, index)).collect();
                 if self.nodes[node].alive {
                     self.originate(node);
+                }
+            }
+            Event::Partition { node, ends } => {
+                self.nodes[node].cut_off = !ends;
+                if ends {
+                    return;
+                }
+                for connection in &mut self.connections {
+                    connection.silent |= connection.ends.iter().any(|end| end.node == node);
                 }
             }
             Event::Drop { pick, silent } => {
