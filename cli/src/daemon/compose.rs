@@ -21,7 +21,7 @@ use super::detection::{Detection, Detector};
 use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
-use super::password::{self, Passwords};
+use super::password::Passwords;
 use super::plan::{PeerPlan, Plan, plan};
 use super::policy;
 use super::restart;
@@ -75,13 +75,13 @@ pub(super) struct Daemon {
     /// Sessions that end, with their peers' last messages.
     stopping: JoinSet<()>,
     statics: Statics,
-    roster: watch::Sender<Arc<Roster>>,
+    pub(super) roster: watch::Sender<Arc<Roster>>,
     /// Told when the routes are whole; set while that is awaited.
     whole: Option<mpsc::Receiver<()>>,
     /// When they count as whole anyway.
     whole_at: Option<Instant>,
     in_sync: bool,
-    passwords: watch::Sender<Arc<Passwords>>,
+    pub(super) passwords: watch::Sender<Arc<Passwords>>,
     pub(super) detector: Detector,
     /// Set while this node has just restarted: for which families it forwards as before.
     restarted: watch::Sender<Option<Families>>,
@@ -160,7 +160,7 @@ impl Daemon {
         }
     }
 
-    async fn arrange(&mut self, loaded: Loaded) {
+    pub(super) async fn arrange(&mut self, loaded: Loaded) {
         let before = self.roster.borrow().clone();
         let planned = plan(&self.config, &loaded.snapshot);
         let passwords =
@@ -203,22 +203,6 @@ impl Daemon {
         roster.listening = self.listener.as_ref().map(|(port, _)| *port);
         roster.peers = self.roster_peers();
         self.roster.send_replace(Arc::new(roster));
-    }
-
-    /// Says when a password is another than it was: then [`Daemon::read_passwords`].
-    pub(super) fn password_changes(&self) -> mpsc::Receiver<()> {
-        let (changed, changes) = mpsc::channel(1);
-        tokio::spawn(password::watch(self.passwords.subscribe(), changed));
-        changes
-    }
-
-    /// Arranges anew what depends on passwords.
-    pub(super) async fn read_passwords(&mut self) {
-        let roster = self.roster.borrow().clone();
-        let Some(revision) = roster.revision.clone() else { return };
-        tracing::info!("a password file has changed");
-        let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
-        self.arrange(Loaded { snapshot, warnings, revision }).await;
     }
 
     fn roster_peers(&self) -> Vec<RosterPeer> {
