@@ -277,6 +277,26 @@ fn a_session_that_is_not_wanted_ends_hard_and_one_that_restarts_does_not() {
 }
 
 #[test]
+fn another_configuration_opens_a_new_session_over_which_both_keep_their_routes() {
+    let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
+    peer.reconfigure(PeerConfig { hold_time: 30, ..config(1, restart(0)) }, now);
+    let outputs = drain(&mut peer);
+    let kept = outputs.iter().find_map(|output| match output {
+        Output::Ended { established: true, retain, .. } => Some(retain.families),
+        _ => None,
+    });
+    assert_eq!(kept, Some(Families::BOTH));
+    assert!(outputs.contains(&Output::Connect), "at once");
+    assert_eq!(said(outputs).map(|last| last.code), Some(ErrorCode::CONFIGURATION_CHANGE));
+    establish(&mut peer, &theirs(|_| {}), now);
+    assert_eq!(peer.negotiated().unwrap().hold_time, 30);
+
+    let mut paused = Peer::new(config(1, None), 7);
+    paused.reconfigure(config(1, restart(0)), now);
+    assert_eq!((paused.state(), drain(&mut paused)), (State::Idle, vec![]), "what was not wanted is not now");
+}
+
+#[test]
 fn a_restart_is_said_in_the_open_until_it_is_over() {
     let mut peer = Peer::new(config(1, restart(0)), 7);
     let mut said = |restarted| {

@@ -136,6 +136,13 @@ impl PeerHandle {
         }))
     }
 
+    /// Takes another configuration: the session is opened anew with it, and both sides keep their routes
+    /// over that where they can. Call [`PeerHandle::listen`] next.
+    pub async fn reconfigure(&mut self, config: PeerConfig, address: PeerAddress) {
+        self.address = address.clone();
+        let _ = self.pauses.send(Pause::Reconfigure(Box::new(config), Box::new(address))).await;
+    }
+
     /// Ends a pause.
     pub async fn resume(&self) {
         let _ = self.pauses.send(Pause::Over).await;
@@ -195,6 +202,8 @@ enum Pause {
     Until(ErrorCode, Option<Duration>),
     /// There is.
     Over,
+    /// There is, another one.
+    Reconfigure(Box<PeerConfig>, Box<PeerAddress>),
 }
 
 /// Starts a peer's task, which calls the peer; to be called, see [`PeerHandle::listen`].
@@ -304,6 +313,11 @@ impl<S: RouteSink> Task<S> {
                     Pause::Over => {
                         restart = None;
                         self.feed(Input::Start).await;
+                    }
+                    Pause::Reconfigure(config, address) => {
+                        self.address = *address;
+                        self.peer.reconfigure(*config, Instant::now());
+                        self.act().await;
                     }
                 },
                 () = at(restart) => {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::graceful::{self, Retain};
 use super::negotiate::Negotiated;
-use super::peer::{EndReason, Input, Output, Peer};
-use super::state::{Clocks, Connection, Dial, Side};
+use super::peer::{EndReason, Input, Output, Peer, PeerConfig};
+use super::state::{Clocks, Connection, Dial, Side, State};
 use super::timers::{CONNECT_TIMEOUT, OPEN_HOLD_TIME, connect_retry};
 use crate::types::Family;
 use crate::wire::encode;
@@ -104,10 +104,35 @@ impl Peer {
         self.running = false;
         self.cancel_dial();
         for side in Side::ALL {
-            let farewell = graceful::farewell(self.slot(side).and_then(Connection::negotiated));
+            let text = "the routing daemon of this node restarts, its routes still hold";
+            let soft = Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text);
+            let negotiated = self.slot(side).and_then(Connection::negotiated);
+            let farewell = graceful::farewell(negotiated, soft, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
             self.drop_connection(side, farewell, EndReason::Restarting, Retain::default());
         }
         self.drop_retained();
+    }
+
+    /// Takes another configuration: a session is opened anew with it, and both sides keep their routes over
+    /// that where they agreed to keep them over a restart.
+    pub fn reconfigure(&mut self, config: PeerConfig, now: Instant) {
+        self.cancel_dial();
+        for side in Side::ALL {
+            let Some(connection) = self.slot(side).copied() else { continue };
+            let negotiated = connection.negotiated().copied();
+            let code = ErrorCode::CONFIGURATION_CHANGE;
+            let farewell = graceful::farewell(negotiated.as_ref(), Notification::new(code), code);
+            let reason = EndReason::Reconfigured;
+            let retain = match (connection.state(), negotiated) {
+                (State::Established, Some(negotiated)) => self.retain(&negotiated, &reason, now),
+                _ => Retain::default(),
+            };
+            self.drop_connection(side, farewell, reason, retain);
+        }
+        self.config = config;
+        if std::mem::take(&mut self.running) {
+            self.start(now);
+        }
     }
 
     fn dial_now(&mut self, now: Instant) {

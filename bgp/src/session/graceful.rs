@@ -127,7 +127,7 @@ impl Peer {
         let Some(graceful) = negotiated.graceful.filter(|_| self.running) else { return Retain::default() };
         let silent = matches!(reason, EndReason::HoldTimerExpired | EndReason::SendHoldTimerExpired);
         let kept = match reason {
-            EndReason::ConnectionClosed => true,
+            EndReason::ConnectionClosed | EndReason::Reconfigured => true,
             EndReason::HoldTimerExpired | EndReason::SendHoldTimerExpired | EndReason::Refused(_) => {
                 graceful.notification
             }
@@ -258,18 +258,17 @@ pub(super) fn hard(notification: Notification, negotiated: Option<&Negotiated>) 
     Notification { code: ErrorCode::HARD_RESET, data }
 }
 
-/// What to say when this node restarts; `None`: nothing, since only TCP's end makes the peer keep our
-/// routes (RFC 4724 §4).
-pub(super) fn farewell(negotiated: Option<&Negotiated>) -> Option<Notification> {
+/// What to say when a session ends and routes are to be kept over that: `soft` to a peer that keeps them
+/// over a NOTIFICATION, nothing to one that keeps them only if TCP just ends (RFC 4724 §4), and to others
+/// a Cease of this code.
+pub(super) fn farewell(
+    negotiated: Option<&Negotiated>,
+    soft: Notification,
+    cease: ErrorCode,
+) -> Option<Notification> {
     match negotiated.and_then(|negotiated| negotiated.graceful) {
-        Some(graceful) if graceful.notification => {
-            let text = "the routing daemon of this node restarts, its routes still hold";
-            Some(Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text))
-        }
+        Some(graceful) if graceful.notification => Some(soft),
         Some(_) => None,
-        None => {
-            let text = "the routing daemon of this node stops";
-            Some(Notification::with_text(ErrorCode::ADMINISTRATIVE_SHUTDOWN, text))
-        }
+        None => Some(Notification::new(cease)),
     }
 }

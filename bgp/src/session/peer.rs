@@ -175,6 +175,8 @@ pub enum EndReason {
     SendHoldTimerExpired,
     /// This node restarts.
     Restarting,
+    /// The configuration changed.
+    Reconfigured,
     /// TCP ended without a NOTIFICATION.
     ConnectionClosed,
     /// We stopped the session.
@@ -190,6 +192,7 @@ impl fmt::Display for EndReason {
             EndReason::Refused(error) => write!(f, "sent {error}"),
             EndReason::HoldTimerExpired => f.write_str("hold timer expired"),
             EndReason::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer reads nothing"),
+            EndReason::Reconfigured => f.write_str("opened anew: the configuration changed"),
             EndReason::Restarting => f.write_str("this node restarts"),
             EndReason::ConnectionClosed => f.write_str("connection closed by the peer"),
             EndReason::Stopped(code) => write!(f, "stopped: {code}"),

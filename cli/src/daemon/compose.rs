@@ -309,20 +309,10 @@ impl Daemon {
     async fn arrange_peers(&mut self, plan: &Plan) {
         let wanted: BTreeMap<IpAddr, &PeerPlan> =
             plan.peers.iter().map(|peer| (peer.peering.address, peer)).collect();
-        let gone: Vec<(IpAddr, ErrorCode)> = self
-            .peers
-            .iter()
-            .filter_map(|(address, running)| match wanted.get(address) {
-                None if self.neighbours.contains(*address) => None,
-                None => Some((*address, ErrorCode::PEER_DECONFIGURED)),
-                Some(plan) if plan.config != running.plan.config || plan.address != running.plan.address => {
-                    Some((*address, ErrorCode::CONFIGURATION_CHANGE))
-                }
-                Some(_) => None,
-            })
-            .collect();
-        for (address, code) in gone {
-            self.stop_peer(address, code).await;
+        let is_gone = |address: &IpAddr| !wanted.contains_key(address) && !self.neighbours.contains(*address);
+        let gone: Vec<IpAddr> = self.peers.keys().copied().filter(is_gone).collect();
+        for address in gone {
+            self.stop_peer(address, ErrorCode::PEER_DECONFIGURED).await;
         }
         for (address, plan) in wanted {
             if let Some(mut running) = self.peers.remove(&address) {
@@ -333,6 +323,12 @@ impl Daemon {
                     self.rib.set_peer_policy(running.id, plan.policy.clone()).await;
                     // What it was turned away for may be allowed now.
                     running.handle.resume().await;
+                }
+                if running.plan.config != plan.config || running.plan.address != plan.address {
+                    running.handle.reconfigure(plan.config.clone(), plan.address.clone()).await;
+                    if let Some((_, listener)) = &self.listener {
+                        running.handle.listen(listener).await;
+                    }
                 }
                 running.plan = plan.clone();
                 self.detect(&mut running).await;

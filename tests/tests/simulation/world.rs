@@ -68,6 +68,10 @@ pub(crate) enum Event {
         node: usize,
         count: u64,
     },
+    /// A node's sessions are configured anew, with another hold time.
+    Reconfigure {
+        node: usize,
+    },
     /// Nothing reaches a node any more, and nobody is told, or everything does again.
     Partition {
         node: usize,
@@ -160,6 +164,11 @@ impl World {
             let lasts = world.random.millis(3000, 20_000);
             world.after(at, Event::Partition { node, ends: false });
             world.after(at + lasts, Event::Partition { node, ends: true });
+        }
+        for _ in 0..world.random.below(3) {
+            let at = world.random.millis(2000, 38_000);
+            let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
+            world.after(at, Event::Reconfigure { node });
         }
         let changes = if graceful { 0 } else { world.random.below(10) };
         for _ in 0..changes {
@@ -280,6 +289,16 @@ impl World {
                 self.nodes[node].blocks = (0..count).map(|index| block(node, index)).collect();
                 if self.nodes[node].alive {
                     self.originate(node);
+                }
+            }
+            Event::Reconfigure { node } => {
+                for peer in self.neighbours(node) {
+                    let now = self.now;
+                    let hold_time = u16::try_from(8 + self.random.below(4)).unwrap();
+                    let state = self.nodes[node].peers.get_mut(&peer).unwrap();
+                    let config = PeerConfig { hold_time, ..state.config().clone() };
+                    state.reconfigure(config, now);
+                    self.act(node, peer);
                 }
             }
             Event::Partition { node, ends } => {
@@ -432,6 +451,12 @@ impl World {
     pub(crate) fn feed(&mut self, node: usize, peer: usize, input: Input<'_>) {
         let now = self.now;
         self.nodes[node].peers.get_mut(&peer).unwrap().handle(input, now);
+        self.act(node, peer);
+    }
+
+    /// Does what a state machine says.
+    fn act(&mut self, node: usize, peer: usize) {
+        let now = self.now;
         while let Some(output) = self.nodes[node].peers.get_mut(&peer).unwrap().poll_output() {
             match output {
                 Output::Connect => {
