@@ -140,6 +140,26 @@ fn a_failure_is_seen_within_200_ms_and_ends_the_session() {
 }
 
 #[test]
+fn other_times_leave_both_sessions_as_they_are() {
+    let lab = Lab::new();
+    let before = lab.up("near");
+    lab.established("near");
+    let since = lab.peer("near").expect("the peer")["since"].clone();
+    let resources = fs::read_to_string(lab.bed.path("resources/all.yaml")).expect("the resources");
+    assert!(resources.contains("bfd: {}"));
+    lab.bed.write("resources/all.yaml", &resources.replacen("bfd: {}", "bfd: { minInterval: 100ms }", 1));
+    let peer = eventually("the new times", START, || {
+        lab.peer("near").filter(|peer| peer["bfd"]["detection_time_ms"] == 300)
+    });
+    assert_eq!(
+        (&peer["bfd"]["state"], &peer["bfd"]["since"]),
+        (&"up".into(), &before["bfd"]["since"]),
+        "{peer}"
+    );
+    assert_eq!((&peer["state"], &peer["since"]), (&"Established".into(), &since), "{peer}");
+}
+
+#[test]
 fn what_is_switched_off_on_purpose_is_no_failure() {
     let lab = Lab::new();
     lab.up("near");

@@ -120,7 +120,7 @@ impl PeerHandle {
     pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) -> Heed {
         let pauses = self.pauses.clone();
         Heed(tokio::spawn(async move {
-            let mut up = false;
+            let mut up = reports.borrow_and_update().state == bfd::State::Up;
             while reports.changed().await.is_ok() {
                 let BfdReport { state, remote_admin_down, .. } = *reports.borrow_and_update();
                 let lost = up && matches!(state, bfd::State::Down | bfd::State::AdminDown);

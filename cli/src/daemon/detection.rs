@@ -39,8 +39,10 @@ impl Daemon {
         if running.detection.as_ref().map(|detection| detection.peer) == wanted {
             return;
         }
-        running.detection = None;
-        let Some(peer) = wanted else { return };
+        let Some(peer) = wanted else {
+            running.detection = None;
+            return;
+        };
         if !matches!(self.detector, Detector::Running(_)) {
             self.detector = match Bfd::spawn() {
                 Ok(bfd) => Detector::Running(bfd),
