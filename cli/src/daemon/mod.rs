@@ -2,6 +2,7 @@
 
 mod compose;
 pub mod config;
+mod detection;
 mod feed;
 mod kernel_view;
 mod limits;
