@@ -157,6 +157,30 @@ fn a_poll_is_answered_at_once_and_ours_ends_with_the_answer() {
 }
 
 #[test]
+fn other_times_leave_the_session_up_and_count_once_they_are_confirmed() {
+    for (from, to) in [(50, 300), (300, 50)] {
+        let now = Instant::now();
+        let times = |ms: u32| SessionConfig { min_interval: ms * MS, ..config() };
+        let mut session = Session::new(times(from), discr(1), 3, now);
+        session.receive(&packet(State::Init), now);
+        let answer = ControlPacket { r#final: true, desired_min_tx: 10_000, ..packet(State::Up) };
+        session.receive(&answer, now);
+        drain(&mut session);
+        session.set_config(times(to), now);
+        let (sent, states) = drain(&mut session);
+        assert!(states.is_empty() && sent[0].poll, "{states:?}");
+        assert_eq!(sent[0].desired_min_tx, to * 1000);
+        assert_eq!(session.detection_time(), 3 * from.max(to) * MS, "either, until they know");
+        let next = session.deadline().unwrap() - now;
+        assert!(next <= from.min(to) * MS, "{next:?}");
+        session.receive(&answer, now);
+        assert_eq!(session.detection_time(), 3 * to * MS);
+        session.timer(session.deadline().unwrap());
+        assert_eq!(session.state(), State::Up);
+    }
+}
+
+#[test]
 fn nothing_is_sent_to_who_wants_nothing() {
     let now = Instant::now();
     let mut session = in_state(State::Up, now);

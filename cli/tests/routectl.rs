@@ -229,6 +229,7 @@ fn show_prints_stable_tables_on_a_pipe_and_the_api_as_json() {
         ),
         "{wide}"
     );
+    assert!(wide.contains("up, 150 ms"), "{wide}");
     let peers = daemon.json(&["show", "peers", "-o", "json"]);
     assert_eq!(peers[0]["type"], "mesh");
     assert_eq!((&peers[0]["update_errors"], &peers[0]["discarded"]), (&3.into(), &2.into()));
@@ -357,10 +358,12 @@ fn the_api_speaks_to_curl_too() {
     let Run { stdout, .. } = daemon.curl(&["-s", "-w", "%{http_code}", "http://routed/readyz"]);
     assert_eq!(stdout, "tor is not Established\n503");
     let metrics = daemon.curl(&["-s", "http://routed/metrics"]).stdout;
-    assert!(
-        metrics.contains("routed_peer_established{peer=\"node-b\",address=\"10.0.0.2\"} 1\n"),
-        "{metrics}"
-    );
+    for line in ["established{} 1", "established{tor} 0", "update_errors{} 3", "bfd_up{} 1"] {
+        let line = line.replace("{}", "{peer=\"node-b\",address=\"10.0.0.2\"}");
+        let line = line.replace("{tor}", "{peer=\"tor\",address=\"fd00::9\"}");
+        assert!(metrics.contains(&format!("routed_peer_{line}\n")), "{line} in {metrics}");
+    }
+    assert!(!metrics.contains("bfd_up{peer=\"tor\""), "where there is no BFD it is not down: {metrics}");
     let file = daemon.file("pool.yaml", V1_POOL);
     let put = ["-s", "-X", "PUT", "-H", "content-type: application/yaml", "--data-binary"];
     let put = daemon.curl(&[&put[..], &[&format!("@{file}"), "http://routed/v1/resources"]].concat());

@@ -4,10 +4,12 @@
 //! Each function takes one input. The fuzzers (`fuzz_targets/`) look for inputs that break it,
 //! `tests/replay.rs` hands in those that are known.
 
+mod bfd;
 mod bounds;
 mod codec;
 mod session;
 
+pub use bfd::bfd;
 pub use codec::{attribute, frame, notification, open, update};
 pub use session::session;
 
@@ -15,7 +17,8 @@ pub use session::session;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
+    ("bfd", bfd),
     ("frame", frame),
     ("open", open),
     ("update", update),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, RestartConfig, Side, State};
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::Context;
-use bgp::wire::capability::Capabilities;
+use bgp::wire::capability::{AddPath, Capabilities, Role};
 use bgp::wire::encode;
 use bgp::wire::frame::{self, MAX_LEN, MessageKind};
 use bgp::wire::update::UpdateView;
@@ -30,6 +30,7 @@ const SIDE: Side = Side::Incoming;
 const TESTER: PeerId = PeerId(1);
 const INTERNAL: PeerId = PeerId(2);
 const EXTERNAL: PeerId = PeerId(3);
+const SEVERAL: PeerId = PeerId(4);
 
 /// How the session is, which the first octet says, and what the peer sends.
 pub fn session(input: &[u8]) {
@@ -71,6 +72,7 @@ impl Delivery for Told {
                 first_as: Some(Asn(65000)),
                 ..Context::INTERNAL
             },
+            SEVERAL => Context { add_path: Families::BOTH, extended_next_hop: true, ..Context::INTERNAL },
             _ => return true,
         };
         let mut rest = &chunk[..];
@@ -86,8 +88,12 @@ impl Delivery for Told {
     }
 }
 
-fn config(asn: u32, address: Ipv4Addr, peer_as: u32) -> PeerConfig {
+/// With several paths to a prefix both ways, and IPv6 next hops, if `several`.
+fn config(asn: u32, address: Ipv4Addr, peer_as: u32, several: bool) -> PeerConfig {
+    let families = if several { Families::BOTH } else { Families::NONE };
     PeerConfig {
+        add_path: AddPath { receive: families, send: families },
+        extended_next_hop: several,
         restart: Some(RestartConfig { restart_time: 120, long_lived_stale_time: 60 }),
         passive: true,
         ..PeerConfig::new(Asn(asn), RouterId(address), Asn(peer_as))
@@ -101,7 +107,9 @@ fn their_as(how: u8) -> u32 {
 impl Device {
     fn new(how: u8) -> Device {
         let now = Instant::now();
-        let mut peer = Peer::new(config(65000, DUT, their_as(how)), 1);
+        let mut ours = config(65000, DUT, their_as(how), how & 64 != 0);
+        ours.role = (how & 128 != 0).then_some(Role::Customer);
+        let mut peer = Peer::new(ours, 1);
         peer.handle(Input::Start, now);
         peer.handle(Input::Connected(SIDE), now);
         let mut rib = Rib::new(RibConfig {
@@ -110,10 +118,12 @@ impl Device {
             cluster_id: Some(DUT),
             local_addresses: vec![IpAddr::V4(DUT), "fd99::1".parse().expect("an address")],
         });
-        for (id, internal) in [(INTERNAL, true), (EXTERNAL, false)] {
-            let address = Ipv4Addr::new(10, 99, 0, if internal { 6 } else { 7 });
-            let as_width = if internal { AsWidth::Four } else { AsWidth::Two };
-            rib.peer_up(id, observer(address, internal, as_width));
+        for (id, host, asn, as_width) in [
+            (INTERNAL, 6, 65000, AsWidth::Four),
+            (EXTERNAL, 7, 65007, AsWidth::Two),
+            (SEVERAL, 8, 65000, AsWidth::Four),
+        ] {
+            rib.peer_up(id, observer(Ipv4Addr::new(10, 99, 0, host), asn, as_width, id == SEVERAL));
         }
         let mut device = Device { peer, rib, now, received: Vec::new(), open: true, told: Told::default() };
         device.settle();
@@ -123,7 +133,7 @@ impl Device {
 
     /// What the peer opens with.
     fn theirs(&self, how: u8) -> Vec<u8> {
-        let mut open = config(their_as(how), Ipv4Addr::new(10, 99, 0, 2), 65000).open(None);
+        let mut open = config(their_as(how), Ipv4Addr::new(10, 99, 0, 2), 65000, true).open(None);
         open.capabilities.extended_message = how & 8 != 0;
         if how & 16 != 0 {
             open.capabilities.four_octet_as = None;
@@ -171,10 +181,19 @@ impl Device {
             return self.peer.handle(Input::EndOfRib(family), self.now);
         }
         let mut batch = RouteBatch::default();
-        update.withdrawals().for_each(|list| batch.push(None, list));
+        for list in update.withdrawals() {
+            match list.with_ids() {
+                false => batch.push(None, list),
+                true => batch.push_paths(None, list.paths()),
+            }
+        }
         for (next_hop, list) in update.announcements() {
             let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());
-            batch.push(Some(&Arc::new(attrs)), list);
+            let attrs = Arc::new(attrs);
+            match list.with_ids() {
+                false => batch.push(Some(&attrs), list),
+                true => batch.push_paths(Some(&attrs), list.paths()),
+            }
         }
         self.rib.routes(TESTER, &batch);
         self.settle();
@@ -209,7 +228,7 @@ impl Device {
 
     fn settle(&mut self) {
         while !self.rib.run(4096, &mut self.told) {}
-        for id in [INTERNAL, EXTERNAL, TESTER] {
+        for id in [INTERNAL, EXTERNAL, SEVERAL, TESTER] {
             self.rib.resume(id, &mut self.told);
         }
         let mut changes = Vec::new();
@@ -236,16 +255,17 @@ impl Device {
     }
 }
 
-/// An observer that knows no more than it must.
-fn observer(address: Ipv4Addr, internal: bool, as_width: AsWidth) -> PeerSession {
-    let asn = if internal { 65000 } else { 65007 };
-    let ours = config(65000, DUT, asn).open(None);
-    let mut theirs = config(asn, address, 65000).open(None);
+/// An observer that knows no more than it must, but for `several`, see [`config`].
+fn observer(address: Ipv4Addr, asn: u32, as_width: AsWidth, several: bool) -> PeerSession {
+    let ours = config(65000, DUT, asn, several).open(None);
+    let mut theirs = config(asn, address, 65000, several).open(None);
     theirs.capabilities = Capabilities {
         multiprotocol: Some(Families::BOTH),
         four_octet_as: (as_width == AsWidth::Four).then_some(Asn(asn)),
+        add_path: theirs.capabilities.add_path,
+        extended_next_hop: several,
         ..Capabilities::default()
     };
     let settled = Negotiated::settle(&ours, &theirs, Asn(asn)).expect("a session");
-    PeerSession::new(&settled, address.into(), internal)
+    PeerSession::new(&settled, address.into(), asn == 65000)
 }

@@ -48,6 +48,8 @@ pub struct Session {
     remote_demand: bool,
     /// A Poll Sequence is under way.
     polling: bool,
+    /// The interval before the one that it tells of: until it is confirmed the other side may count on either.
+    before: Option<u32>,
     send_at: Option<Instant>,
     detect_at: Option<Instant>,
     jitter: Jitter,
@@ -72,6 +74,7 @@ impl Session {
             remote_detect_mult: NonZeroU8::MIN,
             remote_demand: false,
             polling: false,
+            before: None,
             send_at: Some(now),
             detect_at: None,
             jitter: Jitter::new(seed),
@@ -101,7 +104,8 @@ impl Session {
 
     /// How long nothing may be heard (RFC 5880 §6.8.4), once something was.
     pub fn detection_time(&self) -> Duration {
-        let interval = micros(self.config.min_interval).max(self.remote_min_tx);
+        let required_min_rx = micros(self.config.min_interval).max(self.before.unwrap_or(0));
+        let interval = required_min_rx.max(self.remote_min_tx);
         Duration::from_micros(u64::from(interval)) * u32::from(self.remote_detect_mult.get())
     }
 
@@ -131,7 +135,7 @@ impl Session {
         self.remote_min_tx = packet.desired_min_tx;
         self.remote_detect_mult = packet.detect_mult;
         if packet.r#final {
-            self.polling = false;
+            (self.polling, self.before) = (false, None);
         }
         self.detect_at = now.checked_add(self.detection_time());
         if self.state == State::AdminDown {
@@ -171,6 +175,17 @@ impl Session {
         self.hurry(now);
     }
 
+    /// Changes the times, which leaves the state as it is (RFC 5880 §6.8.3).
+    pub fn set_config(&mut self, config: SessionConfig, now: Instant) {
+        let before = std::mem::replace(&mut self.config, config);
+        if self.state == State::Up && before != config {
+            self.before = Some(micros(before.min_interval));
+            self.desired_min_tx = micros(config.min_interval);
+            self.polling = true;
+            self.send(false, now);
+        }
+    }
+
     /// Holds the session down, and tells the other side that this is no failure (RFC 5880 §6.8.16).
     pub fn stop(&mut self, now: Instant) {
         self.enter(State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN, now);
@@ -183,7 +198,7 @@ impl Session {
         let interval = self.config.min_interval;
         self.desired_min_tx = micros(if up { interval } else { interval.max(SLOW) });
         // The other side confirms that it knows of the new interval.
-        self.polling = up;
+        (self.polling, self.before) = (up, None);
         self.send(false, now);
     }
 
@@ -227,7 +242,8 @@ impl Session {
     fn interval(&self) -> Option<Duration> {
         let both_up = self.state == State::Up && self.remote_state == State::Up;
         let unwanted = self.remote_min_rx == 0 || self.remote_demand && both_up && !self.polling;
-        (!unwanted).then(|| Duration::from_micros(u64::from(self.desired_min_tx.max(self.remote_min_rx))))
+        let desired_min_tx = self.desired_min_tx.min(self.before.unwrap_or(u32::MAX));
+        (!unwanted).then(|| Duration::from_micros(u64::from(desired_min_tx.max(self.remote_min_rx))))
     }
 }
 

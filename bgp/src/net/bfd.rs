@@ -105,7 +105,8 @@ impl Bfd {
         Ok(Bfd { commands })
     }
 
-    /// Begins a session, which ends when nobody looks at its reports any more.
+    /// Begins a session, which ends when nobody looks at its reports any more; one that there is with the
+    /// peer goes on with the new times, and reports here from now on.
     pub async fn session(&self, peer: BfdPeer) -> watch::Receiver<BfdReport> {
         let (report, receiver) = watch::channel(BfdReport {
             state: State::Down,
@@ -242,9 +243,15 @@ async fn at(deadline: Option<Instant>) {
 impl Driver {
     fn begin(&mut self, Add { peer, report }: Add) {
         let now = Instant::now();
-        // The same peer with other times: the new session goes on where the old one is forgotten.
-        if let Some(old) = self.by_peer.remove(&(peer.remote, peer.multihop)) {
-            self.sessions.remove(&old);
+        // The same peer with other times: the other side must not take that for a failure.
+        let known = self.by_peer.get(&(peer.remote, peer.multihop)).copied();
+        if let Some(id) = known
+            && let Some(entry) = self.sessions.get_mut(&id)
+        {
+            report.send_replace(*entry.report.borrow());
+            (entry.peer, entry.report) = (peer, report);
+            entry.session.set_config(peer.config, now);
+            return self.carry_out(id, now);
         }
         let discr = loop {
             self.begun = self.begun.wrapping_add(1);

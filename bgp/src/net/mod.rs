@@ -11,6 +11,6 @@ mod update_errors;
 pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
 pub use bfd::{Bfd, BfdError, BfdPeer, BfdReport};
 pub use listener::{Listener, ListenerError, Stranger};
-pub use peer_task::{PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
+pub use peer_task::{Heed, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};
 pub use update_errors::{UpdateError, UpdateErrors};

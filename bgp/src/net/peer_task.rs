@@ -117,10 +117,10 @@ impl PeerHandle {
     /// Ends the session without waiting for the hold time when BFD says that the way to the peer is gone
     /// (RFC 5882 §4.3), with the Cease of RFC 9384; then begins anew. A session may be Established
     /// before BFD is Up.
-    pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) {
+    pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) -> Heed {
         let pauses = self.pauses.clone();
-        tokio::spawn(async move {
-            let mut up = false;
+        Heed(tokio::spawn(async move {
+            let mut up = reports.borrow_and_update().state == bfd::State::Up;
             while reports.changed().await.is_ok() {
                 let BfdReport { state, remote_admin_down, .. } = *reports.borrow_and_update();
                 let lost = up && matches!(state, bfd::State::Down | bfd::State::AdminDown);
@@ -128,12 +128,12 @@ impl PeerHandle {
                 // What the other side ends on purpose is no failure (RFC 5882 §3.2); BGP will hear of it.
                 if lost
                     && !remote_admin_down
-                    && pauses.send(Pause::Until(ErrorCode::BFD_DOWN, Some(Duration::ZERO))).await.is_err()
+                    && pauses.send(Pause::Until(ErrorCode::BFD_DOWN, Some(AFTER_BFD_DOWN))).await.is_err()
                 {
                     return;
                 }
             }
-        });
+        }))
     }
 
     /// Takes another configuration: the session is opened anew with it, and both sides keep their routes
@@ -170,6 +170,16 @@ impl PeerHandle {
     }
 }
 
+/// See [`PeerHandle::heed`], which ends with it.
+#[derive(Debug)]
+pub struct Heed(JoinHandle<()>);
+
+impl Drop for Heed {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// How a peer's task is to end.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
@@ -181,6 +191,8 @@ enum Ending {
 /// [`Peer::set_restarted`].
 pub type Restarted = watch::Receiver<Option<Families>>;
 
+/// How long a peer that BFD gave up is left alone: calls would collide with its own end of the session.
+const AFTER_BFD_DOWN: Duration = Duration::from_secs(1);
 /// Pauses that may wait: they come one at a time from whoever configures us.
 const PAUSES: usize = 4;
 

@@ -105,7 +105,8 @@ impl Negotiated {
         Context {
             as_width: self.as_width,
             internal: self.internal,
-            first_as: (!self.internal).then_some(self.peer_as),
+            // A route server stays out of the path (RFC 7947 §2.2.2.1).
+            first_as: (!self.internal && self.role != Some(Role::RouteServerClient)).then_some(self.peer_as),
             families: self.families,
             add_path: self.add_path.receive,
             extended_next_hop: self.extended_next_hop,
@@ -157,6 +158,21 @@ mod tests {
             router_id: RouterId([10, 0, 0, host].into()),
             capabilities: Capabilities { extended_message, ..Capabilities::default() },
         }
+    }
+
+    #[test]
+    fn the_path_of_an_external_peer_begins_with_its_as_unless_it_is_a_route_server() {
+        for (role, first_as) in
+            [(None, Some(65001)), (Some(Role::Customer), Some(65001)), (Some(Role::RouteServerClient), None)]
+        {
+            let mut ours = open(1, false);
+            ours.capabilities.role = role.map_or(Roles::Unsaid, Roles::One);
+            let theirs = Open { asn: Asn(65001), ..open(2, false) };
+            let settled = Negotiated::settle(&ours, &theirs, Asn(65001)).unwrap();
+            assert_eq!(settled.context().first_as, first_as.map(Asn), "{role:?}");
+        }
+        let settled = Negotiated::settle(&open(1, false), &open(2, false), Asn(64512)).unwrap();
+        assert_eq!(settled.context().first_as, None);
     }
 
     #[test]

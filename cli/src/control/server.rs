@@ -9,11 +9,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use bgp::bfd::State as BfdState;
 use serde::{Deserialize, Serialize};
 
 use super::Control;
 use super::resources::{self, Files, GivenFile};
-use super::view::{ExitKind, SessionState};
+use super::view::{ExitKind, PeerView, SessionState};
 use crate::resource::{Kind, MAX_FILE_BYTES, Mistake};
 use crate::store::{Revision, Store, StoreError};
 
@@ -92,17 +93,19 @@ async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
     for (name, help, value) in gauges {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
     }
-    text.push_str("# HELP routed_peer_established Whether a session is Established.\n");
-    text.push_str("# TYPE routed_peer_established gauge\n");
-    for peer in control.peers().await {
-        let up = u8::from(peer.state == SessionState::Established);
-        let _ = writeln!(
-            text,
-            "routed_peer_established{{peer=\"{}\",address=\"{}\"}} {up}",
-            label(&peer.name),
-            peer.address
-        );
-    }
+    let peers = control.peers().await;
+    let established = |peer: &PeerView| Some(u64::from(peer.state == SessionState::Established));
+    of_peers(&mut text, &peers, "established gauge", "Whether a session is Established.", established);
+    let errors = |peer: &PeerView| Some(peer.update_errors);
+    of_peers(&mut text, &peers, "update_errors counter", "UPDATEs with an error (RFC 7606).", errors);
+    let bfd = |peer: &PeerView| peer.bfd.as_ref().map(|bfd| u64::from(bfd.state == BfdState::Up));
+    of_peers(
+        &mut text,
+        &peers,
+        "bfd_up gauge",
+        "Whether BFD beside a session is up, where there is BFD.",
+        bfd,
+    );
     text.push_str("# HELP routed_nodes_reached Other nodes by the encapsulation that reaches them.\n");
     text.push_str("# TYPE routed_nodes_reached gauge\n");
     let tunnels = control.tunnels().await;
@@ -119,6 +122,23 @@ async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
 }
 
 /// A label's value, escaped.
+/// A metric of sessions, called and typed as `name` says, with the value of each that has one.
+fn of_peers(
+    text: &mut String,
+    peers: &[PeerView],
+    name: &str,
+    help: &str,
+    value: impl Fn(&PeerView) -> Option<u64>,
+) {
+    let (name, kind) = name.split_once(' ').unwrap_or((name, "untyped"));
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "# HELP routed_peer_{name} {help}\n# TYPE routed_peer_{name} {kind}");
+    for (peer, value) in peers.iter().filter_map(|peer| Some((peer, value(peer)?))) {
+        let (label, address) = (label(&peer.name), peer.address);
+        let _ = writeln!(text, "routed_peer_{name}{{peer=\"{label}\",address=\"{address}\"}} {value}");
+    }
+}
+
 fn label(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

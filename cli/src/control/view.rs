@@ -58,6 +58,9 @@ pub struct PeerView {
     pub router_id: Option<Ipv4Addr>,
     /// Why the session last went down or failed to come up.
     pub last_error: Option<String>,
+    /// BFD beside the session; `null`: there is none.
+    #[serde(default)]
+    pub bfd: Option<BfdView>,
     /// UPDATEs with an error since the peer was configured (RFC 7606).
     #[serde(default)]
     pub update_errors: u64,
@@ -70,6 +73,19 @@ pub struct PeerView {
     /// The last of them.
     #[serde(default)]
     pub last_update_error: Option<UpdateErrorView>,
+}
+
+/// A BFD session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BfdView {
+    /// `up`, `init`, `down` or `admin_down`.
+    pub state: bgp::bfd::State,
+    /// When it entered this state.
+    pub since: Timestamp,
+    /// Why it last left Up.
+    pub diagnostic: String,
+    /// How long the peer may be silent, in milliseconds.
+    pub detection_time_ms: u64,
 }
 
 /// An UPDATE with an error.

@@ -8,8 +8,9 @@ use super::Failure;
 use super::output::{self, Shown};
 use crate::control::client::Client;
 use crate::control::view::{
-    ExitKind, NodeView, PeerView, RouteSource, RouteView, StatusView, TunnelView, UpdateErrorView,
+    BfdView, ExitKind, NodeView, PeerView, RouteSource, RouteView, StatusView, TunnelView, UpdateErrorView,
 };
+use bgp::bfd::State as BfdState;
 
 /// The arguments of `show`.
 #[derive(Debug, Args)]
@@ -119,7 +120,15 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
     let mut headings =
         vec!["NAME", "ADDRESS", "ASN", "TYPE", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ADVERTISED"];
     if wide {
-        headings.extend(["STALE", "HOLD", "ROUTER ID", "LAST ERROR", "UPDATE ERRORS", "LAST UPDATE ERROR"]);
+        headings.extend([
+            "STALE",
+            "HOLD",
+            "ROUTER ID",
+            "BFD",
+            "LAST ERROR",
+            "UPDATE ERRORS",
+            "LAST UPDATE ERROR",
+        ]);
     }
     let rows = peers.iter().map(|peer| {
         let mut row: Vec<Shown> = vec![
@@ -140,6 +149,7 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
             });
             row.push(Shown::maybe(peer.hold_time_s.map(|seconds| format!("{seconds}s"))));
             row.push(Shown::maybe(peer.router_id));
+            row.push(Shown::maybe(peer.bfd.as_ref().map(bfd)));
             row.push(Shown::maybe(peer.last_error.as_ref()));
             row.push(update_errors(peer).into());
             row.push(Shown::maybe(peer.last_update_error.as_ref().map(update_error)));
@@ -147,6 +157,14 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
         row
     });
     output::table(&headings, rows.collect())
+}
+
+fn bfd(bfd: &BfdView) -> String {
+    let state = named(bfd.state);
+    match bfd.state {
+        BfdState::Up => format!("{state}, {} ms", bfd.detection_time_ms),
+        BfdState::AdminDown | BfdState::Down | BfdState::Init => format!("{state}: {}", bfd.diagnostic),
+    }
 }
 
 fn update_errors(peer: &PeerView) -> String {

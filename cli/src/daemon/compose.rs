@@ -18,10 +18,11 @@ use tunnel::TunnelHandle;
 
 use super::config::{DaemonConfig, Dataplane};
 use super::descriptors;
+use super::detection::{Detection, Detector};
 use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
-use super::password::{self, Passwords};
+use super::password::Passwords;
 use super::plan::{PeerPlan, Plan, plan};
 use super::policy;
 use super::restart;
@@ -47,6 +48,7 @@ pub(super) struct Running {
     pub(super) id: PeerId,
     pub(super) plan: PeerPlan,
     pub(super) handle: PeerHandle,
+    pub(super) detection: Option<Detection>,
 }
 
 /// The running daemon, but for its control socket and its store.
@@ -76,13 +78,14 @@ pub(super) struct Daemon {
     /// Sessions that end, with their peers' last messages.
     stopping: JoinSet<()>,
     statics: Statics,
-    roster: watch::Sender<Arc<Roster>>,
+    pub(super) roster: watch::Sender<Arc<Roster>>,
     /// Told when the routes are whole; set while that is awaited.
     whole: Option<mpsc::Receiver<()>>,
     /// When they count as whole anyway.
     whole_at: Option<Instant>,
     in_sync: bool,
-    passwords: watch::Sender<Arc<Passwords>>,
+    pub(super) passwords: watch::Sender<Arc<Passwords>>,
+    pub(super) detector: Detector,
     /// Set while this node has just restarted: for which families it forwards as before.
     restarted: watch::Sender<Option<Families>>,
     /// Told when it has caught up with its peers; set while that is awaited, and by when it is.
@@ -139,6 +142,7 @@ impl Daemon {
             whole_at: None,
             in_sync: false,
             passwords: watch::channel(Arc::default()).0,
+            detector: Detector::default(),
             restarted: watch::channel(Some(forwarding)).0,
             caught_up: None,
         };
@@ -160,7 +164,7 @@ impl Daemon {
         }
     }
 
-    async fn arrange(&mut self, loaded: Loaded) {
+    pub(super) async fn arrange(&mut self, loaded: Loaded) {
         let before = self.roster.borrow().clone();
         let planned = plan(&self.config, &loaded.snapshot);
         let passwords =
@@ -190,6 +194,7 @@ impl Daemon {
             Ok(plan) => {
                 let wait = loaded.snapshot.configuration.routed.fallback_after;
                 self.carry_out(&plan, wait, &mut roster.problems).await;
+                roster.problems.extend(self.detector.problem());
                 roster.plan = Some(Arc::new(plan));
             }
             Err(error) => {
@@ -204,28 +209,13 @@ impl Daemon {
         self.roster.send_replace(Arc::new(roster));
     }
 
-    /// Says when a password is another than it was: then [`Daemon::read_passwords`].
-    pub(super) fn password_changes(&self) -> mpsc::Receiver<()> {
-        let (changed, changes) = mpsc::channel(1);
-        tokio::spawn(password::watch(self.passwords.subscribe(), changed));
-        changes
-    }
-
-    /// Arranges anew what depends on passwords.
-    pub(super) async fn read_passwords(&mut self) {
-        let roster = self.roster.borrow().clone();
-        let Some(revision) = roster.revision.clone() else { return };
-        tracing::info!("a password file has changed");
-        let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
-        self.arrange(Loaded { snapshot, warnings, revision }).await;
-    }
-
     fn roster_peers(&self) -> Vec<RosterPeer> {
         let peer = |running: &Running| RosterPeer {
             id: running.id,
             peering: running.plan.peering.clone(),
             max_prefixes: running.plan.policy.max_prefixes,
             status: running.handle.watch(),
+            bfd: running.detection.as_ref().map(|detection| detection.reports.clone()),
         };
         self.peers.values().map(peer).collect()
     }
@@ -338,7 +328,7 @@ impl Daemon {
             self.stop_peer(address, ErrorCode::PEER_DECONFIGURED).await;
         }
         for (address, plan) in wanted {
-            if let Some(running) = self.peers.get_mut(&address) {
+            if let Some(mut running) = self.peers.remove(&address) {
                 if running.plan.peering.client != plan.peering.client {
                     self.rib.set_client(running.id, plan.peering.client).await;
                 }
@@ -354,6 +344,8 @@ impl Daemon {
                     }
                 }
                 running.plan = plan.clone();
+                self.detect(&mut running).await;
+                self.peers.insert(address, running);
                 continue;
             }
             let running = self.start_peer(plan).await;
@@ -400,7 +392,9 @@ impl Daemon {
         if let Some((_, listener)) = &self.listener {
             handle.listen(listener).await;
         }
-        Running { id, plan: plan.clone(), handle }
+        let mut running = Running { id, plan: plan.clone(), handle, detection: None };
+        self.detect(&mut running).await;
+        running
     }
 
     /// Waits, beside everything else, until all peers have sent their routes or until `at`.

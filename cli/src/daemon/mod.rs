@@ -3,6 +3,7 @@
 mod compose;
 pub mod config;
 mod descriptors;
+mod detection;
 mod feed;
 mod kernel_view;
 mod limits;

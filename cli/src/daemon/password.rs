@@ -10,7 +10,9 @@ use std::time::Duration;
 use bgp::net::{Key, PASSWORD_MAX, Password};
 use tokio::sync::{mpsc, watch};
 
+use super::compose::Daemon;
 use super::plan::PeerPlan;
+use crate::store::Loaded;
 
 /// How often files are looked at. Secrets are replaced in many ways, links to links among them, of which
 /// the kernel tells too little.
@@ -97,8 +99,26 @@ fn read(path: &Path) -> Result<Password, PasswordError> {
     Password::new(octets).ok_or(PasswordError::TooLong)
 }
 
+impl Daemon {
+    /// Says when a password is another than it was: then [`Daemon::read_passwords`].
+    pub(super) fn password_changes(&self) -> mpsc::Receiver<()> {
+        let (changed, changes) = mpsc::channel(1);
+        tokio::spawn(watch(self.passwords.subscribe(), changed));
+        changes
+    }
+
+    /// Arranges anew what depends on passwords.
+    pub(super) async fn read_passwords(&mut self) {
+        let roster = self.roster.borrow().clone();
+        let Some(revision) = roster.revision.clone() else { return };
+        tracing::info!("a password file has changed");
+        let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
+        self.arrange(Loaded { snapshot, warnings, revision }).await;
+    }
+}
+
 /// Says when a file holds something else than it did.
-pub(super) async fn watch(mut passwords: watch::Receiver<Arc<Passwords>>, changed: mpsc::Sender<()>) {
+async fn watch(mut passwords: watch::Receiver<Arc<Passwords>>, changed: mpsc::Sender<()>) {
     loop {
         let known = passwords.borrow_and_update().clone();
         let news = if known.0.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::control::view::PeerType;
 use crate::resource::{
-    AddPathMode, BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Security, Snapshot,
+    AddPathMode, BfdSettings, BgpPeer, Node, PeerPolicyFields, PeerRange, ReversePeering, Security, Snapshot,
     SourceAddress,
 };
 
@@ -32,6 +32,8 @@ pub struct Peering {
     pub from_node_address: bool,
     /// What protects the session.
     pub security: Security,
+    /// Whether the way to the peer is watched.
+    pub bfd: Option<BfdSettings>,
     /// How long the peer is asked to keep our routes while this node restarts.
     pub restart_time: Duration,
     /// What is exchanged, as the BGPPeer has it.
@@ -68,6 +70,7 @@ struct Terms {
     policy: PeerPolicyFields,
     restart_time: Duration,
     security: Security,
+    bfd: Option<BfdSettings>,
 }
 
 impl Terms {
@@ -77,6 +80,7 @@ impl Terms {
             policy,
             restart_time: peer.max_restart_time,
             security: peer.security.clone(),
+            bfd: peer.bfd,
         }
     }
 }
@@ -92,6 +96,7 @@ fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
         policy: PeerPolicyFields::default(),
         restart_time: snapshot.configuration.restart_time,
         security: Security { password_file: settings.password_file.clone(), ..Security::default() },
+        bfd: settings.bfd,
     };
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
         add_node(snapshot, me, node, terms.clone(), found);
@@ -138,6 +143,7 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         client: is_client(snapshot, me, as_number, node),
         from_node_address: peer.source_address == SourceAddress::UseNodeIp,
         security: peer.security.clone(),
+        bfd: peer.bfd,
         restart_time: peer.max_restart_time,
         policy: peer.policy.clone(),
     };
@@ -158,6 +164,7 @@ fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, terms: Terms, found: &m
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
         security: terms.security,
+        bfd: terms.bfd,
         restart_time: terms.restart_time,
         policy: terms.policy,
     };
@@ -191,6 +198,7 @@ pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighbourRange> {
             from_node_address: peer.source_address == SourceAddress::UseNodeIp,
             policy: peer.policy.clone(),
             security: peer.security.clone(),
+            bfd: peer.bfd,
             restart_time: peer.max_restart_time,
         };
         Some(NeighbourRange { range, peering })

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
-use bgp::net::{Hops, Key, PeerAddress, Protection};
+use bgp::bfd::SessionConfig;
+use bgp::net::{BfdPeer, Hops, Key, PeerAddress, Protection};
 use bgp::session::{PeerConfig, RestartConfig};
 use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
@@ -34,6 +35,8 @@ pub struct PeerPlan {
     pub config: PeerConfig,
     /// Where it is.
     pub address: PeerAddress,
+    /// How the way to it is watched.
+    pub bfd: Option<BfdPeer>,
     /// What is exchanged.
     pub policy: PeerPolicy,
     /// How long the session stays down after too many prefixes; `None`: until the configuration changes.
@@ -56,6 +59,9 @@ impl RangePlan {
         plan.peering.name = format!("{}-{address}", plan.peering.name);
         plan.peering.address = address;
         plan.address.remote.set_ip(address);
+        if let Some(bfd) = &mut plan.bfd {
+            bfd.remote = address;
+        }
         plan
     }
 }
@@ -238,6 +244,7 @@ fn peer_plan(
             local: local.filter(|_| peering.from_node_address),
             protection: Protection { key: Key::None, hops: hops(me, rib, &peering) },
         },
+        bfd: bfd(me, local.filter(|_| peering.from_node_address), &peering),
         policy,
         restart_after,
         peering,
@@ -264,12 +271,29 @@ fn hops(me: &Node, rib: &RibConfig, peering: &Peering) -> Hops {
     if let Some(hops) = multihop {
         return Hops::AtMost(*hops);
     }
-    let near = match peering.address {
+    let external = peering.kind != PeerType::Mesh && peering.as_number != rib.local_as.0;
+    if external && is_near(me, peering.address) { Hops::AtMost(NonZeroU8::MIN) } else { Hops::Any }
+}
+
+/// Whether an address is in this node's own subnet.
+fn is_near(me: &Node, address: IpAddr) -> bool {
+    match address {
         IpAddr::V4(address) => me.ipv4.is_some_and(|net| net.contains(&address)),
         IpAddr::V6(address) => me.ipv6.is_some_and(|net| net.contains(&address)),
-    };
-    let external = peering.kind != PeerType::Mesh && peering.as_number != rib.local_as.0;
-    if near && external { Hops::AtMost(NonZeroU8::MIN) } else { Hops::Any }
+    }
+}
+
+/// How the way to a peer is watched: over one hop if that is how far it is (RFC 5882 §4.1).
+fn bfd(me: &Node, local: Option<IpAddr>, peering: &Peering) -> Option<BfdPeer> {
+    let settings = peering.bfd?;
+    let Security { ttl_security, multihop, .. } = &peering.security;
+    let stated = ttl_security.or(*multihop).map(|hops| hops.get() > 1);
+    Some(BfdPeer {
+        remote: peering.address,
+        local,
+        multihop: stated.unwrap_or(!is_near(me, peering.address)),
+        config: SessionConfig { min_interval: settings.min_interval, multiplier: settings.multiplier },
+    })
 }
 
 fn seconds(time: Duration) -> u16 {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::PeerId;
-use bgp::net::PeerStatus;
+use bgp::net::{BfdReport, PeerStatus};
 use routing::policy::MaxPrefixes;
 use tokio::sync::watch;
 
@@ -20,6 +20,7 @@ pub(super) struct RosterPeer {
     pub(super) peering: Peering,
     pub(super) max_prefixes: Option<MaxPrefixes>,
     pub(super) status: watch::Receiver<PeerStatus>,
+    pub(super) bfd: Option<watch::Receiver<BfdReport>>,
 }
 
 /// The state of the daemon as its parts were last arranged.

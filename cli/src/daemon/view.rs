@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bgp::net::{PeerStatus, UpdateError};
+use bgp::net::{BfdReport, PeerStatus, UpdateError};
 use bgp::session::State;
 use bgp::wire::attribute::code;
 use futures::FutureExt;
@@ -24,7 +24,7 @@ use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
 use crate::control::Control;
 use crate::control::view::{
-    ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView, UpdateErrorView,
+    BfdView, ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView, UpdateErrorView,
 };
 
 /// Places of the RIB's table that are looked at in one go.
@@ -320,10 +320,20 @@ fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> Peer
         hold_time_s: status.negotiated.map(|negotiated| negotiated.hold_time),
         router_id: status.negotiated.map(|negotiated| negotiated.peer_id.0),
         last_error: status.last_error.as_ref().map(|line| line.text.clone()),
+        bfd: peer.bfd.as_ref().map(|reports| bfd_view(&reports.borrow())),
         update_errors: status.update_errors.count,
         treated_as_withdraw: status.update_errors.treated_as_withdraw,
         discarded: status.update_errors.discarded,
         last_update_error: status.update_errors.last.as_ref().map(update_error_view),
+    }
+}
+
+fn bfd_view(report: &BfdReport) -> BfdView {
+    BfdView {
+        state: report.state,
+        since: timestamp(report.since),
+        diagnostic: report.diagnostic.to_string(),
+        detection_time_ms: u64::try_from(report.detection_time.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -7,6 +7,7 @@ use routing::ownership::OwnershipMode;
 use routing::policy::Advertisement;
 
 use super::advertisement;
+use super::bfd::{self, BfdSettings};
 use super::mistake::Origin;
 use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
@@ -68,6 +69,8 @@ pub struct RoutedSettings {
     pub hold_time: Duration,
     /// File with the password of the mesh's sessions (`passwordFile`), an absolute path.
     pub password_file: Option<PathBuf>,
+    /// Whether the ways to the mesh's nodes are watched (`bfd`).
+    pub bfd: Option<BfdSettings>,
     /// How long a peer may read nothing (`sendHoldTime`, 480 s): whole seconds, up to 65535; at least
     /// twice the hold time counts.
     pub send_hold_time: Duration,
@@ -100,6 +103,7 @@ impl Default for RoutedSettings {
             probe_key_file: None,
             hold_time: Duration::from_secs(90),
             password_file: None,
+            bfd: None,
             send_hold_time: Duration::from_secs(480),
             graceful_restart: true,
             long_lived_stale_time: Duration::ZERO,
@@ -226,6 +230,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         }),
         hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
         password_file: security::password_file(&mut fields, report),
+        bfd: bfd::read(&mut fields, report),
         send_hold_time: fields
             .optional("sendHoldTime", report, whole_seconds(1, 65_535))
             .unwrap_or(default.send_hold_time),

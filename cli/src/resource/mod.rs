@@ -6,6 +6,7 @@
 
 mod advertisement;
 mod affinity;
+mod bfd;
 mod cluster;
 mod configuration;
 mod document;
@@ -26,6 +27,7 @@ mod snapshot;
 pub(crate) mod tree;
 
 pub use affinity::{AffinityState, BlockAffinity};
+pub use bfd::BfdSettings;
 pub use cluster::ClusterConfiguration;
 pub use configuration::{AddPathMode, BgpConfiguration, Fallback, RoutedSettings};
 pub use filter::BgpFilter;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::bfd::{self, BfdSettings};
 use super::mistake::Origin;
 use super::peer_policy::{self, PeerPolicyFields};
 use super::reader::{Fields, Report};
@@ -39,6 +40,8 @@ pub struct BgpPeer {
     pub reverse_peering: ReversePeering,
     /// What protects the session.
     pub security: Security,
+    /// Whether the way to the peer is watched (`spec.routed.bfd`).
+    pub bfd: Option<BfdSettings>,
     /// What is exchanged with it.
     pub policy: PeerPolicyFields,
 }
@@ -105,6 +108,7 @@ pub(crate) fn read_v3(
             .unwrap_or_default(),
         policy: peer_policy::read(&mut spec, report),
         security: Security::default(),
+        bfd: None,
     };
     for field in ["reachableBy", "localWorkloadSelector"] {
         spec.unsupported(field, report, |_| false);
@@ -112,6 +116,7 @@ pub(crate) fn read_v3(
     let mut routed = spec.fields("routed", report);
     peer.security = security::read_peer(&mut spec, routed.as_mut(), report);
     if let Some(mut routed) = routed {
+        peer.bfd = bfd::read(&mut routed, report);
         peer_policy::read_routed(&mut routed, &mut peer.policy, report);
         routed.finish(report);
     }
@@ -224,6 +229,7 @@ pub(crate) fn read_v1(
         keepalive_time: None,
         max_restart_time: scalar::DEFAULT_RESTART_TIME,
         reverse_peering: ReversePeering::default(),
+        bfd: None,
         security: Security::default(),
         policy: PeerPolicyFields::default(),
     })

@@ -328,6 +328,19 @@ fn each_rule_of_a_peer_names_its_line() {
         "f.yaml:5: spec.routed.peerRange: excludes passwordFile, which is for one peer at a time: give such peers \
          resources of their own",
     );
+    one_mistake(
+        "BGPPeer",
+        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  routed: {bfd: {minInterval: 5ms}}",
+        "f.yaml:7: spec.routed.bfd.minInterval: must be from 10ms to 10s (got \"5ms\")",
+    );
+    one_mistake(
+        "BGPPeer",
+        "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  routed: {bfd: {multiplier: 0}}",
+        "f.yaml:7: spec.routed.bfd.multiplier: must be a whole number from 1 to 255 (got 0)",
+    );
+    let watched = snapshot(&v3("BGPPeer", "x", "{peerIP: 10.0.0.1, asNumber: 1, routed: {bfd: {}}}"));
+    let bfd = watched.peers[0].bfd.unwrap();
+    assert_eq!((bfd.min_interval, bfd.multiplier.get()), (std::time::Duration::from_millis(50), 3));
     let guarded = snapshot(&v3(
         "BGPPeer",
         "x",

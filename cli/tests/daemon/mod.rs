@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use cli::control::view::{
-    ExitKind, ExplainView, NodeView, PathView, PeerType, PeerView, RouteSource, RouteView, SessionState,
-    StatusView, TunnelView, UpdateErrorView,
+    BfdView, ExitKind, ExplainView, NodeView, PathView, PeerType, PeerView, RouteSource, RouteView,
+    SessionState, StatusView, TunnelView, UpdateErrorView,
 };
 use cli::control::{Control, bind, router};
 use cli::store::FileStore;
@@ -57,6 +57,12 @@ impl Control for Views {
             hold_time_s: Some(90),
             router_id: Some([10, 0, 0, 2].into()),
             last_error: None,
+            bfd: Some(BfdView {
+                state: bgp::bfd::State::Up,
+                since: since(),
+                diagnostic: "no diagnostic".into(),
+                detection_time_ms: 150,
+            }),
             update_errors: 3,
             treated_as_withdraw: 1,
             discarded: 2,
@@ -84,6 +90,7 @@ impl Control for Views {
             hold_time_s: None,
             router_id: None,
             last_error: Some("peer said: \u{1b}[31mno".into()),
+            bfd: None,
             update_errors: 0,
             last_update_error: None,
             ..up.clone()

@@ -7,6 +7,7 @@
 pub mod case;
 mod connection;
 mod judge;
+pub mod more;
 mod observer;
 pub mod report;
 mod run;

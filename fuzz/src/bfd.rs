@@ -1,0 +1,53 @@
+//! BFD: datagrams, one after the other, to a session.
+
+use std::num::{NonZeroU8, NonZeroU32};
+use std::time::{Duration, Instant};
+
+use bgp::bfd::{ControlPacket, Output, PACKET_LEN, Session, SessionConfig, State};
+
+use crate::bounds::within;
+
+/// What a session sends in answer to one packet.
+const ANSWERS: u64 = 1024;
+
+/// How long after the one before it each comes, and 24 octets.
+pub fn bfd(input: &[u8]) {
+    let config = SessionConfig {
+        min_interval: Duration::from_millis(50),
+        multiplier: NonZeroU8::MIN.saturating_add(2),
+    };
+    let mut now = Instant::now();
+    let mut session = Session::new(config, NonZeroU32::MIN, 7, now);
+    for step in input.chunks(PACKET_LEN + 1) {
+        let Some((wait, datagram)) = step.split_first() else { return };
+        let later = now + Duration::from_millis(u64::from(*wait) * 8);
+        // Every alarm on the way; each is later than the last.
+        while let Some(at) = session.deadline().filter(|at| *at <= later) {
+            now = now.max(at);
+            session.timer(now);
+            assert!(session.deadline().is_none_or(|next| next > now), "an alarm that does not go off");
+            drain(&mut session);
+        }
+        now = later;
+        let Ok(packet) = within(datagram.len(), ANSWERS, || ControlPacket::parse(datagram)) else { continue };
+        assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet));
+        if !session.is_meant(&packet) {
+            continue;
+        }
+        within(datagram.len(), ANSWERS, || session.receive(&packet, now));
+        drain(&mut session);
+        let silent = matches!(session.state(), State::Init | State::Up) && session.deadline().is_none();
+        assert!(!silent, "who is believed to be there is watched");
+    }
+}
+
+fn drain(session: &mut Session) {
+    let mut outputs = 0;
+    while let Some(output) = session.poll_output() {
+        outputs += 1;
+        if let Output::Send(packet) = output {
+            assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet), "what we send can be taken");
+        }
+    }
+    assert!(outputs <= 8, "{outputs} at once");
+}
