@@ -25,16 +25,20 @@ pub(super) fn bird(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
         true => (format!("password \"{PASSWORD}\";\n  graceful restart on;"), "add paths on;"),
         false => (String::new(), ""),
     };
+    let (bfd, watch) = match setup.bfd {
+        true => ("bfd on;", "protocol bfd { interface \"*\" { interval 300 ms; multiplier 3; }; }\n"),
+        false => ("", ""),
+    };
     let session = |name: &str, address: &str, passive: &str| {
         format!(
-            "protocol bgp {name} {{\n  {more}\n  local 10.0.0.2 as {asn};\n  neighbor {address} as {ASN};\n  {passive}\n  {client}\n  \
+            "protocol bgp {name} {{\n  {more}\n  {bfd}\n  local 10.0.0.2 as {asn};\n  neighbor {address} as {ASN};\n  {passive}\n  {client}\n  \
              connect delay time 1;\n  connect retry time 1;\n  error wait time 1, 2;\n  enable extended messages on;\n  \
              ipv4 {{ {paths} import all; export {filter}; }};\n  \
              ipv6 {{ {paths} import all; export {filter}; next hop address fd00::2; }};\n}}\n"
         )
     };
     let mut config = format!(
-        "router id 10.0.0.2;\nprotocol device {{}}\nprotocol direct {{ ipv4; ipv6; }}\n\
+        "router id 10.0.0.2;\n{watch}protocol device {{}}\nprotocol direct {{ ipv4; ipv6; }}\n\
          protocol static {{ ipv4; route {THEIRS} blackhole; }}\n\
          protocol static {{ ipv6; route {THEIRS_V6} blackhole; }}\n"
     );
@@ -96,7 +100,19 @@ pub(super) fn frr(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
         let words = ["-f", config, "-i", &pid, "-z", &zserv, "--vty_socket", &directory, "-A", "127.0.0.1"];
         bed.start("b", &format!("/usr/lib/frr/{name}"), &words)
     };
-    let processes = vec![start("zebra", &text(&zebra)), start("bgpd", &text(&bgpd))];
+    let mut processes = vec![start("zebra", &text(&zebra)), start("bgpd", &text(&bgpd))];
+    if setup.bfd {
+        let bfdd = bed.write(
+            "frr/bfdd.conf",
+            "bfd\n peer 10.0.0.1 local-address 10.0.0.2 interface br0\n  receive-interval 300\n  transmit-interval 300\n  \
+             detect-multiplier 3\n  no shutdown\n",
+        );
+        let (config, pid, control) =
+            (text(&bfdd), format!("{directory}/bfdd.pid"), format!("{directory}/bfdd.sock"));
+        let words = ["-f", &config, "-i", &pid, "-z", &zserv, "--vty_socket", &directory, "-A", "127.0.0.1"];
+        let words = [&words[..], &["--bfdctl", &control]].concat();
+        processes.push(bed.start("b", "/usr/lib/frr/bfdd", &words));
+    }
     (directory.clone(), processes)
 }
 

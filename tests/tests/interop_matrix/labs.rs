@@ -385,6 +385,29 @@ pub(super) fn capable(kind: Kind, results: &mut Results) {
     tshark(results, capture);
 }
 
+/// The peer and we watch each other by BFD; slower than it could be, since several labs share the processors.
+pub(super) fn watched(kind: Kind, results: &mut Results) {
+    const FEATURE: usize = 16;
+    if !kind.has_bfd() {
+        results.insert(FEATURES[FEATURE], Outcome::Absent);
+        return;
+    }
+    let bed = bed();
+    let capture = Capture::start(&bed);
+    let _peer = Peer::start(&bed, kind, Setup { asn: EXTERNAL, bfd: true, ..PLAIN });
+    let more = ", routed: { bfd: { minInterval: 300ms, multiplier: 3 } }";
+    let routed = Routed::start(&bed, &(node("") + &bgp_peer("peer", "10.0.0.2", EXTERNAL, more)));
+    up(&routed, None, kind);
+    let watched = within(SOON, || (routed.session("10.0.0.2")?["bfd"]["state"] == "up").then_some(()));
+    bed.ip("b", "link set eth0 down");
+    let ended = within(AT_ONCE * 2, || routed.is_up("10.0.0.2").is_none().then_some(()));
+    let session = routed.session("10.0.0.2");
+    let found =
+        watched.and(ended).ok_or_else(|| format!("watched, ended: {watched:?}, {ended:?}: {session:?}"));
+    note(results, FEATURE, found);
+    tshark(results, capture);
+}
+
 fn our_restart(kind: Kind, results: &mut Results, bed: &Bed, peer: &Peer, routed: Routed<'_>) {
     if !kind.waits_for_restarts() {
         results.insert(FEATURES[14], Outcome::Absent);

@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use labs::{capable, external, they_reflect, we_reflect};
+use labs::{capable, external, they_reflect, watched, we_reflect};
 use page::{page, rows};
 use peers::{Kind, Setup};
 use tests::bed::Bed;
@@ -40,10 +40,10 @@ const SOON: Duration = Duration::from_secs(15);
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A peer in our AS that only does what it must.
-const PLAIN: Setup = Setup { asn: ASN, reflects: false, all: false, again: false };
+const PLAIN: Setup = Setup { asn: ASN, reflects: false, all: false, again: false, bfd: false };
 
 /// The features, in the order of the table.
-const FEATURES: [&str; 17] = [
+const FEATURES: [&str; 18] = [
     "iBGP, blocks both ways",
     "IPv6 over the IPv4 session, both ways",
     "reflection by us, to and from the peer",
@@ -60,6 +60,7 @@ const FEATURES: [&str; 17] = [
     "routes sent again between marks (RFC 7313)",
     "our restart: the peer keeps our block (RFC 4724)",
     "the peer's restart: we keep its block (RFC 4724)",
+    "BFD (RFC 5881): a pulled cable ends the session within 2 s",
     "all we sent, read by tshark without a warning",
 ];
 
@@ -122,6 +123,7 @@ fn every_feature_does_with_every_speaker_what_the_documentation_says() {
                     they_reflect(kind, &mut results);
                     external(kind, &mut results);
                     capable(kind, &mut results);
+                    watched(kind, &mut results);
                     results
                 };
                 (kind, scope.spawn(labs))

@@ -45,6 +45,11 @@ impl Kind {
         self != Kind::ExaBgp
     }
 
+    /// Whether BFD is among its programs.
+    pub(super) fn has_bfd(self) -> bool {
+        matches!(self, Kind::Bird | Kind::Frr)
+    }
+
     /// Whether it signs TCP segments on Linux.
     pub(super) fn has_passwords(self) -> bool {
         self != Kind::OpenBgpd
@@ -82,6 +87,8 @@ pub(super) struct Setup {
     pub(super) all: bool,
     /// It ran before: it says so.
     pub(super) again: bool,
+    /// It watches 10.0.0.1 by BFD.
+    pub(super) bfd: bool,
 }
 
 /// The password of sessions that have one.
