@@ -37,7 +37,7 @@ pub struct ListenerError {
 #[derive(Debug)]
 struct Port {
     /// For when there is nothing to accept.
-    waiting: TcpListener,
+    waiting: Option<TcpListener>,
     /// For when there is.
     direct: StdListener,
 }
@@ -127,10 +127,10 @@ fn bind(address: SocketAddr) -> io::Result<Port> {
     socket.bind(&address.into())?;
     protect_listener(&socket, address.is_ipv4())?;
     let direct: StdListener = socket.into();
-    Ok(Port { waiting: TcpListener::from_std(direct.try_clone()?)?, direct })
+    Ok(Port { waiting: None, direct })
 }
 
-async fn run(ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
+async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
     let mut peers: HashMap<IpAddr, Caller> = HashMap::new();
     let mut welcome: Option<(Vec<IpNet>, mpsc::Sender<Stranger>)> = None;
     let (mut open, mut in_a_row) = (false, 0);
@@ -149,7 +149,7 @@ async fn run(ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused: Arc
                     sign(&ports, &Protection::default(), address);
                 }
                 Some(Change::Ranges(ranges, strangers)) => welcome = Some((ranges, strangers)),
-                Some(Change::Open) => open = listen(&ports),
+                Some(Change::Open) => open = listen(&mut ports),
                 None => return,
             },
             accepted = accept(&ports), if open => match accepted {
@@ -199,9 +199,17 @@ fn kept(stream: StdStream) -> Option<TcpStream> {
     TcpStream::from_std(stream).ok()
 }
 
-/// Whether all sockets listen.
-fn listen(ports: &[Port]) -> bool {
-    ports.iter().all(|port| match socket2::SockRef::from(&port.direct).listen(BACKLOG) {
+/// Whether all sockets listen. The reactor must not see one before: it would be told that the socket is
+/// hung up, take that for an event that stays, and never rest again.
+fn listen(ports: &mut [Port]) -> bool {
+    let open = |port: &mut Port| {
+        socket2::SockRef::from(&port.direct).listen(BACKLOG)?;
+        if port.waiting.is_none() {
+            port.waiting = Some(TcpListener::from_std(port.direct.try_clone()?)?);
+        }
+        io::Result::Ok(())
+    };
+    ports.iter_mut().all(|port| match open(port) {
         Ok(()) => true,
         Err(error) => {
             let address = port.direct.local_addr().ok();
@@ -267,7 +275,8 @@ async fn accept(ports: &[Port]) -> io::Result<(StdStream, SocketAddr)> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 accepted => return Poll::Ready(accepted),
             }
-            if let Poll::Ready(accepted) = port.waiting.poll_accept(context) {
+            let Some(waiting) = &port.waiting else { continue };
+            if let Poll::Ready(accepted) = waiting.poll_accept(context) {
                 let whole = accepted.and_then(|(stream, from)| Ok((stream.into_std()?, from)));
                 return Poll::Ready(whole);
             }
