@@ -3,6 +3,7 @@
 mod auth;
 mod bfd;
 mod listener;
+mod peer;
 mod peer_task;
 mod sink;
 mod socket;
@@ -11,6 +12,7 @@ mod update_errors;
 pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
 pub use bfd::{Bfd, BfdError, BfdPeer, BfdReport};
 pub use listener::{Listener, ListenerError, Stranger};
-pub use peer_task::{Heed, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine, spawn_peer};
+pub use peer::{Heed, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
+pub use peer_task::spawn_peer;
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};
 pub use update_errors::{UpdateError, UpdateErrors};

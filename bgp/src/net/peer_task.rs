@@ -2,24 +2,22 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
-use super::auth::{Protection, protect_call, set_hops};
-use super::bfd::BfdReport;
-use super::listener::{Listener, WAITING_CALLS};
+use super::auth::protect_call;
+use super::listener::WAITING_CALLS;
+use super::peer::{Ending, PAUSES, Pause, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
 use super::update_errors::UpdateErrors;
-use crate::bfd;
-use crate::session::{Admission, Input, Negotiated, Output, Peer, PeerConfig, Side, State};
-use crate::types::Families;
+use crate::session::{Admission, Input, Output, Peer, PeerConfig, Side, State};
 use crate::wire::error::ErrorCode;
 use crate::wire::frame::{self, MessageKind};
 use crate::wire::notification::Notification;
@@ -29,182 +27,6 @@ use crate::wire::update::UpdateView;
 const QUEUE_AHEAD: usize = 16;
 /// Closed connections that still write their NOTIFICATION; more are cut off at once.
 const LINGERING: usize = 8;
-
-/// Where a peer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// Its address and port.
-    pub remote: SocketAddr,
-    /// Our address towards it.
-    pub local: Option<IpAddr>,
-    /// What protects its connections.
-    pub protection: Protection,
-}
-
-/// How a session is.
-#[derive(Clone, Debug)]
-pub struct PeerStatus {
-    /// Its state.
-    pub state: State,
-    /// Since when.
-    pub since: SystemTime,
-    /// What was settled, while Established.
-    pub negotiated: Option<Negotiated>,
-    /// Why the last connection ended or the last call failed, and when.
-    pub last_error: Option<SessionLine>,
-    /// How often the session was Established.
-    pub established: u64,
-    /// UPDATEs with an error (RFC 7606).
-    pub update_errors: UpdateErrors,
-    /// Until when routes of an earlier session are kept as stale, while they are.
-    pub retained_until: Option<Instant>,
-}
-
-/// Something that happened to a session, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionLine {
-    /// When.
-    pub at: SystemTime,
-    /// What.
-    pub text: String,
-}
-
-/// A running peer. When dropped without [`PeerHandle::stop`], the task ends its sessions likewise.
-#[derive(Debug)]
-pub struct PeerHandle {
-    address: PeerAddress,
-    calls: mpsc::Sender<TcpStream>,
-    stop: Option<oneshot::Sender<Ending>>,
-    pauses: mpsc::Sender<Pause>,
-    status: watch::Receiver<PeerStatus>,
-    task: JoinHandle<()>,
-}
-
-impl PeerHandle {
-    /// How the session is now.
-    pub fn status(&self) -> PeerStatus {
-        self.status.borrow().clone()
-    }
-
-    /// Told of every change of the status.
-    pub fn watch(&self) -> watch::Receiver<PeerStatus> {
-        self.status.clone()
-    }
-
-    /// Takes the connections that `listener` accepts from the peer's address.
-    pub async fn listen(&self, listener: &Listener) {
-        let PeerAddress { remote, protection, .. } = &self.address;
-        listener.add(remote.ip(), protection.clone(), self.calls.clone()).await;
-    }
-
-    /// Takes a connection that the peer has made, if there is room for one.
-    pub fn take(&self, stream: TcpStream) {
-        let PeerAddress { remote, protection, .. } = &self.address;
-        if let Err(error) = set_hops(&stream, remote.ip(), protection.hops) {
-            tracing::error!(peer = %remote, %error, "connection refused: its TTL can't be set");
-            return;
-        }
-        // The peer calls again if nobody answers it.
-        let _ = self.calls.try_send(stream);
-    }
-
-    /// Ends the session with a Cease of this subcode (RFC 4486) and neither calls nor answers until
-    /// `restart_after` is over, or, without it, until [`PeerHandle::resume`].
-    pub async fn cease(&self, code: ErrorCode, restart_after: Option<Duration>) {
-        let _ = self.pauses.send(Pause::Until(code, restart_after)).await;
-    }
-
-    /// Ends the session without waiting for the hold time when BFD says that the way to the peer is gone
-    /// (RFC 5882 §4.3), with the Cease of RFC 9384; then begins anew. A session may be Established
-    /// before BFD is Up.
-    pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) -> Heed {
-        let pauses = self.pauses.clone();
-        Heed(tokio::spawn(async move {
-            let mut up = reports.borrow_and_update().state == bfd::State::Up;
-            while reports.changed().await.is_ok() {
-                let BfdReport { state, remote_admin_down, .. } = *reports.borrow_and_update();
-                let lost = up && matches!(state, bfd::State::Down | bfd::State::AdminDown);
-                up = state == bfd::State::Up;
-                // What the other side ends on purpose is no failure (RFC 5882 §3.2); BGP will hear of it.
-                if lost
-                    && !remote_admin_down
-                    && pauses.send(Pause::Until(ErrorCode::BFD_DOWN, Some(AFTER_BFD_DOWN))).await.is_err()
-                {
-                    return;
-                }
-            }
-        }))
-    }
-
-    /// Takes another configuration: the session is opened anew with it, and both sides keep their routes
-    /// over that where they can. Call [`PeerHandle::listen`] next.
-    pub async fn reconfigure(&mut self, config: PeerConfig, address: PeerAddress) {
-        self.address = address.clone();
-        let _ = self.pauses.send(Pause::Reconfigure(Box::new(config), Box::new(address))).await;
-    }
-
-    /// Ends a pause.
-    pub async fn resume(&self) {
-        let _ = self.pauses.send(Pause::Over).await;
-    }
-
-    /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent; the peer
-    /// is not to keep our routes.
-    pub async fn stop(self, code: ErrorCode) {
-        self.end(Ending::Stop(code)).await;
-    }
-
-    /// Ends the session because this node restarts: a peer that can keeps our routes meanwhile (RFC
-    /// 4724, RFC 8538).
-    pub async fn restart(self) {
-        self.end(Ending::Restart).await;
-    }
-
-    async fn end(mut self, ending: Ending) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(ending);
-        }
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "a peer's task ended badly");
-        }
-    }
-}
-
-/// See [`PeerHandle::heed`], which ends with it.
-#[derive(Debug)]
-pub struct Heed(JoinHandle<()>);
-
-impl Drop for Heed {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// How a peer's task is to end.
-#[derive(Clone, Copy, Debug)]
-enum Ending {
-    Stop(ErrorCode),
-    Restart,
-}
-
-/// Whether this node has just restarted, and for which families it still forwards as before; see
-/// [`Peer::set_restarted`].
-pub type Restarted = watch::Receiver<Option<Families>>;
-
-/// How long a peer that BFD gave up is left alone: calls would collide with its own end of the session.
-const AFTER_BFD_DOWN: Duration = Duration::from_secs(1);
-/// Pauses that may wait: they come one at a time from whoever configures us.
-const PAUSES: usize = 4;
-
-/// Whether there is to be a session at all.
-enum Pause {
-    /// There is not, from now on; with the code of the Cease and how long.
-    Until(ErrorCode, Option<Duration>),
-    /// There is.
-    Over,
-    /// There is, another one.
-    Reconfigure(Box<PeerConfig>, Box<PeerAddress>),
-}
 
 /// Starts a peer's task, which calls the peer; to be called, see [`PeerHandle::listen`].
 pub fn spawn_peer<S: RouteSink>(
