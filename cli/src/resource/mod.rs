@@ -103,6 +103,8 @@ impl Resource {
 }
 
 #[cfg(test)]
+mod configuration_tests;
+#[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
 mod tests;

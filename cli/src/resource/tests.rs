@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn mistakes(text: &str) -> Vec<String> {
+pub(super) fn mistakes(text: &str) -> Vec<String> {
     let parsed = parse_file("f.yaml", text);
     let mut all = parsed.mistakes;
     if all.is_empty() {
@@ -21,7 +21,7 @@ fn warnings(text: &str) -> Vec<String> {
     parsed.warnings.iter().chain(&assembled.warnings).map(ToString::to_string).collect()
 }
 
-fn snapshot(text: &str) -> Snapshot {
+pub(super) fn snapshot(text: &str) -> Snapshot {
     let parsed = parse_file("f.yaml", text);
     assert_eq!(parsed.mistakes, [], "{text}");
     let assembled = assemble(&parsed.documents);
@@ -29,7 +29,7 @@ fn snapshot(text: &str) -> Snapshot {
     assembled.snapshot
 }
 
-fn v3(kind: &str, name: &str, spec: &str) -> String {
+pub(super) fn v3(kind: &str, name: &str, spec: &str) -> String {
     format!("apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
 }
 
@@ -365,47 +365,6 @@ fn v1_nodes_and_peers_are_read() {
     let names: Vec<&str> = snapshot.peers.iter().map(|peer| peer.name.as_str()).collect();
     assert_eq!(names, ["global-fd00", "n1-10-0-0-9"]);
     assert_eq!(snapshot.peers[1].node.as_deref(), Some("n1"));
-}
-
-#[test]
-fn the_configuration_has_its_defaults_and_rules() {
-    let configuration = snapshot("").configuration;
-    assert_eq!(
-        (configuration.as_number, configuration.listen_port, configuration.node_to_node_mesh),
-        (64512, 179, true)
-    );
-    assert_eq!(configuration.routed, RoutedSettings::default());
-    let set = snapshot(&v3(
-        "BGPConfiguration",
-        "default",
-        "{asNumber: 65000, nodeToNodeMeshEnabled: false, logSeverityScreen: Info, routed: {encapsulation: vxlan, \
-         fallback: none, fallbackAfter: 500ms, holdTime: 9s, bgp: disabled, routeMetric: 1, nexthopCompat: keep, \
-         probeKeyFile: /etc/key, probePort: 5000, recoverAfter: 1m}}",
-    ));
-    let routed = set.configuration.routed;
-    assert_eq!((routed.encapsulation, routed.fallback), (Encapsulation::Vxlan, Fallback::None));
-    assert!(routed.bgp_disabled && routed.nexthop_compat_keep && routed.route_metric == 1);
-    for (spec, line) in [
-        (
-            "{routed: {holdTime: 2s}}",
-            "f.yaml:4: spec.routed.holdTime: must be 0 or whole seconds from 3s to 65535s (got \"2s\")",
-        ),
-        (
-            "{routed: {routeMetric: 4294967295}}",
-            "f.yaml:4: spec.routed.routeMetric: must be a whole number from 1 to 4294967294 (got 4294967295)",
-        ),
-        ("{routed: {cni: true}}", "f.yaml:4: spec.routed.cni: is not yet supported (got true): remove it"),
-        ("{listenPort: 0}", "f.yaml:4: spec.listenPort: must be a whole number from 1 to 65535 (got 0)"),
-    ] {
-        assert_eq!(mistakes(&v3("BGPConfiguration", "default", spec)), [line]);
-    }
-    let named = mistakes(&v3("BGPConfiguration", "node.a", "{}"));
-    assert_eq!(
-        named,
-        [
-            "f.yaml:3: metadata.name: must be default: settings of one node are not yet supported (got \"node.a\")"
-        ]
-    );
 }
 
 #[test]

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod chance;
+mod check;
 mod links;
 mod names;
+mod trouble;
 mod world;
 
 use world::{Event, Topology, World};

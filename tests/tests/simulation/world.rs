@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::chance::Random;
@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use routing::outbox::Delivery;
 use routing::{AttrSet, Best, PeerSession, Rib, RibConfig, RouteBatch, Source};
 
-const NODES: usize = 5;
+pub(crate) const NODES: usize = 5;
 const TROUBLE: Duration = Duration::from_secs(40);
 /// Enough for every hold timer, the longest wait between calls, and the routes after that.
 const QUIET: Duration = Duration::from_secs(90);
@@ -80,19 +80,19 @@ pub(crate) enum Event {
 }
 
 pub(crate) struct Node {
-    rib: Rib,
+    pub(crate) rib: Rib,
     pub(crate) peers: BTreeMap<usize, Peer>,
     /// Connections in use by peer and side.
     pub(crate) sockets: HashMap<(usize, bool), usize>,
     pub(crate) attempts: HashMap<usize, u64>,
-    blocks: Vec<IpNet>,
+    pub(crate) blocks: Vec<IpNet>,
     pub(crate) alive: bool,
     pub(crate) cut_off: bool,
     /// While it waits to know all routes after its start: until when.
     holds_until: Option<Instant>,
     waits_for_restarting: bool,
     wake: Option<Instant>,
-    best: BTreeMap<IpNet, Best>,
+    pub(crate) best: BTreeMap<IpNet, Best>,
 }
 
 #[derive(Default)]
@@ -145,38 +145,7 @@ impl World {
             let at = world.random.millis(0, 3000);
             world.after(at, Event::Start { node });
         }
-        for _ in 0..world.random.below(12) {
-            let at = world.random.millis(0, 40_000);
-            let silent = world.random.below(3) == 0;
-            let pick = world.random.below(1000);
-            world.after(at, Event::Drop { pick, silent });
-        }
-        for _ in 0..world.random.below(4) {
-            let at = world.random.millis(2000, 38_000);
-            let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
-            world.after(at, Event::Restart { node });
-        }
-        for _ in 0..world.random.below(if graceful { 2 } else { 1 }) {
-            let at = world.random.millis(2000, 25_000);
-            // Mostly of the reflector, which is the worst.
-            let node = [0, 0, 1][usize::try_from(world.random.below(3)).unwrap()];
-            // Longer than the hold time, mostly.
-            let lasts = world.random.millis(3000, 20_000);
-            world.after(at, Event::Partition { node, ends: false });
-            world.after(at + lasts, Event::Partition { node, ends: true });
-        }
-        for _ in 0..world.random.below(3) {
-            let at = world.random.millis(2000, 38_000);
-            let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
-            world.after(at, Event::Reconfigure { node });
-        }
-        let changes = if graceful { 0 } else { world.random.below(10) };
-        for _ in 0..changes {
-            let at = world.random.millis(0, 40_000);
-            let node = usize::try_from(world.random.below(NODES as u64)).unwrap();
-            let count = world.random.below(5);
-            world.after(at, Event::Blocks { node, count });
-        }
+        world.trouble(graceful);
         world
     }
 
@@ -508,31 +477,5 @@ impl World {
         self.nodes[node].rib.resume(id(peer), &mut sent);
         self.deliver(node, sent);
         self.settle(node);
-    }
-
-    /// Every session is up, and every RIB has each block of each node, by that node.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let expected: BTreeMap<IpNet, IpAddr> = (0..NODES)
-            .flat_map(|node| self.nodes[node].blocks.iter().map(move |block| (*block, address(node))))
-            .collect();
-        if !self.lost.is_empty() {
-            return Err(self.lost.join("\n"));
-        }
-        for (at, node) in self.nodes.iter().enumerate() {
-            for (peer, state) in &node.peers {
-                if state.state() != State::Established {
-                    return Err(format!("node {at} is {} with node {peer}", state.state()));
-                }
-                if !node.rib.is_synced(id(*peer)) {
-                    return Err(format!("node {at} has no End-of-RIB from node {peer}"));
-                }
-            }
-            let found: BTreeMap<IpNet, IpAddr> =
-                node.best.iter().map(|(p, best)| (*p, best.next_hop)).collect();
-            if found != expected {
-                return Err(format!("node {at} has {found:#?}, not {expected:#?}"));
-            }
-        }
-        Ok(())
     }
 }
