@@ -29,7 +29,7 @@ fn expect(
     found.ok_or_else(|| format!("{what}: {last:?}"))
 }
 
-fn expect_next_hop(routed: &Routed<'_>, prefix: &str, next_hop: &str) -> Result<(), String> {
+pub(super) fn expect_next_hop(routed: &Routed<'_>, prefix: &str, next_hop: &str) -> Result<(), String> {
     let mut last = None;
     let found = within(SOON, || {
         last = routed.next_hop(prefix);
@@ -42,7 +42,7 @@ fn first_mistake(checks: impl IntoIterator<Item = Result<(), String>>) -> Result
     checks.into_iter().collect()
 }
 
-fn up(routed: &Routed<'_>, client: Option<&mut Client>, kind: Kind) {
+pub(super) fn up(routed: &Routed<'_>, client: Option<&mut Client>, kind: Kind) {
     assert!(
         within(START, || routed.is_up("10.0.0.2")).is_some(),
         "{kind:?}: {:?}",
@@ -53,7 +53,7 @@ fn up(routed: &Routed<'_>, client: Option<&mut Client>, kind: Kind) {
     }
 }
 
-fn tshark(results: &mut Results, capture: Capture) -> Wire {
+pub(super) fn tshark(results: &mut Results, capture: Capture) -> Wire {
     let wire = capture.stop();
     let complaints = wire.complaints();
     let found = complaints.is_empty().then_some(()).ok_or_else(|| complaints.join("; "));

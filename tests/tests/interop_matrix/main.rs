@@ -4,6 +4,7 @@
 mod client;
 mod configure;
 mod labs;
+mod more;
 mod page;
 mod peers;
 mod routed;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use labs::{capable, external, they_reflect, watched, we_reflect};
+use more::told_more;
 use page::{page, rows};
 use peers::{Kind, Setup};
 use tests::bed::Bed;
@@ -43,7 +45,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const PLAIN: Setup = Setup { asn: ASN, reflects: false, all: false, again: false, bfd: false };
 
 /// The features, in the order of the table.
-const FEATURES: [&str; 18] = [
+const FEATURES: [&str; 21] = [
     "iBGP, blocks both ways",
     "IPv6 over the IPv4 session, both ways",
     "reflection by us, to and from the peer",
@@ -61,6 +63,9 @@ const FEATURES: [&str; 18] = [
     "our restart: the peer keeps our block (RFC 4724)",
     "the peer's restart: we keep its block (RFC 4724)",
     "BFD (RFC 5881): a pulled cable ends the session within 2 s",
+    "several paths to a block, taken from the peer (RFC 7911)",
+    "IPv4 block with an IPv6 next hop (RFC 8950)",
+    "roles (RFC 9234): those that fit hold, others are refused",
     "all we sent, read by tshark without a warning",
 ];
 
@@ -124,6 +129,7 @@ fn every_feature_does_with_every_speaker_what_the_documentation_says() {
                     external(kind, &mut results);
                     capable(kind, &mut results);
                     watched(kind, &mut results);
+                    told_more(kind, &mut results);
                     results
                 };
                 (kind, scope.spawn(labs))

@@ -65,6 +65,11 @@ impl<'a> Routed<'a> {
         explained["route"]["next_hop"].as_str().filter(|_| same).map(str::to_owned)
     }
 
+    /// How many paths there are to a block.
+    pub(super) fn paths(&self, prefix: &str) -> Option<usize> {
+        self.ask(&["explain", prefix])?["paths"].as_array().map(Vec::len)
+    }
+
     pub(super) fn rejected(&self, prefix: &str) -> Option<String> {
         let routes = self.ask(&["show", "routes", "--rejected"])?;
         let route = routes.as_array()?.iter().find(|route| route["prefix"] == prefix)?.clone();
