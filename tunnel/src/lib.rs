@@ -31,6 +31,7 @@ pub mod task;
 
 #[cfg(feature = "driver")]
 pub use desired::VXLAN_VNI;
+pub use desired::VXLAN_VNI;
 pub use node::{
     Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, RouteChange,
 };
