@@ -29,12 +29,11 @@ pub mod sysctl;
 #[cfg(feature = "driver")]
 pub mod task;
 
-#[cfg(feature = "driver")]
-pub use desired::VXLAN_VNI;
 pub use desired::VXLAN_VNI;
 pub use node::{
     Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, RouteChange,
 };
+#[cfg(feature = "driver")]
 pub use report::Report;
 pub use resolve::{Exit, Reason};
 #[cfg(feature = "driver")]
