@@ -56,6 +56,32 @@ impl Capture {
     }
 }
 
+/// Watches a whole test, and asks tshark at its end; drop it before the bed.
+pub struct Witness(Option<Capture>);
+
+impl Witness {
+    /// Starts watching.
+    ///
+    /// # Panics
+    /// tcpdump can't be started; when dropped, tshark finds something wrong in what we sent.
+    pub fn of(bed: &Bed) -> Witness {
+        Witness(Some(Capture::start(bed)))
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // One failure is enough to be told.
+        if let Some(capture) = self.0.take().filter(|_| !std::thread::panicking()) {
+            let wire = capture.stop();
+            // Where nobody got a session there is nothing to read.
+            if wire.has_sent() {
+                wire.assert_clean();
+            }
+        }
+    }
+}
+
 /// What was captured.
 pub struct Wire {
     file: PathBuf,
@@ -75,6 +101,10 @@ impl Wire {
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
+    fn has_sent(&self) -> bool {
+        !self.packets("ip.src == 10.0.0.1 && bgp.type", &["frame.number"]).is_empty()
+    }
+
     /// # Panics
     /// tshark finds something wrong in what we sent.
     pub fn assert_clean(&self) {
@@ -87,8 +117,7 @@ impl Wire {
     /// # Panics
     /// tshark can't be run, or nothing was sent.
     pub fn complaints(&self) -> Vec<String> {
-        let sent = self.packets("ip.src == 10.0.0.1 && bgp.type", &["frame.number"]);
-        assert!(!sent.is_empty(), "we sent BGP");
+        assert!(self.has_sent(), "we sent BGP");
         // PI_WARN is 0x600000, PI_ERROR 0x800000.
         let filter = "ip.src == 10.0.0.1 && ((bgp && _ws.expert.severity >= 0x600000) || _ws.malformed)";
         let mut complaints = self.packets(filter, &["frame.number", "_ws.expert.message"]);

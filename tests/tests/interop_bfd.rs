@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::bed::{Bed, Process, eventually, product};
+use tests::capture::Witness;
 
 /// From start to Established and Up, on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -17,6 +18,7 @@ const SEEN: Duration = Duration::from_millis(200);
 
 struct Lab {
     // Dropped before the bed.
+    _witness: Witness,
     bfdd: Process,
     _others: [Process; 3],
     bed: Bed,
@@ -27,6 +29,7 @@ impl Lab {
     /// FRR in AS 65001, which speaks BGP at the former alone.
     fn new() -> Lab {
         let bed = Bed::with_two_nodes();
+        let witness = Witness::of(&bed);
         bed.ip("b", "address add 10.9.9.9/32 dev lo");
         bed.ip("a", "route add 10.9.9.9/32 via 10.0.0.2");
         let path = |name: &str| bed.path(name).to_str().expect("UTF-8").to_owned();
@@ -83,7 +86,7 @@ impl Lab {
         let program = product("routed");
         let arguments = ["--config", config.to_str().expect("UTF-8")];
         let routed = bed.start("a", program.to_str().expect("UTF-8"), &arguments);
-        Lab { bfdd, _others: [routed, bgpd, zebra], bed }
+        Lab { _witness: witness, bfdd, _others: [routed, bgpd, zebra], bed }
     }
 
     fn peer(&self, name: &str) -> Option<Value> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::bed::{Bed, Process, eventually, product};
+use tests::capture::Witness;
 
 /// From a change to its effect: both sides call every second or so.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -97,6 +98,7 @@ fn frr_has_ours(bed: &Bed) -> bool {
 
 struct Scene {
     // Dropped before the bed.
+    _witness: Witness,
     _routed: Process,
     bed: Bed,
 }
@@ -105,6 +107,7 @@ impl Scene {
     /// routed with a password file that holds `password` (`None`: there is no file).
     fn new(password: Option<&str>, ttl_security: bool, caller: Caller) -> Scene {
         let bed = Bed::with_two_nodes();
+        let witness = Witness::of(&bed);
         bed.ip("b", "address add 10.0.0.3/24 dev eth0");
         if let Some(password) = password {
             bed.write("password", password);
@@ -136,7 +139,7 @@ impl Scene {
         let program = product("routed");
         let arguments = ["--config", config.to_str().expect("UTF-8")];
         let routed = bed.start("a", program.to_str().expect("UTF-8"), &arguments);
-        Scene { _routed: routed, bed }
+        Scene { _witness: witness, _routed: routed, bed }
     }
 
     fn show(&self, what: &str) -> Option<Value> {
