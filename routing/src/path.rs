@@ -136,6 +136,8 @@ pub struct Best {
     pub kind: SourceKind,
     /// The BGP next hop.
     pub next_hop: IpAddr,
+    /// Packets are to go nowhere (BLACKHOLE, RFC 7999).
+    pub discards: bool,
     /// Where packets leave the tunnel: the egress endpoint that the path names, or the next hop.
     pub exit: IpAddr,
 }

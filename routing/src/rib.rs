@@ -299,7 +299,10 @@ impl Rib {
                 self.sources.untell(path.source(), family, path.scope(), count);
             }
             self.table.set_told(ix, after);
-            let exit = |path: Path| (!path.is_none()).then(|| exit_of(&self.sources, &self.interner, path));
+            let exit = |path: Path| {
+                let discards = || self.interner.set(path.attrs()).marks.blackhole;
+                (!path.is_none()).then(|| (exit_of(&self.sources, &self.interner, path), discards()))
+            };
             let same = after.source() == before.source() && exit(after) == exit(before);
             if self.forwards && !same && self.table.mark(ix, Mark::Forward) {
                 self.forward.push_back(ix);
@@ -343,6 +346,7 @@ impl Rib {
                     source: self.sources.source(told.source()),
                     kind: self.sources.kind(told.source()),
                     exit: exit_of(&self.sources, &self.interner, told),
+                    discards: self.interner.set(told.attrs()).marks.blackhole,
                     next_hop: self.interner.set(told.attrs()).next_hop,
                 });
                 last = (told, best);

@@ -227,6 +227,8 @@ pub enum PathKind {
     Bgp,
     /// The static peer table: there is no BGP path.
     Static,
+    /// A BGP session, and packets are to go nowhere (RFC 7999).
+    Discard,
 }
 
 /// The best path of a prefix.

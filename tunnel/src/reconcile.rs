@@ -281,7 +281,10 @@ impl<D: Dataplane> Reconciler<D> {
         let resolution = resolve(config, &prefix, &learned, &mut |address| {
             *reached.entry(address).or_insert_with(|| dataplane.reach(address, observed))
         });
-        let target = resolution.exit.map(crate::desired::Target::Exit);
+        let target = match resolution.reason {
+            crate::resolve::Reason::Discard => Some(crate::desired::Target::Blackhole),
+            _ => resolution.exit.map(crate::desired::Target::Exit),
+        };
         let want = Want { target, reason: Some(resolution.reason) };
         if !own {
             if self.answers.len() >= MAX_ANSWERS {

@@ -276,7 +276,7 @@ impl<D: Dataplane> Reconciler<D> {
         let (key, state) = (self.fib.table().key(slot), self.fib.table().state(slot));
         let want = self.fib.want(state);
         let installed = self.fib.is_installed(state);
-        if want.target == Some(Target::Blackhole) {
+        if want.target == Some(Target::Blackhole) && want.reason != Some(Reason::Discard) {
             return Some(RouteReport {
                 prefix: key.prefix,
                 next_hop: None,
@@ -299,9 +299,12 @@ impl<D: Dataplane> Reconciler<D> {
             prefix: key.prefix,
             next_hop: Some(learned.next_hop),
             kind: Some(learned.kind),
-            exit: exit.map(|e| e.encapsulation().into()),
+            exit: match want.target {
+                Some(Target::Blackhole) => Some(ExitKind::Blackhole),
+                _ => exit.map(|e| e.encapsulation().into()),
+            },
             device: exit.and_then(|e| self.exit_device(&e)),
-            installed: installed && exit.is_some(),
+            installed: installed && want.target.is_some(),
             reason: match want.reason {
                 Some(reason) => self.reason(&key.prefix, reason),
                 None => "not looked at yet".to_owned(),

@@ -94,6 +94,8 @@ pub enum Reason {
     Ipv6,
     /// The block is this node's own.
     OwnBlock,
+    /// The path says that packets are to go nowhere (BLACKHOLE, RFC 7999).
+    Discard,
     /// The next hop is this node itself: nothing is installed.
     ThisNode,
     /// No BGP path, and `fallback` is `none`.
@@ -119,6 +121,7 @@ impl fmt::Display for Reason {
             Reason::OutsidePools => "outside every pool",
             Reason::NoBgpPath => "no BGP path: static table",
             Reason::Ipv6 => "IPv6 is not carried by ipip",
+            Reason::Discard => "BLACKHOLE: packets are discarded",
             Reason::OwnBlock => "this node's own block",
             Reason::ThisNode => "next hop is this node",
             Reason::FallbackNone => "no BGP path, and fallback is none",
@@ -170,6 +173,9 @@ pub fn resolve(
     if config.local.blocks.contains(prefix) {
         return Resolution::none(Reason::OwnBlock);
     }
+    if learned.kind == PathKind::Discard {
+        return Resolution::none(Reason::Discard);
+    }
     let node = config.node_with_address(next_hop);
     let Some((encapsulation, mode)) = config.policy(prefix) else {
         return plain(prefix, next_hop, node, Reason::OutsidePools, reach);
@@ -198,7 +204,7 @@ pub fn resolve(
                 _ => plain(prefix, next_hop, node, Reason::Ipv6, reach),
             }
         }
-        PathKind::Bgp => match family_address(prefix, next_hop, node) {
+        PathKind::Bgp | PathKind::Discard => match family_address(prefix, next_hop, node) {
             Some(IpAddr::V4(remote)) => Resolution::to(Exit::Ipip { remote }, reason),
             _ => Resolution::none(Reason::NoAddress),
         },

@@ -47,6 +47,7 @@ fn learn(change: &BestChange) -> RouteChange {
             // The kernel's state for own blocks follows from the configuration.
             SourceKind::Local => return None,
             SourceKind::Static => PathKind::Static,
+            SourceKind::Ibgp | SourceKind::Ebgp | SourceKind::Client if best.discards => PathKind::Discard,
             SourceKind::Ibgp | SourceKind::Ebgp | SourceKind::Client => PathKind::Bgp,
         };
         Some(Learned { next_hop: best.exit, kind })

@@ -233,6 +233,25 @@ async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
 }
 
 #[tokio::test]
+async fn packets_for_a_discarded_prefix_go_nowhere_until_another_path_comes() {
+    let mut state = settled().await;
+    let discard = Learned { next_hop: [192, 168, 0, 3].into(), kind: PathKind::Discard };
+    state.routes(vec![RouteChange { learned: Some(discard), ..change(3) }]);
+    settle(&mut state).await;
+    assert_eq!(state.dataplane.routes.get(&key(3)), Some(&Via::Blackhole));
+    let report = whole_report(&mut state);
+    let route = report.routes.iter().find(|route| route.prefix == key(3).prefix).expect("the prefix");
+    assert_eq!((route.exit, route.installed), (Some(crate::report::ExitKind::Blackhole), true));
+    assert!(route.reason.contains("discarded"), "{}", route.reason);
+    state.routes(vec![change(3)]);
+    settle(&mut state).await;
+    assert!(matches!(state.dataplane.routes.get(&key(3)), Some(Via::Nexthop(_))));
+    state.routes(vec![RouteChange { learned: None, ..change(3) }]);
+    settle(&mut state).await;
+    assert_eq!(state.dataplane.routes.get(&key(3)), None);
+}
+
+#[tokio::test]
 async fn one_refused_object_does_not_stop_the_others() {
     let mut state = settled().await;
     state.dataplane.refused.insert(Object::Route(key(3)), EINVAL);

@@ -3,7 +3,7 @@
 use tunnel::{
     Encapsulation::{Ipip, Vxlan},
     Mode::{Always, CrossSubnet},
-    PathKind::Bgp,
+    PathKind::{Bgp, Discard},
     TunnelHandle,
     report::DeviceState,
 };
@@ -68,6 +68,28 @@ fn ipv6_blocks_move_between_direct_and_vxlan() {
         tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
         assert_eq!(settled(&tunnel).await.failures, []);
         assert!(has("fd10::2:0/122 via fd00::2 dev eth0 onlink metric 512"), "{:?}", our_routes("-6"));
+    });
+}
+
+#[test]
+fn a_route_becomes_a_blackhole_and_a_route_again() {
+    in_namespace(|| async {
+        let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
+        tunnel.configure(config(Vxlan, Always)).await.expect("alive");
+        for (prefix, next_hop) in [("10.1.2.0/26", "192.168.0.2"), ("fd10::2:0/122", "fd00::2")] {
+            let family = if prefix.contains(':') { "-6" } else { "-4" };
+            let has = |part: String| our_routes(family).iter().any(|line| line.starts_with(&part));
+            for _ in 0..2 {
+                tunnel.routes(vec![path(prefix, next_hop, Bgp)]).await.expect("alive");
+                tunnel.in_sync().await.expect("alive");
+                assert_eq!(settled(&tunnel).await.failures, []);
+                assert!(has(format!("{prefix} via ")), "{:?}", our_routes(family));
+                tunnel.routes(vec![path(prefix, next_hop, Discard)]).await.expect("alive");
+                assert_eq!(settled(&tunnel).await.failures, []);
+                assert!(has(format!("blackhole {prefix}")), "{:?}", our_routes(family));
+                assert!(!has(format!("{prefix} via ")), "{:?}", our_routes(family));
+            }
+        }
     });
 }
 
