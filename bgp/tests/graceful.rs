@@ -114,6 +114,7 @@ fn routes_outlive_a_session_as_far_as_both_agreed() {
         assert!(peer.retained_until().is_none_or(|until| until > due));
     };
     let unread = |peer: &mut Peer, now| peer.handle(Input::SendHoldTimerExpired(SIDE), now);
+    let given_up = |peer: &mut Peer, now| peer.handle(Input::BfdDown, now);
     let stopped = |peer: &mut Peer, _| peer.handle(Input::Stop(ErrorCode::PEER_DECONFIGURED), Instant::now());
     let reset = notified(ErrorCode::ADMINISTRATIVE_RESET);
     let hard = notified(ErrorCode::HARD_RESET);
@@ -125,6 +126,7 @@ fn routes_outlive_a_session_as_far_as_both_agreed() {
         ("a Hard Reset comes", &hard, false, false, false),
         ("the peer breaks a rule", &refused, false, true, false),
         ("the hold timer expires", &silent, false, true, true),
+        ("BFD gives the peer up", &given_up, false, true, true),
         ("the peer reads nothing", &unread, false, true, true),
         ("the session is not wanted any more", &stopped, false, false, false),
     ];

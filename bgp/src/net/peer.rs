@@ -112,10 +112,7 @@ impl PeerHandle {
                 let lost = up && matches!(state, bfd::State::Down | bfd::State::AdminDown);
                 up = state == bfd::State::Up;
                 // What the other side ends on purpose is no failure (RFC 5882 §3.2); BGP will hear of it.
-                if lost
-                    && !remote_admin_down
-                    && pauses.send(Pause::Until(ErrorCode::BFD_DOWN, Some(AFTER_BFD_DOWN))).await.is_err()
-                {
+                if lost && !remote_admin_down && pauses.send(Pause::BfdDown).await.is_err() {
                     return;
                 }
             }
@@ -176,9 +173,6 @@ pub(super) enum Ending {
 /// Whether this node has just restarted, and for which families it still forwards as before; see
 /// [`Peer::set_restarted`].
 pub type Restarted = watch::Receiver<Option<Families>>;
-
-/// How long a peer that BFD gave up is left alone: calls would collide with its own end of the session.
-const AFTER_BFD_DOWN: Duration = Duration::from_secs(1);
 /// Pauses that may wait: they come one at a time from whoever configures us.
 pub(super) const PAUSES: usize = 4;
 
@@ -188,6 +182,8 @@ pub(super) enum Pause {
     Until(ErrorCode, Option<Duration>),
     /// There is.
     Over,
+    /// There is, but BFD gave the peer up.
+    BfdDown,
     /// There is, another one.
     Reconfigure(Box<PeerConfig>, Box<PeerAddress>),
 }

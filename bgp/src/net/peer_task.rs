@@ -136,6 +136,7 @@ impl<S: RouteSink> Task<S> {
                         restart = None;
                         self.feed(Input::Start).await;
                     }
+                    Pause::BfdDown => self.feed(Input::BfdDown).await,
                     Pause::Reconfigure(config, address) => {
                         self.address = *address;
                         self.peer.reconfigure(*config, Instant::now());

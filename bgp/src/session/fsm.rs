@@ -43,6 +43,16 @@ impl Peer {
             Input::Start => self.start(now),
             Input::Stop(code) => self.stop(code),
             Input::Restart => self.restart(),
+            Input::BfdDown => {
+                // A call at once would collide with the peer's own end of the session.
+                self.failures = self.failures.max(1);
+                let established =
+                    |side: &Side| matches!(self.slot(*side), Some(Connection::Established { .. }));
+                if let Some(side) = Side::ALL.into_iter().find(established) {
+                    let notification = Notification::new(ErrorCode::BFD_DOWN);
+                    self.end(side, Some(notification), EndReason::BfdDown, now);
+                }
+            }
             Input::EndOfRib(family) => self.resynced(family),
             Input::SendHoldTimerExpired(side) => {
                 if self.slot(side).is_some() {

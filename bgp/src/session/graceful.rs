@@ -125,12 +125,16 @@ impl Peer {
     pub(super) fn retain(&mut self, negotiated: &Negotiated, reason: &EndReason, now: Instant) -> Retain {
         self.refreshing = [None, None];
         let Some(graceful) = negotiated.graceful.filter(|_| self.running) else { return Retain::default() };
-        let silent = matches!(reason, EndReason::HoldTimerExpired | EndReason::SendHoldTimerExpired);
+        let silent = matches!(
+            reason,
+            EndReason::HoldTimerExpired | EndReason::SendHoldTimerExpired | EndReason::BfdDown
+        );
         let kept = match reason {
             EndReason::ConnectionClosed | EndReason::Reconfigured => true,
-            EndReason::HoldTimerExpired | EndReason::SendHoldTimerExpired | EndReason::Refused(_) => {
-                graceful.notification
-            }
+            EndReason::HoldTimerExpired
+            | EndReason::SendHoldTimerExpired
+            | EndReason::BfdDown
+            | EndReason::Refused(_) => graceful.notification,
             EndReason::Received(notification) => {
                 graceful.notification && notification.code != ErrorCode::HARD_RESET
             }

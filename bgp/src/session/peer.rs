@@ -110,6 +110,8 @@ pub enum Input<'a> {
     Stop(ErrorCode),
     /// This node restarts: the session ends so that the peer keeps its routes, if it can (RFC 4724, 8538).
     Restart,
+    /// BFD says that the way to the peer is gone, or its daemon, which also speaks BFD (RFC 5882 §4.3).
+    BfdDown,
     /// The peer has sent all its routes of a family.
     EndOfRib(Family),
     /// Nothing could be written to this connection for the send hold time (RFC 9687).
@@ -173,6 +175,8 @@ pub enum EndReason {
     HoldTimerExpired,
     /// Nothing could be sent for the send hold time.
     SendHoldTimerExpired,
+    /// BFD gave the peer up.
+    BfdDown,
     /// This node restarts.
     Restarting,
     /// The configuration changed.
@@ -192,6 +196,7 @@ impl fmt::Display for EndReason {
             EndReason::Refused(error) => write!(f, "sent {error}"),
             EndReason::HoldTimerExpired => f.write_str("hold timer expired"),
             EndReason::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer reads nothing"),
+            EndReason::BfdDown => write!(f, "stopped: {}", ErrorCode::BFD_DOWN),
             EndReason::Reconfigured => f.write_str("opened anew: the configuration changed"),
             EndReason::Restarting => f.write_str("this node restarts"),
             EndReason::ConnectionClosed => f.write_str("connection closed by the peer"),
