@@ -167,6 +167,17 @@ fn stale_routes_go_when_the_restart_time_is_over() {
 }
 
 #[test]
+fn a_peer_that_asks_to_be_waited_for_for_an_hour_is_not() {
+    let open = theirs(|open| open.capabilities.graceful_restart.as_mut().unwrap().restart_time = 3600);
+    for (ours, waited) in [(120, 300), (600, 600)] {
+        let restart = RestartConfig { restart_time: ours, long_lived_stale_time: 0 };
+        let (mut peer, now) = established(config(1, Some(restart)), &open);
+        peer.handle(Input::Closed(SIDE), now);
+        assert_eq!(peer.retained_until(), Some(now + Duration::from_secs(waited)));
+    }
+}
+
+#[test]
 fn long_lived_routes_become_a_last_resort_and_go_later() {
     let open = config(2, Some(RestartConfig { restart_time: 120, long_lived_stale_time: 600 })).open(None);
     let (mut peer, now) = established(config(1, restart(3600)), &open);

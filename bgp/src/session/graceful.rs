@@ -13,6 +13,9 @@ use crate::wire::notification::Notification;
 /// How long a peer that is back may take until it has sent all its routes, before those that it has
 /// not sent again go: what a million routes take even a slow speaker.
 pub const RESYNC_TIME: Duration = Duration::from_secs(360);
+/// A peer that asks to be waited for longer, in seconds, is not, unless we ask for as much: its routes may
+/// lead nowhere.
+const LONGEST_WAIT: u16 = 300;
 /// Restart times that a peer which restarts again and again is waited for at most.
 const PATIENCE: u32 = 4;
 
@@ -144,7 +147,9 @@ impl Peer {
             self.retained = None;
             return Retain::default();
         }
-        let wait = Duration::from_secs(u64::from(graceful.restart_time));
+        let ours = self.config.restart.map_or(0, |restart| restart.restart_time);
+        let wait = graceful.restart_time.min(ours.max(LONGEST_WAIT));
+        let wait = Duration::from_secs(u64::from(wait));
         let older = self.retained.filter(|_| graceful.notification);
         let latest = older.map_or(now + wait * PATIENCE, |older| older.latest);
         self.retained = Some(Retained {
