@@ -2,34 +2,11 @@
 
 use routing::policy::{Action, Community, NextHopMode, Operation, Operator};
 
+use super::tests::{mistakes, snapshot, v3, warnings};
 use super::*;
-
-fn v3(kind: &str, name: &str, spec: &str) -> String {
-    format!("apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
-}
 
 fn filter(spec: &str) -> String {
     v3("BGPFilter", "f", spec)
-}
-
-fn mistakes(text: &str) -> Vec<String> {
-    parse_file("f.yaml", text).mistakes.iter().map(ToString::to_string).collect()
-}
-
-fn warnings(text: &str) -> Vec<String> {
-    let parsed = parse_file("f.yaml", text);
-    assert_eq!(parsed.mistakes, [], "{text}");
-    let assembled = assemble(&parsed.documents);
-    assert_eq!(assembled.mistakes, [], "{text}");
-    parsed.warnings.iter().chain(&assembled.warnings).map(ToString::to_string).collect()
-}
-
-fn snapshot(text: &str) -> Snapshot {
-    let parsed = parse_file("f.yaml", text);
-    assert_eq!(parsed.mistakes, [], "{text}");
-    let assembled = assemble(&parsed.documents);
-    assert_eq!(assembled.mistakes, [], "{text}");
-    assembled.snapshot
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(super) fn mistakes(text: &str) -> Vec<String> {
     all.iter().map(ToString::to_string).collect()
 }
 
-fn warnings(text: &str) -> Vec<String> {
+pub(super) fn warnings(text: &str) -> Vec<String> {
     let parsed = parse_file("f.yaml", text);
     assert_eq!(parsed.mistakes, [], "{text}");
     let assembled = assemble(&parsed.documents);
