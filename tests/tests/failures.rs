@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::bed::{Bed, Process, eventually, product};
+use tests::capture::Witness;
 
 const ASN: u32 = 64512;
 /// The peer's block, which the static table knows too.
@@ -21,6 +22,8 @@ const START: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(15);
 
 struct Lab {
+    // Dropped before the bed.
+    _witness: Witness,
     bed: Bed,
     bird: Process,
     _routed: Process,
@@ -29,6 +32,7 @@ struct Lab {
 impl Lab {
     fn new() -> Lab {
         let bed = Bed::with_two_nodes();
+        let witness = Witness::of(&bed);
         let seconds = HOLD_TIME.as_secs();
         bed.write(
             "resources/cluster.yaml",
@@ -61,7 +65,7 @@ impl Lab {
         let (control, pid) = (text(&bed.path("bird.ctl")), text(&bed.path("bird.pid")));
         let bird = bed.start("b", "bird", &["-f", "-c", &text(&bird), "-s", &control, "-P", &pid]);
         let routed = bed.start("a", &text(&product("routed")), &["--config", &text(&config)]);
-        let lab = Lab { bed, bird, _routed: routed };
+        let lab = Lab { _witness: witness, bed, bird, _routed: routed };
         lab.converge();
         lab
     }
