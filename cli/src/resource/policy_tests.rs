@@ -3,7 +3,6 @@
 use routing::policy::{Action, Community, NextHopMode, Operation, Operator};
 
 use super::tests::{mistakes, snapshot, v3, warnings};
-use super::*;
 
 fn filter(spec: &str) -> String {
     v3("BGPFilter", "f", spec)
