@@ -125,6 +125,14 @@ impl fmt::Display for Family {
     }
 }
 
+impl From<Family> for Families {
+    fn from(family: Family) -> Families {
+        let mut families = Families::NONE;
+        families.insert(family);
+        families
+    }
+}
+
 /// A set of [`Family`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Families {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::export::{Audience, Scratch};
 use crate::exports::ExportIx;
-use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, markers};
+use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, end_of_rib, markers};
 use crate::path::{PeerSession, SourceKind};
 use crate::table::{Path, Table};
 use crate::view::{Passed, View};
@@ -137,15 +137,13 @@ impl Group {
     /// Makes everything of a family pending for a peer (RFC 2918); `marked`: between markers (RFC 7313).
     pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family, marked: bool) {
         if let Some(outbox) = self.members.get_mut(&peer) {
-            let mut families = Families::NONE;
-            families.insert(family);
             // RFC 7313 §4: never before the first End-of-RIB.
             let first = outbox.end_of_rib.union(outbox.held).contains(family);
             if marked && !first {
                 outbox.begins.insert(family);
                 outbox.ends.insert(family);
             }
-            outbox.dump(end, families, true);
+            outbox.dump(end, family.into(), true);
         }
     }
 
@@ -342,15 +340,7 @@ impl Group {
         }
         // Sets that once held many prefixes must not keep their room.
         outbox.withdrawn.shrink_to_fit();
-        for family in outbox.end_of_rib.iter() {
-            let mut message = Vec::new();
-            encode::end_of_rib(&mut message, family);
-            if !delivery.deliver(peer, message.into()) {
-                return false;
-            }
-            outbox.end_of_rib.remove(family);
-        }
-        true
+        end_of_rib(peer, &mut outbox.end_of_rib, delivery)
     }
 }
 

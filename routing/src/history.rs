@@ -141,12 +141,6 @@ fn family(v4: bool) -> Family {
     if v4 { Family::Ipv4Unicast } else { Family::Ipv6Unicast }
 }
 
-fn only(family: Family) -> Families {
-    let mut families = Families::NONE;
-    families.insert(family);
-    families
-}
-
 impl Bed {
     /// As many sources of a peer are kept as there may be.
     fn is_full(&self, peer: u8) -> bool {
@@ -217,7 +211,7 @@ impl Bed {
             }
             Step::EndOfRib(peer, v4) => {
                 if self.up.contains(&peer) {
-                    self.drop_stale(peer, only(family(v4)));
+                    self.drop_stale(peer, family(v4).into());
                 }
                 self.rib.end_of_rib(id(peer), family(v4));
             }
@@ -233,7 +227,7 @@ impl Bed {
                 self.rib.refresh_begins(id(peer), family(v4));
             }
             Step::Stale(peer, v4, gone) => {
-                let families = only(family(v4));
+                let families = family(v4).into();
                 if gone {
                     self.drop_stale(peer, families);
                     self.rib.stale(id(peer), Stale::Drop(families));

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bgp::wire::encode;
 use bgp::wire::refresh::RouteRefresh;
 use bgp::{Families, Family, PeerId};
 use bytes::Bytes;
@@ -101,6 +102,19 @@ pub(crate) fn markers(
     for family in families.iter() {
         let mut message = Vec::new();
         RouteRefresh { family: family.afi_safi(), subtype }.encode(&mut message);
+        if !delivery.deliver(peer, message.into()) {
+            return false;
+        }
+        families.remove(family);
+    }
+    true
+}
+
+/// Sends the End-of-RIB markers of `families` (RFC 4724 §2); whether there was room.
+pub(crate) fn end_of_rib(peer: PeerId, families: &mut Families, delivery: &mut impl Delivery) -> bool {
+    for family in families.iter() {
+        let mut message = Vec::new();
+        encode::end_of_rib(&mut message, family);
         if !delivery.deliver(peer, message.into()) {
             return false;
         }

@@ -94,8 +94,7 @@ impl Rib {
         let (session, end_of_rib) = (member.session, member.end_of_rib);
         let (policy, export) = (Arc::clone(&member.policy), member.export);
         let (warned, over_limit) = (member.warned, member.over_limit);
-        let mut families = Families::NONE;
-        families.insert(family);
+        let families = Families::from(family);
         for source in self.sources.retained(id).to_vec() {
             if let Some(stale) = self.sources.member_mut(source).and_then(|member| member.stale.as_mut()) {
                 stale.families.insert(family);

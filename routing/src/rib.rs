@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bgp::{Families, Family, PeerId};
+use bgp::{Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
@@ -171,9 +171,7 @@ impl Rib {
     pub fn end_of_rib(&mut self, id: PeerId, family: Family) {
         if let Some(member) = self.sources.by_id_mut(id) {
             member.end_of_rib.insert(family);
-            let mut families = Families::NONE;
-            families.insert(family);
-            self.drop_stale(id, families);
+            self.drop_stale(id, family.into());
         }
     }
 

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::export::Scratch;
 use crate::group::GroupKey;
 use crate::lanes::LANES;
-use crate::outbox::{Delivery, markers};
+use crate::outbox::{Delivery, end_of_rib, markers};
 use crate::table::Path;
 use crate::view::{Passed, View};
 
@@ -180,16 +180,8 @@ impl Several {
         if !markers(peer, &mut held.ends, 2, delivery) {
             return false;
         }
-        for family in held.end_of_rib.iter() {
-            let mut message = Vec::new();
-            encode::end_of_rib(&mut message, family);
-            if !delivery.deliver(peer, message.into()) {
-                return false;
-            }
-            held.end_of_rib.remove(family);
-        }
-        held.lags = false;
-        true
+        held.lags = !end_of_rib(peer, &mut held.end_of_rib, delivery);
+        !held.lags
     }
 }
 

@@ -228,7 +228,7 @@ impl Peer {
             *until = Some(now + RESYNC_TIME);
             self.out(Output::RefreshBegins(family));
         } else if until.take().is_some() {
-            self.out(Output::Stale(Stale::Drop(only(family))));
+            self.out(Output::Stale(Stale::Drop(family.into())));
         }
     }
 
@@ -237,7 +237,7 @@ impl Peer {
             let Some(until) = self.refreshing.get_mut(family.index()) else { continue };
             if until.is_some_and(|until| until <= now) {
                 *until = None;
-                self.out(Output::Stale(Stale::Drop(only(family))));
+                self.out(Output::Stale(Stale::Drop(family.into())));
             }
         }
     }
@@ -248,12 +248,6 @@ impl Peer {
             self.out(Output::Stale(Stale::Drop(retained.families)));
         }
     }
-}
-
-fn only(family: Family) -> Families {
-    let mut families = Families::NONE;
-    families.insert(family);
-    families
 }
 
 /// The NOTIFICATION with which a session ends for good: towards a peer that would keep our routes over
