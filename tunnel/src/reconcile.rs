@@ -11,12 +11,14 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::{
     dataplane::{Dataplane, Event},
     desired::{Device, Parent, RouteKey, Wanted},
     diff::Object,
     fib::{Fib, RouteOp, Want},
+    firewall::Strangers,
     ledger::Ledger,
     netlink::KernelError,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
@@ -90,6 +92,8 @@ pub struct Reconciler<D> {
     fights: HashMap<Object, (u32, Instant)>,
     exits_stale: bool,
     noted_at: Option<Instant>,
+    /// Exit points outside the node table, for the firewall.
+    pub(crate) strangers: watch::Sender<Strangers>,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -129,6 +133,7 @@ impl<D: Dataplane> Reconciler<D> {
             fights: HashMap::new(),
             exits_stale: false,
             noted_at: None,
+            strangers: watch::Sender::default(),
         }
     }
 
@@ -169,6 +174,7 @@ impl<D: Dataplane> Reconciler<D> {
             self.in_sync = true;
             self.fib.mark_all();
             self.fib.may_sweep = true;
+            self.exits_stale = true;
             tracing::info!("in sync: leftovers of earlier runs are swept");
         }
     }
@@ -318,6 +324,12 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(config) = self.config.clone().filter(|_| self.exits_stale) else { return };
         self.exits_stale = false;
         self.noted_at = Some(Instant::now());
+        let strangers = Strangers::among(self.fib.exits(), &config, self.in_sync);
+        self.strangers.send_if_modified(|before| {
+            let news = *before != strangers;
+            *before = strangers;
+            news
+        });
         if self.in_use.len() > config.nodes.len() {
             let names: std::collections::HashSet<&str> =
                 config.nodes.iter().map(|n| n.name.as_str()).collect();

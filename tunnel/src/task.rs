@@ -8,12 +8,13 @@ use std::{
 
 use ipnet::IpNet;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
     dataplane::Dataplane,
+    firewall::Strangers,
     netlink::Kernel,
     node::{Config, RouteChange},
     reconcile::Reconciler,
@@ -59,6 +60,7 @@ pub struct TunnelStopped;
 pub struct TunnelHandle {
     commands: mpsc::Sender<Command>,
     questions: mpsc::Sender<Question>,
+    strangers: watch::Receiver<Strangers>,
 }
 
 impl TunnelHandle {
@@ -75,8 +77,15 @@ impl TunnelHandle {
     pub fn spawn_on<D: Dataplane>(dataplane: D) -> (Self, JoinHandle<()>) {
         let (commands, told) = mpsc::channel(COMMANDS);
         let (questions, asked) = mpsc::channel(QUESTIONS);
-        let task = tokio::spawn(run(Reconciler::new(dataplane), told, asked));
-        (Self { commands, questions }, task)
+        let reconciler = Reconciler::new(dataplane);
+        let strangers = reconciler.strangers.subscribe();
+        let task = tokio::spawn(run(reconciler, told, asked));
+        (Self { commands, questions, strangers }, task)
+    }
+
+    /// The exit points that the node table doesn't have, for the firewall.
+    pub fn strangers(&self) -> watch::Receiver<Strangers> {
+        self.strangers.clone()
     }
 
     /// Gives a new configuration; what it does not change is not touched.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bgp::session::State as SessionState;
 pub use routing::SourceKind as RouteSource;
+pub use tunnel::FirewallReport as FirewallView;
 pub use tunnel::report::{ExitKind, TunnelReport as TunnelView};
 
 /// Why a node has a session.
@@ -196,6 +197,9 @@ pub struct StatusView {
     pub warnings: Vec<String>,
     /// The kernel's part; `null` without a dataplane.
     pub kernel: Option<KernelView>,
+    /// This node's own nftables table; `null` without a dataplane.
+    #[serde(default)]
+    pub firewall: Option<FirewallView>,
 }
 
 /// The kernel as it was last observed.

@@ -14,7 +14,7 @@ use routing::limits::LimitReached;
 use routing::{ClusterPolicy, RibConfig, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tunnel::TunnelHandle;
+use tunnel::{FirewallHandle, TunnelHandle};
 
 use super::config::{DaemonConfig, Dataplane};
 use super::descriptors;
@@ -56,6 +56,7 @@ pub(super) struct Daemon {
     config: DaemonConfig,
     pub(super) rib: RibHandle,
     tunnel: Option<TunnelHandle>,
+    firewall: Option<FirewallHandle>,
     feed: JoinHandle<()>,
     memory: JoinHandle<()>,
     /// How many file descriptors there may be.
@@ -112,16 +113,18 @@ impl Daemon {
                 }
             },
         };
+        let firewall = tunnel.as_ref().map(|tunnel| FirewallHandle::spawn(tunnel.strangers()).0);
         // One is enough: it is said once for each time the routes become whole.
         let (sync, synced) = mpsc::channel(1);
         let feed = tokio::spawn(feed(changes, synced, tunnel.clone()));
         let memory = tokio::spawn(memory::give_back(rib.clone()));
         let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
-        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone());
+        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone(), firewall.clone());
         let daemon = Daemon {
             config,
             rib,
             tunnel,
+            firewall,
             feed,
             memory,
             descriptors: descriptors::raise(),
@@ -240,6 +243,9 @@ impl Daemon {
             && let Err(error) = tunnel.configure(plan.tunnel.clone()).await
         {
             problems.push(error.to_string());
+        }
+        if let Some(firewall) = &self.firewall {
+            firewall.configure(plan.firewall.clone());
         }
         self.rib.originate(Source::Local, plan.local.clone()).await;
         let wait = if plan.listen_port.is_some() { fallback_after } else { Duration::ZERO };

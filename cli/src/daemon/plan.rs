@@ -11,7 +11,7 @@ use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
-use tunnel::{LocalNode, Pool};
+use tunnel::{Firewall, LocalNode, Pool};
 
 use super::config::DaemonConfig;
 use super::peering::{NeighbourRange, Peering, peerings, ranges};
@@ -96,6 +96,8 @@ pub struct Plan {
     pub statics: Vec<StaticPaths>,
     /// What the kernel's state depends on.
     pub tunnel: tunnel::Config,
+    /// What the kernel lets in and whose addresses it changes.
+    pub firewall: Firewall,
 }
 
 /// The resources say nothing of this node.
@@ -190,6 +192,9 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         route_metric: settings.route_metric,
         nexthop_compat_keep: settings.nexthop_compat_keep,
     };
+    let masqueraded: Vec<IpNet> =
+        snapshot.pools.iter().filter(|pool| pool.nat_outgoing).map(|pool| pool.cidr).collect();
+    let firewall = Firewall::of(&tunnel, settings.accept_tunnels_from, &masqueraded);
     let peers = peerings(snapshot, me)
         .into_iter()
         .map(|peering| peer_plan(snapshot, me, &rib, settings, &addresses, peering))
@@ -206,7 +211,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         ClusterPolicy { encapsulation: policy::encapsulation(snapshot, me), ..policy::of_cluster(snapshot) };
     let needs_links = policy::needs_links(snapshot);
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
-    Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel })
+    Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel, firewall })
 }
 
 fn peer_plan(

@@ -16,8 +16,8 @@ use routing::actor::{RibGone, RibHandle};
 use routing::query::{PathInfo, PeerCounts, RouteInfo};
 use routing::{Reason, Source, SourceKind};
 use tokio::sync::watch;
-use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
+use tunnel::{FirewallHandle, TunnelHandle};
 
 use super::config::{DaemonConfig, Dataplane, Datastore};
 use super::roster::{Roster, RosterPeer};
@@ -38,6 +38,7 @@ pub(super) struct Views {
     roster: watch::Receiver<Arc<Roster>>,
     rib: RibHandle,
     tunnel: Option<TunnelHandle>,
+    firewall: Option<FirewallHandle>,
     started: Timestamp,
 }
 
@@ -47,8 +48,9 @@ impl Views {
         roster: watch::Receiver<Arc<Roster>>,
         rib: RibHandle,
         tunnel: Option<TunnelHandle>,
+        firewall: Option<FirewallHandle>,
     ) -> Views {
-        Views { config, roster, rib, tunnel, started: Timestamp::now() }
+        Views { config, roster, rib, tunnel, firewall, started: Timestamp::now() }
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -196,6 +198,11 @@ impl Control for Views {
             if roster.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
                 warnings.extend(near_limit(&roster, &self.counts(&roster).await));
             }
+            let firewall = match &self.firewall {
+                Some(firewall) => Some(firewall.report().await),
+                None => None,
+            };
+            warnings.extend(firewall.iter().filter_map(|firewall| firewall.problem.clone()));
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
             let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
             let plan = roster.plan.as_ref();
@@ -224,6 +231,7 @@ impl Control for Views {
                 revision: roster.revision.as_ref().map(ToString::to_string),
                 mistakes: roster.mistakes.clone(),
                 warnings,
+                firewall,
                 kernel: report.map(|report| super::kernel_view::kernel_view(&report)),
             }
         }

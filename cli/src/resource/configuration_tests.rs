@@ -20,10 +20,11 @@ fn the_configuration_has_its_defaults_and_rules() {
         "default",
         "{asNumber: 65000, nodeToNodeMeshEnabled: false, logSeverityScreen: Info, routed: {encapsulation: vxlan, \
          fallback: none, fallbackAfter: 500ms, holdTime: 9s, bgp: disabled, routeMetric: 1, nexthopCompat: keep, \
-         probeKeyFile: /etc/key, probePort: 5000, recoverAfter: 1m}}",
+         acceptTunnelsFrom: any, probeKeyFile: /etc/key, probePort: 5000, recoverAfter: 1m}}",
     ));
     let routed = set.configuration.routed;
     assert_eq!((routed.encapsulation, routed.fallback), (Encapsulation::Vxlan, Fallback::None));
+    assert_eq!(routed.accept_tunnels_from, tunnel::TunnelsFrom::Any);
     assert!(routed.bgp_disabled && routed.nexthop_compat_keep && routed.route_metric == 1);
     for (spec, line) in [
         (
@@ -35,6 +36,10 @@ fn the_configuration_has_its_defaults_and_rules() {
             "f.yaml:4: spec.routed.routeMetric: must be a whole number from 1 to 4294967294 (got 4294967295)",
         ),
         ("{routed: {cni: true}}", "f.yaml:4: spec.routed.cni: is not yet supported (got true): remove it"),
+        (
+            "{routed: {acceptTunnelsFrom: all}}",
+            "f.yaml:4: spec.routed.acceptTunnelsFrom: must be one of nodes, any (got \"all\")",
+        ),
         ("{listenPort: 0}", "f.yaml:4: spec.listenPort: must be a whole number from 1 to 65535 (got 0)"),
     ] {
         assert_eq!(mistakes(&v3("BGPConfiguration", "default", spec)), [line]);

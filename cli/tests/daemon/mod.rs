@@ -151,6 +151,7 @@ impl Control for Views {
     fn status(&self) -> BoxFuture<'_, StatusView> {
         let status = StatusView {
             kernel: None,
+            firewall: None,
             node: "node-a".into(),
             version: "0.0.0".into(),
             started: since(),

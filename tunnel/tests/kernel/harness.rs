@@ -20,7 +20,7 @@ use tunnel::{
 };
 
 /// How long a condition may take: far longer than it ever does.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Set in the guest, where a missing ipip device is a failure of its own.
 const IN_GUEST: &str = "TEST_IN_GUEST";
 
@@ -53,6 +53,14 @@ pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() 
         return in_namespace(test);
     }
     assert!(std::env::var_os(IN_GUEST).is_none(), "the guest's kernel has no ipip device");
+    in_guest(name, test);
+}
+
+/// Runs the test whose name alone contains `name` in a User-Mode Linux guest.
+pub(crate) fn in_guest<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
+    if std::env::var_os(IN_GUEST).is_some() {
+        return in_namespace(test);
+    }
     let output = Command::new(routectl())
         .args(["guest", "--"])
         .arg(std::env::current_exe().expect("own path"))
