@@ -13,6 +13,7 @@ pub mod intern;
 pub mod ledger;
 pub mod node;
 pub mod observed;
+pub mod probe;
 pub mod resolve;
 pub mod table;
 
