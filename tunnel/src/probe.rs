@@ -10,6 +10,9 @@ use serde::Serialize;
 pub mod packet;
 pub mod prober;
 
+#[cfg(feature = "driver")]
+pub(crate) mod driver;
+
 /// A way from node to node that can be asked after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

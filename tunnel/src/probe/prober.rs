@@ -268,9 +268,9 @@ impl Prober {
         self.outputs.pop_front()
     }
 
-    /// What was seen of the ways to each node, IP-in-IP first.
-    pub fn seen(&self) -> impl Iterator<Item = (Ipv4Addr, [Seen; 3])> {
-        self.targets.iter().map(|(address, target)| (*address, target.ways.each_ref().map(|watch| watch.seen)))
+    /// What was seen of the ways to a node, in [`Way::ALL`]'s order.
+    pub fn seen_of(&self, address: Ipv4Addr) -> Option<[Seen; 3]> {
+        self.targets.get(&address).map(|target| target.ways.each_ref().map(|watch| watch.seen))
     }
 
     /// Draws the conclusion.
