@@ -184,6 +184,8 @@ pub struct Config {
 /// How it is found out whether packets pass between nodes, and when that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probing {
+    /// Whether probes are sent and answered where they are of use.
+    pub enabled: bool,
     /// UDP port of probes and answers.
     pub port: u16,
     /// The cluster's key, if it has one.
@@ -196,7 +198,7 @@ pub struct Probing {
 
 impl Default for Probing {
     fn default() -> Self {
-        Self { port: DEFAULT_PROBE_PORT, key: None, recover_after: Duration::from_secs(30), direct: false }
+        Self { enabled: true, port: DEFAULT_PROBE_PORT, key: None, recover_after: Duration::from_secs(30), direct: false }
     }
 }
 
@@ -240,7 +242,7 @@ impl Config {
 
     /// Whether nodes ask each other by this way.
     pub fn probes(&self, way: Way) -> bool {
-        if self.local.ipv4.is_none() || self.local.tunnel_address.is_none() {
+        if !self.probing.enabled || self.local.ipv4.is_none() || self.local.tunnel_address.is_none() {
             return false;
         }
         let falls_back = self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip);
