@@ -104,7 +104,7 @@ impl Strangers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, Pool};
+    use crate::node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, Pool, Probing};
 
     fn net(text: &str) -> IpNet {
         text.parse().expect("a prefix")
@@ -143,6 +143,7 @@ mod tests {
             route_protocol: 179,
             route_metric: DEFAULT_ROUTE_METRIC,
             nexthop_compat_keep: false,
+            probing: Probing::default(),
         }
     }
 

@@ -14,7 +14,9 @@ pub mod intern;
 pub mod ledger;
 pub mod node;
 pub mod observed;
+pub mod probe;
 pub mod resolve;
+pub mod standing;
 pub mod table;
 
 #[cfg(feature = "driver")]
@@ -37,7 +39,7 @@ pub use firewall::{Firewall, TunnelsFrom};
 #[cfg(feature = "driver")]
 pub use netfilter::{FirewallHandle, FirewallReport};
 pub use node::{
-    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, RouteChange,
+    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Probing, RouteChange,
 };
 #[cfg(feature = "driver")]
 pub use report::Report;

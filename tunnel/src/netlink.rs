@@ -11,6 +11,7 @@ pub mod links;
 pub mod monitor;
 pub mod neighbours;
 pub mod nexthops;
+pub mod policy;
 pub mod routes;
 pub mod socket;
 pub mod wire;

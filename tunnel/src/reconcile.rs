@@ -1,6 +1,7 @@
 //! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
 
 mod carry_out;
+mod stand;
 mod turn;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     netlink::KernelError,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
     resolve::{Reach, resolve},
+    standing::Standings,
     sysctl::Sysctl,
     table::State,
 };
@@ -61,6 +63,10 @@ pub struct Reconciler<D> {
     pub(crate) observe_error: Option<KernelError>,
     /// Per node name: the encapsulation in use, and since when.
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
+    /// What is known of the nodes.
+    pub(crate) standings: Standings,
+    /// Whom to ask after has to be found out anew.
+    aims_due: bool,
     /// Metric of learned routes.
     metric: u32,
     look: Option<Look>,
@@ -110,6 +116,8 @@ impl<D: Dataplane> Reconciler<D> {
             permission_denied: false,
             observe_error: None,
             in_use: HashMap::new(),
+            standings: Standings::default(),
+            aims_due: false,
             metric: DEFAULT_ROUTE_METRIC,
             look: None,
             listing: None,
@@ -158,9 +166,14 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn routes(&mut self, changes: Vec<RouteChange>) {
         let config = self.config.clone().filter(|_| !self.must_resolve && self.fib.observed.is_some());
         self.passes = 0;
+        // What is adopted needs no change of the kernel's to be in use.
+        self.exits_stale = true;
         for RouteChange { prefix, learned } in changes {
             let key = RouteKey { prefix: prefix.trunc(), metric: self.metric };
             let Some((slot, _)) = self.fib.learn(&key, learned) else { continue };
+            if let Some(learned) = learned {
+                self.note_bgp(&learned);
+            }
             match &config {
                 Some(config) => self.resolve_one(config, slot),
                 None => self.must_resolve = true,
@@ -182,7 +195,8 @@ impl<D: Dataplane> Reconciler<D> {
     /// When [`Self::reconcile`] wants to be called again without any event.
     pub fn next_retry(&self) -> Option<Instant> {
         let note_at = self.noted_at.filter(|_| self.exits_stale).map(|at| at + NOTE_INTERVAL);
-        [self.ledger.next_retry(), self.observe_at, note_at].into_iter().flatten().min()
+        let returned_at = self.config.as_ref().and_then(|c| self.standings.deadline(c.probing.recover_after));
+        [self.ledger.next_retry(), self.observe_at, note_at, returned_at].into_iter().flatten().min()
     }
 
     /// Reads the sysctls again: nobody tells when they change.
@@ -193,7 +207,8 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Takes note of what others did.
-    pub fn handle(&mut self, events: Vec<Event>) {
+    pub fn handle(&mut self, mut events: Vec<Event>) {
+        self.take_passages(&mut events);
         if self.listing.is_some() {
             self.held.extend(events);
             if self.held.len() > MAX_HELD {
@@ -228,6 +243,12 @@ impl<D: Dataplane> Reconciler<D> {
             Event::Address { index } => index_matters(index),
             Event::Neighbour { index, .. } => observed.vxlan.is_some_and(|l| l.index == index),
             Event::Nexthop { ours } => ours,
+            Event::Probing => {
+                self.must_look(Look::Base);
+                false
+            }
+            // Taken in before.
+            Event::Passage { .. } => false,
             Event::Route { key, via, ours } => {
                 self.reach_stale |= self.reached.keys().any(|a| key.prefix.contains(a));
                 if ours && self.fib.event(&key, via) {
@@ -260,7 +281,14 @@ impl<D: Dataplane> Reconciler<D> {
     fn resolve_one(&mut self, config: &Config, slot: u32) {
         let state = *self.fib.table().state(slot);
         let want = match self.fib.learned(&state).copied() {
-            Some(learned) => self.answer(config, slot, learned),
+            Some(learned) => {
+                let want = self.answer(config, slot, learned);
+                if !self.in_sync && self.adopts(config, &learned, &want, &state) {
+                    self.answer(config, slot, learned)
+                } else {
+                    want
+                }
+            }
             None => Want::default(),
         };
         self.fib.want_learned(slot, want);
@@ -284,7 +312,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
         let Some(observed) = &self.fib.observed else { return Want::default() };
         let (reached, dataplane) = (&mut self.reached, &mut self.dataplane);
-        let resolution = resolve(config, &prefix, &learned, &mut |address| {
+        let resolution = resolve(config, &self.standings, &prefix, &learned, &mut |address| {
             *reached.entry(address).or_insert_with(|| dataplane.reach(address, observed))
         });
         let target = match resolution.reason {

@@ -170,8 +170,7 @@ impl Daemon {
     pub(super) async fn arrange(&mut self, loaded: Loaded) {
         let before = self.roster.borrow().clone();
         let planned = plan(&self.config, &loaded.snapshot);
-        let passwords =
-            planned.as_ref().map_or_else(|_| Passwords::default(), |plan| Passwords::of(&plan.peers));
+        let passwords = planned.as_ref().map_or_else(|_| Passwords::default(), Passwords::of);
         let same = before.snapshot == loaded.snapshot && **self.passwords.borrow() == passwords;
         if before.plan.is_some() && same && before.mistakes.is_empty() {
             self.roster.send_modify(|roster| Arc::make_mut(roster).revision = Some(loaded.revision));
@@ -187,7 +186,7 @@ impl Daemon {
             ..Roster::default()
         };
         let given = planned.map(|mut plan| {
-            let problems = passwords.give(&mut plan.peers);
+            let problems = passwords.give(&mut plan);
             problems.iter().for_each(|problem| tracing::error!("{problem}"));
             roster.problems.extend(problems);
             plan

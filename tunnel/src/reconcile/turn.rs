@@ -63,6 +63,7 @@ impl<D: Dataplane> Reconciler<D> {
         if self.must_resolve {
             self.rebuild(config);
         }
+        self.settle_standings(config);
         if self.resolving.is_some() {
             self.resolve_some(config);
             return true;
@@ -294,6 +295,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.base_due = true;
         self.hosts_due = true;
         self.exits_stale = true;
+        self.aims_due = true;
         self.fib.invalidate();
     }
 
@@ -333,6 +335,8 @@ impl<D: Dataplane> Reconciler<D> {
         self.answers.clear();
         self.last_answer = None;
         self.resolving = Some(0);
+        self.standings.retain(config);
+        self.aims_due = true;
         self.base_due = true;
         self.hosts_due = true;
         self.fib.may_sweep = true;
@@ -406,6 +410,11 @@ impl<D: Dataplane> Reconciler<D> {
             }
             Object::Link(Device::Ipip) => desired.ipip != Wanted::Absent || observed.ipip.is_some(),
             Object::Link(Device::Vxlan) => desired.vxlan != Wanted::Absent || observed.vxlan.is_some(),
+            Object::Rule(way) => desired.rules.contains(way) || observed.rules.contains(way),
+            Object::ProbeRoute(way, address) => {
+                let key = (*way, *address);
+                desired.probe_routes.contains_key(&key) || observed.probe_routes.contains_key(&key)
+            }
         });
     }
 }

@@ -213,6 +213,7 @@ pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
+        probing: tunnel::Probing::default(),
     }
 }
 
