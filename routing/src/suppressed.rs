@@ -22,7 +22,12 @@ impl Rib {
     }
 
     /// A peer has withdrawn these prefixes.
-    pub(crate) fn owner_withdrew(&mut self, id: PeerId, owner: IpAddr, prefixes: impl Iterator<Item = IpNet>) {
+    pub(crate) fn owner_withdrew(
+        &mut self,
+        id: PeerId,
+        owner: IpAddr,
+        prefixes: impl Iterator<Item = IpNet>,
+    ) {
         if self.originated[1].is_empty() {
             return;
         }

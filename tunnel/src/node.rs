@@ -198,7 +198,13 @@ pub struct Probing {
 
 impl Default for Probing {
     fn default() -> Self {
-        Self { enabled: true, port: DEFAULT_PROBE_PORT, key: None, recover_after: Duration::from_secs(30), direct: false }
+        Self {
+            enabled: true,
+            port: DEFAULT_PROBE_PORT,
+            key: None,
+            recover_after: Duration::from_secs(30),
+            direct: false,
+        }
     }
 }
 

@@ -348,7 +348,9 @@ impl<D: Dataplane> Reconciler<D> {
             let learned = Learned { next_hop, kind: PathKind::Bgp };
             let dataplane = &mut self.dataplane;
             let reach = &mut |a| -> Reach { dataplane.reach(a, observed) };
-            preferred = resolve(config, &Standings::default(), &prefix, &learned, reach).exit.map(|e| e.encapsulation().into());
+            preferred = resolve(config, &Standings::default(), &prefix, &learned, reach)
+                .exit
+                .map(|e| e.encapsulation().into());
         }
         let (in_use, since) = match self.in_use.get(&node.name) {
             Some((encapsulation, since)) => (encapsulation.map(ExitKind::from), Some(*since)),

@@ -167,8 +167,7 @@ impl Daemon {
     pub(super) async fn arrange(&mut self, loaded: Loaded) {
         let before = self.roster.borrow().clone();
         let planned = plan(&self.config, &loaded.snapshot);
-        let passwords =
-            planned.as_ref().map_or_else(|_| Passwords::default(), Passwords::of);
+        let passwords = planned.as_ref().map_or_else(|_| Passwords::default(), Passwords::of);
         let same = before.snapshot == loaded.snapshot && **self.passwords.borrow() == passwords;
         if before.plan.is_some() && same && before.mistakes.is_empty() {
             self.roster.send_modify(|roster| Arc::make_mut(roster).revision = Some(loaded.revision));

@@ -77,7 +77,8 @@ impl Passwords {
             Some(Ok(key)) => plan.tunnel.probing.key = Some(key.clone()),
             Some(Err(why)) => {
                 plan.tunnel.probing.enabled = false;
-                problems.push(format!("no probes, so nodes that IP-in-IP does not reach are not noticed: {why}"));
+                problems
+                    .push(format!("no probes, so nodes that IP-in-IP does not reach are not noticed: {why}"));
             }
             None => {}
         }

@@ -232,9 +232,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
             let path = PathBuf::from(scalar::text(value)?);
             if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
         }),
-        direct_probe: fields
-            .optional("directProbe", report, scalar::boolean)
-            .unwrap_or(default.direct_probe),
+        direct_probe: fields.optional("directProbe", report, scalar::boolean).unwrap_or(default.direct_probe),
         hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
         password_file: security::password_file(&mut fields, report),
         bfd: bfd::read(&mut fields, report),

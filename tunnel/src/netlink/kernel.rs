@@ -66,7 +66,16 @@ impl Kernel {
         let connection = Connection::open()?;
         let writer = Writer::start()?;
         let monitor = Monitor::open(&[socket.port(), connection.port(), writer.port()])?;
-        Ok(Self { writer, socket, connection, monitor, protocol: 0, use_tunl0: false, names: HashMap::new(), probes: Probes::new() })
+        Ok(Self {
+            writer,
+            socket,
+            connection,
+            monitor,
+            protocol: 0,
+            use_tunl0: false,
+            names: HashMap::new(),
+            probes: Probes::new(),
+        })
     }
 
     fn request(config: &Config, op: &Op) -> Request {
@@ -97,9 +106,7 @@ impl Kernel {
             Op::SetProbeRoute { way, address, gateway, index } => {
                 Batched(policy::set_route(way, address, gateway, index, protocol))
             }
-            Op::DeleteProbeRoute { way, address } => {
-                Batched(policy::delete_route(way, address))
-            }
+            Op::DeleteProbeRoute { way, address } => Batched(policy::delete_route(way, address)),
         }
     }
 

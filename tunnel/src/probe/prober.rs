@@ -248,7 +248,9 @@ impl Prober {
             if pending.is_some() {
                 self.lost(address, way, now);
             }
-            let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else { continue };
+            let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else {
+                continue;
+            };
             if watch.due.is_some_and(|due| due <= now) {
                 let nonce = (self.random)();
                 watch.pending = Some((nonce, now));
@@ -312,7 +314,9 @@ fn next(watch: &mut Watch, better: bool, worse: bool, recover_after: Duration, n
             Passage::Returning
         }
         Passage::Returning if lost => Passage::Blocked,
-        Passage::Returning if watch.clean_since.is_none_or(|since| now >= since + recover_after) => Passage::Passes,
+        Passage::Returning if watch.clean_since.is_none_or(|since| now >= since + recover_after) => {
+            Passage::Passes
+        }
         same => same,
     }
 }

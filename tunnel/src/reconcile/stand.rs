@@ -124,7 +124,8 @@ impl<D: Dataplane> Reconciler<D> {
     /// After a start: whether a route that is preferred by IP-in-IP goes by VXLAN already. An earlier run will have
     /// had its reason, so that is kept until IP-in-IP was seen to pass for long enough.
     pub(super) fn adopts(&mut self, config: &Config, learned: &Learned, want: &Want, state: &State) -> bool {
-        let (Some(Target::Exit(Exit::Ipip { .. })), Some(observed)) = (want.target, &self.fib.observed) else {
+        let (Some(Target::Exit(Exit::Ipip { .. })), Some(observed)) = (want.target, &self.fib.observed)
+        else {
             return false;
         };
         let (Some(link), Some(via)) = (observed.vxlan, self.fib.via(state)) else { return false };

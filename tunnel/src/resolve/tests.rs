@@ -64,7 +64,8 @@ fn reach(address: IpAddr) -> Reach {
 
 fn ask(config: &Config, prefix: &str, next_hop: &str, kind: PathKind) -> String {
     let learned = Learned { next_hop: next_hop.parse().expect("address"), kind };
-    let answer = resolve(config, &Standings::default(), &prefix.parse().expect("prefix"), &learned, &mut reach);
+    let answer =
+        resolve(config, &Standings::default(), &prefix.parse().expect("prefix"), &learned, &mut reach);
     let exit = match answer.exit {
         None => "none".into(),
         Some(Exit::Direct { gateway, index }) => format!("direct {gateway} {index}"),

@@ -29,14 +29,7 @@ impl Bed {
         let now = Instant::now();
         let mut prober = Prober::new(random);
         prober.aim(&[aim], RECOVER_AFTER, now);
-        Bed {
-            prober,
-            start: now,
-            now,
-            passage: BTreeMap::new(),
-            sent: BTreeMap::new(),
-            changes: Vec::new(),
-        }
+        Bed { prober, start: now, now, passage: BTreeMap::new(), sent: BTreeMap::new(), changes: Vec::new() }
     }
 
     fn ipip() -> Bed {

@@ -149,7 +149,12 @@ async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pas
     settle(&mut state).await;
     state.in_sync();
     settle(&mut state).await;
-    assert_eq!((state.dataplane.asked.len(), state.dataplane.rerouted), (0, 0), "{:?}", state.dataplane.asked);
+    assert_eq!(
+        (state.dataplane.asked.len(), state.dataplane.rerouted),
+        (0, 0),
+        "{:?}",
+        state.dataplane.asked
+    );
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip));
     let doubted: Vec<bool> = state.dataplane.aims.iter().map(|aim| aim.doubted).collect();
