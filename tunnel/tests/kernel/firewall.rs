@@ -3,11 +3,12 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     process::Command,
     time::{Duration, Instant},
 };
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tunnel::{
     Config,
     Encapsulation::{Ipip, Vxlan},
@@ -21,7 +22,9 @@ use tunnel::{
 };
 
 use crate::{
-    harness::{PATIENCE, config, gone, in_guest, in_namespace, ip, path, settled, start},
+    harness::{
+        PATIENCE, config, gone, in_guest, in_namespace, ip, path, settled, start, with_ipip_and_nftables,
+    },
     packets::{datagram, vxlan},
     rooms::{Room, received, waiting},
 };
@@ -123,6 +126,59 @@ fn vxlan_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
         send_vxlan(&spoofer, VXLAN_VNI, inner);
         assert_eq!(arrived(&inbox).as_deref(), Some("192.168.0.66 4096"));
     });
+}
+
+#[test]
+fn ipip_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
+    with_ipip_and_nftables("ipip_packets_reach_a_pod_from_nodes_alone", || async {
+        let (tunnel, report) = start(Ipip).await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        let outside = Room::outside(&["192.168.0.2/24", "192.168.0.66/24"]);
+        let pod = Room::pod("pod", &["10.1.1.5"]);
+        let inbox = pod.udp("10.1.1.5:4000");
+        let [node, spoofer] =
+            ["192.168.0.2", "192.168.0.66"].map(|from| outside.run(move || ipip_from(from)));
+        let packet = |payload: &str| datagram("10.1.2.7", "10.1.1.5", 4000, payload);
+        let to = SocketAddr::from(([192, 168, 0, 1], 0)).into();
+        let send = |socket: &Socket, packet: &[u8]| assert!(socket.send_to(packet, &to).expect("sent") > 0);
+
+        let config = config(Ipip, Always);
+        let firewall = keep(&config, TunnelsFrom::Nodes, &[]).await;
+        send(&spoofer, &packet("spoofed"));
+        // Fragments are put together before they are looked at.
+        send(&spoofer, &packet(&"x".repeat(3000)));
+        send(&node, &packet("from a node"));
+        assert_eq!(arrived(&inbox).as_deref(), Some("from a node"));
+        assert_eq!(waiting(&inbox), None);
+        assert_eq!(firewall.report().await.dropped_ipip, Some(2));
+
+        // Whom BGP alone names may answer.
+        drop(firewall);
+        tunnel.routes(vec![path("10.1.66.0/26", "192.168.0.66", Bgp)]).await.expect("alive");
+        let (firewall, _) = FirewallHandle::spawn(tunnel.strangers());
+        firewall.configure(wanted(&config, TunnelsFrom::Nodes, &[]));
+        self::report(&firewall, |report| report.nodes == 7).await;
+        send(&spoofer, &packet("from an exit point"));
+        assert_eq!(arrived(&inbox).as_deref(), Some("from an exit point"));
+        tunnel.routes(vec![gone("10.1.66.0/26")]).await.expect("alive");
+        self::report(&firewall, |report| report.nodes == 6).await;
+        send(&spoofer, &packet("spoofed"));
+        send(&node, &packet("from a node"));
+        assert_eq!(arrived(&inbox).as_deref(), Some("from a node"));
+
+        firewall.configure(wanted(&config, TunnelsFrom::Any, &[]));
+        self::report(&firewall, |report| !report.wanted).await;
+        send(&spoofer, &packet("from anybody"));
+        assert_eq!(arrived(&inbox).as_deref(), Some("from anybody"));
+    });
+}
+
+/// A socket that puts an IPv4 header with protocol 4 before what it sends.
+fn ipip_from(address: &str) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(4))).expect("a raw socket");
+    let address: IpAddr = address.parse().expect("an address");
+    socket.bind(&SocketAddr::new(address, 0).into()).expect("bound");
+    socket
 }
 
 #[test]
