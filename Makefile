@@ -2,7 +2,7 @@
 CARGO ?= cargo
 # What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
 PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp tcpdump tshark g++ \
-	qemu-system-x86 linux-image-cloud-amd64
+	qemu-system-x86 linux-image-cloud-amd64 containernetworking-plugins
 
 # What the benchmark compares with.
 SPEAKERS = bird2 frr gobgpd openbgpd iproute2 util-linux

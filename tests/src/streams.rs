@@ -142,7 +142,9 @@ impl Streams {
     pub fn start(cluster: &Cluster) -> Streams {
         let count = cluster.nodes.len();
         let socket = |index: usize| {
-            let socket = cluster.bed.inside(&cluster.pod(index), || UdpSocket::bind(("0.0.0.0", PORT)).expect("a socket"));
+            let socket = cluster
+                .bed
+                .inside(&cluster.pod(index), || UdpSocket::bind(("0.0.0.0", PORT)).expect("a socket"));
             socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
             setsockopt(&socket, RcvBuf, &(4 << 20)).expect("a receive buffer");
             // What does not fit is refused instead of cut up.
@@ -202,7 +204,8 @@ fn receive(socket: &UdpSocket, to: usize, quiet: &AtomicBool) -> BTreeMap<(usize
     loop {
         match socket.recv(&mut buffer) {
             Ok(length) if length >= 8 => {
-                let word = |at: usize| u32::from_be_bytes(buffer[at..at + 4].try_into().expect("four octets"));
+                let word =
+                    |at: usize| u32::from_be_bytes(buffer[at..at + 4].try_into().expect("four octets"));
                 all.entry((word(0) as usize, to)).or_default().note(word(4));
                 last = Instant::now();
             }

@@ -2,6 +2,7 @@
 
 mod carry_out;
 mod stand;
+mod told;
 mod turn;
 
 use std::{
@@ -12,14 +13,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 
+use self::told::Told;
 use crate::{
     dataplane::{Dataplane, Event},
     desired::{Device, Parent, RouteKey, Wanted},
     diff::Object,
     fib::{Fib, RouteOp, Want},
-    firewall::Strangers,
     ledger::Ledger,
     netlink::KernelError,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
@@ -98,8 +98,7 @@ pub struct Reconciler<D> {
     fights: HashMap<Object, (u32, Instant)>,
     exits_stale: bool,
     noted_at: Option<Instant>,
-    /// Exit points outside the node table, for the firewall.
-    pub(crate) strangers: watch::Sender<Strangers>,
+    pub(crate) told: Told,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -141,7 +140,7 @@ impl<D: Dataplane> Reconciler<D> {
             fights: HashMap::new(),
             exits_stale: false,
             noted_at: None,
-            strangers: watch::Sender::default(),
+            told: Told::default(),
         }
     }
 
@@ -352,12 +351,7 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(config) = self.config.clone().filter(|_| self.exits_stale) else { return };
         self.exits_stale = false;
         self.noted_at = Some(Instant::now());
-        let strangers = Strangers::among(self.fib.exits(), &config, self.in_sync);
-        self.strangers.send_if_modified(|before| {
-            let news = *before != strangers;
-            *before = strangers;
-            news
-        });
+        self.tell_strangers();
         if self.in_use.len() > config.nodes.len() {
             let names: std::collections::HashSet<&str> =
                 config.nodes.iter().map(|n| n.name.as_str()).collect();

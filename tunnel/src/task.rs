@@ -61,6 +61,7 @@ pub struct TunnelHandle {
     commands: mpsc::Sender<Command>,
     questions: mpsc::Sender<Question>,
     strangers: watch::Receiver<Strangers>,
+    pod_mtu: watch::Receiver<Option<u32>>,
 }
 
 impl TunnelHandle {
@@ -78,14 +79,20 @@ impl TunnelHandle {
         let (commands, told) = mpsc::channel(COMMANDS);
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let reconciler = Reconciler::new(dataplane);
-        let strangers = reconciler.strangers.subscribe();
+        let (strangers, pod_mtu) =
+            (reconciler.told.strangers.subscribe(), reconciler.told.pod_mtu.subscribe());
         let task = tokio::spawn(run(reconciler, told, asked));
-        (Self { commands, questions, strangers }, task)
+        (Self { commands, questions, strangers, pod_mtu }, task)
     }
 
     /// The exit points that the node table doesn't have, for the firewall.
     pub fn strangers(&self) -> watch::Receiver<Strangers> {
         self.strangers.clone()
+    }
+
+    /// How large pods' packets may be, in octets; `None` while the node's interface is not known.
+    pub fn pod_mtu(&self) -> watch::Receiver<Option<u32>> {
+        self.pod_mtu.clone()
     }
 
     /// Gives a new configuration; what it does not change is not touched.

@@ -200,6 +200,20 @@ pub struct StatusView {
     /// This node's own nftables table; `null` without a dataplane.
     #[serde(default)]
     pub firewall: Option<FirewallView>,
+    /// What container runtimes are given; `null` without a dataplane.
+    #[serde(default)]
+    pub cni: Option<CniView>,
+}
+
+/// What container runtimes are given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CniView {
+    /// How large pods' packets may be, in octets; also in the file `mtu` of the state directory.
+    pub pod_mtu: Option<u32>,
+    /// The network configuration that was written.
+    pub file: Option<std::path::PathBuf>,
+    /// What can't be written, one line each.
+    pub problems: Vec<String>,
 }
 
 /// The kernel as it was last observed.

@@ -322,6 +322,11 @@ fn status(status: &StatusView) -> String {
     if let Some(firewall) = &status.firewall {
         lines.extend(firewall_lines(firewall));
     }
+    if let Some(cni) = &status.cni {
+        let mtu = cni.pod_mtu.map_or_else(|| "not known yet".to_owned(), |mtu| mtu.to_string());
+        lines.push(("Pod MTU", mtu));
+        lines.extend(cni.file.iter().map(|file| ("  CNI", file.display().to_string())));
+    }
     lines.push(("Datastore", status.datastore.clone()));
     lines.extend(status.mistakes.iter().map(|mistake| ("  mistake", mistake.clone())));
     lines.extend(status.warnings.iter().map(|warning| ("  warning", warning.clone())));

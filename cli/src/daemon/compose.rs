@@ -14,7 +14,7 @@ use routing::limits::LimitReached;
 use routing::{ClusterPolicy, RibConfig, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tunnel::{FirewallHandle, TunnelHandle};
+use tunnel::TunnelHandle;
 
 use super::config::{DaemonConfig, Dataplane};
 use super::descriptors;
@@ -28,6 +28,7 @@ use super::policy;
 use super::restart;
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
+use super::upkeep::Upkeep;
 use super::view::Views;
 use crate::store::{Loaded, Update};
 
@@ -56,7 +57,7 @@ pub(super) struct Daemon {
     config: DaemonConfig,
     pub(super) rib: RibHandle,
     tunnel: Option<TunnelHandle>,
-    firewall: Option<FirewallHandle>,
+    upkeep: Option<Upkeep>,
     feed: JoinHandle<()>,
     memory: JoinHandle<()>,
     /// How many file descriptors there may be.
@@ -113,18 +114,18 @@ impl Daemon {
                 }
             },
         };
-        let firewall = tunnel.as_ref().map(|tunnel| FirewallHandle::spawn(tunnel.strangers()).0);
+        let upkeep = tunnel.as_ref().map(|tunnel| Upkeep::start(&config, tunnel));
         // One is enough: it is said once for each time the routes become whole.
         let (sync, synced) = mpsc::channel(1);
         let feed = tokio::spawn(feed(changes, synced, tunnel.clone()));
         let memory = tokio::spawn(memory::give_back(rib.clone()));
         let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
-        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone(), firewall.clone());
+        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone(), upkeep.clone());
         let daemon = Daemon {
             config,
             rib,
             tunnel,
-            firewall,
+            upkeep,
             feed,
             memory,
             descriptors: descriptors::raise(),
@@ -243,8 +244,8 @@ impl Daemon {
         {
             problems.push(error.to_string());
         }
-        if let Some(firewall) = &self.firewall {
-            firewall.configure(plan.firewall.clone());
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.configure(plan);
         }
         self.rib.originate(Source::Local, plan.local.clone()).await;
         let wait = if plan.listen_port.is_some() { fallback_after } else { Duration::ZERO };

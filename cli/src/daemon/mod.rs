@@ -1,5 +1,6 @@
 //! The daemon: its own configuration and how its parts are put together.
 
+mod cni;
 mod compose;
 pub mod config;
 mod descriptors;
@@ -18,6 +19,7 @@ mod roster;
 mod run;
 mod statics;
 mod tunnel_address;
+mod upkeep;
 mod view;
 
 pub use run::{Ready, RunError, check, run};

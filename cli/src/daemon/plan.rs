@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
 use tunnel::{Firewall, LocalNode, Pool, Probing};
 
+use super::cni::Network;
 use super::config::DaemonConfig;
 use super::peering::{NeighbourRange, Peering, peerings, ranges};
 use super::policy;
@@ -101,6 +102,8 @@ pub struct Plan {
     pub probe_key_file: Option<PathBuf>,
     /// What the kernel lets in and whose addresses it changes.
     pub firewall: Firewall,
+    /// The network configuration for container runtimes, where it is asked for.
+    pub(crate) network: Option<Network>,
 }
 
 /// The resources say nothing of this node.
@@ -205,6 +208,12 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     let masqueraded: Vec<IpNet> =
         snapshot.pools.iter().filter(|pool| pool.nat_outgoing).map(|pool| pool.cidr).collect();
     let firewall = Firewall::of(&tunnel, settings.accept_tunnels_from, &masqueraded);
+    let tunnel_addresses = tunnel.local.tunnel_address.map(IpAddr::V4).into_iter();
+    let network = settings.cni.clone().map(|settings| Network {
+        settings,
+        blocks: tunnel.local.blocks.clone(),
+        taken: tunnel_addresses.chain(tunnel.local.vtep_ipv6().map(IpAddr::V6)).collect(),
+    });
     let peers = peerings(snapshot, me)
         .into_iter()
         .map(|peering| peer_plan(snapshot, me, &rib, settings, &addresses, peering))
@@ -234,6 +243,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         tunnel,
         probe_key_file,
         firewall,
+        network,
     })
 }
 

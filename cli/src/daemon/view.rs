@@ -16,12 +16,13 @@ use routing::actor::{RibGone, RibHandle};
 use routing::query::{PathInfo, PeerCounts, RouteInfo};
 use routing::{Reason, Source, SourceKind};
 use tokio::sync::watch;
+use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
-use tunnel::{FirewallHandle, TunnelHandle};
 
 use super::config::{DaemonConfig, Dataplane, Datastore};
 use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
+use super::upkeep::Upkeep;
 use crate::control::Control;
 use crate::control::view::{
     BfdView, ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView, UpdateErrorView,
@@ -38,7 +39,7 @@ pub(super) struct Views {
     roster: watch::Receiver<Arc<Roster>>,
     rib: RibHandle,
     tunnel: Option<TunnelHandle>,
-    firewall: Option<FirewallHandle>,
+    upkeep: Option<Upkeep>,
     started: Timestamp,
 }
 
@@ -48,9 +49,9 @@ impl Views {
         roster: watch::Receiver<Arc<Roster>>,
         rib: RibHandle,
         tunnel: Option<TunnelHandle>,
-        firewall: Option<FirewallHandle>,
+        upkeep: Option<Upkeep>,
     ) -> Views {
-        Views { config, roster, rib, tunnel, firewall, started: Timestamp::now() }
+        Views { config, roster, rib, tunnel, upkeep, started: Timestamp::now() }
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -198,10 +199,12 @@ impl Control for Views {
             if roster.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
                 warnings.extend(near_limit(&roster, &self.counts(&roster).await));
             }
-            let firewall = match &self.firewall {
-                Some(firewall) => Some(firewall.report().await),
+            let firewall = match &self.upkeep {
+                Some(upkeep) => Some(upkeep.firewall.report().await),
                 None => None,
             };
+            let cni = self.upkeep.as_ref().map(|upkeep| upkeep.cni.view());
+            warnings.extend(cni.iter().flat_map(|cni| cni.problems.iter().cloned()));
             warnings.extend(firewall.iter().filter_map(|firewall| firewall.problem.clone()));
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
             let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
@@ -232,6 +235,7 @@ impl Control for Views {
                 mistakes: roster.mistakes.clone(),
                 warnings,
                 firewall,
+                cni,
                 kernel: report.map(|report| super::kernel_view::kernel_view(&report)),
             }
         }

@@ -9,6 +9,7 @@ use tunnel::TunnelsFrom;
 
 use super::advertisement;
 use super::bfd::{self, BfdSettings};
+use super::cni::{self, CniSettings};
 use super::mistake::Origin;
 use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
@@ -92,6 +93,8 @@ pub struct RoutedSettings {
     pub nexthop_compat_keep: bool,
     /// Whom encapsulated packets are accepted from (`acceptTunnelsFrom`, nodes).
     pub accept_tunnels_from: TunnelsFrom,
+    /// The network configuration for container runtimes (`cni`); none unless asked for.
+    pub cni: Option<CniSettings>,
     /// What is done about a node that announces another's block (`ownership`, warn).
     pub ownership: OwnershipMode,
     /// How many prefixes a peer may have that has no limit of its own (`maxPrefixes`, any number).
@@ -119,6 +122,7 @@ impl Default for RoutedSettings {
             route_metric: 512,
             nexthop_compat_keep: false,
             accept_tunnels_from: TunnelsFrom::Nodes,
+            cni: None,
             ownership: OwnershipMode::Warn,
             max_prefixes: None,
         }
@@ -262,12 +266,12 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         accept_tunnels_from: fields
             .optional("acceptTunnelsFrom", report, scalar::one_of(TUNNELS_FROM))
             .unwrap_or(default.accept_tunnels_from),
+        cni: cni::read(&mut fields, report),
         ownership: fields
             .optional("ownership", report, scalar::one_of(OWNERSHIP))
             .unwrap_or(default.ownership),
         max_prefixes: peer_policy::max_prefixes(&mut fields, report),
     };
-    fields.unsupported("cni", report, |_| false);
     fields.finish(report);
     settings
 }

@@ -152,6 +152,7 @@ impl Control for Views {
         let status = StatusView {
             kernel: None,
             firewall: None,
+            cni: None,
             node: "node-a".into(),
             version: "0.0.0".into(),
             started: since(),
