@@ -14,7 +14,11 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 
 pub use self::{
     listing::ListingError,
@@ -41,6 +45,12 @@ const IN_A_ROW: u32 = 16;
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 /// After so long in peace it is short again.
 const PEACE: Duration = Duration::from_secs(30);
+/// Questions that may wait; whoever comes when there are more is answered without counters.
+const QUESTIONS: usize = 16;
+/// How long counters are good for.
+const COUNTERS_HOLD: Duration = Duration::from_secs(1);
+/// How long a question may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Plans for one wish: what is written, and what was changed while that was done.
 const PASSES: u32 = 4;
 
@@ -74,7 +84,11 @@ pub struct FirewallReport {
 pub struct FirewallHandle {
     wanted: watch::Sender<Option<Firewall>>,
     reports: watch::Receiver<FirewallReport>,
+    questions: mpsc::Sender<Question>,
 }
+
+/// Somebody asks for a report with counters.
+type Question = oneshot::Sender<FirewallReport>;
 
 impl FirewallHandle {
     /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose threads are all
@@ -82,8 +96,9 @@ impl FirewallHandle {
     pub fn spawn(strangers: watch::Receiver<Strangers>) -> (Self, JoinHandle<()>) {
         let (wanted, told) = watch::channel(None);
         let (report, reports) = watch::channel(FirewallReport::default());
-        let task = tokio::spawn(run(told, strangers, report));
-        (Self { wanted, reports }, task)
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let task = tokio::spawn(run(told, strangers, asked, report));
+        (Self { wanted, reports, questions }, task)
     }
 
     /// Says what the table is to do.
@@ -102,17 +117,16 @@ impl FirewallHandle {
         self.reports.clone()
     }
 
-    /// How it is now.
+    /// How it is now. Counters are at most a second old, however many ask; without them where `nft` takes
+    /// its time.
     pub async fn report(&self) -> FirewallReport {
-        let mut report = self.reports.borrow().clone();
-        if report.installed
-            && report.wanted
-            && let Ok(Some(listing)) = nft::list().await
+        let (sender, receiver) = oneshot::channel();
+        if self.questions.try_send(sender).is_ok()
+            && let Ok(Ok(report)) = timeout(ANSWER_WITHIN, receiver).await
         {
-            report.dropped_ipip = listing.packets(DROPPED_IPIP);
-            report.dropped_vxlan = listing.packets(DROPPED_VXLAN);
+            return report;
         }
-        report
+        self.reports.borrow().clone()
     }
 }
 
@@ -145,11 +159,14 @@ struct Keeper {
     drift: u64,
     /// When it was last mended, and how often in a row.
     mended: Option<(Instant, u32)>,
+    /// When the counters were read, and what they said, of IP-in-IP and of VXLAN.
+    counted: Option<(Instant, [Option<u64>; 2])>,
 }
 
 async fn run(
     mut wanted: watch::Receiver<Option<Firewall>>,
     mut strangers: watch::Receiver<Strangers>,
+    mut questions: mpsc::Receiver<Question>,
     report: watch::Sender<FirewallReport>,
 ) {
     let mut keeper = Keeper::default();
@@ -182,6 +199,15 @@ async fn run(
                 if keeper.failure.is_none() {
                     look_at = Some(Instant::now());
                 }
+            }
+            Some(question) = questions.recv() => {
+                keeper.count().await;
+                let mut report = report.borrow().clone();
+                if let Some((_, [ipip, vxlan])) = keeper.counted.filter(|_| report.installed) {
+                    (report.dropped_ipip, report.dropped_vxlan) = (ipip, vxlan);
+                }
+                // Nobody may wait any more.
+                let _ = question.send(report);
             }
             () = keeper.changed() => look_at = Some(keeper.not_before()),
             () = sleep_until(look_at) => {}
@@ -284,6 +310,19 @@ impl Keeper {
             );
         }
         self.drift += 1;
+    }
+
+    /// Reads the counters, if that was not done just now.
+    async fn count(&mut self) {
+        let settled = self.settled.as_ref().is_some_and(|(firewall, _)| !firewall.is_empty());
+        let fresh = self.counted.is_some_and(|(at, _)| at.elapsed() < COUNTERS_HOLD);
+        if settled
+            && !fresh
+            && let Ok(Some(listing)) = nft::list().await
+        {
+            let packets = [DROPPED_IPIP, DROPPED_VXLAN].map(|counter| listing.packets(counter));
+            self.counted = Some((Instant::now(), packets));
+        }
     }
 
     /// From when on it may be mended again.

@@ -47,6 +47,20 @@ async fn report(firewall: &FirewallHandle, condition: impl Fn(&FirewallReport) -
     }
 }
 
+/// Waits until so many packets of VXLAN (or of IP-in-IP) were dropped.
+async fn dropped(firewall: &FirewallHandle, count: impl Fn(&FirewallReport) -> Option<u64>, expected: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let report = firewall.report().await;
+        if count(&report) == Some(expected) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not {expected}: {report:?}");
+        // why: counters are read at most once a second.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// A table that does what follows from the configuration.
 async fn keep(config: &Config, from: TunnelsFrom, masqueraded: &[&str]) -> FirewallHandle {
     let (firewall, _) = FirewallHandle::spawn(no_strangers());
@@ -93,7 +107,7 @@ fn vxlan_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
         send_vxlan(&node, VXLAN_VNI, inner);
         assert_eq!(arrived(&inbox).as_deref(), Some("192.168.0.2 4096"));
         assert_eq!(waiting(&inbox), None);
-        assert_eq!(firewall.report().await.dropped_vxlan, Some(1));
+        dropped(&firewall, |report| report.dropped_vxlan, 1).await;
 
         // Another's VXLAN on the same port is not our business.
         ip("link add other type vxlan id 77 dstport 4789 local 192.168.0.1 dev eth0");
@@ -118,7 +132,7 @@ fn vxlan_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
         send_vxlan(&spoofer, VXLAN_VNI, inner);
         send_vxlan(&node, VXLAN_VNI, inner);
         assert_eq!(arrived(&inbox).as_deref(), Some("192.168.0.2 4096"));
-        assert_eq!(firewall.report().await.dropped_vxlan, Some(2));
+        dropped(&firewall, |report| report.dropped_vxlan, 2).await;
 
         firewall.configure(wanted(&config, TunnelsFrom::Any, &[]));
         report(&firewall, |report| !report.wanted).await;
@@ -150,7 +164,7 @@ fn ipip_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
         send(&node, &packet("from a node"));
         assert_eq!(arrived(&inbox).as_deref(), Some("from a node"));
         assert_eq!(waiting(&inbox), None);
-        assert_eq!(firewall.report().await.dropped_ipip, Some(2));
+        dropped(&firewall, |report| report.dropped_ipip, 2).await;
 
         // Whom BGP alone names may answer.
         drop(firewall);
@@ -205,7 +219,7 @@ fn vxlan_packets_over_ipv6_reach_a_pod_from_nodes_alone() {
         send_vxlan(&node, VXLAN_VNI, inner);
         assert_eq!(arrived(&inbox).as_deref(), Some("fd00::2 4096"));
         assert_eq!(waiting(&inbox), None);
-        assert_eq!(firewall.report().await.dropped_vxlan, Some(2));
+        dropped(&firewall, |report| report.dropped_vxlan, 2).await;
 
         firewall.configure(wanted(&config, TunnelsFrom::Any, &[]));
         report(&firewall, |report| !report.wanted).await;
