@@ -245,7 +245,8 @@ impl Bed {
     /// It can't be run or fails.
     pub fn exec(&self, node: &str, words: &[&str]) -> String {
         let namespace = self.namespace(node);
-        let words: Vec<&str> = ["netns", "exec", &namespace].into_iter().chain(words.iter().copied()).collect();
+        let words: Vec<&str> =
+            ["netns", "exec", &namespace].into_iter().chain(words.iter().copied()).collect();
         run("ip", &words)
     }
 

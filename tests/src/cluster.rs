@@ -119,7 +119,11 @@ impl Cluster {
         for subnet in 0..subnets {
             bed.ip(NETWORK, &format!("address add 192.168.{subnet}.{ROUTER}/24 dev lab"));
         }
-        for setting in ["net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.lab.send_redirects=0"] {
+        for setting in [
+            "net.ipv4.ip_forward=1",
+            "net.ipv4.conf.all.send_redirects=0",
+            "net.ipv4.conf.lab.send_redirects=0",
+        ] {
             bed.exec(NETWORK, &["sysctl", "-qw", setting]);
         }
         for (number, node) in (1..).zip(&self.nodes) {
@@ -170,7 +174,8 @@ impl Cluster {
     /// # Panics
     /// They can't be written.
     pub fn configure(&self, settings: &Settings) {
-        let routed: Vec<String> = settings.routed.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        let routed: Vec<String> =
+            settings.routed.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         let mut text = format!(
             "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{ name: pods }}\n\
              spec: {{ cidr: 10.1.0.0/16, ipipMode: {}, vxlanMode: {} }}\n---\n\
@@ -294,7 +299,12 @@ impl Cluster {
     pub fn wait_for_all(&self, exit: &str, patience: Duration) {
         let deadline = Instant::now() + patience;
         for (from, to) in self.pairs() {
-            self.wait_for(from, to, exit, deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
+            self.wait_for(
+                from,
+                to,
+                exit,
+                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+            );
         }
     }
 
@@ -309,7 +319,8 @@ impl Cluster {
     /// # Panics
     /// `nft` refuses.
     pub fn drop_packets(&self, name: &str, rules: &[&str]) {
-        let mut text = format!("table bridge {name} {{\nchain wire {{\ntype filter hook prerouting priority 0;\n");
+        let mut text =
+            format!("table bridge {name} {{\nchain wire {{\ntype filter hook prerouting priority 0;\n");
         for rule in rules {
             let _ = writeln!(text, "{rule} counter drop");
         }

@@ -179,6 +179,8 @@ pub struct Config {
     pub nexthop_compat_keep: bool,
     /// How it is found out whether packets pass.
     pub probing: Probing,
+    /// How long a tunnel device that no pool uses any more still takes packets in: other nodes may use it longer.
+    pub device_linger: Duration,
 }
 
 /// How it is found out whether packets pass between nodes, and when that is believed.
@@ -207,6 +209,9 @@ impl Default for Probing {
         }
     }
 }
+
+/// How long devices linger unless said otherwise: until the slowest node has the new configuration, and then some.
+pub const DEFAULT_DEVICE_LINGER: Duration = Duration::from_secs(300);
 
 /// UDP port of probes unless configured.
 pub const DEFAULT_PROBE_PORT: u16 = 4788;

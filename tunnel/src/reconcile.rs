@@ -18,6 +18,7 @@ use crate::{
     desired::{Device, Parent, RouteKey, Wanted},
     diff::Object,
     fib::{Fib, RouteOp, Want},
+    intern::NONE,
     ledger::Ledger,
     netlink::KernelError,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
@@ -65,6 +66,8 @@ pub struct Reconciler<D> {
     pub(crate) standings: Standings,
     /// Whom to ask after has to be found out anew.
     aims_due: bool,
+    /// Since when no pool uses a tunnel device.
+    unused_since: HashMap<Device, Instant>,
     /// Metric of learned routes.
     metric: u32,
     look: Option<Look>,
@@ -114,6 +117,7 @@ impl<D: Dataplane> Reconciler<D> {
             in_use: HashMap::new(),
             standings: Standings::default(),
             aims_due: false,
+            unused_since: HashMap::new(),
             metric: DEFAULT_ROUTE_METRIC,
             look: None,
             listing: None,
@@ -190,7 +194,12 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn next_retry(&self) -> Option<Instant> {
         let note_at = self.noted_at.filter(|_| self.exits_stale).map(|at| at + NOTE_INTERVAL);
         let returned_at = self.config.as_ref().and_then(|c| self.standings.deadline(c.probing.recover_after));
-        [self.ledger.next_retry(), self.observe_at, note_at, returned_at].into_iter().flatten().min()
+        let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
+        // What was due before was begun by the turns before, whatever came of it.
+        let now = Instant::now();
+        let [returned_at, swept_at] = [returned_at, swept_at].map(|at| at.filter(|at| *at > now));
+        let times = [self.ledger.next_retry(), self.observe_at, note_at, returned_at, swept_at];
+        times.into_iter().flatten().min()
     }
 
     /// Reads the sysctls again: nobody tells when they change.
@@ -277,7 +286,7 @@ impl<D: Dataplane> Reconciler<D> {
         let want = match self.fib.learned(&state).copied() {
             Some(learned) => {
                 let want = self.answer(config, slot, learned);
-                if !self.in_sync && self.adopts(config, &learned, &want, &state) {
+                if state.via != NONE && self.adopts(config, &learned, &want, &state) {
                     self.answer(config, slot, learned)
                 } else {
                     want

@@ -199,6 +199,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
             recover_after: settings.recover_after,
             direct: settings.direct_probe,
         },
+        device_linger: tunnel::node::DEFAULT_DEVICE_LINGER,
     };
     let peers = peerings(snapshot, me)
         .into_iter()

@@ -23,23 +23,33 @@ fn up(nodes: u8) -> Cluster {
 
 #[test]
 fn ipip_that_is_dropped_leads_to_vxlan_within_five_seconds_and_back_when_it_passes() {
-    with_ipip("fallback::ipip_that_is_dropped_leads_to_vxlan_within_five_seconds_and_back_when_it_passes", || {
-        let cluster = up(3);
-        cluster.drop_packets("ipip", &["ip protocol 4"]);
-        let start = Instant::now();
-        cluster.wait_for_all("vxlan", BY_PROBE);
-        println!("vxlan after {:?}", start.elapsed());
-        cluster.reach_all();
-        let tunnel = cluster.tunnel(0, 1).expect("an answer");
-        assert_eq!(tunnel["preferred"], "ipip");
-        assert!(tunnel["reason"].as_str().is_some_and(|r| r.contains("IP-in-IP does not pass")), "{tunnel}");
-        assert!(tunnel["last_probe_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{tunnel}");
-        cluster.pass("ipip");
-        let start = Instant::now();
-        cluster.wait_for_all("ipip", BACK);
-        assert!(start.elapsed() > Duration::from_millis(3500), "not before recoverAfter: {:?}", start.elapsed());
-        cluster.reach_all();
-    });
+    with_ipip(
+        "fallback::ipip_that_is_dropped_leads_to_vxlan_within_five_seconds_and_back_when_it_passes",
+        || {
+            let cluster = up(3);
+            cluster.drop_packets("ipip", &["ip protocol 4"]);
+            let start = Instant::now();
+            cluster.wait_for_all("vxlan", BY_PROBE);
+            println!("vxlan after {:?}", start.elapsed());
+            cluster.reach_all();
+            let tunnel = cluster.tunnel(0, 1).expect("an answer");
+            assert_eq!(tunnel["preferred"], "ipip");
+            assert!(
+                tunnel["reason"].as_str().is_some_and(|r| r.contains("IP-in-IP does not pass")),
+                "{tunnel}"
+            );
+            assert!(tunnel["last_probe_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{tunnel}");
+            cluster.pass("ipip");
+            let start = Instant::now();
+            cluster.wait_for_all("ipip", BACK);
+            assert!(
+                start.elapsed() > Duration::from_millis(3500),
+                "not before recoverAfter: {:?}",
+                start.elapsed()
+            );
+            cluster.reach_all();
+        },
+    );
 }
 
 #[test]

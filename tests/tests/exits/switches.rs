@@ -84,7 +84,10 @@ fn fallback_for_dropped_ipip_loses_what_was_dropped_and_nothing_more() {
         let streams = Streams::start(&cluster);
         streams.run_for(BESIDE);
         // Of the streams' packets, 128 and 1450 octets long, beside probes, which are shorter.
-        cluster.drop_packets("ipip", &["ip protocol 4 ip length 148", "ip protocol 4 ip length 1470", "ip protocol 4"]);
+        cluster.drop_packets(
+            "ipip",
+            &["ip protocol 4 ip length 148", "ip protocol 4 ip length 1470", "ip protocol 4"],
+        );
         cluster.wait_for_all("vxlan", SWITCH);
         let dropped: u64 = cluster.pass("ipip").into_iter().take(2).sum();
         streams.stop().assert_lost("IP-in-IP is dropped", dropped);
