@@ -194,6 +194,8 @@ pub struct Probing {
     pub key: Option<Key>,
     /// How long BGP or a way must have been well before it is used again.
     pub recover_after: Duration,
+    /// IP-in-IP counts as blocked until it was seen to pass: this network is known to drop it.
+    pub doubted: bool,
     /// Whether unwrapped packets have to be seen to pass before packets go unwrapped within a subnet.
     pub direct: bool,
 }
@@ -205,6 +207,7 @@ impl Default for Probing {
             port: DEFAULT_PROBE_PORT,
             key: None,
             recover_after: Duration::from_secs(30),
+            doubted: false,
             direct: false,
         }
     }

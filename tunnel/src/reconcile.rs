@@ -64,6 +64,8 @@ pub struct Reconciler<D> {
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
     /// What is known of the nodes.
     pub(crate) standings: Standings,
+    /// Some sysctl has changed.
+    pub(crate) sysctls_due: bool,
     /// Whom to ask after has to be found out anew.
     aims_due: bool,
     /// Since when no pool uses a tunnel device.
@@ -116,6 +118,7 @@ impl<D: Dataplane> Reconciler<D> {
             observe_error: None,
             in_use: HashMap::new(),
             standings: Standings::default(),
+            sysctls_due: false,
             aims_due: false,
             unused_since: HashMap::new(),
             metric: DEFAULT_ROUTE_METRIC,
@@ -202,10 +205,14 @@ impl<D: Dataplane> Reconciler<D> {
         times.into_iter().flatten().min()
     }
 
-    /// Reads the sysctls again: nobody tells when they change.
+    /// Reads the sysctls again: of some nobody tells when they change.
     pub fn audit(&mut self) {
-        if let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) {
-            self.sysctls = self.dataplane.tune(config, observed);
+        let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) else { return };
+        let before = std::mem::replace(&mut self.sysctls, self.dataplane.tune(config, observed));
+        let known = |name: &str| before.iter().any(|sysctl| sysctl.name == name && sysctl.problem.is_none());
+        for sysctl in self.sysctls.iter().filter(|sysctl| sysctl.set && known(&sysctl.name)) {
+            self.drift += 1;
+            tracing::info!(sysctl = sysctl.name, value = sysctl.value, "another program's change is undone");
         }
     }
 
@@ -248,6 +255,10 @@ impl<D: Dataplane> Reconciler<D> {
             Event::Nexthop { ours } => ours,
             Event::Probing => {
                 self.must_look(Look::Base);
+                false
+            }
+            Event::Sysctl => {
+                self.sysctls_due = true;
                 false
             }
             // Taken in before.
@@ -365,8 +376,14 @@ impl<D: Dataplane> Reconciler<D> {
             let before = self.in_use.get(&node.name);
             if before.is_none_or(|(before, _)| *before != now) {
                 if before.is_some() || now.is_some() {
-                    let from = before.and_then(|(e, _)| *e);
-                    tracing::info!(node = %node.name, ?from, to = ?now, "exit changed");
+                    let word = |e: Option<Encapsulation>| match e {
+                        Some(Encapsulation::Ipip) => "ipip",
+                        Some(Encapsulation::Vxlan) => "vxlan",
+                        Some(Encapsulation::None) => "direct",
+                        None => "nothing",
+                    };
+                    let from = word(before.and_then(|(e, _)| *e));
+                    tracing::info!(node = %node.name, from, to = word(now), "exit changed");
                 }
                 self.in_use.insert(node.name.clone(), (now, Timestamp::now()));
             }

@@ -97,6 +97,8 @@ pub enum Reason {
     IpipBlocked,
     /// IP-in-IP passes again, but not yet for long enough.
     IpipReturning,
+    /// This network is known to drop IP-in-IP, and it was not seen to pass.
+    IpipDoubted,
     /// IP-in-IP is to be used from now on, but it was not yet seen to pass.
     IpipUnproven,
     /// There is a BGP path again, but not yet for long enough.
@@ -135,6 +137,7 @@ impl fmt::Display for Reason {
             Reason::NoBgpPath => "no BGP path: static table",
             Reason::IpipBlocked => "IP-in-IP does not pass: fallback",
             Reason::IpipReturning => "IP-in-IP passes again: fallback until it has for recoverAfter",
+            Reason::IpipDoubted => "this network is known to drop IP-in-IP: fallback",
             Reason::IpipUnproven => "IP-in-IP is used once a probe was answered",
             Reason::BgpReturning => "BGP is back: fallback until it has been for recoverAfter",
             Reason::DirectUnproven => "same subnet, but no unwrapped packet was seen to pass",

@@ -123,6 +123,7 @@ impl Standings {
         match node.vtep.map(|vtep| self.passage(vtep, Way::Ipip)) {
             Some(Passage::Blocked) => return Some(Reason::IpipBlocked),
             Some(Passage::Returning) => return Some(Reason::IpipReturning),
+            Some(Passage::Unknown) if config.probing.doubted => return Some(Reason::IpipDoubted),
             Some(Passage::Unknown | Passage::Unanswered | Passage::Passes) | None => {}
         }
         match self.bgp.get(&next_hop) {

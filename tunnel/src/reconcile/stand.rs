@@ -103,7 +103,10 @@ impl<D: Dataplane> Reconciler<D> {
             address,
             ipip: false,
             direct: false,
-            doubted: self.standings.passage(address, Way::Ipip).is_avoided(),
+            doubted: match self.standings.passage(address, Way::Ipip) {
+                Passage::Unknown => config.probing.doubted,
+                known => known.is_avoided(),
+            },
         };
         let mut policies = Vec::new();
         for block in node.blocks.iter().filter(|block| matches!(block, IpNet::V4(_))) {

@@ -59,6 +59,9 @@ impl<D: Dataplane> Reconciler<D> {
         if self.look.is_some() {
             return self.completed_one().await || self.observe(config);
         }
+        if std::mem::take(&mut self.sysctls_due) {
+            self.audit();
+        }
         self.recheck_reach();
         if self.must_resolve {
             self.rebuild(config);
