@@ -16,7 +16,7 @@ use crate::encapsulation::Encapsulation;
 use crate::ownership::Owners;
 
 pub(crate) use edit::edited;
-pub use edit::with_communities;
+pub use edit::{shut_down, with_communities};
 pub use rule::{
     Action, Community, Filter, NoCommunity, Operation, Operator, PeerKind, PrefixMatch, Rule, Subject,
     local_pref_of, priority_of,
@@ -182,6 +182,8 @@ pub struct ClusterPolicy {
     pub encapsulation: Option<Encapsulation>,
     /// Which node owns which block.
     pub owners: Owners,
+    /// Own blocks are going away: they carry GRACEFUL_SHUTDOWN and LOCAL_PREF 0 (RFC 8326 §4).
+    pub draining: bool,
 }
 
 impl ClusterPolicy {

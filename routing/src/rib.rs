@@ -19,7 +19,7 @@ use crate::lanes::PathIds;
 use crate::limits::LimitReached;
 use crate::outbox::Delivery;
 use crate::path::{Best, BestChange, Source, SourceKind};
-use crate::policy::{ClusterPolicy, PeerPolicy, with_communities};
+use crate::policy::{ClusterPolicy, PeerPolicy, shut_down, with_communities};
 use crate::several::Several;
 use crate::source::{Member, SourceIx, Sources};
 use crate::table::{Mark, Path, Table};
@@ -169,6 +169,9 @@ impl Rib {
                 if !communities.is_empty() {
                     set =
                         AttrSet::from_canonical(&with_communities(set.canonical(), &communities), *next_hop);
+                }
+                if self.cluster.draining {
+                    set = AttrSet::from_canonical(&shut_down(set.canonical()), *next_hop);
                 }
             }
             let attrs = self.interner.intern(&Arc::new(set));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use nix::{setsockopt_impl, sockopt_impl};
 
 use crate::cluster::{Cluster, POD_MTU};
@@ -146,7 +146,8 @@ impl Streams {
                 .bed
                 .inside(&cluster.pod(index), || UdpSocket::bind(("0.0.0.0", PORT)).expect("a socket"));
             socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-            setsockopt(&socket, RcvBuf, &(4 << 20)).expect("a receive buffer");
+            // What waits for this program is not lost by the network.
+            setsockopt(&socket, RcvBufForce, &(16 << 20)).expect("a receive buffer: run the tests as root");
             // What does not fit is refused instead of cut up.
             setsockopt(&socket, MtuDiscover, &libc::IP_PMTUDISC_DO).expect("path MTU discovery");
             socket

@@ -63,6 +63,8 @@ pub enum Event {
         /// The event tells that a route of ours may be gone or changed.
         ours: bool,
     },
+    /// A sysctl of an interface, or of all.
+    Sysctl,
     /// A rule, or a route of a table, by which probes go.
     Probing,
     /// What is known of a way to a node has changed.

@@ -260,6 +260,7 @@ mod tests {
             route_metric: 512,
             nexthop_compat_keep: false,
             probing: Probing::default(),
+            device_linger: std::time::Duration::ZERO,
         }
     }
 

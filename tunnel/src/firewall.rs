@@ -26,6 +26,8 @@ pub enum TunnelsFrom {
 /// The table as it is to be. It says the same whatever order nodes and pools came in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Firewall {
+    /// Whom encapsulated packets are accepted from.
+    pub from: TunnelsFrom,
     /// Whether IP-in-IP packets (IP protocol 4 inside IPv4) to this node are looked at.
     pub guards_ipip: bool,
     /// Whether packets of our VXLAN (UDP port 4789, our VNI) to this node are looked at.
@@ -52,13 +54,24 @@ impl Firewall {
         });
         let pools: Vec<IpNet> = config.pools.iter().map(|pool| pool.cidr).collect();
         Self {
+            from,
             guards_ipip,
             guards_vxlan,
-            nodes: if guards_ipip || guards_vxlan { addresses.collect() } else { BTreeSet::new() },
+            nodes: if guards { addresses.collect() } else { BTreeSet::new() },
             // Where nothing is masqueraded nobody asks what a pool is.
             pools: if masqueraded.is_empty() { Vec::new() } else { apart(&pools) },
             masqueraded: apart(masqueraded),
         }
+    }
+
+    /// The same with what follows from how the tunnels are.
+    pub fn with(mut self, tunnels: &Tunnels) -> Self {
+        if self.from == TunnelsFrom::Nodes {
+            self.guards_ipip |= tunnels.ipip;
+            self.guards_vxlan |= tunnels.vxlan;
+            self.nodes.extend(&tunnels.strangers);
+        }
+        self
     }
 
     /// Whether there is nothing to do: then there is to be no table.
@@ -75,29 +88,33 @@ fn apart(nets: &[IpNet]) -> Vec<IpNet> {
     apart
 }
 
-/// Where packets are sent by IP-in-IP although the node table knows nobody there: exit points that BGP alone
-/// names, such as those of a reflector's clients that have no Node resource.
+/// How the tunnels are now, as far as the firewall follows that beside the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Strangers {
-    /// Their addresses.
-    pub addresses: BTreeSet<IpAddr>,
-    /// All routes were given: whoever is not in `addresses` now may be forgotten.
+pub struct Tunnels {
+    /// Where packets are sent by IP-in-IP although the node table knows nobody there: exit points that BGP alone
+    /// names, such as those of a reflector's clients that have no Node resource.
+    pub strangers: BTreeSet<IpAddr>,
+    /// All routes were given: who is no stranger now may be forgotten.
     pub whole: bool,
+    /// There is a device for IP-in-IP; one that no pool uses any more lingers, and takes packets.
+    pub ipip: bool,
+    /// There is a device for VXLAN.
+    pub vxlan: bool,
 }
 
-impl Strangers {
-    /// Those among `exits`.
-    pub fn among(exits: impl Iterator<Item = Exit>, config: &Config, whole: bool) -> Self {
-        let mut addresses = BTreeSet::new();
-        if config.may_use(Encapsulation::Ipip) {
-            let known: HashSet<IpAddr> =
-                config.nodes.iter().filter_map(|node| Some(node.ipv4?.addr().into())).collect();
-            addresses.extend(exits.filter_map(|exit| match exit {
-                Exit::Ipip { remote } => Some(IpAddr::V4(remote)).filter(|address| !known.contains(address)),
-                Exit::Direct { .. } | Exit::Vxlan { .. } => None,
-            }));
+impl Tunnels {
+    /// The strangers among `exits`.
+    pub fn strangers_among(exits: impl Iterator<Item = Exit>, config: &Config) -> BTreeSet<IpAddr> {
+        if !config.may_use(Encapsulation::Ipip) {
+            return BTreeSet::new();
         }
-        Self { addresses, whole }
+        let known: HashSet<IpAddr> =
+            config.nodes.iter().filter_map(|node| Some(node.ipv4?.addr().into())).collect();
+        let stranger = |exit| match exit {
+            Exit::Ipip { remote } => Some(IpAddr::V4(remote)).filter(|address| !known.contains(address)),
+            Exit::Direct { .. } | Exit::Vxlan { .. } => None,
+        };
+        exits.filter_map(stranger).collect()
     }
 }
 
@@ -144,6 +161,7 @@ mod tests {
             route_metric: DEFAULT_ROUTE_METRIC,
             nexthop_compat_keep: false,
             probing: Probing::default(),
+            device_linger: std::time::Duration::ZERO,
         }
     }
 
@@ -157,7 +175,7 @@ mod tests {
         assert_eq!(of(Encapsulation::Ipip, Fallback::Vxlan, nodes), (true, true, 3, false));
         assert_eq!(of(Encapsulation::Ipip, Fallback::None, nodes), (true, false, 3, false));
         assert_eq!(of(Encapsulation::Vxlan, Fallback::Vxlan, nodes), (false, true, 3, false));
-        assert_eq!(of(Encapsulation::None, Fallback::Vxlan, nodes), (false, false, 0, true));
+        assert_eq!(of(Encapsulation::None, Fallback::Vxlan, nodes), (false, false, 3, true));
         assert_eq!(of(Encapsulation::Ipip, Fallback::Vxlan, TunnelsFrom::Any), (false, false, 0, true));
     }
 
@@ -186,7 +204,21 @@ mod tests {
             Exit::Vxlan { vtep: [10, 1, 1, 0].into() },
             Exit::Direct { gateway: [192, 168, 0, 254].into(), index: 2 },
         ];
-        let strangers = Strangers::among(exits.into_iter(), &config, true);
-        assert_eq!(strangers.addresses, BTreeSet::from([IpAddr::from([192, 168, 0, 77])]));
+        let strangers = Tunnels::strangers_among(exits.into_iter(), &config);
+        assert_eq!(strangers, BTreeSet::from([IpAddr::from([192, 168, 0, 77])]));
+    }
+
+    #[test]
+    fn a_device_that_lingers_is_guarded_unless_anybody_may_send() {
+        let lingering = Tunnels {
+            strangers: BTreeSet::from([[192, 168, 0, 77].into()]),
+            ipip: true,
+            ..Tunnels::default()
+        };
+        let config = config(Encapsulation::None, Fallback::None);
+        let firewall = Firewall::of(&config, TunnelsFrom::Nodes, &[]).with(&lingering);
+        assert_eq!((firewall.guards_ipip, firewall.guards_vxlan, firewall.nodes.len()), (true, false, 4));
+        let open = Firewall::of(&config, TunnelsFrom::Any, &[]);
+        assert_eq!(open.clone().with(&lingering), open);
     }
 }

@@ -40,6 +40,7 @@ mod tests {
             route_metric: DEFAULT_ROUTE_METRIC,
             nexthop_compat_keep: false,
             probing: Probing::default(),
+            device_linger: std::time::Duration::ZERO,
         };
         for (encapsulation, fallback, ipv4, mtu) in [
             (Encapsulation::Ipip, Fallback::Vxlan, true, 1450),

@@ -31,7 +31,7 @@ use self::{
     ruleset::{DROPPED_IPIP, DROPPED_VXLAN, element_changes, removal, replacement},
 };
 use crate::{
-    firewall::{Firewall, Strangers},
+    firewall::{Firewall, Tunnels},
     ledger::{FIRST_RETRY, LAST_RETRY},
 };
 
@@ -92,12 +92,12 @@ type Question = oneshot::Sender<FirewallReport>;
 
 impl FirewallHandle {
     /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose threads are all
-    /// in that namespace. It touches nothing until it is configured. `strangers` are accepted beside the nodes.
-    pub fn spawn(strangers: watch::Receiver<Strangers>) -> (Self, JoinHandle<()>) {
+    /// in that namespace. It touches nothing until it is configured. It follows how the tunnels are.
+    pub fn spawn(tunnels: watch::Receiver<Tunnels>) -> (Self, JoinHandle<()>) {
         let (wanted, told) = watch::channel(None);
         let (report, reports) = watch::channel(FirewallReport::default());
         let (questions, asked) = mpsc::channel(QUESTIONS);
-        let task = tokio::spawn(run(told, strangers, asked, report));
+        let task = tokio::spawn(run(told, tunnels, asked, report));
         (Self { wanted, reports, questions }, task)
     }
 
@@ -130,14 +130,14 @@ impl FirewallHandle {
     }
 }
 
-/// Takes the table away, if there is one.
+/// Takes the table away; says whether there was one.
 ///
 /// # Errors
 /// [`NftError`].
-pub async fn flush() -> Result<(), NftError> {
+pub async fn flush() -> Result<bool, NftError> {
     match nft::list().await? {
-        Some(_) => nft::apply(&removal()).await,
-        None => Ok(()),
+        Some(_) => nft::apply(&removal()).await.map(|()| true),
+        None => Ok(false),
     }
 }
 
@@ -165,7 +165,7 @@ struct Keeper {
 
 async fn run(
     mut wanted: watch::Receiver<Option<Firewall>>,
-    mut strangers: watch::Receiver<Strangers>,
+    mut tunnels: watch::Receiver<Tunnels>,
     mut questions: mpsc::Receiver<Question>,
     report: watch::Sender<FirewallReport>,
 ) {
@@ -175,14 +175,12 @@ async fn run(
     let mut look_at = Some(Instant::now());
     loop {
         let firewall = wanted.borrow_and_update().clone();
-        if let Some(mut firewall) = firewall
+        if let Some(firewall) = firewall
             && look_at.is_some_and(|at| at <= Instant::now())
         {
-            let Strangers { addresses, whole } = strangers.borrow_and_update().clone();
-            if firewall.guards_ipip {
-                firewall.nodes.extend(addresses);
-            }
-            look_at = keeper.keep(&firewall, whole).await;
+            let tunnels = tunnels.borrow_and_update().clone();
+            let firewall = firewall.with(&tunnels);
+            look_at = keeper.keep(&firewall, tunnels.whole).await;
             report.send_replace(keeper.report(&firewall));
         }
         tokio::select! {
@@ -193,7 +191,7 @@ async fn run(
                 }
                 look_at = Some(Instant::now());
             }
-            changed = strangers.changed(), if may_ask => {
+            changed = tunnels.changed(), if may_ask => {
                 may_ask = changed.is_ok();
                 // Whoever fails for another reason doesn't fail less now.
                 if keeper.failure.is_none() {
@@ -256,7 +254,7 @@ impl Keeper {
             Err(NftError::Missing | NftError::Unsupported(_)) => Ok(()),
             // Who may not look never made one.
             Err(NftError::Denied(_)) if self.settled.is_none() => Ok(()),
-            outcome => outcome,
+            outcome => outcome.map(drop),
         }
     }
 

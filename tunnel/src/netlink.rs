@@ -6,6 +6,7 @@
 //! hundred thousand, are written by a thread of their own, so that one batch is made while the kernel has another.
 
 mod connection;
+mod flush;
 mod kernel;
 pub mod links;
 pub mod monitor;
@@ -18,5 +19,6 @@ pub mod wire;
 mod writer;
 
 pub use connection::Connection;
+pub use flush::{Flushed, flush};
 pub use kernel::Kernel;
 pub use socket::{KernelError, Socket};

@@ -179,6 +179,8 @@ pub struct Config {
     pub nexthop_compat_keep: bool,
     /// How it is found out whether packets pass.
     pub probing: Probing,
+    /// How long a tunnel device that no pool uses any more still takes packets in: other nodes may use it longer.
+    pub device_linger: Duration,
 }
 
 /// How it is found out whether packets pass between nodes, and when that is believed.
@@ -192,6 +194,8 @@ pub struct Probing {
     pub key: Option<Key>,
     /// How long BGP or a way must have been well before it is used again.
     pub recover_after: Duration,
+    /// IP-in-IP counts as blocked until it was seen to pass: this network is known to drop it.
+    pub doubted: bool,
     /// Whether unwrapped packets have to be seen to pass before packets go unwrapped within a subnet.
     pub direct: bool,
 }
@@ -203,10 +207,14 @@ impl Default for Probing {
             port: DEFAULT_PROBE_PORT,
             key: None,
             recover_after: Duration::from_secs(30),
+            doubted: false,
             direct: false,
         }
     }
 }
+
+/// How long devices linger unless said otherwise: until the slowest node has the new configuration, and then some.
+pub const DEFAULT_DEVICE_LINGER: Duration = Duration::from_secs(300);
 
 /// UDP port of probes unless configured.
 pub const DEFAULT_PROBE_PORT: u16 = 4788;

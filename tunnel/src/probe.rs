@@ -71,6 +71,8 @@ pub enum Passage {
     Unknown,
     /// Probes are answered.
     Passes,
+    /// They are not, nor is anything else: perhaps the node is down, or nobody there answers.
+    Unanswered,
     /// They are not, while another way passes.
     Blocked,
     /// They are answered again, but not yet for long enough.

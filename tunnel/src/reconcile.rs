@@ -20,6 +20,7 @@ use crate::{
     desired::{Device, Parent, RouteKey, Wanted},
     diff::Object,
     fib::{Fib, RouteOp, Want},
+    intern::NONE,
     ledger::Ledger,
     netlink::KernelError,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
@@ -65,8 +66,12 @@ pub struct Reconciler<D> {
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
     /// What is known of the nodes.
     pub(crate) standings: Standings,
+    /// Some sysctl has changed.
+    pub(crate) sysctls_due: bool,
     /// Whom to ask after has to be found out anew.
     aims_due: bool,
+    /// Since when no pool uses a tunnel device.
+    unused_since: HashMap<Device, Instant>,
     /// Metric of learned routes.
     metric: u32,
     look: Option<Look>,
@@ -116,7 +121,9 @@ impl<D: Dataplane> Reconciler<D> {
             observe_error: None,
             in_use: HashMap::new(),
             standings: Standings::default(),
+            sysctls_due: false,
             aims_due: false,
+            unused_since: HashMap::new(),
             metric: DEFAULT_ROUTE_METRIC,
             look: None,
             listing: None,
@@ -195,13 +202,22 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn next_retry(&self) -> Option<Instant> {
         let note_at = self.noted_at.filter(|_| self.exits_stale).map(|at| at + NOTE_INTERVAL);
         let returned_at = self.config.as_ref().and_then(|c| self.standings.deadline(c.probing.recover_after));
-        [self.ledger.next_retry(), self.observe_at, note_at, returned_at].into_iter().flatten().min()
+        let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
+        // What was due before was begun by the turns before, whatever came of it.
+        let now = Instant::now();
+        let [returned_at, swept_at] = [returned_at, swept_at].map(|at| at.filter(|at| *at > now));
+        let times = [self.ledger.next_retry(), self.observe_at, note_at, returned_at, swept_at];
+        times.into_iter().flatten().min()
     }
 
-    /// Reads the sysctls again: nobody tells when they change.
+    /// Reads the sysctls again: of some nobody tells when they change.
     pub fn audit(&mut self) {
-        if let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) {
-            self.sysctls = self.dataplane.tune(config, observed);
+        let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) else { return };
+        let before = std::mem::replace(&mut self.sysctls, self.dataplane.tune(config, observed));
+        let known = |name: &str| before.iter().any(|sysctl| sysctl.name == name && sysctl.problem.is_none());
+        for sysctl in self.sysctls.iter().filter(|sysctl| sysctl.set && known(&sysctl.name)) {
+            self.drift += 1;
+            tracing::info!(sysctl = sysctl.name, value = sysctl.value, "another program's change is undone");
         }
     }
 
@@ -246,6 +262,10 @@ impl<D: Dataplane> Reconciler<D> {
                 self.must_look(Look::Base);
                 false
             }
+            Event::Sysctl => {
+                self.sysctls_due = true;
+                false
+            }
             // Taken in before.
             Event::Passage { .. } => false,
             Event::Route { key, via, ours } => {
@@ -282,7 +302,7 @@ impl<D: Dataplane> Reconciler<D> {
         let want = match self.fib.learned(&state).copied() {
             Some(learned) => {
                 let want = self.answer(config, slot, learned);
-                if !self.in_sync && self.adopts(config, &learned, &want, &state) {
+                if state.via != NONE && self.adopts(config, &learned, &want, &state) {
                     self.answer(config, slot, learned)
                 } else {
                     want
@@ -362,8 +382,14 @@ impl<D: Dataplane> Reconciler<D> {
             let before = self.in_use.get(&node.name);
             if before.is_none_or(|(before, _)| *before != now) {
                 if before.is_some() || now.is_some() {
-                    let from = before.and_then(|(e, _)| *e);
-                    tracing::info!(node = %node.name, ?from, to = ?now, "exit changed");
+                    let word = |e: Option<Encapsulation>| match e {
+                        Some(Encapsulation::Ipip) => "ipip",
+                        Some(Encapsulation::Vxlan) => "vxlan",
+                        Some(Encapsulation::None) => "direct",
+                        None => "nothing",
+                    };
+                    let from = word(before.and_then(|(e, _)| *e));
+                    tracing::info!(node = %node.name, from, to = word(now), "exit changed");
                 }
                 self.in_use.insert(node.name.clone(), (now, Timestamp::now()));
             }

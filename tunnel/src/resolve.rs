@@ -97,6 +97,10 @@ pub enum Reason {
     IpipBlocked,
     /// IP-in-IP passes again, but not yet for long enough.
     IpipReturning,
+    /// This network is known to drop IP-in-IP, and it was not seen to pass.
+    IpipDoubted,
+    /// IP-in-IP is to be used from now on, but it was not yet seen to pass.
+    IpipUnproven,
     /// There is a BGP path again, but not yet for long enough.
     BgpReturning,
     /// Cross-subnet: the next hop is on-link in the local subnet, but no unwrapped packet was seen to pass.
@@ -133,6 +137,8 @@ impl fmt::Display for Reason {
             Reason::NoBgpPath => "no BGP path: static table",
             Reason::IpipBlocked => "IP-in-IP does not pass: fallback",
             Reason::IpipReturning => "IP-in-IP passes again: fallback until it has for recoverAfter",
+            Reason::IpipDoubted => "this network is known to drop IP-in-IP: fallback",
+            Reason::IpipUnproven => "IP-in-IP is used once a probe was answered",
             Reason::BgpReturning => "BGP is back: fallback until it has been for recoverAfter",
             Reason::DirectUnproven => "same subnet, but no unwrapped packet was seen to pass",
             Reason::Ipv6 => "IPv6 is not carried by ipip",
@@ -224,8 +230,10 @@ pub fn resolve(
         PathKind::Bgp | PathKind::Discard => match family_address(prefix, next_hop, node) {
             Some(IpAddr::V4(remote)) => {
                 let avoided = node.and_then(|n| standings.avoids_ipip(config, n, next_hop));
-                match avoided.map(|why| vxlan(prefix, node, why)) {
-                    Some(found) if found.exit.is_some() => found,
+                let held = node.and_then(|n| standings.held(n));
+                match (avoided.map(|why| vxlan(prefix, node, why)), held) {
+                    (Some(found), _) if found.exit.is_some() => found,
+                    (_, Some(exit)) => Resolution::to(exit, Reason::IpipUnproven),
                     _ => Resolution::to(Exit::Ipip { remote }, reason),
                 }
             }

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     node::{Config, Fallback, Node},
     probe::{Passage, Way},
-    resolve::Reason,
+    resolve::{Exit, Reason},
 };
 
 /// How a node stands with BGP once it had to be reached without.
@@ -26,6 +26,8 @@ enum Bgp {
 pub struct Standings {
     /// By tunnel address.
     ways: HashMap<Ipv4Addr, [Passage; 3]>,
+    /// Exits that stay in use, by tunnel address, until it is known whether IP-in-IP passes.
+    held: HashMap<Ipv4Addr, Exit>,
     /// By next hop; who is not here was never lost, or has returned.
     bgp: HashMap<IpAddr, Bgp>,
 }
@@ -47,11 +49,27 @@ impl Standings {
     /// Notes what is known of a way. Returns whether packets may have to go another way now.
     pub fn set(&mut self, address: Ipv4Addr, way: Way, passage: Passage) -> bool {
         let before = std::mem::replace(&mut self.ways.entry(address).or_default()[place(way)], passage);
+        if way == Way::Ipip {
+            self.held.remove(&address);
+        }
         before != passage
+    }
+
+    /// Keeps a node's packets on an exit until it is known whether IP-in-IP passes.
+    pub fn hold(&mut self, address: Ipv4Addr, exit: Exit) {
+        self.held.insert(address, exit);
+    }
+
+    /// The exit that a node's packets are kept on, if they are.
+    pub(crate) fn held(&self, node: &Node) -> Option<Exit> {
+        self.held.get(&node.vtep?).copied()
     }
 
     /// Forgets nodes that are no more.
     pub fn retain(&mut self, config: &Config) {
+        if !config.probes(Way::Ipip) {
+            self.held.clear();
+        }
         if self.ways.len() > config.nodes.len() {
             self.ways.retain(|address, _| config.nodes.iter().any(|n| n.vtep == Some(*address)));
         }
@@ -105,7 +123,8 @@ impl Standings {
         match node.vtep.map(|vtep| self.passage(vtep, Way::Ipip)) {
             Some(Passage::Blocked) => return Some(Reason::IpipBlocked),
             Some(Passage::Returning) => return Some(Reason::IpipReturning),
-            Some(Passage::Unknown | Passage::Passes) | None => {}
+            Some(Passage::Unknown) if config.probing.doubted => return Some(Reason::IpipDoubted),
+            Some(Passage::Unknown | Passage::Unanswered | Passage::Passes) | None => {}
         }
         match self.bgp.get(&next_hop) {
             Some(Bgp::Returning(_)) => Some(Reason::BgpReturning),

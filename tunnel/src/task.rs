@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     dataplane::Dataplane,
-    firewall::Strangers,
+    firewall::Tunnels,
     netlink::Kernel,
     node::{Config, RouteChange},
     reconcile::Reconciler,
@@ -60,7 +60,7 @@ pub struct TunnelStopped;
 pub struct TunnelHandle {
     commands: mpsc::Sender<Command>,
     questions: mpsc::Sender<Question>,
-    strangers: watch::Receiver<Strangers>,
+    tunnels: watch::Receiver<Tunnels>,
     pod_mtu: watch::Receiver<Option<u32>>,
 }
 
@@ -79,15 +79,14 @@ impl TunnelHandle {
         let (commands, told) = mpsc::channel(COMMANDS);
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let reconciler = Reconciler::new(dataplane);
-        let (strangers, pod_mtu) =
-            (reconciler.told.strangers.subscribe(), reconciler.told.pod_mtu.subscribe());
+        let (tunnels, pod_mtu) = (reconciler.told.tunnels.subscribe(), reconciler.told.pod_mtu.subscribe());
         let task = tokio::spawn(run(reconciler, told, asked));
-        (Self { commands, questions, strangers, pod_mtu }, task)
+        (Self { commands, questions, tunnels, pod_mtu }, task)
     }
 
-    /// The exit points that the node table doesn't have, for the firewall.
-    pub fn strangers(&self) -> watch::Receiver<Strangers> {
-        self.strangers.clone()
+    /// How the tunnels are, for the firewall.
+    pub fn tunnels(&self) -> watch::Receiver<Tunnels> {
+        self.tunnels.clone()
     }
 
     /// How large pods' packets may be, in octets; `None` while the node's interface is not known.

@@ -11,7 +11,7 @@ use bgp::wire::error::ErrorCode;
 use bgp::{Asn, Families, PeerId, RouterId};
 use routing::actor::RibHandle;
 use routing::limits::LimitReached;
-use routing::{ClusterPolicy, RibConfig, Source};
+use routing::{RibConfig, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
@@ -19,17 +19,18 @@ use tunnel::TunnelHandle;
 use super::config::{DaemonConfig, Dataplane};
 use super::descriptors;
 use super::detection::{Detection, Detector};
+use super::drain::{Drain, DrainRequest};
 use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
 use super::password::Passwords;
 use super::plan::{PeerPlan, Plan, plan};
-use super::policy;
 use super::restart;
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
 use super::upkeep::Upkeep;
-use super::view::Views;
+use super::view::{Seen, Views};
+use super::wait::{caught_up, next_of, sleep_until, whole};
 use crate::store::{Loaded, Update};
 
 /// After this long the routes count as whole, however many peers have not come (beside
@@ -80,6 +81,8 @@ pub(super) struct Daemon {
     /// Sessions that end, with their peers' last messages.
     stopping: JoinSet<()>,
     statics: Statics,
+    pub(super) drain: Drain,
+    drains: mpsc::Receiver<DrainRequest>,
     pub(super) roster: watch::Sender<Arc<Roster>>,
     /// Told when the routes are whole; set while that is awaited.
     whole: Option<mpsc::Receiver<()>>,
@@ -114,13 +117,17 @@ impl Daemon {
                 }
             },
         };
-        let upkeep = tunnel.as_ref().map(|tunnel| Upkeep::start(&config, tunnel));
         // One is enough: it is said once for each time the routes become whole.
         let (sync, synced) = mpsc::channel(1);
         let feed = tokio::spawn(feed(changes, synced, tunnel.clone()));
         let memory = tokio::spawn(memory::give_back(rib.clone()));
         let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
-        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone(), upkeep.clone());
+        // One is enough: who asks for it once more is told that it goes on.
+        let drains = mpsc::channel(1);
+        let upkeep = tunnel.as_ref().map(|tunnel| Upkeep::start(&config, tunnel));
+        let seen =
+            Seen { roster: roster_seen, rib: rib.clone(), tunnel: tunnel.clone(), upkeep: upkeep.clone() };
+        let views = Views::new(config.clone(), seen, drains.0);
         let daemon = Daemon {
             config,
             rib,
@@ -141,6 +148,8 @@ impl Daemon {
             next_id: 1,
             stopping: JoinSet::new(),
             statics: Statics::default(),
+            drain: Drain::No,
+            drains: drains.1,
             roster,
             whole: None,
             whole_at: None,
@@ -234,8 +243,7 @@ impl Daemon {
         if self.is_fresh() {
             self.rib.hold_markers(true).await;
         }
-        let links = if plan.needs_links { policy::links() } else { Vec::new() };
-        self.rib.set_cluster_policy(ClusterPolicy { links, ..plan.policy.clone() }).await;
+        self.announce(plan).await;
         if self.limits.is_none() {
             self.limits = Some(self.rib.limits().await);
         }
@@ -244,10 +252,7 @@ impl Daemon {
         {
             problems.push(error.to_string());
         }
-        if let Some(upkeep) = &self.upkeep {
-            upkeep.configure(plan);
-        }
-        self.rib.originate(Source::Local, plan.local.clone()).await;
+        self.upkeep.iter().for_each(|upkeep| upkeep.configure(plan));
         let wait = if plan.listen_port.is_some() { fallback_after } else { Duration::ZERO };
         self.statics.set(plan.statics.clone(), wait, Instant::now());
         self.originate_statics().await;
@@ -441,6 +446,8 @@ impl Daemon {
                 self.rib.hold_markers(false).await;
             }
             () = sleep_until(deadline) => self.originate_statics().await,
+            () = sleep_until(self.drain.deadline()) => self.go_on_draining().await,
+            Some(request) = self.drains.recv() => self.begin_drain(request).await,
             Some(limit) = next_of(&mut self.limits) => self.reached.push_back(limit),
             Some(stranger) = self.strangers.1.recv() => {
                 self.callers.push_back(stranger);
@@ -455,11 +462,18 @@ impl Daemon {
         }
     }
 
-    /// Ends every session so that peers that can keep this node's routes while it restarts; the kernel's
-    /// state stays as it is.
+    /// Ends every session so that peers that can keep this node's routes while it restarts, unless it is drained; the
+    /// kernel's state stays as it is.
     pub(super) async fn stop(mut self) {
+        let drained = self.is_drained();
         for running in std::mem::take(&mut self.peers).into_values() {
-            self.stopping.spawn(running.handle.restart());
+            self.stopping.spawn(async move {
+                if drained {
+                    running.handle.stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN).await;
+                } else {
+                    running.handle.restart().await;
+                }
+            });
         }
         // First: withdrawals that our own leaving causes must not reach the kernel.
         self.feed.abort();
@@ -468,33 +482,5 @@ impl Daemon {
             let _ = tunnel.stop().await;
         }
         while self.stopping.join_next().await.is_some() {}
-    }
-}
-
-async fn next_of<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
-    match receiver {
-        Some(receiver) => receiver.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn whole(receiver: &mut Option<mpsc::Receiver<()>>) {
-    match receiver {
-        Some(receiver) => _ = receiver.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn caught_up(receiver: &mut Option<(mpsc::Receiver<()>, Instant)>) {
-    match receiver {
-        Some((receiver, _)) => _ = receiver.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }

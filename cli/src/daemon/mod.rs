@@ -5,6 +5,8 @@ mod compose;
 pub mod config;
 mod descriptors;
 mod detection;
+mod drain;
+mod fabric;
 mod feed;
 mod kernel_view;
 mod limits;
@@ -21,5 +23,6 @@ mod statics;
 mod tunnel_address;
 mod upkeep;
 mod view;
+mod wait;
 
 pub use run::{Ready, RunError, check, run};

@@ -202,8 +202,10 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
             port: settings.probe_port,
             key: None,
             recover_after: settings.recover_after,
+            doubted: config.in_azure,
             direct: settings.direct_probe,
         },
+        device_linger: tunnel::node::DEFAULT_DEVICE_LINGER,
     };
     let masqueraded: Vec<IpNet> =
         snapshot.pools.iter().filter(|pool| pool.nat_outgoing).map(|pool| pool.cidr).collect();

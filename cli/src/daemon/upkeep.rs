@@ -19,7 +19,7 @@ impl Upkeep {
     /// Starts them; they do nothing until they are configured.
     pub(super) fn start(config: &DaemonConfig, tunnel: &TunnelHandle) -> Self {
         Self {
-            firewall: FirewallHandle::spawn(tunnel.strangers()).0,
+            firewall: FirewallHandle::spawn(tunnel.tunnels()).0,
             cni: CniHandle::spawn(config.state_dir.clone(), tunnel.pod_mtu()),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bgp::net::{BfdReport, PeerStatus, UpdateError};
 use bgp::session::State;
@@ -15,11 +15,12 @@ use jiff::Timestamp;
 use routing::actor::{RibGone, RibHandle};
 use routing::query::{PathInfo, PeerCounts, RouteInfo};
 use routing::{Reason, Source, SourceKind};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
 
 use super::config::{DaemonConfig, Dataplane, Datastore};
+use super::drain::DrainRequest;
 use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
 use super::upkeep::Upkeep;
@@ -41,17 +42,21 @@ pub(super) struct Views {
     tunnel: Option<TunnelHandle>,
     upkeep: Option<Upkeep>,
     started: Timestamp,
+    drains: mpsc::Sender<DrainRequest>,
+}
+
+/// Where the views come from.
+pub(super) struct Seen {
+    pub(super) roster: watch::Receiver<Arc<Roster>>,
+    pub(super) rib: RibHandle,
+    pub(super) tunnel: Option<TunnelHandle>,
+    pub(super) upkeep: Option<Upkeep>,
 }
 
 impl Views {
-    pub(super) fn new(
-        config: DaemonConfig,
-        roster: watch::Receiver<Arc<Roster>>,
-        rib: RibHandle,
-        tunnel: Option<TunnelHandle>,
-        upkeep: Option<Upkeep>,
-    ) -> Views {
-        Views { config, roster, rib, tunnel, upkeep, started: Timestamp::now() }
+    pub(super) fn new(config: DaemonConfig, seen: Seen, drains: mpsc::Sender<DrainRequest>) -> Views {
+        let Seen { roster, rib, tunnel, upkeep } = seen;
+        Views { config, roster, rib, tunnel, upkeep, started: Timestamp::now(), drains }
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -96,6 +101,16 @@ impl Views {
 }
 
 impl Control for Views {
+    fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), String>> {
+        async move {
+            let ended = || "the daemon is ending".to_owned();
+            let (answer, answered) = oneshot::channel();
+            self.drains.send(DrainRequest { wait, answer }).await.map_err(|_| ended())?;
+            answered.await.map_err(|_| ended())?
+        }
+        .boxed()
+    }
+
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>> {
         async {
             let roster = self.roster();
@@ -206,6 +221,10 @@ impl Control for Views {
             let cni = self.upkeep.as_ref().map(|upkeep| upkeep.cni.view());
             warnings.extend(cni.iter().flat_map(|cni| cni.problems.iter().cloned()));
             warnings.extend(firewall.iter().filter_map(|firewall| firewall.problem.clone()));
+            let ipip = |plan: &Arc<super::plan::Plan>| plan.tunnel.may_use(tunnel::Encapsulation::Ipip);
+            if self.config.in_azure && roster.plan.as_ref().is_some_and(ipip) {
+                warnings.push(super::fabric::AZURE_DROPS_IPIP.to_owned());
+            }
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
             let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
             let plan = roster.plan.as_ref();

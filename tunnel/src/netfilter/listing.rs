@@ -233,6 +233,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::firewall::TunnelsFrom;
 
     /// As `nft` 1.0.6 lists the table of [`firewall`].
     const LISTED: &str = include_str!("listed.json");
@@ -243,6 +244,7 @@ mod tests {
 
     fn firewall() -> Firewall {
         Firewall {
+            from: TunnelsFrom::Nodes,
             guards_ipip: true,
             guards_vxlan: true,
             nodes: BTreeSet::from([

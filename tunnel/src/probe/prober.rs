@@ -100,6 +100,10 @@ impl Watch {
             self.answers_in_row = 0;
             self.losing_since.get_or_insert(at);
         } else {
+            if self.seen.lost_in_row >= LOSSES_IN_ROW {
+                // It was away and is back; only what comes and goes is held against a way.
+                self.history = 0;
+            }
             self.seen.lost_in_row = 0;
             self.answers_in_row = self.answers_in_row.saturating_add(1);
             if self.losses() == 0 {
@@ -109,7 +113,8 @@ impl Watch {
     }
 
     fn answered_since(&self, since: Instant) -> bool {
-        self.seen.lost_in_row == 0 && self.seen.answered_at.is_some_and(|at| at >= since)
+        // Twice: when a node comes back, one way is the first to be answered.
+        self.answers_in_row > 1 && self.seen.answered_at.is_some_and(|at| at >= since)
     }
 }
 
@@ -306,8 +311,11 @@ fn next(watch: &mut Watch, better: bool, worse: bool, recover_after: Duration, n
     let lost = watch.seen.lost_in_row > 0;
     let answered = watch.seen.answered_at.is_some() && !lost;
     match watch.seen.passage {
-        Passage::Unknown | Passage::Passes if watch.is_silent() && better => Passage::Blocked,
-        Passage::Unknown if answered => Passage::Passes,
+        Passage::Unknown | Passage::Unanswered | Passage::Passes if watch.is_silent() && better => {
+            Passage::Blocked
+        }
+        Passage::Unknown | Passage::Unanswered if answered => Passage::Passes,
+        Passage::Unknown if watch.is_silent() => Passage::Unanswered,
         Passage::Blocked | Passage::Returning if worse => Passage::Passes,
         Passage::Blocked if answered && watch.answers_in_row > 0 => {
             watch.clean_since = Some(now);

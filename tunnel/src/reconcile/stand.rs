@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use super::Reconciler;
 use crate::{
     dataplane::{Dataplane, Event},
-    desired::Target,
+    desired::{Device, Target},
     fib::Want,
     node::{Config, Fallback, Learned, Node, PathKind},
-    observed::Via,
+    observed::{Observed, Via},
     probe::{Passage, Way, prober::Aim},
     resolve::{Exit, Reason, resolve},
     standing::Standings,
@@ -103,7 +103,10 @@ impl<D: Dataplane> Reconciler<D> {
             address,
             ipip: false,
             direct: false,
-            doubted: self.standings.passage(address, Way::Ipip).is_avoided(),
+            doubted: match self.standings.passage(address, Way::Ipip) {
+                Passage::Unknown => config.probing.doubted,
+                known => known.is_avoided(),
+            },
         };
         let mut policies = Vec::new();
         for block in node.blocks.iter().filter(|block| matches!(block, IpNet::V4(_))) {
@@ -121,30 +124,51 @@ impl<D: Dataplane> Reconciler<D> {
         Some(aim)
     }
 
-    /// After a start: whether a route that is preferred by IP-in-IP goes by VXLAN already. An earlier run will have
-    /// had its reason, so that is kept until IP-in-IP was seen to pass for long enough.
+    /// Whether a route that is preferred by IP-in-IP goes another way already, which is to be kept for now. After a
+    /// start the earlier run will have had its reason to use VXLAN, so that is kept until IP-in-IP was seen to pass for long
+    /// enough; later it is the configuration that has changed, and the other node may not be ready for it yet.
     pub(super) fn adopts(&mut self, config: &Config, learned: &Learned, want: &Want, state: &State) -> bool {
         let (Some(Target::Exit(Exit::Ipip { .. })), Some(observed)) = (want.target, &self.fib.observed)
         else {
             return false;
         };
-        let (Some(link), Some(via)) = (observed.vxlan, self.fib.via(state)) else { return false };
-        let (gateway, index) = match via {
-            Via::Nexthop(id) => match observed.nexthops.get(id).and_then(|nexthop| nexthop.content()) {
-                Some(content) => content,
-                None => return false,
-            },
-            Via::Gateway { gateway, index } => (*gateway, *index),
-            Via::Blackhole | Via::Link(_) | Via::Other => return false,
-        };
         let node = config.node_with_address(learned.next_hop);
         let Some(vtep) = node.and_then(|n| n.vtep).filter(|_| config.probes(Way::Ipip)) else { return false };
-        if index != link.index || gateway != IpAddr::V4(vtep) {
+        if self.standings.passage(vtep, Way::Ipip) != Passage::Unknown {
             return false;
         }
-        self.standings.set(vtep, Way::Ipip, Passage::Returning);
+        let Some((gateway, index)) = self.fib.via(state).and_then(|via| content(observed, via)) else {
+            return false;
+        };
+        let of = |device| observed.link(device).is_some_and(|link| link.index == index);
+        let exit = match gateway {
+            IpAddr::V4(gateway) if of(Device::Vxlan) && gateway == vtep => Exit::Vxlan { vtep: vtep.into() },
+            IpAddr::V4(_)
+                if !of(Device::Vxlan)
+                    && !of(Device::Ipip)
+                    && !self.standings.passage(vtep, Way::Direct).is_avoided() =>
+            {
+                Exit::Direct { gateway, index }
+            }
+            _ => return false,
+        };
+        match exit {
+            Exit::Vxlan { .. } if !self.in_sync => {
+                self.standings.set(vtep, Way::Ipip, Passage::Returning);
+            }
+            _ => self.standings.hold(vtep, exit),
+        }
         self.aims_due = true;
         self.forget_answers();
         true
+    }
+}
+
+/// Gateway and interface index of a route.
+fn content(observed: &Observed, via: &Via) -> Option<(IpAddr, u32)> {
+    match via {
+        Via::Nexthop(id) => observed.nexthops.get(id)?.content(),
+        Via::Gateway { gateway, index } => Some((*gateway, *index)),
+        Via::Blackhole | Via::Link(_) | Via::Other => None,
     }
 }

@@ -205,6 +205,7 @@ fn config() -> Config {
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
         probing: Probing::default(),
+        device_linger: Duration::ZERO,
     }
 }
 

@@ -43,6 +43,7 @@ fn config(pools: &[(&str, Encapsulation, Mode)]) -> Config {
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
         probing: Probing::default(),
+        device_linger: std::time::Duration::ZERO,
     }
 }
 

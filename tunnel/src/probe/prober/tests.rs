@@ -111,7 +111,9 @@ fn where_vxlan_is_not_answered_either_the_preferred_way_is_kept() {
     // A node that never answered anything.
     let mut bed = Bed::ipip();
     bed.run(60 * SECOND, |_, _| false);
-    assert_eq!(bed.ipip_is(), Passage::Unknown);
+    assert_eq!(bed.ipip_is(), Passage::Unanswered);
+    bed.run(10 * SECOND, |_, _| true);
+    assert_eq!(bed.ipip_is(), Passage::Passes);
 }
 
 #[test]

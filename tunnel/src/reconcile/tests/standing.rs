@@ -119,6 +119,7 @@ async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
     state.routes(vec![by(PathKind::Bgp, 2)]);
     settle(&mut state).await;
     assert!(state.standings.deadline(wait).is_some_and(|again| again > at));
+    state.handle(passage(Passage::Passes));
     config.probing.recover_after = Duration::ZERO;
     state.configure(config);
     settle(&mut state).await;
@@ -162,6 +163,48 @@ async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pas
     state.handle(passage(Passage::Passes));
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+}
+
+#[tokio::test]
+async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_is() {
+    for verdict in [Passage::Passes, Passage::Unanswered] {
+        for (encapsulation, mode, exit) in [
+            (Encapsulation::Vxlan, Mode::Always, ExitKind::Vxlan),
+            (Encapsulation::Vxlan, Mode::Never, ExitKind::Direct),
+        ] {
+            let mut before = ipip();
+            (before.pools[0].encapsulation, before.pools[0].mode) = (encapsulation, mode);
+            let mut state = started(before).await;
+            assert_eq!(tunnel(&mut state, 2).in_use, Some(exit));
+            state.configure(ipip());
+            settle(&mut state).await;
+            let told = tunnel(&mut state, 2);
+            assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(exit)));
+            assert!(told.reason.contains("once a probe was answered"), "{}", told.reason);
+            assert!(state.dataplane.aims.iter().all(|aim| aim.ipip && !aim.doubted));
+            state.handle(passage(verdict));
+            settle(&mut state).await;
+            assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+            assert_eq!(tunnel(&mut state, 3).in_use, Some(exit), "nothing is known of the other");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_no_pool_uses_takes_packets_in_for_a_while() {
+    let mut state = started(ipip()).await;
+    let mut config = ipip();
+    config.pools[0].encapsulation = Encapsulation::Vxlan;
+    config.device_linger = Duration::from_secs(300);
+    state.configure(config.clone());
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
+    assert!(state.dataplane.kernel.link(Device::Ipip).is_some());
+    assert!(state.next_retry().is_some_and(|at| at > Instant::now() + Duration::from_secs(200)));
+    config.device_linger = Duration::ZERO;
+    state.configure(config);
+    settle(&mut state).await;
+    assert!(state.dataplane.kernel.link(Device::Ipip).is_none());
 }
 
 #[tokio::test]
