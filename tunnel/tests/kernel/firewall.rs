@@ -348,7 +348,7 @@ fn a_second_start_changes_nothing_and_a_flush_takes_our_table_alone() {
         nft("add element inet routed nodes4 { 192.168.0.77 }");
         let first = nft("--handle list ruleset");
         let (say, tunnels) = tokio::sync::watch::channel(Tunnels::default());
-        let (firewall, _task) = FirewallHandle::spawn(tunnels);
+        let (firewall, task) = FirewallHandle::spawn(tunnels);
         firewall.configure(wanted(&config, TunnelsFrom::Nodes, &["10.1.0.0/16", "fd10::/64"]));
         report(&firewall, |report| report.installed).await;
         assert_eq!(nft("--handle list ruleset"), first, "a second start changed something");
@@ -357,11 +357,12 @@ fn a_second_start_changes_nothing_and_a_flush_takes_our_table_alone() {
         let deadline = Instant::now() + PATIENCE;
         while nft("list table inet routed").contains("192.168.0.77") {
             assert!(Instant::now() < deadline, "whoever is no node is still accepted");
-            tokio::task::yield_now().await;
+            // why: the table is the witness, and tells of nothing by itself.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
 
         drop(firewall);
+        task.await.expect("it ends in peace");
         assert!(netfilter::flush().await.expect("flushed"));
         assert_eq!(nft("list tables").lines().count(), 3);
         assert_eq!(foreign(), before);
