@@ -31,7 +31,7 @@ pub struct Node {
     pub length: u8,
     /// Its pod's address.
     pub pod: Ipv4Addr,
-    /// What else its Node's `spec` has, in YAML's flow style, with a leading comma.
+    /// What its Node's `spec` has beside `bgp`, in YAML's flow style, with a leading comma; empty: its one block.
     pub more: String,
 }
 
@@ -199,8 +199,15 @@ impl Cluster {
             let _ = write!(
                 text,
                 "---\napiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{ name: {}{labels} }}\n\
-                 spec: {{ bgp: {{ ipv4Address: {}/{}{cluster} }}, podCIDRs: [10.1.{number}.0/26]{} }}\n",
-                node.name, node.address, node.length, node.more,
+                 spec: {{ bgp: {{ ipv4Address: {}/{}{cluster} }}{} }}\n",
+                node.name,
+                node.address,
+                node.length,
+                if node.more.is_empty() {
+                    format!(", podCIDRs: [10.1.{number}.0/26]")
+                } else {
+                    node.more.clone()
+                },
             );
         }
         self.bed.write("resources/.new", &text);

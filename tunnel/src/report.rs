@@ -468,7 +468,7 @@ fn config_problems(config: &Config) -> Vec<String> {
     problems
 }
 
-fn describe(object: &Object) -> String {
+pub(crate) fn describe(object: &Object) -> String {
     match object {
         Object::Link(device) => format!("link {}", device.name()),
         Object::Address(device, address) => format!("address {address} on {}", device.name()),

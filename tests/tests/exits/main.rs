@@ -2,5 +2,8 @@
 //!
 //! With IP-in-IP these run in a User-Mode Linux guest where this kernel has no such device.
 
+mod drift;
 mod fallback;
+mod leaving;
+mod restart;
 mod switches;

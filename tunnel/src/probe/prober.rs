@@ -113,8 +113,8 @@ impl Watch {
     }
 
     fn answered_since(&self, since: Instant) -> bool {
-        // Twice: when a node comes back, one way is the first to be answered.
-        self.answers_in_row > 1 && self.seen.answered_at.is_some_and(|at| at >= since)
+        // More than twice: when a node comes back, one way is the first to be answered.
+        self.answers_in_row > 2 && self.seen.answered_at.is_some_and(|at| at >= since)
     }
 }
 
@@ -227,6 +227,12 @@ impl Prober {
         let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else { return };
         let Some((_, sent)) = watch.pending.take() else { return };
         watch.note(true, sent);
+        if way == Way::Vxlan
+            && let Some(target) = self.targets.get_mut(&address)
+        {
+            // The node was not there at all, which is not to be held against one of the ways.
+            target.ways[Way::Ipip.index()].history = 0;
+        }
         self.schedule(address, way, sent);
         self.judge(address, now);
     }

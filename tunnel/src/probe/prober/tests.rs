@@ -117,6 +117,16 @@ fn where_vxlan_is_not_answered_either_the_preferred_way_is_kept() {
 }
 
 #[test]
+fn a_node_that_restarts_again_and_again_keeps_its_way() {
+    for _ in 0..20 {
+        let mut bed = Bed::ipip();
+        bed.run(5 * SECOND, |_, _| true);
+        bed.run(60 * SECOND, |_, at| at.as_secs() / 3 % 2 == 0);
+        assert_eq!(bed.ipip_is(), Passage::Passes, "{:?}", bed.changes);
+    }
+}
+
+#[test]
 fn a_way_that_comes_and_goes_every_two_seconds_is_left_once() {
     for _ in 0..50 {
         let mut bed = Bed::ipip();
