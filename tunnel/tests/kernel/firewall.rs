@@ -2,7 +2,6 @@
 //! stays as it is.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, SocketAddr, UdpSocket},
     process::Command,
     time::{Duration, Instant},
