@@ -465,6 +465,13 @@ impl Daemon {
     /// Ends every session so that peers that can keep this node's routes while it restarts, unless it is drained; the
     /// kernel's state stays as it is.
     pub(super) async fn stop(mut self) {
+        // First, and not beside the ends of the sessions: withdrawals that our own leaving causes must not reach the
+        // kernel.
+        self.feed.abort();
+        self.memory.abort();
+        if let Some(tunnel) = &self.tunnel {
+            let _ = tunnel.stop().await;
+        }
         let drained = self.is_drained();
         for running in std::mem::take(&mut self.peers).into_values() {
             self.stopping.spawn(async move {
@@ -474,12 +481,6 @@ impl Daemon {
                     running.handle.restart().await;
                 }
             });
-        }
-        // First: withdrawals that our own leaving causes must not reach the kernel.
-        self.feed.abort();
-        self.memory.abort();
-        if let Some(tunnel) = &self.tunnel {
-            let _ = tunnel.stop().await;
         }
         while self.stopping.join_next().await.is_some() {}
     }
