@@ -407,3 +407,27 @@ fn a_kernel_without_such_tables_is_named_and_nothing_is_asked_of_it_where_nothin
         assert_eq!(empty.problem, None);
     });
 }
+
+#[test]
+fn with_five_thousand_nodes_one_more_is_one_more_element() {
+    in_namespace(|| async {
+        let config = config(Vxlan, Always);
+        let mut firewall = wanted(&config, TunnelsFrom::Nodes, &[]);
+        firewall.nodes.extend((0..5000u32).map(|number| IpAddr::from((0xac10_0000 + number).to_be_bytes())));
+        let (handle, _) = FirewallHandle::spawn(no_tunnels());
+        let began = Instant::now();
+        handle.configure(firewall.clone());
+        report(&handle, |report| report.installed).await;
+        let made = began.elapsed();
+        let table = || nft("--handle --terse list table inet routed");
+        let before = table();
+        firewall.nodes.insert([192, 168, 0, 66].into());
+        let began = Instant::now();
+        handle.configure(firewall);
+        report(&handle, |report| report.nodes == 5007).await;
+        println!("5,000 nodes: made in {made:?}, one more in {:?}", began.elapsed());
+        assert_eq!(table(), before, "made anew rather than changed");
+        assert!(nft("get element inet routed nodes4 { 192.168.0.66 }").contains("192.168.0.66"));
+        assert!(made < Duration::from_secs(10), "{made:?}");
+    });
+}
