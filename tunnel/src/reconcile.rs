@@ -64,6 +64,8 @@ pub struct Reconciler<D> {
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
     /// What is known of the nodes.
     pub(crate) standings: Standings,
+    /// All has to be resolved once more, after what is resolved now.
+    resolve_due: bool,
     /// Some sysctl has changed.
     pub(crate) sysctls_due: bool,
     /// Whom to ask after has to be found out anew.
@@ -118,6 +120,7 @@ impl<D: Dataplane> Reconciler<D> {
             observe_error: None,
             in_use: HashMap::new(),
             standings: Standings::default(),
+            resolve_due: false,
             sysctls_due: false,
             aims_due: false,
             unused_since: HashMap::new(),
@@ -176,9 +179,11 @@ impl<D: Dataplane> Reconciler<D> {
             if let Some(learned) = learned {
                 self.note_bgp(&learned);
             }
-            match &config {
-                Some(config) => self.resolve_one(config, slot),
-                None => self.must_resolve = true,
+            match (&config, learned) {
+                (Some(config), _) => self.resolve_one(config, slot),
+                // What will be resolved later is what is learned then.
+                (None, None) => self.fib.want_learned(slot, Want::default()),
+                (None, Some(_)) => self.must_resolve = true,
             }
         }
     }
