@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
@@ -34,6 +36,22 @@ impl Changes {
         .context("can't open a netlink socket")?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
         Ok(Self { socket })
+    }
+
+    /// Waits until there is a message, but not beyond `deadline`, and takes all that there are.
+    pub(super) fn wait(&self, deadline: Instant) -> Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout)?;
+        let mut buffer = [0; 4096];
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                // Too many of them are news as well.
+                Ok(_) | Err(Errno::ENOBUFS) => {}
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(error) => return Err(error).context("netlink events can't be read"),
+            }
+        }
     }
 
     /// How many messages of each type came so far.
