@@ -236,12 +236,13 @@ impl Daemon {
         if self.limits.is_none() {
             self.limits = Some(self.rib.limits().await);
         }
+        // The peers first: the kernel is looked at when it is configured.
+        self.rib.originate(Source::Local, plan.local.clone()).await;
         if let Some(tunnel) = &self.tunnel
             && let Err(error) = tunnel.configure(plan.tunnel.clone()).await
         {
             problems.push(error.to_string());
         }
-        self.rib.originate(Source::Local, plan.local.clone()).await;
         let wait = if plan.listen_port.is_some() { fallback_after } else { Duration::ZERO };
         self.statics.set(plan.statics.clone(), wait, Instant::now());
         self.originate_statics().await;
