@@ -274,7 +274,7 @@ fn live(
             Order::Await(block) => vec![block],
         };
         if let Some(socket) = &mut socket {
-            until_reached(socket, &awaited, changes.as_ref(), limit).inspect_err(|_| {
+            until_reached(socket, &awaited, changes.as_mut(), limit).inspect_err(|_| {
                 if let Some(daemon) = &daemon {
                     eprintln!("node {number}: {}", daemon.last_words());
                 }
@@ -302,7 +302,7 @@ fn ip(words: &str) -> Result<()> {
 fn until_reached(
     socket: &mut Socket,
     blocks: &[Ipv4Addr],
-    changes: Option<&Changes>,
+    mut changes: Option<&mut Changes>,
     limit: Duration,
 ) -> Result<()> {
     let deadline = Instant::now() + limit;
@@ -314,8 +314,8 @@ fn until_reached(
             _ if Instant::now() > deadline => {
                 bail!("{} blocks are not reached, {block} first, after {limit:?}", left.len())
             }
-            _ => match changes {
-                Some(changes) => changes.wait(deadline)?,
+            _ => match &mut changes {
+                Some(changes) => changes.wait(limit)?,
                 // why: fifty tables that tell of every route would be measured too.
                 None => thread::sleep(LOOK_AGAIN),
             },
