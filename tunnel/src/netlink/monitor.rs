@@ -165,7 +165,9 @@ fn parse(received: &Received<'_>, protocol: u8, own_ports: &[u32]) -> Option<Eve
             let link = parse_link(received)?;
             Some(Event::Link { index: link.index, name: link.name })
         }
-        RTM_NEWADDR | RTM_DELADDR if !own => Some(Event::Address { index: parse_address(received)?.index }),
+        RTM_NEWADDR | RTM_DELADDR if !own => {
+            Some(Event::Address { index: parse_address(received)?.index, gone: received.kind == RTM_DELADDR })
+        }
         RTM_NEWNEIGH | RTM_DELNEIGH if !own => {
             let neighbour = parse_neighbour(received)?;
             Some(Event::Neighbour { index: neighbour.index, permanent: neighbour.permanent })

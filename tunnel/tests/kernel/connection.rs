@@ -25,7 +25,7 @@ fn index_of(name: &str) -> u32 {
 }
 
 fn addresses(events: &[Event], of: u32) -> usize {
-    events.iter().filter(|event| **event == Event::Address { index: of }).count()
+    events.iter().filter(|event| matches!(event, Event::Address { index, .. } if *index == of)).count()
 }
 
 fn vxlan(parent: u32) -> VxlanSpec {
