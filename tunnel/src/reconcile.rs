@@ -246,40 +246,43 @@ impl<D: Dataplane> Reconciler<D> {
                     Reach::Tunnel | Reach::Unreachable => false,
                 })
         };
-        let matters = match event {
-            Event::Overrun => true,
+        let look = match &event {
+            Event::Overrun => Some(Look::Whole),
             Event::Link { index, name } => {
                 let desired = &self.fib.desired;
                 let incomplete = matches!(desired.ipip, Wanted::Present(_)) && observed.ipip.is_none()
                     || matches!(desired.vxlan, Wanted::Present(_)) && observed.vxlan.is_none();
                 let named = Device::ALL.iter().any(|d| d.name() == name);
-                incomplete || named || index_matters(index)
+                (incomplete || named || index_matters(*index)).then_some(Look::Whole)
             }
-            Event::Address { index } => index_matters(index),
-            Event::Neighbour { index, .. } => observed.vxlan.is_some_and(|l| l.index == index),
-            Event::Nexthop { ours } => ours,
-            Event::Probing => {
-                self.must_look(Look::Base);
-                false
+            // No route goes with an address that comes, and there may be a million to list.
+            Event::Address { index, gone } => {
+                index_matters(*index).then_some(if *gone { Look::Whole } else { Look::Base })
             }
+            Event::Neighbour { index, .. } => {
+                observed.vxlan.is_some_and(|l| l.index == *index).then_some(Look::Whole)
+            }
+            Event::Nexthop { ours } => ours.then_some(Look::Whole),
+            Event::Probing => Some(Look::Base),
             Event::Sysctl => {
                 self.sysctls_due = true;
-                false
+                None
             }
             // Taken in before.
-            Event::Passage { .. } => false,
+            Event::Passage { .. } => None,
             Event::Route { key, via, ours } => {
                 self.reach_stale |= self.reached.keys().any(|a| key.prefix.contains(a));
-                if ours && self.fib.event(&key, via) {
+                if *ours && self.fib.event(key, *via) {
                     self.drift += 1;
                     self.healing = true;
                     self.exits_stale = true;
                 }
-                false
+                None
             }
         };
-        if matters {
-            self.must_look(Look::Whole);
+        if let Some(look) = look {
+            tracing::debug!(?event, ?look, "the kernel is looked at again");
+            self.must_look(look);
         }
     }
 
