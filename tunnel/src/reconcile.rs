@@ -2,6 +2,7 @@
 
 mod carry_out;
 mod stand;
+mod told;
 mod turn;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 
+use self::told::Told;
 use crate::{
     dataplane::{Dataplane, Event},
     desired::{Device, Parent, RouteKey, Wanted},
@@ -103,6 +105,7 @@ pub struct Reconciler<D> {
     fights: HashMap<Object, (u32, Instant)>,
     exits_stale: bool,
     noted_at: Option<Instant>,
+    pub(crate) told: Told,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -147,6 +150,7 @@ impl<D: Dataplane> Reconciler<D> {
             fights: HashMap::new(),
             exits_stale: false,
             noted_at: None,
+            told: Told::default(),
         }
     }
 
@@ -194,6 +198,7 @@ impl<D: Dataplane> Reconciler<D> {
             self.in_sync = true;
             self.fib.mark_all();
             self.fib.may_sweep = true;
+            self.exits_stale = true;
             tracing::info!("in sync: leftovers of earlier runs are swept");
         }
     }
@@ -374,6 +379,7 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(config) = self.config.clone().filter(|_| self.exits_stale) else { return };
         self.exits_stale = false;
         self.noted_at = Some(Instant::now());
+        self.tell_strangers();
         if self.in_use.len() > config.nodes.len() {
             let names: std::collections::HashSet<&str> =
                 config.nodes.iter().map(|n| n.name.as_str()).collect();

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU8;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bgp::bfd::SessionConfig;
@@ -11,8 +12,9 @@ use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
-use tunnel::{LocalNode, Pool};
+use tunnel::{Firewall, LocalNode, Pool, Probing};
 
+use super::cni::Network;
 use super::config::DaemonConfig;
 use super::peering::{NeighbourRange, Peering, peerings, ranges};
 use super::policy;
@@ -94,8 +96,14 @@ pub struct Plan {
     pub local: Vec<(IpNet, IpAddr)>,
     /// The other nodes' blocks; empty where there is no fallback.
     pub statics: Vec<StaticPaths>,
-    /// What the kernel's state depends on.
+    /// What the kernel's state depends on; the probes' key is to be filled in.
     pub tunnel: tunnel::Config,
+    /// Where that key is.
+    pub probe_key_file: Option<PathBuf>,
+    /// What the kernel lets in and whose addresses it changes.
+    pub firewall: Firewall,
+    /// The network configuration for container runtimes, where it is asked for.
+    pub(crate) network: Option<Network>,
 }
 
 /// The resources say nothing of this node.
@@ -189,7 +197,25 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         route_protocol: config.route_protocol,
         route_metric: settings.route_metric,
         nexthop_compat_keep: settings.nexthop_compat_keep,
+        probing: Probing {
+            enabled: true,
+            port: settings.probe_port,
+            key: None,
+            recover_after: settings.recover_after,
+            doubted: config.in_azure,
+            direct: settings.direct_probe,
+        },
+        device_linger: tunnel::node::DEFAULT_DEVICE_LINGER,
     };
+    let masqueraded: Vec<IpNet> =
+        snapshot.pools.iter().filter(|pool| pool.nat_outgoing).map(|pool| pool.cidr).collect();
+    let firewall = Firewall::of(&tunnel, settings.accept_tunnels_from, &masqueraded);
+    let tunnel_addresses = tunnel.local.tunnel_address.map(IpAddr::V4).into_iter();
+    let network = settings.cni.clone().map(|settings| Network {
+        settings,
+        blocks: tunnel.local.blocks.clone(),
+        taken: tunnel_addresses.chain(tunnel.local.vtep_ipv6().map(IpAddr::V6)).collect(),
+    });
     let peers = peerings(snapshot, me)
         .into_iter()
         .map(|peering| peer_plan(snapshot, me, &rib, settings, &addresses, peering))
@@ -205,8 +231,22 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     let policy =
         ClusterPolicy { encapsulation: policy::encapsulation(snapshot, me), ..policy::of_cluster(snapshot) };
     let needs_links = policy::needs_links(snapshot);
+    let probe_key_file = settings.probe_key_file.clone();
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
-    Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel })
+    Ok(Plan {
+        rib,
+        policy,
+        needs_links,
+        listen_port,
+        peers,
+        ranges,
+        local,
+        statics,
+        tunnel,
+        probe_key_file,
+        firewall,
+        network,
+    })
 }
 
 fn peer_plan(

@@ -293,7 +293,7 @@ struct Run {
 
 impl Run {
     fn new() -> Run {
-        let mut config = super::standing::ipip();
+        let mut config = standing::ipip();
         config.nodes = Vec::new();
         let state = Reconciler::new(Model::default());
         Run { state, config, far: 0, learned: BTreeMap::new() }
@@ -433,7 +433,7 @@ impl Run {
                 let Some(gone) = addresses.iter().nth(at).copied() else { return };
                 addresses.remove(&gone);
                 let Some(index) = kernel.state.link(gone.0).map(|link| link.index) else { return };
-                Event::Address { index }
+                Event::Address { index, gone: true }
             }
             // A leftover of an earlier run.
             _ => {
