@@ -78,6 +78,39 @@ async fn an_invalid_reload_yields_its_mistakes_and_the_mended_one_the_state() {
 }
 
 #[tokio::test]
+async fn a_rule_that_a_change_breaks_with_what_has_not_changed_is_told_with_the_lines_of_both() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.yaml");
+    let put = |text: &str| {
+        write(directory.path(), ".a.new", text);
+        fs::rename(directory.path().join(".a.new"), &path).unwrap();
+    };
+    let nodes = |addresses: [&str; 3]| {
+        let names = ["a", "b", "c"].iter().zip(addresses);
+        names.map(|(name, address)| node(name, address)).collect::<Vec<_>>().join("---\n")
+    };
+    put(&nodes(["10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24"]));
+    let mut updates = FileStore::open(directory.path()).unwrap().watch().unwrap();
+    assert_eq!(next_names(&mut updates).await, ["a", "b", "c"]);
+    // Twice, so that what was recalled is recalled again; with a line more before it.
+    put(&format!("# a comment\n{}", nodes(["10.0.0.1/24", "10.0.0.2/24", "10.0.0.4/24"])));
+    let loaded = next(&mut updates).await.unwrap();
+    assert_eq!(loaded.snapshot.nodes[2].ipv4, Some("10.0.0.4/24".parse().unwrap()));
+    put(&format!("# a comment\n{}", nodes(["10.0.0.1/24", "10.0.0.2/24", "10.0.0.2/24"])));
+    let mistakes: Vec<String> = next(&mut updates)
+        .await
+        .unwrap_err()
+        .iter()
+        .map(|m| m.to_string().replace(path.to_str().unwrap(), "F"))
+        .collect();
+    assert_eq!(mistakes.len(), 1);
+    assert!(
+        mistakes[0].starts_with("F:24: spec.bgp.ipv4Address") && mistakes[0].contains("F:16"),
+        "{mistakes:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_directory_that_is_replaced_is_read_again() {
     let parent = TempDir::new().unwrap();
     let directory = parent.path().join("resources");

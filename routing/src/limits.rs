@@ -26,9 +26,27 @@ impl Rib {
     /// Takes what holds for all peers; sessions stay. Own blocks take their new communities with
     /// [`Rib::originate`].
     pub fn set_cluster_policy(&mut self, policy: ClusterPolicy) {
-        if *self.cluster != policy {
-            self.cluster = Arc::new(policy);
+        if *self.cluster == policy {
+            return;
+        }
+        let before = std::mem::replace(&mut self.cluster, Arc::new(policy));
+        if !before.is_same_but_for_owners(&self.cluster) {
             self.mark_all();
+            return;
+        }
+        // Who owns what decides which paths are used, and nothing about how they are told.
+        match before.owners.changed_blocks(&self.cluster.owners) {
+            Some(blocks) => {
+                for ix in 0..self.table.end() {
+                    if self.table.is_used(ix)
+                        && blocks.iter().any(|block| block.contains(&self.table.prefix(ix)))
+                    {
+                        self.mark(ix);
+                    }
+                }
+                self.rejudge = self.dirty.len();
+            }
+            None => self.mark_for_judgement(),
         }
     }
 

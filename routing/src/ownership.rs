@@ -8,6 +8,9 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 
+/// Changed blocks that prefixes are compared with one by one.
+const FEW: usize = 32;
+
 /// What is done about a path to a block that is another node's (`spec.routed.ownership`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OwnershipMode {
@@ -49,6 +52,18 @@ impl Owners {
         owners.lengths.sort_unstable_by(|a, b| b.cmp(a));
         owners.lengths.dedup();
         owners
+    }
+
+    /// The blocks that have another owner in `other`, or an owner in one of both alone; `None` if they are many,
+    /// or if more than blocks has changed.
+    pub(crate) fn changed_blocks(&self, other: &Owners) -> Option<Vec<IpNet>> {
+        if self.mode != other.mode || self.nodes != other.nodes {
+            return None;
+        }
+        let gone = self.blocks.keys().filter(|block| !other.blocks.contains_key(*block));
+        let new = other.blocks.iter().filter(|(block, owner)| self.blocks.get(*block) != Some(*owner));
+        let changed: Vec<IpNet> = gone.chain(new.map(|(block, _)| block)).take(FEW + 1).copied().collect();
+        (changed.len() <= FEW).then_some(changed)
     }
 
     /// The node that a path comes from: its originator (RFC 4456), else its next hop.
@@ -104,6 +119,25 @@ mod tests {
         assert!(!disputed(1, "10.1.3.0/26"), "nobody's");
         assert!(!disputed(1, "10.1.0.0/16"), "larger than any block");
         assert_eq!(owners.sender(&AttrSet::originated([10, 0, 0, 9].into())), None, "no node of the table");
+    }
+
+    #[test]
+    fn blocks_that_change_hands_are_told_apart_from_those_that_do_not() {
+        let address: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let block = |text: &str| text.parse::<IpNet>().expect("a prefix");
+        let table = |of_a: &[IpNet], of_b: &[IpNet]| {
+            Owners::new(OwnershipMode::Strict, [(&address[..1], of_a), (&address[1..], of_b)])
+        };
+        let (x, y, z) = (block("10.1.1.0/26"), block("10.1.2.0/26"), block("10.1.3.0/26"));
+        let before = table(&[x, y], &[z]);
+        let mut changed = before.changed_blocks(&table(&[y, z], &[])).expect("few");
+        changed.sort();
+        assert_eq!(changed, [x, z], "one is nobody's now, one is another's");
+        assert_eq!(before.changed_blocks(&before), Some(vec![]));
+        let other = Owners::new(OwnershipMode::Strict, [(&address[..1], &[x, y][..])]);
+        assert_eq!(before.changed_blocks(&other), None, "a node less");
+        let many: Vec<IpNet> = (0..=32u8).map(|third| block(&format!("10.2.{third}.0/26"))).collect();
+        assert_eq!(before.changed_blocks(&table(&[x, y], &many)), None);
     }
 
     #[test]

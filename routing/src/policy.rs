@@ -187,6 +187,16 @@ pub struct ClusterPolicy {
 }
 
 impl ClusterPolicy {
+    /// Whether only who owns which block differs.
+    pub(crate) fn is_same_but_for_owners(&self, other: &ClusterPolicy) -> bool {
+        let ClusterPolicy { pools, advertisements, links, encapsulation, owners: _, draining } = self;
+        *pools == other.pools
+            && *advertisements == other.advertisements
+            && *links == other.links
+            && *encapsulation == other.encapsulation
+            && *draining == other.draining
+    }
+
     /// Whether a prefix lies in a pool.
     pub fn is_in_pool(&self, prefix: &IpNet) -> bool {
         // Only the last that begins at or before the prefix can hold it.

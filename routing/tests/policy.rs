@@ -223,3 +223,28 @@ fn a_block_of_another_node_is_counted_or_not_used() {
     bed.withdraw(1, "10.1.2.0/26");
     assert_eq!(bed.rib.disputed(10).0, 0);
 }
+
+#[test]
+fn a_block_that_changes_hands_is_judged_anew_and_no_peer_is_told_what_it_knows() {
+    let mut bed = scene();
+    let owners = |of_a: &[&str], of_b: &[&str]| {
+        let (a, b) = ([IpAddr::from([192, 168, 0, 1])], [IpAddr::from([192, 168, 0, 2])]);
+        let [of_a, of_b] = [of_a, of_b].map(|blocks| blocks.iter().map(|text| net(text)).collect::<Vec<_>>());
+        let owners = Owners::new(OwnershipMode::Strict, [(&a[..], &of_a[..]), (&b[..], &of_b[..])]);
+        ClusterPolicy { owners, ..ClusterPolicy::default() }
+    };
+    bed.rib.set_cluster_policy(owners(&["10.1.1.0/26"], &["10.1.2.0/26"]));
+    bed.announce(1, "10.1.1.0/26");
+    bed.announce(1, "10.1.2.0/27");
+    assert_eq!(bed.wire.prefixes(6), ["10.1.1.0/26"], "part of the other's block is not used");
+    let before = bed.wire.chunks;
+    bed.rib.set_cluster_policy(owners(&["10.1.1.0/26", "10.1.3.0/26"], &["10.1.2.0/26"]));
+    bed.settle();
+    assert_eq!(bed.wire.chunks, before, "a block more concerns no path that is here");
+    bed.rib.set_cluster_policy(owners(&["10.1.1.0/26", "10.1.2.0/26"], &[]));
+    bed.settle();
+    assert_eq!(bed.wire.prefixes(6), ["10.1.1.0/26", "10.1.2.0/27"]);
+    bed.rib.set_cluster_policy(owners(&["10.1.2.0/26"], &["10.1.1.0/26"]));
+    bed.settle();
+    assert_eq!(bed.wire.prefixes(6), ["10.1.2.0/27"]);
+}

@@ -41,6 +41,8 @@ pub enum Event {
     Address {
         /// Interface index.
         index: u32,
+        /// It lost it, and routes with it, of which the kernel tells nobody.
+        gone: bool,
     },
     /// A neighbour or forwarding entry changed.
     Neighbour {

@@ -1,9 +1,8 @@
 //! Both sides of our part of the forwarding table, and what leads from the one to the other, a batch at a time.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    net::IpAddr,
-};
+use std::{collections::HashMap, net::IpAddr};
+
+use queue::Queue;
 
 use crate::{
     desired::{Desired, RouteKey, Target},
@@ -73,11 +72,9 @@ pub struct Fib {
     /// Where to look for a free next-hop id.
     next_id: u32,
     /// Routes to be compared, in no order to rely on.
-    queue: VecDeque<u32>,
+    queue: Queue,
     /// Routes that were deleted, whose entries may go.
     emptied: Vec<u32>,
-    /// What the next one is picked by.
-    pick: u64,
     /// Where the comparison of all routes stands.
     scan: Option<u32>,
     configured: Vec<u32>,
@@ -187,7 +184,7 @@ impl Fib {
         let state = self.table.state_mut(slot);
         if !state.has(DIRTY) {
             state.set(DIRTY);
-            self.queue.push_back(slot);
+            self.queue.push(slot);
         }
     }
 
@@ -271,6 +268,15 @@ impl Fib {
         news
     }
 
+    /// Gives up an observation of all routes that did not come to its end.
+    pub fn observed_some(&mut self) {
+        let mut cursor = 0;
+        while let Some(slot) = self.table.next(cursor) {
+            cursor = slot + 1;
+            self.table.state_mut(slot).clear(SEEN);
+        }
+    }
+
     /// Ends an observation of all routes: those not met since the last one are gone. Returns how many.
     pub fn observed_all(&mut self) -> usize {
         let mut gone = 0;
@@ -328,21 +334,13 @@ impl Fib {
         false
     }
 
-    /// Takes a route out of the queue, from anywhere. Prefixes come in sequence, and the kernel's trie is rebuilt
-    /// again and again when it grows or shrinks from one end: scattered, a route costs it half as much or less.
+    /// Takes a route out of the queue.
     fn pick(&mut self) -> Option<u32> {
-        let front = *self.queue.front()?;
-        // Plain gateways are the exception: those of one next hop come one after the other, and the kernel finds the
-        // last one first in its long chain.
+        // Plain gateways are taken as they come: those of one next hop come one after the other, and the kernel finds
+        // the last one first in its long chain.
         let objects = self.observed.as_ref().is_none_or(|o| o.nexthop_objects);
-        if !objects && self.table.state(front).want != NONE {
-            return self.queue.pop_front();
-        }
-        // Knuth's MMIX generator; a peer that foresees it gains nothing but routes in sequence.
-        self.pick = self.pick.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let length = u64::try_from(self.queue.len()).unwrap_or(u64::MAX);
-        let at = ((self.pick >> 32) * length) >> 32;
-        self.queue.swap_remove_back(usize::try_from(at).unwrap_or(0))
+        let table = &self.table;
+        self.queue.take(|first| !objects && table.state(first).want != NONE)
     }
 
     /// Goes on with the comparison of all routes: those that differ are put into the queue.
@@ -462,9 +460,7 @@ impl Fib {
     pub fn shrink(&mut self) {
         self.remove_emptied();
         self.emptied.shrink_to(KEPT);
-        if self.queue.is_empty() && self.queue.capacity() > KEPT {
-            self.queue.shrink_to(KEPT);
-        }
+        self.queue.shrink_to(KEPT);
         self.may_inherit = false;
         if self.table.is_sparse() {
             let configured: Vec<RouteKey> =
@@ -476,5 +472,6 @@ impl Fib {
 }
 
 mod nexthops;
+mod queue;
 #[cfg(test)]
 mod tests;

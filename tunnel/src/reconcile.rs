@@ -66,6 +66,8 @@ pub struct Reconciler<D> {
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
     /// What is known of the nodes.
     pub(crate) standings: Standings,
+    /// All has to be resolved once more, after what is resolved now.
+    resolve_due: bool,
     /// Some sysctl has changed.
     pub(crate) sysctls_due: bool,
     /// Whom to ask after has to be found out anew.
@@ -121,6 +123,7 @@ impl<D: Dataplane> Reconciler<D> {
             observe_error: None,
             in_use: HashMap::new(),
             standings: Standings::default(),
+            resolve_due: false,
             sysctls_due: false,
             aims_due: false,
             unused_since: HashMap::new(),
@@ -180,9 +183,11 @@ impl<D: Dataplane> Reconciler<D> {
             if let Some(learned) = learned {
                 self.note_bgp(&learned);
             }
-            match &config {
-                Some(config) => self.resolve_one(config, slot),
-                None => self.must_resolve = true,
+            match (&config, learned) {
+                (Some(config), _) => self.resolve_one(config, slot),
+                // What will be resolved later is what is learned then.
+                (None, None) => self.fib.want_learned(slot, Want::default()),
+                (None, Some(_)) => self.must_resolve = true,
             }
         }
     }
@@ -246,40 +251,43 @@ impl<D: Dataplane> Reconciler<D> {
                     Reach::Tunnel | Reach::Unreachable => false,
                 })
         };
-        let matters = match event {
-            Event::Overrun => true,
+        let look = match &event {
+            Event::Overrun => Some(Look::Whole),
             Event::Link { index, name } => {
                 let desired = &self.fib.desired;
                 let incomplete = matches!(desired.ipip, Wanted::Present(_)) && observed.ipip.is_none()
                     || matches!(desired.vxlan, Wanted::Present(_)) && observed.vxlan.is_none();
                 let named = Device::ALL.iter().any(|d| d.name() == name);
-                incomplete || named || index_matters(index)
+                (incomplete || named || index_matters(*index)).then_some(Look::Whole)
             }
-            Event::Address { index } => index_matters(index),
-            Event::Neighbour { index, .. } => observed.vxlan.is_some_and(|l| l.index == index),
-            Event::Nexthop { ours } => ours,
-            Event::Probing => {
-                self.must_look(Look::Base);
-                false
+            // No route goes with an address that comes, and there may be a million to list.
+            Event::Address { index, gone } => {
+                index_matters(*index).then_some(if *gone { Look::Whole } else { Look::Base })
             }
+            Event::Neighbour { index, .. } => {
+                observed.vxlan.is_some_and(|l| l.index == *index).then_some(Look::Whole)
+            }
+            Event::Nexthop { ours } => ours.then_some(Look::Whole),
+            Event::Probing => Some(Look::Base),
             Event::Sysctl => {
                 self.sysctls_due = true;
-                false
+                None
             }
             // Taken in before.
-            Event::Passage { .. } => false,
+            Event::Passage { .. } => None,
             Event::Route { key, via, ours } => {
                 self.reach_stale |= self.reached.keys().any(|a| key.prefix.contains(a));
-                if ours && self.fib.event(&key, via) {
+                if *ours && self.fib.event(key, *via) {
                     self.drift += 1;
                     self.healing = true;
                     self.exits_stale = true;
                 }
-                false
+                None
             }
         };
-        if matters {
-            self.must_look(Look::Whole);
+        if let Some(look) = look {
+            tracing::debug!(?event, ?look, "the kernel is looked at again");
+            self.must_look(look);
         }
     }
 

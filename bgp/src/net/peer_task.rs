@@ -235,6 +235,7 @@ impl<S: RouteSink> Task<S> {
     }
 
     async fn act(&mut self) {
+        let mut said = [false; 2];
         while let Some(output) = self.peer.poll_output() {
             match output {
                 Output::Connect => {
@@ -247,14 +248,14 @@ impl<S: RouteSink> Task<S> {
                 }
                 Output::Send(side, message) => {
                     self.send(side, message.into());
-                    if let Some(socket) = &mut self.sockets[index(side)]
-                        && let Err(error) = socket.write()
-                    {
-                        tracing::debug!(peer = %self.address.remote, %error, "write");
-                    }
+                    said[index(side)] = true;
                 }
                 Output::Close(side) => {
-                    if let Some(socket) = self.sockets[index(side)].take() {
+                    if let Some(mut socket) = self.sockets[index(side)].take() {
+                        // The peer is told why even if it is not waited for.
+                        if let Err(error) = socket.write() {
+                            tracing::debug!(peer = %self.address.remote, %error, "write");
+                        }
                         self.close(socket);
                     }
                 }
@@ -279,6 +280,14 @@ impl<S: RouteSink> Task<S> {
                 Output::Refresh(family) => self.sink.refresh(family),
                 Output::RefreshBegins(family) => self.sink.refresh_begins(family),
                 Output::Stale(stale) => self.sink.stale(stale),
+            }
+        }
+        // All that was to be said goes in one segment.
+        for (socket, _) in self.sockets.iter_mut().zip(said).filter(|(_, said)| *said) {
+            if let Some(socket) = socket
+                && let Err(error) = socket.write()
+            {
+                tracing::debug!(peer = %self.address.remote, %error, "write");
             }
         }
         self.publish();

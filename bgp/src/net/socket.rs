@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Octets of a buffer: what is read at once, behind the largest message that is not whole yet.
@@ -142,7 +144,13 @@ impl Socket {
     /// Reads what is there, up to a limit; 0 when the peer has closed.
     pub(super) fn read(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
         let kept = self.rest.len();
-        let count = self.stream.try_read(&mut buffer.octets[kept..kept + READ])?;
+        // This one knows that after less than there was room for nothing is left, and asks the kernel no more.
+        let mut room = ReadBuf::new(&mut buffer.octets[kept..kept + READ]);
+        let mut nobody = Context::from_waker(Waker::noop());
+        let count = match Pin::new(&mut self.stream).poll_read(&mut nobody, &mut room) {
+            Poll::Ready(done) => done.map(|()| room.filled().len())?,
+            Poll::Pending => return Err(ErrorKind::WouldBlock.into()),
+        };
         buffer.octets[..kept].copy_from_slice(&self.rest);
         (buffer.start, buffer.end) = (0, kept + count);
         self.rest.clear();

@@ -55,8 +55,16 @@ fn main() -> ExitCode {
         Ok(ready) => ready,
         Err(error) => return done(Err(error)),
     };
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match runtime.worker_threads(ready.workers()).enable_all().build() {
+    let mut runtime = match ready.workers() {
+        // Nobody has to be woken to be handed work.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        workers => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(workers);
+            runtime
+        }
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("routed: can't start: {error}");

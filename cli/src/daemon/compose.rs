@@ -247,6 +247,8 @@ impl Daemon {
         if self.limits.is_none() {
             self.limits = Some(self.rib.limits().await);
         }
+        // The peers first: the kernel is looked at when it is configured.
+        self.rib.originate(Source::Local, plan.local.clone()).await;
         if let Some(tunnel) = &self.tunnel
             && let Err(error) = tunnel.configure(plan.tunnel.clone()).await
         {

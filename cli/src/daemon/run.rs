@@ -46,8 +46,8 @@ impl Ready {
     /// There is no such store.
     pub fn open(config: DaemonConfig) -> Result<Ready, RunError> {
         let store = open(&config)?;
-        let reflects = store.read().is_ok_and(|contents| {
-            let nodes = &contents.loaded.snapshot.nodes;
+        let reflects = store.read().is_ok_and(|loaded| {
+            let nodes = &loaded.snapshot.nodes;
             nodes.iter().any(|node| node.name == config.node && node.cluster_id.is_some())
         });
         Ok(Ready { config, store, reflects })

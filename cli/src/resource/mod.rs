@@ -13,6 +13,7 @@ mod configuration;
 mod document;
 mod filter;
 mod kind;
+mod known;
 mod mistake;
 mod node;
 mod parse;
@@ -34,8 +35,10 @@ pub use cni::{CniPlugin, CniSettings};
 pub use configuration::{AddPathMode, BgpConfiguration, Fallback, RoutedSettings};
 pub use filter::BgpFilter;
 pub use kind::{Key, Kind};
+pub(crate) use known::Known;
 pub use mistake::{Mistake, Origin, Warning};
 pub use node::Node;
+pub(crate) use parse::parse_file_knowing;
 pub use parse::{Document, MAX_FILE_BYTES, ParsedFile, parse_file};
 pub use peer::{BgpPeer, ReversePeering, SourceAddress};
 pub use peer_policy::{MaxPrefixes, PeerPolicyFields, PeerRange};
@@ -81,15 +84,22 @@ impl Resource {
     }
 
     pub(crate) fn set_line(&mut self, line: u64) {
-        let origin = match self {
+        self.origin_mut().line = line;
+    }
+
+    fn set_origin(&mut self, origin: Origin) {
+        *self.origin_mut() = origin;
+    }
+
+    fn origin_mut(&mut self) -> &mut Origin {
+        match self {
             Resource::IpPool(pool) => &mut pool.origin,
             Resource::Node(node) => &mut node.origin,
             Resource::BgpPeer(peer) => &mut peer.origin,
             Resource::BgpConfiguration(configuration) => &mut configuration.origin,
             Resource::BlockAffinity(affinity) => &mut affinity.origin,
             Resource::BgpFilter(filter) => &mut filter.origin,
-        };
-        origin.line = line;
+        }
     }
 
     /// Where it stands.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::cluster::{self, ClusterConfiguration};
 use super::document;
 use super::kind::{Key, Kind};
+use super::known::Known;
 use super::mistake::{Mistake, Origin, Warning};
 use super::reader::{Fields, Report};
 use super::tree::{self, Located, Value};
@@ -38,6 +39,11 @@ impl Document {
         self.lines.get(path).copied().unwrap_or(self.resource.origin().line)
     }
 
+    /// Whether this was read before and has neither manifest nor lines.
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.manifest.is_null()
+    }
+
     /// What the resource is known by.
     pub fn key(&self) -> Key {
         self.resource.key()
@@ -66,12 +72,21 @@ pub struct ParsedFile {
 
 /// Parses a file of resources, many documents or none; `file` names it in mistakes.
 pub fn parse_file(file: &str, text: &str) -> ParsedFile {
+    parse_file_knowing(file, text, &Known::default())
+}
+
+/// The same, but what is known is recalled and not read again.
+pub(crate) fn parse_file_knowing(file: &str, text: &str, known: &Known) -> ParsedFile {
     let mut report = Report::new(file);
     let mut parsed = ParsedFile::default();
     if text.len() > MAX_FILE_BYTES {
         report.mistake(0, "", format!("must be at most {MAX_FILE_BYTES} bytes (got {})", text.len()));
     } else {
         for part in document::split(text) {
+            if let Some(document) = known.recall(file, &part) {
+                parsed.documents.push(document);
+                continue;
+            }
             match tree::parse(part.text, part.first_line) {
                 Ok(None) => {}
                 Ok(Some(located)) => {

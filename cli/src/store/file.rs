@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
 
 use super::edit::{self, Changes};
-use super::tree::{self, SourceFile, Tree, io_error};
-use super::{Contents, Manifest, Revision, Store, StoreError, Update, watch};
+use super::tree::{self, Tree, io_error};
+use super::{Contents, Loaded, Manifest, Revision, Store, StoreError, Update, watch};
 use crate::resource::{Key, Mistake, ParsedFile};
 
 /// Every `*.yaml` below a directory.
@@ -22,7 +22,7 @@ pub struct FileStore {
     /// One change at a time: each is made against the files as the one before left them.
     writing: Arc<Mutex<()>>,
     /// What [`FileStore::read`] read, for the watch that follows it at the start.
-    seen: Arc<std::sync::Mutex<Vec<SourceFile>>>,
+    seen: Arc<std::sync::Mutex<Tree>>,
 }
 
 impl FileStore {
@@ -53,13 +53,13 @@ impl FileStore {
     ///
     /// # Errors
     /// Every mistake in every file.
-    pub fn read(&self) -> Result<Contents, Vec<Mistake>> {
+    pub fn read(&self) -> Result<Loaded, Vec<Mistake>> {
         let tree = tree::read(&self.directory, Vec::new());
-        let contents = tree.contents();
+        let loaded = tree.loaded();
         if let Ok(mut seen) = self.seen.lock() {
-            *seen = tree.files;
+            *seen = tree;
         }
-        contents
+        loaded
     }
 
     /// Reads every file for itself, without the rules between resources.
@@ -100,7 +100,7 @@ impl FileStore {
 impl Store for FileStore {
     fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError> {
         let seen = self.seen.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default();
-        watch::start(self.directory.clone(), seen)
+        watch::start(self.directory.clone(), seen, Arc::clone(&self.writing))
     }
 
     fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {

@@ -7,7 +7,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{Contents, Loaded, Revision, StoreError};
-use crate::resource::{Document, MAX_FILE_BYTES, Mistake, ParsedFile, Warning, assemble, parse_file};
+use crate::resource::{
+    Assembled, Document, Known, MAX_FILE_BYTES, Mistake, ParsedFile, Warning, assemble, parse_file_knowing,
+};
 
 /// Directories nested deeper than this are a mistake.
 const MAX_DEPTH: usize = 16;
@@ -38,6 +40,11 @@ pub(super) struct Tree {
 /// (editors' and Kubernetes' own), symbolic links are followed, each directory once.
 /// A file that is as it was in `seen` is not parsed again.
 pub(super) fn read(directory: &Path, seen: Vec<SourceFile>) -> Tree {
+    read_knowing(directory, seen, &Known::default())
+}
+
+/// The same, but documents that are known are recalled: what is asked of them is [`Tree::loaded`] alone.
+pub(super) fn read_knowing(directory: &Path, seen: Vec<SourceFile>, known: &Known) -> Tree {
     let mut seen: HashMap<PathBuf, SourceFile> =
         seen.into_iter().map(|file| (file.path.clone(), file)).collect();
     let mut tree = Tree::default();
@@ -65,7 +72,7 @@ pub(super) fn read(directory: &Path, seen: Vec<SourceFile>) -> Tree {
                 let file = match seen.remove(&path).filter(|file| file.text == text) {
                     Some(file) => file,
                     None => {
-                        let parsed = parse_file(&path.display().to_string(), &text);
+                        let parsed = parse_file_knowing(&path.display().to_string(), &text, known);
                         SourceFile { path, text, parsed }
                     }
                 };
@@ -157,7 +164,9 @@ fn read_file(path: &Path) -> Result<Option<String>, (u64, String)> {
     if !metadata.is_file() {
         return Err((0, "is not a regular file".into()));
     }
-    let mut bytes = Vec::new();
+    // One octet more than there should be: whether there are more is seen by the same call.
+    let expected = usize::try_from(metadata.len()).unwrap_or(MAX_FILE_BYTES).min(MAX_FILE_BYTES);
+    let mut bytes = Vec::with_capacity(expected + 1);
     let read =
         fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes));
     match read {
@@ -204,18 +213,29 @@ impl Tree {
 
     /// The whole, if it is valid.
     pub(super) fn contents(&self) -> Result<Contents, Vec<Mistake>> {
+        Ok(Contents { loaded: self.loaded()?, documents: self.documents().cloned().collect() })
+    }
+
+    /// The same without the resources as they were written.
+    pub(super) fn loaded(&self) -> Result<Loaded, Vec<Mistake>> {
         let mut mistakes = self.file_mistakes();
-        let assembled = assemble(self.documents());
-        mistakes.extend(assembled.mistakes);
+        let Assembled { snapshot, mistakes: between, warnings } = assemble(self.documents());
+        mistakes.extend(between);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         let own = self.files.iter().flat_map(|file| file.parsed.warnings.iter().cloned());
-        let warnings: Vec<Warning> = own.chain(assembled.warnings).collect();
-        Ok(Contents {
-            documents: self.documents().cloned().collect(),
-            loaded: Loaded { snapshot: assembled.snapshot, warnings, revision: self.revision() },
-        })
+        let warnings: Vec<Warning> = own.chain(warnings).collect();
+        Ok(Loaded { snapshot, warnings, revision: self.revision() })
+    }
+
+    /// What is to be known of it when it is read the next time.
+    pub(super) fn into_known(self) -> Known {
+        let mut known = Known::default();
+        for SourceFile { text, parsed, .. } in self.files {
+            known.remember(&text, parsed);
+        }
+        known
     }
 }
 

@@ -111,7 +111,7 @@ impl Fib {
         // A route that leaves its object is in the queue, or everything is to be compared.
         match self.scan {
             Some(_) => self.table.slots().for_each(&mut note),
-            None => self.queue.iter().copied().for_each(&mut note),
+            None => self.queue.iter().for_each(&mut note),
         }
         // The objects left, by content, with how many routes they have.
         let mut left: HashMap<(IpAddr, u32), (u32, u32)> = moves

@@ -65,7 +65,9 @@ impl Kernel {
         let socket = Socket::open()?;
         let connection = Connection::open()?;
         let writer = Writer::start()?;
-        let monitor = Monitor::open(&[socket.port(), connection.port(), writer.port()])?;
+        let mut monitor = Monitor::open(&[socket.port(), connection.port(), writer.port()])?;
+        // There is no VXLAN device before it was observed.
+        monitor.watch_neighbours(0)?;
         Ok(Self {
             writer,
             socket,
@@ -165,6 +167,8 @@ impl Dataplane for Kernel {
                 _ => {}
             }
         }
+        // Before they are listed, so that no change is missed.
+        self.monitor.watch_neighbours(observed.vxlan.map_or(0, |vxlan| vxlan.index))?;
         if let Some(vxlan) = observed.vxlan {
             for record in neighbours::dump_neighbours(&mut self.socket, vxlan.index)? {
                 match (record.bridge, record.mac, record.address) {
@@ -201,7 +205,7 @@ impl Dataplane for Kernel {
     }
 
     fn submit(&mut self, config: &Config, ops: &[RouteOp]) {
-        self.writer.submit(config.route_protocol, ops);
+        self.writer.submit(&mut self.socket, config.route_protocol, ops);
     }
 
     async fn completed(&mut self) -> Vec<(usize, KernelError)> {

@@ -42,6 +42,8 @@ pub struct Monitor {
     buffer: Vec<u8>,
     /// The request sockets' ports: events caused through them are no news.
     own_ports: Vec<u32>,
+    /// The interface whose neighbours alone are of interest, 0 for none; `None`: those of all.
+    neighbours_of: Option<u32>,
 }
 
 impl Monitor {
@@ -57,14 +59,32 @@ impl Monitor {
             setsockopt(&socket, RcvBuf, &SOCKET_BUFFER)?;
         }
         if !own_ports.is_empty() {
-            SockRef::from(&socket).attach_filter(&without_ports(own_ports))?;
+            SockRef::from(&socket).attach_filter(&filter(own_ports, None))?;
         }
         let groups = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         // What `new` is deprecated for, a type whose descriptor changes, an OwnedFd is not; its successor is unsafe.
         #[allow(deprecated)]
         let socket = AsyncFd::new(socket)?;
-        Ok(Self { socket, buffer: vec![0; RECEIVE_BUFFER], own_ports: own_ports.to_vec() })
+        Ok(Self {
+            socket,
+            buffer: vec![0; RECEIVE_BUFFER],
+            own_ports: own_ports.to_vec(),
+            neighbours_of: None,
+        })
+    }
+
+    /// From now on tells of the neighbours of the interface with this index (0: of none), and of no others: what a
+    /// node talks to comes and goes by the minute.
+    ///
+    /// # Errors
+    /// Those of `setsockopt`.
+    pub fn watch_neighbours(&mut self, index: u32) -> io::Result<()> {
+        if self.neighbours_of != Some(index) {
+            SockRef::from(self.socket.get_ref()).attach_filter(&filter(&self.own_ports, Some(index)))?;
+            self.neighbours_of = Some(index);
+        }
+        Ok(())
     }
 
     /// Waits for events and returns all that are queued. Safe to cancel: what is not returned stays queued.
@@ -107,21 +127,38 @@ fn broken(error: &io::Error) -> Vec<Event> {
     vec![Event::Overrun]
 }
 
-/// A socket filter that drops messages whose `nlmsg_pid` is one of `ports`: a thousand routes of our own would
-/// only fill the queue.
-fn without_ports(ports: &[u32]) -> Vec<SockFilter> {
+/// A socket filter that drops messages whose `nlmsg_pid` is one of `ports`, since a thousand routes of our own would
+/// only fill the queue, and neighbours of other interfaces than the one with index `neighbours_of`.
+fn filter(ports: &[u32], neighbours_of: Option<u32>) -> Vec<SockFilter> {
     const LOAD_WORD: u16 = 0x20;
+    const LOAD_HALF: u16 = 0x28;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
+    const NLMSG_TYPE: u32 = 4;
     const NLMSG_PID: u32 = 12;
+    // `struct ndmsg` follows the header.
+    const NDM_IFINDEX: u32 = 16 + 4;
+    const KEEP: u32 = u32::MAX;
+    const DROP: u32 = 0;
+    // The filter's machine loads big-endian; the fields are in host order.
+    let word = |value: u32| u32::from_be_bytes(value.to_ne_bytes());
+    let half = |value: u16| u32::from(u16::from_be_bytes(value.to_ne_bytes()));
     let mut filter = vec![SockFilter::new(LOAD_WORD, 0, 0, NLMSG_PID)];
     for port in ports {
-        // The filter's machine loads big-endian; the field is in host order.
-        let port = u32::from_be_bytes(port.to_ne_bytes());
-        filter.push(SockFilter::new(JUMP_IF_EQUAL, 0, 1, port));
-        filter.push(SockFilter::new(RETURN, 0, 0, 0));
+        filter.push(SockFilter::new(JUMP_IF_EQUAL, 0, 1, word(*port)));
+        filter.push(SockFilter::new(RETURN, 0, 0, DROP));
     }
-    filter.push(SockFilter::new(RETURN, 0, 0, u32::MAX));
+    if let Some(index) = neighbours_of {
+        filter.extend([
+            SockFilter::new(LOAD_HALF, 0, 0, NLMSG_TYPE),
+            SockFilter::new(JUMP_IF_EQUAL, 1, 0, half(RTM_NEWNEIGH)),
+            SockFilter::new(JUMP_IF_EQUAL, 0, 3, half(RTM_DELNEIGH)),
+            SockFilter::new(LOAD_WORD, 0, 0, NDM_IFINDEX),
+            SockFilter::new(JUMP_IF_EQUAL, 1, 0, word(index)),
+            SockFilter::new(RETURN, 0, 0, DROP),
+        ]);
+    }
+    filter.push(SockFilter::new(RETURN, 0, 0, KEEP));
     filter
 }
 
@@ -132,7 +169,9 @@ fn parse(received: &Received<'_>, protocol: u8, own_ports: &[u32]) -> Option<Eve
             let link = parse_link(received)?;
             Some(Event::Link { index: link.index, name: link.name })
         }
-        RTM_NEWADDR | RTM_DELADDR if !own => Some(Event::Address { index: parse_address(received)?.index }),
+        RTM_NEWADDR | RTM_DELADDR if !own => {
+            Some(Event::Address { index: parse_address(received)?.index, gone: received.kind == RTM_DELADDR })
+        }
         RTM_NEWNEIGH | RTM_DELNEIGH if !own => {
             let neighbour = parse_neighbour(received)?;
             Some(Event::Neighbour { index: neighbour.index, permanent: neighbour.permanent })

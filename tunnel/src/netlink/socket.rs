@@ -79,6 +79,8 @@ pub struct Socket {
     port: u32,
     sequence: u32,
     buffer: Vec<u8>,
+    /// The last request was answered to its end: there is nothing left to be read.
+    settled: bool,
 }
 
 impl Socket {
@@ -94,7 +96,7 @@ impl Socket {
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_netlink_get_strict_chk(true);
-        Ok(Self { socket, port, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BUFFER) })
+        Ok(Self { socket, port, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BUFFER), settled: true })
     }
 
     /// The socket's port: events caused through it carry it as `nlmsg_pid`.
@@ -280,7 +282,8 @@ impl Socket {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), KernelError> {
         // What a request that failed midway left behind.
-        while self.receive().is_ok() {}
+        while !self.settled && self.receive().is_ok() {}
+        self.settled = false;
         self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0)?;
         Ok(())
     }
@@ -301,6 +304,7 @@ impl Socket {
             self.receive()?;
             for received in messages(&self.buffer) {
                 if done(&received) {
+                    self.settled = true;
                     return Ok(());
                 }
             }

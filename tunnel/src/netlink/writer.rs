@@ -1,6 +1,7 @@
 //! The thread that writes and lists routes: the kernel takes a microsecond for each, and works inside the system call.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::mpsc::{Receiver as Jobs, SyncSender, sync_channel},
     thread,
@@ -17,6 +18,9 @@ use crate::{dataplane::MAX_IN_FLIGHT, fib::RouteOp};
 
 /// Routes of a list that are handed over together.
 const LISTED: usize = 4096;
+/// Changes that are written by the caller itself while the thread has nothing to do: waking it, and being woken by it,
+/// costs more than they do.
+const AT_ONCE: usize = 16;
 /// Parts of a list that may wait: the list is taken in faster than the kernel gives it.
 const LISTS: usize = 4;
 
@@ -39,6 +43,10 @@ pub(super) struct Writer {
     port: u32,
     sequence: u32,
     spare: Vec<Batch>,
+    /// Batches that the thread has.
+    handed_over: usize,
+    /// What was refused of those that the caller wrote, which are older than any that the thread has.
+    at_once: VecDeque<Vec<(usize, KernelError)>>,
 }
 
 impl Writer {
@@ -55,7 +63,8 @@ impl Writer {
         thread::Builder::new()
             .name("routes".to_owned())
             .spawn(move || work(socket, &queue, &written_to, &listed_to))?;
-        Ok(Self { jobs, written, listed, port, sequence: 0, spare: Vec::new() })
+        let (spare, at_once) = (Vec::new(), VecDeque::new());
+        Ok(Self { jobs, written, listed, port, sequence: 0, spare, handed_over: 0, at_once })
     }
 
     /// The socket's port: events caused through it carry it as `nlmsg_pid`.
@@ -63,7 +72,8 @@ impl Writer {
         self.port
     }
 
-    pub(super) fn submit(&mut self, protocol: u8, ops: &[RouteOp]) {
+    /// Writes changes, a handful through `socket` and at once.
+    pub(super) fn submit(&mut self, socket: &mut Socket, protocol: u8, ops: &[RouteOp]) {
         let mut batch = self.spare.pop().unwrap_or_default();
         batch.clear(self.sequence.wrapping_add(1));
         for op in ops {
@@ -71,13 +81,23 @@ impl Writer {
         }
         batch.acknowledge();
         self.sequence = self.sequence.wrapping_add(batch.count());
+        if ops.len() <= AT_ONCE && self.handed_over == 0 {
+            self.at_once.push_back(execute(socket, &batch));
+            self.spare.push(batch);
+            return;
+        }
+        self.handed_over += 1;
         // Without the thread, `completed` says what is to be said.
         let _ = self.jobs.send(Job::Write(batch));
     }
 
     pub(super) async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+        if let Some(errors) = self.at_once.pop_front() {
+            return errors;
+        }
         match self.written.recv().await {
             Some(Written { batch, errors }) => {
+                self.handed_over -= 1;
                 if self.spare.len() < MAX_IN_FLIGHT {
                     self.spare.push(batch);
                 }
@@ -94,6 +114,13 @@ impl Writer {
     pub(super) async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
         self.listed.recv().await.unwrap_or_else(|| Err(ended()))
     }
+}
+
+fn execute(socket: &mut Socket, batch: &Batch) -> Vec<(usize, KernelError)> {
+    let mut errors = Vec::new();
+    let count = usize::try_from(batch.count()).unwrap_or(usize::MAX);
+    socket.execute_encoded(batch.bytes(), batch.first(), count, &mut errors);
+    errors
 }
 
 fn ended() -> KernelError {
@@ -113,9 +140,7 @@ fn work(
         // Nobody listens any more: the other end is gone, and so is the need.
         let told = match job {
             Job::Write(batch) => {
-                let mut errors = Vec::new();
-                let count = usize::try_from(batch.count()).unwrap_or(usize::MAX);
-                socket.execute_encoded(batch.bytes(), batch.first(), count, &mut errors);
+                let errors = execute(&mut socket, &batch);
                 written.blocking_send(Written { batch, errors }).is_ok()
             }
             Job::List(protocol) => {

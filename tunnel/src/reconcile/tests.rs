@@ -1,3 +1,4 @@
+mod model;
 mod standing;
 
 use std::{
@@ -37,6 +38,7 @@ struct Fake {
     refuse_all: Option<i32>,
     blind: bool,
     observations: usize,
+    listings: usize,
     aims: Vec<Aim>,
     /// What was asked for, but routes.
     asked: Vec<Op>,
@@ -124,6 +126,7 @@ impl Dataplane for Fake {
             via: *via,
             replaced: false,
         };
+        self.listings += 1;
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
@@ -400,13 +403,25 @@ async fn what_does_not_concern_us_is_not_looked_at() {
     let foreign = RouteKey { prefix: "10.9.0.0/24".parse().expect("prefix"), metric: 0 };
     state.handle(vec![
         Event::Link { index: 77, name: "cali1".into() },
-        Event::Address { index: 77 },
+        Event::Address { index: 77, gone: true },
         Event::Neighbour { index: 2, permanent: false },
         Event::Nexthop { ours: false },
         Event::Route { key: foreign, via: None, ours: false },
     ]);
     settle(&mut state).await;
     assert_eq!((state.dataplane.observations, whole_report(&mut state).drift), (before, 0));
+}
+
+#[tokio::test]
+async fn an_address_that_comes_has_no_routes_listed_and_one_that_goes_has() {
+    let mut state = settled().await;
+    for (gone, listed) in [(false, 0), (true, 1)] {
+        let (observations, listings) = (state.dataplane.observations, state.dataplane.listings);
+        state.handle(vec![Event::Address { index: 2, gone }]);
+        settle(&mut state).await;
+        assert_eq!(state.dataplane.observations, observations + 1, "gone: {gone}");
+        assert_eq!(state.dataplane.listings, listings + listed, "gone: {gone}");
+    }
 }
 
 #[tokio::test]

@@ -279,6 +279,8 @@ impl<D: Dataplane> Reconciler<D> {
             }
             Err(error) => {
                 self.listing = None;
+                // What the next list lacks must not count as seen in this one.
+                self.fib.observed_some();
                 return self.blind(error);
             }
         };

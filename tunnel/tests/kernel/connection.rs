@@ -25,7 +25,7 @@ fn index_of(name: &str) -> u32 {
 }
 
 fn addresses(events: &[Event], of: u32) -> usize {
-    events.iter().filter(|event| **event == Event::Address { index: of }).count()
+    events.iter().filter(|event| matches!(event, Event::Address { index, .. } if *index == of)).count()
 }
 
 fn vxlan(parent: u32) -> VxlanSpec {
@@ -131,5 +131,36 @@ fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
         connection.change(set_link(index_of("eth0"), Some(1400), None, true)).await.expect("a change");
         assert_eq!(connection.port(), port);
         assert!(ip("link show eth0").contains("mtu 1400"), "{}", ip("link show eth0"));
+    });
+}
+
+#[test]
+fn neighbours_of_other_interfaces_are_no_news() {
+    in_namespace(|| async {
+        let (eth0, peer) = (index_of("eth0"), index_of("eth0-peer"));
+        let mut monitor = Monitor::open(&[u32::MAX]).expect("an event socket");
+        let neighbours = |events: &[Event]| -> Vec<u32> {
+            let of = |event: &Event| match event {
+                Event::Neighbour { index, permanent: true } => Some(*index),
+                _ => None,
+            };
+            events.iter().filter_map(of).collect()
+        };
+        let add = |last: u8| {
+            for device in ["eth0", "eth0-peer"] {
+                ip(&format!(
+                    "neighbour add 192.168.0.{last} lladdr 02:00:00:00:00:01 dev {device} nud permanent"
+                ));
+            }
+        };
+        add(71);
+        assert_eq!(neighbours(&events_before_marker(&mut monitor).await), [eth0, peer]);
+        for (last, of, expected) in [(72, eth0, vec![eth0]), (73, peer, vec![peer]), (74, 0, vec![])] {
+            ip("route del 203.0.113.0/24");
+            let mut monitor = Monitor::open(&[u32::MAX]).expect("an event socket");
+            monitor.watch_neighbours(of).expect("a filter");
+            add(last);
+            assert_eq!(neighbours(&events_before_marker(&mut monitor).await), expected);
+        }
     });
 }

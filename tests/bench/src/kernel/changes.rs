@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
@@ -20,6 +22,9 @@ const GROUPS: u32 = 1 << (7 - 1) | 1 << (32 - 1);
 /// Listens to changes of routes and next-hop objects in the calling thread's namespace.
 pub(super) struct Changes {
     socket: OwnedFd,
+    /// How many messages of each type came so far.
+    kinds: BTreeMap<u16, u32>,
+    lost: bool,
 }
 
 impl Changes {
@@ -33,26 +38,43 @@ impl Changes {
         )
         .context("can't open a netlink socket")?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
-        Ok(Self { socket })
+        Ok(Self { socket, kinds: BTreeMap::new(), lost: false })
     }
 
-    /// How many messages of each type came so far.
-    pub(super) fn count(&self) -> Result<Counted> {
-        let mut kinds: BTreeMap<u16, u32> = BTreeMap::new();
-        let mut buffer = vec![0; 64 * 1024];
+    /// Waits until there is a message, but no longer than `patience`, which counts as a millisecond at least.
+    pub(super) fn wait(&mut self, patience: Duration) -> Result<()> {
+        let timeout =
+            PollTimeout::try_from(patience.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
+        poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout)?;
+        self.take()
+    }
+
+    /// Takes all messages that there are.
+    fn take(&mut self) -> Result<()> {
+        let mut buffer = [0; 8 * 1024];
         loop {
             match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(length) => {
                     for message in messages(buffer.get(..length).unwrap_or_default()) {
-                        *kinds.entry(message.kind).or_default() += 1;
+                        *self.kinds.entry(message.kind).or_default() += 1;
                     }
                 }
-                Err(Errno::EAGAIN) => break,
-                Err(error) => return Err(error).context("netlink events are lost: they were too many"),
+                // Who only waits for news has them.
+                Err(Errno::ENOBUFS) => self.lost = true,
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(error) => return Err(error).context("netlink events can't be read"),
             }
         }
-        let take = |kind| kinds.get(&kind).copied().unwrap_or(0);
-        Ok(Counted { nexthops: take(RTM_NEWNEXTHOP), routes: take(RTM_NEWROUTE) })
+    }
+
+    /// How many messages of each type came so far.
+    pub(super) fn count(&mut self) -> Result<Counted> {
+        self.take()?;
+        if self.lost {
+            bail!("netlink events are lost: they were too many");
+        }
+        let count = |kind| self.kinds.get(&kind).copied().unwrap_or(0);
+        Ok(Counted { nexthops: count(RTM_NEWNEXTHOP), routes: count(RTM_NEWROUTE) })
     }
 }
 

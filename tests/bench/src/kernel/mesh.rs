@@ -23,7 +23,7 @@ use tunnel::{
     resolve::Reach,
 };
 
-use super::neighbours::Raised;
+use super::{changes::Changes, neighbours::Raised};
 use crate::{
     bed::Bed,
     contender::{Contender, Speaker},
@@ -35,7 +35,7 @@ use crate::{
 
 /// Nodes.
 const NODES: u8 = 50;
-/// How often a table is looked at.
+/// How often a table is looked at during the start.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How long the daemons have to come to rest after the start, and the CPU that all of them may use in
 /// [`RESTING_FOR`] then: hold timers of two thousand sessions run on.
@@ -254,6 +254,7 @@ fn live(
     tell.send(Told::Here(number, gettid().as_raw()))?;
     let mut socket = None;
     let mut daemon = None;
+    let mut changes = None;
     while let Ok(order) = orders.recv() {
         let awaited = match order {
             Order::Configure => {
@@ -273,13 +274,18 @@ fn live(
             Order::Await(block) => vec![block],
         };
         if let Some(socket) = &mut socket {
-            until_reached(socket, &awaited, limit).inspect_err(|_| {
+            until_reached(socket, &awaited, changes.as_mut(), limit).inspect_err(|_| {
                 if let Some(daemon) = &daemon {
                     eprintln!("node {number}: {}", daemon.last_words());
                 }
             })?;
         }
-        tell.send(Told::Done(Instant::now()))?;
+        let done = Instant::now();
+        if daemon.is_some() && changes.is_none() {
+            // What comes from now on is so little that it is no burden.
+            changes = Some(Changes::listen()?);
+        }
+        tell.send(Told::Done(done))?;
     }
     Ok(())
 }
@@ -292,7 +298,13 @@ fn ip(words: &str) -> Result<()> {
     Ok(())
 }
 
-fn until_reached(socket: &mut Socket, blocks: &[Ipv4Addr], limit: Duration) -> Result<()> {
+/// With `changes`, looks again when the kernel tells of one; else every now and then.
+fn until_reached(
+    socket: &mut Socket,
+    blocks: &[Ipv4Addr],
+    mut changes: Option<&mut Changes>,
+    limit: Duration,
+) -> Result<()> {
     let deadline = Instant::now() + limit;
     let mut left = blocks;
     while let Some(block) = left.first() {
@@ -302,8 +314,11 @@ fn until_reached(socket: &mut Socket, blocks: &[Ipv4Addr], limit: Duration) -> R
             _ if Instant::now() > deadline => {
                 bail!("{} blocks are not reached, {block} first, after {limit:?}", left.len())
             }
-            // why: fifty tables that tell of every route would be measured too.
-            _ => thread::sleep(LOOK_AGAIN),
+            _ => match &mut changes {
+                Some(changes) => changes.wait(limit)?,
+                // why: fifty tables that tell of every route would be measured too.
+                None => thread::sleep(LOOK_AGAIN),
+            },
         }
     }
     Ok(())

@@ -1,0 +1,143 @@
+//! Routes that wait to be compared, and the order in which they are taken.
+//!
+//! Prefixes come in sequence, and the kernel's trie is rebuilt again and again when it grows or shrinks from one end.
+//! Spread evenly over all that waits, a route costs it half as much or less; picked at random, a quarter more than
+//! that.
+
+use std::mem;
+
+/// The golden ratio less one, of 2^32: multiples of it leave no gap that is much larger than the others.
+const STEP: u64 = 0x9e37_79b9;
+
+/// Slots, each at most once. What comes while some are taken is taken after them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Queue {
+    now: Vec<u32>,
+    /// How many of `now` are taken, where the next one is, and how far it is from each to the next.
+    taken: usize,
+    at: usize,
+    step: usize,
+    later: Vec<u32>,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, slot: u32) {
+        self.later.push(slot);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.now.len() - self.taken + self.later.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All that wait, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let length = self.now.len();
+        let left = (0..length - self.taken)
+            .scan(self.at, move |at, _| Some(mem::replace(at, (*at + self.step) % length)))
+            .filter_map(|at| self.now.get(at));
+        left.chain(&self.later).copied()
+    }
+
+    /// Takes one. Where those begin that came since the last beginning, `in_sequence` is asked of the first whether
+    /// they are taken as they came.
+    pub(super) fn take(&mut self, in_sequence: impl FnOnce(u32) -> bool) -> Option<u32> {
+        if self.taken == self.now.len() {
+            self.now.clear();
+            mem::swap(&mut self.now, &mut self.later);
+            (self.taken, self.at) = (0, 0);
+            let first = *self.now.first()?;
+            self.step = if in_sequence(first) { 1 } else { spread(self.now.len()) };
+        }
+        let slot = self.now.get(self.at).copied();
+        self.at = (self.at + self.step) % self.now.len();
+        self.taken += 1;
+        slot
+    }
+
+    /// Gives memory back but for so many slots, if nothing waits.
+    pub(super) fn shrink_to(&mut self, kept: usize) {
+        if self.is_empty() {
+            self.now.clear();
+            (self.taken, self.at) = (0, 0);
+            self.now.shrink_to(kept);
+            self.later.shrink_to(kept);
+        }
+    }
+}
+
+/// A step that comes by all of `length` places, a golden section of them apart.
+fn spread(length: usize) -> usize {
+    let wide = u64::try_from(length).unwrap_or(u64::MAX).saturating_mul(STEP) >> 32;
+    let mut step = usize::try_from(wide).unwrap_or(1).max(1);
+    while divisor(step, length) != 1 {
+        step += 1;
+    }
+    step
+}
+
+/// The greatest common one.
+fn divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(queue: &mut Queue, in_sequence: bool) -> Vec<u32> {
+        std::iter::from_fn(|| queue.take(|_| in_sequence)).collect()
+    }
+
+    #[test]
+    fn each_is_taken_once_whatever_their_number() {
+        for length in (0..70).chain([1000, 4096, 65_537]) {
+            let mut queue = Queue::default();
+            (0..length).for_each(|slot| queue.push(slot));
+            let half: Vec<u32> = (0..length / 2).filter_map(|_| queue.take(|_| false)).collect();
+            queue.push(length);
+            assert_eq!(queue.len(), queue.iter().count());
+            let mut waiting: Vec<u32> = queue.iter().collect();
+            let rest = all(&mut queue, false);
+            assert_eq!(rest.last(), Some(&length), "what came later is taken later");
+            let mut taken = [half, rest.clone()].concat();
+            let mut rest = rest;
+            for list in [&mut taken, &mut rest, &mut waiting] {
+                list.sort_unstable();
+            }
+            assert_eq!(rest, waiting);
+            assert_eq!(taken, (0..=length).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_was_taken_lies_evenly_among_what_waits() {
+        let mut queue = Queue::default();
+        (0..100_000).for_each(|slot| queue.push(slot));
+        let order = all(&mut queue, false);
+        for count in [100, 1000, 30_000] {
+            let mut taken = order[..count].to_vec();
+            taken.sort_unstable();
+            let gap = taken.windows(2).map(|pair| pair[1] - pair[0]).max().expect("some");
+            assert!(gap as usize <= 3 * 100_000 / count, "{count} taken, a gap of {gap}");
+        }
+        (0..10).for_each(|slot| queue.push(slot));
+        assert_eq!(all(&mut queue, true), (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn memory_is_given_back_when_nothing_waits() {
+        let mut queue = Queue::default();
+        (0..100_000).for_each(|slot| queue.push(slot));
+        queue.shrink_to(10);
+        assert_eq!(queue.len(), 100_000);
+        assert_eq!(all(&mut queue, false).len(), 100_000);
+        queue.shrink_to(10);
+        assert!(queue.now.capacity() + queue.later.capacity() <= 20);
+        queue.push(7);
+        assert_eq!(all(&mut queue, false), [7]);
+    }
+}
