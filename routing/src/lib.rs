@@ -36,6 +36,7 @@ mod roles;
 pub mod session;
 mod several;
 mod source;
+mod suppressed;
 mod table;
 mod view;
 

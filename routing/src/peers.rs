@@ -30,6 +30,7 @@ impl Rib {
     /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
     pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
         self.peer_down(id, Retain::default());
+        self.owner_begins(session.address);
         let policy = self.policies.get(&id).cloned().unwrap_or_default();
         let export = self.exports.take(&policy.export);
         let ix = self.sources.enter(id, session, policy, export);

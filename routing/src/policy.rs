@@ -16,7 +16,7 @@ use crate::encapsulation::Encapsulation;
 use crate::ownership::Owners;
 
 pub(crate) use edit::edited;
-pub use edit::with_communities;
+pub use edit::{shut_down, with_communities};
 pub use rule::{
     Action, Community, Filter, NoCommunity, Operation, Operator, PeerKind, PrefixMatch, Rule, Subject,
     local_pref_of, priority_of,
@@ -182,16 +182,19 @@ pub struct ClusterPolicy {
     pub encapsulation: Option<Encapsulation>,
     /// Which node owns which block.
     pub owners: Owners,
+    /// Own blocks are going away: they carry GRACEFUL_SHUTDOWN and LOCAL_PREF 0 (RFC 8326 §4).
+    pub draining: bool,
 }
 
 impl ClusterPolicy {
     /// Whether only who owns which block differs.
     pub(crate) fn is_same_but_for_owners(&self, other: &ClusterPolicy) -> bool {
-        let ClusterPolicy { pools, advertisements, links, encapsulation, owners: _ } = self;
+        let ClusterPolicy { pools, advertisements, links, encapsulation, owners: _, draining } = self;
         *pools == other.pools
             && *advertisements == other.advertisements
             && *links == other.links
             && *encapsulation == other.encapsulation
+            && *draining == other.draining
     }
 
     /// Whether a prefix lies in a pool.

@@ -25,6 +25,10 @@ impl Rib {
             if !ids.is_empty() {
                 let paths = ids.iter().copied().zip(prefixes.iter().copied());
                 self.several(id, source, &policy, attrs, paths);
+                match attrs {
+                    Some(_) => self.owner_announced(session.address, prefixes.iter().copied()),
+                    None => self.owner_withdrew(id, session.address, prefixes.iter().copied()),
+                }
                 if self.sources.member(source).is_none_or(|member| member.over_limit) {
                     return;
                 }
@@ -33,15 +37,19 @@ impl Rib {
             match attrs {
                 Some(attrs) => {
                     self.announced(id, source, session, &policy, attrs, prefixes);
+                    self.owner_announced(session.address, prefixes.iter().copied());
                     if self.sources.member(source).is_none_or(|member| member.over_limit) {
                         return;
                     }
                 }
-                None => prefixes.iter().for_each(|prefix| {
-                    if let Some(ix) = self.table.find(prefix) {
-                        self.take(ix, source);
+                None => {
+                    for prefix in prefixes {
+                        if let Some(ix) = self.table.find(prefix) {
+                            self.take(ix, source);
+                        }
                     }
-                }),
+                    self.owner_withdrew(id, session.address, prefixes.iter().copied());
+                }
             }
             self.supersede(id, prefixes);
         }

@@ -19,7 +19,7 @@ use crate::lanes::PathIds;
 use crate::limits::LimitReached;
 use crate::outbox::Delivery;
 use crate::path::{Best, BestChange, Source, SourceKind};
-use crate::policy::{ClusterPolicy, PeerPolicy, with_communities};
+use crate::policy::{ClusterPolicy, PeerPolicy, shut_down, with_communities};
 use crate::several::Several;
 use crate::source::{Member, SourceIx, Sources};
 use crate::table::{Mark, Path, Table};
@@ -55,7 +55,9 @@ pub struct Rib {
     /// Somebody asks for them.
     forwards: bool,
     /// What this node originates: own blocks, the static table.
-    originated: [HashSet<IpNet, FixedState>; 2],
+    pub(crate) originated: [HashSet<IpNet, FixedState>; 2],
+    /// Prefixes of the static table that do not count because this owner has withdrawn them.
+    pub(crate) suppressed: HashMap<IpNet, IpAddr, FixedState>,
     pub(crate) removed: u64,
     pub(crate) path_ids: PathIds,
     pub(crate) several: Several,
@@ -85,6 +87,7 @@ impl Rib {
             forward: VecDeque::new(),
             forwards: true,
             originated: [HashSet::default(), HashSet::default()],
+            suppressed: HashMap::default(),
             removed: 0,
             path_ids: PathIds::default(),
             several: Several::default(),
@@ -148,7 +151,14 @@ impl Rib {
             }
         }
         self.originated[at] = wanted;
+        if source == SourceIx::STATIC {
+            let wanted = &self.originated[1];
+            self.suppressed.retain(|prefix, _| wanted.contains(prefix));
+        }
         for (prefix, next_hop) in paths {
+            if source == SourceIx::STATIC && self.is_suppressed(prefix, *next_hop) {
+                continue;
+            }
             let mut set = AttrSet::originated(*next_hop);
             if source == SourceIx::LOCAL {
                 if let Some(encapsulation) = self.cluster.encapsulation {
@@ -159,6 +169,9 @@ impl Rib {
                 if !communities.is_empty() {
                     set =
                         AttrSet::from_canonical(&with_communities(set.canonical(), &communities), *next_hop);
+                }
+                if self.cluster.draining {
+                    set = AttrSet::from_canonical(&shut_down(set.canonical()), *next_hop);
                 }
             }
             let attrs = self.interner.intern(&Arc::new(set));

@@ -134,16 +134,9 @@ impl Bed {
     /// # Panics
     /// Without the privilege to make namespaces: a test that can't run must not pass.
     pub fn with_two_nodes() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("rt{}-{number}", std::process::id());
-        let mut bed = Bed { directory: TempDir::new().expect("a directory"), prefix, namespaces: Vec::new() };
-        for node in ["a", "b"] {
-            let namespace = bed.namespace(node);
-            run("ip", &["netns", "add", &namespace]);
-            bed.namespaces.push(namespace);
-            bed.ip(node, "link set lo up");
-        }
+        let mut bed = Bed::empty();
+        bed.add("a");
+        bed.add("b");
         bed.ip("a", &format!("link add eth0 type veth peer name eth0 netns {}", bed.namespace("b")));
         for (node, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
             bed.ip(node, &format!("address add {address} dev eth0"));
@@ -152,15 +145,35 @@ impl Bed {
         bed
     }
 
+    /// A bed without namespaces.
+    ///
+    /// # Panics
+    /// There is no room for its directory.
+    pub fn empty() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("rt{}-{number}", std::process::id());
+        Bed { directory: TempDir::new().expect("a directory"), prefix, namespaces: Vec::new() }
+    }
+
+    /// Adds a namespace with nothing but its loopback interface.
+    ///
+    /// # Panics
+    /// It can't be made.
+    pub fn add(&mut self, node: &str) {
+        let namespace = self.namespace(node);
+        run("ip", &["netns", "add", &namespace]);
+        self.namespaces.push(namespace);
+        self.ip(node, "link set lo up");
+    }
+
     /// Adds node `c` at an address of the same Ethernet, which from now on is a bridge in `b`.
     ///
     /// # Panics
     /// A namespace, a bridge or a link can't be made.
     pub fn add_third_node(&mut self, address: &str) {
+        self.add("c");
         let namespace = self.namespace("c");
-        run("ip", &["netns", "add", &namespace]);
-        self.namespaces.push(namespace.clone());
-        self.ip("c", "link set lo up");
         self.ip("b", "link add br0 type bridge");
         self.ip("b", &format!("link add to-c type veth peer name eth0 netns {namespace}"));
         self.ip("b", "address delete 10.0.0.2/24 dev eth0");
@@ -204,7 +217,7 @@ impl Bed {
     /// It can't be started.
     pub fn start(&self, node: &str, program: &str, arguments: &[&str]) -> Process {
         let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let log = self.path(&format!("{name}.log"));
+        let log = self.path(&format!("{node}-{name}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
         let child = Command::new("ip")
             .args(["netns", "exec", &self.namespace(node), program])
@@ -224,6 +237,17 @@ impl Bed {
     pub fn routes(&self, node: &str, protocol: &str) -> Vec<Value> {
         let text = self.ip(node, &format!("-j -d route show protocol {protocol}"));
         serde_json::from_str(&text).expect("ip to write JSON")
+    }
+
+    /// Runs a program in a node's namespace to its end and gives what it printed.
+    ///
+    /// # Panics
+    /// It can't be run or fails.
+    pub fn exec(&self, node: &str, words: &[&str]) -> String {
+        let namespace = self.namespace(node);
+        let words: Vec<&str> =
+            ["netns", "exec", &namespace].into_iter().chain(words.iter().copied()).collect();
+        run("ip", &words)
     }
 
     /// Runs `ip` with these words, separated by blanks, in a node's namespace.

@@ -2,8 +2,10 @@
 
 pub mod bed;
 pub mod capture;
+pub mod cluster;
 pub mod interop;
 pub mod malformed;
+pub mod streams;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,9 @@
 //! What the task needs of a kernel.
 
-use std::{future::Future, net::IpAddr};
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use crate::{
     desired::RouteKey,
@@ -9,6 +12,10 @@ use crate::{
     netlink::{KernelError, routes::RouteRecord},
     node::Config,
     observed::{Observed, Via},
+    probe::{
+        Passage, Way,
+        prober::{Aim, Seen},
+    },
     resolve::Reach,
     sysctl::Sysctl,
 };
@@ -58,6 +65,19 @@ pub enum Event {
         /// The event tells that a route of ours may be gone or changed.
         ours: bool,
     },
+    /// A sysctl of an interface, or of all.
+    Sysctl,
+    /// A rule, or a route of a table, by which probes go.
+    Probing,
+    /// What is known of a way to a node has changed.
+    Passage {
+        /// The node's tunnel address.
+        address: Ipv4Addr,
+        /// The way.
+        way: Way,
+        /// What is known now.
+        passage: Passage,
+    },
     /// Events were lost.
     Overrun,
 }
@@ -96,6 +116,15 @@ pub trait Dataplane: Send + 'static {
 
     /// How the kernel reaches an address by its own routes.
     fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach;
+
+    /// Takes whom to ask after by probes; [`Event::Passage`] tells what comes of it.
+    fn probe(&mut self, config: &Config, observed: &Observed, aims: &[Aim]);
+
+    /// What was seen of the ways to the node with this tunnel address, in [`Way::ALL`]'s order.
+    fn probed(&self, address: Ipv4Addr) -> Option<[Seen; 3]>;
+
+    /// What keeps probes from being sent or believed, and what to do, in one line.
+    fn probe_problem(&self) -> Option<String>;
 
     /// The name of the interface with this index, as of the last observation.
     fn interface_name(&self, index: u32) -> Option<String>;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::{
     node::{Config, Mac},
+    probe::Way,
     resolve::Exit,
 };
 
@@ -126,6 +127,10 @@ pub struct Desired {
     pub neighbours: BTreeMap<IpAddr, Mac>,
     /// Permanent forwarding entries of the VXLAN device: MAC to node address.
     pub fdb: BTreeMap<Mac, IpAddr>,
+    /// Ways that are probed.
+    pub rules: BTreeSet<Way>,
+    /// How probes go to the other nodes' tunnel addresses, by each way.
+    pub probe_routes: BTreeMap<(Way, Ipv4Addr), Exit>,
     /// Routes of the node's own blocks, and to VTEPs.
     pub routes: Vec<(RouteKey, Target)>,
 }
@@ -168,6 +173,7 @@ impl Desired {
             desired.addresses.extend(host.iter().map(|a| (Device::Vxlan, *a)));
             desired.add_vteps(config, underlay);
         }
+        desired.add_probes(config, parent);
         for block in &local.blocks {
             // A /32 or /128 block is one pod's own address: a blackhole would shadow nothing but it.
             if block.prefix_len() < block.max_prefix_len() {
@@ -176,6 +182,27 @@ impl Desired {
             }
         }
         desired
+    }
+
+    /// To every node by every way that some node may ask by: what is asked by a way is answered by it.
+    fn add_probes(&mut self, config: &Config, parent: Option<Parent>) {
+        for way in Way::ALL.into_iter().filter(|way| config.probes(*way)) {
+            self.rules.insert(way);
+            for node in &config.nodes {
+                let (Some(vtep), Some(net)) = (node.vtep, node.ipv4) else { continue };
+                let exit = match way {
+                    Way::Ipip => Exit::Ipip { remote: net.addr() },
+                    Way::Vxlan => Exit::Vxlan { vtep: vtep.into() },
+                    Way::Direct => match parent {
+                        Some(parent) if config.local.subnet_contains(net.addr().into()) => {
+                            Exit::Direct { gateway: net.addr().into(), index: parent.index }
+                        }
+                        _ => continue,
+                    },
+                };
+                self.probe_routes.insert((way, vtep), exit);
+            }
+        }
     }
 
     /// Every node's VTEP, used or not: so that taking the fallback is a change of next hop and nothing else.
@@ -204,7 +231,7 @@ impl Desired {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Encapsulation, Fallback, LocalNode, Node};
+    use crate::node::{Encapsulation, Fallback, LocalNode, Node, Probing};
 
     fn config() -> Config {
         Config {
@@ -232,6 +259,8 @@ mod tests {
             route_protocol: 179,
             route_metric: 512,
             nexthop_compat_keep: false,
+            probing: Probing::default(),
+            device_linger: std::time::Duration::ZERO,
         }
     }
 

@@ -1,6 +1,9 @@
 //! The operations that lead from the observed kernel state to the desired one, but those on routes ([`crate::fib`]).
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+};
 
 use ipnet::IpNet;
 
@@ -8,6 +11,7 @@ use crate::{
     desired::{Desired, Device, IpipSpec, RouteKey, VXLAN_PORT, VXLAN_VNI, VxlanSpec, Wanted},
     node::Mac,
     observed::{Link, LinkKind, Observed},
+    probe::Way,
 };
 
 /// The ids that next-hop objects of ours are given; those in use by others are skipped.
@@ -43,6 +47,14 @@ pub enum Op {
     ReplaceNexthop { id: u32, gateway: IpAddr, index: u32 },
     /// Delete a next-hop object observed as ours.
     DeleteNexthop { id: u32 },
+    /// Lead probes by a way to the way's table.
+    AddRule { way: Way },
+    /// Lead them there no more.
+    DeleteRule { way: Way },
+    /// Lead probes to a node by a way, in the way's table.
+    SetProbeRoute { way: Way, address: Ipv4Addr, gateway: IpAddr, index: u32 },
+    /// Lead them there no more.
+    DeleteProbeRoute { way: Way, address: Ipv4Addr },
 }
 
 /// What an operation acts on: its key in the ledger of failures.
@@ -62,6 +74,10 @@ pub enum Object {
     UnwantedNexthop(u32),
     /// A route.
     Route(RouteKey),
+    /// The rule of a way that is probed.
+    Rule(Way),
+    /// A probe's route.
+    ProbeRoute(Way, Ipv4Addr),
 }
 
 impl Op {
@@ -82,6 +98,10 @@ impl Op {
                 Object::Nexthop(gateway, index)
             }
             Op::DeleteNexthop { id } => Object::UnwantedNexthop(id),
+            Op::AddRule { way } | Op::DeleteRule { way } => Object::Rule(way),
+            Op::SetProbeRoute { way, address, .. } | Op::DeleteProbeRoute { way, address } => {
+                Object::ProbeRoute(way, address)
+            }
         }
     }
 
@@ -101,6 +121,7 @@ pub fn base_ops(desired: &Desired, observed: &Observed, blocked: &dyn Fn(&Object
     }
     let mut ops = address_ops(desired, observed);
     ops.extend(vtep_ops(desired, observed));
+    ops.extend(probe_ops(desired, observed));
     allowed(ops, blocked)
 }
 
@@ -194,9 +215,24 @@ fn vtep_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
     fdb.chain(neighbours).collect()
 }
 
+/// A probe's route may come when its device is there and up, and packets need both it and the rule.
+fn probe_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
+    let routes = desired.probe_routes.iter().filter_map(|((way, address), exit)| {
+        let (gateway, index) = observed.realise(exit)?;
+        let there = observed.probe_routes.get(&(*way, *address)) == Some(&Some((gateway, index)));
+        (!there).then_some(Op::SetProbeRoute { way: *way, address: *address, gateway, index })
+    });
+    let rules = desired.rules.difference(&observed.rules).map(|way| Op::AddRule { way: *way });
+    routes.chain(rules).collect()
+}
+
 /// The deletion of what is ours and not desired, once no route needs it.
 pub fn unwanted_ops(desired: &Desired, observed: &Observed, blocked: &dyn Fn(&Object) -> bool) -> Vec<Op> {
-    let mut ops = Vec::new();
+    let mut ops: Vec<Op> =
+        observed.rules.difference(&desired.rules).map(|way| Op::DeleteRule { way: *way }).collect();
+    for (way, address) in observed.probe_routes.keys().filter(|key| !desired.probe_routes.contains_key(key)) {
+        ops.push(Op::DeleteProbeRoute { way: *way, address: *address });
+    }
     if let Some(link) = &observed.vxlan {
         for address in observed.neighbours.keys().filter(|a| !desired.neighbours.contains_key(a)) {
             ops.push(Op::DeleteNeighbour { index: link.index, address: *address });

@@ -95,6 +95,11 @@ impl Fib {
         self.learned.value(state.learned)
     }
 
+    /// Whether some route was learned so.
+    pub fn is_learned(&self, learned: &Learned) -> bool {
+        self.learned.holders(learned) > 0
+    }
+
     /// What is wanted of a route.
     pub fn want(&self, state: &State) -> Want {
         self.wants.value(state.want).copied().unwrap_or_default()

@@ -13,7 +13,9 @@ pub mod intern;
 pub mod ledger;
 pub mod node;
 pub mod observed;
+pub mod probe;
 pub mod resolve;
+pub mod standing;
 pub mod table;
 
 #[cfg(feature = "driver")]
@@ -31,7 +33,7 @@ pub mod task;
 
 pub use desired::VXLAN_VNI;
 pub use node::{
-    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, RouteChange,
+    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Probing, RouteChange,
 };
 #[cfg(feature = "driver")]
 pub use report::Report;

@@ -6,16 +6,19 @@
 //! hundred thousand, are written by a thread of their own, so that one batch is made while the kernel has another.
 
 mod connection;
+mod flush;
 mod kernel;
 pub mod links;
 pub mod monitor;
 pub mod neighbours;
 pub mod nexthops;
+pub mod policy;
 pub mod routes;
 pub mod socket;
 pub mod wire;
 mod writer;
 
 pub use connection::Connection;
+pub use flush::{Flushed, flush};
 pub use kernel::Kernel;
 pub use socket::{KernelError, Socket};

@@ -1,10 +1,13 @@
 //! The static peer table: this node, the other nodes, the pools, and what was learned.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use sha1::{Digest, Sha1};
+
+use crate::probe::{Way, packet::Key};
 
 /// A 48-bit Ethernet address, in transmission order.
 pub type Mac = [u8; 6];
@@ -174,7 +177,47 @@ pub struct Config {
     pub route_metric: u32,
     /// Leave `net.ipv4.nexthop_compat_mode` as it is.
     pub nexthop_compat_keep: bool,
+    /// How it is found out whether packets pass.
+    pub probing: Probing,
+    /// How long a tunnel device that no pool uses any more still takes packets in: other nodes may use it longer.
+    pub device_linger: Duration,
 }
+
+/// How it is found out whether packets pass between nodes, and when that is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probing {
+    /// Whether probes are sent and answered where they are of use.
+    pub enabled: bool,
+    /// UDP port of probes and answers.
+    pub port: u16,
+    /// The cluster's key, if it has one.
+    pub key: Option<Key>,
+    /// How long BGP or a way must have been well before it is used again.
+    pub recover_after: Duration,
+    /// IP-in-IP counts as blocked until it was seen to pass: this network is known to drop it.
+    pub doubted: bool,
+    /// Whether unwrapped packets have to be seen to pass before packets go unwrapped within a subnet.
+    pub direct: bool,
+}
+
+impl Default for Probing {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            port: DEFAULT_PROBE_PORT,
+            key: None,
+            recover_after: Duration::from_secs(30),
+            doubted: false,
+            direct: false,
+        }
+    }
+}
+
+/// How long devices linger unless said otherwise: until the slowest node has the new configuration, and then some.
+pub const DEFAULT_DEVICE_LINGER: Duration = Duration::from_secs(300);
+
+/// UDP port of probes unless configured.
+pub const DEFAULT_PROBE_PORT: u16 = 4788;
 
 /// Metric of learned routes unless configured.
 pub const DEFAULT_ROUTE_METRIC: u32 = 512;
@@ -209,6 +252,18 @@ impl Config {
     /// Whether this node needs the IP-in-IP device.
     pub fn needs_ipip(&self) -> bool {
         self.local.ipv4.is_some() && self.may_use(Encapsulation::Ipip)
+    }
+
+    /// Whether nodes ask each other by this way.
+    pub fn probes(&self, way: Way) -> bool {
+        if !self.probing.enabled || self.local.ipv4.is_none() || self.local.tunnel_address.is_none() {
+            return false;
+        }
+        let falls_back = self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip);
+        match way {
+            Way::Ipip | Way::Vxlan => falls_back,
+            Way::Direct => self.probing.direct && self.pools.iter().any(|p| p.mode == Mode::CrossSubnet),
+        }
     }
 
     /// Whether this node needs the VXLAN device: for a VXLAN pool, or as the fallback of IP-in-IP.

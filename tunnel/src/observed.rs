@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use ipnet::IpNet;
@@ -11,6 +11,7 @@ use crate::{
     desired::{Device, Parent},
     diff::Op,
     node::Mac,
+    probe::Way,
     resolve::Exit,
 };
 
@@ -116,6 +117,10 @@ pub struct Observed {
     pub fdb: BTreeSet<(Mac, IpAddr)>,
     /// All next-hop objects, by id.
     pub nexthops: BTreeMap<u32, Nexthop>,
+    /// Ways whose rules are there.
+    pub rules: BTreeSet<Way>,
+    /// The routes of the probes' tables: gateway and interface index, if they are as we write them.
+    pub probe_routes: BTreeMap<(Way, Ipv4Addr), Option<(IpAddr, u32)>>,
 }
 
 impl Observed {
@@ -183,6 +188,18 @@ impl Observed {
             Op::DeleteNexthop { id } => {
                 self.nexthops.remove(&id);
             }
+            Op::AddRule { way } => {
+                self.rules.insert(way);
+            }
+            Op::DeleteRule { way } => {
+                self.rules.remove(&way);
+            }
+            Op::SetProbeRoute { way, address, gateway, index } => {
+                self.probe_routes.insert((way, address), Some((gateway, index)));
+            }
+            Op::DeleteProbeRoute { way, address } => {
+                self.probe_routes.remove(&(way, address));
+            }
         }
     }
 
@@ -199,6 +216,7 @@ impl Observed {
             self.fdb.clear();
         }
         self.nexthops.retain(|_, n| n.index != link.index);
+        self.probe_routes.retain(|_, via| via.is_none_or(|(_, index)| index != link.index));
     }
 
     /// In how many entries of ours `self` and `other` differ.
@@ -212,9 +230,12 @@ impl Observed {
         }
         let links = Device::ALL.iter().filter(|d| self.link(**d) != other.link(**d)).count();
         let neighbours: HashMap<_, _> = self.neighbours.iter().collect();
+        let probes: HashMap<_, _> = self.probe_routes.iter().collect();
         let differences = links
             + self.addresses.symmetric_difference(&other.addresses).count()
             + self.fdb.symmetric_difference(&other.fdb).count()
+            + self.rules.symmetric_difference(&other.rules).count()
+            + maps(&probes, &other.probe_routes.iter().collect())
             + maps(&neighbours, &other.neighbours.iter().collect())
             + maps(&ours(self), &ours(other));
         u64::try_from(differences).unwrap_or(u64::MAX)

@@ -1,6 +1,7 @@
 //! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
 
 mod carry_out;
+mod stand;
 mod turn;
 
 use std::{
@@ -17,10 +18,12 @@ use crate::{
     desired::{Device, Parent, RouteKey, Wanted},
     diff::Object,
     fib::{Fib, RouteOp, Want},
+    intern::NONE,
     ledger::Ledger,
     netlink::KernelError,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
     resolve::{Reach, resolve},
+    standing::Standings,
     sysctl::Sysctl,
     table::State,
 };
@@ -59,6 +62,14 @@ pub struct Reconciler<D> {
     pub(crate) observe_error: Option<KernelError>,
     /// Per node name: the encapsulation in use, and since when.
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
+    /// What is known of the nodes.
+    pub(crate) standings: Standings,
+    /// Some sysctl has changed.
+    pub(crate) sysctls_due: bool,
+    /// Whom to ask after has to be found out anew.
+    aims_due: bool,
+    /// Since when no pool uses a tunnel device.
+    unused_since: HashMap<Device, Instant>,
     /// Metric of learned routes.
     metric: u32,
     look: Option<Look>,
@@ -106,6 +117,10 @@ impl<D: Dataplane> Reconciler<D> {
             permission_denied: false,
             observe_error: None,
             in_use: HashMap::new(),
+            standings: Standings::default(),
+            sysctls_due: false,
+            aims_due: false,
+            unused_since: HashMap::new(),
             metric: DEFAULT_ROUTE_METRIC,
             look: None,
             listing: None,
@@ -153,9 +168,14 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn routes(&mut self, changes: Vec<RouteChange>) {
         let config = self.config.clone().filter(|_| !self.must_resolve && self.fib.observed.is_some());
         self.passes = 0;
+        // What is adopted needs no change of the kernel's to be in use.
+        self.exits_stale = true;
         for RouteChange { prefix, learned } in changes {
             let key = RouteKey { prefix: prefix.trunc(), metric: self.metric };
             let Some((slot, _)) = self.fib.learn(&key, learned) else { continue };
+            if let Some(learned) = learned {
+                self.note_bgp(&learned);
+            }
             match &config {
                 Some(config) => self.resolve_one(config, slot),
                 None => self.must_resolve = true,
@@ -176,18 +196,29 @@ impl<D: Dataplane> Reconciler<D> {
     /// When [`Self::reconcile`] wants to be called again without any event.
     pub fn next_retry(&self) -> Option<Instant> {
         let note_at = self.noted_at.filter(|_| self.exits_stale).map(|at| at + NOTE_INTERVAL);
-        [self.ledger.next_retry(), self.observe_at, note_at].into_iter().flatten().min()
+        let returned_at = self.config.as_ref().and_then(|c| self.standings.deadline(c.probing.recover_after));
+        let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
+        // What was due before was begun by the turns before, whatever came of it.
+        let now = Instant::now();
+        let [returned_at, swept_at] = [returned_at, swept_at].map(|at| at.filter(|at| *at > now));
+        let times = [self.ledger.next_retry(), self.observe_at, note_at, returned_at, swept_at];
+        times.into_iter().flatten().min()
     }
 
-    /// Reads the sysctls again: nobody tells when they change.
+    /// Reads the sysctls again: of some nobody tells when they change.
     pub fn audit(&mut self) {
-        if let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) {
-            self.sysctls = self.dataplane.tune(config, observed);
+        let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) else { return };
+        let before = std::mem::replace(&mut self.sysctls, self.dataplane.tune(config, observed));
+        let known = |name: &str| before.iter().any(|sysctl| sysctl.name == name && sysctl.problem.is_none());
+        for sysctl in self.sysctls.iter().filter(|sysctl| sysctl.set && known(&sysctl.name)) {
+            self.drift += 1;
+            tracing::info!(sysctl = sysctl.name, value = sysctl.value, "another program's change is undone");
         }
     }
 
     /// Takes note of what others did.
-    pub fn handle(&mut self, events: Vec<Event>) {
+    pub fn handle(&mut self, mut events: Vec<Event>) {
+        self.take_passages(&mut events);
         if self.listing.is_some() {
             self.held.extend(events);
             if self.held.len() > MAX_HELD {
@@ -227,6 +258,13 @@ impl<D: Dataplane> Reconciler<D> {
                 observed.vxlan.is_some_and(|l| l.index == *index).then_some(Look::Whole)
             }
             Event::Nexthop { ours } => ours.then_some(Look::Whole),
+            Event::Probing => Some(Look::Base),
+            Event::Sysctl => {
+                self.sysctls_due = true;
+                None
+            }
+            // Taken in before.
+            Event::Passage { .. } => None,
             Event::Route { key, via, ours } => {
                 self.reach_stale |= self.reached.keys().any(|a| key.prefix.contains(a));
                 if *ours && self.fib.event(key, *via) {
@@ -260,7 +298,14 @@ impl<D: Dataplane> Reconciler<D> {
     fn resolve_one(&mut self, config: &Config, slot: u32) {
         let state = *self.fib.table().state(slot);
         let want = match self.fib.learned(&state).copied() {
-            Some(learned) => self.answer(config, slot, learned),
+            Some(learned) => {
+                let want = self.answer(config, slot, learned);
+                if state.via != NONE && self.adopts(config, &learned, &want, &state) {
+                    self.answer(config, slot, learned)
+                } else {
+                    want
+                }
+            }
             None => Want::default(),
         };
         self.fib.want_learned(slot, want);
@@ -284,7 +329,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
         let Some(observed) = &self.fib.observed else { return Want::default() };
         let (reached, dataplane) = (&mut self.reached, &mut self.dataplane);
-        let resolution = resolve(config, &prefix, &learned, &mut |address| {
+        let resolution = resolve(config, &self.standings, &prefix, &learned, &mut |address| {
             *reached.entry(address).or_insert_with(|| dataplane.reach(address, observed))
         });
         let target = match resolution.reason {
@@ -334,8 +379,14 @@ impl<D: Dataplane> Reconciler<D> {
             let before = self.in_use.get(&node.name);
             if before.is_none_or(|(before, _)| *before != now) {
                 if before.is_some() || now.is_some() {
-                    let from = before.and_then(|(e, _)| *e);
-                    tracing::info!(node = %node.name, ?from, to = ?now, "exit changed");
+                    let word = |e: Option<Encapsulation>| match e {
+                        Some(Encapsulation::Ipip) => "ipip",
+                        Some(Encapsulation::Vxlan) => "vxlan",
+                        Some(Encapsulation::None) => "direct",
+                        None => "nothing",
+                    };
+                    let from = word(before.and_then(|(e, _)| *e));
+                    tracing::info!(node = %node.name, from, to = word(now), "exit changed");
                 }
                 self.in_use.insert(node.name.clone(), (now, Timestamp::now()));
             }

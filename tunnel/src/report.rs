@@ -1,6 +1,6 @@
 //! What the tunnel task tells about itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use crate::{
     observed::Link,
     reconcile::Reconciler,
     resolve::{Exit, Reach, Reason, resolve},
+    standing::Standings,
     sysctl::Sysctl,
 };
 
@@ -27,7 +28,7 @@ const SOME_ROUTES: usize = 4096;
 const MAX_FAILURES: usize = 200;
 
 /// The state of the dataplane.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// All routes are known and leftovers were swept.
     pub in_sync: bool,
@@ -145,7 +146,7 @@ pub enum ExitKind {
 }
 
 /// How another node is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TunnelReport {
     /// Its name.
     pub node: String,
@@ -160,7 +161,7 @@ pub struct TunnelReport {
     /// Why.
     pub reason: String,
     /// Round-trip time of the last probe, in milliseconds; none was sent.
-    pub last_probe_ms: Option<u32>,
+    pub last_probe_ms: Option<f64>,
     /// MTU of the device in use, in octets.
     pub mtu: Option<u32>,
     /// Its blocks.
@@ -347,7 +348,9 @@ impl<D: Dataplane> Reconciler<D> {
             let learned = Learned { next_hop, kind: PathKind::Bgp };
             let dataplane = &mut self.dataplane;
             let reach = &mut |a| -> Reach { dataplane.reach(a, observed) };
-            preferred = resolve(config, &prefix, &learned, reach).exit.map(|e| e.encapsulation().into());
+            preferred = resolve(config, &Standings::default(), &prefix, &learned, reach)
+                .exit
+                .map(|e| e.encapsulation().into());
         }
         let (in_use, since) = match self.in_use.get(&node.name) {
             Some((encapsulation, since)) => (encapsulation.map(ExitKind::from), Some(*since)),
@@ -377,14 +380,23 @@ impl<D: Dataplane> Reconciler<D> {
             in_use,
             since,
             reason,
-            last_probe_ms: None,
+            last_probe_ms: node.vtep.and_then(|a| self.round_trip_ms(a)),
             mtu,
             blocks: node.blocks.clone(),
         }
     }
 
+    /// Round-trip time of the last answer by the way in use, or else by the one that is asked after.
+    fn round_trip_ms(&self, address: Ipv4Addr) -> Option<f64> {
+        let seen = self.dataplane.probed(address)?;
+        let last = seen.iter().filter(|s| s.answered_at.is_some()).max_by_key(|s| s.answered_at)?;
+        let micros = last.round_trip?.as_micros();
+        Some(f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1000.0)
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        problems.extend(self.dataplane.probe_problem());
         if self.permission_denied {
             problems.push(PERMISSION_DENIED.to_owned());
         }
@@ -456,7 +468,7 @@ fn config_problems(config: &Config) -> Vec<String> {
     problems
 }
 
-fn describe(object: &Object) -> String {
+pub(crate) fn describe(object: &Object) -> String {
     match object {
         Object::Link(device) => format!("link {}", device.name()),
         Object::Address(device, address) => format!("address {address} on {}", device.name()),
@@ -464,6 +476,8 @@ fn describe(object: &Object) -> String {
         Object::Neighbour(address) => format!("neighbour {address}"),
         Object::Nexthop(gateway, index) => format!("next hop {gateway} on interface {index}"),
         Object::UnwantedNexthop(id) => format!("next-hop object {id}"),
+        Object::Rule(way) => format!("rule for {way} probes"),
+        Object::ProbeRoute(way, address) => format!("route for {way} probes to {address}"),
         Object::Route(key) if key.metric == BLACKHOLE_METRIC => format!("blackhole {}", key.prefix),
         Object::Route(key) => format!("route {} metric {}", key.prefix, key.metric),
     }

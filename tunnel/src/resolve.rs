@@ -8,7 +8,10 @@ use std::{
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use crate::node::{Config, Encapsulation, Fallback, Learned, Mode, Node, PathKind};
+use crate::{
+    node::{Config, Encapsulation, Fallback, Learned, Mode, Node, PathKind},
+    standing::Standings,
+};
 
 /// Where a packet for a prefix goes next: the content of one next-hop object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,6 +93,18 @@ pub enum Reason {
     OutsidePools,
     /// No BGP path: the static peer table's VTEP.
     NoBgpPath,
+    /// IP-in-IP does not pass; VXLAN does.
+    IpipBlocked,
+    /// IP-in-IP passes again, but not yet for long enough.
+    IpipReturning,
+    /// This network is known to drop IP-in-IP, and it was not seen to pass.
+    IpipDoubted,
+    /// IP-in-IP is to be used from now on, but it was not yet seen to pass.
+    IpipUnproven,
+    /// There is a BGP path again, but not yet for long enough.
+    BgpReturning,
+    /// Cross-subnet: the next hop is on-link in the local subnet, but no unwrapped packet was seen to pass.
+    DirectUnproven,
     /// IP-in-IP carries no IPv6.
     Ipv6,
     /// The block is this node's own.
@@ -120,6 +135,12 @@ impl fmt::Display for Reason {
             Reason::Never => "never",
             Reason::OutsidePools => "outside every pool",
             Reason::NoBgpPath => "no BGP path: static table",
+            Reason::IpipBlocked => "IP-in-IP does not pass: fallback",
+            Reason::IpipReturning => "IP-in-IP passes again: fallback until it has for recoverAfter",
+            Reason::IpipDoubted => "this network is known to drop IP-in-IP: fallback",
+            Reason::IpipUnproven => "IP-in-IP is used once a probe was answered",
+            Reason::BgpReturning => "BGP is back: fallback until it has been for recoverAfter",
+            Reason::DirectUnproven => "same subnet, but no unwrapped packet was seen to pass",
             Reason::Ipv6 => "IPv6 is not carried by ipip",
             Reason::Discard => "BLACKHOLE: packets are discarded",
             Reason::OwnBlock => "this node's own block",
@@ -158,10 +179,11 @@ impl Resolution {
     }
 }
 
-/// Chooses the exit point of `prefix`, learned as `learned`. `reach` answers how the kernel reaches
+/// Chooses the exit point of `prefix`, learned as `learned`, by what is known of the nodes. `reach` answers how the kernel reaches
 /// an address; it is asked only where the answer matters (cross-subnet and plain routing).
 pub fn resolve(
     config: &Config,
+    standings: &Standings,
     prefix: &IpNet,
     learned: &Learned,
     reach: &mut dyn FnMut(IpAddr) -> Reach,
@@ -186,9 +208,10 @@ pub fn resolve(
         }
         (_, Mode::Always) => Reason::Always,
         (_, Mode::CrossSubnet) if config.local.subnet_contains(next_hop) => match reach(next_hop) {
-            Reach::OnLink { .. } => {
+            Reach::OnLink { .. } if standings.may_go_direct(config, node) => {
                 return plain(prefix, next_hop, node, Reason::SameSubnet, reach);
             }
+            Reach::OnLink { .. } => Reason::DirectUnproven,
             _ => Reason::SameSubnetNotOnLink,
         },
         (_, Mode::CrossSubnet) => Reason::OtherSubnet,
@@ -205,7 +228,15 @@ pub fn resolve(
             }
         }
         PathKind::Bgp | PathKind::Discard => match family_address(prefix, next_hop, node) {
-            Some(IpAddr::V4(remote)) => Resolution::to(Exit::Ipip { remote }, reason),
+            Some(IpAddr::V4(remote)) => {
+                let avoided = node.and_then(|n| standings.avoids_ipip(config, n, next_hop));
+                let held = node.and_then(|n| standings.held(n));
+                match (avoided.map(|why| vxlan(prefix, node, why)), held) {
+                    (Some(found), _) if found.exit.is_some() => found,
+                    (_, Some(exit)) => Resolution::to(exit, Reason::IpipUnproven),
+                    _ => Resolution::to(Exit::Ipip { remote }, reason),
+                }
+            }
             _ => Resolution::none(Reason::NoAddress),
         },
     }

@@ -387,7 +387,9 @@ impl<S: RouteSink> Task<S> {
             if status.state == state {
                 return true;
             }
+            // What kept a session from opening before is no reason for its opening.
             let error = status.last_error.as_ref().map(|line| line.text.as_str());
+            let error = error.filter(|_| state != State::Established);
             if state == State::Established || status.state == State::Established {
                 tracing::info!(peer = %self.address.remote, from = %status.state, to = %state, reason = error, "session");
             } else {

@@ -6,6 +6,8 @@ mod resources;
 mod server;
 pub mod view;
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 
 pub use listen::{BindError, bind};
@@ -14,8 +16,13 @@ pub use resources::{ApplyResponse, DeleteResponse, Files, GivenFile, ListRespons
 pub use server::{ErrorBody, health_router, router};
 use view::{ExplainView, NodeView, PeerView, RouteView, StatusView, TunnelView};
 
-/// What the daemon can tell of itself; the server asks anew at each request.
+/// What the daemon can tell of itself, anew at each request, and the one thing that it can be asked to do.
 pub trait Control: Send + Sync + 'static {
+    /// Begins to take the node out of the cluster: own blocks are announced as going away for so long, then withdrawn,
+    /// then the daemon ends.
+    ///
+    /// The error is one line for the user.
+    fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), String>>;
     /// The BGP sessions, in the order they are to be shown.
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>>;
     /// The best route of each prefix, by prefix.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -18,6 +19,8 @@ use super::view::{ExitKind, PeerView, SessionState};
 use crate::resource::{Kind, MAX_FILE_BYTES, Mistake};
 use crate::store::{Revision, Store, StoreError};
 
+/// The longest that a node is announced as going away.
+const MOST_DRAINING: Duration = Duration::from_secs(3600);
 /// The largest request: a few files of the largest size.
 const MAX_REQUEST: usize = 4 * MAX_FILE_BYTES;
 
@@ -46,6 +49,7 @@ pub fn router(control: Arc<dyn Control>, store: Arc<dyn Store>) -> Router {
         .route("/v1/tunnels", get(async |State(api): State<Api>| Json(api.control.tunnels().await)))
         .route("/v1/nodes", get(async |State(api): State<Api>| Json(api.control.nodes().await)))
         .route("/v1/status", get(async |State(api): State<Api>| Json(api.control.status().await)))
+        .route("/v1/drain", axum::routing::post(drain))
         .route("/v1/explain", get(explain))
         .route("/v1/resources", axum::routing::put(put_resources).delete(delete_resources))
         .route("/v1/resources/{kind}", get(list))
@@ -141,6 +145,22 @@ fn of_peers(
 
 fn label(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    wait_ms: u64,
+}
+
+async fn drain(State(api): State<Api>, Query(Wait { wait_ms }): Query<Wait>) -> Response {
+    if wait_ms > MOST_DRAINING.as_secs() * 1000 {
+        let error = format!("wait_ms: at most {} seconds", MOST_DRAINING.as_secs());
+        return refusal(StatusCode::BAD_REQUEST, error, Vec::new());
+    }
+    match api.control.drain(Duration::from_millis(wait_ms)).await {
+        Ok(()) => Json(serde_json::json!({ "draining": true })).into_response(),
+        Err(error) => refusal(StatusCode::CONFLICT, error, Vec::new()),
+    }
 }
 
 #[derive(Deserialize)]

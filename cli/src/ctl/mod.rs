@@ -1,6 +1,7 @@
 //! routectl: looks at a daemon and steers it.
 
 mod apply;
+mod drain;
 mod explain;
 mod get;
 mod output;
@@ -73,6 +74,20 @@ Kinds: nodes, ippools, bgppeers, bgpconfigurations, blockaffinities; singular an
   routectl explain 10.1.2.3
   routectl explain 10.1.2.0/26 -o json")]
     Explain(explain::Explain),
+    /// Take this node out: announce its blocks as going away, withdraw them, end the daemon.
+    #[command(after_help = "Examples:
+  routectl drain
+  routectl drain --wait 30s
+
+Other nodes get the blocks with GRACEFUL_SHUTDOWN (RFC 8326) and LOCAL_PREF 0 first, so that they find other ways
+where there are any. Routes in the kernel stay, so pods of this node still send.")]
+    Drain(drain::Drain),
+    /// Remove everything of routed's from this kernel, and only that; the daemon must not run.
+    #[command(after_help = "Examples:
+  systemctl stop routed && routectl flush
+
+Needs CAP_NET_ADMIN. Pods of this node reach no other node's afterwards.")]
+    Flush(drain::Flush),
     /// Build a whole cluster on this machine and ping every pod from every pod.
     #[command(after_help = "Examples:
   routectl lab
@@ -171,6 +186,8 @@ pub fn main() -> ExitCode {
             Command::Get(get) => get.run(&client).await,
             Command::Delete(delete) => delete.run(&client).await,
             Command::Validate(validate) => validate.run(),
+            Command::Drain(drain) => drain.run(&client).await,
+            Command::Flush(flush) => flush.run(&client).await,
             Command::Explain(explain) => explain.run(&client).await,
             Command::Lab(_) | Command::Guest(_) => Ok(()),
         }

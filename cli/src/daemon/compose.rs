@@ -11,7 +11,7 @@ use bgp::wire::error::ErrorCode;
 use bgp::{Asn, Families, PeerId, RouterId};
 use routing::actor::RibHandle;
 use routing::limits::LimitReached;
-use routing::{ClusterPolicy, RibConfig, Source};
+use routing::{RibConfig, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
@@ -19,12 +19,12 @@ use tunnel::TunnelHandle;
 use super::config::{DaemonConfig, Dataplane};
 use super::descriptors;
 use super::detection::{Detection, Detector};
+use super::drain::{Drain, DrainRequest};
 use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
 use super::password::Passwords;
 use super::plan::{PeerPlan, Plan, plan};
-use super::policy;
 use super::restart;
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
@@ -78,6 +78,8 @@ pub(super) struct Daemon {
     /// Sessions that end, with their peers' last messages.
     stopping: JoinSet<()>,
     statics: Statics,
+    pub(super) drain: Drain,
+    drains: mpsc::Receiver<DrainRequest>,
     pub(super) roster: watch::Sender<Arc<Roster>>,
     /// Told when the routes are whole; set while that is awaited.
     whole: Option<mpsc::Receiver<()>>,
@@ -117,7 +119,9 @@ impl Daemon {
         let feed = tokio::spawn(feed(changes, synced, tunnel.clone()));
         let memory = tokio::spawn(memory::give_back(rib.clone()));
         let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
-        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone());
+        // One is enough: who asks for it once more is told that it goes on.
+        let drains = mpsc::channel(1);
+        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone(), drains.0);
         let daemon = Daemon {
             config,
             rib,
@@ -137,6 +141,8 @@ impl Daemon {
             next_id: 1,
             stopping: JoinSet::new(),
             statics: Statics::default(),
+            drain: Drain::No,
+            drains: drains.1,
             roster,
             whole: None,
             whole_at: None,
@@ -167,8 +173,7 @@ impl Daemon {
     pub(super) async fn arrange(&mut self, loaded: Loaded) {
         let before = self.roster.borrow().clone();
         let planned = plan(&self.config, &loaded.snapshot);
-        let passwords =
-            planned.as_ref().map_or_else(|_| Passwords::default(), |plan| Passwords::of(&plan.peers));
+        let passwords = planned.as_ref().map_or_else(|_| Passwords::default(), Passwords::of);
         let same = before.snapshot == loaded.snapshot && **self.passwords.borrow() == passwords;
         if before.plan.is_some() && same && before.mistakes.is_empty() {
             self.roster.send_modify(|roster| Arc::make_mut(roster).revision = Some(loaded.revision));
@@ -184,7 +189,7 @@ impl Daemon {
             ..Roster::default()
         };
         let given = planned.map(|mut plan| {
-            let problems = passwords.give(&mut plan.peers);
+            let problems = passwords.give(&mut plan);
             problems.iter().for_each(|problem| tracing::error!("{problem}"));
             roster.problems.extend(problems);
             plan
@@ -231,8 +236,7 @@ impl Daemon {
         if self.is_fresh() {
             self.rib.hold_markers(true).await;
         }
-        let links = if plan.needs_links { policy::links() } else { Vec::new() };
-        self.rib.set_cluster_policy(ClusterPolicy { links, ..plan.policy.clone() }).await;
+        self.announce(plan).await;
         if self.limits.is_none() {
             self.limits = Some(self.rib.limits().await);
         }
@@ -436,6 +440,8 @@ impl Daemon {
                 self.rib.hold_markers(false).await;
             }
             () = sleep_until(deadline) => self.originate_statics().await,
+            () = sleep_until(self.drain.deadline()) => self.go_on_draining().await,
+            Some(request) = self.drains.recv() => self.begin_drain(request).await,
             Some(limit) = next_of(&mut self.limits) => self.reached.push_back(limit),
             Some(stranger) = self.strangers.1.recv() => {
                 self.callers.push_back(stranger);
@@ -450,11 +456,18 @@ impl Daemon {
         }
     }
 
-    /// Ends every session so that peers that can keep this node's routes while it restarts; the kernel's
-    /// state stays as it is.
+    /// Ends every session so that peers that can keep this node's routes while it restarts, unless it is drained; the
+    /// kernel's state stays as it is.
     pub(super) async fn stop(mut self) {
+        let drained = self.is_drained();
         for running in std::mem::take(&mut self.peers).into_values() {
-            self.stopping.spawn(running.handle.restart());
+            self.stopping.spawn(async move {
+                if drained {
+                    running.handle.stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN).await;
+                } else {
+                    running.handle.restart().await;
+                }
+            });
         }
         // First: withdrawals that our own leaving causes must not reach the kernel.
         self.feed.abort();

@@ -25,6 +25,8 @@ pub struct DaemonConfig {
     pub route_protocol: u8,
     /// Where resources come from (`datastore`), the only key without a default.
     pub datastore: Datastore,
+    /// Whether this machine is in Azure: found out, not configured.
+    pub in_azure: bool,
     /// What is logged (`log`, `info`): a level, or a filter as `tracing_subscriber::EnvFilter` reads it.
     pub log: String,
 }
@@ -58,7 +60,8 @@ pub fn load(path: &Path) -> Result<DaemonConfig, Vec<Mistake>> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| broken(format!("can't be read: {error}")))?;
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    parse(&file, &text, host.as_deref())
+    let config = parse(&file, &text, host.as_deref())?;
+    Ok(DaemonConfig { in_azure: super::fabric::is_azure(), ..config })
 }
 
 /// Reads the configuration from text; `file` names it in mistakes, `host` is the host's name.
@@ -126,6 +129,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
         status: status.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 9179)))),
         dataplane: dataplane.unwrap_or(Dataplane::Kernel),
         route_protocol: route_protocol.unwrap_or(179),
+        in_azure: false,
         datastore: datastore?,
         log: log.unwrap_or_else(|| "info".into()),
     })
@@ -175,6 +179,7 @@ mod tests {
                 status: Some("127.0.0.1:9179".parse().unwrap()),
                 dataplane: Dataplane::Kernel,
                 route_protocol: 179,
+                in_azure: false,
                 datastore: Datastore::File("/etc/routed/resources".into()),
                 log: "info".into(),
             }

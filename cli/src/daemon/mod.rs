@@ -4,6 +4,8 @@ mod compose;
 pub mod config;
 mod descriptors;
 mod detection;
+mod drain;
+mod fabric;
 mod feed;
 mod kernel_view;
 mod limits;

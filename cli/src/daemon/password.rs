@@ -1,4 +1,4 @@
-//! The passwords of sessions, each in a file of this node.
+//! The passwords of sessions and the key of probes, each in a file of this node.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bgp::net::{Key, PASSWORD_MAX, Password};
 use tokio::sync::{mpsc, watch};
+use tunnel::probe::packet::Key as ProbeKey;
 
 use super::compose::Daemon;
-use super::plan::PeerPlan;
+use super::plan::Plan;
 use crate::store::Loaded;
 
 /// How often files are looked at. Secrets are replaced in many ways, links to links among them, of which
@@ -33,38 +34,57 @@ enum PasswordError {
     TooLong,
 }
 
-/// What was in the files, by path.
+/// What was in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Passwords(BTreeMap<PathBuf, Key>);
+pub(super) struct Passwords {
+    /// Of sessions, by path.
+    sessions: BTreeMap<PathBuf, Key>,
+    /// The probes' key, if there is to be one, or why there is none.
+    probes: Option<(PathBuf, Result<ProbeKey, String>)>,
+}
 
 impl Passwords {
-    /// Reads the files of some sessions.
-    pub(super) fn of(peers: &[PeerPlan]) -> Passwords {
-        let paths = peers.iter().filter_map(|peer| peer.peering.security.password_file.as_deref());
-        Passwords::read(paths)
+    /// Reads the files that a plan names.
+    pub(super) fn of(plan: &Plan) -> Passwords {
+        let paths = plan.peers.iter().filter_map(|peer| peer.peering.security.password_file.as_deref());
+        Passwords::read(paths, plan.probe_key_file.as_deref())
     }
 
-    fn read<'a>(paths: impl Iterator<Item = &'a Path>) -> Passwords {
-        let mut found = BTreeMap::new();
+    fn read<'a>(paths: impl Iterator<Item = &'a Path>, probes: Option<&Path>) -> Passwords {
+        let mut sessions = BTreeMap::new();
         for path in paths {
-            if !found.contains_key(path) {
-                found.insert(path.to_owned(), key(path));
+            if !sessions.contains_key(path) {
+                sessions.insert(path.to_owned(), key(path));
             }
         }
-        Passwords(found)
+        Passwords { sessions, probes: probes.map(|path| (path.to_owned(), probe_key(path))) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.probes.is_none()
     }
 
     fn again(&self) -> Passwords {
-        Passwords::read(self.0.keys().map(PathBuf::as_path))
+        let probes = self.probes.as_ref().map(|(path, _)| path.as_path());
+        Passwords::read(self.sessions.keys().map(PathBuf::as_path), probes)
     }
 
-    /// Gives each session its password; one without what it should have is kept from opening. Says which
-    /// those are.
-    pub(super) fn give(&self, peers: &mut [PeerPlan]) -> Vec<String> {
+    /// Gives each session its password, and the probes their key; what lacks what it should have is kept from opening.
+    /// Says what that is.
+    pub(super) fn give(&self, plan: &mut Plan) -> Vec<String> {
         let mut problems = Vec::new();
-        for peer in peers {
+        match self.probes.as_ref().map(|(_, key)| key) {
+            Some(Ok(key)) => plan.tunnel.probing.key = Some(key.clone()),
+            Some(Err(why)) => {
+                plan.tunnel.probing.enabled = false;
+                problems
+                    .push(format!("no probes, so nodes that IP-in-IP does not reach are not noticed: {why}"));
+            }
+            None => {}
+        }
+        for peer in &mut plan.peers {
             let Some(path) = &peer.peering.security.password_file else { continue };
-            let key = self.0.get(path).cloned().unwrap_or_default();
+            let key = self.sessions.get(path).cloned().unwrap_or_default();
             if let Key::Unknown(why) = &key {
                 problems
                     .push(format!("no session with {} ({}): {why}", peer.peering.name, peer.peering.address));
@@ -80,6 +100,20 @@ fn key(path: &Path) -> Key {
         Ok(password) => Key::Password(password),
         Err(error) => Key::Unknown(format!("password file {}: {error}", path.display()).into()),
     }
+}
+
+fn probe_key(path: &Path) -> Result<ProbeKey, String> {
+    let why = |error: &dyn std::fmt::Display| {
+        format!("probe key file {}: {error}; write the same key into it on every node", path.display())
+    };
+    let file = File::open(path).map_err(|error| why(&error))?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(why(&"is not a file"));
+    }
+    let mut octets = Vec::new();
+    // Room for white space around the longest.
+    file.take(ProbeKey::MOST as u64 + 16).read_to_end(&mut octets).map_err(|error| why(&error))?;
+    ProbeKey::new(&octets).map_err(|error| why(&error))
 }
 
 /// A password is what the file holds but for the end of its line.
@@ -121,7 +155,7 @@ impl Daemon {
 async fn watch(mut passwords: watch::Receiver<Arc<Passwords>>, changed: mpsc::Sender<()>) {
     loop {
         let known = passwords.borrow_and_update().clone();
-        let news = if known.0.is_empty() {
+        let news = if known.is_empty() {
             passwords.changed().await
         } else {
             // why: the interval at which files are looked at.
@@ -130,7 +164,7 @@ async fn watch(mut passwords: watch::Receiver<Arc<Passwords>>, changed: mpsc::Se
         if news.is_err() {
             return;
         }
-        if passwords.has_changed().unwrap_or(false) || known.0.is_empty() {
+        if passwords.has_changed().unwrap_or(false) || known.is_empty() {
             continue;
         }
         let before = Arc::clone(&known);
@@ -178,7 +212,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
         std::fs::write(&path, "one").unwrap();
-        let now = || Arc::new(Passwords::read([path.as_path()].into_iter()));
+        let now = || Arc::new(Passwords::read([path.as_path()].into_iter(), None));
         let (sender, receiver) = watch::channel(Arc::new(Passwords::default()));
         let (changes, mut changed) = mpsc::channel(1);
         tokio::spawn(watch(receiver, changes));

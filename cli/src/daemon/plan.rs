@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU8;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bgp::bfd::SessionConfig;
@@ -11,7 +12,7 @@ use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
-use tunnel::{LocalNode, Pool};
+use tunnel::{LocalNode, Pool, Probing};
 
 use super::config::DaemonConfig;
 use super::peering::{NeighbourRange, Peering, peerings, ranges};
@@ -94,8 +95,10 @@ pub struct Plan {
     pub local: Vec<(IpNet, IpAddr)>,
     /// The other nodes' blocks; empty where there is no fallback.
     pub statics: Vec<StaticPaths>,
-    /// What the kernel's state depends on.
+    /// What the kernel's state depends on; the probes' key is to be filled in.
     pub tunnel: tunnel::Config,
+    /// Where that key is.
+    pub probe_key_file: Option<PathBuf>,
 }
 
 /// The resources say nothing of this node.
@@ -189,6 +192,15 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         route_protocol: config.route_protocol,
         route_metric: settings.route_metric,
         nexthop_compat_keep: settings.nexthop_compat_keep,
+        probing: Probing {
+            enabled: true,
+            port: settings.probe_port,
+            key: None,
+            recover_after: settings.recover_after,
+            doubted: config.in_azure,
+            direct: settings.direct_probe,
+        },
+        device_linger: tunnel::node::DEFAULT_DEVICE_LINGER,
     };
     let peers = peerings(snapshot, me)
         .into_iter()
@@ -205,8 +217,9 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     let policy =
         ClusterPolicy { encapsulation: policy::encapsulation(snapshot, me), ..policy::of_cluster(snapshot) };
     let needs_links = policy::needs_links(snapshot);
+    let probe_key_file = settings.probe_key_file.clone();
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
-    Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel })
+    Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel, probe_key_file })
 }
 
 fn peer_plan(

@@ -41,6 +41,7 @@ pub(super) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
         links: Vec::new(),
         encapsulation: None,
         owners: Owners::new(snapshot.configuration.routed.ownership, all()),
+        draining: false,
     }
 }
 

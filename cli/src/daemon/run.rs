@@ -132,6 +132,9 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
             Some(()) = passwords.recv() => daemon.read_passwords().await,
             () = daemon.turn() => {}
         }
+        if daemon.is_drained() {
+            break;
+        }
     }
     tracing::info!("stopping: sessions end, the kernel's routes stay");
     notify_systemd(&[sd_notify::NotifyState::Stopping]);

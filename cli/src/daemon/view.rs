@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bgp::net::{BfdReport, PeerStatus, UpdateError};
 use bgp::session::State;
@@ -15,11 +15,12 @@ use jiff::Timestamp;
 use routing::actor::{RibGone, RibHandle};
 use routing::query::{PathInfo, PeerCounts, RouteInfo};
 use routing::{Reason, Source, SourceKind};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
 
 use super::config::{DaemonConfig, Dataplane, Datastore};
+use super::drain::DrainRequest;
 use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
 use crate::control::Control;
@@ -39,6 +40,7 @@ pub(super) struct Views {
     rib: RibHandle,
     tunnel: Option<TunnelHandle>,
     started: Timestamp,
+    drains: mpsc::Sender<DrainRequest>,
 }
 
 impl Views {
@@ -47,8 +49,9 @@ impl Views {
         roster: watch::Receiver<Arc<Roster>>,
         rib: RibHandle,
         tunnel: Option<TunnelHandle>,
+        drains: mpsc::Sender<DrainRequest>,
     ) -> Views {
-        Views { config, roster, rib, tunnel, started: Timestamp::now() }
+        Views { config, roster, rib, tunnel, started: Timestamp::now(), drains }
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -93,6 +96,16 @@ impl Views {
 }
 
 impl Control for Views {
+    fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), String>> {
+        async move {
+            let ended = || "the daemon is ending".to_owned();
+            let (answer, answered) = oneshot::channel();
+            self.drains.send(DrainRequest { wait, answer }).await.map_err(|_| ended())?;
+            answered.await.map_err(|_| ended())?
+        }
+        .boxed()
+    }
+
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>> {
         async {
             let roster = self.roster();
@@ -195,6 +208,10 @@ impl Control for Views {
             warnings.extend(disputes(&roster, disputed));
             if roster.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
                 warnings.extend(near_limit(&roster, &self.counts(&roster).await));
+            }
+            let ipip = |plan: &Arc<super::plan::Plan>| plan.tunnel.may_use(tunnel::Encapsulation::Ipip);
+            if self.config.in_azure && roster.plan.as_ref().is_some_and(ipip) {
+                warnings.push(super::fabric::AZURE_DROPS_IPIP.to_owned());
             }
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
             let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;

@@ -1,4 +1,4 @@
-//! Drops a node's BGP on the lab's bridge, by nftables' bridge family: the only one that User-Mode Linux has too.
+//! Drops a node's packets on the lab's bridge, by nftables' bridge family: the only one that User-Mode Linux has too.
 
 use std::{
     io::Write,
@@ -8,18 +8,49 @@ use std::{
 
 use super::{error::LabError, namespace::Namespace};
 
-const TABLE: &str = "routed-lab";
+/// What is dropped of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dropped {
+    /// TCP port 179.
+    Bgp,
+    /// IP protocol 4.
+    Ipip,
+}
 
-/// Drops TCP port 179 from and to `node`.
+impl Dropped {
+    /// What a person calls it.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Dropped::Bgp => "TCP port 179",
+            Dropped::Ipip => "IP protocol 4",
+        }
+    }
+
+    fn table(self) -> &'static str {
+        match self {
+            Dropped::Bgp => "routed-lab-bgp",
+            Dropped::Ipip => "routed-lab-ipip",
+        }
+    }
+
+    fn matches(self) -> &'static [&'static str] {
+        match self {
+            Dropped::Bgp => &["tcp sport 179", "tcp dport 179"],
+            Dropped::Ipip => &["ip protocol 4"],
+        }
+    }
+}
+
+/// Drops packets from and to `node`.
 ///
 /// # Errors
 /// When `nft` is missing or refuses.
-pub(super) fn block_bgp(network: &Namespace, node: Ipv4Addr) -> Result<(), LabError> {
-    let mut rules = format!("table bridge {TABLE} {{\n chain wire {{\n");
+pub(super) fn drop_packets(network: &Namespace, node: Ipv4Addr, what: Dropped) -> Result<(), LabError> {
+    let mut rules = format!("table bridge {} {{\n chain wire {{\n", what.table());
     rules.push_str("  type filter hook prerouting priority 0; policy accept;\n");
     for direction in ["saddr", "daddr"] {
-        for port in ["sport", "dport"] {
-            rules.push_str(&format!("  ip {direction} {node} tcp {port} 179 counter drop\n"));
+        for packets in what.matches() {
+            rules.push_str(&format!("  ip {direction} {node} {packets} counter drop\n"));
         }
     }
     rules.push_str(" }\n}\n");
@@ -31,9 +62,9 @@ pub(super) fn block_bgp(network: &Namespace, node: Ipv4Addr) -> Result<(), LabEr
 ///
 /// # Errors
 /// When `nft` refuses.
-pub(super) fn blocked(network: &Namespace) -> Result<u64, LabError> {
-    let listing =
-        network.run(|| nft(&["list", "table", "bridge", TABLE], "")).map_err(LabError::namespace)??;
+pub(super) fn dropped(network: &Namespace, what: Dropped) -> Result<u64, LabError> {
+    let list = move || nft(&["list", "table", "bridge", what.table()], "");
+    let listing = network.run(list).map_err(LabError::namespace)??;
     packets(&listing).ok_or(LabError::Program { program: "nft", text: listing })
 }
 

@@ -93,6 +93,8 @@ pub(super) struct Layout {
     pub mode: BgpMode,
     /// Index of the node whose BGP is blocked.
     pub blocked: Option<usize>,
+    /// Index of the node whose IP-in-IP packets are dropped.
+    pub dropped: Option<usize>,
 }
 
 /// A wrong combination of arguments.
@@ -105,8 +107,11 @@ pub enum LayoutError {
     #[error("--subnets: 1 to the number of nodes (got {0})")]
     Subnets(u8),
     /// There is no such node.
-    #[error("--block-bgp: there is no {0}; nodes are node-1 to node-{1}")]
-    NoSuchNode(String, u8),
+    #[error("{0}: there is no {1}; nodes are node-1 to node-{2}")]
+    NoSuchNode(&'static str, String, u8),
+    /// Nothing that could be dropped is sent.
+    #[error("--drop-ipip: with --encapsulation vxlan no packet is IP-in-IP; leave one of the two out")]
+    NothingToDrop,
 }
 
 impl Layout {
@@ -122,21 +127,25 @@ impl Layout {
             return Err(LayoutError::Subnets(args.subnets));
         }
         let nodes: Vec<LabNode> = (1..=args.nodes).map(|number| node(number, args.subnets)).collect();
-        let blocked = match &args.block_bgp {
-            None => None,
-            Some(name) => Some(
-                nodes
-                    .iter()
-                    .position(|n| n.name == *name)
-                    .ok_or_else(|| LayoutError::NoSuchNode(name.clone(), args.nodes))?,
-            ),
+        let place = |flag: &'static str, name: &Option<String>| match name {
+            None => Ok(None),
+            Some(name) => match nodes.iter().position(|n| n.name == *name) {
+                Some(index) => Ok(Some(index)),
+                None => Err(LayoutError::NoSuchNode(flag, name.clone(), args.nodes)),
+            },
         };
+        let blocked = place("--block-bgp", &args.block_bgp)?;
+        let dropped = place("--drop-ipip", &args.drop_ipip)?;
+        if dropped.is_some() && args.encapsulation == LabEncapsulation::Vxlan {
+            return Err(LayoutError::NothingToDrop);
+        }
         Ok(Self {
             nodes,
             encapsulation: args.encapsulation,
             pool_mode: args.pool_mode,
             mode: args.mode,
             blocked,
+            dropped,
         })
     }
 
@@ -178,6 +187,11 @@ impl Layout {
         }
     }
 
+    /// Whether IP-in-IP passes between two nodes.
+    fn passes_ipip(&self, a: usize, b: usize) -> bool {
+        self.dropped != Some(a) && self.dropped != Some(b)
+    }
+
     /// How packets from `a`'s pods to `b`'s have to be on the wire.
     pub(super) fn expected_wire(&self, a: usize, b: usize) -> Wire {
         let same = match (self.nodes.get(a), self.nodes.get(b)) {
@@ -186,7 +200,10 @@ impl Layout {
         };
         if same && self.pool_mode == PoolMode::CrossSubnet {
             Wire::Plain
-        } else if self.encapsulation == LabEncapsulation::Ipip && self.has_path(a, b) {
+        } else if self.encapsulation == LabEncapsulation::Ipip
+            && self.has_path(a, b)
+            && self.passes_ipip(a, b)
+        {
             Wire::Ipip
         } else {
             Wire::Vxlan
@@ -304,6 +321,18 @@ pub(super) mod tests {
         assert_eq!((lab.expected_wire(0, 2), lab.expected_wire(2, 1)), (Wire::Vxlan, Wire::Vxlan));
         assert_eq!(lab.expected_wire(0, 1), Wire::Ipip);
         assert!(!lab.established(2, 0) && lab.established(0, 1));
+    }
+
+    #[test]
+    fn a_node_whose_ipip_is_dropped_is_reached_by_vxlan_and_keeps_its_sessions() {
+        let lab = layout("--drop-ipip node-3").expect("a layout");
+        assert_eq!((lab.expected_wire(0, 2), lab.expected_wire(2, 1)), (Wire::Vxlan, Wire::Vxlan));
+        assert_eq!(lab.expected_wire(0, 1), Wire::Ipip);
+        assert!(lab.established(2, 0));
+        assert_eq!(
+            layout("--drop-ipip node-3 --encapsulation vxlan").err(),
+            Some(LayoutError::NothingToDrop)
+        );
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub struct LabArgs {
     /// Drop TCP port 179 of this node on the wire
     #[arg(long, value_name = "NODE")]
     block_bgp: Option<String>,
+    /// Drop IP protocol 4 (IP-in-IP) of this node on the wire
+    #[arg(long, value_name = "NODE")]
+    drop_ipip: Option<String>,
     /// Leave the cluster running and say how to look around
     #[arg(long)]
     keep: bool,

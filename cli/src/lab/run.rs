@@ -18,8 +18,8 @@ use super::{
     daemons::Daemons,
     error::LabError,
     expect::{PairResult, Progress, Said, faults, progress, wires},
-    firewall,
-    layout::{BgpMode, LabEncapsulation, Layout, PoolMode},
+    firewall::{self, Dropped},
+    layout::{BgpMode, LabEncapsulation, LabNode, Layout, PoolMode},
     namespace::Namespace,
     ping::ping,
     wiring::{Wiring, port_indexes},
@@ -35,8 +35,8 @@ pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Resu
     println!("{}", describe(layout));
     check_neighbour_table(layout.nodes.len())?;
     let wiring = Wiring::build(layout)?;
-    if let Some(node) = layout.blocked.and_then(|i| layout.nodes.get(i)) {
-        firewall::block_bgp(&wiring.network, node.address.addr())?;
+    for (node, what) in drops(layout) {
+        firewall::drop_packets(&wiring.network, node.address.addr(), what)?;
     }
     let mut daemons = Daemons::start(layout, &wiring)?;
     let outcome = examine(layout, &wiring, &mut daemons, interrupted);
@@ -44,6 +44,13 @@ pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Resu
         leave(layout, &wiring, &mut daemons)?;
     }
     outcome
+}
+
+/// Whose packets are dropped, and which.
+fn drops(layout: &Layout) -> impl Iterator<Item = (&LabNode, Dropped)> {
+    [(layout.blocked, Dropped::Bgp), (layout.dropped, Dropped::Ipip)]
+        .into_iter()
+        .filter_map(|(node, what)| Some((layout.nodes.get(node?)?, what)))
 }
 
 /// Each node has an entry for every other on the wire and one on the VXLAN device, and two for its pod.
@@ -77,11 +84,11 @@ fn examine(
 
     let mut complaints = reached.unmet.clone();
     complaints.extend(faults(layout, &results, capture.counts()));
-    if let Some(node) = layout.blocked.and_then(|i| layout.nodes.get(i)) {
-        let count = firewall::blocked(&wiring.network)?;
-        println!("TCP port 179 of {} is blocked on the wire: {count} packets dropped", node.name);
+    for (node, what) in drops(layout) {
+        let count = firewall::dropped(&wiring.network, what)?;
+        println!("{} of {} is dropped on the wire: {count} packets", what.text(), node.name);
         if count == 0 {
-            complaints.push(format!("the rule that blocks BGP of {} dropped nothing", node.name));
+            complaints.push(format!("the rule that drops {} of {} met no packet", what.text(), node.name));
         }
     }
     for complaint in &complaints {

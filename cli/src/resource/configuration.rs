@@ -65,6 +65,9 @@ pub struct RoutedSettings {
     pub probe_port: u16,
     /// File with the key that authenticates probes (`probeKeyFile`), an absolute path.
     pub probe_key_file: Option<PathBuf>,
+    /// Whether an unwrapped packet has to be seen to pass before packets go unwrapped within a subnet (`directProbe`,
+    /// false).
+    pub direct_probe: bool,
     /// BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
     pub hold_time: Duration,
     /// File with the password of the mesh's sessions (`passwordFile`), an absolute path.
@@ -101,6 +104,7 @@ impl Default for RoutedSettings {
             recover_after: Duration::from_secs(30),
             probe_port: 4788,
             probe_key_file: None,
+            direct_probe: false,
             hold_time: Duration::from_secs(90),
             password_file: None,
             bfd: None,
@@ -228,6 +232,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
             let path = PathBuf::from(scalar::text(value)?);
             if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
         }),
+        direct_probe: fields.optional("directProbe", report, scalar::boolean).unwrap_or(default.direct_probe),
         hold_time: fields.optional("holdTime", report, hold_time).unwrap_or(default.hold_time),
         password_file: security::password_file(&mut fields, report),
         bfd: bfd::read(&mut fields, report),
@@ -255,9 +260,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
             .unwrap_or(default.ownership),
         max_prefixes: peer_policy::max_prefixes(&mut fields, report),
     };
-    for field in ["directProbe", "cni"] {
-        fields.unsupported(field, report, |_| false);
-    }
+    fields.unsupported("cni", report, |_| false);
     fields.finish(report);
     settings
 }

@@ -42,6 +42,7 @@ pub use peer::{BgpPeer, ReversePeering, SourceAddress};
 pub use peer_policy::{MaxPrefixes, PeerPolicyFields, PeerRange};
 pub use pool::{Encapsulation, IpPool, Mode};
 pub(crate) use pool::{shown_modes, v3_manifest as pool_manifest};
+pub(crate) use scalar::parse_duration;
 pub use security::Security;
 pub use selector::{Selector, SelectorError};
 pub use snapshot::{Assembled, Snapshot, assemble};

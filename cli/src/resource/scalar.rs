@@ -183,7 +183,7 @@ pub(crate) fn restart_time(value: &Value) -> Result<Duration, Rule> {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -39,6 +39,10 @@ fn learned() -> RouteView {
 }
 
 impl Control for Views {
+    fn drain(&self, _: std::time::Duration) -> BoxFuture<'_, Result<(), String>> {
+        async { Err("this node is being drained already".to_owned()) }.boxed()
+    }
+
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>> {
         let up = PeerView {
             name: "node-b".into(),

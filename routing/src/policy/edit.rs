@@ -59,6 +59,12 @@ pub fn with_communities(canonical: &[u8], communities: &[Community]) -> Vec<u8> 
     edited(canonical, &operations)
 }
 
+/// The attributes of a route that is going away (RFC 8326 §4.1): any other is better.
+pub fn shut_down(canonical: &[u8]) -> Vec<u8> {
+    let last = Operation::SetPriority(super::rule::LAST_PRIORITY);
+    edited(canonical, &[Operation::AddCommunity(Community::GRACEFUL_SHUTDOWN), last])
+}
+
 fn add(canonical: &[u8], community: Community, out: &mut Vec<u8>, value: &mut Vec<u8>) {
     let wanted = match community {
         Community::Standard(_) => code::COMMUNITIES,

@@ -191,6 +191,9 @@ pub enum Operation {
     OnlyToCustomer(Asn),
 }
 
+/// The priority of LOCAL_PREF 0.
+pub(super) const LAST_PRIORITY: u32 = i32::MAX as u32;
+
 /// The priority of a route with this LOCAL_PREF, which runs the other way: 2147483647 less it.
 pub fn priority_of(local_pref: u32) -> Option<u32> {
     (i32::MAX as u32).checked_sub(local_pref).filter(|priority| *priority > 0)

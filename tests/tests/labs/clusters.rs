@@ -167,7 +167,8 @@ fn wrong_arguments_are_refused_with_status_2() {
         ("--nodes 1", "--nodes: 2 to 64 (got 1)"),
         ("--subnets 9", "--subnets: 1 to the number of nodes (got 9)"),
         ("--block-bgp node-9", "there is no node-9"),
-        ("--drop-ipip node-1", "unexpected argument"),
+        ("--drop-ipip node-9", "--drop-ipip: there is no node-9"),
+        ("--drop-ipip node-1 --encapsulation vxlan", "no packet is IP-in-IP"),
     ] {
         let output = routectl("lab").args(arguments.split_whitespace()).output().expect("routectl runs");
         let all = text(&output);

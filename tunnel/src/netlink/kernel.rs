@@ -3,14 +3,14 @@
 use std::{
     collections::HashMap,
     io, mem,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use super::{
     connection::Connection,
     links::{self, Change, LinkRecord},
     monitor::Monitor,
-    neighbours, nexthops, routes,
+    neighbours, nexthops, policy, routes,
     routes::RouteRecord,
     socket::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH, KernelError, Socket},
     wire::Message,
@@ -23,6 +23,10 @@ use crate::{
     fib::RouteOp,
     node::Config,
     observed::{Link, LinkKind, Observed},
+    probe::{
+        driver::Probes,
+        prober::{Aim, Seen},
+    },
     resolve::Reach,
     sysctl::{self, Sysctl},
 };
@@ -38,7 +42,7 @@ enum Request {
     Single(Change),
 }
 
-/// Four sockets: for routes, which a thread of its own writes, for the other requests that are many, for those that
+/// Five sockets: for probes, for routes, which a thread of its own writes, for the other requests that are many, for those that
 /// are few, and for events.
 pub struct Kernel {
     writer: Writer,
@@ -49,6 +53,7 @@ pub struct Kernel {
     /// A second IP-in-IP device was refused.
     use_tunl0: bool,
     names: HashMap<u32, String>,
+    probes: Probes,
 }
 
 impl Kernel {
@@ -63,7 +68,16 @@ impl Kernel {
         let mut monitor = Monitor::open(&[socket.port(), connection.port(), writer.port()])?;
         // There is no VXLAN device before it was observed.
         monitor.watch_neighbours(0)?;
-        Ok(Self { writer, socket, connection, monitor, protocol: 0, use_tunl0: false, names: HashMap::new() })
+        Ok(Self {
+            writer,
+            socket,
+            connection,
+            monitor,
+            protocol: 0,
+            use_tunl0: false,
+            names: HashMap::new(),
+            probes: Probes::new(),
+        })
     }
 
     fn request(config: &Config, op: &Op) -> Request {
@@ -89,6 +103,12 @@ impl Kernel {
                 Batched(nexthops::set_nexthop(id, gateway, index, protocol, true))
             }
             Op::DeleteNexthop { id } => Batched(nexthops::delete_nexthop(id)),
+            Op::AddRule { way } => Batched(policy::add_rule(way, protocol)),
+            Op::DeleteRule { way } => Batched(policy::delete_rule(way)),
+            Op::SetProbeRoute { way, address, gateway, index } => {
+                Batched(policy::set_route(way, address, gateway, index, protocol))
+            }
+            Op::DeleteProbeRoute { way, address } => Batched(policy::delete_route(way, address)),
         }
     }
 
@@ -170,6 +190,9 @@ impl Dataplane for Kernel {
             Err(error) if error.errno == EOPNOTSUPP => {}
             Err(error) => return Err(error),
         }
+        observed.rules = policy::dump_rules(&mut self.socket)?.into_iter().collect();
+        let probes = policy::dump_routes(&mut self.socket)?;
+        observed.probe_routes = probes.into_iter().map(|r| ((r.way, r.address), r.via)).collect();
         Ok(observed)
     }
 
@@ -210,6 +233,8 @@ impl Dataplane for Kernel {
                 | Op::DeleteFdb { .. }
                 | Op::DeleteNeighbour { .. }
                 | Op::DeleteNexthop { .. }
+                | Op::DeleteRule { .. }
+                | Op::DeleteProbeRoute { .. }
                     if matches!(error.errno, ENOENT | ESRCH | ENODEV | EADDRNOTAVAIL) =>
                 {
                     *result = Ok(());
@@ -237,12 +262,29 @@ impl Dataplane for Kernel {
         sysctl::tune(config, observed, &|index| self.interface_name(index))
     }
 
+    fn probe(&mut self, config: &Config, observed: &Observed, aims: &[Aim]) {
+        self.probes.aim(config, observed, aims);
+    }
+
+    fn probed(&self, address: Ipv4Addr) -> Option<[Seen; 3]> {
+        self.probes.seen(address)
+    }
+
+    fn probe_problem(&self) -> Option<String> {
+        self.probes.problem()
+    }
+
     fn interface_name(&self, index: u32) -> Option<String> {
         self.names.get(&index).cloned()
     }
 
     async fn events(&mut self) -> Vec<Event> {
-        self.monitor.events(self.protocol).await
+        tokio::select! {
+            events = self.monitor.events(self.protocol) => events,
+            changes = self.probes.changes() => {
+                changes.into_iter().map(|(address, way, passage)| Event::Passage { address, way, passage }).collect()
+            }
+        }
     }
 }
 

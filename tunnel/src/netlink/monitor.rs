@@ -16,15 +16,19 @@ use super::{
     links::{RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, parse_address, parse_link},
     neighbours::{RTM_DELNEIGH, RTM_NEWNEIGH, parse_neighbour},
     nexthops::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP, parse_nexthop},
+    policy::{self, RTM_DELRULE, RTM_NEWRULE},
     routes::{RTM_DELROUTE, RTM_NEWROUTE, parse_route},
     socket::ENOBUFS,
     wire::{Received, messages},
 };
 use crate::dataplane::Event;
 
-/// Multicast groups of `linux/rtnetlink.h`: link, neigh, ipv4-ifaddr, ipv4-route, ipv6-ifaddr, ipv6-route, nexthop.
+/// Multicast groups of `linux/rtnetlink.h`: link, neigh, ipv4-ifaddr, ipv4-route, ipv4-rule, ipv6-ifaddr, ipv6-route,
+/// ipv4-netconf, ipv6-netconf, nexthop.
 /// A kernel without next-hop objects has no such group, and joining it harms nothing.
-const GROUPS: [u32; 7] = [1, 3, 5, 7, 9, 11, 32];
+const GROUPS: [u32; 10] = [1, 3, 5, 7, 8, 9, 11, 24, 25, 32];
+/// `RTM_NEWNETCONF`: a sysctl of an interface, or of all, has another value.
+const RTM_NEWNETCONF: u16 = 80;
 /// Events kept of one wake-up; more than that are answered by taking the whole picture.
 const MAX_EVENTS: usize = 4096;
 /// Octets of one receive: larger than any event.
@@ -176,7 +180,12 @@ fn parse(received: &Received<'_>, protocol: u8, own_ports: &[u32]) -> Option<Eve
             let (_, nexthop) = parse_nexthop(received, protocol)?;
             Some(Event::Nexthop { ours: nexthop.ours })
         }
+        RTM_NEWNETCONF => Some(Event::Sysctl),
+        RTM_NEWRULE | RTM_DELRULE if !own => policy::parse_rule(received).map(|_| Event::Probing),
         RTM_NEWROUTE | RTM_DELROUTE if !own => {
+            if policy::parse_route(received).is_some() {
+                return Some(Event::Probing);
+            }
             let route = parse_route(received)?;
             let present = received.kind == RTM_NEWROUTE;
             let ours = route.protocol == protocol;

@@ -69,11 +69,29 @@ pub fn list_routes(
     protocol: u8,
     mut each: impl FnMut(RouteRecord),
 ) -> Result<(), KernelError> {
+    list(socket, protocol, |route| {
+        if route.protocol == protocol {
+            each(route);
+        }
+    })
+}
+
+/// Hands on all routes of table main, each at least once.
+///
+/// # Errors
+/// The kernel's.
+pub fn list_all(socket: &mut Socket, each: impl FnMut(RouteRecord)) -> Result<(), KernelError> {
+    const RTPROT_UNSPEC: u8 = 0;
+    list(socket, RTPROT_UNSPEC, each)
+}
+
+/// The kernel may leave out those of other protocols.
+fn list(socket: &mut Socket, protocol: u8, mut each: impl FnMut(RouteRecord)) -> Result<(), KernelError> {
     for family in [AF_INET, AF_INET6] {
         let header = rtmsg(family, 0, protocol, RT_SCOPE_UNIVERSE, RTN_UNSPEC, 0);
         let request = Message::new(RTM_GETROUTE, 0, &header).u32(RTA_TABLE, RT_TABLE_MAIN.into());
         let listed = socket.dump_each(&request, |received| {
-            if let Some(route) = parse_route(received).filter(|route| route.protocol == protocol) {
+            if let Some(route) = parse_route(received) {
                 each(route);
             }
         });

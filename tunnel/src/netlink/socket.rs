@@ -38,6 +38,8 @@ pub const EEXIST: i32 = 17;
 pub const ENODEV: i32 = 19;
 /// `EOPNOTSUPP`
 pub const EOPNOTSUPP: i32 = 95;
+/// `EAFNOSUPPORT`
+pub const EAFNOSUPPORT: i32 = 97;
 /// `EADDRNOTAVAIL`
 pub const EADDRNOTAVAIL: i32 = 99;
 /// `ENOBUFS`

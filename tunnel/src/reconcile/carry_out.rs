@@ -91,7 +91,10 @@ impl<D: Dataplane> Reconciler<D> {
         *count += 1;
         if *count > FIGHT_LIMIT {
             let text = "another program keeps changing it back".to_owned();
-            tracing::warn!(?object, "{text}");
+            let name = crate::report::describe(&object);
+            tracing::warn!(
+                "{name}: {text}; it is left alone for a while (ip monitor shows what changes, not who)"
+            );
             self.ledger.fail(object, EBUSY, text, now);
             if let Object::Route(key) = object {
                 self.fib.mark_failed(&key);
@@ -107,7 +110,8 @@ impl<D: Dataplane> Reconciler<D> {
             }
             self.permission_denied = true;
         } else if news {
-            tracing::warn!(?object, %error, "the kernel refuses; will be tried again");
+            let name = crate::report::describe(&object);
+            tracing::warn!(%error, "{name}: the kernel refuses; will be tried again");
         }
     }
 }

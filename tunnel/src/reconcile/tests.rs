@@ -1,4 +1,9 @@
-use std::collections::{HashMap, VecDeque};
+mod standing;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::Ipv4Addr,
+};
 
 use super::carry_out::{EBUSY, FIGHT_LIMIT};
 use super::*;
@@ -7,8 +12,12 @@ use crate::{
     diff::Op,
     fib::Verb,
     netlink::{routes::RouteRecord, socket::EPERM},
-    node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, PathKind, Pool},
+    node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, PathKind, Pool, Probing},
     observed::{Link, LinkKind, Observed, Via},
+    probe::{
+        Passage, Way,
+        prober::{Aim, Seen},
+    },
     report::{PERMISSION_DENIED, Report},
 };
 
@@ -29,6 +38,11 @@ struct Fake {
     blind: bool,
     observations: usize,
     listings: usize,
+    aims: Vec<Aim>,
+    /// What was asked for, but routes.
+    asked: Vec<Op>,
+    /// Changes of routes.
+    rerouted: usize,
 }
 
 impl Fake {
@@ -55,11 +69,22 @@ impl Fake {
                 },
             });
         }
+        if let Op::CreateIpip(spec) = *op {
+            self.kernel.ipip = Some(Link {
+                index: 10,
+                up: false,
+                mtu: spec.mtu,
+                mac: [0; 6],
+                kind: LinkKind::Ipip { local: Some(spec.local.into()), remote: None, pmtudisc: true },
+            });
+        }
+        self.asked.push(*op);
         self.kernel.apply(op);
         Ok(())
     }
 
     fn carry_out_route(&mut self, op: &RouteOp) -> Result<(), KernelError> {
+        self.rerouted += 1;
         let errno = |errno| Err(KernelError { errno, message: String::new() });
         if let Some(all) = self.refuse_all {
             return errno(all);
@@ -125,6 +150,18 @@ impl Dataplane for Fake {
         Reach::OnLink { index: 2 }
     }
 
+    fn probe(&mut self, _: &Config, _: &Observed, aims: &[Aim]) {
+        self.aims = aims.to_vec();
+    }
+
+    fn probed(&self, _: Ipv4Addr) -> Option<[Seen; 3]> {
+        None
+    }
+
+    fn probe_problem(&self) -> Option<String> {
+        None
+    }
+
     fn interface_name(&self, _: u32) -> Option<String> {
         None
     }
@@ -169,6 +206,8 @@ fn config() -> Config {
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
+        probing: Probing::default(),
+        device_linger: Duration::ZERO,
     }
 }
 

@@ -59,10 +59,14 @@ impl<D: Dataplane> Reconciler<D> {
         if self.look.is_some() {
             return self.completed_one().await || self.observe(config);
         }
+        if std::mem::take(&mut self.sysctls_due) {
+            self.audit();
+        }
         self.recheck_reach();
         if self.must_resolve {
             self.rebuild(config);
         }
+        self.settle_standings(config);
         if self.resolving.is_some() {
             self.resolve_some(config);
             return true;
@@ -129,6 +133,8 @@ impl<D: Dataplane> Reconciler<D> {
             self.observe_at = None;
             self.must_look(Look::Whole);
         }
+        self.fib.may_sweep |=
+            Device::ALL.into_iter().any(|d| self.lingers_until(d).is_some_and(|at| at <= now));
         if self.ledger.next_retry().is_none_or(|at| at > now) {
             return;
         }
@@ -294,6 +300,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.base_due = true;
         self.hosts_due = true;
         self.exits_stale = true;
+        self.aims_due = true;
         self.fib.invalidate();
     }
 
@@ -332,7 +339,20 @@ impl<D: Dataplane> Reconciler<D> {
         self.reached.clear();
         self.answers.clear();
         self.last_answer = None;
+        for device in Device::ALL {
+            let unused = match device {
+                Device::Ipip => self.fib.desired.ipip == Wanted::Absent,
+                Device::Vxlan => self.fib.desired.vxlan == Wanted::Absent,
+            };
+            if unused {
+                self.unused_since.entry(device).or_insert_with(Instant::now);
+            } else {
+                self.unused_since.remove(&device);
+            }
+        }
         self.resolving = Some(0);
+        self.standings.retain(config);
+        self.aims_due = true;
         self.base_due = true;
         self.hosts_due = true;
         self.fib.may_sweep = true;
@@ -363,11 +383,26 @@ impl<D: Dataplane> Reconciler<D> {
         let mut ops = self.fib.unused_nexthops();
         ops.retain(|op| !blocked(&op.object()));
         ops.extend(unwanted_ops(&self.fib.desired, observed, &blocked));
+        ops.retain(|op| match op {
+            // Through a device without an address nothing comes that leaves by another (rp_filter).
+            Op::DeleteLink { device, .. } | Op::DeleteAddress { device, .. } => {
+                self.lingers_until(*device).is_none_or(|at| at <= began)
+            }
+            _ => true,
+        });
         self.fib.may_sweep = false;
         if ops.is_empty() || !self.may_pass() {
             return false;
         }
         self.carry_out(config, ops).await
+    }
+
+    /// Until when a device that no pool uses any more is left, if it is there.
+    pub(super) fn lingers_until(&self, device: Device) -> Option<Instant> {
+        let config = self.config.as_ref()?;
+        let observed = self.fib.observed.as_ref().filter(|_| self.in_sync)?;
+        observed.link(device).filter(|_| device != Device::Ipip || !observed.ipip_is_tunl0)?;
+        self.unused_since.get(&device).map(|since| *since + config.device_linger)
     }
 
     /// Nothing is left to do that can be done now.
@@ -406,6 +441,11 @@ impl<D: Dataplane> Reconciler<D> {
             }
             Object::Link(Device::Ipip) => desired.ipip != Wanted::Absent || observed.ipip.is_some(),
             Object::Link(Device::Vxlan) => desired.vxlan != Wanted::Absent || observed.vxlan.is_some(),
+            Object::Rule(way) => desired.rules.contains(way) || observed.rules.contains(way),
+            Object::ProbeRoute(way, address) => {
+                let key = (*way, *address);
+                desired.probe_routes.contains_key(&key) || observed.probe_routes.contains_key(&key)
+            }
         });
     }
 }

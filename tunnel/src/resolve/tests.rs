@@ -1,5 +1,5 @@
 use super::*;
-use crate::node::{DEFAULT_ROUTE_METRIC, LocalNode, Pool};
+use crate::node::{DEFAULT_ROUTE_METRIC, LocalNode, Pool, Probing};
 
 fn node(name: &str, ipv4: &str, block: &str, vtep: Option<&str>) -> Node {
     Node {
@@ -42,6 +42,8 @@ fn config(pools: &[(&str, Encapsulation, Mode)]) -> Config {
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
+        probing: Probing::default(),
+        device_linger: std::time::Duration::ZERO,
     }
 }
 
@@ -63,7 +65,8 @@ fn reach(address: IpAddr) -> Reach {
 
 fn ask(config: &Config, prefix: &str, next_hop: &str, kind: PathKind) -> String {
     let learned = Learned { next_hop: next_hop.parse().expect("address"), kind };
-    let answer = resolve(config, &prefix.parse().expect("prefix"), &learned, &mut reach);
+    let answer =
+        resolve(config, &Standings::default(), &prefix.parse().expect("prefix"), &learned, &mut reach);
     let exit = match answer.exit {
         None => "none".into(),
         Some(Exit::Direct { gateway, index }) => format!("direct {gateway} {index}"),

@@ -205,6 +205,9 @@ pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
+        // No other node answers here, and what BGP brings back counts at once.
+        probing: tunnel::Probing { recover_after: Duration::ZERO, ..tunnel::Probing::default() },
+        device_linger: Duration::ZERO,
     }
 }
 

@@ -1,0 +1,400 @@
+//! A cluster on one bridge: nodes with real daemons, a pod on each, and a network between that can be told to drop packets.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::bed::{Bed, Process, eventually, product};
+
+/// The namespace of the bridge.
+const NETWORK: &str = "net";
+/// Every subnet's router is the bridge, at this last octet.
+const ROUTER: u8 = 254;
+/// Where pods answer.
+const ECHO: u16 = 7001;
+/// Longest packet that fits every encapsulation over 1500 octets.
+pub const POD_MTU: u16 = 1450;
+
+/// A node of the cluster.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// `node-N`
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The length of its subnet, as its resource has it.
+    pub length: u8,
+    /// Its pod's address.
+    pub pod: Ipv4Addr,
+    /// What its Node's `spec` has beside `bgp`, in YAML's flow style, with a leading comma; empty: its one block.
+    pub more: String,
+}
+
+/// What the cluster's resources say.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `ipipMode` of the pool.
+    pub ipip_mode: &'static str,
+    /// `vxlanMode` of the pool.
+    pub vxlan_mode: &'static str,
+    /// Of BGPConfiguration, in YAML's flow style: `spec.routed`.
+    pub routed: BTreeMap<&'static str, String>,
+    /// `nodeToNodeMeshEnabled`; without the mesh, all peer with node-1, which reflects.
+    pub mesh: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let of = |key, value: &str| (key, value.to_owned());
+        Settings {
+            ipip_mode: "Always",
+            vxlan_mode: "Never",
+            routed: BTreeMap::from([
+                of("holdTime", "3s"),
+                of("fallbackAfter", "2s"),
+                of("recoverAfter", "4s"),
+            ]),
+            mesh: true,
+        }
+    }
+}
+
+impl Settings {
+    /// The same with another value of `spec.routed`.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: &str) -> Settings {
+        self.routed.insert(key, value.to_owned());
+        self
+    }
+
+    /// The same with other modes of the pool.
+    #[must_use]
+    pub fn modes(mut self, ipip: &'static str, vxlan: &'static str) -> Settings {
+        (self.ipip_mode, self.vxlan_mode) = (ipip, vxlan);
+        self
+    }
+}
+
+/// The running cluster.
+pub struct Cluster {
+    // Before the bed, which holds what they said.
+    daemons: Vec<Option<Process>>,
+    /// Its namespaces: `net`, and `nN` and `pN` of each node and its pod.
+    pub bed: Bed,
+    /// Its nodes.
+    pub nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Nodes in one subnet each of `subnets`, by turns; daemons do not run yet.
+    ///
+    /// # Panics
+    /// Something can't be made.
+    pub fn new(count: u8, subnets: u8) -> Cluster {
+        let nodes = (1..=count)
+            .map(|number| Node {
+                name: format!("node-{number}"),
+                address: Ipv4Addr::new(192, 168, (number - 1) % subnets, number),
+                length: 24,
+                pod: Ipv4Addr::new(10, 1, number, 2),
+                more: String::new(),
+            })
+            .collect();
+        let mut cluster = Cluster { bed: Bed::empty(), nodes, daemons: (0..count).map(|_| None).collect() };
+        cluster.build(subnets);
+        cluster
+    }
+
+    fn build(&mut self, subnets: u8) {
+        let bed = &mut self.bed;
+        bed.add(NETWORK);
+        // Snooping would delay the first packets of a port.
+        bed.ip(NETWORK, "link add lab type bridge forward_delay 0 mcast_snooping 0");
+        bed.ip(NETWORK, "link set lab up");
+        for subnet in 0..subnets {
+            bed.ip(NETWORK, &format!("address add 192.168.{subnet}.{ROUTER}/24 dev lab"));
+        }
+        for setting in [
+            "net.ipv4.ip_forward=1",
+            "net.ipv4.conf.all.send_redirects=0",
+            "net.ipv4.conf.lab.send_redirects=0",
+        ] {
+            bed.exec(NETWORK, &["sysctl", "-qw", setting]);
+        }
+        for (number, node) in (1..).zip(&self.nodes) {
+            let (inside, pod) = (format!("n{number}"), format!("p{number}"));
+            bed.add(&inside);
+            bed.add(&pod);
+            let names = (bed.namespace(&inside), bed.namespace(&pod));
+            bed.ip(NETWORK, &format!("link add to{number} type veth peer name eth0 netns {}", names.0));
+            bed.ip(NETWORK, &format!("link set to{number} master lab up"));
+            bed.ip(&inside, &format!("link add cali0 type veth peer name eth0 netns {}", names.1));
+            for setting in ["all.rp_filter=0", "eth0.rp_filter=0", "cali0.rp_filter=0", "cali0.proxy_arp=1"] {
+                bed.exec(&inside, &["sysctl", "-qw", &format!("net.ipv4.conf.{setting}")]);
+            }
+            bed.exec(&inside, &["sysctl", "-qw", "net.ipv4.neigh.cali0.proxy_delay=0"]);
+            let router = Ipv4Addr::new(192, 168, node.address.octets()[2], ROUTER);
+            for words in [
+                format!("address add {}/24 dev eth0", node.address),
+                "link set eth0 up".into(),
+                "link set cali0 up".into(),
+                format!("route add default via {router}"),
+                format!("route add {} dev cali0", node.pod),
+            ] {
+                bed.ip(&inside, &words);
+            }
+            for words in [
+                format!("address add {}/32 dev eth0", node.pod),
+                format!("link set eth0 mtu {POD_MTU} up"),
+                "route add 169.254.1.1 dev eth0".into(),
+                "route add default via 169.254.1.1 dev eth0".into(),
+            ] {
+                bed.ip(&pod, &words);
+            }
+        }
+    }
+
+    /// The name of a node's namespace, by index.
+    pub fn inside(&self, index: usize) -> String {
+        format!("n{}", index + 1)
+    }
+
+    /// The name of its pod's.
+    pub fn pod(&self, index: usize) -> String {
+        format!("p{}", index + 1)
+    }
+
+    /// Writes the resources, whole at once, as an editor or a secret's mount would.
+    ///
+    /// # Panics
+    /// They can't be written.
+    pub fn configure(&self, settings: &Settings) {
+        let routed: Vec<String> =
+            settings.routed.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        let mut text = format!(
+            "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{ name: pods }}\n\
+             spec: {{ cidr: 10.1.0.0/16, ipipMode: {}, vxlanMode: {} }}\n---\n\
+             apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: {{ name: default }}\n\
+             spec: {{ nodeToNodeMeshEnabled: {}, asNumber: 64512, routed: {{ {} }} }}\n",
+            settings.ipip_mode,
+            settings.vxlan_mode,
+            settings.mesh,
+            routed.join(", "),
+        );
+        if !settings.mesh {
+            text.push_str(
+                "---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: { name: reflector }\n\
+                 spec: { nodeSelector: all(), peerSelector: reflects == 'yes' }\n",
+            );
+        }
+        for (number, node) in (1..).zip(&self.nodes) {
+            let reflects = !settings.mesh && number == 1;
+            let labels = if reflects { ", labels: { reflects: 'yes' }" } else { "" };
+            let cluster = if reflects { ", routeReflectorClusterID: 10.0.0.1" } else { "" };
+            let _ = write!(
+                text,
+                "---\napiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{ name: {}{labels} }}\n\
+                 spec: {{ bgp: {{ ipv4Address: {}/{}{cluster} }}{} }}\n",
+                node.name,
+                node.address,
+                node.length,
+                if node.more.is_empty() {
+                    format!(", podCIDRs: [10.1.{number}.0/26]")
+                } else {
+                    node.more.clone()
+                },
+            );
+        }
+        self.bed.write("resources/.new", &text);
+        fs::rename(self.bed.path("resources/.new"), self.bed.path("resources/all.yaml")).expect("to rename");
+    }
+
+    /// Starts a node's daemon.
+    ///
+    /// # Panics
+    /// It can't be started.
+    pub fn start(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let config = self.bed.write(
+            &format!("{}.yaml", node.name),
+            &format!(
+                "node: {}\nsocket: {}\nstateDir: {}\nstatus: \"off\"\ndatastore: {{ file: {} }}\nlog: info\n",
+                node.name,
+                self.socket(index).display(),
+                self.bed.path(&format!("state-{}", node.name)).display(),
+                self.bed.path("resources").display(),
+            ),
+        );
+        let routed = product("routed");
+        let arguments = ["--config", config.to_str().expect("a path in UTF-8")];
+        let inside = self.inside(index);
+        self.daemons[index] = Some(self.bed.start(&inside, routed.to_str().expect("UTF-8"), &arguments));
+    }
+
+    /// Starts every node's daemon.
+    pub fn start_all(&mut self) {
+        (0..self.nodes.len()).for_each(|index| self.start(index));
+    }
+
+    /// A node's daemon.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn daemon(&mut self, index: usize) -> &mut Process {
+        self.daemons[index].as_mut().expect("a running daemon")
+    }
+
+    /// Takes a node's daemon out: it ends with what is returned.
+    pub fn take(&mut self, index: usize) -> Option<Process> {
+        self.daemons[index].take()
+    }
+
+    /// A node's control socket.
+    pub fn socket(&self, index: usize) -> PathBuf {
+        self.bed.path(&format!("{}.sock", self.nodes[index].name))
+    }
+
+    /// What `routectl show WHAT -o json` says on a node; `None` while nobody answers.
+    pub fn show(&self, index: usize, what: &str) -> Option<Value> {
+        let output = std::process::Command::new(product("routectl"))
+            .arg("--socket")
+            .arg(self.socket(index))
+            .args(["show", what, "-o", "json"])
+            .output()
+            .expect("routectl to run");
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    /// How a node says that it reaches another: a line of `show tunnels`.
+    pub fn tunnel(&self, from: usize, to: usize) -> Option<Value> {
+        let all = self.show(from, "tunnels")?;
+        all.as_array()?.iter().find(|tunnel| tunnel["node"] == self.nodes[to].name.as_str()).cloned()
+    }
+
+    /// Waits until a node reaches another by `exit`; how long that took.
+    ///
+    /// # Panics
+    /// It does not within `patience`.
+    pub fn wait_for(&self, from: usize, to: usize, exit: &str, patience: Duration) -> Duration {
+        let start = Instant::now();
+        let mut last = Value::Null;
+        let deadline = start + patience;
+        loop {
+            if let Some(tunnel) = self.tunnel(from, to) {
+                if tunnel["in_use"] == exit {
+                    return start.elapsed();
+                }
+                last = tunnel;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} does not reach {} by {exit} within {patience:?}: {last}",
+                self.nodes[from].name,
+                self.nodes[to].name
+            );
+            // why: the daemon is another program, whose only event is what it answers when asked.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until every node reaches every other by `exit`.
+    pub fn wait_for_all(&self, exit: &str, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        for (from, to) in self.pairs() {
+            self.wait_for(
+                from,
+                to,
+                exit,
+                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+            );
+        }
+    }
+
+    /// Ordered pairs of nodes.
+    pub fn pairs(&self) -> Vec<(usize, usize)> {
+        let count = self.nodes.len();
+        (0..count).flat_map(|a| (0..count).filter(move |b| *b != a).map(move |b| (a, b))).collect()
+    }
+
+    /// Drops on the bridge what matches one of `rules` (nftables, bridge family) until [`Cluster::pass`].
+    ///
+    /// # Panics
+    /// `nft` refuses.
+    pub fn drop_packets(&self, name: &str, rules: &[&str]) {
+        let mut text =
+            format!("table bridge {name} {{\nchain wire {{\ntype filter hook prerouting priority 0;\n");
+        for rule in rules {
+            let _ = writeln!(text, "{rule} counter drop");
+        }
+        text.push_str("}\n}\n");
+        let path = self.bed.write(&format!("{name}.nft"), &text);
+        self.bed.exec(NETWORK, &["nft", "-f", path.to_str().expect("UTF-8")]);
+    }
+
+    /// How many packets each rule has dropped.
+    ///
+    /// # Panics
+    /// `nft` refuses, or writes no JSON.
+    pub fn dropped(&self, name: &str) -> Vec<u64> {
+        let listing = self.bed.exec(NETWORK, &["nft", "-j", "list", "table", "bridge", name]);
+        let listing: Value = serde_json::from_str(&listing).expect("JSON");
+        let counter = |item: &Value| {
+            let expressions = item["rule"]["expr"].as_array()?;
+            expressions.iter().find_map(|expression| expression["counter"]["packets"].as_u64())
+        };
+        listing["nftables"].as_array().expect("a list").iter().filter_map(counter).collect()
+    }
+
+    /// Lets them pass again; how many each rule had dropped.
+    ///
+    /// # Panics
+    /// `nft` refuses, or nothing was dropped at all: then nothing was tried.
+    pub fn pass(&self, name: &str) -> Vec<u64> {
+        let dropped = self.dropped(name);
+        self.bed.exec(NETWORK, &["nft", "delete", "table", "bridge", name]);
+        assert!(dropped.iter().sum::<u64>() > 0, "{name} dropped nothing");
+        dropped
+    }
+
+    /// Whether a packet from one pod to another is answered within a second.
+    ///
+    /// # Panics
+    /// A socket can't be opened.
+    pub fn reaches(&self, from: usize, to: usize) -> bool {
+        let socket = |index: usize, port: u16| {
+            let bind = move || UdpSocket::bind(("0.0.0.0", port)).expect("a socket");
+            let socket = self.bed.inside(&self.pod(index), bind);
+            socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+            socket
+        };
+        let (near, far) = (socket(from, 0), socket(to, ECHO));
+        let mut octets = [0; 16];
+        let asked = near.send_to(b"ping", (self.nodes[to].pod, ECHO)).is_ok();
+        let Ok((_, back)) = far.recv_from(&mut octets) else { return false };
+        asked && far.send_to(b"pong", back).is_ok() && near.recv_from(&mut octets).is_ok()
+    }
+
+    /// Waits until pods of every pair answer each other.
+    ///
+    /// # Panics
+    /// One does not.
+    pub fn reach_all(&self) {
+        for (from, to) in self.pairs() {
+            let what = format!("an answer to {} from {}", self.nodes[from].pod, self.nodes[to].pod);
+            eventually(&what, Duration::from_secs(10), || self.reaches(from, to).then_some(()));
+        }
+    }
+
+    /// What a sysctl is on a node.
+    ///
+    /// # Panics
+    /// It can't be read.
+    pub fn sysctl(&self, index: usize, setting: &str) -> String {
+        self.bed.exec(&self.inside(index), &["sysctl", "-n", setting]).trim().to_owned()
+    }
+}

@@ -1,0 +1,9 @@
+//! Exit points beside a network that drops things: fallback and return, without losing what the network let through.
+//!
+//! With IP-in-IP these run in a User-Mode Linux guest where this kernel has no such device.
+
+mod drift;
+mod fallback;
+mod leaving;
+mod restart;
+mod switches;

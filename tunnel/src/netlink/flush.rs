@@ -1,0 +1,122 @@
+//! Takes out of the kernel what is ours, and only that.
+
+use std::{collections::BTreeSet, fmt};
+
+use super::{
+    connection::Connection,
+    links::{self, Change},
+    nexthops, policy,
+    routes::{self, RouteRecord},
+    socket::{EOPNOTSUPP, KernelError, Socket},
+    wire::Batch,
+};
+use crate::{
+    desired::Device,
+    diff::NEXTHOP_IDS,
+    fib::Verb,
+    observed::{LinkKind, Via},
+};
+
+/// Routes deleted by one send.
+const BATCH: usize = 256;
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Routes of table main with our protocol number.
+    pub routes: usize,
+    /// Next-hop objects of ours.
+    pub nexthops: usize,
+    /// Those that other programs' routes use, which are left.
+    pub nexthops_left: usize,
+    /// Rules and routes that probes go by.
+    pub probes: usize,
+    /// Tunnel devices, by name.
+    pub devices: Vec<&'static str>,
+}
+
+impl fmt::Display for Flushed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let devices =
+            if self.devices.is_empty() { "no device".to_owned() } else { self.devices.join(" and ") };
+        write!(
+            f,
+            "{} routes, {} next-hop objects, {} rules and routes of probes, {devices}",
+            self.routes, self.nexthops, self.probes
+        )?;
+        match self.nexthops_left {
+            0 => Ok(()),
+            left => write!(f, "; {left} next-hop objects are used by other programs' routes and were left"),
+        }
+    }
+}
+
+/// Removes routes and next-hop objects with this protocol number, the probes' rules and tables, and the tunnel devices. No
+/// daemon may run meanwhile: it would write them again.
+///
+/// # Errors
+/// The kernel's first refusal, `EPERM` without CAP_NET_ADMIN; what was removed before stays removed.
+pub async fn flush(protocol: u8) -> Result<Flushed, KernelError> {
+    let mut socket = Socket::open()?;
+    let mut connection = Connection::open()?;
+    let mut flushed = Flushed::default();
+    let (mut ours, mut foreign) = (Vec::new(), BTreeSet::new());
+    routes::list_all(&mut socket, |route| match route.via {
+        _ if route.protocol == protocol => ours.push(route),
+        Via::Nexthop(id) => _ = foreign.insert(id),
+        _ => {}
+    })?;
+    flushed.routes = delete(&mut socket, &ours, protocol)?;
+
+    let objects = match nexthops::dump_nexthops(&mut socket, protocol) {
+        Err(error) if error.errno == EOPNOTSUPP => Vec::new(),
+        other => other?,
+    };
+    let is_ours = |id: u32, ours: bool| ours && NEXTHOP_IDS.contains(&id);
+    let (left, gone): (Vec<u32>, Vec<u32>) = objects
+        .into_iter()
+        .filter(|(id, n)| is_ours(*id, n.ours))
+        .map(|(id, _)| id)
+        .partition(|id| foreign.contains(id));
+    // The kernel would delete the routes with the object.
+    flushed.nexthops_left = left.len();
+    flushed.nexthops = gone.len();
+    let mut requests: Vec<_> = gone.into_iter().map(nexthops::delete_nexthop).collect();
+    requests.extend(policy::dump_rules(&mut socket)?.into_iter().map(policy::delete_rule));
+    let tables = policy::dump_routes(&mut socket)?;
+    requests.extend(tables.into_iter().map(|route| policy::delete_route(route.way, route.address)));
+    flushed.probes = requests.len() - flushed.nexthops;
+    socket.execute(requests).into_iter().collect::<Result<Vec<()>, _>>()?;
+
+    for link in links::dump_links(&mut socket)? {
+        let device = match link.kind {
+            LinkKind::Ipip { .. } => Device::Ipip,
+            LinkKind::Vxlan { .. } => Device::Vxlan,
+            LinkKind::Other => continue,
+        };
+        if link.name == device.name() {
+            connection.change(Change::DeleteLink { index: link.index }).await?;
+            flushed.devices.push(device.name());
+        }
+    }
+    Ok(flushed)
+}
+
+fn delete(socket: &mut Socket, routes: &[RouteRecord], protocol: u8) -> Result<usize, KernelError> {
+    let mut batch = Batch::default();
+    let mut sequence = 0_u32;
+    for some in routes.chunks(BATCH) {
+        batch.clear(sequence.wrapping_add(1));
+        for route in some {
+            routes::write_route(&mut batch, &route.key, &Verb::Delete, protocol);
+        }
+        batch.acknowledge();
+        sequence = sequence.wrapping_add(batch.count());
+        let mut errors = Vec::new();
+        socket.execute_encoded(batch.bytes(), batch.first(), some.len(), &mut errors);
+        if let Some((_, error)) = errors.into_iter().next() {
+            return Err(error);
+        }
+    }
+    Ok(routes.len())
+}

@@ -1,0 +1,263 @@
+//! The socket that probes go by, and the timers.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    io::{self, IoSliceMut},
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::AsRawFd,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendto, setsockopt, sockopt::Ipv4PacketInfo,
+};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{io::Interest, net::UdpSocket};
+
+use super::{
+    Passage, Way,
+    packet::{Kind, Packet, PacketError, SIGNED_LEN},
+    prober::{Aim, Output, Prober, Seen},
+};
+use crate::{
+    desired::Device,
+    node::{Config, Probing},
+    observed::Observed,
+};
+
+/// Datagrams taken in before others have their turn.
+const BURST: usize = 64;
+/// Class selector 6: what comes late counts as lost.
+const CS6: u32 = 48 << 2;
+
+/// A change of what is known of a way.
+pub(crate) type Change = (Ipv4Addr, Way, Passage);
+
+/// All that probing needs of the system.
+pub(crate) struct Probes {
+    prober: Prober,
+    socket: Option<UdpSocket>,
+    /// What the socket was opened with.
+    local: SocketAddrV4,
+    /// What the socket marks packets with now.
+    marked: Option<Way>,
+    probing: Probing,
+    ipip: Option<u32>,
+    vxlan: Option<u32>,
+    buffer: Vec<u8>,
+    problem: Option<String>,
+    /// Who sent probes that are not authentic, last.
+    unauthentic: Option<Ipv4Addr>,
+    wrong: u64,
+}
+
+/// A number that nobody outside can foresee.
+fn random() -> u64 {
+    static KEYS: OnceLock<RandomState> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    KEYS.get_or_init(RandomState::new).hash_one(COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl Probes {
+    pub(crate) fn new() -> Self {
+        Self {
+            prober: Prober::new(random),
+            socket: None,
+            local: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+            marked: None,
+            probing: Probing::default(),
+            ipip: None,
+            vxlan: None,
+            buffer: Vec::with_capacity(SIGNED_LEN),
+            problem: None,
+            unauthentic: None,
+            wrong: 0,
+        }
+    }
+
+    /// Takes whom to ask after, and what that depends on.
+    pub(crate) fn aim(&mut self, config: &Config, observed: &Observed, aims: &[Aim]) {
+        self.ipip = observed.link(Device::Ipip).map(|link| link.index);
+        self.vxlan = observed.link(Device::Vxlan).map(|link| link.index);
+        self.probing = config.probing.clone();
+        let wanted = Way::ALL.into_iter().any(|way| config.probes(way));
+        match config.local.tunnel_address.filter(|_| wanted) {
+            None => {
+                self.socket = None;
+                self.problem = None;
+                self.prober.aim(&[], config.probing.recover_after, Instant::now());
+            }
+            Some(address) => {
+                let local = SocketAddrV4::new(address, config.probing.port);
+                if self.socket.is_none() || self.local != local {
+                    self.open(local);
+                }
+                self.prober.aim(aims, config.probing.recover_after, Instant::now());
+            }
+        }
+    }
+
+    fn open(&mut self, local: SocketAddrV4) {
+        self.local = local;
+        self.marked = None;
+        // The old one first: with another address the port may be the same.
+        self.socket = None;
+        match socket(local) {
+            Ok(socket) => (self.socket, self.problem) = (Some(socket), None),
+            Err(error) => {
+                let problem = format!(
+                    "probes cannot be sent from UDP {local} ({error}): is the port in use? set probePort, or end the \
+                     other program. Nodes count as reachable by IP-in-IP until then"
+                );
+                tracing::warn!("{problem}");
+                self.problem = Some(problem);
+            }
+        }
+    }
+
+    /// What was seen of the ways to a node.
+    pub(crate) fn seen(&self, address: Ipv4Addr) -> Option<[Seen; 3]> {
+        self.prober.seen_of(address)
+    }
+
+    /// What somebody has to do something about.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let unauthentic = || {
+            self.unauthentic.map(|from| {
+                format!(
+                    "{} probe(s) were not authentic, the last from {from}: give every node the same probeKeyFile",
+                    self.wrong
+                )
+            })
+        };
+        self.problem.clone().or_else(unauthentic)
+    }
+
+    /// Sends and receives until something has changed. Safe to cancel.
+    pub(crate) async fn changes(&mut self) -> Vec<Change> {
+        loop {
+            match (&self.socket, self.prober.deadline()) {
+                (Some(socket), Some(deadline)) => {
+                    tokio::select! {
+                        // An error shows itself at the read that follows.
+                        _ = socket.readable() => {}
+                        () = tokio::time::sleep_until(deadline.into()) => {}
+                    }
+                }
+                (Some(socket), None) => _ = socket.readable().await,
+                // Nothing can be lost where nothing can be sent.
+                (None, _) => std::future::pending().await,
+            }
+            let changes = self.turn();
+            if !changes.is_empty() {
+                return changes;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Vec<Change> {
+        for _ in 0..BURST {
+            if !self.receive() {
+                break;
+            }
+        }
+        self.prober.turn(Instant::now());
+        let mut changes = Vec::new();
+        while let Some(output) = self.prober.poll() {
+            match output {
+                Output::Send { to, way, nonce } => {
+                    if let Err(error) = self.send(Packet { kind: Kind::Request, way, nonce }, to) {
+                        tracing::trace!(%to, %way, %error, "probe");
+                        self.prober.not_sent(to, way, nonce, Instant::now());
+                    }
+                }
+                Output::Changed { address, way, passage } => changes.push((address, way, passage)),
+            }
+        }
+        changes
+    }
+
+    fn send(&mut self, packet: Packet, to: Ipv4Addr) -> io::Result<()> {
+        let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
+        if self.marked != Some(packet.way) {
+            SockRef::from(socket).set_mark(packet.way.table())?;
+            self.marked = Some(packet.way);
+        }
+        packet.encode(self.probing.key.as_ref(), *self.local.ip(), to, &mut self.buffer);
+        let to = SockaddrIn::from(SocketAddrV4::new(to, self.probing.port));
+        sendto(socket.as_raw_fd(), &self.buffer, &to, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
+    }
+
+    /// Takes one datagram in. Returns false if there is none.
+    fn receive(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        let mut buffer = [0; 64];
+        let (length, from, index) = match socket.try_io(Interest::READABLE, || take(socket, &mut buffer)) {
+            Ok(Some(taken)) => taken,
+            Ok(None) => return true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            // Of an answer that said "unreachable": silence tells the same.
+            Err(_) => return true,
+        };
+        let octets = buffer.get(..length).unwrap_or_default();
+        let packet = match Packet::decode(octets, self.probing.key.as_ref(), from, *self.local.ip()) {
+            Ok(packet) => packet,
+            Err(error) => {
+                tracing::debug!(%from, %error, "datagram discarded");
+                if error == PacketError::Unauthentic && self.prober.knows(from) {
+                    self.unauthentic = Some(from);
+                    self.wrong += 1;
+                }
+                return true;
+            }
+        };
+        // What came by another way says nothing of this one.
+        let by = match packet.way {
+            Way::Ipip => self.ipip == Some(index),
+            Way::Vxlan => self.vxlan == Some(index),
+            Way::Direct => self.ipip != Some(index) && self.vxlan != Some(index),
+        };
+        if !by || !self.prober.knows(from) {
+            tracing::debug!(%from, index, way = %packet.way, "probe by another way, or from a stranger, discarded");
+            return true;
+        }
+        match packet.kind {
+            Kind::Answer => self.prober.answered(from, packet.way, packet.nonce, Instant::now()),
+            Kind::Request => {
+                if let Err(error) = self.send(Packet { kind: Kind::Answer, ..packet }, from) {
+                    tracing::debug!(%from, %error, "probe not answered");
+                }
+            }
+        }
+        true
+    }
+}
+
+fn socket(local: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    // The address may come later than the socket, and go and come with its device.
+    socket.set_freebind_v4(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tos_v4(CS6)?;
+    setsockopt(&socket, Ipv4PacketInfo, &true)?;
+    socket.bind(&local.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Length, sender, and the index of the interface that a datagram came by; `None` if it is not whole.
+fn take(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, Ipv4Addr, u32)>> {
+    let mut slices = [IoSliceMut::new(buffer)];
+    let mut space = nix::cmsg_space!(nix::libc::in_pktinfo);
+    let message =
+        recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_DONTWAIT)?;
+    let index = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4PacketInfo(info) => u32::try_from(info.ipi_ifindex).ok(),
+        _ => None,
+    });
+    Ok(message.address.zip(index).map(|(from, index)| (message.bytes, from.ip(), index)))
+}

@@ -1,0 +1,229 @@
+//! Probe packets: 16 octets, and 16 more where the cluster has a key.
+//!
+//! | octets | content |
+//! |---|---|
+//! | 0-3 | `RTPB` |
+//! | 4 | version, 1 |
+//! | 5 | 1 request, 2 answer |
+//! | 6 | the way that it goes: 1 IP-in-IP, 2 VXLAN, 3 unwrapped |
+//! | 7 | zero |
+//! | 8-15 | a number that the requester alone knows; the answer repeats it |
+//! | 16-31 | the first 16 octets of HMAC-SHA256 (RFC 2104) over source address, destination address and octets 0-15 |
+
+use std::net::Ipv4Addr;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::Way;
+
+/// Octets of a probe without authentication.
+pub const PLAIN_LEN: usize = 16;
+/// Octets of one with it.
+pub const SIGNED_LEN: usize = 32;
+
+const MAGIC: [u8; 4] = *b"RTPB";
+const VERSION: u8 = 1;
+
+/// The cluster's key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(Vec<u8>);
+
+impl Key {
+    /// The fewest octets of one.
+    pub const LEAST: usize = 8;
+    /// The most.
+    pub const MOST: usize = 1024;
+
+    /// Takes the content of a key file; white space around it is no part of it.
+    ///
+    /// # Errors
+    /// A rule, in words, where it has fewer than [`Self::LEAST`] or more than [`Self::MOST`] octets.
+    pub fn new(octets: &[u8]) -> Result<Key, String> {
+        let octets = octets.trim_ascii();
+        if (Self::LEAST..=Self::MOST).contains(&octets.len()) {
+            return Ok(Key(octets.to_vec()));
+        }
+        Err(format!("a key has {} to {} octets (got {})", Self::LEAST, Self::MOST, octets.len()))
+    }
+
+    fn code(&self, from: Ipv4Addr, to: Ipv4Addr, head: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
+        mac.update(&from.octets());
+        mac.update(&to.octets());
+        mac.update(head);
+        Some(mac)
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(...)")
+    }
+}
+
+/// What a probe is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Please answer.
+    Request,
+    /// The answer.
+    Answer,
+}
+
+/// A probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// Request or answer.
+    pub kind: Kind,
+    /// The way that it goes.
+    pub way: Way,
+    /// What the requester recognises the answer by.
+    pub nonce: u64,
+}
+
+/// Why octets are no probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    /// Neither of the two lengths.
+    #[error("{0} octets instead of 16, or 32 with a key")]
+    Length(usize),
+    /// Another program's, or another version's.
+    #[error("not a probe of version 1")]
+    Stranger,
+    /// A kind or way that does not exist.
+    #[error("unknown kind or way")]
+    Field,
+    /// There is a key here and the sender has another one, or none; or the other way round.
+    #[error("not authentic: the nodes' probe keys differ")]
+    Unauthentic,
+}
+
+impl Packet {
+    /// Writes it. `from` and `to` are the tunnel addresses that it goes between.
+    pub fn encode(&self, key: Option<&Key>, from: Ipv4Addr, to: Ipv4Addr, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&MAGIC);
+        let kind = match self.kind {
+            Kind::Request => 1,
+            Kind::Answer => 2,
+        };
+        let way = match self.way {
+            Way::Ipip => 1,
+            Way::Vxlan => 2,
+            Way::Direct => 3,
+        };
+        out.extend_from_slice(&[VERSION, kind, way, 0]);
+        out.extend_from_slice(&self.nonce.to_be_bytes());
+        if let Some(mac) = key.and_then(|key| key.code(from, to, out)) {
+            let code = mac.finalize().into_bytes();
+            out.extend(code.iter().take(SIGNED_LEN - PLAIN_LEN));
+        }
+    }
+
+    /// Reads one that went from `from` to `to`.
+    ///
+    /// # Errors
+    /// [`PacketError`].
+    pub fn decode(
+        octets: &[u8],
+        key: Option<&Key>,
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+    ) -> Result<Packet, PacketError> {
+        let (Some(head), true) =
+            (octets.first_chunk::<PLAIN_LEN>(), matches!(octets.len(), PLAIN_LEN | SIGNED_LEN))
+        else {
+            return Err(PacketError::Length(octets.len()));
+        };
+        let [m0, m1, m2, m3, version, kind, way, zero, nonce @ ..] = *head;
+        if [m0, m1, m2, m3] != MAGIC || version != VERSION || zero != 0 {
+            return Err(PacketError::Stranger);
+        }
+        let code = octets.get(PLAIN_LEN..).unwrap_or_default();
+        let authentic = match key {
+            None => code.is_empty(),
+            Some(key) => {
+                let mac = key.code(from, to, head);
+                !code.is_empty() && mac.is_some_and(|mac| mac.verify_truncated_left(code).is_ok())
+            }
+        };
+        if !authentic {
+            return Err(PacketError::Unauthentic);
+        }
+        let kind = match kind {
+            1 => Kind::Request,
+            2 => Kind::Answer,
+            _ => return Err(PacketError::Field),
+        };
+        let way = match way {
+            1 => Way::Ipip,
+            2 => Way::Vxlan,
+            3 => Way::Direct,
+            _ => return Err(PacketError::Field),
+        };
+        Ok(Packet { kind, way, nonce: u64::from_be_bytes(nonce) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 0);
+    const B: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 0);
+
+    fn key(text: &str) -> Key {
+        Key::new(text.as_bytes()).expect("a key")
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_with_the_same_key_alone() {
+        let packet = Packet { kind: Kind::Request, way: Way::Vxlan, nonce: 0x0123_4567_89ab_cdef };
+        let (one, other) = (key("correct horse"), key("battery staple"));
+        let mut octets = Vec::new();
+        packet.encode(None, A, B, &mut octets);
+        assert_eq!(octets.len(), PLAIN_LEN);
+        assert_eq!(Packet::decode(&octets, None, A, B), Ok(packet));
+        assert_eq!(Packet::decode(&octets, Some(&one), A, B), Err(PacketError::Unauthentic));
+        packet.encode(Some(&one), A, B, &mut octets);
+        assert_eq!(octets.len(), SIGNED_LEN);
+        assert_eq!(Packet::decode(&octets, Some(&one), A, B), Ok(packet));
+        for (key, from, to) in [(Some(&other), A, B), (None, A, B), (Some(&one), B, A)] {
+            assert_eq!(Packet::decode(&octets, key, from, to), Err(PacketError::Unauthentic));
+        }
+    }
+
+    #[test]
+    fn the_code_is_that_of_an_independent_hmac() {
+        // printf '\x0a\x01\x01\x00\x0a\x01\x02\x00RTPB\x01\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x07' |
+        //   openssl dgst -sha256 -hmac 'correct horse'
+        let mut octets = Vec::new();
+        let packet = Packet { kind: Kind::Answer, way: Way::Ipip, nonce: 7 };
+        packet.encode(Some(&key(" correct horse\n")), A, B, &mut octets);
+        let code: String = octets[PLAIN_LEN..].iter().map(|o| format!("{o:02x}")).collect();
+        assert_eq!(code, "4a20cc7e1bfc28602cc6d6f01009ba69");
+    }
+
+    #[test]
+    fn keys_that_are_too_short_or_too_long_are_refused_with_the_rule() {
+        assert_eq!(Key::new(b" short \n"), Err("a key has 8 to 1024 octets (got 5)".to_owned()));
+        assert!(Key::new(&[b'k'; 1025]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let key = key("correct horse");
+            for key in [None, Some(&key)] {
+                if let Ok(packet) = Packet::decode(&octets, key, A, B) {
+                    let mut again = Vec::new();
+                    packet.encode(key, A, B, &mut again);
+                    prop_assert_eq!(&again, &octets);
+                }
+            }
+        }
+    }
+}

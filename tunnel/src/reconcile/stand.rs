@@ -1,0 +1,174 @@
+//! What is known of the nodes, and whom to ask after: between what is learned and how it is resolved.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use ipnet::IpNet;
+
+use super::Reconciler;
+use crate::{
+    dataplane::{Dataplane, Event},
+    desired::{Device, Target},
+    fib::Want,
+    node::{Config, Fallback, Learned, Node, PathKind},
+    observed::{Observed, Via},
+    probe::{Passage, Way, prober::Aim},
+    resolve::{Exit, Reason, resolve},
+    standing::Standings,
+    table::State,
+};
+
+impl<D: Dataplane> Reconciler<D> {
+    /// Takes the news of probes out of the events: they are no part of the kernel's picture.
+    pub(super) fn take_passages(&mut self, events: &mut Vec<Event>) {
+        let mut changed = false;
+        events.retain(|event| {
+            let Event::Passage { address, way, passage } = *event else { return true };
+            if self.standings.set(address, way, passage) {
+                let named = |n: &&Node| n.vtep == Some(address);
+                let node = self.config.as_ref().and_then(|c| c.nodes.iter().find(named));
+                let node = node.map_or("", |n| n.name.as_str());
+                match passage {
+                    Passage::Blocked => tracing::warn!(node, %address, %way, "packets do not pass"),
+                    _ => tracing::info!(node, %address, %way, ?passage, "probes"),
+                }
+                changed = true;
+            }
+            false
+        });
+        if changed {
+            self.resolve_again();
+        }
+    }
+
+    /// Has all routes resolved anew, by what is configured as before.
+    fn resolve_again(&mut self) {
+        self.forget_answers();
+        if self.fib.observed.is_some() && !self.must_resolve {
+            self.resolving = Some(0);
+        }
+    }
+
+    fn forget_answers(&mut self) {
+        self.answers.clear();
+        self.last_answer = None;
+    }
+
+    /// Notes what a path says of its node and BGP.
+    pub(super) fn note_bgp(&mut self, learned: &Learned) {
+        match learned.kind {
+            PathKind::Static => {
+                let by_bgp = Learned { kind: PathKind::Bgp, ..*learned };
+                if self.fib.is_learned(&by_bgp) {
+                    return;
+                }
+                if self.standings.lost(learned.next_hop) {
+                    self.forget_answers();
+                }
+            }
+            PathKind::Bgp if self.standings.any_lost() => {
+                if self.standings.found(learned.next_hop, Instant::now()) {
+                    self.forget_answers();
+                }
+            }
+            PathKind::Bgp | PathKind::Discard => {}
+        }
+    }
+
+    /// Lets nodes return whose BGP has been well for long enough, and asks after those that matter now.
+    pub(super) fn settle_standings(&mut self, config: &Arc<Config>) {
+        if self.standings.settle(config.probing.recover_after, Instant::now()) {
+            self.resolve_again();
+        }
+        if !std::mem::take(&mut self.aims_due) {
+            return;
+        }
+        let aims = if Way::ALL.into_iter().any(|way| config.probes(way)) {
+            config.nodes.iter().filter_map(|node| self.aim(config, node)).collect()
+        } else {
+            Vec::new()
+        };
+        if let Some(observed) = &self.fib.observed {
+            self.dataplane.probe(config, observed, &aims);
+        }
+    }
+
+    /// By which ways a node is to be asked after. Every node is known, so that whoever asks is answered.
+    fn aim(&mut self, config: &Config, node: &Node) -> Option<Aim> {
+        let (address, next_hop) = (node.vtep?, node.ipv4?.addr());
+        let observed = self.fib.observed.as_ref()?;
+        let (reached, dataplane) = (&mut self.reached, &mut self.dataplane);
+        let mut reach = |a| *reached.entry(a).or_insert_with(|| dataplane.reach(a, observed));
+        let learned = Learned { next_hop: next_hop.into(), kind: PathKind::Bgp };
+        let mut aim = Aim {
+            address,
+            ipip: false,
+            direct: false,
+            doubted: match self.standings.passage(address, Way::Ipip) {
+                Passage::Unknown => config.probing.doubted,
+                known => known.is_avoided(),
+            },
+        };
+        let mut policies = Vec::new();
+        for block in node.blocks.iter().filter(|block| matches!(block, IpNet::V4(_))) {
+            let policy = config.policy(block);
+            if policies.contains(&policy) {
+                continue;
+            }
+            policies.push(policy);
+            // As it would be if nothing were known against any way.
+            let preferred = resolve(config, &Standings::default(), block, &learned, &mut reach);
+            aim.ipip |= matches!(preferred.exit, Some(Exit::Ipip { .. }));
+            aim.direct |= preferred.reason == Reason::DirectUnproven;
+        }
+        aim.ipip &= config.fallback == Fallback::Vxlan;
+        Some(aim)
+    }
+
+    /// Whether a route that is preferred by IP-in-IP goes another way already, which is to be kept for now. After a
+    /// start the earlier run will have had its reason to use VXLAN, so that is kept until IP-in-IP was seen to pass for long
+    /// enough; later it is the configuration that has changed, and the other node may not be ready for it yet.
+    pub(super) fn adopts(&mut self, config: &Config, learned: &Learned, want: &Want, state: &State) -> bool {
+        let (Some(Target::Exit(Exit::Ipip { .. })), Some(observed)) = (want.target, &self.fib.observed)
+        else {
+            return false;
+        };
+        let node = config.node_with_address(learned.next_hop);
+        let Some(vtep) = node.and_then(|n| n.vtep).filter(|_| config.probes(Way::Ipip)) else { return false };
+        if self.standings.passage(vtep, Way::Ipip) != Passage::Unknown {
+            return false;
+        }
+        let Some((gateway, index)) = self.fib.via(state).and_then(|via| content(observed, via)) else {
+            return false;
+        };
+        let of = |device| observed.link(device).is_some_and(|link| link.index == index);
+        let exit = match gateway {
+            IpAddr::V4(gateway) if of(Device::Vxlan) && gateway == vtep => Exit::Vxlan { vtep: vtep.into() },
+            IpAddr::V4(_)
+                if !of(Device::Vxlan)
+                    && !of(Device::Ipip)
+                    && !self.standings.passage(vtep, Way::Direct).is_avoided() =>
+            {
+                Exit::Direct { gateway, index }
+            }
+            _ => return false,
+        };
+        match exit {
+            Exit::Vxlan { .. } if !self.in_sync => {
+                self.standings.set(vtep, Way::Ipip, Passage::Returning);
+            }
+            _ => self.standings.hold(vtep, exit),
+        }
+        self.aims_due = true;
+        self.forget_answers();
+        true
+    }
+}
+
+/// Gateway and interface index of a route.
+fn content(observed: &Observed, via: &Via) -> Option<(IpAddr, u32)> {
+    match via {
+        Via::Nexthop(id) => observed.nexthops.get(id)?.content(),
+        Via::Gateway { gateway, index } => Some((*gateway, *index)),
+        Via::Blackhole | Via::Link(_) | Via::Other => None,
+    }
+}

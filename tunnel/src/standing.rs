@@ -1,0 +1,140 @@
+//! What is known of how well each node is reached, beside what is configured: BGP, and the ways that probes go.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    node::{Config, Fallback, Node},
+    probe::{Passage, Way},
+    resolve::{Exit, Reason},
+};
+
+/// How a node stands with BGP once it had to be reached without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bgp {
+    /// All that is known of it is the static peer table.
+    Lost,
+    /// There are paths again, since then.
+    Returning(Instant),
+}
+
+/// What is known of the nodes.
+#[derive(Debug, Clone, Default)]
+pub struct Standings {
+    /// By tunnel address.
+    ways: HashMap<Ipv4Addr, [Passage; 3]>,
+    /// Exits that stay in use, by tunnel address, until it is known whether IP-in-IP passes.
+    held: HashMap<Ipv4Addr, Exit>,
+    /// By next hop; who is not here was never lost, or has returned.
+    bgp: HashMap<IpAddr, Bgp>,
+}
+
+fn place(way: Way) -> usize {
+    match way {
+        Way::Ipip => 0,
+        Way::Vxlan => 1,
+        Way::Direct => 2,
+    }
+}
+
+impl Standings {
+    /// What is known of a way to the node with this tunnel address.
+    pub fn passage(&self, address: Ipv4Addr, way: Way) -> Passage {
+        self.ways.get(&address).map_or(Passage::Unknown, |ways| ways[place(way)])
+    }
+
+    /// Notes what is known of a way. Returns whether packets may have to go another way now.
+    pub fn set(&mut self, address: Ipv4Addr, way: Way, passage: Passage) -> bool {
+        let before = std::mem::replace(&mut self.ways.entry(address).or_default()[place(way)], passage);
+        if way == Way::Ipip {
+            self.held.remove(&address);
+        }
+        before != passage
+    }
+
+    /// Keeps a node's packets on an exit until it is known whether IP-in-IP passes.
+    pub fn hold(&mut self, address: Ipv4Addr, exit: Exit) {
+        self.held.insert(address, exit);
+    }
+
+    /// The exit that a node's packets are kept on, if they are.
+    pub(crate) fn held(&self, node: &Node) -> Option<Exit> {
+        self.held.get(&node.vtep?).copied()
+    }
+
+    /// Forgets nodes that are no more.
+    pub fn retain(&mut self, config: &Config) {
+        if !config.probes(Way::Ipip) {
+            self.held.clear();
+        }
+        if self.ways.len() > config.nodes.len() {
+            self.ways.retain(|address, _| config.nodes.iter().any(|n| n.vtep == Some(*address)));
+        }
+        if self.bgp.len() > config.nodes.len() {
+            self.bgp.retain(|address, _| config.node_with_address(*address).is_some());
+        }
+    }
+
+    /// Whether some node is or was without BGP.
+    pub fn any_lost(&self) -> bool {
+        !self.bgp.is_empty()
+    }
+
+    /// Notes that a node has no path by BGP and is reached by the static table. Returns whether that is news.
+    pub fn lost(&mut self, next_hop: IpAddr) -> bool {
+        self.bgp.insert(next_hop.to_canonical(), Bgp::Lost) != Some(Bgp::Lost)
+    }
+
+    /// Notes that a node has a path by BGP. Returns whether that is news.
+    pub fn found(&mut self, next_hop: IpAddr, now: Instant) -> bool {
+        match self.bgp.get_mut(&next_hop.to_canonical()) {
+            Some(bgp @ Bgp::Lost) => {
+                *bgp = Bgp::Returning(now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When somebody's BGP will have been well for long enough.
+    pub fn deadline(&self, recover_after: Duration) -> Option<Instant> {
+        let since = |bgp: &Bgp| match bgp {
+            Bgp::Lost => None,
+            Bgp::Returning(since) => Some(*since + recover_after),
+        };
+        self.bgp.values().filter_map(since).min()
+    }
+
+    /// Takes those as returned whose BGP has been well for long enough. Returns whether there were any.
+    pub fn settle(&mut self, recover_after: Duration, now: Instant) -> bool {
+        let before = self.bgp.len();
+        self.bgp.retain(|_, bgp| !matches!(bgp, Bgp::Returning(since) if *since + recover_after <= now));
+        self.bgp.len() < before
+    }
+
+    /// Why a node is not to be reached by IP-in-IP although that is preferred, if it is not.
+    pub(crate) fn avoids_ipip(&self, config: &Config, node: &Node, next_hop: IpAddr) -> Option<Reason> {
+        if config.fallback == Fallback::None {
+            return None;
+        }
+        match node.vtep.map(|vtep| self.passage(vtep, Way::Ipip)) {
+            Some(Passage::Blocked) => return Some(Reason::IpipBlocked),
+            Some(Passage::Returning) => return Some(Reason::IpipReturning),
+            Some(Passage::Unknown) if config.probing.doubted => return Some(Reason::IpipDoubted),
+            Some(Passage::Unknown | Passage::Unanswered | Passage::Passes) | None => {}
+        }
+        match self.bgp.get(&next_hop) {
+            Some(Bgp::Returning(_)) => Some(Reason::BgpReturning),
+            Some(Bgp::Lost) | None => None,
+        }
+    }
+
+    /// Whether packets to a node of the same subnet may go unwrapped.
+    pub(crate) fn may_go_direct(&self, config: &Config, node: Option<&Node>) -> bool {
+        let Some(vtep) = node.and_then(|node| node.vtep) else { return true };
+        !config.probes(Way::Direct) || self.passage(vtep, Way::Direct) == Passage::Passes
+    }
+}
