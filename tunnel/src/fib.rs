@@ -268,6 +268,15 @@ impl Fib {
         news
     }
 
+    /// Gives up an observation of all routes that did not come to its end.
+    pub fn observed_some(&mut self) {
+        let mut cursor = 0;
+        while let Some(slot) = self.table.next(cursor) {
+            cursor = slot + 1;
+            self.table.state_mut(slot).clear(SEEN);
+        }
+    }
+
     /// Ends an observation of all routes: those not met since the last one are gone. Returns how many.
     pub fn observed_all(&mut self) -> usize {
         let mut gone = 0;

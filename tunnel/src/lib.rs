@@ -9,8 +9,10 @@
 pub mod desired;
 pub mod diff;
 pub mod fib;
+pub mod firewall;
 pub mod intern;
 pub mod ledger;
+pub mod mtu;
 pub mod node;
 pub mod observed;
 pub mod probe;
@@ -20,6 +22,8 @@ pub mod table;
 
 #[cfg(feature = "driver")]
 pub mod dataplane;
+#[cfg(feature = "driver")]
+pub mod netfilter;
 #[cfg(feature = "driver")]
 pub mod netlink;
 #[cfg(feature = "driver")]
@@ -32,6 +36,9 @@ pub mod sysctl;
 pub mod task;
 
 pub use desired::VXLAN_VNI;
+pub use firewall::{Firewall, TunnelsFrom};
+#[cfg(feature = "driver")]
+pub use netfilter::{FirewallHandle, FirewallReport};
 pub use node::{
     Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Probing, RouteChange,
 };

@@ -2,6 +2,7 @@
 
 mod carry_out;
 mod stand;
+mod told;
 mod turn;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 
+use self::told::Told;
 use crate::{
     dataplane::{Dataplane, Event},
     desired::{Device, Parent, RouteKey, Wanted},
@@ -64,6 +66,8 @@ pub struct Reconciler<D> {
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
     /// What is known of the nodes.
     pub(crate) standings: Standings,
+    /// All has to be resolved once more, after what is resolved now.
+    resolve_due: bool,
     /// Some sysctl has changed.
     pub(crate) sysctls_due: bool,
     /// Whom to ask after has to be found out anew.
@@ -101,6 +105,7 @@ pub struct Reconciler<D> {
     fights: HashMap<Object, (u32, Instant)>,
     exits_stale: bool,
     noted_at: Option<Instant>,
+    pub(crate) told: Told,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -118,6 +123,7 @@ impl<D: Dataplane> Reconciler<D> {
             observe_error: None,
             in_use: HashMap::new(),
             standings: Standings::default(),
+            resolve_due: false,
             sysctls_due: false,
             aims_due: false,
             unused_since: HashMap::new(),
@@ -144,6 +150,7 @@ impl<D: Dataplane> Reconciler<D> {
             fights: HashMap::new(),
             exits_stale: false,
             noted_at: None,
+            told: Told::default(),
         }
     }
 
@@ -176,9 +183,11 @@ impl<D: Dataplane> Reconciler<D> {
             if let Some(learned) = learned {
                 self.note_bgp(&learned);
             }
-            match &config {
-                Some(config) => self.resolve_one(config, slot),
-                None => self.must_resolve = true,
+            match (&config, learned) {
+                (Some(config), _) => self.resolve_one(config, slot),
+                // What will be resolved later is what is learned then.
+                (None, None) => self.fib.want_learned(slot, Want::default()),
+                (None, Some(_)) => self.must_resolve = true,
             }
         }
     }
@@ -189,6 +198,7 @@ impl<D: Dataplane> Reconciler<D> {
             self.in_sync = true;
             self.fib.mark_all();
             self.fib.may_sweep = true;
+            self.exits_stale = true;
             tracing::info!("in sync: leftovers of earlier runs are swept");
         }
     }
@@ -369,6 +379,7 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(config) = self.config.clone().filter(|_| self.exits_stale) else { return };
         self.exits_stale = false;
         self.noted_at = Some(Instant::now());
+        self.tell_strangers();
         if self.in_use.len() > config.nodes.len() {
             let names: std::collections::HashSet<&str> =
                 config.nodes.iter().map(|n| n.name.as_str()).collect();

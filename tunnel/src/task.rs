@@ -8,12 +8,13 @@ use std::{
 
 use ipnet::IpNet;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
     dataplane::Dataplane,
+    firewall::Tunnels,
     netlink::Kernel,
     node::{Config, RouteChange},
     reconcile::Reconciler,
@@ -59,6 +60,8 @@ pub struct TunnelStopped;
 pub struct TunnelHandle {
     commands: mpsc::Sender<Command>,
     questions: mpsc::Sender<Question>,
+    tunnels: watch::Receiver<Tunnels>,
+    pod_mtu: watch::Receiver<Option<u32>>,
 }
 
 impl TunnelHandle {
@@ -75,8 +78,20 @@ impl TunnelHandle {
     pub fn spawn_on<D: Dataplane>(dataplane: D) -> (Self, JoinHandle<()>) {
         let (commands, told) = mpsc::channel(COMMANDS);
         let (questions, asked) = mpsc::channel(QUESTIONS);
-        let task = tokio::spawn(run(Reconciler::new(dataplane), told, asked));
-        (Self { commands, questions }, task)
+        let reconciler = Reconciler::new(dataplane);
+        let (tunnels, pod_mtu) = (reconciler.told.tunnels.subscribe(), reconciler.told.pod_mtu.subscribe());
+        let task = tokio::spawn(run(reconciler, told, asked));
+        (Self { commands, questions, tunnels, pod_mtu }, task)
+    }
+
+    /// How the tunnels are, for the firewall.
+    pub fn tunnels(&self) -> watch::Receiver<Tunnels> {
+        self.tunnels.clone()
+    }
+
+    /// How large pods' packets may be, in octets; `None` while the node's interface is not known.
+    pub fn pod_mtu(&self) -> watch::Receiver<Option<u32>> {
+        self.pod_mtu.clone()
     }
 
     /// Gives a new configuration; what it does not change is not touched.

@@ -122,6 +122,17 @@ async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
         let count = tunnels.iter().filter(|tunnel| tunnel.in_use == kind).count();
         let _ = writeln!(text, "routed_nodes_reached{{encapsulation=\"{name}\"}} {count}");
     }
+    if let Some(firewall) = &status.firewall {
+        text.push_str(
+            "# HELP routed_tunnel_packets_dropped Encapsulated packets from nobody that is known.\n",
+        );
+        text.push_str("# TYPE routed_tunnel_packets_dropped counter\n");
+        for (name, dropped) in [("ipip", firewall.dropped_ipip), ("vxlan", firewall.dropped_vxlan)] {
+            if let Some(dropped) = dropped {
+                let _ = writeln!(text, "routed_tunnel_packets_dropped{{encapsulation=\"{name}\"}} {dropped}");
+            }
+        }
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bgp::session::State as SessionState;
 pub use routing::SourceKind as RouteSource;
+pub use tunnel::FirewallReport as FirewallView;
 pub use tunnel::report::{ExitKind, TunnelReport as TunnelView};
 
 /// Why a node has a session.
@@ -196,6 +197,23 @@ pub struct StatusView {
     pub warnings: Vec<String>,
     /// The kernel's part; `null` without a dataplane.
     pub kernel: Option<KernelView>,
+    /// This node's own nftables table; `null` without a dataplane.
+    #[serde(default)]
+    pub firewall: Option<FirewallView>,
+    /// What container runtimes are given; `null` without a dataplane.
+    #[serde(default)]
+    pub cni: Option<CniView>,
+}
+
+/// What container runtimes are given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CniView {
+    /// How large pods' packets may be, in octets; also in the file `mtu` of the state directory.
+    pub pod_mtu: Option<u32>,
+    /// The network configuration that was written.
+    pub file: Option<std::path::PathBuf>,
+    /// What can't be written, one line each.
+    pub problems: Vec<String>,
 }
 
 /// The kernel as it was last observed.

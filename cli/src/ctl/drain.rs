@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use hyper::Method;
+use tunnel::netfilter::NftError;
 
 use super::Failure;
 use crate::control::client::{Client, ClientError};
@@ -70,6 +71,12 @@ impl Flush {
         let protocol = self.route_protocol;
         let flushed = tunnel::netlink::flush(protocol).await.map_err(|error| Failure::Io(error.into()))?;
         println!("Removed {flushed}");
+        match tunnel::netfilter::flush().await {
+            Ok(true) => println!("Removed the nftables table inet {}", tunnel::netfilter::TABLE),
+            // Without the program or the tables there is none of ours.
+            Ok(false) | Err(NftError::Missing | NftError::Unsupported(_)) => {}
+            Err(error) => return Err(Failure::Io(error.into())),
+        }
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use super::Failure;
 use super::output::{self, Shown};
 use crate::control::client::Client;
 use crate::control::view::{
-    BfdView, ExitKind, NodeView, PeerView, RouteSource, RouteView, StatusView, TunnelView, UpdateErrorView,
+    BfdView, ExitKind, FirewallView, NodeView, PeerView, RouteSource, RouteView, StatusView, TunnelView,
+    UpdateErrorView,
 };
 use bgp::bfd::State as BfdState;
 
@@ -264,6 +265,30 @@ fn nodes(nodes: &[NodeView], wide: bool) -> String {
     output::table(&headings, rows.collect())
 }
 
+/// What this node's nftables table does, and what it has dropped.
+fn firewall_lines(firewall: &FirewallView) -> Vec<(&'static str, String)> {
+    let state = match (firewall.wanted, firewall.installed) {
+        (false, _) => "nothing to do",
+        (true, true) => "nftables table inet routed",
+        (true, false) => "not set",
+    };
+    let mut lines = vec![("Firewall", format!("{state}, {} drifted", firewall.drift))];
+    for (name, guards, dropped) in [
+        ("ipip", firewall.guards_ipip, firewall.dropped_ipip),
+        ("vxlan", firewall.guards_vxlan, firewall.dropped_vxlan),
+    ] {
+        if guards {
+            let dropped = dropped.map_or_else(String::new, |count| format!(", {count} packets dropped"));
+            lines.push(("  accepts", format!("{name} from {} addresses{dropped}", firewall.nodes)));
+        }
+    }
+    if !firewall.masqueraded.is_empty() {
+        lines.push(("  masquerades", joined(&firewall.masqueraded)));
+    }
+    lines.extend(firewall.problem.iter().map(|problem| ("  failure", problem.clone())));
+    lines
+}
+
 fn status(status: &StatusView) -> String {
     let mut lines = vec![
         ("Node", status.node.clone()),
@@ -293,6 +318,14 @@ fn status(status: &StatusView) -> String {
         lines.extend(kernel.devices.iter().map(|device| ("  device", device.clone())));
         lines.extend(kernel.sysctls.iter().map(|sysctl| ("  sysctl", sysctl.clone())));
         lines.extend(kernel.failures.iter().map(|failure| ("  failure", failure.clone())));
+    }
+    if let Some(firewall) = &status.firewall {
+        lines.extend(firewall_lines(firewall));
+    }
+    if let Some(cni) = &status.cni {
+        let mtu = cni.pod_mtu.map_or_else(|| "not known yet".to_owned(), |mtu| mtu.to_string());
+        lines.push(("Pod MTU", mtu));
+        lines.extend(cni.file.iter().map(|file| ("  CNI", file.display().to_string())));
     }
     lines.push(("Datastore", status.datastore.clone()));
     lines.extend(status.mistakes.iter().map(|mistake| ("  mistake", mistake.clone())));

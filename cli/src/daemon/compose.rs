@@ -28,7 +28,9 @@ use super::plan::{PeerPlan, Plan, plan};
 use super::restart;
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
-use super::view::Views;
+use super::upkeep::Upkeep;
+use super::view::{Seen, Views};
+use super::wait::{caught_up, next_of, sleep_until, whole};
 use crate::store::{Loaded, Update};
 
 /// After this long the routes count as whole, however many peers have not come (beside
@@ -56,6 +58,7 @@ pub(super) struct Daemon {
     config: DaemonConfig,
     pub(super) rib: RibHandle,
     tunnel: Option<TunnelHandle>,
+    upkeep: Option<Upkeep>,
     feed: JoinHandle<()>,
     memory: JoinHandle<()>,
     /// How many file descriptors there may be.
@@ -121,11 +124,15 @@ impl Daemon {
         let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
         // One is enough: who asks for it once more is told that it goes on.
         let drains = mpsc::channel(1);
-        let views = Views::new(config.clone(), roster_seen, rib.clone(), tunnel.clone(), drains.0);
+        let upkeep = tunnel.as_ref().map(|tunnel| Upkeep::start(&config, tunnel));
+        let seen =
+            Seen { roster: roster_seen, rib: rib.clone(), tunnel: tunnel.clone(), upkeep: upkeep.clone() };
+        let views = Views::new(config.clone(), seen, drains.0);
         let daemon = Daemon {
             config,
             rib,
             tunnel,
+            upkeep,
             feed,
             memory,
             descriptors: descriptors::raise(),
@@ -247,6 +254,7 @@ impl Daemon {
         {
             problems.push(error.to_string());
         }
+        self.upkeep.iter().for_each(|upkeep| upkeep.configure(plan));
         let wait = if plan.listen_port.is_some() { fallback_after } else { Duration::ZERO };
         self.statics.set(plan.statics.clone(), wait, Instant::now());
         self.originate_statics().await;
@@ -476,33 +484,5 @@ impl Daemon {
             let _ = tunnel.stop().await;
         }
         while self.stopping.join_next().await.is_some() {}
-    }
-}
-
-async fn next_of<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
-    match receiver {
-        Some(receiver) => receiver.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn whole(receiver: &mut Option<mpsc::Receiver<()>>) {
-    match receiver {
-        Some(receiver) => _ = receiver.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn caught_up(receiver: &mut Option<(mpsc::Receiver<()>, Instant)>) {
-    match receiver {
-        Some((receiver, _)) => _ = receiver.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }

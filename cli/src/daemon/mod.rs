@@ -1,5 +1,6 @@
 //! The daemon: its own configuration and how its parts are put together.
 
+mod cni;
 mod compose;
 pub mod config;
 mod descriptors;
@@ -20,6 +21,8 @@ mod roster;
 mod run;
 mod statics;
 mod tunnel_address;
+mod upkeep;
 mod view;
+mod wait;
 
 pub use run::{Ready, RunError, check, run};

@@ -12,8 +12,9 @@ use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
-use tunnel::{LocalNode, Pool, Probing};
+use tunnel::{Firewall, LocalNode, Pool, Probing};
 
+use super::cni::Network;
 use super::config::DaemonConfig;
 use super::peering::{NeighbourRange, Peering, peerings, ranges};
 use super::policy;
@@ -102,6 +103,10 @@ pub struct Plan {
     pub tunnel: tunnel::Config,
     /// Where that key is.
     pub probe_key_file: Option<PathBuf>,
+    /// What the kernel lets in and whose addresses it changes.
+    pub firewall: Firewall,
+    /// The network configuration for container runtimes, where it is asked for.
+    pub(crate) network: Option<Network>,
 }
 
 /// The resources say nothing of this node.
@@ -205,6 +210,15 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         },
         device_linger: tunnel::node::DEFAULT_DEVICE_LINGER,
     };
+    let masqueraded: Vec<IpNet> =
+        snapshot.pools.iter().filter(|pool| pool.nat_outgoing).map(|pool| pool.cidr).collect();
+    let firewall = Firewall::of(&tunnel, settings.accept_tunnels_from, &masqueraded);
+    let tunnel_addresses = tunnel.local.tunnel_address.map(IpAddr::V4).into_iter();
+    let network = settings.cni.clone().map(|settings| Network {
+        settings,
+        blocks: tunnel.local.blocks.clone(),
+        taken: tunnel_addresses.chain(tunnel.local.vtep_ipv6().map(IpAddr::V6)).collect(),
+    });
     let peers = peerings(snapshot, me)
         .into_iter()
         .map(|peering| peer_plan(snapshot, me, &rib, settings, &addresses, peering))
@@ -222,7 +236,20 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     let needs_links = policy::needs_links(snapshot);
     let probe_key_file = settings.probe_key_file.clone();
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
-    Ok(Plan { rib, policy, needs_links, listen_port, peers, ranges, local, statics, tunnel, probe_key_file })
+    Ok(Plan {
+        rib,
+        policy,
+        needs_links,
+        listen_port,
+        peers,
+        ranges,
+        local,
+        statics,
+        tunnel,
+        probe_key_file,
+        firewall,
+        network,
+    })
 }
 
 fn peer_plan(

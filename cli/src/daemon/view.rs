@@ -23,6 +23,7 @@ use super::config::{DaemonConfig, Dataplane, Datastore};
 use super::drain::DrainRequest;
 use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
+use super::upkeep::Upkeep;
 use crate::control::Control;
 use crate::control::view::{
     BfdView, ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView, UpdateErrorView,
@@ -39,19 +40,23 @@ pub(super) struct Views {
     roster: watch::Receiver<Arc<Roster>>,
     rib: RibHandle,
     tunnel: Option<TunnelHandle>,
+    upkeep: Option<Upkeep>,
     started: Timestamp,
     drains: mpsc::Sender<DrainRequest>,
 }
 
+/// Where the views come from.
+pub(super) struct Seen {
+    pub(super) roster: watch::Receiver<Arc<Roster>>,
+    pub(super) rib: RibHandle,
+    pub(super) tunnel: Option<TunnelHandle>,
+    pub(super) upkeep: Option<Upkeep>,
+}
+
 impl Views {
-    pub(super) fn new(
-        config: DaemonConfig,
-        roster: watch::Receiver<Arc<Roster>>,
-        rib: RibHandle,
-        tunnel: Option<TunnelHandle>,
-        drains: mpsc::Sender<DrainRequest>,
-    ) -> Views {
-        Views { config, roster, rib, tunnel, started: Timestamp::now(), drains }
+    pub(super) fn new(config: DaemonConfig, seen: Seen, drains: mpsc::Sender<DrainRequest>) -> Views {
+        let Seen { roster, rib, tunnel, upkeep } = seen;
+        Views { config, roster, rib, tunnel, upkeep, started: Timestamp::now(), drains }
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -209,6 +214,13 @@ impl Control for Views {
             if roster.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
                 warnings.extend(near_limit(&roster, &self.counts(&roster).await));
             }
+            let firewall = match &self.upkeep {
+                Some(upkeep) => Some(upkeep.firewall.report().await),
+                None => None,
+            };
+            let cni = self.upkeep.as_ref().map(|upkeep| upkeep.cni.view());
+            warnings.extend(cni.iter().flat_map(|cni| cni.problems.iter().cloned()));
+            warnings.extend(firewall.iter().filter_map(|firewall| firewall.problem.clone()));
             let ipip = |plan: &Arc<super::plan::Plan>| plan.tunnel.may_use(tunnel::Encapsulation::Ipip);
             if self.config.in_azure && roster.plan.as_ref().is_some_and(ipip) {
                 warnings.push(super::fabric::AZURE_DROPS_IPIP.to_owned());
@@ -241,6 +253,8 @@ impl Control for Views {
                 revision: roster.revision.as_ref().map(ToString::to_string),
                 mistakes: roster.mistakes.clone(),
                 warnings,
+                firewall,
+                cni,
                 kernel: report.map(|report| super::kernel_view::kernel_view(&report)),
             }
         }

@@ -1,4 +1,5 @@
-//! Runs a command in a User-Mode Linux guest: a real kernel, with the modules this one may lack, as a process.
+//! Runs a command in a guest: a real kernel, with the modules this one may lack, as a process. User-Mode Linux starts
+//! in half a second; QEMU has what that lacks ([`qemu`]).
 //!
 //! The guest's init is this very executable ([`init::become_init_if_asked`]). It sees the host's whole
 //! root as it is, copy on write: what it writes goes to guest memory and is gone at the end.
@@ -29,7 +30,9 @@ use tokio::{
 };
 
 pub mod init;
+mod initramfs;
 mod modules;
+mod qemu;
 
 /// The guest kernel's program, in Debian's package of the same name as [`PACKAGE`].
 pub const PROGRAM: &str = "linux.uml";
@@ -38,6 +41,8 @@ pub const PACKAGE: &str = "user-mode-linux";
 
 /// Names the work directory to the guest's init, by way of the kernel's command line.
 const WORK_VARIABLE: &str = "ROUTED_GUEST";
+/// Under QEMU, names the share with the host's root likewise.
+const ROOT_VARIABLE: &str = "ROUTED_GUEST_ROOT";
 /// Files in the work directory.
 const COMMAND: &str = "command";
 const ENVIRONMENT: &str = "environment";
@@ -52,9 +57,20 @@ const LOG_TAIL: usize = 20;
 /// How much later than by us the guest is ended by itself.
 const OWN_LIMIT_LATER: Duration = Duration::from_secs(10);
 
+/// What runs the guest's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Machine {
+    /// User-Mode Linux: fast, without nftables but for bridges
+    Uml,
+    /// QEMU with a kernel of /boot: slow, with all that distributions have
+    Qemu,
+}
+
 /// What to run, and within which bounds.
 #[derive(Debug, Clone)]
 pub struct Guest {
+    /// Where it runs.
+    pub machine: Machine,
     /// Program and arguments; the program is looked up in the guest's `PATH`.
     pub command: Vec<OsString>,
     /// Variables set beside those of this process.
@@ -76,6 +92,14 @@ pub enum GuestError {
     /// There is no guest kernel.
     #[error("{PROGRAM} is not installed: apt-get install {PACKAGE}")]
     NotInstalled,
+    /// Something that QEMU needs is not there.
+    #[error("{what} is missing: apt-get install {package}")]
+    Missing {
+        /// The program or file.
+        what: &'static str,
+        /// The package that brings it.
+        package: &'static str,
+    },
     /// There is nothing to run.
     #[error("no command given: routectl guest -- COMMAND [ARGUMENT]...")]
     NoCommand,
@@ -109,7 +133,7 @@ impl GuestError {
         match self {
             GuestError::TimeOut(_) => 124,
             GuestError::Interrupted => 130,
-            GuestError::NotInstalled | GuestError::NoCommand => 2,
+            GuestError::NotInstalled | GuestError::Missing { .. } | GuestError::NoCommand => 2,
             GuestError::Start { .. } | GuestError::NoStatus(_) => 125,
         }
     }
@@ -118,6 +142,9 @@ impl GuestError {
 /// `routectl guest`: runs any command in the guest.
 #[derive(Debug, clap::Args)]
 pub struct GuestArgs {
+    /// What runs the guest's kernel
+    #[arg(long, value_enum, default_value_t = Machine::Uml)]
+    machine: Machine,
     /// Memory of the guest
     #[arg(long, default_value = DEFAULT_MEMORY)]
     memory: String,
@@ -132,6 +159,7 @@ pub struct GuestArgs {
 /// Runs `routectl guest` and ends with the command's exit status.
 pub fn main(args: GuestArgs) -> ExitCode {
     let guest = Guest {
+        machine: args.machine,
         command: args.command,
         environment: Vec::new(),
         memory: args.memory,
@@ -169,26 +197,21 @@ impl Guest {
         if self.command.is_empty() {
             return Err(GuestError::NoCommand);
         }
-        let program = program().ok_or(GuestError::NotInstalled)?;
         let work = WorkDir::create().map_err(GuestError::start("work directory"))?;
         self.write_files(&work.0).map_err(GuestError::start("work directory"))?;
         let (stdout, stdout_end) = inheritable_pipe().map_err(GuestError::start("pipe"))?;
         let (stderr, stderr_end) = inheritable_pipe().map_err(GuestError::start("pipe"))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(GuestError::start("signal"))?;
-        let log = File::create(work.0.join(KERNEL_LOG)).map_err(GuestError::start("kernel log"))?;
-        let mut command = self.kernel_command(&program, &work.0, &stdout_end, &stderr_end);
-        let log_too = log.try_clone().map_err(GuestError::start("kernel log"))?;
-        command.stdin(Stdio::null()).stdout(log_too).stderr(log).kill_on_drop(true);
-
-        let affinity = pin_to_one_cpu();
-        let child = command.spawn().map_err(GuestError::start(PROGRAM));
-        if let Some(before) = affinity {
-            // Best effort, as the pinning was.
-            let _ = sched_setaffinity(Pid::from_raw(0), &before);
-        }
-        let mut guest = RunningGuest { child: child?, work: work.0.clone() };
+        let (child, _files) = match self.machine {
+            Machine::Uml => (self.start_uml(&work.0, &stdout_end, &stderr_end)?, None),
+            Machine::Qemu => {
+                let started = qemu::start(&work.0, &self.memory, &stdout_end, &stderr_end).await?;
+                (started.child, Some(started.file_server))
+            }
+        };
+        let mut guest = RunningGuest { child, work: work.0.clone() };
         // Only the guest holds the writing ends now, so that the relays end with it.
-        drop((command, stdout_end, stderr_end));
+        drop((stdout_end, stderr_end));
         let relays = [
             std::thread::spawn(move || relay(stdout, io::stdout())),
             std::thread::spawn(move || relay(stderr, io::stderr())),
@@ -211,6 +234,21 @@ impl Guest {
             Some(status) => Ok(status),
             None => Err(GuestError::NoStatus(log_tail(&work.0))),
         }
+    }
+
+    fn start_uml(&self, work: &Path, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<Child, GuestError> {
+        let program = program().ok_or(GuestError::NotInstalled)?;
+        let log = File::create(work.join(KERNEL_LOG)).map_err(GuestError::start("kernel log"))?;
+        let mut command = self.kernel_command(&program, work, stdout, stderr);
+        let log_too = log.try_clone().map_err(GuestError::start("kernel log"))?;
+        command.stdin(Stdio::null()).stdout(log_too).stderr(log).kill_on_drop(true);
+        let affinity = pin_to_one_cpu();
+        let child = command.spawn().map_err(GuestError::start(PROGRAM));
+        if let Some(before) = affinity {
+            // Best effort, as the pinning was.
+            let _ = sched_setaffinity(Pid::from_raw(0), &before);
+        }
+        child
     }
 
     /// What the init reads, since a kernel's command line is short and knows no quoting.
@@ -351,7 +389,9 @@ fn pin_to_one_cpu() -> Option<CpuSet> {
 }
 
 fn log_tail(work: &Path) -> String {
-    let log = fs::read(work.join(KERNEL_LOG)).unwrap_or_default();
+    // What QEMU and the file server say comes last.
+    let logs = [KERNEL_LOG, qemu::LOG, qemu::FILE_SERVER_LOG];
+    let log = logs.map(|name| fs::read(work.join(name)).unwrap_or_default()).concat();
     let text = String::from_utf8_lossy(&log);
     let lines: Vec<&str> = text.lines().collect();
     lines.get(lines.len().saturating_sub(LOG_TAIL)..).unwrap_or_default().join("\n")

@@ -111,6 +111,7 @@ fn start_in_guest(args: &LabArgs) -> Result<u8, LabError> {
     }
     let seconds = GUEST_SECONDS.0 + GUEST_SECONDS.1 * u64::from(args.nodes);
     let guest = guest::Guest {
+        machine: guest::Machine::Uml,
         command,
         environment,
         memory: guest::DEFAULT_MEMORY.to_owned(),

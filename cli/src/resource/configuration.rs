@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use routing::ownership::OwnershipMode;
 use routing::policy::Advertisement;
+use tunnel::TunnelsFrom;
 
 use super::advertisement;
 use super::bfd::{self, BfdSettings};
+use super::cni::{self, CniSettings};
 use super::mistake::Origin;
 use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
@@ -89,6 +91,10 @@ pub struct RoutedSettings {
     pub route_metric: u32,
     /// Whether `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
     pub nexthop_compat_keep: bool,
+    /// Whom encapsulated packets are accepted from (`acceptTunnelsFrom`, nodes).
+    pub accept_tunnels_from: TunnelsFrom,
+    /// The network configuration for container runtimes (`cni`); none unless asked for.
+    pub cni: Option<CniSettings>,
     /// What is done about a node that announces another's block (`ownership`, warn).
     pub ownership: OwnershipMode,
     /// How many prefixes a peer may have that has no limit of its own (`maxPrefixes`, any number).
@@ -115,6 +121,8 @@ impl Default for RoutedSettings {
             bgp_disabled: false,
             route_metric: 512,
             nexthop_compat_keep: false,
+            accept_tunnels_from: TunnelsFrom::Nodes,
+            cni: None,
             ownership: OwnershipMode::Warn,
             max_prefixes: None,
         }
@@ -255,18 +263,23 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         nexthop_compat_keep: fields
             .optional("nexthopCompat", report, scalar::one_of(&[("keep", true)]))
             .unwrap_or(default.nexthop_compat_keep),
+        accept_tunnels_from: fields
+            .optional("acceptTunnelsFrom", report, scalar::one_of(TUNNELS_FROM))
+            .unwrap_or(default.accept_tunnels_from),
+        cni: cni::read(&mut fields, report),
         ownership: fields
             .optional("ownership", report, scalar::one_of(OWNERSHIP))
             .unwrap_or(default.ownership),
         max_prefixes: peer_policy::max_prefixes(&mut fields, report),
     };
-    fields.unsupported("cni", report, |_| false);
     fields.finish(report);
     settings
 }
 
+const TUNNELS_FROM: &[(&str, TunnelsFrom)] = &[("nodes", TunnelsFrom::Nodes), ("any", TunnelsFrom::Any)];
 const OWNERSHIP: &[(&str, OwnershipMode)] =
     &[("strict", OwnershipMode::Strict), ("warn", OwnershipMode::Warn), ("off", OwnershipMode::Off)];
+
 fn whole_seconds(least: u64, most: u64) -> impl Fn(&Value) -> Result<Duration, String> {
     move |value| {
         let time = scalar::duration(value)?;

@@ -20,10 +20,18 @@ fn the_configuration_has_its_defaults_and_rules() {
         "default",
         "{asNumber: 65000, nodeToNodeMeshEnabled: false, logSeverityScreen: Info, routed: {encapsulation: vxlan, \
          fallback: none, fallbackAfter: 500ms, holdTime: 9s, bgp: disabled, routeMetric: 1, nexthopCompat: keep, \
-         probeKeyFile: /etc/key, probePort: 5000, recoverAfter: 1m}}",
+         acceptTunnelsFrom: any, probeKeyFile: /etc/key, probePort: 5000, recoverAfter: 1m}}",
     ));
     let routed = set.configuration.routed;
     assert_eq!((routed.encapsulation, routed.fallback), (Encapsulation::Vxlan, Fallback::None));
+    let cni = |spec: &str| snapshot(&v3("BGPConfiguration", "default", spec)).configuration.routed.cni;
+    let default = cni("{routed: {cni: {}}}").expect("asked for");
+    assert_eq!(default.file().to_str(), Some("/etc/cni/net.d/10-routed.conflist"));
+    assert_eq!(default.plugin, CniPlugin::Ptp);
+    let bridge = cni("{routed: {cni: {directory: /net.d, name: pods, plugin: bridge}}}").expect("asked for");
+    assert_eq!(bridge.file().to_str(), Some("/net.d/10-pods.conflist"));
+    assert_eq!(bridge.plugin, CniPlugin::Bridge("routed.pods".into()));
+    assert_eq!(routed.accept_tunnels_from, tunnel::TunnelsFrom::Any);
     assert!(routed.bgp_disabled && routed.nexthop_compat_keep && routed.route_metric == 1);
     for (spec, line) in [
         (
@@ -34,7 +42,33 @@ fn the_configuration_has_its_defaults_and_rules() {
             "{routed: {routeMetric: 4294967295}}",
             "f.yaml:4: spec.routed.routeMetric: must be a whole number from 1 to 4294967294 (got 4294967295)",
         ),
-        ("{routed: {cni: true}}", "f.yaml:4: spec.routed.cni: is not yet supported (got true): remove it"),
+        ("{routed: {cni: true}}", "f.yaml:4: spec.routed.cni: must be a mapping (got true)"),
+        (
+            "{routed: {cni: {directory: net.d}}}",
+            "f.yaml:4: spec.routed.cni.directory: must be an absolute path (got \"net.d\")",
+        ),
+        (
+            "{routed: {cni: {name: ../x}}}",
+            "f.yaml:4: spec.routed.cni.name: must begin with a letter or digit and have only these, '_', '.' and '-', 128 at \
+             most (got \"../x\")",
+        ),
+        (
+            "{routed: {cni: {plugin: bridge, bridge: a/b}}}",
+            "f.yaml:4: spec.routed.cni.bridge: must be an interface's name: 1 to 15 characters without '/', ':' and '%' (got \
+             \"a/b\")",
+        ),
+        (
+            "{routed: {cni: {bridge: br0}}}",
+            "f.yaml:4: spec.routed.cni.bridge: has a meaning with plugin: bridge alone (got \"br0\")",
+        ),
+        (
+            "{routed: {cni: {plugin: macvlan}}}",
+            "f.yaml:4: spec.routed.cni.plugin: must be one of ptp, bridge (got \"macvlan\")",
+        ),
+        (
+            "{routed: {acceptTunnelsFrom: all}}",
+            "f.yaml:4: spec.routed.acceptTunnelsFrom: must be one of nodes, any (got \"all\")",
+        ),
         ("{listenPort: 0}", "f.yaml:4: spec.listenPort: must be a whole number from 1 to 65535 (got 0)"),
     ] {
         assert_eq!(mistakes(&v3("BGPConfiguration", "default", spec)), [line]);

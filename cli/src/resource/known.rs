@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_document_with_a_warning_or_beside_a_mistake_is_read_again() {
-        let warned = POOL.replace("cidr:", "natOutgoing: true, cidr:");
+        let warned = "apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: { name: default }\n\
+                      spec: { logSeverityScreen: Debug }\n";
         let text = format!("{NODE}---\n{warned}");
         let parsed = parse_file("x.yaml", &text);
         assert_eq!((parsed.mistakes.len(), parsed.warnings.len()), (0, 1), "{parsed:?}");

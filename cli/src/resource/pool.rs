@@ -66,7 +66,7 @@ pub struct IpPool {
     pub ipip_mode: Option<Mode>,
     /// `spec.vxlanMode`; `None` where the pool doesn't name it.
     pub vxlan_mode: Option<Mode>,
-    /// Whether packets that leave all pools are to get the node's address. Stored, not yet applied.
+    /// Whether packets that leave all pools are to get the node's address.
     pub nat_outgoing: bool,
     /// Whether address assignment from this pool is off; routes to it stay.
     pub disabled: bool,
@@ -141,7 +141,7 @@ pub(crate) fn read_v3(
         scalar::one_of(&[("Automatic", "Automatic"), ("Manual", "Manual")]),
     );
     let block_size_line = spec.line("blockSize");
-    let (ipip_line, nat_line) = (spec.line("ipipMode"), spec.line("natOutgoing"));
+    let ipip_line = spec.line("ipipMode");
     let cidr_line = spec.line("cidr");
     spec.finish(report);
 
@@ -159,12 +159,7 @@ pub(crate) fn read_v3(
         node_selector: node_selector.map_or_else(|| "all()".into(), |selector| selector.to_string()),
         assignment_mode: assignment_mode.unwrap_or("Automatic").to_owned(),
     };
-    check(
-        &pool,
-        [cidr_line, ipip_line, block_size_line, nat_line],
-        ["spec.cidr", "spec.natOutgoing"],
-        report,
-    );
+    check(&pool, [cidr_line, ipip_line, block_size_line], "spec.cidr", report);
     Some(pool)
 }
 
@@ -177,9 +172,9 @@ pub(crate) fn read_v1(
     report: &mut Report,
 ) -> Option<IpPool> {
     let (mut mode, mut nat_outgoing, mut disabled) = (Mode::Never, false, false);
-    let (mut ipip_line, mut nat_line) = (0, 0);
+    let mut ipip_line = 0;
     if let Some(mut spec) = spec {
-        (ipip_line, nat_line) = (spec.line("ipip"), spec.line("nat-outgoing"));
+        ipip_line = spec.line("ipip");
         if let Some(mut ipip) = spec.fields("ipip", report) {
             let enabled = ipip.optional("enabled", report, scalar::boolean).unwrap_or(false);
             let named = ipip.optional("mode", report, scalar::one_of(V1_MODES)).unwrap_or(Mode::Always);
@@ -204,7 +199,7 @@ pub(crate) fn read_v1(
         node_selector: "all()".into(),
         assignment_mode: "Automatic".into(),
     };
-    check(&pool, [cidr_line, ipip_line, cidr_line, nat_line], ["metadata.cidr", "spec.nat-outgoing"], report);
+    check(&pool, [cidr_line, ipip_line, cidr_line], "metadata.cidr", report);
     Some(pool)
 }
 
@@ -223,10 +218,9 @@ pub(crate) fn v3_manifest(pool: &IpPool, name: &str) -> serde_json::Value {
     })
 }
 
-/// The rules that concern one pool alone; `lines` are those of cidr, ipipMode, blockSize and natOutgoing.
-fn check(pool: &IpPool, lines: [u64; 4], names: [&str; 2], report: &mut Report) {
-    let [cidr_line, ipip_line, block_size_line, nat_line] = lines;
-    let [cidr_name, nat_name] = names;
+/// The rules that concern one pool alone; `lines` are those of cidr, ipipMode and blockSize.
+fn check(pool: &IpPool, lines: [u64; 3], cidr_name: &str, report: &mut Report) {
+    let [cidr_line, ipip_line, block_size_line] = lines;
     let on = |mode: Option<Mode>| mode.is_some_and(|mode| mode != Mode::Never);
     if on(pool.ipip_mode) && on(pool.vxlan_mode) {
         let rule = "only one of ipipMode and vxlanMode may be other than Never";
@@ -252,9 +246,6 @@ fn check(pool: &IpPool, lines: [u64; 4], names: [&str; 2], report: &mut Report) 
     };
     if link_local {
         report.mistake(cidr_line, cidr_name, format!("must not be link-local (got {})", pool.cidr));
-    }
-    if pool.nat_outgoing {
-        report.warning(nat_line, nat_name, "stored, not yet applied: no address translation is done");
     }
 }
 

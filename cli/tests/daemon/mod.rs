@@ -155,6 +155,8 @@ impl Control for Views {
     fn status(&self) -> BoxFuture<'_, StatusView> {
         let status = StatusView {
             kernel: None,
+            firewall: None,
+            cni: None,
             node: "node-a".into(),
             version: "0.0.0".into(),
             started: since(),

@@ -1,8 +1,8 @@
-//! The User-Mode Linux guest.
+//! The guests: User-Mode Linux, and QEMU with a kernel as distributions have it.
 
 use std::{collections::BTreeSet, process::Command};
 
-use crate::programs::{routectl, text};
+use crate::programs::{program, routectl, text};
 
 /// Runs a shell command in the guest.
 fn guest(script: &str) -> Command {
@@ -73,4 +73,47 @@ fn a_guest_that_takes_too_long_is_ended_with_all_its_processes() {
         }
     }
     assert!(left.is_empty(), "work directories are left: {left:?}");
+}
+
+#[test]
+fn under_qemu_output_errors_and_exit_status_come_back_and_the_kernel_has_ipip_and_every_nftables_family() {
+    let path = std::env::temp_dir().join(format!("qemu-was-here-{}", std::process::id()));
+    let script = format!(
+        "echo x > {} && ip link add x type ipip local 192.0.2.1 && nft add table inet x && nft list tables; echo err >&2; \
+         exit 7",
+        path.display()
+    );
+    let output = routectl("guest --machine qemu -- sh -c").arg(script).output().expect("routectl runs");
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output));
+    assert_eq!(output.stdout, b"table inet x\n", "{}", text(&output));
+    assert_eq!(output.stderr, b"err\n", "{}", text(&output));
+    assert!(!path.exists(), "what the guest writes is gone with it");
+}
+
+#[test]
+fn a_guest_under_qemu_that_takes_too_long_is_ended() {
+    let output = routectl("guest --machine qemu --seconds 6 -- sleep 1000").output().expect("routectl runs");
+    assert_eq!(output.status.code(), Some(124), "{}", text(&output));
+}
+
+#[test]
+fn without_qemu_the_package_is_named() {
+    let output =
+        routectl("guest --machine qemu -- true").env("PATH", "/nonexistent").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let line = "routectl: qemu-system-x86_64 is missing: apt-get install qemu-system-x86\n";
+    assert_eq!(output.stderr, line.as_bytes(), "{}", text(&output));
+}
+
+#[test]
+fn a_whole_lab_with_its_firewalls_runs_in_a_kernel_as_distributions_have_it() {
+    let lab = text(
+        &routectl("guest --machine qemu --")
+            .arg(program("routectl"))
+            .args(["lab", "--nodes", "2"])
+            .output()
+            .expect("it runs"),
+    );
+    assert!(lab.contains("passed: 2/2 pairs of pods ping"), "{lab}");
+    assert_eq!(lab.matches("ipip (4 packets)").count(), 2, "{lab}");
 }

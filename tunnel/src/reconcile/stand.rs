@@ -79,6 +79,9 @@ impl<D: Dataplane> Reconciler<D> {
         if self.standings.settle(config.probing.recover_after, Instant::now()) {
             self.resolve_again();
         }
+        if self.resolving.is_none() && std::mem::take(&mut self.resolve_due) {
+            self.resolve_again();
+        }
         if !std::mem::take(&mut self.aims_due) {
             return;
         }
@@ -159,6 +162,8 @@ impl<D: Dataplane> Reconciler<D> {
             _ => self.standings.hold(vtep, exit),
         }
         self.aims_due = true;
+        // Others of the node were perhaps resolved before.
+        self.resolve_due = true;
         self.forget_answers();
         true
     }

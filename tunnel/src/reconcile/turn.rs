@@ -279,6 +279,8 @@ impl<D: Dataplane> Reconciler<D> {
             }
             Err(error) => {
                 self.listing = None;
+                // What the next list lacks must not count as seen in this one.
+                self.fib.observed_some();
                 return self.blind(error);
             }
         };
@@ -414,6 +416,7 @@ impl<D: Dataplane> Reconciler<D> {
         if self.noted_at.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
             self.note_exits_in_use();
         }
+        self.tell_links();
         self.spare.truncate(MAX_IN_FLIGHT);
         self.fib.shrink();
         false

@@ -20,7 +20,7 @@ use tunnel::{
 };
 
 /// How long a condition may take: far longer than it ever does.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Set in the guest, where a missing ipip device is a failure of its own.
 const IN_GUEST: &str = "TEST_IN_GUEST";
 
@@ -53,8 +53,32 @@ pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() 
         return in_namespace(test);
     }
     assert!(std::env::var_os(IN_GUEST).is_none(), "the guest's kernel has no ipip device");
+    in_guest(name, test);
+}
+
+/// Runs the test whose name alone contains `name` in a User-Mode Linux guest.
+pub(crate) fn in_guest<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
+    if std::env::var_os(IN_GUEST).is_some() {
+        return in_namespace(test);
+    }
+    in_machine("uml", name);
+}
+
+/// Runs the test whose name alone contains `name` where the kernel has both ipip and nftables of family inet: here, or
+/// under QEMU with a kernel as distributions have it.
+pub(crate) fn with_ipip_and_nftables<F: Future<Output = ()>>(
+    name: &str,
+    test: impl FnOnce() -> F + Send + 'static,
+) {
+    if std::env::var_os(IN_GUEST).is_some() || kernel_has_ipip() && kernel_has_inet_tables() {
+        return in_namespace(test);
+    }
+    in_machine("qemu", name);
+}
+
+fn in_machine(machine: &str, name: &str) {
     let output = Command::new(routectl())
-        .args(["guest", "--"])
+        .args(["guest", "--machine", machine, "--"])
         .arg(std::env::current_exe().expect("own path"))
         .args([name, "--nocapture"])
         .env(IN_GUEST, "1")
@@ -63,6 +87,16 @@ pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() 
     let text = show(&output);
     assert!(output.status.success(), "{name} failed in the guest:\n{text}");
     assert!(text.contains("1 passed"), "{name} did not run in the guest:\n{text}");
+}
+
+fn kernel_has_inet_tables() -> bool {
+    std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
+        let table = Command::new("nft").args(["add", "table", "inet", "probe"]).output();
+        table.expect("nft runs: install nftables").status.success()
+    })
+    .join()
+    .expect("the probe's thread")
 }
 
 fn show(output: &Output) -> String {

@@ -3,5 +3,8 @@
 mod cluster;
 mod connection;
 mod edges;
+mod firewall;
 mod harness;
 mod many;
+mod packets;
+mod rooms;

@@ -30,7 +30,8 @@ use nix::{
 use tunnel::netlink::links;
 
 use super::{
-    super::editor::Editor, COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, STATUS, TERMINAL, WORK_VARIABLE, modules,
+    super::editor::Editor, COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, ROOT_VARIABLE, STATUS, TERMINAL,
+    WORK_VARIABLE, initramfs, modules,
 };
 
 /// Where the work directory is seen in the guest.
@@ -38,8 +39,40 @@ const WORK: &str = "/run/routed-guest";
 /// The first of the places at which the copy-on-write root is put together; any directory serves.
 const STAGING: &str = "/mnt";
 /// What labs, tunnels and their tests need. `modprobe` may not exist, so the kernel cannot fetch them itself.
-const MODULES: [&str; 9] =
-    ["ipv6", "veth", "bridge", "dummy", "ipip", "vxlan", "nf_tables", "nft_reject", "tun"];
+const MODULES: [&str; 12] = [
+    "ipv6",
+    "veth",
+    "bridge",
+    "dummy",
+    "ipip",
+    "vxlan",
+    "nf_tables",
+    "nft_reject",
+    "nft_chain_nat",
+    "nft_masq",
+    "nft_ct",
+    "tun",
+];
+/// Where the host's root is mounted under QEMU.
+const HOST: &str = "/host";
+
+/// What the two kinds of machine have by different names.
+struct Kind {
+    /// The host's root.
+    lower: &'static str,
+    /// The kernel's console.
+    console: &'static str,
+    /// Where the command's output and errors go.
+    outputs: [&'static str; 2],
+}
+
+const UML: Kind = Kind { lower: "/", console: "/dev/tty0", outputs: ["/dev/tty1", "/dev/tty2"] };
+const QEMU: Kind = Kind { lower: HOST, console: "/dev/ttyS0", outputs: ["/dev/ttyS1", "/dev/ttyS2"] };
+
+/// Which one this is: under QEMU the kernel's command line names the share with the host's root.
+fn kind() -> &'static Kind {
+    if env::var_os(ROOT_VARIABLE).is_some() { &QEMU } else { &UML }
+}
 
 /// If this process is the guest's first, does its work and never returns.
 pub fn become_init_if_asked() {
@@ -63,7 +96,7 @@ pub fn become_init_if_asked() {
 /// The kernel's console is the host's kernel.log.
 fn say(what: &str, error: &io::Error) {
     if let Ok(mut console) =
-        OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open("/dev/tty0")
+        OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(kind().console)
     {
         let _ = writeln!(console, "guest init: {what}: {error}");
     }
@@ -74,9 +107,19 @@ const NEIGHBOURS: &str = "32768";
 
 fn run(work: &Path) -> io::Result<u8> {
     let release = uname()?.release().to_string_lossy().into_owned();
-    let modules = modules::Modules::of(&release)?;
-    modules.load("overlay").map_err(named("overlay"))?;
-    enter_root(work)?;
+    let modules = match env::var(ROOT_VARIABLE) {
+        Ok(share) => {
+            reach_host(&share)?;
+            enter_root(work)?;
+            modules::Modules::of(&release)?
+        }
+        Err(_) => {
+            let modules = modules::Modules::of(&release)?;
+            modules.load("overlay").map_err(named("overlay"))?;
+            enter_root(work)?;
+            modules
+        }
+    };
     for module in MODULES {
         // What is missing will be missed by name by whoever needs it.
         if let Err(error) = modules.load(module) {
@@ -90,6 +133,23 @@ fn run(work: &Path) -> io::Result<u8> {
     }
     limit_own_life()?;
     run_command()
+}
+
+/// Under QEMU the first root has nothing but this program and the modules that lead to the host's.
+fn reach_host(share: &str) -> io::Result<()> {
+    mount_on("dev", Path::new("/dev"), "devtmpfs", "")?;
+    let mut files: Vec<PathBuf> = fs::read_dir(initramfs::MODULES)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    files.sort();
+    for file in files {
+        modules::load_file(&file)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+    }
+    for directory in [HOST, STAGING] {
+        fs::create_dir_all(directory)?;
+    }
+    mount_on(share, Path::new(HOST), "virtiofs", "")
 }
 
 fn bring_loopback_up() -> io::Result<()> {
@@ -121,7 +181,8 @@ fn enter_root(work: &Path) -> io::Result<()> {
         fs::create_dir(staging.join(name))?;
     }
     let root = staging.join("root");
-    let layers = format!("lowerdir=/,upperdir={STAGING}/upper,workdir={STAGING}/work,xino=off");
+    let lower = kind().lower;
+    let layers = format!("lowerdir={lower},upperdir={STAGING}/upper,workdir={STAGING}/work,xino=off");
     mount_on("root", &root, "overlay", &layers)?;
     let at = |path: &str| root.join(path.trim_start_matches('/'));
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
@@ -133,7 +194,13 @@ fn enter_root(work: &Path) -> io::Result<()> {
     for directory in [WORK, "/run/netns", "/run/lock", "/dev/pts", "/dev/shm", "/dev/net"] {
         fs::create_dir_all(at(directory))?;
     }
-    mount_on("work", &at(WORK), "hostfs", &work.to_string_lossy())?;
+    if lower == HOST {
+        let shared = Path::new(HOST).join(work.strip_prefix("/").unwrap_or(work));
+        mount(Some(&shared), &at(WORK), None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|e| named("work directory")(e.into()))?;
+    } else {
+        mount_on("work", &at(WORK), "hostfs", &work.to_string_lossy())?;
+    }
     mount_on("devpts", &at("dev/pts"), "devpts", "")?;
     mount_on("shm", &at("dev/shm"), "tmpfs", "mode=1777")?;
     // Fails where the host's /dev came with it.
@@ -180,11 +247,12 @@ fn run_command() -> io::Result<u8> {
         relays.push(thread::spawn(move || relay(read, tty)));
         Ok(write.into())
     };
-    command.stdout(output("/dev/tty1")?).stderr(output("/dev/tty2")?);
+    let [stdout, stderr] = kind().outputs;
+    command.stdout(output(stdout)?).stderr(output(stderr)?);
     let child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            if let Ok(mut tty) = open_raw("/dev/tty2") {
+            if let Ok(mut tty) = open_raw(stderr) {
                 writeln!(tty, "{}: {error}", program.to_string_lossy())?;
                 tcdrain(&tty)?;
             }

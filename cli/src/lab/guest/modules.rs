@@ -12,8 +12,8 @@ use nix::{
     kmod::{ModuleInitFlags, finit_module},
 };
 
-/// Where Debian's package keeps the guest kernel's modules.
-pub(super) const DIRECTORY: &str = "/usr/lib/uml/modules";
+/// Where Debian's packages keep the modules of guest kernels: of User-Mode Linux, and of all others.
+const DIRECTORIES: [&str; 2] = ["/usr/lib/uml/modules", "/lib/modules"];
 
 /// The modules of one kernel release.
 pub(super) struct Modules {
@@ -26,30 +26,44 @@ pub(super) struct Modules {
 impl Modules {
     /// Reads `modules.dep` and `modules.builtin` of a release.
     pub(super) fn of(release: &str) -> io::Result<Self> {
-        let directory = Path::new(DIRECTORY).join(release);
+        let [uml, other] = DIRECTORIES.map(|directory| Self::below(Path::new(directory), release));
+        uml.or(other)
+    }
+
+    /// The same of the modules below a directory.
+    pub(super) fn below(root: &Path, release: &str) -> io::Result<Self> {
+        let directory = root.join(release);
         let dependencies = fs::read_to_string(directory.join("modules.dep"))?;
         let builtin = fs::read_to_string(directory.join("modules.builtin")).unwrap_or_default();
         let files = parse(&dependencies);
         Ok(Self { directory, files, builtin: builtin.lines().map(name).collect() })
     }
 
+    /// The files of a module and of what it depends on, in the order to load them in: none of one that is part of
+    /// the kernel. `None` where the kernel has no such module.
+    pub(super) fn files_of(&self, module: &str) -> Option<Vec<PathBuf>> {
+        match self.files.get(module) {
+            // The last dependency is the one that needs none of the others.
+            Some((file, dependencies)) => {
+                let files = dependencies.iter().rev().chain([file]);
+                Some(files.map(|file| self.directory.join(file)).collect())
+            }
+            None => self.builtin.iter().any(|b| b == module).then(Vec::new),
+        }
+    }
+
     /// Loads a module and what it depends on; one that is part of the kernel is there already.
     pub(super) fn load(&self, module: &str) -> io::Result<()> {
-        let Some((file, dependencies)) = self.files.get(module) else {
-            if self.builtin.iter().any(|b| b == module) {
-                return Ok(());
-            }
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the kernel has no such module"));
-        };
-        // The last dependency is the one that needs none of the others.
-        for file in dependencies.iter().rev().chain([file]) {
-            let image = File::open(self.directory.join(file))?;
-            match finit_module(&image, c"", ModuleInitFlags::empty()) {
-                Ok(()) | Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
+        let none = || io::Error::new(io::ErrorKind::NotFound, "the kernel has no such module");
+        self.files_of(module).ok_or_else(none)?.iter().try_for_each(|file| load_file(file))
+    }
+}
+
+/// Loads a module; one that is there already is fine.
+pub(super) fn load_file(file: &Path) -> io::Result<()> {
+    match finit_module(&File::open(file)?, c"", ModuleInitFlags::empty()) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

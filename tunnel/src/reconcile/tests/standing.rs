@@ -10,7 +10,7 @@ use crate::{
 
 const B: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 0);
 
-fn ipip() -> Config {
+pub(super) fn ipip() -> Config {
     let mut config = config();
     config.pools[0].encapsulation = Encapsulation::Ipip;
     config.probing.recover_after = Duration::ZERO;

@@ -1,0 +1,224 @@
+//! What this node's own firewall table is to do: take encapsulated packets from known nodes alone, and give
+//! packets that leave the pools the node's address.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    node::{Config, Encapsulation},
+    resolve::Exit,
+};
+
+/// Whom encapsulated packets are accepted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TunnelsFrom {
+    /// Nodes of the node table, and exit points that BGP names beside them.
+    #[default]
+    Nodes,
+    /// Anybody: no rule is made.
+    Any,
+}
+
+/// The table as it is to be. It says the same whatever order nodes and pools came in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Firewall {
+    /// Whom encapsulated packets are accepted from.
+    pub from: TunnelsFrom,
+    /// Whether IP-in-IP packets (IP protocol 4 inside IPv4) to this node are looked at.
+    pub guards_ipip: bool,
+    /// Whether packets of our VXLAN (UDP port 4789, our VNI) to this node are looked at.
+    pub guards_vxlan: bool,
+    /// Outer sources that are accepted, both families.
+    pub nodes: BTreeSet<IpAddr>,
+    /// All pools: packets to these keep their source. Apart from each other, sorted.
+    pub pools: Vec<IpNet>,
+    /// Pools whose packets to anywhere else get this node's address (`natOutgoing`). Apart from each other, sorted.
+    pub masqueraded: Vec<IpNet>,
+}
+
+impl Firewall {
+    /// What follows from the configuration; `masqueraded` are the pools with `natOutgoing`.
+    ///
+    /// An encapsulation that this node does not use is not looked at: its packets are somebody else's.
+    pub fn of(config: &Config, from: TunnelsFrom, masqueraded: &[IpNet]) -> Self {
+        let guards = from == TunnelsFrom::Nodes;
+        let (guards_ipip, guards_vxlan) = (guards && config.needs_ipip(), guards && config.needs_vxlan());
+        let addresses = config.nodes.iter().flat_map(|node| {
+            let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr()));
+            let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr()));
+            v4.into_iter().chain(v6)
+        });
+        let pools: Vec<IpNet> = config.pools.iter().map(|pool| pool.cidr).collect();
+        Self {
+            from,
+            guards_ipip,
+            guards_vxlan,
+            nodes: if guards { addresses.collect() } else { BTreeSet::new() },
+            // Where nothing is masqueraded nobody asks what a pool is.
+            pools: if masqueraded.is_empty() { Vec::new() } else { apart(&pools) },
+            masqueraded: apart(masqueraded),
+        }
+    }
+
+    /// The same with what follows from how the tunnels are.
+    pub fn with(mut self, tunnels: &Tunnels) -> Self {
+        if self.from == TunnelsFrom::Nodes {
+            self.guards_ipip |= tunnels.ipip;
+            self.guards_vxlan |= tunnels.vxlan;
+            self.nodes.extend(&tunnels.strangers);
+        }
+        self
+    }
+
+    /// Whether there is nothing to do: then there is to be no table.
+    pub fn is_empty(&self) -> bool {
+        !self.guards_ipip && !self.guards_vxlan && self.masqueraded.is_empty()
+    }
+}
+
+/// Without those inside others, siblings put together, sorted: intervals of a set must not overlap.
+fn apart(nets: &[IpNet]) -> Vec<IpNet> {
+    let truncated: Vec<IpNet> = nets.iter().map(IpNet::trunc).collect();
+    let mut apart = IpNet::aggregate(&truncated);
+    apart.sort();
+    apart
+}
+
+/// How the tunnels are now, as far as the firewall follows that beside the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tunnels {
+    /// Where packets are sent by IP-in-IP although the node table knows nobody there: exit points that BGP alone
+    /// names, such as those of a reflector's clients that have no Node resource.
+    pub strangers: BTreeSet<IpAddr>,
+    /// All routes were given: who is no stranger now may be forgotten.
+    pub whole: bool,
+    /// There is a device for IP-in-IP; one that no pool uses any more lingers, and takes packets.
+    pub ipip: bool,
+    /// There is a device for VXLAN.
+    pub vxlan: bool,
+}
+
+impl Tunnels {
+    /// The strangers among `exits`.
+    pub fn strangers_among(exits: impl Iterator<Item = Exit>, config: &Config) -> BTreeSet<IpAddr> {
+        if !config.may_use(Encapsulation::Ipip) {
+            return BTreeSet::new();
+        }
+        let known: HashSet<IpAddr> =
+            config.nodes.iter().filter_map(|node| Some(node.ipv4?.addr().into())).collect();
+        let stranger = |exit| match exit {
+            Exit::Ipip { remote } => Some(IpAddr::V4(remote)).filter(|address| !known.contains(address)),
+            Exit::Direct { .. } | Exit::Vxlan { .. } => None,
+        };
+        exits.filter_map(stranger).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, Pool, Probing};
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect("a prefix")
+    }
+
+    fn config(encapsulation: Encapsulation, fallback: Fallback) -> Config {
+        let node = |name: &str, ipv4: Option<&str>, ipv6: Option<&str>| Node {
+            name: name.into(),
+            ipv4: ipv4.map(|text| text.parse().expect("net")),
+            ipv6: ipv6.map(|text| text.parse().expect("net")),
+            blocks: Vec::new(),
+            vtep: None,
+            vtep_ipv6: None,
+            mac: None,
+        };
+        Config {
+            local: LocalNode {
+                name: "a".into(),
+                ipv4: Some("192.168.0.1/24".parse().expect("net")),
+                ipv6: None,
+                blocks: Vec::new(),
+                tunnel_address: None,
+                tunnel_ipv6: None,
+                vtep_mac: None,
+            },
+            nodes: vec![
+                node("b", Some("192.168.0.2/24"), Some("fd00::2/64")),
+                node("c", None, Some("fd00::3/64")),
+            ],
+            pools: vec![
+                Pool { cidr: net("10.2.0.0/16"), encapsulation, mode: Mode::Always },
+                Pool { cidr: net("10.1.0.0/16"), encapsulation: Encapsulation::None, mode: Mode::Never },
+            ],
+            encapsulation,
+            fallback,
+            route_protocol: 179,
+            route_metric: DEFAULT_ROUTE_METRIC,
+            nexthop_compat_keep: false,
+            probing: Probing::default(),
+            device_linger: std::time::Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn what_is_used_is_guarded_and_the_nodes_are_accepted() {
+        let of = |encapsulation, fallback, from| {
+            let firewall = Firewall::of(&config(encapsulation, fallback), from, &[]);
+            (firewall.guards_ipip, firewall.guards_vxlan, firewall.nodes.len(), firewall.is_empty())
+        };
+        let nodes = TunnelsFrom::Nodes;
+        assert_eq!(of(Encapsulation::Ipip, Fallback::Vxlan, nodes), (true, true, 3, false));
+        assert_eq!(of(Encapsulation::Ipip, Fallback::None, nodes), (true, false, 3, false));
+        assert_eq!(of(Encapsulation::Vxlan, Fallback::Vxlan, nodes), (false, true, 3, false));
+        assert_eq!(of(Encapsulation::None, Fallback::Vxlan, nodes), (false, false, 3, true));
+        assert_eq!(of(Encapsulation::Ipip, Fallback::Vxlan, TunnelsFrom::Any), (false, false, 0, true));
+    }
+
+    #[test]
+    fn all_pools_are_excepted_from_masquerading_and_there_is_none_where_no_pool_asks() {
+        let config = config(Encapsulation::Ipip, Fallback::Vxlan);
+        assert_eq!(Firewall::of(&config, TunnelsFrom::Any, &[]).pools, []);
+        let firewall = Firewall::of(&config, TunnelsFrom::Any, &[net("10.2.0.0/16")]);
+        assert_eq!(firewall.pools, [net("10.1.0.0/16"), net("10.2.0.0/16")]);
+        assert_eq!(firewall.masqueraded, [net("10.2.0.0/16")]);
+        assert!(!firewall.is_empty());
+    }
+
+    #[test]
+    fn nested_and_neighbouring_pools_are_put_together() {
+        let nets = ["10.1.1.0/24", "10.1.0.0/16", "fd00:1::/64", "10.0.0.0/16"].map(net);
+        assert_eq!(apart(&nets), [net("10.0.0.0/15"), net("fd00:1::/64")]);
+    }
+
+    #[test]
+    fn strangers_are_the_ipip_exits_that_no_node_has() {
+        let config = config(Encapsulation::Ipip, Fallback::Vxlan);
+        let exits = [
+            Exit::Ipip { remote: [192, 168, 0, 2].into() },
+            Exit::Ipip { remote: [192, 168, 0, 77].into() },
+            Exit::Vxlan { vtep: [10, 1, 1, 0].into() },
+            Exit::Direct { gateway: [192, 168, 0, 254].into(), index: 2 },
+        ];
+        let strangers = Tunnels::strangers_among(exits.into_iter(), &config);
+        assert_eq!(strangers, BTreeSet::from([IpAddr::from([192, 168, 0, 77])]));
+    }
+
+    #[test]
+    fn a_device_that_lingers_is_guarded_unless_anybody_may_send() {
+        let lingering = Tunnels {
+            strangers: BTreeSet::from([[192, 168, 0, 77].into()]),
+            ipip: true,
+            ..Tunnels::default()
+        };
+        let config = config(Encapsulation::None, Fallback::None);
+        let firewall = Firewall::of(&config, TunnelsFrom::Nodes, &[]).with(&lingering);
+        assert_eq!((firewall.guards_ipip, firewall.guards_vxlan, firewall.nodes.len()), (true, false, 4));
+        let open = Firewall::of(&config, TunnelsFrom::Any, &[]);
+        assert_eq!(open.clone().with(&lingering), open);
+    }
+}

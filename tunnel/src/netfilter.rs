@@ -1,0 +1,407 @@
+//! Keeps this node's own nftables table, `inet routed`, as it is to be: one transaction for each change, read back
+//! afterwards; what others change in it is mended when the kernel tells of it. No other table is ever looked at.
+
+mod listing;
+mod monitor;
+mod nft;
+mod ruleset;
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+pub use self::{
+    listing::ListingError,
+    nft::NftError,
+    ruleset::{NODE_SETS, TABLE},
+};
+use self::{
+    listing::{Change, Listing, Skeleton},
+    monitor::Monitor,
+    ruleset::{DROPPED_IPIP, DROPPED_VXLAN, element_changes, removal, replacement},
+};
+use crate::{
+    firewall::{Firewall, Tunnels},
+    ledger::{FIRST_RETRY, LAST_RETRY},
+};
+
+/// How often the table is looked at where the kernel doesn't tell of changes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// From mending to mending again: what belongs together is mended together.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
+/// So often in a row; then the pause doubles, so that two who disagree don't take the processor from everybody else.
+const IN_A_ROW: u32 = 16;
+/// The longest pause.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+/// After so long in peace it is short again.
+const PEACE: Duration = Duration::from_secs(30);
+/// Questions that may wait; whoever comes when there are more is answered without counters.
+const QUESTIONS: usize = 16;
+/// How long counters are good for.
+const COUNTERS_HOLD: Duration = Duration::from_secs(1);
+/// How long a question may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Plans for one wish: what is written, and what was changed while that was done.
+const PASSES: u32 = 4;
+
+/// How the table is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct FirewallReport {
+    /// There is something for it to do.
+    pub wanted: bool,
+    /// The kernel has it as wanted.
+    pub installed: bool,
+    /// IP-in-IP packets are accepted from known nodes alone.
+    pub guards_ipip: bool,
+    /// VXLAN packets are.
+    pub guards_vxlan: bool,
+    /// From how many addresses.
+    pub nodes: usize,
+    /// Pools whose packets to outside get this node's address.
+    pub masqueraded: Vec<IpNet>,
+    /// How often it was mended after somebody else changed it, since the start.
+    pub drift: u64,
+    /// IP-in-IP packets dropped since the table was made; `None` where that isn't known.
+    pub dropped_ipip: Option<u64>,
+    /// VXLAN packets likewise.
+    pub dropped_vxlan: Option<u64>,
+    /// What keeps it from being as wanted, and what to do.
+    pub problem: Option<String>,
+}
+
+/// The way to the task that keeps the table; it ends with the last clone, and leaves the table as it is.
+#[derive(Debug, Clone)]
+pub struct FirewallHandle {
+    wanted: watch::Sender<Option<Firewall>>,
+    reports: watch::Receiver<FirewallReport>,
+    questions: mpsc::Sender<Question>,
+}
+
+/// Somebody asks for a report with counters.
+type Question = oneshot::Sender<FirewallReport>;
+
+impl FirewallHandle {
+    /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose threads are all
+    /// in that namespace. It touches nothing until it is configured. It follows how the tunnels are.
+    pub fn spawn(tunnels: watch::Receiver<Tunnels>) -> (Self, JoinHandle<()>) {
+        let (wanted, told) = watch::channel(None);
+        let (report, reports) = watch::channel(FirewallReport::default());
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let task = tokio::spawn(run(told, tunnels, asked, report));
+        (Self { wanted, reports, questions }, task)
+    }
+
+    /// Says what the table is to do.
+    pub fn configure(&self, firewall: Firewall) {
+        self.wanted.send_if_modified(|wanted| {
+            let news = wanted.as_ref() != Some(&firewall);
+            if news {
+                *wanted = Some(firewall);
+            }
+            news
+        });
+    }
+
+    /// How it is, without the counters.
+    pub fn watch(&self) -> watch::Receiver<FirewallReport> {
+        self.reports.clone()
+    }
+
+    /// How it is now. Counters are at most a second old, however many ask; without them where `nft` takes
+    /// its time.
+    pub async fn report(&self) -> FirewallReport {
+        let (sender, receiver) = oneshot::channel();
+        if self.questions.try_send(sender).is_ok()
+            && let Ok(Ok(report)) = timeout(ANSWER_WITHIN, receiver).await
+        {
+            return report;
+        }
+        self.reports.borrow().clone()
+    }
+}
+
+/// Takes the table away; says whether there was one.
+///
+/// # Errors
+/// [`NftError`].
+pub async fn flush() -> Result<bool, NftError> {
+    match nft::list().await? {
+        Some(_) => nft::apply(&removal()).await.map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// What stands in the way.
+struct Failure {
+    text: String,
+    attempts: u32,
+}
+
+/// The state of the task.
+#[derive(Default)]
+struct Keeper {
+    monitor: Option<Monitor>,
+    /// How this `nft` spells our table, where that is other than we write it.
+    spelled: Option<Skeleton>,
+    /// What the table was last seen to be.
+    settled: Option<(Firewall, bool)>,
+    failure: Option<Failure>,
+    drift: u64,
+    /// When it was last mended, and how often in a row.
+    mended: Option<(Instant, u32)>,
+    /// When the counters were read, and what they said, of IP-in-IP and of VXLAN.
+    counted: Option<(Instant, [Option<u64>; 2])>,
+}
+
+async fn run(
+    mut wanted: watch::Receiver<Option<Firewall>>,
+    mut tunnels: watch::Receiver<Tunnels>,
+    mut questions: mpsc::Receiver<Question>,
+    report: watch::Sender<FirewallReport>,
+) {
+    let mut keeper = Keeper::default();
+    let mut may_ask = true;
+    // When to look at the table, if anything is wanted.
+    let mut look_at = Some(Instant::now());
+    loop {
+        let firewall = wanted.borrow_and_update().clone();
+        if let Some(firewall) = firewall
+            && look_at.is_some_and(|at| at <= Instant::now())
+        {
+            let tunnels = tunnels.borrow_and_update().clone();
+            let firewall = firewall.with(&tunnels);
+            look_at = keeper.keep(&firewall, tunnels.whole).await;
+            report.send_replace(keeper.report(&firewall));
+        }
+        tokio::select! {
+            changed = wanted.changed() => {
+                // Every handle is dropped.
+                if changed.is_err() {
+                    return;
+                }
+                look_at = Some(Instant::now());
+            }
+            changed = tunnels.changed(), if may_ask => {
+                may_ask = changed.is_ok();
+                // Whoever fails for another reason doesn't fail less now.
+                if keeper.failure.is_none() {
+                    look_at = Some(Instant::now());
+                }
+            }
+            Some(question) = questions.recv() => {
+                keeper.count().await;
+                let mut report = report.borrow().clone();
+                if let Some((_, [ipip, vxlan])) = keeper.counted.filter(|_| report.installed) {
+                    (report.dropped_ipip, report.dropped_vxlan) = (ipip, vxlan);
+                }
+                // Nobody may wait any more.
+                let _ = question.send(report);
+            }
+            () = keeper.changed() => look_at = Some(keeper.not_before()),
+            () = sleep_until(look_at) => {}
+        }
+    }
+}
+
+impl Keeper {
+    /// Brings the table to what is wanted, as far as it can be, and says when to look again. Until all routes are
+    /// known (`whole`) nobody who was accepted before is refused.
+    async fn keep(&mut self, firewall: &Firewall, whole: bool) -> Option<Instant> {
+        // First: what happens after the look is told.
+        self.listen(firewall);
+        let outcome =
+            if firewall.is_empty() { self.remove().await } else { self.bring(firewall, whole).await };
+        match outcome {
+            Ok(()) => {
+                if let Some(failure) = self.failure.take() {
+                    tracing::info!(after = failure.attempts, "the firewall is as it is to be");
+                }
+                self.settled = Some((firewall.clone(), whole));
+                // Where the kernel tells, there is no need to look.
+                (self.monitor.is_none() && !firewall.is_empty()).then(|| Instant::now() + LOOK_INTERVAL)
+            }
+            Err(error) => Some(self.fail(&error)),
+        }
+    }
+
+    fn listen(&mut self, firewall: &Firewall) {
+        if firewall.is_empty() {
+            self.monitor = None;
+        } else if self.monitor.is_none() {
+            match Monitor::open() {
+                Ok(monitor) => self.monitor = Some(monitor),
+                Err(error) => {
+                    tracing::debug!(%error, "nftables' events can't be had: the table is looked at every {LOOK_INTERVAL:?}");
+                }
+            }
+        }
+    }
+
+    async fn remove(&mut self) -> Result<(), NftError> {
+        self.spelled = None;
+        match flush().await {
+            // Without the program, or the tables, there is none of ours.
+            Err(NftError::Missing | NftError::Unsupported(_)) => Ok(()),
+            // Who may not look never made one.
+            Err(NftError::Denied(_)) if self.settled.is_none() => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    async fn bring(&mut self, firewall: &Firewall, whole: bool) -> Result<(), NftError> {
+        let known = self.settled.as_ref().is_some_and(|settled| settled == &(firewall.clone(), whole));
+        let wanted = Listing::of(firewall);
+        let mut found = nft::list().await?;
+        for pass in 0..PASSES {
+            let change = wanted.change_from(found.as_ref(), self.spelled.as_ref(), !whole);
+            let replaced = matches!(change, Change::Replace);
+            match change {
+                Change::None => return Ok(()),
+                Change::Elements { add, delete } => {
+                    let changes = element_changes(borrowed(&add), borrowed(&delete));
+                    nft::apply(&changes).await?;
+                }
+                Change::Replace => {
+                    let before = found.iter().filter(|_| !whole).flat_map(Listing::nodes).collect();
+                    let mut firewall = firewall.clone();
+                    firewall.nodes = &firewall.nodes | &before;
+                    self.spelled = None;
+                    nft::apply(&replacement(&firewall)).await?;
+                }
+            }
+            if known && pass == 0 {
+                self.mended(found.is_none());
+            }
+            found = nft::list().await?;
+            if let Some(found) = found.as_ref().filter(|_| replaced)
+                && found.skeleton != wanted.skeleton
+                && wanted.skeleton.has_the_parts_of(&found.skeleton)
+            {
+                tracing::debug!("this nft spells our table in its own way, which is remembered");
+                self.spelled = Some(found.skeleton.clone());
+            }
+        }
+        Err(NftError::Refused(
+            "the table does not become what is written: somebody else keeps changing it".into(),
+        ))
+    }
+
+    fn mended(&mut self, was_gone: bool) {
+        let now = Instant::now();
+        let before =
+            self.mended.filter(|(at, _)| now.duration_since(*at) < PEACE).map_or(0, |(_, count)| count);
+        self.mended = Some((now, before.saturating_add(1)));
+        if self.drift == 0 {
+            let what = if was_gone { "deleted" } else { "changed" };
+            tracing::warn!(
+                "somebody {what} the nftables table inet {TABLE}: it is mended; further changes are counted in silence"
+            );
+        }
+        self.drift += 1;
+    }
+
+    /// Reads the counters, if that was not done just now.
+    async fn count(&mut self) {
+        let settled = self.settled.as_ref().is_some_and(|(firewall, _)| !firewall.is_empty());
+        let fresh = self.counted.is_some_and(|(at, _)| at.elapsed() < COUNTERS_HOLD);
+        if settled
+            && !fresh
+            && let Ok(Some(listing)) = nft::list().await
+        {
+            let packets = [DROPPED_IPIP, DROPPED_VXLAN].map(|counter| listing.packets(counter));
+            self.counted = Some((Instant::now(), packets));
+        }
+    }
+
+    /// From when on it may be mended again.
+    fn not_before(&self) -> Instant {
+        let now = Instant::now();
+        self.mended.map_or(now, |(at, count)| (at + pause_after(count)).max(now))
+    }
+
+    fn fail(&mut self, error: &NftError) -> Instant {
+        let text = error.to_string();
+        let before = self.failure.take().filter(|failure| failure.text == text);
+        let attempts = before.map_or(0, |failure| failure.attempts) + 1;
+        if attempts == 1 {
+            tracing::error!("the firewall can't be set, all else runs on: {text}");
+        }
+        let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
+        self.settled = None;
+        self.failure = Some(Failure { text, attempts });
+        Instant::now() + pause
+    }
+
+    /// Waits until somebody changes the table.
+    async fn changed(&mut self) {
+        match &mut self.monitor {
+            // While there is a failure, its time is what counts.
+            Some(monitor) if self.failure.is_none() => {
+                if let Err(error) = monitor.changed().await {
+                    tracing::debug!(%error, "nftables' events broke off");
+                    self.monitor = None;
+                }
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn report(&self, firewall: &Firewall) -> FirewallReport {
+        FirewallReport {
+            wanted: !firewall.is_empty(),
+            installed: self.failure.is_none() && !firewall.is_empty(),
+            guards_ipip: firewall.guards_ipip,
+            guards_vxlan: firewall.guards_vxlan,
+            nodes: firewall.nodes.len(),
+            masqueraded: firewall.masqueraded.clone(),
+            drift: self.drift,
+            dropped_ipip: None,
+            dropped_vxlan: None,
+            problem: self.failure.as_ref().map(|failure| failure.text.clone()),
+        }
+    }
+}
+
+/// How long to wait after the table was mended so often in a row.
+fn pause_after(count: u32) -> Duration {
+    SHORT_PAUSE.saturating_mul(1 << count.saturating_sub(IN_A_ROW).min(16)).min(LONG_PAUSE)
+}
+
+fn borrowed(changes: &[(String, Vec<IpNet>)]) -> impl Iterator<Item = (&str, Vec<IpNet>)> {
+    changes.iter().map(|(set, nets)| (set.as_str(), nets.clone()))
+}
+
+impl Listing {
+    /// The addresses in the sets of nodes.
+    fn nodes(&self) -> BTreeSet<IpAddr> {
+        NODE_SETS.iter().flat_map(|set| self.elements_of(set)).map(|net| net.addr()).collect()
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_keeps_on_changing_the_table_is_answered_more_and_more_slowly() {
+        let pauses = [1, 16, 17, 20, 25, 1000].map(|count| pause_after(count).as_millis());
+        assert_eq!(pauses, [10, 10, 20, 160, 5000, 5000]);
+    }
+}
