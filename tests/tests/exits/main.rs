@@ -5,5 +5,6 @@
 mod drift;
 mod fallback;
 mod leaving;
+mod matrix;
 mod restart;
 mod switches;
