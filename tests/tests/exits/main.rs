@@ -6,5 +6,6 @@ mod drift;
 mod fallback;
 mod leaving;
 mod matrix;
+mod probes;
 mod restart;
 mod switches;
