@@ -1,7 +1,7 @@
 # The two commands of the README, and what they need. As root, on Debian 12 with a Rust toolchain.
 CARGO ?= cargo
 # What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
-PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp tcpdump tshark g++ \
+PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp prometheus tcpdump tshark g++ \
 	qemu-system-x86 linux-image-cloud-amd64 containernetworking-plugins
 
 # What the benchmark compares with.
