@@ -56,6 +56,8 @@ pub struct Rib {
     forwards: bool,
     /// What this node originates: own blocks, the static table.
     pub(crate) originated: [HashSet<IpNet, FixedState>; 2],
+    /// Paths of the static table that count as soon as BGP has brought one to the same prefix, whatever comes of that.
+    pub(crate) awaited: HashMap<IpNet, IpAddr, FixedState>,
     /// Prefixes of the static table that do not count because this owner has withdrawn them.
     pub(crate) suppressed: HashMap<IpNet, IpAddr, FixedState>,
     pub(crate) removed: u64,
@@ -87,6 +89,7 @@ impl Rib {
             forward: VecDeque::new(),
             forwards: true,
             originated: [HashSet::default(), HashSet::default()],
+            awaited: HashMap::default(),
             suppressed: HashMap::default(),
             removed: 0,
             path_ids: PathIds::default(),

@@ -11,7 +11,7 @@ use bgp::wire::error::ErrorCode;
 use bgp::{Asn, Families, PeerId, RouterId};
 use routing::actor::RibHandle;
 use routing::limits::LimitReached;
-use routing::{RibConfig, Source};
+use routing::RibConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
@@ -243,12 +243,11 @@ impl Daemon {
         if self.is_fresh() {
             self.rib.hold_markers(true).await;
         }
+        // The peers first: the kernel is looked at when it is configured.
         self.announce(plan).await;
         if self.limits.is_none() {
             self.limits = Some(self.rib.limits().await);
         }
-        // The peers first: the kernel is looked at when it is configured.
-        self.rib.originate(Source::Local, plan.local.clone()).await;
         if let Some(tunnel) = &self.tunnel
             && let Err(error) = tunnel.configure(plan.tunnel.clone()).await
         {
@@ -303,7 +302,8 @@ impl Daemon {
     }
 
     async fn originate_statics(&self) {
-        self.rib.originate(Source::Static, self.statics.paths(Instant::now())).await;
+        let (due, awaited) = self.statics.paths(Instant::now());
+        self.rib.originate_statics(due, awaited).await;
     }
 
     async fn listen(&mut self, port: Option<u16>, problems: &mut Vec<String>) {
