@@ -3,6 +3,7 @@
 mod cni;
 mod compose;
 pub mod config;
+mod datastore;
 mod descriptors;
 mod detection;
 mod drain;
