@@ -23,7 +23,7 @@ use super::settings::{EtcdSettings, host_and_port};
 /// How long a member may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long it may take to answer one request; a page of a listing is one.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_millis(1500);
 /// Resources of one page of a listing: with resources of the usual kilobyte half a megabyte.
 const PAGE: i64 = 500;
 /// The largest answer: a page of the largest resources that etcd takes would be more, and is refused.
@@ -125,7 +125,7 @@ impl EtcdBackend {
         let connecting = Client::connect([endpoint.as_str()], Some(self.options()?));
         let client = match timeout(ANSWER, connecting).await {
             Ok(client) => client.map_err(meaning)?,
-            Err(_) => return Err(at(format!("no answer within {} s", ANSWER.as_secs()))),
+            Err(_) => return Err(at("no answer in time".into())),
         };
         let mut spoken = self.spoken();
         // Another request may have failed over meanwhile: this client is good for the one that asked.
@@ -138,11 +138,7 @@ impl EtcdBackend {
     async fn answer<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, BackendError> {
         match timeout(ANSWER, request).await {
             Ok(answer) => answer.map_err(meaning),
-            Err(_) => Err(BackendError::Away(format!(
-                "{}: no answer within {} s",
-                self.endpoint(),
-                ANSWER.as_secs()
-            ))),
+            Err(_) => Err(BackendError::Away(format!("{}: no answer in time", self.endpoint()))),
         }
     }
 

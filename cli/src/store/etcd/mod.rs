@@ -76,6 +76,11 @@ impl EtcdStore {
         EtcdStore { backend, keys, cache, health: watch::Sender::new(health), seed }
     }
 
+    /// The URL of the member that is spoken to.
+    pub fn member(&self) -> String {
+        self.backend.endpoint()
+    }
+
     /// The snapshot in the state directory, if there is one that can be used.
     pub fn last_valid(&self) -> Option<Loaded> {
         let listing = self.cache.as_ref()?.read().ok()??;

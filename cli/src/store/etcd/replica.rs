@@ -105,6 +105,8 @@ impl Replica {
         let is_other = self.cluster_id != listing.cluster_id || listing.revision < self.revision;
         if listing.entries.is_empty() && !self.entries.is_empty() && is_other {
             let Listing { cluster_id, revision, .. } = listing;
+            // Whatever comes next is not a later state of what is known: its revisions mean nothing.
+            self.cluster_id = 0;
             return Err(ListingError::Emptied {
                 prefix: self.keys.resources().to_owned(),
                 cluster_id,
