@@ -36,7 +36,7 @@ pub(crate) struct Cluster {
 }
 
 /// A free port of loopback that no other member was given.
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     loop {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
