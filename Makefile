@@ -10,7 +10,7 @@ BUILD = protobuf-compiler libprotobuf-dev
 # What the benchmark compares with.
 SPEAKERS = bird2 frr gobgpd openbgpd iproute2 util-linux
 
-.PHONY: demo test bench bench-full lint packages speakers protocols guest install
+.PHONY: demo test bench bench-full lint packages speakers protocols guest deb install
 
 ## demo: three nodes on this machine, pods reach pods through IP-in-IP (about a minute to build)
 demo: protocols guest
@@ -48,6 +48,12 @@ protocols:
 # Only where this kernel can't make an ipip device; the lab then runs in User-Mode Linux.
 guest:
 	@ip link add name ipip-probe type ipip 2>/dev/null && ip link delete ipip-probe || .ci/packages user-mode-linux
+
+## deb: a Debian package of both programs, target/routed_VERSION_ARCHITECTURE.deb
+deb: protocols
+	.ci/packages dpkg-dev binutils
+	$(CARGO) build --release --package cli
+	deploy/debian/build
 
 ## install: both programs to PREFIX (/usr/local)
 PREFIX ?= /usr/local

@@ -283,12 +283,8 @@ async fn schedule(seed: u64) -> usize {
         last = Some(nodes);
     };
     // The first state, however long it takes, so that there is something to be given up.
-    loop {
-        tokio::select! {
-            update = updates.recv() => { take(update.unwrap()); break }
-            () = sleep(Duration::from_secs(3600)) => panic!("seed {seed}: no state at all"),
-        }
-    }
+    let first = tokio::time::timeout(Duration::from_secs(3600), updates.recv()).await;
+    take(first.unwrap_or_else(|_| panic!("seed {seed}: no state at all")).unwrap());
     for _ in 0..40 {
         {
             let mut world = world.lock().unwrap();
@@ -303,7 +299,7 @@ async fn schedule(seed: u64) -> usize {
                     _ => world.put(key(&keys, name), node(name, 2000 + at as u64 * 10 + choice.next() % 10)),
                 }
             }
-            if choice.next() % 8 == 0 {
+            if choice.next().is_multiple_of(8) {
                 world.compacted = world.revision - i64::try_from(choice.next() % 3).unwrap();
                 let kept = world.compacted;
                 world.log.retain(|(revision, _)| *revision > kept);
@@ -325,7 +321,7 @@ async fn schedule(seed: u64) -> usize {
         world.faulty = false;
         let mut expected = Vec::new();
         for (number, name) in names.iter().enumerate() {
-            if number >= KEPT && choice.next() % 2 == 0 {
+            if number >= KEPT && choice.next().is_multiple_of(2) {
                 world.delete(&key(&keys, name));
                 continue;
             }
