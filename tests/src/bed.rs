@@ -90,6 +90,7 @@ pub fn with_ipip(name: &str, test: fn()) {
     let said =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("");
     assert!(output.status.success(), "in the guest: {said}");
+    println!("{said}");
     // A name that no test has would be a success too.
     assert!(said.contains("test result: ok. 1 passed"), "in the guest: {said}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,16 @@ use crate::bed::{Bed, Process, eventually, product};
 const NETWORK: &str = "net";
 /// Every subnet's router is the bridge, at this last octet.
 const ROUTER: u8 = 254;
+/// The node's address towards its pod.
+const POD_GATEWAY6: &str = "fe80::ee";
 /// Where pods answer.
 const ECHO: u16 = 7001;
 /// Longest packet that fits every encapsulation over 1500 octets.
 pub const POD_MTU: u16 = 1450;
+
+fn address6(subnet: u8, number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, subnet.into(), 0, 0, 0, number.into())
+}
 
 /// A node of the cluster.
 #[derive(Clone, Debug)]
@@ -29,8 +35,14 @@ pub struct Node {
     pub address: Ipv4Addr,
     /// The length of its subnet, as its resource has it.
     pub length: u8,
+    /// Its IPv6 address, and the length of that subnet as its resource has it.
+    pub address6: Ipv6Addr,
+    /// See there.
+    pub length6: u8,
     /// Its pod's address.
     pub pod: Ipv4Addr,
+    /// Its pod's IPv6 address.
+    pub pod6: Ipv6Addr,
     /// What its Node's `spec` has beside `bgp`, in YAML's flow style, with a leading comma; empty: its one block.
     pub more: String,
 }
@@ -44,6 +56,8 @@ pub struct Settings {
     pub vxlan_mode: &'static str,
     /// Of BGPConfiguration, in YAML's flow style: `spec.routed`.
     pub routed: BTreeMap<&'static str, String>,
+    /// Whether nodes and pods have IPv6 too: `vxlanMode` of a second pool.
+    pub ipv6: Option<&'static str>,
     /// `nodeToNodeMeshEnabled`; without the mesh, all peer with node-1, which reflects.
     pub mesh: bool,
 }
@@ -59,6 +73,7 @@ impl Default for Settings {
                 of("fallbackAfter", "2s"),
                 of("recoverAfter", "4s"),
             ]),
+            ipv6: None,
             mesh: true,
         }
     }
@@ -101,7 +116,10 @@ impl Cluster {
                 name: format!("node-{number}"),
                 address: Ipv4Addr::new(192, 168, (number - 1) % subnets, number),
                 length: 24,
+                address6: address6((number - 1) % subnets, number),
+                length6: 64,
                 pod: Ipv4Addr::new(10, 1, number, 2),
+                pod6: Ipv6Addr::new(0xfd10, 1, number.into(), 0, 0, 0, 0, 2),
                 more: String::new(),
             })
             .collect();
@@ -118,9 +136,11 @@ impl Cluster {
         bed.ip(NETWORK, "link set lab up");
         for subnet in 0..subnets {
             bed.ip(NETWORK, &format!("address add 192.168.{subnet}.{ROUTER}/24 dev lab"));
+            bed.ip(NETWORK, &format!("address add {}/64 dev lab nodad", address6(subnet, ROUTER)));
         }
         for setting in [
             "net.ipv4.ip_forward=1",
+            "net.ipv6.conf.all.forwarding=1",
             "net.ipv4.conf.all.send_redirects=0",
             "net.ipv4.conf.lab.send_redirects=0",
         ] {
@@ -141,18 +161,24 @@ impl Cluster {
             let router = Ipv4Addr::new(192, 168, node.address.octets()[2], ROUTER);
             for words in [
                 format!("address add {}/24 dev eth0", node.address),
+                format!("address add {}/64 dev eth0 nodad", node.address6),
+                format!("address add {POD_GATEWAY6}/64 dev cali0 nodad"),
                 "link set eth0 up".into(),
                 "link set cali0 up".into(),
                 format!("route add default via {router}"),
                 format!("route add {} dev cali0", node.pod),
+                format!("-6 route add default via {}", address6(node.address.octets()[2], ROUTER)),
+                format!("-6 route add {} dev cali0", node.pod6),
             ] {
                 bed.ip(&inside, &words);
             }
             for words in [
                 format!("address add {}/32 dev eth0", node.pod),
+                format!("address add {}/128 dev eth0 nodad", node.pod6),
                 format!("link set eth0 mtu {POD_MTU} up"),
                 "route add 169.254.1.1 dev eth0".into(),
                 "route add default via 169.254.1.1 dev eth0".into(),
+                format!("-6 route add default via {POD_GATEWAY6} dev eth0"),
             ] {
                 bed.ip(&pod, &words);
             }
@@ -186,6 +212,13 @@ impl Cluster {
             settings.mesh,
             routed.join(", "),
         );
+        if let Some(mode) = settings.ipv6 {
+            let _ = write!(
+                text,
+                "---\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{ name: pods6 }}\n\
+                 spec: {{ cidr: fd10::/16, vxlanMode: {mode} }}\n"
+            );
+        }
         if !settings.mesh {
             text.push_str(
                 "---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: { name: reflector }\n\
@@ -196,18 +229,22 @@ impl Cluster {
             let reflects = !settings.mesh && number == 1;
             let labels = if reflects { ", labels: { reflects: 'yes' }" } else { "" };
             let cluster = if reflects { ", routeReflectorClusterID: 10.0.0.1" } else { "" };
+            let (address6, block6) = match settings.ipv6 {
+                Some(_) => (
+                    format!(", ipv6Address: '{}/{}'", node.address6, node.length6),
+                    format!(", 'fd10:1:{number}::/122'"),
+                ),
+                None => (String::new(), String::new()),
+            };
+            let more = match node.more.as_str() {
+                "" => format!(", podCIDRs: [10.1.{number}.0/26{block6}]"),
+                more => more.to_owned(),
+            };
             let _ = write!(
                 text,
                 "---\napiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{ name: {}{labels} }}\n\
-                 spec: {{ bgp: {{ ipv4Address: {}/{}{cluster} }}{} }}\n",
-                node.name,
-                node.address,
-                node.length,
-                if node.more.is_empty() {
-                    format!(", podCIDRs: [10.1.{number}.0/26]")
-                } else {
-                    node.more.clone()
-                },
+                 spec: {{ bgp: {{ ipv4Address: {}/{}{address6}{cluster} }}{more} }}\n",
+                node.name, node.address, node.length,
             );
         }
         self.bed.write("resources/.new", &text);
@@ -366,15 +403,28 @@ impl Cluster {
     /// # Panics
     /// A socket can't be opened.
     pub fn reaches(&self, from: usize, to: usize) -> bool {
+        self.reaches_at(from, to, self.nodes[to].pod.into())
+    }
+
+    /// The same by IPv6.
+    ///
+    /// # Panics
+    /// A socket can't be opened.
+    pub fn reaches6(&self, from: usize, to: usize) -> bool {
+        self.reaches_at(from, to, self.nodes[to].pod6.into())
+    }
+
+    fn reaches_at(&self, from: usize, to: usize, pod: IpAddr) -> bool {
+        let any = if pod.is_ipv4() { "0.0.0.0" } else { "::" };
         let socket = |index: usize, port: u16| {
-            let bind = move || UdpSocket::bind(("0.0.0.0", port)).expect("a socket");
+            let bind = move || UdpSocket::bind((any, port)).expect("a socket");
             let socket = self.bed.inside(&self.pod(index), bind);
             socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
             socket
         };
         let (near, far) = (socket(from, 0), socket(to, ECHO));
         let mut octets = [0; 16];
-        let asked = near.send_to(b"ping", (self.nodes[to].pod, ECHO)).is_ok();
+        let asked = near.send_to(b"ping", (pod, ECHO)).is_ok();
         let Ok((_, back)) = far.recv_from(&mut octets) else { return false };
         asked && far.send_to(b"pong", back).is_ok() && near.recv_from(&mut octets).is_ok()
     }
@@ -387,6 +437,17 @@ impl Cluster {
         for (from, to) in self.pairs() {
             let what = format!("an answer to {} from {}", self.nodes[from].pod, self.nodes[to].pod);
             eventually(&what, Duration::from_secs(10), || self.reaches(from, to).then_some(()));
+        }
+    }
+
+    /// Teaches the network's router where pods are, so that unwrapped packets pass between subnets too.
+    ///
+    /// # Panics
+    /// `ip` fails.
+    pub fn route_pods(&self) {
+        for node in &self.nodes {
+            self.bed.ip(NETWORK, &format!("route add {}/32 via {}", node.pod, node.address));
+            self.bed.ip(NETWORK, &format!("-6 route add {}/128 via {}", node.pod6, node.address6));
         }
     }
 

@@ -348,7 +348,7 @@ impl<D: Dataplane> Reconciler<D> {
             let learned = Learned { next_hop, kind: PathKind::Bgp };
             let dataplane = &mut self.dataplane;
             let reach = &mut |a| -> Reach { dataplane.reach(a, observed) };
-            preferred = resolve(config, &Standings::default(), &prefix, &learned, reach)
+            preferred = resolve(config, &Standings::trusting(), &prefix, &learned, reach)
                 .exit
                 .map(|e| e.encapsulation().into());
         }
@@ -361,7 +361,16 @@ impl<D: Dataplane> Reconciler<D> {
             .iter()
             .map(IpNet::trunc)
             .find_map(|b| Some((b, self.fib.want(self.route(&b)?).reason?)));
+        let elsewhere = node.blocks.iter().map(IpNet::trunc).find_map(|b| {
+            let learned = self.fib.learned(self.route(&b)?).filter(|l| l.kind != PathKind::Static)?;
+            let other = config.node_with_address(learned.next_hop).is_none_or(|n| n.name != node.name);
+            other.then_some((b, learned.next_hop))
+        });
         let reason = match resolved {
+            // The table is an assumption, BGP is word of who has it.
+            Some(_) if let Some((block, next_hop)) = elsewhere => {
+                format!("BGP gives {block} to {next_hop}, which is believed more than the node table")
+            }
             Some((prefix, reason)) => self.reason(&prefix, reason),
             None if node.blocks.is_empty() => "no blocks".to_owned(),
             None => "no path to its blocks".to_owned(),

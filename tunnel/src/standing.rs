@@ -24,6 +24,8 @@ enum Bgp {
 /// What is known of the nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Standings {
+    /// Nothing is held against IP-in-IP but what was seen.
+    trusting: bool,
     /// By tunnel address.
     ways: HashMap<Ipv4Addr, [Passage; 3]>,
     /// Exits that stay in use, by tunnel address, until it is known whether IP-in-IP passes.
@@ -41,6 +43,11 @@ fn place(way: Way) -> usize {
 }
 
 impl Standings {
+    /// Of nodes that nothing is known of, in a network that passes everything: what follows is what is preferred.
+    pub fn trusting() -> Self {
+        Self { trusting: true, ..Self::default() }
+    }
+
     /// What is known of a way to the node with this tunnel address.
     pub fn passage(&self, address: Ipv4Addr, way: Way) -> Passage {
         self.ways.get(&address).map_or(Passage::Unknown, |ways| ways[place(way)])
@@ -123,7 +130,9 @@ impl Standings {
         match node.vtep.map(|vtep| self.passage(vtep, Way::Ipip)) {
             Some(Passage::Blocked) => return Some(Reason::IpipBlocked),
             Some(Passage::Returning) => return Some(Reason::IpipReturning),
-            Some(Passage::Unknown) if config.probing.doubted => return Some(Reason::IpipDoubted),
+            Some(Passage::Unknown) if config.probing.doubted && !self.trusting => {
+                return Some(Reason::IpipDoubted);
+            }
             Some(Passage::Unknown | Passage::Unanswered | Passage::Passes) | None => {}
         }
         match self.bgp.get(&next_hop) {

@@ -232,7 +232,7 @@ fn tunnels(tunnels: &[TunnelView], wide: bool) -> String {
             (&tunnel.reason).into(),
         ];
         if wide {
-            row.push(Shown::maybe(tunnel.last_probe_ms.map(|time| format!("{time}ms"))));
+            row.push(Shown::maybe(tunnel.last_probe_ms.map(|time| format!("{time:.2} ms"))));
             row.push(Shown::maybe(tunnel.mtu));
         }
         row

@@ -24,6 +24,9 @@ use crate::resource::{
     AddPathMode, Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Security, Snapshot,
 };
 
+/// A node waits this long before it calls another one for the first time: nodes that are started together don't
+/// listen yet, and each call that is refused costs both of them as much as a session.
+const FIRST_CALLER_WAITS: Duration = Duration::from_millis(250);
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
 const SECOND_CALLER_WAITS: Duration = Duration::from_secs(2);
@@ -273,7 +276,11 @@ fn peer_plan(
             hold_time: seconds(settings.hold_time),
             families: Families::BOTH,
             passive: false,
-            connect_delay: if second { SECOND_CALLER_WAITS } else { Duration::ZERO },
+            connect_delay: match second {
+                true => SECOND_CALLER_WAITS,
+                false if peering.kind == PeerType::Mesh => FIRST_CALLER_WAITS,
+                false => Duration::ZERO,
+            },
             send_hold_time: seconds(settings.send_hold_time),
             add_path: add_path(peering.policy.add_path.unwrap_or(settings.add_path)),
             extended_next_hop: own.iter().any(IpAddr::is_ipv6),

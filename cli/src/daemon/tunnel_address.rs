@@ -7,24 +7,14 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::resource::Node;
+use crate::resource::{Node, default_tunnel_address};
 
 /// The file in the state directory that keeps the choice.
 const FILE: &str = "tunnel-address";
 
-/// The address that a node takes when nothing else says so: the network address of its lowest IPv4
-/// block, never of a /32, which is a pod's.
-pub(super) fn default_address(blocks: &[IpNet]) -> Option<Ipv4Addr> {
-    let networks = blocks.iter().filter_map(|block| match block {
-        IpNet::V4(net) if net.prefix_len() < 32 => Some(net.network()),
-        _ => None,
-    });
-    networks.min()
-}
-
 /// What the Node resource says, on either device, or its default.
 pub(super) fn stated(node: &Node, blocks: &[IpNet]) -> Option<Ipv4Addr> {
-    node.ipip_tunnel_address.or(node.vxlan_tunnel_address).or_else(|| default_address(blocks))
+    node.ipip_tunnel_address.or(node.vxlan_tunnel_address).or_else(|| default_tunnel_address(blocks))
 }
 
 /// This node's address: what its resource says; else what was kept while it still lies in one of
@@ -42,7 +32,7 @@ fn keep_default(state_dir: &Path, blocks: &[IpNet]) -> Option<Ipv4Addr> {
     if let Some(kept) = kept.filter(in_block) {
         return Some(kept);
     }
-    let address = default_address(blocks)?;
+    let address = default_tunnel_address(blocks)?;
     if let Err(error) = keep(state_dir, &file, address) {
         tracing::warn!(
             file = %file.display(),

@@ -38,6 +38,7 @@ pub use kind::{Key, Kind};
 pub(crate) use known::Known;
 pub use mistake::{Mistake, Origin, Warning};
 pub use node::Node;
+pub(crate) use node::default_tunnel_address;
 pub(crate) use parse::parse_file_knowing;
 pub use parse::{Document, MAX_FILE_BYTES, ParsedFile, parse_file};
 pub use peer::{BgpPeer, ReversePeering, SourceAddress};

@@ -96,3 +96,13 @@ fn is_empty(value: &Value) -> bool {
         _ => false,
     }
 }
+
+/// The address of a node's tunnel devices where nothing else says so: the network address of its lowest IPv4
+/// block, never of a /32, which is a pod's.
+pub(crate) fn default_tunnel_address(blocks: &[IpNet]) -> Option<Ipv4Addr> {
+    let networks = blocks.iter().filter_map(|block| match block {
+        IpNet::V4(net) if net.prefix_len() < 32 => Some(net.network()),
+        _ => None,
+    });
+    networks.min()
+}

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use tunnel::node::vtep_mac;
 
 use super::filter::BgpFilter;
 use super::mistake::{Mistake, Warning};
-use super::node::Node;
+use super::node::{Node, default_tunnel_address};
 use super::parse::Document;
 use super::pool::Mode;
 use super::snapshot::Snapshot;
@@ -19,7 +22,7 @@ pub(super) fn check(documents: &[&Document], snapshot: &Snapshot) -> (Vec<Mistak
     let mut mistakes = Vec::new();
     unique_names(documents, &mut mistakes);
     let pools = outermost_pools(documents, &mut mistakes);
-    unique_addresses(documents, &mut mistakes);
+    unique_addresses(documents, snapshot, &mut mistakes);
     let blocks = blocks(documents);
     unique_blocks(&blocks, &mut mistakes);
     blocks_in_pools(&blocks, &pools, &mut mistakes);
@@ -99,9 +102,12 @@ fn outermost_pools(documents: &[&Document], mistakes: &mut Vec<Mistake>) -> Vec<
     outermost
 }
 
-fn unique_addresses(documents: &[&Document], mistakes: &mut Vec<Mistake>) {
-    let mut hosts: HashMap<IpAddr, (&Document, &str)> = HashMap::new();
-    let mut tunnels: HashMap<IpAddr, (&Document, &str)> = HashMap::new();
+/// Addresses and VTEPs as they will be, with the defaults: two nodes with one would get each other's packets.
+fn unique_addresses(documents: &[&Document], snapshot: &Snapshot, mistakes: &mut Vec<Mistake>) {
+    let mut hosts: Claims<'_, IpAddr> = HashMap::new();
+    let mut tunnels: Claims<'_, IpAddr> = HashMap::new();
+    let mut macs: Claims<'_, MacText> = HashMap::new();
+    let blocks = snapshot.blocks();
     for document in documents {
         let Resource::Node(node) = &document.resource else { continue };
         for (address, field) in host_addresses(node) {
@@ -110,6 +116,29 @@ fn unique_addresses(documents: &[&Document], mistakes: &mut Vec<Mistake>) {
         for (address, field) in tunnel_addresses(node) {
             claim(&mut tunnels, address, document, field, mistakes);
         }
+        if node.ipip_tunnel_address.or(node.vxlan_tunnel_address).is_none()
+            && let Some(address) =
+                blocks.get(node.name.as_str()).and_then(|blocks| default_tunnel_address(blocks))
+        {
+            claim(&mut tunnels, address.into(), document, BLOCKS, mistakes);
+        }
+        let mac = MacText(node.vxlan_mac.unwrap_or_else(|| vtep_mac(&node.name)));
+        claim(&mut macs, mac, document, "spec.vxlanTunnelMACAddr", mistakes);
+    }
+}
+
+/// Where a default tunnel address comes from.
+const BLOCKS: &str = "spec.podCIDRs";
+
+/// What nodes have, and where they say so.
+type Claims<'a, K> = HashMap<K, (&'a Document, &'static str)>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct MacText([u8; 6]);
+
+impl fmt::Display for MacText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.map(|octet| format!("{octet:02x}")).join(":"))
     }
 }
 
@@ -127,9 +156,9 @@ fn tunnel_addresses(node: &Node) -> impl Iterator<Item = (IpAddr, &'static str)>
 }
 
 /// Notes an address as a node's; a mistake if another node has it. One node may use an address twice.
-fn claim<'a>(
-    claimed: &mut HashMap<IpAddr, (&'a Document, &'static str)>,
-    address: IpAddr,
+fn claim<'a, K: Copy + Eq + Hash + fmt::Display>(
+    claimed: &mut Claims<'a, K>,
+    address: K,
     document: &'a Document,
     field: &'static str,
     mistakes: &mut Vec<Mistake>,
@@ -140,7 +169,8 @@ fn claim<'a>(
         }
         Entry::Occupied(entry) => {
             let (other, other_field) = *entry.get();
-            if std::ptr::eq(other, document) {
+            // That two have one name, or one block, is another rule's to tell.
+            if other.key() == document.key() || (field, other_field) == (BLOCKS, BLOCKS) {
                 return;
             }
             let rule = format!(

@@ -212,6 +212,18 @@ fn duplicate_names_addresses_and_blocks_are_mistakes() {
         mistakes(&tunnels),
         ["f.yaml:9: spec.bgp.ipv4IPIPTunnelAddr: must be unique: 10.1.0.0 is also a's, at f.yaml:4"]
     );
+    let default =
+        node("a", "{podCIDRs: [10.1.0.0/26]}") + &node("b", "{bgp: {ipv4IPIPTunnelAddr: 10.1.0.0}}");
+    assert_eq!(
+        mistakes(&default),
+        ["f.yaml:9: spec.bgp.ipv4IPIPTunnelAddr: must be unique: 10.1.0.0 is also a's, at f.yaml:4"]
+    );
+    // sha1sum of "a" begins with 86f7e437fa.
+    let macs = node("a", "{}") + &node("b", "{vxlanTunnelMACAddr: '66:86:f7:e4:37:fa'}");
+    assert_eq!(
+        mistakes(&macs),
+        ["f.yaml:9: spec.vxlanTunnelMACAddr: must be unique: 66:86:f7:e4:37:fa is also a's, at f.yaml:1"]
+    );
     let shared = node("a", "{ipv4VXLANTunnelAddr: 10.1.0.0, bgp: {ipv4IPIPTunnelAddr: 10.1.0.0}}");
     assert_eq!(mistakes(&shared), Vec::<String>::new());
 }

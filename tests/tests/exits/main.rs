@@ -5,5 +5,7 @@
 mod drift;
 mod fallback;
 mod leaving;
+mod matrix;
+mod probes;
 mod restart;
 mod switches;

@@ -119,7 +119,7 @@ impl<D: Dataplane> Reconciler<D> {
             }
             policies.push(policy);
             // As it would be if nothing were known against any way.
-            let preferred = resolve(config, &Standings::default(), block, &learned, &mut reach);
+            let preferred = resolve(config, &Standings::trusting(), block, &learned, &mut reach);
             aim.ipip |= matches!(preferred.exit, Some(Exit::Ipip { .. }));
             aim.direct |= preferred.reason == Reason::DirectUnproven;
         }

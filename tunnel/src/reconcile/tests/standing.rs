@@ -236,3 +236,17 @@ async fn a_probes_rule_or_route_that_was_taken_away_comes_back() {
     assert_eq!((state.dataplane.kernel.rules.len(), state.dataplane.kernel.probe_routes.len()), (2, 4));
     assert_eq!(state.summary().drift, 3);
 }
+
+#[tokio::test]
+async fn in_a_network_that_is_known_to_drop_it_ipip_is_asked_after_and_not_used_before_it_was_answered() {
+    let mut config = ipip();
+    config.probing.doubted = true;
+    let mut state = started(config).await;
+    let told = tunnel(&mut state, 2);
+    assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
+    assert!(state.dataplane.aims.iter().all(|aim| aim.ipip && aim.doubted));
+    state.handle(passage(Passage::Passes));
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+    assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Vxlan));
+}
