@@ -96,8 +96,8 @@ pub(crate) fn choose<'a>(
     });
     let Some(at) = best else { return Path::NONE };
     let best = paths[at];
-    // What is kept for want of better, and what is to be discarded, is shared with nobody.
-    let shares = |path: Path| !interner.set(path.attrs()).marks.blackhole;
+    // What is kept for want of better, what is to be discarded, and what may be a mistake is shared with nobody.
+    let shares = |path: Path| !path.is_disputed() && !interner.set(path.attrs()).marks.blackhole;
     if !tied.is_empty() && candidates[at].rank == Rank::Bgp && shares(best) {
         let first = exit_of(sources, interner, best);
         let others = tied.iter().map(|at| paths[*at]).filter(|path| shares(*path));

@@ -10,7 +10,8 @@ use bgp::session::Retain;
 use bgp::wire::attribute::{code, flag, push};
 use bgp::{Families, PeerId};
 use proptest::prelude::*;
-use routing::{AttrSet, RibConfig, RouteBatch, Source};
+use routing::ownership::{Owners, OwnershipMode};
+use routing::{AttrSet, ClusterPolicy, RibConfig, RouteBatch, Source};
 
 use bed::{Bed, config, net, session};
 
@@ -99,6 +100,24 @@ fn what_is_worse_or_discarded_or_static_or_kept_of_a_silent_peer_shares_nothing(
     bed.rib.peer_down(PeerId(1), retain);
     bed.settle();
     assert_eq!(exits(&bed), [node(9)], "of what nobody vouches for, one is enough");
+}
+
+#[test]
+fn what_the_node_table_gives_to_another_node_shares_nothing() {
+    let mut bed = anycast(2, 16);
+    bed.announce(1, BLOCK);
+    assert_eq!(exits(&bed), [node(1), node(2)]);
+    for owner in [1, 2] {
+        let (address, block) = ([node(owner)], [net(BLOCK)]);
+        let (other, none) = ([node(3 - owner)], []);
+        let owners = Owners::new(OwnershipMode::Warn, [(&address[..], &block[..]), (&other[..], &none[..])]);
+        bed.rib.set_cluster_policy(ClusterPolicy { owners, ..ClusterPolicy::default() });
+        bed.settle();
+        assert_eq!(exits(&bed), [node(1)], "the best path has all, be it the owner's or not");
+    }
+    bed.rib.set_cluster_policy(ClusterPolicy::default());
+    bed.settle();
+    assert_eq!(exits(&bed), [node(1), node(2)]);
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl Bed {
         let external = top.iter().any(|(_, candidate)| candidate.external);
         top.into_iter()
             .filter(|(_, candidate)| candidate.external == external && candidate.rank == Rank::Bgp)
+            .filter(|(path, _)| !path.is_disputed())
             .map(|(path, _)| exit_of(&rib.sources, &rib.interner, *path))
             .collect()
     }
@@ -47,6 +48,9 @@ impl Bed {
         for (prefix, best) in &self.best {
             let Some(ix) = self.rib.table.find(prefix) else { continue };
             let mut equals = self.equals(ix);
+            if self.rib.table.told(ix).is_disputed() {
+                equals.clear();
+            }
             let limit = self.rib.config.multipath.max(1);
             prop_assert!(equals.is_empty() || equals.remove(&best.exit));
             let others: Vec<IpAddr> = equals.into_iter().take(limit - 1).collect();
