@@ -1,13 +1,13 @@
 # The two commands of the README, and what they need. As root, on Debian 12 with a Rust toolchain.
 CARGO ?= cargo
 # What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
-PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp tcpdump tshark g++ \
+PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp prometheus tcpdump tshark g++ \
 	qemu-system-x86 linux-image-cloud-amd64 containernetworking-plugins
 
 # What the benchmark compares with.
 SPEAKERS = bird2 frr gobgpd openbgpd iproute2 util-linux
 
-.PHONY: demo test bench bench-full lint packages speakers guest install
+.PHONY: demo test bench bench-full lint packages speakers guest deb install
 
 ## demo: three nodes on this machine, pods reach pods through IP-in-IP (about a minute to build)
 demo: guest
@@ -42,6 +42,12 @@ speakers:
 # Only where this kernel can't make an ipip device; the lab then runs in User-Mode Linux.
 guest:
 	@ip link add name ipip-probe type ipip 2>/dev/null && ip link delete ipip-probe || .ci/packages user-mode-linux
+
+## deb: a Debian package of both programs, target/routed_VERSION_ARCHITECTURE.deb
+deb:
+	.ci/packages dpkg-dev binutils
+	$(CARGO) build --release --package cli
+	deploy/debian/build
 
 ## install: both programs to PREFIX (/usr/local)
 PREFIX ?= /usr/local

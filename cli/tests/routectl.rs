@@ -360,13 +360,58 @@ fn the_socket_is_owners_and_groups_and_a_stale_one_is_replaced() {
     });
 }
 
+/// Runs promtool with something on its standard input.
+fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
+    use std::io::Write as _;
+    let mut child = std::process::Command::new("promtool")
+        .args(arguments)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("promtool: install the package prometheus (`make test` does)");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    (output.status.success(), said)
+}
+
+#[test]
+fn metrics_alerts_and_the_dashboard_agree_and_promtool_likes_them() {
+    let daemon = Daemon::start();
+    let metrics = daemon.curl(&["-s", "http://routed/metrics"]).stdout;
+    let (good, said) = promtool(&["check", "metrics"], &metrics);
+    assert!(good && said.is_empty(), "{said}\n{metrics}");
+    let (good, said) = promtool(&["check", "metrics"], "# TYPE routed_a counter\nrouted_a 1\n");
+    assert!(!good, "promtool finds what is wrong: {said}");
+
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let rules = deploy.join("prometheus/routed.rules.yaml");
+    let (good, said) = promtool(&["check", "rules", rules.to_str().unwrap()], "");
+    assert!(good, "{said}");
+    let dashboard = fs::read_to_string(deploy.join("grafana/routed.json")).unwrap();
+    let _: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let named = |text: &str| -> std::collections::BTreeSet<String> {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| word.starts_with("routed_"))
+            .map(ToOwned::to_owned)
+            .collect()
+    };
+    let known = named(&metrics);
+    for (file, text) in [("rules", fs::read_to_string(&rules).unwrap()), ("dashboard", dashboard)] {
+        let unknown: Vec<String> = named(&text).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "the {file} name what there is not: {unknown:?}");
+    }
+}
+
 #[test]
 fn the_api_speaks_to_curl_too() {
     let daemon = Daemon::start();
     let Run { stdout, .. } = daemon.curl(&["-s", "-w", "%{http_code}", "http://routed/readyz"]);
     assert_eq!(stdout, "tor is not Established\n503");
     let metrics = daemon.curl(&["-s", "http://routed/metrics"]).stdout;
-    for line in ["established{} 1", "established{tor} 0", "update_errors{} 3", "bfd_up{} 1"] {
+    for line in ["established{} 1", "established{tor} 0", "update_errors_total{} 3", "bfd_up{} 1"] {
         let line = line.replace("{}", "{peer=\"node-b\",address=\"10.0.0.2\"}");
         let line = line.replace("{tor}", "{peer=\"tor\",address=\"fd00::9\"}");
         assert!(metrics.contains(&format!("routed_peer_{line}\n")), "{line} in {metrics}");

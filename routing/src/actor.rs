@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Forget(PeerId),
     Limits(mpsc::Sender<LimitReached>),
     Originate(Source, Vec<(IpNet, IpAddr)>),
+    OriginateStatics(Vec<(IpNet, IpAddr)>, Vec<(IpNet, IpAddr)>),
     SetClient(PeerId, bool),
     Query(Box<dyn FnOnce(&Rib) + Send>),
     Settled(Waiter),
@@ -145,6 +146,11 @@ impl RibHandle {
     /// Sets the paths of a source; see [`Rib::originate`].
     pub async fn originate(&self, source: Source, paths: Vec<(IpNet, IpAddr)>) {
         self.send(Command::Originate(source, paths)).await;
+    }
+
+    /// Sets the static table; see [`Rib::originate_statics`].
+    pub async fn originate_statics(&self, due: Vec<(IpNet, IpAddr)>, awaited: Vec<(IpNet, IpAddr)>) {
+        self.send(Command::OriginateStatics(due, awaited)).await;
     }
 
     /// Sets a peer's role; see [`Rib::set_client`].
@@ -297,6 +303,7 @@ impl Actor {
             Command::Forget(id) => self.rib.forget_peer(id),
             Command::Limits(sender) => self.limits = Some(sender),
             Command::Originate(source, paths) => self.rib.originate(source, &paths),
+            Command::OriginateStatics(due, awaited) => self.rib.originate_statics(&due, &awaited),
             Command::SetClient(id, client) => {
                 self.rib.set_client(id, client);
                 self.rib.resume(id, &mut self.lines.catch_up());

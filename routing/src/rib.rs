@@ -58,6 +58,8 @@ pub struct Rib {
     pub(crate) legs: Legs,
     /// What this node originates: own blocks, the static table.
     pub(crate) originated: [HashSet<IpNet, FixedState>; 2],
+    /// Paths of the static table that count as soon as BGP has brought one to the same prefix, whatever comes of that.
+    pub(crate) awaited: HashMap<IpNet, IpAddr, FixedState>,
     /// Prefixes of the static table that do not count because this owner has withdrawn them.
     pub(crate) suppressed: HashMap<IpNet, IpAddr, FixedState>,
     pub(crate) removed: u64,
@@ -90,6 +92,7 @@ impl Rib {
             forwards: true,
             legs: Legs::default(),
             originated: [HashSet::default(), HashSet::default()],
+            awaited: HashMap::default(),
             suppressed: HashMap::default(),
             removed: 0,
             path_ids: PathIds::default(),

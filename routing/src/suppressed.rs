@@ -11,6 +11,7 @@ use bgp::PeerId;
 use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
+use crate::path::Source;
 use crate::rib::Rib;
 use crate::source::SourceIx;
 use crate::table::Path;
@@ -46,12 +47,35 @@ impl Rib {
         }
     }
 
+    /// The static table: what counts, and what BGP is still given the time to bring first. The latter counts too as soon
+    /// as BGP has: from then on a loss of BGP must find it there.
+    pub fn originate_statics(&mut self, due: &[(IpNet, IpAddr)], awaited: &[(IpNet, IpAddr)]) {
+        let mut paths = due.to_vec();
+        self.awaited.clear();
+        for (prefix, next_hop) in awaited {
+            let known = self
+                .table
+                .find(prefix)
+                .is_some_and(|ix| self.table.paths(ix).any(|path| !matches!(path.source(), SourceIx::LOCAL)));
+            if known {
+                paths.push((*prefix, *next_hop));
+            } else {
+                self.awaited.insert(*prefix, *next_hop);
+            }
+        }
+        self.originate(Source::Static, &paths);
+    }
+
     /// A peer has announced these prefixes.
     pub(crate) fn owner_announced(&mut self, owner: IpAddr, prefixes: impl Iterator<Item = IpNet>) {
-        if self.suppressed.is_empty() {
+        if self.suppressed.is_empty() && self.awaited.is_empty() {
             return;
         }
         for prefix in prefixes {
+            if let Some(next_hop) = self.awaited.remove(&prefix) {
+                self.originated[1].insert(prefix);
+                self.put_static(&prefix, next_hop);
+            }
             if self.suppressed.get(&prefix) == Some(&owner) {
                 self.suppressed.remove(&prefix);
                 self.put_static(&prefix, owner);

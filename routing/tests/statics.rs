@@ -78,3 +78,24 @@ fn a_block_that_the_table_gives_to_another_node_counts_again() {
     bed.settle();
     assert_eq!(bed.rib.suppressed(), 0);
 }
+
+#[test]
+fn a_path_that_bgp_is_given_time_for_counts_as_soon_as_bgp_has_brought_one() {
+    let mut bed = Bed::new(config());
+    bed.up(2, session(2, true, false));
+    bed.rib.originate_statics(&[], &table());
+    bed.settle();
+    assert!(bed.best.is_empty(), "BGP has its time");
+    bed.announce(2, BLOCK);
+    // Read again meanwhile.
+    bed.rib.originate_statics(&[], &table());
+    bed.settle();
+    assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Ibgp);
+    bed.rib.peer_down(PeerId(2), Retain::default());
+    bed.settle();
+    assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static, "the loss finds it there");
+    assert!(!bed.best.contains_key(&net("10.1.3.0/26")), "of the other nothing was heard");
+    bed.rib.originate_statics(&table(), &[]);
+    bed.settle();
+    assert_eq!(bed.best[&net("10.1.3.0/26")].kind, SourceKind::Static);
+}

@@ -123,6 +123,11 @@ pub trait Dataplane: Send + 'static {
     /// What was seen of the ways to the node with this tunnel address, in [`Way::ALL`]'s order.
     fn probed(&self, address: Ipv4Addr) -> Option<[Seen; 3]>;
 
+    /// Probes sent since the start, and those of them that were not answered.
+    fn probe_counts(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// What keeps probes from being sent or believed, and what to do, in one line.
     fn probe_problem(&self) -> Option<String>;
 

@@ -25,6 +25,7 @@ use crate::{
     ledger::Ledger,
     netlink::KernelError,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
+    report::Work,
     resolve::{Reach, resolve},
     standing::Standings,
     sysctl::Sysctl,
@@ -65,6 +66,8 @@ pub struct Reconciler<D> {
     pub(crate) observe_error: Option<KernelError>,
     /// Per node name: the encapsulation in use, and since when.
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
+    /// What was done since the start, but probes.
+    pub(crate) work: Work,
     /// What is known of the nodes.
     pub(crate) standings: Standings,
     /// All has to be resolved once more, after what is resolved now.
@@ -123,6 +126,7 @@ impl<D: Dataplane> Reconciler<D> {
             permission_denied: false,
             observe_error: None,
             in_use: HashMap::new(),
+            work: Work::default(),
             standings: Standings::default(),
             resolve_due: false,
             sysctls_due: false,

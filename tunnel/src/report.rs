@@ -41,6 +41,8 @@ pub struct Report {
     pub next_hops: NextHops,
     /// Entries of ours that others changed, since the start.
     pub drift: u64,
+    /// What was done since the start.
+    pub work: Work,
     /// The tunnel devices.
     pub devices: Vec<DeviceReport>,
     /// The sysctls that matter.
@@ -59,6 +61,25 @@ pub struct Report {
     pub routes: Vec<RouteReport>,
     /// The other nodes.
     pub tunnels: Vec<TunnelReport>,
+}
+
+/// What was done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// Routes that the kernel was told to add, replace or delete.
+    pub routes: u64,
+    /// Other objects, likewise.
+    pub objects: u64,
+    /// What it refused of both.
+    pub refused: u64,
+    /// Nodes that moved to the fallback since IP-in-IP did not pass.
+    pub fallbacks_ipip: u64,
+    /// Nodes that moved to the fallback since BGP was lost, or never came.
+    pub fallbacks_bgp: u64,
+    /// Probes sent.
+    pub probes: u64,
+    /// Those that were not answered.
+    pub probes_lost: u64,
 }
 
 /// How routes name their exits.
@@ -221,6 +242,10 @@ impl<D: Dataplane> Reconciler<D> {
             in_sync: self.in_sync,
             next_hops,
             drift: self.drift,
+            work: {
+                let (probes, probes_lost) = self.dataplane.probe_counts();
+                Work { probes, probes_lost, ..self.work }
+            },
             devices: Device::ALL.into_iter().map(|d| self.report_device(d)).collect(),
             sysctls: self.sysctls.clone(),
             failures,

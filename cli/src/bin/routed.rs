@@ -1,37 +1,12 @@
 //! The `routed` program: the routing daemon of a node.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::daemon::{Ready, RunError, check, config, run};
+use cli::daemon::{Arguments, Ready, RunError, check, config, run};
 use cli::resource::Mistake;
 use tracing_subscriber::EnvFilter;
-
-/// The routing daemon of a node: exchanges pod block routes with its BGP peers and sets the
-/// tunnel exit point of each in the kernel.
-#[derive(Parser)]
-#[command(name = "routed", version, after_help = EXAMPLES)]
-struct Arguments {
-    /// The configuration of this node's daemon.
-    #[arg(long, value_name = "FILE", default_value = "/etc/routed/routed.yaml")]
-    config: PathBuf,
-    /// Read the configuration and the resources, say what is wrong with them, and exit.
-    #[arg(long)]
-    check: bool,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  routed --config /etc/routed/routed.yaml
-  routed --config /etc/routed/routed.yaml --check
-
-The least configuration is one line:
-  datastore: { file: /etc/routed/resources }
-
-Exit status: 0 after SIGTERM or SIGINT, 2 for a bad configuration, 1 otherwise.
-SIGHUP and changes of files reload; sessions that did not change are left alone.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

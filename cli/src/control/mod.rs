@@ -2,6 +2,7 @@
 
 pub mod client;
 mod listen;
+mod metrics;
 mod resources;
 mod server;
 pub mod view;

@@ -1,6 +1,5 @@
 //! The control API's routes.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use bgp::bfd::State as BfdState;
 use serde::{Deserialize, Serialize};
 
 use super::Control;
 use super::resources::{self, Files, GivenFile};
-use super::view::{ExitKind, PeerView, SessionState};
 use crate::resource::{Kind, MAX_FILE_BYTES, Mistake};
 use crate::store::{Revision, Store, StoreError};
 
@@ -83,79 +80,9 @@ async fn ready(State(control): State<Arc<dyn Control>>) -> Response {
 
 /// The Prometheus text format.
 async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
-    let status = control.status().await;
-    let mut text = String::new();
-    let gauges: [(&str, &str, u64); 7] = [
-        ("routed_ready", "Whether the daemon does all it should.", status.ready.into()),
-        ("routed_uptime_seconds", "Seconds since the start.", status.uptime_s),
-        ("routed_peers", "BGP sessions there should be.", status.peers_total),
-        ("routed_peers_established", "BGP sessions that are Established.", status.peers_established),
-        ("routed_routes", "Prefixes with a best route.", status.routes),
-        ("routed_routes_installed", "Routes that the kernel has as wanted.", status.routes_installed),
-        ("routed_kernel_failures", "Kernel changes that failed and are retried.", status.kernel_failures),
-    ];
-    for (name, help, value) in gauges {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
-    }
-    let peers = control.peers().await;
-    let established = |peer: &PeerView| Some(u64::from(peer.state == SessionState::Established));
-    of_peers(&mut text, &peers, "established gauge", "Whether a session is Established.", established);
-    let errors = |peer: &PeerView| Some(peer.update_errors);
-    of_peers(&mut text, &peers, "update_errors counter", "UPDATEs with an error (RFC 7606).", errors);
-    let bfd = |peer: &PeerView| peer.bfd.as_ref().map(|bfd| u64::from(bfd.state == BfdState::Up));
-    of_peers(
-        &mut text,
-        &peers,
-        "bfd_up gauge",
-        "Whether BFD beside a session is up, where there is BFD.",
-        bfd,
-    );
-    text.push_str("# HELP routed_nodes_reached Other nodes by the encapsulation that reaches them.\n");
-    text.push_str("# TYPE routed_nodes_reached gauge\n");
-    let tunnels = control.tunnels().await;
-    for (name, kind) in [
-        ("direct", Some(ExitKind::Direct)),
-        ("ipip", Some(ExitKind::Ipip)),
-        ("vxlan", Some(ExitKind::Vxlan)),
-        ("none", None),
-    ] {
-        let count = tunnels.iter().filter(|tunnel| tunnel.in_use == kind).count();
-        let _ = writeln!(text, "routed_nodes_reached{{encapsulation=\"{name}\"}} {count}");
-    }
-    if let Some(firewall) = &status.firewall {
-        text.push_str(
-            "# HELP routed_tunnel_packets_dropped Encapsulated packets from nobody that is known.\n",
-        );
-        text.push_str("# TYPE routed_tunnel_packets_dropped counter\n");
-        for (name, dropped) in [("ipip", firewall.dropped_ipip), ("vxlan", firewall.dropped_vxlan)] {
-            if let Some(dropped) = dropped {
-                let _ = writeln!(text, "routed_tunnel_packets_dropped{{encapsulation=\"{name}\"}} {dropped}");
-            }
-        }
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
-}
-
-/// A label's value, escaped.
-/// A metric of sessions, called and typed as `name` says, with the value of each that has one.
-fn of_peers(
-    text: &mut String,
-    peers: &[PeerView],
-    name: &str,
-    help: &str,
-    value: impl Fn(&PeerView) -> Option<u64>,
-) {
-    let (name, kind) = name.split_once(' ').unwrap_or((name, "untyped"));
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP routed_peer_{name} {help}\n# TYPE routed_peer_{name} {kind}");
-    for (peer, value) in peers.iter().filter_map(|peer| Some((peer, value(peer)?))) {
-        let (label, address) = (label(&peer.name), peer.address);
-        let _ = writeln!(text, "routed_peer_{name}{{peer=\"{label}\",address=\"{address}\"}} {value}");
-    }
-}
-
-fn label(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    let (status, peers, tunnels) = (control.status().await, control.peers().await, control.tunnels().await);
+    let text = super::metrics::text(&status, &peers, &tunnels);
+    ([(header::CONTENT_TYPE, super::metrics::CONTENT_TYPE)], text).into_response()
 }
 
 #[derive(Deserialize)]

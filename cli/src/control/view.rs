@@ -182,6 +182,15 @@ pub struct StatusView {
     pub peers_total: u64,
     /// Prefixes with a best route.
     pub routes: u64,
+    /// Paths to them.
+    #[serde(default)]
+    pub paths: u64,
+    /// Different sets of attributes that they have.
+    #[serde(default)]
+    pub attribute_sets: u64,
+    /// Static paths that do not count because their owner has withdrawn the block.
+    #[serde(default)]
+    pub suppressed: u64,
     /// Routes that the kernel has as wanted.
     pub routes_installed: u64,
     /// Kernel changes that failed and are retried.
@@ -226,12 +235,34 @@ pub struct KernelView {
     pub next_hops: String,
     /// Entries of ours that others changed, since the start.
     pub drift: u64,
+    /// What was done since the start.
+    #[serde(default)]
+    pub work: WorkView,
     /// The tunnel devices, one line each.
     pub devices: Vec<String>,
     /// The sysctls that matter, one line each.
     pub sysctls: Vec<String>,
     /// What the kernel refused, one line each; the first 200.
     pub failures: Vec<String>,
+}
+
+/// What the dataplane did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkView {
+    /// Changes of routes that the kernel carried out.
+    pub routes: u64,
+    /// Changes of other objects.
+    pub objects: u64,
+    /// Changes that it refused.
+    pub refused: u64,
+    /// Nodes that moved to the fallback since IP-in-IP did not pass.
+    pub fallbacks_ipip: u64,
+    /// Nodes that moved to the fallback since BGP was lost, or never came.
+    pub fallbacks_bgp: u64,
+    /// Probes sent.
+    pub probes: u64,
+    /// Probes that were not answered.
+    pub probes_lost: u64,
 }
 
 /// Every path of a prefix.

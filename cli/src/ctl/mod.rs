@@ -1,6 +1,7 @@
 //! routectl: looks at a daemon and steers it.
 
 mod apply;
+mod belongings;
 mod drain;
 mod explain;
 mod get;
@@ -97,6 +98,13 @@ Needs CAP_NET_ADMIN. Pods of this node reach no other node's afterwards.")]
 
 Needs root. Where this kernel has no ipip device it runs in a User-Mode Linux guest.")]
     Lab(lab::LabArgs),
+    /// Write shell completions to standard output.
+    #[command(after_help = "Examples:
+  routectl completions bash > /etc/bash_completion.d/routectl")]
+    Completions(belongings::Completions),
+    /// Write the manual pages of routed and routectl into a directory.
+    #[command(hide = true)]
+    Man(belongings::Man),
     /// Run a command in a User-Mode Linux guest.
     #[command(hide = true)]
     Guest(lab::guest::GuestArgs),
@@ -168,6 +176,8 @@ pub fn main() -> ExitCode {
         // These have no daemon to ask, and runtimes of their own.
         Command::Lab(args) => return lab::main(args),
         Command::Guest(args) => return lab::guest::main(args),
+        Command::Completions(args) => return args.write(),
+        Command::Man(args) => return args.write(),
         command => Cli { command, ..cli },
     };
     let client = Client::new(&cli.socket);
@@ -189,7 +199,7 @@ pub fn main() -> ExitCode {
             Command::Drain(drain) => drain.run(&client).await,
             Command::Flush(flush) => flush.run(&client).await,
             Command::Explain(explain) => explain.run(&client).await,
-            Command::Lab(_) | Command::Guest(_) => Ok(()),
+            Command::Lab(_) | Command::Guest(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
         }
     });
     match done {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use bgp::net::{Listener, PeerHandle, Stranger, spawn_peer};
 use bgp::wire::error::ErrorCode;
 use bgp::{Asn, Families, PeerId, RouterId};
+use routing::RibConfig;
 use routing::actor::RibHandle;
 use routing::limits::LimitReached;
-use routing::{RibConfig, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
@@ -24,7 +24,7 @@ use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
 use super::password::Passwords;
-use super::plan::{PeerPlan, Plan, plan};
+use super::plan::{FIRST_CALLER_WAITS, PeerPlan, Plan, plan};
 use super::restart;
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
@@ -244,12 +244,11 @@ impl Daemon {
         if self.is_fresh() {
             self.rib.hold_markers(true).await;
         }
+        // The peers first: the kernel is looked at when it is configured.
         self.announce(plan).await;
         if self.limits.is_none() {
             self.limits = Some(self.rib.limits().await);
         }
-        // The peers first: the kernel is looked at when it is configured.
-        self.rib.originate(Source::Local, plan.local.clone()).await;
         if let Some(tunnel) = &self.tunnel
             && let Err(error) = tunnel.configure(plan.tunnel.clone()).await
         {
@@ -304,7 +303,8 @@ impl Daemon {
     }
 
     async fn originate_statics(&self) {
-        self.rib.originate(Source::Static, self.statics.paths(Instant::now())).await;
+        let (due, awaited) = self.statics.paths(Instant::now());
+        self.rib.originate_statics(due, awaited).await;
     }
 
     async fn listen(&mut self, port: Option<u16>, problems: &mut Vec<String>) {
@@ -402,7 +402,12 @@ impl Daemon {
         // Jitter must differ between nodes that start together.
         let seed = u64::from(plan.config.router_id.to_bits()) << 32 | u64::from(id.0);
         let address = plan.address.clone();
-        let handle = spawn_peer(plan.config.clone(), address, seed, self.restarted.subscribe(), sink);
+        let mut config = plan.config.clone();
+        if self.is_fresh() && config.connect_delay <= FIRST_CALLER_WAITS {
+            // After a restart the others are there and wait.
+            config.connect_delay = Duration::ZERO;
+        }
+        let handle = spawn_peer(config, address, seed, self.restarted.subscribe(), sink);
         if let Some((_, listener)) = &self.listener {
             handle.listen(listener).await;
         }

@@ -1,5 +1,6 @@
 //! The daemon: its own configuration and how its parts are put together.
 
+mod arguments;
 mod cni;
 mod compose;
 pub mod config;
@@ -25,4 +26,6 @@ mod upkeep;
 mod view;
 mod wait;
 
+pub use arguments::Arguments;
+pub(crate) use arguments::command;
 pub use run::{Ready, RunError, check, run};

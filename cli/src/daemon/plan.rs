@@ -26,7 +26,7 @@ use crate::resource::{
 
 /// A node waits this long before it calls another one for the first time: nodes that are started together don't
 /// listen yet, and each call that is refused costs both of them as much as a session.
-const FIRST_CALLER_WAITS: Duration = Duration::from_millis(250);
+pub(super) const FIRST_CALLER_WAITS: Duration = Duration::from_millis(250);
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
 const SECOND_CALLER_WAITS: Duration = Duration::from_secs(2);

@@ -105,6 +105,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     daemon.update(first).await;
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     let mut passwords = daemon.password_changes();
+    let mut watchdog = Watchdog::asked_for();
     let mut watched = true;
     loop {
         tokio::select! {
@@ -130,6 +131,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
                 }
             },
             Some(()) = passwords.recv() => daemon.read_passwords().await,
+            () = watchdog.due() => {}
             () = daemon.turn() => {}
         }
         if daemon.is_drained() {
@@ -142,6 +144,27 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     daemon.stop().await;
     drop(guard);
     Ok(())
+}
+
+/// Tells systemd that the daemon's loop goes round, where it wants to be told (`WatchdogSec=`).
+struct Watchdog(Option<tokio::time::Interval>);
+
+impl Watchdog {
+    fn asked_for() -> Watchdog {
+        let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
+        // Half of it, as sd_watchdog_enabled(3) recommends.
+        Watchdog(patience.map(|patience| tokio::time::interval(patience / 2)))
+    }
+
+    async fn due(&mut self) {
+        match &mut self.0 {
+            Some(interval) => {
+                interval.tick().await;
+                notify_systemd(&[sd_notify::NotifyState::Watchdog]);
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {

@@ -9,6 +9,9 @@ use ipnet::IpNet;
 
 use super::plan::StaticPaths;
 
+/// A block and the address of its node.
+type Path = (IpNet, IpAddr);
+
 /// The nodes of the static table, each with the time it came.
 #[derive(Debug, Default)]
 pub(super) struct Statics {
@@ -27,10 +30,13 @@ impl Statics {
         (self.nodes, self.wait) = (nodes, wait);
     }
 
-    /// The paths that count now.
-    pub(super) fn paths(&self, now: Instant) -> Vec<(IpNet, IpAddr)> {
+    /// The paths that count now, and those that BGP has still time to bring better ones of.
+    pub(super) fn paths(&self, now: Instant) -> (Vec<Path>, Vec<Path>) {
         let counts = |node: &&StaticPaths| self.due(&node.node).is_some_and(|due| due <= now);
-        self.nodes.iter().filter(counts).flat_map(|node| node.paths.iter().copied()).collect()
+        let (due, awaited): (Vec<_>, Vec<_>) = self.nodes.iter().partition(counts);
+        let paths =
+            |nodes: Vec<&StaticPaths>| nodes.iter().flat_map(|node| node.paths.iter().copied()).collect();
+        (paths(due), paths(awaited))
     }
 
     /// When more paths will count.
@@ -56,12 +62,12 @@ mod tests {
         let (start, wait) = (Instant::now(), Duration::from_secs(10));
         let mut statics = Statics::default();
         statics.set(vec![node("b", "10.1.2.0/26")], wait, start);
-        assert_eq!(statics.paths(start).len(), 0);
+        assert_eq!((statics.paths(start).0.len(), statics.paths(start).1.len()), (0, 1));
         assert_eq!(statics.deadline(start), Some(start + wait));
         let later = start + wait;
         statics.set(vec![node("b", "10.1.2.0/26"), node("c", "10.1.3.0/26")], wait, later);
-        assert_eq!(statics.paths(later).len(), 1);
+        assert_eq!(statics.paths(later).0.len(), 1);
         assert_eq!(statics.deadline(later), Some(later + wait));
-        assert_eq!((statics.paths(later + wait).len(), statics.deadline(later + wait)), (2, None));
+        assert_eq!((statics.paths(later + wait).0.len(), statics.deadline(later + wait)), (2, None));
     }
 }

@@ -196,7 +196,8 @@ impl Control for Views {
         async {
             let roster = self.roster();
             let report = self.summary().await;
-            let rib = self.rib.query(|rib| (rib.counts(), rib.disputed(DISPUTES_SHOWN))).await;
+            let rib =
+                self.rib.query(|rib| ((rib.counts(), rib.suppressed()), rib.disputed(DISPUTES_SHOWN))).await;
             let (rib, disputed) = match rib {
                 Ok((counts, disputed)) => (Ok(counts), disputed),
                 Err(gone) => (Err(gone), (0, Vec::new())),
@@ -241,7 +242,10 @@ impl Control for Views {
                 listen_port: roster.listening,
                 peers_established: count(roster.peers.iter().filter(established).count()),
                 peers_total: count(roster.peers.len()),
-                routes: rib.map_or(0, |counts| count(counts.prefixes)),
+                routes: rib.map_or(0, |(counts, _)| count(counts.prefixes)),
+                paths: rib.map_or(0, |(counts, _)| count(counts.paths)),
+                attribute_sets: rib.map_or(0, |(counts, _)| count(counts.attribute_sets)),
+                suppressed: rib.map_or(0, |(_, suppressed)| count(suppressed)),
                 routes_installed: report.as_ref().map_or(0, |report| count(report.routes_installed)),
                 kernel_failures: report.as_ref().map_or(0, |report| count(report.failures_total)),
                 dataplane: match self.config.dataplane {

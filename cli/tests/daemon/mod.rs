@@ -10,6 +10,7 @@ use cli::control::view::{
     BfdView, ExitKind, ExplainView, LegView, NodeView, PathView, PeerType, PeerView, RouteSource, RouteView,
     SessionState, StatusView, TunnelView, UpdateErrorView,
 };
+use cli::control::view::{FirewallView, KernelView, WorkView};
 use cli::control::{Control, bind, router};
 use cli::store::FileStore;
 use futures::FutureExt;
@@ -156,8 +157,25 @@ impl Control for Views {
 
     fn status(&self) -> BoxFuture<'_, StatusView> {
         let status = StatusView {
-            kernel: None,
-            firewall: None,
+            kernel: Some(KernelView {
+                next_hops: "objects".into(),
+                drift: 1,
+                work: WorkView {
+                    routes: 2,
+                    probes: 9,
+                    probes_lost: 1,
+                    fallbacks_ipip: 1,
+                    ..WorkView::default()
+                },
+                devices: Vec::new(),
+                sysctls: Vec::new(),
+                failures: Vec::new(),
+            }),
+            firewall: Some(FirewallView {
+                dropped_ipip: Some(4),
+                dropped_vxlan: Some(0),
+                ..FirewallView::default()
+            }),
             cni: None,
             node: "node-a".into(),
             version: "0.0.0".into(),
@@ -171,6 +189,9 @@ impl Control for Views {
             peers_established: 1,
             peers_total: 2,
             routes: 2,
+            paths: 3,
+            attribute_sets: 2,
+            suppressed: 0,
             routes_installed: 1,
             kernel_failures: 1,
             dataplane: "kernel".into(),

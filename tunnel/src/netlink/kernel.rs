@@ -271,6 +271,10 @@ impl Dataplane for Kernel {
         self.probes.seen(address)
     }
 
+    fn probe_counts(&self) -> (u64, u64) {
+        self.probes.counts()
+    }
+
     fn probe_problem(&self) -> Option<String> {
         self.probes.problem()
     }

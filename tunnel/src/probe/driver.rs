@@ -124,6 +124,11 @@ impl Probes {
         self.prober.seen_of(address)
     }
 
+    /// Probes sent, and those that were not answered.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        self.prober.counts()
+    }
+
     /// What somebody has to do something about.
     pub(crate) fn problem(&self) -> Option<String> {
         let unauthentic = || {

@@ -132,6 +132,8 @@ pub struct Prober {
     timers: BTreeSet<(Instant, Ipv4Addr, Way)>,
     outputs: VecDeque<Output>,
     recover_after: Duration,
+    sent: u64,
+    lost: u64,
     random: fn() -> u64,
 }
 
@@ -143,6 +145,8 @@ impl Prober {
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
             recover_after: Duration::ZERO,
+            sent: 0,
+            lost: 0,
             random,
         }
     }
@@ -227,6 +231,7 @@ impl Prober {
         let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else { return };
         let Some((_, sent)) = watch.pending.take() else { return };
         watch.note(true, sent);
+        self.lost += 1;
         if way == Way::Vxlan
             && let Some(target) = self.targets.get_mut(&address)
         {
@@ -265,6 +270,7 @@ impl Prober {
             if watch.due.is_some_and(|due| due <= now) {
                 let nonce = (self.random)();
                 watch.pending = Some((nonce, now));
+                self.sent += 1;
                 self.set_due(address, way, now + TIMEOUT);
                 self.outputs.push_back(Output::Send { to: address, way, nonce });
             }
@@ -279,6 +285,11 @@ impl Prober {
     /// What is to be done next.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Probes sent since the start, and those of them that were not answered.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.sent, self.lost)
     }
 
     /// What was seen of the ways to a node, in [`Way::ALL`]'s order.

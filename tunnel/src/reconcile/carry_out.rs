@@ -70,6 +70,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     fn succeeded(&mut self, op: &Op) {
+        self.work.objects += 1;
         self.fib.done(op);
         let object = op.object();
         self.ledger.succeed(&object);
@@ -103,6 +104,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     pub(super) fn failed(&mut self, object: Object, error: &KernelError) {
+        self.work.refused += 1;
         let news = self.ledger.fail(object, error.errno, error.to_string(), Instant::now());
         if error.errno == EPERM {
             if !self.permission_denied {

@@ -28,7 +28,10 @@ impl<D: Dataplane> Reconciler<D> {
                 let node = self.config.as_ref().and_then(|c| c.nodes.iter().find(named));
                 let node = node.map_or("", |n| n.name.as_str());
                 match passage {
-                    Passage::Blocked => tracing::warn!(node, %address, %way, "packets do not pass"),
+                    Passage::Blocked => {
+                        self.work.fallbacks_ipip += u64::from(way == Way::Ipip);
+                        tracing::warn!(node, %address, %way, "packets do not pass");
+                    }
                     _ => tracing::info!(node, %address, %way, ?passage, "probes"),
                 }
                 changed = true;
@@ -62,6 +65,7 @@ impl<D: Dataplane> Reconciler<D> {
                     return;
                 }
                 if self.standings.lost(learned.next_hop) {
+                    self.work.fallbacks_bgp += 1;
                     self.forget_answers();
                 }
             }

@@ -184,6 +184,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
         let errors = self.dataplane.completed().await;
         let Some(mut batch) = self.in_flight.pop_front() else { return false };
+        self.work.routes += u64::try_from(batch.len() - errors.len()).unwrap_or(0);
         if errors.len() < batch.len() {
             self.permission_denied = false;
             self.passes = 0;

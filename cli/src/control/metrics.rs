@@ -1,0 +1,208 @@
+//! `/metrics`: what the daemon counts, with the names and units of Prometheus' conventions.
+//!
+//! Everything is asked for when it is scraped: nothing is counted twice.
+
+use bgp::bfd::State as BfdState;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::view::{ExitKind, PeerView, SessionState, StatusView, TunnelView};
+
+/// The classic text format, which every version of Prometheus reads.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabels {
+    peer: String,
+    address: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PrefixLabels {
+    peer: String,
+    address: String,
+    kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    encapsulation: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Because {
+    reason: String,
+}
+
+fn of(peer: &PeerView) -> PeerLabels {
+    PeerLabels { peer: peer.name.clone(), address: peer.address.to_string() }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A gauge with one value.
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(signed(value));
+    registry.register(name, help, gauge);
+}
+
+/// A counter with one value.
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstCounter::new(value));
+}
+
+/// All of it, as text.
+pub(super) fn text(status: &StatusView, peers: &[PeerView], tunnels: &[TunnelView]) -> String {
+    let mut registry = Registry::with_prefix("routed");
+    let registry = &mut registry;
+    let info = [("version".to_owned(), status.version.clone()), ("node".to_owned(), status.node.clone())];
+    registry.register("build", "The daemon's version and its node", Info::new(info.to_vec()));
+    of_daemon(registry, status);
+    of_peers(registry, peers);
+    of_tunnels(registry, status, tunnels);
+    let mut open = String::new();
+    // Writing to a String cannot fail.
+    let _ = text::encode(&mut open, registry);
+    classic(&open)
+}
+
+fn of_daemon(registry: &mut Registry, status: &StatusView) {
+    gauge(registry, "ready", "Whether the daemon does all it should", status.ready.into());
+    let uptime = Gauge::<i64>::default();
+    uptime.set(signed(status.uptime_s));
+    registry.register_with_unit("uptime", "Time since the start", Unit::Seconds, uptime);
+    gauge(registry, "in_sync", "Whether the routes were whole once since the start", status.in_sync.into());
+    gauge(
+        registry,
+        "resource_mistakes",
+        "Mistakes in resources that are not running for it",
+        status.mistakes.len() as u64,
+    );
+    gauge(registry, "warnings", "Things that somebody should look at", status.warnings.len() as u64);
+    gauge(registry, "rib_prefixes", "Prefixes of the RIB", status.routes);
+    gauge(registry, "rib_paths", "Paths of the RIB", status.paths);
+    gauge(registry, "rib_attribute_sets", "Different attribute sets of the RIB", status.attribute_sets);
+    gauge(
+        registry,
+        "static_paths_suppressed",
+        "Static paths whose owner has withdrawn the block",
+        status.suppressed,
+    );
+    gauge(registry, "routes_installed", "Routes that the kernel has as wanted", status.routes_installed);
+    gauge(
+        registry,
+        "kernel_failing",
+        "Kernel objects that were refused and are tried again",
+        status.kernel_failures,
+    );
+    let Some(kernel) = &status.kernel else { return };
+    let work = &kernel.work;
+    counter(registry, "kernel_drift", "Entries of ours that others changed", kernel.drift);
+    counter(registry, "kernel_route_changes", "Routes added, replaced and deleted", work.routes);
+    counter(
+        registry,
+        "kernel_object_changes",
+        "Other kernel objects added, replaced and deleted",
+        work.objects,
+    );
+    counter(registry, "kernel_refusals", "Changes that the kernel refused", work.refused);
+    counter(registry, "probes", "Probes sent through the tunnels", work.probes);
+    counter(registry, "probes_lost", "Probes that were not answered", work.probes_lost);
+    let fallbacks = Family::<Because, Counter>::default();
+    for (reason, count) in [("ipip", work.fallbacks_ipip), ("bgp", work.fallbacks_bgp)] {
+        fallbacks.get_or_create(&Because { reason: reason.to_owned() }).inc_by(count);
+    }
+    registry.register("fallbacks", "Nodes that moved to the fallback, by what did not pass", fallbacks);
+}
+
+fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
+    let established = Family::<PeerLabels, Gauge>::default();
+    let uptime = Family::<PeerLabels, Gauge>::default();
+    let bfd = Family::<PeerLabels, Gauge>::default();
+    let prefixes = Family::<PrefixLabels, Gauge>::default();
+    let errors = Family::<PeerLabels, Counter>::default();
+    for peer in peers {
+        established.get_or_create(&of(peer)).set((peer.state == SessionState::Established).into());
+        uptime.get_or_create(&of(peer)).set(signed(peer.uptime_s));
+        errors.get_or_create(&of(peer)).inc_by(peer.update_errors);
+        if let Some(session) = &peer.bfd {
+            bfd.get_or_create(&of(peer)).set((session.state == BfdState::Up).into());
+        }
+        for (kind, count) in [
+            ("received", peer.received),
+            ("accepted", peer.accepted),
+            ("advertised", peer.advertised),
+            ("stale", peer.stale),
+        ] {
+            let PeerLabels { peer, address } = of(peer);
+            prefixes.get_or_create(&PrefixLabels { peer, address, kind: kind.to_owned() }).set(signed(count));
+        }
+    }
+    registry.register("peer_established", "Whether a session is Established", established);
+    registry.register_with_unit("peer_uptime", "Time since a session is Established", Unit::Seconds, uptime);
+    registry.register("peer_prefixes", "Prefixes of a peer, by what became of them", prefixes);
+    registry.register("peer_update_errors", "UPDATEs with an error (RFC 7606)", errors);
+    registry.register("peer_bfd_up", "Whether BFD beside a session is up, where there is BFD", bfd);
+}
+
+fn of_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelView]) {
+    let reached = Family::<Named, Gauge>::default();
+    let named = |name: &str| Named { encapsulation: name.to_owned() };
+    for (name, kind) in [
+        ("direct", Some(ExitKind::Direct)),
+        ("ipip", Some(ExitKind::Ipip)),
+        ("vxlan", Some(ExitKind::Vxlan)),
+        ("none", None),
+    ] {
+        let count = tunnels.iter().filter(|tunnel| tunnel.in_use == kind).count();
+        reached.get_or_create(&named(name)).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    registry.register("nodes_reached", "Other nodes by the encapsulation that reaches them", reached);
+    let elsewhere = tunnels.iter().filter(|tunnel| tunnel.in_use != tunnel.preferred).count();
+    gauge(registry, "nodes_not_preferred", "Other nodes that are not reached as preferred", elsewhere as u64);
+    let Some(firewall) = &status.firewall else { return };
+    let dropped = Family::<Named, Counter>::default();
+    for (name, count) in [("ipip", firewall.dropped_ipip), ("vxlan", firewall.dropped_vxlan)] {
+        if let Some(count) = count {
+            dropped.get_or_create(&named(name)).inc_by(count);
+        }
+    }
+    registry.register("tunnel_packets_dropped", "Encapsulated packets from nobody that is known", dropped);
+}
+
+/// OpenMetrics names a counter's family without the suffix that its samples have; the classic format has it in both, and knows
+/// neither `# EOF` nor `# UNIT` nor the type info.
+fn classic(open: &str) -> String {
+    let counters: Vec<&str> =
+        open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let infos: Vec<&str> =
+        open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" info")).collect();
+    let mut classic = String::with_capacity(open.len());
+    for line in open.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF" | "UNIT"), ..) => continue,
+            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(name), rest) if counters.contains(&name) => {
+                classic.push_str(&format!("# {what} {name}_total {}\n", rest.unwrap_or_default()));
+            }
+            (Some("#"), Some("TYPE"), Some(name), _) if infos.contains(&name) => {
+                classic.push_str(&format!("# TYPE {name}_info gauge\n"));
+            }
+            (Some("#"), Some("HELP"), Some(name), rest) if infos.contains(&name) => {
+                classic.push_str(&format!("# HELP {name}_info {}\n", rest.unwrap_or_default()));
+            }
+            _ => {
+                classic.push_str(line);
+                classic.push('\n');
+            }
+        }
+    }
+    classic
+}

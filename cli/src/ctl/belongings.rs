@@ -1,0 +1,67 @@
+//! What belongs beside the programs on a host: completions and manual pages, made from the commands.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Command, CommandFactory};
+
+use super::Cli;
+
+/// The arguments of `completions`.
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// For which shell.
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    pub(super) fn write(&self) -> ExitCode {
+        clap_complete::generate(self.shell, &mut Cli::command(), "routectl", &mut io::stdout());
+        ExitCode::SUCCESS
+    }
+}
+
+/// The arguments of `man`.
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// The directory, which has to be there.
+    directory: PathBuf,
+}
+
+impl Man {
+    pub(super) fn write(&self) -> ExitCode {
+        let all = pages(&Cli::command(), "routectl", &self.directory)
+            .and_then(|()| page(&crate::daemon::command(), "routed", "8", &self.directory));
+        match all {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("routectl: man: {}: {error}", self.directory.display());
+                ExitCode::from(1)
+            }
+        }
+    }
+}
+
+/// The pages of a command and of those below it.
+fn pages(command: &Command, name: &str, directory: &Path) -> io::Result<()> {
+    page(command, name, "1", directory)?;
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help")
+    {
+        let name = format!("{name}-{}", below.get_name());
+        pages(below, &name, directory)?;
+    }
+    Ok(())
+}
+
+fn page(command: &Command, name: &str, section: &str, directory: &Path) -> io::Result<()> {
+    // Names of commands last as long as the program does.
+    let named = command
+        .clone()
+        .name(name.to_owned())
+        .bin_name(name.replace('-', " "))
+        .version(env!("CARGO_PKG_VERSION"));
+    let mut octets = Vec::new();
+    clap_mangen::Man::new(named).section(section).manual("routed").render(&mut octets)?;
+    std::fs::write(directory.join(format!("{name}.{section}")), octets)
+}
