@@ -105,6 +105,7 @@ impl Daemon {
             router_id: RouterId(Ipv4Addr::UNSPECIFIED),
             cluster_id: None,
             local_addresses: Vec::new(),
+            multipath: 1,
         });
         let forwarding = restart::forwarding_since_before(&config.state_dir);
         let tunnel = match config.dataplane {

@@ -142,6 +142,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         router_id: router_id(me),
         cluster_id: me.cluster_id,
         local_addresses: addresses.clone(),
+        multipath: settings.multipath.into(),
     };
     let all_blocks = snapshot.blocks();
     let blocks_of = |node: &str| all_blocks.get(node).cloned().unwrap_or_default();
