@@ -2,15 +2,18 @@
 CARGO ?= cargo
 # What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
 PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp prometheus tcpdump tshark g++ \
-	qemu-system-x86 linux-image-cloud-amd64 containernetworking-plugins
+	qemu-system-x86 linux-image-cloud-amd64 containernetworking-plugins etcd-server etcd-client openssl curl
+
+# What building needs beside the toolchain: etcd's protocol is compiled from its definition.
+BUILD = protobuf-compiler libprotobuf-dev
 
 # What the benchmark compares with.
 SPEAKERS = bird2 frr gobgpd openbgpd iproute2 util-linux
 
-.PHONY: demo test bench bench-full lint packages speakers guest deb install
+.PHONY: demo test bench bench-full lint packages speakers protocols guest deb install
 
 ## demo: three nodes on this machine, pods reach pods through IP-in-IP (about a minute to build)
-demo: guest
+demo: protocols guest
 	$(CARGO) build --package cli
 	target/debug/routectl lab
 
@@ -27,31 +30,34 @@ bench-full: speakers
 	.ci/bench full
 
 ## lint: what has to be clean before a commit
-lint:
+lint: protocols
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	for core in bgp routing tunnel; do $(CARGO) check --quiet --package $$core --no-default-features || exit 1; done
 
 packages:
-	.ci/packages $(PEERS)
+	.ci/packages $(BUILD) $(PEERS)
 
 speakers:
-	.ci/packages $(SPEAKERS)
+	.ci/packages $(BUILD) $(SPEAKERS)
+
+protocols:
+	.ci/packages $(BUILD)
 
 # Only where this kernel can't make an ipip device; the lab then runs in User-Mode Linux.
 guest:
 	@ip link add name ipip-probe type ipip 2>/dev/null && ip link delete ipip-probe || .ci/packages user-mode-linux
 
 ## deb: a Debian package of both programs, target/routed_VERSION_ARCHITECTURE.deb
-deb:
+deb: protocols
 	.ci/packages dpkg-dev binutils
 	$(CARGO) build --release --package cli
 	deploy/debian/build
 
 ## install: both programs to PREFIX (/usr/local)
 PREFIX ?= /usr/local
-install:
+install: protocols
 	$(CARGO) build --release --package cli
 	install -D -m 755 target/release/routed $(DESTDIR)$(PREFIX)/sbin/routed
 	install -D -m 755 target/release/routectl $(DESTDIR)$(PREFIX)/bin/routectl

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::view::{ExitKind, PeerView, SessionState, StatusView, TunnelView};
+use super::view::{ExitKind, PeerView, SessionState, StatusView, StoreView, TunnelView};
 
 /// The classic text format, which every version of Prometheus reads.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -102,6 +102,9 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
         "Kernel objects that were refused and are tried again",
         status.kernel_failures,
     );
+    if let Some(store) = &status.store {
+        of_store(registry, store);
+    }
     let Some(kernel) = &status.kernel else { return };
     let work = &kernel.work;
     counter(registry, "kernel_drift", "Entries of ours that others changed", kernel.drift);
@@ -120,6 +123,21 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
         fallbacks.get_or_create(&Because { reason: reason.to_owned() }).inc_by(count);
     }
     registry.register("fallbacks", "Nodes that moved to the fallback, by what did not pass", fallbacks);
+}
+
+fn of_store(registry: &mut Registry, store: &StoreView) {
+    gauge(
+        registry,
+        "store_connected",
+        "Whether what runs is what the datastore says now",
+        store.connected.into(),
+    );
+    let lag = Gauge::<i64>::default();
+    lag.set(signed(store.lag_s));
+    let help = "How long what runs may have differed from what the datastore says";
+    registry.register_with_unit("store_lag", help, Unit::Seconds, lag);
+    gauge(registry, "store_from_snapshot", "Whether the snapshot on disk runs", store.from_snapshot.into());
+    counter(registry, "store_relists", "Times that everything was read anew", store.relists);
 }
 
 fn of_peers(registry: &mut Registry, peers: &[PeerView]) {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 pub use listen::{BindError, bind};
-pub(crate) use resources::to_yaml;
 pub use resources::{ApplyResponse, DeleteResponse, Files, GivenFile, ListResponse};
+pub(crate) use resources::{to_yaml, without_version};
 pub use server::{ErrorBody, health_router, router};
 use view::{ExplainView, NodeView, PeerView, RouteView, StatusView, TunnelView};
 

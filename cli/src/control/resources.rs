@@ -1,18 +1,32 @@
 //! Resources through the control API: what is given becomes manifests, and manifests go to the store.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::resource::{
-    API_VERSION, ClusterConfiguration, Document, Encapsulation, IpPool, Key, Kind, Mistake, Mode, Resource,
-    Warning, parse_file, pool_manifest,
+    API_VERSION, ClusterConfiguration, Document, Encapsulation, IpPool, Key, Kind, Mistake, Mode as PoolMode,
+    Resource, Warning, parse_file, pool_manifest,
 };
 use crate::store::{Contents, Manifest, Revision, Store, StoreError};
 
 /// Changes against a store that others change too are tried this often.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: u32 = 20;
+/// The pause before the next try, times the number of tries so far.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What putting a resource means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    /// It is made, or replaces what is there whatever that is.
+    #[default]
+    Apply,
+    /// It replaces what is there, if that is still what `metadata.resourceVersion` says.
+    Replace,
+}
 
 /// Files as a user gives them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,12 +158,16 @@ pub(super) async fn apply(
     store: &dyn Store,
     files: &Files,
     expected: Option<Revision>,
+    mode: Mode,
 ) -> Result<ApplyResponse, StoreError> {
     let given = parse(files)?;
     let mut attempt = 1;
     loop {
         let contents = store.load().await?;
         let against = expected.clone().unwrap_or_else(|| contents.loaded.revision.clone());
+        if mode == Mode::Replace {
+            unchanged_since_read(&given, &contents)?;
+        }
         let manifests = resolve(&given, &contents)?;
         let applied = manifests.iter().map(|manifest| manifest.document.key()).collect();
         match store.put(manifests, Some(against)).await {
@@ -159,10 +177,31 @@ pub(super) async fn apply(
                 return Ok(ApplyResponse { applied, warnings, revision });
             }
             // Only a caller who named a revision cares that another came between.
-            Err(StoreError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => attempt += 1,
+            Err(StoreError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => {
+                tokio::time::sleep(PAUSE * attempt).await;
+                attempt += 1;
+            }
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether every resource is there, and as the caller read it.
+fn unchanged_since_read(given: &Given, contents: &Contents) -> Result<(), StoreError> {
+    let stored: HashMap<Key, &Document> =
+        contents.documents.iter().map(|document| (document.key(), document)).collect();
+    for (document, _) in &given.documents {
+        let key = document.key();
+        let Some(current) = stored.get(&key).and_then(|stored| stored.resource_version()) else {
+            return Err(StoreError::NotFound(key));
+        };
+        if let Some(given) = document.resource_version()
+            && given != current
+        {
+            return Err(StoreError::Outdated { key, given: given.to_owned(), current: current.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// Deletes all resources that the files name, or none.
@@ -213,12 +252,18 @@ fn resolve(given: &Given, contents: &Contents) -> Result<Vec<Manifest>, StoreErr
         {
             unchanged(document, new, old)?;
         }
+        if document.resource_version().is_some() {
+            // The store's own, which stands in no text of it.
+            let manifest = without_version(document.manifest.clone());
+            manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
+            continue;
+        }
         if !document.is_v1 {
             manifests.push(Manifest { document: document.clone(), text: text.clone() });
             continue;
         }
         let manifest = match (&document.resource, same_pool(document, contents)) {
-            (Resource::IpPool(pool), Some(old)) => merged_pool(pool, &old.manifest),
+            (Resource::IpPool(pool), Some(old)) => without_version(merged_pool(pool, &old.manifest)),
             _ => document.manifest.clone(),
         };
         manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
@@ -230,7 +275,7 @@ fn resolve(given: &Given, contents: &Contents) -> Result<Vec<Manifest>, StoreErr
             Some(at) => manifests.remove(at).document.manifest,
             None => stored.get(&key).map_or_else(empty_configuration, |old| old.manifest.clone()),
         };
-        let text = to_yaml(&with_encapsulation(base, cluster.encapsulation));
+        let text = to_yaml(&without_version(with_encapsulation(base, cluster.encapsulation)));
         let mut parsed = parse_file(&cluster.origin.file, &text);
         match parsed.documents.pop() {
             Some(document) if parsed.mistakes.is_empty() => manifests.push(Manifest { document, text }),
@@ -265,8 +310,16 @@ fn merged_pool(pool: &IpPool, old: &Json) -> Json {
     spec.insert("ipipMode".into(), settings["spec"]["ipipMode"].clone());
     spec.insert("natOutgoing".into(), pool.nat_outgoing.into());
     spec.insert("disabled".into(), pool.disabled.into());
-    if pool.ipip_mode.is_some_and(|mode| mode != Mode::Never) {
+    if pool.ipip_mode.is_some_and(|mode| mode != PoolMode::Never) {
         spec.remove("vxlanMode");
+    }
+    manifest
+}
+
+/// A manifest without the revision that the store gave it.
+pub(crate) fn without_version(mut manifest: Json) -> Json {
+    if let Some(metadata) = manifest.get_mut("metadata").and_then(Json::as_object_mut) {
+        metadata.remove("resourceVersion");
     }
     manifest
 }

@@ -137,9 +137,21 @@ async fn list_named(api: &Api, kind: &str, name: Option<&str>) -> Response {
     }
 }
 
-async fn put_resources(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+/// How resources are put: `mode=apply` makes and replaces, `mode=replace` replaces what the caller has read.
+#[derive(Deserialize)]
+struct Put {
+    #[serde(default)]
+    mode: resources::Mode,
+}
+
+async fn put_resources(
+    State(api): State<Api>,
+    Query(Put { mode }): Query<Put>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     match files(&headers, &body) {
-        Ok(files) => match resources::apply(api.store.as_ref(), &files, expected(&headers)).await {
+        Ok(files) => match resources::apply(api.store.as_ref(), &files, expected(&headers), mode).await {
             Ok(response) => Json(response).into_response(),
             Err(error) => store_refusal(error),
         },
@@ -197,8 +209,11 @@ fn store_refusal(error: StoreError) -> Response {
     let text = error.to_string();
     match error {
         StoreError::Invalid(mistakes) => refusal(StatusCode::UNPROCESSABLE_ENTITY, text, mistakes),
-        StoreError::Conflict { .. } => refusal(StatusCode::PRECONDITION_FAILED, text, Vec::new()),
+        StoreError::Conflict { .. } | StoreError::Outdated { .. } => {
+            refusal(StatusCode::PRECONDITION_FAILED, text, Vec::new())
+        }
         StoreError::NotFound(_) => refusal(StatusCode::NOT_FOUND, text, Vec::new()),
+        StoreError::Unavailable { .. } => refusal(StatusCode::SERVICE_UNAVAILABLE, text, Vec::new()),
         StoreError::Io { .. } | StoreError::Ended => {
             refusal(StatusCode::INTERNAL_SERVER_ERROR, text, Vec::new())
         }

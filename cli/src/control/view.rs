@@ -201,6 +201,9 @@ pub struct StatusView {
     pub in_sync: bool,
     /// Where resources come from.
     pub datastore: String,
+    /// How a shared datastore is reached; `null` where it is files.
+    #[serde(default)]
+    pub store: Option<StoreView>,
     /// The revision that runs.
     pub revision: Option<String>,
     /// What is wrong with the resources that are not running, one line each.
@@ -215,6 +218,27 @@ pub struct StatusView {
     /// What container runtimes are given; `null` without a dataplane.
     #[serde(default)]
     pub cni: Option<CniView>,
+}
+
+/// How a shared datastore is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreView {
+    /// Whether what runs is what it says now.
+    pub connected: bool,
+    /// The member that is spoken to, or was tried last.
+    pub endpoint: String,
+    /// Since when it has been so, or has not.
+    pub since: Timestamp,
+    /// Seconds for which what runs may differ from what it says; 0 while connected.
+    pub lag_s: u64,
+    /// Why it is not connected.
+    pub problem: Option<String>,
+    /// Whether what runs is the snapshot in the state directory.
+    pub from_snapshot: bool,
+    /// How often everything was read anew since the start.
+    pub relists: u64,
+    /// Mistakes in its resources that don't run for it.
+    pub refused: u64,
 }
 
 /// What container runtimes are given.

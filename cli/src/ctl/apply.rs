@@ -66,12 +66,21 @@ pub(super) fn read_file(path: &Path) -> anyhow::Result<GivenFile> {
 }
 
 pub(super) async fn apply(files: &Files, client: &Client) -> Result<(), Failure> {
+    put(files, client, "/v1/resources", "applied").await
+}
+
+/// Like [`apply`], but of what is there, and only if it is as the files' `resourceVersion` says.
+pub(super) async fn replace(files: &Files, client: &Client) -> Result<(), Failure> {
+    put(files, client, "/v1/resources?mode=replace", "replaced").await
+}
+
+async fn put(files: &Files, client: &Client, path: &str, done: &str) -> Result<(), Failure> {
     let request = read(&files.file)?;
-    let response: ApplyResponse = client.request(Method::PUT, "/v1/resources", Some(&request)).await?;
+    let response: ApplyResponse = client.request(Method::PUT, path, Some(&request)).await?;
     for warning in &response.warnings {
         eprintln!("{}", output::clean(&warning.to_string()));
     }
-    output::print(&success("applied", &response.applied))
+    output::print(&success(done, &response.applied))
 }
 
 impl Delete {

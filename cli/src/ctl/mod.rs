@@ -2,6 +2,7 @@
 
 mod apply;
 mod belongings;
+mod datastore;
 mod drain;
 mod explain;
 mod get;
@@ -53,6 +54,15 @@ enum Command {
   routectl apply -f pools.yaml -f nodes.yaml
   kubectl get -o yaml ippool default | routectl apply -f -")]
     Apply(apply::Files),
+    /// Replace resources that are there, if nobody has changed them since they were read.
+    #[command(after_help = "Examples:
+  routectl get node node-1 -o yaml > node.yaml; $EDITOR node.yaml; routectl replace -f node.yaml
+
+A resource with metadata.resourceVersion is replaced only if that is still its version.")]
+    Replace(apply::Files),
+    /// Copy all resources out of a datastore, or from one to another.
+    #[command(subcommand)]
+    Datastore(datastore::Datastore),
     /// Show resources as they are stored.
     #[command(after_help = "Examples:
   routectl get nodes --output=wide
@@ -193,6 +203,8 @@ pub fn main() -> ExitCode {
         match &cli.command {
             Command::Show(show) => show.run(&client).await,
             Command::Apply(files) => apply::apply(files, &client).await,
+            Command::Replace(files) => apply::replace(files, &client).await,
+            Command::Datastore(datastore) => datastore.run(&client).await,
             Command::Get(get) => get.run(&client).await,
             Command::Delete(delete) => delete.run(&client).await,
             Command::Validate(validate) => validate.run(),

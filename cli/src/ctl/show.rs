@@ -8,8 +8,8 @@ use super::Failure;
 use super::output::{self, Shown};
 use crate::control::client::Client;
 use crate::control::view::{
-    BfdView, ExitKind, FirewallView, NodeView, PeerView, RouteSource, RouteView, StatusView, TunnelView,
-    UpdateErrorView,
+    BfdView, ExitKind, FirewallView, NodeView, PeerView, RouteSource, RouteView, StatusView, StoreView,
+    TunnelView, UpdateErrorView,
 };
 use bgp::bfd::State as BfdState;
 
@@ -307,6 +307,17 @@ fn firewall_lines(firewall: &FirewallView) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// How a shared datastore is reached.
+fn store_line(store: &StoreView) -> String {
+    let since = time(&store.since);
+    if store.connected {
+        return format!("in step with {} since {since}", store.endpoint);
+    }
+    let what = if store.from_snapshot { "the snapshot on disk runs" } else { "what was known runs" };
+    let problem = store.problem.as_deref().unwrap_or("no answer");
+    format!("out of reach since {since}, {what}: {problem}")
+}
+
 fn status(status: &StatusView) -> String {
     let mut lines = vec![
         ("Node", status.node.clone()),
@@ -346,6 +357,7 @@ fn status(status: &StatusView) -> String {
         lines.extend(cni.file.iter().map(|file| ("  CNI", file.display().to_string())));
     }
     lines.push(("Datastore", status.datastore.clone()));
+    lines.extend(status.store.iter().map(|store| ("  store", store_line(store))));
     lines.extend(status.mistakes.iter().map(|mistake| ("  mistake", mistake.clone())));
     lines.extend(status.warnings.iter().map(|warning| ("  warning", warning.clone())));
     lines.iter().map(|(name, value)| format!("{name:<14} {}\n", output::clean(value))).collect()

@@ -183,16 +183,22 @@ impl Daemon {
         let planned = plan(&self.config, &loaded.snapshot);
         let passwords = planned.as_ref().map_or_else(|_| Passwords::default(), Passwords::of);
         let same = before.snapshot == loaded.snapshot && **self.passwords.borrow() == passwords;
-        if before.plan.is_some() && same && before.mistakes.is_empty() {
+        let mistakes: Vec<String> = loaded.refused.iter().map(ToString::to_string).collect();
+        if before.plan.is_some() && same && before.mistakes == mistakes {
             self.roster.send_modify(|roster| Arc::make_mut(roster).revision = Some(loaded.revision));
             return;
         }
         for warning in loaded.warnings.iter().filter(|warning| !before.warnings.contains(warning)) {
             tracing::warn!("{warning}");
         }
+        for refused in mistakes.iter().filter(|refused| !before.mistakes.contains(refused)) {
+            tracing::error!("{refused}");
+        }
         let mut roster = Roster {
             revision: Some(loaded.revision),
             warnings: loaded.warnings,
+            refused: loaded.refused,
+            mistakes,
             in_sync: self.in_sync,
             ..Roster::default()
         };

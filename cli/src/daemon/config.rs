@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use super::datastore::Datastore;
 use crate::resource::reader::{Fields, Report};
 use crate::resource::tree::{self, Value};
 use crate::resource::{MAX_FILE_BYTES, Mistake, scalar};
@@ -38,13 +39,6 @@ pub enum Dataplane {
     Kernel,
     /// Nothing: a pure route reflector.
     None,
-}
-
-/// Where resources come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Datastore {
-    /// Every `*.yaml` below a directory, an absolute path.
-    File(PathBuf),
 }
 
 /// Reads the configuration from a file; the host's name is the default of `node`.
@@ -120,7 +114,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
             }
         }
     });
-    let datastore = read_datastore(&mut fields, report);
+    let datastore = super::datastore::read(&mut fields, report);
     fields.finish(report);
     Some(DaemonConfig {
         node: node?,
@@ -135,23 +129,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
     })
 }
 
-fn read_datastore(fields: &mut Fields<'_>, report: &mut Report) -> Option<Datastore> {
-    let before = report.mistakes.len();
-    let line = fields.line("datastore");
-    let Some(mut datastore) = fields.fields("datastore", report) else {
-        if report.mistakes.len() == before {
-            report.mistake(line, "datastore", "is required, such as { file: /etc/routed/resources }");
-        }
-        return None;
-    };
-    datastore.unsupported("etcd", report, |_| false);
-    datastore.unsupported("kubernetes", report, |_| false);
-    let file = datastore.required("file", report, absolute_path);
-    datastore.finish(report);
-    Some(Datastore::File(file?))
-}
-
-fn absolute_path(value: &Value) -> Result<PathBuf, String> {
+pub(super) fn absolute_path(value: &Value) -> Result<PathBuf, String> {
     let path = PathBuf::from(scalar::text(value)?);
     if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
 }
@@ -220,11 +198,8 @@ mod tests {
     #[test]
     fn other_datastores_are_refused_by_name() {
         assert_eq!(
-            mistakes("datastore:\n  etcd: {endpoints: []}\n"),
-            [
-                "routed.yaml:2: datastore.etcd: is not yet supported (got a mapping): remove it",
-                "routed.yaml:2: datastore.file: is required",
-            ]
+            mistakes("datastore:\n  kubernetes: {}\n"),
+            ["routed.yaml:2: datastore.kubernetes: is not yet supported (got a mapping): remove it"]
         );
     }
 

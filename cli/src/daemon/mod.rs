@@ -4,6 +4,7 @@ mod arguments;
 mod cni;
 mod compose;
 pub mod config;
+mod datastore;
 mod descriptors;
 mod detection;
 mod drain;

@@ -147,7 +147,7 @@ impl Daemon {
         let Some(revision) = roster.revision.clone() else { return };
         tracing::info!("a password file has changed");
         let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
-        self.arrange(Loaded { snapshot, warnings, revision }).await;
+        self.arrange(Loaded { snapshot, warnings, revision, refused: roster.refused.clone() }).await;
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::peering::Peering;
 use super::plan::Plan;
-use crate::resource::{Snapshot, Warning};
+use crate::resource::{Mistake, Snapshot, Warning};
 use crate::store::Revision;
 
 /// A session that is run.
@@ -29,6 +29,8 @@ pub(super) struct Roster {
     pub(super) snapshot: Snapshot,
     pub(super) revision: Option<Revision>,
     pub(super) warnings: Vec<Warning>,
+    /// In a shared store, what is wrong with resources that don't run while the others do.
+    pub(super) refused: Vec<Mistake>,
     /// What is wrong with resources that are not running.
     pub(super) mistakes: Vec<String>,
     pub(super) plan: Option<Arc<Plan>>,

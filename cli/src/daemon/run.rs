@@ -8,10 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::compose::Daemon;
-use super::config::{DaemonConfig, Datastore};
+use super::config::DaemonConfig;
+use super::datastore::Opened;
 use crate::control;
 use crate::resource::Mistake;
-use crate::store::{FileStore, Store, StoreError};
+use crate::store::StoreError;
 
 /// Why the daemon ended, where that was not asked for.
 #[derive(Debug, thiserror::Error)]
@@ -24,18 +25,22 @@ pub enum RunError {
     Failed(#[from] anyhow::Error),
 }
 
-/// Reads the resources that `config` points at; for `--check`.
+/// Reads the resources that `config` points at; for `--check`. A shared store is no part of this node's
+/// configuration and is not asked.
 ///
 /// # Errors
 /// Every mistake in them.
 pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
-    open(config)?.read().map(|_| ()).map_err(RunError::Invalid)
+    match open(config)? {
+        Opened::File(store) => store.read().map(|_| ()).map_err(RunError::Invalid),
+        Opened::Etcd(_) => Ok(()),
+    }
 }
 
 /// A daemon that is to run: its resources were read once.
 pub struct Ready {
     config: DaemonConfig,
-    store: Arc<FileStore>,
+    store: Opened,
     reflects: bool,
 }
 
@@ -46,7 +51,11 @@ impl Ready {
     /// There is no such store.
     pub fn open(config: DaemonConfig) -> Result<Ready, RunError> {
         let store = open(&config)?;
-        let reflects = store.read().is_ok_and(|loaded| {
+        let loaded = match &store {
+            Opened::File(store) => store.read().ok(),
+            Opened::Etcd(store) => store.last_valid(),
+        };
+        let reflects = loaded.is_some_and(|loaded| {
             let nodes = &loaded.snapshot.nodes;
             nodes.iter().any(|node| node.name == config.node && node.cluster_id.is_some())
         });
@@ -60,9 +69,8 @@ impl Ready {
     }
 }
 
-fn open(config: &DaemonConfig) -> Result<Arc<FileStore>, RunError> {
-    let Datastore::File(directory) = &config.datastore;
-    FileStore::open(directory).map(Arc::new).map_err(|mistake| RunError::Invalid(vec![mistake]))
+fn open(config: &DaemonConfig) -> Result<Opened, RunError> {
+    Opened::open(config).map_err(|mistake| RunError::Invalid(vec![mistake]))
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -70,22 +78,27 @@ fn open(config: &DaemonConfig) -> Result<Arc<FileStore>, RunError> {
 /// # Errors
 /// [`RunError`].
 pub async fn run(ready: Ready) -> Result<(), RunError> {
-    let Ready { config, store, .. } = ready;
+    let Ready { config, store: opened, .. } = ready;
+    let store = opened.store();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let mut updates = store.watch().map_err(anyhow::Error::from)?;
-    let first = updates.recv().await.context("the store ended before it said anything")?;
-    if let Err(mistakes) = first {
+    let first = match &opened {
+        Opened::File(_) => Some(updates.recv().await.context("the store ended before it said anything")?),
+        // It may be away, and for days: whoever asks must be told so meanwhile.
+        Opened::Etcd(_) => None,
+    };
+    if let Some(Err(mistakes)) = first {
         return Err(RunError::Invalid(mistakes));
     }
     let socket = control::bind(&config.socket).map_err(anyhow::Error::from)?;
     let guard = RemoveOnDrop(config.socket.clone());
     let (mut daemon, views) = Daemon::start(config.clone());
+    let views = views.of_store(store.health());
     let views: Arc<dyn control::Control> = Arc::new(views);
     let mut servers = JoinSet::new();
-    let stored: Arc<dyn Store> = store.clone();
-    let router = control::router(Arc::clone(&views), stored);
+    let router = control::router(Arc::clone(&views), Arc::clone(&store));
     servers.spawn(async move { axum::serve(socket, router).await });
     if let Some(address) = config.status {
         match tokio::net::TcpListener::bind(address).await {
@@ -102,7 +115,9 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
         }
     }
     tracing::info!(node = config.node, version = env!("CARGO_PKG_VERSION"), "routed is running");
-    daemon.update(first).await;
+    if let Some(first) = first {
+        daemon.update(first).await;
+    }
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     let mut passwords = daemon.password_changes();
     let mut watchdog = Watchdog::asked_for();
@@ -112,6 +127,12 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
+                if matches!(opened, Opened::Etcd(_)) {
+                    // It is followed anyway, and an answer out of turn would be believed without what is known.
+                    tracing::info!("SIGHUP: the datastore is followed, and password files are read again");
+                    daemon.read_passwords().await;
+                    continue;
+                }
                 let update = match store.load().await {
                     Ok(contents) => Ok(contents.loaded),
                     Err(StoreError::Invalid(mistakes)) => Err(mistakes),

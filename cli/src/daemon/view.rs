@@ -19,7 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
 
-use super::config::{DaemonConfig, Dataplane, Datastore};
+use super::config::{DaemonConfig, Dataplane};
+use super::datastore;
 use super::drain::DrainRequest;
 use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
@@ -28,6 +29,7 @@ use crate::control::Control;
 use crate::control::view::{
     BfdView, ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView, UpdateErrorView,
 };
+use crate::store::StoreHealth;
 
 /// Places of the RIB's table that are looked at in one go.
 const PART: usize = 8192;
@@ -43,6 +45,7 @@ pub(super) struct Views {
     upkeep: Option<Upkeep>,
     started: Timestamp,
     drains: mpsc::Sender<DrainRequest>,
+    store: Option<watch::Receiver<StoreHealth>>,
 }
 
 /// Where the views come from.
@@ -56,7 +59,12 @@ pub(super) struct Seen {
 impl Views {
     pub(super) fn new(config: DaemonConfig, seen: Seen, drains: mpsc::Sender<DrainRequest>) -> Views {
         let Seen { roster, rib, tunnel, upkeep } = seen;
-        Views { config, roster, rib, tunnel, upkeep, started: Timestamp::now(), drains }
+        Views { config, roster, rib, tunnel, upkeep, started: Timestamp::now(), drains, store: None }
+    }
+
+    /// The same of a daemon whose store can be out of reach.
+    pub(super) fn of_store(self, store: Option<watch::Receiver<StoreHealth>>) -> Views {
+        Views { store, ..self }
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -210,7 +218,13 @@ impl Control for Views {
             if roster.plan.is_some() && !roster.in_sync {
                 not_ready.push("not all peers have sent their routes yet".to_owned());
             }
+            let store = datastore::view(self.store.as_ref(), &roster);
+            if store.is_some() && roster.revision.is_none() {
+                not_ready
+                    .push("the datastore has not answered yet, and there is no snapshot to run".to_owned());
+            }
             let mut warnings: Vec<String> = roster.warnings.iter().map(ToString::to_string).collect();
+            warnings.extend(store.as_ref().and_then(datastore::warning));
             warnings.extend(disputes(&roster, disputed));
             if roster.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
                 warnings.extend(near_limit(&roster, &self.counts(&roster).await));
@@ -229,7 +243,6 @@ impl Control for Views {
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
             let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
             let plan = roster.plan.as_ref();
-            let Datastore::File(store) = &self.config.datastore;
             StatusView {
                 node: self.config.node.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -253,7 +266,8 @@ impl Control for Views {
                     Dataplane::None => "none".to_owned(),
                 },
                 in_sync: roster.in_sync,
-                datastore: format!("file:{}", store.display()),
+                datastore: self.config.datastore.describe(),
+                store,
                 revision: roster.revision.as_ref().map(ToString::to_string),
                 mistakes: roster.mistakes.clone(),
                 warnings,

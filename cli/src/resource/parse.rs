@@ -39,6 +39,20 @@ impl Document {
         self.lines.get(path).copied().unwrap_or(self.resource.origin().line)
     }
 
+    /// Says in the manifest by which revision the resource was last changed.
+    pub(crate) fn set_resource_version(&mut self, version: &str) {
+        let Some(manifest) = self.manifest.as_object_mut() else { return };
+        let metadata = manifest.entry("metadata").or_insert_with(|| serde_json::json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("resourceVersion".into(), version.into());
+        }
+    }
+
+    /// The revision that the manifest names (`metadata.resourceVersion`).
+    pub(crate) fn resource_version(&self) -> Option<&str> {
+        self.manifest.get("metadata")?.get("resourceVersion")?.as_str()
+    }
+
     /// Whether this was read before and has neither manifest nor lines.
     pub(crate) fn is_recalled(&self) -> bool {
         self.manifest.is_null()

@@ -1,6 +1,8 @@
-//! Where resources come from: the trait of a store, and the embedded one that keeps files.
+//! Where resources come from: the trait of a store, the embedded one that keeps files, and the one that all
+//! nodes share.
 
 mod edit;
+pub mod etcd;
 mod file;
 mod tree;
 mod watch;
@@ -10,8 +12,9 @@ use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as latest};
 
+pub use etcd::{EtcdSettings, EtcdStore, host_and_port};
 pub use file::FileStore;
 
 use crate::resource::{Document, Key, Mistake, Snapshot, Warning};
@@ -36,6 +39,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// The state this was read from.
     pub revision: Revision,
+    /// In a shared store, resources that don't run for what is wrong with them, while the rest does.
+    pub refused: Vec<Mistake>,
 }
 
 /// All resources as they were written.
@@ -68,6 +73,19 @@ pub enum StoreError {
         /// The revision that the change was meant for.
         expected: Revision,
     },
+    /// The resource has changed since the caller read it.
+    #[error(
+        "{} {:?} has changed: its resourceVersion is {current}, not {given}; read it again with `routectl get {} {} -o yaml`",
+        .key.kind.name(), .key.name, .key.kind.plural(), .key.name
+    )]
+    Outdated {
+        /// The resource.
+        key: Key,
+        /// The version that the caller read.
+        given: String,
+        /// The version that is stored.
+        current: String,
+    },
     /// No such resource.
     #[error("no {} {:?}: `routectl get {}` lists what there is", .0.kind.name(), .0.name, .0.kind.plural())]
     NotFound(Key),
@@ -81,6 +99,14 @@ pub enum StoreError {
         /// The refusal.
         source: std::io::Error,
     },
+    /// The shared store did not answer, or said no.
+    #[error("the datastore {doing}: {reason}; `routectl show status` says whether it can be reached")]
+    Unavailable {
+        /// What was being done.
+        doing: &'static str,
+        /// What it or the network said.
+        reason: String,
+    },
     /// A task of the store ended early.
     #[error("the store's task has ended: restart routed")]
     Ended,
@@ -88,6 +114,36 @@ pub enum StoreError {
 
 fn count(mistakes: &[Mistake]) -> String {
     if mistakes.len() == 1 { "1 mistake".into() } else { format!("{} mistakes", mistakes.len()) }
+}
+
+/// How a shared store is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreHealth {
+    /// Whether what runs is what the store says now.
+    pub connected: bool,
+    /// The member that is spoken to, or was tried last.
+    pub endpoint: String,
+    /// When it was last known to be so; `null`: not since the start.
+    pub last_in_step: Option<jiff::Timestamp>,
+    /// Since when it has been so, or has not.
+    pub since: jiff::Timestamp,
+    /// Why it is not connected, or why what it says is not taken.
+    pub problem: Option<String>,
+    /// Whether what runs is the snapshot in the state directory, as the store was away at the start.
+    pub from_snapshot: bool,
+    /// How often everything was read anew, since the start.
+    pub relists: u64,
+}
+
+impl StoreHealth {
+    /// Seconds for which what runs may differ from what the store says.
+    pub fn lag_s(&self, now: jiff::Timestamp) -> u64 {
+        if self.connected {
+            return 0;
+        }
+        let from = self.last_in_step.unwrap_or(self.since);
+        u64::try_from(now.duration_since(from).as_secs()).unwrap_or(0)
+    }
 }
 
 /// What a watch yields: a new valid state, or why there is none (what runs keeps running).
@@ -100,6 +156,11 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The store can't be watched at all.
     fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError>;
+
+    /// How the store is reached, where it is one that can be out of reach.
+    fn health(&self) -> Option<latest::Receiver<StoreHealth>> {
+        None
+    }
 
     /// Reads everything.
     ///

@@ -213,7 +213,16 @@ impl Tree {
 
     /// The whole, if it is valid.
     pub(super) fn contents(&self) -> Result<Contents, Vec<Mistake>> {
-        Ok(Contents { loaded: self.loaded()?, documents: self.documents().cloned().collect() })
+        let versioned = |file: &SourceFile| {
+            let documents = file.parsed.documents.iter().cloned();
+            let versioned = documents.map(|mut document| {
+                let text = file.text.get(document.range.clone()).unwrap_or("");
+                document.set_resource_version(&version(text));
+                document
+            });
+            versioned.collect::<Vec<Document>>()
+        };
+        Ok(Contents { loaded: self.loaded()?, documents: self.files.iter().flat_map(versioned).collect() })
     }
 
     /// The same without the resources as they were written.
@@ -226,7 +235,7 @@ impl Tree {
         }
         let own = self.files.iter().flat_map(|file| file.parsed.warnings.iter().cloned());
         let warnings: Vec<Warning> = own.chain(warnings).collect();
-        Ok(Loaded { snapshot, warnings, revision: self.revision() })
+        Ok(Loaded { snapshot, warnings, revision: self.revision(), refused: Vec::new() })
     }
 
     /// What is to be known of it when it is read the next time.
@@ -237,6 +246,13 @@ impl Tree {
         }
         known
     }
+}
+
+/// Equal for two documents with the same text: a file has no revisions.
+fn version(text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.trim_end().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// An error of the operating system, with what was being done.

@@ -197,6 +197,7 @@ impl Control for Views {
             dataplane: "kernel".into(),
             in_sync: true,
             datastore: "file".into(),
+            store: None,
             revision: None,
             mistakes: Vec::new(),
             warnings: Vec::new(),

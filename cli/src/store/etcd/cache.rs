@@ -1,0 +1,166 @@
+//! The last valid snapshot, in the state directory: what a start runs from while the store is away.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::backend::{Listing, Stored};
+use super::replica::{MAX_TOTAL_BYTES, SNAPSHOT};
+
+/// The form of the file; a file of another form is not read.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    version: u32,
+    prefix: String,
+    cluster_id: u64,
+    revision: i64,
+    resources: Vec<Kept>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    key: String,
+    create_revision: i64,
+    mod_revision: i64,
+    text: String,
+}
+
+/// The file.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    directory: PathBuf,
+    prefix: String,
+}
+
+impl Cache {
+    /// The snapshot in `directory` of what stands below `prefix`.
+    pub(crate) fn new(directory: &Path, prefix: &str) -> Self {
+        Cache { directory: directory.to_owned(), prefix: prefix.to_owned() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(SNAPSHOT)
+    }
+
+    /// The snapshot; `None` if there is none of this store.
+    ///
+    /// # Errors
+    /// One line: the file is there and can't be used.
+    pub(crate) fn read(&self) -> Result<Option<Listing>, String> {
+        let path = self.path();
+        let fail = |reason: String| format!("{}: {reason}: it is not used", path.display());
+        let size = match fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fail(error.to_string())),
+        };
+        // JSON doubles at most what it escapes.
+        if size > 2 * MAX_TOTAL_BYTES as u64 {
+            return Err(fail(format!("larger than any snapshot ({size} bytes)")));
+        }
+        let bytes = fs::read(&path).map_err(|error| fail(error.to_string()))?;
+        let file: File =
+            serde_json::from_slice(&bytes).map_err(|error| fail(format!("not a snapshot ({error})")))?;
+        if file.version != VERSION {
+            return Err(fail(format!("of version {}, this routed reads {VERSION}", file.version)));
+        }
+        if file.prefix != self.prefix {
+            return Err(fail(format!("of the store below {}, not {}", file.prefix, self.prefix)));
+        }
+        let stored = |kept: Kept| Stored {
+            key: kept.key,
+            value: kept.text.into_bytes(),
+            create_revision: kept.create_revision,
+            mod_revision: kept.mod_revision,
+        };
+        Ok(Some(Listing {
+            cluster_id: file.cluster_id,
+            revision: file.revision,
+            entries: file.resources.into_iter().map(stored).collect(),
+        }))
+    }
+
+    /// Replaces the snapshot; a crash leaves the one before or this one.
+    ///
+    /// # Errors
+    /// One line: it can't be written, and what to do.
+    pub(crate) fn write(&self, listing: Listing) -> Result<(), String> {
+        let kept = |stored: Stored| {
+            let text = String::from_utf8(stored.value).ok()?;
+            let Stored { key, create_revision, mod_revision, .. } = stored;
+            Some(Kept { key, create_revision, mod_revision, text })
+        };
+        let file = File {
+            version: VERSION,
+            prefix: self.prefix.clone(),
+            cluster_id: listing.cluster_id,
+            revision: listing.revision,
+            resources: listing.entries.into_iter().filter_map(kept).collect(),
+        };
+        let path = self.path();
+        let fail = |error: std::io::Error| {
+            format!(
+                "{}: {error}: a start while the store is away will not have it; make stateDir writable",
+                path.display()
+            )
+        };
+        let bytes = serde_json::to_vec(&file).map_err(|error| fail(error.into()))?;
+        let new = self.directory.join(format!(".{SNAPSHOT}.new"));
+        fs::create_dir_all(&self.directory).map_err(fail)?;
+        let write = || {
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            fs::File::open(&self.directory)?.sync_all()
+        };
+        write().map_err(fail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing() -> Listing {
+        let stored = Stored {
+            key: "/r/resources/v3/nodes/a".into(),
+            value: b"x: \"\n\"".to_vec(),
+            create_revision: 2,
+            mod_revision: 3,
+        };
+        Listing { cluster_id: u64::MAX, revision: 7, entries: vec![stored] }
+    }
+
+    #[test]
+    fn a_snapshot_is_read_back_and_one_of_another_store_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path(), "/r");
+        assert_eq!(cache.read(), Ok(None));
+        cache.write(listing()).unwrap();
+        cache.write(listing()).unwrap();
+        assert_eq!(cache.read(), Ok(Some(listing())));
+        assert!(Cache::new(directory.path(), "/other").read().unwrap_err().contains("below /r"));
+    }
+
+    #[test]
+    fn a_torn_snapshot_and_one_of_another_version_are_named_and_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path(), "/r");
+        cache.write(listing()).unwrap();
+        let whole = fs::read(cache.path()).unwrap();
+        for end in 0..whole.len() {
+            fs::write(cache.path(), &whole[..end]).unwrap();
+            assert!(cache.read().unwrap_err().contains("not a snapshot"), "{end}");
+        }
+        let text = String::from_utf8(whole).unwrap().replace("\"version\":1", "\"version\":2");
+        fs::write(cache.path(), text).unwrap();
+        assert!(cache.read().unwrap_err().contains("of version 2"));
+    }
+}

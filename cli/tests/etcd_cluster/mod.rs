@@ -1,0 +1,336 @@
+//! Real etcd clusters (the package `etcd-server`), on loopback or with a network of their own.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Longer than any election or start takes on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// One etcd process.
+struct Member {
+    name: String,
+    client: String,
+    /// The namespace it lives in, if it has one.
+    namespace: Option<String>,
+    process: Option<Child>,
+}
+
+/// Some members that know each other.
+pub(crate) struct Cluster {
+    directory: TempDir,
+    members: Vec<Member>,
+    peers: Vec<String>,
+    extra: Vec<String>,
+    network: Option<Network>,
+}
+
+/// A free port of loopback that no other member was given.
+pub(crate) fn port() -> u16 {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    loop {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().get_or_insert_default().insert(port) {
+            return port;
+        }
+    }
+}
+
+fn ip(arguments: &str) {
+    let done = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output()
+        .expect("the program ip (package iproute2)");
+    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A bridge, and a namespace with a wire to it for each member.
+struct Network {
+    bridge: String,
+    namespaces: Vec<String>,
+}
+
+impl Network {
+    fn new(count: usize) -> Self {
+        let id = std::process::id() % 100_000;
+        let mut network = Network { bridge: format!("rte{id}"), namespaces: Vec::new() };
+        ip(&format!("link add {} type bridge", network.bridge));
+        ip(&format!("addr add 198.18.77.254/24 dev {}", network.bridge));
+        ip(&format!("link set {} up", network.bridge));
+        for number in 1..=count {
+            let (namespace, wire) = (format!("rte{id}-{number}"), format!("rtw{id}-{number}"));
+            ip(&format!("netns add {namespace}"));
+            network.namespaces.push(namespace.clone());
+            ip(&format!("link add {wire} type veth peer name eth0 netns {namespace}"));
+            ip(&format!("link set {wire} master {} up", network.bridge));
+            ip(&format!("-n {namespace} addr add 198.18.77.{number}/24 dev eth0"));
+            ip(&format!("-n {namespace} link set eth0 up"));
+            ip(&format!("-n {namespace} link set lo up"));
+        }
+        network
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for namespace in &self.namespaces {
+            let _ = Command::new("ip").args(["netns", "del", namespace]).output();
+        }
+        let _ = Command::new("ip").args(["link", "del", &self.bridge]).output();
+    }
+}
+
+impl Cluster {
+    /// `count` members on loopback.
+    pub(crate) fn start(count: usize) -> Self {
+        Cluster::with(count, &[], "http")
+    }
+
+    /// The same with further arguments, its clients by `scheme`.
+    pub(crate) fn with(count: usize, extra: &[String], scheme: &str) -> Self {
+        let address = |_| format!("127.0.0.1:{}", port());
+        let clients = (0..count).map(address).collect();
+        let peers = (0..count).map(address).collect();
+        Cluster::build(clients, peers, extra, scheme, None)
+    }
+
+    /// `count` members, each in a network namespace of its own.
+    pub(crate) fn in_namespaces(count: usize) -> Self {
+        let network = Network::new(count);
+        let clients = (1..=count).map(|number| format!("198.18.77.{number}:2379")).collect();
+        let peers = (1..=count).map(|number| format!("198.18.77.{number}:2380")).collect();
+        Cluster::build(clients, peers, &[], "http", Some(network))
+    }
+
+    fn build(
+        clients: Vec<String>,
+        peers: Vec<String>,
+        extra: &[String],
+        scheme: &str,
+        network: Option<Network>,
+    ) -> Self {
+        let namespace = |at: usize| network.as_ref().and_then(|network| network.namespaces.get(at).cloned());
+        let members = clients.iter().enumerate().map(|(at, client)| Member {
+            name: format!("m{at}"),
+            client: format!("{scheme}://{client}"),
+            namespace: namespace(at),
+            process: None,
+        });
+        let members = members.collect();
+        let peers = peers.iter().map(|peer| format!("http://{peer}")).collect();
+        let directory = TempDir::new().unwrap();
+        let mut cluster = Cluster { directory, members, peers, extra: extra.to_vec(), network };
+        for at in 0..clients.len() {
+            cluster.run(at);
+        }
+        if scheme == "http" {
+            cluster.await_healthy();
+        }
+        cluster
+    }
+
+    /// Starts a member that doesn't run.
+    pub(crate) fn run(&mut self, at: usize) {
+        let all: Vec<String> = self
+            .members
+            .iter()
+            .zip(&self.peers)
+            .map(|(member, peer)| format!("{}={peer}", member.name))
+            .collect();
+        let directory = self.directory.path().join(format!("m{at}"));
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join(format!("m{at}.log")));
+        let (member, peer) = (&mut self.members[at], &self.peers[at]);
+        let mut command = match &member.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, "etcd"]);
+                command
+            }
+            None => Command::new("etcd"),
+        };
+        command
+            .args(["--name", &member.name, "--data-dir", directory.to_str().unwrap()])
+            .args(["--listen-client-urls", &member.client, "--advertise-client-urls", &member.client])
+            .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+            .args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"])
+            .args(["--logger", "zap", "--log-level", "warn"])
+            .args(&self.extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.unwrap());
+        member.process = Some(command.spawn().expect("the program etcd (package etcd-server)"));
+    }
+
+    /// Waits until every member that runs answers for the whole.
+    pub(crate) fn await_healthy(&self) {
+        for (at, member) in self.members.iter().enumerate().filter(|(_, member)| member.process.is_some()) {
+            self.etcdctl_until(at, &["endpoint", "health"], |done| done.is_ok(), &member.client);
+        }
+    }
+
+    fn etcdctl_until(
+        &self,
+        at: usize,
+        arguments: &[&str],
+        is_it: impl Fn(&Result<String, String>) -> bool,
+        what: &str,
+    ) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let done = self.try_etcdctl(at, arguments);
+            if is_it(&done) {
+                return;
+            }
+            if Instant::now() > until {
+                let log =
+                    fs::read_to_string(self.directory.path().join(format!("m{at}.log"))).unwrap_or_default();
+                panic!("{what}: {done:?}\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The members' URLs.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.client.clone()).collect()
+    }
+
+    /// The same, as in YAML.
+    pub(crate) fn yaml(&self) -> String {
+        format!("[{}]", self.endpoints().join(", "))
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn signal(&self, at: usize, signal: Signal) {
+        if let Some(process) = &self.members[at].process {
+            kill(Pid::from_raw(process.id().cast_signed()), signal).unwrap();
+        }
+    }
+
+    /// Kills a member; its data stays.
+    pub(crate) fn stop(&mut self, at: usize) {
+        if let Some(mut process) = self.members[at].process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops a member where it stands, with its connections open.
+    pub(crate) fn pause(&self, at: usize) {
+        self.signal(at, Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self, at: usize) {
+        self.signal(at, Signal::SIGCONT);
+    }
+
+    /// Cuts a member off from the others; clients still reach it.
+    pub(crate) fn cut_off(&self, at: usize, is_cut: bool) {
+        let namespace = self.members[at].namespace.as_ref().expect("a member with a network of its own");
+        for other in (1..=self.members.len()).filter(|number| *number != at + 1) {
+            let what = if is_cut { "add" } else { "del" };
+            ip(&format!("-n {namespace} route {what} blackhole 198.18.77.{other}/32"));
+        }
+    }
+
+    /// Runs etcdctl against one member.
+    ///
+    /// # Errors
+    /// What it says on stderr.
+    pub(crate) fn try_etcdctl(&self, at: usize, arguments: &[&str]) -> Result<String, String> {
+        let done = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.members[at].client, "--command-timeout", "3s"])
+            .args(arguments)
+            .output()
+            .expect("the program etcdctl (package etcd-client)");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+    }
+
+    /// The same, which has to succeed.
+    pub(crate) fn etcdctl(&self, at: usize, arguments: &[&str]) -> String {
+        self.try_etcdctl(at, arguments).unwrap_or_else(|error| panic!("etcdctl {arguments:?}: {error}"))
+    }
+
+    /// The revision that a member has.
+    pub(crate) fn revision(&self, at: usize) -> i64 {
+        let said = self.etcdctl(at, &["get", "/nothing", "-w", "json"]);
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        said["header"]["revision"].as_i64().unwrap()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for at in 0..self.members.len() {
+            self.resume(at);
+            self.stop(at);
+        }
+        // Only now: a process in it would keep a namespace alive.
+        drop(self.network.take());
+    }
+}
+
+/// A TCP proxy before a member, which can be closed and slowed.
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    open: tokio::sync::watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Begins to pass on what comes to a port of its own.
+    pub(crate) async fn start(member: &str) -> Self {
+        let target = member.trim_start_matches("http://").to_owned();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let open = tokio::sync::watch::Sender::new(true);
+        let seen = open.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((mut near, _)) = listener.accept().await else { return };
+                if !*seen.borrow() {
+                    continue;
+                }
+                let (target, mut state) = (target.clone(), seen.subscribe());
+                tokio::spawn(async move {
+                    let Ok(mut far) = tokio::net::TcpStream::connect(target).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = state.wait_for(|open| !open) => {}
+                    }
+                });
+            }
+        });
+        Proxy { url, open, task }
+    }
+
+    /// Ends every connection and passes on none, or passes them on again.
+    pub(crate) fn set_open(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
