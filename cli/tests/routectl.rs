@@ -255,6 +255,17 @@ fn show_prints_stable_tables_on_a_pipe_and_the_api_as_json() {
     let explained = daemon.routectl(&["explain", "10.1.2.0/26"]).run().stdout;
     assert!(explained.starts_with("10.1.2.0/26 is routed by 10.1.2.0/26\n"), "{explained}");
     assert!(explained.contains("lower router ID"), "{explained}");
+    assert_eq!(
+        explained.split_once("\n\n").expect("a table").1,
+        "PREFIX        NEXT HOP   SOURCE   EXIT      DEVICE         INSTALLED   PEER     REASON\n\
+         10.1.2.0/26   10.0.0.2   ibgp     2 exits   -              no          node-b   only path\n\
+         \x20             10.0.0.2            ipip      routed.ipip\n\
+         \x20             10.1.3.0            vxlan     routed.vxlan\n\
+         \n\
+         BEST   SOURCE   PEER     NEXT HOP   REASON\n\
+         *      ibgp     node-b   10.0.0.2   lower router ID\n\
+         +      ibgp     node-c   10.0.0.3   lower router ID\n"
+    );
     let none = daemon.routectl(&["explain", "192.0.2.1"]).run();
     assert_eq!((none.status, none.stderr.as_str()), (1, "routectl: no route to 192.0.2.1\n"));
 }

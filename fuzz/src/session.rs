@@ -117,6 +117,7 @@ impl Device {
             router_id: RouterId(DUT),
             cluster_id: Some(DUT),
             local_addresses: vec![IpAddr::V4(DUT), "fd99::1".parse().expect("an address")],
+            multipath: routing::config::DEFAULT_MULTIPATH,
         });
         for (id, host, asn, as_width) in [
             (INTERNAL, 6, 65000, AsWidth::Four),

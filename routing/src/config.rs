@@ -15,7 +15,13 @@ pub struct RibConfig {
     pub cluster_id: Option<Ipv4Addr>,
     /// The addresses of this node; the first of a family is the next hop we give.
     pub local_addresses: Vec<IpAddr>,
+    /// At most so many exits share the packets of a prefix that has several best paths; with 1 (or 0) the best path has
+    /// them all.
+    pub multipath: usize,
 }
+
+/// How many exits share a prefix's packets unless configured: as many as BIRD merges.
+pub const DEFAULT_MULTIPATH: usize = 16;
 
 impl RibConfig {
     /// The next hop we give for routes of a family; an IPv6 one serves IPv4 prefixes where there is no other

@@ -1,5 +1,6 @@
 //! After any history everybody holds what the best paths say, and nothing is left behind.
 
+mod legs;
 mod policies;
 mod wire;
 
@@ -43,6 +44,8 @@ enum Step {
     Client(u8, bool),
     Own(Vec<u8>),
     Cluster(u8),
+    /// So many exits share a prefix's packets.
+    Multipath(usize),
     /// The peer is configured so, see [`policy`].
     Policy(u8, u8),
     /// All peers are, see [`cluster`].
@@ -67,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (peer(), any::<bool>()).prop_map(|(p, c)| Step::Client(p, c)),
         1 => prop::collection::vec(0..20u8, 0..4).prop_map(Step::Own),
         1 => (1..3u8).prop_map(Step::Cluster),
+        1 => (0..5usize).prop_map(Step::Multipath),
         2 => (peer(), 0..9u8).prop_map(|(p, n)| Step::Policy(p, n)),
         1 => (0..4u8).prop_map(Step::ClusterPolicy),
         6 => (1..8usize).prop_map(Step::Run),
@@ -93,6 +97,7 @@ fn config(cluster: u8) -> RibConfig {
         router_id: RouterId(Ipv4Addr::new(192, 168, 0, 100)),
         cluster_id: Some(Ipv4Addr::new(10, 0, 0, cluster)),
         local_addresses: vec![IpAddr::from([192, 168, 0, 100]), "fd00::100".parse().unwrap()],
+        multipath: 3,
     }
 }
 
@@ -121,6 +126,8 @@ struct Bed {
     rib: Rib,
     wire: Wire,
     best: BTreeMap<IpNet, Best>,
+    /// Exits beside the best paths' own.
+    others: BTreeMap<IpNet, Box<[IpAddr]>>,
     /// The last session of each peer.
     sessions: BTreeMap<u8, PeerSession>,
     up: BTreeSet<u8>,
@@ -280,7 +287,14 @@ impl Bed {
                     blocks.into_iter().map(block).map(|prefix| (prefix, next_hop(100, &prefix))).collect();
                 self.rib.originate(Source::Local, &own);
             }
-            Step::Cluster(cluster) => self.rib.configure(config(cluster)),
+            Step::Cluster(cluster) => {
+                let multipath = self.rib.config.multipath;
+                self.rib.configure(RibConfig { multipath, ..config(cluster) });
+            }
+            Step::Multipath(multipath) => {
+                let config = self.rib.config.clone();
+                self.rib.configure(RibConfig { multipath, ..config });
+            }
             Step::Policy(peer, number) => {
                 self.policies.insert(peer, number);
                 let held = self.held(peer);
@@ -294,7 +308,10 @@ impl Bed {
                 self.cluster = number;
                 self.rib.set_cluster_policy(cluster(number));
             }
-            Step::Run(budget) => _ = self.rib.run(budget, &mut self.wire),
+            Step::Run(budget) => {
+                self.rib.run(budget, &mut self.wire);
+                self.forward(budget);
+            }
         }
     }
 
@@ -356,9 +373,15 @@ impl Bed {
         for peer in &self.up {
             assert!(self.rib.resume(id(*peer), &mut self.wire));
         }
+        self.forward(usize::MAX);
+    }
+
+    /// Takes so many changes to forwarding.
+    fn forward(&mut self, limit: usize) {
         let mut changes = Vec::new();
-        self.rib.best_changes(usize::MAX, &mut changes);
+        self.rib.best_changes(limit, &mut changes);
         for change in changes {
+            self.others.insert(change.prefix, change.others);
             match change.best {
                 Some(best) => _ = self.best.insert(change.prefix, best),
                 None => _ = self.best.remove(&change.prefix),
@@ -422,6 +445,7 @@ proptest! {
             rib: Rib::new(config(1)),
             wire: Wire::default(),
             best: BTreeMap::new(),
+            others: BTreeMap::new(),
             sessions: BTreeMap::new(),
             up: BTreeSet::new(),
             roles: BTreeMap::new(),
@@ -454,6 +478,7 @@ proptest! {
             let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
             prop_assert_eq!((counts.received, counts.stale), (bed.held(peer), stale), "peer {}", peer);
         }
+        bed.shares_packets_as_it_should()?;
         for (peer, prefix) in bed.received.keys() {
             let accepted = bed.imported(*peer, prefix, bed.received[&(*peer, *prefix)]).is_some();
             prop_assert!(!accepted || bed.best.contains_key(prefix), "{} is accepted from {}", prefix, peer);
@@ -464,7 +489,8 @@ proptest! {
         bed.apply(Step::Own(Vec::new()));
         bed.settle();
         prop_assert_eq!(RibCounts { removed: 0, ..bed.rib.counts() }, RibCounts::default());
-        prop_assert!(bed.best.is_empty());
+        prop_assert!(bed.best.is_empty() && bed.others.values().all(|others| others.is_empty()));
+        prop_assert_eq!(bed.rib.legs.len(), 0);
         prop_assert!(bed.rib.groups.is_empty());
         prop_assert_eq!(bed.rib.sources.len(), 0);
     }

@@ -7,6 +7,7 @@
 pub mod actor;
 pub mod attrs;
 pub mod batch;
+mod choose;
 pub mod config;
 pub mod decide;
 pub mod encapsulation;

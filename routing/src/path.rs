@@ -142,11 +142,13 @@ pub struct Best {
     pub exit: IpAddr,
 }
 
-/// The chosen path of a prefix has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The chosen path of a prefix has changed, or who shares its packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BestChange {
     /// The prefix.
     pub prefix: IpNet,
     /// The new path; `None`: there is none any more.
     pub best: Option<Best>,
+    /// The exits beside the path's own that its packets are shared with, in the order of their addresses; mostly none.
+    pub others: Box<[IpAddr]>,
 }

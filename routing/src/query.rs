@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use bgp::{Asn, Families, Family, PeerId};
 use ipnet::IpNet;
 
+use crate::choose::{candidate, exit_of};
 use crate::decide::{Reason, select};
 use crate::export;
 use crate::group::{Group, GroupKey};
 use crate::path::{Source, SourceKind};
-use crate::rib::{Rib, candidate};
+use crate::rib::Rib;
 use crate::source::{Member, SourceIx};
 use crate::table::{Path, Scope};
 use crate::view::View;
@@ -69,8 +70,10 @@ pub struct PathInfo {
     pub med: u32,
     /// It is kept though the peer has not sent it again since its session ended.
     pub stale: bool,
-    /// Why it is not used; `None`: it is the chosen one.
+    /// Why it is not the chosen one; `None`: it is.
     pub reason: Option<Reason>,
+    /// It is not the chosen one, and its exit shares the prefix's packets all the same.
+    pub shares: bool,
 }
 
 /// What the whole RIB holds.
@@ -226,6 +229,7 @@ impl Rib {
         let mut reasons: Vec<Option<Reason>> = all.iter().map(|path| path.rejected()).collect();
         let candidates: Vec<_> = eligible.iter().map(|(_, candidate)| *candidate).collect();
         select(&candidates, &mut Vec::new(), |lost, reason| reasons[eligible[lost].0] = Some(reason));
+        let legs = self.legs.of(ix);
         let mut paths: Vec<_> = all
             .iter()
             .zip(reasons)
@@ -243,10 +247,12 @@ impl Rib {
                     med: attrs.med,
                     stale: stale.is_some_and(|stale| stale.families.contains(family)),
                     reason,
+                    shares: reason.is_some_and(Reason::breaks_ties)
+                        && legs.contains(&exit_of(&self.sources, &self.interner, *path)),
                 }
             })
             .collect();
-        paths.sort_by_key(|path| (path.reason.is_some(), path.source));
+        paths.sort_by_key(|path| (path.reason.is_some(), !path.shares, path.source));
         paths
     }
 }

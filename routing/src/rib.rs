@@ -10,15 +10,15 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
+use crate::choose::{Legs, Room, choose, exit_of, only};
 use crate::config::RibConfig;
-use crate::decide::{Candidate, Rank, select};
 use crate::exports::Exports;
 use crate::group::{Change, Group, GroupKey};
 use crate::interner::Interner;
 use crate::lanes::PathIds;
 use crate::limits::LimitReached;
 use crate::outbox::Delivery;
-use crate::path::{Best, BestChange, Source, SourceKind};
+use crate::path::{Best, BestChange, Source};
 use crate::policy::{ClusterPolicy, PeerPolicy, shut_down, with_communities};
 use crate::several::Several;
 use crate::source::{Member, SourceIx, Sources};
@@ -54,6 +54,8 @@ pub struct Rib {
     forward: VecDeque<u32>,
     /// Somebody asks for them.
     forwards: bool,
+    /// Prefixes whose packets several exits share.
+    pub(crate) legs: Legs,
     /// What this node originates: own blocks, the static table.
     pub(crate) originated: [HashSet<IpNet, FixedState>; 2],
     /// Paths of the static table that count as soon as BGP has brought one to the same prefix, whatever comes of that.
@@ -88,6 +90,7 @@ impl Rib {
             holds_markers: false,
             forward: VecDeque::new(),
             forwards: true,
+            legs: Legs::default(),
             originated: [HashSet::default(), HashSet::default()],
             awaited: HashMap::default(),
             suppressed: HashMap::default(),
@@ -106,9 +109,15 @@ impl Rib {
 
     /// Takes a new configuration; sessions stay.
     pub fn configure(&mut self, config: RibConfig) {
-        if self.config != config {
-            self.config = config;
+        let same = |other: &RibConfig| RibConfig { multipath: config.multipath, ..other.clone() } == config;
+        let shared = self.config.multipath != config.multipath;
+        let told = !same(&self.config);
+        self.config = config;
+        if told {
             self.mark_all();
+        } else if shared {
+            // Nobody but forwarding is concerned.
+            self.mark_used();
         }
     }
 
@@ -270,9 +279,28 @@ impl Rib {
     fn decide(&mut self, count: usize, reexport: bool) {
         self.changes.clear();
         let mut room = Room::default();
+        let limit = if self.forwards { self.config.multipath } else { 1 };
         for ix in self.dirty.drain(..count) {
             self.table.unmark(ix, Mark::Dirty);
-            let after = choose(&self.table, &self.interner, &self.sources, ix, &mut room);
+            // Most prefixes have one path; it needs no comparing.
+            let after = match only(&self.table, &self.sources, ix) {
+                Some(only) if !self.table.is_marked(ix, Mark::Several) => only,
+                _ => {
+                    let (table, sources) = (&self.table, &self.sources);
+                    let after = choose(table, &self.interner, sources, ix, limit, &mut room);
+                    let several = room.exits.len() > 1;
+                    if (several || table.is_marked(ix, Mark::Several)) && self.legs.set(ix, &room.exits) {
+                        match several {
+                            true => _ = self.table.mark(ix, Mark::Several),
+                            false => self.table.unmark(ix, Mark::Several),
+                        }
+                        if self.forwards && self.table.mark(ix, Mark::Forward) {
+                            self.forward.push_back(ix);
+                        }
+                    }
+                    after
+                }
+            };
             let before = self.table.told(ix);
             let again = !before.is_none() && after != before && !reexport;
             if again && self.sources.are_same_to_others(before, after) {
@@ -365,7 +393,14 @@ impl Rib {
                 });
                 last = (told, best);
             }
-            changes.push(BestChange { prefix: self.table.prefix(ix), best: last.1 });
+            let mut others = Box::default();
+            if self.table.is_marked(ix, Mark::Several)
+                && let Some(best) = last.1
+            {
+                let legs = self.legs.of(ix).iter().copied();
+                others = legs.filter(|exit| *exit != best.exit).collect();
+            }
+            changes.push(BestChange { prefix: self.table.prefix(ix), best: last.1, others });
             if told.is_none() {
                 self.table.remove_if_unused(ix);
             }
@@ -378,43 +413,6 @@ impl Rib {
     /// Whether [`Rib::best_changes`] has something.
     pub fn has_best_changes(&self) -> bool {
         !self.forward.is_empty()
-    }
-}
-
-/// Where packets are to leave the tunnel: where the path says so, if whoever sent it is in our AS, which
-/// is where tunnels end (RFC 9012 §11), else at the next hop.
-fn exit_of(sources: &Sources, interner: &Interner, path: Path) -> IpAddr {
-    let attrs = interner.set(path.attrs());
-    match sources.kind(path.source()) {
-        SourceKind::Ebgp | SourceKind::Static => attrs.next_hop,
-        SourceKind::Local | SourceKind::Ibgp | SourceKind::Client => attrs.egress.unwrap_or(attrs.next_hop),
-    }
-}
-
-/// A path as the decision sees it; `None` for one that takes no part.
-pub(crate) fn candidate<'a>(
-    sources: &Sources,
-    interner: &'a Interner,
-    path: Path,
-    family: Family,
-) -> Option<Candidate<'a>> {
-    if path.is_rejected() {
-        return None;
-    }
-    let attrs = interner.set(path.attrs());
-    match path.source() {
-        SourceIx::LOCAL => Some(Candidate::unpeered(Rank::Local, attrs)),
-        SourceIx::STATIC => Some(Candidate::unpeered(Rank::Static, attrs)),
-        source => {
-            sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| Candidate {
-                rank: member.rank(attrs),
-                attrs,
-                external: !member.session.internal,
-                router_id: member.session.router_id,
-                address: member.session.address,
-                source: source.0,
-            })
-        }
     }
 }
 
@@ -443,38 +441,4 @@ impl Alike {
         let before = std::mem::replace(self, Alike { path, family, count: 1 });
         (!before.path.is_none()).then_some(before)
     }
-}
-
-/// Room for the paths of a prefix, used again.
-#[derive(Default)]
-struct Room<'a> {
-    paths: Vec<Path>,
-    candidates: Vec<Candidate<'a>>,
-    field: Vec<usize>,
-}
-
-/// The path to use, or [`Path::NONE`].
-fn choose<'a>(
-    table: &Table,
-    interner: &'a Interner,
-    sources: &Sources,
-    ix: u32,
-    room: &mut Room<'a>,
-) -> Path {
-    // Most prefixes have one path; it needs no comparing.
-    if let Some(only) = table.only(ix) {
-        let usable =
-            !only.is_none() && !only.is_rejected() && sources.is_usable(only.source(), table.family(ix));
-        return if usable { only } else { Path::NONE };
-    }
-    room.paths.clear();
-    room.candidates.clear();
-    let family = table.family(ix);
-    for path in table.paths(ix) {
-        if let Some(candidate) = candidate(sources, interner, path, family) {
-            room.paths.push(path);
-            room.candidates.push(candidate);
-        }
-    }
-    select(&room.candidates, &mut room.field, |_, _| {}).map_or(Path::NONE, |at| room.paths[at])
 }

@@ -31,6 +31,8 @@ pub(crate) enum Mark {
     Dirty = 1,
     /// Forwarding is to be told of it.
     Forward = 2,
+    /// Several exits share its packets.
+    Several = 4,
 }
 
 #[derive(Clone, Debug)]
@@ -281,6 +283,11 @@ impl Table {
         let new = *marks & mark as u8 == 0;
         *marks |= mark as u8;
         new
+    }
+
+    /// Whether a mark is set.
+    pub(crate) fn is_marked(&self, ix: u32, mark: Mark) -> bool {
+        self.entries[ix as usize].marks & mark as u8 != 0
     }
 
     pub(crate) fn unmark(&mut self, ix: u32, mark: Mark) {

@@ -43,7 +43,7 @@ fn learn(fib: &mut Fib, subnet: Option<u8>) {
     for number in 0..ROUTES {
         let learned =
             subnet.map(|subnet| Learned { next_hop: next_hop(number, subnet), kind: PathKind::Bgp });
-        if let Some((slot, _)) = fib.learn(&key(number), learned) {
+        if let Some((slot, _)) = fib.learn(&key(number), learned, &[]) {
             let target = learned.map(|l| Target::Exit(Exit::Direct { gateway: l.next_hop, index: 2 }));
             fib.want_learned(slot, Want { target, reason: target.map(|_| Reason::Never) });
         }

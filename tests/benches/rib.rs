@@ -101,6 +101,7 @@ fn rib(peers: u32, cluster_id: Option<Ipv4Addr>) -> Rib {
         router_id: RouterId(address),
         cluster_id,
         local_addresses: vec![IpAddr::V4(address)],
+        multipath: routing::config::DEFAULT_MULTIPATH,
     });
     for id in 1..=peers {
         rib.peer_up(PeerId(id), session(id, cluster_id.is_some()));

@@ -108,6 +108,8 @@ pub struct RouteKey {
 pub enum Target {
     /// To an exit point.
     Exit(Exit),
+    /// To several exit points that share the packets, by the id of their list ([`crate::fib::Fib::exits_of`]).
+    Exits(u32),
     /// Nowhere: the unassigned addresses of an own block.
     Blackhole,
     /// Onto a device: the host route of an IPv6 VTEP, which makes it a legal gateway there.

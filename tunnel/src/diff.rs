@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::{
     desired::{Desired, Device, IpipSpec, RouteKey, VXLAN_PORT, VXLAN_VNI, VxlanSpec, Wanted},
+    members::Members,
     node::Mac,
     observed::{Link, LinkKind, Observed},
     probe::Way,
@@ -45,7 +46,9 @@ pub enum Op {
     AddNexthop { id: u32, gateway: IpAddr, index: u32 },
     /// Replace a next-hop object observed as ours.
     ReplaceNexthop { id: u32, gateway: IpAddr, index: u32 },
-    /// Delete a next-hop object observed as ours.
+    /// Create a group of next-hop objects; never replaces one.
+    AddGroup { id: u32, members: Members },
+    /// Delete a next-hop object or group observed as ours.
     DeleteNexthop { id: u32 },
     /// Lead probes by a way to the way's table.
     AddRule { way: Way },
@@ -70,7 +73,9 @@ pub enum Object {
     Neighbour(IpAddr),
     /// A next-hop object, by gateway and interface index.
     Nexthop(IpAddr, u32),
-    /// A next-hop object to be deleted, by id.
+    /// A group of next-hop objects.
+    Group(Members),
+    /// A next-hop object or group to be deleted, by id.
     UnwantedNexthop(u32),
     /// A route.
     Route(RouteKey),
@@ -97,6 +102,7 @@ impl Op {
             Op::AddNexthop { gateway, index, .. } | Op::ReplaceNexthop { gateway, index, .. } => {
                 Object::Nexthop(gateway, index)
             }
+            Op::AddGroup { members, .. } => Object::Group(members),
             Op::DeleteNexthop { id } => Object::UnwantedNexthop(id),
             Op::AddRule { way } | Op::DeleteRule { way } => Object::Rule(way),
             Op::SetProbeRoute { way, address, .. } | Op::DeleteProbeRoute { way, address } => {

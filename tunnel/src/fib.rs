@@ -3,14 +3,16 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use queue::Queue;
+use shared::Paths;
 
 use crate::{
     desired::{Desired, RouteKey, Target},
     diff::Object,
     intern::{Interner, NONE},
+    members::Members,
     node::Learned,
     observed::{Observed, Via},
-    resolve::Reason,
+    resolve::{Exit, Reason},
     table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, PARKED, RouteTable, SEEN, State, WITHDRAWN},
 };
 
@@ -60,7 +62,9 @@ pub struct Fib {
     /// All that was observed but routes; `None` before the first look.
     pub observed: Option<Observed>,
     table: RouteTable,
-    learned: Interner<Learned>,
+    paths: Interner<Paths>,
+    others: Interner<Box<[IpAddr]>>,
+    exits: Interner<Box<[Exit]>>,
     wants: Interner<Want>,
     vias: Interner<Via>,
     /// By the id of a want: how it is realised now.
@@ -69,6 +73,8 @@ pub struct Fib {
     unrealised: Vec<u32>,
     /// Our next-hop objects by gateway and interface index.
     by_content: HashMap<(IpAddr, u32), u32>,
+    /// Our groups of them.
+    by_members: HashMap<Members, u32>,
     /// Where to look for a free next-hop id.
     next_id: u32,
     /// Routes to be compared, in no order to rely on.
@@ -92,12 +98,7 @@ impl Fib {
 
     /// The path that was learned for a route.
     pub fn learned(&self, state: &State) -> Option<&Learned> {
-        self.learned.value(state.learned)
-    }
-
-    /// Whether some route was learned so.
-    pub fn is_learned(&self, learned: &Learned) -> bool {
-        self.learned.holders(learned) > 0
+        self.paths.value(state.learned).map(|paths| &paths.learned)
     }
 
     /// What is wanted of a route.
@@ -128,13 +129,19 @@ impl Fib {
         self.realised.get(usize::try_from(want).ok()?).copied().flatten()
     }
 
-    /// Notes what was learned of a route; answers its slot, and whether anything was learned before.
-    pub fn learn(&mut self, key: &RouteKey, learned: Option<Learned>) -> Option<(u32, bool)> {
+    /// Notes what was learned of a route, and what shares its packets; answers its slot, and whether anything was learned
+    /// before.
+    pub fn learn(
+        &mut self,
+        key: &RouteKey,
+        learned: Option<Learned>,
+        others: &[IpAddr],
+    ) -> Option<(u32, bool)> {
         let slot = match learned {
             Some(_) => self.table.enter(key),
             None => self.table.find(key)?,
         };
-        let id = learned.map_or(NONE, |learned| self.learned.acquire(learned).0);
+        let id = learned.map_or(NONE, |learned| self.acquire_paths(learned, others));
         let state = self.table.state_mut(slot);
         let old = std::mem::replace(&mut state.learned, id);
         if learned.is_some() {
@@ -142,7 +149,7 @@ impl Fib {
         } else if old != NONE {
             state.set(WITHDRAWN);
         }
-        self.learned.release(old);
+        self.release_paths(old);
         Some((slot, old != NONE))
     }
 
@@ -162,6 +169,9 @@ impl Fib {
         } else {
             let (id, new) = self.wants.acquire(want);
             if new {
+                if let Some(Target::Exits(exits)) = want.target {
+                    self.exits.retain(exits);
+                }
                 let length = usize::try_from(self.wants.last_id()).unwrap_or(usize::MAX).saturating_add(1);
                 self.realised.resize(length, None);
                 if let Some(realised) = usize::try_from(id).ok().and_then(|i| self.realised.get_mut(i)) {
@@ -173,6 +183,9 @@ impl Fib {
         };
         let old = std::mem::replace(&mut self.table.state_mut(slot).want, id);
         if self.wants.release(old) {
+            if let Some(Target::Exits(exits)) = self.wants.value(old).and_then(|want| want.target) {
+                self.exits.release(exits);
+            }
             self.may_sweep = true;
             self.may_inherit = true;
         }
@@ -198,7 +211,11 @@ impl Fib {
         self.realised.fill(None);
         self.unrealised = self.wants.iter().map(|(id, _)| id).collect();
         self.by_content.clear();
+        self.by_members.clear();
         for (id, nexthop) in self.observed.iter().flat_map(|o| &o.nexthops) {
+            if nexthop.ours && !nexthop.members.is_empty() {
+                self.by_members.entry(nexthop.members).or_insert(*id);
+            }
             if let Some(content) = nexthop.content() {
                 self.by_content.entry(content).or_insert(*id);
             }
@@ -231,8 +248,9 @@ impl Fib {
             let (key, state) = (self.table.key(slot), *self.table.state(slot));
             let Some(learned) = self.learned(&state).copied() else { continue };
             if key.metric != metric {
-                self.learn(&RouteKey { metric, ..key }, Some(learned));
-                self.learn(&key, None);
+                let others: Box<[IpAddr]> = self.others(&state).into();
+                self.learn(&RouteKey { metric, ..key }, Some(learned), &others);
+                self.learn(&key, None, &[]);
                 self.want_learned(slot, Want::default());
             }
         }
@@ -471,7 +489,9 @@ impl Fib {
     }
 }
 
+mod heirs;
 mod nexthops;
 mod queue;
+mod shared;
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ fn at(id: u32) -> usize {
     usize::try_from(id).unwrap_or(usize::MAX).wrapping_sub(1)
 }
 
-impl<T: Copy + Eq + Hash> Interner<T> {
+impl<T: Eq + Hash> Interner<T> {
     /// The id of a value, which has one more holder now, and whether nobody held it before.
     pub fn acquire(&mut self, value: T) -> (u32, bool) {
         if let Some((last, count)) = self.values.get_mut(at(self.last))
@@ -47,7 +47,7 @@ impl<T: Copy + Eq + Hash> Interner<T> {
             *count += 1;
             return (self.last, false);
         }
-        let hash = self.hasher.hash_one(value);
+        let hash = self.hasher.hash_one(&value);
         let values = &mut self.values;
         let same = |id: &u32| values.get(at(*id)).is_some_and(|(v, _)| *v == value);
         if let Some(id) = self.index.find(hash, same).copied() {
@@ -66,7 +66,7 @@ impl<T: Copy + Eq + Hash> Interner<T> {
             }
         };
         let (values, hasher) = (&self.values, &self.hasher);
-        self.index.insert_unique(hash, id, |id| hasher.hash_one(values[at(*id)].0));
+        self.index.insert_unique(hash, id, |id| hasher.hash_one(&values[at(*id)].0));
         self.last = id;
         (id, true)
     }
@@ -87,7 +87,7 @@ impl<T: Copy + Eq + Hash> Interner<T> {
         if *count > 0 {
             return false;
         }
-        let hash = self.hasher.hash_one(*value);
+        let hash = self.hasher.hash_one(&*value);
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
             entry.remove();
         }

@@ -12,6 +12,7 @@ pub mod fib;
 pub mod firewall;
 pub mod intern;
 pub mod ledger;
+pub mod members;
 pub mod mtu;
 pub mod node;
 pub mod observed;

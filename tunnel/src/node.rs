@@ -139,7 +139,7 @@ impl Node {
         }
     }
 
-    fn has_address(&self, address: IpAddr) -> bool {
+    pub(crate) fn has_address(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(a) => self.ipv4.is_some_and(|n| n.addr() == a),
             IpAddr::V6(a) => self.ipv6.is_some_and(|n| n.addr() == a),
@@ -302,6 +302,8 @@ pub struct RouteChange {
     pub prefix: IpNet,
     /// Its best path now; `None` when it has none any more.
     pub learned: Option<Learned>,
+    /// Other exit points that share its packets, as good as the path's own; mostly none.
+    pub others: Box<[IpAddr]>,
 }
 
 /// The MAC of a node's VXLAN device: 66 and the first five bytes of the name's SHA-1, as Calico computes it.

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::{
     desired::{Device, Parent},
     diff::Op,
+    members::Members,
     node::Mac,
     probe::Way,
     resolve::Exit,
@@ -62,14 +63,16 @@ pub struct Link {
 /// A next-hop object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nexthop {
-    /// It carries our protocol number and is a single gateway.
+    /// It carries our protocol number and is a single gateway or a group.
     pub ours: bool,
     /// Gateway.
     pub gateway: Option<IpAddr>,
-    /// Interface index.
+    /// Interface index, 0 for a group.
     pub index: u32,
     /// `RTNH_F_ONLINK`.
     pub onlink: bool,
+    /// Of a group: its objects.
+    pub members: Members,
 }
 
 /// Where an observed route of ours leads.
@@ -182,11 +185,16 @@ impl Observed {
                 self.neighbours.remove(&address);
             }
             Op::AddNexthop { id, gateway, index } | Op::ReplaceNexthop { id, gateway, index } => {
-                let nexthop = Nexthop { ours: true, gateway: Some(gateway), index, onlink: true };
+                let members = Members::default();
+                let nexthop = Nexthop { ours: true, gateway: Some(gateway), index, onlink: true, members };
                 self.nexthops.insert(id, nexthop);
+            }
+            Op::AddGroup { id, members } => {
+                self.nexthops.insert(id, Nexthop::group(members));
             }
             Op::DeleteNexthop { id } => {
                 self.nexthops.remove(&id);
+                self.leave_groups(id);
             }
             Op::AddRule { way } => {
                 self.rules.insert(way);
@@ -215,8 +223,31 @@ impl Observed {
             self.neighbours.clear();
             self.fdb.clear();
         }
-        self.nexthops.retain(|_, n| n.index != link.index);
+        let gone: Vec<u32> =
+            self.nexthops.iter().filter(|(_, n)| n.index == link.index).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.nexthops.remove(&id);
+            self.leave_groups(id);
+        }
         self.probe_routes.retain(|_, via| via.is_none_or(|(_, index)| index != link.index));
+    }
+
+    /// An object that is gone is in no group any more, and a group goes with its last object.
+    fn leave_groups(&mut self, id: u32) {
+        self.nexthops.retain(|_, nexthop| {
+            if !nexthop.members.contains(id) {
+                return true;
+            }
+            nexthop.members = nexthop.members.without(id);
+            !nexthop.members.is_empty()
+        });
+    }
+
+    /// Gateways and interface indices that share the packets of what points at an object: one, of a group several.
+    pub fn contents(&self, id: u32) -> Vec<(IpAddr, u32)> {
+        let Some(nexthop) = self.nexthops.get(&id) else { return Vec::new() };
+        let members = nexthop.members.ids().iter().filter_map(|member| self.nexthops.get(member));
+        nexthop.content().into_iter().chain(members.filter_map(Nexthop::content)).collect()
     }
 
     /// In how many entries of ours `self` and `other` differ.
@@ -243,6 +274,11 @@ impl Observed {
 }
 
 impl Nexthop {
+    /// A group of ours.
+    pub fn group(members: Members) -> Self {
+        Self { ours: true, gateway: None, index: 0, onlink: false, members }
+    }
+
     /// Gateway and interface index, if it is one of ours as we write them.
     pub fn content(&self) -> Option<(IpAddr, u32)> {
         self.gateway.filter(|_| self.ours && self.onlink).map(|gateway| (gateway, self.index))

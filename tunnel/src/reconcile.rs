@@ -1,6 +1,7 @@
 //! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
 
 mod carry_out;
+mod shared;
 mod stand;
 mod told;
 mod turn;
@@ -181,11 +182,14 @@ impl<D: Dataplane> Reconciler<D> {
         self.passes = 0;
         // What is adopted needs no change of the kernel's to be in use.
         self.exits_stale = true;
-        for RouteChange { prefix, learned } in changes {
+        for RouteChange { prefix, learned, others } in changes {
             let key = RouteKey { prefix: prefix.trunc(), metric: self.metric };
-            let Some((slot, _)) = self.fib.learn(&key, learned) else { continue };
+            let Some((slot, _)) = self.fib.learn(&key, learned, &others) else { continue };
             if let Some(learned) = learned {
                 self.note_bgp(&learned);
+                for next_hop in others {
+                    self.note_bgp(&Learned { next_hop, ..learned });
+                }
             }
             match (&config, learned) {
                 (Some(config), _) => self.resolve_one(config, slot),
@@ -312,17 +316,21 @@ impl<D: Dataplane> Reconciler<D> {
     fn resolve_one(&mut self, config: &Config, slot: u32) {
         let state = *self.fib.table().state(slot);
         let want = match self.fib.learned(&state).copied() {
-            Some(learned) => {
-                let want = self.answer(config, slot, learned);
-                if state.via != NONE && self.adopts(config, &learned, &want, &state) {
-                    self.answer(config, slot, learned)
-                } else {
-                    want
-                }
+            Some(learned) if self.fib.others(&state).is_empty() => {
+                self.answer_or_adopt(config, slot, learned, &state)
             }
+            Some(learned) => return self.resolve_all(config, slot, learned),
             None => Want::default(),
         };
         self.fib.want_learned(slot, want);
+    }
+
+    fn answer_or_adopt(&mut self, config: &Config, slot: u32, learned: Learned, state: &State) -> Want {
+        let want = self.answer(config, slot, learned);
+        if state.via != NONE && self.adopts(config, &learned, &want, state) {
+            return self.answer(config, slot, learned);
+        }
+        want
     }
 
     fn answer(&mut self, config: &Config, slot: u32, learned: Learned) -> Want {
@@ -367,17 +375,6 @@ impl<D: Dataplane> Reconciler<D> {
         Some(self.fib.table().state(slot))
     }
 
-    /// The encapsulation by which a prefix's installed route leads to its exit.
-    pub(crate) fn installed(&self, prefix: &ipnet::IpNet) -> Option<Encapsulation> {
-        let state = self.route(prefix)?;
-        match self.fib.want(state).target {
-            Some(crate::desired::Target::Exit(exit)) if self.fib.is_installed(state) => {
-                Some(exit.encapsulation())
-            }
-            _ => None,
-        }
-    }
-
     /// Notes by which encapsulation each node is reached, if that may have changed.
     pub(crate) fn note_exits_in_use(&mut self) {
         let Some(config) = self.config.clone().filter(|_| self.exits_stale) else { return };
@@ -390,7 +387,7 @@ impl<D: Dataplane> Reconciler<D> {
             self.in_use.retain(|name, _| names.contains(name.as_str()));
         }
         for node in &config.nodes {
-            let now = node.blocks.iter().find_map(|block| self.installed(&block.trunc()));
+            let now = node.blocks.iter().find_map(|block| self.installed(&block.trunc(), node));
             let before = self.in_use.get(&node.name);
             if before.is_none_or(|(before, _)| *before != now) {
                 if before.is_some() || now.is_some() {

@@ -178,7 +178,7 @@ pub(super) async fn apply(
             }
             // Only a caller who named a revision cares that another came between.
             Err(StoreError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => {
-                tokio::time::sleep(PAUSE * attempt).await;
+                tokio::time::sleep(PAUSE * attempt).await; // why: who writes at once must not meet again
                 attempt += 1;
             }
             Err(error) => return Err(error),

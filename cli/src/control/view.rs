@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use bgp::session::State as SessionState;
 pub use routing::SourceKind as RouteSource;
 pub use tunnel::FirewallReport as FirewallView;
-pub use tunnel::report::{ExitKind, TunnelReport as TunnelView};
+pub use tunnel::report::{ExitKind, LegReport as LegView, TunnelReport as TunnelView};
 
 /// Why a node has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +125,9 @@ pub struct RouteView {
     pub installed: bool,
     /// Why it is the best, or why it is not installed.
     pub reason: String,
+    /// The exits that share its packets, where they are several; `exit` and `device` are the first's then.
+    #[serde(default)]
+    pub legs: Vec<LegView>,
 }
 
 /// A node of the static peer table.
@@ -316,6 +319,9 @@ pub struct PathView {
     pub med: Option<u32>,
     /// Whether it is the best.
     pub best: bool,
+    /// Whether packets go its way too, though it is not the best: only ties told it apart.
+    #[serde(default)]
+    pub shares: bool,
     /// The step of the decision that it won or lost at.
     pub reason: String,
 }

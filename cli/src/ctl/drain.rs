@@ -40,8 +40,7 @@ impl Drain {
                     );
                     return Ok(());
                 }
-                // why: the end of another program has no event here.
-                _ => tokio::time::sleep(LOOK_AGAIN).await,
+                _ => tokio::time::sleep(LOOK_AGAIN).await, // why: another program's end has no event here
             }
         }
         Err(Failure::Io(anyhow::anyhow!(

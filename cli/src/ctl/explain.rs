@@ -56,7 +56,11 @@ fn text(view: &ExplainView, wide: bool) -> String {
     }
     let rows = view.paths.iter().map(|path| {
         let mut row: Vec<Shown> = vec![
-            Shown::judged(if path.best { "*" } else { "" }, path.best),
+            match (path.best, path.shares) {
+                (true, _) => Shown::judged("*", true),
+                (false, true) => Shown::judged("+", true),
+                (false, false) => "".into(),
+            },
             show::source(path.source).into(),
             Shown::maybe(path.peer.as_ref()),
             Shown::maybe(path.next_hop),

@@ -197,21 +197,39 @@ pub(super) fn routes(routes: &[RouteView], wide: bool) -> String {
     if wide {
         headings.extend(["PEER", "REASON"]);
     }
-    let rows = routes.iter().map(|route| {
+    let rows = routes.iter().flat_map(|route| {
         let installed = if route.installed { "yes" } else { "no" };
         let mut row: Vec<Shown> = vec![
             route.prefix.into(),
             Shown::maybe(route.next_hop),
             source(route.source).into(),
-            exit(route.exit).into(),
-            Shown::maybe(route.device.as_ref()),
+            if route.legs.is_empty() {
+                exit(route.exit).into()
+            } else {
+                format!("{} exits", route.legs.len()).into()
+            },
+            Shown::maybe(route.device.as_ref().filter(|_| route.legs.is_empty())),
             Shown::judged(installed, route.installed),
         ];
         if wide {
             row.push(Shown::maybe(route.peer.as_ref()));
             row.push((&route.reason).into());
         }
-        row
+        let legs = route.legs.iter().map(move |leg| {
+            let mut row: Vec<Shown> = vec![
+                "".into(),
+                leg.gateway.into(),
+                "".into(),
+                exit(Some(leg.exit)).into(),
+                Shown::maybe(leg.device.as_ref()),
+                "".into(),
+            ];
+            if wide {
+                row.extend(["".into(), "".into()]);
+            }
+            row
+        });
+        std::iter::once(row).chain(legs)
     });
     output::table(&headings, rows.collect())
 }

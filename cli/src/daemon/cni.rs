@@ -91,7 +91,7 @@ async fn run(
                     mtu_may_change = changed.is_ok();
                     true
                 }
-                () = sleep(pause) => true,
+                () = sleep(pause) => true, // why: nobody tells of a file's change
             }
         };
         if !news.await {

@@ -24,7 +24,7 @@ use super::feed::feed;
 use super::memory;
 use super::neighbours::Neighbours;
 use super::password::Passwords;
-use super::plan::{FIRST_CALLER_WAITS, PeerPlan, Plan, plan};
+use super::plan::{PeerPlan, Plan, plan};
 use super::restart;
 use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
@@ -105,6 +105,7 @@ impl Daemon {
             router_id: RouterId(Ipv4Addr::UNSPECIFIED),
             cluster_id: None,
             local_addresses: Vec::new(),
+            multipath: 1,
         });
         let forwarding = restart::forwarding_since_before(&config.state_dir);
         let tunnel = match config.dataplane {
@@ -407,12 +408,8 @@ impl Daemon {
         // Jitter must differ between nodes that start together.
         let seed = u64::from(plan.config.router_id.to_bits()) << 32 | u64::from(id.0);
         let address = plan.address.clone();
-        let mut config = plan.config.clone();
-        if self.is_fresh() && config.connect_delay <= FIRST_CALLER_WAITS {
-            // After a restart the others are there and wait.
-            config.connect_delay = Duration::ZERO;
-        }
-        let handle = spawn_peer(config, address, seed, self.restarted.subscribe(), sink);
+        let handle =
+            spawn_peer(plan.opened_with(self.is_fresh()), address, seed, self.restarted.subscribe(), sink);
         if let Some((_, listener)) = &self.listener {
             handle.listen(listener).await;
         }

@@ -32,7 +32,7 @@ pub(super) async fn feed(
                 (batch, true)
             }
         };
-        let learned = tunnel.routes(batch.iter().map(learn).collect()).await;
+        let learned = tunnel.routes(batch.into_iter().map(learn).collect()).await;
         let told = if whole { learned.and(tunnel.in_sync().await) } else { learned };
         if let Err(error) = told {
             tracing::error!(%error, "routes no longer reach the kernel");
@@ -41,7 +41,7 @@ pub(super) async fn feed(
     }
 }
 
-fn learn(change: &BestChange) -> RouteChange {
+fn learn(change: BestChange) -> RouteChange {
     let learned = change.best.and_then(|best| {
         let kind = match best.kind {
             // The kernel's state for own blocks follows from the configuration.
@@ -52,5 +52,5 @@ fn learn(change: &BestChange) -> RouteChange {
         };
         Some(Learned { next_hop: best.exit, kind })
     });
-    RouteChange { prefix: change.prefix, learned }
+    RouteChange { prefix: change.prefix, learned, others: change.others }
 }

@@ -26,7 +26,7 @@ use crate::resource::{
 
 /// A node waits this long before it calls another one for the first time: nodes that are started together don't
 /// listen yet, and each call that is refused costs both of them as much as a session.
-pub(super) const FIRST_CALLER_WAITS: Duration = Duration::from_millis(250);
+const FIRST_CALLER_WAITS: Duration = Duration::from_millis(250);
 /// Of two nodes the one with the higher address calls this much later, so that they rarely call
 /// each other at once; a connection that only one of them can make is made all the same.
 const SECOND_CALLER_WAITS: Duration = Duration::from_secs(2);
@@ -46,6 +46,17 @@ pub struct PeerPlan {
     pub policy: PeerPolicy,
     /// How long the session stays down after too many prefixes; `None`: until the configuration changes.
     pub restart_after: Option<Duration>,
+}
+
+impl PeerPlan {
+    /// What the first session is opened with: after a restart of this node the others are there and wait to be called.
+    pub(super) fn opened_with(&self, restarted: bool) -> PeerConfig {
+        let mut config = self.config.clone();
+        if restarted && config.connect_delay <= FIRST_CALLER_WAITS {
+            config.connect_delay = Duration::ZERO;
+        }
+        config
+    }
 }
 
 /// Neighbours that are not configured one by one.
@@ -142,6 +153,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         router_id: router_id(me),
         cluster_id: me.cluster_id,
         local_addresses: addresses.clone(),
+        multipath: settings.multipath.into(),
     };
     let all_blocks = snapshot.blocks();
     let blocks_of = |node: &str| all_blocks.get(node).cloned().unwrap_or_default();

@@ -143,9 +143,9 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            // A shared store is followed anyway, and an answer out of turn would be believed without what is known.
             _ = hangup.recv() => {
                 if matches!(opened, Opened::Etcd(_)) {
+                    // It is followed anyway, and an answer out of turn would be believed without what is known.
                     tracing::info!("SIGHUP: the datastore is followed, and password files are read again");
                     daemon.read_passwords().await;
                     continue;

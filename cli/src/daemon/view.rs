@@ -438,6 +438,7 @@ fn route_view(
         device: kernel.and_then(|kernel| kernel.device.clone()),
         installed: kernel.is_some_and(|kernel| kernel.installed),
         reason,
+        legs: kernel.map_or_else(Vec::new, |kernel| kernel.legs.clone()),
     }
 }
 
@@ -451,7 +452,12 @@ fn path_view(path: &PathInfo, roster: &Roster) -> PathView {
         local_pref: Some(path.local_pref),
         med: Some(path.med),
         best: path.reason.is_none(),
-        reason: path.reason.map_or_else(|| "best".to_owned(), |reason| reason.to_string()),
+        shares: path.shares,
+        reason: match path.reason {
+            None => "best".to_owned(),
+            Some(reason) if path.shares => format!("shares the packets; {reason}"),
+            Some(reason) => reason.to_string(),
+        },
     }
 }
 

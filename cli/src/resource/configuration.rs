@@ -89,6 +89,8 @@ pub struct RoutedSettings {
     pub bgp_disabled: bool,
     /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
     pub route_metric: u32,
+    /// How many exits share the packets of a prefix with several best paths (`multipath`, 16), 1 to 16.
+    pub multipath: u8,
     /// Whether `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
     pub nexthop_compat_keep: bool,
     /// Whom encapsulated packets are accepted from (`acceptTunnelsFrom`, nodes).
@@ -120,6 +122,7 @@ impl Default for RoutedSettings {
             add_path: AddPathMode::Receive,
             bgp_disabled: false,
             route_metric: 512,
+            multipath: 16,
             nexthop_compat_keep: false,
             accept_tunnels_from: TunnelsFrom::Nodes,
             cni: None,
@@ -260,6 +263,7 @@ fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
         route_metric: fields
             .optional("routeMetric", report, scalar::number(1, 4_294_967_294))
             .unwrap_or(default.route_metric),
+        multipath: fields.optional("multipath", report, scalar::number(1, 16)).unwrap_or(default.multipath),
         nexthop_compat_keep: fields
             .optional("nexthopCompat", report, scalar::one_of(&[("keep", true)]))
             .unwrap_or(default.nexthop_compat_keep),

@@ -20,7 +20,7 @@ fn the_configuration_has_its_defaults_and_rules() {
         "default",
         "{asNumber: 65000, nodeToNodeMeshEnabled: false, logSeverityScreen: Info, routed: {encapsulation: vxlan, \
          fallback: none, fallbackAfter: 500ms, holdTime: 9s, bgp: disabled, routeMetric: 1, nexthopCompat: keep, \
-         acceptTunnelsFrom: any, probeKeyFile: /etc/key, probePort: 5000, recoverAfter: 1m}}",
+         acceptTunnelsFrom: any, probeKeyFile: /etc/key, probePort: 5000, recoverAfter: 1m, multipath: 1}}",
     ));
     let routed = set.configuration.routed;
     assert_eq!((routed.encapsulation, routed.fallback), (Encapsulation::Vxlan, Fallback::None));
@@ -32,6 +32,7 @@ fn the_configuration_has_its_defaults_and_rules() {
     assert_eq!(bridge.file().to_str(), Some("/net.d/10-pods.conflist"));
     assert_eq!(bridge.plugin, CniPlugin::Bridge("routed.pods".into()));
     assert_eq!(routed.accept_tunnels_from, tunnel::TunnelsFrom::Any);
+    assert_eq!((routed.multipath, configuration.routed.multipath), (1, 16));
     assert!(routed.bgp_disabled && routed.nexthop_compat_keep && routed.route_metric == 1);
     for (spec, line) in [
         (
@@ -41,6 +42,10 @@ fn the_configuration_has_its_defaults_and_rules() {
         (
             "{routed: {routeMetric: 4294967295}}",
             "f.yaml:4: spec.routed.routeMetric: must be a whole number from 1 to 4294967294 (got 4294967295)",
+        ),
+        (
+            "{routed: {multipath: 17}}",
+            "f.yaml:4: spec.routed.multipath: must be a whole number from 1 to 16 (got 17)",
         ),
         ("{routed: {cni: true}}", "f.yaml:4: spec.routed.cni: must be a mapping (got true)"),
         (

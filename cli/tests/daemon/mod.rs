@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use cli::control::view::{
-    BfdView, ExitKind, ExplainView, NodeView, PathView, PeerType, PeerView, RouteSource, RouteView,
+    BfdView, ExitKind, ExplainView, LegView, NodeView, PathView, PeerType, PeerView, RouteSource, RouteView,
     SessionState, StatusView, TunnelView, UpdateErrorView,
 };
 use cli::control::view::{FirewallView, KernelView, WorkView};
@@ -36,6 +36,7 @@ fn learned() -> RouteView {
         device: Some("routed.ipip".into()),
         installed: false,
         reason: "only path".into(),
+        legs: Vec::new(),
     }
 }
 
@@ -118,6 +119,7 @@ impl Control for Views {
             device: None,
             installed: true,
             reason: "own block".into(),
+            legs: Vec::new(),
         };
         async { vec![local, learned()] }.boxed()
     }
@@ -216,10 +218,28 @@ impl Control for Views {
                 local_pref: Some(100),
                 med: None,
                 best: true,
+                shares: false,
                 reason: "lower router ID".into(),
             };
+            let other = PathView {
+                peer: Some("node-c".into()),
+                next_hop: Some("10.0.0.3".parse().unwrap()),
+                best: false,
+                shares: true,
+                ..path.clone()
+            };
             let prefix = "10.1.2.0/26".parse().unwrap();
-            Ok(ExplainView { target, prefix, route: Some(learned()), paths: vec![path] })
+            let leg = |exit, gateway: &str, device: &str| LegView {
+                exit,
+                gateway: gateway.parse().unwrap(),
+                device: Some(device.into()),
+            };
+            let legs = vec![
+                leg(ExitKind::Ipip, "10.0.0.2", "routed.ipip"),
+                leg(ExitKind::Vxlan, "10.1.3.0", "routed.vxlan"),
+            ];
+            let route = RouteView { legs, ..learned() };
+            Ok(ExplainView { target, prefix, route: Some(route), paths: vec![path, other] })
         }
         .boxed()
     }

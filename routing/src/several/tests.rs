@@ -119,6 +119,7 @@ fn config(cluster: u8) -> RibConfig {
         router_id: RouterId(Ipv4Addr::new(192, 168, 0, 100)),
         cluster_id: Some(Ipv4Addr::new(10, 0, 0, cluster)),
         local_addresses: vec![IpAddr::from([192, 168, 0, 100])],
+        multipath: 16,
     }
 }
 

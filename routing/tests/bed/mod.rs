@@ -71,6 +71,7 @@ pub fn config() -> RibConfig {
         router_id: RouterId(Ipv4Addr::new(192, 168, 0, 100)),
         cluster_id: None,
         local_addresses: vec![IpAddr::from([192, 168, 0, 100]), "fd00::100".parse().unwrap()],
+        multipath: 16,
     }
 }
 
@@ -98,11 +99,13 @@ pub struct Bed {
     pub rib: Rib,
     pub wire: Wire,
     pub best: BTreeMap<IpNet, routing::Best>,
+    /// What forwarding was told since the bed was made.
+    pub changes: Vec<BestChange>,
 }
 
 impl Bed {
     pub fn new(config: RibConfig) -> Bed {
-        Bed { rib: Rib::new(config), wire: Wire::default(), best: BTreeMap::new() }
+        Bed { rib: Rib::new(config), wire: Wire::default(), best: BTreeMap::new(), changes: Vec::new() }
     }
 
     pub fn settle(&mut self) {
@@ -111,6 +114,7 @@ impl Bed {
         while self.rib.has_best_changes() {
             self.rib.best_changes(2, &mut changes);
         }
+        self.changes.extend_from_slice(&changes);
         for change in changes {
             match change.best {
                 Some(best) => _ = self.best.insert(change.prefix, best),

@@ -8,4 +8,5 @@ mod leaving;
 mod matrix;
 mod probes;
 mod restart;
+mod shared;
 mod switches;

@@ -96,6 +96,7 @@ fn rib(clients: u32) -> Rib {
         router_id: RouterId(address),
         cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)),
         local_addresses: vec![IpAddr::V4(address)],
+        multipath: routing::config::DEFAULT_MULTIPATH,
     });
     for id in 0..=clients {
         let address = Ipv4Addr::from_bits(0xc0a8_0000 + id);

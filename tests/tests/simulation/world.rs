@@ -164,6 +164,7 @@ impl World {
             router_id,
             cluster_id: reflects.then_some(Ipv4Addr::new(10, 0, 0, 1)),
             local_addresses: vec![address(node)],
+            multipath: routing::config::DEFAULT_MULTIPATH,
         });
         rib.hold_markers(true);
         let peers = self

@@ -1,7 +1,7 @@
 //! Next-hop objects: which there have to be, which a new exit takes over, and which are of no use any more.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
 };
 
@@ -9,9 +9,26 @@ use super::Fib;
 use crate::{
     desired::Target,
     diff::{NEXTHOP_IDS, Object, Op},
-    observed::{Nexthop, Via},
+    members::Members,
+    observed::{Nexthop, Observed, Via},
     resolve::Exit,
 };
+
+/// What has to be created first.
+#[derive(Default)]
+struct Missing {
+    /// Objects, by exit.
+    objects: BTreeMap<Exit, (IpAddr, u32)>,
+    groups: BTreeSet<Members>,
+}
+
+/// How exits are realised.
+enum Realised {
+    /// So, or not at all as things are.
+    Now(Option<Via>),
+    /// Once what is missing is there.
+    Later,
+}
 
 impl Fib {
     /// How many routes of ours use a next-hop object.
@@ -21,10 +38,11 @@ impl Fib {
 
     /// The exits that are wanted now.
     pub fn exits(&self) -> impl Iterator<Item = Exit> {
-        self.wants.iter().filter_map(|(_, want)| match want.target {
-            Some(Target::Exit(exit)) => Some(exit),
-            _ => None,
-        })
+        self.wants
+            .iter()
+            .filter_map(|(_, want)| want.target.as_ref())
+            .flat_map(|target| self.exits_of(target))
+            .copied()
     }
 
     /// Gateway and interface index of each wanted exit that can be realised now.
@@ -33,53 +51,95 @@ impl Fib {
         self.exits().filter_map(|exit| observed.realise(&exit)).collect()
     }
 
-    /// Finds out how each want is realised. What comes back are the next-hop objects that it takes: carry them
-    /// out, and ask again. An exit that is new takes over the object of the one that its routes leave, if they all
-    /// do: one replace, no route touched.
+    /// Finds out how each want is realised. What comes back are the next-hop objects that it takes, then the groups: carry
+    /// them out, and ask again. An exit that is new takes over the object of the one that its routes leave, if they all
+    /// do: one replace, no route and no group touched.
     pub fn realise(&mut self, blocked: &dyn Fn(&Object) -> bool) -> Vec<Op> {
         if self.unrealised.is_empty() {
             return Vec::new();
         }
         let Some(observed) = &self.observed else { return Vec::new() };
-        let mut missing: BTreeMap<Exit, (IpAddr, u32)> = BTreeMap::new();
+        let mut missing = Missing::default();
         let mut later = Vec::new();
-        for id in self.unrealised.drain(..) {
+        for id in std::mem::take(&mut self.unrealised) {
             let Some(want) = self.wants.value(id).filter(|_| self.wants.is_held(id)) else { continue };
-            let via = match want.target {
+            let via = match &want.target {
                 None => continue,
                 Some(Target::Blackhole) => Some(Via::Blackhole),
-                Some(Target::Device(device)) => observed.link(device).map(|link| Via::Link(link.index)),
-                Some(Target::Exit(exit)) => observed.realise(&exit).and_then(|content| {
-                    let (gateway, index) = content;
-                    if !observed.nexthop_objects {
-                        return Some(Via::Gateway { gateway, index });
+                Some(Target::Device(device)) => observed.link(*device).map(|link| Via::Link(link.index)),
+                Some(target @ (Target::Exit(_) | Target::Exits(_))) => {
+                    match self.realise_exits(observed, self.exits_of(target), blocked, &mut missing) {
+                        Realised::Now(via) => via,
+                        Realised::Later => {
+                            later.push(id);
+                            None
+                        }
                     }
-                    let known = self.by_content.get(&content).map(|id| Via::Nexthop(*id));
-                    if known.is_none() && !blocked(&Object::Nexthop(gateway, index)) {
-                        missing.insert(exit, content);
-                        later.push(id);
-                    }
-                    known
-                }),
+                }
             };
             if let Some(realised) = usize::try_from(id).ok().and_then(|i| self.realised.get_mut(i)) {
                 *realised = via;
             }
         }
         self.unrealised = later;
-        if missing.is_empty() {
+        if missing.objects.is_empty() && missing.groups.is_empty() {
             return Vec::new();
         }
-        let heirs = self.heirs(&missing);
-        let mut ops = Vec::with_capacity(missing.len());
-        for (exit, (gateway, index)) in missing {
+        let heirs = self.heirs(&missing.objects);
+        let mut ops = Vec::with_capacity(missing.objects.len() + missing.groups.len());
+        for (exit, (gateway, index)) in missing.objects {
             if let Some(id) = heirs.get(&exit) {
                 ops.push(Op::ReplaceNexthop { id: *id, gateway, index });
             } else if let Some(id) = self.free_id() {
                 ops.push(Op::AddNexthop { id, gateway, index });
             }
         }
+        for members in missing.groups {
+            ops.extend(self.free_id().map(|id| Op::AddGroup { id, members }));
+        }
         ops
+    }
+
+    /// What realises exits. Those whose devices are not there, or whose objects are refused, leave the packets to the others.
+    fn realise_exits(
+        &self,
+        observed: &Observed,
+        exits: &[Exit],
+        blocked: &dyn Fn(&Object) -> bool,
+        missing: &mut Missing,
+    ) -> Realised {
+        let mut contents = exits.iter().filter_map(|exit| Some((*exit, observed.realise(exit)?)));
+        if !observed.nexthop_objects {
+            // Without objects one of them has all packets.
+            return Realised::Now(
+                contents.next().map(|(_, (gateway, index))| Via::Gateway { gateway, index }),
+            );
+        }
+        let (mut ids, mut waits) = (Vec::new(), false);
+        for (exit, content) in contents {
+            match self.by_content.get(&content) {
+                Some(id) => ids.push(*id),
+                None if blocked(&Object::Nexthop(content.0, content.1)) => {}
+                None => {
+                    missing.objects.insert(exit, content);
+                    waits = true;
+                }
+            }
+        }
+        let members = Members::new(ids);
+        match members.ids() {
+            _ if waits => Realised::Later,
+            [] => Realised::Now(None),
+            [id] => Realised::Now(Some(Via::Nexthop(*id))),
+            [first, ..] => match self.by_members.get(&members) {
+                Some(id) => Realised::Now(Some(Via::Nexthop(*id))),
+                None if blocked(&Object::Group(members)) => Realised::Now(Some(Via::Nexthop(*first))),
+                None => {
+                    missing.groups.insert(members);
+                    Realised::Later
+                }
+            },
+        }
     }
 
     /// An id that no next-hop object has.
@@ -90,53 +150,6 @@ impl Fib {
         let id = ids.find(|id| !observed.nexthops.contains_key(id))?;
         self.next_id = id + 1;
         Some(id)
-    }
-
-    /// For each missing exit the object it can take over: wanted by no exit, of the same family, and left
-    /// by all of its routes for this one exit.
-    fn heirs(&self, missing: &BTreeMap<Exit, (IpAddr, u32)>) -> HashMap<Exit, u32> {
-        let Some(observed) = self.observed.as_ref().filter(|_| self.may_inherit) else {
-            return HashMap::new();
-        };
-        let mut moves: BTreeMap<(u32, Exit), u32> = BTreeMap::new();
-        let mut note = |slot: u32| {
-            let state = self.table.state(slot);
-            if let Some(Via::Nexthop(id)) = self.via(state)
-                && let Some(Target::Exit(exit)) = self.want(state).target
-                && missing.contains_key(&exit)
-            {
-                *moves.entry((*id, exit)).or_default() += 1;
-            }
-        };
-        // A route that leaves its object is in the queue, or everything is to be compared.
-        match self.scan {
-            Some(_) => self.table.slots().for_each(&mut note),
-            None => self.queue.iter().for_each(&mut note),
-        }
-        // The objects left, by content, with how many routes they have.
-        let mut left: HashMap<(IpAddr, u32), (u32, u32)> = moves
-            .keys()
-            .filter_map(|(id, _)| {
-                let content = observed.nexthops.get(id)?.content()?;
-                Some((content, (*id, self.nexthop_references(*id))))
-            })
-            .collect();
-        for content in self.exits().filter_map(|exit| observed.realise(&exit)) {
-            left.remove(&content);
-        }
-        let left: HashMap<u32, (IpAddr, u32)> =
-            left.into_iter().map(|((gateway, _), (id, references))| (id, (gateway, references))).collect();
-        let mut heirs: HashMap<Exit, (u32, u32)> = HashMap::new();
-        for ((id, exit), count) in moves {
-            let Some((gateway, references)) = left.get(&id) else { continue };
-            if gateway.is_ipv4() == exit.is_ipv4() && count == *references {
-                let best = heirs.entry(exit).or_insert((count, id));
-                if count > best.0 {
-                    *best = (count, id);
-                }
-            }
-        }
-        heirs.into_iter().map(|(exit, (_, id))| (exit, id)).collect()
     }
 
     /// Notes that the kernel carried out an operation.
@@ -154,21 +167,53 @@ impl Fib {
         {
             self.by_content.remove(&content);
         }
-        if let Op::AddNexthop { id, gateway, index } | Op::ReplaceNexthop { id, gateway, index } = *op {
-            self.by_content.insert((gateway, index), id);
+        match *op {
+            Op::AddNexthop { id, gateway, index } | Op::ReplaceNexthop { id, gateway, index } => {
+                self.by_content.insert((gateway, index), id);
+            }
+            Op::AddGroup { id, members } => _ = self.by_members.insert(members, id),
+            Op::DeleteNexthop { id } if !self.by_members.is_empty() => {
+                self.by_members.retain(|members, group| *group != id && !members.contains(id));
+            }
+            _ => {}
         }
     }
 
-    /// Next-hop objects of ours that no route uses and no want needs, to be deleted.
+    /// Whether exits that are wanted now would share a group of these objects.
+    pub fn wants_group(&self, members: &Members) -> bool {
+        let Some(observed) = &self.observed else { return false };
+        let lists = self.wants.iter().filter_map(|(_, want)| want.target.as_ref());
+        lists.filter(|target| matches!(target, Target::Exits(_))).any(|target| {
+            let contents = self.exits_of(target).iter().filter_map(|exit| observed.realise(exit));
+            Members::new(contents.filter_map(|content| self.by_content.get(&content).copied())) == *members
+        })
+    }
+
+    /// Next-hop objects of ours that no route uses and no want needs, to be deleted: groups first, since an object that
+    /// is deleted leaves its groups.
     pub fn unused_nexthops(&self) -> Vec<Op> {
         let Some(observed) = &self.observed else { return Vec::new() };
         let wanted = if observed.nexthop_objects { self.wanted_contents() } else { HashSet::new() };
+        let needed: HashSet<Via> = self.wants.iter().filter_map(|(id, _)| self.realised_by(id)).collect();
         // Deleting an object deletes its routes, so it has to be without any first.
-        let unused = |id: u32, nexthop: &Nexthop| {
-            let needed = nexthop.gateway.is_some_and(|g| wanted.contains(&(g, nexthop.index)));
-            nexthop.ours && !needed && self.nexthop_references(id) == 0
-        };
-        let unused = observed.nexthops.iter().filter(|(id, nexthop)| unused(**id, nexthop));
-        unused.map(|(id, _)| Op::DeleteNexthop { id: *id }).collect()
+        let (mut groups, mut singles, mut shared) = (Vec::new(), Vec::new(), HashSet::<u32>::new());
+        for (id, nexthop) in &observed.nexthops {
+            let used = self.nexthop_references(*id) > 0;
+            match nexthop.content() {
+                _ if !nexthop.members.is_empty() => {
+                    if nexthop.ours && !used && !needed.contains(&Via::Nexthop(*id)) {
+                        groups.push(*id);
+                    } else {
+                        shared.extend(nexthop.members.ids());
+                    }
+                }
+                content if nexthop.ours && !used && content.is_none_or(|c| !wanted.contains(&c)) => {
+                    singles.push(*id);
+                }
+                _ => {}
+            }
+        }
+        singles.retain(|id| !shared.contains(id));
+        groups.into_iter().chain(singles).map(|id| Op::DeleteNexthop { id }).collect()
     }
 }

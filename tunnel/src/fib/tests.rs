@@ -6,12 +6,14 @@ use super::*;
 use crate::{
     desired::{self, BLACKHOLE_METRIC, Device, IpipSpec, VxlanSpec},
     diff::{NEXTHOP_IDS, Op},
+    members::Members,
     observed::Nexthop,
     resolve::Exit,
 };
 use ipnet::IpNet;
 
 mod model;
+mod shared;
 
 use model::{Model, Wanted, free};
 
@@ -123,7 +125,8 @@ fn an_unknown_parent_leaves_the_devices_as_they_are() {
 fn ids_in_use_by_others_are_skipped() {
     let mut model = Model::new(true);
     devices(&mut model.fib.desired);
-    let foreign = Nexthop { ours: false, gateway: None, index: 2, onlink: false };
+    let foreign =
+        Nexthop { ours: false, gateway: None, index: 2, onlink: false, members: Members::default() };
     model.fib.observed.as_mut().expect("observed").nexthops.insert(*NEXTHOP_IDS.start(), foreign);
     model.set(prefix(0), Some(Target::Exit(ipip(2))));
     model.settle(true);
@@ -210,11 +213,18 @@ fn any_exit() -> impl Strategy<Value = Exit> {
     ]
 }
 
-fn any_route() -> impl Strategy<Value = (RouteKey, Target)> {
-    (0u32..40, any_exit(), 0u8..8).prop_map(|(i, exit, kind)| {
+/// A route to exits of one family; to none: a blackhole.
+fn any_route() -> impl Strategy<Value = (RouteKey, Vec<Exit>)> {
+    let exits = prop_oneof![
+        2 => prop::collection::vec(any_exit(), 1),
+        1 => prop::collection::vec(any_exit(), 2..5),
+    ];
+    (0u32..40, exits, 0u8..8).prop_map(|(i, mut exits, kind)| {
         if kind == 0 {
-            return (RouteKey { metric: BLACKHOLE_METRIC, ..prefix(i) }, Target::Blackhole);
+            return (RouteKey { metric: BLACKHOLE_METRIC, ..prefix(i) }, Vec::new());
         }
+        let exit = exits[0];
+        exits.retain(|other| other.is_ipv4() == exit.is_ipv4());
         let key = if exit.is_ipv4() {
             prefix(i)
         } else {
@@ -222,7 +232,7 @@ fn any_route() -> impl Strategy<Value = (RouteKey, Target)> {
                 std::net::Ipv6Addr::new(0xfd10, 1, 0, 0, 0, 0, 0, u16::try_from(i << 6).expect("u16"));
             RouteKey { prefix: IpNet::V6(ipnet::Ipv6Net::new(address, 122).expect("prefix")), metric: METRIC }
         };
-        (key, Target::Exit(exit))
+        (key, exits)
     })
 }
 
@@ -254,11 +264,11 @@ prop_compose! {
             let net = IpNet::V4(ipnet::Ipv4Net::from(Ipv4Addr::new(10, 1, i, 0)));
             desired.addresses.insert((Device::Vxlan, net));
         }
-        for (key, target) in routes {
-            if target == Target::Blackhole {
-                wanted.base.routes.push((key, target));
+        for (key, exits) in routes {
+            if exits.is_empty() {
+                wanted.base.routes.push((key, Target::Blackhole));
             } else {
-                wanted.routes.insert(key, target);
+                wanted.routes.insert(key, exits);
             }
         }
         wanted
@@ -268,23 +278,26 @@ prop_compose! {
 /// That the kernel has all that is wanted, and with `exactly` nothing else.
 fn holds(wanted: &Wanted, model: &Model, exactly: bool) {
     let observed = model.observed();
-    let routes = wanted.routes.iter().map(|(k, t)| (*k, *t)).chain(wanted.base.routes.iter().copied());
     let mut keys = HashSet::new();
-    for (key, target) in routes {
-        let via = model.routes.get(&key);
+    for (key, target) in &wanted.base.routes {
         let right = match target {
-            Target::Blackhole => Some(Via::Blackhole),
-            Target::Device(device) => observed.link(device).map(|link| Via::Link(link.index)),
-            Target::Exit(exit) => observed.realise(&exit).map(|(gateway, index)| match via {
-                Some(Via::Nexthop(id)) => {
-                    assert_eq!(observed.nexthops[id].content(), Some((gateway, index)), "{key:?} {exit:?}");
-                    Via::Nexthop(*id)
-                }
-                _ => Via::Gateway { gateway, index },
-            }),
+            Target::Device(device) => observed.link(*device).map(|link| Via::Link(link.index)),
+            _ => Some(Via::Blackhole),
         };
+        let via = model.routes.get(key);
         assert!(right.is_none() || via == right.as_ref(), "{key:?} {target:?} {via:?}");
-        keys.insert(key);
+        keys.insert(*key);
+    }
+    for (key, exits) in &wanted.routes {
+        let right: HashSet<(IpAddr, u32)> = exits.iter().filter_map(|e| observed.realise(e)).collect();
+        let leads: HashSet<(IpAddr, u32)> = match model.routes.get(key) {
+            Some(Via::Nexthop(id)) => observed.contents(*id).into_iter().collect(),
+            Some(Via::Gateway { gateway, index }) => [(*gateway, *index)].into(),
+            _ => HashSet::new(),
+        };
+        let one_of_them = !observed.nexthop_objects && leads.len() == 1 && leads.is_subset(&right);
+        assert!(right.is_empty() || leads == right || one_of_them, "{key:?} {exits:?} {leads:?}");
+        keys.insert(*key);
     }
     let base = &wanted.base;
     assert!(base.fdb.iter().all(|(m, r)| observed.fdb.contains(&(*m, *r))));
@@ -295,8 +308,9 @@ fn holds(wanted: &Wanted, model: &Model, exactly: bool) {
         assert_eq!(observed.neighbours.len(), base.neighbours.len());
         assert_eq!(observed.addresses, base.addresses);
         let used = |id| model.routes.values().any(|via| *via == Via::Nexthop(id));
+        let shares = |id| observed.nexthops.iter().any(|(g, n)| used(*g) && n.members.contains(id));
         assert!(
-            observed.nexthops.keys().all(|id| used(*id)),
+            observed.nexthops.keys().all(|id| used(*id) || shares(*id)),
             "unused next-hop objects are left: {observed:?}"
         );
     }

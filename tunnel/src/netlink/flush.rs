@@ -14,7 +14,7 @@ use crate::{
     desired::Device,
     diff::NEXTHOP_IDS,
     fib::Verb,
-    observed::{LinkKind, Via},
+    observed::{LinkKind, Nexthop, Via},
 };
 
 /// Routes deleted by one send.
@@ -72,16 +72,21 @@ pub async fn flush(protocol: u8) -> Result<Flushed, KernelError> {
         Err(error) if error.errno == EOPNOTSUPP => Vec::new(),
         other => other?,
     };
-    let is_ours = |id: u32, ours: bool| ours && NEXTHOP_IDS.contains(&id);
-    let (left, gone): (Vec<u32>, Vec<u32>) = objects
-        .into_iter()
-        .filter(|(id, n)| is_ours(*id, n.ours))
-        .map(|(id, _)| id)
-        .partition(|id| foreign.contains(id));
+    let is_ours = |id: u32, nexthop: &Nexthop| nexthop.ours && NEXTHOP_IDS.contains(&id);
+    // A group that is left needs its objects, whoever's it is.
+    for (id, nexthop) in &objects {
+        if !is_ours(*id, nexthop) || foreign.contains(id) {
+            foreign.extend(nexthop.members.ids());
+        }
+    }
+    let (left, mut gone): (Vec<_>, Vec<_>) =
+        objects.into_iter().filter(|(id, n)| is_ours(*id, n)).partition(|(id, _)| foreign.contains(id));
+    // A group goes with its last object by itself, so groups come first.
+    gone.sort_by_key(|(_, nexthop)| nexthop.members.is_empty());
     // The kernel would delete the routes with the object.
     flushed.nexthops_left = left.len();
     flushed.nexthops = gone.len();
-    let mut requests: Vec<_> = gone.into_iter().map(nexthops::delete_nexthop).collect();
+    let mut requests: Vec<_> = gone.into_iter().map(|(id, _)| nexthops::delete_nexthop(id)).collect();
     requests.extend(policy::dump_rules(&mut socket)?.into_iter().map(policy::delete_rule));
     let tables = policy::dump_routes(&mut socket)?;
     requests.extend(tables.into_iter().map(|route| policy::delete_route(route.way, route.address)));

@@ -102,6 +102,7 @@ impl Kernel {
             Op::ReplaceNexthop { id, gateway, index } => {
                 Batched(nexthops::set_nexthop(id, gateway, index, protocol, true))
             }
+            Op::AddGroup { id, members } => Batched(nexthops::add_group(id, &members, protocol)),
             Op::DeleteNexthop { id } => Batched(nexthops::delete_nexthop(id)),
             Op::AddRule { way } => Batched(policy::add_rule(way, protocol)),
             Op::DeleteRule { way } => Batched(policy::delete_rule(way)),

@@ -21,7 +21,7 @@ use super::{
     socket::ENOBUFS,
     wire::{Received, messages},
 };
-use crate::dataplane::Event;
+use crate::{dataplane::Event, diff::NEXTHOP_IDS};
 
 /// Multicast groups of `linux/rtnetlink.h`: link, neigh, ipv4-ifaddr, ipv4-route, ipv4-rule, ipv6-ifaddr, ipv6-route,
 /// ipv4-netconf, ipv6-netconf, nexthop.
@@ -177,8 +177,9 @@ fn parse(received: &Received<'_>, protocol: u8, own_ports: &[u32]) -> Option<Eve
             Some(Event::Neighbour { index: neighbour.index, permanent: neighbour.permanent })
         }
         RTM_NEWNEXTHOP | RTM_DELNEXTHOP if !own => {
-            let (_, nexthop) = parse_nexthop(received, protocol)?;
-            Some(Event::Nexthop { ours: nexthop.ours })
+            let (id, nexthop) = parse_nexthop(received, protocol)?;
+            // Who replaces one of ours may not give it our protocol number.
+            Some(Event::Nexthop { ours: nexthop.ours || NEXTHOP_IDS.contains(&id) })
         }
         RTM_NEWNETCONF => Some(Event::Sysctl),
         RTM_NEWRULE | RTM_DELRULE if !own => policy::parse_rule(received).map(|_| Event::Probing),

@@ -144,21 +144,23 @@ impl<D: Dataplane> Reconciler<D> {
         if self.standings.passage(vtep, Way::Ipip) != Passage::Unknown {
             return false;
         }
-        let Some((gateway, index)) = self.fib.via(state).and_then(|via| content(observed, via)) else {
-            return false;
-        };
-        let of = |device| observed.link(device).is_some_and(|link| link.index == index);
-        let exit = match gateway {
-            IpAddr::V4(gateway) if of(Device::Vxlan) && gateway == vtep => Exit::Vxlan { vtep: vtep.into() },
-            IpAddr::V4(_)
-                if !of(Device::Vxlan)
-                    && !of(Device::Ipip)
-                    && !self.standings.passage(vtep, Way::Direct).is_avoided() =>
-            {
-                Exit::Direct { gateway, index }
+        let contents = self.fib.via(state).map(|via| contents(observed, via)).unwrap_or_default();
+        let of = |device, index| observed.link(device).is_some_and(|link| link.index == index);
+        let direct = !self.standings.passage(vtep, Way::Direct).is_avoided();
+        // Of several, only a gateway that is the node itself is known to be the node's.
+        let alone = contents.len() == 1;
+        let exit = contents.iter().find_map(|(gateway, index)| match gateway {
+            IpAddr::V4(gateway) if of(Device::Vxlan, *index) => {
+                (*gateway == vtep).then_some(Exit::Vxlan { vtep: vtep.into() })
             }
-            _ => return false,
-        };
+            IpAddr::V4(_)
+                if !of(Device::Ipip, *index) && direct && (alone || *gateway == learned.next_hop) =>
+            {
+                Some(Exit::Direct { gateway: *gateway, index: *index })
+            }
+            _ => None,
+        });
+        let Some(exit) = exit else { return false };
         match exit {
             Exit::Vxlan { .. } if !self.in_sync => {
                 self.standings.set(vtep, Way::Ipip, Passage::Returning);
@@ -173,11 +175,11 @@ impl<D: Dataplane> Reconciler<D> {
     }
 }
 
-/// Gateway and interface index of a route.
-fn content(observed: &Observed, via: &Via) -> Option<(IpAddr, u32)> {
+/// Gateways and interface indices of a route.
+fn contents(observed: &Observed, via: &Via) -> Vec<(IpAddr, u32)> {
     match via {
-        Via::Nexthop(id) => observed.nexthops.get(id)?.content(),
-        Via::Gateway { gateway, index } => Some((*gateway, *index)),
-        Via::Blackhole | Via::Link(_) | Via::Other => None,
+        Via::Nexthop(id) => observed.contents(*id),
+        Via::Gateway { gateway, index } => vec![(*gateway, *index)],
+        Via::Blackhole | Via::Link(_) | Via::Other => Vec::new(),
     }
 }

@@ -1,4 +1,5 @@
 mod model;
+mod shared;
 mod standing;
 
 use std::{
@@ -216,6 +217,7 @@ fn change(i: u8) -> RouteChange {
     RouteChange {
         prefix: format!("10.1.{i}.0/26").parse().expect("prefix"),
         learned: Some(Learned { next_hop: [192, 168, 0, i].into(), kind: PathKind::Bgp }),
+        others: Box::default(),
     }
 }
 

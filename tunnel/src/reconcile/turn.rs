@@ -88,7 +88,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
         if !ops.is_empty() && self.may_pass() {
             // Routes in flight may lead to an object that becomes another exit's; new ones concern them not.
-            if !ops.iter().all(|op| matches!(op, Op::AddNexthop { .. })) {
+            if !ops.iter().all(|op| matches!(op, Op::AddNexthop { .. } | Op::AddGroup { .. })) {
                 while self.completed_one().await {}
             }
             // A look that a refused host route asks for comes first; the objects are asked for again afterwards.
@@ -436,6 +436,7 @@ impl<D: Dataplane> Reconciler<D> {
                 fib.want(state).target.is_some() || fib.via(state).is_some()
             }),
             Object::Nexthop(gateway, index) => contents.contains(&(*gateway, *index)),
+            Object::Group(members) => fib.wants_group(members),
             Object::UnwantedNexthop(id) => observed.nexthops.contains_key(id),
             Object::Fdb(mac) => desired.fdb.contains_key(mac) || observed.fdb.iter().any(|(m, _)| m == mac),
             Object::Neighbour(a) => desired.neighbours.contains_key(a) || observed.neighbours.contains_key(a),

@@ -248,12 +248,19 @@ pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
 /// A best path.
 pub(crate) fn path(prefix: &str, next_hop: &str, kind: PathKind) -> RouteChange {
     let next_hop: IpAddr = next_hop.parse().expect("address");
-    RouteChange { prefix: prefix.parse().expect("prefix"), learned: Some(Learned { next_hop, kind }) }
+    let learned = Some(Learned { next_hop, kind });
+    RouteChange { prefix: prefix.parse().expect("prefix"), learned, others: Box::default() }
 }
 
 /// No path any more.
 pub(crate) fn gone(prefix: &str) -> RouteChange {
-    RouteChange { prefix: prefix.parse().expect("prefix"), learned: None }
+    RouteChange { prefix: prefix.parse().expect("prefix"), learned: None, others: Box::default() }
+}
+
+/// A best path whose packets others share.
+pub(crate) fn shared(prefix: &str, next_hop: &str, others: &[&str]) -> RouteChange {
+    let others = others.iter().map(|other| other.parse().expect("address")).collect();
+    RouteChange { others, ..path(prefix, next_hop, PathKind::Bgp) }
 }
 
 /// The paths of the other nodes' IPv4 blocks.

@@ -8,3 +8,4 @@ mod harness;
 mod many;
 mod packets;
 mod rooms;
+mod shared;

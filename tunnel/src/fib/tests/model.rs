@@ -11,7 +11,7 @@ use crate::{
     fib::{Fib, RouteOp, Verb, Want},
     node::{Learned, PathKind},
     observed::{Link, LinkKind, Observed, Via},
-    resolve::Reason,
+    resolve::{Exit, Reason},
 };
 
 pub(super) fn free(_: &Object) -> bool {
@@ -48,10 +48,33 @@ impl Model {
         if let Op::DeleteNexthop { id } = op {
             let used = self.routes.values().any(|via| *via == Via::Nexthop(id));
             assert!(!used, "a next hop still in use is deleted");
+            let shared = observed.nexthops.values().any(|n| n.members.contains(id));
+            assert!(!shared, "a next hop that a group has is deleted");
+        }
+        if let Op::ReplaceNexthop { id, gateway, index } = op {
+            let leads = |via: &Via| match via {
+                Via::Nexthop(other) if *other == id => true,
+                Via::Nexthop(group) => observed.nexthops[group].members.contains(id),
+                _ => false,
+            };
+            for (key, _) in self.routes.iter().filter(|(_, via)| leads(via)) {
+                let slot = self.fib.table().find(key).expect("its entry");
+                let target = self.fib.want(self.fib.table().state(slot)).target.expect("a wanted route");
+                let mut contents = self.fib.exits_of(&target).iter().filter_map(|e| observed.realise(e));
+                assert!(
+                    contents.any(|c| c == (gateway, index)),
+                    "{op:?} leads {key:?} elsewhere: {target:?}"
+                );
+            }
+        }
+        if let Op::AddGroup { id, members } = op {
+            assert!(!observed.nexthops.contains_key(&id), "adds over an existing next hop: {op:?}");
+            let single = |id: &u32| observed.nexthops.get(id).is_some_and(|n| n.members.is_empty());
+            assert!(members.ids().len() > 1 && members.ids().iter().all(single), "{op:?}");
         }
         if let Op::DeleteLink { index, .. } = op {
             let gone = |via: &Via| match via {
-                Via::Nexthop(id) => observed.nexthops.get(id).is_none_or(|n| n.index == index),
+                Via::Nexthop(id) => observed.contents(*id).iter().all(|(_, i)| *i == index),
                 Via::Gateway { index: i, .. } | Via::Link(i) => *i == index,
                 Via::Blackhole | Via::Other => false,
             };
@@ -165,8 +188,23 @@ impl Model {
     pub(super) fn set(&mut self, key: RouteKey, target: Option<Target>) {
         let next_hop = IpAddr::from([192, 0, 2, 1]);
         let learned = Learned { next_hop, kind: PathKind::Bgp };
-        if let Some((slot, _)) = self.fib.learn(&key, target.map(|_| learned)) {
+        if let Some((slot, _)) = self.fib.learn(&key, target.map(|_| learned), &[]) {
             self.fib.want_learned(slot, Want { target, reason: target.map(|_| Reason::Always) });
+        }
+    }
+
+    /// The same with exits that share the packets.
+    pub(super) fn set_exits(&mut self, key: RouteKey, exits: &[Exit]) {
+        let mut exits = exits.to_vec();
+        exits.sort_unstable();
+        exits.dedup();
+        if let [exit] = exits[..] {
+            return self.set(key, Some(Target::Exit(exit)));
+        }
+        let learned = Learned { next_hop: IpAddr::from([192, 0, 2, 1]), kind: PathKind::Bgp };
+        let others: Vec<IpAddr> = (2..).zip(&exits[1..]).map(|(i, _)| [192, 0, 2, i].into()).collect();
+        if let Some((slot, _)) = self.fib.learn(&key, Some(learned), &others) {
+            self.fib.want_exits(slot, &exits, Reason::Always);
         }
     }
 
@@ -184,8 +222,8 @@ impl Model {
         for key in old {
             self.set(key, None);
         }
-        for (key, target) in &wanted.routes {
-            self.set(*key, Some(*target));
+        for (key, exits) in &wanted.routes {
+            self.set_exits(*key, exits);
         }
     }
 }
@@ -194,5 +232,5 @@ impl Model {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     pub(super) base: Desired,
-    pub(super) routes: BTreeMap<RouteKey, Target>,
+    pub(super) routes: BTreeMap<RouteKey, Vec<Exit>>,
 }

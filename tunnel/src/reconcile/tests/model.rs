@@ -1,7 +1,7 @@
 //! A model of the kernel with its unpleasant sides: what goes with what, refusals at any call, events that are lost; and what
 //! the reconciler makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -9,238 +9,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     desired::{Desired, Target},
-    observed::Nexthop,
     resolve::resolve,
 };
 
-const PARENT: Parent = Parent { index: 2, mtu: 1500 };
+mod kernel;
 
-/// The kernel.
-#[derive(Default)]
-struct Model {
-    state: Observed,
-    routes: BTreeMap<RouteKey, Via>,
-    answers: VecDeque<Vec<(usize, KernelError)>>,
-    list: Option<Vec<RouteRecord>>,
-    last_index: u32,
-    /// Calls until one fails, and with what.
-    failures: VecDeque<(u32, i32)>,
-    /// What others did is told by these.
-    events: Vec<Event>,
-}
-
-impl Model {
-    /// Whether this call fails.
-    fn fails(&mut self) -> Option<i32> {
-        let (calls, errno) = self.failures.front_mut()?;
-        if *calls > 0 {
-            *calls -= 1;
-            return None;
-        }
-        let errno = *errno;
-        self.failures.pop_front();
-        Some(errno)
-    }
-
-    fn remove_routes_by(&mut self, gone: impl Fn(&Via) -> bool) {
-        self.routes.retain(|_, via| !gone(via));
-    }
-
-    /// Next-hop objects on a device go without a word, and IPv4 routes with them.
-    fn take_down(&mut self, index: u32) {
-        let ids: Vec<u32> =
-            self.state.nexthops.iter().filter(|(_, n)| n.index == index).map(|(id, _)| *id).collect();
-        self.remove_nexthops(&ids);
-        self.remove_routes_by(
-            |via| matches!(via, Via::Link(i) | Via::Gateway { index: i, .. } if *i == index),
-        );
-        self.state.probe_routes.retain(|_, via| via.is_none_or(|(_, i)| i != index));
-    }
-
-    fn remove_nexthops(&mut self, ids: &[u32]) {
-        self.state.nexthops.retain(|id, _| !ids.contains(id));
-        self.remove_routes_by(|via| matches!(via, Via::Nexthop(id) if ids.contains(id)));
-    }
-
-    fn delete_link(&mut self, device: Device) {
-        if let Some(index) = self.state.link(device).map(|link| link.index) {
-            self.take_down(index);
-            self.state.remove_link(device);
-        }
-    }
-
-    fn create(&mut self, device: Device, mtu: u32, mac: crate::node::Mac, kind: LinkKind) -> Result<(), i32> {
-        if self.state.link(device).is_some() {
-            return Err(EEXIST);
-        }
-        self.last_index += 1;
-        let link = Link { index: 100 + self.last_index, up: false, mtu, mac, kind };
-        match device {
-            Device::Ipip => self.state.ipip = Some(link),
-            Device::Vxlan => self.state.vxlan = Some(link),
-        }
-        Ok(())
-    }
-
-    fn usable(&self, index: u32) -> bool {
-        let of = |d: &Device| self.state.link(*d).filter(|link| link.index == index);
-        index == PARENT.index || Device::ALL.iter().filter_map(of).any(|link| link.up)
-    }
-
-    fn carry_out(&mut self, op: &Op) -> Result<(), i32> {
-        if let Some(errno) = self.fails() {
-            return Err(errno);
-        }
-        match *op {
-            Op::CreateIpip(spec) => {
-                let kind = LinkKind::Ipip { local: Some(spec.local.into()), remote: None, pmtudisc: true };
-                return self.create(Device::Ipip, spec.mtu, [0; 6], kind);
-            }
-            Op::CreateVxlan(spec) => {
-                let kind = LinkKind::Vxlan {
-                    vni: VXLAN_VNI,
-                    port: VXLAN_PORT,
-                    local: Some(spec.local),
-                    parent: spec.parent,
-                    learning: false,
-                };
-                return self.create(Device::Vxlan, spec.mtu, spec.mac, kind);
-            }
-            Op::DeleteLink { device, .. } => {
-                self.delete_link(device);
-                return Ok(());
-            }
-            Op::AddNexthop { id, index, .. } => {
-                if self.state.nexthops.contains_key(&id) {
-                    return Err(EEXIST);
-                }
-                if !self.usable(index) {
-                    return Err(EINVAL);
-                }
-            }
-            Op::ReplaceNexthop { id, index, .. } => {
-                if !self.state.nexthops.contains_key(&id) {
-                    return Err(ENOENT);
-                }
-                if !self.usable(index) {
-                    return Err(EINVAL);
-                }
-            }
-            Op::DeleteNexthop { id } => {
-                self.remove_nexthops(&[id]);
-                return Ok(());
-            }
-            Op::AddRule { way } if self.state.rules.contains(&way) => return Err(EEXIST),
-            Op::SetProbeRoute { index, .. } if !self.usable(index) => return Err(EINVAL),
-            Op::SetLink { device, .. } | Op::AddAddress { device, .. }
-                if self.state.link(device).is_none() =>
-            {
-                return Err(19);
-            }
-            Op::SetFdb { .. } | Op::SetNeighbour { .. } if self.state.vxlan.is_none() => return Err(19),
-            _ => {}
-        }
-        self.state.apply(op);
-        Ok(())
-    }
-
-    fn carry_out_route(&mut self, op: &RouteOp) -> Result<(), i32> {
-        if let Some(errno) = self.fails() {
-            return Err(errno);
-        }
-        match op.verb {
-            Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id))
-                if !self.state.nexthops.contains_key(&id) =>
-            {
-                return Err(EINVAL);
-            }
-            Verb::Add(Via::Link(index)) | Verb::Replace(Via::Link(index)) if !self.usable(index) => {
-                return Err(100);
-            }
-            Verb::Add(_) if self.routes.contains_key(&op.key) => return Err(EEXIST),
-            Verb::Replace(_) if !self.routes.contains_key(&op.key) => return Err(ENOENT),
-            Verb::Delete if !self.routes.contains_key(&op.key) => return Err(3),
-            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
-            Verb::Delete => self.routes.remove(&op.key),
-        };
-        Ok(())
-    }
-}
-
-fn error(errno: i32) -> KernelError {
-    KernelError { errno, message: String::new() }
-}
-
-impl Dataplane for Model {
-    fn observe(&mut self, _: &Config) -> Result<Observed, KernelError> {
-        if let Some(errno) = self.fails() {
-            return Err(error(errno));
-        }
-        self.state.nexthop_objects = true;
-        self.state.parent = Some(PARENT);
-        Ok(self.state.clone())
-    }
-
-    fn list_routes(&mut self, config: &Config) {
-        let protocol = config.route_protocol;
-        let record =
-            |(key, via): (&RouteKey, &Via)| RouteRecord { protocol, key: *key, via: *via, replaced: false };
-        self.list = Some(self.routes.iter().map(record).collect());
-    }
-
-    async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
-        match self.fails() {
-            Some(errno) => {
-                self.list = None;
-                Err(error(errno))
-            }
-            None => Ok(self.list.take()),
-        }
-    }
-
-    fn submit(&mut self, _: &Config, ops: &[RouteOp]) {
-        let results: Vec<_> = ops.iter().map(|op| self.carry_out_route(op)).collect();
-        let refused = (0..).zip(results).filter_map(|(i, r)| Some((i, error(r.err()?))));
-        self.answers.push_back(refused.collect());
-    }
-
-    async fn completed(&mut self) -> Vec<(usize, KernelError)> {
-        self.answers.pop_front().expect("a batch was submitted")
-    }
-
-    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
-        ops.iter().map(|op| self.carry_out(op).map_err(error)).collect()
-    }
-
-    fn reach(&mut self, address: IpAddr, _: &Observed) -> Reach {
-        match address {
-            IpAddr::V4(a) if a.octets()[2] == 0 => Reach::OnLink { index: PARENT.index },
-            _ => Reach::Via { gateway: [192, 168, 0, 254].into(), index: PARENT.index },
-        }
-    }
-
-    fn probe(&mut self, _: &Config, _: &Observed, _: &[Aim]) {}
-
-    fn probed(&self, _: Ipv4Addr) -> Option<[Seen; 3]> {
-        None
-    }
-
-    fn probe_problem(&self) -> Option<String> {
-        None
-    }
-
-    fn interface_name(&self, _: u32) -> Option<String> {
-        None
-    }
-
-    fn tune(&mut self, _: &Config, _: &Observed) -> Vec<Sysctl> {
-        Vec::new()
-    }
-
-    async fn events(&mut self) -> Vec<Event> {
-        Vec::new()
-    }
-}
+use kernel::{Model, PARENT};
 
 /// What happens to a node.
 #[derive(Clone, Debug)]
@@ -251,8 +25,8 @@ enum Happening {
     Pool(u8, u8, bool),
     /// The metric of learned routes.
     Metric(u32),
-    /// A prefix of a node is learned so, or no more.
-    Route(u8, u8, Option<bool>),
+    /// A prefix of a node is learned so, or no more; and which of five nodes share its packets.
+    Route(u8, u8, Option<bool>, u8),
     /// A way to a node.
     Passage(u8, bool, u8),
     /// Somebody does something to one of our objects, and tells, or the event is lost and the loss told.
@@ -271,7 +45,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (any::<u8>(), any::<u8>()).prop_map(|(there, far)| Nodes(there, far)),
         2 => (0u8..3, 0u8..3, any::<bool>()).prop_map(|(e, m, f)| Pool(e, m, f)),
         1 => (512u32..514).prop_map(Metric),
-        8 => (0u8..5, 0u8..4, proptest::option::of(any::<bool>())).prop_map(|(n, b, k)| Route(n, b, k)),
+        8 => (0u8..5, 0u8..4, proptest::option::of(any::<bool>()), prop_oneof![Just(0), any::<u8>()])
+            .prop_map(|(n, b, k, others)| Route(n, b, k, others)),
         3 => (0u8..5, any::<bool>(), 0u8..5).prop_map(|(n, d, p)| Happening::Passage(n, d, p)),
         6 => (0u8..10, any::<u8>(), any::<bool>()).prop_map(|(what, which, told)| Tamper(what, which, told)),
         4 => (0u8..12, 0u8..4).prop_map(|(calls, errno)| Failure(calls, errno)),
@@ -288,7 +63,7 @@ struct Run {
     state: Reconciler<Model>,
     config: Config,
     far: u8,
-    learned: BTreeMap<IpNet, Learned>,
+    learned: BTreeMap<IpNet, (Learned, Box<[IpAddr]>)>,
 }
 
 impl Run {
@@ -331,15 +106,19 @@ impl Run {
                 self.config.route_metric = metric;
                 self.state.configure(self.config.clone());
             }
-            Happening::Route(node, block, kind) => {
+            Happening::Route(node, block, kind, others) => {
                 let prefix: IpNet = format!("10.1.{node}.{}/26", block * 64).parse().expect("a prefix");
                 let kind = kind.map(|bgp| if bgp { PathKind::Bgp } else { PathKind::Static });
                 let learned = kind.map(|kind| Learned { next_hop: address(node, self.far).into(), kind });
+                // Only paths by BGP share anything.
+                let shares = |i: &u8| kind == Some(PathKind::Bgp) && *i != node && others >> i & 1 == 1;
+                let others: Box<[IpAddr]> =
+                    (0..5).filter(shares).map(|i| address(i, self.far).into()).collect();
                 match learned {
-                    Some(learned) => _ = self.learned.insert(prefix, learned),
+                    Some(learned) => _ = self.learned.insert(prefix, (learned, others.clone())),
                     None => _ = self.learned.remove(&prefix),
                 }
-                self.state.routes(vec![RouteChange { prefix, learned }]);
+                self.state.routes(vec![RouteChange { prefix, learned, others }]);
             }
             Happening::Passage(node, direct, passage) => {
                 let way = if direct { Way::Direct } else { Way::Ipip };
@@ -395,7 +174,13 @@ impl Run {
                 if what == 2 {
                     kernel.remove_nexthops(&[id]);
                 } else if let Some(nexthop) = kernel.state.nexthops.get_mut(&id) {
-                    *nexthop = Nexthop { gateway: Some([192, 0, 2, which].into()), ..*nexthop };
+                    match nexthop.members.ids() {
+                        [] => nexthop.gateway = Some([192, 0, 2, which].into()),
+                        [first, ..] => nexthop.members = nexthop.members.without(*first),
+                    }
+                    if nexthop.gateway.is_none() && nexthop.members.is_empty() {
+                        kernel.remove_nexthops(&[id]);
+                    }
                 }
                 Event::Nexthop { ours: true }
             }
@@ -484,33 +269,39 @@ impl Run {
             desired.probe_routes.iter().map(|(key, exit)| (*key, state.realise(exit))).collect();
         assert_eq!(state.probe_routes, probes);
 
-        let mut wanted: BTreeMap<RouteKey, Target> = desired.routes.iter().copied().collect();
-        for (prefix, learned) in &self.learned {
-            let mut reach = |a| kernel.reach(a, &state);
-            let exit = resolve(&self.config, &standings, prefix, learned, &mut reach).exit;
-            if let Some(exit) = exit {
-                let key = RouteKey { prefix: *prefix, metric: self.config.route_metric };
-                wanted.entry(key).or_insert(Target::Exit(exit));
-            }
-        }
-        let leads = |via: &Via| match via {
-            Via::Nexthop(id) => state.nexthops.get(id).and_then(Nexthop::content),
-            _ => None,
-        };
-        for (key, target) in &wanted {
+        let base: BTreeMap<RouteKey, Target> = desired.routes.iter().copied().collect();
+        for (key, target) in &base {
             let via = kernel.routes.get(key).unwrap_or_else(|| panic!("{key:?} is missing: {target:?}"));
             match target {
-                Target::Blackhole => assert_eq!(*via, Via::Blackhole),
-                Target::Exit(exit) => assert_eq!(leads(via), state.realise(exit), "{key:?} {exit:?}"),
                 Target::Device(device) => {
                     assert_eq!(Some(*via), state.link(*device).map(|link| Via::Link(link.index)));
                 }
+                _ => assert_eq!(*via, Via::Blackhole),
             }
         }
-        let more: Vec<_> = kernel.routes.keys().filter(|key| !wanted.contains_key(key)).collect();
+        let mut wanted: BTreeSet<RouteKey> = base.keys().copied().collect();
+        for (prefix, (learned, others)) in &self.learned {
+            let mut reach = |a| kernel.reach(a, &state);
+            let legs = std::iter::once(learned.next_hop).chain(others.iter().copied());
+            let exits = legs.filter_map(|next_hop| {
+                let leg = Learned { next_hop, ..*learned };
+                resolve(&self.config, &standings, prefix, &leg, &mut reach).exit
+            });
+            let contents: BTreeSet<_> = exits.map(|exit| state.realise(&exit).expect("its device")).collect();
+            let key = RouteKey { prefix: *prefix, metric: self.config.route_metric };
+            if !contents.is_empty() && wanted.insert(key) {
+                let leads = match kernel.routes.get(&key) {
+                    Some(Via::Nexthop(id)) => state.contents(*id).into_iter().collect(),
+                    _ => BTreeSet::new(),
+                };
+                assert_eq!(leads, contents, "{key:?} {learned:?} {others:?}");
+            }
+        }
+        let more: Vec<_> = kernel.routes.keys().filter(|key| !wanted.contains(key)).collect();
         assert!(more.is_empty(), "not wanted: {more:?}");
         let used = |id: &u32| kernel.routes.values().any(|via| *via == Via::Nexthop(*id));
-        let unused: Vec<_> = state.nexthops.keys().filter(|id| !used(id)).collect();
+        let shares = |id: &u32| state.nexthops.iter().any(|(g, n)| used(g) && n.members.contains(*id));
+        let unused: Vec<_> = state.nexthops.keys().filter(|id| !used(id) && !shares(id)).collect();
         assert!(unused.is_empty(), "objects that no route uses: {unused:?}");
         assert!(self.state.ledger.failures().is_empty(), "{:?}", self.state.ledger.failures());
     }

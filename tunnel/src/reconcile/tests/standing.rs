@@ -133,7 +133,7 @@ async fn a_block_without_bgp_does_not_move_its_nodes_others() {
     state.routes(vec![RouteChange { prefix, ..by(PathKind::Static, 2) }]);
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
-    assert_eq!(state.installed(&prefix), Some(Encapsulation::Vxlan));
+    assert_eq!(state.installed(&prefix, &ipip().nodes[0]), Some(Encapsulation::Vxlan));
 }
 
 #[tokio::test]

@@ -1,0 +1,159 @@
+//! The path to use of a prefix, and where packets go where several are as good (ECMP): paths that differ only in what
+//! breaks ties have the same say in forwarding, while peers are told of one.
+
+use std::net::IpAddr;
+
+use bgp::Family;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::decide::{Candidate, Rank, Reason, select};
+use crate::interner::Interner;
+use crate::path::SourceKind;
+use crate::source::{SourceIx, Sources};
+use crate::table::{Path, Table};
+
+/// Prefixes whose packets are shared among several exits, by place: all of the exits, the best path's too, in the
+/// order of their addresses. Most prefixes have one, and cost nothing here.
+#[derive(Debug, Default)]
+pub(crate) struct Legs {
+    of: HashMap<u32, Box<[IpAddr]>, FixedState>,
+}
+
+impl Legs {
+    /// The exits of a prefix that has several, else none.
+    pub(crate) fn of(&self, ix: u32) -> &[IpAddr] {
+        self.of.get(&ix).map_or(&[], |legs| legs)
+    }
+
+    /// Takes the exits of a prefix; one is as good as none. Whether they were others before.
+    pub(crate) fn set(&mut self, ix: u32, exits: &[IpAddr]) -> bool {
+        if exits.len() < 2 {
+            let gone = self.of.remove(&ix).is_some();
+            if self.of.is_empty() {
+                self.of = HashMap::default();
+            }
+            return gone;
+        }
+        if self.of(ix) == exits {
+            return false;
+        }
+        self.of.insert(ix, exits.into());
+        true
+    }
+
+    /// How many prefixes have several.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.of.len()
+    }
+}
+
+/// Room for the paths of a prefix, used again.
+#[derive(Default)]
+pub(crate) struct Room<'a> {
+    paths: Vec<Path>,
+    candidates: Vec<Candidate<'a>>,
+    field: Vec<usize>,
+    tied: Vec<usize>,
+    /// After [`choose`]: the exits that share the prefix's packets, if they are several.
+    pub(crate) exits: Vec<IpAddr>,
+}
+
+/// The path to use of a prefix that has no more than one, or [`Path::NONE`].
+#[inline]
+pub(crate) fn only(table: &Table, sources: &Sources, ix: u32) -> Option<Path> {
+    let only = table.only(ix)?;
+    let usable = !only.is_none() && !only.is_rejected() && sources.is_usable(only.source(), table.family(ix));
+    Some(if usable { only } else { Path::NONE })
+}
+
+/// The path to use of a prefix that may have several, or [`Path::NONE`]; `limit`: so many exits may share the packets.
+pub(crate) fn choose<'a>(
+    table: &Table,
+    interner: &'a Interner,
+    sources: &Sources,
+    ix: u32,
+    limit: usize,
+    room: &mut Room<'a>,
+) -> Path {
+    let Room { paths, candidates, field, tied, exits } = room;
+    paths.clear();
+    candidates.clear();
+    tied.clear();
+    exits.clear();
+    let family = table.family(ix);
+    for path in table.paths(ix) {
+        if let Some(candidate) = candidate(sources, interner, path, family) {
+            paths.push(path);
+            candidates.push(candidate);
+        }
+    }
+    let best = select(candidates, field, |lost, reason| {
+        if limit > 1 && reason.breaks_ties() {
+            tied.push(lost);
+        }
+    });
+    let Some(at) = best else { return Path::NONE };
+    let best = paths[at];
+    // What is kept for want of better, what is to be discarded, and what may be a mistake is shared with nobody.
+    let shares = |path: Path| !path.is_disputed() && !interner.set(path.attrs()).marks.blackhole;
+    if !tied.is_empty() && candidates[at].rank == Rank::Bgp && shares(best) {
+        let first = exit_of(sources, interner, best);
+        let others = tied.iter().map(|at| paths[*at]).filter(|path| shares(*path));
+        exits.extend(others.map(|path| exit_of(sources, interner, path)).filter(|exit| *exit != first));
+        exits.sort_unstable();
+        exits.dedup();
+        exits.truncate(limit - 1);
+        let place = exits.partition_point(|exit| *exit < first);
+        exits.insert(place, first);
+    }
+    best
+}
+
+impl Reason {
+    /// Whether the other path was no better, only another.
+    pub fn breaks_ties(self) -> bool {
+        matches!(
+            self,
+            Reason::RouterId | Reason::ClusterListLength | Reason::PeerAddress | Reason::FurtherPath
+        )
+    }
+}
+
+/// Where packets are to leave the tunnel: where the path says so, if whoever sent it is in our AS, which
+/// is where tunnels end (RFC 9012 §11), else at the next hop.
+pub(crate) fn exit_of(sources: &Sources, interner: &Interner, path: Path) -> IpAddr {
+    let attrs = interner.set(path.attrs());
+    match sources.kind(path.source()) {
+        SourceKind::Ebgp | SourceKind::Static => attrs.next_hop,
+        SourceKind::Local | SourceKind::Ibgp | SourceKind::Client => attrs.egress.unwrap_or(attrs.next_hop),
+    }
+}
+
+/// A path as the decision sees it; `None` for one that takes no part.
+pub(crate) fn candidate<'a>(
+    sources: &Sources,
+    interner: &'a Interner,
+    path: Path,
+    family: Family,
+) -> Option<Candidate<'a>> {
+    if path.is_rejected() {
+        return None;
+    }
+    let attrs = interner.set(path.attrs());
+    match path.source() {
+        SourceIx::LOCAL => Some(Candidate::unpeered(Rank::Local, attrs)),
+        SourceIx::STATIC => Some(Candidate::unpeered(Rank::Static, attrs)),
+        source => {
+            sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| Candidate {
+                rank: member.rank(attrs),
+                attrs,
+                external: !member.session.internal,
+                router_id: member.session.router_id,
+                address: member.session.address,
+                source: source.0,
+            })
+        }
+    }
+}

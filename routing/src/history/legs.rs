@@ -1,0 +1,61 @@
+//! Who shares a prefix's packets, found out from its paths alone.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::Bed;
+use crate::choose::{candidate, exit_of};
+use crate::decide::{Candidate, Rank};
+use crate::table::Path;
+
+/// What the steps before the tie-breakers look at, each lowest first.
+fn merit(candidate: &Candidate<'_>) -> (u32, u32, u8, bool) {
+    let attrs = candidate.attrs;
+    (u32::MAX - attrs.local_pref, attrs.hops, attrs.origin.code(), !candidate.external)
+}
+
+impl Bed {
+    /// All exits of a prefix that are as good as the best path's own.
+    fn equals(&self, ix: u32) -> BTreeSet<IpAddr> {
+        let rib = &self.rib;
+        let family = rib.table.family(ix);
+        let of = |path| Some((path, candidate(&rib.sources, &rib.interner, path, family)?));
+        let all: Vec<(Path, Candidate<'_>)> = rib.table.paths(ix).filter_map(of).collect();
+        let top = all.iter().map(|(_, candidate)| candidate.rank).max();
+        let top: Vec<_> = all.into_iter().filter(|(_, c)| Some(c.rank) == top).collect();
+        // MED counts among the paths of one neighbour AS that have come so far.
+        let before = |c: &Candidate<'_>| (merit(c).0, merit(c).1, merit(c).2);
+        let first = top.iter().map(|(_, candidate)| before(candidate)).min();
+        let top: Vec<_> = top.into_iter().filter(|(_, c)| Some(before(c)) == first).collect();
+        let beaten = |one: &Candidate<'_>| {
+            top.iter().any(|(_, other)| {
+                other.attrs.neighbor_as == one.attrs.neighbor_as && other.attrs.med < one.attrs.med
+            })
+        };
+        let top: Vec<_> = top.iter().filter(|(_, candidate)| !beaten(candidate)).collect();
+        let external = top.iter().any(|(_, candidate)| candidate.external);
+        top.into_iter()
+            .filter(|(_, candidate)| candidate.external == external && candidate.rank == Rank::Bgp)
+            .filter(|(path, _)| !path.is_disputed())
+            .map(|(path, _)| exit_of(&rib.sources, &rib.interner, *path))
+            .collect()
+    }
+
+    /// What forwarding was told of is what the paths say.
+    pub(super) fn shares_packets_as_it_should(&self) -> Result<(), TestCaseError> {
+        for (prefix, best) in &self.best {
+            let Some(ix) = self.rib.table.find(prefix) else { continue };
+            let mut equals = self.equals(ix);
+            if self.rib.table.told(ix).is_disputed() {
+                equals.clear();
+            }
+            let limit = self.rib.config.multipath.max(1);
+            prop_assert!(equals.is_empty() || equals.remove(&best.exit));
+            let others: Vec<IpAddr> = equals.into_iter().take(limit - 1).collect();
+            prop_assert_eq!(&*self.others[prefix], &others[..], "{} of {}", prefix, best.exit);
+        }
+        Ok(())
+    }
+}

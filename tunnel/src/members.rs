@@ -1,0 +1,72 @@
+//! The next-hop objects that share a group's packets.
+
+/// The most of them: as many exits as a route is given at once.
+pub const MAX_MEMBERS: usize = 16;
+
+/// Ids of next-hop objects, each once, in their order; of what is no group, none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Members {
+    ids: [u32; MAX_MEMBERS],
+    count: u8,
+    /// They share packets otherwise than alike and by hash.
+    odd: bool,
+}
+
+impl Members {
+    /// These, in any order; of more than [`MAX_MEMBERS`] the lowest.
+    pub fn new(ids: impl IntoIterator<Item = u32>) -> Self {
+        let mut sorted: Vec<u32> = ids.into_iter().collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut members = Self::default();
+        for (place, id) in members.ids.iter_mut().zip(&sorted) {
+            *place = *id;
+            members.count += 1;
+        }
+        members
+    }
+
+    /// The same in a group that we would not have written so: by weights, or not chosen by hash. It is no equal of one that
+    /// we did.
+    #[must_use]
+    pub fn oddly(self) -> Self {
+        Self { odd: true, ..self }
+    }
+
+    /// All of them.
+    pub fn ids(&self) -> &[u32] {
+        self.ids.get(..usize::from(self.count)).unwrap_or_default()
+    }
+
+    /// Whether there are none: it is no group.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether this is one of them.
+    pub fn contains(&self, id: u32) -> bool {
+        self.ids().contains(&id)
+    }
+
+    /// The others.
+    #[must_use]
+    pub fn without(&self, id: u32) -> Self {
+        let others = self.ids().iter().copied().filter(|other| *other != id);
+        Self { odd: self.odd, ..Self::new(others) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_a_set_of_sixteen_at_most() {
+        assert_eq!(Members::new([3, 1, 3, 2]), Members::new([1, 2, 3]));
+        assert_eq!(Members::new([3, 1, 2]).ids(), [1, 2, 3]);
+        assert_eq!(Members::new([1, 2]).without(2), Members::new([1]));
+        assert_ne!(Members::new([1, 2]).oddly().without(2), Members::new([1]));
+        assert!(Members::new([1]).without(1).is_empty() && !Members::new([1]).is_empty());
+        assert_eq!(Members::new((1..40).rev()).ids(), (1..17).collect::<Vec<_>>());
+    }
+}
