@@ -3,6 +3,7 @@
 pub mod control;
 pub mod ctl;
 pub mod daemon;
+pub mod ipam;
 pub mod lab;
 pub mod resource;
 pub mod store;

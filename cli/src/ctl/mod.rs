@@ -6,6 +6,7 @@ mod datastore;
 mod drain;
 mod explain;
 mod get;
+mod ipam;
 mod output;
 mod show;
 mod validate;
@@ -60,6 +61,9 @@ enum Command {
 
 A resource with metadata.resourceVersion is replaced only if that is still its version.")]
     Replace(apply::Files),
+    /// Show, check and release the blocks of addresses that nodes have.
+    #[command(subcommand)]
+    Ipam(ipam::Ipam),
     /// Copy all resources out of a datastore, or from one to another.
     #[command(subcommand)]
     Datastore(datastore::Datastore),
@@ -204,6 +208,7 @@ pub fn main() -> ExitCode {
             Command::Show(show) => show.run(&client).await,
             Command::Apply(files) => apply::apply(files, &client).await,
             Command::Replace(files) => apply::replace(files, &client).await,
+            Command::Ipam(ipam) => ipam.run(&client).await,
             Command::Datastore(datastore) => datastore.run(&client).await,
             Command::Get(get) => get.run(&client).await,
             Command::Delete(delete) => delete.run(&client).await,

@@ -29,10 +29,27 @@ pub struct DaemonConfig {
     pub datastore: Datastore,
     /// How this node's addresses are found where it registers itself (`autodetect`).
     pub autodetect: Autodetect,
+    /// How many blocks of addresses this node claims by itself (`ipam`).
+    pub ipam: Ipam,
     /// Whether this machine is in Azure: found out, not configured.
     pub in_azure: bool,
     /// What is logged (`log`, `info`): a level, or a filter as `tracing_subscriber::EnvFilter` reads it.
     pub log: String,
+}
+
+/// How many blocks a node claims by itself, of each family that a pool is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipam {
+    /// At least so many (`ipam.blocks`, 1); 0: none are claimed.
+    pub blocks: u8,
+    /// Another when fewer addresses than that are left in them (`ipam.freeAddresses`, 16).
+    pub free_addresses: u16,
+}
+
+impl Default for Ipam {
+    fn default() -> Self {
+        Ipam { blocks: 1, free_addresses: 16 }
+    }
 }
 
 /// How a node's addresses are found.
@@ -139,6 +156,16 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
         let default = Autodetect::default();
         Autodetect { ipv4: ipv4.unwrap_or(default.ipv4), ipv6: ipv6.unwrap_or(default.ipv6) }
     });
+    let ipam = fields.fields("ipam", report).map(|mut fields| {
+        let blocks = fields.optional("blocks", report, scalar::number(0, 255));
+        let free_addresses = fields.optional("freeAddresses", report, scalar::number(0, 65535));
+        fields.finish(report);
+        let default = Ipam::default();
+        Ipam {
+            blocks: blocks.unwrap_or(default.blocks),
+            free_addresses: free_addresses.unwrap_or(default.free_addresses),
+        }
+    });
     let datastore = super::datastore::read(&mut fields, report);
     fields.finish(report);
     Some(DaemonConfig {
@@ -149,6 +176,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
         dataplane: dataplane.unwrap_or(Dataplane::Kernel),
         route_protocol: route_protocol.unwrap_or(179),
         autodetect: autodetect.unwrap_or_default(),
+        ipam: ipam.unwrap_or_default(),
         in_azure: false,
         datastore: datastore?,
         log: log.unwrap_or_else(|| "info".into()),
@@ -184,6 +212,7 @@ mod tests {
                 dataplane: Dataplane::Kernel,
                 route_protocol: 179,
                 autodetect: Autodetect::default(),
+                ipam: Ipam::default(),
                 in_azure: false,
                 datastore: Datastore::File("/etc/routed/resources".into()),
                 log: "info".into(),

@@ -2,6 +2,7 @@
 
 mod arguments;
 pub mod autodetect;
+mod blocks;
 mod cni;
 mod compose;
 pub mod config;

@@ -7,6 +7,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::blocks;
 use super::compose::Daemon;
 use super::config::DaemonConfig;
 use super::datastore::Opened;
@@ -108,9 +109,17 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     let joining = match (&opened, &host, store.health()) {
         (Opened::Etcd(store), Some(host), Some(health)) => {
             let roster = daemon.roster.subscribe();
-            Some(join::Join::start(config.clone(), Arc::clone(store), host.clone(), roster, health))
+            let joining = join::Join::start(
+                config.clone(),
+                Arc::clone(store),
+                host.clone(),
+                roster.clone(),
+                health.clone(),
+            );
+            let blocks = blocks::start(config.clone(), Arc::clone(store), host.clone(), roster, health);
+            vec![joining, blocks]
         }
-        _ => None,
+        _ => Vec::new(),
     };
     let views = views.of_store(store.health(), joining);
     let views: Arc<dyn control::Control> = Arc::new(views);

@@ -46,7 +46,7 @@ pub(super) struct Views {
     started: Timestamp,
     drains: mpsc::Sender<DrainRequest>,
     store: Option<watch::Receiver<StoreHealth>>,
-    joining: Option<watch::Receiver<Option<String>>>,
+    joining: Vec<watch::Receiver<Option<String>>>,
 }
 
 /// Where the views come from.
@@ -69,7 +69,7 @@ impl Views {
             started: Timestamp::now(),
             drains,
             store: None,
-            joining: None,
+            joining: Vec::new(),
         }
     }
 
@@ -77,7 +77,7 @@ impl Views {
     pub(super) fn of_store(
         self,
         store: Option<watch::Receiver<StoreHealth>>,
-        joining: Option<watch::Receiver<Option<String>>>,
+        joining: Vec<watch::Receiver<Option<String>>>,
     ) -> Views {
         Views { store, joining, ..self }
     }
@@ -234,7 +234,7 @@ impl Control for Views {
                 not_ready.push("not all peers have sent their routes yet".to_owned());
             }
             let store = datastore::view(self.store.as_ref(), &roster);
-            not_ready.extend(self.joining.as_ref().and_then(|joining| joining.borrow().clone()));
+            not_ready.extend(self.joining.iter().filter_map(|joining| joining.borrow().clone()));
             if store.is_some() && roster.revision.is_none() {
                 not_ready
                     .push("the datastore has not answered yet, and there is no snapshot to run".to_owned());

@@ -2,6 +2,7 @@
 
 mod backend;
 mod cache;
+mod claims;
 mod client;
 mod feed;
 mod follow;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 
 use backend::{Backend, BackendError, Change, Commit, Condition};
 use cache::Cache;
+pub use claims::Claimed;
 use client::EtcdBackend;
 use feed::Jitter;
 use keys::Keys;

@@ -1,0 +1,23 @@
+//! Blocks of addresses, handed out to nodes: which is next, and what is wrong with those that are. Pure.
+
+mod audit;
+mod choose;
+
+pub use audit::{Finding, audit};
+pub use choose::{Choice, Exhausted, choose, pools_of};
+
+use ipnet::IpNet;
+
+/// The name of the affinity of a block, which is the block's own so that there can't be two: `10-1-2-0-26`.
+pub fn affinity_name(block: &IpNet) -> String {
+    let name = block.to_string().replace(['.', '/', ':'], "-");
+    if name.starts_with('-') { format!("block{name}") } else { name }
+}
+
+/// How many blocks of a length a prefix holds; saturates.
+pub fn count_blocks(pool: &IpNet, block_size: u8) -> u128 {
+    match block_size.checked_sub(pool.prefix_len()) {
+        None => 0,
+        Some(bits) => 1u128.checked_shl(bits.into()).unwrap_or(u128::MAX),
+    }
+}
