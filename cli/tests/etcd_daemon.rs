@@ -5,129 +5,18 @@
 mod etcd_cluster;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use etcd_cluster::{Cluster, PATIENCE, port};
-
-/// A daemon of its own; without a dataplane, so that the machine stays as it is.
-struct Daemon {
-    directory: TempDir,
-    process: Option<Child>,
-}
-
-impl Daemon {
-    fn new(datastore: &str) -> Self {
-        let directory = TempDir::new().unwrap();
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        let text = format!(
-            "node: node-a\nsocket: {}\nstateDir: {}\nstatus: off\ndataplane: none\ndatastore: {datastore}\n",
-            path("routed.sock"),
-            path("state")
-        );
-        fs::write(directory.path().join("routed.yaml"), text).unwrap();
-        Daemon { directory, process: None }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn start(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_routed"));
-        command
-            .arg("--config")
-            .arg(self.path("routed.yaml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        self.process = Some(command.spawn().unwrap());
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-
-    fn routectl(&self, arguments: &[&str]) -> (i32, String, String) {
-        routectl(arguments, &self.path("routed.sock"))
-    }
-
-    fn ok(&self, arguments: &[&str]) -> String {
-        let (status, stdout, stderr) = self.routectl(arguments);
-        assert_eq!(status, 0, "routectl {arguments:?}: {stdout}{stderr}");
-        stdout
-    }
-
-    fn apply(&self, text: &str) -> String {
-        let file = self.path("given.yaml");
-        fs::write(&file, text).unwrap();
-        self.ok(&["apply", "-f", file.to_str().unwrap()])
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let (_, stdout, _) = self.routectl(&["show", "status", "-o", "json"]);
-        serde_json::from_str(&stdout).unwrap_or_default()
-    }
-
-    fn until(&self, what: &str, is_it: impl Fn(&serde_json::Value) -> bool) -> Duration {
-        let begin = Instant::now();
-        loop {
-            let status = self.status();
-            if is_it(&status) {
-                return begin.elapsed();
-            }
-            if begin.elapsed() > PATIENCE {
-                panic!(
-                    "never {what}: {status:#}\n{}",
-                    fs::read_to_string(self.path("log")).unwrap_or_default()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn until_connected(&self, connected: bool) -> Duration {
-        self.until("connected or not", |status| status["store"]["connected"] == connected)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn routectl(arguments: &[&str], socket: &Path) -> (i32, String, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_routectl"))
-        .env("ROUTED_SOCKET", socket)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr))
-}
-
-const HEAD: &str = "apiVersion: projectcalico.org/v3\n";
-
-fn node(name: &str, address: &str) -> String {
-    format!("{HEAD}kind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n")
-}
+use etcd_cluster::daemon::{Daemon, HEAD, etcd, node, routectl};
+use etcd_cluster::{Cluster, port};
 
 /// A port of its own for BGP, since many daemons run here at once.
 fn configuration() -> String {
     format!("{HEAD}kind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {{listenPort: {}}}\n", port())
-}
-
-fn etcd(cluster: &Cluster) -> String {
-    format!("{{ etcd: {{ endpoints: {} }} }}", cluster.yaml())
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::autodetect::Method;
 pub use super::datastore::Datastore;
 use crate::resource::reader::{Fields, Report};
 use crate::resource::tree::{self, Value};
@@ -26,10 +27,27 @@ pub struct DaemonConfig {
     pub route_protocol: u8,
     /// Where resources come from (`datastore`), the only key without a default.
     pub datastore: Datastore,
+    /// How this node's addresses are found where it registers itself (`autodetect`).
+    pub autodetect: Autodetect,
     /// Whether this machine is in Azure: found out, not configured.
     pub in_azure: bool,
     /// What is logged (`log`, `info`): a level, or a filter as `tracing_subscriber::EnvFilter` reads it.
     pub log: String,
+}
+
+/// How a node's addresses are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Autodetect {
+    /// `autodetect.ipv4`, `first-found`.
+    pub ipv4: Method,
+    /// `autodetect.ipv6`, `none`.
+    pub ipv6: Method,
+}
+
+impl Default for Autodetect {
+    fn default() -> Self {
+        Autodetect { ipv4: Method::FirstFound, ipv6: Method::None }
+    }
 }
 
 /// What routes are written to.
@@ -114,6 +132,13 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
             }
         }
     });
+    let autodetect = fields.fields("autodetect", report).map(|mut fields| {
+        let method = |value: &Value| scalar::text(value).and_then(|text| Method::parse(&text));
+        let (ipv4, ipv6) = (fields.optional("ipv4", report, method), fields.optional("ipv6", report, method));
+        fields.finish(report);
+        let default = Autodetect::default();
+        Autodetect { ipv4: ipv4.unwrap_or(default.ipv4), ipv6: ipv6.unwrap_or(default.ipv6) }
+    });
     let datastore = super::datastore::read(&mut fields, report);
     fields.finish(report);
     Some(DaemonConfig {
@@ -123,6 +148,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
         status: status.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 9179)))),
         dataplane: dataplane.unwrap_or(Dataplane::Kernel),
         route_protocol: route_protocol.unwrap_or(179),
+        autodetect: autodetect.unwrap_or_default(),
         in_azure: false,
         datastore: datastore?,
         log: log.unwrap_or_else(|| "info".into()),
@@ -157,6 +183,7 @@ mod tests {
                 status: Some("127.0.0.1:9179".parse().unwrap()),
                 dataplane: Dataplane::Kernel,
                 route_protocol: 179,
+                autodetect: Autodetect::default(),
                 in_azure: false,
                 datastore: Datastore::File("/etc/routed/resources".into()),
                 log: "info".into(),

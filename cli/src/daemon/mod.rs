@@ -1,6 +1,7 @@
 //! The daemon: its own configuration and how its parts are put together.
 
 mod arguments;
+pub mod autodetect;
 mod cni;
 mod compose;
 pub mod config;
@@ -10,6 +11,7 @@ mod detection;
 mod drain;
 mod fabric;
 mod feed;
+mod join;
 mod kernel_view;
 mod limits;
 mod memory;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::compose::Daemon;
 use super::config::DaemonConfig;
 use super::datastore::Opened;
+use super::join;
 use crate::control;
 use crate::resource::Mistake;
 use crate::store::StoreError;
@@ -95,7 +96,23 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     let socket = control::bind(&config.socket).map_err(anyhow::Error::from)?;
     let guard = RemoveOnDrop(config.socket.clone());
     let (mut daemon, views) = Daemon::start(config.clone());
-    let views = views.of_store(store.health());
+    let host = match &opened {
+        Opened::File(_) => None,
+        Opened::Etcd(_) => Some(join::host_id(&config.state_dir).with_context(|| {
+            format!(
+                "{}: this host's identity can't be kept: make stateDir writable",
+                config.state_dir.display()
+            )
+        })?),
+    };
+    let joining = match (&opened, &host, store.health()) {
+        (Opened::Etcd(store), Some(host), Some(health)) => {
+            let roster = daemon.roster.subscribe();
+            Some(join::Join::start(config.clone(), Arc::clone(store), host.clone(), roster, health))
+        }
+        _ => None,
+    };
+    let views = views.of_store(store.health(), joining);
     let views: Arc<dyn control::Control> = Arc::new(views);
     let mut servers = JoinSet::new();
     let router = control::router(Arc::clone(&views), Arc::clone(&store));
@@ -145,7 +162,13 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
                 daemon.update(update).await;
             }
             update = updates.recv(), if watched => match update {
-                Some(update) => daemon.update(update).await,
+                Some(update) => {
+                    let update = match &host {
+                        Some(host) => join::admit(update, &config.node, host),
+                        None => update,
+                    };
+                    daemon.update(update).await;
+                }
                 None => {
                     tracing::error!("the resources are no longer watched: send SIGHUP after changes, or restart");
                     watched = false;

@@ -46,6 +46,7 @@ pub(super) struct Views {
     started: Timestamp,
     drains: mpsc::Sender<DrainRequest>,
     store: Option<watch::Receiver<StoreHealth>>,
+    joining: Option<watch::Receiver<Option<String>>>,
 }
 
 /// Where the views come from.
@@ -59,12 +60,26 @@ pub(super) struct Seen {
 impl Views {
     pub(super) fn new(config: DaemonConfig, seen: Seen, drains: mpsc::Sender<DrainRequest>) -> Views {
         let Seen { roster, rib, tunnel, upkeep } = seen;
-        Views { config, roster, rib, tunnel, upkeep, started: Timestamp::now(), drains, store: None }
+        Views {
+            config,
+            roster,
+            rib,
+            tunnel,
+            upkeep,
+            started: Timestamp::now(),
+            drains,
+            store: None,
+            joining: None,
+        }
     }
 
     /// The same of a daemon whose store can be out of reach.
-    pub(super) fn of_store(self, store: Option<watch::Receiver<StoreHealth>>) -> Views {
-        Views { store, ..self }
+    pub(super) fn of_store(
+        self,
+        store: Option<watch::Receiver<StoreHealth>>,
+        joining: Option<watch::Receiver<Option<String>>>,
+    ) -> Views {
+        Views { store, joining, ..self }
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -219,6 +234,7 @@ impl Control for Views {
                 not_ready.push("not all peers have sent their routes yet".to_owned());
             }
             let store = datastore::view(self.store.as_ref(), &roster);
+            not_ready.extend(self.joining.as_ref().and_then(|joining| joining.borrow().clone()));
             if store.is_some() && roster.revision.is_none() {
                 not_ready
                     .push("the datastore has not answered yet, and there is no snapshot to run".to_owned());

@@ -10,6 +10,9 @@ use super::reader::{Fields, Report};
 use super::scalar;
 use super::tree::Value;
 
+/// The annotation by which a node that registered itself knows its own resource again.
+pub const HOST_ANNOTATION: &str = "routed/host";
+
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -19,6 +22,8 @@ pub struct Node {
     pub name: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
+    /// The host that registered itself (the annotation [`HOST_ANNOTATION`]); `None`: somebody wrote the resource.
+    pub host: Option<String>,
     /// `spec.bgp.ipv4Address`: the node's address with its subnet's length, host bits kept; `/32`
     /// where none was written.
     pub ipv4: Option<Ipv4Net>,
@@ -54,6 +59,7 @@ pub(crate) fn read(
         origin,
         name,
         labels,
+        host: None,
         ipv4: None,
         ipv6: None,
         as_number: None,

@@ -235,10 +235,10 @@ fn read_v3(
 ) -> Option<Resource> {
     let name = metadata.required("name", report, scalar::name);
     let labels = read_labels(&mut metadata, report);
+    let host = read_host(&mut metadata, report);
     // What Kubernetes and calicoctl add to a resource on its way.
     metadata.tolerate(
         &[
-            "annotations",
             "creationTimestamp",
             "generation",
             "managedFields",
@@ -256,7 +256,8 @@ fn read_v3(
     let name = name.unwrap_or_default();
     let resource = match kind {
         Kind::IpPool => pool::read_v3(origin, name, spec, report).map(Resource::IpPool),
-        Kind::Node => node::read(origin, name, labels, spec, report).map(Resource::Node),
+        Kind::Node => node::read(origin, name, labels, spec, report)
+            .map(|node| Resource::Node(node::Node { host, ..node })),
         Kind::BgpPeer => peer::read_v3(origin, name, spec, report).map(Resource::BgpPeer),
         Kind::BgpConfiguration if !known => None,
         Kind::BgpConfiguration => {
@@ -266,6 +267,14 @@ fn read_v3(
         Kind::BlockAffinity => affinity::read(origin, name, spec, report).map(Resource::BlockAffinity),
     };
     resource.filter(|_| known)
+}
+
+/// The one annotation that means something here.
+fn read_host(metadata: &mut Fields<'_>, report: &mut Report) -> Option<String> {
+    match &metadata.take("annotations", report)?.find(node::HOST_ANNOTATION)?.value {
+        Value::Text(host) => Some(host.clone()),
+        _ => None,
+    }
 }
 
 fn read_labels(metadata: &mut Fields<'_>, report: &mut Report) -> BTreeMap<String, String> {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod daemon;
+
 use std::collections::HashSet;
 use std::fs;
 use std::net::TcpListener;
@@ -46,7 +48,7 @@ pub(crate) fn port() -> u16 {
     }
 }
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let done = Command::new("ip")
         .args(arguments.split_whitespace())
         .output()
@@ -58,12 +60,13 @@ fn ip(arguments: &str) {
 struct Network {
     bridge: String,
     namespaces: Vec<String>,
+    wires: Vec<String>,
 }
 
 impl Network {
     fn new(count: usize) -> Self {
         let id = std::process::id() % 100_000;
-        let mut network = Network { bridge: format!("rte{id}"), namespaces: Vec::new() };
+        let mut network = Network { bridge: format!("rte{id}"), namespaces: Vec::new(), wires: Vec::new() };
         ip(&format!("link add {} type bridge", network.bridge));
         ip(&format!("addr add 198.18.77.254/24 dev {}", network.bridge));
         ip(&format!("link set {} up", network.bridge));
@@ -71,6 +74,7 @@ impl Network {
             let (namespace, wire) = (format!("rte{id}-{number}"), format!("rtw{id}-{number}"));
             ip(&format!("netns add {namespace}"));
             network.namespaces.push(namespace.clone());
+            network.wires.push(wire.clone());
             ip(&format!("link add {wire} type veth peer name eth0 netns {namespace}"));
             ip(&format!("link set {wire} master {} up", network.bridge));
             ip(&format!("-n {namespace} addr add 198.18.77.{number}/24 dev eth0"));
@@ -83,6 +87,10 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        // Connections that end slowly keep a namespace alive, and with it the wire.
+        for wire in &self.wires {
+            let _ = Command::new("ip").args(["link", "del", wire]).output();
+        }
         for namespace in &self.namespaces {
             let _ = Command::new("ip").args(["netns", "del", namespace]).output();
         }
@@ -215,6 +223,22 @@ impl Cluster {
 
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// A host on the members' network, with that address; the name of its namespace.
+    pub(crate) fn host(&mut self, number: usize, address: &str) -> String {
+        let network = self.network.as_mut().expect("a cluster with a network of its own");
+        let (namespace, wire) =
+            (format!("{}-h{number}", network.bridge), format!("{}h{number}", network.bridge));
+        ip(&format!("netns add {namespace}"));
+        network.namespaces.push(namespace.clone());
+        network.wires.push(wire.clone());
+        ip(&format!("link add {wire} type veth peer name eth0 netns {namespace}"));
+        ip(&format!("link set {wire} master {} up", network.bridge));
+        ip(&format!("-n {namespace} addr add {address} dev eth0"));
+        ip(&format!("-n {namespace} link set eth0 up"));
+        ip(&format!("-n {namespace} link set lo up"));
+        namespace
     }
 
     fn signal(&self, at: usize, signal: Signal) {

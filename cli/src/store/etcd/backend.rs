@@ -42,6 +42,10 @@ pub(crate) struct Digest {
 /// What must hold for a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
+    /// There is no such key.
+    Absent(String),
+    /// The key is there as it was last changed by that revision.
+    At { key: String, mod_revision: i64 },
     /// Nothing that begins so has been changed after that revision.
     NothingNewer { prefix: String, than: i64 },
 }

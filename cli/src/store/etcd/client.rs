@@ -11,6 +11,7 @@ use etcd_client::{
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::backend::{
@@ -36,6 +37,9 @@ pub(crate) struct EtcdBackend {
     settings: EtcdSettings,
     keys: Keys,
     spoken_to: Mutex<Spoken>,
+    /// Told at each change of the member, so that a watch doesn't stay behind on a connection that nobody asks
+    /// any more whether it is alive.
+    changes: watch::Sender<u64>,
 }
 
 struct Spoken {
@@ -83,7 +87,12 @@ impl EtcdBackend {
         let count = u64::try_from(settings.endpoints.len().max(1)).unwrap_or(1);
         let at = usize::try_from(seed % count).unwrap_or(0);
         let keys = Keys::new(&settings.prefix);
-        EtcdBackend { settings, keys, spoken_to: Mutex::new(Spoken { at, client: None }) }
+        EtcdBackend {
+            settings,
+            keys,
+            spoken_to: Mutex::new(Spoken { at, client: None }),
+            changes: watch::Sender::new(0),
+        }
     }
 
     fn spoken(&self) -> std::sync::MutexGuard<'_, Spoken> {
@@ -171,12 +180,18 @@ impl EtcdBackend {
     }
 
     async fn watch_from(&self, prefix: &str, from: i64) -> Result<Events, BackendError> {
+        let mut changes = self.changes.subscribe();
+        changes.mark_unchanged();
         let mut watch = self.client().await?.watch_client().max_decoding_message_size(MAX_MESSAGE);
         let options = WatchOptions::new().with_range(range_end(prefix)).with_start_revision(from);
         let messages = self.answer(watch.watch(prefix, Some(options))).await?;
-        let events = stream::unfold(Some(messages), async |messages| {
-            let mut messages = messages?;
-            let said = match messages.message().await {
+        let events = stream::unfold(Some((messages, changes)), async |state| {
+            let (mut messages, mut changes) = state?;
+            let said = tokio::select! {
+                said = messages.message() => said,
+                _ = changes.changed() => return Some((Err(away("another member is spoken to now")), None)),
+            };
+            let said = match said {
                 Ok(Some(said)) => said,
                 Ok(None) => return Some((Err(away("etcd ended the watch")), None)),
                 Err(error) => return Some((Err(meaning(error)), None)),
@@ -198,7 +213,7 @@ impl EtcdBackend {
                     }
                 })
             });
-            Some((Ok(events.collect()), Some(messages)))
+            Some((Ok(events.collect()), Some((messages, changes))))
         });
         Ok(events.boxed())
     }
@@ -250,6 +265,10 @@ impl Backend for EtcdBackend {
         async {
             let mut kv = self.client().await?.kv_client();
             let conditions = commit.conditions.into_iter().map(|condition| match condition {
+                Condition::Absent(key) => Compare::version(key, CompareOp::Equal, 0),
+                Condition::At { key, mod_revision } => {
+                    Compare::mod_revision(key, CompareOp::Equal, mod_revision)
+                }
                 Condition::NothingNewer { prefix, than } => {
                     let end = range_end(&prefix);
                     Compare::mod_revision(prefix, CompareOp::Less, than + 1).with_range(end)
@@ -268,9 +287,12 @@ impl Backend for EtcdBackend {
     }
 
     fn fail_over(&self) {
-        let mut spoken = self.spoken();
-        spoken.client = None;
-        spoken.at = (spoken.at + 1) % self.settings.endpoints.len().max(1);
+        {
+            let mut spoken = self.spoken();
+            spoken.client = None;
+            spoken.at = (spoken.at + 1) % self.settings.endpoints.len().max(1);
+        }
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     fn endpoint(&self) -> String {

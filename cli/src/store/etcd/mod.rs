@@ -10,6 +10,7 @@ mod replica;
 mod settings;
 #[cfg(test)]
 mod simulation;
+mod single;
 mod subset;
 
 use std::collections::HashSet;

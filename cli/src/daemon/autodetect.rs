@@ -1,0 +1,223 @@
+//! Which of this machine's addresses is the node's: Calico's methods, with its exclusions. Pure.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use regex_lite::Regex;
+
+/// How an address is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// There is none of this family.
+    None,
+    /// The first that is global, of the interfaces from the last to the first, but for those that others make.
+    FirstFound,
+    /// The one that packets to this host leave with.
+    CanReach(String),
+    /// The first of the interfaces whose name one of these matches, anywhere in it.
+    Interface(Vec<Pattern>),
+    /// As first-found, but of no interface whose name one of these matches.
+    SkipInterface(Vec<Pattern>),
+    /// The first inside one of these.
+    Cidr(Vec<IpNet>),
+}
+
+/// A regular expression, equal to one with the same text.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
+
+/// Names of interfaces that are never the node's own, as they begin; `first-found` and `skip-interface` pass them over.
+const FOREIGN: [&str; 18] = [
+    "docker",
+    "cbr",
+    "dummy",
+    "podman",
+    "virbr",
+    "lxcbr",
+    "veth",
+    "br-",
+    "cali",
+    "tunl",
+    "flannel",
+    "kube-ipvs",
+    "cni",
+    "wireguard.cali",
+    "wg-v6.cali",
+    "vxlan.calico",
+    "vxlan-v6.calico",
+    "routed.",
+];
+
+/// The same, as they are.
+const FOREIGN_WHOLE: [&str; 2] = ["lo", "nodelocaldns"];
+
+impl Method {
+    /// Reads a method as it is written.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const RULE: &str =
+            "must be first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX, cidr=CIDR or none";
+        let patterns = |list: &str| {
+            let read = |text: &str| {
+                Regex::new(text)
+                    .map(Pattern)
+                    .map_err(|error| format!("must have regular expressions: {text:?} is none ({error})"))
+            };
+            list.split(',').map(read).collect::<Result<Vec<_>, _>>()
+        };
+        match (text, text.split_once('=')) {
+            ("none", _) => Ok(Method::None),
+            ("first-found", _) => Ok(Method::FirstFound),
+            (_, Some((_, ""))) => Err(RULE.into()),
+            (_, Some(("can-reach", host))) => Ok(Method::CanReach(host.to_owned())),
+            (_, Some(("interface", list))) => patterns(list).map(Method::Interface),
+            (_, Some(("skip-interface", list))) => patterns(list).map(Method::SkipInterface),
+            (_, Some(("cidr", list))) => {
+                let read =
+                    |text: &str| text.parse().map_err(|_| format!("must have prefixes: {text:?} is none"));
+                list.split(',').map(read).collect::<Result<_, String>>().map(Method::Cidr)
+            }
+            _ => Err(RULE.into()),
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |patterns: &[Pattern]| {
+            patterns.iter().map(|pattern| pattern.0.as_str()).collect::<Vec<_>>().join(",")
+        };
+        match self {
+            Method::None => f.write_str("none"),
+            Method::FirstFound => f.write_str("first-found"),
+            Method::CanReach(host) => write!(f, "can-reach={host}"),
+            Method::Interface(patterns) => write!(f, "interface={}", joined(patterns)),
+            Method::SkipInterface(patterns) => write!(f, "skip-interface={}", joined(patterns)),
+            Method::Cidr(nets) => {
+                write!(f, "cidr={}", nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+}
+
+/// An interface that is up, and its addresses with their subnets' lengths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, in the kernel's order.
+    pub addresses: Vec<IpNet>,
+}
+
+/// The node's address with its subnet's length, of IPv4 if `v4`, else of IPv6; `reached` is what packets to
+/// `can-reach`'s host leave with. `links` are in the order of their indexes.
+pub fn choose(method: &Method, links: &[Link], v4: bool, reached: Option<IpAddr>) -> Option<IpNet> {
+    let fits = |net: &IpNet| net.addr().is_ipv4() == v4 && is_global(net.addr());
+    let first = |link: &Link| link.addresses.iter().copied().find(fits);
+    let matches =
+        |patterns: &[Pattern], link: &Link| patterns.iter().any(|pattern| pattern.0.is_match(&link.name));
+    match method {
+        Method::None => None,
+        Method::FirstFound => links.iter().rev().filter(|link| !is_foreign(&link.name)).find_map(first),
+        Method::SkipInterface(patterns) => links
+            .iter()
+            .rev()
+            .filter(|link| !is_foreign(&link.name) && !matches(patterns, link))
+            .find_map(first),
+        Method::Interface(patterns) => links.iter().filter(|link| matches(patterns, link)).find_map(first),
+        Method::Cidr(nets) => {
+            let inside = |net: &IpNet| fits(net) && nets.iter().any(|cidr| cidr.contains(&net.addr()));
+            links.iter().find_map(|link| link.addresses.iter().copied().find(inside))
+        }
+        Method::CanReach(_) => {
+            let reached = reached?;
+            let own = links.iter().flat_map(|link| &link.addresses).find(|net| net.addr() == reached);
+            own.copied().filter(fits)
+        }
+    }
+}
+
+fn is_foreign(name: &str) -> bool {
+    FOREIGN_WHOLE.contains(&name) || FOREIGN.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            !(address.is_loopback()
+                || address.is_link_local()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address == Ipv4Addr::UNSPECIFIED)
+        }
+        IpAddr::V6(address) => {
+            !(address.is_loopback()
+                || address.is_unicast_link_local()
+                || address.is_multicast()
+                || address == Ipv6Addr::UNSPECIFIED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links() -> Vec<Link> {
+        let link = |name: &str, addresses: &[&str]| Link {
+            name: name.to_owned(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        vec![
+            link("lo", &["127.0.0.1/8", "::1/128"]),
+            link("eth0", &["169.254.1.1/16", "10.0.0.5/24", "10.0.0.6/24", "fe80::1/64", "fd00::5/64"]),
+            link("eth1", &["192.168.1.5/16"]),
+            link("docker0", &["172.17.0.1/16"]),
+            link("cali123", &["10.9.9.9/32"]),
+            link("routed.ipip", &["10.65.0.0/32"]),
+        ]
+    }
+
+    fn chosen(method: &str, v4: bool) -> Option<String> {
+        let method = Method::parse(method).unwrap();
+        choose(&method, &links(), v4, Some("10.0.0.6".parse().unwrap())).map(|net| net.to_string())
+    }
+
+    #[test]
+    fn each_method_finds_what_calicos_does() {
+        for (method, expected) in [
+            ("first-found", Some("192.168.1.5/16")),
+            ("skip-interface=eth1", Some("10.0.0.5/24")),
+            ("skip-interface=eth.*", None),
+            ("interface=eth0,eth1", Some("10.0.0.5/24")),
+            ("interface=1", Some("192.168.1.5/16")),
+            ("interface=docker", Some("172.17.0.1/16")),
+            ("cidr=172.16.0.0/12,192.168.0.0/16", Some("192.168.1.5/16")),
+            ("cidr=10.0.0.6/32", Some("10.0.0.6/24")),
+            ("can-reach=10.0.0.1", Some("10.0.0.6/24")),
+            ("none", None),
+        ] {
+            assert_eq!(chosen(method, true).as_deref(), expected, "{method}");
+            assert_eq!(Method::parse(method).unwrap().to_string(), method);
+        }
+        assert_eq!(chosen("first-found", false).as_deref(), Some("fd00::5/64"));
+    }
+
+    #[test]
+    fn what_is_no_method_is_refused() {
+        for wrong in ["", "first", "interface=", "interface=(", "cidr=x", "can-reach"] {
+            assert!(Method::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
