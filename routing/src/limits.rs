@@ -30,6 +30,7 @@ impl Rib {
             return;
         }
         let before = std::mem::replace(&mut self.cluster, Arc::new(policy));
+        self.restore_unannounced();
         if !before.is_same_but_for_owners(&self.cluster) {
             self.mark_all();
             return;

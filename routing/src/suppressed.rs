@@ -33,7 +33,8 @@ impl Rib {
             return;
         }
         for prefix in prefixes {
-            if !self.originated[1].contains(&prefix) {
+            // What is not to be announced at all (disableBGPExport) may be withdrawn for that.
+            if !self.originated[1].contains(&prefix) || !self.cluster.is_in_pool(&prefix) {
                 continue;
             }
             let Some(ix) = self.table.find(&prefix) else { continue };
@@ -89,6 +90,17 @@ impl Rib {
         let prefixes: Vec<IpNet> =
             self.suppressed.iter().map(|(p, by)| (*p, *by)).filter(of_it).map(|(p, _)| p).collect();
         self.owner_announced(owner, prefixes.into_iter());
+    }
+
+    /// Puts back what is not to be announced any more: its owner will have withdrawn it for that.
+    pub(crate) fn restore_unannounced(&mut self) {
+        let cluster = &self.cluster;
+        let gone = |(prefix, _): &(IpNet, IpAddr)| !cluster.is_in_pool(prefix);
+        let restored: Vec<(IpNet, IpAddr)> =
+            self.suppressed.iter().map(|(p, o)| (*p, *o)).filter(gone).collect();
+        for (prefix, owner) in restored {
+            self.owner_announced(owner, [prefix].into_iter());
+        }
     }
 
     /// Whether the static table's path to a prefix is to be left out.

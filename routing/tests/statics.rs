@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use bgp::PeerId;
 use bgp::session::Retain;
-use routing::{Source, SourceKind};
+use routing::{ClusterPolicy, Source, SourceKind};
 
 use bed::{Bed, config, net, session};
 
@@ -17,8 +17,13 @@ fn table() -> Vec<(ipnet::IpNet, IpAddr)> {
     vec![of(BLOCK, 2), of("10.1.3.0/26", 3)]
 }
 
+fn announced(pools: &[&str]) -> ClusterPolicy {
+    ClusterPolicy { pools: pools.iter().map(|pool| net(pool)).collect(), ..ClusterPolicy::default() }
+}
+
 fn learned() -> Bed {
     let mut bed = Bed::new(config());
+    bed.rib.set_cluster_policy(announced(&["10.1.0.0/16"]));
     bed.rib.originate(Source::Static, &table());
     bed.up(2, session(2, true, false));
     bed.up(3, session(3, true, false));
@@ -97,5 +102,18 @@ fn a_path_that_bgp_is_given_time_for_counts_as_soon_as_bgp_has_brought_one() {
     assert!(!bed.best.contains_key(&net("10.1.3.0/26")), "of the other nothing was heard");
     bed.rib.originate_statics(&table(), &[]);
     bed.settle();
+    assert_eq!(bed.best[&net("10.1.3.0/26")].kind, SourceKind::Static);
+}
+
+#[test]
+fn what_is_withdrawn_because_its_pool_is_not_announced_any_more_is_reached_by_the_static_table() {
+    let mut bed = learned();
+    bed.withdraw(2, BLOCK);
+    assert!(!bed.best.contains_key(&net(BLOCK)), "its owner has spoken");
+    bed.rib.set_cluster_policy(announced(&["10.9.0.0/16"]));
+    bed.settle();
+    assert_eq!((bed.best[&net(BLOCK)].kind, bed.rib.suppressed()), (SourceKind::Static, 0));
+    // Where this node knows it before.
+    bed.withdraw(3, "10.1.3.0/26");
     assert_eq!(bed.best[&net("10.1.3.0/26")].kind, SourceKind::Static);
 }

@@ -70,6 +70,8 @@ pub struct Reconciler<D> {
     pub(crate) work: Work,
     /// What is known of the nodes.
     pub(crate) standings: Standings,
+    /// Everything came to rest once after all routes were known: what an earlier run left is known.
+    adopted: bool,
     /// All has to be resolved once more, after what is resolved now.
     resolve_due: bool,
     /// Some sysctl has changed.
@@ -128,6 +130,7 @@ impl<D: Dataplane> Reconciler<D> {
             in_use: HashMap::new(),
             work: Work::default(),
             standings: Standings::default(),
+            adopted: false,
             resolve_due: false,
             sysctls_due: false,
             aims_due: false,

@@ -304,10 +304,11 @@ impl Prober {
         // To leave a way that does not answer for one that does not answer either would help nobody: perhaps the
         // node is down, or nobody there answers probes.
         let better = ipip.losing_since.is_some_and(|since| vxlan.answered_since(since));
+        let nothing = vxlan.seen.lost_in_row >= LOSSES_IN_ROW;
         let worse = vxlan.seen.lost_in_row >= LOSSES_IN_ROW && ipip.answers_in_row >= LOSSES_IN_ROW;
         let passages = [
-            (Way::Ipip, next(ipip, better, worse, self.recover_after, now)),
-            (Way::Direct, next(direct, true, false, self.recover_after, now)),
+            (Way::Ipip, next(ipip, better, worse, nothing, self.recover_after, now)),
+            (Way::Direct, next(direct, true, false, false, self.recover_after, now)),
         ];
         for (way, passage) in passages {
             let watch = &mut target.ways[way.index()];
@@ -324,7 +325,15 @@ impl Prober {
     }
 }
 
-fn next(watch: &mut Watch, better: bool, worse: bool, recover_after: Duration, now: Instant) -> Passage {
+/// What is known of a way now: VXLAN is `better`, or `worse`, or `nothing` at all.
+fn next(
+    watch: &mut Watch,
+    better: bool,
+    worse: bool,
+    nothing: bool,
+    recover_after: Duration,
+    now: Instant,
+) -> Passage {
     let lost = watch.seen.lost_in_row > 0;
     let answered = watch.seen.answered_at.is_some() && !lost;
     match watch.seen.passage {
@@ -332,7 +341,8 @@ fn next(watch: &mut Watch, better: bool, worse: bool, recover_after: Duration, n
             Passage::Blocked
         }
         Passage::Unknown | Passage::Unanswered if answered => Passage::Passes,
-        Passage::Unknown if watch.is_silent() => Passage::Unanswered,
+        // While VXLAN may still turn out to be better it is not known that nothing is answered.
+        Passage::Unknown if watch.is_silent() && nothing => Passage::Unanswered,
         Passage::Blocked | Passage::Returning if worse => Passage::Passes,
         Passage::Blocked if answered && watch.answers_in_row > 0 => {
             watch.clean_since = Some(now);

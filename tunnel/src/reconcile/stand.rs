@@ -162,7 +162,7 @@ impl<D: Dataplane> Reconciler<D> {
         });
         let Some(exit) = exit else { return false };
         match exit {
-            Exit::Vxlan { .. } if !self.in_sync => {
+            Exit::Vxlan { .. } if !self.in_sync || !self.adopted => {
                 self.standings.set(vtep, Way::Ipip, Passage::Returning);
             }
             _ => self.standings.hold(vtep, exit),

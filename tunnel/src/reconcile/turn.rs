@@ -413,6 +413,7 @@ impl<D: Dataplane> Reconciler<D> {
         // What was due and is neither done nor refused anew has come right by itself.
         self.ledger.settle(began);
         self.healing = false;
+        self.adopted |= self.in_sync;
         self.forget_moot_failures();
         if self.noted_at.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
             self.note_exits_in_use();

@@ -94,6 +94,16 @@ fn three_losses_lead_to_vxlan_within_five_seconds_and_thirty_clean_ones_back() {
 }
 
 #[test]
+fn what_never_passed_beside_vxlan_that_does_is_blocked_and_nothing_before() {
+    for _ in 0..50 {
+        let mut bed = Bed::ipip();
+        bed.run(8 * SECOND, |way, _| way == Way::Vxlan);
+        let changes: Vec<Passage> = bed.changes.iter().map(|(_, passage)| *passage).collect();
+        assert_eq!(changes, [Passage::Blocked]);
+    }
+}
+
+#[test]
 fn two_losses_are_not_three() {
     let mut bed = Bed::ipip();
     // Of ten probes never four are lost, and never three in a row.
