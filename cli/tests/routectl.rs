@@ -430,3 +430,21 @@ fn the_api_speaks_to_curl_too() {
         daemon.curl(&["-s", "-w", "%{http_code}", "-o", "/dev/null", "http://routed/v1/nothing"]).stdout;
     assert_eq!(unknown, "404");
 }
+
+#[test]
+fn replace_takes_what_is_as_it_was_read_and_nothing_else() {
+    let daemon = Daemon::start();
+    daemon.write("a.yaml", &node("a", "10.0.0.1/24"));
+    let read = daemon.routectl(&["get", "node", "a", "-o", "yaml"]).run().stdout;
+    let changed = read.replace("10.0.0.1/24", "10.0.0.9/24");
+    let replaced = daemon.routectl(&["replace", "-f", "-"]).stdin(&changed).run();
+    assert_eq!(replaced.stdout, "Successfully replaced 1 'Node' resource(s)\n", "{replaced:?}");
+    let again = daemon.routectl(&["replace", "-f", "-"]).stdin(&changed).run();
+    assert!(
+        again.status == 1 && again.stderr.contains("Node \"a\" has changed: its resourceVersion is"),
+        "{again:?}"
+    );
+    let unknown = daemon.routectl(&["replace", "-f", "-"]).stdin(&node("b", "10.0.0.2/24")).run();
+    assert!(unknown.status == 1 && unknown.stderr.contains("no Node \"b\""), "{unknown:?}");
+    assert!(!std::fs::read_to_string(daemon.resource("a.yaml")).unwrap().contains("resourceVersion"));
+}

@@ -16,7 +16,12 @@ use nix::{
     unistd::{Pid, mkdtemp},
 };
 
-use super::{error::LabError, layout::Layout, wiring::Wiring};
+use super::{
+    error::LabError,
+    etcd::Etcd,
+    layout::{LabDatastore, Layout},
+    wiring::Wiring,
+};
 
 /// Lines of a daemon's log that are shown when it ended.
 const LOG_TAIL: usize = 15;
@@ -28,6 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Daemons {
     work: PathBuf,
     running: Vec<Daemon>,
+    etcd: Option<Etcd>,
     keep: bool,
 }
 
@@ -45,12 +51,20 @@ impl Daemons {
         let program = routed()?;
         let work = mkdtemp("/var/tmp/routed-lab.XXXXXX")
             .map_err(|errno| LabError::System { what: "work directory", source: errno.into() })?;
-        let mut daemons = Self { work: work.clone(), running: Vec::new(), keep: false };
+        let mut daemons = Self { work: work.clone(), running: Vec::new(), etcd: None, keep: false };
         let write =
             |path: PathBuf, text: String| fs::write(path, text).map_err(LabError::system("work directory"));
         let resources = work.join("resources");
         fs::create_dir(&resources).map_err(LabError::system("work directory"))?;
         write(resources.join("lab.yaml"), layout.resources())?;
+        let mut datastore = format!("{{ file: {} }}", resources.display());
+        if layout.datastore == LabDatastore::Etcd
+            && let Some(gateway) = layout.gateways().first()
+        {
+            let etcd = Etcd::start(&wiring.network, gateway.addr(), &work)?;
+            datastore = format!("{{ etcd: {{ endpoints: [{}] }} }}", etcd.endpoints().join(", "));
+            daemons.etcd.insert(etcd).fill(&wiring.network, &resources)?;
+        }
         for (node, namespace) in layout.nodes.iter().zip(&wiring.nodes) {
             let directory = work.join(&node.name);
             fs::create_dir(&directory).map_err(LabError::system("work directory"))?;
@@ -58,11 +72,11 @@ impl Daemons {
             write(
                 config.clone(),
                 format!(
-                    "node: {}\nsocket: {}\nstateDir: {}\nstatus: \"off\"\ndatastore: {{ file: {} }}\nlog: info\n",
+                    "node: {}\nsocket: {}\nstateDir: {}\nstatus: \"off\"\ndatastore: {}\nlog: info\n",
                     node.name,
                     daemons.socket(&node.name).display(),
                     directory.join("state").display(),
-                    resources.display(),
+                    datastore,
                 ),
             )?;
             let log = File::create(daemons.log(&node.name)).map_err(LabError::system("routed's log"))?;
@@ -95,7 +109,8 @@ impl Daemons {
 
     /// The daemons' process ids.
     pub(super) fn pids(&self) -> Vec<u32> {
-        self.running.iter().map(|d| d.child.id()).collect()
+        let members = self.etcd.iter().flat_map(Etcd::pids);
+        self.running.iter().map(|d| d.child.id()).chain(members).collect()
     }
 
     /// That none of them has ended.
@@ -127,6 +142,9 @@ impl Daemons {
 impl Drop for Daemons {
     fn drop(&mut self) {
         if self.keep {
+            if let Some(etcd) = &mut self.etcd {
+                etcd.let_go();
+            }
             return;
         }
         for daemon in &self.running {

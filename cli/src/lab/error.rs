@@ -51,6 +51,9 @@ pub enum LabError {
     /// The guest gave no answer.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// The shared datastore did not come up.
+    #[error("the lab's etcd can't be filled: {0}")]
+    Datastore(String),
     /// A program is missing.
     #[error("{program} is missing: {remedy}")]
     Missing {

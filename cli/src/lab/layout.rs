@@ -32,6 +32,15 @@ pub(super) enum LabEncapsulation {
     Vxlan,
 }
 
+/// Where the nodes' resources are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LabDatastore {
+    /// In a directory.
+    File,
+    /// In three etcd members on the bridge.
+    Etcd,
+}
+
 /// The pool's mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum PoolMode {
@@ -91,6 +100,8 @@ pub(super) struct Layout {
     pub pool_mode: PoolMode,
     /// How the nodes peer.
     pub mode: BgpMode,
+    /// Where their resources are.
+    pub datastore: LabDatastore,
     /// Index of the node whose BGP is blocked.
     pub blocked: Option<usize>,
     /// Index of the node whose IP-in-IP packets are dropped.
@@ -144,6 +155,7 @@ impl Layout {
             encapsulation: args.encapsulation,
             pool_mode: args.pool_mode,
             mode: args.mode,
+            datastore: args.datastore,
             blocked,
             dropped,
         })
@@ -210,6 +222,11 @@ impl Layout {
         }
     }
 
+    /// Whether the nodes register themselves; a reflector's resource says more than a node knows of itself.
+    fn registers(&self) -> bool {
+        self.datastore == LabDatastore::Etcd && self.mode == BgpMode::Mesh
+    }
+
     /// The cluster's resources, as YAML.
     pub(super) fn resources(&self) -> String {
         let mut text = String::new();
@@ -247,7 +264,18 @@ impl Layout {
                  spec: { nodeSelector: all(), peerSelector: route-reflector == 'true' }\n",
             );
         }
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|_| self.registers()) {
+            let _ = write!(
+                text,
+                "---\n\
+                 apiVersion: projectcalico.org/v3\n\
+                 kind: BlockAffinity\n\
+                 metadata: {{ name: {}-block }}\n\
+                 spec: {{ node: {}, cidr: {}, state: confirmed }}\n",
+                node.name, node.name, node.block
+            );
+        }
+        for node in self.nodes.iter().filter(|_| !self.registers()) {
             let reflects = !mesh && node.number == 1;
             let labels = if reflects { ", labels: { route-reflector: \"true\" }" } else { "" };
             let cluster = if reflects { ", routeReflectorClusterID: 10.0.0.1" } else { "" };
@@ -342,6 +370,15 @@ pub(super) mod tests {
         assert_eq!(lab.expected_wire(1, 2), Wire::Ipip);
         let lab = layout("--mode reflector --block-bgp node-1").expect("a layout");
         assert_eq!(lab.expected_wire(1, 2), Wire::Vxlan);
+    }
+
+    #[test]
+    fn nodes_that_register_themselves_have_blocks_and_no_resources() {
+        let lab = layout("--datastore etcd").expect("a layout");
+        let text = lab.resources();
+        assert_eq!((text.matches("kind: BlockAffinity").count(), text.matches("kind: Node").count()), (3, 0));
+        let text = layout("--datastore etcd --mode reflector").expect("a layout").resources();
+        assert_eq!((text.matches("kind: BlockAffinity").count(), text.matches("kind: Node").count()), (0, 3));
     }
 
     #[test]

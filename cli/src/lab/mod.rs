@@ -22,6 +22,7 @@ mod capture;
 mod daemons;
 mod editor;
 mod error;
+mod etcd;
 mod expect;
 mod firewall;
 pub mod guest;
@@ -34,7 +35,7 @@ mod wiring;
 use editor::Editor;
 pub use error::LabError;
 pub use layout::LayoutError;
-use layout::{BgpMode, LabEncapsulation, Layout, PoolMode};
+use layout::{BgpMode, LabDatastore, LabEncapsulation, Layout, PoolMode};
 use namespace::Namespace;
 
 /// Tells a lab that it is in the guest already.
@@ -60,6 +61,10 @@ pub struct LabArgs {
     /// When packets are wrapped
     #[arg(long, value_enum, default_value_t = PoolMode::Always)]
     pool_mode: PoolMode,
+    /// Where the nodes' resources are: a directory that all share, or three etcd members on the bridge, in which the
+    /// nodes of a mesh register themselves
+    #[arg(long, value_enum, default_value_t = LabDatastore::File)]
+    datastore: LabDatastore,
     /// Drop TCP port 179 of this node on the wire
     #[arg(long, value_name = "NODE")]
     block_bgp: Option<String>,

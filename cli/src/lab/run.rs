@@ -19,7 +19,7 @@ use super::{
     error::LabError,
     expect::{PairResult, Progress, Said, faults, progress, wires},
     firewall::{self, Dropped},
-    layout::{BgpMode, LabEncapsulation, LabNode, Layout, PoolMode},
+    layout::{BgpMode, LabDatastore, LabEncapsulation, LabNode, Layout, PoolMode},
     namespace::Namespace,
     ping::ping,
     wiring::{Wiring, port_indexes},
@@ -126,8 +126,12 @@ fn describe(layout: &Layout) -> String {
         PoolMode::Always => "always",
         PoolMode::CrossSubnet => "cross-subnet",
     };
+    let store = match layout.datastore {
+        LabDatastore::File => "",
+        LabDatastore::Etcd => ", three etcd members",
+    };
     format!(
-        "lab: {} nodes in {} subnet(s), {mode}, {encapsulation} {pool}, Linux {release}",
+        "lab: {} nodes in {} subnet(s), {mode}, {encapsulation} {pool}{store}, Linux {release}",
         layout.nodes.len(),
         layout.gateways().len(),
     )

@@ -213,16 +213,12 @@ impl Tree {
 
     /// The whole, if it is valid.
     pub(super) fn contents(&self) -> Result<Contents, Vec<Mistake>> {
-        let versioned = |file: &SourceFile| {
-            let documents = file.parsed.documents.iter().cloned();
-            let versioned = documents.map(|mut document| {
-                let text = file.text.get(document.range.clone()).unwrap_or("");
-                document.set_resource_version(&version(text));
-                document
-            });
-            versioned.collect::<Vec<Document>>()
+        let versioned = |document: &Document| {
+            let mut document = document.clone();
+            document.set_resource_version(&version(&document));
+            document
         };
-        Ok(Contents { loaded: self.loaded()?, documents: self.files.iter().flat_map(versioned).collect() })
+        Ok(Contents { loaded: self.loaded()?, documents: self.documents().map(versioned).collect() })
     }
 
     /// The same without the resources as they were written.
@@ -248,10 +244,10 @@ impl Tree {
     }
 }
 
-/// Equal for two documents with the same text: a file has no revisions.
-fn version(text: &str) -> String {
+/// Equal for two documents that say the same: a file has no revisions.
+fn version(document: &Document) -> String {
     let mut hasher = DefaultHasher::new();
-    text.trim_end().hash(&mut hasher);
+    document.manifest.to_string().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 

@@ -19,8 +19,13 @@ struct Lab {
     text: String,
 }
 
-/// Runs a lab that has to pass.
+/// Runs a lab of three nodes that has to pass.
 fn lab(arguments: &str) -> Lab {
+    lab_with_pairs(arguments, 6)
+}
+
+/// Runs a lab that has to pass, with so many pairs of nodes.
+fn lab_with_pairs(arguments: &str, pairs: usize) -> Lab {
     let output = routectl("lab").args(arguments.split_whitespace()).output().expect("routectl runs");
     let all = text(&output);
     assert!(output.status.success(), "routectl lab {arguments}:\n{all}");
@@ -40,7 +45,7 @@ fn lab(arguments: &str) -> Lab {
             _ => {}
         }
     }
-    assert_eq!(wire.len(), 6, "not six pairs:\n{all}");
+    assert_eq!(wire.len(), pairs, "not all pairs:\n{all}");
     Lab { wire, states, text: all }
 }
 
@@ -80,6 +85,13 @@ fn a_vxlan_cluster_uses_vxlan_alone() {
     let lab = lab("--encapsulation vxlan");
     assert_eq!(lab.carried(), [VXLAN; 6], "{}", lab.text);
     assert_eq!((lab.established(), lab.states.len()), (6, 1), "{}", lab.text);
+}
+
+#[test]
+fn five_nodes_register_themselves_in_three_etcd_members_and_their_pods_ping() {
+    let lab = lab_with_pairs("--encapsulation vxlan --datastore etcd --nodes 5", 20);
+    assert_eq!(lab.carried(), [VXLAN; 20], "{}", lab.text);
+    assert_eq!((lab.established(), lab.states.len()), (20, 1), "{}", lab.text);
 }
 
 #[test]

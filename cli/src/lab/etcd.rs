@@ -1,0 +1,118 @@
+//! The lab's shared datastore: three etcd members on its bridge.
+
+use std::{
+    env,
+    fs::File,
+    net::Ipv4Addr,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{error::LabError, namespace::Namespace};
+
+/// The program, of the Debian package `etcd-server`.
+const PROGRAM: &str = "etcd";
+/// Three is the least of which one may fail.
+const MEMBERS: u16 = 3;
+/// The ports of the first member; the others' follow.
+const PORTS: (u16, u16) = (2379, 2389);
+/// How long they may take to elect a leader: emulated kernels are slow.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The running members; killed when this value goes, unless they are let go.
+pub(super) struct Etcd {
+    address: Ipv4Addr,
+    running: Vec<Child>,
+}
+
+impl Etcd {
+    /// Starts the members on an address of the bridge, with their data and logs in `work`.
+    ///
+    /// # Errors
+    /// When the program is missing or can't be started.
+    pub(super) fn start(network: &Namespace, address: Ipv4Addr, work: &Path) -> Result<Self, LabError> {
+        let url = |port: u16| format!("http://{address}:{port}");
+        let all: Vec<String> =
+            (0..MEMBERS).map(|member| format!("etcd-{member}={}", url(PORTS.1 + member))).collect();
+        let mut etcd = Etcd { address, running: Vec::new() };
+        for member in 0..MEMBERS {
+            let name = format!("etcd-{member}");
+            let log =
+                File::create(work.join(format!("{name}.log"))).map_err(LabError::system("etcd's log"))?;
+            let (client, peer) = (url(PORTS.0 + member), url(PORTS.1 + member));
+            let mut command = Command::new(PROGRAM);
+            command
+                .args(["--name", &name, "--data-dir"])
+                .arg(work.join(&name))
+                .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+                .args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"])
+                .args(["--logger", "zap", "--log-level", "warn"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .process_group(0);
+            let child = network.run(move || command.spawn()).map_err(LabError::namespace)?;
+            etcd.running.push(child.map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    LabError::Missing { program: PROGRAM, remedy: "apt-get install etcd-server" }
+                }
+                _ => LabError::System { what: "etcd", source: error },
+            })?);
+        }
+        Ok(etcd)
+    }
+
+    /// The members' URLs.
+    pub(super) fn endpoints(&self) -> Vec<String> {
+        (0..MEMBERS).map(|member| format!("http://{}:{}", self.address, PORTS.0 + member)).collect()
+    }
+
+    /// Copies the resources of a directory into them, with `routectl datastore migrate`.
+    ///
+    /// # Errors
+    /// When they don't answer in time, or routectl says no.
+    pub(super) fn fill(&self, network: &Namespace, resources: &Path) -> Result<(), LabError> {
+        let own = env::current_exe().map_err(LabError::system("own path"))?;
+        let (from, to) =
+            (format!("file:{}", resources.display()), format!("etcd:{}", self.endpoints().join(",")));
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let mut command = Command::new(&own);
+            command.args(["datastore", "migrate", "--from", &from, "--to", &to]).stdin(Stdio::null());
+            let done = network.run(move || command.output()).map_err(LabError::namespace)?;
+            let done = done.map_err(LabError::system("routectl datastore migrate"))?;
+            if done.status.success() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+                return Err(LabError::Datastore(said));
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// The members' process ids.
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.running.iter().map(Child::id)
+    }
+
+    /// Leaves them running.
+    pub(super) fn let_go(&mut self) {
+        self.running.clear();
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for child in &mut self.running {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
