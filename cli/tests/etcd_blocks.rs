@@ -14,8 +14,8 @@ use cli::resource::{Document, Resource, parse_file};
 use cli::store::etcd::Claimed;
 use cli::store::{Contents, EtcdSettings, EtcdStore, Manifest, Store};
 
-use etcd_cluster::Cluster;
 use etcd_cluster::daemon::{Daemon, HEAD, etcd, node};
+use etcd_cluster::{Cluster, net};
 
 fn manifests(text: &str) -> Vec<Manifest> {
     let parsed = parse_file("given.yaml", text);
@@ -109,7 +109,7 @@ async fn fifty_nodes_that_claim_at_once_and_crash_anywhere_never_hold_one_block_
 fn daemons_claim_their_blocks_and_what_is_left_behind_is_found_and_released() {
     let mut cluster = Cluster::in_namespaces(1);
     let start = |cluster: &mut Cluster, number: usize, name: &str, more: &str| {
-        let namespace = cluster.host(number, &format!("198.18.77.{}/24", 100 + number));
+        let namespace = cluster.host(number, &format!("{}.{}/24", net(), 100 + number));
         let mut daemon = Daemon::inside(&namespace, name, &etcd(cluster), more);
         daemon.start();
         daemon.until_connected(true);

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use etcd_cluster::{Cluster, PATIENCE, Proxy};
+use etcd_cluster::{Cluster, PATIENCE, Passing, Proxy};
 
 fn node(name: &str, address: &str) -> String {
     format!(
@@ -186,24 +186,24 @@ async fn after_a_lost_watch_and_a_compaction_everything_is_listed_and_nothing_gi
     let mut watched = Watched::start(&behind).await;
     watched.always.remove("goes");
     until_in_step(&behind, true).await;
-    proxy.set_open(false);
+    proxy.set(Passing::None);
     until_in_step(&behind, false).await;
     direct.delete(vec![key("goes")], None).await.unwrap();
     put(&direct, "comes", "10.0.0.3/24").await;
     let revision = cluster.revision(0);
     cluster.etcdctl(0, &["compact", &revision.to_string()]);
     let before = behind.health().unwrap().borrow().relists;
-    proxy.set_open(true);
+    proxy.set(Passing::All);
     watched
         .until("the new state", |loaded| names(loaded) == BTreeSet::from(["comes".into(), "stays".into()]))
         .await;
     assert!(behind.health().unwrap().borrow().relists > before);
     // And without a compaction it goes on from where it was.
     let before = behind.health().unwrap().borrow().relists;
-    proxy.set_open(false);
+    proxy.set(Passing::None);
     until_in_step(&behind, false).await;
     put(&direct, "later", "10.0.0.4/24").await;
-    proxy.set_open(true);
+    proxy.set(Passing::All);
     watched.until_node("later").await;
     assert_eq!(behind.health().unwrap().borrow().relists, before);
 }
@@ -269,6 +269,12 @@ async fn when_all_members_were_away_the_store_is_in_step_within_five_seconds_of_
     put(&store, "stays", "10.0.0.1/16").await;
     let mut watched = Watched::start(&store).await;
     until_in_step(&store, true).await;
+    let snapshot = directory.path().join("snapshot.json");
+    let until = Instant::now() + PATIENCE;
+    while !std::fs::read_to_string(&snapshot).is_ok_and(|text| text.contains("stays")) {
+        assert!(Instant::now() < until, "no snapshot");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     for at in 0..3 {
         cluster.stop(at);
     }
@@ -316,4 +322,63 @@ async fn an_etcd_that_has_lost_everything_takes_no_node_along() {
     put(&EtcdStore::open(EtcdSettings::plain(cluster.endpoints()), None), "stays", "10.0.0.9/16").await;
     let moved = |loaded: &Loaded| loaded.snapshot.nodes[0].ipv4 == Some("10.0.0.9/16".parse().unwrap());
     watched.until("the new address", moved).await;
+}
+
+/// Schedules through a proxy; in a run of its own another number by `ROUTED_PROXY_SCHEDULES`.
+const SCHEDULES: u64 = 100;
+
+/// One schedule, below a prefix of its own: changes while the proxy holds, cuts and passes.
+async fn schedule(cluster: &Cluster, seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let prefix = format!("/schedule-{seed}");
+    let settings = |endpoints| EtcdSettings { prefix: prefix.clone(), ..EtcdSettings::plain(endpoints) };
+    let direct = EtcdStore::open(settings(cluster.endpoints()), None);
+    put(&direct, "stays", "10.0.9.1/16").await;
+    let proxy = Proxy::start(&cluster.endpoints()[0]).await;
+    let behind = EtcdStore::open(settings(vec![proxy.url.clone()]), None);
+    let mut watched = Watched::start(&behind).await;
+    for _ in 0..12 {
+        proxy.set(
+            [Passing::All, Passing::All, Passing::Held, Passing::None][usize::try_from(next() % 4).unwrap()],
+        );
+        let name = format!("n-{}", next() % 4);
+        match next() % 3 {
+            0 => match direct.delete(vec![key(&name)], None).await {
+                Ok(_) | Err(StoreError::NotFound(_)) => {}
+                Err(error) => panic!("seed {seed}: {error}"),
+            },
+            _ => _ = put(&direct, &name, &format!("10.0.{}.{}/16", &name[2..], next() % 250 + 1)).await,
+        }
+        if next() % 10 == 0 {
+            // Somebody else may have been quicker.
+            let _ = cluster.try_etcdctl(0, &["compact", &cluster.revision(0).to_string()]);
+        }
+        tokio::time::sleep(Duration::from_millis(next() % 120)).await;
+    }
+    proxy.set(Passing::All);
+    let last = direct.load().await.unwrap().loaded;
+    put(&direct, "last", "10.0.9.2/16").await;
+    let (mut expected, wanted) = (names(&last), last.snapshot.nodes);
+    expected.insert("last".to_owned());
+    let is_it = |loaded: &Loaded| {
+        names(loaded) == expected && wanted.iter().all(|node| loaded.snapshot.nodes.contains(node))
+    };
+    watched.until(&format!("the end of seed {seed}"), is_it).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_schedules_of_a_faulty_network_end_in_the_stores_state_and_give_up_nothing() {
+    use futures::StreamExt;
+    let cluster = Cluster::start(1);
+    let schedules =
+        std::env::var("ROUTED_PROXY_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(SCHEDULES);
+    // Ten at a time, each with a prefix and a proxy of its own.
+    let all = futures::stream::iter(1..=schedules).map(|seed| schedule(&cluster, seed));
+    assert_eq!(all.buffer_unordered(10).count().await as u64, schedules);
 }

@@ -56,6 +56,11 @@ pub(crate) fn ip(arguments: &str) {
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// The first three octets of the members' network, of this test program alone.
+pub(crate) fn net() -> String {
+    format!("198.18.{}", std::process::id() % 250)
+}
+
 /// A bridge, and a namespace with a wire to it for each member.
 struct Network {
     bridge: String,
@@ -68,7 +73,7 @@ impl Network {
         let id = std::process::id() % 100_000;
         let mut network = Network { bridge: format!("rte{id}"), namespaces: Vec::new(), wires: Vec::new() };
         ip(&format!("link add {} type bridge", network.bridge));
-        ip(&format!("addr add 198.18.77.254/24 dev {}", network.bridge));
+        ip(&format!("addr add {}.254/24 dev {}", net(), network.bridge));
         ip(&format!("link set {} up", network.bridge));
         for number in 1..=count {
             let (namespace, wire) = (format!("rte{id}-{number}"), format!("rtw{id}-{number}"));
@@ -77,7 +82,7 @@ impl Network {
             network.wires.push(wire.clone());
             ip(&format!("link add {wire} type veth peer name eth0 netns {namespace}"));
             ip(&format!("link set {wire} master {} up", network.bridge));
-            ip(&format!("-n {namespace} addr add 198.18.77.{number}/24 dev eth0"));
+            ip(&format!("-n {namespace} addr add {}.{number}/24 dev eth0", net()));
             ip(&format!("-n {namespace} link set eth0 up"));
             ip(&format!("-n {namespace} link set lo up"));
         }
@@ -115,8 +120,8 @@ impl Cluster {
     /// `count` members, each in a network namespace of its own.
     pub(crate) fn in_namespaces(count: usize) -> Self {
         let network = Network::new(count);
-        let clients = (1..=count).map(|number| format!("198.18.77.{number}:2379")).collect();
-        let peers = (1..=count).map(|number| format!("198.18.77.{number}:2380")).collect();
+        let clients = (1..=count).map(|number| format!("{}.{number}:2379", net())).collect();
+        let peers = (1..=count).map(|number| format!("{}.{number}:2380", net())).collect();
         Cluster::build(clients, peers, &[], "http", Some(network))
     }
 
@@ -136,7 +141,8 @@ impl Cluster {
         });
         let members = members.collect();
         let peers = peers.iter().map(|peer| format!("http://{peer}")).collect();
-        let directory = TempDir::new().unwrap();
+        // In memory: a member that waits for a disk is no faster in saying that it is there.
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         let mut cluster = Cluster { directory, members, peers, extra: extra.to_vec(), network };
         for at in 0..clients.len() {
             cluster.run(at);
@@ -270,7 +276,7 @@ impl Cluster {
         let namespace = self.members[at].namespace.as_ref().expect("a member with a network of its own");
         for other in (1..=self.members.len()).filter(|number| *number != at + 1) {
             let what = if is_cut { "add" } else { "del" };
-            ip(&format!("-n {namespace} route {what} blackhole 198.18.77.{other}/32"));
+            ip(&format!("-n {namespace} route {what} blackhole {}.{other}/32", net()));
         }
     }
 
@@ -313,11 +319,40 @@ impl Drop for Cluster {
     }
 }
 
-/// A TCP proxy before a member, which can be closed and slowed.
+/// What a proxy does with what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// It passes it on.
+    All,
+    /// It holds it, with connections open.
+    Held,
+    /// It ends connections, and takes none.
+    None,
+}
+
+/// A TCP proxy before a member.
 pub(crate) struct Proxy {
     pub(crate) url: String,
-    open: tokio::sync::watch::Sender<bool>,
+    passing: tokio::sync::watch::Sender<Passing>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// Passes octets on in one direction, while that is wanted.
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut passing: tokio::sync::watch::Receiver<Passing>,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut room = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut room).await {
+        if passing.wait_for(|passing| *passing != Passing::Held).await.is_err() {
+            return;
+        }
+        if to.write_all(&room[..count]).await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Proxy {
@@ -326,30 +361,33 @@ impl Proxy {
         let target = member.trim_start_matches("http://").to_owned();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let open = tokio::sync::watch::Sender::new(true);
-        let seen = open.clone();
+        let passing = tokio::sync::watch::Sender::new(Passing::All);
+        let seen = passing.clone();
         let task = tokio::spawn(async move {
             loop {
-                let Ok((mut near, _)) = listener.accept().await else { return };
-                if !*seen.borrow() {
+                let Ok((near, _)) = listener.accept().await else { return };
+                if *seen.borrow() == Passing::None {
                     continue;
                 }
                 let (target, mut state) = (target.clone(), seen.subscribe());
                 tokio::spawn(async move {
-                    let Ok(mut far) = tokio::net::TcpStream::connect(target).await else { return };
+                    let Ok(far) = tokio::net::TcpStream::connect(target).await else { return };
+                    let (near_reads, near_writes) = near.into_split();
+                    let (far_reads, far_writes) = far.into_split();
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        _ = state.wait_for(|open| !open) => {}
+                        () = pass(near_reads, far_writes, state.clone()) => {}
+                        () = pass(far_reads, near_writes, state.clone()) => {}
+                        _ = state.wait_for(|passing| *passing == Passing::None) => {}
                     }
                 });
             }
         });
-        Proxy { url, open, task }
+        Proxy { url, passing, task }
     }
 
-    /// Ends every connection and passes on none, or passes them on again.
-    pub(crate) fn set_open(&self, open: bool) {
-        self.open.send_replace(open);
+    /// From now on it does this.
+    pub(crate) fn set(&self, passing: Passing) {
+        self.passing.send_replace(passing);
     }
 }
 
