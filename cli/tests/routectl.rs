@@ -453,5 +453,5 @@ fn replace_takes_what_is_as_it_was_read_and_nothing_else() {
     );
     let unknown = daemon.routectl(&["replace", "-f", "-"]).stdin(&node("b", "10.0.0.2/24")).run();
     assert!(unknown.status == 1 && unknown.stderr.contains("no Node \"b\""), "{unknown:?}");
-    assert!(!std::fs::read_to_string(daemon.resource("a.yaml")).unwrap().contains("resourceVersion"));
+    assert!(!fs::read_to_string(daemon.resource("a.yaml")).unwrap().contains("resourceVersion"));
 }
