@@ -10,7 +10,7 @@ use cli::control::view::{
     BfdView, ExitKind, ExplainView, LegView, NodeView, PathView, PeerType, PeerView, RouteSource, RouteView,
     SessionState, StatusView, TunnelView, UpdateErrorView,
 };
-use cli::control::view::{FirewallView, KernelView, WorkView};
+use cli::control::view::{FirewallView, KernelView, StoreView, WorkView};
 use cli::control::{Control, bind, router};
 use cli::store::FileStore;
 use futures::FutureExt;
@@ -197,7 +197,16 @@ impl Control for Views {
             dataplane: "kernel".into(),
             in_sync: true,
             datastore: "file".into(),
-            store: None,
+            store: Some(StoreView {
+                connected: false,
+                endpoint: "http://10.0.0.9:2379".into(),
+                since: since(),
+                lag_s: 7,
+                problem: Some("no answer in time".into()),
+                from_snapshot: false,
+                relists: 2,
+                refused: 0,
+            }),
             revision: None,
             mistakes: Vec::new(),
             warnings: Vec::new(),
