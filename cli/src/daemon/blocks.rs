@@ -46,7 +46,7 @@ pub(super) fn start(
             }
             problem.send_replace(found);
             tokio::select! {
-                () = sleep(EVERY) => {}
+                () = sleep(EVERY) => {} // why: the interval
                 ended = roster.changed() => if ended.is_err() { return },
             }
         }

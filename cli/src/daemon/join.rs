@@ -127,7 +127,7 @@ impl Join {
             }
             self.problem.send_replace(done.err());
             tokio::select! {
-                () = sleep(again) => {}
+                () = sleep(again) => {} // why: addresses are looked at anew each minute
                 () = changed(&events) => {}
                 // Somebody may have deleted the resource.
                 ended = self.roster.changed() => if ended.is_err() { return },

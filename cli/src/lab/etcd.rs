@@ -93,7 +93,7 @@ impl Etcd {
                 let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
                 return Err(LabError::Datastore(said));
             }
-            thread::sleep(LOOK_AGAIN);
+            thread::sleep(LOOK_AGAIN); // why: a member that begins to answer has no event
         }
     }
 
