@@ -64,7 +64,7 @@ pub struct Report {
 }
 
 /// What was done since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// Routes that the kernel was told to add, replace or delete.
     pub routes: u64,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use bgp::session::State as SessionState;
 pub use routing::SourceKind as RouteSource;
 pub use tunnel::FirewallReport as FirewallView;
+pub use tunnel::report::Work as WorkView;
 pub use tunnel::report::{ExitKind, LegReport as LegView, TunnelReport as TunnelView};
 
 /// Why a node has a session.
@@ -268,25 +269,6 @@ pub struct KernelView {
     pub sysctls: Vec<String>,
     /// What the kernel refused, one line each; the first 200.
     pub failures: Vec<String>,
-}
-
-/// What the dataplane did since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkView {
-    /// Changes of routes that the kernel carried out.
-    pub routes: u64,
-    /// Changes of other objects.
-    pub objects: u64,
-    /// Changes that it refused.
-    pub refused: u64,
-    /// Nodes that moved to the fallback since IP-in-IP did not pass.
-    pub fallbacks_ipip: u64,
-    /// Nodes that moved to the fallback since BGP was lost, or never came.
-    pub fallbacks_bgp: u64,
-    /// Probes sent.
-    pub probes: u64,
-    /// Probes that were not answered.
-    pub probes_lost: u64,
 }
 
 /// Every path of a prefix.

@@ -2,7 +2,7 @@
 
 use tunnel::report::{DeviceState, NextHops, Report};
 
-use crate::control::view::{KernelView, WorkView};
+use crate::control::view::KernelView;
 
 /// In lines for people: devices, next hops, sysctls, failures.
 pub(super) fn kernel_view(report: &Report) -> KernelView {
@@ -25,15 +25,7 @@ pub(super) fn kernel_view(report: &Report) -> KernelView {
         }
         .to_owned(),
         drift: report.drift,
-        work: WorkView {
-            routes: report.work.routes,
-            objects: report.work.objects,
-            refused: report.work.refused,
-            fallbacks_ipip: report.work.fallbacks_ipip,
-            fallbacks_bgp: report.work.fallbacks_bgp,
-            probes: report.work.probes,
-            probes_lost: report.work.probes_lost,
-        },
+        work: report.work,
         devices: report.devices.iter().map(device).collect(),
         sysctls: report.sysctls.iter().map(ToString::to_string).collect(),
         failures: report

@@ -164,8 +164,7 @@ async fn serve_files(work: &Path, socket: &Path) -> Result<Child, GuestError> {
             let said = said.lines().last().unwrap_or("it said nothing").to_owned();
             return Err(GuestError::start("virtiofsd")(io::Error::other(said)));
         }
-        // why: the file server tells of its socket in no other way.
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(LOOK).await; // why: the file server tells of its socket in no other way
     }
     Ok(child)
 }

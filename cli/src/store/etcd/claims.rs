@@ -81,7 +81,7 @@ impl EtcdStore {
                     reason: format!("others were quicker {ATTEMPTS} times"),
                 });
             }
-            tokio::time::sleep(jitter.of(PAUSE)).await;
+            tokio::time::sleep(jitter.of(PAUSE)).await; // why: who wrote at once must not meet again
         }
     }
 
