@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
 
-use super::config::{DaemonConfig, Dataplane};
+use super::config::{DaemonConfig, Dataplane, Datastore};
 use super::descriptors;
 use super::detection::{Detection, Detector};
 use super::drain::{Drain, DrainRequest};
@@ -217,7 +217,10 @@ impl Daemon {
                 roster.plan = Some(Arc::new(plan));
             }
             Err(error) => {
-                tracing::error!("{error}");
+                // In a shared store a node registers itself, and says so if it can't.
+                if matches!(self.config.datastore, Datastore::File(_)) {
+                    tracing::error!("{error}");
+                }
                 roster.problems.push(error.to_string());
                 roster.plan.clone_from(&before.plan);
             }
