@@ -2,7 +2,7 @@
 CARGO ?= cargo
 # What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
 PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp prometheus tcpdump tshark g++ \
-	qemu-system-x86 linux-image-cloud-amd64 containernetworking-plugins etcd-server etcd-client openssl curl
+	qemu-system-x86 linux-image-cloud-amd64 containernetworking-plugins etcd-server etcd-client openssl curl faketime
 
 # What building needs beside the toolchain: etcd's protocol is compiled from its definition.
 BUILD = protobuf-compiler libprotobuf-dev

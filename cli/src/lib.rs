@@ -3,7 +3,10 @@
 pub mod control;
 pub mod ctl;
 pub mod daemon;
+pub mod doctor;
+pub mod explain;
 pub mod ipam;
+pub mod journal;
 pub mod lab;
 pub mod resource;
 pub mod store;

@@ -116,7 +116,7 @@ fn each_mistake_in_the_resources_is_one_line_and_the_exit_status_is_2() {
         format!("{file}:6: spec.ipipMode: only one of ipipMode and vxlanMode may be other than Never"),
         format!(
             "{file}:8: spec.colour: unknown field (known here: allowedUses, assignmentMode, blockSize, cidr, \
-             disableBGPExport, disabled, ipipMode, namespaceSelector, natOutgoing, nodeSelector, vxlanMode)"
+             disableBGPExport, disabled, ipip, ipipMode, namespaceSelector, nat-outgoing, natOutgoing, nodeSelector, vxlanMode)"
         ),
         format!("{file}:13: spec.blockSize: must be a whole number from 0 to 128 (got \"small\")"),
         format!("{file}:13: spec.cidr: must not overlap another pool: 10.0.0.0/16 of \"p\" is at {file}:5"),

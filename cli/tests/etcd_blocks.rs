@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cli::ipam::audit;
-use cli::resource::{Document, Resource, parse_file};
+use cli::resource::{Document, Key, Kind, Resource, parse_file};
 use cli::store::etcd::Claimed;
 use cli::store::{Contents, EtcdSettings, EtcdStore, Manifest, Store};
 
@@ -103,6 +103,40 @@ async fn fifty_nodes_that_claim_at_once_and_crash_anywhere_never_hold_one_block_
     assert_eq!(owners.len(), 50);
     assert!(owners.values().all(|blocks| blocks.len() == 1), "{owners:?}");
     assert_eq!(findings(&contents.documents), 0);
+    // Twenty of the nodes are killed for good.
+    let gone = (0..20).map(|number| Key { kind: Kind::Node, name: format!("n-{number}") }).collect();
+    admin.delete(gone, None).await.unwrap();
+    let kept: Vec<_> = owners.iter().filter(|(name, _)| stays(name)).collect();
+    let checked = tokio::task::block_in_place(|| check_and_fix(&cluster));
+    assert_eq!(checked.matches("Released").count(), 20, "{checked}");
+    let contents = admin.load().await.unwrap();
+    assert_eq!(findings(&contents.documents), 0);
+    assert_eq!(self::owners(&contents).iter().collect::<Vec<_>>(), kept);
+}
+
+/// Whether a node of the fifty is one of those that stay.
+fn stays(name: &str) -> bool {
+    name.strip_prefix("n-").and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number >= 20)
+}
+
+/// What `ipam check --fix` says, asked of a daemon that neither claims nor reclaims anything.
+fn check_and_fix(cluster: &Cluster) -> String {
+    let config = "ipam: { blocks: 0, freeAddresses: 0, reclaimAfter: off }\nautodetect: { ipv4: none }\n";
+    let mut daemon = Daemon::named("observer", &etcd(cluster), config);
+    daemon.start();
+    daemon.until_connected(true);
+    let (status, said, _) = daemon.routectl(&["ipam", "check"]);
+    assert!(status == 1 && said.ends_with("20 problem(s)\n"), "{said}");
+    let report = daemon.path("report.json");
+    let report = report.to_str().unwrap();
+    let (status, ..) = daemon.routectl(&["ipam", "check", "-o", report]);
+    assert_eq!(status, 1);
+    let fixed = daemon.ok(&["ipam", "check", "--fix"]);
+    assert!(fixed.ends_with("0 problem(s)\n"), "{fixed}");
+    // What the report says is not so any more.
+    let late = daemon.ok(&["ipam", "release", &format!("--from-report={report}")]);
+    assert_eq!(late, "20 of the report are not as they were and stay\n");
+    fixed
 }
 
 #[test]
@@ -123,7 +157,8 @@ fn daemons_claim_their_blocks_and_what_is_left_behind_is_found_and_released() {
     b.until("its blocks and another's", |status| status["routes"] == 4);
     let shown = a.ok(&["ipam", "show", "--show-blocks"]);
     assert!(
-        shown.contains("10.65.0.0/25") && shown.lines().filter(|line| line.starts_with("Block")).count() == 4,
+        shown.contains("10.65.0.0/25")
+            && shown.lines().filter(|line| line.starts_with("| Block")).count() == 4,
         "{shown}"
     );
     assert_eq!(a.ok(&["ipam", "check"]), "4 block(s), 0 problem(s)\n");
@@ -158,7 +193,7 @@ async fn when_no_block_is_left_that_of_a_node_that_is_no_more_is_taken_over() {
     store.put(manifests(&node("c", "10.0.0.3/24")), None).await.unwrap();
     let full = store.claim("c", true, none).await.unwrap();
     assert!(matches!(&full, Claimed::Exhausted(problem) if problem.contains("in pool p")), "{full:?}");
-    let a = cli::resource::Key { kind: cli::resource::Kind::Node, name: "a".into() };
+    let a = Key { kind: Kind::Node, name: "a".into() };
     store.delete(vec![a], None).await.unwrap();
     assert_eq!(store.claim("c", true, none).await.unwrap(), Claimed::Block(of_a));
     assert_eq!(store.claim("nobody", true, none).await.unwrap(), Claimed::Nothing);

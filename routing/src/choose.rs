@@ -15,7 +15,7 @@ use crate::table::{Path, Table};
 
 /// Prefixes whose packets are shared among several exits, by place: all of the exits, the best path's too, in the
 /// order of their addresses. Most prefixes have one, and cost nothing here.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Legs {
     of: HashMap<u32, Box<[IpAddr]>, FixedState>,
 }

@@ -67,7 +67,7 @@ fn gives_own_next_hop(export: &Export, external: bool) -> bool {
 }
 
 /// Room to write attributes in, used again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Scratch {
     canonical: Vec<u8>,
     value: Vec<u8>,

@@ -8,14 +8,14 @@ use crate::policy::Export;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExportIx(u32);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     export: Arc<Export>,
     uses: usize,
 }
 
 /// The policies; number 0 is that of peers for which nothing is configured, and lasts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Exports {
     slots: Vec<Slot>,
 }

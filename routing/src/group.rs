@@ -80,7 +80,7 @@ enum Verdict {
 }
 
 /// Peers that get the same routes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Group {
     members: BTreeMap<PeerId, Outbox>,
     /// Places of prefixes whose attributes don't fit a message.

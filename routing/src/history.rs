@@ -465,7 +465,10 @@ proptest! {
             let session = &bed.sessions[peer];
             let told = bed.wire.told.remove(&id(*peer)).unwrap_or_default();
             let expected = bed.expected(*peer);
-            prop_assert_eq!(bed.rib.peer_counts(id(*peer)).advertised, expected.len());
+            prop_assert_eq!(bed.rib.peer_counts(id(*peer)).all().advertised, expected.len());
+            let (shown, _) = bed.rib.told_from(id(*peer), 0, usize::MAX, |_| true);
+            let shown: BTreeSet<IpNet> = shown.iter().map(|route| route.prefix).collect();
+            prop_assert_eq!(shown, expected.keys().copied().collect(), "what peer {} is said to be told", peer);
             prop_assert_eq!(told, expected, "peer {}", peer);
             prop_assert_eq!(bed.wire.ended[&id(*peer)], session.families.iter().count());
         }
@@ -474,7 +477,7 @@ proptest! {
         let own = bed.best.values().filter(|best| best.source == Source::Local).count();
         prop_assert_eq!(bed.received.len() + own, bed.rib.counts().paths);
         for peer in 1..6 {
-            let counts = bed.rib.peer_counts(id(peer));
+            let counts = bed.rib.peer_counts(id(peer)).all();
             let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
             prop_assert_eq!((counts.received, counts.stale), (bed.held(peer), stale), "peer {}", peer);
         }

@@ -18,7 +18,7 @@ impl AttrId {
     pub(crate) const NONE: AttrId = AttrId(u32::MAX);
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     set: Option<Arc<AttrSet>>,
     /// The hash's lower half: tables grow without looking at the octets again.
@@ -27,7 +27,7 @@ struct Slot {
 }
 
 /// The sets.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Interner {
     index: HashTable<u32>,
     slots: Vec<Slot>,

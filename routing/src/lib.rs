@@ -39,6 +39,7 @@ mod several;
 mod source;
 mod suppressed;
 mod table;
+mod told;
 mod view;
 
 pub use attrs::AttrSet;

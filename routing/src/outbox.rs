@@ -34,8 +34,18 @@ impl Dump {
     }
 }
 
+/// Takes every message and sends none: for a copy of the RIB that shows what the RIB would do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nowhere;
+
+impl Delivery for Nowhere {
+    fn deliver(&mut self, _: PeerId, _: Bytes) -> bool {
+        true
+    }
+}
+
 /// One peer's arrears.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) dump: Option<Dump>,
     /// Places of prefixes that it must be told of.
@@ -127,7 +137,7 @@ pub(crate) fn end_of_rib(peer: PeerId, families: &mut Families, delivery: &mut i
 const PAGE: u32 = 512;
 
 /// A set of places: a bit each, in pages where there are any.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     pages: BTreeMap<u32, [u64; PAGE as usize / 64]>,
 }

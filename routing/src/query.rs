@@ -19,6 +19,13 @@ use crate::view::View;
 /// How many prefixes a session carries now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerCounts {
+    /// Of each family, in the order of [`Family::ALL`].
+    pub families: [FamilyCounts; 2],
+}
+
+/// How many prefixes of one family a session carries now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FamilyCounts {
     /// Received, rejected ones too.
     pub received: usize,
     /// Received and usable.
@@ -29,18 +36,34 @@ pub struct PeerCounts {
     pub advertised: usize,
 }
 
-/// What passes to a group.
+impl PeerCounts {
+    /// Of both families.
+    pub fn all(&self) -> FamilyCounts {
+        let [a, b] = self.families;
+        FamilyCounts {
+            received: a.received + b.received,
+            accepted: a.accepted + b.accepted,
+            stale: a.stale + b.stale,
+            advertised: a.advertised + b.advertised,
+        }
+    }
+}
+
+/// What passes to a group, by family.
 #[derive(Debug, Default)]
 struct Passing {
-    all: usize,
-    by_source: HashMap<SourceIx, usize>,
+    all: [usize; 2],
+    by_source: HashMap<SourceIx, [usize; 2]>,
 }
 
 impl Passing {
     /// For a peer, which is spared its own.
-    fn but_for(&self, sources: impl Iterator<Item = SourceIx>) -> usize {
-        let own: usize = sources.filter_map(|ix| self.by_source.get(&ix)).sum();
-        self.all.saturating_sub(own)
+    fn but_for(&self, sources: impl Iterator<Item = SourceIx>) -> [usize; 2] {
+        let mut told = self.all;
+        for own in sources.filter_map(|ix| self.by_source.get(&ix)) {
+            told.iter_mut().zip(own).for_each(|(told, own)| *told = told.saturating_sub(*own));
+        }
+        told
     }
 }
 
@@ -106,17 +129,25 @@ impl Rib {
             let mut counts = self.received_from(id);
             let Some(member) = self.sources.by_id(id) else { return (id, counts) };
             let key = member.key();
-            let told = if self.exports.export(key.export).looks_at_prefixes() {
+            let mut told = if self.exports.export(key.export).looks_at_prefixes() {
                 looked_at.entry(key).or_insert_with(|| self.passing(key)).but_for(self.sources.of(id))
             } else {
-                key.families.iter().map(|family| self.told_to(member, key, family)).sum()
+                let mut told = [0; 2];
+                key.families
+                    .iter()
+                    .for_each(|family| told[family.index()] = self.told_to(member, key, family));
+                told
             };
-            let unsendable = self.groups.get(&key).into_iter().flat_map(Group::unsendable);
-            let unsendable = unsendable.filter(|ix| {
-                let told = self.table.told(*ix);
-                self.sources.source(told.source()) != Source::Peer(id)
-            });
-            counts.advertised = told.saturating_sub(unsendable.count()) + self.several.told(id);
+            for ix in self.groups.get(&key).into_iter().flat_map(Group::unsendable) {
+                if self.sources.source(self.table.told(ix).source()) != Source::Peer(id) {
+                    let of_family = &mut told[self.table.family(ix).index()];
+                    *of_family = of_family.saturating_sub(1);
+                }
+            }
+            let several = self.several.told(id);
+            for (counts, (told, several)) in counts.families.iter_mut().zip(told.into_iter().zip(several)) {
+                counts.advertised = told + several;
+            }
             (id, counts)
         })
     }
@@ -125,13 +156,13 @@ impl Rib {
     fn received_from(&self, id: PeerId) -> PeerCounts {
         let mut counts = PeerCounts::default();
         for member in self.sources.of(id).filter_map(|source| self.sources.member(source)) {
-            let live = Families::BOTH.without(member.leaving);
-            let held =
-                |families: Families| families.iter().map(|family| member.received[family.index()]).sum();
-            let received: usize = held(live);
-            counts.received += received;
-            counts.accepted += member.accepted.min(received);
-            counts.stale += member.stale.map_or(0, |stale| held(stale.families.intersection(live)));
+            for family in Families::BOTH.without(member.leaving).iter() {
+                let (at, counts) = (family.index(), &mut counts.families[family.index()]);
+                counts.received += member.received[at];
+                counts.accepted += member.received[at] - member.rejected[at];
+                let is_stale = member.stale.is_some_and(|stale| stale.families.contains(family));
+                counts.stale += if is_stale { member.received[at] } else { 0 };
+            }
         }
         counts
     }
@@ -164,8 +195,9 @@ impl Rib {
         for ix in (0..table.end()).filter(|ix| table.is_used(*ix)) {
             let told = table.told(ix);
             if view.passes(told, key, table.family(ix), ix).is_some() {
-                passing.all += 1;
-                *passing.by_source.entry(told.source()).or_insert(0) += 1;
+                let family = table.family(ix).index();
+                passing.all[family] += 1;
+                passing.by_source.entry(told.source()).or_default()[family] += 1;
             }
         }
         passing

@@ -137,8 +137,11 @@ impl Rib {
             if before.is_none() {
                 member.received[self.table.family(ix).index()] += 1;
             }
-            member.accepted += usize::from(!path.is_rejected());
-            member.accepted -= usize::from(before.is_some_and(|before| !before.is_rejected()));
+            if path.is_rejected() || before.is_some_and(Path::is_rejected) {
+                let rejected = &mut member.rejected[self.table.family(ix).index()];
+                *rejected += usize::from(path.is_rejected());
+                *rejected -= usize::from(before.is_some_and(Path::is_rejected));
+            }
             if path.is_disputed() || before.is_some_and(Path::is_disputed) {
                 member.disputed += usize::from(path.is_disputed());
                 member.disputed -= usize::from(before.is_some_and(Path::is_disputed));
@@ -159,7 +162,7 @@ impl Rib {
         let family = self.table.family(ix);
         if let Some(member) = self.sources.member_mut(source) {
             member.received[family.index()] -= 1;
-            member.accepted -= usize::from(!gone.is_rejected());
+            member.rejected[family.index()] -= usize::from(gone.is_rejected());
             member.disputed -= usize::from(gone.is_disputed());
         }
         self.removed += 1;
@@ -186,8 +189,8 @@ impl Rib {
                 let judgement = judge.judge(&prefix);
                 let family = Family::of(&prefix);
                 let judged = judged(&mut self.interner, &judge, judgement, family, &received, path.source());
-                member.accepted -= usize::from(!path.is_rejected());
-                member.accepted += usize::from(!judged.is_rejected());
+                member.rejected[family.index()] -= usize::from(path.is_rejected());
+                member.rejected[family.index()] += usize::from(judged.is_rejected());
                 member.disputed -= usize::from(path.is_disputed());
                 member.disputed += usize::from(judged.is_disputed());
                 self.table.put(*ix, judged);

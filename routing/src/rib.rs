@@ -26,7 +26,7 @@ use crate::table::{Mark, Path, Table};
 use crate::view::View;
 
 /// The RIB. Inputs mark prefixes; [`Rib::run`] decides on the marked ones and tells what changed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rib {
     pub(crate) config: RibConfig,
     pub(crate) cluster: Arc<ClusterPolicy>,

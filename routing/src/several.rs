@@ -25,7 +25,7 @@ mod tests;
 const RUN: usize = if cfg!(test) { 3 } else { 1024 };
 
 /// The peers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Several {
     peers: BTreeMap<PeerId, Held>,
     scratch: Scratch,
@@ -33,7 +33,7 @@ pub(crate) struct Several {
 }
 
 /// What a peer was told and what it is to be told.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Held {
     families: Families,
     /// Path identifiers, and what stands for the attributes that were sent with them.
@@ -70,9 +70,13 @@ impl Several {
         self.peers.remove(&peer);
     }
 
-    /// How many paths a peer was told.
-    pub(crate) fn told(&self, peer: PeerId) -> usize {
-        self.peers.get(&peer).map_or(0, |held| held.paths.values().map(Vec::len).sum())
+    /// How many paths a peer was told, by family.
+    pub(crate) fn told(&self, peer: PeerId) -> [usize; 2] {
+        let mut told = [0; 2];
+        for (prefix, paths) in self.peers.get(&peer).into_iter().flat_map(|held| &held.paths) {
+            told[Family::of(prefix).index()] += paths.len();
+        }
+        told
     }
 
     /// End-of-RIB no longer waits; returns the peers it can go to.
@@ -247,7 +251,7 @@ impl Held {
 }
 
 /// The paths to a prefix that go to a peer.
-fn usable<'a>(
+pub(crate) fn usable<'a>(
     peer: PeerId,
     key: GroupKey,
     view: View<'a>,

@@ -26,14 +26,14 @@ impl SourceIx {
 }
 
 /// A session that is Established, or whose paths are not all gone yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) id: PeerId,
     pub(crate) session: PeerSession,
     /// Paths it has sent, rejected ones too, by family.
     pub(crate) received: [usize; 2],
-    /// Paths that may be used.
-    pub(crate) accepted: usize,
+    /// Those of them that are rejected.
+    pub(crate) rejected: [usize; 2],
     /// Paths to blocks that the node table gives to another node.
     pub(crate) disputed: usize,
     /// What is configured for it.
@@ -85,7 +85,7 @@ impl Member {
 type Told = [[usize; Scope::ALL.len()]; 2];
 
 /// The sources.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     slots: Vec<Option<Member>>,
     by_id: HashMap<PeerId, SourceIx, FixedState>,
@@ -116,7 +116,7 @@ impl Sources {
             id,
             session,
             received: [0, 0],
-            accepted: 0,
+            rejected: [0; 2],
             disputed: 0,
             policy,
             export,

@@ -67,7 +67,7 @@ pub(crate) enum Put {
 const SHARDS: usize = 256;
 
 /// The table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Table {
     index: Vec<HashTable<u32>>,
     len: usize,

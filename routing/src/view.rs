@@ -1,5 +1,7 @@
 //! Which paths go to which groups, and how they are written: questions that the RIB's parts answer together.
 
+use std::net::IpAddr;
+
 use bgp::wire::encode;
 use bgp::wire::nlri::Listed;
 use bgp::{Family, RouterId};
@@ -99,6 +101,20 @@ impl View<'_> {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<usize, encode::Unsendable> {
+        let (canonical, next_hop) = self.written(path, passed, key, family, scratch);
+        encode::announce(out, key.form, canonical, next_hop, prefixes)
+    }
+
+    /// The attributes and the next hop that a path is told with.
+    #[inline]
+    pub(crate) fn written<'s>(
+        &'s self,
+        path: Path,
+        passed: Passed,
+        key: GroupKey,
+        family: Family,
+        scratch: &'s mut Scratch,
+    ) -> (&'s [u8], IpAddr) {
         let kind = self.sources.kind(path.source());
         let from = self.sources.member(path.source()).map(|member| member.session.router_id);
         let from = from.unwrap_or(RouterId(std::net::Ipv4Addr::UNSPECIFIED));
@@ -106,17 +122,6 @@ impl View<'_> {
         let export = self.exports.export(key.export);
         let rule = passed.0.and_then(|place| export.chain.as_ref()?.rule(family, place));
         let operations = rule.map_or(&[][..], |rule| &rule.operations);
-        let (canonical, next_hop) = export::transform(
-            self.config,
-            export,
-            operations,
-            attrs,
-            kind,
-            from,
-            key.audience,
-            family,
-            scratch,
-        );
-        encode::announce(out, key.form, canonical, next_hop, prefixes)
+        export::transform(self.config, export, operations, attrs, kind, from, key.audience, family, scratch)
     }
 }

@@ -69,7 +69,7 @@ fn no_export_stays_in_the_as_and_no_advertise_stays_here() {
         assert_eq!((told(1), told(6)), (inside, outside), "{community}");
         assert!(bed.best.contains_key(&net(BLOCK)), "it is used all the same");
         for (peer, told) in [(1, inside), (6, outside)] {
-            assert_eq!(bed.rib.peer_counts(PeerId(peer)).advertised, usize::from(told), "{community}");
+            assert_eq!(bed.rib.peer_counts(PeerId(peer)).all().advertised, usize::from(told), "{community}");
         }
     }
 }
@@ -165,7 +165,7 @@ fn from_outside_nothing_comes_in_and_only_own_blocks_go_out() {
     bed.announce(1, "10.1.1.0/26");
     bed.announce(1, "10.8.1.0/26");
     assert_eq!(bed.wire.prefixes(6), ["10.1.1.0/26", "10.7.0.0/26"], "a node's in a pool, and our own");
-    assert_eq!(bed.rib.peer_counts(PeerId(6)).advertised, 2);
+    assert_eq!(bed.rib.peer_counts(PeerId(6)).all().advertised, 2);
     // A block in a pool that came from outside is nobody's to pass on.
     let mut import = outside();
     import.import.chain = open(vec![Rule::default()]);

@@ -45,8 +45,8 @@ fn a_reflector_reflects_between_clients_and_to_non_clients() {
     assert_eq!(reflected.next_hop, IpAddr::from([192, 168, 0, 1]), "the next hop stays");
     let again = AttrSet::from_canonical(reflected.canonical(), reflected.next_hop);
     bed.announce_with(4, "10.1.9.0/26", again);
-    assert_eq!(bed.rib.peer_counts(PeerId(4)).accepted, 0, "our own cluster is in its CLUSTER_LIST");
-    assert_eq!(bed.rib.peer_counts(PeerId(4)).received, 1);
+    assert_eq!(bed.rib.peer_counts(PeerId(4)).all().accepted, 0, "our own cluster is in its CLUSTER_LIST");
+    assert_eq!(bed.rib.peer_counts(PeerId(4)).all().received, 1);
 }
 
 #[test]
@@ -230,4 +230,25 @@ fn the_tunnel_ends_where_its_owner_says_and_not_where_the_next_hop_was_set() {
     assert_eq!((best.next_hop, best.exit), ([192, 168, 0, 9].into(), [192, 168, 0, 7].into()));
     let outside = learner.best[&net("10.1.8.0/26")];
     assert_eq!(outside.exit, outside.next_hop, "an external peer does not say where tunnels end");
+}
+
+#[test]
+fn what_a_session_carries_is_counted_by_family() {
+    let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
+    for id in [1, 2] {
+        bed.up(id, session(id, true, true));
+    }
+    let all = ["10.1.1.0/26", "10.1.2.0/26", "fd00:1::/122"];
+    all.iter().for_each(|prefix| bed.announce(1, prefix));
+    // What has no next hop of its family is not sent.
+    bed.announce_with(1, "fd00:2::/122", AttrSet::originated("fd00::1".parse().unwrap()));
+    assert_eq!(bed.wire.prefixes(2), ["10.1.1.0/26", "10.1.2.0/26", "fd00:2::/122"]);
+    let of = |bed: &Bed, peer: u32| {
+        let counts = bed.rib.peer_counts(PeerId(peer)).families;
+        counts.map(|family| (family.received, family.accepted, family.advertised))
+    };
+    assert_eq!(of(&bed, 1), [(2, 2, 0), (2, 2, 0)]);
+    assert_eq!(of(&bed, 2), [(0, 0, 2), (0, 0, 1)]);
+    bed.withdraw(1, "fd00:2::/122");
+    assert_eq!((of(&bed, 1), of(&bed, 2)[1]), ([(2, 2, 0), (1, 1, 0)], (0, 0, 0)));
 }

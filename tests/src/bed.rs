@@ -47,8 +47,9 @@ pub fn product(name: &str) -> PathBuf {
             directory = directory.parent().expect("a profile's directory");
         }
         let directory = directory.to_owned();
-        if is_guest() {
-            return directory; // built before the guest was started
+        // Before the guest was started, or with all tests: alone they are built with other features, anew from the start.
+        if is_guest() || std::env::var_os(PROGRAMS_BUILT).is_some() {
+            return directory;
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
@@ -62,6 +63,8 @@ pub fn product(name: &str) -> PathBuf {
     directory.join(name)
 }
 
+/// Says to a test that the programs are as new as it is.
+const PROGRAMS_BUILT: &str = "ROUTED_TEST_PROGRAMS_BUILT";
 /// Says to a test that it runs in the guest.
 const IN_GUEST: &str = "ROUTED_TEST_IN_GUEST";
 

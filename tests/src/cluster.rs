@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::bed::{Bed, Process, eventually, product};
 
 /// The namespace of the bridge.
-const NETWORK: &str = "net";
+pub(crate) const NETWORK: &str = "net";
 /// Every subnet's router is the bridge, at this last octet.
 const ROUTER: u8 = 254;
 /// The node's address towards its pod.
@@ -103,6 +103,8 @@ pub struct Cluster {
     pub bed: Bed,
     /// Its nodes.
     pub nodes: Vec<Node>,
+    /// `datastore` of routed.yaml, in YAML's flow style, where it is not the directory `resources`.
+    pub datastore: Option<String>,
 }
 
 impl Cluster {
@@ -123,7 +125,8 @@ impl Cluster {
                 more: String::new(),
             })
             .collect();
-        let mut cluster = Cluster { bed: Bed::empty(), nodes, daemons: (0..count).map(|_| None).collect() };
+        let daemons = (0..count).map(|_| None).collect();
+        let mut cluster = Cluster { bed: Bed::empty(), nodes, daemons, datastore: None };
         cluster.build(subnets);
         cluster
     }
@@ -164,7 +167,7 @@ impl Cluster {
                 format!("address add {}/64 dev eth0 nodad", node.address6),
                 format!("address add {POD_GATEWAY6}/64 dev cali0 nodad"),
                 "link set eth0 up".into(),
-                "link set cali0 up".into(),
+                format!("link set cali0 mtu {POD_MTU} up"),
                 format!("route add default via {router}"),
                 format!("route add {} dev cali0", node.pod),
                 format!("-6 route add default via {}", address6(node.address.octets()[2], ROUTER)),
@@ -257,14 +260,15 @@ impl Cluster {
     /// It can't be started.
     pub fn start(&mut self, index: usize) {
         let node = &self.nodes[index];
+        let files = || format!("{{ file: {} }}", self.bed.path("resources").display());
+        let datastore = self.datastore.clone().unwrap_or_else(files);
         let config = self.bed.write(
             &format!("{}.yaml", node.name),
             &format!(
-                "node: {}\nsocket: {}\nstateDir: {}\nstatus: \"off\"\ndatastore: {{ file: {} }}\nlog: info\n",
+                "node: {}\nsocket: {}\nstateDir: {}\nstatus: \"off\"\ndatastore: {datastore}\nlog: info\n",
                 node.name,
                 self.socket(index).display(),
                 self.bed.path(&format!("state-{}", node.name)).display(),
-                self.bed.path("resources").display(),
             ),
         );
         let routed = product("routed");

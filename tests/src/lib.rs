@@ -3,8 +3,10 @@
 pub mod bed;
 pub mod capture;
 pub mod cluster;
+pub mod etcd;
 pub mod interop;
 pub mod malformed;
+pub mod monitor;
 pub mod streams;
 
 use std::path::PathBuf;

@@ -82,6 +82,15 @@ pub enum Event {
     Overrun,
 }
 
+/// What is heard of a kernel.
+#[derive(Debug)]
+pub enum Heard {
+    /// The oldest of the batches that were submitted is completed: what was refused of it, by position, in order.
+    Completed(Vec<(usize, KernelError)>),
+    /// Changes that others made: all that are there.
+    Events(Vec<Event>),
+}
+
 /// Reads and writes kernel state.
 pub trait Dataplane: Send + 'static {
     /// Takes the picture of all but routes.
@@ -114,6 +123,9 @@ pub trait Dataplane: Send + 'static {
     /// in order. Not to be called without one.
     fn completed(&mut self) -> impl Future<Output = Vec<(usize, KernelError)>> + Send;
 
+    /// The same without waiting; `None` if it is not completed yet.
+    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>>;
+
     /// How the kernel reaches an address by its own routes.
     fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach;
 
@@ -137,6 +149,7 @@ pub trait Dataplane: Send + 'static {
     /// Checks and sets the sysctls that forwarding depends on.
     fn tune(&mut self, config: &Config, observed: &Observed) -> Vec<Sysctl>;
 
-    /// Waits for changes made by others and returns all that are there. Safe to cancel.
-    fn events(&mut self) -> impl Future<Output = Vec<Event>> + Send;
+    /// Waits for changes made by others, and with `submitted`, which is true only if there is one, for the oldest batch.
+    /// Safe to cancel.
+    fn hear(&mut self, submitted: bool) -> impl Future<Output = Heard> + Send;
 }

@@ -11,6 +11,8 @@ pub mod diff;
 pub mod fib;
 pub mod firewall;
 pub mod intern;
+#[cfg(feature = "driver")]
+pub mod latency;
 pub mod ledger;
 pub mod members;
 pub mod mtu;
@@ -28,7 +30,11 @@ pub mod netfilter;
 #[cfg(feature = "driver")]
 pub mod netlink;
 #[cfg(feature = "driver")]
+pub mod news;
+#[cfg(feature = "driver")]
 pub mod reconcile;
+#[cfg(feature = "driver")]
+pub mod rehearsal;
 #[cfg(feature = "driver")]
 pub mod report;
 #[cfg(feature = "driver")]

@@ -14,6 +14,7 @@ pub mod neighbours;
 pub mod nexthops;
 pub mod policy;
 pub mod routes;
+pub mod sight;
 pub mod socket;
 pub mod wire;
 mod writer;

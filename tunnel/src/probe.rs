@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub mod packet;
 pub mod prober;
@@ -63,7 +63,7 @@ impl fmt::Display for Way {
 }
 
 /// What is known of a way to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Passage {
     /// Nothing was answered yet, and nothing proved that it does not pass.

@@ -1,6 +1,7 @@
 //! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
 
 mod carry_out;
+mod rehearse;
 mod shared;
 mod stand;
 mod told;
@@ -16,6 +17,7 @@ use std::{
 use jiff::Timestamp;
 
 use self::told::Told;
+pub use self::turn::Turn;
 use crate::{
     dataplane::{Dataplane, Event},
     desired::{Device, Parent, RouteKey, Wanted},
@@ -24,8 +26,9 @@ use crate::{
     intern::NONE,
     ledger::Ledger,
     netlink::KernelError,
+    news::ExitChange,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
-    report::Work,
+    report::{ExitKind, KernelLatency, Work, describe},
     resolve::{Reach, resolve},
     standing::Standings,
     sysctl::Sysctl,
@@ -68,6 +71,8 @@ pub struct Reconciler<D> {
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
     /// What was done since the start, but probes.
     pub(crate) work: Work,
+    /// How long the kernel took for it.
+    pub(crate) latency: KernelLatency,
     /// What is known of the nodes.
     pub(crate) standings: Standings,
     /// Everything came to rest once after all routes were known: what an earlier run left is known.
@@ -99,10 +104,15 @@ pub struct Reconciler<D> {
     base_due: bool,
     /// Host routes come before next hops.
     hosts_due: bool,
-    in_flight: VecDeque<Vec<RouteOp>>,
+    /// With when each was submitted.
+    in_flight: VecDeque<(Vec<RouteOp>, Instant)>,
+    /// When the last of them was completed.
+    completed_at: Option<Instant>,
+    /// A turn ended because nothing can be done before one of them is completed.
+    writing: bool,
     spare: Vec<Vec<RouteOp>>,
     /// When the turns began that have not come to rest yet.
-    running: Option<Instant>,
+    pub(crate) running: Option<Instant>,
     /// Since then all was observed.
     fresh: bool,
     /// So many plans other than of routes were made one after the other.
@@ -129,6 +139,7 @@ impl<D: Dataplane> Reconciler<D> {
             observe_error: None,
             in_use: HashMap::new(),
             work: Work::default(),
+            latency: KernelLatency::default(),
             standings: Standings::default(),
             adopted: false,
             resolve_due: false,
@@ -150,6 +161,8 @@ impl<D: Dataplane> Reconciler<D> {
             base_due: false,
             hosts_due: false,
             in_flight: VecDeque::new(),
+            completed_at: None,
+            writing: false,
             spare: Vec::new(),
             running: None,
             fresh: false,
@@ -233,6 +246,7 @@ impl<D: Dataplane> Reconciler<D> {
         let known = |name: &str| before.iter().any(|sysctl| sysctl.name == name && sysctl.problem.is_none());
         for sysctl in self.sysctls.iter().filter(|sysctl| sysctl.set && known(&sysctl.name)) {
             self.drift += 1;
+            self.told.news.drift(1, Some(|| format!("sysctl {}", sysctl.name)));
             tracing::info!(sysctl = sysctl.name, value = sysctl.value, "another program's change is undone");
         }
     }
@@ -290,6 +304,7 @@ impl<D: Dataplane> Reconciler<D> {
                 self.reach_stale |= self.reached.keys().any(|a| key.prefix.contains(a));
                 if *ours && self.fib.event(key, *via) {
                     self.drift += 1;
+                    self.told.news.drift(1, Some(|| describe(&Object::Route(*key))));
                     self.healing = true;
                     self.exits_stale = true;
                 }
@@ -378,10 +393,11 @@ impl<D: Dataplane> Reconciler<D> {
         Some(self.fib.table().state(slot))
     }
 
-    /// Notes by which encapsulation each node is reached, if that may have changed.
-    pub(crate) fn note_exits_in_use(&mut self) {
+    /// Notes by which encapsulation each node is reached, if that may have changed. Between turns what is resolved anew may
+    /// not be known to be in the kernel yet although it is: that nothing is in use is seen at rest alone.
+    pub(crate) fn note_exits_in_use(&mut self, at_rest: bool) {
         let Some(config) = self.config.clone().filter(|_| self.exits_stale) else { return };
-        self.exits_stale = false;
+        self.exits_stale = !at_rest;
         self.noted_at = Some(Instant::now());
         self.tell_strangers();
         if self.in_use.len() > config.nodes.len() {
@@ -391,6 +407,9 @@ impl<D: Dataplane> Reconciler<D> {
         }
         for node in &config.nodes {
             let now = node.blocks.iter().find_map(|block| self.installed(&block.trunc(), node));
+            if now.is_none() && !at_rest {
+                continue;
+            }
             let before = self.in_use.get(&node.name);
             if before.is_none_or(|(before, _)| *before != now) {
                 if before.is_some() || now.is_some() {
@@ -402,10 +421,22 @@ impl<D: Dataplane> Reconciler<D> {
                     };
                     let from = word(before.and_then(|(e, _)| *e));
                     tracing::info!(node = %node.name, from, to = word(now), "exit changed");
+                    let before = before.and_then(|(before, _)| *before);
+                    let reason = node
+                        .blocks
+                        .iter()
+                        .find_map(|block| self.fib.want(self.route(&block.trunc())?).reason);
+                    self.told.news.exit(|| ExitChange {
+                        node: node.name.clone(),
+                        from: before.map(ExitKind::from),
+                        to: now.map(ExitKind::from),
+                        reason,
+                    });
                 }
                 self.in_use.insert(node.name.clone(), (now, Timestamp::now()));
             }
         }
+        self.told.news.tell();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the tunnel task tells about itself.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -10,6 +10,7 @@ use crate::{
     dataplane::Dataplane,
     desired::{BLACKHOLE_METRIC, Device, RouteKey, Target, Wanted},
     diff::Object,
+    latency::Latency,
     node::{Config, Encapsulation, Learned, PathKind},
     observed::Link,
     reconcile::Reconciler,
@@ -19,9 +20,11 @@ use crate::{
 };
 
 mod problems;
+mod ways;
 
 pub(crate) use problems::describe;
 use problems::mac_text;
+pub use ways::WayReport;
 
 /// The one line about a missing privilege.
 pub const PERMISSION_DENIED: &str = "no CAP_NET_ADMIN: the kernel refuses to change links and routes, BGP runs on; \
@@ -43,6 +46,8 @@ pub struct Report {
     pub drift: u64,
     /// What was done since the start.
     pub work: Work,
+    /// How long the kernel took for it.
+    pub latency: KernelLatency,
     /// The tunnel devices.
     pub devices: Vec<DeviceReport>,
     /// The sysctls that matter.
@@ -61,6 +66,15 @@ pub struct Report {
     pub routes: Vec<RouteReport>,
     /// The other nodes.
     pub tunnels: Vec<TunnelReport>,
+}
+
+/// How long the kernel took, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelLatency {
+    /// For each batch of routes, at most 256.
+    pub routes: Latency,
+    /// For each batch of other objects.
+    pub objects: Latency,
 }
 
 /// What was done since the start.
@@ -203,6 +217,12 @@ pub struct TunnelReport {
     pub last_probe_ms: Option<f64>,
     /// MTU of the device in use, in octets.
     pub mtu: Option<u32>,
+    /// What probes have shown of the ways to it.
+    #[serde(default)]
+    pub ways: Vec<WayReport>,
+    /// How far its clock was ahead of this node's at the last answer to a probe, in milliseconds; negative: behind.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<f64>,
     /// Its blocks.
     pub blocks: Vec<IpNet>,
 }
@@ -220,7 +240,7 @@ impl From<Encapsulation> for ExitKind {
 impl<D: Dataplane> Reconciler<D> {
     /// Builds the report, without the single routes.
     pub fn summary(&mut self) -> Report {
-        self.note_exits_in_use();
+        self.note_exits_in_use(self.running.is_none());
         let next_hops = match &self.fib.observed {
             None => NextHops::Unknown,
             Some(o) if o.nexthop_objects => NextHops::Objects,
@@ -246,6 +266,7 @@ impl<D: Dataplane> Reconciler<D> {
                 let (probes, probes_lost) = self.dataplane.probe_counts();
                 Work { probes, probes_lost, ..self.work }
             },
+            latency: self.latency,
             devices: Device::ALL.into_iter().map(|d| self.report_device(d)).collect(),
             sysctls: self.sysctls.clone(),
             failures,
@@ -443,15 +464,9 @@ impl<D: Dataplane> Reconciler<D> {
             reason,
             last_probe_ms: node.vtep.and_then(|a| self.round_trip_ms(a)),
             mtu,
+            ways: node.vtep.map(|a| self.report_ways(a)).unwrap_or_default(),
+            clock_ahead_ms: node.vtep.and_then(|a| self.clock_ahead_ms(a)),
             blocks: node.blocks.clone(),
         }
-    }
-
-    /// Round-trip time of the last answer by the way in use, or else by the one that is asked after.
-    fn round_trip_ms(&self, address: Ipv4Addr) -> Option<f64> {
-        let seen = self.dataplane.probed(address)?;
-        let last = seen.iter().filter(|s| s.answered_at.is_some()).max_by_key(|s| s.answered_at)?;
-        let micros = last.round_trip?.as_micros();
-        Some(f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1000.0)
     }
 }

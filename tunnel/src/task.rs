@@ -8,16 +8,18 @@ use std::{
 
 use ipnet::IpNet;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
-    dataplane::Dataplane,
+    dataplane::{Dataplane, Heard},
     firewall::Tunnels,
     netlink::Kernel,
+    news::News,
     node::{Config, RouteChange},
-    reconcile::Reconciler,
+    reconcile::{Reconciler, Turn},
+    rehearsal::Rehearsal,
     report::{ExitKind, Report, RouteReport},
 };
 
@@ -48,6 +50,7 @@ enum Question {
     Summary(oneshot::Sender<Box<Report>>),
     SomeRoutes(u32, oneshot::Sender<SomeRoutes>),
     OneRoute(IpNet, oneshot::Sender<Vec<RouteReport>>),
+    Rehearse(Box<(Config, Vec<RouteChange>)>, oneshot::Sender<Rehearsal>),
 }
 
 /// The task is gone: it was stopped, or it panicked.
@@ -62,6 +65,7 @@ pub struct TunnelHandle {
     questions: mpsc::Sender<Question>,
     tunnels: watch::Receiver<Tunnels>,
     pod_mtu: watch::Receiver<Option<u32>>,
+    news: broadcast::Sender<News>,
 }
 
 impl TunnelHandle {
@@ -80,8 +84,9 @@ impl TunnelHandle {
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let reconciler = Reconciler::new(dataplane);
         let (tunnels, pod_mtu) = (reconciler.told.tunnels.subscribe(), reconciler.told.pod_mtu.subscribe());
+        let news = reconciler.told.news.listeners();
         let task = tokio::spawn(run(reconciler, told, asked));
-        (Self { commands, questions, tunnels, pod_mtu }, task)
+        (Self { commands, questions, tunnels, pod_mtu, news }, task)
     }
 
     /// How the tunnels are, for the firewall.
@@ -92,6 +97,11 @@ impl TunnelHandle {
     /// How large pods' packets may be, in octets; `None` while the node's interface is not known.
     pub fn pod_mtu(&self) -> watch::Receiver<Option<u32>> {
         self.pod_mtu.clone()
+    }
+
+    /// What happens from now on; who listens too slowly misses the oldest.
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
     }
 
     /// Gives a new configuration; what it does not change is not touched.
@@ -161,6 +171,18 @@ impl TunnelHandle {
         self.ask(|sender| Question::OneRoute(prefix, sender)).await
     }
 
+    /// What another configuration, and changes of best paths with it, would change in the kernel. Nothing is changed.
+    ///
+    /// # Errors
+    /// When the task is gone.
+    pub async fn rehearse(
+        &self,
+        config: Config,
+        changes: Vec<RouteChange>,
+    ) -> Result<Rehearsal, TunnelStopped> {
+        self.ask(|sender| Question::Rehearse(Box::new((config, changes)), sender)).await
+    }
+
     async fn ask<T>(
         &self,
         question: impl FnOnce(oneshot::Sender<T>) -> Question,
@@ -211,6 +233,10 @@ fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: Question) {
         Question::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
         Question::SomeRoutes(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
         Question::OneRoute(prefix, sender) => drop(sender.send(state.one_route(&prefix))),
+        Question::Rehearse(given, sender) => {
+            let (config, changes) = *given;
+            drop(sender.send(state.rehearse(&config, changes)));
+        }
     }
 }
 
@@ -221,13 +247,13 @@ async fn run<D: Dataplane>(
 ) {
     let mut audit_at = Instant::now() + AUDIT_INTERVAL;
     let mut settling = Vec::new();
-    let mut more = false;
+    let mut turn = Turn::Rest;
     loop {
         // Before anything else: the other branches are taken as they come.
         while let Ok(question) = questions.try_recv() {
             answer(&mut state, question);
         }
-        let retry_at = state.next_retry().filter(|_| !more);
+        let retry_at = state.next_retry().filter(|_| turn == Turn::Rest);
         tokio::select! {
             command = commands.recv() => {
                 // Every handle dropped is a stop too.
@@ -245,26 +271,29 @@ async fn run<D: Dataplane>(
             }
             Some(question) = questions.recv() => {
                 answer(&mut state, question);
-                if !more {
+                if turn != Turn::More {
                     continue;
                 }
             }
-            events = state.dataplane.events() => state.handle(events),
+            heard = state.dataplane.hear(turn == Turn::Writing) => match heard {
+                Heard::Completed(errors) => state.completed(errors),
+                Heard::Events(events) => state.handle(events),
+            },
             () = sleep_until(retry_at) => {}
             () = sleep_until(Some(audit_at)) => {
                 state.audit();
                 audit_at = Instant::now() + AUDIT_INTERVAL;
             }
-            () = ready(()), if more => {}
+            () = ready(()), if turn == Turn::More => {}
         }
-        more = state.reconcile().await;
-        if more {
-            // All that is selected from may be ready again and again: others of this thread have their turn too.
-            tokio::task::yield_now().await;
-        } else {
+        turn = state.reconcile().await;
+        if turn == Turn::Rest {
             for sender in settling.drain(..) {
                 let _ = sender.send(());
             }
+        } else {
+            // All that is selected from may be ready again and again: others of this thread have their turn too.
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -369,7 +369,7 @@ impl Driver {
                     let sent = sender.map(|socket| send(socket, &entry.peer, &packet.encode()));
                     if let Some(Err(error)) = sent {
                         // No route, or no link: which is what silence tells the other side.
-                        tracing::trace!(peer = %remote, %error, "BFD");
+                        tracing::debug!(peer = %remote, %error, "BFD");
                     }
                 }
                 Output::Changed(state) => {

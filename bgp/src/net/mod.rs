@@ -7,7 +7,9 @@ mod peer;
 mod peer_task;
 mod sink;
 mod socket;
+mod traffic;
 mod update_errors;
+mod waits;
 
 pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
 pub use bfd::{Bfd, BfdError, BfdPeer, BfdReport};
@@ -15,4 +17,5 @@ pub use listener::{Listener, ListenerError, Stranger};
 pub use peer::{Heed, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
 pub use peer_task::spawn_peer;
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};
+pub use traffic::{Flow, Traffic};
 pub use update_errors::{UpdateError, UpdateErrors};

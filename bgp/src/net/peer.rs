@@ -1,6 +1,7 @@
 //! A running peer as others see it: where it is, how it is, and what can be asked of its task.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
@@ -10,11 +11,13 @@ use tokio::task::JoinHandle;
 use super::auth::{Protection, set_hops};
 use super::bfd::BfdReport;
 use super::listener::Listener;
+use super::traffic::Traffic;
 use super::update_errors::UpdateErrors;
 use crate::bfd;
 use crate::session::{Negotiated, PeerConfig, State};
 use crate::types::Families;
 use crate::wire::error::ErrorCode;
+use crate::wire::open::Open;
 
 /// Where a peer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,10 @@ pub struct PeerStatus {
     pub update_errors: UpdateErrors,
     /// Until when routes of an earlier session are kept as stale, while they are.
     pub retained_until: Option<Instant>,
+    /// The OPENs of the last connection on which one came: ours and the peer's.
+    pub opens: Option<(Open, Open)>,
+    /// How much was exchanged since the peer was configured.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Something that happened to a session, for people.

@@ -1,26 +1,26 @@
 //! One task for each peer: its sockets, its timers, and the state machine between them.
 
-use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::auth::protect_call;
 use super::listener::WAITING_CALLS;
 use super::peer::{Ending, PAUSES, Pause, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
+use super::traffic::{self, Traffic};
 use super::update_errors::UpdateErrors;
+use super::waits::{Dialling, at, dial, dialled, index, ready};
 use crate::session::{Admission, Input, Output, Peer, PeerConfig, Side, State};
 use crate::wire::error::ErrorCode;
 use crate::wire::frame::{self, MessageKind};
 use crate::wire::notification::Notification;
+use crate::wire::open::Open;
 use crate::wire::update::UpdateView;
 
 /// Chunks taken from the RIB's channel before the socket must have written some.
@@ -39,6 +39,7 @@ pub fn spawn_peer<S: RouteSink>(
     let (calls, called) = mpsc::channel(WAITING_CALLS);
     let (stop, stopped) = oneshot::channel();
     let (pauses, paused) = mpsc::channel(PAUSES);
+    let traffic = Arc::new(Traffic::default());
     let (status_sender, status) = watch::channel(PeerStatus {
         state: State::Idle,
         since: SystemTime::now(),
@@ -47,6 +48,8 @@ pub fn spawn_peer<S: RouteSink>(
         established: 0,
         update_errors: UpdateErrors::default(),
         retained_until: None,
+        opens: None,
+        traffic: Arc::clone(&traffic),
     });
     let (_, outbound) = mpsc::channel(1);
     let task = Task {
@@ -61,13 +64,12 @@ pub fn spawn_peer<S: RouteSink>(
         retained_until: None,
         owing: false,
         restarted,
+        traffic,
         sink,
     };
     let task = tokio::spawn(task.run(called, stopped, paused));
     PeerHandle { address, calls, stop: Some(stop), pauses, status, task }
 }
-
-type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 struct Task<S> {
     peer: Peer,
@@ -84,6 +86,7 @@ struct Task<S> {
     /// Chunks were taken from `outbound` since the sink was told that all is written.
     owing: bool,
     restarted: Restarted,
+    traffic: Arc<Traffic>,
     sink: S,
 }
 
@@ -301,6 +304,7 @@ impl<S: RouteSink> Task<S> {
             {
                 socket.drop_queued();
             }
+            self.traffic.sent.note_all(&chunk);
             socket.send(chunk);
         }
     }
@@ -341,11 +345,15 @@ impl<S: RouteSink> Task<S> {
             }
         }
         // Messages are handled in place; only what the state machine asks for leaves this loop.
-        let now = Instant::now();
+        let (now, moment) = (Instant::now(), traffic::moment());
         loop {
             let taken = match frame::next(buffer.unread(), self.peer.max_len(side)) {
                 Ok(None) => break,
                 Ok(Some(message)) => {
+                    self.traffic.received.note(message.kind, message.len(), moment);
+                    if message.kind == MessageKind::Open {
+                        self.note_open(message.body);
+                    }
                     self.peer.handle(Input::Message(side, message), now);
                     if message.kind == MessageKind::Update {
                         read_update(&mut self.peer, &mut self.sink, &self.status, side, message.body, now);
@@ -365,6 +373,14 @@ impl<S: RouteSink> Task<S> {
         }
         if let Some(socket) = &mut self.sockets[index(side)] {
             socket.keep(&buffer);
+        }
+    }
+
+    /// Keeps both OPENs for people.
+    fn note_open(&self, body: &[u8]) {
+        let ours = self.peer.config().open(*self.restarted.borrow());
+        if let Ok(theirs) = Open::parse(body) {
+            self.status.send_modify(|status| status.opens = Some((ours, theirs)));
         }
     }
 
@@ -446,53 +462,4 @@ fn read_update<S: RouteSink>(
             peer.handle(Input::Malformed(side, error), now);
         }
     }
-}
-
-const fn index(side: Side) -> usize {
-    match side {
-        Side::Outgoing => 0,
-        Side::Incoming => 1,
-    }
-}
-
-async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
-    let one = |side: Side| {
-        let socket = sockets[index(side)].as_ref();
-        async move {
-            match socket {
-                // An error shows itself at the read or write that follows.
-                Some(socket) => _ = socket.ready(read).await,
-                None => std::future::pending().await,
-            }
-            side
-        }
-    };
-    tokio::select! {
-        side = one(Side::Outgoing) => side,
-        side = one(Side::Incoming) => side,
-    }
-}
-
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn dialled(dial: &mut Option<Dialling>) -> io::Result<TcpStream> {
-    match dial {
-        Some(dial) => dial.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn dial(address: PeerAddress) -> io::Result<TcpStream> {
-    let socket = if address.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    protect_call(&socket, address.remote.ip(), &address.protection)?;
-    if let Some(local) = address.local {
-        socket.set_reuseaddr(true)?;
-        socket.bind(SocketAddr::new(local, 0))?;
-    }
-    socket.connect(address.remote).await
 }

@@ -177,7 +177,7 @@ impl Socket {
             io::Result::Ok(())
         };
         if let Err(error) = tokio::time::timeout(LINGER, close).await.unwrap_or(Ok(())) {
-            tracing::trace!(%error, "closing");
+            tracing::debug!(%error, "closing");
         }
     }
 

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::daemon::{Arguments, Ready, RunError, check, config, run};
 use cli::resource::Mistake;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -14,7 +16,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes),
     };
-    let filter = match EnvFilter::try_new(&config.log) {
+    let filter = match config.log.parse::<Targets>() {
         Ok(filter) => filter,
         Err(error) => {
             eprintln!("{}: log: {error}", arguments.config.display());
@@ -22,7 +24,8 @@ fn main() -> ExitCode {
         }
     };
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    tracing_subscriber::registry().with(lines).with(filter).init();
     if arguments.check {
         return done(check(&config));
     }

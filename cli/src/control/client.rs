@@ -12,15 +12,38 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
+use super::resources::Files;
 use super::server::ErrorBody;
 use crate::resource::Mistake;
+use crate::store::Revision;
 
 /// The largest answer that is read: a million routes.
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
 /// A daemon that doesn't answer in this time is taken for none.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What bodies are, unless said otherwise.
+const JSON: &str = "application/json";
+
+/// So many clients may be before us that the socket's queue is full: that is tried again for this long.
+const IN_THE_QUEUE: Duration = Duration::from_secs(10);
+/// Between two such tries.
+const QUEUE_AGAIN: Duration = Duration::from_millis(5);
+
+/// Connects, however many others do at the same time.
+async fn patiently(socket: &Path) -> io::Result<UnixStream> {
+    let begin = Instant::now();
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begin.elapsed() < IN_THE_QUEUE => {
+                sleep(QUEUE_AGAIN).await; // why: a queue that has room again is no event
+            }
+            connected => return connected,
+        }
+    }
+}
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +80,7 @@ pub enum ClientError {
 /// The control API of one daemon.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
 }
 
 impl Client {
@@ -84,21 +107,61 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
+        self.request_as(method, path, JSON, body).await
+    }
+
+    /// [`Client::request`] with a body that is JSON of a type of its own.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub async fn request_as<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
         let bytes = match body {
             Some(body) => serde_json::to_vec(body).map_err(|error| self.strange(error.to_string()))?,
             None => Vec::new(),
         };
-        let exchange = self.exchange(method, path, bytes);
-        let (status, bytes) = match timeout(PATIENCE, exchange).await {
-            Ok(answer) => answer?,
-            Err(_) => {
-                return Err(self.no_daemon(io::Error::new(io::ErrorKind::TimedOut, "no answer in 60 s")));
-            }
-        };
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| self.strange(error.to_string()));
+        let (status, bytes) = self.patient(self.exchange(method, path, content_type, bytes, None)).await?;
+        self.read(status, &bytes)
+    }
+
+    /// Deletes resources if nothing has changed since a revision; `None`: something has.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub async fn delete_at<T: DeserializeOwned>(
+        &self,
+        files: &Files,
+        revision: Option<&Revision>,
+    ) -> Result<Option<T>, ClientError> {
+        let bytes = serde_json::to_vec(files).map_err(|error| self.strange(error.to_string()))?;
+        let exchange = self.exchange(Method::DELETE, "/v1/resources", JSON, bytes, revision);
+        let (status, bytes) = self.patient(exchange).await?;
+        if status == StatusCode::PRECONDITION_FAILED {
+            return Ok(None);
         }
-        match serde_json::from_slice::<ErrorBody>(&bytes) {
+        self.read(status, &bytes).map(Some)
+    }
+
+    async fn patient<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        match timeout(PATIENCE, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.no_daemon(io::Error::new(io::ErrorKind::TimedOut, "no answer in 60 s"))),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, status: StatusCode, bytes: &[u8]) -> Result<T, ClientError> {
+        if status.is_success() {
+            return serde_json::from_slice(bytes).map_err(|error| self.strange(error.to_string()));
+        }
+        match serde_json::from_slice::<ErrorBody>(bytes) {
             Ok(ErrorBody { error, mistakes }) => Err(ClientError::Refused { error, mistakes }),
             Err(_) => Err(self.strange(format!("status {status}"))),
         }
@@ -108,16 +171,19 @@ impl Client {
         &self,
         method: Method,
         path: &str,
+        content_type: &str,
         body: Vec<u8>,
+        revision: Option<&Revision>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.no_daemon(error))?;
+        let stream = self.connect().await.map_err(|error| self.no_daemon(error))?;
         let strange = |error: hyper::Error| self.strange(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(strange)?;
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "routed")
-            .header("content-type", "application/json")
+            .header("content-type", content_type)
+            .header("if-match", revision.map_or_else(|| "*".to_owned(), |revision| format!("\"{revision}\"")))
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| self.strange(error.to_string()))?;
         let answer = async {
@@ -137,11 +203,21 @@ impl Client {
         }
     }
 
-    fn no_daemon(&self, source: io::Error) -> ClientError {
+    /// Who may not use the daemon's socket may be of the group that may look.
+    pub(super) async fn connect(&self) -> io::Result<UnixStream> {
+        match patiently(&self.socket).await {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                patiently(&super::read_socket(&self.socket)).await.map_err(|_| error)
+            }
+            connected => connected,
+        }
+    }
+
+    pub(super) fn no_daemon(&self, source: io::Error) -> ClientError {
         ClientError::NoDaemon { socket: self.socket.clone(), source }
     }
 
-    fn strange(&self, reason: String) -> ClientError {
+    pub(super) fn strange(&self, reason: String) -> ClientError {
         ClientError::Strange { socket: self.socket.clone(), reason }
     }
 }

@@ -1,11 +1,12 @@
-//! The control socket.
+//! The control sockets.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Group;
 use tokio::net::UnixListener;
 
 /// Owner and group may speak to the daemon.
@@ -20,6 +21,27 @@ pub enum BindError {
     /// Something else has the name.
     #[error("{}: is in the way and not a socket: remove it, or set `socket` to another path", .0.display())]
     NotASocket(PathBuf),
+    /// There is no such group.
+    #[error("{}: no group {group:?}: make it, or set `readGroup` to another", path.display())]
+    NoGroup {
+        /// The socket's path.
+        path: PathBuf,
+        /// The group's name.
+        group: String,
+    },
+    /// The group can't be given the socket.
+    #[error(
+        "{}: can't be given to group {group:?} ({source}): routed's user has to be a member of it (SupplementaryGroups= \
+         in its unit)", path.display()
+    )]
+    Group {
+        /// The socket's path.
+        path: PathBuf,
+        /// The group's name.
+        group: String,
+        /// The refusal.
+        source: io::Error,
+    },
     /// The operating system refused.
     #[error("{}: can't listen here: {source}", path.display())]
     Io {
@@ -30,12 +52,40 @@ pub enum BindError {
     },
 }
 
+/// The socket of those who may look and change nothing, beside the one of those who may do everything:
+/// `routed-read.sock` beside `routed.sock`.
+pub fn read_socket(socket: &Path) -> PathBuf {
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    match socket.extension() {
+        Some(extension) => socket.with_file_name(format!(
+            "{}-read.{}",
+            part(socket.file_stem()),
+            extension.to_string_lossy()
+        )),
+        None => socket.with_file_name(format!("{}-read", part(socket.file_name()))),
+    }
+}
+
+/// Listens at `path` with mode 0660 for another group than the daemon's own. Call inside a Tokio runtime.
+///
+/// # Errors
+/// As for [`bind`], there is no such group, or it can't be given the socket.
+pub fn bind_for_group(path: &Path, group: &str) -> Result<UnixListener, BindError> {
+    let found = Group::from_name(group).ok().flatten();
+    let group = found.ok_or_else(|| BindError::NoGroup { path: path.to_owned(), group: group.to_owned() })?;
+    bind_as(path, Some(&group))
+}
+
 /// Listens at `path` with mode 0660. A socket that nobody answers is replaced; its directory is
 /// made if it is missing. Call inside a Tokio runtime.
 ///
 /// # Errors
 /// A live socket or another file is there, or the operating system refuses.
 pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
+    bind_as(path, None)
+}
+
+fn bind_as(path: &Path, group: Option<&Group>) -> Result<UnixListener, BindError> {
     let refused = |source: io::Error| BindError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {
@@ -58,11 +108,35 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     let fresh = path.with_file_name(name);
     let _ = fs::remove_file(&fresh);
     let listener = UnixListener::bind(&fresh).map_err(refused)?;
-    let placed =
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(MODE)).and_then(|()| fs::rename(&fresh, path));
+    let given = match group {
+        // Before the mode: nobody else's group may meet it.
+        Some(group) => chown(&fresh, None, Some(group.gid.as_raw())).map_err(|source| BindError::Group {
+            path: path.to_owned(),
+            group: group.name.clone(),
+            source,
+        }),
+        None => Ok(()),
+    };
+    let placed = given.and_then(|()| {
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(MODE))
+            .and_then(|()| fs::rename(&fresh, path))
+            .map_err(refused)
+    });
     if let Err(error) = placed {
         let _ = fs::remove_file(&fresh);
-        return Err(refused(error));
+        return Err(error);
     }
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_for_reading_stands_beside_the_other() {
+        let read = |path: &str| read_socket(Path::new(path)).display().to_string();
+        assert_eq!(read("/run/routed/routed.sock"), "/run/routed/routed-read.sock");
+        assert_eq!(read("/run/x"), "/run/x-read");
+    }
 }

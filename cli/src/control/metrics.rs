@@ -2,16 +2,23 @@
 //!
 //! Everything is asked for when it is scraped: nothing is counted twice.
 
+use std::time::Duration;
+
 use bgp::bfd::State as BfdState;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::view::{ExitKind, PeerView, SessionState, StatusView, StoreView, TunnelView};
+use super::view::{
+    BOUNDS_US, ExitKind, LatencyView, PeerView, SessionState, StatusView, StoreView, TunnelView,
+};
 
+/// A loop that is later than that stands still.
+const STALL: Duration = Duration::from_millis(100);
 /// The classic text format, which every version of Prometheus reads.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -25,7 +32,46 @@ struct PeerLabels {
 struct PrefixLabels {
     peer: String,
     address: String,
+    family: String,
     kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpdateLabels {
+    peer: String,
+    address: String,
+    direction: String,
+}
+
+/// Times that were counted elsewhere.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times(LatencyView);
+
+impl EncodeMetric for Times {
+    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        let Times(latency) = self;
+        // The largest is what is beyond every bound.
+        let bounds = BOUNDS_US.iter().map(|bound| seconds(*bound)).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(latency.counts).collect();
+        encoder.encode_histogram::<[(&str, &str); 0]>(
+            seconds(latency.sum_us),
+            latency.count(),
+            &buckets,
+            None,
+        )
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+impl TypedMetric for Times {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,6 +148,10 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
         "Kernel objects that were refused and are tried again",
         status.kernel_failures,
     );
+    let help = "How late the daemon's loop gave everybody their turn, once a second";
+    registry.register_with_unit("loop_lateness", help, Unit::Seconds, Times(status.lateness));
+    let stalls = status.lateness.longer_than(STALL);
+    counter(registry, "loop_stalls", "Times that the loop was later than 100 ms", stalls);
     if let Some(store) = &status.store {
         of_store(registry, store);
     }
@@ -116,6 +166,20 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
         work.objects,
     );
     counter(registry, "kernel_refusals", "Changes that the kernel refused", work.refused);
+    let help = "How long the kernel took for a batch of changes of routes, at most 256";
+    registry.register_with_unit(
+        "kernel_route_batch_duration",
+        help,
+        Unit::Seconds,
+        Times(kernel.latency.routes),
+    );
+    let help = "How long the kernel took for changes of other objects that belong together";
+    registry.register_with_unit(
+        "kernel_object_batch_duration",
+        help,
+        Unit::Seconds,
+        Times(kernel.latency.objects),
+    );
     counter(registry, "probes", "Probes sent through the tunnels", work.probes);
     counter(registry, "probes_lost", "Probes that were not answered", work.probes_lost);
     let fallbacks = Family::<Because, Counter>::default();
@@ -146,6 +210,7 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
     let bfd = Family::<PeerLabels, Gauge>::default();
     let prefixes = Family::<PrefixLabels, Gauge>::default();
     let errors = Family::<PeerLabels, Counter>::default();
+    let updates = Family::<UpdateLabels, Counter>::default();
     for peer in peers {
         established.get_or_create(&of(peer)).set((peer.state == SessionState::Established).into());
         uptime.get_or_create(&of(peer)).set(signed(peer.uptime_s));
@@ -153,19 +218,28 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
         if let Some(session) = &peer.bfd {
             bfd.get_or_create(&of(peer)).set((session.state == BfdState::Up).into());
         }
-        for (kind, count) in [
-            ("received", peer.received),
-            ("accepted", peer.accepted),
-            ("advertised", peer.advertised),
-            ("stale", peer.stale),
-        ] {
+        for (direction, count) in [("in", peer.updates_received), ("out", peer.updates_sent)] {
             let PeerLabels { peer, address } = of(peer);
-            prefixes.get_or_create(&PrefixLabels { peer, address, kind: kind.to_owned() }).set(signed(count));
+            let labels = UpdateLabels { peer, address, direction: direction.to_owned() };
+            updates.get_or_create(&labels).inc_by(count);
+        }
+        for family in &peer.families {
+            for (kind, count) in [
+                ("received", family.received),
+                ("accepted", family.accepted),
+                ("advertised", family.advertised),
+                ("stale", family.stale),
+            ] {
+                let PeerLabels { peer, address } = of(peer);
+                let (family, kind) = (family.family.clone(), kind.to_owned());
+                prefixes.get_or_create(&PrefixLabels { peer, address, family, kind }).set(signed(count));
+            }
         }
     }
     registry.register("peer_established", "Whether a session is Established", established);
     registry.register_with_unit("peer_uptime", "Time since a session is Established", Unit::Seconds, uptime);
-    registry.register("peer_prefixes", "Prefixes of a peer, by what became of them", prefixes);
+    registry.register("peer_prefixes", "Prefixes of a peer, by family and by what became of them", prefixes);
+    registry.register("peer_updates", "UPDATE messages, from a peer (in) and to it (out)", updates);
     registry.register("peer_update_errors", "UPDATEs with an error (RFC 7606)", errors);
     registry.register("peer_bfd_up", "Whether BFD beside a session is up, where there is BFD", bfd);
 }

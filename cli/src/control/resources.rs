@@ -1,6 +1,6 @@
 //! Resources through the control API: what is given becomes manifests, and manifests go to the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,19 +13,23 @@ use crate::resource::{
 use crate::store::{Contents, Manifest, Revision, Store, StoreError};
 
 /// Changes against a store that others change too are tried this often.
-const ATTEMPTS: u32 = 20;
+pub(super) const ATTEMPTS: u32 = 20;
 /// The pause before the next try, times the number of tries so far.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What putting a resource means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Mode {
     /// It is made, or replaces what is there whatever that is.
     #[default]
     Apply,
     /// It replaces what is there, if that is still what `metadata.resourceVersion` says.
     Replace,
+    /// It is made; what is there already is refused.
+    Create,
+    /// It is made; what is there already is left as it is.
+    CreateMissing,
 }
 
 /// Files as a user gives them.
@@ -51,10 +55,28 @@ pub struct GivenFile {
 pub struct ApplyResponse {
     /// The resources, in the order given.
     pub applied: Vec<Key>,
+    /// Those that were there already and are left as they are.
+    #[serde(default)]
+    pub skipped: Vec<Key>,
     /// What the user should know of.
     pub warnings: Vec<Warning>,
     /// The store's revision afterwards.
     pub revision: Revision,
+}
+
+/// What `DELETE /v1/resources` is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteRequest {
+    /// Files that name resources.
+    #[serde(default)]
+    pub files: Vec<GivenFile>,
+    /// Resources by name.
+    #[serde(default)]
+    pub keys: Vec<Key>,
+    /// Whether what is not there is passed over rather than refused.
+    #[serde(default)]
+    pub skip_missing: bool,
 }
 
 /// What `DELETE /v1/resources` did.
@@ -62,6 +84,9 @@ pub struct ApplyResponse {
 pub struct DeleteResponse {
     /// The resources that are gone.
     pub deleted: Vec<Key>,
+    /// Those that were not there.
+    #[serde(default)]
+    pub skipped: Vec<Key>,
     /// The store's revision afterwards.
     pub revision: Revision,
 }
@@ -122,16 +147,23 @@ fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
 }
 
 /// Files, parsed.
-struct Given {
-    documents: Vec<(Document, String)>,
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) documents: Vec<(Document, String)>,
     clusters: Vec<ClusterConfiguration>,
-    warnings: Vec<Warning>,
+    pub(super) warnings: Vec<Warning>,
 }
 
-fn parse(files: &Files) -> Result<Given, StoreError> {
-    let mut given = Given { documents: Vec::new(), clusters: Vec::new(), warnings: Vec::new() };
+/// Parses files, beside the daemon's own thread: megabytes take their time.
+pub(super) async fn parsed(files: &[GivenFile]) -> Result<Given, StoreError> {
+    let files = files.to_vec();
+    tokio::task::spawn_blocking(move || parse(&files)).await.map_err(|_| StoreError::Ended)?
+}
+
+fn parse(files: &[GivenFile]) -> Result<Given, StoreError> {
+    let mut given = Given::default();
     let mut mistakes = Vec::new();
-    for file in &files.files {
+    for file in files {
         let parsed = parse_file(&file.name, &file.text);
         mistakes.extend(parsed.mistakes);
         given.warnings.extend(parsed.warnings);
@@ -142,7 +174,7 @@ fn parse(files: &Files) -> Result<Given, StoreError> {
         }));
     }
     if given.documents.is_empty() && given.clusters.is_empty() && mistakes.is_empty() {
-        let name = files.files.first().map_or("request", |file| file.name.as_str());
+        let name = files.first().map_or("request", |file| file.name.as_str());
         mistakes.push(Mistake {
             file: name.to_owned(),
             line: 0,
@@ -160,7 +192,7 @@ pub(super) async fn apply(
     expected: Option<Revision>,
     mode: Mode,
 ) -> Result<ApplyResponse, StoreError> {
-    let given = parse(files)?;
+    let given = parsed(&files.files).await?;
     let mut attempt = 1;
     loop {
         let contents = store.load().await?;
@@ -168,22 +200,68 @@ pub(super) async fn apply(
         if mode == Mode::Replace {
             unchanged_since_read(&given, &contents)?;
         }
-        let manifests = resolve(&given, &contents)?;
-        let applied = manifests.iter().map(|manifest| manifest.document.key()).collect();
-        match store.put(manifests, Some(against)).await {
+        let there = match mode {
+            Mode::Create | Mode::CreateMissing => already_there(&given, &contents)?,
+            Mode::Apply | Mode::Replace => Vec::new(),
+        };
+        if mode == Mode::Create && !there.is_empty() {
+            return Err(exists(&given, &there));
+        }
+        let manifests = resolve(&given, &there, &contents)?;
+        let applied: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
+        let put = match applied.is_empty() {
+            true => Ok(contents.loaded.revision.clone()),
+            false => store.put(manifests, Some(against)).await,
+        };
+        match put {
             Ok(revision) => {
                 let ignored = given.clusters.iter().flat_map(|cluster| cluster.ignored.iter().cloned());
                 let warnings = given.warnings.iter().cloned().chain(ignored).collect();
-                return Ok(ApplyResponse { applied, warnings, revision });
+                return Ok(ApplyResponse { applied, skipped: there, warnings, revision });
             }
             // Only a caller who named a revision cares that another came between.
             Err(StoreError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => {
-                tokio::time::sleep(PAUSE * attempt).await; // why: who writes at once must not meet again
-                attempt += 1;
+                again(&mut attempt).await;
             }
             Err(error) => return Err(error),
         }
     }
+}
+
+/// The pause before a change is tried again.
+pub(super) async fn again(attempt: &mut u32) {
+    tokio::time::sleep(PAUSE * *attempt).await; // why: who writes at once must not meet again
+    *attempt += 1;
+}
+
+/// The resources of the files that are there already.
+fn already_there(given: &Given, contents: &Contents) -> Result<Vec<Key>, StoreError> {
+    if let Some(cluster) = given.clusters.first() {
+        let rule = "ClusterConfiguration is no resource and can't be created: apply it, which sets the encapsulation";
+        return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
+    }
+    let stored: HashSet<Key> = contents.documents.iter().map(Document::key).collect();
+    let there = given
+        .documents
+        .iter()
+        .filter(|(document, _)| stored.contains(&document.key()) || same_pool(document, contents).is_some());
+    Ok(there.map(|(document, _)| document.key()).collect())
+}
+
+/// Names everything that is there already, each by its place in the files.
+fn exists(given: &Given, there: &[Key]) -> StoreError {
+    let documents = given.documents.iter().map(|(document, _)| document);
+    let mistake = |document: &Document| {
+        let (origin, key) = (document.resource.origin(), document.key());
+        let field = if document.is_v1 { "metadata" } else { "metadata.name" };
+        let rule = format!(
+            "{} {:?} is there already: `routectl apply` changes it, --skip-exists leaves it as it is",
+            key.kind.name(),
+            key.name
+        );
+        Mistake { file: origin.file.clone(), line: document.line(field), field: field.into(), rule }
+    };
+    StoreError::Exists(documents.filter(|document| there.contains(&document.key())).map(mistake).collect())
 }
 
 /// Whether every resource is there, and as the caller read it.
@@ -204,25 +282,48 @@ fn unchanged_since_read(given: &Given, contents: &Contents) -> Result<(), StoreE
     Ok(())
 }
 
-/// Deletes all resources that the files name, or none.
+/// Deletes all resources that are named, or none.
 pub(super) async fn delete(
     store: &dyn Store,
-    files: &Files,
+    request: &DeleteRequest,
     expected: Option<Revision>,
 ) -> Result<DeleteResponse, StoreError> {
-    let given = parse(files)?;
+    let given = match (request.files.is_empty(), request.keys.is_empty()) {
+        (true, false) => Given::default(),
+        _ => parsed(&request.files).await?,
+    };
     if let Some(cluster) = given.clusters.first() {
         let rule = "ClusterConfiguration is no resource and can't be deleted: delete the BGPConfiguration";
         return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
     }
-    let contents = store.load().await?;
-    let deleted: Vec<Key> = given
-        .documents
-        .iter()
-        .map(|(document, _)| same_pool(document, &contents).map_or_else(|| document.key(), Document::key))
-        .collect();
-    let revision = store.delete(deleted.clone(), expected).await?;
-    Ok(DeleteResponse { deleted, revision })
+    let documents = given.documents.iter().map(|(document, _)| document);
+    // Loading is for who needs it: a store with a resource that can't be read is mended by deleting that.
+    let mut keys: Vec<Key> = match given.documents.iter().any(|(document, _)| document.is_v1) {
+        false => documents.map(Document::key).collect(),
+        true => {
+            let contents = store.load().await?;
+            let stored = |document: &Document| same_pool(document, &contents).map(Document::key);
+            documents.map(|document| stored(document).unwrap_or_else(|| document.key())).collect()
+        }
+    };
+    keys.extend(request.keys.iter().cloned());
+    let mut seen = HashSet::new();
+    keys.retain(|key| seen.insert(key.clone()));
+    let mut skipped = Vec::new();
+    loop {
+        if keys.is_empty() {
+            let revision = store.load().await?.loaded.revision;
+            return Ok(DeleteResponse { deleted: keys, skipped, revision });
+        }
+        match store.delete(keys.clone(), expected.clone()).await {
+            Ok(revision) => return Ok(DeleteResponse { deleted: keys, skipped, revision }),
+            Err(StoreError::NotFound(missing)) if request.skip_missing && keys.contains(&missing) => {
+                keys.retain(|key| *key != missing);
+                skipped.push(missing);
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn invalid(file: &str, line: u64, field: &str, rule: String) -> StoreError {
@@ -230,7 +331,7 @@ fn invalid(file: &str, line: u64, field: &str, rule: String) -> StoreError {
 }
 
 /// The stored pool that a v1 pool means: it has no name, so its cidr decides.
-fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Option<&'a Document> {
+pub(super) fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Option<&'a Document> {
     let wanted = match &document.resource {
         Resource::IpPool(pool) if document.is_v1 => pool.cidr,
         _ => return None,
@@ -242,18 +343,23 @@ fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Option<&'a Docu
 }
 
 /// What is to be stored: v1 forms in their v3 form, cluster configurations as the field they set.
-fn resolve(given: &Given, contents: &Contents) -> Result<Vec<Manifest>, StoreError> {
+/// `there` is left out.
+pub(super) fn resolve(
+    given: &Given,
+    there: &[Key],
+    contents: &Contents,
+) -> Result<Vec<Manifest>, StoreError> {
     let stored: HashMap<Key, &Document> =
         contents.documents.iter().map(|document| (document.key(), document)).collect();
     let mut manifests = Vec::new();
-    for (document, text) in &given.documents {
+    for (document, text) in given.documents.iter().filter(|(document, _)| !there.contains(&document.key())) {
         if let (Resource::IpPool(new), Some(old)) = (&document.resource, stored.get(&document.key()))
             && let Resource::IpPool(old) = &old.resource
         {
             unchanged(document, new, old)?;
         }
-        if document.resource_version().is_some() {
-            // The store's own, which stands in no text of it.
+        if document.resource_version().is_some() || (document.is_respelt && !document.is_v1) {
+            // The version is the store's own and stands in no text of it; an item of a list has no text of its own.
             let manifest = without_version(document.manifest.clone());
             manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
             continue;
@@ -286,7 +392,7 @@ fn resolve(given: &Given, contents: &Contents) -> Result<Vec<Manifest>, StoreErr
 }
 
 /// Addresses are already assigned from a pool: its range and the size of its blocks stay.
-fn unchanged(document: &Document, new: &IpPool, old: &IpPool) -> Result<(), StoreError> {
+pub(super) fn unchanged(document: &Document, new: &IpPool, old: &IpPool) -> Result<(), StoreError> {
     let origin = document.resource.origin();
     let refuse = |field: &str, old: String| {
         let rule = format!("can't be changed (is {old}): delete the pool and apply it anew");

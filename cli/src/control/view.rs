@@ -6,9 +6,18 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod explain;
+mod peer;
+mod rehearsal;
+
 pub use bgp::session::State as SessionState;
+pub use explain::*;
+pub use peer::*;
+pub use rehearsal::*;
 pub use routing::SourceKind as RouteSource;
 pub use tunnel::FirewallReport as FirewallView;
+pub use tunnel::latency::{BOUNDS_US, Latency as LatencyView};
+pub use tunnel::report::KernelLatency as KernelLatencyView;
 pub use tunnel::report::Work as WorkView;
 pub use tunnel::report::{ExitKind, LegReport as LegView, TunnelReport as TunnelView};
 
@@ -75,6 +84,30 @@ pub struct PeerView {
     /// The last of them.
     #[serde(default)]
     pub last_update_error: Option<UpdateErrorView>,
+    /// UPDATE messages from it since it was configured.
+    #[serde(default)]
+    pub updates_received: u64,
+    /// UPDATE messages to it.
+    #[serde(default)]
+    pub updates_sent: u64,
+    /// The counts of prefixes by family, of those that there are any of.
+    #[serde(default)]
+    pub families: Vec<FamilyView>,
+}
+
+/// What a session carries of one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FamilyView {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// As of all families together.
+    pub received: u64,
+    /// See there.
+    pub accepted: u64,
+    /// See there.
+    pub advertised: u64,
+    /// See there.
+    pub stale: u64,
 }
 
 /// A BFD session.
@@ -211,6 +244,9 @@ pub struct StatusView {
     pub mistakes: Vec<String>,
     /// What the user should know of, one line each.
     pub warnings: Vec<String>,
+    /// How late the daemon's loop gave everybody their turn, once a second.
+    #[serde(default)]
+    pub lateness: LatencyView,
     /// The kernel's part; `null` without a dataplane.
     pub kernel: Option<KernelView>,
     /// This node's own nftables table; `null` without a dataplane.
@@ -263,47 +299,13 @@ pub struct KernelView {
     /// What was done since the start.
     #[serde(default)]
     pub work: WorkView,
+    /// How long the kernel took for it.
+    #[serde(default)]
+    pub latency: KernelLatencyView,
     /// The tunnel devices, one line each.
     pub devices: Vec<String>,
     /// The sysctls that matter, one line each.
     pub sysctls: Vec<String>,
     /// What the kernel refused, one line each; the first 200.
     pub failures: Vec<String>,
-}
-
-/// Every path of a prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ExplainView {
-    /// What was asked for.
-    pub target: String,
-    /// The longest matching prefix.
-    pub prefix: IpNet,
-    /// The route that is used, if there is one.
-    pub route: Option<RouteView>,
-    /// The paths, the best first.
-    pub paths: Vec<PathView>,
-}
-
-/// One path and why it was chosen or not.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PathView {
-    /// Where it comes from.
-    pub source: RouteSource,
-    /// The peer it was learned from, by name.
-    pub peer: Option<String>,
-    /// The BGP next hop.
-    pub next_hop: Option<IpAddr>,
-    /// The AS path as text; empty inside the AS.
-    pub as_path: String,
-    /// LOCAL_PREF.
-    pub local_pref: Option<u32>,
-    /// MULTI_EXIT_DISC.
-    pub med: Option<u32>,
-    /// Whether it is the best.
-    pub best: bool,
-    /// Whether packets go its way too, though it is not the best: only ties told it apart.
-    #[serde(default)]
-    pub shares: bool,
-    /// The step of the decision that it won or lost at.
-    pub reason: String,
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command, CommandFactory, ValueEnum};
 
 use super::Cli;
 
@@ -19,6 +19,35 @@ impl Completions {
     pub(super) fn write(&self) -> ExitCode {
         clap_complete::generate(self.shell, &mut Cli::command(), "routectl", &mut io::stdout());
         ExitCode::SUCCESS
+    }
+}
+
+/// The arguments of `reference`.
+#[derive(Debug, Args)]
+pub(super) struct Reference {
+    /// The page.
+    page: Page,
+}
+
+/// Pages that are made from what the programs know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Page {
+    /// docs/resources.md.
+    Resources,
+    /// docs/calico-commands.md.
+    CalicoCommands,
+}
+
+impl Reference {
+    pub(super) fn write(&self) -> ExitCode {
+        let page = match self.page {
+            Page::Resources => crate::resource::reference::page(),
+            Page::CalicoCommands => super::calico::page(),
+        };
+        match super::output::print(&page) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        }
     }
 }
 

@@ -1,14 +1,26 @@
 //! routectl: looks at a daemon and steers it.
 
+mod amend;
 mod apply;
 mod belongings;
+mod calico;
+mod calico_node;
+mod columns;
+mod convert;
 mod datastore;
+mod doctor;
 mod drain;
+mod events;
 mod explain;
+mod files;
 mod get;
 mod ipam;
 mod output;
+mod peer;
+mod plan;
 mod show;
+mod template;
+mod top;
 mod validate;
 
 use std::path::PathBuf;
@@ -38,6 +50,9 @@ pub struct Cli {
     /// The daemon's control socket.
     #[arg(long, global = true, env = "ROUTED_SOCKET", default_value = SOCKET, value_name = "PATH")]
     socket: PathBuf,
+    /// calicoctl's; there are no versions here that could differ.
+    #[arg(long, global = true, hide = true)]
+    allow_version_mismatch: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -47,20 +62,43 @@ enum Command {
     /// Show what the daemon does now.
     #[command(after_help = "Examples:
   routectl show peers
+  routectl show peers node-2                    one session in full: capabilities, timers, counters
   routectl show routes -o wide
+  routectl show routes --prefix 10.1.0.0/16 --peer node-2
+  routectl show routes --peer node-2 --received     before any filter; --advertised: what it is told
   routectl show tunnels -o json")]
     Show(show::Show),
     /// Store resources: new ones are created, known ones replaced.
     #[command(after_help = "Examples:
   routectl apply -f pools.yaml -f nodes.yaml
   kubectl get -o yaml ippool default | routectl apply -f -")]
-    Apply(apply::Files),
+    Apply(files::Files),
+    /// Make resources; what is there already is refused by name.
+    #[command(after_help = "Examples:
+  routectl create -f pools.yaml
+  routectl create -R -f resources/ --skip-exists")]
+    Create(apply::Create),
     /// Replace resources that are there, if nobody has changed them since they were read.
     #[command(after_help = "Examples:
   routectl get node node-1 -o yaml > node.yaml; $EDITOR node.yaml; routectl replace -f node.yaml
 
 A resource with metadata.resourceVersion is replaced only if that is still its version.")]
-    Replace(apply::Files),
+    Replace(files::Files),
+    /// Change fields of a resource where it stands.
+    #[command(after_help = "Examples:
+  routectl patch node node-1 -p '{\"spec\":{\"bgp\":{\"routeReflectorClusterID\":\"244.0.0.1\"}}}'
+  routectl patch ippool default -p '{\"spec\":{\"natOutgoing\":true}}'
+  routectl patch node node-1 --type json -p '[{\"op\":\"remove\",\"path\":\"/spec/bgp/asNumber\"}]'
+
+null removes a field, a list is replaced whole. What comes of it is checked like anything that is applied.")]
+    Patch(amend::Patch),
+    /// Set and remove labels of a resource.
+    #[command(after_help = "Examples:
+  routectl label nodes node-1 route-reflector=true
+  routectl label nodes node-1 rack=r2 --overwrite
+  routectl label nodes node-1 rack --remove
+  routectl label nodes node-1 zone=a rack-")]
+    Label(amend::Label),
     /// Show, check and release the blocks of addresses that nodes have.
     #[command(subcommand)]
     Ipam(ipam::Ipam),
@@ -71,24 +109,73 @@ A resource with metadata.resourceVersion is replaced only if that is still its v
     #[command(after_help = "Examples:
   routectl get nodes --output=wide
   routectl get ippool default -o yaml
+  routectl get nodes -l 'has(route-reflector)' -o custom-columns=NAME,IPV4
+  routectl get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.spec.bgp.ipv4Address}{\"\\n\"}{end}'
+  routectl get nodes --export -o yaml > nodes.yaml
 
-Kinds: nodes, ippools, bgppeers, bgpconfigurations, blockaffinities; singular and short forms (ipp) too.")]
+Kinds: nodes, ippools, bgppeers, bgpconfigurations, bgpfilters, blockaffinities; singular and short forms (ipp) too.")]
     Get(get::Get),
     /// Delete resources.
     #[command(after_help = "Examples:
   routectl delete ippool default
+  routectl delete nodes node-1 node-2 --skip-not-exists
   routectl delete -f pools.yaml")]
     Delete(apply::Delete),
     /// Check resource files; needs no daemon.
     #[command(after_help = "Examples:
   routectl validate -f pools.yaml -f nodes.yaml
-  routectl validate -f /etc/routed/resources")]
+  routectl validate -R -f /etc/routed/resources")]
     Validate(validate::Validate),
-    /// Show every path to an address or prefix and why each was chosen or not.
+    /// Write resources of any form (v1, lists, as Kubernetes stores them) as v3 documents; needs no daemon.
+    #[command(after_help = "Examples:
+  routectl convert -f old.yaml > new.yaml
+  kubectl get ippools.crd.projectcalico.org -o yaml | routectl convert -f - > /etc/routed/resources/pools.yaml
+
+What belongs to a cluster (versions, identifiers, times, status) is left out, as by `get --export`.")]
+    Convert(convert::Convert),
+    /// Show this node's sessions in calicoctl's form.
+    #[command(subcommand)]
+    Node(calico_node::Node),
+    /// Show routectl's version and the daemon's.
+    Version(calico_node::Version),
+    /// Say why packets to an address go where they go, and the first thing that is wrong if something is.
     #[command(after_help = "Examples:
   routectl explain 10.1.2.3
-  routectl explain 10.1.2.0/26 -o json")]
+  routectl explain 10.1.2.3 --from 10.1.1.7     as a pod of this node sends it
+  routectl explain 10.1.2.0/26 -o json
+
+Exit status: 0 packets leave as they should, 1 something is wrong and the line `Verdict` says what.")]
     Explain(explain::Explain),
+    /// Show what has happened: sessions, routes, ways, the kernel, the store, resources.
+    #[command(after_help = "Examples:
+  routectl events --since 10m
+  routectl events -f --kind session,tunnel
+  routectl events -o json | jq 'select(.what == \"down\")'
+
+The daemon keeps the last 1024 events of sessions, routes and tunnels each and 256 of the other kinds. Of more than 256 of a kind at once,
+and 16 a second in the long run, it keeps how many there were.")]
+    Events(events::Events),
+    /// Watch peers, ways and rates on the whole screen; q quits.
+    #[command(after_help = "Examples:
+  routectl top
+  routectl top --interval 5s
+  routectl top | head                 one frame, as plain text")]
+    Top(top::Top),
+    /// Show what resources would change on this node: sessions, routes, the kernel; nothing is changed.
+    #[command(after_help = "Examples:
+  routectl plan -f pools.yaml
+  routectl plan -f old-peer.yaml --delete
+  routectl plan -f pools.yaml -o json
+
+Signs: + comes, ~ changes, - goes, = stays. A file that `apply` would refuse is refused in the same words.")]
+    Plan(plan::Plan),
+    /// Look for everything that may be wrong with this node, each with the evidence and what mends it.
+    #[command(after_help = "Examples:
+  routectl doctor
+  routectl doctor -o json
+
+Exit status: 0 no errors (there may be warnings), 1 something is wrong.")]
+    Doctor(doctor::Doctor),
     /// Take this node out: announce its blocks as going away, withdraw them, end the daemon.
     #[command(after_help = "Examples:
   routectl drain
@@ -119,6 +206,9 @@ Needs root. Where this kernel has no ipip device it runs in a User-Mode Linux gu
     /// Write the manual pages of routed and routectl into a directory.
     #[command(hide = true)]
     Man(belongings::Man),
+    /// Write a page of the documentation to standard output.
+    #[command(hide = true)]
+    Reference(belongings::Reference),
     /// Run a command in a User-Mode Linux guest.
     #[command(hide = true)]
     Guest(lab::guest::GuestArgs),
@@ -135,6 +225,8 @@ enum Failure {
     Io(anyhow::Error),
     /// What clap can't see is wrong.
     Usage(String),
+    /// What was asked for has been shown, and it is not well.
+    Shown,
 }
 
 impl From<ClientError> for Failure {
@@ -170,6 +262,7 @@ impl Failure {
                 eprintln!("routectl: {error}");
                 ExitCode::from(2)
             }
+            Failure::Shown => ExitCode::from(1),
         }
     }
 }
@@ -185,13 +278,23 @@ fn report(mistakes: &[Mistake]) -> ExitCode {
 pub fn main() -> ExitCode {
     // A guest's first process is this program too.
     lab::guest::init::become_init_if_asked();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let arguments: Vec<String> = std::env::args().skip(1).collect();
+            match calico::instead(&arguments).filter(|_| error.use_stderr()) {
+                Some(line) => return Failure::Usage(line.to_owned()).report(),
+                None => error.exit(),
+            }
+        }
+    };
     let cli = match cli.command {
         // These have no daemon to ask, and runtimes of their own.
         Command::Lab(args) => return lab::main(args),
         Command::Guest(args) => return lab::guest::main(args),
         Command::Completions(args) => return args.write(),
         Command::Man(args) => return args.write(),
+        Command::Reference(args) => return args.write(),
         command => Cli { command, ..cli },
     };
     let client = Client::new(&cli.socket);
@@ -207,16 +310,30 @@ pub fn main() -> ExitCode {
         match &cli.command {
             Command::Show(show) => show.run(&client).await,
             Command::Apply(files) => apply::apply(files, &client).await,
+            Command::Node(node) => node.run(&client).await,
+            Command::Version(version) => version.run(&client).await,
+            Command::Create(create) => create.run(&client).await,
+            Command::Patch(patch) => patch.run(&client).await,
+            Command::Label(label) => label.run(&client).await,
             Command::Replace(files) => apply::replace(files, &client).await,
             Command::Ipam(ipam) => ipam.run(&client).await,
             Command::Datastore(datastore) => datastore.run(&client).await,
             Command::Get(get) => get.run(&client).await,
             Command::Delete(delete) => delete.run(&client).await,
             Command::Validate(validate) => validate.run(),
+            Command::Events(events) => events.run(&client).await,
+            Command::Top(top) => top.run(&client).await,
+            Command::Convert(convert) => convert.run(),
             Command::Drain(drain) => drain.run(&client).await,
             Command::Flush(flush) => flush.run(&client).await,
             Command::Explain(explain) => explain.run(&client).await,
-            Command::Lab(_) | Command::Guest(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+            Command::Plan(plan) => plan.run(&client).await,
+            Command::Lab(_)
+            | Command::Guest(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::Reference(_) => Ok(()),
+            Command::Doctor(doctor) => doctor.run(&client).await,
         }
     });
     match done {

@@ -9,8 +9,13 @@ use super::Failure;
 use crate::control::view::SessionState;
 
 /// Whether stdout is a terminal that wants colour (`NO_COLOR`, <https://no-color.org>).
-fn coloured() -> bool {
+pub(super) fn coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Text in a colour (SGR), where that is wanted.
+pub(super) fn painted(colour: &str, text: &str) -> String {
+    if coloured() { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 /// Writes to stdout. A reader that went away (`| head`) is no failure.
@@ -42,9 +47,24 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// The same of several lines.
+/// A line that is green if `good`, else yellow.
+pub(super) fn judged(text: &str, good: bool) -> String {
+    match (coloured(), good) {
+        (false, _) => clean(text),
+        (true, true) => format!("\u{1b}[32m{}\u{1b}[0m", clean(text)),
+        (true, false) => format!("\u{1b}[33m{}\u{1b}[0m", clean(text)),
+    }
+}
+
+/// Cleans several lines.
 pub(super) fn clean_lines(text: &str) -> String {
     text.lines().map(|line| clean(line) + "\n").collect()
+}
+
+/// The same of a text of the user's own making, in which tabs and ends of lines are meant.
+pub(super) fn clean_text(text: &str) -> String {
+    let meant = |c: char| matches!(c, '\n' | '\t' | '\r');
+    text.chars().map(|c| if c.is_control() && !meant(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A cell of a `show` table.
@@ -123,6 +143,27 @@ pub(super) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let heading = line(&mut headings.iter().copied());
     let rows = rows.iter().map(|row| line(&mut row.iter().map(String::as_str)));
     trimmed(std::iter::once(heading).chain(rows))
+}
+
+/// A table as calicoctl draws those of `ipam`: in a frame, headings in the middle.
+pub(super) fn boxed(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let rule: String =
+        widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect::<String>() + "+\n";
+    let heading: String =
+        headings.iter().zip(&widths).map(|(cell, width)| format!("| {cell:^width$} ")).collect();
+    let line = |row: &Vec<String>| {
+        let cells: String =
+            row.iter().zip(&widths).map(|(cell, width)| format!("| {:width$} ", clean(cell))).collect();
+        cells + "|\n"
+    };
+    let lines: String = rows.iter().map(line).collect();
+    format!("{rule}{heading}|\n{rule}{lines}{rule}")
 }
 
 fn trimmed(lines: impl Iterator<Item = String>) -> String {

@@ -1,15 +1,18 @@
 //! `routectl show`: what the daemon does now.
 
+use std::net::IpAddr;
+
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Failure;
 use super::output::{self, Shown};
+use super::{Failure, get, peer};
 use crate::control::client::Client;
 use crate::control::view::{
-    BfdView, ExitKind, FirewallView, NodeView, PeerView, RouteSource, RouteView, StatusView, StoreView,
-    TunnelView, UpdateErrorView,
+    BfdView, ExitKind, FirewallView, NodeView, PeerDetail, PeerView, RouteSource, RouteView, StatusView,
+    StoreView, TunnelView, UpdateErrorView,
 };
 use bgp::bfd::State as BfdState;
 
@@ -18,11 +21,26 @@ use bgp::bfd::State as BfdState;
 pub(super) struct Show {
     /// What to show.
     what: What,
+    /// Of peers: one of them, by name or address, in full.
+    #[arg(value_parser = peer_name)]
+    name: Option<String>,
     /// How to show it.
     #[arg(short, long, default_value = "table")]
     output: Output,
+    /// Of routes: those of this prefix and inside it.
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
+    /// Of routes: those that come from this peer, by name or address.
+    #[arg(long, value_name = "NAME", value_parser = peer_name)]
+    peer: Option<String>,
+    /// Of routes: every path that was received, before any filter; with --peer of that one alone.
+    #[arg(long, group = "which")]
+    received: bool,
+    /// Of routes: what the peer of --peer is told, with the next hop that it is told.
+    #[arg(long, group = "which", requires = "peer")]
+    advertised: bool,
     /// Of routes: every path that a rule rejects, with the reason.
-    #[arg(long)]
+    #[arg(long, group = "which")]
     rejected: bool,
 }
 
@@ -60,19 +78,32 @@ pub(super) enum Output {
 impl Show {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
         let output = self.output;
-        if self.rejected && self.what != What::Routes {
-            return Err(Failure::Usage("--rejected is for routes: show routes --rejected".to_owned()));
+        let of_routes = [
+            ("--rejected", self.rejected),
+            ("--received", self.received),
+            ("--advertised", self.advertised),
+            ("--peer", self.peer.is_some()),
+            ("--prefix", self.prefix.is_some()),
+        ];
+        if let Some((name, _)) = of_routes.iter().find(|(_, given)| *given && self.what != What::Routes) {
+            return Err(Failure::Usage(format!("{name} is for routes: show routes {name}")));
+        }
+        if self.name.is_some() && self.what != What::Peers {
+            return Err(Failure::Usage("a name is for peers: show peers NAME".to_owned()));
         }
         match self.what {
+            What::Peers if self.name.is_some() => {
+                let path = format!("/v1/peers/{}", self.name.as_deref().unwrap_or_default());
+                show::<PeerDetail>(client, &path, output, |view, _| peer::text(view)).await
+            }
             What::Peers => {
                 show::<Vec<PeerView>>(client, "/v1/peers", output, |view, wide| peers(view, wide)).await
             }
-            What::Routes if self.rejected => {
-                let path = "/v1/routes/rejected";
-                show::<Vec<RouteView>>(client, path, output, |view, _| routes(view, true)).await
-            }
             What::Routes => {
-                show::<Vec<RouteView>>(client, "/v1/routes", output, |view, wide| routes(view, wide)).await
+                let path = format!("/v1/routes?{}", self.route_query()?);
+                let all_columns = self.rejected || self.received || self.advertised;
+                show::<Vec<RouteView>>(client, &path, output, |view, wide| routes(view, wide || all_columns))
+                    .await
             }
             What::Tunnels => {
                 show::<Vec<TunnelView>>(client, "/v1/tunnels", output, |view, wide| tunnels(view, wide)).await
@@ -82,6 +113,38 @@ impl Show {
             }
             What::Status => show::<StatusView>(client, "/v1/status", output, |view, _| status(view)).await,
         }
+    }
+}
+
+/// A peer's name, or its address.
+fn peer_name(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => get::name(text),
+    }
+}
+
+impl Show {
+    /// What of routes is asked for, as the API takes it.
+    fn route_query(&self) -> Result<String, Failure> {
+        let mut query = match (self.received, self.advertised, self.rejected) {
+            (true, ..) => "which=received",
+            (_, true, _) => "which=advertised",
+            (.., true) => "which=rejected",
+            _ => "which=best",
+        }
+        .to_owned();
+        if let Some(text) = &self.prefix {
+            let known = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+            let Some(prefix) = known else {
+                return Err(Failure::Usage(format!("--prefix: {text:?} is no prefix such as 10.1.2.0/24")));
+            };
+            query.push_str(&format!("&prefix={}", prefix.to_string().replace('/', "%2F")));
+        }
+        if let Some(name) = &self.peer {
+            query.push_str(&format!("&peer={name}"));
+        }
+        Ok(query)
     }
 }
 
@@ -101,7 +164,7 @@ async fn show<T: DeserializeOwned + Serialize>(
 }
 
 /// The name that JSON gives a value.
-fn named(value: impl Serialize) -> String {
+pub(super) fn named(value: impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => "-".into(),
@@ -109,11 +172,11 @@ fn named(value: impl Serialize) -> String {
 }
 
 /// A time to the second.
-fn time(at: &jiff::Timestamp) -> String {
+pub(super) fn time(at: &jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn joined(blocks: &[ipnet::IpNet]) -> String {
+fn joined(blocks: &[IpNet]) -> String {
     blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 

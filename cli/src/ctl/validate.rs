@@ -1,19 +1,16 @@
 //! `routectl validate`: checks resource files without a daemon.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::{Failure, apply, output};
+use super::files::Files;
+use super::{Failure, output};
 use crate::resource::{Document, Kind, Mistake, Warning, assemble, parse_file};
-use crate::store::FileStore;
 
-/// The arguments of `validate`.
+/// The arguments of `validate`; the files are checked together.
 #[derive(Debug, Args)]
 pub(super) struct Validate {
-    /// A file, a directory of files, or `-` for standard input; repeatable, and checked together.
-    #[arg(short, long = "filename", alias = "file", required = true, value_name = "FILE|DIR")]
-    file: Vec<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 impl Validate {
@@ -22,16 +19,7 @@ impl Validate {
         let mut mistakes: Vec<Mistake> = Vec::new();
         let mut warnings: Vec<Warning> = Vec::new();
         let mut clusters = 0;
-        for path in &self.file {
-            if path.is_dir() {
-                let files =
-                    FileStore::open(path).map_err(|mistake| Failure::Mistakes(vec![mistake]))?.parse();
-                documents.extend(files.documents);
-                mistakes.extend(files.mistakes);
-                warnings.extend(files.warnings);
-                continue;
-            }
-            let file = apply::read_file(path).map_err(Failure::Io)?;
+        for file in self.files.texts()? {
             let parsed = parse_file(&file.name, &file.text);
             documents.extend(parsed.documents);
             mistakes.extend(parsed.mistakes);

@@ -10,8 +10,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::config::{DaemonConfig, Ipam};
+use super::journal::JournalHandle;
 use super::roster::Roster;
 use crate::ipam::pools_of;
+use crate::journal::EventKind;
 use crate::resource::Node;
 use crate::store::etcd::Claimed;
 use crate::store::{EtcdStore, StoreHealth};
@@ -30,6 +32,7 @@ pub(super) fn start(
     host: String,
     mut roster: watch::Receiver<Arc<Roster>>,
     mut health: watch::Receiver<StoreHealth>,
+    journal: JournalHandle,
 ) -> watch::Receiver<Option<String>> {
     let (problem, problems) = watch::channel(None);
     tokio::spawn(async move {
@@ -38,7 +41,7 @@ pub(super) fn start(
                 return;
             }
             let now = roster.borrow_and_update().clone();
-            let found = look(&config, &store, &host, &now).await;
+            let found = look(&config, &store, &host, &now, &journal).await;
             if let Some(found) = &found
                 && problem.borrow().as_ref() != Some(found)
             {
@@ -55,7 +58,13 @@ pub(super) fn start(
 }
 
 /// Claims what is called for.
-async fn look(config: &DaemonConfig, store: &EtcdStore, host: &str, roster: &Roster) -> Option<String> {
+async fn look(
+    config: &DaemonConfig,
+    store: &EtcdStore,
+    host: &str,
+    roster: &Roster,
+    journal: &JournalHandle,
+) -> Option<String> {
     let own = roster.snapshot.nodes.iter().find(|node| node.name == config.node)?;
     // Nothing is taken in another host's name.
     if own.host.as_deref().is_some_and(|owner| owner != host) {
@@ -71,10 +80,16 @@ async fn look(config: &DaemonConfig, store: &EtcdStore, host: &str, roster: &Ros
         let of_family: Vec<IpNet> =
             blocks.iter().copied().filter(|block| block.addr().is_ipv4() == v4).collect();
         if !is_wanting(own, &of_family) {
+            if let Some(problem) = too_few(&config.ipam, own, &of_family, &used) {
+                return Some(problem);
+            }
             continue;
         }
         match store.claim(&config.node, v4, is_wanting).await {
-            Ok(Claimed::Block(block)) => tracing::info!(%block, "claimed"),
+            Ok(Claimed::Block(block)) => {
+                tracing::info!(%block, "claimed");
+                journal.note(EventKind::Block, "claimed", Some(&block.to_string()), "for this node");
+            }
             Ok(Claimed::Nothing) => {}
             Ok(Claimed::Exhausted(problem)) => return Some(problem),
             Err(error) => return Some(format!("no block was claimed: {error}")),
@@ -89,9 +104,24 @@ fn wants(ipam: &Ipam, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> bool {
     if !node.pod_cidrs.is_empty() {
         return false;
     }
-    if blocks.len() < usize::from(ipam.blocks) {
-        return true;
-    }
+    blocks.len() < usize::from(ipam.blocks)
+        || blocks.len() < usize::from(ipam.max_blocks) && runs_out(ipam, blocks, used)
+}
+
+/// That a node would have another block, were it not at its most.
+fn too_few(ipam: &Ipam, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> Option<String> {
+    let full = blocks.len() >= usize::from(ipam.max_blocks) && node.pod_cidrs.is_empty();
+    (full && runs_out(ipam, blocks, used)).then(|| {
+        format!(
+            "fewer than {} addresses are left in this node's {} blocks: raise ipam.maxBlocks in routed.yaml",
+            ipam.free_addresses,
+            blocks.len()
+        )
+    })
+}
+
+/// Whether fewer addresses are left than there are to be.
+fn runs_out(ipam: &Ipam, blocks: &[IpNet], used: &[IpAddr]) -> bool {
     let size = |block: &IpNet| {
         1u64.checked_shl(u32::from(block.max_prefix_len() - block.prefix_len())).unwrap_or(u64::MAX)
     };
@@ -102,7 +132,7 @@ fn wants(ipam: &Ipam, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> bool {
 }
 
 /// The addresses that pods have, as `host-local` notes them.
-fn used_addresses() -> Vec<IpAddr> {
+pub(crate) fn used_addresses() -> Vec<IpAddr> {
     let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
     let networks = entries(Path::new(HOST_LOCAL)).map(|entry| entry.path());
     let files = networks.flat_map(|network| entries(&network).collect::<Vec<_>>()).take(MAX_FILES);
@@ -126,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_block_is_wanted_while_there_are_too_few_or_too_few_addresses_are_left() {
-        let ipam = Ipam { blocks: 2, free_addresses: 8 };
+        let ipam = Ipam { blocks: 2, free_addresses: 8, ..Ipam::default() };
         let block = |text: &str| -> IpNet { text.parse().unwrap() };
         let (one, two) = (block("10.0.0.0/29"), block("10.0.1.0/29"));
         let used: Vec<IpAddr> = (0..9).map(|last| IpAddr::from([10, 0, last / 8, last % 8])).collect();
@@ -135,6 +165,13 @@ mod tests {
         assert!(!wants(&ipam, &plain, &[one, two], &used[..8]));
         assert!(wants(&ipam, &plain, &[one, two], &used));
         assert!(!wants(&ipam, &node("podCIDRs: [10.9.0.0/26]"), &[], &[]));
-        assert!(!wants(&Ipam { blocks: 0, free_addresses: 8 }, &plain, &[], &[]));
+        assert!(!wants(&Ipam { blocks: 0, ..ipam }, &plain, &[], &[]));
+        // However many addresses are used.
+        let most = Ipam { max_blocks: 2, ..ipam };
+        assert!(!wants(&most, &plain, &[one, two], &used));
+        let problem = too_few(&most, &plain, &[one, two], &used).unwrap();
+        assert!(problem.contains("in this node's 2 blocks: raise ipam.maxBlocks"), "{problem}");
+        assert_eq!(too_few(&most, &plain, &[one, two], &used[..8]), None);
+        assert_eq!(too_few(&ipam, &plain, &[one, two], &used), None);
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct Running {
 pub(super) struct Daemon {
     config: DaemonConfig,
     pub(super) rib: RibHandle,
-    tunnel: Option<TunnelHandle>,
+    pub(super) tunnel: Option<TunnelHandle>,
     upkeep: Option<Upkeep>,
     feed: JoinHandle<()>,
     memory: JoinHandle<()>,
@@ -99,7 +99,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// Starts the RIB and the tunnels; nothing has peers or routes yet.
-    pub(super) fn start(config: DaemonConfig) -> (Daemon, Views) {
+    pub(super) fn start(config: DaemonConfig, journal: super::journal::JournalHandle) -> (Daemon, Views) {
         let (rib, changes, _) = RibHandle::spawn(RibConfig {
             local_as: Asn(0),
             router_id: RouterId(Ipv4Addr::UNSPECIFIED),
@@ -120,7 +120,7 @@ impl Daemon {
         };
         // One is enough: it is said once for each time the routes become whole.
         let (sync, synced) = mpsc::channel(1);
-        let feed = tokio::spawn(feed(changes, synced, tunnel.clone()));
+        let feed = tokio::spawn(feed(changes, synced, tunnel.clone(), journal));
         let memory = tokio::spawn(memory::give_back(rib.clone()));
         let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
         // One is enough: who asks for it once more is told that it goes on.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::autodetect::Method;
 pub use super::datastore::Datastore;
@@ -16,6 +17,8 @@ pub struct DaemonConfig {
     pub node: String,
     /// The control socket (`socket`, `/run/routed/routed.sock`).
     pub socket: PathBuf,
+    /// The group that may look and change nothing (`readGroup`), by a socket of its own beside the other; none.
+    pub read_group: Option<String>,
     /// Where the last valid snapshot and the tunnel address are kept (`stateDir`, `/var/lib/routed`).
     pub state_dir: PathBuf,
     /// Where metrics, health and the status page are served (`status`, `127.0.0.1:9179`); `None` if off.
@@ -33,7 +36,7 @@ pub struct DaemonConfig {
     pub ipam: Ipam,
     /// Whether this machine is in Azure: found out, not configured.
     pub in_azure: bool,
-    /// What is logged (`log`, `info`): a level, or a filter as `tracing_subscriber::EnvFilter` reads it.
+    /// What is logged (`log`, `info`): a level, or levels of modules, as `tracing_subscriber::filter::Targets` reads them.
     pub log: String,
 }
 
@@ -44,11 +47,16 @@ pub struct Ipam {
     pub blocks: u8,
     /// Another when fewer addresses than that are left in them (`ipam.freeAddresses`, 16).
     pub free_addresses: u16,
+    /// But never more than so many (`ipam.maxBlocks`, 20, as Calico's maxBlocksPerHost).
+    pub max_blocks: u8,
+    /// How long after its Node resource was deleted a node's blocks are released (`ipam.reclaimAfter`, 5m); `None`: they
+    /// are kept (`off`).
+    pub reclaim_after: Option<Duration>,
 }
 
 impl Default for Ipam {
     fn default() -> Self {
-        Ipam { blocks: 1, free_addresses: 16 }
+        Ipam { blocks: 1, free_addresses: 16, max_blocks: 20, reclaim_after: Some(Duration::from_secs(300)) }
     }
 }
 
@@ -127,6 +135,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
         report.mistake(fields.line("node"), "node", "is required: the host's name can't be a node's");
     }
     let socket = fields.optional("socket", report, absolute_path);
+    let read_group = fields.optional("readGroup", report, scalar::name);
     let state_dir = fields.optional("stateDir", report, absolute_path);
     let status = fields.optional("status", report, |value| match value {
         Value::Text(text) if text == "off" => Ok(None),
@@ -141,11 +150,10 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
     let route_protocol = fields.optional("routeProtocol", report, scalar::number(5, 255));
     let log = fields.optional("log", report, |value| {
         let text = scalar::text(value)?;
-        match tracing_subscriber::EnvFilter::builder().parse(&text) {
+        match text.parse::<tracing_subscriber::filter::Targets>() {
             Ok(_) => Ok(text),
             Err(_) => {
-                Err("must be a level (error, warn, info, debug, trace) or a filter such as info,bgp=debug"
-                    .into())
+                Err("must be a level (error, warn, info, debug) or a filter such as info,bgp=debug".into())
             }
         }
     });
@@ -159,11 +167,25 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
     let ipam = fields.fields("ipam", report).map(|mut fields| {
         let blocks = fields.optional("blocks", report, scalar::number(0, 255));
         let free_addresses = fields.optional("freeAddresses", report, scalar::number(0, 65535));
-        fields.finish(report);
+        let max_blocks = fields.optional("maxBlocks", report, scalar::number(1, 255));
+        let reclaim_after = fields.optional("reclaimAfter", report, |value| match value {
+            Value::Text(text) if text == "off" => Ok(None),
+            Value::Bool(false) => Ok(None),
+            value => scalar::duration(value).map(Some).map_err(|rule| rule + ", or off"),
+        });
         let default = Ipam::default();
+        let blocks = blocks.unwrap_or(default.blocks);
+        let max_blocks = max_blocks.unwrap_or(default.max_blocks.max(blocks));
+        if max_blocks < blocks {
+            let rule = format!("must not be less than blocks (got {max_blocks}, and blocks {blocks})");
+            report.mistake(fields.line("maxBlocks"), "ipam.maxBlocks", rule);
+        }
+        fields.finish(report);
         Ipam {
-            blocks: blocks.unwrap_or(default.blocks),
+            blocks,
             free_addresses: free_addresses.unwrap_or(default.free_addresses),
+            max_blocks,
+            reclaim_after: reclaim_after.unwrap_or(default.reclaim_after),
         }
     });
     let datastore = super::datastore::read(&mut fields, report);
@@ -171,6 +193,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
     Some(DaemonConfig {
         node: node?,
         socket: socket.unwrap_or_else(|| "/run/routed/routed.sock".into()),
+        read_group,
         state_dir: state_dir.unwrap_or_else(|| "/var/lib/routed".into()),
         status: status.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 9179)))),
         dataplane: dataplane.unwrap_or(Dataplane::Kernel),
@@ -207,6 +230,7 @@ mod tests {
             DaemonConfig {
                 node: "host-1".into(),
                 socket: "/run/routed/routed.sock".into(),
+                read_group: None,
                 state_dir: "/var/lib/routed".into(),
                 status: Some("127.0.0.1:9179".parse().unwrap()),
                 dataplane: Dataplane::Kernel,
@@ -222,13 +246,40 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "node: a\nsocket: /s\nstateDir: /d\nstatus: off\ndataplane: none\nrouteProtocol: 200\n\
+        let text = "node: a\nsocket: /s\nreadGroup: look\nstateDir: /d\nstatus: off\ndataplane: none\nrouteProtocol: 200\n\
                     datastore: {file: /r}\nlog: info,bgp=debug\n";
         let config = parse("routed.yaml", text, None).unwrap();
         assert_eq!((config.node.as_str(), config.status, config.route_protocol), ("a", None, 200));
+        assert_eq!(config.read_group.as_deref(), Some("look"));
         assert_eq!((config.dataplane, config.log.as_str()), (Dataplane::None, "info,bgp=debug"));
         let quoted = parse("routed.yaml", "status: 'off'\ndatastore: {file: /r}\n", Some("a")).unwrap();
         assert_eq!(quoted.status, None);
+    }
+
+    #[test]
+    fn how_many_blocks_are_claimed_and_when_they_are_released_is_read() {
+        let ipam = |text: &str| {
+            parse("r", &format!("datastore: {{file: /r}}\nipam: {{{text}}}\n"), Some("a"))
+                .map(|config| config.ipam)
+        };
+        let all = ipam("blocks: 3, freeAddresses: 8, maxBlocks: 4, reclaimAfter: 90s").unwrap();
+        let expected = Ipam {
+            blocks: 3,
+            free_addresses: 8,
+            max_blocks: 4,
+            reclaim_after: Some(Duration::from_secs(90)),
+        };
+        assert_eq!(all, expected);
+        assert_eq!(ipam("reclaimAfter: off").unwrap().reclaim_after, None);
+        // More than the default of the other.
+        assert_eq!(ipam("blocks: 30").unwrap().max_blocks, 30);
+        assert_eq!(
+            mistakes("datastore: {file: /r}\nipam:\n  blocks: 3\n  maxBlocks: 2\n  reclaimAfter: soon\n"),
+            [
+                "routed.yaml:4: ipam.maxBlocks: must not be less than blocks (got 2, and blocks 3)",
+                "routed.yaml:5: ipam.reclaimAfter: must be a duration such as 10s, 1m30s or 500ms, at most 24h, or off (got \"soon\")",
+            ]
+        );
     }
 
     #[test]
@@ -244,7 +295,7 @@ mod tests {
                 "routed.yaml:3: status: must be ADDRESS:PORT, such as 127.0.0.1:9179, or off (got \"here\")",
                 "routed.yaml:4: dataplane: must be one of kernel, none (got \"bpf\")",
                 "routed.yaml:5: routeProtocol: must be a whole number from 5 to 255 (got 4)",
-                "routed.yaml:6: log: must be a level (error, warn, info, debug, trace) or a filter such as \
+                "routed.yaml:6: log: must be a level (error, warn, info, debug) or a filter such as \
                  info,bgp=debug (got \"a=b=c\")",
                 "routed.yaml:7: sokcet: unknown field (did you mean socket?)",
             ]

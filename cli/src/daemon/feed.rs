@@ -4,12 +4,16 @@ use routing::{BestChange, SourceKind};
 use tokio::sync::mpsc;
 use tunnel::{Learned, PathKind, RouteChange, TunnelHandle};
 
+use super::journal::JournalHandle;
+use crate::journal::RouteNews;
+
 /// Forwards changes until the RIB ends. When `sync` speaks, all that the RIB said before it is
 /// forwarded first, and then that the routes are whole.
 pub(super) async fn feed(
     mut changes: mpsc::Receiver<Vec<BestChange>>,
     mut sync: mpsc::Receiver<()>,
     tunnel: Option<TunnelHandle>,
+    journal: JournalHandle,
 ) {
     let Some(tunnel) = tunnel else {
         // The RIB sees that nobody listens and keeps no changes.
@@ -32,6 +36,11 @@ pub(super) async fn feed(
                 (batch, true)
             }
         };
+        let mut news = RouteNews::default();
+        batch
+            .iter()
+            .for_each(|change| news.count(change.prefix, change.best.as_ref().map(|best| best.next_hop)));
+        journal.note_routes(news);
         let learned = tunnel.routes(batch.into_iter().map(learn).collect()).await;
         let told = if whole { learned.and(tunnel.in_sync().await) } else { learned };
         if let Err(error) = told {
@@ -41,7 +50,8 @@ pub(super) async fn feed(
     }
 }
 
-fn learn(change: BestChange) -> RouteChange {
+/// What a change of a best path is for the kernel.
+pub(super) fn learn(change: BestChange) -> RouteChange {
     let learned = change.best.and_then(|best| {
         let kind = match best.kind {
             // The kernel's state for own blocks follows from the configuration.

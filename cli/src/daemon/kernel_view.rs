@@ -26,6 +26,7 @@ pub(super) fn kernel_view(report: &Report) -> KernelView {
         .to_owned(),
         drift: report.drift,
         work: report.work,
+        latency: report.latency,
         devices: report.devices.iter().map(device).collect(),
         sysctls: report.sysctls.iter().map(ToString::to_string).collect(),
         failures: report

@@ -44,6 +44,12 @@ pub(super) struct Roster {
 }
 
 impl Roster {
+    /// The peer with this name, or with this address.
+    pub(super) fn peer_named(&self, name: &str) -> Option<&RosterPeer> {
+        let is = |peer: &&RosterPeer| peer.peering.name == name || name.parse() == Ok(peer.peering.address);
+        self.peers.iter().find(is)
+    }
+
     /// The name of a peer.
     pub(super) fn name_of(&self, id: PeerId) -> Option<&str> {
         self.peers.iter().find(|peer| peer.id == id).map(|peer| peer.peering.name.as_str())

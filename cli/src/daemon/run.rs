@@ -12,6 +12,10 @@ use super::compose::Daemon;
 use super::config::DaemonConfig;
 use super::datastore::Opened;
 use super::join;
+use super::journal::JournalHandle;
+use super::lateness;
+use super::reclaim;
+use super::witness;
 use crate::control;
 use crate::resource::Mistake;
 use crate::store::StoreError;
@@ -95,8 +99,11 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
         return Err(RunError::Invalid(mistakes));
     }
     let socket = control::bind(&config.socket).map_err(anyhow::Error::from)?;
-    let guard = RemoveOnDrop(config.socket.clone());
-    let (mut daemon, views) = Daemon::start(config.clone());
+    let mut guards = vec![RemoveOnDrop(config.socket.clone())];
+    let journal = JournalHandle::start();
+    let (mut daemon, views) = Daemon::start(config.clone(), journal.clone());
+    let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.news());
+    witness::start(&journal, daemon.roster.subscribe(), store.health(), news);
     let host = match &opened {
         Opened::File(_) => None,
         Opened::Etcd(_) => Some(join::host_id(&config.state_dir).with_context(|| {
@@ -109,6 +116,14 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     let joining = match (&opened, &host, store.health()) {
         (Opened::Etcd(store), Some(host), Some(health)) => {
             let roster = daemon.roster.subscribe();
+            reclaim::start(
+                config.clone(),
+                Arc::clone(store),
+                daemon.rib.clone(),
+                roster.clone(),
+                health.clone(),
+                journal.clone(),
+            );
             let joining = join::Join::start(
                 config.clone(),
                 Arc::clone(store),
@@ -116,21 +131,41 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
                 roster.clone(),
                 health.clone(),
             );
-            let blocks = blocks::start(config.clone(), Arc::clone(store), host.clone(), roster, health);
+            let blocks = blocks::start(
+                config.clone(),
+                Arc::clone(store),
+                host.clone(),
+                roster,
+                health,
+                journal.clone(),
+            );
             vec![joining, blocks]
         }
         _ => Vec::new(),
     };
-    let views = views.of_store(store.health(), joining);
+    let views = views.of_store(store.health(), joining).of_loop(lateness::start(journal.clone()));
     let views: Arc<dyn control::Control> = Arc::new(views);
     let mut servers = JoinSet::new();
     let router = control::router(Arc::clone(&views), Arc::clone(&store));
-    servers.spawn(async move { axum::serve(socket, router).await });
+    let router = router.merge(control::events_router(Arc::new(journal.clone())));
+    if let Some(group) = &config.read_group {
+        let path = control::read_socket(&config.socket);
+        match control::bind_for_group(&path, group) {
+            Ok(socket) => {
+                let door = control::Door::Readers { path: path.clone(), group: group.clone() };
+                servers.spawn(control::serve(socket, router.clone(), door));
+                guards.push(RemoveOnDrop(path));
+            }
+            // Those who look are not worth a cluster's routes.
+            Err(error) => tracing::error!(%error, "the group that may look has no socket"),
+        }
+    }
+    servers.spawn(control::serve(socket, router, control::Door::Owners { path: config.socket.clone() }));
     if let Some(address) = config.status {
         match tokio::net::TcpListener::bind(address).await {
             Ok(listener) => {
                 let router = control::health_router(views);
-                servers.spawn(async move { axum::serve(listener, router).await });
+                servers.spawn(control::serve_status(listener, router));
             }
             // Metrics are not worth a cluster's routes.
             Err(error) => tracing::error!(
@@ -195,7 +230,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     notify_systemd(&[sd_notify::NotifyState::Stopping]);
     servers.abort_all();
     daemon.stop().await;
-    drop(guard);
+    drop(guards);
     Ok(())
 }
 

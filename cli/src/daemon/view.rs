@@ -5,16 +5,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bgp::Family;
 use bgp::net::{BfdReport, PeerStatus, UpdateError};
 use bgp::session::State;
 use bgp::wire::attribute::code;
+use bgp::wire::frame::MessageKind;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use jiff::Timestamp;
-use routing::actor::{RibGone, RibHandle};
-use routing::query::{PathInfo, PeerCounts, RouteInfo};
-use routing::{Reason, Source, SourceKind};
+use routing::actor::RibHandle;
+use routing::query::{FamilyCounts, PathInfo, PeerCounts, RouteInfo};
+use routing::{Source, SourceKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
@@ -25,28 +27,29 @@ use super::drain::DrainRequest;
 use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
 use super::upkeep::Upkeep;
-use crate::control::Control;
 use crate::control::view::{
-    BfdView, ExplainView, NodeView, PathView, PeerView, RouteView, StatusView, TunnelView, UpdateErrorView,
+    BfdView, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, RehearsalView, RouteView, StatusView,
+    TunnelView, UpdateErrorView,
 };
+use crate::control::{Control, Proposal, Question, RouteQuery};
+use crate::doctor::Diagnosis;
 use crate::store::StoreHealth;
 
-/// Places of the RIB's table that are looked at in one go.
-const PART: usize = 8192;
 /// Blocks announced by others than their owners that are named; the rest is counted.
 const DISPUTES_SHOWN: usize = 20;
 
 /// Sees everything, changes nothing.
 pub(super) struct Views {
-    config: DaemonConfig,
+    pub(super) config: DaemonConfig,
     roster: watch::Receiver<Arc<Roster>>,
-    rib: RibHandle,
-    tunnel: Option<TunnelHandle>,
+    pub(super) rib: RibHandle,
+    pub(super) tunnel: Option<TunnelHandle>,
     upkeep: Option<Upkeep>,
     started: Timestamp,
     drains: mpsc::Sender<DrainRequest>,
     store: Option<watch::Receiver<StoreHealth>>,
     joining: Vec<watch::Receiver<Option<String>>>,
+    lateness: Option<watch::Receiver<tunnel::latency::Latency>>,
 }
 
 /// Where the views come from.
@@ -70,6 +73,7 @@ impl Views {
             drains,
             store: None,
             joining: Vec::new(),
+            lateness: None,
         }
     }
 
@@ -82,44 +86,28 @@ impl Views {
         Views { store, joining, ..self }
     }
 
-    fn roster(&self) -> Arc<Roster> {
+    /// The same of a daemon whose loop is timed.
+    pub(super) fn of_loop(self, lateness: watch::Receiver<tunnel::latency::Latency>) -> Views {
+        Views { lateness: Some(lateness), ..self }
+    }
+
+    pub(super) fn roster(&self) -> Arc<Roster> {
         self.roster.borrow().clone()
     }
 
-    async fn report(&self) -> Option<Report> {
+    pub(super) async fn report(&self) -> Option<Report> {
         self.tunnel.as_ref()?.report().await.ok()
     }
 
     /// The report without its routes, which may be a million.
-    async fn summary(&self) -> Option<Report> {
+    pub(super) async fn summary(&self) -> Option<Report> {
         self.tunnel.as_ref()?.summary().await.ok()
     }
 
-    async fn counts(&self, roster: &Roster) -> HashMap<bgp::PeerId, PeerCounts> {
+    pub(super) async fn counts(&self, roster: &Roster) -> HashMap<bgp::PeerId, PeerCounts> {
         let ids: Vec<_> = roster.peers.iter().map(|peer| peer.id).collect();
         let counts = move |rib: &routing::Rib| rib.counts_of(ids).collect();
         self.rib.query(counts).await.unwrap_or_default()
-    }
-
-    /// Every prefix that `wanted` accepts, in order; asked for in parts, so that sessions and routes
-    /// go on meanwhile.
-    async fn routes_where(
-        &self,
-        wanted: impl Fn(&IpNet) -> bool + Clone + Send + 'static,
-    ) -> Result<Vec<RouteInfo>, RibGone> {
-        let mut routes = Vec::new();
-        let mut next = Some(0);
-        while let Some(start) = next {
-            let wanted = wanted.clone();
-            let part = self.rib.query(move |rib| rib.routes_from(start, PART, wanted));
-            let (more, after) = part.await?;
-            routes.extend(more);
-            next = after;
-        }
-        routes.sort_by_key(|route: &RouteInfo| route.prefix);
-        // One that went and came back meanwhile was seen at two places.
-        routes.dedup_by_key(|route| route.prefix);
-        Ok(routes)
     }
 }
 
@@ -149,36 +137,12 @@ impl Control for Views {
         .boxed()
     }
 
-    fn routes(&self) -> BoxFuture<'_, Vec<RouteView>> {
-        async {
-            let roster = self.roster();
-            let routes = self.routes_where(|_| true).await.unwrap_or_default();
-            let report = self.report().await;
-            let kernel = by_prefix(report.as_ref());
-            routes
-                .iter()
-                .map(|route| route_view(route, kernel.get(&route.prefix).copied(), &roster, &self.config))
-                .collect()
-        }
-        .boxed()
+    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, String>> {
+        self.asked_routes(asked).boxed()
     }
 
-    fn rejected(&self) -> BoxFuture<'_, Vec<RouteView>> {
-        async {
-            let roster = self.roster();
-            let routes = self.routes_where(|_| true).await.unwrap_or_default();
-            let rejected =
-                |path: &&PathInfo| path.reason.is_some_and(|reason| Reason::REJECTIONS.contains(&reason));
-            let paths = routes
-                .iter()
-                .flat_map(|route| route.paths.iter().filter(rejected).map(|path| (route.prefix, path)));
-            let view = |(prefix, path): (IpNet, &PathInfo)| {
-                let route = RouteInfo { prefix, paths: vec![path.clone()] };
-                route_view(&route, None, &roster, &self.config)
-            };
-            paths.map(view).collect()
-        }
-        .boxed()
+    fn peer(&self, name: String) -> BoxFuture<'_, Option<PeerDetail>> {
+        self.detail(name).boxed()
     }
 
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
@@ -289,39 +253,23 @@ impl Control for Views {
                 warnings,
                 firewall,
                 cni,
+                lateness: self.lateness.as_ref().map(|lateness| *lateness.borrow()).unwrap_or_default(),
                 kernel: report.map(|report| super::kernel_view::kernel_view(&report)),
             }
         }
         .boxed()
     }
 
-    fn explain(&self, target: String) -> BoxFuture<'_, Result<ExplainView, String>> {
-        async move {
-            let asked: IpNet = target
-                .parse()
-                .or_else(|_| target.parse::<IpAddr>().map(IpNet::from))
-                .map_err(|_| format!("{target:?} is no address and no prefix"))?;
-            let asked = asked.trunc();
-            let covering = self.routes_where(move |prefix| prefix.contains(&asked));
-            let routes = covering.await.map_err(|error| error.to_string())?;
-            let route =
-                routes.into_iter().max_by_key(|route| route.prefix.prefix_len()).ok_or_else(|| {
-                    format!(
-                        "no route to {target}: no peer announces it and no block of this node contains it; see `routectl show routes`"
-                    )
-                })?;
-            let (roster, report) = (self.roster(), self.report().await);
-            let kernel = by_prefix(report.as_ref());
-            let view = route_view(&route, kernel.get(&route.prefix).copied(), &roster, &self.config);
-            let path = |path: &PathInfo| path_view(path, &roster);
-            Ok(ExplainView {
-                target,
-                prefix: route.prefix,
-                paths: route.paths.iter().map(path).collect(),
-                route: route.paths.first().is_some_and(|path| path.reason.is_none()).then_some(view),
-            })
-        }
-        .boxed()
+    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, String>> {
+        self.explained(question).boxed()
+    }
+
+    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, String>> {
+        self.rehearsed(proposal).boxed()
+    }
+
+    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, String>> {
+        self.examined().boxed()
     }
 }
 
@@ -351,7 +299,7 @@ fn disputes(roster: &Roster, (count, first): (usize, Vec<(IpNet, bgp::PeerId)>))
 fn near_limit(roster: &Roster, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec<String> {
     let near = |peer: &RosterPeer| {
         let max = peer.max_prefixes?;
-        let held = counts.get(&peer.id)?.received;
+        let held = counts.get(&peer.id)?.all().received;
         (held >= max.warn_at).then(|| {
             format!(
                 "{} has sent {held} prefixes of at most {}: raise spec.routed.maxPrefixes.limit, or ask what it sends",
@@ -362,9 +310,10 @@ fn near_limit(roster: &Roster, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec
     roster.peers.iter().filter_map(near).collect()
 }
 
-fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> PeerView {
+pub(super) fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> PeerView {
     let since = timestamp(status.since);
     let up = status.state == State::Established;
+    let (families, counts) = (family_views(&counts), counts.all());
     PeerView {
         name: peer.peering.name.clone(),
         address: peer.peering.address,
@@ -390,7 +339,22 @@ fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> Peer
         treated_as_withdraw: status.update_errors.treated_as_withdraw,
         discarded: status.update_errors.discarded,
         last_update_error: status.update_errors.last.as_ref().map(update_error_view),
+        updates_received: status.traffic.received.messages(MessageKind::Update),
+        updates_sent: status.traffic.sent.messages(MessageKind::Update),
+        families,
     }
+}
+
+fn family_views(counts: &PeerCounts) -> Vec<FamilyView> {
+    let view = |(family, counts): (Family, &FamilyCounts)| FamilyView {
+        family: if family == Family::Ipv4Unicast { "ipv4" } else { "ipv6" }.to_owned(),
+        received: count(counts.received),
+        accepted: count(counts.accepted),
+        advertised: count(counts.advertised),
+        stale: count(counts.stale),
+    };
+    let all = Family::ALL.into_iter().zip(&counts.families);
+    all.filter(|(_, counts)| **counts != FamilyCounts::default()).map(view).collect()
 }
 
 fn bfd_view(report: &BfdReport) -> BfdView {
@@ -413,7 +377,7 @@ fn update_error_view(error: &UpdateError) -> UpdateErrorView {
     }
 }
 
-fn route_view(
+pub(super) fn route_view(
     route: &RouteInfo,
     kernel: Option<&RouteReport>,
     roster: &Roster,
@@ -442,26 +406,7 @@ fn route_view(
     }
 }
 
-fn path_view(path: &PathInfo, roster: &Roster) -> PathView {
-    let as_path: Vec<String> = path.as_path.iter().map(ToString::to_string).collect();
-    PathView {
-        source: path.kind,
-        peer: peer_name(path, roster),
-        next_hop: Some(path.next_hop).filter(|_| path.source != Source::Local),
-        as_path: as_path.join(" "),
-        local_pref: Some(path.local_pref),
-        med: Some(path.med),
-        best: path.reason.is_none(),
-        shares: path.shares,
-        reason: match path.reason {
-            None => "best".to_owned(),
-            Some(reason) if path.shares => format!("shares the packets; {reason}"),
-            Some(reason) => reason.to_string(),
-        },
-    }
-}
-
-fn peer_name(path: &PathInfo, roster: &Roster) -> Option<String> {
+pub(super) fn peer_name(path: &PathInfo, roster: &Roster) -> Option<String> {
     let name = match path.source {
         Source::Peer(id) => roster.name_of(id),
         Source::Static => roster.node_at(path.next_hop),
@@ -470,19 +415,19 @@ fn peer_name(path: &PathInfo, roster: &Roster) -> Option<String> {
     name.map(ToOwned::to_owned)
 }
 
-fn by_prefix(report: Option<&Report>) -> HashMap<IpNet, &RouteReport> {
+pub(super) fn by_prefix(report: Option<&Report>) -> HashMap<IpNet, &RouteReport> {
     report.iter().flat_map(|report| &report.routes).map(|route| (route.prefix, route)).collect()
 }
 
-fn is_host(prefix: &IpNet) -> bool {
+pub(super) fn is_host(prefix: &IpNet) -> bool {
     prefix.prefix_len() == prefix.max_prefix_len()
 }
 
-fn mac(octets: [u8; 6]) -> String {
+pub(super) fn mac(octets: [u8; 6]) -> String {
     octets.map(|octet| format!("{octet:02x}")).join(":")
 }
 
-fn timestamp(time: SystemTime) -> Timestamp {
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -490,6 +435,6 @@ fn seconds_since(time: Timestamp) -> u64 {
     u64::try_from(Timestamp::now().duration_since(time).as_secs()).unwrap_or(0)
 }
 
-fn count(number: usize) -> u64 {
+pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

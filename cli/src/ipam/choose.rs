@@ -46,6 +46,7 @@ pub fn pools_of<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a Ip
     let is_for = |pool: &&IpPool| {
         pool.cidr.addr().is_ipv4() == v4
             && !pool.disabled
+            && pool.for_workloads
             && pool.assignment_mode == "Automatic"
             && Selector::parse(&pool.node_selector).is_ok_and(|selector| selector.matches(&node.labels))
     };

@@ -1,10 +1,13 @@
-//! Blocks of addresses, handed out to nodes: which is next, and what is wrong with those that are. Pure.
+//! Blocks of addresses, handed out to nodes: which is next, what is wrong with those that are, and who releases those
+//! of a node that is no more. Pure.
 
 mod audit;
 mod choose;
+mod reclaim;
 
 pub use audit::{Finding, audit};
-pub use choose::{Choice, Exhausted, choose, pools_of};
+pub use choose::{BlockOf, Choice, Exhausted, choose, pools_of};
+pub use reclaim::{Left, LeftBlock};
 
 use ipnet::IpNet;
 

@@ -155,8 +155,7 @@ impl Drop for Daemons {
         let deadline = Instant::now() + GOODBYE;
         for daemon in &mut self.running {
             while matches!(daemon.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                // why: std waits for a child without a deadline or not at all.
-                thread::sleep(LOOK_AGAIN);
+                thread::sleep(LOOK_AGAIN); // why: std waits for a child without a deadline or not at all
             }
             let _ = daemon.child.kill();
             let _ = daemon.child.wait();

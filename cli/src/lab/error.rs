@@ -54,6 +54,16 @@ pub enum LabError {
     /// The shared datastore did not come up.
     #[error("the lab's etcd can't be filled: {0}")]
     Datastore(String),
+    /// A daemon claimed no block.
+    #[error("{node} has claimed no block within {seconds} s; the end of routed's log:\n{log}")]
+    NoBlock {
+        /// Whose.
+        node: String,
+        /// How long that was waited for.
+        seconds: u64,
+        /// The end of its log.
+        log: String,
+    },
     /// A program is missing.
     #[error("{program} is missing: {remedy}")]
     Missing {

@@ -83,7 +83,7 @@ pub(super) struct LabNode {
     pub address: Ipv4Net,
     /// The bridge's address in that subnet.
     pub gateway: Ipv4Net,
-    /// The node's pod block.
+    /// The node's pod block; with a shared datastore the one that its daemon claims, once it has.
     pub block: Ipv4Net,
     /// The pod's address, the block's third.
     pub pod: Ipv4Addr,
@@ -224,7 +224,19 @@ impl Layout {
 
     /// Whether the nodes register themselves; a reflector's resource says more than a node knows of itself.
     fn registers(&self) -> bool {
-        self.datastore == LabDatastore::Etcd && self.mode == BgpMode::Mesh
+        self.claims() && self.mode == BgpMode::Mesh
+    }
+
+    /// Whether the daemons claim their blocks, which are known only then.
+    pub(super) fn claims(&self) -> bool {
+        self.datastore == LabDatastore::Etcd
+    }
+
+    /// Takes the block that a node has claimed; its pod has the third address there.
+    pub(super) fn give_block(&mut self, index: usize, block: Ipv4Net) {
+        if let Some(node) = self.nodes.get_mut(index) {
+            (node.block, node.pod) = (block, third(&block));
+        }
     }
 
     /// The cluster's resources, as YAML.
@@ -264,21 +276,12 @@ impl Layout {
                  spec: { nodeSelector: all(), peerSelector: route-reflector == 'true' }\n",
             );
         }
-        for node in self.nodes.iter().filter(|_| self.registers()) {
-            let _ = write!(
-                text,
-                "---\n\
-                 apiVersion: projectcalico.org/v3\n\
-                 kind: BlockAffinity\n\
-                 metadata: {{ name: {}-block }}\n\
-                 spec: {{ node: {}, cidr: {}, state: confirmed }}\n",
-                node.name, node.name, node.block
-            );
-        }
         for node in self.nodes.iter().filter(|_| !self.registers()) {
             let reflects = !mesh && node.number == 1;
             let labels = if reflects { ", labels: { route-reflector: \"true\" }" } else { "" };
             let cluster = if reflects { ", routeReflectorClusterID: 10.0.0.1" } else { "" };
+            let blocks =
+                if self.claims() { String::new() } else { format!("\x20 podCIDRs: [{}]\n", node.block) };
             let _ = write!(
                 text,
                 "---\n\
@@ -287,8 +290,8 @@ impl Layout {
                  metadata: {{ name: {}{labels} }}\n\
                  spec:\n\
                  \x20 bgp: {{ ipv4Address: {}{cluster} }}\n\
-                 \x20 podCIDRs: [{}]\n",
-                node.name, node.address, node.block
+                 {blocks}",
+                node.name, node.address
             );
         }
         text
@@ -298,14 +301,20 @@ impl Layout {
 fn node(number: u8, subnets: u8) -> LabNode {
     let subnet = (number - 1) % subnets;
     let net = |last: u8| Ipv4Net::new_assert(Ipv4Addr::new(192, 168, subnet, last), 24);
+    let block = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, number, 0), 26);
     LabNode {
         number,
         name: format!("node-{number}"),
         address: net(number),
         gateway: net(GATEWAY),
-        block: Ipv4Net::new_assert(Ipv4Addr::new(10, 1, number, 0), 26),
-        pod: Ipv4Addr::new(10, 1, number, 2),
+        block,
+        pod: third(&block),
     }
+}
+
+/// The first may be the node's own on the tunnels.
+fn third(block: &Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from_bits(block.network().to_bits() + 2)
 }
 
 #[cfg(test)]
@@ -373,12 +382,22 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nodes_that_register_themselves_have_blocks_and_no_resources() {
-        let lab = layout("--datastore etcd").expect("a layout");
-        let text = lab.resources();
-        assert_eq!((text.matches("kind: BlockAffinity").count(), text.matches("kind: Node").count()), (3, 0));
+    fn with_a_shared_datastore_no_block_is_given_and_a_mesh_registers_itself() {
+        let blocks = |text: &str| text.matches("BlockAffinity").count() + text.matches("podCIDRs").count();
+        let text = layout("--datastore etcd").expect("a layout").resources();
+        assert_eq!((text.matches("kind: Node").count(), blocks(&text)), (0, 0));
         let text = layout("--datastore etcd --mode reflector").expect("a layout").resources();
-        assert_eq!((text.matches("kind: BlockAffinity").count(), text.matches("kind: Node").count()), (0, 3));
+        assert_eq!((text.matches("kind: Node").count(), blocks(&text)), (3, 0));
+        let text = layout("").expect("a layout").resources();
+        assert_eq!((text.matches("kind: Node").count(), blocks(&text)), (3, 3));
+    }
+
+    #[test]
+    fn a_pod_has_the_third_address_of_the_block_that_its_node_has_claimed() {
+        let mut lab = layout("--datastore etcd").expect("a layout");
+        lab.give_block(1, "10.1.77.64/26".parse().expect("a block"));
+        assert_eq!(lab.nodes[1].pod.to_string(), "10.1.77.66");
+        assert_eq!(lab.nodes[0].pod.to_string(), "10.1.1.2");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tunnel::{
 };
 
 mod capture;
+mod claims;
 mod daemons;
 mod editor;
 mod error;
@@ -62,7 +63,7 @@ pub struct LabArgs {
     #[arg(long, value_enum, default_value_t = PoolMode::Always)]
     pool_mode: PoolMode,
     /// Where the nodes' resources are: a directory that all share, or three etcd members on the bridge, in which the
-    /// nodes of a mesh register themselves
+    /// nodes of a mesh register themselves and all nodes claim their blocks
     #[arg(long, value_enum, default_value_t = LabDatastore::File)]
     datastore: LabDatastore,
     /// Drop TCP port 179 of this node on the wire

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     capture::{Capture, Counts},
-    coloured,
+    claims, coloured,
     daemons::Daemons,
     error::LabError,
     expect::{PairResult, Progress, Said, faults, progress, wires},
@@ -28,7 +28,8 @@ use crate::control::client::Client;
 
 /// How long the cluster may take to come up, and what each node adds: emulated kernels are slow.
 const READY_WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3));
-const LOOK_AGAIN: Duration = Duration::from_millis(150);
+/// Between two looks at what the daemons say.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(150);
 
 /// Runs a lab; true if it passed.
 pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Result<bool, LabError> {
@@ -39,9 +40,15 @@ pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Resu
         firewall::drop_packets(&wiring.network, node.address.addr(), what)?;
     }
     let mut daemons = Daemons::start(layout, &wiring)?;
-    let outcome = examine(layout, &wiring, &mut daemons, interrupted);
+    let mut layout = layout.clone();
+    if layout.claims() {
+        let patience = patience(&layout);
+        claims::await_blocks(&mut layout, &mut daemons, patience, interrupted)?;
+    }
+    wiring.address_pods(&layout)?;
+    let outcome = examine(&layout, &wiring, &mut daemons, interrupted);
     if keep && !matches!(outcome, Err(LabError::Interrupted)) {
-        leave(layout, &wiring, &mut daemons)?;
+        leave(&layout, &wiring, &mut daemons)?;
     }
     outcome
 }
@@ -149,7 +156,7 @@ fn wait_until_ready(
         .map_err(LabError::system("runtime"))?;
     let clients: Vec<Client> =
         layout.nodes.iter().map(|node| Client::new(&daemons.socket(&node.name))).collect();
-    let patience = READY_WITHIN.0 + READY_WITHIN.1 * u32::try_from(layout.nodes.len()).unwrap_or(0);
+    let patience = patience(layout);
     let deadline = Instant::now() + patience;
     let mut told = None;
     loop {
@@ -170,9 +177,12 @@ fn wait_until_ready(
             eprintln!("lab: not as it should be after {} s; pinging nevertheless", patience.as_secs());
             return Ok(now);
         }
-        // why: what the daemons have learned can only be asked for again.
-        thread::sleep(LOOK_AGAIN);
+        thread::sleep(LOOK_AGAIN); // why: what the daemons have learned can only be asked for again
     }
+}
+
+fn patience(layout: &Layout) -> Duration {
+    READY_WITHIN.0 + READY_WITHIN.1 * u32::try_from(layout.nodes.len()).unwrap_or(0)
 }
 
 fn ask(runtime: &Runtime, client: &Client) -> Said {
@@ -216,7 +226,11 @@ fn ping_all(
     Ok(results)
 }
 
-fn stop_if(interrupted: &AtomicBool) -> Result<(), LabError> {
+/// Ends the lab where that was asked for.
+///
+/// # Errors
+/// It was.
+pub(super) fn stop_if(interrupted: &AtomicBool) -> Result<(), LabError> {
     if interrupted.load(Ordering::Relaxed) { Err(LabError::Interrupted) } else { Ok(()) }
 }
 
@@ -307,7 +321,9 @@ fn leave(layout: &Layout, wiring: &Wiring, daemons: &mut Daemons) -> Result<(), 
     println!("\nThe cluster keeps running. Look around:");
     println!("  routectl --socket {} show peers", daemons.socket("node-1").display());
     println!("  ip netns exec routed-lab-node-1 ip route");
-    println!("  ip netns exec routed-lab-pod-1 ping 10.1.2.2");
+    if let Some(other) = layout.nodes.get(1) {
+        println!("  ip netns exec routed-lab-pod-1 ping {}", other.pod);
+    }
     println!("  {work}/resources/lab.yaml can be edited, and {work}/node-1/routed.log read");
     println!("Remove it:");
     println!("  kill {}", pids.join(" "));

@@ -25,6 +25,8 @@ const BRIDGE: &str = "lab";
 const UPLINK: &str = "eth0";
 /// The node's end of its pod's cable.
 const POD_PORT: &str = "cali0";
+/// Octets that fit VXLAN over the wire's 1500.
+const POD_MTU: u32 = 1500 - tunnel::desired::VXLAN_OVERHEAD;
 /// Where a cable's far end has just been plugged in.
 const LOOPBACK: &str = "lo";
 /// The address that pods route to; the node answers ARP for it (proxy ARP), as Calico has it.
@@ -41,7 +43,7 @@ pub(super) struct Wiring {
 }
 
 impl Wiring {
-    /// Builds it all.
+    /// Builds it all; pods have no addresses yet.
     ///
     /// # Errors
     /// What the kernel refuses.
@@ -59,10 +61,21 @@ impl Wiring {
             wiring.network.run(move || plug_in(&name, descriptor)).map_err(LabError::namespace)??;
             let (this, descriptor) = (node.clone(), pod.descriptor());
             inside.run(move || build_node(&this, descriptor)).map_err(LabError::namespace)??;
-            let this = node.clone();
-            pod.run(move || build_pod(&this)).map_err(LabError::namespace)??;
         }
         Ok(wiring)
+    }
+
+    /// Gives the pods their addresses, out of their nodes' blocks.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn address_pods(&self, layout: &Layout) -> Result<(), LabError> {
+        for (node, (inside, pod)) in layout.nodes.iter().zip(self.nodes.iter().zip(&self.pods)) {
+            let address = node.pod;
+            inside.run(move || route_to_pod(address)).map_err(LabError::namespace)??;
+            pod.run(move || build_pod(address)).map_err(LabError::namespace)??;
+        }
+        Ok(())
     }
 }
 
@@ -99,19 +112,28 @@ fn build_node(node: &LabNode, pod: RawFd) -> Result<(), LabError> {
     sysctl(&format!("net/ipv4/neigh/{POD_PORT}/proxy_delay"), "0")?;
     editor.change_all(
         "the node's addresses",
-        [up(index_of(LOOPBACK)?), address(uplink, node.address), up(uplink), up(port)],
+        [up(index_of(LOOPBACK)?), address(uplink, node.address), up(uplink), pod_sized(port)],
     )?;
     let default = gateway_route(node.gateway.addr(), uplink);
-    editor.add_routes("the node's routes", [default, link_route(node.pod, port)])
+    editor.add_routes("the node's routes", [default])
 }
 
-fn build_pod(node: &LabNode) -> Result<(), LabError> {
+fn route_to_pod(pod: Ipv4Addr) -> Result<(), LabError> {
+    Editor::open()?.add_routes("the route to the pod", [link_route(pod, index_of(POD_PORT)?)])
+}
+
+fn build_pod(pod: Ipv4Addr) -> Result<(), LabError> {
     let mut editor = Editor::open()?;
     let index = index_of(UPLINK)?;
-    let changes = [up(index_of(LOOPBACK)?), address(index, Ipv4Net::from(node.pod)), up(index)];
+    let changes = [up(index_of(LOOPBACK)?), address(index, Ipv4Net::from(pod)), pod_sized(index)];
     editor.change_all("the pod's address", changes)?;
     let routes = [link_route(POD_GATEWAY, index), gateway_route(POD_GATEWAY, index)];
     editor.add_routes("the pod's routes", routes)
+}
+
+/// Brings an end of a pod's cable up, with packets that fit every tunnel, as a CNI plugin is told to.
+fn pod_sized(index: u32) -> Change {
+    links::set_link(index, Some(POD_MTU), None, true)
 }
 
 fn up(index: u32) -> Change {

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use super::kind::Kind;
 use super::mistake::Origin;
 use super::reader::{Fields, Report};
 use super::scalar;
@@ -78,7 +79,7 @@ pub(crate) fn read(
         Value::Text(text) if text == "true" || text == "false" => Ok(text == "true"),
         _ => Err("must be true or false".into()),
     });
-    spec.unsupported("type", report, |value| *value == Value::Text("host".into()));
+    spec.refused(Kind::BlockAffinity, "type", report, |value| *value == Value::Text("host".into()));
     spec.finish(report);
     Some(BlockAffinity {
         origin,

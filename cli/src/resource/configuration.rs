@@ -10,6 +10,7 @@ use tunnel::TunnelsFrom;
 use super::advertisement;
 use super::bfd::{self, BfdSettings};
 use super::cni::{self, CniSettings};
+use super::kind::Kind;
 use super::mistake::Origin;
 use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
@@ -172,7 +173,9 @@ pub(crate) fn read(
 ) -> Option<BgpConfiguration> {
     if name != "default" {
         let line = report.lines.get("metadata.name").copied().unwrap_or(origin.line);
-        let rule = format!("must be default: settings of one node are not yet supported (got {name:?})");
+        let rule = format!(
+            "must be default (got {name:?}): for one node write asNumber on its Node and `log` in its routed.yaml"
+        );
         report.mistake(line, "metadata.name", rule);
     }
     let mut configuration = BgpConfiguration { origin, ..BgpConfiguration::default() };
@@ -186,22 +189,24 @@ pub(crate) fn read(
     if let Some(port) = spec.optional("listenPort", report, scalar::number(1, 65535)) {
         configuration.listen_port = port;
     }
-    let levels = &[("None", ()), ("Debug", ()), ("Info", ()), ("Warning", ()), ("Error", ()), ("Fatal", ())];
-    if spec.optional("logSeverityScreen", report, scalar::one_of(levels)).is_some() {
+    if spec.optional("logSeverityScreen", report, severity) == Some(false) {
         let line = spec.line("logSeverityScreen");
-        if spec.take("logSeverityScreen", report).is_some_and(|at| at.value != Value::Text("Info".into())) {
-            report.warning(
-                line,
-                "spec.logSeverityScreen",
-                "not applied: set `log` in each node's routed.yaml",
-            );
-        }
+        report.warning(line, "spec.logSeverityScreen", "not applied: set `log` in each node's routed.yaml");
     }
+    let kind = Kind::BgpConfiguration;
     let empty = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
-    spec.unsupported("bindMode", report, |value| *value == Value::Text("None".into()));
-    for field in ["serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs", "ignoredInterfaces"] {
-        spec.unsupported(field, report, empty);
+    let is = |name: &'static str| move |value: &Value| *value == Value::Text(name.into());
+    spec.refused(kind, "bindMode", report, is("None"));
+    for field in ["serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs"] {
+        spec.refused(kind, field, report, empty);
     }
+    spec.refused(kind, "serviceLoadBalancerAggregation", report, is("Enabled"));
+    spec.refused(kind, "programClusterRoutes", report, is("Enabled"));
+    for field in ["localWorkloadPeeringIPV4", "localWorkloadPeeringIPV6"] {
+        spec.refused(kind, field, report, is(""));
+    }
+    // No interface's own routes are announced, so that there are none to ignore.
+    spec.list("ignoredInterfaces", report, scalar::text);
     security::refuse_mesh_password(&mut spec, report);
     if let Some(time) = spec.optional("nodeMeshMaxRestartTime", report, scalar::restart_time) {
         configuration.restart_time = time;
@@ -220,6 +225,16 @@ pub(crate) fn read(
     }
     spec.finish(report);
     Some(configuration)
+}
+
+/// One of Calico's levels, in any case; whether it is the default.
+fn severity(value: &Value) -> Result<bool, String> {
+    let level = scalar::text(value)?.to_ascii_lowercase();
+    match level.as_str() {
+        "" | "info" => Ok(true),
+        "none" | "trace" | "debug" | "warning" | "error" | "fatal" => Ok(false),
+        _ => Err("must be one of Trace, Debug, Info, Warning, Error, Fatal".into()),
+    }
 }
 
 fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {

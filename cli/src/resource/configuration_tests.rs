@@ -82,7 +82,8 @@ fn the_configuration_has_its_defaults_and_rules() {
     assert_eq!(
         named,
         [
-            "f.yaml:3: metadata.name: must be default: settings of one node are not yet supported (got \"node.a\")"
+            "f.yaml:3: metadata.name: must be default (got \"node.a\"): for one node write asNumber on its Node and \
+             `log` in its routed.yaml"
         ]
     );
 }

@@ -67,7 +67,7 @@ impl Kind {
             "bgpconfiguration" | "bgpconfigurations" | "bgpconfig" | "bgpconfigs" | "bgpc" => {
                 Kind::BgpConfiguration
             }
-            "bgpfilter" | "bgpfilters" => Kind::BgpFilter,
+            "bgpfilter" | "bgpfilters" | "bgpf" | "bgpfs" | "bf" | "bfs" => Kind::BgpFilter,
             "blockaffinity" | "blockaffinities" | "affinity" | "affinities" => Kind::BlockAffinity,
             _ => return None,
         })

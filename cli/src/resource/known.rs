@@ -57,7 +57,8 @@ impl Known {
         let mut resource = resource.clone();
         resource.set_origin(Origin { file: file.to_owned(), line: part.first_line + lead });
         let (manifest, lines) = (serde_json::Value::Null, HashMap::new());
-        Some(Document { resource, manifest, is_v1: *is_v1, range: part.range.clone(), lines })
+        let range = part.range.clone();
+        Some(Document { resource, manifest, is_v1: *is_v1, is_respelt: false, range, lines })
     }
 }
 

@@ -14,6 +14,7 @@ mod document;
 mod filter;
 mod kind;
 mod known;
+mod kubectl_selector;
 mod mistake;
 mod node;
 mod parse;
@@ -21,6 +22,7 @@ mod peer;
 mod peer_policy;
 mod pool;
 pub(crate) mod reader;
+pub mod reference;
 mod rules;
 pub(crate) mod scalar;
 mod security;
@@ -49,6 +51,7 @@ pub(crate) use scalar::parse_duration;
 pub use security::Security;
 pub use selector::{Selector, SelectorError};
 pub use snapshot::{Assembled, Snapshot, assemble};
+pub(crate) use tree::yaml_as_json;
 
 /// The version of the resources.
 pub const API_VERSION: &str = "projectcalico.org/v3";
@@ -118,6 +121,8 @@ impl Resource {
 
 #[cfg(test)]
 mod configuration_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::kind::Kind;
 use super::mistake::Origin;
 use super::reader::{Fields, Report};
 use super::scalar;
@@ -90,7 +91,7 @@ pub(crate) fn read(
     node.vxlan_mac_v6 = spec.optional("vxlanTunnelMACAddrV6", report, scalar::mac);
     // Facts that Calico's own components write down and that steer nothing here.
     spec.tolerate(&["addresses", "interfaces", "orchRefs"], report);
-    spec.unsupported("wireguard", report, is_empty);
+    spec.refused(Kind::Node, "wireguard", report, is_empty);
     spec.finish(report);
     Some(node)
 }

@@ -10,10 +10,13 @@ use super::known::Known;
 use super::mistake::{Mistake, Origin, Warning};
 use super::reader::{Fields, Report};
 use super::tree::{self, Located, Value};
-use super::{API_VERSION, Resource, affinity, configuration, filter, node, peer, pool, scalar};
+use super::{API_VERSION, Resource, affinity, configuration, filter, node, peer, pool, reference, scalar};
 
 /// Bytes at which a file is refused.
 pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The version under which Kubernetes stores Calico's resources, which have the same fields.
+const CRD_VERSION: &str = "crd.projectcalico.org/v1";
 
 /// Mistakes of one file that are reported; more of the same help nobody.
 const MAX_MISTAKES: usize = 1000;
@@ -27,6 +30,8 @@ pub struct Document {
     pub manifest: serde_json::Value,
     /// Whether it was written in the v1 form.
     pub is_v1: bool,
+    /// Whether what is stored has to be written anew: it stood in a list, or as Kubernetes stores Calico's resources.
+    pub is_respelt: bool,
     /// Where in the file its text is.
     pub range: Range<usize>,
     /// Path of a field -> its line.
@@ -46,6 +51,12 @@ impl Document {
         if let Some(metadata) = metadata.as_object_mut() {
             metadata.insert("resourceVersion".into(), version.into());
         }
+    }
+
+    /// Makes mistakes in this document name no line: it stands in no file.
+    pub(crate) fn forget_lines(&mut self) {
+        self.lines.clear();
+        self.resource.set_line(0);
     }
 
     /// The revision that the manifest names (`metadata.resourceVersion`).
@@ -85,12 +96,19 @@ pub struct ParsedFile {
 }
 
 /// Parses a file of resources, many documents or none; `file` names it in mistakes.
+///
+/// Lists of resources (`kind: NodeList`, `kind: List`, or a plain list) count as their items.
 pub fn parse_file(file: &str, text: &str) -> ParsedFile {
-    parse_file_knowing(file, text, &Known::default())
+    parse(file, text, &Known::default(), true)
 }
 
-/// The same, but what is known is recalled and not read again.
+/// The same of a file that a store holds: what is known is recalled and not read again, and lists are refused, since
+/// their items have no text of their own that could be replaced.
 pub(crate) fn parse_file_knowing(file: &str, text: &str, known: &Known) -> ParsedFile {
+    parse(file, text, known, false)
+}
+
+fn parse(file: &str, text: &str, known: &Known, takes_lists: bool) -> ParsedFile {
     let mut report = Report::new(file);
     let mut parsed = ParsedFile::default();
     if text.len() > MAX_FILE_BYTES {
@@ -103,10 +121,22 @@ pub(crate) fn parse_file_knowing(file: &str, text: &str, known: &Known) -> Parse
             }
             match tree::parse(part.text, part.first_line) {
                 Ok(None) => {}
-                Ok(Some(located)) => {
-                    read_document(&located, part.range, &mut parsed, &mut report);
-                    report.lines.clear();
-                }
+                Ok(Some(located)) => match items(&located, &mut report) {
+                    None => {
+                        read_document(&located, part.range, false, &mut parsed, &mut report);
+                        report.lines.clear();
+                    }
+                    Some(_) if !takes_lists => {
+                        let rule = "is a list: give it to `routectl apply -f`, or write its items as documents of their own";
+                        report.mistake(located.line, "", rule);
+                    }
+                    Some(items) => {
+                        for item in items {
+                            read_document(item, part.range.clone(), true, &mut parsed, &mut report);
+                            report.lines.clear();
+                        }
+                    }
+                },
                 Err(error) => report.mistake(error.line, "", error.rule),
             }
             if report.mistakes.len() > MAX_MISTAKES {
@@ -122,6 +152,26 @@ pub(crate) fn parse_file_knowing(file: &str, text: &str, known: &Known) -> Parse
     parsed
 }
 
+/// The items, if this is a list: a plain one as calicoctl writes several resources, or one of Kubernetes'.
+fn items<'a>(located: &'a Located, report: &mut Report) -> Option<&'a [Located]> {
+    if let Value::List(items) = &located.value {
+        return Some(items);
+    }
+    let Value::Text(kind) = &located.find("kind")?.value else { return None };
+    let of = kind.strip_suffix("List")?;
+    if !of.is_empty() && Kind::from_manifest(of).is_none() {
+        return None; // a kind that nobody knows, which is said when it is read
+    }
+    match located.find("items").map(|items| (items.line, &items.value)) {
+        None | Some((_, Value::Null)) => Some(&[]),
+        Some((_, Value::List(items))) => Some(items),
+        Some((line, other)) => {
+            report.mistake(line, "items", format!("must be a list (got {})", other.quoted()));
+            Some(&[])
+        }
+    }
+}
+
 /// What `apiVersion` and `kind` say together.
 enum Form {
     V3(Kind),
@@ -131,9 +181,15 @@ enum Form {
     Cluster,
 }
 
-fn read_document(located: &Located, range: Range<usize>, parsed: &mut ParsedFile, report: &mut Report) {
+fn read_document(
+    located: &Located,
+    range: Range<usize>,
+    in_list: bool,
+    parsed: &mut ParsedFile,
+    report: &mut Report,
+) {
     let Some(mut top) = Fields::of(located, "", report) else { return };
-    let Some(form) = read_form(&mut top, report) else { return };
+    let Some((form, is_crd)) = read_form(&mut top, report) else { return };
     if let Form::Cluster = form {
         parsed.clusters.push(cluster::read(located, report));
         return;
@@ -142,6 +198,12 @@ fn read_document(located: &Located, range: Range<usize>, parsed: &mut ParsedFile
     // Asked for here so that they count as known; read below from their own places.
     top.tolerate(&["metadata", "spec", "status"], report);
     top.finish(report);
+    if let Some(at) = located.find("status").and_then(|status| status.find("podCIDRs"))
+        && located.find("spec").is_none_or(|spec| spec.find("podCIDRs").is_none())
+    {
+        let rule = "is what Calico reports and gives the node no blocks: write them in spec.podCIDRs, or as BlockAffinity";
+        report.warning(at.line, "status.podCIDRs", rule);
+    }
     let before = report.mistakes.len();
     let spec = pool::spec_fields(located, report);
     if spec.is_none() && report.mistakes.len() > before {
@@ -180,11 +242,13 @@ fn read_document(located: &Located, range: Range<usize>, parsed: &mut ParsedFile
     };
     if let Some((resource, manifest, is_v1)) = found {
         let lines = std::mem::take(&mut report.lines);
-        parsed.documents.push(Document { resource, manifest, is_v1, range, lines });
+        let is_respelt = in_list || is_crd;
+        parsed.documents.push(Document { resource, manifest, is_v1, is_respelt, range, lines });
     }
 }
 
-fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<Form> {
+/// The form, and whether it is the one in which Kubernetes stores Calico's resources.
+fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(Form, bool)> {
     let version = top.required("apiVersion", report, scalar::text);
     let kind = top.required("kind", report, scalar::text);
     let (version, kind) = (version?, kind?);
@@ -196,10 +260,10 @@ fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<Form> {
             report.mistake(top.line("apiVersion"), "apiVersion", rule);
             return None;
         }
-        return Some(Form::Cluster);
+        return Some((Form::Cluster, false));
     }
     let form = match version.as_str() {
-        API_VERSION => Kind::from_manifest(&kind).map(Form::V3),
+        API_VERSION | CRD_VERSION => Kind::from_manifest(&kind).map(Form::V3),
         "v1" => match kind.as_str() {
             "ipPool" => Some(Form::V1Pool),
             "node" => Some(Form::V1Node),
@@ -215,6 +279,11 @@ fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<Form> {
     if form.is_none() {
         let rule = match (version.as_str(), kind.as_str()) {
             ("v1", "Node") => format!("Kubernetes' own Node is not read: write a Node of {API_VERSION}"),
+            (_, other) if reference::is_calicos(other) => {
+                format!(
+                    "{other} is Calico's and not about routes: keep it where Calico's policy is run, and out of this file"
+                )
+            }
             ("v1", _) => format!("must be one of ipPool, node, bgpPeer in v1 (got {kind:?})"),
             _ => {
                 let names = Kind::ALL.map(Kind::name).join(", ");
@@ -223,7 +292,7 @@ fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<Form> {
         };
         report.mistake(top.line("kind"), "kind", rule);
     }
-    form
+    form.map(|form| (form, version == CRD_VERSION))
 }
 
 fn read_v3(
@@ -303,11 +372,11 @@ fn read_labels(metadata: &mut Fields<'_>, report: &mut Report) -> BTreeMap<Strin
 fn v3_manifest(located: &Located) -> serde_json::Value {
     let mut manifest = located.value.to_json();
     if let Some(map) = manifest.as_object_mut() {
-        let v1_node = map.get("apiVersion").is_some_and(|version| version == "v1");
-        if v1_node {
-            map.insert("apiVersion".into(), API_VERSION.into());
+        let version = map.get("apiVersion").and_then(serde_json::Value::as_str).unwrap_or(API_VERSION);
+        if version == "v1" {
             map.insert("kind".into(), Kind::Node.name().into());
         }
+        map.insert("apiVersion".into(), API_VERSION.into());
     }
     manifest
 }

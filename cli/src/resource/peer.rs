@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::bfd::{self, BfdSettings};
+use super::kind::Kind;
 use super::mistake::Origin;
 use super::peer_policy::{self, PeerPolicyFields};
 use super::reader::{Fields, Report};
 use super::scalar;
 use super::security::{self, Security};
 use super::selector::Selector;
+use super::tree::Value;
 
 /// A BGP session, or, with selectors, many.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +113,7 @@ pub(crate) fn read_v3(
         bfd: None,
     };
     for field in ["reachableBy", "localWorkloadSelector"] {
-        spec.unsupported(field, report, |_| false);
+        spec.refused(Kind::BgpPeer, field, report, |value| *value == Value::Text(String::new()));
     }
     let mut routed = spec.fields("routed", report);
     peer.security = security::read_peer(&mut spec, routed.as_mut(), report);

@@ -88,7 +88,7 @@ pub(super) fn read(spec: &mut Fields<'_>, report: &mut Report) -> PeerPolicyFiel
     let modes = &[("Auto", NextHopMode::Auto), ("Self", NextHopMode::Own), ("Keep", NextHopMode::Keep)];
     let mode = spec.optional("nextHopMode", report, scalar::one_of(modes));
     let keep = spec.optional("keepOriginalNextHop", report, scalar::boolean);
-    if mode.is_some() && keep.is_some() {
+    if mode.is_some() && keep == Some(true) {
         let line = spec.line("keepOriginalNextHop");
         report.mistake(line, "spec.keepOriginalNextHop", "excludes nextHopMode: keep nextHopMode");
     }

@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::kind::Kind;
 use super::mistake::Origin;
 use super::reader::{Fields, Report};
 use super::scalar;
@@ -51,6 +52,17 @@ pub(crate) const ENCAPSULATIONS: &[(&str, Encapsulation)] =
 const MODES: &[(&str, Mode)] =
     &[("Always", Mode::Always), ("CrossSubnet", Mode::CrossSubnet), ("Never", Mode::Never)];
 
+/// What a pool's addresses are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Workload,
+    Tunnel,
+    LoadBalancer,
+}
+
+const USES: &[(&str, Use)] =
+    &[("Workload", Use::Workload), ("Tunnel", Use::Tunnel), ("LoadBalancer", Use::LoadBalancer)];
+
 const V1_MODES: &[(&str, Mode)] = &[("always", Mode::Always), ("cross-subnet", Mode::CrossSubnet)];
 
 /// A range of pod addresses.
@@ -72,11 +84,13 @@ pub struct IpPool {
     pub disabled: bool,
     /// Whether blocks of this pool are kept from BGP peers.
     pub disable_bgp_export: bool,
+    /// Whether pods have addresses of this pool (`spec.allowedUses`): else nodes claim no blocks of it.
+    pub for_workloads: bool,
     /// Prefix length of the pool's blocks: 20-32 (IPv4, default 26) or 116-128 (IPv6, default 122).
     pub block_size: u8,
-    /// `spec.nodeSelector` as written, `all()` by default; for address assignment, not for routes.
+    /// `spec.nodeSelector` as written, `all()` by default: the nodes that claim blocks of it.
     pub node_selector: String,
-    /// `spec.assignmentMode`, `Automatic` by default; for address assignment, not for routes.
+    /// `spec.assignmentMode`, `Automatic` by default: whether nodes claim blocks of it by themselves.
     pub assignment_mode: String,
 }
 
@@ -127,14 +141,23 @@ pub(crate) fn read_v3(
     let disabled = spec.optional("disabled", report, scalar::boolean).unwrap_or(false);
     let disable_bgp_export = spec.optional("disableBGPExport", report, scalar::boolean).unwrap_or(false);
     let block_size = spec.optional("blockSize", report, scalar::number::<u8>(0, 128));
-    // These steer which addresses pods get, which is the IPAM plugin's work and not routed's.
     let node_selector = spec.optional("nodeSelector", report, scalar::selector);
-    spec.optional("namespaceSelector", report, scalar::selector);
-    spec.list(
-        "allowedUses",
+    spec.refused(
+        Kind::IpPool,
+        "namespaceSelector",
         report,
-        scalar::one_of(&[("Workload", ()), ("Tunnel", ()), ("LoadBalancer", ())]),
+        |value| matches!(value, Value::Text(text) if matches!(text.trim(), "" | "all()")),
     );
+    let uses = spec.list("allowedUses", report, scalar::one_of(USES));
+    let for_workloads = uses.is_empty() || uses.contains(&Use::Workload);
+    if for_workloads && !uses.is_empty() && !uses.contains(&Use::Tunnel) {
+        let rule = "a node's tunnel address is taken from its own lowest block all the same: to keep it out of this pool, write \
+                    bgp.ipv4IPIPTunnelAddr and ipv4VXLANTunnelAddr on the Node";
+        report.warning(spec.line("allowedUses"), "spec.allowedUses", rule);
+    }
+    for old in ["ipip", "nat-outgoing"] {
+        spec.refused(Kind::IpPool, old, report, |_| false);
+    }
     let assignment_mode = spec.optional(
         "assignmentMode",
         report,
@@ -150,6 +173,7 @@ pub(crate) fn read_v3(
         origin,
         name,
         cidr,
+        for_workloads,
         ipip_mode,
         vxlan_mode,
         nat_outgoing,
@@ -190,6 +214,7 @@ pub(crate) fn read_v1(
         origin,
         name: v1_name(&cidr),
         cidr,
+        for_workloads: true,
         ipip_mode: Some(mode),
         vxlan_mode: None,
         nat_outgoing,

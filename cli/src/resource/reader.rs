@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::kind::Kind;
 use super::mistake::{Mistake, Warning};
+use super::reference;
 use super::tree::{Entry, Located, Value};
 
 /// A field's rule that a value breaks, as in `must be a boolean`; the value is appended by the reader.
@@ -197,8 +199,29 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Knows `key` but can't honour it: refused with what to do instead, as the reference says, but for values for
+    /// which `harmless` holds (defaults, which exported files spell out).
+    pub(crate) fn refused(
+        &mut self,
+        kind: Kind,
+        key: &'static str,
+        report: &mut Report,
+        harmless: impl FnOnce(&Value) -> bool,
+    ) {
+        if let Some(located) = self.take(key, report)
+            && !harmless(&located.value)
+        {
+            let path = self.path(key);
+            let instead = reference::instead(kind, &path);
+            let rule = format!("is not honoured (got {}): {instead}", located.value.quoted());
+            report.mistake(located.line, &path, rule);
+        }
+    }
+
     /// Every field that was not asked for is a mistake.
     pub(crate) fn finish(mut self, report: &mut Report) {
+        #[cfg(test)]
+        asked::note(self.known.iter().map(|key| self.path(key)));
         self.known.sort_unstable();
         self.known.dedup();
         for (entry, seen) in self.entries.iter().zip(&self.seen) {
@@ -210,6 +233,26 @@ impl<'a> Fields<'a> {
                 report.mistake(entry.line, &self.path(&entry.key), hint);
             }
         }
+    }
+}
+
+/// Which fields readers ask for, so that a test can compare them with the reference.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static PATHS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn note(paths: impl Iterator<Item = String>) {
+        PATHS.with_borrow_mut(|all| all.extend(paths));
+    }
+
+    /// All since the last time, by this thread.
+    pub(crate) fn take() -> BTreeSet<String> {
+        PATHS.take()
     }
 }
 

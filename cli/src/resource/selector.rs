@@ -72,6 +72,17 @@ impl Selector {
         Ok(Selector { text: text.trim().to_owned(), expression })
     }
 
+    /// Reads a selector of this language, or of kubectl's: `zone=a,rack!=b,tier in (x,y),!old`.
+    ///
+    /// # Errors
+    /// One line, if it is neither.
+    pub fn parse_either(text: &str) -> Result<Self, String> {
+        Selector::parse(text).or_else(|error| {
+            let ours = super::kubectl_selector::as_calico(text).and_then(|text| Selector::parse(&text).ok());
+            ours.ok_or_else(|| format!("{error}; or as kubectl: zone=a,rack!=b,tier in (x,y),!old"))
+        })
+    }
+
     /// Whether the labels satisfy the selector. A missing label satisfies `!=` and `not in`, as in Calico.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.expression.matches(labels)

@@ -308,7 +308,8 @@ fn each_rule_of_a_peer_names_its_line() {
     one_mistake(
         "BGPPeer",
         "\n  peerIP: 10.0.0.1\n  asNumber: 1\n  reachableBy: 10.0.0.9",
-        "f.yaml:7: spec.reachableBy: is not yet supported (got \"10.0.0.9\"): remove it",
+        "f.yaml:7: spec.reachableBy: is not honoured (got \"10.0.0.9\"): no static route is made for a peer: make it on the \
+         nodes (ip route add PEER/32 via GATEWAY) and leave this out",
     );
     one_mistake(
         "BGPPeer",

@@ -14,6 +14,8 @@ use serde_saphyr::Spanned;
 const MAX_DEPTH: usize = 48;
 /// Scalars, mappings and sequences at which one document is refused.
 const MAX_NODES: usize = 250_000;
+/// Anchors of one document; who writes by hand has a few.
+const MAX_ANCHORS: usize = 1000;
 /// Values that aliases may repeat in one document, so that a few lines can't expand to gigabytes.
 const MAX_ALIAS_EVENTS: usize = 10_000;
 
@@ -80,7 +82,7 @@ pub(crate) fn parse(text: &str, first_line: u64) -> Result<Option<Located>, Synt
         return Err(SyntaxError { line, rule: "is not text (it holds a NUL byte)".into() });
     }
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_documents: 2 },
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_anchors: MAX_ANCHORS, max_documents: 2 },
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_ALIAS_EVENTS,
             max_replay_stack_depth: 16,
@@ -105,6 +107,18 @@ pub(crate) fn parse(text: &str, first_line: u64) -> Result<Option<Located>, Synt
             let rule = if rule.is_empty() { "is not valid YAML" } else { rule };
             Err(SyntaxError { line: line + shift, rule: format!("is not valid YAML: {rule}") })
         }
+    }
+}
+
+/// A text of YAML, of which JSON is a part, as JSON; null where it is empty.
+///
+/// # Errors
+/// One line: not YAML, or more of it than a resource can need.
+pub(crate) fn yaml_as_json(text: &str) -> Result<serde_json::Value, String> {
+    match parse(text, 1) {
+        Ok(Some(located)) => Ok(located.value.to_json()),
+        Ok(None) => Ok(serde_json::Value::Null),
+        Err(error) => Err(format!("line {}: {}", error.line, error.rule)),
     }
 }
 

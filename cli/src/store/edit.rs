@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::tree::{SourceFile, Tree};
 use super::{Manifest, StoreError};
-use crate::resource::{Document, Key, assemble, parse_file};
+use crate::resource::{Document, Key, Known, assemble, parse_file_knowing};
 
 /// New texts of files; `None` deletes the file.
 pub(super) type Changes = BTreeMap<PathBuf, Option<String>>;
@@ -140,14 +140,18 @@ fn splice(text: &str, mut edits: Vec<Edit>) -> String {
 /// break is refused before it is written.
 pub(super) fn verify(changes: &Changes) -> Result<(), StoreError> {
     let texts = changes.iter().filter_map(|(path, text)| text.as_ref().map(|text| (path, text)));
-    let mistakes: Vec<_> =
-        texts.flat_map(|(path, text)| parse_file(&path.display().to_string(), text).mistakes).collect();
+    let mistakes: Vec<_> = texts
+        .flat_map(|(path, text)| {
+            parse_file_knowing(&path.display().to_string(), text, &Known::default()).mistakes
+        })
+        .collect();
     if mistakes.is_empty() { Ok(()) } else { Err(StoreError::Invalid(mistakes)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::parse_file;
 
     const HEAD: &str = "apiVersion: projectcalico.org/v3\n";
 

@@ -86,6 +86,12 @@ pub enum StoreError {
         /// The version that is stored.
         current: String,
     },
+    /// What is to be made is there already.
+    #[error("{} there already", exist(.0))]
+    Exists(Vec<Mistake>),
+    /// The change is none that can be made; one line that says why.
+    #[error("{0}")]
+    Forbidden(String),
     /// No such resource.
     #[error("no {} {:?}: `routectl get {}` lists what there is", .0.kind.name(), .0.name, .0.kind.plural())]
     NotFound(Key),
@@ -114,6 +120,10 @@ pub enum StoreError {
 
 fn count(mistakes: &[Mistake]) -> String {
     if mistakes.len() == 1 { "1 mistake".into() } else { format!("{} mistakes", mistakes.len()) }
+}
+
+fn exist(mistakes: &[Mistake]) -> String {
+    if mistakes.len() == 1 { "1 resource is".into() } else { format!("{} resources are", mistakes.len()) }
 }
 
 /// How a shared store is reached.

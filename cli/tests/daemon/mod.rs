@@ -7,11 +7,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use cli::control::view::{
-    BfdView, ExitKind, ExplainView, LegView, NodeView, PathView, PeerType, PeerView, RouteSource, RouteView,
-    SessionState, StatusView, TunnelView, UpdateErrorView,
+    BfdView, ExitKind, ExplainFacts, ExplainView, FamilyView, KernelLatencyView, LatencyView, LegView,
+    NodeView, PathView, PeerDetail, PeerType, PeerView, RehearsalView, RouteSource, RouteView, SessionState,
+    StatusView, TunnelView, UpdateErrorView,
 };
 use cli::control::view::{FirewallView, KernelView, StoreView, WorkView};
-use cli::control::{Control, bind, router};
+use cli::control::{Control, Door, Proposal, Question, RouteQuery, WhichRoutes, bind, router, serve};
+use cli::doctor::Diagnosis;
+use cli::explain::judge;
 use cli::store::FileStore;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -24,6 +27,16 @@ struct Views;
 
 fn since() -> Timestamp {
     "2026-01-02T03:04:05Z".parse().unwrap()
+}
+
+fn latency() -> LatencyView {
+    let mut latency = LatencyView::default();
+    [1, 3, 300].into_iter().for_each(|millis| latency.note(std::time::Duration::from_millis(millis)));
+    latency
+}
+
+fn family(family: &str, received: u64) -> FamilyView {
+    FamilyView { family: family.into(), received, accepted: 1, advertised: 1, stale: 0 }
 }
 
 fn learned() -> RouteView {
@@ -80,6 +93,9 @@ impl Control for Views {
                 verdict: "treat_as_withdraw".into(),
                 hex: "c00803fde801".into(),
             }),
+            updates_received: 7,
+            updates_sent: 4,
+            families: vec![family("ipv4", 1), family("ipv6", 1)],
         };
         let down = PeerView {
             name: "tor".into(),
@@ -99,17 +115,21 @@ impl Control for Views {
             bfd: None,
             update_errors: 0,
             last_update_error: None,
+            families: Vec::new(),
             ..up.clone()
         };
         async { vec![up, down] }.boxed()
     }
 
-    fn rejected(&self) -> BoxFuture<'_, Vec<RouteView>> {
-        let rejected = RouteView { reason: "a filter rejects it".into(), ..learned() };
-        async move { vec![rejected] }.boxed()
+    fn peer(&self, _: String) -> BoxFuture<'_, Option<PeerDetail>> {
+        async { None }.boxed()
     }
 
-    fn routes(&self) -> BoxFuture<'_, Vec<RouteView>> {
+    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, String>> {
+        if asked.which == WhichRoutes::Rejected {
+            let rejected = RouteView { reason: "a filter rejects it".into(), ..learned() };
+            return async move { Ok(vec![rejected]) }.boxed();
+        }
         let local = RouteView {
             prefix: "10.1.1.0/26".parse().unwrap(),
             next_hop: None,
@@ -121,7 +141,7 @@ impl Control for Views {
             reason: "own block".into(),
             legs: Vec::new(),
         };
-        async { vec![local, learned()] }.boxed()
+        async { Ok(vec![local, learned()]) }.boxed()
     }
 
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
@@ -134,6 +154,8 @@ impl Control for Views {
             reason: "session down".into(),
             last_probe_ms: None,
             mtu: Some(1450),
+            ways: Vec::new(),
+            clock_ahead_ms: None,
             blocks: vec!["10.1.2.0/26".parse().unwrap()],
         };
         async { vec![tunnel] }.boxed()
@@ -160,6 +182,7 @@ impl Control for Views {
             kernel: Some(KernelView {
                 next_hops: "objects".into(),
                 drift: 1,
+                latency: KernelLatencyView { routes: latency(), ..KernelLatencyView::default() },
                 work: WorkView {
                     routes: 2,
                     probes: 9,
@@ -177,6 +200,7 @@ impl Control for Views {
                 ..FirewallView::default()
             }),
             cni: None,
+            lateness: latency(),
             node: "node-a".into(),
             version: "0.0.0".into(),
             started: since(),
@@ -214,10 +238,21 @@ impl Control for Views {
         async { status }.boxed()
     }
 
-    fn explain(&self, target: String) -> BoxFuture<'_, Result<ExplainView, String>> {
+    fn rehearse(&self, _: Proposal) -> BoxFuture<'_, Result<RehearsalView, String>> {
+        async { Err("nothing is rehearsed here".to_owned()) }.boxed()
+    }
+
+    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, String>> {
+        async { Err("nobody is ill here".to_owned()) }.boxed()
+    }
+
+    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, String>> {
         async move {
+            let target = question.target.to_string();
             if target != "10.1.2.0/26" {
-                return Err(format!("no route to {target}"));
+                let facts = ExplainFacts { target, ..ExplainFacts::default() };
+                let verdict = judge(&facts);
+                return Ok(ExplainView { facts, verdict });
             }
             let path = PathView {
                 source: RouteSource::Ibgp,
@@ -237,7 +272,7 @@ impl Control for Views {
                 shares: true,
                 ..path.clone()
             };
-            let prefix = "10.1.2.0/26".parse().unwrap();
+            let prefix = "10.1.2.0/26".parse().ok();
             let leg = |exit, gateway: &str, device: &str| LegView {
                 exit,
                 gateway: gateway.parse().unwrap(),
@@ -248,7 +283,10 @@ impl Control for Views {
                 leg(ExitKind::Vxlan, "10.1.3.0", "routed.vxlan"),
             ];
             let route = RouteView { legs, ..learned() };
-            Ok(ExplainView { target, prefix, route: Some(route), paths: vec![path, other] })
+            let paths = vec![path, other];
+            let facts = ExplainFacts { target, prefix, route: Some(route), paths, ..ExplainFacts::default() };
+            let verdict = judge(&facts);
+            Ok(ExplainView { facts, verdict })
         }
         .boxed()
     }
@@ -273,7 +311,7 @@ impl Daemon {
             let listener = bind(&socket).unwrap();
             let store = FileStore::open(&resources).unwrap();
             let api = router(Arc::new(Views), Arc::new(store));
-            tokio::spawn(async move { axum::serve(listener, api).await });
+            tokio::spawn(serve(listener, api, Door::Owners { path: socket.clone() }));
         });
         Daemon { directory, socket, runtime }
     }

@@ -22,6 +22,27 @@ impl Daemon {
         Daemon::named("node-a", datastore, "")
     }
 
+    /// A daemon over a directory of files of its own, with further lines in routed.yaml.
+    pub(crate) fn over_files(more: &str) -> Self {
+        let mut daemon = Daemon::named("node-a", "{ file: RESOURCES }", more);
+        fs::create_dir(daemon.path("resources")).unwrap();
+        let file = daemon.path("routed.yaml");
+        let resources = daemon.path("resources").display().to_string();
+        fs::write(&file, fs::read_to_string(&file).unwrap().replace("RESOURCES", &resources)).unwrap();
+        let alone = format!(
+            "{HEAD}kind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {{routed: {{bgp: disabled}}}}\n"
+        );
+        fs::write(daemon.path("resources/configuration.yaml"), alone).unwrap();
+        daemon.start();
+        daemon.until("an answer", |status| status["revision"].is_string());
+        daemon
+    }
+
+    /// The daemon's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
     /// A daemon in a network namespace, with further lines in routed.yaml.
     pub(crate) fn inside(namespace: &str, node: &str, datastore: &str, more: &str) -> Self {
         let mut daemon = Daemon::named(node, datastore, more);
@@ -29,7 +50,8 @@ impl Daemon {
         daemon
     }
 
-    fn named(node: &str, datastore: &str, more: &str) -> Self {
+    /// A daemon of that name, in the tests' own namespace, with further lines in routed.yaml.
+    pub(crate) fn named(node: &str, datastore: &str, more: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         let text = format!(

@@ -269,7 +269,17 @@ proptest! {
             expected.values_mut().for_each(|meds| meds.sort_unstable());
             told.values_mut().for_each(|meds| meds.sort_unstable());
             let count: usize = expected.values().map(Vec::len).sum();
-            prop_assert_eq!(bed.rib.peer_counts(id(*peer)).advertised, count);
+            prop_assert_eq!(bed.rib.peer_counts(id(*peer)).all().advertised, count);
+            let (shown, _) = bed.rib.told_from(id(*peer), 0, usize::MAX, |_| true);
+            let shown: BTreeMap<IpNet, Vec<u32>> = shown
+                .into_iter()
+                .map(|route| (route.prefix, route.paths.iter().map(|path| path.med).collect()))
+                .map(|(prefix, mut meds): (IpNet, Vec<u32>)| {
+                    meds.sort_unstable();
+                    (prefix, meds)
+                })
+                .collect();
+            prop_assert_eq!(&shown, &expected, "what peer {} is said to be told", peer);
             prop_assert_eq!(told, expected, "peer {}", peer);
             prop_assert_eq!(bed.wire.ended[&id(*peer)], 2);
         }

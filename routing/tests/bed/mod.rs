@@ -121,6 +121,20 @@ impl Bed {
                 None => _ = self.best.remove(&change.prefix),
             }
         }
+        for (peer, told) in &self.wire.told {
+            let (shown, _) = self.rib.told_from(*peer, 0, usize::MAX, |_| true);
+            for route in shown {
+                // A peer that takes nothing has not been told yet.
+                let Some(attrs) = told.get(&route.prefix).filter(|_| !self.wire.full.contains(peer)) else {
+                    continue;
+                };
+                assert_eq!(
+                    route.paths[0].next_hop, attrs.next_hop,
+                    "{} as {peer:?} is told it",
+                    route.prefix
+                );
+            }
+        }
     }
 
     pub fn up(&mut self, id: u8, session: PeerSession) {

@@ -6,6 +6,7 @@ mod drift;
 mod fallback;
 mod leaving;
 mod matrix;
+mod outage;
 mod probes;
 mod restart;
 mod shared;

@@ -1,67 +1,14 @@
 //! Restarts that nobody notices: the kernel's routes stay, and the route monitor of the kernel has nothing to tell.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tests::bed::{eventually, with_ipip};
 use tests::cluster::{Cluster, Settings};
+use tests::monitor::Monitor;
 use tests::streams::Streams;
 
 const UP: Duration = Duration::from_secs(30);
-
-/// `ip monitor` of routes and next-hop objects in a node's namespace.
-struct Monitor {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Monitor {
-    fn start(cluster: &Cluster, node: &str) -> Monitor {
-        let mut child = Command::new("ip")
-            .args(["-n", &cluster.bed.namespace(node), "monitor", "route", "nexthop"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("ip to run");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        let monitor = Monitor { child, lines };
-        monitor.mark(cluster, node);
-        monitor
-    }
-
-    /// What has been told since the last mark: a route that comes and goes is the mark.
-    fn mark(&self, cluster: &Cluster, node: &str) -> Vec<String> {
-        let mut told = Vec::new();
-        for _ in 0..100 {
-            cluster.bed.ip(node, "route replace blackhole 203.0.113.1");
-            cluster.bed.ip(node, "route delete blackhole 203.0.113.1");
-            while let Ok(line) = self.lines.recv_timeout(Duration::from_millis(100)) {
-                if line.contains("203.0.113.1") {
-                    if line.contains("Deleted") {
-                        return told;
-                    }
-                } else if !line.contains("fe80:") {
-                    // Link-local addresses come and go by the kernel's own doing.
-                    told.push(line);
-                }
-            }
-        }
-        panic!("the monitor tells nothing");
-    }
-}
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn restarts(settings: &Settings, exit: &str) {
     let mut cluster = Cluster::new(3, 1);

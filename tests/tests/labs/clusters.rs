@@ -1,7 +1,7 @@
 //! Clusters of three nodes and what their wire carries.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
@@ -88,10 +88,16 @@ fn a_vxlan_cluster_uses_vxlan_alone() {
 }
 
 #[test]
-fn five_nodes_register_themselves_in_three_etcd_members_and_their_pods_ping() {
+fn five_nodes_register_themselves_in_three_etcd_members_claim_their_blocks_and_their_pods_ping() {
     let lab = lab_with_pairs("--encapsulation vxlan --datastore etcd --nodes 5", 20);
     assert_eq!(lab.carried(), [VXLAN; 20], "{}", lab.text);
     assert_eq!((lab.established(), lab.states.len()), (20, 1), "{}", lab.text);
+    let claimed = |line: &str| line.split_once(" has claimed ").map(|(_, block)| block.to_owned());
+    let blocks: BTreeSet<String> = lab.text.lines().filter_map(claimed).collect();
+    assert_eq!(blocks.len(), 5, "{}", lab.text);
+    // Where a node begins to look follows from its name: these are in no table of the lab's.
+    let ordered = (1..=5).map(|number| format!("10.1.{number}.0/26")).collect();
+    assert_ne!(blocks, ordered, "{}", lab.text);
 }
 
 #[test]

@@ -20,6 +20,16 @@ fn output_errors_and_exit_status_come_back() {
 }
 
 #[test]
+fn what_was_written_arrives_though_a_process_is_left_behind() {
+    // It holds the pipe, and whoever waited for it to let go would wait for a minute.
+    let begin = std::time::Instant::now();
+    let output = guest("sleep 60 & seq 1 20000").output().expect("routectl runs");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("\n20000\n"), "{} octets", output.stdout.len());
+    assert!(begin.elapsed() < std::time::Duration::from_secs(30), "{:?}", begin.elapsed());
+}
+
+#[test]
 fn much_output_comes_back_whole() {
     let output = guest("seq 1 20000").output().expect("routectl runs");
     let expected: String = (1..=20_000).map(|n| format!("{n}\n")).collect();

@@ -3,27 +3,11 @@
 use std::{
     path::PathBuf,
     process::{Command, Output},
-    sync::LazyLock,
 };
-
-/// The directory with `routectl` and `routed`, freshly built: cargo builds a package's programs for its own
-/// tests only.
-static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let own = std::env::current_exe().expect("own path");
-    let directory = own.parent().and_then(|deps| deps.parent()).expect("the target directory").to_owned();
-    let build = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "cli", "--bins"])
-        .args(directory.ends_with("release").then_some("--release"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
-    assert!(build.status.success(), "the programs do not build:\n{}", text(&build));
-    directory
-});
 
 /// A program's path.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let path = DIRECTORY.join(name);
+    let path = tests::bed::product(name);
     assert!(path.is_file(), "no {}", path.display());
     path
 }

@@ -8,10 +8,16 @@ use std::mem;
 
 /// The golden ratio less one, of 2^32: multiples of it leave no gap that is much larger than the others.
 const STEP: u64 = 0x9e37_79b9;
+/// As soon as what came later is this part of what is left, all of it is spread anew: where one part of the trie is
+/// dense before there is anything in another, the kernel rebuilds the dense one with each doubling of the other.
+const PART: usize = 8;
+/// In place of a slot that is taken.
+const TAKEN: u32 = u32::MAX;
 
-/// Slots, each at most once. What comes while some are taken is taken after them.
+/// Slots, each at most once. What comes while some are taken is taken after them, or among those that are left.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Queue {
+    /// With [`TAKEN`] for those that are.
     now: Vec<u32>,
     /// How many of `now` are taken, where the next one is, and how far it is from each to the next.
     taken: usize,
@@ -35,27 +41,25 @@ impl Queue {
 
     /// All that wait, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        let length = self.now.len();
-        let left = (0..length - self.taken)
-            .scan(self.at, move |at, _| Some(mem::replace(at, (*at + self.step) % length)))
-            .filter_map(|at| self.now.get(at));
-        left.chain(&self.later).copied()
+        self.now.iter().chain(&self.later).copied().filter(|slot| *slot != TAKEN)
     }
 
     /// Takes one. Where those begin that came since the last beginning, `in_sequence` is asked of the first whether
     /// they are taken as they came.
     pub(super) fn take(&mut self, in_sequence: impl FnOnce(u32) -> bool) -> Option<u32> {
-        if self.taken == self.now.len() {
-            self.now.clear();
-            mem::swap(&mut self.now, &mut self.later);
+        let left = self.now.len() - self.taken;
+        let spreads = self.step > 1 && !self.later.is_empty() && self.later.len() >= left / PART;
+        if left == 0 || spreads {
+            self.now.retain(|slot| *slot != TAKEN);
+            self.now.append(&mut self.later);
             (self.taken, self.at) = (0, 0);
             let first = *self.now.first()?;
             self.step = if in_sequence(first) { 1 } else { spread(self.now.len()) };
         }
-        let slot = self.now.get(self.at).copied();
+        let slot = mem::replace(self.now.get_mut(self.at)?, TAKEN);
         self.at = (self.at + self.step) % self.now.len();
         self.taken += 1;
-        slot
+        Some(slot)
     }
 
     /// Gives memory back but for so many slots, if nothing waits.
@@ -92,6 +96,10 @@ mod tests {
         std::iter::from_fn(|| queue.take(|_| in_sequence)).collect()
     }
 
+    fn all_of(queue: &mut Queue, count: usize) -> Vec<u32> {
+        (0..count).filter_map(|_| queue.take(|_| false)).collect()
+    }
+
     #[test]
     fn each_is_taken_once_whatever_their_number() {
         for length in (0..70).chain([1000, 4096, 65_537]) {
@@ -102,7 +110,6 @@ mod tests {
             assert_eq!(queue.len(), queue.iter().count());
             let mut waiting: Vec<u32> = queue.iter().collect();
             let rest = all(&mut queue, false);
-            assert_eq!(rest.last(), Some(&length), "what came later is taken later");
             let mut taken = [half, rest.clone()].concat();
             let mut rest = rest;
             for list in [&mut taken, &mut rest, &mut waiting] {
@@ -124,8 +131,33 @@ mod tests {
             let gap = taken.windows(2).map(|pair| pair[1] - pair[0]).max().expect("some");
             assert!(gap as usize <= 3 * 100_000 / count, "{count} taken, a gap of {gap}");
         }
+    }
+
+    #[test]
+    fn what_comes_is_soon_spread_among_what_is_left() {
+        let mut queue = Queue::default();
+        (0..80_000).for_each(|slot| queue.push(slot));
+        let mut taken = all_of(&mut queue, 1000);
+        (80_000..89_000).for_each(|slot| queue.push(slot));
+        taken.extend(all_of(&mut queue, 1000));
+        assert!(taken.iter().all(|slot| *slot < 80_000), "so few are taken later");
+        (89_000..100_000).for_each(|slot| queue.push(slot));
+        let next = all_of(&mut queue, 1000);
+        let new = next.iter().filter(|slot| **slot >= 80_000).count();
+        assert!((150..250).contains(&new), "{new} of a thousand, where a fifth of what waits is new");
+        taken.extend(next);
+        taken.extend(all(&mut queue, false));
+        taken.sort_unstable();
+        assert_eq!(taken, (0..100_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn in_sequence_what_comes_later_is_taken_later() {
+        let mut queue = Queue::default();
         (0..10).for_each(|slot| queue.push(slot));
-        assert_eq!(all(&mut queue, true), (0..10).collect::<Vec<_>>());
+        let first: Vec<u32> = (0..5).filter_map(|_| queue.take(|_| true)).collect();
+        (10..20).for_each(|slot| queue.push(slot));
+        assert_eq!([first, all(&mut queue, true)].concat(), (0..20).collect::<Vec<_>>());
     }
 
     #[test]

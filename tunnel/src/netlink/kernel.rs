@@ -17,7 +17,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    dataplane::{Dataplane, Event},
+    dataplane::{Dataplane, Event, Heard},
     desired::{Device, Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
     fib::RouteOp,
@@ -213,6 +213,10 @@ impl Dataplane for Kernel {
         self.writer.completed().await
     }
 
+    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+        self.writer.try_completed()
+    }
+
     async fn apply(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
         let mut results = self.execute(config, ops).await;
         for (op, result) in ops.iter().zip(&mut results) {
@@ -283,12 +287,13 @@ impl Dataplane for Kernel {
         self.names.get(&index).cloned()
     }
 
-    async fn events(&mut self) -> Vec<Event> {
+    async fn hear(&mut self, submitted: bool) -> Heard {
         tokio::select! {
-            events = self.monitor.events(self.protocol) => events,
-            changes = self.probes.changes() => {
-                changes.into_iter().map(|(address, way, passage)| Event::Passage { address, way, passage }).collect()
-            }
+            errors = self.writer.completed(), if submitted => Heard::Completed(errors),
+            events = self.monitor.events(self.protocol) => Heard::Events(events),
+            changes = self.probes.changes() => Heard::Events(
+                changes.into_iter().map(|(address, way, passage)| Event::Passage { address, way, passage }).collect(),
+            ),
         }
     }
 }

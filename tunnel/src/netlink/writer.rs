@@ -96,15 +96,23 @@ impl Writer {
             return errors;
         }
         match self.written.recv().await {
-            Some(Written { batch, errors }) => {
-                self.handed_over -= 1;
-                if self.spare.len() < MAX_IN_FLIGHT {
-                    self.spare.push(batch);
-                }
-                errors
-            }
+            Some(written) => self.take_back(written),
             None => (0..crate::dataplane::MAX_BATCH).map(|i| (i, ended())).collect(),
         }
+    }
+
+    pub(super) fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+        self.at_once
+            .pop_front()
+            .or_else(|| self.written.try_recv().ok().map(|written| self.take_back(written)))
+    }
+
+    fn take_back(&mut self, written: Written) -> Vec<(usize, KernelError)> {
+        self.handed_over -= 1;
+        if self.spare.len() < MAX_IN_FLIGHT {
+            self.spare.push(written.batch);
+        }
+        written.errors
     }
 
     pub(super) fn list(&mut self, protocol: u8) {

@@ -9,7 +9,7 @@ use std::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use nix::sys::socket::{
@@ -21,7 +21,7 @@ use tokio::{io::Interest, net::UdpSocket};
 use super::{
     Passage, Way,
     packet::{Kind, Packet, PacketError, SIGNED_LEN},
-    prober::{Aim, Output, Prober, Seen},
+    prober::{Aim, Clocks, Output, Prober, Seen},
 };
 use crate::{
     desired::Device,
@@ -175,8 +175,10 @@ impl Probes {
         while let Some(output) = self.prober.poll() {
             match output {
                 Output::Send { to, way, nonce } => {
-                    if let Err(error) = self.send(Packet { kind: Kind::Request, way, nonce }, to) {
-                        tracing::trace!(%to, %way, %error, "probe");
+                    if let Err(error) =
+                        self.send(Packet { kind: Kind::Request, way, nonce, clock: clock() }, to)
+                    {
+                        tracing::debug!(%to, %way, %error, "probe");
                         self.prober.not_sent(to, way, nonce, Instant::now());
                     }
                 }
@@ -232,15 +234,24 @@ impl Probes {
             return true;
         }
         match packet.kind {
-            Kind::Answer => self.prober.answered(from, packet.way, packet.nonce, Instant::now()),
+            Kind::Answer => {
+                let clocks = Clocks { theirs: packet.clock, ours: clock() };
+                self.prober.answered(from, packet.way, packet.nonce, clocks, Instant::now());
+            }
             Kind::Request => {
-                if let Err(error) = self.send(Packet { kind: Kind::Answer, ..packet }, from) {
+                if let Err(error) = self.send(Packet { kind: Kind::Answer, clock: clock(), ..packet }, from) {
                     tracing::debug!(%from, %error, "probe not answered");
                 }
             }
         }
         true
     }
+}
+
+/// This node's clock, in microseconds since 1970-01-01T00:00:00Z.
+fn clock() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(0)
 }
 
 fn socket(local: SocketAddrV4) -> io::Result<UdpSocket> {

@@ -1,4 +1,4 @@
-//! Probe packets: 16 octets, and 16 more where the cluster has a key.
+//! Probe packets: 24 octets, and 16 more where the cluster has a key.
 //!
 //! | octets | content |
 //! |---|---|
@@ -8,7 +8,8 @@
 //! | 6 | the way that it goes: 1 IP-in-IP, 2 VXLAN, 3 unwrapped |
 //! | 7 | zero |
 //! | 8-15 | a number that the requester alone knows; the answer repeats it |
-//! | 16-31 | the first 16 octets of HMAC-SHA256 (RFC 2104) over source address, destination address and octets 0-15 |
+//! | 16-23 | the sender's clock: microseconds since 1970-01-01T00:00:00Z; nothing is decided by it |
+//! | 24-39 | the first 16 octets of HMAC-SHA256 (RFC 2104) over source address, destination address and octets 0-23 |
 
 use std::net::Ipv4Addr;
 
@@ -18,9 +19,9 @@ use sha2::Sha256;
 use super::Way;
 
 /// Octets of a probe without authentication.
-pub const PLAIN_LEN: usize = 16;
+pub const PLAIN_LEN: usize = 24;
 /// Octets of one with it.
-pub const SIGNED_LEN: usize = 32;
+pub const SIGNED_LEN: usize = 40;
 
 const MAGIC: [u8; 4] = *b"RTPB";
 const VERSION: u8 = 1;
@@ -80,13 +81,15 @@ pub struct Packet {
     pub way: Way,
     /// What the requester recognises the answer by.
     pub nonce: u64,
+    /// The sender's clock, in microseconds since 1970-01-01T00:00:00Z.
+    pub clock: u64,
 }
 
 /// Why octets are no probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
     /// Neither of the two lengths.
-    #[error("{0} octets instead of 16, or 32 with a key")]
+    #[error("{0} octets instead of 24, or 40 with a key")]
     Length(usize),
     /// Another program's, or another version's.
     #[error("not a probe of version 1")]
@@ -115,6 +118,7 @@ impl Packet {
         };
         out.extend_from_slice(&[VERSION, kind, way, 0]);
         out.extend_from_slice(&self.nonce.to_be_bytes());
+        out.extend_from_slice(&self.clock.to_be_bytes());
         if let Some(mac) = key.and_then(|key| key.code(from, to, out)) {
             let code = mac.finalize().into_bytes();
             out.extend(code.iter().take(SIGNED_LEN - PLAIN_LEN));
@@ -136,7 +140,8 @@ impl Packet {
         else {
             return Err(PacketError::Length(octets.len()));
         };
-        let [m0, m1, m2, m3, version, kind, way, zero, nonce @ ..] = *head;
+        let [m0, m1, m2, m3, version, kind, way, zero, n0, n1, n2, n3, n4, n5, n6, n7, clock @ ..] = *head;
+        let nonce = [n0, n1, n2, n3, n4, n5, n6, n7];
         if [m0, m1, m2, m3] != MAGIC || version != VERSION || zero != 0 {
             return Err(PacketError::Stranger);
         }
@@ -162,7 +167,7 @@ impl Packet {
             3 => Way::Direct,
             _ => return Err(PacketError::Field),
         };
-        Ok(Packet { kind, way, nonce: u64::from_be_bytes(nonce) })
+        Ok(Packet { kind, way, nonce: u64::from_be_bytes(nonce), clock: u64::from_be_bytes(clock) })
     }
 }
 
@@ -181,7 +186,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again_with_the_same_key_alone() {
-        let packet = Packet { kind: Kind::Request, way: Way::Vxlan, nonce: 0x0123_4567_89ab_cdef };
+        let packet =
+            Packet { kind: Kind::Request, way: Way::Vxlan, nonce: 0x0123_4567_89ab_cdef, clock: 0xfedc_ba98 };
         let (one, other) = (key("correct horse"), key("battery staple"));
         let mut octets = Vec::new();
         packet.encode(None, A, B, &mut octets);
@@ -198,13 +204,13 @@ mod tests {
 
     #[test]
     fn the_code_is_that_of_an_independent_hmac() {
-        // printf '\x0a\x01\x01\x00\x0a\x01\x02\x00RTPB\x01\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x07' |
+        // printf '\x0a\x01\x01\x00\x0a\x01\x02\x00RTPB\x01\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x08' |
         //   openssl dgst -sha256 -hmac 'correct horse'
         let mut octets = Vec::new();
-        let packet = Packet { kind: Kind::Answer, way: Way::Ipip, nonce: 7 };
+        let packet = Packet { kind: Kind::Answer, way: Way::Ipip, nonce: 7, clock: 8 };
         packet.encode(Some(&key(" correct horse\n")), A, B, &mut octets);
         let code: String = octets[PLAIN_LEN..].iter().map(|o| format!("{o:02x}")).collect();
-        assert_eq!(code, "4a20cc7e1bfc28602cc6d6f01009ba69");
+        assert_eq!(code, "a3be868b134d5f8938263311ca7ea312");
     }
 
     #[test]

@@ -66,6 +66,25 @@ pub struct Seen {
     pub lost_in_row: u32,
     /// What follows.
     pub passage: Passage,
+    /// How far the other node's clock was ahead of this one's at the last answer, in microseconds; negative: behind.
+    pub clock_ahead: Option<i64>,
+}
+
+/// Two clocks as they were at one moment, in microseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Clocks {
+    /// The other node's, when it answered.
+    pub theirs: u64,
+    /// This node's, when the answer came.
+    pub ours: u64,
+}
+
+impl Clocks {
+    /// How far theirs is ahead, if the answer took half of the round trip.
+    fn ahead(self, round_trip: Duration) -> i64 {
+        let half = u64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
+        self.theirs.wrapping_sub(self.ours.saturating_sub(half)).cast_signed()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -208,11 +227,13 @@ impl Prober {
     }
 
     /// Takes an answer in.
-    pub fn answered(&mut self, address: Ipv4Addr, way: Way, nonce: u64, now: Instant) {
+    pub fn answered(&mut self, address: Ipv4Addr, way: Way, nonce: u64, clocks: Clocks, now: Instant) {
         let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else { return };
         let Some((_, sent)) = watch.pending.filter(|(number, _)| *number == nonce) else { return };
         watch.pending = None;
-        watch.seen.round_trip = Some(now.saturating_duration_since(sent));
+        let round_trip = now.saturating_duration_since(sent);
+        watch.seen.round_trip = Some(round_trip);
+        watch.seen.clock_ahead = Some(clocks.ahead(round_trip));
         watch.seen.answered_at = Some(now);
         watch.note(false, sent);
         self.schedule(address, way, sent);

@@ -1,10 +1,14 @@
 //! Operations other than on routes, and what is noted of how any of them ended.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use super::{Look, Reconciler};
 use crate::{
     dataplane::Dataplane,
+    desired::{Device, Wanted},
     diff::{Object, Op},
     netlink::{KernelError, socket::EPERM},
     node::Config,
@@ -14,7 +18,7 @@ use crate::{
 const GO: usize = 1024;
 /// An object that others change back this often within [`FIGHT_WINDOW`] is left alone for a while.
 pub(super) const FIGHT_LIMIT: u32 = 20;
-pub(super) const FIGHT_WINDOW: Duration = Duration::from_secs(10);
+const FIGHT_WINDOW: Duration = Duration::from_secs(10);
 /// Objects that fights are watched for: who changes more at once does not fight for one of them.
 const MAX_FIGHTS: usize = 4096;
 /// `EBUSY`: what the ledger says of an object that is being fought over.
@@ -45,7 +49,9 @@ impl<D: Dataplane> Reconciler<D> {
     async fn carry_out_in_order(&mut self, config: &Config, ops: &[Op]) -> Outcome {
         let (mut failed, mut relinked) = (false, false);
         for ops in ops.chunks(GO) {
+            let begun = Instant::now();
             let results = self.dataplane.apply(config, ops).await;
+            self.latency.objects.note(begun.elapsed());
             for (op, result) in ops.iter().zip(results) {
                 relinked |= op.changes_links();
                 match result {
@@ -96,6 +102,7 @@ impl<D: Dataplane> Reconciler<D> {
             tracing::warn!(
                 "{name}: {text}; it is left alone for a while (ip monitor shows what changes, not who)"
             );
+            self.told.news.refusal(&object, &text);
             self.ledger.fail(object, EBUSY, text, now);
             if let Object::Route(key) = object {
                 self.fib.mark_failed(&key);
@@ -106,6 +113,9 @@ impl<D: Dataplane> Reconciler<D> {
     pub(super) fn failed(&mut self, object: Object, error: &KernelError) {
         self.work.refused += 1;
         let news = self.ledger.fail(object, error.errno, error.to_string(), Instant::now());
+        if news {
+            self.told.news.refusal(&object, &error.to_string());
+        }
         if error.errno == EPERM {
             if !self.permission_denied {
                 tracing::error!("{}", crate::report::PERMISSION_DENIED);
@@ -115,5 +125,36 @@ impl<D: Dataplane> Reconciler<D> {
             let name = crate::report::describe(&object);
             tracing::warn!(%error, "{name}: the kernel refuses; will be tried again");
         }
+    }
+
+    /// A failure to install what is wanted no more is none.
+    pub(super) fn forget_moot_failures(&mut self) {
+        let now = Instant::now();
+        self.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);
+        let (false, Some(observed)) = (self.ledger.failures().is_empty(), &self.fib.observed) else { return };
+        let (fib, desired) = (&self.fib, &self.fib.desired);
+        let contents: HashSet<_> = fib.wanted_contents();
+        self.ledger.retain(|object| match object {
+            Object::Route(key) => fib.table().find(key).is_some_and(|slot| {
+                let state = fib.table().state(slot);
+                fib.want(state).target.is_some() || fib.via(state).is_some()
+            }),
+            Object::Nexthop(gateway, index) => contents.contains(&(*gateway, *index)),
+            Object::Group(members) => fib.wants_group(members),
+            Object::UnwantedNexthop(id) => observed.nexthops.contains_key(id),
+            Object::Fdb(mac) => desired.fdb.contains_key(mac) || observed.fdb.iter().any(|(m, _)| m == mac),
+            Object::Neighbour(a) => desired.neighbours.contains_key(a) || observed.neighbours.contains_key(a),
+            Object::Address(device, address) => {
+                let address = (*device, *address);
+                desired.addresses.contains(&address) || observed.addresses.contains(&address)
+            }
+            Object::Link(Device::Ipip) => desired.ipip != Wanted::Absent || observed.ipip.is_some(),
+            Object::Link(Device::Vxlan) => desired.vxlan != Wanted::Absent || observed.vxlan.is_some(),
+            Object::Rule(way) => desired.rules.contains(way) || observed.rules.contains(way),
+            Object::ProbeRoute(way, address) => {
+                let key = (*way, *address);
+                desired.probe_routes.contains_key(&key) || observed.probe_routes.contains_key(&key)
+            }
+        });
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     dataplane::{Dataplane, Event},
     desired::{Device, Target},
     fib::Want,
+    news::PassageChange,
     node::{Config, Fallback, Learned, Node, PathKind},
     observed::{Observed, Via},
     probe::{Passage, Way, prober::Aim},
@@ -27,6 +28,7 @@ impl<D: Dataplane> Reconciler<D> {
                 let named = |n: &&Node| n.vtep == Some(address);
                 let node = self.config.as_ref().and_then(|c| c.nodes.iter().find(named));
                 let node = node.map_or("", |n| n.name.as_str());
+                self.told.news.passage(|| PassageChange { node: node.to_owned(), address, way, passage });
                 match passage {
                     Passage::Blocked => {
                         self.work.fallbacks_ipip += u64::from(way == Way::Ipip);

@@ -1,3 +1,4 @@
+mod flood;
 mod model;
 mod shared;
 mod standing;
@@ -10,6 +11,7 @@ use std::{
 use super::carry_out::{EBUSY, FIGHT_LIMIT};
 use super::*;
 use crate::{
+    dataplane::Heard,
     desired::{VXLAN_PORT, VXLAN_VNI},
     diff::Op,
     fib::Verb,
@@ -34,6 +36,8 @@ struct Fake {
     kernel: Observed,
     routes: HashMap<RouteKey, Via>,
     answers: VecDeque<Vec<(usize, KernelError)>>,
+    /// Batches are completed for who waits alone.
+    slow: bool,
     list: Option<Vec<RouteRecord>>,
     refused: HashMap<Object, i32>,
     refuse_all: Option<i32>,
@@ -144,6 +148,10 @@ impl Dataplane for Fake {
         self.answers.pop_front().expect("a batch was submitted")
     }
 
+    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+        if self.slow { None } else { self.answers.pop_front() }
+    }
+
     async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
         ops.iter().map(|op| self.carry_out(op)).collect()
     }
@@ -172,8 +180,8 @@ impl Dataplane for Fake {
         Vec::new()
     }
 
-    async fn events(&mut self) -> Vec<Event> {
-        Vec::new()
+    async fn hear(&mut self, submitted: bool) -> Heard {
+        if submitted { Heard::Completed(self.completed().await) } else { Heard::Events(Vec::new()) }
     }
 }
 
@@ -225,9 +233,18 @@ fn key(i: u8) -> RouteKey {
     RouteKey { prefix: change(i).prefix, metric: DEFAULT_ROUTE_METRIC }
 }
 
+/// A turn, and what has to be waited for after it. Returns whether there is more to do.
+async fn step<D: Dataplane>(state: &mut Reconciler<D>) -> bool {
+    let turn = state.reconcile().await;
+    if turn == Turn::Writing {
+        state.completed_one().await;
+    }
+    turn != Turn::Rest
+}
+
 async fn settle(state: &mut Reconciler<Fake>) {
     for _ in 0..1000 {
-        if !state.reconcile().await {
+        if !step(state).await {
             return;
         }
     }
@@ -285,7 +302,7 @@ async fn packets_for_a_discarded_prefix_go_nowhere_until_another_path_comes() {
     assert_eq!(state.dataplane.routes.get(&key(3)), Some(&Via::Blackhole));
     let report = whole_report(&mut state);
     let route = report.routes.iter().find(|route| route.prefix == key(3).prefix).expect("the prefix");
-    assert_eq!((route.exit, route.installed), (Some(crate::report::ExitKind::Blackhole), true));
+    assert_eq!((route.exit, route.installed), (Some(ExitKind::Blackhole), true));
     assert!(route.reason.contains("discarded"), "{}", route.reason);
     state.routes(vec![change(3)]);
     settle(&mut state).await;

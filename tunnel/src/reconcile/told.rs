@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::Reconciler;
-use crate::{dataplane::Dataplane, desired::Device, firewall::Tunnels, mtu::pod_mtu};
+use crate::{dataplane::Dataplane, desired::Device, firewall::Tunnels, mtu::pod_mtu, news::Newsroom};
 
 /// Told at rest, and only what is news.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(crate) struct Told {
     pub(crate) tunnels: watch::Sender<Tunnels>,
     /// How large pods' packets may be, in octets; `None` while the node's interface is not known.
     pub(crate) pod_mtu: watch::Sender<Option<u32>>,
+    /// What has happened.
+    pub(crate) news: Newsroom,
 }
 
 impl<D: Dataplane> Reconciler<D> {

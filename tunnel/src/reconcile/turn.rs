@@ -4,12 +4,11 @@
 //! until all is at rest. While the kernel works on some batches of routes the next ones are made ready.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Look, NOTE_INTERVAL, Reconciler, carry_out::FIGHT_WINDOW};
+use super::{Look, NOTE_INTERVAL, Reconciler};
 use crate::{
     dataplane::{Dataplane, MAX_BATCH, MAX_IN_FLIGHT},
     desired::{Desired, Device, Wanted},
@@ -26,15 +25,28 @@ use crate::{
 /// Plans other than of routes, one after the other, before the turns come to rest although there is something left to
 /// do: links, what hangs on them, next hops and leftovers take about five.
 const PASSES: u32 = 32;
+/// Next-hop objects, groups of them and what follows from both are found out and made one after the other in one turn.
+const STEPS: u32 = 4;
 /// Routes resolved in one turn: about a millisecond.
 const RESOLVED: usize = 8192;
 /// Pause after an observation that failed.
 const OBSERVE_RETRY: Duration = Duration::from_secs(1);
 
+/// What is to follow a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The next one, at once.
+    More,
+    /// Nothing before one of the batches that were submitted is completed, or something else comes.
+    Writing,
+    /// Nothing before something comes.
+    Rest,
+}
+
 impl<D: Dataplane> Reconciler<D> {
-    /// Takes one turn towards what is desired, as far as the kernel lets us. Returns whether there is more to do.
-    pub async fn reconcile(&mut self) -> bool {
-        let Some(config) = self.config.clone() else { return false };
+    /// Takes one turn towards what is desired, as far as the kernel lets us.
+    pub async fn reconcile(&mut self) -> Turn {
+        let Some(config) = self.config.clone() else { return Turn::Rest };
         let began = match self.running {
             Some(began) => began,
             None => {
@@ -45,11 +57,12 @@ impl<D: Dataplane> Reconciler<D> {
                 now
             }
         };
-        let more = self.turn(&config, began).await;
-        if !more {
+        self.writing = false;
+        if !self.turn(&config, began).await {
             self.running = None;
+            return Turn::Rest;
         }
-        more
+        if self.writing { Turn::Writing } else { Turn::More }
     }
 
     async fn turn(&mut self, config: &Arc<Config>, began: Instant) -> bool {
@@ -74,27 +87,40 @@ impl<D: Dataplane> Reconciler<D> {
         if self.base_due {
             return self.completed_one().await || self.turn_of_base(config, began).await;
         }
-        let ledger = &self.ledger;
-        let blocked = |object: &Object| ledger.blocks(object, began);
-        let ops = self.fib.realise(&blocked);
-        if self.hosts_due {
-            self.hosts_due = false;
-            let mut hosts = Vec::new();
-            self.fib.host_ops(&mut hosts, &blocked);
-            for batch in hosts.chunks(MAX_BATCH) {
-                self.submit(config, batch.to_vec());
-                while self.completed_one().await {}
+        for step in 0.. {
+            let ops = self.fib.realise(&|object| self.ledger.blocks(object, began));
+            if std::mem::take(&mut self.hosts_due) {
+                self.write_hosts(config, began).await;
             }
-        }
-        if !ops.is_empty() && self.may_pass() {
+            // While routes come in a flood there are new objects in every turn: progress, not a plan made over and over.
+            let new = ops.iter().all(|op| matches!(op, Op::AddNexthop { .. } | Op::AddGroup { .. }));
+            if ops.is_empty() || !new && !self.may_pass() {
+                break;
+            }
             // Routes in flight may lead to an object that becomes another exit's; new ones concern them not.
-            if !ops.iter().all(|op| matches!(op, Op::AddNexthop { .. } | Op::AddGroup { .. })) {
+            if !new {
                 while self.completed_one().await {}
             }
             // A look that a refused host route asks for comes first; the objects are asked for again afterwards.
-            return self.look.is_some() || self.carry_out(config, ops).await;
+            if self.look.is_some() {
+                return true;
+            }
+            self.carry_out(config, ops).await;
+            if !new || self.look.is_some() || step == STEPS {
+                return true;
+            }
         }
-        self.turn_of_routes(config, began).await || self.sweep(config, began).await || self.rest(began)
+        self.turn_of_routes(config, began) || self.sweep(config, began).await || self.rest(began)
+    }
+
+    /// Writes the routes that make next hops legal.
+    async fn write_hosts(&mut self, config: &Config, began: Instant) {
+        let mut hosts = Vec::new();
+        self.fib.host_ops(&mut hosts, &|object| self.ledger.blocks(object, began));
+        for batch in hosts.chunks(MAX_BATCH) {
+            self.submit(config, batch.to_vec());
+            while self.completed_one().await {}
+        }
     }
 
     /// Whether one more plan may be made before coming to rest.
@@ -157,7 +183,14 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Keeps the kernel busy with changes of routes. Returns false if there are none.
-    async fn turn_of_routes(&mut self, config: &Config, began: Instant) -> bool {
+    fn turn_of_routes(&mut self, config: &Config, began: Instant) -> bool {
+        let mut completed = false;
+        while !self.in_flight.is_empty()
+            && let Some(errors) = self.dataplane.try_completed()
+        {
+            self.completed(errors);
+            completed = true;
+        }
         let mut done = false;
         while !done && self.in_flight.len() < MAX_IN_FLIGHT {
             let mut batch = self.spare.pop().unwrap_or_default();
@@ -169,21 +202,34 @@ impl<D: Dataplane> Reconciler<D> {
             }
             self.submit(config, batch);
         }
-        self.completed_one().await || !done
+        self.writing = !self.in_flight.is_empty() && (done || self.in_flight.len() == MAX_IN_FLIGHT);
+        // What was completed may ask for a look, which the next turn begins with.
+        !done || self.writing || completed
     }
 
     fn submit(&mut self, config: &Config, batch: Vec<RouteOp>) {
         self.dataplane.submit(config, &batch);
-        self.in_flight.push_back(batch);
+        self.in_flight.push_back((batch, Instant::now()));
     }
 
     /// Waits for the oldest batch in flight and notes how it ended. Returns false if there is none.
-    async fn completed_one(&mut self) -> bool {
+    pub(super) async fn completed_one(&mut self) -> bool {
         if self.in_flight.is_empty() {
             return false;
         }
         let errors = self.dataplane.completed().await;
-        let Some(mut batch) = self.in_flight.pop_front() else { return false };
+        self.completed(errors);
+        true
+    }
+
+    /// Notes how the oldest batch in flight ended: what was refused of it, by position.
+    pub fn completed(&mut self, errors: Vec<(usize, KernelError)>) {
+        let Some((mut batch, submitted)) = self.in_flight.pop_front() else { return };
+        // It did not have the kernel to itself before the one before it was done.
+        let now = Instant::now();
+        let begun = self.completed_at.map_or(submitted, |at| at.max(submitted));
+        self.completed_at = Some(now);
+        self.latency.routes.note(now.duration_since(begun));
         self.work.routes += u64::try_from(batch.len() - errors.len()).unwrap_or(0);
         if errors.len() < batch.len() {
             self.permission_denied = false;
@@ -213,7 +259,6 @@ impl<D: Dataplane> Reconciler<D> {
         }
         batch.clear();
         self.spare.push(batch);
-        true
     }
 
     fn route_succeeded(&mut self, op: &RouteOp) {
@@ -309,6 +354,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     fn note_drift(&mut self, differences: u64) {
         self.drift += differences;
+        self.told.news.drift(differences, None::<fn() -> String>);
         self.healing |= differences > 0;
         if differences > 0 {
             tracing::info!(differences, "the kernel's state drifted");
@@ -318,6 +364,8 @@ impl<D: Dataplane> Reconciler<D> {
     fn blind(&mut self, error: KernelError) -> bool {
         if self.observe_error.as_ref() != Some(&error) {
             tracing::warn!(%error, "the kernel's state cannot be read; will be tried again");
+            self.told.news.blind(&error);
+            self.told.news.tell();
         }
         self.observe_error = Some(error);
         // Whatever gives cause for a turn before, it begins with a look.
@@ -416,42 +464,12 @@ impl<D: Dataplane> Reconciler<D> {
         self.adopted |= self.in_sync;
         self.forget_moot_failures();
         if self.noted_at.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
-            self.note_exits_in_use();
+            self.note_exits_in_use(true);
         }
         self.tell_links();
+        self.told.news.tell();
         self.spare.truncate(MAX_IN_FLIGHT);
         self.fib.shrink();
         false
-    }
-
-    /// A failure to install what is wanted no more is none.
-    fn forget_moot_failures(&mut self) {
-        let now = Instant::now();
-        self.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);
-        let (false, Some(observed)) = (self.ledger.failures().is_empty(), &self.fib.observed) else { return };
-        let (fib, desired) = (&self.fib, &self.fib.desired);
-        let contents: HashSet<_> = fib.wanted_contents();
-        self.ledger.retain(|object| match object {
-            Object::Route(key) => fib.table().find(key).is_some_and(|slot| {
-                let state = fib.table().state(slot);
-                fib.want(state).target.is_some() || fib.via(state).is_some()
-            }),
-            Object::Nexthop(gateway, index) => contents.contains(&(*gateway, *index)),
-            Object::Group(members) => fib.wants_group(members),
-            Object::UnwantedNexthop(id) => observed.nexthops.contains_key(id),
-            Object::Fdb(mac) => desired.fdb.contains_key(mac) || observed.fdb.iter().any(|(m, _)| m == mac),
-            Object::Neighbour(a) => desired.neighbours.contains_key(a) || observed.neighbours.contains_key(a),
-            Object::Address(device, address) => {
-                let address = (*device, *address);
-                desired.addresses.contains(&address) || observed.addresses.contains(&address)
-            }
-            Object::Link(Device::Ipip) => desired.ipip != Wanted::Absent || observed.ipip.is_some(),
-            Object::Link(Device::Vxlan) => desired.vxlan != Wanted::Absent || observed.vxlan.is_some(),
-            Object::Rule(way) => desired.rules.contains(way) || observed.rules.contains(way),
-            Object::ProbeRoute(way, address) => {
-                let key = (*way, *address);
-                desired.probe_routes.contains_key(&key) || observed.probe_routes.contains_key(&key)
-            }
-        });
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::mpsc, thread};
 
 use tunnel::{
     Encapsulation, Mode,
-    dataplane::{Dataplane, Event},
+    dataplane::{Dataplane, Event, Heard},
     desired::{Device, VxlanSpec},
     diff::Op,
     netlink::{
@@ -87,7 +87,7 @@ fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
         // What is gone already is no failure.
         assert_eq!(kernel.apply(&config, &ops).await, [const { Ok(()) }; 3]);
         ip("address add 198.51.100.2/32 dev lo");
-        let events = kernel.events().await;
+        let Heard::Events(events) = kernel.hear(false).await else { panic!("nothing was submitted") };
         assert_eq!(addresses(&events, index), 1, "{events:?}");
     });
 }

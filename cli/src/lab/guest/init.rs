@@ -11,19 +11,19 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
 use nix::{
-    errno::Errno,
     fcntl::OFlag,
     mount::{MsFlags, mount},
     sys::{
         reboot::{RebootMode, reboot},
+        signal::{Signal, kill},
         termios::{SetArg, cfmakeraw, tcdrain, tcgetattr, tcsetattr},
         utsname::uname,
-        wait::{WaitPidFlag, WaitStatus, wait, waitpid},
+        wait::{WaitStatus, wait},
     },
     unistd::{Pid, chroot, getpid, sync},
 };
@@ -162,8 +162,7 @@ fn limit_own_life() -> io::Result<()> {
     let text = fs::read_to_string(Path::new(WORK).join(LIMIT))?;
     let seconds = text.trim().parse().map_err(io::Error::other)?;
     thread::Builder::new().spawn(move || {
-        // why: this is the time limit itself.
-        thread::sleep(Duration::from_secs(seconds));
+        thread::sleep(Duration::from_secs(seconds)); // why: this is the time limit itself
         let _ = reboot(RebootMode::RB_POWER_OFF);
     })?;
     Ok(())
@@ -263,23 +262,21 @@ fn run_command() -> io::Result<u8> {
     // The writing ends that this process holds.
     drop(command);
     let status = reap_until(pid)?;
+    // A process that the command left behind may hold the pipes for ever. The power goes off anyway: it is ended now, so
+    // that all that was written is read to its end.
+    end_all_others();
     for relay in relays {
-        finish(relay);
+        let _ = relay.join();
     }
     Ok(status)
 }
 
-fn finish(relay: JoinHandle<()>) {
-    // A process that the command left behind may hold the pipe for ever; the power goes off anyway, so wait for
-    // what is written only if nobody is left.
-    if wait_for_no_children() {
-        let _ = relay.join();
+/// Ends every process of the guest but this one, its first.
+fn end_all_others() {
+    if std::process::id() == 1 {
+        // None left is as good.
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     }
-}
-
-/// True if this process has no children.
-fn wait_for_no_children() -> bool {
-    waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD)
 }
 
 /// Waits for all who end, orphans too, until `pid` does.

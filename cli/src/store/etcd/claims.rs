@@ -8,7 +8,7 @@ use serde_json::json;
 use super::EtcdStore;
 use super::backend::{Change, Commit, Condition};
 use super::feed::Jitter;
-use crate::ipam::{Choice, affinity_name, choose};
+use crate::ipam::{BlockOf, Choice, affinity_name, choose};
 use crate::resource::{API_VERSION, BlockAffinity, Document, Key, Kind, Node, Resource};
 use crate::store::StoreError;
 
@@ -83,6 +83,30 @@ impl EtcdStore {
             }
             tokio::time::sleep(jitter.of(PAUSE)).await; // why: who wrote at once must not meet again
         }
+    }
+
+    /// Releases a block of a node that is no more, if both are as they were; whether it did.
+    ///
+    /// # Errors
+    /// The store is away; the block may have been released all the same, which the next look tells.
+    pub async fn release_left(&self, left: &BlockOf) -> Result<bool, StoreError> {
+        let replica = self.replica().await?;
+        let key = Key { kind: Kind::BlockAffinity, name: left.affinity.clone() };
+        let documents = replica.documents();
+        let Some(document) = documents.iter().find(|document| document.key() == key) else {
+            return Ok(false);
+        };
+        let still = affinity(document).is_some_and(|affinity| affinity.node == left.node);
+        let Some(mod_revision) = document.resource_version().and_then(|version| version.parse().ok()) else {
+            return Ok(false);
+        };
+        let node = Key { kind: Kind::Node, name: left.node.clone() };
+        let key = self.keys.of(&key);
+        let conditions =
+            vec![Condition::At { key: key.clone(), mod_revision }, Condition::Absent(self.keys.of(&node))];
+        let changes =
+            vec![Change::Delete { key }, Change::Put { key: self.keys.deletion(), value: Vec::new() }];
+        Ok(still && self.commit_one(Commit { conditions, changes }).await?)
     }
 
     /// The node and the pool must be as they were when the block was chosen, and the block still nobody's.

@@ -106,7 +106,7 @@ impl<B: Backend> Feed<B> {
             // What held for a while gets a new first pause.
             pause = if began.elapsed() > ASK_EVERY * 2 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
             tokio::select! {
-                () = sleep(self.jitter.of(pause)) => {}
+                () = sleep(self.jitter.of(pause)) => {} // why: a store that is away is not to be asked without pause
                 () = self.said.closed() => return,
             }
         }

@@ -47,7 +47,7 @@ impl Bed {
                         *self.sent.entry(way).or_default() += 1;
                         if passes(way, self.now - self.start) {
                             self.now += Duration::from_micros(300);
-                            self.prober.answered(to, way, nonce, self.now);
+                            self.prober.answered(to, way, nonce, Clocks::default(), self.now);
                         }
                     }
                     Output::Changed { way, passage, .. } => {
@@ -202,9 +202,9 @@ fn answers_with_another_number_are_no_answers() {
     let mut bed = Bed::ipip();
     bed.prober.turn(bed.now + SECOND);
     let Some(Output::Send { to, way, nonce }) = bed.prober.poll() else { panic!("no probe") };
-    bed.prober.answered(to, way, nonce ^ 1, bed.now + SECOND);
-    bed.prober.answered(Ipv4Addr::new(10, 9, 9, 9), way, nonce, bed.now + SECOND);
-    bed.prober.answered(to, Way::Vxlan, nonce, bed.now + SECOND);
+    bed.prober.answered(to, way, nonce ^ 1, Clocks::default(), bed.now + SECOND);
+    bed.prober.answered(Ipv4Addr::new(10, 9, 9, 9), way, nonce, Clocks::default(), bed.now + SECOND);
+    bed.prober.answered(to, Way::Vxlan, nonce, Clocks::default(), bed.now + SECOND);
     assert_eq!(bed.prober.poll(), None);
 }
 
@@ -224,4 +224,12 @@ proptest! {
         prop_assert_eq!(bed.ipip_is(), Passage::Passes);
         prop_assert!(bed.prober.timers.len() == 1);
     }
+}
+
+#[test]
+fn how_far_a_clock_is_ahead_is_told_as_if_the_answer_took_half_the_round_trip() {
+    let ahead = |theirs, ours| Clocks { theirs, ours }.ahead(Duration::from_millis(10));
+    assert_eq!(ahead(2_000_000, 1_005_000), 1_000_000);
+    assert_eq!(ahead(1_000_000, 2_005_000), -1_000_000);
+    assert_eq!(ahead(u64::MAX, 5_000), -1);
 }

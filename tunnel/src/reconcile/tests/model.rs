@@ -140,7 +140,7 @@ impl Run {
             }
             Happening::Turns(turns) => {
                 for _ in 0..turns {
-                    if !self.state.reconcile().await {
+                    if !step(&mut self.state).await {
                         return;
                     }
                 }
@@ -241,7 +241,7 @@ impl Run {
             self.state.observe_at = self.state.observe_at.map(|_| Instant::now());
             for turn in 0.. {
                 assert!(turn < 5000, "no rest");
-                if !self.state.reconcile().await {
+                if !step(&mut self.state).await {
                     break;
                 }
             }

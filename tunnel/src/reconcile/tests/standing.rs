@@ -96,6 +96,25 @@ async fn blocked_ipip_moves_a_node_to_vxlan_with_one_message_and_back_with_anoth
 }
 
 #[tokio::test]
+async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
+    let mut state = started(ipip()).await;
+    state.handle(passage(Passage::Blocked));
+    settle(&mut state).await;
+    // Only the reason changes: the kernel has the route as it is to be all the while.
+    for known in [Passage::Returning, Passage::Blocked, Passage::Returning] {
+        state.handle(passage(known));
+        let mut more = true;
+        while more {
+            // What was noted before may be noted anew at any time.
+            state.exits_stale = true;
+            assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan), "{known:?}");
+            more = step(&mut state).await;
+        }
+        assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan), "{known:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
     let mut config = ipip();
     config.probing.recover_after = Duration::from_secs(30);

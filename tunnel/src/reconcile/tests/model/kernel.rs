@@ -212,6 +212,10 @@ impl Dataplane for Model {
         self.answers.pop_front().expect("a batch was submitted")
     }
 
+    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+        self.answers.pop_front()
+    }
+
     async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
         ops.iter().map(|op| self.carry_out(op).map_err(error)).collect()
     }
@@ -241,7 +245,7 @@ impl Dataplane for Model {
         Vec::new()
     }
 
-    async fn events(&mut self) -> Vec<Event> {
-        Vec::new()
+    async fn hear(&mut self, submitted: bool) -> Heard {
+        if submitted { Heard::Completed(self.completed().await) } else { Heard::Events(Vec::new()) }
     }
 }

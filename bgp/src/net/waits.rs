@@ -1,0 +1,71 @@
+//! What a peer's task waits for.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Instant;
+
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::auth::protect_call;
+use super::peer::PeerAddress;
+use super::socket::Socket;
+use crate::session::Side;
+
+/// A call that is being made.
+pub(super) type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// A side's place among a task's sockets.
+pub(super) const fn index(side: Side) -> usize {
+    match side {
+        Side::Outgoing => 0,
+        Side::Incoming => 1,
+    }
+}
+
+/// The side whose socket can be written, or with `read` read.
+pub(super) async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
+    let one = |side: Side| {
+        let socket = sockets[index(side)].as_ref();
+        async move {
+            match socket {
+                // An error shows itself at the read or write that follows.
+                Some(socket) => _ = socket.ready(read).await,
+                None => std::future::pending().await,
+            }
+            side
+        }
+    };
+    tokio::select! {
+        side = one(Side::Outgoing) => side,
+        side = one(Side::Incoming) => side,
+    }
+}
+
+/// The moment, if there is one.
+pub(super) async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The call's end, if one is made.
+pub(super) async fn dialled(dial: &mut Option<Dialling>) -> io::Result<TcpStream> {
+    match dial {
+        Some(dial) => dial.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Calls a peer.
+pub(super) async fn dial(address: PeerAddress) -> io::Result<TcpStream> {
+    let socket = if address.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    protect_call(&socket, address.remote.ip(), &address.protection)?;
+    if let Some(local) = address.local {
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(local, 0))?;
+    }
+    socket.connect(address.remote).await
+}

@@ -1,0 +1,151 @@
+//! What a connection waits for, and for how long it may.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A client that takes nothing of its answer for so long is given up.
+const UNREAD: Duration = Duration::from_secs(10);
+
+/// Since when a connection waits for its client; shared by the connection and who may end it.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    begin: Instant,
+    /// Milliseconds after `begin`, and one; 0: it does not wait.
+    since: Arc<AtomicU64>,
+    /// Whether a request is being answered, so that the client is the one who waits.
+    answering: Arc<AtomicBool>,
+}
+
+impl Waiting {
+    /// A connection that is just accepted, and waits.
+    pub(super) fn now() -> Self {
+        Waiting { begin: Instant::now(), since: Arc::new(AtomicU64::new(1)), answering: Arc::default() }
+    }
+
+    /// For how long it has waited; `None`: it doesn't.
+    pub(super) fn time(&self) -> Option<Duration> {
+        let since = self.since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.begin.elapsed().saturating_sub(Duration::from_millis(since)))
+    }
+
+    /// A request is complete, or is answered.
+    pub(super) fn answers(&self, answering: bool) {
+        self.answering.store(answering, Ordering::Relaxed);
+        if answering {
+            self.went_on();
+        }
+    }
+
+    fn waits(&self) {
+        let now = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        let _ = self.since.compare_exchange(0, now + 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn went_on(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A stream that notes when it waits, and ends when nothing of what is written is taken.
+pub(super) struct Patient<S> {
+    stream: S,
+    waiting: Waiting,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Patient<S> {
+    pub(super) fn new(stream: S, waiting: Waiting) -> Self {
+        Patient { stream, waiting, until: None }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.stream).poll_read(cx, into);
+        match read.is_pending() {
+            // While a request is answered the stream is read for its end alone.
+            true if !this.waiting.answering.load(Ordering::Relaxed) => this.waiting.waits(),
+            true => {}
+            false => this.waiting.went_on(),
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_write(cx, octets) {
+            Poll::Ready(written) => {
+                this.until = None;
+                this.waiting.went_on();
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                this.waiting.waits();
+                let until = this.until.get_or_insert_with(|| Box::pin(sleep(UNREAD))); // why: silence ends it
+                ready!(until.as_mut().poll(cx));
+                let reason = "the client takes nothing of its answer";
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_for_long_enough_is_given_up_and_who_takes_a_little_is_not() {
+        let (mut client, server) = duplex(4);
+        let waiting = Waiting::now();
+        let mut patient = Patient::new(server, waiting.clone());
+        let writing = tokio::spawn(async move { patient.write_all(&[7; 8]).await.map(|()| patient) });
+        let mut four = [0; 4];
+        sleep(UNREAD / 2).await; // why: on a paused clock; time is what is tried
+        assert!(waiting.time().is_some_and(|time| time >= UNREAD / 3), "{waiting:?}");
+        client.read_exact(&mut four).await.unwrap();
+        let mut patient = writing.await.unwrap().unwrap();
+        assert_eq!(waiting.time(), None);
+        let error = timeout(UNREAD * 2, patient.write_all(&[7; 8])).await.expect("given up").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_waits_for_a_request_and_not_while_it_is_answered() {
+        let (mut client, server) = duplex(64);
+        let waiting = Waiting::now();
+        let mut patient = Patient::new(server, waiting.clone());
+        sleep(Duration::from_secs(3)).await; // why: on a paused clock; time is what is tried
+        assert_eq!(waiting.time(), Some(Duration::from_secs(3)), "from the moment it was accepted");
+        client.write_all(b"x").await.unwrap();
+        patient.read_u8().await.unwrap();
+        waiting.answers(true);
+        assert!(timeout(Duration::from_secs(1), patient.read_u8()).await.is_err());
+        assert_eq!(waiting.time(), None);
+        waiting.answers(false);
+        assert!(timeout(Duration::from_secs(2), patient.read_u8()).await.is_err());
+        assert_eq!(waiting.time(), Some(Duration::from_secs(2)));
+    }
+}

@@ -1,0 +1,383 @@
+//! `-o jsonpath=...`: kubectl's templates, a text with paths in braces. Paths are those of RFC 9535 in kubectl's
+//! spelling, which `jsonpath-rust` evaluates.
+
+use jsonpath_rust::parser::model::JpQuery;
+use jsonpath_rust::parser::parse_json_path;
+use jsonpath_rust::query::js_path_process;
+use serde_json::Value as Json;
+
+/// Characters at which a template is refused.
+const MAX_LENGTH: usize = 8192;
+/// Ranges within ranges at which a template is refused.
+const MAX_DEPTH: usize = 16;
+
+/// A template that was read.
+#[derive(Clone, Debug)]
+pub(super) struct Template(Vec<Part>);
+
+#[derive(Clone, Debug)]
+enum Part {
+    /// Text as it is.
+    Text(String),
+    /// The values of a path.
+    Values(Path),
+    /// The parts, once for each value of a path.
+    Range(Path, Vec<Part>),
+}
+
+/// A path, and whether it begins at the root rather than at the value of the range around it.
+#[derive(Clone, Debug)]
+struct Path {
+    query: JpQuery,
+    from_root: bool,
+}
+
+impl Template {
+    /// Reads a template; a path alone may go without its braces.
+    ///
+    /// # Errors
+    /// One line: which action is wrong.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_LENGTH {
+            return Err(format!("jsonpath=: longer than {MAX_LENGTH} bytes"));
+        }
+        if text.is_empty() {
+            return Err("jsonpath=: a template is missing, such as {.items[*].metadata.name}".into());
+        }
+        let bare = !text.contains('{') && text.starts_with(['.', '$', '@']);
+        let braced = if bare { format!("{{{text}}}") } else { text.to_owned() };
+        let mut open: Vec<(Option<Path>, Vec<Part>)> = vec![(None, Vec::new())];
+        let mut rest = braced.as_str();
+        while !rest.is_empty() {
+            let (before, after) = rest.split_once('{').unwrap_or((rest, ""));
+            if !before.is_empty() {
+                push(&mut open, Part::Text(before.to_owned()));
+            }
+            if before.len() == rest.len() {
+                break;
+            }
+            let end = action_end(after)
+                .ok_or_else(|| format!("jsonpath=: {{{after}: the brace is never closed"))?;
+            let action = after[..end].trim();
+            let wrong = |error: String| format!("jsonpath=: {{{action}}}: {error}");
+            rest = &after[end + 1..];
+            if action == "end" {
+                match open.pop() {
+                    Some((Some(path), parts)) => push(&mut open, Part::Range(path, parts)),
+                    _ => return Err(wrong("ends no range".into())),
+                }
+            } else if let Some(range) =
+                action.strip_prefix("range").filter(|rest| rest.starts_with([' ', '.', '[']))
+            {
+                if open.len() > MAX_DEPTH {
+                    return Err(wrong(format!("ranges nest deeper than {MAX_DEPTH}")));
+                }
+                open.push((Some(read_path(range).map_err(wrong)?), Vec::new()));
+            } else if action.starts_with(['"', '\'']) {
+                push(&mut open, Part::Text(literal(action).map_err(wrong)?));
+            } else {
+                push(&mut open, Part::Values(read_path(action).map_err(wrong)?));
+            }
+        }
+        match (open.len(), open.pop()) {
+            (1, Some((_, parts))) => Ok(Template(parts)),
+            _ => Err("jsonpath=: a range without its {end}".into()),
+        }
+    }
+
+    /// The text with the values of `root` in it. A path that leads to nothing gives nothing.
+    pub(super) fn render(&self, root: &Json) -> String {
+        let mut text = String::new();
+        render(&self.0, root, root, &mut text);
+        text
+    }
+}
+
+fn push(open: &mut [(Option<Path>, Vec<Part>)], part: Part) {
+    if let Some((_, parts)) = open.last_mut() {
+        parts.push(part);
+    }
+}
+
+fn render(parts: &[Part], root: &Json, here: &Json, text: &mut String) {
+    let from = |path: &Path| if path.from_root { root } else { here }.clone();
+    for part in parts {
+        match part {
+            Part::Text(plain) => text.push_str(plain),
+            Part::Values(path) => {
+                let from = from(path);
+                let found: Vec<String> = values(&path.query, &from).into_iter().map(plain).collect();
+                text.push_str(&found.join(" "));
+            }
+            Part::Range(path, inner) => {
+                let from = from(path);
+                for value in values(&path.query, &from) {
+                    render(inner, root, value, text);
+                }
+            }
+        }
+    }
+}
+
+/// Where an action ends: at the first closing brace that is in no quotes.
+fn action_end(text: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            _ if escaped => escaped = false,
+            (_, '\\') => escaped = true,
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '}') => return Some(at),
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+/// A quoted text with its escapes, as in `{"\n"}`.
+fn literal(text: &str) -> Result<String, String> {
+    let quote = text.chars().next().unwrap_or('"');
+    let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+    let inner = inner.filter(|_| text.len() >= 2).ok_or("the quotes are never closed")?;
+    let mut result = String::new();
+    let mut characters = inner.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => match characters.next() {
+                Some('n') => result.push('\n'),
+                Some('t') => result.push('\t'),
+                Some('r') => result.push('\r'),
+                Some(c @ ('\\' | '"' | '\'')) => result.push(c),
+                other => return Err(format!("unknown escape \\{}", other.unwrap_or(' '))),
+            },
+            c if c == quote => return Err("one quoted text to a pair of braces".into()),
+            c => result.push(c),
+        }
+    }
+    Ok(result)
+}
+
+fn read_path(text: &str) -> Result<Path, String> {
+    let (query, from_root) = path(text)?;
+    Ok(Path { query, from_root })
+}
+
+/// A path in kubectl's spelling, and whether it begins with `$`.
+///
+/// # Errors
+/// One line: what is wrong with it.
+pub(super) fn path(text: &str) -> Result<(JpQuery, bool), String> {
+    let text = text.trim();
+    let from_root = text.starts_with('$');
+    let rest = text.strip_prefix(['$', '@']).unwrap_or(text);
+    let rest = match rest.chars().next() {
+        Some('.' | '[') | None => rest.to_owned(),
+        Some(_) => format!(".{rest}"),
+    };
+    // kubectl's `{.}` is the value itself.
+    let rest = if rest == "." { String::new() } else { rest };
+    let (steps, left) = steps(&rest)?;
+    if !left.is_empty() {
+        return Err(format!("{left:?} is no part of a path"));
+    }
+    let query = parse_json_path(&format!("${steps}"));
+    query.map(|query| (query, from_root)).map_err(|error| first_line(&error.to_string()))
+}
+
+fn first_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.last().map_or_else(|| "is no path".to_owned(), |line| line.trim_start_matches("= ").to_owned())
+}
+
+/// The steps of a path in the spelling of RFC 9535, in which a name is short only if it is an identifier; and what
+/// follows the path.
+fn steps(text: &str) -> Result<(String, &str), String> {
+    let mut result = String::new();
+    let mut rest = text;
+    loop {
+        if let Some(after) = rest.strip_prefix("..").filter(|after| !after.is_empty()) {
+            result.push_str("..");
+            rest = after;
+            if rest.starts_with('[') {
+                continue;
+            }
+        } else if let Some(after) = rest.strip_prefix('.') {
+            rest = after;
+        } else if rest.starts_with('[') {
+            let end = bracket_end(rest).ok_or("a bracket is never closed")?;
+            result.push_str(&bracket(&rest[1..end])?);
+            rest = &rest[end + 1..];
+            continue;
+        } else {
+            return Ok((result, rest));
+        }
+        let (name, after) = step_name(rest);
+        match name.as_str() {
+            "" => return Err("a name is missing after '.'".into()),
+            "*" => result.push_str("[*]"),
+            name => result.push_str(&quoted(name)),
+        }
+        rest = after;
+    }
+}
+
+/// A name up to what can't be part of one; `\.` is a dot.
+fn step_name(text: &str) -> (String, &str) {
+    let mut name = String::new();
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => {
+                name.push(c);
+                escaped = false;
+            }
+            '\\' => escaped = true,
+            c if c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | '*') => name.push(c),
+            _ => return (name, &text[at..]),
+        }
+    }
+    (name, "")
+}
+
+fn quoted(name: &str) -> String {
+    format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// Where the bracket that the text begins with is closed.
+fn bracket_end(text: &str) -> Option<usize> {
+    let (mut depth, mut quote) = (0_u32, None);
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[') => depth += 1,
+            (None, ']') => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+/// What stands in brackets: indices, names and slices as they are, but for the dots that kubectl wants escaped in names, and
+/// filters with their paths respelt.
+fn bracket(inner: &str) -> Result<String, String> {
+    let inner = inner.trim();
+    let Some(filter) = inner.strip_prefix('?') else { return Ok(format!("[{}]", inner.replace("\\.", "."))) };
+    let mut result = String::from("[?");
+    let mut rest = filter;
+    while let Some(c) = rest.chars().next() {
+        match c {
+            '"' | '\'' => {
+                let end = rest[1..].find(c).ok_or("the quotes are never closed")? + 2;
+                result.push_str(&rest[..end]);
+                rest = &rest[end..];
+            }
+            '@' | '$' => {
+                let (steps, after) = steps(&rest[1..])?;
+                result.push(c);
+                result.push_str(&steps);
+                rest = after;
+            }
+            c => {
+                result.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    result.push(']');
+    Ok(result)
+}
+
+/// The values that a path leads to.
+pub(super) fn values<'a>(path: &JpQuery, from: &'a Json) -> Vec<&'a Json> {
+    // The only errors are those of functions, of which a path that was read has none unknown.
+    js_path_process(path, from)
+        .map(|found| found.into_iter().map(|found| found.val()).collect())
+        .unwrap_or_default()
+}
+
+/// A value as text: strings as they are, everything else as JSON.
+pub(super) fn plain(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        Json::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn list() -> Json {
+        json!({"kind": "List", "items": [
+            {"metadata": {"name": "a", "labels": {"kubernetes.io/hostname": "h1", "route-reflector": "true"}},
+             "spec": {"bgp": {"asNumber": 64512}, "podCIDRs": ["10.0.0.0/26", "10.0.1.0/26"]}},
+            {"metadata": {"name": "b"}, "spec": {"bgp": {"asNumber": 64513}}},
+        ]})
+    }
+
+    fn rendered(template: &str) -> String {
+        Template::parse(template).unwrap_or_else(|error| panic!("{template}: {error}")).render(&list())
+    }
+
+    #[test]
+    fn kubectls_templates_give_what_kubectl_gives() {
+        for (template, text) in [
+            ("{.items[*].metadata.name}", "a b"),
+            (".items[*].metadata.name", "a b"),
+            ("{$.items[0].metadata.name}", "a"),
+            ("{.items[-1].metadata.name}", "b"),
+            ("{.items[0:1].metadata.name}", "a"),
+            ("{range .items[*]}{.metadata.name}{\"\\n\"}{end}", "a\nb\n"),
+            ("{range .items[*]}{@.metadata.name}={.spec.bgp.asNumber};{end}", "a=64512;b=64513;"),
+            ("{range .items[*]}{range .spec.podCIDRs[*]}{@} {end}{end}", "10.0.0.0/26 10.0.1.0/26 "),
+            ("{range .items[*]}{$.kind}{'\\t'}{end}", "List\tList\t"),
+            ("{.items[?(@.metadata.name==\"b\")].spec.bgp.asNumber}", "64513"),
+            ("{.items[?(@.spec.bgp.asNumber>64512)].metadata.name}", "b"),
+            ("{.items[?(@.spec.podCIDRs)].metadata.name}", "a"),
+            ("{.items[?(@.metadata.labels.route-reflector=='true')].metadata.name}", "a"),
+            ("{.items[0].metadata.labels.kubernetes\\.io/hostname}", "h1"),
+            ("{.items[0].metadata.labels['kubernetes\\.io/hostname']}", "h1"),
+            ("{.items[0].metadata.labels.route-reflector}", "true"),
+            ("{..asNumber}", "64512 64513"),
+            ("{.items[0].spec.bgp}", "{\"asNumber\":64512}"),
+            ("{.items[5].metadata.name}", ""),
+            ("{.nothing.here}", ""),
+            ("plain text", "plain text"),
+            ("x{\"}\"}y", "x}y"),
+        ] {
+            assert_eq!(rendered(template), text, "{template}");
+        }
+    }
+
+    #[test]
+    fn wrong_templates_are_one_line_that_names_the_action() {
+        for template in [
+            "",
+            "{.items[*",
+            "{range .items[*]}x",
+            "{end}",
+            "{.items[}",
+            "{.a..}",
+            "{\"x}",
+            "{.a b}",
+            "{.x[?(@.y==)]}",
+        ] {
+            let error = Template::parse(template).expect_err(template);
+            assert!(!error.contains('\n') && error.starts_with("jsonpath=: "), "{template}: {error}");
+        }
+        assert!(Template::parse(&"{range .a}".repeat(100)).is_err());
+    }
+}

@@ -1,0 +1,314 @@
+//! Reads what `nft -j list ruleset` says for what it does to packets between nodes.
+//!
+//! Each base chain that such packets pass is walked as the kernel walks it. A match that can't be told from here (an
+//! address, an interface, a set, something of iptables) is neither true nor false: a drop behind one is told as one of
+//! some packets if the rule names the flow, an acceptance behind one keeps the chain's policy from being blamed.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// What nodes send each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// IP protocol 4.
+    Ipip,
+    /// BGP, to this port.
+    Tcp(u16),
+    /// VXLAN, to this port.
+    Udp(u16),
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Flow::Ipip => f.write_str("IP-in-IP (IP protocol 4)"),
+            Flow::Tcp(port) => write!(f, "BGP (TCP port {port})"),
+            Flow::Udp(port) => write!(f, "VXLAN (UDP port {port})"),
+        }
+    }
+}
+
+impl Flow {
+    /// How a rule matches it.
+    pub(super) fn expression(self) -> String {
+        match self {
+            Flow::Ipip => "meta l4proto 4".to_owned(),
+            Flow::Tcp(port) => format!("tcp dport {port}"),
+            Flow::Udp(port) => format!("udp dport {port}"),
+        }
+    }
+
+    /// Names and numbers of its protocol.
+    fn protocols(self) -> &'static [&'static str] {
+        match self {
+            Flow::Ipip => &["4", "ipencap", "ipip", "ipv4"],
+            Flow::Tcp(_) => &["6", "tcp"],
+            Flow::Udp(_) => &["17", "udp"],
+        }
+    }
+}
+
+/// Something that drops a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    /// Family, table and chain.
+    pub(super) place: String,
+    /// The base chain that packets come through, as `nft` wants it named.
+    pub(super) chain: String,
+    /// The rule, or the policy.
+    pub(super) rule: String,
+    /// Whether all packets of the flow meet it.
+    pub(super) for_all: bool,
+}
+
+/// Whether a match is known to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Yes,
+    No,
+    Unknown,
+}
+
+/// What becomes of a packet in a chain.
+enum Fate {
+    /// It goes on behind the chain.
+    On,
+    /// It is accepted, at least perhaps.
+    Accepted,
+    /// It was dropped.
+    Dropped,
+}
+
+/// Chains are followed so deep; nftables itself allows 16.
+const DEEPEST: usize = 16;
+
+/// What keeps a flow from passing this node, in or out.
+pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
+    let empty = Vec::new();
+    let items = ruleset["nftables"].as_array().unwrap_or(&empty);
+    let mut walk = Walk { items, flow, found: Vec::new() };
+    for chain in items.iter().filter_map(|item| item.get("chain")) {
+        let hooks = ["prerouting", "input", "output", "postrouting", "ingress"];
+        let on_the_way = hooks.contains(&chain["hook"].as_str().unwrap_or_default());
+        let family = chain["family"].as_str().unwrap_or_default();
+        if !on_the_way || !["ip", "inet", "netdev"].contains(&family) || chain["type"] == "nat" {
+            continue;
+        }
+        // routed's own table lets known nodes pass, and nobody else: that is no obstacle.
+        if chain["table"] == "routed" && family == "inet" {
+            continue;
+        }
+        let base = name(chain, "name");
+        let mut sure = true;
+        let fate = walk.chain(chain, &base, &mut sure, 0);
+        if matches!(fate, Fate::On) && chain["policy"] == "drop" {
+            walk.found.push(Obstacle {
+                place: base.clone(),
+                chain: base,
+                rule: "no rule accepts it, and the policy is drop".to_owned(),
+                for_all: true,
+            });
+        }
+    }
+    walk.found
+}
+
+/// Family, table and chain of a chain (`own`: "name") or of a rule ("chain").
+fn name(item: &Value, own: &str) -> String {
+    let part = |key: &str| item[key].as_str().unwrap_or("?").to_owned();
+    format!("{} {} {}", part("family"), part("table"), part(own))
+}
+
+struct Walk<'a> {
+    items: &'a [Value],
+    flow: Flow,
+    found: Vec<Obstacle>,
+}
+
+impl Walk<'_> {
+    /// Goes through a chain; `sure` says whether packets are known to get there, and afterwards to get behind it.
+    fn chain(&mut self, chain: &Value, base: &str, sure: &mut bool, depth: usize) -> Fate {
+        if depth > DEEPEST {
+            return Fate::Accepted;
+        }
+        let same = |rule: &&Value| {
+            rule["family"] == chain["family"]
+                && rule["table"] == chain["table"]
+                && rule["chain"] == chain["name"]
+        };
+        let rules: Vec<&Value> = self.items.iter().filter_map(|item| item.get("rule")).filter(same).collect();
+        for rule in rules {
+            let empty = Vec::new();
+            let expressions = rule["expr"].as_array().unwrap_or(&empty);
+            let (mut holds, mut named) = (Holds::Yes, false);
+            for expression in expressions {
+                let (this, names) = self.holds(expression);
+                named |= names && this == Holds::Yes;
+                holds = match (holds, this) {
+                    (Holds::No, _) | (_, Holds::No) => Holds::No,
+                    (Holds::Yes, Holds::Yes) => Holds::Yes,
+                    _ => Holds::Unknown,
+                };
+            }
+            if holds == Holds::No {
+                continue;
+            }
+            let certain = holds == Holds::Yes;
+            for expression in expressions {
+                let target = ["jump", "goto"].into_iter().find_map(|verdict| {
+                    let target = expression.get(verdict)?["target"].as_str()?;
+                    Some((verdict, target.to_owned()))
+                });
+                if expression.get("drop").is_some() || expression.get("reject").is_some() {
+                    let for_all = certain && *sure;
+                    if for_all || named {
+                        self.found.push(Obstacle {
+                            place: name(rule, "chain"),
+                            chain: base.to_owned(),
+                            rule: text(expressions),
+                            for_all,
+                        });
+                    }
+                    if certain {
+                        return Fate::Dropped;
+                    }
+                } else if expression.get("accept").is_some() {
+                    // Perhaps it is: then nothing that follows can be said to be for all.
+                    *sure &= certain;
+                    if certain || named {
+                        return Fate::Accepted;
+                    }
+                } else if expression.get("return").is_some() {
+                    if certain {
+                        return Fate::On;
+                    }
+                    *sure = false;
+                } else if let Some((verdict, target)) = target {
+                    let next = self.items.iter().filter_map(|item| item.get("chain")).find(|next| {
+                        next["family"] == chain["family"]
+                            && next["table"] == chain["table"]
+                            && next["name"] == target.as_str()
+                    });
+                    let Some(next) = next else { continue };
+                    let mut there = *sure && certain;
+                    let fate = self.chain(next, base, &mut there, depth + 1);
+                    if certain {
+                        *sure = there;
+                        match fate {
+                            Fate::On if verdict == "jump" => {}
+                            other => return other,
+                        }
+                    } else if matches!(fate, Fate::Accepted) {
+                        *sure = false;
+                    }
+                }
+            }
+        }
+        if *sure { Fate::On } else { Fate::Accepted }
+    }
+
+    /// Whether an expression holds for the flow's packets, and whether it is one that tells flows apart.
+    fn holds(&self, expression: &Value) -> (Holds, bool) {
+        let Some(found) = expression.get("match") else {
+            let harmless =
+                ["counter", "log", "accept", "drop", "reject", "jump", "goto", "return", "comment"];
+            let known = harmless.iter().any(|key| expression.get(*key).is_some());
+            return (if known { Holds::Yes } else { Holds::Unknown }, false);
+        };
+        let (left, right) = (&found["left"], &found["right"]);
+        let payload = &left["payload"];
+        let (protocol, field) = (payload["protocol"].as_str(), payload["field"].as_str());
+        let is = match (protocol, field, left["meta"]["key"].as_str()) {
+            (Some("ip"), Some("protocol"), _) | (_, _, Some("l4proto")) => {
+                one_of(right, &|value| self.flow.protocols().contains(&value))
+            }
+            (Some(of), Some("dport"), _) if of == "tcp" || of == "udp" || of == "th" => match self.flow {
+                Flow::Tcp(port) if of != "udp" => one_of(right, &|value| value == port.to_string()),
+                Flow::Udp(port) if of != "tcp" => one_of(right, &|value| value == port.to_string()),
+                _ => Holds::No,
+            },
+            (Some("tcp"), _, _) => if_flow(matches!(self.flow, Flow::Tcp(_))),
+            (Some("udp"), _, _) => if_flow(matches!(self.flow, Flow::Udp(_))),
+            (Some("icmp" | "icmpv6" | "ip6" | "arp"), _, _) => Holds::No,
+            (_, _, Some("nfproto")) => one_of(right, &|value| value == "ipv4"),
+            _ => {
+                // Of a new connection's packets.
+                let is_state = left["ct"]["key"] == "state";
+                let states = one_of(right, &|value| value == "new");
+                return (if is_state { states } else { Holds::Unknown }, false);
+            }
+        };
+        let is = match (found["op"].as_str(), is) {
+            (Some("!="), Holds::Yes) => Holds::No,
+            (Some("!="), Holds::No) => Holds::Yes,
+            (_, is) => is,
+        };
+        (is, true)
+    }
+}
+
+fn if_flow(right_one: bool) -> Holds {
+    if right_one { Holds::Unknown } else { Holds::No }
+}
+
+/// Whether a value, one of a set, or one of a range is as asked for.
+fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> Holds {
+    match right {
+        Value::String(text) if text.starts_with('@') => Holds::Unknown,
+        Value::String(text) => yes(is(text)),
+        Value::Number(number) => yes(is(&number.to_string())),
+        Value::Array(values) => any(values, is),
+        Value::Object(object) => {
+            if let Some(Value::Array(values)) = object.get("set") {
+                return any(values, is);
+            }
+            if let Some(Value::Array(bounds)) = object.get("range") {
+                let bound = |at: usize| bounds.get(at).and_then(Value::as_u64);
+                let (Some(low), Some(high)) = (bound(0), bound(1)) else { return Holds::Unknown };
+                // Ports are few.
+                return yes((low..=high.min(65_535)).any(|value| is(&value.to_string())));
+            }
+            Holds::Unknown
+        }
+        Value::Null | Value::Bool(_) => Holds::Unknown,
+    }
+}
+
+fn any(values: &[Value], is: &dyn Fn(&str) -> bool) -> Holds {
+    let all: Vec<Holds> = values.iter().map(|value| one_of(value, is)).collect();
+    if all.contains(&Holds::Yes) {
+        return Holds::Yes;
+    }
+    if all.contains(&Holds::Unknown) { Holds::Unknown } else { Holds::No }
+}
+
+fn yes(holds: bool) -> Holds {
+    if holds { Holds::Yes } else { Holds::No }
+}
+
+/// A rule for people: what it matches, and its verdict.
+fn text(expressions: &[Value]) -> String {
+    let words = expressions.iter().filter_map(|expression| {
+        if let Some(found) = expression.get("match") {
+            let left = &found["left"];
+            let left = match (left["payload"]["protocol"].as_str(), left["payload"]["field"].as_str()) {
+                (Some(protocol), Some(field)) => format!("{protocol} {field}"),
+                _ => match (left["meta"]["key"].as_str(), left["ct"]["key"].as_str()) {
+                    (Some(key), _) => key.to_owned(),
+                    (_, Some(key)) => format!("ct {key}"),
+                    _ => "something".to_owned(),
+                },
+            };
+            let right = found["right"].as_str().map_or_else(|| found["right"].to_string(), str::to_owned);
+            let not = if found["op"] == "!=" { "!= " } else { "" };
+            return Some(format!("{left} {not}{right}"));
+        }
+        if let Some(packets) = expression["counter"]["packets"].as_u64() {
+            return Some(format!("({packets} packets)"));
+        }
+        let verdict = ["drop", "reject"].into_iter().find(|key| expression.get(*key).is_some())?;
+        Some(verdict.to_owned())
+    });
+    words.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,108 @@
+//! The fields of a Node.
+
+use super::{Field, honoured, kept, refused};
+
+pub(super) const FIELDS: &[Field] = &[
+    honoured(
+        "spec.bgp",
+        "a mapping",
+        "none",
+        "the node's part in BGP",
+        "{bgp: {ipv4Address: 192.168.0.2/24}}",
+    ),
+    honoured(
+        "spec.bgp.ipv4Address",
+        "an address with its subnet's length; nobody else's",
+        "found by the node where it registers itself",
+        "the node's address, and who is in its subnet; without a length nobody is (/32)",
+        "{bgp: {ipv4Address: 192.168.0.2/24}}",
+    ),
+    honoured(
+        "spec.bgp.ipv6Address",
+        "an address with its subnet's length; nobody else's",
+        "none",
+        "the same for IPv6",
+        "{bgp: {ipv6Address: 'fd00::2/64'}}",
+    ),
+    honoured(
+        "spec.bgp.asNumber",
+        "1 to 4294967295, or as `1.10`",
+        "the cluster's",
+        "the node's AS",
+        "{bgp: {asNumber: 64513}}",
+    ),
+    honoured(
+        "spec.bgp.routeReflectorClusterID",
+        "as an IPv4 address, not 0.0.0.0",
+        "none",
+        "the node is a route reflector of this cluster ID (RFC 4456)",
+        "{bgp: {routeReflectorClusterID: 244.0.0.1}}",
+    ),
+    honoured(
+        "spec.bgp.ipv4IPIPTunnelAddr",
+        "an IPv4 address; nobody else's",
+        "the network address of its lowest block, chosen once",
+        "the address of its IP-in-IP device",
+        "{bgp: {ipv4IPIPTunnelAddr: 10.1.2.0}}",
+    ),
+    honoured(
+        "spec.ipv4VXLANTunnelAddr",
+        "an IPv4 address; nobody else's",
+        "as ipv4IPIPTunnelAddr",
+        "its VTEP's address",
+        "{ipv4VXLANTunnelAddr: 10.1.2.0}",
+    ),
+    honoured(
+        "spec.ipv6VXLANTunnelAddr",
+        "an IPv6 address",
+        "as for IPv4",
+        "the same for IPv6",
+        "{ipv6VXLANTunnelAddr: 'fd00:1::'}",
+    ),
+    honoured(
+        "spec.vxlanTunnelMACAddr",
+        "a unicast MAC address; nobody else's",
+        "66 and five octets of the name's SHA-1",
+        "its VTEP's MAC address",
+        "{vxlanTunnelMACAddr: '66:aa:bb:cc:dd:ee'}",
+    ),
+    honoured(
+        "spec.vxlanTunnelMACAddrV6",
+        "a unicast MAC address",
+        "66 and five octets of the SHA-1 of the name and `-v6`",
+        "the same for IPv6",
+        "{vxlanTunnelMACAddrV6: '66:aa:bb:cc:dd:ef'}",
+    ),
+    honoured(
+        "spec.podCIDRs",
+        "a list of prefixes, inside pools where there are any, each of one node",
+        "none",
+        "blocks of this node, beside its BlockAffinity resources; Kubernetes' own field of its Node",
+        "{podCIDRs: [10.1.2.0/26]}",
+    ),
+    kept(
+        "spec.addresses",
+        "a list",
+        "what Calico's node agent found on the node",
+        "{addresses: [{address: 192.168.0.2/24, type: CalicoNodeIP}]}",
+    ),
+    kept(
+        "spec.interfaces",
+        "a list",
+        "what Calico's node agent found on the node",
+        "{interfaces: [{name: eth0, addresses: [192.168.0.2]}]}",
+    ),
+    kept(
+        "spec.orchRefs",
+        "a list",
+        "the node's name in an orchestrator",
+        "{orchRefs: [{nodeName: a, orchestrator: k8s}]}",
+    ),
+    refused(
+        "spec.wireguard",
+        "a mapping",
+        "none",
+        "packets are not encrypted here: leave it out, and encrypt below (IPsec or WireGuard between the nodes' addresses)",
+        "{wireguard: {interfaceIPv4Address: 10.1.2.3}}",
+    ),
+];

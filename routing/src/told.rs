@@ -1,0 +1,89 @@
+//! What a peer is told, asked for by people: computed anew from what holds now, as what is sent is.
+
+use bgp::{Family, PeerId};
+use ipnet::IpNet;
+
+use crate::export::Scratch;
+use crate::group::{Group, GroupKey};
+use crate::lanes::LANES;
+use crate::query::{PathInfo, RouteInfo};
+use crate::rib::Rib;
+use crate::several::usable;
+use crate::source::Member;
+use crate::table::Path;
+use crate::view::{Passed, View};
+
+impl Rib {
+    /// What a peer is told, each path with the next hop that it is told with: looks at no more than `places` places of
+    /// the table, from `start` on; and where to go on. Nothing of a peer without a session.
+    pub fn told_from(
+        &self,
+        id: PeerId,
+        start: u32,
+        places: usize,
+        wanted: impl Fn(&IpNet) -> bool,
+    ) -> (Vec<RouteInfo>, Option<u32>) {
+        let Rib { config, cluster, exports, table, interner, sources, .. } = self;
+        let Some(member) = sources.by_id(id).filter(|member| !member.is_gone()) else {
+            return (Vec::new(), None);
+        };
+        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
+        let end = table.end();
+        let stop = u32::try_from(places).map_or(end, |places| start.saturating_add(places).min(end));
+        let used = (start..stop).filter(|ix| table.is_used(*ix));
+        let some = used.filter(|ix| wanted(&table.prefix(*ix)));
+        let mut scratch = Scratch::default();
+        let routes = some.filter_map(|ix| {
+            let paths: Vec<PathInfo> = self
+                .told_of(view, member, ix)
+                .into_iter()
+                .map(|(path, passed)| self.as_told(view, member.key(), path, passed, ix, &mut scratch))
+                .collect();
+            (!paths.is_empty()).then(|| RouteInfo { prefix: table.prefix(ix), paths })
+        });
+        (routes.collect(), (stop < end).then_some(stop))
+    }
+
+    fn told_of(&self, view: View<'_>, member: &Member, ix: u32) -> Vec<(Path, Passed)> {
+        let family = self.table.family(ix);
+        let key = member.key();
+        if member.session.sends_several.contains(family) {
+            let key = GroupKey { families: member.session.sends_several, ..key };
+            return usable(member.id, key, view, &self.table.prefix(ix)).take(LANES).collect();
+        }
+        let told = self.table.told(ix);
+        let is_its_own = || self.sources.source(told.source()).peer() == Some(member.id);
+        let is_too_long = || {
+            let group: Option<&Group> = self.groups.get(&key);
+            group.is_some_and(|group| group.unsendable().any(|other| other == ix))
+        };
+        if told.is_none() || is_its_own() || is_too_long() {
+            return Vec::new();
+        }
+        view.passes(told, key, family, ix).map(|passed| (told, passed)).into_iter().collect()
+    }
+
+    fn as_told(
+        &self,
+        view: View<'_>,
+        key: GroupKey,
+        path: Path,
+        passed: Passed,
+        ix: u32,
+        scratch: &mut Scratch,
+    ) -> PathInfo {
+        let attrs = self.interner.set(path.attrs());
+        let family: Family = self.table.family(ix);
+        PathInfo {
+            source: self.sources.source(path.source()),
+            kind: self.sources.kind(path.source()),
+            next_hop: view.written(path, passed, key, family, scratch).1,
+            as_path: attrs.as_path().asns().collect(),
+            local_pref: attrs.local_pref,
+            med: attrs.med,
+            stale: false,
+            reason: None,
+            shares: false,
+        }
+    }
+}

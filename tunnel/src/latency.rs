@@ -1,0 +1,63 @@
+//! How long things took, counted by the order of magnitude.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Microseconds up to which a time counts into each class; what takes longer than the last is in the class after it.
+pub const BOUNDS_US: [u64; 14] = [
+    100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+];
+
+/// Times that were counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// How many were in each class of [`BOUNDS_US`], and longer.
+    pub counts: [u64; BOUNDS_US.len() + 1],
+    /// All of them together, in microseconds.
+    pub sum_us: u64,
+}
+
+impl Latency {
+    /// Counts one more.
+    pub fn note(&mut self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let class = BOUNDS_US.partition_point(|bound| *bound < micros);
+        if let Some(count) = self.counts.get_mut(class) {
+            *count += 1;
+        }
+        self.sum_us = self.sum_us.saturating_add(micros);
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How many took longer than a time, which is to be one of the bounds.
+    pub fn longer_than(&self, bound: Duration) -> u64 {
+        let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        let first = BOUNDS_US.partition_point(|bound| *bound <= micros);
+        self.counts.iter().skip(first).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_counts_into_the_first_class_that_it_is_not_longer_than() {
+        let mut latency = Latency::default();
+        for micros in [0, 100, 101, 5_000_000, 5_000_001, 90_000_000] {
+            latency.note(Duration::from_micros(micros));
+        }
+        assert_eq!(
+            (latency.counts[0], latency.counts[1], latency.counts[13], latency.counts[14]),
+            (2, 1, 1, 2)
+        );
+        assert_eq!((latency.count(), latency.sum_us), (6, 100_000_202));
+        assert_eq!(latency.longer_than(Duration::from_micros(100)), 4);
+        assert_eq!(latency.longer_than(Duration::from_secs(5)), 2);
+    }
+}

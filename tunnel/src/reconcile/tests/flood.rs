@@ -1,0 +1,52 @@
+//! More changes of routes than the kernel takes at once.
+
+use super::*;
+use crate::dataplane::{MAX_BATCH, MAX_IN_FLIGHT};
+
+#[tokio::test]
+async fn while_the_kernel_writes_more_is_taken_in_and_looked_at() {
+    let mut state = Reconciler::new(Fake::default());
+    state.configure(config());
+    state.in_sync();
+    settle(&mut state).await;
+    state.dataplane.slow = true;
+    let many = |first: u32, count: u32| -> Vec<RouteChange> {
+        let prefix = |i: u32| format!("{}/32", Ipv4Addr::from_bits(0x1400_0000 + i));
+        let change = |i| RouteChange { prefix: prefix(i).parse().expect("prefix"), ..change(2) };
+        (first..first + count).map(change).collect()
+    };
+    let most = u32::try_from(MAX_IN_FLIGHT * MAX_BATCH).expect("a few thousand");
+    state.routes(many(0, 2 * most));
+    while state.reconcile().await == Turn::More {}
+    assert_eq!(state.in_flight.len(), MAX_IN_FLIGHT, "as many as may be, and none is waited for");
+    // Nothing is completed; and yet a route, its new next hop too, is as good as those that came before.
+    state.routes(vec![RouteChange { prefix: "20.9.0.0/32".parse().expect("prefix"), ..change(3) }]);
+    assert_eq!(state.reconcile().await, Turn::Writing);
+    assert_eq!(state.in_flight.len(), MAX_IN_FLIGHT);
+    let hops = |gateway: [u8; 4]| {
+        let nexthops = state.dataplane.kernel.nexthops.values();
+        nexthops.filter(|hop| hop.gateway == Some(gateway.into())).count()
+    };
+    assert_eq!(hops([192, 168, 0, 3]), 1, "{:?}", state.dataplane.kernel.nexthops);
+    settle(&mut state).await;
+    let installed = state.summary().routes_installed;
+    assert_eq!(
+        installed,
+        2 * MAX_IN_FLIGHT * MAX_BATCH + 2,
+        "with the own block and the one that came later"
+    );
+}
+
+#[tokio::test]
+async fn what_a_refusal_asks_for_is_done_though_nobody_waited_for_it() {
+    let mut state = settled().await;
+    // The kernel lost the next hop, and the event has not come yet.
+    state.dataplane.kernel.nexthops.clear();
+    state.dataplane.routes.remove(&key(2));
+    state.routes(vec![RouteChange { prefix: "10.1.2.64/26".parse().expect("prefix"), ..change(2) }]);
+    // Each time something else comes before the completion is heard of.
+    while state.reconcile().await != Turn::Rest {}
+    let report = whole_report(&mut state);
+    assert_eq!((report.failures, report.drift), (vec![], 2));
+    assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
+}
