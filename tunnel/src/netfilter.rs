@@ -175,6 +175,7 @@ async fn run(
     let mut look_at = Some(Instant::now());
     loop {
         let firewall = wanted.borrow_and_update().clone();
+        let is_wanted = firewall.is_some();
         if let Some(firewall) = firewall
             && look_at.is_some_and(|at| at <= Instant::now())
         {
@@ -208,7 +209,8 @@ async fn run(
                 let _ = question.send(report);
             }
             () = keeper.changed() => look_at = Some(keeper.not_before()),
-            () = sleep_until(look_at) => {}
+            // Before anything is wanted, that is what is waited for.
+            () = sleep_until(look_at.filter(|_| is_wanted)) => {}
         }
     }
 }

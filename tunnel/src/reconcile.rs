@@ -113,6 +113,8 @@ pub struct Reconciler<D> {
     spare: Vec<Vec<RouteOp>>,
     /// When the turns began that have not come to rest yet.
     pub(crate) running: Option<Instant>,
+    /// When what was due was last marked: when those turns began, or the last ones that came to rest.
+    marked_at: Option<Instant>,
     /// Since then all was observed.
     fresh: bool,
     /// So many plans other than of routes were made one after the other.
@@ -165,6 +167,7 @@ impl<D: Dataplane> Reconciler<D> {
             writing: false,
             spare: Vec::new(),
             running: None,
+            marked_at: None,
             fresh: false,
             passes: 0,
             healing: false,
@@ -232,9 +235,10 @@ impl<D: Dataplane> Reconciler<D> {
         let note_at = self.noted_at.filter(|_| self.exits_stale).map(|at| at + NOTE_INTERVAL);
         let returned_at = self.config.as_ref().and_then(|c| self.standings.deadline(c.probing.recover_after));
         let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
-        // What was due before was begun by the turns before, whatever came of it.
-        let now = Instant::now();
-        let [returned_at, swept_at] = [returned_at, swept_at].map(|at| at.filter(|at| *at > now));
+        // What was due when the turns before began was their business, whatever came of it. What came due since is
+        // not: nothing may have had a turn between then and now.
+        let [returned_at, swept_at] =
+            [returned_at, swept_at].map(|at| at.filter(|at| self.marked_at.is_none_or(|marked| *at > marked)));
         let times = [self.ledger.next_retry(), self.observe_at, note_at, returned_at, swept_at];
         times.into_iter().flatten().min()
     }

@@ -215,7 +215,15 @@ async fn run(sockets: Sockets, mut commands: mpsc::Receiver<Add>) {
                 None => return driver.end(),
             },
             place = readable(&driver.receiving) => driver.receive(place),
-            () = at(deadline) => driver.alarm(Instant::now()),
+            () = at(deadline) => {
+                let unwatched = driver.alarm(Instant::now());
+                // Whoever gives a session other times asks for its reports anew and drops the old ones after that: then
+                // the order is here, and the session is not one that nobody wants.
+                while let Ok(add) = commands.try_recv() {
+                    driver.begin(add);
+                }
+                unwatched.into_iter().for_each(|id| driver.stop_unwatched(id));
+            }
         }
     }
 }
@@ -289,7 +297,15 @@ impl Driver {
         }
     }
 
-    fn alarm(&mut self, now: Instant) {
+    fn stop_unwatched(&mut self, id: u32) {
+        if self.sessions.get(&id).is_some_and(|entry| entry.report.is_closed()) {
+            self.stop(id);
+        }
+    }
+
+    /// Does what is due. Returns the sessions of which nobody looks at the reports.
+    fn alarm(&mut self, now: Instant) -> Vec<u32> {
+        let mut unwatched = Vec::new();
         while let Some(Reverse((at, id))) = self.alarms.peek().copied()
             && at <= now
         {
@@ -300,14 +316,14 @@ impl Driver {
             }
             entry.armed = None;
             if entry.report.is_closed() {
-                self.stop(id);
-                continue;
+                unwatched.push(id);
             }
             if entry.session.deadline().is_some_and(|deadline| deadline <= now) {
                 entry.session.timer(now);
             }
             self.carry_out(id, now);
         }
+        unwatched
     }
 
     fn receive(&mut self, place: usize) {

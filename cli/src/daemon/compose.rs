@@ -1,7 +1,7 @@
 //! Puts the parts together, and arranges them anew when the resources change: what is the same
-//! before and after is left alone.
+//! before and after is left alone. What else it deals with is in `happening`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,6 @@ use super::roster::{Roster, RosterPeer};
 use super::statics::Statics;
 use super::upkeep::Upkeep;
 use super::view::{Seen, Views};
-use super::wait::{caught_up, next_of, sleep_until, whole};
 use crate::store::{Loaded, Update};
 
 /// After this long the routes count as whole, however many peers have not come (beside
@@ -39,9 +38,6 @@ const SYNC_AT_LATEST: Duration = Duration::from_secs(5);
 /// Calls from ranges that may wait: a cluster's nodes may all call at once, and call again if they are not
 /// answered.
 const STRANGERS: usize = 256;
-/// Between two looks at who of the neighbours that came from a range is gone.
-const NEIGHBOURS_LOOKED_AT: Duration = Duration::from_secs(5);
-
 /// After a restart, End-of-RIB is sent after this long, however many peers have not come; half of what
 /// peers wait for this node by default.
 const CAUGHT_UP_AT_LATEST: Duration = Duration::from_secs(60);
@@ -63,7 +59,7 @@ pub(super) struct Daemon {
     memory: JoinHandle<()>,
     /// How many file descriptors there may be.
     descriptors: u64,
-    sync: mpsc::Sender<()>,
+    pub(super) sync: mpsc::Sender<()>,
     listener: Option<(u16, Listener)>,
     pub(super) peers: BTreeMap<IpAddr, Running>,
     /// Those of `peers` that came from a range.
@@ -72,29 +68,26 @@ pub(super) struct Daemon {
     pub(super) strangers: (mpsc::Sender<Stranger>, mpsc::Receiver<Stranger>),
     /// Peers that sent too many prefixes.
     pub(super) limits: Option<mpsc::Receiver<LimitReached>>,
-    /// What came out of these two and is not done yet.
-    pub(super) reached: VecDeque<LimitReached>,
-    pub(super) callers: VecDeque<Stranger>,
     /// When to look who of the neighbours is gone.
-    look_at: Instant,
+    pub(super) look_at: Instant,
     next_id: u32,
     /// Sessions that end, with their peers' last messages.
     stopping: JoinSet<()>,
-    statics: Statics,
+    pub(super) statics: Statics,
     pub(super) drain: Drain,
-    drains: mpsc::Receiver<DrainRequest>,
+    pub(super) drains: mpsc::Receiver<DrainRequest>,
     pub(super) roster: watch::Sender<Arc<Roster>>,
     /// Told when the routes are whole; set while that is awaited.
-    whole: Option<mpsc::Receiver<()>>,
+    pub(super) whole: Option<mpsc::Receiver<()>>,
     /// When they count as whole anyway.
     whole_at: Option<Instant>,
-    in_sync: bool,
+    pub(super) in_sync: bool,
     pub(super) passwords: watch::Sender<Arc<Passwords>>,
     pub(super) detector: Detector,
     /// Set while this node has just restarted: for which families it forwards as before.
-    restarted: watch::Sender<Option<Families>>,
+    pub(super) restarted: watch::Sender<Option<Families>>,
     /// Told when it has caught up with its peers; set while that is awaited, and by when it is.
-    caught_up: Option<(mpsc::Receiver<()>, Instant)>,
+    pub(super) caught_up: Option<(mpsc::Receiver<()>, Instant)>,
 }
 
 impl Daemon {
@@ -143,8 +136,6 @@ impl Daemon {
             neighbours: Neighbours::default(),
             strangers: mpsc::channel(STRANGERS),
             limits: None,
-            reached: VecDeque::new(),
-            callers: VecDeque::new(),
             look_at: Instant::now(),
             next_id: 1,
             stopping: JoinSet::new(),
@@ -311,7 +302,7 @@ impl Daemon {
         self.caught_up = Some((receiver, until));
     }
 
-    async fn originate_statics(&self) {
+    pub(super) async fn originate_statics(&mut self) {
         let (due, awaited) = self.statics.paths(Instant::now());
         self.rib.originate_statics(due, awaited).await;
     }
@@ -437,42 +428,6 @@ impl Daemon {
             let _ = sender.send(()).await;
         });
         self.whole = Some(receiver);
-    }
-
-    /// Waits for what the daemon does by itself, and does it. May be dropped and called again.
-    pub(super) async fn turn(&mut self) {
-        self.work_off().await;
-        let now = Instant::now();
-        let look_at = Some(self.look_at).filter(|_| !self.neighbours.is_empty());
-        let deadline = self.statics.deadline(now);
-        tokio::select! {
-            () = whole(&mut self.whole) => {
-                self.whole = None;
-                self.in_sync = true;
-                tracing::info!("in sync: the routes are whole");
-                let _ = self.sync.try_send(());
-                self.roster.send_modify(|roster| Arc::make_mut(roster).in_sync = true);
-            }
-            () = caught_up(&mut self.caught_up) => {
-                self.caught_up = None;
-                self.restarted.send_replace(None);
-                self.rib.hold_markers(false).await;
-            }
-            () = sleep_until(deadline) => self.originate_statics().await,
-            () = sleep_until(self.drain.deadline()) => self.go_on_draining().await,
-            Some(request) = self.drains.recv() => self.begin_drain(request).await,
-            Some(limit) = next_of(&mut self.limits) => self.reached.push_back(limit),
-            Some(stranger) = self.strangers.1.recv() => {
-                self.callers.push_back(stranger);
-                while let Ok(stranger) = self.strangers.1.try_recv() {
-                    self.callers.push_back(stranger);
-                }
-            }
-            () = sleep_until(look_at) => {
-                self.look_at = now + NEIGHBOURS_LOOKED_AT;
-                self.look_at_neighbours().await;
-            }
-        }
     }
 
     /// Ends every session so that peers that can keep this node's routes while it restarts, unless it is drained; the

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use bgp::net::Stranger;
 use bgp::session::State;
 use bgp::wire::error::ErrorCode;
 use routing::limits::LimitReached;
@@ -13,29 +14,19 @@ use super::neighbours::Welcome;
 use super::plan::Plan;
 
 impl Daemon {
-    /// Does what is noted, so that nothing is lost where this is dropped half-way.
-    pub(super) async fn work_off(&mut self) {
-        while let Some(reached) = self.reached.front().copied() {
-            self.limit_reached(reached).await;
-            self.reached.pop_front();
-        }
-        let came = !self.callers.is_empty();
-        while let Some(caller) = self.callers.front() {
-            let address = caller.address;
+    /// Takes in who calls from a range.
+    pub(super) async fn called(&mut self, strangers: Vec<Stranger>) {
+        for Stranger { address, stream } in strangers {
             self.stranger_calls(address).await;
-            if let Some(caller) = self.callers.pop_front()
-                && let Some(running) = self.peers.get(&address)
-            {
-                running.handle.take(caller.stream);
+            if let Some(running) = self.peers.get(&address) {
+                running.handle.take(stream);
             }
         }
-        if came {
-            self.show_peers();
-        }
+        self.show_peers();
     }
 
     /// A peer has sent as many prefixes as it may, or nearly.
-    async fn limit_reached(&mut self, reached: LimitReached) {
+    pub(super) async fn limit_reached(&mut self, reached: LimitReached) {
         let LimitReached { peer, held, limit, exceeded } = reached;
         let Some(running) = self.peers.values().find(|running| running.id == peer) else { return };
         let name = &running.plan.peering.name;

@@ -14,6 +14,7 @@ mod examine;
 mod explain;
 mod fabric;
 mod feed;
+mod happening;
 mod join;
 mod journal;
 mod kernel_view;

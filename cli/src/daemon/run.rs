@@ -220,7 +220,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
             },
             Some(()) = passwords.recv() => daemon.read_passwords().await,
             () = watchdog.due() => {}
-            () = daemon.turn() => {}
+            happening = daemon.next() => daemon.deal_with(happening).await,
         }
         if daemon.is_drained() {
             break;

@@ -18,6 +18,8 @@ pub(super) struct Statics {
     nodes: Vec<StaticPaths>,
     seen: HashMap<String, Instant>,
     wait: Duration,
+    /// For when the paths were last told.
+    told: Option<Instant>,
 }
 
 impl Statics {
@@ -31,7 +33,8 @@ impl Statics {
     }
 
     /// The paths that count now, and those that BGP has still time to bring better ones of.
-    pub(super) fn paths(&self, now: Instant) -> (Vec<Path>, Vec<Path>) {
+    pub(super) fn paths(&mut self, now: Instant) -> (Vec<Path>, Vec<Path>) {
+        self.told = Some(now);
         let counts = |node: &&StaticPaths| self.due(&node.node).is_some_and(|due| due <= now);
         let (due, awaited): (Vec<_>, Vec<_>) = self.nodes.iter().partition(counts);
         let paths =
@@ -39,9 +42,10 @@ impl Statics {
         (paths(due), paths(awaited))
     }
 
-    /// When more paths will count.
-    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.nodes.iter().filter_map(|node| self.due(&node.node)).filter(|due| *due > now).min()
+    /// When more paths count than were told last: that time may be past.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let untold = |due: &Instant| self.told.is_none_or(|told| *due > told);
+        self.nodes.iter().filter_map(|node| self.due(&node.node)).filter(untold).min()
     }
 
     fn due(&self, node: &str) -> Option<Instant> {
@@ -63,11 +67,11 @@ mod tests {
         let mut statics = Statics::default();
         statics.set(vec![node("b", "10.1.2.0/26")], wait, start);
         assert_eq!((statics.paths(start).0.len(), statics.paths(start).1.len()), (0, 1));
-        assert_eq!(statics.deadline(start), Some(start + wait));
+        assert_eq!(statics.deadline(), Some(start + wait), "however late it is asked");
         let later = start + wait;
         statics.set(vec![node("b", "10.1.2.0/26"), node("c", "10.1.3.0/26")], wait, later);
         assert_eq!(statics.paths(later).0.len(), 1);
-        assert_eq!(statics.deadline(later), Some(later + wait));
-        assert_eq!((statics.paths(later + wait).0.len(), statics.deadline(later + wait)), (2, None));
+        assert_eq!(statics.deadline(), Some(later + wait));
+        assert_eq!((statics.paths(later + wait).0.len(), statics.deadline()), (2, None));
     }
 }

@@ -155,6 +155,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// Marks what is due for another attempt.
     fn mark_due(&mut self, now: Instant) {
+        self.marked_at = Some(now);
         if self.observe_at.is_some_and(|at| at <= now) {
             self.observe_at = None;
             self.must_look(Look::Whole);

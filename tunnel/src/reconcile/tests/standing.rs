@@ -146,6 +146,27 @@ async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_time_that_has_passed_while_somebody_asked_is_still_to_be_dealt_with() {
+    let mut config = ipip();
+    config.probing.recover_after = Duration::from_millis(20);
+    let mut state = started(config.clone()).await;
+    state.routes(vec![by(PathKind::Static, 2)]);
+    settle(&mut state).await;
+    state.routes(vec![by(PathKind::Bgp, 2)]);
+    settle(&mut state).await;
+    let at = state.standings.deadline(config.probing.recover_after).expect("a time to look again");
+    assert!(at > Instant::now(), "nothing was to be dealt with before");
+    std::thread::sleep(at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+    // Whoever asks is answered without a turn.
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
+    assert!(state.next_retry().is_some_and(|again| again <= at), "it would be forgotten");
+    // What comes meanwhile is looked at for what is due too.
+    settle(&mut state).await;
+    assert!(state.next_retry().is_none_or(|again| again > Instant::now()), "it would go round for ever");
+    assert_eq!(state.standings.deadline(config.probing.recover_after), None);
+}
+
+#[tokio::test]
 async fn a_block_without_bgp_does_not_move_its_nodes_others() {
     let mut state = started(ipip()).await;
     let prefix = "10.1.2.64/26".parse().expect("prefix");
