@@ -237,8 +237,8 @@ impl<D: Dataplane> Reconciler<D> {
         let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
         // What was due when the turns before began was their business, whatever came of it. What came due since is
         // not: nothing may have had a turn between then and now.
-        let [returned_at, swept_at] =
-            [returned_at, swept_at].map(|at| at.filter(|at| self.marked_at.is_none_or(|marked| *at > marked)));
+        let [returned_at, swept_at] = [returned_at, swept_at]
+            .map(|at| at.filter(|at| self.marked_at.is_none_or(|marked| *at > marked)));
         let times = [self.ledger.next_retry(), self.observe_at, note_at, returned_at, swept_at];
         times.into_iter().flatten().min()
     }

@@ -215,15 +215,7 @@ async fn run(sockets: Sockets, mut commands: mpsc::Receiver<Add>) {
                 None => return driver.end(),
             },
             place = readable(&driver.receiving) => driver.receive(place),
-            () = at(deadline) => {
-                let unwatched = driver.alarm(Instant::now());
-                // Whoever gives a session other times asks for its reports anew and drops the old ones after that: then
-                // the order is here, and the session is not one that nobody wants.
-                while let Ok(add) = commands.try_recv() {
-                    driver.begin(add);
-                }
-                unwatched.into_iter().for_each(|id| driver.stop_unwatched(id));
-            }
+            () = at(deadline) => driver.due(&mut commands, Instant::now()),
         }
     }
 }
@@ -297,9 +289,18 @@ impl Driver {
         }
     }
 
-    fn stop_unwatched(&mut self, id: u32) {
-        if self.sessions.get(&id).is_some_and(|entry| entry.report.is_closed()) {
-            self.stop(id);
+    /// Does what is due by now, and ends the sessions that nobody wants any more.
+    fn due(&mut self, commands: &mut mpsc::Receiver<Add>, now: Instant) {
+        let unwatched = self.alarm(now);
+        // Whoever gives a session other times asks for its reports anew and drops the old ones only then: the order
+        // may lie here still, and the other side must not be told that the session ends.
+        while let Ok(add) = commands.try_recv() {
+            self.begin(add);
+        }
+        for id in unwatched {
+            if self.sessions.get(&id).is_some_and(|entry| entry.report.is_closed()) {
+                self.stop(id);
+            }
         }
     }
 
@@ -463,4 +464,45 @@ fn send(socket: &UdpSocket, peer: &BfdPeer, octets: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_with_other_times_goes_on_though_its_timer_comes_first_and_ends_with_its_last_watcher()
+    {
+        let (commands, mut orders) = mpsc::channel(COMMANDS);
+        let bfd = Bfd { commands };
+        let mut driver = Driver {
+            receiving: Vec::new(),
+            sending: Vec::new(),
+            sessions: HashMap::new(),
+            by_peer: HashMap::new(),
+            alarms: BinaryHeap::new(),
+            random: RandomState::new(),
+            begun: 0,
+        };
+        let peer = |millis| BfdPeer {
+            remote: Ipv4Addr::LOCALHOST.into(),
+            local: None,
+            multihop: false,
+            config: SessionConfig {
+                min_interval: Duration::from_millis(millis),
+                multiplier: std::num::NonZeroU8::MIN,
+            },
+        };
+        let old = bfd.session(peer(50)).await;
+        driver.begin(orders.recv().await.expect("an order"));
+        let id = *driver.sessions.keys().next().expect("a session");
+        let new = bfd.session(peer(70)).await;
+        drop(old);
+        driver.due(&mut orders, Instant::now() + Duration::from_secs(2));
+        assert_eq!(driver.sessions.keys().collect::<Vec<_>>(), [&id], "it goes on");
+        assert_eq!(driver.sessions.get(&id).map(|entry| entry.peer), Some(peer(70)));
+        drop(new);
+        driver.due(&mut orders, Instant::now() + Duration::from_secs(4));
+        assert!(driver.sessions.is_empty() && driver.by_peer.is_empty(), "nobody wants it");
+    }
 }
