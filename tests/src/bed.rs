@@ -92,10 +92,12 @@ pub fn with_ipip(name: &str, test: fn()) {
         .expect("routectl to run");
     let said =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("");
-    assert!(output.status.success(), "in the guest: {said}");
-    println!("{said}");
+    // Indented, since who reads what tests print would take a guest's headings and results for our own.
+    let told: String = said.lines().map(|line| format!("    {line}\n")).collect();
+    assert!(output.status.success(), "in the guest:\n{told}");
+    println!("{told}");
     // A name that no test has would be a success too.
-    assert!(said.contains("test result: ok. 1 passed"), "in the guest: {said}");
+    assert!(said.contains("test result: ok. 1 passed"), "in the guest:\n{told}");
 }
 
 fn has_ipip() -> bool {
