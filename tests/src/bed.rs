@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
@@ -14,24 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Between two looks at a thing that is to change.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Looks again and again until `look` gives something.
-///
-/// # Panics
-/// It has given nothing for `patience`; `what` says what was waited for.
-pub fn eventually<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {patience:?}");
-        // why: the other side is another program, whose only event is what it answers when asked.
-        std::thread::sleep(LOOK);
-    }
-}
+pub use crate::patience::{eventually, eventually_or};
 
 /// A program of the product, built if it isn't yet.
 ///
@@ -101,7 +84,9 @@ pub fn with_ipip(name: &str, test: fn()) {
 }
 
 fn has_ipip() -> bool {
-    let namespace = format!("rtp{}", std::process::id());
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let namespace = format!("rtp{}-{number}", std::process::id());
     run("ip", &["netns", "add", &namespace]);
     let probe = ["-n", &namespace, "link", "add", "probe", "type", "ipip", "local", "10.0.0.1"];
     let found = Command::new("ip").args(probe).output().expect("ip to run").status.success();

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::bed::{Bed, Process, eventually, product};
+use crate::patience::Patience;
 
 /// The namespace of the bridge.
 pub(crate) const NETWORK: &str = "net";
@@ -19,6 +20,8 @@ const ROUTER: u8 = 254;
 const POD_GATEWAY6: &str = "fe80::ee";
 /// Where pods answer.
 const ECHO: u16 = 7001;
+/// A program starts within this, on a loaded machine.
+const START: Duration = Duration::from_secs(60);
 /// Longest packet that fits every encapsulation over 1500 octets.
 pub const POD_MTU: u16 = 1450;
 
@@ -317,42 +320,47 @@ impl Cluster {
         all.as_array()?.iter().find(|tunnel| tunnel["node"] == self.nodes[to].name.as_str()).cloned()
     }
 
-    /// Waits until a node reaches another by `exit`; how long that took.
+    /// Waits until a node reaches another by `exit`; how much patience that needed.
     ///
     /// # Panics
     /// It does not within `patience`.
     pub fn wait_for(&self, from: usize, to: usize, exit: &str, patience: Duration) -> Duration {
-        let start = Instant::now();
+        let (most, mut patience) = (patience, Patience::of(patience));
         let mut last = Value::Null;
-        let deadline = start + patience;
         loop {
             if let Some(tunnel) = self.tunnel(from, to) {
                 if tunnel["in_use"] == exit {
-                    return start.elapsed();
+                    return patience.needed();
                 }
                 last = tunnel;
             }
             assert!(
-                Instant::now() < deadline,
-                "{} does not reach {} by {exit} within {patience:?}: {last}",
+                !patience.is_over(),
+                "{} does not reach {} by {exit} within {most:?}: {last}",
                 self.nodes[from].name,
                 self.nodes[to].name
             );
-            // why: the daemon is another program, whose only event is what it answers when asked.
-            std::thread::sleep(Duration::from_millis(20));
+            patience.pause(Duration::from_millis(20));
         }
     }
 
     /// Waits until every node reaches every other by `exit`.
     pub fn wait_for_all(&self, exit: &str, patience: Duration) {
-        let deadline = Instant::now() + patience;
+        let mut left = patience;
         for (from, to) in self.pairs() {
-            self.wait_for(
-                from,
-                to,
-                exit,
-                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
-            );
+            left = left.saturating_sub(self.wait_for(from, to, exit, left));
+        }
+    }
+
+    /// Waits until every node's daemon answers: what is timed from then on is not the start of programs.
+    ///
+    /// # Panics
+    /// One does not.
+    pub fn answer_all(&self) {
+        for index in 0..self.nodes.len() {
+            eventually(&format!("{} to answer", self.nodes[index].name), START, || {
+                self.show(index, "status")
+            });
         }
     }
 

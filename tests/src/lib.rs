@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod interop;
 pub mod malformed;
 pub mod monitor;
+pub mod patience;
 pub mod streams;
 
 use std::path::PathBuf;

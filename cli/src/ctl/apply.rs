@@ -4,13 +4,18 @@ use clap::Args;
 use hyper::Method;
 
 use super::files::{Files, MaybeFiles};
-use super::{Failure, get, kind, output};
-use crate::control::client::Client;
+use super::{Failure, get, kind, output, report};
+use crate::control::client::{Client, ClientError};
 use crate::control::{ApplyResponse, DeleteRequest, DeleteResponse, Files as Request};
 use crate::resource::{Key, Kind};
 
 /// What calicoctl says where there is nothing to do.
 pub(super) const NOTHING: &str = "No resources specified\n";
+
+/// What keeps a pool from being deleted, and what to do.
+const BLOCKS_FIRST: &str = "nodes have blocks of the pool, and pods may have addresses of these: disable it (`routectl \
+                            patch ippool NAME -p '{\"spec\":{\"disabled\":true}}'`), and when no pod uses them any more release \
+                            the blocks (`routectl ipam release BLOCK`, or podCIDRs of the Node) before it is deleted";
 
 /// The arguments of `create`.
 #[derive(Debug, Args)]
@@ -75,8 +80,15 @@ impl Delete {
                 None => return output::print(NOTHING),
             },
         }
-        let response: DeleteResponse =
-            client.request(Method::DELETE, "/v1/resources", Some(&request)).await?;
+        let answer = client.request(Method::DELETE, "/v1/resources", Some(&request)).await;
+        if let (Some(Kind::IpPool), Err(ClientError::Refused { mistakes, .. })) = (self.kind, &answer)
+            && !mistakes.is_empty()
+        {
+            report(mistakes);
+            eprintln!("routectl: {BLOCKS_FIRST}");
+            return Err(Failure::Shown);
+        }
+        let response: DeleteResponse = answer?;
         output::print(&success("deleted", &response.deleted, &response.skipped))
     }
 }

@@ -398,10 +398,13 @@ fn status(status: &StatusView) -> String {
         (
             "Dataplane",
             format!(
-                "{}, {}, {} failures",
+                "{}, {}, {}",
                 status.dataplane,
                 if status.in_sync { "in sync" } else { "not yet in sync" },
-                status.kernel_failures
+                match status.kernel_failures {
+                    0 => "nothing refused".to_owned(),
+                    count => format!("{count} refused"),
+                }
             ),
         ),
     ]);

@@ -192,8 +192,8 @@ impl Join {
         set_addresses(&mut manifest, v4, v6);
         match self.store.create(self.manifest(&manifest)?).await {
             Ok(true) => {
-                let (v4, v6) = (v4.map(|net| net.to_string()), v6.map(|net| net.to_string()));
-                tracing::info!(node = name, ?v4, ?v6, "registered");
+                let [v4, v6] = [v4, v6].map(|net| net.map(tracing::field::display));
+                tracing::info!(node = name, v4, v6, "registered");
                 self.comes_back().await;
                 Ok(())
             }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tests::bed::{eventually, with_ipip};
+use tests::bed::{eventually, eventually_or, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -125,16 +125,13 @@ fn every_mode_subnet_and_encapsulation_is_in_the_kernel_as_it_is_to_be() {
                     } else {
                         let wanted = std::fs::read_to_string(&path)
                             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-                        let deadline = Instant::now() + PATIENCE;
-                        loop {
+                        eventually_or(&name, PATIENCE, || {
                             let found = state(&cluster);
                             if found == wanted {
-                                break;
+                                return Ok(());
                             }
-                            assert!(Instant::now() < deadline, "{name}: found\n{found}\nwanted\n{wanted}");
-                            // why: the daemon is another program, whose work shows in the kernel.
-                            std::thread::sleep(Duration::from_millis(50));
-                        }
+                            Err(format!("found\n{found}\nwanted\n{wanted}"))
+                        });
                     }
                     cluster.reach_all();
                     for (from, to) in cluster.pairs() {

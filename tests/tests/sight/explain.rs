@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::bed::{eventually, with_ipip};
+use tests::bed::{eventually_or, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
 use crate::scene::{apply, routectl, unapply, up};
@@ -25,12 +25,9 @@ fn says(cluster: &Cluster, words: &[&str], code: &str) -> Value {
 }
 
 fn node_says(cluster: &Cluster, index: usize, words: &[&str], code: &str) -> Value {
-    let what = format!("explain {words:?} to say {code}");
-    let deadline = std::time::Instant::now() + SOON;
-    eventually(&what, SOON + Duration::from_secs(5), || {
-        let view = explain(cluster, index, words)?;
-        assert!(view["verdict"]["code"] == code || std::time::Instant::now() < deadline, "{what}: {view:#}");
-        (view["verdict"]["code"] == code).then_some(view)
+    eventually_or(&format!("explain {words:?} to say {code}"), SOON, || {
+        let view = explain(cluster, index, words).ok_or("no answer")?;
+        if view["verdict"]["code"] == code { Ok(view) } else { Err(format!("{view:#}")) }
     })
 }
 

@@ -38,11 +38,15 @@ fn kernel(cluster: &Cluster) -> BTreeMap<String, String> {
     list.as_array().expect("a list").iter().map(of).collect()
 }
 
-/// When each session of node 1 entered its state.
+/// Since when each session of node 1 is Established; one that is not calls again and again, and is always the same.
 fn since(cluster: &Cluster) -> BTreeMap<String, String> {
     let peers = json(cluster, &["show", "peers"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    peers.as_array().expect("a list").iter().map(|peer| (text(&peer["name"]), text(&peer["since"]))).collect()
+    let since = |peer: &Value| match peer["state"].as_str() {
+        Some("Established") => text(&peer["since"]),
+        _ => "not Established".to_owned(),
+    };
+    peers.as_array().expect("a list").iter().map(|peer| (text(&peer["name"]), since(peer))).collect()
 }
 
 /// What node 1 tells each of these peers.

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     process::{Command, Output},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -103,20 +104,27 @@ fn show(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// The `routectl` beside this test program, built if it is not there or old.
+/// The `routectl` beside this test program, built if it is not there or old. Where all tests run it is built with them
+/// (`ROUTED_TEST_PROGRAMS_BUILT`): alone it has other features, and is built anew from the start.
 fn routectl() -> PathBuf {
-    let own = std::env::current_exe().expect("own path");
-    let directory = own.parent().and_then(|deps| deps.parent()).expect("the target directory");
-    let build = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "cli", "--bin", "routectl"])
-        .args(directory.ends_with("release").then_some("--release"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
-    assert!(build.status.success(), "routectl does not build:\n{}", show(&build));
-    let path = directory.join("routectl");
-    assert!(path.exists(), "no {}", path.display());
-    path
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let own = std::env::current_exe().expect("own path");
+        let directory = own.parent().and_then(|deps| deps.parent()).expect("the target directory");
+        if std::env::var_os("ROUTED_TEST_PROGRAMS_BUILT").is_none() {
+            let build = Command::new(env!("CARGO"))
+                .args(["build", "--quiet", "--package", "cli", "--bin", "routectl"])
+                .args(directory.ends_with("release").then_some("--release"))
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .output()
+                .expect("cargo runs");
+            assert!(build.status.success(), "routectl does not build:\n{}", show(&build));
+        }
+        let path = directory.join("routectl");
+        assert!(path.exists(), "no {}", path.display());
+        path
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 fn kernel_has_ipip() -> bool {
