@@ -39,6 +39,10 @@ pub const PROGRAM: &str = "linux.uml";
 /// The package that brings [`PROGRAM`].
 pub const PACKAGE: &str = "user-mode-linux";
 
+/// Loaded into [`PROGRAM`], which could not run on processors with more registers than it knows (`cli/preload`); empty
+/// where there is no such program.
+const REGISTERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/registers.so"));
+
 /// Names the work directory to the guest's init, by way of the kernel's command line.
 const WORK_VARIABLE: &str = "ROUTED_GUEST";
 /// Under QEMU, names the share with the host's root likewise.
@@ -241,6 +245,11 @@ impl Guest {
         let log = File::create(work.join(KERNEL_LOG)).map_err(GuestError::start("kernel log"))?;
         let mut command = self.kernel_command(&program, work, stdout, stderr);
         let log_too = log.try_clone().map_err(GuestError::start("kernel log"))?;
+        if !REGISTERS.is_empty() {
+            let library = work.join("registers.so");
+            fs::write(&library, REGISTERS).map_err(GuestError::start("work directory"))?;
+            command.env("LD_PRELOAD", library);
+        }
         command.stdin(Stdio::null()).stdout(log_too).stderr(log).kill_on_drop(true);
         let affinity = pin_to_one_cpu();
         let child = command.spawn().map_err(GuestError::start(PROGRAM));
