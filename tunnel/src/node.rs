@@ -254,9 +254,21 @@ impl Config {
         self.local.ipv4.is_some() && self.may_use(Encapsulation::Ipip)
     }
 
-    /// Whether nodes ask each other by this way.
+    /// Whether nodes ask each other at all: what is asked by the way that packets go anyway says whether it carries them,
+    /// where there is no other to take as well.
+    pub fn asks(&self) -> bool {
+        let wraps = self.may_use(Encapsulation::Ipip) || self.may_use(Encapsulation::Vxlan);
+        self.can_ask() && wraps || self.probes(Way::Direct)
+    }
+
+    fn can_ask(&self) -> bool {
+        self.probing.enabled && self.local.ipv4.is_some() && self.local.tunnel_address.is_some()
+    }
+
+    /// Whether nodes ask each other by this way to find out whether to take it: then probes have a table of its own, and
+    /// go by it whatever way packets go.
     pub fn probes(&self, way: Way) -> bool {
-        if !self.probing.enabled || self.local.ipv4.is_none() || self.local.tunnel_address.is_none() {
+        if !self.can_ask() {
             return false;
         }
         let falls_back = self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip);

@@ -130,6 +130,11 @@ fn what_others_do_to_this_nodes_kernel_is_found() {
     finds(&cluster, 0, "mtu", "cali0");
     bed.ip("n1", "link set cali0 mtu 1450");
     is_well(&cluster, 0);
+
+    cluster.drop_packets("fabric", &["udp dport 4789"]);
+    assert_eq!(finds(&cluster, 0, "tunnel", "UDP port 4789")["level"], "error");
+    cluster.pass("fabric");
+    is_well(&cluster, 0);
 }
 
 #[test]

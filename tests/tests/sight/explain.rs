@@ -88,6 +88,13 @@ fn what_the_kernel_and_the_table_do_to_packets_is_named() {
     unapply(&cluster);
     says(&cluster, &["10.1.9.7"], "no_owner");
 
+    // The fabric drops VXLAN, the only way there is.
+    cluster.drop_packets("fabric", &["udp dport 4789"]);
+    let view = says(&cluster, &["10.1.2.2"], "unanswered");
+    assert!(view["verdict"]["remedy"].as_str().is_some_and(|text| text.contains("UDP port 4789")), "{view}");
+    cluster.pass("fabric");
+    says(&cluster, &["10.1.2.2"], "reached");
+
     // Another program takes entries of the VXLAN device away as fast as they are put back.
     let vtep = view_mac(&cluster);
     let rival =

@@ -44,7 +44,9 @@ pub(crate) struct Probes {
     /// What the socket was opened with.
     local: SocketAddrV4,
     /// What the socket marks packets with now.
-    marked: Option<Way>,
+    marked: Option<u32>,
+    /// The ways that have a table to which a mark leads; by the others probes go as packets do.
+    tables: [bool; 3],
     probing: Probing,
     ipip: Option<u32>,
     vxlan: Option<u32>,
@@ -69,6 +71,7 @@ impl Probes {
             socket: None,
             local: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
             marked: None,
+            tables: [false; 3],
             probing: Probing::default(),
             ipip: None,
             vxlan: None,
@@ -84,8 +87,8 @@ impl Probes {
         self.ipip = observed.link(Device::Ipip).map(|link| link.index);
         self.vxlan = observed.link(Device::Vxlan).map(|link| link.index);
         self.probing = config.probing.clone();
-        let wanted = Way::ALL.into_iter().any(|way| config.probes(way));
-        match config.local.tunnel_address.filter(|_| wanted) {
+        self.tables = Way::ALL.map(|way| config.probes(way));
+        match config.local.tunnel_address.filter(|_| config.asks()) {
             None => {
                 self.socket = None;
                 self.problem = None;
@@ -190,9 +193,10 @@ impl Probes {
 
     fn send(&mut self, packet: Packet, to: Ipv4Addr) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
-        if self.marked != Some(packet.way) {
-            SockRef::from(socket).set_mark(packet.way.table())?;
-            self.marked = Some(packet.way);
+        let mark = if self.tables[packet.way.index()] { packet.way.table() } else { 0 };
+        if self.marked != Some(mark) {
+            SockRef::from(socket).set_mark(mark)?;
+            self.marked = Some(mark);
         }
         packet.encode(self.probing.key.as_ref(), *self.local.ip(), to, &mut self.buffer);
         let to = SockaddrIn::from(SocketAddrV4::new(to, self.probing.port));
@@ -229,6 +233,8 @@ impl Probes {
             Way::Vxlan => self.vxlan == Some(index),
             Way::Direct => self.ipip != Some(index) && self.vxlan != Some(index),
         };
+        // An answer that follows the routes says by its number alone that the question arrived by the right way.
+        let by = by || packet.kind == Kind::Answer && !self.tables[packet.way.index()];
         if !by || !self.prober.knows(from) {
             tracing::debug!(%from, index, way = %packet.way, "probe by another way, or from a stranger, discarded");
             return true;

@@ -10,6 +10,8 @@ use super::{Passage, Way};
 
 /// Between two probes of a way, give or take a tenth.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+/// The same where packets have no other way to take, as long as all is answered: it is for whoever looks.
+pub const SIGHT_INTERVAL: Duration = Duration::from_secs(5);
 /// After this long a probe is lost: shorter than the shortest interval, so that one is out at a time.
 pub const TIMEOUT: Duration = Duration::from_millis(800);
 /// So many losses in a row and the way is silent,
@@ -24,8 +26,12 @@ pub const HISTORY: u32 = 10;
 pub struct Aim {
     /// Its tunnel address.
     pub address: Ipv4Addr,
-    /// Ask by IP-in-IP, and by VXLAN while that is in doubt.
+    /// Ask by IP-in-IP.
     pub ipip: bool,
+    /// Ask by VXLAN while IP-in-IP is in doubt, since packets may go by it instead.
+    pub fallback: bool,
+    /// Ask by VXLAN: packets go by it.
+    pub vxlan: bool,
     /// Ask without wrapping.
     pub direct: bool,
     /// Begin as if IP-in-IP had been blocked: packets go by the fallback already.
@@ -140,8 +146,30 @@ impl Watch {
 #[derive(Debug, Clone, Default)]
 struct Target {
     ipip: bool,
+    fallback: bool,
+    vxlan: bool,
     direct: bool,
     ways: [Watch; 3],
+}
+
+impl Target {
+    /// Whether there is reason to look for another way than IP-in-IP.
+    fn doubts(&self) -> bool {
+        let ipip = &self.ways[Way::Ipip.index()];
+        let doubtful = ipip.seen.lost_in_row > 0 || ipip.losses() > 1 || ipip.seen.passage.is_avoided();
+        self.ipip && self.fallback && doubtful
+    }
+
+    /// How long it is from one probe to the next.
+    fn interval(&self, way: Way) -> Duration {
+        let decides = match way {
+            Way::Ipip => self.fallback,
+            Way::Vxlan => self.doubts(),
+            Way::Direct => true,
+        };
+        let watch = &self.ways[way.index()];
+        if decides || watch.seen.lost_in_row > 0 { INTERVAL } else { SIGHT_INTERVAL }
+    }
 }
 
 /// The state of all probing.
@@ -180,7 +208,8 @@ impl Prober {
         for aim in aims {
             let fresh = !self.targets.contains_key(&aim.address);
             let target = self.targets.entry(aim.address).or_default();
-            (target.ipip, target.direct) = (aim.ipip, aim.direct);
+            (target.ipip, target.fallback) = (aim.ipip, aim.fallback);
+            (target.vxlan, target.direct) = (aim.vxlan, aim.direct);
             if aim.doubted && aim.ipip && !target.ways[Way::Ipip.index()].seen.passage.is_avoided() && fresh {
                 target.ways[Way::Ipip.index()].seen.passage = Passage::Blocked;
             }
@@ -191,12 +220,11 @@ impl Prober {
     /// Begins or ends asking by each way as it is wanted now.
     fn arrange(&mut self, address: Ipv4Addr, now: Instant) {
         let Some(target) = self.targets.get_mut(&address) else { return };
-        let ipip = &target.ways[Way::Ipip.index()];
-        let doubted = ipip.seen.lost_in_row > 0 || ipip.losses() > 1 || ipip.seen.passage.is_avoided();
+        let doubts = target.doubts();
         for way in Way::ALL {
             let wanted = match way {
                 Way::Ipip => target.ipip,
-                Way::Vxlan => target.ipip && doubted,
+                Way::Vxlan => target.vxlan || doubts,
                 Way::Direct => target.direct,
             };
             let watch = &mut target.ways[way.index()];
@@ -207,6 +235,12 @@ impl Prober {
                     let due = now + INTERVAL * u32::try_from(spread).unwrap_or(0) / 1000;
                     watch.due = Some(due);
                     self.timers.insert((due, address, way));
+                }
+                // It was asked seldom, and now something depends on it.
+                (true, Some(due)) if way == Way::Vxlan && doubts && due > now + INTERVAL * 2 => {
+                    self.timers.remove(&(due, address, way));
+                    watch.due = Some(now);
+                    self.timers.insert((now, address, way));
                 }
                 (false, Some(due)) => {
                     self.timers.remove(&(due, address, way));
@@ -266,8 +300,8 @@ impl Prober {
     /// The next probe, an interval after `sent`.
     fn schedule(&mut self, address: Ipv4Addr, way: Way, sent: Instant) {
         let jitter = u32::try_from((self.random)() % 200).unwrap_or(0);
-        let due = sent + INTERVAL * (900 + jitter) / 1000;
-        self.set_due(address, way, due);
+        let interval = self.targets.get(&address).map_or(INTERVAL, |target| target.interval(way));
+        self.set_due(address, way, sent + interval * (900 + jitter) / 1000);
     }
 
     fn set_due(&mut self, address: Ipv4Addr, way: Way, due: Instant) {
@@ -321,14 +355,22 @@ impl Prober {
     /// Draws the conclusion.
     fn judge(&mut self, address: Ipv4Addr, now: Instant) {
         let Some(target) = self.targets.get_mut(&address) else { return };
+        let (falls_back, by_vxlan) = (target.fallback, target.vxlan);
         let [ipip, vxlan, direct] = &mut target.ways;
         // To leave a way that does not answer for one that does not answer either would help nobody: perhaps the
         // node is down, or nobody there answers probes.
         let better = ipip.losing_since.is_some_and(|since| vxlan.answered_since(since));
-        let nothing = vxlan.seen.lost_in_row >= LOSSES_IN_ROW;
+        let nothing = !falls_back || vxlan.seen.lost_in_row >= LOSSES_IN_ROW;
         let worse = vxlan.seen.lost_in_row >= LOSSES_IN_ROW && ipip.answers_in_row >= LOSSES_IN_ROW;
         let passages = [
             (Way::Ipip, next(ipip, better, worse, nothing, self.recover_after, now)),
+            (
+                Way::Vxlan,
+                match by_vxlan {
+                    true => next(vxlan, false, false, true, self.recover_after, now),
+                    false => Passage::Unknown,
+                },
+            ),
             (Way::Direct, next(direct, true, false, false, self.recover_after, now)),
         ];
         for (way, passage) in passages {

@@ -10,7 +10,7 @@ use crate::{
     desired::{Device, Target},
     fib::Want,
     news::PassageChange,
-    node::{Config, Fallback, Learned, Node, PathKind},
+    node::{Config, Learned, Node, PathKind},
     observed::{Observed, Via},
     probe::{Passage, Way, prober::Aim},
     resolve::{Exit, Reason, resolve},
@@ -36,7 +36,8 @@ impl<D: Dataplane> Reconciler<D> {
                     }
                     _ => tracing::info!(node, %address, %way, ?passage, "probes"),
                 }
-                changed = true;
+                // VXLAN is what is left: nothing else is taken for its sake.
+                changed |= way != Way::Vxlan;
             }
             false
         });
@@ -91,7 +92,7 @@ impl<D: Dataplane> Reconciler<D> {
         if !std::mem::take(&mut self.aims_due) {
             return;
         }
-        let aims = if Way::ALL.into_iter().any(|way| config.probes(way)) {
+        let aims = if config.asks() {
             config.nodes.iter().filter_map(|node| self.aim(config, node)).collect()
         } else {
             Vec::new()
@@ -108,28 +109,34 @@ impl<D: Dataplane> Reconciler<D> {
         let (reached, dataplane) = (&mut self.reached, &mut self.dataplane);
         let mut reach = |a| *reached.entry(a).or_insert_with(|| dataplane.reach(a, observed));
         let learned = Learned { next_hop: next_hop.into(), kind: PathKind::Bgp };
+        let fallback = config.probes(Way::Ipip);
         let mut aim = Aim {
             address,
             ipip: false,
+            fallback,
+            vxlan: false,
             direct: false,
-            doubted: match self.standings.passage(address, Way::Ipip) {
-                Passage::Unknown => config.probing.doubted,
-                known => known.is_avoided(),
-            },
+            doubted: fallback
+                && match self.standings.passage(address, Way::Ipip) {
+                    Passage::Unknown => config.probing.doubted,
+                    known => known.is_avoided(),
+                },
         };
+        // Without a table of their own probes go by the route of the block that the tunnel address lies in.
+        let is_asked = |block: &IpNet| fallback || block.contains(&IpAddr::from(address));
         let mut policies = Vec::new();
         for block in node.blocks.iter().filter(|block| matches!(block, IpNet::V4(_))) {
-            let policy = config.policy(block);
-            if policies.contains(&policy) {
+            let question = (config.policy(block), is_asked(block));
+            if policies.contains(&question) {
                 continue;
             }
-            policies.push(policy);
+            policies.push(question);
             // As it would be if nothing were known against any way.
             let preferred = resolve(config, &Standings::trusting(), block, &learned, &mut reach);
-            aim.ipip |= matches!(preferred.exit, Some(Exit::Ipip { .. }));
+            aim.ipip |= question.1 && matches!(preferred.exit, Some(Exit::Ipip { .. }));
+            aim.vxlan |= question.1 && matches!(preferred.exit, Some(Exit::Vxlan { .. }));
             aim.direct |= preferred.reason == Reason::DirectUnproven;
         }
-        aim.ipip &= config.fallback == Fallback::Vxlan;
         Some(aim)
     }
 

@@ -33,7 +33,7 @@ impl Bed {
     }
 
     fn ipip() -> Bed {
-        Bed::new(Aim { address: B, ipip: true, direct: false, doubted: false })
+        Bed::new(Aim { address: B, ipip: true, fallback: true, vxlan: false, direct: false, doubted: false })
     }
 
     fn run(&mut self, time: Duration, passes: impl Fn(Way, Duration) -> bool) {
@@ -173,13 +173,14 @@ fn a_fallback_that_dies_is_left_at_once_when_the_preferred_way_passes() {
 
 #[test]
 fn a_doubted_way_is_avoided_until_it_was_clean_for_long_enough() {
-    let mut bed = Bed::new(Aim { address: B, ipip: true, direct: false, doubted: true });
+    let mut bed =
+        Bed::new(Aim { address: B, ipip: true, fallback: true, vxlan: false, direct: false, doubted: true });
     bed.run(29 * SECOND, |_, _| true);
     assert_eq!(bed.ipip_is(), Passage::Returning);
     bed.run(4 * SECOND, |_, _| true);
     assert_eq!(bed.ipip_is(), Passage::Passes);
     // Being aimed at again changes nothing.
-    let aim = Aim { address: B, ipip: true, direct: false, doubted: true };
+    let aim = Aim { address: B, ipip: true, fallback: true, vxlan: false, direct: false, doubted: true };
     bed.prober.aim(&[aim], RECOVER_AFTER, bed.now);
     bed.run(SECOND, |_, _| true);
     assert_eq!(bed.ipip_is(), Passage::Passes);
@@ -187,14 +188,59 @@ fn a_doubted_way_is_avoided_until_it_was_clean_for_long_enough() {
 
 #[test]
 fn unwrapped_packets_count_as_passing_once_one_was_answered_and_no_more_after_three_losses() {
-    let mut bed = Bed::new(Aim { address: B, ipip: false, direct: true, doubted: false });
+    let mut bed =
+        Bed::new(Aim { address: B, ipip: false, fallback: true, vxlan: false, direct: true, doubted: false });
     bed.run(10 * SECOND, |_, _| false);
     assert_ne!(bed.passage.get(&Way::Direct), Some(&Passage::Passes));
-    let mut bed = Bed::new(Aim { address: B, ipip: false, direct: true, doubted: false });
+    let mut bed =
+        Bed::new(Aim { address: B, ipip: false, fallback: true, vxlan: false, direct: true, doubted: false });
     bed.run(3 * SECOND, |_, _| true);
     assert_eq!(bed.passage[&Way::Direct], Passage::Passes);
     bed.run(5 * SECOND, |_, _| false);
     assert_eq!(bed.passage[&Way::Direct], Passage::Blocked);
+}
+
+#[test]
+fn the_only_way_is_asked_after_seldom_and_often_once_it_is_silent() {
+    for way in [Way::Ipip, Way::Vxlan] {
+        let (ipip, vxlan) = (way == Way::Ipip, way == Way::Vxlan);
+        let mut bed =
+            Bed::new(Aim { address: B, ipip, fallback: false, vxlan, direct: false, doubted: false });
+        bed.run(60 * SECOND, |_, _| true);
+        assert_eq!(bed.passage[&way], Passage::Passes);
+        let sent = bed.sent[&way];
+        assert!((11..=14).contains(&sent), "{sent} probes in a minute");
+        bed.run(9 * SECOND, |_, _| false);
+        let seen = bed.prober.seen_of(B).expect("known")[way.index()];
+        assert!(seen.lost_in_row >= LOSSES_IN_ROW, "{seen:?}");
+        assert!(!bed.passage[&way].is_avoided(), "there is no other");
+        assert_eq!(bed.sent.len(), 1, "nor is any other asked after");
+        bed.run(2 * SECOND, |_, _| true);
+        assert_eq!(bed.prober.seen_of(B).expect("known")[way.index()].lost_in_row, 0);
+        let mut silent =
+            Bed::new(Aim { address: B, ipip, fallback: false, vxlan, direct: false, doubted: false });
+        silent.run(5 * SECOND, |_, _| false);
+        assert_eq!(silent.passage[&way], Passage::Unanswered);
+    }
+}
+
+#[test]
+fn a_fallback_that_packets_of_others_take_is_asked_often_as_soon_as_it_matters() {
+    for _ in 0..50 {
+        let mut bed = Bed::new(Aim {
+            address: B,
+            ipip: true,
+            fallback: true,
+            vxlan: true,
+            direct: false,
+            doubted: false,
+        });
+        bed.run(60 * SECOND, |_, _| true);
+        let sent = bed.sent[&Way::Vxlan];
+        assert!((11..=14).contains(&sent), "{sent} probes in a minute");
+        bed.run(5 * SECOND, |way, _| way == Way::Vxlan);
+        assert_eq!(bed.ipip_is(), Passage::Blocked, "{:?}", bed.changes);
+    }
 }
 
 #[test]

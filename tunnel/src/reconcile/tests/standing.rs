@@ -51,18 +51,23 @@ async fn every_node_is_asked_after_by_ipip_and_its_probes_have_tables() {
 }
 
 #[tokio::test]
-async fn a_cluster_without_ipip_or_without_fallback_is_not_probed() {
-    for change in [
-        |config: &mut Config| config.fallback = Fallback::None,
-        |config: &mut Config| config.pools[0].encapsulation = Encapsulation::Vxlan,
-        |config: &mut Config| config.pools[0].mode = Mode::Never,
-    ] {
+async fn what_has_no_other_way_is_asked_after_by_that_and_needs_no_tables() {
+    type Change = fn(&mut Config);
+    let changes: [(Change, Option<(bool, bool)>); 3] = [
+        (|config| config.fallback = Fallback::None, Some((true, false))),
+        (|config| config.pools[0].encapsulation = Encapsulation::Vxlan, Some((false, true))),
+        (|config| config.pools[0].mode = Mode::Never, None),
+    ];
+    for (change, asked) in changes {
         let mut state = started(ipip()).await;
         let mut config = ipip();
         change(&mut config);
         state.configure(config);
         settle(&mut state).await;
-        assert_eq!(state.dataplane.aims.len(), 0);
+        let aims: Vec<_> =
+            state.dataplane.aims.iter().map(|aim| (aim.ipip, aim.vxlan, aim.fallback, aim.doubted)).collect();
+        let wanted = asked.map_or(Vec::new(), |(ipip, vxlan)| vec![(ipip, vxlan, false, false); 2]);
+        assert_eq!(aims, wanted);
         assert_eq!((state.dataplane.kernel.rules.len(), state.dataplane.kernel.probe_routes.len()), (0, 0));
     }
 }
