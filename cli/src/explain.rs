@@ -392,7 +392,9 @@ fn wire(facts: &ExplainFacts) -> Option<Found> {
             "{node} has not answered the last {} probes by {name}, the way that packets go",
             way.lost_in_row
         ),
-        format!("is {node} up? Then let {what} pass between the nodes; routectl doctor on both"),
+        format!(
+            "is {node} up, with routed running? Then let {what} pass between the nodes; routectl doctor on both"
+        ),
     )
 }
 
