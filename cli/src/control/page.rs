@@ -11,6 +11,9 @@ const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;margin:2em;max-widt
 th,td{text-align:left;padding:.2em 1.2em .2em 0;border-bottom:1px solid #ddd}th{font-weight:600}.bad{color:#b00020}.odd{color:#8a5a00}\
 code{font-family:ui-monospace,monospace}";
 
+/// To the second, as `routectl` has it.
+const TIME: &str = "%Y-%m-%dT%H:%M:%SZ";
+
 /// The page, as HTML.
 pub(super) fn page(status: &StatusView, peers: &[PeerView], tunnels: &[TunnelView]) -> String {
     let mut html = String::new();
@@ -24,7 +27,7 @@ pub(super) fn page(status: &StatusView, peers: &[PeerView], tunnels: &[TunnelVie
          <h1>{node}: {ready}</h1>\n<p>routed {}, since {}; AS {}, sessions {} of {}, {} prefixes, {} routes in the kernel, {} refused. \
          <a href=\"/metrics\">metrics</a></p>\n",
         escaped(&status.version),
-        status.started,
+        status.started.strftime(TIME),
         status.asn,
         status.peers_established,
         status.peers_total,
@@ -51,7 +54,7 @@ pub(super) fn page(status: &StatusView, peers: &[PeerView], tunnels: &[TunnelVie
             peer.address.to_string(),
             peer.asn.to_string(),
             format!("{:?}", peer.state),
-            peer.since.to_string(),
+            peer.since.strftime(TIME).to_string(),
             peer.received.to_string(),
             peer.accepted.to_string(),
             peer.advertised.to_string(),
