@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::{Bed, Process, eventually, product};
+use crate::bed::{Bed, Process, eventually, eventually_or, product};
 use crate::patience::Patience;
 
 /// The namespace of the bridge.
@@ -448,8 +448,32 @@ impl Cluster {
     pub fn reach_all(&self) {
         for (from, to) in self.pairs() {
             let what = format!("an answer to {} from {}", self.nodes[from].pod, self.nodes[to].pod);
-            eventually(&what, Duration::from_secs(10), || self.reaches(from, to).then_some(()));
+            eventually_or(&what, Duration::from_secs(10), || {
+                if self.reaches(from, to) { Ok(()) } else { Err(self.ways_between(from, to)) }
+            });
         }
+    }
+
+    /// What the kernels on the way from one pod to another know.
+    fn ways_between(&self, from: usize, to: usize) -> String {
+        let mut text = String::new();
+        for (place, target) in [
+            (self.pod(from), self.nodes[to].pod),
+            (self.inside(from), self.nodes[to].pod),
+            (self.inside(to), self.nodes[to].pod),
+            (self.pod(to), self.nodes[from].pod),
+            (self.inside(to), self.nodes[from].pod),
+            (self.inside(from), self.nodes[from].pod),
+        ] {
+            let target = target.to_string();
+            for words in [["route", "get", &target].as_slice(), &["-s", "neighbour"]] {
+                let namespace = self.bed.namespace(&place);
+                let output = std::process::Command::new("ip").args(["-n", &namespace]).args(words).output();
+                let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+                let _ = write!(text, "\n{place}: ip {}\n{}", words.join(" "), String::from_utf8_lossy(&said));
+            }
+        }
+        text
     }
 
     /// Teaches the network's router where pods are, so that unwrapped packets pass between subnets too.

@@ -273,11 +273,16 @@ impl Fib {
         news
     }
 
-    /// The same for a change that others made, which is then healed.
+    /// The same for a change that others made, which is then healed. What comes while a change of ours is in flight is news
+    /// whatever it says: it may have been made before or after ours.
     pub fn event(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
-        let news = self.observe_route(key, via);
+        let mut news = self.observe_route(key, via);
         if let Some(slot) = self.table.find(key) {
-            self.table.state_mut(slot).clear(SEEN);
+            if self.table.state(slot).has(IN_FLIGHT) {
+                news = true;
+            } else {
+                self.table.state_mut(slot).clear(SEEN);
+            }
             if news {
                 self.mark(slot);
             }
@@ -416,11 +421,15 @@ impl Fib {
     }
 
     /// Notes how a change of a route ended. Returns whether the route had failed before.
+    ///
+    /// Where others have changed it meanwhile their word stands, and it is compared once more: if theirs came first, to write it
+    /// again is harmless or refused, and a refusal leads to a look; if it came last, ours is gone.
     pub fn route_done(&mut self, op: &RouteOp, success: bool) -> bool {
         let state = self.table.state_mut(op.slot);
         let failed = state.has(FAILED);
-        let parked = state.has(PARKED);
-        state.clear(IN_FLIGHT | PARKED);
+        let contested = state.has(SEEN);
+        let parked = state.has(PARKED) || contested;
+        state.clear(IN_FLIGHT | PARKED | SEEN);
         if success {
             state.clear(FAILED);
             if op.verb == Verb::Delete {
@@ -430,7 +439,9 @@ impl Fib {
                 Verb::Add(via) | Verb::Replace(via) => Some(via),
                 Verb::Delete => None,
             };
-            self.set_via(op.slot, via);
+            if !contested {
+                self.set_via(op.slot, via);
+            }
         } else {
             state.set(FAILED);
         }

@@ -30,7 +30,8 @@ pub const WITHDRAWN: u8 = 1 << 2;
 pub const FAILED: u8 = 1 << 3;
 /// The configuration wants it, whatever is learned.
 pub const CONFIGURED: u8 = 1 << 4;
-/// Met in the present observation.
+/// Met in the present observation; or, while a change of ours is in flight, of which there is none during an observation: others
+/// have changed it meanwhile.
 pub const SEEN: u8 = 1 << 5;
 /// It was to be compared while the kernel was at it: afterwards.
 pub const PARKED: u8 = 1 << 6;

@@ -50,3 +50,38 @@ async fn what_a_refusal_asks_for_is_done_though_nobody_waited_for_it() {
     assert_eq!((report.failures, report.drift), (vec![], 2));
     assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
 }
+
+/// Others delete a route while a change of ours is in flight: after the kernel was told of it, or `before`.
+async fn deleted_in_flight(before: bool) {
+    let mut state = settled().await;
+    let heard = |state: &mut Reconciler<Fake>| {
+        state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
+    };
+    state.dataplane.routes.remove(&key(2));
+    heard(&mut state);
+    state.dataplane.slow = true;
+    while state.reconcile().await == Turn::More {}
+    assert!(!state.in_flight.is_empty() && state.dataplane.routes.contains_key(&key(2)), "it is put back");
+    if !before {
+        state.dataplane.routes.remove(&key(2));
+    }
+    // Before it is heard how that ended.
+    heard(&mut state);
+    settle(&mut state).await;
+    assert!(state.dataplane.routes.contains_key(&key(2)), "before: {before}");
+    let report = whole_report(&mut state);
+    // Whose doing it is that the look finds the route there cannot be told.
+    let drift = if before { 3 } else { 2 };
+    assert_eq!((report.failures, report.drift), (vec![], drift), "before: {before}");
+    assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
+}
+
+#[tokio::test]
+async fn what_others_delete_while_it_is_being_put_back_is_put_back_once_more() {
+    deleted_in_flight(false).await;
+}
+
+#[tokio::test]
+async fn an_old_deletion_that_is_heard_of_late_is_cleared_up_by_a_look() {
+    deleted_in_flight(true).await;
+}
