@@ -35,12 +35,16 @@ enum Happening {
     Failure(u8, u8),
     /// So many turns are taken.
     Turns(u8),
+    /// A turn is taken, and how its changes of routes ended is not heard of before the next ones.
+    Begin,
+    /// Events are heard of later, or no longer later.
+    Deaf(bool),
     /// The routes are whole.
     InSync,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::{Failure, InSync, Metric, Nodes, Pool, Route, Tamper, Turns};
+    use Happening::{Begin, Deaf, Failure, InSync, Metric, Nodes, Pool, Route, Tamper, Turns};
     prop_oneof![
         2 => (any::<u8>(), any::<u8>()).prop_map(|(there, far)| Nodes(there, far)),
         2 => (0u8..3, 0u8..3, any::<bool>()).prop_map(|(e, m, f)| Pool(e, m, f)),
@@ -51,6 +55,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => (0u8..10, any::<u8>(), any::<bool>()).prop_map(|(what, which, told)| Tamper(what, which, told)),
         4 => (0u8..12, 0u8..4).prop_map(|(calls, errno)| Failure(calls, errno)),
         6 => (0u8..12).prop_map(Turns),
+        5 => Just(Begin),
+        2 => any::<bool>().prop_map(Deaf),
         1 => Just(InSync),
     ]
 }
@@ -63,6 +69,7 @@ struct Run {
     state: Reconciler<Model>,
     config: Config,
     far: u8,
+    deaf: bool,
     learned: BTreeMap<IpNet, (Learned, Box<[IpAddr]>)>,
 }
 
@@ -71,7 +78,7 @@ impl Run {
         let mut config = standing::ipip();
         config.nodes = Vec::new();
         let state = Reconciler::new(Model::default());
-        Run { state, config, far: 0, learned: BTreeMap::new() }
+        Run { state, config, far: 0, deaf: false, learned: BTreeMap::new() }
     }
 
     fn place_nodes(&mut self, there: u8) {
@@ -138,15 +145,27 @@ impl Run {
                 let errno = [EINVAL, ENOMEM, 105, 16][usize::from(errno)];
                 self.state.dataplane.failures.push_back((calls.into(), errno));
             }
+            Happening::Begin => {
+                self.state.dataplane.slow = true;
+                self.state.reconcile().await;
+                self.state.dataplane.slow = false;
+            }
+            Happening::Deaf(deaf) => self.deaf = deaf,
             Happening::Turns(turns) => {
                 for _ in 0..turns {
                     if !step(&mut self.state).await {
-                        return;
+                        break;
                     }
                 }
             }
             Happening::InSync => self.state.in_sync(),
         }
+        if !self.deaf {
+            self.hear();
+        }
+    }
+
+    fn hear(&mut self) {
         let events = std::mem::take(&mut self.state.dataplane.events);
         self.state.handle(events);
     }
@@ -234,6 +253,7 @@ impl Run {
     /// No more refusals, no more news: what is to be, is.
     async fn quiet(&mut self) {
         self.state.dataplane.failures.clear();
+        self.hear();
         self.state.in_sync();
         for _ in 0..3 {
             // As if every pause had passed.

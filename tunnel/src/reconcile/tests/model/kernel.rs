@@ -12,6 +12,8 @@ pub(super) struct Model {
     pub(super) state: Observed,
     pub(super) routes: BTreeMap<RouteKey, Via>,
     answers: VecDeque<Vec<(usize, KernelError)>>,
+    /// Batches are completed for who waits alone.
+    pub(super) slow: bool,
     list: Option<Vec<RouteRecord>>,
     last_index: u32,
     /// Calls until one fails, and with what.
@@ -213,7 +215,7 @@ impl Dataplane for Model {
     }
 
     fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
-        self.answers.pop_front()
+        if self.slow { None } else { self.answers.pop_front() }
     }
 
     async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
