@@ -1,6 +1,6 @@
 //! Restarts that nobody notices: the kernel's routes stay, and the route monitor of the kernel has nothing to tell.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tests::bed::{eventually, with_ipip};
@@ -99,9 +99,9 @@ fn two_hundred_kills_while_routes_are_written_leave_the_unchanged_ones_alone() {
     let mut cluster = Cluster::new(2, 1);
     let settings = Settings::default().modes("Never", "Always");
     // Blocks that come and go beside one that stays.
+    let address = |n: u64| format!("10.1.{}.{}", 64 + n / 250 % 128, n % 250);
     let blocks = |from: u64| {
-        let more: Vec<String> =
-            (from..from + 300).map(|n| format!("10.1.{}.{}/32", 64 + n / 250 % 128, n % 250)).collect();
+        let more: Vec<String> = (from..from + 300).map(|n| address(n) + "/32").collect();
         format!(", podCIDRs: [10.1.2.0/26, {}]", more.join(", "))
     };
     let text = |cluster: &mut Cluster, from: u64| {
@@ -113,14 +113,25 @@ fn two_hundred_kills_while_routes_are_written_leave_the_unchanged_ones_alone() {
     cluster.wait_for_all("vxlan", UP);
     eventually("300 routes", UP, || (count(&cluster) == 302).then_some(()));
     let monitor = Monitor::start(&cluster, "n1");
+    // How long a start takes here until routes are written: the kills come at any point of that.
+    text(&mut cluster, 5000);
+    drop(cluster.take(0));
+    let begun = Instant::now();
+    cluster.start(0);
+    let other = address(5000);
+    eventually("a route of the other blocks", UP, || {
+        cluster.bed.ip("n1", "-o route show proto 179").contains(&other).then_some(())
+    });
+    let window = begun.elapsed().clamp(Duration::from_millis(120), Duration::from_millis(500));
+    let window = u64::try_from(window.as_micros()).expect("less than a second");
     let mut seed = 1;
     for _ in 0..SEEDS {
         let from = next(&mut seed) % 5000;
         text(&mut cluster, from);
         drop(cluster.take(0));
         cluster.start(0);
-        // why: the kill is to come at any point of a start, which takes about as long.
-        std::thread::sleep(Duration::from_micros(next(&mut seed) % 120_000));
+        // why: the kill is to come at any point of a start.
+        std::thread::sleep(Duration::from_micros(next(&mut seed) % window));
         drop(cluster.take(0));
     }
     text(&mut cluster, 100);
