@@ -134,7 +134,8 @@ fn all_blocks_of_a_node_take_another_encapsulation_by_one_message() {
         tunnel.routes(moving("192.168.0.2")).await.expect("alive");
         let report = settled(&tunnel).await;
         assert_eq!((leads(&report, ExitKind::Direct), leads(&report, ExitKind::Vxlan)), (5002, 0));
-        assert!(report.routes.iter().all(|r| r.installed) && report.failures.is_empty());
+        let missing: Vec<_> = report.routes.iter().filter(|r| !r.installed).take(3).collect();
+        assert!(missing.is_empty() && report.failures.is_empty(), "{missing:?} {:?}", report.failures);
         let events = events_before_marker(&mut monitor).await;
         let routes = events.iter().filter(|e| matches!(e, Event::Route { .. })).count();
         let nexthops = events.iter().filter(|e| matches!(e, Event::Nexthop { ours: true })).count();

@@ -97,7 +97,7 @@ fn machine(
     socket: &Path,
 ) -> Command {
     let mut line = OsString::from(format!(
-        "console=ttyS0 quiet panic=-1 nokaslr mitigations=off {ROOT_VARIABLE}={SHARE} LD_LIBRARY_PATH={} {WORK_VARIABLE}=",
+        "console=ttyS0 quiet panic=-1 nokaslr no_timer_check mitigations=off {ROOT_VARIABLE}={SHARE} LD_LIBRARY_PATH={} {WORK_VARIABLE}=",
         initramfs::LIBRARIES
     ));
     line.push(work);
