@@ -31,6 +31,9 @@ const JSON: &str = "application/json";
 const IN_THE_QUEUE: Duration = Duration::from_secs(10);
 /// Between two such tries.
 const QUEUE_AGAIN: Duration = Duration::from_millis(5);
+/// A connection that the daemon gave up for others, since it has few places, is made again so often; what changes something is
+/// not asked for twice.
+const PLACE_AGAIN: u32 = 5;
 
 /// Connects, however many others do at the same time.
 async fn patiently(socket: &Path) -> io::Result<UnixStream> {
@@ -75,6 +78,13 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl ClientError {
+    /// Whether there was a daemon, which ended the connection before it had answered.
+    fn is_cut_off(&self) -> bool {
+        matches!(self, ClientError::NoDaemon { source, .. } if source.kind() == io::ErrorKind::ConnectionReset)
+    }
 }
 
 /// The control API of one daemon.
@@ -125,7 +135,16 @@ impl Client {
             Some(body) => serde_json::to_vec(body).map_err(|error| self.strange(error.to_string()))?,
             None => Vec::new(),
         };
-        let (status, bytes) = self.patient(self.exchange(method, path, content_type, bytes, None)).await?;
+        let asked = async {
+            let mut again = if method == Method::GET { PLACE_AGAIN } else { 0 };
+            loop {
+                match self.exchange(method.clone(), path, content_type, bytes.clone(), None).await {
+                    Err(error) if again > 0 && error.is_cut_off() => again -= 1,
+                    outcome => return outcome,
+                }
+            }
+        };
+        let (status, bytes) = self.patient(asked).await?;
         self.read(status, &bytes)
     }
 
@@ -176,8 +195,11 @@ impl Client {
         revision: Option<&Revision>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = self.connect().await.map_err(|error| self.no_daemon(error))?;
-        let strange = |error: hyper::Error| self.strange(error.to_string());
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(strange)?;
+        let failed = |error: hyper::Error| match error.is_parse() {
+            true => self.strange(error.to_string()),
+            false => self.no_daemon(io::Error::new(io::ErrorKind::ConnectionReset, error)),
+        };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -187,10 +209,14 @@ impl Client {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| self.strange(error.to_string()))?;
         let answer = async {
-            let response = sender.send_request(request).await.map_err(strange)?;
+            let response = sender.send_request(request).await.map_err(failed)?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            Ok((status, body.map_err(|error| self.strange(error.to_string()))?.to_bytes()))
+            let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+                Ok(error) => failed(*error),
+                Err(error) => self.strange(error.to_string()),
+            })?;
+            Ok((status, body.to_bytes()))
         };
         // The connection ends by itself once the answer is read; until then both must run.
         tokio::pin!(answer);
@@ -198,7 +224,7 @@ impl Client {
             result = &mut answer => result,
             ended = connection => match ended {
                 Ok(()) => answer.await,
-                Err(error) => Err(strange(error)),
+                Err(error) => Err(failed(error)),
             },
         }
     }
@@ -219,5 +245,46 @@ impl Client {
 
     pub(super) fn strange(&self, reason: String) -> ClientError {
         ClientError::Strange { socket: self.socket.clone(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// A daemon that gives up so many connections before it answers one.
+    fn busy(socket: &Path, gives_up: u32) -> tokio::task::JoinHandle<u32> {
+        let listener = UnixListener::bind(socket).expect("a socket");
+        tokio::spawn(async move {
+            let mut met = 0;
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                met += 1;
+                let _ = stream.read(&mut [0; 512]).await;
+                if met > gives_up {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7").await;
+                    return met;
+                }
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn who_looks_and_lost_its_place_asks_again_and_who_changes_something_does_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("s");
+        let daemon = busy(&socket, PLACE_AGAIN);
+        let client = Client::new(&socket);
+        assert_eq!(client.get::<u32>("/v1/x").await.expect("an answer"), 7);
+        assert_eq!(daemon.await.expect("its end"), PLACE_AGAIN + 1);
+
+        std::fs::remove_file(&socket).expect("the socket");
+        let daemon = busy(&socket, PLACE_AGAIN);
+        let refused = client.request::<u32>(Method::PUT, "/v1/x", Some(&1)).await;
+        assert!(matches!(&refused, Err(error) if error.is_cut_off()), "{refused:?}");
+        daemon.abort();
     }
 }
