@@ -69,6 +69,8 @@ pub struct Fib {
     vias: Interner<Via>,
     /// By the id of a want: how it is realised now.
     realised: Vec<Option<Via>>,
+    /// The same as it was before all of it is found out anew, until it is: for whoever asks meanwhile.
+    before: Vec<Option<Via>>,
     /// Wants that nothing was found for yet.
     unrealised: Vec<u32>,
     /// Our next-hop objects by gateway and interface index.
@@ -113,7 +115,9 @@ impl Fib {
 
     /// Whether the kernel has a route as it is wanted.
     pub fn is_installed(&self, state: &State) -> bool {
-        state.via != NONE && self.realised_by(state.want).as_ref() == self.vias.value(state.via)
+        let before = || usize::try_from(state.want).ok().and_then(|i| *self.before.get(i)?);
+        let via = self.realised_by(state.want).or_else(before);
+        state.via != NONE && via.as_ref() == self.vias.value(state.via)
     }
 
     /// How many routes the kernel has as they are wanted, but for those to VTEPs.
@@ -174,8 +178,10 @@ impl Fib {
                 }
                 let length = usize::try_from(self.wants.last_id()).unwrap_or(usize::MAX).saturating_add(1);
                 self.realised.resize(length, None);
-                if let Some(realised) = usize::try_from(id).ok().and_then(|i| self.realised.get_mut(i)) {
-                    *realised = None;
+                for realised in [&mut self.realised, &mut self.before] {
+                    if let Some(realised) = usize::try_from(id).ok().and_then(|i| realised.get_mut(i)) {
+                        *realised = None;
+                    }
                 }
                 self.unrealised.push(id);
             }
@@ -208,7 +214,10 @@ impl Fib {
 
     /// Has everything compared and realised anew: links or next-hop objects are others than they were.
     pub fn invalidate(&mut self) {
-        self.realised.fill(None);
+        self.before.resize(self.realised.len(), None);
+        for (realised, before) in self.realised.iter_mut().zip(&mut self.before) {
+            *before = realised.take().or(*before);
+        }
         self.unrealised = self.wants.iter().map(|(id, _)| id).collect();
         self.by_content.clear();
         self.by_members.clear();

@@ -59,6 +59,7 @@ impl Fib {
             return Vec::new();
         }
         let Some(observed) = &self.observed else { return Vec::new() };
+        self.before.clear();
         let mut missing = Missing::default();
         let mut later = Vec::new();
         for id in std::mem::take(&mut self.unrealised) {

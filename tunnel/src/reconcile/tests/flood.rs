@@ -85,3 +85,25 @@ async fn what_others_delete_while_it_is_being_put_back_is_put_back_once_more() {
 async fn an_old_deletion_that_is_heard_of_late_is_cleared_up_by_a_look() {
     deleted_in_flight(true).await;
 }
+
+#[tokio::test]
+async fn whoever_asks_while_the_kernel_is_looked_at_is_told_what_is_installed() {
+    let mut state = settled().await;
+    let installed = state.summary().routes_installed;
+    let index = state.dataplane.kernel.link(Device::Vxlan).expect("a device").index;
+    state.handle(vec![Event::Link { index, name: Device::Vxlan.name().to_owned() }]);
+    let mut turns = 0;
+    while step(&mut state).await {
+        turns += 1;
+        assert_eq!(state.summary().routes_installed, installed, "after {turns} turns");
+        let report = whole_report(&mut state);
+        assert!(report.routes.iter().all(|r| r.installed), "after {turns} turns: {:?}", report.routes);
+    }
+    assert!(turns > 2, "it was looked at");
+    // What is not there any more is not shown.
+    state.dataplane.routes.remove(&key(2));
+    state.dataplane.refused.insert(Object::Route(key(2)), ENOMEM);
+    state.handle(vec![Event::Overrun]);
+    settle(&mut state).await;
+    assert_eq!(state.summary().routes_installed, installed - 1);
+}
