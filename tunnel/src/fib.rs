@@ -113,22 +113,6 @@ impl Fib {
         self.vias.value(state.via)
     }
 
-    /// Whether the kernel has a route as it is wanted.
-    pub fn is_installed(&self, state: &State) -> bool {
-        let before = || usize::try_from(state.want).ok().and_then(|i| *self.before.get(i)?);
-        let via = self.realised_by(state.want).or_else(before);
-        state.via != NONE && via.as_ref() == self.vias.value(state.via)
-    }
-
-    /// How many routes the kernel has as they are wanted, but for those to VTEPs.
-    pub fn count_installed(&self) -> usize {
-        let counts = |slot: &u32| {
-            let state = self.table.state(*slot);
-            self.is_installed(state) && !matches!(self.want(state).target, Some(Target::Device(_)))
-        };
-        self.table.slots().filter(counts).count()
-    }
-
     fn realised_by(&self, want: u32) -> Option<Via> {
         self.realised.get(usize::try_from(want).ok()?).copied().flatten()
     }
@@ -484,16 +468,6 @@ impl Fib {
         }
     }
 
-    /// Whether routes wait to be compared.
-    pub fn has_work(&self) -> bool {
-        self.scan.is_some() || !self.queue.is_empty()
-    }
-
-    /// How many routes are marked.
-    pub fn queued(&self) -> usize {
-        self.queue.len()
-    }
-
     /// Gives memory back after a peak; to be called when nothing waits and nothing is in flight.
     pub fn shrink(&mut self) {
         self.remove_emptied();
@@ -513,5 +487,6 @@ mod heirs;
 mod nexthops;
 mod queue;
 mod shared;
+mod shown;
 #[cfg(test)]
 mod tests;

@@ -467,42 +467,4 @@ fn send(socket: &UdpSocket, peer: &BfdPeer, octets: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_session_with_other_times_goes_on_though_its_timer_comes_first_and_ends_with_its_last_watcher()
-    {
-        let (commands, mut orders) = mpsc::channel(COMMANDS);
-        let bfd = Bfd { commands };
-        let mut driver = Driver {
-            receiving: Vec::new(),
-            sending: Vec::new(),
-            sessions: HashMap::new(),
-            by_peer: HashMap::new(),
-            alarms: BinaryHeap::new(),
-            random: RandomState::new(),
-            begun: 0,
-        };
-        let peer = |millis| BfdPeer {
-            remote: Ipv4Addr::LOCALHOST.into(),
-            local: None,
-            multihop: false,
-            config: SessionConfig {
-                min_interval: Duration::from_millis(millis),
-                multiplier: std::num::NonZeroU8::MIN,
-            },
-        };
-        let old = bfd.session(peer(50)).await;
-        driver.begin(orders.recv().await.expect("an order"));
-        let id = *driver.sessions.keys().next().expect("a session");
-        let new = bfd.session(peer(70)).await;
-        drop(old);
-        driver.due(&mut orders, Instant::now() + Duration::from_secs(2));
-        assert_eq!(driver.sessions.keys().collect::<Vec<_>>(), [&id], "it goes on");
-        assert_eq!(driver.sessions.get(&id).map(|entry| entry.peer), Some(peer(70)));
-        drop(new);
-        driver.due(&mut orders, Instant::now() + Duration::from_secs(4));
-        assert!(driver.sessions.is_empty() && driver.by_peer.is_empty(), "nobody wants it");
-    }
-}
+mod tests;

@@ -134,6 +134,7 @@ impl EtcdStore {
                 Some(revision) => return Ok(Revision(revision.to_string())),
                 None if than.is_some() || attempt == ATTEMPTS => return Err(conflict(against)),
                 None => {
+                    // why: others write at the same moment, and trying again at once they would meet again.
                     tokio::time::sleep(jitter.of(PAUSE * attempt)).await;
                     attempt += 1;
                 }

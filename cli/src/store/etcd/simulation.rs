@@ -101,6 +101,7 @@ impl Faulty {
         match fault {
             Fault::Error | Fault::Ended => Err(away()),
             Fault::Slow(time) => {
+                // why: the fault itself, on a virtual clock as all of these.
                 sleep(time).await;
                 Ok(())
             }
@@ -306,6 +307,7 @@ async fn schedule(seed: u64) -> usize {
             }
         }
         changed.send_modify(|number| *number += 1);
+        // why: the next fault comes at a time of the seed's choice.
         let pause = sleep(Duration::from_millis(choice.next() % 3000));
         tokio::pin!(pause);
         loop {
@@ -332,6 +334,7 @@ async fn schedule(seed: u64) -> usize {
         expected
     };
     changed.send_modify(|number| *number += 1);
+    // why: the time limit itself.
     let latest = sleep(CAUGHT_UP);
     tokio::pin!(latest);
     loop {
