@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::daemon::{Arguments, Ready, RunError, check, config, run};
+use cli::control::arguments::Arguments;
+use cli::daemon::{Ready, RunError, check, config, run};
 use cli::resource::Mistake;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;

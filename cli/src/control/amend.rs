@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::resources::{ATTEMPTS, again, to_yaml, unchanged, without_version};
+use super::resources::{ATTEMPTS, again, unchanged};
 use crate::resource::{Document, Key, Mistake, Resource, parse_file};
+use crate::resource::{to_yaml, without_version};
 use crate::store::{Manifest, Revision, Store, StoreError};
 
 /// Labels that one request may change.

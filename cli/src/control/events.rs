@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::server::ErrorBody;
-use crate::journal::Event;
+use crate::control::view::Event;
 
 /// What was asked of the journal.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::journal::EventKind;
+    use crate::control::view::EventKind;
 
     fn event(seq: u64) -> Event {
         let (at, subject) = (Timestamp::from_second(1).unwrap(), Some("node-1".to_owned()));

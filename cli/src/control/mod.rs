@@ -1,6 +1,7 @@
 //! The daemon's one door: HTTP and JSON over a UNIX socket.
 
 mod amend;
+pub mod arguments;
 pub mod client;
 mod events;
 mod follow;
@@ -21,13 +22,12 @@ use futures::future::BoxFuture;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::doctor::Diagnosis;
+use self::view::Diagnosis;
 use crate::resource::{Snapshot, Warning};
 pub use amend::{LabelChange, LabelDone, LabelResponse, PatchResponse};
 pub use events::{Journalled, Past, events_router};
 pub use listen::{BindError, bind, bind_for_group, read_socket};
 pub use resources::{ApplyResponse, DeleteRequest, DeleteResponse, Files, GivenFile, ListResponse};
-pub(crate) use resources::{to_yaml, without_version};
 pub use serve::{Door, serve, serve_status};
 pub use server::{ErrorBody, health_router, router};
 use view::{

@@ -10,6 +10,7 @@ use crate::resource::{
     API_VERSION, ClusterConfiguration, Document, Encapsulation, IpPool, Key, Kind, Mistake, Mode as PoolMode,
     Resource, Warning, parse_file, pool_manifest,
 };
+use crate::resource::{to_yaml, without_version};
 use crate::store::{Contents, Manifest, Revision, Store, StoreError};
 
 /// Changes against a store that others change too are tried this often.
@@ -422,14 +423,6 @@ fn merged_pool(pool: &IpPool, old: &Json) -> Json {
     manifest
 }
 
-/// A manifest without the revision that the store gave it.
-pub(crate) fn without_version(mut manifest: Json) -> Json {
-    if let Some(metadata) = manifest.get_mut("metadata").and_then(Json::as_object_mut) {
-        metadata.remove("resourceVersion");
-    }
-    manifest
-}
-
 fn empty_configuration() -> Json {
     json!({ "apiVersion": API_VERSION, "kind": "BGPConfiguration", "metadata": { "name": "default" }, "spec": {} })
 }
@@ -458,10 +451,4 @@ fn rendered(manifest: &Json, file: &str, from: &Document) -> Result<Manifest, St
         }
         _ => Err(StoreError::Invalid(parsed.mistakes)),
     }
-}
-
-/// A manifest as one YAML document.
-pub(crate) fn to_yaml(manifest: &Json) -> String {
-    // Serialising a JSON value can't fail: it has no keys but strings.
-    serde_saphyr::to_string(manifest).unwrap_or_default()
 }

@@ -6,11 +6,15 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod diagnosis;
+mod event;
 mod explain;
 mod peer;
 mod rehearsal;
 
 pub use bgp::session::State as SessionState;
+pub use diagnosis::*;
+pub use event::*;
 pub use explain::*;
 pub use peer::*;
 pub use rehearsal::*;

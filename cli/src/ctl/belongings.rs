@@ -61,7 +61,7 @@ pub(super) struct Man {
 impl Man {
     pub(super) fn write(&self) -> ExitCode {
         let all = pages(&Cli::command(), "routectl", &self.directory)
-            .and_then(|()| page(&crate::daemon::command(), "routed", "8", &self.directory));
+            .and_then(|()| page(&crate::control::arguments::command(), "routed", "8", &self.directory));
         match all {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -5,7 +5,8 @@ use serde_json::Value as Json;
 
 use super::output;
 use super::template::{self, path};
-use crate::control::{ListResponse, to_yaml};
+use crate::control::ListResponse;
+use crate::resource::to_yaml;
 use crate::resource::{BgpFilter, Encapsulation, Kind, Resource, parse_file, shown_modes};
 
 /// What kubectl shows where a path leads to nothing.

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::files::Files;
 use super::{Failure, apply, get, output};
-use crate::control::to_yaml;
+use crate::resource::to_yaml;
 use crate::resource::{Mistake, parse_file};
 
 /// The arguments of `convert`.

@@ -8,9 +8,10 @@ use clap::{Args, Subcommand};
 use serde_json::Value as Json;
 
 use super::{Failure, output};
+use crate::control::ListResponse;
 use crate::control::client::Client;
-use crate::control::{ListResponse, to_yaml, without_version};
 use crate::resource::{Document, Key, Kind, parse_file};
+use crate::resource::{to_yaml, without_version};
 use crate::store::{
     Contents, EtcdSettings, EtcdStore, FileStore, Manifest, Store, StoreError, host_and_port,
 };

@@ -6,7 +6,7 @@ use super::Failure;
 use super::output;
 use super::show::{self, Output};
 use crate::control::client::Client;
-use crate::doctor::{Diagnosis, Level};
+use crate::control::view::{Diagnosis, Level};
 
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{Failure, output};
 use crate::control::client::Client;
-use crate::journal::{Event, EventKind};
+use crate::control::view::{Event, EventKind};
 use crate::resource::parse_duration;
 
 /// How events are written.

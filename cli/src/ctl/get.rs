@@ -9,9 +9,10 @@ use super::columns::{self, Columns};
 use super::files::MaybeFiles;
 use super::template::Template;
 use super::{Failure, apply, kind, output};
+use crate::control::ListResponse;
 use crate::control::client::{Client, ClientError};
-use crate::control::{ListResponse, to_yaml, without_version};
 use crate::resource::{HOST_ANNOTATION, Key, Kind, Resource, Selector, parse_file};
+use crate::resource::{to_yaml, without_version};
 use crate::store::StoreError;
 
 /// The arguments of `get`.

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use super::Failure;
 use crate::control::client::Client;
-use crate::control::{DeleteResponse, Files, GivenFile, ListResponse, to_yaml};
+use crate::control::{DeleteResponse, Files, GivenFile, ListResponse};
+use crate::resource::to_yaml;
 use crate::resource::{BlockAffinity, IpPool, Kind, Node, Resource, parse_file};
 use crate::store::Revision;
 

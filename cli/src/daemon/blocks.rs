@@ -1,7 +1,6 @@
 //! With a shared store, this node claims blocks of addresses from the pools that are for it, when it has too few.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,18 +11,14 @@ use tokio::time::sleep;
 use super::config::{DaemonConfig, Ipam};
 use super::journal::JournalHandle;
 use super::roster::Roster;
+use crate::control::view::EventKind;
 use crate::ipam::pools_of;
-use crate::journal::EventKind;
 use crate::resource::Node;
 use crate::store::etcd::Claimed;
-use crate::store::{EtcdStore, StoreHealth};
+use crate::store::{EtcdStore, StoreHealth, used_addresses};
 
 /// Between two looks at how many addresses are used.
 const EVERY: Duration = Duration::from_secs(10);
-/// Where `host-local` keeps a file for each address that a pod has.
-const HOST_LOCAL: &str = "/var/lib/cni/networks";
-/// Files there that are looked at: a node has some hundred pods.
-const MAX_FILES: usize = 100_000;
 
 /// Begins to look after this node's blocks; tells what keeps it from having enough.
 pub(super) fn start(
@@ -129,14 +124,6 @@ fn runs_out(ipam: &Ipam, blocks: &[IpNet], used: &[IpAddr]) -> bool {
     let is_used = |address: &&IpAddr| blocks.iter().any(|block| block.contains(*address));
     let used = used.iter().filter(is_used).count() as u64;
     !blocks.is_empty() && all.saturating_sub(used) < u64::from(ipam.free_addresses)
-}
-
-/// The addresses that pods have, as `host-local` notes them.
-pub(crate) fn used_addresses() -> Vec<IpAddr> {
-    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
-    let networks = entries(Path::new(HOST_LOCAL)).map(|entry| entry.path());
-    let files = networks.flat_map(|network| entries(&network).collect::<Vec<_>>()).take(MAX_FILES);
-    files.filter_map(|file| file.file_name().to_str()?.replace('_', ":").parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use tunnel::report::Report;
 
 use super::view::Views;
 use crate::control::Control;
-use crate::doctor::{Diagnosis, Facts, Host, examine};
+use crate::control::view::Diagnosis;
+use crate::doctor::{Facts, Host, examine};
 
 /// A ruleset is listed within so long, or not at all.
 const LISTED_WITHIN: Duration = Duration::from_secs(10);

@@ -234,7 +234,7 @@ impl Join {
     }
 
     fn manifest(&self, manifest: &serde_json::Value) -> Result<Manifest, String> {
-        let text = crate::control::to_yaml(manifest);
+        let text = crate::resource::to_yaml(manifest);
         let mut parsed = parse_file(&format!("autodetected/{}", self.config.node), &text);
         match parsed.documents.pop() {
             Some(document) if parsed.mistakes.is_empty() => Ok(Manifest { document, text }),

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::wait::sleep_until;
+use crate::control::view::{Event, EventKind};
 use crate::control::{Journalled, Past};
-use crate::journal::{Event, EventKind, Journal, RouteNews};
+use crate::journal::{Journal, RouteNews};
 
 /// What may wait for the journal; beyond it events are counted, and whoever makes them never waits.
 const NEWS: usize = 512;

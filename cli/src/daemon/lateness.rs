@@ -7,7 +7,7 @@ use tokio::time::sleep_until;
 use tunnel::latency::Latency;
 
 use super::journal::JournalHandle;
-use crate::journal::EventKind;
+use crate::control::view::EventKind;
 
 /// Between two turns that are timed: rare enough to cost nothing, often enough to meet what takes seconds.
 const EVERY: Duration = Duration::from_secs(1);

@@ -1,6 +1,5 @@
 //! The daemon: its own configuration and how its parts are put together.
 
-mod arguments;
 pub mod autodetect;
 mod blocks;
 mod cni;
@@ -40,7 +39,4 @@ mod view;
 mod wait;
 mod witness;
 
-pub use arguments::Arguments;
-pub(crate) use arguments::command;
-pub(crate) use blocks::used_addresses;
 pub use run::{Ready, RunError, check, run};

@@ -14,8 +14,8 @@ use tokio::time::sleep;
 use super::config::DaemonConfig;
 use super::journal::JournalHandle;
 use super::roster::Roster;
+use crate::control::view::EventKind;
 use crate::ipam::{Left, LeftBlock};
-use crate::journal::EventKind;
 use crate::store::{EtcdStore, StoreHealth};
 
 /// Between two looks while something is held for nobody.

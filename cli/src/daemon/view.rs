@@ -27,12 +27,12 @@ use super::drain::DrainRequest;
 use super::roster::{Roster, RosterPeer};
 use super::tunnel_address;
 use super::upkeep::Upkeep;
+use crate::control::view::Diagnosis;
 use crate::control::view::{
     BfdView, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, RehearsalView, RouteView, StatusView,
     TunnelView, UpdateErrorView,
 };
 use crate::control::{Control, Proposal, Question, RouteQuery};
-use crate::doctor::Diagnosis;
 use crate::store::StoreHealth;
 
 /// Blocks announced by others than their owners that are named; the rest is counted.

@@ -15,7 +15,7 @@ use tunnel::news::News;
 
 use super::journal::JournalHandle;
 use super::roster::{Roster, RosterPeer};
-use crate::journal::EventKind;
+use crate::control::view::EventKind;
 use crate::store::StoreHealth;
 
 /// Begins to look on.

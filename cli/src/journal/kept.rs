@@ -5,9 +5,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::event::{Event, EventKind};
 use super::routes::RouteNews;
+use crate::control::view::{Event, EventKind};
 
+/// Longest text, in octets.
+const MAX_TEXT: usize = 240;
+/// Longest name of what an event is about, in octets.
+const MAX_SUBJECT: usize = 64;
 /// Events of a kind that may come at once.
 const BURST: u32 = 256;
 /// Events of a kind that may come in a second, in the long run.
@@ -143,13 +147,49 @@ fn keep<'a>(
     text: String,
 ) -> &'a Event {
     *seq += 1;
-    if shelf.events.len() == shelf.kind.places() {
+    if shelf.events.len() == places(shelf.kind) {
         shelf.events.pop_front();
     }
-    let event = Event::new((*seq, at), shelf.kind, what, subject, text);
+    let event = event((*seq, at), shelf.kind, what, subject, text);
     let place = shelf.events.len();
     shelf.events.push_back(event);
     &shelf.events[place]
+}
+
+/// How many events of a kind are kept.
+fn places(kind: EventKind) -> usize {
+    match kind {
+        EventKind::Session | EventKind::Route | EventKind::Tunnel => 1024,
+        EventKind::Drift
+        | EventKind::Kernel
+        | EventKind::Store
+        | EventKind::Configuration
+        | EventKind::Block => 256,
+        EventKind::Daemon => 64,
+    }
+}
+
+/// One with its texts cut.
+fn event(
+    (seq, at): (u64, Timestamp),
+    kind: EventKind,
+    what: &'static str,
+    subject: Option<String>,
+    text: String,
+) -> Event {
+    let subject = subject.map(|subject| cut(subject, MAX_SUBJECT));
+    Event { seq, at, kind, what: what.into(), subject, text: cut(text, MAX_TEXT) }
+}
+
+fn cut(mut text: String, longest: usize) -> String {
+    if text.len() > longest {
+        let ends = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= longest);
+        text.truncate(ends.last().unwrap_or(0));
+        text.push('…');
+    }
+    // What was written with room to grow gives it back.
+    text.shrink_to_fit();
+    text
 }
 
 #[cfg(test)]
@@ -210,7 +250,7 @@ mod tests {
             journal.note(EventKind::Session, "down", Some(long.clone()), long, times(start, 0)).unwrap();
         assert_eq!((event.text.chars().count(), event.subject.as_ref().unwrap().chars().count()), (121, 33));
         let size = size(event);
-        let places: usize = EventKind::ALL.into_iter().map(EventKind::places).sum();
+        let places: usize = EventKind::ALL.into_iter().map(places).sum();
         assert!(places * size < 2 << 20, "{places} places of {size} octets");
     }
 

@@ -4,10 +4,8 @@
 //! another, and texts are cut. All together take 2 MiB at most. Each kind may have so many events a second; of the rest
 //! the journal says how many there were.
 
-mod event;
 mod kept;
 mod routes;
 
-pub use event::{Event, EventKind};
 pub use kept::Journal;
 pub use routes::{NAMED, RouteNews};

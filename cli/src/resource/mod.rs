@@ -15,6 +15,7 @@ mod filter;
 mod kind;
 mod known;
 mod kubectl_selector;
+mod manifest;
 mod mistake;
 mod node;
 mod parse;
@@ -38,6 +39,7 @@ pub use configuration::{AddPathMode, BgpConfiguration, Fallback, RoutedSettings}
 pub use filter::BgpFilter;
 pub use kind::{Key, Kind};
 pub(crate) use known::Known;
+pub use manifest::{to_yaml, without_version};
 pub use mistake::{Mistake, Origin, Warning};
 pub(crate) use node::default_tunnel_address;
 pub use node::{HOST_ANNOTATION, Node};

@@ -4,6 +4,7 @@
 mod edit;
 pub mod etcd;
 mod file;
+mod host_local;
 mod tree;
 mod watch;
 
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch as latest};
 
 pub use etcd::{EtcdSettings, EtcdStore, host_and_port};
 pub use file::FileStore;
+pub use host_local::used_addresses;
 
 use crate::resource::{Document, Key, Mistake, Snapshot, Warning};
 

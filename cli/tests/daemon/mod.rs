@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use cli::control::view::Diagnosis;
 use cli::control::view::{
     BfdView, ExitKind, ExplainFacts, ExplainView, FamilyView, KernelLatencyView, LatencyView, LegView,
     NodeView, PathView, PeerDetail, PeerType, PeerView, RehearsalView, RouteSource, RouteView, SessionState,
@@ -13,7 +14,6 @@ use cli::control::view::{
 };
 use cli::control::view::{FirewallView, KernelView, StoreView, WorkView};
 use cli::control::{Control, Door, Proposal, Question, RouteQuery, WhichRoutes, bind, router, serve};
-use cli::doctor::Diagnosis;
 use cli::explain::judge;
 use cli::store::FileStore;
 use futures::FutureExt;

@@ -6,7 +6,6 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{RouteSource, RouteView, TunnelView};
-use crate::explain::Verdict;
 
 /// Why packets to an address go where they go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +157,86 @@ pub struct NeighbourView {
     /// With VXLAN, where frames for that Ethernet address are sent (the forwarding entry); `null`: nowhere, or
     /// another exit.
     pub forwarded_to: Option<IpAddr>,
+}
+
+/// What is said of a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Packets leave as they should, and nothing is known that keeps them from arriving.
+    Reached,
+    /// The address is a pod's of this node.
+    LocalPod,
+    /// The address is no pod's: this node's own routing decides.
+    OutsideCluster,
+    /// The source is another node's pod.
+    AskThere,
+    /// No pod of this node has the source.
+    NoSuchSource,
+    /// The address is in a pool, but in nobody's block.
+    NoOwner,
+    /// The block's node has no Node resource, or that has no address.
+    OwnerUnknown,
+    /// There is no path, and no session with the owner.
+    NoSession,
+    /// There is no path although the owner's session is Established.
+    NotAnnounced,
+    /// Every path is rejected.
+    Rejected,
+    /// There is a path, but no exit point.
+    NoExit,
+    /// The path says that packets are to go nowhere.
+    Discarded,
+    /// The kernel does not have the route.
+    NotInstalled,
+    /// No pod of this node has the address.
+    NoSuchPod,
+    /// Another route is used than routed's.
+    Shadowed,
+    /// The kernel does not forward.
+    NotForwarded,
+    /// The kernel has no way.
+    NoRoute,
+    /// The VXLAN device lacks what leads to the other node.
+    NoVtepEntry,
+    /// The next station on the wire does not answer.
+    NoNeighbour,
+    /// Nothing that is sent through the tunnel is answered.
+    Unanswered,
+    /// The pod sends longer packets than fit.
+    MtuTooLarge,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Verdict; 21] = [
+        Verdict::Reached,
+        Verdict::LocalPod,
+        Verdict::OutsideCluster,
+        Verdict::AskThere,
+        Verdict::NoSuchSource,
+        Verdict::NoOwner,
+        Verdict::OwnerUnknown,
+        Verdict::NoSession,
+        Verdict::NotAnnounced,
+        Verdict::Rejected,
+        Verdict::NoExit,
+        Verdict::Discarded,
+        Verdict::NotInstalled,
+        Verdict::NoSuchPod,
+        Verdict::Shadowed,
+        Verdict::NotForwarded,
+        Verdict::NoRoute,
+        Verdict::NoVtepEntry,
+        Verdict::NoNeighbour,
+        Verdict::Unanswered,
+        Verdict::MtuTooLarge,
+    ];
+
+    /// Whether packets arrive, as far as can be seen.
+    pub fn is_ok(self) -> bool {
+        matches!(self, Verdict::Reached | Verdict::LocalPod | Verdict::OutsideCluster)
+    }
 }
 
 /// The first thing that is wrong, or that nothing is.

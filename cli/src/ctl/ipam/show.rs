@@ -9,8 +9,8 @@ use super::Blocks;
 use crate::control::client::Client;
 use crate::control::view::StatusView;
 use crate::ctl::{Failure, output};
-use crate::daemon::used_addresses;
 use crate::resource::BlockAffinity;
+use crate::store::used_addresses;
 
 /// Numbers of addresses beyond this are written with an exponent.
 const LARGEST_WRITTEN_OUT: u128 = 1_000_000_000_000;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::super::journal::JournalHandle;
 use super::super::roster::Roster;
-use crate::journal::EventKind;
+use crate::control::view::EventKind;
 use crate::resource::{Kind, Snapshot};
 
 /// Resources of a kind that are named.

@@ -7,7 +7,7 @@ use tunnel::probe::Passage;
 use tunnel::report::ExitKind;
 
 use super::super::journal::JournalHandle;
-use crate::journal::EventKind;
+use crate::control::view::EventKind;
 
 /// Ends with the tunnels.
 pub(super) async fn of_tunnels(journal: JournalHandle, mut news: broadcast::Receiver<News>) {

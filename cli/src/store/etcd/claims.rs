@@ -141,7 +141,7 @@ impl EtcdStore {
             "metadata": { "name": affinity_name(&choice.block) },
             "spec": { "node": node, "cidr": choice.block.to_string(), "state": "confirmed" },
         });
-        changes.push(Change::Put { key, value: crate::control::to_yaml(&manifest).into_bytes() });
+        changes.push(Change::Put { key, value: crate::resource::to_yaml(&manifest).into_bytes() });
         Some(Commit { conditions, changes })
     }
 }

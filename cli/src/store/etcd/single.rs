@@ -41,7 +41,7 @@ impl EtcdStore {
         for _ in 0..ATTEMPTS {
             let replica = self.replica().await?;
             let Some((document, mod_revision)) = find(&replica, &key) else { return Ok(false) };
-            let Some(manifest) = edit(crate::control::without_version(document.manifest.clone())) else {
+            let Some(manifest) = edit(crate::resource::without_version(document.manifest.clone())) else {
                 return Ok(false);
             };
             validate(&replica, std::slice::from_ref(&key), &[&manifest.document])?;

@@ -5,11 +5,6 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Longest text, in octets.
-const MAX_TEXT: usize = 240;
-/// Longest name of what an event is about, in octets.
-const MAX_SUBJECT: usize = 64;
-
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -62,19 +57,6 @@ impl EventKind {
             EventKind::Daemon => "daemon",
         }
     }
-
-    /// How many events are kept.
-    pub(super) fn places(self) -> usize {
-        match self {
-            EventKind::Session | EventKind::Route | EventKind::Tunnel => 1024,
-            EventKind::Drift
-            | EventKind::Kernel
-            | EventKind::Store
-            | EventKind::Configuration
-            | EventKind::Block => 256,
-            EventKind::Daemon => 64,
-        }
-    }
 }
 
 /// One thing that has happened. Scripts lean on these names.
@@ -92,29 +74,4 @@ pub struct Event {
     pub subject: Option<String>,
     /// One line for people.
     pub text: String,
-}
-
-impl Event {
-    /// One with its texts cut.
-    pub(super) fn new(
-        (seq, at): (u64, Timestamp),
-        kind: EventKind,
-        what: &'static str,
-        subject: Option<String>,
-        text: String,
-    ) -> Self {
-        let subject = subject.map(|subject| cut(subject, MAX_SUBJECT));
-        Event { seq, at, kind, what: what.into(), subject, text: cut(text, MAX_TEXT) }
-    }
-}
-
-fn cut(mut text: String, longest: usize) -> String {
-    if text.len() > longest {
-        let ends = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= longest);
-        text.truncate(ends.last().unwrap_or(0));
-        text.push('…');
-    }
-    // What was written with room to grow gives it back.
-    text.shrink_to_fit();
-    text
 }

@@ -29,6 +29,6 @@ Exit status: 0 after SIGTERM or SIGINT, 2 for a bad configuration, 1 otherwise.
 SIGHUP and changes of files reload; sessions that did not change are left alone.";
 
 /// The command, of which the manual page is made.
-pub(crate) fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     Arguments::command()
 }
