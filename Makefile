@@ -14,7 +14,7 @@ SPEAKERS = bird2 frr gobgpd openbgpd iproute2 util-linux
 
 ## demo: three nodes on this machine, pods reach pods through IP-in-IP (about a minute to build)
 demo: protocols guest
-	$(CARGO) build --package cli
+	$(CARGO) build --package routed --package routectl
 	target/debug/routectl lab
 
 ## test: everything: unit, properties, simulation, real messages, labs in a real kernel, interop
@@ -52,12 +52,12 @@ guest:
 ## deb: a Debian package of both programs, target/routed_VERSION_ARCHITECTURE.deb
 deb: protocols
 	.ci/packages dpkg-dev binutils
-	$(CARGO) build --release --package cli
+	$(CARGO) build --release --package routed --package routectl
 	deploy/debian/build
 
 ## install: both programs to PREFIX (/usr/local)
 PREFIX ?= /usr/local
 install: protocols
-	$(CARGO) build --release --package cli
+	$(CARGO) build --release --package routed --package routectl
 	install -D -m 755 target/release/routed $(DESTDIR)$(PREFIX)/sbin/routed
 	install -D -m 755 target/release/routectl $(DESTDIR)$(PREFIX)/bin/routectl

@@ -36,7 +36,7 @@ pub fn product(name: &str) -> PathBuf {
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "cli", "--bins"]);
+        build.args(["build", "--quiet", "--package", "routed", "--package", "routectl", "--bins"]);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

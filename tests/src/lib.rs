@@ -4,6 +4,7 @@ pub mod bed;
 pub mod capture;
 pub mod cluster;
 pub mod etcd;
+pub mod etcd_cluster;
 pub mod interop;
 pub mod malformed;
 pub mod monitor;

@@ -113,7 +113,7 @@ fn routectl() -> PathBuf {
         let directory = own.parent().and_then(|deps| deps.parent()).expect("the target directory");
         if std::env::var_os("ROUTED_TEST_PROGRAMS_BUILT").is_none() {
             let build = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--package", "cli", "--bin", "routectl"])
+                .args(["build", "--quiet", "--package", "routectl", "--bin", "routectl"])
                 .args(directory.ends_with("release").then_some("--release"))
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .output()

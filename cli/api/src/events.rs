@@ -1,0 +1,135 @@
+//! `/v1/events`: what has happened, one JSON object a line, and what goes on happening.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::future::BoxFuture;
+use futures::{Stream, stream};
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::routes::ErrorBody;
+use crate::view::Event;
+
+/// What was asked of the journal.
+#[derive(Debug)]
+pub struct Past {
+    /// The events that are kept, in their order.
+    pub events: Vec<Event>,
+    /// Those that come after them, if they are to be followed.
+    pub next: Option<broadcast::Receiver<Arc<Event>>>,
+}
+
+/// Who keeps a journal.
+pub trait Journalled: Send + Sync + 'static {
+    /// The events from a time on, and if `follows` those that come.
+    ///
+    /// The error is one line for the user.
+    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, String>>;
+}
+
+/// The events, for the UNIX socket.
+pub fn events_router(journal: Arc<dyn Journalled>) -> Router {
+    Router::new().route("/v1/events", get(events)).with_state(journal)
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    since: Option<Timestamp>,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn events(
+    State(journal): State<Arc<dyn Journalled>>,
+    Query(Asked { since, follow }): Query<Asked>,
+) -> Response {
+    match journal.events(since, follow).await {
+        Ok(past) => {
+            let body = Body::from_stream(lines(past));
+            ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+        }
+        Err(error) => {
+            let body = ErrorBody { error, mistakes: Vec::new() };
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+    }
+}
+
+/// One line for each event. A reader that does not keep up is told how many it missed, and that is the end.
+fn lines(past: Past) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let state = (VecDeque::from(past.events), past.next);
+    stream::unfold(state, async |(mut events, next)| {
+        if let Some(event) = events.pop_front() {
+            return Some((Ok(line(&event)), (events, next)));
+        }
+        let mut next = next?;
+        match next.recv().await {
+            Ok(event) => Some((Ok(line(&event)), (events, Some(next)))),
+            Err(RecvError::Lagged(missed)) => {
+                let said = serde_json::json!({ "missed": missed });
+                Some((Ok(Bytes::from(format!("{said}\n"))), (events, None)))
+            }
+            Err(RecvError::Closed) => None,
+        }
+    })
+}
+
+fn line(event: &Event) -> Bytes {
+    let mut text = serde_json::to_vec(event).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::view::EventKind;
+
+    fn event(seq: u64) -> Event {
+        let (at, subject) = (Timestamp::from_second(1).unwrap(), Some("node-1".to_owned()));
+        Event { seq, at, kind: EventKind::Session, what: "up".into(), subject, text: "Established".into() }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_falls_behind_is_told_how_much_it_missed_and_that_is_the_end() {
+        let (sender, next) = broadcast::channel(4);
+        let lines = lines(Past { events: vec![event(1)], next: Some(next) });
+        for seq in 2..20 {
+            sender.send(Arc::new(event(seq))).unwrap();
+        }
+        let lines: Vec<_> =
+            lines.map(|line| String::from_utf8(line.unwrap().to_vec()).unwrap()).collect().await;
+        assert_eq!(
+            lines,
+            [
+                "{\"seq\":1,\"at\":\"1970-01-01T00:00:01Z\",\"kind\":\"session\",\"what\":\"up\",\"subject\":\"node-1\",\
+                 \"text\":\"Established\"}\n",
+                "{\"missed\":14}\n"
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_comes_is_told_after_what_was_until_the_journal_ends() {
+        let (sender, next) = broadcast::channel(4);
+        let mut lines = Box::pin(lines(Past { events: vec![event(1)], next: Some(next) }));
+        assert!(lines.next().await.is_some());
+        sender.send(Arc::new(event(2))).unwrap();
+        let second = lines.next().await.unwrap().unwrap();
+        assert!(second.starts_with(b"{\"seq\":2,"), "{second:?}");
+        drop(sender);
+        assert_eq!(lines.next().await, None);
+    }
+}

@@ -1,0 +1,414 @@
+//! Changes of one resource where it stands: a patch, or labels. What comes of it is checked as if it had been
+//! applied, and stored only if nothing has changed meanwhile.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use super::resources::{ATTEMPTS, again, unchanged};
+use datastore::{Manifest, Revision, Store, StoreError};
+use resource::{Document, Key, Mistake, Resource, parse_file};
+use resource::{to_yaml, without_version};
+
+/// Labels that one request may change.
+const MOST_LABELS: usize = 256;
+
+/// A patch and its form.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Patch {
+    /// A JSON merge patch (RFC 7386): what is named is replaced, null removes it.
+    Merge(Json),
+    /// A JSON patch (RFC 6902): operations one after the other.
+    Json(json_patch::Patch),
+}
+
+/// What became of a patch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchResponse {
+    /// The resource.
+    pub key: Key,
+    /// Whether anything is different now.
+    pub changed: bool,
+    /// The store's revision afterwards.
+    pub revision: Revision,
+}
+
+/// Labels that are to be set and removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelChange {
+    /// Labels and their values.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Labels that are to go.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Whether a label that has another value may be set.
+    #[serde(default)]
+    pub overwrite: bool,
+}
+
+/// What became of a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelDone {
+    /// It is new.
+    Set,
+    /// It was there, with this value or another.
+    Updated,
+    /// It is gone.
+    Removed,
+}
+
+/// What became of the labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelResponse {
+    /// The resource.
+    pub key: Key,
+    /// Each label and what became of it.
+    pub labels: Vec<(String, LabelDone)>,
+    /// The store's revision afterwards.
+    pub revision: Revision,
+}
+
+impl Patch {
+    /// Reads a request's body; its content type says which form it has, as in Kubernetes.
+    ///
+    /// # Errors
+    /// One line: no such form, or not a patch of that form.
+    pub(super) fn read(content_type: &str, body: &[u8]) -> Result<Self, String> {
+        match content_type {
+            "application/json-patch+json" => serde_json::from_slice(body)
+                .map(Patch::Json)
+                .map_err(|error| format!("not a JSON patch (RFC 6902), a list of operations: {error}")),
+            "application/merge-patch+json" | "application/json" => Patch::merge(body),
+            "application/strategic-merge-patch+json" => {
+                let patch = Patch::merge(body)?;
+                if let Patch::Merge(json) = &patch
+                    && let Some(directive) = directive(json)
+                {
+                    return Err(format!(
+                        "{directive}: directives of strategic patches are not known here, where lists are replaced \
+                         whole: write the list as it is to be, or use --type json (RFC 6902)"
+                    ));
+                }
+                Ok(patch)
+            }
+            other => Err(format!(
+                "no patch of type {other:?}: there are application/merge-patch+json, \
+                 application/strategic-merge-patch+json and application/json-patch+json"
+            )),
+        }
+    }
+
+    fn merge(body: &[u8]) -> Result<Self, String> {
+        let json: Json = serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
+        match json.is_object() {
+            true => Ok(Patch::Merge(json)),
+            false => Err("a merge patch is a mapping such as {\"spec\": {...}}".into()),
+        }
+    }
+
+    /// The manifest as the patch makes it.
+    fn of(&self, manifest: &Json) -> Result<Json, String> {
+        let mut patched = manifest.clone();
+        match self {
+            Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
+            Patch::Json(patch) => {
+                json_patch::patch(&mut patched, patch)
+                    .map_err(|error| format!("the patch fails: {error}"))?;
+            }
+        }
+        Ok(patched)
+    }
+}
+
+/// A key of a strategic patch that means an instruction rather than a field.
+fn directive(patch: &Json) -> Option<&str> {
+    match patch {
+        Json::Object(fields) => {
+            fields.iter().find_map(
+                |(key, value)| if key.starts_with('$') { Some(key.as_str()) } else { directive(value) },
+            )
+        }
+        Json::Array(items) => items.iter().find_map(directive),
+        _ => None,
+    }
+}
+
+/// Patches a resource.
+pub(super) async fn patch(
+    store: &dyn Store,
+    key: Key,
+    patch: &Patch,
+    expected: Option<Revision>,
+) -> Result<PatchResponse, StoreError> {
+    let amended = amend(store, &key, expected, |manifest| {
+        let patched = patch.of(manifest)?;
+        let same = |pointer: &str| patched.pointer(pointer) == manifest.pointer(pointer);
+        match ["/apiVersion", "/kind", "/metadata/name"].into_iter().find(|pointer| !same(pointer)) {
+            Some(pointer) => {
+                Err(format!("{} can't be patched: create another resource", pointer[1..].replace('/', ".")))
+            }
+            None => Ok((patched, ())),
+        }
+    })
+    .await?;
+    Ok(PatchResponse { key, changed: amended.changed, revision: amended.revision })
+}
+
+/// Sets and removes labels of a resource.
+pub(super) async fn label(
+    store: &dyn Store,
+    key: Key,
+    change: &LabelChange,
+    expected: Option<Revision>,
+) -> Result<LabelResponse, StoreError> {
+    check_labels(change).map_err(StoreError::Forbidden)?;
+    let amended = amend(store, &key, expected, |manifest| labelled(&key, manifest, change)).await?;
+    Ok(LabelResponse { key, labels: amended.said, revision: amended.revision })
+}
+
+/// What an amendment made, and what it has to say.
+struct Amended<T> {
+    changed: bool,
+    revision: Revision,
+    said: T,
+}
+
+/// Changes one manifest until it is stored without anybody coming between.
+async fn amend<T>(
+    store: &dyn Store,
+    key: &Key,
+    expected: Option<Revision>,
+    change: impl Fn(&Json) -> Result<(Json, T), String>,
+) -> Result<Amended<T>, StoreError> {
+    let mut attempt = 1;
+    loop {
+        let contents = store.load().await?;
+        let revision = contents.loaded.revision;
+        let Some(old) = contents.documents.iter().find(|document| document.key() == *key) else {
+            return Err(StoreError::NotFound(key.clone()));
+        };
+        let (manifest, said) = change(&old.manifest).map_err(StoreError::Forbidden)?;
+        still_that_version(key, &manifest, old)?;
+        if manifest == old.manifest {
+            return Ok(Amended { changed: false, revision, said });
+        }
+        let manifest = amended(key, manifest)?;
+        if let (Resource::IpPool(new), Resource::IpPool(old)) = (&manifest.document.resource, &old.resource) {
+            unchanged(&manifest.document, new, old)?;
+        }
+        let against = expected.clone().unwrap_or(revision);
+        match store.put(vec![manifest], Some(against)).await {
+            Ok(revision) => return Ok(Amended { changed: true, revision, said }),
+            Err(StoreError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => {
+                again(&mut attempt).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A patch may name the version that it was made for, as in Kubernetes.
+fn still_that_version(key: &Key, manifest: &Json, old: &Document) -> Result<(), StoreError> {
+    let given = manifest.pointer("/metadata/resourceVersion").and_then(Json::as_str);
+    let current = old.resource_version();
+    match (given, current) {
+        (Some(given), Some(current)) if given != current => Err(StoreError::Outdated {
+            key: key.clone(),
+            given: given.to_owned(),
+            current: current.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A changed manifest, parsed again so that what is checked is what is stored. It stands in no file of the
+/// user's: mistakes name the resource and the field.
+fn amended(key: &Key, manifest: Json) -> Result<Manifest, StoreError> {
+    let place = format!("{} {}", key.kind.name(), key.name);
+    let text = to_yaml(&without_version(manifest));
+    let mut parsed = parse_file(&place, &text);
+    match parsed.documents.pop() {
+        Some(mut document) if parsed.mistakes.is_empty() => {
+            document.forget_lines();
+            Ok(Manifest { document, text })
+        }
+        _ => {
+            let placed = parsed.mistakes.into_iter().map(|mistake| Mistake { line: 0, ..mistake });
+            Err(StoreError::Invalid(placed.collect()))
+        }
+    }
+}
+
+fn labelled(
+    key: &Key,
+    manifest: &Json,
+    change: &LabelChange,
+) -> Result<(Json, Vec<(String, LabelDone)>), String> {
+    let mut manifest = manifest.clone();
+    let place = format!("{} {:?}", key.kind.name(), key.name);
+    let metadata = manifest.get_mut("metadata").and_then(Json::as_object_mut);
+    let metadata = metadata.ok_or_else(|| format!("{place} has no metadata"))?;
+    let labels = metadata.entry("labels").or_insert_with(|| Json::Object(Map::new()));
+    if labels.is_null() {
+        *labels = Json::Object(Map::new());
+    }
+    let labels = labels.as_object_mut().ok_or_else(|| format!("{place}: metadata.labels is no mapping"))?;
+    let mut done = Vec::new();
+    for name in &change.remove {
+        if labels.remove(name).is_none() {
+            return Err(format!(
+                "{place} has no label {name}: `routectl get {} {} -o yaml` shows those it has",
+                key.kind.plural(),
+                key.name
+            ));
+        }
+        done.push((name.clone(), LabelDone::Removed));
+    }
+    for (name, value) in &change.set {
+        match labels.get(name) {
+            None => done.push((name.clone(), LabelDone::Set)),
+            Some(old) if old == value || change.overwrite => done.push((name.clone(), LabelDone::Updated)),
+            Some(old) => {
+                return Err(format!(
+                    "{place} has the label {name} already, with the value {old}: --overwrite sets another"
+                ));
+            }
+        }
+        labels.insert(name.clone(), Json::String(value.clone()));
+    }
+    if labels.is_empty() {
+        metadata.remove("labels");
+    }
+    Ok((manifest, done))
+}
+
+/// Kubernetes' syntax of labels: a name of at most 63 characters, with a prefix that is a domain where it has one.
+fn check_labels(change: &LabelChange) -> Result<(), String> {
+    if change.set.len() + change.remove.len() > MOST_LABELS {
+        return Err(format!("at most {MOST_LABELS} labels at once"));
+    }
+    for (key, value) in &change.set {
+        let (prefix, name) =
+            key.rsplit_once('/').map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
+        let domain = |prefix: &str| {
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+            (1..=253).contains(&prefix.len()) && prefix.chars().all(fits) && ends_well(prefix)
+        };
+        if name.is_empty() || !is_label(name) || !prefix.is_none_or(domain) {
+            return Err(format!(
+                "{key:?} is no label: letters, digits, '.', '_' and '-', at most 63, beginning and ending with a letter \
+                 or digit, after a domain and '/' if it has one"
+            ));
+        }
+        if !is_label(value) {
+            return Err(format!(
+                "{key}: {value:?} is no label's value: letters, digits, '.', '_' and '-', at most 63, beginning and \
+                 ending with a letter or digit"
+            ));
+        }
+        if change.remove.contains(key) {
+            return Err(format!("{key}: either set or removed"));
+        }
+    }
+    Ok(())
+}
+
+fn is_label(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    text.len() <= 63 && text.chars().all(fits) && ends_well(text)
+}
+
+fn ends_well(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    edge(text.chars().next()) && edge(text.chars().next_back())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use resource::Kind;
+
+    fn merged(manifest: Json, patch: Json) -> Json {
+        Patch::read("application/merge-patch+json", patch.to_string().as_bytes())
+            .unwrap()
+            .of(&manifest)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_merge_patch_replaces_what_it_names_and_null_removes() {
+        // RFC 7386, appendix A, as far as the target is a mapping.
+        for (target, patch, result) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            assert_eq!(merged(target.clone(), patch.clone()), result, "{target} {patch}");
+        }
+    }
+
+    #[test]
+    fn patches_of_other_forms_are_refused_with_the_way_out() {
+        let read = |form: &str, text: &str| Patch::read(form, text.as_bytes());
+        assert!(read("application/merge-patch+json", "[]").unwrap_err().contains("is a mapping"));
+        assert!(read("application/merge-patch+json", "{").unwrap_err().contains("not JSON"));
+        assert!(read("application/json-patch+json", "{}").unwrap_err().contains("list of operations"));
+        assert!(read("text/plain", "{}").unwrap_err().contains("application/json-patch+json"));
+        let strategic = "application/strategic-merge-patch+json";
+        assert!(
+            read(strategic, r#"{"spec": {"x": [{"$patch": "delete"}]}}"#).unwrap_err().contains("$patch")
+        );
+        assert!(read(strategic, r#"{"spec": {}}"#).is_ok());
+    }
+
+    #[test]
+    fn a_label_is_set_updated_or_removed_and_each_is_told() {
+        let key = Key { kind: Kind::Node, name: "a".into() };
+        let node = json!({"metadata": {"name": "a", "labels": {"rack": "1", "zone": "x"}}});
+        let change = |set: &[(&str, &str)], remove: &[&str], overwrite| LabelChange {
+            set: set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            remove: remove.iter().map(|key| (*key).to_owned()).collect(),
+            overwrite,
+        };
+        let (changed, done) =
+            labelled(&key, &node, &change(&[("new", ""), ("rack", "2")], &["zone"], true)).unwrap();
+        assert_eq!(changed["metadata"]["labels"], json!({"new": "", "rack": "2"}));
+        let told: Vec<LabelDone> = done.iter().map(|(_, done)| *done).collect();
+        assert_eq!(told, [LabelDone::Removed, LabelDone::Set, LabelDone::Updated]);
+        let refused = labelled(&key, &node, &change(&[("rack", "2")], &[], false)).unwrap_err();
+        assert!(refused.contains("--overwrite"), "{refused}");
+        assert!(labelled(&key, &node, &change(&[("rack", "1")], &[], false)).is_ok());
+        assert!(labelled(&key, &node, &change(&[], &["none"], false)).is_err());
+        let (bare, _) = labelled(&key, &node, &change(&[], &["zone", "rack"], false)).unwrap();
+        assert_eq!(bare["metadata"].get("labels"), None);
+    }
+
+    #[test]
+    fn labels_have_kubernetes_syntax() {
+        let check = |key: &str, value: &str| {
+            check_labels(&LabelChange {
+                set: [(key.to_owned(), value.to_owned())].into(),
+                ..LabelChange::default()
+            })
+        };
+        for (key, value) in [("a", ""), ("x.example/y-1", "A_b.c"), ("route-reflector", "true")] {
+            assert_eq!(check(key, value), Ok(()), "{key}={value}");
+        }
+        let long = "x".repeat(64);
+        for (key, value) in
+            [("", "a"), ("-a", "b"), ("a/", "b"), ("/a", "b"), ("A B", "c"), ("a", "b c"), ("a", &long)]
+        {
+            assert!(check(key, value).is_err(), "{key}={value}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What resources would make of the store's contents, without storing them.
+
+use std::collections::HashMap;
+
+use super::Proposal;
+use super::resources::{Files, parsed, resolve, same_pool};
+use super::view::{Change, ResourceChange};
+use datastore::{Store, StoreError};
+use resource::{Document, Key, Warning, assemble};
+
+/// What the store would hold if the resources were applied, or deleted; nothing is stored.
+pub(super) async fn propose(store: &dyn Store, files: &Files, deletes: bool) -> Result<Proposal, StoreError> {
+    let given = parsed(&files.files).await?;
+    let contents = store.load().await?;
+    let stored: HashMap<Key, &Document> =
+        contents.documents.iter().map(|document| (document.key(), document)).collect();
+    let (keys, new): (Vec<Key>, Vec<Document>) = if deletes {
+        let key = |document: &Document| {
+            same_pool(document, &contents).map_or_else(|| document.key(), Document::key)
+        };
+        let keys: Vec<Key> = given.documents.iter().map(|(document, _)| key(document)).collect();
+        if let Some(missing) = keys.iter().find(|key| !stored.contains_key(*key)) {
+            return Err(StoreError::NotFound(missing.clone()));
+        }
+        (keys, Vec::new())
+    } else {
+        let manifests = resolve(&given, &[], &contents)?;
+        manifests.into_iter().map(|manifest| (manifest.document.key(), manifest.document)).unzip()
+    };
+    let changes = keys
+        .iter()
+        .map(|key| {
+            let (old, new) = (stored.get(key), new.iter().find(|document| document.key() == *key));
+            let change = match (old, new) {
+                (Some(old), Some(new)) if old.resource == new.resource => None,
+                (Some(_), Some(_)) => Some(Change::Replace),
+                (None, _) => Some(Change::Add),
+                (Some(_), None) => Some(Change::Remove),
+            };
+            ResourceChange { change, key: key.clone() }
+        })
+        .collect();
+    let kept = contents.documents.iter().filter(|document| !keys.contains(&document.key()));
+    let assembled = assemble(kept.chain(&new));
+    if !assembled.mistakes.is_empty() {
+        return Err(StoreError::Invalid(assembled.mistakes));
+    }
+    let of_given = |warning: &Warning| files.files.iter().any(|file| file.name == warning.at.file);
+    let mut warnings = given.warnings.clone();
+    warnings.extend(assembled.warnings.into_iter().filter(of_given));
+    Ok(Proposal { snapshot: assembled.snapshot, changes, warnings })
+}

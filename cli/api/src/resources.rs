@@ -1,0 +1,454 @@
+//! Resources through the control API: what is given becomes manifests, and manifests go to the store.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use datastore::{Contents, Manifest, Revision, Store, StoreError};
+use resource::{
+    API_VERSION, ClusterConfiguration, Document, Encapsulation, IpPool, Key, Kind, Mistake, Mode as PoolMode,
+    Resource, Warning, parse_file, pool_manifest,
+};
+use resource::{to_yaml, without_version};
+
+/// Changes against a store that others change too are tried this often.
+pub(super) const ATTEMPTS: u32 = 20;
+/// The pause before the next try, times the number of tries so far.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What putting a resource means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Mode {
+    /// It is made, or replaces what is there whatever that is.
+    #[default]
+    Apply,
+    /// It replaces what is there, if that is still what `metadata.resourceVersion` says.
+    Replace,
+    /// It is made; what is there already is refused.
+    Create,
+    /// It is made; what is there already is left as it is.
+    CreateMissing,
+}
+
+/// Files as a user gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// The files, in order.
+    pub files: Vec<GivenFile>,
+}
+
+/// One file and its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenFile {
+    /// What mistakes call it.
+    pub name: String,
+    /// Any number of YAML documents.
+    pub text: String,
+}
+
+/// What `PUT /v1/resources` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyResponse {
+    /// The resources, in the order given.
+    pub applied: Vec<Key>,
+    /// Those that were there already and are left as they are.
+    #[serde(default)]
+    pub skipped: Vec<Key>,
+    /// What the user should know of.
+    pub warnings: Vec<Warning>,
+    /// The store's revision afterwards.
+    pub revision: Revision,
+}
+
+/// What `DELETE /v1/resources` is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteRequest {
+    /// Files that name resources.
+    #[serde(default)]
+    pub files: Vec<GivenFile>,
+    /// Resources by name.
+    #[serde(default)]
+    pub keys: Vec<Key>,
+    /// Whether what is not there is passed over rather than refused.
+    #[serde(default)]
+    pub skip_missing: bool,
+}
+
+/// What `DELETE /v1/resources` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteResponse {
+    /// The resources that are gone.
+    pub deleted: Vec<Key>,
+    /// Those that were not there.
+    #[serde(default)]
+    pub skipped: Vec<Key>,
+    /// The store's revision afterwards.
+    pub revision: Revision,
+}
+
+/// What `GET /v1/resources/KIND` found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListResponse {
+    /// The resources as stored, by name.
+    pub items: Vec<Json>,
+    /// What the user should know of these.
+    pub warnings: Vec<Warning>,
+    /// The cluster's AS number, which nodes without one inherit.
+    pub as_number: u32,
+    /// The cluster's encapsulation, which pools without one inherit.
+    pub encapsulation: Encapsulation,
+    /// The store's revision.
+    pub revision: Revision,
+}
+
+/// The resources of a kind, or one of them.
+pub(super) fn list(contents: &Contents, kind: Kind, name: Option<&str>) -> Result<ListResponse, StoreError> {
+    let mut found: Vec<&Document> = contents
+        .documents
+        .iter()
+        .filter(|document| {
+            let key = document.key();
+            key.kind == kind && name.is_none_or(|name| name == key.name)
+        })
+        .collect();
+    if let (Some(name), true) = (name, found.is_empty()) {
+        return Err(StoreError::NotFound(Key { kind, name: name.to_owned() }));
+    }
+    found.sort_by_key(|document| document.key());
+    let configuration = &contents.loaded.snapshot.configuration;
+    Ok(ListResponse {
+        warnings: warnings_of(contents, &found),
+        items: found.iter().map(|document| document.manifest.clone()).collect(),
+        as_number: configuration.as_number,
+        encapsulation: configuration.routed.encapsulation,
+        revision: contents.loaded.revision.clone(),
+    })
+}
+
+/// The warnings whose line lies in one of the documents.
+fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
+    // In each file, the document of a line is the last that begins at or before it.
+    let mut starts: HashMap<&str, BTreeMap<u64, Key>> = HashMap::new();
+    for document in &contents.documents {
+        let origin = document.resource.origin();
+        starts.entry(&origin.file).or_default().insert(origin.line, document.key());
+    }
+    let wanted: Vec<Key> = documents.iter().map(|document| document.key()).collect();
+    let owner = |warning: &&Warning| {
+        let key = starts.get(warning.at.file.as_str())?.range(..=warning.at.line).next_back()?.1;
+        wanted.binary_search(key).ok()
+    };
+    contents.loaded.warnings.iter().filter(|warning| owner(warning).is_some()).cloned().collect()
+}
+
+/// Files, parsed.
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) documents: Vec<(Document, String)>,
+    clusters: Vec<ClusterConfiguration>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// Parses files, beside the daemon's own thread: megabytes take their time.
+pub(super) async fn parsed(files: &[GivenFile]) -> Result<Given, StoreError> {
+    let files = files.to_vec();
+    tokio::task::spawn_blocking(move || parse(&files)).await.map_err(|_| StoreError::Ended)?
+}
+
+fn parse(files: &[GivenFile]) -> Result<Given, StoreError> {
+    let mut given = Given::default();
+    let mut mistakes = Vec::new();
+    for file in files {
+        let parsed = parse_file(&file.name, &file.text);
+        mistakes.extend(parsed.mistakes);
+        given.warnings.extend(parsed.warnings);
+        given.clusters.extend(parsed.clusters);
+        given.documents.extend(parsed.documents.into_iter().map(|document| {
+            let text = file.text.get(document.range.clone()).unwrap_or("").to_owned();
+            (document, text)
+        }));
+    }
+    if given.documents.is_empty() && given.clusters.is_empty() && mistakes.is_empty() {
+        let name = files.first().map_or("request", |file| file.name.as_str());
+        mistakes.push(Mistake {
+            file: name.to_owned(),
+            line: 0,
+            field: String::new(),
+            rule: "holds no resource".into(),
+        });
+    }
+    if mistakes.is_empty() { Ok(given) } else { Err(StoreError::Invalid(mistakes)) }
+}
+
+/// Stores all resources of the files, or none.
+pub(super) async fn apply(
+    store: &dyn Store,
+    files: &Files,
+    expected: Option<Revision>,
+    mode: Mode,
+) -> Result<ApplyResponse, StoreError> {
+    let given = parsed(&files.files).await?;
+    let mut attempt = 1;
+    loop {
+        let contents = store.load().await?;
+        let against = expected.clone().unwrap_or_else(|| contents.loaded.revision.clone());
+        if mode == Mode::Replace {
+            unchanged_since_read(&given, &contents)?;
+        }
+        let there = match mode {
+            Mode::Create | Mode::CreateMissing => already_there(&given, &contents)?,
+            Mode::Apply | Mode::Replace => Vec::new(),
+        };
+        if mode == Mode::Create && !there.is_empty() {
+            return Err(exists(&given, &there));
+        }
+        let manifests = resolve(&given, &there, &contents)?;
+        let applied: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
+        let put = match applied.is_empty() {
+            true => Ok(contents.loaded.revision.clone()),
+            false => store.put(manifests, Some(against)).await,
+        };
+        match put {
+            Ok(revision) => {
+                let ignored = given.clusters.iter().flat_map(|cluster| cluster.ignored.iter().cloned());
+                let warnings = given.warnings.iter().cloned().chain(ignored).collect();
+                return Ok(ApplyResponse { applied, skipped: there, warnings, revision });
+            }
+            // Only a caller who named a revision cares that another came between.
+            Err(StoreError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => {
+                again(&mut attempt).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The pause before a change is tried again.
+pub(super) async fn again(attempt: &mut u32) {
+    tokio::time::sleep(PAUSE * *attempt).await; // why: who writes at once must not meet again
+    *attempt += 1;
+}
+
+/// The resources of the files that are there already.
+fn already_there(given: &Given, contents: &Contents) -> Result<Vec<Key>, StoreError> {
+    if let Some(cluster) = given.clusters.first() {
+        let rule = "ClusterConfiguration is no resource and can't be created: apply it, which sets the encapsulation";
+        return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
+    }
+    let stored: HashSet<Key> = contents.documents.iter().map(Document::key).collect();
+    let there = given
+        .documents
+        .iter()
+        .filter(|(document, _)| stored.contains(&document.key()) || same_pool(document, contents).is_some());
+    Ok(there.map(|(document, _)| document.key()).collect())
+}
+
+/// Names everything that is there already, each by its place in the files.
+fn exists(given: &Given, there: &[Key]) -> StoreError {
+    let documents = given.documents.iter().map(|(document, _)| document);
+    let mistake = |document: &Document| {
+        let (origin, key) = (document.resource.origin(), document.key());
+        let field = if document.is_v1 { "metadata" } else { "metadata.name" };
+        let rule = format!(
+            "{} {:?} is there already: `routectl apply` changes it, --skip-exists leaves it as it is",
+            key.kind.name(),
+            key.name
+        );
+        Mistake { file: origin.file.clone(), line: document.line(field), field: field.into(), rule }
+    };
+    StoreError::Exists(documents.filter(|document| there.contains(&document.key())).map(mistake).collect())
+}
+
+/// Whether every resource is there, and as the caller read it.
+fn unchanged_since_read(given: &Given, contents: &Contents) -> Result<(), StoreError> {
+    let stored: HashMap<Key, &Document> =
+        contents.documents.iter().map(|document| (document.key(), document)).collect();
+    for (document, _) in &given.documents {
+        let key = document.key();
+        let Some(current) = stored.get(&key).and_then(|stored| stored.resource_version()) else {
+            return Err(StoreError::NotFound(key));
+        };
+        if let Some(given) = document.resource_version()
+            && given != current
+        {
+            return Err(StoreError::Outdated { key, given: given.to_owned(), current: current.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Deletes all resources that are named, or none.
+pub(super) async fn delete(
+    store: &dyn Store,
+    request: &DeleteRequest,
+    expected: Option<Revision>,
+) -> Result<DeleteResponse, StoreError> {
+    let given = match (request.files.is_empty(), request.keys.is_empty()) {
+        (true, false) => Given::default(),
+        _ => parsed(&request.files).await?,
+    };
+    if let Some(cluster) = given.clusters.first() {
+        let rule = "ClusterConfiguration is no resource and can't be deleted: delete the BGPConfiguration";
+        return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
+    }
+    let documents = given.documents.iter().map(|(document, _)| document);
+    // Loading is for who needs it: a store with a resource that can't be read is mended by deleting that.
+    let mut keys: Vec<Key> = match given.documents.iter().any(|(document, _)| document.is_v1) {
+        false => documents.map(Document::key).collect(),
+        true => {
+            let contents = store.load().await?;
+            let stored = |document: &Document| same_pool(document, &contents).map(Document::key);
+            documents.map(|document| stored(document).unwrap_or_else(|| document.key())).collect()
+        }
+    };
+    keys.extend(request.keys.iter().cloned());
+    let mut seen = HashSet::new();
+    keys.retain(|key| seen.insert(key.clone()));
+    let mut skipped = Vec::new();
+    loop {
+        if keys.is_empty() {
+            let revision = store.load().await?.loaded.revision;
+            return Ok(DeleteResponse { deleted: keys, skipped, revision });
+        }
+        match store.delete(keys.clone(), expected.clone()).await {
+            Ok(revision) => return Ok(DeleteResponse { deleted: keys, skipped, revision }),
+            Err(StoreError::NotFound(missing)) if request.skip_missing && keys.contains(&missing) => {
+                keys.retain(|key| *key != missing);
+                skipped.push(missing);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn invalid(file: &str, line: u64, field: &str, rule: String) -> StoreError {
+    StoreError::Invalid(vec![Mistake { file: file.to_owned(), line, field: field.to_owned(), rule }])
+}
+
+/// The stored pool that a v1 pool means: it has no name, so its cidr decides.
+pub(super) fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Option<&'a Document> {
+    let wanted = match &document.resource {
+        Resource::IpPool(pool) if document.is_v1 => pool.cidr,
+        _ => return None,
+    };
+    contents.documents.iter().find(|document| match &document.resource {
+        Resource::IpPool(pool) => pool.cidr == wanted,
+        _ => false,
+    })
+}
+
+/// What is to be stored: v1 forms in their v3 form, cluster configurations as the field they set.
+/// `there` is left out.
+pub(super) fn resolve(
+    given: &Given,
+    there: &[Key],
+    contents: &Contents,
+) -> Result<Vec<Manifest>, StoreError> {
+    let stored: HashMap<Key, &Document> =
+        contents.documents.iter().map(|document| (document.key(), document)).collect();
+    let mut manifests = Vec::new();
+    for (document, text) in given.documents.iter().filter(|(document, _)| !there.contains(&document.key())) {
+        if let (Resource::IpPool(new), Some(old)) = (&document.resource, stored.get(&document.key()))
+            && let Resource::IpPool(old) = &old.resource
+        {
+            unchanged(document, new, old)?;
+        }
+        if document.resource_version().is_some() || (document.is_respelt && !document.is_v1) {
+            // The version is the store's own and stands in no text of it; an item of a list has no text of its own.
+            let manifest = without_version(document.manifest.clone());
+            manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
+            continue;
+        }
+        if !document.is_v1 {
+            manifests.push(Manifest { document: document.clone(), text: text.clone() });
+            continue;
+        }
+        let manifest = match (&document.resource, same_pool(document, contents)) {
+            (Resource::IpPool(pool), Some(old)) => without_version(merged_pool(pool, &old.manifest)),
+            _ => document.manifest.clone(),
+        };
+        manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
+    }
+    for cluster in &given.clusters {
+        let key = Key { kind: Kind::BgpConfiguration, name: "default".into() };
+        let given_here = manifests.iter().position(|manifest| manifest.document.key() == key);
+        let base = match given_here {
+            Some(at) => manifests.remove(at).document.manifest,
+            None => stored.get(&key).map_or_else(empty_configuration, |old| old.manifest.clone()),
+        };
+        let text = to_yaml(&without_version(with_encapsulation(base, cluster.encapsulation)));
+        let mut parsed = parse_file(&cluster.origin.file, &text);
+        match parsed.documents.pop() {
+            Some(document) if parsed.mistakes.is_empty() => manifests.push(Manifest { document, text }),
+            _ => return Err(StoreError::Invalid(parsed.mistakes)),
+        }
+    }
+    Ok(manifests)
+}
+
+/// Addresses are already assigned from a pool: its range and the size of its blocks stay.
+pub(super) fn unchanged(document: &Document, new: &IpPool, old: &IpPool) -> Result<(), StoreError> {
+    let origin = document.resource.origin();
+    let refuse = |field: &str, old: String| {
+        let rule = format!("can't be changed (is {old}): delete the pool and apply it anew");
+        Err(invalid(&origin.file, document.line(field), field, rule))
+    };
+    if new.cidr != old.cidr {
+        return refuse("spec.cidr", old.cidr.to_string());
+    }
+    if new.block_size != old.block_size && !document.is_v1 {
+        return refuse("spec.blockSize", old.block_size.to_string());
+    }
+    Ok(())
+}
+
+/// A stored pool with the settings that the v1 form has; what it has no field for stays.
+fn merged_pool(pool: &IpPool, old: &Json) -> Json {
+    let name = old["metadata"]["name"].as_str().unwrap_or(&pool.name).to_owned();
+    let settings = pool_manifest(pool, &name);
+    let mut manifest = old.clone();
+    let Some(spec) = manifest["spec"].as_object_mut() else { return settings };
+    spec.insert("ipipMode".into(), settings["spec"]["ipipMode"].clone());
+    spec.insert("natOutgoing".into(), pool.nat_outgoing.into());
+    spec.insert("disabled".into(), pool.disabled.into());
+    if pool.ipip_mode.is_some_and(|mode| mode != PoolMode::Never) {
+        spec.remove("vxlanMode");
+    }
+    manifest
+}
+
+fn empty_configuration() -> Json {
+    json!({ "apiVersion": API_VERSION, "kind": "BGPConfiguration", "metadata": { "name": "default" }, "spec": {} })
+}
+
+fn with_encapsulation(mut configuration: Json, encapsulation: Encapsulation) -> Json {
+    let spec = &mut configuration["spec"];
+    if !spec.is_object() {
+        *spec = json!({});
+    }
+    if !spec["routed"].is_object() {
+        spec["routed"] = json!({});
+    }
+    spec["routed"]["encapsulation"] = json!(encapsulation);
+    configuration
+}
+
+/// A manifest as text, parsed again so that what is checked is what is stored; its mistakes are
+/// those of the document it was made from.
+fn rendered(manifest: &Json, file: &str, from: &Document) -> Result<Manifest, StoreError> {
+    let text = to_yaml(manifest);
+    let mut parsed = parse_file(file, &text);
+    match parsed.documents.pop() {
+        Some(mut document) if parsed.mistakes.is_empty() => {
+            document.relocate(from);
+            Ok(Manifest { document, text })
+        }
+        _ => Err(StoreError::Invalid(parsed.mistakes)),
+    }
+}

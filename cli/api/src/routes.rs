@@ -1,0 +1,353 @@
+//! The control API's routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use super::proposal::propose;
+use super::resources::{self, DeleteRequest, Files, GivenFile};
+use super::{Control, Question, RouteQuery, patch};
+use datastore::{Revision, Store, StoreError};
+use resource::{Key, Kind, MAX_FILE_BYTES, Mistake};
+
+/// The longest that a node is announced as going away.
+const MOST_DRAINING: Duration = Duration::from_secs(3600);
+/// The largest request: a few files of the largest size.
+pub(super) const MAX_REQUEST: usize = 4 * MAX_FILE_BYTES;
+
+/// What every refusal says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One line.
+    pub error: String,
+    /// The mistakes in what was given, if it was that.
+    #[serde(default)]
+    pub mistakes: Vec<Mistake>,
+}
+
+#[derive(Clone)]
+struct Api {
+    control: Arc<dyn Control>,
+    store: Arc<dyn Store>,
+}
+
+/// Everything, for the UNIX socket.
+pub fn router(control: Arc<dyn Control>, store: Arc<dyn Store>) -> Router {
+    let api = Router::new()
+        .route("/v1/peers", get(async |State(api): State<Api>| Json(api.control.peers().await)))
+        .route("/v1/peers/{name}", get(peer))
+        .route("/v1/routes", get(routes))
+        .route("/v1/tunnels", get(async |State(api): State<Api>| Json(api.control.tunnels().await)))
+        .route("/v1/nodes", get(async |State(api): State<Api>| Json(api.control.nodes().await)))
+        .route("/v1/status", get(async |State(api): State<Api>| Json(api.control.status().await)))
+        .route("/v1/drain", axum::routing::post(drain))
+        .route("/v1/explain", get(explain))
+        .route("/v1/doctor", get(doctor))
+        .route("/v1/plan", axum::routing::post(plan))
+        .route("/v1/resources", axum::routing::put(put_resources).delete(delete_resources))
+        .route("/v1/resources/{kind}", get(list))
+        .route("/v1/resources/{kind}/{name}", get(list_one).delete(delete_one).patch(patch_one))
+        .route("/v1/resources/{kind}/{name}/labels", axum::routing::post(label_one))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(Api { control: control.clone(), store });
+    api.merge(health_router(control)).fallback(async || {
+        let error = "no such path: the control API is under /v1".to_owned();
+        (StatusCode::NOT_FOUND, Json(ErrorBody { error, mistakes: Vec::new() }))
+    })
+}
+
+/// What may be read over TCP: `/healthz`, `/readyz`, `/metrics` and the status page, `/`.
+pub fn health_router(control: Arc<dyn Control>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/", get(page))
+        .with_state(control)
+}
+
+async fn ready(State(control): State<Arc<dyn Control>>) -> Response {
+    let status = control.status().await;
+    if status.ready {
+        return "ready\n".into_response();
+    }
+    let reasons: String = status.not_ready.iter().map(|reason| format!("{reason}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, if reasons.is_empty() { "not ready\n".into() } else { reasons })
+        .into_response()
+}
+
+/// The status page. Nothing but itself is to be loaded or run by it.
+async fn page(State(control): State<Arc<dyn Control>>) -> Response {
+    let (status, peers, tunnels) = (control.status().await, control.peers().await, control.tunnels().await);
+    let html = super::status_page::page(&status, &peers, &tunnels);
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, html).into_response()
+}
+
+/// The Prometheus text format.
+async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
+    let (status, peers, tunnels) = (control.status().await, control.peers().await, control.tunnels().await);
+    let text = super::metrics::text(&status, &peers, &tunnels);
+    ([(header::CONTENT_TYPE, super::metrics::CONTENT_TYPE)], text).into_response()
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    wait_ms: u64,
+}
+
+async fn drain(State(api): State<Api>, Query(Wait { wait_ms }): Query<Wait>) -> Response {
+    if wait_ms > MOST_DRAINING.as_secs() * 1000 {
+        let error = format!("wait_ms: at most {} seconds", MOST_DRAINING.as_secs());
+        return refusal(StatusCode::BAD_REQUEST, error, Vec::new());
+    }
+    match api.control.drain(Duration::from_millis(wait_ms)).await {
+        Ok(()) => Json(serde_json::json!({ "draining": true })).into_response(),
+        Err(error) => refusal(StatusCode::CONFLICT, error, Vec::new()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Target {
+    target: String,
+    from: Option<String>,
+}
+
+async fn explain(State(api): State<Api>, Query(Target { target, from }): Query<Target>) -> Response {
+    let is_target =
+        target.parse::<ipnet::IpNet>().ok().or_else(|| Some(target.parse::<std::net::IpAddr>().ok()?.into()));
+    let Some(target) = is_target else {
+        return refusal(StatusCode::BAD_REQUEST, "target must be an address or a prefix".into(), Vec::new());
+    };
+    let from = match from.as_deref().map(str::parse).transpose() {
+        Ok(from) => from,
+        Err(_) => {
+            return refusal(StatusCode::BAD_REQUEST, "from must be an address".into(), Vec::new());
+        }
+    };
+    match api.control.explain(Question { target, from }).await {
+        Ok(view) => Json(view).into_response(),
+        Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, error, Vec::new()),
+    }
+}
+
+/// What is rehearsed: `mode=delete` that the resources go, else that they are applied.
+#[derive(Deserialize)]
+struct Rehearsed {
+    mode: Option<String>,
+}
+
+async fn plan(
+    State(api): State<Api>,
+    Query(Rehearsed { mode }): Query<Rehearsed>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let files = match files(&headers, &body) {
+        Ok(files) => files,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, error, Vec::new()),
+    };
+    let deletes = match mode.as_deref() {
+        None | Some("apply") => false,
+        Some("delete") => true,
+        Some(_) => return refusal(StatusCode::BAD_REQUEST, "mode: apply or delete".into(), Vec::new()),
+    };
+    let proposal = match propose(api.store.as_ref(), &files, deletes).await {
+        Ok(proposal) => proposal,
+        Err(error) => return store_refusal(error),
+    };
+    match api.control.rehearse(proposal).await {
+        Ok(view) => Json(view).into_response(),
+        Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, error, Vec::new()),
+    }
+}
+
+async fn peer(State(api): State<Api>, Path(name): Path<String>) -> Response {
+    match api.control.peer(name.clone()).await {
+        Some(detail) => Json(detail).into_response(),
+        None => {
+            let error = format!("no peer {name:?}: routectl show peers names them");
+            refusal(StatusCode::NOT_FOUND, error, Vec::new())
+        }
+    }
+}
+
+async fn routes(State(api): State<Api>, Query(asked): Query<RouteQuery>) -> Response {
+    match api.control.routes(asked).await {
+        Ok(routes) => Json(routes).into_response(),
+        Err(error) => refusal(StatusCode::NOT_FOUND, error, Vec::new()),
+    }
+}
+
+async fn doctor(State(api): State<Api>) -> Response {
+    match api.control.doctor().await {
+        Ok(diagnosis) => Json(diagnosis).into_response(),
+        Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, error, Vec::new()),
+    }
+}
+
+async fn list(State(api): State<Api>, Path(kind): Path<String>) -> Response {
+    list_named(&api, &kind, None).await
+}
+
+async fn list_one(State(api): State<Api>, Path((kind, name)): Path<(String, String)>) -> Response {
+    list_named(&api, &kind, Some(&name)).await
+}
+
+async fn list_named(api: &Api, kind: &str, name: Option<&str>) -> Response {
+    let Some(kind) = Kind::from_user(kind) else { return unknown_kind(kind) };
+    let found = api.store.load().await.and_then(|contents| resources::list(&contents, kind, name));
+    match found {
+        Ok(list) => {
+            let tag = format!("\"{}\"", list.revision);
+            ([(header::ETAG, tag)], Json(list)).into_response()
+        }
+        Err(error) => store_refusal(error),
+    }
+}
+
+/// How resources are put: `mode=apply` makes and replaces, `mode=replace` replaces what the caller has read.
+#[derive(Deserialize)]
+struct Put {
+    #[serde(default)]
+    mode: resources::Mode,
+}
+
+async fn put_resources(
+    State(api): State<Api>,
+    Query(Put { mode }): Query<Put>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match files(&headers, &body) {
+        Ok(files) => match resources::apply(api.store.as_ref(), &files, expected(&headers), mode).await {
+            Ok(response) => Json(response).into_response(),
+            Err(error) => store_refusal(error),
+        },
+        Err(error) => refusal(StatusCode::BAD_REQUEST, error, Vec::new()),
+    }
+}
+
+async fn delete_resources(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    let request = match is_json(&headers) {
+        true => serde_json::from_slice(&body).map_err(|error| format!("not a list of resources: {error}")),
+        false => {
+            files(&headers, &body).map(|Files { files }| DeleteRequest { files, ..DeleteRequest::default() })
+        }
+    };
+    match request {
+        Ok(request) => match resources::delete(api.store.as_ref(), &request, expected(&headers)).await {
+            Ok(response) => Json(response).into_response(),
+            Err(error) => store_refusal(error),
+        },
+        Err(error) => refusal(StatusCode::BAD_REQUEST, error, Vec::new()),
+    }
+}
+
+async fn delete_one(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path((kind, name)): Path<(String, String)>,
+) -> Response {
+    let Some(kind) = Kind::from_user(&kind) else { return unknown_kind(&kind) };
+    let request = DeleteRequest { keys: vec![Key { kind, name }], ..DeleteRequest::default() };
+    match resources::delete(api.store.as_ref(), &request, expected(&headers)).await {
+        Ok(response) => Json(response).into_response(),
+        Err(error) => store_refusal(error),
+    }
+}
+
+/// A patch in one of Kubernetes' three forms, which the content type names.
+async fn patch_one(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path((kind, name)): Path<(String, String)>,
+    body: Bytes,
+) -> Response {
+    let Some(kind) = Kind::from_user(&kind) else { return unknown_kind(&kind) };
+    let patch = match patch::Patch::read(content_type(&headers), &body) {
+        Ok(patch) => patch,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, error, Vec::new()),
+    };
+    match patch::patch(api.store.as_ref(), Key { kind, name }, &patch, expected(&headers)).await {
+        Ok(response) => Json(response).into_response(),
+        Err(error) => store_refusal(error),
+    }
+}
+
+async fn label_one(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path((kind, name)): Path<(String, String)>,
+    Json(change): Json<patch::LabelChange>,
+) -> Response {
+    let Some(kind) = Kind::from_user(&kind) else { return unknown_kind(&kind) };
+    match patch::label(api.store.as_ref(), Key { kind, name }, &change, expected(&headers)).await {
+        Ok(response) => Json(response).into_response(),
+        Err(error) => store_refusal(error),
+    }
+}
+
+/// Files as JSON (`{"files": [{"name", "text"}]}`), or the YAML itself under any other type, so that
+/// `curl --data-binary @pools.yaml` works.
+fn files(headers: &HeaderMap, body: &Bytes) -> Result<Files, String> {
+    if is_json(headers) {
+        return serde_json::from_slice(body).map_err(|error| format!("not a list of files: {error}"));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| "not UTF-8 text".to_owned())?;
+    Ok(Files { files: vec![GivenFile { name: "request".into(), text: text.into() }] })
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    content_type(headers) == "application/json"
+}
+
+/// The revision that the caller read (`If-Match`).
+fn expected(headers: &HeaderMap) -> Option<Revision> {
+    let value = headers.get(header::IF_MATCH)?.to_str().ok()?;
+    Some(Revision(value.trim_matches('"').to_owned())).filter(|revision| revision.0 != "*")
+}
+
+fn unknown_kind(kind: &str) -> Response {
+    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
+    let error = format!("no kind {kind:?}: there are {}", names.join(", "));
+    refusal(StatusCode::NOT_FOUND, error, Vec::new())
+}
+
+fn store_refusal(error: StoreError) -> Response {
+    let text = error.to_string();
+    match error {
+        StoreError::Invalid(mistakes) => refusal(StatusCode::UNPROCESSABLE_ENTITY, text, mistakes),
+        StoreError::Conflict { .. } | StoreError::Outdated { .. } => {
+            refusal(StatusCode::PRECONDITION_FAILED, text, Vec::new())
+        }
+        StoreError::Exists(mistakes) => refusal(StatusCode::CONFLICT, text, mistakes),
+        StoreError::Forbidden(_) => refusal(StatusCode::UNPROCESSABLE_ENTITY, text, Vec::new()),
+        StoreError::NotFound(_) => refusal(StatusCode::NOT_FOUND, text, Vec::new()),
+        StoreError::Unavailable { .. } => refusal(StatusCode::SERVICE_UNAVAILABLE, text, Vec::new()),
+        StoreError::Io { .. } | StoreError::Ended => {
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, text, Vec::new())
+        }
+    }
+}
+
+fn refusal(status: StatusCode, error: String, mistakes: Vec<Mistake>) -> Response {
+    (status, Json(ErrorBody { error, mistakes })).into_response()
+}

@@ -1,0 +1,154 @@
+//! Claims of blocks: one key that is made if it is absent, so there is no step between which a crash leaves half a claim.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::EtcdStore;
+use super::backend::{Change, Commit, Condition};
+use super::feed::Jitter;
+use crate::StoreError;
+use resource::ipam::{BlockOf, Choice, affinity_name, choose};
+use resource::{API_VERSION, BlockAffinity, Document, Key, Kind, Node, Resource};
+
+/// A claim that others were quicker with is made of another block this often.
+const ATTEMPTS: u32 = 100;
+/// The longest pause before that.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// What came of asking for a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// This one is the node's now.
+    Block(IpNet),
+    /// The node has enough, is not there, or no pool is for it.
+    Nothing,
+    /// No block is left, in one line.
+    Exhausted(String),
+}
+
+impl EtcdStore {
+    /// Claims a block of IPv4, or IPv6, for a node if what it has now is too little by `is_wanting`.
+    ///
+    /// # Errors
+    /// The store is away; the claim may have been made all the same, which the next call sees.
+    pub async fn claim(
+        &self,
+        node: &str,
+        v4: bool,
+        is_wanting: impl Fn(&Node, &[IpNet]) -> bool,
+    ) -> Result<Claimed, StoreError> {
+        let mut jitter =
+            Jitter::new(self.seed ^ node.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte)));
+        let mut attempt = 0;
+        loop {
+            let replica = self.replica().await?;
+            let documents = replica.documents();
+            let question = replica.question();
+            let answer = tokio::task::spawn_blocking(move || question.answer()).await;
+            let snapshot = answer.map_err(|_| StoreError::Ended)?.loaded.snapshot;
+            let Some(own) = snapshot.nodes.iter().find(|one| one.name == node) else {
+                return Ok(Claimed::Nothing);
+            };
+            // All that say that they are its, so that what was claimed a moment ago counts.
+            let affinities: Vec<BlockAffinity> = documents.iter().filter_map(affinity).collect();
+            let blocks: Vec<IpNet> = affinities
+                .iter()
+                .filter(|affinity| affinity.node == node && affinity.is_confirmed())
+                .map(|affinity| affinity.cidr)
+                .chain(own.pod_cidrs.iter().copied())
+                .filter(|block| block.addr().is_ipv4() == v4)
+                .collect();
+            if !is_wanting(own, &blocks) {
+                return Ok(Claimed::Nothing);
+            }
+            let choice = match choose(&snapshot, &affinities, own, v4) {
+                Ok(Some(choice)) => choice,
+                Ok(None) => return Ok(Claimed::Nothing),
+                Err(exhausted) => return Ok(Claimed::Exhausted(exhausted.to_string())),
+            };
+            let block = choice.block;
+            if let Some(commit) = self.commit_of(&choice, node, &documents)
+                && self.commit_one(commit).await?
+            {
+                return Ok(Claimed::Block(block));
+            }
+            attempt += 1;
+            if attempt == ATTEMPTS {
+                return Err(StoreError::Unavailable {
+                    doing: "was not changed",
+                    reason: format!("others were quicker {ATTEMPTS} times"),
+                });
+            }
+            tokio::time::sleep(jitter.of(PAUSE)).await; // why: who wrote at once must not meet again
+        }
+    }
+
+    /// Releases a block of a node that is no more, if both are as they were; whether it did.
+    ///
+    /// # Errors
+    /// The store is away; the block may have been released all the same, which the next look tells.
+    pub async fn release_left(&self, left: &BlockOf) -> Result<bool, StoreError> {
+        let replica = self.replica().await?;
+        let key = Key { kind: Kind::BlockAffinity, name: left.affinity.clone() };
+        let documents = replica.documents();
+        let Some(document) = documents.iter().find(|document| document.key() == key) else {
+            return Ok(false);
+        };
+        let still = affinity(document).is_some_and(|affinity| affinity.node == left.node);
+        let Some(mod_revision) = document.resource_version().and_then(|version| version.parse().ok()) else {
+            return Ok(false);
+        };
+        let node = Key { kind: Kind::Node, name: left.node.clone() };
+        let key = self.keys.of(&key);
+        let conditions =
+            vec![Condition::At { key: key.clone(), mod_revision }, Condition::Absent(self.keys.of(&node))];
+        let changes =
+            vec![Change::Delete { key }, Change::Put { key: self.keys.deletion(), value: Vec::new() }];
+        Ok(still && self.commit_one(Commit { conditions, changes }).await?)
+    }
+
+    /// The node and the pool must be as they were when the block was chosen, and the block still nobody's.
+    fn commit_of(&self, choice: &Choice, node: &str, documents: &[Document]) -> Option<Commit> {
+        let named = |kind: Kind, name: &str| {
+            let key = Key { kind, name: name.to_owned() };
+            let document = documents.iter().find(|document| document.key() == key)?;
+            let mod_revision = document.resource_version()?.parse().ok()?;
+            Some(Condition::At { key: self.keys.of(&key), mod_revision })
+        };
+        let mut conditions = vec![named(Kind::Node, node)?, named(Kind::IpPool, &choice.pool)?];
+        let affinity = |name: &str| Key { kind: Kind::BlockAffinity, name: name.to_owned() };
+        let key = self.keys.of(&affinity(&affinity_name(&choice.block)));
+        let mut changes = Vec::new();
+        match &choice.reclaimed {
+            None => conditions.push(Condition::Absent(key.clone())),
+            Some(left) => {
+                let old = self.keys.of(&affinity(&left.affinity));
+                conditions.push(named(Kind::BlockAffinity, &left.affinity)?);
+                let gone = Key { kind: Kind::Node, name: left.node.clone() };
+                conditions.push(Condition::Absent(self.keys.of(&gone)));
+                if old != key {
+                    conditions.push(Condition::Absent(key.clone()));
+                    changes.push(Change::Delete { key: old });
+                    changes.push(Change::Put { key: self.keys.deletion(), value: Vec::new() });
+                }
+            }
+        }
+        let manifest = json!({
+            "apiVersion": API_VERSION,
+            "kind": "BlockAffinity",
+            "metadata": { "name": affinity_name(&choice.block) },
+            "spec": { "node": node, "cidr": choice.block.to_string(), "state": "confirmed" },
+        });
+        changes.push(Change::Put { key, value: resource::to_yaml(&manifest).into_bytes() });
+        Some(Commit { conditions, changes })
+    }
+}
+
+fn affinity(document: &Document) -> Option<BlockAffinity> {
+    match &document.resource {
+        Resource::BlockAffinity(affinity) => Some(affinity.clone()),
+        _ => None,
+    }
+}

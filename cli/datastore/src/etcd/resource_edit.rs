@@ -1,0 +1,84 @@
+//! Changes of one resource by the daemon itself: compare-and-swap on that resource alone, so that many nodes
+//! that do so at once don't wait for each other. What two of them do that contradicts each other is
+//! refused by name, the newer's.
+
+use serde_json::Value as Json;
+
+use super::backend::{Change, Commit, Condition};
+use super::replica::Replica;
+use super::{EtcdStore, unread, validate};
+use crate::{Manifest, StoreError};
+use resource::{Document, Key, Kind};
+
+/// A resource that others change too is tried to be changed this often.
+const ATTEMPTS: u32 = 5;
+
+impl EtcdStore {
+    /// Stores a resource that is not there; `false`: it is.
+    ///
+    /// # Errors
+    /// The whole would not be valid, or the store is away.
+    pub async fn create(&self, manifest: Manifest) -> Result<bool, StoreError> {
+        let replica = self.replica().await?;
+        let key = self.keys.of(&manifest.document.key());
+        if replica.has(&key) {
+            return Ok(false);
+        }
+        validate(&replica, &[], &[&manifest.document])?;
+        self.put_one(Condition::Absent(key.clone()), key, manifest.text).await
+    }
+
+    /// Changes this node's own resource; `false`: `edit` leaves it, or it is not there.
+    ///
+    /// # Errors
+    /// As for [`EtcdStore::create`].
+    pub async fn edit_node(
+        &self,
+        name: &str,
+        edit: impl Fn(Json) -> Option<Manifest>,
+    ) -> Result<bool, StoreError> {
+        let key = Key { kind: Kind::Node, name: name.to_owned() };
+        for _ in 0..ATTEMPTS {
+            let replica = self.replica().await?;
+            let Some((document, mod_revision)) = find(&replica, &key) else { return Ok(false) };
+            let Some(manifest) = edit(resource::without_version(document.manifest.clone())) else {
+                return Ok(false);
+            };
+            validate(&replica, std::slice::from_ref(&key), &[&manifest.document])?;
+            let stored = self.keys.of(&key);
+            if self
+                .put_one(Condition::At { key: stored.clone(), mod_revision }, stored, manifest.text)
+                .await?
+            {
+                return Ok(true);
+            }
+        }
+        Err(StoreError::Conflict { expected: crate::Revision("of a moment ago".into()) })
+    }
+
+    async fn put_one(&self, condition: Condition, key: String, text: String) -> Result<bool, StoreError> {
+        let changes = vec![Change::Put { key, value: text.into_bytes() }];
+        self.commit_one(Commit { conditions: vec![condition], changes }).await
+    }
+
+    /// Commits; `false`: a condition doesn't hold.
+    pub(super) async fn commit_one(&self, commit: Commit) -> Result<bool, StoreError> {
+        use super::backend::{Backend, BackendError};
+        match self.backend.commit(commit).await {
+            Ok(done) => Ok(done.is_some()),
+            Err(error) => {
+                if matches!(error, BackendError::Away(_)) {
+                    self.backend.fail_over();
+                }
+                Err(unread(&error))
+            }
+        }
+    }
+}
+
+/// A resource and the revision of its last change.
+fn find(replica: &Replica, key: &Key) -> Option<(Document, i64)> {
+    let document = replica.documents().into_iter().find(|document| document.key() == *key)?;
+    let revision = document.resource_version()?.parse().ok()?;
+    Some((document, revision))
+}

@@ -1,0 +1,395 @@
+//! A follower beside an etcd that loses, repeats, reorders and delays what it says, forgets old revisions and
+//! fails: it ends in the state that the store describes, and never gives up what stayed in it. Virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::backend::{Backend, BackendError, Commit, Digest, Event, Events, Listing, Stored};
+use super::feed::Jitter;
+use super::follower;
+use super::keys::Keys;
+use crate::{StoreHealth, Update};
+use resource::{Key, Kind};
+
+/// Schedules of each run; another number by `ROUTED_SCHEDULES`.
+const SCHEDULES: u64 = 1000;
+/// Nodes that are there from the beginning to the end.
+const KEPT: usize = 4;
+/// Nodes that come and go.
+const OTHERS: usize = 6;
+/// By when a healed store must have been caught up with: dropped events are found by the check, which is every four
+/// minutes.
+const CAUGHT_UP: Duration = Duration::from_secs(300);
+
+struct World {
+    revision: i64,
+    compacted: i64,
+    entries: BTreeMap<String, Stored>,
+    log: Vec<(i64, Event)>,
+    jitter: Jitter,
+    faulty: bool,
+}
+
+/// An etcd that does all that a network and a cluster can do to its words.
+struct Faulty {
+    world: Arc<Mutex<World>>,
+    changed: watch::Sender<i64>,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    None,
+    Error,
+    Slow(Duration),
+    Lost,
+    Twice,
+    Reordered,
+    Ended,
+}
+
+impl World {
+    fn fault(&mut self) -> Fault {
+        if !self.faulty {
+            return Fault::None;
+        }
+        match self.jitter.next() % 20 {
+            0 | 1 => Fault::Error,
+            2 => Fault::Slow(Duration::from_millis(self.jitter.next() % 6000)),
+            3 => Fault::Lost,
+            4 | 5 => Fault::Twice,
+            6 => Fault::Reordered,
+            7 => Fault::Ended,
+            _ => Fault::None,
+        }
+    }
+
+    fn put(&mut self, key: String, value: Vec<u8>) {
+        self.revision += 1;
+        let create_revision = self.entries.get(&key).map_or(self.revision, |stored| stored.create_revision);
+        let stored = Stored { key: key.clone(), value, create_revision, mod_revision: self.revision };
+        self.entries.insert(key, stored.clone());
+        self.log.push((self.revision, Event::Put(stored)));
+    }
+
+    fn delete(&mut self, key: &str) {
+        if self.entries.remove(key).is_some() {
+            self.revision += 1;
+            self.log
+                .push((self.revision, Event::Delete { key: key.to_owned(), mod_revision: self.revision }));
+        }
+    }
+}
+
+fn away() -> BackendError {
+    BackendError::Away("the simulation says no".into())
+}
+
+impl Faulty {
+    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// What may happen to a question and its answer.
+    async fn suffer(&self) -> Result<(), BackendError> {
+        let fault = self.world().fault();
+        match fault {
+            Fault::Error | Fault::Ended => Err(away()),
+            Fault::Slow(time) => {
+                // why: the fault itself, on a virtual clock as all of these.
+                sleep(time).await;
+                Ok(())
+            }
+            Fault::Lost => std::future::pending().await,
+            Fault::None | Fault::Twice | Fault::Reordered => Ok(()),
+        }
+    }
+}
+
+impl Backend for Faulty {
+    fn list<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Listing, BackendError>> {
+        async {
+            self.suffer().await?;
+            let listing = {
+                let world = self.world();
+                Listing {
+                    cluster_id: 1,
+                    revision: world.revision,
+                    entries: world.entries.values().cloned().collect(),
+                }
+            };
+            // An answer that is old when it arrives.
+            self.suffer().await?;
+            Ok(listing)
+        }
+        .boxed()
+    }
+
+    fn watch<'a>(&'a self, _: &'a str, from: i64) -> BoxFuture<'a, Result<Events, BackendError>> {
+        async move {
+            self.suffer().await?;
+            let (world, changed) = (Arc::clone(&self.world), self.changed.subscribe());
+            let begin = (from, Vec::<Vec<Event>>::new(), changed);
+            let events = stream::unfold(Some(begin), move |state| {
+                let world = Arc::clone(&world);
+                async move {
+                    let (mut next, mut waiting, mut changed) = state?;
+                    loop {
+                        if let Some(said) = waiting.pop() {
+                            return Some((Ok(said), Some((next, waiting, changed))));
+                        }
+                        let (fault, ready) = {
+                            let mut world = world.lock().unwrap();
+                            if next <= world.compacted {
+                                return Some((Err(BackendError::Compacted), None));
+                            }
+                            let ready: Vec<(i64, Event)> = world
+                                .log
+                                .iter()
+                                .filter(|(revision, _)| *revision >= next)
+                                .take(3)
+                                .cloned()
+                                .collect();
+                            let fault = if ready.is_empty() { Fault::None } else { world.fault() };
+                            (fault, ready)
+                        };
+                        let Some((last, _)) = ready.last() else {
+                            let _ = changed.changed().await;
+                            continue;
+                        };
+                        next = last + 1;
+                        let mut said: Vec<Vec<Event>> =
+                            ready.into_iter().map(|(_, event)| vec![event]).collect();
+                        match fault {
+                            Fault::Error => return Some((Err(away()), None)),
+                            Fault::Ended => return None,
+                            Fault::Lost => said.clear(),
+                            Fault::Twice => said.extend(said.clone()),
+                            Fault::Reordered => said.reverse(),
+                            Fault::Slow(time) => sleep(time).await,
+                            Fault::None => {}
+                        }
+                        said.reverse();
+                        waiting = said;
+                    }
+                }
+            });
+            Ok(events.boxed())
+        }
+        .boxed()
+    }
+
+    fn digest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Digest, BackendError>> {
+        async {
+            self.suffer().await?;
+            let world = self.world();
+            let newest = world.entries.values().map(|stored| stored.mod_revision).max().unwrap_or(0);
+            let count = i64::try_from(world.entries.len()).unwrap();
+            Ok(Digest { cluster_id: 1, revision: world.revision, count, newest })
+        }
+        .boxed()
+    }
+
+    fn revision(&self) -> BoxFuture<'_, Result<i64, BackendError>> {
+        async {
+            self.suffer().await?;
+            Ok(self.world().revision)
+        }
+        .boxed()
+    }
+
+    fn commit(&self, _: Commit) -> BoxFuture<'_, Result<Option<i64>, BackendError>> {
+        async { Err(away()) }.boxed()
+    }
+
+    fn fail_over(&self) {}
+
+    fn endpoint(&self) -> String {
+        "simulation".into()
+    }
+}
+
+fn key(keys: &Keys, name: &str) -> String {
+    keys.of(&Key { kind: Kind::Node, name: name.to_owned() })
+}
+
+fn node(name: &str, address: u64) -> Vec<u8> {
+    let text = format!(
+        "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: 10.0.{}.{}/16}}}}\n",
+        address / 250,
+        address % 250 + 1
+    );
+    text.into_bytes()
+}
+
+fn names() -> Vec<String> {
+    let kept = (0..KEPT).map(|number| format!("keep-{number}"));
+    kept.chain((0..OTHERS).map(|number| format!("other-{number}"))).collect()
+}
+
+/// One schedule; gives how many states were seen.
+async fn schedule(seed: u64) -> usize {
+    let keys = Keys::new("/routed");
+    let mut choice = Jitter::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995);
+    for _ in 0..8 {
+        choice.next();
+    }
+    let mut world = World {
+        revision: 1,
+        compacted: 0,
+        entries: BTreeMap::new(),
+        log: Vec::new(),
+        jitter: Jitter::new(choice.next()),
+        faulty: true,
+    };
+    let names = names();
+    for (number, name) in names.iter().enumerate().take(KEPT) {
+        world.put(key(&keys, name), node(name, 2000 + number as u64 * 10));
+    }
+    let world = Arc::new(Mutex::new(world));
+    let changed = watch::Sender::new(0);
+    let backend = Arc::new(Faulty { world: Arc::clone(&world), changed: changed.clone() });
+    let health = watch::Sender::new(StoreHealth {
+        connected: false,
+        endpoint: String::new(),
+        last_in_step: None,
+        since: jiff::Timestamp::UNIX_EPOCH,
+        problem: None,
+        from_snapshot: false,
+        relists: 0,
+    });
+    let mut updates = follower::start(backend, keys.clone(), None, health.clone(), choice.next());
+    let mut seen = 0;
+    let mut last: Option<Vec<(String, String)>> = None;
+    let mut take = |update: Update| {
+        let loaded = update.unwrap();
+        let nodes: Vec<(String, String)> = loaded
+            .snapshot
+            .nodes
+            .iter()
+            .map(|node| (node.name.clone(), node.ipv4.map(|net| net.to_string()).unwrap_or_default()))
+            .collect();
+        for kept in &names[..KEPT] {
+            assert!(
+                nodes.iter().any(|(name, _)| name == kept),
+                "seed {seed}: {kept} was given up: {nodes:?}"
+            );
+        }
+        seen += 1;
+        last = Some(nodes);
+    };
+    // The first state, however long it takes, so that there is something to be given up.
+    let first = tokio::time::timeout(Duration::from_secs(3600), updates.recv()).await;
+    take(first.unwrap_or_else(|_| panic!("seed {seed}: no state at all")).unwrap());
+    for _ in 0..40 {
+        {
+            let mut world = world.lock().unwrap();
+            for _ in 0..choice.next() % 4 {
+                let at = usize::try_from(choice.next()).unwrap_or(usize::MAX) % names.len();
+                let (name, roll) = (&names[at], choice.next() % 10);
+                match roll {
+                    0 | 1 if at >= KEPT => world.delete(&key(&keys, name)),
+                    2 => world.put(key(&keys, name), b"kind: [".to_vec()),
+                    // Those that come and go often have what another of them has.
+                    _ if at >= KEPT => world.put(key(&keys, name), node(name, choice.next() % 8)),
+                    _ => world.put(key(&keys, name), node(name, 2000 + at as u64 * 10 + choice.next() % 10)),
+                }
+            }
+            if choice.next().is_multiple_of(8) {
+                world.compacted = world.revision - i64::try_from(choice.next() % 3).unwrap();
+                let kept = world.compacted;
+                world.log.retain(|(revision, _)| *revision > kept);
+            }
+        }
+        changed.send_modify(|number| *number += 1);
+        // why: the next fault comes at a time of the seed's choice.
+        let pause = sleep(Duration::from_millis(choice.next() % 3000));
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                update = updates.recv() => take(update.unwrap()),
+            }
+        }
+    }
+    // The store is well again, and all that is in it.
+    let expected: Vec<(String, String)> = {
+        let mut world = world.lock().unwrap();
+        world.faulty = false;
+        let mut expected = Vec::new();
+        for (number, name) in names.iter().enumerate() {
+            if number >= KEPT && choice.next().is_multiple_of(2) {
+                world.delete(&key(&keys, name));
+                continue;
+            }
+            let address = 1000 + number as u64;
+            world.put(key(&keys, name), node(name, address));
+            expected.push((name.clone(), format!("10.0.{}.{}/16", address / 250, address % 250 + 1)));
+        }
+        expected
+    };
+    changed.send_modify(|number| *number += 1);
+    // why: the time limit itself.
+    let latest = sleep(CAUGHT_UP);
+    tokio::pin!(latest);
+    loop {
+        tokio::select! {
+            () = &mut latest => break,
+            update = updates.recv() => take(update.unwrap()),
+        }
+    }
+    assert_eq!(last.as_ref(), Some(&expected), "seed {seed}: not the state that the store describes");
+    assert!(health.borrow().connected, "seed {seed}: {:?}", health.borrow());
+    seen
+}
+
+#[test]
+fn whatever_the_store_does_the_end_is_its_state_and_nothing_that_stayed_is_given_up() {
+    let schedules =
+        std::env::var("ROUTED_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(SCHEDULES);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let seen: usize = (1..=schedules).map(|seed| runtime.block_on(schedule(seed))).sum();
+    println!("{schedules} schedules, {seen} states");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_lost_is_found_by_the_check() {
+    let keys = Keys::new("/routed");
+    let world = World {
+        revision: 1,
+        compacted: 0,
+        entries: BTreeMap::new(),
+        log: Vec::new(),
+        jitter: Jitter::new(7),
+        faulty: false,
+    };
+    let world = Arc::new(Mutex::new(world));
+    world.lock().unwrap().put(key(&keys, "a"), node("a", 1));
+    let changed = watch::Sender::new(0);
+    let backend = Arc::new(Faulty { world: Arc::clone(&world), changed: changed.clone() });
+    let health = watch::Sender::new(StoreHealth {
+        connected: false,
+        endpoint: String::new(),
+        last_in_step: None,
+        since: jiff::Timestamp::UNIX_EPOCH,
+        problem: None,
+        from_snapshot: false,
+        relists: 0,
+    });
+    let mut updates: mpsc::Receiver<Update> = follower::start(backend, keys.clone(), None, health, 1);
+    assert_eq!(updates.recv().await.unwrap().unwrap().snapshot.nodes.len(), 1);
+    // In the store, and never told.
+    {
+        let mut world = world.lock().unwrap();
+        world.put(key(&keys, "b"), node("b", 2));
+        world.log.clear();
+    }
+    let found = tokio::time::timeout(CAUGHT_UP, updates.recv()).await.expect("a check").unwrap().unwrap();
+    assert_eq!(found.snapshot.nodes.len(), 2);
+}

@@ -1,0 +1,169 @@
+//! Of resources that contradict each other, those that run: in a shared store one bad resource must not stop
+//! all others.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use resource::{Document, Mistake, Snapshot, Warning, assemble};
+
+/// Refused resources of which it is tried whether they fit after all, once the ones that they contradicted
+/// are out: each costs checking the whole.
+const TRIES: usize = 64;
+
+/// A resource that wants to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    /// As it is stored now.
+    pub(crate) document: Arc<Document>,
+    /// As it ran before, if that was otherwise.
+    pub(crate) before: Option<Arc<Document>>,
+}
+
+/// What runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Subset {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) warnings: Vec<Warning>,
+    /// What runs of each candidate.
+    pub(crate) runs: Vec<Option<Arc<Document>>>,
+    /// Why the others don't.
+    pub(crate) refused: Vec<Mistake>,
+}
+
+/// Chooses among candidates, the older first: where two contradict each other the newer is refused, and
+/// what ran of it before keeps running if it still fits.
+pub(crate) fn choose(candidates: &[Candidate]) -> Subset {
+    let mut runs: Vec<Option<Arc<Document>>> =
+        candidates.iter().map(|candidate| Some(Arc::clone(&candidate.document))).collect();
+    let mut refused: HashMap<usize, Vec<Mistake>> = HashMap::new();
+    let mut assembled = assemble(runs.iter().flatten().map(AsRef::as_ref));
+    if assembled.mistakes.is_empty() {
+        return Subset {
+            snapshot: assembled.snapshot,
+            warnings: assembled.warnings,
+            runs,
+            refused: Vec::new(),
+        };
+    }
+    let places: HashMap<&str, usize> = candidates
+        .iter()
+        .enumerate()
+        .map(|(at, candidate)| (candidate.document.resource.origin().file.as_str(), at))
+        .collect();
+    // Each turn takes out at least one, so there are no more turns than candidates; mostly it is one.
+    while !assembled.mistakes.is_empty() {
+        let mut any = false;
+        for mistake in assembled.mistakes {
+            if let Some(at) = places.get(mistake.file.as_str()).copied() {
+                runs[at] = None;
+                any = true;
+                refused.entry(at).or_default().push(mistake);
+            }
+        }
+        if !any {
+            // Every mistake between resources names one of them; should one not, nothing of it may run.
+            return Subset { runs: vec![None; candidates.len()], ..Subset::default() };
+        }
+        assembled = assemble(runs.iter().flatten().map(AsRef::as_ref));
+    }
+    let mut out: Vec<usize> = refused.keys().copied().collect();
+    out.sort_unstable();
+    for at in out.into_iter().take(TRIES) {
+        let candidate = &candidates[at];
+        for (document, now) in [(Some(&candidate.document), true), (candidate.before.as_ref(), false)] {
+            let Some(document) = document else { continue };
+            runs[at] = Some(Arc::clone(document));
+            let tried = assemble(runs.iter().flatten().map(AsRef::as_ref));
+            if tried.mistakes.is_empty() {
+                assembled = tried;
+                if now {
+                    refused.remove(&at);
+                }
+                break;
+            }
+            runs[at] = None;
+        }
+    }
+    let mut mistakes: Vec<(usize, Vec<Mistake>)> = refused.into_iter().collect();
+    mistakes.sort_by_key(|(at, _)| *at);
+    let mut told = HashSet::new();
+    let mut refused: Vec<Mistake> = Vec::new();
+    for (at, mistakes) in mistakes {
+        let before = runs[at].is_some();
+        for mut mistake in mistakes {
+            if before {
+                mistake.rule.push_str("; the version before runs on");
+            }
+            if told.insert(mistake.to_string()) {
+                refused.push(mistake);
+            }
+        }
+    }
+    Subset { snapshot: assembled.snapshot, warnings: assembled.warnings, runs, refused }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use resource::parse_file;
+
+    fn node(name: &str, address: &str) -> Arc<Document> {
+        let text = format!(
+            "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n"
+        );
+        let mut parsed = parse_file(name, &text);
+        assert_eq!(parsed.mistakes, []);
+        Arc::new(parsed.documents.remove(0))
+    }
+
+    fn candidates(nodes: &[(&str, &str)]) -> Vec<Candidate> {
+        let candidate =
+            |(name, address): &(&str, &str)| Candidate { document: node(name, address), before: None };
+        nodes.iter().map(candidate).collect()
+    }
+
+    fn running(subset: &Subset) -> Vec<&str> {
+        subset.snapshot.nodes.iter().map(|node| node.name.as_str()).collect()
+    }
+
+    #[test]
+    fn of_two_that_contradict_each_other_the_newer_is_refused_by_name() {
+        let subset = choose(&candidates(&[("z", "10.0.0.1/24"), ("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]));
+        assert_eq!(running(&subset), ["b", "z"]);
+        assert_eq!(subset.refused.len(), 1);
+        assert_eq!(
+            (subset.refused[0].file.as_str(), subset.refused[0].field.as_str()),
+            ("a", "spec.bgp.ipv4Address")
+        );
+    }
+
+    #[test]
+    fn what_a_refused_one_contradicts_is_not_refused_for_it() {
+        let tunnel = |name: &str, address: &str, tunnel: &str| {
+            let text = format!(
+                "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {name}}}\n\
+                 spec: {{bgp: {{ipv4Address: {address}, ipv4IPIPTunnelAddr: {tunnel}}}}}\n"
+            );
+            Candidate { document: Arc::new(parse_file(name, &text).documents.remove(0)), before: None }
+        };
+        // b has a's address, and c has b's tunnel address: without b, nothing is wrong with c.
+        let all = [
+            tunnel("a", "10.0.0.1/24", "10.9.0.1"),
+            tunnel("b", "10.0.0.1/24", "10.9.0.2"),
+            tunnel("c", "10.0.0.3/24", "10.9.0.2"),
+        ];
+        let subset = choose(&all);
+        assert_eq!(running(&subset), ["a", "c"]);
+        assert_eq!(subset.refused.len(), 1, "{:?}", subset.refused);
+    }
+
+    #[test]
+    fn what_ran_before_a_bad_change_runs_on() {
+        let mut all = candidates(&[("a", "10.0.0.1/24"), ("b", "10.0.0.1/24")]);
+        all[1].before = Some(node("b", "10.0.0.2/24"));
+        let subset = choose(&all);
+        assert_eq!(running(&subset), ["a", "b"]);
+        assert_eq!(subset.snapshot.nodes[1].ipv4, Some("10.0.0.2/24".parse().unwrap()));
+        assert!(subset.refused[0].rule.ends_with("the version before runs on"), "{:?}", subset.refused);
+    }
+}

@@ -1,0 +1,176 @@
+//! The lab's links, addresses and routes.
+
+use std::{fs, net::Ipv4Addr, os::fd::RawFd};
+
+use ipnet::{IpNet, Ipv4Net};
+use rtnetlink::{
+    LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    packet_route::{
+        link::{InfoData, InfoVeth},
+        route::{RouteMessage, RouteScope},
+    },
+};
+use tunnel::netlink::links::{self, Change};
+
+use super::{
+    error::LabError,
+    layout::{LabNode, Layout},
+    link_editor::{Editor, index_of},
+    namespace::Namespace,
+};
+
+/// The bridge that is the lab's network.
+const BRIDGE: &str = "lab";
+/// The node's and the pod's own interface.
+const UPLINK: &str = "eth0";
+/// The node's end of its pod's cable.
+const POD_PORT: &str = "cali0";
+/// Octets that fit VXLAN over the wire's 1500.
+const POD_MTU: u32 = 1500 - tunnel::desired::VXLAN_OVERHEAD;
+/// Where a cable's far end has just been plugged in.
+const LOOPBACK: &str = "lo";
+/// The address that pods route to; the node answers ARP for it (proxy ARP), as Calico has it.
+const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The lab's namespaces.
+pub(super) struct Wiring {
+    /// The bridge's.
+    pub network: Namespace,
+    /// Each node's.
+    pub nodes: Vec<Namespace>,
+    /// Each node's pod's.
+    pub pods: Vec<Namespace>,
+}
+
+impl Wiring {
+    /// Builds it all; pods have no addresses yet.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn build(layout: &Layout) -> Result<Self, LabError> {
+        let namespace = || Namespace::create().map_err(LabError::namespace);
+        let wiring = Self {
+            network: namespace()?,
+            nodes: layout.nodes.iter().map(|_| namespace()).collect::<Result<_, _>>()?,
+            pods: layout.nodes.iter().map(|_| namespace()).collect::<Result<_, _>>()?,
+        };
+        let gateways = layout.gateways();
+        wiring.network.run(move || build_bridge(&gateways)).map_err(LabError::namespace)??;
+        for (node, (inside, pod)) in layout.nodes.iter().zip(wiring.nodes.iter().zip(&wiring.pods)) {
+            let (name, descriptor) = (node.name.clone(), inside.descriptor());
+            wiring.network.run(move || plug_in(&name, descriptor)).map_err(LabError::namespace)??;
+            let (this, descriptor) = (node.clone(), pod.descriptor());
+            inside.run(move || build_node(&this, descriptor)).map_err(LabError::namespace)??;
+        }
+        Ok(wiring)
+    }
+
+    /// Gives the pods their addresses, out of their nodes' blocks.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn address_pods(&self, layout: &Layout) -> Result<(), LabError> {
+        for (node, (inside, pod)) in layout.nodes.iter().zip(self.nodes.iter().zip(&self.pods)) {
+            let address = node.pod;
+            inside.run(move || route_to_pod(address)).map_err(LabError::namespace)??;
+            pod.run(move || build_pod(address)).map_err(LabError::namespace)??;
+        }
+        Ok(())
+    }
+}
+
+fn build_bridge(gateways: &[Ipv4Net]) -> Result<(), LabError> {
+    let mut editor = Editor::open()?;
+    // Up from the start.
+    editor.change_all("the bridge", [Change::CreateLink(LinkBridge::new(BRIDGE).build())])?;
+    let index = index_of(BRIDGE)?;
+    let addresses = gateways.iter().map(|g| address(index, *g));
+    editor.change_all("the bridge's addresses", [up(index_of(LOOPBACK)?)].into_iter().chain(addresses))?;
+    sysctl("net/ipv4/ip_forward", "1")?;
+    // Redirects would tell nodes of one wire to leave the gateway out.
+    sysctl("net/ipv4/conf/all/send_redirects", "0")?;
+    sysctl("net/ipv4/conf/lab/send_redirects", "0")
+}
+
+/// A cable from the bridge into a node.
+fn plug_in(name: &str, node: RawFd) -> Result<(), LabError> {
+    let mut editor = Editor::open()?;
+    editor.change_all("the node's cable", [veth(name, UPLINK, node)])?;
+    let join = LinkUnspec::new_with_index(index_of(name)?).controller(index_of(BRIDGE)?).up();
+    editor.change_all("the bridge's port", [Change::SetLink(join.build())])
+}
+
+fn build_node(node: &LabNode, pod: RawFd) -> Result<(), LabError> {
+    let mut editor = Editor::open()?;
+    editor.change_all("the pod's cable", [veth(POD_PORT, UPLINK, pod)])?;
+    let (uplink, port) = (index_of(UPLINK)?, index_of(POD_PORT)?);
+    // The machine's own settings must not decide what the lab shows.
+    for name in ["all", UPLINK, POD_PORT] {
+        sysctl(&format!("net/ipv4/conf/{name}/rp_filter"), "0")?;
+    }
+    sysctl(&format!("net/ipv4/conf/{POD_PORT}/proxy_arp"), "1")?;
+    sysctl(&format!("net/ipv4/neigh/{POD_PORT}/proxy_delay"), "0")?;
+    editor.change_all(
+        "the node's addresses",
+        [up(index_of(LOOPBACK)?), address(uplink, node.address), up(uplink), pod_sized(port)],
+    )?;
+    let default = gateway_route(node.gateway.addr(), uplink);
+    editor.add_routes("the node's routes", [default])
+}
+
+fn route_to_pod(pod: Ipv4Addr) -> Result<(), LabError> {
+    Editor::open()?.add_routes("the route to the pod", [link_route(pod, index_of(POD_PORT)?)])
+}
+
+fn build_pod(pod: Ipv4Addr) -> Result<(), LabError> {
+    let mut editor = Editor::open()?;
+    let index = index_of(UPLINK)?;
+    let changes = [up(index_of(LOOPBACK)?), address(index, Ipv4Net::from(pod)), pod_sized(index)];
+    editor.change_all("the pod's address", changes)?;
+    let routes = [link_route(POD_GATEWAY, index), gateway_route(POD_GATEWAY, index)];
+    editor.add_routes("the pod's routes", routes)
+}
+
+/// Brings an end of a pod's cable up, with packets that fit every tunnel, as a CNI plugin is told to.
+fn pod_sized(index: u32) -> Change {
+    links::set_link(index, Some(POD_MTU), None, true)
+}
+
+fn up(index: u32) -> Change {
+    links::set_link(index, None, None, true)
+}
+
+fn address(index: u32, address: Ipv4Net) -> Change {
+    Change::AddAddress { index, address: IpNet::V4(address) }
+}
+
+/// A cable whose far end is in another namespace.
+fn veth(name: &str, far_name: &str, far: RawFd) -> Change {
+    let peer = LinkUnspec::new_with_name(far_name).setns_by_fd(far).build();
+    let cable = LinkVeth::new(name, far_name).set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
+    Change::CreateLink(cable.build())
+}
+
+fn link_route(to: Ipv4Addr, index: u32) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(to, 32)
+        .output_interface(index)
+        .scope(RouteScope::Link)
+        .build()
+}
+
+fn gateway_route(gateway: Ipv4Addr, index: u32) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).onlink().build()
+}
+
+fn sysctl(name: &str, value: &str) -> Result<(), LabError> {
+    fs::write(format!("/proc/sys/{name}"), value).map_err(LabError::system("a sysctl of the lab"))
+}
+
+/// The interface indexes of the bridge's ports; for the calling thread's namespace.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(super) fn port_indexes(layout: &Layout) -> Result<Vec<u32>, LabError> {
+    layout.nodes.iter().map(|node| index_of(&node.name)).collect()
+}

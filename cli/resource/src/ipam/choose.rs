@@ -1,0 +1,223 @@
+//! Which block a node is to have next.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::count_blocks;
+use crate::{BlockAffinity, IpPool, Node, Selector, Snapshot};
+
+/// Blocks of one pool that are looked at in one search; an IPv6 pool has more than anybody can.
+const MAX_LOOKED_AT: u128 = 1 << 20;
+
+/// A block to be claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The block.
+    pub block: IpNet,
+    /// The name of its pool.
+    pub pool: String,
+    /// The affinity that it has, of a node that is no more.
+    pub reclaimed: Option<BlockOf>,
+}
+
+/// An affinity by its name and its node's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockOf {
+    /// `metadata.name`.
+    pub affinity: String,
+    /// `spec.node`.
+    pub node: String,
+}
+
+/// There is no block left.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no block is left for node {node:?} in pool {}: apply another IPPool, or see `routectl ipam check`", pools.join(", "))]
+pub struct Exhausted {
+    /// The node.
+    pub node: String,
+    /// The pools that it may have blocks of.
+    pub pools: Vec<String>,
+}
+
+/// The pools of a family that blocks for a node may be taken from.
+pub fn pools_of<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a IpPool> {
+    let is_for = |pool: &&IpPool| {
+        pool.cidr.addr().is_ipv4() == v4
+            && !pool.disabled
+            && pool.for_workloads
+            && pool.assignment_mode == "Automatic"
+            && Selector::parse(&pool.node_selector).is_ok_and(|selector| selector.matches(&node.labels))
+    };
+    snapshot.pools.iter().filter(is_for).collect()
+}
+
+/// The next block for a node: a free one, beginning where the node's name says so that many nodes at once don't want
+/// the same; where none is left, one of a node that is no more. `affinities` are all, also those that
+/// don't run. `None`: no pool is for this node.
+///
+/// # Errors
+/// Every pool for it is full.
+pub fn choose(
+    snapshot: &Snapshot,
+    affinities: &[BlockAffinity],
+    node: &Node,
+    v4: bool,
+) -> Result<Option<Choice>, Exhausted> {
+    let pools = pools_of(snapshot, node, v4);
+    if pools.is_empty() {
+        return Ok(None);
+    }
+    let taken: Vec<IpNet> = affinities
+        .iter()
+        .map(|affinity| affinity.cidr)
+        .chain(snapshot.nodes.iter().flat_map(|node| node.pod_cidrs.iter().copied()))
+        .collect();
+    for pool in &pools {
+        let is_taken = overlaps(&taken, &pool.cidr);
+        let count = count_blocks(&pool.cidr, pool.block_size);
+        if count == 0 {
+            continue;
+        }
+        let mut hasher = DefaultHasher::new();
+        (&node.name, &pool.name).hash(&mut hasher);
+        let begin = u128::from(hasher.finish()) % count;
+        for step in 0..count.min(MAX_LOOKED_AT) {
+            let Some(block) = nth(&pool.cidr, pool.block_size, (begin + step) % count) else { continue };
+            if !is_taken(&block) {
+                return Ok(Some(Choice { block, pool: pool.name.clone(), reclaimed: None }));
+            }
+        }
+    }
+    for pool in &pools {
+        let is_left = |affinity: &&BlockAffinity| {
+            pool.cidr.contains(&affinity.cidr)
+                && affinity.cidr.prefix_len() == pool.block_size
+                && !snapshot.nodes.iter().any(|node| node.name == affinity.node)
+        };
+        if let Some(left) = affinities.iter().find(is_left) {
+            let reclaimed = Some(BlockOf { affinity: left.name.clone(), node: left.node.clone() });
+            return Ok(Some(Choice { block: left.cidr, pool: pool.name.clone(), reclaimed }));
+        }
+    }
+    let pools = pools.iter().map(|pool| pool.name.clone()).collect();
+    Err(Exhausted { node: node.name.clone(), pools })
+}
+
+/// Whether something of `taken` overlaps a block of `pool`.
+fn overlaps(taken: &[IpNet], pool: &IpNet) -> impl Fn(&IpNet) -> bool {
+    let mut inside: Vec<IpNet> =
+        taken.iter().copied().filter(|net| pool.contains(net) || net.contains(pool)).collect();
+    inside.sort();
+    move |block| {
+        // Prefixes nest or are apart: one that overlaps begins inside the block, or is the last before it that is longer.
+        let after = inside.partition_point(|net| net.network() < block.network());
+        let begins_inside = inside.get(after).is_some_and(|net| block.contains(&net.network()));
+        begins_inside
+            || inside.get(..after).is_some_and(|before| before.iter().rev().any(|net| net.contains(block)))
+    }
+}
+
+/// The block of that number in a pool.
+fn nth(pool: &IpNet, block_size: u8, number: u128) -> Option<IpNet> {
+    let shift = u32::from(pool.max_prefix_len() - block_size);
+    let offset = number.checked_shl(shift)?;
+    let address = match pool.network() {
+        IpAddr::V4(network) => IpAddr::V4(u32::try_from(u128::from(network.to_bits()) + offset).ok()?.into()),
+        IpAddr::V6(network) => IpAddr::V6(network.to_bits().checked_add(offset)?.into()),
+    };
+    IpNet::new(address, block_size).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{Resource, assemble, parse_file};
+
+    const HEAD: &str = "apiVersion: projectcalico.org/v3\n";
+
+    fn cluster(text: &str) -> (Snapshot, Vec<BlockAffinity>) {
+        let parsed = parse_file("f", text);
+        assert_eq!(parsed.mistakes, []);
+        let affinities = parsed.documents.iter().filter_map(|document| match &document.resource {
+            Resource::BlockAffinity(affinity) => Some(affinity.clone()),
+            _ => None,
+        });
+        (assemble(&parsed.documents).snapshot, affinities.collect())
+    }
+
+    fn pool(name: &str, spec: &str) -> String {
+        format!("{HEAD}kind: IPPool\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n---\n")
+    }
+
+    fn node(name: &str, more: &str) -> String {
+        format!(
+            "{HEAD}kind: Node\nmetadata: {{name: {name}, labels: {{rack: one}}}}\nspec: {{{more}}}\n---\n"
+        )
+    }
+
+    fn block(cidr: &str, node: &str, state: &str) -> String {
+        let name = super::super::affinity_name(&cidr.parse().unwrap());
+        format!(
+            "{HEAD}kind: BlockAffinity\nmetadata: {{name: {name}}}\nspec: {{node: {node}, cidr: {cidr}, state: {state}}}\n---\n"
+        )
+    }
+
+    fn chosen(text: &str) -> Result<Option<Choice>, Exhausted> {
+        let (snapshot, affinities) = cluster(text);
+        let node = snapshot.nodes.iter().find(|node| node.name == "a").unwrap().clone();
+        choose(&snapshot, &affinities, &node, true)
+    }
+
+    #[test]
+    fn every_block_of_a_pool_is_chosen_once_until_none_is_left() {
+        let mut text = pool("p", "cidr: 10.0.0.0/24, blockSize: 28") + &node("a", "");
+        let mut seen = BTreeSet::new();
+        for _ in 0..16 {
+            let choice = chosen(&text).unwrap().unwrap();
+            assert!(seen.insert(choice.block), "{choice:?}");
+            text += &block(&choice.block.to_string(), "a", "confirmed");
+        }
+        assert_eq!(seen.iter().map(|block| block.prefix_len()).max(), Some(28));
+        let full = chosen(&text).unwrap_err();
+        assert!(full.to_string().contains("no block is left for node \"a\" in pool p"), "{full}");
+    }
+
+    #[test]
+    fn a_block_that_overlaps_anything_that_is_taken_is_not_chosen() {
+        let all = pool("p", "cidr: 10.0.0.0/24, blockSize: 26")
+            + &node("a", "")
+            + &node("b", "podCIDRs: [10.0.0.0/25]")
+            + &block("10.0.0.129/32", "b", "confirmed");
+        let choice = chosen(&all).unwrap().unwrap();
+        assert_eq!(choice.block.to_string(), "10.0.0.192/26");
+        // A claim that is not confirmed is one too.
+        let pending = all + &block("10.0.0.192/26", "b", "pending");
+        assert!(chosen(&pending).is_err());
+    }
+
+    #[test]
+    fn pools_that_are_disabled_or_manual_or_for_other_nodes_hand_out_nothing() {
+        for spec in ["disabled: true", "assignmentMode: Manual", "nodeSelector: rack == 'two'"] {
+            let text = pool("p", &format!("cidr: 10.0.0.0/24, {spec}")) + &node("a", "");
+            assert_eq!(chosen(&text), Ok(None), "{spec}");
+        }
+        let text = pool("p", "cidr: 10.0.0.0/24, nodeSelector: rack == 'one'") + &node("a", "");
+        assert!(chosen(&text).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_block_of_a_node_that_is_no_more_is_taken_when_no_other_is_left() {
+        let text = pool("p", "cidr: 10.0.0.0/25, blockSize: 26")
+            + &node("a", "")
+            + &block("10.0.0.0/26", "gone", "confirmed");
+        assert_eq!(chosen(&text).unwrap().unwrap().reclaimed, None);
+        let full = text + &block("10.0.0.64/26", "a", "confirmed");
+        let choice = chosen(&full).unwrap().unwrap();
+        let expected = BlockOf { affinity: "10-0-0-0-26".into(), node: "gone".into() };
+        assert_eq!((choice.block.to_string().as_str(), choice.reclaimed), ("10.0.0.0/26", Some(expected)));
+    }
+}

@@ -1,0 +1,108 @@
+//! Resources that were read before, by their texts: a file of which one document has changed costs the reading
+//! of one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use super::Resource;
+use super::document::{self, DocumentText};
+use super::mistake::Origin;
+use super::parse::{Document, ParsedFile};
+
+/// What is remembered of a document.
+#[derive(Clone, Debug)]
+struct Remembered {
+    resource: Resource,
+    is_v1: bool,
+    /// Lines from the beginning of its text to its first key.
+    lead: u64,
+}
+
+/// The documents of the last reading that were read without mistake or warning.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    // Two of them, with keys that nobody knows: 128 bits that no two texts share.
+    hashers: [RandomState; 2],
+    documents: HashMap<[u64; 2], Remembered>,
+}
+
+impl Known {
+    fn key(&self, text: &str) -> [u64; 2] {
+        [self.hashers[0].hash_one(text), self.hashers[1].hash_one(text)]
+    }
+
+    /// Forgets how many there were and remembers those of a file beside the others.
+    pub fn remember(&mut self, text: &str, parsed: ParsedFile) {
+        if !parsed.mistakes.is_empty() {
+            return;
+        }
+        let parts = document::split(text);
+        let mut documents = parsed.documents.into_iter().peekable();
+        for part in &parts {
+            let Some(document) = documents.next_if(|document| document.range == part.range) else { continue };
+            let lines = part.first_line..=part.first_line + part.text.lines().count() as u64;
+            if parsed.warnings.iter().any(|warning| lines.contains(&warning.at.line)) {
+                continue;
+            }
+            let Document { resource, is_v1, .. } = document;
+            let lead = resource.origin().line.saturating_sub(part.first_line);
+            self.documents.insert(self.key(part.text), Remembered { resource, is_v1, lead });
+        }
+    }
+
+    /// A document as it was read before, without its manifest and without the lines of its fields.
+    pub(super) fn recall(&self, file: &str, part: &DocumentText<'_>) -> Option<Document> {
+        let Remembered { resource, is_v1, lead } = self.documents.get(&self.key(part.text))?;
+        let mut resource = resource.clone();
+        resource.set_origin(Origin { file: file.to_owned(), line: part.first_line + lead });
+        let (manifest, lines) = (serde_json::Value::Null, HashMap::new());
+        let range = part.range.clone();
+        Some(Document { resource, manifest, is_v1: *is_v1, is_respelt: false, range, lines })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::{parse_file, parse_file_knowing};
+    use super::*;
+
+    const NODE: &str = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: { name: a }\n";
+    const POOL: &str = "# a comment\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: { name: p }\nspec: { cidr: 10.0.0.0/16 }\n";
+
+    fn known(text: &str) -> Known {
+        let mut known = Known::default();
+        known.remember(text, parse_file("old.yaml", text));
+        known
+    }
+
+    #[test]
+    fn what_has_not_changed_is_recalled_at_its_new_place() {
+        let known = known(&format!("{NODE}---\n{POOL}"));
+        let text =
+            format!("{POOL}---\nkind: Node\nmetadata: {{ name: b }}\napiVersion: projectcalico.org/v3\n");
+        let (recalled, read) = (parse_file_knowing("new.yaml", &text, &known), parse_file("new.yaml", &text));
+        assert_eq!((recalled.mistakes.len(), recalled.documents.len()), (0, 2));
+        let is_recalled: Vec<bool> = recalled.documents.iter().map(Document::is_recalled).collect();
+        assert_eq!(is_recalled, [true, false], "the node is another one");
+        for (recalled, read) in recalled.documents.iter().zip(&read.documents) {
+            assert_eq!((&recalled.resource, &recalled.range), (&read.resource, &read.range));
+            assert_eq!(recalled.resource.origin().to_string(), read.resource.origin().to_string());
+        }
+    }
+
+    #[test]
+    fn a_document_with_a_warning_or_beside_a_mistake_is_read_again() {
+        let warned = "apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: { name: default }\n\
+                      spec: { logSeverityScreen: Debug }\n";
+        let text = format!("{NODE}---\n{warned}");
+        let parsed = parse_file("x.yaml", &text);
+        assert_eq!((parsed.mistakes.len(), parsed.warnings.len()), (0, 1), "{parsed:?}");
+        let again = parse_file_knowing("x.yaml", &text, &known(&text));
+        let is_recalled: Vec<bool> = again.documents.iter().map(Document::is_recalled).collect();
+        assert_eq!((is_recalled, again.warnings.len()), (vec![true, false], 1));
+        let mistaken = format!("{NODE}---\nkind: Node\n");
+        let again = parse_file_knowing("x.yaml", &mistaken, &known(&mistaken));
+        assert!(!again.mistakes.is_empty() && !again.documents.iter().any(Document::is_recalled));
+    }
+}

@@ -1,0 +1,382 @@
+//! A file's text as resources, with every mistake in it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use super::cluster::{self, ClusterConfiguration};
+use super::document;
+use super::kind::{Key, Kind};
+use super::known::Known;
+use super::mistake::{Mistake, Origin, Warning};
+use super::reader::{Fields, Report};
+use super::tree::{self, Located, Value};
+use super::{API_VERSION, Resource, affinity, configuration, filter, node, peer, pool, reference, scalar};
+
+/// Bytes at which a file is refused.
+pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The version under which Kubernetes stores Calico's resources, which have the same fields.
+const CRD_VERSION: &str = "crd.projectcalico.org/v1";
+
+/// Mistakes of one file that are reported; more of the same help nobody.
+const MAX_MISTAKES: usize = 1000;
+
+/// One resource of a file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The resource.
+    pub resource: Resource,
+    /// The resource as written, in the v3 form, for display and for storing.
+    pub manifest: serde_json::Value,
+    /// Whether it was written in the v1 form.
+    pub is_v1: bool,
+    /// Whether what is stored has to be written anew: it stood in a list, or as Kubernetes stores Calico's resources.
+    pub is_respelt: bool,
+    /// Where in the file its text is.
+    pub range: Range<usize>,
+    /// Path of a field -> its line.
+    pub(crate) lines: HashMap<String, u64>,
+}
+
+impl Document {
+    /// The line of the field at `path`, or of the document.
+    pub fn line(&self, path: &str) -> u64 {
+        self.lines.get(path).copied().unwrap_or(self.resource.origin().line)
+    }
+
+    /// Says in the manifest by which revision the resource was last changed.
+    pub fn set_resource_version(&mut self, version: &str) {
+        let Some(manifest) = self.manifest.as_object_mut() else { return };
+        let metadata = manifest.entry("metadata").or_insert_with(|| serde_json::json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("resourceVersion".into(), version.into());
+        }
+    }
+
+    /// Makes mistakes in this document name no line: it stands in no file.
+    pub fn forget_lines(&mut self) {
+        self.lines.clear();
+        self.resource.set_line(0);
+    }
+
+    /// The revision that the manifest names (`metadata.resourceVersion`).
+    pub fn resource_version(&self) -> Option<&str> {
+        self.manifest.get("metadata")?.get("resourceVersion")?.as_str()
+    }
+
+    /// Whether this was read before and has neither manifest nor lines.
+    pub fn is_recalled(&self) -> bool {
+        self.manifest.is_null()
+    }
+
+    /// What the resource is known by.
+    pub fn key(&self) -> Key {
+        self.resource.key()
+    }
+
+    /// Makes mistakes in this document be those of the one that it was made from.
+    pub fn relocate(&mut self, from: &Document) {
+        self.lines = from.lines.clone();
+        self.is_v1 = from.is_v1;
+        self.resource.set_line(from.resource.origin().line);
+    }
+}
+
+/// What one file holds.
+#[derive(Clone, Debug, Default)]
+pub struct ParsedFile {
+    /// Its valid resources, in order.
+    pub documents: Vec<Document>,
+    /// Cluster configurations, which only `apply` takes.
+    pub clusters: Vec<ClusterConfiguration>,
+    /// Every mistake; while there is one, nothing of the file is to be used.
+    pub mistakes: Vec<Mistake>,
+    /// What the user should know of.
+    pub warnings: Vec<Warning>,
+}
+
+/// Parses a file of resources, many documents or none; `file` names it in mistakes.
+///
+/// Lists of resources (`kind: NodeList`, `kind: List`, or a plain list) count as their items.
+pub fn parse_file(file: &str, text: &str) -> ParsedFile {
+    parse(file, text, &Known::default(), true)
+}
+
+/// The same of a file that a store holds: what is known is recalled and not read again, and lists are refused, since
+/// their items have no text of their own that could be replaced.
+pub fn parse_file_knowing(file: &str, text: &str, known: &Known) -> ParsedFile {
+    parse(file, text, known, false)
+}
+
+fn parse(file: &str, text: &str, known: &Known, takes_lists: bool) -> ParsedFile {
+    let mut report = Report::new(file);
+    let mut parsed = ParsedFile::default();
+    if text.len() > MAX_FILE_BYTES {
+        report.mistake(0, "", format!("must be at most {MAX_FILE_BYTES} bytes (got {})", text.len()));
+    } else {
+        for part in document::split(text) {
+            if let Some(document) = known.recall(file, &part) {
+                parsed.documents.push(document);
+                continue;
+            }
+            match tree::parse(part.text, part.first_line) {
+                Ok(None) => {}
+                Ok(Some(located)) => match items(&located, &mut report) {
+                    None => {
+                        read_document(&located, part.range, false, &mut parsed, &mut report);
+                        report.lines.clear();
+                    }
+                    Some(_) if !takes_lists => {
+                        let rule = "is a list: give it to `routectl apply -f`, or write its items as documents of their own";
+                        report.mistake(located.line, "", rule);
+                    }
+                    Some(items) => {
+                        for item in items {
+                            read_document(item, part.range.clone(), true, &mut parsed, &mut report);
+                            report.lines.clear();
+                        }
+                    }
+                },
+                Err(error) => report.mistake(error.line, "", error.rule),
+            }
+            if report.mistakes.len() > MAX_MISTAKES {
+                break;
+            }
+        }
+    }
+    report.mistakes.truncate(MAX_MISTAKES);
+    // Within a document the rules that span fields come last; a reader goes from top to bottom.
+    report.mistakes.sort_by_key(|mistake| mistake.line);
+    parsed.mistakes = report.mistakes;
+    parsed.warnings = report.warnings;
+    parsed
+}
+
+/// The items, if this is a list: a plain one as calicoctl writes several resources, or one of Kubernetes'.
+fn items<'a>(located: &'a Located, report: &mut Report) -> Option<&'a [Located]> {
+    if let Value::List(items) = &located.value {
+        return Some(items);
+    }
+    let Value::Text(kind) = &located.find("kind")?.value else { return None };
+    let of = kind.strip_suffix("List")?;
+    if !of.is_empty() && Kind::from_manifest(of).is_none() {
+        return None; // a kind that nobody knows, which is said when it is read
+    }
+    match located.find("items").map(|items| (items.line, &items.value)) {
+        None | Some((_, Value::Null)) => Some(&[]),
+        Some((_, Value::List(items))) => Some(items),
+        Some((line, other)) => {
+            report.mistake(line, "items", format!("must be a list (got {})", other.quoted()));
+            Some(&[])
+        }
+    }
+}
+
+/// What `apiVersion` and `kind` say together.
+enum Form {
+    V3(Kind),
+    V1Pool,
+    V1Node,
+    V1Peer,
+    Cluster,
+}
+
+fn read_document(
+    located: &Located,
+    range: Range<usize>,
+    in_list: bool,
+    parsed: &mut ParsedFile,
+    report: &mut Report,
+) {
+    let Some(mut top) = Fields::of(located, "", report) else { return };
+    let Some((form, is_crd)) = read_form(&mut top, report) else { return };
+    if let Form::Cluster = form {
+        parsed.clusters.push(cluster::read(located, report));
+        return;
+    }
+    let origin = Origin { file: report.file.clone(), line: located.line };
+    // Asked for here so that they count as known; read below from their own places.
+    top.tolerate(&["metadata", "spec", "status"], report);
+    top.finish(report);
+    if let Some(at) = located.find("status").and_then(|status| status.find("podCIDRs"))
+        && located.find("spec").is_none_or(|spec| spec.find("podCIDRs").is_none())
+    {
+        let rule = "is what Calico reports and gives the node no blocks: write them in spec.podCIDRs, or as BlockAffinity";
+        report.warning(at.line, "status.podCIDRs", rule);
+    }
+    let before = report.mistakes.len();
+    let spec = pool::spec_fields(located, report);
+    if spec.is_none() && report.mistakes.len() > before {
+        return; // a spec that is no mapping has been reported, and its fields can't be read
+    }
+    let metadata = match located.find("metadata").filter(|metadata| metadata.value != Value::Null) {
+        None => {
+            report.mistake(located.line, "metadata", "is required");
+            return;
+        }
+        Some(metadata) => match Fields::of(metadata, "metadata", report) {
+            Some(fields) => fields,
+            None => return,
+        },
+    };
+    let found = match form {
+        Form::V3(kind) => read_v3(kind, origin, metadata, spec, report)
+            .map(|resource| (resource, v3_manifest(located), false)),
+        Form::V1Node => read_v3(Kind::Node, origin, metadata, spec, report)
+            .map(|resource| (resource, v3_manifest(located), true)),
+        Form::V1Pool => {
+            let mut metadata = metadata;
+            let cidr = metadata.required("cidr", report, scalar::prefix);
+            let line = metadata.line("cidr");
+            metadata.finish(report);
+            pool::read_v1(origin, cidr, line, spec, report).map(|pool| {
+                let manifest = pool::v3_manifest(&pool, &pool.name);
+                (Resource::IpPool(pool), manifest, true)
+            })
+        }
+        Form::V1Peer => peer::read_v1(origin, metadata, spec, report).map(|peer| {
+            let manifest = peer::v3_manifest(&peer);
+            (Resource::BgpPeer(peer), manifest, true)
+        }),
+        Form::Cluster => None,
+    };
+    if let Some((resource, manifest, is_v1)) = found {
+        let lines = std::mem::take(&mut report.lines);
+        let is_respelt = in_list || is_crd;
+        parsed.documents.push(Document { resource, manifest, is_v1, is_respelt, range, lines });
+    }
+}
+
+/// The form, and whether it is the one in which Kubernetes stores Calico's resources.
+fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(Form, bool)> {
+    let version = top.required("apiVersion", report, scalar::text);
+    let kind = top.required("kind", report, scalar::text);
+    let (version, kind) = (version?, kind?);
+    if kind == "ClusterConfiguration" {
+        if version.starts_with("kubeadm.k8s.io/") {
+            let rule = format!(
+                "is kubeadm's own cluster configuration, which names no encapsulation (got {version:?})"
+            );
+            report.mistake(top.line("apiVersion"), "apiVersion", rule);
+            return None;
+        }
+        return Some((Form::Cluster, false));
+    }
+    let form = match version.as_str() {
+        API_VERSION | CRD_VERSION => Kind::from_manifest(&kind).map(Form::V3),
+        "v1" => match kind.as_str() {
+            "ipPool" => Some(Form::V1Pool),
+            "node" => Some(Form::V1Node),
+            "bgpPeer" => Some(Form::V1Peer),
+            _ => None,
+        },
+        _ => {
+            let rule = format!("must be {API_VERSION}, or v1 for ipPool, node and bgpPeer (got {version:?})");
+            report.mistake(top.line("apiVersion"), "apiVersion", rule);
+            return None;
+        }
+    };
+    if form.is_none() {
+        let rule = match (version.as_str(), kind.as_str()) {
+            ("v1", "Node") => format!("Kubernetes' own Node is not read: write a Node of {API_VERSION}"),
+            (_, other) if reference::is_calicos(other) => {
+                format!(
+                    "{other} is Calico's and not about routes: keep it where Calico's policy is run, and out of this file"
+                )
+            }
+            ("v1", _) => format!("must be one of ipPool, node, bgpPeer in v1 (got {kind:?})"),
+            _ => {
+                let names = Kind::ALL.map(Kind::name).join(", ");
+                format!("must be one of {names} (got {kind:?})")
+            }
+        };
+        report.mistake(top.line("kind"), "kind", rule);
+    }
+    form.map(|form| (form, version == CRD_VERSION))
+}
+
+fn read_v3(
+    kind: Kind,
+    origin: Origin,
+    mut metadata: Fields<'_>,
+    spec: Option<Fields<'_>>,
+    report: &mut Report,
+) -> Option<Resource> {
+    let name = metadata.required("name", report, scalar::name);
+    let labels = read_labels(&mut metadata, report);
+    let host = read_host(&mut metadata, report);
+    // What Kubernetes and calicoctl add to a resource on its way.
+    metadata.tolerate(
+        &[
+            "creationTimestamp",
+            "generation",
+            "managedFields",
+            "ownerReferences",
+            "finalizers",
+            "resourceVersion",
+            "selfLink",
+            "uid",
+        ],
+        report,
+    );
+    metadata.finish(report);
+    // Without a name the spec is still read, for its own mistakes.
+    let known = name.is_some();
+    let name = name.unwrap_or_default();
+    let resource = match kind {
+        Kind::IpPool => pool::read_v3(origin, name, spec, report).map(Resource::IpPool),
+        Kind::Node => node::read(origin, name, labels, spec, report)
+            .map(|node| Resource::Node(node::Node { host, ..node })),
+        Kind::BgpPeer => peer::read_v3(origin, name, spec, report).map(Resource::BgpPeer),
+        Kind::BgpConfiguration if !known => None,
+        Kind::BgpConfiguration => {
+            configuration::read(origin, &name, spec, report).map(Resource::BgpConfiguration)
+        }
+        Kind::BgpFilter => filter::read(origin, name, spec, report).map(Resource::BgpFilter),
+        Kind::BlockAffinity => affinity::read(origin, name, spec, report).map(Resource::BlockAffinity),
+    };
+    resource.filter(|_| known)
+}
+
+/// The one annotation that means something here.
+fn read_host(metadata: &mut Fields<'_>, report: &mut Report) -> Option<String> {
+    match &metadata.take("annotations", report)?.find(node::HOST_ANNOTATION)?.value {
+        Value::Text(host) => Some(host.clone()),
+        _ => None,
+    }
+}
+
+fn read_labels(metadata: &mut Fields<'_>, report: &mut Report) -> BTreeMap<String, String> {
+    let Some(located) = metadata.take("labels", report) else { return BTreeMap::new() };
+    let Value::Map(entries) = &located.value else {
+        let rule = format!("must be a mapping (got {})", located.value.quoted());
+        report.mistake(located.line, "metadata.labels", rule);
+        return BTreeMap::new();
+    };
+    let mut labels = BTreeMap::new();
+    for entry in entries {
+        match scalar::text(&entry.value.value) {
+            Ok(value) => {
+                labels.insert(entry.key.clone(), value);
+            }
+            Err(rule) => {
+                let field = format!("metadata.labels.{}", entry.key);
+                report.mistake(entry.line, &field, format!("{rule} (got {})", entry.value.value.quoted()));
+            }
+        }
+    }
+    labels
+}
+
+/// The document as JSON, in the v3 spelling of its version and kind.
+fn v3_manifest(located: &Located) -> serde_json::Value {
+    let mut manifest = located.value.to_json();
+    if let Some(map) = manifest.as_object_mut() {
+        let version = map.get("apiVersion").and_then(serde_json::Value::as_str).unwrap_or(API_VERSION);
+        if version == "v1" {
+            map.insert("kind".into(), Kind::Node.name().into());
+        }
+        map.insert("apiVersion".into(), API_VERSION.into());
+    }
+    manifest
+}

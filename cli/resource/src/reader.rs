@@ -1,0 +1,332 @@
+//! Reads the fields of a mapping one by one, noting every mistake instead of stopping at the first.
+
+use std::collections::HashMap;
+
+use super::kind::Kind;
+use super::mistake::{Mistake, Warning};
+use super::reference;
+use super::tree::{Entry, Located, Value};
+
+/// A field's rule that a value breaks, as in `must be a boolean`; the value is appended by the reader.
+pub type Rule = String;
+
+/// The mistakes and warnings of one file, and the line of every field that was read.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The path of the file.
+    pub file: String,
+    /// The mistakes, in the order of their discovery.
+    pub mistakes: Vec<Mistake>,
+    /// The warnings, in the order of their discovery.
+    pub warnings: Vec<Warning>,
+    /// Path of a field -> its line, for rules that span resources.
+    pub lines: HashMap<String, u64>,
+}
+
+impl Report {
+    /// Creates an empty report of a file.
+    pub fn new(file: &str) -> Self {
+        Report { file: file.to_owned(), ..Report::default() }
+    }
+
+    /// Adds a mistake: the rule that the field breaks.
+    pub fn mistake(&mut self, line: u64, field: &str, rule: impl Into<String>) {
+        let at = self.at(line, field, rule.into());
+        self.mistakes.push(at);
+    }
+
+    /// Adds a warning.
+    pub fn warning(&mut self, line: u64, field: &str, rule: impl Into<String>) {
+        let at = self.at(line, field, rule.into());
+        self.warnings.push(Warning { at });
+    }
+
+    fn at(&self, line: u64, field: &str, rule: String) -> Mistake {
+        Mistake { file: self.file.clone(), line, field: field.to_owned(), rule }
+    }
+}
+
+/// The mapping being read.
+pub struct Fields<'a> {
+    path: String,
+    line: u64,
+    entries: &'a [Entry],
+    seen: Vec<bool>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// The mapping at `path` (empty for the document); a mistake if `located` is something else.
+    pub fn of(located: &'a Located, path: &str, report: &mut Report) -> Option<Self> {
+        let Value::Map(entries) = &located.value else {
+            report.mistake(located.line, path, format!("must be a mapping (got {})", located.value.quoted()));
+            return None;
+        };
+        Some(Fields {
+            path: path.to_owned(),
+            line: located.line,
+            seen: vec![false; entries.len()],
+            entries,
+            known: Vec::new(),
+        })
+    }
+
+    /// The path of `key` below this mapping.
+    pub fn path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The line of `key`, or where the mapping begins.
+    pub fn line(&self, key: &str) -> u64 {
+        self.entries.iter().find(|entry| entry.key == key).map_or(self.line, |entry| entry.line)
+    }
+
+    /// The value of `key`; a null counts as absent, as it does in Kubernetes.
+    pub fn take(&mut self, key: &'static str, report: &mut Report) -> Option<&'a Located> {
+        self.known.push(key);
+        let at = self.entries.iter().position(|entry| entry.key == key)?;
+        if let Some(seen) = self.seen.get_mut(at) {
+            *seen = true;
+        }
+        let entry = self.entries.get(at)?;
+        report.lines.insert(self.path(key), entry.line);
+        (entry.value.value != Value::Null).then_some(&entry.value)
+    }
+
+    /// Reads `key` with `parse`, if it is there; a value that breaks its rule is a mistake.
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        report: &mut Report,
+        parse: impl FnOnce(&Value) -> Result<T, Rule>,
+    ) -> Option<T> {
+        let located = self.take(key, report)?;
+        match parse(&located.value) {
+            Ok(value) => Some(value),
+            Err(rule) => {
+                let path = self.path(key);
+                report.mistake(located.line, &path, format!("{rule} (got {})", located.value.quoted()));
+                None
+            }
+        }
+    }
+
+    /// Like [`Fields::optional`], but an absent field is a mistake too.
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        report: &mut Report,
+        parse: impl FnOnce(&Value) -> Result<T, Rule>,
+    ) -> Option<T> {
+        let before = report.mistakes.len();
+        let value = self.optional(key, report, parse);
+        if value.is_none() && report.mistakes.len() == before {
+            let path = self.path(key);
+            report.mistake(self.line(key), &path, "is required");
+        }
+        value
+    }
+
+    /// The mapping at `key`, if it is there.
+    pub fn fields(&mut self, key: &'static str, report: &mut Report) -> Option<Fields<'a>> {
+        let located = self.take(key, report)?;
+        Fields::of(located, &self.path(key), report)
+    }
+
+    /// Reads every item of the list at `key` with `parse`; absent is empty. Items that break
+    /// their rule are mistakes and left out.
+    pub fn list<T>(
+        &mut self,
+        key: &'static str,
+        report: &mut Report,
+        mut parse: impl FnMut(&Value) -> Result<T, Rule>,
+    ) -> Vec<T> {
+        let Some(located) = self.take(key, report) else { return Vec::new() };
+        let path = self.path(key);
+        let Value::List(items) = &located.value else {
+            report.mistake(located.line, &path, format!("must be a list (got {})", located.value.quoted()));
+            return Vec::new();
+        };
+        let mut values = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match parse(&item.value) {
+                Ok(value) => {
+                    report.lines.insert(path, item.line);
+                    values.push(value);
+                }
+                Err(rule) => {
+                    report.mistake(item.line, &path, format!("{rule} (got {})", item.value.quoted()))
+                }
+            }
+        }
+        values
+    }
+
+    /// The mappings of the list at `key`; absent is empty.
+    pub fn items(&mut self, key: &'static str, report: &mut Report) -> Vec<Fields<'a>> {
+        let Some(located) = self.take(key, report) else { return Vec::new() };
+        let path = self.path(key);
+        let Value::List(items) = &located.value else {
+            report.mistake(located.line, &path, format!("must be a list (got {})", located.value.quoted()));
+            return Vec::new();
+        };
+        let item = |(index, item)| {
+            let path = format!("{path}[{index}]");
+            Fields::of(item, &path, report)
+        };
+        items.iter().enumerate().filter_map(item).collect()
+    }
+
+    /// Accepts `key` whatever it holds.
+    pub fn tolerate(&mut self, keys: &[&'static str], report: &mut Report) {
+        for key in keys {
+            self.take(key, report);
+        }
+    }
+
+    /// Knows `key` but can't honour it yet: only values for which `harmless` holds are accepted
+    /// (defaults, which exported files spell out).
+    pub fn unsupported(
+        &mut self,
+        key: &'static str,
+        report: &mut Report,
+        harmless: impl FnOnce(&Value) -> bool,
+    ) {
+        if let Some(located) = self.take(key, report)
+            && !harmless(&located.value)
+        {
+            let path = self.path(key);
+            report.mistake(
+                located.line,
+                &path,
+                format!("is not yet supported (got {}): remove it", located.value.quoted()),
+            );
+        }
+    }
+
+    /// Knows `key` but can't honour it: refused with what to do instead, as the reference says, but for values for
+    /// which `harmless` holds (defaults, which exported files spell out).
+    pub fn refused(
+        &mut self,
+        kind: Kind,
+        key: &'static str,
+        report: &mut Report,
+        harmless: impl FnOnce(&Value) -> bool,
+    ) {
+        if let Some(located) = self.take(key, report)
+            && !harmless(&located.value)
+        {
+            let path = self.path(key);
+            let instead = reference::instead(kind, &path);
+            let rule = format!("is not honoured (got {}): {instead}", located.value.quoted());
+            report.mistake(located.line, &path, rule);
+        }
+    }
+
+    /// Every field that was not asked for is a mistake.
+    pub fn finish(mut self, report: &mut Report) {
+        #[cfg(test)]
+        asked::note(self.known.iter().map(|key| self.path(key)));
+        self.known.sort_unstable();
+        self.known.dedup();
+        for (entry, seen) in self.entries.iter().zip(&self.seen) {
+            if !seen {
+                let hint = match nearest(&entry.key, &self.known) {
+                    Some(known) => format!("unknown field (did you mean {known}?)"),
+                    None => format!("unknown field (known here: {})", self.known.join(", ")),
+                };
+                report.mistake(entry.line, &self.path(&entry.key), hint);
+            }
+        }
+    }
+}
+
+/// Which fields readers ask for, so that a test can compare them with the reference.
+#[cfg(test)]
+pub mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static PATHS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn note(paths: impl Iterator<Item = String>) {
+        PATHS.with_borrow_mut(|all| all.extend(paths));
+    }
+
+    /// All since the last time, by this thread.
+    pub fn take() -> BTreeSet<String> {
+        PATHS.take()
+    }
+}
+
+/// The known key that differs from `key` by case, `-`/`_`, or at most two edits.
+fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    if key.len() > 40 {
+        return None;
+    }
+    let fold = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+    known
+        .iter()
+        .copied()
+        .map(|name| (edits(&fold(key), &fold(name)), name))
+        .filter(|(n, _)| *n <= 2)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein distance between two short strings.
+fn edits(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in right.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree;
+
+    #[test]
+    fn all_mistakes_of_a_mapping_are_reported_with_their_lines() {
+        let located = tree::parse("good: 1\nbad: x\nextra: 2\nwrong: [1, y]\n", 1).unwrap().unwrap();
+        let mut report = Report::new("f.yaml");
+        let mut fields = Fields::of(&located, "", &mut report).unwrap();
+        let number = |value: &Value| match value {
+            Value::Integer(value) => Ok(*value),
+            _ => Err("must be a number".to_owned()),
+        };
+        assert_eq!(fields.optional("good", &mut report, number), Some(1));
+        assert_eq!(fields.optional("bad", &mut report, number), None);
+        assert_eq!(fields.required("missing", &mut report, number), None);
+        assert_eq!(fields.list("wrong", &mut report, number), [1]);
+        fields.finish(&mut report);
+        let lines: Vec<String> = report.mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "f.yaml:2: bad: must be a number (got \"x\")",
+                "f.yaml:1: missing: is required",
+                "f.yaml:4: wrong[1]: must be a number (got \"y\")",
+                "f.yaml:3: extra: unknown field (known here: bad, good, missing, wrong)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_misspelt_field_is_answered_with_the_right_one() {
+        assert_eq!(nearest("ipipmode", &["cidr", "ipipMode"]), Some("ipipMode"));
+        assert_eq!(nearest("nat-outgoing", &["natOutgoing"]), Some("natOutgoing"));
+        assert_eq!(nearest("colour", &["cidr"]), None);
+    }
+}

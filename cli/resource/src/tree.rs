@@ -1,0 +1,328 @@
+//! YAML text as a tree in which every value and key knows its line.
+//!
+//! Resources are read from this tree rather than by derived serde structs: serde stops at the first
+//! mistake and does not know the path of a nested field, and a user who made three mistakes wants
+//! three lines, each with the field's full path.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+
+/// Nesting at which a document is refused; the deepest resource has about eight levels.
+const MAX_DEPTH: usize = 48;
+/// Scalars, mappings and sequences at which one document is refused.
+const MAX_NODES: usize = 250_000;
+/// Anchors of one document; who writes by hand has a few.
+const MAX_ANCHORS: usize = 1000;
+/// Values that aliases may repeat in one document, so that a few lines can't expand to gigabytes.
+const MAX_ALIAS_EVENTS: usize = 10_000;
+
+/// A value and the line (from 1) on which it begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located {
+    /// The line in the file, from 1.
+    pub line: u64,
+    /// The value.
+    pub value: Value,
+}
+
+/// A YAML value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `null`, `~` or nothing.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// An integer that a resource field could hold.
+    Integer(i128),
+    /// A number with a fraction; no resource field takes one.
+    Float(f64),
+    /// A string.
+    Text(String),
+    /// A sequence.
+    List(Vec<Located>),
+    /// A mapping, in the order of the file.
+    Map(Vec<Entry>),
+}
+
+/// One key of a mapping with its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The line of the key, from 1.
+    pub line: u64,
+    /// The value.
+    pub value: Located,
+}
+
+/// What is wrong with a text as YAML.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}")]
+pub struct SyntaxError {
+    /// The line, from 1, where the parser gave up.
+    pub line: u64,
+    /// What the parser says.
+    pub rule: String,
+}
+
+/// Parses one document; `Ok(None)` is an empty one (nothing but comments, or `null`).
+///
+/// `first_line` is the line of the file on which `text` begins, from 1.
+///
+/// # Errors
+/// Text that is not YAML, a repeated key, more than one document, or more nesting, nodes or alias
+/// expansion than a resource can need.
+pub fn parse(text: &str, first_line: u64) -> Result<Option<Located>, SyntaxError> {
+    // The scanner reports a NUL at odd places; it belongs in no resource.
+    if let Some(at) = text.find('\0') {
+        let line = first_line + newlines(&text[..at]);
+        return Err(SyntaxError { line, rule: "is not text (it holds a NUL byte)".into() });
+    }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_anchors: MAX_ANCHORS, max_documents: 2 },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: MAX_ALIAS_EVENTS,
+            max_replay_stack_depth: 16,
+        },
+        with_snippet: false,
+        strict_booleans: true,
+    };
+    let shift = first_line.saturating_sub(1);
+    match serde_saphyr::from_str_with_options::<Option<Spanned<Raw>>>(text, options) {
+        Ok(None) => Ok(None),
+        Ok(Some(tree)) => match locate(tree, shift) {
+            Located { value: Value::Null, .. } => Ok(None),
+            located => Ok(Some(located)),
+        },
+        Err(error) => {
+            let line = error.location().map_or(1, |location| location.line().max(1));
+            let message = error.without_snippet().to_string();
+            // The parser appends its own position, which counts from the document's first line.
+            let end = message.rfind(" at line ").unwrap_or(message.len());
+            let rule = message[..end].replace(['\n', '\r'], " ");
+            let rule = rule.trim().trim_start_matches("error:").trim();
+            let rule = if rule.is_empty() { "is not valid YAML" } else { rule };
+            Err(SyntaxError { line: line + shift, rule: format!("is not valid YAML: {rule}") })
+        }
+    }
+}
+
+/// A text of YAML, of which JSON is a part, as JSON; null where it is empty.
+///
+/// # Errors
+/// One line: not YAML, or more of it than a resource can need.
+pub fn yaml_as_json(text: &str) -> Result<serde_json::Value, String> {
+    match parse(text, 1) {
+        Ok(Some(located)) => Ok(located.value.to_json()),
+        Ok(None) => Ok(serde_json::Value::Null),
+        Err(error) => Err(format!("line {}: {}", error.line, error.rule)),
+    }
+}
+
+fn newlines(text: &str) -> u64 {
+    text.bytes().filter(|byte| *byte == b'\n').count() as u64
+}
+
+fn locate(spanned: Spanned<Raw>, shift: u64) -> Located {
+    let line = spanned.referenced.line().max(1) + shift;
+    let value = match spanned.value {
+        Raw::Null => Value::Null,
+        Raw::Bool(value) => Value::Bool(value),
+        Raw::Integer(value) => Value::Integer(value),
+        Raw::Float(value) => Value::Float(value),
+        Raw::Text(value) => Value::Text(value),
+        Raw::List(items) => Value::List(items.into_iter().map(|item| locate(item, shift)).collect()),
+        Raw::Map(entries) => Value::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| Entry {
+                    line: key.referenced.line().max(1) + shift,
+                    key: key.value,
+                    value: locate(value, shift),
+                })
+                .collect(),
+        ),
+    };
+    Located { line, value }
+}
+
+impl Located {
+    /// The value of `key`, if this is a mapping that has it.
+    pub fn find(&self, key: &str) -> Option<&Located> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
+            _ => None,
+        }
+    }
+}
+
+impl Value {
+    /// The value as a mistake quotes it: scalars literally (strings quoted and cut to 60
+    /// characters), collections by name.
+    pub fn quoted(&self) -> String {
+        match self {
+            Value::Null => "nothing".into(),
+            Value::Bool(value) => value.to_string(),
+            Value::Integer(value) => value.to_string(),
+            Value::Float(value) => value.to_string(),
+            Value::Text(text) if text.chars().count() > 60 => {
+                format!("{:?}…", text.chars().take(60).collect::<String>())
+            }
+            Value::Text(text) => format!("{text:?}"),
+            Value::List(_) => "a list".into(),
+            Value::Map(_) => "a mapping".into(),
+        }
+    }
+
+    /// The same value as JSON, without the lines.
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match self {
+            Value::Null => Json::Null,
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Integer(value) => i64::try_from(*value)
+                .map(Json::from)
+                .or_else(|_| u64::try_from(*value).map(Json::from))
+                .unwrap_or_else(|_| Json::String(value.to_string())),
+            Value::Float(value) => Json::from(*value),
+            Value::Text(text) => Json::String(text.clone()),
+            Value::List(items) => Json::Array(items.iter().map(|item| item.value.to_json()).collect()),
+            Value::Map(entries) => Json::Object(
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.value.to_json())).collect(),
+            ),
+        }
+    }
+}
+
+/// What serde hands over, before the lines are made the file's.
+enum Raw {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+    fn visit_none<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        Raw::deserialize(deserializer)
+    }
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        Raw::deserialize(deserializer)
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool(value))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw::Integer(value.into()))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        Ok(Raw::Integer(value.into()))
+    }
+    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
+        Ok(Raw::Integer(value))
+    }
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Raw, E> {
+        i128::try_from(value).map(Raw::Integer).map_err(|_| E::custom("a number beyond any field's range"))
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw::Float(value))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(value.to_owned()))
+    }
+    fn visit_string<E>(self, value: String) -> Result<Raw, E> {
+        Ok(Raw::Text(value))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Raw::List(items))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+        let mut entries: Vec<(Spanned<String>, Spanned<Raw>)> = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            if key.value.len() > 1024 {
+                return Err(A::Error::custom("a key longer than 1024 bytes"));
+            }
+            entries.push((key, map.next_value()?));
+        }
+        Ok(Raw::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_knows_its_line_in_the_file() {
+        let tree = parse("a: 1\nb:\n  - x\n  - {c: no}\n", 11).unwrap().unwrap();
+        assert_eq!(tree.line, 11);
+        assert_eq!(tree.find("a").unwrap().value, Value::Integer(1));
+        let list = tree.find("b").unwrap();
+        let Value::List(items) = &list.value else { panic!("{list:?}") };
+        assert_eq!((items[0].line, items[1].line), (13, 14));
+        assert_eq!(items[1].find("c").unwrap().value, Value::Text("no".into()));
+    }
+
+    #[test]
+    fn comments_and_null_are_an_empty_document() {
+        for text in ["", "# nothing\n", "---\n", "~\n", "null"] {
+            assert_eq!(parse(text, 1), Ok(None), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bad_syntax_names_the_line_of_the_file() {
+        let error = parse("a: 1\nb: [1, 2\nc: 3\n", 5).unwrap_err();
+        assert!((6..=8).contains(&error.line), "{error:?}");
+        assert!(error.rule.starts_with("is not valid YAML: "), "{error:?}");
+        assert!(!error.rule.contains(" at line "), "{error:?}");
+        let repeated = parse("a: 1\na: 2\n", 1).unwrap_err();
+        assert_eq!(repeated.line, 2, "{repeated:?}");
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused() {
+        let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
+        for level in 1..10 {
+            let inner = format!("*a{},", level - 1).repeat(9);
+            text.push_str(&format!("a{level}: &a{level} [{}]\n", inner.trim_end_matches(',')));
+        }
+        assert!(parse(&text, 1).is_err());
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_not_recursed() {
+        assert!(parse(&"[".repeat(100_000), 1).is_err());
+        let block: String = (0..5_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        assert!(parse(&block, 1).is_err());
+    }
+}

@@ -1,0 +1,106 @@
+//! `routectl create`, `apply`, `replace` and `delete`.
+
+use clap::Args;
+use hyper::Method;
+
+use super::files::{Files, MaybeFiles};
+use super::{Failure, get, kind, output, report};
+use api::client::{Client, ClientError};
+use api::{ApplyResponse, DeleteRequest, DeleteResponse, Files as Request};
+use resource::{Key, Kind};
+
+/// What calicoctl says where there is nothing to do.
+pub(super) const NOTHING: &str = "No resources specified\n";
+
+/// What keeps a pool from being deleted, and what to do.
+const BLOCKS_FIRST: &str = "nodes have blocks of the pool, and pods may have addresses of these: disable it (`routectl \
+                            patch ippool NAME -p '{\"spec\":{\"disabled\":true}}'`), and when no pod uses them any more release \
+                            the blocks (`routectl ipam release BLOCK`, or podCIDRs of the Node) before it is deleted";
+
+/// The arguments of `create`.
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    files: Files,
+    /// Leave what is there already as it is, and call that a success.
+    #[arg(long)]
+    skip_exists: bool,
+}
+
+/// The arguments of `delete`.
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    /// The kind, with names.
+    #[arg(value_parser = kind, requires = "name", required_unless_present = "file")]
+    kind: Option<Kind>,
+    /// The resources' names.
+    #[arg(value_parser = get::name)]
+    name: Vec<String>,
+    #[command(flatten)]
+    files: MaybeFiles,
+    /// Pass over what is not there, and call that a success.
+    #[arg(short, long)]
+    skip_not_exists: bool,
+}
+
+pub(super) async fn apply(files: &Files, client: &Client) -> Result<(), Failure> {
+    put(files, client, "/v1/resources", "applied").await
+}
+
+/// Like [`apply`], but of what is there, and only if it is as the files' `resourceVersion` says.
+pub(super) async fn replace(files: &Files, client: &Client) -> Result<(), Failure> {
+    put(files, client, "/v1/resources?mode=replace", "replaced").await
+}
+
+impl Create {
+    pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let mode = if self.skip_exists { "create_missing" } else { "create" };
+        put(&self.files, client, &format!("/v1/resources?mode={mode}"), "created").await
+    }
+}
+
+async fn put(files: &Files, client: &Client, path: &str, done: &str) -> Result<(), Failure> {
+    let Some(files) = files.read()? else { return output::print(NOTHING) };
+    let response: ApplyResponse = client.request(Method::PUT, path, Some(&Request { files })).await?;
+    for warning in &response.warnings {
+        eprintln!("{}", output::clean(&warning.to_string()));
+    }
+    output::print(&success(done, &response.applied, &response.skipped))
+}
+
+impl Delete {
+    pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let mut request = DeleteRequest { skip_missing: self.skip_not_exists, ..DeleteRequest::default() };
+        match self.kind {
+            Some(kind) => {
+                request.keys = self.name.iter().map(|name| Key { kind, name: name.clone() }).collect()
+            }
+            None => match self.files.read()? {
+                Some(files) => request.files = files,
+                None => return output::print(NOTHING),
+            },
+        }
+        let answer = client.request(Method::DELETE, "/v1/resources", Some(&request)).await;
+        if let (Some(Kind::IpPool), Err(ClientError::Refused { mistakes, .. })) = (self.kind, &answer)
+            && !mistakes.is_empty()
+        {
+            report(mistakes);
+            eprintln!("routectl: {BLOCKS_FIRST}");
+            return Err(Failure::Shown);
+        }
+        let response: DeleteResponse = answer?;
+        output::print(&success("deleted", &response.deleted, &response.skipped))
+    }
+}
+
+/// calicoctl's line: the kind is named where there is one only, and what was passed over counts.
+fn success(done: &str, keys: &[Key], skipped: &[Key]) -> String {
+    let count = keys.len() + skipped.len();
+    let all = || keys.iter().chain(skipped);
+    match all().next() {
+        Some(first) if all().all(|key| key.kind == first.kind) => {
+            format!("Successfully {done} {count} '{}' resource(s)\n", first.kind.name())
+        }
+        _ => format!("Successfully {done} {count} resource(s)\n"),
+    }
+}

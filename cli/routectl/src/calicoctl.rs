@@ -1,0 +1,381 @@
+//! calicoctl's commands: which work as they are typed, and what is used instead of the others.
+
+use std::fmt::Write;
+
+use resource::reference::CALICOS;
+
+/// What becomes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// It works; what its standard output has.
+    Works(&'static str),
+    /// It is refused with this line, which says what to use.
+    Instead(&'static Redirect),
+}
+
+/// A command that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Redirect {
+    /// What it is recognised by: commands in their order, options anywhere (`^`: before the command), parts of words (`~`).
+    words: &'static [&'static str],
+    /// What to use instead, one line.
+    line: &'static str,
+}
+
+const fn to(words: &'static [&'static str], line: &'static str) -> Redirect {
+    Redirect { words, line }
+}
+
+const SOCKET: &str =
+    "routectl speaks to the daemon, which knows the datastore: use --socket PATH, or ROUTED_SOCKET";
+const NAMESPACES: &str = "these resources have no namespaces: leave the option out";
+const LOCKS: &str =
+    "no lock is needed: every change is made only if nothing else has changed; leave the command out";
+
+const GO_TEMPLATE: Redirect =
+    to(&["get", "~go-template"], "go templates are not built in: use -o jsonpath=TEMPLATE");
+const CONFIG: Redirect = to(&["--config"], SOCKET);
+const CONFIG_SHORT: Redirect = to(&["-c"], SOCKET);
+const CONTEXT: Redirect = to(&["--context"], SOCKET);
+const NAMESPACE: Redirect = to(&["--namespace"], NAMESPACES);
+const NAMESPACE_SHORT: Redirect = to(&["-n"], NAMESPACES);
+const EVERYWHERE: Redirect = to(&["--all-namespaces"], NAMESPACES);
+const EVERYWHERE_SHORT: Redirect = to(&["-A"], NAMESPACES);
+const LOG: &str = "routectl writes no log: the daemon's level is `log` in routed.yaml";
+const LEVEL: Redirect = to(&["--log-level"], LOG);
+const LEVEL_SHORT: Redirect = to(&["^-l"], LOG);
+const RUN: Redirect =
+    to(&["node", "run"], "routed is a service of the host: use `systemctl enable --now routed`");
+const CHECK: Redirect = to(&["node", "checksystem"], "use `routectl doctor`");
+const DIAGS: Redirect = to(&["node", "diags"], "use `routectl doctor` and `routectl show status`");
+const CLUSTER: Redirect = to(
+    &["cluster", "diags"],
+    "use `routectl doctor` and `routectl show status` on each node, with -o json for scripts",
+);
+const POLL: Redirect = to(&["version", "--poll"], "use `routectl version`, as often as you like");
+const SHOW_CONFIGURATION: Redirect = to(
+    &["ipam", "show", "--show-configuration"],
+    "look at `ipam` in the node's routed.yaml; a block is one node's, always",
+);
+const CONFIGURE: Redirect = to(
+    &["ipam", "configure"],
+    "set `ipam` in each node's routed.yaml (blocks, maxBlocks, freeAddresses, reclaimAfter); a block is one node's, always",
+);
+const SPLIT: Redirect = to(
+    &["ipam", "split"],
+    "a pool's range stays: `routectl patch ippool NAME -p '{\"spec\":{\"disabled\":true}}'`, and apply smaller pools of other ranges",
+);
+const MIGRATE_EXPORT: Redirect =
+    to(&["datastore", "migrate", "export"], "use `routectl datastore export > FILE`");
+const MIGRATE_IMPORT: Redirect = to(
+    &["datastore", "migrate", "import"],
+    "use `routectl apply -f FILE`, or `routectl datastore migrate --from STORE --to STORE`",
+);
+const MIGRATE_LOCK: Redirect = to(&["datastore", "migrate", "lock"], LOCKS);
+const MIGRATE_UNLOCK: Redirect = to(&["datastore", "migrate", "unlock"], LOCKS);
+
+/// The commands as they are typed, in an order in which one can be typed after the other, below headings.
+const COMMANDS: &[(&str, &[(&str, Answer)])] = &[
+    (
+        "Resources",
+        &[
+            ("calicoctl create -f ippool.yaml", Answer::Works("Successfully created 1 'IPPool' resource(s)")),
+            (
+                "calicoctl create -f ippool.yaml --skip-exists",
+                Answer::Works("Successfully created 1 'IPPool' resource(s)"),
+            ),
+            (
+                "cat bgppeer.json | calicoctl create -f -",
+                Answer::Works("Successfully created 1 'BGPPeer' resource(s)"),
+            ),
+            (
+                "calicoctl create --filename=resources/ --recursive",
+                Answer::Works("Successfully created 4 resource(s)"),
+            ),
+            ("calicoctl create -f empty/ --skip-empty", Answer::Works("No resources specified")),
+            ("calicoctl apply -f ippool.yaml", Answer::Works("Successfully applied 1 'IPPool' resource(s)")),
+            ("calicoctl apply -f resources/ -R", Answer::Works("Successfully applied 4 resource(s)")),
+            (
+                "calicoctl replace -f ippool.yaml",
+                Answer::Works("Successfully replaced 1 'IPPool' resource(s)"),
+            ),
+            ("calicoctl get nodes", Answer::Works("node1")),
+            ("calicoctl get node node1 node2 -o wide", Answer::Works("NAME    ASN       IPV4          IPV6")),
+            ("calicoctl get ippool -o wide", Answer::Works("NAME      CIDR             NAT    IPIPMODE")),
+            ("calicoctl get ipp default --output=yaml", Answer::Works("cidr: 192.168.0.0/16")),
+            ("calicoctl get bgpPeer -o ps", Answer::Works("NAME    PEERIP      NODE       ASN")),
+            ("calicoctl get bgpconfig default -o json", Answer::Works("\"nodeToNodeMeshEnabled\"")),
+            ("calicoctl get nodes -o custom-columns=NAME,IPV4", Answer::Works("10.0.0.1/24")),
+            ("calicoctl get -f ippool.yaml -o yaml", Answer::Works("name: default")),
+            ("calicoctl get node node1 -o yaml --export", Answer::Works("name: node1")),
+            (
+                "calicoctl patch node node1 --patch '{\"spec\":{\"bgp\": {\"routeReflectorClusterID\": \"244.0.0.1\"}}}'",
+                Answer::Works("Successfully patched 1 'Node' resource"),
+            ),
+            (
+                "calicoctl patch node node1 -p '{\"spec\":{\"bgp\": {\"routeReflectorClusterID\": null}}}' --type json",
+                Answer::Works("Successfully patched 1 'Node' resource"),
+            ),
+            (
+                "calicoctl patch bgpconfiguration default -p '{\"spec\": {\"nodeToNodeMeshEnabled\": false}}'",
+                Answer::Works("Successfully patched 1 'BGPConfiguration' resource"),
+            ),
+            (
+                "calicoctl patch ippool default -p '{\"spec\": {\"ipipMode\": \"CrossSubnet\"}}' -t strategic",
+                Answer::Works("Successfully patched 1 'IPPool' resource"),
+            ),
+            (
+                "calicoctl label nodes node1 cluster=backend",
+                Answer::Works("Successfully set label cluster on nodes node1"),
+            ),
+            (
+                "calicoctl label nodes node1 cluster=frontend --overwrite",
+                Answer::Works("Successfully updated label cluster on nodes node1"),
+            ),
+            (
+                "calicoctl label nodes node1 cluster --remove",
+                Answer::Works("Successfully removed label cluster from nodes node1"),
+            ),
+            ("calicoctl validate -f ippool.yaml", Answer::Works("valid: 1 IPPool")),
+            ("calicoctl get nodes --allow-version-mismatch", Answer::Works("node1")),
+            (
+                "calicoctl delete bgppeer peer1 no-such-peer --skip-not-exists",
+                Answer::Works("Successfully deleted 2 'BGPPeer' resource(s)"),
+            ),
+            ("calicoctl delete -f ippool.yaml", Answer::Works("Successfully deleted 1 'IPPool' resource(s)")),
+            (
+                "calicoctl get nodes -o go-template='{{range .}}{{.metadata.name}}{{end}}'",
+                Answer::Instead(&GO_TEMPLATE),
+            ),
+            ("calicoctl get nodes -o go-template-file=nodes.tmpl", Answer::Instead(&GO_TEMPLATE)),
+            ("calicoctl convert -f old.yaml -o yaml", Answer::Works("apiVersion: projectcalico.org/v3")),
+        ],
+    ),
+    (
+        "Options of every command",
+        &[
+            ("calicoctl get nodes --config=/etc/calico/calicoctl.cfg", Answer::Instead(&CONFIG)),
+            ("calicoctl get nodes -c /etc/calico/calicoctl.cfg", Answer::Instead(&CONFIG_SHORT)),
+            ("calicoctl get nodes --context=west", Answer::Instead(&CONTEXT)),
+            ("calicoctl get nodes --namespace=default", Answer::Instead(&NAMESPACE)),
+            ("calicoctl get nodes -n default", Answer::Instead(&NAMESPACE_SHORT)),
+            ("calicoctl get nodes --all-namespaces", Answer::Instead(&EVERYWHERE)),
+            ("calicoctl get nodes -A", Answer::Instead(&EVERYWHERE_SHORT)),
+            ("calicoctl --log-level=debug get nodes", Answer::Instead(&LEVEL)),
+            ("calicoctl -l debug get nodes", Answer::Instead(&LEVEL_SHORT)),
+        ],
+    ),
+    (
+        "Addresses",
+        &[
+            ("calicoctl ipam show", Answer::Works("GROUPING")),
+            ("calicoctl ipam show --show-blocks", Answer::Works("GROUPING")),
+            ("calicoctl ipam check", Answer::Works("")),
+            ("calicoctl ipam show --ip=192.168.1.2", Answer::Works("192.168.1.0/26")),
+            ("calicoctl ipam show --show-borrowed", Answer::Works("")),
+            ("calicoctl ipam show --show-configuration", Answer::Instead(&SHOW_CONFIGURATION)),
+            ("calicoctl ipam check --show-all-ips", Answer::Works("block(s)")),
+            ("calicoctl ipam check --show-problem-ips", Answer::Works("block(s)")),
+            ("calicoctl ipam check -o report.json", Answer::Works("")),
+            ("calicoctl ipam release --from-report=report.json --force", Answer::Works("")),
+            ("calicoctl ipam split --name=default 2", Answer::Instead(&SPLIT)),
+            ("calicoctl ipam configure --strictaffinity=true", Answer::Instead(&CONFIGURE)),
+            ("calicoctl ipam configure --max-blocks-per-host=4", Answer::Instead(&CONFIGURE)),
+        ],
+    ),
+    (
+        "Nodes, clusters and datastores",
+        &[
+            ("calicoctl node status", Answer::Works("IPv4 BGP status")),
+            ("calicoctl version", Answer::Works("Client Version:")),
+            ("calicoctl version --client", Answer::Works("Client Version:")),
+            ("calicoctl version --poll=5s", Answer::Instead(&POLL)),
+            ("calicoctl node run --node-image=calico/node:latest", Answer::Instead(&RUN)),
+            ("calicoctl node checksystem", Answer::Instead(&CHECK)),
+            ("calicoctl node diags", Answer::Instead(&DIAGS)),
+            ("calicoctl cluster diags --since=1h", Answer::Instead(&CLUSTER)),
+            ("calicoctl datastore migrate export > etcd-data.yaml", Answer::Instead(&MIGRATE_EXPORT)),
+            ("calicoctl datastore migrate import -f etcd-data.yaml", Answer::Instead(&MIGRATE_IMPORT)),
+            ("calicoctl datastore migrate lock", Answer::Instead(&MIGRATE_LOCK)),
+            ("calicoctl datastore migrate unlock", Answer::Instead(&MIGRATE_UNLOCK)),
+        ],
+    ),
+];
+
+/// Kinds of Calico's that are not about routes, as calicoctl's users spell them, and where they are instead.
+const KINDS: &[(&[&str], &str)] = &[
+    (
+        &["felixconfiguration", "felixconfigurations", "felixconfig", "felixconfigs"],
+        "there is no FelixConfiguration: use `spec.routed` of BGPConfiguration default, and each node's routed.yaml",
+    ),
+    (
+        &["ipamconfig", "ipamconfiguration", "ipamconfigurations"],
+        "there is no IPAMConfiguration: use `ipam` in each node's routed.yaml",
+    ),
+    (
+        &["clusterinformation", "clusterinformations", "clusterinfo", "clusterinfos"],
+        "there is no ClusterInformation: use `routectl version` and `routectl show status`",
+    ),
+    (
+        &["caliconodestatus", "caliconodestatuses"],
+        "there is no CalicoNodeStatus: use `routectl show peers` and `routectl show routes` on the node",
+    ),
+    (
+        &["ipreservation", "ipreservations"],
+        "there is no IPReservation: addresses within a block are handed out by the node's host-local plugin; keep a range out of \
+         the pools instead",
+    ),
+    (
+        &["kubecontrollersconfiguration", "kubecontrollersconfigurations", "kubecontrollersconfig"],
+        "there is no KubeControllersConfiguration: nodes register themselves, and use `routectl ipam check --fix` for those that went",
+    ),
+    (
+        &[
+            "globalnetworkpolicy",
+            "globalnetworkpolicies",
+            "gnp",
+            "gnps",
+            "globalnetworkset",
+            "globalnetworksets",
+            "hostendpoint",
+            "hostendpoints",
+            "hep",
+            "heps",
+            "networkpolicy",
+            "networkpolicies",
+            "policy",
+            "policies",
+            "np",
+            "networkset",
+            "networksets",
+            "netsets",
+            "profile",
+            "profiles",
+            "pro",
+            "pros",
+            "workloadendpoint",
+            "workloadendpoints",
+            "wep",
+            "weps",
+            "tier",
+            "tiers",
+            "stagedglobalnetworkpolicy",
+            "stagednetworkpolicy",
+            "stagedkubernetesnetworkpolicy",
+        ],
+        "policy is not routed's: use kubectl, or calicoctl against Calico's own datastore",
+    ),
+];
+
+/// The line for a command that is not routectl's but is calicoctl's.
+pub(super) fn instead(arguments: &[String]) -> Option<&'static str> {
+    let all = COMMANDS.iter().flat_map(|(_, commands)| commands.iter());
+    let redirects = all.filter_map(|(_, answer)| match answer {
+        Answer::Instead(redirect) => Some(*redirect),
+        Answer::Works(_) => None,
+    });
+    let mut found: Vec<&Redirect> = redirects.filter(|redirect| redirect.is(arguments)).collect();
+    // What says more of the command is meant.
+    found.sort_by_key(|redirect| std::cmp::Reverse(redirect.words.len()));
+    found.first().map(|redirect| redirect.line).or_else(|| kind_instead(arguments))
+}
+
+fn kind_instead(arguments: &[String]) -> Option<&'static str> {
+    let verbs = ["get", "delete", "patch", "label"];
+    let at = arguments.iter().position(|word| verbs.contains(&word.as_str()))?;
+    let given: Vec<String> = arguments.iter().skip(at + 1).map(|word| word.to_ascii_lowercase()).collect();
+    let is_given = |names: &&[&str]| names.iter().any(|name| given.iter().any(|word| word == name));
+    KINDS.iter().find(|(names, _)| is_given(names)).map(|(_, line)| *line)
+}
+
+impl Redirect {
+    fn is(&self, arguments: &[String]) -> bool {
+        let mut commands = arguments.iter().filter(|word| !word.starts_with('-'));
+        self.words.iter().all(|wanted| {
+            let option = |word: &String| {
+                word.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            };
+            if let Some(first) = wanted.strip_prefix('^') {
+                arguments.first().is_some_and(|word| word == first)
+            } else if let Some(part) = wanted.strip_prefix('~') {
+                arguments.iter().any(|word| word.contains(part))
+            } else if wanted.starts_with('-') {
+                arguments.iter().any(option)
+            } else {
+                commands.next().is_some_and(|word| word == wanted)
+            }
+        })
+    }
+}
+
+const HEAD: &str = "# calicoctl's commands
+
+<!-- Written by `cargo run -p routectl -- reference calico-commands > docs/calico-commands.md`; tests compare, and type all of it. -->
+
+Every command of calicoctl's reference for the resources that are about routes, as its users type it, with `routectl` in place of
+`calicoctl` (`ln -s routectl calicoctl` does that): *works*, with what it says, or one line that names what to use instead, and exit
+status 2. Kinds are taken in any case, singular, plural and short, as calicoctl does: `node`, `nodes`, `no`, `nos`; `ippool`, `ippools`,
+`ipp`, `ipps`, `pool`, `pools`; `bgppeer`, `bgppeers`, `bgpp`, `bgpps`, `bp`, `bps`; `bgpconfiguration`, `bgpconfigurations`, `bgpconfig`,
+`bgpconfigs`, `bgpc`; `bgpfilter`, `bgpfilters`, `bgpf`, `bgpfs`, `bf`, `bfs`; `blockaffinity`, `blockaffinities`, `affinity`, `affinities`.
+
+What differs though it works: all resources of a command are stored or none; `-o json` and `-o yaml` of several resources are an array
+and YAML documents; `--export` needs no name; a name that `get` does not find is an error after what it found; exit status 1 is a
+refusal, 2 wrong usage, 3 no daemon.
+";
+
+/// `docs/calico-commands.md`.
+pub(super) fn page() -> String {
+    let mut page = String::from(HEAD);
+    for (heading, commands) in COMMANDS {
+        let _ = write!(page, "\n## {heading}\n\n| As typed | Answer |\n|---|---|\n");
+        for (typed, answer) in *commands {
+            let typed = typed.replace('|', "\\|");
+            let _ = match answer {
+                Answer::Works("") => writeln!(page, "| `{typed}` | works |"),
+                Answer::Works(says) => writeln!(page, "| `{typed}` | works: `{says}` |"),
+                Answer::Instead(Redirect { line, .. }) => writeln!(page, "| `{typed}` | instead: {line} |"),
+            };
+        }
+    }
+    page.push_str("\n## Calico's other kinds\n\n| As typed | Answer |\n|---|---|\n");
+    for (names, line) in KINDS {
+        for name in *names {
+            let _ = writeln!(page, "| `calicoctl get {name}` | instead: {line} |");
+        }
+    }
+    let _ = write!(page, "\nA file with one of {} is refused by name.\n", CALICOS.join(", "));
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(command: &str) -> Option<&'static str> {
+        let words: Vec<String> = command.split_whitespace().map(ToOwned::to_owned).collect();
+        instead(&words)
+    }
+
+    #[test]
+    fn a_redirect_is_known_by_its_commands_and_options_wherever_they_stand() {
+        assert_eq!(line("node run --node-image=x"), Some(RUN.line));
+        assert_eq!(line("ipam --show-configuration show"), Some(SHOW_CONFIGURATION.line));
+        assert_eq!(line("get nodes --config /x"), Some(SOCKET));
+        assert_eq!(line("get networkPolicy -o yaml"), Some(KINDS[6].1));
+        for ours in
+            ["get nodes", "ipam show", "apply -f node", "get nodes -l x", "datastore migrate --from a"]
+        {
+            assert_eq!(line(ours), None, "{ours}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_commands_is_as_the_table_says() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/calico-commands.md");
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            written == page(),
+            "docs/calico-commands.md is not what the table of commands says; write it anew with: cargo run -p routectl -- reference calico-commands > docs/calico-commands.md"
+        );
+    }
+}

@@ -1,0 +1,52 @@
+//! `routectl convert`: any form of resources as v3 documents, without a daemon.
+
+use clap::{Args, ValueEnum};
+
+use super::files::Files;
+use super::{Failure, apply, get, output};
+use resource::to_yaml;
+use resource::{Mistake, parse_file};
+
+/// The arguments of `convert`.
+#[derive(Debug, Args)]
+pub(super) struct Convert {
+    #[command(flatten)]
+    files: Files,
+    /// What is written.
+    #[arg(short, long, default_value = "yaml")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// YAML documents.
+    Yaml,
+    /// A JSON array.
+    Json,
+}
+
+impl Convert {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let Some(files) = self.files.read()? else { return output::print(apply::NOTHING) };
+        let mut manifests = Vec::new();
+        for file in files {
+            let parsed = parse_file(&file.name, &file.text);
+            if let Some(cluster) = parsed.clusters.first() {
+                let rule = "ClusterConfiguration is no resource: give it to `routectl apply`".to_owned();
+                let (file, line) = (cluster.origin.file.clone(), cluster.origin.line);
+                return Err(Failure::Mistakes(vec![Mistake { file, line, field: "kind".into(), rule }]));
+            }
+            for warning in &parsed.warnings {
+                eprintln!("{}", output::clean(&warning.to_string()));
+            }
+            manifests.extend(parsed.documents.into_iter().map(|document| get::exported(document.manifest)));
+        }
+        match self.output {
+            Output::Yaml => {
+                let documents: Vec<String> = manifests.iter().map(to_yaml).collect();
+                output::print(&documents.join("---\n"))
+            }
+            Output::Json => output::json(&manifests),
+        }
+    }
+}

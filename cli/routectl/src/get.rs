@@ -1,0 +1,245 @@
+//! `routectl get`: resources as they are stored.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::{Value as Json, json};
+
+use super::columns::{self, Columns};
+use super::files::MaybeFiles;
+use super::template::Template;
+use super::{Failure, apply, kind, output};
+use api::ListResponse;
+use api::client::{Client, ClientError};
+use datastore::StoreError;
+use resource::{HOST_ANNOTATION, Key, Kind, Resource, Selector, parse_file};
+use resource::{to_yaml, without_version};
+
+/// The arguments of `get`.
+#[derive(Debug, Args)]
+pub(super) struct Get {
+    /// The kind: nodes, ippools, bgppeers, bgpconfigurations, bgpfilters or blockaffinities.
+    #[arg(value_parser = kind, required_unless_present = "file")]
+    kind: Option<Kind>,
+    /// Names of resources; all of the kind if there are none.
+    #[arg(value_parser = name)]
+    name: Vec<String>,
+    #[command(flatten)]
+    files: MaybeFiles,
+    /// How to show them: ps, wide, yaml, json, custom-columns=NAME,CIDR, custom-columns=HEADING:.PATH,... or
+    /// jsonpath=TEMPLATE.
+    #[arg(short, long, default_value = "ps", value_parser = Output::parse, value_name = "FORMAT")]
+    output: Output,
+    /// Only those whose labels match: zone == 'a' && has(rack), or zone=a,rack.
+    #[arg(short = 'l', long, value_parser = Selector::parse_either, value_name = "SELECTOR")]
+    selector: Option<Selector>,
+    /// Without what belongs to this cluster: versions, identifiers, times, who registered it.
+    #[arg(long)]
+    export: bool,
+}
+
+/// How resources are shown.
+#[derive(Clone, Debug)]
+enum Output {
+    /// A few columns.
+    Ps,
+    /// More columns.
+    Wide,
+    /// The resources as YAML documents.
+    Yaml,
+    /// The resources as JSON: an array, or the one named.
+    Json,
+    /// Columns of the user's choice.
+    Columns(Columns),
+    /// A text with values in it.
+    Template(Template),
+}
+
+impl Output {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        match (name, value) {
+            ("ps", None) => Ok(Output::Ps),
+            ("wide", None) => Ok(Output::Wide),
+            ("yaml" | "yml", None) => Ok(Output::Yaml),
+            ("json", None) => Ok(Output::Json),
+            ("custom-columns", Some(value)) => Columns::parse(value).map(Output::Columns),
+            ("jsonpath", Some(value)) => Template::parse(value).map(Output::Template),
+            ("go-template" | "go-template-file" | "jsonpath-file", _) => Err(format!(
+                "{name} is not built in: use -o jsonpath='{{range .items[*]}}{{.metadata.name}}{{\"\\n\"}}{{end}}'"
+            )),
+            _ => Err("there are ps, wide, yaml, json, custom-columns=... and jsonpath=...".into()),
+        }
+    }
+}
+
+/// A name that can stand in a request's path; others name nothing.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if !text.is_empty() && text.len() <= 253 && text.chars().all(fits) && !text.starts_with('.') {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is letters, digits, '.', '_' and '-'".into())
+    }
+}
+
+/// What is asked for of one kind.
+struct Wanted {
+    kind: Kind,
+    /// Names; none: all.
+    names: Vec<String>,
+    /// The cidrs of v1 pools, which have no name of their own.
+    cidrs: Vec<String>,
+}
+
+impl Wanted {
+    fn all(kind: Kind) -> Self {
+        Wanted { kind, names: Vec::new(), cidrs: Vec::new() }
+    }
+
+    /// What of it is not among `items`.
+    fn missing(&self, items: &[Json]) -> Vec<Key> {
+        let named = |name: &String| items.iter().any(|item| item["metadata"]["name"] == **name);
+        let at = |cidr: &String| items.iter().any(|item| item["spec"]["cidr"] == **cidr);
+        let names = self.names.iter().filter(|name| !named(name));
+        let cidrs = self.cidrs.iter().filter(|cidr| !at(cidr));
+        names.chain(cidrs).map(|name| Key { kind: self.kind, name: name.clone() }).collect()
+    }
+}
+
+impl Get {
+    pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let Some(wanted) = self.wanted()? else { return output::print(apply::NOTHING) };
+        let mut lists = Vec::new();
+        let mut missing = Vec::new();
+        for wanted in &wanted {
+            let mut list = fetch(client, wanted).await?;
+            missing.extend(wanted.missing(&list.items));
+            if let Some(selector) = &self.selector {
+                list.items.retain(|item| selector.matches(&labels(item)));
+            }
+            if self.export {
+                list.items = list.items.into_iter().map(exported).collect();
+            }
+            lists.push((wanted.kind, list));
+        }
+        let named = match wanted.as_slice() {
+            [Wanted { names, cidrs, .. }] => names.len() + cidrs.len() == 1,
+            _ => false,
+        };
+        if missing.is_empty() || lists.iter().any(|(_, list)| !list.items.is_empty()) {
+            self.print(&lists, named)?;
+        }
+        for (_, list) in &lists {
+            for warning in &list.warnings {
+                eprintln!("{}", output::clean(&warning.to_string()));
+            }
+        }
+        match missing.split_last() {
+            None => Ok(()),
+            Some((last, others)) => {
+                for key in others {
+                    eprintln!("routectl: {}", StoreError::NotFound(key.clone()));
+                }
+                let error = StoreError::NotFound(last.clone()).to_string();
+                Err(Failure::Client(ClientError::Refused { error, mistakes: Vec::new() }))
+            }
+        }
+    }
+
+    fn wanted(&self) -> Result<Option<Vec<Wanted>>, Failure> {
+        if let Some(kind) = self.kind {
+            return Ok(Some(vec![Wanted { names: self.name.clone(), ..Wanted::all(kind) }]));
+        }
+        let Some(files) = self.files.read()? else { return Ok(None) };
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for document in files.iter().flat_map(|file| parse_file(&file.name, &file.text).documents) {
+            let key = document.key();
+            let at = wanted.iter().position(|wanted| wanted.kind == key.kind).unwrap_or_else(|| {
+                wanted.push(Wanted::all(key.kind));
+                wanted.len() - 1
+            });
+            let Some(wanted) = wanted.get_mut(at) else { continue };
+            match &document.resource {
+                Resource::IpPool(pool) if document.is_v1 => wanted.cidrs.push(pool.cidr.to_string()),
+                _ => wanted.names.push(key.name),
+            }
+        }
+        Ok(Some(wanted))
+    }
+
+    fn print(&self, lists: &[(Kind, ListResponse)], named: bool) -> Result<(), Failure> {
+        let items: Vec<&Json> = lists.iter().flat_map(|(_, list)| &list.items).collect();
+        match &self.output {
+            Output::Json => match items.as_slice() {
+                [one] if named => output::json(one),
+                _ => output::json(&items),
+            },
+            Output::Yaml => {
+                let documents: Vec<String> = items.iter().map(|item| to_yaml(item)).collect();
+                output::print(&documents.join("---\n"))
+            }
+            Output::Template(template) => {
+                let root = match items.as_slice() {
+                    [one] if named => (*one).clone(),
+                    _ => json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items }),
+                };
+                output::print(&output::clean_text(&template.render(&root)))
+            }
+            Output::Ps => tables(lists, &Columns::Few),
+            Output::Wide => tables(lists, &Columns::Wide),
+            Output::Columns(columns) => tables(lists, columns),
+        }
+    }
+}
+
+fn tables(lists: &[(Kind, ListResponse)], columns: &Columns) -> Result<(), Failure> {
+    let tables: Result<Vec<String>, String> =
+        lists.iter().map(|(kind, list)| columns::table(*kind, list, columns)).collect();
+    output::print(&tables.map_err(Failure::Usage)?.join("\n"))
+}
+
+/// The resources that are asked for, as many as there are.
+async fn fetch(client: &Client, wanted: &Wanted) -> Result<ListResponse, Failure> {
+    let path = format!("/v1/resources/{}", wanted.kind.plural());
+    if let ([name], []) = (wanted.names.as_slice(), wanted.cidrs.as_slice()) {
+        return Ok(client.get(&format!("{path}/{name}")).await?);
+    }
+    let mut list: ListResponse = client.get(&path).await?;
+    if wanted.names.is_empty() && wanted.cidrs.is_empty() {
+        return Ok(list);
+    }
+    let is =
+        |list: &[String], value: &Json| value.as_str().is_some_and(|text| list.iter().any(|one| one == text));
+    list.items.retain(|item| {
+        is(&wanted.names, &item["metadata"]["name"]) || is(&wanted.cidrs, &item["spec"]["cidr"])
+    });
+    Ok(list)
+}
+
+fn labels(item: &Json) -> BTreeMap<String, String> {
+    let labels = item["metadata"]["labels"].as_object().into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+/// A resource without what belongs to this cluster.
+pub(super) fn exported(item: Json) -> Json {
+    let mut item = without_version(item);
+    if let Some(metadata) = item.get_mut("metadata").and_then(Json::as_object_mut) {
+        for own in ["uid", "creationTimestamp", "generation", "selfLink", "managedFields", "ownerReferences"]
+        {
+            metadata.remove(own);
+        }
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Json::as_object_mut) {
+            annotations.remove(HOST_ANNOTATION);
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
+        }
+    }
+    if let Some(fields) = item.as_object_mut() {
+        fields.remove("status");
+    }
+    item
+}

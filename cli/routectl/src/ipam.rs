@@ -1,0 +1,145 @@
+//! `routectl ipam`: the blocks that are handed out.
+
+mod check;
+mod release;
+mod show;
+
+use clap::Subcommand;
+use ipnet::IpNet;
+
+use super::Failure;
+use api::client::Client;
+use api::{DeleteResponse, Files, GivenFile, ListResponse};
+use datastore::Revision;
+use resource::to_yaml;
+use resource::{BlockAffinity, IpPool, Kind, Node, Resource, parse_file};
+
+/// A change that others come between is tried this often.
+const ATTEMPTS: u32 = 10;
+
+/// What can be done with blocks.
+#[derive(Debug, Subcommand)]
+pub(super) enum Ipam {
+    /// Show how much of each pool is handed out, each block, or what an address is part of.
+    #[command(after_help = "Examples:
+  routectl ipam show
+  routectl ipam show --show-blocks
+  routectl ipam show --ip=10.1.2.7
+
+Of a pool the addresses of nodes' blocks are in use, whether a pod has them or not. Which of a block's pods have is known on its node
+alone (host-local's files): there they are counted, elsewhere a block has - instead.")]
+    Show(show::Show),
+    /// Look for blocks of nodes that are no more, double claims, unfinished claims and blocks outside pools.
+    #[command(after_help = "Examples:
+  routectl ipam check
+  routectl ipam check --fix
+  routectl ipam check -o report.json; routectl ipam release --from-report=report.json
+
+--fix releases blocks of nodes that are no more, and unfinished claims; the rest is yours to decide. Exit status 1 where something
+is wrong afterwards.")]
+    Check(check::Check),
+    /// Take a block or a borrowed address away from its node, or all of a node.
+    #[command(after_help = "Examples:
+  routectl ipam release 10.1.2.0/26
+  routectl ipam release --ip=10.1.3.9
+  routectl ipam release --node node-7
+
+Pods that have addresses of it are no longer reached: release what nobody uses.")]
+    Release(release::Release),
+}
+
+/// All that matters for blocks.
+#[derive(Default)]
+struct Blocks {
+    nodes: Vec<Node>,
+    pools: Vec<IpPool>,
+    affinities: Vec<BlockAffinity>,
+    /// The affinities' manifests, by the same index.
+    manifests: Vec<String>,
+    /// What the first of all that was read was read at.
+    revision: Option<Revision>,
+}
+
+impl Blocks {
+    async fn read(client: &Client) -> Result<Self, Failure> {
+        let mut blocks = Blocks::default();
+        for kind in [Kind::Node, Kind::IpPool, Kind::BlockAffinity] {
+            let list: ListResponse = client.get(&format!("/v1/resources/{}", kind.plural())).await?;
+            blocks.revision.get_or_insert(list.revision);
+            for item in &list.items {
+                let text = to_yaml(item);
+                let parsed = parse_file(kind.plural(), &text);
+                match parsed.documents.into_iter().next().map(|document| document.resource) {
+                    Some(Resource::Node(node)) => blocks.nodes.push(node),
+                    Some(Resource::IpPool(pool)) => blocks.pools.push(pool),
+                    Some(Resource::BlockAffinity(affinity)) => {
+                        blocks.affinities.push(affinity);
+                        blocks.manifests.push(text);
+                    }
+                    _ => return Err(Failure::Mistakes(parsed.mistakes)),
+                }
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// Every block with its node and its state.
+    fn all(&self) -> Vec<(IpNet, &str, &str)> {
+        let own = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.pod_cidrs.iter().map(|cidr| (*cidr, node.name.as_str(), "podCIDRs")));
+        let claimed = self
+            .affinities
+            .iter()
+            .map(|affinity| (affinity.cidr, affinity.node.as_str(), affinity.state.name()));
+        let mut all: Vec<_> = own.chain(claimed).collect();
+        all.sort();
+        all
+    }
+
+    /// Releases blocks by their affinities' names, all at once, if nothing has changed since this was read; whether it did.
+    async fn release(&self, client: &Client, names: &[String]) -> Result<bool, Failure> {
+        let named = self.affinities.iter().zip(&self.manifests);
+        let files = named
+            .filter(|(affinity, _)| names.contains(&affinity.name))
+            .map(|(affinity, text)| GivenFile { name: affinity.name.clone(), text: text.clone() })
+            .collect();
+        let files = Files { files };
+        if files.files.is_empty() {
+            return Ok(true);
+        }
+        let done: Option<DeleteResponse> = client.delete_at(&files, self.revision.as_ref()).await?;
+        Ok(done.is_some())
+    }
+}
+
+/// Reads everything and releases what `choose` says of it, again while others come between. What was released, with what
+/// else there is to say.
+async fn release_chosen<T>(
+    client: &Client,
+    mut blocks: Blocks,
+    choose: impl Fn(&Blocks) -> Result<(Vec<String>, T), Failure>,
+) -> Result<T, Failure> {
+    for _ in 0..ATTEMPTS {
+        let (names, said) = choose(&blocks)?;
+        if blocks.release(client, &names).await? {
+            return Ok(said);
+        }
+        blocks = Blocks::read(client).await?;
+    }
+    Err(Failure::Io(anyhow::anyhow!(
+        "others changed the resources {ATTEMPTS} times meanwhile: repeat the command"
+    )))
+}
+
+impl Ipam {
+    pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let blocks = Blocks::read(client).await?;
+        match self {
+            Ipam::Show(show) => show.run(client, &blocks).await,
+            Ipam::Check(check) => check.run(client, blocks).await,
+            Ipam::Release(release) => release.run(client, blocks).await,
+        }
+    }
+}

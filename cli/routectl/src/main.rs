@@ -1,0 +1,5 @@
+//! The `routectl` program.
+
+fn main() -> std::process::ExitCode {
+    routectl::main()
+}

@@ -1,0 +1,430 @@
+//! `routectl show`: what the daemon does now.
+
+use std::net::IpAddr;
+
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::output::{self, Shown};
+use super::{Failure, get, peer};
+use api::client::Client;
+use api::view::{
+    BfdView, ExitKind, FirewallView, NodeView, PeerDetail, PeerView, RouteSource, RouteView, StatusView,
+    StoreView, TunnelView, UpdateErrorView,
+};
+use bgp::bfd::State as BfdState;
+
+/// The arguments of `show`.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// What to show.
+    what: What,
+    /// Of peers: one of them, by name or address, in full.
+    #[arg(value_parser = peer_name)]
+    name: Option<String>,
+    /// How to show it.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+    /// Of routes: those of this prefix and inside it.
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
+    /// Of routes: those that come from this peer, by name or address.
+    #[arg(long, value_name = "NAME", value_parser = peer_name)]
+    peer: Option<String>,
+    /// Of routes: every path that was received, before any filter; with --peer of that one alone.
+    #[arg(long, group = "which")]
+    received: bool,
+    /// Of routes: what the peer of --peer is told, with the next hop that it is told.
+    #[arg(long, group = "which", requires = "peer")]
+    advertised: bool,
+    /// Of routes: every path that a rule rejects, with the reason.
+    #[arg(long, group = "which")]
+    rejected: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The BGP sessions.
+    #[value(alias = "peer")]
+    Peers,
+    /// The best route of each prefix.
+    #[value(alias = "route")]
+    Routes,
+    /// How each other node is reached.
+    #[value(alias = "tunnel")]
+    Tunnels,
+    /// The static peer table.
+    #[value(alias = "node")]
+    Nodes,
+    /// The daemon as a whole.
+    Status,
+}
+
+/// How views are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// Columns.
+    Table,
+    /// More columns.
+    Wide,
+    /// JSON, stable.
+    Json,
+    /// YAML with the names of the JSON.
+    Yaml,
+}
+
+impl Show {
+    pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let output = self.output;
+        let of_routes = [
+            ("--rejected", self.rejected),
+            ("--received", self.received),
+            ("--advertised", self.advertised),
+            ("--peer", self.peer.is_some()),
+            ("--prefix", self.prefix.is_some()),
+        ];
+        if let Some((name, _)) = of_routes.iter().find(|(_, given)| *given && self.what != What::Routes) {
+            return Err(Failure::Usage(format!("{name} is for routes: show routes {name}")));
+        }
+        if self.name.is_some() && self.what != What::Peers {
+            return Err(Failure::Usage("a name is for peers: show peers NAME".to_owned()));
+        }
+        match self.what {
+            What::Peers if self.name.is_some() => {
+                let path = format!("/v1/peers/{}", self.name.as_deref().unwrap_or_default());
+                show::<PeerDetail>(client, &path, output, |view, _| peer::text(view)).await
+            }
+            What::Peers => {
+                show::<Vec<PeerView>>(client, "/v1/peers", output, |view, wide| peers(view, wide)).await
+            }
+            What::Routes => {
+                let path = format!("/v1/routes?{}", self.route_query()?);
+                let all_columns = self.rejected || self.received || self.advertised;
+                show::<Vec<RouteView>>(client, &path, output, |view, wide| routes(view, wide || all_columns))
+                    .await
+            }
+            What::Tunnels => {
+                show::<Vec<TunnelView>>(client, "/v1/tunnels", output, |view, wide| tunnels(view, wide)).await
+            }
+            What::Nodes => {
+                show::<Vec<NodeView>>(client, "/v1/nodes", output, |view, wide| nodes(view, wide)).await
+            }
+            What::Status => show::<StatusView>(client, "/v1/status", output, |view, _| status(view)).await,
+        }
+    }
+}
+
+/// A peer's name, or its address.
+fn peer_name(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => get::name(text),
+    }
+}
+
+impl Show {
+    /// What of routes is asked for, as the API takes it.
+    fn route_query(&self) -> Result<String, Failure> {
+        let mut query = match (self.received, self.advertised, self.rejected) {
+            (true, ..) => "which=received",
+            (_, true, _) => "which=advertised",
+            (.., true) => "which=rejected",
+            _ => "which=best",
+        }
+        .to_owned();
+        if let Some(text) = &self.prefix {
+            let known = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+            let Some(prefix) = known else {
+                return Err(Failure::Usage(format!("--prefix: {text:?} is no prefix such as 10.1.2.0/24")));
+            };
+            query.push_str(&format!("&prefix={}", prefix.to_string().replace('/', "%2F")));
+        }
+        if let Some(name) = &self.peer {
+            query.push_str(&format!("&peer={name}"));
+        }
+        Ok(query)
+    }
+}
+
+async fn show<T: DeserializeOwned + Serialize>(
+    client: &Client,
+    path: &str,
+    output: Output,
+    render: impl FnOnce(&T, bool) -> String,
+) -> Result<(), Failure> {
+    let view: T = client.get(path).await?;
+    match output {
+        Output::Table => output::print(&render(&view, false)),
+        Output::Wide => output::print(&render(&view, true)),
+        Output::Json => output::json(&view),
+        Output::Yaml => output::yaml(&view),
+    }
+}
+
+/// The name that JSON gives a value.
+pub(super) fn named(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "-".into(),
+    }
+}
+
+/// A time to the second.
+pub(super) fn time(at: &jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn joined(blocks: &[IpNet]) -> String {
+    blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn peers(peers: &[PeerView], wide: bool) -> String {
+    let mut headings =
+        vec!["NAME", "ADDRESS", "ASN", "TYPE", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ADVERTISED"];
+    if wide {
+        headings.extend([
+            "STALE",
+            "HOLD",
+            "ROUTER ID",
+            "BFD",
+            "LAST ERROR",
+            "UPDATE ERRORS",
+            "LAST UPDATE ERROR",
+        ]);
+    }
+    let rows = peers.iter().map(|peer| {
+        let mut row: Vec<Shown> = vec![
+            (&peer.name).into(),
+            peer.address.into(),
+            peer.asn.into(),
+            named(peer.r#type).into(),
+            Shown::state(peer.state),
+            time(&peer.since).into(),
+            peer.received.into(),
+            peer.accepted.into(),
+            peer.advertised.into(),
+        ];
+        if wide {
+            row.push(match &peer.stale_until {
+                Some(until) if peer.stale > 0 => format!("{} until {}", peer.stale, time(until)).into(),
+                _ => peer.stale.into(),
+            });
+            row.push(Shown::maybe(peer.hold_time_s.map(|seconds| format!("{seconds}s"))));
+            row.push(Shown::maybe(peer.router_id));
+            row.push(Shown::maybe(peer.bfd.as_ref().map(bfd)));
+            row.push(Shown::maybe(peer.last_error.as_ref()));
+            row.push(update_errors(peer).into());
+            row.push(Shown::maybe(peer.last_update_error.as_ref().map(update_error)));
+        }
+        row
+    });
+    output::table(&headings, rows.collect())
+}
+
+fn bfd(bfd: &BfdView) -> String {
+    let state = named(bfd.state);
+    match bfd.state {
+        BfdState::Up => format!("{state}, {} ms", bfd.detection_time_ms),
+        BfdState::AdminDown | BfdState::Down | BfdState::Init => format!("{state}: {}", bfd.diagnostic),
+    }
+}
+
+fn update_errors(peer: &PeerView) -> String {
+    match peer.update_errors {
+        0 => "0".to_owned(),
+        count => format!("{count} ({} withdrawn, {} discarded)", peer.treated_as_withdraw, peer.discarded),
+    }
+}
+
+fn update_error(error: &UpdateErrorView) -> String {
+    let attribute = match (&error.name, error.attribute) {
+        (Some(name), Some(code)) => format!("{name} ({code}): "),
+        (None, Some(code)) => format!("attribute {code}: "),
+        (_, None) => String::new(),
+    };
+    format!("{attribute}{}: {} {}", error.rule, error.verdict.replace('_', " "), error.hex)
+}
+
+pub(super) fn exit(exit: Option<ExitKind>) -> String {
+    exit.map_or_else(|| "-".into(), named)
+}
+
+pub(super) fn source(source: RouteSource) -> String {
+    named(source)
+}
+
+pub(super) fn routes(routes: &[RouteView], wide: bool) -> String {
+    let mut headings = vec!["PREFIX", "NEXT HOP", "SOURCE", "EXIT", "DEVICE", "INSTALLED"];
+    if wide {
+        headings.extend(["PEER", "REASON"]);
+    }
+    let rows = routes.iter().flat_map(|route| {
+        let installed = if route.installed { "yes" } else { "no" };
+        let mut row: Vec<Shown> = vec![
+            route.prefix.into(),
+            Shown::maybe(route.next_hop),
+            source(route.source).into(),
+            if route.legs.is_empty() {
+                exit(route.exit).into()
+            } else {
+                format!("{} exits", route.legs.len()).into()
+            },
+            Shown::maybe(route.device.as_ref().filter(|_| route.legs.is_empty())),
+            Shown::judged(installed, route.installed),
+        ];
+        if wide {
+            row.push(Shown::maybe(route.peer.as_ref()));
+            row.push((&route.reason).into());
+        }
+        let legs = route.legs.iter().map(move |leg| {
+            let mut row: Vec<Shown> = vec![
+                "".into(),
+                leg.gateway.into(),
+                "".into(),
+                exit(Some(leg.exit)).into(),
+                Shown::maybe(leg.device.as_ref()),
+                "".into(),
+            ];
+            if wide {
+                row.extend(["".into(), "".into()]);
+            }
+            row
+        });
+        std::iter::once(row).chain(legs)
+    });
+    output::table(&headings, rows.collect())
+}
+
+fn tunnels(tunnels: &[TunnelView], wide: bool) -> String {
+    let mut headings = vec!["NODE", "ADDRESS", "PREFERRED", "IN USE", "SINCE", "BLOCKS", "REASON"];
+    if wide {
+        headings.extend(["PROBE", "MTU"]);
+    }
+    let rows = tunnels.iter().map(|tunnel| {
+        let mut row: Vec<Shown> = vec![
+            (&tunnel.node).into(),
+            Shown::maybe(tunnel.address),
+            exit(tunnel.preferred).into(),
+            Shown::judged(exit(tunnel.in_use), tunnel.in_use == tunnel.preferred),
+            Shown::maybe(tunnel.since.as_ref().map(time)),
+            if wide { joined(&tunnel.blocks).into() } else { tunnel.blocks.len().into() },
+            (&tunnel.reason).into(),
+        ];
+        if wide {
+            row.push(Shown::maybe(tunnel.last_probe_ms.map(|time| format!("{time:.2} ms"))));
+            row.push(Shown::maybe(tunnel.mtu));
+        }
+        row
+    });
+    output::table(&headings, rows.collect())
+}
+
+fn nodes(nodes: &[NodeView], wide: bool) -> String {
+    let mut headings = vec!["NAME", "ASN", "IPV4", "IPV6", "BLOCKS"];
+    if wide {
+        headings.extend(["CLUSTER ID", "VTEP", "VTEP MAC"]);
+    }
+    let rows = nodes.iter().map(|node| {
+        let asn = if node.asn_inherited { format!("({})", node.asn) } else { node.asn.to_string() };
+        let name = if node.local { format!("{} (this node)", node.name) } else { node.name.clone() };
+        let mut row: Vec<Shown> = vec![
+            name.into(),
+            asn.into(),
+            Shown::maybe(node.ipv4.as_ref()),
+            Shown::maybe(node.ipv6.as_ref()),
+            if node.blocks.is_empty() { "-".into() } else { joined(&node.blocks).into() },
+        ];
+        if wide {
+            row.push(Shown::maybe(node.cluster_id));
+            row.push(Shown::maybe(node.vtep));
+            row.push(Shown::maybe(node.vtep_mac.as_ref()));
+        }
+        row
+    });
+    output::table(&headings, rows.collect())
+}
+
+/// What this node's nftables table does, and what it has dropped.
+fn firewall_lines(firewall: &FirewallView) -> Vec<(&'static str, String)> {
+    let state = match (firewall.wanted, firewall.installed) {
+        (false, _) => "nothing to do",
+        (true, true) => "nftables table inet routed",
+        (true, false) => "not set",
+    };
+    let mut lines = vec![("Firewall", format!("{state}, {} drifted", firewall.drift))];
+    for (name, guards, dropped) in [
+        ("ipip", firewall.guards_ipip, firewall.dropped_ipip),
+        ("vxlan", firewall.guards_vxlan, firewall.dropped_vxlan),
+    ] {
+        if guards {
+            let dropped = dropped.map_or_else(String::new, |count| format!(", {count} packets dropped"));
+            lines.push(("  accepts", format!("{name} from {} addresses{dropped}", firewall.nodes)));
+        }
+    }
+    if !firewall.masqueraded.is_empty() {
+        lines.push(("  masquerades", joined(&firewall.masqueraded)));
+    }
+    lines.extend(firewall.problem.iter().map(|problem| ("  failure", problem.clone())));
+    lines
+}
+
+/// How a shared datastore is reached.
+fn store_line(store: &StoreView) -> String {
+    let since = time(&store.since);
+    if store.connected {
+        return format!("in step with {} since {since}", store.endpoint);
+    }
+    let what = if store.from_snapshot { "the snapshot on disk runs" } else { "what was known runs" };
+    let problem = store.problem.as_deref().unwrap_or("no answer");
+    format!("out of reach since {since}, {what}: {problem}")
+}
+
+fn status(status: &StatusView) -> String {
+    let mut lines = vec![
+        ("Node", status.node.clone()),
+        ("Version", status.version.clone()),
+        ("Running since", format!("{} ({} s)", time(&status.started), status.uptime_s)),
+        ("Ready", if status.ready { "yes".into() } else { "no".into() }),
+    ];
+    lines.extend(status.not_ready.iter().map(|reason| ("  because", reason.clone())));
+    let port = status.listen_port.map_or_else(|| "not listening".into(), |port| format!("port {port}"));
+    let router_id = status.router_id.map_or_else(|| "no router ID".into(), |id| id.to_string());
+    lines.extend([
+        ("BGP", format!("AS {}, {router_id}, {port}", status.asn)),
+        ("Peers", format!("{} of {} Established", status.peers_established, status.peers_total)),
+        ("Routes", format!("{}, {} installed", status.routes, status.routes_installed)),
+        (
+            "Dataplane",
+            format!(
+                "{}, {}, {}",
+                status.dataplane,
+                if status.in_sync { "in sync" } else { "not yet in sync" },
+                match status.kernel_failures {
+                    0 => "nothing refused".to_owned(),
+                    count => format!("{count} refused"),
+                }
+            ),
+        ),
+    ]);
+    if let Some(kernel) = &status.kernel {
+        lines.push(("Next hops", format!("{}, {} drifted", kernel.next_hops, kernel.drift)));
+        lines.extend(kernel.devices.iter().map(|device| ("  device", device.clone())));
+        lines.extend(kernel.sysctls.iter().map(|sysctl| ("  sysctl", sysctl.clone())));
+        lines.extend(kernel.failures.iter().map(|failure| ("  failure", failure.clone())));
+    }
+    if let Some(firewall) = &status.firewall {
+        lines.extend(firewall_lines(firewall));
+    }
+    if let Some(cni) = &status.cni {
+        let mtu = cni.pod_mtu.map_or_else(|| "not known yet".to_owned(), |mtu| mtu.to_string());
+        lines.push(("Pod MTU", mtu));
+        lines.extend(cni.file.iter().map(|file| ("  CNI", file.display().to_string())));
+    }
+    lines.push(("Datastore", status.datastore.clone()));
+    lines.extend(status.store.iter().map(|store| ("  store", store_line(store))));
+    lines.extend(status.mistakes.iter().map(|mistake| ("  mistake", mistake.clone())));
+    lines.extend(status.warnings.iter().map(|warning| ("  warning", warning.clone())));
+    lines.iter().map(|(name, value)| format!("{name:<14} {}\n", output::clean(value))).collect()
+}

@@ -1,0 +1,91 @@
+//! `routectl top`: peers, ways and rates as they are, anew again and again.
+
+mod frame;
+mod screen;
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tokio::time::sleep;
+
+use self::frame::{Sample, frame};
+use self::screen::{Key, Screen};
+use super::{Failure, output};
+use api::client::{Client, ClientError};
+
+/// The shortest interval: a frame costs the daemon a summary of everything.
+const LEAST: Duration = Duration::from_millis(200);
+/// The longest.
+const MOST: Duration = Duration::from_secs(3600);
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub(super) struct Top {
+    /// Between two frames, as 500ms or 5s; rates are of this time.
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    interval: Duration,
+}
+
+/// Reads `--interval` for clap.
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = resource::parse_duration(text).filter(|time| (LEAST..=MOST).contains(time));
+    time.ok_or_else(|| "a time such as 1s, from 200ms to 1h".into())
+}
+
+impl Top {
+    pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        if !io::stdout().is_terminal() {
+            return self.once(client).await;
+        }
+        let mut screen = Screen::open().map_err(|error| Failure::Io(error.into()))?;
+        let mut before: Option<(Sample, Instant)> = None;
+        loop {
+            let asked = sample(client);
+            let answer = tokio::select! {
+                answer = asked => answer,
+                key = screen.key() => match key {
+                    Key::Quit => return Ok(()),
+                    Key::Resized => continue,
+                },
+            };
+            let now = Instant::now();
+            let size = screen.size();
+            let lines = match &answer {
+                Ok(sample) => {
+                    let earlier = before.as_ref().map(|(sample, at)| (sample, now.duration_since(*at)));
+                    frame(sample, earlier, Some(size), output::coloured())
+                }
+                Err(error) => vec![output::clean(&error.to_string()), "q quits; asked again".to_owned()],
+            };
+            screen.show(&lines).map_err(|error| Failure::Io(error.into()))?;
+            // What was before the daemon was away is no rate.
+            before = answer.ok().map(|sample| (sample, now));
+            tokio::select! {
+                () = sleep(self.interval) => {} // why: the interval is what is asked for
+                key = screen.key() => match key {
+                    Key::Quit => return Ok(()),
+                    Key::Resized => {}
+                },
+            }
+        }
+    }
+
+    /// One frame, as plain text.
+    async fn once(&self, client: &Client) -> Result<(), Failure> {
+        let begin = Instant::now();
+        let before = sample(client).await?;
+        sleep(self.interval).await; // why: rates are of this time
+        let now = sample(client).await?;
+        let lines = frame(&now, Some((&before, begin.elapsed())), None, false);
+        output::print(&(lines.join("\n") + "\n"))
+    }
+}
+
+async fn sample(client: &Client) -> Result<Sample, ClientError> {
+    Ok(Sample {
+        status: client.get("/v1/status").await?,
+        peers: client.get("/v1/peers").await?,
+        tunnels: client.get("/v1/tunnels").await?,
+    })
+}

@@ -1,0 +1,322 @@
+//! The network configuration of this node as text: which addresses pods get, and how they are connected
+//! (CNI specification 1.0.0, the plugins `ptp`, `bridge` and `host-local` as packaged).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use resource::{CniPlugin, CniSettings};
+
+/// Taken by every runtime and plugin that is still in use; nothing later is needed.
+const CNI_VERSION: &str = "0.4.0";
+
+/// What the configuration follows from, beside the MTU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// What is asked for.
+    pub(crate) settings: CniSettings,
+    /// This node's blocks.
+    pub(crate) blocks: Vec<IpNet>,
+    /// Addresses that no pod may get: those of the tunnel devices.
+    pub(crate) taken: Vec<IpAddr>,
+}
+
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoNetwork {
+    /// Nothing to give pods addresses from.
+    #[error(
+        "spec.routed.cni is set, but this node has no block that pods can have addresses of: give its Node resource \
+         podCIDRs larger than /31 (IPv6: /127), or a BlockAffinity"
+    )]
+    NoBlock,
+    /// JSON could not be written.
+    #[error("the network configuration can't be written as JSON: {0}")]
+    Json(String),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    cni_version: &'a str,
+    name: &'a str,
+    plugins: [Plugin<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Plugin<'a> {
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bridge: Option<&'a str>,
+    /// The bridge has the gateway's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_gateway: Option<bool>,
+    /// A pod may reach itself by a service's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hairpin_mode: Option<bool>,
+    /// The node's firewall table does that, for all pools at once.
+    ip_masq: bool,
+    mtu: u32,
+    ipam: Ipam,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ipam {
+    r#type: &'static str,
+    /// A pod gets one address of each set.
+    ranges: Vec<Vec<Range>>,
+    routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Range {
+    subnet: IpNet,
+    range_start: IpAddr,
+    range_end: IpAddr,
+    gateway: IpAddr,
+}
+
+#[derive(Serialize)]
+struct Route {
+    dst: &'static str,
+}
+
+impl Network {
+    /// The configuration's text, for pods with this MTU.
+    ///
+    /// # Errors
+    /// [`NoNetwork`].
+    pub(crate) fn text(&self, mtu: u32) -> Result<String, NoNetwork> {
+        let mut sets: Vec<Vec<Range>> = Vec::new();
+        let mut routes = Vec::new();
+        for (v4, dst) in [(true, "0.0.0.0/0"), (false, "::/0")] {
+            let ranges = self.ranges(v4);
+            if !ranges.is_empty() {
+                sets.push(ranges);
+                routes.push(Route { dst });
+            }
+        }
+        if sets.is_empty() {
+            return Err(NoNetwork::NoBlock);
+        }
+        let (kind, bridge) = match &self.settings.plugin {
+            CniPlugin::Ptp => ("ptp", None),
+            CniPlugin::Bridge(name) => ("bridge", Some(name.as_str())),
+        };
+        let plugin = Plugin {
+            r#type: kind,
+            bridge,
+            is_gateway: bridge.map(|_| true),
+            hairpin_mode: bridge.map(|_| true),
+            ip_masq: false,
+            mtu,
+            ipam: Ipam { r#type: "host-local", ranges: sets, routes },
+        };
+        let list = List { cni_version: CNI_VERSION, name: &self.settings.name, plugins: [plugin] };
+        let mut text =
+            serde_json::to_string_pretty(&list).map_err(|error| NoNetwork::Json(error.to_string()))?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// Blocks that the configuration can't use, and why, in one line.
+    pub(crate) fn unused(&self) -> Option<String> {
+        let CniPlugin::Bridge(_) = self.settings.plugin else { return None };
+        let blocks = self.usable(true);
+        let (_, rest) = blocks.split_first()?;
+        (!rest.is_empty()).then(|| {
+            format!(
+                "spec.routed.cni: the bridge plugin has one IPv4 gateway, so pods get no addresses of {} of this node's \
+                 blocks: use plugin: ptp",
+                rest.len()
+            )
+        })
+    }
+
+    /// Blocks of a family with room for a gateway and a pod, sorted.
+    fn usable(&self, v4: bool) -> Vec<IpNet> {
+        let fits =
+            |block: &&IpNet| block.addr().is_ipv4() == v4 && block.prefix_len() + 2 <= block.max_prefix_len();
+        let mut blocks: Vec<IpNet> = self.blocks.iter().filter(fits).map(IpNet::trunc).collect();
+        blocks.sort();
+        blocks.dedup();
+        blocks
+    }
+
+    fn ranges(&self, v4: bool) -> Vec<Range> {
+        let mut blocks = self.usable(v4);
+        if v4 && matches!(self.settings.plugin, CniPlugin::Bridge(_)) {
+            blocks.truncate(1);
+        }
+        blocks.iter().flat_map(|block| ranges_of(block, &self.taken)).collect()
+    }
+}
+
+/// What pods may have of a block: all but the network's address, the broadcast's, the gateway's, and what is taken.
+fn ranges_of(block: &IpNet, taken: &[IpAddr]) -> Vec<Range> {
+    let broadcast = u128::from(block.addr().is_ipv4());
+    let (first, last) = (number(block.network()) + 1, number(block.broadcast()) - broadcast);
+    let mut taken: Vec<u128> =
+        taken.iter().filter(|address| block.contains(*address)).map(|address| number(*address)).collect();
+    taken.sort_unstable();
+    let free = pieces(first..=last, &taken);
+    let Some(gateway) = free.first().map(|piece| *piece.start()).filter(|gateway| *gateway < last) else {
+        return Vec::new();
+    };
+    let address = |number: u128| match block {
+        // Of this family, so that it fits.
+        IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
+        IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(number)),
+    };
+    let range = |piece: RangeInclusive<u128>| Range {
+        subnet: *block,
+        range_start: address(*piece.start()),
+        range_end: address(*piece.end()),
+        gateway: address(gateway),
+    };
+    pieces(gateway + 1..=last, &taken).into_iter().map(range).collect()
+}
+
+/// What is left of a range without some numbers, which are sorted.
+fn pieces(range: RangeInclusive<u128>, without: &[u128]) -> Vec<RangeInclusive<u128>> {
+    let (mut start, end) = range.into_inner();
+    let mut pieces = Vec::new();
+    for number in without.iter().copied() {
+        if !(start..=end).contains(&number) {
+            continue;
+        }
+        if number > start {
+            pieces.push(start..=number - 1);
+        }
+        if number == end {
+            return pieces;
+        }
+        start = number + 1;
+    }
+    if start <= end {
+        pieces.push(start..=end);
+    }
+    pieces
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(plugin: CniPlugin, blocks: &[&str], taken: &[&str]) -> Network {
+        Network {
+            settings: CniSettings { directory: "/etc/cni/net.d".into(), name: "routed".into(), plugin },
+            blocks: blocks.iter().map(|block| block.parse().expect("a prefix")).collect(),
+            taken: taken.iter().map(|address| address.parse().expect("an address")).collect(),
+        }
+    }
+
+    #[test]
+    fn two_families_are_two_sets_and_single_addresses_are_left_to_others() {
+        let blocks = ["10.1.2.0/26", "10.1.1.0/26", "10.1.9.9/32", "10.1.9.0/31", "fd10::1:0/122"];
+        let text = network(CniPlugin::Ptp, &blocks, &["10.1.1.0", "fd10::1:0"]).text(1450).expect("text");
+        assert_eq!(
+            text,
+            r#"{
+  "cniVersion": "0.4.0",
+  "name": "routed",
+  "plugins": [
+    {
+      "type": "ptp",
+      "ipMasq": false,
+      "mtu": 1450,
+      "ipam": {
+        "type": "host-local",
+        "ranges": [
+          [
+            {
+              "subnet": "10.1.1.0/26",
+              "rangeStart": "10.1.1.2",
+              "rangeEnd": "10.1.1.62",
+              "gateway": "10.1.1.1"
+            },
+            {
+              "subnet": "10.1.2.0/26",
+              "rangeStart": "10.1.2.2",
+              "rangeEnd": "10.1.2.62",
+              "gateway": "10.1.2.1"
+            }
+          ],
+          [
+            {
+              "subnet": "fd10::1:0/122",
+              "rangeStart": "fd10::1:2",
+              "rangeEnd": "fd10::1:3f",
+              "gateway": "fd10::1:1"
+            }
+          ]
+        ],
+        "routes": [
+          {
+            "dst": "0.0.0.0/0"
+          },
+          {
+            "dst": "::/0"
+          }
+        ]
+      }
+    }
+  ]
+}
+"#
+        );
+    }
+
+    #[test]
+    fn no_pod_gets_the_tunnels_address_wherever_in_a_block_it_is() {
+        let ranges = |block: &str, taken: &[&str]| -> Vec<String> {
+            let taken: Vec<IpAddr> =
+                taken.iter().map(|address| address.parse().expect("an address")).collect();
+            let of = |range: &Range| format!("{}-{} {}", range.range_start, range.range_end, range.gateway);
+            ranges_of(&block.parse().expect("a prefix"), &taken).iter().map(of).collect()
+        };
+        assert_eq!(ranges("10.1.1.0/29", &["10.1.1.1"]), ["10.1.1.3-10.1.1.6 10.1.1.2"]);
+        assert_eq!(
+            ranges("10.1.1.0/29", &["10.1.1.4", "10.1.2.4"]),
+            ["10.1.1.2-10.1.1.3 10.1.1.1", "10.1.1.5-10.1.1.6 10.1.1.1"]
+        );
+        assert_eq!(ranges("10.1.1.0/29", &["10.1.1.2", "10.1.1.6"]), ["10.1.1.3-10.1.1.5 10.1.1.1"]);
+        assert_eq!(ranges("10.1.1.0/30", &["10.1.1.1"]), Vec::<String>::new());
+        assert_eq!(ranges("10.1.1.0/30", &[]), ["10.1.1.2-10.1.1.2 10.1.1.1"]);
+        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        assert_eq!(
+            ranges("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126", &[last]),
+            ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe-ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe \
+              ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffd"]
+        );
+        assert_eq!(ranges("0.0.0.0/0", &[]), ["0.0.0.2-255.255.255.254 0.0.0.1"]);
+        assert_eq!(ranges("::/0", &[]), ["::2-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ::1"]);
+    }
+
+    #[test]
+    fn a_bridge_has_one_ipv4_gateway_and_says_what_that_leaves_out() {
+        let bridge = CniPlugin::Bridge("routed.pods".into());
+        let two = network(bridge.clone(), &["10.1.2.0/26", "10.1.1.0/26"], &[]);
+        let text = two.text(1450).expect("text");
+        assert!(
+            text.contains("\"bridge\": \"routed.pods\"") && text.contains("\"isGateway\": true"),
+            "{text}"
+        );
+        assert!(text.contains("10.1.1.0/26") && !text.contains("10.1.2.0/26"), "{text}");
+        assert!(two.unused().is_some_and(|line| line.contains("1 of this node's blocks")));
+        assert_eq!(network(bridge, &["10.1.1.0/26"], &[]).unused(), None);
+        assert_eq!(network(CniPlugin::Ptp, &["10.1.1.0/32"], &[]).text(1450), Err(NoNetwork::NoBlock));
+    }
+}

@@ -1,0 +1,130 @@
+//! What the resources and the daemon say.
+
+use super::{Code, Facts, Finding, some};
+use resource::{Mode, Node};
+
+/// Whether the daemon does all it should.
+pub(super) fn readiness(facts: &Facts) -> Vec<Finding> {
+    let status = &facts.status;
+    // What is wrong with resources is told by itself.
+    let told = |reason: &&String| !status.mistakes.iter().any(|mistake| reason.contains(mistake.as_str()));
+    let reasons = status.not_ready.iter().filter(told);
+    let of = |reason: &String| {
+        let remedy = "journalctl -u routed, routectl show status";
+        Finding::error(Code::NotReady, "the daemon is not ready", reason, remedy)
+    };
+    reasons.map(of).collect()
+}
+
+/// Whether all resources run.
+pub(super) fn resources(facts: &Facts) -> Vec<Finding> {
+    let of = |mistake: &String| {
+        let twice = ["TunnelAddr", "TunnelMACAddr", "podCIDRs"].iter().any(|field| mistake.contains(field));
+        if twice && mistake.contains("must be unique") {
+            return Finding::error(
+                Code::DuplicateTunnelAddress,
+                "two nodes would get each other's packets: they have one tunnel address",
+                mistake,
+                "take the field out of one of them, so that it follows from its blocks: routectl get node NAME -o yaml, \
+                 routectl apply -f",
+            );
+        }
+        Finding::error(
+            Code::Resources,
+            "a resource is wrong and does not run; what ran before does",
+            mistake,
+            "correct it where the line says; routectl validate -f checks a file",
+        )
+    };
+    facts.status.mistakes.iter().map(of).collect()
+}
+
+fn crosses_subnets(facts: &Facts) -> bool {
+    let cluster = facts.snapshot.configuration.routed.encapsulation;
+    facts.snapshot.pools.iter().any(|pool| pool.effective(cluster).1 == Mode::CrossSubnet)
+}
+
+/// Whether every node's subnet is known, where that decides what is wrapped.
+pub(super) fn node_subnets(facts: &Facts) -> Vec<Finding> {
+    if !crosses_subnets(facts) {
+        return Vec::new();
+    }
+    let alone = |node: &&Node| node.ipv4.is_some_and(|net| net.prefix_len() == 32);
+    let of = |node: &Node| {
+        let net = node.ipv4.map(|net| net.to_string()).unwrap_or_default();
+        Finding::warning(
+            Code::NodeSubnet,
+            format!("{} has a subnet of one address: cross-subnet always tunnels to and from it", node.name),
+            format!("Node {}: spec.bgp.ipv4Address is {net}", node.name),
+            format!(
+                "routectl patch node {} -p '{{\"spec\":{{\"bgp\":{{\"ipv4Address\":\"{}/24\"}}}}}}' with its real subnet's length",
+                node.name,
+                node.ipv4.map(|net| net.addr().to_string()).unwrap_or_default()
+            ),
+        )
+    };
+    facts.snapshot.nodes.iter().filter(alone).map(of).collect()
+}
+
+/// Whether any two nodes agree on being neighbours, where that decides what is wrapped.
+pub(super) fn subnet_asymmetry(facts: &Facts) -> Vec<Finding> {
+    if !crosses_subnets(facts) {
+        return Vec::new();
+    }
+    let me = facts.snapshot.nodes.iter().find(|node| node.name == facts.status.node);
+    let Some((me, own)) = me.and_then(|me| Some((me, me.ipv4?))) else { return Vec::new() };
+    let odd: Vec<String> = facts
+        .snapshot
+        .nodes
+        .iter()
+        .filter(|node| node.name != me.name)
+        .filter_map(|node| Some((node, node.ipv4?)))
+        .filter(|(_, other)| own.contains(&other.addr()) != other.contains(&own.addr()))
+        .map(|(node, other)| format!("{} ({other})", node.name))
+        .collect();
+    if odd.is_empty() {
+        return Vec::new();
+    }
+    vec![Finding::warning(
+        Code::SubnetAsymmetry,
+        "of two nodes one takes the other for a neighbour, and not the other way round: packets go wrapped one way alone",
+        format!("{} has {own}, and does not agree with {}", me.name, some(&odd)),
+        "give all nodes of one subnet the same length in spec.bgp.ipv4Address",
+    )]
+}
+
+/// Whether the datastore is there.
+pub(super) fn store(facts: &Facts) -> Vec<Finding> {
+    let Some(store) = facts.status.store.as_ref().filter(|store| !store.connected) else { return Vec::new() };
+    let runs = if store.from_snapshot { "the snapshot on disk runs" } else { "what was known runs" };
+    vec![Finding::warning(
+        Code::Store,
+        format!("the datastore is out of reach: {runs}, and changes are not seen"),
+        format!(
+            "{} since {}: {}",
+            store.endpoint,
+            store.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            store.problem.as_deref().unwrap_or("no answer")
+        ),
+        format!(
+            "etcdctl --endpoints {} endpoint health; then the network and the certificates",
+            store.endpoint
+        ),
+    )]
+}
+
+/// What else the daemon warns of.
+pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
+    let host = facts.host.as_ref();
+    let told = |line: &str| {
+        let by_sysctl = |host: &super::Host| host.sysctls.iter().any(|s| s.problem.as_deref() == Some(line));
+        let by_problem = |host: &super::Host| host.problems.iter().any(|problem| problem == line);
+        // The same thing as /32 subnets, of which there is a finding each.
+        let by_subnet = line.contains("a subnet of one address");
+        let by_store = facts.status.store.is_some() && line.contains("datastore");
+        host.is_some_and(|host| by_sysctl(host) || by_problem(host)) || by_subnet || by_store
+    };
+    let of =
+        |line: &String| Finding::warning(Code::Warning, line, "routectl show status", "as the line says");
+    facts.status.warnings.iter().filter(|line| !told(line)).map(of).collect()
+}

@@ -1,0 +1,145 @@
+//! Gathers what `routectl doctor` looks at.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+use tunnel::netlink::links::{self, LinkRecord};
+use tunnel::netlink::routes::{self, RouteRecord};
+use tunnel::netlink::sight::{self, RuleSight};
+use tunnel::netlink::{KernelError, Socket};
+use tunnel::observed::Via;
+use tunnel::report::Report;
+
+use crate::doctor::{Facts, Host, examine};
+use crate::view::Views;
+use api::Control;
+use api::view::Diagnosis;
+
+/// A ruleset is listed within so long, or not at all.
+const LISTED_WITHIN: Duration = Duration::from_secs(10);
+/// The longest listing that is read, in octets: a node with ten thousand services.
+const LONGEST_LISTING: u64 = 64 * 1024 * 1024;
+/// Routes of other programs that are kept, of those below the pools.
+const MOST_FOREIGN: usize = 1000;
+
+/// What netlink says.
+struct Kernel {
+    links: Vec<LinkRecord>,
+    parent: Option<u32>,
+    foreign: Vec<RouteRecord>,
+    pods: Vec<(u32, IpNet)>,
+    rules: Vec<RuleSight>,
+}
+
+impl Views {
+    /// Looks at everything.
+    pub(crate) async fn examined(&self) -> Result<Diagnosis, String> {
+        let (status, peers, tunnels) = (self.status().await, self.peers().await, self.tunnels().await);
+        let roster = self.roster();
+        let may_use =
+            |encapsulation| roster.plan.as_ref().is_some_and(|plan| plan.tunnel.may_use(encapsulation));
+        let host = match self.summary().await {
+            Some(report) => Some(self.host(report).await?),
+            None => None,
+        };
+        Ok(examine(&Facts {
+            status,
+            peers,
+            tunnels,
+            snapshot: roster.snapshot.clone(),
+            uses_ipip: may_use(tunnel::Encapsulation::Ipip),
+            uses_vxlan: roster.plan.as_ref().is_some_and(|plan| plan.tunnel.needs_vxlan()),
+            host,
+        }))
+    }
+
+    async fn host(&self, report: Report) -> Result<Host, String> {
+        let roster = self.roster();
+        let plan = roster.plan.as_ref();
+        let metric = plan.map_or(0, |plan| plan.tunnel.route_metric);
+        let own = plan.map(|plan| plan.tunnel.local.blocks.clone()).unwrap_or_default();
+        let address = plan.and_then(|plan| plan.tunnel.local.underlay());
+        let ranges: Vec<IpNet> = roster.snapshot.blocks().into_values().flatten().collect();
+        let protocol = self.config.route_protocol;
+        let look = move || look(&ranges, &own, address, protocol);
+        let seen = tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?;
+        let Kernel { links, parent, foreign, pods, rules } =
+            seen.map_err(|error| format!("the kernel can't be asked: {error}"))?;
+        Ok(Host {
+            sysctls: report.sysctls,
+            failures: report.failures,
+            problems: report.problems,
+            links,
+            parent,
+            foreign,
+            metric,
+            pods,
+            rules,
+            ruleset: ruleset().await,
+        })
+    }
+}
+
+fn look(
+    blocks: &[IpNet],
+    own: &[IpNet],
+    address: Option<std::net::IpAddr>,
+    protocol: u8,
+) -> Result<Kernel, KernelError> {
+    let mut socket = Socket::open()?;
+    let links = links::dump_links(&mut socket)?;
+    let addresses = links::dump_addresses(&mut socket)?;
+    let parent = address.and_then(|address| {
+        addresses.iter().find(|record| record.address.addr() == address).map(|record| record.index)
+    });
+    let (mut foreign, mut pods) = (Vec::new(), Vec::new());
+    routes::list_all(&mut socket, |route| {
+        let prefix = route.key.prefix;
+        let inside = |blocks: &[IpNet]| blocks.iter().any(|block| block.contains(&prefix));
+        if route.protocol == protocol || foreign.len() + pods.len() >= MOST_FOREIGN {
+            return;
+        }
+        match route.via {
+            Via::Link(index) if prefix.prefix_len() == prefix.max_prefix_len() && inside(own) => {
+                pods.push((index, prefix));
+            }
+            _ if inside(blocks) => foreign.push(route),
+            _ => {}
+        }
+    })?;
+    Ok(Kernel { rules: sight::rules(&mut socket)?, links, parent, foreign, pods })
+}
+
+/// What `nft` lists; without the elements of sets, of which there may be a million.
+async fn ruleset() -> Result<serde_json::Value, String> {
+    let listing = async {
+        let mut nft = Command::new("nft")
+            .args(["-j", "-t", "list", "ruleset"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("nft can't be run ({error}): install nftables"))?;
+        let mut text = Vec::new();
+        if let Some(stdout) = nft.stdout.take() {
+            let read = stdout.take(LONGEST_LISTING + 1).read_to_end(&mut text).await;
+            read.map_err(|error| format!("nft: {error}"))?;
+        }
+        if text.len() as u64 > LONGEST_LISTING {
+            return Err("its listing is longer than 64 MiB".to_owned());
+        }
+        let status = nft.wait().await.map_err(|error| format!("nft: {error}"))?;
+        if !status.success() {
+            return Err(format!(
+                "nft -j list ruleset: {status}; it needs CAP_NET_ADMIN and a kernel with nf_tables"
+            ));
+        }
+        serde_json::from_slice(&text).map_err(|error| format!("nft wrote no JSON: {error}"))
+    };
+    timeout(LISTED_WITHIN, listing).await.unwrap_or_else(|_| Err("nft did not end within 10 s".to_owned()))
+}

@@ -1,0 +1,101 @@
+//! What other nodes answer.
+
+use bgp::session::State;
+use tunnel::probe::Passage;
+use tunnel::probe::prober::LOSSES_IN_ROW;
+use tunnel::report::WayReport;
+
+use super::{Code, Facts, Finding, node_named};
+use api::view::{ExitKind, PeerView, TunnelView};
+
+/// How far two clocks may be apart, in milliseconds: certificates and logs are told by them.
+const MOST_APART_MS: f64 = 2_000.0;
+
+/// Whether others can call this node.
+pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
+    let port = facts.snapshot.configuration.listen_port;
+    if facts.status.listen_port.is_some() || facts.snapshot.configuration.routed.bgp_disabled {
+        return Vec::new();
+    }
+    vec![Finding::error(
+        Code::NotListening,
+        format!("BGP does not listen on TCP port {port}: nobody can call this node"),
+        "routectl show status: not listening",
+        format!(
+            "ss -ltnp 'sport = {port}' names who has the port; stop it (BIRD? calico-node?), then systemctl restart routed"
+        ),
+    )]
+}
+
+/// Whether all sessions are Established.
+pub(super) fn sessions(facts: &Facts) -> Vec<Finding> {
+    let down = facts.peers.iter().filter(|peer| peer.state != State::Established);
+    down.map(|peer| session(facts, peer)).collect()
+}
+
+fn session(facts: &Facts, peer: &PeerView) -> Finding {
+    let error = peer.last_error.as_deref().unwrap_or("nothing was heard of it yet");
+    let since = peer.since.strftime("%Y-%m-%dT%H:%M:%SZ");
+    let node = node_named(facts, peer.address).unwrap_or(&peer.name);
+    let PeerView { address, port, .. } = peer;
+    let remedy = if error.contains("refused") {
+        format!("nobody listens there: on {node}, systemctl start routed; ss -ltn 'sport = {port}'")
+    } else if ["timed out", "no answer", "unreachable", "No route"].iter().any(|word| error.contains(word)) {
+        format!("let TCP port {port} pass between the nodes: nc -vz {address} {port}; is {node} up?")
+    } else {
+        format!("routectl show peers {}; routectl doctor on {node}", peer.name)
+    };
+    Finding::error(
+        Code::Session,
+        format!("the session with {} ({address}) is {:?}", peer.name, peer.state),
+        format!("since {since}: {error}"),
+        remedy,
+    )
+}
+
+/// Whether tunnels are answered.
+pub(super) fn tunnels(facts: &Facts) -> Vec<Finding> {
+    let ways = facts.tunnels.iter().flat_map(|tunnel| tunnel.ways.iter().map(move |way| (tunnel, way)));
+    let is_silent = |tunnel: &TunnelView, way: &WayReport| {
+        tunnel.in_use == Some(way.exit) && way.lost_in_row >= LOSSES_IN_ROW
+    };
+    let bad = ways.filter(|(tunnel, way)| way.state == Passage::Blocked || is_silent(tunnel, way));
+    bad.map(|(tunnel, way)| {
+        let (what, name) = match way.exit {
+            ExitKind::Ipip => ("IP protocol 4", "IP-in-IP"),
+            ExitKind::Vxlan => ("UDP port 4789", "VXLAN"),
+            ExitKind::Direct | ExitKind::Blackhole => ("pods' addresses", "unwrapped"),
+        };
+        let node = &tunnel.node;
+        let address = tunnel.address.map(|address| address.to_string()).unwrap_or_default();
+        let evidence = format!("{} probes in a row by {name} were not answered", way.lost_in_row);
+        if !is_silent(tunnel, way) {
+            let text = format!("{node} does not answer by {name}, but by another way, which is used instead");
+            let remedy = format!(
+                "let {what} pass between the nodes (cloud security groups, firewalls); tcpdump -ni any host {address} there \
+                 shows whether it arrives"
+            );
+            return Finding::warning(Code::Tunnel, text, evidence, remedy);
+        }
+        let text = format!("{node} answers nothing by {name}, the way that packets go");
+        let remedy = format!("is {node} ({address}) up, with routed running? Then let {what} pass");
+        Finding::error(Code::Tunnel, text, evidence, remedy)
+    })
+    .collect()
+}
+
+/// Whether the nodes' clocks agree.
+pub(super) fn clocks(facts: &Facts) -> Vec<Finding> {
+    let apart = |tunnel: &&TunnelView| tunnel.clock_ahead_ms.is_some_and(|ahead| ahead.abs() > MOST_APART_MS);
+    let of = |tunnel: &TunnelView| {
+        let ahead = tunnel.clock_ahead_ms.unwrap_or(0.0) / 1000.0;
+        let how = if ahead > 0.0 { "ahead of" } else { "behind" };
+        Finding::warning(
+            Code::Clock,
+            format!("the clock of {} is {:.1} s {how} this node's", tunnel.node, ahead.abs()),
+            "the time in its last answer to a probe",
+            "timedatectl set-ntp true (or chronyc makestep) on both; certificates and logs go by the clock",
+        )
+    };
+    facts.tunnels.iter().filter(apart).map(of).collect()
+}

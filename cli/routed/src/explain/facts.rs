@@ -1,0 +1,318 @@
+//! Gathers what is known of the way to an address.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bgp::session::State;
+use ipnet::IpNet;
+use routing::Source;
+use routing::query::PathInfo;
+use tunnel::netlink::Socket;
+use tunnel::netlink::links::{self, LinkRecord};
+use tunnel::netlink::sight::{self, Arrival, Lookup, NeighbourState, RouteKind, RouteSight};
+
+use crate::daemon::state::Roster;
+use crate::explain::judge;
+use crate::view::{Views, is_host, mac, peer_name, route_view};
+use api::Question;
+use api::view::{
+    ExitKind, ExplainFacts, ExplainView, FromView, LookupView, NeighbourView, OuterView, OwnerView, PathView,
+    PoolView, RouteView, TunnelView,
+};
+
+/// A neighbour that is there answers within milliseconds: one that is being asked for is looked at again after this.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
+/// What the kernel is asked, and what it says.
+struct Asked {
+    lookup: Lookup,
+    from: Option<FromView>,
+    neighbour: Option<NeighbourView>,
+    links: Vec<LinkRecord>,
+}
+
+/// What the neighbour is looked for by.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// The address on the wire: the other node's.
+    outer: IpAddr,
+    /// With VXLAN, the gateway on the device, and its Ethernet address.
+    vtep: Option<(IpAddr, [u8; 6])>,
+}
+
+impl Views {
+    /// Gathers it and finds the first thing that is wrong.
+    pub(crate) async fn explained(&self, question: Question) -> Result<ExplainView, String> {
+        let asked = question.target.trunc();
+        let covering = self.routes_where(move |prefix| prefix.contains(&asked));
+        let routes = covering.await.map_err(|error| error.to_string())?;
+        let route = routes.into_iter().max_by_key(|route| route.prefix.prefix_len());
+        let roster = self.roster();
+        let mut facts = ExplainFacts {
+            target: if is_host(&question.target) {
+                question.target.addr().to_string()
+            } else {
+                question.target.to_string()
+            },
+            pool: pool(&roster, &asked),
+            owner: self.owner(&roster, &asked),
+            ..ExplainFacts::default()
+        };
+        if let Some(route) = &route {
+            let mut told = match &self.tunnel {
+                Some(tunnel) => tunnel.route(route.prefix).await.unwrap_or_default(),
+                None => Vec::new(),
+            };
+            // Of one's own blocks there may be two: what was learned has the say.
+            told.sort_by_key(|report| report.kind.is_none());
+            let view = route_view(route, told.first(), &roster, &self.config);
+            facts.prefix = Some(route.prefix);
+            facts.paths = route.paths.iter().map(|path| path_view(path, &roster)).collect();
+            facts.route = route.paths.first().is_some_and(|path| path.reason.is_none()).then_some(view);
+        }
+        let summary = self.summary().await;
+        let tunnels = summary.as_ref().map(|report| report.tunnels.as_slice()).unwrap_or_default();
+        facts.tunnel = facts.route.as_ref().and_then(|route| toward(route, tunnels).cloned());
+        if let Some(node) = facts.tunnel.as_ref() {
+            facts.outer = facts.route.as_ref().and_then(|route| self.outer(&roster, route, node));
+        }
+        if self.tunnel.is_some() {
+            let ahead = ahead(&facts, &roster);
+            let address = host_of(&question.target);
+            let from = question.from.map(|from| from_view(&roster, from, &self.config.node));
+            let protocol = self.config.route_protocol;
+            let mut seen = asked_kernel(address, from.clone(), ahead).await?;
+            if seen
+                .neighbour
+                .as_ref()
+                .is_some_and(|neighbour| neighbour.state == NeighbourState::Asked.name())
+            {
+                tokio::time::sleep(ANSWERS_WITHIN).await; // why: who answers has done so by then
+                seen = asked_kernel(address, from, ahead).await?;
+            }
+            facts.kernel = Some(lookup_view(&seen.lookup, &seen.links, protocol));
+            facts.neighbour = seen.neighbour;
+            facts.from = seen.from;
+        } else {
+            facts.from = question.from.map(|from| from_view(&roster, from, &self.config.node));
+        }
+        let verdict = judge(&facts);
+        Ok(ExplainView { facts, verdict })
+    }
+
+    fn owner(&self, roster: &Roster, asked: &IpNet) -> Option<OwnerView> {
+        let blocks = roster.snapshot.blocks();
+        let all = blocks.iter().flat_map(|(node, blocks)| blocks.iter().map(move |block| (*node, *block)));
+        let (node, block) =
+            all.filter(|(_, block)| block.contains(asked)).max_by_key(|(_, block)| block.prefix_len())?;
+        let resource = roster.snapshot.nodes.iter().find(|candidate| candidate.name == node);
+        let v4 = resource.and_then(|node| Some(IpAddr::V4(node.ipv4?.addr())));
+        let v6 = resource.and_then(|node| Some(IpAddr::V6(node.ipv6?.addr())));
+        let addresses = [v4, v6];
+        let session = roster.peers.iter().find(|peer| addresses.contains(&Some(peer.peering.address)));
+        let status = session.map(|peer| peer.status.borrow().clone());
+        Some(OwnerView {
+            node: node.to_owned(),
+            block,
+            local: node == self.config.node,
+            address: if block.addr().is_ipv6() { v6.or(v4) } else { v4.or(v6) },
+            session: status.as_ref().map(|status| state_name(status.state)),
+            last_error: status.and_then(|status| status.last_error).map(|line| line.text),
+        })
+    }
+
+    fn outer(&self, roster: &Roster, route: &RouteView, node: &TunnelView) -> Option<OuterView> {
+        let plan = roster.plan.as_ref()?;
+        let local = &plan.tunnel.local;
+        let other = plan.tunnel.nodes.iter().find(|other| other.name == node.node)?;
+        let exit = route.exit.or(route.legs.first().map(|leg| leg.exit))?;
+        let (protocol, mac) = match exit {
+            ExitKind::Ipip => ("IP protocol 4".to_owned(), None),
+            ExitKind::Vxlan => (
+                format!("UDP port {}, VNI {}", tunnel::desired::VXLAN_PORT, tunnel::VXLAN_VNI),
+                Some(mac(other.mac())),
+            ),
+            ExitKind::Direct | ExitKind::Blackhole => return None,
+        };
+        let destination = node.address?;
+        let source = match destination {
+            IpAddr::V4(_) => local.ipv4.map(|net| IpAddr::V4(net.addr())),
+            IpAddr::V6(_) => local.ipv6.map(|net| IpAddr::V6(net.addr())),
+        };
+        Some(OuterView { source, destination, protocol, mac, mtu: node.mtu })
+    }
+}
+
+/// The node that a route leads to.
+fn toward<'a>(route: &RouteView, tunnels: &'a [TunnelView]) -> Option<&'a TunnelView> {
+    let next_hop = route.next_hop?;
+    tunnels.iter().find(|tunnel| tunnel.address == Some(next_hop)).or_else(|| {
+        let owner = |tunnel: &&TunnelView| tunnel.blocks.iter().any(|block| block.contains(&route.prefix));
+        tunnels.iter().find(owner)
+    })
+}
+
+fn ahead(facts: &ExplainFacts, roster: &Roster) -> Option<Ahead> {
+    let route = facts.route.as_ref()?;
+    let exit = route.exit.or(route.legs.first().map(|leg| leg.exit))?;
+    match exit {
+        ExitKind::Direct => Some(Ahead { outer: route.next_hop?, vtep: None }),
+        ExitKind::Ipip => Some(Ahead { outer: facts.outer.as_ref()?.destination, vtep: None }),
+        ExitKind::Vxlan => {
+            let node = facts.tunnel.as_ref()?;
+            let other = roster.plan.as_ref()?.tunnel.nodes.iter().find(|other| other.name == node.node)?;
+            let vtep = match route.prefix {
+                IpNet::V4(_) => other.vtep.map(IpAddr::V4),
+                IpNet::V6(_) => other.vtep_ipv6.map(IpAddr::V6),
+            };
+            Some(Ahead { outer: facts.outer.as_ref()?.destination, vtep: Some((vtep?, other.mac())) })
+        }
+        ExitKind::Blackhole => None,
+    }
+}
+
+async fn asked_kernel(
+    address: IpAddr,
+    from: Option<FromView>,
+    ahead: Option<Ahead>,
+) -> Result<Asked, String> {
+    let look = move || look(address, from, ahead);
+    let seen = tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?;
+    seen.map_err(|error| format!("the kernel can't be asked: {error}"))
+}
+
+/// Asks the kernel.
+fn look(
+    address: IpAddr,
+    from: Option<FromView>,
+    ahead: Option<Ahead>,
+) -> Result<Asked, tunnel::netlink::KernelError> {
+    let mut socket = Socket::open()?;
+    let links = links::dump_links(&mut socket)?;
+    let name = |index: u32| links.iter().find(|link| link.index == index);
+    let mut arrival = None;
+    let from = match from {
+        Some(mut from) => {
+            // A pod is behind an interface, without a gateway between.
+            let way = sight::look_up(&mut socket, from.address, None)?.way.ok();
+            let way = way.filter(|way| way.kind == RouteKind::Unicast && way.gateway.is_none());
+            if let Some(link) = way.and_then(|way| name(way.index)) {
+                (from.device, from.mtu) = (Some(link.name.clone()), Some(link.mtu));
+                arrival = Some(Arrival { source: from.address, index: link.index });
+            }
+            Some(from)
+        }
+        None => None,
+    };
+    let lookup = sight::look_up(&mut socket, address, arrival)?;
+    let neighbour = match ahead {
+        Some(ahead) => neighbour(&mut socket, &ahead, &lookup, &links)?,
+        None => None,
+    };
+    Ok(Asked { lookup, from, neighbour, links })
+}
+
+fn neighbour(
+    socket: &mut Socket,
+    ahead: &Ahead,
+    lookup: &Lookup,
+    links: &[LinkRecord],
+) -> Result<Option<NeighbourView>, tunnel::netlink::KernelError> {
+    let Ok(under) = sight::look_up(socket, ahead.outer, None)?.way else { return Ok(None) };
+    let station = under.gateway.unwrap_or(ahead.outer);
+    let Some(link) = links.iter().find(|link| link.index == under.index) else { return Ok(None) };
+    let known = sight::neighbours(socket, station)?;
+    let entry = known.iter().find(|entry| entry.index == under.index && entry.address == Some(station));
+    let mut view = NeighbourView {
+        address: station,
+        device: link.name.clone(),
+        state: entry.map_or("not asked yet", |entry| entry.state.name()).to_owned(),
+        mac: entry.and_then(|entry| entry.mac).map(mac),
+        gateway_entry: None,
+        forwarded_to: None,
+    };
+    if let (Some((vtep, address)), Ok(way)) = (ahead.vtep, &lookup.way) {
+        let of_vtep = sight::neighbours(socket, vtep)?;
+        let leads = |entry: &&sight::NeighbourSight| {
+            entry.index == way.index && entry.address == Some(vtep) && entry.mac == Some(address)
+        };
+        view.gateway_entry = Some(of_vtep.iter().any(|entry| leads(&entry)));
+        let frames = sight::forwarding(socket)?;
+        let sent = frames.iter().find(|entry| entry.index == way.index && entry.mac == Some(address));
+        view.forwarded_to = sent.and_then(|entry| entry.address);
+    }
+    Ok(Some(view))
+}
+
+fn lookup_view(lookup: &Lookup, links: &[LinkRecord], protocol: u8) -> LookupView {
+    let (way, error) = match &lookup.way {
+        Ok(way) => (Some(*way), None),
+        Err(error) => (None, Some(error)),
+    };
+    let route: Option<RouteSight> = lookup.route;
+    let index = way.map_or(0, |way| way.index);
+    LookupView {
+        outcome: way.map_or("refused", |way| way.kind.name()).to_owned(),
+        error: error.map(ToString::to_string),
+        errno: error.map(|error| error.errno),
+        device: links.iter().find(|link| link.index == index).map(|link| link.name.clone()),
+        gateway: way.and_then(|way| way.gateway),
+        source: way.and_then(|way| way.source),
+        prefix: route.and_then(|route| route.prefix),
+        metric: route.map(|route| route.metric),
+        protocol: route.map(|route| route.protocol),
+        table: route.map(|route| route.table),
+        ours: route.is_some_and(|route| route.protocol == protocol),
+    }
+}
+
+fn from_view(roster: &Roster, address: IpAddr, me: &str) -> FromView {
+    let host = IpNet::from(address);
+    let blocks = roster.snapshot.blocks();
+    let has = |blocks: &Vec<IpNet>| blocks.iter().any(|block| block.contains(&host));
+    let node = blocks.iter().find(|(_, blocks)| has(blocks)).map(|(node, _)| (*node).to_owned());
+    FromView { address, local: node.as_deref() == Some(me), node, device: None, mtu: None }
+}
+
+fn pool(roster: &Roster, asked: &IpNet) -> Option<PoolView> {
+    let (encapsulation, mode) = roster.snapshot.encapsulation_of(asked)?;
+    let pool = roster.snapshot.pool_of(asked);
+    Some(PoolView {
+        name: pool.map(|pool| pool.name.clone()),
+        cidr: pool.map(|pool| pool.cidr),
+        encapsulation,
+        mode,
+        disable_bgp_export: pool.is_some_and(|pool| pool.disable_bgp_export),
+    })
+}
+
+/// The address that stands for a prefix: of a host itself, else the first one that a pod could have.
+fn host_of(target: &IpNet) -> IpAddr {
+    if target.addr() != target.network() || is_host(target) {
+        return target.addr();
+    }
+    target.hosts().next().unwrap_or(target.addr())
+}
+
+fn state_name(state: State) -> String {
+    format!("{state:?}")
+}
+
+fn path_view(path: &PathInfo, roster: &Roster) -> PathView {
+    let as_path: Vec<String> = path.as_path.iter().map(ToString::to_string).collect();
+    PathView {
+        source: path.kind,
+        peer: peer_name(path, roster),
+        next_hop: Some(path.next_hop).filter(|_| path.source != Source::Local),
+        as_path: as_path.join(" "),
+        local_pref: Some(path.local_pref),
+        med: Some(path.med),
+        best: path.reason.is_none(),
+        shares: path.shares,
+        reason: match path.reason {
+            None => "best".to_owned(),
+            Some(reason) if path.shares => format!("shares the packets; {reason}"),
+            Some(reason) => reason.to_string(),
+        },
+    }
+}

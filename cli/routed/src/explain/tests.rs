@@ -1,0 +1,252 @@
+//! Each verdict from the least that leads to it.
+
+use std::collections::HashSet;
+
+use super::*;
+use api::view::{
+    FromView, NeighbourView, OuterView, OwnerView, PathView, PoolView, RouteSource, RouteView, TunnelView,
+};
+use resource::{Encapsulation, Mode};
+use tunnel::probe::Passage;
+use tunnel::report::WayReport;
+
+/// Another node's pod, reached by VXLAN as it should be.
+fn well() -> ExplainFacts {
+    let node = "192.168.0.2".parse().ok();
+    ExplainFacts {
+        target: "10.1.2.2".into(),
+        from: Some(FromView {
+            address: "10.1.1.2".parse().expect("an address"),
+            node: Some("node-1".into()),
+            local: true,
+            device: Some("cali0".into()),
+            mtu: Some(1450),
+        }),
+        pool: Some(PoolView {
+            name: Some("pods".into()),
+            cidr: "10.1.0.0/16".parse().ok(),
+            encapsulation: Encapsulation::Vxlan,
+            mode: Mode::Always,
+            disable_bgp_export: false,
+        }),
+        owner: Some(OwnerView {
+            node: "node-2".into(),
+            block: "10.1.2.0/26".parse().expect("a prefix"),
+            local: false,
+            address: node,
+            session: Some("Established".into()),
+            last_error: None,
+        }),
+        prefix: "10.1.2.0/26".parse().ok(),
+        route: Some(RouteView {
+            prefix: "10.1.2.0/26".parse().expect("a prefix"),
+            next_hop: node,
+            source: RouteSource::Ibgp,
+            peer: Some("node-2".into()),
+            exit: Some(ExitKind::Vxlan),
+            device: Some("routed.vxlan".into()),
+            installed: true,
+            reason: "always".into(),
+            legs: Vec::new(),
+        }),
+        paths: vec![PathView {
+            source: RouteSource::Ibgp,
+            peer: Some("node-2".into()),
+            next_hop: node,
+            as_path: String::new(),
+            local_pref: Some(100),
+            med: None,
+            best: true,
+            shares: false,
+            reason: "best".into(),
+        }],
+        tunnel: Some(TunnelView {
+            node: "node-2".into(),
+            address: node,
+            preferred: Some(ExitKind::Vxlan),
+            in_use: Some(ExitKind::Vxlan),
+            since: None,
+            reason: "always".into(),
+            last_probe_ms: Some(0.1),
+            mtu: Some(1450),
+            ways: vec![WayReport {
+                exit: ExitKind::Vxlan,
+                state: Passage::Passes,
+                lost_in_row: 2,
+                last_ms: Some(0.1),
+            }],
+            clock_ahead_ms: None,
+            blocks: vec!["10.1.2.0/26".parse().expect("a prefix")],
+        }),
+        outer: Some(OuterView {
+            source: "192.168.0.1".parse().ok(),
+            destination: "192.168.0.2".parse().expect("an address"),
+            protocol: "UDP port 4789, VNI 4096".into(),
+            mac: Some("66:00:00:00:00:02".into()),
+            mtu: Some(1450),
+        }),
+        kernel: Some(lookup()),
+        neighbour: Some(NeighbourView {
+            address: "192.168.0.2".parse().expect("an address"),
+            device: "eth0".into(),
+            state: "known".into(),
+            mac: None,
+            gateway_entry: Some(true),
+            forwarded_to: node,
+        }),
+    }
+}
+
+fn lookup() -> LookupView {
+    LookupView {
+        outcome: "unicast".into(),
+        error: None,
+        errno: None,
+        device: Some("routed.vxlan".into()),
+        gateway: "10.1.2.0".parse().ok(),
+        source: None,
+        prefix: "10.1.2.0/26".parse().ok(),
+        metric: Some(1024),
+        protocol: Some(179),
+        table: Some(254),
+        ours: true,
+    }
+}
+
+fn refusing(errno: i32) -> LookupView {
+    LookupView {
+        outcome: "refused".into(),
+        error: Some("no".into()),
+        errno: Some(errno),
+        prefix: None,
+        protocol: None,
+        ours: false,
+        device: None,
+        gateway: None,
+        ..lookup()
+    }
+}
+
+/// The same address in a block of this node.
+fn own() -> ExplainFacts {
+    let mut facts = well();
+    let owner = facts.owner.as_mut().expect("an owner");
+    (owner.node, owner.local, owner.session) = ("node-1".into(), true, None);
+    let route = facts.route.as_mut().expect("a route");
+    (route.next_hop, route.exit, route.source) = (None, Some(ExitKind::Blackhole), RouteSource::Local);
+    (facts.tunnel, facts.outer, facts.neighbour) = (None, None, None);
+    facts.kernel = Some(LookupView {
+        device: Some("cali0".into()),
+        gateway: None,
+        prefix: "10.1.2.2/32".parse().ok(),
+        protocol: Some(3),
+        ours: false,
+        ..lookup()
+    });
+    facts
+}
+
+/// What is wrong with the facts, and the verdict that must follow.
+type Case = (Verdict, fn() -> ExplainFacts, fn(&mut ExplainFacts));
+
+fn unrouted(facts: &mut ExplainFacts) {
+    (facts.route, facts.tunnel, facts.outer, facts.neighbour, facts.prefix) = (None, None, None, None, None);
+    facts.paths.clear();
+    facts.kernel = Some(refusing(101));
+}
+
+const CASES: &[Case] = &[
+    (Verdict::Reached, well, |_| {}),
+    (Verdict::LocalPod, own, |_| {}),
+    (Verdict::OutsideCluster, well, |facts| {
+        unrouted(facts);
+        (facts.owner, facts.pool) = (None, None);
+        facts.kernel = Some(LookupView { ours: false, protocol: Some(3), ..lookup() });
+    }),
+    (Verdict::AskThere, well, |facts| {
+        let from = facts.from.as_mut().expect("a source");
+        (from.node, from.local, from.device) = (Some("node-3".into()), false, None);
+    }),
+    (Verdict::NoSuchSource, well, |facts| facts.from.as_mut().expect("a source").device = None),
+    (Verdict::NoOwner, well, |facts| {
+        unrouted(facts);
+        facts.owner = None;
+    }),
+    (Verdict::OwnerUnknown, well, |facts| {
+        unrouted(facts);
+        facts.owner.as_mut().expect("an owner").address = None;
+    }),
+    (Verdict::NoSession, well, |facts| {
+        unrouted(facts);
+        facts.owner.as_mut().expect("an owner").session = Some("Active".into());
+    }),
+    (Verdict::NoSession, well, |facts| {
+        unrouted(facts);
+        facts.owner.as_mut().expect("an owner").session = None;
+    }),
+    (Verdict::NotAnnounced, well, unrouted),
+    (Verdict::Rejected, well, |facts| {
+        facts.route = None;
+        facts.paths[0].reason = "a filter rejects it".into();
+    }),
+    (Verdict::NoExit, well, |facts| {
+        let route = facts.route.as_mut().expect("a route");
+        (route.exit, route.installed) = (None, false);
+    }),
+    (Verdict::Discarded, well, |facts| {
+        facts.route.as_mut().expect("a route").exit = Some(ExitKind::Blackhole);
+    }),
+    (Verdict::NotInstalled, well, |facts| facts.route.as_mut().expect("a route").installed = false),
+    (Verdict::NoSuchPod, own, |facts| facts.kernel = Some(refusing(EINVAL))),
+    (Verdict::Shadowed, well, |facts| {
+        facts.kernel = Some(LookupView {
+            prefix: "10.1.2.0/27".parse().ok(),
+            protocol: Some(3),
+            ours: false,
+            ..lookup()
+        });
+    }),
+    (Verdict::NotForwarded, well, |facts| facts.kernel = Some(refusing(EHOSTUNREACH))),
+    (Verdict::NoRoute, well, |facts| facts.kernel = Some(refusing(101))),
+    (Verdict::NoVtepEntry, well, |facts| {
+        facts.neighbour.as_mut().expect("a neighbour").gateway_entry = Some(false);
+    }),
+    (Verdict::NoVtepEntry, well, |facts| {
+        facts.neighbour.as_mut().expect("a neighbour").forwarded_to = None;
+    }),
+    (Verdict::NoVtepEntry, well, |facts| {
+        facts.neighbour.as_mut().expect("a neighbour").forwarded_to = "192.168.0.9".parse().ok();
+    }),
+    (Verdict::NoNeighbour, well, |facts| {
+        facts.neighbour.as_mut().expect("a neighbour").state = "failed".into();
+    }),
+    (Verdict::Unanswered, well, |facts| {
+        facts.tunnel.as_mut().expect("a tunnel").ways[0].lost_in_row = 3;
+    }),
+    (Verdict::MtuTooLarge, well, |facts| facts.from.as_mut().expect("a source").mtu = Some(1451)),
+];
+
+#[test]
+fn each_verdict_follows_from_the_least_that_is_wrong() {
+    for (at, (verdict, from, wrong)) in CASES.iter().enumerate() {
+        let mut facts = from();
+        wrong(&mut facts);
+        let view = judge(&facts);
+        assert_eq!(view.code, *verdict, "case {at}: {view:?}");
+        assert_eq!(view.ok, verdict.is_ok());
+        assert!(view.ok || view.remedy.is_some(), "case {at} says what to do");
+        assert!(!view.text.contains('\n') && !view.text.is_empty());
+    }
+    let seen: HashSet<Verdict> = CASES.iter().map(|case| case.0).collect();
+    assert_eq!(seen, HashSet::from(Verdict::ALL), "a case for each");
+}
+
+#[test]
+fn of_two_things_the_first_on_the_way_has_the_word() {
+    let mut facts = well();
+    facts.neighbour.as_mut().expect("a neighbour").state = "failed".into();
+    facts.kernel = Some(refusing(EHOSTUNREACH));
+    assert_eq!(judge(&facts).code, Verdict::NotForwarded);
+    facts.route.as_mut().expect("a route").installed = false;
+    assert_eq!(judge(&facts).code, Verdict::NotInstalled);
+}

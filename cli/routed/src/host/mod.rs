@@ -1,0 +1,6 @@
+//! The host: file descriptors, memory, its cloud, and the address of the tunnel devices.
+
+pub(crate) mod cloud;
+pub(crate) mod descriptors;
+pub(crate) mod memory;
+pub(crate) mod tunnel_address;

@@ -1,0 +1,306 @@
+//! The events that are kept, and how many of a kind may come.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::route_summary::RouteNews;
+use api::view::{Event, EventKind};
+
+/// Longest text, in octets.
+const MAX_TEXT: usize = 240;
+/// Longest name of what an event is about, in octets.
+const MAX_SUBJECT: usize = 64;
+/// Events of a kind that may come at once.
+const BURST: u32 = 256;
+/// Events of a kind that may come in a second, in the long run.
+const A_SECOND: u32 = 16;
+/// How long what may not come is summed up.
+const SUMMED: Duration = Duration::from_secs(1);
+
+/// The events of one kind.
+#[derive(Debug)]
+struct Shelf {
+    kind: EventKind,
+    events: VecDeque<Event>,
+    /// How many may come now, in thousandths.
+    may_come: u64,
+    filled_at: Instant,
+    /// How many may not have come, since when.
+    held_back: Option<(u64, Instant)>,
+    routes: RouteNews,
+}
+
+impl Shelf {
+    /// Whether one more may come now.
+    fn takes(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.filled_at).as_millis();
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX).saturating_mul(u64::from(A_SECOND));
+        self.may_come = self.may_come.saturating_add(passed).min(u64::from(BURST) * 1000);
+        self.filled_at = now;
+        // After a gap the sum comes first, so that the order is right.
+        if self.held_back.is_some() || self.may_come < 1000 {
+            return false;
+        }
+        self.may_come -= 1000;
+        true
+    }
+
+    fn hold_back(&mut self, now: Instant) {
+        let (count, _) = self.held_back.get_or_insert((0, now));
+        *count += 1;
+    }
+}
+
+/// Events, numbered in the order they came.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    shelves: Vec<Shelf>,
+    seq: u64,
+}
+
+impl Journal {
+    /// An empty one.
+    pub(crate) fn new(now: Instant) -> Self {
+        let shelf = |kind| Shelf {
+            kind,
+            events: VecDeque::new(),
+            may_come: u64::from(BURST) * 1000,
+            filled_at: now,
+            held_back: None,
+            routes: RouteNews::default(),
+        };
+        Journal { shelves: EventKind::ALL.into_iter().map(shelf).collect(), seq: 0 }
+    }
+
+    /// Notes something; `None` if there is too much of its kind, so that it is only counted.
+    pub(crate) fn note(
+        &mut self,
+        kind: EventKind,
+        what: &'static str,
+        subject: Option<String>,
+        text: String,
+        (at, now): (Timestamp, Instant),
+    ) -> Option<&Event> {
+        let shelf = self.shelves.iter_mut().find(|shelf| shelf.kind == kind)?;
+        if !shelf.takes(now) {
+            shelf.hold_back(now);
+            return None;
+        }
+        Some(keep(shelf, &mut self.seq, at, what, subject, text))
+    }
+
+    /// Notes a batch of changed best paths; what is too much is summed up.
+    pub(crate) fn note_routes(
+        &mut self,
+        news: &RouteNews,
+        (at, now): (Timestamp, Instant),
+    ) -> Option<&Event> {
+        let shelf = self.shelves.iter_mut().find(|shelf| shelf.kind == EventKind::Route)?;
+        if !shelf.takes(now) {
+            shelf.hold_back(now);
+            shelf.routes.add(news);
+            return None;
+        }
+        Some(keep(shelf, &mut self.seq, at, news.what(), None, news.text()))
+    }
+
+    /// When [`Journal::sum_up`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.shelves.iter().filter_map(|shelf| Some(shelf.held_back?.1 + SUMMED)).min()
+    }
+
+    /// Says how many events of which kinds were too many, a second after the first of them.
+    pub(crate) fn sum_up(&mut self, (at, now): (Timestamp, Instant)) -> Vec<Event> {
+        let mut said = Vec::new();
+        for shelf in &mut self.shelves {
+            let Some((count, since)) = shelf.held_back.filter(|(_, since)| now >= *since + SUMMED) else {
+                continue;
+            };
+            shelf.held_back = None;
+            let routes = std::mem::take(&mut shelf.routes);
+            let seconds = now.saturating_duration_since(since).as_secs().max(1);
+            let kind = shelf.kind.name();
+            let (what, text) = if routes.is_empty() {
+                ("more", format!("and {count} more {kind} events within {seconds} s"))
+            } else {
+                (routes.what(), format!("within {seconds} s, in {count} batches: {}", routes.text()))
+            };
+            said.push(keep(shelf, &mut self.seq, at, what, None, text).clone());
+        }
+        said
+    }
+
+    /// The events that are kept, from a time on, in their order.
+    pub(crate) fn since(&self, from: Option<Timestamp>) -> Vec<Event> {
+        let all = self.shelves.iter().flat_map(|shelf| &shelf.events);
+        let mut events: Vec<Event> =
+            all.filter(|event| from.is_none_or(|from| event.at >= from)).cloned().collect();
+        events.sort_by_key(|event| event.seq);
+        events
+    }
+}
+
+fn keep<'a>(
+    shelf: &'a mut Shelf,
+    seq: &mut u64,
+    at: Timestamp,
+    what: &'static str,
+    subject: Option<String>,
+    text: String,
+) -> &'a Event {
+    *seq += 1;
+    if shelf.events.len() == places(shelf.kind) {
+        shelf.events.pop_front();
+    }
+    let event = event((*seq, at), shelf.kind, what, subject, text);
+    let place = shelf.events.len();
+    shelf.events.push_back(event);
+    &shelf.events[place]
+}
+
+/// How many events of a kind are kept.
+fn places(kind: EventKind) -> usize {
+    match kind {
+        EventKind::Session | EventKind::Route | EventKind::Tunnel => 1024,
+        EventKind::Drift
+        | EventKind::Kernel
+        | EventKind::Store
+        | EventKind::Configuration
+        | EventKind::Block => 256,
+        EventKind::Daemon => 64,
+    }
+}
+
+/// One with its texts cut.
+fn event(
+    (seq, at): (u64, Timestamp),
+    kind: EventKind,
+    what: &'static str,
+    subject: Option<String>,
+    text: String,
+) -> Event {
+    let subject = subject.map(|subject| cut(subject, MAX_SUBJECT));
+    Event { seq, at, kind, what: what.into(), subject, text: cut(text, MAX_TEXT) }
+}
+
+fn cut(mut text: String, longest: usize) -> String {
+    if text.len() > longest {
+        let ends = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= longest);
+        text.truncate(ends.last().unwrap_or(0));
+        text.push('…');
+    }
+    // What was written with room to grow gives it back.
+    text.shrink_to_fit();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(start: Instant, millis: u64) -> (Timestamp, Instant) {
+        let at = Timestamp::from_millisecond(1_000_000 + millis.cast_signed()).unwrap();
+        (at, start + Duration::from_millis(millis))
+    }
+
+    fn note(journal: &mut Journal, kind: EventKind, text: &str, when: (Timestamp, Instant)) -> bool {
+        journal.note(kind, "up", Some("node-1".into()), text.into(), when).is_some()
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_pushes_out_none_of_another_and_is_counted() {
+        let start = Instant::now();
+        let mut journal = Journal::new(start);
+        assert!(note(&mut journal, EventKind::Store, "away", times(start, 0)));
+        let mut came = 0;
+        for number in 0..100_000u64 {
+            came += u64::from(note(&mut journal, EventKind::Session, "flap", times(start, number / 100)));
+        }
+        // One second of a thousand milliseconds: what may come at once, and nothing more until it is summed up.
+        assert_eq!(came, 256);
+        assert_eq!(journal.deadline(), Some(times(start, 1002).1));
+        let said = journal.sum_up(times(start, 1100));
+        assert_eq!(said.len(), 1);
+        assert_eq!(said[0].text, "and 99744 more session events within 1 s");
+        assert_eq!(journal.deadline(), None);
+        // In the long run sixteen a second.
+        let later = |second: u64| times(start, 1100 + second * 1000);
+        let came: usize = (0..100u64)
+            .map(|second| {
+                let came =
+                    (0..50).filter(|_| note(&mut journal, EventKind::Session, "x", later(second))).count();
+                journal.sum_up(later(second + 1));
+                came
+            })
+            .sum();
+        assert!((1500..=1700).contains(&came), "{came}");
+        let kept = journal.since(None);
+        assert_eq!(kept.iter().filter(|event| event.kind == EventKind::Session).count(), 1024);
+        assert_eq!(kept.first().map(|event| event.text.as_str()), Some("away"));
+        assert!(kept.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+    }
+
+    #[test]
+    fn texts_are_cut_so_that_all_of_it_is_small() {
+        let start = Instant::now();
+        let mut journal = Journal::new(start);
+        let long = "ä".repeat(100_000);
+        let size = |event: &Event| {
+            size_of::<Event>() + event.text.capacity() + event.subject.as_ref().map_or(0, String::capacity)
+        };
+        let event =
+            journal.note(EventKind::Session, "down", Some(long.clone()), long, times(start, 0)).unwrap();
+        assert_eq!((event.text.chars().count(), event.subject.as_ref().unwrap().chars().count()), (121, 33));
+        let size = size(event);
+        let places: usize = EventKind::ALL.into_iter().map(places).sum();
+        assert!(places * size < 2 << 20, "{places} places of {size} octets");
+    }
+
+    #[test]
+    fn what_happened_before_a_time_is_left_out() {
+        let start = Instant::now();
+        let mut journal = Journal::new(start);
+        note(&mut journal, EventKind::Block, "one", times(start, 0));
+        note(&mut journal, EventKind::Daemon, "two", times(start, 10));
+        let texts = |from| journal.since(from).into_iter().map(|event| event.text).collect::<Vec<_>>();
+        assert_eq!(texts(None), ["one", "two"]);
+        assert_eq!(texts(Some(times(start, 5).0)), ["two"]);
+        assert_eq!(texts(Some(times(start, 11).0)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn batches_of_routes_are_counted_with_the_first_named_and_summed_up_when_there_are_many() {
+        let start = Instant::now();
+        let mut journal = Journal::new(start);
+        let next_hop = Some("192.168.0.2".parse().unwrap());
+        let batch = |from: u32, count: u32| {
+            let mut news = RouteNews::default();
+            for number in from..from + count {
+                let prefix = format!("10.{}.{}.0/26", number / 256, number % 256).parse().unwrap();
+                news.count(prefix, next_hop.filter(|_| number % 10 != 3));
+            }
+            news
+        };
+        let first = journal.note_routes(&batch(2, 2), times(start, 0)).unwrap();
+        assert_eq!(
+            first.text,
+            "1 best path(s) changed, 1 prefix(es) withdrawn: 10.0.2.0/26 via 192.168.0.2, 10.0.3.0/26 withdrawn"
+        );
+        let many = journal.note_routes(&batch(0, 4096), times(start, 0)).unwrap();
+        assert!(
+            many.text.starts_with("3686 best path(s) changed, 410 prefix(es) withdrawn: 10.0.0.0/26 via")
+        );
+        assert!(many.text.ends_with("10.0.3.0/26 withdrawn and 4092 more"), "{}", many.text);
+        let came =
+            (0..1000).filter(|_| journal.note_routes(&batch(0, 10), times(start, 1)).is_some()).count();
+        assert_eq!(came, 254);
+        let said = journal.sum_up(times(start, 1500));
+        let text = &said[0].text;
+        assert!(
+            text.starts_with("within 1 s, in 746 batches: 6714 best path(s) changed, 746 prefix(es)"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! Looks on, and has what happens written into the journal: sessions, the store, the resources, the ways and the kernel.
+
+mod resources;
+mod tunnels;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::PeerId;
+use bgp::net::PeerStatus;
+use bgp::session::State;
+use tokio::sync::{broadcast, watch};
+use tunnel::news::News;
+
+use crate::daemon::state::{Roster, RosterPeer};
+use crate::journal::JournalHandle;
+use api::view::EventKind;
+use datastore::StoreHealth;
+
+/// Begins to look on.
+pub(crate) fn start(
+    journal: &JournalHandle,
+    roster: watch::Receiver<Arc<Roster>>,
+    health: Option<watch::Receiver<StoreHealth>>,
+    news: Option<broadcast::Receiver<News>>,
+) {
+    let version = format!("routed {} has started", env!("CARGO_PKG_VERSION"));
+    journal.note(EventKind::Daemon, "started", None, version);
+    tokio::spawn(of_roster(journal.clone(), roster));
+    if let Some(health) = health {
+        tokio::spawn(of_store(journal.clone(), health));
+    }
+    if let Some(news) = news {
+        tokio::spawn(tunnels::of_tunnels(journal.clone(), news));
+    }
+}
+
+async fn of_roster(journal: JournalHandle, mut roster: watch::Receiver<Arc<Roster>>) {
+    let mut before = Arc::<Roster>::default();
+    let mut watched = HashSet::new();
+    loop {
+        let now = roster.borrow_and_update().clone();
+        watch_peers(&journal, &now, &mut watched);
+        resources::note(&journal, &before, &now);
+        if now.in_sync && !before.in_sync {
+            journal.note(EventKind::Daemon, "in_sync", None, "the routes are whole");
+        }
+        before = now;
+        if roster.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Has an eye on each peer that is new.
+fn watch_peers(journal: &JournalHandle, now: &Roster, watched: &mut HashSet<PeerId>) {
+    let there: HashSet<PeerId> = now.peers.iter().map(|peer| peer.id).collect();
+    watched.retain(|id| there.contains(id));
+    for peer in now.peers.iter().filter(|peer| watched.insert(peer.id)) {
+        let RosterPeer { peering, status, .. } = peer;
+        tokio::spawn(of_peer(journal.clone(), peering.name.clone(), peering.address, status.clone()));
+    }
+}
+
+/// Ends with the peer.
+async fn of_peer(
+    journal: JournalHandle,
+    name: String,
+    address: IpAddr,
+    mut status: watch::Receiver<PeerStatus>,
+) {
+    let note = |what: &'static str, text: String| {
+        journal.note(EventKind::Session, what, Some(&name), format!("{address}: {text}"));
+    };
+    let (mut up, mut times, mut errors) = (false, 0, 0);
+    let mut failure = None;
+    loop {
+        let (is_up, times_now, errors_now, error) = {
+            let status = status.borrow_and_update();
+            let error = status.last_error.as_ref().map(|line| line.text.clone());
+            (status.state == State::Established, status.established, status.update_errors.count, error)
+        };
+        let came_up = times_now.saturating_sub(times);
+        let reason = || error.clone().unwrap_or_else(|| "ended".to_owned());
+        // Only the latest state is told, so a session may have gone and come back meanwhile.
+        if up && (!is_up || came_up > 0) {
+            note("down", reason());
+        }
+        match (is_up, came_up) {
+            (_, 0) => {}
+            (true, 1) => note("up", "Established".into()),
+            (true, _) => note("up", format!("Established, {came_up} times by now")),
+            (false, _) if !up => note("down", format!("was Established for a moment: {}", reason())),
+            (false, _) => {}
+        }
+        if !is_up && !up && came_up == 0 && error.is_some() && error != failure {
+            note("failed", reason());
+        }
+        if errors_now > errors {
+            note("update_error", format!("{} UPDATE(s) with an error (RFC 7606)", errors_now - errors));
+        }
+        (up, times, errors) = (is_up, times_now, errors_now);
+        failure = error;
+        if status.changed().await.is_err() {
+            if up {
+                note("down", "is not configured any more, or the daemon ends".into());
+            }
+            return;
+        }
+    }
+}
+
+async fn of_store(journal: JournalHandle, mut health: watch::Receiver<StoreHealth>) {
+    let mut connected = None;
+    let mut snapshot = false;
+    loop {
+        let now = health.borrow_and_update().clone();
+        let subject = Some(now.endpoint.as_str());
+        if now.from_snapshot && !snapshot {
+            journal.note(EventKind::Store, "snapshot", subject, "the last valid snapshot runs");
+        }
+        snapshot = now.from_snapshot;
+        match (connected, now.connected) {
+            (Some(true), true) | (Some(false), false) | (None, false) => {}
+            (None, true) => journal.note(EventKind::Store, "connected", subject, "in step"),
+            (Some(false), true) => journal.note(EventKind::Store, "back", subject, "in step again"),
+            (Some(true), false) => {
+                let problem = now.problem.as_deref().unwrap_or("no answer");
+                journal.note(EventKind::Store, "away", subject, format!("what was known runs on: {problem}"));
+            }
+        }
+        // What never was connected is not away yet.
+        if now.connected || connected.is_some() {
+            connected = Some(now.connected);
+        }
+        if health.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use bgp::net::SessionLine;
+
+    use super::*;
+    use api::Journalled;
+
+    fn status(state: State, established: u64, error: Option<&str>) -> PeerStatus {
+        let at = SystemTime::UNIX_EPOCH;
+        PeerStatus {
+            state,
+            since: at,
+            negotiated: None,
+            last_error: error.map(|text| SessionLine { at, text: text.to_owned() }),
+            established,
+            update_errors: bgp::net::UpdateErrors::default(),
+            retained_until: None,
+            opens: None,
+            traffic: Arc::default(),
+        }
+    }
+
+    /// Lets all that is ready run, and gives what was noted.
+    async fn noted(journal: &JournalHandle) -> Vec<String> {
+        tokio::time::sleep(Duration::from_millis(1)).await; // why: virtual time, which passes when all is at rest
+        let past = journal.events(None, false).await.unwrap();
+        past.events.iter().map(|event| format!("{} {}", event.what, event.text)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_comes_goes_and_flaps_unseen_is_noted_with_its_reasons() {
+        let journal = JournalHandle::start();
+        let (sender, seen) = watch::channel(status(State::Idle, 0, None));
+        tokio::spawn(of_peer(journal.clone(), "node-2".into(), "10.0.0.2".parse().unwrap(), seen));
+        assert_eq!(noted(&journal).await, [""; 0]);
+        sender.send_replace(status(State::Active, 0, Some("connection refused")));
+        noted(&journal).await;
+        sender.send_replace(status(State::Connect, 0, Some("connection refused")));
+        noted(&journal).await;
+        sender.send_replace(status(State::Established, 1, Some("connection refused")));
+        noted(&journal).await;
+        // Gone and back before anybody looked.
+        sender.send_replace(status(State::Established, 2, Some("hold timer expired")));
+        noted(&journal).await;
+        sender.send_replace(status(State::Idle, 2, Some("Cease")));
+        noted(&journal).await;
+        sender.send_replace(status(State::Idle, 3, Some("Cease again")));
+        let all = noted(&journal).await;
+        assert_eq!(
+            all,
+            [
+                "failed 10.0.0.2: connection refused",
+                "up 10.0.0.2: Established",
+                "down 10.0.0.2: hold timer expired",
+                "up 10.0.0.2: Established",
+                "down 10.0.0.2: Cease",
+                "down 10.0.0.2: was Established for a moment: Cease again",
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_goes_and_comes_back_is_noted_once_each() {
+        let journal = JournalHandle::start();
+        let health = |connected, problem: Option<&str>| StoreHealth {
+            connected,
+            endpoint: "http://a:2379".into(),
+            last_in_step: None,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            problem: problem.map(ToOwned::to_owned),
+            from_snapshot: false,
+            relists: 0,
+        };
+        let (sender, seen) = watch::channel(health(false, Some("no answer yet")));
+        tokio::spawn(of_store(journal.clone(), seen));
+        for (connected, problem) in [
+            (false, Some("no answer")),
+            (true, None),
+            (false, Some("refused")),
+            (false, Some("still refused")),
+            (true, None),
+        ] {
+            noted(&journal).await;
+            sender.send_replace(health(connected, problem));
+        }
+        let all = noted(&journal).await;
+        assert_eq!(all, ["connected in step", "away what was known runs on: refused", "back in step again"]);
+    }
+}

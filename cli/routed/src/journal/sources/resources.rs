@@ -1,0 +1,140 @@
+//! What has changed in the resources, in one line.
+
+use std::cmp::Ordering;
+
+use crate::daemon::state::Roster;
+use crate::journal::JournalHandle;
+use api::view::EventKind;
+use resource::{Kind, Snapshot};
+
+/// Resources of a kind that are named.
+const NAMED: usize = 3;
+/// Problems that are noted of one change; the rest is in `show status`.
+const PROBLEMS: usize = 8;
+
+/// Notes what is another than before.
+pub(super) fn note(journal: &JournalHandle, before: &Roster, now: &Roster) {
+    let kind = EventKind::Configuration;
+    if before.snapshot != now.snapshot {
+        let revision = now.revision.as_ref().map(ToString::to_string);
+        journal.note(kind, "changed", revision.as_deref(), differences(&before.snapshot, &now.snapshot));
+    }
+    let news = |before: &[String], now: &[String]| {
+        let is_new = |line: &&String| !before.contains(line);
+        now.iter().filter(is_new).take(PROBLEMS).cloned().collect::<Vec<_>>()
+    };
+    for mistake in news(&before.mistakes, &now.mistakes) {
+        journal.note(kind, "refused", None, mistake);
+    }
+    for problem in news(&before.problems, &now.problems) {
+        journal.note(kind, "problem", None, problem);
+    }
+    if now.mistakes.is_empty()
+        && now.problems.is_empty()
+        && !(before.mistakes.is_empty() && before.problems.is_empty())
+    {
+        journal.note(kind, "valid", None, "all resources run");
+    }
+}
+
+/// `nodes: +node-6; ippools: ~default, -old`
+fn differences(before: &Snapshot, now: &Snapshot) -> String {
+    let mut parts = Vec::new();
+    let mut part = |kind: Kind, changes: Changes| parts.extend(changes.text(kind));
+    part(Kind::Node, changes(&before.nodes, &now.nodes, |node| &node.name));
+    part(Kind::IpPool, changes(&before.pools, &now.pools, |pool| &pool.name));
+    part(Kind::BgpPeer, changes(&before.peers, &now.peers, |peer| &peer.name));
+    part(Kind::BgpFilter, changes(&before.filters, &now.filters, |filter| &filter.name));
+    part(Kind::BlockAffinity, changes(&before.affinities, &now.affinities, |affinity| &affinity.name));
+    if before.configuration != now.configuration {
+        parts.push(format!("{}: ~default", Kind::BgpConfiguration.plural()));
+    }
+    parts.join("; ")
+}
+
+/// How many, and the first by name with what became of them.
+#[derive(Default)]
+struct Changes {
+    named: Vec<String>,
+    more: usize,
+}
+
+impl Changes {
+    fn add(&mut self, sign: char, name: &str) {
+        if self.named.len() < NAMED { self.named.push(format!("{sign}{name}")) } else { self.more += 1 }
+    }
+
+    fn text(self, kind: Kind) -> Option<String> {
+        let more = if self.more > 0 { format!(" and {} more", self.more) } else { String::new() };
+        (!self.named.is_empty()).then(|| format!("{}: {}{more}", kind.plural(), self.named.join(", ")))
+    }
+}
+
+/// Of two lists in the order of their names.
+fn changes<T: PartialEq>(before: &[T], now: &[T], name: impl Fn(&T) -> &str) -> Changes {
+    let mut changes = Changes::default();
+    let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
+    loop {
+        let order = match (before.peek(), now.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => name(old).cmp(name(new)),
+        };
+        match order {
+            Ordering::Less => before.next().into_iter().for_each(|old| changes.add('-', name(old))),
+            Ordering::Greater => now.next().into_iter().for_each(|new| changes.add('+', name(new))),
+            Ordering::Equal => {
+                if let (Some(old), Some(new)) = (before.next(), now.next())
+                    && old != new
+                {
+                    changes.add('~', name(new));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use resource::{assemble, parse_file};
+
+    fn snapshot(parts: &[(&str, &str, &str)]) -> Snapshot {
+        let document = |(kind, name, spec): &(&str, &str, &str)| {
+            format!(
+                "---\napiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+            )
+        };
+        let parsed = parse_file("f", &parts.iter().map(document).collect::<String>());
+        assert_eq!(parsed.mistakes, []);
+        assemble(&parsed.documents).snapshot
+    }
+
+    #[test]
+    fn what_came_went_and_changed_is_named_by_kind() {
+        let before = snapshot(&[
+            ("IPPool", "old", "cidr: 10.1.0.0/16"),
+            ("IPPool", "stays", "cidr: 10.2.0.0/16"),
+            ("Node", "b", ""),
+        ]);
+        let now = snapshot(&[
+            ("IPPool", "stays", "cidr: 10.2.0.0/16, natOutgoing: true"),
+            ("IPPool", "young", "cidr: 10.3.0.0/16"),
+            ("Node", "a", ""),
+            ("Node", "b", ""),
+            ("BGPConfiguration", "default", "asNumber: 64513"),
+        ]);
+        assert_eq!(
+            differences(&before, &now),
+            "nodes: +a; ippools: -old, ~stays, +young; bgpconfigurations: ~default"
+        );
+    }
+
+    #[test]
+    fn of_many_the_first_are_named() {
+        let nodes: Vec<String> = (0..9).map(|number| format!("n-{number}")).collect();
+        let nodes: Vec<_> = nodes.iter().map(|name| ("Node", name.as_str(), "")).collect();
+        assert_eq!(differences(&snapshot(&[]), &snapshot(&nodes)), "nodes: +n-0, +n-1, +n-2 and 6 more");
+    }
+}

@@ -1,0 +1,126 @@
+//! What the tunnels tell of themselves.
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tunnel::news::{ExitChange, News, PassageChange};
+use tunnel::probe::Passage;
+use tunnel::report::ExitKind;
+
+use crate::journal::JournalHandle;
+use api::view::EventKind;
+
+/// Ends with the tunnels.
+pub(super) async fn of_tunnels(journal: JournalHandle, mut news: broadcast::Receiver<News>) {
+    loop {
+        match news.recv().await {
+            Ok(news) => note(&journal, news),
+            Err(RecvError::Lagged(count)) => {
+                let text = format!("{count} reports of the tunnels came too fast to be noted");
+                journal.note(EventKind::Daemon, "missed", None, text);
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn note(journal: &JournalHandle, news: News) {
+    for change in &news.exits {
+        let (what, text) = exit(change);
+        journal.note(EventKind::Tunnel, what, Some(&change.node), text);
+    }
+    if news.more_exits > 0 {
+        journal.note(
+            EventKind::Tunnel,
+            "more",
+            None,
+            format!("and {} more nodes are reached another way", news.more_exits),
+        );
+    }
+    for change in &news.passages {
+        let (what, text) = passage(change);
+        journal.note(EventKind::Tunnel, what, Some(&change.node), text);
+    }
+    if news.more_passages > 0 {
+        journal.note(
+            EventKind::Tunnel,
+            "more",
+            None,
+            format!("and of {} more ways probes say something else", news.more_passages),
+        );
+    }
+    if news.drift > 0 {
+        let text = match (&news.drifted, news.drift) {
+            (Some(one), 1) => format!("others changed {one}; mended"),
+            (Some(one), count) => format!("others changed {one} and {} more; mended", count - 1),
+            (None, count) => {
+                format!("others changed {count} of our entries; mended (ip monitor shows what changes)")
+            }
+        };
+        journal.note(EventKind::Drift, "mended", news.drifted.as_deref(), text);
+    }
+    if let Some((object, error)) = &news.refusal {
+        let more = if news.refused > 1 { format!(", and {} more", news.refused - 1) } else { String::new() };
+        journal.note(EventKind::Kernel, "refused", Some(object), format!("{error}{more}; tried again"));
+    }
+    if let Some(error) = &news.blind {
+        journal.note(
+            EventKind::Kernel,
+            "blind",
+            None,
+            format!("its state can't be read: {error}; tried again"),
+        );
+    }
+}
+
+fn named(exit: Option<ExitKind>) -> &'static str {
+    match exit {
+        Some(ExitKind::Direct) => "direct",
+        Some(ExitKind::Ipip) => "ipip",
+        Some(ExitKind::Vxlan) => "vxlan",
+        Some(ExitKind::Blackhole) => "blackhole",
+        None => "nothing",
+    }
+}
+
+fn exit(change: &ExitChange) -> (&'static str, String) {
+    let what = match (change.from, change.to) {
+        (_, None) => "unreached",
+        (None, Some(_)) => "reached",
+        (Some(_), Some(_)) => "switched",
+    };
+    let reason = change.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    (what, format!("{} to {}{reason}", named(change.from), named(change.to)))
+}
+
+fn passage(change: &PassageChange) -> (&'static str, String) {
+    let PassageChange { address, way, passage, .. } = change;
+    match passage {
+        Passage::Blocked => ("blocked", format!("{way} to {address} does not pass, another way does")),
+        Passage::Unanswered => ("unanswered", format!("{way} to {address}: nothing is answered, by any way")),
+        Passage::Returning => {
+            ("returning", format!("{way} to {address} passes again, not yet for long enough"))
+        }
+        Passage::Passes => ("passes", format!("{way} to {address} passes")),
+        Passage::Unknown => ("unknown", format!("{way} to {address}: not known any more")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tunnel::Reason;
+
+    use super::*;
+
+    #[test]
+    fn an_exit_that_changes_is_told_with_its_reason() {
+        let change = |from, to, reason| ExitChange { node: "b".into(), from, to, reason };
+        let (what, text) =
+            exit(&change(Some(ExitKind::Ipip), Some(ExitKind::Vxlan), Some(Reason::NoBgpPath)));
+        assert_eq!((what, text), ("switched", format!("ipip to vxlan: {}", Reason::NoBgpPath)));
+        assert_eq!(exit(&change(Some(ExitKind::Ipip), None, None)), ("unreached", "ipip to nothing".into()));
+        assert_eq!(
+            exit(&change(None, Some(ExitKind::Direct), None)),
+            ("reached", "nothing to direct".into())
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! The task that keeps the journal, and the handle to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::daemon::deadline::sleep_until;
+use crate::journal::{Journal, RouteNews};
+use api::view::{Event, EventKind};
+use api::{Journalled, Past};
+
+/// What may wait for the journal; beyond it events are counted, and whoever makes them never waits.
+const NEWS: usize = 512;
+/// Events that a follower may be behind; one that is further is dropped.
+const BEHIND: usize = 1024;
+/// Followers at once: an operator has a few terminals.
+const FOLLOWERS: usize = 16;
+
+enum News {
+    Event { kind: EventKind, what: &'static str, subject: Option<String>, text: String },
+    Routes(RouteNews),
+    Read { since: Option<Timestamp>, follows: bool, answer: oneshot::Sender<Result<Past, String>> },
+}
+
+/// The way to the journal; clones lead to the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct JournalHandle {
+    news: mpsc::Sender<News>,
+    missed: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for News {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("News")
+    }
+}
+
+impl JournalHandle {
+    /// Starts the journal's task, which ends with its last handle.
+    pub(crate) fn start() -> Self {
+        let (news, received) = mpsc::channel(NEWS);
+        let missed = Arc::<AtomicU64>::default();
+        tokio::spawn(keep(received, Arc::clone(&missed)));
+        JournalHandle { news, missed }
+    }
+
+    /// Notes something, without waiting.
+    pub(crate) fn note(
+        &self,
+        kind: EventKind,
+        what: &'static str,
+        subject: Option<&str>,
+        text: impl ToString,
+    ) {
+        let (subject, text) = (subject.map(ToOwned::to_owned), text.to_string());
+        self.send(News::Event { kind, what, subject, text });
+    }
+
+    /// Notes a batch of changed best paths, without waiting.
+    pub(crate) fn note_routes(&self, news: RouteNews) {
+        if !news.is_empty() {
+            self.send(News::Routes(news));
+        }
+    }
+
+    fn send(&self, news: News) {
+        if self.news.try_send(news).is_err() {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Journalled for JournalHandle {
+    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, String>> {
+        async move {
+            let ended = || "the daemon is ending".to_owned();
+            let (answer, answered) = oneshot::channel();
+            self.news.send(News::Read { since, follows, answer }).await.map_err(|_| ended())?;
+            answered.await.map_err(|_| ended())?
+        }
+        .boxed()
+    }
+}
+
+async fn keep(mut news: mpsc::Receiver<News>, missed: Arc<AtomicU64>) {
+    let mut journal = Journal::new(Instant::now());
+    // Its places are all there from the start, so it is only made for somebody.
+    let mut followers: Option<broadcast::Sender<Arc<Event>>> = None;
+    loop {
+        let deadline = journal.deadline();
+        let one = tokio::select! {
+            one = news.recv() => match one {
+                Some(one) => Some(one),
+                None => return,
+            },
+            () = sleep_until(deadline) => None,
+        };
+        let when = (Timestamp::now(), Instant::now());
+        followers = followers.filter(|followers| followers.receiver_count() > 0);
+        let tell = |event: &Event| {
+            if let Some(followers) = &followers {
+                // Where the last has just gone: fine.
+                let _ = followers.send(Arc::new(event.clone()));
+            }
+        };
+        let lost = missed.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let text = format!("{lost} events came too fast to be noted");
+            journal.note(EventKind::Daemon, "missed", None, text, when).into_iter().for_each(tell);
+        }
+        journal.sum_up(when).iter().for_each(tell);
+        match one {
+            Some(News::Event { kind, what, subject, text }) => {
+                journal.note(kind, what, subject, text, when).into_iter().for_each(tell);
+            }
+            Some(News::Routes(routes)) => journal.note_routes(&routes, when).into_iter().for_each(tell),
+            Some(News::Read { since, follows, answer }) => {
+                let count = followers.as_ref().map_or(0, broadcast::Sender::receiver_count);
+                let past = if follows && count >= FOLLOWERS {
+                    Err(format!("{FOLLOWERS} others follow the events already: end one of them"))
+                } else {
+                    // From the same moment on, so that nothing is told twice or left out.
+                    let next = follows
+                        .then(|| followers.get_or_insert_with(|| broadcast::Sender::new(BEHIND)).subscribe());
+                    Ok(Past { events: journal.since(since), next })
+                };
+                // Whoever asked may have gone.
+                let _ = answer.send(past);
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn followers_are_told_what_comes_and_there_are_only_so_many() {
+        let journal = JournalHandle::start();
+        journal.note(EventKind::Daemon, "one", None, "before");
+        let mut all = Vec::new();
+        for _ in 0..FOLLOWERS {
+            all.push(journal.events(None, true).await.unwrap().next.unwrap());
+        }
+        let refused = journal.events(None, true).await.unwrap_err();
+        assert!(refused.contains("16 others follow"), "{refused}");
+        journal.note(EventKind::Daemon, "two", None, "after");
+        for follower in &mut all {
+            assert_eq!(follower.recv().await.unwrap().text, "after");
+        }
+        // Those that have gone make room.
+        all.clear();
+        assert!(journal.events(None, true).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_counted_and_nobody_waits() {
+        let journal = JournalHandle::start();
+        // The journal's task has no turn meanwhile.
+        for number in 0..NEWS + 70 {
+            journal.note(EventKind::Session, "up", None, number);
+        }
+        let events = journal.events(None, false).await.unwrap().events;
+        let missed = events.iter().find(|event| event.what == "missed").unwrap();
+        assert_eq!(missed.text, "70 events came too fast to be noted");
+    }
+}

@@ -1,0 +1,72 @@
+//! The `routed` program: the routing daemon of a node.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use api::arguments::Arguments;
+use clap::Parser;
+use resource::Mistake;
+use routed::{Ready, RunError, check, config, run};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(mistakes) => return refuse(&mistakes),
+    };
+    let filter = match config.log.parse::<Targets>() {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("{}: log: {error}", arguments.config.display());
+            return ExitCode::from(2);
+        }
+    };
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+    if arguments.check {
+        return done(check(&config));
+    }
+    let ready = match Ready::open(config) {
+        Ok(ready) => ready,
+        Err(error) => return done(Err(error)),
+    };
+    let mut runtime = match ready.workers() {
+        // Nobody has to be woken to be handed work.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        workers => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(workers);
+            runtime
+        }
+    };
+    let runtime = match runtime.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("routed: can't start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    done(runtime.block_on(run(ready)))
+}
+
+fn done(result: Result<(), RunError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(RunError::Invalid(mistakes)) => refuse(&mistakes),
+        Err(RunError::Failed(error)) => {
+            eprintln!("routed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(mistakes: &[Mistake]) -> ExitCode {
+    for mistake in mistakes {
+        eprintln!("{mistake}");
+    }
+    ExitCode::from(2)
+}

@@ -1,0 +1,186 @@
+//! What is exchanged with peers, as it follows from the resources: filters by name become chains of rules,
+//! pools and the node table become what all peers are judged by.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgp::Asn;
+use ipnet::IpNet;
+use nix::ifaddrs::getifaddrs;
+use routing::ownership::Owners;
+use routing::policy::{Chain, Export, Filter, Import, Rule};
+use routing::{ClusterPolicy, PeerPolicy};
+
+use crate::node_config::peering::Peering;
+use resource::{Encapsulation, Node, Snapshot};
+
+/// What holds for all peers, but for the links.
+pub(crate) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
+    let blocks = snapshot.blocks();
+    let nodes: Vec<(Vec<IpAddr>, Vec<IpNet>)> = snapshot
+        .nodes
+        .iter()
+        .map(|node| {
+            let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr()));
+            let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr()));
+            let blocks = blocks.get(node.name.as_str()).cloned().unwrap_or_default();
+            (v4.into_iter().chain(v6).collect(), blocks)
+        })
+        .collect();
+    let all = || nodes.iter().map(|(addresses, blocks)| (&addresses[..], &blocks[..]));
+    let mut pools: Vec<IpNet> =
+        snapshot.pools.iter().filter(|pool| !pool.disable_bgp_export).map(|pool| pool.cidr).collect();
+    if snapshot.pools.is_empty() {
+        // With no pool at all every block of a node counts as in one.
+        pools.extend(all().flat_map(|(_, blocks)| blocks));
+    }
+    ClusterPolicy {
+        pools: IpNet::aggregate(&pools),
+        advertisements: snapshot.configuration.advertisements.clone(),
+        links: Vec::new(),
+        encapsulation: None,
+        owners: Owners::new(snapshot.configuration.routed.ownership, all()),
+        draining: false,
+    }
+}
+
+/// How other nodes' packets to the blocks of `me` come in, where nothing stands in their way.
+pub(crate) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::Encapsulation> {
+    match snapshot.configuration.routed.encapsulation {
+        Encapsulation::Ipip => Some(routing::Encapsulation::Ipip),
+        Encapsulation::Vxlan => Some(routing::Encapsulation::Vxlan {
+            vni: tunnel::VXLAN_VNI,
+            mac: me.vxlan_mac.unwrap_or_else(|| tunnel::node::vtep_mac(&me.name)),
+        }),
+        Encapsulation::None => None,
+    }
+}
+
+/// Whether a rule of some filter names an interface.
+pub(crate) fn needs_links(snapshot: &Snapshot) -> bool {
+    let names = |rules: &[Rule]| rules.iter().any(|rule| rule.interface.is_some());
+    snapshot.filters.iter().any(|filter| {
+        let Filter { export_v4, import_v4, export_v6, import_v6 } = &filter.filter;
+        names(export_v4) || names(import_v4) || names(export_v6) || names(import_v6)
+    })
+}
+
+/// The subnets of this node's links now, with the links' names.
+pub(crate) fn links() -> Vec<(IpNet, String)> {
+    let Ok(all) = getifaddrs() else { return Vec::new() };
+    let subnet = |link: nix::ifaddrs::InterfaceAddress| {
+        let (address, mask) = (link.address?, link.netmask?);
+        let net = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(address), _) => {
+                let mask = mask.as_sockaddr_in()?.ip();
+                IpNet::with_netmask(address.ip().into(), mask.into()).ok()?
+            }
+            (None, Some(address)) => {
+                let mask = mask.as_sockaddr_in6()?.ip();
+                IpNet::with_netmask(address.ip().into(), mask.into()).ok()?
+            }
+            (None, None) => return None,
+        };
+        Some((net.trunc(), link.interface_name))
+    };
+    let mut links: Vec<_> = all.filter_map(subnet).collect();
+    links.sort();
+    links.dedup();
+    links
+}
+
+/// What holds for one peer, and how long it stays away after it sent too many prefixes.
+pub(crate) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Option<Duration>) {
+    let fields = &peering.policy;
+    let outside = !snapshot.is_own_as(peering.as_number);
+    // Of no meaning inside an AS.
+    let role = fields.role.filter(|_| outside);
+    let local_as = fields.local_as_number.map(Asn);
+    let found: Vec<Option<&Filter>> =
+        fields.filters.iter().map(|name| snapshot.filter(name).map(|found| &found.filter)).collect();
+    let (import_chain, export_chain) = match found.iter().copied().collect::<Option<Vec<&Filter>>>() {
+        Some(filters) => (Chain::import(filters.iter().copied()), Chain::export(filters.iter().copied())),
+        // One that nobody wrote: closed both ways, and said by the rules between resources.
+        None => (Chain::closed(), Chain::closed()),
+    };
+    // A direction that no rule is about has no policy, and what RFC 8212 says holds there.
+    let written = |chain: Chain| (!chain.is_empty()).then(|| Arc::new(chain));
+    let max = fields.max_prefixes.or(snapshot.configuration.routed.max_prefixes);
+    let policy = PeerPolicy {
+        import: Import {
+            chain: written(import_chain),
+            outside,
+            allowed_local_as: fields.allowed_local_as,
+            local_as,
+            role: role.map(|role| (role, Asn(peering.as_number))),
+        },
+        export: Arc::new(Export {
+            chain: written(export_chain),
+            outside,
+            next_hop: fields.next_hop_mode,
+            local_as,
+            role,
+        }),
+        max_prefixes: max.map(|max| max.as_policy()),
+    };
+    (policy, max.and_then(|max| max.restart_after))
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::policy::Said;
+
+    use super::*;
+    use crate::node_config::peering::peerings;
+    use resource::{assemble, parse_file};
+
+    const NODE: &str = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: { name: a }\nspec: { bgp: { ipv4Address: \
+                        192.168.0.1/24 }, podCIDRs: [10.1.1.0/26] }\n---\napiVersion: projectcalico.org/v3\nkind: \
+                        BGPFilter\nmetadata: { name: in }\nspec: { importV4: [{ action: Accept }] }\n---\n";
+
+    fn policy(peer: &str) -> PeerPolicy {
+        let text = format!(
+            "{NODE}apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{ name: tor }}\nspec: {peer}\n"
+        );
+        let parsed = parse_file("test", &text);
+        assert!(parsed.mistakes.is_empty(), "{:?}", parsed.mistakes);
+        let snapshot = assemble(&parsed.documents).snapshot;
+        let peering = peerings(&snapshot, &snapshot.nodes[0]).remove(0);
+        of_peer(&snapshot, &peering).0
+    }
+
+    #[test]
+    fn without_a_filter_the_default_depends_on_whether_the_peer_is_outside() {
+        let outside = policy("{ peerIP: 192.168.0.254, asNumber: 65000 }");
+        assert!(outside.import.outside && outside.import.chain.is_none() && outside.export.outside);
+        let inside = policy("{ peerIP: 192.168.0.254, asNumber: 64512 }");
+        assert_eq!(inside, PeerPolicy::default());
+    }
+
+    #[test]
+    fn a_direction_without_rules_has_no_policy() {
+        let policy = policy("{ peerIP: 192.168.0.254, asNumber: 65000, filters: [in] }");
+        assert!(policy.import.chain.is_some() && policy.export.chain.is_none());
+    }
+
+    #[test]
+    fn an_unknown_filter_closes_both_directions() {
+        use routing::AttrSet;
+        use routing::policy::{PeerKind, Subject};
+        let policy = policy("{ peerIP: 192.168.0.254, asNumber: 64512, filters: [in, nobody] }");
+        let attrs = AttrSet::originated([192, 168, 0, 9].into());
+        for prefix in ["10.1.1.0/26", "fd00::/64"] {
+            let subject = Subject {
+                prefix: prefix.parse().expect("a prefix"),
+                attrs: &attrs,
+                kind: routing::SourceKind::Ibgp,
+                peer: PeerKind::Internal,
+                interface: None,
+            };
+            for chain in [&policy.import.chain, &policy.export.chain] {
+                assert_eq!(chain.as_ref().expect("closed").ask(&subject), Said::Rejected, "{prefix}");
+            }
+        }
+    }
+}

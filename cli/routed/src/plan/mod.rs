@@ -1,0 +1,235 @@
+//! What resources would change on this node, found out by the code that would do it, on a copy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::PeerId;
+use bgp::net::PeerAddress;
+use ipnet::IpNet;
+use routing::outbox::Nowhere;
+use routing::{BestChange, ClusterPolicy, Rib, Source};
+
+use crate::daemon::route_feed::learn;
+use crate::daemon::state::Roster;
+use crate::node_config::password::Passwords;
+use crate::node_config::{PeerPlan, Plan, plan};
+use crate::view::Views;
+use api::Proposal;
+use api::view::{Change, ObjectChange, RehearsalView, SessionChange, SessionFate, ToldChange};
+
+/// Prefixes that are named for each peer; the rest is counted.
+const NAMED: usize = 10;
+/// Prefixes decided on in one go.
+const DECIDED: usize = 4096;
+
+/// What peers are told: prefixes with the next hops.
+type Told = BTreeMap<PeerId, BTreeMap<IpNet, Vec<IpAddr>>>;
+
+impl Views {
+    /// Rehearses it.
+    pub(crate) async fn rehearsed(&self, proposal: Proposal) -> Result<RehearsalView, String> {
+        let roster = self.roster();
+        let mut view = RehearsalView {
+            node: self.config.node.clone(),
+            resources: proposal.changes,
+            sessions: Vec::new(),
+            told: Vec::new(),
+            kernel: None,
+            warnings: proposal.warnings,
+            problem: None,
+        };
+        let mut after = match plan(&self.config, &proposal.snapshot) {
+            Ok(after) => after,
+            Err(error) => {
+                view.problem = Some(format!("{error}; what runs now would keep running"));
+                return Ok(view);
+            }
+        };
+        // The same keys as those that run, where they are the same files.
+        let problems = Passwords::of(&after).give(&mut after);
+        view.problem = problems.into_iter().next();
+        let before = roster.plan.clone();
+        view.sessions = sessions(before.as_deref(), &after);
+        let rib = self.rib.query(Rib::clone).await.map_err(|error| error.to_string())?;
+        let (peers, rehearsed) = (Arc::clone(&roster), after.clone());
+        let run = move || rehearse(rib, &peers, before.as_deref(), &rehearsed);
+        let (told, best) = tokio::task::spawn_blocking(run).await.map_err(|error| error.to_string())?;
+        view.told = told;
+        if let Some(tunnel) = &self.tunnel {
+            let changes = best.into_iter().map(learn).collect();
+            view.kernel =
+                Some(tunnel.rehearse(after.tunnel, changes).await.map_err(|error| error.to_string())?);
+        }
+        Ok(view)
+    }
+}
+
+/// Has a copy of the RIB do what the daemon would.
+fn rehearse(
+    mut rib: Rib,
+    roster: &Roster,
+    before: Option<&Plan>,
+    after: &Plan,
+) -> (Vec<ToldChange>, Vec<BestChange>) {
+    rib.set_forwards(true);
+    let ids: Vec<(PeerId, IpAddr)> =
+        roster.peers.iter().map(|peer| (peer.id, peer.peering.address)).collect();
+    let then = told(&rib, &ids);
+    // What waited before is no part of it.
+    settle(&mut rib);
+    let _ = best(&mut rib);
+    rib.configure(after.rib.clone());
+    let links = if after.needs_links { crate::node_config::policy::links() } else { Vec::new() };
+    rib.set_cluster_policy(ClusterPolicy { links, ..after.policy.clone() });
+    rib.originate(Source::Local, &after.local);
+    let known: BTreeSet<&str> =
+        before.iter().flat_map(|before| &before.statics).map(|node| node.node.as_str()).collect();
+    let paths = |is_known: bool| -> Vec<(IpNet, IpAddr)> {
+        let some = after.statics.iter().filter(|node| known.contains(node.node.as_str()) == is_known);
+        some.flat_map(|node| node.paths.iter().copied()).collect()
+    };
+    rib.originate_statics(&paths(true), &paths(false));
+    let planned: BTreeMap<IpAddr, &PeerPlan> =
+        after.peers.iter().map(|peer| (peer.peering.address, peer)).collect();
+    for (id, address) in &ids {
+        match planned.get(address) {
+            Some(peer) => {
+                rib.set_client(*id, peer.peering.client);
+                rib.set_peer_policy(*id, peer.policy.clone());
+                rib.resume(*id, &mut Nowhere);
+            }
+            // Neighbours of a range stay as long as there is one that has them.
+            None if after.ranges.iter().any(|range| range.range.net.contains(address)) => {}
+            None => {
+                rib.peer_down(*id, bgp::session::Retain::default());
+                rib.forget_peer(*id);
+            }
+        }
+    }
+    settle(&mut rib);
+    let changes = best(&mut rib);
+    let now = told(&rib, &ids);
+    let name = |id: PeerId| roster.name_of(id).unwrap_or("a peer").to_owned();
+    let differences = then.iter().filter(|(id, _)| now.contains_key(id)).map(|(id, then)| {
+        let now = now.get(id).cloned().unwrap_or_default();
+        difference(name(*id), then, &now)
+    });
+    let some = differences.filter(|told| told.announced + told.changed + told.withdrawn > 0);
+    (some.collect(), changes)
+}
+
+fn settle(rib: &mut Rib) {
+    while !rib.run(DECIDED, &mut Nowhere) {}
+}
+
+fn best(rib: &mut Rib) -> Vec<BestChange> {
+    let mut changes = Vec::new();
+    while rib.has_best_changes() {
+        rib.best_changes(DECIDED, &mut changes);
+    }
+    changes
+}
+
+fn told(rib: &Rib, ids: &[(PeerId, IpAddr)]) -> Told {
+    let of = |id: PeerId| {
+        let (routes, _) = rib.told_from(id, 0, usize::MAX, |_| true);
+        let hops = |route: routing::query::RouteInfo| {
+            (route.prefix, route.paths.iter().map(|path| path.next_hop).collect())
+        };
+        routes.into_iter().map(hops).collect()
+    };
+    ids.iter().map(|(id, _)| (*id, of(*id))).collect()
+}
+
+fn difference(
+    peer: String,
+    then: &BTreeMap<IpNet, Vec<IpAddr>>,
+    now: &BTreeMap<IpNet, Vec<IpAddr>>,
+) -> ToldChange {
+    let mut change = ToldChange { peer, ..ToldChange::default() };
+    let words = |hops: &[IpAddr]| hops.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    for prefix in then.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
+        let (kind, object) = match (then.get(prefix), now.get(prefix)) {
+            (None, Some(now)) => (Change::Add, format!("{prefix} next hop {}", words(now))),
+            (Some(then), None) => (Change::Remove, format!("{prefix} next hop {}", words(then))),
+            (Some(then), Some(now)) if then != now => {
+                (Change::Replace, format!("{prefix} next hop {}, then {}", words(then), words(now)))
+            }
+            _ => continue,
+        };
+        *match kind {
+            Change::Add => &mut change.announced,
+            Change::Replace => &mut change.changed,
+            Change::Remove => &mut change.withdrawn,
+        } += 1;
+        if change.some.len() < NAMED {
+            change.some.push(ObjectChange { change: kind, object });
+        }
+    }
+    change
+}
+
+/// What becomes of each session.
+fn sessions(before: Option<&Plan>, after: &Plan) -> Vec<SessionChange> {
+    let by_address = |plan: &Plan| -> BTreeMap<IpAddr, PeerPlan> {
+        plan.peers.iter().map(|peer| (peer.peering.address, peer.clone())).collect()
+    };
+    let then = before.map(by_address).unwrap_or_default();
+    let now = by_address(after);
+    let mut changes: Vec<SessionChange> = then
+        .keys()
+        .chain(now.keys())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .filter_map(|address| session(*address, then.get(address), now.get(address)))
+        .collect();
+    changes.sort_by_key(|change| change.fate);
+    changes
+}
+
+fn session(address: IpAddr, then: Option<&PeerPlan>, now: Option<&PeerPlan>) -> Option<SessionChange> {
+    let change = |fate, plan: &PeerPlan, reason: String| {
+        Some(SessionChange { fate, name: plan.peering.name.clone(), address, reason })
+    };
+    match (then, now) {
+        (None, Some(now)) => change(SessionFate::Opened, now, format!("AS {}", now.peering.as_number)),
+        (Some(then), None) => change(SessionFate::Closed, then, "nothing asks for it any more".to_owned()),
+        (Some(then), Some(now)) => {
+            let differs = reopens(then, now);
+            if !differs.is_empty() {
+                return change(SessionFate::Reopened, now, differs.join(", "));
+            }
+            if then.policy != now.policy || then.peering.client != now.peering.client {
+                return change(SessionFate::Filtered, now, "filters, limits or its role".to_owned());
+            }
+            change(SessionFate::Kept, now, String::new())
+        }
+        (None, None) => None,
+    }
+}
+
+/// What differs of what a session is opened with.
+fn reopens(then: &PeerPlan, now: &PeerPlan) -> Vec<String> {
+    if then.config == now.config && then.address == now.address {
+        return Vec::new();
+    }
+    let (a, b) = (&then.config, &now.config);
+    let PeerAddress { remote, local, protection } = &now.address;
+    let differences = [
+        ("AS number", a.local_as != b.local_as || a.peer_as != b.peer_as),
+        ("router ID", a.router_id != b.router_id),
+        ("hold time", a.hold_time != b.hold_time),
+        ("send hold time", a.send_hold_time != b.send_hold_time),
+        ("several paths", a.add_path != b.add_path),
+        ("IPv6 next hops", a.extended_next_hop != b.extended_next_hop),
+        ("role", a.role != b.role),
+        ("graceful restart", a.restart != b.restart),
+        ("port", then.address.remote != *remote),
+        ("source address", then.address.local != *local),
+        ("password or hops", then.address.protection != *protection),
+    ];
+    let named: Vec<String> =
+        differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect();
+    if named.is_empty() { vec!["when it calls".to_owned()] } else { named }
+}

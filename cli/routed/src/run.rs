@@ -1,0 +1,269 @@
+//! The daemon's life: start, serve, reload, stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::config::DaemonConfig;
+use crate::config::store::Opened;
+use crate::daemon::Daemon;
+use crate::daemon::loop_delay;
+use crate::journal::JournalHandle;
+use crate::journal::sources;
+use crate::shared_store::block_claims;
+use crate::shared_store::block_release;
+use crate::shared_store::registration;
+use datastore::StoreError;
+use resource::Mistake;
+
+/// Why the daemon ended, where that was not asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The resources are not valid at the start.
+    #[error("the resources are not valid")]
+    Invalid(Vec<Mistake>),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// Reads the resources that `config` points at; for `--check`. A shared store is no part of this node's
+/// configuration and is not asked.
+///
+/// # Errors
+/// Every mistake in them.
+pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
+    match open(config)? {
+        Opened::File(store) => store.read().map(|_| ()).map_err(RunError::Invalid),
+        Opened::Etcd(_) => Ok(()),
+    }
+}
+
+/// A daemon that is to run: its resources were read once.
+pub struct Ready {
+    config: DaemonConfig,
+    store: Opened,
+    reflects: bool,
+}
+
+impl Ready {
+    /// Opens the store; mistakes in what it holds are for [`run`] to say.
+    ///
+    /// # Errors
+    /// There is no such store.
+    pub fn open(config: DaemonConfig) -> Result<Ready, RunError> {
+        let store = open(&config)?;
+        let loaded = match &store {
+            Opened::File(store) => store.read().ok(),
+            Opened::Etcd(store) => store.last_valid(),
+        };
+        let reflects = loaded.is_some_and(|loaded| {
+            let nodes = &loaded.snapshot.nodes;
+            nodes.iter().any(|node| node.name == config.node && node.cluster_id.is_some())
+        });
+        Ok(Ready { config, store, reflects })
+    }
+
+    /// How many threads are worth having: a node with its handful of routes does with one, and does its
+    /// work with fewer wake-ups then; a route reflector reads on one processor what it decides on another.
+    pub fn workers(&self) -> usize {
+        if self.reflects { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+    }
+}
+
+fn open(config: &DaemonConfig) -> Result<Opened, RunError> {
+    Opened::open(config).map_err(|mistake| RunError::Invalid(vec![mistake]))
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(ready: Ready) -> Result<(), RunError> {
+    let Ready { config, store: opened, .. } = ready;
+    let store = opened.store();
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let mut updates = store.watch().map_err(anyhow::Error::from)?;
+    let first = match &opened {
+        Opened::File(_) => Some(updates.recv().await.context("the store ended before it said anything")?),
+        // It may be away, and for days: whoever asks must be told so meanwhile.
+        Opened::Etcd(_) => None,
+    };
+    if let Some(Err(mistakes)) = first {
+        return Err(RunError::Invalid(mistakes));
+    }
+    let socket = api::bind(&config.socket).map_err(anyhow::Error::from)?;
+    let mut guards = vec![RemoveOnDrop(config.socket.clone())];
+    let journal = JournalHandle::start();
+    let (mut daemon, views) = Daemon::start(config.clone(), journal.clone());
+    let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.news());
+    sources::start(&journal, daemon.roster.subscribe(), store.health(), news);
+    let host = match &opened {
+        Opened::File(_) => None,
+        Opened::Etcd(_) => Some(registration::host_id(&config.state_dir).with_context(|| {
+            format!(
+                "{}: this host's identity can't be kept: make stateDir writable",
+                config.state_dir.display()
+            )
+        })?),
+    };
+    let joining = match (&opened, &host, store.health()) {
+        (Opened::Etcd(store), Some(host), Some(health)) => {
+            let roster = daemon.roster.subscribe();
+            block_release::start(
+                config.clone(),
+                Arc::clone(store),
+                daemon.rib.clone(),
+                roster.clone(),
+                health.clone(),
+                journal.clone(),
+            );
+            let joining = registration::Join::start(
+                config.clone(),
+                Arc::clone(store),
+                host.clone(),
+                roster.clone(),
+                health.clone(),
+            );
+            let blocks = block_claims::start(
+                config.clone(),
+                Arc::clone(store),
+                host.clone(),
+                roster,
+                health,
+                journal.clone(),
+            );
+            vec![joining, blocks]
+        }
+        _ => Vec::new(),
+    };
+    let views = views.of_store(store.health(), joining).of_loop(loop_delay::start(journal.clone()));
+    let views: Arc<dyn api::Control> = Arc::new(views);
+    let mut servers = JoinSet::new();
+    let router = api::router(Arc::clone(&views), Arc::clone(&store));
+    let router = router.merge(api::events_router(Arc::new(journal.clone())));
+    if let Some(group) = &config.read_group {
+        let path = api::read_socket(&config.socket);
+        match api::bind_for_group(&path, group) {
+            Ok(socket) => {
+                let door = api::Door::Readers { path: path.clone(), group: group.clone() };
+                servers.spawn(api::serve(socket, router.clone(), door));
+                guards.push(RemoveOnDrop(path));
+            }
+            // Those who look are not worth a cluster's routes.
+            Err(error) => tracing::error!(%error, "the group that may look has no socket"),
+        }
+    }
+    servers.spawn(api::serve(socket, router, api::Door::Owners { path: config.socket.clone() }));
+    if let Some(address) = config.status {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => {
+                let router = api::health_router(views);
+                servers.spawn(api::serve_status(listener, router));
+            }
+            // Metrics are not worth a cluster's routes.
+            Err(error) => tracing::error!(
+                %address,
+                %error,
+                "metrics and health are not served: set `status` in routed.yaml to a free address, or to \"off\""
+            ),
+        }
+    }
+    tracing::info!(node = config.node, version = env!("CARGO_PKG_VERSION"), "routed is running");
+    if let Some(first) = first {
+        daemon.update(first).await;
+    }
+    notify_systemd(&[sd_notify::NotifyState::Ready]);
+    let mut passwords = daemon.password_changes();
+    let mut watchdog = Watchdog::asked_for();
+    let mut watched = true;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                if matches!(opened, Opened::Etcd(_)) {
+                    // It is followed anyway, and an answer out of turn would be believed without what is known.
+                    tracing::info!("SIGHUP: the datastore is followed, and password files are read again");
+                    daemon.read_passwords().await;
+                    continue;
+                }
+                let update = match store.load().await {
+                    Ok(contents) => Ok(contents.loaded),
+                    Err(StoreError::Invalid(mistakes)) => Err(mistakes),
+                    Err(error) => {
+                        tracing::error!(%error, "reload: what was valid before keeps running");
+                        continue;
+                    }
+                };
+                tracing::info!("SIGHUP: resources read again");
+                daemon.update(update).await;
+            }
+            update = updates.recv(), if watched => match update {
+                Some(update) => {
+                    let update = match &host {
+                        Some(host) => registration::admit(update, &config.node, host),
+                        None => update,
+                    };
+                    daemon.update(update).await;
+                }
+                None => {
+                    tracing::error!("the resources are no longer watched: send SIGHUP after changes, or restart");
+                    watched = false;
+                }
+            },
+            Some(()) = passwords.recv() => daemon.read_passwords().await,
+            () = watchdog.due() => {}
+            happening = daemon.next() => daemon.deal_with(happening).await,
+        }
+        if daemon.is_drained() {
+            break;
+        }
+    }
+    tracing::info!("stopping: sessions end, the kernel's routes stay");
+    notify_systemd(&[sd_notify::NotifyState::Stopping]);
+    servers.abort_all();
+    daemon.stop().await;
+    drop(guards);
+    Ok(())
+}
+
+/// Tells systemd that the daemon's loop goes round, where it wants to be told (`WatchdogSec=`).
+struct Watchdog(Option<tokio::time::Interval>);
+
+impl Watchdog {
+    fn asked_for() -> Watchdog {
+        let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
+        // Half of it, as sd_watchdog_enabled(3) recommends.
+        Watchdog(patience.map(|patience| tokio::time::interval(patience / 2)))
+    }
+
+    async fn due(&mut self) {
+        match &mut self.0 {
+            Some(interval) => {
+                interval.tick().await;
+                notify_systemd(&[sd_notify::NotifyState::Watchdog]);
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}
+
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,142 @@
+//! With a shared store, the blocks of nodes that were deleted become free again: by one node after the other, until one
+//! has done it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use routing::Source;
+use routing::actor::RibHandle;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::config::DaemonConfig;
+use crate::daemon::state::Roster;
+use crate::journal::JournalHandle;
+use api::view::EventKind;
+use datastore::{EtcdStore, StoreHealth};
+use resource::ipam::{Left, LeftBlock};
+
+/// Between two looks while something is held for nobody.
+const EVERY: Duration = Duration::from_secs(1);
+/// Places of the RIB's table that are looked at in one go.
+const PART: usize = 8192;
+
+/// Begins to look after the blocks of nodes that are no more, if `ipam.reclaimAfter` says so.
+pub(crate) fn start(
+    config: DaemonConfig,
+    store: Arc<EtcdStore>,
+    rib: RibHandle,
+    mut roster: watch::Receiver<Arc<Roster>>,
+    mut health: watch::Receiver<StoreHealth>,
+    journal: JournalHandle,
+) {
+    let Some(grace) = config.ipam.reclaim_after else { return };
+    tokio::spawn(async move {
+        let mut left = Left::default();
+        let mut contested = BTreeSet::new();
+        loop {
+            if !health.borrow().connected {
+                left.forget();
+                if health.wait_for(|health| health.connected).await.is_err() {
+                    return;
+                }
+            }
+            let now = roster.borrow_and_update().clone();
+            left.look(&now.snapshot, Instant::now());
+            for left in left.due(&now.snapshot, &config.node, grace, Instant::now()) {
+                if release(&store, &rib, &now, &left, &mut contested).await {
+                    let LeftBlock { of, block } = left;
+                    let text = format!("its node {} is no more", of.node);
+                    journal.note(EventKind::Block, "released", Some(&block.to_string()), text);
+                }
+            }
+            tokio::select! {
+                () = sleep(EVERY), if !left.is_empty() => {} // why: turns come by time
+                ended = roster.changed() => if ended.is_err() { return },
+                ended = health.changed() => if ended.is_err() { return },
+            }
+        }
+    });
+}
+
+/// Releases a block, unless somebody announces it, which is said once; whether it did.
+async fn release(
+    store: &EtcdStore,
+    rib: &RibHandle,
+    roster: &Roster,
+    left: &LeftBlock,
+    contested: &mut BTreeSet<String>,
+) -> bool {
+    let LeftBlock { of, block } = left;
+    if let Some(announcer) = announcer(rib, roster, *block).await {
+        if contested.insert(of.affinity.clone()) {
+            tracing::warn!(
+                %block, node = of.node, announcer,
+                "held for a node that is no more, and announced all the same: not released; stop that daemon, or give it \
+                 its Node resource back"
+            );
+        }
+        return false;
+    }
+    contested.remove(&of.affinity);
+    match store.release_left(of).await {
+        Ok(true) => {
+            tracing::info!(%block, node = of.node, "released: its node is no more");
+            return true;
+        }
+        // Somebody else did, or the node is back: the next look tells.
+        Ok(false) => {}
+        Err(error) => tracing::debug!(%block, %error, "not released"),
+    }
+    false
+}
+
+/// Who announces a block or part of it.
+async fn announcer(rib: &RibHandle, roster: &Roster, block: IpNet) -> Option<String> {
+    let mut next = Some(0);
+    while let Some(start) = next {
+        let part = rib.query(move |rib| rib.routes_from(start, PART, |prefix| block.contains(prefix)));
+        // Without a RIB nothing is known, and nothing released.
+        let Ok((routes, after)) = part.await else { return Some("the RIB is not running".into()) };
+        for path in routes.iter().flat_map(|route| &route.paths).filter(|path| !path.stale) {
+            match path.source {
+                Source::Peer(id) => return Some(roster.name_of(id).unwrap_or("a peer").to_owned()),
+                Source::Local => return Some("this node".to_owned()),
+                Source::Static => {}
+            }
+        }
+        next = after;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use bgp::{Asn, RouterId};
+    use routing::RibConfig;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_block_that_anybody_announces_or_part_of_it_is_seen_and_the_static_table_is_nobody() {
+        let (rib, _changes, _task) = RibHandle::spawn(RibConfig {
+            local_as: Asn(64512),
+            router_id: RouterId(Ipv4Addr::new(10, 0, 0, 1)),
+            cluster_id: None,
+            local_addresses: Vec::new(),
+            multipath: 1,
+        });
+        let (block, roster) = ("10.1.2.0/26".parse().unwrap(), Roster::default());
+        let next_hop = "192.168.0.2".parse().unwrap();
+        rib.originate(Source::Static, vec![(block, next_hop)]).await;
+        rib.originate(Source::Local, vec![("10.1.3.0/26".parse().unwrap(), next_hop)]).await;
+        assert_eq!(announcer(&rib, &roster, block).await, None);
+        let borrowed = ("10.1.2.7/32".parse().unwrap(), next_hop);
+        rib.originate(Source::Local, vec![borrowed]).await;
+        assert_eq!(announcer(&rib, &roster, block).await.as_deref(), Some("this node"));
+    }
+}

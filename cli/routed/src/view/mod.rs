@@ -1,0 +1,445 @@
+//! What `routectl show` is answered.
+
+pub(crate) mod kernel;
+pub(crate) mod peer;
+pub(crate) mod routes;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bgp::Family;
+use bgp::net::{BfdReport, PeerStatus, UpdateError};
+use bgp::session::State;
+use bgp::wire::attribute::code;
+use bgp::wire::frame::MessageKind;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use routing::actor::RibHandle;
+use routing::query::{FamilyCounts, PathInfo, PeerCounts, RouteInfo};
+use routing::{Source, SourceKind};
+use tokio::sync::{mpsc, oneshot, watch};
+use tunnel::TunnelHandle;
+use tunnel::report::{Report, RouteReport};
+
+use crate::config::store::{view as store_view, warning as store_warning};
+use crate::config::{DaemonConfig, Dataplane};
+use crate::daemon::drain::DrainRequest;
+use crate::daemon::state::{Roster, RosterPeer};
+use crate::daemon::upkeep::Upkeep;
+use crate::host::tunnel_address;
+use api::view::Diagnosis;
+use api::view::{
+    BfdView, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, RehearsalView, RouteView, StatusView,
+    TunnelView, UpdateErrorView,
+};
+use api::{Control, Proposal, Question, RouteQuery};
+use datastore::StoreHealth;
+
+/// Blocks announced by others than their owners that are named; the rest is counted.
+const DISPUTES_SHOWN: usize = 20;
+
+/// Sees everything, changes nothing.
+pub(crate) struct Views {
+    pub(crate) config: DaemonConfig,
+    roster: watch::Receiver<Arc<Roster>>,
+    pub(crate) rib: RibHandle,
+    pub(crate) tunnel: Option<TunnelHandle>,
+    upkeep: Option<Upkeep>,
+    started: Timestamp,
+    drains: mpsc::Sender<DrainRequest>,
+    store: Option<watch::Receiver<StoreHealth>>,
+    joining: Vec<watch::Receiver<Option<String>>>,
+    lateness: Option<watch::Receiver<tunnel::latency::Latency>>,
+}
+
+/// Where the views come from.
+pub(crate) struct Seen {
+    pub(crate) roster: watch::Receiver<Arc<Roster>>,
+    pub(crate) rib: RibHandle,
+    pub(crate) tunnel: Option<TunnelHandle>,
+    pub(crate) upkeep: Option<Upkeep>,
+}
+
+impl Views {
+    pub(crate) fn new(config: DaemonConfig, seen: Seen, drains: mpsc::Sender<DrainRequest>) -> Views {
+        let Seen { roster, rib, tunnel, upkeep } = seen;
+        Views {
+            config,
+            roster,
+            rib,
+            tunnel,
+            upkeep,
+            started: Timestamp::now(),
+            drains,
+            store: None,
+            joining: Vec::new(),
+            lateness: None,
+        }
+    }
+
+    /// The same of a daemon whose store can be out of reach.
+    pub(crate) fn of_store(
+        self,
+        store: Option<watch::Receiver<StoreHealth>>,
+        joining: Vec<watch::Receiver<Option<String>>>,
+    ) -> Views {
+        Views { store, joining, ..self }
+    }
+
+    /// The same of a daemon whose loop is timed.
+    pub(crate) fn of_loop(self, lateness: watch::Receiver<tunnel::latency::Latency>) -> Views {
+        Views { lateness: Some(lateness), ..self }
+    }
+
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        self.roster.borrow().clone()
+    }
+
+    pub(crate) async fn report(&self) -> Option<Report> {
+        self.tunnel.as_ref()?.report().await.ok()
+    }
+
+    /// The report without its routes, which may be a million.
+    pub(crate) async fn summary(&self) -> Option<Report> {
+        self.tunnel.as_ref()?.summary().await.ok()
+    }
+
+    pub(crate) async fn counts(&self, roster: &Roster) -> HashMap<bgp::PeerId, PeerCounts> {
+        let ids: Vec<_> = roster.peers.iter().map(|peer| peer.id).collect();
+        let counts = move |rib: &routing::Rib| rib.counts_of(ids).collect();
+        self.rib.query(counts).await.unwrap_or_default()
+    }
+}
+
+impl Control for Views {
+    fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), String>> {
+        async move {
+            let ended = || "the daemon is ending".to_owned();
+            let (answer, answered) = oneshot::channel();
+            self.drains.send(DrainRequest { wait, answer }).await.map_err(|_| ended())?;
+            answered.await.map_err(|_| ended())?
+        }
+        .boxed()
+    }
+
+    fn peers(&self) -> BoxFuture<'_, Vec<PeerView>> {
+        async {
+            let roster = self.roster();
+            let counts = self.counts(&roster).await;
+            let view = |peer: &RosterPeer| {
+                let counts = counts.get(&peer.id).copied().unwrap_or_default();
+                peer_view(peer, &peer.status.borrow(), counts)
+            };
+            let mut peers: Vec<_> = roster.peers.iter().map(view).collect();
+            peers.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+            peers
+        }
+        .boxed()
+    }
+
+    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, String>> {
+        self.asked_routes(asked).boxed()
+    }
+
+    fn peer(&self, name: String) -> BoxFuture<'_, Option<PeerDetail>> {
+        self.detail(name).boxed()
+    }
+
+    fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
+        async { self.summary().await.map(|report| report.tunnels).unwrap_or_default() }.boxed()
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Vec<NodeView>> {
+        async {
+            let roster = self.roster();
+            let blocks = roster.snapshot.blocks();
+            let view = |node: &resource::Node| {
+                let local = node.name == self.config.node;
+                let blocks = blocks.get(node.name.as_str()).cloned().unwrap_or_default();
+                let kept = roster.plan.as_ref().and_then(|plan| plan.tunnel.local.tunnel_address);
+                let vtep = match kept.filter(|_| local) {
+                    Some(kept) => Some(kept),
+                    None => node.vxlan_tunnel_address.or_else(|| tunnel_address::stated(node, &blocks)),
+                };
+                NodeView {
+                    name: node.name.clone(),
+                    local,
+                    ipv4: node.ipv4.map(|net| net.to_string()),
+                    ipv6: node.ipv6.map(|net| net.to_string()),
+                    asn: roster.snapshot.as_number_of(node),
+                    asn_inherited: node.as_number.is_none(),
+                    cluster_id: node.cluster_id,
+                    vtep: vtep.map(IpAddr::V4),
+                    vtep_mac: Some(mac(node.vxlan_mac.unwrap_or_else(|| tunnel::node::vtep_mac(&node.name)))),
+                    blocks,
+                }
+            };
+            roster.snapshot.nodes.iter().map(view).collect()
+        }
+        .boxed()
+    }
+
+    fn status(&self) -> BoxFuture<'_, StatusView> {
+        async {
+            let roster = self.roster();
+            let report = self.summary().await;
+            let rib =
+                self.rib.query(|rib| ((rib.counts(), rib.suppressed()), rib.disputed(DISPUTES_SHOWN))).await;
+            let (rib, disputed) = match rib {
+                Ok((counts, disputed)) => (Ok(counts), disputed),
+                Err(gone) => (Err(gone), (0, Vec::new())),
+            };
+            let mut not_ready = roster.problems.clone();
+            not_ready.extend(roster.mistakes.iter().map(|line| format!("not running: {line}")));
+            if rib.is_err() {
+                not_ready.push("the RIB is not running: restart routed".to_owned());
+            }
+            if roster.plan.is_some() && !roster.in_sync {
+                not_ready.push("not all peers have sent their routes yet".to_owned());
+            }
+            let store = store_view(self.store.as_ref(), &roster);
+            not_ready.extend(self.joining.iter().filter_map(|joining| joining.borrow().clone()));
+            if store.is_some() && roster.revision.is_none() {
+                not_ready
+                    .push("the datastore has not answered yet, and there is no snapshot to run".to_owned());
+            }
+            let mut warnings: Vec<String> = roster.warnings.iter().map(ToString::to_string).collect();
+            warnings.extend(store.as_ref().and_then(store_warning));
+            warnings.extend(disputes(&roster, disputed));
+            if roster.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
+                warnings.extend(near_limit(&roster, &self.counts(&roster).await));
+            }
+            let firewall = match &self.upkeep {
+                Some(upkeep) => Some(upkeep.firewall.report().await),
+                None => None,
+            };
+            let cni = self.upkeep.as_ref().map(|upkeep| upkeep.cni.view());
+            warnings.extend(cni.iter().flat_map(|cni| cni.problems.iter().cloned()));
+            warnings.extend(firewall.iter().filter_map(|firewall| firewall.problem.clone()));
+            let ipip =
+                |plan: &Arc<crate::node_config::Plan>| plan.tunnel.may_use(tunnel::Encapsulation::Ipip);
+            if self.config.in_azure && roster.plan.as_ref().is_some_and(ipip) {
+                warnings.push(crate::host::cloud::AZURE_DROPS_IPIP.to_owned());
+            }
+            warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
+            let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
+            let plan = roster.plan.as_ref();
+            StatusView {
+                node: self.config.node.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: self.started,
+                uptime_s: seconds_since(self.started),
+                ready: not_ready.is_empty(),
+                not_ready,
+                asn: plan.map_or(roster.snapshot.configuration.as_number, |plan| plan.rib.local_as.0),
+                router_id: plan.map(|plan| plan.rib.router_id.0),
+                listen_port: roster.listening,
+                peers_established: count(roster.peers.iter().filter(established).count()),
+                peers_total: count(roster.peers.len()),
+                routes: rib.map_or(0, |(counts, _)| count(counts.prefixes)),
+                paths: rib.map_or(0, |(counts, _)| count(counts.paths)),
+                attribute_sets: rib.map_or(0, |(counts, _)| count(counts.attribute_sets)),
+                suppressed: rib.map_or(0, |(_, suppressed)| count(suppressed)),
+                routes_installed: report.as_ref().map_or(0, |report| count(report.routes_installed)),
+                kernel_failures: report.as_ref().map_or(0, |report| count(report.failures_total)),
+                dataplane: match self.config.dataplane {
+                    Dataplane::Kernel => "kernel".to_owned(),
+                    Dataplane::None => "none".to_owned(),
+                },
+                in_sync: roster.in_sync,
+                datastore: self.config.datastore.describe(),
+                store,
+                revision: roster.revision.as_ref().map(ToString::to_string),
+                mistakes: roster.mistakes.clone(),
+                warnings,
+                firewall,
+                cni,
+                lateness: self.lateness.as_ref().map(|lateness| *lateness.borrow()).unwrap_or_default(),
+                kernel: report.map(|report| kernel::kernel_view(&report)),
+            }
+        }
+        .boxed()
+    }
+
+    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, String>> {
+        self.explained(question).boxed()
+    }
+
+    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, String>> {
+        self.rehearsed(proposal).boxed()
+    }
+
+    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, String>> {
+        self.examined().boxed()
+    }
+}
+
+/// Blocks that nodes announce although the table gives them to others.
+fn disputes(roster: &Roster, (count, first): (usize, Vec<(IpNet, bgp::PeerId)>)) -> Vec<String> {
+    let line = |(prefix, id): &(IpNet, bgp::PeerId)| {
+        let from = roster.name_of(*id).unwrap_or("a peer that is gone");
+        let blocks = roster.snapshot.blocks();
+        let owner = blocks.iter().find(|(_, blocks)| blocks.iter().any(|block| block.contains(prefix)));
+        let owner = owner.map_or("another node", |(owner, _)| owner);
+        format!(
+            "{prefix} comes from {from}, but is {owner}'s in the node table: correct podCIDRs or BlockAffinity, or \
+             set spec.routed.ownership to strict"
+        )
+    };
+    let mut lines: Vec<String> = first.iter().map(line).collect();
+    if count > lines.len() {
+        lines.push(format!(
+            "and {} more blocks that are announced by others than their owners",
+            count - lines.len()
+        ));
+    }
+    lines
+}
+
+/// Peers that have nearly as many prefixes as they may.
+fn near_limit(roster: &Roster, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec<String> {
+    let near = |peer: &RosterPeer| {
+        let max = peer.max_prefixes?;
+        let held = counts.get(&peer.id)?.all().received;
+        (held >= max.warn_at).then(|| {
+            format!(
+                "{} has sent {held} prefixes of at most {}: raise spec.routed.maxPrefixes.limit, or ask what it sends",
+                peer.peering.name, max.limit
+            )
+        })
+    };
+    roster.peers.iter().filter_map(near).collect()
+}
+
+pub(crate) fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> PeerView {
+    let since = timestamp(status.since);
+    let up = status.state == State::Established;
+    let (families, counts) = (family_views(&counts), counts.all());
+    PeerView {
+        name: peer.peering.name.clone(),
+        address: peer.peering.address,
+        port: peer.peering.port,
+        asn: peer.peering.as_number,
+        r#type: peer.peering.kind,
+        state: status.state,
+        since,
+        uptime_s: if up { seconds_since(since) } else { 0 },
+        received: count(counts.received),
+        accepted: count(counts.accepted),
+        stale: count(counts.stale),
+        stale_until: status.retained_until.map(|until| {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            timestamp(SystemTime::now() + left)
+        }),
+        advertised: count(counts.advertised),
+        hold_time_s: status.negotiated.map(|negotiated| negotiated.hold_time),
+        router_id: status.negotiated.map(|negotiated| negotiated.peer_id.0),
+        last_error: status.last_error.as_ref().map(|line| line.text.clone()),
+        bfd: peer.bfd.as_ref().map(|reports| bfd_view(&reports.borrow())),
+        update_errors: status.update_errors.count,
+        treated_as_withdraw: status.update_errors.treated_as_withdraw,
+        discarded: status.update_errors.discarded,
+        last_update_error: status.update_errors.last.as_ref().map(update_error_view),
+        updates_received: status.traffic.received.messages(MessageKind::Update),
+        updates_sent: status.traffic.sent.messages(MessageKind::Update),
+        families,
+    }
+}
+
+fn family_views(counts: &PeerCounts) -> Vec<FamilyView> {
+    let view = |(family, counts): (Family, &FamilyCounts)| FamilyView {
+        family: if family == Family::Ipv4Unicast { "ipv4" } else { "ipv6" }.to_owned(),
+        received: count(counts.received),
+        accepted: count(counts.accepted),
+        advertised: count(counts.advertised),
+        stale: count(counts.stale),
+    };
+    let all = Family::ALL.into_iter().zip(&counts.families);
+    all.filter(|(_, counts)| **counts != FamilyCounts::default()).map(view).collect()
+}
+
+fn bfd_view(report: &BfdReport) -> BfdView {
+    BfdView {
+        state: report.state,
+        since: timestamp(report.since),
+        diagnostic: report.diagnostic.to_string(),
+        detection_time_ms: u64::try_from(report.detection_time.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn update_error_view(error: &UpdateError) -> UpdateErrorView {
+    UpdateErrorView {
+        at: timestamp(error.at),
+        attribute: error.attribute,
+        name: error.attribute.and_then(code::name).map(ToOwned::to_owned),
+        rule: error.rule.to_owned(),
+        verdict: error.verdict.name().to_owned(),
+        hex: error.octets.iter().map(|octet| format!("{octet:02x}")).collect(),
+    }
+}
+
+pub(crate) fn route_view(
+    route: &RouteInfo,
+    kernel: Option<&RouteReport>,
+    roster: &Roster,
+    config: &DaemonConfig,
+) -> RouteView {
+    let best = route.paths.iter().find(|path| path.reason.is_none());
+    let shown = best.or_else(|| route.paths.first());
+    let own = shown.is_some_and(|path| path.source == Source::Local);
+    let reason = match (best, kernel) {
+        (None, _) => shown.and_then(|path| path.reason).map_or_else(String::new, |reason| reason.to_string()),
+        (Some(_), Some(kernel)) => kernel.reason.clone(),
+        (Some(_), None) if config.dataplane == Dataplane::None => "dataplane: none".to_owned(),
+        (Some(_), None) if own && is_host(&route.prefix) => "own address, no blackhole for it".to_owned(),
+        (Some(_), None) => "not given to the kernel yet".to_owned(),
+    };
+    RouteView {
+        prefix: route.prefix,
+        next_hop: shown.filter(|_| !own).map(|path| path.next_hop),
+        source: shown.map_or(SourceKind::Static, |path| path.kind),
+        peer: shown.and_then(|path| peer_name(path, roster)),
+        exit: kernel.and_then(|kernel| kernel.exit),
+        device: kernel.and_then(|kernel| kernel.device.clone()),
+        installed: kernel.is_some_and(|kernel| kernel.installed),
+        reason,
+        legs: kernel.map_or_else(Vec::new, |kernel| kernel.legs.clone()),
+    }
+}
+
+pub(crate) fn peer_name(path: &PathInfo, roster: &Roster) -> Option<String> {
+    let name = match path.source {
+        Source::Peer(id) => roster.name_of(id),
+        Source::Static => roster.node_at(path.next_hop),
+        Source::Local => None,
+    };
+    name.map(ToOwned::to_owned)
+}
+
+pub(crate) fn by_prefix(report: Option<&Report>) -> HashMap<IpNet, &RouteReport> {
+    report.iter().flat_map(|report| &report.routes).map(|route| (route.prefix, route)).collect()
+}
+
+pub(crate) fn is_host(prefix: &IpNet) -> bool {
+    prefix.prefix_len() == prefix.max_prefix_len()
+}
+
+pub(crate) fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn seconds_since(time: Timestamp) -> u64 {
+    u64::try_from(Timestamp::now().duration_since(time).as_secs()).unwrap_or(0)
+}
+
+pub(crate) fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

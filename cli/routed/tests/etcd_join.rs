@@ -1,0 +1,81 @@
+//! Nodes that register themselves in a real etcd, each in a network namespace of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+use tests::etcd_cluster::daemon::{Daemon, etcd, node};
+use tests::etcd_cluster::{Cluster, ip, net};
+
+fn stored(cluster: &Cluster, name: &str) -> String {
+    cluster.etcdctl(0, &["get", &format!("/routed/resources/v3/nodes/{name}"), "--print-value-only"])
+}
+
+#[test]
+fn nodes_register_themselves_find_each_other_and_move_and_nobody_takes_anothers_name_or_address() {
+    let mut cluster = Cluster::in_namespaces(1);
+    let start = |cluster: &mut Cluster, number: usize, name: &str, more: &str| {
+        let namespace = cluster.host(number, &format!("{}.{}/24", net(), 100 + number));
+        let mut daemon = Daemon::inside(&namespace, name, &etcd(cluster), more);
+        daemon.start();
+        (daemon, namespace)
+    };
+    let (a, in_a) = start(&mut cluster, 1, "a", "");
+    let (b, _) = start(&mut cluster, 2, "b", &format!("autodetect: {{ ipv4: cidr={}.0/24 }}\n", net()));
+    for one in [&a, &b] {
+        one.until("a session", |status| status["peers_established"] == 1 && status["ready"] == true);
+    }
+    let (third, _) = start(&mut cluster, 3, "a", "autodetect: { ipv4: interface=eth.* }\n");
+    third.until("the name of another", |status| {
+        let reasons = status["not_ready"].to_string();
+        reasons.contains(&format!("is the name of another host, which registered with {}.101", net()))
+    });
+    assert_eq!(third.status()["peers_total"], 0);
+    // Somebody wrote a node with the fourth's address.
+    cluster.etcdctl(
+        0,
+        &["put", "/routed/resources/v3/nodes/written", &node("written", &format!("{}.104/24", net()))],
+    );
+    b.until("the written one", |status| status["peers_total"] == 2);
+    let namespace = cluster.host(4, &format!("{}.104/24", net()));
+    let mut fourth = Daemon::inside(
+        &namespace,
+        "d",
+        &etcd(&cluster),
+        &format!("autodetect: {{ ipv4: can-reach={}.1 }}\n", net()),
+    );
+    fourth.start();
+    fourth.until("the address of another", |status| {
+        let reasons = status["not_ready"].to_string();
+        reasons.contains(&format!("was not registered: its address {}.104 is node", net()))
+    });
+    assert_eq!(stored(&cluster, "d"), "");
+    b.ok(&["delete", "node", "written"]);
+    fourth.until("registered", |status| status["peers_established"] == 2);
+    // The address changes, and what is not the daemon's stays.
+    let file = a.path("labelled.yaml");
+    let labelled = a
+        .ok(&["get", "node", "a", "-o", "yaml"])
+        .replace("metadata:\n", "metadata:\n  labels: { rack: one }\n");
+    std::fs::write(&file, labelled).unwrap();
+    a.ok(&["replace", "-f", file.to_str().unwrap()]);
+    ip(&format!("-n {in_a} addr del {}.101/24 dev eth0", net()));
+    ip(&format!("-n {in_a} addr add {}.111/24 dev eth0", net()));
+    let took = b.until("moved", |_| stored(&cluster, "a").contains(&format!("{}.111/24", net())));
+    println!("moved within {took:?}");
+    assert!(stored(&cluster, "a").contains("rack: one"), "{}", stored(&cluster, "a"));
+    // Who is deleted and still there comes again; the other of that name would be as quick.
+    drop(third);
+    b.ok(&["delete", "node", "a"]);
+    a.until("back", |_| stored(&cluster, "a").contains(&format!("{}.111/24", net())));
+    // A written resource is left alone.
+    a.ok(&["delete", "node", "d"]);
+    fourth.until("back", |_| stored(&cluster, "d").contains(&format!("{}.104/24", net())));
+}
+
+#[test]
+fn with_files_nobody_registers() {
+    let resources = tempfile::TempDir::new().unwrap();
+    let mut daemon = Daemon::new(&format!("{{ file: {} }}", resources.path().display()));
+    daemon.start();
+    daemon.until("no node", |status| status["not_ready"].to_string().contains("there is no Node resource"));
+    assert_eq!(std::fs::read_dir(resources.path()).unwrap().count(), 0);
+}

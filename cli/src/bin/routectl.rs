@@ -1,5 +1,0 @@
-//! The `routectl` program.
-
-fn main() -> std::process::ExitCode {
-    cli::ctl::main()
-}
