@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use bgp::bfd::State as BfdState;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -14,7 +13,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::view::{
-    BOUNDS_US, ExitKind, LatencyView, PeerView, SessionState, StatusView, StoreView, TunnelView,
+    BOUNDS_US, BfdState, ExitKind, LatencyView, PeerView, SessionState, StatusView, StoreView, TunnelView,
 };
 
 /// A loop that is later than that stands still.

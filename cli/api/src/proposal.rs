@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Proposal;
 use super::resources::{Files, parsed, resolve, same_pool};
-use super::view::{Change, ResourceChange};
+use super::view::{ChangeKind, ResourceChange};
 use datastore::{Store, StoreError};
 use resource::{Document, Key, Warning, assemble};
 
@@ -33,9 +33,9 @@ pub(super) async fn propose(store: &dyn Store, files: &Files, deletes: bool) -> 
             let (old, new) = (stored.get(key), new.iter().find(|document| document.key() == *key));
             let change = match (old, new) {
                 (Some(old), Some(new)) if old.resource == new.resource => None,
-                (Some(_), Some(_)) => Some(Change::Replace),
-                (None, _) => Some(Change::Add),
-                (Some(_), None) => Some(Change::Remove),
+                (Some(_), Some(_)) => Some(ChangeKind::Replace),
+                (None, _) => Some(ChangeKind::Add),
+                (Some(_), None) => Some(ChangeKind::Remove),
             };
             ResourceChange { change, key: key.clone() }
         })

@@ -1,5 +1,6 @@
 //! What the control API answers. Scripts lean on these names and values.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -9,21 +10,22 @@ use serde::{Deserialize, Serialize};
 mod diagnosis;
 mod event;
 mod explain;
+mod kernel;
+mod latency;
 mod peer;
 mod plan;
+mod session;
+mod tunnel;
 
-pub use bgp::session::State as SessionState;
 pub use diagnosis::*;
 pub use event::*;
 pub use explain::*;
+pub use kernel::*;
+pub use latency::*;
 pub use peer::*;
 pub use plan::*;
-pub use routing::SourceKind as RouteSource;
-pub use tunnel::FirewallReport as FirewallView;
-pub use tunnel::latency::{BOUNDS_US, Latency as LatencyView};
-pub use tunnel::report::KernelLatency as KernelLatencyView;
-pub use tunnel::report::Work as WorkView;
-pub use tunnel::report::{ExitKind, LegReport as LegView, TunnelReport as TunnelView};
+pub use session::*;
+pub use tunnel::*;
 
 /// Why a node has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +120,7 @@ pub struct FamilyView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BfdView {
     /// `up`, `init`, `down` or `admin_down`.
-    pub state: bgp::bfd::State,
+    pub state: BfdState,
     /// When it entered this state.
     pub since: Timestamp,
     /// Why it last left Up.
@@ -142,6 +144,34 @@ pub struct UpdateErrorView {
     pub verdict: String,
     /// The attribute as it stood, flags first; the first 64 octets.
     pub hex: String,
+}
+
+/// The origin of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteSource {
+    /// A block of this node.
+    Local,
+    /// The static peer table.
+    Static,
+    /// A peer in this AS.
+    Ibgp,
+    /// A peer in another AS.
+    Ebgp,
+    /// A client of this route reflector.
+    Client,
+}
+
+impl fmt::Display for RouteSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RouteSource::Local => "local",
+            RouteSource::Static => "static",
+            RouteSource::Ibgp => "ibgp",
+            RouteSource::Ebgp => "ebgp",
+            RouteSource::Client => "client",
+        })
+    }
 }
 
 /// The best route of a prefix.
@@ -291,25 +321,4 @@ pub struct CniView {
     pub file: Option<std::path::PathBuf>,
     /// What can't be written, one line each.
     pub problems: Vec<String>,
-}
-
-/// The kernel as it was last observed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct KernelView {
-    /// How routes name their exits: `objects`, `gateways` or `unknown`.
-    pub next_hops: String,
-    /// Entries of ours that others changed, since the start.
-    pub drift: u64,
-    /// What was done since the start.
-    #[serde(default)]
-    pub work: WorkView,
-    /// How long the kernel took for it.
-    #[serde(default)]
-    pub latency: KernelLatencyView,
-    /// The tunnel devices, one line each.
-    pub devices: Vec<String>,
-    /// The sysctls that matter, one line each.
-    pub sysctls: Vec<String>,
-    /// What the kernel refused, one line each; the first 200.
-    pub failures: Vec<String>,
 }

@@ -8,7 +8,7 @@ use super::show::{Output, named};
 use super::{Failure, output};
 use api::Files as Request;
 use api::client::Client;
-use api::view::{Change, KernelChanges, ObjectChange, RehearsalView, SessionFate};
+use api::view::{ChangeKind, KernelChanges, ObjectChange, RehearsalView, SessionFate};
 
 /// The arguments of `plan`.
 #[derive(Debug, Args)]
@@ -40,11 +40,11 @@ impl Plan {
 }
 
 /// A sign for each change, as in a diff.
-fn sign(change: Change) -> &'static str {
+fn sign(change: ChangeKind) -> &'static str {
     match change {
-        Change::Add => "+",
-        Change::Replace => "~",
-        Change::Remove => "-",
+        ChangeKind::Add => "+",
+        ChangeKind::Replace => "~",
+        ChangeKind::Remove => "-",
     }
 }
 

@@ -11,10 +11,9 @@ use super::output::{self, Shown};
 use super::{Failure, get, peer};
 use api::client::Client;
 use api::view::{
-    BfdView, ExitKind, FirewallView, NodeView, PeerDetail, PeerView, RouteSource, RouteView, StatusView,
-    StoreView, TunnelView, UpdateErrorView,
+    BfdState, BfdView, ExitKind, FirewallView, NodeView, PeerDetail, PeerView, RouteSource, RouteView,
+    StatusView, StoreView, TunnelView, UpdateErrorView,
 };
-use bgp::bfd::State as BfdState;
 
 /// The arguments of `show`.
 #[derive(Debug, Args)]

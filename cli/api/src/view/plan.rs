@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-pub use tunnel::rehearsal::Rehearsal as KernelChanges;
-pub use tunnel::rehearsal::{Change, ObjectChange};
 
 use resource::{Key, Warning};
 
@@ -27,11 +25,54 @@ pub struct RehearsalView {
     pub problem: Option<String>,
 }
 
+/// The kind of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is added.
+    Add,
+    /// It stays, with other contents.
+    Replace,
+    /// It is removed.
+    Remove,
+}
+
+/// An object that would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectChange {
+    /// The kind of the change.
+    pub change: ChangeKind,
+    /// The object, in words.
+    pub object: String,
+}
+
+/// Changes in the kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelChanges {
+    /// Objects other than routes.
+    pub objects: Vec<ObjectChange>,
+    /// Routes that are added.
+    pub routes_added: usize,
+    /// Routes that get another exit.
+    pub routes_replaced: usize,
+    /// Routes that are removed.
+    pub routes_removed: usize,
+    /// The first of those three together, by prefix.
+    pub routes: Vec<ObjectChange>,
+}
+
+impl KernelChanges {
+    /// Returns whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.routes_added + self.routes_replaced + self.routes_removed == 0
+    }
+}
+
 /// What becomes of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceChange {
     /// Added, replaced or removed; `null`: it is the same.
-    pub change: Option<Change>,
+    pub change: Option<ChangeKind>,
     /// Which one.
     pub key: Key,
 }

@@ -31,7 +31,9 @@ fn since() -> Timestamp {
 
 fn latency() -> LatencyView {
     let mut latency = LatencyView::default();
-    [1, 3, 300].into_iter().for_each(|millis| latency.note(std::time::Duration::from_millis(millis)));
+    // 1 ms, 3 ms and 300 ms.
+    [3, 5, 11].into_iter().for_each(|class| latency.counts[class] = 1);
+    latency.sum_us = 304_000;
     latency
 }
 
@@ -77,7 +79,7 @@ impl Control for Views {
             router_id: Some([10, 0, 0, 2].into()),
             last_error: None,
             bfd: Some(BfdView {
-                state: bgp::bfd::State::Up,
+                state: api::view::BfdState::Up,
                 since: since(),
                 diagnostic: "no diagnostic".into(),
                 detection_time_ms: 150,

@@ -1,12 +1,9 @@
 //! What other nodes answer.
 
-use bgp::session::State;
-use tunnel::probe::Passage;
 use tunnel::probe::prober::LOSSES_IN_ROW;
-use tunnel::report::WayReport;
 
 use super::{Code, Facts, Finding, node_named};
-use api::view::{ExitKind, PeerView, TunnelView};
+use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelView};
 
 /// How far two clocks may be apart, in milliseconds: certificates and logs are told by them.
 const MOST_APART_MS: f64 = 2_000.0;
@@ -29,7 +26,7 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
 
 /// Whether all sessions are Established.
 pub(super) fn sessions(facts: &Facts) -> Vec<Finding> {
-    let down = facts.peers.iter().filter(|peer| peer.state != State::Established);
+    let down = facts.peers.iter().filter(|peer| peer.state != SessionState::Established);
     down.map(|peer| session(facts, peer)).collect()
 }
 
@@ -56,10 +53,10 @@ fn session(facts: &Facts, peer: &PeerView) -> Finding {
 /// Whether tunnels are answered.
 pub(super) fn tunnels(facts: &Facts) -> Vec<Finding> {
     let ways = facts.tunnels.iter().flat_map(|tunnel| tunnel.ways.iter().map(move |way| (tunnel, way)));
-    let is_silent = |tunnel: &TunnelView, way: &WayReport| {
+    let is_silent = |tunnel: &TunnelView, way: &ProbeView| {
         tunnel.in_use == Some(way.exit) && way.lost_in_row >= LOSSES_IN_ROW
     };
-    let bad = ways.filter(|(tunnel, way)| way.state == Passage::Blocked || is_silent(tunnel, way));
+    let bad = ways.filter(|(tunnel, way)| way.state == ProbeState::Blocked || is_silent(tunnel, way));
     bad.map(|(tunnel, way)| {
         let (what, name) = match way.exit {
             ExitKind::Ipip => ("IP protocol 4", "IP-in-IP"),

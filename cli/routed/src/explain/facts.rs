@@ -13,6 +13,7 @@ use tunnel::netlink::sight::{self, Arrival, Lookup, NeighbourState, RouteKind, R
 
 use crate::daemon::state::Roster;
 use crate::explain::judge;
+use crate::view::convert::route_source;
 use crate::view::{Views, is_host, mac, peer_name, route_view};
 use api::Question;
 use api::view::{
@@ -70,9 +71,8 @@ impl Views {
             facts.paths = route.paths.iter().map(|path| path_view(path, &roster)).collect();
             facts.route = route.paths.first().is_some_and(|path| path.reason.is_none()).then_some(view);
         }
-        let summary = self.summary().await;
-        let tunnels = summary.as_ref().map(|report| report.tunnels.as_slice()).unwrap_or_default();
-        facts.tunnel = facts.route.as_ref().and_then(|route| toward(route, tunnels).cloned());
+        let tunnels = self.tunnel_views().await;
+        facts.tunnel = facts.route.as_ref().and_then(|route| toward(route, &tunnels).cloned());
         if let Some(node) = facts.tunnel.as_ref() {
             facts.outer = facts.route.as_ref().and_then(|route| self.outer(&roster, route, node));
         }
@@ -301,7 +301,7 @@ fn state_name(state: State) -> String {
 fn path_view(path: &PathInfo, roster: &Roster) -> PathView {
     let as_path: Vec<String> = path.as_path.iter().map(ToString::to_string).collect();
     PathView {
-        source: path.kind,
+        source: route_source(path.kind),
         peer: peer_name(path, roster),
         next_hop: Some(path.next_hop).filter(|_| path.source != Source::Local),
         as_path: as_path.join(" "),

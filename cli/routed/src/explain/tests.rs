@@ -4,11 +4,10 @@ use std::collections::HashSet;
 
 use super::*;
 use api::view::{
-    FromView, NeighbourView, OuterView, OwnerView, PathView, PoolView, RouteSource, RouteView, TunnelView,
+    FromView, NeighbourView, OuterView, OwnerView, PathView, PoolView, ProbeState, ProbeView, RouteSource,
+    RouteView, TunnelView,
 };
 use resource::{Encapsulation, Mode};
-use tunnel::probe::Passage;
-use tunnel::report::WayReport;
 
 /// Another node's pod, reached by VXLAN as it should be.
 fn well() -> ExplainFacts {
@@ -69,9 +68,9 @@ fn well() -> ExplainFacts {
             reason: "always".into(),
             last_probe_ms: Some(0.1),
             mtu: Some(1450),
-            ways: vec![WayReport {
+            ways: vec![ProbeView {
                 exit: ExitKind::Vxlan,
-                state: Passage::Passes,
+                state: ProbeState::Passes,
                 lost_in_row: 2,
                 last_ms: Some(0.1),
             }],

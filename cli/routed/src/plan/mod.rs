@@ -15,8 +15,9 @@ use crate::daemon::state::Roster;
 use crate::node_config::password::Passwords;
 use crate::node_config::{PeerPlan, Plan, plan};
 use crate::view::Views;
+use crate::view::convert::kernel_changes;
 use api::Proposal;
-use api::view::{Change, ObjectChange, RehearsalView, SessionChange, SessionFate, ToldChange};
+use api::view::{ChangeKind, ObjectChange, RehearsalView, SessionChange, SessionFate, ToldChange};
 
 /// Prefixes that are named for each peer; the rest is counted.
 const NAMED: usize = 10;
@@ -58,8 +59,8 @@ impl Views {
         view.told = told;
         if let Some(tunnel) = &self.tunnel {
             let changes = best.into_iter().map(learn).collect();
-            view.kernel =
-                Some(tunnel.rehearse(after.tunnel, changes).await.map_err(|error| error.to_string())?);
+            let changes = tunnel.rehearse(after.tunnel, changes).await.map_err(|error| error.to_string())?;
+            view.kernel = Some(kernel_changes(changes));
         }
         Ok(view)
     }
@@ -151,17 +152,17 @@ fn difference(
     let words = |hops: &[IpAddr]| hops.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     for prefix in then.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
         let (kind, object) = match (then.get(prefix), now.get(prefix)) {
-            (None, Some(now)) => (Change::Add, format!("{prefix} next hop {}", words(now))),
-            (Some(then), None) => (Change::Remove, format!("{prefix} next hop {}", words(then))),
+            (None, Some(now)) => (ChangeKind::Add, format!("{prefix} next hop {}", words(now))),
+            (Some(then), None) => (ChangeKind::Remove, format!("{prefix} next hop {}", words(then))),
             (Some(then), Some(now)) if then != now => {
-                (Change::Replace, format!("{prefix} next hop {}, then {}", words(then), words(now)))
+                (ChangeKind::Replace, format!("{prefix} next hop {}, then {}", words(then), words(now)))
             }
             _ => continue,
         };
         *match kind {
-            Change::Add => &mut change.announced,
-            Change::Replace => &mut change.changed,
-            Change::Remove => &mut change.withdrawn,
+            ChangeKind::Add => &mut change.announced,
+            ChangeKind::Replace => &mut change.changed,
+            ChangeKind::Remove => &mut change.withdrawn,
         } += 1;
         if change.some.len() < NAMED {
             change.some.push(ObjectChange { change: kind, object });

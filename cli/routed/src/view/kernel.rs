@@ -2,6 +2,7 @@
 
 use tunnel::report::{DeviceState, NextHops, Report};
 
+use super::convert;
 use api::view::KernelView;
 
 /// In lines for people: devices, next hops, sysctls, failures.
@@ -25,8 +26,8 @@ pub(crate) fn kernel_view(report: &Report) -> KernelView {
         }
         .to_owned(),
         drift: report.drift,
-        work: report.work,
-        latency: report.latency,
+        work: convert::work_view(&report.work),
+        latency: convert::kernel_latency_view(&report.latency),
         devices: report.devices.iter().map(device).collect(),
         sysctls: report.sysctls.iter().map(ToString::to_string).collect(),
         failures: report

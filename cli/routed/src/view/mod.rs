@@ -1,5 +1,6 @@
 //! What `routectl show` is answered.
 
+pub(crate) mod convert;
 pub(crate) mod kernel;
 pub(crate) mod peer;
 pub(crate) mod routes;
@@ -18,9 +19,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use jiff::Timestamp;
+use routing::Source;
 use routing::actor::RibHandle;
 use routing::query::{FamilyCounts, PathInfo, PeerCounts, RouteInfo};
-use routing::{Source, SourceKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
@@ -33,8 +34,8 @@ use crate::daemon::upkeep::Upkeep;
 use crate::host::tunnel_address;
 use api::view::Diagnosis;
 use api::view::{
-    BfdView, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, RehearsalView, RouteView, StatusView,
-    TunnelView, UpdateErrorView,
+    BfdView, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, RehearsalView, RouteSource, RouteView,
+    StatusView, TunnelView, UpdateErrorView,
 };
 use api::{Control, Proposal, Question, RouteQuery};
 use datastore::StoreHealth;
@@ -108,6 +109,12 @@ impl Views {
         self.tunnel.as_ref()?.summary().await.ok()
     }
 
+    /// Returns how each other node is reached, by name.
+    pub(crate) async fn tunnel_views(&self) -> Vec<TunnelView> {
+        let tunnels = self.summary().await.map(|report| report.tunnels).unwrap_or_default();
+        tunnels.into_iter().map(convert::tunnel_view).collect()
+    }
+
     pub(crate) async fn counts(&self, roster: &Roster) -> HashMap<bgp::PeerId, PeerCounts> {
         let ids: Vec<_> = roster.peers.iter().map(|peer| peer.id).collect();
         let counts = move |rib: &routing::Rib| rib.counts_of(ids).collect();
@@ -150,7 +157,7 @@ impl Control for Views {
     }
 
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
-        async { self.summary().await.map(|report| report.tunnels).unwrap_or_default() }.boxed()
+        self.tunnel_views().boxed()
     }
 
     fn nodes(&self) -> BoxFuture<'_, Vec<NodeView>> {
@@ -256,9 +263,13 @@ impl Control for Views {
                 revision: roster.revision.as_ref().map(ToString::to_string),
                 mistakes: roster.mistakes.clone(),
                 warnings,
-                firewall,
+                firewall: firewall.map(convert::firewall_view),
                 cni,
-                lateness: self.lateness.as_ref().map(|lateness| *lateness.borrow()).unwrap_or_default(),
+                lateness: self
+                    .lateness
+                    .as_ref()
+                    .map(|lateness| convert::latency_view(&lateness.borrow()))
+                    .unwrap_or_default(),
                 kernel: report.map(|report| kernel::kernel_view(&report)),
             }
         }
@@ -325,7 +336,7 @@ pub(crate) fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCoun
         port: peer.peering.port,
         asn: peer.peering.as_number,
         r#type: peer.peering.kind,
-        state: status.state,
+        state: convert::session_state(status.state),
         since,
         uptime_s: if up { seconds_since(since) } else { 0 },
         received: count(counts.received),
@@ -364,7 +375,7 @@ fn family_views(counts: &PeerCounts) -> Vec<FamilyView> {
 
 fn bfd_view(report: &BfdReport) -> BfdView {
     BfdView {
-        state: report.state,
+        state: convert::bfd_state(report.state),
         since: timestamp(report.since),
         diagnostic: report.diagnostic.to_string(),
         detection_time_ms: u64::try_from(report.detection_time.as_millis()).unwrap_or(u64::MAX),
@@ -401,13 +412,13 @@ pub(crate) fn route_view(
     RouteView {
         prefix: route.prefix,
         next_hop: shown.filter(|_| !own).map(|path| path.next_hop),
-        source: shown.map_or(SourceKind::Static, |path| path.kind),
+        source: shown.map_or(RouteSource::Static, |path| convert::route_source(path.kind)),
         peer: shown.and_then(|path| peer_name(path, roster)),
-        exit: kernel.and_then(|kernel| kernel.exit),
+        exit: kernel.and_then(|kernel| kernel.exit).map(convert::exit_kind),
         device: kernel.and_then(|kernel| kernel.device.clone()),
         installed: kernel.is_some_and(|kernel| kernel.installed),
         reason,
-        legs: kernel.map_or_else(Vec::new, |kernel| kernel.legs.clone()),
+        legs: kernel.map_or_else(Vec::new, |kernel| kernel.legs.iter().map(convert::leg_view).collect()),
     }
 }
 

@@ -1,0 +1,143 @@
+//! From the libraries' types to the API's views, which own the public JSON.
+
+use api::view::{
+    BfdState, ChangeKind, ExitKind, FirewallView, KernelChanges, KernelLatencyView, LatencyView, LegView,
+    ObjectChange, ProbeState, ProbeView, RouteSource, SessionState, TunnelView, WorkView,
+};
+use routing::SourceKind;
+use tunnel::FirewallReport;
+use tunnel::latency::Latency;
+use tunnel::probe::Passage;
+use tunnel::rehearsal::{self, Rehearsal};
+use tunnel::report::{self, KernelLatency, LegReport, TunnelReport, WayReport, Work};
+
+pub(crate) fn session_state(state: bgp::session::State) -> SessionState {
+    use bgp::session::State;
+    match state {
+        State::Idle => SessionState::Idle,
+        State::Active => SessionState::Active,
+        State::Connect => SessionState::Connect,
+        State::OpenSent => SessionState::OpenSent,
+        State::OpenConfirm => SessionState::OpenConfirm,
+        State::Established => SessionState::Established,
+    }
+}
+
+pub(crate) fn bfd_state(state: bgp::bfd::State) -> BfdState {
+    use bgp::bfd::State;
+    match state {
+        State::AdminDown => BfdState::AdminDown,
+        State::Down => BfdState::Down,
+        State::Init => BfdState::Init,
+        State::Up => BfdState::Up,
+    }
+}
+
+pub(crate) fn route_source(kind: SourceKind) -> RouteSource {
+    match kind {
+        SourceKind::Local => RouteSource::Local,
+        SourceKind::Static => RouteSource::Static,
+        SourceKind::Ibgp => RouteSource::Ibgp,
+        SourceKind::Ebgp => RouteSource::Ebgp,
+        SourceKind::Client => RouteSource::Client,
+    }
+}
+
+pub(crate) fn exit_kind(kind: report::ExitKind) -> ExitKind {
+    match kind {
+        report::ExitKind::Direct => ExitKind::Direct,
+        report::ExitKind::Ipip => ExitKind::Ipip,
+        report::ExitKind::Vxlan => ExitKind::Vxlan,
+        report::ExitKind::Blackhole => ExitKind::Blackhole,
+    }
+}
+
+pub(crate) fn leg_view(leg: &LegReport) -> LegView {
+    LegView { exit: exit_kind(leg.exit), gateway: leg.gateway, device: leg.device.clone() }
+}
+
+pub(crate) fn tunnel_view(tunnel: TunnelReport) -> TunnelView {
+    TunnelView {
+        node: tunnel.node,
+        address: tunnel.address,
+        preferred: tunnel.preferred.map(exit_kind),
+        in_use: tunnel.in_use.map(exit_kind),
+        since: tunnel.since,
+        reason: tunnel.reason,
+        last_probe_ms: tunnel.last_probe_ms,
+        mtu: tunnel.mtu,
+        ways: tunnel.ways.iter().map(probe_view).collect(),
+        clock_ahead_ms: tunnel.clock_ahead_ms,
+        blocks: tunnel.blocks,
+    }
+}
+
+fn probe_view(way: &WayReport) -> ProbeView {
+    ProbeView {
+        exit: exit_kind(way.exit),
+        state: match way.state {
+            Passage::Unknown => ProbeState::Unknown,
+            Passage::Passes => ProbeState::Passes,
+            Passage::Unanswered => ProbeState::Unanswered,
+            Passage::Blocked => ProbeState::Blocked,
+            Passage::Returning => ProbeState::Returning,
+        },
+        lost_in_row: way.lost_in_row,
+        last_ms: way.last_ms,
+    }
+}
+
+pub(crate) fn latency_view(latency: &Latency) -> LatencyView {
+    LatencyView { counts: latency.counts, sum_us: latency.sum_us }
+}
+
+pub(crate) fn kernel_latency_view(latency: &KernelLatency) -> KernelLatencyView {
+    KernelLatencyView { routes: latency_view(&latency.routes), objects: latency_view(&latency.objects) }
+}
+
+pub(crate) fn work_view(work: &Work) -> WorkView {
+    WorkView {
+        routes: work.routes,
+        objects: work.objects,
+        refused: work.refused,
+        fallbacks_ipip: work.fallbacks_ipip,
+        fallbacks_bgp: work.fallbacks_bgp,
+        probes: work.probes,
+        probes_lost: work.probes_lost,
+    }
+}
+
+pub(crate) fn firewall_view(firewall: FirewallReport) -> FirewallView {
+    FirewallView {
+        wanted: firewall.wanted,
+        installed: firewall.installed,
+        guards_ipip: firewall.guards_ipip,
+        guards_vxlan: firewall.guards_vxlan,
+        nodes: firewall.nodes,
+        masqueraded: firewall.masqueraded,
+        drift: firewall.drift,
+        dropped_ipip: firewall.dropped_ipip,
+        dropped_vxlan: firewall.dropped_vxlan,
+        problem: firewall.problem,
+    }
+}
+
+pub(crate) fn kernel_changes(changes: Rehearsal) -> KernelChanges {
+    let all = |changes: Vec<rehearsal::ObjectChange>| changes.into_iter().map(object_change).collect();
+    KernelChanges {
+        objects: all(changes.objects),
+        routes_added: changes.routes_added,
+        routes_replaced: changes.routes_replaced,
+        routes_removed: changes.routes_removed,
+        routes: all(changes.routes),
+    }
+}
+
+fn object_change(change: rehearsal::ObjectChange) -> ObjectChange {
+    let kind = match change.change {
+        rehearsal::Change::Add => ChangeKind::Add,
+        rehearsal::Change::Replace => ChangeKind::Replace,
+        rehearsal::Change::Remove => ChangeKind::Remove,
+    };
+    ObjectChange { change: kind, object: change.object }
+}
