@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+use timing::Retry;
 
-use super::resources::{ATTEMPTS, again, unchanged};
+use super::resources::{ATTEMPTS, PAUSE, unchanged};
 use datastore::{Manifest, Revision, Store, StoreError};
 use resource::{Document, Key, Mistake, Resource, parse_file};
 use resource::{to_yaml, without_version};
@@ -184,7 +185,7 @@ async fn amend<T>(
     expected: Option<Revision>,
     change: impl Fn(&Json) -> Result<(Json, T), String>,
 ) -> Result<Amended<T>, StoreError> {
-    let mut attempt = 1;
+    let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
         let revision = contents.loaded.revision;
@@ -203,9 +204,7 @@ async fn amend<T>(
         let against = expected.clone().unwrap_or(revision);
         match store.put(vec![manifest], Some(against)).await {
             Ok(revision) => return Ok(Amended { changed: true, revision, said }),
-            Err(StoreError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => {
-                again(&mut attempt).await;
-            }
+            Err(StoreError::Conflict { .. }) if expected.is_none() && retry.pause().await => {}
             Err(error) => return Err(error),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use timing::Retry;
 
 use datastore::{Contents, Manifest, Revision, Store, StoreError};
 use resource::{
@@ -16,7 +17,7 @@ use resource::{to_yaml, without_version};
 /// Changes against a store that others change too are tried this often.
 pub(super) const ATTEMPTS: u32 = 20;
 /// The pause before the next try, times the number of tries so far.
-const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// What putting a resource means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -194,7 +195,7 @@ pub(super) async fn apply(
     mode: Mode,
 ) -> Result<ApplyResponse, StoreError> {
     let given = parsed(&files.files).await?;
-    let mut attempt = 1;
+    let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
         let against = expected.clone().unwrap_or_else(|| contents.loaded.revision.clone());
@@ -221,18 +222,10 @@ pub(super) async fn apply(
                 return Ok(ApplyResponse { applied, skipped: there, warnings, revision });
             }
             // Only a caller who named a revision cares that another came between.
-            Err(StoreError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => {
-                again(&mut attempt).await;
-            }
+            Err(StoreError::Conflict { .. }) if expected.is_none() && retry.pause().await => {}
             Err(error) => return Err(error),
         }
     }
-}
-
-/// The pause before a change is tried again.
-pub(super) async fn again(attempt: &mut u32) {
-    tokio::time::sleep(PAUSE * *attempt).await; // why: who writes at once must not meet again
-    *attempt += 1;
 }
 
 /// The resources of the files that are there already.

@@ -271,25 +271,10 @@ fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     known
         .iter()
         .copied()
-        .map(|name| (edits(&fold(key), &fold(name)), name))
+        .map(|name| (strsim::levenshtein(&fold(key), &fold(name)), name))
         .filter(|(n, _)| *n <= 2)
         .min()
         .map(|(_, name)| name)
-}
-
-/// Levenshtein distance between two short strings.
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in right.iter().enumerate() {
-            let change = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]

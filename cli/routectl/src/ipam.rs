@@ -4,8 +4,11 @@ mod check;
 mod release;
 mod show;
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use ipnet::IpNet;
+use timing::Retry;
 
 use super::Failure;
 use api::client::Client;
@@ -16,6 +19,8 @@ use resource::{BlockAffinity, IpPool, Kind, Node, Resource, parse_file};
 
 /// A change that others come between is tried this often.
 const ATTEMPTS: u32 = 10;
+/// The first pause between two attempts; the following ones are longer.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What can be done with blocks.
 #[derive(Debug, Subcommand)]
@@ -121,16 +126,19 @@ async fn release_chosen<T>(
     mut blocks: Blocks,
     choose: impl Fn(&Blocks) -> Result<(Vec<String>, T), Failure>,
 ) -> Result<T, Failure> {
-    for _ in 0..ATTEMPTS {
-        let (names, said) = choose(&blocks)?;
+    let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
+    loop {
+        let (names, outcome) = choose(&blocks)?;
         if blocks.release(client, &names).await? {
-            return Ok(said);
+            return Ok(outcome);
+        }
+        if !retry.pause().await {
+            return Err(Failure::Io(anyhow::anyhow!(
+                "others changed the resources {ATTEMPTS} times meanwhile: repeat the command"
+            )));
         }
         blocks = Blocks::read(client).await?;
     }
-    Err(Failure::Io(anyhow::anyhow!(
-        "others changed the resources {ATTEMPTS} times meanwhile: repeat the command"
-    )))
 }
 
 impl Ipam {

@@ -16,6 +16,7 @@ use crate::journal::sources;
 use crate::shared_store::block_claims;
 use crate::shared_store::block_release;
 use crate::shared_store::registration;
+use crate::view::{ViewSources, Views};
 use datastore::StoreError;
 use resource::Mistake;
 
@@ -100,7 +101,14 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     let socket = api::bind(&config.socket).map_err(anyhow::Error::from)?;
     let mut guards = vec![RemoveOnDrop(config.socket.clone())];
     let journal = JournalHandle::start();
-    let (mut daemon, views) = Daemon::start(config.clone(), journal.clone());
+    let (mut daemon, drains) = Daemon::start(config.clone(), journal.clone());
+    let sources = ViewSources {
+        roster: daemon.roster.subscribe(),
+        rib: daemon.rib.clone(),
+        tunnel: daemon.tunnel.clone(),
+        upkeep: daemon.upkeep.clone(),
+    };
+    let views = Views::new(config.clone(), sources, drains);
     let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.news());
     sources::start(&journal, daemon.roster.subscribe(), store.health(), news);
     let host = match &opened {
@@ -219,7 +227,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
             },
             Some(()) = passwords.recv() => daemon.read_passwords().await,
             () = watchdog.due() => {}
-            happening = daemon.next() => daemon.deal_with(happening).await,
+            happening = daemon.next_event() => daemon.handle(happening).await,
         }
         if daemon.is_drained() {
             break;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::json;
 
+use timing::Retry;
+
 use super::EtcdStore;
 use super::backend::{Change, Commit, Condition};
-use super::feed::Jitter;
 use crate::StoreError;
 use resource::ipam::{BlockOf, Choice, affinity_name, choose};
 use resource::{API_VERSION, BlockAffinity, Document, Key, Kind, Node, Resource};
@@ -39,9 +40,7 @@ impl EtcdStore {
         v4: bool,
         is_wanting: impl Fn(&Node, &[IpNet]) -> bool,
     ) -> Result<Claimed, StoreError> {
-        let mut jitter =
-            Jitter::new(self.seed ^ node.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte)));
-        let mut attempt = 0;
+        let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE);
         loop {
             let replica = self.replica().await?;
             let documents = replica.documents();
@@ -74,14 +73,12 @@ impl EtcdStore {
             {
                 return Ok(Claimed::Block(block));
             }
-            attempt += 1;
-            if attempt == ATTEMPTS {
+            if !retry.pause().await {
                 return Err(StoreError::Unavailable {
                     doing: "was not changed",
                     reason: format!("others were quicker {ATTEMPTS} times"),
                 });
             }
-            tokio::time::sleep(jitter.of(PAUSE)).await; // why: who wrote at once must not meet again
         }
     }
 

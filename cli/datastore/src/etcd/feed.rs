@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use timing::{Jitter, optional};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,30 +33,6 @@ pub(super) enum Said {
     Events(Vec<Event>),
     Checked(Digest),
     Lost(String),
-}
-
-/// Numbers that differ between nodes that start together.
-#[derive(Clone, Debug)]
-pub(crate) struct Jitter(u64);
-
-impl Jitter {
-    pub(crate) fn new(seed: u64) -> Self {
-        Jitter(seed | 1)
-    }
-
-    /// xorshift64: nothing rests on its quality.
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// Between half of a time and all of it.
-    pub(crate) fn of(&mut self, time: Duration) -> Duration {
-        let share = u32::try_from(self.next() % 1000).unwrap_or(0);
-        time / 2 + time * share / 2000
-    }
 }
 
 /// Listens until nobody takes what it says. An order is to list anew.
@@ -106,7 +83,7 @@ impl<B: Backend> Feed<B> {
             // What held for a while gets a new first pause.
             pause = if began.elapsed() > ASK_EVERY * 2 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
             tokio::select! {
-                () = sleep(self.jitter.of(pause)) => {} // why: a store that is away is not to be asked without pause
+                () = sleep(self.jitter.apply(pause)) => {} // why: a store that is away is not to be asked without pause
                 () = self.said.closed() => return,
             }
         }
@@ -141,17 +118,12 @@ impl<B: Backend> Feed<B> {
             return Err(End::Relist);
         }
         self.say(Said::InStep).await?;
-        let mut ask_at = Instant::now() + self.jitter.of(ASK_EVERY);
-        let mut check_at = Instant::now() + self.jitter.of(CHECK_EVERY);
+        let mut ask_at = Instant::now() + self.jitter.apply(ASK_EVERY);
+        let mut check_at = Instant::now() + self.jitter.apply(CHECK_EVERY);
         let mut question: Option<BoxFuture<'static, Result<Asked, BackendError>>> = None;
         loop {
             let may_ask = question.is_none();
-            let asked = async {
-                match question.as_mut() {
-                    Some(question) => question.await,
-                    None => std::future::pending().await,
-                }
-            };
+            let asked = optional(question.as_mut());
             tokio::select! {
                 said = events.next() => {
                     let said = match said {
@@ -174,13 +146,13 @@ impl<B: Backend> Feed<B> {
                         Asked::Revision(_) => {}
                         Asked::Digest(digest) => self.say(Said::Checked(digest)).await?,
                     }
-                    ask_at = Instant::now() + self.jitter.of(ASK_EVERY);
+                    ask_at = Instant::now() + self.jitter.apply(ASK_EVERY);
                 }
                 () = tokio::time::sleep_until(ask_at), if may_ask => {
                     let (backend, prefix) = (Arc::clone(&self.backend), self.prefix.clone());
                     let check = Instant::now() >= check_at;
                     if check {
-                        check_at = Instant::now() + self.jitter.of(CHECK_EVERY);
+                        check_at = Instant::now() + self.jitter.apply(CHECK_EVERY);
                     }
                     question = Some(async move {
                         in_time_raw(ANSWER, async {

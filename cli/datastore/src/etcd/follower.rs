@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use timing::{Jitter, optional, sleep_until};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::backend::{Backend, Listing};
-use super::feed::{Feed, Jitter, SAID, Said};
+use super::feed::{Feed, SAID, Said};
 use super::keys::Keys;
 use super::replica::{Answer, Replica, Step};
 use super::snapshot_cache::Cache;
@@ -126,7 +127,7 @@ impl Follower {
                     Some(said) => self.take(said),
                     None => return,
                 },
-                () = at(due) => {
+                () = sleep_until(due) => {
                     // Whoever is to get it must be ready for it; until then changes come together.
                     let permit = tokio::select! {
                         permit = updates.reserve() => permit,
@@ -140,17 +141,17 @@ impl Follower {
                     self.due = None;
                     permit.send(Ok(answer.loaded));
                 }
-                () = at(self.snapshot_at) => {
+                () = sleep_until(self.snapshot_at) => {
                     self.snapshot_at = None;
                     tracing::warn!("the datastore is away: the last valid snapshot runs");
                     self.health.send_modify(|health| health.from_snapshot = true);
                     self.changed();
                 }
-                () = at(self.again_at) => {
+                () = sleep_until(self.again_at) => {
                     self.again_at = None;
                     self.relist();
                 }
-                () = at(write_at) => self.write(),
+                () = sleep_until(write_at) => self.write(),
                 written = written(&mut self.writing) => {
                     self.writing = None;
                     if let Err(problem) = written {
@@ -271,16 +272,7 @@ impl Follower {
     }
 }
 
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn written(writing: &mut Option<JoinHandle<Result<(), String>>>) -> Result<(), String> {
-    match writing {
-        Some(writing) => writing.await.unwrap_or_else(|error| Err(format!("writing the snapshot: {error}"))),
-        None => std::future::pending().await,
-    }
+    let done = optional(writing.as_mut()).await;
+    done.unwrap_or_else(|error| Err(format!("writing the snapshot: {error}")))
 }

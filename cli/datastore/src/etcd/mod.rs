@@ -23,12 +23,12 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use timing::Retry;
 use tokio::sync::{mpsc, watch};
 
 use backend::{Backend, BackendError, Change, Commit, Condition};
 pub use claims::Claimed;
 use client::EtcdBackend;
-use feed::Jitter;
 use keys::Keys;
 use replica::Replica;
 pub use settings::{EtcdSettings, host_and_port};
@@ -124,20 +124,15 @@ impl EtcdStore {
             },
             None => None,
         };
-        let mut jitter = Jitter::new(self.seed ^ u64::from(std::process::id()));
-        let mut attempt = 1;
+        let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
         loop {
             let replica = self.replica().await?;
             let against = than.unwrap_or(replica.revision());
             let changes = edit(&replica)?;
             match self.commit(changes, against).await? {
                 Some(revision) => return Ok(Revision(revision.to_string())),
-                None if than.is_some() || attempt == ATTEMPTS => return Err(conflict(against)),
-                None => {
-                    // why: others write at the same moment, and trying again at once they would meet again.
-                    tokio::time::sleep(jitter.of(PAUSE * attempt)).await;
-                    attempt += 1;
-                }
+                None if than.is_none() && retry.pause().await => {}
+                None => return Err(conflict(against)),
             }
         }
     }

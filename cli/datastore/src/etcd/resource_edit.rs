@@ -2,7 +2,10 @@
 //! that do so at once don't wait for each other. What two of them do that contradicts each other is
 //! refused by name, the newer's.
 
+use std::time::Duration;
+
 use serde_json::Value as Json;
+use timing::Retry;
 
 use super::backend::{Change, Commit, Condition};
 use super::replica::Replica;
@@ -12,6 +15,8 @@ use resource::{Document, Key, Kind};
 
 /// A resource that others change too is tried to be changed this often.
 const ATTEMPTS: u32 = 5;
+/// The pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl EtcdStore {
     /// Stores a resource that is not there; `false`: it is.
@@ -38,7 +43,8 @@ impl EtcdStore {
         edit: impl Fn(Json) -> Option<Manifest>,
     ) -> Result<bool, StoreError> {
         let key = Key { kind: Kind::Node, name: name.to_owned() };
-        for _ in 0..ATTEMPTS {
+        let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE);
+        loop {
             let replica = self.replica().await?;
             let Some((document, mod_revision)) = find(&replica, &key) else { return Ok(false) };
             let Some(manifest) = edit(resource::without_version(document.manifest.clone())) else {
@@ -52,8 +58,10 @@ impl EtcdStore {
             {
                 return Ok(true);
             }
+            if !retry.pause().await {
+                return Err(StoreError::Conflict { expected: crate::Revision("of a moment ago".into()) });
+            }
         }
-        Err(StoreError::Conflict { expected: crate::Revision("of a moment ago".into()) })
     }
 
     async fn put_one(&self, condition: Condition, key: String, text: String) -> Result<bool, StoreError> {

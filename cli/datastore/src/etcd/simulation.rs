@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
+use timing::Jitter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::backend::{Backend, BackendError, Commit, Digest, Event, Events, Listing, Stored};
-use super::feed::Jitter;
 use super::follower;
 use super::keys::Keys;
 use crate::{StoreHealth, Update};
@@ -58,9 +58,9 @@ impl World {
         if !self.faulty {
             return Fault::None;
         }
-        match self.jitter.next() % 20 {
+        match self.jitter.number() % 20 {
             0 | 1 => Fault::Error,
-            2 => Fault::Slow(Duration::from_millis(self.jitter.next() % 6000)),
+            2 => Fault::Slow(Duration::from_millis(self.jitter.number() % 6000)),
             3 => Fault::Lost,
             4 | 5 => Fault::Twice,
             6 => Fault::Reordered,
@@ -237,14 +237,14 @@ async fn schedule(seed: u64) -> usize {
     let keys = Keys::new("/routed");
     let mut choice = Jitter::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995);
     for _ in 0..8 {
-        choice.next();
+        choice.number();
     }
     let mut world = World {
         revision: 1,
         compacted: 0,
         entries: BTreeMap::new(),
         log: Vec::new(),
-        jitter: Jitter::new(choice.next()),
+        jitter: Jitter::new(choice.number()),
         faulty: true,
     };
     let names = names();
@@ -263,7 +263,7 @@ async fn schedule(seed: u64) -> usize {
         from_snapshot: false,
         relists: 0,
     });
-    let mut updates = follower::start(backend, keys.clone(), None, health.clone(), choice.next());
+    let mut updates = follower::start(backend, keys.clone(), None, health.clone(), choice.number());
     let mut seen = 0;
     let mut last: Option<Vec<(String, String)>> = None;
     let mut take = |update: Update| {
@@ -289,26 +289,28 @@ async fn schedule(seed: u64) -> usize {
     for _ in 0..40 {
         {
             let mut world = world.lock().unwrap();
-            for _ in 0..choice.next() % 4 {
-                let at = usize::try_from(choice.next()).unwrap_or(usize::MAX) % names.len();
-                let (name, roll) = (&names[at], choice.next() % 10);
+            for _ in 0..choice.number() % 4 {
+                let at = usize::try_from(choice.number()).unwrap_or(usize::MAX) % names.len();
+                let (name, roll) = (&names[at], choice.number() % 10);
                 match roll {
                     0 | 1 if at >= KEPT => world.delete(&key(&keys, name)),
                     2 => world.put(key(&keys, name), b"kind: [".to_vec()),
                     // Those that come and go often have what another of them has.
-                    _ if at >= KEPT => world.put(key(&keys, name), node(name, choice.next() % 8)),
-                    _ => world.put(key(&keys, name), node(name, 2000 + at as u64 * 10 + choice.next() % 10)),
+                    _ if at >= KEPT => world.put(key(&keys, name), node(name, choice.number() % 8)),
+                    _ => {
+                        world.put(key(&keys, name), node(name, 2000 + at as u64 * 10 + choice.number() % 10))
+                    }
                 }
             }
-            if choice.next().is_multiple_of(8) {
-                world.compacted = world.revision - i64::try_from(choice.next() % 3).unwrap();
+            if choice.number().is_multiple_of(8) {
+                world.compacted = world.revision - i64::try_from(choice.number() % 3).unwrap();
                 let kept = world.compacted;
                 world.log.retain(|(revision, _)| *revision > kept);
             }
         }
         changed.send_modify(|number| *number += 1);
         // why: the next fault comes at a time of the seed's choice.
-        let pause = sleep(Duration::from_millis(choice.next() % 3000));
+        let pause = sleep(Duration::from_millis(choice.number() % 3000));
         tokio::pin!(pause);
         loop {
             tokio::select! {
@@ -323,7 +325,7 @@ async fn schedule(seed: u64) -> usize {
         world.faulty = false;
         let mut expected = Vec::new();
         for (number, name) in names.iter().enumerate() {
-            if number >= KEPT && choice.next().is_multiple_of(2) {
+            if number >= KEPT && choice.number().is_multiple_of(2) {
                 world.delete(&key(&keys, name));
                 continue;
             }

@@ -3,13 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use tokio::sync::watch;
-
 use crate::config::{DaemonConfig, absolute_path};
-use crate::daemon::state::Roster;
-use api::view::StoreView;
-use datastore::{EtcdSettings, EtcdStore, FileStore, Store, StoreHealth, host_and_port};
+use datastore::{EtcdSettings, EtcdStore, FileStore, Store, host_and_port};
 use resource::Mistake;
 use resource::reader::{Fields, Report};
 use resource::scalar;
@@ -143,29 +138,6 @@ impl Opened {
             Opened::Etcd(store) => store.clone(),
         }
     }
-}
-
-/// What `show status` says of a shared store.
-pub(crate) fn view(health: Option<&watch::Receiver<StoreHealth>>, roster: &Roster) -> Option<StoreView> {
-    let health = health?.borrow().clone();
-    Some(StoreView {
-        connected: health.connected,
-        lag_s: health.lag_s(Timestamp::now()),
-        endpoint: health.endpoint,
-        since: health.since,
-        problem: health.problem,
-        from_snapshot: health.from_snapshot,
-        relists: health.relists,
-        refused: roster.refused.len() as u64,
-    })
-}
-
-/// What somebody should know of it.
-pub(crate) fn warning(store: &StoreView) -> Option<String> {
-    let problem = store.problem.as_deref().unwrap_or("no answer");
-    let what = if store.from_snapshot { "the last valid snapshot runs" } else { "what was known runs on" };
-    (!store.connected)
-        .then(|| format!("the datastore is out of reach for {} s, {what}: {problem}", store.lag_s))
 }
 
 #[cfg(test)]

@@ -1,80 +1,84 @@
-//! What the daemon deals with beside changed resources. Waiting for it may be broken off at any time, dealing with it may
-//! not: half of what a drain or a withdrawn limit asks for is worse than none of it.
+//! The events of the daemon's loop other than changed resources.
+//!
+//! The wait for an event may be cancelled at any time. The handling may not: half of a drain or of a lifted limit is
+//! worse than none.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::net::Stranger;
 use routing::limits::LimitReached;
+use timing::{optional, sleep_until};
 
 use crate::daemon::Daemon;
-use crate::daemon::deadline::{caught_up, next_of, sleep_until, whole};
 use crate::daemon::drain::DrainRequest;
 
-/// Between two looks at who of the neighbours that came from a range is gone.
-const NEIGHBOURS_LOOKED_AT: Duration = Duration::from_secs(5);
-/// Calls from ranges dealt with at once, before `routectl` is told of the new neighbours.
-const CALLS: usize = 64;
+/// The interval at which dynamic neighbors that are gone are removed.
+const NEIGHBOR_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Incoming connections from ranges that are handled at once, before `routectl` sees the new neighbors.
+const CONNECTION_BATCH: usize = 64;
 
-/// What has happened.
-pub(crate) enum Happening {
-    /// All peers have told their routes, or were waited for long enough.
-    Whole,
+/// An event that the daemon handles.
+pub(crate) enum DaemonEvent {
+    /// All peers have sent their routes, or the wait for them ended.
+    RoutesComplete,
     /// This node has caught up with its peers after a restart.
     CaughtUp,
-    /// More of the static table counts.
+    /// More blocks of the static table become paths.
     StaticsDue,
     /// The next step of the drain is due.
     DrainDue,
-    /// Somebody asks for a drain.
-    DrainAsked(DrainRequest),
+    /// A drain is requested.
+    DrainRequest(DrainRequest),
     /// A peer has sent as many prefixes as it may, or nearly.
     Limit(LimitReached),
-    /// Somebody calls from a range.
-    Called(Vec<Stranger>),
-    /// It is time to look who of the neighbours is gone.
-    NeighboursDue,
+    /// Connections from a range of dynamic neighbors.
+    Connections(Vec<Stranger>),
+    /// The check for dynamic neighbors that are gone is due.
+    NeighborCheckDue,
 }
 
 impl Daemon {
-    /// Waits for what is to be dealt with next. May be dropped, which loses nothing.
-    pub(crate) async fn next(&mut self) -> Happening {
-        let look_at = Some(self.look_at).filter(|_| !self.neighbours.is_empty());
-        let mut called = Vec::new();
+    /// Waits for the next event. Safe to cancel.
+    pub(crate) async fn next_event(&mut self) -> DaemonEvent {
+        let check_at = Some(self.look_at).filter(|_| !self.neighbours.is_empty());
+        let mut connections = Vec::new();
         tokio::select! {
-            () = whole(&mut self.whole) => Happening::Whole,
-            () = caught_up(&mut self.caught_up) => Happening::CaughtUp,
-            () = sleep_until(self.statics.deadline()) => Happening::StaticsDue,
-            () = sleep_until(self.drain.deadline()) => Happening::DrainDue,
-            Some(request) = self.drains.recv() => Happening::DrainAsked(request),
-            Some(limit) = next_of(&mut self.limits) => Happening::Limit(limit),
-            1.. = self.strangers.1.recv_many(&mut called, CALLS) => Happening::Called(called),
-            () = sleep_until(look_at) => Happening::NeighboursDue,
+            _ = optional(self.whole.as_mut().map(|whole| whole.recv())) => DaemonEvent::RoutesComplete,
+            _ = optional(self.caught_up.as_mut().map(|(end, _)| end.recv())) => DaemonEvent::CaughtUp,
+            () = sleep_until(self.statics.deadline()) => DaemonEvent::StaticsDue,
+            () = sleep_until(self.drain.deadline()) => DaemonEvent::DrainDue,
+            Some(request) = self.drains.recv() => DaemonEvent::DrainRequest(request),
+            Some(limit) = optional(self.limits.as_mut().map(|limits| limits.recv())) => DaemonEvent::Limit(limit),
+            1.. = self.strangers.1.recv_many(&mut connections, CONNECTION_BATCH) => {
+                DaemonEvent::Connections(connections)
+            }
+            () = sleep_until(check_at) => DaemonEvent::NeighborCheckDue,
         }
     }
 
-    /// Deals with it. Not to be dropped half-way.
-    pub(crate) async fn deal_with(&mut self, happening: Happening) {
-        match happening {
-            Happening::Whole => {
+    /// Handles an event. Not safe to cancel.
+    pub(crate) async fn handle(&mut self, event: DaemonEvent) {
+        match event {
+            DaemonEvent::RoutesComplete => {
                 self.whole = None;
                 self.in_sync = true;
-                tracing::info!("in sync: the routes are whole");
+                tracing::info!("in sync: all peers have sent their routes");
                 let _ = self.sync.try_send(());
                 self.roster.send_modify(|roster| Arc::make_mut(roster).in_sync = true);
             }
-            Happening::CaughtUp => {
+            DaemonEvent::CaughtUp => {
                 self.caught_up = None;
                 self.restarted.send_replace(None);
                 self.rib.hold_markers(false).await;
             }
-            Happening::StaticsDue => self.originate_statics().await,
-            Happening::DrainDue => self.go_on_draining().await,
-            Happening::DrainAsked(request) => self.begin_drain(request).await,
-            Happening::Limit(limit) => self.limit_reached(limit).await,
-            Happening::Called(strangers) => self.called(strangers).await,
-            Happening::NeighboursDue => {
-                self.look_at = Instant::now() + NEIGHBOURS_LOOKED_AT;
+            DaemonEvent::StaticsDue => self.originate_statics().await,
+            DaemonEvent::DrainDue => self.go_on_draining().await,
+            DaemonEvent::DrainRequest(request) => self.begin_drain(request).await,
+            DaemonEvent::Limit(limit) => self.limit_reached(limit).await,
+            DaemonEvent::Connections(strangers) => self.called(strangers).await,
+            DaemonEvent::NeighborCheckDue => {
+                self.look_at = Instant::now() + NEIGHBOR_CHECK_INTERVAL;
                 self.look_at_neighbours().await;
             }
         }

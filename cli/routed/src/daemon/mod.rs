@@ -2,11 +2,12 @@
 //! before and after is left alone. What else it deals with is in `happening`.
 
 pub(crate) mod bfd;
-pub(crate) mod deadline;
 pub(crate) mod drain;
+mod drain_steps;
 pub(crate) mod event;
 pub(crate) mod limits;
 pub(crate) mod loop_delay;
+mod passwords;
 pub(crate) mod restart;
 pub(crate) mod route_feed;
 pub(crate) mod state;
@@ -40,7 +41,6 @@ use crate::host::memory;
 use crate::node_config::dynamic_neighbors::Neighbours;
 use crate::node_config::password::Passwords;
 use crate::node_config::{PeerPlan, Plan, plan};
-use crate::view::{Seen, Views};
 use datastore::{Loaded, Update};
 
 /// After this long the routes count as whole, however many peers have not come (beside
@@ -65,7 +65,7 @@ pub(crate) struct Daemon {
     config: DaemonConfig,
     pub(crate) rib: RibHandle,
     pub(crate) tunnel: Option<TunnelHandle>,
-    upkeep: Option<Upkeep>,
+    pub(crate) upkeep: Option<Upkeep>,
     feed: JoinHandle<()>,
     memory: JoinHandle<()>,
     /// How many file descriptors there may be.
@@ -102,8 +102,12 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the RIB and the tunnels; nothing has peers or routes yet.
-    pub(crate) fn start(config: DaemonConfig, journal: crate::journal::JournalHandle) -> (Daemon, Views) {
+    /// Starts the RIB and the tunnels, without peers or routes; returns the daemon and the channel that requests its
+    /// drain.
+    pub(crate) fn start(
+        config: DaemonConfig,
+        journal: crate::journal::JournalHandle,
+    ) -> (Daemon, mpsc::Sender<DrainRequest>) {
         let (rib, changes, _) = RibHandle::spawn(RibConfig {
             local_as: Asn(0),
             router_id: RouterId(Ipv4Addr::UNSPECIFIED),
@@ -126,13 +130,10 @@ impl Daemon {
         let (sync, synced) = mpsc::channel(1);
         let feed = tokio::spawn(feed(changes, synced, tunnel.clone(), journal));
         let memory = tokio::spawn(memory::give_back(rib.clone()));
-        let (roster, roster_seen) = watch::channel(Arc::new(Roster::default()));
+        let roster = watch::channel(Arc::new(Roster::default())).0;
         // One is enough: who asks for it once more is told that it goes on.
         let drains = mpsc::channel(1);
         let upkeep = tunnel.as_ref().map(|tunnel| Upkeep::start(&config, tunnel));
-        let seen =
-            Seen { roster: roster_seen, rib: rib.clone(), tunnel: tunnel.clone(), upkeep: upkeep.clone() };
-        let views = Views::new(config.clone(), seen, drains.0);
         let daemon = Daemon {
             config,
             rib,
@@ -162,7 +163,7 @@ impl Daemon {
             restarted: watch::channel(Some(forwarding)).0,
             caught_up: None,
         };
-        (daemon, views)
+        (daemon, drains.0)
     }
 
     /// Takes what the store says. Of invalid resources nothing is used: what runs keeps running.

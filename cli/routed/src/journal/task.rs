@@ -7,9 +7,9 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use timing::sleep_until;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::daemon::deadline::sleep_until;
 use crate::journal::{Journal, RouteNews};
 use api::view::{Event, EventKind};
 use api::{Journalled, Past};

@@ -4,20 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use bgp::net::{Key, PASSWORD_MAX, Password};
-use tokio::sync::{mpsc, watch};
 use tunnel::probe::packet::Key as ProbeKey;
 
-use crate::daemon::Daemon;
 use crate::node_config::Plan;
-use datastore::Loaded;
-
-/// How often files are looked at. Secrets are replaced in many ways, links to links among them, of which
-/// the kernel tells too little.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why there is no password.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +41,7 @@ impl Passwords {
         Passwords::read(paths, plan.probe_key_file.as_deref())
     }
 
-    fn read<'a>(paths: impl Iterator<Item = &'a Path>, probes: Option<&Path>) -> Passwords {
+    pub(crate) fn read<'a>(paths: impl Iterator<Item = &'a Path>, probes: Option<&Path>) -> Passwords {
         let mut sessions = BTreeMap::new();
         for path in paths {
             if !sessions.contains_key(path) {
@@ -60,11 +51,11 @@ impl Passwords {
         Passwords { sessions, probes: probes.map(|path| (path.to_owned(), probe_key(path))) }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.probes.is_none()
     }
 
-    fn again(&self) -> Passwords {
+    pub(crate) fn again(&self) -> Passwords {
         let probes = self.probes.as_ref().map(|(path, _)| path.as_path());
         Passwords::read(self.sessions.keys().map(PathBuf::as_path), probes)
     }
@@ -133,48 +124,6 @@ fn read(path: &Path) -> Result<Password, PasswordError> {
     Password::new(octets).ok_or(PasswordError::TooLong)
 }
 
-impl Daemon {
-    /// Says when a password is another than it was: then [`Daemon::read_passwords`].
-    pub(crate) fn password_changes(&self) -> mpsc::Receiver<()> {
-        let (changed, changes) = mpsc::channel(1);
-        tokio::spawn(watch(self.passwords.subscribe(), changed));
-        changes
-    }
-
-    /// Arranges anew what depends on passwords.
-    pub(crate) async fn read_passwords(&mut self) {
-        let roster = self.roster.borrow().clone();
-        let Some(revision) = roster.revision.clone() else { return };
-        tracing::info!("a password file has changed");
-        let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
-        self.arrange(Loaded { snapshot, warnings, revision, refused: roster.refused.clone() }).await;
-    }
-}
-
-/// Says when a file holds something else than it did.
-async fn watch(mut passwords: watch::Receiver<Arc<Passwords>>, changed: mpsc::Sender<()>) {
-    loop {
-        let known = passwords.borrow_and_update().clone();
-        let news = if known.is_empty() {
-            passwords.changed().await
-        } else {
-            // why: the interval at which files are looked at.
-            tokio::time::timeout(LOOK_AGAIN, passwords.changed()).await.unwrap_or(Ok(()))
-        };
-        if news.is_err() {
-            return;
-        }
-        if passwords.has_changed().unwrap_or(false) || known.is_empty() {
-            continue;
-        }
-        let before = Arc::clone(&known);
-        let now = tokio::task::spawn_blocking(move || before.again()).await;
-        if now.is_ok_and(|now| now != *known) && changed.send(()).await.is_err() {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,22 +154,5 @@ mod tests {
         {
             assert!(matches!(key(&path), Key::Unknown(why) if why.contains(rule)));
         }
-    }
-
-    #[tokio::test]
-    async fn a_file_that_changes_is_told_of() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("password");
-        std::fs::write(&path, "one").unwrap();
-        let now = || Arc::new(Passwords::read([path.as_path()].into_iter(), None));
-        let (sender, receiver) = watch::channel(Arc::new(Passwords::default()));
-        let (changes, mut changed) = mpsc::channel(1);
-        tokio::spawn(watch(receiver, changes));
-        sender.send_replace(now());
-        std::fs::write(&path, "two").unwrap();
-        tokio::time::timeout(LOOK_AGAIN * 5, changed.recv()).await.unwrap().unwrap();
-        sender.send_replace(now());
-        std::fs::remove_file(&path).unwrap();
-        tokio::time::timeout(LOOK_AGAIN * 5, changed.recv()).await.unwrap().unwrap();
     }
 }

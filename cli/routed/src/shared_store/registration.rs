@@ -11,6 +11,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 use serde_json::json;
+use timing::optional;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -335,8 +336,5 @@ impl Events {
 }
 
 async fn changed(events: &std::io::Result<Events>) {
-    match events {
-        Ok(events) => events.changed().await,
-        Err(_) => std::future::pending().await,
-    }
+    optional(events.as_ref().ok().map(Events::changed)).await;
 }

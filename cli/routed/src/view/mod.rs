@@ -4,6 +4,7 @@ pub(crate) mod convert;
 pub(crate) mod kernel;
 pub(crate) mod peer;
 pub(crate) mod routes;
+mod store;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
 use tunnel::report::{Report, RouteReport};
 
-use crate::config::store::{view as store_view, warning as store_warning};
+use self::store::{store_view, store_warning};
 use crate::config::{DaemonConfig, Dataplane};
 use crate::daemon::drain::DrainRequest;
 use crate::daemon::state::{Roster, RosterPeer};
@@ -58,7 +59,7 @@ pub(crate) struct Views {
 }
 
 /// Where the views come from.
-pub(crate) struct Seen {
+pub(crate) struct ViewSources {
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
     pub(crate) rib: RibHandle,
     pub(crate) tunnel: Option<TunnelHandle>,
@@ -66,8 +67,12 @@ pub(crate) struct Seen {
 }
 
 impl Views {
-    pub(crate) fn new(config: DaemonConfig, seen: Seen, drains: mpsc::Sender<DrainRequest>) -> Views {
-        let Seen { roster, rib, tunnel, upkeep } = seen;
+    pub(crate) fn new(
+        config: DaemonConfig,
+        sources: ViewSources,
+        drains: mpsc::Sender<DrainRequest>,
+    ) -> Views {
+        let ViewSources { roster, rib, tunnel, upkeep } = sources;
         Views {
             config,
             roster,

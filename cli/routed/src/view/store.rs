@@ -1,0 +1,34 @@
+//! The shared datastore's part of `show status`.
+
+use api::view::StoreView;
+use datastore::StoreHealth;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::daemon::state::Roster;
+
+/// What `show status` says of a shared store.
+pub(crate) fn store_view(
+    health: Option<&watch::Receiver<StoreHealth>>,
+    roster: &Roster,
+) -> Option<StoreView> {
+    let health = health?.borrow().clone();
+    Some(StoreView {
+        connected: health.connected,
+        lag_s: health.lag_s(Timestamp::now()),
+        endpoint: health.endpoint,
+        since: health.since,
+        problem: health.problem,
+        from_snapshot: health.from_snapshot,
+        relists: health.relists,
+        refused: roster.refused.len() as u64,
+    })
+}
+
+/// What somebody should know of it.
+pub(crate) fn store_warning(store: &StoreView) -> Option<String> {
+    let problem = store.problem.as_deref().unwrap_or("no answer");
+    let what = if store.from_snapshot { "the last valid snapshot runs" } else { "what was known runs on" };
+    (!store.connected)
+        .then(|| format!("the datastore is out of reach for {} s, {what}: {problem}", store.lag_s))
+}
