@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::batch::RouteBatch;
+use crate::channels::{Line, Lines, Pressure};
+use crate::command_queue::{Inbox, Received};
 use crate::config::RibConfig;
-use crate::inbox::{Inbox, Received};
 use crate::limits::LimitReached;
-use crate::lines::{Line, Lines, Pressure};
 use crate::path::{BestChange, PeerSession, Source};
 use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;

@@ -10,11 +10,11 @@ use hashbrown::HashSet;
 use ipnet::IpNet;
 
 use crate::export::{Audience, Scratch};
-use crate::exports::ExportIx;
+use crate::export_policies::ExportIx;
+use crate::export_view::{Passed, View};
 use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, end_of_rib, markers};
 use crate::path::{PeerSession, SourceKind};
 use crate::table::{Path, Table};
-use crate::view::{Passed, View};
 
 /// Prefixes encoded at a time, so that a chunk stays near its size; few in tests, so that a handful
 /// of prefixes takes several.

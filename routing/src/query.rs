@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use bgp::{Asn, Families, Family, PeerId};
 use ipnet::IpNet;
 
-use crate::choose::{candidate, exit_of};
 use crate::decide::{Reason, select};
 use crate::export;
+use crate::export_view::View;
 use crate::group::{Group, GroupKey};
+use crate::multipath::{candidate, exit_of};
 use crate::path::{Source, SourceKind};
 use crate::rib::Rib;
 use crate::source::{Member, SourceIx};
 use crate::table::{Path, Scope};
-use crate::view::View;
 
 /// How many prefixes a session carries now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use bgp::{Family, PeerId};
 use crate::actor::Command;
 use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
-use crate::inbox::{Ahead, Inbox, Waiting};
-use crate::lines::{Gauge, Line, Pressure};
+use crate::channels::{Gauge, Line, Pressure};
+use crate::command_queue::{Ahead, Inbox, Waiting};
 use crate::path::PeerSession;
 
 /// Prefixes at which a batch is handed over; with those of one more message it is what the RIB takes

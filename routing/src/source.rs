@@ -6,7 +6,7 @@ use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::exports::ExportIx;
+use crate::export_policies::ExportIx;
 use crate::group::GroupKey;
 use crate::path::{PeerSession, Source, SourceKind};
 use crate::policy::PeerPolicy;

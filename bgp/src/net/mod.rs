@@ -2,6 +2,7 @@
 
 mod auth;
 mod bfd;
+mod event_sources;
 mod listener;
 mod peer;
 mod peer_task;
@@ -9,7 +10,6 @@ mod sink;
 mod socket;
 mod traffic;
 mod update_errors;
-mod waits;
 
 pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
 pub use bfd::{Bfd, BfdError, BfdPeer, BfdReport};

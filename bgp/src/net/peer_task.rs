@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::event_sources::{Dialling, at, dial, dialled, index, ready};
 use super::listener::WAITING_CALLS;
 use super::peer::{Ending, PAUSES, Pause, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
 use super::traffic::{self, Traffic};
 use super::update_errors::UpdateErrors;
-use super::waits::{Dialling, at, dial, dialled, index, ready};
 use crate::session::{Admission, Input, Output, Peer, PeerConfig, Side, State};
 use crate::wire::error::ErrorCode;
 use crate::wire::frame::{self, MessageKind};

@@ -10,12 +10,12 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
+use crate::add_path::receive::LANES;
 use crate::export::Scratch;
+use crate::export_view::{Passed, View};
 use crate::group::GroupKey;
-use crate::lanes::LANES;
 use crate::outbox::{Delivery, end_of_rib, markers};
 use crate::table::Path;
-use crate::view::{Passed, View};
 
 #[cfg(test)]
 mod tests;

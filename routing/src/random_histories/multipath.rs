@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::Bed;
-use crate::choose::{candidate, exit_of};
 use crate::decide::{Candidate, Rank};
+use crate::multipath::{candidate, exit_of};
 use crate::table::Path;
 
 /// What the steps before the tie-breakers look at, each lowest first.

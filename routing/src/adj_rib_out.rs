@@ -3,15 +3,15 @@
 use bgp::{Family, PeerId};
 use ipnet::IpNet;
 
+use crate::add_path::receive::LANES;
+use crate::add_path::send::usable;
 use crate::export::Scratch;
+use crate::export_view::{Passed, View};
 use crate::group::{Group, GroupKey};
-use crate::lanes::LANES;
 use crate::query::{PathInfo, RouteInfo};
 use crate::rib::Rib;
-use crate::several::usable;
 use crate::source::Member;
 use crate::table::Path;
-use crate::view::{Passed, View};
 
 impl Rib {
     /// What a peer is told, each path with the next hop that it is told with: looks at no more than `places` places of

@@ -8,7 +8,7 @@ use bgp::{Family, RouterId};
 
 use crate::config::RibConfig;
 use crate::export::{self, Audience, Scratch};
-use crate::exports::Exports;
+use crate::export_policies::Exports;
 use crate::group::GroupKey;
 use crate::interner::Interner;
 use crate::path::SourceKind;

@@ -1,6 +1,6 @@
 //! After any history everybody holds what the best paths say, and nothing is left behind.
 
-mod legs;
+mod multipath;
 mod policies;
 mod wire;
 
