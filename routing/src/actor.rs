@@ -4,18 +4,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::session::{Retain, Stale};
-use bgp::{Family, PeerId};
+use bgp::PeerId;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::batch::RouteBatch;
-use crate::channels::{Line, Lines, Pressure};
+use crate::channels::{Lines, Pressure};
+use crate::command::{Command, Settled, Waiter};
+pub use crate::command_queue::RibGone;
 use crate::command_queue::{Inbox, Received};
 use crate::config::RibConfig;
-use crate::limits::LimitReached;
-use crate::path::{BestChange, PeerSession, Source};
+use crate::path::{BestChange, Source};
+use crate::policy::LimitReached;
 use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
 use crate::session::Session;
@@ -39,65 +39,12 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// each session.
 const LIMITS: usize = 64;
 
-pub(crate) enum Command {
-    Up(PeerId, PeerSession, Line),
-    Down(PeerId, Retain),
-    Stale(PeerId, Stale),
-    RefreshBegins(PeerId, Family),
-    HoldMarkers(bool),
-    /// The peer has written all that it was given.
-    Room(PeerId),
-    Routes(PeerId, RouteBatch),
-    EndOfRib(PeerId, Family),
-    Refresh(PeerId, Family),
-    Configure(RibConfig),
-    Policy(Box<ClusterPolicy>),
-    PeerPolicy(PeerId, Box<PeerPolicy>),
-    Forget(PeerId),
-    Limits(mpsc::Sender<LimitReached>),
-    Originate(Source, Vec<(IpNet, IpAddr)>),
-    OriginateStatics(Vec<(IpNet, IpAddr)>, Vec<(IpNet, IpAddr)>),
-    SetClient(PeerId, bool),
-    Query(Box<dyn FnOnce(&Rib) + Send>),
-    Settled(Waiter),
-}
-
-/// What somebody waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// See [`Rib::is_synced`].
-    Synced,
-    /// See [`Rib::is_caught_up`].
-    CaughtUp,
-}
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Command")
-    }
-}
-
-/// Somebody who waits until these peers have sent all their routes and all of it was told.
-type Waiter = (Vec<PeerId>, Settled, oneshot::Sender<()>);
-
 /// Speaks to the RIB's task; the RIB ends with its last handle.
 #[derive(Clone, Debug)]
 pub struct RibHandle {
     inbox: Inbox,
     pressure: Arc<Pressure>,
 }
-
-/// The RIB's task is gone: the daemon is stopping, or the task died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RibGone;
-
-impl std::fmt::Display for RibGone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the RIB is not running")
-    }
-}
-
-impl std::error::Error for RibGone {}
 
 impl RibHandle {
     /// Starts the RIB's task; changes of best paths go to the receiver, while there is one.

@@ -10,9 +10,9 @@ use crate::batch::RouteBatch;
 use crate::import::{self, Judge, Judgement};
 use crate::interner::Interner;
 use crate::path::PeerSession;
+use crate::path::SourceIx;
 use crate::policy::PeerPolicy;
 use crate::rib::Rib;
-use crate::source::SourceIx;
 use crate::table::{Path, Put};
 
 impl Rib {

@@ -3,11 +3,12 @@
 use bgp::{Family, PeerId};
 use ipnet::IpNet;
 
-use crate::add_path::receive::LANES;
+use crate::add_path::LANES;
 use crate::add_path::send::usable;
 use crate::export::Scratch;
 use crate::export_view::{Passed, View};
-use crate::group::{Group, GroupKey};
+use crate::group::Group;
+use crate::group_key::GroupKey;
 use crate::query::{PathInfo, RouteInfo};
 use crate::rib::Rib;
 use crate::source::Member;

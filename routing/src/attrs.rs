@@ -8,8 +8,8 @@ use bgp::wire::as_path::{AsPath, AsWidth};
 use bgp::wire::attribute::{Attributes, Origin, RawAttributes, code, flag, push};
 use bgp::{Asn, RouterId};
 
+use crate::community::Community;
 use crate::encapsulation::egress;
-use crate::policy::Community;
 
 /// LOCAL_PREF of a path that carries none.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -180,6 +180,22 @@ impl AttrSet {
     pub fn cluster_list(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         let (ids, _) = self.value(code::CLUSTER_LIST).unwrap_or_default().as_chunks::<4>();
         ids.iter().map(|id| Ipv4Addr::from(*id))
+    }
+
+    /// Returns whether COMMUNITIES or LARGE_COMMUNITIES has `community`.
+    pub fn has_community(&self, community: Community) -> bool {
+        match community {
+            Community::Standard(number) => {
+                let (all, _) = self.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
+                all.contains(&number.to_be_bytes())
+            }
+            Community::Large(_) => {
+                let (all, _) = self.value(code::LARGE_COMMUNITIES).unwrap_or_default().as_chunks::<12>();
+                let mut wanted = Vec::with_capacity(12);
+                community.push(&mut wanted);
+                all.iter().any(|one| one[..] == wanted[..])
+            }
+        }
     }
 
     pub(crate) fn value(&self, code: u8) -> Option<&[u8]> {

@@ -8,7 +8,19 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use crate::actor::{Command, RibGone};
+use crate::command::Command;
+
+/// The RIB's task is gone: the daemon is stopping, or the task died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RibGone;
+
+impl std::fmt::Display for RibGone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the RIB is not running")
+    }
+}
+
+impl std::error::Error for RibGone {}
 
 /// Octets of routes that may wait: some 100,000 prefixes, which the RIB takes in in some 10 ms.
 const OCTETS: usize = 2 * 1024 * 1024;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp::wire::attribute::{code, flag};
 
-use crate::export::{Edit, rewrite};
+use crate::rewrite::{AttributeEdit, rewrite};
 
 /// Tunnel types (RFC 9012 §3.2.1, §3.2.3).
 const VXLAN: u16 = 8;
@@ -73,13 +73,13 @@ impl Encapsulation {
                 out.extend_from_slice(original.unwrap_or_default());
                 out.extend(COMMUNITY);
                 out.extend(self.tunnel_type().to_be_bytes());
-                Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+                AttributeEdit::Set(flag::OPTIONAL | flag::TRANSITIVE)
             }
             code::TUNNEL_ENCAPSULATION => {
                 out.extend(self.attribute(endpoint));
-                Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+                AttributeEdit::Set(flag::OPTIONAL | flag::TRANSITIVE)
             }
-            _ => Edit::Keep,
+            _ => AttributeEdit::Keep,
         });
         out
     }

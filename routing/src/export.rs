@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use bgp::wire::as_path::SegmentKind;
-use bgp::wire::attribute::{RawAttributes, code, flag, push};
+use bgp::wire::attribute::{code, flag};
 use bgp::{Asn, Family, RouterId};
 
 use crate::attrs::{AttrSet, DEFAULT_LOCAL_PREF};
 use crate::config::RibConfig;
 use crate::path::SourceKind;
 use crate::policy::{self, Export, NextHopMode, Operation};
+use crate::rewrite::{AttributeEdit, prepend, rewrite};
 use crate::roles;
 use crate::table::Scope;
 
@@ -129,44 +129,6 @@ fn metric(operations: &[Operation]) -> Option<u32> {
     })
 }
 
-/// Rebuilds canonical attributes into `out`: `edit` says for each what stands in its place and for
-/// each of `wanted`, in the order of codes, what is put where the original has none.
-pub(crate) fn rewrite(
-    canonical: &[u8],
-    wanted: &[u8],
-    out: &mut Vec<u8>,
-    value: &mut Vec<u8>,
-    mut edit: impl FnMut(u8, Option<&[u8]>, &mut Vec<u8>) -> Edit,
-) {
-    let mut put = |code: u8, flags: u8, original: Option<&[u8]>| {
-        value.clear();
-        match (edit(code, original, value), original) {
-            (Edit::Keep, Some(original)) => push(out, flags, code, |out| out.extend_from_slice(original)),
-            (Edit::Keep, None) | (Edit::Drop, _) => {}
-            (Edit::Set(flags), _) => push(out, flags, code, |out| out.extend_from_slice(value)),
-        }
-    };
-    let mut missing = wanted.iter().copied().peekable();
-    for raw in RawAttributes::new(canonical) {
-        while let Some(code) = missing.next_if(|code| *code < raw.code) {
-            put(code, 0, None);
-        }
-        missing.next_if_eq(&raw.code);
-        put(raw.code, raw.flags, Some(raw.value));
-    }
-    missing.for_each(|code| put(code, 0, None));
-}
-
-/// What stands in an attribute's place.
-pub(crate) enum Edit {
-    /// The original, if there is one.
-    Keep,
-    /// Nothing.
-    Drop,
-    /// What was written stands there, with these flags.
-    Set(u8),
-}
-
 /// RFC 4456 §8: ORIGINATOR_ID unless there is one, our cluster before the others.
 fn reflected(canonical: &[u8], cluster_id: [u8; 4], from: RouterId, out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(
@@ -177,18 +139,18 @@ fn reflected(canonical: &[u8], cluster_id: [u8; 4], from: RouterId, out: &mut Ve
         |code, original, out| match (code, original) {
             (code::LOCAL_PREF, None) => {
                 out.extend(DEFAULT_LOCAL_PREF.to_be_bytes());
-                Edit::Set(flag::WELL_KNOWN)
+                AttributeEdit::Set(flag::WELL_KNOWN)
             }
             (code::ORIGINATOR_ID, None) => {
                 out.extend(from.0.octets());
-                Edit::Set(flag::OPTIONAL)
+                AttributeEdit::Set(flag::OPTIONAL)
             }
             (code::CLUSTER_LIST, list) => {
                 out.extend(cluster_id);
                 out.extend_from_slice(list.unwrap_or_default());
-                Edit::Set(flag::OPTIONAL)
+                AttributeEdit::Set(flag::OPTIONAL)
             }
-            _ => Edit::Keep,
+            _ => AttributeEdit::Keep,
         },
     );
 }
@@ -197,9 +159,9 @@ fn with_local_pref(canonical: &[u8], out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(canonical, &[code::LOCAL_PREF], out, value, |code, original, out| {
         if code == code::LOCAL_PREF && original.is_none() {
             out.extend(DEFAULT_LOCAL_PREF.to_be_bytes());
-            return Edit::Set(flag::WELL_KNOWN);
+            return AttributeEdit::Set(flag::WELL_KNOWN);
         }
-        Edit::Keep
+        AttributeEdit::Keep
     });
 }
 
@@ -209,35 +171,18 @@ fn to_external(canonical: &[u8], local_as: Asn, med: Option<u32>, out: &mut Vec<
         match (code, med) {
             (code::AS_PATH, _) => {
                 prepend(original.unwrap_or_default(), local_as, out);
-                Edit::Set(flag::WELL_KNOWN)
+                AttributeEdit::Set(flag::WELL_KNOWN)
             }
             (code::MULTI_EXIT_DISC, Some(med)) => {
                 out.extend(med.to_be_bytes());
-                Edit::Set(flag::OPTIONAL)
+                AttributeEdit::Set(flag::OPTIONAL)
             }
             (code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MULTI_EXIT_DISC, _) => {
-                Edit::Drop
+                AttributeEdit::Drop
             }
             // RFC 9012 §11: tunnels end inside the AS.
-            (code::TUNNEL_ENCAPSULATION, _) => Edit::Drop,
-            _ => Edit::Keep,
+            (code::TUNNEL_ENCAPSULATION, _) => AttributeEdit::Drop,
+            _ => AttributeEdit::Keep,
         }
     });
-}
-
-/// RFC 4271 §5.1.2: into the first segment where that is a sequence with room.
-pub(crate) fn prepend(path: &[u8], asn: Asn, out: &mut Vec<u8>) {
-    let sequence = SegmentKind::Sequence.code();
-    match path {
-        [kind, count, rest @ ..] if *kind == sequence && *count < u8::MAX => {
-            out.extend([sequence, count + 1]);
-            out.extend(asn.0.to_be_bytes());
-            out.extend_from_slice(rest);
-        }
-        _ => {
-            out.extend([sequence, 1]);
-            out.extend(asn.0.to_be_bytes());
-            out.extend_from_slice(path);
-        }
-    }
 }

@@ -6,7 +6,7 @@ use crate::policy::Export;
 
 /// The number of an export policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ExportIx(u32);
+pub(crate) struct ExportIx(u32);
 
 #[derive(Clone, Debug)]
 struct Slot {

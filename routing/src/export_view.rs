@@ -9,7 +9,7 @@ use bgp::{Family, RouterId};
 use crate::config::RibConfig;
 use crate::export::{self, Audience, Scratch};
 use crate::export_policies::Exports;
-use crate::group::GroupKey;
+use crate::group_key::GroupKey;
 use crate::interner::Interner;
 use crate::path::SourceKind;
 use crate::policy::{ClusterPolicy, PeerKind, Said, Subject};

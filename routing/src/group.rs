@@ -3,55 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode;
 use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use ipnet::IpNet;
 
-use crate::export::{Audience, Scratch};
-use crate::export_policies::ExportIx;
+use crate::export::Scratch;
 use crate::export_view::{Passed, View};
+use crate::group_key::GroupKey;
 use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, end_of_rib, markers};
-use crate::path::{PeerSession, SourceKind};
 use crate::table::{Path, Table};
 
 /// Prefixes encoded at a time, so that a chunk stays near its size; few in tests, so that a handful
 /// of prefixes takes several.
 const RUN: usize = if cfg!(test) { 3 } else { 4096 };
-
-/// What the peers of a group have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GroupKey {
-    /// Which paths they get.
-    pub audience: Audience,
-    /// How messages are written for them.
-    pub form: Form,
-    /// The families they exchange.
-    pub families: Families,
-    /// Whether they know what a last resort is (RFC 9494).
-    pub long_lived: bool,
-    /// What is configured of what they get.
-    pub export: ExportIx,
-}
-
-impl GroupKey {
-    /// The group of a session.
-    pub fn of(session: &PeerSession, export: ExportIx) -> GroupKey {
-        let audience = match session.kind() {
-            SourceKind::Client => Audience::Client,
-            SourceKind::Ibgp => Audience::Internal,
-            SourceKind::Ebgp | SourceKind::Local | SourceKind::Static => Audience::External,
-        };
-        GroupKey {
-            audience,
-            form: session.form,
-            long_lived: session.long_lived,
-            families: session.families.without(session.sends_several),
-            export,
-        }
-    }
-}
 
 /// A prefix that is told anew; the table says already what it is told with.
 #[derive(Clone, Copy, Debug)]

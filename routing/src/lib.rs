@@ -13,7 +13,10 @@ pub mod batch;
 #[cfg(feature = "driver")]
 mod channels;
 #[cfg(feature = "driver")]
+mod command;
+#[cfg(feature = "driver")]
 mod command_queue;
+mod community;
 pub mod config;
 pub mod decide;
 pub mod encapsulation;
@@ -21,6 +24,7 @@ pub mod export;
 mod export_policies;
 mod export_view;
 pub mod group;
+mod group_key;
 pub mod import;
 mod interner;
 pub mod limits;
@@ -33,6 +37,7 @@ pub mod policy;
 pub mod query;
 #[cfg(test)]
 mod random_histories;
+mod rewrite;
 pub mod rib;
 mod roles;
 #[cfg(feature = "driver")]

@@ -4,23 +4,12 @@ use std::sync::Arc;
 
 use bgp::PeerId;
 
-use crate::group::GroupKey;
+use crate::group_key::GroupKey;
+use crate::path::SourceIx;
+pub use crate::policy::LimitReached;
 use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
-use crate::source::{Member, SourceIx};
-
-/// A peer has sent nearly, or more than, as many prefixes as it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitReached {
-    /// The peer.
-    pub peer: PeerId,
-    /// How many prefixes of it are held.
-    pub held: usize,
-    /// How many it may have.
-    pub limit: usize,
-    /// It has sent one more than that, which was not taken: its session is to end.
-    pub exceeded: bool,
-}
+use crate::source::Member;
 
 impl Rib {
     /// Takes what holds for all peers; sessions stay. Own blocks take their new communities with

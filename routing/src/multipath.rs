@@ -9,8 +9,9 @@ use hashbrown::HashMap;
 
 use crate::decide::{Candidate, Rank, Reason, select};
 use crate::interner::Interner;
+use crate::path::SourceIx;
 use crate::path::SourceKind;
-use crate::source::{SourceIx, Sources};
+use crate::source::Sources;
 use crate::table::{Path, Table};
 
 /// Prefixes whose packets are shared among several exits, by place: all of the exits, the best path's too, in the

@@ -30,6 +30,19 @@ impl Source {
     }
 }
 
+/// The number of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SourceIx(pub(crate) u32);
+
+impl SourceIx {
+    /// This node.
+    pub(crate) const LOCAL: SourceIx = SourceIx(0);
+    /// The static peer table.
+    pub(crate) const STATIC: SourceIx = SourceIx(1);
+    /// Of the first session.
+    pub(crate) const FIRST: u32 = 2;
+}
+
 /// The kind of a source, for people and scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

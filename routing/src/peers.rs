@@ -14,11 +14,12 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 use crate::decide::Rank;
-use crate::group::GroupKey;
+use crate::group_key::GroupKey;
 use crate::outbox::Outbox;
 use crate::path::PeerSession;
+use crate::path::SourceIx;
 use crate::rib::Rib;
-use crate::source::{Member, SourceIx, Staleness};
+use crate::source::{Member, Staleness};
 
 /// Places looked at for each prefix of a budget, when the paths of a session that ended are sought.
 const SWEEP: usize = 8;

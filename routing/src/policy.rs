@@ -9,17 +9,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::wire::capability::Role;
-use bgp::{Asn, Family};
+use bgp::{Asn, Family, PeerId};
 use ipnet::IpNet;
 
 use crate::encapsulation::Encapsulation;
 use crate::ownership::Owners;
 
+pub use crate::community::{Community, InvalidCommunity};
 pub(crate) use edit::edited;
 pub use edit::{shut_down, with_communities};
 pub use rule::{
-    Action, Community, Filter, NoCommunity, Operation, Operator, PeerKind, PrefixMatch, Rule, Subject,
-    local_pref_of, priority_of,
+    Action, Filter, Operation, Operator, PeerKind, PrefixMatch, Rule, Subject, local_pref_of, priority_of,
 };
 
 /// The rules of several filters in the order in which they are consulted, by direction and family.
@@ -147,6 +147,19 @@ pub struct MaxPrefixes {
     pub limit: usize,
     /// From so many on it is said once.
     pub warn_at: usize,
+}
+
+/// A peer has sent nearly, or more than, as many prefixes as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitReached {
+    /// The peer.
+    pub peer: PeerId,
+    /// How many prefixes of it are held.
+    pub held: usize,
+    /// How many it may have.
+    pub limit: usize,
+    /// It has sent one more than that, which was not taken: its session is to end.
+    pub exceeded: bool,
 }
 
 /// All that holds for one peer.

@@ -9,11 +9,13 @@ use ipnet::IpNet;
 use crate::decide::{Reason, select};
 use crate::export;
 use crate::export_view::View;
-use crate::group::{Group, GroupKey};
+use crate::group::Group;
+use crate::group_key::GroupKey;
 use crate::multipath::{candidate, exit_of};
+use crate::path::SourceIx;
 use crate::path::{Source, SourceKind};
 use crate::rib::Rib;
-use crate::source::{Member, SourceIx};
+use crate::source::Member;
 use crate::table::{Path, Scope};
 
 /// How many prefixes a session carries now.

@@ -9,20 +9,22 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
-use crate::add_path::receive::PathIds;
+use crate::add_path::PathIds;
 use crate::add_path::send::Several;
 use crate::attrs::AttrSet;
 use crate::config::RibConfig;
 use crate::export_policies::Exports;
 use crate::export_view::View;
-use crate::group::{Change, Group, GroupKey};
+use crate::group::{Change, Group};
+use crate::group_key::GroupKey;
 use crate::interner::Interner;
-use crate::limits::LimitReached;
 use crate::multipath::{Legs, Room, choose, exit_of, only};
 use crate::outbox::Delivery;
+use crate::path::SourceIx;
 use crate::path::{Best, BestChange, Source};
+use crate::policy::LimitReached;
 use crate::policy::{ClusterPolicy, PeerPolicy, shut_down, with_communities};
-use crate::source::{Member, SourceIx, Sources};
+use crate::source::{Member, Sources};
 use crate::table::{Mark, Path, Table};
 
 /// The RIB. Inputs mark prefixes; [`Rib::run`] decides on the marked ones and tells what changed.

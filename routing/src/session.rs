@@ -9,10 +9,10 @@ use bgp::session::{Negotiated, Retain, Stale};
 use bgp::wire::update::Update;
 use bgp::{Family, PeerId};
 
-use crate::actor::Command;
 use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
 use crate::channels::{Gauge, Line, Pressure};
+use crate::command::Command;
 use crate::command_queue::{Ahead, Inbox, Waiting};
 use crate::path::PeerSession;
 

@@ -7,23 +7,10 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::export_policies::ExportIx;
-use crate::group::GroupKey;
-use crate::path::{PeerSession, Source, SourceKind};
+use crate::group_key::GroupKey;
+use crate::path::{PeerSession, Source, SourceIx, SourceKind};
 use crate::policy::PeerPolicy;
 use crate::table::{Path, Scope};
-
-/// The number of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SourceIx(pub(crate) u32);
-
-impl SourceIx {
-    /// This node.
-    pub(crate) const LOCAL: SourceIx = SourceIx(0);
-    /// The static peer table.
-    pub(crate) const STATIC: SourceIx = SourceIx(1);
-    /// Of the first session.
-    const FIRST: u32 = 2;
-}
 
 /// A session that is Established, or whose paths are not all gone yet.
 #[derive(Clone, Debug)]

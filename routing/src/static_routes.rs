@@ -12,8 +12,8 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 use crate::path::Source;
+use crate::path::SourceIx;
 use crate::rib::Rib;
-use crate::source::SourceIx;
 use crate::table::Path;
 
 impl Rib {

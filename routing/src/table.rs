@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Found;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::source::SourceIx;
+use crate::path::SourceIx;
 
 pub(crate) use path::{Path, Scope};
 

@@ -6,9 +6,10 @@
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
-use super::graceful::{self, Retain};
+use super::graceful::Retain;
 use super::negotiate::Negotiated;
 use super::peer::{EndReason, Input, Output, Peer, PeerConfig};
+use super::retention;
 use super::state::{Clocks, Connection, Dial, Side, State};
 use super::timers::{CONNECT_TIMEOUT, OPEN_HOLD_TIME, connect_retry};
 use crate::types::Family;
@@ -104,7 +105,7 @@ impl Peer {
         self.cancel_dial();
         for side in Side::ALL {
             let negotiated = self.slot(side).and_then(Connection::negotiated);
-            let notification = graceful::hard(Notification::new(code), negotiated);
+            let notification = retention::hard(Notification::new(code), negotiated);
             self.drop_connection(side, Some(notification), EndReason::Stopped(code), Retain::default());
         }
         self.drop_retained();
@@ -117,7 +118,7 @@ impl Peer {
             let text = "the routing daemon of this node restarts, its routes still hold";
             let soft = Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text);
             let negotiated = self.slot(side).and_then(Connection::negotiated);
-            let farewell = graceful::farewell(negotiated, soft, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
+            let farewell = retention::farewell(negotiated, soft, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
             self.drop_connection(side, farewell, EndReason::Restarting, Retain::default());
         }
         self.drop_retained();
@@ -131,7 +132,7 @@ impl Peer {
             let Some(connection) = self.slot(side).copied() else { continue };
             let negotiated = connection.negotiated().copied();
             let code = ErrorCode::CONFIGURATION_CHANGE;
-            let farewell = graceful::farewell(negotiated.as_ref(), Notification::new(code), code);
+            let farewell = retention::farewell(negotiated.as_ref(), Notification::new(code), code);
             let reason = EndReason::Reconfigured;
             let retain = match (connection.state(), negotiated) {
                 (State::Established, Some(negotiated)) => self.retain(&negotiated, &reason, now),

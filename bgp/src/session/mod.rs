@@ -7,6 +7,7 @@ pub mod fsm;
 pub mod graceful;
 pub mod negotiate;
 pub mod peer;
+pub mod retention;
 pub mod state;
 pub mod timers;
 

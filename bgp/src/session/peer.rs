@@ -286,7 +286,7 @@ impl Peer {
 
     /// Until when routes of an earlier session are kept as stale, while they are.
     pub fn retained_until(&self) -> Option<Instant> {
-        self.retained.as_ref().map(Retained::until)
+        self.retained.as_ref().map(|retained| retained.until)
     }
 
     /// The longest message, in octets, to accept on a connection.

@@ -254,7 +254,7 @@ fn prefix_of(family: Family, value: &Value) -> Result<IpNet, String> {
 /// A community, `a:b` or `a:b:c`.
 pub(super) fn community(value: &Value) -> Result<Community, String> {
     let text = scalar::text(value)?;
-    text.parse().map_err(|error: routing::policy::NoCommunity| error.to_string())
+    text.parse().map_err(|error: routing::policy::InvalidCommunity| error.to_string())
 }
 
 fn asn(value: &Value) -> Result<Asn, String> {

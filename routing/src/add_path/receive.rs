@@ -5,20 +5,13 @@
 use std::sync::Arc;
 
 use bgp::PeerId;
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use ipnet::IpNet;
 
+use super::LANES;
 use crate::attrs::AttrSet;
+use crate::path::SourceIx;
 use crate::policy::PeerPolicy;
 use crate::rib::Rib;
-use crate::source::SourceIx;
-
-/// Paths to one prefix that are taken from one session: of more, the later ones are not.
-pub(crate) const LANES: usize = 16;
-
-/// Path identifiers, by place and source, of paths that have one.
-pub(crate) type PathIds = HashMap<(u32, SourceIx), u32, FixedState>;
 
 impl Rib {
     /// Prefixes of one run whose path identifiers these are.

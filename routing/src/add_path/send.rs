@@ -10,10 +10,10 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use crate::add_path::receive::LANES;
+use crate::add_path::LANES;
 use crate::export::Scratch;
 use crate::export_view::{Passed, View};
-use crate::group::GroupKey;
+use crate::group_key::GroupKey;
 use crate::outbox::{Delivery, end_of_rib, markers};
 use crate::table::Path;
 

@@ -2,8 +2,9 @@
 
 use bgp::wire::attribute::{code, flag};
 
-use super::rule::{Community, Operation, local_pref_of};
-use crate::export::{Edit, prepend, rewrite};
+use super::rule::{Operation, local_pref_of};
+use crate::community::Community;
+use crate::rewrite::{AttributeEdit, prepend, rewrite};
 
 /// Canonical attributes after `operations`, in their order.
 pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
@@ -16,7 +17,7 @@ pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
             Operation::PrependAsPath(asns) => {
                 rewrite(&current, &[code::AS_PATH], &mut next, &mut value, |code, original, out| {
                     if code != code::AS_PATH {
-                        return Edit::Keep;
+                        return AttributeEdit::Keep;
                     }
                     let mut path = original.unwrap_or_default().to_vec();
                     // The last first: each goes before what is there.
@@ -25,26 +26,26 @@ pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
                         prepend(&path, *asn, out);
                         path.clone_from(out);
                     }
-                    Edit::Set(flag::WELL_KNOWN)
+                    AttributeEdit::Set(flag::WELL_KNOWN)
                 });
             }
             Operation::OnlyToCustomer(asn) => {
                 let wanted = code::ONLY_TO_CUSTOMER;
                 rewrite(&current, &[wanted], &mut next, &mut value, |code, original, out| {
                     if code != wanted || original.is_some() {
-                        return Edit::Keep;
+                        return AttributeEdit::Keep;
                     }
                     out.extend(asn.0.to_be_bytes());
-                    Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+                    AttributeEdit::Set(flag::OPTIONAL | flag::TRANSITIVE)
                 });
             }
             Operation::SetPriority(priority) => {
                 rewrite(&current, &[code::LOCAL_PREF], &mut next, &mut value, |code, _, out| {
                     if code != code::LOCAL_PREF {
-                        return Edit::Keep;
+                        return AttributeEdit::Keep;
                     }
                     out.extend(local_pref_of(*priority).to_be_bytes());
-                    Edit::Set(flag::WELL_KNOWN)
+                    AttributeEdit::Set(flag::WELL_KNOWN)
                 });
             }
         }
@@ -72,16 +73,16 @@ fn add(canonical: &[u8], community: Community, out: &mut Vec<u8>, value: &mut Ve
     };
     rewrite(canonical, &[wanted], out, value, |code, original, out| {
         if code != wanted {
-            return Edit::Keep;
+            return AttributeEdit::Keep;
         }
         let original = original.unwrap_or_default();
         let mut octets = Vec::with_capacity(12);
         community.push(&mut octets);
         if original.chunks(octets.len()).any(|one| one == octets) {
-            return Edit::Keep;
+            return AttributeEdit::Keep;
         }
         out.extend_from_slice(original);
         out.extend(octets);
-        Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+        AttributeEdit::Set(flag::OPTIONAL | flag::TRANSITIVE)
     });
 }

@@ -1,13 +1,10 @@
 //! One rule of a filter: what it matches and what it does.
 
-use std::fmt;
-use std::str::FromStr;
-
 use bgp::Asn;
-use bgp::wire::attribute::code;
 use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
+use crate::community::Community;
 use crate::path::SourceKind;
 
 /// What a rule does with what it matches.
@@ -69,102 +66,6 @@ impl PrefixMatch {
             Operator::NotIn => own == 0 && self.min == 0 && self.max == self.net.max_prefix_len(),
             Operator::NotEqual => false,
         }
-    }
-}
-
-/// A community, of four octets (RFC 1997) or of twelve (RFC 8092).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Community {
-    /// `a:b`.
-    Standard(u32),
-    /// `a:b:c`.
-    Large([u32; 3]),
-}
-
-impl Community {
-    /// RFC 1997.
-    pub const NO_EXPORT: Community = Community::Standard(0xffff_ff01);
-    /// RFC 1997.
-    pub const NO_ADVERTISE: Community = Community::Standard(0xffff_ff02);
-    /// RFC 1997.
-    pub const NO_EXPORT_SUBCONFED: Community = Community::Standard(0xffff_ff03);
-    /// RFC 8326.
-    pub const GRACEFUL_SHUTDOWN: Community = Community::Standard(0xffff_0000);
-    /// LLGR_STALE (RFC 9494 §4.6).
-    pub const LLGR_STALE: Community = Community::Standard(0xffff_0006);
-    /// NO_LLGR (RFC 9494 §4.7).
-    pub const NO_LLGR: Community = Community::Standard(0xffff_0007);
-    /// RFC 7999.
-    pub const BLACKHOLE: Community = Community::Standard(0xffff_029a);
-
-    /// Whether `attrs` carry it.
-    pub fn is_in(self, attrs: &AttrSet) -> bool {
-        match self {
-            Community::Standard(number) => {
-                let (all, _) = attrs.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
-                all.contains(&number.to_be_bytes())
-            }
-            Community::Large(_) => {
-                let (all, _) = attrs.value(code::LARGE_COMMUNITIES).unwrap_or_default().as_chunks::<12>();
-                let mut wanted = Vec::with_capacity(12);
-                self.push(&mut wanted);
-                all.iter().any(|one| one[..] == wanted[..])
-            }
-        }
-    }
-
-    /// Appends its octets.
-    pub(super) fn push(self, out: &mut Vec<u8>) {
-        match self {
-            Community::Standard(number) => out.extend(number.to_be_bytes()),
-            Community::Large(parts) => parts.iter().for_each(|part| out.extend(part.to_be_bytes())),
-        }
-    }
-}
-
-impl fmt::Display for Community {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Community::Standard(number) => write!(f, "{}:{}", number >> 16, number & 0xffff),
-            Community::Large([a, b, c]) => write!(f, "{a}:{b}:{c}"),
-        }
-    }
-}
-
-/// The text is neither `a:b` with numbers up to 65535 nor `a:b:c` with numbers up to 4294967295.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoCommunity;
-
-impl fmt::Display for NoCommunity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("must be a community: a:b with numbers to 65535, or a:b:c with numbers to 4294967295")
-    }
-}
-
-impl std::error::Error for NoCommunity {}
-
-impl FromStr for Community {
-    type Err = NoCommunity;
-
-    fn from_str(text: &str) -> Result<Community, NoCommunity> {
-        // `parse` would take a sign, and leading zeros are not what Calico takes.
-        fn number<T: FromStr>(text: &str) -> Option<T> {
-            let plain =
-                text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-            plain.then(|| text.parse().ok()).flatten()
-        }
-        let parts: Vec<&str> = text.split(':').collect();
-        match parts[..] {
-            [a, b] => number::<u16>(a)
-                .zip(number::<u16>(b))
-                .map(|(a, b)| Community::Standard(u32::from(a) << 16 | u32::from(b))),
-            [a, b, c] => match (number(a), number(b), number(c)) {
-                (Some(a), Some(b), Some(c)) => Some(Community::Large([a, b, c])),
-                _ => None,
-            },
-            _ => None,
-        }
-        .ok_or(NoCommunity)
     }
 }
 
@@ -252,7 +153,7 @@ impl Rule {
                 .interface
                 .as_ref()
                 .is_none_or(|pattern| subject.interface.is_some_and(|name| is_like(name, pattern)))
-            && self.community.is_none_or(|community| community.is_in(subject.attrs))
+            && self.community.is_none_or(|community| subject.attrs.has_community(community))
             && self.priority.is_none_or(|priority| priority_of(subject.attrs.local_pref) == Some(priority))
             && starts_with(subject.attrs, &self.as_path_prefix)
     }

@@ -276,6 +276,6 @@ fn communities_are_read_in_both_forms_and_refused_in_others() {
     for text in
         ["", "1", "1:", "65536:1", "1:65536", "1:2:4294967296", "1:2:3:4", "+1:2", "01:2", "a:b", " 1:2"]
     {
-        assert_eq!(text.parse::<Community>(), Err(NoCommunity), "{text}");
+        assert_eq!(text.parse::<Community>(), Err(InvalidCommunity), "{text}");
     }
 }

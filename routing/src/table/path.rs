@@ -3,7 +3,7 @@
 use crate::attrs::Marks;
 use crate::decide::Reason;
 use crate::interner::AttrId;
-use crate::source::SourceIx;
+use crate::path::SourceIx;
 
 /// Bits of a path's source that are the source.
 const SOURCE_BITS: u32 = 24;

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::context::Context;
 use super::list::RawAttributes;
-use super::read::Context;
 use super::rule::{self, Rule};
 use crate::types::{AfiSafi, Asn, Family};
 use crate::wire::as_path::AsWidth;
