@@ -29,7 +29,7 @@ fn theirs(edit: impl FnOnce(&mut Open)) -> Open {
 
 fn give(peer: &mut Peer, side: Side, octets: &[u8], now: Instant) {
     let frame = frame::next(octets, MAX_LEN).unwrap().unwrap();
-    peer.handle(Input::Message(side, frame), now);
+    assert!(peer.receive(side, frame, now).is_none(), "no UPDATE");
 }
 
 fn message(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {

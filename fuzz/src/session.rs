@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, RestartConfig, Side, State};
+use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, ReceivedUpdate, RestartConfig, Side, State};
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::Context;
 use bgp::wire::capability::{AddPath, Capabilities, Role};
 use bgp::wire::encode;
-use bgp::wire::frame::{self, MAX_LEN, MessageKind};
+use bgp::wire::frame::{self, MAX_LEN};
 use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, PeerId, RouterId};
 use bytes::Bytes;
@@ -156,9 +156,8 @@ impl Device {
             match frame::next(rest, self.peer.max_len(SIDE)) {
                 Ok(None) => break,
                 Ok(Some(message)) => {
-                    self.peer.handle(Input::Message(SIDE, message), self.now);
-                    if message.kind == MessageKind::Update {
-                        self.update(message.body);
+                    if let Some(update) = self.peer.receive(SIDE, message, self.now) {
+                        self.update(update);
                     }
                     rest = &rest[message.len()..];
                 }
@@ -171,9 +170,8 @@ impl Device {
         }
     }
 
-    fn update(&mut self, body: &[u8]) {
-        let Some(negotiated) = self.peer.negotiated().copied() else { return };
-        let update = match UpdateView::parse(body).and_then(|view| view.read(&negotiated.context())) {
+    fn update(&mut self, update: ReceivedUpdate<'_>) {
+        let update = match update.read() {
             Ok(update) => update,
             Err(error) => return self.peer.handle(Input::Malformed(SIDE, error), self.now),
         };
@@ -221,7 +219,7 @@ impl Device {
                 Output::Stale(stale) => self.rib.stale(TESTER, stale),
                 Output::Refresh(family) => self.rib.refresh(TESTER, family),
                 Output::RefreshBegins(family) => self.rib.refresh_begins(TESTER, family),
-                Output::Update | Output::Close(_) | Output::Connect | Output::AbortConnect => {}
+                Output::Close(_) | Output::Connect | Output::AbortConnect => {}
             }
         }
         self.settle();

@@ -16,12 +16,11 @@ use super::sink::{OUTBOUND_CHUNKS, RouteSink};
 use super::socket::{Buffer, Socket};
 use super::traffic::{self, Traffic};
 use super::update_errors::UpdateErrors;
-use crate::session::{Admission, Input, Output, Peer, PeerConfig, Side, State};
+use crate::session::{Admission, Input, Output, Peer, PeerConfig, ReceivedUpdate, Side, State};
 use crate::wire::error::ErrorCode;
 use crate::wire::frame::{self, MessageKind};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
-use crate::wire::update::UpdateView;
 
 /// Chunks taken from the RIB's channel before the socket must have written some.
 const QUEUE_AHEAD: usize = 16;
@@ -228,7 +227,7 @@ impl<S: RouteSink> Task<S> {
     }
 
     /// Hands one thing to the state machine and does what it says.
-    async fn feed(&mut self, input: Input<'_>) {
+    async fn feed(&mut self, input: Input) {
         if matches!(input, Input::Connected(_)) {
             let restarted = *self.restarted.borrow();
             self.peer.set_restarted(restarted);
@@ -278,8 +277,6 @@ impl<S: RouteSink> Task<S> {
                         self.sink.down(retain).await;
                     }
                 }
-                // Handled where the message is at hand, see `read`.
-                Output::Update => {}
                 Output::Refresh(family) => self.sink.refresh(family),
                 Output::RefreshBegins(family) => self.sink.refresh_begins(family),
                 Output::Stale(stale) => self.sink.stale(stale),
@@ -354,9 +351,8 @@ impl<S: RouteSink> Task<S> {
                     if message.kind == MessageKind::Open {
                         self.note_open(message.body);
                     }
-                    self.peer.handle(Input::Message(side, message), now);
-                    if message.kind == MessageKind::Update {
-                        read_update(&mut self.peer, &mut self.sink, &self.status, side, message.body, now);
+                    if let Some(update) = self.peer.receive(side, message, now) {
+                        read_update(&mut self.peer, &mut self.sink, &self.status, side, update, now);
                     }
                     message.len()
                 }
@@ -419,29 +415,25 @@ impl<S: RouteSink> Task<S> {
     }
 }
 
-/// Reads an UPDATE if the state machine asked for that, and reports one that ends the session.
+/// Reads an UPDATE, passes its routes to the sink and reports its errors.
 fn read_update<S: RouteSink>(
     peer: &mut Peer,
     sink: &mut S,
     status: &watch::Sender<PeerStatus>,
     side: Side,
-    body: &[u8],
+    update: ReceivedUpdate<'_>,
     now: Instant,
 ) {
-    let Some(negotiated) =
-        peer.negotiated().copied().filter(|_| peer.connection_state(side) == Some(State::Established))
-    else {
-        return;
-    };
-    match UpdateView::parse(body).and_then(|view| view.read(&negotiated.context())) {
+    match update.read() {
         Ok(update) => {
             if let Some(fault) = update.fault {
                 let mut new = false;
                 status.send_modify(|status| new = status.update_errors.note(&update, SystemTime::now()));
                 // Once for each kind: a peer may send thousands of them.
                 if new {
+                    let peer_id = peer.negotiated().map(|terms| tracing::field::display(terms.peer_id));
                     tracing::warn!(
-                        peer = %negotiated.peer_id,
+                        peer = peer_id,
                         attribute = fault.attribute,
                         verdict = fault.verdict.name(),
                         "UPDATE with an error: {}",

@@ -13,12 +13,14 @@ use super::retention;
 use super::state::{Clocks, Connection, Dial, Side, State};
 use super::timers::{CONNECT_TIMEOUT, OPEN_HOLD_TIME, connect_retry};
 use crate::types::Family;
+use crate::wire::attribute::Context;
 use crate::wire::encode;
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::{Frame, MessageKind};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::refresh::RouteRefresh;
+use crate::wire::update::{Update, UpdateView};
 
 /// What to do with a connection that the peer has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,25 @@ pub enum Admission {
     Reject(ErrorCode),
 }
 
+/// An UPDATE of an Established session, and the terms of the session by which it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedUpdate<'a> {
+    body: &'a [u8],
+    context: Context,
+}
+
+impl<'a> ReceivedUpdate<'a> {
+    /// Reads and checks the UPDATE.
+    ///
+    /// # Errors
+    /// A fault that ends the session (RFC 7606), to be handed to [`Peer::handle`] as
+    /// [`Input::Malformed`].
+    #[inline]
+    pub fn read(&self) -> Result<Update<'a>, WireError> {
+        UpdateView::parse(self.body)?.read(&self.context)
+    }
+}
+
 /// Whether the peer may come back without its old session's end having been seen.
 fn restarts(negotiated: &Negotiated) -> bool {
     negotiated.graceful.is_some_and(|graceful| !graceful.families.is_empty())
@@ -39,7 +60,7 @@ fn restarts(negotiated: &Negotiated) -> bool {
 
 impl Peer {
     /// Takes in what happened at `now`; what is to be done waits in [`Peer::poll_output`].
-    pub fn handle(&mut self, input: Input<'_>, now: Instant) {
+    pub fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Start => self.start(now),
             Input::Stop(code) => self.stop(code),
@@ -73,7 +94,6 @@ impl Peer {
                     self.end(side, None, EndReason::ConnectionClosed, now);
                 }
             }
-            Input::Message(side, frame) => self.message(side, frame, now),
             Input::Malformed(side, error) => {
                 if self.slot(side).is_some() {
                     self.refuse(side, error, now);
@@ -214,6 +234,28 @@ impl Peer {
         *self.slot_mut(side) = Some(Connection::OpenSent { hold: now + OPEN_HOLD_TIME });
     }
 
+    /// Processes a message that was received at `now` on the connection of `side`; the resulting
+    /// actions are returned by [`Peer::poll_output`].
+    ///
+    /// Returns the UPDATE to read, if the message is one and this connection is Established. In every
+    /// other state an UPDATE ends the connection (RFC 6608) or is ignored, and is not returned. The
+    /// caller reads it with [`ReceivedUpdate::read`] before the next call, and hands in
+    /// [`Input::EndOfRib`] or [`Input::Malformed`] where the result is an End-of-RIB marker or an error.
+    #[must_use = "an UPDATE is to be read"]
+    pub fn receive<'a>(&mut self, side: Side, frame: Frame<'a>, now: Instant) -> Option<ReceivedUpdate<'a>> {
+        match (self.slot(side)?, frame.kind) {
+            (Connection::Established { negotiated, .. }, MessageKind::Update) => {
+                let context = negotiated.context();
+                self.heard(side, now);
+                Some(ReceivedUpdate { body: frame.body, context })
+            }
+            _ => {
+                self.message(side, frame, now);
+                None
+            }
+        }
+    }
+
     fn message(&mut self, side: Side, frame: Frame<'_>, now: Instant) {
         let Some(connection) = self.slot(side).copied() else { return };
         if frame.kind == MessageKind::Notification {
@@ -226,10 +268,8 @@ impl Peer {
                 self.establish(side, negotiated, clocks, now);
             }
             (Connection::Established { .. }, MessageKind::Keepalive) => self.heard(side, now),
-            (Connection::Established { .. }, MessageKind::Update) => {
-                self.heard(side, now);
-                self.out(Output::Update);
-            }
+            // `receive` returns it.
+            (Connection::Established { .. }, MessageKind::Update) => {}
             (Connection::Established { negotiated, .. }, MessageKind::RouteRefresh) => {
                 self.heard(side, now);
                 match RouteRefresh::parse(frame.body) {

@@ -11,7 +11,7 @@ pub mod retention;
 pub mod state;
 pub mod timers;
 
-pub use fsm::Admission;
+pub use fsm::{Admission, ReceivedUpdate};
 pub use graceful::{Graceful, RestartConfig, Retain, Stale};
 pub use negotiate::Negotiated;
 pub use peer::{EndReason, Input, Output, Peer, PeerConfig};

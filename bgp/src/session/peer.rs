@@ -11,7 +11,6 @@ use super::timers::Jitter;
 use crate::types::{Asn, Families, Family, RouterId};
 use crate::wire::capability::{AddPath, Capabilities, GracefulRestart, LongLived, Role, Roles};
 use crate::wire::error::{ErrorCode, WireError};
-use crate::wire::frame::Frame;
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 
@@ -103,7 +102,7 @@ impl PeerConfig {
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub enum Input<'a> {
+pub enum Input {
     /// The operator, or the daemon's start, wants the session.
     Start,
     /// The session is not wanted; the code goes into the NOTIFICATION, Cease with a subcode (RFC 4486).
@@ -123,9 +122,8 @@ pub enum Input<'a> {
     ConnectFailed,
     /// The TCP connection ended.
     Closed(Side),
-    /// A whole message came.
-    Message(Side, Frame<'a>),
-    /// What came breaks a rule: a header, or an UPDATE that [`Output::Update`] pointed at.
+    /// The octets received on a connection break a rule: those of a message header, or of an UPDATE
+    /// which [`Peer::receive`] returned.
     Malformed(Side, WireError),
     /// A deadline has come.
     Timer,
@@ -158,8 +156,6 @@ pub enum Output {
     /// The peer will now send all its routes of a family anew (RFC 7313): those that it has sent before
     /// are stale until it does.
     RefreshBegins(Family),
-    /// The message that was just handed in is an UPDATE to be read.
-    Update,
     /// The peer asks for all routes of a family.
     Refresh(Family),
 }

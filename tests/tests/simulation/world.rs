@@ -9,8 +9,7 @@ use crate::chance::Random;
 use crate::links::Connection;
 use crate::names::{address, block, id};
 use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, RestartConfig, Side, State};
-use bgp::wire::frame::{self, MessageKind};
-use bgp::wire::update::UpdateView;
+use bgp::wire::frame;
 use bgp::{Asn, Families, PeerId, RouterId};
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -319,18 +318,15 @@ impl World {
     }
 
     pub(crate) fn message(&mut self, node: usize, peer: usize, side: Side, message: frame::Frame<'_>) {
-        let negotiated = self.nodes[node].peers[&peer].negotiated().copied();
-        self.feed(node, peer, Input::Message(side, message));
-        let established = self.nodes[node].peers[&peer].connection_state(side) == Some(State::Established);
-        let (MessageKind::Update, Some(negotiated), true) = (message.kind, negotiated, established) else {
-            return;
-        };
-        let update = UpdateView::parse(message.body).unwrap().read(&negotiated.context()).unwrap();
+        let now = self.now;
+        let update = self.nodes[node].peers.get_mut(&peer).unwrap().receive(side, message, now);
+        self.act(node, peer);
+        let Some(update) = update else { return };
+        let update = update.read().unwrap();
         assert_eq!(update.fault, None, "what we send is well-formed");
         let rib = &mut self.nodes[node].rib;
         if let Some(family) = update.end_of_rib() {
             rib.end_of_rib(id(peer), family);
-            let now = self.now;
             self.nodes[node].peers.get_mut(&peer).unwrap().handle(Input::EndOfRib(family), now);
         }
         let rib = &mut self.nodes[node].rib;
@@ -418,7 +414,7 @@ impl World {
         }
     }
 
-    pub(crate) fn feed(&mut self, node: usize, peer: usize, input: Input<'_>) {
+    pub(crate) fn feed(&mut self, node: usize, peer: usize, input: Input) {
         let now = self.now;
         self.nodes[node].peers.get_mut(&peer).unwrap().handle(input, now);
         self.act(node, peer);
@@ -457,7 +453,6 @@ impl World {
                     self.nodes[node].rib.stale(id(peer), stale);
                     self.settle(node);
                 }
-                Output::Update => {}
                 Output::Refresh(_) | Output::RefreshBegins(_) => unreachable!("nobody asks"),
             }
         }
