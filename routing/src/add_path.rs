@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use crate::path::SourceIx;
 
 /// Paths to one prefix that are taken from one session: of more, the later ones are not.
-pub(crate) const LANES: usize = 16;
+pub(crate) const MAX_PATHS: usize = 16;
 
 /// Path identifiers, by place and source, of paths that have one.
 pub(crate) type PathIds = HashMap<(u32, SourceIx), u32, FixedState>;

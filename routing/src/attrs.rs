@@ -40,14 +40,14 @@ pub struct AttrSet {
     /// ONLY_TO_CUSTOMER (RFC 9234).
     pub only_to_customer: Option<Asn>,
     /// What its well-known communities ask for.
-    pub marks: Marks,
+    pub well_known: WellKnownCommunities,
     /// What was received, where import policy made this of it: a changed policy is applied to that.
     received: Option<Arc<AttrSet>>,
 }
 
 /// What well-known communities ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Marks {
+pub struct WellKnownCommunities {
     /// NO_ADVERTISE (RFC 1997): it goes to no other peer.
     pub no_advertise: bool,
     /// NO_EXPORT, NO_EXPORT_SUBCONFED (RFC 1997) or BLACKHOLE (RFC 7999): it stays in the AS.
@@ -57,14 +57,14 @@ pub struct Marks {
     /// GRACEFUL_SHUTDOWN (RFC 8326).
     pub graceful_shutdown: bool,
     /// LLGR_STALE (RFC 9494 §4.6): whoever sent it has kept it for long without a word from where it comes.
-    pub last_resort: bool,
+    pub llgr_stale: bool,
     /// NO_LLGR (RFC 9494 §4.7): it is not to be kept for long.
-    pub not_long: bool,
+    pub no_llgr: bool,
 }
 
-impl Marks {
-    fn of(communities: &[u8]) -> Marks {
-        let mut marks = Marks::default();
+impl WellKnownCommunities {
+    fn of(communities: &[u8]) -> WellKnownCommunities {
+        let mut well_known = WellKnownCommunities::default();
         let (all, _) = communities.as_chunks::<4>();
         for community in all {
             // All that are well-known begin so.
@@ -72,16 +72,16 @@ impl Marks {
                 continue;
             }
             match Community::Standard(u32::from_be_bytes(*community)) {
-                Community::NO_ADVERTISE => marks.no_advertise = true,
-                Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => marks.no_export = true,
-                Community::BLACKHOLE => (marks.blackhole, marks.no_export) = (true, true),
-                Community::GRACEFUL_SHUTDOWN => marks.graceful_shutdown = true,
-                Community::LLGR_STALE => marks.last_resort = true,
-                Community::NO_LLGR => marks.not_long = true,
+                Community::NO_ADVERTISE => well_known.no_advertise = true,
+                Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => well_known.no_export = true,
+                Community::BLACKHOLE => (well_known.blackhole, well_known.no_export) = (true, true),
+                Community::GRACEFUL_SHUTDOWN => well_known.graceful_shutdown = true,
+                Community::LLGR_STALE => well_known.llgr_stale = true,
+                Community::NO_LLGR => well_known.no_llgr = true,
                 _ => {}
             }
         }
-        marks
+        well_known
     }
 }
 
@@ -118,7 +118,7 @@ impl AttrSet {
             cluster_list_len: 0,
             egress: None,
             only_to_customer: None,
-            marks: Marks::default(),
+            well_known: WellKnownCommunities::default(),
             received: None,
         };
         for raw in RawAttributes::new(canonical) {
@@ -141,7 +141,7 @@ impl AttrSet {
                 code::ORIGINATOR_ID => {
                     set.originator_id = number().map(|bits| RouterId(Ipv4Addr::from_bits(bits)));
                 }
-                code::COMMUNITIES => set.marks = Marks::of(raw.value),
+                code::COMMUNITIES => set.well_known = WellKnownCommunities::of(raw.value),
                 code::TUNNEL_ENCAPSULATION => set.egress = egress(raw.value),
                 code::ONLY_TO_CUSTOMER => set.only_to_customer = number().map(Asn),
                 code::CLUSTER_LIST => {

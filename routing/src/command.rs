@@ -8,20 +8,20 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::RouteBatch;
-use crate::channels::Line;
+use crate::channels::PeerChannel;
 use crate::config::RibConfig;
 use crate::path::{PeerSession, Source};
 use crate::policy::{ClusterPolicy, LimitReached, PeerPolicy};
 use crate::rib::Rib;
 
-pub(crate) enum Command {
-    Up(PeerId, PeerSession, Line),
+pub(crate) enum RibCommand {
+    Up(PeerId, PeerSession, PeerChannel),
     Down(PeerId, Retain),
     Stale(PeerId, Stale),
     RefreshBegins(PeerId, Family),
     HoldMarkers(bool),
     /// The peer has written all that it was given.
-    Room(PeerId),
+    Drained(PeerId),
     Routes(PeerId, RouteBatch),
     EndOfRib(PeerId, Family),
     Refresh(PeerId, Family),
@@ -34,23 +34,23 @@ pub(crate) enum Command {
     OriginateStatics(Vec<(IpNet, IpAddr)>, Vec<(IpNet, IpAddr)>),
     SetClient(PeerId, bool),
     Query(Box<dyn FnOnce(&Rib) + Send>),
-    Settled(Waiter),
+    Wait(SyncWaiter),
 }
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum SyncCondition {
     /// See [`Rib::is_synced`].
     Synced,
     /// See [`Rib::is_caught_up`].
     CaughtUp,
 }
 
-impl std::fmt::Debug for Command {
+impl std::fmt::Debug for RibCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Command")
     }
 }
 
 /// Somebody who waits until these peers have sent all their routes and all of it was told.
-pub(crate) type Waiter = (Vec<PeerId>, Settled, oneshot::Sender<()>);
+pub(crate) type SyncWaiter = (Vec<PeerId>, SyncCondition, oneshot::Sender<()>);

@@ -42,7 +42,7 @@ pub enum Reason {
     /// Kept of a peer that nothing is heard of.
     PeerSilent,
     /// Kept long after its peer was lost (RFC 9494).
-    LastResort,
+    LlgrStale,
     /// Another has a higher LOCAL_PREF.
     LocalPref,
     /// Another has a shorter AS_PATH.
@@ -97,7 +97,7 @@ impl fmt::Display for Reason {
             Reason::LocalBlock => "the block is this node's own",
             Reason::StaticBelowBgp => "static, and BGP has a path",
             Reason::PeerSilent => "its peer is silent, and there is another",
-            Reason::LastResort => "kept long after its peer was lost, and there is another",
+            Reason::LlgrStale => "kept long after its peer was lost, and there is another",
             Reason::LocalPref => "lower LOCAL_PREF",
             Reason::AsPathLength => "longer AS_PATH",
             Reason::Origin => "worse ORIGIN",
@@ -119,7 +119,7 @@ pub enum Rank {
     /// The static peer table.
     Static,
     /// BGP, kept for long without a word from the peer (RFC 9494).
-    LastResort,
+    LlgrStale,
     /// BGP.
     Bgp,
     /// This node.
@@ -128,7 +128,7 @@ pub enum Rank {
 
 /// One path as the decision sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
+pub struct PathCandidate<'a> {
     /// Its rank.
     pub rank: Rank,
     /// Its attributes.
@@ -143,11 +143,18 @@ pub struct Candidate<'a> {
     pub source: u32,
 }
 
-impl Candidate<'_> {
+impl PathCandidate<'_> {
     /// Without a peer.
-    pub fn unpeered(rank: Rank, attrs: &AttrSet) -> Candidate<'_> {
+    pub fn unpeered(rank: Rank, attrs: &AttrSet) -> PathCandidate<'_> {
         let none = Ipv4Addr::UNSPECIFIED;
-        Candidate { rank, attrs, external: false, router_id: RouterId(none), address: none.into(), source: 0 }
+        PathCandidate {
+            rank,
+            attrs,
+            external: false,
+            router_id: RouterId(none),
+            address: none.into(),
+            source: 0,
+        }
     }
 
     fn group(&self) -> Option<Asn> {
@@ -163,7 +170,7 @@ impl Candidate<'_> {
 /// The index of the path to use; `lost` is told of every other one's index and reason. `field` is
 /// room to work in, used again so that nothing is allocated for a prefix.
 pub fn select(
-    candidates: &[Candidate<'_>],
+    candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
     mut lost: impl FnMut(usize, Reason),
 ) -> Option<usize> {
@@ -176,7 +183,7 @@ pub fn select(
             let reason = match candidates[*index].rank {
                 _ if top == Rank::Local => Reason::LocalBlock,
                 Rank::Silent => Reason::PeerSilent,
-                Rank::LastResort => Reason::LastResort,
+                Rank::LlgrStale => Reason::LlgrStale,
                 Rank::Static | Rank::Bgp | Rank::Local => Reason::StaticBelowBgp,
             };
             lost(*index, reason);
@@ -207,14 +214,14 @@ pub fn select(
 }
 
 /// What a step of the decision compares: the lowest stays.
-type Key = fn(&Candidate<'_>) -> u128;
+type ComparisonKey = fn(&PathCandidate<'_>) -> u128;
 
 fn keep_lowest(
-    candidates: &[Candidate<'_>],
+    candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
     lost: &mut impl FnMut(usize, Reason),
     reason: Reason,
-    key: Key,
+    key: ComparisonKey,
 ) {
     if field.len() < 2 {
         return;
@@ -231,7 +238,7 @@ fn keep_lowest(
 
 /// MED is compared only inside one neighbour AS (RFC 4271 §9.1.2.2 c).
 fn keep_lowest_med(
-    candidates: &[Candidate<'_>],
+    candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
     lost: &mut impl FnMut(usize, Reason),
 ) {

@@ -18,7 +18,7 @@ const COMMUNITY: [u8; 6] = [0x03, 0x0c, 0, 0, 0, 0];
 
 /// How packets to this node's blocks come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encapsulation {
+pub enum TunnelEncapsulation {
     /// IP in IP.
     Ipip,
     /// VXLAN.
@@ -30,18 +30,18 @@ pub enum Encapsulation {
     },
 }
 
-impl Encapsulation {
+impl TunnelEncapsulation {
     const fn tunnel_type(self) -> u16 {
         match self {
-            Encapsulation::Ipip => IP_IN_IP,
-            Encapsulation::Vxlan { .. } => VXLAN,
+            TunnelEncapsulation::Ipip => IP_IN_IP,
+            TunnelEncapsulation::Vxlan { .. } => VXLAN,
         }
     }
 
     /// The attribute's value: one TLV. Two reset the sessions of FRR 8.4.
     fn attribute(self, endpoint: IpAddr) -> Vec<u8> {
         let mut subs = Vec::new();
-        if let Encapsulation::Vxlan { vni, mac } = self {
+        if let TunnelEncapsulation::Vxlan { vni, mac } = self {
             // V and M: both fields are valid.
             subs.extend([ENCAPSULATION, 12, 0xc0]);
             subs.extend(&vni.to_be_bytes()[1..]);
@@ -133,7 +133,7 @@ mod tests {
     fn what_is_announced_is_read_back() {
         let next_hop = IpAddr::from([10, 0, 0, 1]);
         let mac = [0x66, 1, 2, 3, 4, 5];
-        for encapsulation in [Encapsulation::Ipip, Encapsulation::Vxlan { vni: 4096, mac }] {
+        for encapsulation in [TunnelEncapsulation::Ipip, TunnelEncapsulation::Vxlan { vni: 4096, mac }] {
             for endpoint in [next_hop, "fd00::1".parse().expect("an address")] {
                 let plain = AttrSet::originated(next_hop);
                 let octets = encapsulation.announced(plain.canonical(), endpoint);

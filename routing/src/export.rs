@@ -8,7 +8,7 @@ use bgp::{Asn, Family, RouterId};
 use crate::attrs::{AttrSet, DEFAULT_LOCAL_PREF};
 use crate::config::RibConfig;
 use crate::path::SourceKind;
-use crate::policy::{self, Export, NextHopMode, Operation};
+use crate::policy::{self, ExportPolicy, NextHopMode, Operation};
 use crate::rewrite::{AttributeEdit, prepend, rewrite};
 use crate::roles;
 use crate::table::Scope;
@@ -31,7 +31,7 @@ pub enum Audience {
 /// `long_lived`: the audience knows what a last resort is.
 pub(crate) fn allows(
     config: &RibConfig,
-    export: &Export,
+    export: &ExportPolicy,
     kind: SourceKind,
     scope: Scope,
     audience: Audience,
@@ -42,8 +42,8 @@ pub(crate) fn allows(
     match scope {
         Scope::Everywhere => {}
         Scope::Internal if !external => {}
-        Scope::LastResort if !external && long_lived => {}
-        Scope::Internal | Scope::LastResort | Scope::Nobody => return false,
+        Scope::LlgrStale if !external && long_lived => {}
+        Scope::Internal | Scope::LlgrStale | Scope::Nobody => return false,
     }
     // Without an address of our own there is no next hop to give.
     if gives_own_next_hop(export, external) && config.next_hop_self(family).is_none() {
@@ -58,7 +58,7 @@ pub(crate) fn allows(
     }
 }
 
-fn gives_own_next_hop(export: &Export, external: bool) -> bool {
+fn gives_own_next_hop(export: &ExportPolicy, external: bool) -> bool {
     match export.next_hop {
         NextHopMode::Auto => external,
         NextHopMode::Own => true,
@@ -79,7 +79,7 @@ pub(crate) struct Scratch {
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn transform<'a>(
     config: &RibConfig,
-    export: &Export,
+    export: &ExportPolicy,
     operations: &[Operation],
     attrs: &'a AttrSet,
     kind: SourceKind,

@@ -2,37 +2,37 @@
 
 use std::sync::Arc;
 
-use crate::policy::Export;
+use crate::policy::ExportPolicy;
 
 /// The number of an export policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ExportIx(u32);
+pub(crate) struct ExportPolicyIx(u32);
 
 #[derive(Clone, Debug)]
-struct Slot {
-    export: Arc<Export>,
+struct PolicySlot {
+    export: Arc<ExportPolicy>,
     uses: usize,
 }
 
 /// The policies; number 0 is that of peers for which nothing is configured, and lasts.
 #[derive(Clone, Debug)]
-pub(crate) struct Exports {
-    slots: Vec<Slot>,
+pub(crate) struct ExportPolicies {
+    slots: Vec<PolicySlot>,
 }
 
-impl Default for Exports {
-    fn default() -> Exports {
-        Exports { slots: vec![Slot { export: Arc::default(), uses: 1 }] }
+impl Default for ExportPolicies {
+    fn default() -> ExportPolicies {
+        ExportPolicies { slots: vec![PolicySlot { export: Arc::default(), uses: 1 }] }
     }
 }
 
-impl Exports {
-    /// The number of a policy, which is used once more: see [`Exports::release`].
-    pub(crate) fn take(&mut self, export: &Arc<Export>) -> ExportIx {
+impl ExportPolicies {
+    /// The number of a policy, which is used once more: see [`ExportPolicies::release`].
+    pub(crate) fn acquire(&mut self, export: &Arc<ExportPolicy>) -> ExportPolicyIx {
         let known = self.slots.iter().position(|slot| slot.uses > 0 && slot.export == *export);
         let at = known.or_else(|| self.slots.iter().position(|slot| slot.uses == 0));
         let at = at.unwrap_or_else(|| {
-            self.slots.push(Slot { export: Arc::clone(export), uses: 0 });
+            self.slots.push(PolicySlot { export: Arc::clone(export), uses: 0 });
             self.slots.len() - 1
         });
         let slot = &mut self.slots[at];
@@ -40,11 +40,11 @@ impl Exports {
             slot.export = Arc::clone(export);
         }
         slot.uses += 1;
-        ExportIx(at as u32)
+        ExportPolicyIx(at as u32)
     }
 
     /// One use less.
-    pub(crate) fn release(&mut self, ix: ExportIx) {
+    pub(crate) fn release(&mut self, ix: ExportPolicyIx) {
         let slot = &mut self.slots[ix.0 as usize];
         slot.uses -= 1;
         if slot.uses == 0 {
@@ -53,7 +53,7 @@ impl Exports {
     }
 
     /// The policy.
-    pub(crate) fn export(&self, ix: ExportIx) -> &Export {
+    pub(crate) fn export(&self, ix: ExportPolicyIx) -> &ExportPolicy {
         &self.slots[ix.0 as usize].export
     }
 }

@@ -11,12 +11,19 @@ use crate::config::RibConfig;
 use crate::decide::Reason;
 use crate::ownership::OwnershipMode;
 use crate::path::PeerSession;
-use crate::policy::{self, ClusterPolicy, Community, Import, Operation, PeerKind, Rule, Said, Subject};
+use crate::policy::{
+    self, ClusterPolicy, Community, FilterOutcome, FilterRule, ImportPolicy, Operation, PeerKind, Subject,
+};
 use crate::roles;
 use crate::table::Scope;
 
 /// Why a path from a peer is not eligible; `None`: it is.
-pub(crate) fn reject(config: &RibConfig, import: &Import, attrs: &AttrSet, internal: bool) -> Option<Reason> {
+pub(crate) fn reject(
+    config: &RibConfig,
+    import: &ImportPolicy,
+    attrs: &AttrSet,
+    internal: bool,
+) -> Option<Reason> {
     if is_looped(config.local_as, import, attrs) {
         return Some(Reason::AsLoop);
     }
@@ -40,7 +47,7 @@ pub(crate) fn reject(config: &RibConfig, import: &Import, attrs: &AttrSet, inter
 }
 
 /// Our AS, and the other one that stands for it towards the peer, may be in AS_PATH so many times.
-fn is_looped(local_as: Asn, import: &Import, attrs: &AttrSet) -> bool {
+fn is_looped(local_as: Asn, import: &ImportPolicy, attrs: &AttrSet) -> bool {
     let path = attrs.as_path();
     let times = |wanted: Asn| {
         let found = path.asns().filter(|asn| *asn == wanted).take(import.allowed_local_as as usize + 1);
@@ -52,7 +59,7 @@ fn is_looped(local_as: Asn, import: &Import, attrs: &AttrSet) -> bool {
 
 /// What becomes of a received route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Judgement {
+pub(crate) struct ImportOutcome {
     /// Why it takes no part in the decision.
     pub(crate) rejected: Option<Reason>,
     /// The rule that accepted it, where that rule does something to it.
@@ -62,62 +69,62 @@ pub(crate) struct Judgement {
 }
 
 /// Judges the routes of one attribute set from one peer.
-pub(crate) struct Judge<'a> {
+pub(crate) struct ImportCheck<'a> {
     cluster: &'a ClusterPolicy,
-    import: &'a Import,
+    import: &'a ImportPolicy,
     session: PeerSession,
     /// As received.
     attrs: &'a AttrSet,
     /// It was kept for long without a word from its peer (RFC 9494).
-    last_resort: bool,
+    llgr_stale: bool,
     /// What holds for all prefixes; `None`: each must be looked at.
-    common: Option<Judgement>,
+    common: Option<ImportOutcome>,
     sender: Option<u32>,
 }
 
-impl<'a> Judge<'a> {
-    /// `attrs` are those that were received; `last_resort`: long ago (RFC 9494).
+impl<'a> ImportCheck<'a> {
+    /// `attrs` are those that were received; `llgr_stale`: long ago (RFC 9494).
     pub(crate) fn new(
         config: &RibConfig,
         cluster: &'a ClusterPolicy,
-        import: &'a Import,
+        import: &'a ImportPolicy,
         session: PeerSession,
         attrs: &'a AttrSet,
-        last_resort: bool,
-    ) -> Judge<'a> {
+        llgr_stale: bool,
+    ) -> ImportCheck<'a> {
         let mut rejected = reject(config, import, attrs, session.internal);
         if let Some((role, peer_as)) = import.role
             && roles::is_leaked(role, peer_as, attrs.only_to_customer)
         {
             rejected.get_or_insert(Reason::RouteLeak);
         }
-        if last_resort && attrs.marks.not_long {
+        if llgr_stale && attrs.well_known.no_llgr {
             rejected.get_or_insert(Reason::NotLong);
         }
         if rejected.is_none() && import.chain.is_none() {
             if import.outside {
                 rejected = Some(Reason::NoImportPolicy);
-            } else if attrs.marks.blackhole && !session.internal {
+            } else if attrs.well_known.blackhole && !session.internal {
                 rejected = Some(Reason::Blackhole);
             }
         }
         let sender = if import.outside { None } else { cluster.owners.sender(attrs) };
         let looks = rejected.is_none() && (import.chain.is_some() || sender.is_some());
-        let common = (!looks).then_some(Judgement { rejected, ..Judgement::default() });
-        Judge { cluster, import, session, attrs, last_resort, common, sender }
+        let common = (!looks).then_some(ImportOutcome { rejected, ..ImportOutcome::default() });
+        ImportCheck { cluster, import, session, attrs, llgr_stale, common, sender }
     }
 
     /// What holds for all prefixes with these attributes, if they needn't be looked at one by one.
-    pub(crate) fn common(&self) -> Option<Judgement> {
+    pub(crate) fn common(&self) -> Option<ImportOutcome> {
         self.common
     }
 
     /// What becomes of one prefix.
-    pub(crate) fn judge(&self, prefix: &IpNet) -> Judgement {
+    pub(crate) fn judge(&self, prefix: &IpNet) -> ImportOutcome {
         if let Some(common) = self.common {
             return common;
         }
-        let mut judgement = Judgement::default();
+        let mut outcome = ImportOutcome::default();
         if let Some(chain) = &self.import.chain {
             let peer = if self.session.internal { PeerKind::Internal } else { PeerKind::External };
             let subject = Subject {
@@ -127,44 +134,46 @@ impl<'a> Judge<'a> {
                 peer,
                 interface: self.cluster.link_of(self.attrs.next_hop),
             };
-            let said = chain.ask(&subject);
-            let named = |rule: &Rule| rule.community == Some(Community::BLACKHOLE);
+            let said = chain.evaluate(&subject);
+            let named = |rule: &FilterRule| rule.community == Some(Community::BLACKHOLE);
             match said {
-                Said::Rejected => judgement.rejected = Some(Reason::Filtered),
+                FilterOutcome::Rejected => outcome.rejected = Some(Reason::Filtered),
                 // RFC 7999 §3.3: only from whom it was agreed with.
-                _ if self.attrs.marks.blackhole
+                _ if self.attrs.well_known.blackhole
                     && !self.session.internal
-                    && !matches!(said, Said::Accepted(rule, _) if named(rule)) =>
+                    && !matches!(said, FilterOutcome::Accepted(rule, _) if named(rule)) =>
                 {
-                    judgement.rejected = Some(Reason::Blackhole);
+                    outcome.rejected = Some(Reason::Blackhole);
                 }
-                Said::Accepted(rule, place) if !rule.operations.is_empty() => judgement.rule = Some(place),
-                Said::Accepted(..) | Said::Nothing => {}
+                FilterOutcome::Accepted(rule, place) if !rule.operations.is_empty() => {
+                    outcome.rule = Some(place)
+                }
+                FilterOutcome::Accepted(..) | FilterOutcome::NoMatch => {}
             }
         }
-        if judgement.rejected.is_none()
+        if outcome.rejected.is_none()
             && let Some(sender) = self.sender
             && self.cluster.owners.disputes(sender, prefix)
         {
             match self.cluster.owners.mode {
-                OwnershipMode::Strict => judgement.rejected = Some(Reason::NotOwner),
-                OwnershipMode::Warn => judgement.disputed = true,
+                OwnershipMode::Strict => outcome.rejected = Some(Reason::NotOwner),
+                OwnershipMode::Warn => outcome.disputed = true,
                 OwnershipMode::Off => {}
             }
         }
-        judgement
+        outcome
     }
 
     /// Whether what is used is not what was received.
-    pub(crate) fn changes(&self, judgement: Judgement) -> bool {
-        judgement.rule.is_some()
-            || judgement.rejected.is_none()
-                && (self.is_shut_down() || self.last_resort || self.only_to_customer().is_some())
+    pub(crate) fn changes(&self, outcome: ImportOutcome) -> bool {
+        outcome.rule.is_some()
+            || outcome.rejected.is_none()
+                && (self.is_shut_down() || self.llgr_stale || self.only_to_customer().is_some())
     }
 
     /// RFC 8326 §4.1: towards external peers the receiver sets LOCAL_PREF to 0.
     fn is_shut_down(&self) -> bool {
-        self.attrs.marks.graceful_shutdown && !self.session.internal
+        self.attrs.well_known.graceful_shutdown && !self.session.internal
     }
 
     /// With which AS ONLY_TO_CUSTOMER is added (RFC 9234 §5).
@@ -174,15 +183,15 @@ impl<'a> Judge<'a> {
     }
 
     /// What import policy makes of `received`, the attributes that this judges.
-    pub(crate) fn derive(&self, judgement: Judgement, family: Family, received: &Arc<AttrSet>) -> AttrSet {
+    pub(crate) fn derive(&self, outcome: ImportOutcome, family: Family, received: &Arc<AttrSet>) -> AttrSet {
         let chain = self.import.chain.as_deref();
-        let rule = judgement.rule.and_then(|place| chain?.rule(family, place));
+        let rule = outcome.rule.and_then(|place| chain?.rule(family, place));
         let mut operations: Vec<Operation> = rule.map_or_else(Vec::new, |rule| rule.operations.clone());
         if self.is_shut_down() {
             operations.push(Operation::SetPriority(NO_PREFERENCE));
         }
         operations.extend(self.only_to_customer().map(Operation::OnlyToCustomer));
-        if self.last_resort {
+        if self.llgr_stale {
             operations.push(Operation::AddCommunity(Community::LLGR_STALE));
         }
         AttrSet::derived(&policy::edited(received.canonical(), &operations), received)
@@ -194,5 +203,5 @@ const NO_PREFERENCE: u32 = i32::MAX as u32;
 
 /// How far a path may go that was judged so.
 pub(crate) fn scope_of(attrs: &AttrSet) -> Scope {
-    Scope::of(attrs.marks)
+    Scope::of(attrs.well_known)
 }

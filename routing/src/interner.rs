@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Found;
+use hashbrown::hash_table::Entry as IndexEntry;
 
 use crate::attrs::AttrSet;
 
@@ -19,7 +19,7 @@ impl AttrId {
 }
 
 #[derive(Clone, Debug)]
-struct Slot {
+struct AttrSlot {
     set: Option<Arc<AttrSet>>,
     /// The hash's lower half: tables grow without looking at the octets again.
     hash: u32,
@@ -28,17 +28,17 @@ struct Slot {
 
 /// The sets.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interner {
+pub(crate) struct AttrInterner {
     index: HashTable<u32>,
-    slots: Vec<Slot>,
+    slots: Vec<AttrSlot>,
     vacant: Vec<u32>,
     hasher: RandomState,
 }
 
-impl Interner {
-    /// The number of the set equal to `set`, which is used once more: see [`Interner::release`].
+impl AttrInterner {
+    /// The number of the set equal to `set`, which is used once more: see [`AttrInterner::release`].
     pub(crate) fn intern(&mut self, set: &Arc<AttrSet>) -> AttrId {
-        let Interner { index, slots, vacant, hasher } = self;
+        let AttrInterner { index, slots, vacant, hasher } = self;
         // One half does for both: a set is found by its octets in the end.
         let hash = hasher.hash_one(set.as_ref()) as u32;
         let same = |at: &u32| {
@@ -48,13 +48,13 @@ impl Interner {
         };
         let rehash = |at: &u32| spread(slots[*at as usize].hash);
         match index.entry(spread(hash), same, rehash) {
-            Found::Occupied(found) => {
+            IndexEntry::Occupied(found) => {
                 let at = *found.get();
                 slots[at as usize].uses += 1;
                 AttrId(at)
             }
-            Found::Vacant(place) => {
-                let slot = Slot { set: Some(Arc::clone(set)), hash, uses: 1 };
+            IndexEntry::Vacant(place) => {
+                let slot = AttrSlot { set: Some(Arc::clone(set)), hash, uses: 1 };
                 let at = match vacant.pop() {
                     Some(at) => {
                         slots[at as usize] = slot;
@@ -100,7 +100,7 @@ impl Interner {
         self.vacant.push(id.0);
         if self.index.is_empty() {
             let hasher = self.hasher.clone();
-            *self = Interner { hasher, ..Interner::default() };
+            *self = AttrInterner { hasher, ..AttrInterner::default() };
         }
     }
 

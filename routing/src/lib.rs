@@ -50,7 +50,7 @@ pub use attrs::AttrSet;
 pub use batch::RouteBatch;
 pub use config::RibConfig;
 pub use decide::Reason;
-pub use encapsulation::Encapsulation;
+pub use encapsulation::TunnelEncapsulation;
 pub use path::{Best, BestChange, PeerSession, Source, SourceKind};
 pub use policy::{ClusterPolicy, PeerPolicy};
 pub use rib::Rib;

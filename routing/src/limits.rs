@@ -34,9 +34,9 @@ impl Rib {
                         self.mark(ix);
                     }
                 }
-                self.rejudge = self.dirty.len();
+                self.reimport_count = self.dirty.len();
             }
-            None => self.mark_for_judgement(),
+            None => self.mark_for_import(),
         }
     }
 
@@ -66,22 +66,22 @@ impl Rib {
             // Whether its paths go to others without a filter depends on it.
             self.mark_all();
         } else if old.import != policy.import {
-            self.mark_for_judgement();
+            self.mark_for_import();
         }
         if let Some(ix) = self.sources.find(id) {
-            self.note_limit(ix);
+            self.check_limit(ix);
         }
     }
 
     fn change_group(&mut self, id: PeerId, ix: SourceIx, policy: &PeerPolicy) {
         let Some(member) = self.sources.member(ix) else { return };
         let (session, old_key) = (member.session, member.key());
-        let export = self.exports.take(&policy.export);
+        let export = self.exports.acquire(&policy.export);
         let key = GroupKey::of(&session, export);
         if key != old_key {
             let outbox = self.leave_group(id, old_key);
             let group = self.groups.entry(key).or_default();
-            let families = session.families.without(session.sends_several);
+            let families = session.families.without(session.sends_add_path);
             group.take_over(id, self.table.end(), families, outbox.unwrap_or_default());
         }
         self.exports.release(old_key.export);
@@ -113,7 +113,7 @@ impl Rib {
         let Some(max) = self.sources.member(source).and_then(|member| member.policy.max_prefixes) else {
             return false;
         };
-        let held = self.held_of(source);
+        let held = self.prefix_count(source);
         if held < max.limit {
             return false;
         }
@@ -128,15 +128,15 @@ impl Rib {
     }
 
     /// How many prefixes are held of the peer that a source is of; each is held once, be it stale.
-    fn held_of(&self, source: SourceIx) -> usize {
+    fn prefix_count(&self, source: SourceIx) -> usize {
         let Some(id) = self.sources.member(source).map(|member| member.id) else { return 0 };
         let live = |member: &Member| member.received.iter().sum::<usize>() - member.left();
         self.sources.of(id).filter_map(|source| self.sources.member(source)).map(live).sum()
     }
 
     /// Says that a peer comes near its limit, or that a new limit is below what it has.
-    pub(crate) fn note_limit(&mut self, source: SourceIx) {
-        let held = self.held_of(source);
+    pub(crate) fn check_limit(&mut self, source: SourceIx) {
+        let held = self.prefix_count(source);
         let Some(member) = self.sources.member_mut(source) else { return };
         let Some(max) = member.policy.max_prefixes else { return };
         let (peer, limit) = (member.id, max.limit);

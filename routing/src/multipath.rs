@@ -7,21 +7,21 @@ use bgp::Family;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::decide::{Candidate, Rank, Reason, select};
-use crate::interner::Interner;
+use crate::decide::{PathCandidate, Rank, Reason, select};
+use crate::interner::AttrInterner;
 use crate::path::SourceIx;
 use crate::path::SourceKind;
 use crate::source::Sources;
-use crate::table::{Path, Table};
+use crate::table::{RibPath, Table};
 
 /// Prefixes whose packets are shared among several exits, by place: all of the exits, the best path's too, in the
 /// order of their addresses. Most prefixes have one, and cost nothing here.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Legs {
+pub(crate) struct MultipathExits {
     of: HashMap<u32, Box<[IpAddr]>, FixedState>,
 }
 
-impl Legs {
+impl MultipathExits {
     /// The exits of a prefix that has several, else none.
     pub(crate) fn of(&self, ix: u32) -> &[IpAddr] {
         self.of.get(&ix).map_or(&[], |legs| legs)
@@ -52,33 +52,35 @@ impl Legs {
 
 /// Room for the paths of a prefix, used again.
 #[derive(Default)]
-pub(crate) struct Room<'a> {
-    paths: Vec<Path>,
-    candidates: Vec<Candidate<'a>>,
+pub(crate) struct SelectScratch<'a> {
+    paths: Vec<RibPath>,
+    candidates: Vec<PathCandidate<'a>>,
     field: Vec<usize>,
     tied: Vec<usize>,
-    /// After [`choose`]: the exits that share the prefix's packets, if they are several.
+    /// After [`select_best`]: the exits that share the prefix's packets, if they are several.
     pub(crate) exits: Vec<IpAddr>,
 }
 
-/// The path to use of a prefix that has no more than one, or [`Path::NONE`].
+/// The path to use of a prefix that has no more than one, or [`RibPath::NONE`].
 #[inline]
-pub(crate) fn only(table: &Table, sources: &Sources, ix: u32) -> Option<Path> {
-    let only = table.only(ix)?;
-    let usable = !only.is_none() && !only.is_rejected() && sources.is_usable(only.source(), table.family(ix));
-    Some(if usable { only } else { Path::NONE })
+pub(crate) fn single_path(table: &Table, sources: &Sources, ix: u32) -> Option<RibPath> {
+    let single_path = table.single_path(ix)?;
+    let usable = !single_path.is_none()
+        && !single_path.is_rejected()
+        && sources.is_usable(single_path.source(), table.family(ix));
+    Some(if usable { single_path } else { RibPath::NONE })
 }
 
-/// The path to use of a prefix that may have several, or [`Path::NONE`]; `limit`: so many exits may share the packets.
-pub(crate) fn choose<'a>(
+/// The path to use of a prefix that may have several, or [`RibPath::NONE`]; `limit`: so many exits may share the packets.
+pub(crate) fn select_best<'a>(
     table: &Table,
-    interner: &'a Interner,
+    interner: &'a AttrInterner,
     sources: &Sources,
     ix: u32,
     limit: usize,
-    room: &mut Room<'a>,
-) -> Path {
-    let Room { paths, candidates, field, tied, exits } = room;
+    scratch: &mut SelectScratch<'a>,
+) -> RibPath {
+    let SelectScratch { paths, candidates, field, tied, exits } = scratch;
     paths.clear();
     candidates.clear();
     tied.clear();
@@ -95,10 +97,10 @@ pub(crate) fn choose<'a>(
             tied.push(lost);
         }
     });
-    let Some(at) = best else { return Path::NONE };
+    let Some(at) = best else { return RibPath::NONE };
     let best = paths[at];
     // What is kept for want of better, what is to be discarded, and what may be a mistake is shared with nobody.
-    let shares = |path: Path| !path.is_disputed() && !interner.set(path.attrs()).marks.blackhole;
+    let shares = |path: RibPath| !path.is_disputed() && !interner.set(path.attrs()).well_known.blackhole;
     if !tied.is_empty() && candidates[at].rank == Rank::Bgp && shares(best) {
         let first = exit_of(sources, interner, best);
         let others = tied.iter().map(|at| paths[*at]).filter(|path| shares(*path));
@@ -124,7 +126,7 @@ impl Reason {
 
 /// Where packets are to leave the tunnel: where the path says so, if whoever sent it is in our AS, which
 /// is where tunnels end (RFC 9012 §11), else at the next hop.
-pub(crate) fn exit_of(sources: &Sources, interner: &Interner, path: Path) -> IpAddr {
+pub(crate) fn exit_of(sources: &Sources, interner: &AttrInterner, path: RibPath) -> IpAddr {
     let attrs = interner.set(path.attrs());
     match sources.kind(path.source()) {
         SourceKind::Ebgp | SourceKind::Static => attrs.next_hop,
@@ -135,26 +137,26 @@ pub(crate) fn exit_of(sources: &Sources, interner: &Interner, path: Path) -> IpA
 /// A path as the decision sees it; `None` for one that takes no part.
 pub(crate) fn candidate<'a>(
     sources: &Sources,
-    interner: &'a Interner,
-    path: Path,
+    interner: &'a AttrInterner,
+    path: RibPath,
     family: Family,
-) -> Option<Candidate<'a>> {
+) -> Option<PathCandidate<'a>> {
     if path.is_rejected() {
         return None;
     }
     let attrs = interner.set(path.attrs());
     match path.source() {
-        SourceIx::LOCAL => Some(Candidate::unpeered(Rank::Local, attrs)),
-        SourceIx::STATIC => Some(Candidate::unpeered(Rank::Static, attrs)),
-        source => {
-            sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| Candidate {
+        SourceIx::LOCAL => Some(PathCandidate::unpeered(Rank::Local, attrs)),
+        SourceIx::STATIC => Some(PathCandidate::unpeered(Rank::Static, attrs)),
+        source => sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| {
+            PathCandidate {
                 rank: member.rank(attrs),
                 attrs,
                 external: !member.session.internal,
                 router_id: member.session.router_id,
                 address: member.session.address,
                 source: source.0,
-            })
-        }
+            }
+        }),
     }
 }

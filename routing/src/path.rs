@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use bgp::session::Negotiated;
-use bgp::wire::encode::Form;
+use bgp::wire::encode::UpdateFormat;
 use bgp::{Families, PeerId, RouterId};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -89,11 +89,11 @@ pub struct PeerSession {
     /// Whether we reflect for it (RFC 4456).
     pub client: bool,
     /// How messages for it are written.
-    pub form: Form,
+    pub form: UpdateFormat,
     /// The families that were negotiated.
     pub families: Families,
     /// The families in which it gets all usable paths, not the best alone (RFC 7911).
-    pub sends_several: Families,
+    pub sends_add_path: Families,
     /// Whether it keeps what we sent when this node restarts, and drops what was not sent again when
     /// End-of-RIB comes (RFC 4724).
     pub restarts: bool,
@@ -115,7 +115,7 @@ impl PeerSession {
             client: client && negotiated.internal,
             form: negotiated.form(),
             families: negotiated.families,
-            sends_several: negotiated.add_path.send,
+            sends_add_path: negotiated.add_path.send,
             restarts: negotiated.graceful.is_some(),
             restarting: negotiated.graceful.is_some_and(|graceful| graceful.restarting),
             long_lived: negotiated.graceful.is_some_and(|graceful| !graceful.long_lived.families.is_empty()),
@@ -124,7 +124,7 @@ impl PeerSession {
     }
 
     /// Whether paths of it are told to others as those of `other` are.
-    pub(crate) fn is_same_to_others(&self, other: &PeerSession) -> bool {
+    pub(crate) fn is_advertised_like(&self, other: &PeerSession) -> bool {
         let of =
             |session: &PeerSession| (session.router_id, session.address, session.internal, session.client);
         of(self) == of(other)

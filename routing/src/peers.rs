@@ -31,15 +31,15 @@ impl Rib {
     /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
     pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
         self.peer_down(id, Retain::default());
-        self.owner_begins(session.address);
+        self.owner_session_up(session.address);
         let policy = self.policies.get(&id).cloned().unwrap_or_default();
-        let export = self.exports.take(&policy.export);
+        let export = self.exports.acquire(&policy.export);
         let ix = self.sources.enter(id, session, policy, export);
         let session = self.sources.member(ix).map_or(session, |member| member.session);
         let held = self.holds_markers && session.restarts;
         let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-        group.join(id, self.table.end(), session.families.without(session.sends_several), held);
-        self.several.join(id, session.sends_several, self.table.end(), held);
+        group.join(id, self.table.end(), session.families.without(session.sends_add_path), held);
+        self.add_path_peers.join(id, session.sends_add_path, self.table.end(), held);
     }
 
     /// A session ended. Of its paths those of `retain` are kept as stale; the others count no more,
@@ -48,16 +48,16 @@ impl Rib {
         let Some(ix) = self.sources.leave(id) else { return };
         if let Some(key) = self.sources.member(ix).map(Member::key) {
             self.leave_group(id, key);
-            self.several.leave(id);
+            self.add_path_peers.leave(id);
             self.exports.release(key.export);
         }
         if !retain.older {
             self.drop_stale(id, Families::BOTH);
         }
-        let lanes = self.sources.take_lanes(id);
-        self.set_aside(id, ix, retain.families, lanes.len());
-        for lane in &lanes {
-            self.set_aside(id, *lane, retain.families, lanes.len());
+        let additional = self.sources.take_additional_sources(id);
+        self.retain_source(id, ix, retain.families, additional.len());
+        for source_ix in &additional {
+            self.retain_source(id, *source_ix, retain.families, additional.len());
         }
         for source in self.sources.retained(id).to_vec() {
             if let Some(stale) = self.sources.member_mut(source).and_then(|member| member.stale.as_mut()) {
@@ -72,12 +72,12 @@ impl Rib {
     }
 
     /// The paths of some families of a source of a peer are from now on stale.
-    /// Beside it, it has so many `lanes`.
-    fn set_aside(&mut self, id: PeerId, ix: SourceIx, families: Families, lanes: usize) {
+    /// Beside it, it has so many `additional`.
+    fn retain_source(&mut self, id: PeerId, ix: SourceIx, families: Families, additional: usize) {
         let Some(member) = self.sources.member_mut(ix) else { return };
         member.stale = Some(Staleness { families, ..Staleness::default() });
         self.sources.retain(id, ix);
-        if self.sources.retained(id).len() > RETAINED + lanes {
+        if self.sources.retained(id).len() > RETAINED + additional {
             let stale = |source: &&SourceIx| {
                 let stale = self.sources.member(**source).and_then(|member| member.stale);
                 stale.is_some_and(|stale| !stale.families.is_empty())
@@ -102,31 +102,31 @@ impl Rib {
                 stale.families.insert(family);
             }
         }
-        let lanes = self.sources.take_lanes(id);
+        let additional = self.sources.take_additional_sources(id);
         let ix = self.sources.enter(id, session, policy, export);
         if let Some(member) = self.sources.member_mut(ix) {
             member.end_of_rib = end_of_rib;
             (member.warned, member.over_limit) = (warned, over_limit);
         }
-        for lane in &lanes {
-            self.set_aside(id, *lane, families, lanes.len());
+        for source_ix in &additional {
+            self.retain_source(id, *source_ix, families, additional.len());
         }
-        self.set_aside(id, before, families, lanes.len());
+        self.retain_source(id, before, families, additional.len());
     }
 
     /// What becomes of the paths of a peer that are stale.
     pub fn stale(&mut self, id: PeerId, stale: Stale) {
         match stale {
             Stale::Drop(families) => self.drop_stale(id, families),
-            Stale::LastResort(families) => {
+            Stale::LlgrStale(families) => {
                 for source in self.sources.retained(id).to_vec() {
                     let member = self.sources.member_mut(source);
                     if let Some(stale) = member.and_then(|member| member.stale.as_mut()) {
-                        stale.last_resort = stale.last_resort.union(families);
+                        stale.llgr_stale = stale.llgr_stale.union(families);
                     }
                 }
                 // Their attributes say so from now on.
-                self.mark_for_judgement();
+                self.mark_for_import();
             }
         }
     }
@@ -213,7 +213,7 @@ impl Rib {
                 let outbox = self.leave_group(id, GroupKey::of(&old, export));
                 let session = PeerSession { client, ..old };
                 let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-                let families = session.families.without(session.sends_several);
+                let families = session.families.without(session.sends_add_path);
                 group.take_over(id, self.table.end(), families, outbox.unwrap_or_default());
             }
         }
@@ -243,7 +243,7 @@ impl Rib {
         if hold {
             return Vec::new();
         }
-        let mut released = self.several.release_markers();
+        let mut released = self.add_path_peers.release_markers();
         released.extend(self.groups.values_mut().flat_map(|group| group.release_markers()));
         released
     }
@@ -253,7 +253,7 @@ impl Member {
     /// How paths of it rank.
     pub(crate) fn rank(&self, attrs: &AttrSet) -> Rank {
         match self.stale {
-            _ if attrs.marks.last_resort => Rank::LastResort,
+            _ if attrs.well_known.llgr_stale => Rank::LlgrStale,
             // What another node forwards to is not in doubt.
             Some(stale) if stale.silent && attrs.next_hop == self.session.address => Rank::Silent,
             _ => Rank::Bgp,
@@ -261,7 +261,7 @@ impl Member {
     }
 
     /// Families in which its paths are a last resort.
-    pub(crate) fn last_resort(&self) -> Families {
-        self.stale.map_or(Families::NONE, |stale| stale.last_resort)
+    pub(crate) fn llgr_stale(&self) -> Families {
+        self.stale.map_or(Families::NONE, |stale| stale.llgr_stale)
     }
 }

@@ -12,32 +12,33 @@ use bgp::wire::capability::Role;
 use bgp::{Asn, Family, PeerId};
 use ipnet::IpNet;
 
-use crate::encapsulation::Encapsulation;
+use crate::encapsulation::TunnelEncapsulation;
 use crate::ownership::Owners;
 
 pub use crate::community::{Community, InvalidCommunity};
 pub(crate) use edit::edited;
 pub use edit::{shut_down, with_communities};
 pub use rule::{
-    Action, Filter, Operation, Operator, PeerKind, PrefixMatch, Rule, Subject, local_pref_of, priority_of,
+    Action, Filter, FilterRule, Operation, Operator, PeerKind, PrefixMatch, Subject, local_pref_of,
+    priority_of,
 };
 
 /// The rules of several filters in the order in which they are consulted, by direction and family.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Chain {
-    ipv4: Vec<Rule>,
-    ipv6: Vec<Rule>,
+    ipv4: Vec<FilterRule>,
+    ipv6: Vec<FilterRule>,
 }
 
 /// What a chain says of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said<'a> {
+pub enum FilterOutcome<'a> {
     /// No rule matches.
-    Nothing,
+    NoMatch,
     /// The first rule that matches rejects it.
     Rejected,
     /// The first rule that matches accepts it; this is the rule and its place in the chain.
-    Accepted(&'a Rule, u32),
+    Accepted(&'a FilterRule, u32),
 }
 
 impl Chain {
@@ -59,7 +60,7 @@ impl Chain {
 
     /// Lets nothing through: what a peer has whose filters are not known.
     pub fn closed() -> Chain {
-        let nothing = Rule { action: Action::Reject, ..Rule::default() };
+        let nothing = FilterRule { action: Action::Reject, ..FilterRule::default() };
         Chain { ipv4: vec![nothing.clone()], ipv6: vec![nothing] }
     }
 
@@ -68,25 +69,25 @@ impl Chain {
         self.ipv4.is_empty() && self.ipv6.is_empty()
     }
 
-    fn rules(&self, family: Family) -> &[Rule] {
+    fn rules(&self, family: Family) -> &[FilterRule] {
         match family {
             Family::Ipv4Unicast => &self.ipv4,
             Family::Ipv6Unicast => &self.ipv6,
         }
     }
 
-    /// The rule at a place that [`Said::Accepted`] named.
-    pub(crate) fn rule(&self, family: Family, place: u32) -> Option<&Rule> {
+    /// The rule at a place that [`FilterOutcome::Accepted`] named.
+    pub(crate) fn rule(&self, family: Family, place: u32) -> Option<&FilterRule> {
         self.rules(family).get(place as usize)
     }
 
     /// The first rule that matches decides.
-    pub fn ask(&self, subject: &Subject<'_>) -> Said<'_> {
+    pub fn evaluate(&self, subject: &Subject<'_>) -> FilterOutcome<'_> {
         let rules = self.rules(Family::of(&subject.prefix));
         match (0..).zip(rules).find(|(_, rule)| rule.matches(subject)) {
-            None => Said::Nothing,
-            Some((_, Rule { action: Action::Reject, .. })) => Said::Rejected,
-            Some((place, rule)) => Said::Accepted(rule, place),
+            None => FilterOutcome::NoMatch,
+            Some((_, FilterRule { action: Action::Reject, .. })) => FilterOutcome::Rejected,
+            Some((place, rule)) => FilterOutcome::Accepted(rule, place),
         }
     }
 }
@@ -105,7 +106,7 @@ pub enum NextHopMode {
 
 /// What is asked of a route that comes from a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Import {
+pub struct ImportPolicy {
     /// The filters' rules; `None`: no filter.
     pub chain: Option<Arc<Chain>>,
     /// The peer is not of the cluster: without a filter nothing comes in (RFC 8212).
@@ -120,7 +121,7 @@ pub struct Import {
 
 /// What decides which routes a peer gets and with what: peers with equal ones can share an update group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Export {
+pub struct ExportPolicy {
     /// The filters' rules; `None`: no filter.
     pub chain: Option<Arc<Chain>>,
     /// The peer is not of the cluster: without a filter it gets the cluster's own blocks (RFC 8212).
@@ -133,16 +134,16 @@ pub struct Export {
     pub role: Option<Role>,
 }
 
-impl Export {
+impl ExportPolicy {
     /// Whether prefixes that share a path may differ in what becomes of them.
-    pub(crate) fn looks_at_prefixes(&self) -> bool {
+    pub(crate) fn depends_on_prefix(&self) -> bool {
         self.chain.is_some() || self.outside || self.role.is_some()
     }
 }
 
 /// How many prefixes a peer may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MaxPrefixes {
+pub struct PrefixLimit {
     /// So many are kept; one more ends the session.
     pub limit: usize,
     /// From so many on it is said once.
@@ -166,11 +167,11 @@ pub struct LimitReached {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerPolicy {
     /// For what comes from it.
-    pub import: Import,
+    pub import: ImportPolicy,
     /// For what it is told.
-    pub export: Arc<Export>,
+    pub export: Arc<ExportPolicy>,
     /// How much it may send.
-    pub max_prefixes: Option<MaxPrefixes>,
+    pub max_prefixes: Option<PrefixLimit>,
 }
 
 /// Communities that own blocks carry (Calico's `prefixAdvertisements`).
@@ -192,7 +193,7 @@ pub struct ClusterPolicy {
     /// The subnets of this node's links and the links' names, for rules that name an interface.
     pub links: Vec<(IpNet, String)>,
     /// How packets to own blocks come in, which other nodes are told (RFC 9012).
-    pub encapsulation: Option<Encapsulation>,
+    pub encapsulation: Option<TunnelEncapsulation>,
     /// Which node owns which block.
     pub owners: Owners,
     /// Own blocks are going away: they carry GRACEFUL_SHUTDOWN and LOCAL_PREF 0 (RFC 8326 §4).

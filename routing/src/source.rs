@@ -6,11 +6,11 @@ use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::export_policies::ExportIx;
+use crate::export_policies::ExportPolicyIx;
 use crate::group_key::GroupKey;
 use crate::path::{PeerSession, Source, SourceIx, SourceKind};
 use crate::policy::PeerPolicy;
-use crate::table::{Path, Scope};
+use crate::table::{RibPath, Scope};
 
 /// A session that is Established, or whose paths are not all gone yet.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Member {
     /// What is configured for it.
     pub(crate) policy: Arc<PeerPolicy>,
     /// The number of its export policy.
-    pub(crate) export: ExportIx,
+    pub(crate) export: ExportPolicyIx,
     /// It has sent nearly as many prefixes as it may, and that was said.
     pub(crate) warned: bool,
     /// It has sent more than it may: nothing more is taken from it.
@@ -37,7 +37,7 @@ pub(crate) struct Member {
     pub(crate) leaving: Families,
     /// Its paths are kept although the peer does not speak for them now.
     pub(crate) stale: Option<Staleness>,
-    told: Told,
+    advertised: AdvertisedCounts,
 }
 
 /// How the paths of a session that ended count.
@@ -48,7 +48,7 @@ pub(crate) struct Staleness {
     /// Nothing is heard of the peer: that it forwards is less sure than that the static table is right.
     pub(crate) silent: bool,
     /// Families in which they are a last resort (RFC 9494).
-    pub(crate) last_resort: Families,
+    pub(crate) llgr_stale: Families,
 }
 
 impl Member {
@@ -69,7 +69,7 @@ impl Member {
 }
 
 /// How many prefixes were told with a path of a source, for each family and how far the path may go.
-type Told = [[usize; Scope::ALL.len()]; 2];
+type AdvertisedCounts = [[usize; Scope::ALL.len()]; 2];
 
 /// The sources.
 #[derive(Clone, Debug, Default)]
@@ -79,12 +79,12 @@ pub(crate) struct Sources {
     /// Sources of a peer whose paths are kept as stale, the oldest first.
     retained: HashMap<PeerId, Vec<SourceIx>, FixedState>,
     /// Further sources of sessions that send several paths to a prefix.
-    lanes: HashMap<PeerId, Vec<SourceIx>, FixedState>,
+    additional: HashMap<PeerId, Vec<SourceIx>, FixedState>,
     vacant: Vec<SourceIx>,
     /// Roles that peers were given while they had one; their next sessions have them too.
     roles: HashMap<PeerId, bool, FixedState>,
     /// By the kind of the source.
-    told: [Told; SourceKind::ALL.len()],
+    advertised: [AdvertisedCounts; SourceKind::ALL.len()],
 }
 
 impl Sources {
@@ -94,7 +94,7 @@ impl Sources {
         id: PeerId,
         mut session: PeerSession,
         policy: Arc<PeerPolicy>,
-        export: ExportIx,
+        export: ExportPolicyIx,
     ) -> SourceIx {
         if let Some(client) = self.roles.get(&id) {
             session.client = *client && session.internal;
@@ -112,7 +112,7 @@ impl Sources {
             end_of_rib: Families::NONE,
             leaving: Families::NONE,
             stale: None,
-            told: Told::default(),
+            advertised: AdvertisedCounts::default(),
         };
         let ix = match self.vacant.pop() {
             Some(ix) => ix,
@@ -127,24 +127,24 @@ impl Sources {
     }
 
     /// A further source of a session (RFC 7911).
-    pub(crate) fn add_lane(&mut self, id: PeerId) -> Option<SourceIx> {
+    pub(crate) fn add_session_source(&mut self, id: PeerId) -> Option<SourceIx> {
         let member = self.by_id(id)?;
         let (session, policy, export) = (member.session, Arc::clone(&member.policy), member.export);
         let first = self.find(id)?;
-        let lane = self.enter(id, session, policy, export);
+        let source_ix = self.enter(id, session, policy, export);
         self.by_id.insert(id, first);
-        self.lanes.entry(id).or_default().push(lane);
-        Some(lane)
+        self.additional.entry(id).or_default().push(source_ix);
+        Some(source_ix)
     }
 
     /// The sources of a session: its own, then the further ones.
-    pub(crate) fn lanes(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
-        self.find(id).into_iter().chain(self.lanes.get(&id).into_iter().flatten().copied())
+    pub(crate) fn session_sources(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
+        self.find(id).into_iter().chain(self.additional.get(&id).into_iter().flatten().copied())
     }
 
     /// The further sources of a session are no longer its.
-    pub(crate) fn take_lanes(&mut self, id: PeerId) -> Vec<SourceIx> {
-        self.lanes.remove(&id).unwrap_or_default()
+    pub(crate) fn take_additional_sources(&mut self, id: PeerId) -> Vec<SourceIx> {
+        self.additional.remove(&id).unwrap_or_default()
     }
 
     /// A session ended; its number lasts until [`Sources::forget`].
@@ -183,14 +183,14 @@ impl Sources {
 
     /// All sources of a peer: the session's, if it lasts, and those whose paths are stale.
     pub(crate) fn of(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
-        self.lanes(id).chain(self.retained(id).iter().copied())
+        self.session_sources(id).chain(self.retained(id).iter().copied())
     }
 
     /// Gives up the number of a session that left, once no path is from it and none was told;
     /// whether that is so.
     pub(crate) fn forget(&mut self, ix: SourceIx) -> bool {
         let gone = self.member(ix).is_none_or(|member| {
-            member.is_gone() && member.received == [0, 0] && member.told == Told::default()
+            member.is_gone() && member.received == [0, 0] && member.advertised == AdvertisedCounts::default()
         });
         if gone {
             self.slots[(ix.0 - SourceIx::FIRST) as usize] = None;
@@ -244,13 +244,13 @@ impl Sources {
 
     /// Whether a path in place of another makes no difference to anybody: the same attributes, of another
     /// session of the same peer.
-    pub(crate) fn are_same_to_others(&self, before: Path, after: Path) -> bool {
+    pub(crate) fn are_advertised_alike(&self, before: RibPath, after: RibPath) -> bool {
         if before.attrs() != after.attrs() {
             return false;
         }
         let (before, after) = (self.member(before.source()), self.member(after.source()));
         before.zip(after).is_some_and(|(before, after)| {
-            before.id == after.id && before.session.is_same_to_others(&after.session)
+            before.id == after.id && before.session.is_advertised_like(&after.session)
         })
     }
 
@@ -271,27 +271,27 @@ impl Sources {
     }
 
     /// Notes that so many prefixes are told with a path of a source.
-    pub(crate) fn tell(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
+    pub(crate) fn count_advertised(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
         let kind = match self.member_mut(ix) {
             Some(member) => {
-                member.told[family.index()][scope as usize] += count;
+                member.advertised[family.index()][scope as usize] += count;
                 member.session.kind()
             }
             None => self.kind(ix),
         };
-        self.told[kind as usize][family.index()][scope as usize] += count;
+        self.advertised[kind as usize][family.index()][scope as usize] += count;
     }
 
     /// Notes that they no longer are.
-    pub(crate) fn untell(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
+    pub(crate) fn uncount_advertised(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
         let kind = match self.member_mut(ix) {
             Some(member) => {
-                member.told[family.index()][scope as usize] -= count;
+                member.advertised[family.index()][scope as usize] -= count;
                 member.session.kind()
             }
             None => self.kind(ix),
         };
-        self.told[kind as usize][family.index()][scope as usize] -= count;
+        self.advertised[kind as usize][family.index()][scope as usize] -= count;
     }
 
     /// Forgets the role that a peer was given.
@@ -307,25 +307,25 @@ impl Sources {
     /// Sets whether a peer is our client; what was told moves with it.
     pub(crate) fn set_client(&mut self, ix: SourceIx, client: bool) {
         let Some(member) = self.member_mut(ix) else { return };
-        let told = member.told;
+        let advertised = member.advertised;
         let before = member.session.kind() as usize;
         member.session.client = client;
         let after = member.session.kind() as usize;
-        for (family, told) in told.into_iter().enumerate() {
-            for (scope, told) in told.into_iter().enumerate() {
-                self.told[before][family][scope] -= told;
-                self.told[after][family][scope] += told;
+        for (family, advertised) in advertised.into_iter().enumerate() {
+            for (scope, advertised) in advertised.into_iter().enumerate() {
+                self.advertised[before][family][scope] -= advertised;
+                self.advertised[after][family][scope] += advertised;
             }
         }
     }
 
     /// How many prefixes were told with a path of a source of this kind that may go so far.
-    pub(crate) fn told_of(&self, kind: SourceKind, family: Family, scope: Scope) -> usize {
-        self.told[kind as usize][family.index()][scope as usize]
+    pub(crate) fn advertised_of_kind(&self, kind: SourceKind, family: Family, scope: Scope) -> usize {
+        self.advertised[kind as usize][family.index()][scope as usize]
     }
 
     /// How many were told with a path of this session.
-    pub(crate) fn told_by(&self, member: &Member, family: Family, scope: Scope) -> usize {
-        member.told[family.index()][scope as usize]
+    pub(crate) fn advertised_by(&self, member: &Member, family: Family, scope: Scope) -> usize {
+        member.advertised[family.index()][scope as usize]
     }
 }

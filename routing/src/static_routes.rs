@@ -14,7 +14,7 @@ use crate::attrs::AttrSet;
 use crate::path::Source;
 use crate::path::SourceIx;
 use crate::rib::Rib;
-use crate::table::Path;
+use crate::table::RibPath;
 
 impl Rib {
     /// How many static paths count no more because their owner has withdrawn the block.
@@ -38,9 +38,9 @@ impl Rib {
                 continue;
             }
             let Some(ix) = self.table.find(&prefix) else { continue };
-            let of_static = |path: &Path| path.source() == SourceIx::STATIC;
+            let of_static = |path: &RibPath| path.source() == SourceIx::STATIC;
             let Some(path) = self.table.paths(ix).find(of_static) else { continue };
-            let still = self.sources.lanes(id).any(|lane| self.table.has(ix, lane));
+            let still = self.sources.session_sources(id).any(|source| self.table.has(ix, source));
             if self.interner.set(path.attrs()).next_hop == owner && !still {
                 self.take(ix, SourceIx::STATIC);
                 self.suppressed.insert(prefix, owner);
@@ -85,7 +85,7 @@ impl Rib {
     }
 
     /// A peer begins anew: what it has withdrawn before counts no more.
-    pub(crate) fn owner_begins(&mut self, owner: IpAddr) {
+    pub(crate) fn owner_session_up(&mut self, owner: IpAddr) {
         let of_it = |(_, by): &(IpNet, IpAddr)| *by == owner;
         let prefixes: Vec<IpNet> =
             self.suppressed.iter().map(|(p, by)| (*p, *by)).filter(of_it).map(|(p, _)| p).collect();
@@ -110,7 +110,7 @@ impl Rib {
 
     fn put_static(&mut self, prefix: &IpNet, next_hop: IpAddr) {
         let attrs = self.interner.intern(&std::sync::Arc::new(AttrSet::originated(next_hop)));
-        self.put(prefix, Path::new(attrs, SourceIx::STATIC, None));
+        self.put(prefix, RibPath::new(attrs, SourceIx::STATIC, None));
         self.interner.release(attrs);
     }
 }

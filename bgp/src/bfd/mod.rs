@@ -4,5 +4,5 @@
 mod packet;
 mod session;
 
-pub use packet::{ControlPacket, Diagnostic, Discard, PACKET_LEN, State};
-pub use session::{Output, Session, SessionConfig};
+pub use packet::{BfdState, ControlPacket, Diagnostic, Discard, PACKET_LEN};
+pub use session::{BfdOutput, BfdSession, BfdSessionConfig};

@@ -12,7 +12,7 @@ const VERSION: u8 = 1;
 /// The state of a session (RFC 5880 §4.1, `Sta`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum BfdState {
     /// Held down by whoever runs it.
     AdminDown,
     /// Nothing is heard, or the other side says that it hears nothing.
@@ -23,30 +23,30 @@ pub enum State {
     Up,
 }
 
-impl State {
+impl BfdState {
     /// All of them, in the order of their numbers.
-    pub const ALL: [State; 4] = [State::AdminDown, State::Down, State::Init, State::Up];
+    pub const ALL: [BfdState; 4] = [BfdState::AdminDown, BfdState::Down, BfdState::Init, BfdState::Up];
 
     const fn code(self) -> u8 {
         match self {
-            State::AdminDown => 0,
-            State::Down => 1,
-            State::Init => 2,
-            State::Up => 3,
+            BfdState::AdminDown => 0,
+            BfdState::Down => 1,
+            BfdState::Init => 2,
+            BfdState::Up => 3,
         }
     }
 
-    const fn from_code(code: u8) -> State {
+    const fn from_code(code: u8) -> BfdState {
         match code & 3 {
-            0 => State::AdminDown,
-            1 => State::Down,
-            2 => State::Init,
-            _ => State::Up,
+            0 => BfdState::AdminDown,
+            1 => BfdState::Down,
+            2 => BfdState::Init,
+            _ => BfdState::Up,
         }
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for BfdState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
@@ -90,7 +90,7 @@ pub struct ControlPacket {
     /// Why the sender's session last left Up.
     pub diagnostic: Diagnostic,
     /// The sender's state.
-    pub state: State,
+    pub state: BfdState,
     /// P: an answer with F is asked for.
     pub poll: bool,
     /// F: the answer.
@@ -167,9 +167,9 @@ impl ControlPacket {
         if bit(0x01) {
             return Err(Discard::Multipoint);
         }
-        let state = State::from_code(flags >> 6);
+        let state = BfdState::from_code(flags >> 6);
         let your_discriminator = number(4);
-        if your_discriminator == 0 && !matches!(state, State::Down | State::AdminDown) {
+        if your_discriminator == 0 && !matches!(state, BfdState::Down | BfdState::AdminDown) {
             return Err(Discard::YourDiscriminator);
         }
         Ok(ControlPacket {
@@ -218,7 +218,7 @@ mod tests {
     fn packet() -> ControlPacket {
         ControlPacket {
             diagnostic: Diagnostic::NEIGHBOR_SIGNALED_SESSION_DOWN,
-            state: State::Init,
+            state: BfdState::Init,
             poll: true,
             r#final: false,
             control_plane_independent: true,
@@ -237,7 +237,7 @@ mod tests {
         let octets = packet().encode();
         assert_eq!(octets[..8], [0x23, 0xa8, 3, 24, 1, 2, 3, 4]);
         assert_eq!(ControlPacket::parse(&octets), Ok(packet()));
-        for state in State::ALL {
+        for state in BfdState::ALL {
             let packet = ControlPacket { state, ..packet() };
             assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet));
         }

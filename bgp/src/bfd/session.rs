@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::num::{NonZeroU8, NonZeroU32};
 use std::time::{Duration, Instant};
 
-use super::packet::{ControlPacket, Diagnostic, State};
-use crate::session::Jitter;
+use super::packet::{BfdState, ControlPacket, Diagnostic};
+use crate::session::TimerJitter;
 
 /// A session that is not Up sends no more often (RFC 5880 §6.8.3).
 const SLOW: Duration = Duration::from_secs(1);
 
 /// How a session is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionConfig {
+pub struct BfdSessionConfig {
     /// Between two packets, either way, once it is Up.
     pub min_interval: Duration,
     /// After how many missed packets the other side is given up.
@@ -21,21 +21,21 @@ pub struct SessionConfig {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub enum BfdOutput {
     /// Send this.
     Send(ControlPacket),
     /// The state is another.
-    Changed(State),
+    Changed(BfdState),
 }
 
 /// The state variables of RFC 5880 §6.8.1, by their names there.
 #[derive(Clone, Debug)]
-pub struct Session {
-    config: SessionConfig,
+pub struct BfdSession {
+    config: BfdSessionConfig,
     local_discr: NonZeroU32,
     remote_discr: u32,
-    state: State,
-    remote_state: State,
+    state: BfdState,
+    remote_state: BfdState,
     local_diag: Diagnostic,
     remote_diag: Diagnostic,
     /// What we say that we would like to send at, in microseconds.
@@ -52,20 +52,20 @@ pub struct Session {
     before: Option<u32>,
     send_at: Option<Instant>,
     detect_at: Option<Instant>,
-    jitter: Jitter,
-    outputs: VecDeque<Output>,
+    jitter: TimerJitter,
+    outputs: VecDeque<BfdOutput>,
 }
 
-impl Session {
+impl BfdSession {
     /// A session in the active role that begins to send at once. `local_discr` is nobody else's here;
     /// `seed` is for the jitter.
-    pub fn new(config: SessionConfig, local_discr: NonZeroU32, seed: u64, now: Instant) -> Session {
-        Session {
+    pub fn new(config: BfdSessionConfig, local_discr: NonZeroU32, seed: u64, now: Instant) -> BfdSession {
+        BfdSession {
             config,
             local_discr,
             remote_discr: 0,
-            state: State::Down,
-            remote_state: State::Down,
+            state: BfdState::Down,
+            remote_state: BfdState::Down,
             local_diag: Diagnostic::NONE,
             remote_diag: Diagnostic::NONE,
             desired_min_tx: micros(config.min_interval.max(SLOW)),
@@ -77,18 +77,18 @@ impl Session {
             before: None,
             send_at: Some(now),
             detect_at: None,
-            jitter: Jitter::new(seed),
+            jitter: TimerJitter::new(seed),
             outputs: VecDeque::new(),
         }
     }
 
     /// Its state.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> BfdState {
         self.state
     }
 
     /// The other side's state, as it last said.
-    pub fn remote_state(&self) -> State {
+    pub fn remote_state(&self) -> BfdState {
         self.remote_state
     }
 
@@ -110,11 +110,11 @@ impl Session {
     }
 
     /// The next thing to do; call until it is `None` after whatever happened.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub fn poll_output(&mut self) -> Option<BfdOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Session::timer`].
+    /// When to call [`BfdSession::timer`].
     pub fn deadline(&self) -> Option<Instant> {
         self.send_at.into_iter().chain(self.detect_at).min()
     }
@@ -125,7 +125,7 @@ impl Session {
         packet.your_discriminator == 0 || packet.your_discriminator == self.local_discr.get()
     }
 
-    /// Takes in a packet that [`Session::is_meant`] (RFC 5880 §6.8.6).
+    /// Takes in a packet that [`BfdSession::is_meant`] (RFC 5880 §6.8.6).
     pub fn receive(&mut self, packet: &ControlPacket, now: Instant) {
         self.remote_discr = packet.my_discriminator.get();
         self.remote_state = packet.state;
@@ -138,16 +138,16 @@ impl Session {
             (self.polling, self.before) = (false, None);
         }
         self.detect_at = now.checked_add(self.detection_time());
-        if self.state == State::AdminDown {
+        if self.state == BfdState::AdminDown {
             return;
         }
         match (self.state, packet.state) {
-            (State::Init | State::Up, State::AdminDown) | (State::Up, State::Down) => {
-                self.enter(State::Down, Diagnostic::NEIGHBOR_SIGNALED_SESSION_DOWN, now);
+            (BfdState::Init | BfdState::Up, BfdState::AdminDown) | (BfdState::Up, BfdState::Down) => {
+                self.enter(BfdState::Down, Diagnostic::NEIGHBOR_SIGNALED_SESSION_DOWN, now);
             }
-            (State::Down, State::Down) => self.enter(State::Init, self.local_diag, now),
-            (State::Down, State::Init) | (State::Init, State::Init | State::Up) => {
-                self.enter(State::Up, Diagnostic::NONE, now);
+            (BfdState::Down, BfdState::Down) => self.enter(BfdState::Init, self.local_diag, now),
+            (BfdState::Down, BfdState::Init) | (BfdState::Init, BfdState::Init | BfdState::Up) => {
+                self.enter(BfdState::Up, Diagnostic::NONE, now);
             }
             // A side that is Up while we are Down has to see that first.
             _ => {}
@@ -164,9 +164,9 @@ impl Session {
             self.detect_at = None;
             // Nothing that was said counts any longer, not even that nothing may be sent.
             (self.remote_discr, self.remote_min_rx, self.remote_demand) = (0, 1, false);
-            self.remote_state = State::Down;
-            if matches!(self.state, State::Init | State::Up) {
-                self.enter(State::Down, Diagnostic::CONTROL_DETECTION_TIME_EXPIRED, now);
+            self.remote_state = BfdState::Down;
+            if matches!(self.state, BfdState::Init | BfdState::Up) {
+                self.enter(BfdState::Down, Diagnostic::CONTROL_DETECTION_TIME_EXPIRED, now);
             }
         }
         if self.send_at.is_some_and(|at| at <= now) {
@@ -176,9 +176,9 @@ impl Session {
     }
 
     /// Changes the times, which leaves the state as it is (RFC 5880 §6.8.3).
-    pub fn set_config(&mut self, config: SessionConfig, now: Instant) {
+    pub fn set_config(&mut self, config: BfdSessionConfig, now: Instant) {
         let before = std::mem::replace(&mut self.config, config);
-        if self.state == State::Up && before != config {
+        if self.state == BfdState::Up && before != config {
             self.before = Some(micros(before.min_interval));
             self.desired_min_tx = micros(config.min_interval);
             self.polling = true;
@@ -188,13 +188,13 @@ impl Session {
 
     /// Holds the session down, and tells the other side that this is no failure (RFC 5880 §6.8.16).
     pub fn stop(&mut self, now: Instant) {
-        self.enter(State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN, now);
+        self.enter(BfdState::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN, now);
     }
 
-    fn enter(&mut self, state: State, diagnostic: Diagnostic, now: Instant) {
+    fn enter(&mut self, state: BfdState, diagnostic: Diagnostic, now: Instant) {
         (self.state, self.local_diag) = (state, diagnostic);
-        self.outputs.push_back(Output::Changed(state));
-        let up = state == State::Up;
+        self.outputs.push_back(BfdOutput::Changed(state));
+        let up = state == BfdState::Up;
         let interval = self.config.min_interval;
         self.desired_min_tx = micros(if up { interval } else { interval.max(SLOW) });
         // The other side confirms that it knows of the new interval.
@@ -204,7 +204,7 @@ impl Session {
 
     /// Sends, and says when to send again.
     fn send(&mut self, r#final: bool, now: Instant) {
-        self.outputs.push_back(Output::Send(ControlPacket {
+        self.outputs.push_back(BfdOutput::Send(ControlPacket {
             diagnostic: self.local_diag,
             state: self.state,
             // Never both in one packet (RFC 5880 §6.5).
@@ -240,7 +240,7 @@ impl Session {
 
     /// Between two packets of ours (RFC 5880 §6.8.7); `None`: none are sent.
     fn interval(&self) -> Option<Duration> {
-        let both_up = self.state == State::Up && self.remote_state == State::Up;
+        let both_up = self.state == BfdState::Up && self.remote_state == BfdState::Up;
         let unwanted = self.remote_min_rx == 0 || self.remote_demand && both_up && !self.polling;
         let desired_min_tx = self.desired_min_tx.min(self.before.unwrap_or(u32::MAX));
         (!unwanted).then(|| Duration::from_micros(u64::from(desired_min_tx.max(self.remote_min_rx))))

@@ -33,7 +33,7 @@ impl fmt::Debug for Password {
 
 /// Whether segments are signed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Key {
+pub enum Md5Key {
     /// They are not.
     #[default]
     None,
@@ -60,7 +60,7 @@ pub enum Hops {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Protection {
     /// Whether segments are signed.
-    pub key: Key,
+    pub key: Md5Key,
     /// How far the peer may be.
     pub hops: Hops,
 }
@@ -112,9 +112,9 @@ sockopt_impl!(
 /// The password is not known, or the kernel refuses an option.
 pub(super) fn protect_call(socket: &impl AsFd, remote: IpAddr, protection: &Protection) -> io::Result<()> {
     match &protection.key {
-        Key::None => {}
-        Key::Password(password) => set_key(socket, remote, Some(password))?,
-        Key::Unknown(why) => return Err(io::Error::other(why.to_string())),
+        Md5Key::None => {}
+        Md5Key::Password(password) => set_key(socket, remote, Some(password))?,
+        Md5Key::Unknown(why) => return Err(io::Error::other(why.to_string())),
     }
     set_hops(socket, remote, protection.hops)
 }
@@ -221,7 +221,7 @@ mod tests {
             set_key(&listener, to.ip(), None).unwrap();
             set_key(&listener, to.ip(), Some(&password("secret"))).unwrap();
             let with =
-                |text: &str| Protection { key: Key::Password(password(text)), ..Protection::default() };
+                |text: &str| Protection { key: Md5Key::Password(password(text)), ..Protection::default() };
             call(to, &Protection::default()).unwrap_err();
             call(to, &with("Secret")).unwrap_err();
             let mut ours = call(to, &with("secret")).unwrap();
@@ -257,7 +257,7 @@ mod tests {
         let why = "password file /etc/x: is empty";
         let error = call(
             "127.0.0.1:1".parse().unwrap(),
-            &Protection { key: Key::Unknown(why.into()), ..Protection::default() },
+            &Protection { key: Md5Key::Unknown(why.into()), ..Protection::default() },
         );
         assert_eq!(error.unwrap_err().to_string(), why);
     }

@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
-use crate::bfd::{ControlPacket, Diagnostic, Output, Session, SessionConfig, State};
+use crate::bfd::{BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket, Diagnostic};
 
 /// Where control packets go over one hop (RFC 5881 §4).
 const SINGLE_HOP: u16 = 3784;
@@ -45,14 +45,14 @@ pub struct BfdPeer {
     /// Whether it is more than one hop away.
     pub multihop: bool,
     /// Times.
-    pub config: SessionConfig,
+    pub config: BfdSessionConfig,
 }
 
 /// How a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BfdReport {
     /// Its state.
-    pub state: State,
+    pub state: BfdState,
     /// Since when.
     pub since: SystemTime,
     /// Why it last left Up.
@@ -75,11 +75,11 @@ pub struct BfdError {
 /// The running BFD; its sessions end with it.
 #[derive(Debug)]
 pub struct Bfd {
-    commands: mpsc::Sender<Add>,
+    commands: mpsc::Sender<AddSession>,
 }
 
 #[derive(Debug)]
-struct Add {
+struct AddSession {
     peer: BfdPeer,
     report: watch::Sender<BfdReport>,
 }
@@ -109,13 +109,13 @@ impl Bfd {
     /// peer goes on with the new times, and reports here from now on.
     pub async fn session(&self, peer: BfdPeer) -> watch::Receiver<BfdReport> {
         let (report, receiver) = watch::channel(BfdReport {
-            state: State::Down,
+            state: BfdState::Down,
             since: SystemTime::now(),
             diagnostic: Diagnostic::NONE,
             remote_admin_down: false,
             detection_time: Duration::ZERO,
         });
-        let _ = self.commands.send(Add { peer, report }).await;
+        let _ = self.commands.send(AddSession { peer, report }).await;
         receiver
     }
 }
@@ -174,27 +174,27 @@ fn open(any: IpAddr, port: u16) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-struct Entry {
+struct BfdEntry {
     peer: BfdPeer,
-    session: Session,
+    session: BfdSession,
     report: watch::Sender<BfdReport>,
     /// The earliest entry of the heap.
     armed: Option<Instant>,
 }
 
-struct Driver {
+struct BfdDriver {
     receiving: Vec<(UdpSocket, bool)>,
     sending: Vec<UdpSocket>,
-    sessions: HashMap<u32, Entry>,
+    sessions: HashMap<u32, BfdEntry>,
     by_peer: HashMap<(IpAddr, bool), u32>,
     alarms: BinaryHeap<Reverse<(Instant, u32)>>,
     random: RandomState,
     begun: u32,
 }
 
-async fn run(sockets: Sockets, mut commands: mpsc::Receiver<Add>) {
+async fn run(sockets: Sockets, mut commands: mpsc::Receiver<AddSession>) {
     let taken = |socket| UdpSocket::from_std(socket).inspect_err(|error| tracing::error!(%error, "BFD"));
-    let mut driver = Driver {
+    let mut driver = BfdDriver {
         receiving: sockets
             .receiving
             .into_iter()
@@ -240,8 +240,8 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-impl Driver {
-    fn begin(&mut self, Add { peer, report }: Add) {
+impl BfdDriver {
+    fn begin(&mut self, AddSession { peer, report }: AddSession) {
         let now = Instant::now();
         // The same peer with other times: the other side must not take that for a failure.
         let known = self.by_peer.get(&(peer.remote, peer.multihop)).copied();
@@ -263,9 +263,9 @@ impl Driver {
                 break number;
             }
         };
-        let session = Session::new(peer.config, discr, u64::from(discr.get()), now);
+        let session = BfdSession::new(peer.config, discr, u64::from(discr.get()), now);
         self.by_peer.insert((peer.remote, peer.multihop), discr.get());
-        self.sessions.insert(discr.get(), Entry { peer, session, report, armed: None });
+        self.sessions.insert(discr.get(), BfdEntry { peer, session, report, armed: None });
         self.carry_out(discr.get(), now);
     }
 
@@ -290,7 +290,7 @@ impl Driver {
     }
 
     /// Does what is due by now, and ends the sessions that nobody wants any more.
-    fn due(&mut self, commands: &mut mpsc::Receiver<Add>, now: Instant) {
+    fn due(&mut self, commands: &mut mpsc::Receiver<AddSession>, now: Instant) {
         let unwatched = self.alarm(now);
         // Whoever gives a session other times asks for its reports anew and drops the old ones only then: the order
         // may lie here still, and the other side must not be told that the session ends.
@@ -381,7 +381,7 @@ impl Driver {
         let remote = entry.peer.remote;
         while let Some(output) = entry.session.poll_output() {
             match output {
-                Output::Send(packet) => {
+                BfdOutput::Send(packet) => {
                     let sender = self.sending.get(usize::from(remote.is_ipv6()));
                     let sent = sender.map(|socket| send(socket, &entry.peer, &packet.encode()));
                     if let Some(Err(error)) = sent {
@@ -389,17 +389,17 @@ impl Driver {
                         tracing::debug!(peer = %remote, %error, "BFD");
                     }
                 }
-                Output::Changed(state) => {
+                BfdOutput::Changed(state) => {
                     let (diagnostic, detection_time) =
                         (entry.session.diagnostic(), entry.session.detection_time());
-                    if state == State::Up || entry.report.borrow().state == State::Up {
+                    if state == BfdState::Up || entry.report.borrow().state == BfdState::Up {
                         tracing::info!(peer = %remote, %state, %diagnostic, "BFD");
                     }
                     entry.report.send_replace(BfdReport {
                         state,
                         since: SystemTime::now(),
                         diagnostic,
-                        remote_admin_down: entry.session.remote_state() == State::AdminDown,
+                        remote_admin_down: entry.session.remote_state() == BfdState::AdminDown,
                         detection_time,
                     });
                 }

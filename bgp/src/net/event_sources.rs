@@ -10,11 +10,11 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::auth::protect_call;
 use super::peer::PeerAddress;
-use super::socket::Socket;
+use super::socket::PeerSocket;
 use crate::session::Side;
 
 /// A call that is being made.
-pub(super) type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+pub(super) type DialFuture = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// A side's place among a task's sockets.
 pub(super) const fn index(side: Side) -> usize {
@@ -25,7 +25,7 @@ pub(super) const fn index(side: Side) -> usize {
 }
 
 /// The side whose socket can be written, or with `read` read.
-pub(super) async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
+pub(super) async fn ready(sockets: &[Option<PeerSocket>; 2], read: bool) -> Side {
     let one = |side: Side| {
         let socket = sockets[index(side)].as_ref();
         async move {
@@ -52,7 +52,7 @@ pub(super) async fn at(instant: Option<Instant>) {
 }
 
 /// The call's end, if one is made.
-pub(super) async fn dialled(dial: &mut Option<Dialling>) -> io::Result<TcpStream> {
+pub(super) async fn dial_result(dial: &mut Option<DialFuture>) -> io::Result<TcpStream> {
     match dial {
         Some(dial) => dial.await,
         None => std::future::pending().await,

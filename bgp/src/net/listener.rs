@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::auth::{Hops, Key, Protection, protect_listener, set_hops, set_key};
+use super::auth::{Hops, Md5Key, Protection, protect_listener, set_hops, set_key};
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,16 +42,16 @@ struct Port {
     direct: StdListener,
 }
 
-enum Change {
+enum ListenerChange {
     Add(IpAddr, Protection, mpsc::Sender<TcpStream>),
     Remove(IpAddr),
-    Ranges(Vec<IpNet>, mpsc::Sender<Stranger>),
+    Ranges(Vec<IpNet>, mpsc::Sender<DynamicConnection>),
     Open,
 }
 
 /// A connection from an address that no peer is configured for, in a range where that is welcome.
 #[derive(Debug)]
-pub struct Stranger {
+pub struct DynamicConnection {
     /// The address.
     pub address: IpAddr,
     /// The connection.
@@ -61,7 +61,7 @@ pub struct Stranger {
 /// Accepts connections; stops when dropped.
 #[derive(Debug)]
 pub struct Listener {
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<ListenerChange>,
     refused: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
@@ -85,24 +85,24 @@ impl Listener {
 
     /// Sends connections from `address` to a peer's task, once they are protected.
     pub(super) async fn add(&self, address: IpAddr, protection: Protection, calls: mpsc::Sender<TcpStream>) {
-        let _ = self.changes.send(Change::Add(address, protection, calls)).await;
+        let _ = self.changes.send(ListenerChange::Add(address, protection, calls)).await;
     }
 
     /// Accepts connections from now on: the peers are known, and their keys. A handshake that came before a
     /// key would not have been held to it.
     pub async fn open(&self) {
-        let _ = self.changes.send(Change::Open).await;
+        let _ = self.changes.send(ListenerChange::Open).await;
     }
 
     /// Closes further connections from `address`.
     pub async fn remove(&self, address: IpAddr) {
-        let _ = self.changes.send(Change::Remove(address)).await;
+        let _ = self.changes.send(ListenerChange::Remove(address)).await;
     }
 
-    /// Sends connections from within `ranges`, whose address is no configured peer's, to `strangers` while there
+    /// Sends connections from within `ranges`, whose address is no configured peer's, to `dynamic` while there
     /// is room; from the others they are closed.
-    pub async fn welcome(&self, ranges: Vec<IpNet>, strangers: mpsc::Sender<Stranger>) {
-        let _ = self.changes.send(Change::Ranges(ranges, strangers)).await;
+    pub async fn accept_ranges(&self, ranges: Vec<IpNet>, dynamic: mpsc::Sender<DynamicConnection>) {
+        let _ = self.changes.send(ListenerChange::Ranges(ranges, dynamic)).await;
     }
 
     /// Connections closed since the start because nobody is configured at their address.
@@ -130,43 +130,43 @@ fn bind(address: SocketAddr) -> io::Result<Port> {
     Ok(Port { waiting: None, direct })
 }
 
-async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
-    let mut peers: HashMap<IpAddr, Caller> = HashMap::new();
-    let mut welcome: Option<(Vec<IpNet>, mpsc::Sender<Stranger>)> = None;
+async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, refused: Arc<AtomicU64>) {
+    let mut peers: HashMap<IpAddr, AllowedPeer> = HashMap::new();
+    let mut accept_ranges: Option<(Vec<IpNet>, mpsc::Sender<DynamicConnection>)> = None;
     let (mut open, mut in_a_row) = (false, 0);
     loop {
         tokio::select! {
             // Changes first: who has just been configured must not be turned away.
             biased;
             change = changes.recv() => match change {
-                Some(Change::Add(address, protection, calls)) => {
+                Some(ListenerChange::Add(address, protection, calls)) => {
                     if let Some(hops) = sign(&ports, &protection, address) {
-                        peers.insert(address, Caller { hops, calls });
+                        peers.insert(address, AllowedPeer { hops, calls });
                     }
                 }
-                Some(Change::Remove(address)) => {
+                Some(ListenerChange::Remove(address)) => {
                     peers.remove(&address);
                     sign(&ports, &Protection::default(), address);
                 }
-                Some(Change::Ranges(ranges, strangers)) => welcome = Some((ranges, strangers)),
-                Some(Change::Open) => open = listen(&mut ports),
+                Some(ListenerChange::Ranges(ranges, dynamic)) => accept_ranges = Some((ranges, dynamic)),
+                Some(ListenerChange::Open) => open = listen(&mut ports),
                 None => return,
             },
             accepted = accept(&ports), if open => match accepted {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
                     // Of a peer that was dropped nobody said that it is gone.
-                    let peer = peers.get(&address).filter(|caller| !caller.calls.is_closed());
+                    let peer = peers.get(&address).filter(|allowed| !allowed.calls.is_closed());
                     let in_range = |(ranges, _): &(Vec<IpNet>, _)| {
                         ranges.iter().any(|range| range.contains(&address))
                     };
-                    let welcome = welcome.as_ref().filter(|welcome| in_range(welcome));
-                    let taken = match (peer, welcome) {
-                        (Some(caller), _) => {
-                            kept(stream).is_some_and(|stream| caller.take(stream, address))
+                    let accept_ranges = accept_ranges.as_ref().filter(|accept_ranges| in_range(accept_ranges));
+                    let taken = match (peer, accept_ranges) {
+                        (Some(allowed), _) => {
+                            kept(stream).is_some_and(|stream| allowed.take(stream, address))
                         }
-                        (None, Some((_, strangers))) => kept(stream).is_some_and(|stream| {
-                            strangers.try_send(Stranger { address, stream }).is_ok()
+                        (None, Some((_, dynamic))) => kept(stream).is_some_and(|stream| {
+                            dynamic.try_send(DynamicConnection { address, stream }).is_ok()
                         }),
                         (None, None) => {
                             reset_on_close(&stream);
@@ -227,12 +227,12 @@ fn reset_on_close(stream: &StdStream) {
 }
 
 /// Who may call from an address.
-struct Caller {
+struct AllowedPeer {
     hops: Hops,
     calls: mpsc::Sender<TcpStream>,
 }
 
-impl Caller {
+impl AllowedPeer {
     /// Hands over a connection; false if it can't be taken. What came before it was accepted was not
     /// held to its TTL: that can be set for a connection, not for those that an address will make.
     fn take(&self, stream: TcpStream, address: IpAddr) -> bool {
@@ -248,9 +248,9 @@ impl Caller {
 /// can be connections: without its key a peer must not get one.
 fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops> {
     let password = match &protection.key {
-        Key::None => None,
-        Key::Password(password) => Some(password),
-        Key::Unknown(_) => return None,
+        Md5Key::None => None,
+        Md5Key::Password(password) => Some(password),
+        Md5Key::Unknown(_) => return None,
     };
     let of_family =
         |port: &&Port| port.direct.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());

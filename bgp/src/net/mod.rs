@@ -11,11 +11,11 @@ mod socket;
 mod traffic;
 mod update_errors;
 
-pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
+pub use auth::{Hops, Md5Key, PASSWORD_MAX, Password, Protection};
 pub use bfd::{Bfd, BfdError, BfdPeer, BfdReport};
-pub use listener::{Listener, ListenerError, Stranger};
-pub use peer::{Heed, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
+pub use listener::{DynamicConnection, Listener, ListenerError};
+pub use peer::{BfdWatch, PeerAddress, PeerHandle, PeerStatus, RestartWatch, SessionError};
 pub use peer_task::spawn_peer;
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};
-pub use traffic::{Flow, Traffic};
+pub use traffic::{Traffic, TrafficFlow};
 pub use update_errors::{UpdateError, UpdateErrors};

@@ -14,7 +14,7 @@ use super::listener::Listener;
 use super::traffic::Traffic;
 use super::update_errors::UpdateErrors;
 use crate::bfd;
-use crate::session::{Negotiated, PeerConfig, State};
+use crate::session::{Negotiated, PeerConfig, SessionState};
 use crate::types::Families;
 use crate::wire::error::ErrorCode;
 use crate::wire::open::Open;
@@ -34,13 +34,13 @@ pub struct PeerAddress {
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
     /// Its state.
-    pub state: State,
+    pub state: SessionState,
     /// Since when.
     pub since: SystemTime,
     /// What was settled, while Established.
     pub negotiated: Option<Negotiated>,
     /// Why the last connection ended or the last call failed, and when.
-    pub last_error: Option<SessionLine>,
+    pub last_error: Option<SessionError>,
     /// How often the session was Established.
     pub established: u64,
     /// UPDATEs with an error (RFC 7606).
@@ -55,7 +55,7 @@ pub struct PeerStatus {
 
 /// Something that happened to a session, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionLine {
+pub struct SessionError {
     /// When.
     pub at: SystemTime,
     /// What.
@@ -67,8 +67,8 @@ pub struct SessionLine {
 pub struct PeerHandle {
     pub(super) address: PeerAddress,
     pub(super) calls: mpsc::Sender<TcpStream>,
-    pub(super) stop: Option<oneshot::Sender<Ending>>,
-    pub(super) pauses: mpsc::Sender<Pause>,
+    pub(super) stop: Option<oneshot::Sender<StopKind>>,
+    pub(super) commands: mpsc::Sender<PeerCommand>,
     pub(super) status: watch::Receiver<PeerStatus>,
     pub(super) task: JoinHandle<()>,
 }
@@ -104,22 +104,22 @@ impl PeerHandle {
     /// Ends the session with a Cease of this subcode (RFC 4486) and neither calls nor answers until
     /// `restart_after` is over, or, without it, until [`PeerHandle::resume`].
     pub async fn cease(&self, code: ErrorCode, restart_after: Option<Duration>) {
-        let _ = self.pauses.send(Pause::Until(code, restart_after)).await;
+        let _ = self.commands.send(PeerCommand::Stop(code, restart_after)).await;
     }
 
     /// Ends the session without waiting for the hold time when BFD says that the way to the peer is gone
     /// (RFC 5882 §4.3), with the Cease of RFC 9384; then begins anew. A session may be Established
     /// before BFD is Up.
-    pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) -> Heed {
-        let pauses = self.pauses.clone();
-        Heed(tokio::spawn(async move {
-            let mut up = reports.borrow_and_update().state == bfd::State::Up;
+    pub fn watch_bfd(&self, mut reports: watch::Receiver<BfdReport>) -> BfdWatch {
+        let commands = self.commands.clone();
+        BfdWatch(tokio::spawn(async move {
+            let mut up = reports.borrow_and_update().state == bfd::BfdState::Up;
             while reports.changed().await.is_ok() {
                 let BfdReport { state, remote_admin_down, .. } = *reports.borrow_and_update();
-                let lost = up && matches!(state, bfd::State::Down | bfd::State::AdminDown);
-                up = state == bfd::State::Up;
+                let lost = up && matches!(state, bfd::BfdState::Down | bfd::BfdState::AdminDown);
+                up = state == bfd::BfdState::Up;
                 // What the other side ends on purpose is no failure (RFC 5882 §3.2); BGP will hear of it.
-                if lost && !remote_admin_down && pauses.send(Pause::BfdDown).await.is_err() {
+                if lost && !remote_admin_down && commands.send(PeerCommand::BfdDown).await.is_err() {
                     return;
                 }
             }
@@ -130,27 +130,27 @@ impl PeerHandle {
     /// over that where they can. Call [`PeerHandle::listen`] next.
     pub async fn reconfigure(&mut self, config: PeerConfig, address: PeerAddress) {
         self.address = address.clone();
-        let _ = self.pauses.send(Pause::Reconfigure(Box::new(config), Box::new(address))).await;
+        let _ = self.commands.send(PeerCommand::Reconfigure(Box::new(config), Box::new(address))).await;
     }
 
     /// Ends a pause.
     pub async fn resume(&self) {
-        let _ = self.pauses.send(Pause::Over).await;
+        let _ = self.commands.send(PeerCommand::Resume).await;
     }
 
     /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent; the peer
     /// is not to keep our routes.
     pub async fn stop(self, code: ErrorCode) {
-        self.end(Ending::Stop(code)).await;
+        self.end(StopKind::Stop(code)).await;
     }
 
     /// Ends the session because this node restarts: a peer that can keeps our routes meanwhile (RFC
     /// 4724, RFC 8538).
     pub async fn restart(self) {
-        self.end(Ending::Restart).await;
+        self.end(StopKind::Restart).await;
     }
 
-    async fn end(mut self, ending: Ending) {
+    async fn end(mut self, ending: StopKind) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(ending);
         }
@@ -160,11 +160,11 @@ impl PeerHandle {
     }
 }
 
-/// See [`PeerHandle::heed`], which ends with it.
+/// See [`PeerHandle::watch_bfd`], which ends with it.
 #[derive(Debug)]
-pub struct Heed(JoinHandle<()>);
+pub struct BfdWatch(JoinHandle<()>);
 
-impl Drop for Heed {
+impl Drop for BfdWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -172,23 +172,23 @@ impl Drop for Heed {
 
 /// How a peer's task is to end.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ending {
+pub(super) enum StopKind {
     Stop(ErrorCode),
     Restart,
 }
 
 /// Whether this node has just restarted, and for which families it still forwards as before; see
-/// [`Peer::set_restarted`].
-pub type Restarted = watch::Receiver<Option<Families>>;
+/// [`Peer::set_restarted`](crate::session::Peer::set_restarted).
+pub type RestartWatch = watch::Receiver<Option<Families>>;
 /// Pauses that may wait: they come one at a time from whoever configures us.
-pub(super) const PAUSES: usize = 4;
+pub(super) const PEER_COMMANDS: usize = 4;
 
 /// Whether there is to be a session at all.
-pub(super) enum Pause {
+pub(super) enum PeerCommand {
     /// There is not, from now on; with the code of the Cease and how long.
-    Until(ErrorCode, Option<Duration>),
+    Stop(ErrorCode, Option<Duration>),
     /// There is.
-    Over,
+    Resume,
     /// There is, but BFD gave the peer up.
     BfdDown,
     /// There is, another one.

@@ -9,14 +9,18 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::event_sources::{Dialling, at, dial, dialled, index, ready};
+use super::event_sources::{DialFuture, at, dial, dial_result, index, ready};
 use super::listener::WAITING_CALLS;
-use super::peer::{Ending, PAUSES, Pause, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
+use super::peer::{
+    PEER_COMMANDS, PeerAddress, PeerCommand, PeerHandle, PeerStatus, RestartWatch, SessionError, StopKind,
+};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
-use super::socket::{Buffer, Socket};
+use super::socket::{PeerSocket, ReadBuffer};
 use super::traffic::{self, Traffic};
 use super::update_errors::UpdateErrors;
-use crate::session::{Admission, Input, Output, Peer, PeerConfig, ReceivedUpdate, Side, State};
+use crate::session::{
+    Admission, Peer, PeerConfig, PeerInput, PeerOutput, ReceivedUpdate, SessionState, Side,
+};
 use crate::wire::error::ErrorCode;
 use crate::wire::frame::{self, MessageKind};
 use crate::wire::notification::Notification;
@@ -32,15 +36,15 @@ pub fn spawn_peer<S: RouteSink>(
     config: PeerConfig,
     address: PeerAddress,
     seed: u64,
-    restarted: Restarted,
+    restarted: RestartWatch,
     sink: S,
 ) -> PeerHandle {
     let (calls, called) = mpsc::channel(WAITING_CALLS);
     let (stop, stopped) = oneshot::channel();
-    let (pauses, paused) = mpsc::channel(PAUSES);
+    let (commands, command_queue) = mpsc::channel(PEER_COMMANDS);
     let traffic = Arc::new(Traffic::default());
     let (status_sender, status) = watch::channel(PeerStatus {
-        state: State::Idle,
+        state: SessionState::Idle,
         since: SystemTime::now(),
         negotiated: None,
         last_error: None,
@@ -51,7 +55,7 @@ pub fn spawn_peer<S: RouteSink>(
         traffic: Arc::clone(&traffic),
     });
     let (_, outbound) = mpsc::channel(1);
-    let task = Task {
+    let task = PeerTask {
         peer: Peer::new(config, seed),
         address: address.clone(),
         sockets: [None, None],
@@ -59,45 +63,45 @@ pub fn spawn_peer<S: RouteSink>(
         outbound,
         lingering: JoinSet::new(),
         status: status_sender,
-        published: State::Idle,
+        published: SessionState::Idle,
         retained_until: None,
         owing: false,
         restarted,
         traffic,
         sink,
     };
-    let task = tokio::spawn(task.run(called, stopped, paused));
-    PeerHandle { address, calls, stop: Some(stop), pauses, status, task }
+    let task = tokio::spawn(task.run(called, stopped, command_queue));
+    PeerHandle { address, calls, stop: Some(stop), commands, status, task }
 }
 
-struct Task<S> {
+struct PeerTask<S> {
     peer: Peer,
     address: PeerAddress,
-    sockets: [Option<Socket>; 2],
-    dial: Option<Dialling>,
+    sockets: [Option<PeerSocket>; 2],
+    dial: Option<DialFuture>,
     outbound: mpsc::Receiver<Bytes>,
     lingering: JoinSet<()>,
     status: watch::Sender<PeerStatus>,
     /// The state that `status` has.
-    published: State,
+    published: SessionState,
     /// The end of the time for which stale routes are kept, as `status` has it.
     retained_until: Option<Instant>,
     /// Chunks were taken from `outbound` since the sink was told that all is written.
     owing: bool,
-    restarted: Restarted,
+    restarted: RestartWatch,
     traffic: Arc<Traffic>,
     sink: S,
 }
 
-impl<S: RouteSink> Task<S> {
+impl<S: RouteSink> PeerTask<S> {
     async fn run(
         mut self,
         mut calls: mpsc::Receiver<TcpStream>,
-        mut stopped: oneshot::Receiver<Ending>,
-        mut pauses: mpsc::Receiver<Pause>,
+        mut stopped: oneshot::Receiver<StopKind>,
+        mut commands: mpsc::Receiver<PeerCommand>,
     ) {
         let mut restart: Option<Instant> = None;
-        self.feed(Input::Start).await;
+        self.feed(PeerInput::Start).await;
         // Deadlines mostly move away, with every message: it is armed anew only for an earlier one.
         let mut armed: Option<Instant> = None;
         let mut alarm = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
@@ -112,16 +116,16 @@ impl<S: RouteSink> Task<S> {
             let pending = self.sink.pending();
             let established = Side::ALL
                 .into_iter()
-                .find(|side| self.peer.connection_state(*side) == Some(State::Established));
+                .find(|side| self.peer.connection_state(*side) == Some(SessionState::Established));
             let room = established
                 .and_then(|side| self.sockets[index(side)].as_ref())
                 .is_some_and(|socket| socket.queued() < QUEUE_AHEAD);
             tokio::select! {
                 ending = &mut stopped => {
                     let input = match ending {
-                        Ok(Ending::Stop(code)) => Input::Stop(code),
-                        Ok(Ending::Restart) => Input::Restart,
-                        Err(_) => Input::Stop(ErrorCode::PEER_DECONFIGURED),
+                        Ok(StopKind::Stop(code)) => PeerInput::Stop(code),
+                        Ok(StopKind::Restart) => PeerInput::Restart,
+                        Err(_) => PeerInput::Stop(ErrorCode::PEER_DECONFIGURED),
                     };
                     self.feed(input).await;
                     // The RIB must know of the end before the task is gone.
@@ -129,17 +133,17 @@ impl<S: RouteSink> Task<S> {
                     while self.lingering.join_next().await.is_some() {}
                     return;
                 }
-                Some(pause) = pauses.recv() => match pause {
-                    Pause::Until(code, restart_after) => {
-                        self.feed(Input::Stop(code)).await;
+                Some(command) = commands.recv() => match command {
+                    PeerCommand::Stop(code, restart_after) => {
+                        self.feed(PeerInput::Stop(code)).await;
                         restart = restart_after.map(|after| Instant::now() + after);
                     }
-                    Pause::Over => {
+                    PeerCommand::Resume => {
                         restart = None;
-                        self.feed(Input::Start).await;
+                        self.feed(PeerInput::Start).await;
                     }
-                    Pause::BfdDown => self.feed(Input::BfdDown).await,
-                    Pause::Reconfigure(config, address) => {
+                    PeerCommand::BfdDown => self.feed(PeerInput::BfdDown).await,
+                    PeerCommand::Reconfigure(config, address) => {
                         self.address = *address;
                         self.peer.reconfigure(*config, Instant::now());
                         self.act().await;
@@ -147,7 +151,7 @@ impl<S: RouteSink> Task<S> {
                 },
                 () = at(restart) => {
                     restart = None;
-                    self.feed(Input::Start).await;
+                    self.feed(PeerInput::Start).await;
                 }
                 () = self.sink.flush(), if pending => {}
                 Some(chunk) = self.outbound.recv(), if room => {
@@ -167,16 +171,16 @@ impl<S: RouteSink> Task<S> {
                         self.read(side).await;
                     }
                 }
-                result = dialled(&mut self.dial) => {
+                result = dial_result(&mut self.dial) => {
                     self.dial = None;
                     match result {
                         Ok(stream) => {
-                            self.sockets[index(Side::Outgoing)] = Some(Socket::new(stream));
-                            self.feed(Input::Connected(Side::Outgoing)).await;
+                            self.sockets[index(Side::Outgoing)] = Some(PeerSocket::new(stream));
+                            self.feed(PeerInput::Connected(Side::Outgoing)).await;
                         }
                         Err(error) => {
                             self.note(format!("connect to {}: {error}", self.address.remote));
-                            self.feed(Input::ConnectFailed).await;
+                            self.feed(PeerInput::ConnectFailed).await;
                         }
                     }
                 }
@@ -185,12 +189,12 @@ impl<S: RouteSink> Task<S> {
                     armed = None;
                     let now = Instant::now();
                     if self.peer.deadline().is_some_and(|deadline| deadline <= now) {
-                        self.feed(Input::Timer).await;
+                        self.feed(PeerInput::Timer).await;
                     }
                     if self.send_hold_deadline().is_some_and(|deadline| deadline <= now)
                         && let Some(side) = established
                     {
-                        self.feed(Input::SendHoldTimerExpired(side)).await;
+                        self.feed(PeerInput::SendHoldTimerExpired(side)).await;
                     }
                 }
                 Some(_) = self.lingering.join_next(), if !self.lingering.is_empty() => {}
@@ -201,12 +205,12 @@ impl<S: RouteSink> Task<S> {
     /// When the session ends because the peer's socket takes nothing (RFC 9687).
     fn send_hold_deadline(&self) -> Option<Instant> {
         let hold = self.peer.negotiated()?.send_hold(self.peer.config().send_hold_time)?;
-        let blocked = self.sockets.iter().flatten().filter_map(Socket::blocked_since).min()?;
+        let blocked = self.sockets.iter().flatten().filter_map(PeerSocket::blocked_since).min()?;
         blocked.checked_add(hold)
     }
 
     async fn called(&mut self, stream: TcpStream) {
-        let mut socket = Socket::new(stream);
+        let mut socket = PeerSocket::new(stream);
         match self.peer.admission() {
             Admission::Take => {}
             Admission::TakeBeside => {
@@ -223,12 +227,12 @@ impl<S: RouteSink> Task<S> {
         if let Some(old) = self.sockets[index(Side::Incoming)].replace(socket) {
             self.close(old);
         }
-        self.feed(Input::Connected(Side::Incoming)).await;
+        self.feed(PeerInput::Connected(Side::Incoming)).await;
     }
 
     /// Hands one thing to the state machine and does what it says.
-    async fn feed(&mut self, input: Input) {
-        if matches!(input, Input::Connected(_)) {
+    async fn feed(&mut self, input: PeerInput) {
+        if matches!(input, PeerInput::Connected(_)) {
             let restarted = *self.restarted.borrow();
             self.peer.set_restarted(restarted);
         }
@@ -240,19 +244,19 @@ impl<S: RouteSink> Task<S> {
         let mut said = [false; 2];
         while let Some(output) = self.peer.poll_output() {
             match output {
-                Output::Connect => {
+                PeerOutput::Connect => {
                     self.dial = Some(Box::pin(dial(self.address.clone())));
                 }
-                Output::AbortConnect => {
-                    if self.dial.take().is_some() && self.peer.state() == State::Active {
+                PeerOutput::AbortConnect => {
+                    if self.dial.take().is_some() && self.peer.state() == SessionState::Active {
                         self.note(format!("connect to {}: no answer", self.address.remote));
                     }
                 }
-                Output::Send(side, message) => {
+                PeerOutput::Send(side, message) => {
                     self.send(side, message.into());
                     said[index(side)] = true;
                 }
-                Output::Close(side) => {
+                PeerOutput::Close(side) => {
                     if let Some(mut socket) = self.sockets[index(side)].take() {
                         // The peer is told why even if it is not waited for.
                         if let Err(error) = socket.write() {
@@ -261,13 +265,13 @@ impl<S: RouteSink> Task<S> {
                         self.close(socket);
                     }
                 }
-                Output::Established(_, negotiated) => {
+                PeerOutput::Established(_, negotiated) => {
                     let (sender, receiver) = mpsc::channel(OUTBOUND_CHUNKS);
                     self.outbound = receiver;
                     self.status.send_modify(|status| status.established += 1);
                     self.sink.established(negotiated, sender).await;
                 }
-                Output::Ended { established, reason, retain } => {
+                PeerOutput::Ended { established, reason, retain } => {
                     self.note(reason.to_string());
                     if established {
                         if !retain.families.is_empty() {
@@ -277,9 +281,9 @@ impl<S: RouteSink> Task<S> {
                         self.sink.down(retain).await;
                     }
                 }
-                Output::Refresh(family) => self.sink.refresh(family),
-                Output::RefreshBegins(family) => self.sink.refresh_begins(family),
-                Output::Stale(stale) => self.sink.stale(stale),
+                PeerOutput::Refresh(family) => self.sink.refresh(family),
+                PeerOutput::RefreshBegins(family) => self.sink.refresh_begins(family),
+                PeerOutput::Stale(stale) => self.sink.stale(stale),
             }
         }
         // All that was to be said goes in one segment.
@@ -306,7 +310,7 @@ impl<S: RouteSink> Task<S> {
         }
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: PeerSocket) {
         if self.lingering.len() < LINGERING {
             self.lingering.spawn(socket.linger());
         }
@@ -326,12 +330,12 @@ impl<S: RouteSink> Task<S> {
 
     async fn lost(&mut self, side: Side) {
         self.sockets[index(side)] = None;
-        self.feed(Input::Closed(side)).await;
+        self.feed(PeerInput::Closed(side)).await;
     }
 
     async fn read(&mut self, side: Side) {
         let Some(socket) = &mut self.sockets[index(side)] else { return };
-        let mut buffer = Buffer::new();
+        let mut buffer = ReadBuffer::new();
         match socket.read(&mut buffer) {
             Ok(0) => return self.lost(side).await,
             Ok(_) => {}
@@ -357,7 +361,7 @@ impl<S: RouteSink> Task<S> {
                     message.len()
                 }
                 Err(error) => {
-                    self.peer.handle(Input::Malformed(side, error), now);
+                    self.peer.handle(PeerInput::Malformed(side, error), now);
                     0
                 }
             };
@@ -383,7 +387,7 @@ impl<S: RouteSink> Task<S> {
     fn note(&self, text: String) {
         tracing::debug!(peer = %self.address.remote, "{text}");
         self.status.send_modify(|status| {
-            status.last_error = Some(SessionLine { at: SystemTime::now(), text });
+            status.last_error = Some(SessionError { at: SystemTime::now(), text });
         });
     }
 
@@ -401,8 +405,8 @@ impl<S: RouteSink> Task<S> {
             }
             // What kept a session from opening before is no reason for its opening.
             let error = status.last_error.as_ref().map(|line| line.text.as_str());
-            let error = error.filter(|_| state != State::Established);
-            if state == State::Established || status.state == State::Established {
+            let error = error.filter(|_| state != SessionState::Established);
+            if state == SessionState::Established || status.state == SessionState::Established {
                 tracing::info!(peer = %self.address.remote, from = %status.state, to = %state, reason = error, "session");
             } else {
                 tracing::debug!(peer = %self.address.remote, from = %status.state, to = %state, "session");
@@ -444,14 +448,14 @@ fn read_update<S: RouteSink>(
             match update.end_of_rib() {
                 Some(family) => {
                     sink.end_of_rib(family);
-                    peer.handle(Input::EndOfRib(family), now);
+                    peer.handle(PeerInput::EndOfRib(family), now);
                 }
                 None => sink.update(&update),
             }
         }
         Err(error) => {
             status.send_modify(|status| status.update_errors.note_reset(&error, SystemTime::now()));
-            peer.handle(Input::Malformed(side, error), now);
+            peer.handle(PeerInput::Malformed(side, error), now);
         }
     }
 }

@@ -30,17 +30,17 @@ thread_local! {
 }
 
 /// What was read from a socket; its room is used again.
-pub(super) struct Buffer {
+pub(super) struct ReadBuffer {
     octets: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl Buffer {
-    pub(super) fn new() -> Buffer {
+impl ReadBuffer {
+    pub(super) fn new() -> ReadBuffer {
         let mut octets = SPARE.take();
         octets.resize(BUFFER, 0);
-        Buffer { octets, start: 0, end: 0 }
+        ReadBuffer { octets, start: 0, end: 0 }
     }
 
     /// What was read and not yet consumed.
@@ -53,13 +53,13 @@ impl Buffer {
     }
 }
 
-impl Drop for Buffer {
+impl Drop for ReadBuffer {
     fn drop(&mut self) {
         SPARE.set(std::mem::take(&mut self.octets));
     }
 }
 
-pub(super) struct Socket {
+pub(super) struct PeerSocket {
     stream: TcpStream,
     /// Octets of a message that is not whole yet.
     rest: Vec<u8>,
@@ -70,8 +70,8 @@ pub(super) struct Socket {
     blocked_since: Option<Instant>,
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Socket {
+impl PeerSocket {
+    pub(super) fn new(stream: TcpStream) -> PeerSocket {
         // Small messages must not wait for the peer's acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
@@ -80,7 +80,7 @@ impl Socket {
         if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
         }
-        Socket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false, blocked_since: None }
+        PeerSocket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false, blocked_since: None }
     }
 
     /// Since when nothing could be written, while something waits.
@@ -142,7 +142,7 @@ impl Socket {
     }
 
     /// Reads what is there, up to a limit; 0 when the peer has closed.
-    pub(super) fn read(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
+    pub(super) fn read(&mut self, buffer: &mut ReadBuffer) -> io::Result<usize> {
         let kept = self.rest.len();
         // This one knows that after less than there was room for nothing is left, and asks the kernel no more.
         let mut room = ReadBuf::new(&mut buffer.octets[kept..kept + READ]);
@@ -157,8 +157,8 @@ impl Socket {
         Ok(count)
     }
 
-    /// Keeps what was not consumed for the next [`Socket::read`].
-    pub(super) fn keep(&mut self, buffer: &Buffer) {
+    /// Keeps what was not consumed for the next [`PeerSocket::read`].
+    pub(super) fn keep(&mut self, buffer: &ReadBuffer) {
         self.rest.extend_from_slice(buffer.unread());
         // Most reads end with a whole message; a thousand sessions must not keep room for a part.
         self.rest.shrink_to_fit();

@@ -9,14 +9,14 @@ use crate::wire::frame::{HEADER_LEN, MessageKind};
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// What was handed to the socket.
-    pub sent: Flow,
+    pub sent: TrafficFlow,
     /// What was read.
-    pub received: Flow,
+    pub received: TrafficFlow,
 }
 
 /// One way.
 #[derive(Debug, Default)]
-pub struct Flow {
+pub struct TrafficFlow {
     messages: [AtomicU64; MessageKind::ALL.len()],
     octets: AtomicU64,
     /// Milliseconds since 1970-01-01T00:00:00Z; 0: never.
@@ -40,7 +40,7 @@ fn add(counter: &AtomicU64, more: usize) {
     counter.store(before.wrapping_add(u64::try_from(more).unwrap_or(u64::MAX)), Ordering::Relaxed);
 }
 
-impl Flow {
+impl TrafficFlow {
     /// Messages of a kind.
     pub fn messages(&self, kind: MessageKind) -> u64 {
         self.messages[place(kind)].load(Ordering::Relaxed)
@@ -117,7 +117,7 @@ mod tests {
         encode::keepalive(&mut chunk);
         encode::end_of_rib(&mut chunk, crate::Family::ALL[0]);
         encode::keepalive(&mut chunk);
-        let flow = Flow::default();
+        let flow = TrafficFlow::default();
         flow.note_all(&chunk);
         let counts = MessageKind::ALL.map(|kind| flow.messages(kind));
         assert_eq!(

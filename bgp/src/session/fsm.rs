@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::graceful::Retain;
 use super::negotiate::Negotiated;
-use super::peer::{EndReason, Input, Output, Peer, PeerConfig};
+use super::peer::{EndReason, Peer, PeerConfig, PeerInput, PeerOutput};
 use super::retention;
-use super::state::{Clocks, Connection, Dial, Side, State};
+use super::state::{ConnectionState, Dial, SessionState, SessionTimers, Side};
 use super::timers::{CONNECT_TIMEOUT, OPEN_HOLD_TIME, connect_retry};
 use crate::types::Family;
 use crate::wire::attribute::Context;
@@ -25,7 +25,7 @@ use crate::wire::update::{Update, UpdateView};
 /// What to do with a connection that the peer has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Hand in [`Input::Connected`].
+    /// Hand in [`PeerInput::Connected`].
     Take,
     /// The same, after the connection that the peer made before became the outgoing one, see
     /// [`Peer::swap_sides`].
@@ -46,7 +46,7 @@ impl<'a> ReceivedUpdate<'a> {
     ///
     /// # Errors
     /// A fault that ends the session (RFC 7606), to be handed to [`Peer::handle`] as
-    /// [`Input::Malformed`].
+    /// [`PeerInput::Malformed`].
     #[inline]
     pub fn read(&self) -> Result<Update<'a>, WireError> {
         UpdateView::parse(self.body)?.read(&self.context)
@@ -60,46 +60,46 @@ fn restarts(negotiated: &Negotiated) -> bool {
 
 impl Peer {
     /// Takes in what happened at `now`; what is to be done waits in [`Peer::poll_output`].
-    pub fn handle(&mut self, input: Input, now: Instant) {
+    pub fn handle(&mut self, input: PeerInput, now: Instant) {
         match input {
-            Input::Start => self.start(now),
-            Input::Stop(code) => self.stop(code),
-            Input::Restart => self.restart(),
-            Input::BfdDown => {
+            PeerInput::Start => self.start(now),
+            PeerInput::Stop(code) => self.stop(code),
+            PeerInput::Restart => self.restart(),
+            PeerInput::BfdDown => {
                 // A call at once would collide with the peer's own end of the session.
                 self.failures = self.failures.max(1);
                 let established =
-                    |side: &Side| matches!(self.slot(*side), Some(Connection::Established { .. }));
+                    |side: &Side| matches!(self.slot(*side), Some(ConnectionState::Established { .. }));
                 if let Some(side) = Side::ALL.into_iter().find(established) {
                     let notification = Notification::new(ErrorCode::BFD_DOWN);
                     self.end(side, Some(notification), EndReason::BfdDown, now);
                 }
             }
-            Input::EndOfRib(family) => self.resynced(family),
-            Input::SendHoldTimerExpired(side) => {
+            PeerInput::EndOfRib(family) => self.resynced(family),
+            PeerInput::SendHoldTimerExpired(side) => {
                 if self.slot(side).is_some() {
                     let notification = Notification::new(ErrorCode::SEND_HOLD_TIMER_EXPIRED);
                     self.end(side, Some(notification), EndReason::SendHoldTimerExpired, now);
                 }
             }
-            Input::Connected(Side::Outgoing) => self.connected_out(now),
-            Input::Connected(Side::Incoming) => self.connected_in(now),
-            Input::ConnectFailed => {
+            PeerInput::Connected(Side::Outgoing) => self.connected_out(now),
+            PeerInput::Connected(Side::Incoming) => self.connected_in(now),
+            PeerInput::ConnectFailed => {
                 if matches!(self.dial, Dial::Calling { .. }) {
                     self.dial_later(now);
                 }
             }
-            Input::Closed(side) => {
+            PeerInput::Closed(side) => {
                 if self.slot(side).is_some() {
                     self.end(side, None, EndReason::ConnectionClosed, now);
                 }
             }
-            Input::Malformed(side, error) => {
+            PeerInput::Malformed(side, error) => {
                 if self.slot(side).is_some() {
                     self.refuse(side, error, now);
                 }
             }
-            Input::Timer => self.timer(now),
+            PeerInput::Timer => self.timer(now),
         }
     }
 
@@ -124,8 +124,8 @@ impl Peer {
         self.running = false;
         self.cancel_dial();
         for side in Side::ALL {
-            let negotiated = self.slot(side).and_then(Connection::negotiated);
-            let notification = retention::hard(Notification::new(code), negotiated);
+            let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
+            let notification = retention::hard_reset(Notification::new(code), negotiated);
             self.drop_connection(side, Some(notification), EndReason::Stopped(code), Retain::default());
         }
         self.drop_retained();
@@ -137,9 +137,10 @@ impl Peer {
         for side in Side::ALL {
             let text = "the routing daemon of this node restarts, its routes still hold";
             let soft = Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text);
-            let negotiated = self.slot(side).and_then(Connection::negotiated);
-            let farewell = retention::farewell(negotiated, soft, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
-            self.drop_connection(side, farewell, EndReason::Restarting, Retain::default());
+            let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
+            let restart_notification =
+                retention::restart_notification(negotiated, soft, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
+            self.drop_connection(side, restart_notification, EndReason::Restarting, Retain::default());
         }
         self.drop_retained();
     }
@@ -152,13 +153,14 @@ impl Peer {
             let Some(connection) = self.slot(side).copied() else { continue };
             let negotiated = connection.negotiated().copied();
             let code = ErrorCode::CONFIGURATION_CHANGE;
-            let farewell = retention::farewell(negotiated.as_ref(), Notification::new(code), code);
+            let restart_notification =
+                retention::restart_notification(negotiated.as_ref(), Notification::new(code), code);
             let reason = EndReason::Reconfigured;
             let retain = match (connection.state(), negotiated) {
-                (State::Established, Some(negotiated)) => self.retain(&negotiated, &reason, now),
+                (SessionState::Established, Some(negotiated)) => self.retain(&negotiated, &reason, now),
                 _ => Retain::default(),
             };
-            self.drop_connection(side, farewell, reason, retain);
+            self.drop_connection(side, restart_notification, reason, retain);
         }
         self.config = config;
         if std::mem::take(&mut self.running) {
@@ -168,7 +170,7 @@ impl Peer {
 
     fn dial_now(&mut self, now: Instant) {
         self.dial = Dial::Calling { until: now + CONNECT_TIMEOUT };
-        self.out(Output::Connect);
+        self.push_output(PeerOutput::Connect);
     }
 
     fn dial_later(&mut self, now: Instant) {
@@ -179,7 +181,7 @@ impl Peer {
 
     fn cancel_dial(&mut self) {
         if matches!(self.dial, Dial::Calling { .. }) {
-            self.out(Output::AbortConnect);
+            self.push_output(PeerOutput::AbortConnect);
         }
         self.dial = Dial::Off;
     }
@@ -202,7 +204,7 @@ impl Peer {
             None => Admission::Take,
             // RFC 4724 §5: the peer may have restarted and TCP not noticed; its OPEN will tell.
             Some(negotiated) if restarts(negotiated) => match self.slot(Side::Incoming) {
-                Some(Connection::Established { .. }) => Admission::TakeBeside,
+                Some(ConnectionState::Established { .. }) => Admission::TakeBeside,
                 _ => Admission::Take,
             },
             // RFC 4271 §6.8: an Established connection stays.
@@ -222,7 +224,7 @@ impl Peer {
         // The peer would not call twice if its first call were alive; the driver replaces the socket.
         if self.slot_mut(Side::Incoming).take().is_some() {
             let (reason, retain) = (EndReason::ConnectionClosed, Retain::default());
-            self.out(Output::Ended { established: false, reason, retain });
+            self.push_output(PeerOutput::Ended { established: false, reason, retain });
         }
         self.send_open(Side::Incoming, now);
     }
@@ -230,8 +232,8 @@ impl Peer {
     fn send_open(&mut self, side: Side, now: Instant) {
         let mut message = Vec::new();
         self.config.open(self.restarted).encode(&mut message);
-        self.out(Output::Send(side, message));
-        *self.slot_mut(side) = Some(Connection::OpenSent { hold: now + OPEN_HOLD_TIME });
+        self.push_output(PeerOutput::Send(side, message));
+        *self.slot_mut(side) = Some(ConnectionState::OpenSent { hold: now + OPEN_HOLD_TIME });
     }
 
     /// Processes a message that was received at `now` on the connection of `side`; the resulting
@@ -240,13 +242,13 @@ impl Peer {
     /// Returns the UPDATE to read, if the message is one and this connection is Established. In every
     /// other state an UPDATE ends the connection (RFC 6608) or is ignored, and is not returned. The
     /// caller reads it with [`ReceivedUpdate::read`] before the next call, and hands in
-    /// [`Input::EndOfRib`] or [`Input::Malformed`] where the result is an End-of-RIB marker or an error.
+    /// [`PeerInput::EndOfRib`] or [`PeerInput::Malformed`] where the result is an End-of-RIB marker or an error.
     #[must_use = "an UPDATE is to be read"]
     pub fn receive<'a>(&mut self, side: Side, frame: Frame<'a>, now: Instant) -> Option<ReceivedUpdate<'a>> {
         match (self.slot(side)?, frame.kind) {
-            (Connection::Established { negotiated, .. }, MessageKind::Update) => {
+            (ConnectionState::Established { negotiated, .. }, MessageKind::Update) => {
                 let context = negotiated.context();
-                self.heard(side, now);
+                self.restart_hold_timer(side, now);
                 Some(ReceivedUpdate { body: frame.body, context })
             }
             _ => {
@@ -263,30 +265,32 @@ impl Peer {
             return self.end(side, None, EndReason::Received(notification), now);
         }
         match (connection, frame.kind) {
-            (Connection::OpenSent { .. }, MessageKind::Open) => self.open(side, frame.body, now),
-            (Connection::OpenConfirm { negotiated, clocks }, MessageKind::Keepalive) => {
-                self.establish(side, negotiated, clocks, now);
+            (ConnectionState::OpenSent { .. }, MessageKind::Open) => self.open(side, frame.body, now),
+            (ConnectionState::OpenConfirm { negotiated, timers }, MessageKind::Keepalive) => {
+                self.establish(side, negotiated, timers, now);
             }
-            (Connection::Established { .. }, MessageKind::Keepalive) => self.heard(side, now),
+            (ConnectionState::Established { .. }, MessageKind::Keepalive) => {
+                self.restart_hold_timer(side, now)
+            }
             // `receive` returns it.
-            (Connection::Established { .. }, MessageKind::Update) => {}
-            (Connection::Established { negotiated, .. }, MessageKind::RouteRefresh) => {
-                self.heard(side, now);
+            (ConnectionState::Established { .. }, MessageKind::Update) => {}
+            (ConnectionState::Established { negotiated, .. }, MessageKind::RouteRefresh) => {
+                self.restart_hold_timer(side, now);
                 match RouteRefresh::parse(frame.body) {
                     Ok(refresh) => self.refresh(refresh, negotiated, now),
                     Err(error) => self.refuse(side, error, now),
                 }
             }
             // RFC 6608: the subcode names the state.
-            (Connection::OpenSent { .. }, _) => {
+            (ConnectionState::OpenSent { .. }, _) => {
                 let rule = "OPEN comes first";
                 self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_SENT, rule), now);
             }
-            (Connection::OpenConfirm { .. }, _) => {
+            (ConnectionState::OpenConfirm { .. }, _) => {
                 let rule = "KEEPALIVE follows OPEN";
                 self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_CONFIRM, rule), now);
             }
-            (Connection::Established { .. }, _) => {
+            (ConnectionState::Established { .. }, _) => {
                 let rule = "OPEN comes once";
                 self.refuse(side, WireError::new(ErrorCode::FSM_ESTABLISHED, rule), now);
             }
@@ -297,7 +301,7 @@ impl Peer {
         let family = Family::from_afi_safi(refresh.family);
         let family = family.filter(|family| negotiated.families.contains(*family));
         match (family, refresh.subtype) {
-            (Some(family), 0) => self.out(Output::Refresh(family)),
+            (Some(family), 0) => self.push_output(PeerOutput::Refresh(family)),
             (Some(family), 1 | 2) if negotiated.enhanced_route_refresh => {
                 self.refreshed(family, refresh.subtype == 1, now);
             }
@@ -316,28 +320,28 @@ impl Peer {
         };
         match self.slot(side.other()) {
             // RFC 4724 §5: the peer has restarted, what is left of its last session ends without a word.
-            Some(Connection::Established { negotiated, .. }) if restarts(negotiated) => {
+            Some(ConnectionState::Established { negotiated, .. }) if restarts(negotiated) => {
                 self.end(side.other(), None, EndReason::ConnectionClosed, now);
             }
-            Some(Connection::Established { .. }) => return self.collide(side, now),
-            Some(Connection::OpenConfirm { .. }) => {
+            Some(ConnectionState::Established { .. }) => return self.collide(side, now),
+            Some(ConnectionState::OpenConfirm { .. }) => {
                 let loser = if self.keeps(&negotiated) == side { side.other() } else { side };
                 self.collide(loser, now);
                 if loser == side {
                     return;
                 }
             }
-            Some(Connection::OpenSent { .. }) | None => {}
+            Some(ConnectionState::OpenSent { .. }) | None => {}
         }
         let mut message = Vec::new();
         encode::keepalive(&mut message);
-        self.out(Output::Send(side, message));
+        self.push_output(PeerOutput::Send(side, message));
         let hold = negotiated.hold();
-        let clocks = Clocks {
+        let timers = SessionTimers {
             hold: hold.map(|hold| now + hold),
             keepalive: hold.map(|hold| now + self.keepalive_wait(hold)),
         };
-        *self.slot_mut(side) = Some(Connection::OpenConfirm { negotiated, clocks });
+        *self.slot_mut(side) = Some(ConnectionState::OpenConfirm { negotiated, timers });
     }
 
     /// Which of two connections with the same peer stays: the one called by the speaker with the
@@ -356,24 +360,24 @@ impl Peer {
         self.end(side, Some(notification), EndReason::Collision, now);
     }
 
-    fn establish(&mut self, side: Side, negotiated: Negotiated, clocks: Clocks, now: Instant) {
+    fn establish(&mut self, side: Side, negotiated: Negotiated, timers: SessionTimers, now: Instant) {
         // The other connection, if any, can only be on its way to lose.
         self.cancel_dial();
         if self.slot(side.other()).is_some() {
             self.collide(side.other(), now);
         }
         self.failures = 0;
-        *self.slot_mut(side) = Some(Connection::Established { negotiated, clocks });
-        self.heard(side, now);
-        self.out(Output::Established(side, negotiated));
+        *self.slot_mut(side) = Some(ConnectionState::Established { negotiated, timers });
+        self.restart_hold_timer(side, now);
+        self.push_output(PeerOutput::Established(side, negotiated));
         self.resume_retained(&negotiated, now);
     }
 
     /// KEEPALIVE and UPDATE start the hold timer again.
-    fn heard(&mut self, side: Side, now: Instant) {
-        let hold = self.slot(side).and_then(Connection::negotiated).and_then(Negotiated::hold);
-        if let Some(clocks) = self.slot_mut(side).as_mut().and_then(Connection::clocks_mut) {
-            clocks.hold = hold.map(|hold| now + hold);
+    fn restart_hold_timer(&mut self, side: Side, now: Instant) {
+        let hold = self.slot(side).and_then(ConnectionState::negotiated).and_then(Negotiated::hold);
+        if let Some(timers) = self.slot_mut(side).as_mut().and_then(ConnectionState::timers_mut) {
+            timers.hold = hold.map(|hold| now + hold);
         }
     }
 
@@ -386,7 +390,7 @@ impl Peer {
         match self.dial {
             Dial::At(at) if at <= now => self.dial_now(now),
             Dial::Calling { until } if until <= now => {
-                self.out(Output::AbortConnect);
+                self.push_output(PeerOutput::AbortConnect);
                 self.dial_later(now);
             }
             Dial::Off | Dial::At(_) | Dial::Calling { .. } => {}
@@ -401,21 +405,23 @@ impl Peer {
     fn connection_timer(&mut self, side: Side, now: Instant) {
         let Some(mut connection) = self.slot(side).copied() else { return };
         let hold = match connection {
-            Connection::OpenSent { hold } => Some(hold),
-            Connection::OpenConfirm { clocks, .. } | Connection::Established { clocks, .. } => clocks.hold,
+            ConnectionState::OpenSent { hold } => Some(hold),
+            ConnectionState::OpenConfirm { timers, .. } | ConnectionState::Established { timers, .. } => {
+                timers.hold
+            }
         };
         if hold.is_some_and(|hold| hold <= now) {
             let notification = Notification::new(ErrorCode::HOLD_TIMER_EXPIRED);
             return self.end(side, Some(notification), EndReason::HoldTimerExpired, now);
         }
         let wait = connection.negotiated().and_then(Negotiated::hold).map(|hold| self.keepalive_wait(hold));
-        let Some(clocks) = connection.clocks_mut() else { return };
-        if clocks.keepalive.is_some_and(|at| at <= now) {
-            clocks.keepalive = wait.map(|wait| now + wait);
+        let Some(timers) = connection.timers_mut() else { return };
+        if timers.keepalive.is_some_and(|at| at <= now) {
+            timers.keepalive = wait.map(|wait| now + wait);
             *self.slot_mut(side) = Some(connection);
             let mut message = Vec::new();
             encode::keepalive(&mut message);
-            self.out(Output::Send(side, message));
+            self.push_output(PeerOutput::Send(side, message));
         }
     }
 
@@ -426,13 +432,13 @@ impl Peer {
     /// Ends one connection; when none is left that promises anything, calling begins again.
     fn end(&mut self, side: Side, notification: Option<Notification>, reason: EndReason, now: Instant) {
         let negotiated = match self.slot(side) {
-            Some(Connection::Established { negotiated, .. }) => Some(*negotiated),
+            Some(ConnectionState::Established { negotiated, .. }) => Some(*negotiated),
             _ => None,
         };
         let retain = negotiated.map(|negotiated| self.retain(&negotiated, &reason, now));
         self.drop_connection(side, notification, reason, retain.unwrap_or_default());
         // One on which the peer has said nothing yet may never come to anything.
-        let hopeless = |connection: &Connection| matches!(connection, Connection::OpenSent { .. });
+        let hopeless = |connection: &ConnectionState| matches!(connection, ConnectionState::OpenSent { .. });
         let none_left = self.slot(Side::Outgoing).is_none() && self.slot(Side::Incoming).is_none_or(hopeless);
         if self.running && none_left && self.dial == Dial::Off {
             self.dial_later(now);
@@ -450,10 +456,10 @@ impl Peer {
         if let Some(notification) = notification {
             let mut message = Vec::new();
             notification.encode(&mut message);
-            self.out(Output::Send(side, message));
+            self.push_output(PeerOutput::Send(side, message));
         }
-        self.out(Output::Close(side));
-        let established = matches!(connection, Connection::Established { .. });
-        self.out(Output::Ended { established, reason, retain });
+        self.push_output(PeerOutput::Close(side));
+        let established = matches!(connection, ConnectionState::Established { .. });
+        self.push_output(PeerOutput::Ended { established, reason, retain });
     }
 }

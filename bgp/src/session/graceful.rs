@@ -84,14 +84,14 @@ pub enum Stale {
     /// They have waited long enough, or the peer did not keep them.
     Drop(Families),
     /// From now on they are a last resort (RFC 9494 §4.3).
-    LastResort(Families),
+    LlgrStale(Families),
 }
 
 /// Routes of an earlier session that are kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retained {
     pub(super) families: Families,
-    /// Until when; [`RESYNC_TIME`] or the stale time once one is what is waited for.
+    /// Until when; [`RESYNC_TIME`](super::retention::RESYNC_TIME) or the stale time once one is what is waited for.
     pub(super) until: Instant,
     /// When they go even if the peer keeps restarting.
     pub(super) latest: Instant,

@@ -7,7 +7,7 @@ use crate::types::{Asn, Families, RouterId};
 use crate::wire::as_path::AsWidth;
 use crate::wire::attribute::Context;
 use crate::wire::capability::{AddPath, Role, Roles};
-use crate::wire::encode::Form;
+use crate::wire::encode::UpdateFormat;
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::{MAX_EXTENDED_LEN, MAX_LEN};
 use crate::wire::open::Open;
@@ -114,8 +114,8 @@ impl Negotiated {
     }
 
     /// How UPDATEs for this session are written.
-    pub fn form(&self) -> Form {
-        Form {
+    pub fn form(&self) -> UpdateFormat {
+        UpdateFormat {
             as_width: self.as_width,
             max_len: self.send_max_len,
             extended_next_hop: self.extended_next_hop,
@@ -166,7 +166,7 @@ mod tests {
             [(None, Some(65001)), (Some(Role::Customer), Some(65001)), (Some(Role::RouteServerClient), None)]
         {
             let mut ours = open(1, false);
-            ours.capabilities.role = role.map_or(Roles::Unsaid, Roles::One);
+            ours.capabilities.role = role.map_or(Roles::Absent, Roles::One);
             let theirs = Open { asn: Asn(65001), ..open(2, false) };
             let settled = Negotiated::settle(&ours, &theirs, Asn(65001)).unwrap();
             assert_eq!(settled.context().first_as, first_as.map(Asn), "{role:?}");

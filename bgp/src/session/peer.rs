@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::graceful::{RestartConfig, Retain, Retained, Stale};
 use super::negotiate::Negotiated;
-use super::state::{Connection, Dial, Side, State};
-use super::timers::Jitter;
+use super::state::{ConnectionState, Dial, SessionState, Side};
+use super::timers::TimerJitter;
 use crate::types::{Asn, Families, Family, RouterId};
 use crate::wire::capability::{AddPath, Capabilities, GracefulRestart, LongLived, Role, Roles};
 use crate::wire::error::{ErrorCode, WireError};
@@ -92,7 +92,7 @@ impl PeerConfig {
                 add_path: self.add_path,
                 extended_next_hop: self.extended_next_hop,
                 // RFC 9234 §4.1: of no meaning inside an AS.
-                role: self.role.filter(|_| self.peer_as != self.local_as).map_or(Roles::Unsaid, Roles::One),
+                role: self.role.filter(|_| self.peer_as != self.local_as).map_or(Roles::Absent, Roles::One),
                 enhanced_route_refresh: true,
                 long_lived,
             },
@@ -102,7 +102,7 @@ impl PeerConfig {
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub enum Input {
+pub enum PeerInput {
     /// The operator, or the daemon's start, wants the session.
     Start,
     /// The session is not wanted; the code goes into the NOTIFICATION, Cease with a subcode (RFC 4486).
@@ -115,10 +115,10 @@ pub enum Input {
     EndOfRib(Family),
     /// Nothing could be written to this connection for the send hold time (RFC 9687).
     SendHoldTimerExpired(Side),
-    /// A TCP connection is up: ours ([`Output::Connect`] asked for it) or one that the peer made and
+    /// A TCP connection is up: ours ([`PeerOutput::Connect`] asked for it) or one that the peer made and
     /// that [`Peer::admission`] lets in; it takes the place of an earlier one of that side.
     Connected(Side),
-    /// The call that [`Output::Connect`] asked for failed.
+    /// The call that [`PeerOutput::Connect`] asked for failed.
     ConnectFailed,
     /// The TCP connection ended.
     Closed(Side),
@@ -131,7 +131,7 @@ pub enum Input {
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
+pub enum PeerOutput {
     /// Call the peer; a call under way is given up first.
     Connect,
     /// Give up the call under way.
@@ -208,15 +208,15 @@ pub struct Peer {
     pub(super) config: PeerConfig,
     pub(super) running: bool,
     pub(super) dial: Dial,
-    pub(super) connections: [Option<Connection>; 2],
+    pub(super) connections: [Option<ConnectionState>; 2],
     /// Calls and sessions that failed since the last Established (RFC 4271's ConnectRetryCounter).
     pub(super) failures: u32,
-    pub(super) jitter: Jitter,
+    pub(super) jitter: TimerJitter,
     pub(super) restarted: Option<Families>,
     pub(super) retained: Option<Retained>,
     /// By family, until when the end of what answers a ROUTE-REFRESH is waited for.
     pub(super) refreshing: [Option<Instant>; 2],
-    pub(super) outputs: VecDeque<Output>,
+    pub(super) outputs: VecDeque<PeerOutput>,
 }
 
 impl Peer {
@@ -228,7 +228,7 @@ impl Peer {
             dial: Dial::Off,
             connections: [None, None],
             failures: 0,
-            jitter: Jitter::new(seed),
+            jitter: TimerJitter::new(seed),
             restarted: None,
             retained: None,
             refreshing: [None, None],
@@ -242,40 +242,40 @@ impl Peer {
     }
 
     /// The next thing to do; call until it is `None` after every [`Peer::handle`].
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub fn poll_output(&mut self) -> Option<PeerOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to hand in [`Input::Timer`].
+    /// When to hand in [`PeerInput::Timer`].
     pub fn deadline(&self) -> Option<Instant> {
         let dial = match self.dial {
             Dial::Off => None,
             Dial::At(at) | Dial::Calling { until: at } => Some(at),
         };
         let refreshing = self.refreshing.iter().flatten().copied();
-        let connections = self.connections.iter().flatten().filter_map(Connection::deadline);
+        let connections = self.connections.iter().flatten().filter_map(ConnectionState::deadline);
         connections.chain(dial).chain(self.retained_until()).chain(refreshing).min()
     }
 
     /// The state to show.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SessionState {
         let base = match (self.running, self.dial) {
-            (false, _) => State::Idle,
-            (true, Dial::Calling { .. }) => State::Connect,
-            (true, Dial::Off | Dial::At(_)) => State::Active,
+            (false, _) => SessionState::Idle,
+            (true, Dial::Calling { .. }) => SessionState::Connect,
+            (true, Dial::Off | Dial::At(_)) => SessionState::Active,
         };
-        self.connections.iter().flatten().map(Connection::state).fold(base, State::max)
+        self.connections.iter().flatten().map(ConnectionState::state).fold(base, SessionState::max)
     }
 
     /// The state of one connection, if it is up.
-    pub fn connection_state(&self, side: Side) -> Option<State> {
-        self.slot(side).map(Connection::state)
+    pub fn connection_state(&self, side: Side) -> Option<SessionState> {
+        self.slot(side).map(ConnectionState::state)
     }
 
     /// What the session was settled to, once it is Established.
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.connections.iter().flatten().find_map(|connection| match connection {
-            Connection::Established { negotiated, .. } => Some(negotiated),
+            ConnectionState::Established { negotiated, .. } => Some(negotiated),
             _ => None,
         })
     }
@@ -287,19 +287,19 @@ impl Peer {
 
     /// The longest message, in octets, to accept on a connection.
     pub fn max_len(&self, side: Side) -> usize {
-        let negotiated = self.slot(side).and_then(Connection::negotiated);
+        let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
         negotiated.map_or(crate::wire::frame::MAX_LEN, |negotiated| negotiated.max_len)
     }
 
-    pub(super) fn slot(&self, side: Side) -> Option<&Connection> {
+    pub(super) fn slot(&self, side: Side) -> Option<&ConnectionState> {
         self.connections[side.index()].as_ref()
     }
 
-    pub(super) fn slot_mut(&mut self, side: Side) -> &mut Option<Connection> {
+    pub(super) fn slot_mut(&mut self, side: Side) -> &mut Option<ConnectionState> {
         &mut self.connections[side.index()]
     }
 
-    pub(super) fn out(&mut self, output: Output) {
+    pub(super) fn push_output(&mut self, output: PeerOutput) {
         self.outputs.push_back(output);
     }
 }

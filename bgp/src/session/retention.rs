@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::graceful::{Retain, Retained, Stale};
 use super::negotiate::Negotiated;
-use super::peer::{EndReason, Output, Peer};
+use super::peer::{EndReason, Peer, PeerOutput};
 use crate::types::{Families, Family};
 use crate::wire::error::ErrorCode;
 use crate::wire::notification::Notification;
@@ -77,7 +77,7 @@ impl Peer {
             self.retained = None;
         }
         if !gone.is_empty() {
-            self.out(Output::Stale(Stale::Drop(gone)));
+            self.push_output(PeerOutput::Stale(Stale::Drop(gone)));
         }
     }
 
@@ -106,7 +106,7 @@ impl Peer {
         }
         let gone = retained.families.without(lasting);
         if !gone.is_empty() {
-            self.out(Output::Stale(Stale::Drop(gone)));
+            self.push_output(PeerOutput::Stale(Stale::Drop(gone)));
         }
         self.retained = (!lasting.is_empty()).then(|| {
             // Families may differ in their times; those that last longer come round again.
@@ -115,7 +115,7 @@ impl Peer {
             Retained { families: lasting, until, latest: until, long_lived: more }
         });
         if !lasting.is_empty() {
-            self.out(Output::Stale(Stale::LastResort(lasting)));
+            self.push_output(PeerOutput::Stale(Stale::LlgrStale(lasting)));
         }
     }
 
@@ -128,9 +128,9 @@ impl Peer {
         let Some(until) = self.refreshing.get_mut(family.index()) else { return };
         if begins {
             *until = Some(now + RESYNC_TIME);
-            self.out(Output::RefreshBegins(family));
+            self.push_output(PeerOutput::RefreshBegins(family));
         } else if until.take().is_some() {
-            self.out(Output::Stale(Stale::Drop(family.into())));
+            self.push_output(PeerOutput::Stale(Stale::Drop(family.into())));
         }
     }
 
@@ -139,7 +139,7 @@ impl Peer {
             let Some(until) = self.refreshing.get_mut(family.index()) else { continue };
             if until.is_some_and(|until| until <= now) {
                 *until = None;
-                self.out(Output::Stale(Stale::Drop(family.into())));
+                self.push_output(PeerOutput::Stale(Stale::Drop(family.into())));
             }
         }
     }
@@ -147,14 +147,14 @@ impl Peer {
     /// Nothing is kept any more.
     pub(super) fn drop_retained(&mut self) {
         if let Some(retained) = self.retained.take() {
-            self.out(Output::Stale(Stale::Drop(retained.families)));
+            self.push_output(PeerOutput::Stale(Stale::Drop(retained.families)));
         }
     }
 }
 
 /// The NOTIFICATION with which a session ends for good: towards a peer that would keep our routes over
 /// one, inside a Hard Reset (RFC 8538 §3.1).
-pub(super) fn hard(notification: Notification, negotiated: Option<&Negotiated>) -> Notification {
+pub(super) fn hard_reset(notification: Notification, negotiated: Option<&Negotiated>) -> Notification {
     if !negotiated.and_then(|negotiated| negotiated.graceful).is_some_and(|graceful| graceful.notification) {
         return notification;
     }
@@ -166,7 +166,7 @@ pub(super) fn hard(notification: Notification, negotiated: Option<&Negotiated>) 
 /// What to say when a session ends and routes are to be kept over that: `soft` to a peer that keeps them
 /// over a NOTIFICATION, nothing to one that keeps them only if TCP just ends (RFC 4724 §4), and to others
 /// a Cease of this code.
-pub(super) fn farewell(
+pub(super) fn restart_notification(
     negotiated: Option<&Negotiated>,
     soft: Notification,
     cease: ErrorCode,

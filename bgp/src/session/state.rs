@@ -9,7 +9,7 @@ use super::negotiate::Negotiated;
 
 /// A state of RFC 4271 §8.2.2, as it is shown: the furthest that any connection of the peer got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum State {
+pub enum SessionState {
     /// Stopped: no connection is made or accepted.
     Idle,
     /// Waiting for the peer to call, and for the time to call again.
@@ -24,7 +24,7 @@ pub enum State {
     Established,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for SessionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
@@ -61,49 +61,50 @@ impl Side {
 
 /// Hold and keepalive timers; `None` when the negotiated hold time is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Clocks {
+pub(super) struct SessionTimers {
     pub(super) hold: Option<Instant>,
     pub(super) keepalive: Option<Instant>,
 }
 
 /// A connection that is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Connection {
+pub(super) enum ConnectionState {
     OpenSent { hold: Instant },
-    OpenConfirm { negotiated: Negotiated, clocks: Clocks },
-    Established { negotiated: Negotiated, clocks: Clocks },
+    OpenConfirm { negotiated: Negotiated, timers: SessionTimers },
+    Established { negotiated: Negotiated, timers: SessionTimers },
 }
 
-impl Connection {
-    pub(super) fn state(&self) -> State {
+impl ConnectionState {
+    pub(super) fn state(&self) -> SessionState {
         match self {
-            Connection::OpenSent { .. } => State::OpenSent,
-            Connection::OpenConfirm { .. } => State::OpenConfirm,
-            Connection::Established { .. } => State::Established,
+            ConnectionState::OpenSent { .. } => SessionState::OpenSent,
+            ConnectionState::OpenConfirm { .. } => SessionState::OpenConfirm,
+            ConnectionState::Established { .. } => SessionState::Established,
         }
     }
 
     pub(super) fn negotiated(&self) -> Option<&Negotiated> {
         match self {
-            Connection::OpenSent { .. } => None,
-            Connection::OpenConfirm { negotiated, .. } | Connection::Established { negotiated, .. } => {
-                Some(negotiated)
-            }
+            ConnectionState::OpenSent { .. } => None,
+            ConnectionState::OpenConfirm { negotiated, .. }
+            | ConnectionState::Established { negotiated, .. } => Some(negotiated),
         }
     }
 
-    pub(super) fn clocks_mut(&mut self) -> Option<&mut Clocks> {
+    pub(super) fn timers_mut(&mut self) -> Option<&mut SessionTimers> {
         match self {
-            Connection::OpenSent { .. } => None,
-            Connection::OpenConfirm { clocks, .. } | Connection::Established { clocks, .. } => Some(clocks),
+            ConnectionState::OpenSent { .. } => None,
+            ConnectionState::OpenConfirm { timers, .. } | ConnectionState::Established { timers, .. } => {
+                Some(timers)
+            }
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
-            Connection::OpenSent { hold } => Some(*hold),
-            Connection::OpenConfirm { clocks, .. } | Connection::Established { clocks, .. } => {
-                [clocks.hold, clocks.keepalive].into_iter().flatten().min()
+            ConnectionState::OpenSent { hold } => Some(*hold),
+            ConnectionState::OpenConfirm { timers, .. } | ConnectionState::Established { timers, .. } => {
+                [timers.hold, timers.keepalive].into_iter().flatten().min()
             }
         }
     }

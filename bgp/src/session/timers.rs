@@ -17,12 +17,12 @@ pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(15);
 
 /// A small generator for jitter: not for secrets.
 #[derive(Clone, Debug)]
-pub struct Jitter(u64);
+pub struct TimerJitter(u64);
 
-impl Jitter {
+impl TimerJitter {
     /// From a seed; equal seeds give equal times.
-    pub fn new(seed: u64) -> Jitter {
-        Jitter(seed ^ 0x9e37_79b9_7f4a_7c15)
+    pub fn new(seed: u64) -> TimerJitter {
+        TimerJitter(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
     /// `time` times a factor between 0.75 and 1.
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn jitter_stays_between_three_quarters_and_the_whole() {
-        let mut jitter = Jitter::new(1);
+        let mut jitter = TimerJitter::new(1);
         let times: Vec<_> = (0..1000).map(|_| jitter.apply(Duration::from_secs(100))).collect();
         assert!(times.iter().all(|t| (75..=100).contains(&t.as_secs())));
         assert!(times.iter().any(|t| t.as_secs() < 80) && times.iter().any(|t| t.as_secs() >= 95));

@@ -100,7 +100,7 @@ impl Role {
 pub enum Roles {
     /// None.
     #[default]
-    Unsaid,
+    Absent,
     /// This one.
     One(Role),
     /// Several, or one that nobody knows.
@@ -183,7 +183,7 @@ impl Capabilities {
                 let [role] = *value else { return Err("the role capability has one octet") };
                 let role = Role::ALL.into_iter().find(|known| known.code() == role);
                 self.role = match (self.role, role) {
-                    (Roles::Unsaid, Some(role)) => Roles::One(role),
+                    (Roles::Absent, Some(role)) => Roles::One(role),
                     // RFC 9234 §4.2: the same one may be said twice.
                     (Roles::One(before), Some(role)) if before == role => Roles::One(role),
                     _ => Roles::Contradictory,

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::as_path::{AsPath, AsWidth};
 use super::attribute::{RawAttributes, code, flag, push};
 use super::frame::{MAX_LEN, MessageKind};
-use super::nlri::Listed;
+use super::nlri::NlriItem;
 use crate::types::{Asn, Family};
 
 /// Appends a message of `kind` whose body `body` writes.
@@ -42,7 +42,7 @@ pub fn keepalive(out: &mut Vec<u8>) {
 
 /// How UPDATEs are written for a session, or for a group of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Form {
+pub struct UpdateFormat {
     /// Width of AS numbers.
     pub as_width: AsWidth,
     /// The longest message in octets.
@@ -51,15 +51,15 @@ pub struct Form {
     pub extended_next_hop: bool,
 }
 
-impl Default for Form {
-    fn default() -> Form {
-        Form { as_width: AsWidth::Four, max_len: MAX_LEN, extended_next_hop: false }
+impl Default for UpdateFormat {
+    fn default() -> UpdateFormat {
+        UpdateFormat { as_width: AsWidth::Four, max_len: MAX_LEN, extended_next_hop: false }
     }
 }
 
 /// Routes can't be told to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unsendable {
+pub enum EncodeError {
     /// The attributes of one message do not leave room for a single prefix.
     #[error("the attributes take {len} octets, which leaves no room for a prefix in a message of {max}")]
     TooLong {
@@ -79,19 +79,19 @@ pub enum Unsendable {
 /// number of messages.
 ///
 /// # Errors
-/// [`Unsendable`], with `out` as it was.
+/// [`EncodeError`], with `out` as it was.
 pub fn announce(
     out: &mut Vec<u8>,
-    form: Form,
+    form: UpdateFormat,
     attributes: &[u8],
     next_hop: IpAddr,
-    prefixes: impl IntoIterator<Item = impl Listed>,
-) -> Result<usize, Unsendable> {
+    prefixes: impl IntoIterator<Item = impl NlriItem>,
+) -> Result<usize, EncodeError> {
     let start = out.len();
-    let mut prefixes = Prefixes::new(prefixes);
-    let ipv4 = matches!(prefixes.next.as_ref().map(Listed::prefix), Some(IpNet::V4(_)));
+    let mut prefixes = PrefixQueue::new(prefixes);
+    let ipv4 = matches!(prefixes.next.as_ref().map(NlriItem::prefix), Some(IpNet::V4(_)));
     if ipv4 != next_hop.is_ipv4() && prefixes.next.is_some() && !(ipv4 && form.extended_next_hop) {
-        return Err(Unsendable::NextHop);
+        return Err(EncodeError::NextHop);
     }
     let mut messages = 0_usize;
     while prefixes.next.is_some() {
@@ -129,7 +129,7 @@ pub fn announce(
         if wrote == 0 {
             let len = out.len().saturating_sub(message_start);
             out.truncate(start);
-            return Err(Unsendable::TooLong { len, max: form.max_len });
+            return Err(EncodeError::TooLong { len, max: form.max_len });
         }
         let end = match mp_start {
             Some(at) => {
@@ -149,11 +149,11 @@ pub fn announce(
 /// the number of messages.
 pub fn withdraw(
     out: &mut Vec<u8>,
-    form: Form,
+    form: UpdateFormat,
     family: Family,
-    prefixes: impl IntoIterator<Item = impl Listed>,
+    prefixes: impl IntoIterator<Item = impl NlriItem>,
 ) -> usize {
-    let mut prefixes = Prefixes::new(prefixes);
+    let mut prefixes = PrefixQueue::new(prefixes);
     let mut messages = 0_usize;
     while prefixes.next.is_some() {
         let start = begin(out, MessageKind::Update);
@@ -194,15 +194,15 @@ pub fn end_of_rib(out: &mut Vec<u8>, family: Family) {
 }
 
 /// Prefixes to be written, and the one that did not fit the last message.
-struct Prefixes<I: Iterator> {
+struct PrefixQueue<I: Iterator> {
     next: Option<I::Item>,
     rest: I,
 }
 
-impl<I: Iterator<Item: Listed>> Prefixes<I> {
-    fn new(prefixes: impl IntoIterator<IntoIter = I, Item = I::Item>) -> Prefixes<I> {
+impl<I: Iterator<Item: NlriItem>> PrefixQueue<I> {
+    fn new(prefixes: impl IntoIterator<IntoIter = I, Item = I::Item>) -> PrefixQueue<I> {
         let mut rest = prefixes.into_iter();
-        Prefixes { next: rest.next(), rest }
+        PrefixQueue { next: rest.next(), rest }
     }
 
     /// Appends prefixes while they fit below `limit`; returns how many.

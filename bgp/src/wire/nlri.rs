@@ -158,7 +158,7 @@ fn ipv4(cursor: &mut Cursor<'_>, bits: u8) -> Option<[u8; 4]> {
 }
 
 /// What stands in a list of prefixes.
-pub trait Listed {
+pub trait NlriItem {
     /// Its prefix.
     fn prefix(&self) -> &IpNet;
     /// Octets that it takes.
@@ -167,7 +167,7 @@ pub trait Listed {
     fn push(&self, out: &mut Vec<u8>);
 }
 
-impl Listed for IpNet {
+impl NlriItem for IpNet {
     fn prefix(&self) -> &IpNet {
         self
     }
@@ -182,7 +182,7 @@ impl Listed for IpNet {
 }
 
 /// A prefix with a path identifier (RFC 7911 §3).
-impl Listed for (u32, IpNet) {
+impl NlriItem for (u32, IpNet) {
     fn prefix(&self) -> &IpNet {
         &self.1
     }

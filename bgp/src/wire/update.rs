@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::attribute::{Attributes, Context, Fault, RawAttributes, Rule, Verdict, is_host, rule};
+use super::attribute::{AttributeRule, Attributes, Context, Fault, RawAttributes, Verdict, is_host, rule};
 use super::cursor::Cursor;
 use super::error::WireError;
 use super::nlri::Nlri;
@@ -41,7 +41,7 @@ impl<'a> UpdateView<'a> {
     /// (RFC 7606 §5.2).
     #[inline]
     pub fn read(&self, context: &Context) -> Result<Update<'a>, WireError> {
-        let unreadable = |rule: &'static Rule, octets| refused(&Fault::from(rule), octets);
+        let unreadable = |rule: &'static AttributeRule, octets| refused(&Fault::from(rule), octets);
         let withdrawn = context
             .nlri(Family::Ipv4Unicast, self.withdrawn)
             .ok_or_else(|| unreadable(&rule::WITHDRAWN_ROUTES, self.withdrawn))?;
@@ -80,7 +80,7 @@ impl<'a> UpdateView<'a> {
 
 /// RFC 7606 §3 d: a missing well-known mandatory attribute; RFC 4271 §6.3: next hops that are no hosts.
 fn check_mandatory(attributes: &Attributes<'_>, ipv4: bool, note: &mut impl FnMut(Fault)) {
-    let mut fault = |rule: &'static Rule| note(Fault::from(rule));
+    let mut fault = |rule: &'static AttributeRule| note(Fault::from(rule));
     if attributes.origin.is_none() {
         fault(&rule::ORIGIN_MISSING);
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bgp::bfd::State as BfdState;
+use bgp::bfd::BfdState;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;

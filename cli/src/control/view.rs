@@ -10,7 +10,7 @@ mod explain;
 mod peer;
 mod rehearsal;
 
-pub use bgp::session::State as SessionState;
+pub use bgp::session::SessionState;
 pub use explain::*;
 pub use peer::*;
 pub use rehearsal::*;
@@ -114,7 +114,7 @@ pub struct FamilyView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BfdView {
     /// `up`, `init`, `down` or `admin_down`.
-    pub state: bgp::bfd::State,
+    pub state: bgp::bfd::BfdState,
     /// When it entered this state.
     pub since: Timestamp,
     /// Why it last left Up.

@@ -14,7 +14,7 @@ use crate::control::view::{
     BfdView, ExitKind, FirewallView, NodeView, PeerDetail, PeerView, RouteSource, RouteView, StatusView,
     StoreView, TunnelView, UpdateErrorView,
 };
-use bgp::bfd::State as BfdState;
+use bgp::bfd::BfdState;
 
 /// The arguments of `show`.
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::net::Stranger;
+use bgp::net::DynamicConnection;
 use routing::limits::LimitReached;
 
 use super::compose::Daemon;
@@ -31,7 +31,7 @@ pub(super) enum Happening {
     /// A peer has sent as many prefixes as it may, or nearly.
     Limit(LimitReached),
     /// Somebody calls from a range.
-    Called(Vec<Stranger>),
+    Called(Vec<DynamicConnection>),
     /// It is time to look who of the neighbours is gone.
     NeighboursDue,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bgp::PeerId;
 use bgp::net::{BfdReport, PeerStatus};
-use routing::policy::MaxPrefixes;
+use routing::policy::PrefixLimit;
 use tokio::sync::watch;
 
 use super::peering::Peering;
@@ -18,7 +18,7 @@ use crate::store::Revision;
 pub(super) struct RosterPeer {
     pub(super) id: PeerId,
     pub(super) peering: Peering,
-    pub(super) max_prefixes: Option<MaxPrefixes>,
+    pub(super) max_prefixes: Option<PrefixLimit>,
     pub(super) status: watch::Receiver<PeerStatus>,
     pub(super) bfd: Option<watch::Receiver<BfdReport>>,
 }

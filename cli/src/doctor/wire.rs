@@ -1,6 +1,6 @@
 //! What other nodes answer.
 
-use bgp::session::State;
+use bgp::session::SessionState;
 use tunnel::probe::Passage;
 use tunnel::probe::prober::LOSSES_IN_ROW;
 use tunnel::report::WayReport;
@@ -29,7 +29,7 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
 
 /// Whether all sessions are Established.
 pub(super) fn sessions(facts: &Facts) -> Vec<Finding> {
-    let down = facts.peers.iter().filter(|peer| peer.state != State::Established);
+    let down = facts.peers.iter().filter(|peer| peer.state != SessionState::Established);
     down.map(|peer| session(facts, peer)).collect()
 }
 

@@ -77,7 +77,7 @@ impl Control for Views {
             router_id: Some([10, 0, 0, 2].into()),
             last_error: None,
             bfd: Some(BfdView {
-                state: bgp::bfd::State::Up,
+                state: bgp::bfd::BfdState::Up,
                 since: since(),
                 diagnostic: "no diagnostic".into(),
                 detection_time_ms: 150,

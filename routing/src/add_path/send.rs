@@ -10,12 +10,12 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use crate::add_path::LANES;
+use crate::add_path::MAX_PATHS;
 use crate::export::Scratch;
-use crate::export_view::{Passed, View};
+use crate::export_view::{ExportMatch, ExportView};
 use crate::group_key::GroupKey;
 use crate::outbox::{Delivery, end_of_rib, markers};
-use crate::table::Path;
+use crate::table::RibPath;
 
 #[cfg(test)]
 mod tests;
@@ -26,15 +26,15 @@ const RUN: usize = if cfg!(test) { 3 } else { 1024 };
 
 /// The peers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Several {
-    peers: BTreeMap<PeerId, Held>,
+pub(crate) struct AddPathPeers {
+    peers: BTreeMap<PeerId, AddPathPeer>,
     scratch: Scratch,
     hasher: RandomState,
 }
 
 /// What a peer was told and what it is to be told.
 #[derive(Clone, Debug, Default)]
-struct Held {
+struct AddPathPeer {
     families: Families,
     /// Path identifiers, and what stands for the attributes that were sent with them.
     paths: HashMap<IpNet, Vec<(u32, u64)>, RandomState>,
@@ -49,7 +49,7 @@ struct Held {
     lags: bool,
 }
 
-impl Several {
+impl AddPathPeers {
     pub(crate) fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
@@ -61,8 +61,14 @@ impl Several {
         }
         let (end_of_rib, waiting) =
             if held { (Families::NONE, families) } else { (families, Families::NONE) };
-        let held =
-            Held { families, dump: Some((0, end)), end_of_rib, waiting, lags: true, ..Held::default() };
+        let held = AddPathPeer {
+            families,
+            dump: Some((0, end)),
+            end_of_rib,
+            waiting,
+            lags: true,
+            ..AddPathPeer::default()
+        };
         self.peers.insert(peer, held);
     }
 
@@ -71,12 +77,12 @@ impl Several {
     }
 
     /// How many paths a peer was told, by family.
-    pub(crate) fn told(&self, peer: PeerId) -> [usize; 2] {
-        let mut told = [0; 2];
+    pub(crate) fn advertised(&self, peer: PeerId) -> [usize; 2] {
+        let mut advertised = [0; 2];
         for (prefix, paths) in self.peers.get(&peer).into_iter().flat_map(|held| &held.paths) {
-            told[Family::of(prefix).index()] += paths.len();
+            advertised[Family::of(prefix).index()] += paths.len();
         }
-        told
+        advertised
     }
 
     /// End-of-RIB no longer waits; returns the peers it can go to.
@@ -122,7 +128,7 @@ impl Several {
     /// Tells those that keep up what was noted.
     pub(crate) fn send(
         &mut self,
-        view: View<'_>,
+        view: ExportView<'_>,
         keys: impl Fn(PeerId) -> Option<GroupKey>,
         delivery: &mut impl Delivery,
     ) {
@@ -140,10 +146,10 @@ impl Several {
         &mut self,
         peer: PeerId,
         key: GroupKey,
-        view: View<'_>,
+        view: ExportView<'_>,
         delivery: &mut impl Delivery,
     ) -> bool {
-        let Several { peers, scratch, hasher } = self;
+        let AddPathPeers { peers, scratch, hasher } = self;
         let Some(held) = peers.get_mut(&peer) else { return true };
         let key = GroupKey { families: held.families, ..key };
         held.lags = true;
@@ -190,35 +196,35 @@ impl Several {
 }
 
 /// Prefixes with the paths that a peer is to hold.
-type News = Vec<(IpNet, Vec<(u32, u64)>)>;
+type AdvertisedPaths = Vec<(IpNet, Vec<(u32, u64)>)>;
 
-impl Held {
+impl AddPathPeer {
     /// Writes how what the peer holds of these prefixes becomes what it is to hold; returns the latter.
     #[allow(clippy::too_many_arguments)]
     fn write(
         &self,
         peer: PeerId,
         key: GroupKey,
-        view: View<'_>,
+        view: ExportView<'_>,
         batch: &[IpNet],
         hasher: &RandomState,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
-    ) -> News {
-        let mut news = News::new();
+    ) -> AdvertisedPaths {
+        let mut news = AdvertisedPaths::new();
         let mut gone: Vec<(u32, IpNet)> = Vec::new();
-        let mut announced: Vec<(Path, Passed, u32, IpNet)> = Vec::new();
+        let mut announced: Vec<(RibPath, ExportMatch, u32, IpNet)> = Vec::new();
         for prefix in batch {
             let held = self.paths.get(prefix).map_or(&[][..], Vec::as_slice);
             let mut wanted: Vec<(u32, u64)> = Vec::new();
-            for (path, passed) in usable(peer, key, view, prefix).take(LANES) {
+            for (path, matched) in usable(peer, key, view, prefix).take(MAX_PATHS) {
                 let id = path.source().0;
                 let attrs = view.interner.set(path.attrs());
-                let stamp = hasher.hash_one((attrs.canonical(), attrs.next_hop, passed)) | 1;
+                let stamp = hasher.hash_one((attrs.canonical(), attrs.next_hop, matched)) | 1;
                 wanted.push((id, stamp));
                 // What all depends on beside these is the same for all, and a change of it marks all.
                 if !held.contains(&(id, stamp)) {
-                    announced.push((path, passed, id, *prefix));
+                    announced.push((path, matched, id, *prefix));
                 }
             }
             let kept = |id: u32| wanted.iter().any(|(wanted, _)| *wanted == id);
@@ -229,15 +235,15 @@ impl Held {
             let of = gone.iter().filter(|(_, prefix)| Family::of(prefix) == family);
             encode::withdraw(out, key.form, family, of.copied());
         }
-        announced.sort_unstable_by_key(|(path, passed, id, prefix)| (path.order(), *passed, *id, *prefix));
-        let same = |a: &(Path, Passed, u32, IpNet), b: &(Path, Passed, u32, IpNet)| {
+        announced.sort_unstable_by_key(|(path, matched, id, prefix)| (path.order(), *matched, *id, *prefix));
+        let same = |a: &(RibPath, ExportMatch, u32, IpNet), b: &(RibPath, ExportMatch, u32, IpNet)| {
             (a.0, a.1, Family::of(&a.3)) == (b.0, b.1, Family::of(&b.3))
         };
         for run in announced.chunk_by(same) {
-            let (path, passed, _, prefix) = run[0];
+            let (path, matched, _, prefix) = run[0];
             let family = Family::of(&prefix);
             let prefixes = run.iter().map(|(_, _, id, prefix)| (*id, *prefix));
-            if view.announce(path, passed, key, family, prefixes.clone(), scratch, out).is_err() {
+            if view.announce(path, matched, key, family, prefixes.clone(), scratch, out).is_err() {
                 // What does not fit a message must not leave an older path standing either.
                 encode::withdraw(out, key.form, family, prefixes.clone());
                 for (id, prefix) in prefixes {
@@ -254,9 +260,9 @@ impl Held {
 pub(crate) fn usable<'a>(
     peer: PeerId,
     key: GroupKey,
-    view: View<'a>,
+    view: ExportView<'a>,
     prefix: &IpNet,
-) -> impl Iterator<Item = (Path, Passed)> + 'a {
+) -> impl Iterator<Item = (RibPath, ExportMatch)> + 'a {
     let ix = view.table.find(prefix);
     let family = Family::of(prefix);
     ix.into_iter()
@@ -266,5 +272,5 @@ pub(crate) fn usable<'a>(
                 && view.sources.is_usable(path.source(), family)
                 && view.sources.source(path.source()).peer() != Some(peer)
         })
-        .filter_map(move |(ix, path)| Some((path, view.passes(path, key, family, ix)?)))
+        .filter_map(move |(ix, path)| Some((path, view.export_match(path, key, family, ix)?)))
 }

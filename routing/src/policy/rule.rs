@@ -122,7 +122,7 @@ pub struct Subject<'a> {
 
 /// One rule: it matches what all its conditions match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rule {
+pub struct FilterRule {
     /// Of the prefix.
     pub prefix: Option<PrefixMatch>,
     /// Only routes that came from a BGP peer (`source: RemotePeers`).
@@ -143,7 +143,7 @@ pub struct Rule {
     pub operations: Vec<Operation>,
 }
 
-impl Rule {
+impl FilterRule {
     /// Whether the rule is about this route.
     pub fn matches(&self, subject: &Subject<'_>) -> bool {
         self.prefix.as_ref().is_none_or(|prefix| prefix.matches(&subject.prefix))
@@ -184,11 +184,11 @@ fn is_like(name: &str, pattern: &str) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// For IPv4 routes that a peer would be told.
-    pub export_v4: Vec<Rule>,
+    pub export_v4: Vec<FilterRule>,
     /// For IPv4 routes that come from a peer.
-    pub import_v4: Vec<Rule>,
+    pub import_v4: Vec<FilterRule>,
     /// For IPv6 routes that a peer would be told.
-    pub export_v6: Vec<Rule>,
+    pub export_v6: Vec<FilterRule>,
     /// For IPv6 routes that come from a peer.
-    pub import_v6: Vec<Rule>,
+    pub import_v6: Vec<FilterRule>,
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::context::Context;
 use super::list::{OPTIONAL_TRANSITIVE, RawAttribute, RawAttributes, code, flag, push};
-use super::rule::{self, Fault, Rule, spec_of};
+use super::rule::{self, AttributeRule, Fault, spec_of};
 use super::value::{
     Aggregator, MpReach, Origin, check_attr_set, check_prefix_sid, check_tunnel_encapsulation, is_host_v4,
     read_aggregator, read_mp_reach, read_mp_unreach,
@@ -134,9 +134,9 @@ impl<'a> Attributes<'a> {
     }
 
     #[inline]
-    fn store(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<(), &'static Rule> {
+    fn store(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<(), &'static AttributeRule> {
         let value = raw.value;
-        let list = |of: usize, rule: &'static Rule| {
+        let list = |of: usize, rule: &'static AttributeRule| {
             if value.is_empty() || !value.len().is_multiple_of(of) { Err(rule) } else { Ok(Some(value)) }
         };
         match raw.code {
@@ -150,7 +150,7 @@ impl<'a> Attributes<'a> {
                 });
             }
             code::AS_PATH => {
-                let path = AsPath::check(value, context.as_width).map_err(Rule::of_as_path)?;
+                let path = AsPath::check(value, context.as_width).map_err(AttributeRule::of_as_path)?;
                 if path.segments().any(|segment| segment.kind.is_confederation()) {
                     return Err(&rule::AS_PATH_CONFEDERATION);
                 }
@@ -189,7 +189,8 @@ impl<'a> Attributes<'a> {
                 self.as4_aggregator = Some(aggregator);
             }
             code::AS4_PATH => {
-                self.as4_path = Some(AsPath::check(value, AsWidth::Four).map_err(Rule::of_as4_path)?);
+                self.as4_path =
+                    Some(AsPath::check(value, AsWidth::Four).map_err(AttributeRule::of_as4_path)?);
             }
             code::COMMUNITIES => self.communities = list(4, &rule::COMMUNITIES_LENGTH)?,
             code::EXTENDED_COMMUNITIES => {
@@ -207,7 +208,7 @@ impl<'a> Attributes<'a> {
             }
             code::MP_UNREACH_NLRI => self.mp_unreach = read_mp_unreach(value, context)?,
             code::TUNNEL_ENCAPSULATION => check_tunnel_encapsulation(value)?,
-            // These mean nothing to us, see `Spec::used`.
+            // These mean nothing to us, see `AttributeSpec::used`.
             code::IPV6_EXTENDED_COMMUNITIES => _ = list(20, &rule::IPV6_EXTENDED_COMMUNITIES_LENGTH)?,
             code::PMSI_TUNNEL if value.len() < 5 => return Err(&rule::PMSI_TUNNEL_LENGTH),
             code::ONLY_TO_CUSTOMER if value.len() != 4 => return Err(&rule::ONLY_TO_CUSTOMER_LENGTH),

@@ -43,15 +43,15 @@ pub struct Fault {
     pub rule: &'static str,
 }
 
-impl From<&'static Rule> for Fault {
-    fn from(rule: &'static Rule) -> Fault {
+impl From<&'static AttributeRule> for Fault {
+    fn from(rule: &'static AttributeRule) -> Fault {
         Fault { attribute: rule.attribute, verdict: rule.verdict, code: rule.code, rule: rule.text }
     }
 }
 
 /// A line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct AttributeRule {
     /// The attribute's type code; `None`: the rule is about the message.
     pub attribute: Option<u8>,
     /// What breaking it costs.
@@ -66,7 +66,7 @@ pub struct Rule {
 
 macro_rules! rules {
     ($($name:ident: $attribute:expr, $verdict:ident, $code:ident, $text:expr, $source:literal;)*) => {
-        $(pub(in crate::wire) static $name: Rule = Rule {
+        $(pub(in crate::wire) static $name: AttributeRule = AttributeRule {
             attribute: $attribute,
             verdict: Verdict::$verdict,
             code: ErrorCode::$code,
@@ -75,7 +75,7 @@ macro_rules! rules {
         };)*
 
         /// Every rule, those about the message first, then by attribute.
-        pub static RULES: &[&Rule] = &[$(&$name),*];
+        pub static RULES: &[&AttributeRule] = &[$(&$name),*];
     };
 }
 
@@ -238,9 +238,9 @@ rules! {
         "ATTR_SET is an AS number and whole attributes", "RFC 7606 §7.16";
 }
 
-impl Rule {
+impl AttributeRule {
     /// What a broken AS_PATH costs.
-    pub(super) fn of_as_path(fault: PathFault) -> &'static Rule {
+    pub(super) fn of_as_path(fault: PathFault) -> &'static AttributeRule {
         match fault {
             PathFault::Type => &AS_PATH_TYPE,
             PathFault::Length => &AS_PATH_LENGTH,
@@ -251,7 +251,7 @@ impl Rule {
     }
 
     /// What a broken AS4_PATH costs.
-    pub(super) fn of_as4_path(fault: PathFault) -> &'static Rule {
+    pub(super) fn of_as4_path(fault: PathFault) -> &'static AttributeRule {
         match fault {
             PathFault::Type => &AS4_PATH_TYPE,
             PathFault::Length => &AS4_PATH_LENGTH,
@@ -263,22 +263,22 @@ impl Rule {
 }
 
 /// What is known of an attribute type.
-pub(super) struct Spec {
+pub(super) struct AttributeSpec {
     /// Its Optional and Transitive bits.
     pub(super) flags: u8,
     /// The rule that other bits break.
-    pub(super) wrong_flags: &'static Rule,
+    pub(super) wrong_flags: &'static AttributeRule,
     /// The rule that sending it from another AS breaks.
-    pub(super) external: Option<&'static Rule>,
+    pub(super) external: Option<&'static AttributeRule>,
     /// The rule that sending it with four-octet AS numbers breaks.
-    pub(super) four_octet: Option<&'static Rule>,
+    pub(super) four_octet: Option<&'static AttributeRule>,
     /// Whether it means something to us; else it is only checked, since attributes that broke others'
     /// sessions travelled far, and passed on like an unknown one.
     pub(super) used: bool,
 }
 
 /// `None`: we don't know the type.
-const fn spec(code: u8) -> Option<Spec> {
+const fn spec(code: u8) -> Option<AttributeSpec> {
     let (flags, wrong_flags, used) = match code {
         code::ORIGIN => (flag::WELL_KNOWN, &ORIGIN_FLAGS, true),
         code::AS_PATH => (flag::WELL_KNOWN, &AS_PATH_FLAGS, true),
@@ -315,13 +315,13 @@ const fn spec(code: u8) -> Option<Spec> {
         code::AS4_AGGREGATOR => Some(&AS4_AGGREGATOR_WIDTH),
         _ => None,
     };
-    Some(Spec { flags, wrong_flags, external, four_octet, used })
+    Some(AttributeSpec { flags, wrong_flags, external, four_octet, used })
 }
 
 /// [`spec`] by type code, so that an attribute costs a load where a chain of branches would stand.
-static SPECS: [Option<Spec>; 129] = {
+static SPECS: [Option<AttributeSpec>; 129] = {
     let mut specs = [const { None }; 129];
-    let (mut rest, mut code): (&mut [Option<Spec>], u8) = (&mut specs, 0);
+    let (mut rest, mut code): (&mut [Option<AttributeSpec>], u8) = (&mut specs, 0);
     while let [first, others @ ..] = rest {
         *first = spec(code);
         (rest, code) = (others, code + 1);
@@ -329,7 +329,7 @@ static SPECS: [Option<Spec>; 129] = {
     specs
 };
 
-pub(super) fn spec_of(code: u8) -> Option<&'static Spec> {
+pub(super) fn spec_of(code: u8) -> Option<&'static AttributeSpec> {
     SPECS.get(usize::from(code))?.as_ref()
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::context::Context;
 use super::list::RawAttributes;
-use super::rule::{self, Rule};
+use super::rule::{self, AttributeRule};
 use crate::types::{AfiSafi, Asn, Family};
 use crate::wire::as_path::AsWidth;
 use crate::wire::cursor::Cursor;
@@ -70,7 +70,7 @@ fn read_family(cursor: &mut Cursor<'_>) -> Option<AfiSafi> {
 pub(super) fn read_mp_reach<'a>(
     value: &'a [u8],
     context: &Context,
-) -> Result<Option<MpReach<'a>>, &'static Rule> {
+) -> Result<Option<MpReach<'a>>, &'static AttributeRule> {
     let mut cursor = Cursor(value);
     let wire = read_family(&mut cursor).ok_or(&rule::MP_REACH_FAMILY)?;
     let next_hop = cursor.prefixed_u8().ok_or(&rule::MP_REACH_NEXT_HOP)?;
@@ -96,7 +96,7 @@ pub(super) fn read_mp_reach<'a>(
 pub(super) fn read_mp_unreach<'a>(
     value: &'a [u8],
     context: &Context,
-) -> Result<Option<Nlri<'a>>, &'static Rule> {
+) -> Result<Option<Nlri<'a>>, &'static AttributeRule> {
     let mut cursor = Cursor(value);
     let wire = read_family(&mut cursor).ok_or(&rule::MP_UNREACH_FAMILY)?;
     let Some(family) = Family::from_afi_safi(wire).filter(|family| context.families.contains(*family)) else {
@@ -106,7 +106,7 @@ pub(super) fn read_mp_unreach<'a>(
 }
 
 /// RFC 9012 §2: TLVs of a two-octet type and length, sub-TLVs with a one-octet length below type 128.
-pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), &'static Rule> {
+pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), &'static AttributeRule> {
     let wrong = &rule::TUNNEL_ENCAPSULATION_TLV;
     let mut tlvs = Cursor(value);
     if tlvs.is_empty() {
@@ -124,7 +124,7 @@ pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), &'static Ru
 }
 
 /// RFC 8669 §3: TLVs of a one-octet type and a two-octet length.
-pub(super) fn check_prefix_sid(value: &[u8]) -> Result<(), &'static Rule> {
+pub(super) fn check_prefix_sid(value: &[u8]) -> Result<(), &'static AttributeRule> {
     const LABEL_INDEX: u8 = 1;
     let wrong = &rule::PREFIX_SID_TLV;
     let mut tlvs = Cursor(value);
@@ -141,7 +141,7 @@ pub(super) fn check_prefix_sid(value: &[u8]) -> Result<(), &'static Rule> {
 }
 
 /// RFC 6368 §5: an AS number, then attributes, which are not looked into.
-pub(super) fn check_attr_set(value: &[u8]) -> Result<(), &'static Rule> {
+pub(super) fn check_attr_set(value: &[u8]) -> Result<(), &'static AttributeRule> {
     let mut cursor = Cursor(value);
     let origin = cursor.u32();
     let mut attributes = RawAttributes::new(cursor.0);

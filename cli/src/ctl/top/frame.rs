@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bgp::session::State;
+use bgp::session::SessionState;
 
 use crate::control::view::{ExitKind, PeerView, StatusView, TunnelView};
 use crate::ctl::output::clean;
@@ -124,7 +124,7 @@ fn head(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
 
 fn peers(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
     let mut peers: Vec<&PeerView> = now.peers.iter().collect();
-    peers.sort_by_key(|peer| (peer.state == State::Established, &peer.name, peer.address));
+    peers.sort_by_key(|peer| (peer.state == SessionState::Established, &peer.name, peer.address));
     let headings =
         ["PEER", "ADDRESS", "STATE", "FOR", "RECEIVED", "ADVERTISED", "UPD IN/S", "UPD OUT/S", "LAST ERROR"];
     let row = |peer: &&PeerView| {
@@ -136,7 +136,7 @@ fn peers(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
             });
             rate.unwrap_or_else(|| "-".into())
         };
-        let up = peer.state == State::Established;
+        let up = peer.state == SessionState::Established;
         let row = [
             peer.name.clone(),
             peer.address.to_string(),
