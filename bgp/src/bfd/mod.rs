@@ -1,5 +1,8 @@
-//! Bidirectional forwarding detection (RFC 5880), asynchronous mode: control packets and the session state
-//! machine, without sockets and without a clock. `net::bfd` (feature `driver`) joins them to UDP.
+//! Bidirectional Forwarding Detection (RFC 5880) in asynchronous mode: control packets and the
+//! session state machine, without sockets and without a clock. `net::bfd` (feature `driver`)
+//! connects them to UDP.
+//!
+//! Not implemented: demand mode, the echo function and authentication.
 
 mod packet;
 mod session;

@@ -1,4 +1,4 @@
-//! One session: what comes goes in, what is to be sent comes out (RFC 5880 §6).
+//! State machine of one session (RFC 5880 §6).
 
 use std::collections::VecDeque;
 use std::num::{NonZeroU8, NonZeroU32};
@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 use super::packet::{BfdState, ControlPacket, Diagnostic};
 use crate::session::TimerJitter;
 
-/// A session that is not Up sends no more often (RFC 5880 §6.8.3).
+/// Shortest transmit interval of a session that is not Up (RFC 5880 §6.8.3).
 const SLOW: Duration = Duration::from_secs(1);
 
-/// How a session is to be.
+/// Session configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BfdSessionConfig {
-    /// Between two packets, either way, once it is Up.
+    /// Shortest interval between two packets in either direction while the session is Up.
     pub min_interval: Duration,
-    /// After how many missed packets the other side is given up.
+    /// Number of missed packets after which the remote system is declared down.
     pub multiplier: NonZeroU8,
 }
 
-/// What is to be done.
+/// Action for the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BfdOutput {
-    /// Send this.
+    /// Send this packet.
     Send(ControlPacket),
-    /// The state is another.
+    /// The state has changed.
     Changed(BfdState),
 }
 
-/// The state variables of RFC 5880 §6.8.1, by their names there.
+/// State variables of RFC 5880 §6.8.1, with the names used there.
 #[derive(Clone, Debug)]
 pub struct BfdSession {
     config: BfdSessionConfig,
@@ -38,17 +38,18 @@ pub struct BfdSession {
     remote_state: BfdState,
     local_diag: Diagnostic,
     remote_diag: Diagnostic,
-    /// What we say that we would like to send at, in microseconds.
+    /// Advertised Desired Min TX Interval, in microseconds.
     desired_min_tx: u32,
-    /// What the other side can take.
+    /// Required Min RX Interval of the remote system, in microseconds.
     remote_min_rx: u32,
-    /// What the other side would like to send at.
+    /// Desired Min TX Interval of the remote system, in microseconds.
     remote_min_tx: u32,
     remote_detect_mult: NonZeroU8,
     remote_demand: bool,
-    /// A Poll Sequence is under way.
+    /// A Poll Sequence is in progress.
     polling: bool,
-    /// The interval before the one that it tells of: until it is confirmed the other side may count on either.
+    /// Interval before the one that the Poll Sequence announces. Until it is confirmed, the remote
+    /// system may assume either.
     before: Option<u32>,
     send_at: Option<Instant>,
     detect_at: Option<Instant>,
@@ -57,8 +58,8 @@ pub struct BfdSession {
 }
 
 impl BfdSession {
-    /// A session in the active role that begins to send at once. `local_discr` is nobody else's here;
-    /// `seed` is for the jitter.
+    /// Creates a session in the active role, which starts to send at once. `local_discr` must be
+    /// unique in this system; `seed` is for the jitter.
     pub fn new(config: BfdSessionConfig, local_discr: NonZeroU32, seed: u64, now: Instant) -> BfdSession {
         BfdSession {
             config,
@@ -82,50 +83,51 @@ impl BfdSession {
         }
     }
 
-    /// Its state.
+    /// Returns the state.
     pub fn state(&self) -> BfdState {
         self.state
     }
 
-    /// The other side's state, as it last said.
+    /// Returns the last reported state of the remote system.
     pub fn remote_state(&self) -> BfdState {
         self.remote_state
     }
 
-    /// Why it last left Up.
+    /// Returns the reason why the session last left Up.
     pub fn diagnostic(&self) -> Diagnostic {
         self.local_diag
     }
 
-    /// What the other side says of why its session last left Up.
+    /// Returns the reason why the remote system's session last left Up.
     pub fn remote_diagnostic(&self) -> Diagnostic {
         self.remote_diag
     }
 
-    /// How long nothing may be heard (RFC 5880 §6.8.4), once something was.
+    /// Returns the detection time (RFC 5880 §6.8.4), once a packet was received.
     pub fn detection_time(&self) -> Duration {
         let required_min_rx = micros(self.config.min_interval).max(self.before.unwrap_or(0));
         let interval = required_min_rx.max(self.remote_min_tx);
         Duration::from_micros(u64::from(interval)) * u32::from(self.remote_detect_mult.get())
     }
 
-    /// The next thing to do; call until it is `None` after whatever happened.
+    /// Returns the next action. Call until it returns `None` after every other call which takes
+    /// `&mut self`.
     pub fn poll_output(&mut self) -> Option<BfdOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to call [`BfdSession::timer`].
+    /// Returns the time at which to call [`BfdSession::timer`].
     pub fn deadline(&self) -> Option<Instant> {
         self.send_at.into_iter().chain(self.detect_at).min()
     }
 
-    /// Whether a packet is for this session, as far as the packet says; packets without a discriminator
-    /// are found by their addresses.
+    /// Returns whether the discriminator of a packet selects this session. Packets without one are
+    /// assigned by their addresses.
     pub fn is_meant(&self, packet: &ControlPacket) -> bool {
         packet.your_discriminator == 0 || packet.your_discriminator == self.local_discr.get()
     }
 
-    /// Takes in a packet that [`BfdSession::is_meant`] (RFC 5880 §6.8.6).
+    /// Processes a packet which [`BfdSession::is_meant`] accepted (RFC 5880 §6.8.6).
     pub fn receive(&mut self, packet: &ControlPacket, now: Instant) {
         self.remote_discr = packet.my_discriminator.get();
         self.remote_state = packet.state;
@@ -149,7 +151,7 @@ impl BfdSession {
             (BfdState::Down, BfdState::Init) | (BfdState::Init, BfdState::Init | BfdState::Up) => {
                 self.enter(BfdState::Up, Diagnostic::NONE, now);
             }
-            // A side that is Up while we are Down has to see that first.
+            // A remote system that is Up while this one is Down has to detect that first.
             _ => {}
         }
         if packet.poll {
@@ -158,11 +160,12 @@ impl BfdSession {
         self.hurry(now);
     }
 
-    /// A deadline has come.
+    /// Processes the expiry of a timer.
     pub fn timer(&mut self, now: Instant) {
         if self.detect_at.is_some_and(|at| at <= now) {
             self.detect_at = None;
-            // Nothing that was said counts any longer, not even that nothing may be sent.
+            // The remote system's parameters are no longer valid, including a receive interval of
+            // 0.
             (self.remote_discr, self.remote_min_rx, self.remote_demand) = (0, 1, false);
             self.remote_state = BfdState::Down;
             if matches!(self.state, BfdState::Init | BfdState::Up) {
@@ -175,7 +178,7 @@ impl BfdSession {
         self.hurry(now);
     }
 
-    /// Changes the times, which leaves the state as it is (RFC 5880 §6.8.3).
+    /// Replaces the configuration without a change of state (RFC 5880 §6.8.3).
     pub fn set_config(&mut self, config: BfdSessionConfig, now: Instant) {
         let before = std::mem::replace(&mut self.config, config);
         if self.state == BfdState::Up && before != config {
@@ -186,7 +189,8 @@ impl BfdSession {
         }
     }
 
-    /// Holds the session down, and tells the other side that this is no failure (RFC 5880 §6.8.16).
+    /// Takes the session down administratively, which the remote system does not treat as a failure
+    /// (RFC 5880 §6.8.16).
     pub fn stop(&mut self, now: Instant) {
         self.enter(BfdState::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN, now);
     }
@@ -197,17 +201,17 @@ impl BfdSession {
         let up = state == BfdState::Up;
         let interval = self.config.min_interval;
         self.desired_min_tx = micros(if up { interval } else { interval.max(SLOW) });
-        // The other side confirms that it knows of the new interval.
+        // The remote system has confirmed the new interval.
         (self.polling, self.before) = (up, None);
         self.send(false, now);
     }
 
-    /// Sends, and says when to send again.
+    /// Sends a packet and schedules the next one.
     fn send(&mut self, r#final: bool, now: Instant) {
         self.outputs.push_back(BfdOutput::Send(ControlPacket {
             diagnostic: self.local_diag,
             state: self.state,
-            // Never both in one packet (RFC 5880 §6.5).
+            // P and F are never set in the same packet (RFC 5880 §6.5).
             poll: self.polling && !r#final,
             r#final,
             control_plane_independent: false,
@@ -222,14 +226,15 @@ impl BfdSession {
         self.send_at = self.interval().and_then(|interval| {
             let mut wait = self.jitter.apply(interval);
             if self.config.multiplier.get() == 1 {
-                // RFC 5880 §6.8.7: at most 90 %, so that one late packet is no failure.
+                // RFC 5880 §6.8.7: at most 90 % with a multiplier of 1, so that one late packet is
+                // no failure.
                 wait = wait.min(interval * 9 / 10);
             }
             now.checked_add(wait)
         });
     }
 
-    /// The next packet goes no later than the interval says now.
+    /// Moves the next transmission forward, if the interval has become shorter.
     fn hurry(&mut self, now: Instant) {
         let at = self.interval().and_then(|interval| now.checked_add(interval));
         self.send_at = match (self.send_at, at) {
@@ -238,7 +243,7 @@ impl BfdSession {
         };
     }
 
-    /// Between two packets of ours (RFC 5880 §6.8.7); `None`: none are sent.
+    /// Returns the transmit interval (RFC 5880 §6.8.7); `None` if no packets are to be sent.
     fn interval(&self) -> Option<Duration> {
         let both_up = self.state == BfdState::Up && self.remote_state == BfdState::Up;
         let unwanted = self.remote_min_rx == 0 || self.remote_demand && both_up && !self.polling;

@@ -1,7 +1,9 @@
-//! The transitions (RFC 4271 §8.2.2).
+//! State transitions (RFC 4271 §8.2.2); see [`state`](super::state) for the diagram.
 //!
-//! Deviation: after a failed connection RFC 4271 goes to Idle and starts again by itself later; here
-//! only calling waits, and a peer that calls is answered at once. Idle is for stopped peers.
+//! Deviation: after a failed connection RFC 4271 goes to Idle and restarts automatically after a
+//! delay. Here the peer goes to Active: only dialing is delayed, and an incoming connection is
+//! accepted at any time. Idle is the state of stopped peers only. The DelayOpen timer (RFC 4271
+//! §8.1.3) and peer oscillation damping (`DampPeerOscillations`) are not implemented.
 
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
@@ -22,19 +24,19 @@ use crate::wire::open::Open;
 use crate::wire::refresh::RouteRefresh;
 use crate::wire::update::{Update, UpdateView};
 
-/// What to do with a connection that the peer has made.
+/// Decision on an incoming connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Hand in [`PeerInput::Connected`].
+    /// Accept it: hand in [`PeerInput::Connected`].
     Take,
-    /// The same, after the connection that the peer made before became the outgoing one, see
-    /// [`Peer::swap_sides`].
+    /// Accept it next to an Established incoming connection: call [`Peer::swap_sides`] first, then
+    /// hand in [`PeerInput::Connected`].
     TakeBeside,
-    /// Turn it away with a Cease of this subcode.
+    /// Reject it with a Cease NOTIFICATION of this subcode.
     Reject(ErrorCode),
 }
 
-/// An UPDATE of an Established session, and the terms of the session by which it is read.
+/// UPDATE of an Established session, with the session parameters that are needed to read it.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceivedUpdate<'a> {
     body: &'a [u8],
@@ -45,7 +47,7 @@ impl<'a> ReceivedUpdate<'a> {
     /// Reads and checks the UPDATE.
     ///
     /// # Errors
-    /// A fault that ends the session (RFC 7606), to be handed to [`Peer::handle`] as
+    /// A fault that ends the session (RFC 7606); hand it to [`Peer::handle`] as
     /// [`PeerInput::Malformed`].
     #[inline]
     pub fn read(&self) -> Result<Update<'a>, WireError> {
@@ -53,20 +55,22 @@ impl<'a> ReceivedUpdate<'a> {
     }
 }
 
-/// Whether the peer may come back without its old session's end having been seen.
+/// Returns whether the peer may reconnect before the end of its old session was detected.
 fn restarts(negotiated: &Negotiated) -> bool {
     negotiated.graceful.is_some_and(|graceful| !graceful.families.is_empty())
 }
 
 impl Peer {
-    /// Takes in what happened at `now`; what is to be done waits in [`Peer::poll_output`].
+    /// Processes an event that happened at `now`. The resulting actions are returned by
+    /// [`Peer::poll_output`].
     pub fn handle(&mut self, input: PeerInput, now: Instant) {
         match input {
             PeerInput::Start => self.start(now),
             PeerInput::Stop(code) => self.stop(code),
             PeerInput::Restart => self.restart(),
             PeerInput::BfdDown => {
-                // A call at once would collide with the peer's own end of the session.
+                // An immediate connection attempt would collide with the peer's own end of the
+                // session.
                 self.failures = self.failures.max(1);
                 let established =
                     |side: &Side| matches!(self.slot(*side), Some(ConnectionState::Established { .. }));
@@ -145,8 +149,8 @@ impl Peer {
         self.drop_retained();
     }
 
-    /// Takes another configuration: a session is opened anew with it, and both sides keep their routes over
-    /// that where they agreed to keep them over a restart.
+    /// Replaces the configuration. A session is reopened with the new one; both sides keep their
+    /// routes meanwhile if they agreed to keep them over a restart.
     pub fn reconfigure(&mut self, config: PeerConfig, now: Instant) {
         self.cancel_dial();
         for side in Side::ALL {
@@ -187,7 +191,7 @@ impl Peer {
     }
 
     fn connected_out(&mut self, now: Instant) {
-        // Of a call that was given up, nobody wants to know.
+        // The attempt was aborted before it succeeded.
         if !matches!(self.dial, Dial::Calling { .. }) {
             return;
         }
@@ -195,24 +199,24 @@ impl Peer {
         self.send_open(Side::Outgoing, now);
     }
 
-    /// What to do with a connection that the peer has just made.
+    /// Returns what to do with an incoming connection.
     pub fn admission(&self) -> Admission {
         if !self.running {
             return Admission::Reject(ErrorCode::CONNECTION_REJECTED);
         }
         match self.negotiated() {
             None => Admission::Take,
-            // RFC 4724 §5: the peer may have restarted and TCP not noticed; its OPEN will tell.
+            // RFC 4724 §5: the peer may have restarted without TCP noticing; its OPEN will tell.
             Some(negotiated) if restarts(negotiated) => match self.slot(Side::Incoming) {
                 Some(ConnectionState::Established { .. }) => Admission::TakeBeside,
                 _ => Admission::Take,
             },
-            // RFC 4271 §6.8: an Established connection stays.
+            // RFC 4271 §6.8: an Established connection is kept.
             Some(_) => Admission::Reject(ErrorCode::COLLISION_RESOLUTION),
         }
     }
 
-    /// The connection of each side is from now on the other's; see [`Admission::TakeBeside`].
+    /// Exchanges the outgoing and the incoming connection; see [`Admission::TakeBeside`].
     pub fn swap_sides(&mut self) {
         self.connections.swap(0, 1);
     }
@@ -221,7 +225,8 @@ impl Peer {
         if self.admission() != Admission::Take {
             return;
         }
-        // The peer would not call twice if its first call were alive; the driver replaces the socket.
+        // A peer whose earlier connection is alive does not connect again; the driver replaces the
+        // socket.
         if self.slot_mut(Side::Incoming).take().is_some() {
             let (reason, retain) = (EndReason::ConnectionClosed, Retain::default());
             self.push_output(PeerOutput::Ended { established: false, reason, retain });
@@ -236,13 +241,13 @@ impl Peer {
         *self.slot_mut(side) = Some(ConnectionState::OpenSent { hold: now + OPEN_HOLD_TIME });
     }
 
-    /// Processes a message that was received at `now` on the connection of `side`; the resulting
+    /// Processes a message that was received at `now` on the connection of `side`. The resulting
     /// actions are returned by [`Peer::poll_output`].
     ///
-    /// Returns the UPDATE to read, if the message is one and this connection is Established. In every
-    /// other state an UPDATE ends the connection (RFC 6608) or is ignored, and is not returned. The
-    /// caller reads it with [`ReceivedUpdate::read`] before the next call, and hands in
-    /// [`PeerInput::EndOfRib`] or [`PeerInput::Malformed`] where the result is an End-of-RIB marker or an error.
+    /// Returns the UPDATE to read, if the message is one and this connection is Established. In any
+    /// other state an UPDATE ends the connection (RFC 6608) and is not returned. The caller reads
+    /// it with [`ReceivedUpdate::read`] before it hands in anything else, and reports an End-of-RIB
+    /// marker with [`PeerInput::EndOfRib`] and an error with [`PeerInput::Malformed`].
     #[must_use = "an UPDATE is to be read"]
     pub fn receive<'a>(&mut self, side: Side, frame: Frame<'a>, now: Instant) -> Option<ReceivedUpdate<'a>> {
         match (self.slot(side)?, frame.kind) {
@@ -272,7 +277,7 @@ impl Peer {
             (ConnectionState::Established { .. }, MessageKind::Keepalive) => {
                 self.restart_hold_timer(side, now)
             }
-            // `receive` returns it.
+            // Returned by `receive`.
             (ConnectionState::Established { .. }, MessageKind::Update) => {}
             (ConnectionState::Established { negotiated, .. }, MessageKind::RouteRefresh) => {
                 self.restart_hold_timer(side, now);
@@ -305,7 +310,7 @@ impl Peer {
             (Some(family), 1 | 2) if negotiated.enhanced_route_refresh => {
                 self.refreshed(family, refresh.subtype == 1, now);
             }
-            // RFC 2918 §4, RFC 7313 §5: what was not agreed on is ignored.
+            // RFC 2918 §4, RFC 7313 §5: what was not negotiated is ignored.
             _ => {}
         }
     }
@@ -319,7 +324,8 @@ impl Peer {
             Err(error) => return self.refuse(side, error, now),
         };
         match self.slot(side.other()) {
-            // RFC 4724 §5: the peer has restarted, what is left of its last session ends without a word.
+            // RFC 4724 §5: the peer has restarted; the rest of its last session ends without a
+            // NOTIFICATION.
             Some(ConnectionState::Established { negotiated, .. }) if restarts(negotiated) => {
                 self.end(side.other(), None, EndReason::ConnectionClosed, now);
             }
@@ -344,8 +350,9 @@ impl Peer {
         *self.slot_mut(side) = Some(ConnectionState::OpenConfirm { negotiated, timers });
     }
 
-    /// Which of two connections with the same peer stays: the one called by the speaker with the
-    /// higher identifier (RFC 4271 §6.8), of equal ones by that of the higher AS (RFC 6286 §2.3).
+    /// Returns which of two connections with the same peer is kept: the one opened by the speaker
+    /// with the higher identifier (RFC 4271 §6.8), or, if those are equal, with the higher AS (RFC
+    /// 6286 §2.3).
     fn keeps(&self, negotiated: &Negotiated) -> Side {
         let ours = (self.config.router_id.to_bits(), self.config.local_as.0);
         let theirs = (negotiated.peer_id.to_bits(), negotiated.peer_as.0);
@@ -361,7 +368,7 @@ impl Peer {
     }
 
     fn establish(&mut self, side: Side, negotiated: Negotiated, timers: SessionTimers, now: Instant) {
-        // The other connection, if any, can only be on its way to lose.
+        // The other connection, if any, is the loser of a collision.
         self.cancel_dial();
         if self.slot(side.other()).is_some() {
             self.collide(side.other(), now);
@@ -373,7 +380,7 @@ impl Peer {
         self.resume_retained(&negotiated, now);
     }
 
-    /// KEEPALIVE and UPDATE start the hold timer again.
+    /// Restarts the hold timer, as every KEEPALIVE and UPDATE does.
     fn restart_hold_timer(&mut self, side: Side, now: Instant) {
         let hold = self.slot(side).and_then(ConnectionState::negotiated).and_then(Negotiated::hold);
         if let Some(timers) = self.slot_mut(side).as_mut().and_then(ConnectionState::timers_mut) {
@@ -381,7 +388,7 @@ impl Peer {
         }
     }
 
-    /// A third of the hold time (RFC 4271 §4.4), with jitter.
+    /// Returns a third of the hold time (RFC 4271 §4.4), with jitter.
     fn keepalive_wait(&mut self, hold: Duration) -> Duration {
         self.jitter.apply(hold / 3)
     }
@@ -429,7 +436,8 @@ impl Peer {
         self.end(side, Some(Notification::from(&error)), EndReason::Refused(error), now);
     }
 
-    /// Ends one connection; when none is left that promises anything, calling begins again.
+    /// Ends one connection, and schedules the next connection attempt if no other connection has
+    /// got further than OpenSent.
     fn end(&mut self, side: Side, notification: Option<Notification>, reason: EndReason, now: Instant) {
         let negotiated = match self.slot(side) {
             Some(ConnectionState::Established { negotiated, .. }) => Some(*negotiated),
@@ -437,7 +445,7 @@ impl Peer {
         };
         let retain = negotiated.map(|negotiated| self.retain(&negotiated, &reason, now));
         self.drop_connection(side, notification, reason, retain.unwrap_or_default());
-        // One on which the peer has said nothing yet may never come to anything.
+        // A connection on which the peer has sent nothing yet may never open.
         let hopeless = |connection: &ConnectionState| matches!(connection, ConnectionState::OpenSent { .. });
         let none_left = self.slot(Side::Outgoing).is_none() && self.slot(Side::Incoming).is_none_or(hopeless);
         if self.running && none_left && self.dial == Dial::Off {

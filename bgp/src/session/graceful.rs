@@ -1,40 +1,39 @@
-//! Routes of a peer that are kept when its session ends: graceful restart (RFC 4724), also over
-//! NOTIFICATIONs (RFC 8538), and long-lived graceful restart (RFC 9494). The types; see
-//! `retention` for what a [`Peer`](super::Peer) does with them.
+//! Parameters of graceful restart (RFC 4724), also over NOTIFICATIONs (RFC 8538), and of long-lived
+//! graceful restart (RFC 9494). See `retention` for how a [`Peer`](super::Peer) applies them.
 
 use std::time::Instant;
 
 use crate::types::Families;
 use crate::wire::capability::{GracefulRestart, LongLived};
 
-/// What we tell peers about our own restarts, and what we do about theirs.
+/// Graceful restart parameters of this speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartConfig {
-    /// How long peers are asked to wait for us, in seconds, 0 to 4095.
+    /// Time that peers are asked to keep our routes, in seconds, 0 to 4095.
     pub restart_time: u16,
-    /// How long routes may be kept beyond that (RFC 9494), in seconds, 24 bits; 0: not at all.
+    /// Additional time that routes may be kept (RFC 9494), in seconds, 24 bits; 0: none.
     pub long_lived_stale_time: u32,
 }
 
-/// What two OPENs settle about restarts of the peer.
+/// Graceful restart parameters negotiated for restarts of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Graceful {
-    /// The families whose routes it asks to be kept.
+    /// Families whose routes the peer asks us to keep.
     pub families: Families,
-    /// Those of them whose forwarding state it has kept.
+    /// Families among them whose forwarding state the peer has preserved.
     pub forwarding: Families,
-    /// How long it asks to be waited for, in seconds.
+    /// Time that the peer asks us to keep its routes, in seconds.
     pub restart_time: u16,
-    /// Both keep routes over NOTIFICATIONs too (RFC 8538).
+    /// Both sides keep routes over NOTIFICATIONs too (RFC 8538).
     pub notification: bool,
-    /// It has just restarted.
+    /// The peer has just restarted.
     pub restarting: bool,
-    /// How much longer its routes may be kept (RFC 9494).
+    /// Parameters of long-lived graceful restart (RFC 9494).
     pub long_lived: LongLived,
 }
 
 impl Graceful {
-    /// From what both said; `None` where one said nothing.
+    /// Negotiates the parameters; returns `None` if one side did not announce the capability.
     pub(super) fn settle(
         ours: Option<GracefulRestart>,
         theirs: Option<GracefulRestart>,
@@ -44,7 +43,7 @@ impl Graceful {
         let (ours, theirs) = (ours?, theirs?);
         let mut lasting = LongLived::default();
         if let [Some(ours), Some(theirs)] = long_lived {
-            // RFC 9494 §4.2: the sender's time, unless the local configuration says less.
+            // RFC 9494 §4.2: the sender's time, unless the local configuration has a shorter one.
             for family in families.iter() {
                 let at = family.index();
                 if let (Some(time), Some(our), Some(their)) =
@@ -67,34 +66,36 @@ impl Graceful {
     }
 }
 
-/// What to do with the routes of a session that ended.
+/// Treatment of the routes of a session that ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retain {
-    /// The families whose routes are kept, as stale.
+    /// Families whose routes are kept as stale.
     pub families: Families,
-    /// Those that were stale already are kept too (RFC 8538 §4.2); else they go (RFC 4724 §4.2).
+    /// Routes that were already stale are kept too (RFC 8538 §4.2); otherwise they are removed (RFC
+    /// 4724 §4.2).
     pub older: bool,
-    /// Nothing was heard of the peer any more, so that it may not forward either.
+    /// The peer stopped responding, so it may have stopped forwarding too.
     pub silent: bool,
 }
 
-/// What to do with routes that are stale.
+/// Change in the treatment of stale routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
-    /// They have waited long enough, or the peer did not keep them.
+    /// Remove them: their time is over, or the peer did not preserve its forwarding state.
     Drop(Families),
-    /// From now on they are a last resort (RFC 9494 §4.3).
+    /// Treat them as long-lived stale routes from now on (RFC 9494 §4.3).
     LlgrStale(Families),
 }
 
-/// Routes of an earlier session that are kept.
+/// State of the retained routes of an earlier session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retained {
     pub(super) families: Families,
-    /// Until when; [`RESYNC_TIME`](super::retention::RESYNC_TIME) or the stale time once one is what is waited for.
+    /// End of the current waiting time: the restart time,
+    /// [`RESYNC_TIME`](super::retention::RESYNC_TIME) or the long-lived stale time.
     pub(super) until: Instant,
-    /// When they go even if the peer keeps restarting.
+    /// Time at which the routes are removed even if the peer keeps restarting.
     pub(super) latest: Instant,
-    /// How long more they are a last resort, by family, in seconds.
+    /// Remaining long-lived stale time by family, in seconds.
     pub(super) long_lived: [u32; 2],
 }

@@ -1,7 +1,8 @@
 //! The session state machine (RFC 4271 §8), without sockets and without a clock.
 //!
-//! A [`Peer`] has two slots, one for the connection it dialled and one for the connection it was
-//! called by, so that a collision (RFC 4271 §6.8) is a matter of one state, not of two machines.
+//! A [`Peer`] has two connection slots, one for the connection it opened and one for the connection
+//! the peer opened. A connection collision (RFC 4271 §6.8) is therefore handled inside one state
+//! machine.
 
 pub mod fsm;
 pub mod graceful;

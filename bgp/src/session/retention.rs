@@ -1,5 +1,5 @@
-//! What becomes of a peer's routes when its session ends: graceful restart (RFC 4724), also over
-//! NOTIFICATIONs (RFC 8538), and long-lived graceful restart (RFC 9494), as the one that stays up.
+//! Retention of a peer's routes after its session ended, as the receiving speaker: graceful restart
+//! (RFC 4724), also over NOTIFICATIONs (RFC 8538), and long-lived graceful restart (RFC 9494).
 
 use std::time::{Duration, Instant};
 
@@ -10,23 +10,23 @@ use crate::types::{Families, Family};
 use crate::wire::error::ErrorCode;
 use crate::wire::notification::Notification;
 
-/// How long a peer that is back may take until it has sent all its routes, before those that it has
-/// not sent again go: what a million routes take even a slow speaker.
+/// Time that a peer has after a restart to send all its routes, before those not sent again are
+/// removed: sufficient for a slow speaker with a million routes.
 pub const RESYNC_TIME: Duration = Duration::from_secs(360);
-/// A peer that asks to be waited for longer, in seconds, is not, unless we ask for as much: its routes may
-/// lead nowhere.
+/// Upper limit of the restart time that a peer may request, in seconds, unless our own is longer:
+/// stale routes may lead nowhere.
 const LONGEST_WAIT: u16 = 300;
-/// Restart times that a peer which restarts again and again is waited for at most.
+/// Maximum retention for a peer that restarts repeatedly, in restart times.
 const PATIENCE: u32 = 4;
 
 impl Peer {
-    /// Whether this node has just restarted, and for which families it still forwards as it did
-    /// before; `None` once its peers have told it all they know. Says so in OPENs from now on.
+    /// Sets whether this node has just restarted, and for which families it has preserved its
+    /// forwarding state; `None` ends the restart. The following OPENs announce it.
     pub fn set_restarted(&mut self, forwarding: Option<Families>) {
         self.restarted = forwarding;
     }
 
-    /// A session that was Established has ended: what becomes of its routes.
+    /// Returns the treatment of the routes of an Established session that ended.
     pub(super) fn retain(&mut self, negotiated: &Negotiated, reason: &EndReason, now: Instant) -> Retain {
         self.refreshing = [None, None];
         let Some(graceful) = negotiated.graceful.filter(|_| self.running) else { return Retain::default() };
@@ -63,7 +63,8 @@ impl Peer {
         Retain { families: graceful.families, older: graceful.notification, silent }
     }
 
-    /// The peer is back: what it has not kept goes, the rest waits to be sent again.
+    /// Continues the retention when the peer is back: routes that it did not preserve are removed,
+    /// the others wait to be sent again.
     pub(super) fn resume_retained(&mut self, negotiated: &Negotiated, now: Instant) {
         let Some(retained) = &mut self.retained else { return };
         let kept = negotiated.graceful.map_or(Families::NONE, |graceful| {
@@ -81,7 +82,7 @@ impl Peer {
         }
     }
 
-    /// The peer has sent all its routes of a family, so nothing of it is stale any more.
+    /// Ends the retention of a family after its End-of-RIB marker.
     pub(super) fn resynced(&mut self, family: Family) {
         if let Some(retained) = &mut self.retained {
             retained.families.remove(family);
@@ -109,7 +110,7 @@ impl Peer {
             self.push_output(PeerOutput::Stale(Stale::Drop(gone)));
         }
         self.retained = (!lasting.is_empty()).then(|| {
-            // Families may differ in their times; those that last longer come round again.
+            // Families may have different times; the longer ones continue after this one.
             let more = retained.long_lived.map(|stale_time| stale_time.saturating_sub(time));
             let until = now + Duration::from_secs(u64::from(time));
             Retained { families: lasting, until, latest: until, long_lived: more }
@@ -119,9 +120,11 @@ impl Peer {
         }
     }
 
-    /// RFC 7313 §4: what the peer sends between two markers is all that it has of a family.
+    /// Processes a ROUTE-REFRESH marker: the routes between two markers replace all routes of the
+    /// family (RFC 7313 §4).
     pub(super) fn refreshed(&mut self, family: Family, begins: bool, now: Instant) {
-        // Until it has sent all after a restart, that is what is waited for.
+        // The initial exchange after a restart is still in progress, and replaces the routes
+        // anyway.
         if self.retained.is_some_and(|retained| retained.families.contains(family)) {
             return;
         }
@@ -144,7 +147,7 @@ impl Peer {
         }
     }
 
-    /// Nothing is kept any more.
+    /// Ends the retention of all routes.
     pub(super) fn drop_retained(&mut self) {
         if let Some(retained) = self.retained.take() {
             self.push_output(PeerOutput::Stale(Stale::Drop(retained.families)));
@@ -152,8 +155,8 @@ impl Peer {
     }
 }
 
-/// The NOTIFICATION with which a session ends for good: towards a peer that would keep our routes over
-/// one, inside a Hard Reset (RFC 8538 §3.1).
+/// Returns the NOTIFICATION that ends a session for good: inside a Hard Reset for a peer that would
+/// keep our routes otherwise (RFC 8538 §3.1).
 pub(super) fn hard_reset(notification: Notification, negotiated: Option<&Negotiated>) -> Notification {
     if !negotiated.and_then(|negotiated| negotiated.graceful).is_some_and(|graceful| graceful.notification) {
         return notification;
@@ -163,9 +166,9 @@ pub(super) fn hard_reset(notification: Notification, negotiated: Option<&Negotia
     Notification { code: ErrorCode::HARD_RESET, data }
 }
 
-/// What to say when a session ends and routes are to be kept over that: `soft` to a peer that keeps them
-/// over a NOTIFICATION, nothing to one that keeps them only if TCP just ends (RFC 4724 §4), and to others
-/// a Cease of this code.
+/// Returns the NOTIFICATION for the end of a session over which routes are to be kept: `soft` for a
+/// peer that keeps them over a NOTIFICATION; none for one that keeps them only if TCP just closes
+/// (RFC 4724 §4); a Cease with this code for others.
 pub(super) fn restart_notification(
     negotiated: Option<&Negotiated>,
     soft: Notification,

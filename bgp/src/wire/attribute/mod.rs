@@ -1,4 +1,4 @@
-//! Path attributes: what each is, and one verdict for each that is wrong (RFC 7606).
+//! Path attributes, and the verdict on each error in one (RFC 7606).
 
 mod context;
 mod list;
