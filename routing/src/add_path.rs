@@ -8,8 +8,9 @@ use hashbrown::HashMap;
 
 use crate::path::SourceIx;
 
-/// Paths to one prefix that are taken from one session: of more, the later ones are not.
+/// Maximum number of paths to one prefix that are accepted from one session; later ones are
+/// ignored.
 pub(crate) const MAX_PATHS: usize = 16;
 
-/// Path identifiers, by place and source, of paths that have one.
+/// Path identifiers by place and source, of the paths that have one.
 pub(crate) type PathIds = HashMap<(u32, SourceIx), u32, FixedState>;

@@ -1,4 +1,4 @@
-//! What comes into the RIB: routes that peers announce and withdraw, judged and counted.
+//! Adj-RIB-In: import of the routes that peers announce and withdraw.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::rib::Rib;
 use crate::table::{Insertion, RibPath};
 
 impl Rib {
-    /// Routes that a peer announced and withdrew.
+    /// Processes the announced and withdrawn routes of a peer.
     pub fn routes(&mut self, id: PeerId, batch: &RouteBatch) {
         let Some(source) = self.sources.find(id) else { return };
         let Some(member) = self.sources.member(source).filter(|member| !member.over_limit) else { return };
@@ -55,7 +55,7 @@ impl Rib {
         }
     }
 
-    /// Prefixes that a peer announced with one attribute set.
+    /// Processes prefixes that a peer announced with one attribute set.
     pub(crate) fn announced(
         &mut self,
         id: PeerId,
@@ -70,14 +70,14 @@ impl Rib {
         if let Some(common) = judge.common()
             && policy.max_prefixes.is_none()
         {
-            // The family matters to rules alone, and there is none.
+            // The family matters to filter rules only, and there are none.
             let path = imported_path(&mut self.interner, &judge, common, Family::Ipv4Unicast, attrs, source);
             prefixes.iter().for_each(|prefix| self.put(prefix, path));
             self.interner.release(path.attrs());
             return;
         }
         let mut held = Vec::new();
-        // Neighbours mostly have one verdict in common.
+        // Adjacent prefixes mostly have the same outcome.
         let mut last: Option<(ImportOutcome, Family, RibPath)> = None;
         for prefix in prefixes {
             let outcome = judge.judge(prefix);
@@ -94,7 +94,7 @@ impl Rib {
             if policy.max_prefixes.is_none() {
                 self.put(prefix, path);
             } else {
-                // What is kept of it counts no more, so that the new one has room.
+                // A stale path to the prefix is replaced, and must not count against the limit.
                 self.supersede(id, std::slice::from_ref(prefix));
                 if !self.put_limited(prefix, path) {
                     break;
@@ -104,14 +104,14 @@ impl Rib {
         held.into_iter().for_each(|attrs| self.interner.release(attrs));
     }
 
-    // Once for every prefix that comes: a call would cost a tenth of it.
+    // Called for every prefix: without inlining the import takes a tenth longer.
     #[inline]
     pub(crate) fn put(&mut self, prefix: &IpNet, path: RibPath) {
         let ix = self.table.find_or_insert(prefix);
         self.put_at(ix, path);
     }
 
-    /// The same from a peer that may have so many prefixes; `false`: it may have no more.
+    /// Inserts a path of a peer that has a prefix limit; returns `false` if the limit is reached.
     fn put_limited(&mut self, prefix: &IpNet, path: RibPath) -> bool {
         let known = self.table.find(prefix).filter(|ix| self.table.has(*ix, path.source()));
         match known {
@@ -153,7 +153,7 @@ impl Rib {
         self.mark(ix);
     }
 
-    /// Whether there was a path from this source.
+    /// Removes the path of a source; returns whether there was one.
     pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> bool {
         let Some(gone) = self.table.take(ix, source) else { return false };
         if !self.path_ids.is_empty() {
@@ -171,7 +171,7 @@ impl Rib {
         true
     }
 
-    /// Whether the paths of the first `count` marked prefixes may be used may have changed.
+    /// Applies import policy again to the paths of the first `count` marked prefixes.
     pub(crate) fn reimport(&mut self, count: usize) {
         let mut paths: Vec<RibPath> = Vec::new();
         for ix in self.dirty.iter().take(count) {
@@ -201,14 +201,14 @@ impl Rib {
                 member.disputed -= usize::from(path.is_disputed());
                 member.disputed += usize::from(imported_path.is_disputed());
                 self.table.put(*ix, imported_path);
-                // The use that the table had is now that of the new one.
+                // The reference of the table is passed on to the new attributes.
                 self.interner.release(path.attrs());
             }
         }
     }
 }
 
-/// A peer's path as it is used; its attributes are used once more.
+/// Returns the path after import policy; its attributes have one more reference.
 fn imported_path(
     interner: &mut AttrInterner,
     judge: &ImportCheck<'_>,

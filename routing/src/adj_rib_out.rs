@@ -1,4 +1,5 @@
-//! What a peer is told, asked for by people: computed anew from what holds now, as what is sent is.
+//! Queries for Adj-RIB-Out. The routes are computed from the current state, as they are for
+//! sending.
 
 use bgp::{Family, PeerId};
 use ipnet::IpNet;
@@ -15,8 +16,9 @@ use crate::source::Member;
 use crate::table::RibPath;
 
 impl Rib {
-    /// What a peer is told, each path with the next hop that it is told with: looks at no more than `places` places of
-    /// the table, from `start` on; and where to go on. Nothing of a peer without a session.
+    /// Returns the routes that are advertised to a peer, each path with its advertised next hop,
+    /// and the place at which to continue. At most `places` places of the table are visited, from
+    /// `start`. There are none for a peer without a session.
     pub fn advertised_from(
         &self,
         id: PeerId,

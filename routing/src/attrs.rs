@@ -1,4 +1,4 @@
-//! Attribute sets, each kept once however many paths share it.
+//! Attribute sets, stored once for all paths that share them.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,15 +11,15 @@ use bgp::{Asn, RouterId};
 use crate::community::Community;
 use crate::encapsulation::egress;
 
-/// LOCAL_PREF of a path that carries none.
+/// LOCAL_PREF of a path without the attribute.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
 
-/// The attributes and the next hop of a path. Equal sets have equal canonical octets, so those are
-/// all that is compared; what the decision process needs is read from them once.
+/// Attributes and next hop of a path. Equal sets have equal canonical octets, so only those are
+/// compared; the values that the decision process needs are decoded once.
 #[derive(Debug)]
 pub struct AttrSet {
     canonical: Box<[u8]>,
-    /// The BGP next hop.
+    /// BGP next hop.
     pub next_hop: IpAddr,
     /// LOCAL_PREF, or [`DEFAULT_LOCAL_PREF`].
     pub local_pref: u32,
@@ -29,36 +29,38 @@ pub struct AttrSet {
     pub hops: u32,
     /// ORIGIN.
     pub origin: Origin,
-    /// The AS it was learned from.
+    /// AS that the route was learned from.
     pub neighbor_as: Option<Asn>,
     /// ORIGINATOR_ID.
     pub originator_id: Option<RouterId>,
-    /// How many reflectors it went through.
+    /// Length of CLUSTER_LIST.
     pub cluster_list_len: u32,
-    /// Where the tunnel to its blocks ends, where that is said beside the next hop (RFC 9012).
+    /// Tunnel egress endpoint, if the attribute has one (RFC 9012).
     pub egress: Option<IpAddr>,
     /// ONLY_TO_CUSTOMER (RFC 9234).
     pub only_to_customer: Option<Asn>,
-    /// What its well-known communities ask for.
+    /// Well-known communities.
     pub well_known: WellKnownCommunities,
-    /// What was received, where import policy made this of it: a changed policy is applied to that.
+    /// Received attributes, if import policy changed them; a changed policy is applied to those.
     received: Option<Arc<AttrSet>>,
 }
 
-/// What well-known communities ask for.
+/// Well-known communities of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WellKnownCommunities {
-    /// NO_ADVERTISE (RFC 1997): it goes to no other peer.
+    /// NO_ADVERTISE (RFC 1997): advertised to no peer.
     pub no_advertise: bool,
-    /// NO_EXPORT, NO_EXPORT_SUBCONFED (RFC 1997) or BLACKHOLE (RFC 7999): it stays in the AS.
+    /// NO_EXPORT, NO_EXPORT_SUBCONFED (RFC 1997) or BLACKHOLE (RFC 7999): not advertised outside
+    /// the AS.
     pub no_export: bool,
     /// BLACKHOLE (RFC 7999).
     pub blackhole: bool,
     /// GRACEFUL_SHUTDOWN (RFC 8326).
     pub graceful_shutdown: bool,
-    /// LLGR_STALE (RFC 9494 §4.6): whoever sent it has kept it for long without a word from where it comes.
+    /// LLGR_STALE (RFC 9494 §4.6): kept by a speaker long after the loss of the session it came
+    /// from.
     pub llgr_stale: bool,
-    /// NO_LLGR (RFC 9494 §4.7): it is not to be kept for long.
+    /// NO_LLGR (RFC 9494 §4.7): not to be kept as long-lived stale.
     pub no_llgr: bool,
 }
 
@@ -67,7 +69,7 @@ impl WellKnownCommunities {
         let mut well_known = WellKnownCommunities::default();
         let (all, _) = communities.as_chunks::<4>();
         for community in all {
-            // All that are well-known begin so.
+            // All well-known communities have this first octet.
             if community[0] != 0xff {
                 continue;
             }
@@ -86,14 +88,14 @@ impl WellKnownCommunities {
 }
 
 impl AttrSet {
-    /// Of a received message; `scratch` is used for writing and may be used again.
+    /// Creates the set of a received message; `scratch` is a buffer for reuse.
     pub fn from_update(attributes: &Attributes<'_>, next_hop: IpAddr, scratch: &mut Vec<u8>) -> AttrSet {
         scratch.clear();
         attributes.write_canonical(scratch);
         AttrSet::from_canonical(scratch, next_hop)
     }
 
-    /// Of a route that this node originates: ORIGIN IGP, an empty AS_PATH, LOCAL_PREF 100.
+    /// Creates the set of a local route: ORIGIN IGP, an empty AS_PATH, LOCAL_PREF 100.
     pub fn originated(next_hop: IpAddr) -> AttrSet {
         let mut out = Vec::new();
         push(&mut out, flag::WELL_KNOWN, code::ORIGIN, |out| out.push(Origin::Igp.code()));
@@ -104,7 +106,7 @@ impl AttrSet {
         AttrSet::from_canonical(&out, next_hop)
     }
 
-    /// Of canonical octets that were checked before.
+    /// Creates a set from canonical octets that were checked before.
     pub fn from_canonical(canonical: &[u8], next_hop: IpAddr) -> AttrSet {
         let mut set = AttrSet {
             canonical: canonical.into(),
@@ -153,30 +155,31 @@ impl AttrSet {
         set
     }
 
-    /// What import policy makes of `received`: the same next hop with other canonical attributes.
+    /// Creates the result of import policy for `received`: the same next hop with other canonical
+    /// attributes.
     pub fn derived(canonical: &[u8], received: &Arc<AttrSet>) -> AttrSet {
         let set = AttrSet::from_canonical(canonical, received.next_hop);
         AttrSet { received: Some(Arc::clone(received)), ..set }
     }
 
-    /// What was received, where import policy changed it.
+    /// Returns the received attributes, if import policy changed them.
     pub fn received(&self) -> Option<&Arc<AttrSet>> {
         self.received.as_ref()
     }
 
-    /// The attributes as octets, without the next hop.
+    /// Returns the canonical attributes, without the next hop.
     pub fn canonical(&self) -> &[u8] {
         &self.canonical
     }
 
-    /// AS_PATH.
+    /// Returns AS_PATH.
     pub fn as_path(&self) -> AsPath<'_> {
         self.value(code::AS_PATH)
             .and_then(|value| AsPath::check(value, AsWidth::Four).ok())
             .unwrap_or(AsPath::EMPTY)
     }
 
-    /// The cluster identifiers it went through, the last first.
+    /// Returns the cluster identifiers of CLUSTER_LIST, the last reflector first.
     pub fn cluster_list(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         let (ids, _) = self.value(code::CLUSTER_LIST).unwrap_or_default().as_chunks::<4>();
         ids.iter().map(|id| Ipv4Addr::from(*id))

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A community, of four octets (RFC 1997) or of twelve (RFC 8092).
+/// Community of four octets (RFC 1997) or of twelve (RFC 8092).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Community {
     /// `a:b`.
@@ -13,22 +13,22 @@ pub enum Community {
 }
 
 impl Community {
-    /// RFC 1997.
+    /// NO_EXPORT (RFC 1997).
     pub const NO_EXPORT: Community = Community::Standard(0xffff_ff01);
-    /// RFC 1997.
+    /// NO_ADVERTISE (RFC 1997).
     pub const NO_ADVERTISE: Community = Community::Standard(0xffff_ff02);
-    /// RFC 1997.
+    /// NO_EXPORT_SUBCONFED (RFC 1997).
     pub const NO_EXPORT_SUBCONFED: Community = Community::Standard(0xffff_ff03);
-    /// RFC 8326.
+    /// GRACEFUL_SHUTDOWN (RFC 8326).
     pub const GRACEFUL_SHUTDOWN: Community = Community::Standard(0xffff_0000);
     /// LLGR_STALE (RFC 9494 §4.6).
     pub const LLGR_STALE: Community = Community::Standard(0xffff_0006);
     /// NO_LLGR (RFC 9494 §4.7).
     pub const NO_LLGR: Community = Community::Standard(0xffff_0007);
-    /// RFC 7999.
+    /// BLACKHOLE (RFC 7999).
     pub const BLACKHOLE: Community = Community::Standard(0xffff_029a);
 
-    /// Appends its octets.
+    /// Appends the octets of the community.
     pub(crate) fn push(self, out: &mut Vec<u8>) {
         match self {
             Community::Standard(number) => out.extend(number.to_be_bytes()),
@@ -46,7 +46,8 @@ impl fmt::Display for Community {
     }
 }
 
-/// The text is neither `a:b` with numbers up to 65535 nor `a:b:c` with numbers up to 4294967295.
+/// Error for a text that is neither `a:b` with numbers up to 65535 nor `a:b:c` with numbers up to
+/// 4294967295.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidCommunity;
 
@@ -62,7 +63,7 @@ impl FromStr for Community {
     type Err = InvalidCommunity;
 
     fn from_str(text: &str) -> Result<Community, InvalidCommunity> {
-        // `parse` would take a sign, and leading zeros are not what Calico takes.
+        // `parse` would accept a sign, and Calico does not accept leading zeros.
         fn number<T: FromStr>(text: &str) -> Option<T> {
             let plain =
                 text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));

@@ -1,10 +1,10 @@
-//! The export policies in use, each with a number that update groups are told apart by.
+//! Export policies in use, numbered for the comparison of update groups.
 
 use std::sync::Arc;
 
 use crate::policy::ExportPolicy;
 
-/// The number of an export policy.
+/// Number of an export policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ExportPolicyIx(u32);
 
@@ -14,7 +14,8 @@ struct PolicySlot {
     uses: usize,
 }
 
-/// The policies; number 0 is that of peers for which nothing is configured, and lasts.
+/// Export policies with reference counts. Number 0 is the policy of unconfigured peers, and is
+/// never released.
 #[derive(Clone, Debug)]
 pub(crate) struct ExportPolicies {
     slots: Vec<PolicySlot>,
@@ -27,7 +28,7 @@ impl Default for ExportPolicies {
 }
 
 impl ExportPolicies {
-    /// The number of a policy, which is used once more: see [`ExportPolicies::release`].
+    /// Returns the number of a policy and adds a reference; see [`ExportPolicies::release`].
     pub(crate) fn acquire(&mut self, export: &Arc<ExportPolicy>) -> ExportPolicyIx {
         let known = self.slots.iter().position(|slot| slot.uses > 0 && slot.export == *export);
         let at = known.or_else(|| self.slots.iter().position(|slot| slot.uses == 0));
@@ -43,7 +44,7 @@ impl ExportPolicies {
         ExportPolicyIx(at as u32)
     }
 
-    /// One use less.
+    /// Removes a reference.
     pub(crate) fn release(&mut self, ix: ExportPolicyIx) {
         let slot = &mut self.slots[ix.0 as usize];
         slot.uses -= 1;
@@ -52,7 +53,7 @@ impl ExportPolicies {
         }
     }
 
-    /// The policy.
+    /// Returns the policy.
     pub(crate) fn export(&self, ix: ExportPolicyIx) -> &ExportPolicy {
         &self.slots[ix.0 as usize].export
     }

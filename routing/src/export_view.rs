@@ -1,4 +1,4 @@
-//! Which paths go to which groups, and how they are written: questions that the RIB's parts answer together.
+//! Export decisions for update groups, which combine several parts of the RIB.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use crate::roles;
 use crate::source::Sources;
 use crate::table::{RibPath, Table};
 
-/// What is needed of the RIB to write messages.
+/// Borrowed parts of the RIB that are needed for export.
 #[derive(Clone, Copy)]
 pub(crate) struct ExportView<'a> {
     pub(crate) config: &'a RibConfig,
@@ -26,16 +26,19 @@ pub(crate) struct ExportView<'a> {
     pub(crate) table: &'a Table,
     pub(crate) interner: &'a AttrInterner,
     pub(crate) sources: &'a Sources,
-    /// What was told was told under other rules: it can't be known any more who holds what.
+    /// The advertised paths were advertised with another policy or role, so it is unknown which
+    /// peer holds what.
     pub(crate) reexport: bool,
 }
 
-/// A prefix goes to a group; by the rule at this place, if that does something to it.
+/// Outcome of export policy for a prefix that is advertised: the place of the rule that accepted
+/// it, if the rule has operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ExportMatch(Option<u32>);
 
 impl ExportView<'_> {
-    /// Whether a path goes to a group, as far as that does not depend on the prefix.
+    /// Returns whether a path is advertised to a group, as far as that does not depend on the
+    /// prefix.
     pub(crate) fn allows(&self, path: RibPath, key: GroupKey, family: Family) -> bool {
         !path.is_none()
             && key.families.contains(family)
@@ -50,8 +53,8 @@ impl ExportView<'_> {
             )
     }
 
-    /// Whether a prefix that was told with a path goes to a group: a function of these alone, so that
-    /// it can be asked again.
+    /// Returns whether a prefix is advertised to a group with a path. The result depends only on
+    /// the arguments and the view, so it can be computed again later.
     pub(crate) fn export_match(
         &self,
         path: RibPath,
@@ -73,7 +76,7 @@ impl ExportView<'_> {
         let prefix = self.table.prefix(ix);
         let kind = self.sources.kind(path.source());
         let Some(chain) = &export.chain else {
-            // RFC 8212: no filter, so no more than the cluster's own blocks.
+            // RFC 8212: without a filter the peer receives at most the cluster's own blocks.
             let own = kind == SourceKind::Local
                 || !self.sources.is_outside(path.source()) && self.cluster.is_in_pool(&prefix);
             return (own || !export.outside).then(ExportMatch::default);
@@ -97,7 +100,7 @@ impl ExportView<'_> {
         self.exports.export(key.export).depends_on_prefix()
     }
 
-    /// Appends announcements of prefixes that were told with one path.
+    /// Appends announcements of prefixes that are advertised with one path.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn announce(
         &self,
@@ -113,7 +116,7 @@ impl ExportView<'_> {
         encode::announce(out, key.form, canonical, next_hop, prefixes)
     }
 
-    /// The attributes and the next hop that a path is told with.
+    /// Returns the attributes and the next hop with which a path is advertised.
     #[inline]
     pub(crate) fn written<'s>(
         &'s self,

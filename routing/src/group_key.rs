@@ -1,4 +1,4 @@
-//! What peers of one update group have in common.
+//! Keys of update groups.
 
 use bgp::Families;
 use bgp::wire::encode::UpdateFormat;
@@ -7,23 +7,23 @@ use crate::export::Audience;
 use crate::export_policies::ExportPolicyIx;
 use crate::path::{PeerSession, SourceKind};
 
-/// What the peers of a group have in common.
+/// Properties that the peers of an update group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupKey {
-    /// Which paths they get.
+    /// Kind of the peers.
     pub(crate) audience: Audience,
-    /// How messages are written for them.
+    /// Format of messages.
     pub(crate) form: UpdateFormat,
-    /// The families they exchange.
+    /// Families that are exchanged.
     pub(crate) families: Families,
-    /// Whether they know what a last resort is (RFC 9494).
+    /// The peers support long-lived graceful restart (RFC 9494).
     pub(crate) long_lived: bool,
-    /// What is configured of what they get.
+    /// Number of the export policy.
     pub(crate) export: ExportPolicyIx,
 }
 
 impl GroupKey {
-    /// The group of a session.
+    /// Returns the key for a session.
     pub(crate) fn of(session: &PeerSession, export: ExportPolicyIx) -> GroupKey {
         let audience = match session.kind() {
             SourceKind::Client => Audience::Client,

@@ -1,4 +1,5 @@
-//! Whether a received path may take part in the decision (RFC 4271 §9.1.2, RFC 4456 §8).
+//! Import checks: eligibility of received paths (RFC 4271 §9.1.2, RFC 4456 §8), filters and
+//! ownership.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use crate::policy::{
 use crate::roles;
 use crate::table::Scope;
 
-/// Why a path from a peer is not eligible; `None`: it is.
+/// Returns the reason why a path from a peer is not eligible, independent of filters; `None` if it
+/// is eligible.
 pub(crate) fn reject(
     config: &RibConfig,
     import: &ImportPolicy,
@@ -46,7 +48,8 @@ pub(crate) fn reject(
     None
 }
 
-/// Our AS, and the other one that stands for it towards the peer, may be in AS_PATH so many times.
+/// Returns whether our AS, or the AS that replaces ours towards the peer, is in AS_PATH more often
+/// than allowed.
 fn is_looped(local_as: Asn, import: &ImportPolicy, attrs: &AttrSet) -> bool {
     let path = attrs.as_path();
     let times = |wanted: Asn| {
@@ -57,33 +60,34 @@ fn is_looped(local_as: Asn, import: &ImportPolicy, attrs: &AttrSet) -> bool {
     too_often(local_as) || import.local_as.is_some_and(too_often)
 }
 
-/// What becomes of a received route.
+/// Outcome of import policy for a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ImportOutcome {
-    /// Why it takes no part in the decision.
+    /// Reason for excluding the route from the decision process.
     pub(crate) rejected: Option<Reason>,
-    /// The rule that accepted it, where that rule does something to it.
+    /// Place of the rule that accepted the route, if the rule has operations.
     pub(crate) rule: Option<u32>,
-    /// The node table gives it to another node.
+    /// The node table assigns the prefix to another node.
     pub(crate) disputed: bool,
 }
 
-/// Judges the routes of one attribute set from one peer.
+/// Import check for routes of one peer that share an attribute set.
 pub(crate) struct ImportCheck<'a> {
     cluster: &'a ClusterPolicy,
     import: &'a ImportPolicy,
     session: PeerSession,
-    /// As received.
+    /// Attributes as received.
     attrs: &'a AttrSet,
-    /// It was kept for long without a word from its peer (RFC 9494).
+    /// The routes are long-lived stale (RFC 9494).
     llgr_stale: bool,
-    /// What holds for all prefixes; `None`: each must be looked at.
+    /// Outcome for all prefixes; `None`: it depends on the prefix.
     common: Option<ImportOutcome>,
     sender: Option<u32>,
 }
 
 impl<'a> ImportCheck<'a> {
-    /// `attrs` are those that were received; `llgr_stale`: long ago (RFC 9494).
+    /// Creates a check for received attributes; `llgr_stale`: the routes are long-lived stale (RFC
+    /// 9494).
     pub(crate) fn new(
         config: &RibConfig,
         cluster: &'a ClusterPolicy,
@@ -114,12 +118,12 @@ impl<'a> ImportCheck<'a> {
         ImportCheck { cluster, import, session, attrs, llgr_stale, common, sender }
     }
 
-    /// What holds for all prefixes with these attributes, if they needn't be looked at one by one.
+    /// Returns the outcome for all prefixes, if it does not depend on the prefix.
     pub(crate) fn common(&self) -> Option<ImportOutcome> {
         self.common
     }
 
-    /// What becomes of one prefix.
+    /// Returns the outcome for one prefix.
     pub(crate) fn judge(&self, prefix: &IpNet) -> ImportOutcome {
         if let Some(common) = self.common {
             return common;
@@ -138,7 +142,7 @@ impl<'a> ImportCheck<'a> {
             let named = |rule: &FilterRule| rule.community == Some(Community::BLACKHOLE);
             match said {
                 FilterOutcome::Rejected => outcome.rejected = Some(Reason::Filtered),
-                // RFC 7999 §3.3: only from whom it was agreed with.
+                // RFC 7999 §3.3: BLACKHOLE must be agreed upon with the peer.
                 _ if self.attrs.well_known.blackhole
                     && !self.session.internal
                     && !matches!(said, FilterOutcome::Accepted(rule, _) if named(rule)) =>
@@ -164,25 +168,26 @@ impl<'a> ImportCheck<'a> {
         outcome
     }
 
-    /// Whether what is used is not what was received.
+    /// Returns whether the used attributes differ from the received ones.
     pub(crate) fn changes(&self, outcome: ImportOutcome) -> bool {
         outcome.rule.is_some()
             || outcome.rejected.is_none()
                 && (self.is_shut_down() || self.llgr_stale || self.only_to_customer().is_some())
     }
 
-    /// RFC 8326 §4.1: towards external peers the receiver sets LOCAL_PREF to 0.
+    /// Returns whether LOCAL_PREF is set to 0 because of GRACEFUL_SHUTDOWN from an external peer
+    /// (RFC 8326 §4.1).
     fn is_shut_down(&self) -> bool {
         self.attrs.well_known.graceful_shutdown && !self.session.internal
     }
 
-    /// With which AS ONLY_TO_CUSTOMER is added (RFC 9234 §5).
+    /// Returns the AS with which ONLY_TO_CUSTOMER is added (RFC 9234 §5).
     fn only_to_customer(&self) -> Option<Asn> {
         let (role, peer_as) = self.import.role?;
         (roles::marks_received(role) && self.attrs.only_to_customer.is_none()).then_some(peer_as)
     }
 
-    /// What import policy makes of `received`, the attributes that this judges.
+    /// Returns the attributes after import policy; `received` are the attributes of this check.
     pub(crate) fn derive(&self, outcome: ImportOutcome, family: Family, received: &Arc<AttrSet>) -> AttrSet {
         let chain = self.import.chain.as_deref();
         let rule = outcome.rule.and_then(|place| chain?.rule(family, place));
@@ -198,10 +203,10 @@ impl<'a> ImportCheck<'a> {
     }
 }
 
-/// The priority of LOCAL_PREF 0.
+/// Priority of LOCAL_PREF 0.
 const NO_PREFERENCE: u32 = i32::MAX as u32;
 
-/// How far a path may go that was judged so.
+/// Returns the scope of a path with these attributes.
 pub(crate) fn scope_of(attrs: &AttrSet) -> Scope {
     Scope::of(attrs.well_known)
 }

@@ -1,4 +1,4 @@
-//! What is configured for a peer, while the RIB runs, and how much a peer may send (RFC 4486 §4).
+//! Policy changes while the RIB runs, and prefix limits of peers (RFC 4486 §4).
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::rib::Rib;
 use crate::source::Member;
 
 impl Rib {
-    /// Takes what holds for all peers; sessions stay. Own blocks take their new communities with
-    /// [`Rib::originate`].
+    /// Sets the policy for all peers; sessions are kept. Call [`Rib::originate`] afterwards for the
+    /// communities of local blocks.
     pub fn set_cluster_policy(&mut self, policy: ClusterPolicy) {
         if *self.cluster == policy {
             return;
@@ -24,7 +24,7 @@ impl Rib {
             self.mark_all();
             return;
         }
-        // Who owns what decides which paths are used, and nothing about how they are told.
+        // Ownership affects which paths are used, but not how they are advertised.
         match before.owners.changed_blocks(&self.cluster.owners) {
             Some(blocks) => {
                 for ix in 0..self.table.end() {
@@ -40,8 +40,8 @@ impl Rib {
         }
     }
 
-    /// Takes what is configured for a peer, whether it has a session or not; its session stays. Call
-    /// [`Rib::resume`] next.
+    /// Sets the policy of a peer, with or without a session; a session is kept. Call
+    /// [`Rib::resume`] afterwards.
     pub fn set_peer_policy(&mut self, id: PeerId, policy: PeerPolicy) {
         let policy = Arc::new(policy);
         self.policies.insert(id, Arc::clone(&policy));
@@ -63,7 +63,7 @@ impl Rib {
             self.change_group(id, ix, &policy);
         }
         if old.import.outside != policy.import.outside {
-            // Whether its paths go to others without a filter depends on it.
+            // Export of its paths to others without a filter depends on this.
             self.mark_all();
         } else if old.import != policy.import {
             self.mark_for_import();
@@ -91,24 +91,24 @@ impl Rib {
         }
     }
 
-    /// Forgets what is configured for a peer that is no more.
+    /// Removes the policy of a peer that was deconfigured.
     pub fn forget_peer(&mut self, id: PeerId) {
         self.policies.remove(&id);
         self.sources.forget_role(id);
     }
 
-    /// Whether [`Rib::next_limit`] has something.
+    /// Returns whether [`Rib::next_limit`] will return a peer.
     pub fn has_limits(&self) -> bool {
         !self.limits.is_empty()
     }
 
-    /// A peer that has reached a limit, each once.
+    /// Returns a peer that reached its limit; each is returned once.
     pub fn next_limit(&mut self) -> Option<LimitReached> {
         self.limits.pop_front()
     }
 
-    /// Whether a peer holds as many prefixes as it may already, so that a new one is not taken; that is
-    /// noted, once.
+    /// Returns whether the peer of a source has as many prefixes as allowed, so that a new one must
+    /// be ignored. The first time is reported as [`LimitReached`].
     pub(crate) fn is_full(&mut self, source: SourceIx) -> bool {
         let Some(max) = self.sources.member(source).and_then(|member| member.policy.max_prefixes) else {
             return false;
@@ -127,14 +127,14 @@ impl Rib {
         true
     }
 
-    /// How many prefixes are held of the peer that a source is of; each is held once, be it stale.
+    /// Returns the number of prefixes of the peer that a source belongs to, including stale ones.
     fn prefix_count(&self, source: SourceIx) -> usize {
         let Some(id) = self.sources.member(source).map(|member| member.id) else { return 0 };
         let live = |member: &Member| member.received.iter().sum::<usize>() - member.left();
         self.sources.of(id).filter_map(|source| self.sources.member(source)).map(live).sum()
     }
 
-    /// Says that a peer comes near its limit, or that a new limit is below what it has.
+    /// Reports a peer that is near its limit, or above a new one.
     pub(crate) fn check_limit(&mut self, source: SourceIx) {
         let held = self.prefix_count(source);
         let Some(member) = self.sources.member_mut(source) else { return };

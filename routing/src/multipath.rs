@@ -1,5 +1,5 @@
-//! The path to use of a prefix, and where packets go where several are as good (ECMP): paths that differ only in what
-//! breaks ties have the same say in forwarding, while peers are told of one.
+//! Selection of the best path, and multipath (ECMP): paths that lose only in tie-breaking steps
+//! share the traffic in forwarding, while only the best one is advertised.
 
 use std::net::IpAddr;
 
@@ -14,20 +14,21 @@ use crate::path::SourceKind;
 use crate::source::Sources;
 use crate::table::{RibPath, Table};
 
-/// Prefixes whose packets are shared among several exits, by place: all of the exits, the best path's too, in the
-/// order of their addresses. Most prefixes have one, and cost nothing here.
+/// Tunnel exits of prefixes with several of them, by place. The exits include that of the best path
+/// and are sorted by address. Prefixes with a single exit have no entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MultipathExits {
     of: HashMap<u32, Box<[IpAddr]>, FixedState>,
 }
 
 impl MultipathExits {
-    /// The exits of a prefix that has several, else none.
+    /// Returns the exits of a prefix, if it has several.
     pub(crate) fn of(&self, ix: u32) -> &[IpAddr] {
         self.of.get(&ix).map_or(&[], |legs| legs)
     }
 
-    /// Takes the exits of a prefix; one is as good as none. Whether they were others before.
+    /// Sets the exits of a prefix; fewer than two remove the entry. Returns whether they have
+    /// changed.
     pub(crate) fn set(&mut self, ix: u32, exits: &[IpAddr]) -> bool {
         if exits.len() < 2 {
             let gone = self.of.remove(&ix).is_some();
@@ -43,25 +44,26 @@ impl MultipathExits {
         true
     }
 
-    /// How many prefixes have several.
+    /// Returns the number of prefixes with several exits.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.of.len()
     }
 }
 
-/// Room for the paths of a prefix, used again.
+/// Buffers for the paths of a prefix; their memory is reused.
 #[derive(Default)]
 pub(crate) struct SelectScratch<'a> {
     paths: Vec<RibPath>,
     candidates: Vec<PathCandidate<'a>>,
     field: Vec<usize>,
     tied: Vec<usize>,
-    /// After [`select_best`]: the exits that share the prefix's packets, if they are several.
+    /// Exits of the prefix after [`select_best`], if there are several.
     pub(crate) exits: Vec<IpAddr>,
 }
 
-/// The path to use of a prefix that has no more than one, or [`RibPath::NONE`].
+/// Returns the best path of a prefix with at most one path, or [`RibPath::NONE`]; `None` if there
+/// are several paths.
 #[inline]
 pub(crate) fn single_path(table: &Table, sources: &Sources, ix: u32) -> Option<RibPath> {
     let single_path = table.single_path(ix)?;
@@ -71,7 +73,7 @@ pub(crate) fn single_path(table: &Table, sources: &Sources, ix: u32) -> Option<R
     Some(if usable { single_path } else { RibPath::NONE })
 }
 
-/// The path to use of a prefix that may have several, or [`RibPath::NONE`]; `limit`: so many exits may share the packets.
+/// Returns the best path of a prefix, or [`RibPath::NONE`]; `limit` is the maximum number of exits.
 pub(crate) fn select_best<'a>(
     table: &Table,
     interner: &'a AttrInterner,
@@ -99,7 +101,7 @@ pub(crate) fn select_best<'a>(
     });
     let Some(at) = best else { return RibPath::NONE };
     let best = paths[at];
-    // What is kept for want of better, what is to be discarded, and what may be a mistake is shared with nobody.
+    // Long-lived stale, static, blackhole and disputed paths do not take part in multipath.
     let shares = |path: RibPath| !path.is_disputed() && !interner.set(path.attrs()).well_known.blackhole;
     if !tied.is_empty() && candidates[at].rank == Rank::Bgp && shares(best) {
         let first = exit_of(sources, interner, best);
@@ -115,7 +117,7 @@ pub(crate) fn select_best<'a>(
 }
 
 impl Reason {
-    /// Whether the other path was no better, only another.
+    /// Returns whether the reason is a tie-breaker between equally good paths.
     pub fn breaks_ties(self) -> bool {
         matches!(
             self,
@@ -124,8 +126,8 @@ impl Reason {
     }
 }
 
-/// Where packets are to leave the tunnel: where the path says so, if whoever sent it is in our AS, which
-/// is where tunnels end (RFC 9012 §11), else at the next hop.
+/// Returns the tunnel exit of a path: the egress endpoint in its attributes, if its sender is in
+/// our AS, where tunnels end (RFC 9012 §11); otherwise the next hop.
 pub(crate) fn exit_of(sources: &Sources, interner: &AttrInterner, path: RibPath) -> IpAddr {
     let attrs = interner.set(path.attrs());
     match sources.kind(path.source()) {
@@ -134,7 +136,7 @@ pub(crate) fn exit_of(sources: &Sources, interner: &AttrInterner, path: RibPath)
     }
 }
 
-/// A path as the decision sees it; `None` for one that takes no part.
+/// Returns a path as the input of the decision process; `None` if it is excluded.
 pub(crate) fn candidate<'a>(
     sources: &Sources,
     interner: &'a AttrInterner,

@@ -1,9 +1,9 @@
-//! Sessions that come and go, and what becomes of their paths: at once gone, or kept as stale until the
-//! peer has sent them again (RFC 4724, RFC 7313, RFC 8538, RFC 9494).
+//! Start and end of sessions. Paths of a session that ended are removed at once, or kept as stale
+//! until the peer has sent them again (RFC 4724, RFC 7313, RFC 8538, RFC 9494).
 //!
 //! A session is a source of paths, and so is each earlier session of the same peer whose paths are
-//! kept: a path of the newer takes the place of one of the older. So nothing is noted at a path, and a
-//! session costs nothing for what may become of it.
+//! kept. A path of a newer source replaces that of an older one. Paths therefore need no stale
+//! mark, and a session costs nothing for its possible retention.
 
 use std::sync::Arc;
 
@@ -21,14 +21,15 @@ use crate::path::SourceIx;
 use crate::rib::Rib;
 use crate::source::{Member, Staleness};
 
-/// Places looked at for each prefix of a budget, when the paths of a session that ended are sought.
+/// Places visited per prefix of the budget, when the paths of an ended session are searched.
 const SWEEP: usize = 8;
-/// Earlier sessions of a peer whose paths are kept: what a peer that is back and gone again and again
-/// can cost, since each of its prefixes is kept once. Of more, the oldest goes.
+/// Maximum number of earlier sessions whose paths are kept: the limit for a peer that restarts
+/// again and again, since each of its prefixes is kept once. The oldest is removed beyond it.
 const RETAINED: usize = 4;
 
 impl Rib {
-    /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
+    /// Adds an Established session: the peer receives all routes, then End-of-RIB. Call
+    /// [`Rib::resume`] afterwards.
     pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
         self.peer_down(id, Retain::default());
         self.owner_session_up(session.address);
@@ -42,8 +43,8 @@ impl Rib {
         self.add_path_peers.join(id, session.sends_add_path, self.table.end(), held);
     }
 
-    /// A session ended. Of its paths those of `retain` are kept as stale; the others count no more,
-    /// and [`Rib::run`] takes them out.
+    /// Ends a session. Its paths in the families of `retain` are kept as stale; [`Rib::run`]
+    /// removes the others.
     pub fn peer_down(&mut self, id: PeerId, retain: Retain) {
         let Some(ix) = self.sources.leave(id) else { return };
         if let Some(key) = self.sources.member(ix).map(Member::key) {
@@ -71,8 +72,8 @@ impl Rib {
         }
     }
 
-    /// The paths of some families of a source of a peer are from now on stale.
-    /// Beside it, it has so many `additional`.
+    /// Marks the paths of a source in some families as stale; `additional` is the number of
+    /// additional sources of the session.
     fn retain_source(&mut self, id: PeerId, ix: SourceIx, families: Families, additional: usize) {
         let Some(member) = self.sources.member_mut(ix) else { return };
         member.stale = Some(Staleness { families, ..Staleness::default() });
@@ -89,7 +90,8 @@ impl Rib {
         }
     }
 
-    /// The peer will send all its routes of a family anew (RFC 7313): those it has sent are stale.
+    /// Starts an answer to a ROUTE-REFRESH (RFC 7313): the paths of the family are stale until the
+    /// peer sends them again.
     pub fn refresh_begins(&mut self, id: PeerId, family: Family) {
         let Some(before) = self.sources.find(id) else { return };
         let Some(member) = self.sources.member(before) else { return };
@@ -114,7 +116,7 @@ impl Rib {
         self.retain_source(id, before, families, additional.len());
     }
 
-    /// What becomes of the paths of a peer that are stale.
+    /// Changes the treatment of the stale paths of a peer.
     pub fn stale(&mut self, id: PeerId, stale: Stale) {
         match stale {
             Stale::Drop(families) => self.drop_stale(id, families),
@@ -125,7 +127,7 @@ impl Rib {
                         stale.llgr_stale = stale.llgr_stale.union(families);
                     }
                 }
-                // Their attributes say so from now on.
+                // Their attributes get LLGR_STALE.
                 self.mark_for_import();
             }
         }
@@ -156,7 +158,7 @@ impl Rib {
         }
     }
 
-    /// A peer has said something newer of these prefixes than what is kept of its earlier sessions.
+    /// Removes stale paths of a peer to prefixes that it has announced or withdrawn again.
     pub(crate) fn supersede(&mut self, id: PeerId, prefixes: &[IpNet]) {
         if self.sources.retained(id).is_empty() {
             return;
@@ -170,7 +172,7 @@ impl Rib {
         }
     }
 
-    /// Looks for the paths that count no more, as far as `budget` prefixes go.
+    /// Searches for paths of ended sessions and removes them; stops after `budget` prefixes.
     pub(crate) fn sweep(&mut self, budget: usize) {
         let mut places = budget.saturating_mul(SWEEP);
         let mut found = 0;
@@ -195,7 +197,7 @@ impl Rib {
         self.leaving.iter().all(|leaving| left(leaving) == 0)
     }
 
-    /// Whether a peer is our client may change while its session lasts, and holds for later ones.
+    /// Sets whether a peer is a route reflector client, for its current session and later ones.
     pub fn set_client(&mut self, id: PeerId, client: bool) {
         self.sources.set_role(id, client);
         let sources: Vec<SourceIx> = self.sources.of(id).collect();
@@ -222,7 +224,7 @@ impl Rib {
         }
     }
 
-    /// Takes a peer out of its group; its arrears.
+    /// Removes a peer from its group and returns its pending changes.
     pub(crate) fn leave_group(&mut self, id: PeerId, key: GroupKey) -> Option<Outbox> {
         let MapEntry::Occupied(mut group) = self.groups.entry(key) else { return None };
         let outbox = group.get_mut().leave(id);
@@ -232,12 +234,12 @@ impl Rib {
         outbox
     }
 
-    /// Whether End-of-RIB waits, for peers that keep what we sent before a restart of this node until
-    /// it comes (RFC 4724 §4.1). After `false`, call [`Rib::resume`] for those returned.
+    /// Holds End-of-RIB for peers that keep our routes over a restart of this node (RFC 4724 §4.1),
+    /// or releases it. Returns the peers for which to call [`Rib::resume`].
     ///
-    /// Deviation: RFC 4724 §4.1 defers the choice of routes too. Here a route is used and told as soon as it is
-    /// there: what a peer has kept is replaced by it, never withdrawn, and a node that waits for one that is
-    /// down would carry no traffic meanwhile.
+    /// Deviation: RFC 4724 §4.1 defers route selection too. Here a route is used and advertised as
+    /// soon as it is received: it replaces what a peer has kept, nothing is withdrawn, and a node
+    /// that waited for a dead peer would forward nothing meanwhile.
     pub fn hold_markers(&mut self, hold: bool) -> Vec<PeerId> {
         self.holds_markers = hold;
         if hold {
@@ -250,17 +252,17 @@ impl Rib {
 }
 
 impl Member {
-    /// How paths of it rank.
+    /// Returns the rank of the member's paths.
     pub(crate) fn rank(&self, attrs: &AttrSet) -> Rank {
         match self.stale {
             _ if attrs.well_known.llgr_stale => Rank::LlgrStale,
-            // What another node forwards to is not in doubt.
+            // A path through another node does not depend on this peer's forwarding.
             Some(stale) if stale.silent && attrs.next_hop == self.session.address => Rank::Silent,
             _ => Rank::Bgp,
         }
     }
 
-    /// Families in which its paths are a last resort.
+    /// Returns the families in which its paths are long-lived stale.
     pub(crate) fn llgr_stale(&self) -> Families {
         self.stale.map_or(Families::NONE, |stale| stale.llgr_stale)
     }

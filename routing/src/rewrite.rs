@@ -4,8 +4,8 @@ use bgp::Asn;
 use bgp::wire::as_path::SegmentKind;
 use bgp::wire::attribute::{RawAttributes, push};
 
-/// Rebuilds canonical attributes into `out`: `edit` says for each what stands in its place and for
-/// each of `wanted`, in the order of codes, what is put where the original has none.
+/// Writes edited canonical attributes to `out`. `edit` is called for each attribute, and for each
+/// code in `wanted` (sorted) that is missing.
 pub(crate) fn rewrite(
     canonical: &[u8],
     wanted: &[u8],
@@ -34,17 +34,18 @@ pub(crate) fn rewrite(
     missing.for_each(|code| put(code, 0, None));
 }
 
-/// What stands in an attribute's place.
+/// Edit of an attribute.
 pub(crate) enum AttributeEdit {
-    /// The original, if there is one.
+    /// Keep the original, if there is one.
     Keep,
-    /// Nothing.
+    /// Remove the attribute.
     Drop,
-    /// What was written stands there, with these flags.
+    /// Replace the value by the written one, with these flags.
     Set(u8),
 }
 
-/// RFC 4271 §5.1.2: into the first segment where that is a sequence with room.
+/// Prepends an AS number to a path: in the first segment if that is a sequence with space left (RFC
+/// 4271 §5.1.2).
 pub(crate) fn prepend(path: &[u8], asn: Asn, out: &mut Vec<u8>) {
     let sequence = SegmentKind::Sequence.code();
     match path {

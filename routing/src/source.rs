@@ -1,4 +1,4 @@
-//! Where paths come from, by number: this node, the static table, and the sessions.
+//! Sources of paths and their numbers: local blocks, the static table, and sessions.
 
 use std::sync::Arc;
 
@@ -12,83 +12,83 @@ use crate::path::{PeerSession, Source, SourceIx, SourceKind};
 use crate::policy::PeerPolicy;
 use crate::table::{RibPath, Scope};
 
-/// A session that is Established, or whose paths are not all gone yet.
+/// Session that is Established, or some of whose paths still exist.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) id: PeerId,
     pub(crate) session: PeerSession,
-    /// Paths it has sent, rejected ones too, by family.
+    /// Number of received paths by family, including rejected ones.
     pub(crate) received: [usize; 2],
-    /// Those of them that are rejected.
+    /// Number of rejected paths among them.
     pub(crate) rejected: [usize; 2],
-    /// Paths to blocks that the node table gives to another node.
+    /// Number of paths to blocks that the node table assigns to another node.
     pub(crate) disputed: usize,
-    /// What is configured for it.
+    /// Policy of the peer.
     pub(crate) policy: Arc<PeerPolicy>,
-    /// The number of its export policy.
+    /// Number of its export policy.
     pub(crate) export: ExportPolicyIx,
-    /// It has sent nearly as many prefixes as it may, and that was said.
+    /// The warning about the prefix limit was reported.
     pub(crate) warned: bool,
-    /// It has sent more than it may: nothing more is taken from it.
+    /// The peer exceeded its prefix limit; further routes are ignored.
     pub(crate) over_limit: bool,
-    /// Families whose End-of-RIB marker it has sent.
+    /// Families whose End-of-RIB marker was received.
     pub(crate) end_of_rib: Families,
-    /// Families whose paths count no more.
+    /// Families whose paths are being removed.
     pub(crate) leaving: Families,
-    /// Its paths are kept although the peer does not speak for them now.
+    /// State of the paths that are kept after the end of the session.
     pub(crate) stale: Option<Staleness>,
     advertised: AdvertisedCounts,
 }
 
-/// How the paths of a session that ended count.
+/// State of stale paths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Staleness {
-    /// The families that are; others count as before.
+    /// Stale families; the others are not affected.
     pub(crate) families: Families,
-    /// Nothing is heard of the peer: that it forwards is less sure than that the static table is right.
+    /// The peer does not respond, so its paths rank below the static table.
     pub(crate) silent: bool,
-    /// Families in which they are a last resort (RFC 9494).
+    /// Families whose paths are long-lived stale (RFC 9494).
     pub(crate) llgr_stale: Families,
 }
 
 impl Member {
-    /// Whether nothing of it counts any more.
+    /// Returns whether all its paths are being removed.
     pub(crate) fn is_gone(&self) -> bool {
         self.leaving == Families::BOTH
     }
 
-    /// Paths of families that count no more.
+    /// Returns the number of paths that are to be removed.
     pub(crate) fn left(&self) -> usize {
         self.leaving.iter().map(|family| self.received[family.index()]).sum()
     }
 
-    /// The update group it belongs to.
+    /// Returns the key of its update group.
     pub(crate) fn key(&self) -> GroupKey {
         GroupKey::of(&self.session, self.export)
     }
 }
 
-/// How many prefixes were told with a path of a source, for each family and how far the path may go.
+/// Number of prefixes that are advertised with a path of a source, by family and scope.
 type AdvertisedCounts = [[usize; Scope::ALL.len()]; 2];
 
-/// The sources.
+/// All sources.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     slots: Vec<Option<Member>>,
     by_id: HashMap<PeerId, SourceIx, FixedState>,
-    /// Sources of a peer whose paths are kept as stale, the oldest first.
+    /// Sources of a peer with stale paths, the oldest first.
     retained: HashMap<PeerId, Vec<SourceIx>, FixedState>,
-    /// Further sources of sessions that send several paths to a prefix.
+    /// Additional sources of sessions with path identifiers (RFC 7911).
     additional: HashMap<PeerId, Vec<SourceIx>, FixedState>,
     vacant: Vec<SourceIx>,
-    /// Roles that peers were given while they had one; their next sessions have them too.
+    /// Roles set for peers, which apply to their later sessions.
     roles: HashMap<PeerId, bool, FixedState>,
-    /// By the kind of the source.
+    /// Numbers of advertised prefixes by the kind of the source.
     advertised: [AdvertisedCounts; SourceKind::ALL.len()],
 }
 
 impl Sources {
-    /// A new session; another one of the same peer must have left.
+    /// Adds a session. An earlier one of the same peer must have left.
     pub(crate) fn enter(
         &mut self,
         id: PeerId,
@@ -126,7 +126,7 @@ impl Sources {
         ix
     }
 
-    /// A further source of a session (RFC 7911).
+    /// Adds an additional source to a session (RFC 7911).
     pub(crate) fn add_session_source(&mut self, id: PeerId) -> Option<SourceIx> {
         let member = self.by_id(id)?;
         let (session, policy, export) = (member.session, Arc::clone(&member.policy), member.export);
@@ -137,36 +137,36 @@ impl Sources {
         Some(source_ix)
     }
 
-    /// The sources of a session: its own, then the further ones.
+    /// Returns the sources of a session: its own, then the additional ones.
     pub(crate) fn session_sources(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
         self.find(id).into_iter().chain(self.additional.get(&id).into_iter().flatten().copied())
     }
 
-    /// The further sources of a session are no longer its.
+    /// Removes the additional sources of a session and returns them.
     pub(crate) fn take_additional_sources(&mut self, id: PeerId) -> Vec<SourceIx> {
         self.additional.remove(&id).unwrap_or_default()
     }
 
-    /// A session ended; its number lasts until [`Sources::forget`].
+    /// Ends a session. Its number remains valid until [`Sources::forget`].
     pub(crate) fn leave(&mut self, id: PeerId) -> Option<SourceIx> {
         self.by_id.remove(&id)
     }
 
-    /// Notes that the paths of a source of `id` are stale.
+    /// Adds a source with stale paths to `id`.
     pub(crate) fn retain(&mut self, id: PeerId, ix: SourceIx) {
         self.retained.entry(id).or_default().push(ix);
     }
 
-    /// The sources of a peer whose paths are stale, the oldest first.
+    /// Returns the sources of a peer with stale paths, the oldest first.
     pub(crate) fn retained(&self, id: PeerId) -> &[SourceIx] {
         self.retained.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// Paths of some families of a source count no more; whether there are any to be taken out.
+    /// Marks paths of some families of a source for removal; returns whether the source exists.
     pub(crate) fn drop_families(&mut self, ix: SourceIx, families: Families) -> bool {
         let Some(member) = self.member_mut(ix) else { return false };
         member.leaving = member.leaving.union(families);
-        // Nothing is kept at an empty place.
+        // A stale source without paths in the other families is not kept.
         let rest = Families::BOTH.without(member.leaving);
         if member.stale.is_some() && rest.iter().all(|family| member.received[family.index()] == 0) {
             member.leaving = Families::BOTH;
@@ -181,13 +181,14 @@ impl Sources {
         true
     }
 
-    /// All sources of a peer: the session's, if it lasts, and those whose paths are stale.
+    /// Returns all sources of a peer: those of the session, if it is up, and those with stale
+    /// paths.
     pub(crate) fn of(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
         self.session_sources(id).chain(self.retained(id).iter().copied())
     }
 
-    /// Gives up the number of a session that left, once no path is from it and none was told;
-    /// whether that is so.
+    /// Releases the number of a session that left, if none of its paths exists or is advertised.
+    /// Returns whether it was released.
     pub(crate) fn forget(&mut self, ix: SourceIx) -> bool {
         let gone = self.member(ix).is_none_or(|member| {
             member.is_gone() && member.received == [0, 0] && member.advertised == AdvertisedCounts::default()
@@ -199,13 +200,13 @@ impl Sources {
         gone
     }
 
-    /// How many sessions have a number.
+    /// Returns the number of sessions.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.iter().flatten().count()
     }
 
-    /// The number of a session that lasts.
+    /// Returns the source of a session that is up.
     pub(crate) fn find(&self, id: PeerId) -> Option<SourceIx> {
         self.by_id.get(&id).copied()
     }
@@ -218,17 +219,17 @@ impl Sources {
         self.slots.get_mut(ix.0.checked_sub(SourceIx::FIRST)? as usize)?.as_mut()
     }
 
-    /// The sessions that have a number.
+    /// Returns all sessions.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
         self.slots.iter().flatten()
     }
 
-    /// Whether paths from it come from outside the cluster.
+    /// Returns whether paths of a source come from outside the cluster.
     pub(crate) fn is_outside(&self, ix: SourceIx) -> bool {
         self.member(ix).is_some_and(|member| member.policy.import.outside)
     }
 
-    /// The session of a peer, while it lasts.
+    /// Returns the session of a peer, if it is up.
     pub(crate) fn by_id(&self, id: PeerId) -> Option<&Member> {
         self.member(self.find(id)?)
     }
@@ -237,13 +238,13 @@ impl Sources {
         self.member_mut(self.find(id)?)
     }
 
-    /// Whether paths of a family from it may be used at all.
+    /// Returns whether paths of a source in a family may be used.
     pub(crate) fn is_usable(&self, ix: SourceIx, family: Family) -> bool {
         ix.0 < SourceIx::FIRST || self.member(ix).is_some_and(|member| !member.leaving.contains(family))
     }
 
-    /// Whether a path in place of another makes no difference to anybody: the same attributes, of another
-    /// session of the same peer.
+    /// Returns whether replacing a path by another makes no difference for peers: the attributes
+    /// are equal, and both are from sessions of the same peer.
     pub(crate) fn are_advertised_alike(&self, before: RibPath, after: RibPath) -> bool {
         if before.attrs() != after.attrs() {
             return false;
@@ -270,7 +271,7 @@ impl Sources {
         }
     }
 
-    /// Notes that so many prefixes are told with a path of a source.
+    /// Counts `count` prefixes that are advertised with a path of a source.
     pub(crate) fn count_advertised(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
         let kind = match self.member_mut(ix) {
             Some(member) => {
@@ -282,7 +283,7 @@ impl Sources {
         self.advertised[kind as usize][family.index()][scope as usize] += count;
     }
 
-    /// Notes that they no longer are.
+    /// Reverts [`Sources::count_advertised`].
     pub(crate) fn uncount_advertised(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
         let kind = match self.member_mut(ix) {
             Some(member) => {
@@ -294,17 +295,18 @@ impl Sources {
         self.advertised[kind as usize][family.index()][scope as usize] -= count;
     }
 
-    /// Forgets the role that a peer was given.
+    /// Removes the role of a peer.
     pub(crate) fn forget_role(&mut self, id: PeerId) {
         self.roles.remove(&id);
     }
 
-    /// Notes whether a peer is our client, for sessions to come.
+    /// Sets whether a peer is our client, for later sessions.
     pub(crate) fn set_role(&mut self, id: PeerId, client: bool) {
         self.roles.insert(id, client);
     }
 
-    /// Sets whether a peer is our client; what was told moves with it.
+    /// Sets whether the session of a source is with a client, and moves the counts of advertised
+    /// prefixes.
     pub(crate) fn set_client(&mut self, ix: SourceIx, client: bool) {
         let Some(member) = self.member_mut(ix) else { return };
         let advertised = member.advertised;
@@ -319,12 +321,12 @@ impl Sources {
         }
     }
 
-    /// How many prefixes were told with a path of a source of this kind that may go so far.
+    /// Returns the number of prefixes that are advertised with paths of a kind and a scope.
     pub(crate) fn advertised_of_kind(&self, kind: SourceKind, family: Family, scope: Scope) -> usize {
         self.advertised[kind as usize][family.index()][scope as usize]
     }
 
-    /// How many were told with a path of this session.
+    /// Returns the number of prefixes that are advertised with paths of one session.
     pub(crate) fn advertised_by(&self, member: &Member, family: Family, scope: Scope) -> usize {
         member.advertised[family.index()][scope as usize]
     }

@@ -1,4 +1,5 @@
-//! The listener: connections from configured addresses go to their peer's task, others are closed.
+//! The listener: passes connections from configured addresses to their peer's task, and closes
+//! others.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,16 +16,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Connections that may wait to be accepted: a whole cluster may call at once.
+/// Backlog of the listening sockets: a whole cluster may connect at once.
 const BACKLOG: i32 = 4096;
-/// Changes of the peers that may wait: they come one at a time from whoever configures us.
+/// Capacity of the queue of changes, which come one at a time from the configuration.
 const CHANGES: usize = 16;
-/// Connections accepted before others have their turn: less than a millisecond.
+/// Connections accepted before the task yields: less than a millisecond.
 const IN_A_ROW: u32 = 32;
-/// Accepted connections that may wait for a peer's task; a peer has no use for more.
+/// Accepted connections that may wait for a peer's task; a peer needs no more.
 pub(super) const WAITING_CALLS: usize = 2;
 
-/// A port can't be listened on.
+/// Error for an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address}: {source}")]
 pub struct ListenerError {
@@ -33,12 +34,12 @@ pub struct ListenerError {
     source: io::Error,
 }
 
-/// A port that is listened on: the same socket twice.
+/// Listening port: the same socket twice.
 #[derive(Debug)]
 struct Port {
-    /// For when there is nothing to accept.
+    /// Socket in the reactor, for waiting.
     waiting: Option<TcpListener>,
-    /// For when there is.
+    /// The same socket outside the reactor, for accepting without waiting.
     direct: StdListener,
 }
 
@@ -49,16 +50,16 @@ enum ListenerChange {
     Open,
 }
 
-/// A connection from an address that no peer is configured for, in a range where that is welcome.
+/// Connection from an address without a configured peer, within an accepted range.
 #[derive(Debug)]
 pub struct DynamicConnection {
-    /// The address.
+    /// Address of the peer.
     pub address: IpAddr,
-    /// The connection.
+    /// TCP connection.
     pub stream: TcpStream,
 }
 
-/// Accepts connections; stops when dropped.
+/// Handle of the listener's task, which stops when this is dropped.
 #[derive(Debug)]
 pub struct Listener {
     changes: mpsc::Sender<ListenerChange>,
@@ -67,10 +68,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes `addresses`; nobody can call before [`Listener::open`].
+    /// Binds `addresses`. Connections are refused until [`Listener::open`].
     ///
     /// # Errors
-    /// An address that can't be bound.
+    /// An address cannot be bound.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Listener, ListenerError> {
         let mut ports = Vec::new();
         for address in addresses {
@@ -83,29 +84,29 @@ impl Listener {
         Ok(Listener { changes, refused, task })
     }
 
-    /// Sends connections from `address` to a peer's task, once they are protected.
+    /// Passes connections from `address` to a peer's task, with this protection.
     pub(super) async fn add(&self, address: IpAddr, protection: Protection, calls: mpsc::Sender<TcpStream>) {
         let _ = self.changes.send(ListenerChange::Add(address, protection, calls)).await;
     }
 
-    /// Accepts connections from now on: the peers are known, and their keys. A handshake that came before a
-    /// key would not have been held to it.
+    /// Starts to accept connections. Call this after the peers and their keys are configured: a
+    /// handshake before that would not be verified.
     pub async fn open(&self) {
         let _ = self.changes.send(ListenerChange::Open).await;
     }
 
-    /// Closes further connections from `address`.
+    /// Closes future connections from `address`.
     pub async fn remove(&self, address: IpAddr) {
         let _ = self.changes.send(ListenerChange::Remove(address)).await;
     }
 
-    /// Sends connections from within `ranges`, whose address is no configured peer's, to `dynamic` while there
-    /// is room; from the others they are closed.
+    /// Passes connections from within `ranges` that have no configured peer to `dynamic`, while it
+    /// has capacity; otherwise they are closed.
     pub async fn accept_ranges(&self, ranges: Vec<IpNet>, dynamic: mpsc::Sender<DynamicConnection>) {
         let _ = self.changes.send(ListenerChange::Ranges(ranges, dynamic)).await;
     }
 
-    /// Connections closed since the start because nobody is configured at their address.
+    /// Returns the number of connections closed because their address has no configured peer.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -136,7 +137,7 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, 
     let (mut open, mut in_a_row) = (false, 0);
     loop {
         tokio::select! {
-            // Changes first: who has just been configured must not be turned away.
+            // Changes first: a peer that was just configured must not be rejected.
             biased;
             change = changes.recv() => match change {
                 Some(ListenerChange::Add(address, protection, calls)) => {
@@ -155,7 +156,7 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, 
             accepted = accept(&ports), if open => match accepted {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
-                    // Of a peer that was dropped nobody said that it is gone.
+                    // A peer may be dropped without being removed here.
                     let peer = peers.get(&address).filter(|allowed| !allowed.calls.is_closed());
                     let in_range = |(ranges, _): &(Vec<IpNet>, _)| {
                         ranges.iter().any(|range| range.contains(&address))
@@ -175,7 +176,7 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, 
                     };
                     in_a_row = (in_a_row + 1) % IN_A_ROW;
                     if in_a_row == 0 {
-                        // A flood must not keep the sessions of this thread waiting.
+                        // A flood must not block the sessions on this thread.
                         tokio::task::yield_now().await;
                     }
                     if !taken {
@@ -184,7 +185,7 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, 
                     }
                 }
                 Err(error) => {
-                    // Out of descriptors or memory: accepting again at once would spin.
+                    // Out of descriptors or memory: an immediate retry would spin.
                     tracing::warn!(%error, "accept");
                     tokio::time::sleep(Duration::from_millis(100)).await; // why: back-off, not synchronisation
                 }
@@ -193,14 +194,14 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, 
     }
 }
 
-/// A connection that somebody wants.
+/// Registers an accepted connection with the reactor.
 fn kept(stream: StdStream) -> Option<TcpStream> {
     stream.set_nonblocking(true).ok()?;
     TcpStream::from_std(stream).ok()
 }
 
-/// Whether all sockets listen. The reactor must not see one before: it would be told that the socket is
-/// hung up, take that for an event that stays, and never rest again.
+/// Starts listening on all sockets; returns whether that succeeded. The reactor must not see a
+/// socket earlier: it would report a hang-up again and again.
 fn listen(ports: &mut [Port]) -> bool {
     let open = |port: &mut Port| {
         socket2::SockRef::from(&port.direct).listen(BACKLOG)?;
@@ -219,22 +220,22 @@ fn listen(ports: &mut [Port]) -> bool {
     })
 }
 
-/// A stranger's connection leaves nothing behind in the kernel, however many there are in a second.
+/// Makes the kernel reset a connection on close, so that a flood leaves no sockets in TIME_WAIT.
 fn reset_on_close(stream: &StdStream) {
     if let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "SO_LINGER");
     }
 }
 
-/// Who may call from an address.
+/// Peer that may connect from an address.
 struct AllowedPeer {
     hops: Hops,
     calls: mpsc::Sender<TcpStream>,
 }
 
 impl AllowedPeer {
-    /// Hands over a connection; false if it can't be taken. What came before it was accepted was not
-    /// held to its TTL: that can be set for a connection, not for those that an address will make.
+    /// Passes a connection to the peer's task; returns whether that succeeded. The TTL check can be
+    /// set only on an accepted connection, so earlier packets were not subject to it.
     fn take(&self, stream: TcpStream, address: IpAddr) -> bool {
         if let Err(error) = set_hops(&stream, address, self.hops) {
             tracing::error!(%address, %error, "connection refused: its TTL can't be set");
@@ -244,8 +245,8 @@ impl AllowedPeer {
     }
 }
 
-/// Has the sockets of the address' family sign what goes there. How far it may be is returned if there
-/// can be connections: without its key a peer must not get one.
+/// Sets the key for an address on the sockets of its family. Returns the distance limit if
+/// connections are possible: a peer whose key is missing must not connect.
 fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops> {
     let password = match &protection.key {
         Md5Key::None => None,
@@ -256,7 +257,7 @@ fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops
         |port: &&Port| port.direct.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());
     for port in ports.iter().filter(of_family) {
         if let Err(error) = set_key(&port.direct, address, password) {
-            // Without a key nothing was asked for.
+            // Without a key there was nothing to set.
             if password.is_some() {
                 tracing::error!(%address, %error, "the peer can't call us");
                 return None;
@@ -266,8 +267,8 @@ fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops
     Some(protection.hops)
 }
 
-/// The next connection. Where many come at once it is taken without telling the reactor, since most of a
-/// flood are not kept.
+/// Waits for the next connection. During a flood connections are accepted without registering them
+/// in the reactor, since most of them are closed at once.
 async fn accept(ports: &[Port]) -> io::Result<(StdStream, SocketAddr)> {
     std::future::poll_fn(|context| {
         for port in ports {

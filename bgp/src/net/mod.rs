@@ -1,4 +1,4 @@
-//! The driver: one task for each peer, one that listens, and the trait through which routes leave.
+//! The driver: one task per peer, one for listening, and the trait that receives routes.
 
 mod auth;
 mod bfd;

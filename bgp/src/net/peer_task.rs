@@ -1,4 +1,4 @@
-//! One task for each peer: its sockets, its timers, and the state machine between them.
+//! Task of one peer: its sockets and timers, and the state machine between them.
 
 use std::io;
 use std::sync::Arc;
@@ -28,10 +28,11 @@ use crate::wire::open::Open;
 
 /// Chunks taken from the RIB's channel before the socket must have written some.
 const QUEUE_AHEAD: usize = 16;
-/// Closed connections that still write their NOTIFICATION; more are cut off at once.
+/// Maximum number of closed connections that still write their NOTIFICATION; more are dropped at
+/// once.
 const LINGERING: usize = 8;
 
-/// Starts a peer's task, which calls the peer; to be called, see [`PeerHandle::listen`].
+/// Starts the task of a peer, which dials it. For incoming connections see [`PeerHandle::listen`].
 pub fn spawn_peer<S: RouteSink>(
     config: PeerConfig,
     address: PeerAddress,
@@ -82,11 +83,11 @@ struct PeerTask<S> {
     outbound: mpsc::Receiver<Bytes>,
     lingering: JoinSet<()>,
     status: watch::Sender<PeerStatus>,
-    /// The state that `status` has.
+    /// State published in `status`.
     published: SessionState,
-    /// The end of the time for which stale routes are kept, as `status` has it.
+    /// End of the retention of stale routes, as published in `status`.
     retained_until: Option<Instant>,
-    /// Chunks were taken from `outbound` since the sink was told that all is written.
+    /// Chunks were taken from `outbound`, and the sink was not yet notified that all are written.
     owing: bool,
     restarted: RestartWatch,
     traffic: Arc<Traffic>,
@@ -102,7 +103,7 @@ impl<S: RouteSink> PeerTask<S> {
     ) {
         let mut restart: Option<Instant> = None;
         self.feed(PeerInput::Start).await;
-        // Deadlines mostly move away, with every message: it is armed anew only for an earlier one.
+        // Deadlines usually move away with every message: the timer is reset for earlier ones only.
         let mut armed: Option<Instant> = None;
         let mut alarm = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
         loop {
@@ -128,7 +129,7 @@ impl<S: RouteSink> PeerTask<S> {
                         Err(_) => PeerInput::Stop(ErrorCode::PEER_DECONFIGURED),
                     };
                     self.feed(input).await;
-                    // The RIB must know of the end before the task is gone.
+                    // The RIB must receive the end of the session before the task ends.
                     self.sink.flush().await;
                     while self.lingering.join_next().await.is_some() {}
                     return;
@@ -202,7 +203,8 @@ impl<S: RouteSink> PeerTask<S> {
         }
     }
 
-    /// When the session ends because the peer's socket takes nothing (RFC 9687).
+    /// Returns the time at which the send hold timer expires (RFC 9687), while the socket is not
+    /// writable.
     fn send_hold_deadline(&self) -> Option<Instant> {
         let hold = self.peer.negotiated()?.send_hold(self.peer.config().send_hold_time)?;
         let blocked = self.sockets.iter().flatten().filter_map(PeerSocket::blocked_since).min()?;
@@ -230,7 +232,7 @@ impl<S: RouteSink> PeerTask<S> {
         self.feed(PeerInput::Connected(Side::Incoming)).await;
     }
 
-    /// Hands one thing to the state machine and does what it says.
+    /// Hands an event to the state machine and performs the resulting actions.
     async fn feed(&mut self, input: PeerInput) {
         if matches!(input, PeerInput::Connected(_)) {
             let restarted = *self.restarted.borrow();
@@ -258,7 +260,7 @@ impl<S: RouteSink> PeerTask<S> {
                 }
                 PeerOutput::Close(side) => {
                     if let Some(mut socket) = self.sockets[index(side)].take() {
-                        // The peer is told why even if it is not waited for.
+                        // Send the NOTIFICATION even if the connection will not linger.
                         if let Err(error) = socket.write() {
                             tracing::debug!(peer = %self.address.remote, %error, "write");
                         }
@@ -286,7 +288,7 @@ impl<S: RouteSink> PeerTask<S> {
                 PeerOutput::Stale(stale) => self.sink.stale(stale),
             }
         }
-        // All that was to be said goes in one segment.
+        // All messages of one turn go into one segment.
         for (socket, _) in self.sockets.iter_mut().zip(said).filter(|(_, said)| *said) {
             if let Some(socket) = socket
                 && let Err(error) = socket.write()
@@ -299,7 +301,7 @@ impl<S: RouteSink> PeerTask<S> {
 
     fn send(&mut self, side: Side, chunk: Bytes) {
         if let Some(socket) = &mut self.sockets[index(side)] {
-            // A session that ends has no use for the routes that still wait.
+            // Queued routes are useless to a session that ends.
             if frame::next(&chunk, frame::MAX_LEN)
                 .is_ok_and(|frame| frame.is_some_and(|frame| frame.kind == MessageKind::Notification))
             {
@@ -345,7 +347,7 @@ impl<S: RouteSink> PeerTask<S> {
                 return self.lost(side).await;
             }
         }
-        // Messages are handled in place; only what the state machine asks for leaves this loop.
+        // Messages are processed in place; only actions of the state machine leave this loop.
         let (now, moment) = (Instant::now(), traffic::moment());
         loop {
             let taken = match frame::next(buffer.unread(), self.peer.max_len(side)) {
@@ -376,7 +378,7 @@ impl<S: RouteSink> PeerTask<S> {
         }
     }
 
-    /// Keeps both OPENs for people.
+    /// Publishes both OPENs in the status.
     fn note_open(&self, body: &[u8]) {
         let ours = self.peer.config().open(*self.restarted.borrow());
         if let Ok(theirs) = Open::parse(body) {
@@ -403,7 +405,7 @@ impl<S: RouteSink> PeerTask<S> {
             if status.state == state {
                 return true;
             }
-            // What kept a session from opening before is no reason for its opening.
+            // The reason of an earlier failure does not explain why the session is Established now.
             let error = status.last_error.as_ref().map(|line| line.text.as_str());
             let error = error.filter(|_| state != SessionState::Established);
             if state == SessionState::Established || status.state == SessionState::Established {
@@ -433,7 +435,7 @@ fn read_update<S: RouteSink>(
             if let Some(fault) = update.fault {
                 let mut new = false;
                 status.send_modify(|status| new = status.update_errors.note(&update, SystemTime::now()));
-                // Once for each kind: a peer may send thousands of them.
+                // Once per kind of error: a peer may send thousands of them.
                 if new {
                     let peer_id = peer.negotiated().map(|terms| tracing::field::display(terms.peer_id));
                     tracing::warn!(

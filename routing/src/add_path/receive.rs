@@ -1,6 +1,6 @@
-//! Several paths to a prefix from one session (RFC 7911): the first is a path of the session's source, each
-//! further one of a further source, a lane, so that a path identifier costs those sessions alone that
-//! send them.
+//! Receiving several paths to a prefix in one session (RFC 7911). The first path belongs to the
+//! source of the session, and each further path to an additional source, so only sessions that use
+//! path identifiers pay for them.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::policy::PeerPolicy;
 use crate::rib::Rib;
 
 impl Rib {
-    /// Prefixes of one run whose path identifiers these are.
+    /// Processes routes with path identifiers; `attrs` is `None` for withdrawals.
     pub(crate) fn add_path_routes(
         &mut self,
         id: PeerId,
@@ -53,7 +53,7 @@ impl Rib {
         }
     }
 
-    /// The place and the source of the path that a session sent with this identifier.
+    /// Returns the place of a prefix, and the source of the session's path with this identifier.
     fn source_of_path_id(&self, id: PeerId, prefix: &IpNet, path_id: u32) -> Option<(u32, SourceIx)> {
         let ix = self.table.find(prefix)?;
         let has = |path_source: &SourceIx| {
@@ -63,7 +63,8 @@ impl Rib {
         self.sources.session_sources(id).find(has).map(|path_source| (ix, path_source))
     }
 
-    /// A source of a session that has no path to a prefix; `None`: it has as many as it may.
+    /// Returns a source of the session that has no path to the prefix; `None` if the session
+    /// already has [`MAX_PATHS`] paths.
     fn vacant_source(&mut self, id: PeerId, prefix: &IpNet) -> Option<SourceIx> {
         let ix = self.table.find(prefix);
         let is_free = |path_source: &SourceIx| ix.is_none_or(|ix| !self.table.has(ix, *path_source));

@@ -1,5 +1,6 @@
-//! Peers that are sent every usable path to a prefix, not the best alone (RFC 7911). What each holds is kept,
-//! since it follows from no single path; that costs those peers alone.
+//! Sending every usable path to a prefix to a peer, instead of the best one (RFC 7911). The
+//! Adj-RIB-Out of such a peer is stored, since it cannot be derived from a single path; only these
+//! peers pay for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
@@ -20,11 +21,11 @@ use crate::table::RibPath;
 #[cfg(test)]
 mod tests;
 
-/// Prefixes written at a time, so that a chunk stays near 64 KiB; few in tests, so that a handful takes
-/// several.
+/// Prefixes encoded at a time, so that a chunk stays near 64 KiB; small in tests, so that a few
+/// prefixes take several runs.
 const RUN: usize = if cfg!(test) { 3 } else { 1024 };
 
-/// The peers.
+/// Peers that receive several paths.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AddPathPeers {
     peers: BTreeMap<PeerId, AddPathPeer>,
@@ -32,20 +33,20 @@ pub(crate) struct AddPathPeers {
     hasher: RandomState,
 }
 
-/// What a peer was told and what it is to be told.
+/// Adj-RIB-Out of a peer, and pending changes.
 #[derive(Clone, Debug, Default)]
 struct AddPathPeer {
     families: Families,
-    /// Path identifiers, and what stands for the attributes that were sent with them.
+    /// Path identifiers, with a hash of the attributes that were sent for each.
     paths: HashMap<IpNet, Vec<(u32, u64)>, RandomState>,
     pending: BTreeSet<IpNet>,
-    /// Places of the table from where to where all is to be told.
+    /// Range of places in the table that is still to be sent.
     dump: Option<(u32, u32)>,
     begins: Families,
     ends: Families,
     end_of_rib: Families,
     waiting: Families,
-    /// There was no room.
+    /// The last chunk did not fit the peer's channel.
     lags: bool,
 }
 
@@ -54,7 +55,8 @@ impl AddPathPeers {
         self.peers.is_empty()
     }
 
-    /// A peer that must be told everything of some families, then End-of-RIB; `held`: that waits.
+    /// Adds a peer, which receives all routes of some families and then End-of-RIB; with `held`
+    /// End-of-RIB waits for [`AddPathPeers::release_markers`].
     pub(crate) fn join(&mut self, peer: PeerId, families: Families, end: u32, held: bool) {
         if families.is_empty() {
             return;
@@ -76,7 +78,7 @@ impl AddPathPeers {
         self.peers.remove(&peer);
     }
 
-    /// How many paths a peer was told, by family.
+    /// Returns the number of paths advertised to a peer, by family.
     pub(crate) fn advertised(&self, peer: PeerId) -> [usize; 2] {
         let mut advertised = [0; 2];
         for (prefix, paths) in self.peers.get(&peer).into_iter().flat_map(|held| &held.paths) {
@@ -85,7 +87,7 @@ impl AddPathPeers {
         advertised
     }
 
-    /// End-of-RIB no longer waits; returns the peers it can go to.
+    /// Releases End-of-RIB; returns the peers that it can be sent to.
     pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
         let waiting = self.peers.iter_mut().filter(|(_, held)| !held.waiting.is_empty());
         waiting
@@ -96,7 +98,8 @@ impl AddPathPeers {
             .collect()
     }
 
-    /// A peer asks for all of a family again; `marked`: between markers. Whether it gets several of it.
+    /// Schedules all routes of a family for a peer, between markers if `marked` (RFC 7313). Returns
+    /// whether the peer receives several paths of the family.
     pub(crate) fn refresh(&mut self, peer: PeerId, family: Family, end: u32, marked: bool) -> bool {
         let Some(held) = self.peers.get_mut(&peer).filter(|held| held.families.contains(family)) else {
             return false;
@@ -105,27 +108,28 @@ impl AddPathPeers {
             held.begins.insert(family);
             held.ends.insert(family);
         }
-        // Nothing that it holds is what it is to be told then.
+        // No stored hash matches, so everything is sent again.
         let of = held.paths.iter_mut().filter(|(prefix, _)| Family::of(prefix) == family);
         of.for_each(|(_, paths)| paths.iter_mut().for_each(|(_, stamp)| *stamp = 0));
         held.dump = Some((0, end));
         true
     }
 
-    /// What was told was told under other rules: everything that is noted from now on is told anew.
+    /// Discards the hashes of all sent attributes after a change of policy, so that the following
+    /// changes are sent again.
     pub(crate) fn forget(&mut self) {
         let all = self.peers.values_mut().flat_map(|held| held.paths.values_mut()).flatten();
         all.for_each(|(_, stamp)| *stamp = 0);
     }
 
-    /// Something about a prefix has changed.
+    /// Schedules a changed prefix.
     pub(crate) fn note(&mut self, prefix: IpNet) {
         for held in self.peers.values_mut().filter(|held| held.families.contains(Family::of(&prefix))) {
             held.pending.insert(prefix);
         }
     }
 
-    /// Tells those that keep up what was noted.
+    /// Sends the scheduled changes to the peers whose channels have capacity.
     pub(crate) fn send(
         &mut self,
         view: ExportView<'_>,
@@ -141,7 +145,8 @@ impl AddPathPeers {
         }
     }
 
-    /// Tells a peer what is pending, as far as there is room; whether all of it went.
+    /// Sends pending changes to a peer, as far as its channel has capacity; returns whether all
+    /// were sent.
     pub(crate) fn resume(
         &mut self,
         peer: PeerId,
@@ -195,11 +200,12 @@ impl AddPathPeers {
     }
 }
 
-/// Prefixes with the paths that a peer is to hold.
+/// Prefixes with the path identifiers and hashes that a peer is to hold.
 type AdvertisedPaths = Vec<(IpNet, Vec<(u32, u64)>)>;
 
 impl AddPathPeer {
-    /// Writes how what the peer holds of these prefixes becomes what it is to hold; returns the latter.
+    /// Writes the difference between what the peer holds for these prefixes and what it is to hold;
+    /// returns the latter.
     #[allow(clippy::too_many_arguments)]
     fn write(
         &self,
@@ -222,7 +228,8 @@ impl AddPathPeer {
                 let attrs = view.interner.set(path.attrs());
                 let stamp = hasher.hash_one((attrs.canonical(), attrs.next_hop, matched)) | 1;
                 wanted.push((id, stamp));
-                // What all depends on beside these is the same for all, and a change of it marks all.
+                // The hash omits what is the same for all paths; a change of that schedules all
+                // prefixes.
                 if !held.contains(&(id, stamp)) {
                     announced.push((path, matched, id, *prefix));
                 }
@@ -244,7 +251,7 @@ impl AddPathPeer {
             let family = Family::of(&prefix);
             let prefixes = run.iter().map(|(_, _, id, prefix)| (*id, *prefix));
             if view.announce(path, matched, key, family, prefixes.clone(), scratch, out).is_err() {
-                // What does not fit a message must not leave an older path standing either.
+                // An older path must not remain if the new one does not fit a message.
                 encode::withdraw(out, key.form, family, prefixes.clone());
                 for (id, prefix) in prefixes {
                     let of = news.iter_mut().filter(|(other, _)| *other == prefix);
@@ -256,7 +263,7 @@ impl AddPathPeer {
     }
 }
 
-/// The paths to a prefix that go to a peer.
+/// Returns the paths to a prefix that are advertised to a peer.
 pub(crate) fn usable<'a>(
     peer: PeerId,
     key: GroupKey,

@@ -1,4 +1,4 @@
-//! What accepting rules do to canonical attributes.
+//! Operations of accepting rules on canonical attributes.
 
 use bgp::wire::attribute::{code, flag};
 
@@ -6,7 +6,7 @@ use super::rule::{Operation, local_pref_of};
 use crate::community::Community;
 use crate::rewrite::{AttributeEdit, prepend, rewrite};
 
-/// Canonical attributes after `operations`, in their order.
+/// Returns canonical attributes after `operations`, which are applied in order.
 pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
     let mut current = canonical.to_vec();
     let (mut next, mut value) = (Vec::new(), Vec::new());
@@ -20,7 +20,7 @@ pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
                         return AttributeEdit::Keep;
                     }
                     let mut path = original.unwrap_or_default().to_vec();
-                    // The last first: each goes before what is there.
+                    // Prepended in reverse, so that the first one is at the front.
                     for asn in asns.iter().rev() {
                         out.clear();
                         prepend(&path, *asn, out);
@@ -54,13 +54,14 @@ pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
     current
 }
 
-/// Canonical attributes with these communities beside their own.
+/// Returns canonical attributes with additional communities.
 pub fn with_communities(canonical: &[u8], communities: &[Community]) -> Vec<u8> {
     let operations: Vec<Operation> = communities.iter().copied().map(Operation::AddCommunity).collect();
     edited(canonical, &operations)
 }
 
-/// The attributes of a route that is going away (RFC 8326 §4.1): any other is better.
+/// Returns the attributes of a route that is being shut down (RFC 8326 §4.1): any other route is
+/// preferred.
 pub fn shut_down(canonical: &[u8]) -> Vec<u8> {
     let last = Operation::SetPriority(super::rule::LAST_PRIORITY);
     edited(canonical, &[Operation::AddCommunity(Community::GRACEFUL_SHUTDOWN), last])

@@ -1,4 +1,4 @@
-//! One rule of a filter: what it matches and what it does.
+//! Filter rules: match conditions and operations.
 
 use bgp::Asn;
 use ipnet::IpNet;
@@ -7,45 +7,45 @@ use crate::attrs::AttrSet;
 use crate::community::Community;
 use crate::path::SourceKind;
 
-/// What a rule does with what it matches.
+/// Action of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// The route passes.
+    /// Accept the route.
     #[default]
     Accept,
-    /// It doesn't.
+    /// Reject the route.
     Reject,
 }
 
-/// How a rule's prefix is compared.
+/// Comparison of a route's prefix with that of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
-    /// The route's prefix is it.
+    /// The prefixes are equal.
     Equal,
     /// The opposite of [`Operator::Equal`].
     NotEqual,
-    /// The route's prefix is it, or lies in it.
+    /// The route's prefix is equal to the rule's or contained in it.
     In,
     /// The opposite of [`Operator::In`].
     NotIn,
 }
 
-/// A prefix, how it is compared, and which lengths count.
+/// Match condition on the prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PrefixMatch {
-    /// The prefix.
+    /// Prefix of the rule.
     pub net: IpNet,
-    /// How.
+    /// Comparison.
     pub operator: Operator,
-    /// The shortest length that counts.
+    /// Shortest matching prefix length.
     pub min: u8,
-    /// The longest length that counts.
+    /// Longest matching prefix length.
     pub max: u8,
 }
 
 impl PrefixMatch {
-    /// Whether `prefix` is what the rule means; [`Operator::NotEqual`] and [`Operator::NotIn`] turn the whole
-    /// answer round, the lengths with it.
+    /// Returns whether `prefix` matches. [`Operator::NotEqual`] and [`Operator::NotIn`] negate the
+    /// whole condition, including the lengths.
     pub fn matches(&self, prefix: &IpNet) -> bool {
         let length = (self.min..=self.max).contains(&prefix.prefix_len());
         match self.operator {
@@ -56,95 +56,95 @@ impl PrefixMatch {
         }
     }
 
-    /// Whether no prefix can be what the rule means.
+    /// Returns whether no prefix can match.
     pub fn is_empty(&self) -> bool {
         let own = self.net.prefix_len();
         match self.operator {
             Operator::Equal => !(self.min..=self.max).contains(&own),
             Operator::In => self.min > self.max || self.max < own,
-            // Everything of the family, lengths and all, would have to be excluded.
+            // All prefixes of the family, of every length, would be excluded.
             Operator::NotIn => own == 0 && self.min == 0 && self.max == self.net.max_prefix_len(),
             Operator::NotEqual => false,
         }
     }
 }
 
-/// Whether a peer is in our AS.
+/// Kind of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerKind {
-    /// In another AS.
+    /// The peer is in another AS.
     External,
-    /// In ours.
+    /// The peer is in our AS.
     Internal,
 }
 
-/// What an accepting rule does to the route.
+/// Operation of an accepting rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// The route carries it from now on.
+    /// Add a community.
     AddCommunity(Community),
-    /// AS_PATH begins with these from now on, in this order.
+    /// Prepend these numbers to AS_PATH, in this order.
     PrependAsPath(Vec<Asn>),
-    /// The route has this priority from now on: the lower the better. See [`priority_of`].
+    /// Set the priority, of which the lower value is preferred; see [`priority_of`].
     SetPriority(u32),
-    /// The route has ONLY_TO_CUSTOMER (RFC 9234) with this AS unless it has it already. Follows from roles; no
-    /// filter says it.
+    /// Add ONLY_TO_CUSTOMER (RFC 9234) with this AS, unless it is present. Results from roles,
+    /// never from filters.
     OnlyToCustomer(Asn),
 }
 
-/// The priority of LOCAL_PREF 0.
+/// Priority of LOCAL_PREF 0.
 pub(super) const LAST_PRIORITY: u32 = i32::MAX as u32;
 
-/// The priority of a route with this LOCAL_PREF, which runs the other way: 2147483647 less it.
+/// Returns the priority for a LOCAL_PREF: 2147483647 minus its value.
 pub fn priority_of(local_pref: u32) -> Option<u32> {
     (i32::MAX as u32).checked_sub(local_pref).filter(|priority| *priority > 0)
 }
 
-/// The LOCAL_PREF of a route with this priority, 1 to 2147483646.
+/// Returns the LOCAL_PREF for a priority of 1 to 2147483646.
 pub fn local_pref_of(priority: u32) -> u32 {
     (i32::MAX as u32).saturating_sub(priority)
 }
 
-/// A route as rules look at it.
+/// Route as the subject of rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// Its prefix.
+    /// Prefix.
     pub prefix: IpNet,
-    /// Its attributes.
+    /// Attributes.
     pub attrs: &'a AttrSet,
-    /// Where it comes from.
+    /// Kind of the source.
     pub kind: SourceKind,
-    /// Whether the peer that it comes from, or that it would be told to, is in our AS.
+    /// Kind of the peer that the route is received from or would be advertised to.
     pub peer: PeerKind,
-    /// The link through which it leaves, if that is known.
+    /// Outgoing link, if it is known.
     pub interface: Option<&'a str>,
 }
 
-/// One rule: it matches what all its conditions match.
+/// Filter rule, which matches if all its conditions match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterRule {
-    /// Of the prefix.
+    /// Condition on the prefix.
     pub prefix: Option<PrefixMatch>,
-    /// Only routes that came from a BGP peer (`source: RemotePeers`).
+    /// The route is from a BGP peer (`source: RemotePeers`).
     pub from_peers: bool,
-    /// The link through which it leaves; `*` stands for any characters.
+    /// Pattern for the outgoing link; `*` matches any characters.
     pub interface: Option<String>,
-    /// Which kind of peer it comes from, or would be told to.
+    /// Kind of the peer that the route is received from or would be advertised to.
     pub peer: Option<PeerKind>,
-    /// What it carries.
+    /// Community that the route must have.
     pub community: Option<Community>,
-    /// What AS_PATH begins with.
+    /// Numbers that AS_PATH must start with.
     pub as_path_prefix: Vec<Asn>,
-    /// Its priority, see [`priority_of`].
+    /// Priority that the route must have; see [`priority_of`].
     pub priority: Option<u32>,
-    /// What becomes of it.
+    /// Action for a matching route.
     pub action: Action,
-    /// What is done to it, in this order; only where it is accepted.
+    /// Operations on an accepted route, in this order.
     pub operations: Vec<Operation>,
 }
 
 impl FilterRule {
-    /// Whether the rule is about this route.
+    /// Returns whether the rule matches a route.
     pub fn matches(&self, subject: &Subject<'_>) -> bool {
         self.prefix.as_ref().is_none_or(|prefix| prefix.matches(&subject.prefix))
             && self.peer.is_none_or(|peer| peer == subject.peer)
@@ -167,7 +167,7 @@ fn starts_with(attrs: &AttrSet, wanted: &[Asn]) -> bool {
     }
 }
 
-/// Whether a name is like a pattern in which `*` stands for any characters, none too.
+/// Returns whether a name matches a pattern in which `*` stands for zero or more characters.
 fn is_like(name: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -180,15 +180,15 @@ fn is_like(name: &str, pattern: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// A filter: rules for each direction and family; the first that matches decides.
+/// Filter: rules for each direction and family, of which the first match decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
-    /// For IPv4 routes that a peer would be told.
+    /// Export rules for IPv4.
     pub export_v4: Vec<FilterRule>,
-    /// For IPv4 routes that come from a peer.
+    /// Import rules for IPv4.
     pub import_v4: Vec<FilterRule>,
-    /// For IPv6 routes that a peer would be told.
+    /// Export rules for IPv6.
     pub export_v6: Vec<FilterRule>,
-    /// For IPv6 routes that come from a peer.
+    /// Import rules for IPv6.
     pub import_v6: Vec<FilterRule>,
 }
