@@ -1,20 +1,20 @@
-//! The small values that everything else speaks of.
+//! Basic types that the other modules share.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-/// An autonomous system number, four octets (RFC 6793).
+/// Autonomous system number of four octets (RFC 6793).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Asn(pub u32);
 
 impl Asn {
-    /// Stands in two-octet fields for a number that does not fit there (RFC 6793 §9).
+    /// Placeholder in two-octet fields for a number that does not fit (RFC 6793 §9).
     pub const TRANS: Asn = Asn(23456);
 
-    /// The number as a two-octet field carries it: itself, or [`Asn::TRANS`].
+    /// Returns the value for a two-octet field: the number itself, or [`Asn::TRANS`].
     pub fn two_octets(self) -> u16 {
         u16::try_from(self.0).unwrap_or(23456)
     }
@@ -26,13 +26,13 @@ impl fmt::Display for Asn {
     }
 }
 
-/// A BGP identifier: four octets, unique in the AS, never zero (RFC 6286).
+/// BGP identifier: four octets, unique within the AS, never zero (RFC 6286).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RouterId(pub Ipv4Addr);
 
 impl RouterId {
-    /// The identifier as the unsigned number that RFC 4271 §6.8 and §9.1.2.2 compare.
+    /// Returns the identifier as the unsigned number that RFC 4271 §6.8 and §9.1.2.2 compare.
     pub fn to_bits(self) -> u32 {
         self.0.to_bits()
     }
@@ -44,7 +44,7 @@ impl fmt::Display for RouterId {
     }
 }
 
-/// A configured neighbour, numbered by whoever configured it.
+/// Number of a configured neighbor; assigned by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PeerId(pub u32);
@@ -64,7 +64,7 @@ pub struct AfiSafi {
     pub safi: u8,
 }
 
-/// A family whose routes we exchange.
+/// Address family whose routes are exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
@@ -75,10 +75,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both, in wire order.
+    /// Both families, in wire order.
     pub const ALL: [Family; 2] = [Family::Ipv4Unicast, Family::Ipv6Unicast];
 
-    /// Its numbers on the wire.
+    /// Returns the AFI and SAFI.
     pub const fn afi_safi(self) -> AfiSafi {
         match self {
             Family::Ipv4Unicast => AfiSafi { afi: 1, safi: 1 },
@@ -86,12 +86,12 @@ impl Family {
         }
     }
 
-    /// The family with these numbers, if it is one of ours.
+    /// Returns the family with this AFI and SAFI, if it is supported.
     pub fn from_afi_safi(wire: AfiSafi) -> Option<Family> {
         Family::ALL.into_iter().find(|family| family.afi_safi() == wire)
     }
 
-    /// The longest prefix length, in bits.
+    /// Returns the longest prefix length, in bits.
     pub const fn max_prefix_len(self) -> u8 {
         match self {
             Family::Ipv4Unicast => 32,
@@ -99,7 +99,7 @@ impl Family {
         }
     }
 
-    /// Its place in [`Family::ALL`].
+    /// Returns the index of the family in [`Family::ALL`].
     pub const fn index(self) -> usize {
         match self {
             Family::Ipv4Unicast => 0,
@@ -107,7 +107,7 @@ impl Family {
         }
     }
 
-    /// The family that a prefix belongs to.
+    /// Returns the family of a prefix.
     pub fn of(prefix: &ipnet::IpNet) -> Family {
         match prefix {
             ipnet::IpNet::V4(_) => Family::Ipv4Unicast,
@@ -133,7 +133,7 @@ impl From<Family> for Families {
     }
 }
 
-/// A set of [`Family`].
+/// Set of [`Family`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Families {
     ipv4: bool,
@@ -141,14 +141,15 @@ pub struct Families {
 }
 
 impl Families {
-    /// No family.
+    /// The empty set.
     pub const NONE: Families = Families { ipv4: false, ipv6: false };
-    /// IPv4 unicast alone: what a peer without the multiprotocol capability speaks (RFC 4760 §8).
+    /// IPv4 unicast alone, which a peer without the multiprotocol capability supports (RFC 4760
+    /// §8).
     pub const IPV4: Families = Families { ipv4: true, ipv6: false };
     /// IPv4 and IPv6 unicast.
     pub const BOTH: Families = Families { ipv4: true, ipv6: true };
 
-    /// Whether `family` is in the set.
+    /// Returns whether `family` is in the set.
     pub const fn contains(self, family: Family) -> bool {
         match family {
             Family::Ipv4Unicast => self.ipv4,
@@ -164,7 +165,7 @@ impl Families {
         }
     }
 
-    /// Takes `family` out.
+    /// Removes `family`.
     pub fn remove(&mut self, family: Family) {
         match family {
             Family::Ipv4Unicast => self.ipv4 = false,
@@ -172,27 +173,27 @@ impl Families {
         }
     }
 
-    /// What both sets have.
+    /// Returns the families that are in both sets.
     pub fn intersection(self, other: Families) -> Families {
         Families { ipv4: self.ipv4 && other.ipv4, ipv6: self.ipv6 && other.ipv6 }
     }
 
-    /// What either set has.
+    /// Returns the families that are in either set.
     pub fn union(self, other: Families) -> Families {
         Families { ipv4: self.ipv4 || other.ipv4, ipv6: self.ipv6 || other.ipv6 }
     }
 
-    /// What this set has and the other has not.
+    /// Returns the families that are in this set and not in the other.
     pub fn without(self, other: Families) -> Families {
         Families { ipv4: self.ipv4 && !other.ipv4, ipv6: self.ipv6 && !other.ipv6 }
     }
 
-    /// Whether nothing is in the set.
+    /// Returns whether the set has no family.
     pub fn is_empty(self) -> bool {
         !self.ipv4 && !self.ipv6
     }
 
-    /// The members, in wire order.
+    /// Returns the families in wire order.
     pub fn iter(self) -> impl Iterator<Item = Family> {
         Family::ALL.into_iter().filter(move |family| self.contains(*family))
     }

@@ -4,19 +4,19 @@
 use std::num::{NonZeroU8, NonZeroU32};
 use std::time::{Duration, Instant};
 
-use bgp::bfd::{ControlPacket, Diagnostic, Output, Session, SessionConfig, State};
+use bgp::bfd::{BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket, Diagnostic};
 
 const MS: Duration = Duration::from_millis(1);
 
-fn config() -> SessionConfig {
-    SessionConfig { min_interval: 50 * MS, multiplier: NonZeroU8::new(3).unwrap() }
+fn config() -> BfdSessionConfig {
+    BfdSessionConfig { min_interval: 50 * MS, multiplier: NonZeroU8::new(3).unwrap() }
 }
 
 fn discr(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
 }
 
-fn packet(state: State) -> ControlPacket {
+fn packet(state: BfdState) -> ControlPacket {
     ControlPacket {
         diagnostic: Diagnostic::NONE,
         state,
@@ -33,24 +33,24 @@ fn packet(state: State) -> ControlPacket {
     }
 }
 
-fn drain(session: &mut Session) -> (Vec<ControlPacket>, Vec<State>) {
+fn drain(session: &mut BfdSession) -> (Vec<ControlPacket>, Vec<BfdState>) {
     let (mut sent, mut states) = (Vec::new(), Vec::new());
     while let Some(output) = session.poll_output() {
         match output {
-            Output::Send(packet) => sent.push(packet),
-            Output::Changed(state) => states.push(state),
+            BfdOutput::Send(packet) => sent.push(packet),
+            BfdOutput::Changed(state) => states.push(state),
         }
     }
     (sent, states)
 }
 
-fn in_state(state: State, now: Instant) -> Session {
-    let mut session = Session::new(config(), discr(1), 3, now);
+fn in_state(state: BfdState, now: Instant) -> BfdSession {
+    let mut session = BfdSession::new(config(), discr(1), 3, now);
     match state {
-        State::Down => {}
-        State::AdminDown => session.stop(now),
-        State::Init => session.receive(&packet(State::Down), now),
-        State::Up => session.receive(&packet(State::Init), now),
+        BfdState::Down => {}
+        BfdState::AdminDown => session.stop(now),
+        BfdState::Init => session.receive(&packet(BfdState::Down), now),
+        BfdState::Up => session.receive(&packet(BfdState::Init), now),
     }
     assert_eq!(session.state(), state);
     drain(&mut session);
@@ -59,7 +59,7 @@ fn in_state(state: State, now: Instant) -> Session {
 
 #[test]
 fn every_state_answers_every_state_as_the_table_says() {
-    use State::{AdminDown, Down, Init, Up};
+    use BfdState::{AdminDown, Down, Init, Up};
     // RFC 5880 §6.2 and §6.8.6: our state, what is received, our state then.
     let table = [
         (AdminDown, AdminDown, AdminDown),
@@ -100,10 +100,12 @@ fn every_state_answers_every_state_as_the_table_says() {
 
 #[test]
 fn silence_for_the_detection_time_is_down() {
-    for (state, then) in [(State::Init, State::Down), (State::Up, State::Down), (State::Down, State::Down)] {
+    for (state, then) in
+        [(BfdState::Init, BfdState::Down), (BfdState::Up, BfdState::Down), (BfdState::Down, BfdState::Down)]
+    {
         let now = Instant::now();
         let mut session = in_state(state, now);
-        session.receive(&packet(State::Up), now);
+        session.receive(&packet(BfdState::Up), now);
         assert_eq!(session.detection_time(), 150 * MS);
         let before = session.state();
         session.timer(now + 149 * MS);
@@ -115,7 +117,7 @@ fn silence_for_the_detection_time_is_down() {
             let last = sent.last().unwrap();
             assert_eq!(
                 (last.state, last.your_discriminator),
-                (State::Down, 0),
+                (BfdState::Down, 0),
                 "the other side is forgotten"
             );
             assert_eq!(last.diagnostic, Diagnostic::CONTROL_DETECTION_TIME_EXPIRED);
@@ -127,12 +129,12 @@ fn silence_for_the_detection_time_is_down() {
 #[test]
 fn the_detection_time_is_theirs_by_what_both_can_do() {
     let now = Instant::now();
-    let mut session = in_state(State::Up, now);
+    let mut session = in_state(BfdState::Up, now);
     for (theirs, mult, wanted) in [(10_000, 3, 150), (300_000, 2, 600), (1_000_000, 5, 5000)] {
         let packet = ControlPacket {
             desired_min_tx: theirs,
             detect_mult: NonZeroU8::new(mult).unwrap(),
-            ..packet(State::Up)
+            ..packet(BfdState::Up)
         };
         session.receive(&packet, now);
         assert_eq!(session.detection_time(), wanted * MS);
@@ -142,16 +144,16 @@ fn the_detection_time_is_theirs_by_what_both_can_do() {
 #[test]
 fn a_poll_is_answered_at_once_and_ours_ends_with_the_answer() {
     let now = Instant::now();
-    let mut session = Session::new(config(), discr(1), 3, now);
-    session.receive(&packet(State::Init), now);
+    let mut session = BfdSession::new(config(), discr(1), 3, now);
+    session.receive(&packet(BfdState::Init), now);
     let (sent, _) = drain(&mut session);
     assert!(sent.last().unwrap().poll, "the new interval is to be confirmed");
-    session.receive(&ControlPacket { poll: true, ..packet(State::Up) }, now);
+    session.receive(&ControlPacket { poll: true, ..packet(BfdState::Up) }, now);
     let (sent, _) = drain(&mut session);
     assert!(sent[0].r#final && !sent[0].poll);
     session.timer(session.deadline().unwrap());
     assert!(drain(&mut session).0[0].poll, "not answered yet");
-    session.receive(&ControlPacket { r#final: true, ..packet(State::Up) }, now);
+    session.receive(&ControlPacket { r#final: true, ..packet(BfdState::Up) }, now);
     session.timer(session.deadline().unwrap());
     assert!(!drain(&mut session).0[0].poll);
 }
@@ -160,10 +162,10 @@ fn a_poll_is_answered_at_once_and_ours_ends_with_the_answer() {
 fn other_times_leave_the_session_up_and_count_once_they_are_confirmed() {
     for (from, to) in [(50, 300), (300, 50)] {
         let now = Instant::now();
-        let times = |ms: u32| SessionConfig { min_interval: ms * MS, ..config() };
-        let mut session = Session::new(times(from), discr(1), 3, now);
-        session.receive(&packet(State::Init), now);
-        let answer = ControlPacket { r#final: true, desired_min_tx: 10_000, ..packet(State::Up) };
+        let times = |ms: u32| BfdSessionConfig { min_interval: ms * MS, ..config() };
+        let mut session = BfdSession::new(times(from), discr(1), 3, now);
+        session.receive(&packet(BfdState::Init), now);
+        let answer = ControlPacket { r#final: true, desired_min_tx: 10_000, ..packet(BfdState::Up) };
         session.receive(&answer, now);
         drain(&mut session);
         session.set_config(times(to), now);
@@ -176,20 +178,20 @@ fn other_times_leave_the_session_up_and_count_once_they_are_confirmed() {
         session.receive(&answer, now);
         assert_eq!(session.detection_time(), 3 * to * MS);
         session.timer(session.deadline().unwrap());
-        assert_eq!(session.state(), State::Up);
+        assert_eq!(session.state(), BfdState::Up);
     }
 }
 
 #[test]
 fn nothing_is_sent_to_who_wants_nothing() {
     let now = Instant::now();
-    let mut session = in_state(State::Up, now);
-    session.receive(&ControlPacket { required_min_rx: 0, ..packet(State::Up) }, now);
+    let mut session = in_state(BfdState::Up, now);
+    session.receive(&ControlPacket { required_min_rx: 0, ..packet(BfdState::Up) }, now);
     assert_eq!(session.deadline(), Some(now + 150 * MS), "only the detection time is left");
-    session.receive(&ControlPacket { r#final: true, demand: true, ..packet(State::Up) }, now);
+    session.receive(&ControlPacket { r#final: true, demand: true, ..packet(BfdState::Up) }, now);
     assert_eq!(session.deadline(), Some(now + 150 * MS), "demand mode");
     session.timer(now + 150 * MS);
-    assert_eq!(session.state(), State::Down);
+    assert_eq!(session.state(), BfdState::Down);
     assert!(session.deadline().is_some(), "who is gone may come back");
 }
 
@@ -197,13 +199,13 @@ fn nothing_is_sent_to_who_wants_nothing() {
 fn packets_keep_their_intervals_with_jitter() {
     for (multiplier, most) in [(3, 50 * MS), (1, 45 * MS)] {
         let now = Instant::now();
-        let config = SessionConfig { multiplier: NonZeroU8::new(multiplier).unwrap(), ..config() };
-        let mut session = Session::new(config, discr(1), 3, now);
-        session.receive(&packet(State::Init), now);
+        let config = BfdSessionConfig { multiplier: NonZeroU8::new(multiplier).unwrap(), ..config() };
+        let mut session = BfdSession::new(config, discr(1), 3, now);
+        session.receive(&packet(BfdState::Init), now);
         let mut at = now;
         let mut waits = Vec::new();
         for _ in 0..500 {
-            session.receive(&packet(State::Up), at);
+            session.receive(&packet(BfdState::Up), at);
             let next = session.deadline().unwrap();
             waits.push(next - at);
             at = next;
@@ -214,7 +216,7 @@ fn packets_keep_their_intervals_with_jitter() {
         assert!(waits.iter().any(|wait| *wait < 40 * MS) && waits.iter().any(|wait| *wait > 43 * MS));
     }
     let now = Instant::now();
-    let mut slow = Session::new(config(), discr(1), 3, now);
+    let mut slow = BfdSession::new(config(), discr(1), 3, now);
     slow.timer(now);
     drain(&mut slow);
     let wait = slow.deadline().unwrap() - now;
@@ -225,10 +227,11 @@ fn packets_keep_their_intervals_with_jitter() {
 #[test]
 fn two_sessions_find_each_other_and_see_each_others_end() {
     let start = Instant::now();
-    let mut sides = [Session::new(config(), discr(1), 3, start), Session::new(config(), discr(2), 4, start)];
+    let mut sides =
+        [BfdSession::new(config(), discr(1), 3, start), BfdSession::new(config(), discr(2), 4, start)];
     let mut now = start;
     let mut on_the_way: Vec<(Instant, usize, ControlPacket)> = Vec::new();
-    let mut run = |sides: &mut [Session; 2], now: &mut Instant, until: Instant, cut: bool| {
+    let mut run = |sides: &mut [BfdSession; 2], now: &mut Instant, until: Instant, cut: bool| {
         while *now < until {
             for (from, to) in [(0, 1), (1, 0)] {
                 if sides[from].deadline().is_some_and(|at| at <= *now) {
@@ -249,19 +252,19 @@ fn two_sessions_find_each_other_and_see_each_others_end() {
         }
     };
     run(&mut sides, &mut now, start + 3000 * MS, false);
-    assert_eq!(sides.each_ref().map(Session::state), [State::Up; 2]);
-    assert_eq!(sides.each_ref().map(Session::detection_time), [150 * MS; 2]);
+    assert_eq!(sides.each_ref().map(BfdSession::state), [BfdState::Up; 2]);
+    assert_eq!(sides.each_ref().map(BfdSession::detection_time), [150 * MS; 2]);
     let cut = now;
     run(&mut sides, &mut now, cut + 140 * MS, true);
     // The last packet before the cut was sent up to 50 ms earlier.
     run(&mut sides, &mut now, cut + 152 * MS, true);
-    assert_eq!(sides.each_ref().map(Session::state), [State::Down; 2], "150 ms of silence");
+    assert_eq!(sides.each_ref().map(BfdSession::state), [BfdState::Down; 2], "150 ms of silence");
     let again = now;
     run(&mut sides, &mut now, again + 3000 * MS, false);
-    assert_eq!(sides.each_ref().map(Session::state), [State::Up; 2]);
+    assert_eq!(sides.each_ref().map(BfdSession::state), [BfdState::Up; 2]);
     sides[0].stop(now);
     let stopped = now;
     run(&mut sides, &mut now, stopped + 10 * MS, false);
-    assert_eq!(sides[1].state(), State::Down);
+    assert_eq!(sides[1].state(), BfdState::Down);
     assert_eq!(sides[1].remote_diagnostic(), Diagnostic::ADMINISTRATIVELY_DOWN);
 }

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use bgp::session::{Admission, Input, Output, Peer, PeerConfig, RestartConfig, Retain, Side, Stale, State};
+use bgp::session::{
+    Admission, Peer, PeerConfig, PeerInput, PeerOutput, RestartConfig, Retain, SessionState, Side, Stale,
+};
 use bgp::wire::error::{ErrorCode, WireError};
 use bgp::wire::frame::{self, MAX_LEN, MessageKind};
 use bgp::wire::notification::Notification;
@@ -29,7 +31,7 @@ fn theirs(edit: impl FnOnce(&mut Open)) -> Open {
 
 fn give(peer: &mut Peer, side: Side, octets: &[u8], now: Instant) {
     let frame = frame::next(octets, MAX_LEN).unwrap().unwrap();
-    peer.handle(Input::Message(side, frame), now);
+    assert!(peer.receive(side, frame, now).is_none(), "no UPDATE");
 }
 
 fn message(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -39,29 +41,29 @@ fn message(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn establish(peer: &mut Peer, open: &Open, now: Instant) {
-    peer.handle(Input::Connected(SIDE), now);
+    peer.handle(PeerInput::Connected(SIDE), now);
     give(peer, SIDE, &message(|out| open.encode(out)), now);
     give(peer, SIDE, &message(bgp::wire::encode::keepalive), now);
-    assert_eq!(peer.state(), State::Established);
+    assert_eq!(peer.state(), SessionState::Established);
 }
 
 fn established(ours: PeerConfig, open: &Open) -> (Peer, Instant) {
     let now = Instant::now();
     let mut peer = Peer::new(ours, 7);
-    peer.handle(Input::Start, now);
+    peer.handle(PeerInput::Start, now);
     establish(&mut peer, open, now);
     drain(&mut peer);
     (peer, now)
 }
 
-fn drain(peer: &mut Peer) -> Vec<Output> {
+fn drain(peer: &mut Peer) -> Vec<PeerOutput> {
     std::iter::from_fn(|| peer.poll_output()).collect()
 }
 
 fn retained(peer: &mut Peer) -> Retain {
     let outputs = drain(peer);
     let mut ends = outputs.iter().filter_map(|output| match output {
-        Output::Ended { established: true, retain, .. } => Some(*retain),
+        PeerOutput::Ended { established: true, retain, .. } => Some(*retain),
         _ => None,
     });
     ends.next_back().unwrap()
@@ -69,7 +71,7 @@ fn retained(peer: &mut Peer) -> Retain {
 
 fn stale(peer: &mut Peer) -> Vec<Stale> {
     let stale = |output| match output {
-        Output::Stale(stale) => Some(stale),
+        PeerOutput::Stale(stale) => Some(stale),
         _ => None,
     };
     drain(peer).into_iter().filter_map(stale).collect()
@@ -80,9 +82,9 @@ fn until_stale(peer: &mut Peer, limit: Instant) -> (Instant, Vec<Stale>) {
     loop {
         let now = peer.deadline().unwrap();
         assert!(now <= limit, "nothing happens to stale routes");
-        peer.handle(Input::Timer, now);
+        peer.handle(PeerInput::Timer, now);
         // The calls under way fail.
-        peer.handle(Input::ConnectFailed, now);
+        peer.handle(PeerInput::ConnectFailed, now);
         let stale = stale(peer);
         if !stale.is_empty() {
             return (now, stale);
@@ -98,24 +100,25 @@ fn routes_outlive_a_session_as_far_as_both_agreed() {
             give(peer, SIDE, &octets, now);
         }
     };
-    let closed = |peer: &mut Peer, now| peer.handle(Input::Closed(SIDE), now);
+    let closed = |peer: &mut Peer, now| peer.handle(PeerInput::Closed(SIDE), now);
     let refused = |peer: &mut Peer, now| {
         let error = WireError::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, "test");
-        peer.handle(Input::Malformed(SIDE, error), now);
+        peer.handle(PeerInput::Malformed(SIDE, error), now);
     };
     let silent = |peer: &mut Peer, _| {
         let due = loop {
             let due = peer.deadline().unwrap();
-            peer.handle(Input::Timer, due);
-            if peer.state() != State::Established {
+            peer.handle(PeerInput::Timer, due);
+            if peer.state() != SessionState::Established {
                 break due;
             }
         };
         assert!(peer.retained_until().is_none_or(|until| until > due));
     };
-    let unread = |peer: &mut Peer, now| peer.handle(Input::SendHoldTimerExpired(SIDE), now);
-    let given_up = |peer: &mut Peer, now| peer.handle(Input::BfdDown, now);
-    let stopped = |peer: &mut Peer, _| peer.handle(Input::Stop(ErrorCode::PEER_DECONFIGURED), Instant::now());
+    let unread = |peer: &mut Peer, now| peer.handle(PeerInput::SendHoldTimerExpired(SIDE), now);
+    let given_up = |peer: &mut Peer, now| peer.handle(PeerInput::BfdDown, now);
+    let stopped =
+        |peer: &mut Peer, _| peer.handle(PeerInput::Stop(ErrorCode::PEER_DECONFIGURED), Instant::now());
     let reset = notified(ErrorCode::ADMINISTRATIVE_RESET);
     let hard = notified(ErrorCode::HARD_RESET);
     type Event<'a> = &'a dyn Fn(&mut Peer, Instant);
@@ -158,7 +161,7 @@ fn routes_outlive_a_session_as_far_as_both_agreed() {
 #[test]
 fn stale_routes_go_when_the_restart_time_is_over() {
     let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
-    peer.handle(Input::Closed(SIDE), now);
+    peer.handle(PeerInput::Closed(SIDE), now);
     drain(&mut peer);
     let (at, what) = until_stale(&mut peer, now + Duration::from_secs(130));
     assert_eq!(what, [Stale::Drop(Families::BOTH)]);
@@ -172,7 +175,7 @@ fn a_peer_that_asks_to_be_waited_for_for_an_hour_is_not() {
     for (ours, waited) in [(120, 300), (600, 600)] {
         let restart = RestartConfig { restart_time: ours, long_lived_stale_time: 0 };
         let (mut peer, now) = established(config(1, Some(restart)), &open);
-        peer.handle(Input::Closed(SIDE), now);
+        peer.handle(PeerInput::Closed(SIDE), now);
         assert_eq!(peer.retained_until(), Some(now + Duration::from_secs(waited)));
     }
 }
@@ -181,10 +184,10 @@ fn a_peer_that_asks_to_be_waited_for_for_an_hour_is_not() {
 fn long_lived_routes_become_a_last_resort_and_go_later() {
     let open = config(2, Some(RestartConfig { restart_time: 120, long_lived_stale_time: 600 })).open(None);
     let (mut peer, now) = established(config(1, restart(3600)), &open);
-    peer.handle(Input::Closed(SIDE), now);
+    peer.handle(PeerInput::Closed(SIDE), now);
     drain(&mut peer);
     let (at, what) = until_stale(&mut peer, now + Duration::from_secs(130));
-    assert_eq!((at, what), (now + Duration::from_secs(120), vec![Stale::LastResort(Families::BOTH)]));
+    assert_eq!((at, what), (now + Duration::from_secs(120), vec![Stale::LlgrStale(Families::BOTH)]));
     let (at, what) = until_stale(&mut peer, now + Duration::from_secs(730));
     assert_eq!((at, what), (now + Duration::from_secs(720), vec![Stale::Drop(Families::BOTH)]));
 }
@@ -197,16 +200,16 @@ fn a_peer_that_is_back_keeps_what_it_still_forwards_until_end_of_rib() {
         graceful.restarting = true;
     });
     let (mut peer, now) = established(config(1, restart(0)), &open);
-    peer.handle(Input::Closed(SIDE), now);
+    peer.handle(PeerInput::Closed(SIDE), now);
     let now = peer.deadline().unwrap();
-    peer.handle(Input::Timer, now);
+    peer.handle(PeerInput::Timer, now);
     drain(&mut peer);
     establish(&mut peer, &open, now);
     let mut v6 = Families::NONE;
     v6.insert(Family::Ipv6Unicast);
     assert_eq!(stale(&mut peer), [Stale::Drop(v6)]);
     assert!(peer.retained_until().is_some());
-    peer.handle(Input::EndOfRib(Family::Ipv4Unicast), now);
+    peer.handle(PeerInput::EndOfRib(Family::Ipv4Unicast), now);
     assert_eq!(peer.retained_until(), None, "nothing is stale after End-of-RIB");
 }
 
@@ -214,24 +217,24 @@ fn a_peer_that_is_back_keeps_what_it_still_forwards_until_end_of_rib() {
 fn a_peer_that_restarts_for_ever_is_not_waited_for_for_ever() {
     let (mut peer, start) = established(config(1, restart(0)), &theirs(|_| {}));
     let mut now = start;
-    peer.handle(Input::Closed(SIDE), now);
+    peer.handle(PeerInput::Closed(SIDE), now);
     while let Some(until) = peer.retained_until() {
         assert!(until <= start + Duration::from_secs(4 * 120));
         assert!(now < start + Duration::from_secs(600));
         now = until - Duration::from_secs(1).min(until - now);
         while peer.deadline().is_some_and(|due| due <= now) {
             let due = peer.deadline().unwrap();
-            peer.handle(Input::Timer, due);
-            peer.handle(Input::ConnectFailed, due);
+            peer.handle(PeerInput::Timer, due);
+            peer.handle(PeerInput::ConnectFailed, due);
         }
-        peer.handle(Input::Timer, now + Duration::from_secs(2));
+        peer.handle(PeerInput::Timer, now + Duration::from_secs(2));
         if peer.retained_until().is_none() {
             break;
         }
-        peer.handle(Input::Connected(Side::Incoming), now);
+        peer.handle(PeerInput::Connected(Side::Incoming), now);
         give(&mut peer, Side::Incoming, &message(|out| theirs(|_| {}).encode(out)), now);
         give(&mut peer, Side::Incoming, &message(bgp::wire::encode::keepalive), now);
-        peer.handle(Input::Closed(Side::Incoming), now);
+        peer.handle(PeerInput::Closed(Side::Incoming), now);
     }
 }
 
@@ -239,12 +242,12 @@ fn a_peer_that_restarts_for_ever_is_not_waited_for_for_ever() {
 fn the_open_of_a_second_connection_ends_a_session_whose_peer_restarted() {
     let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
     assert_eq!(peer.admission(), Admission::Take);
-    peer.handle(Input::Connected(Side::Incoming), now);
-    assert!(drain(&mut peer).iter().all(|output| !matches!(output, Output::Ended { .. })));
+    peer.handle(PeerInput::Connected(Side::Incoming), now);
+    assert!(drain(&mut peer).iter().all(|output| !matches!(output, PeerOutput::Ended { .. })));
     give(&mut peer, Side::Incoming, &message(|out| theirs(|_| {}).encode(out)), now);
     assert_eq!(retained(&mut peer).families, Families::BOTH);
     give(&mut peer, Side::Incoming, &message(bgp::wire::encode::keepalive), now);
-    assert_eq!(peer.connection_state(Side::Incoming), Some(State::Established));
+    assert_eq!(peer.connection_state(Side::Incoming), Some(SessionState::Established));
     drain(&mut peer);
     // The next such call finds that side in use.
     assert_eq!(peer.admission(), Admission::TakeBeside);
@@ -256,9 +259,9 @@ fn the_open_of_a_second_connection_ends_a_session_whose_peer_restarted() {
     assert_eq!(peer.admission(), Admission::Reject(ErrorCode::COLLISION_RESOLUTION));
 }
 
-fn said(outputs: Vec<Output>) -> Option<Notification> {
+fn said(outputs: Vec<PeerOutput>) -> Option<Notification> {
     outputs.into_iter().find_map(|output| match output {
-        Output::Send(_, octets) => {
+        PeerOutput::Send(_, octets) => {
             let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
             (frame.kind == MessageKind::Notification).then(|| Notification::parse(frame.body))
         }
@@ -277,15 +280,15 @@ fn a_session_that_is_not_wanted_ends_hard_and_one_that_restarts_does_not() {
         (none, (6, 3, vec![]), Some((6, 2))),
     ] {
         let (mut peer, now) = established(config(1, restart(0)), &open);
-        peer.handle(Input::Stop(ErrorCode::PEER_DECONFIGURED), now);
+        peer.handle(PeerInput::Stop(ErrorCode::PEER_DECONFIGURED), now);
         let last = said(drain(&mut peer)).unwrap();
         assert_eq!((last.code.code, last.code.subcode, last.data), stop);
 
         let (mut peer, now) = established(config(1, restart(0)), &open);
-        peer.handle(Input::Restart, now);
+        peer.handle(PeerInput::Restart, now);
         let last = said(drain(&mut peer));
         assert_eq!(last.map(|last| (last.code.code, last.code.subcode)), restarting);
-        assert_eq!(peer.state(), State::Idle);
+        assert_eq!(peer.state(), SessionState::Idle);
     }
 }
 
@@ -295,18 +298,22 @@ fn another_configuration_opens_a_new_session_over_which_both_keep_their_routes()
     peer.reconfigure(PeerConfig { hold_time: 30, ..config(1, restart(0)) }, now);
     let outputs = drain(&mut peer);
     let kept = outputs.iter().find_map(|output| match output {
-        Output::Ended { established: true, retain, .. } => Some(retain.families),
+        PeerOutput::Ended { established: true, retain, .. } => Some(retain.families),
         _ => None,
     });
     assert_eq!(kept, Some(Families::BOTH));
-    assert!(outputs.contains(&Output::Connect), "at once");
+    assert!(outputs.contains(&PeerOutput::Connect), "at once");
     assert_eq!(said(outputs).map(|last| last.code), Some(ErrorCode::CONFIGURATION_CHANGE));
     establish(&mut peer, &theirs(|_| {}), now);
     assert_eq!(peer.negotiated().unwrap().hold_time, 30);
 
     let mut paused = Peer::new(config(1, None), 7);
     paused.reconfigure(config(1, restart(0)), now);
-    assert_eq!((paused.state(), drain(&mut paused)), (State::Idle, vec![]), "what was not wanted is not now");
+    assert_eq!(
+        (paused.state(), drain(&mut paused)),
+        (SessionState::Idle, vec![]),
+        "what was not wanted is not now"
+    );
 }
 
 #[test]
@@ -315,13 +322,13 @@ fn a_restart_is_said_in_the_open_until_it_is_over() {
     let mut said = |restarted| {
         let now = Instant::now();
         peer.set_restarted(restarted);
-        peer.handle(Input::Stop(ErrorCode::ADMINISTRATIVE_RESET), now);
+        peer.handle(PeerInput::Stop(ErrorCode::ADMINISTRATIVE_RESET), now);
         drain(&mut peer);
-        peer.handle(Input::Start, now);
-        peer.handle(Input::Connected(SIDE), now);
+        peer.handle(PeerInput::Start, now);
+        peer.handle(PeerInput::Connected(SIDE), now);
         let outputs = drain(&mut peer);
         let octets = outputs.iter().find_map(|output| match output {
-            Output::Send(_, octets) => Some(octets.clone()),
+            PeerOutput::Send(_, octets) => Some(octets.clone()),
             _ => None,
         });
         let octets = octets.unwrap();
@@ -341,11 +348,11 @@ fn markers_around_a_refresh_drop_what_is_not_sent_again() {
     give(&mut peer, SIDE, &marker(2), now);
     assert_eq!(drain(&mut peer), [], "an end without a beginning says nothing");
     give(&mut peer, SIDE, &marker(1), now);
-    assert_eq!(drain(&mut peer), [Output::RefreshBegins(family)]);
+    assert_eq!(drain(&mut peer), [PeerOutput::RefreshBegins(family)]);
     give(&mut peer, SIDE, &marker(2), now);
     assert_eq!(stale(&mut peer), [Stale::Drop(Families::IPV4)]);
     give(&mut peer, SIDE, &marker(0), now);
-    assert_eq!(drain(&mut peer), [Output::Refresh(family)]);
+    assert_eq!(drain(&mut peer), [PeerOutput::Refresh(family)]);
     give(&mut peer, SIDE, &marker(3), now);
     assert_eq!(drain(&mut peer), []);
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bgp::session::{EndReason, Input, Output, Peer, PeerConfig, Side, State};
+use bgp::session::{EndReason, Peer, PeerConfig, PeerInput, PeerOutput, SessionState, Side};
 use bgp::wire::error::{ErrorCode, WireError};
 use bgp::wire::frame::{self, Frame, MAX_LEN, MessageKind};
 use bgp::wire::notification::Notification;
@@ -29,10 +29,11 @@ fn message(kind: MessageKind) -> Vec<u8> {
     out
 }
 
-fn give(peer: &mut Peer, side: Side, kind: MessageKind, now: Instant) {
+/// Returns whether the message is an UPDATE to read.
+fn give(peer: &mut Peer, side: Side, kind: MessageKind, now: Instant) -> bool {
     let octets = message(kind);
     let frame: Frame<'_> = frame::next(&octets, MAX_LEN).unwrap().unwrap();
-    peer.handle(Input::Message(side, frame), now);
+    peer.receive(side, frame, now).is_some()
 }
 
 /// What came out, in short words.
@@ -40,9 +41,9 @@ fn drain(peer: &mut Peer) -> Vec<String> {
     let mut out = Vec::new();
     while let Some(output) = peer.poll_output() {
         out.push(match output {
-            Output::Connect => "connect".into(),
-            Output::AbortConnect => "abort".into(),
-            Output::Send(_, octets) => {
+            PeerOutput::Connect => "connect".into(),
+            PeerOutput::AbortConnect => "abort".into(),
+            PeerOutput::Send(_, octets) => {
                 let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
                 match frame.kind {
                     MessageKind::Notification => {
@@ -52,33 +53,37 @@ fn drain(peer: &mut Peer) -> Vec<String> {
                     kind => format!("{kind:?}").to_lowercase(),
                 }
             }
-            Output::Close(_) => "close".into(),
-            Output::Established(..) => "established".into(),
-            Output::Ended { established, .. } => if established { "down" } else { "ended" }.into(),
-            Output::Update => "read".into(),
-            Output::Refresh(_) => "refresh".into(),
-            Output::RefreshBegins(_) => "refresh begins".into(),
-            Output::Stale(stale) => format!("{stale:?}"),
+            PeerOutput::Close(_) => "close".into(),
+            PeerOutput::Established(..) => "established".into(),
+            PeerOutput::Ended { established, .. } => if established { "down" } else { "ended" }.into(),
+            PeerOutput::Refresh(_) => "refresh".into(),
+            PeerOutput::RefreshBegins(_) => "refresh begins".into(),
+            PeerOutput::Stale(stale) => format!("{stale:?}"),
         });
     }
     out
 }
 
 /// A peer in `state` on its outgoing connection, and the time.
-fn in_state(state: State) -> (Peer, Instant) {
+fn in_state(state: SessionState) -> (Peer, Instant) {
     let now = Instant::now();
     let mut peer = Peer::new(config(1), 7);
-    let path: &[State] = &[State::Connect, State::OpenSent, State::OpenConfirm, State::Established];
-    if state == State::Active {
-        peer.handle(Input::Start, now);
-        peer.handle(Input::ConnectFailed, now);
+    let path: &[SessionState] = &[
+        SessionState::Connect,
+        SessionState::OpenSent,
+        SessionState::OpenConfirm,
+        SessionState::Established,
+    ];
+    if state == SessionState::Active {
+        peer.handle(PeerInput::Start, now);
+        peer.handle(PeerInput::ConnectFailed, now);
     } else {
         for step in path.iter().take_while(|step| **step <= state) {
             match step {
-                State::Connect => peer.handle(Input::Start, now),
-                State::OpenSent => peer.handle(Input::Connected(Side::Outgoing), now),
-                State::OpenConfirm => give(&mut peer, Side::Outgoing, MessageKind::Open, now),
-                _ => give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now),
+                SessionState::Connect => peer.handle(PeerInput::Start, now),
+                SessionState::OpenSent => peer.handle(PeerInput::Connected(Side::Outgoing), now),
+                SessionState::OpenConfirm => _ = give(&mut peer, Side::Outgoing, MessageKind::Open, now),
+                _ => _ = give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now),
             }
         }
     }
@@ -105,38 +110,40 @@ enum Event {
     TimerDue,
 }
 
-fn apply(peer: &mut Peer, event: Event, now: Instant) {
+/// Returns whether the event is an UPDATE to read.
+fn apply(peer: &mut Peer, event: Event, now: Instant) -> bool {
     let side = Side::Outgoing;
     match event {
-        Event::Start => peer.handle(Input::Start, now),
-        Event::Stop => peer.handle(Input::Stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN), now),
-        Event::Connected => peer.handle(Input::Connected(side), now),
-        Event::Called => peer.handle(Input::Connected(Side::Incoming), now),
-        Event::ConnectFailed => peer.handle(Input::ConnectFailed, now),
-        Event::Closed => peer.handle(Input::Closed(side), now),
-        Event::Open => give(peer, side, MessageKind::Open, now),
-        Event::Update => give(peer, side, MessageKind::Update, now),
-        Event::Notification => give(peer, side, MessageKind::Notification, now),
-        Event::Keepalive => give(peer, side, MessageKind::Keepalive, now),
-        Event::Refresh => give(peer, side, MessageKind::RouteRefresh, now),
+        Event::Start => peer.handle(PeerInput::Start, now),
+        Event::Stop => peer.handle(PeerInput::Stop(ErrorCode::ADMINISTRATIVE_SHUTDOWN), now),
+        Event::Connected => peer.handle(PeerInput::Connected(side), now),
+        Event::Called => peer.handle(PeerInput::Connected(Side::Incoming), now),
+        Event::ConnectFailed => peer.handle(PeerInput::ConnectFailed, now),
+        Event::Closed => peer.handle(PeerInput::Closed(side), now),
+        Event::Open => return give(peer, side, MessageKind::Open, now),
+        Event::Update => return give(peer, side, MessageKind::Update, now),
+        Event::Notification => return give(peer, side, MessageKind::Notification, now),
+        Event::Keepalive => return give(peer, side, MessageKind::Keepalive, now),
+        Event::Refresh => return give(peer, side, MessageKind::RouteRefresh, now),
         Event::Malformed => {
             let error = WireError::new(ErrorCode::CONNECTION_NOT_SYNCHRONIZED, "test");
-            peer.handle(Input::Malformed(side, error), now);
+            peer.handle(PeerInput::Malformed(side, error), now);
         }
-        Event::TimerEarly => peer.handle(Input::Timer, now),
+        Event::TimerEarly => peer.handle(PeerInput::Timer, now),
         Event::TimerDue => {
             let due = peer.deadline().unwrap_or(now);
-            peer.handle(Input::Timer, due);
+            peer.handle(PeerInput::Timer, due);
         }
     }
+    false
 }
 
 #[test]
 fn every_state_answers_every_input_as_the_table_says() {
     use Event::*;
-    use State::{Active, Connect, Established, Idle, OpenConfirm, OpenSent};
+    use SessionState::{Active, Connect, Established, Idle, OpenConfirm, OpenSent};
     // state, input, next state, outputs
-    let table: &[(State, Event, State, &str)] = &[
+    let table: &[(SessionState, Event, SessionState, &str)] = &[
         (Idle, Start, Connect, "connect"),
         (Idle, Stop, Idle, ""),
         (Idle, Connected, Idle, ""),
@@ -225,12 +232,10 @@ fn every_state_answers_every_input_as_the_table_says() {
     assert_eq!(table.len(), 6 * 14, "every pair stands in the table once");
     for (state, event, next, outputs) in table {
         let (mut peer, now) = in_state(*state);
-        apply(&mut peer, *event, now);
-        assert_eq!(
-            (peer.state(), drain(&mut peer).join(", ")),
-            (*next, outputs.to_string()),
-            "{state:?} {event:?}"
-        );
+        let update = apply(&mut peer, *event, now);
+        let mut all = drain(&mut peer);
+        all.extend(update.then(|| "read".to_owned()));
+        assert_eq!((peer.state(), all.join(", ")), (*next, outputs.to_string()), "{state:?} {event:?}");
         if matches!(next, Active) {
             assert!(peer.deadline().is_some(), "{state:?} {event:?}: Active waits to call again");
         }
@@ -239,13 +244,13 @@ fn every_state_answers_every_input_as_the_table_says() {
 
 #[test]
 fn hold_timer_expiry_sends_notification_4() {
-    let (mut peer, now) = in_state(State::Established);
-    peer.handle(Input::Timer, now + Duration::from_secs(89));
+    let (mut peer, now) = in_state(SessionState::Established);
+    peer.handle(PeerInput::Timer, now + Duration::from_secs(89));
     assert_eq!(drain(&mut peer), ["keepalive"]);
     give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now + Duration::from_secs(89));
-    peer.handle(Input::Timer, now + Duration::from_secs(178));
+    peer.handle(PeerInput::Timer, now + Duration::from_secs(178));
     assert_eq!(drain(&mut peer), ["keepalive"]);
-    peer.handle(Input::Timer, now + Duration::from_secs(179));
+    peer.handle(PeerInput::Timer, now + Duration::from_secs(179));
     assert_eq!(drain(&mut peer), ["notify 4/0", "close", "down"]);
 }
 
@@ -253,22 +258,22 @@ fn hold_timer_expiry_sends_notification_4() {
 fn a_hold_time_of_zero_runs_no_timers() {
     let now = Instant::now();
     let mut peer = Peer::new(PeerConfig { hold_time: 0, ..config(1) }, 1);
-    peer.handle(Input::Start, now);
-    peer.handle(Input::Connected(Side::Outgoing), now);
+    peer.handle(PeerInput::Start, now);
+    peer.handle(PeerInput::Connected(Side::Outgoing), now);
     give(&mut peer, Side::Outgoing, MessageKind::Open, now);
     give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now);
-    assert_eq!((peer.state(), peer.deadline()), (State::Established, None));
+    assert_eq!((peer.state(), peer.deadline()), (SessionState::Established, None));
 }
 
 #[test]
 fn a_passive_peer_never_calls() {
     let now = Instant::now();
     let mut peer = Peer::new(PeerConfig { passive: true, ..config(1) }, 1);
-    peer.handle(Input::Start, now);
-    assert_eq!((peer.state(), peer.deadline()), (State::Active, None));
-    peer.handle(Input::Connected(Side::Incoming), now);
-    peer.handle(Input::Closed(Side::Incoming), now);
-    assert_eq!((peer.state(), peer.deadline()), (State::Active, None));
+    peer.handle(PeerInput::Start, now);
+    assert_eq!((peer.state(), peer.deadline()), (SessionState::Active, None));
+    peer.handle(PeerInput::Connected(Side::Incoming), now);
+    peer.handle(PeerInput::Closed(Side::Incoming), now);
+    assert_eq!((peer.state(), peer.deadline()), (SessionState::Active, None));
 }
 
 #[test]
@@ -278,15 +283,15 @@ fn of_two_connections_the_one_of_the_higher_identifier_stays() {
         for first in Side::ALL {
             let now = Instant::now();
             let mut peer = Peer::new(config(ours), 1);
-            peer.handle(Input::Start, now);
-            peer.handle(Input::Connected(Side::Outgoing), now);
-            peer.handle(Input::Connected(Side::Incoming), now);
+            peer.handle(PeerInput::Start, now);
+            peer.handle(PeerInput::Connected(Side::Outgoing), now);
+            peer.handle(PeerInput::Connected(Side::Incoming), now);
             drain(&mut peer);
             give(&mut peer, first, MessageKind::Open, now);
             give(&mut peer, first.other(), MessageKind::Open, now);
             let outputs = drain(&mut peer);
             assert!(outputs.contains(&"notify 6/7".to_owned()), "{outputs:?}");
-            assert_eq!(peer.connection_state(stays), Some(State::OpenConfirm), "{ours} {first:?}");
+            assert_eq!(peer.connection_state(stays), Some(SessionState::OpenConfirm), "{ours} {first:?}");
             assert_eq!(peer.connection_state(stays.other()), None);
         }
     }
@@ -297,13 +302,13 @@ fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
     let refused = |theirs: PeerConfig| {
         let now = Instant::now();
         let mut peer = Peer::new(config(1), 1);
-        peer.handle(Input::Start, now);
-        peer.handle(Input::Connected(Side::Outgoing), now);
+        peer.handle(PeerInput::Start, now);
+        peer.handle(PeerInput::Connected(Side::Outgoing), now);
         let mut octets = Vec::new();
         theirs.open(None).encode(&mut octets);
         let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
         drain(&mut peer);
-        peer.handle(Input::Message(Side::Outgoing, frame), now);
+        assert!(peer.receive(Side::Outgoing, frame, now).is_none());
         drain(&mut peer)[0].clone()
     };
     assert_eq!(refused(PeerConfig { local_as: Asn(64513), ..config(2) }), "notify 2/2");
@@ -318,12 +323,12 @@ fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
 
 #[test]
 fn a_peer_is_called_again_within_a_second_of_a_reset() {
-    let (mut peer, now) = in_state(State::Established);
-    peer.handle(Input::Closed(Side::Outgoing), now);
+    let (mut peer, now) = in_state(SessionState::Established);
+    peer.handle(PeerInput::Closed(Side::Outgoing), now);
     let wait = peer.deadline().unwrap() - now;
     assert!(wait <= Duration::from_millis(500), "{wait:?}");
     while let Some(output) = peer.poll_output() {
-        if let Output::Ended { reason, .. } = output {
+        if let PeerOutput::Ended { reason, .. } = output {
             assert_eq!(reason, EndReason::ConnectionClosed);
         }
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bgp::wire::as_path::{AsPath, AsWidth};
 use bgp::wire::attribute::{Context, RawAttributes, Verdict, code, flag, push};
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::error::ErrorCode;
 use bgp::wire::frame::{self, MAX_LEN};
 use bgp::wire::update::{Update, UpdateView};
@@ -58,7 +58,8 @@ fn seven_hundred_prefixes_share_one_message() {
         .collect();
     let mut out = Vec::new();
     let next_hop = IpAddr::from([192, 168, 0, 2]);
-    let count = encode::announce(&mut out, Form::default(), &canonical(), next_hop, prefixes.iter().copied());
+    let count =
+        encode::announce(&mut out, UpdateFormat::default(), &canonical(), next_hop, prefixes.iter().copied());
     assert_eq!(count, Ok(1));
     let bodies = frames(&out);
     let update = UpdateView::parse(bodies[0]).unwrap().read(&INTERNAL).unwrap();
@@ -74,7 +75,7 @@ fn seven_hundred_prefixes_share_one_message() {
 #[test]
 fn a_two_octet_session_carries_as_trans_and_the_as4_attributes() {
     let mut out = Vec::new();
-    let form = Form { as_width: AsWidth::Two, ..Form::default() };
+    let form = UpdateFormat { as_width: AsWidth::Two, ..UpdateFormat::default() };
     let prefix: IpNet = "10.1.2.0/26".parse().unwrap();
     encode::announce(&mut out, form, &canonical(), IpAddr::from([192, 168, 0, 2]), [prefix]).unwrap();
     let context = Context { as_width: AsWidth::Two, ..INTERNAL };
@@ -130,8 +131,13 @@ fn attributes_that_leave_no_room_are_refused_and_nothing_is_written() {
     push(&mut attributes, 0xc0, code::COMMUNITIES, |out| out.resize(out.len() + 4080, 1));
     let mut out = vec![7];
     let prefix: IpNet = "10.1.2.0/26".parse().unwrap();
-    let result =
-        encode::announce(&mut out, Form::default(), &attributes, IpAddr::from([1, 2, 3, 4]), [prefix]);
+    let result = encode::announce(
+        &mut out,
+        UpdateFormat::default(),
+        &attributes,
+        IpAddr::from([1, 2, 3, 4]),
+        [prefix],
+    );
     assert!(result.is_err());
     assert_eq!(out, [7]);
 }
@@ -273,7 +279,7 @@ proptest! {
         v4 in prop::collection::vec((any::<u32>(), any_prefix(Family::Ipv4Unicast)), 1..1500),
         v6 in prop::collection::vec((any::<u32>(), any_prefix(Family::Ipv6Unicast)), 1..500),
     ) {
-        let form = Form { extended_next_hop: true, ..Form::default() };
+        let form = UpdateFormat { extended_next_hop: true, ..UpdateFormat::default() };
         let both = bgp::Families::BOTH;
         let context = Context { add_path: both, extended_next_hop: true, ..INTERNAL };
         let v6_address: IpAddr = "2001:db8::1".parse().unwrap();
@@ -299,7 +305,7 @@ proptest! {
             prop_assert_eq!(&read, paths);
             prop_assert_eq!(&gone, paths);
             // To one that knows neither, the same is an error; nothing like it is ever sent to one.
-            let plain = Form::default();
+            let plain = UpdateFormat::default();
             let other = encode::announce(&mut Vec::new(), plain, &canonical(), next_hop, paths.iter().copied());
             prop_assert_eq!(other.is_err(), (family == Family::Ipv4Unicast) != next_hop.is_ipv4());
             prop_assert!(announced > 0);
@@ -316,7 +322,7 @@ proptest! {
             (Family::Ipv6Unicast, "2001:db8::1".parse().unwrap(), v6),
         ] {
             let mut out = Vec::new();
-            let count = encode::announce(&mut out, Form::default(), &canonical(), next_hop, prefixes.iter().copied()).unwrap();
+            let count = encode::announce(&mut out, UpdateFormat::default(), &canonical(), next_hop, prefixes.iter().copied()).unwrap();
             let bodies = frames(&out);
             prop_assert_eq!(bodies.len(), count);
             let mut read = Vec::new();
@@ -327,7 +333,7 @@ proptest! {
             prop_assert_eq!(&read, &prefixes);
 
             out.clear();
-            let count = encode::withdraw(&mut out, Form::default(), family, prefixes.iter().copied());
+            let count = encode::withdraw(&mut out, UpdateFormat::default(), family, prefixes.iter().copied());
             let bodies = frames(&out);
             prop_assert_eq!(bodies.len(), count);
             read.clear();

@@ -9,7 +9,7 @@ use std::path::Path;
 use bgp::Asn;
 use bgp::wire::WireError;
 use bgp::wire::as_path::AsWidth;
-use bgp::wire::attribute::{Context, RULES, Rule, Verdict, code, flag, push};
+use bgp::wire::attribute::{AttributeRule, Context, RULES, Verdict, code, flag, push};
 use bgp::wire::update::UpdateView;
 
 const EXTERNAL: Context = Context { internal: false, first_as: Some(Asn(65001)), ..Context::INTERNAL };
@@ -175,8 +175,9 @@ fn every_rule_of_the_table_is_reached_and_costs_what_the_table_says() {
     let mut reached = BTreeSet::new();
     let mut check = |body: &[u8], context: &Context| {
         let (attribute, text, verdict) = read(body, context);
-        let is =
-            |rule: &&&Rule| rule.text == text && (rule.attribute == attribute || rule.attribute.is_none());
+        let is = |rule: &&&AttributeRule| {
+            rule.text == text && (rule.attribute == attribute || rule.attribute.is_none())
+        };
         let rule = RULES.iter().find(is).unwrap_or_else(|| panic!("no rule {text:?} of {attribute:?}"));
         assert_eq!(verdict, rule.verdict, "{attribute:?}: {text}");
         reached.insert((rule.attribute, rule.text));

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU8, NonZeroU32};
 use std::time::{Duration, Instant};
 
-use bgp::bfd::{ControlPacket, Output, PACKET_LEN, Session, SessionConfig, State};
+use bgp::bfd::{BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket, PACKET_LEN};
 
 use crate::bounds::within;
 
@@ -12,12 +12,12 @@ const ANSWERS: u64 = 1024;
 
 /// How long after the one before it each comes, and 24 octets.
 pub fn bfd(input: &[u8]) {
-    let config = SessionConfig {
+    let config = BfdSessionConfig {
         min_interval: Duration::from_millis(50),
         multiplier: NonZeroU8::MIN.saturating_add(2),
     };
     let mut now = Instant::now();
-    let mut session = Session::new(config, NonZeroU32::MIN, 7, now);
+    let mut session = BfdSession::new(config, NonZeroU32::MIN, 7, now);
     for step in input.chunks(PACKET_LEN + 1) {
         let Some((wait, datagram)) = step.split_first() else { return };
         let later = now + Duration::from_millis(u64::from(*wait) * 8);
@@ -36,16 +36,16 @@ pub fn bfd(input: &[u8]) {
         }
         within(datagram.len(), ANSWERS, || session.receive(&packet, now));
         drain(&mut session);
-        let silent = matches!(session.state(), State::Init | State::Up) && session.deadline().is_none();
+        let silent = matches!(session.state(), BfdState::Init | BfdState::Up) && session.deadline().is_none();
         assert!(!silent, "who is believed to be there is watched");
     }
 }
 
-fn drain(session: &mut Session) {
+fn drain(session: &mut BfdSession) {
     let mut outputs = 0;
     while let Some(output) = session.poll_output() {
         outputs += 1;
-        if let Output::Send(packet) = output {
+        if let BfdOutput::Send(packet) = output {
             assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet), "what we send can be taken");
         }
     }

@@ -3,7 +3,7 @@
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::{Context, code, push};
 use bgp::wire::capability::Roles;
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::frame::{self as framing, MAX_EXTENDED_LEN, MAX_LEN, MessageKind};
 use bgp::wire::notification::Notification;
 use bgp::wire::open::Open;
@@ -132,7 +132,7 @@ fn read_update(body: &[u8], context: &Context) {
 
 /// What is passed on says what was received.
 fn write_and_read(update: &Update<'_>, canonical: &[u8], context: &Context) {
-    let form = Form {
+    let form = UpdateFormat {
         as_width: context.as_width,
         max_len: MAX_EXTENDED_LEN,
         extended_next_hop: context.extended_next_hop,

@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, RestartConfig, Side, State};
+use bgp::session::{
+    Negotiated, Peer, PeerConfig, PeerInput, PeerOutput, ReceivedUpdate, RestartConfig, SessionState, Side,
+};
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::Context;
 use bgp::wire::capability::{AddPath, Capabilities, Role};
 use bgp::wire::encode;
-use bgp::wire::frame::{self, MAX_LEN, MessageKind};
+use bgp::wire::frame::{self, MAX_LEN};
 use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, PeerId, RouterId};
 use bytes::Bytes;
@@ -40,7 +42,7 @@ pub fn session(input: &[u8]) {
     if how & 1 != 0 {
         let open = device.theirs(*how);
         device.take(&open);
-        assert_eq!(device.peer.state(), State::Established);
+        assert_eq!(device.peer.state(), SessionState::Established);
     }
     within(stream.len(), EMPTY, || {
         let chunk = if how & 2 != 0 { 7 } else { stream.len().max(1) };
@@ -110,8 +112,8 @@ impl Device {
         let mut ours = config(65000, DUT, their_as(how), how & 64 != 0);
         ours.role = (how & 128 != 0).then_some(Role::Customer);
         let mut peer = Peer::new(ours, 1);
-        peer.handle(Input::Start, now);
-        peer.handle(Input::Connected(SIDE), now);
+        peer.handle(PeerInput::Start, now);
+        peer.handle(PeerInput::Connected(SIDE), now);
         let mut rib = Rib::new(RibConfig {
             local_as: Asn(65000),
             router_id: RouterId(DUT),
@@ -156,13 +158,12 @@ impl Device {
             match frame::next(rest, self.peer.max_len(SIDE)) {
                 Ok(None) => break,
                 Ok(Some(message)) => {
-                    self.peer.handle(Input::Message(SIDE, message), self.now);
-                    if message.kind == MessageKind::Update {
-                        self.update(message.body);
+                    if let Some(update) = self.peer.receive(SIDE, message, self.now) {
+                        self.update(update);
                     }
                     rest = &rest[message.len()..];
                 }
-                Err(error) => self.peer.handle(Input::Malformed(SIDE, error), self.now),
+                Err(error) => self.peer.handle(PeerInput::Malformed(SIDE, error), self.now),
             }
             self.act();
         }
@@ -171,15 +172,14 @@ impl Device {
         }
     }
 
-    fn update(&mut self, body: &[u8]) {
-        let Some(negotiated) = self.peer.negotiated().copied() else { return };
-        let update = match UpdateView::parse(body).and_then(|view| view.read(&negotiated.context())) {
+    fn update(&mut self, update: ReceivedUpdate<'_>) {
+        let update = match update.read() {
             Ok(update) => update,
-            Err(error) => return self.peer.handle(Input::Malformed(SIDE, error), self.now),
+            Err(error) => return self.peer.handle(PeerInput::Malformed(SIDE, error), self.now),
         };
         if let Some(family) = update.end_of_rib() {
             self.rib.end_of_rib(TESTER, family);
-            return self.peer.handle(Input::EndOfRib(family), self.now);
+            return self.peer.handle(PeerInput::EndOfRib(family), self.now);
         }
         let mut batch = RouteBatch::default();
         for list in update.withdrawals() {
@@ -203,25 +203,25 @@ impl Device {
     fn act(&mut self) {
         while let Some(output) = self.peer.poll_output() {
             match output {
-                Output::Send(_, octets) => {
+                PeerOutput::Send(_, octets) => {
                     assert!(
                         matches!(frame::next(&octets, MAX_LEN), Ok(Some(message)) if message.len() == octets.len())
                     );
                 }
-                Output::Established(_, negotiated) => {
+                PeerOutput::Established(_, negotiated) => {
                     let session = PeerSession::new(&negotiated, Ipv4Addr::new(10, 99, 0, 2).into(), true);
                     self.rib.peer_up(TESTER, session);
                 }
-                Output::Ended { established, retain, .. } => {
+                PeerOutput::Ended { established, retain, .. } => {
                     self.open = false;
                     if established {
                         self.rib.peer_down(TESTER, retain);
                     }
                 }
-                Output::Stale(stale) => self.rib.stale(TESTER, stale),
-                Output::Refresh(family) => self.rib.refresh(TESTER, family),
-                Output::RefreshBegins(family) => self.rib.refresh_begins(TESTER, family),
-                Output::Update | Output::Close(_) | Output::Connect | Output::AbortConnect => {}
+                PeerOutput::Stale(stale) => self.rib.stale(TESTER, stale),
+                PeerOutput::Refresh(family) => self.rib.refresh(TESTER, family),
+                PeerOutput::RefreshBegins(family) => self.rib.refresh_begins(TESTER, family),
+                PeerOutput::Close(_) | PeerOutput::Connect | PeerOutput::AbortConnect => {}
             }
         }
         self.settle();
@@ -242,14 +242,14 @@ impl Device {
     /// When every timer has run out, nothing of the peer is left.
     fn finish(mut self) {
         if self.open {
-            self.peer.handle(Input::Closed(SIDE), self.now);
+            self.peer.handle(PeerInput::Closed(SIDE), self.now);
             self.act();
         }
         // Hold time, restart time, the time for which stale routes are kept, and calls in vain.
         for _ in 0..8 {
             let Some(deadline) = self.peer.deadline() else { break };
             self.now = self.now.max(deadline);
-            self.peer.handle(Input::Timer, self.now);
+            self.peer.handle(PeerInput::Timer, self.now);
             self.act();
         }
         assert_eq!(self.rib.counts().prefixes, 0, "routes of a peer that is gone");

@@ -4,21 +4,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::session::{Retain, Stale};
-use bgp::{Family, PeerId};
+use bgp::PeerId;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::batch::RouteBatch;
+use crate::channels::{Backpressure, PeerChannels};
+use crate::command::{RibCommand, SyncCondition, SyncWaiter};
+pub use crate::command_queue::RibGone;
+use crate::command_queue::{CommandReceiver, CommandSender};
 use crate::config::RibConfig;
-use crate::inbox::{Inbox, Received};
-use crate::limits::LimitReached;
-use crate::lines::{Line, Lines, Pressure};
-use crate::path::{BestChange, PeerSession, Source};
+use crate::path::{BestChange, Source};
+use crate::policy::LimitReached;
 use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
-use crate::session::Session;
+use crate::session::SessionSink;
 
 /// Batches of changes that may wait for whoever programs the kernel; beyond it the latest wins.
 const BEST_BATCHES: usize = 16;
@@ -39,123 +39,70 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// each session.
 const LIMITS: usize = 64;
 
-pub(crate) enum Command {
-    Up(PeerId, PeerSession, Line),
-    Down(PeerId, Retain),
-    Stale(PeerId, Stale),
-    RefreshBegins(PeerId, Family),
-    HoldMarkers(bool),
-    /// The peer has written all that it was given.
-    Room(PeerId),
-    Routes(PeerId, RouteBatch),
-    EndOfRib(PeerId, Family),
-    Refresh(PeerId, Family),
-    Configure(RibConfig),
-    Policy(Box<ClusterPolicy>),
-    PeerPolicy(PeerId, Box<PeerPolicy>),
-    Forget(PeerId),
-    Limits(mpsc::Sender<LimitReached>),
-    Originate(Source, Vec<(IpNet, IpAddr)>),
-    OriginateStatics(Vec<(IpNet, IpAddr)>, Vec<(IpNet, IpAddr)>),
-    SetClient(PeerId, bool),
-    Query(Box<dyn FnOnce(&Rib) + Send>),
-    Settled(Waiter),
-}
-
-/// What somebody waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// See [`Rib::is_synced`].
-    Synced,
-    /// See [`Rib::is_caught_up`].
-    CaughtUp,
-}
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Command")
-    }
-}
-
-/// Somebody who waits until these peers have sent all their routes and all of it was told.
-type Waiter = (Vec<PeerId>, Settled, oneshot::Sender<()>);
-
 /// Speaks to the RIB's task; the RIB ends with its last handle.
 #[derive(Clone, Debug)]
 pub struct RibHandle {
-    inbox: Inbox,
-    pressure: Arc<Pressure>,
+    commands: CommandSender,
+    pressure: Arc<Backpressure>,
 }
-
-/// The RIB's task is gone: the daemon is stopping, or the task died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RibGone;
-
-impl std::fmt::Display for RibGone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the RIB is not running")
-    }
-}
-
-impl std::error::Error for RibGone {}
 
 impl RibHandle {
     /// Starts the RIB's task; changes of best paths go to the receiver, while there is one.
     pub fn spawn(config: RibConfig) -> (RibHandle, mpsc::Receiver<Vec<BestChange>>, JoinHandle<()>) {
-        let (inbox, received) = Inbox::new();
+        let (commands, receiver) = CommandSender::new();
         let (best, changes) = mpsc::channel(BEST_BATCHES);
-        let pressure = Arc::<Pressure>::default();
-        let lines = Lines::new(Arc::clone(&pressure));
-        let actor = Actor { rib: Rib::new(config), lines, best, limits: None, waiters: Vec::new() };
-        let task = tokio::spawn(actor.run(received));
-        (RibHandle { inbox, pressure }, changes, task)
+        let pressure = Arc::<Backpressure>::default();
+        let channels = PeerChannels::new(Arc::clone(&pressure));
+        let actor = Actor { rib: Rib::new(config), channels, best, limits: None, waiters: Vec::new() };
+        let task = tokio::spawn(actor.run(receiver));
+        (RibHandle { commands, pressure }, changes, task)
     }
 
     /// Where a session's task leaves its routes.
-    pub fn session(&self, id: PeerId, address: IpAddr, client: bool) -> Session {
-        Session::new(id, address, client, self.inbox.clone(), Arc::clone(&self.pressure))
+    pub fn session(&self, id: PeerId, address: IpAddr, client: bool) -> SessionSink {
+        SessionSink::new(id, address, client, self.commands.clone(), Arc::clone(&self.pressure))
     }
 
     /// Takes a new configuration; see [`Rib::configure`].
     pub async fn configure(&self, config: RibConfig) {
-        self.send(Command::Configure(config)).await;
+        self.send(RibCommand::Configure(config)).await;
     }
 
     /// Takes what holds for all peers; see [`Rib::set_cluster_policy`].
     pub async fn set_cluster_policy(&self, policy: ClusterPolicy) {
-        self.send(Command::Policy(Box::new(policy))).await;
+        self.send(RibCommand::Policy(Box::new(policy))).await;
     }
 
     /// Takes what is configured for a peer; see [`Rib::set_peer_policy`].
     pub async fn set_peer_policy(&self, id: PeerId, policy: PeerPolicy) {
-        self.send(Command::PeerPolicy(id, Box::new(policy))).await;
+        self.send(RibCommand::PeerPolicy(id, Box::new(policy))).await;
     }
 
     /// Forgets what is configured for a peer; see [`Rib::forget_peer`].
     pub async fn forget_peer(&self, id: PeerId) {
-        self.send(Command::Forget(id)).await;
+        self.send(RibCommand::Forget(id)).await;
     }
 
     /// Peers that reach their limits from now on; the last caller gets them.
     pub async fn limits(&self) -> mpsc::Receiver<LimitReached> {
         let (sender, receiver) = mpsc::channel(LIMITS);
-        self.send(Command::Limits(sender)).await;
+        self.send(RibCommand::Limits(sender)).await;
         receiver
     }
 
     /// Sets the paths of a source; see [`Rib::originate`].
     pub async fn originate(&self, source: Source, paths: Vec<(IpNet, IpAddr)>) {
-        self.send(Command::Originate(source, paths)).await;
+        self.send(RibCommand::Originate(source, paths)).await;
     }
 
     /// Sets the static table; see [`Rib::originate_statics`].
     pub async fn originate_statics(&self, due: Vec<(IpNet, IpAddr)>, awaited: Vec<(IpNet, IpAddr)>) {
-        self.send(Command::OriginateStatics(due, awaited)).await;
+        self.send(RibCommand::OriginateStatics(due, awaited)).await;
     }
 
     /// Sets a peer's role; see [`Rib::set_client`].
     pub async fn set_client(&self, id: PeerId, client: bool) {
-        self.send(Command::SetClient(id, client)).await;
+        self.send(RibCommand::SetClient(id, client)).await;
     }
 
     /// Waits until every one of `peers` has sent End-of-RIB for all its families, and until all
@@ -164,7 +111,7 @@ impl RibHandle {
     /// # Errors
     /// [`RibGone`].
     pub async fn settled(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
-        self.wait(peers, Settled::Synced).await
+        self.wait(peers, SyncCondition::Synced).await
     }
 
     /// Waits until no more than what they have sent needs to be known of any of `peers` before
@@ -173,18 +120,18 @@ impl RibHandle {
     /// # Errors
     /// [`RibGone`].
     pub async fn caught_up(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
-        self.wait(peers, Settled::CaughtUp).await
+        self.wait(peers, SyncCondition::CaughtUp).await
     }
 
-    async fn wait(&self, peers: Vec<PeerId>, what: Settled) -> Result<(), RibGone> {
+    async fn wait(&self, peers: Vec<PeerId>, what: SyncCondition) -> Result<(), RibGone> {
         let (sender, settled) = oneshot::channel();
-        self.send(Command::Settled((peers, what, sender))).await;
+        self.send(RibCommand::Wait((peers, what, sender))).await;
         settled.await.map_err(|_| RibGone)
     }
 
     /// Holds End-of-RIB back after a restart, or sends it; see [`Rib::hold_markers`].
     pub async fn hold_markers(&self, hold: bool) {
-        self.send(Command::HoldMarkers(hold)).await;
+        self.send(RibCommand::HoldMarkers(hold)).await;
     }
 
     /// Asks something of the RIB.
@@ -196,12 +143,12 @@ impl RibHandle {
         ask: impl FnOnce(&Rib) -> T + Send + 'static,
     ) -> Result<T, RibGone> {
         let (sender, answer) = oneshot::channel();
-        self.send(Command::Query(Box::new(move |rib| _ = sender.send(ask(rib))))).await;
+        self.send(RibCommand::Query(Box::new(move |rib| _ = sender.send(ask(rib))))).await;
         answer.await.map_err(|_| RibGone)
     }
 
-    async fn send(&self, command: Command) {
-        if self.inbox.send(command).await.is_err() {
+    async fn send(&self, command: RibCommand) {
+        if self.commands.send(command).await.is_err() {
             tracing::debug!("{RibGone}");
         }
     }
@@ -209,14 +156,14 @@ impl RibHandle {
 
 struct Actor {
     rib: Rib,
-    lines: Lines,
+    channels: PeerChannels,
     best: mpsc::Sender<Vec<BestChange>>,
     limits: Option<mpsc::Sender<LimitReached>>,
-    waiters: Vec<Waiter>,
+    waiters: Vec<SyncWaiter>,
 }
 
 impl Actor {
-    async fn run(mut self, mut inbox: Received) {
+    async fn run(mut self, mut commands: CommandReceiver) {
         let best = self.best.clone();
         let mut done = true;
         loop {
@@ -230,7 +177,7 @@ impl Actor {
                         permit.send(changes);
                     }
                 }
-                more = inbox.wait(), if done => if !more {
+                more = commands.wait(), if done => if !more {
                     return;
                 },
                 () = std::future::ready(()), if !done => {}
@@ -239,20 +186,20 @@ impl Actor {
             // §9.2.1.1 leaves its value to us, and it is none: nothing waits for more to come. But while
             // peers still write what they were told last, more is not decided on: it is told in fewer and
             // fuller messages then, and what is new does not queue behind what is old.
-            let _ = tokio::time::timeout(PATIENCE, self.lines.written()).await;
+            let _ = tokio::time::timeout(PATIENCE, self.channels.written()).await;
             let mut taken = 0;
             while taken < BUDGET
-                && let Some(command) = inbox.take()
+                && let Some(command) = commands.take()
             {
                 taken += self.apply(command);
             }
-            self.tell_limits();
-            done = self.rib.run(DECIDED, &mut self.lines);
-            while let Some(peer) = self.lines.take_resumable() {
-                self.rib.resume(peer, &mut self.lines.catch_up());
+            self.report_limits();
+            done = self.rib.run(DECIDED, &mut self.channels);
+            while let Some(peer) = self.channels.take_resumable() {
+                self.rib.resume(peer, &mut self.channels.backlog());
             }
             if done && !self.waiters.is_empty() && !self.rib.has_best_changes() {
-                self.tell_waiters();
+                self.notify_waiters();
             }
             if !done {
                 tokio::task::yield_now().await;
@@ -261,60 +208,60 @@ impl Actor {
     }
 
     /// Does what a command says; returns for how many prefixes that counts.
-    fn apply(&mut self, command: Command) -> usize {
+    fn apply(&mut self, command: RibCommand) -> usize {
         match command {
-            Command::Up(id, session, line) => {
-                self.lines.insert(id, line);
+            RibCommand::Up(id, session, channel) => {
+                self.channels.insert(id, channel);
                 self.rib.peer_up(id, session);
-                self.rib.resume(id, &mut self.lines.catch_up());
+                self.rib.resume(id, &mut self.channels.backlog());
                 return RESUMED;
             }
-            Command::Down(id, retain) => {
-                self.lines.remove(id);
+            RibCommand::Down(id, retain) => {
+                self.channels.remove(id);
                 self.rib.peer_down(id, retain);
             }
-            Command::Stale(id, stale) => self.rib.stale(id, stale),
-            Command::RefreshBegins(id, family) => self.rib.refresh_begins(id, family),
-            Command::HoldMarkers(hold) => {
+            RibCommand::Stale(id, stale) => self.rib.stale(id, stale),
+            RibCommand::RefreshBegins(id, family) => self.rib.refresh_begins(id, family),
+            RibCommand::HoldMarkers(hold) => {
                 for id in self.rib.hold_markers(hold) {
-                    self.rib.resume(id, &mut self.lines.catch_up());
+                    self.rib.resume(id, &mut self.channels.backlog());
                 }
             }
-            Command::Room(id) => {
-                self.rib.resume(id, &mut self.lines.catch_up());
+            RibCommand::Drained(id) => {
+                self.rib.resume(id, &mut self.channels.backlog());
                 return RESUMED;
             }
-            Command::Routes(id, batch) => {
+            RibCommand::Routes(id, batch) => {
                 self.rib.routes(id, &batch);
                 return batch.len();
             }
-            Command::EndOfRib(id, family) => self.rib.end_of_rib(id, family),
-            Command::Refresh(id, family) => {
+            RibCommand::EndOfRib(id, family) => self.rib.end_of_rib(id, family),
+            RibCommand::Refresh(id, family) => {
                 self.rib.refresh(id, family);
-                self.rib.resume(id, &mut self.lines.catch_up());
+                self.rib.resume(id, &mut self.channels.backlog());
                 return RESUMED;
             }
-            Command::Configure(config) => self.rib.configure(config),
-            Command::Policy(policy) => self.rib.set_cluster_policy(*policy),
-            Command::PeerPolicy(id, policy) => {
+            RibCommand::Configure(config) => self.rib.configure(config),
+            RibCommand::Policy(policy) => self.rib.set_cluster_policy(*policy),
+            RibCommand::PeerPolicy(id, policy) => {
                 self.rib.set_peer_policy(id, *policy);
-                self.rib.resume(id, &mut self.lines.catch_up());
+                self.rib.resume(id, &mut self.channels.backlog());
             }
-            Command::Forget(id) => self.rib.forget_peer(id),
-            Command::Limits(sender) => self.limits = Some(sender),
-            Command::Originate(source, paths) => self.rib.originate(source, &paths),
-            Command::OriginateStatics(due, awaited) => self.rib.originate_statics(&due, &awaited),
-            Command::SetClient(id, client) => {
+            RibCommand::Forget(id) => self.rib.forget_peer(id),
+            RibCommand::Limits(sender) => self.limits = Some(sender),
+            RibCommand::Originate(source, paths) => self.rib.originate(source, &paths),
+            RibCommand::OriginateStatics(due, awaited) => self.rib.originate_statics(&due, &awaited),
+            RibCommand::SetClient(id, client) => {
                 self.rib.set_client(id, client);
-                self.rib.resume(id, &mut self.lines.catch_up());
+                self.rib.resume(id, &mut self.channels.backlog());
             }
-            Command::Query(ask) => ask(&self.rib),
-            Command::Settled(waiter) => self.waiters.push(waiter),
+            RibCommand::Query(ask) => ask(&self.rib),
+            RibCommand::Wait(waiter) => self.waiters.push(waiter),
         }
         0
     }
 
-    fn tell_limits(&mut self) {
+    fn report_limits(&mut self) {
         let Some(limits) = &self.limits else { return };
         while self.rib.has_limits()
             && let Ok(permit) = limits.try_reserve()
@@ -325,11 +272,11 @@ impl Actor {
         }
     }
 
-    fn tell_waiters(&mut self) {
+    fn notify_waiters(&mut self) {
         for (peers, what, sender) in std::mem::take(&mut self.waiters) {
             let settled = |id: &PeerId| match what {
-                Settled::Synced => self.rib.is_synced(*id),
-                Settled::CaughtUp => self.rib.is_caught_up(*id),
+                SyncCondition::Synced => self.rib.is_synced(*id),
+                SyncCondition::CaughtUp => self.rib.is_caught_up(*id),
             };
             if peers.iter().all(settled) {
                 let _ = sender.send(());

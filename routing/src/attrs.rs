@@ -1,4 +1,4 @@
-//! Attribute sets, each kept once however many paths share it.
+//! Attribute sets, stored once for all paths that share them.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,18 +8,18 @@ use bgp::wire::as_path::{AsPath, AsWidth};
 use bgp::wire::attribute::{Attributes, Origin, RawAttributes, code, flag, push};
 use bgp::{Asn, RouterId};
 
+use crate::community::Community;
 use crate::encapsulation::egress;
-use crate::policy::Community;
 
-/// LOCAL_PREF of a path that carries none.
+/// LOCAL_PREF of a path without the attribute.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
 
-/// The attributes and the next hop of a path. Equal sets have equal canonical octets, so those are
-/// all that is compared; what the decision process needs is read from them once.
+/// Attributes and next hop of a path. Equal sets have equal canonical octets, so only those are
+/// compared; the values that the decision process needs are decoded once.
 #[derive(Debug)]
 pub struct AttrSet {
     canonical: Box<[u8]>,
-    /// The BGP next hop.
+    /// BGP next hop.
     pub next_hop: IpAddr,
     /// LOCAL_PREF, or [`DEFAULT_LOCAL_PREF`].
     pub local_pref: u32,
@@ -29,71 +29,73 @@ pub struct AttrSet {
     pub hops: u32,
     /// ORIGIN.
     pub origin: Origin,
-    /// The AS it was learned from.
+    /// AS that the route was learned from.
     pub neighbor_as: Option<Asn>,
     /// ORIGINATOR_ID.
     pub originator_id: Option<RouterId>,
-    /// How many reflectors it went through.
+    /// Length of CLUSTER_LIST.
     pub cluster_list_len: u32,
-    /// Where the tunnel to its blocks ends, where that is said beside the next hop (RFC 9012).
+    /// Tunnel egress endpoint, if the attribute has one (RFC 9012).
     pub egress: Option<IpAddr>,
     /// ONLY_TO_CUSTOMER (RFC 9234).
     pub only_to_customer: Option<Asn>,
-    /// What its well-known communities ask for.
-    pub marks: Marks,
-    /// What was received, where import policy made this of it: a changed policy is applied to that.
+    /// Well-known communities.
+    pub well_known: WellKnownCommunities,
+    /// Received attributes, if import policy changed them; a changed policy is applied to those.
     received: Option<Arc<AttrSet>>,
 }
 
-/// What well-known communities ask for.
+/// Well-known communities of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Marks {
-    /// NO_ADVERTISE (RFC 1997): it goes to no other peer.
+pub struct WellKnownCommunities {
+    /// NO_ADVERTISE (RFC 1997): advertised to no peer.
     pub no_advertise: bool,
-    /// NO_EXPORT, NO_EXPORT_SUBCONFED (RFC 1997) or BLACKHOLE (RFC 7999): it stays in the AS.
+    /// NO_EXPORT, NO_EXPORT_SUBCONFED (RFC 1997) or BLACKHOLE (RFC 7999): not advertised outside
+    /// the AS.
     pub no_export: bool,
     /// BLACKHOLE (RFC 7999).
     pub blackhole: bool,
     /// GRACEFUL_SHUTDOWN (RFC 8326).
     pub graceful_shutdown: bool,
-    /// LLGR_STALE (RFC 9494 §4.6): whoever sent it has kept it for long without a word from where it comes.
-    pub last_resort: bool,
-    /// NO_LLGR (RFC 9494 §4.7): it is not to be kept for long.
-    pub not_long: bool,
+    /// LLGR_STALE (RFC 9494 §4.6): kept by a speaker long after the loss of the session it came
+    /// from.
+    pub llgr_stale: bool,
+    /// NO_LLGR (RFC 9494 §4.7): not to be kept as long-lived stale.
+    pub no_llgr: bool,
 }
 
-impl Marks {
-    fn of(communities: &[u8]) -> Marks {
-        let mut marks = Marks::default();
+impl WellKnownCommunities {
+    fn of(communities: &[u8]) -> WellKnownCommunities {
+        let mut well_known = WellKnownCommunities::default();
         let (all, _) = communities.as_chunks::<4>();
         for community in all {
-            // All that are well-known begin so.
+            // All well-known communities have this first octet.
             if community[0] != 0xff {
                 continue;
             }
             match Community::Standard(u32::from_be_bytes(*community)) {
-                Community::NO_ADVERTISE => marks.no_advertise = true,
-                Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => marks.no_export = true,
-                Community::BLACKHOLE => (marks.blackhole, marks.no_export) = (true, true),
-                Community::GRACEFUL_SHUTDOWN => marks.graceful_shutdown = true,
-                Community::LLGR_STALE => marks.last_resort = true,
-                Community::NO_LLGR => marks.not_long = true,
+                Community::NO_ADVERTISE => well_known.no_advertise = true,
+                Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => well_known.no_export = true,
+                Community::BLACKHOLE => (well_known.blackhole, well_known.no_export) = (true, true),
+                Community::GRACEFUL_SHUTDOWN => well_known.graceful_shutdown = true,
+                Community::LLGR_STALE => well_known.llgr_stale = true,
+                Community::NO_LLGR => well_known.no_llgr = true,
                 _ => {}
             }
         }
-        marks
+        well_known
     }
 }
 
 impl AttrSet {
-    /// Of a received message; `scratch` is used for writing and may be used again.
+    /// Creates the set of a received message; `scratch` is a buffer for reuse.
     pub fn from_update(attributes: &Attributes<'_>, next_hop: IpAddr, scratch: &mut Vec<u8>) -> AttrSet {
         scratch.clear();
         attributes.write_canonical(scratch);
         AttrSet::from_canonical(scratch, next_hop)
     }
 
-    /// Of a route that this node originates: ORIGIN IGP, an empty AS_PATH, LOCAL_PREF 100.
+    /// Creates the set of a local route: ORIGIN IGP, an empty AS_PATH, LOCAL_PREF 100.
     pub fn originated(next_hop: IpAddr) -> AttrSet {
         let mut out = Vec::new();
         push(&mut out, flag::WELL_KNOWN, code::ORIGIN, |out| out.push(Origin::Igp.code()));
@@ -104,7 +106,7 @@ impl AttrSet {
         AttrSet::from_canonical(&out, next_hop)
     }
 
-    /// Of canonical octets that were checked before.
+    /// Creates a set from canonical octets that were checked before.
     pub fn from_canonical(canonical: &[u8], next_hop: IpAddr) -> AttrSet {
         let mut set = AttrSet {
             canonical: canonical.into(),
@@ -118,7 +120,7 @@ impl AttrSet {
             cluster_list_len: 0,
             egress: None,
             only_to_customer: None,
-            marks: Marks::default(),
+            well_known: WellKnownCommunities::default(),
             received: None,
         };
         for raw in RawAttributes::new(canonical) {
@@ -141,7 +143,7 @@ impl AttrSet {
                 code::ORIGINATOR_ID => {
                     set.originator_id = number().map(|bits| RouterId(Ipv4Addr::from_bits(bits)));
                 }
-                code::COMMUNITIES => set.marks = Marks::of(raw.value),
+                code::COMMUNITIES => set.well_known = WellKnownCommunities::of(raw.value),
                 code::TUNNEL_ENCAPSULATION => set.egress = egress(raw.value),
                 code::ONLY_TO_CUSTOMER => set.only_to_customer = number().map(Asn),
                 code::CLUSTER_LIST => {
@@ -153,33 +155,50 @@ impl AttrSet {
         set
     }
 
-    /// What import policy makes of `received`: the same next hop with other canonical attributes.
+    /// Creates the result of import policy for `received`: the same next hop with other canonical
+    /// attributes.
     pub fn derived(canonical: &[u8], received: &Arc<AttrSet>) -> AttrSet {
         let set = AttrSet::from_canonical(canonical, received.next_hop);
         AttrSet { received: Some(Arc::clone(received)), ..set }
     }
 
-    /// What was received, where import policy changed it.
+    /// Returns the received attributes, if import policy changed them.
     pub fn received(&self) -> Option<&Arc<AttrSet>> {
         self.received.as_ref()
     }
 
-    /// The attributes as octets, without the next hop.
+    /// Returns the canonical attributes, without the next hop.
     pub fn canonical(&self) -> &[u8] {
         &self.canonical
     }
 
-    /// AS_PATH.
+    /// Returns AS_PATH.
     pub fn as_path(&self) -> AsPath<'_> {
         self.value(code::AS_PATH)
             .and_then(|value| AsPath::check(value, AsWidth::Four).ok())
             .unwrap_or(AsPath::EMPTY)
     }
 
-    /// The cluster identifiers it went through, the last first.
+    /// Returns the cluster identifiers of CLUSTER_LIST, the last reflector first.
     pub fn cluster_list(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         let (ids, _) = self.value(code::CLUSTER_LIST).unwrap_or_default().as_chunks::<4>();
         ids.iter().map(|id| Ipv4Addr::from(*id))
+    }
+
+    /// Returns whether COMMUNITIES or LARGE_COMMUNITIES has `community`.
+    pub fn has_community(&self, community: Community) -> bool {
+        match community {
+            Community::Standard(number) => {
+                let (all, _) = self.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
+                all.contains(&number.to_be_bytes())
+            }
+            Community::Large(_) => {
+                let (all, _) = self.value(code::LARGE_COMMUNITIES).unwrap_or_default().as_chunks::<12>();
+                let mut wanted = Vec::with_capacity(12);
+                community.push(&mut wanted);
+                all.iter().any(|one| one[..] == wanted[..])
+            }
+        }
     }
 
     pub(crate) fn value(&self, code: u8) -> Option<&[u8]> {

@@ -1,4 +1,4 @@
-//! Routes of one session, gathered to be handed over together.
+//! Batches of routes from one session to the RIB.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 
-/// Announcements and withdrawals in the order they came; prefixes lie in one list, so that none
+/// Announcements and withdrawals in order of arrival. The prefixes are in one list, so that none
 /// needs an allocation of its own.
 #[derive(Debug, Default)]
 pub struct RouteBatch {
     prefixes: Vec<IpNet>,
-    /// Their path identifiers (RFC 7911), where the session has them.
+    /// Path identifiers of the prefixes (RFC 7911), if the session has them.
     ids: Vec<u32>,
-    /// Attributes (`None`: withdrawn) of the prefixes up to an end.
+    /// Runs: attributes (`None`: withdrawn) and the end of their prefixes.
     runs: Vec<(Option<Arc<AttrSet>>, usize)>,
     attribute_octets: usize,
 }
 
 impl RouteBatch {
-    /// Adds prefixes that are announced with `attrs`, or withdrawn.
+    /// Adds prefixes that are announced with `attrs`, or withdrawn if that is `None`.
     pub fn push(&mut self, attrs: Option<&Arc<AttrSet>>, prefixes: impl IntoIterator<Item = IpNet>) {
         self.prefixes.extend(prefixes);
         if !self.ids.is_empty() {
@@ -28,7 +28,7 @@ impl RouteBatch {
         self.end_run(attrs);
     }
 
-    /// The same with path identifiers (RFC 7911).
+    /// Adds prefixes with path identifiers (RFC 7911); see [`RouteBatch::push`].
     pub fn push_paths(
         &mut self,
         attrs: Option<&Arc<AttrSet>>,
@@ -53,22 +53,23 @@ impl RouteBatch {
         }
     }
 
-    /// How many prefixes are in it.
+    /// Returns the number of prefixes.
     pub fn len(&self) -> usize {
         self.prefixes.len()
     }
 
-    /// About how many octets of memory it takes.
+    /// Returns the approximate memory size in octets.
     pub fn octets(&self) -> usize {
         self.prefixes.len() * size_of::<IpNet>() + self.ids.len() * size_of::<u32>() + self.attribute_octets
     }
 
-    /// Whether it says nothing.
+    /// Returns whether the batch has no routes.
     pub fn is_empty(&self) -> bool {
         self.prefixes.is_empty()
     }
 
-    /// The runs, in order: attributes, prefixes, and as many path identifiers or none.
+    /// Returns the runs in order: attributes, prefixes, and their path identifiers, if there are
+    /// any.
     pub fn runs(&self) -> impl Iterator<Item = (Option<&Arc<AttrSet>>, &[IpNet], &[u32])> {
         let mut start = 0;
         self.runs.iter().map(move |(attrs, end)| {

@@ -1,31 +1,30 @@
-//! What import, export and the RIB depend on beside sessions and routes.
+//! Configuration of the RIB.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgp::{Asn, Family, RouterId};
 
-/// What the RIB is configured with.
+/// Configuration of the RIB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RibConfig {
-    /// Our AS.
+    /// The local AS.
     pub local_as: Asn,
-    /// Our BGP identifier.
+    /// The local BGP identifier.
     pub router_id: RouterId,
-    /// Our cluster, if we are a route reflector.
+    /// Cluster identifier of a route reflector (RFC 4456).
     pub cluster_id: Option<Ipv4Addr>,
-    /// The addresses of this node; the first of a family is the next hop we give.
+    /// Addresses of this node; the first one of a family is the advertised next hop.
     pub local_addresses: Vec<IpAddr>,
-    /// At most so many exits share the packets of a prefix that has several best paths; with 1 (or 0) the best path has
-    /// them all.
+    /// Maximum number of tunnel exits of a multipath route; 1 or 0 disables multipath.
     pub multipath: usize,
 }
 
-/// How many exits share a prefix's packets unless configured: as many as BIRD merges.
+/// Default for [`RibConfig::multipath`]; the same as in BIRD.
 pub const DEFAULT_MULTIPATH: usize = 16;
 
 impl RibConfig {
-    /// The next hop we give for routes of a family; an IPv6 one serves IPv4 prefixes where there is no other
-    /// (RFC 8950), for peers that can take it.
+    /// Returns our address as the next hop for routes of a family. For IPv4 prefixes it is an IPv6
+    /// address if there is no other, for peers that support it (RFC 8950).
     pub fn next_hop_self(&self, family: Family) -> Option<IpAddr> {
         let of = |v4: bool| self.local_addresses.iter().copied().find(|address| address.is_ipv4() == v4);
         match family {

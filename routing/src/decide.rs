@@ -1,5 +1,5 @@
-//! The decision process (RFC 4271 §9.1.2.2, RFC 4456 §9): filters over the set of paths, one after
-//! the other, so that the order in which paths came can't matter.
+//! The decision process (RFC 4271 §9.1.2.2, RFC 4456 §9). Its steps filter the set of paths one
+//! after the other, so the result does not depend on the order of arrival.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,62 +9,63 @@ use serde::Serialize;
 
 use crate::attrs::AttrSet;
 
-/// Why a path is not used.
+/// Reason why a path is not the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Our AS is in AS_PATH.
+    /// AS_PATH contains our AS.
     AsLoop,
     /// ORIGINATOR_ID is ours.
     OriginatorLoop,
-    /// Our cluster is in CLUSTER_LIST.
+    /// CLUSTER_LIST contains our cluster.
     ClusterLoop,
     /// The next hop is this node.
     NextHopSelf,
-    /// The next hop is no unicast host address.
+    /// The next hop is not a unicast host address.
     NextHopNotHost,
-    /// A filter rejects it.
+    /// A filter rejects the path.
     Filtered,
-    /// The peer is not of the cluster and no filter says what may come from it (RFC 8212).
+    /// The peer is outside the cluster and has no import filter (RFC 8212).
     NoImportPolicy,
-    /// It carries BLACKHOLE (RFC 7999), which no filter accepts by name.
+    /// The path has BLACKHOLE (RFC 7999), which no filter accepts explicitly.
     Blackhole,
     /// A route leak (RFC 9234).
     RouteLeak,
-    /// It was kept for long, and its sender does not want that (NO_LLGR, RFC 9494).
+    /// The path is long-lived stale, and its sender forbids that (NO_LLGR, RFC 9494).
     NotLong,
-    /// A node announces what the node table gives to another.
+    /// A node announces a block that the node table assigns to another node.
     NotOwner,
-    /// The block is this node's own.
+    /// The block belongs to this node.
     LocalBlock,
-    /// Only from the static peer table, and BGP has a path.
+    /// The path is from the static peer table, and there is one from BGP.
     StaticBelowBgp,
-    /// Kept of a peer that nothing is heard of.
+    /// The path is stale, and its peer does not respond.
     PeerSilent,
-    /// Kept long after its peer was lost (RFC 9494).
-    LastResort,
-    /// Another has a higher LOCAL_PREF.
+    /// The path is long-lived stale (RFC 9494).
+    #[serde(rename = "last_resort")]
+    LlgrStale,
+    /// Another path has a higher LOCAL_PREF.
     LocalPref,
-    /// Another has a shorter AS_PATH.
+    /// Another path has a shorter AS_PATH.
     AsPathLength,
-    /// Another has a lower ORIGIN.
+    /// Another path has a lower ORIGIN.
     Origin,
-    /// Another from the same neighbour AS has a lower MULTI_EXIT_DISC.
+    /// Another path from the same neighbor AS has a lower MULTI_EXIT_DISC.
     Med,
-    /// Another is from an external peer.
+    /// Another path is from an external peer.
     ExternalPreferred,
-    /// Another's originator has a lower BGP identifier.
+    /// Another path has an originator with a lower BGP identifier.
     RouterId,
-    /// Another has a shorter CLUSTER_LIST.
+    /// Another path has a shorter CLUSTER_LIST.
     ClusterListLength,
-    /// Another's peer has a lower address.
+    /// Another path is from a peer with a lower address.
     PeerAddress,
-    /// Another came first from the same peer (RFC 7911).
+    /// Another path arrived first from the same peer (RFC 7911).
     FurtherPath,
 }
 
 impl Reason {
-    /// Those for which a path takes no part at all.
+    /// Reasons that exclude a path from the decision process.
     pub const REJECTIONS: [Reason; 11] = [
         Reason::AsLoop,
         Reason::OriginatorLoop,
@@ -97,7 +98,7 @@ impl fmt::Display for Reason {
             Reason::LocalBlock => "the block is this node's own",
             Reason::StaticBelowBgp => "static, and BGP has a path",
             Reason::PeerSilent => "its peer is silent, and there is another",
-            Reason::LastResort => "kept long after its peer was lost, and there is another",
+            Reason::LlgrStale => "kept long after its peer was lost, and there is another",
             Reason::LocalPref => "lower LOCAL_PREF",
             Reason::AsPathLength => "longer AS_PATH",
             Reason::Origin => "worse ORIGIN",
@@ -111,59 +112,66 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How a source ranks before any attribute is looked at.
+/// Rank of a source, which is compared before any attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// BGP, kept of a peer that is no more heard of and that would forward itself.
+    /// Stale path of a peer that does not respond and would forward the packets itself.
     Silent,
-    /// The static peer table.
+    /// Static peer table.
     Static,
-    /// BGP, kept for long without a word from the peer (RFC 9494).
-    LastResort,
-    /// BGP.
+    /// Long-lived stale path (RFC 9494).
+    LlgrStale,
+    /// BGP path.
     Bgp,
-    /// This node.
+    /// Local path.
     Local,
 }
 
-/// One path as the decision sees it.
+/// Path as the input of the decision process.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
-    /// Its rank.
+pub struct PathCandidate<'a> {
+    /// Rank of the source.
     pub rank: Rank,
-    /// Its attributes.
+    /// Attributes.
     pub attrs: &'a AttrSet,
-    /// Whether it is from an external peer.
+    /// The path is from an external peer.
     pub external: bool,
-    /// The peer's BGP identifier; 0.0.0.0 where there is no peer.
+    /// BGP identifier of the peer; 0.0.0.0 without a peer.
     pub router_id: RouterId,
-    /// The peer's address; 0.0.0.0 where there is no peer.
+    /// Address of the peer; 0.0.0.0 without a peer.
     pub address: IpAddr,
-    /// A number that differs between several paths from one peer (RFC 7911).
+    /// Number that differs between several paths from one peer (RFC 7911).
     pub source: u32,
 }
 
-impl Candidate<'_> {
-    /// Without a peer.
-    pub fn unpeered(rank: Rank, attrs: &AttrSet) -> Candidate<'_> {
+impl PathCandidate<'_> {
+    /// Returns the candidate of a path without a peer.
+    pub fn unpeered(rank: Rank, attrs: &AttrSet) -> PathCandidate<'_> {
         let none = Ipv4Addr::UNSPECIFIED;
-        Candidate { rank, attrs, external: false, router_id: RouterId(none), address: none.into(), source: 0 }
+        PathCandidate {
+            rank,
+            attrs,
+            external: false,
+            router_id: RouterId(none),
+            address: none.into(),
+            source: 0,
+        }
     }
 
     fn group(&self) -> Option<Asn> {
         self.attrs.neighbor_as
     }
 
-    /// RFC 4456 §9: the originator's identifier stands for the peer's.
+    /// Returns the identifier to compare: the originator's in place of the peer's (RFC 4456 §9).
     fn identifier(&self) -> u32 {
         self.attrs.originator_id.unwrap_or(self.router_id).to_bits()
     }
 }
 
-/// The index of the path to use; `lost` is told of every other one's index and reason. `field` is
-/// room to work in, used again so that nothing is allocated for a prefix.
+/// Returns the index of the best path, and reports the index and the reason of every other one to
+/// `lost`. `field` is a buffer for reuse, so that nothing is allocated per prefix.
 pub fn select(
-    candidates: &[Candidate<'_>],
+    candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
     mut lost: impl FnMut(usize, Reason),
 ) -> Option<usize> {
@@ -176,7 +184,7 @@ pub fn select(
             let reason = match candidates[*index].rank {
                 _ if top == Rank::Local => Reason::LocalBlock,
                 Rank::Silent => Reason::PeerSilent,
-                Rank::LastResort => Reason::LastResort,
+                Rank::LlgrStale => Reason::LlgrStale,
                 Rank::Static | Rank::Bgp | Rank::Local => Reason::StaticBelowBgp,
             };
             lost(*index, reason);
@@ -206,15 +214,15 @@ pub fn select(
     Some(*winner)
 }
 
-/// What a step of the decision compares: the lowest stays.
-type Key = fn(&Candidate<'_>) -> u128;
+/// Key that a step of the decision process compares; the lowest wins.
+type ComparisonKey = fn(&PathCandidate<'_>) -> u128;
 
 fn keep_lowest(
-    candidates: &[Candidate<'_>],
+    candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
     lost: &mut impl FnMut(usize, Reason),
     reason: Reason,
-    key: Key,
+    key: ComparisonKey,
 ) {
     if field.len() < 2 {
         return;
@@ -229,16 +237,16 @@ fn keep_lowest(
     });
 }
 
-/// MED is compared only inside one neighbour AS (RFC 4271 §9.1.2.2 c).
+/// Keeps the paths with the lowest MED within each neighbor AS (RFC 4271 §9.1.2.2 c).
 fn keep_lowest_med(
-    candidates: &[Candidate<'_>],
+    candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
     lost: &mut impl FnMut(usize, Reason),
 ) {
     if field.len() < 2 {
         return;
     }
-    // Each is compared with all of them, those that were beaten too: they stand behind, unchanged.
+    // Each path is compared with all others, including those that lost: they are still at the end.
     let all = field.len();
     field.extend_from_within(..);
     let mut kept = 0;

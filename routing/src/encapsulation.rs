@@ -1,48 +1,51 @@
-//! Where a tunnel to a route's blocks ends (RFC 9012): the Tunnel Encapsulation attribute with one TLV,
-//! and the Encapsulation extended community, which goes where speakers take the attribute off.
+//! Tunnel encapsulation of routes (RFC 9012): the Tunnel Encapsulation attribute with one TLV, and
+//! the Encapsulation extended community, which survives speakers that remove the attribute.
+//!
+//! Tunnel types other than IP-in-IP and VXLAN, and sub-TLVs other than Encapsulation and Tunnel
+//! Egress Endpoint, are ignored.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp::wire::attribute::{code, flag};
 
-use crate::export::{Edit, rewrite};
+use crate::rewrite::{AttributeEdit, rewrite};
 
 /// Tunnel types (RFC 9012 §3.2.1, §3.2.3).
 const VXLAN: u16 = 8;
 const IP_IN_IP: u16 = 7;
-/// Sub-TLVs.
+/// Sub-TLV types.
 const ENCAPSULATION: u8 = 1;
 const EGRESS_ENDPOINT: u8 = 6;
 /// Type and subtype of the extended community (RFC 9012 §4.1).
 const COMMUNITY: [u8; 6] = [0x03, 0x0c, 0, 0, 0, 0];
 
-/// How packets to this node's blocks come in.
+/// Encapsulation of packets to this node's blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encapsulation {
-    /// IP in IP.
+pub enum TunnelEncapsulation {
+    /// IP-in-IP.
     Ipip,
     /// VXLAN.
     Vxlan {
-        /// The network, 24 bits.
+        /// VXLAN network identifier, 24 bits.
         vni: u32,
-        /// The MAC of this node's end.
+        /// MAC address of this node's tunnel endpoint.
         mac: [u8; 6],
     },
 }
 
-impl Encapsulation {
+impl TunnelEncapsulation {
     const fn tunnel_type(self) -> u16 {
         match self {
-            Encapsulation::Ipip => IP_IN_IP,
-            Encapsulation::Vxlan { .. } => VXLAN,
+            TunnelEncapsulation::Ipip => IP_IN_IP,
+            TunnelEncapsulation::Vxlan { .. } => VXLAN,
         }
     }
 
-    /// The attribute's value: one TLV. Two reset the sessions of FRR 8.4.
+    /// Returns the attribute's value, with one TLV: two reset the sessions of FRR 8.4.
     fn attribute(self, endpoint: IpAddr) -> Vec<u8> {
         let mut subs = Vec::new();
-        if let Encapsulation::Vxlan { vni, mac } = self {
-            // V and M: both fields are valid.
+        if let TunnelEncapsulation::Vxlan { vni, mac } = self {
+            // The flags V and M: both fields are valid.
             subs.extend([ENCAPSULATION, 12, 0xc0]);
             subs.extend(&vni.to_be_bytes()[1..]);
             subs.extend(mac);
@@ -64,7 +67,7 @@ impl Encapsulation {
         value
     }
 
-    /// Canonical attributes with the tunnel to `endpoint` in them.
+    /// Returns canonical attributes with the tunnel to `endpoint` added.
     pub(crate) fn announced(self, canonical: &[u8], endpoint: IpAddr) -> Vec<u8> {
         let (mut out, mut value) = (Vec::new(), Vec::new());
         let wanted = [code::EXTENDED_COMMUNITIES, code::TUNNEL_ENCAPSULATION];
@@ -73,20 +76,20 @@ impl Encapsulation {
                 out.extend_from_slice(original.unwrap_or_default());
                 out.extend(COMMUNITY);
                 out.extend(self.tunnel_type().to_be_bytes());
-                Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+                AttributeEdit::Set(flag::OPTIONAL | flag::TRANSITIVE)
             }
             code::TUNNEL_ENCAPSULATION => {
                 out.extend(self.attribute(endpoint));
-                Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+                AttributeEdit::Set(flag::OPTIONAL | flag::TRANSITIVE)
             }
-            _ => Edit::Keep,
+            _ => AttributeEdit::Keep,
         });
         out
     }
 }
 
-/// The egress endpoint of the first tunnel of an attribute that we can use; `None`: there is none, or
-/// the next hop is it (RFC 9012 §3.1: address family 0).
+/// Returns the egress endpoint of the first tunnel with a supported type; `None` if there is no
+/// such tunnel, or if its endpoint is the next hop (RFC 9012 §3.1: address family 0).
 pub(crate) fn egress(mut value: &[u8]) -> Option<IpAddr> {
     while let Some(([high, low, long, short], rest)) = value.split_first_chunk::<4>() {
         let (tunnel_type, len) = (u16::from_be_bytes([*high, *low]), u16::from_be_bytes([*long, *short]));
@@ -133,12 +136,12 @@ mod tests {
     fn what_is_announced_is_read_back() {
         let next_hop = IpAddr::from([10, 0, 0, 1]);
         let mac = [0x66, 1, 2, 3, 4, 5];
-        for encapsulation in [Encapsulation::Ipip, Encapsulation::Vxlan { vni: 4096, mac }] {
+        for encapsulation in [TunnelEncapsulation::Ipip, TunnelEncapsulation::Vxlan { vni: 4096, mac }] {
             for endpoint in [next_hop, "fd00::1".parse().expect("an address")] {
                 let plain = AttrSet::originated(next_hop);
                 let octets = encapsulation.announced(plain.canonical(), endpoint);
                 assert_eq!(AttrSet::from_canonical(&octets, next_hop).egress, Some(endpoint));
-                // The codec takes it for well-formed.
+                // The codec accepts the attribute as well-formed.
                 let mut report = Vec::new();
                 let context = bgp::wire::attribute::Context::INTERNAL;
                 bgp::wire::attribute::Attributes::read(&octets, &context, |fault| report.push(fault));

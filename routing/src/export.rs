@@ -1,37 +1,38 @@
-//! Which paths go to which peers, and with which attributes (RFC 4271 §9.1.3, RFC 4456).
+//! Export of paths to peers: eligibility and attributes (RFC 4271 §9.1.3, RFC 4456).
 
 use std::net::IpAddr;
 
-use bgp::wire::as_path::SegmentKind;
-use bgp::wire::attribute::{RawAttributes, code, flag, push};
+use bgp::wire::attribute::{code, flag};
 use bgp::{Asn, Family, RouterId};
 
 use crate::attrs::{AttrSet, DEFAULT_LOCAL_PREF};
 use crate::config::RibConfig;
 use crate::path::SourceKind;
-use crate::policy::{self, Export, NextHopMode, Operation};
+use crate::policy::{self, ExportPolicy, NextHopMode, Operation};
+use crate::rewrite::{AttributeEdit, prepend, rewrite};
 use crate::roles;
 use crate::table::Scope;
 
-/// What peers have in common that get the same routes.
+/// Kind of peers that receive the same routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Audience {
-    /// In our AS, not our client.
+    /// Peers in our AS that are not our clients.
     Internal,
-    /// In our AS, our client.
+    /// Clients in our AS (RFC 4456).
     Client,
-    /// In another AS.
+    /// Peers in another AS.
     External,
 }
 
-/// Whether paths of `kind` go to `audience`.
+/// Returns whether paths of `kind` are advertised to `audience`.
 ///
-/// What an internal peer sent goes to no other internal peer (RFC 4271 §9.2), but for reflection:
-/// from clients to all, from others to clients (RFC 4456 §6). The static table is everybody's own.
-/// `long_lived`: the audience knows what a last resort is.
+/// Paths from an internal peer are not advertised to other internal peers (RFC 4271 §9.2), except
+/// for reflection: from clients to all, from others to clients (RFC 4456 §6). Static paths are
+/// never advertised, since every node has the table. `long_lived`: the audience supports long-lived
+/// graceful restart (RFC 9494).
 pub(crate) fn allows(
     config: &RibConfig,
-    export: &Export,
+    export: &ExportPolicy,
     kind: SourceKind,
     scope: Scope,
     audience: Audience,
@@ -42,10 +43,10 @@ pub(crate) fn allows(
     match scope {
         Scope::Everywhere => {}
         Scope::Internal if !external => {}
-        Scope::LastResort if !external && long_lived => {}
-        Scope::Internal | Scope::LastResort | Scope::Nobody => return false,
+        Scope::LlgrStale if !external && long_lived => {}
+        Scope::Internal | Scope::LlgrStale | Scope::Nobody => return false,
     }
-    // Without an address of our own there is no next hop to give.
+    // Without a local address there is no next hop to advertise.
     if gives_own_next_hop(export, external) && config.next_hop_self(family).is_none() {
         return false;
     }
@@ -58,7 +59,7 @@ pub(crate) fn allows(
     }
 }
 
-fn gives_own_next_hop(export: &Export, external: bool) -> bool {
+fn gives_own_next_hop(export: &ExportPolicy, external: bool) -> bool {
     match export.next_hop {
         NextHopMode::Auto => external,
         NextHopMode::Own => true,
@@ -66,7 +67,7 @@ fn gives_own_next_hop(export: &Export, external: bool) -> bool {
     }
 }
 
-/// Room to write attributes in, used again.
+/// Buffers for writing attributes; their memory is reused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scratch {
     canonical: Vec<u8>,
@@ -74,12 +75,13 @@ pub(crate) struct Scratch {
     edited: Vec<u8>,
 }
 
-/// The canonical attributes and the next hop with which a path is sent that [`allows`] lets pass;
-/// `from` is the peer it came from, `operations` are those of the rule that accepted it.
+/// Returns the canonical attributes and the next hop for advertising a path that [`allows`]
+/// accepts. `from` is the BGP identifier of its peer, and `operations` are those of the rule that
+/// accepted it.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn transform<'a>(
     config: &RibConfig,
-    export: &Export,
+    export: &ExportPolicy,
     operations: &[Operation],
     attrs: &'a AttrSet,
     kind: SourceKind,
@@ -109,7 +111,7 @@ pub(crate) fn transform<'a>(
             let local_as = export.local_as.unwrap_or(config.local_as);
             to_external(original, local_as, metric(operations), canonical, value);
         }
-        // RFC 4271 §5.1.3: the next hop of an external path stays inside the AS.
+        // RFC 4271 §5.1.3: the next hop of an external path is not changed towards internal peers.
         (_, SourceKind::Ebgp) => with_local_pref(original, canonical, value),
         (_, SourceKind::Ibgp | SourceKind::Client) => {
             let cluster_id = config.cluster_id.unwrap_or(config.router_id.0);
@@ -120,8 +122,8 @@ pub(crate) fn transform<'a>(
     (canonical, next_hop)
 }
 
-/// LOCAL_PREF does not leave the AS: towards an external peer a priority that a rule sets is the
-/// metric, MULTI_EXIT_DISC, of which the lower is the better too.
+/// Returns the MED for an external peer: LOCAL_PREF is not advertised outside the AS, so the
+/// priority that a rule sets becomes MULTI_EXIT_DISC, of which the lower value is preferred too.
 fn metric(operations: &[Operation]) -> Option<u32> {
     operations.iter().rev().find_map(|operation| match operation {
         Operation::SetPriority(priority) => Some(*priority),
@@ -129,45 +131,8 @@ fn metric(operations: &[Operation]) -> Option<u32> {
     })
 }
 
-/// Rebuilds canonical attributes into `out`: `edit` says for each what stands in its place and for
-/// each of `wanted`, in the order of codes, what is put where the original has none.
-pub(crate) fn rewrite(
-    canonical: &[u8],
-    wanted: &[u8],
-    out: &mut Vec<u8>,
-    value: &mut Vec<u8>,
-    mut edit: impl FnMut(u8, Option<&[u8]>, &mut Vec<u8>) -> Edit,
-) {
-    let mut put = |code: u8, flags: u8, original: Option<&[u8]>| {
-        value.clear();
-        match (edit(code, original, value), original) {
-            (Edit::Keep, Some(original)) => push(out, flags, code, |out| out.extend_from_slice(original)),
-            (Edit::Keep, None) | (Edit::Drop, _) => {}
-            (Edit::Set(flags), _) => push(out, flags, code, |out| out.extend_from_slice(value)),
-        }
-    };
-    let mut missing = wanted.iter().copied().peekable();
-    for raw in RawAttributes::new(canonical) {
-        while let Some(code) = missing.next_if(|code| *code < raw.code) {
-            put(code, 0, None);
-        }
-        missing.next_if_eq(&raw.code);
-        put(raw.code, raw.flags, Some(raw.value));
-    }
-    missing.for_each(|code| put(code, 0, None));
-}
-
-/// What stands in an attribute's place.
-pub(crate) enum Edit {
-    /// The original, if there is one.
-    Keep,
-    /// Nothing.
-    Drop,
-    /// What was written stands there, with these flags.
-    Set(u8),
-}
-
-/// RFC 4456 §8: ORIGINATOR_ID unless there is one, our cluster before the others.
+/// Writes the attributes of a reflected path: ORIGINATOR_ID, unless there is one, and our cluster
+/// in front of CLUSTER_LIST (RFC 4456 §8).
 fn reflected(canonical: &[u8], cluster_id: [u8; 4], from: RouterId, out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(
         canonical,
@@ -177,18 +142,18 @@ fn reflected(canonical: &[u8], cluster_id: [u8; 4], from: RouterId, out: &mut Ve
         |code, original, out| match (code, original) {
             (code::LOCAL_PREF, None) => {
                 out.extend(DEFAULT_LOCAL_PREF.to_be_bytes());
-                Edit::Set(flag::WELL_KNOWN)
+                AttributeEdit::Set(flag::WELL_KNOWN)
             }
             (code::ORIGINATOR_ID, None) => {
                 out.extend(from.0.octets());
-                Edit::Set(flag::OPTIONAL)
+                AttributeEdit::Set(flag::OPTIONAL)
             }
             (code::CLUSTER_LIST, list) => {
                 out.extend(cluster_id);
                 out.extend_from_slice(list.unwrap_or_default());
-                Edit::Set(flag::OPTIONAL)
+                AttributeEdit::Set(flag::OPTIONAL)
             }
-            _ => Edit::Keep,
+            _ => AttributeEdit::Keep,
         },
     );
 }
@@ -197,47 +162,31 @@ fn with_local_pref(canonical: &[u8], out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(canonical, &[code::LOCAL_PREF], out, value, |code, original, out| {
         if code == code::LOCAL_PREF && original.is_none() {
             out.extend(DEFAULT_LOCAL_PREF.to_be_bytes());
-            return Edit::Set(flag::WELL_KNOWN);
+            return AttributeEdit::Set(flag::WELL_KNOWN);
         }
-        Edit::Keep
+        AttributeEdit::Keep
     });
 }
 
-/// Our AS before the path; what is for our AS alone, and a MED from elsewhere, left out (RFC 4271 §5.1).
+/// Writes the attributes for an external peer: our AS in front of AS_PATH, without attributes that
+/// are for the local AS only, and without a received MED (RFC 4271 §5.1).
 fn to_external(canonical: &[u8], local_as: Asn, med: Option<u32>, out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(canonical, &[code::AS_PATH, code::MULTI_EXIT_DISC], out, value, |code, original, out| {
         match (code, med) {
             (code::AS_PATH, _) => {
                 prepend(original.unwrap_or_default(), local_as, out);
-                Edit::Set(flag::WELL_KNOWN)
+                AttributeEdit::Set(flag::WELL_KNOWN)
             }
             (code::MULTI_EXIT_DISC, Some(med)) => {
                 out.extend(med.to_be_bytes());
-                Edit::Set(flag::OPTIONAL)
+                AttributeEdit::Set(flag::OPTIONAL)
             }
             (code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MULTI_EXIT_DISC, _) => {
-                Edit::Drop
+                AttributeEdit::Drop
             }
             // RFC 9012 §11: tunnels end inside the AS.
-            (code::TUNNEL_ENCAPSULATION, _) => Edit::Drop,
-            _ => Edit::Keep,
+            (code::TUNNEL_ENCAPSULATION, _) => AttributeEdit::Drop,
+            _ => AttributeEdit::Keep,
         }
     });
-}
-
-/// RFC 4271 §5.1.2: into the first segment where that is a sequence with room.
-pub(crate) fn prepend(path: &[u8], asn: Asn, out: &mut Vec<u8>) {
-    let sequence = SegmentKind::Sequence.code();
-    match path {
-        [kind, count, rest @ ..] if *kind == sequence && *count < u8::MAX => {
-            out.extend([sequence, count + 1]);
-            out.extend(asn.0.to_be_bytes());
-            out.extend_from_slice(rest);
-        }
-        _ => {
-            out.extend([sequence, 1]);
-            out.extend(asn.0.to_be_bytes());
-            out.extend_from_slice(path);
-        }
-    }
 }

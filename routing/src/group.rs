@@ -3,68 +3,34 @@
 
 use std::collections::BTreeMap;
 
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode;
 use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use ipnet::IpNet;
 
-use crate::export::{Audience, Scratch};
-use crate::exports::ExportIx;
+use crate::export::Scratch;
+use crate::export_view::{ExportMatch, ExportView};
+use crate::group_key::GroupKey;
 use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, end_of_rib, markers};
-use crate::path::{PeerSession, SourceKind};
-use crate::table::{Path, Table};
-use crate::view::{Passed, View};
+use crate::table::{RibPath, Table};
 
 /// Prefixes encoded at a time, so that a chunk stays near its size; few in tests, so that a handful
 /// of prefixes takes several.
 const RUN: usize = if cfg!(test) { 3 } else { 4096 };
 
-/// What the peers of a group have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GroupKey {
-    /// Which paths they get.
-    pub audience: Audience,
-    /// How messages are written for them.
-    pub form: Form,
-    /// The families they exchange.
-    pub families: Families,
-    /// Whether they know what a last resort is (RFC 9494).
-    pub long_lived: bool,
-    /// What is configured of what they get.
-    pub export: ExportIx,
-}
-
-impl GroupKey {
-    /// The group of a session.
-    pub fn of(session: &PeerSession, export: ExportIx) -> GroupKey {
-        let audience = match session.kind() {
-            SourceKind::Client => Audience::Client,
-            SourceKind::Ibgp => Audience::Internal,
-            SourceKind::Ebgp | SourceKind::Local | SourceKind::Static => Audience::External,
-        };
-        GroupKey {
-            audience,
-            form: session.form,
-            long_lived: session.long_lived,
-            families: session.families.without(session.sends_several),
-            export,
-        }
-    }
-}
-
 /// A prefix that is told anew; the table says already what it is told with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Change {
+pub(crate) struct PathChange {
     pub(crate) ix: u32,
     /// With which path it was told before.
-    pub(crate) before: Path,
+    pub(crate) before: RibPath,
     /// With which it is told now.
-    pub(crate) after: Path,
+    pub(crate) after: RibPath,
     pub(crate) family: Family,
 }
 
-impl Change {
+impl PathChange {
     /// What brings changes together that can share a message; withdrawals come last.
     pub(crate) fn order(&self) -> (u64, bool) {
         (self.after.order(), self.family == Family::Ipv6Unicast)
@@ -73,8 +39,8 @@ impl Change {
 
 /// What a group is to do about a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Nothing,
+enum GroupAction {
+    Unchanged,
     Announce,
     Withdraw,
 }
@@ -85,7 +51,7 @@ pub(crate) struct Group {
     members: BTreeMap<PeerId, Outbox>,
     /// Places of prefixes whose attributes don't fit a message.
     unsendable: HashSet<u32, FixedState>,
-    verdicts: Vec<Verdict>,
+    actions: Vec<GroupAction>,
     scratch: Scratch,
 }
 
@@ -148,12 +114,12 @@ impl Group {
     }
 
     /// Encodes changes, once, and sends them to every peer that keeps up. They are in the order of
-    /// [`Change::order`].
+    /// [`PathChange::order`].
     pub(crate) fn send(
         &mut self,
         key: GroupKey,
-        view: View<'_>,
-        changes: &[Change],
+        view: ExportView<'_>,
+        changes: &[PathChange],
         delivery: &mut impl Delivery,
     ) {
         if self.members.is_empty() {
@@ -172,25 +138,25 @@ impl Group {
                     continue;
                 }
             }
-            note(*peer, outbox, view, changes, &self.verdicts);
+            note(*peer, outbox, view, changes, &self.actions);
         }
     }
 
-    fn encode(&mut self, key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<Chunk> {
+    fn encode(&mut self, key: GroupKey, view: ExportView<'_>, changes: &[PathChange]) -> Vec<Chunk> {
         let mut chunks = Chunks::default();
-        self.verdicts.clear();
-        let same = |a: &Change, b: &Change| a.after == b.after && a.family == b.family;
+        self.actions.clear();
+        let same = |a: &PathChange, b: &PathChange| a.after == b.after && a.family == b.family;
         // Neighbours mostly were told with one path too.
-        let mut last = (Path::NONE, Family::Ipv4Unicast, false);
-        let mut held = |path: Path, family: Family| {
+        let mut last = (RibPath::NONE, Family::Ipv4Unicast, false);
+        let mut held = |path: RibPath, family: Family| {
             if (path, family) != (last.0, last.1) {
                 last = (path, family, view.allows(path, key, family));
             }
             last.2
         };
         for run in changes.chunk_by(same) {
-            let Change { after, family, .. } = run[0];
-            if view.looks_at_prefixes(key) {
+            let PathChange { after, family, .. } = run[0];
+            if view.depends_on_prefix(key) {
                 self.encode_one_by_one(key, view, run, &mut chunks);
                 continue;
             }
@@ -201,7 +167,7 @@ impl Group {
                     let prefixes = part.iter().map(|change| view.table.prefix(change.ix));
                     let scratch = &mut self.scratch;
                     let sent = chunks.append(source, |out| {
-                        view.announce(after, Passed::default(), key, family, prefixes, scratch, out)
+                        view.announce(after, ExportMatch::default(), key, family, prefixes, scratch, out)
                     });
                     if let Err(error) = sent {
                         unsendable(view.table.prefix(run[0].ix), error);
@@ -219,22 +185,22 @@ impl Group {
             } else if !self.unsendable.is_empty() {
                 run.iter().for_each(|change| _ = self.unsendable.remove(&change.ix));
             }
-            self.verdicts.extend(run.iter().map(|change| {
+            self.actions.extend(run.iter().map(|change| {
                 // What no longer fits a message must not leave the older route standing either.
                 if announced {
-                    Verdict::Announce
+                    GroupAction::Announce
                 } else if held(change.before, family) || view.reexport && key.families.contains(family) {
-                    Verdict::Withdraw
+                    GroupAction::Withdraw
                 } else {
-                    Verdict::Nothing
+                    GroupAction::Unchanged
                 }
             }));
         }
         for family in key.families.iter() {
             let mut prefixes = changes
                 .iter()
-                .zip(&self.verdicts)
-                .filter(|(change, verdict)| **verdict == Verdict::Withdraw && change.family == family)
+                .zip(&self.actions)
+                .filter(|(change, action)| **action == GroupAction::Withdraw && change.family == family)
                 .map(|(change, _)| view.table.prefix(change.ix))
                 .peekable();
             while prefixes.peek().is_some() {
@@ -247,46 +213,53 @@ impl Group {
 
     /// The same for changes that have their path and family in common, where what becomes of them depends on
     /// their prefixes too.
-    fn encode_one_by_one(&mut self, key: GroupKey, view: View<'_>, run: &[Change], chunks: &mut Chunks) {
-        let Change { after, family, .. } = run[0];
+    fn encode_one_by_one(
+        &mut self,
+        key: GroupKey,
+        view: ExportView<'_>,
+        run: &[PathChange],
+        chunks: &mut Chunks,
+    ) {
+        let PathChange { after, family, .. } = run[0];
         let source = view.sources.source(after.source()).peer();
-        let outcomes: Vec<Option<Passed>> =
-            run.iter().map(|change| view.passes(after, key, family, change.ix)).collect();
-        let mut ways: Vec<(Passed, bool)> = Vec::new();
-        for passed in outcomes.iter().flatten() {
-            if ways.iter().any(|(known, _)| known == passed) {
+        let outcomes: Vec<Option<ExportMatch>> =
+            run.iter().map(|change| view.export_match(after, key, family, change.ix)).collect();
+        let mut ways: Vec<(ExportMatch, bool)> = Vec::new();
+        for matched in outcomes.iter().flatten() {
+            if ways.iter().any(|(known, _)| known == matched) {
                 continue;
             }
             let mut fits = true;
             for (part, outcomes) in run.chunks(RUN).zip(outcomes.chunks(RUN)) {
-                let so = part.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(*passed));
+                let so = part.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(*matched));
                 let prefixes = so.map(|(change, _)| view.table.prefix(change.ix));
                 let scratch = &mut self.scratch;
-                let sent = chunks
-                    .append(source, |out| view.announce(after, *passed, key, family, prefixes, scratch, out));
+                let sent = chunks.append(source, |out| {
+                    view.announce(after, *matched, key, family, prefixes, scratch, out)
+                });
                 if let Err(error) = sent {
                     unsendable(view.table.prefix(run[0].ix), error);
                     fits = false;
                     break;
                 }
             }
-            ways.push((*passed, fits));
+            ways.push((*matched, fits));
         }
         for (change, outcome) in run.iter().zip(outcomes) {
-            let fits = outcome.and_then(|passed| ways.iter().find(|(known, _)| *known == passed));
+            let fits = outcome.and_then(|matched| ways.iter().find(|(known, _)| *known == matched));
             let fits = fits.map(|(_, fits)| *fits);
             match fits {
                 Some(false) => _ = self.unsendable.insert(change.ix),
                 Some(true) | None => _ = self.unsendable.remove(&change.ix),
             }
-            self.verdicts.push(if fits == Some(true) {
-                Verdict::Announce
-            } else if view.passes(change.before, key, family, change.ix).is_some()
+            self.actions.push(if fits == Some(true) {
+                GroupAction::Announce
+            } else if view.export_match(change.before, key, family, change.ix).is_some()
                 || view.reexport && key.families.contains(family)
             {
-                Verdict::Withdraw
+                GroupAction::Withdraw
             } else {
-                Verdict::Nothing
+                GroupAction::Unchanged
             });
         }
     }
@@ -296,7 +269,7 @@ impl Group {
         &mut self,
         peer: PeerId,
         key: GroupKey,
-        view: View<'_>,
+        view: ExportView<'_>,
         delivery: &mut impl Delivery,
     ) -> bool {
         let Some(outbox) = self.members.get_mut(&peer) else { return true };
@@ -322,7 +295,7 @@ impl Group {
             let again = dump.is_none_or(|dump| dump.again);
             let mut chunks = Chunks::default();
             chunks.append(None, |out| withdraw(&gone, key, out));
-            batch.sort_unstable_by_key(|ix| (view.table.told(*ix).order(), *ix));
+            batch.sort_unstable_by_key(|ix| (view.table.advertised(*ix).order(), *ix));
             let (scratch, unsendable) = (&mut self.scratch, &mut self.unsendable);
             write_state(peer, key, view, &batch, again, scratch, unsendable, &mut chunks);
             let sent = chunks.finish().into_iter().all(|chunk| delivery.deliver(peer, chunk.octets));
@@ -350,7 +323,7 @@ fn next_of(dump: &mut Dump, table: &Table, batch: &mut Vec<u32>) {
     while dump.next < end && batch.len() < RUN {
         let ix = dump.next;
         dump.next += 1;
-        if table.is_used(ix) && dump.families.contains(table.family(ix)) && !table.told(ix).is_none() {
+        if table.is_used(ix) && dump.families.contains(table.family(ix)) && !table.advertised(ix).is_none() {
             batch.push(ix);
         }
     }
@@ -360,19 +333,25 @@ fn next_of(dump: &mut Dump, table: &Table, batch: &mut Vec<u32>) {
 }
 
 /// Makes changes pending for a peer that does not keep up.
-fn note(peer: PeerId, outbox: &mut Outbox, view: View<'_>, changes: &[Change], verdicts: &[Verdict]) {
-    for (change, verdict) in changes.iter().zip(verdicts) {
+fn note(
+    peer: PeerId,
+    outbox: &mut Outbox,
+    view: ExportView<'_>,
+    changes: &[PathChange],
+    actions: &[GroupAction],
+) {
+    for (change, action) in changes.iter().zip(actions) {
         let own = view.sources.source(change.after.source()).peer() == Some(peer);
-        match verdict {
-            Verdict::Announce if !own => outbox.announce(change.ix, change.family),
-            Verdict::Announce | Verdict::Withdraw => {
+        match action {
+            GroupAction::Announce if !own => outbox.announce(change.ix, change.family),
+            GroupAction::Announce | GroupAction::Withdraw => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }
             // It may hold it from before its rules changed, and the dump would find nothing there any more.
-            Verdict::Nothing if outbox.tells_again(change.ix, change.family) => {
+            GroupAction::Unchanged if outbox.readvertises(change.ix, change.family) => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }
-            Verdict::Nothing => {}
+            GroupAction::Unchanged => {}
         }
     }
 }
@@ -383,7 +362,7 @@ fn note(peer: PeerId, outbox: &mut Outbox, view: View<'_>, changes: &[Change], v
 fn write_state(
     peer: PeerId,
     key: GroupKey,
-    view: View<'_>,
+    view: ExportView<'_>,
     batch: &[u32],
     again: bool,
     scratch: &mut Scratch,
@@ -392,36 +371,39 @@ fn write_state(
 ) {
     let mut withdrawn = Vec::new();
     let same = |a: &u32, b: &u32| {
-        view.table.told(*a) == view.table.told(*b) && view.table.family(*a) == view.table.family(*b)
+        view.table.advertised(*a) == view.table.advertised(*b)
+            && view.table.family(*a) == view.table.family(*b)
     };
     for run in batch.chunk_by(same) {
-        let path = view.table.told(run[0]);
+        let path = view.table.advertised(run[0]);
         let own = !path.is_none() && view.sources.source(path.source()).peer() == Some(peer);
         let family = view.table.family(run[0]);
-        let mut told = Vec::new();
+        let mut advertised = Vec::new();
         if !own && view.allows(path, key, family) {
-            told.extend(run.iter().map(|ix| view.passes(path, key, family, *ix)));
+            advertised.extend(run.iter().map(|ix| view.export_match(path, key, family, *ix)));
         }
-        told.resize(run.len(), None);
-        let mut ways: Vec<(Passed, bool)> = Vec::new();
-        for passed in told.iter().flatten() {
-            if ways.iter().any(|(known, _)| known == passed) {
+        advertised.resize(run.len(), None);
+        let mut ways: Vec<(ExportMatch, bool)> = Vec::new();
+        for matched in advertised.iter().flatten() {
+            if ways.iter().any(|(known, _)| known == matched) {
                 continue;
             }
-            let so = run.iter().zip(&told).filter(|(_, outcome)| **outcome == Some(*passed));
+            let so = run.iter().zip(&advertised).filter(|(_, outcome)| **outcome == Some(*matched));
             let prefixes = so.clone().map(|(ix, _)| view.table.prefix(*ix));
-            let write =
-                |out: &mut Vec<u8>| view.announce(path, *passed, key, family, prefixes, scratch, out).is_ok();
+            let write = |out: &mut Vec<u8>| {
+                view.announce(path, *matched, key, family, prefixes, scratch, out).is_ok()
+            };
             let fits = chunks.append(None, write);
             if !fits {
                 unsendable.extend(so.map(|(ix, _)| *ix));
             }
-            ways.push((*passed, fits));
+            ways.push((*matched, fits));
         }
         if again {
-            let sent =
-                |outcome: &Option<Passed>| outcome.is_some_and(|passed| ways.contains(&(passed, true)));
-            let gone = run.iter().zip(&told).filter(|(_, outcome)| !sent(outcome));
+            let sent = |outcome: &Option<ExportMatch>| {
+                outcome.is_some_and(|matched| ways.contains(&(matched, true)))
+            };
+            let gone = run.iter().zip(&advertised).filter(|(_, outcome)| !sent(outcome));
             withdrawn.extend(gone.map(|(ix, _)| view.table.prefix(*ix)));
         }
     }
@@ -438,14 +420,14 @@ fn withdraw(prefixes: &[IpNet], key: GroupKey, out: &mut Vec<u8>) {
 
 /// Peers that become the source of a prefix, which must forget what another source gave them; in
 /// the order of peers.
-fn own_withdrawals(key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<(PeerId, u32)> {
+fn own_withdrawals(key: GroupKey, view: ExportView<'_>, changes: &[PathChange]) -> Vec<(PeerId, u32)> {
     let mut own: Vec<_> = changes
         .iter()
         .filter(|change| !change.after.is_none() && !change.before.is_none())
         .filter(|change| {
             view.sources.source(change.before.source()) != view.sources.source(change.after.source())
         })
-        .filter(|change| view.passes(change.before, key, change.family, change.ix).is_some())
+        .filter(|change| view.export_match(change.before, key, change.family, change.ix).is_some())
         .filter_map(|change| Some((view.sources.source(change.after.source()).peer()?, change.ix)))
         .collect();
     own.sort_unstable();
@@ -456,7 +438,7 @@ fn own_withdrawals(key: GroupKey, view: View<'_>, changes: &[Change]) -> Vec<(Pe
 fn withdraw_own(
     peer: PeerId,
     key: GroupKey,
-    view: View<'_>,
+    view: ExportView<'_>,
     places: impl Iterator<Item = u32>,
     delivery: &mut impl Delivery,
 ) -> bool {
@@ -469,7 +451,7 @@ fn withdraw_own(
     delivery.deliver(peer, out.into())
 }
 
-fn unsendable(prefix: IpNet, error: encode::Unsendable) {
+fn unsendable(prefix: IpNet, error: encode::EncodeError) {
     #[cfg(feature = "driver")]
     tracing::warn!(%prefix, %error, "withdrawn from peers: it can't be told");
     #[cfg(not(feature = "driver"))]

@@ -1,4 +1,5 @@
-//! Whether a received path may take part in the decision (RFC 4271 §9.1.2, RFC 4456 §8).
+//! Import checks: eligibility of received paths (RFC 4271 §9.1.2, RFC 4456 §8), filters and
+//! ownership.
 
 use std::sync::Arc;
 
@@ -11,12 +12,20 @@ use crate::config::RibConfig;
 use crate::decide::Reason;
 use crate::ownership::OwnershipMode;
 use crate::path::PeerSession;
-use crate::policy::{self, ClusterPolicy, Community, Import, Operation, PeerKind, Rule, Said, Subject};
+use crate::policy::{
+    self, ClusterPolicy, Community, FilterOutcome, FilterRule, ImportPolicy, Operation, PeerKind, Subject,
+};
 use crate::roles;
 use crate::table::Scope;
 
-/// Why a path from a peer is not eligible; `None`: it is.
-pub(crate) fn reject(config: &RibConfig, import: &Import, attrs: &AttrSet, internal: bool) -> Option<Reason> {
+/// Returns the reason why a path from a peer is not eligible, independent of filters; `None` if it
+/// is eligible.
+pub(crate) fn reject(
+    config: &RibConfig,
+    import: &ImportPolicy,
+    attrs: &AttrSet,
+    internal: bool,
+) -> Option<Reason> {
     if is_looped(config.local_as, import, attrs) {
         return Some(Reason::AsLoop);
     }
@@ -39,8 +48,9 @@ pub(crate) fn reject(config: &RibConfig, import: &Import, attrs: &AttrSet, inter
     None
 }
 
-/// Our AS, and the other one that stands for it towards the peer, may be in AS_PATH so many times.
-fn is_looped(local_as: Asn, import: &Import, attrs: &AttrSet) -> bool {
+/// Returns whether our AS, or the AS that replaces ours towards the peer, is in AS_PATH more often
+/// than allowed.
+fn is_looped(local_as: Asn, import: &ImportPolicy, attrs: &AttrSet) -> bool {
     let path = attrs.as_path();
     let times = |wanted: Asn| {
         let found = path.asns().filter(|asn| *asn == wanted).take(import.allowed_local_as as usize + 1);
@@ -50,74 +60,75 @@ fn is_looped(local_as: Asn, import: &Import, attrs: &AttrSet) -> bool {
     too_often(local_as) || import.local_as.is_some_and(too_often)
 }
 
-/// What becomes of a received route.
+/// Outcome of import policy for a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Judgement {
-    /// Why it takes no part in the decision.
+pub(crate) struct ImportOutcome {
+    /// Reason for excluding the route from the decision process.
     pub(crate) rejected: Option<Reason>,
-    /// The rule that accepted it, where that rule does something to it.
+    /// Place of the rule that accepted the route, if the rule has operations.
     pub(crate) rule: Option<u32>,
-    /// The node table gives it to another node.
+    /// The node table assigns the prefix to another node.
     pub(crate) disputed: bool,
 }
 
-/// Judges the routes of one attribute set from one peer.
-pub(crate) struct Judge<'a> {
+/// Import check for routes of one peer that share an attribute set.
+pub(crate) struct ImportCheck<'a> {
     cluster: &'a ClusterPolicy,
-    import: &'a Import,
+    import: &'a ImportPolicy,
     session: PeerSession,
-    /// As received.
+    /// Attributes as received.
     attrs: &'a AttrSet,
-    /// It was kept for long without a word from its peer (RFC 9494).
-    last_resort: bool,
-    /// What holds for all prefixes; `None`: each must be looked at.
-    common: Option<Judgement>,
+    /// The routes are long-lived stale (RFC 9494).
+    llgr_stale: bool,
+    /// Outcome for all prefixes; `None`: it depends on the prefix.
+    common: Option<ImportOutcome>,
     sender: Option<u32>,
 }
 
-impl<'a> Judge<'a> {
-    /// `attrs` are those that were received; `last_resort`: long ago (RFC 9494).
+impl<'a> ImportCheck<'a> {
+    /// Creates a check for received attributes; `llgr_stale`: the routes are long-lived stale (RFC
+    /// 9494).
     pub(crate) fn new(
         config: &RibConfig,
         cluster: &'a ClusterPolicy,
-        import: &'a Import,
+        import: &'a ImportPolicy,
         session: PeerSession,
         attrs: &'a AttrSet,
-        last_resort: bool,
-    ) -> Judge<'a> {
+        llgr_stale: bool,
+    ) -> ImportCheck<'a> {
         let mut rejected = reject(config, import, attrs, session.internal);
         if let Some((role, peer_as)) = import.role
             && roles::is_leaked(role, peer_as, attrs.only_to_customer)
         {
             rejected.get_or_insert(Reason::RouteLeak);
         }
-        if last_resort && attrs.marks.not_long {
+        if llgr_stale && attrs.well_known.no_llgr {
             rejected.get_or_insert(Reason::NotLong);
         }
         if rejected.is_none() && import.chain.is_none() {
             if import.outside {
                 rejected = Some(Reason::NoImportPolicy);
-            } else if attrs.marks.blackhole && !session.internal {
+            } else if attrs.well_known.blackhole && !session.internal {
                 rejected = Some(Reason::Blackhole);
             }
         }
         let sender = if import.outside { None } else { cluster.owners.sender(attrs) };
         let looks = rejected.is_none() && (import.chain.is_some() || sender.is_some());
-        let common = (!looks).then_some(Judgement { rejected, ..Judgement::default() });
-        Judge { cluster, import, session, attrs, last_resort, common, sender }
+        let common = (!looks).then_some(ImportOutcome { rejected, ..ImportOutcome::default() });
+        ImportCheck { cluster, import, session, attrs, llgr_stale, common, sender }
     }
 
-    /// What holds for all prefixes with these attributes, if they needn't be looked at one by one.
-    pub(crate) fn common(&self) -> Option<Judgement> {
+    /// Returns the outcome for all prefixes, if it does not depend on the prefix.
+    pub(crate) fn common(&self) -> Option<ImportOutcome> {
         self.common
     }
 
-    /// What becomes of one prefix.
-    pub(crate) fn judge(&self, prefix: &IpNet) -> Judgement {
+    /// Returns the outcome for one prefix.
+    pub(crate) fn judge(&self, prefix: &IpNet) -> ImportOutcome {
         if let Some(common) = self.common {
             return common;
         }
-        let mut judgement = Judgement::default();
+        let mut outcome = ImportOutcome::default();
         if let Some(chain) = &self.import.chain {
             let peer = if self.session.internal { PeerKind::Internal } else { PeerKind::External };
             let subject = Subject {
@@ -127,72 +138,75 @@ impl<'a> Judge<'a> {
                 peer,
                 interface: self.cluster.link_of(self.attrs.next_hop),
             };
-            let said = chain.ask(&subject);
-            let named = |rule: &Rule| rule.community == Some(Community::BLACKHOLE);
+            let said = chain.evaluate(&subject);
+            let named = |rule: &FilterRule| rule.community == Some(Community::BLACKHOLE);
             match said {
-                Said::Rejected => judgement.rejected = Some(Reason::Filtered),
-                // RFC 7999 §3.3: only from whom it was agreed with.
-                _ if self.attrs.marks.blackhole
+                FilterOutcome::Rejected => outcome.rejected = Some(Reason::Filtered),
+                // RFC 7999 §3.3: BLACKHOLE must be agreed upon with the peer.
+                _ if self.attrs.well_known.blackhole
                     && !self.session.internal
-                    && !matches!(said, Said::Accepted(rule, _) if named(rule)) =>
+                    && !matches!(said, FilterOutcome::Accepted(rule, _) if named(rule)) =>
                 {
-                    judgement.rejected = Some(Reason::Blackhole);
+                    outcome.rejected = Some(Reason::Blackhole);
                 }
-                Said::Accepted(rule, place) if !rule.operations.is_empty() => judgement.rule = Some(place),
-                Said::Accepted(..) | Said::Nothing => {}
+                FilterOutcome::Accepted(rule, place) if !rule.operations.is_empty() => {
+                    outcome.rule = Some(place)
+                }
+                FilterOutcome::Accepted(..) | FilterOutcome::NoMatch => {}
             }
         }
-        if judgement.rejected.is_none()
+        if outcome.rejected.is_none()
             && let Some(sender) = self.sender
             && self.cluster.owners.disputes(sender, prefix)
         {
             match self.cluster.owners.mode {
-                OwnershipMode::Strict => judgement.rejected = Some(Reason::NotOwner),
-                OwnershipMode::Warn => judgement.disputed = true,
+                OwnershipMode::Strict => outcome.rejected = Some(Reason::NotOwner),
+                OwnershipMode::Warn => outcome.disputed = true,
                 OwnershipMode::Off => {}
             }
         }
-        judgement
+        outcome
     }
 
-    /// Whether what is used is not what was received.
-    pub(crate) fn changes(&self, judgement: Judgement) -> bool {
-        judgement.rule.is_some()
-            || judgement.rejected.is_none()
-                && (self.is_shut_down() || self.last_resort || self.only_to_customer().is_some())
+    /// Returns whether the used attributes differ from the received ones.
+    pub(crate) fn changes(&self, outcome: ImportOutcome) -> bool {
+        outcome.rule.is_some()
+            || outcome.rejected.is_none()
+                && (self.is_shut_down() || self.llgr_stale || self.only_to_customer().is_some())
     }
 
-    /// RFC 8326 §4.1: towards external peers the receiver sets LOCAL_PREF to 0.
+    /// Returns whether LOCAL_PREF is set to 0 because of GRACEFUL_SHUTDOWN from an external peer
+    /// (RFC 8326 §4.1).
     fn is_shut_down(&self) -> bool {
-        self.attrs.marks.graceful_shutdown && !self.session.internal
+        self.attrs.well_known.graceful_shutdown && !self.session.internal
     }
 
-    /// With which AS ONLY_TO_CUSTOMER is added (RFC 9234 §5).
+    /// Returns the AS with which ONLY_TO_CUSTOMER is added (RFC 9234 §5).
     fn only_to_customer(&self) -> Option<Asn> {
         let (role, peer_as) = self.import.role?;
         (roles::marks_received(role) && self.attrs.only_to_customer.is_none()).then_some(peer_as)
     }
 
-    /// What import policy makes of `received`, the attributes that this judges.
-    pub(crate) fn derive(&self, judgement: Judgement, family: Family, received: &Arc<AttrSet>) -> AttrSet {
+    /// Returns the attributes after import policy; `received` are the attributes of this check.
+    pub(crate) fn derive(&self, outcome: ImportOutcome, family: Family, received: &Arc<AttrSet>) -> AttrSet {
         let chain = self.import.chain.as_deref();
-        let rule = judgement.rule.and_then(|place| chain?.rule(family, place));
+        let rule = outcome.rule.and_then(|place| chain?.rule(family, place));
         let mut operations: Vec<Operation> = rule.map_or_else(Vec::new, |rule| rule.operations.clone());
         if self.is_shut_down() {
             operations.push(Operation::SetPriority(NO_PREFERENCE));
         }
         operations.extend(self.only_to_customer().map(Operation::OnlyToCustomer));
-        if self.last_resort {
+        if self.llgr_stale {
             operations.push(Operation::AddCommunity(Community::LLGR_STALE));
         }
         AttrSet::derived(&policy::edited(received.canonical(), &operations), received)
     }
 }
 
-/// The priority of LOCAL_PREF 0.
+/// Priority of LOCAL_PREF 0.
 const NO_PREFERENCE: u32 = i32::MAX as u32;
 
-/// How far a path may go that was judged so.
+/// Returns the scope of a path with these attributes.
 pub(crate) fn scope_of(attrs: &AttrSet) -> Scope {
-    Scope::of(attrs.marks)
+    Scope::of(attrs.well_known)
 }

@@ -1,45 +1,46 @@
-//! The attribute sets in use, each kept once however many paths share it, and known by a number.
+//! Attribute sets in use, stored once for all paths that share them, and numbered.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Found;
+use hashbrown::hash_table::Entry as IndexEntry;
 
 use crate::attrs::AttrSet;
 
-/// An attribute set in use.
+/// Number of an attribute set in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AttrId(pub(crate) u32);
 
 impl AttrId {
-    /// No attributes.
+    /// Number for no attributes.
     pub(crate) const NONE: AttrId = AttrId(u32::MAX);
 }
 
 #[derive(Clone, Debug)]
-struct Slot {
+struct AttrSlot {
     set: Option<Arc<AttrSet>>,
-    /// The hash's lower half: tables grow without looking at the octets again.
+    /// Lower half of the hash, so that the table grows without reading the octets again.
     hash: u32,
     uses: u32,
 }
 
-/// The sets.
+/// Attribute sets with reference counts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interner {
+pub(crate) struct AttrInterner {
     index: HashTable<u32>,
-    slots: Vec<Slot>,
+    slots: Vec<AttrSlot>,
     vacant: Vec<u32>,
     hasher: RandomState,
 }
 
-impl Interner {
-    /// The number of the set equal to `set`, which is used once more: see [`Interner::release`].
+impl AttrInterner {
+    /// Returns the number of the set that is equal to `set`, and adds a reference; see
+    /// [`AttrInterner::release`].
     pub(crate) fn intern(&mut self, set: &Arc<AttrSet>) -> AttrId {
-        let Interner { index, slots, vacant, hasher } = self;
-        // One half does for both: a set is found by its octets in the end.
+        let AttrInterner { index, slots, vacant, hasher } = self;
+        // Half a hash is sufficient: sets are compared by their octets in the end.
         let hash = hasher.hash_one(set.as_ref()) as u32;
         let same = |at: &u32| {
             let slot = &slots[*at as usize];
@@ -48,13 +49,13 @@ impl Interner {
         };
         let rehash = |at: &u32| spread(slots[*at as usize].hash);
         match index.entry(spread(hash), same, rehash) {
-            Found::Occupied(found) => {
+            IndexEntry::Occupied(found) => {
                 let at = *found.get();
                 slots[at as usize].uses += 1;
                 AttrId(at)
             }
-            Found::Vacant(place) => {
-                let slot = Slot { set: Some(Arc::clone(set)), hash, uses: 1 };
+            IndexEntry::Vacant(place) => {
+                let slot = AttrSlot { set: Some(Arc::clone(set)), hash, uses: 1 };
                 let at = match vacant.pop() {
                     Some(at) => {
                         slots[at as usize] = slot;
@@ -71,21 +72,21 @@ impl Interner {
         }
     }
 
-    /// One use more.
+    /// Adds a reference.
     pub(crate) fn retain(&mut self, id: AttrId) {
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
             slot.uses += 1;
         }
     }
 
-    /// So many uses more.
+    /// Adds `count` references.
     pub(crate) fn retain_for(&mut self, id: AttrId, count: usize) {
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
             slot.uses += count as u32;
         }
     }
 
-    /// One use less; a set that nobody uses is forgotten.
+    /// Removes a reference; a set without references is removed.
     pub(crate) fn release(&mut self, id: AttrId) {
         let Some(slot) = self.slots.get_mut(id.0 as usize) else { return };
         slot.uses -= 1;
@@ -100,22 +101,22 @@ impl Interner {
         self.vacant.push(id.0);
         if self.index.is_empty() {
             let hasher = self.hasher.clone();
-            *self = Interner { hasher, ..Interner::default() };
+            *self = AttrInterner { hasher, ..AttrInterner::default() };
         }
     }
 
-    /// The set.
+    /// Returns a set.
     ///
     /// # Panics
-    /// When it is not in use.
+    /// If the set is not in use.
     pub(crate) fn set(&self, id: AttrId) -> &AttrSet {
         self.shared(id)
     }
 
-    /// The set, to be held by others too.
+    /// Returns a set for shared ownership.
     ///
     /// # Panics
-    /// When it is not in use.
+    /// If the set is not in use.
     pub(crate) fn shared(&self, id: AttrId) -> &Arc<AttrSet> {
         match self.slots.get(id.0 as usize).and_then(|slot| slot.set.as_ref()) {
             Some(set) => set,
@@ -123,13 +124,13 @@ impl Interner {
         }
     }
 
-    /// How many different sets are in use.
+    /// Returns the number of different sets in use.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 }
 
-/// A hash with something in its upper bits, where the table takes its tags from.
+/// Returns a hash with the given bits in its upper half too, from which the table takes its tags.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }

@@ -5,48 +5,52 @@
 
 #[cfg(feature = "driver")]
 pub mod actor;
+mod add_path;
+mod adj_rib_in;
+mod adj_rib_out;
 pub mod attrs;
 pub mod batch;
-mod choose;
+#[cfg(feature = "driver")]
+mod channels;
+#[cfg(feature = "driver")]
+mod command;
+#[cfg(feature = "driver")]
+mod command_queue;
+mod community;
 pub mod config;
 pub mod decide;
 pub mod encapsulation;
 pub mod export;
-mod exports;
+mod export_policies;
+mod export_view;
 pub mod group;
-#[cfg(test)]
-mod history;
+mod group_key;
 pub mod import;
-#[cfg(feature = "driver")]
-mod inbox;
 mod interner;
-mod lanes;
 pub mod limits;
-#[cfg(feature = "driver")]
-mod lines;
+mod multipath;
 pub mod outbox;
 pub mod ownership;
 pub mod path;
 mod peers;
 pub mod policy;
 pub mod query;
-mod received;
+#[cfg(test)]
+mod random_histories;
+mod rewrite;
 pub mod rib;
 mod roles;
 #[cfg(feature = "driver")]
 pub mod session;
-mod several;
 mod source;
-mod suppressed;
+mod static_routes;
 mod table;
-mod told;
-mod view;
 
 pub use attrs::AttrSet;
 pub use batch::RouteBatch;
 pub use config::RibConfig;
 pub use decide::Reason;
-pub use encapsulation::Encapsulation;
+pub use encapsulation::TunnelEncapsulation;
 pub use path::{Best, BestChange, PeerSession, Source, SourceKind};
 pub use policy::{ClusterPolicy, PeerPolicy};
 pub use rib::Rib;

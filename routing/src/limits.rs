@@ -1,30 +1,19 @@
-//! What is configured for a peer, while the RIB runs, and how much a peer may send (RFC 4486 §4).
+//! Policy changes while the RIB runs, and prefix limits of peers (RFC 4486 §4).
 
 use std::sync::Arc;
 
 use bgp::PeerId;
 
-use crate::group::GroupKey;
+use crate::group_key::GroupKey;
+use crate::path::SourceIx;
+pub use crate::policy::LimitReached;
 use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
-use crate::source::{Member, SourceIx};
-
-/// A peer has sent nearly, or more than, as many prefixes as it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitReached {
-    /// The peer.
-    pub peer: PeerId,
-    /// How many prefixes of it are held.
-    pub held: usize,
-    /// How many it may have.
-    pub limit: usize,
-    /// It has sent one more than that, which was not taken: its session is to end.
-    pub exceeded: bool,
-}
+use crate::source::Member;
 
 impl Rib {
-    /// Takes what holds for all peers; sessions stay. Own blocks take their new communities with
-    /// [`Rib::originate`].
+    /// Sets the policy for all peers; sessions are kept. Call [`Rib::originate`] afterwards for the
+    /// communities of local blocks.
     pub fn set_cluster_policy(&mut self, policy: ClusterPolicy) {
         if *self.cluster == policy {
             return;
@@ -35,7 +24,7 @@ impl Rib {
             self.mark_all();
             return;
         }
-        // Who owns what decides which paths are used, and nothing about how they are told.
+        // Ownership affects which paths are used, but not how they are advertised.
         match before.owners.changed_blocks(&self.cluster.owners) {
             Some(blocks) => {
                 for ix in 0..self.table.end() {
@@ -45,14 +34,14 @@ impl Rib {
                         self.mark(ix);
                     }
                 }
-                self.rejudge = self.dirty.len();
+                self.reimport_count = self.dirty.len();
             }
-            None => self.mark_for_judgement(),
+            None => self.mark_for_import(),
         }
     }
 
-    /// Takes what is configured for a peer, whether it has a session or not; its session stays. Call
-    /// [`Rib::resume`] next.
+    /// Sets the policy of a peer, with or without a session; a session is kept. Call
+    /// [`Rib::resume`] afterwards.
     pub fn set_peer_policy(&mut self, id: PeerId, policy: PeerPolicy) {
         let policy = Arc::new(policy);
         self.policies.insert(id, Arc::clone(&policy));
@@ -74,25 +63,25 @@ impl Rib {
             self.change_group(id, ix, &policy);
         }
         if old.import.outside != policy.import.outside {
-            // Whether its paths go to others without a filter depends on it.
+            // Export of its paths to others without a filter depends on this.
             self.mark_all();
         } else if old.import != policy.import {
-            self.mark_for_judgement();
+            self.mark_for_import();
         }
         if let Some(ix) = self.sources.find(id) {
-            self.note_limit(ix);
+            self.check_limit(ix);
         }
     }
 
     fn change_group(&mut self, id: PeerId, ix: SourceIx, policy: &PeerPolicy) {
         let Some(member) = self.sources.member(ix) else { return };
         let (session, old_key) = (member.session, member.key());
-        let export = self.exports.take(&policy.export);
+        let export = self.exports.acquire(&policy.export);
         let key = GroupKey::of(&session, export);
         if key != old_key {
             let outbox = self.leave_group(id, old_key);
             let group = self.groups.entry(key).or_default();
-            let families = session.families.without(session.sends_several);
+            let families = session.families.without(session.sends_add_path);
             group.take_over(id, self.table.end(), families, outbox.unwrap_or_default());
         }
         self.exports.release(old_key.export);
@@ -102,29 +91,29 @@ impl Rib {
         }
     }
 
-    /// Forgets what is configured for a peer that is no more.
+    /// Removes the policy of a peer that was deconfigured.
     pub fn forget_peer(&mut self, id: PeerId) {
         self.policies.remove(&id);
         self.sources.forget_role(id);
     }
 
-    /// Whether [`Rib::next_limit`] has something.
+    /// Returns whether [`Rib::next_limit`] will return a peer.
     pub fn has_limits(&self) -> bool {
         !self.limits.is_empty()
     }
 
-    /// A peer that has reached a limit, each once.
+    /// Returns a peer that reached its limit; each is returned once.
     pub fn next_limit(&mut self) -> Option<LimitReached> {
         self.limits.pop_front()
     }
 
-    /// Whether a peer holds as many prefixes as it may already, so that a new one is not taken; that is
-    /// noted, once.
+    /// Returns whether the peer of a source has as many prefixes as allowed, so that a new one must
+    /// be ignored. The first time is reported as [`LimitReached`].
     pub(crate) fn is_full(&mut self, source: SourceIx) -> bool {
         let Some(max) = self.sources.member(source).and_then(|member| member.policy.max_prefixes) else {
             return false;
         };
-        let held = self.held_of(source);
+        let held = self.prefix_count(source);
         if held < max.limit {
             return false;
         }
@@ -138,16 +127,16 @@ impl Rib {
         true
     }
 
-    /// How many prefixes are held of the peer that a source is of; each is held once, be it stale.
-    fn held_of(&self, source: SourceIx) -> usize {
+    /// Returns the number of prefixes of the peer that a source belongs to, including stale ones.
+    fn prefix_count(&self, source: SourceIx) -> usize {
         let Some(id) = self.sources.member(source).map(|member| member.id) else { return 0 };
         let live = |member: &Member| member.received.iter().sum::<usize>() - member.left();
         self.sources.of(id).filter_map(|source| self.sources.member(source)).map(live).sum()
     }
 
-    /// Says that a peer comes near its limit, or that a new limit is below what it has.
-    pub(crate) fn note_limit(&mut self, source: SourceIx) {
-        let held = self.held_of(source);
+    /// Reports a peer that is near its limit, or above a new one.
+    pub(crate) fn check_limit(&mut self, source: SourceIx) {
+        let held = self.prefix_count(source);
         let Some(member) = self.sources.member_mut(source) else { return };
         let Some(max) = member.policy.max_prefixes else { return };
         let (peer, limit) = (member.id, max.limit);

@@ -36,9 +36,9 @@ impl Dump {
 
 /// Takes every message and sends none: for a copy of the RIB that shows what the RIB would do.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nowhere;
+pub struct DiscardDelivery;
 
-impl Delivery for Nowhere {
+impl Delivery for DiscardDelivery {
     fn deliver(&mut self, _: PeerId, _: Bytes) -> bool {
         true
     }
@@ -49,7 +49,7 @@ impl Delivery for Nowhere {
 pub(crate) struct Outbox {
     pub(crate) dump: Option<Dump>,
     /// Places of prefixes that it must be told of.
-    pub(crate) pending: Places,
+    pub(crate) pending: PlaceSet,
     /// Prefixes that it must be told are gone, before all else: they may have no place any more.
     pub(crate) withdrawn: HashSet<IpNet, FixedState>,
     /// Families whose End-of-RIB marker follows the dump.
@@ -73,7 +73,7 @@ impl Outbox {
     }
 
     /// Whether what is at a place is yet to be told to a peer that may hold something of before.
-    pub(crate) fn tells_again(&self, ix: u32, family: Family) -> bool {
+    pub(crate) fn readvertises(&self, ix: u32, family: Family) -> bool {
         self.dump.is_some_and(|dump| dump.again && dump.comes_to(ix, family))
     }
 
@@ -138,11 +138,11 @@ const PAGE: u32 = 512;
 
 /// A set of places: a bit each, in pages where there are any.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct PlaceSet {
     pages: BTreeMap<u32, [u64; PAGE as usize / 64]>,
 }
 
-impl Places {
+impl PlaceSet {
     pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty()
     }
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn places_are_a_set_in_order() {
-        let mut places = Places::default();
+        let mut places = PlaceSet::default();
         for ix in [513, 0, 63, 64, 511, 100_000, 64] {
             places.insert(ix);
         }

@@ -1,4 +1,4 @@
-//! Which node owns which block, and whether a path that a node sent is one of its own.
+//! Ownership of blocks, and the check that a path was sent by the owner of its block.
 
 use std::net::IpAddr;
 
@@ -8,34 +8,34 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 
-/// Changed blocks that prefixes are compared with one by one.
+/// Maximum number of changed blocks that are compared with prefixes one by one.
 const FEW: usize = 32;
 
-/// What is done about a path to a block that is another node's (`spec.routed.ownership`).
+/// Treatment of paths to blocks of other nodes (`spec.routed.ownership`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OwnershipMode {
-    /// It is not used.
+    /// The path is rejected.
     Strict,
-    /// It is used, and counted.
+    /// The path is used and counted.
     Warn,
-    /// Nobody looks.
+    /// Ownership is not checked.
     #[default]
     Off,
 }
 
-/// The node table, as far as it says who owns what.
+/// Owners of blocks, from the node table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owners {
-    /// What is done about a violation.
+    /// Treatment of violations.
     pub mode: OwnershipMode,
     nodes: HashMap<IpAddr, u32, FixedState>,
     blocks: HashMap<IpNet, u32, FixedState>,
-    /// The lengths of the blocks, the longest first.
+    /// Prefix lengths of the blocks, the longest first.
     lengths: Vec<u8>,
 }
 
 impl Owners {
-    /// From each node's addresses and blocks.
+    /// Creates the table from the addresses and blocks of each node.
     pub fn new<'a>(
         mode: OwnershipMode,
         nodes: impl IntoIterator<Item = (&'a [IpAddr], &'a [IpNet])>,
@@ -54,8 +54,8 @@ impl Owners {
         owners
     }
 
-    /// The blocks that have another owner in `other`, or an owner in one of both alone; `None` if they are many,
-    /// or if more than blocks has changed.
+    /// Returns the blocks whose owner differs in `other`; `None` if there are too many of them, or
+    /// if anything else differs.
     pub(crate) fn changed_blocks(&self, other: &Owners) -> Option<Vec<IpNet>> {
         if self.mode != other.mode || self.nodes != other.nodes {
             return None;
@@ -66,7 +66,7 @@ impl Owners {
         (changed.len() <= FEW).then_some(changed)
     }
 
-    /// The node that a path comes from: its originator (RFC 4456), else its next hop.
+    /// Returns the node that sent a path: its originator (RFC 4456), or else its next hop.
     pub(crate) fn sender(&self, attrs: &AttrSet) -> Option<u32> {
         if self.nodes.is_empty() {
             return None;
@@ -75,8 +75,9 @@ impl Owners {
         originator.or_else(|| self.nodes.get(&attrs.next_hop)).copied()
     }
 
-    /// Whether the table gives `prefix`, or a block that it is part of, to another node than `sender`. A single
-    /// address out of another node's block is no violation: that is how borrowed addresses are announced.
+    /// Returns whether `prefix`, or a block that contains it, belongs to another node than
+    /// `sender`. A single address out of another node's block is allowed: borrowed addresses are
+    /// announced that way.
     pub(crate) fn disputes(&self, sender: u32, prefix: &IpNet) -> bool {
         if let Some(owner) = self.blocks.get(prefix) {
             return *owner != sender;

@@ -1,27 +1,27 @@
-//! What is known of one way to a prefix, and of the peer it came from.
+//! Sources of paths, sessions as the RIB sees them, and best paths for forwarding.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use bgp::session::Negotiated;
-use bgp::wire::encode::Form;
+use bgp::wire::encode::UpdateFormat;
 use bgp::{Families, PeerId, RouterId};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Where a path comes from.
+/// Source of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// A block of this node.
     Local,
-    /// The static peer table; below every path from BGP.
+    /// The static peer table; ranks below every path from BGP.
     Static,
-    /// A session.
+    /// A BGP session.
     Peer(PeerId),
 }
 
 impl Source {
-    /// The peer, if it is one.
+    /// Returns the peer, if the source is a session.
     pub fn peer(self) -> Option<PeerId> {
         match self {
             Source::Peer(id) => Some(id),
@@ -30,7 +30,20 @@ impl Source {
     }
 }
 
-/// The kind of a source, for people and scripts.
+/// Number of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SourceIx(pub(crate) u32);
+
+impl SourceIx {
+    /// Source of local blocks.
+    pub(crate) const LOCAL: SourceIx = SourceIx(0);
+    /// Source of the static peer table.
+    pub(crate) const STATIC: SourceIx = SourceIx(1);
+    /// Number of the first session.
+    pub(crate) const FIRST: u32 = 2;
+}
+
+/// Kind of a source, for display and JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
@@ -42,12 +55,12 @@ pub enum SourceKind {
     Ibgp,
     /// A peer in another AS.
     Ebgp,
-    /// A client that we reflect for.
+    /// A route reflector client of ours.
     Client,
 }
 
 impl SourceKind {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of their numbers.
     pub const ALL: [SourceKind; 5] =
         [SourceKind::Local, SourceKind::Static, SourceKind::Ibgp, SourceKind::Ebgp, SourceKind::Client];
 }
@@ -64,36 +77,36 @@ impl fmt::Display for SourceKind {
     }
 }
 
-/// What the RIB needs to know of an Established session.
+/// Parameters of an Established session that the RIB needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerSession {
-    /// The peer's BGP identifier.
+    /// BGP identifier of the peer.
     pub router_id: RouterId,
-    /// Its address, the last tie-breaker (RFC 4271 §9.1.2.2 g).
+    /// Address of the peer, the last tie-breaker (RFC 4271 §9.1.2.2 g).
     pub address: IpAddr,
-    /// Whether it is in our AS.
+    /// The peer is in our AS.
     pub internal: bool,
-    /// Whether we reflect for it (RFC 4456).
+    /// The peer is a client of this route reflector (RFC 4456).
     pub client: bool,
-    /// How messages for it are written.
-    pub form: Form,
-    /// The families that were negotiated.
+    /// Format of messages to the peer.
+    pub form: UpdateFormat,
+    /// Negotiated families.
     pub families: Families,
-    /// The families in which it gets all usable paths, not the best alone (RFC 7911).
-    pub sends_several: Families,
-    /// Whether it keeps what we sent when this node restarts, and drops what was not sent again when
-    /// End-of-RIB comes (RFC 4724).
+    /// Families in which the peer receives all usable paths instead of the best one (RFC 7911).
+    pub sends_add_path: Families,
+    /// The peer keeps our routes when this node restarts, and removes those that were not sent
+    /// again at End-of-RIB (RFC 4724).
     pub restarts: bool,
-    /// It has just restarted itself, so it sends its End-of-RIB late.
+    /// The peer has just restarted itself, so its End-of-RIB will be late.
     pub restarting: bool,
-    /// Whether it knows what a last resort is (RFC 9494).
+    /// The peer supports long-lived graceful restart (RFC 9494).
     pub long_lived: bool,
-    /// Whether what answers its ROUTE-REFRESH stands between markers (RFC 7313).
+    /// The peer's ROUTE-REFRESH is answered between markers (RFC 7313).
     pub marks_refresh: bool,
 }
 
 impl PeerSession {
-    /// From what a session settled.
+    /// Creates the session from its negotiated parameters.
     pub fn new(negotiated: &Negotiated, address: IpAddr, client: bool) -> PeerSession {
         PeerSession {
             router_id: negotiated.peer_id,
@@ -102,7 +115,7 @@ impl PeerSession {
             client: client && negotiated.internal,
             form: negotiated.form(),
             families: negotiated.families,
-            sends_several: negotiated.add_path.send,
+            sends_add_path: negotiated.add_path.send,
             restarts: negotiated.graceful.is_some(),
             restarting: negotiated.graceful.is_some_and(|graceful| graceful.restarting),
             long_lived: negotiated.graceful.is_some_and(|graceful| !graceful.long_lived.families.is_empty()),
@@ -110,14 +123,15 @@ impl PeerSession {
         }
     }
 
-    /// Whether paths of it are told to others as those of `other` are.
-    pub(crate) fn is_same_to_others(&self, other: &PeerSession) -> bool {
+    /// Returns whether paths of this session are advertised to others in the same way as those of
+    /// `other`.
+    pub(crate) fn is_advertised_like(&self, other: &PeerSession) -> bool {
         let of =
             |session: &PeerSession| (session.router_id, session.address, session.internal, session.client);
         of(self) == of(other)
     }
 
-    /// The kind of the paths it sends.
+    /// Returns the kind of the paths from this session.
     pub fn kind(&self) -> SourceKind {
         match (self.internal, self.client) {
             (false, _) => SourceKind::Ebgp,
@@ -127,28 +141,28 @@ impl PeerSession {
     }
 }
 
-/// The path that was chosen, as far as forwarding cares.
+/// Best path of a prefix, for forwarding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Best {
-    /// Where it comes from.
+    /// Source of the path.
     pub source: Source,
-    /// The kind of that source.
+    /// Kind of the source.
     pub kind: SourceKind,
-    /// The BGP next hop.
+    /// BGP next hop.
     pub next_hop: IpAddr,
-    /// Packets are to go nowhere (BLACKHOLE, RFC 7999).
+    /// Packets are to be discarded (BLACKHOLE, RFC 7999).
     pub discards: bool,
-    /// Where packets leave the tunnel: the egress endpoint that the path names, or the next hop.
+    /// Tunnel exit: the egress endpoint in the path's attributes, or the next hop.
     pub exit: IpAddr,
 }
 
-/// The chosen path of a prefix has changed, or who shares its packets.
+/// Change of the best path of a prefix, or of its multipath exits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BestChange {
-    /// The prefix.
+    /// Prefix.
     pub prefix: IpNet,
-    /// The new path; `None`: there is none any more.
+    /// New best path; `None`: the prefix has no path any more.
     pub best: Option<Best>,
-    /// The exits beside the path's own that its packets are shared with, in the order of their addresses; mostly none.
+    /// Multipath exits in addition to that of the best path, sorted by address; usually none.
     pub others: Box<[IpAddr]>,
 }

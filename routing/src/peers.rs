@@ -1,9 +1,9 @@
-//! Sessions that come and go, and what becomes of their paths: at once gone, or kept as stale until the
-//! peer has sent them again (RFC 4724, RFC 7313, RFC 8538, RFC 9494).
+//! Start and end of sessions. Paths of a session that ended are removed at once, or kept as stale
+//! until the peer has sent them again (RFC 4724, RFC 7313, RFC 8538, RFC 9494).
 //!
 //! A session is a source of paths, and so is each earlier session of the same peer whose paths are
-//! kept: a path of the newer takes the place of one of the older. So nothing is noted at a path, and a
-//! session costs nothing for what may become of it.
+//! kept. A path of a newer source replaces that of an older one. Paths therefore need no stale
+//! mark, and a session costs nothing for its possible retention.
 
 use std::sync::Arc;
 
@@ -14,49 +14,51 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 use crate::decide::Rank;
-use crate::group::GroupKey;
+use crate::group_key::GroupKey;
 use crate::outbox::Outbox;
 use crate::path::PeerSession;
+use crate::path::SourceIx;
 use crate::rib::Rib;
-use crate::source::{Member, SourceIx, Staleness};
+use crate::source::{Member, Staleness};
 
-/// Places looked at for each prefix of a budget, when the paths of a session that ended are sought.
+/// Places visited per prefix of the budget, when the paths of an ended session are searched.
 const SWEEP: usize = 8;
-/// Earlier sessions of a peer whose paths are kept: what a peer that is back and gone again and again
-/// can cost, since each of its prefixes is kept once. Of more, the oldest goes.
+/// Maximum number of earlier sessions whose paths are kept: the limit for a peer that restarts
+/// again and again, since each of its prefixes is kept once. The oldest is removed beyond it.
 const RETAINED: usize = 4;
 
 impl Rib {
-    /// A session is Established: the peer gets everything, then End-of-RIB. Call [`Rib::resume`] next.
+    /// Adds an Established session: the peer receives all routes, then End-of-RIB. Call
+    /// [`Rib::resume`] afterwards.
     pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
         self.peer_down(id, Retain::default());
-        self.owner_begins(session.address);
+        self.owner_session_up(session.address);
         let policy = self.policies.get(&id).cloned().unwrap_or_default();
-        let export = self.exports.take(&policy.export);
+        let export = self.exports.acquire(&policy.export);
         let ix = self.sources.enter(id, session, policy, export);
         let session = self.sources.member(ix).map_or(session, |member| member.session);
         let held = self.holds_markers && session.restarts;
         let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-        group.join(id, self.table.end(), session.families.without(session.sends_several), held);
-        self.several.join(id, session.sends_several, self.table.end(), held);
+        group.join(id, self.table.end(), session.families.without(session.sends_add_path), held);
+        self.add_path_peers.join(id, session.sends_add_path, self.table.end(), held);
     }
 
-    /// A session ended. Of its paths those of `retain` are kept as stale; the others count no more,
-    /// and [`Rib::run`] takes them out.
+    /// Ends a session. Its paths in the families of `retain` are kept as stale; [`Rib::run`]
+    /// removes the others.
     pub fn peer_down(&mut self, id: PeerId, retain: Retain) {
         let Some(ix) = self.sources.leave(id) else { return };
         if let Some(key) = self.sources.member(ix).map(Member::key) {
             self.leave_group(id, key);
-            self.several.leave(id);
+            self.add_path_peers.leave(id);
             self.exports.release(key.export);
         }
         if !retain.older {
             self.drop_stale(id, Families::BOTH);
         }
-        let lanes = self.sources.take_lanes(id);
-        self.set_aside(id, ix, retain.families, lanes.len());
-        for lane in &lanes {
-            self.set_aside(id, *lane, retain.families, lanes.len());
+        let additional = self.sources.take_additional_sources(id);
+        self.retain_source(id, ix, retain.families, additional.len());
+        for source_ix in &additional {
+            self.retain_source(id, *source_ix, retain.families, additional.len());
         }
         for source in self.sources.retained(id).to_vec() {
             if let Some(stale) = self.sources.member_mut(source).and_then(|member| member.stale.as_mut()) {
@@ -70,13 +72,13 @@ impl Rib {
         }
     }
 
-    /// The paths of some families of a source of a peer are from now on stale.
-    /// Beside it, it has so many `lanes`.
-    fn set_aside(&mut self, id: PeerId, ix: SourceIx, families: Families, lanes: usize) {
+    /// Marks the paths of a source in some families as stale; `additional` is the number of
+    /// additional sources of the session.
+    fn retain_source(&mut self, id: PeerId, ix: SourceIx, families: Families, additional: usize) {
         let Some(member) = self.sources.member_mut(ix) else { return };
         member.stale = Some(Staleness { families, ..Staleness::default() });
         self.sources.retain(id, ix);
-        if self.sources.retained(id).len() > RETAINED + lanes {
+        if self.sources.retained(id).len() > RETAINED + additional {
             let stale = |source: &&SourceIx| {
                 let stale = self.sources.member(**source).and_then(|member| member.stale);
                 stale.is_some_and(|stale| !stale.families.is_empty())
@@ -88,7 +90,8 @@ impl Rib {
         }
     }
 
-    /// The peer will send all its routes of a family anew (RFC 7313): those it has sent are stale.
+    /// Starts an answer to a ROUTE-REFRESH (RFC 7313): the paths of the family are stale until the
+    /// peer sends them again.
     pub fn refresh_begins(&mut self, id: PeerId, family: Family) {
         let Some(before) = self.sources.find(id) else { return };
         let Some(member) = self.sources.member(before) else { return };
@@ -101,31 +104,31 @@ impl Rib {
                 stale.families.insert(family);
             }
         }
-        let lanes = self.sources.take_lanes(id);
+        let additional = self.sources.take_additional_sources(id);
         let ix = self.sources.enter(id, session, policy, export);
         if let Some(member) = self.sources.member_mut(ix) {
             member.end_of_rib = end_of_rib;
             (member.warned, member.over_limit) = (warned, over_limit);
         }
-        for lane in &lanes {
-            self.set_aside(id, *lane, families, lanes.len());
+        for source_ix in &additional {
+            self.retain_source(id, *source_ix, families, additional.len());
         }
-        self.set_aside(id, before, families, lanes.len());
+        self.retain_source(id, before, families, additional.len());
     }
 
-    /// What becomes of the paths of a peer that are stale.
+    /// Changes the treatment of the stale paths of a peer.
     pub fn stale(&mut self, id: PeerId, stale: Stale) {
         match stale {
             Stale::Drop(families) => self.drop_stale(id, families),
-            Stale::LastResort(families) => {
+            Stale::LlgrStale(families) => {
                 for source in self.sources.retained(id).to_vec() {
                     let member = self.sources.member_mut(source);
                     if let Some(stale) = member.and_then(|member| member.stale.as_mut()) {
-                        stale.last_resort = stale.last_resort.union(families);
+                        stale.llgr_stale = stale.llgr_stale.union(families);
                     }
                 }
-                // Their attributes say so from now on.
-                self.mark_for_judgement();
+                // Their attributes get LLGR_STALE.
+                self.mark_for_import();
             }
         }
     }
@@ -155,7 +158,7 @@ impl Rib {
         }
     }
 
-    /// A peer has said something newer of these prefixes than what is kept of its earlier sessions.
+    /// Removes stale paths of a peer to prefixes that it has announced or withdrawn again.
     pub(crate) fn supersede(&mut self, id: PeerId, prefixes: &[IpNet]) {
         if self.sources.retained(id).is_empty() {
             return;
@@ -169,7 +172,7 @@ impl Rib {
         }
     }
 
-    /// Looks for the paths that count no more, as far as `budget` prefixes go.
+    /// Searches for paths of ended sessions and removes them; stops after `budget` prefixes.
     pub(crate) fn sweep(&mut self, budget: usize) {
         let mut places = budget.saturating_mul(SWEEP);
         let mut found = 0;
@@ -194,7 +197,7 @@ impl Rib {
         self.leaving.iter().all(|leaving| left(leaving) == 0)
     }
 
-    /// Whether a peer is our client may change while its session lasts, and holds for later ones.
+    /// Sets whether a peer is a route reflector client, for its current session and later ones.
     pub fn set_client(&mut self, id: PeerId, client: bool) {
         self.sources.set_role(id, client);
         let sources: Vec<SourceIx> = self.sources.of(id).collect();
@@ -212,7 +215,7 @@ impl Rib {
                 let outbox = self.leave_group(id, GroupKey::of(&old, export));
                 let session = PeerSession { client, ..old };
                 let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-                let families = session.families.without(session.sends_several);
+                let families = session.families.without(session.sends_add_path);
                 group.take_over(id, self.table.end(), families, outbox.unwrap_or_default());
             }
         }
@@ -221,7 +224,7 @@ impl Rib {
         }
     }
 
-    /// Takes a peer out of its group; its arrears.
+    /// Removes a peer from its group and returns its pending changes.
     pub(crate) fn leave_group(&mut self, id: PeerId, key: GroupKey) -> Option<Outbox> {
         let MapEntry::Occupied(mut group) = self.groups.entry(key) else { return None };
         let outbox = group.get_mut().leave(id);
@@ -231,36 +234,36 @@ impl Rib {
         outbox
     }
 
-    /// Whether End-of-RIB waits, for peers that keep what we sent before a restart of this node until
-    /// it comes (RFC 4724 §4.1). After `false`, call [`Rib::resume`] for those returned.
+    /// Holds End-of-RIB for peers that keep our routes over a restart of this node (RFC 4724 §4.1),
+    /// or releases it. Returns the peers for which to call [`Rib::resume`].
     ///
-    /// Deviation: RFC 4724 §4.1 defers the choice of routes too. Here a route is used and told as soon as it is
-    /// there: what a peer has kept is replaced by it, never withdrawn, and a node that waits for one that is
-    /// down would carry no traffic meanwhile.
+    /// Deviation: RFC 4724 §4.1 defers route selection too. Here a route is used and advertised as
+    /// soon as it is received: it replaces what a peer has kept, nothing is withdrawn, and a node
+    /// that waited for a dead peer would forward nothing meanwhile.
     pub fn hold_markers(&mut self, hold: bool) -> Vec<PeerId> {
         self.holds_markers = hold;
         if hold {
             return Vec::new();
         }
-        let mut released = self.several.release_markers();
+        let mut released = self.add_path_peers.release_markers();
         released.extend(self.groups.values_mut().flat_map(|group| group.release_markers()));
         released
     }
 }
 
 impl Member {
-    /// How paths of it rank.
+    /// Returns the rank of the member's paths.
     pub(crate) fn rank(&self, attrs: &AttrSet) -> Rank {
         match self.stale {
-            _ if attrs.marks.last_resort => Rank::LastResort,
-            // What another node forwards to is not in doubt.
+            _ if attrs.well_known.llgr_stale => Rank::LlgrStale,
+            // A path through another node does not depend on this peer's forwarding.
             Some(stale) if stale.silent && attrs.next_hop == self.session.address => Rank::Silent,
             _ => Rank::Bgp,
         }
     }
 
-    /// Families in which its paths are a last resort.
-    pub(crate) fn last_resort(&self) -> Families {
-        self.stale.map_or(Families::NONE, |stale| stale.last_resort)
+    /// Returns the families in which its paths are long-lived stale.
+    pub(crate) fn llgr_stale(&self) -> Families {
+        self.stale.map_or(Families::NONE, |stale| stale.llgr_stale)
     }
 }

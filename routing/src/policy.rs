@@ -1,6 +1,5 @@
-//! What goes in from a peer and out to it beside the rules of BGP itself: filters, the defaults where there is
-//! no filter (RFC 8212), how many prefixes a peer may have, and what is common to all peers. Pure data
-//! and functions; [`crate::Rib`] asks them.
+//! Policy for import and export: filters, the defaults without filters (RFC 8212), prefix limits,
+//! and settings for all peers. Pure data and functions, evaluated by [`crate::Rib`].
 
 mod edit;
 mod rule;
@@ -9,39 +8,40 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::wire::capability::Role;
-use bgp::{Asn, Family};
+use bgp::{Asn, Family, PeerId};
 use ipnet::IpNet;
 
-use crate::encapsulation::Encapsulation;
+use crate::encapsulation::TunnelEncapsulation;
 use crate::ownership::Owners;
 
+pub use crate::community::{Community, InvalidCommunity};
 pub(crate) use edit::edited;
 pub use edit::{shut_down, with_communities};
 pub use rule::{
-    Action, Community, Filter, NoCommunity, Operation, Operator, PeerKind, PrefixMatch, Rule, Subject,
-    local_pref_of, priority_of,
+    Action, Filter, FilterRule, Operation, Operator, PeerKind, PrefixMatch, Subject, local_pref_of,
+    priority_of,
 };
 
-/// The rules of several filters in the order in which they are consulted, by direction and family.
+/// Rules of several filters in order of evaluation, by direction and family.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Chain {
-    ipv4: Vec<Rule>,
-    ipv6: Vec<Rule>,
+    ipv4: Vec<FilterRule>,
+    ipv6: Vec<FilterRule>,
 }
 
-/// What a chain says of a route.
+/// Outcome of a chain for a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said<'a> {
+pub enum FilterOutcome<'a> {
     /// No rule matches.
-    Nothing,
-    /// The first rule that matches rejects it.
+    NoMatch,
+    /// The first matching rule rejects the route.
     Rejected,
-    /// The first rule that matches accepts it; this is the rule and its place in the chain.
-    Accepted(&'a Rule, u32),
+    /// The first matching rule accepts the route; with the rule and its place in the chain.
+    Accepted(&'a FilterRule, u32),
 }
 
 impl Chain {
-    /// The import rules of `filters`, in their order.
+    /// Creates the chain of the import rules of `filters`, in their order.
     pub fn import<'a>(filters: impl IntoIterator<Item = &'a Filter> + Clone) -> Chain {
         Chain {
             ipv4: filters.clone().into_iter().flat_map(|filter| filter.import_v4.iter().cloned()).collect(),
@@ -49,7 +49,7 @@ impl Chain {
         }
     }
 
-    /// The export rules of `filters`, in their order.
+    /// Creates the chain of the export rules of `filters`, in their order.
     pub fn export<'a>(filters: impl IntoIterator<Item = &'a Filter> + Clone) -> Chain {
         Chain {
             ipv4: filters.clone().into_iter().flat_map(|filter| filter.export_v4.iter().cloned()).collect(),
@@ -57,137 +57,154 @@ impl Chain {
         }
     }
 
-    /// Lets nothing through: what a peer has whose filters are not known.
+    /// Returns a chain that rejects all routes, for peers whose filters are unknown.
     pub fn closed() -> Chain {
-        let nothing = Rule { action: Action::Reject, ..Rule::default() };
+        let nothing = FilterRule { action: Action::Reject, ..FilterRule::default() };
         Chain { ipv4: vec![nothing.clone()], ipv6: vec![nothing] }
     }
 
-    /// Whether there is no rule at all.
+    /// Returns whether the chain has no rules.
     pub fn is_empty(&self) -> bool {
         self.ipv4.is_empty() && self.ipv6.is_empty()
     }
 
-    fn rules(&self, family: Family) -> &[Rule] {
+    fn rules(&self, family: Family) -> &[FilterRule] {
         match family {
             Family::Ipv4Unicast => &self.ipv4,
             Family::Ipv6Unicast => &self.ipv6,
         }
     }
 
-    /// The rule at a place that [`Said::Accepted`] named.
-    pub(crate) fn rule(&self, family: Family, place: u32) -> Option<&Rule> {
+    /// Returns the rule at a place of [`FilterOutcome::Accepted`].
+    pub(crate) fn rule(&self, family: Family, place: u32) -> Option<&FilterRule> {
         self.rules(family).get(place as usize)
     }
 
-    /// The first rule that matches decides.
-    pub fn ask(&self, subject: &Subject<'_>) -> Said<'_> {
+    /// Returns the outcome of the first matching rule.
+    pub fn evaluate(&self, subject: &Subject<'_>) -> FilterOutcome<'_> {
         let rules = self.rules(Family::of(&subject.prefix));
         match (0..).zip(rules).find(|(_, rule)| rule.matches(subject)) {
-            None => Said::Nothing,
-            Some((_, Rule { action: Action::Reject, .. })) => Said::Rejected,
-            Some((place, rule)) => Said::Accepted(rule, place),
+            None => FilterOutcome::NoMatch,
+            Some((_, FilterRule { action: Action::Reject, .. })) => FilterOutcome::Rejected,
+            Some((place, rule)) => FilterOutcome::Accepted(rule, place),
         }
     }
 }
 
-/// Whose address is told as the next hop (Calico's `nextHopMode`).
+/// Choice of the advertised next hop (Calico's `nextHopMode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NextHopMode {
-    /// Ours to external peers, the path's own to internal ones (RFC 4271 §5.1.3).
+    /// Our address towards external peers, the path's next hop towards internal ones (RFC 4271
+    /// §5.1.3).
     #[default]
     Auto,
-    /// Ours.
+    /// Our address.
     Own,
-    /// The path's own.
+    /// The path's next hop.
     Keep,
 }
 
-/// What is asked of a route that comes from a peer.
+/// Import policy of a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Import {
-    /// The filters' rules; `None`: no filter.
+pub struct ImportPolicy {
+    /// Rules of the filters; `None`: no filter.
     pub chain: Option<Arc<Chain>>,
-    /// The peer is not of the cluster: without a filter nothing comes in (RFC 8212).
+    /// The peer is outside the cluster: without a filter no routes are imported (RFC 8212).
     pub outside: bool,
-    /// How often our AS may be in AS_PATH (`numAllowedLocalASNumbers`).
+    /// Number of times that our AS may be in AS_PATH (`numAllowedLocalASNumbers`).
     pub allowed_local_as: u32,
-    /// Our other AS towards this peer, which must not be in AS_PATH either (RFC 7705).
+    /// AS that replaces ours towards this peer, which must not be in AS_PATH either (RFC 7705).
     pub local_as: Option<Asn>,
-    /// Our role towards the peer, and its AS (RFC 9234).
+    /// Our role towards the peer, and the peer's AS (RFC 9234).
     pub role: Option<(Role, Asn)>,
 }
 
-/// What decides which routes a peer gets and with what: peers with equal ones can share an update group.
+/// Export policy of a peer. Peers with equal policies may share an update group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Export {
-    /// The filters' rules; `None`: no filter.
+pub struct ExportPolicy {
+    /// Rules of the filters; `None`: no filter.
     pub chain: Option<Arc<Chain>>,
-    /// The peer is not of the cluster: without a filter it gets the cluster's own blocks (RFC 8212).
+    /// The peer is outside the cluster: without a filter it receives the cluster's own blocks only
+    /// (RFC 8212).
     pub outside: bool,
-    /// Whose next hop is told.
+    /// Choice of the next hop.
     pub next_hop: NextHopMode,
-    /// The AS that stands for ours towards this peer (`localASNumber`, RFC 7705 §3.3 "Replace Old AS").
+    /// AS that replaces ours towards this peer (`localASNumber`, RFC 7705 §3.3 "Replace Old AS").
     pub local_as: Option<Asn>,
     /// Our role towards the peer (RFC 9234).
     pub role: Option<Role>,
 }
 
-impl Export {
-    /// Whether prefixes that share a path may differ in what becomes of them.
-    pub(crate) fn looks_at_prefixes(&self) -> bool {
+impl ExportPolicy {
+    /// Returns whether the outcome may differ between prefixes that share a path.
+    pub(crate) fn depends_on_prefix(&self) -> bool {
         self.chain.is_some() || self.outside || self.role.is_some()
     }
 }
 
-/// How many prefixes a peer may have.
+/// Maximum number of prefixes of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MaxPrefixes {
-    /// So many are kept; one more ends the session.
+pub struct PrefixLimit {
+    /// Maximum; one more prefix ends the session.
     pub limit: usize,
-    /// From so many on it is said once.
+    /// Number of prefixes from which on a warning is reported, once.
     pub warn_at: usize,
 }
 
-/// All that holds for one peer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerPolicy {
-    /// For what comes from it.
-    pub import: Import,
-    /// For what it is told.
-    pub export: Arc<Export>,
-    /// How much it may send.
-    pub max_prefixes: Option<MaxPrefixes>,
+/// Report of a peer that is near or above its prefix limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitReached {
+    /// The peer.
+    pub peer: PeerId,
+    /// Current number of prefixes.
+    pub held: usize,
+    /// Maximum number of prefixes.
+    pub limit: usize,
+    /// The peer has sent one prefix more, which was ignored; its session is to end.
+    pub exceeded: bool,
 }
 
-/// Communities that own blocks carry (Calico's `prefixAdvertisements`).
+/// Policy of one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerPolicy {
+    /// Import policy.
+    pub import: ImportPolicy,
+    /// Export policy.
+    pub export: Arc<ExportPolicy>,
+    /// Prefix limit.
+    pub max_prefixes: Option<PrefixLimit>,
+}
+
+/// Communities of local blocks (Calico's `prefixAdvertisements`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertisement {
-    /// Own blocks that lie in it.
+    /// Prefix that contains the local blocks.
     pub cidr: IpNet,
-    /// What they carry.
+    /// Communities to add.
     pub communities: Vec<Community>,
 }
 
-/// What holds for all peers.
+/// Policy for all peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterPolicy {
-    /// Where the cluster's own blocks lie, sorted and apart: what goes to peers outside without a filter.
+    /// Pools of the cluster, sorted and disjoint: peers outside without a filter receive blocks in
+    /// these.
     pub pools: Vec<IpNet>,
-    /// Communities of own blocks.
+    /// Communities of local blocks.
     pub advertisements: Vec<Advertisement>,
-    /// The subnets of this node's links and the links' names, for rules that name an interface.
+    /// Subnets and names of this node's links, for rules that match an interface.
     pub links: Vec<(IpNet, String)>,
-    /// How packets to own blocks come in, which other nodes are told (RFC 9012).
-    pub encapsulation: Option<Encapsulation>,
-    /// Which node owns which block.
+    /// Encapsulation of packets to local blocks, to be advertised (RFC 9012).
+    pub encapsulation: Option<TunnelEncapsulation>,
+    /// Owners of blocks.
     pub owners: Owners,
-    /// Own blocks are going away: they carry GRACEFUL_SHUTDOWN and LOCAL_PREF 0 (RFC 8326 §4).
+    /// The node is being drained: local blocks get GRACEFUL_SHUTDOWN and LOCAL_PREF 0 (RFC 8326
+    /// §4).
     pub draining: bool,
 }
 
 impl ClusterPolicy {
-    /// Whether only who owns which block differs.
+    /// Returns whether the policies are equal except for the owners of blocks.
     pub(crate) fn is_same_but_for_owners(&self, other: &ClusterPolicy) -> bool {
         let ClusterPolicy { pools, advertisements, links, encapsulation, owners: _, draining } = self;
         *pools == other.pools
@@ -197,20 +214,20 @@ impl ClusterPolicy {
             && *draining == other.draining
     }
 
-    /// Whether a prefix lies in a pool.
+    /// Returns whether a prefix is in a pool.
     pub fn is_in_pool(&self, prefix: &IpNet) -> bool {
-        // Only the last that begins at or before the prefix can hold it.
+        // Only the last pool that starts at or before the prefix can contain it.
         let after = self.pools.partition_point(|pool| pool <= prefix);
         after.checked_sub(1).and_then(|at| self.pools.get(at)).is_some_and(|pool| pool.contains(prefix))
     }
 
-    /// The link on which a next hop is, the one with the longest subnet.
+    /// Returns the link with the longest subnet that contains a next hop.
     pub fn link_of(&self, next_hop: IpAddr) -> Option<&str> {
         let holding = self.links.iter().filter(|(subnet, _)| subnet.contains(&next_hop));
         holding.max_by_key(|(subnet, _)| subnet.prefix_len()).map(|(_, name)| name.as_str())
     }
 
-    /// What an own block carries, each once.
+    /// Returns the communities of a local block, each once.
     pub fn communities_of(&self, prefix: &IpNet) -> Vec<Community> {
         let mut all: Vec<Community> = Vec::new();
         for advertisement in self.advertisements.iter().filter(|one| one.cidr.contains(prefix)) {

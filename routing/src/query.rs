@@ -6,15 +6,17 @@ use std::net::IpAddr;
 use bgp::{Asn, Families, Family, PeerId};
 use ipnet::IpNet;
 
-use crate::choose::{candidate, exit_of};
 use crate::decide::{Reason, select};
 use crate::export;
-use crate::group::{Group, GroupKey};
+use crate::export_view::ExportView;
+use crate::group::Group;
+use crate::group_key::GroupKey;
+use crate::multipath::{candidate, exit_of};
+use crate::path::SourceIx;
 use crate::path::{Source, SourceKind};
 use crate::rib::Rib;
-use crate::source::{Member, SourceIx};
-use crate::table::{Path, Scope};
-use crate::view::View;
+use crate::source::Member;
+use crate::table::{RibPath, Scope};
 
 /// How many prefixes a session carries now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,19 +53,22 @@ impl PeerCounts {
 
 /// What passes to a group, by family.
 #[derive(Debug, Default)]
-struct Passing {
+struct GroupCounts {
     all: [usize; 2],
     by_source: HashMap<SourceIx, [usize; 2]>,
 }
 
-impl Passing {
+impl GroupCounts {
     /// For a peer, which is spared its own.
-    fn but_for(&self, sources: impl Iterator<Item = SourceIx>) -> [usize; 2] {
-        let mut told = self.all;
+    fn excluding(&self, sources: impl Iterator<Item = SourceIx>) -> [usize; 2] {
+        let mut advertised = self.all;
         for own in sources.filter_map(|ix| self.by_source.get(&ix)) {
-            told.iter_mut().zip(own).for_each(|(told, own)| *told = told.saturating_sub(*own));
+            advertised
+                .iter_mut()
+                .zip(own)
+                .for_each(|(advertised, own)| *advertised = advertised.saturating_sub(*own));
         }
-        told
+        advertised
     }
 }
 
@@ -124,29 +129,34 @@ impl Rib {
         &self,
         ids: impl IntoIterator<Item = PeerId>,
     ) -> impl Iterator<Item = (PeerId, PeerCounts)> {
-        let mut looked_at = HashMap::new();
+        let mut group_counts_of = HashMap::new();
         ids.into_iter().map(move |id| {
             let mut counts = self.received_from(id);
             let Some(member) = self.sources.by_id(id) else { return (id, counts) };
             let key = member.key();
-            let mut told = if self.exports.export(key.export).looks_at_prefixes() {
-                looked_at.entry(key).or_insert_with(|| self.passing(key)).but_for(self.sources.of(id))
+            let mut advertised = if self.exports.export(key.export).depends_on_prefix() {
+                group_counts_of
+                    .entry(key)
+                    .or_insert_with(|| self.group_counts(key))
+                    .excluding(self.sources.of(id))
             } else {
-                let mut told = [0; 2];
+                let mut advertised = [0; 2];
                 key.families
                     .iter()
-                    .for_each(|family| told[family.index()] = self.told_to(member, key, family));
-                told
+                    .for_each(|family| advertised[family.index()] = self.advertised_to(member, key, family));
+                advertised
             };
             for ix in self.groups.get(&key).into_iter().flat_map(Group::unsendable) {
-                if self.sources.source(self.table.told(ix).source()) != Source::Peer(id) {
-                    let of_family = &mut told[self.table.family(ix).index()];
+                if self.sources.source(self.table.advertised(ix).source()) != Source::Peer(id) {
+                    let of_family = &mut advertised[self.table.family(ix).index()];
                     *of_family = of_family.saturating_sub(1);
                 }
             }
-            let several = self.several.told(id);
-            for (counts, (told, several)) in counts.families.iter_mut().zip(told.into_iter().zip(several)) {
-                counts.advertised = told + several;
+            let add_path = self.add_path_peers.advertised(id);
+            for (counts, (advertised, add_path)) in
+                counts.families.iter_mut().zip(advertised.into_iter().zip(add_path))
+            {
+                counts.advertised = advertised + add_path;
             }
             (id, counts)
         })
@@ -169,38 +179,38 @@ impl Rib {
 
     /// What a session is told of a family, where that follows from the kind of each path's source and from
     /// how far the path may go.
-    fn told_to(&self, member: &Member, key: GroupKey, family: Family) -> usize {
+    fn advertised_to(&self, member: &Member, key: GroupKey, family: Family) -> usize {
         let export = self.exports.export(key.export);
         let of_scope = |scope| {
             let allowed = |kind| {
                 export::allows(&self.config, export, kind, scope, key.audience, key.long_lived, family)
             };
             let all = SourceKind::ALL.into_iter().filter(|kind| allowed(*kind));
-            let all: usize = all.map(|kind| self.sources.told_of(kind, family, scope)).sum();
+            let all: usize = all.map(|kind| self.sources.advertised_of_kind(kind, family, scope)).sum();
             if !allowed(member.session.kind()) {
                 return all;
             }
             let own = self.sources.of(member.id).filter_map(|source| self.sources.member(source));
-            let own: usize = own.map(|own| self.sources.told_by(own, family, scope)).sum();
+            let own: usize = own.map(|own| self.sources.advertised_by(own, family, scope)).sum();
             all.saturating_sub(own)
         };
         Scope::ALL.into_iter().map(of_scope).sum()
     }
 
     /// Counts what passes to a group, prefix by prefix.
-    fn passing(&self, key: GroupKey) -> Passing {
+    fn group_counts(&self, key: GroupKey) -> GroupCounts {
         let Rib { config, cluster, exports, table, interner, sources, .. } = self;
-        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
-        let mut passing = Passing::default();
+        let view = ExportView { config, cluster, exports, table, interner, sources, reexport: false };
+        let mut group_counts = GroupCounts::default();
         for ix in (0..table.end()).filter(|ix| table.is_used(*ix)) {
-            let told = table.told(ix);
-            if view.passes(told, key, table.family(ix), ix).is_some() {
+            let advertised = table.advertised(ix);
+            if view.export_match(advertised, key, table.family(ix), ix).is_some() {
                 let family = table.family(ix).index();
-                passing.all[family] += 1;
-                passing.by_source.entry(told.source()).or_default()[family] += 1;
+                group_counts.all[family] += 1;
+                group_counts.by_source.entry(advertised.source()).or_default()[family] += 1;
             }
         }
-        passing
+        group_counts
     }
 
     /// How many paths are used although the node table gives their blocks to other nodes, and the
@@ -252,7 +262,7 @@ impl Rib {
 
     fn paths(&self, ix: u32) -> Vec<PathInfo> {
         let family = self.table.family(ix);
-        let all: Vec<Path> = self.table.paths(ix).collect();
+        let all: Vec<RibPath> = self.table.paths(ix).collect();
         let eligible: Vec<_> = all
             .iter()
             .enumerate()
@@ -261,7 +271,7 @@ impl Rib {
         let mut reasons: Vec<Option<Reason>> = all.iter().map(|path| path.rejected()).collect();
         let candidates: Vec<_> = eligible.iter().map(|(_, candidate)| *candidate).collect();
         select(&candidates, &mut Vec::new(), |lost, reason| reasons[eligible[lost].0] = Some(reason));
-        let legs = self.legs.of(ix);
+        let exits = self.multipath_exits.of(ix);
         let mut paths: Vec<_> = all
             .iter()
             .zip(reasons)
@@ -280,7 +290,7 @@ impl Rib {
                     stale: stale.is_some_and(|stale| stale.families.contains(family)),
                     reason,
                     shares: reason.is_some_and(Reason::breaks_ties)
-                        && legs.contains(&exit_of(&self.sources, &self.interner, *path)),
+                        && exits.contains(&exit_of(&self.sources, &self.interner, *path)),
                 }
             })
             .collect();

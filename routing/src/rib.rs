@@ -9,21 +9,23 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
+use crate::add_path::PathIds;
+use crate::add_path::send::AddPathPeers;
 use crate::attrs::AttrSet;
-use crate::choose::{Legs, Room, choose, exit_of, only};
 use crate::config::RibConfig;
-use crate::exports::Exports;
-use crate::group::{Change, Group, GroupKey};
-use crate::interner::Interner;
-use crate::lanes::PathIds;
-use crate::limits::LimitReached;
+use crate::export_policies::ExportPolicies;
+use crate::export_view::ExportView;
+use crate::group::{Group, PathChange};
+use crate::group_key::GroupKey;
+use crate::interner::AttrInterner;
+use crate::multipath::{MultipathExits, SelectScratch, exit_of, select_best, single_path};
 use crate::outbox::Delivery;
+use crate::path::SourceIx;
 use crate::path::{Best, BestChange, Source};
+use crate::policy::LimitReached;
 use crate::policy::{ClusterPolicy, PeerPolicy, shut_down, with_communities};
-use crate::several::Several;
-use crate::source::{Member, SourceIx, Sources};
-use crate::table::{Mark, Path, Table};
-use crate::view::View;
+use crate::source::{Member, Sources};
+use crate::table::{Mark, RibPath, Table};
 
 /// The RIB. Inputs mark prefixes; [`Rib::run`] decides on the marked ones and tells what changed.
 #[derive(Clone, Debug)]
@@ -32,12 +34,12 @@ pub struct Rib {
     pub(crate) cluster: Arc<ClusterPolicy>,
     /// What is configured for peers, whether they have a session or not.
     pub(crate) policies: HashMap<PeerId, Arc<PeerPolicy>, FixedState>,
-    pub(crate) exports: Exports,
+    pub(crate) exports: ExportPolicies,
     /// Peers that have reached a limit, to be told to whoever runs their sessions.
     pub(crate) limits: VecDeque<LimitReached>,
     pub(crate) sources: Sources,
     pub(crate) table: Table,
-    pub(crate) interner: Interner,
+    pub(crate) interner: AttrInterner,
     pub(crate) groups: HashMap<GroupKey, Group, FixedState>,
     /// Marked prefixes, the first to be decided on first.
     pub(crate) dirty: VecDeque<u32>,
@@ -45,7 +47,7 @@ pub struct Rib {
     /// on the configuration or on a peer's role may differ.
     pub(crate) reexport: usize,
     /// So many of the first of them are judged anew: what import policy depends on may differ.
-    pub(crate) rejudge: usize,
+    pub(crate) reimport_count: usize,
     /// Sessions that ended, and where the search for their paths is.
     pub(crate) leaving: VecDeque<(SourceIx, u32)>,
     /// End-of-RIB is not sent yet to peers that would drop what we have not sent again by then.
@@ -55,7 +57,7 @@ pub struct Rib {
     /// Somebody asks for them.
     forwards: bool,
     /// Prefixes whose packets several exits share.
-    pub(crate) legs: Legs,
+    pub(crate) multipath_exits: MultipathExits,
     /// What this node originates: own blocks, the static table.
     pub(crate) originated: [HashSet<IpNet, FixedState>; 2],
     /// Paths of the static table that count as soon as BGP has brought one to the same prefix, whatever comes of that.
@@ -64,10 +66,10 @@ pub struct Rib {
     pub(crate) suppressed: HashMap<IpNet, IpAddr, FixedState>,
     pub(crate) removed: u64,
     pub(crate) path_ids: PathIds,
-    pub(crate) several: Several,
+    pub(crate) add_path_peers: AddPathPeers,
     /// Paths that were not taken because their session has as many to the prefix as it may.
     pub(crate) ignored_paths: u64,
-    changes: Vec<Change>,
+    changes: Vec<PathChange>,
 }
 
 impl Rib {
@@ -77,26 +79,26 @@ impl Rib {
             config,
             cluster: Arc::default(),
             policies: HashMap::default(),
-            exports: Exports::default(),
+            exports: ExportPolicies::default(),
             limits: VecDeque::new(),
             sources: Sources::default(),
             table: Table::default(),
-            interner: Interner::default(),
+            interner: AttrInterner::default(),
             groups: HashMap::default(),
             dirty: VecDeque::new(),
             reexport: 0,
-            rejudge: 0,
+            reimport_count: 0,
             leaving: VecDeque::new(),
             holds_markers: false,
             forward: VecDeque::new(),
             forwards: true,
-            legs: Legs::default(),
+            multipath_exits: MultipathExits::default(),
             originated: [HashSet::default(), HashSet::default()],
             awaited: HashMap::default(),
             suppressed: HashMap::default(),
             removed: 0,
             path_ids: PathIds::default(),
-            several: Several::default(),
+            add_path_peers: AddPathPeers::default(),
             ignored_paths: 0,
             changes: Vec::new(),
         }
@@ -111,9 +113,9 @@ impl Rib {
     pub fn configure(&mut self, config: RibConfig) {
         let same = |other: &RibConfig| RibConfig { multipath: config.multipath, ..other.clone() } == config;
         let shared = self.config.multipath != config.multipath;
-        let told = !same(&self.config);
+        let advertised = !same(&self.config);
         self.config = config;
-        if told {
+        if advertised {
             self.mark_all();
         } else if shared {
             // Nobody but forwarding is concerned.
@@ -129,15 +131,15 @@ impl Rib {
 
     /// Everything is to be decided on and told anew.
     pub(crate) fn mark_all(&mut self) {
-        self.mark_for_judgement();
-        self.several.forget();
+        self.mark_for_import();
+        self.add_path_peers.forget();
         self.reexport = self.dirty.len();
     }
 
     /// Every path is to be judged anew.
-    pub(crate) fn mark_for_judgement(&mut self) {
+    pub(crate) fn mark_for_import(&mut self) {
         self.mark_used();
-        self.rejudge = self.dirty.len();
+        self.reimport_count = self.dirty.len();
     }
 
     /// Everything is to be decided on.
@@ -187,7 +189,7 @@ impl Rib {
                 }
             }
             let attrs = self.interner.intern(&Arc::new(set));
-            self.put(prefix, Path::new(attrs, source, None));
+            self.put(prefix, RibPath::new(attrs, source, None));
             self.interner.release(attrs);
         }
     }
@@ -218,7 +220,7 @@ impl Rib {
         let Some((key, session)) = self.sources.by_id(id).map(|member| (member.key(), member.session)) else {
             return;
         };
-        if self.several.refresh(id, family, self.table.end(), session.marks_refresh) {
+        if self.add_path_peers.refresh(id, family, self.table.end(), session.marks_refresh) {
             return;
         }
         if let Some(group) = self.groups.get_mut(&key) {
@@ -230,10 +232,10 @@ impl Rib {
     /// there is room.
     pub fn resume(&mut self, id: PeerId, delivery: &mut impl Delivery) -> bool {
         let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return true };
-        let Rib { config, cluster, exports, table, interner, sources, groups, several, .. } = self;
-        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
+        let Rib { config, cluster, exports, table, interner, sources, groups, add_path_peers, .. } = self;
+        let view = ExportView { config, cluster, exports, table, interner, sources, reexport: false };
         groups.get_mut(&key).is_none_or(|group| group.resume(id, key, view, delivery))
-            && several.resume(id, key, view, delivery)
+            && add_path_peers.resume(id, key, view, delivery)
     }
 
     /// Decides on at most `budget` marked prefixes and tells the peers; whether none is left. See
@@ -248,20 +250,20 @@ impl Rib {
             count = count.min(self.reexport);
             self.reexport -= count;
         }
-        if self.rejudge > 0 {
-            let judged = count.min(self.rejudge);
-            self.rejudge -= judged;
-            self.judge_anew(judged);
+        if self.reimport_count > 0 {
+            let imported_path = count.min(self.reimport_count);
+            self.reimport_count -= imported_path;
+            self.reimport(imported_path);
         }
-        if !self.several.is_empty() {
-            self.dirty.iter().take(count).for_each(|ix| self.several.note(self.table.prefix(*ix)));
+        if !self.add_path_peers.is_empty() {
+            self.dirty.iter().take(count).for_each(|ix| self.add_path_peers.note(self.table.prefix(*ix)));
         }
         self.decide(count, reexport);
-        self.tell(reexport, delivery);
-        if count > 0 && !self.several.is_empty() {
-            let Rib { config, cluster, exports, table, interner, sources, several, .. } = self;
-            let view = View { config, cluster, exports, table, interner, sources, reexport };
-            several.send(view, |id| sources.by_id(id).map(Member::key), delivery);
+        self.advertise(reexport, delivery);
+        if count > 0 && !self.add_path_peers.is_empty() {
+            let Rib { config, cluster, exports, table, interner, sources, add_path_peers, .. } = self;
+            let view = ExportView { config, cluster, exports, table, interner, sources, reexport };
+            add_path_peers.send(view, |id| sources.by_id(id).map(Member::key), delivery);
         }
         let done = self.dirty.is_empty() && self.is_swept();
         if done {
@@ -278,21 +280,23 @@ impl Rib {
     /// Decides on the first `count` marked prefixes; what is to be told anew goes to `changes`.
     fn decide(&mut self, count: usize, reexport: bool) {
         self.changes.clear();
-        let mut room = Room::default();
+        let mut scratch = SelectScratch::default();
         let limit = if self.forwards { self.config.multipath } else { 1 };
         for ix in self.dirty.drain(..count) {
             self.table.unmark(ix, Mark::Dirty);
             // Most prefixes have one path; it needs no comparing.
-            let after = match only(&self.table, &self.sources, ix) {
-                Some(only) if !self.table.is_marked(ix, Mark::Several) => only,
+            let after = match single_path(&self.table, &self.sources, ix) {
+                Some(single_path) if !self.table.is_marked(ix, Mark::Multipath) => single_path,
                 _ => {
                     let (table, sources) = (&self.table, &self.sources);
-                    let after = choose(table, &self.interner, sources, ix, limit, &mut room);
-                    let several = room.exits.len() > 1;
-                    if (several || table.is_marked(ix, Mark::Several)) && self.legs.set(ix, &room.exits) {
-                        match several {
-                            true => _ = self.table.mark(ix, Mark::Several),
-                            false => self.table.unmark(ix, Mark::Several),
+                    let after = select_best(table, &self.interner, sources, ix, limit, &mut scratch);
+                    let shared = scratch.exits.len() > 1;
+                    if (shared || table.is_marked(ix, Mark::Multipath))
+                        && self.multipath_exits.set(ix, &scratch.exits)
+                    {
+                        match shared {
+                            true => _ = self.table.mark(ix, Mark::Multipath),
+                            false => self.table.unmark(ix, Mark::Multipath),
                         }
                         if self.forwards && self.table.mark(ix, Mark::Forward) {
                             self.forward.push_back(ix);
@@ -301,16 +305,16 @@ impl Rib {
                     after
                 }
             };
-            let before = self.table.told(ix);
+            let before = self.table.advertised(ix);
             let again = !before.is_none() && after != before && !reexport;
-            if again && self.sources.are_same_to_others(before, after) {
+            if again && self.sources.are_advertised_alike(before, after) {
                 // What a peer has sent again after its session began anew is news to nobody.
                 let family = self.table.family(ix);
-                self.sources.tell(after.source(), family, after.scope(), 1);
-                self.sources.untell(before.source(), family, before.scope(), 1);
-                self.table.set_told(ix, after);
+                self.sources.count_advertised(after.source(), family, after.scope(), 1);
+                self.sources.uncount_advertised(before.source(), family, before.scope(), 1);
+                self.table.set_advertised(ix, after);
             } else if after != before || reexport && !after.is_none() {
-                self.changes.push(Change { ix, before, after, family: self.table.family(ix) });
+                self.changes.push(PathChange { ix, before, after, family: self.table.family(ix) });
             } else {
                 self.table.remove_if_unused(ix);
             }
@@ -318,31 +322,31 @@ impl Rib {
     }
 
     /// Tells `changes` to the peers, and notes which of them forwarding must know.
-    fn tell(&mut self, reexport: bool, delivery: &mut impl Delivery) {
+    fn advertise(&mut self, reexport: bool, delivery: &mut impl Delivery) {
         if self.changes.is_empty() {
             return;
         }
         // Neighbours mostly have one path in common, and are counted together.
-        let (mut told, mut untold) = (Alike::default(), Alike::default());
+        let (mut advertised, mut withdrawn) = (PathRun::default(), PathRun::default());
         for change in &self.changes {
-            let Change { ix, before, after, family } = *change;
+            let PathChange { ix, before, after, family } = *change;
             if after == before {
                 continue;
             }
             if !after.is_none()
-                && let Some(Alike { path, family, count }) = told.add(after, family)
+                && let Some(PathRun { path, family, count }) = advertised.add(after, family)
             {
                 self.interner.retain_for(path.attrs(), count);
-                self.sources.tell(path.source(), family, path.scope(), count);
+                self.sources.count_advertised(path.source(), family, path.scope(), count);
             }
             if !before.is_none()
-                && let Some(Alike { path, family, count }) = untold.add(before, family)
+                && let Some(PathRun { path, family, count }) = withdrawn.add(before, family)
             {
-                self.sources.untell(path.source(), family, path.scope(), count);
+                self.sources.uncount_advertised(path.source(), family, path.scope(), count);
             }
-            self.table.set_told(ix, after);
-            let exit = |path: Path| {
-                let discards = || self.interner.set(path.attrs()).marks.blackhole;
+            self.table.set_advertised(ix, after);
+            let exit = |path: RibPath| {
+                let discards = || self.interner.set(path.attrs()).well_known.blackhole;
                 (!path.is_none()).then(|| (exit_of(&self.sources, &self.interner, path), discards()))
             };
             let same = after.source() == before.source() && exit(after) == exit(before);
@@ -350,20 +354,30 @@ impl Rib {
                 self.forward.push_back(ix);
             }
         }
-        if !told.path.is_none() {
-            self.interner.retain_for(told.path.attrs(), told.count);
-            self.sources.tell(told.path.source(), told.family, told.path.scope(), told.count);
+        if !advertised.path.is_none() {
+            self.interner.retain_for(advertised.path.attrs(), advertised.count);
+            self.sources.count_advertised(
+                advertised.path.source(),
+                advertised.family,
+                advertised.path.scope(),
+                advertised.count,
+            );
         }
-        if !untold.path.is_none() {
-            self.sources.untell(untold.path.source(), untold.family, untold.path.scope(), untold.count);
+        if !withdrawn.path.is_none() {
+            self.sources.uncount_advertised(
+                withdrawn.path.source(),
+                withdrawn.family,
+                withdrawn.path.scope(),
+                withdrawn.count,
+            );
         }
-        self.changes.sort_unstable_by_key(Change::order);
+        self.changes.sort_unstable_by_key(PathChange::order);
         let Rib { config, cluster, exports, table, interner, sources, groups, changes, .. } = self;
-        let view = View { config, cluster, exports, table, interner, sources, reexport };
+        let view = ExportView { config, cluster, exports, table, interner, sources, reexport };
         for (key, group) in groups {
             group.send(*key, view, changes, delivery);
         }
-        for Change { ix, before, after, .. } in &self.changes {
+        for PathChange { ix, before, after, .. } in &self.changes {
             if after != before && !before.is_none() {
                 self.interner.release(before.attrs());
             }
@@ -379,29 +393,29 @@ impl Rib {
         let count = limit.min(self.forward.len());
         changes.reserve(count);
         // Neighbours mostly have one path in common.
-        let mut last = (Path::NONE, None);
+        let mut last = (RibPath::NONE, None);
         for ix in self.forward.drain(..count) {
             self.table.unmark(ix, Mark::Forward);
-            let told = self.table.told(ix);
-            if told != last.0 {
-                let best = (!told.is_none()).then(|| Best {
-                    source: self.sources.source(told.source()),
-                    kind: self.sources.kind(told.source()),
-                    exit: exit_of(&self.sources, &self.interner, told),
-                    discards: self.interner.set(told.attrs()).marks.blackhole,
-                    next_hop: self.interner.set(told.attrs()).next_hop,
+            let advertised = self.table.advertised(ix);
+            if advertised != last.0 {
+                let best = (!advertised.is_none()).then(|| Best {
+                    source: self.sources.source(advertised.source()),
+                    kind: self.sources.kind(advertised.source()),
+                    exit: exit_of(&self.sources, &self.interner, advertised),
+                    discards: self.interner.set(advertised.attrs()).well_known.blackhole,
+                    next_hop: self.interner.set(advertised.attrs()).next_hop,
                 });
-                last = (told, best);
+                last = (advertised, best);
             }
             let mut others = Box::default();
-            if self.table.is_marked(ix, Mark::Several)
+            if self.table.is_marked(ix, Mark::Multipath)
                 && let Some(best) = last.1
             {
-                let legs = self.legs.of(ix).iter().copied();
-                others = legs.filter(|exit| *exit != best.exit).collect();
+                let exits = self.multipath_exits.of(ix).iter().copied();
+                others = exits.filter(|exit| *exit != best.exit).collect();
             }
             changes.push(BestChange { prefix: self.table.prefix(ix), best: last.1, others });
-            if told.is_none() {
+            if advertised.is_none() {
                 self.table.remove_if_unused(ix);
             }
         }
@@ -418,27 +432,27 @@ impl Rib {
 
 /// Prefixes of a family in a row that have a path in common.
 #[derive(Clone, Copy)]
-struct Alike {
-    path: Path,
+struct PathRun {
+    path: RibPath,
     family: Family,
     count: usize,
 }
 
-impl Default for Alike {
-    fn default() -> Alike {
-        Alike { path: Path::NONE, family: Family::Ipv4Unicast, count: 0 }
+impl Default for PathRun {
+    fn default() -> PathRun {
+        PathRun { path: RibPath::NONE, family: Family::Ipv4Unicast, count: 0 }
     }
 }
 
-impl Alike {
+impl PathRun {
     /// One more; those before it, if they are of another path or family.
     #[inline]
-    fn add(&mut self, path: Path, family: Family) -> Option<Alike> {
+    fn add(&mut self, path: RibPath, family: Family) -> Option<PathRun> {
         if (self.path, self.family) == (path, family) {
             self.count += 1;
             return None;
         }
-        let before = std::mem::replace(self, Alike { path, family, count: 1 });
+        let before = std::mem::replace(self, PathRun { path, family, count: 1 });
         (!before.path.is_none()).then_some(before)
     }
 }

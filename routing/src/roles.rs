@@ -1,10 +1,11 @@
-//! Route leaks between ASes (RFC 9234 §5): a route that a provider, a peer or a route server told goes on to
-//! customers alone. ONLY_TO_CUSTOMER says so, whoever forgets it.
+//! Prevention of route leaks between ASes (RFC 9234 §5): a route from a provider, a peer or a route
+//! server is advertised to customers only. The ONLY_TO_CUSTOMER attribute enforces this across
+//! ASes.
 
 use bgp::Asn;
 use bgp::wire::capability::Role;
 
-/// Whether a received route has leaked: `ours` is our role towards the peer in `peer_as`.
+/// Returns whether a received route has leaked; `ours` is our role towards the peer in `peer_as`.
 pub(crate) fn is_leaked(ours: Role, peer_as: Asn, only_to_customer: Option<Asn>) -> bool {
     match ours {
         Role::Provider | Role::RouteServer => only_to_customer.is_some(),
@@ -13,17 +14,17 @@ pub(crate) fn is_leaked(ours: Role, peer_as: Asn, only_to_customer: Option<Asn>)
     }
 }
 
-/// Whether a route that was received without the attribute has it from now on, with the peer's AS.
+/// Returns whether a route received without the attribute gets it, with the peer's AS.
 pub(crate) fn marks_received(ours: Role) -> bool {
     matches!(ours, Role::Customer | Role::RouteServerClient | Role::Peer)
 }
 
-/// Whether a route with the attribute may go to a peer.
+/// Returns whether a route with this attribute may be advertised to a peer.
 pub(crate) fn may_go(ours: Role, only_to_customer: Option<Asn>) -> bool {
     only_to_customer.is_none() || matches!(ours, Role::Provider | Role::RouteServer)
 }
 
-/// Whether a route without the attribute gets it on its way to a peer, with our AS.
+/// Returns whether a route without the attribute gets it when advertised to a peer, with our AS.
 pub(crate) fn marks_sent(ours: Role) -> bool {
     matches!(ours, Role::Provider | Role::RouteServer | Role::Peer)
 }
@@ -35,8 +36,8 @@ mod tests {
     #[test]
     fn only_customers_get_what_others_than_customers_told() {
         let (peer, other) = (Asn(65001), Asn(65002));
-        // Our role, leaked without the attribute, with the peer's AS, with another; marked when received; may
-        // go with the attribute; marked when sent.
+        // Our role; leaked without the attribute, with the peer's AS, with another AS; marked when
+        // received; may be advertised with the attribute; marked when sent.
         let table = [
             (Role::Provider, [false, true, true], false, true, true),
             (Role::RouteServer, [false, true, true], false, true, true),

@@ -9,11 +9,11 @@ use bgp::session::{Negotiated, Retain, Stale};
 use bgp::wire::update::Update;
 use bgp::{Family, PeerId};
 
-use crate::actor::Command;
 use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
-use crate::inbox::{Ahead, Inbox, Waiting};
-use crate::lines::{Gauge, Line, Pressure};
+use crate::channels::{Backpressure, ChannelState, PeerChannel};
+use crate::command::RibCommand;
+use crate::command_queue::{BatchQuota, CommandSender, PermitFuture};
 use crate::path::PeerSession;
 
 /// Prefixes at which a batch is handed over; with those of one more message it is what the RIB takes
@@ -21,25 +21,25 @@ use crate::path::PeerSession;
 const BATCH: usize = 2048;
 
 /// See [`RibHandle::session`](crate::actor::RibHandle::session).
-pub struct Session {
+pub struct SessionSink {
     id: PeerId,
     address: IpAddr,
     client: bool,
-    inbox: Inbox,
-    pressure: Arc<Pressure>,
-    gauge: Arc<Gauge>,
-    queue: VecDeque<Command>,
+    commands: CommandSender,
+    pressure: Arc<Backpressure>,
+    channel_state: Arc<ChannelState>,
+    queue: VecDeque<RibCommand>,
     /// The first of the queue waits for room.
-    waiting: Option<Waiting>,
+    permit: Option<PermitFuture>,
     /// For what the RIB has not taken in yet.
-    ahead: Ahead,
+    quota: BatchQuota,
     batch: RouteBatch,
     scratch: Vec<u8>,
     /// The last attributes as octets, their next hop, and what was made of them.
     last: Option<(Vec<u8>, IpAddr, Arc<AttrSet>)>,
 }
 
-impl std::fmt::Debug for Session {
+impl std::fmt::Debug for SessionSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.id)
@@ -48,24 +48,24 @@ impl std::fmt::Debug for Session {
     }
 }
 
-impl Session {
+impl SessionSink {
     pub(crate) fn new(
         id: PeerId,
         address: IpAddr,
         client: bool,
-        inbox: Inbox,
-        pressure: Arc<Pressure>,
-    ) -> Session {
-        Session {
+        commands: CommandSender,
+        pressure: Arc<Backpressure>,
+    ) -> SessionSink {
+        SessionSink {
             id,
             address,
             client,
-            inbox,
+            commands,
             pressure,
-            gauge: Arc::default(),
+            channel_state: Arc::default(),
             queue: VecDeque::new(),
-            waiting: None,
-            ahead: Ahead::default(),
+            permit: None,
+            quota: BatchQuota::default(),
             batch: RouteBatch::default(),
             scratch: Vec::new(),
             last: None,
@@ -75,7 +75,7 @@ impl Session {
     fn seal(&mut self) {
         if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
-            self.queue.push_back(Command::Routes(self.id, batch));
+            self.queue.push_back(RibCommand::Routes(self.id, batch));
         }
     }
 
@@ -98,12 +98,12 @@ impl Session {
     }
 }
 
-impl RouteSink for Session {
+impl RouteSink for SessionSink {
     async fn established(&mut self, negotiated: Negotiated, outbound: Outbound) {
         let session = PeerSession::new(&negotiated, self.address, self.client);
-        self.gauge = Arc::default();
-        let line = Line { outbound, gauge: Arc::clone(&self.gauge) };
-        let _ = self.inbox.send(Command::Up(self.id, session, line)).await;
+        self.channel_state = Arc::default();
+        let channel = PeerChannel { outbound, state: Arc::clone(&self.channel_state) };
+        let _ = self.commands.send(RibCommand::Up(self.id, session, channel)).await;
     }
 
     fn update(&mut self, update: &Update<'_>) {
@@ -127,22 +127,22 @@ impl RouteSink for Session {
 
     fn end_of_rib(&mut self, family: Family) {
         self.seal();
-        self.queue.push_back(Command::EndOfRib(self.id, family));
+        self.queue.push_back(RibCommand::EndOfRib(self.id, family));
     }
 
     fn refresh(&mut self, family: Family) {
         self.seal();
-        self.queue.push_back(Command::Refresh(self.id, family));
+        self.queue.push_back(RibCommand::Refresh(self.id, family));
     }
 
     fn refresh_begins(&mut self, family: Family) {
         self.seal();
-        self.queue.push_back(Command::RefreshBegins(self.id, family));
+        self.queue.push_back(RibCommand::RefreshBegins(self.id, family));
     }
 
     fn stale(&mut self, stale: Stale) {
         self.seal();
-        self.queue.push_back(Command::Stale(self.id, stale));
+        self.queue.push_back(RibCommand::Stale(self.id, stale));
     }
 
     fn pending(&self) -> bool {
@@ -153,26 +153,26 @@ impl RouteSink for Session {
         self.seal();
         loop {
             // Kept across calls: its place in the line must not be lost when this one is dropped.
-            if let Some(waiting) = &mut self.waiting {
-                let ticket = waiting.as_mut().await;
-                self.waiting = None;
+            if let Some(permit) = &mut self.permit {
+                let ticket = permit.as_mut().await;
+                self.permit = None;
                 match (ticket, self.queue.pop_front()) {
-                    (Ok(ticket), Some(command)) => _ = self.inbox.send_with(ticket, command),
+                    (Ok(ticket), Some(command)) => _ = self.commands.send_with(ticket, command),
                     // The RIB is gone.
                     _ => self.queue.clear(),
                 }
             }
             let Some(command) = self.queue.pop_front() else { return };
-            if let Err((command, waiting)) = self.inbox.try_send(command, &self.ahead) {
+            if let Err((command, permit)) = self.commands.try_send(command, &self.quota) {
                 self.queue.push_front(command);
-                self.waiting = Some(waiting);
+                self.permit = Some(permit);
             }
         }
     }
 
     fn drained(&mut self) {
-        if self.pressure.drained(&self.gauge) {
-            self.inbox.send_now(Command::Room(self.id));
+        if self.pressure.drained(&self.channel_state) {
+            self.commands.send_now(RibCommand::Drained(self.id));
         }
     }
 
@@ -180,12 +180,12 @@ impl RouteSink for Session {
         if retain.families.is_empty() {
             self.batch = RouteBatch::default();
             self.queue.clear();
-            self.waiting = None;
+            self.permit = None;
         } else {
             // What is kept is what the peer said last.
             self.flush().await;
         }
         self.last = None;
-        let _ = self.inbox.send(Command::Down(self.id, retain)).await;
+        let _ = self.commands.send(RibCommand::Down(self.id, retain)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Where paths come from, by number: this node, the static table, and the sessions.
+//! Sources of paths and their numbers: local blocks, the static table, and sessions.
 
 use std::sync::Arc;
 
@@ -6,108 +6,95 @@ use bgp::{Families, Family, PeerId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::exports::ExportIx;
-use crate::group::GroupKey;
-use crate::path::{PeerSession, Source, SourceKind};
+use crate::export_policies::ExportPolicyIx;
+use crate::group_key::GroupKey;
+use crate::path::{PeerSession, Source, SourceIx, SourceKind};
 use crate::policy::PeerPolicy;
-use crate::table::{Path, Scope};
+use crate::table::{RibPath, Scope};
 
-/// The number of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SourceIx(pub(crate) u32);
-
-impl SourceIx {
-    /// This node.
-    pub(crate) const LOCAL: SourceIx = SourceIx(0);
-    /// The static peer table.
-    pub(crate) const STATIC: SourceIx = SourceIx(1);
-    /// Of the first session.
-    const FIRST: u32 = 2;
-}
-
-/// A session that is Established, or whose paths are not all gone yet.
+/// Session that is Established, or some of whose paths still exist.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) id: PeerId,
     pub(crate) session: PeerSession,
-    /// Paths it has sent, rejected ones too, by family.
+    /// Number of received paths by family, including rejected ones.
     pub(crate) received: [usize; 2],
-    /// Those of them that are rejected.
+    /// Number of rejected paths among them.
     pub(crate) rejected: [usize; 2],
-    /// Paths to blocks that the node table gives to another node.
+    /// Number of paths to blocks that the node table assigns to another node.
     pub(crate) disputed: usize,
-    /// What is configured for it.
+    /// Policy of the peer.
     pub(crate) policy: Arc<PeerPolicy>,
-    /// The number of its export policy.
-    pub(crate) export: ExportIx,
-    /// It has sent nearly as many prefixes as it may, and that was said.
+    /// Number of its export policy.
+    pub(crate) export: ExportPolicyIx,
+    /// The warning about the prefix limit was reported.
     pub(crate) warned: bool,
-    /// It has sent more than it may: nothing more is taken from it.
+    /// The peer exceeded its prefix limit; further routes are ignored.
     pub(crate) over_limit: bool,
-    /// Families whose End-of-RIB marker it has sent.
+    /// Families whose End-of-RIB marker was received.
     pub(crate) end_of_rib: Families,
-    /// Families whose paths count no more.
+    /// Families whose paths are being removed.
     pub(crate) leaving: Families,
-    /// Its paths are kept although the peer does not speak for them now.
+    /// State of the paths that are kept after the end of the session.
     pub(crate) stale: Option<Staleness>,
-    told: Told,
+    advertised: AdvertisedCounts,
 }
 
-/// How the paths of a session that ended count.
+/// State of stale paths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Staleness {
-    /// The families that are; others count as before.
+    /// Stale families; the others are not affected.
     pub(crate) families: Families,
-    /// Nothing is heard of the peer: that it forwards is less sure than that the static table is right.
+    /// The peer does not respond, so its paths rank below the static table.
     pub(crate) silent: bool,
-    /// Families in which they are a last resort (RFC 9494).
-    pub(crate) last_resort: Families,
+    /// Families whose paths are long-lived stale (RFC 9494).
+    pub(crate) llgr_stale: Families,
 }
 
 impl Member {
-    /// Whether nothing of it counts any more.
+    /// Returns whether all its paths are being removed.
     pub(crate) fn is_gone(&self) -> bool {
         self.leaving == Families::BOTH
     }
 
-    /// Paths of families that count no more.
+    /// Returns the number of paths that are to be removed.
     pub(crate) fn left(&self) -> usize {
         self.leaving.iter().map(|family| self.received[family.index()]).sum()
     }
 
-    /// The update group it belongs to.
+    /// Returns the key of its update group.
     pub(crate) fn key(&self) -> GroupKey {
         GroupKey::of(&self.session, self.export)
     }
 }
 
-/// How many prefixes were told with a path of a source, for each family and how far the path may go.
-type Told = [[usize; Scope::ALL.len()]; 2];
+/// Number of prefixes that are advertised with a path of a source, by family and scope.
+type AdvertisedCounts = [[usize; Scope::ALL.len()]; 2];
 
-/// The sources.
+/// All sources.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     slots: Vec<Option<Member>>,
     by_id: HashMap<PeerId, SourceIx, FixedState>,
-    /// Sources of a peer whose paths are kept as stale, the oldest first.
+    /// Sources of a peer with stale paths, the oldest first.
     retained: HashMap<PeerId, Vec<SourceIx>, FixedState>,
-    /// Further sources of sessions that send several paths to a prefix.
-    lanes: HashMap<PeerId, Vec<SourceIx>, FixedState>,
+    /// Additional sources of sessions with path identifiers (RFC 7911).
+    additional: HashMap<PeerId, Vec<SourceIx>, FixedState>,
     vacant: Vec<SourceIx>,
-    /// Roles that peers were given while they had one; their next sessions have them too.
+    /// Roles set for peers, which apply to their later sessions.
     roles: HashMap<PeerId, bool, FixedState>,
-    /// By the kind of the source.
-    told: [Told; SourceKind::ALL.len()],
+    /// Numbers of advertised prefixes by the kind of the source.
+    advertised: [AdvertisedCounts; SourceKind::ALL.len()],
 }
 
 impl Sources {
-    /// A new session; another one of the same peer must have left.
+    /// Adds a session. An earlier one of the same peer must have left.
     pub(crate) fn enter(
         &mut self,
         id: PeerId,
         mut session: PeerSession,
         policy: Arc<PeerPolicy>,
-        export: ExportIx,
+        export: ExportPolicyIx,
     ) -> SourceIx {
         if let Some(client) = self.roles.get(&id) {
             session.client = *client && session.internal;
@@ -125,7 +112,7 @@ impl Sources {
             end_of_rib: Families::NONE,
             leaving: Families::NONE,
             stale: None,
-            told: Told::default(),
+            advertised: AdvertisedCounts::default(),
         };
         let ix = match self.vacant.pop() {
             Some(ix) => ix,
@@ -139,47 +126,47 @@ impl Sources {
         ix
     }
 
-    /// A further source of a session (RFC 7911).
-    pub(crate) fn add_lane(&mut self, id: PeerId) -> Option<SourceIx> {
+    /// Adds an additional source to a session (RFC 7911).
+    pub(crate) fn add_session_source(&mut self, id: PeerId) -> Option<SourceIx> {
         let member = self.by_id(id)?;
         let (session, policy, export) = (member.session, Arc::clone(&member.policy), member.export);
         let first = self.find(id)?;
-        let lane = self.enter(id, session, policy, export);
+        let source_ix = self.enter(id, session, policy, export);
         self.by_id.insert(id, first);
-        self.lanes.entry(id).or_default().push(lane);
-        Some(lane)
+        self.additional.entry(id).or_default().push(source_ix);
+        Some(source_ix)
     }
 
-    /// The sources of a session: its own, then the further ones.
-    pub(crate) fn lanes(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
-        self.find(id).into_iter().chain(self.lanes.get(&id).into_iter().flatten().copied())
+    /// Returns the sources of a session: its own, then the additional ones.
+    pub(crate) fn session_sources(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
+        self.find(id).into_iter().chain(self.additional.get(&id).into_iter().flatten().copied())
     }
 
-    /// The further sources of a session are no longer its.
-    pub(crate) fn take_lanes(&mut self, id: PeerId) -> Vec<SourceIx> {
-        self.lanes.remove(&id).unwrap_or_default()
+    /// Removes the additional sources of a session and returns them.
+    pub(crate) fn take_additional_sources(&mut self, id: PeerId) -> Vec<SourceIx> {
+        self.additional.remove(&id).unwrap_or_default()
     }
 
-    /// A session ended; its number lasts until [`Sources::forget`].
+    /// Ends a session. Its number remains valid until [`Sources::forget`].
     pub(crate) fn leave(&mut self, id: PeerId) -> Option<SourceIx> {
         self.by_id.remove(&id)
     }
 
-    /// Notes that the paths of a source of `id` are stale.
+    /// Adds a source with stale paths to `id`.
     pub(crate) fn retain(&mut self, id: PeerId, ix: SourceIx) {
         self.retained.entry(id).or_default().push(ix);
     }
 
-    /// The sources of a peer whose paths are stale, the oldest first.
+    /// Returns the sources of a peer with stale paths, the oldest first.
     pub(crate) fn retained(&self, id: PeerId) -> &[SourceIx] {
         self.retained.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// Paths of some families of a source count no more; whether there are any to be taken out.
+    /// Marks paths of some families of a source for removal; returns whether the source exists.
     pub(crate) fn drop_families(&mut self, ix: SourceIx, families: Families) -> bool {
         let Some(member) = self.member_mut(ix) else { return false };
         member.leaving = member.leaving.union(families);
-        // Nothing is kept at an empty place.
+        // A stale source without paths in the other families is not kept.
         let rest = Families::BOTH.without(member.leaving);
         if member.stale.is_some() && rest.iter().all(|family| member.received[family.index()] == 0) {
             member.leaving = Families::BOTH;
@@ -194,16 +181,17 @@ impl Sources {
         true
     }
 
-    /// All sources of a peer: the session's, if it lasts, and those whose paths are stale.
+    /// Returns all sources of a peer: those of the session, if it is up, and those with stale
+    /// paths.
     pub(crate) fn of(&self, id: PeerId) -> impl Iterator<Item = SourceIx> + '_ {
-        self.lanes(id).chain(self.retained(id).iter().copied())
+        self.session_sources(id).chain(self.retained(id).iter().copied())
     }
 
-    /// Gives up the number of a session that left, once no path is from it and none was told;
-    /// whether that is so.
+    /// Releases the number of a session that left, if none of its paths exists or is advertised.
+    /// Returns whether it was released.
     pub(crate) fn forget(&mut self, ix: SourceIx) -> bool {
         let gone = self.member(ix).is_none_or(|member| {
-            member.is_gone() && member.received == [0, 0] && member.told == Told::default()
+            member.is_gone() && member.received == [0, 0] && member.advertised == AdvertisedCounts::default()
         });
         if gone {
             self.slots[(ix.0 - SourceIx::FIRST) as usize] = None;
@@ -212,13 +200,13 @@ impl Sources {
         gone
     }
 
-    /// How many sessions have a number.
+    /// Returns the number of sessions.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.iter().flatten().count()
     }
 
-    /// The number of a session that lasts.
+    /// Returns the source of a session that is up.
     pub(crate) fn find(&self, id: PeerId) -> Option<SourceIx> {
         self.by_id.get(&id).copied()
     }
@@ -231,17 +219,17 @@ impl Sources {
         self.slots.get_mut(ix.0.checked_sub(SourceIx::FIRST)? as usize)?.as_mut()
     }
 
-    /// The sessions that have a number.
+    /// Returns all sessions.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
         self.slots.iter().flatten()
     }
 
-    /// Whether paths from it come from outside the cluster.
+    /// Returns whether paths of a source come from outside the cluster.
     pub(crate) fn is_outside(&self, ix: SourceIx) -> bool {
         self.member(ix).is_some_and(|member| member.policy.import.outside)
     }
 
-    /// The session of a peer, while it lasts.
+    /// Returns the session of a peer, if it is up.
     pub(crate) fn by_id(&self, id: PeerId) -> Option<&Member> {
         self.member(self.find(id)?)
     }
@@ -250,20 +238,20 @@ impl Sources {
         self.member_mut(self.find(id)?)
     }
 
-    /// Whether paths of a family from it may be used at all.
+    /// Returns whether paths of a source in a family may be used.
     pub(crate) fn is_usable(&self, ix: SourceIx, family: Family) -> bool {
         ix.0 < SourceIx::FIRST || self.member(ix).is_some_and(|member| !member.leaving.contains(family))
     }
 
-    /// Whether a path in place of another makes no difference to anybody: the same attributes, of another
-    /// session of the same peer.
-    pub(crate) fn are_same_to_others(&self, before: Path, after: Path) -> bool {
+    /// Returns whether replacing a path by another makes no difference for peers: the attributes
+    /// are equal, and both are from sessions of the same peer.
+    pub(crate) fn are_advertised_alike(&self, before: RibPath, after: RibPath) -> bool {
         if before.attrs() != after.attrs() {
             return false;
         }
         let (before, after) = (self.member(before.source()), self.member(after.source()));
         before.zip(after).is_some_and(|(before, after)| {
-            before.id == after.id && before.session.is_same_to_others(&after.session)
+            before.id == after.id && before.session.is_advertised_like(&after.session)
         })
     }
 
@@ -283,62 +271,63 @@ impl Sources {
         }
     }
 
-    /// Notes that so many prefixes are told with a path of a source.
-    pub(crate) fn tell(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
+    /// Counts `count` prefixes that are advertised with a path of a source.
+    pub(crate) fn count_advertised(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
         let kind = match self.member_mut(ix) {
             Some(member) => {
-                member.told[family.index()][scope as usize] += count;
+                member.advertised[family.index()][scope as usize] += count;
                 member.session.kind()
             }
             None => self.kind(ix),
         };
-        self.told[kind as usize][family.index()][scope as usize] += count;
+        self.advertised[kind as usize][family.index()][scope as usize] += count;
     }
 
-    /// Notes that they no longer are.
-    pub(crate) fn untell(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
+    /// Reverts [`Sources::count_advertised`].
+    pub(crate) fn uncount_advertised(&mut self, ix: SourceIx, family: Family, scope: Scope, count: usize) {
         let kind = match self.member_mut(ix) {
             Some(member) => {
-                member.told[family.index()][scope as usize] -= count;
+                member.advertised[family.index()][scope as usize] -= count;
                 member.session.kind()
             }
             None => self.kind(ix),
         };
-        self.told[kind as usize][family.index()][scope as usize] -= count;
+        self.advertised[kind as usize][family.index()][scope as usize] -= count;
     }
 
-    /// Forgets the role that a peer was given.
+    /// Removes the role of a peer.
     pub(crate) fn forget_role(&mut self, id: PeerId) {
         self.roles.remove(&id);
     }
 
-    /// Notes whether a peer is our client, for sessions to come.
+    /// Sets whether a peer is our client, for later sessions.
     pub(crate) fn set_role(&mut self, id: PeerId, client: bool) {
         self.roles.insert(id, client);
     }
 
-    /// Sets whether a peer is our client; what was told moves with it.
+    /// Sets whether the session of a source is with a client, and moves the counts of advertised
+    /// prefixes.
     pub(crate) fn set_client(&mut self, ix: SourceIx, client: bool) {
         let Some(member) = self.member_mut(ix) else { return };
-        let told = member.told;
+        let advertised = member.advertised;
         let before = member.session.kind() as usize;
         member.session.client = client;
         let after = member.session.kind() as usize;
-        for (family, told) in told.into_iter().enumerate() {
-            for (scope, told) in told.into_iter().enumerate() {
-                self.told[before][family][scope] -= told;
-                self.told[after][family][scope] += told;
+        for (family, advertised) in advertised.into_iter().enumerate() {
+            for (scope, advertised) in advertised.into_iter().enumerate() {
+                self.advertised[before][family][scope] -= advertised;
+                self.advertised[after][family][scope] += advertised;
             }
         }
     }
 
-    /// How many prefixes were told with a path of a source of this kind that may go so far.
-    pub(crate) fn told_of(&self, kind: SourceKind, family: Family, scope: Scope) -> usize {
-        self.told[kind as usize][family.index()][scope as usize]
+    /// Returns the number of prefixes that are advertised with paths of a kind and a scope.
+    pub(crate) fn advertised_of_kind(&self, kind: SourceKind, family: Family, scope: Scope) -> usize {
+        self.advertised[kind as usize][family.index()][scope as usize]
     }
 
-    /// How many were told with a path of this session.
-    pub(crate) fn told_by(&self, member: &Member, family: Family, scope: Scope) -> usize {
-        member.told[family.index()][scope as usize]
+    /// Returns the number of prefixes that are advertised with paths of one session.
+    pub(crate) fn advertised_by(&self, member: &Member, family: Family, scope: Scope) -> usize {
+        member.advertised[family.index()][scope as usize]
     }
 }

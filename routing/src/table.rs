@@ -10,12 +10,12 @@ use std::net::Ipv4Addr;
 use bgp::Family;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Found;
+use hashbrown::hash_table::Entry as IndexEntry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::source::SourceIx;
+use crate::path::SourceIx;
 
-pub(crate) use path::{Path, Scope};
+pub(crate) use path::{RibPath, Scope};
 
 /// No entry, no node.
 const NONE: u32 = u32::MAX;
@@ -32,34 +32,34 @@ pub(crate) enum Mark {
     /// Forwarding is to be told of it.
     Forward = 2,
     /// Several exits share its packets.
-    Several = 4,
+    Multipath = 4,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct PrefixEntry {
     key: u64,
-    first: Path,
-    told: Path,
+    first: RibPath,
+    advertised: RibPath,
     /// The further paths; of a vacant entry, the next vacant one.
     more: u32,
-    marks: u8,
+    well_known: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Node {
-    path: Path,
+struct PathNode {
+    path: RibPath,
     next: u32,
 }
 
 /// What became of a path that was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Put {
+pub(crate) enum Insertion {
     /// The source's first for this prefix.
     New,
     /// It was there.
     Same,
     /// In place of this one.
-    Replaced(Path),
+    Replaced(RibPath),
 }
 
 /// Parts of the index. Each grows by itself, so that no growth holds up everything: one of a whole
@@ -71,9 +71,9 @@ const SHARDS: usize = 256;
 pub(crate) struct Table {
     index: Vec<HashTable<u32>>,
     len: usize,
-    entries: Vec<Entry>,
+    entries: Vec<PrefixEntry>,
     vacant: u32,
-    nodes: Vec<Node>,
+    nodes: Vec<PathNode>,
     vacant_node: u32,
     v6: Vec<Ipv6Net>,
     vacant_v6: Vec<u32>,
@@ -206,8 +206,8 @@ impl Table {
         };
         let rehash = |ix: &u32| hash_of(hasher, v6, entries[*ix as usize].key);
         let place = match index[shard_of(hash)].entry(hash, same, rehash) {
-            Found::Occupied(found) => return *found.get(),
-            Found::Vacant(place) => place,
+            IndexEntry::Occupied(found) => return *found.get(),
+            IndexEntry::Vacant(place) => place,
         };
         let ix = if *vacant == NONE { entries.len() as u32 } else { *vacant };
         place.insert(ix);
@@ -227,7 +227,8 @@ impl Table {
                 }
             }
         };
-        let entry = Entry { key, first: Path::NONE, told: Path::NONE, more: NONE, marks: 0 };
+        let entry =
+            PrefixEntry { key, first: RibPath::NONE, advertised: RibPath::NONE, more: NONE, well_known: 0 };
         match entries.get_mut(ix as usize) {
             Some(old) => {
                 *vacant = old.more;
@@ -241,7 +242,11 @@ impl Table {
     /// Forgets a prefix that has no path, was told to nobody and has no mark; whether it did.
     pub(crate) fn remove_if_unused(&mut self, ix: u32) -> bool {
         let entry = &self.entries[ix as usize];
-        if entry.key == VACANT || !entry.first.is_none() || !entry.told.is_none() || entry.marks != 0 {
+        if entry.key == VACANT
+            || !entry.first.is_none()
+            || !entry.advertised.is_none()
+            || entry.well_known != 0
+        {
             return false;
         }
         let key = entry.key;
@@ -254,8 +259,13 @@ impl Table {
             self.vacant_v6.push((key ^ V6) as u32);
         }
         let vacant = std::mem::replace(&mut self.vacant, ix);
-        self.entries[ix as usize] =
-            Entry { key: VACANT, first: Path::NONE, told: Path::NONE, more: vacant, marks: 0 };
+        self.entries[ix as usize] = PrefixEntry {
+            key: VACANT,
+            first: RibPath::NONE,
+            advertised: RibPath::NONE,
+            more: vacant,
+            well_known: 0,
+        };
         if self.len == 0 {
             self.release();
         }
@@ -269,39 +279,39 @@ impl Table {
     }
 
     /// The path that everybody was told.
-    pub(crate) fn told(&self, ix: u32) -> Path {
-        self.entries[ix as usize].told
+    pub(crate) fn advertised(&self, ix: u32) -> RibPath {
+        self.entries[ix as usize].advertised
     }
 
-    pub(crate) fn set_told(&mut self, ix: u32, path: Path) {
-        self.entries[ix as usize].told = path;
+    pub(crate) fn set_advertised(&mut self, ix: u32, path: RibPath) {
+        self.entries[ix as usize].advertised = path;
     }
 
     /// Sets a mark; whether it was not set.
     pub(crate) fn mark(&mut self, ix: u32, mark: Mark) -> bool {
-        let marks = &mut self.entries[ix as usize].marks;
-        let new = *marks & mark as u8 == 0;
-        *marks |= mark as u8;
+        let well_known = &mut self.entries[ix as usize].well_known;
+        let new = *well_known & mark as u8 == 0;
+        *well_known |= mark as u8;
         new
     }
 
     /// Whether a mark is set.
     pub(crate) fn is_marked(&self, ix: u32, mark: Mark) -> bool {
-        self.entries[ix as usize].marks & mark as u8 != 0
+        self.entries[ix as usize].well_known & mark as u8 != 0
     }
 
     pub(crate) fn unmark(&mut self, ix: u32, mark: Mark) {
-        self.entries[ix as usize].marks &= !(mark as u8);
+        self.entries[ix as usize].well_known &= !(mark as u8);
     }
 
     /// The one path of a prefix that has one or none; `None`: it has several.
-    pub(crate) fn only(&self, ix: u32) -> Option<Path> {
+    pub(crate) fn single_path(&self, ix: u32) -> Option<RibPath> {
         let entry = &self.entries[ix as usize];
         (entry.more == NONE).then_some(entry.first)
     }
 
     /// The paths of a prefix.
-    pub(crate) fn paths(&self, ix: u32) -> impl Iterator<Item = Path> + '_ {
+    pub(crate) fn paths(&self, ix: u32) -> impl Iterator<Item = RibPath> + '_ {
         let entry = &self.entries[ix as usize];
         let mut at = entry.more;
         let more = std::iter::from_fn(move || {
@@ -313,12 +323,12 @@ impl Table {
     }
 
     /// Puts a path, in place of the one from the same source if there is one.
-    pub(crate) fn put(&mut self, ix: u32, path: Path) -> Put {
+    pub(crate) fn put(&mut self, ix: u32, path: RibPath) -> Insertion {
         let entry = &mut self.entries[ix as usize];
         if entry.first.is_none() {
             entry.first = path;
             self.paths += 1;
-            return Put::New;
+            return Insertion::New;
         }
         let mut known = (entry.first.source() == path.source()).then_some(&mut entry.first);
         if known.is_none() {
@@ -333,10 +343,10 @@ impl Table {
             }
         }
         match known {
-            Some(known) if *known == path => Put::Same,
-            Some(known) => Put::Replaced(std::mem::replace(known, path)),
+            Some(known) if *known == path => Insertion::Same,
+            Some(known) => Insertion::Replaced(std::mem::replace(known, path)),
             None => {
-                let node = Node { path, next: entry.more };
+                let node = PathNode { path, next: entry.more };
                 entry.more = match self.nodes.get_mut(self.vacant_node as usize) {
                     Some(vacant) => {
                         let at = std::mem::replace(&mut self.vacant_node, vacant.next);
@@ -350,13 +360,13 @@ impl Table {
                 };
                 self.paths += 1;
                 self.further += 1;
-                Put::New
+                Insertion::New
             }
         }
     }
 
     /// Takes out the path of a source.
-    pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> Option<Path> {
+    pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> Option<RibPath> {
         let entry = &mut self.entries[ix as usize];
         if entry.first.is_none() {
             return None;
@@ -364,7 +374,7 @@ impl Table {
         let mut freed = entry.more;
         let gone = if entry.first.source() == source {
             let second = self.nodes.get(entry.more as usize).copied();
-            let second = second.unwrap_or(Node { path: Path::NONE, next: NONE });
+            let second = second.unwrap_or(PathNode { path: RibPath::NONE, next: NONE });
             entry.more = second.next;
             std::mem::replace(&mut entry.first, second.path)
         } else {
@@ -382,7 +392,7 @@ impl Table {
             }
         };
         if let Some(node) = self.nodes.get_mut(freed as usize) {
-            *node = Node { path: Path::NONE, next: self.vacant_node };
+            *node = PathNode { path: RibPath::NONE, next: self.vacant_node };
             self.vacant_node = freed;
             self.further -= 1;
             if self.further == 0 {
@@ -423,8 +433,8 @@ mod tests {
 
     #[test]
     fn a_prefix_takes_32_octets_and_a_further_path_12() {
-        assert_eq!(size_of::<Entry>(), 32);
-        assert_eq!(size_of::<Node>(), 12);
+        assert_eq!(size_of::<PrefixEntry>(), 32);
+        assert_eq!(size_of::<PathNode>(), 12);
     }
 
     proptest! {
@@ -440,11 +450,11 @@ mod tests {
                 match attrs {
                     Some(attrs) => {
                         let ix = table.find_or_insert(&prefix);
-                        let path = Path::new(AttrId(attrs), SourceIx(source), None);
+                        let path = RibPath::new(AttrId(attrs), SourceIx(source), None);
                         let expected = match known.insert(source, attrs) {
-                            None => Put::New,
-                            Some(old) if old == attrs => Put::Same,
-                            Some(old) => Put::Replaced(Path::new(AttrId(old), SourceIx(source), None)),
+                            None => Insertion::New,
+                            Some(old) if old == attrs => Insertion::Same,
+                            Some(old) => Insertion::Replaced(RibPath::new(AttrId(old), SourceIx(source), None)),
                         };
                         prop_assert_eq!(table.put(ix, path), expected);
                     }

@@ -7,7 +7,7 @@ use bgp::RouterId;
 use bgp::wire::attribute::{code, flag, push};
 use proptest::prelude::*;
 use routing::AttrSet;
-use routing::decide::{Candidate, Rank, Reason, select};
+use routing::decide::{PathCandidate, Rank, Reason, select};
 
 #[derive(Clone, Debug)]
 struct Spec {
@@ -63,7 +63,7 @@ fn decide(specs: &[Spec]) -> (Option<usize>, Vec<Option<Reason>>) {
     let candidates: Vec<_> = specs
         .iter()
         .zip(&sets)
-        .map(|(spec, attrs)| Candidate {
+        .map(|(spec, attrs)| PathCandidate {
             source: 0,
             rank: spec.rank,
             attrs,

@@ -12,7 +12,8 @@ use bgp::wire::attribute::{code, flag, push};
 use bgp::{Asn, PeerId};
 use routing::ownership::{Owners, OwnershipMode};
 use routing::policy::{
-    Advertisement, Chain, Community, Export, Filter, Import, NextHopMode, Rule, with_communities,
+    Advertisement, Chain, Community, ExportPolicy, Filter, FilterRule, ImportPolicy, NextHopMode,
+    with_communities,
 };
 use routing::{AttrSet, ClusterPolicy, PeerPolicy, Reason, RibConfig, Source};
 
@@ -30,7 +31,7 @@ fn attrs(peer: u8, path: &[u32], communities: &[Community]) -> AttrSet {
     AttrSet::from_canonical(&with_communities(&out, communities), next_hop)
 }
 
-fn open(rules: Vec<Rule>) -> Option<Arc<Chain>> {
+fn open(rules: Vec<FilterRule>) -> Option<Arc<Chain>> {
     let filter = Filter { import_v4: rules.clone(), export_v4: rules, ..Filter::default() };
     Some(Arc::new(Chain::import([&filter])))
 }
@@ -65,11 +66,15 @@ fn no_export_stays_in_the_as_and_no_advertise_stays_here() {
     ] {
         let mut bed = scene();
         bed.announce_with(5, BLOCK, attrs(5, &[65005], &[community]));
-        let told = |peer| !bed.wire.prefixes(peer).is_empty();
-        assert_eq!((told(1), told(6)), (inside, outside), "{community}");
+        let advertised = |peer| !bed.wire.prefixes(peer).is_empty();
+        assert_eq!((advertised(1), advertised(6)), (inside, outside), "{community}");
         assert!(bed.best.contains_key(&net(BLOCK)), "it is used all the same");
-        for (peer, told) in [(1, inside), (6, outside)] {
-            assert_eq!(bed.rib.peer_counts(PeerId(peer)).all().advertised, usize::from(told), "{community}");
+        for (peer, advertised) in [(1, inside), (6, outside)] {
+            assert_eq!(
+                bed.rib.peer_counts(PeerId(peer)).all().advertised,
+                usize::from(advertised),
+                "{community}"
+            );
         }
     }
 }
@@ -92,12 +97,12 @@ fn blackhole_comes_in_by_a_rule_that_names_it_and_then_stays_in_the_as() {
     bed.announce_with(5, BLOCK, attrs(5, &[65005], &[Community::BLACKHOLE]));
     assert_eq!(reason(&bed), Some(Reason::Blackhole), "without a filter");
     let import = |rules| PeerPolicy {
-        import: Import { chain: open(rules), ..Import::default() },
+        import: ImportPolicy { chain: open(rules), ..ImportPolicy::default() },
         ..PeerPolicy::default()
     };
-    set(&mut bed, 5, import(vec![Rule::default()]));
+    set(&mut bed, 5, import(vec![FilterRule::default()]));
     assert_eq!(reason(&bed), Some(Reason::Blackhole), "a rule that accepts everything does not mean it");
-    let named = Rule { community: Some(Community::BLACKHOLE), ..Rule::default() };
+    let named = FilterRule { community: Some(Community::BLACKHOLE), ..FilterRule::default() };
     set(&mut bed, 5, import(vec![named]));
     assert_eq!(reason(&bed), None);
     assert_eq!((bed.wire.prefixes(1), bed.wire.prefixes(6)), (vec![BLOCK.to_owned()], vec![]));
@@ -109,7 +114,7 @@ fn our_as_may_be_in_the_path_as_often_as_is_allowed_and_the_other_one_counts_too
     bed.announce_with(5, BLOCK, attrs(5, &[65005, 64512, 64512], &[]));
     assert_eq!(reason(&bed), Some(Reason::AsLoop));
     let allowed = |times, local_as| PeerPolicy {
-        import: Import { allowed_local_as: times, local_as, ..Import::default() },
+        import: ImportPolicy { allowed_local_as: times, local_as, ..ImportPolicy::default() },
         ..PeerPolicy::default()
     };
     set(&mut bed, 5, allowed(1, None));
@@ -124,7 +129,7 @@ fn our_as_may_be_in_the_path_as_often_as_is_allowed_and_the_other_one_counts_too
 #[test]
 fn the_other_as_stands_in_the_path_in_place_of_ours() {
     let mut bed = scene();
-    let export = Export { local_as: Some(Asn(65099)), ..Export::default() };
+    let export = ExportPolicy { local_as: Some(Asn(65099)), ..ExportPolicy::default() };
     set(&mut bed, 6, PeerPolicy { export: Arc::new(export), ..PeerPolicy::default() });
     bed.announce_with(5, BLOCK, attrs(5, &[65005], &[]));
     let path: Vec<Asn> = bed.wire.attrs(6, BLOCK).as_path().asns().collect();
@@ -139,12 +144,12 @@ fn the_next_hop_is_ours_or_the_paths_as_the_mode_says() {
     {
         let mut bed = scene();
         for peer in [1, 6] {
-            let export = Export { next_hop: mode, ..Export::default() };
+            let export = ExportPolicy { next_hop: mode, ..ExportPolicy::default() };
             set(&mut bed, peer, PeerPolicy { export: Arc::new(export), ..PeerPolicy::default() });
         }
         bed.announce_with(5, BLOCK, attrs(5, &[65005], &[]));
-        let told = |peer| bed.wire.attrs(peer, BLOCK).next_hop;
-        assert_eq!((told(1), told(6)), (inside, outside), "{mode:?}");
+        let advertised = |peer| bed.wire.attrs(peer, BLOCK).next_hop;
+        assert_eq!((advertised(1), advertised(6)), (inside, outside), "{mode:?}");
     }
 }
 
@@ -153,8 +158,8 @@ fn from_outside_nothing_comes_in_and_only_own_blocks_go_out() {
     let mut bed = scene();
     bed.rib.set_cluster_policy(ClusterPolicy { pools: vec![net("10.1.0.0/16")], ..ClusterPolicy::default() });
     let outside = || PeerPolicy {
-        import: Import { outside: true, ..Import::default() },
-        export: Arc::new(Export { outside: true, ..Export::default() }),
+        import: ImportPolicy { outside: true, ..ImportPolicy::default() },
+        export: Arc::new(ExportPolicy { outside: true, ..ExportPolicy::default() }),
         ..PeerPolicy::default()
     };
     set(&mut bed, 5, outside());
@@ -168,7 +173,7 @@ fn from_outside_nothing_comes_in_and_only_own_blocks_go_out() {
     assert_eq!(bed.rib.peer_counts(PeerId(6)).all().advertised, 2);
     // A block in a pool that came from outside is nobody's to pass on.
     let mut import = outside();
-    import.import.chain = open(vec![Rule::default()]);
+    import.import.chain = open(vec![FilterRule::default()]);
     set(&mut bed, 5, import);
     bed.announce_with(5, "10.1.9.0/26", attrs(5, &[65005], &[]));
     assert_eq!(bed.wire.prefixes(6), ["10.1.1.0/26", "10.7.0.0/26"]);
@@ -189,7 +194,7 @@ fn own_blocks_carry_what_is_advertised_with_them() {
     let own = IpAddr::from([192, 168, 0, 100]);
     bed.rib.originate(Source::Local, &[(net("10.7.0.0/26"), own), (net("10.8.0.0/26"), own)]);
     bed.settle();
-    let carries = |peer, prefix, community: Community| community.is_in(bed.wire.attrs(peer, prefix));
+    let carries = |peer, prefix, community: Community| bed.wire.attrs(peer, prefix).has_community(community);
     for peer in [1, 6] {
         assert!(carries(peer, "10.7.0.0/26", Community::NO_EXPORT), "whom we tell ourselves may have it");
         assert!(carries(peer, "10.7.0.0/26", Community::Large([1, 2, 3])));

@@ -77,9 +77,9 @@ fn external_peers_get_our_as_and_our_next_hop() {
     bed.up(2, session(2, false, false));
     bed.announce(1, "10.1.1.0/26");
     bed.announce(1, "fd00:1::/122");
-    let told = bed.wire.attrs(2, "10.1.1.0/26");
-    assert_eq!(told.as_path().asns().collect::<Vec<_>>(), [Asn(64512)]);
-    assert_eq!(told.next_hop, IpAddr::from([192, 168, 0, 100]));
+    let advertised = bed.wire.attrs(2, "10.1.1.0/26");
+    assert_eq!(advertised.as_path().asns().collect::<Vec<_>>(), [Asn(64512)]);
+    assert_eq!(advertised.next_hop, IpAddr::from([192, 168, 0, 100]));
     assert_eq!(bed.wire.attrs(2, "fd00:1::/122").next_hop, "fd00::100".parse::<IpAddr>().unwrap());
 }
 
@@ -172,15 +172,15 @@ fn only_to_customer(attrs: &AttrSet) -> Option<u32> {
 #[test]
 fn what_a_provider_told_goes_to_customers_alone() {
     use bgp::wire::capability::Role;
-    use routing::policy::{Export, Import};
+    use routing::policy::{ExportPolicy, ImportPolicy};
     use std::sync::Arc;
     let mut bed = Bed::new(config());
     let roles = [(1, Role::Customer), (2, Role::Customer), (3, Role::Provider), (4, Role::Peer)];
     for (id, role) in roles {
         let asn = Asn(65000 + u32::from(id));
         let policy = routing::PeerPolicy {
-            import: Import { role: Some((role, asn)), ..Import::default() },
-            export: Arc::new(Export { role: Some(role), ..Export::default() }),
+            import: ImportPolicy { role: Some((role, asn)), ..ImportPolicy::default() },
+            export: Arc::new(ExportPolicy { role: Some(role), ..ExportPolicy::default() }),
             ..Default::default()
         };
         bed.rib.set_peer_policy(PeerId(id.into()), policy);
@@ -204,11 +204,11 @@ fn what_a_provider_told_goes_to_customers_alone() {
 
 #[test]
 fn the_tunnel_ends_where_its_owner_says_and_not_where_the_next_hop_was_set() {
-    use routing::{ClusterPolicy, Encapsulation};
+    use routing::{ClusterPolicy, TunnelEncapsulation};
     // One node announces its block; a reflector sets itself as the next hop on the way; a third learns it.
     let mut owner = Bed::new(RibConfig { local_addresses: vec![[192, 168, 0, 7].into()], ..config() });
     owner.rib.set_cluster_policy(ClusterPolicy {
-        encapsulation: Some(Encapsulation::Ipip),
+        encapsulation: Some(TunnelEncapsulation::Ipip),
         ..ClusterPolicy::default()
     });
     owner.rib.originate(Source::Local, &[(net("10.1.7.0/26"), [192, 168, 0, 7].into())]);
@@ -216,15 +216,23 @@ fn the_tunnel_ends_where_its_owner_says_and_not_where_the_next_hop_was_set() {
     owner.up(2, session(2, false, false));
     owner.settle();
     let announced = owner.wire.attrs(1, "10.1.7.0/26");
-    let told = AttrSet::from_canonical(announced.canonical(), [192, 168, 0, 9].into());
+    let advertised = AttrSet::from_canonical(announced.canonical(), [192, 168, 0, 9].into());
     assert_eq!(announced.egress, Some([192, 168, 0, 7].into()));
     assert_eq!(owner.wire.attrs(2, "10.1.7.0/26").egress, None, "tunnels end inside the AS");
 
     let mut learner = Bed::new(config());
     learner.up(9, session(9, true, false));
     learner.up(8, session(8, false, false));
-    learner.announce_with(9, "10.1.7.0/26", AttrSet::from_canonical(told.canonical(), told.next_hop));
-    learner.announce_with(8, "10.1.8.0/26", AttrSet::from_canonical(told.canonical(), told.next_hop));
+    learner.announce_with(
+        9,
+        "10.1.7.0/26",
+        AttrSet::from_canonical(advertised.canonical(), advertised.next_hop),
+    );
+    learner.announce_with(
+        8,
+        "10.1.8.0/26",
+        AttrSet::from_canonical(advertised.canonical(), advertised.next_hop),
+    );
     learner.settle();
     let best = learner.best[&net("10.1.7.0/26")];
     assert_eq!((best.next_hop, best.exit), ([192, 168, 0, 9].into(), [192, 168, 0, 7].into()));

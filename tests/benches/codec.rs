@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgp::wire::attribute::{Context, Origin, code, flag, push};
-use bgp::wire::encode::{Form, announce};
+use bgp::wire::encode::{UpdateFormat, announce};
 use bgp::wire::frame::{self, MAX_LEN};
 use bgp::wire::update::UpdateView;
 use divan::counter::{BytesCount, ItemsCount};
@@ -42,7 +42,8 @@ fn attributes() -> Vec<u8> {
 
 fn encoded(prefixes: &[IpNet]) -> Vec<u8> {
     let mut out = Vec::new();
-    let messages = announce(&mut out, Form::default(), &attributes(), NEXT_HOP, prefixes.iter().copied());
+    let messages =
+        announce(&mut out, UpdateFormat::default(), &attributes(), NEXT_HOP, prefixes.iter().copied());
     assert_eq!(messages, Ok(1));
     out
 }
@@ -80,7 +81,7 @@ fn encode(bencher: Bencher<'_, '_>, prefixes: usize) {
     bencher.counter(ItemsCount::new(prefixes)).counter(BytesCount::new(out.len())).bench_local(|| {
         out.clear();
         let prefixes = black_box(&blocks).iter().copied();
-        announce(&mut out, Form::default(), black_box(&attributes), NEXT_HOP, prefixes)
+        announce(&mut out, UpdateFormat::default(), black_box(&attributes), NEXT_HOP, prefixes)
     });
     assert_eq!(out, encoded(&blocks));
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bgp::wire::attribute::{code, flag, push};
-use bgp::wire::encode::Form;
+use bgp::wire::encode::UpdateFormat;
 use bgp::{Asn, Families, PeerId, RouterId};
 use bytes::Bytes;
 use divan::counter::ItemsCount;
@@ -83,9 +83,9 @@ fn session(id: u32, client: bool) -> PeerSession {
         address: IpAddr::V4(address),
         internal: true,
         client,
-        form: Form::default(),
+        form: UpdateFormat::default(),
         families: Families::BOTH,
-        sends_several: Families::NONE,
+        sends_add_path: Families::NONE,
         restarts: false,
         restarting: false,
         long_lived: false,

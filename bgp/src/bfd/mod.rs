@@ -1,8 +1,11 @@
-//! Bidirectional forwarding detection (RFC 5880), asynchronous mode: control packets and the session state
-//! machine, without sockets and without a clock. `net::bfd` (feature `driver`) joins them to UDP.
+//! Bidirectional Forwarding Detection (RFC 5880) in asynchronous mode: control packets and the
+//! session state machine, without sockets and without a clock. `net::bfd` (feature `driver`)
+//! connects them to UDP.
+//!
+//! Not implemented: demand mode, the echo function and authentication.
 
 mod packet;
 mod session;
 
-pub use packet::{ControlPacket, Diagnostic, Discard, PACKET_LEN, State};
-pub use session::{Output, Session, SessionConfig};
+pub use packet::{BfdState, ControlPacket, Diagnostic, Discard, PACKET_LEN};
+pub use session::{BfdOutput, BfdSession, BfdSessionConfig};

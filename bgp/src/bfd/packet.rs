@@ -1,69 +1,69 @@
-//! The control packet (RFC 5880 §4.1) and the rules by which one is taken at all (§6.8.6).
+//! Control packets (RFC 5880 §4.1), and the rules for discarding them (§6.8.6).
 
 use std::fmt;
 use std::num::{NonZeroU8, NonZeroU32};
 
 use serde::{Deserialize, Serialize};
 
-/// Octets of a control packet without authentication.
+/// Length of a control packet without authentication, in octets.
 pub const PACKET_LEN: usize = 24;
 const VERSION: u8 = 1;
 
-/// The state of a session (RFC 5880 §4.1, `Sta`).
+/// Session state (RFC 5880 §4.1, `Sta`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Held down by whoever runs it.
+pub enum BfdState {
+    /// Held down administratively.
     AdminDown,
-    /// Nothing is heard, or the other side says that it hears nothing.
+    /// No packets are received, or the remote system reports that it receives none.
     Down,
-    /// The other side is heard, but has not said that it hears us.
+    /// Packets are received, but the remote system has not yet confirmed that it receives ours.
     Init,
-    /// Both hear each other.
+    /// Both systems receive each other's packets.
     Up,
 }
 
-impl State {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [State; 4] = [State::AdminDown, State::Down, State::Init, State::Up];
+impl BfdState {
+    /// All states, in the order of their numbers.
+    pub const ALL: [BfdState; 4] = [BfdState::AdminDown, BfdState::Down, BfdState::Init, BfdState::Up];
 
     const fn code(self) -> u8 {
         match self {
-            State::AdminDown => 0,
-            State::Down => 1,
-            State::Init => 2,
-            State::Up => 3,
+            BfdState::AdminDown => 0,
+            BfdState::Down => 1,
+            BfdState::Init => 2,
+            BfdState::Up => 3,
         }
     }
 
-    const fn from_code(code: u8) -> State {
+    const fn from_code(code: u8) -> BfdState {
         match code & 3 {
-            0 => State::AdminDown,
-            1 => State::Down,
-            2 => State::Init,
-            _ => State::Up,
+            0 => BfdState::AdminDown,
+            1 => BfdState::Down,
+            2 => BfdState::Init,
+            _ => BfdState::Up,
         }
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for BfdState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
 }
 
-/// Why a session last left Up (RFC 5880 §4.1, `Diag`).
+/// Diagnostic code: the reason why a session last left Up (RFC 5880 §4.1, `Diag`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Diagnostic(pub u8);
 
 impl Diagnostic {
-    /// It did not.
+    /// No diagnostic.
     pub const NONE: Diagnostic = Diagnostic(0);
-    /// Nothing was heard for the detection time.
+    /// No packet was received for the detection time.
     pub const CONTROL_DETECTION_TIME_EXPIRED: Diagnostic = Diagnostic(1);
-    /// The other side said so.
+    /// The remote system reported its session as down.
     pub const NEIGHBOR_SIGNALED_SESSION_DOWN: Diagnostic = Diagnostic(3);
-    /// Whoever runs it said so.
+    /// The session was taken down administratively.
     pub const ADMINISTRATIVELY_DOWN: Diagnostic = Diagnostic(7);
 }
 
@@ -84,69 +84,69 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// A control packet; times are in microseconds.
+/// Control packet; times are in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControlPacket {
-    /// Why the sender's session last left Up.
+    /// Reason why the sender's session last left Up.
     pub diagnostic: Diagnostic,
-    /// The sender's state.
-    pub state: State,
-    /// P: an answer with F is asked for.
+    /// State of the sender's session.
+    pub state: BfdState,
+    /// P: the sender requests a packet with F.
     pub poll: bool,
-    /// F: the answer.
+    /// F: response to a packet with P.
     pub r#final: bool,
-    /// C: the sender's BFD outlives its control plane.
+    /// C: the sender's BFD is independent of its control plane.
     pub control_plane_independent: bool,
-    /// D: the sender wants no packets but those it asks for.
+    /// D: the sender requests demand mode.
     pub demand: bool,
-    /// After how many missed packets the sender is to be given up.
+    /// Number of missed packets after which the sender is declared down.
     pub detect_mult: NonZeroU8,
-    /// The sender's number for the session.
+    /// Discriminator of the session at the sender.
     pub my_discriminator: NonZeroU32,
-    /// The receiver's number for it; 0: not known yet.
+    /// Discriminator of the session at the receiver; 0: not known yet.
     pub your_discriminator: u32,
-    /// The sender would like to send no more often.
+    /// Shortest interval at which the sender wants to send.
     pub desired_min_tx: u32,
-    /// The sender can take no more often; 0: nothing at all.
+    /// Shortest interval at which the sender can receive; 0: it wants no packets.
     pub required_min_rx: u32,
-    /// The same for echo packets, which are not used.
+    /// Shortest interval at which the sender can receive echo packets, which are not used.
     pub required_min_echo_rx: u32,
 }
 
-/// Why a packet is not taken (RFC 5880 §6.8.6).
+/// Reason for discarding a packet (RFC 5880 §6.8.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Discard {
-    /// Shorter than a control packet.
+    /// The datagram is shorter than a control packet.
     #[error("a control packet has at least 24 octets")]
     Short,
-    /// Not version 1.
+    /// The version is not 1.
     #[error("the version is 1")]
     Version,
-    /// The length is less than it has to be, or more than there is.
+    /// The length field is too small, or larger than the datagram.
     #[error("the length is at least 24 and at most that of the datagram")]
     Length,
-    /// A: authentication, which no session of ours has.
+    /// A: the packet has authentication, which no session uses.
     #[error("no session has authentication")]
     Authentication,
-    /// M: for point-to-multipoint, which must be 0.
+    /// M: the packet is multipoint; the bit must be 0.
     #[error("the multipoint bit is 0")]
     Multipoint,
-    /// Detect Mult 0.
+    /// Detect Mult is 0.
     #[error("the detection multiplier is not 0")]
     DetectMult,
-    /// My Discriminator 0.
+    /// My Discriminator is 0.
     #[error("My Discriminator is not 0")]
     MyDiscriminator,
-    /// Your Discriminator 0 in a state in which the sender must know it.
+    /// Your Discriminator is 0 in a state in which the sender must know it.
     #[error("Your Discriminator is 0 in Down and AdminDown alone")]
     YourDiscriminator,
 }
 
 impl ControlPacket {
-    /// Reads a datagram.
+    /// Parses a datagram.
     ///
     /// # Errors
-    /// [`Discard`]: the packet must not be looked at any further.
+    /// [`Discard`]: the packet must be ignored.
     pub fn parse(datagram: &[u8]) -> Result<ControlPacket, Discard> {
         let (packet, _) = datagram.split_first_chunk::<PACKET_LEN>().ok_or(Discard::Short)?;
         let [first, flags, detect_mult, length, rest @ ..] = *packet;
@@ -167,9 +167,9 @@ impl ControlPacket {
         if bit(0x01) {
             return Err(Discard::Multipoint);
         }
-        let state = State::from_code(flags >> 6);
+        let state = BfdState::from_code(flags >> 6);
         let your_discriminator = number(4);
-        if your_discriminator == 0 && !matches!(state, State::Down | State::AdminDown) {
+        if your_discriminator == 0 && !matches!(state, BfdState::Down | BfdState::AdminDown) {
             return Err(Discard::YourDiscriminator);
         }
         Ok(ControlPacket {
@@ -188,7 +188,7 @@ impl ControlPacket {
         })
     }
 
-    /// The datagram.
+    /// Encodes the packet.
     pub fn encode(&self) -> [u8; PACKET_LEN] {
         let bit = |set: bool, mask: u8| if set { mask } else { 0 };
         let flags = self.state.code() << 6
@@ -218,7 +218,7 @@ mod tests {
     fn packet() -> ControlPacket {
         ControlPacket {
             diagnostic: Diagnostic::NEIGHBOR_SIGNALED_SESSION_DOWN,
-            state: State::Init,
+            state: BfdState::Init,
             poll: true,
             r#final: false,
             control_plane_independent: true,
@@ -237,7 +237,7 @@ mod tests {
         let octets = packet().encode();
         assert_eq!(octets[..8], [0x23, 0xa8, 3, 24, 1, 2, 3, 4]);
         assert_eq!(ControlPacket::parse(&octets), Ok(packet()));
-        for state in State::ALL {
+        for state in BfdState::ALL {
             let packet = ControlPacket { state, ..packet() };
             assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet));
         }

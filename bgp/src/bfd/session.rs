@@ -1,71 +1,72 @@
-//! One session: what comes goes in, what is to be sent comes out (RFC 5880 §6).
+//! State machine of one session (RFC 5880 §6).
 
 use std::collections::VecDeque;
 use std::num::{NonZeroU8, NonZeroU32};
 use std::time::{Duration, Instant};
 
-use super::packet::{ControlPacket, Diagnostic, State};
-use crate::session::Jitter;
+use super::packet::{BfdState, ControlPacket, Diagnostic};
+use crate::session::TimerJitter;
 
-/// A session that is not Up sends no more often (RFC 5880 §6.8.3).
+/// Shortest transmit interval of a session that is not Up (RFC 5880 §6.8.3).
 const SLOW: Duration = Duration::from_secs(1);
 
-/// How a session is to be.
+/// Session configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionConfig {
-    /// Between two packets, either way, once it is Up.
+pub struct BfdSessionConfig {
+    /// Shortest interval between two packets in either direction while the session is Up.
     pub min_interval: Duration,
-    /// After how many missed packets the other side is given up.
+    /// Number of missed packets after which the remote system is declared down.
     pub multiplier: NonZeroU8,
 }
 
-/// What is to be done.
+/// Action for the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send this.
+pub enum BfdOutput {
+    /// Send this packet.
     Send(ControlPacket),
-    /// The state is another.
-    Changed(State),
+    /// The state has changed.
+    Changed(BfdState),
 }
 
-/// The state variables of RFC 5880 §6.8.1, by their names there.
+/// State variables of RFC 5880 §6.8.1, with the names used there.
 #[derive(Clone, Debug)]
-pub struct Session {
-    config: SessionConfig,
+pub struct BfdSession {
+    config: BfdSessionConfig,
     local_discr: NonZeroU32,
     remote_discr: u32,
-    state: State,
-    remote_state: State,
+    state: BfdState,
+    remote_state: BfdState,
     local_diag: Diagnostic,
     remote_diag: Diagnostic,
-    /// What we say that we would like to send at, in microseconds.
+    /// Advertised Desired Min TX Interval, in microseconds.
     desired_min_tx: u32,
-    /// What the other side can take.
+    /// Required Min RX Interval of the remote system, in microseconds.
     remote_min_rx: u32,
-    /// What the other side would like to send at.
+    /// Desired Min TX Interval of the remote system, in microseconds.
     remote_min_tx: u32,
     remote_detect_mult: NonZeroU8,
     remote_demand: bool,
-    /// A Poll Sequence is under way.
+    /// A Poll Sequence is in progress.
     polling: bool,
-    /// The interval before the one that it tells of: until it is confirmed the other side may count on either.
+    /// Interval before the one that the Poll Sequence announces. Until it is confirmed, the remote
+    /// system may assume either.
     before: Option<u32>,
     send_at: Option<Instant>,
     detect_at: Option<Instant>,
-    jitter: Jitter,
-    outputs: VecDeque<Output>,
+    jitter: TimerJitter,
+    outputs: VecDeque<BfdOutput>,
 }
 
-impl Session {
-    /// A session in the active role that begins to send at once. `local_discr` is nobody else's here;
-    /// `seed` is for the jitter.
-    pub fn new(config: SessionConfig, local_discr: NonZeroU32, seed: u64, now: Instant) -> Session {
-        Session {
+impl BfdSession {
+    /// Creates a session in the active role, which starts to send at once. `local_discr` must be
+    /// unique in this system; `seed` is for the jitter.
+    pub fn new(config: BfdSessionConfig, local_discr: NonZeroU32, seed: u64, now: Instant) -> BfdSession {
+        BfdSession {
             config,
             local_discr,
             remote_discr: 0,
-            state: State::Down,
-            remote_state: State::Down,
+            state: BfdState::Down,
+            remote_state: BfdState::Down,
             local_diag: Diagnostic::NONE,
             remote_diag: Diagnostic::NONE,
             desired_min_tx: micros(config.min_interval.max(SLOW)),
@@ -77,55 +78,56 @@ impl Session {
             before: None,
             send_at: Some(now),
             detect_at: None,
-            jitter: Jitter::new(seed),
+            jitter: TimerJitter::new(seed),
             outputs: VecDeque::new(),
         }
     }
 
-    /// Its state.
-    pub fn state(&self) -> State {
+    /// Returns the state.
+    pub fn state(&self) -> BfdState {
         self.state
     }
 
-    /// The other side's state, as it last said.
-    pub fn remote_state(&self) -> State {
+    /// Returns the last reported state of the remote system.
+    pub fn remote_state(&self) -> BfdState {
         self.remote_state
     }
 
-    /// Why it last left Up.
+    /// Returns the reason why the session last left Up.
     pub fn diagnostic(&self) -> Diagnostic {
         self.local_diag
     }
 
-    /// What the other side says of why its session last left Up.
+    /// Returns the reason why the remote system's session last left Up.
     pub fn remote_diagnostic(&self) -> Diagnostic {
         self.remote_diag
     }
 
-    /// How long nothing may be heard (RFC 5880 §6.8.4), once something was.
+    /// Returns the detection time (RFC 5880 §6.8.4), once a packet was received.
     pub fn detection_time(&self) -> Duration {
         let required_min_rx = micros(self.config.min_interval).max(self.before.unwrap_or(0));
         let interval = required_min_rx.max(self.remote_min_tx);
         Duration::from_micros(u64::from(interval)) * u32::from(self.remote_detect_mult.get())
     }
 
-    /// The next thing to do; call until it is `None` after whatever happened.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    /// Returns the next action. Call until it returns `None` after every other call which takes
+    /// `&mut self`.
+    pub fn poll_output(&mut self) -> Option<BfdOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Session::timer`].
+    /// Returns the time at which to call [`BfdSession::timer`].
     pub fn deadline(&self) -> Option<Instant> {
         self.send_at.into_iter().chain(self.detect_at).min()
     }
 
-    /// Whether a packet is for this session, as far as the packet says; packets without a discriminator
-    /// are found by their addresses.
+    /// Returns whether the discriminator of a packet selects this session. Packets without one are
+    /// assigned by their addresses.
     pub fn is_meant(&self, packet: &ControlPacket) -> bool {
         packet.your_discriminator == 0 || packet.your_discriminator == self.local_discr.get()
     }
 
-    /// Takes in a packet that [`Session::is_meant`] (RFC 5880 §6.8.6).
+    /// Processes a packet which [`BfdSession::is_meant`] accepted (RFC 5880 §6.8.6).
     pub fn receive(&mut self, packet: &ControlPacket, now: Instant) {
         self.remote_discr = packet.my_discriminator.get();
         self.remote_state = packet.state;
@@ -138,18 +140,18 @@ impl Session {
             (self.polling, self.before) = (false, None);
         }
         self.detect_at = now.checked_add(self.detection_time());
-        if self.state == State::AdminDown {
+        if self.state == BfdState::AdminDown {
             return;
         }
         match (self.state, packet.state) {
-            (State::Init | State::Up, State::AdminDown) | (State::Up, State::Down) => {
-                self.enter(State::Down, Diagnostic::NEIGHBOR_SIGNALED_SESSION_DOWN, now);
+            (BfdState::Init | BfdState::Up, BfdState::AdminDown) | (BfdState::Up, BfdState::Down) => {
+                self.enter(BfdState::Down, Diagnostic::NEIGHBOR_SIGNALED_SESSION_DOWN, now);
             }
-            (State::Down, State::Down) => self.enter(State::Init, self.local_diag, now),
-            (State::Down, State::Init) | (State::Init, State::Init | State::Up) => {
-                self.enter(State::Up, Diagnostic::NONE, now);
+            (BfdState::Down, BfdState::Down) => self.enter(BfdState::Init, self.local_diag, now),
+            (BfdState::Down, BfdState::Init) | (BfdState::Init, BfdState::Init | BfdState::Up) => {
+                self.enter(BfdState::Up, Diagnostic::NONE, now);
             }
-            // A side that is Up while we are Down has to see that first.
+            // A remote system that is Up while this one is Down has to detect that first.
             _ => {}
         }
         if packet.poll {
@@ -158,15 +160,16 @@ impl Session {
         self.hurry(now);
     }
 
-    /// A deadline has come.
+    /// Processes the expiry of a timer.
     pub fn timer(&mut self, now: Instant) {
         if self.detect_at.is_some_and(|at| at <= now) {
             self.detect_at = None;
-            // Nothing that was said counts any longer, not even that nothing may be sent.
+            // The remote system's parameters are no longer valid, including a receive interval of
+            // 0.
             (self.remote_discr, self.remote_min_rx, self.remote_demand) = (0, 1, false);
-            self.remote_state = State::Down;
-            if matches!(self.state, State::Init | State::Up) {
-                self.enter(State::Down, Diagnostic::CONTROL_DETECTION_TIME_EXPIRED, now);
+            self.remote_state = BfdState::Down;
+            if matches!(self.state, BfdState::Init | BfdState::Up) {
+                self.enter(BfdState::Down, Diagnostic::CONTROL_DETECTION_TIME_EXPIRED, now);
             }
         }
         if self.send_at.is_some_and(|at| at <= now) {
@@ -175,10 +178,10 @@ impl Session {
         self.hurry(now);
     }
 
-    /// Changes the times, which leaves the state as it is (RFC 5880 §6.8.3).
-    pub fn set_config(&mut self, config: SessionConfig, now: Instant) {
+    /// Replaces the configuration without a change of state (RFC 5880 §6.8.3).
+    pub fn set_config(&mut self, config: BfdSessionConfig, now: Instant) {
         let before = std::mem::replace(&mut self.config, config);
-        if self.state == State::Up && before != config {
+        if self.state == BfdState::Up && before != config {
             self.before = Some(micros(before.min_interval));
             self.desired_min_tx = micros(config.min_interval);
             self.polling = true;
@@ -186,28 +189,29 @@ impl Session {
         }
     }
 
-    /// Holds the session down, and tells the other side that this is no failure (RFC 5880 §6.8.16).
+    /// Takes the session down administratively, which the remote system does not treat as a failure
+    /// (RFC 5880 §6.8.16).
     pub fn stop(&mut self, now: Instant) {
-        self.enter(State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN, now);
+        self.enter(BfdState::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN, now);
     }
 
-    fn enter(&mut self, state: State, diagnostic: Diagnostic, now: Instant) {
+    fn enter(&mut self, state: BfdState, diagnostic: Diagnostic, now: Instant) {
         (self.state, self.local_diag) = (state, diagnostic);
-        self.outputs.push_back(Output::Changed(state));
-        let up = state == State::Up;
+        self.outputs.push_back(BfdOutput::Changed(state));
+        let up = state == BfdState::Up;
         let interval = self.config.min_interval;
         self.desired_min_tx = micros(if up { interval } else { interval.max(SLOW) });
-        // The other side confirms that it knows of the new interval.
+        // The remote system has confirmed the new interval.
         (self.polling, self.before) = (up, None);
         self.send(false, now);
     }
 
-    /// Sends, and says when to send again.
+    /// Sends a packet and schedules the next one.
     fn send(&mut self, r#final: bool, now: Instant) {
-        self.outputs.push_back(Output::Send(ControlPacket {
+        self.outputs.push_back(BfdOutput::Send(ControlPacket {
             diagnostic: self.local_diag,
             state: self.state,
-            // Never both in one packet (RFC 5880 §6.5).
+            // P and F are never set in the same packet (RFC 5880 §6.5).
             poll: self.polling && !r#final,
             r#final,
             control_plane_independent: false,
@@ -222,14 +226,15 @@ impl Session {
         self.send_at = self.interval().and_then(|interval| {
             let mut wait = self.jitter.apply(interval);
             if self.config.multiplier.get() == 1 {
-                // RFC 5880 §6.8.7: at most 90 %, so that one late packet is no failure.
+                // RFC 5880 §6.8.7: at most 90 % with a multiplier of 1, so that one late packet is
+                // no failure.
                 wait = wait.min(interval * 9 / 10);
             }
             now.checked_add(wait)
         });
     }
 
-    /// The next packet goes no later than the interval says now.
+    /// Moves the next transmission forward, if the interval has become shorter.
     fn hurry(&mut self, now: Instant) {
         let at = self.interval().and_then(|interval| now.checked_add(interval));
         self.send_at = match (self.send_at, at) {
@@ -238,9 +243,9 @@ impl Session {
         };
     }
 
-    /// Between two packets of ours (RFC 5880 §6.8.7); `None`: none are sent.
+    /// Returns the transmit interval (RFC 5880 §6.8.7); `None` if no packets are to be sent.
     fn interval(&self) -> Option<Duration> {
-        let both_up = self.state == State::Up && self.remote_state == State::Up;
+        let both_up = self.state == BfdState::Up && self.remote_state == BfdState::Up;
         let unwanted = self.remote_min_rx == 0 || self.remote_demand && both_up && !self.polling;
         let desired_min_tx = self.desired_min_tx.min(self.before.unwrap_or(u32::MAX));
         (!unwanted).then(|| Duration::from_micros(u64::from(desired_min_tx.max(self.remote_min_rx))))

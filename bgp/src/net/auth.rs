@@ -1,4 +1,6 @@
-//! What protects a session's connections below BGP: TCP-MD5 (RFC 2385) and the TTL (RFC 5082).
+//! Protection of a session's connections below BGP: TCP-MD5 (RFC 2385) and the TTL (RFC 5082).
+//!
+//! TCP-AO (RFC 5925) is not implemented.
 
 use std::fmt;
 use std::io;
@@ -11,15 +13,15 @@ use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::SockRef;
 
-/// The longest key that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`).
+/// Length of the longest key that the kernel accepts (`TCP_MD5SIG_MAXKEYLEN`), in octets.
 pub const PASSWORD_MAX: usize = 80;
 
-/// A session's password: 1 to [`PASSWORD_MAX`] octets.
+/// Password of a session: 1 to [`PASSWORD_MAX`] octets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Arc<[u8]>);
 
 impl Password {
-    /// `None`: it is empty or too long.
+    /// Returns `None` if the password is empty or too long.
     pub fn new(octets: &[u8]) -> Option<Password> {
         (1..=PASSWORD_MAX).contains(&octets.len()).then(|| Password(octets.into()))
     }
@@ -31,47 +33,48 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Whether segments are signed.
+/// Key for signing TCP segments (RFC 2385).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Key {
-    /// They are not.
+pub enum Md5Key {
+    /// Segments are not signed.
     #[default]
     None,
-    /// With this password.
+    /// Segments are signed with this password.
     Password(Password),
-    /// They should be, but the password is not known, for the reason given: there is no session.
+    /// The password is unavailable for this reason, so no session is possible.
     Unknown(Arc<str>),
 }
 
-/// How far the peer may be.
+/// Limit for the distance to the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hops {
-    /// Anywhere.
+    /// No limit.
     #[default]
     Any,
-    /// What we send comes no further than so many hops.
+    /// Outgoing packets have this TTL.
     AtMost(NonZeroU8),
-    /// Nothing is taken from further than so many hops, which nobody can feign (GTSM, RFC 5082): both
-    /// sides send with 255, so less than 256 minus the hops came from elsewhere.
+    /// Incoming packets must come from at most this number of hops away, which cannot be spoofed
+    /// (GTSM, RFC 5082): both sides send with TTL 255, so a TTL below 256 minus the hops means a
+    /// longer path.
     Secured(NonZeroU8),
 }
 
-/// What protects a session.
+/// Protection of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Protection {
-    /// Whether segments are signed.
-    pub key: Key,
-    /// How far the peer may be.
+    /// Key for signing segments.
+    pub key: Md5Key,
+    /// Limit for the distance to the peer.
     pub hops: Hops,
 }
 
 /// `struct tcp_md5sig` of `linux/tcp.h`.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-// As visible as the option that has it, which the macro below makes public.
+// Public, since the macro below makes the option public that contains it.
 #[allow(unreachable_pub)]
 pub struct TcpMd5Sig {
-    /// `sockaddr_in` or `sockaddr_in6` in a `sockaddr_storage`; the port doesn't count.
+    /// `sockaddr_in` or `sockaddr_in6` in a `sockaddr_storage`; the port is ignored.
     family: u16,
     address: [u8; 126],
     flags: u8,
@@ -82,7 +85,8 @@ pub struct TcpMd5Sig {
 }
 
 sockopt_impl!(
-    /// Signs what goes to an address and takes only what is signed from there; no key: no more.
+    /// Signs segments to an address and requires signed segments from there; an empty key ends
+    /// this.
     TcpMd5,
     SetOnly,
     libc::IPPROTO_TCP,
@@ -90,7 +94,7 @@ sockopt_impl!(
     TcpMd5Sig
 );
 sockopt_impl!(
-    /// The smallest TTL that is taken.
+    /// Smallest accepted TTL.
     MinTtl,
     SetOnly,
     libc::IPPROTO_IP,
@@ -98,7 +102,7 @@ sockopt_impl!(
     i32
 );
 sockopt_impl!(
-    /// The smallest hop limit that is taken.
+    /// Smallest accepted hop limit.
     MinHopCount,
     SetOnly,
     libc::IPPROTO_IPV6,
@@ -106,25 +110,25 @@ sockopt_impl!(
     i32
 );
 
-/// Prepares a socket that is to call `remote`.
+/// Sets the protection of a socket that will connect to `remote`.
 ///
 /// # Errors
-/// The password is not known, or the kernel refuses an option.
+/// The password is unavailable, or the kernel rejects an option.
 pub(super) fn protect_call(socket: &impl AsFd, remote: IpAddr, protection: &Protection) -> io::Result<()> {
     match &protection.key {
-        Key::None => {}
-        Key::Password(password) => set_key(socket, remote, Some(password))?,
-        Key::Unknown(why) => return Err(io::Error::other(why.to_string())),
+        Md5Key::None => {}
+        Md5Key::Password(password) => set_key(socket, remote, Some(password))?,
+        Md5Key::Unknown(why) => return Err(io::Error::other(why.to_string())),
     }
     set_hops(socket, remote, protection.hops)
 }
 
-/// Prepares a listening socket: what it answers with has to reach peers that take only 255.
+/// Sets the TTL of a listening socket: its SYN-ACKs must reach peers that accept 255 only.
 pub(super) fn protect_listener(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
     set_ttl(socket, ipv4, 255)
 }
 
-/// Sets or takes away the key with which a socket signs what goes to `remote`.
+/// Sets or removes the key for segments to `remote`.
 pub(super) fn set_key(socket: &impl AsFd, remote: IpAddr, password: Option<&Password>) -> io::Result<()> {
     let mut option = TcpMd5Sig {
         family: 0,
@@ -135,7 +139,7 @@ pub(super) fn set_key(socket: &impl AsFd, remote: IpAddr, password: Option<&Pass
         interface: 0,
         key: [0; PASSWORD_MAX],
     };
-    // Behind the family: the port, of IPv6 the flow, the address.
+    // The address follows the family, the port and, for IPv6, the flow label.
     match remote {
         IpAddr::V4(address) => {
             option.family = libc::AF_INET as u16;
@@ -151,7 +155,7 @@ pub(super) fn set_key(socket: &impl AsFd, remote: IpAddr, password: Option<&Pass
         option.key_len = octets.len() as u16;
     }
     match setsockopt(socket, TcpMd5, &option) {
-        // There was none to take away.
+        // There was no key to remove.
         Err(nix::errno::Errno::ENOENT) if password.is_none() => Ok(()),
         Err(errno) => {
             let errno = io::Error::from(errno);
@@ -161,7 +165,7 @@ pub(super) fn set_key(socket: &impl AsFd, remote: IpAddr, password: Option<&Pass
     }
 }
 
-/// Sets how far a connection reaches and from how far it takes anything.
+/// Sets the TTL of outgoing packets and the smallest TTL of incoming ones.
 pub(super) fn set_hops(socket: &impl AsFd, remote: IpAddr, hops: Hops) -> io::Result<()> {
     let ipv4 = remote.is_ipv4();
     match hops {
@@ -221,14 +225,14 @@ mod tests {
             set_key(&listener, to.ip(), None).unwrap();
             set_key(&listener, to.ip(), Some(&password("secret"))).unwrap();
             let with =
-                |text: &str| Protection { key: Key::Password(password(text)), ..Protection::default() };
+                |text: &str| Protection { key: Md5Key::Password(password(text)), ..Protection::default() };
             call(to, &Protection::default()).unwrap_err();
             call(to, &with("Secret")).unwrap_err();
             let mut ours = call(to, &with("secret")).unwrap();
             let (mut theirs, _) = listener.accept().unwrap();
             ours.write_all(b"x").unwrap();
             theirs.read_exact(&mut [0]).unwrap();
-            // The connection that is there keeps its key.
+            // The established connection keeps its key.
             set_key(&listener, to.ip(), None).unwrap();
             call(to, &Protection::default()).unwrap();
             theirs.write_all(b"y").unwrap();
@@ -243,7 +247,7 @@ mod tests {
             let to = listener.local_addr().unwrap();
             let hops = |hops: u8| NonZeroU8::new(hops).unwrap();
             let secured = Protection { hops: Hops::Secured(hops(1)), ..Protection::default() };
-            // The listener answers with the kernel's default of 64.
+            // The listening socket answers with the kernel's default TTL of 64.
             call(to, &secured).unwrap_err();
             call(to, &Protection { hops: Hops::Secured(hops(200)), ..Protection::default() }).unwrap();
             protect_listener(&listener, to.is_ipv4()).unwrap();
@@ -257,7 +261,7 @@ mod tests {
         let why = "password file /etc/x: is empty";
         let error = call(
             "127.0.0.1:1".parse().unwrap(),
-            &Protection { key: Key::Unknown(why.into()), ..Protection::default() },
+            &Protection { key: Md5Key::Unknown(why.into()), ..Protection::default() },
         );
         assert_eq!(error.unwrap_err().to_string(), why);
     }

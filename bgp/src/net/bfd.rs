@@ -1,5 +1,5 @@
-//! BFD over UDP, one hop (RFC 5881) and several (RFC 5883): one thread and a socket for each family and
-//! port, however many sessions there are.
+//! BFD over UDP, single-hop (RFC 5881) and multihop (RFC 5883): one thread, and one socket per
+//! family and port for all sessions.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -18,52 +18,52 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
-use crate::bfd::{ControlPacket, Diagnostic, Output, Session, SessionConfig, State};
+use crate::bfd::{BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket, Diagnostic};
 
-/// Where control packets go over one hop (RFC 5881 §4).
+/// Destination port of single-hop control packets (RFC 5881 §4).
 const SINGLE_HOP: u16 = 3784;
-/// Where they go over several (RFC 5883 §5).
+/// Destination port of multihop control packets (RFC 5883 §5).
 const MULTIHOP: u16 = 4784;
-/// Where they come from (RFC 5881 §4).
+/// Source ports of control packets (RFC 5881 §4).
 const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
-/// What sender and receiver of one hop agree on (RFC 5881 §5, RFC 5082).
+/// TTL of single-hop packets, which the receiver checks (RFC 5881 §5, RFC 5082).
 const TTL: u32 = 255;
-/// Class selector 6: late packets are taken for a failure.
+/// Traffic class (class selector 6): late packets appear as a failure.
 const CS6: u32 = 48 << 2;
-/// Sessions that may wait to be begun: they come one at a time from whoever configures us.
+/// Capacity of the queue of new sessions, which are configured one at a time.
 const COMMANDS: usize = 16;
-/// Packets taken from a socket before timers have their turn.
+/// Packets received from a socket before timers are processed.
 const BURST: usize = 64;
 
-/// Whom a session is with.
+/// Remote system of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BfdPeer {
-    /// Its address.
+    /// Address of the remote system.
     pub remote: IpAddr,
-    /// Our address towards it; `None`: the kernel's choice.
+    /// Local address; `None`: the kernel's choice.
     pub local: Option<IpAddr>,
-    /// Whether it is more than one hop away.
+    /// The remote system is more than one hop away.
     pub multihop: bool,
-    /// Times.
-    pub config: SessionConfig,
+    /// Session configuration.
+    pub config: BfdSessionConfig,
 }
 
-/// How a session is.
+/// Status of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BfdReport {
-    /// Its state.
-    pub state: State,
-    /// Since when.
+    /// State.
+    pub state: BfdState,
+    /// Time of the last change of state.
     pub since: SystemTime,
-    /// Why it last left Up.
+    /// Reason why the session last left Up.
     pub diagnostic: Diagnostic,
-    /// Whether the peer holds its side down on purpose.
+    /// The remote system holds its session down administratively.
     pub remote_admin_down: bool,
-    /// How long the peer may be silent.
+    /// Detection time.
     pub detection_time: Duration,
 }
 
-/// BFD can't run here.
+/// Error at the start of BFD.
 #[derive(Debug, thiserror::Error)]
 #[error("BFD can't use UDP port {port}: {source}: does another BFD daemon run here?")]
 pub struct BfdError {
@@ -72,14 +72,14 @@ pub struct BfdError {
     source: io::Error,
 }
 
-/// The running BFD; its sessions end with it.
+/// Handle of the BFD thread; its sessions end when it is dropped.
 #[derive(Debug)]
 pub struct Bfd {
-    commands: mpsc::Sender<Add>,
+    commands: mpsc::Sender<AddSession>,
 }
 
 #[derive(Debug)]
-struct Add {
+struct AddSession {
     peer: BfdPeer,
     report: watch::Sender<BfdReport>,
 }
@@ -88,11 +88,11 @@ impl Bfd {
     /// Opens the sockets and starts the thread.
     ///
     /// # Errors
-    /// A port that can't be had.
+    /// A port is not available.
     pub fn spawn() -> Result<Bfd, BfdError> {
         let sockets = Sockets::open()?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        // A thread of its own: what detects failures within 150 ms can't wait for a table to be read.
+        // A thread of its own: detection within 150 ms cannot wait while the RIB processes a table.
         let thread = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
@@ -105,22 +105,22 @@ impl Bfd {
         Ok(Bfd { commands })
     }
 
-    /// Begins a session, which ends when nobody looks at its reports any more; one that there is with the
-    /// peer goes on with the new times, and reports here from now on.
+    /// Starts a session, which ends when the returned receiver is dropped. An existing session with
+    /// the same peer continues with the new configuration, and reports to the new receiver.
     pub async fn session(&self, peer: BfdPeer) -> watch::Receiver<BfdReport> {
         let (report, receiver) = watch::channel(BfdReport {
-            state: State::Down,
+            state: BfdState::Down,
             since: SystemTime::now(),
             diagnostic: Diagnostic::NONE,
             remote_admin_down: false,
             detection_time: Duration::ZERO,
         });
-        let _ = self.commands.send(Add { peer, report }).await;
+        let _ = self.commands.send(AddSession { peer, report }).await;
         receiver
     }
 }
 
-/// Of each family, where it could be had: one hop, several, and what sends.
+/// Sockets of all available families: single-hop, multihop, and for sending.
 struct Sockets {
     receiving: Vec<(std::net::UdpSocket, bool)>,
     sending: Vec<std::net::UdpSocket>,
@@ -130,7 +130,7 @@ impl Sockets {
     fn open() -> Result<Sockets, BfdError> {
         let mut sockets = Sockets { receiving: Vec::new(), sending: Vec::new() };
         sockets.open_family(IpAddr::V4(Ipv4Addr::UNSPECIFIED))?;
-        // IPv6 may be switched off in this kernel; IPv4 alone is enough then.
+        // IPv6 may be disabled in this kernel; IPv4 alone is sufficient then.
         if let Err(error) = sockets.open_family(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
             tracing::debug!(%error, "no BFD over IPv6");
         }
@@ -174,27 +174,27 @@ fn open(any: IpAddr, port: u16) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-struct Entry {
+struct BfdEntry {
     peer: BfdPeer,
-    session: Session,
+    session: BfdSession,
     report: watch::Sender<BfdReport>,
-    /// The earliest entry of the heap.
+    /// Time of the earliest entry in the heap.
     armed: Option<Instant>,
 }
 
-struct Driver {
+struct BfdDriver {
     receiving: Vec<(UdpSocket, bool)>,
     sending: Vec<UdpSocket>,
-    sessions: HashMap<u32, Entry>,
+    sessions: HashMap<u32, BfdEntry>,
     by_peer: HashMap<(IpAddr, bool), u32>,
     alarms: BinaryHeap<Reverse<(Instant, u32)>>,
     random: RandomState,
     begun: u32,
 }
 
-async fn run(sockets: Sockets, mut commands: mpsc::Receiver<Add>) {
+async fn run(sockets: Sockets, mut commands: mpsc::Receiver<AddSession>) {
     let taken = |socket| UdpSocket::from_std(socket).inspect_err(|error| tracing::error!(%error, "BFD"));
-    let mut driver = Driver {
+    let mut driver = BfdDriver {
         receiving: sockets
             .receiving
             .into_iter()
@@ -223,7 +223,7 @@ async fn run(sockets: Sockets, mut commands: mpsc::Receiver<Add>) {
 async fn readable(sockets: &[(UdpSocket, bool)]) -> usize {
     std::future::poll_fn(|context| {
         for (place, (socket, _)) in sockets.iter().enumerate() {
-            // An error shows itself at the read that follows.
+            // The following read returns the error, if there is one.
             if socket.poll_recv_ready(context).is_ready() {
                 return std::task::Poll::Ready(place);
             }
@@ -240,10 +240,10 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-impl Driver {
-    fn begin(&mut self, Add { peer, report }: Add) {
+impl BfdDriver {
+    fn begin(&mut self, AddSession { peer, report }: AddSession) {
         let now = Instant::now();
-        // The same peer with other times: the other side must not take that for a failure.
+        // A change of the configuration must not appear as a failure to the peer.
         let known = self.by_peer.get(&(peer.remote, peer.multihop)).copied();
         if let Some(id) = known
             && let Some(entry) = self.sessions.get_mut(&id)
@@ -255,7 +255,7 @@ impl Driver {
         }
         let discr = loop {
             self.begun = self.begun.wrapping_add(1);
-            // Not to be guessed, and not the one that it had before a restart.
+            // Unpredictable, and different from the one before a restart.
             let number = self.random.hash_one(self.begun) as u32;
             if let Some(number) = NonZeroU32::new(number)
                 && !self.sessions.contains_key(&number.get())
@@ -263,13 +263,13 @@ impl Driver {
                 break number;
             }
         };
-        let session = Session::new(peer.config, discr, u64::from(discr.get()), now);
+        let session = BfdSession::new(peer.config, discr, u64::from(discr.get()), now);
         self.by_peer.insert((peer.remote, peer.multihop), discr.get());
-        self.sessions.insert(discr.get(), Entry { peer, session, report, armed: None });
+        self.sessions.insert(discr.get(), BfdEntry { peer, session, report, armed: None });
         self.carry_out(discr.get(), now);
     }
 
-    /// Tells every peer that this is no failure.
+    /// Takes all sessions down administratively, which is no failure for the peers.
     fn end(&mut self) {
         let ids: Vec<u32> = self.sessions.keys().copied().collect();
         for id in ids {
@@ -289,11 +289,11 @@ impl Driver {
         }
     }
 
-    /// Does what is due by now, and ends the sessions that nobody wants any more.
-    fn due(&mut self, commands: &mut mpsc::Receiver<Add>, now: Instant) {
+    /// Processes expired timers and ends the sessions whose receiver was dropped.
+    fn due(&mut self, commands: &mut mpsc::Receiver<AddSession>, now: Instant) {
         let unwatched = self.alarm(now);
-        // Whoever gives a session other times asks for its reports anew and drops the old ones only then: the order
-        // may lie here still, and the other side must not be told that the session ends.
+        // A reconfiguration requests the new receiver before it drops the old one. Its command may
+        // still be queued, and the session must not end in between.
         while let Ok(add) = commands.try_recv() {
             self.begin(add);
         }
@@ -304,7 +304,7 @@ impl Driver {
         }
     }
 
-    /// Does what is due. Returns the sessions of which nobody looks at the reports.
+    /// Processes expired timers. Returns the sessions whose receiver was dropped.
     fn alarm(&mut self, now: Instant) -> Vec<u32> {
         let mut unwatched = Vec::new();
         while let Some(Reverse((at, id))) = self.alarms.peek().copied()
@@ -365,7 +365,7 @@ impl Driver {
             id => id,
         };
         let entry = self.sessions.get_mut(&id).ok_or("no such session")?;
-        // A discriminator that was guessed, or a path that was not agreed on.
+        // A guessed discriminator, or another path than the configured one.
         if (entry.peer.remote, entry.peer.multihop) != (from, multihop) {
             return Err("not from the session's peer".to_owned());
         }
@@ -375,31 +375,31 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends what a session wants to send, tells what it has to tell, and arms its alarm.
+    /// Performs the outputs of a session and schedules its next timer.
     fn carry_out(&mut self, id: u32, now: Instant) {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
         let remote = entry.peer.remote;
         while let Some(output) = entry.session.poll_output() {
             match output {
-                Output::Send(packet) => {
+                BfdOutput::Send(packet) => {
                     let sender = self.sending.get(usize::from(remote.is_ipv6()));
                     let sent = sender.map(|socket| send(socket, &entry.peer, &packet.encode()));
                     if let Some(Err(error)) = sent {
-                        // No route, or no link: which is what silence tells the other side.
+                        // No route or no link. The peer detects it by the missing packets.
                         tracing::debug!(peer = %remote, %error, "BFD");
                     }
                 }
-                Output::Changed(state) => {
+                BfdOutput::Changed(state) => {
                     let (diagnostic, detection_time) =
                         (entry.session.diagnostic(), entry.session.detection_time());
-                    if state == State::Up || entry.report.borrow().state == State::Up {
+                    if state == BfdState::Up || entry.report.borrow().state == BfdState::Up {
                         tracing::info!(peer = %remote, %state, %diagnostic, "BFD");
                     }
                     entry.report.send_replace(BfdReport {
                         state,
                         since: SystemTime::now(),
                         diagnostic,
-                        remote_admin_down: entry.session.remote_state() == State::AdminDown,
+                        remote_admin_down: entry.session.remote_state() == BfdState::AdminDown,
                         detection_time,
                     });
                 }
@@ -409,7 +409,7 @@ impl Driver {
         entry.report.send_if_modified(|report| {
             std::mem::replace(&mut report.detection_time, detection_time) != detection_time
         });
-        // One that sends nothing is looked at all the same: it may be wanted no more.
+        // A session without a deadline is checked too, since its receiver may be dropped.
         let deadline = entry.session.deadline().unwrap_or(now + Duration::from_secs(1));
         if entry.armed.is_none_or(|armed| deadline < armed) {
             entry.armed = Some(deadline);
@@ -418,7 +418,7 @@ impl Driver {
     }
 }
 
-/// A datagram's length, from where, and the TTL that it came with.
+/// Receives a datagram; returns its length, source and TTL.
 fn take(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Option<IpAddr>, Option<i32>)> {
     let mut slices = [IoSliceMut::new(buffer)];
     let mut space = nix::cmsg_space!(i32, i32);
@@ -445,7 +445,7 @@ fn send(socket: &UdpSocket, peer: &BfdPeer, octets: &[u8]) -> io::Result<()> {
     let slices = [IoSlice::new(octets)];
     let fd = socket.as_raw_fd();
     let flags = MsgFlags::MSG_DONTWAIT;
-    // An address of 0 leaves the choice to the kernel.
+    // Address 0 leaves the choice to the kernel.
     match peer.remote {
         IpAddr::V4(_) => {
             let local = if let Some(IpAddr::V4(local)) = peer.local { local } else { Ipv4Addr::UNSPECIFIED };

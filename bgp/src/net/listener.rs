@@ -1,4 +1,5 @@
-//! The listener: connections from configured addresses go to their peer's task, others are closed.
+//! The listener: passes connections from configured addresses to their peer's task, and closes
+//! others.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,23 +9,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::auth::{Hops, Key, Protection, protect_listener, set_hops, set_key};
+use super::auth::{Hops, Md5Key, Protection, protect_listener, set_hops, set_key};
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Connections that may wait to be accepted: a whole cluster may call at once.
+/// Backlog of the listening sockets: a whole cluster may connect at once.
 const BACKLOG: i32 = 4096;
-/// Changes of the peers that may wait: they come one at a time from whoever configures us.
+/// Capacity of the queue of changes, which come one at a time from the configuration.
 const CHANGES: usize = 16;
-/// Connections accepted before others have their turn: less than a millisecond.
+/// Connections accepted before the task yields: less than a millisecond.
 const IN_A_ROW: u32 = 32;
-/// Accepted connections that may wait for a peer's task; a peer has no use for more.
+/// Accepted connections that may wait for a peer's task; a peer needs no more.
 pub(super) const WAITING_CALLS: usize = 2;
 
-/// A port can't be listened on.
+/// Error for an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address}: {source}")]
 pub struct ListenerError {
@@ -33,44 +34,44 @@ pub struct ListenerError {
     source: io::Error,
 }
 
-/// A port that is listened on: the same socket twice.
+/// Listening port: the same socket twice.
 #[derive(Debug)]
 struct Port {
-    /// For when there is nothing to accept.
+    /// Socket in the reactor, for waiting.
     waiting: Option<TcpListener>,
-    /// For when there is.
+    /// The same socket outside the reactor, for accepting without waiting.
     direct: StdListener,
 }
 
-enum Change {
+enum ListenerChange {
     Add(IpAddr, Protection, mpsc::Sender<TcpStream>),
     Remove(IpAddr),
-    Ranges(Vec<IpNet>, mpsc::Sender<Stranger>),
+    Ranges(Vec<IpNet>, mpsc::Sender<DynamicConnection>),
     Open,
 }
 
-/// A connection from an address that no peer is configured for, in a range where that is welcome.
+/// Connection from an address without a configured peer, within an accepted range.
 #[derive(Debug)]
-pub struct Stranger {
-    /// The address.
+pub struct DynamicConnection {
+    /// Address of the peer.
     pub address: IpAddr,
-    /// The connection.
+    /// TCP connection.
     pub stream: TcpStream,
 }
 
-/// Accepts connections; stops when dropped.
+/// Handle of the listener's task, which stops when this is dropped.
 #[derive(Debug)]
 pub struct Listener {
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<ListenerChange>,
     refused: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
 impl Listener {
-    /// Takes `addresses`; nobody can call before [`Listener::open`].
+    /// Binds `addresses`. Connections are refused until [`Listener::open`].
     ///
     /// # Errors
-    /// An address that can't be bound.
+    /// An address cannot be bound.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Listener, ListenerError> {
         let mut ports = Vec::new();
         for address in addresses {
@@ -83,29 +84,29 @@ impl Listener {
         Ok(Listener { changes, refused, task })
     }
 
-    /// Sends connections from `address` to a peer's task, once they are protected.
+    /// Passes connections from `address` to a peer's task, with this protection.
     pub(super) async fn add(&self, address: IpAddr, protection: Protection, calls: mpsc::Sender<TcpStream>) {
-        let _ = self.changes.send(Change::Add(address, protection, calls)).await;
+        let _ = self.changes.send(ListenerChange::Add(address, protection, calls)).await;
     }
 
-    /// Accepts connections from now on: the peers are known, and their keys. A handshake that came before a
-    /// key would not have been held to it.
+    /// Starts to accept connections. Call this after the peers and their keys are configured: a
+    /// handshake before that would not be verified.
     pub async fn open(&self) {
-        let _ = self.changes.send(Change::Open).await;
+        let _ = self.changes.send(ListenerChange::Open).await;
     }
 
-    /// Closes further connections from `address`.
+    /// Closes future connections from `address`.
     pub async fn remove(&self, address: IpAddr) {
-        let _ = self.changes.send(Change::Remove(address)).await;
+        let _ = self.changes.send(ListenerChange::Remove(address)).await;
     }
 
-    /// Sends connections from within `ranges`, whose address is no configured peer's, to `strangers` while there
-    /// is room; from the others they are closed.
-    pub async fn welcome(&self, ranges: Vec<IpNet>, strangers: mpsc::Sender<Stranger>) {
-        let _ = self.changes.send(Change::Ranges(ranges, strangers)).await;
+    /// Passes connections from within `ranges` that have no configured peer to `dynamic`, while it
+    /// has capacity; otherwise they are closed.
+    pub async fn accept_ranges(&self, ranges: Vec<IpNet>, dynamic: mpsc::Sender<DynamicConnection>) {
+        let _ = self.changes.send(ListenerChange::Ranges(ranges, dynamic)).await;
     }
 
-    /// Connections closed since the start because nobody is configured at their address.
+    /// Returns the number of connections closed because their address has no configured peer.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -130,43 +131,43 @@ fn bind(address: SocketAddr) -> io::Result<Port> {
     Ok(Port { waiting: None, direct })
 }
 
-async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused: Arc<AtomicU64>) {
-    let mut peers: HashMap<IpAddr, Caller> = HashMap::new();
-    let mut welcome: Option<(Vec<IpNet>, mpsc::Sender<Stranger>)> = None;
+async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, refused: Arc<AtomicU64>) {
+    let mut peers: HashMap<IpAddr, AllowedPeer> = HashMap::new();
+    let mut accept_ranges: Option<(Vec<IpNet>, mpsc::Sender<DynamicConnection>)> = None;
     let (mut open, mut in_a_row) = (false, 0);
     loop {
         tokio::select! {
-            // Changes first: who has just been configured must not be turned away.
+            // Changes first: a peer that was just configured must not be rejected.
             biased;
             change = changes.recv() => match change {
-                Some(Change::Add(address, protection, calls)) => {
+                Some(ListenerChange::Add(address, protection, calls)) => {
                     if let Some(hops) = sign(&ports, &protection, address) {
-                        peers.insert(address, Caller { hops, calls });
+                        peers.insert(address, AllowedPeer { hops, calls });
                     }
                 }
-                Some(Change::Remove(address)) => {
+                Some(ListenerChange::Remove(address)) => {
                     peers.remove(&address);
                     sign(&ports, &Protection::default(), address);
                 }
-                Some(Change::Ranges(ranges, strangers)) => welcome = Some((ranges, strangers)),
-                Some(Change::Open) => open = listen(&mut ports),
+                Some(ListenerChange::Ranges(ranges, dynamic)) => accept_ranges = Some((ranges, dynamic)),
+                Some(ListenerChange::Open) => open = listen(&mut ports),
                 None => return,
             },
             accepted = accept(&ports), if open => match accepted {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
-                    // Of a peer that was dropped nobody said that it is gone.
-                    let peer = peers.get(&address).filter(|caller| !caller.calls.is_closed());
+                    // A peer may be dropped without being removed here.
+                    let peer = peers.get(&address).filter(|allowed| !allowed.calls.is_closed());
                     let in_range = |(ranges, _): &(Vec<IpNet>, _)| {
                         ranges.iter().any(|range| range.contains(&address))
                     };
-                    let welcome = welcome.as_ref().filter(|welcome| in_range(welcome));
-                    let taken = match (peer, welcome) {
-                        (Some(caller), _) => {
-                            kept(stream).is_some_and(|stream| caller.take(stream, address))
+                    let accept_ranges = accept_ranges.as_ref().filter(|accept_ranges| in_range(accept_ranges));
+                    let taken = match (peer, accept_ranges) {
+                        (Some(allowed), _) => {
+                            kept(stream).is_some_and(|stream| allowed.take(stream, address))
                         }
-                        (None, Some((_, strangers))) => kept(stream).is_some_and(|stream| {
-                            strangers.try_send(Stranger { address, stream }).is_ok()
+                        (None, Some((_, dynamic))) => kept(stream).is_some_and(|stream| {
+                            dynamic.try_send(DynamicConnection { address, stream }).is_ok()
                         }),
                         (None, None) => {
                             reset_on_close(&stream);
@@ -175,7 +176,7 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused:
                     };
                     in_a_row = (in_a_row + 1) % IN_A_ROW;
                     if in_a_row == 0 {
-                        // A flood must not keep the sessions of this thread waiting.
+                        // A flood must not block the sessions on this thread.
                         tokio::task::yield_now().await;
                     }
                     if !taken {
@@ -184,7 +185,7 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused:
                     }
                 }
                 Err(error) => {
-                    // Out of descriptors or memory: accepting again at once would spin.
+                    // Out of descriptors or memory: an immediate retry would spin.
                     tracing::warn!(%error, "accept");
                     tokio::time::sleep(Duration::from_millis(100)).await; // why: back-off, not synchronisation
                 }
@@ -193,14 +194,14 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<Change>, refused:
     }
 }
 
-/// A connection that somebody wants.
+/// Registers an accepted connection with the reactor.
 fn kept(stream: StdStream) -> Option<TcpStream> {
     stream.set_nonblocking(true).ok()?;
     TcpStream::from_std(stream).ok()
 }
 
-/// Whether all sockets listen. The reactor must not see one before: it would be told that the socket is
-/// hung up, take that for an event that stays, and never rest again.
+/// Starts listening on all sockets; returns whether that succeeded. The reactor must not see a
+/// socket earlier: it would report a hang-up again and again.
 fn listen(ports: &mut [Port]) -> bool {
     let open = |port: &mut Port| {
         socket2::SockRef::from(&port.direct).listen(BACKLOG)?;
@@ -219,22 +220,22 @@ fn listen(ports: &mut [Port]) -> bool {
     })
 }
 
-/// A stranger's connection leaves nothing behind in the kernel, however many there are in a second.
+/// Makes the kernel reset a connection on close, so that a flood leaves no sockets in TIME_WAIT.
 fn reset_on_close(stream: &StdStream) {
     if let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "SO_LINGER");
     }
 }
 
-/// Who may call from an address.
-struct Caller {
+/// Peer that may connect from an address.
+struct AllowedPeer {
     hops: Hops,
     calls: mpsc::Sender<TcpStream>,
 }
 
-impl Caller {
-    /// Hands over a connection; false if it can't be taken. What came before it was accepted was not
-    /// held to its TTL: that can be set for a connection, not for those that an address will make.
+impl AllowedPeer {
+    /// Passes a connection to the peer's task; returns whether that succeeded. The TTL check can be
+    /// set only on an accepted connection, so earlier packets were not subject to it.
     fn take(&self, stream: TcpStream, address: IpAddr) -> bool {
         if let Err(error) = set_hops(&stream, address, self.hops) {
             tracing::error!(%address, %error, "connection refused: its TTL can't be set");
@@ -244,19 +245,19 @@ impl Caller {
     }
 }
 
-/// Has the sockets of the address' family sign what goes there. How far it may be is returned if there
-/// can be connections: without its key a peer must not get one.
+/// Sets the key for an address on the sockets of its family. Returns the distance limit if
+/// connections are possible: a peer whose key is missing must not connect.
 fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops> {
     let password = match &protection.key {
-        Key::None => None,
-        Key::Password(password) => Some(password),
-        Key::Unknown(_) => return None,
+        Md5Key::None => None,
+        Md5Key::Password(password) => Some(password),
+        Md5Key::Unknown(_) => return None,
     };
     let of_family =
         |port: &&Port| port.direct.local_addr().is_ok_and(|local| local.is_ipv4() == address.is_ipv4());
     for port in ports.iter().filter(of_family) {
         if let Err(error) = set_key(&port.direct, address, password) {
-            // Without a key nothing was asked for.
+            // Without a key there was nothing to set.
             if password.is_some() {
                 tracing::error!(%address, %error, "the peer can't call us");
                 return None;
@@ -266,8 +267,8 @@ fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops
     Some(protection.hops)
 }
 
-/// The next connection. Where many come at once it is taken without telling the reactor, since most of a
-/// flood are not kept.
+/// Waits for the next connection. During a flood connections are accepted without registering them
+/// in the reactor, since most of them are closed at once.
 async fn accept(ports: &[Port]) -> io::Result<(StdStream, SocketAddr)> {
     std::future::poll_fn(|context| {
         for port in ports {

@@ -1,7 +1,8 @@
-//! The driver: one task for each peer, one that listens, and the trait through which routes leave.
+//! The driver: one task per peer, one for listening, and the trait that receives routes.
 
 mod auth;
 mod bfd;
+mod event_sources;
 mod listener;
 mod peer;
 mod peer_task;
@@ -9,13 +10,12 @@ mod sink;
 mod socket;
 mod traffic;
 mod update_errors;
-mod waits;
 
-pub use auth::{Hops, Key, PASSWORD_MAX, Password, Protection};
+pub use auth::{Hops, Md5Key, PASSWORD_MAX, Password, Protection};
 pub use bfd::{Bfd, BfdError, BfdPeer, BfdReport};
-pub use listener::{Listener, ListenerError, Stranger};
-pub use peer::{Heed, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
+pub use listener::{DynamicConnection, Listener, ListenerError};
+pub use peer::{BfdWatch, PeerAddress, PeerHandle, PeerStatus, RestartWatch, SessionError};
 pub use peer_task::spawn_peer;
 pub use sink::{OUTBOUND_CHUNKS, Outbound, RouteSink};
-pub use traffic::{Flow, Traffic};
+pub use traffic::{Traffic, TrafficFlow};
 pub use update_errors::{UpdateError, UpdateErrors};

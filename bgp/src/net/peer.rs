@@ -1,4 +1,4 @@
-//! A running peer as others see it: where it is, how it is, and what can be asked of its task.
+//! Handle of a running peer: its address, its status and its commands.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,143 +14,144 @@ use super::listener::Listener;
 use super::traffic::Traffic;
 use super::update_errors::UpdateErrors;
 use crate::bfd;
-use crate::session::{Negotiated, PeerConfig, State};
+use crate::session::{Negotiated, PeerConfig, SessionState};
 use crate::types::Families;
 use crate::wire::error::ErrorCode;
 use crate::wire::open::Open;
 
-/// Where a peer is.
+/// Address and protection of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
-    /// Its address and port.
+    /// Address and port of the peer.
     pub remote: SocketAddr,
-    /// Our address towards it.
+    /// Local address.
     pub local: Option<IpAddr>,
-    /// What protects its connections.
+    /// Protection of the connections.
     pub protection: Protection,
 }
 
-/// How a session is.
+/// Status of a session.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
-    /// Its state.
-    pub state: State,
-    /// Since when.
+    /// State.
+    pub state: SessionState,
+    /// Time of the last change of state.
     pub since: SystemTime,
-    /// What was settled, while Established.
+    /// Session parameters, while Established.
     pub negotiated: Option<Negotiated>,
-    /// Why the last connection ended or the last call failed, and when.
-    pub last_error: Option<SessionLine>,
-    /// How often the session was Established.
+    /// Reason why the last connection ended or the last attempt failed.
+    pub last_error: Option<SessionError>,
+    /// Number of times that the session was Established.
     pub established: u64,
     /// UPDATEs with an error (RFC 7606).
     pub update_errors: UpdateErrors,
-    /// Until when routes of an earlier session are kept as stale, while they are.
+    /// Time until which routes of an earlier session are kept as stale, if there are any.
     pub retained_until: Option<Instant>,
-    /// The OPENs of the last connection on which one came: ours and the peer's.
+    /// OPENs of the last connection on which the peer sent one: ours and the peer's.
     pub opens: Option<(Open, Open)>,
-    /// How much was exchanged since the peer was configured.
+    /// Traffic counters since the peer was configured.
     pub traffic: Arc<Traffic>,
 }
 
-/// Something that happened to a session, for people.
+/// Error of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionLine {
-    /// When.
+pub struct SessionError {
+    /// Time of the error.
     pub at: SystemTime,
-    /// What.
+    /// Description.
     pub text: String,
 }
 
-/// A running peer. When dropped without [`PeerHandle::stop`], the task ends its sessions likewise.
+/// Handle of a peer's task. If it is dropped without [`PeerHandle::stop`], the task ends its
+/// sessions likewise.
 #[derive(Debug)]
 pub struct PeerHandle {
     pub(super) address: PeerAddress,
     pub(super) calls: mpsc::Sender<TcpStream>,
-    pub(super) stop: Option<oneshot::Sender<Ending>>,
-    pub(super) pauses: mpsc::Sender<Pause>,
+    pub(super) stop: Option<oneshot::Sender<StopKind>>,
+    pub(super) commands: mpsc::Sender<PeerCommand>,
     pub(super) status: watch::Receiver<PeerStatus>,
     pub(super) task: JoinHandle<()>,
 }
 
 impl PeerHandle {
-    /// How the session is now.
+    /// Returns the current status.
     pub fn status(&self) -> PeerStatus {
         self.status.borrow().clone()
     }
 
-    /// Told of every change of the status.
+    /// Returns a receiver for changes of the status.
     pub fn watch(&self) -> watch::Receiver<PeerStatus> {
         self.status.clone()
     }
 
-    /// Takes the connections that `listener` accepts from the peer's address.
+    /// Accepts the connections that `listener` receives from the peer's address.
     pub async fn listen(&self, listener: &Listener) {
         let PeerAddress { remote, protection, .. } = &self.address;
         listener.add(remote.ip(), protection.clone(), self.calls.clone()).await;
     }
 
-    /// Takes a connection that the peer has made, if there is room for one.
+    /// Accepts an incoming connection, if the task has capacity.
     pub fn take(&self, stream: TcpStream) {
         let PeerAddress { remote, protection, .. } = &self.address;
         if let Err(error) = set_hops(&stream, remote.ip(), protection.hops) {
             tracing::error!(peer = %remote, %error, "connection refused: its TTL can't be set");
             return;
         }
-        // The peer calls again if nobody answers it.
+        // The peer will connect again.
         let _ = self.calls.try_send(stream);
     }
 
-    /// Ends the session with a Cease of this subcode (RFC 4486) and neither calls nor answers until
-    /// `restart_after` is over, or, without it, until [`PeerHandle::resume`].
+    /// Ends the session with a Cease of this subcode (RFC 4486), and neither dials nor accepts
+    /// connections for `restart_after` or, without it, until [`PeerHandle::resume`].
     pub async fn cease(&self, code: ErrorCode, restart_after: Option<Duration>) {
-        let _ = self.pauses.send(Pause::Until(code, restart_after)).await;
+        let _ = self.commands.send(PeerCommand::Stop(code, restart_after)).await;
     }
 
-    /// Ends the session without waiting for the hold time when BFD says that the way to the peer is gone
-    /// (RFC 5882 §4.3), with the Cease of RFC 9384; then begins anew. A session may be Established
-    /// before BFD is Up.
-    pub fn heed(&self, mut reports: watch::Receiver<BfdReport>) -> Heed {
-        let pauses = self.pauses.clone();
-        Heed(tokio::spawn(async move {
-            let mut up = reports.borrow_and_update().state == bfd::State::Up;
+    /// Ends the session when BFD reports the path to the peer as down (RFC 5882 §4.3), with the
+    /// Cease of RFC 9384, and then restarts it. The session may be Established before BFD is Up.
+    pub fn watch_bfd(&self, mut reports: watch::Receiver<BfdReport>) -> BfdWatch {
+        let commands = self.commands.clone();
+        BfdWatch(tokio::spawn(async move {
+            let mut up = reports.borrow_and_update().state == bfd::BfdState::Up;
             while reports.changed().await.is_ok() {
                 let BfdReport { state, remote_admin_down, .. } = *reports.borrow_and_update();
-                let lost = up && matches!(state, bfd::State::Down | bfd::State::AdminDown);
-                up = state == bfd::State::Up;
-                // What the other side ends on purpose is no failure (RFC 5882 §3.2); BGP will hear of it.
-                if lost && !remote_admin_down && pauses.send(Pause::BfdDown).await.is_err() {
+                let lost = up && matches!(state, bfd::BfdState::Down | bfd::BfdState::AdminDown);
+                up = state == bfd::BfdState::Up;
+                // An administrative down is no failure (RFC 5882 §3.2); the peer ends the BGP
+                // session itself if necessary.
+                if lost && !remote_admin_down && commands.send(PeerCommand::BfdDown).await.is_err() {
                     return;
                 }
             }
         }))
     }
 
-    /// Takes another configuration: the session is opened anew with it, and both sides keep their routes
-    /// over that where they can. Call [`PeerHandle::listen`] next.
+    /// Replaces the configuration: the session is reopened with it, and both sides keep their
+    /// routes meanwhile if they can. Call [`PeerHandle::listen`] afterwards.
     pub async fn reconfigure(&mut self, config: PeerConfig, address: PeerAddress) {
         self.address = address.clone();
-        let _ = self.pauses.send(Pause::Reconfigure(Box::new(config), Box::new(address))).await;
+        let _ = self.commands.send(PeerCommand::Reconfigure(Box::new(config), Box::new(address))).await;
     }
 
-    /// Ends a pause.
+    /// Restarts a session that was ended by [`PeerHandle::cease`].
     pub async fn resume(&self) {
-        let _ = self.pauses.send(Pause::Over).await;
+        let _ = self.commands.send(PeerCommand::Resume).await;
     }
 
-    /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent; the peer
-    /// is not to keep our routes.
+    /// Ends the session with a Cease of this subcode (RFC 4486) and waits until it is sent. The
+    /// peer does not keep our routes.
     pub async fn stop(self, code: ErrorCode) {
-        self.end(Ending::Stop(code)).await;
+        self.end(StopKind::Stop(code)).await;
     }
 
-    /// Ends the session because this node restarts: a peer that can keeps our routes meanwhile (RFC
-    /// 4724, RFC 8538).
+    /// Ends the session because this node restarts. The peer keeps our routes if it can (RFC 4724,
+    /// RFC 8538).
     pub async fn restart(self) {
-        self.end(Ending::Restart).await;
+        self.end(StopKind::Restart).await;
     }
 
-    async fn end(mut self, ending: Ending) {
+    async fn end(mut self, ending: StopKind) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(ending);
         }
@@ -160,37 +161,37 @@ impl PeerHandle {
     }
 }
 
-/// See [`PeerHandle::heed`], which ends with it.
+/// Guard of [`PeerHandle::watch_bfd`], which ends when this is dropped.
 #[derive(Debug)]
-pub struct Heed(JoinHandle<()>);
+pub struct BfdWatch(JoinHandle<()>);
 
-impl Drop for Heed {
+impl Drop for BfdWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// How a peer's task is to end.
+/// Way in which a peer's task ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ending {
+pub(super) enum StopKind {
     Stop(ErrorCode),
     Restart,
 }
 
-/// Whether this node has just restarted, and for which families it still forwards as before; see
-/// [`Peer::set_restarted`].
-pub type Restarted = watch::Receiver<Option<Families>>;
-/// Pauses that may wait: they come one at a time from whoever configures us.
-pub(super) const PAUSES: usize = 4;
+/// Families whose forwarding state was preserved, while this node is restarting; see
+/// [`Peer::set_restarted`](crate::session::Peer::set_restarted).
+pub type RestartWatch = watch::Receiver<Option<Families>>;
+/// Capacity of the queue of commands, which come one at a time from the configuration.
+pub(super) const PEER_COMMANDS: usize = 4;
 
-/// Whether there is to be a session at all.
-pub(super) enum Pause {
-    /// There is not, from now on; with the code of the Cease and how long.
-    Until(ErrorCode, Option<Duration>),
-    /// There is.
-    Over,
-    /// There is, but BFD gave the peer up.
+/// Command for a peer's task.
+pub(super) enum PeerCommand {
+    /// End the session with this code; with a duration, restart it afterwards.
+    Stop(ErrorCode, Option<Duration>),
+    /// Start the session.
+    Resume,
+    /// End the session because BFD reports the peer down, and restart it.
     BfdDown,
-    /// There is, another one.
+    /// Reopen the session with another configuration.
     Reconfigure(Box<PeerConfig>, Box<PeerAddress>),
 }

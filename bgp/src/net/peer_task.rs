@@ -1,4 +1,4 @@
-//! One task for each peer: its sockets, its timers, and the state machine between them.
+//! Task of one peer: its sockets and timers, and the state machine between them.
 
 use std::io;
 use std::sync::Arc;
@@ -9,39 +9,43 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::event_sources::{DialFuture, at, dial, dial_result, index, ready};
 use super::listener::WAITING_CALLS;
-use super::peer::{Ending, PAUSES, Pause, PeerAddress, PeerHandle, PeerStatus, Restarted, SessionLine};
+use super::peer::{
+    PEER_COMMANDS, PeerAddress, PeerCommand, PeerHandle, PeerStatus, RestartWatch, SessionError, StopKind,
+};
 use super::sink::{OUTBOUND_CHUNKS, RouteSink};
-use super::socket::{Buffer, Socket};
+use super::socket::{PeerSocket, ReadBuffer};
 use super::traffic::{self, Traffic};
 use super::update_errors::UpdateErrors;
-use super::waits::{Dialling, at, dial, dialled, index, ready};
-use crate::session::{Admission, Input, Output, Peer, PeerConfig, Side, State};
+use crate::session::{
+    Admission, Peer, PeerConfig, PeerInput, PeerOutput, ReceivedUpdate, SessionState, Side,
+};
 use crate::wire::error::ErrorCode;
 use crate::wire::frame::{self, MessageKind};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
-use crate::wire::update::UpdateView;
 
 /// Chunks taken from the RIB's channel before the socket must have written some.
 const QUEUE_AHEAD: usize = 16;
-/// Closed connections that still write their NOTIFICATION; more are cut off at once.
+/// Maximum number of closed connections that still write their NOTIFICATION; more are dropped at
+/// once.
 const LINGERING: usize = 8;
 
-/// Starts a peer's task, which calls the peer; to be called, see [`PeerHandle::listen`].
+/// Starts the task of a peer, which dials it. For incoming connections see [`PeerHandle::listen`].
 pub fn spawn_peer<S: RouteSink>(
     config: PeerConfig,
     address: PeerAddress,
     seed: u64,
-    restarted: Restarted,
+    restarted: RestartWatch,
     sink: S,
 ) -> PeerHandle {
     let (calls, called) = mpsc::channel(WAITING_CALLS);
     let (stop, stopped) = oneshot::channel();
-    let (pauses, paused) = mpsc::channel(PAUSES);
+    let (commands, command_queue) = mpsc::channel(PEER_COMMANDS);
     let traffic = Arc::new(Traffic::default());
     let (status_sender, status) = watch::channel(PeerStatus {
-        state: State::Idle,
+        state: SessionState::Idle,
         since: SystemTime::now(),
         negotiated: None,
         last_error: None,
@@ -52,7 +56,7 @@ pub fn spawn_peer<S: RouteSink>(
         traffic: Arc::clone(&traffic),
     });
     let (_, outbound) = mpsc::channel(1);
-    let task = Task {
+    let task = PeerTask {
         peer: Peer::new(config, seed),
         address: address.clone(),
         sockets: [None, None],
@@ -60,46 +64,46 @@ pub fn spawn_peer<S: RouteSink>(
         outbound,
         lingering: JoinSet::new(),
         status: status_sender,
-        published: State::Idle,
+        published: SessionState::Idle,
         retained_until: None,
         owing: false,
         restarted,
         traffic,
         sink,
     };
-    let task = tokio::spawn(task.run(called, stopped, paused));
-    PeerHandle { address, calls, stop: Some(stop), pauses, status, task }
+    let task = tokio::spawn(task.run(called, stopped, command_queue));
+    PeerHandle { address, calls, stop: Some(stop), commands, status, task }
 }
 
-struct Task<S> {
+struct PeerTask<S> {
     peer: Peer,
     address: PeerAddress,
-    sockets: [Option<Socket>; 2],
-    dial: Option<Dialling>,
+    sockets: [Option<PeerSocket>; 2],
+    dial: Option<DialFuture>,
     outbound: mpsc::Receiver<Bytes>,
     lingering: JoinSet<()>,
     status: watch::Sender<PeerStatus>,
-    /// The state that `status` has.
-    published: State,
-    /// The end of the time for which stale routes are kept, as `status` has it.
+    /// State published in `status`.
+    published: SessionState,
+    /// End of the retention of stale routes, as published in `status`.
     retained_until: Option<Instant>,
-    /// Chunks were taken from `outbound` since the sink was told that all is written.
+    /// Chunks were taken from `outbound`, and the sink was not yet notified that all are written.
     owing: bool,
-    restarted: Restarted,
+    restarted: RestartWatch,
     traffic: Arc<Traffic>,
     sink: S,
 }
 
-impl<S: RouteSink> Task<S> {
+impl<S: RouteSink> PeerTask<S> {
     async fn run(
         mut self,
         mut calls: mpsc::Receiver<TcpStream>,
-        mut stopped: oneshot::Receiver<Ending>,
-        mut pauses: mpsc::Receiver<Pause>,
+        mut stopped: oneshot::Receiver<StopKind>,
+        mut commands: mpsc::Receiver<PeerCommand>,
     ) {
         let mut restart: Option<Instant> = None;
-        self.feed(Input::Start).await;
-        // Deadlines mostly move away, with every message: it is armed anew only for an earlier one.
+        self.feed(PeerInput::Start).await;
+        // Deadlines usually move away with every message: the timer is reset for earlier ones only.
         let mut armed: Option<Instant> = None;
         let mut alarm = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
         loop {
@@ -113,34 +117,34 @@ impl<S: RouteSink> Task<S> {
             let pending = self.sink.pending();
             let established = Side::ALL
                 .into_iter()
-                .find(|side| self.peer.connection_state(*side) == Some(State::Established));
+                .find(|side| self.peer.connection_state(*side) == Some(SessionState::Established));
             let room = established
                 .and_then(|side| self.sockets[index(side)].as_ref())
                 .is_some_and(|socket| socket.queued() < QUEUE_AHEAD);
             tokio::select! {
                 ending = &mut stopped => {
                     let input = match ending {
-                        Ok(Ending::Stop(code)) => Input::Stop(code),
-                        Ok(Ending::Restart) => Input::Restart,
-                        Err(_) => Input::Stop(ErrorCode::PEER_DECONFIGURED),
+                        Ok(StopKind::Stop(code)) => PeerInput::Stop(code),
+                        Ok(StopKind::Restart) => PeerInput::Restart,
+                        Err(_) => PeerInput::Stop(ErrorCode::PEER_DECONFIGURED),
                     };
                     self.feed(input).await;
-                    // The RIB must know of the end before the task is gone.
+                    // The RIB must receive the end of the session before the task ends.
                     self.sink.flush().await;
                     while self.lingering.join_next().await.is_some() {}
                     return;
                 }
-                Some(pause) = pauses.recv() => match pause {
-                    Pause::Until(code, restart_after) => {
-                        self.feed(Input::Stop(code)).await;
+                Some(command) = commands.recv() => match command {
+                    PeerCommand::Stop(code, restart_after) => {
+                        self.feed(PeerInput::Stop(code)).await;
                         restart = restart_after.map(|after| Instant::now() + after);
                     }
-                    Pause::Over => {
+                    PeerCommand::Resume => {
                         restart = None;
-                        self.feed(Input::Start).await;
+                        self.feed(PeerInput::Start).await;
                     }
-                    Pause::BfdDown => self.feed(Input::BfdDown).await,
-                    Pause::Reconfigure(config, address) => {
+                    PeerCommand::BfdDown => self.feed(PeerInput::BfdDown).await,
+                    PeerCommand::Reconfigure(config, address) => {
                         self.address = *address;
                         self.peer.reconfigure(*config, Instant::now());
                         self.act().await;
@@ -148,7 +152,7 @@ impl<S: RouteSink> Task<S> {
                 },
                 () = at(restart) => {
                     restart = None;
-                    self.feed(Input::Start).await;
+                    self.feed(PeerInput::Start).await;
                 }
                 () = self.sink.flush(), if pending => {}
                 Some(chunk) = self.outbound.recv(), if room => {
@@ -168,16 +172,16 @@ impl<S: RouteSink> Task<S> {
                         self.read(side).await;
                     }
                 }
-                result = dialled(&mut self.dial) => {
+                result = dial_result(&mut self.dial) => {
                     self.dial = None;
                     match result {
                         Ok(stream) => {
-                            self.sockets[index(Side::Outgoing)] = Some(Socket::new(stream));
-                            self.feed(Input::Connected(Side::Outgoing)).await;
+                            self.sockets[index(Side::Outgoing)] = Some(PeerSocket::new(stream));
+                            self.feed(PeerInput::Connected(Side::Outgoing)).await;
                         }
                         Err(error) => {
                             self.note(format!("connect to {}: {error}", self.address.remote));
-                            self.feed(Input::ConnectFailed).await;
+                            self.feed(PeerInput::ConnectFailed).await;
                         }
                     }
                 }
@@ -186,12 +190,12 @@ impl<S: RouteSink> Task<S> {
                     armed = None;
                     let now = Instant::now();
                     if self.peer.deadline().is_some_and(|deadline| deadline <= now) {
-                        self.feed(Input::Timer).await;
+                        self.feed(PeerInput::Timer).await;
                     }
                     if self.send_hold_deadline().is_some_and(|deadline| deadline <= now)
                         && let Some(side) = established
                     {
-                        self.feed(Input::SendHoldTimerExpired(side)).await;
+                        self.feed(PeerInput::SendHoldTimerExpired(side)).await;
                     }
                 }
                 Some(_) = self.lingering.join_next(), if !self.lingering.is_empty() => {}
@@ -199,15 +203,16 @@ impl<S: RouteSink> Task<S> {
         }
     }
 
-    /// When the session ends because the peer's socket takes nothing (RFC 9687).
+    /// Returns the time at which the send hold timer expires (RFC 9687), while the socket is not
+    /// writable.
     fn send_hold_deadline(&self) -> Option<Instant> {
         let hold = self.peer.negotiated()?.send_hold(self.peer.config().send_hold_time)?;
-        let blocked = self.sockets.iter().flatten().filter_map(Socket::blocked_since).min()?;
+        let blocked = self.sockets.iter().flatten().filter_map(PeerSocket::blocked_since).min()?;
         blocked.checked_add(hold)
     }
 
     async fn called(&mut self, stream: TcpStream) {
-        let mut socket = Socket::new(stream);
+        let mut socket = PeerSocket::new(stream);
         match self.peer.admission() {
             Admission::Take => {}
             Admission::TakeBeside => {
@@ -224,12 +229,12 @@ impl<S: RouteSink> Task<S> {
         if let Some(old) = self.sockets[index(Side::Incoming)].replace(socket) {
             self.close(old);
         }
-        self.feed(Input::Connected(Side::Incoming)).await;
+        self.feed(PeerInput::Connected(Side::Incoming)).await;
     }
 
-    /// Hands one thing to the state machine and does what it says.
-    async fn feed(&mut self, input: Input<'_>) {
-        if matches!(input, Input::Connected(_)) {
+    /// Hands an event to the state machine and performs the resulting actions.
+    async fn feed(&mut self, input: PeerInput) {
+        if matches!(input, PeerInput::Connected(_)) {
             let restarted = *self.restarted.borrow();
             self.peer.set_restarted(restarted);
         }
@@ -241,34 +246,34 @@ impl<S: RouteSink> Task<S> {
         let mut said = [false; 2];
         while let Some(output) = self.peer.poll_output() {
             match output {
-                Output::Connect => {
+                PeerOutput::Connect => {
                     self.dial = Some(Box::pin(dial(self.address.clone())));
                 }
-                Output::AbortConnect => {
-                    if self.dial.take().is_some() && self.peer.state() == State::Active {
+                PeerOutput::AbortConnect => {
+                    if self.dial.take().is_some() && self.peer.state() == SessionState::Active {
                         self.note(format!("connect to {}: no answer", self.address.remote));
                     }
                 }
-                Output::Send(side, message) => {
+                PeerOutput::Send(side, message) => {
                     self.send(side, message.into());
                     said[index(side)] = true;
                 }
-                Output::Close(side) => {
+                PeerOutput::Close(side) => {
                     if let Some(mut socket) = self.sockets[index(side)].take() {
-                        // The peer is told why even if it is not waited for.
+                        // Send the NOTIFICATION even if the connection will not linger.
                         if let Err(error) = socket.write() {
                             tracing::debug!(peer = %self.address.remote, %error, "write");
                         }
                         self.close(socket);
                     }
                 }
-                Output::Established(_, negotiated) => {
+                PeerOutput::Established(_, negotiated) => {
                     let (sender, receiver) = mpsc::channel(OUTBOUND_CHUNKS);
                     self.outbound = receiver;
                     self.status.send_modify(|status| status.established += 1);
                     self.sink.established(negotiated, sender).await;
                 }
-                Output::Ended { established, reason, retain } => {
+                PeerOutput::Ended { established, reason, retain } => {
                     self.note(reason.to_string());
                     if established {
                         if !retain.families.is_empty() {
@@ -278,14 +283,12 @@ impl<S: RouteSink> Task<S> {
                         self.sink.down(retain).await;
                     }
                 }
-                // Handled where the message is at hand, see `read`.
-                Output::Update => {}
-                Output::Refresh(family) => self.sink.refresh(family),
-                Output::RefreshBegins(family) => self.sink.refresh_begins(family),
-                Output::Stale(stale) => self.sink.stale(stale),
+                PeerOutput::Refresh(family) => self.sink.refresh(family),
+                PeerOutput::RefreshBegins(family) => self.sink.refresh_begins(family),
+                PeerOutput::Stale(stale) => self.sink.stale(stale),
             }
         }
-        // All that was to be said goes in one segment.
+        // All messages of one turn go into one segment.
         for (socket, _) in self.sockets.iter_mut().zip(said).filter(|(_, said)| *said) {
             if let Some(socket) = socket
                 && let Err(error) = socket.write()
@@ -298,7 +301,7 @@ impl<S: RouteSink> Task<S> {
 
     fn send(&mut self, side: Side, chunk: Bytes) {
         if let Some(socket) = &mut self.sockets[index(side)] {
-            // A session that ends has no use for the routes that still wait.
+            // Queued routes are useless to a session that ends.
             if frame::next(&chunk, frame::MAX_LEN)
                 .is_ok_and(|frame| frame.is_some_and(|frame| frame.kind == MessageKind::Notification))
             {
@@ -309,7 +312,7 @@ impl<S: RouteSink> Task<S> {
         }
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: PeerSocket) {
         if self.lingering.len() < LINGERING {
             self.lingering.spawn(socket.linger());
         }
@@ -329,12 +332,12 @@ impl<S: RouteSink> Task<S> {
 
     async fn lost(&mut self, side: Side) {
         self.sockets[index(side)] = None;
-        self.feed(Input::Closed(side)).await;
+        self.feed(PeerInput::Closed(side)).await;
     }
 
     async fn read(&mut self, side: Side) {
         let Some(socket) = &mut self.sockets[index(side)] else { return };
-        let mut buffer = Buffer::new();
+        let mut buffer = ReadBuffer::new();
         match socket.read(&mut buffer) {
             Ok(0) => return self.lost(side).await,
             Ok(_) => {}
@@ -344,7 +347,7 @@ impl<S: RouteSink> Task<S> {
                 return self.lost(side).await;
             }
         }
-        // Messages are handled in place; only what the state machine asks for leaves this loop.
+        // Messages are processed in place; only actions of the state machine leave this loop.
         let (now, moment) = (Instant::now(), traffic::moment());
         loop {
             let taken = match frame::next(buffer.unread(), self.peer.max_len(side)) {
@@ -354,14 +357,13 @@ impl<S: RouteSink> Task<S> {
                     if message.kind == MessageKind::Open {
                         self.note_open(message.body);
                     }
-                    self.peer.handle(Input::Message(side, message), now);
-                    if message.kind == MessageKind::Update {
-                        read_update(&mut self.peer, &mut self.sink, &self.status, side, message.body, now);
+                    if let Some(update) = self.peer.receive(side, message, now) {
+                        read_update(&mut self.peer, &mut self.sink, &self.status, side, update, now);
                     }
                     message.len()
                 }
                 Err(error) => {
-                    self.peer.handle(Input::Malformed(side, error), now);
+                    self.peer.handle(PeerInput::Malformed(side, error), now);
                     0
                 }
             };
@@ -376,7 +378,7 @@ impl<S: RouteSink> Task<S> {
         }
     }
 
-    /// Keeps both OPENs for people.
+    /// Publishes both OPENs in the status.
     fn note_open(&self, body: &[u8]) {
         let ours = self.peer.config().open(*self.restarted.borrow());
         if let Ok(theirs) = Open::parse(body) {
@@ -387,7 +389,7 @@ impl<S: RouteSink> Task<S> {
     fn note(&self, text: String) {
         tracing::debug!(peer = %self.address.remote, "{text}");
         self.status.send_modify(|status| {
-            status.last_error = Some(SessionLine { at: SystemTime::now(), text });
+            status.last_error = Some(SessionError { at: SystemTime::now(), text });
         });
     }
 
@@ -403,10 +405,10 @@ impl<S: RouteSink> Task<S> {
             if status.state == state {
                 return true;
             }
-            // What kept a session from opening before is no reason for its opening.
+            // The reason of an earlier failure does not explain why the session is Established now.
             let error = status.last_error.as_ref().map(|line| line.text.as_str());
-            let error = error.filter(|_| state != State::Established);
-            if state == State::Established || status.state == State::Established {
+            let error = error.filter(|_| state != SessionState::Established);
+            if state == SessionState::Established || status.state == SessionState::Established {
                 tracing::info!(peer = %self.address.remote, from = %status.state, to = %state, reason = error, "session");
             } else {
                 tracing::debug!(peer = %self.address.remote, from = %status.state, to = %state, "session");
@@ -419,29 +421,25 @@ impl<S: RouteSink> Task<S> {
     }
 }
 
-/// Reads an UPDATE if the state machine asked for that, and reports one that ends the session.
+/// Reads an UPDATE, passes its routes to the sink and reports its errors.
 fn read_update<S: RouteSink>(
     peer: &mut Peer,
     sink: &mut S,
     status: &watch::Sender<PeerStatus>,
     side: Side,
-    body: &[u8],
+    update: ReceivedUpdate<'_>,
     now: Instant,
 ) {
-    let Some(negotiated) =
-        peer.negotiated().copied().filter(|_| peer.connection_state(side) == Some(State::Established))
-    else {
-        return;
-    };
-    match UpdateView::parse(body).and_then(|view| view.read(&negotiated.context())) {
+    match update.read() {
         Ok(update) => {
             if let Some(fault) = update.fault {
                 let mut new = false;
                 status.send_modify(|status| new = status.update_errors.note(&update, SystemTime::now()));
-                // Once for each kind: a peer may send thousands of them.
+                // Once per kind of error: a peer may send thousands of them.
                 if new {
+                    let peer_id = peer.negotiated().map(|terms| tracing::field::display(terms.peer_id));
                     tracing::warn!(
-                        peer = %negotiated.peer_id,
+                        peer = peer_id,
                         attribute = fault.attribute,
                         verdict = fault.verdict.name(),
                         "UPDATE with an error: {}",
@@ -452,14 +450,14 @@ fn read_update<S: RouteSink>(
             match update.end_of_rib() {
                 Some(family) => {
                     sink.end_of_rib(family);
-                    peer.handle(Input::EndOfRib(family), now);
+                    peer.handle(PeerInput::EndOfRib(family), now);
                 }
                 None => sink.update(&update),
             }
         }
         Err(error) => {
             status.send_modify(|status| status.update_errors.note_reset(&error, SystemTime::now()));
-            peer.handle(Input::Malformed(side, error), now);
+            peer.handle(PeerInput::Malformed(side, error), now);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One TCP connection: what is left of a message that is not whole yet, and a queue of chunks to write.
+//! TCP connection of a session: the rest of an incomplete message, and a queue of chunks to write.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -11,39 +11,39 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Octets of a buffer: what is read at once, behind the largest message that is not whole yet.
+/// Size of a buffer: one read, after the longest incomplete message.
 const BUFFER: usize = READ + crate::wire::frame::MAX_EXTENDED_LEN;
-/// Octets read at once: some thousand prefixes, which are then still in the processor's cache when
-/// the RIB looks at them.
+/// Octets per read: about a thousand prefixes, which are still in the processor's cache when the
+/// RIB processes them.
 const READ: usize = 32 * 1024;
-/// Octets that may lie in the kernel before they are sent.
+/// Limit of unsent octets in the kernel (TCP_NOTSENT_LOWAT).
 const UNSENT: u32 = 128 * 1024;
-/// Chunks handed to the kernel in one call.
+/// Chunks per write call.
 const WRITE_SLICES: usize = 32;
-/// How long a closed connection may take to write its NOTIFICATION and to see the peer's end.
+/// Time limit for a closed connection to write its NOTIFICATION and to receive the peer's FIN.
 const LINGER: Duration = Duration::from_secs(2);
 
 thread_local! {
-    /// The last buffer that was used on this thread: thousands of sessions need no more of them than
-    /// are read at once.
+    /// Last used buffer of this thread. Thousands of sessions need only as many buffers as there
+    /// are concurrent reads.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// What was read from a socket; its room is used again.
-pub(super) struct Buffer {
+/// Buffer of received octets; its memory is reused.
+pub(super) struct ReadBuffer {
     octets: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl Buffer {
-    pub(super) fn new() -> Buffer {
+impl ReadBuffer {
+    pub(super) fn new() -> ReadBuffer {
         let mut octets = SPARE.take();
         octets.resize(BUFFER, 0);
-        Buffer { octets, start: 0, end: 0 }
+        ReadBuffer { octets, start: 0, end: 0 }
     }
 
-    /// What was read and not yet consumed.
+    /// Returns the octets that were not consumed yet.
     pub(super) fn unread(&self) -> &[u8] {
         &self.octets[self.start..self.end]
     }
@@ -53,42 +53,42 @@ impl Buffer {
     }
 }
 
-impl Drop for Buffer {
+impl Drop for ReadBuffer {
     fn drop(&mut self) {
         SPARE.set(std::mem::take(&mut self.octets));
     }
 }
 
-pub(super) struct Socket {
+pub(super) struct PeerSocket {
     stream: TcpStream,
-    /// Octets of a message that is not whole yet.
+    /// Octets of an incomplete message.
     rest: Vec<u8>,
     queue: VecDeque<Bytes>,
-    /// Whether the first chunk of the queue is partly written.
+    /// The first chunk of the queue is partly written.
     begun: bool,
-    /// Since when nothing could be written, while that is so.
+    /// Time since which the socket has not been writable, while that is so.
     blocked_since: Option<Instant>,
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Socket {
+impl PeerSocket {
+    pub(super) fn new(stream: TcpStream) -> PeerSocket {
         // Small messages must not wait for the peer's acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        // What lies unsent in the kernel can't be overtaken by what is new.
+        // New messages cannot overtake unsent octets in the kernel.
         if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
         }
-        Socket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false, blocked_since: None }
+        PeerSocket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false, blocked_since: None }
     }
 
-    /// Since when nothing could be written, while something waits.
+    /// Returns the time since which nothing could be written, while the queue is not empty.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
     }
 
-    /// Chunks that wait to be written.
+    /// Returns the number of queued chunks.
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
@@ -99,7 +99,7 @@ impl Socket {
         }
     }
 
-    /// Waits until something can be done with the socket.
+    /// Waits until the socket is ready for the next operation.
     pub(super) async fn ready(&self, read: bool) -> io::Result<tokio::io::Ready> {
         match (read, self.queue.is_empty()) {
             (true, true) => self.stream.ready(Interest::READABLE).await,
@@ -109,7 +109,7 @@ impl Socket {
         }
     }
 
-    /// Writes as much of the queue as the kernel takes.
+    /// Writes as much of the queue as the kernel accepts.
     pub(super) fn write(&mut self) -> io::Result<()> {
         while !self.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
@@ -141,10 +141,10 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads what is there, up to a limit; 0 when the peer has closed.
-    pub(super) fn read(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
+    /// Reads available octets up to a limit; returns 0 if the peer has closed the connection.
+    pub(super) fn read(&mut self, buffer: &mut ReadBuffer) -> io::Result<usize> {
         let kept = self.rest.len();
-        // This one knows that after less than there was room for nothing is left, and asks the kernel no more.
+        // Tokio skips the next system call after a read that did not fill the buffer.
         let mut room = ReadBuf::new(&mut buffer.octets[kept..kept + READ]);
         let mut nobody = Context::from_waker(Waker::noop());
         let count = match Pin::new(&mut self.stream).poll_read(&mut nobody, &mut room) {
@@ -157,15 +157,15 @@ impl Socket {
         Ok(count)
     }
 
-    /// Keeps what was not consumed for the next [`Socket::read`].
-    pub(super) fn keep(&mut self, buffer: &Buffer) {
+    /// Keeps the unconsumed octets for the next [`PeerSocket::read`].
+    pub(super) fn keep(&mut self, buffer: &ReadBuffer) {
         self.rest.extend_from_slice(buffer.unread());
-        // Most reads end with a whole message; a thousand sessions must not keep room for a part.
+        // Most reads end with a whole message; a thousand sessions must not keep memory for a rest.
         self.rest.shrink_to_fit();
     }
 
-    /// Writes `last`, then closes so that the peer can still read it: with unread input in the
-    /// socket a plain close would send a reset and take the NOTIFICATION with it.
+    /// Writes the queue, then closes such that the peer can still read it: closing a socket with
+    /// unread input would send a reset, and the peer might lose the NOTIFICATION.
     pub(super) async fn linger(mut self) {
         let close = async {
             for chunk in &self.queue {
@@ -181,7 +181,8 @@ impl Socket {
         }
     }
 
-    /// Takes back what has not begun to be written: routes are of no use to a session that ends.
+    /// Removes the chunks whose transmission has not begun; routes are useless to a session that
+    /// ends.
     pub(super) fn drop_queued(&mut self) {
         self.queue.truncate(usize::from(self.begun));
     }

@@ -1,22 +1,22 @@
-//! How much a peer was told and has told, counted as it passes.
+//! Counters of messages and octets of a peer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::wire::frame::{HEADER_LEN, MessageKind};
 
-/// Both ways, since the peer was configured.
+/// Counters in both directions, since the peer was configured.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    /// What was handed to the socket.
-    pub sent: Flow,
-    /// What was read.
-    pub received: Flow,
+    /// Messages passed to the socket.
+    pub sent: TrafficFlow,
+    /// Messages read from the socket.
+    pub received: TrafficFlow,
 }
 
-/// One way.
+/// Counters in one direction.
 #[derive(Debug, Default)]
-pub struct Flow {
+pub struct TrafficFlow {
     messages: [AtomicU64; MessageKind::ALL.len()],
     octets: AtomicU64,
     /// Milliseconds since 1970-01-01T00:00:00Z; 0: never.
@@ -35,23 +35,23 @@ const fn place(kind: MessageKind) -> usize {
 }
 
 fn add(counter: &AtomicU64, more: usize) {
-    // One task writes: nothing is lost between both.
+    // There is one writer, so load and store need not be atomic together.
     let before = counter.load(Ordering::Relaxed);
     counter.store(before.wrapping_add(u64::try_from(more).unwrap_or(u64::MAX)), Ordering::Relaxed);
 }
 
-impl Flow {
-    /// Messages of a kind.
+impl TrafficFlow {
+    /// Returns the number of messages of a kind.
     pub fn messages(&self, kind: MessageKind) -> u64 {
         self.messages[place(kind)].load(Ordering::Relaxed)
     }
 
-    /// Octets of all messages.
+    /// Returns the octets of all messages.
     pub fn octets(&self) -> u64 {
         self.octets.load(Ordering::Relaxed)
     }
 
-    /// When the last message of a kind passed: an UPDATE or a KEEPALIVE; of others nothing is kept.
+    /// Returns the time of the last message of a kind: UPDATE or KEEPALIVE; `None` for others.
     pub fn last(&self, kind: MessageKind) -> Option<SystemTime> {
         let millis = match kind {
             MessageKind::Update => self.last_update.load(Ordering::Relaxed),
@@ -61,14 +61,14 @@ impl Flow {
         (millis > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
     }
 
-    /// Notes a message that passed at a moment (see [`moment`]).
+    /// Counts a message at a time; see [`moment`].
     pub(super) fn note(&self, kind: MessageKind, octets: usize, at: u64) {
         add(&self.messages[place(kind)], 1);
         add(&self.octets, octets);
         self.stamp(kind, at);
     }
 
-    /// Notes whole messages that lie one behind the other.
+    /// Counts whole messages in sequence.
     pub(super) fn note_all(&self, chunk: &[u8]) {
         let mut rest = chunk;
         let (mut counts, mut last) = ([0; MessageKind::ALL.len()], None);
@@ -100,7 +100,7 @@ impl Flow {
     }
 }
 
-/// Now, in milliseconds since 1970-01-01T00:00:00Z.
+/// Returns the current time in milliseconds since 1970-01-01T00:00:00Z.
 pub(super) fn moment() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(0)
@@ -117,7 +117,7 @@ mod tests {
         encode::keepalive(&mut chunk);
         encode::end_of_rib(&mut chunk, crate::Family::ALL[0]);
         encode::keepalive(&mut chunk);
-        let flow = Flow::default();
+        let flow = TrafficFlow::default();
         flow.note_all(&chunk);
         let counts = MessageKind::ALL.map(|kind| flow.messages(kind));
         assert_eq!(
@@ -125,7 +125,7 @@ mod tests {
             ([0, 1, 0, 2, 0], chunk.len().try_into().expect("a small number"))
         );
         assert!(flow.last(MessageKind::Keepalive).is_some() && flow.last(MessageKind::Open).is_none());
-        // What is cut short or says a length of nothing ends the count.
+        // A truncated message or an invalid length ends the count.
         flow.note_all(&chunk[..10]);
         flow.note_all(&[0xff; HEADER_LEN]);
         assert_eq!(flow.messages(MessageKind::Update), 1);

@@ -1,4 +1,4 @@
-//! What was wrong with a session's UPDATEs, for people (RFC 7606 §8: errors are to be seen).
+//! Record of errors in a session's UPDATEs (RFC 7606 §8: errors are to be visible to operators).
 
 use std::time::SystemTime;
 
@@ -10,37 +10,37 @@ use crate::wire::update::Update;
 /// Octets of an attribute that are kept.
 const KEPT: usize = 64;
 
-/// Counts since the peer was configured, and the last error.
+/// Error counters since the peer was configured, and the last error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpdateErrors {
-    /// UPDATEs with an error.
+    /// Number of UPDATEs with an error.
     pub count: u64,
-    /// Those whose routes were withdrawn for it.
+    /// Number of UPDATEs whose routes were withdrawn.
     pub treated_as_withdraw: u64,
-    /// Those whose routes were taken without the attribute.
+    /// Number of UPDATEs whose routes were accepted without the attribute.
     pub discarded: u64,
-    /// The last of them.
+    /// Last error.
     pub last: Option<UpdateError>,
 }
 
-/// One UPDATE with an error.
+/// Error in one UPDATE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpdateError {
-    /// When it came.
+    /// Time at which it was received.
     pub at: SystemTime,
-    /// The type code of the attribute; `None`: the error is the message's.
+    /// Type code of the attribute; `None`: the error is in the message.
     pub attribute: Option<u8>,
-    /// The rule that it breaks.
+    /// Rule that was violated.
     pub rule: &'static str,
-    /// What that cost.
+    /// Consequence.
     pub verdict: Verdict,
-    /// The attribute as it stood, or what of the message can't be read; the first 64 octets.
+    /// Attribute as received, or the unreadable part of the message; the first 64 octets.
     pub octets: Vec<u8>,
 }
 
 impl UpdateErrors {
-    /// Takes in an UPDATE that the session survived; whether there was an error of another kind than
-    /// the last one.
+    /// Records the fault of an UPDATE that does not end the session. Returns whether the error is
+    /// of another kind than the last one.
     pub(super) fn note(&mut self, update: &Update<'_>, at: SystemTime) -> bool {
         let Some(fault) = update.fault else { return false };
         match fault.verdict {
@@ -54,7 +54,7 @@ impl UpdateErrors {
         self.push(error)
     }
 
-    /// Takes in what ends the session, if it is an UPDATE's error.
+    /// Records an error that ends the session, if it is an error in an UPDATE.
     pub(super) fn note_reset(&mut self, error: &WireError, at: SystemTime) {
         if error.code.code == ErrorCode::MALFORMED_ATTRIBUTE_LIST.code {
             self.push(UpdateError {

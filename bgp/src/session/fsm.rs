@@ -1,84 +1,109 @@
-//! The transitions (RFC 4271 §8.2.2).
+//! State transitions (RFC 4271 §8.2.2); see [`state`](super::state) for the diagram.
 //!
-//! Deviation: after a failed connection RFC 4271 goes to Idle and starts again by itself later; here
-//! only calling waits, and a peer that calls is answered at once. Idle is for stopped peers.
+//! Deviation: after a failed connection RFC 4271 goes to Idle and restarts automatically after a
+//! delay. Here the peer goes to Active: only dialing is delayed, and an incoming connection is
+//! accepted at any time. Idle is the state of stopped peers only. The DelayOpen timer (RFC 4271
+//! §8.1.3) and peer oscillation damping (`DampPeerOscillations`) are not implemented.
 
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
-use super::graceful::{self, Retain};
+use super::graceful::Retain;
 use super::negotiate::Negotiated;
-use super::peer::{EndReason, Input, Output, Peer, PeerConfig};
-use super::state::{Clocks, Connection, Dial, Side, State};
+use super::peer::{EndReason, Peer, PeerConfig, PeerInput, PeerOutput};
+use super::retention;
+use super::state::{ConnectionState, Dial, SessionState, SessionTimers, Side};
 use super::timers::{CONNECT_TIMEOUT, OPEN_HOLD_TIME, connect_retry};
 use crate::types::Family;
+use crate::wire::attribute::Context;
 use crate::wire::encode;
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::{Frame, MessageKind};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::refresh::RouteRefresh;
+use crate::wire::update::{Update, UpdateView};
 
-/// What to do with a connection that the peer has made.
+/// Decision on an incoming connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Hand in [`Input::Connected`].
+    /// Accept it: hand in [`PeerInput::Connected`].
     Take,
-    /// The same, after the connection that the peer made before became the outgoing one, see
-    /// [`Peer::swap_sides`].
+    /// Accept it next to an Established incoming connection: call [`Peer::swap_sides`] first, then
+    /// hand in [`PeerInput::Connected`].
     TakeBeside,
-    /// Turn it away with a Cease of this subcode.
+    /// Reject it with a Cease NOTIFICATION of this subcode.
     Reject(ErrorCode),
 }
 
-/// Whether the peer may come back without its old session's end having been seen.
+/// UPDATE of an Established session, with the session parameters that are needed to read it.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedUpdate<'a> {
+    body: &'a [u8],
+    context: Context,
+}
+
+impl<'a> ReceivedUpdate<'a> {
+    /// Reads and checks the UPDATE.
+    ///
+    /// # Errors
+    /// A fault that ends the session (RFC 7606); hand it to [`Peer::handle`] as
+    /// [`PeerInput::Malformed`].
+    #[inline]
+    pub fn read(&self) -> Result<Update<'a>, WireError> {
+        UpdateView::parse(self.body)?.read(&self.context)
+    }
+}
+
+/// Returns whether the peer may reconnect before the end of its old session was detected.
 fn restarts(negotiated: &Negotiated) -> bool {
     negotiated.graceful.is_some_and(|graceful| !graceful.families.is_empty())
 }
 
 impl Peer {
-    /// Takes in what happened at `now`; what is to be done waits in [`Peer::poll_output`].
-    pub fn handle(&mut self, input: Input<'_>, now: Instant) {
+    /// Processes an event that happened at `now`. The resulting actions are returned by
+    /// [`Peer::poll_output`].
+    pub fn handle(&mut self, input: PeerInput, now: Instant) {
         match input {
-            Input::Start => self.start(now),
-            Input::Stop(code) => self.stop(code),
-            Input::Restart => self.restart(),
-            Input::BfdDown => {
-                // A call at once would collide with the peer's own end of the session.
+            PeerInput::Start => self.start(now),
+            PeerInput::Stop(code) => self.stop(code),
+            PeerInput::Restart => self.restart(),
+            PeerInput::BfdDown => {
+                // An immediate connection attempt would collide with the peer's own end of the
+                // session.
                 self.failures = self.failures.max(1);
                 let established =
-                    |side: &Side| matches!(self.slot(*side), Some(Connection::Established { .. }));
+                    |side: &Side| matches!(self.slot(*side), Some(ConnectionState::Established { .. }));
                 if let Some(side) = Side::ALL.into_iter().find(established) {
                     let notification = Notification::new(ErrorCode::BFD_DOWN);
                     self.end(side, Some(notification), EndReason::BfdDown, now);
                 }
             }
-            Input::EndOfRib(family) => self.resynced(family),
-            Input::SendHoldTimerExpired(side) => {
+            PeerInput::EndOfRib(family) => self.resynced(family),
+            PeerInput::SendHoldTimerExpired(side) => {
                 if self.slot(side).is_some() {
                     let notification = Notification::new(ErrorCode::SEND_HOLD_TIMER_EXPIRED);
                     self.end(side, Some(notification), EndReason::SendHoldTimerExpired, now);
                 }
             }
-            Input::Connected(Side::Outgoing) => self.connected_out(now),
-            Input::Connected(Side::Incoming) => self.connected_in(now),
-            Input::ConnectFailed => {
+            PeerInput::Connected(Side::Outgoing) => self.connected_out(now),
+            PeerInput::Connected(Side::Incoming) => self.connected_in(now),
+            PeerInput::ConnectFailed => {
                 if matches!(self.dial, Dial::Calling { .. }) {
                     self.dial_later(now);
                 }
             }
-            Input::Closed(side) => {
+            PeerInput::Closed(side) => {
                 if self.slot(side).is_some() {
                     self.end(side, None, EndReason::ConnectionClosed, now);
                 }
             }
-            Input::Message(side, frame) => self.message(side, frame, now),
-            Input::Malformed(side, error) => {
+            PeerInput::Malformed(side, error) => {
                 if self.slot(side).is_some() {
                     self.refuse(side, error, now);
                 }
             }
-            Input::Timer => self.timer(now),
+            PeerInput::Timer => self.timer(now),
         }
     }
 
@@ -103,8 +128,8 @@ impl Peer {
         self.running = false;
         self.cancel_dial();
         for side in Side::ALL {
-            let negotiated = self.slot(side).and_then(Connection::negotiated);
-            let notification = graceful::hard(Notification::new(code), negotiated);
+            let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
+            let notification = retention::hard_reset(Notification::new(code), negotiated);
             self.drop_connection(side, Some(notification), EndReason::Stopped(code), Retain::default());
         }
         self.drop_retained();
@@ -116,28 +141,30 @@ impl Peer {
         for side in Side::ALL {
             let text = "the routing daemon of this node restarts, its routes still hold";
             let soft = Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text);
-            let negotiated = self.slot(side).and_then(Connection::negotiated);
-            let farewell = graceful::farewell(negotiated, soft, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
-            self.drop_connection(side, farewell, EndReason::Restarting, Retain::default());
+            let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
+            let restart_notification =
+                retention::restart_notification(negotiated, soft, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
+            self.drop_connection(side, restart_notification, EndReason::Restarting, Retain::default());
         }
         self.drop_retained();
     }
 
-    /// Takes another configuration: a session is opened anew with it, and both sides keep their routes over
-    /// that where they agreed to keep them over a restart.
+    /// Replaces the configuration. A session is reopened with the new one; both sides keep their
+    /// routes meanwhile if they agreed to keep them over a restart.
     pub fn reconfigure(&mut self, config: PeerConfig, now: Instant) {
         self.cancel_dial();
         for side in Side::ALL {
             let Some(connection) = self.slot(side).copied() else { continue };
             let negotiated = connection.negotiated().copied();
             let code = ErrorCode::CONFIGURATION_CHANGE;
-            let farewell = graceful::farewell(negotiated.as_ref(), Notification::new(code), code);
+            let restart_notification =
+                retention::restart_notification(negotiated.as_ref(), Notification::new(code), code);
             let reason = EndReason::Reconfigured;
             let retain = match (connection.state(), negotiated) {
-                (State::Established, Some(negotiated)) => self.retain(&negotiated, &reason, now),
+                (SessionState::Established, Some(negotiated)) => self.retain(&negotiated, &reason, now),
                 _ => Retain::default(),
             };
-            self.drop_connection(side, farewell, reason, retain);
+            self.drop_connection(side, restart_notification, reason, retain);
         }
         self.config = config;
         if std::mem::take(&mut self.running) {
@@ -147,7 +174,7 @@ impl Peer {
 
     fn dial_now(&mut self, now: Instant) {
         self.dial = Dial::Calling { until: now + CONNECT_TIMEOUT };
-        self.out(Output::Connect);
+        self.push_output(PeerOutput::Connect);
     }
 
     fn dial_later(&mut self, now: Instant) {
@@ -158,13 +185,13 @@ impl Peer {
 
     fn cancel_dial(&mut self) {
         if matches!(self.dial, Dial::Calling { .. }) {
-            self.out(Output::AbortConnect);
+            self.push_output(PeerOutput::AbortConnect);
         }
         self.dial = Dial::Off;
     }
 
     fn connected_out(&mut self, now: Instant) {
-        // Of a call that was given up, nobody wants to know.
+        // The attempt was aborted before it succeeded.
         if !matches!(self.dial, Dial::Calling { .. }) {
             return;
         }
@@ -172,24 +199,24 @@ impl Peer {
         self.send_open(Side::Outgoing, now);
     }
 
-    /// What to do with a connection that the peer has just made.
+    /// Returns what to do with an incoming connection.
     pub fn admission(&self) -> Admission {
         if !self.running {
             return Admission::Reject(ErrorCode::CONNECTION_REJECTED);
         }
         match self.negotiated() {
             None => Admission::Take,
-            // RFC 4724 §5: the peer may have restarted and TCP not noticed; its OPEN will tell.
+            // RFC 4724 §5: the peer may have restarted without TCP noticing; its OPEN will tell.
             Some(negotiated) if restarts(negotiated) => match self.slot(Side::Incoming) {
-                Some(Connection::Established { .. }) => Admission::TakeBeside,
+                Some(ConnectionState::Established { .. }) => Admission::TakeBeside,
                 _ => Admission::Take,
             },
-            // RFC 4271 §6.8: an Established connection stays.
+            // RFC 4271 §6.8: an Established connection is kept.
             Some(_) => Admission::Reject(ErrorCode::COLLISION_RESOLUTION),
         }
     }
 
-    /// The connection of each side is from now on the other's; see [`Admission::TakeBeside`].
+    /// Exchanges the outgoing and the incoming connection; see [`Admission::TakeBeside`].
     pub fn swap_sides(&mut self) {
         self.connections.swap(0, 1);
     }
@@ -198,10 +225,11 @@ impl Peer {
         if self.admission() != Admission::Take {
             return;
         }
-        // The peer would not call twice if its first call were alive; the driver replaces the socket.
+        // A peer whose earlier connection is alive does not connect again; the driver replaces the
+        // socket.
         if self.slot_mut(Side::Incoming).take().is_some() {
             let (reason, retain) = (EndReason::ConnectionClosed, Retain::default());
-            self.out(Output::Ended { established: false, reason, retain });
+            self.push_output(PeerOutput::Ended { established: false, reason, retain });
         }
         self.send_open(Side::Incoming, now);
     }
@@ -209,8 +237,30 @@ impl Peer {
     fn send_open(&mut self, side: Side, now: Instant) {
         let mut message = Vec::new();
         self.config.open(self.restarted).encode(&mut message);
-        self.out(Output::Send(side, message));
-        *self.slot_mut(side) = Some(Connection::OpenSent { hold: now + OPEN_HOLD_TIME });
+        self.push_output(PeerOutput::Send(side, message));
+        *self.slot_mut(side) = Some(ConnectionState::OpenSent { hold: now + OPEN_HOLD_TIME });
+    }
+
+    /// Processes a message that was received at `now` on the connection of `side`. The resulting
+    /// actions are returned by [`Peer::poll_output`].
+    ///
+    /// Returns the UPDATE to read, if the message is one and this connection is Established. In any
+    /// other state an UPDATE ends the connection (RFC 6608) and is not returned. The caller reads
+    /// it with [`ReceivedUpdate::read`] before it hands in anything else, and reports an End-of-RIB
+    /// marker with [`PeerInput::EndOfRib`] and an error with [`PeerInput::Malformed`].
+    #[must_use = "an UPDATE is to be read"]
+    pub fn receive<'a>(&mut self, side: Side, frame: Frame<'a>, now: Instant) -> Option<ReceivedUpdate<'a>> {
+        match (self.slot(side)?, frame.kind) {
+            (ConnectionState::Established { negotiated, .. }, MessageKind::Update) => {
+                let context = negotiated.context();
+                self.restart_hold_timer(side, now);
+                Some(ReceivedUpdate { body: frame.body, context })
+            }
+            _ => {
+                self.message(side, frame, now);
+                None
+            }
+        }
     }
 
     fn message(&mut self, side: Side, frame: Frame<'_>, now: Instant) {
@@ -220,32 +270,32 @@ impl Peer {
             return self.end(side, None, EndReason::Received(notification), now);
         }
         match (connection, frame.kind) {
-            (Connection::OpenSent { .. }, MessageKind::Open) => self.open(side, frame.body, now),
-            (Connection::OpenConfirm { negotiated, clocks }, MessageKind::Keepalive) => {
-                self.establish(side, negotiated, clocks, now);
+            (ConnectionState::OpenSent { .. }, MessageKind::Open) => self.open(side, frame.body, now),
+            (ConnectionState::OpenConfirm { negotiated, timers }, MessageKind::Keepalive) => {
+                self.establish(side, negotiated, timers, now);
             }
-            (Connection::Established { .. }, MessageKind::Keepalive) => self.heard(side, now),
-            (Connection::Established { .. }, MessageKind::Update) => {
-                self.heard(side, now);
-                self.out(Output::Update);
+            (ConnectionState::Established { .. }, MessageKind::Keepalive) => {
+                self.restart_hold_timer(side, now)
             }
-            (Connection::Established { negotiated, .. }, MessageKind::RouteRefresh) => {
-                self.heard(side, now);
+            // Returned by `receive`.
+            (ConnectionState::Established { .. }, MessageKind::Update) => {}
+            (ConnectionState::Established { negotiated, .. }, MessageKind::RouteRefresh) => {
+                self.restart_hold_timer(side, now);
                 match RouteRefresh::parse(frame.body) {
                     Ok(refresh) => self.refresh(refresh, negotiated, now),
                     Err(error) => self.refuse(side, error, now),
                 }
             }
             // RFC 6608: the subcode names the state.
-            (Connection::OpenSent { .. }, _) => {
+            (ConnectionState::OpenSent { .. }, _) => {
                 let rule = "OPEN comes first";
                 self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_SENT, rule), now);
             }
-            (Connection::OpenConfirm { .. }, _) => {
+            (ConnectionState::OpenConfirm { .. }, _) => {
                 let rule = "KEEPALIVE follows OPEN";
                 self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_CONFIRM, rule), now);
             }
-            (Connection::Established { .. }, _) => {
+            (ConnectionState::Established { .. }, _) => {
                 let rule = "OPEN comes once";
                 self.refuse(side, WireError::new(ErrorCode::FSM_ESTABLISHED, rule), now);
             }
@@ -256,11 +306,11 @@ impl Peer {
         let family = Family::from_afi_safi(refresh.family);
         let family = family.filter(|family| negotiated.families.contains(*family));
         match (family, refresh.subtype) {
-            (Some(family), 0) => self.out(Output::Refresh(family)),
+            (Some(family), 0) => self.push_output(PeerOutput::Refresh(family)),
             (Some(family), 1 | 2) if negotiated.enhanced_route_refresh => {
                 self.refreshed(family, refresh.subtype == 1, now);
             }
-            // RFC 2918 §4, RFC 7313 §5: what was not agreed on is ignored.
+            // RFC 2918 §4, RFC 7313 §5: what was not negotiated is ignored.
             _ => {}
         }
     }
@@ -274,33 +324,35 @@ impl Peer {
             Err(error) => return self.refuse(side, error, now),
         };
         match self.slot(side.other()) {
-            // RFC 4724 §5: the peer has restarted, what is left of its last session ends without a word.
-            Some(Connection::Established { negotiated, .. }) if restarts(negotiated) => {
+            // RFC 4724 §5: the peer has restarted; the rest of its last session ends without a
+            // NOTIFICATION.
+            Some(ConnectionState::Established { negotiated, .. }) if restarts(negotiated) => {
                 self.end(side.other(), None, EndReason::ConnectionClosed, now);
             }
-            Some(Connection::Established { .. }) => return self.collide(side, now),
-            Some(Connection::OpenConfirm { .. }) => {
+            Some(ConnectionState::Established { .. }) => return self.collide(side, now),
+            Some(ConnectionState::OpenConfirm { .. }) => {
                 let loser = if self.keeps(&negotiated) == side { side.other() } else { side };
                 self.collide(loser, now);
                 if loser == side {
                     return;
                 }
             }
-            Some(Connection::OpenSent { .. }) | None => {}
+            Some(ConnectionState::OpenSent { .. }) | None => {}
         }
         let mut message = Vec::new();
         encode::keepalive(&mut message);
-        self.out(Output::Send(side, message));
+        self.push_output(PeerOutput::Send(side, message));
         let hold = negotiated.hold();
-        let clocks = Clocks {
+        let timers = SessionTimers {
             hold: hold.map(|hold| now + hold),
             keepalive: hold.map(|hold| now + self.keepalive_wait(hold)),
         };
-        *self.slot_mut(side) = Some(Connection::OpenConfirm { negotiated, clocks });
+        *self.slot_mut(side) = Some(ConnectionState::OpenConfirm { negotiated, timers });
     }
 
-    /// Which of two connections with the same peer stays: the one called by the speaker with the
-    /// higher identifier (RFC 4271 §6.8), of equal ones by that of the higher AS (RFC 6286 §2.3).
+    /// Returns which of two connections with the same peer is kept: the one opened by the speaker
+    /// with the higher identifier (RFC 4271 §6.8), or, if those are equal, with the higher AS (RFC
+    /// 6286 §2.3).
     fn keeps(&self, negotiated: &Negotiated) -> Side {
         let ours = (self.config.router_id.to_bits(), self.config.local_as.0);
         let theirs = (negotiated.peer_id.to_bits(), negotiated.peer_as.0);
@@ -315,28 +367,28 @@ impl Peer {
         self.end(side, Some(notification), EndReason::Collision, now);
     }
 
-    fn establish(&mut self, side: Side, negotiated: Negotiated, clocks: Clocks, now: Instant) {
-        // The other connection, if any, can only be on its way to lose.
+    fn establish(&mut self, side: Side, negotiated: Negotiated, timers: SessionTimers, now: Instant) {
+        // The other connection, if any, is the loser of a collision.
         self.cancel_dial();
         if self.slot(side.other()).is_some() {
             self.collide(side.other(), now);
         }
         self.failures = 0;
-        *self.slot_mut(side) = Some(Connection::Established { negotiated, clocks });
-        self.heard(side, now);
-        self.out(Output::Established(side, negotiated));
+        *self.slot_mut(side) = Some(ConnectionState::Established { negotiated, timers });
+        self.restart_hold_timer(side, now);
+        self.push_output(PeerOutput::Established(side, negotiated));
         self.resume_retained(&negotiated, now);
     }
 
-    /// KEEPALIVE and UPDATE start the hold timer again.
-    fn heard(&mut self, side: Side, now: Instant) {
-        let hold = self.slot(side).and_then(Connection::negotiated).and_then(Negotiated::hold);
-        if let Some(clocks) = self.slot_mut(side).as_mut().and_then(Connection::clocks_mut) {
-            clocks.hold = hold.map(|hold| now + hold);
+    /// Restarts the hold timer, as every KEEPALIVE and UPDATE does.
+    fn restart_hold_timer(&mut self, side: Side, now: Instant) {
+        let hold = self.slot(side).and_then(ConnectionState::negotiated).and_then(Negotiated::hold);
+        if let Some(timers) = self.slot_mut(side).as_mut().and_then(ConnectionState::timers_mut) {
+            timers.hold = hold.map(|hold| now + hold);
         }
     }
 
-    /// A third of the hold time (RFC 4271 §4.4), with jitter.
+    /// Returns a third of the hold time (RFC 4271 §4.4), with jitter.
     fn keepalive_wait(&mut self, hold: Duration) -> Duration {
         self.jitter.apply(hold / 3)
     }
@@ -345,7 +397,7 @@ impl Peer {
         match self.dial {
             Dial::At(at) if at <= now => self.dial_now(now),
             Dial::Calling { until } if until <= now => {
-                self.out(Output::AbortConnect);
+                self.push_output(PeerOutput::AbortConnect);
                 self.dial_later(now);
             }
             Dial::Off | Dial::At(_) | Dial::Calling { .. } => {}
@@ -360,21 +412,23 @@ impl Peer {
     fn connection_timer(&mut self, side: Side, now: Instant) {
         let Some(mut connection) = self.slot(side).copied() else { return };
         let hold = match connection {
-            Connection::OpenSent { hold } => Some(hold),
-            Connection::OpenConfirm { clocks, .. } | Connection::Established { clocks, .. } => clocks.hold,
+            ConnectionState::OpenSent { hold } => Some(hold),
+            ConnectionState::OpenConfirm { timers, .. } | ConnectionState::Established { timers, .. } => {
+                timers.hold
+            }
         };
         if hold.is_some_and(|hold| hold <= now) {
             let notification = Notification::new(ErrorCode::HOLD_TIMER_EXPIRED);
             return self.end(side, Some(notification), EndReason::HoldTimerExpired, now);
         }
         let wait = connection.negotiated().and_then(Negotiated::hold).map(|hold| self.keepalive_wait(hold));
-        let Some(clocks) = connection.clocks_mut() else { return };
-        if clocks.keepalive.is_some_and(|at| at <= now) {
-            clocks.keepalive = wait.map(|wait| now + wait);
+        let Some(timers) = connection.timers_mut() else { return };
+        if timers.keepalive.is_some_and(|at| at <= now) {
+            timers.keepalive = wait.map(|wait| now + wait);
             *self.slot_mut(side) = Some(connection);
             let mut message = Vec::new();
             encode::keepalive(&mut message);
-            self.out(Output::Send(side, message));
+            self.push_output(PeerOutput::Send(side, message));
         }
     }
 
@@ -382,16 +436,17 @@ impl Peer {
         self.end(side, Some(Notification::from(&error)), EndReason::Refused(error), now);
     }
 
-    /// Ends one connection; when none is left that promises anything, calling begins again.
+    /// Ends one connection, and schedules the next connection attempt if no other connection has
+    /// got further than OpenSent.
     fn end(&mut self, side: Side, notification: Option<Notification>, reason: EndReason, now: Instant) {
         let negotiated = match self.slot(side) {
-            Some(Connection::Established { negotiated, .. }) => Some(*negotiated),
+            Some(ConnectionState::Established { negotiated, .. }) => Some(*negotiated),
             _ => None,
         };
         let retain = negotiated.map(|negotiated| self.retain(&negotiated, &reason, now));
         self.drop_connection(side, notification, reason, retain.unwrap_or_default());
-        // One on which the peer has said nothing yet may never come to anything.
-        let hopeless = |connection: &Connection| matches!(connection, Connection::OpenSent { .. });
+        // A connection on which the peer has sent nothing yet may never open.
+        let hopeless = |connection: &ConnectionState| matches!(connection, ConnectionState::OpenSent { .. });
         let none_left = self.slot(Side::Outgoing).is_none() && self.slot(Side::Incoming).is_none_or(hopeless);
         if self.running && none_left && self.dial == Dial::Off {
             self.dial_later(now);
@@ -409,10 +464,10 @@ impl Peer {
         if let Some(notification) = notification {
             let mut message = Vec::new();
             notification.encode(&mut message);
-            self.out(Output::Send(side, message));
+            self.push_output(PeerOutput::Send(side, message));
         }
-        self.out(Output::Close(side));
-        let established = matches!(connection, Connection::Established { .. });
-        self.out(Output::Ended { established, reason, retain });
+        self.push_output(PeerOutput::Close(side));
+        let established = matches!(connection, ConnectionState::Established { .. });
+        self.push_output(PeerOutput::Ended { established, reason, retain });
     }
 }

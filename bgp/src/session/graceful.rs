@@ -1,52 +1,39 @@
-//! What becomes of a peer's routes when its session ends: graceful restart (RFC 4724), also over
-//! NOTIFICATIONs (RFC 8538), and long-lived graceful restart (RFC 9494), as the one that stays up.
+//! Parameters of graceful restart (RFC 4724), also over NOTIFICATIONs (RFC 8538), and of long-lived
+//! graceful restart (RFC 9494). See `retention` for how a [`Peer`](super::Peer) applies them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::negotiate::Negotiated;
-use super::peer::{EndReason, Output, Peer};
-use crate::types::{Families, Family};
+use crate::types::Families;
 use crate::wire::capability::{GracefulRestart, LongLived};
-use crate::wire::error::ErrorCode;
-use crate::wire::notification::Notification;
 
-/// How long a peer that is back may take until it has sent all its routes, before those that it has
-/// not sent again go: what a million routes take even a slow speaker.
-pub const RESYNC_TIME: Duration = Duration::from_secs(360);
-/// A peer that asks to be waited for longer, in seconds, is not, unless we ask for as much: its routes may
-/// lead nowhere.
-const LONGEST_WAIT: u16 = 300;
-/// Restart times that a peer which restarts again and again is waited for at most.
-const PATIENCE: u32 = 4;
-
-/// What we tell peers about our own restarts, and what we do about theirs.
+/// Graceful restart parameters of this speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartConfig {
-    /// How long peers are asked to wait for us, in seconds, 0 to 4095.
+    /// Time that peers are asked to keep our routes, in seconds, 0 to 4095.
     pub restart_time: u16,
-    /// How long routes may be kept beyond that (RFC 9494), in seconds, 24 bits; 0: not at all.
+    /// Additional time that routes may be kept (RFC 9494), in seconds, 24 bits; 0: none.
     pub long_lived_stale_time: u32,
 }
 
-/// What two OPENs settle about restarts of the peer.
+/// Graceful restart parameters negotiated for restarts of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Graceful {
-    /// The families whose routes it asks to be kept.
+    /// Families whose routes the peer asks us to keep.
     pub families: Families,
-    /// Those of them whose forwarding state it has kept.
+    /// Families among them whose forwarding state the peer has preserved.
     pub forwarding: Families,
-    /// How long it asks to be waited for, in seconds.
+    /// Time that the peer asks us to keep its routes, in seconds.
     pub restart_time: u16,
-    /// Both keep routes over NOTIFICATIONs too (RFC 8538).
+    /// Both sides keep routes over NOTIFICATIONs too (RFC 8538).
     pub notification: bool,
-    /// It has just restarted.
+    /// The peer has just restarted.
     pub restarting: bool,
-    /// How much longer its routes may be kept (RFC 9494).
+    /// Parameters of long-lived graceful restart (RFC 9494).
     pub long_lived: LongLived,
 }
 
 impl Graceful {
-    /// From what both said; `None` where one said nothing.
+    /// Negotiates the parameters; returns `None` if one side did not announce the capability.
     pub(super) fn settle(
         ours: Option<GracefulRestart>,
         theirs: Option<GracefulRestart>,
@@ -56,7 +43,7 @@ impl Graceful {
         let (ours, theirs) = (ours?, theirs?);
         let mut lasting = LongLived::default();
         if let [Some(ours), Some(theirs)] = long_lived {
-            // RFC 9494 §4.2: the sender's time, unless the local configuration says less.
+            // RFC 9494 §4.2: the sender's time, unless the local configuration has a shorter one.
             for family in families.iter() {
                 let at = family.index();
                 if let (Some(time), Some(our), Some(their)) =
@@ -79,199 +66,36 @@ impl Graceful {
     }
 }
 
-/// What to do with the routes of a session that ended.
+/// Treatment of the routes of a session that ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retain {
-    /// The families whose routes are kept, as stale.
+    /// Families whose routes are kept as stale.
     pub families: Families,
-    /// Those that were stale already are kept too (RFC 8538 §4.2); else they go (RFC 4724 §4.2).
+    /// Routes that were already stale are kept too (RFC 8538 §4.2); otherwise they are removed (RFC
+    /// 4724 §4.2).
     pub older: bool,
-    /// Nothing was heard of the peer any more, so that it may not forward either.
+    /// The peer stopped responding, so it may have stopped forwarding too.
     pub silent: bool,
 }
 
-/// What to do with routes that are stale.
+/// Change in the treatment of stale routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
-    /// They have waited long enough, or the peer did not keep them.
+    /// Remove them: their time is over, or the peer did not preserve its forwarding state.
     Drop(Families),
-    /// From now on they are a last resort (RFC 9494 §4.3).
-    LastResort(Families),
+    /// Treat them as long-lived stale routes from now on (RFC 9494 §4.3).
+    LlgrStale(Families),
 }
 
-/// Routes of an earlier session that are kept.
+/// State of the retained routes of an earlier session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retained {
-    families: Families,
-    /// Until when; [`RESYNC_TIME`] or the stale time once one is what is waited for.
-    until: Instant,
-    /// When they go even if the peer keeps restarting.
-    latest: Instant,
-    /// How long more they are a last resort, by family, in seconds.
-    long_lived: [u32; 2],
-}
-
-impl Retained {
-    pub(super) fn until(&self) -> Instant {
-        self.until
-    }
-}
-
-impl Peer {
-    /// Whether this node has just restarted, and for which families it still forwards as it did
-    /// before; `None` once its peers have told it all they know. Says so in OPENs from now on.
-    pub fn set_restarted(&mut self, forwarding: Option<Families>) {
-        self.restarted = forwarding;
-    }
-
-    /// A session that was Established has ended: what becomes of its routes.
-    pub(super) fn retain(&mut self, negotiated: &Negotiated, reason: &EndReason, now: Instant) -> Retain {
-        self.refreshing = [None, None];
-        let Some(graceful) = negotiated.graceful.filter(|_| self.running) else { return Retain::default() };
-        let silent = matches!(
-            reason,
-            EndReason::HoldTimerExpired | EndReason::SendHoldTimerExpired | EndReason::BfdDown
-        );
-        let kept = match reason {
-            EndReason::ConnectionClosed | EndReason::Reconfigured => true,
-            EndReason::HoldTimerExpired
-            | EndReason::SendHoldTimerExpired
-            | EndReason::BfdDown
-            | EndReason::Refused(_) => graceful.notification,
-            EndReason::Received(notification) => {
-                graceful.notification && notification.code != ErrorCode::HARD_RESET
-            }
-            EndReason::Stopped(_) | EndReason::Restarting | EndReason::Collision => false,
-        };
-        if !kept || graceful.families.is_empty() {
-            self.retained = None;
-            return Retain::default();
-        }
-        let ours = self.config.restart.map_or(0, |restart| restart.restart_time);
-        let wait = graceful.restart_time.min(ours.max(LONGEST_WAIT));
-        let wait = Duration::from_secs(u64::from(wait));
-        let older = self.retained.filter(|_| graceful.notification);
-        let latest = older.map_or(now + wait * PATIENCE, |older| older.latest);
-        self.retained = Some(Retained {
-            families: older.map_or(graceful.families, |older| older.families.union(graceful.families)),
-            until: (now + wait).min(latest.max(now)),
-            latest,
-            long_lived: graceful.long_lived.stale_time,
-        });
-        Retain { families: graceful.families, older: graceful.notification, silent }
-    }
-
-    /// The peer is back: what it has not kept goes, the rest waits to be sent again.
-    pub(super) fn resume_retained(&mut self, negotiated: &Negotiated, now: Instant) {
-        let Some(retained) = &mut self.retained else { return };
-        let kept = negotiated.graceful.map_or(Families::NONE, |graceful| {
-            graceful.families.intersection(graceful.forwarding.union(graceful.long_lived.forwarding))
-        });
-        let gone = retained.families.without(kept);
-        retained.families = retained.families.intersection(kept);
-        retained.until = now + RESYNC_TIME;
-        retained.long_lived = [0, 0];
-        if retained.families.is_empty() {
-            self.retained = None;
-        }
-        if !gone.is_empty() {
-            self.out(Output::Stale(Stale::Drop(gone)));
-        }
-    }
-
-    /// The peer has sent all its routes of a family, so nothing of it is stale any more.
-    pub(super) fn resynced(&mut self, family: Family) {
-        if let Some(retained) = &mut self.retained {
-            retained.families.remove(family);
-            if retained.families.is_empty() {
-                self.retained = None;
-            }
-        }
-    }
-
-    pub(super) fn retained_timer(&mut self, now: Instant) {
-        let Some(retained) = self.retained.filter(|retained| retained.until <= now) else { return };
-        let mut lasting = Families::NONE;
-        let mut time = u32::MAX;
-        for family in retained.families.iter() {
-            match retained.long_lived.get(family.index()) {
-                Some(stale_time) if *stale_time > 0 => {
-                    lasting.insert(family);
-                    time = time.min(*stale_time);
-                }
-                _ => {}
-            }
-        }
-        let gone = retained.families.without(lasting);
-        if !gone.is_empty() {
-            self.out(Output::Stale(Stale::Drop(gone)));
-        }
-        self.retained = (!lasting.is_empty()).then(|| {
-            // Families may differ in their times; those that last longer come round again.
-            let more = retained.long_lived.map(|stale_time| stale_time.saturating_sub(time));
-            let until = now + Duration::from_secs(u64::from(time));
-            Retained { families: lasting, until, latest: until, long_lived: more }
-        });
-        if !lasting.is_empty() {
-            self.out(Output::Stale(Stale::LastResort(lasting)));
-        }
-    }
-
-    /// RFC 7313 §4: what the peer sends between two markers is all that it has of a family.
-    pub(super) fn refreshed(&mut self, family: Family, begins: bool, now: Instant) {
-        // Until it has sent all after a restart, that is what is waited for.
-        if self.retained.is_some_and(|retained| retained.families.contains(family)) {
-            return;
-        }
-        let Some(until) = self.refreshing.get_mut(family.index()) else { return };
-        if begins {
-            *until = Some(now + RESYNC_TIME);
-            self.out(Output::RefreshBegins(family));
-        } else if until.take().is_some() {
-            self.out(Output::Stale(Stale::Drop(family.into())));
-        }
-    }
-
-    pub(super) fn refreshing_timer(&mut self, now: Instant) {
-        for family in Family::ALL {
-            let Some(until) = self.refreshing.get_mut(family.index()) else { continue };
-            if until.is_some_and(|until| until <= now) {
-                *until = None;
-                self.out(Output::Stale(Stale::Drop(family.into())));
-            }
-        }
-    }
-
-    /// Nothing is kept any more.
-    pub(super) fn drop_retained(&mut self) {
-        if let Some(retained) = self.retained.take() {
-            self.out(Output::Stale(Stale::Drop(retained.families)));
-        }
-    }
-}
-
-/// The NOTIFICATION with which a session ends for good: towards a peer that would keep our routes over
-/// one, inside a Hard Reset (RFC 8538 §3.1).
-pub(super) fn hard(notification: Notification, negotiated: Option<&Negotiated>) -> Notification {
-    if !negotiated.and_then(|negotiated| negotiated.graceful).is_some_and(|graceful| graceful.notification) {
-        return notification;
-    }
-    let mut data = vec![notification.code.code, notification.code.subcode];
-    data.extend_from_slice(&notification.data);
-    Notification { code: ErrorCode::HARD_RESET, data }
-}
-
-/// What to say when a session ends and routes are to be kept over that: `soft` to a peer that keeps them
-/// over a NOTIFICATION, nothing to one that keeps them only if TCP just ends (RFC 4724 §4), and to others
-/// a Cease of this code.
-pub(super) fn farewell(
-    negotiated: Option<&Negotiated>,
-    soft: Notification,
-    cease: ErrorCode,
-) -> Option<Notification> {
-    match negotiated.and_then(|negotiated| negotiated.graceful) {
-        Some(graceful) if graceful.notification => Some(soft),
-        Some(_) => None,
-        None => Some(Notification::new(cease)),
-    }
+    pub(super) families: Families,
+    /// End of the current waiting time: the restart time,
+    /// [`RESYNC_TIME`](super::retention::RESYNC_TIME) or the long-lived stale time.
+    pub(super) until: Instant,
+    /// Time at which the routes are removed even if the peer keeps restarting.
+    pub(super) latest: Instant,
+    /// Remaining long-lived stale time by family, in seconds.
+    pub(super) long_lived: [u32; 2],
 }

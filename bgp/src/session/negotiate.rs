@@ -1,4 +1,4 @@
-//! What two OPENs settle.
+//! Session parameters negotiated by two OPENs.
 
 use std::time::Duration;
 
@@ -7,51 +7,52 @@ use crate::types::{Asn, Families, RouterId};
 use crate::wire::as_path::AsWidth;
 use crate::wire::attribute::Context;
 use crate::wire::capability::{AddPath, Role, Roles};
-use crate::wire::encode::Form;
+use crate::wire::encode::UpdateFormat;
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::frame::{MAX_EXTENDED_LEN, MAX_LEN};
 use crate::wire::open::Open;
 
-/// What holds for one session.
+/// Parameters of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// The peer's AS.
     pub peer_as: Asn,
     /// The peer's BGP identifier.
     pub peer_id: RouterId,
-    /// Whether the peer is in our AS.
+    /// The peer is in our AS.
     pub internal: bool,
-    /// The smaller of both hold times, in seconds; 0: none.
+    /// The smaller of both hold times, in seconds; 0: no hold timer.
     pub hold_time: u16,
-    /// Families that both exchange.
+    /// Families that both sides support.
     pub families: Families,
-    /// Width of AS numbers.
+    /// Width of AS numbers in UPDATEs.
     pub as_width: AsWidth,
-    /// The longest message, in octets, that the peer may send: it is asked for what we announced alone
-    /// (RFC 8654 §4).
+    /// Length of the longest message that the peer may send, in octets. Only our own announcement
+    /// counts (RFC 8654 §4).
     pub max_len: usize,
-    /// The longest message, in octets, that the peer takes.
+    /// Length of the longest message that the peer accepts, in octets.
     pub send_max_len: usize,
-    /// Whether the peer answers ROUTE-REFRESH.
+    /// The peer answers ROUTE-REFRESH.
     pub route_refresh: bool,
-    /// Whether both mark the beginning and the end of what answers a ROUTE-REFRESH (RFC 7313).
+    /// Both sides mark the beginning and the end of the answer to a ROUTE-REFRESH (RFC 7313).
     pub enhanced_route_refresh: bool,
-    /// The families in which we take and send several paths to a prefix (RFC 7911).
+    /// Families in which several paths to a prefix are received and sent (RFC 7911).
     pub add_path: AddPath,
-    /// Whether IPv4 prefixes may have an IPv6 next hop (RFC 8950).
+    /// IPv4 prefixes may have an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
-    /// What we are to the peer, where that was configured and it is external (RFC 9234).
+    /// Our role towards the peer, if it is external and a role is configured (RFC 9234).
     pub role: Option<Role>,
-    /// What was settled of restarts of the peer.
+    /// Parameters for restarts of the peer.
     pub graceful: Option<Graceful>,
 }
 
 impl Negotiated {
-    /// Settles a session from both OPENs; `expected_as` is the configured AS of the peer.
+    /// Negotiates the parameters of a session; `expected_as` is the configured AS of the peer.
     ///
     /// # Errors
     /// Code 2 (RFC 4271 §6.2): the peer's AS is not the expected one; an internal peer has our own
-    /// identifier (RFC 6286 §2.2); no family is left; the roles don't fit (RFC 9234 §4.2).
+    /// identifier (RFC 6286 §2.2); there is no family in common; the roles do not match (RFC 9234
+    /// §4.2).
     pub fn settle(ours: &Open, theirs: &Open, expected_as: Asn) -> Result<Negotiated, WireError> {
         if theirs.asn != expected_as {
             return Err(WireError::with_data(
@@ -100,12 +101,12 @@ impl Negotiated {
         })
     }
 
-    /// How UPDATEs of this session are read.
+    /// Returns the parameters for reading UPDATEs of this session.
     pub fn context(&self) -> Context {
         Context {
             as_width: self.as_width,
             internal: self.internal,
-            // A route server stays out of the path (RFC 7947 §2.2.2.1).
+            // A route server does not add its AS to the path (RFC 7947 §2.2.2.1).
             first_as: (!self.internal && self.role != Some(Role::RouteServerClient)).then_some(self.peer_as),
             families: self.families,
             add_path: self.add_path.receive,
@@ -113,17 +114,17 @@ impl Negotiated {
         }
     }
 
-    /// How UPDATEs for this session are written.
-    pub fn form(&self) -> Form {
-        Form {
+    /// Returns the parameters for writing UPDATEs of this session.
+    pub fn form(&self) -> UpdateFormat {
+        UpdateFormat {
             as_width: self.as_width,
             max_len: self.send_max_len,
             extended_next_hop: self.extended_next_hop,
         }
     }
 
-    /// How long nothing may be writable to the peer: `configured`, but at least twice the hold time; `None`:
-    /// for ever (RFC 9687 §3.2).
+    /// Returns the send hold time: `configured`, but at least twice the hold time; `None` if there
+    /// is no hold time (RFC 9687 §3.2).
     pub fn send_hold(&self, configured: u16) -> Option<Duration> {
         self.hold().map(|hold| (2 * hold).max(Duration::from_secs(u64::from(configured))))
     }
@@ -133,7 +134,8 @@ impl Negotiated {
     }
 }
 
-/// RFC 9234 §4.2: roles that both say fit each other. One that says none is taken for an older speaker.
+/// Checks that the roles match, if both sides announce one (RFC 9234 §4.2). A speaker that
+/// announces none is treated as one that does not support roles.
 fn settle_role(ours: Roles, theirs: Roles) -> Result<Option<Role>, WireError> {
     let mismatch = |rule| Err(WireError::new(ErrorCode::ROLE_MISMATCH, rule));
     match (ours, theirs) {
@@ -166,7 +168,7 @@ mod tests {
             [(None, Some(65001)), (Some(Role::Customer), Some(65001)), (Some(Role::RouteServerClient), None)]
         {
             let mut ours = open(1, false);
-            ours.capabilities.role = role.map_or(Roles::Unsaid, Roles::One);
+            ours.capabilities.role = role.map_or(Roles::Absent, Roles::One);
             let theirs = Open { asn: Asn(65001), ..open(2, false) };
             let settled = Negotiated::settle(&ours, &theirs, Asn(65001)).unwrap();
             assert_eq!(settled.context().first_as, first_as.map(Asn), "{role:?}");

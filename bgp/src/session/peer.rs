@@ -1,4 +1,4 @@
-//! One configured neighbour: what happens goes in, what is to be done comes out.
+//! State of one configured neighbor, its inputs and its outputs.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,48 +6,49 @@ use std::time::{Duration, Instant};
 
 use super::graceful::{RestartConfig, Retain, Retained, Stale};
 use super::negotiate::Negotiated;
-use super::state::{Connection, Dial, Side, State};
-use super::timers::Jitter;
+use super::state::{ConnectionState, Dial, SessionState, Side};
+use super::timers::TimerJitter;
 use crate::types::{Asn, Families, Family, RouterId};
 use crate::wire::capability::{AddPath, Capabilities, GracefulRestart, LongLived, Role, Roles};
 use crate::wire::error::{ErrorCode, WireError};
-use crate::wire::frame::Frame;
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 
-/// What a session is configured with. Everything in it takes part in the OPEN or in calling, so a
-/// change of it needs a new session.
+/// Session configuration of one neighbor. Every field affects the OPEN or the dialing, so a change
+/// requires a new session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// Our AS.
+    /// The local AS.
     pub local_as: Asn,
-    /// Our BGP identifier.
+    /// The local BGP identifier.
     pub router_id: RouterId,
     /// The peer's AS.
     pub peer_as: Asn,
-    /// The hold time we propose, in seconds: 0 or at least 3.
+    /// Proposed hold time, in seconds: 0 or at least 3.
     pub hold_time: u16,
-    /// The families we exchange.
+    /// Families to exchange.
     pub families: Families,
-    /// Never call, only be called.
+    /// Wait for incoming connections only; never dial.
     pub passive: bool,
-    /// How long to wait before the first call, so that of two speakers one calls first.
+    /// Delay before the first connection attempt, so that one of two speakers dials first.
     pub connect_delay: Duration,
-    /// How long nothing may be writable to the peer before the session ends (RFC 9687), in seconds: at
-    /// least twice the hold time counts, and nothing where that is 0.
+    /// Time for which the socket may stay unwritable before the session ends (RFC 9687), in
+    /// seconds. The effective value is at least twice the hold time; without a hold time there is
+    /// no limit.
     pub send_hold_time: u16,
-    /// The families in which several paths to a prefix are taken and sent (RFC 7911).
+    /// Families in which several paths to a prefix are received and sent (RFC 7911).
     pub add_path: AddPath,
-    /// Whether IPv4 prefixes may have IPv6 next hops (RFC 8950).
+    /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
     pub extended_next_hop: bool,
-    /// What we are to an external peer (RFC 9234).
+    /// Our role towards an external peer (RFC 9234).
     pub role: Option<Role>,
-    /// What is said of restarts; `None`: nothing, and no routes are kept when a session ends.
+    /// Graceful restart parameters; `None`: the capability is not announced, and no routes are kept
+    /// when a session ends.
     pub restart: Option<RestartConfig>,
 }
 
 impl PeerConfig {
-    /// A peer with a hold time of 90 s that is called at once, and none of what is optional.
+    /// Returns a configuration with a hold time of 90 s, immediate dialing and no optional feature.
     pub fn new(local_as: Asn, router_id: RouterId, peer_as: Asn) -> PeerConfig {
         PeerConfig {
             local_as,
@@ -65,7 +66,7 @@ impl PeerConfig {
         }
     }
 
-    /// The OPEN that we send; `restarted`: see [`Peer::set_restarted`].
+    /// Returns the OPEN to send; for `restarted` see [`Peer::set_restarted`].
     pub fn open(&self, restarted: Option<Families>) -> Open {
         let forwarding = restarted.unwrap_or(self.families).intersection(self.families);
         let graceful_restart = self.restart.map(|restart| GracefulRestart {
@@ -92,8 +93,8 @@ impl PeerConfig {
                 graceful_restart,
                 add_path: self.add_path,
                 extended_next_hop: self.extended_next_hop,
-                // RFC 9234 §4.1: of no meaning inside an AS.
-                role: self.role.filter(|_| self.peer_as != self.local_as).map_or(Roles::Unsaid, Roles::One),
+                // RFC 9234 §4.1: roles apply to external sessions only.
+                role: self.role.filter(|_| self.peer_as != self.local_as).map_or(Roles::Absent, Roles::One),
                 enhanced_route_refresh: true,
                 long_lived,
             },
@@ -101,81 +102,81 @@ impl PeerConfig {
     }
 }
 
-/// What happened.
+/// Event for the state machine.
 #[derive(Clone, Debug)]
-pub enum Input<'a> {
-    /// The operator, or the daemon's start, wants the session.
+pub enum PeerInput {
+    /// Start the session (ManualStart of RFC 4271).
     Start,
-    /// The session is not wanted; the code goes into the NOTIFICATION, Cease with a subcode (RFC 4486).
+    /// Stop the session (ManualStop); the code goes into the NOTIFICATION, a Cease with a subcode
+    /// (RFC 4486).
     Stop(ErrorCode),
-    /// This node restarts: the session ends so that the peer keeps its routes, if it can (RFC 4724, 8538).
+    /// Stop the session because this node restarts, such that the peer keeps its routes if it can
+    /// (RFC 4724, RFC 8538).
     Restart,
-    /// BFD says that the way to the peer is gone, or its daemon, which also speaks BFD (RFC 5882 §4.3).
+    /// BFD reports that the path to the peer, or the peer's daemon, is down (RFC 5882 §4.3).
     BfdDown,
-    /// The peer has sent all its routes of a family.
+    /// An End-of-RIB marker of a family was received.
     EndOfRib(Family),
-    /// Nothing could be written to this connection for the send hold time (RFC 9687).
+    /// The connection was not writable for the send hold time (RFC 9687).
     SendHoldTimerExpired(Side),
-    /// A TCP connection is up: ours ([`Output::Connect`] asked for it) or one that the peer made and
-    /// that [`Peer::admission`] lets in; it takes the place of an earlier one of that side.
+    /// A TCP connection was established: the outgoing one that [`PeerOutput::Connect`] requested,
+    /// or an incoming one that [`Peer::admission`] accepted. It replaces an earlier connection of
+    /// that side.
     Connected(Side),
-    /// The call that [`Output::Connect`] asked for failed.
+    /// The connection attempt that [`PeerOutput::Connect`] requested failed.
     ConnectFailed,
-    /// The TCP connection ended.
+    /// A TCP connection was closed.
     Closed(Side),
-    /// A whole message came.
-    Message(Side, Frame<'a>),
-    /// What came breaks a rule: a header, or an UPDATE that [`Output::Update`] pointed at.
+    /// Received octets are malformed: a message header, or an UPDATE which [`Peer::receive`]
+    /// returned.
     Malformed(Side, WireError),
-    /// A deadline has come.
+    /// The time of [`Peer::deadline`] has come.
     Timer,
 }
 
-/// What is to be done, in this order.
+/// Action for the driver. Actions are to be performed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Call the peer; a call under way is given up first.
+pub enum PeerOutput {
+    /// Open a TCP connection to the peer; an attempt in progress is aborted first.
     Connect,
-    /// Give up the call under way.
+    /// Abort the connection attempt in progress.
     AbortConnect,
     /// Write this message.
     Send(Side, Vec<u8>),
-    /// Close this connection once what was sent is written.
+    /// Close this connection after the messages sent so far were written.
     Close(Side),
-    /// Routes can be exchanged on this connection.
+    /// The session is Established on this connection; routes can be exchanged.
     Established(Side, Negotiated),
-    /// A connection ended; `established` says whether the session ended with it.
+    /// A connection ended.
     Ended {
-        /// Whether routes were exchanged on it.
+        /// The connection was Established, so the session ended with it.
         established: bool,
-        /// Why.
+        /// Reason of the end.
         reason: EndReason,
-        /// What becomes of its routes, if any were exchanged.
+        /// Treatment of the session's routes, if it was Established.
         retain: Retain,
     },
-    /// What becomes of routes that were retained.
+    /// Change in the treatment of retained routes.
     Stale(Stale),
-    /// The peer will now send all its routes of a family anew (RFC 7313): those that it has sent before
-    /// are stale until it does.
+    /// The peer starts to send all its routes of a family again (RFC 7313). The routes received so
+    /// far are stale until it does.
     RefreshBegins(Family),
-    /// The message that was just handed in is an UPDATE to be read.
-    Update,
-    /// The peer asks for all routes of a family.
+    /// The peer requests all routes of a family (RFC 2918).
     Refresh(Family),
 }
 
-/// Why a connection ended.
+/// Reason why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// The peer said so.
+    /// The peer sent a NOTIFICATION.
     Received(Notification),
-    /// The peer broke a rule.
+    /// The peer violated a rule of the protocol.
     Refused(WireError),
-    /// Nothing came for the hold time.
+    /// Nothing was received for the hold time.
     HoldTimerExpired,
     /// Nothing could be sent for the send hold time.
     SendHoldTimerExpired,
-    /// BFD gave the peer up.
+    /// BFD reported the peer down.
     BfdDown,
     /// This node restarts.
     Restarting,
@@ -183,9 +184,9 @@ pub enum EndReason {
     Reconfigured,
     /// TCP ended without a NOTIFICATION.
     ConnectionClosed,
-    /// We stopped the session.
+    /// The session was stopped.
     Stopped(ErrorCode),
-    /// The other connection with this peer won (RFC 4271 §6.8).
+    /// The connection lost a collision (RFC 4271 §6.8).
     Collision,
 }
 
@@ -206,25 +207,46 @@ impl fmt::Display for EndReason {
     }
 }
 
-/// The state machine of one neighbour.
+/// State machine of one neighbor.
+///
+/// A `Peer` opens no socket and reads no clock: a driver hands in what happened and performs what
+/// comes out.
+///
+/// # Contract
+///
+/// * Hand in events with [`Peer::handle`], and received messages with [`Peer::receive`], in the
+///   order in which they happened. Call [`Peer::poll_output`] until it returns `None` after each of
+///   them, and after [`Peer::reconfigure`], and perform the actions in the order in which they come.
+/// * `now` is a monotonic time: it must not be earlier than in a previous call. Any clock is
+///   suitable, since only differences count.
+/// * Hand in [`PeerInput::Timer`] when [`Peer::deadline`] has come. The deadline may change with
+///   every call, so compare it again after each of them. An early `Timer` has no effect; a late one
+///   makes timers late.
+/// * Ask [`Peer::admission`] before handing in an incoming connection. A connection that was closed
+///   by [`PeerOutput::Close`] is not reported with [`PeerInput::Closed`]; if it is, that has no
+///   effect.
+/// * A `Peer` may be dropped at any time. Its connections are then closed without a NOTIFICATION by
+///   the driver; hand in [`PeerInput::Stop`] or [`PeerInput::Restart`] first to send one. An output
+///   that is not performed must be one of a connection that is closed already.
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub(super) config: PeerConfig,
     pub(super) running: bool,
     pub(super) dial: Dial,
-    pub(super) connections: [Option<Connection>; 2],
-    /// Calls and sessions that failed since the last Established (RFC 4271's ConnectRetryCounter).
+    pub(super) connections: [Option<ConnectionState>; 2],
+    /// Failed connection attempts and sessions since the last Established (ConnectRetryCounter of
+    /// RFC 4271).
     pub(super) failures: u32,
-    pub(super) jitter: Jitter,
+    pub(super) jitter: TimerJitter,
     pub(super) restarted: Option<Families>,
     pub(super) retained: Option<Retained>,
-    /// By family, until when the end of what answers a ROUTE-REFRESH is waited for.
+    /// Deadline for the end of the answer to a ROUTE-REFRESH, by family (RFC 7313).
     pub(super) refreshing: [Option<Instant>; 2],
-    pub(super) outputs: VecDeque<Output>,
+    pub(super) outputs: VecDeque<PeerOutput>,
 }
 
 impl Peer {
-    /// A stopped peer; `seed` is for the jitter of its timers.
+    /// Creates a stopped peer; `seed` is for the jitter of its timers.
     pub fn new(config: PeerConfig, seed: u64) -> Peer {
         Peer {
             config,
@@ -232,7 +254,7 @@ impl Peer {
             dial: Dial::Off,
             connections: [None, None],
             failures: 0,
-            jitter: Jitter::new(seed),
+            jitter: TimerJitter::new(seed),
             restarted: None,
             retained: None,
             refreshing: [None, None],
@@ -240,70 +262,72 @@ impl Peer {
         }
     }
 
-    /// What it was configured with.
+    /// Returns the configuration.
     pub fn config(&self) -> &PeerConfig {
         &self.config
     }
 
-    /// The next thing to do; call until it is `None` after every [`Peer::handle`].
-    pub fn poll_output(&mut self) -> Option<Output> {
+    /// Returns the next action. Call until it returns `None` after every other call which takes
+    /// `&mut self`.
+    pub fn poll_output(&mut self) -> Option<PeerOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to hand in [`Input::Timer`].
+    /// Returns the time at which to hand in [`PeerInput::Timer`].
     pub fn deadline(&self) -> Option<Instant> {
         let dial = match self.dial {
             Dial::Off => None,
             Dial::At(at) | Dial::Calling { until: at } => Some(at),
         };
         let refreshing = self.refreshing.iter().flatten().copied();
-        let connections = self.connections.iter().flatten().filter_map(Connection::deadline);
+        let connections = self.connections.iter().flatten().filter_map(ConnectionState::deadline);
         connections.chain(dial).chain(self.retained_until()).chain(refreshing).min()
     }
 
-    /// The state to show.
-    pub fn state(&self) -> State {
+    /// Returns the state of the peer: the most advanced state of its connections.
+    pub fn state(&self) -> SessionState {
         let base = match (self.running, self.dial) {
-            (false, _) => State::Idle,
-            (true, Dial::Calling { .. }) => State::Connect,
-            (true, Dial::Off | Dial::At(_)) => State::Active,
+            (false, _) => SessionState::Idle,
+            (true, Dial::Calling { .. }) => SessionState::Connect,
+            (true, Dial::Off | Dial::At(_)) => SessionState::Active,
         };
-        self.connections.iter().flatten().map(Connection::state).fold(base, State::max)
+        self.connections.iter().flatten().map(ConnectionState::state).fold(base, SessionState::max)
     }
 
-    /// The state of one connection, if it is up.
-    pub fn connection_state(&self, side: Side) -> Option<State> {
-        self.slot(side).map(Connection::state)
+    /// Returns the state of one connection, if it is open.
+    pub fn connection_state(&self, side: Side) -> Option<SessionState> {
+        self.slot(side).map(ConnectionState::state)
     }
 
-    /// What the session was settled to, once it is Established.
+    /// Returns the session parameters, if the session is Established.
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.connections.iter().flatten().find_map(|connection| match connection {
-            Connection::Established { negotiated, .. } => Some(negotiated),
+            ConnectionState::Established { negotiated, .. } => Some(negotiated),
             _ => None,
         })
     }
 
-    /// Until when routes of an earlier session are kept as stale, while they are.
+    /// Returns the time until which routes of an earlier session are kept as stale, if there are
+    /// any.
     pub fn retained_until(&self) -> Option<Instant> {
-        self.retained.as_ref().map(Retained::until)
+        self.retained.as_ref().map(|retained| retained.until)
     }
 
-    /// The longest message, in octets, to accept on a connection.
+    /// Returns the length of the longest acceptable message on a connection, in octets.
     pub fn max_len(&self, side: Side) -> usize {
-        let negotiated = self.slot(side).and_then(Connection::negotiated);
+        let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
         negotiated.map_or(crate::wire::frame::MAX_LEN, |negotiated| negotiated.max_len)
     }
 
-    pub(super) fn slot(&self, side: Side) -> Option<&Connection> {
+    pub(super) fn slot(&self, side: Side) -> Option<&ConnectionState> {
         self.connections[side.index()].as_ref()
     }
 
-    pub(super) fn slot_mut(&mut self, side: Side) -> &mut Option<Connection> {
+    pub(super) fn slot_mut(&mut self, side: Side) -> &mut Option<ConnectionState> {
         &mut self.connections[side.index()]
     }
 
-    pub(super) fn out(&mut self, output: Output) {
+    pub(super) fn push_output(&mut self, output: PeerOutput) {
         self.outputs.push_back(output);
     }
 }

@@ -1,4 +1,37 @@
-//! The states, each with the data that exists only in it.
+//! Session states, each with the data that exists only in it.
+//!
+//! The transitions of RFC 4271 §8.2.2, for one connection of a [`Peer`](super::Peer). The labels
+//! are the inputs; the other inputs do not change the state.
+//!
+//! ```text
+//!                        Start                      TCP connection fails,
+//!            +------+  (passive: to Active)         CONNECT_TIMEOUT
+//!  Stop  --> | Idle | -----------------> +---------+ --------------> +--------+
+//! (from any  +------+                    | Connect |                 | Active |
+//!   state)                               +---------+ <-------------- +--------+
+//!                                             |      ConnectRetryTimer |   ^
+//!                       outgoing or incoming  |                        |   |
+//!                       connection: send OPEN |   incoming connection: |   |
+//!                                             v              send OPEN |   |
+//!                                       +----------+ <-----------------+   |
+//!                                       | OpenSent | ----------------------+
+//!                                       +----------+                       |
+//!                        OPEN accepted:       |                            |
+//!                        send KEEPALIVE       v                            |
+//!                                      +-------------+                     |
+//!                                      | OpenConfirm | --------------------+
+//!                                      +-------------+   NOTIFICATION,     |
+//!                        KEEPALIVE            |          hold timer,       |
+//!                                             v          TCP closed, error,|
+//!                                      +-------------+   lost collision    |
+//!              KEEPALIVE, UPDATE: +--> | Established | --------------------+
+//!              restart hold timer |    +-------------+   (also BFD, send hold timer)
+//!                                 +---------|
+//! ```
+//!
+//! Deviation: the three arrows back lead to Idle in RFC 4271, which leaves it again automatically
+//! after a delay; see [`fsm`](super::fsm). `bgp/tests/session_table.rs` has every pair of state and
+//! input.
 
 use std::fmt;
 use std::time::Instant;
@@ -7,16 +40,16 @@ use serde::{Deserialize, Serialize};
 
 use super::negotiate::Negotiated;
 
-/// A state of RFC 4271 §8.2.2, as it is shown: the furthest that any connection of the peer got.
+/// Session state of RFC 4271 §8.2.2. A peer has the most advanced state of its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum State {
-    /// Stopped: no connection is made or accepted.
+pub enum SessionState {
+    /// Stopped: no connection is opened or accepted.
     Idle,
-    /// Waiting for the peer to call, and for the time to call again.
+    /// Waiting for an incoming connection, and for the ConnectRetryTimer.
     Active,
-    /// Calling.
+    /// A connection attempt is in progress.
     Connect,
-    /// A connection is up, our OPEN is sent.
+    /// A connection is open and our OPEN was sent.
     OpenSent,
     /// The peer's OPEN was accepted.
     OpenConfirm,
@@ -24,26 +57,26 @@ pub enum State {
     Established,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for SessionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
 }
 
-/// Which of the two possible connections with a peer.
+/// One of the two possible connections with a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The one we dialled.
+    /// The connection that we opened.
     Outgoing,
-    /// The one the peer dialled.
+    /// The connection that the peer opened.
     Incoming,
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const ALL: [Side; 2] = [Side::Outgoing, Side::Incoming];
 
-    /// The other one.
+    /// Returns the other side.
     pub const fn other(self) -> Side {
         match self {
             Side::Outgoing => Side::Incoming,
@@ -59,63 +92,64 @@ impl Side {
     }
 }
 
-/// Hold and keepalive timers; `None` when the negotiated hold time is 0.
+/// Hold timer and keepalive timer; `None` if the negotiated hold time is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Clocks {
+pub(super) struct SessionTimers {
     pub(super) hold: Option<Instant>,
     pub(super) keepalive: Option<Instant>,
 }
 
-/// A connection that is up.
+/// State of an open connection, with the data that exists only in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Connection {
+pub(super) enum ConnectionState {
     OpenSent { hold: Instant },
-    OpenConfirm { negotiated: Negotiated, clocks: Clocks },
-    Established { negotiated: Negotiated, clocks: Clocks },
+    OpenConfirm { negotiated: Negotiated, timers: SessionTimers },
+    Established { negotiated: Negotiated, timers: SessionTimers },
 }
 
-impl Connection {
-    pub(super) fn state(&self) -> State {
+impl ConnectionState {
+    pub(super) fn state(&self) -> SessionState {
         match self {
-            Connection::OpenSent { .. } => State::OpenSent,
-            Connection::OpenConfirm { .. } => State::OpenConfirm,
-            Connection::Established { .. } => State::Established,
+            ConnectionState::OpenSent { .. } => SessionState::OpenSent,
+            ConnectionState::OpenConfirm { .. } => SessionState::OpenConfirm,
+            ConnectionState::Established { .. } => SessionState::Established,
         }
     }
 
     pub(super) fn negotiated(&self) -> Option<&Negotiated> {
         match self {
-            Connection::OpenSent { .. } => None,
-            Connection::OpenConfirm { negotiated, .. } | Connection::Established { negotiated, .. } => {
-                Some(negotiated)
-            }
+            ConnectionState::OpenSent { .. } => None,
+            ConnectionState::OpenConfirm { negotiated, .. }
+            | ConnectionState::Established { negotiated, .. } => Some(negotiated),
         }
     }
 
-    pub(super) fn clocks_mut(&mut self) -> Option<&mut Clocks> {
+    pub(super) fn timers_mut(&mut self) -> Option<&mut SessionTimers> {
         match self {
-            Connection::OpenSent { .. } => None,
-            Connection::OpenConfirm { clocks, .. } | Connection::Established { clocks, .. } => Some(clocks),
+            ConnectionState::OpenSent { .. } => None,
+            ConnectionState::OpenConfirm { timers, .. } | ConnectionState::Established { timers, .. } => {
+                Some(timers)
+            }
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
-            Connection::OpenSent { hold } => Some(*hold),
-            Connection::OpenConfirm { clocks, .. } | Connection::Established { clocks, .. } => {
-                [clocks.hold, clocks.keepalive].into_iter().flatten().min()
+            ConnectionState::OpenSent { hold } => Some(*hold),
+            ConnectionState::OpenConfirm { timers, .. } | ConnectionState::Established { timers, .. } => {
+                [timers.hold, timers.keepalive].into_iter().flatten().min()
             }
         }
     }
 }
 
-/// What our side does about calling the peer.
+/// State of dialing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dial {
-    /// Never, or not while another connection is up.
+    /// Not dialing: the peer is passive or stopped, or a connection is open.
     Off,
-    /// At this time (the ConnectRetryTimer).
+    /// Waiting until this time (the ConnectRetryTimer).
     At(Instant),
-    /// Now; given up at this time.
+    /// An attempt is in progress; it is aborted at this time.
     Calling { until: Instant },
 }

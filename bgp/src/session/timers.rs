@@ -1,31 +1,33 @@
-//! Lengths of time, and the jitter on them (RFC 4271 §10).
+//! Timer values, and their jitter (RFC 4271 §10).
 
 use std::time::Duration;
 
-/// How long an OPEN is waited for.
+/// Time to wait for the peer's OPEN.
 ///
-/// Deviation: RFC 4271 §8.2.2 suggests four minutes; a peer that can't say OPEN for one is better called anew.
+/// Deviation: RFC 4271 §8.2.2 suggests four minutes; after one without an OPEN a new connection is
+/// more likely to succeed.
 pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(60);
-/// How long one call may take before it is made anew.
+/// Time limit of one connection attempt.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The first wait before calling again; it doubles up to [`CONNECT_RETRY_MAX`].
+/// First delay between connection attempts; it doubles up to [`CONNECT_RETRY_MAX`].
 ///
-/// Deviation: RFC 4271 §10 suggests a fixed 120 seconds; pods wait for us.
+/// Deviation: RFC 4271 §10 suggests a fixed 120 seconds, which is too long for pods that wait for
+/// their routes.
 pub const CONNECT_RETRY_MIN: Duration = Duration::from_millis(500);
-/// The longest wait before calling again.
+/// Longest delay between connection attempts.
 pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(15);
 
-/// A small generator for jitter: not for secrets.
+/// Pseudo-random generator for timer jitter; not for secrets.
 #[derive(Clone, Debug)]
-pub struct Jitter(u64);
+pub struct TimerJitter(u64);
 
-impl Jitter {
-    /// From a seed; equal seeds give equal times.
-    pub fn new(seed: u64) -> Jitter {
-        Jitter(seed ^ 0x9e37_79b9_7f4a_7c15)
+impl TimerJitter {
+    /// Creates a generator; equal seeds yield equal sequences.
+    pub fn new(seed: u64) -> TimerJitter {
+        TimerJitter(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
-    /// `time` times a factor between 0.75 and 1.
+    /// Returns `time` multiplied by a factor between 0.75 and 1.
     pub fn apply(&mut self, time: Duration) -> Duration {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -36,7 +38,7 @@ impl Jitter {
     }
 }
 
-/// The wait before the call that follows `failures` failed ones, before jitter.
+/// Returns the delay before the attempt that follows `failures` failed ones, without jitter.
 pub fn connect_retry(failures: u32) -> Duration {
     CONNECT_RETRY_MIN
         .saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX))
@@ -49,7 +51,7 @@ mod tests {
 
     #[test]
     fn jitter_stays_between_three_quarters_and_the_whole() {
-        let mut jitter = Jitter::new(1);
+        let mut jitter = TimerJitter::new(1);
         let times: Vec<_> = (0..1000).map(|_| jitter.apply(Duration::from_secs(100))).collect();
         assert!(times.iter().all(|t| (75..=100).contains(&t.as_secs())));
         assert!(times.iter().any(|t| t.as_secs() < 80) && times.iter().any(|t| t.as_secs() >= 95));

@@ -3,12 +3,12 @@
 use super::cursor::Cursor;
 use crate::types::Asn;
 
-/// How many octets an AS number takes on this session.
+/// Width of AS numbers in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AsWidth {
-    /// RFC 4271.
+    /// Two octets (RFC 4271).
     Two,
-    /// RFC 6793, when both sides announced it.
+    /// Four octets (RFC 6793), if both sides announced the capability.
     Four,
 }
 
@@ -21,36 +21,36 @@ impl AsWidth {
     }
 }
 
-/// What is wrong with a path.
+/// Error in an AS_PATH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PathFault {
-    /// A segment's type is none of 1 to 4.
+    /// The type of a segment is not in 1 to 4.
     Type,
-    /// A segment has no length.
+    /// A segment has no length field.
     Length,
-    /// A segment has no AS number.
+    /// A segment has no AS numbers.
     Empty,
-    /// A segment goes beyond the attribute.
+    /// A segment exceeds the attribute.
     Overrun,
-    /// AS 0 (RFC 7607).
+    /// The path contains AS 0 (RFC 7607).
     As0,
 }
 
-/// What a segment's AS numbers mean.
+/// Type of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SegmentKind {
-    /// Unordered; counts as one hop.
+    /// AS_SET: unordered; counts as one hop.
     Set,
-    /// Ordered; each number is a hop.
+    /// AS_SEQUENCE: ordered; each number counts as one hop.
     Sequence,
-    /// RFC 5065; counts nothing.
+    /// AS_CONFED_SEQUENCE (RFC 5065); does not count.
     ConfedSequence,
-    /// RFC 5065; counts nothing.
+    /// AS_CONFED_SET (RFC 5065); does not count.
     ConfedSet,
 }
 
 impl SegmentKind {
-    /// The type octet.
+    /// Returns the type octet.
     pub const fn code(self) -> u8 {
         match self {
             SegmentKind::Set => 1,
@@ -70,28 +70,29 @@ impl SegmentKind {
         }
     }
 
-    /// Whether the segment belongs to a confederation.
+    /// Returns whether the segment belongs to a confederation.
     pub const fn is_confederation(self) -> bool {
         matches!(self, SegmentKind::ConfedSequence | SegmentKind::ConfedSet)
     }
 }
 
-/// One segment, borrowed.
+/// Borrowed segment.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
-    /// What its numbers mean.
+    /// Type of the segment.
     pub kind: SegmentKind,
     numbers: &'a [u8],
     width: AsWidth,
 }
 
 impl<'a> Segment<'a> {
-    /// Its AS numbers, leftmost first.
+    /// Returns the AS numbers, leftmost first.
     pub fn asns(&self) -> Asns<'a> {
         Asns { numbers: Cursor(self.numbers), width: self.width }
     }
 
-    /// What it adds to the path's length (RFC 4271 §9.1.2.2 a, RFC 5065 §5.3).
+    /// Returns the number of hops that count for the path length (RFC 4271 §9.1.2.2 a, RFC 5065
+    /// §5.3).
     pub fn hops(&self) -> usize {
         match self.kind {
             SegmentKind::Set => 1,
@@ -131,7 +132,7 @@ impl Iterator for Asns<'_> {
 
 impl ExactSizeIterator for Asns<'_> {}
 
-/// A checked path, borrowed.
+/// Checked path, borrowed from a message.
 #[derive(Clone, Copy, Debug)]
 pub struct AsPath<'a> {
     octets: &'a [u8],
@@ -139,13 +140,13 @@ pub struct AsPath<'a> {
 }
 
 impl<'a> AsPath<'a> {
-    /// The path of a route that its AS originates.
+    /// Path of a route originated by its AS.
     pub const EMPTY: AsPath<'static> = AsPath { octets: &[], width: AsWidth::Four };
 
-    /// Takes a path after checking it.
+    /// Checks a path.
     ///
     /// # Errors
-    /// What is wrong with it (RFC 7606 §7.2, RFC 7607).
+    /// [`PathFault`] (RFC 7606 §7.2, RFC 7607).
     #[inline]
     pub fn check(octets: &'a [u8], width: AsWidth) -> Result<AsPath<'a>, PathFault> {
         let mut cursor = Cursor(octets);
@@ -167,45 +168,46 @@ impl<'a> AsPath<'a> {
         Ok(AsPath { octets, width })
     }
 
-    /// The octets as they were received.
+    /// Returns the octets as received.
     pub fn octets(&self) -> &'a [u8] {
         self.octets
     }
 
-    /// How wide its AS numbers are.
+    /// Returns the width of the AS numbers.
     pub fn width(&self) -> AsWidth {
         self.width
     }
 
-    /// Its segments, leftmost first.
+    /// Returns the segments, leftmost first.
     pub fn segments(&self) -> Segments<'a> {
         Segments { cursor: Cursor(self.octets), width: self.width }
     }
 
-    /// Every AS number in it, leftmost first.
+    /// Returns all AS numbers, leftmost first.
     pub fn asns(&self) -> impl Iterator<Item = Asn> + use<'a> {
         self.segments().flat_map(|segment| segment.asns())
     }
 
-    /// Its length in the decision process.
+    /// Returns the path length for the decision process.
     pub fn hops(&self) -> usize {
         self.segments().map(|segment| segment.hops()).fold(0, usize::saturating_add)
     }
 
-    /// The AS that the route was learned from: the leftmost number, if the path begins with a
-    /// sequence (RFC 4271 §9.1.2.2 c).
+    /// Returns the AS that the route was learned from: the leftmost number, if the path begins with
+    /// a sequence (RFC 4271 §9.1.2.2 c).
     pub fn neighbor_as(&self) -> Option<Asn> {
         let first = self.segments().find(|segment| !segment.kind.is_confederation())?;
         if first.kind == SegmentKind::Sequence { first.asns().next() } else { None }
     }
 
-    /// Whether the path begins with a sequence whose first number is `asn`, or AS_TRANS in its place.
+    /// Returns whether the path begins with a sequence whose first number is `asn`, or AS_TRANS in
+    /// its place.
     pub(crate) fn begins_with(&self, asn: Asn) -> bool {
         let first = self.neighbor_as();
         first == Some(asn) || self.width == AsWidth::Two && first == Some(Asn(u32::from(asn.two_octets())))
     }
 
-    /// How often `asn` occurs.
+    /// Returns the number of occurrences of `asn`.
     pub fn occurrences(&self, asn: Asn) -> usize {
         self.asns().filter(|number| *number == asn).count()
     }
@@ -218,7 +220,8 @@ impl<'a> AsPath<'a> {
         }
     }
 
-    /// Appends the path with two-octet numbers, AS_TRANS for those that don't fit; says whether any didn't.
+    /// Appends the path with two-octet numbers, with AS_TRANS for those that do not fit. Returns
+    /// whether any did not fit.
     pub fn write_two(&self, out: &mut Vec<u8>) -> bool {
         let mut lossy = false;
         for segment in self.segments() {
@@ -232,8 +235,9 @@ impl<'a> AsPath<'a> {
         lossy
     }
 
-    /// Appends, with four-octet numbers, the path that this two-octet one and its AS4_PATH stand for:
-    /// the leading hops that only the former has, then the latter (RFC 6793 §4.2.3).
+    /// Appends, with four-octet numbers, the path that is reconstructed from this two-octet path
+    /// and an AS4_PATH: the leading hops that only the former has, then the latter (RFC 6793
+    /// §4.2.3).
     pub fn write_merged(&self, as4_path: AsPath<'_>, out: &mut Vec<u8>) {
         let Some(mut missing) = self.hops().checked_sub(as4_path.hops()) else {
             return self.write_four(out);
@@ -251,7 +255,7 @@ impl<'a> AsPath<'a> {
     }
 }
 
-/// Appends a segment with four-octet numbers; of a sequence no more than `limit` of them.
+/// Appends a segment with four-octet numbers; at most `limit` of them from a sequence.
 fn push_segment(out: &mut Vec<u8>, segment: Segment<'_>, limit: usize) {
     let count = if segment.kind == SegmentKind::Sequence {
         segment.asns().len().min(limit)

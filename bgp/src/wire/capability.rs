@@ -1,4 +1,4 @@
-//! Capabilities (RFC 5492): what a speaker says in its OPEN that it can do.
+//! Capabilities (RFC 5492) announced in an OPEN.
 
 use super::cursor::{Cursor, exact_u32};
 use crate::types::{AfiSafi, Asn, Families, Family};
@@ -17,59 +17,59 @@ mod code {
     pub(super) const LONG_LIVED_GRACEFUL_RESTART: u8 = 71;
 }
 
-/// Graceful restart (RFC 4724 §3).
+/// Graceful Restart capability (RFC 4724 §3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GracefulRestart {
     /// R: the speaker has just restarted.
     pub restarting: bool,
-    /// N: it keeps routes over NOTIFICATIONs too (RFC 8538).
+    /// N: the speaker keeps routes over NOTIFICATIONs too (RFC 8538).
     pub notification: bool,
-    /// How long it asks to be waited for, in seconds, 0 to 4095.
+    /// Restart time, in seconds, 0 to 4095.
     pub restart_time: u16,
-    /// The families it restarts gracefully.
+    /// Families for which the speaker supports graceful restart.
     pub families: Families,
-    /// Those of them whose forwarding state it kept.
+    /// Families among them whose forwarding state was preserved.
     pub forwarding: Families,
 }
 
-/// Long-lived graceful restart (RFC 9494 §3.1).
+/// Long-Lived Graceful Restart capability (RFC 9494 §3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LongLived {
-    /// The families it is for.
+    /// Families in the capability.
     pub families: Families,
-    /// For each of [`Family::ALL`] how long its routes may be kept beyond the restart time, in seconds,
-    /// 24 bits; 0: not at all.
+    /// Long-lived stale time for each of [`Family::ALL`], in addition to the restart time, in
+    /// seconds, 24 bits; 0: none.
     pub stale_time: [u32; 2],
-    /// The families whose forwarding state it kept.
+    /// Families whose forwarding state was preserved.
     pub forwarding: Families,
 }
 
-/// Several paths to a prefix (RFC 7911 §4).
+/// ADD-PATH capability: several paths to a prefix (RFC 7911 §4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddPath {
-    /// The families in which the speaker takes them.
+    /// Families in which the speaker can receive several paths.
     pub receive: Families,
-    /// Those in which it sends them.
+    /// Families in which the speaker can send several paths.
     pub send: Families,
 }
 
-/// What a speaker is to its external peer (RFC 9234 §4.1).
+/// BGP role of a speaker towards its external peer (RFC 9234 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// It sells transit to the peer.
+    /// Provider: sells transit to the peer.
     Provider,
-    /// It is a route server, the peer its client.
+    /// Route server; the peer is its client.
     RouteServer,
-    /// It is the client of a route server.
+    /// Client of a route server.
     RouteServerClient,
-    /// It buys transit from the peer.
+    /// Customer: buys transit from the peer.
     Customer,
-    /// Each tells the other its own and its customers' routes.
+    /// Peer: both sides advertise their own and their customers' routes to each other.
     Peer,
 }
 
 impl Role {
-    /// All of them, in the order of their numbers.
+    /// All roles, in the order of their numbers.
     pub const ALL: [Role; 5] =
         [Role::Provider, Role::RouteServer, Role::RouteServerClient, Role::Customer, Role::Peer];
 
@@ -83,7 +83,7 @@ impl Role {
         }
     }
 
-    /// What the other side must be.
+    /// Returns the role that the other side must have.
     pub const fn counterpart(self) -> Role {
         match self {
             Role::Provider => Role::Customer,
@@ -95,54 +95,55 @@ impl Role {
     }
 }
 
-/// The roles that a speaker says it has.
+/// Roles in an OPEN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Roles {
-    /// None.
+    /// No Role capability.
     #[default]
-    Unsaid,
-    /// This one.
+    Absent,
+    /// One role.
     One(Role),
-    /// Several, or one that nobody knows.
+    /// Several different roles, or an unknown one.
     Contradictory,
 }
 
-/// All that we know to say or to read.
+/// Supported capabilities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The families it exchanges; `None`: it said nothing about families, so IPv4 alone (RFC 4760 §8).
+    /// Multiprotocol families (RFC 4760); `None`: the capability is absent, so IPv4 unicast alone
+    /// (§8).
     pub multiprotocol: Option<Families>,
-    /// RFC 2918.
+    /// Route Refresh (RFC 2918).
     pub route_refresh: bool,
-    /// RFC 8654.
+    /// Extended Message (RFC 8654).
     pub extended_message: bool,
-    /// RFC 6793, with the speaker's real number.
+    /// Four-octet AS number (RFC 6793), with the speaker's AS.
     pub four_octet_as: Option<Asn>,
-    /// RFC 4724.
+    /// Graceful Restart (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
-    /// RFC 7313.
+    /// Enhanced Route Refresh (RFC 7313).
     pub enhanced_route_refresh: bool,
-    /// RFC 7911.
+    /// ADD-PATH (RFC 7911).
     pub add_path: AddPath,
-    /// Whether IPv4 unicast prefixes may have IPv6 next hops (RFC 8950).
+    /// Extended Next Hop Encoding for IPv4 unicast with IPv6 next hops (RFC 8950).
     pub extended_next_hop: bool,
-    /// RFC 9234.
+    /// BGP Role (RFC 9234).
     pub role: Roles,
-    /// RFC 9494; counts only beside `graceful_restart`.
+    /// Long-Lived Graceful Restart (RFC 9494); has no effect without `graceful_restart`.
     pub long_lived: Option<LongLived>,
 }
 
 impl Capabilities {
-    /// The families it exchanges.
+    /// Returns the families that the speaker supports.
     pub fn families(&self) -> Families {
         self.multiprotocol.unwrap_or(Families::IPV4)
     }
 
-    /// Reads the capabilities of one optional parameter, on top of those read before. Unknown ones
-    /// are passed over (RFC 5492 §3).
+    /// Parses the capabilities of one optional parameter and adds them to those parsed before.
+    /// Unknown ones are ignored (RFC 5492 §3).
     ///
     /// # Errors
-    /// The rule that is broken.
+    /// The rule that was violated.
     pub(super) fn read(&mut self, octets: &[u8]) -> Result<(), &'static str> {
         let mut cursor = Cursor(octets);
         while let Some(code) = cursor.u8() {
@@ -183,8 +184,8 @@ impl Capabilities {
                 let [role] = *value else { return Err("the role capability has one octet") };
                 let role = Role::ALL.into_iter().find(|known| known.code() == role);
                 self.role = match (self.role, role) {
-                    (Roles::Unsaid, Some(role)) => Roles::One(role),
-                    // RFC 9234 §4.2: the same one may be said twice.
+                    (Roles::Absent, Some(role)) => Roles::One(role),
+                    // RFC 9234 §4.2: the same role may be announced twice.
                     (Roles::One(before), Some(role)) if before == role => Roles::One(role),
                     _ => Roles::Contradictory,
                 };
@@ -203,7 +204,7 @@ impl Capabilities {
         while !cursor.is_empty() {
             let wire = AfiSafi { afi: cursor.u16()?, safi: cursor.u8()? };
             let mode = cursor.u8()?;
-            // RFC 7911 §4: of what is neither 1, 2 nor 3, the tuple is ignored.
+            // RFC 7911 §4: a tuple with a value other than 1, 2 or 3 is ignored.
             let Some(family) = Family::from_afi_safi(wire).filter(|_| matches!(mode, 1..=3)) else {
                 continue;
             };
@@ -242,7 +243,7 @@ impl Capabilities {
         }
     }
 
-    /// Appends each as a TLV.
+    /// Appends each capability as a TLV.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         for family in self.multiprotocol.iter().flat_map(|families| families.iter()) {
             let AfiSafi { afi, safi } = family.afi_safi();

@@ -1,6 +1,6 @@
-//! A read position in borrowed octets: every read says whether enough was left.
+//! Read position in borrowed octets; every read is checked.
 
-/// What is left to read.
+/// Remaining octets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
@@ -37,20 +37,20 @@ impl<'a> Cursor<'a> {
         self.array()
     }
 
-    /// A field with a one-octet length before it.
+    /// Reads a field that follows its one-octet length.
     pub(crate) fn prefixed_u8(&mut self) -> Option<&'a [u8]> {
         let len = self.u8()?;
         self.take(usize::from(len))
     }
 
-    /// A field with a two-octet length before it.
+    /// Reads a field that follows its two-octet length.
     pub(crate) fn prefixed_u16(&mut self) -> Option<&'a [u8]> {
         let len = self.u16()?;
         self.take(usize::from(len))
     }
 }
 
-/// The value of exactly four octets.
+/// Returns the number in a value of exactly four octets.
 pub(crate) fn exact_u32(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)
 }

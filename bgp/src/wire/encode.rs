@@ -1,4 +1,4 @@
-//! Writing messages into a buffer that is used again: nothing is allocated once it has grown.
+//! Encoding of messages into a buffer that is reused: nothing is allocated once it has grown.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use super::as_path::{AsPath, AsWidth};
 use super::attribute::{RawAttributes, code, flag, push};
 use super::frame::{MAX_LEN, MessageKind};
-use super::nlri::Listed;
+use super::nlri::NlriItem;
 use crate::types::{Asn, Family};
 
-/// Appends a message of `kind` whose body `body` writes.
+/// Appends a message of `kind`; `body` writes its body.
 pub(super) fn message(out: &mut Vec<u8>, kind: MessageKind, body: impl FnOnce(&mut Vec<u8>)) {
     let start = begin(out, kind);
     body(out);
@@ -40,65 +40,65 @@ pub fn keepalive(out: &mut Vec<u8>) {
     message(out, MessageKind::Keepalive, |_| {});
 }
 
-/// How UPDATEs are written for a session, or for a group of them.
+/// Parameters for encoding UPDATEs for a session, or for a group of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Form {
+pub struct UpdateFormat {
     /// Width of AS numbers.
     pub as_width: AsWidth,
-    /// The longest message in octets.
+    /// Length of the longest message, in octets.
     pub max_len: usize,
-    /// Whether IPv4 prefixes may have an IPv6 next hop (RFC 8950).
+    /// IPv4 prefixes may have an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
 }
 
-impl Default for Form {
-    fn default() -> Form {
-        Form { as_width: AsWidth::Four, max_len: MAX_LEN, extended_next_hop: false }
+impl Default for UpdateFormat {
+    fn default() -> UpdateFormat {
+        UpdateFormat { as_width: AsWidth::Four, max_len: MAX_LEN, extended_next_hop: false }
     }
 }
 
-/// Routes can't be told to a peer.
+/// Error for routes that cannot be sent to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unsendable {
-    /// The attributes of one message do not leave room for a single prefix.
+pub enum EncodeError {
+    /// The attributes of one message leave no room for a single prefix.
     #[error("the attributes take {len} octets, which leaves no room for a prefix in a message of {max}")]
     TooLong {
-        /// Octets of the attributes and the message around them.
+        /// Length of the attributes and the message around them, in octets.
         len: usize,
-        /// The longest message.
+        /// Length of the longest message, in octets.
         max: usize,
     },
-    /// The next hop is of another family than the prefixes, and the peer does not know how to read that.
+    /// The next hop and the prefixes are of different families, and the peer does not support that.
     #[error("the next hop is of a family that the peer can't take for these prefixes")]
     NextHop,
 }
 
-/// Appends UPDATEs that announce `prefixes`, as many to a message as fit; all are of one family, which is
-/// that of `next_hop`, or IPv4 (RFC 8950), and share `attributes`, which are canonical (see
+/// Appends UPDATEs that announce `prefixes`, with as many prefixes in a message as fit. All
+/// prefixes have the family of `next_hop`, or are IPv4 (RFC 8950). `attributes` are canonical (see
 /// [`Attributes::write_canonical`](super::attribute::Attributes::write_canonical)). Returns the
 /// number of messages.
 ///
 /// # Errors
-/// [`Unsendable`], with `out` as it was.
+/// [`EncodeError`]; `out` is unchanged.
 pub fn announce(
     out: &mut Vec<u8>,
-    form: Form,
+    form: UpdateFormat,
     attributes: &[u8],
     next_hop: IpAddr,
-    prefixes: impl IntoIterator<Item = impl Listed>,
-) -> Result<usize, Unsendable> {
+    prefixes: impl IntoIterator<Item = impl NlriItem>,
+) -> Result<usize, EncodeError> {
     let start = out.len();
-    let mut prefixes = Prefixes::new(prefixes);
-    let ipv4 = matches!(prefixes.next.as_ref().map(Listed::prefix), Some(IpNet::V4(_)));
+    let mut prefixes = PrefixQueue::new(prefixes);
+    let ipv4 = matches!(prefixes.next.as_ref().map(NlriItem::prefix), Some(IpNet::V4(_)));
     if ipv4 != next_hop.is_ipv4() && prefixes.next.is_some() && !(ipv4 && form.extended_next_hop) {
-        return Err(Unsendable::NextHop);
+        return Err(EncodeError::NextHop);
     }
     let mut messages = 0_usize;
     while prefixes.next.is_some() {
         let message_start = begin(out, MessageKind::Update);
         out.extend([0, 0, 0, 0]);
         let attributes_at = out.len();
-        // Where the prefixes go: after the attributes, or inside the last one.
+        // The prefixes follow the attributes, or are the end of the last one.
         let mp_start = match next_hop {
             IpAddr::V4(address) => {
                 write_attributes(out, form.as_width, attributes, Some(address.octets()));
@@ -129,7 +129,7 @@ pub fn announce(
         if wrote == 0 {
             let len = out.len().saturating_sub(message_start);
             out.truncate(start);
-            return Err(Unsendable::TooLong { len, max: form.max_len });
+            return Err(EncodeError::TooLong { len, max: form.max_len });
         }
         let end = match mp_start {
             Some(at) => {
@@ -145,15 +145,15 @@ pub fn announce(
     Ok(messages)
 }
 
-/// Appends UPDATEs that withdraw `prefixes`, all of `family`, as many to a message as fit; returns
-/// the number of messages.
+/// Appends UPDATEs that withdraw `prefixes`, all of `family`, with as many prefixes in a message as
+/// fit. Returns the number of messages.
 pub fn withdraw(
     out: &mut Vec<u8>,
-    form: Form,
+    form: UpdateFormat,
     family: Family,
-    prefixes: impl IntoIterator<Item = impl Listed>,
+    prefixes: impl IntoIterator<Item = impl NlriItem>,
 ) -> usize {
-    let mut prefixes = Prefixes::new(prefixes);
+    let mut prefixes = PrefixQueue::new(prefixes);
     let mut messages = 0_usize;
     while prefixes.next.is_some() {
         let start = begin(out, MessageKind::Update);
@@ -193,19 +193,19 @@ pub fn end_of_rib(out: &mut Vec<u8>, family: Family) {
     });
 }
 
-/// Prefixes to be written, and the one that did not fit the last message.
-struct Prefixes<I: Iterator> {
+/// Prefixes to write, with one element of lookahead: the prefix that did not fit the last message.
+struct PrefixQueue<I: Iterator> {
     next: Option<I::Item>,
     rest: I,
 }
 
-impl<I: Iterator<Item: Listed>> Prefixes<I> {
-    fn new(prefixes: impl IntoIterator<IntoIter = I, Item = I::Item>) -> Prefixes<I> {
+impl<I: Iterator<Item: NlriItem>> PrefixQueue<I> {
+    fn new(prefixes: impl IntoIterator<IntoIter = I, Item = I::Item>) -> PrefixQueue<I> {
         let mut rest = prefixes.into_iter();
-        Prefixes { next: rest.next(), rest }
+        PrefixQueue { next: rest.next(), rest }
     }
 
-    /// Appends prefixes while they fit below `limit`; returns how many.
+    /// Appends prefixes while they fit below `limit`; returns their number.
     fn fill(&mut self, out: &mut Vec<u8>, limit: usize) -> usize {
         let mut wrote = 0_usize;
         while let Some(prefix) = &self.next
@@ -219,7 +219,7 @@ impl<I: Iterator<Item: Listed>> Prefixes<I> {
     }
 }
 
-/// Sets the length of the attribute with a two-octet length that began at `at` and ends the buffer.
+/// Sets the two-octet length of the attribute that starts at `at` and ends with the buffer.
 fn close_mp(out: &mut [u8], at: usize) {
     let len = out.len().saturating_sub(at.saturating_add(4));
     put_len(out, at.saturating_add(2), len);
@@ -229,7 +229,7 @@ fn put_len(out: &mut [u8], at: usize, len: usize) {
     put_u16(out, at, u16::try_from(len).unwrap_or(u16::MAX));
 }
 
-/// Writes canonical attributes in the session's form, with NEXT_HOP in its place (RFC 4271 §5: in
+/// Writes canonical attributes in the session's format, with NEXT_HOP in its place (RFC 4271 §5: in
 /// the order of type codes).
 fn write_attributes(out: &mut Vec<u8>, width: AsWidth, canonical: &[u8], next_hop: Option<[u8; 4]>) {
     let mut next_hop = next_hop;
@@ -265,7 +265,7 @@ fn write_attributes(out: &mut Vec<u8>, width: AsWidth, canonical: &[u8], next_ho
         }
     }
     put_next_hop(out);
-    // RFC 6793 §4.2.2. At the end rather than in order: these exist only towards old speakers.
+    // RFC 6793 §4.2.2. At the end instead of in order: these are sent to old speakers only.
     let transitive = flag::OPTIONAL | flag::TRANSITIVE;
     for (code, value) in [(code::AS4_PATH, as4_path), (code::AS4_AGGREGATOR, as4_aggregator)] {
         if let Some(value) = value {

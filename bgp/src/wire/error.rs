@@ -1,13 +1,13 @@
-//! An error in a received message, with the NOTIFICATION that answers it.
+//! Errors in received messages, with the NOTIFICATION for each.
 
 use std::fmt;
 
-/// Error code and subcode of a NOTIFICATION (RFC 4271 §4.5 and its successors).
+/// Error code and error subcode of a NOTIFICATION (RFC 4271 §4.5 and later RFCs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ErrorCode {
-    /// The error code.
+    /// Error code.
     pub code: u8,
-    /// The subcode; 0 is unspecific.
+    /// Error subcode; 0 is unspecific.
     pub subcode: u8,
 }
 
@@ -17,7 +17,7 @@ macro_rules! codes {
             $($(#[$meta])* #[doc = concat!($text, ".")]
             pub const $name: ErrorCode = ErrorCode { code: $code, subcode: $subcode };)*
 
-            /// The registered name, or that of the code alone, or `None`.
+            /// Returns the registered name of the subcode, or of the code alone, or `None`.
             pub fn name(self) -> Option<&'static str> {
                 match (self.code, self.subcode) {
                     $(($code, $subcode) => Some($text),)*
@@ -85,27 +85,27 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A received message breaks a rule and the session can't go on.
+/// Violation of a rule by a received message, after which the session cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {rule}")]
 pub struct WireError {
-    /// What the NOTIFICATION says.
+    /// Code and subcode for the NOTIFICATION.
     pub code: ErrorCode,
-    /// The NOTIFICATION's data field, as RFC 4271 §6 asks for this error; at most 64 octets.
+    /// Data field for the NOTIFICATION, as RFC 4271 §6 requires for this error; at most 64 octets.
     pub data: Vec<u8>,
-    /// The rule that was broken.
+    /// Rule that was violated.
     pub rule: &'static str,
-    /// The type code of the attribute that it is about, if it is about one.
+    /// Type code of the attribute, if the error is about an attribute.
     pub attribute: Option<u8>,
 }
 
 impl WireError {
-    /// An error whose NOTIFICATION has no data.
+    /// Creates an error whose NOTIFICATION has no data.
     pub fn new(code: ErrorCode, rule: &'static str) -> WireError {
         WireError { code, data: Vec::new(), rule, attribute: None }
     }
 
-    /// The same with data, of which the first 64 octets are kept.
+    /// Creates an error with data, of which the first 64 octets are kept.
     pub fn with_data(code: ErrorCode, rule: &'static str, data: &[u8]) -> WireError {
         WireError { code, data: data.iter().take(64).copied().collect(), rule, attribute: None }
     }

@@ -1,16 +1,16 @@
-//! The message header (RFC 4271 §4.1): where a message ends and of which type it is.
+//! Message framing by the message header (RFC 4271 §4.1).
 
 use super::cursor::Cursor;
 use super::error::{ErrorCode, WireError};
 
-/// Octets of the header: marker, length, type.
+/// Length of the header (marker, length, type), in octets.
 pub const HEADER_LEN: usize = 19;
-/// The longest message, in octets, unless both sides announced extended messages.
+/// Length of the longest message, in octets, without extended messages.
 pub const MAX_LEN: usize = 4096;
-/// The longest message, in octets, between speakers of extended messages (RFC 8654).
+/// Length of the longest extended message, in octets (RFC 8654).
 pub const MAX_EXTENDED_LEN: usize = 65535;
 
-/// The message types we know.
+/// Type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MessageKind {
     /// Type 1.
@@ -26,7 +26,7 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
-    /// All of them, in wire order.
+    /// All types, in wire order.
     pub const ALL: [MessageKind; 5] = [
         MessageKind::Open,
         MessageKind::Update,
@@ -35,7 +35,7 @@ impl MessageKind {
         MessageKind::RouteRefresh,
     ];
 
-    /// The type octet.
+    /// Returns the type octet.
     pub const fn code(self) -> u8 {
         match self {
             MessageKind::Open => 1,
@@ -46,7 +46,7 @@ impl MessageKind {
         }
     }
 
-    /// The type with this octet.
+    /// Returns the type with this octet.
     fn from_code(code: u8) -> Option<MessageKind> {
         match code {
             1 => Some(MessageKind::Open),
@@ -58,50 +58,52 @@ impl MessageKind {
         }
     }
 
-    /// Smallest and largest length, in octets, when messages of up to `max` are allowed.
+    /// Returns the smallest and the largest length, in octets, if messages of up to `max` are
+    /// allowed.
     fn bounds(self, max: usize) -> (usize, usize) {
         match self {
-            // RFC 8654 §4: OPEN and KEEPALIVE never grow.
+            // RFC 8654 §4: OPEN and KEEPALIVE are never extended.
             MessageKind::Open => (29, MAX_LEN),
             MessageKind::Keepalive => (HEADER_LEN, HEADER_LEN),
             MessageKind::Update => (23, max),
             MessageKind::Notification => (21, max),
-            // The body's length has an error code of its own (RFC 7313 §5).
+            // A wrong length of the body has its own error code (RFC 7313 §5).
             MessageKind::RouteRefresh => (HEADER_LEN, max),
         }
     }
 }
 
-/// One whole message, borrowed from the receive buffer.
+/// Whole message, borrowed from the receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Its type.
+    /// Type of the message.
     pub kind: MessageKind,
-    /// What follows the header.
+    /// Octets after the header.
     pub body: &'a [u8],
 }
 
 impl Frame<'_> {
-    /// The whole message's length in octets: how much of the buffer it took.
+    /// Returns the length of the whole message, in octets.
     pub fn len(&self) -> usize {
         HEADER_LEN.saturating_add(self.body.len())
     }
 
-    /// Never: a message has at least its header.
+    /// Returns `false`: a message has at least a header.
     pub fn is_empty(&self) -> bool {
         false
     }
 }
 
-/// The first message in `buf`; `None` while it is not whole. `max` is [`MAX_LEN`] or
+/// Returns the first message in `buf`, or `None` if it is incomplete. `max` is [`MAX_LEN`] or
 /// [`MAX_EXTENDED_LEN`].
 ///
 /// # Errors
-/// Code 1 (RFC 4271 §6.1): a wrong marker, a length that the type can't have, an unknown type.
+/// Code 1 (RFC 4271 §6.1): a wrong marker, a length that is invalid for the type, an unknown type.
 #[inline]
 pub fn next(buf: &[u8], max: usize) -> Result<Option<Frame<'_>>, WireError> {
     let mut cursor = Cursor(buf);
-    // A wrong marker is an error as soon as it can be seen, else a peer could hold us with half a header.
+    // A wrong marker is reported as early as possible: a peer could otherwise block with half a
+    // header.
     let synchronized = match buf.first_chunk::<16>() {
         Some(marker) => *marker == [0xff; 16],
         None => buf.iter().all(|octet| *octet == 0xff),

@@ -1,5 +1,5 @@
-//! BGP messages as octets: decoding borrows from the receive buffer, encoding appends to a buffer
-//! that is used again. No state, no clock, no sockets.
+//! Encoding and decoding of BGP messages. Decoding borrows from the receive buffer; encoding
+//! appends to a buffer that is reused. No state, no clock, no sockets.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions))]
 
 pub mod as_path;

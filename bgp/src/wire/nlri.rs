@@ -7,18 +7,18 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::cursor::Cursor;
 use crate::types::Family;
 
-/// A list of prefixes, checked once when it was made and borrowed from the message.
+/// List of prefixes that was checked once, borrowed from the message.
 #[derive(Clone, Copy, Debug)]
 pub struct Nlri<'a> {
     family: Family,
-    /// A path identifier stands before every prefix (RFC 7911 §3).
+    /// Every prefix has a path identifier (RFC 7911 §3).
     with_ids: bool,
     octets: &'a [u8],
 }
 
 impl<'a> Nlri<'a> {
-    /// Takes a list after checking that every length fits its family and that every prefix is whole;
-    /// `None` otherwise (RFC 7606 §5.3).
+    /// Checks that every length is valid for the family and that every prefix is complete;
+    /// otherwise returns `None` (RFC 7606 §5.3).
     pub fn check(family: Family, octets: &'a [u8]) -> Option<Nlri<'a>> {
         let mut cursor = Cursor(octets);
         while let Some(bits) = cursor.u8() {
@@ -26,8 +26,9 @@ impl<'a> Nlri<'a> {
                 return None;
             }
             cursor.take(usize::from(bits.div_ceil(8)))?;
-            // Most prefixes take as many octets as the one before them. Over a run of those the place
-            // of the next one doesn't wait for this one's length: 700 x /26 are read in 60% of the time.
+            // Most prefixes have as many octets as the one before. Within a run of those the
+            // position of the next prefix does not depend on this one's length: 700 x /26 are
+            // checked in 60% of the time.
             match bits {
                 17..=24 => cursor.0 = run::<4>(cursor.0, 17),
                 25..=32 => cursor.0 = run::<5>(cursor.0, 25),
@@ -38,7 +39,7 @@ impl<'a> Nlri<'a> {
         Some(Nlri { family, with_ids: false, octets })
     }
 
-    /// The same of a list with a path identifier before every prefix (RFC 7911 §3).
+    /// Checks a list with a path identifier before every prefix (RFC 7911 §3); see [`Nlri::check`].
     pub fn check_with_ids(family: Family, octets: &'a [u8]) -> Option<Nlri<'a>> {
         let mut cursor = Cursor(octets);
         while !cursor.is_empty() {
@@ -49,32 +50,32 @@ impl<'a> Nlri<'a> {
         Some(Nlri { family, with_ids: true, octets })
     }
 
-    /// The empty list.
+    /// Returns an empty list.
     pub const fn empty(family: Family) -> Nlri<'static> {
         Nlri { family, with_ids: false, octets: &[] }
     }
 
-    /// The family of every prefix.
+    /// Returns the family of the prefixes.
     pub const fn family(&self) -> Family {
         self.family
     }
 
-    /// Whether the list has no prefix.
+    /// Returns whether the list has no prefix.
     pub const fn is_empty(&self) -> bool {
         self.octets.is_empty()
     }
 
-    /// Whether a path identifier stands before every prefix (RFC 7911 §3).
+    /// Returns whether every prefix has a path identifier (RFC 7911 §3).
     pub const fn with_ids(&self) -> bool {
         self.with_ids
     }
 
-    /// The prefixes, host bits cleared (RFC 4271 §4.3: trailing bits are irrelevant).
+    /// Returns the prefixes, with host bits cleared (RFC 4271 §4.3: trailing bits are irrelevant).
     pub fn iter(&self) -> Prefixes<'a> {
         Prefixes { family: self.family, with_ids: self.with_ids, cursor: Cursor(self.octets) }
     }
 
-    /// The prefixes with their path identifiers, which are 0 in a list without.
+    /// Returns the prefixes with their path identifiers, which are 0 in a list without them.
     pub fn paths(&self) -> impl Iterator<Item = (u32, IpNet)> + use<'a> {
         let with_ids = self.with_ids;
         let mut prefixes = Prefixes { with_ids: false, ..self.iter() };
@@ -130,8 +131,8 @@ impl Iterator for Prefixes<'_> {
     }
 }
 
-/// What follows the prefixes of `N - 1` octets that `octets` begins with; `shortest` is the least
-/// length that takes so many.
+/// Skips a run of prefixes of `N - 1` octets and returns the rest; `shortest` is the smallest
+/// prefix length of that size.
 #[inline]
 fn run<const N: usize>(mut octets: &[u8], shortest: u8) -> &[u8] {
     let wanted = shortest..=shortest.saturating_add(7);
@@ -143,8 +144,8 @@ fn run<const N: usize>(mut octets: &[u8], shortest: u8) -> &[u8] {
     octets
 }
 
-/// The octets of an IPv4 prefix. An arm for each count of them, since the processor guesses an arm
-/// from the prefixes before and goes on, where it would wait for a count to know where the next begins.
+/// Reads the octets of an IPv4 prefix. There is one match arm per size, since the processor can
+/// predict the arm and continue, but would have to wait for a variable size.
 #[inline]
 fn ipv4(cursor: &mut Cursor<'_>, bits: u8) -> Option<[u8; 4]> {
     Some(match bits {
@@ -157,17 +158,17 @@ fn ipv4(cursor: &mut Cursor<'_>, bits: u8) -> Option<[u8; 4]> {
     })
 }
 
-/// What stands in a list of prefixes.
-pub trait Listed {
-    /// Its prefix.
+/// Entry of a list of prefixes to encode.
+pub trait NlriItem {
+    /// Returns the prefix.
     fn prefix(&self) -> &IpNet;
-    /// Octets that it takes.
+    /// Returns the encoded length, in octets.
     fn encoded_len(&self) -> usize;
-    /// Appends it.
+    /// Appends the encoded entry.
     fn push(&self, out: &mut Vec<u8>);
 }
 
-impl Listed for IpNet {
+impl NlriItem for IpNet {
     fn prefix(&self) -> &IpNet {
         self
     }
@@ -182,7 +183,7 @@ impl Listed for IpNet {
 }
 
 /// A prefix with a path identifier (RFC 7911 §3).
-impl Listed for (u32, IpNet) {
+impl NlriItem for (u32, IpNet) {
     fn prefix(&self) -> &IpNet {
         &self.1
     }
@@ -197,12 +198,12 @@ impl Listed for (u32, IpNet) {
     }
 }
 
-/// Appends one prefix; returns how many octets that took (1 to 17).
+/// Appends one prefix; returns its encoded length in octets (1 to 17).
 pub fn push(out: &mut Vec<u8>, prefix: &IpNet) -> usize {
     let before = out.len();
     let bits = prefix.prefix_len();
     let count = usize::from(bits.div_ceil(8));
-    // The whole address and then a cut: copying a length known beforehand takes two instructions.
+    // The whole address, then a cut: a copy of constant length takes two instructions.
     match prefix {
         IpNet::V4(net) => {
             let [a, b, c, d] = net.network().octets();
@@ -217,7 +218,7 @@ pub fn push(out: &mut Vec<u8>, prefix: &IpNet) -> usize {
     out.len().saturating_sub(before)
 }
 
-/// Octets that [`push`] takes for `prefix`.
+/// Returns the encoded length of `prefix`, in octets; see [`push`].
 pub fn encoded_len(prefix: &IpNet) -> usize {
     usize::from(prefix.prefix_len().div_ceil(8)).saturating_add(1)
 }
@@ -263,7 +264,7 @@ mod tests {
             wrong in proptest::option::of(0usize..20),
         ) {
             let family = if v4 { Family::Ipv4Unicast } else { Family::Ipv6Unicast };
-            // Few lengths, so that runs of the same one come and go.
+            // Few different lengths, so that runs of equal ones occur.
             let lens: [u8; 6] = if v4 { [26, 32, 24, 17, 12, 0] } else { [122, 128, 24, 32, 64, 0] };
             let mut octets = Vec::new();
             let mut last = 0;

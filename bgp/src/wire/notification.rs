@@ -1,4 +1,4 @@
-//! NOTIFICATION (RFC 4271 §4.5) and the text of an administrative shutdown (RFC 9003).
+//! NOTIFICATION (RFC 4271 §4.5) and the shutdown communication in it (RFC 9003).
 
 use std::fmt;
 
@@ -6,23 +6,24 @@ use super::cursor::Cursor;
 use super::error::{ErrorCode, WireError};
 use super::frame::MessageKind;
 
-/// Why a session ends, as one side tells the other.
+/// NOTIFICATION: the reason for closing a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// Code and subcode.
     pub code: ErrorCode,
-    /// What the code defines; of a received one the first 255 octets are kept.
+    /// Data field, whose meaning depends on the code; the first 255 octets of a received one are
+    /// kept.
     pub data: Vec<u8>,
 }
 
 impl Notification {
-    /// One without data.
+    /// Creates a NOTIFICATION without data.
     pub fn new(code: ErrorCode) -> Notification {
         Notification { code, data: Vec::new() }
     }
 
-    /// An administrative shutdown or reset with a text for the peer's operator (RFC 9003), of which the
-    /// first 255 octets count.
+    /// Creates an administrative shutdown or reset with a text for the peer's operator (RFC 9003),
+    /// which is cut after 255 octets.
     pub fn with_text(code: ErrorCode, text: &str) -> Notification {
         let mut end = text.len().min(255);
         while !text.is_char_boundary(end) {
@@ -34,8 +35,8 @@ impl Notification {
         Notification { code, data }
     }
 
-    /// Reads a message's body; one without a subcode reads as subcode 0, since a broken
-    /// NOTIFICATION is never answered (RFC 4271 §6.4).
+    /// Parses a message body. A missing subcode is read as 0, since a malformed NOTIFICATION is
+    /// never answered (RFC 4271 §6.4).
     pub fn parse(body: &[u8]) -> Notification {
         let mut cursor = Cursor(body);
         let code = ErrorCode { code: cursor.u8().unwrap_or(0), subcode: cursor.u8().unwrap_or(0) };
@@ -50,10 +51,10 @@ impl Notification {
         });
     }
 
-    /// The text that an operator sent along with a shutdown or a reset (RFC 9003), control
-    /// characters left out.
+    /// Returns the text that an operator sent with a shutdown or a reset (RFC 9003), without
+    /// control characters.
     pub fn shutdown_communication(&self) -> Option<String> {
-        // RFC 8538 §3.1: a Hard Reset holds what it stands for.
+        // RFC 8538 §3.1: a Hard Reset contains the original code and data.
         let (code, data) = match (self.code, self.data.as_slice()) {
             (ErrorCode::HARD_RESET, [code, subcode, data @ ..]) => {
                 (ErrorCode { code: *code, subcode: *subcode }, data)

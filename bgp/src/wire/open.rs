@@ -7,30 +7,30 @@ use super::cursor::Cursor;
 use super::error::{ErrorCode, WireError};
 use crate::types::{Asn, RouterId};
 
-/// The optional parameter that carries capabilities.
+/// Type of the optional parameter that carries capabilities.
 const PARAMETER_CAPABILITIES: u8 = 2;
-/// In place of a length and of a parameter type: the extended form follows.
+/// Value in place of the length and of the first parameter type that selects the extended form.
 const EXTENDED: u8 = 255;
 
-/// What a speaker says of itself when a session opens.
+/// OPEN: the parameters that a speaker announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// Its AS: from the four-octet capability where there is one.
+    /// AS of the speaker: from the four-octet capability, if there is one.
     pub asn: Asn,
-    /// The hold time it proposes, in seconds: 0 or at least 3.
+    /// Proposed hold time, in seconds: 0 or at least 3.
     pub hold_time: u16,
-    /// Its BGP identifier.
+    /// BGP identifier.
     pub router_id: RouterId,
-    /// What it can do.
+    /// Announced capabilities.
     pub capabilities: Capabilities,
 }
 
 impl Open {
-    /// Reads a message's body.
+    /// Parses a message body.
     ///
     /// # Errors
     /// Code 2 (RFC 4271 §6.2): a version other than 4, AS 0, a hold time of 1 or 2, identifier 0,
-    /// an unknown parameter, a length that goes beyond what holds it.
+    /// an unknown parameter, a length that exceeds the enclosing field.
     pub fn parse(body: &[u8]) -> Result<Open, WireError> {
         let mut cursor = Cursor(body);
         let short =
@@ -74,7 +74,7 @@ impl Open {
             out.extend(self.asn.two_octets().to_be_bytes());
             out.extend(self.hold_time.to_be_bytes());
             out.extend(self.router_id.0.octets());
-            // All that we ever announce is under 100 octets, so the plain form serves.
+            // Our capabilities take less than 100 octets, so the plain form is sufficient.
             let at = out.len();
             out.extend([0, PARAMETER_CAPABILITIES, 0]);
             let body = out.len();

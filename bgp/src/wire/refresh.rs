@@ -5,21 +5,21 @@ use super::error::{ErrorCode, WireError};
 use super::frame::MessageKind;
 use crate::types::AfiSafi;
 
-/// A request for all routes of a family, or a marker around the answer.
+/// Request for all routes of a family, or a marker of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteRefresh {
-    /// The family, ours or not.
+    /// Family, supported or not.
     pub family: AfiSafi,
-    /// 0: request; 1: beginning, 2: end of the answer (RFC 7313); others are ignored.
+    /// 0: request; 1: beginning of the answer; 2: end of the answer (RFC 7313). Others are ignored.
     pub subtype: u8,
 }
 
 impl RouteRefresh {
-    /// Reads a message's body. What follows the four octets of a request are filters (RFC 5291),
-    /// which nobody was told that we understand; they are passed over.
+    /// Parses a message body. Octets after the first four of a request are route filters (RFC
+    /// 5291), a capability that is never announced; they are ignored.
     ///
     /// # Errors
-    /// 7/1 for a shorter body, and for a marker that is not four octets (RFC 7313 §5).
+    /// 7/1 for a shorter body, and for a marker that is not four octets long (RFC 7313 §5).
     pub fn parse(body: &[u8]) -> Result<RouteRefresh, WireError> {
         let mut cursor = Cursor(body);
         let read = |cursor: &mut Cursor<'_>| {
@@ -31,7 +31,7 @@ impl RouteRefresh {
         match read(&mut cursor) {
             Some(refresh) if cursor.is_empty() || !matches!(refresh.subtype, 1 | 2) => Ok(refresh),
             _ => {
-                // The data is the whole message; its header is known.
+                // The data field is the whole message, whose header is known.
                 let mut data = Vec::new();
                 super::encode::message(&mut data, MessageKind::RouteRefresh, |out| {
                     out.extend(body.iter().take(45));

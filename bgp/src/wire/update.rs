@@ -1,29 +1,30 @@
-//! UPDATE (RFC 4271 §4.3): the borrowed view of a message, and what it means after RFC 7606.
+//! UPDATE (RFC 4271 §4.3): the borrowed view of a message, and its meaning after the checks of RFC
+//! 7606.
 
 use std::net::IpAddr;
 
-use super::attribute::{Attributes, Context, Fault, RawAttributes, Rule, Verdict, is_host, rule};
+use super::attribute::{AttributeRule, Attributes, Context, Fault, RawAttributes, Verdict, is_host, rule};
 use super::cursor::Cursor;
 use super::error::WireError;
 use super::nlri::Nlri;
 use crate::types::Family;
 
-/// The three fields of an UPDATE, borrowed from the receive buffer.
+/// Three fields of an UPDATE, borrowed from the receive buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct UpdateView<'a> {
-    /// Withdrawn Routes.
+    /// Withdrawn Routes field.
     pub withdrawn: &'a [u8],
-    /// Path Attributes.
+    /// Path Attributes field.
     pub attributes: &'a [u8],
-    /// Network Layer Reachability Information.
+    /// Network Layer Reachability Information field.
     pub nlri: &'a [u8],
 }
 
 impl<'a> UpdateView<'a> {
-    /// Finds the fields in a message's body.
+    /// Locates the fields in a message body.
     ///
     /// # Errors
-    /// 3/1 where the two length fields go beyond the message (RFC 7606 §3 b).
+    /// 3/1 if the two length fields exceed the message (RFC 7606 §3 b).
     pub fn parse(body: &'a [u8]) -> Result<UpdateView<'a>, WireError> {
         let mut cursor = Cursor(body);
         let fields = cursor.prefixed_u16().zip(cursor.prefixed_u16());
@@ -33,15 +34,15 @@ impl<'a> UpdateView<'a> {
         Ok(UpdateView { withdrawn, attributes, nlri: cursor.0 })
     }
 
-    /// Reads the whole message: prefixes, attributes and the verdict on them.
+    /// Reads the whole message: prefixes, attributes, and the verdict on them.
     ///
     /// # Errors
-    /// What ends the session: prefixes that can't be read, attributes whose verdict is
-    /// [`Verdict::SessionReset`], and an attribute error in a message that announces nothing
-    /// (RFC 7606 §5.2).
+    /// Faults that end the session: unreadable prefixes, attributes whose verdict is
+    /// [`Verdict::SessionReset`], and an attribute error in a message that announces nothing (RFC
+    /// 7606 §5.2).
     #[inline]
     pub fn read(&self, context: &Context) -> Result<Update<'a>, WireError> {
-        let unreadable = |rule: &'static Rule, octets| refused(&Fault::from(rule), octets);
+        let unreadable = |rule: &'static AttributeRule, octets| refused(&Fault::from(rule), octets);
         let withdrawn = context
             .nlri(Family::Ipv4Unicast, self.withdrawn)
             .ok_or_else(|| unreadable(&rule::WITHDRAWN_ROUTES, self.withdrawn))?;
@@ -56,7 +57,7 @@ impl<'a> UpdateView<'a> {
             }
         };
         update.attributes.fill(self.attributes, context, &mut note);
-        // Of a family that we don't exchange it can't be said what it announces.
+        // An MP_REACH_NLRI of another family may announce prefixes too.
         let mp_announces = update.attributes.has_mp_reach
             && update.attributes.mp_reach.is_none_or(|reach| !reach.nlri.is_empty());
         let announces = !announced.is_empty() || mp_announces;
@@ -78,9 +79,10 @@ impl<'a> UpdateView<'a> {
     }
 }
 
-/// RFC 7606 §3 d: a missing well-known mandatory attribute; RFC 4271 §6.3: next hops that are no hosts.
+/// Checks for missing well-known mandatory attributes (RFC 7606 §3 d) and for next hops that are
+/// not host addresses (RFC 4271 §6.3).
 fn check_mandatory(attributes: &Attributes<'_>, ipv4: bool, note: &mut impl FnMut(Fault)) {
-    let mut fault = |rule: &'static Rule| note(Fault::from(rule));
+    let mut fault = |rule: &'static AttributeRule| note(Fault::from(rule));
     if attributes.origin.is_none() {
         fault(&rule::ORIGIN_MISSING);
     }
@@ -95,41 +97,41 @@ fn check_mandatory(attributes: &Attributes<'_>, ipv4: bool, note: &mut impl FnMu
     }
 }
 
-/// What ends the session; the NOTIFICATION's data are the attribute as it stood (RFC 4271 §6.3), or its
-/// type where it is missing, cut to 64 octets.
+/// Returns the error that ends the session. The data of its NOTIFICATION are the attribute as
+/// received (RFC 4271 §6.3), or its type if it is missing, cut to 64 octets.
 fn refused(fault: &Fault, octets: &[u8]) -> WireError {
     let missing = fault.attribute.filter(|_| octets.is_empty()).map(|code| [code]);
     let data = missing.as_ref().map_or(octets, |code| code);
     WireError { attribute: fault.attribute, ..WireError::with_data(fault.code, fault.rule, data) }
 }
 
-/// An UPDATE that the session survives.
+/// UPDATE that does not end the session.
 #[derive(Clone, Debug)]
 pub struct Update<'a> {
     withdrawn: Nlri<'a>,
     announced: Nlri<'a>,
-    /// The attributes of the announced routes.
+    /// Attributes of the announced routes.
     pub attributes: Attributes<'a>,
-    /// The worst of what was wrong, if anything was.
+    /// Worst fault, if there is one.
     pub fault: Option<Fault>,
     empty: bool,
 }
 
 impl<'a> Update<'a> {
-    /// Whether the announced routes are to be handled as withdrawn.
+    /// Returns whether the announced routes are treated as withdrawn.
     pub fn is_treated_as_withdraw(&self) -> bool {
         self.fault.is_some_and(|fault| fault.verdict == Verdict::TreatAsWithdraw)
     }
 
-    /// The octets that the fault is about, as they stood: the attribute, or from where the list of them
-    /// is cut; none where the attribute is missing.
+    /// Returns the octets of the fault as received: the attribute, or the rest of a list that is
+    /// cut; nothing if the attribute is missing.
     pub fn offending(&self) -> &'a [u8] {
         let raw = self.attributes.raw();
         self.fault.map_or(&[], |fault| RawAttributes::span(raw, fault.attribute))
     }
 
-    /// The prefixes that the message withdraws, by list; announced ones are among them where they
-    /// are treated so.
+    /// Returns the withdrawn prefixes, by list. They include the announced prefixes if those are
+    /// treated as withdrawn.
     pub fn withdrawals(&self) -> impl Iterator<Item = Nlri<'a>> + use<'a> {
         let treated = self.is_treated_as_withdraw();
         let announced = treated.then_some(self.announced);
@@ -141,7 +143,7 @@ impl<'a> Update<'a> {
             .filter(|list| !list.is_empty())
     }
 
-    /// The prefixes that the message announces, by list with their next hop.
+    /// Returns the announced prefixes, by list, with their next hop.
     pub fn announcements(&self) -> impl Iterator<Item = (IpAddr, Nlri<'a>)> + use<'a> {
         let ipv4 = self.attributes.next_hop.map(|next_hop| (IpAddr::V4(next_hop), self.announced));
         let mp = self.attributes.mp_reach.map(|reach| (reach.next_hop, reach.nlri));
@@ -149,7 +151,7 @@ impl<'a> Update<'a> {
         ipv4.into_iter().chain(mp).filter(move |(_, list)| !treated && !list.is_empty())
     }
 
-    /// The family whose initial routes end here (RFC 4724 §2), if this is that marker.
+    /// Returns the family, if this is an End-of-RIB marker (RFC 4724 §2).
     pub fn end_of_rib(&self) -> Option<Family> {
         if self.empty {
             return Some(Family::Ipv4Unicast);

@@ -3,7 +3,8 @@
 use bgp::{Asn, Family};
 use ipnet::IpNet;
 use routing::policy::{
-    Action, Community, Filter, Operation, Operator, PeerKind, PrefixMatch, Rule, local_pref_of, priority_of,
+    Action, Community, Filter, FilterRule, Operation, Operator, PeerKind, PrefixMatch, local_pref_of,
+    priority_of,
 };
 
 use super::mistake::Origin;
@@ -58,7 +59,7 @@ fn read_rules(
     family: Family,
     direction: Direction,
     report: &mut Report,
-) -> Vec<Rule> {
+) -> Vec<FilterRule> {
     let mut rules = Vec::new();
     for (number, mut fields) in spec.items(key, report).into_iter().enumerate() {
         let rule = read_rule(&mut fields, family, report);
@@ -74,7 +75,7 @@ fn read_rules(
     rules
 }
 
-fn read_rule(fields: &mut Fields<'_>, family: Family, report: &mut Report) -> Option<Rule> {
+fn read_rule(fields: &mut Fields<'_>, family: Family, report: &mut Report) -> Option<FilterRule> {
     let before = report.mistakes.len();
     let net = fields.optional("cidr", report, |value| prefix_of(family, value));
     let operators = &[
@@ -142,7 +143,7 @@ fn read_rule(fields: &mut Fields<'_>, family: Family, report: &mut Report) -> Op
     if report.mistakes.len() > before {
         return None;
     }
-    Some(Rule {
+    Some(FilterRule {
         prefix,
         from_peers,
         interface,
@@ -204,7 +205,12 @@ fn read_operations(fields: &mut Fields<'_>, action: Option<Action>, report: &mut
 }
 
 /// Why a rule can match nothing: for itself, or because an earlier one of the list always matches first.
-fn why_never(rule: &Rule, earlier: &[Rule], number: usize, direction: Direction) -> Option<String> {
+fn why_never(
+    rule: &FilterRule,
+    earlier: &[FilterRule],
+    number: usize,
+    direction: Direction,
+) -> Option<String> {
     if rule.prefix.as_ref().is_some_and(PrefixMatch::is_empty) {
         return Some("no prefix is what cidr, matchOperator and prefixLength ask for together".to_owned());
     }
@@ -221,10 +227,14 @@ fn why_never(rule: &Rule, earlier: &[Rule], number: usize, direction: Direction)
 }
 
 /// Whether `earlier` matches whatever `later` matches, as far as that is plain.
-fn covers(earlier: &Rule, later: &Rule) -> bool {
-    let same =
-        |rule: &Rule| Rule { prefix: None, action: Action::Accept, operations: Vec::new(), ..rule.clone() };
-    let unconditional = Rule::default();
+fn covers(earlier: &FilterRule, later: &FilterRule) -> bool {
+    let same = |rule: &FilterRule| FilterRule {
+        prefix: None,
+        action: Action::Accept,
+        operations: Vec::new(),
+        ..rule.clone()
+    };
+    let unconditional = FilterRule::default();
     if same(earlier) != unconditional && same(earlier) != same(later) {
         return false;
     }
@@ -254,7 +264,7 @@ fn prefix_of(family: Family, value: &Value) -> Result<IpNet, String> {
 /// A community, `a:b` or `a:b:c`.
 pub(super) fn community(value: &Value) -> Result<Community, String> {
     let text = scalar::text(value)?;
-    text.parse().map_err(|error: routing::policy::NoCommunity| error.to_string())
+    text.parse().map_err(|error: routing::policy::InvalidCommunity| error.to_string())
 }
 
 fn asn(value: &Value) -> Result<Asn, String> {

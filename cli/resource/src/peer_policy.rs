@@ -68,10 +68,10 @@ pub struct MaxPrefixes {
 
 impl MaxPrefixes {
     /// As the RIB has it.
-    pub fn as_policy(self) -> routing::policy::MaxPrefixes {
+    pub fn as_policy(self) -> routing::policy::PrefixLimit {
         let warn_at = u64::from(self.limit) * u64::from(self.warn_at) / 100;
         let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        routing::policy::MaxPrefixes { limit: whole(self.limit.into()), warn_at: whole(warn_at).max(1) }
+        routing::policy::PrefixLimit { limit: whole(self.limit.into()), warn_at: whole(warn_at).max(1) }
     }
 }
 

@@ -1,11 +1,12 @@
-//! What accepting rules do to canonical attributes.
+//! Operations of accepting rules on canonical attributes.
 
 use bgp::wire::attribute::{code, flag};
 
-use super::rule::{Community, Operation, local_pref_of};
-use crate::export::{Edit, prepend, rewrite};
+use super::rule::{Operation, local_pref_of};
+use crate::community::Community;
+use crate::rewrite::{AttributeEdit, prepend, rewrite};
 
-/// Canonical attributes after `operations`, in their order.
+/// Returns canonical attributes after `operations`, which are applied in order.
 pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
     let mut current = canonical.to_vec();
     let (mut next, mut value) = (Vec::new(), Vec::new());
@@ -16,35 +17,35 @@ pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
             Operation::PrependAsPath(asns) => {
                 rewrite(&current, &[code::AS_PATH], &mut next, &mut value, |code, original, out| {
                     if code != code::AS_PATH {
-                        return Edit::Keep;
+                        return AttributeEdit::Keep;
                     }
                     let mut path = original.unwrap_or_default().to_vec();
-                    // The last first: each goes before what is there.
+                    // Prepended in reverse, so that the first one is at the front.
                     for asn in asns.iter().rev() {
                         out.clear();
                         prepend(&path, *asn, out);
                         path.clone_from(out);
                     }
-                    Edit::Set(flag::WELL_KNOWN)
+                    AttributeEdit::Set(flag::WELL_KNOWN)
                 });
             }
             Operation::OnlyToCustomer(asn) => {
                 let wanted = code::ONLY_TO_CUSTOMER;
                 rewrite(&current, &[wanted], &mut next, &mut value, |code, original, out| {
                     if code != wanted || original.is_some() {
-                        return Edit::Keep;
+                        return AttributeEdit::Keep;
                     }
                     out.extend(asn.0.to_be_bytes());
-                    Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+                    AttributeEdit::Set(flag::OPTIONAL | flag::TRANSITIVE)
                 });
             }
             Operation::SetPriority(priority) => {
                 rewrite(&current, &[code::LOCAL_PREF], &mut next, &mut value, |code, _, out| {
                     if code != code::LOCAL_PREF {
-                        return Edit::Keep;
+                        return AttributeEdit::Keep;
                     }
                     out.extend(local_pref_of(*priority).to_be_bytes());
-                    Edit::Set(flag::WELL_KNOWN)
+                    AttributeEdit::Set(flag::WELL_KNOWN)
                 });
             }
         }
@@ -53,13 +54,14 @@ pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
     current
 }
 
-/// Canonical attributes with these communities beside their own.
+/// Returns canonical attributes with additional communities.
 pub fn with_communities(canonical: &[u8], communities: &[Community]) -> Vec<u8> {
     let operations: Vec<Operation> = communities.iter().copied().map(Operation::AddCommunity).collect();
     edited(canonical, &operations)
 }
 
-/// The attributes of a route that is going away (RFC 8326 §4.1): any other is better.
+/// Returns the attributes of a route that is being shut down (RFC 8326 §4.1): any other route is
+/// preferred.
 pub fn shut_down(canonical: &[u8]) -> Vec<u8> {
     let last = Operation::SetPriority(super::rule::LAST_PRIORITY);
     edited(canonical, &[Operation::AddCommunity(Community::GRACEFUL_SHUTDOWN), last])
@@ -72,16 +74,16 @@ fn add(canonical: &[u8], community: Community, out: &mut Vec<u8>, value: &mut Ve
     };
     rewrite(canonical, &[wanted], out, value, |code, original, out| {
         if code != wanted {
-            return Edit::Keep;
+            return AttributeEdit::Keep;
         }
         let original = original.unwrap_or_default();
         let mut octets = Vec::with_capacity(12);
         community.push(&mut octets);
         if original.chunks(octets.len()).any(|one| one == octets) {
-            return Edit::Keep;
+            return AttributeEdit::Keep;
         }
         out.extend_from_slice(original);
         out.extend(octets);
-        Edit::Set(flag::OPTIONAL | flag::TRANSITIVE)
+        AttributeEdit::Set(flag::OPTIONAL | flag::TRANSITIVE)
     });
 }

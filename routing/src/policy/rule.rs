@@ -1,54 +1,51 @@
-//! One rule of a filter: what it matches and what it does.
-
-use std::fmt;
-use std::str::FromStr;
+//! Filter rules: match conditions and operations.
 
 use bgp::Asn;
-use bgp::wire::attribute::code;
 use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
+use crate::community::Community;
 use crate::path::SourceKind;
 
-/// What a rule does with what it matches.
+/// Action of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// The route passes.
+    /// Accept the route.
     #[default]
     Accept,
-    /// It doesn't.
+    /// Reject the route.
     Reject,
 }
 
-/// How a rule's prefix is compared.
+/// Comparison of a route's prefix with that of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
-    /// The route's prefix is it.
+    /// The prefixes are equal.
     Equal,
     /// The opposite of [`Operator::Equal`].
     NotEqual,
-    /// The route's prefix is it, or lies in it.
+    /// The route's prefix is equal to the rule's or contained in it.
     In,
     /// The opposite of [`Operator::In`].
     NotIn,
 }
 
-/// A prefix, how it is compared, and which lengths count.
+/// Match condition on the prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PrefixMatch {
-    /// The prefix.
+    /// Prefix of the rule.
     pub net: IpNet,
-    /// How.
+    /// Comparison.
     pub operator: Operator,
-    /// The shortest length that counts.
+    /// Shortest matching prefix length.
     pub min: u8,
-    /// The longest length that counts.
+    /// Longest matching prefix length.
     pub max: u8,
 }
 
 impl PrefixMatch {
-    /// Whether `prefix` is what the rule means; [`Operator::NotEqual`] and [`Operator::NotIn`] turn the whole
-    /// answer round, the lengths with it.
+    /// Returns whether `prefix` matches. [`Operator::NotEqual`] and [`Operator::NotIn`] negate the
+    /// whole condition, including the lengths.
     pub fn matches(&self, prefix: &IpNet) -> bool {
         let length = (self.min..=self.max).contains(&prefix.prefix_len());
         match self.operator {
@@ -59,191 +56,95 @@ impl PrefixMatch {
         }
     }
 
-    /// Whether no prefix can be what the rule means.
+    /// Returns whether no prefix can match.
     pub fn is_empty(&self) -> bool {
         let own = self.net.prefix_len();
         match self.operator {
             Operator::Equal => !(self.min..=self.max).contains(&own),
             Operator::In => self.min > self.max || self.max < own,
-            // Everything of the family, lengths and all, would have to be excluded.
+            // All prefixes of the family, of every length, would be excluded.
             Operator::NotIn => own == 0 && self.min == 0 && self.max == self.net.max_prefix_len(),
             Operator::NotEqual => false,
         }
     }
 }
 
-/// A community, of four octets (RFC 1997) or of twelve (RFC 8092).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Community {
-    /// `a:b`.
-    Standard(u32),
-    /// `a:b:c`.
-    Large([u32; 3]),
-}
-
-impl Community {
-    /// RFC 1997.
-    pub const NO_EXPORT: Community = Community::Standard(0xffff_ff01);
-    /// RFC 1997.
-    pub const NO_ADVERTISE: Community = Community::Standard(0xffff_ff02);
-    /// RFC 1997.
-    pub const NO_EXPORT_SUBCONFED: Community = Community::Standard(0xffff_ff03);
-    /// RFC 8326.
-    pub const GRACEFUL_SHUTDOWN: Community = Community::Standard(0xffff_0000);
-    /// LLGR_STALE (RFC 9494 §4.6).
-    pub const LLGR_STALE: Community = Community::Standard(0xffff_0006);
-    /// NO_LLGR (RFC 9494 §4.7).
-    pub const NO_LLGR: Community = Community::Standard(0xffff_0007);
-    /// RFC 7999.
-    pub const BLACKHOLE: Community = Community::Standard(0xffff_029a);
-
-    /// Whether `attrs` carry it.
-    pub fn is_in(self, attrs: &AttrSet) -> bool {
-        match self {
-            Community::Standard(number) => {
-                let (all, _) = attrs.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
-                all.contains(&number.to_be_bytes())
-            }
-            Community::Large(_) => {
-                let (all, _) = attrs.value(code::LARGE_COMMUNITIES).unwrap_or_default().as_chunks::<12>();
-                let mut wanted = Vec::with_capacity(12);
-                self.push(&mut wanted);
-                all.iter().any(|one| one[..] == wanted[..])
-            }
-        }
-    }
-
-    /// Appends its octets.
-    pub(super) fn push(self, out: &mut Vec<u8>) {
-        match self {
-            Community::Standard(number) => out.extend(number.to_be_bytes()),
-            Community::Large(parts) => parts.iter().for_each(|part| out.extend(part.to_be_bytes())),
-        }
-    }
-}
-
-impl fmt::Display for Community {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Community::Standard(number) => write!(f, "{}:{}", number >> 16, number & 0xffff),
-            Community::Large([a, b, c]) => write!(f, "{a}:{b}:{c}"),
-        }
-    }
-}
-
-/// The text is neither `a:b` with numbers up to 65535 nor `a:b:c` with numbers up to 4294967295.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoCommunity;
-
-impl fmt::Display for NoCommunity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("must be a community: a:b with numbers to 65535, or a:b:c with numbers to 4294967295")
-    }
-}
-
-impl std::error::Error for NoCommunity {}
-
-impl FromStr for Community {
-    type Err = NoCommunity;
-
-    fn from_str(text: &str) -> Result<Community, NoCommunity> {
-        // `parse` would take a sign, and leading zeros are not what Calico takes.
-        fn number<T: FromStr>(text: &str) -> Option<T> {
-            let plain =
-                text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-            plain.then(|| text.parse().ok()).flatten()
-        }
-        let parts: Vec<&str> = text.split(':').collect();
-        match parts[..] {
-            [a, b] => number::<u16>(a)
-                .zip(number::<u16>(b))
-                .map(|(a, b)| Community::Standard(u32::from(a) << 16 | u32::from(b))),
-            [a, b, c] => match (number(a), number(b), number(c)) {
-                (Some(a), Some(b), Some(c)) => Some(Community::Large([a, b, c])),
-                _ => None,
-            },
-            _ => None,
-        }
-        .ok_or(NoCommunity)
-    }
-}
-
-/// Whether a peer is in our AS.
+/// Kind of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerKind {
-    /// In another AS.
+    /// The peer is in another AS.
     External,
-    /// In ours.
+    /// The peer is in our AS.
     Internal,
 }
 
-/// What an accepting rule does to the route.
+/// Operation of an accepting rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// The route carries it from now on.
+    /// Add a community.
     AddCommunity(Community),
-    /// AS_PATH begins with these from now on, in this order.
+    /// Prepend these numbers to AS_PATH, in this order.
     PrependAsPath(Vec<Asn>),
-    /// The route has this priority from now on: the lower the better. See [`priority_of`].
+    /// Set the priority, of which the lower value is preferred; see [`priority_of`].
     SetPriority(u32),
-    /// The route has ONLY_TO_CUSTOMER (RFC 9234) with this AS unless it has it already. Follows from roles; no
-    /// filter says it.
+    /// Add ONLY_TO_CUSTOMER (RFC 9234) with this AS, unless it is present. Results from roles,
+    /// never from filters.
     OnlyToCustomer(Asn),
 }
 
-/// The priority of LOCAL_PREF 0.
+/// Priority of LOCAL_PREF 0.
 pub(super) const LAST_PRIORITY: u32 = i32::MAX as u32;
 
-/// The priority of a route with this LOCAL_PREF, which runs the other way: 2147483647 less it.
+/// Returns the priority for a LOCAL_PREF: 2147483647 minus its value.
 pub fn priority_of(local_pref: u32) -> Option<u32> {
     (i32::MAX as u32).checked_sub(local_pref).filter(|priority| *priority > 0)
 }
 
-/// The LOCAL_PREF of a route with this priority, 1 to 2147483646.
+/// Returns the LOCAL_PREF for a priority of 1 to 2147483646.
 pub fn local_pref_of(priority: u32) -> u32 {
     (i32::MAX as u32).saturating_sub(priority)
 }
 
-/// A route as rules look at it.
+/// Route as the subject of rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// Its prefix.
+    /// Prefix.
     pub prefix: IpNet,
-    /// Its attributes.
+    /// Attributes.
     pub attrs: &'a AttrSet,
-    /// Where it comes from.
+    /// Kind of the source.
     pub kind: SourceKind,
-    /// Whether the peer that it comes from, or that it would be told to, is in our AS.
+    /// Kind of the peer that the route is received from or would be advertised to.
     pub peer: PeerKind,
-    /// The link through which it leaves, if that is known.
+    /// Outgoing link, if it is known.
     pub interface: Option<&'a str>,
 }
 
-/// One rule: it matches what all its conditions match.
+/// Filter rule, which matches if all its conditions match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rule {
-    /// Of the prefix.
+pub struct FilterRule {
+    /// Condition on the prefix.
     pub prefix: Option<PrefixMatch>,
-    /// Only routes that came from a BGP peer (`source: RemotePeers`).
+    /// The route is from a BGP peer (`source: RemotePeers`).
     pub from_peers: bool,
-    /// The link through which it leaves; `*` stands for any characters.
+    /// Pattern for the outgoing link; `*` matches any characters.
     pub interface: Option<String>,
-    /// Which kind of peer it comes from, or would be told to.
+    /// Kind of the peer that the route is received from or would be advertised to.
     pub peer: Option<PeerKind>,
-    /// What it carries.
+    /// Community that the route must have.
     pub community: Option<Community>,
-    /// What AS_PATH begins with.
+    /// Numbers that AS_PATH must start with.
     pub as_path_prefix: Vec<Asn>,
-    /// Its priority, see [`priority_of`].
+    /// Priority that the route must have; see [`priority_of`].
     pub priority: Option<u32>,
-    /// What becomes of it.
+    /// Action for a matching route.
     pub action: Action,
-    /// What is done to it, in this order; only where it is accepted.
+    /// Operations on an accepted route, in this order.
     pub operations: Vec<Operation>,
 }
 
-impl Rule {
-    /// Whether the rule is about this route.
+impl FilterRule {
+    /// Returns whether the rule matches a route.
     pub fn matches(&self, subject: &Subject<'_>) -> bool {
         self.prefix.as_ref().is_none_or(|prefix| prefix.matches(&subject.prefix))
             && self.peer.is_none_or(|peer| peer == subject.peer)
@@ -252,7 +153,7 @@ impl Rule {
                 .interface
                 .as_ref()
                 .is_none_or(|pattern| subject.interface.is_some_and(|name| is_like(name, pattern)))
-            && self.community.is_none_or(|community| community.is_in(subject.attrs))
+            && self.community.is_none_or(|community| subject.attrs.has_community(community))
             && self.priority.is_none_or(|priority| priority_of(subject.attrs.local_pref) == Some(priority))
             && starts_with(subject.attrs, &self.as_path_prefix)
     }
@@ -266,7 +167,7 @@ fn starts_with(attrs: &AttrSet, wanted: &[Asn]) -> bool {
     }
 }
 
-/// Whether a name is like a pattern in which `*` stands for any characters, none too.
+/// Returns whether a name matches a pattern in which `*` stands for zero or more characters.
 fn is_like(name: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -279,15 +180,15 @@ fn is_like(name: &str, pattern: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// A filter: rules for each direction and family; the first that matches decides.
+/// Filter: rules for each direction and family, of which the first match decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
-    /// For IPv4 routes that a peer would be told.
-    pub export_v4: Vec<Rule>,
-    /// For IPv4 routes that come from a peer.
-    pub import_v4: Vec<Rule>,
-    /// For IPv6 routes that a peer would be told.
-    pub export_v6: Vec<Rule>,
-    /// For IPv6 routes that come from a peer.
-    pub import_v6: Vec<Rule>,
+    /// Export rules for IPv4.
+    pub export_v4: Vec<FilterRule>,
+    /// Import rules for IPv4.
+    pub import_v4: Vec<FilterRule>,
+    /// Export rules for IPv6.
+    pub export_v6: Vec<FilterRule>,
+    /// Import rules for IPv6.
+    pub import_v6: Vec<FilterRule>,
 }

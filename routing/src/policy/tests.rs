@@ -60,7 +60,7 @@ fn bits(prefix: &IpNet) -> String {
 }
 
 /// Every condition of a rule, and whether it holds.
-fn holds(rule: &Rule, route: &Route) -> bool {
+fn holds(rule: &FilterRule, route: &Route) -> bool {
     let mut conditions = Vec::new();
     if let Some(PrefixMatch { net, operator, min, max }) = &rule.prefix {
         let (outer, inner) = (bits(net), bits(&route.prefix));
@@ -130,7 +130,7 @@ prop_compose! {
         priority in prop::option::weighted(0.2, prop::sample::select(vec![2_147_483_547u32, 2_147_483_447])),
         accept in any::<bool>(),
         operations in prop::collection::vec(operation(), 0..3),
-    ) -> Rule {
+    ) -> FilterRule {
         let operators = [Operator::Equal, Operator::NotEqual, Operator::In, Operator::NotIn];
         let prefix = prefix.map(|(net, operator, whole, min, max)| PrefixMatch {
             net,
@@ -138,7 +138,7 @@ prop_compose! {
             min: if whole { net.prefix_len() } else { min },
             max: if whole { net.max_prefix_len() } else { max },
         });
-        Rule {
+        FilterRule {
             prefix,
             from_peers,
             interface: interface.map(ToOwned::to_owned),
@@ -203,16 +203,16 @@ proptest! {
             interface: route.interface,
         };
         let first = filters.iter().flatten().find(|rule| holds(rule, &route));
-        match (chain.ask(&subject), first) {
-            (Said::Nothing, None) => {}
-            (Said::Rejected, Some(Rule { action: Action::Reject, .. })) => {}
-            (Said::Accepted(rule, _), Some(expected)) if expected.action == Action::Accept => {
+        match (chain.evaluate(&subject), first) {
+            (FilterOutcome::NoMatch, None) => {}
+            (FilterOutcome::Rejected, Some(FilterRule { action: Action::Reject, .. })) => {}
+            (FilterOutcome::Accepted(rule, _), Some(expected)) if expected.action == Action::Accept => {
                 prop_assert_eq!(rule, expected);
             }
             (said, expected) => prop_assert!(false, "{:?} instead of {:?}", said, expected),
         }
         let other = Chain::export(&made);
-        prop_assert_eq!(other.ask(&subject), Said::Nothing, "the other direction has no rules");
+        prop_assert_eq!(other.evaluate(&subject), FilterOutcome::NoMatch, "the other direction has no rules");
     }
 
     #[test]
@@ -276,6 +276,6 @@ fn communities_are_read_in_both_forms_and_refused_in_others() {
     for text in
         ["", "1", "1:", "65536:1", "1:65536", "1:2:4294967296", "1:2:3:4", "+1:2", "01:2", "a:b", " 1:2"]
     {
-        assert_eq!(text.parse::<Community>(), Err(NoCommunity), "{text}");
+        assert_eq!(text.parse::<Community>(), Err(InvalidCommunity), "{text}");
     }
 }

@@ -1,9 +1,9 @@
 //! A path in eight octets.
 
-use crate::attrs::Marks;
+use crate::attrs::WellKnownCommunities;
 use crate::decide::Reason;
 use crate::interner::AttrId;
-use crate::source::SourceIx;
+use crate::path::SourceIx;
 
 /// Bits of a path's source that are the source.
 const SOURCE_BITS: u32 = 24;
@@ -26,21 +26,21 @@ pub(crate) enum Scope {
     ///
     /// Deviation: external ones that know it could have it too; a block that nobody vouches for any more is of no
     /// use to them.
-    LastResort,
+    LlgrStale,
     /// To no peer.
     Nobody,
 }
 
 impl Scope {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Scope; 4] = [Scope::Everywhere, Scope::Internal, Scope::LastResort, Scope::Nobody];
+    pub(crate) const ALL: [Scope; 4] = [Scope::Everywhere, Scope::Internal, Scope::LlgrStale, Scope::Nobody];
 
     /// What the communities of a received path ask for.
-    pub(crate) fn of(marks: Marks) -> Scope {
-        match marks {
-            Marks { no_advertise: true, .. } => Scope::Nobody,
-            Marks { last_resort: true, .. } => Scope::LastResort,
-            Marks { no_export: true, .. } => Scope::Internal,
+    pub(crate) fn of(well_known: WellKnownCommunities) -> Scope {
+        match well_known {
+            WellKnownCommunities { no_advertise: true, .. } => Scope::Nobody,
+            WellKnownCommunities { llgr_stale: true, .. } => Scope::LlgrStale,
+            WellKnownCommunities { no_export: true, .. } => Scope::Internal,
             _ => Scope::Everywhere,
         }
     }
@@ -48,22 +48,22 @@ impl Scope {
 
 /// Which attributes, from whom, and whether they may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Path {
+pub(crate) struct RibPath {
     attrs: AttrId,
     source: u32,
 }
 
-impl Path {
+impl RibPath {
     /// No path.
-    pub(crate) const NONE: Path = Path { attrs: AttrId::NONE, source: u32::MAX };
+    pub(crate) const NONE: RibPath = RibPath { attrs: AttrId::NONE, source: u32::MAX };
 
-    pub(crate) fn new(attrs: AttrId, source: SourceIx, rejected: Option<Reason>) -> Path {
+    pub(crate) fn new(attrs: AttrId, source: SourceIx, rejected: Option<Reason>) -> RibPath {
         let code = rejected.map_or(0, |reason| reason as u32 + 1);
-        Path { attrs, source: source.0 | code << SOURCE_BITS }
+        RibPath { attrs, source: source.0 | code << SOURCE_BITS }
     }
 
     pub(crate) fn is_none(self) -> bool {
-        self == Path::NONE
+        self == RibPath::NONE
     }
 
     pub(crate) fn attrs(self) -> AttrId {
@@ -90,8 +90,8 @@ impl Path {
     }
 
     /// The same, with how far it may go.
-    pub(crate) fn scoped(self, scope: Scope) -> Path {
-        Path { source: self.source & !(3 << SCOPE_AT) | (scope as u32) << SCOPE_AT, ..self }
+    pub(crate) fn scoped(self, scope: Scope) -> RibPath {
+        RibPath { source: self.source & !(3 << SCOPE_AT) | (scope as u32) << SCOPE_AT, ..self }
     }
 
     /// How far it may go.
@@ -99,14 +99,14 @@ impl Path {
         match self.source >> SCOPE_AT & 3 {
             0 => Scope::Everywhere,
             1 => Scope::Internal,
-            2 => Scope::LastResort,
+            2 => Scope::LlgrStale,
             _ => Scope::Nobody,
         }
     }
 
     /// The same, of a prefix that the node table gives to another node.
-    pub(crate) fn disputed(self) -> Path {
-        Path { source: self.source | DISPUTED, ..self }
+    pub(crate) fn disputed(self) -> RibPath {
+        RibPath { source: self.source | DISPUTED, ..self }
     }
 
     /// Whether the node table gives its prefix to another node.
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn every_rejection_is_read_back() {
         for reason in Reason::REJECTIONS.into_iter().map(Some).chain([None]) {
-            let path = Path::new(AttrId(7), SourceIx(12), reason);
+            let path = RibPath::new(AttrId(7), SourceIx(12), reason);
             assert_eq!((path.source(), path.rejected()), (SourceIx(12), reason));
             for scope in Scope::ALL {
                 let path = path.scoped(Scope::Nobody).scoped(scope).disputed();

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bgp::wire::attribute::Context;
-use bgp::wire::encode::Form;
+use bgp::wire::encode::UpdateFormat;
 use bgp::wire::frame::{self, MAX_LEN, MessageKind};
 use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, Family, PeerId, RouterId};
@@ -18,7 +18,7 @@ use routing::{AttrSet, BestChange, PeerSession, Rib, RibConfig, RouteBatch};
 /// What each peer has been told: the state that the messages add up to.
 #[derive(Default)]
 pub struct Wire {
-    pub told: HashMap<PeerId, BTreeMap<IpNet, Arc<AttrSet>>>,
+    pub advertised: HashMap<PeerId, BTreeMap<IpNet, Arc<AttrSet>>>,
     pub end_of_rib: Vec<(PeerId, Family)>,
     pub full: Vec<PeerId>,
     pub chunks: usize,
@@ -30,7 +30,7 @@ impl Delivery for Wire {
             return false;
         }
         self.chunks += 1;
-        let state = self.told.entry(peer).or_default();
+        let state = self.advertised.entry(peer).or_default();
         let mut rest = &chunk[..];
         let context = Context::INTERNAL;
         while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
@@ -54,14 +54,14 @@ impl Delivery for Wire {
 
 impl Wire {
     pub fn prefixes(&self, peer: u32) -> Vec<String> {
-        self.told
+        self.advertised
             .get(&PeerId(peer))
-            .map(|told| told.keys().map(|p| p.to_string()).collect())
+            .map(|advertised| advertised.keys().map(|p| p.to_string()).collect())
             .unwrap_or_default()
     }
 
     pub fn attrs(&self, peer: u32, prefix: &str) -> &AttrSet {
-        &self.told[&PeerId(peer)][&prefix.parse().unwrap()]
+        &self.advertised[&PeerId(peer)][&prefix.parse().unwrap()]
     }
 }
 
@@ -81,9 +81,9 @@ pub fn session(id: u8, internal: bool, client: bool) -> PeerSession {
         address: IpAddr::from([192, 168, 0, id]),
         internal,
         client,
-        form: Form::default(),
+        form: UpdateFormat::default(),
         families: Families::BOTH,
-        sends_several: Families::NONE,
+        sends_add_path: Families::NONE,
         restarts: true,
         restarting: false,
         long_lived: false,
@@ -121,11 +121,12 @@ impl Bed {
                 None => _ = self.best.remove(&change.prefix),
             }
         }
-        for (peer, told) in &self.wire.told {
-            let (shown, _) = self.rib.told_from(*peer, 0, usize::MAX, |_| true);
+        for (peer, advertised) in &self.wire.advertised {
+            let (shown, _) = self.rib.advertised_from(*peer, 0, usize::MAX, |_| true);
             for route in shown {
                 // A peer that takes nothing has not been told yet.
-                let Some(attrs) = told.get(&route.prefix).filter(|_| !self.wire.full.contains(peer)) else {
+                let Some(attrs) = advertised.get(&route.prefix).filter(|_| !self.wire.full.contains(peer))
+                else {
                     continue;
                 };
                 assert_eq!(
@@ -139,7 +140,7 @@ impl Bed {
 
     pub fn up(&mut self, id: u8, session: PeerSession) {
         let id = PeerId(id.into());
-        self.wire.told.remove(&id);
+        self.wire.advertised.remove(&id);
         self.rib.peer_up(id, session);
         self.rib.resume(id, &mut self.wire);
         self.settle();

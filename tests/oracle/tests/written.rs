@@ -1,7 +1,7 @@
 //! What we write, others read: every UPDATE of the corpus, written anew by our encoder.
 
 use bgp::wire::as_path::AsWidth;
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::frame::{self, MAX_EXTENDED_LEN, MessageKind};
 use bgp::wire::update::UpdateView;
 use oracle::case::{Case, real_messages};
@@ -11,7 +11,7 @@ use oracle::{bgp_rs_reader, bgpkit_reader, our_reader};
 
 /// The message's announcements and withdrawals in our encoder's words; `None` for what isn't an
 /// UPDATE that we accept.
-fn write(case: &Case, form: Form) -> Option<Vec<u8>> {
+fn write(case: &Case, form: UpdateFormat) -> Option<Vec<u8>> {
     let frame = frame::next(&case.octets, MAX_EXTENDED_LEN).ok().flatten()?;
     if frame.kind != MessageKind::Update || case.add_path || case.disputed {
         return None;
@@ -35,7 +35,9 @@ fn write(case: &Case, form: Form) -> Option<Vec<u8>> {
 fn agree(read: fn(&[u8], bool) -> Outcome, as_width: AsWidth) {
     let (mut messages, mut differences) = (0, Vec::new());
     for case in &real_messages() {
-        let Some(written) = write(case, Form { as_width, ..Form::default() }) else { continue };
+        let Some(written) = write(case, UpdateFormat { as_width, ..UpdateFormat::default() }) else {
+            continue;
+        };
         let mut rest = written.as_slice();
         while let Ok(Some(frame)) = frame::next(rest, MAX_EXTENDED_LEN) {
             let (message, next) = rest.split_at(frame.len());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::{code, flag, push};
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::frame::{self, MAX_EXTENDED_LEN};
 use bgp::wire::open::Open;
 use ipnet::IpNet;
@@ -293,7 +293,7 @@ impl<'a> Runner<'a> {
             IpNet::V4(_) => IpAddr::V4(role.address()),
             IpNet::V6(_) => "2001:db8:99::2".parse().expect("an address"),
         };
-        let form = Form { as_width, ..Form::default() };
+        let form = UpdateFormat { as_width, ..UpdateFormat::default() };
         let mut octets = Vec::new();
         encode::announce(&mut octets, form, &attributes, next_hop, [prefix]).expect("a short message");
         self.scene.send(role, &octets, None);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bgp::wire::as_path::{AsPath, AsWidth};
 use bgp::wire::attribute::{Attributes, Context, RawAttributes};
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::frame::{self, Frame, MAX_EXTENDED_LEN};
 use bgp::wire::update::{Update, UpdateView};
 use bgp::{Asn, Family};
@@ -201,7 +201,7 @@ pub(crate) fn compare_update(
 pub(crate) fn check_round_trip(id: &str, update: &Update<'_>) {
     let mut canonical = Vec::new();
     update.attributes.write_canonical(&mut canonical);
-    let form = Form { max_len: MAX_EXTENDED_LEN, ..Form::default() };
+    let form = UpdateFormat { max_len: MAX_EXTENDED_LEN, ..UpdateFormat::default() };
     for (next_hop, list) in update.announcements() {
         let mut out = Vec::new();
         encode::announce(&mut out, form, &canonical, next_hop, list).unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bgp::wire::capability::Capabilities;
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::frame::{self, MAX_EXTENDED_LEN, MessageKind};
 use bgp::wire::open::Open;
 use bgp::{Asn, Families, RouterId};
@@ -86,7 +86,7 @@ pub(super) fn announcements(from: Ipv4Addr, first: u32, count: u32) -> Vec<u8> {
     let prefix = |number| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from_bits(0x1400_0000 + number), 32));
     let prefixes = (first..first + count).map(prefix);
     let mut out = Vec::new();
-    encode::announce(&mut out, Form::default(), attributes.canonical(), from.into(), prefixes)
+    encode::announce(&mut out, UpdateFormat::default(), attributes.canonical(), from.into(), prefixes)
         .expect("it fits");
     out
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bgp::wire::attribute::{Context, code, flag, push};
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::frame::{self, MAX_LEN};
 use bgp::wire::update::UpdateView;
 use bgp::{Asn, Families, PeerId, RouterId};
@@ -52,8 +52,14 @@ fn decode() -> Box<dyn FnOnce()> {
     let mut octets = Vec::new();
     for set in 0..SETS {
         let attrs = attributes(set);
-        encode::announce(&mut octets, Form::default(), attrs.canonical(), attrs.next_hop, prefixes(set))
-            .expect("it fits a message");
+        encode::announce(
+            &mut octets,
+            UpdateFormat::default(),
+            attrs.canonical(),
+            attrs.next_hop,
+            prefixes(set),
+        )
+        .expect("it fits a message");
     }
     let context = Context::INTERNAL;
     Box::new(move || {
@@ -105,9 +111,9 @@ fn rib(clients: u32) -> Rib {
             address: address.into(),
             internal: true,
             client: true,
-            form: Form::default(),
+            form: UpdateFormat::default(),
             families: Families::BOTH,
-            sends_several: Families::NONE,
+            sends_add_path: Families::NONE,
             restarts: false,
             restarting: false,
             long_lived: false,

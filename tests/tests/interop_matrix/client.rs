@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bgp::wire::attribute::{Context, RawAttributes, code, flag, push};
 use bgp::wire::capability::Capabilities;
-use bgp::wire::encode::{self, Form};
+use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::frame::{self, MAX_EXTENDED_LEN, MessageKind};
 use bgp::wire::open::Open;
 use bgp::wire::update::UpdateView;
@@ -122,7 +122,7 @@ impl Client {
                 }
             });
         }
-        let form = Form { max_len: MAX_EXTENDED_LEN, ..Form::default() };
+        let form = UpdateFormat { max_len: MAX_EXTENDED_LEN, ..UpdateFormat::default() };
         let mut out = Vec::new();
         encode::announce(&mut out, form, &attributes, next_hop, [prefix]).expect("it fits");
         self.stream.write_all(&out).expect("to send");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bgp::session::State;
+use bgp::session::SessionState;
 use ipnet::IpNet;
 
 use crate::names::{address, id};
@@ -20,7 +20,7 @@ impl World {
         }
         for (at, node) in self.nodes.iter().enumerate() {
             for (peer, state) in &node.peers {
-                if state.state() != State::Established {
+                if state.state() != SessionState::Established {
                     return Err(format!("node {at} is {} with node {peer}", state.state()));
                 }
                 if !node.rib.is_synced(id(*peer)) {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bgp::session::{Admission, Input, Side};
+use bgp::session::{Admission, PeerInput, Side};
 use bgp::wire::frame;
 use bgp::wire::notification::Notification;
 
@@ -33,7 +33,7 @@ impl World {
             return;
         }
         if !self.nodes[to].alive {
-            return self.feed(from, to, Input::ConnectFailed);
+            return self.feed(from, to, PeerInput::ConnectFailed);
         }
         self.nodes[from].attempts.remove(&to);
         let connection = self.connections.len();
@@ -65,9 +65,9 @@ impl World {
                 self.connections[old].open[end] = false;
                 self.close_towards(old, 1 - end);
             }
-            self.feed(to, from, Input::Connected(Side::Incoming));
+            self.feed(to, from, PeerInput::Connected(Side::Incoming));
         }
-        self.feed(from, to, Input::Connected(Side::Outgoing));
+        self.feed(from, to, PeerInput::Connected(Side::Outgoing));
     }
 
     pub(crate) fn end_of(&self, connection: usize, node: usize) -> usize {

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use crate::chance::Random;
 use crate::links::Connection;
 use crate::names::{address, block, id};
-use bgp::session::{Input, Negotiated, Output, Peer, PeerConfig, RestartConfig, Side, State};
-use bgp::wire::frame::{self, MessageKind};
-use bgp::wire::update::UpdateView;
+use bgp::session::{Negotiated, Peer, PeerConfig, PeerInput, PeerOutput, RestartConfig, SessionState, Side};
+use bgp::wire::frame;
 use bgp::{Asn, Families, PeerId, RouterId};
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -231,7 +230,7 @@ impl World {
                 self.nodes[node].alive = true;
                 self.originate(node);
                 for peer in self.neighbours(node) {
-                    self.feed(node, peer, Input::Start);
+                    self.feed(node, peer, PeerInput::Start);
                 }
             }
             Event::Restart { node } => {
@@ -301,7 +300,7 @@ impl World {
                 if std::mem::replace(&mut self.connections[connection].open[to], false) {
                     let end = self.connections[connection].ends[to];
                     self.nodes[end.node].sockets.remove(&(end.peer, end.side == Side::Outgoing));
-                    self.feed(end.node, end.peer, Input::Closed(end.side));
+                    self.feed(end.node, end.peer, PeerInput::Closed(end.side));
                 }
             }
             Event::Wake { node } => {
@@ -311,7 +310,7 @@ impl World {
                 if self.nodes[node].wake.is_some_and(|wake| wake <= self.now) && self.nodes[node].alive {
                     self.nodes[node].wake = None;
                     for peer in self.neighbours(node) {
-                        self.feed(node, peer, Input::Timer);
+                        self.feed(node, peer, PeerInput::Timer);
                     }
                 }
             }
@@ -319,19 +318,16 @@ impl World {
     }
 
     pub(crate) fn message(&mut self, node: usize, peer: usize, side: Side, message: frame::Frame<'_>) {
-        let negotiated = self.nodes[node].peers[&peer].negotiated().copied();
-        self.feed(node, peer, Input::Message(side, message));
-        let established = self.nodes[node].peers[&peer].connection_state(side) == Some(State::Established);
-        let (MessageKind::Update, Some(negotiated), true) = (message.kind, negotiated, established) else {
-            return;
-        };
-        let update = UpdateView::parse(message.body).unwrap().read(&negotiated.context()).unwrap();
+        let now = self.now;
+        let update = self.nodes[node].peers.get_mut(&peer).unwrap().receive(side, message, now);
+        self.act(node, peer);
+        let Some(update) = update else { return };
+        let update = update.read().unwrap();
         assert_eq!(update.fault, None, "what we send is well-formed");
         let rib = &mut self.nodes[node].rib;
         if let Some(family) = update.end_of_rib() {
             rib.end_of_rib(id(peer), family);
-            let now = self.now;
-            self.nodes[node].peers.get_mut(&peer).unwrap().handle(Input::EndOfRib(family), now);
+            self.nodes[node].peers.get_mut(&peer).unwrap().handle(PeerInput::EndOfRib(family), now);
         }
         let rib = &mut self.nodes[node].rib;
         let mut batch = RouteBatch::default();
@@ -404,8 +400,9 @@ impl World {
         for (peer, chunk) in sent.0 {
             let peer = usize::try_from(peer.0).unwrap();
             let state = &self.nodes[node].peers[&peer];
-            let side =
-                Side::ALL.into_iter().find(|side| state.connection_state(*side) == Some(State::Established));
+            let side = Side::ALL
+                .into_iter()
+                .find(|side| state.connection_state(*side) == Some(SessionState::Established));
             let Some(side) = side else { continue };
             self.send_from(node, peer, side, chunk.to_vec());
         }
@@ -418,7 +415,7 @@ impl World {
         }
     }
 
-    pub(crate) fn feed(&mut self, node: usize, peer: usize, input: Input<'_>) {
+    pub(crate) fn feed(&mut self, node: usize, peer: usize, input: PeerInput) {
         let now = self.now;
         self.nodes[node].peers.get_mut(&peer).unwrap().handle(input, now);
         self.act(node, peer);
@@ -429,16 +426,16 @@ impl World {
         let now = self.now;
         while let Some(output) = self.nodes[node].peers.get_mut(&peer).unwrap().poll_output() {
             match output {
-                Output::Connect => {
+                PeerOutput::Connect => {
                     let attempt = self.random.below(u64::MAX);
                     self.nodes[node].attempts.insert(peer, attempt);
                     let latency = self.random.millis(1, 300);
                     let lost = self.random.below(8) == 0 && now < self.start + TROUBLE;
                     self.after(latency, Event::Dialled { from: node, to: peer, attempt, lost });
                 }
-                Output::AbortConnect => _ = self.nodes[node].attempts.remove(&peer),
-                Output::Send(side, octets) => self.send_from(node, peer, side, octets),
-                Output::Close(side) => {
+                PeerOutput::AbortConnect => _ = self.nodes[node].attempts.remove(&peer),
+                PeerOutput::Send(side, octets) => self.send_from(node, peer, side, octets),
+                PeerOutput::Close(side) => {
                     if let Some(connection) = self.nodes[node].sockets.remove(&(peer, side == Side::Outgoing))
                     {
                         let end = self.end_of(connection, node);
@@ -446,19 +443,18 @@ impl World {
                         self.close_towards(connection, 1 - end);
                     }
                 }
-                Output::Established(_, negotiated) => self.established(node, peer, &negotiated),
-                Output::Ended { established, retain, .. } => {
+                PeerOutput::Established(_, negotiated) => self.established(node, peer, &negotiated),
+                PeerOutput::Ended { established, retain, .. } => {
                     if established {
                         self.nodes[node].rib.peer_down(id(peer), retain);
                         self.settle(node);
                     }
                 }
-                Output::Stale(stale) => {
+                PeerOutput::Stale(stale) => {
                     self.nodes[node].rib.stale(id(peer), stale);
                     self.settle(node);
                 }
-                Output::Update => {}
-                Output::Refresh(_) | Output::RefreshBegins(_) => unreachable!("nobody asks"),
+                PeerOutput::Refresh(_) | PeerOutput::RefreshBegins(_) => unreachable!("nobody asks"),
             }
         }
         let deadline = self.nodes[node].peers.values().filter_map(Peer::deadline).min();

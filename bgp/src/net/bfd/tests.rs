@@ -4,7 +4,7 @@ use super::*;
 async fn a_session_with_other_times_goes_on_though_its_timer_comes_first_and_ends_with_its_last_watcher() {
     let (commands, mut orders) = mpsc::channel(COMMANDS);
     let bfd = Bfd { commands };
-    let mut driver = Driver {
+    let mut driver = BfdDriver {
         receiving: Vec::new(),
         sending: Vec::new(),
         sessions: HashMap::new(),
@@ -17,7 +17,7 @@ async fn a_session_with_other_times_goes_on_though_its_timer_comes_first_and_end
         remote: Ipv4Addr::LOCALHOST.into(),
         local: None,
         multihop: false,
-        config: SessionConfig {
+        config: BfdSessionConfig {
             min_interval: Duration::from_millis(millis),
             multiplier: std::num::NonZeroU8::MIN,
         },

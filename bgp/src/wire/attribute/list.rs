@@ -1,4 +1,4 @@
-//! The list of attributes as it stands in a message: type codes, flags, and one after the other.
+//! Lists of path attributes in a message: type codes, flags, and iteration.
 
 use crate::wire::cursor::Cursor;
 
@@ -28,7 +28,7 @@ pub mod code {
     pub const PREFIX_SID: u8 = 40;
     pub const ATTR_SET: u8 = 128;
 
-    /// The name of a type that we know something of.
+    /// Returns the name of a known type.
     pub const fn name(code: u8) -> Option<&'static str> {
         Some(match code {
             ORIGIN => "ORIGIN",
@@ -60,32 +60,33 @@ pub mod code {
 
 /// Attribute flag bits (RFC 4271 §4.3).
 pub mod flag {
-    /// Not every speaker knows it.
+    /// Not every speaker needs to support the attribute.
     pub const OPTIONAL: u8 = 0x80;
-    /// Passed on, even by speakers that don't know it.
+    /// Passed on, even by speakers that do not support the attribute.
     pub const TRANSITIVE: u8 = 0x40;
-    /// Somebody on the way passed it on without knowing it.
+    /// A speaker on the way passed the attribute on without supporting it.
     pub const PARTIAL: u8 = 0x20;
     /// The length field has two octets.
     pub const EXTENDED_LENGTH: u8 = 0x10;
-    /// The flags of a well-known attribute.
+    /// Flags of a well-known attribute.
     pub const WELL_KNOWN: u8 = TRANSITIVE;
 }
 
 pub(super) const OPTIONAL_TRANSITIVE: u8 = flag::OPTIONAL | flag::TRANSITIVE;
 
-/// An attribute as it stands in the message.
+/// Attribute as it is in the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawAttribute<'a> {
-    /// Flag bits, see [`flag`].
+    /// Flag bits; see [`flag`].
     pub flags: u8,
-    /// Type code, see [`code`].
+    /// Type code; see [`code`].
     pub code: u8,
-    /// The value.
+    /// Value field.
     pub value: &'a [u8],
 }
 
-/// Iterator over a list of attributes; ends early where one is cut off, see [`RawAttributes::is_cut`].
+/// Iterator over a list of attributes. It ends early if an attribute is cut off; see
+/// [`RawAttributes::is_cut`].
 #[derive(Clone, Debug)]
 pub struct RawAttributes<'a> {
     cursor: Cursor<'a>,
@@ -93,18 +94,18 @@ pub struct RawAttributes<'a> {
 }
 
 impl<'a> RawAttributes<'a> {
-    /// Over the path attributes field of an UPDATE.
+    /// Returns an iterator over the path attributes field of an UPDATE.
     pub fn new(octets: &'a [u8]) -> RawAttributes<'a> {
         RawAttributes { cursor: Cursor(octets), cut: false }
     }
 
-    /// Whether the iterator ended in the middle of an attribute.
+    /// Returns whether the iterator ended in the middle of an attribute.
     pub fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// The octets of the first attribute of a type as they stand, header included; those from where the
-    /// list is cut for no type, and all of them where there is neither.
+    /// Returns the octets of the first attribute of a type, with its header. Without a type,
+    /// returns the octets from where the list is cut. Returns the whole list if there is neither.
     pub(in crate::wire) fn span(octets: &'a [u8], code: Option<u8>) -> &'a [u8] {
         let mut list = RawAttributes::new(octets);
         loop {
@@ -147,7 +148,7 @@ impl<'a> Iterator for RawAttributes<'a> {
     }
 }
 
-/// Appends one attribute, with a two-octet length only where it is needed.
+/// Appends one attribute, with a two-octet length only if that is necessary.
 pub fn push(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend([flags & !flag::EXTENDED_LENGTH, code, 0]);
@@ -160,7 +161,7 @@ pub fn push(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<
         }
         return;
     }
-    // A value over 65,535 octets can't be sent; the encoder refuses such a message by its length.
+    // A value over 65,535 octets cannot be sent; the encoder rejects such a message by its length.
     let [high, low] = u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
     out.insert(body, low);
     if let Some([flags, _, field]) = out.get_mut(start..body) {

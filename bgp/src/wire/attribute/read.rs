@@ -2,60 +2,23 @@
 
 use std::net::Ipv4Addr;
 
+use super::context::Context;
 use super::list::{OPTIONAL_TRANSITIVE, RawAttribute, RawAttributes, code, flag, push};
-use super::rule::{self, Fault, Rule, spec_of};
+use super::rule::{self, AttributeRule, Fault, spec_of};
 use super::value::{
     Aggregator, MpReach, Origin, check_attr_set, check_prefix_sid, check_tunnel_encapsulation, is_host_v4,
     read_aggregator, read_mp_reach, read_mp_unreach,
 };
-use crate::types::{Asn, Families, Family, RouterId};
+use crate::types::{Asn, RouterId};
 use crate::wire::as_path::{AsPath, AsWidth};
 use crate::wire::cursor::exact_u32;
 use crate::wire::nlri::Nlri;
 
-/// What the session settled that the reading of attributes depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct Context {
-    /// Width of AS numbers in AS_PATH and AGGREGATOR.
-    pub as_width: AsWidth,
-    /// Whether the peer is in our AS.
-    pub internal: bool,
-    /// The AS that the paths of an external peer begin with; `None`: they may begin with any.
-    pub first_as: Option<Asn>,
-    /// The families that were negotiated; MP_REACH_NLRI of others is ignored.
-    pub families: Families,
-    /// Those of them in which the peer sends path identifiers (RFC 7911).
-    pub add_path: Families,
-    /// Whether IPv4 prefixes may have an IPv6 next hop (RFC 8950).
-    pub extended_next_hop: bool,
-}
-
-impl Context {
-    /// Of an internal peer with four-octet AS numbers that exchanges all families and knows nothing else.
-    pub const INTERNAL: Context = Context {
-        as_width: AsWidth::Four,
-        internal: true,
-        first_as: None,
-        families: Families::BOTH,
-        add_path: Families::NONE,
-        extended_next_hop: false,
-    };
-
-    /// A list of prefixes of a family; see [`Nlri::check`].
-    #[inline]
-    pub(in crate::wire) fn nlri<'a>(&self, family: Family, octets: &'a [u8]) -> Option<Nlri<'a>> {
-        if self.add_path.contains(family) {
-            return Nlri::check_with_ids(family, octets);
-        }
-        Nlri::check(family, octets)
-    }
-}
-
-/// The attributes of one UPDATE, read and checked, borrowed from it.
+/// Checked attributes of one UPDATE, borrowed from it.
 #[derive(Clone, Debug, Default)]
 pub struct Attributes<'a> {
     raw: &'a [u8],
-    /// One bit per type code that was kept.
+    /// Bit set of the type codes that are kept.
     kept: [u64; 4],
     /// ORIGIN.
     pub origin: Option<Origin>,
@@ -89,22 +52,24 @@ pub struct Attributes<'a> {
     pub mp_reach: Option<MpReach<'a>>,
     /// MP_UNREACH_NLRI of a negotiated family.
     pub mp_unreach: Option<Nlri<'a>>,
-    /// Whether there was an MP_REACH_NLRI at all, of whatever family.
+    /// An MP_REACH_NLRI of any family was present.
     pub has_mp_reach: bool,
-    /// How many attributes stood in the message.
+    /// Number of attributes in the message.
     pub count: usize,
 }
 
 impl<'a> Attributes<'a> {
-    /// Reads a path attributes field; `report` is told of each fault, and what a fault leaves out is
-    /// absent in the answer. Of an attribute that occurs twice the first counts (RFC 7606 §3 g).
+    /// Reads a path attributes field and reports each fault to `report`; attributes with a fault
+    /// are absent in the result. The first of several attributes of one type counts (RFC 7606 §3
+    /// g).
     pub fn read(octets: &'a [u8], context: &Context, report: impl FnMut(Fault)) -> Attributes<'a> {
         let mut attributes = Attributes::default();
         attributes.fill(octets, context, report);
         attributes
     }
 
-    /// [`Attributes::read`] in place, since there is much of them to move. They must be the default.
+    /// Reads attributes in place, since moving them is expensive; see [`Attributes::read`]. `self`
+    /// must be the default.
     #[inline]
     pub(in crate::wire) fn fill(
         &mut self,
@@ -132,18 +97,18 @@ impl<'a> Attributes<'a> {
             }
         }
         if list.is_cut() {
-            // What follows can't be read, but the message's own lengths still hold.
+            // The rest of the list is unreadable, but the lengths of the message are still valid.
             report(Fault::from(&rule::LIST_CUT));
         }
     }
 
-    /// Reads one attribute into its field; whether it is kept among the canonical ones.
+    /// Reads one attribute into its field; returns whether it is kept among the canonical ones.
     #[inline]
     fn take(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<bool, Fault> {
         let Some(spec) = spec_of(raw.code) else {
             return take_unknown(raw);
         };
-        // Out of place: left out before its form is looked at.
+        // Not allowed on this session: omitted before its form is checked.
         if let Some(rule) = spec.external
             && !context.internal
         {
@@ -171,9 +136,9 @@ impl<'a> Attributes<'a> {
     }
 
     #[inline]
-    fn store(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<(), &'static Rule> {
+    fn store(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<(), &'static AttributeRule> {
         let value = raw.value;
-        let list = |of: usize, rule: &'static Rule| {
+        let list = |of: usize, rule: &'static AttributeRule| {
             if value.is_empty() || !value.len().is_multiple_of(of) { Err(rule) } else { Ok(Some(value)) }
         };
         match raw.code {
@@ -187,7 +152,7 @@ impl<'a> Attributes<'a> {
                 });
             }
             code::AS_PATH => {
-                let path = AsPath::check(value, context.as_width).map_err(Rule::of_as_path)?;
+                let path = AsPath::check(value, context.as_width).map_err(AttributeRule::of_as_path)?;
                 if path.segments().any(|segment| segment.kind.is_confederation()) {
                     return Err(&rule::AS_PATH_CONFEDERATION);
                 }
@@ -226,7 +191,8 @@ impl<'a> Attributes<'a> {
                 self.as4_aggregator = Some(aggregator);
             }
             code::AS4_PATH => {
-                self.as4_path = Some(AsPath::check(value, AsWidth::Four).map_err(Rule::of_as4_path)?);
+                self.as4_path =
+                    Some(AsPath::check(value, AsWidth::Four).map_err(AttributeRule::of_as4_path)?);
             }
             code::COMMUNITIES => self.communities = list(4, &rule::COMMUNITIES_LENGTH)?,
             code::EXTENDED_COMMUNITIES => {
@@ -244,7 +210,7 @@ impl<'a> Attributes<'a> {
             }
             code::MP_UNREACH_NLRI => self.mp_unreach = read_mp_unreach(value, context)?,
             code::TUNNEL_ENCAPSULATION => check_tunnel_encapsulation(value)?,
-            // These mean nothing to us, see `Spec::used`.
+            // Checked but not used; see `AttributeSpec::used`.
             code::IPV6_EXTENDED_COMMUNITIES => _ = list(20, &rule::IPV6_EXTENDED_COMMUNITIES_LENGTH)?,
             code::PMSI_TUNNEL if value.len() < 5 => return Err(&rule::PMSI_TUNNEL_LENGTH),
             code::ONLY_TO_CUSTOMER if value.len() != 4 => return Err(&rule::ONLY_TO_CUSTOMER_LENGTH),
@@ -255,19 +221,19 @@ impl<'a> Attributes<'a> {
         Ok(())
     }
 
-    /// The attributes as they stood in the message: equal octets mean equal attributes.
+    /// Returns the attributes as received: equal octets mean equal attributes.
     pub fn raw(&self) -> &'a [u8] {
         self.raw
     }
 
-    /// Whether the attribute is among the canonical ones.
+    /// Returns whether the attribute is among the canonical ones.
     pub fn keeps(&self, code: u8) -> bool {
         contains(&self.kept, code)
     }
 
-    /// Appends the attributes in canonical form, which is also the form on four-octet sessions: each
-    /// once, in the order of type codes, AS4 attributes merged (RFC 6793 §4.2.3), unknown transitive
-    /// ones with the Partial bit set; without next hops and MP attributes.
+    /// Appends the attributes in canonical form, which is also the format for four-octet sessions:
+    /// each once, in the order of type codes, AS4 attributes merged (RFC 6793 §4.2.3), unknown
+    /// transitive ones with the Partial bit set; without next hops and MP attributes.
     pub fn write_canonical(&self, out: &mut Vec<u8>) {
         for code in 1..=u8::MAX {
             if !self.keeps(code) {
@@ -311,13 +277,13 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// RFC 6793 §4.2.3: an AGGREGATOR of a real AS beside an AS4_AGGREGATOR means that the AS4 attributes
-    /// are left over from before it.
+    /// Returns whether AS4 attributes are valid. An AGGREGATOR with a real AS next to an
+    /// AS4_AGGREGATOR means that the AS4 attributes are obsolete (RFC 6793 §4.2.3).
     fn merges_as4(&self) -> bool {
         self.as4_aggregator.is_none() || self.aggregator.is_none_or(|aggregator| aggregator.asn == Asn::TRANS)
     }
 
-    /// The AGGREGATOR, with the number from AS4_AGGREGATOR where AS_TRANS stands for it.
+    /// Returns the AGGREGATOR, with the number from AS4_AGGREGATOR in place of AS_TRANS.
     pub fn effective_aggregator(&self) -> Option<Aggregator> {
         match (self.aggregator, self.as4_aggregator) {
             (Some(_), Some(four)) if self.merges_as4() => Some(four),
@@ -330,13 +296,13 @@ fn take_unknown(raw: RawAttribute<'_>) -> Result<bool, Fault> {
     if raw.flags & flag::OPTIONAL == 0 {
         return Err(Fault { attribute: Some(raw.code), ..Fault::from(&rule::UNKNOWN_WELL_KNOWN) });
     }
-    // RFC 4271 §9: unknown and non-transitive is quietly left out. Type 0 is reserved.
+    // RFC 4271 §9: unknown non-transitive attributes are silently ignored. Type 0 is reserved.
     Ok(raw.flags & flag::TRANSITIVE != 0 && raw.code != 0)
 }
 
 /// Appends large communities, each once (RFC 8092 §5).
 fn push_distinct(out: &mut Vec<u8>, value: &[u8]) {
-    /// Up to here looking at all of them is quicker than sorting.
+    /// Number up to which a linear search is faster than sorting.
     const FEW: usize = 16;
     let (all, _) = value.as_chunks::<12>();
     if all.len() > FEW {
@@ -363,7 +329,7 @@ fn contains(set: &[u64; 4], code: u8) -> bool {
     set.get(word).is_some_and(|word| word & bit != 0)
 }
 
-/// Adds `code`; false if it was there.
+/// Adds `code`; returns whether it is new.
 fn insert(set: &mut [u64; 4], code: u8) -> bool {
     let (word, bit) = slot(code);
     let Some(word) = set.get_mut(word) else { return false };

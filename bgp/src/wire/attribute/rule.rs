@@ -1,25 +1,25 @@
-//! What an error in an UPDATE costs (RFC 7606 and the RFCs that follow it): one table, from which
-//! every verdict is taken and `docs/update-errors.md` is written.
+//! Consequences of errors in an UPDATE (RFC 7606 and later RFCs). The table in this file is the
+//! only source of verdicts, and `docs/update-errors.md` is generated from it.
 
 use super::list::{OPTIONAL_TRANSITIVE, code, flag};
 use crate::wire::as_path::PathFault;
 use crate::wire::error::ErrorCode;
 
-/// What an error costs, mildest first (RFC 7606 §2).
+/// Consequence of an error, mildest first (RFC 7606 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// Nothing is wrong.
+    /// No error.
     Ok,
-    /// The attribute is left out, the routes stay.
+    /// The attribute is discarded; the routes are kept.
     Discard,
-    /// The routes of the message are withdrawn, the session stays.
+    /// The routes of the message are withdrawn; the session is kept.
     TreatAsWithdraw,
     /// A NOTIFICATION is sent and the session ends.
     SessionReset,
 }
 
 impl Verdict {
-    /// Its name, as it is shown and as scripts see it.
+    /// Returns the name, as displayed and as used in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Verdict::Ok => "ok",
@@ -30,43 +30,43 @@ impl Verdict {
     }
 }
 
-/// What is wrong with one attribute.
+/// Fault in one attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The attribute's type code; `None` where the list of attributes itself is broken.
+    /// Type code of the attribute; `None` if the list of attributes itself is malformed.
     pub attribute: Option<u8>,
-    /// What it costs.
+    /// Consequence.
     pub verdict: Verdict,
-    /// The NOTIFICATION's code, should the session end for it.
+    /// Code for the NOTIFICATION, if the session ends.
     pub code: ErrorCode,
-    /// The rule that was broken.
+    /// Rule that was violated.
     pub rule: &'static str,
 }
 
-impl From<&'static Rule> for Fault {
-    fn from(rule: &'static Rule) -> Fault {
+impl From<&'static AttributeRule> for Fault {
+    fn from(rule: &'static AttributeRule) -> Fault {
         Fault { attribute: rule.attribute, verdict: rule.verdict, code: rule.code, rule: rule.text }
     }
 }
 
-/// A line of the table.
+/// Entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// The attribute's type code; `None`: the rule is about the message.
+pub struct AttributeRule {
+    /// Type code of the attribute; `None`: the rule is about the message.
     pub attribute: Option<u8>,
-    /// What breaking it costs.
+    /// Consequence of a violation.
     pub verdict: Verdict,
-    /// The NOTIFICATION's code, should the session end for it.
+    /// Code for the NOTIFICATION, if the session ends.
     pub code: ErrorCode,
-    /// The rule.
+    /// Text of the rule.
     pub text: &'static str,
-    /// Where it stands.
+    /// Source of the rule.
     pub source: &'static str,
 }
 
 macro_rules! rules {
     ($($name:ident: $attribute:expr, $verdict:ident, $code:ident, $text:expr, $source:literal;)*) => {
-        $(pub(in crate::wire) static $name: Rule = Rule {
+        $(pub(in crate::wire) static $name: AttributeRule = AttributeRule {
             attribute: $attribute,
             verdict: Verdict::$verdict,
             code: ErrorCode::$code,
@@ -74,8 +74,8 @@ macro_rules! rules {
             source: $source,
         };)*
 
-        /// Every rule, those about the message first, then by attribute.
-        pub static RULES: &[&Rule] = &[$(&$name),*];
+        /// All rules: those about the message, then the others by attribute.
+        pub static RULES: &[&AttributeRule] = &[$(&$name),*];
     };
 }
 
@@ -238,9 +238,9 @@ rules! {
         "ATTR_SET is an AS number and whole attributes", "RFC 7606 §7.16";
 }
 
-impl Rule {
-    /// What a broken AS_PATH costs.
-    pub(super) fn of_as_path(fault: PathFault) -> &'static Rule {
+impl AttributeRule {
+    /// Returns the rule that a malformed AS_PATH violates.
+    pub(super) fn of_as_path(fault: PathFault) -> &'static AttributeRule {
         match fault {
             PathFault::Type => &AS_PATH_TYPE,
             PathFault::Length => &AS_PATH_LENGTH,
@@ -250,8 +250,8 @@ impl Rule {
         }
     }
 
-    /// What a broken AS4_PATH costs.
-    pub(super) fn of_as4_path(fault: PathFault) -> &'static Rule {
+    /// Returns the rule that a malformed AS4_PATH violates.
+    pub(super) fn of_as4_path(fault: PathFault) -> &'static AttributeRule {
         match fault {
             PathFault::Type => &AS4_PATH_TYPE,
             PathFault::Length => &AS4_PATH_LENGTH,
@@ -262,23 +262,23 @@ impl Rule {
     }
 }
 
-/// What is known of an attribute type.
-pub(super) struct Spec {
-    /// Its Optional and Transitive bits.
+/// Properties of an attribute type.
+pub(super) struct AttributeSpec {
+    /// Optional and Transitive bits.
     pub(super) flags: u8,
-    /// The rule that other bits break.
-    pub(super) wrong_flags: &'static Rule,
-    /// The rule that sending it from another AS breaks.
-    pub(super) external: Option<&'static Rule>,
-    /// The rule that sending it with four-octet AS numbers breaks.
-    pub(super) four_octet: Option<&'static Rule>,
-    /// Whether it means something to us; else it is only checked, since attributes that broke others'
-    /// sessions travelled far, and passed on like an unknown one.
+    /// Rule against other values of these bits.
+    pub(super) wrong_flags: &'static AttributeRule,
+    /// Rule against the attribute from another AS.
+    pub(super) external: Option<&'static AttributeRule>,
+    /// Rule against the attribute in sessions with four-octet AS numbers.
+    pub(super) four_octet: Option<&'static AttributeRule>,
+    /// The attribute is used here. Others are only checked, since malformed ones have reset
+    /// sessions of other speakers far away, and are passed on like unknown ones.
     pub(super) used: bool,
 }
 
-/// `None`: we don't know the type.
-const fn spec(code: u8) -> Option<Spec> {
+/// Returns the properties of a type; `None` if it is unknown.
+const fn spec(code: u8) -> Option<AttributeSpec> {
     let (flags, wrong_flags, used) = match code {
         code::ORIGIN => (flag::WELL_KNOWN, &ORIGIN_FLAGS, true),
         code::AS_PATH => (flag::WELL_KNOWN, &AS_PATH_FLAGS, true),
@@ -315,13 +315,13 @@ const fn spec(code: u8) -> Option<Spec> {
         code::AS4_AGGREGATOR => Some(&AS4_AGGREGATOR_WIDTH),
         _ => None,
     };
-    Some(Spec { flags, wrong_flags, external, four_octet, used })
+    Some(AttributeSpec { flags, wrong_flags, external, four_octet, used })
 }
 
-/// [`spec`] by type code, so that an attribute costs a load where a chain of branches would stand.
-static SPECS: [Option<Spec>; 129] = {
+/// Table of [`spec`] by type code, so that the lookup is a load instead of a chain of branches.
+static SPECS: [Option<AttributeSpec>; 129] = {
     let mut specs = [const { None }; 129];
-    let (mut rest, mut code): (&mut [Option<Spec>], u8) = (&mut specs, 0);
+    let (mut rest, mut code): (&mut [Option<AttributeSpec>], u8) = (&mut specs, 0);
     while let [first, others @ ..] = rest {
         *first = spec(code);
         (rest, code) = (others, code + 1);
@@ -329,7 +329,7 @@ static SPECS: [Option<Spec>; 129] = {
     specs
 };
 
-pub(super) fn spec_of(code: u8) -> Option<&'static Spec> {
+pub(super) fn spec_of(code: u8) -> Option<&'static AttributeSpec> {
     SPECS.get(usize::from(code))?.as_ref()
 }
 

@@ -1,16 +1,16 @@
-//! The values that are more than a number, and the reading of them.
+//! Attribute values that are more than a number.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::context::Context;
 use super::list::RawAttributes;
-use super::read::Context;
-use super::rule::{self, Rule};
+use super::rule::{self, AttributeRule};
 use crate::types::{AfiSafi, Asn, Family};
 use crate::wire::as_path::AsWidth;
 use crate::wire::cursor::Cursor;
 use crate::wire::nlri::Nlri;
 
-/// ORIGIN, the better first.
+/// ORIGIN; the preferred value first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// 0.
@@ -22,7 +22,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The value octet.
+    /// Returns the value octet.
     pub const fn code(self) -> u8 {
         match self {
             Origin::Igp => 0,
@@ -32,27 +32,27 @@ impl Origin {
     }
 }
 
-/// AGGREGATOR: who formed the aggregate.
+/// AGGREGATOR: the speaker that formed the aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Aggregator {
-    /// Its AS.
+    /// AS of the speaker.
     pub asn: Asn,
-    /// Its BGP identifier.
+    /// BGP identifier of the speaker.
     pub id: Ipv4Addr,
 }
 
-/// MP_REACH_NLRI of a family that we exchange.
+/// MP_REACH_NLRI of a supported family.
 #[derive(Clone, Copy, Debug)]
 pub struct MpReach<'a> {
-    /// The (global) next hop.
+    /// Global next hop.
     pub next_hop: IpAddr,
-    /// The link-local next hop beside it (RFC 2545 §3).
+    /// Link-local next hop next to the global one (RFC 2545 §3).
     pub link_local: Option<Ipv6Addr>,
-    /// The announced prefixes.
+    /// Announced prefixes.
     pub nlri: Nlri<'a>,
 }
 
-/// `None`: the length is wrong.
+/// Reads an AGGREGATOR or AS4_AGGREGATOR; returns `None` if the length is wrong.
 pub(super) fn read_aggregator(value: &[u8], width: AsWidth) -> Option<Aggregator> {
     let mut cursor = Cursor(value);
     let asn = match width {
@@ -70,7 +70,7 @@ fn read_family(cursor: &mut Cursor<'_>) -> Option<AfiSafi> {
 pub(super) fn read_mp_reach<'a>(
     value: &'a [u8],
     context: &Context,
-) -> Result<Option<MpReach<'a>>, &'static Rule> {
+) -> Result<Option<MpReach<'a>>, &'static AttributeRule> {
     let mut cursor = Cursor(value);
     let wire = read_family(&mut cursor).ok_or(&rule::MP_REACH_FAMILY)?;
     let next_hop = cursor.prefixed_u8().ok_or(&rule::MP_REACH_NEXT_HOP)?;
@@ -96,7 +96,7 @@ pub(super) fn read_mp_reach<'a>(
 pub(super) fn read_mp_unreach<'a>(
     value: &'a [u8],
     context: &Context,
-) -> Result<Option<Nlri<'a>>, &'static Rule> {
+) -> Result<Option<Nlri<'a>>, &'static AttributeRule> {
     let mut cursor = Cursor(value);
     let wire = read_family(&mut cursor).ok_or(&rule::MP_UNREACH_FAMILY)?;
     let Some(family) = Family::from_afi_safi(wire).filter(|family| context.families.contains(*family)) else {
@@ -105,8 +105,9 @@ pub(super) fn read_mp_unreach<'a>(
     context.nlri(family, cursor.0).map(Some).ok_or(&rule::MP_UNREACH_PREFIXES)
 }
 
-/// RFC 9012 §2: TLVs of a two-octet type and length, sub-TLVs with a one-octet length below type 128.
-pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), &'static Rule> {
+/// Checks the TLVs of a Tunnel Encapsulation attribute: two-octet type and length; sub-TLVs with a
+/// one-octet length below type 128 (RFC 9012 §2).
+pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), &'static AttributeRule> {
     let wrong = &rule::TUNNEL_ENCAPSULATION_TLV;
     let mut tlvs = Cursor(value);
     if tlvs.is_empty() {
@@ -123,8 +124,8 @@ pub(super) fn check_tunnel_encapsulation(value: &[u8]) -> Result<(), &'static Ru
     Ok(())
 }
 
-/// RFC 8669 §3: TLVs of a one-octet type and a two-octet length.
-pub(super) fn check_prefix_sid(value: &[u8]) -> Result<(), &'static Rule> {
+/// Checks the TLVs of a Prefix-SID attribute: one-octet type, two-octet length (RFC 8669 §3).
+pub(super) fn check_prefix_sid(value: &[u8]) -> Result<(), &'static AttributeRule> {
     const LABEL_INDEX: u8 = 1;
     let wrong = &rule::PREFIX_SID_TLV;
     let mut tlvs = Cursor(value);
@@ -140,8 +141,8 @@ pub(super) fn check_prefix_sid(value: &[u8]) -> Result<(), &'static Rule> {
     Ok(())
 }
 
-/// RFC 6368 §5: an AS number, then attributes, which are not looked into.
-pub(super) fn check_attr_set(value: &[u8]) -> Result<(), &'static Rule> {
+/// Checks an ATTR_SET: an AS number and attributes, which are not checked further (RFC 6368 §5).
+pub(super) fn check_attr_set(value: &[u8]) -> Result<(), &'static AttributeRule> {
     let mut cursor = Cursor(value);
     let origin = cursor.u32();
     let mut attributes = RawAttributes::new(cursor.0);
@@ -149,13 +150,13 @@ pub(super) fn check_attr_set(value: &[u8]) -> Result<(), &'static Rule> {
     if origin.is_none() || attributes.is_cut() { Err(&rule::ATTR_SET_LENGTH) } else { Ok(()) }
 }
 
-/// Whether packets can be sent to `address` as a host (RFC 4271 §6.3).
+/// Returns whether `address` is a unicast host address (RFC 4271 §6.3).
 pub fn is_host_v4(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
     first != 0 && first < 224 && !address.is_loopback()
 }
 
-/// Whether packets can be sent to `address` as a host.
+/// Returns whether `address` is a unicast host address.
 pub fn is_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_host_v4(address),

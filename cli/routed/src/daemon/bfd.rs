@@ -1,6 +1,6 @@
 //! BFD beside the sessions that have it: begun and ended with them, and heeded by them.
 
-use bgp::net::{Bfd, BfdPeer, BfdReport, Heed};
+use bgp::net::{Bfd, BfdPeer, BfdReport, BfdWatch};
 use tokio::sync::watch;
 
 use crate::daemon::{Daemon, Running};
@@ -9,7 +9,7 @@ use crate::daemon::{Daemon, Running};
 pub(crate) struct Detection {
     peer: BfdPeer,
     pub(crate) reports: watch::Receiver<BfdReport>,
-    _heed: Heed,
+    _heed: BfdWatch,
 }
 
 /// Whether BFD runs: it is begun by the first session that has it.
@@ -54,8 +54,8 @@ impl Daemon {
         }
         if let Detector::Running(bfd) = &self.detector {
             let reports = bfd.session(peer).await;
-            let heed = running.handle.heed(reports.clone());
-            running.detection = Some(Detection { peer, reports, _heed: heed });
+            let watch_bfd = running.handle.watch_bfd(reports.clone());
+            running.detection = Some(Detection { peer, reports, _heed: watch_bfd });
         }
     }
 }

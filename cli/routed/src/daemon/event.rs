@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::net::Stranger;
+use bgp::net::DynamicConnection;
 use routing::limits::LimitReached;
 use timing::{optional, sleep_until};
 
@@ -33,7 +33,7 @@ pub(crate) enum DaemonEvent {
     /// A peer has sent as many prefixes as it may, or nearly.
     Limit(LimitReached),
     /// Connections from a range of dynamic neighbors.
-    Connections(Vec<Stranger>),
+    Connections(Vec<DynamicConnection>),
     /// The check for dynamic neighbors that are gone is due.
     NeighborCheckDue,
 }

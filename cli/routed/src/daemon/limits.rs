@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use bgp::net::Stranger;
-use bgp::session::State;
+use bgp::net::DynamicConnection;
+use bgp::session::SessionState;
 use bgp::wire::error::ErrorCode;
 use routing::limits::LimitReached;
 
@@ -15,8 +15,8 @@ use crate::node_config::dynamic_neighbors::Welcome;
 
 impl Daemon {
     /// Takes in who calls from a range.
-    pub(crate) async fn called(&mut self, strangers: Vec<Stranger>) {
-        for Stranger { address, stream } in strangers {
+    pub(crate) async fn called(&mut self, strangers: Vec<DynamicConnection>) {
+        for DynamicConnection { address, stream } in strangers {
             self.stranger_calls(address).await;
             if let Some(running) = self.peers.get(&address) {
                 running.handle.take(stream);
@@ -107,7 +107,7 @@ impl Daemon {
         let established = |address: IpAddr| {
             peers
                 .get(&address)
-                .is_some_and(|running| running.handle.watch().borrow().state == State::Established)
+                .is_some_and(|running| running.handle.watch().borrow().state == SessionState::Established)
         };
         let gone = self.neighbours.look(Instant::now(), established);
         if gone.is_empty() {

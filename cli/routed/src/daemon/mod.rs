@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::net::{Listener, PeerHandle, Stranger, spawn_peer};
+use bgp::net::{DynamicConnection, Listener, PeerHandle, spawn_peer};
 use bgp::wire::error::ErrorCode;
 use bgp::{Asn, Families, PeerId, RouterId};
 use routing::RibConfig;
@@ -76,7 +76,7 @@ pub(crate) struct Daemon {
     /// Those of `peers` that came from a range.
     pub(crate) neighbours: Neighbours,
     /// Connections of those that come.
-    pub(crate) strangers: (mpsc::Sender<Stranger>, mpsc::Receiver<Stranger>),
+    pub(crate) strangers: (mpsc::Sender<DynamicConnection>, mpsc::Receiver<DynamicConnection>),
     /// Peers that sent too many prefixes.
     pub(crate) limits: Option<mpsc::Receiver<LimitReached>>,
     /// When to look who of the neighbours is gone.
@@ -396,7 +396,7 @@ impl Daemon {
     /// Makes the listener send on who calls from a range.
     async fn welcome(&self, listener: &Listener) {
         let nets = self.neighbours.ranges().iter().map(|range| range.range.net).collect();
-        listener.welcome(nets, self.strangers.0.clone()).await;
+        listener.accept_ranges(nets, self.strangers.0.clone()).await;
     }
 
     /// The same, of the ranges as they are now.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bgp::PeerId;
 use bgp::net::{BfdReport, PeerStatus};
-use routing::policy::MaxPrefixes;
+use routing::policy::PrefixLimit;
 use tokio::sync::watch;
 
 use crate::node_config::Plan;
@@ -18,7 +18,7 @@ use resource::{Mistake, Snapshot, Warning};
 pub(crate) struct RosterPeer {
     pub(crate) id: PeerId,
     pub(crate) peering: Peering,
-    pub(crate) max_prefixes: Option<MaxPrefixes>,
+    pub(crate) max_prefixes: Option<PrefixLimit>,
     pub(crate) status: watch::Receiver<PeerStatus>,
     pub(crate) bfd: Option<watch::Receiver<BfdReport>>,
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bgp::session::State;
+use bgp::session::SessionState;
 use ipnet::IpNet;
 use routing::Source;
 use routing::query::PathInfo;
@@ -294,7 +294,7 @@ fn host_of(target: &IpNet) -> IpAddr {
     target.hosts().next().unwrap_or(target.addr())
 }
 
-fn state_name(state: State) -> String {
+fn state_name(state: SessionState) -> String {
     format!("{state:?}")
 }
 

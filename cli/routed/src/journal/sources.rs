@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bgp::PeerId;
 use bgp::net::PeerStatus;
-use bgp::session::State;
+use bgp::session::SessionState;
 use tokio::sync::{broadcast, watch};
 use tunnel::news::News;
 
@@ -79,7 +79,7 @@ async fn of_peer(
         let (is_up, times_now, errors_now, error) = {
             let status = status.borrow_and_update();
             let error = status.last_error.as_ref().map(|line| line.text.clone());
-            (status.state == State::Established, status.established, status.update_errors.count, error)
+            (status.state == SessionState::Established, status.established, status.update_errors.count, error)
         };
         let came_up = times_now.saturating_sub(times);
         let reason = || error.clone().unwrap_or_else(|| "ended".to_owned());
@@ -144,18 +144,18 @@ async fn of_store(journal: JournalHandle, mut health: watch::Receiver<StoreHealt
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use bgp::net::SessionLine;
+    use bgp::net::SessionError;
 
     use super::*;
     use api::Journalled;
 
-    fn status(state: State, established: u64, error: Option<&str>) -> PeerStatus {
+    fn status(state: SessionState, established: u64, error: Option<&str>) -> PeerStatus {
         let at = SystemTime::UNIX_EPOCH;
         PeerStatus {
             state,
             since: at,
             negotiated: None,
-            last_error: error.map(|text| SessionLine { at, text: text.to_owned() }),
+            last_error: error.map(|text| SessionError { at, text: text.to_owned() }),
             established,
             update_errors: bgp::net::UpdateErrors::default(),
             retained_until: None,
@@ -174,21 +174,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_session_that_comes_goes_and_flaps_unseen_is_noted_with_its_reasons() {
         let journal = JournalHandle::start();
-        let (sender, seen) = watch::channel(status(State::Idle, 0, None));
+        let (sender, seen) = watch::channel(status(SessionState::Idle, 0, None));
         tokio::spawn(of_peer(journal.clone(), "node-2".into(), "10.0.0.2".parse().unwrap(), seen));
         assert_eq!(noted(&journal).await, [""; 0]);
-        sender.send_replace(status(State::Active, 0, Some("connection refused")));
+        sender.send_replace(status(SessionState::Active, 0, Some("connection refused")));
         noted(&journal).await;
-        sender.send_replace(status(State::Connect, 0, Some("connection refused")));
+        sender.send_replace(status(SessionState::Connect, 0, Some("connection refused")));
         noted(&journal).await;
-        sender.send_replace(status(State::Established, 1, Some("connection refused")));
+        sender.send_replace(status(SessionState::Established, 1, Some("connection refused")));
         noted(&journal).await;
         // Gone and back before anybody looked.
-        sender.send_replace(status(State::Established, 2, Some("hold timer expired")));
+        sender.send_replace(status(SessionState::Established, 2, Some("hold timer expired")));
         noted(&journal).await;
-        sender.send_replace(status(State::Idle, 2, Some("Cease")));
+        sender.send_replace(status(SessionState::Idle, 2, Some("Cease")));
         noted(&journal).await;
-        sender.send_replace(status(State::Idle, 3, Some("Cease again")));
+        sender.send_replace(status(SessionState::Idle, 3, Some("Cease again")));
         let all = noted(&journal).await;
         assert_eq!(
             all,

@@ -10,8 +10,8 @@ use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bgp::bfd::SessionConfig;
-use bgp::net::{BfdPeer, Hops, Key, PeerAddress, Protection};
+use bgp::bfd::BfdSessionConfig;
+use bgp::net::{BfdPeer, Hops, Md5Key, PeerAddress, Protection};
 use bgp::session::{PeerConfig, RestartConfig};
 use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
@@ -305,7 +305,7 @@ fn peer_plan(
         address: PeerAddress {
             remote: (peering.address, peering.port).into(),
             local: local.filter(|_| peering.from_node_address),
-            protection: Protection { key: Key::None, hops: hops(me, rib, &peering) },
+            protection: Protection { key: Md5Key::None, hops: hops(me, rib, &peering) },
         },
         bfd: bfd(me, local.filter(|_| peering.from_node_address), &peering),
         policy,
@@ -355,7 +355,7 @@ fn bfd(me: &Node, local: Option<IpAddr>, peering: &Peering) -> Option<BfdPeer> {
         remote: peering.address,
         local,
         multihop: stated.unwrap_or(!is_near(me, peering.address)),
-        config: SessionConfig { min_interval: settings.min_interval, multiplier: settings.multiplier },
+        config: BfdSessionConfig { min_interval: settings.min_interval, multiplier: settings.multiplier },
     })
 }
 

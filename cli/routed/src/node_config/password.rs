@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use bgp::net::{Key, PASSWORD_MAX, Password};
+use bgp::net::{Md5Key, PASSWORD_MAX, Password};
 use tunnel::probe::packet::Key as ProbeKey;
 
 use crate::node_config::Plan;
@@ -29,7 +29,7 @@ enum PasswordError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passwords {
     /// Of sessions, by path.
-    sessions: BTreeMap<PathBuf, Key>,
+    sessions: BTreeMap<PathBuf, Md5Key>,
     /// The probes' key, if there is to be one, or why there is none.
     probes: Option<(PathBuf, Result<ProbeKey, String>)>,
 }
@@ -76,7 +76,7 @@ impl Passwords {
         for peer in &mut plan.peers {
             let Some(path) = &peer.peering.security.password_file else { continue };
             let key = self.sessions.get(path).cloned().unwrap_or_default();
-            if let Key::Unknown(why) = &key {
+            if let Md5Key::Unknown(why) = &key {
                 problems
                     .push(format!("no session with {} ({}): {why}", peer.peering.name, peer.peering.address));
             }
@@ -86,10 +86,10 @@ impl Passwords {
     }
 }
 
-fn key(path: &Path) -> Key {
+fn key(path: &Path) -> Md5Key {
     match read(path) {
-        Ok(password) => Key::Password(password),
-        Err(error) => Key::Unknown(format!("password file {}: {error}", path.display()).into()),
+        Ok(password) => Md5Key::Password(password),
+        Err(error) => Md5Key::Unknown(format!("password file {}: {error}", path.display()).into()),
     }
 }
 
@@ -136,13 +136,13 @@ mod tests {
             std::fs::write(&path, octets).unwrap();
             key(&path)
         };
-        let password = |text: &[u8]| Key::Password(Password::new(text).unwrap());
+        let password = |text: &[u8]| Md5Key::Password(Password::new(text).unwrap());
         assert_eq!(of(b"secret\n"), password(b"secret"));
         assert_eq!(of(b" two words \r\n"), password(b" two words "));
         assert_eq!(of(&[b'x'; 80]), password(&[b'x'; 80]));
         assert_eq!(of(&[&[b'x'; 80][..], b"\r\n"].concat()), password(&[b'x'; 80]));
         let wrong = |octets: &[u8], rule: &str| match of(octets) {
-            Key::Unknown(why) => assert!(why.contains(rule), "{why}"),
+            Md5Key::Unknown(why) => assert!(why.contains(rule), "{why}"),
             key => panic!("{key:?}"),
         };
         wrong(b"", "is empty");
@@ -152,7 +152,7 @@ mod tests {
         for (path, rule) in
             [(directory.path().join("none"), "No such file"), (directory.path().into(), "is not a file")]
         {
-            assert!(matches!(key(&path), Key::Unknown(why) if why.contains(rule)));
+            assert!(matches!(key(&path), Md5Key::Unknown(why) if why.contains(rule)));
         }
     }
 }

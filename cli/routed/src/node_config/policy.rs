@@ -9,7 +9,7 @@ use bgp::Asn;
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 use routing::ownership::Owners;
-use routing::policy::{Chain, Export, Filter, Import, Rule};
+use routing::policy::{Chain, ExportPolicy, Filter, FilterRule, ImportPolicy};
 use routing::{ClusterPolicy, PeerPolicy};
 
 use crate::node_config::peering::Peering;
@@ -46,10 +46,10 @@ pub(crate) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
 }
 
 /// How other nodes' packets to the blocks of `me` come in, where nothing stands in their way.
-pub(crate) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::Encapsulation> {
+pub(crate) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::TunnelEncapsulation> {
     match snapshot.configuration.routed.encapsulation {
-        Encapsulation::Ipip => Some(routing::Encapsulation::Ipip),
-        Encapsulation::Vxlan => Some(routing::Encapsulation::Vxlan {
+        Encapsulation::Ipip => Some(routing::TunnelEncapsulation::Ipip),
+        Encapsulation::Vxlan => Some(routing::TunnelEncapsulation::Vxlan {
             vni: tunnel::VXLAN_VNI,
             mac: me.vxlan_mac.unwrap_or_else(|| tunnel::node::vtep_mac(&me.name)),
         }),
@@ -59,7 +59,7 @@ pub(crate) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::E
 
 /// Whether a rule of some filter names an interface.
 pub(crate) fn needs_links(snapshot: &Snapshot) -> bool {
-    let names = |rules: &[Rule]| rules.iter().any(|rule| rule.interface.is_some());
+    let names = |rules: &[FilterRule]| rules.iter().any(|rule| rule.interface.is_some());
     snapshot.filters.iter().any(|filter| {
         let Filter { export_v4, import_v4, export_v6, import_v6 } = &filter.filter;
         names(export_v4) || names(import_v4) || names(export_v6) || names(import_v6)
@@ -108,14 +108,14 @@ pub(crate) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Op
     let written = |chain: Chain| (!chain.is_empty()).then(|| Arc::new(chain));
     let max = fields.max_prefixes.or(snapshot.configuration.routed.max_prefixes);
     let policy = PeerPolicy {
-        import: Import {
+        import: ImportPolicy {
             chain: written(import_chain),
             outside,
             allowed_local_as: fields.allowed_local_as,
             local_as,
             role: role.map(|role| (role, Asn(peering.as_number))),
         },
-        export: Arc::new(Export {
+        export: Arc::new(ExportPolicy {
             chain: written(export_chain),
             outside,
             next_hop: fields.next_hop_mode,
@@ -129,7 +129,7 @@ pub(crate) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Op
 
 #[cfg(test)]
 mod tests {
-    use routing::policy::Said;
+    use routing::policy::FilterOutcome;
 
     use super::*;
     use crate::node_config::peering::peerings;
@@ -179,7 +179,11 @@ mod tests {
                 interface: None,
             };
             for chain in [&policy.import.chain, &policy.export.chain] {
-                assert_eq!(chain.as_ref().expect("closed").ask(&subject), Said::Rejected, "{prefix}");
+                assert_eq!(
+                    chain.as_ref().expect("closed").evaluate(&subject),
+                    FilterOutcome::Rejected,
+                    "{prefix}"
+                );
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bgp::PeerId;
 use bgp::net::PeerAddress;
 use ipnet::IpNet;
-use routing::outbox::Nowhere;
+use routing::outbox::DiscardDelivery;
 use routing::{BestChange, ClusterPolicy, Rib, Source};
 
 use crate::daemon::route_feed::learn;
@@ -98,7 +98,7 @@ fn rehearse(
             Some(peer) => {
                 rib.set_client(*id, peer.peering.client);
                 rib.set_peer_policy(*id, peer.policy.clone());
-                rib.resume(*id, &mut Nowhere);
+                rib.resume(*id, &mut DiscardDelivery);
             }
             // Neighbours of a range stay as long as there is one that has them.
             None if after.ranges.iter().any(|range| range.range.net.contains(address)) => {}
@@ -121,7 +121,7 @@ fn rehearse(
 }
 
 fn settle(rib: &mut Rib) {
-    while !rib.run(DECIDED, &mut Nowhere) {}
+    while !rib.run(DECIDED, &mut DiscardDelivery) {}
 }
 
 fn best(rib: &mut Rib) -> Vec<BestChange> {
@@ -134,7 +134,7 @@ fn best(rib: &mut Rib) -> Vec<BestChange> {
 
 fn told(rib: &Rib, ids: &[(PeerId, IpAddr)]) -> Told {
     let of = |id: PeerId| {
-        let (routes, _) = rib.told_from(id, 0, usize::MAX, |_| true);
+        let (routes, _) = rib.advertised_from(id, 0, usize::MAX, |_| true);
         let hops = |route: routing::query::RouteInfo| {
             (route.prefix, route.paths.iter().map(|path| path.next_hop).collect())
         };

@@ -11,8 +11,8 @@ use tunnel::probe::Passage;
 use tunnel::rehearsal::{self, Rehearsal};
 use tunnel::report::{self, KernelLatency, LegReport, TunnelReport, WayReport, Work};
 
-pub(crate) fn session_state(state: bgp::session::State) -> SessionState {
-    use bgp::session::State;
+pub(crate) fn session_state(state: bgp::session::SessionState) -> SessionState {
+    use bgp::session::SessionState as State;
     match state {
         State::Idle => SessionState::Idle,
         State::Active => SessionState::Active,
@@ -23,8 +23,8 @@ pub(crate) fn session_state(state: bgp::session::State) -> SessionState {
     }
 }
 
-pub(crate) fn bfd_state(state: bgp::bfd::State) -> BfdState {
-    use bgp::bfd::State;
+pub(crate) fn bfd_state(state: bgp::bfd::BfdState) -> BfdState {
+    use bgp::bfd::BfdState as State;
     match state {
         State::AdminDown => BfdState::AdminDown,
         State::Down => BfdState::Down,

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bgp::Family;
 use bgp::net::{BfdReport, PeerStatus, UpdateError};
-use bgp::session::State;
+use bgp::session::SessionState;
 use bgp::wire::attribute::code;
 use bgp::wire::frame::MessageKind;
 use futures::FutureExt;
@@ -238,7 +238,7 @@ impl Control for Views {
                 warnings.push(crate::host::cloud::AZURE_DROPS_IPIP.to_owned());
             }
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
-            let established = |peer: &&RosterPeer| peer.status.borrow().state == State::Established;
+            let established = |peer: &&RosterPeer| peer.status.borrow().state == SessionState::Established;
             let plan = roster.plan.as_ref();
             StatusView {
                 node: self.config.node.clone(),
@@ -333,7 +333,7 @@ fn near_limit(roster: &Roster, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec
 
 pub(crate) fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> PeerView {
     let since = timestamp(status.since);
-    let up = status.state == State::Established;
+    let up = status.state == SessionState::Established;
     let (families, counts) = (family_views(&counts), counts.all());
     PeerView {
         name: peer.peering.name.clone(),

@@ -1,6 +1,6 @@
 //! What `routectl show peers NAME` is answered.
 
-use bgp::net::Flow;
+use bgp::net::TrafficFlow;
 use bgp::wire::capability::{Capabilities, Roles};
 use bgp::wire::frame::MessageKind;
 use bgp::wire::open::Open;
@@ -35,7 +35,7 @@ impl Views {
     }
 }
 
-fn traffic_view(flow: &Flow) -> TrafficView {
+fn traffic_view(flow: &TrafficFlow) -> TrafficView {
     TrafficView {
         open: flow.messages(MessageKind::Open),
         update: flow.messages(MessageKind::Update),
@@ -107,7 +107,7 @@ fn capabilities(all: &Capabilities) -> Vec<String> {
         lines.push("IPv6 next hops for IPv4 (RFC 8950)".to_owned());
     }
     match all.role {
-        Roles::Unsaid => {}
+        Roles::Absent => {}
         Roles::One(role) => lines.push(format!("role (RFC 9234): {role:?}")),
         Roles::Contradictory => lines.push("role (RFC 9234): contradictory".to_owned()),
     }

@@ -29,7 +29,7 @@ impl Views {
                 return Err("advertised: to which peer? name it with --peer".to_owned());
             };
             let told = self
-                .in_parts(move |rib, start| rib.told_from(peer, start, PART, wanted))
+                .in_parts(move |rib, start| rib.advertised_from(peer, start, PART, wanted))
                 .await
                 .map_err(gone)?;
             return Ok(each_path(&told).map(|route| self.view(&route, &roster, "advertised")).collect());

@@ -1,4 +1,4 @@
-//! What a peer's task waits for.
+//! Event sources of a peer's task.
 
 use std::future::Future;
 use std::io;
@@ -10,13 +10,13 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::auth::protect_call;
 use super::peer::PeerAddress;
-use super::socket::Socket;
+use super::socket::PeerSocket;
 use crate::session::Side;
 
-/// A call that is being made.
-pub(super) type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+/// Connection attempt in progress.
+pub(super) type DialFuture = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
-/// A side's place among a task's sockets.
+/// Returns the index of a side in the array of sockets.
 pub(super) const fn index(side: Side) -> usize {
     match side {
         Side::Outgoing => 0,
@@ -24,13 +24,13 @@ pub(super) const fn index(side: Side) -> usize {
     }
 }
 
-/// The side whose socket can be written, or with `read` read.
-pub(super) async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
+/// Waits until a socket is writable or, with `read`, readable; returns its side.
+pub(super) async fn ready(sockets: &[Option<PeerSocket>; 2], read: bool) -> Side {
     let one = |side: Side| {
         let socket = sockets[index(side)].as_ref();
         async move {
             match socket {
-                // An error shows itself at the read or write that follows.
+                // The following read or write returns the error, if there is one.
                 Some(socket) => _ = socket.ready(read).await,
                 None => std::future::pending().await,
             }
@@ -43,7 +43,7 @@ pub(super) async fn ready(sockets: &[Option<Socket>; 2], read: bool) -> Side {
     }
 }
 
-/// The moment, if there is one.
+/// Waits until `instant`; forever if there is none.
 pub(super) async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
@@ -51,15 +51,15 @@ pub(super) async fn at(instant: Option<Instant>) {
     }
 }
 
-/// The call's end, if one is made.
-pub(super) async fn dialled(dial: &mut Option<Dialling>) -> io::Result<TcpStream> {
+/// Waits for the result of a connection attempt; forever if there is none.
+pub(super) async fn dial_result(dial: &mut Option<DialFuture>) -> io::Result<TcpStream> {
     match dial {
         Some(dial) => dial.await,
         None => std::future::pending().await,
     }
 }
 
-/// Calls a peer.
+/// Opens a TCP connection to a peer.
 pub(super) async fn dial(address: PeerAddress) -> io::Result<TcpStream> {
     let socket = if address.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     protect_call(&socket, address.remote.ip(), &address.protection)?;

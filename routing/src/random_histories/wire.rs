@@ -17,7 +17,7 @@ use crate::outbox::Delivery;
 /// What a peer is told of a prefix, as far as policy has a say: next hop, communities, AS_PATH.
 pub(super) type Told = (IpAddr, Vec<u32>, Vec<u32>);
 
-fn told(attrs: &AttrSet) -> Told {
+fn advertised(attrs: &AttrSet) -> Told {
     let (communities, _) = attrs.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
     let communities = communities.iter().map(|one| u32::from_be_bytes(*one)).collect();
     (attrs.next_hop, communities, attrs.as_path().asns().map(|asn| asn.0).collect())
@@ -26,7 +26,7 @@ fn told(attrs: &AttrSet) -> Told {
 /// The peers' ends: what their messages add up to, and how many chunks they have room for.
 #[derive(Default)]
 pub(super) struct Wire {
-    pub(super) told: HashMap<PeerId, BTreeMap<IpNet, Told>>,
+    pub(super) advertised: HashMap<PeerId, BTreeMap<IpNet, Told>>,
     pub(super) ended: HashMap<PeerId, usize>,
     /// What has not been told again since the answer to a ROUTE-REFRESH began.
     pub(super) untold: HashMap<(PeerId, Family), HashSet<IpNet>>,
@@ -40,7 +40,7 @@ impl Delivery for Wire {
             Some(room) => *room -= 1,
             None => {}
         }
-        let state = self.told.entry(peer).or_default();
+        let state = self.advertised.entry(peer).or_default();
         let mut rest = &chunk[..];
         let context = Context::INTERNAL;
         while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
@@ -63,7 +63,7 @@ impl Delivery for Wire {
             for (next_hop, list) in update.announcements() {
                 let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());
                 for prefix in list {
-                    state.insert(prefix, told(&attrs));
+                    state.insert(prefix, advertised(&attrs));
                     self.untold.entry((peer, Family::of(&prefix))).or_default().remove(&prefix);
                 }
             }

@@ -1,5 +1,5 @@
-//! The path to use of a prefix, and where packets go where several are as good (ECMP): paths that differ only in what
-//! breaks ties have the same say in forwarding, while peers are told of one.
+//! Selection of the best path, and multipath (ECMP): paths that lose only in tie-breaking steps
+//! share the traffic in forwarding, while only the best one is advertised.
 
 use std::net::IpAddr;
 
@@ -7,26 +7,28 @@ use bgp::Family;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::decide::{Candidate, Rank, Reason, select};
-use crate::interner::Interner;
+use crate::decide::{PathCandidate, Rank, Reason, select};
+use crate::interner::AttrInterner;
+use crate::path::SourceIx;
 use crate::path::SourceKind;
-use crate::source::{SourceIx, Sources};
-use crate::table::{Path, Table};
+use crate::source::Sources;
+use crate::table::{RibPath, Table};
 
-/// Prefixes whose packets are shared among several exits, by place: all of the exits, the best path's too, in the
-/// order of their addresses. Most prefixes have one, and cost nothing here.
+/// Tunnel exits of prefixes with several of them, by place. The exits include that of the best path
+/// and are sorted by address. Prefixes with a single exit have no entry.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Legs {
+pub(crate) struct MultipathExits {
     of: HashMap<u32, Box<[IpAddr]>, FixedState>,
 }
 
-impl Legs {
-    /// The exits of a prefix that has several, else none.
+impl MultipathExits {
+    /// Returns the exits of a prefix, if it has several.
     pub(crate) fn of(&self, ix: u32) -> &[IpAddr] {
         self.of.get(&ix).map_or(&[], |legs| legs)
     }
 
-    /// Takes the exits of a prefix; one is as good as none. Whether they were others before.
+    /// Sets the exits of a prefix; fewer than two remove the entry. Returns whether they have
+    /// changed.
     pub(crate) fn set(&mut self, ix: u32, exits: &[IpAddr]) -> bool {
         if exits.len() < 2 {
             let gone = self.of.remove(&ix).is_some();
@@ -42,42 +44,45 @@ impl Legs {
         true
     }
 
-    /// How many prefixes have several.
+    /// Returns the number of prefixes with several exits.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.of.len()
     }
 }
 
-/// Room for the paths of a prefix, used again.
+/// Buffers for the paths of a prefix; their memory is reused.
 #[derive(Default)]
-pub(crate) struct Room<'a> {
-    paths: Vec<Path>,
-    candidates: Vec<Candidate<'a>>,
+pub(crate) struct SelectScratch<'a> {
+    paths: Vec<RibPath>,
+    candidates: Vec<PathCandidate<'a>>,
     field: Vec<usize>,
     tied: Vec<usize>,
-    /// After [`choose`]: the exits that share the prefix's packets, if they are several.
+    /// Exits of the prefix after [`select_best`], if there are several.
     pub(crate) exits: Vec<IpAddr>,
 }
 
-/// The path to use of a prefix that has no more than one, or [`Path::NONE`].
+/// Returns the best path of a prefix with at most one path, or [`RibPath::NONE`]; `None` if there
+/// are several paths.
 #[inline]
-pub(crate) fn only(table: &Table, sources: &Sources, ix: u32) -> Option<Path> {
-    let only = table.only(ix)?;
-    let usable = !only.is_none() && !only.is_rejected() && sources.is_usable(only.source(), table.family(ix));
-    Some(if usable { only } else { Path::NONE })
+pub(crate) fn single_path(table: &Table, sources: &Sources, ix: u32) -> Option<RibPath> {
+    let single_path = table.single_path(ix)?;
+    let usable = !single_path.is_none()
+        && !single_path.is_rejected()
+        && sources.is_usable(single_path.source(), table.family(ix));
+    Some(if usable { single_path } else { RibPath::NONE })
 }
 
-/// The path to use of a prefix that may have several, or [`Path::NONE`]; `limit`: so many exits may share the packets.
-pub(crate) fn choose<'a>(
+/// Returns the best path of a prefix, or [`RibPath::NONE`]; `limit` is the maximum number of exits.
+pub(crate) fn select_best<'a>(
     table: &Table,
-    interner: &'a Interner,
+    interner: &'a AttrInterner,
     sources: &Sources,
     ix: u32,
     limit: usize,
-    room: &mut Room<'a>,
-) -> Path {
-    let Room { paths, candidates, field, tied, exits } = room;
+    scratch: &mut SelectScratch<'a>,
+) -> RibPath {
+    let SelectScratch { paths, candidates, field, tied, exits } = scratch;
     paths.clear();
     candidates.clear();
     tied.clear();
@@ -94,10 +99,10 @@ pub(crate) fn choose<'a>(
             tied.push(lost);
         }
     });
-    let Some(at) = best else { return Path::NONE };
+    let Some(at) = best else { return RibPath::NONE };
     let best = paths[at];
-    // What is kept for want of better, what is to be discarded, and what may be a mistake is shared with nobody.
-    let shares = |path: Path| !path.is_disputed() && !interner.set(path.attrs()).marks.blackhole;
+    // Long-lived stale, static, blackhole and disputed paths do not take part in multipath.
+    let shares = |path: RibPath| !path.is_disputed() && !interner.set(path.attrs()).well_known.blackhole;
     if !tied.is_empty() && candidates[at].rank == Rank::Bgp && shares(best) {
         let first = exit_of(sources, interner, best);
         let others = tied.iter().map(|at| paths[*at]).filter(|path| shares(*path));
@@ -112,7 +117,7 @@ pub(crate) fn choose<'a>(
 }
 
 impl Reason {
-    /// Whether the other path was no better, only another.
+    /// Returns whether the reason is a tie-breaker between equally good paths.
     pub fn breaks_ties(self) -> bool {
         matches!(
             self,
@@ -121,9 +126,9 @@ impl Reason {
     }
 }
 
-/// Where packets are to leave the tunnel: where the path says so, if whoever sent it is in our AS, which
-/// is where tunnels end (RFC 9012 §11), else at the next hop.
-pub(crate) fn exit_of(sources: &Sources, interner: &Interner, path: Path) -> IpAddr {
+/// Returns the tunnel exit of a path: the egress endpoint in its attributes, if its sender is in
+/// our AS, where tunnels end (RFC 9012 §11); otherwise the next hop.
+pub(crate) fn exit_of(sources: &Sources, interner: &AttrInterner, path: RibPath) -> IpAddr {
     let attrs = interner.set(path.attrs());
     match sources.kind(path.source()) {
         SourceKind::Ebgp | SourceKind::Static => attrs.next_hop,
@@ -131,29 +136,29 @@ pub(crate) fn exit_of(sources: &Sources, interner: &Interner, path: Path) -> IpA
     }
 }
 
-/// A path as the decision sees it; `None` for one that takes no part.
+/// Returns a path as the input of the decision process; `None` if it is excluded.
 pub(crate) fn candidate<'a>(
     sources: &Sources,
-    interner: &'a Interner,
-    path: Path,
+    interner: &'a AttrInterner,
+    path: RibPath,
     family: Family,
-) -> Option<Candidate<'a>> {
+) -> Option<PathCandidate<'a>> {
     if path.is_rejected() {
         return None;
     }
     let attrs = interner.set(path.attrs());
     match path.source() {
-        SourceIx::LOCAL => Some(Candidate::unpeered(Rank::Local, attrs)),
-        SourceIx::STATIC => Some(Candidate::unpeered(Rank::Static, attrs)),
-        source => {
-            sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| Candidate {
+        SourceIx::LOCAL => Some(PathCandidate::unpeered(Rank::Local, attrs)),
+        SourceIx::STATIC => Some(PathCandidate::unpeered(Rank::Static, attrs)),
+        source => sources.member(source).filter(|member| !member.leaving.contains(family)).map(|member| {
+            PathCandidate {
                 rank: member.rank(attrs),
                 attrs,
                 external: !member.session.internal,
                 router_id: member.session.router_id,
                 address: member.session.address,
                 source: source.0,
-            })
-        }
+            }
+        }),
     }
 }

@@ -1,22 +1,25 @@
-//! What a peer is told, asked for by people: computed anew from what holds now, as what is sent is.
+//! Queries for Adj-RIB-Out. The routes are computed from the current state, as they are for
+//! sending.
 
 use bgp::{Family, PeerId};
 use ipnet::IpNet;
 
+use crate::add_path::MAX_PATHS;
+use crate::add_path::send::usable;
 use crate::export::Scratch;
-use crate::group::{Group, GroupKey};
-use crate::lanes::LANES;
+use crate::export_view::{ExportMatch, ExportView};
+use crate::group::Group;
+use crate::group_key::GroupKey;
 use crate::query::{PathInfo, RouteInfo};
 use crate::rib::Rib;
-use crate::several::usable;
 use crate::source::Member;
-use crate::table::Path;
-use crate::view::{Passed, View};
+use crate::table::RibPath;
 
 impl Rib {
-    /// What a peer is told, each path with the next hop that it is told with: looks at no more than `places` places of
-    /// the table, from `start` on; and where to go on. Nothing of a peer without a session.
-    pub fn told_from(
+    /// Returns the routes that are advertised to a peer, each path with its advertised next hop,
+    /// and the place at which to continue. At most `places` places of the table are visited, from
+    /// `start`. There are none for a peer without a session.
+    pub fn advertised_from(
         &self,
         id: PeerId,
         start: u32,
@@ -27,7 +30,7 @@ impl Rib {
         let Some(member) = sources.by_id(id).filter(|member| !member.is_gone()) else {
             return (Vec::new(), None);
         };
-        let view = View { config, cluster, exports, table, interner, sources, reexport: false };
+        let view = ExportView { config, cluster, exports, table, interner, sources, reexport: false };
         let end = table.end();
         let stop = u32::try_from(places).map_or(end, |places| start.saturating_add(places).min(end));
         let used = (start..stop).filter(|ix| table.is_used(*ix));
@@ -35,40 +38,50 @@ impl Rib {
         let mut scratch = Scratch::default();
         let routes = some.filter_map(|ix| {
             let paths: Vec<PathInfo> = self
-                .told_of(view, member, ix)
+                .advertised_paths(view, member, ix)
                 .into_iter()
-                .map(|(path, passed)| self.as_told(view, member.key(), path, passed, ix, &mut scratch))
+                .map(|(path, matched)| {
+                    self.advertised_path(view, member.key(), path, matched, ix, &mut scratch)
+                })
                 .collect();
             (!paths.is_empty()).then(|| RouteInfo { prefix: table.prefix(ix), paths })
         });
         (routes.collect(), (stop < end).then_some(stop))
     }
 
-    fn told_of(&self, view: View<'_>, member: &Member, ix: u32) -> Vec<(Path, Passed)> {
+    fn advertised_paths(
+        &self,
+        view: ExportView<'_>,
+        member: &Member,
+        ix: u32,
+    ) -> Vec<(RibPath, ExportMatch)> {
         let family = self.table.family(ix);
         let key = member.key();
-        if member.session.sends_several.contains(family) {
-            let key = GroupKey { families: member.session.sends_several, ..key };
-            return usable(member.id, key, view, &self.table.prefix(ix)).take(LANES).collect();
+        if member.session.sends_add_path.contains(family) {
+            let key = GroupKey { families: member.session.sends_add_path, ..key };
+            return usable(member.id, key, view, &self.table.prefix(ix)).take(MAX_PATHS).collect();
         }
-        let told = self.table.told(ix);
-        let is_its_own = || self.sources.source(told.source()).peer() == Some(member.id);
+        let advertised = self.table.advertised(ix);
+        let is_its_own = || self.sources.source(advertised.source()).peer() == Some(member.id);
         let is_too_long = || {
             let group: Option<&Group> = self.groups.get(&key);
             group.is_some_and(|group| group.unsendable().any(|other| other == ix))
         };
-        if told.is_none() || is_its_own() || is_too_long() {
+        if advertised.is_none() || is_its_own() || is_too_long() {
             return Vec::new();
         }
-        view.passes(told, key, family, ix).map(|passed| (told, passed)).into_iter().collect()
+        view.export_match(advertised, key, family, ix)
+            .map(|matched| (advertised, matched))
+            .into_iter()
+            .collect()
     }
 
-    fn as_told(
+    fn advertised_path(
         &self,
-        view: View<'_>,
+        view: ExportView<'_>,
         key: GroupKey,
-        path: Path,
-        passed: Passed,
+        path: RibPath,
+        matched: ExportMatch,
         ix: u32,
         scratch: &mut Scratch,
     ) -> PathInfo {
@@ -77,7 +90,7 @@ impl Rib {
         PathInfo {
             source: self.sources.source(path.source()),
             kind: self.sources.kind(path.source()),
-            next_hop: view.written(path, passed, key, family, scratch).1,
+            next_hop: view.written(path, matched, key, family, scratch).1,
             as_path: attrs.as_path().asns().collect(),
             local_pref: attrs.local_pref,
             med: attrs.med,

@@ -15,7 +15,7 @@ use crate::outbox::Delivery;
 
 /// What a session and the RIB know of each other.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge {
+pub(crate) struct ChannelState {
     /// Chunks were given that are not all written.
     busy: AtomicBool,
     /// There was no room for a chunk.
@@ -24,21 +24,21 @@ pub(crate) struct Gauge {
 
 /// How many peers that keep up still write; shared with every session.
 #[derive(Debug, Default)]
-pub(crate) struct Pressure {
+pub(crate) struct Backpressure {
     busy: AtomicUsize,
     room: Notify,
 }
 
-impl Pressure {
+impl Backpressure {
     /// A session has written all that it was given; whether the RIB has more for it.
-    pub(crate) fn drained(&self, gauge: &Gauge) -> bool {
-        self.stop_counting(gauge);
-        gauge.stalled.swap(false, Ordering::AcqRel)
+    pub(crate) fn drained(&self, state: &ChannelState) -> bool {
+        self.stop_counting(state);
+        state.stalled.swap(false, Ordering::AcqRel)
     }
 
     /// It is no longer waited for.
-    fn stop_counting(&self, gauge: &Gauge) {
-        if gauge.busy.swap(false, Ordering::AcqRel) && self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+    fn stop_counting(&self, state: &ChannelState) {
+        if state.busy.swap(false, Ordering::AcqRel) && self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.room.notify_one();
         }
     }
@@ -46,33 +46,33 @@ impl Pressure {
 
 /// The way to one session.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct PeerChannel {
     pub(crate) outbound: Outbound,
-    pub(crate) gauge: Arc<Gauge>,
+    pub(crate) state: Arc<ChannelState>,
 }
 
 /// All ways.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
-    lines: HashMap<PeerId, Line, FixedState>,
-    pressure: Arc<Pressure>,
+pub(crate) struct PeerChannels {
+    channels: HashMap<PeerId, PeerChannel, FixedState>,
+    pressure: Arc<Backpressure>,
     /// Peers that had room again before anybody could say so.
     resumable: Vec<PeerId>,
 }
 
-impl Lines {
-    pub(crate) fn new(pressure: Arc<Pressure>) -> Lines {
-        Lines { pressure, ..Lines::default() }
+impl PeerChannels {
+    pub(crate) fn new(pressure: Arc<Backpressure>) -> PeerChannels {
+        PeerChannels { pressure, ..PeerChannels::default() }
     }
 
-    pub(crate) fn insert(&mut self, peer: PeerId, line: Line) {
+    pub(crate) fn insert(&mut self, peer: PeerId, channel: PeerChannel) {
         self.remove(peer);
-        self.lines.insert(peer, line);
+        self.channels.insert(peer, channel);
     }
 
     pub(crate) fn remove(&mut self, peer: PeerId) {
-        if let Some(line) = self.lines.remove(&peer) {
-            self.pressure.drained(&line.gauge);
+        if let Some(channel) = self.channels.remove(&peer) {
+            self.pressure.drained(&channel.state);
         }
     }
 
@@ -84,21 +84,21 @@ impl Lines {
     }
 
     /// For a peer that doesn't: nobody waits for it.
-    pub(crate) fn catch_up(&mut self) -> CatchUp<'_> {
-        CatchUp(self)
+    pub(crate) fn backlog(&mut self) -> BacklogDelivery<'_> {
+        BacklogDelivery(self)
     }
 
     fn send(&mut self, peer: PeerId, chunk: Bytes) -> bool {
         // A session that ends takes its messages with it.
-        let Some(line) = self.lines.get(&peer) else { return true };
-        match line.outbound.try_send(chunk) {
+        let Some(channel) = self.channels.get(&peer) else { return true };
+        match channel.outbound.try_send(chunk) {
             Ok(()) | Err(TrySendError::Closed(_)) => true,
             Err(TrySendError::Full(_)) => {
-                self.pressure.stop_counting(&line.gauge);
-                line.gauge.stalled.store(true, Ordering::Release);
+                self.pressure.stop_counting(&channel.state);
+                channel.state.stalled.store(true, Ordering::Release);
                 // It may have written all of it before that could be seen.
-                let missed = line.outbound.capacity() == line.outbound.max_capacity();
-                if missed && line.gauge.stalled.swap(false, Ordering::AcqRel) {
+                let missed = channel.outbound.capacity() == channel.outbound.max_capacity();
+                if missed && channel.state.stalled.swap(false, Ordering::AcqRel) {
                     self.resumable.push(peer);
                 }
                 false
@@ -112,10 +112,10 @@ impl Lines {
     }
 }
 
-impl Delivery for Lines {
+impl Delivery for PeerChannels {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        if let Some(line) = self.lines.get(&peer)
-            && !line.gauge.busy.swap(true, Ordering::AcqRel)
+        if let Some(channel) = self.channels.get(&peer)
+            && !channel.state.busy.swap(true, Ordering::AcqRel)
         {
             self.pressure.busy.fetch_add(1, Ordering::AcqRel);
         }
@@ -124,9 +124,9 @@ impl Delivery for Lines {
 }
 
 /// The same ways, for arrears.
-pub(crate) struct CatchUp<'a>(&'a mut Lines);
+pub(crate) struct BacklogDelivery<'a>(&'a mut PeerChannels);
 
-impl Delivery for CatchUp<'_> {
+impl Delivery for BacklogDelivery<'_> {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
         self.0.send(peer, chunk)
     }

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::block;
 use crate::ownership::{Owners, OwnershipMode};
 use crate::policy::{
-    Action, Chain, Community, Export, Filter, Import, MaxPrefixes, NextHopMode, Operation, Operator,
-    PrefixMatch, Rule,
+    Action, Chain, Community, ExportPolicy, Filter, FilterRule, ImportPolicy, NextHopMode, Operation,
+    Operator, PrefixLimit, PrefixMatch,
 };
 use crate::{ClusterPolicy, PeerPolicy};
 
@@ -30,23 +30,26 @@ pub(super) const NO_EXPORT: u32 = 0xffff_ff01;
 pub(super) const LIMIT: usize = 4;
 
 /// Rules that the policies are made of.
-fn rules(number: u8) -> Vec<Rule> {
-    let with_one = Rule { community: Some(Community::Standard(ONE)), ..Rule::default() };
+fn rules(number: u8) -> Vec<FilterRule> {
+    let with_one = FilterRule { community: Some(Community::Standard(ONE)), ..FilterRule::default() };
     let low = |operator| {
         let net: IpNet = "10.1.0.0/21".parse().unwrap();
         Some(PrefixMatch { net, operator, min: 21, max: 32 })
     };
     match number {
-        0 => vec![Rule { action: Action::Reject, ..with_one }],
-        1 => vec![Rule {
+        0 => vec![FilterRule { action: Action::Reject, ..with_one }],
+        1 => vec![FilterRule {
             prefix: low(Operator::In),
             operations: vec![Operation::AddCommunity(Community::NO_EXPORT)],
-            ..Rule::default()
+            ..FilterRule::default()
         }],
         _ => vec![
-            Rule { operations: vec![Operation::PrependAsPath(vec![Asn(7), Asn(8)])], ..with_one },
-            Rule { prefix: low(Operator::NotIn), action: Action::Reject, ..Rule::default() },
-            Rule { operations: vec![Operation::AddCommunity(Community::Standard(TWO))], ..Rule::default() },
+            FilterRule { operations: vec![Operation::PrependAsPath(vec![Asn(7), Asn(8)])], ..with_one },
+            FilterRule { prefix: low(Operator::NotIn), action: Action::Reject, ..FilterRule::default() },
+            FilterRule {
+                operations: vec![Operation::AddCommunity(Community::Standard(TWO))],
+                ..FilterRule::default()
+            },
         ],
     }
 }
@@ -63,21 +66,24 @@ pub(super) fn policy(number: u8) -> PeerPolicy {
     match number {
         1 => policy.import.chain = chain(0),
         2 => policy.import.chain = chain(1),
-        3 => policy.export = Arc::new(Export { chain: chain(0), ..Export::default() }),
-        4 => policy.export = Arc::new(Export { chain: chain(2), ..Export::default() }),
+        3 => policy.export = Arc::new(ExportPolicy { chain: chain(0), ..ExportPolicy::default() }),
+        4 => policy.export = Arc::new(ExportPolicy { chain: chain(2), ..ExportPolicy::default() }),
         5 => {
             policy.import.outside = true;
-            policy.export = Arc::new(Export { outside: true, ..Export::default() });
+            policy.export = Arc::new(ExportPolicy { outside: true, ..ExportPolicy::default() });
         }
         6 => {
-            policy.import = Import { outside: true, chain: chain(2), ..Import::default() };
-            policy.export = Arc::new(Export { next_hop: NextHopMode::Keep, ..Export::default() });
+            policy.import = ImportPolicy { outside: true, chain: chain(2), ..ImportPolicy::default() };
+            policy.export = Arc::new(ExportPolicy { next_hop: NextHopMode::Keep, ..ExportPolicy::default() });
         }
         7 => {
-            policy.export =
-                Arc::new(Export { next_hop: NextHopMode::Own, local_as: Some(Asn(9)), ..Export::default() });
+            policy.export = Arc::new(ExportPolicy {
+                next_hop: NextHopMode::Own,
+                local_as: Some(Asn(9)),
+                ..ExportPolicy::default()
+            });
         }
-        8 => policy.max_prefixes = Some(MaxPrefixes { limit: LIMIT, warn_at: 3 }),
+        8 => policy.max_prefixes = Some(PrefixLimit { limit: LIMIT, warn_at: 3 }),
         _ => {}
     }
     policy

@@ -1,4 +1,4 @@
-//! What comes into the RIB: routes that peers announce and withdraw, judged and counted.
+//! Adj-RIB-In: import of the routes that peers announce and withdraw.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 use crate::batch::RouteBatch;
-use crate::import::{self, Judge, Judgement};
-use crate::interner::Interner;
+use crate::import::{self, ImportCheck, ImportOutcome};
+use crate::interner::AttrInterner;
 use crate::path::PeerSession;
+use crate::path::SourceIx;
 use crate::policy::PeerPolicy;
 use crate::rib::Rib;
-use crate::source::SourceIx;
-use crate::table::{Path, Put};
+use crate::table::{Insertion, RibPath};
 
 impl Rib {
-    /// Routes that a peer announced and withdrew.
+    /// Processes the announced and withdrawn routes of a peer.
     pub fn routes(&mut self, id: PeerId, batch: &RouteBatch) {
         let Some(source) = self.sources.find(id) else { return };
         let Some(member) = self.sources.member(source).filter(|member| !member.over_limit) else { return };
@@ -24,7 +24,7 @@ impl Rib {
         for (attrs, prefixes, ids) in batch.runs() {
             if !ids.is_empty() {
                 let paths = ids.iter().copied().zip(prefixes.iter().copied());
-                self.several(id, source, &policy, attrs, paths);
+                self.add_path_routes(id, source, &policy, attrs, paths);
                 match attrs {
                     Some(_) => self.owner_announced(session.address, prefixes.iter().copied()),
                     None => self.owner_withdrew(id, session.address, prefixes.iter().copied()),
@@ -55,7 +55,7 @@ impl Rib {
         }
     }
 
-    /// Prefixes that a peer announced with one attribute set.
+    /// Processes prefixes that a peer announced with one attribute set.
     pub(crate) fn announced(
         &mut self,
         id: PeerId,
@@ -66,35 +66,35 @@ impl Rib {
         prefixes: &[IpNet],
     ) {
         let cluster = Arc::clone(&self.cluster);
-        let judge = Judge::new(&self.config, &cluster, &policy.import, session, attrs, false);
+        let judge = ImportCheck::new(&self.config, &cluster, &policy.import, session, attrs, false);
         if let Some(common) = judge.common()
             && policy.max_prefixes.is_none()
         {
-            // The family matters to rules alone, and there is none.
-            let path = judged(&mut self.interner, &judge, common, Family::Ipv4Unicast, attrs, source);
+            // The family matters to filter rules only, and there are none.
+            let path = imported_path(&mut self.interner, &judge, common, Family::Ipv4Unicast, attrs, source);
             prefixes.iter().for_each(|prefix| self.put(prefix, path));
             self.interner.release(path.attrs());
             return;
         }
         let mut held = Vec::new();
-        // Neighbours mostly have one verdict in common.
-        let mut last: Option<(Judgement, Family, Path)> = None;
+        // Adjacent prefixes mostly have the same outcome.
+        let mut last: Option<(ImportOutcome, Family, RibPath)> = None;
         for prefix in prefixes {
-            let judgement = judge.judge(prefix);
+            let outcome = judge.judge(prefix);
             let family = Family::of(prefix);
             let path = match last {
-                Some((same, of, path)) if same == judgement && of == family => path,
+                Some((same, of, path)) if same == outcome && of == family => path,
                 _ => {
-                    let path = judged(&mut self.interner, &judge, judgement, family, attrs, source);
+                    let path = imported_path(&mut self.interner, &judge, outcome, family, attrs, source);
                     held.push(path.attrs());
                     path
                 }
             };
-            last = Some((judgement, family, path));
+            last = Some((outcome, family, path));
             if policy.max_prefixes.is_none() {
                 self.put(prefix, path);
             } else {
-                // What is kept of it counts no more, so that the new one has room.
+                // A stale path to the prefix is replaced, and must not count against the limit.
                 self.supersede(id, std::slice::from_ref(prefix));
                 if !self.put_limited(prefix, path) {
                     break;
@@ -104,47 +104,47 @@ impl Rib {
         held.into_iter().for_each(|attrs| self.interner.release(attrs));
     }
 
-    // Once for every prefix that comes: a call would cost a tenth of it.
+    // Called for every prefix: without inlining the import takes a tenth longer.
     #[inline]
-    pub(crate) fn put(&mut self, prefix: &IpNet, path: Path) {
+    pub(crate) fn put(&mut self, prefix: &IpNet, path: RibPath) {
         let ix = self.table.find_or_insert(prefix);
         self.put_at(ix, path);
     }
 
-    /// The same from a peer that may have so many prefixes; `false`: it may have no more.
-    fn put_limited(&mut self, prefix: &IpNet, path: Path) -> bool {
+    /// Inserts a path of a peer that has a prefix limit; returns `false` if the limit is reached.
+    fn put_limited(&mut self, prefix: &IpNet, path: RibPath) -> bool {
         let known = self.table.find(prefix).filter(|ix| self.table.has(*ix, path.source()));
         match known {
             Some(ix) => self.put_at(ix, path),
             None if self.is_full(path.source()) => return false,
             None => {
                 self.put(prefix, path);
-                self.note_limit(path.source());
+                self.check_limit(path.source());
             }
         }
         true
     }
 
     #[inline]
-    fn put_at(&mut self, ix: u32, path: Path) {
+    fn put_at(&mut self, ix: u32, path: RibPath) {
         let before = match self.table.put(ix, path) {
-            Put::Same => return,
-            Put::New => None,
-            Put::Replaced(before) => Some(before),
+            Insertion::Same => return,
+            Insertion::New => None,
+            Insertion::Replaced(before) => Some(before),
         };
         self.interner.retain(path.attrs());
         if let Some(member) = self.sources.member_mut(path.source()) {
             if before.is_none() {
                 member.received[self.table.family(ix).index()] += 1;
             }
-            if path.is_rejected() || before.is_some_and(Path::is_rejected) {
+            if path.is_rejected() || before.is_some_and(RibPath::is_rejected) {
                 let rejected = &mut member.rejected[self.table.family(ix).index()];
                 *rejected += usize::from(path.is_rejected());
-                *rejected -= usize::from(before.is_some_and(Path::is_rejected));
+                *rejected -= usize::from(before.is_some_and(RibPath::is_rejected));
             }
-            if path.is_disputed() || before.is_some_and(Path::is_disputed) {
+            if path.is_disputed() || before.is_some_and(RibPath::is_disputed) {
                 member.disputed += usize::from(path.is_disputed());
-                member.disputed -= usize::from(before.is_some_and(Path::is_disputed));
+                member.disputed -= usize::from(before.is_some_and(RibPath::is_disputed));
             }
         }
         if let Some(before) = before {
@@ -153,7 +153,7 @@ impl Rib {
         self.mark(ix);
     }
 
-    /// Whether there was a path from this source.
+    /// Removes the path of a source; returns whether there was one.
     pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> bool {
         let Some(gone) = self.table.take(ix, source) else { return false };
         if !self.path_ids.is_empty() {
@@ -171,9 +171,9 @@ impl Rib {
         true
     }
 
-    /// Whether the paths of the first `count` marked prefixes may be used may have changed.
-    pub(crate) fn judge_anew(&mut self, count: usize) {
-        let mut paths: Vec<Path> = Vec::new();
+    /// Applies import policy again to the paths of the first `count` marked prefixes.
+    pub(crate) fn reimport(&mut self, count: usize) {
+        let mut paths: Vec<RibPath> = Vec::new();
         for ix in self.dirty.iter().take(count) {
             paths.clear();
             paths.extend(self.table.paths(*ix));
@@ -183,36 +183,43 @@ impl Rib {
                 let received = Arc::clone(used.received().unwrap_or(used));
                 let (session, policy) = (member.session, Arc::clone(&member.policy));
                 let prefix = self.table.prefix(*ix);
-                let last_resort = member.last_resort().contains(Family::of(&prefix));
-                let judge =
-                    Judge::new(&self.config, &self.cluster, &policy.import, session, &received, last_resort);
-                let judgement = judge.judge(&prefix);
+                let llgr_stale = member.llgr_stale().contains(Family::of(&prefix));
+                let judge = ImportCheck::new(
+                    &self.config,
+                    &self.cluster,
+                    &policy.import,
+                    session,
+                    &received,
+                    llgr_stale,
+                );
+                let outcome = judge.judge(&prefix);
                 let family = Family::of(&prefix);
-                let judged = judged(&mut self.interner, &judge, judgement, family, &received, path.source());
+                let imported_path =
+                    imported_path(&mut self.interner, &judge, outcome, family, &received, path.source());
                 member.rejected[family.index()] -= usize::from(path.is_rejected());
-                member.rejected[family.index()] += usize::from(judged.is_rejected());
+                member.rejected[family.index()] += usize::from(imported_path.is_rejected());
                 member.disputed -= usize::from(path.is_disputed());
-                member.disputed += usize::from(judged.is_disputed());
-                self.table.put(*ix, judged);
-                // The use that the table had is now that of the new one.
+                member.disputed += usize::from(imported_path.is_disputed());
+                self.table.put(*ix, imported_path);
+                // The reference of the table is passed on to the new attributes.
                 self.interner.release(path.attrs());
             }
         }
     }
 }
 
-/// A peer's path as it is used; its attributes are used once more.
-fn judged(
-    interner: &mut Interner,
-    judge: &Judge<'_>,
-    judgement: Judgement,
+/// Returns the path after import policy; its attributes have one more reference.
+fn imported_path(
+    interner: &mut AttrInterner,
+    judge: &ImportCheck<'_>,
+    outcome: ImportOutcome,
     family: Family,
     received: &Arc<AttrSet>,
     source: SourceIx,
-) -> Path {
-    let derived = judge.changes(judgement).then(|| Arc::new(judge.derive(judgement, family, received)));
+) -> RibPath {
+    let derived = judge.changes(outcome).then(|| Arc::new(judge.derive(outcome, family, received)));
     let set = derived.as_ref().unwrap_or(received);
     let scope = import::scope_of(set);
-    let path = Path::new(interner.intern(set), source, judgement.rejected).scoped(scope);
-    if judgement.disputed { path.disputed() } else { path }
+    let path = RibPath::new(interner.intern(set), source, outcome.rejected).scoped(scope);
+    if outcome.disputed { path.disputed() } else { path }
 }

@@ -1,9 +1,10 @@
-//! Static paths that their owner has spoken against.
+//! Suppression of static paths by their owner.
 //!
-//! The static peer table says what a node has, and the node itself knows better: a block that it has withdrawn over
-//! its own session is not there, whatever the table says, and packets must not be sent after it. So a static path is
-//! taken out when its owner withdraws the block, and put back when the owner announces it again, or begins a new session
-//! and has to say everything anew. The loss of a session says nothing: that is what static paths are for.
+//! The static peer table says which blocks a node has, but the node itself knows better: a block
+//! that it withdraws over its own session is gone, and packets must not be sent to it. A static
+//! path is therefore removed when its owner withdraws the block, and added again when the owner
+//! announces it or starts a new session, in which it sends all its routes. The loss of a session
+//! has no effect: static paths exist for that case.
 
 use std::net::IpAddr;
 
@@ -12,17 +13,18 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 use crate::path::Source;
+use crate::path::SourceIx;
 use crate::rib::Rib;
-use crate::source::SourceIx;
-use crate::table::Path;
+use crate::table::RibPath;
 
 impl Rib {
-    /// How many static paths count no more because their owner has withdrawn the block.
+    /// Returns the number of static paths that are suppressed because their owner withdrew the
+    /// block.
     pub fn suppressed(&self) -> usize {
         self.suppressed.len()
     }
 
-    /// A peer has withdrawn these prefixes.
+    /// Processes the withdrawal of prefixes by a peer.
     pub(crate) fn owner_withdrew(
         &mut self,
         id: PeerId,
@@ -33,14 +35,14 @@ impl Rib {
             return;
         }
         for prefix in prefixes {
-            // What is not to be announced at all (disableBGPExport) may be withdrawn for that.
+            // The owner may withdraw a block because it became unannounced (disableBGPExport).
             if !self.originated[1].contains(&prefix) || !self.cluster.is_in_pool(&prefix) {
                 continue;
             }
             let Some(ix) = self.table.find(&prefix) else { continue };
-            let of_static = |path: &Path| path.source() == SourceIx::STATIC;
+            let of_static = |path: &RibPath| path.source() == SourceIx::STATIC;
             let Some(path) = self.table.paths(ix).find(of_static) else { continue };
-            let still = self.sources.lanes(id).any(|lane| self.table.has(ix, lane));
+            let still = self.sources.session_sources(id).any(|source| self.table.has(ix, source));
             if self.interner.set(path.attrs()).next_hop == owner && !still {
                 self.take(ix, SourceIx::STATIC);
                 self.suppressed.insert(prefix, owner);
@@ -48,8 +50,9 @@ impl Rib {
         }
     }
 
-    /// The static table: what counts, and what BGP is still given the time to bring first. The latter counts too as soon
-    /// as BGP has: from then on a loss of BGP must find it there.
+    /// Sets the static table: `due` paths are used at once; `awaited` ones are used after a delay
+    /// granted to BGP, which ends early when BGP has a path to the prefix, so that the static path
+    /// exists when that is lost.
     pub fn originate_statics(&mut self, due: &[(IpNet, IpAddr)], awaited: &[(IpNet, IpAddr)]) {
         let mut paths = due.to_vec();
         self.awaited.clear();
@@ -67,7 +70,7 @@ impl Rib {
         self.originate(Source::Static, &paths);
     }
 
-    /// A peer has announced these prefixes.
+    /// Processes the announcement of prefixes by a peer.
     pub(crate) fn owner_announced(&mut self, owner: IpAddr, prefixes: impl Iterator<Item = IpNet>) {
         if self.suppressed.is_empty() && self.awaited.is_empty() {
             return;
@@ -84,15 +87,16 @@ impl Rib {
         }
     }
 
-    /// A peer begins anew: what it has withdrawn before counts no more.
-    pub(crate) fn owner_begins(&mut self, owner: IpAddr) {
+    /// Ends the suppression of the paths of an owner that starts a new session.
+    pub(crate) fn owner_session_up(&mut self, owner: IpAddr) {
         let of_it = |(_, by): &(IpNet, IpAddr)| *by == owner;
         let prefixes: Vec<IpNet> =
             self.suppressed.iter().map(|(p, by)| (*p, *by)).filter(of_it).map(|(p, _)| p).collect();
         self.owner_announced(owner, prefixes.into_iter());
     }
 
-    /// Puts back what is not to be announced any more: its owner will have withdrawn it for that.
+    /// Restores paths to blocks that are no longer announced: their owner withdrew them for that
+    /// reason.
     pub(crate) fn restore_unannounced(&mut self) {
         let cluster = &self.cluster;
         let gone = |(prefix, _): &(IpNet, IpAddr)| !cluster.is_in_pool(prefix);
@@ -103,14 +107,14 @@ impl Rib {
         }
     }
 
-    /// Whether the static table's path to a prefix is to be left out.
+    /// Returns whether a static path is suppressed.
     pub(crate) fn is_suppressed(&self, prefix: &IpNet, owner: IpAddr) -> bool {
         self.suppressed.get(prefix) == Some(&owner)
     }
 
     fn put_static(&mut self, prefix: &IpNet, next_hop: IpAddr) {
         let attrs = self.interner.intern(&std::sync::Arc::new(AttrSet::originated(next_hop)));
-        self.put(prefix, Path::new(attrs, SourceIx::STATIC, None));
+        self.put(prefix, RibPath::new(attrs, SourceIx::STATIC, None));
         self.interner.release(attrs);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bgp::session::{Retain, Stale};
 use bgp::wire::attribute::{Context, code, flag, push};
-use bgp::wire::encode::Form;
+use bgp::wire::encode::UpdateFormat;
 use bgp::wire::frame::{self, MAX_LEN, MessageKind};
 use bgp::wire::refresh::RouteRefresh;
 use bgp::wire::update::UpdateView;
@@ -26,7 +26,7 @@ const RECEIVERS: [u8; 3] = [2, 3, 4];
 #[derive(Default)]
 struct Wire {
     /// MEDs by prefix and path identifier.
-    told: HashMap<PeerId, BTreeMap<(IpNet, u32), u32>>,
+    advertised: HashMap<PeerId, BTreeMap<(IpNet, u32), u32>>,
     untold: HashMap<PeerId, BTreeSet<(IpNet, u32)>>,
     ended: HashMap<PeerId, usize>,
     room: HashMap<PeerId, usize>,
@@ -39,11 +39,11 @@ impl Delivery for Wire {
             Some(room) => *room -= 1,
             None => {}
         }
-        let state = self.told.entry(peer).or_default();
+        let state = self.advertised.entry(peer).or_default();
         let untold = self.untold.entry(peer).or_default();
         let mut rest = &chunk[..];
-        let several = RECEIVERS.iter().any(|receiver| id(*receiver) == peer);
-        let add_path = if several { Families::BOTH } else { Families::NONE };
+        let add_path_peers = RECEIVERS.iter().any(|receiver| id(*receiver) == peer);
+        let add_path = if add_path_peers { Families::BOTH } else { Families::NONE };
         let context = Context { add_path, ..Context::INTERNAL };
         while let Some(message) = frame::next(rest, MAX_LEN).unwrap() {
             rest = &rest[message.len()..];
@@ -83,7 +83,7 @@ enum Step {
     Lost(u8),
     Up(u8),
     EndOfRib(u8),
-    Room(u8, usize),
+    SelectScratch(u8, usize),
     Refresh(u8),
     Cluster(u8),
     Run(usize),
@@ -99,7 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => sender().prop_map(Step::Lost),
         2 => (1..5u8).prop_map(Step::Up),
         1 => sender().prop_map(Step::EndOfRib),
-        2 => (receiver(), 0..4usize).prop_map(|(p, n)| Step::Room(p, n)),
+        2 => (receiver(), 0..4usize).prop_map(|(p, n)| Step::SelectScratch(p, n)),
         1 => receiver().prop_map(Step::Refresh),
         1 => (1..3u8).prop_map(Step::Cluster),
         6 => (1..8usize).prop_map(Step::Run),
@@ -129,9 +129,9 @@ fn session(peer: u8) -> PeerSession {
         address: IpAddr::from([192, 168, 0, peer]),
         internal: true,
         client: true,
-        form: Form::default(),
+        form: UpdateFormat::default(),
         families: Families::BOTH,
-        sends_several: if RECEIVERS.contains(&peer) { Families::BOTH } else { Families::NONE },
+        sends_add_path: if RECEIVERS.contains(&peer) { Families::BOTH } else { Families::NONE },
         restarts: true,
         restarting: false,
         long_lived: true,
@@ -207,7 +207,7 @@ impl Bed {
                     return;
                 }
                 self.up.insert(peer);
-                self.wire.told.remove(&id(peer));
+                self.wire.advertised.remove(&id(peer));
                 self.wire.untold.remove(&id(peer));
                 self.wire.ended.remove(&id(peer));
                 self.rib.peer_up(id(peer), session(peer));
@@ -220,7 +220,7 @@ impl Bed {
                 self.rib.end_of_rib(id(peer), V4);
                 self.rib.end_of_rib(id(peer), Family::Ipv6Unicast);
             }
-            Step::Room(peer, chunks) => {
+            Step::SelectScratch(peer, chunks) => {
                 self.wire.room.insert(id(peer), chunks);
                 self.rib.resume(id(peer), &mut self.wire);
             }
@@ -262,15 +262,15 @@ proptest! {
             for ((_, prefix, _), (med, _)) in bed.sent.iter().filter(|((from, ..), _)| from != peer) {
                 expected.entry(*prefix).or_default().push(u32::from(*med));
             }
-            let mut told: BTreeMap<IpNet, Vec<u32>> = BTreeMap::new();
-            for ((prefix, _), med) in bed.wire.told.remove(&id(*peer)).unwrap_or_default() {
-                told.entry(prefix).or_default().push(med);
+            let mut advertised: BTreeMap<IpNet, Vec<u32>> = BTreeMap::new();
+            for ((prefix, _), med) in bed.wire.advertised.remove(&id(*peer)).unwrap_or_default() {
+                advertised.entry(prefix).or_default().push(med);
             }
             expected.values_mut().for_each(|meds| meds.sort_unstable());
-            told.values_mut().for_each(|meds| meds.sort_unstable());
+            advertised.values_mut().for_each(|meds| meds.sort_unstable());
             let count: usize = expected.values().map(Vec::len).sum();
             prop_assert_eq!(bed.rib.peer_counts(id(*peer)).all().advertised, count);
-            let (shown, _) = bed.rib.told_from(id(*peer), 0, usize::MAX, |_| true);
+            let (shown, _) = bed.rib.advertised_from(id(*peer), 0, usize::MAX, |_| true);
             let shown: BTreeMap<IpNet, Vec<u32>> = shown
                 .into_iter()
                 .map(|route| (route.prefix, route.paths.iter().map(|path| path.med).collect()))
@@ -280,7 +280,7 @@ proptest! {
                 })
                 .collect();
             prop_assert_eq!(&shown, &expected, "what peer {} is said to be told", peer);
-            prop_assert_eq!(told, expected, "peer {}", peer);
+            prop_assert_eq!(advertised, expected, "peer {}", peer);
             prop_assert_eq!(bed.wire.ended[&id(*peer)], 2);
         }
         prop_assert_eq!(bed.sent.len(), bed.rib.counts().paths);
@@ -288,7 +288,7 @@ proptest! {
         bed.settle();
         prop_assert_eq!(RibCounts { removed: 0, ..bed.rib.counts() }, RibCounts::default());
         prop_assert_eq!(bed.rib.sources.len(), 0);
-        prop_assert!(bed.rib.path_ids.is_empty() && bed.rib.several.is_empty());
+        prop_assert!(bed.rib.path_ids.is_empty() && bed.rib.add_path_peers.is_empty());
     }
 }
 

@@ -1,5 +1,6 @@
-//! Peers that are sent every usable path to a prefix, not the best alone (RFC 7911). What each holds is kept,
-//! since it follows from no single path; that costs those peers alone.
+//! Sending every usable path to a prefix to a peer, instead of the best one (RFC 7911). The
+//! Adj-RIB-Out of such a peer is stored, since it cannot be derived from a single path; only these
+//! peers pay for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
@@ -10,59 +11,66 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
+use crate::add_path::MAX_PATHS;
 use crate::export::Scratch;
-use crate::group::GroupKey;
-use crate::lanes::LANES;
+use crate::export_view::{ExportMatch, ExportView};
+use crate::group_key::GroupKey;
 use crate::outbox::{Delivery, end_of_rib, markers};
-use crate::table::Path;
-use crate::view::{Passed, View};
+use crate::table::RibPath;
 
 #[cfg(test)]
 mod tests;
 
-/// Prefixes written at a time, so that a chunk stays near 64 KiB; few in tests, so that a handful takes
-/// several.
+/// Prefixes encoded at a time, so that a chunk stays near 64 KiB; small in tests, so that a few
+/// prefixes take several runs.
 const RUN: usize = if cfg!(test) { 3 } else { 1024 };
 
-/// The peers.
+/// Peers that receive several paths.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Several {
-    peers: BTreeMap<PeerId, Held>,
+pub(crate) struct AddPathPeers {
+    peers: BTreeMap<PeerId, AddPathPeer>,
     scratch: Scratch,
     hasher: RandomState,
 }
 
-/// What a peer was told and what it is to be told.
+/// Adj-RIB-Out of a peer, and pending changes.
 #[derive(Clone, Debug, Default)]
-struct Held {
+struct AddPathPeer {
     families: Families,
-    /// Path identifiers, and what stands for the attributes that were sent with them.
+    /// Path identifiers, with a hash of the attributes that were sent for each.
     paths: HashMap<IpNet, Vec<(u32, u64)>, RandomState>,
     pending: BTreeSet<IpNet>,
-    /// Places of the table from where to where all is to be told.
+    /// Range of places in the table that is still to be sent.
     dump: Option<(u32, u32)>,
     begins: Families,
     ends: Families,
     end_of_rib: Families,
     waiting: Families,
-    /// There was no room.
+    /// The last chunk did not fit the peer's channel.
     lags: bool,
 }
 
-impl Several {
+impl AddPathPeers {
     pub(crate) fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
 
-    /// A peer that must be told everything of some families, then End-of-RIB; `held`: that waits.
+    /// Adds a peer, which receives all routes of some families and then End-of-RIB; with `held`
+    /// End-of-RIB waits for [`AddPathPeers::release_markers`].
     pub(crate) fn join(&mut self, peer: PeerId, families: Families, end: u32, held: bool) {
         if families.is_empty() {
             return;
         }
         let (end_of_rib, waiting) =
             if held { (Families::NONE, families) } else { (families, Families::NONE) };
-        let held =
-            Held { families, dump: Some((0, end)), end_of_rib, waiting, lags: true, ..Held::default() };
+        let held = AddPathPeer {
+            families,
+            dump: Some((0, end)),
+            end_of_rib,
+            waiting,
+            lags: true,
+            ..AddPathPeer::default()
+        };
         self.peers.insert(peer, held);
     }
 
@@ -70,16 +78,16 @@ impl Several {
         self.peers.remove(&peer);
     }
 
-    /// How many paths a peer was told, by family.
-    pub(crate) fn told(&self, peer: PeerId) -> [usize; 2] {
-        let mut told = [0; 2];
+    /// Returns the number of paths advertised to a peer, by family.
+    pub(crate) fn advertised(&self, peer: PeerId) -> [usize; 2] {
+        let mut advertised = [0; 2];
         for (prefix, paths) in self.peers.get(&peer).into_iter().flat_map(|held| &held.paths) {
-            told[Family::of(prefix).index()] += paths.len();
+            advertised[Family::of(prefix).index()] += paths.len();
         }
-        told
+        advertised
     }
 
-    /// End-of-RIB no longer waits; returns the peers it can go to.
+    /// Releases End-of-RIB; returns the peers that it can be sent to.
     pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
         let waiting = self.peers.iter_mut().filter(|(_, held)| !held.waiting.is_empty());
         waiting
@@ -90,7 +98,8 @@ impl Several {
             .collect()
     }
 
-    /// A peer asks for all of a family again; `marked`: between markers. Whether it gets several of it.
+    /// Schedules all routes of a family for a peer, between markers if `marked` (RFC 7313). Returns
+    /// whether the peer receives several paths of the family.
     pub(crate) fn refresh(&mut self, peer: PeerId, family: Family, end: u32, marked: bool) -> bool {
         let Some(held) = self.peers.get_mut(&peer).filter(|held| held.families.contains(family)) else {
             return false;
@@ -99,30 +108,31 @@ impl Several {
             held.begins.insert(family);
             held.ends.insert(family);
         }
-        // Nothing that it holds is what it is to be told then.
+        // No stored hash matches, so everything is sent again.
         let of = held.paths.iter_mut().filter(|(prefix, _)| Family::of(prefix) == family);
         of.for_each(|(_, paths)| paths.iter_mut().for_each(|(_, stamp)| *stamp = 0));
         held.dump = Some((0, end));
         true
     }
 
-    /// What was told was told under other rules: everything that is noted from now on is told anew.
+    /// Discards the hashes of all sent attributes after a change of policy, so that the following
+    /// changes are sent again.
     pub(crate) fn forget(&mut self) {
         let all = self.peers.values_mut().flat_map(|held| held.paths.values_mut()).flatten();
         all.for_each(|(_, stamp)| *stamp = 0);
     }
 
-    /// Something about a prefix has changed.
+    /// Schedules a changed prefix.
     pub(crate) fn note(&mut self, prefix: IpNet) {
         for held in self.peers.values_mut().filter(|held| held.families.contains(Family::of(&prefix))) {
             held.pending.insert(prefix);
         }
     }
 
-    /// Tells those that keep up what was noted.
+    /// Sends the scheduled changes to the peers whose channels have capacity.
     pub(crate) fn send(
         &mut self,
-        view: View<'_>,
+        view: ExportView<'_>,
         keys: impl Fn(PeerId) -> Option<GroupKey>,
         delivery: &mut impl Delivery,
     ) {
@@ -135,15 +145,16 @@ impl Several {
         }
     }
 
-    /// Tells a peer what is pending, as far as there is room; whether all of it went.
+    /// Sends pending changes to a peer, as far as its channel has capacity; returns whether all
+    /// were sent.
     pub(crate) fn resume(
         &mut self,
         peer: PeerId,
         key: GroupKey,
-        view: View<'_>,
+        view: ExportView<'_>,
         delivery: &mut impl Delivery,
     ) -> bool {
-        let Several { peers, scratch, hasher } = self;
+        let AddPathPeers { peers, scratch, hasher } = self;
         let Some(held) = peers.get_mut(&peer) else { return true };
         let key = GroupKey { families: held.families, ..key };
         held.lags = true;
@@ -189,36 +200,38 @@ impl Several {
     }
 }
 
-/// Prefixes with the paths that a peer is to hold.
-type News = Vec<(IpNet, Vec<(u32, u64)>)>;
+/// Prefixes with the path identifiers and hashes that a peer is to hold.
+type AdvertisedPaths = Vec<(IpNet, Vec<(u32, u64)>)>;
 
-impl Held {
-    /// Writes how what the peer holds of these prefixes becomes what it is to hold; returns the latter.
+impl AddPathPeer {
+    /// Writes the difference between what the peer holds for these prefixes and what it is to hold;
+    /// returns the latter.
     #[allow(clippy::too_many_arguments)]
     fn write(
         &self,
         peer: PeerId,
         key: GroupKey,
-        view: View<'_>,
+        view: ExportView<'_>,
         batch: &[IpNet],
         hasher: &RandomState,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
-    ) -> News {
-        let mut news = News::new();
+    ) -> AdvertisedPaths {
+        let mut news = AdvertisedPaths::new();
         let mut gone: Vec<(u32, IpNet)> = Vec::new();
-        let mut announced: Vec<(Path, Passed, u32, IpNet)> = Vec::new();
+        let mut announced: Vec<(RibPath, ExportMatch, u32, IpNet)> = Vec::new();
         for prefix in batch {
             let held = self.paths.get(prefix).map_or(&[][..], Vec::as_slice);
             let mut wanted: Vec<(u32, u64)> = Vec::new();
-            for (path, passed) in usable(peer, key, view, prefix).take(LANES) {
+            for (path, matched) in usable(peer, key, view, prefix).take(MAX_PATHS) {
                 let id = path.source().0;
                 let attrs = view.interner.set(path.attrs());
-                let stamp = hasher.hash_one((attrs.canonical(), attrs.next_hop, passed)) | 1;
+                let stamp = hasher.hash_one((attrs.canonical(), attrs.next_hop, matched)) | 1;
                 wanted.push((id, stamp));
-                // What all depends on beside these is the same for all, and a change of it marks all.
+                // The hash omits what is the same for all paths; a change of that schedules all
+                // prefixes.
                 if !held.contains(&(id, stamp)) {
-                    announced.push((path, passed, id, *prefix));
+                    announced.push((path, matched, id, *prefix));
                 }
             }
             let kept = |id: u32| wanted.iter().any(|(wanted, _)| *wanted == id);
@@ -229,16 +242,16 @@ impl Held {
             let of = gone.iter().filter(|(_, prefix)| Family::of(prefix) == family);
             encode::withdraw(out, key.form, family, of.copied());
         }
-        announced.sort_unstable_by_key(|(path, passed, id, prefix)| (path.order(), *passed, *id, *prefix));
-        let same = |a: &(Path, Passed, u32, IpNet), b: &(Path, Passed, u32, IpNet)| {
+        announced.sort_unstable_by_key(|(path, matched, id, prefix)| (path.order(), *matched, *id, *prefix));
+        let same = |a: &(RibPath, ExportMatch, u32, IpNet), b: &(RibPath, ExportMatch, u32, IpNet)| {
             (a.0, a.1, Family::of(&a.3)) == (b.0, b.1, Family::of(&b.3))
         };
         for run in announced.chunk_by(same) {
-            let (path, passed, _, prefix) = run[0];
+            let (path, matched, _, prefix) = run[0];
             let family = Family::of(&prefix);
             let prefixes = run.iter().map(|(_, _, id, prefix)| (*id, *prefix));
-            if view.announce(path, passed, key, family, prefixes.clone(), scratch, out).is_err() {
-                // What does not fit a message must not leave an older path standing either.
+            if view.announce(path, matched, key, family, prefixes.clone(), scratch, out).is_err() {
+                // An older path must not remain if the new one does not fit a message.
                 encode::withdraw(out, key.form, family, prefixes.clone());
                 for (id, prefix) in prefixes {
                     let of = news.iter_mut().filter(|(other, _)| *other == prefix);
@@ -250,13 +263,13 @@ impl Held {
     }
 }
 
-/// The paths to a prefix that go to a peer.
+/// Returns the paths to a prefix that are advertised to a peer.
 pub(crate) fn usable<'a>(
     peer: PeerId,
     key: GroupKey,
-    view: View<'a>,
+    view: ExportView<'a>,
     prefix: &IpNet,
-) -> impl Iterator<Item = (Path, Passed)> + 'a {
+) -> impl Iterator<Item = (RibPath, ExportMatch)> + 'a {
     let ix = view.table.find(prefix);
     let family = Family::of(prefix);
     ix.into_iter()
@@ -266,5 +279,5 @@ pub(crate) fn usable<'a>(
                 && view.sources.is_usable(path.source(), family)
                 && view.sources.source(path.source()).peer() != Some(peer)
         })
-        .filter_map(move |(ix, path)| Some((path, view.passes(path, key, family, ix)?)))
+        .filter_map(move |(ix, path)| Some((path, view.export_match(path, key, family, ix)?)))
 }

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::Bed;
-use crate::choose::{candidate, exit_of};
-use crate::decide::{Candidate, Rank};
-use crate::table::Path;
+use crate::decide::{PathCandidate, Rank};
+use crate::multipath::{candidate, exit_of};
+use crate::table::RibPath;
 
 /// What the steps before the tie-breakers look at, each lowest first.
-fn merit(candidate: &Candidate<'_>) -> (u32, u32, u8, bool) {
+fn merit(candidate: &PathCandidate<'_>) -> (u32, u32, u8, bool) {
     let attrs = candidate.attrs;
     (u32::MAX - attrs.local_pref, attrs.hops, attrs.origin.code(), !candidate.external)
 }
@@ -22,14 +22,14 @@ impl Bed {
         let rib = &self.rib;
         let family = rib.table.family(ix);
         let of = |path| Some((path, candidate(&rib.sources, &rib.interner, path, family)?));
-        let all: Vec<(Path, Candidate<'_>)> = rib.table.paths(ix).filter_map(of).collect();
+        let all: Vec<(RibPath, PathCandidate<'_>)> = rib.table.paths(ix).filter_map(of).collect();
         let top = all.iter().map(|(_, candidate)| candidate.rank).max();
         let top: Vec<_> = all.into_iter().filter(|(_, c)| Some(c.rank) == top).collect();
         // MED counts among the paths of one neighbour AS that have come so far.
-        let before = |c: &Candidate<'_>| (merit(c).0, merit(c).1, merit(c).2);
+        let before = |c: &PathCandidate<'_>| (merit(c).0, merit(c).1, merit(c).2);
         let first = top.iter().map(|(_, candidate)| before(candidate)).min();
         let top: Vec<_> = top.into_iter().filter(|(_, c)| Some(before(c)) == first).collect();
-        let beaten = |one: &Candidate<'_>| {
+        let beaten = |one: &PathCandidate<'_>| {
             top.iter().any(|(_, other)| {
                 other.attrs.neighbor_as == one.attrs.neighbor_as && other.attrs.med < one.attrs.med
             })
@@ -48,7 +48,7 @@ impl Bed {
         for (prefix, best) in &self.best {
             let Some(ix) = self.rib.table.find(prefix) else { continue };
             let mut equals = self.equals(ix);
-            if self.rib.table.told(ix).is_disputed() {
+            if self.rib.table.advertised(ix).is_disputed() {
                 equals.clear();
             }
             let limit = self.rib.config.multipath.max(1);

@@ -1,6 +1,6 @@
 //! After any history everybody holds what the best paths say, and nothing is left behind.
 
-mod legs;
+mod multipath;
 mod policies;
 mod wire;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bgp::session::{Retain, Stale};
 use bgp::wire::attribute::{code, flag, push};
-use bgp::wire::encode::Form;
+use bgp::wire::encode::UpdateFormat;
 use bgp::{Asn, Families, Family, PeerId, RouterId};
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ enum Step {
     /// Stale routes have waited long enough, or become a last resort.
     Stale(u8, bool, bool),
     /// The peer takes so many more chunks.
-    Room(u8, usize),
+    Writable(u8, usize),
     Refresh(u8),
     /// Whether the peer is our client.
     Client(u8, bool),
@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::RefreshBegins(p, f)),
         1 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, f, d)| Step::Stale(p, f, d)),
         2 => peer().prop_map(Step::Up),
-        2 => (peer(), 0..4usize).prop_map(|(p, n)| Step::Room(p, n)),
+        2 => (peer(), 0..4usize).prop_map(|(p, n)| Step::Writable(p, n)),
         1 => peer().prop_map(Step::Refresh),
         1 => (peer(), any::<bool>()).prop_map(|(p, c)| Step::Client(p, c)),
         1 => prop::collection::vec(0..20u8, 0..4).prop_map(Step::Own),
@@ -108,9 +108,9 @@ fn session(peer: u8) -> PeerSession {
         address: IpAddr::from([192, 168, 0, peer]),
         internal: peer != 5,
         client: peer < 3,
-        form: Form::default(),
+        form: UpdateFormat::default(),
         families: Families::BOTH,
-        sends_several: Families::NONE,
+        sends_add_path: Families::NONE,
         restarts: true,
         restarting: false,
         long_lived: peer != 3,
@@ -247,7 +247,7 @@ impl Bed {
                         *from == peer && families.contains(Family::of(prefix))
                     };
                     self.last.extend(self.stale.iter().filter(of));
-                    self.rib.stale(id(peer), Stale::LastResort(families));
+                    self.rib.stale(id(peer), Stale::LlgrStale(families));
                 }
             }
             Step::Up(peer) => {
@@ -261,12 +261,12 @@ impl Bed {
                 }
                 self.sessions.insert(peer, session);
                 self.up.insert(peer);
-                self.wire.told.remove(&id(peer));
+                self.wire.advertised.remove(&id(peer));
                 self.wire.ended.remove(&id(peer));
                 self.rib.peer_up(id(peer), self::session(peer));
                 self.rib.resume(id(peer), &mut self.wire);
             }
-            Step::Room(peer, chunks) => {
+            Step::Writable(peer, chunks) => {
                 self.wire.room.insert(id(peer), chunks);
                 self.rib.resume(id(peer), &mut self.wire);
             }
@@ -463,13 +463,13 @@ proptest! {
         bed.settle();
         for peer in &bed.up {
             let session = &bed.sessions[peer];
-            let told = bed.wire.told.remove(&id(*peer)).unwrap_or_default();
+            let advertised = bed.wire.advertised.remove(&id(*peer)).unwrap_or_default();
             let expected = bed.expected(*peer);
             prop_assert_eq!(bed.rib.peer_counts(id(*peer)).all().advertised, expected.len());
-            let (shown, _) = bed.rib.told_from(id(*peer), 0, usize::MAX, |_| true);
+            let (shown, _) = bed.rib.advertised_from(id(*peer), 0, usize::MAX, |_| true);
             let shown: BTreeSet<IpNet> = shown.iter().map(|route| route.prefix).collect();
             prop_assert_eq!(shown, expected.keys().copied().collect(), "what peer {} is said to be told", peer);
-            prop_assert_eq!(told, expected, "peer {}", peer);
+            prop_assert_eq!(advertised, expected, "peer {}", peer);
             prop_assert_eq!(bed.wire.ended[&id(*peer)], session.families.iter().count());
         }
         let kinds = bed.best.values().map(|best| best.kind);
@@ -493,7 +493,7 @@ proptest! {
         bed.settle();
         prop_assert_eq!(RibCounts { removed: 0, ..bed.rib.counts() }, RibCounts::default());
         prop_assert!(bed.best.is_empty() && bed.others.values().all(|others| others.is_empty()));
-        prop_assert_eq!(bed.rib.legs.len(), 0);
+        prop_assert_eq!(bed.rib.multipath_exits.len(), 0);
         prop_assert!(bed.rib.groups.is_empty());
         prop_assert_eq!(bed.rib.sources.len(), 0);
     }

@@ -1,42 +1,45 @@
-//! Which paths go to which groups, and how they are written: questions that the RIB's parts answer together.
+//! Export decisions for update groups, which combine several parts of the RIB.
 
 use std::net::IpAddr;
 
 use bgp::wire::encode;
-use bgp::wire::nlri::Listed;
+use bgp::wire::nlri::NlriItem;
 use bgp::{Family, RouterId};
 
 use crate::config::RibConfig;
 use crate::export::{self, Audience, Scratch};
-use crate::exports::Exports;
-use crate::group::GroupKey;
-use crate::interner::Interner;
+use crate::export_policies::ExportPolicies;
+use crate::group_key::GroupKey;
+use crate::interner::AttrInterner;
 use crate::path::SourceKind;
-use crate::policy::{ClusterPolicy, PeerKind, Said, Subject};
+use crate::policy::{ClusterPolicy, FilterOutcome, PeerKind, Subject};
 use crate::roles;
 use crate::source::Sources;
-use crate::table::{Path, Table};
+use crate::table::{RibPath, Table};
 
-/// What is needed of the RIB to write messages.
+/// Borrowed parts of the RIB that are needed for export.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub(crate) struct ExportView<'a> {
     pub(crate) config: &'a RibConfig,
     pub(crate) cluster: &'a ClusterPolicy,
-    pub(crate) exports: &'a Exports,
+    pub(crate) exports: &'a ExportPolicies,
     pub(crate) table: &'a Table,
-    pub(crate) interner: &'a Interner,
+    pub(crate) interner: &'a AttrInterner,
     pub(crate) sources: &'a Sources,
-    /// What was told was told under other rules: it can't be known any more who holds what.
+    /// The advertised paths were advertised with another policy or role, so it is unknown which
+    /// peer holds what.
     pub(crate) reexport: bool,
 }
 
-/// A prefix goes to a group; by the rule at this place, if that does something to it.
+/// Outcome of export policy for a prefix that is advertised: the place of the rule that accepted
+/// it, if the rule has operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Passed(Option<u32>);
+pub(crate) struct ExportMatch(Option<u32>);
 
-impl View<'_> {
-    /// Whether a path goes to a group, as far as that does not depend on the prefix.
-    pub(crate) fn allows(&self, path: Path, key: GroupKey, family: Family) -> bool {
+impl ExportView<'_> {
+    /// Returns whether a path is advertised to a group, as far as that does not depend on the
+    /// prefix.
+    pub(crate) fn allows(&self, path: RibPath, key: GroupKey, family: Family) -> bool {
         !path.is_none()
             && key.families.contains(family)
             && export::allows(
@@ -50,15 +53,21 @@ impl View<'_> {
             )
     }
 
-    /// Whether a prefix that was told with a path goes to a group: a function of these alone, so that
-    /// it can be asked again.
-    pub(crate) fn passes(&self, path: Path, key: GroupKey, family: Family, ix: u32) -> Option<Passed> {
+    /// Returns whether a prefix is advertised to a group with a path. The result depends only on
+    /// the arguments and the view, so it can be computed again later.
+    pub(crate) fn export_match(
+        &self,
+        path: RibPath,
+        key: GroupKey,
+        family: Family,
+        ix: u32,
+    ) -> Option<ExportMatch> {
         if !self.allows(path, key, family) {
             return None;
         }
         let export = self.exports.export(key.export);
-        if !export.looks_at_prefixes() {
-            return Some(Passed::default());
+        if !export.depends_on_prefix() {
+            return Some(ExportMatch::default());
         }
         let leaks = |role| !roles::may_go(role, self.interner.set(path.attrs()).only_to_customer);
         if export.role.is_some_and(leaks) {
@@ -67,10 +76,10 @@ impl View<'_> {
         let prefix = self.table.prefix(ix);
         let kind = self.sources.kind(path.source());
         let Some(chain) = &export.chain else {
-            // RFC 8212: no filter, so no more than the cluster's own blocks.
+            // RFC 8212: without a filter the peer receives at most the cluster's own blocks.
             let own = kind == SourceKind::Local
                 || !self.sources.is_outside(path.source()) && self.cluster.is_in_pool(&prefix);
-            return (own || !export.outside).then(Passed::default);
+            return (own || !export.outside).then(ExportMatch::default);
         };
         let attrs = self.interner.set(path.attrs());
         let peer = match key.audience {
@@ -78,39 +87,41 @@ impl View<'_> {
             Audience::Internal | Audience::Client => PeerKind::Internal,
         };
         let interface = self.cluster.link_of(attrs.next_hop).filter(|_| kind != SourceKind::Local);
-        match chain.ask(&Subject { prefix, attrs, kind, peer, interface }) {
-            Said::Rejected => None,
-            Said::Nothing => Some(Passed::default()),
-            Said::Accepted(rule, place) => Some(Passed((!rule.operations.is_empty()).then_some(place))),
+        match chain.evaluate(&Subject { prefix, attrs, kind, peer, interface }) {
+            FilterOutcome::Rejected => None,
+            FilterOutcome::NoMatch => Some(ExportMatch::default()),
+            FilterOutcome::Accepted(rule, place) => {
+                Some(ExportMatch((!rule.operations.is_empty()).then_some(place)))
+            }
         }
     }
 
-    pub(crate) fn looks_at_prefixes(&self, key: GroupKey) -> bool {
-        self.exports.export(key.export).looks_at_prefixes()
+    pub(crate) fn depends_on_prefix(&self, key: GroupKey) -> bool {
+        self.exports.export(key.export).depends_on_prefix()
     }
 
-    /// Appends announcements of prefixes that were told with one path.
+    /// Appends announcements of prefixes that are advertised with one path.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn announce(
         &self,
-        path: Path,
-        passed: Passed,
+        path: RibPath,
+        matched: ExportMatch,
         key: GroupKey,
         family: Family,
-        prefixes: impl Iterator<Item = impl Listed>,
+        prefixes: impl Iterator<Item = impl NlriItem>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
-    ) -> Result<usize, encode::Unsendable> {
-        let (canonical, next_hop) = self.written(path, passed, key, family, scratch);
+    ) -> Result<usize, encode::EncodeError> {
+        let (canonical, next_hop) = self.written(path, matched, key, family, scratch);
         encode::announce(out, key.form, canonical, next_hop, prefixes)
     }
 
-    /// The attributes and the next hop that a path is told with.
+    /// Returns the attributes and the next hop with which a path is advertised.
     #[inline]
     pub(crate) fn written<'s>(
         &'s self,
-        path: Path,
-        passed: Passed,
+        path: RibPath,
+        matched: ExportMatch,
         key: GroupKey,
         family: Family,
         scratch: &'s mut Scratch,
@@ -120,7 +131,7 @@ impl View<'_> {
         let from = from.unwrap_or(RouterId(std::net::Ipv4Addr::UNSPECIFIED));
         let attrs = self.interner.set(path.attrs());
         let export = self.exports.export(key.export);
-        let rule = passed.0.and_then(|place| export.chain.as_ref()?.rule(family, place));
+        let rule = matched.0.and_then(|place| export.chain.as_ref()?.rule(family, place));
         let operations = rule.map_or(&[][..], |rule| &rule.operations);
         export::transform(self.config, export, operations, attrs, kind, from, key.audience, family, scratch)
     }

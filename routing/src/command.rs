@@ -1,0 +1,56 @@
+//! Requests to the task that owns the RIB.
+
+use std::net::IpAddr;
+
+use bgp::session::{Retain, Stale};
+use bgp::{Family, PeerId};
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::batch::RouteBatch;
+use crate::channels::PeerChannel;
+use crate::config::RibConfig;
+use crate::path::{PeerSession, Source};
+use crate::policy::{ClusterPolicy, LimitReached, PeerPolicy};
+use crate::rib::Rib;
+
+pub(crate) enum RibCommand {
+    Up(PeerId, PeerSession, PeerChannel),
+    Down(PeerId, Retain),
+    Stale(PeerId, Stale),
+    RefreshBegins(PeerId, Family),
+    HoldMarkers(bool),
+    /// The peer has written all that it was given.
+    Drained(PeerId),
+    Routes(PeerId, RouteBatch),
+    EndOfRib(PeerId, Family),
+    Refresh(PeerId, Family),
+    Configure(RibConfig),
+    Policy(Box<ClusterPolicy>),
+    PeerPolicy(PeerId, Box<PeerPolicy>),
+    Forget(PeerId),
+    Limits(mpsc::Sender<LimitReached>),
+    Originate(Source, Vec<(IpNet, IpAddr)>),
+    OriginateStatics(Vec<(IpNet, IpAddr)>, Vec<(IpNet, IpAddr)>),
+    SetClient(PeerId, bool),
+    Query(Box<dyn FnOnce(&Rib) + Send>),
+    Wait(SyncWaiter),
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SyncCondition {
+    /// See [`Rib::is_synced`].
+    Synced,
+    /// See [`Rib::is_caught_up`].
+    CaughtUp,
+}
+
+impl std::fmt::Debug for RibCommand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Command")
+    }
+}
+
+/// Somebody who waits until these peers have sent all their routes and all of it was told.
+pub(crate) type SyncWaiter = (Vec<PeerId>, SyncCondition, oneshot::Sender<()>);
