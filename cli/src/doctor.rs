@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tunnel::netlink::links::LinkRecord;
+use tunnel::netlink::lookup::RuleSight;
 use tunnel::netlink::routes::RouteRecord;
-use tunnel::netlink::sight::RuleSight;
 use tunnel::report::FailureReport;
 use tunnel::sysctl::Sysctl;
 

@@ -1,7 +1,7 @@
 //! What is the first thing that is wrong on the way to an address: from what is known to one line.
 
 use serde::{Deserialize, Serialize};
-use tunnel::netlink::sight::NeighbourState;
+use tunnel::netlink::lookup::NeighbourState;
 use tunnel::probe::prober::LOSSES_IN_ROW;
 
 use crate::control::view::{ExitKind, ExplainFacts, LookupView, VerdictView};

@@ -26,6 +26,8 @@ pub mod table;
 #[cfg(feature = "driver")]
 pub mod dataplane;
 #[cfg(feature = "driver")]
+pub mod kernel;
+#[cfg(feature = "driver")]
 pub mod netfilter;
 #[cfg(feature = "driver")]
 pub mod netlink;

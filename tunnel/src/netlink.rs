@@ -5,21 +5,17 @@
 //! to a system call, which that crate has no means for; so does all that is read. Routes, which come by the
 //! hundred thousand, are written by a thread of their own, so that one batch is made while the kernel has another.
 
-mod connection;
-mod flush;
-mod kernel;
+pub mod connection;
+pub mod events;
 pub mod links;
-pub mod monitor;
+pub mod lookup;
 pub mod neighbours;
 pub mod nexthops;
-pub mod policy;
 pub mod routes;
-pub mod sight;
+pub mod rules;
 pub mod socket;
 pub mod wire;
-mod writer;
 
+pub use crate::kernel::{Flushed, Kernel, flush};
 pub use connection::Connection;
-pub use flush::{Flushed, flush};
-pub use kernel::Kernel;
 pub use socket::{KernelError, Socket};

@@ -8,8 +8,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 use tunnel::netlink::links::{self, LinkRecord};
+use tunnel::netlink::lookup::{self, RuleSight};
 use tunnel::netlink::routes::{self, RouteRecord};
-use tunnel::netlink::sight::{self, RuleSight};
 use tunnel::netlink::{KernelError, Socket};
 use tunnel::observed::Via;
 use tunnel::report::Report;
@@ -110,7 +110,7 @@ fn look(
             _ => {}
         }
     })?;
-    Ok(Kernel { rules: sight::rules(&mut socket)?, links, parent, foreign, pods })
+    Ok(Kernel { rules: lookup::rules(&mut socket)?, links, parent, foreign, pods })
 }
 
 /// What `nft` lists; without the elements of sets, of which there may be a million.

@@ -9,7 +9,7 @@ use routing::Source;
 use routing::query::PathInfo;
 use tunnel::netlink::Socket;
 use tunnel::netlink::links::{self, LinkRecord};
-use tunnel::netlink::sight::{self, Arrival, Lookup, NeighbourState, RouteKind, RouteSight};
+use tunnel::netlink::lookup::{self, Arrival, Lookup, NeighbourState, RouteKind, RouteSight};
 
 use super::roster::Roster;
 use super::view::{Views, is_host, mac, peer_name, route_view};
@@ -194,7 +194,7 @@ fn look(
     let from = match from {
         Some(mut from) => {
             // A pod is behind an interface, without a gateway between.
-            let way = sight::look_up(&mut socket, from.address, None)?.way.ok();
+            let way = lookup::look_up(&mut socket, from.address, None)?.way.ok();
             let way = way.filter(|way| way.kind == RouteKind::Unicast && way.gateway.is_none());
             if let Some(link) = way.and_then(|way| name(way.index)) {
                 (from.device, from.mtu) = (Some(link.name.clone()), Some(link.mtu));
@@ -204,7 +204,7 @@ fn look(
         }
         None => None,
     };
-    let lookup = sight::look_up(&mut socket, address, arrival)?;
+    let lookup = lookup::look_up(&mut socket, address, arrival)?;
     let neighbour = match ahead {
         Some(ahead) => neighbour(&mut socket, &ahead, &lookup, &links)?,
         None => None,
@@ -218,10 +218,10 @@ fn neighbour(
     lookup: &Lookup,
     links: &[LinkRecord],
 ) -> Result<Option<NeighbourView>, tunnel::netlink::KernelError> {
-    let Ok(under) = sight::look_up(socket, ahead.outer, None)?.way else { return Ok(None) };
+    let Ok(under) = lookup::look_up(socket, ahead.outer, None)?.way else { return Ok(None) };
     let station = under.gateway.unwrap_or(ahead.outer);
     let Some(link) = links.iter().find(|link| link.index == under.index) else { return Ok(None) };
-    let known = sight::neighbours(socket, station)?;
+    let known = lookup::neighbours(socket, station)?;
     let entry = known.iter().find(|entry| entry.index == under.index && entry.address == Some(station));
     let mut view = NeighbourView {
         address: station,
@@ -232,12 +232,12 @@ fn neighbour(
         forwarded_to: None,
     };
     if let (Some((vtep, address)), Ok(way)) = (ahead.vtep, &lookup.way) {
-        let of_vtep = sight::neighbours(socket, vtep)?;
-        let leads = |entry: &&sight::NeighbourSight| {
+        let of_vtep = lookup::neighbours(socket, vtep)?;
+        let leads = |entry: &&lookup::NeighbourSight| {
             entry.index == way.index && entry.address == Some(vtep) && entry.mac == Some(address)
         };
         view.gateway_entry = Some(of_vtep.iter().any(|entry| leads(&entry)));
-        let frames = sight::forwarding(socket)?;
+        let frames = lookup::forwarding(socket)?;
         let sent = frames.iter().find(|entry| entry.index == way.index && entry.mac == Some(address));
         view.forwarded_to = sent.and_then(|entry| entry.address);
     }

@@ -169,7 +169,7 @@ pub(super) fn foreign_rules(facts: &Facts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others =
         host.rules.iter().filter(|rule| rule.precedes_main(MAIN) && rule.priority != PROBES && rule.all);
-    let of = |rule: &tunnel::netlink::sight::RuleSight| {
+    let of = |rule: &tunnel::netlink::lookup::RuleSight| {
         Finding::warning(
             Code::ForeignRule,
             format!("all packets look into table {} before routed's routes", rule.table),

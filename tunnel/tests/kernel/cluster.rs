@@ -6,7 +6,7 @@ use tunnel::{
     PathKind::{Bgp, Static},
     TunnelHandle,
     dataplane::Event,
-    netlink::monitor::Monitor,
+    netlink::events::Monitor,
     report::{ExitKind, NextHops},
 };
 

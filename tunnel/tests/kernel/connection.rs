@@ -9,8 +9,8 @@ use tunnel::{
     diff::Op,
     netlink::{
         Connection, Kernel,
+        events::Monitor,
         links::{Change, create_vxlan, set_link},
-        monitor::Monitor,
         socket::{EEXIST, ENODEV},
     },
 };

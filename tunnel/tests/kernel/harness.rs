@@ -16,7 +16,7 @@ use tunnel::{
     TunnelHandle,
     dataplane::Event,
     desired::IpipSpec,
-    netlink::{Connection, links, monitor::Monitor, socket::EOPNOTSUPP},
+    netlink::{Connection, events::Monitor, links, socket::EOPNOTSUPP},
     node::DEFAULT_ROUTE_METRIC,
 };
 

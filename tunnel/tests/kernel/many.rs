@@ -11,7 +11,7 @@ use tunnel::{
     PathKind::Bgp,
     Report, RouteChange, TunnelHandle,
     dataplane::Event,
-    netlink::monitor::Monitor,
+    netlink::events::Monitor,
     report::ExitKind,
 };
 

@@ -6,7 +6,7 @@ use tunnel::{
     PathKind::{Bgp, Static},
     RouteChange, TunnelHandle,
     dataplane::Event,
-    netlink::{flush, monitor::Monitor},
+    netlink::{events::Monitor, flush},
 };
 
 use crate::harness::{

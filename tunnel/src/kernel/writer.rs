@@ -9,12 +9,15 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{
-    routes::{self, RouteRecord},
-    socket::{ENOTCONN, KernelError, Socket},
-    wire::Batch,
+use crate::{
+    dataplane::MAX_IN_FLIGHT,
+    fib::RouteOp,
+    netlink::{
+        routes::{self, RouteRecord},
+        socket::{ENOTCONN, KernelError, Socket},
+        wire::Batch,
+    },
 };
-use crate::{dataplane::MAX_IN_FLIGHT, fib::RouteOp};
 
 /// Routes of a list that are handed over together.
 const LISTED: usize = 4096;

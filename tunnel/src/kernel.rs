@@ -1,26 +1,31 @@
 //! The [`Dataplane`] that is the kernel of the calling thread's network namespace.
 
+mod flush;
+mod writer;
+
 use std::{
     collections::HashMap,
     io, mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{
-    connection::Connection,
-    links::{self, Change, LinkRecord},
-    monitor::Monitor,
-    neighbours, nexthops, policy, routes,
-    routes::RouteRecord,
-    socket::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH, KernelError, Socket},
-    wire::Message,
-    writer::Writer,
-};
+pub use self::flush::{Flushed, flush};
+use self::writer::Writer;
 use crate::{
     dataplane::{Dataplane, Event, Heard},
     desired::{Device, Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
     fib::RouteOp,
+    netlink::{
+        connection::Connection,
+        events::Monitor,
+        links::{self, Change, LinkRecord},
+        neighbours, nexthops, routes,
+        routes::RouteRecord,
+        rules,
+        socket::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH, KernelError, Socket},
+        wire::Message,
+    },
     node::Config,
     observed::{Link, LinkKind, Observed},
     probe::{
@@ -104,12 +109,12 @@ impl Kernel {
             }
             Op::AddGroup { id, members } => Batched(nexthops::add_group(id, &members, protocol)),
             Op::DeleteNexthop { id } => Batched(nexthops::delete_nexthop(id)),
-            Op::AddRule { way } => Batched(policy::add_rule(way, protocol)),
-            Op::DeleteRule { way } => Batched(policy::delete_rule(way)),
+            Op::AddRule { way } => Batched(rules::add_rule(way, protocol)),
+            Op::DeleteRule { way } => Batched(rules::delete_rule(way)),
             Op::SetProbeRoute { way, address, gateway, index } => {
-                Batched(policy::set_route(way, address, gateway, index, protocol))
+                Batched(rules::set_route(way, address, gateway, index, protocol))
             }
-            Op::DeleteProbeRoute { way, address } => Batched(policy::delete_route(way, address)),
+            Op::DeleteProbeRoute { way, address } => Batched(rules::delete_route(way, address)),
         }
     }
 
@@ -191,8 +196,8 @@ impl Dataplane for Kernel {
             Err(error) if error.errno == EOPNOTSUPP => {}
             Err(error) => return Err(error),
         }
-        observed.rules = policy::dump_rules(&mut self.socket)?.into_iter().collect();
-        let probes = policy::dump_routes(&mut self.socket)?;
+        observed.rules = rules::dump_rules(&mut self.socket)?.into_iter().collect();
+        let probes = rules::dump_routes(&mut self.socket)?;
         observed.probe_routes = probes.into_iter().map(|r| ((r.way, r.address), r.via)).collect();
         Ok(observed)
     }

@@ -16,8 +16,8 @@ use super::{
     links::{RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, parse_address, parse_link},
     neighbours::{RTM_DELNEIGH, RTM_NEWNEIGH, parse_neighbour},
     nexthops::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP, parse_nexthop},
-    policy::{self, RTM_DELRULE, RTM_NEWRULE},
     routes::{RTM_DELROUTE, RTM_NEWROUTE, parse_route},
+    rules::{self, RTM_DELRULE, RTM_NEWRULE},
     socket::ENOBUFS,
     wire::{Received, messages},
 };
@@ -182,9 +182,9 @@ fn parse(received: &Received<'_>, protocol: u8, own_ports: &[u32]) -> Option<Eve
             Some(Event::Nexthop { ours: nexthop.ours || NEXTHOP_IDS.contains(&id) })
         }
         RTM_NEWNETCONF => Some(Event::Sysctl),
-        RTM_NEWRULE | RTM_DELRULE if !own => policy::parse_rule(received).map(|_| Event::Probing),
+        RTM_NEWRULE | RTM_DELRULE if !own => rules::parse_rule(received).map(|_| Event::Probing),
         RTM_NEWROUTE | RTM_DELROUTE if !own => {
-            if policy::parse_route(received).is_some() {
+            if rules::parse_route(received).is_some() {
                 return Some(Event::Probing);
             }
             let route = parse_route(received)?;

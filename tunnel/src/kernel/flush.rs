@@ -2,18 +2,19 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::{
-    connection::Connection,
-    links::{self, Change},
-    nexthops, policy,
-    routes::{self, RouteRecord},
-    socket::{EOPNOTSUPP, KernelError, Socket},
-    wire::Batch,
-};
 use crate::{
     desired::Device,
     diff::NEXTHOP_IDS,
     fib::Verb,
+    netlink::{
+        connection::Connection,
+        links::{self, Change},
+        nexthops,
+        routes::{self, RouteRecord},
+        rules,
+        socket::{EOPNOTSUPP, KernelError, Socket},
+        wire::Batch,
+    },
     observed::{LinkKind, Nexthop, Via},
 };
 
@@ -87,9 +88,9 @@ pub async fn flush(protocol: u8) -> Result<Flushed, KernelError> {
     flushed.nexthops_left = left.len();
     flushed.nexthops = gone.len();
     let mut requests: Vec<_> = gone.into_iter().map(|(id, _)| nexthops::delete_nexthop(id)).collect();
-    requests.extend(policy::dump_rules(&mut socket)?.into_iter().map(policy::delete_rule));
-    let tables = policy::dump_routes(&mut socket)?;
-    requests.extend(tables.into_iter().map(|route| policy::delete_route(route.way, route.address)));
+    requests.extend(rules::dump_rules(&mut socket)?.into_iter().map(rules::delete_rule));
+    let tables = rules::dump_routes(&mut socket)?;
+    requests.extend(tables.into_iter().map(|route| rules::delete_route(route.way, route.address)));
     flushed.probes = requests.len() - flushed.nexthops;
     socket.execute(requests).into_iter().collect::<Result<Vec<()>, _>>()?;
 
