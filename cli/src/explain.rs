@@ -1,7 +1,7 @@
 //! What is the first thing that is wrong on the way to an address: from what is known to one line.
 
 use serde::{Deserialize, Serialize};
-use tunnel::netlink::lookup::NeighbourState;
+use tunnel::netlink::neighbours::NeighbourState;
 use tunnel::probe::prober::LOSSES_IN_ROW;
 
 use crate::control::view::{ExitKind, ExplainFacts, LookupView, VerdictView};
@@ -400,7 +400,7 @@ fn wire(facts: &ExplainFacts) -> Option<Found> {
 
 /// It was asked for, and has not answered.
 fn silent(state: &str) -> bool {
-    [NeighbourState::Failed, NeighbourState::Asked].iter().any(|silent| silent.name() == state)
+    [NeighbourState::Failed, NeighbourState::Incomplete].iter().any(|silent| silent.name() == state)
 }
 
 /// Whether what the pod sends fits.

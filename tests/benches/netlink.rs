@@ -9,8 +9,8 @@ use divan::{AllocProfiler, Bencher, black_box};
 use ipnet::{IpNet, Ipv4Net};
 use tunnel::dataplane::MAX_BATCH;
 use tunnel::desired::{RouteKey, Target};
-use tunnel::fib::{Fib, Verb, Want};
-use tunnel::netlink::routes::write_route;
+use tunnel::fib::{Fib, RouteOp, Verb, Want};
+use tunnel::kernel::write_route;
 use tunnel::netlink::wire::Batch;
 use tunnel::observed::{Observed, Via};
 use tunnel::{Exit, Learned, PathKind, Reason};
@@ -62,7 +62,7 @@ fn carry_out(fib: &mut Fib, batch: &mut Batch) -> usize {
         let done = fib.route_ops(&mut ops, MAX_BATCH, true, &|_| false);
         batch.clear(1);
         for op in &ops {
-            write_route(batch, &op.key, &op.verb, PROTOCOL);
+            write_route(batch, op, PROTOCOL);
         }
         black_box(batch.bytes());
         changes += ops.len();
@@ -91,12 +91,13 @@ fn full() -> Fib {
 /// One batch of messages, into a buffer that is used again.
 #[divan::bench]
 fn encode_256_routes(bencher: Bencher<'_, '_>) {
-    let routes: Vec<_> = (0..256).map(|n| (key(n), Verb::Add(Via::Nexthop(1000 + n / EACH)))).collect();
+    let op = |n| RouteOp { slot: n, key: key(n), verb: Verb::Add(Via::Nexthop(1000 + n / EACH)) };
+    let routes: Vec<_> = (0..256).map(op).collect();
     let mut batch = Batch::default();
     bencher.counter(ItemsCount::new(256_u32)).bench_local(|| {
         batch.clear(1);
-        for (key, verb) in black_box(&routes) {
-            write_route(&mut batch, key, verb, PROTOCOL);
+        for op in black_box(&routes) {
+            write_route(&mut batch, op, PROTOCOL);
         }
         batch.acknowledge();
         assert_eq!(batch.count(), 256);

@@ -1,7 +1,9 @@
 //! What the task needs of a kernel.
 
 use std::{
+    fmt,
     future::Future,
+    io,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -9,7 +11,6 @@ use crate::{
     desired::RouteKey,
     diff::Op,
     fib::RouteOp,
-    netlink::{KernelError, routes::RouteRecord},
     node::Config,
     observed::{Observed, Via},
     probe::{
@@ -26,6 +27,36 @@ pub const MAX_BATCH: usize = 256;
 /// The most batches that are submitted and not completed: enough for the kernel to have its next one while answers are
 /// read, few enough for other work to come in between.
 pub const MAX_IN_FLIGHT: usize = 8;
+
+/// Error numbers by which reconciliation decides.
+pub mod errno {
+    pub use nix::libc::{EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOMEM, EOPNOTSUPP, EPERM, ESRCH};
+}
+
+/// A refusal of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct DataplaneError {
+    /// `errno`.
+    pub errno: i32,
+    /// The kernel's explanation; empty without one.
+    pub message: String,
+}
+
+impl fmt::Display for DataplaneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errno = io::Error::from_raw_os_error(self.errno);
+        if self.message.is_empty() { write!(f, "{errno}") } else { write!(f, "{errno}: {}", self.message) }
+    }
+}
+
+/// A route of this node's in the kernel, as the listing returns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedRoute {
+    /// Destination and metric.
+    pub key: RouteKey,
+    /// Next hop.
+    pub via: Via,
+}
 
 /// A change that others made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +117,7 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Heard {
     /// The oldest of the batches that were submitted is completed: what was refused of it, by position, in order.
-    Completed(Vec<(usize, KernelError)>),
+    Completed(Vec<(usize, DataplaneError)>),
     /// Changes that others made: all that are there.
     Events(Vec<Event>),
 }
@@ -97,7 +128,7 @@ pub trait Dataplane: Send + 'static {
     ///
     /// # Errors
     /// The kernel's answer to a dump.
-    fn observe(&mut self, config: &Config) -> Result<Observed, KernelError>;
+    fn observe(&mut self, config: &Config) -> Result<Observed, DataplaneError>;
 
     /// Begins to list the routes of ours. Nothing may have been submitted that is not completed.
     fn list_routes(&mut self, config: &Config);
@@ -106,7 +137,7 @@ pub trait Dataplane: Send + 'static {
     ///
     /// # Errors
     /// The kernel's answer to a dump, which ends the list.
-    fn listed(&mut self) -> impl Future<Output = Result<Option<Vec<RouteRecord>>, KernelError>> + Send;
+    fn listed(&mut self) -> impl Future<Output = Result<Option<Vec<ListedRoute>>, DataplaneError>> + Send;
 
     /// Carries out operations, in order; one result for each. Nothing that depends on them may have been submitted
     /// without being completed.
@@ -114,17 +145,17 @@ pub trait Dataplane: Send + 'static {
         &mut self,
         config: &Config,
         ops: &[Op],
-    ) -> impl Future<Output = Vec<Result<(), KernelError>>> + Send;
+    ) -> impl Future<Output = Vec<Result<(), DataplaneError>>> + Send;
 
     /// Has changes of routes carried out, at most [`MAX_BATCH`] of them, while the caller goes on.
     fn submit(&mut self, config: &Config, ops: &[RouteOp]);
 
     /// Waits until the oldest of the batches that were submitted is completed: what was refused of it, by position,
     /// in order. Not to be called without one.
-    fn completed(&mut self) -> impl Future<Output = Vec<(usize, KernelError)>> + Send;
+    fn completed(&mut self) -> impl Future<Output = Vec<(usize, DataplaneError)>> + Send;
 
     /// The same without waiting; `None` if it is not completed yet.
-    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>>;
+    fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>>;
 
     /// How the kernel reaches an address by its own routes.
     fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach;

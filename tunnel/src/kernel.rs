@@ -1,6 +1,9 @@
 //! The [`Dataplane`] that is the kernel of the calling thread's network namespace.
 
 mod flush;
+mod monitor;
+mod probe_routing;
+mod translation;
 mod writer;
 
 use std::{
@@ -9,25 +12,27 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-pub use self::flush::{Flushed, flush};
-use self::writer::Writer;
+pub use self::{
+    flush::{Flushed, flush},
+    monitor::KernelMonitor,
+    translation::{query_reach, write_route},
+};
+use self::{translation::link, writer::Writer};
 use crate::{
-    dataplane::{Dataplane, Event, Heard},
+    dataplane::{Dataplane, DataplaneError, Event, Heard, ListedRoute},
     desired::{Device, Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
     fib::RouteOp,
     netlink::{
-        connection::Connection,
-        events::Monitor,
-        links::{self, Change, LinkRecord},
-        neighbours, nexthops, routes,
-        routes::RouteRecord,
-        rules,
-        socket::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH, KernelError, Socket},
+        Connection, KernelError, Socket,
+        links::{self, LinkChange, LinkInfo, VxlanAttributes},
+        neighbours,
+        nexthops::{self, NexthopRecord},
+        numbers::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH},
         wire::Message,
     },
     node::Config,
-    observed::{Link, LinkKind, Observed},
+    observed::Observed,
     probe::{
         driver::Probes,
         prober::{Aim, Seen},
@@ -44,7 +49,7 @@ enum Request {
     /// One of many.
     Batched(Message),
     /// One by itself.
-    Single(Change),
+    Single(LinkChange),
 }
 
 /// Five sockets: for probes, for routes, which a thread of its own writes, for the other requests that are many, for those that
@@ -53,7 +58,7 @@ pub struct Kernel {
     writer: Writer,
     socket: Socket,
     connection: Connection,
-    monitor: Monitor,
+    monitor: KernelMonitor,
     protocol: u8,
     /// A second IP-in-IP device was refused.
     use_tunl0: bool,
@@ -70,7 +75,7 @@ impl Kernel {
         let socket = Socket::open()?;
         let connection = Connection::open()?;
         let writer = Writer::start()?;
-        let mut monitor = Monitor::open(&[socket.port(), connection.port(), writer.port()])?;
+        let mut monitor = KernelMonitor::open(&[socket.port(), connection.port(), writer.port()])?;
         // There is no VXLAN device before it was observed.
         monitor.watch_neighbours(0)?;
         Ok(Self {
@@ -89,12 +94,22 @@ impl Kernel {
         use Request::{Batched, Single};
         let protocol = config.route_protocol;
         match *op {
-            Op::DeleteLink { index, .. } => Single(Change::DeleteLink { index }),
-            Op::CreateIpip(spec) => Single(links::create_ipip(Device::Ipip.name(), &spec)),
-            Op::CreateVxlan(spec) => Single(links::create_vxlan(Device::Vxlan.name(), &spec)),
+            Op::DeleteLink { index, .. } => Single(LinkChange::DeleteLink { index }),
+            Op::CreateIpip(spec) => Single(links::create_ipip(Device::Ipip.name(), spec.local, spec.mtu)),
+            Op::CreateVxlan(spec) => {
+                let attributes = VxlanAttributes {
+                    vni: VXLAN_VNI,
+                    port: VXLAN_PORT,
+                    local: spec.local,
+                    parent: spec.parent,
+                    mtu: spec.mtu,
+                    mac: spec.mac,
+                };
+                Single(links::create_vxlan(Device::Vxlan.name(), &attributes))
+            }
             Op::SetLink { index, mtu, mac, up, .. } => Single(links::set_link(index, mtu, mac, up)),
-            Op::AddAddress { index, address, .. } => Single(Change::AddAddress { index, address }),
-            Op::DeleteAddress { index, address, .. } => Single(Change::DeleteAddress { index, address }),
+            Op::AddAddress { index, address, .. } => Single(LinkChange::AddAddress { index, address }),
+            Op::DeleteAddress { index, address, .. } => Single(LinkChange::DeleteAddress { index, address }),
             Op::SetFdb { index, mac, remote } => Batched(neighbours::set_fdb(index, mac, remote)),
             Op::DeleteFdb { index, mac, remote } => Batched(neighbours::delete_fdb(index, mac, remote)),
             Op::SetNeighbour { index, address, mac } => {
@@ -107,37 +122,42 @@ impl Kernel {
             Op::ReplaceNexthop { id, gateway, index } => {
                 Batched(nexthops::set_nexthop(id, gateway, index, protocol, true))
             }
-            Op::AddGroup { id, members } => Batched(nexthops::add_group(id, &members, protocol)),
+            Op::AddGroup { id, members } => Batched(nexthops::add_group(id, members.ids(), protocol)),
             Op::DeleteNexthop { id } => Batched(nexthops::delete_nexthop(id)),
-            Op::AddRule { way } => Batched(rules::add_rule(way, protocol)),
-            Op::DeleteRule { way } => Batched(rules::delete_rule(way)),
+            Op::AddRule { way } => Batched(probe_routing::add_rule(way, protocol)),
+            Op::DeleteRule { way } => Batched(probe_routing::delete_rule(way)),
             Op::SetProbeRoute { way, address, gateway, index } => {
-                Batched(rules::set_route(way, address, gateway, index, protocol))
+                Batched(probe_routing::set_route(way, address, gateway, index, protocol))
             }
-            Op::DeleteProbeRoute { way, address } => Batched(rules::delete_route(way, address)),
+            Op::DeleteProbeRoute { way, address } => Batched(probe_routing::delete_route(way, address)),
         }
     }
 
     /// Carries them out in order, across both sockets.
-    async fn execute(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    async fn execute(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         let mut results = Vec::with_capacity(ops.len());
         let mut batch = Vec::new();
         for op in ops {
             match Self::request(config, op) {
                 Request::Batched(message) => batch.push(message),
                 Request::Single(change) => {
-                    results.append(&mut self.socket.execute(mem::take(&mut batch)));
-                    results.push(self.connection.change(change).await);
+                    results.extend(self.execute_batch(mem::take(&mut batch)));
+                    results.push(self.connection.change(change).await.map_err(DataplaneError::from));
                 }
             }
         }
-        results.append(&mut self.socket.execute(batch));
+        results.extend(self.execute_batch(batch));
         results
     }
-}
 
-impl Dataplane for Kernel {
-    fn observe(&mut self, config: &Config) -> Result<Observed, KernelError> {
+    fn execute_batch(
+        &mut self,
+        batch: Vec<Message>,
+    ) -> impl Iterator<Item = Result<(), DataplaneError>> + use<> {
+        self.socket.execute(batch).into_iter().map(|result| result.map_err(DataplaneError::from))
+    }
+
+    fn observe_all(&mut self, config: &Config) -> Result<Observed, KernelError> {
         self.protocol = config.route_protocol;
         let mut observed = Observed::default();
         let all = links::dump_links(&mut self.socket)?;
@@ -150,7 +170,7 @@ impl Dataplane for Kernel {
         observed.vxlan_rival = all
             .iter()
             .find(|l| {
-                let same = matches!(l.kind, LinkKind::Vxlan { vni: VXLAN_VNI, port: VXLAN_PORT, .. });
+                let same = matches!(l.kind, LinkInfo::Vxlan { vni: VXLAN_VNI, port: VXLAN_PORT, .. });
                 same && l.name != Device::Vxlan.name()
             })
             .map(|l| l.name.clone());
@@ -176,7 +196,7 @@ impl Dataplane for Kernel {
         // Before they are listed, so that no change is missed.
         self.monitor.watch_neighbours(observed.vxlan.map_or(0, |vxlan| vxlan.index))?;
         if let Some(vxlan) = observed.vxlan {
-            for record in neighbours::dump_neighbours(&mut self.socket, vxlan.index)? {
+            for record in neighbours::dump_permanent(&mut self.socket, vxlan.index)? {
                 match (record.bridge, record.mac, record.address) {
                     (true, Some(mac), Some(remote)) => {
                         observed.fdb.insert((mac, remote));
@@ -188,25 +208,32 @@ impl Dataplane for Kernel {
                 }
             }
         }
-        match nexthops::dump_nexthops(&mut self.socket, config.route_protocol) {
+        match nexthops::dump_nexthops(&mut self.socket) {
             Ok(all) => {
                 observed.nexthop_objects = true;
-                observed.nexthops = all.into_iter().collect();
+                let translated = |n: &NexthopRecord| (n.id, translation::nexthop(n, config.route_protocol));
+                observed.nexthops = all.iter().map(translated).collect();
             }
             Err(error) if error.errno == EOPNOTSUPP => {}
             Err(error) => return Err(error),
         }
-        observed.rules = rules::dump_rules(&mut self.socket)?.into_iter().collect();
-        let probes = rules::dump_routes(&mut self.socket)?;
+        observed.rules = probe_routing::dump_rules(&mut self.socket)?.into_iter().collect();
+        let probes = probe_routing::dump_routes(&mut self.socket)?;
         observed.probe_routes = probes.into_iter().map(|r| ((r.way, r.address), r.via)).collect();
         Ok(observed)
+    }
+}
+
+impl Dataplane for Kernel {
+    fn observe(&mut self, config: &Config) -> Result<Observed, DataplaneError> {
+        Ok(self.observe_all(config)?)
     }
 
     fn list_routes(&mut self, config: &Config) {
         self.writer.list(config.route_protocol);
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         self.writer.listed().await
     }
 
@@ -214,15 +241,15 @@ impl Dataplane for Kernel {
         self.writer.submit(&mut self.socket, config.route_protocol, ops);
     }
 
-    async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+    async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
         self.writer.completed().await
     }
 
-    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+    fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>> {
         self.writer.try_completed()
     }
 
-    async fn apply(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    async fn apply(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         let mut results = self.execute(config, ops).await;
         for (op, result) in ops.iter().zip(&mut results) {
             let Err(error) = result else { continue };
@@ -258,7 +285,7 @@ impl Dataplane for Kernel {
     fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach {
         let ours =
             |index: u32| Device::ALL.iter().any(|d| observed.link(*d).is_some_and(|l| l.index == index));
-        match routes::query_reach(&mut self.socket, address) {
+        match query_reach(&mut self.socket, address) {
             Ok(Reach::OnLink { index } | Reach::Via { index, .. }) if ours(index) => Reach::Tunnel,
             Ok(reach) => reach,
             Err(error) => {
@@ -301,10 +328,6 @@ impl Dataplane for Kernel {
             ),
         }
     }
-}
-
-fn link(record: &LinkRecord) -> Link {
-    Link { index: record.index, up: record.up, mtu: record.mtu, mac: record.mac, kind: record.kind }
 }
 
 /// The kernel gives every device one of these by itself.

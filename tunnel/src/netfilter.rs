@@ -26,11 +26,14 @@ pub use self::{
     ruleset::{NODE_SETS, TABLE},
 };
 use self::{
-    listing::{Change, Listing, Skeleton},
-    monitor::Monitor,
-    ruleset::{DROPPED_IPIP, DROPPED_VXLAN, element_changes, removal, replacement},
+    listing::{Listing, Skeleton, TableChange},
+    monitor::TableMonitor,
+    ruleset::{
+        DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, VxlanSelector, element_changes, removal, replacement,
+    },
 };
 use crate::{
+    desired::{VXLAN_PORT, VXLAN_VNI},
     firewall::{Firewall, Tunnels},
     ledger::{FIRST_RETRY, LAST_RETRY},
 };
@@ -150,7 +153,7 @@ struct Failure {
 /// The state of the task.
 #[derive(Default)]
 struct Keeper {
-    monitor: Option<Monitor>,
+    monitor: Option<TableMonitor>,
     /// How this `nft` spells our table, where that is other than we write it.
     spelled: Option<Skeleton>,
     /// What the table was last seen to be.
@@ -240,7 +243,7 @@ impl Keeper {
         if firewall.is_empty() {
             self.monitor = None;
         } else if self.monitor.is_none() {
-            match Monitor::open() {
+            match TableMonitor::open() {
                 Ok(monitor) => self.monitor = Some(monitor),
                 Err(error) => {
                     tracing::debug!(%error, "nftables' events can't be had: the table is looked at every {LOOK_INTERVAL:?}");
@@ -262,23 +265,24 @@ impl Keeper {
 
     async fn bring(&mut self, firewall: &Firewall, whole: bool) -> Result<(), NftError> {
         let known = self.settled.as_ref().is_some_and(|settled| settled == &(firewall.clone(), whole));
-        let wanted = Listing::of(firewall);
+        let table = firewall.table();
+        let wanted = Listing::of(&table);
         let mut found = nft::list().await?;
         for pass in 0..PASSES {
             let change = wanted.change_from(found.as_ref(), self.spelled.as_ref(), !whole);
-            let replaced = matches!(change, Change::Replace);
+            let replaced = matches!(change, TableChange::Replace);
             match change {
-                Change::None => return Ok(()),
-                Change::Elements { add, delete } => {
+                TableChange::None => return Ok(()),
+                TableChange::Elements { add, delete } => {
                     let changes = element_changes(borrowed(&add), borrowed(&delete));
                     nft::apply(&changes).await?;
                 }
-                Change::Replace => {
-                    let before = found.iter().filter(|_| !whole).flat_map(Listing::nodes).collect();
-                    let mut firewall = firewall.clone();
-                    firewall.nodes = &firewall.nodes | &before;
+                TableChange::Replace => {
+                    let before = found.iter().filter(|_| !whole).flat_map(listed_nodes).collect();
+                    let mut table = table.clone();
+                    table.nodes = &table.nodes | &before;
                     self.spelled = None;
-                    nft::apply(&replacement(&firewall)).await?;
+                    nft::apply(&replacement(&table)).await?;
                 }
             }
             if known && pass == 0 {
@@ -287,7 +291,7 @@ impl Keeper {
             found = nft::list().await?;
             if let Some(found) = found.as_ref().filter(|_| replaced)
                 && found.skeleton != wanted.skeleton
-                && wanted.skeleton.has_the_parts_of(&found.skeleton)
+                && wanted.skeleton.has_same_objects(&found.skeleton)
             {
                 tracing::debug!("this nft spells our table in its own way, which is remembered");
                 self.spelled = Some(found.skeleton.clone());
@@ -383,10 +387,22 @@ fn borrowed(changes: &[(String, Vec<IpNet>)]) -> impl Iterator<Item = (&str, Vec
     changes.iter().map(|(set, nets)| (set.as_str(), nets.clone()))
 }
 
-impl Listing {
-    /// The addresses in the sets of nodes.
-    fn nodes(&self) -> BTreeSet<IpAddr> {
-        NODE_SETS.iter().flat_map(|set| self.elements_of(set)).map(|net| net.addr()).collect()
+/// Returns the addresses in the sets of nodes.
+fn listed_nodes(listing: &Listing) -> BTreeSet<IpAddr> {
+    NODE_SETS.iter().flat_map(|set| listing.elements_of(set)).map(|net| net.addr()).collect()
+}
+
+impl Firewall {
+    /// Returns the contents of the table.
+    fn table(&self) -> FirewallTable {
+        let vxlan = VxlanSelector { port: VXLAN_PORT, vni: VXLAN_VNI };
+        FirewallTable {
+            guards_ipip: self.guards_ipip,
+            guarded_vxlan: self.guards_vxlan.then_some(vxlan),
+            nodes: self.nodes.clone(),
+            pools: self.pools.clone(),
+            masqueraded: self.masqueraded.clone(),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! The kernel through rtnetlink.
+//! Access to the kernel through rtnetlink.
 //!
-//! Two ways lead to it. Links and their addresses change seldom and go through the `rtnetlink` crate
-//! ([`Connection`]). Routes, next-hop objects and neighbours come by the thousand and go through [`Socket`], many
-//! to a system call, which that crate has no means for; so does all that is read. Routes, which come by the
-//! hundred thousand, are written by a thread of their own, so that one batch is made while the kernel has another.
+//! Changes of links and their addresses are rare and go through the `rtnetlink` crate
+//! ([`Connection`]). Routes, next-hop objects and neighbors are numerous and go through [`Socket`],
+//! many requests per system call, which that crate does not support; so does everything that is
+//! read.
 
 pub mod connection;
 pub mod events;
@@ -11,11 +11,11 @@ pub mod links;
 pub mod lookup;
 pub mod neighbours;
 pub mod nexthops;
+pub mod numbers;
 pub mod routes;
 pub mod rules;
 pub mod socket;
 pub mod wire;
 
-pub use crate::kernel::{Flushed, Kernel, flush};
 pub use connection::Connection;
 pub use socket::{KernelError, Socket};

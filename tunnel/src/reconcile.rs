@@ -19,13 +19,12 @@ use jiff::Timestamp;
 use self::told::Told;
 pub use self::turn::Turn;
 use crate::{
-    dataplane::{Dataplane, Event},
+    dataplane::{Dataplane, DataplaneError, Event},
     desired::{Device, Parent, RouteKey, Wanted},
     diff::Object,
     fib::{Fib, RouteOp, Want},
     intern::NONE,
     ledger::Ledger,
-    netlink::KernelError,
     news::ExitChange,
     node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
     report::{ExitKind, KernelLatency, Work, describe},
@@ -66,7 +65,7 @@ pub struct Reconciler<D> {
     pub(crate) in_sync: bool,
     pub(crate) drift: u64,
     pub(crate) permission_denied: bool,
-    pub(crate) observe_error: Option<KernelError>,
+    pub(crate) observe_error: Option<DataplaneError>,
     /// Per node name: the encapsulation in use, and since when.
     pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
     /// What was done since the start, but probes.

@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     dataplane::{Dataplane, Heard},
     firewall::Tunnels,
-    netlink::Kernel,
+    kernel::Kernel,
     news::News,
     node::{Config, RouteChange},
     reconcile::{Reconciler, Turn},

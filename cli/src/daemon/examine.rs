@@ -8,10 +8,9 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 use tunnel::netlink::links::{self, LinkRecord};
-use tunnel::netlink::lookup::{self, RuleSight};
-use tunnel::netlink::routes::{self, RouteRecord};
+use tunnel::netlink::routes::{self, RouteRecord, RouteVia};
+use tunnel::netlink::rules::{self, RuleRecord};
 use tunnel::netlink::{KernelError, Socket};
-use tunnel::observed::Via;
 use tunnel::report::Report;
 
 use super::view::Views;
@@ -31,7 +30,7 @@ struct Kernel {
     parent: Option<u32>,
     foreign: Vec<RouteRecord>,
     pods: Vec<(u32, IpNet)>,
-    rules: Vec<RuleSight>,
+    rules: Vec<RuleRecord>,
 }
 
 impl Views {
@@ -97,20 +96,20 @@ fn look(
     });
     let (mut foreign, mut pods) = (Vec::new(), Vec::new());
     routes::list_all(&mut socket, |route| {
-        let prefix = route.key.prefix;
+        let prefix = route.prefix;
         let inside = |blocks: &[IpNet]| blocks.iter().any(|block| block.contains(&prefix));
         if route.protocol == protocol || foreign.len() + pods.len() >= MOST_FOREIGN {
             return;
         }
         match route.via {
-            Via::Link(index) if prefix.prefix_len() == prefix.max_prefix_len() && inside(own) => {
+            RouteVia::Link(index) if prefix.prefix_len() == prefix.max_prefix_len() && inside(own) => {
                 pods.push((index, prefix));
             }
             _ if inside(blocks) => foreign.push(route),
             _ => {}
         }
     })?;
-    Ok(Kernel { rules: lookup::rules(&mut socket)?, links, parent, foreign, pods })
+    Ok(Kernel { rules: rules::dump_rules(&mut socket)?, links, parent, foreign, pods })
 }
 
 /// What `nft` lists; without the elements of sets, of which there may be a million.

@@ -9,7 +9,8 @@ use routing::Source;
 use routing::query::PathInfo;
 use tunnel::netlink::Socket;
 use tunnel::netlink::links::{self, LinkRecord};
-use tunnel::netlink::lookup::{self, Arrival, Lookup, NeighbourState, RouteKind, RouteSight};
+use tunnel::netlink::lookup::{self, Arrival, Lookup, RouteAnswer, RouteKind};
+use tunnel::netlink::neighbours::{self, NeighbourRecord, NeighbourState};
 
 use super::roster::Roster;
 use super::view::{Views, is_host, mac, peer_name, route_view};
@@ -85,7 +86,7 @@ impl Views {
             if seen
                 .neighbour
                 .as_ref()
-                .is_some_and(|neighbour| neighbour.state == NeighbourState::Asked.name())
+                .is_some_and(|neighbour| neighbour.state == NeighbourState::Incomplete.name())
             {
                 tokio::time::sleep(ANSWERS_WITHIN).await; // why: who answers has done so by then
                 seen = asked_kernel(address, from, ahead).await?;
@@ -221,7 +222,7 @@ fn neighbour(
     let Ok(under) = lookup::look_up(socket, ahead.outer, None)?.way else { return Ok(None) };
     let station = under.gateway.unwrap_or(ahead.outer);
     let Some(link) = links.iter().find(|link| link.index == under.index) else { return Ok(None) };
-    let known = lookup::neighbours(socket, station)?;
+    let known = neighbours::dump_neighbours(socket, station)?;
     let entry = known.iter().find(|entry| entry.index == under.index && entry.address == Some(station));
     let mut view = NeighbourView {
         address: station,
@@ -232,12 +233,12 @@ fn neighbour(
         forwarded_to: None,
     };
     if let (Some((vtep, address)), Ok(way)) = (ahead.vtep, &lookup.way) {
-        let of_vtep = lookup::neighbours(socket, vtep)?;
-        let leads = |entry: &&lookup::NeighbourSight| {
+        let of_vtep = neighbours::dump_neighbours(socket, vtep)?;
+        let leads = |entry: &&NeighbourRecord| {
             entry.index == way.index && entry.address == Some(vtep) && entry.mac == Some(address)
         };
         view.gateway_entry = Some(of_vtep.iter().any(|entry| leads(&entry)));
-        let frames = lookup::forwarding(socket)?;
+        let frames = neighbours::dump_forwarding(socket)?;
         let sent = frames.iter().find(|entry| entry.index == way.index && entry.mac == Some(address));
         view.forwarded_to = sent.and_then(|entry| entry.address);
     }
@@ -249,7 +250,7 @@ fn lookup_view(lookup: &Lookup, links: &[LinkRecord], protocol: u8) -> LookupVie
         Ok(way) => (Some(*way), None),
         Err(error) => (None, Some(error)),
     };
-    let route: Option<RouteSight> = lookup.route;
+    let route: Option<RouteAnswer> = lookup.route;
     let index = way.map_or(0, |way| way.index);
     LookupView {
         outcome: way.map_or("refused", |way| way.kind.name()).to_owned(),

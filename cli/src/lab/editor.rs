@@ -3,7 +3,7 @@
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use rtnetlink::packet_route::route::RouteMessage;
 use tokio::runtime::Runtime;
-use tunnel::netlink::{Connection, KernelError, links::Change};
+use tunnel::netlink::{Connection, KernelError, links::LinkChange};
 
 use super::error::LabError;
 
@@ -34,7 +34,7 @@ impl Editor {
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn change(&mut self, change: Change) -> Result<(), KernelError> {
+    pub(super) fn change(&mut self, change: LinkChange) -> Result<(), KernelError> {
         self.runtime.block_on(self.connection.change(change))
     }
 
@@ -45,7 +45,7 @@ impl Editor {
     pub(super) fn change_all(
         &mut self,
         what: &'static str,
-        changes: impl IntoIterator<Item = Change>,
+        changes: impl IntoIterator<Item = LinkChange>,
     ) -> Result<(), LabError> {
         changes
             .into_iter()

@@ -2,20 +2,19 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use super::{probe_routing, translation};
 use crate::{
     desired::Device,
     diff::NEXTHOP_IDS,
-    fib::Verb,
     netlink::{
-        connection::Connection,
-        links::{self, Change},
+        Connection, KernelError, Socket,
+        links::{self, LinkChange, LinkInfo},
         nexthops,
-        routes::{self, RouteRecord},
-        rules,
-        socket::{EOPNOTSUPP, KernelError, Socket},
+        numbers::EOPNOTSUPP,
+        routes::{self, RouteEdit, RouteRecord, RouteVia},
         wire::Batch,
     },
-    observed::{LinkKind, Nexthop, Via},
+    observed::Nexthop,
 };
 
 /// Routes deleted by one send.
@@ -64,15 +63,16 @@ pub async fn flush(protocol: u8) -> Result<Flushed, KernelError> {
     let (mut ours, mut foreign) = (Vec::new(), BTreeSet::new());
     routes::list_all(&mut socket, |route| match route.via {
         _ if route.protocol == protocol => ours.push(route),
-        Via::Nexthop(id) => _ = foreign.insert(id),
+        RouteVia::Nexthop(id) => _ = foreign.insert(id),
         _ => {}
     })?;
     flushed.routes = delete(&mut socket, &ours, protocol)?;
 
-    let objects = match nexthops::dump_nexthops(&mut socket, protocol) {
+    let records = match nexthops::dump_nexthops(&mut socket) {
         Err(error) if error.errno == EOPNOTSUPP => Vec::new(),
         other => other?,
     };
+    let objects: Vec<_> = records.iter().map(|n| (n.id, translation::nexthop(n, protocol))).collect();
     let is_ours = |id: u32, nexthop: &Nexthop| nexthop.ours && NEXTHOP_IDS.contains(&id);
     // A group that is left needs its objects, whoever's it is.
     for (id, nexthop) in &objects {
@@ -88,20 +88,20 @@ pub async fn flush(protocol: u8) -> Result<Flushed, KernelError> {
     flushed.nexthops_left = left.len();
     flushed.nexthops = gone.len();
     let mut requests: Vec<_> = gone.into_iter().map(|(id, _)| nexthops::delete_nexthop(id)).collect();
-    requests.extend(rules::dump_rules(&mut socket)?.into_iter().map(rules::delete_rule));
-    let tables = rules::dump_routes(&mut socket)?;
-    requests.extend(tables.into_iter().map(|route| rules::delete_route(route.way, route.address)));
+    requests.extend(probe_routing::dump_rules(&mut socket)?.into_iter().map(probe_routing::delete_rule));
+    let tables = probe_routing::dump_routes(&mut socket)?;
+    requests.extend(tables.into_iter().map(|route| probe_routing::delete_route(route.way, route.address)));
     flushed.probes = requests.len() - flushed.nexthops;
     socket.execute(requests).into_iter().collect::<Result<Vec<()>, _>>()?;
 
     for link in links::dump_links(&mut socket)? {
         let device = match link.kind {
-            LinkKind::Ipip { .. } => Device::Ipip,
-            LinkKind::Vxlan { .. } => Device::Vxlan,
-            LinkKind::Other => continue,
+            LinkInfo::Ipip { .. } => Device::Ipip,
+            LinkInfo::Vxlan { .. } => Device::Vxlan,
+            LinkInfo::Other => continue,
         };
         if link.name == device.name() {
-            connection.change(Change::DeleteLink { index: link.index }).await?;
+            connection.change(LinkChange::DeleteLink { index: link.index }).await?;
             flushed.devices.push(device.name());
         }
     }
@@ -114,7 +114,7 @@ fn delete(socket: &mut Socket, routes: &[RouteRecord], protocol: u8) -> Result<u
     for some in routes.chunks(BATCH) {
         batch.clear(sequence.wrapping_add(1));
         for route in some {
-            routes::write_route(&mut batch, &route.key, &Verb::Delete, protocol);
+            routes::write_route(&mut batch, route.prefix, route.metric, &RouteEdit::Delete, protocol);
         }
         batch.acknowledge();
         sequence = sequence.wrapping_add(batch.count());

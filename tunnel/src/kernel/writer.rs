@@ -9,14 +9,11 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use super::translation::{listed_route, write_route};
 use crate::{
-    dataplane::MAX_IN_FLIGHT,
+    dataplane::{DataplaneError, ListedRoute, MAX_BATCH, MAX_IN_FLIGHT},
     fib::RouteOp,
-    netlink::{
-        routes::{self, RouteRecord},
-        socket::{ENOTCONN, KernelError, Socket},
-        wire::Batch,
-    },
+    netlink::{Socket, numbers::ENOTCONN, routes, wire::Batch},
 };
 
 /// Routes of a list that are handed over together.
@@ -35,21 +32,21 @@ enum Job {
 /// What became of a batch, and the batch, to be filled again.
 struct Written {
     batch: Batch,
-    errors: Vec<(usize, KernelError)>,
+    errors: Vec<(usize, DataplaneError)>,
 }
 
 /// The way to the thread, which ends when this is dropped.
 pub(super) struct Writer {
     jobs: SyncSender<Job>,
     written: mpsc::Receiver<Written>,
-    listed: mpsc::Receiver<Result<Option<Vec<RouteRecord>>, KernelError>>,
+    listed: mpsc::Receiver<Result<Option<Vec<ListedRoute>>, DataplaneError>>,
     port: u32,
     sequence: u32,
     spare: Vec<Batch>,
     /// Batches that the thread has.
     handed_over: usize,
     /// What was refused of those that the caller wrote, which are older than any that the thread has.
-    at_once: VecDeque<Vec<(usize, KernelError)>>,
+    at_once: VecDeque<Vec<(usize, DataplaneError)>>,
 }
 
 impl Writer {
@@ -80,7 +77,7 @@ impl Writer {
         let mut batch = self.spare.pop().unwrap_or_default();
         batch.clear(self.sequence.wrapping_add(1));
         for op in ops {
-            routes::write_route(&mut batch, &op.key, &op.verb, protocol);
+            write_route(&mut batch, op, protocol);
         }
         batch.acknowledge();
         self.sequence = self.sequence.wrapping_add(batch.count());
@@ -94,23 +91,23 @@ impl Writer {
         let _ = self.jobs.send(Job::Write(batch));
     }
 
-    pub(super) async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+    pub(super) async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
         if let Some(errors) = self.at_once.pop_front() {
             return errors;
         }
         match self.written.recv().await {
             Some(written) => self.take_back(written),
-            None => (0..crate::dataplane::MAX_BATCH).map(|i| (i, ended())).collect(),
+            None => (0..MAX_BATCH).map(|i| (i, ended())).collect(),
         }
     }
 
-    pub(super) fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+    pub(super) fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>> {
         self.at_once
             .pop_front()
             .or_else(|| self.written.try_recv().ok().map(|written| self.take_back(written)))
     }
 
-    fn take_back(&mut self, written: Written) -> Vec<(usize, KernelError)> {
+    fn take_back(&mut self, written: Written) -> Vec<(usize, DataplaneError)> {
         self.handed_over -= 1;
         if self.spare.len() < MAX_IN_FLIGHT {
             self.spare.push(written.batch);
@@ -122,20 +119,20 @@ impl Writer {
         let _ = self.jobs.send(Job::List(protocol));
     }
 
-    pub(super) async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+    pub(super) async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         self.listed.recv().await.unwrap_or_else(|| Err(ended()))
     }
 }
 
-fn execute(socket: &mut Socket, batch: &Batch) -> Vec<(usize, KernelError)> {
+fn execute(socket: &mut Socket, batch: &Batch) -> Vec<(usize, DataplaneError)> {
     let mut errors = Vec::new();
     let count = usize::try_from(batch.count()).unwrap_or(usize::MAX);
     socket.execute_encoded(batch.bytes(), batch.first(), count, &mut errors);
-    errors
+    errors.into_iter().map(|(position, error)| (position, error.into())).collect()
 }
 
-fn ended() -> KernelError {
-    KernelError {
+fn ended() -> DataplaneError {
+    DataplaneError {
         errno: ENOTCONN,
         message: "the thread that writes routes has ended: restart routed".to_owned(),
     }
@@ -145,7 +142,7 @@ fn work(
     mut socket: Socket,
     jobs: &Jobs<Job>,
     written: &mpsc::Sender<Written>,
-    listed: &mpsc::Sender<Result<Option<Vec<RouteRecord>>, KernelError>>,
+    listed: &mpsc::Sender<Result<Option<Vec<ListedRoute>>, DataplaneError>>,
 ) {
     while let Ok(job) = jobs.recv() {
         // Nobody listens any more: the other end is gone, and so is the need.
@@ -157,7 +154,7 @@ fn work(
             Job::List(protocol) => {
                 let mut part = Vec::with_capacity(LISTED);
                 let outcome = routes::list_routes(&mut socket, protocol, |route| {
-                    part.push(route);
+                    part.push(listed_route(&route));
                     if part.len() == LISTED {
                         let full = std::mem::replace(&mut part, Vec::with_capacity(LISTED));
                         let _ = listed.blocking_send(Ok(Some(full)));
@@ -167,7 +164,7 @@ fn work(
                     Ok(()) => {
                         listed.blocking_send(Ok(Some(part))).and_then(|()| listed.blocking_send(Ok(None)))
                     }
-                    Err(error) => listed.blocking_send(Err(error)),
+                    Err(error) => listed.blocking_send(Err(error.into())),
                 };
                 last.is_ok()
             }

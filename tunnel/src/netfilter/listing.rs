@@ -1,4 +1,4 @@
-//! What `nft` says there is, compared with what there is to be.
+//! The listing of the table by `nft`, compared with the desired table.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,35 +8,35 @@ use std::{
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::ruleset::{self, NODE_SETS};
-use crate::firewall::Firewall;
+use super::ruleset::{self, FirewallTable, NODE_SETS};
 
-/// All of a table but its sets' elements and what counts on by itself.
+/// Everything of a table except the elements of its sets and the values of its counters.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Skeleton {
-    /// Chains, sets, counters and whatever else has a name, by kind and name.
+pub struct Skeleton {
+    /// Chains, sets, counters and other named objects, by kind and name.
     named: BTreeMap<(String, String), Value>,
-    /// Rules by chain, in their order.
+    /// Rules by chain, in order.
     rules: BTreeMap<String, Vec<Value>>,
 }
 
-/// A table.
+/// The contents of a table.
 ///
-/// Read as plain JSON rather than by the types of the `nftables` crate, which refuse a whole listing for one
-/// statement that they don't know, and counters beyond 32 bits.
+/// Parsed from plain JSON and not by the types of the `nftables` crate, which reject a whole listing
+/// for one unknown statement, and counters beyond 32 bits.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Listing {
-    /// Everything but elements.
-    pub(super) skeleton: Skeleton,
-    /// Elements by set; `None` where one of them is no address and no prefix.
+pub struct Listing {
+    /// Everything except elements.
+    pub skeleton: Skeleton,
+    /// Elements by set; `None` if one of them is neither an address nor a prefix.
     elements: BTreeMap<String, Option<BTreeSet<IpNet>>>,
     /// Packets by counter.
     counted: BTreeMap<String, u64>,
 }
 
 impl Skeleton {
-    /// Whether the other has objects of the same kinds and names and as many rules in each chain.
-    pub(super) fn has_the_parts_of(&self, other: &Skeleton) -> bool {
+    /// Returns whether both have objects of the same kinds and names, and as many rules in each
+    /// chain.
+    pub fn has_same_objects(&self, other: &Skeleton) -> bool {
         let rules = |skeleton: &Skeleton| -> Vec<(String, usize)> {
             skeleton.rules.iter().map(|(chain, rules)| (chain.clone(), rules.len())).collect()
         };
@@ -44,59 +44,59 @@ impl Skeleton {
     }
 }
 
-/// What has to be done to a table.
+/// The change that makes one table equal to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Nothing.
+pub enum TableChange {
+    /// No change.
     None,
-    /// It has to be made anew.
+    /// Replacement of the whole table.
     Replace,
-    /// Some elements have to come and some to go, by set.
+    /// Additions and deletions of elements, by set.
     Elements {
-        /// To be added.
+        /// Elements to add.
         add: Vec<(String, Vec<IpNet>)>,
-        /// To be deleted.
+        /// Elements to delete.
         delete: Vec<(String, Vec<IpNet>)>,
     },
 }
 
-/// The output of `nft -j` is not what it is documented to be (libnftables-json(5)).
+/// An output of `nft -j` that does not follow its documentation (libnftables-json(5)).
 #[derive(Debug, thiserror::Error)]
 pub enum ListingError {
-    /// It is no JSON.
+    /// Output that is not JSON.
     #[error("nft's answer is not JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// It has no list of objects.
+    /// Output without a list of objects.
     #[error("nft's answer has no list \"nftables\"")]
     NoList,
 }
 
 impl Listing {
-    /// Reads the output of `nft -j list table`.
+    /// Parses the output of `nft -j list table`.
     ///
     /// # Errors
     /// [`ListingError`].
-    pub(super) fn parse(text: &str) -> Result<Self, ListingError> {
+    pub fn parse(text: &str) -> Result<Self, ListingError> {
         let document: Value = serde_json::from_str(text)?;
         let objects = document.get("nftables").and_then(Value::as_array).ok_or(ListingError::NoList)?;
         let mut listing = Self::default();
         for object in objects {
-            listing.take(object);
+            listing.insert(object);
         }
         Ok(listing)
     }
 
-    /// What the listing of a table says that was just made of `firewall`, as far as this `nft` spells it alike.
-    pub(super) fn of(firewall: &Firewall) -> Self {
+    /// Returns the expected listing of `table`, as far as this `nft` spells it alike.
+    pub fn of(table: &FirewallTable) -> Self {
         let mut listing = Self::default();
-        for object in ruleset::objects(firewall) {
-            // Its types are plain data with text as keys, which is all that could fail.
-            listing.take(&serde_json::to_value(object).unwrap_or_default());
+        for object in ruleset::objects(table) {
+            // Serialization could fail only for map keys that are not text, which these types do not have.
+            listing.insert(&serde_json::to_value(object).unwrap_or_default());
         }
         listing
     }
 
-    fn take(&mut self, object: &Value) {
+    fn insert(&mut self, object: &Value) {
         let Some((kind, content)) = object.as_object().and_then(|object| object.iter().next()) else {
             return;
         };
@@ -105,7 +105,7 @@ impl Listing {
         match kind.as_str() {
             "metainfo" => {}
             "rule" => {
-                let expressions = content.get("expr").map(spelled_alike).unwrap_or_default();
+                let expressions = content.get("expr").map(normalized).unwrap_or_default();
                 self.skeleton.rules.entry(text("chain")).or_default().push(expressions);
             }
             _ => {
@@ -121,38 +121,38 @@ impl Listing {
         }
     }
 
-    /// The elements of a set, as far as they are addresses and prefixes.
-    pub(super) fn elements_of(&self, set: &str) -> impl Iterator<Item = &IpNet> {
+    /// Returns the elements of a set, if all are addresses or prefixes.
+    pub fn elements_of(&self, set: &str) -> impl Iterator<Item = &IpNet> {
         self.elements.get(set).into_iter().flatten().flatten()
     }
 
-    /// The packets that a counter has counted.
-    pub(super) fn packets(&self, counter: &str) -> Option<u64> {
+    /// Returns the packet count of a counter.
+    pub fn packets(&self, counter: &str) -> Option<u64> {
         self.counted.get(counter).copied()
     }
 
-    /// What leads from `found` to this. With `keep`, nodes that are too many stay. `reference` is how this `nft`
-    /// was seen to spell our table.
-    pub(super) fn change_from(
+    /// Returns the change from `found` to this table. With `keep`, surplus nodes stay. `reference` is
+    /// this `nft`'s spelling of our table, if it is known.
+    pub fn change_from(
         &self,
         found: Option<&Listing>,
         reference: Option<&Skeleton>,
         keep: bool,
-    ) -> Change {
-        let Some(found) = found else { return Change::Replace };
+    ) -> TableChange {
+        let Some(found) = found else { return TableChange::Replace };
         if found.skeleton != self.skeleton && reference != Some(&found.skeleton) {
-            return Change::Replace;
+            return TableChange::Replace;
         }
         let (mut add, mut delete) = (Vec::new(), Vec::new());
         for (name, wanted) in &self.elements {
             let found = found.elements.get(name).unwrap_or(&None);
-            let (Some(wanted), Some(found)) = (wanted, found) else { return Change::Replace };
+            let (Some(wanted), Some(found)) = (wanted, found) else { return TableChange::Replace };
             if wanted == found {
                 continue;
             }
             if !NODE_SETS.contains(&name.as_str()) {
-                // Intervals: what is added may overlap what goes.
-                return Change::Replace;
+                // Intervals: an added element may overlap a deleted one.
+                return TableChange::Replace;
             }
             let missing: Vec<IpNet> = wanted.difference(found).copied().collect();
             let extra: Vec<IpNet> = found.difference(wanted).copied().collect();
@@ -163,11 +163,15 @@ impl Listing {
                 delete.push((name.clone(), extra));
             }
         }
-        if add.is_empty() && delete.is_empty() { Change::None } else { Change::Elements { add, delete } }
+        if add.is_empty() && delete.is_empty() {
+            TableChange::None
+        } else {
+            TableChange::Elements { add, delete }
+        }
     }
 }
 
-/// What defines an object, without what the kernel numbers and counts, and without elements.
+/// Returns the definition of an object: without handles, counter values and elements.
 fn definition(kind: &str, content: &Map<String, Value>) -> Value {
     let mut kept = Map::new();
     for (key, value) in content {
@@ -175,7 +179,7 @@ fn definition(kind: &str, content: &Map<String, Value>) -> Value {
         if key == "handle" || key == "elem" || counts || value.is_null() {
             continue;
         }
-        kept.insert(key.clone(), spelled_alike(value));
+        kept.insert(key.clone(), normalized(value));
         if key == "flags" {
             kept.insert(key.clone(), as_list(value));
         }
@@ -183,7 +187,7 @@ fn definition(kind: &str, content: &Map<String, Value>) -> Value {
     Value::Object(kept)
 }
 
-/// One flag may be written as text or as a list.
+/// Returns flags as a sorted list; a single flag may be written as text or as a list.
 fn as_list(value: &Value) -> Value {
     match value {
         Value::String(_) => Value::Array(vec![value.clone()]),
@@ -196,13 +200,13 @@ fn as_list(value: &Value) -> Value {
     }
 }
 
-/// The same with every `flags` as a list, however deep.
-fn spelled_alike(value: &Value) -> Value {
+/// Returns the value with every `flags` as a list, at any depth.
+fn normalized(value: &Value) -> Value {
     match value {
-        Value::Array(items) => Value::Array(items.iter().map(spelled_alike).collect()),
+        Value::Array(items) => Value::Array(items.iter().map(normalized).collect()),
         Value::Object(object) => {
             let alike = |(key, value): (&String, &Value)| {
-                let value = if key == "flags" { as_list(value) } else { spelled_alike(value) };
+                let value = if key == "flags" { as_list(value) } else { normalized(value) };
                 (key.clone(), value)
             };
             Value::Object(object.iter().map(alike).collect())
@@ -233,7 +237,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::firewall::TunnelsFrom;
+    use crate::netfilter::ruleset::VxlanSelector;
 
     /// As `nft` 1.0.6 lists the table of [`firewall`].
     const LISTED: &str = include_str!("listed.json");
@@ -242,11 +246,10 @@ mod tests {
         texts.iter().map(|text| text.parse().expect("a prefix")).collect()
     }
 
-    fn firewall() -> Firewall {
-        Firewall {
-            from: TunnelsFrom::Nodes,
+    fn firewall() -> FirewallTable {
+        FirewallTable {
             guards_ipip: true,
-            guards_vxlan: true,
+            guarded_vxlan: Some(VxlanSelector { port: 4789, vni: 4096 }),
             nodes: BTreeSet::from([
                 [192, 168, 0, 2].into(),
                 [192, 168, 0, 3].into(),
@@ -262,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn what_nft_lists_of_our_table_is_what_we_wrote() {
+    fn the_listing_of_our_table_equals_the_written_one() {
         assert_eq!(Listing::of(&firewall()).skeleton, found().skeleton);
-        assert_eq!(Listing::of(&firewall()).change_from(Some(&found()), None, false), Change::None);
+        assert_eq!(Listing::of(&firewall()).change_from(Some(&found()), None, false), TableChange::None);
         assert_eq!(found().packets("dropped_vxlan"), Some(5_000_000_000), "more than 32 bits");
     }
 
     #[test]
-    fn a_node_that_comes_and_one_that_goes_are_elements_and_the_latter_may_be_kept() {
+    fn added_and_removed_nodes_are_element_changes_and_removal_is_optional() {
         let mut firewall = firewall();
         firewall.nodes.remove(&IpAddr::from([192, 168, 0, 3]));
         firewall.nodes.insert([192, 168, 0, 4].into());
@@ -278,21 +281,21 @@ mod tests {
         let delete = vec![("nodes4".to_owned(), nets(&["192.168.0.3/32"]))];
         assert_eq!(
             wanted.change_from(Some(&found()), None, false),
-            Change::Elements { add: add.clone(), delete }
+            TableChange::Elements { add: add.clone(), delete }
         );
         assert_eq!(
             wanted.change_from(Some(&found()), None, true),
-            Change::Elements { add, delete: Vec::new() }
+            TableChange::Elements { add, delete: Vec::new() }
         );
     }
 
     #[test]
-    fn whatever_else_differs_is_a_reason_to_replace() {
+    fn any_other_difference_replaces_the_table() {
         let wanted = Listing::of(&firewall());
-        assert_eq!(wanted.change_from(None, None, false), Change::Replace);
+        assert_eq!(wanted.change_from(None, None, false), TableChange::Replace);
         let mut pools = firewall();
         pools.pools = nets(&["10.1.0.0/16", "fd10::/64"]);
-        assert_eq!(Listing::of(&pools).change_from(Some(&found()), None, false), Change::Replace);
+        assert_eq!(Listing::of(&pools).change_from(Some(&found()), None, false), TableChange::Replace);
         for (from, to) in [
             ("\"drop\": null", "\"accept\": null"),
             ("\"prio\": -150", "\"prio\": -151"),
@@ -302,24 +305,24 @@ mod tests {
         ] {
             assert!(LISTED.contains(from), "{from}");
             let tampered = Listing::parse(&LISTED.replacen(from, to, 1)).expect("a listing");
-            assert_eq!(wanted.change_from(Some(&tampered), None, true), Change::Replace, "{from}");
+            assert_eq!(wanted.change_from(Some(&tampered), None, true), TableChange::Replace, "{from}");
         }
         let mut rules = found();
         rules.skeleton.rules.get_mut("tunnels").expect("the chain").reverse();
-        assert_eq!(wanted.change_from(Some(&rules), None, false), Change::Replace, "order matters");
+        assert_eq!(wanted.change_from(Some(&rules), None, false), TableChange::Replace, "order matters");
     }
 
     #[test]
-    fn another_spelling_that_was_seen_after_writing_is_no_difference() {
+    fn a_known_different_spelling_is_no_difference() {
         let text = LISTED.replace("\"right\": 4789", "\"right\": \"vxlan\"");
         let other = Listing::parse(&text).expect("a listing");
         let wanted = Listing::of(&firewall());
-        assert_eq!(wanted.change_from(Some(&other), None, false), Change::Replace);
-        assert_eq!(wanted.change_from(Some(&other), Some(&other.skeleton), false), Change::None);
+        assert_eq!(wanted.change_from(Some(&other), None, false), TableChange::Replace);
+        assert_eq!(wanted.change_from(Some(&other), Some(&other.skeleton), false), TableChange::None);
     }
 
     #[test]
-    fn an_answer_that_is_no_listing_is_an_error() {
+    fn output_that_is_no_listing_is_an_error() {
         for text in ["", "{", "[]", "{\"nftables\": 1}"] {
             assert!(Listing::parse(text).is_err(), "{text:?}");
         }

@@ -1,4 +1,4 @@
-//! Runs the `nft` program.
+//! The `nft` program.
 
 use std::{io, process::Stdio, time::Duration};
 
@@ -10,51 +10,50 @@ use super::{
     ruleset::TABLE,
 };
 
-/// The program, looked up in `PATH`.
+/// Name of the program, looked up in `PATH`.
 const PROGRAM: &str = "nft";
-/// It takes some 10 ms; on a machine without processor or memory to spare longer.
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
-/// Its standard input by a path that there is wherever `/proc` is: `-` opens `/dev/stdin`, which small
-/// containers don't have.
+/// Timeout of the program. It usually takes 10 ms; on an overloaded machine longer.
+const RUN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Path of the standard input below `/proc`: `-` opens `/dev/stdin`, which small containers lack.
 const STANDARD_INPUT: &str = "/proc/self/fd/0";
 
-/// Why `nft` did not do what it was asked for.
+/// A failure of `nft`.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
-    /// There is no such program.
+    /// Missing program.
     #[error("the program nft is missing: install the package nftables")]
     Missing,
-    /// We or it may not.
+    /// Missing privilege.
     #[error("no CAP_NET_ADMIN: nft may not change the firewall ({0}); run routed as root or grant it")]
     Denied(String),
-    /// The kernel has no such tables.
+    /// Missing kernel support.
     #[error(
         "this kernel has no nftables of family inet ({0}): load nf_tables (modprobe nf_tables), or use a kernel with \
          CONFIG_NF_TABLES_INET"
     )]
     Unsupported(String),
-    /// Anything else that it says.
+    /// Any other refusal, in the words of `nft`.
     #[error("nft: {0}")]
     Refused(String),
-    /// It doesn't end.
-    #[error("nft did not end within {ENDS_WITHIN:?}")]
+    /// Timeout.
+    #[error("nft did not end within {RUN_TIMEOUT:?}")]
     Hangs,
-    /// It can't be run.
+    /// Failure to run the program.
     #[error("nft can't be run: {0}")]
     Run(#[from] io::Error),
-    /// It answers something else.
+    /// Unexpected output.
     #[error(transparent)]
     Listing(#[from] ListingError),
-    /// The types of the `nftables` crate could not be written.
+    /// Failure to serialize the rules.
     #[error("the rules can't be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Our table; `None` if there is none. In the calling thread's network namespace.
+/// Lists the table in the calling thread's network namespace; `None` if it does not exist.
 ///
 /// # Errors
 /// [`NftError`].
-pub(super) async fn list() -> Result<Option<Listing>, NftError> {
+pub async fn list() -> Result<Option<Listing>, NftError> {
     let arguments = ["--json", "--numeric", "list", "table", "inet", TABLE];
     match run(&arguments, String::new()).await {
         Ok(text) => Ok(Some(Listing::parse(&text)?)),
@@ -63,20 +62,20 @@ pub(super) async fn list() -> Result<Option<Listing>, NftError> {
     }
 }
 
-/// Carries commands out, all or none, in the calling thread's network namespace.
+/// Executes commands as one transaction in the calling thread's network namespace.
 ///
 /// # Errors
 /// [`NftError`].
-pub(super) async fn apply(commands: &Nftables<'_>) -> Result<(), NftError> {
+pub async fn apply(commands: &Nftables<'_>) -> Result<(), NftError> {
     let text = serde_json::to_string(commands)?;
     run(&["--json", "--file", STANDARD_INPUT], text).await.map(drop)
 }
 
-// Not the crate's own runner: it leaves the program's error messages to our standard error and waits for ever.
+// The crate's own runner leaves the program's error messages to our standard error and has no timeout.
 async fn run(arguments: &[&str], input: String) -> Result<String, NftError> {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).kill_on_drop(true);
-    // Messages are compared below.
+    // Messages are matched below.
     command.env("LC_ALL", "C");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let spawned = command.spawn().map_err(|error| match error.kind() {
@@ -87,21 +86,21 @@ async fn run(arguments: &[&str], input: String) -> Result<String, NftError> {
     let stdin = child.stdin.take();
     let write = async move {
         if let Some(mut stdin) = stdin {
-            // It may end without reading all: what it says then tells more than a broken pipe.
+            // The program may end without reading everything; its message is more useful than a broken pipe.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
     };
     let both = async { tokio::join!(write, child.wait_with_output()).1 };
-    let output = timeout(ENDS_WITHIN, both).await.map_err(|_| NftError::Hangs)??;
+    let output = timeout(RUN_TIMEOUT, both).await.map_err(|_| NftError::Hangs)??;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(refusal(&String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Tells the reasons that somebody can do something about from the rest.
+/// Classifies an error message: missing privilege and missing support have a remedy.
 fn refusal(stderr: &str) -> NftError {
-    // The first line has the cause, those below are mostly its consequences.
+    // The first line has the cause; the lines below are mostly its consequences.
     let first = stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed without a word");
     let text = first.rsplit("Error: ").next().unwrap_or(first).trim().to_owned();
     if text.contains("Operation not permitted") {
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nft_says_is_told_apart() {
+    fn error_messages_are_classified() {
         let denied = "netlink: Error: cache initialization failed: Operation not permitted\nOperation not permitted (you must be root)\n";
         assert!(matches!(refusal(denied), NftError::Denied(_)));
         let unsupported = "internal:0:0-0: Error: Could not process rule: Operation not supported\n\ninternal:0:0-0: Error: No such file or directory\n";

@@ -1,4 +1,4 @@
-//! The table in the words of nftables, as the `nftables` crate has them.
+//! The rules of the table `inet routed`, as the `nftables` crate writes them.
 
 use std::{borrow::Cow, collections::BTreeSet, collections::HashSet, net::IpAddr};
 
@@ -15,30 +15,49 @@ use nftables::{
     types::{NfChainPolicy, NfChainType, NfFamily, NfHook},
 };
 
-use crate::{
-    desired::{VXLAN_PORT, VXLAN_VNI},
-    firewall::Firewall,
-};
+/// Contents of the table: sources that encapsulated packets are accepted from, and masquerading.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FirewallTable {
+    /// True if IP-in-IP packets (IP protocol 4 inside IPv4) from unknown sources are dropped.
+    pub guards_ipip: bool,
+    /// The VXLAN whose packets from unknown sources are dropped.
+    pub guarded_vxlan: Option<VxlanSelector>,
+    /// Accepted outer sources, both families.
+    pub nodes: BTreeSet<IpAddr>,
+    /// All pools: packets to these keep their source. Disjoint.
+    pub pools: Vec<IpNet>,
+    /// Pools whose packets to any other destination are masqueraded. Disjoint.
+    pub masqueraded: Vec<IpNet>,
+}
 
-/// The table's name; its family is `inet`, whose NAT chains are as old as what we need anyway (Linux 5.2).
+/// The packets of one VXLAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VxlanSelector {
+    /// UDP port.
+    pub port: u16,
+    /// VXLAN network identifier.
+    pub vni: u32,
+}
+
+/// Name of the table; its family is `inet`, which has NAT chains since Linux 5.2.
 pub const TABLE: &str = "routed";
-/// The counter of IP-in-IP packets that were dropped.
-pub(super) const DROPPED_IPIP: &str = "dropped_ipip";
-/// The counter of VXLAN packets that were dropped.
-pub(super) const DROPPED_VXLAN: &str = "dropped_vxlan";
+/// Counter of dropped IP-in-IP packets.
+pub const DROPPED_IPIP: &str = "dropped_ipip";
+/// Counter of dropped VXLAN packets.
+pub const DROPPED_VXLAN: &str = "dropped_vxlan";
 
-/// Outer sources that are accepted; these sets change by elements.
+/// Sets of accepted outer sources, IPv4 and IPv6; these sets change by elements.
 pub const NODE_SETS: [&str; 2] = ["nodes4", "nodes6"];
 const POOL_SETS: [&str; 2] = ["pools4", "pools6"];
 const MASQUERADED_SETS: [&str; 2] = ["masqueraded4", "masqueraded6"];
-/// Looks at packets to this node: the input hook comes before decapsulation and after reassembly.
+/// Chain of packets to this node: the input hook comes before decapsulation and after reassembly.
 const GUARD: &str = "tunnels";
 const OUTGOING: &str = "outgoing";
 
 const FAMILY: NfFamily = NfFamily::INet;
-/// Before those of others filter (`mangle`), so that what they count and log is what arrives.
+/// Before the filter chains of other programs (`mangle`), so that they count and log only accepted packets.
 const GUARD_PRIORITY: i32 = -150;
-/// `srcnat`
+/// `srcnat`.
 const OUTGOING_PRIORITY: i32 = 100;
 /// IP in IP (RFC 2003).
 const IPPROTO_IPIP: u32 = 4;
@@ -47,26 +66,25 @@ const VNI_OFFSET: u32 = 96;
 /// Bits of a VNI.
 const VNI_LENGTH: u32 = 24;
 
-/// Makes the table from nothing, and takes away whatever there was by its name: one transaction, before and
-/// after which every packet finds a whole table.
-pub(super) fn replacement(firewall: &Firewall) -> Nftables<'static> {
+/// Builds the transaction that replaces the table; every packet meets either the old or the new one.
+pub fn replacement(table: &FirewallTable) -> Nftables<'static> {
     let mut batch = Batch::new();
     remove(&mut batch);
-    for object in objects(firewall) {
+    for object in objects(table) {
         batch.add(object);
     }
     batch.to_nftables()
 }
 
-/// Takes the table away, whether there is one or not.
-pub(super) fn removal() -> Nftables<'static> {
+/// Builds the transaction that deletes the table, if it exists.
+pub fn removal() -> Nftables<'static> {
     let mut batch = Batch::new();
     remove(&mut batch);
     batch.to_nftables()
 }
 
-/// Adds elements to sets and deletes others, in one transaction.
-pub(super) fn element_changes<'a>(
+/// Builds the transaction that adds elements to sets and deletes others.
+pub fn element_changes<'a>(
     add: impl IntoIterator<Item = (&'a str, Vec<IpNet>)>,
     delete: impl IntoIterator<Item = (&'a str, Vec<IpNet>)>,
 ) -> Nftables<'a> {
@@ -86,63 +104,62 @@ pub(super) fn element_changes<'a>(
 
 fn remove(batch: &mut Batch<'static>) {
     let table = || NfListObject::Table(Table { family: FAMILY, name: TABLE.into(), handle: None });
-    // Deleting what is not there is an error; adding what is there is none.
+    // Deletion of an absent table is an error; addition of an existing one is not.
     batch.add(table());
     batch.delete(table());
 }
 
-/// All objects of the table, what is referred to before who refers.
-pub(super) fn objects(firewall: &Firewall) -> Vec<NfListObject<'static>> {
-    let table = Table { family: FAMILY, name: TABLE.into(), handle: None };
-    let mut objects = vec![NfListObject::Table(table)];
-    if firewall.guards_ipip || firewall.guards_vxlan {
-        guard(firewall, &mut objects);
+/// Returns all objects of the table, each after those it refers to.
+pub(super) fn objects(table: &FirewallTable) -> Vec<NfListObject<'static>> {
+    let mut objects = vec![NfListObject::Table(Table { family: FAMILY, name: TABLE.into(), handle: None })];
+    if table.guards_ipip || table.guarded_vxlan.is_some() {
+        guard(table, &mut objects);
     }
-    if !firewall.masqueraded.is_empty() {
-        masquerade(firewall, &mut objects);
+    if !table.masqueraded.is_empty() {
+        masquerade(table, &mut objects);
     }
     objects
 }
 
-fn guard(firewall: &Firewall, objects: &mut Vec<NfListObject<'static>>) {
-    let nodes: BTreeSet<IpNet> = firewall.nodes.iter().copied().map(IpNet::from).collect();
+fn guard(table: &FirewallTable, objects: &mut Vec<NfListObject<'static>>) {
+    let nodes: BTreeSet<IpNet> = table.nodes.iter().copied().map(IpNet::from).collect();
     objects.extend(sets(NODE_SETS, &nodes, false));
     objects.push(chain(GUARD, NfChainType::Filter, NfHook::Input, GUARD_PRIORITY));
     let [nodes4, nodes6] = NODE_SETS;
-    if firewall.guards_ipip {
+    if table.guards_ipip {
         objects.push(counter(DROPPED_IPIP));
         let ipip = equals(meta(MetaKey::L4proto), Expression::Number(IPPROTO_IPIP));
         objects.push(rule(GUARD, vec![ipip, outside("ip", "saddr", nodes4), counted(DROPPED_IPIP), drop()]));
     }
-    if firewall.guards_vxlan {
+    if let Some(vxlan) = table.guarded_vxlan {
         objects.push(counter(DROPPED_VXLAN));
         for (protocol, set) in [("ip", nodes4), ("ip6", nodes6)] {
-            let port = equals(field("udp", "dport"), Expression::Number(u32::from(VXLAN_PORT)));
-            // Others may have VXLANs of their own on the same port.
+            let port = equals(field("udp", "dport"), Expression::Number(u32::from(vxlan.port)));
+            // Other programs may have VXLANs of their own on the same port.
             let vni = PayloadRaw { base: PayloadBase::TH, offset: VNI_OFFSET, len: VNI_LENGTH };
             let vni = NamedExpression::Payload(Payload::PayloadRaw(vni));
-            let vni = equals(Expression::Named(vni), Expression::Number(VXLAN_VNI));
+            let vni = equals(Expression::Named(vni), Expression::Number(vxlan.vni));
             let statements = vec![port, vni, outside(protocol, "saddr", set), counted(DROPPED_VXLAN), drop()];
             objects.push(rule(GUARD, statements));
         }
     }
 }
 
-fn masquerade(firewall: &Firewall, objects: &mut Vec<NfListObject<'static>>) {
+fn masquerade(table: &FirewallTable, objects: &mut Vec<NfListObject<'static>>) {
     let of = |nets: &[IpNet]| nets.iter().copied().collect::<BTreeSet<_>>();
-    objects.extend(sets(POOL_SETS, &of(&firewall.pools), true));
-    objects.extend(sets(MASQUERADED_SETS, &of(&firewall.masqueraded), true));
+    objects.extend(sets(POOL_SETS, &of(&table.pools), true));
+    objects.extend(sets(MASQUERADED_SETS, &of(&table.masqueraded), true));
     objects.push(chain(OUTGOING, NfChainType::NAT, NfHook::Postrouting, OUTGOING_PRIORITY));
     for ((protocol, pools), masqueraded) in ["ip", "ip6"].into_iter().zip(POOL_SETS).zip(MASQUERADED_SETS) {
         let inside = equals(field(protocol, "saddr"), set_reference(masqueraded));
-        // Ports chosen at random: two pods that choose the same one at once don't lose a packet to it.
+        // Random ports: two pods that use the same source port at once lose no packet.
         let flags = Some(HashSet::from([NATFlag::FullyRandom]));
         let masquerade = Statement::Masquerade(Some(NAT { addr: None, family: None, port: None, flags }));
         objects.push(rule(OUTGOING, vec![inside, outside(protocol, "daddr", pools), masquerade]));
     }
 }
 
-/// The sets of both families, IPv4 first.
+/// Builds the sets of both families, IPv4 first.
 fn sets(names: [&'static str; 2], nets: &BTreeSet<IpNet>, intervals: bool) -> [NfListObject<'static>; 2] {
     let [name4, name6] = names;
     [(name4, true, SetType::Ipv4Addr), (name6, false, SetType::Ipv6Addr)].map(|(name, v4, kind)| {
@@ -215,7 +232,7 @@ fn equals(left: Expression<'static>, right: Expression<'static>) -> Statement<'s
     Statement::Match(Match { left, right, op: Operator::EQ })
 }
 
-/// The address is in no element of the set.
+/// Builds the match of addresses outside a set.
 fn outside(protocol: &'static str, name: &'static str, set: &'static str) -> Statement<'static> {
     Statement::Match(Match { left: field(protocol, name), right: set_reference(set), op: Operator::NEQ })
 }

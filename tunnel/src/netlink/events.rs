@@ -1,4 +1,4 @@
-//! The event socket: what others do to links, addresses, neighbours, next hops and routes.
+//! The event socket: multicast messages of the kernel.
 
 use std::{
     io,
@@ -13,123 +13,129 @@ use socket2::{SockFilter, SockRef};
 use tokio::io::unix::AsyncFd;
 
 use super::{
-    links::{RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, parse_address, parse_link},
-    neighbours::{RTM_DELNEIGH, RTM_NEWNEIGH, parse_neighbour},
-    nexthops::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP, parse_nexthop},
-    routes::{RTM_DELROUTE, RTM_NEWROUTE, parse_route},
-    rules::{self, RTM_DELRULE, RTM_NEWRULE},
-    socket::ENOBUFS,
+    numbers::{ENOBUFS, RTM_DELNEIGH, RTM_NEWNEIGH},
     wire::{Received, messages},
 };
-use crate::{dataplane::Event, diff::NEXTHOP_IDS};
 
-/// Multicast groups of `linux/rtnetlink.h`: link, neigh, ipv4-ifaddr, ipv4-route, ipv4-rule, ipv6-ifaddr, ipv6-route,
-/// ipv4-netconf, ipv6-netconf, nexthop.
-/// A kernel without next-hop objects has no such group, and joining it harms nothing.
-const GROUPS: [u32; 10] = [1, 3, 5, 7, 8, 9, 11, 24, 25, 32];
-/// `RTM_NEWNETCONF`: a sysctl of an interface, or of all, has another value.
-const RTM_NEWNETCONF: u16 = 80;
-/// Events kept of one wake-up; more than that are answered by taking the whole picture.
-const MAX_EVENTS: usize = 4096;
-/// Octets of one receive: larger than any event.
+/// Octets of one receive: larger than any rtnetlink event; of a longer message the head is enough.
 const RECEIVE_BUFFER: usize = 64 * 1024;
-/// Receive buffer asked for, beyond `net.core.rmem_max` where we may: some ten thousand events.
-const SOCKET_BUFFER: usize = 8 * 1024 * 1024;
 
-/// The event socket.
-pub struct Monitor {
-    socket: AsyncFd<OwnedFd>,
-    buffer: Vec<u8>,
-    /// The request sockets' ports: events caused through them are no news.
-    own_ports: Vec<u32>,
-    /// The interface whose neighbours alone are of interest, 0 for none; `None`: those of all.
-    neighbours_of: Option<u32>,
+/// The kernel subsystem that sends the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subsystem {
+    /// rtnetlink.
+    Route,
+    /// nfnetlink.
+    Netfilter,
 }
 
-impl Monitor {
-    /// Opens one in the calling thread's network namespace, inside a tokio runtime. Events caused through the
-    /// sockets with these ports, a handful, are left out, as far as the kernel says who caused them.
+/// One input to the consumer of an event socket.
+#[derive(Debug, Clone, Copy)]
+pub enum Notification<'a> {
+    /// A message of the kernel.
+    Message(Received<'a>),
+    /// Events were lost, or are more than the consumer keeps.
+    Overrun,
+}
+
+/// A socket that receives the events of multicast groups.
+pub struct EventSocket {
+    socket: AsyncFd<OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+impl EventSocket {
+    /// Opens a socket in the calling thread's network namespace, inside a tokio runtime, and joins
+    /// `groups`, numbers from 1 to 32. Joining a group that the kernel does not have is harmless.
+    /// `receive_buffer` is the receive buffer in octets to ask for, beyond `net.core.rmem_max`
+    /// where that is permitted; `filter` is in place before the first event.
     ///
     /// # Errors
-    /// Those of `socket`, `bind` and `setsockopt`.
-    pub fn open(own_ports: &[u32]) -> io::Result<Self> {
+    /// Those of `socket`, `bind` and `setsockopt`: for nfnetlink `EPERM` without CAP_NET_ADMIN,
+    /// `EPROTONOSUPPORT` without the subsystem.
+    pub fn open(
+        subsystem: Subsystem,
+        groups: &[u32],
+        receive_buffer: Option<usize>,
+        filter: &[SockFilter],
+    ) -> io::Result<Self> {
+        let protocol = match subsystem {
+            Subsystem::Route => SockProtocol::NetlinkRoute,
+            Subsystem::Netfilter => SockProtocol::NetlinkNetFilter,
+        };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-        if setsockopt(&socket, RcvBufForce, &SOCKET_BUFFER).is_err() {
-            setsockopt(&socket, RcvBuf, &SOCKET_BUFFER)?;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        if let Some(octets) = receive_buffer
+            && setsockopt(&socket, RcvBufForce, &octets).is_err()
+        {
+            setsockopt(&socket, RcvBuf, &octets)?;
         }
-        if !own_ports.is_empty() {
-            SockRef::from(&socket).attach_filter(&filter(own_ports, None))?;
+        if !filter.is_empty() {
+            SockRef::from(&socket).attach_filter(filter)?;
         }
-        let groups = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
+        let groups = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-        // What `new` is deprecated for, a type whose descriptor changes, an OwnedFd is not; its successor is unsafe.
+        // `new` is deprecated for types whose descriptor changes, which an OwnedFd's does not; its successor is unsafe.
         #[allow(deprecated)]
         let socket = AsyncFd::new(socket)?;
-        Ok(Self {
-            socket,
-            buffer: vec![0; RECEIVE_BUFFER],
-            own_ports: own_ports.to_vec(),
-            neighbours_of: None,
-        })
+        Ok(Self { socket, buffer: vec![0; RECEIVE_BUFFER] })
     }
 
-    /// From now on tells of the neighbours of the interface with this index (0: of none), and of no others: what a
-    /// node talks to comes and goes by the minute.
+    /// Replaces the socket filter.
     ///
     /// # Errors
     /// Those of `setsockopt`.
-    pub fn watch_neighbours(&mut self, index: u32) -> io::Result<()> {
-        if self.neighbours_of != Some(index) {
-            SockRef::from(self.socket.get_ref()).attach_filter(&filter(&self.own_ports, Some(index)))?;
-            self.neighbours_of = Some(index);
-        }
-        Ok(())
+    pub fn attach_filter(&self, filter: &[SockFilter]) -> io::Result<()> {
+        SockRef::from(self.socket.get_ref()).attach_filter(filter)
     }
 
-    /// Waits for events and returns all that are queued. Safe to cancel: what is not returned stays queued.
-    pub async fn events(&mut self, protocol: u8) -> Vec<Event> {
+    /// Waits until `parse` yields a value and returns the values of all queued events. If there are
+    /// more than `limit`, those so far are dropped and replaced by an [`Notification::Overrun`].
+    /// Safe to cancel: events that were not returned stay queued.
+    ///
+    /// # Errors
+    /// Those of the socket, which is unusable then.
+    pub async fn receive<T>(
+        &mut self,
+        limit: usize,
+        mut parse: impl FnMut(Notification<'_>) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
         let mut events = Vec::new();
         while events.is_empty() {
-            let mut ready = match self.socket.readable().await {
-                Ok(ready) => ready,
-                Err(error) => return broken(&error),
-            };
+            let mut ready = self.socket.readable().await?;
             loop {
                 let received = ready
                     .try_io(|fd| Ok(recvfrom::<NetlinkAddr>(fd.get_ref().as_raw_fd(), &mut self.buffer)?));
                 match received {
-                    // Nothing more is queued.
+                    // The queue is empty.
                     Err(_would_block) => break,
-                    // Only the kernel is believed.
+                    // Only messages of the kernel are trusted.
                     Ok(Ok((length, Some(from)))) if from.pid() == 0 => {
                         let datagram = self.buffer.get(..length).unwrap_or_default();
-                        events
-                            .extend(messages(datagram).filter_map(|r| parse(&r, protocol, &self.own_ports)));
+                        events.extend(messages(datagram).filter_map(|r| parse(Notification::Message(r))));
                     }
                     Ok(Ok(_)) => {}
-                    Ok(Err(error)) if error.raw_os_error() == Some(ENOBUFS) => events.push(Event::Overrun),
+                    Ok(Err(error)) if error.raw_os_error() == Some(ENOBUFS) => {
+                        events.extend(parse(Notification::Overrun));
+                    }
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Ok(Err(error)) => return broken(&error),
+                    Ok(Err(error)) => return Err(error),
                 }
-                if events.len() > MAX_EVENTS {
+                if events.len() > limit {
                     events.clear();
-                    events.push(Event::Overrun);
+                    events.extend(parse(Notification::Overrun));
                 }
             }
         }
-        events
+        Ok(events)
     }
 }
 
-fn broken(error: &io::Error) -> Vec<Event> {
-    tracing::warn!(%error, "netlink events cannot be read; taking the whole picture");
-    vec![Event::Overrun]
-}
-
-/// A socket filter that drops messages whose `nlmsg_pid` is one of `ports`, since a thousand routes of our own would
-/// only fill the queue, and neighbours of other interfaces than the one with index `neighbours_of`.
-fn filter(ports: &[u32], neighbours_of: Option<u32>) -> Vec<SockFilter> {
+/// Returns a socket filter that drops rtnetlink messages whose `nlmsg_pid` is one of `ports`, and
+/// with `neighbours_of` the neighbors of all interfaces but the one with that index.
+///
+/// A thousand routes of the process's own would only fill the queue.
+pub fn filter(ports: &[u32], neighbours_of: Option<u32>) -> Vec<SockFilter> {
     const LOAD_WORD: u16 = 0x20;
     const LOAD_HALF: u16 = 0x28;
     const JUMP_IF_EQUAL: u16 = 0x15;
@@ -140,7 +146,7 @@ fn filter(ports: &[u32], neighbours_of: Option<u32>) -> Vec<SockFilter> {
     const NDM_IFINDEX: u32 = 16 + 4;
     const KEEP: u32 = u32::MAX;
     const DROP: u32 = 0;
-    // The filter's machine loads big-endian; the fields are in host order.
+    // The filter machine loads big-endian; the fields are in host order.
     let word = |value: u32| u32::from_be_bytes(value.to_ne_bytes());
     let half = |value: u16| u32::from(u16::from_be_bytes(value.to_ne_bytes()));
     let mut filter = vec![SockFilter::new(LOAD_WORD, 0, 0, NLMSG_PID)];
@@ -160,43 +166,4 @@ fn filter(ports: &[u32], neighbours_of: Option<u32>) -> Vec<SockFilter> {
     }
     filter.push(SockFilter::new(RETURN, 0, 0, KEEP));
     filter
-}
-
-fn parse(received: &Received<'_>, protocol: u8, own_ports: &[u32]) -> Option<Event> {
-    let own = own_ports.contains(&received.port);
-    match received.kind {
-        RTM_NEWLINK | RTM_DELLINK => {
-            let link = parse_link(received)?;
-            Some(Event::Link { index: link.index, name: link.name })
-        }
-        RTM_NEWADDR | RTM_DELADDR if !own => {
-            Some(Event::Address { index: parse_address(received)?.index, gone: received.kind == RTM_DELADDR })
-        }
-        RTM_NEWNEIGH | RTM_DELNEIGH if !own => {
-            let neighbour = parse_neighbour(received)?;
-            Some(Event::Neighbour { index: neighbour.index, permanent: neighbour.permanent })
-        }
-        RTM_NEWNEXTHOP | RTM_DELNEXTHOP if !own => {
-            let (id, nexthop) = parse_nexthop(received, protocol)?;
-            // Who replaces one of ours may not give it our protocol number.
-            Some(Event::Nexthop { ours: nexthop.ours || NEXTHOP_IDS.contains(&id) })
-        }
-        RTM_NEWNETCONF => Some(Event::Sysctl),
-        RTM_NEWRULE | RTM_DELRULE if !own => rules::parse_rule(received).map(|_| Event::Probing),
-        RTM_NEWROUTE | RTM_DELROUTE if !own => {
-            if rules::parse_route(received).is_some() {
-                return Some(Event::Probing);
-            }
-            let route = parse_route(received)?;
-            let present = received.kind == RTM_NEWROUTE;
-            let ours = route.protocol == protocol;
-            Some(Event::Route {
-                key: route.key,
-                via: (present && ours).then_some(route.via),
-                // A foreign route that replaced something at this key may have replaced ours.
-                ours: ours || present && route.replaced,
-            })
-        }
-        _ => None,
-    }
 }

@@ -1,88 +1,91 @@
 //! Links and their addresses: `RTM_*LINK`, `RTM_*ADDR`.
 //!
-//! Written with the `rtnetlink` crate's types, but read by this crate's own parser: it skips what it does not know
-//! and what has another length than today, so a newer kernel cannot make an observation fail.
+//! Requests use the types of the `rtnetlink` crate. Responses are read by this crate's own parser,
+//! which skips unknown attributes and attributes of an unexpected length, so a newer kernel cannot
+//! make an observation fail.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use rtnetlink::{LinkIpIp, LinkUnspec, LinkVxlan, packet_route::link::LinkMessage};
 
 use super::{
+    numbers::{
+        IFA_ADDRESS, IFA_LOCAL, IFF_RUNNING, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA,
+        IFLA_INFO_KIND, IFLA_IPTUN_LOCAL, IFLA_IPTUN_PMTUDISC, IFLA_IPTUN_REMOTE, IFLA_LINKINFO, IFLA_MTU,
+        IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6,
+        IFLA_VXLAN_PORT, RTM_DELADDR, RTM_DELLINK, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK,
+    },
     socket::{KernelError, Socket},
     wire::{Message, Received, address, attributes, string, u16_at, u32_at},
 };
-use crate::{
-    desired::{IpipSpec, VXLAN_PORT, VXLAN_VNI, VxlanSpec},
-    node::Mac,
-    observed::LinkKind,
-};
 
-/// `RTM_NEWLINK`
-pub const RTM_NEWLINK: u16 = 16;
-/// `RTM_DELLINK`
-pub const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
-/// `RTM_NEWADDR`
-pub const RTM_NEWADDR: u16 = 20;
-/// `RTM_DELADDR`
-pub const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
+/// An Ethernet address.
+pub type MacAddress = [u8; 6];
 
-const IFF_UP: u32 = 0x1;
-const IFF_RUNNING: u32 = 0x40;
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
-
-const IFLA_IPTUN_LOCAL: u16 = 2;
-const IFLA_IPTUN_REMOTE: u16 = 3;
-const IFLA_IPTUN_PMTUDISC: u16 = 10;
-
-const IFLA_VXLAN_ID: u16 = 1;
-const IFLA_VXLAN_LINK: u16 = 3;
-const IFLA_VXLAN_LOCAL: u16 = 4;
-const IFLA_VXLAN_LEARNING: u16 = 7;
-const IFLA_VXLAN_PORT: u16 = 15;
-const IFLA_VXLAN_LOCAL6: u16 = 17;
-
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
+/// Length of `struct ifaddrmsg` in octets.
 const IFADDRMSG_LEN: usize = 8;
+/// Length of `struct ifinfomsg` in octets.
 const IFINFOMSG_LEN: usize = 16;
 
-/// A link as the kernel describes it.
+/// Kind of a link with its attributes (`IFLA_LINKINFO`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkInfo {
+    /// An IP-in-IP device.
+    Ipip {
+        /// Outer source, if one is set.
+        local: Option<IpAddr>,
+        /// Outer destination, if one is set.
+        remote: Option<IpAddr>,
+        /// Path MTU discovery of the outer packet.
+        pmtudisc: bool,
+    },
+    /// A VXLAN device.
+    Vxlan {
+        /// VXLAN network identifier.
+        vni: u32,
+        /// UDP port.
+        port: u16,
+        /// Outer source, if one is set.
+        local: Option<IpAddr>,
+        /// Interface index of the lower device, 0 if none.
+        parent: u32,
+        /// True if the device learns MACs from traffic.
+        learning: bool,
+    },
+    /// Any other kind.
+    Other,
+}
+
+/// A link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkRecord {
     /// Interface index.
     pub index: u32,
     /// Name.
     pub name: String,
-    /// Administratively up.
+    /// True if the link is administratively up.
     pub up: bool,
-    /// Has carrier (`IFF_RUNNING`).
+    /// True if the link has carrier (`IFF_RUNNING`).
     pub running: bool,
     /// MTU in octets.
     pub mtu: u32,
-    /// Ethernet address, zero where there is none.
-    pub mac: Mac,
+    /// Ethernet address; zero for a link without one.
+    pub mac: MacAddress,
     /// Kind and attributes.
-    pub kind: LinkKind,
+    pub kind: LinkInfo,
 }
 
-/// An interface's address.
+/// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressRecord {
     /// Interface index.
     pub index: u32,
-    /// The address with its prefix length.
+    /// Address with its prefix length.
     pub address: IpNet,
 }
 
-/// All links of the namespace.
+/// Returns all links of the namespace.
 ///
 /// # Errors
 /// The kernel's.
@@ -90,7 +93,7 @@ pub fn dump_links(socket: &mut Socket) -> Result<Vec<LinkRecord>, KernelError> {
     socket.dump(&Message::new(RTM_GETLINK, 0, &[0; IFINFOMSG_LEN]), parse_link)
 }
 
-/// Reads an `RTM_NEWLINK` or `RTM_DELLINK` message.
+/// Parses an `RTM_NEWLINK` or `RTM_DELLINK` message.
 pub fn parse_link(received: &Received<'_>) -> Option<LinkRecord> {
     if !matches!(received.kind, RTM_NEWLINK | RTM_DELLINK) {
         return None;
@@ -103,13 +106,13 @@ pub fn parse_link(received: &Received<'_>) -> Option<LinkRecord> {
         running: flags & IFF_RUNNING != 0,
         mtu: 0,
         mac: [0; 6],
-        kind: LinkKind::Other,
+        kind: LinkInfo::Other,
     };
     for (kind, value) in attributes(received.payload.get(IFINFOMSG_LEN..)?) {
         match kind {
             IFLA_IFNAME => link.name = string(value),
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
-            IFLA_ADDRESS => link.mac = Mac::try_from(value).unwrap_or_default(),
+            IFLA_ADDRESS => link.mac = MacAddress::try_from(value).unwrap_or_default(),
             IFLA_LINKINFO => link.kind = parse_kind(value),
             _ => {}
         }
@@ -117,7 +120,7 @@ pub fn parse_link(received: &Received<'_>) -> Option<LinkRecord> {
     Some(link)
 }
 
-fn parse_kind(info: &[u8]) -> LinkKind {
+fn parse_kind(info: &[u8]) -> LinkInfo {
     let mut kind = String::new();
     let mut data: &[u8] = &[];
     for (attribute, value) in attributes(info) {
@@ -139,7 +142,7 @@ fn parse_kind(info: &[u8]) -> LinkKind {
                     _ => {}
                 }
             }
-            LinkKind::Ipip { local, remote, pmtudisc }
+            LinkInfo::Ipip { local, remote, pmtudisc }
         }
         "vxlan" => {
             let (mut vni, mut port, mut source, mut parent, mut learning) = (0, 0, None, 0, false);
@@ -153,13 +156,13 @@ fn parse_kind(info: &[u8]) -> LinkKind {
                     _ => {}
                 }
             }
-            LinkKind::Vxlan { vni, port, local: source, parent, learning }
+            LinkInfo::Vxlan { vni, port, local: source, parent, learning }
         }
-        _ => LinkKind::Other,
+        _ => LinkInfo::Other,
     }
 }
 
-/// All addresses of the namespace.
+/// Returns all addresses of the namespace.
 ///
 /// # Errors
 /// The kernel's.
@@ -167,7 +170,7 @@ pub fn dump_addresses(socket: &mut Socket) -> Result<Vec<AddressRecord>, KernelE
     socket.dump(&Message::new(RTM_GETADDR, 0, &[0; IFADDRMSG_LEN]), parse_address)
 }
 
-/// Reads an `RTM_NEWADDR` or `RTM_DELADDR` message.
+/// Parses an `RTM_NEWADDR` or `RTM_DELADDR` message.
 pub fn parse_address(received: &Received<'_>) -> Option<AddressRecord> {
     if !matches!(received.kind, RTM_NEWADDR | RTM_DELADDR) {
         return None;
@@ -186,56 +189,73 @@ pub fn parse_address(received: &Received<'_>) -> Option<AddressRecord> {
     Some(AddressRecord { index, address })
 }
 
-/// A change of a link or its addresses, for [`Connection::change`](super::Connection::change).
+/// A change of a link or of its addresses, for [`Connection::change`](super::Connection::change).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Create a link; refused with `EEXIST` if the name is taken.
+pub enum LinkChange {
+    /// Creation of a link; refused with `EEXIST` if the name is taken.
     CreateLink(LinkMessage),
-    /// Change a link.
+    /// Modification of a link.
     SetLink(LinkMessage),
-    /// Delete a link.
+    /// Deletion of a link.
     DeleteLink {
         /// Interface index.
         index: u32,
     },
-    /// Add an address to a link, if it does not have it.
+    /// Addition of an address to a link; no error if the link has it.
     AddAddress {
         /// Interface index.
         index: u32,
-        /// The address with its prefix length.
+        /// Address with its prefix length.
         address: IpNet,
     },
-    /// Remove an address from a link.
+    /// Removal of an address from a link.
     DeleteAddress {
         /// Interface index.
         index: u32,
-        /// The address with its prefix length.
+        /// Address with its prefix length.
         address: IpNet,
     },
 }
 
-/// Creates the IP-in-IP device, down.
-pub fn create_ipip(name: &str, spec: &IpipSpec) -> Change {
-    Change::CreateLink(LinkIpIp::new(name).mtu(spec.mtu).local(spec.local).pmtudisc(true).build())
+/// Attributes of a VXLAN device to create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VxlanAttributes {
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+    /// Outer source address.
+    pub local: IpAddr,
+    /// Interface index of the lower device.
+    pub parent: u32,
+    /// MTU in octets.
+    pub mtu: u32,
+    /// Ethernet address.
+    pub mac: MacAddress,
 }
 
-/// Creates the VXLAN device, down.
-pub fn create_vxlan(name: &str, spec: &VxlanSpec) -> Change {
-    let link = LinkVxlan::new(name, VXLAN_VNI)
-        .mtu(spec.mtu)
-        .address(spec.mac.to_vec())
-        .dev(spec.parent)
+/// Builds the change that creates an IP-in-IP device, down, with path MTU discovery.
+pub fn create_ipip(name: &str, local: Ipv4Addr, mtu: u32) -> LinkChange {
+    LinkChange::CreateLink(LinkIpIp::new(name).mtu(mtu).local(local).pmtudisc(true).build())
+}
+
+/// Builds the change that creates a VXLAN device, down, without learning.
+pub fn create_vxlan(name: &str, vxlan: &VxlanAttributes) -> LinkChange {
+    let link = LinkVxlan::new(name, vxlan.vni)
+        .mtu(vxlan.mtu)
+        .address(vxlan.mac.to_vec())
+        .dev(vxlan.parent)
         .learning(false)
-        .port(VXLAN_PORT);
-    let link = match spec.local {
+        .port(vxlan.port);
+    let link = match vxlan.local {
         IpAddr::V4(local) => link.local(local),
         IpAddr::V6(local) => link.local6(local),
     };
-    Change::CreateLink(link.build())
+    LinkChange::CreateLink(link.build())
 }
 
-/// Changes MTU and Ethernet address of a link, and brings it up.
-pub fn set_link(index: u32, mtu: Option<u32>, mac: Option<Mac>, up: bool) -> Change {
+/// Builds the change that sets MTU and Ethernet address of a link and, with `up`, brings it up.
+pub fn set_link(index: u32, mtu: Option<u32>, mac: Option<MacAddress>, up: bool) -> LinkChange {
     let mut link = LinkUnspec::new_with_index(index);
     if up {
         link = link.up();
@@ -246,5 +266,5 @@ pub fn set_link(index: u32, mtu: Option<u32>, mac: Option<Mac>, up: bool) -> Cha
     if let Some(mac) = mac {
         link = link.address(mac.to_vec());
     }
-    Change::SetLink(link.build())
+    LinkChange::SetLink(link.build())
 }

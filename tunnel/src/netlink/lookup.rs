@@ -1,72 +1,46 @@
-//! What the kernel does with packets at this moment, asked of it for people to read: nothing is decided by it.
+//! FIB lookups: the route that the kernel uses for an address, `RTM_GETROUTE`.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::{
-    socket::{ENOENT, EOPNOTSUPP, KernelError, Socket},
-    wire::{AF_BRIDGE, AF_INET, AF_INET6, Message, Received, address, attributes, family, u16_at, u32_at},
+    numbers::{
+        ENOENT, RTA_DST, RTA_IIF, RTA_SRC, RTM_F_FIB_MATCH, RTM_GETROUTE, RTM_NEWROUTE, RTN_BLACKHOLE,
+        RTN_LOCAL, RTN_PROHIBIT, RTN_UNICAST, RTN_UNREACHABLE,
+    },
+    routes::{RTMSG_LEN, RouteAttributes},
+    socket::{KernelError, Socket},
+    wire::{Message, Received, family},
 };
-use crate::node::Mac;
 
-const RTM_NEWROUTE: u16 = 24;
-const RTM_GETROUTE: u16 = 26;
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_GETNEIGH: u16 = 30;
-const RTM_NEWRULE: u16 = 32;
-const RTM_GETRULE: u16 = 34;
-
-const RTMSG_LEN: usize = 12;
-const RTM_F_FIB_MATCH: u32 = 0x2000;
-const RTA_DST: u16 = 1;
-const RTA_SRC: u16 = 2;
-const RTA_IIF: u16 = 3;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_PREFSRC: u16 = 7;
-const RTA_METRICS: u16 = 8;
-const RTA_TABLE: u16 = 15;
-const RTAX_MTU: u16 = 2;
-
-const NDMSG_LEN: usize = 12;
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-
-const RULE_LEN: usize = 12;
-const FRA_PRIORITY: u16 = 6;
-const FRA_TABLE: u16 = 15;
-const RT_TABLE_MAIN: u32 = 254;
-const RT_TABLE_LOCAL: u32 = 255;
-
-/// Where a route leads: `rtm_type`.
+/// Type of a route: `rtm_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteKind {
-    /// To a gateway or on a link.
+    /// To a gateway or onto a link.
     Unicast,
     /// To this host itself.
     Local,
-    /// Nowhere, without a word.
+    /// Discards packets without an ICMP message.
     Blackhole,
-    /// Nowhere, with ICMP "host unreachable" or "prohibited".
+    /// Discards packets with ICMP "host unreachable" or "prohibited".
     Refused,
     /// Anything else: broadcast, multicast, ...
     Other,
 }
 
 impl RouteKind {
-    fn of(kind: u8) -> Self {
+    fn from_type(kind: u8) -> Self {
         match kind {
-            1 => RouteKind::Unicast,
-            2 => RouteKind::Local,
-            6 => RouteKind::Blackhole,
-            7 | 8 => RouteKind::Refused,
+            RTN_UNICAST => RouteKind::Unicast,
+            RTN_LOCAL => RouteKind::Local,
+            RTN_BLACKHOLE => RouteKind::Blackhole,
+            RTN_UNREACHABLE | RTN_PROHIBIT => RouteKind::Refused,
             _ => RouteKind::Other,
         }
     }
 
-    /// The kernel's word for it.
+    /// Returns the kernel's name of the type.
     pub fn name(self) -> &'static str {
         match self {
             RouteKind::Unicast => "unicast",
@@ -80,263 +54,130 @@ impl RouteKind {
 
 /// An answer to `RTM_GETROUTE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RouteSight {
-    /// Where it leads.
+pub struct RouteAnswer {
+    /// Type.
     pub kind: RouteKind,
-    /// The route's own destination, where it was asked for that; else the address.
+    /// Destination of the route itself for a FIB match; else the address.
     pub prefix: Option<IpNet>,
-    /// `rtm_protocol`
+    /// `rtm_protocol`.
     pub protocol: u8,
-    /// The table.
+    /// Table.
     pub table: u32,
-    /// Its metric.
+    /// Metric.
     pub metric: u32,
-    /// The gateway.
+    /// Gateway.
     pub gateway: Option<IpAddr>,
-    /// Index of the interface that packets leave by; 0: none.
+    /// Index of the outgoing interface; 0: none.
     pub index: u32,
-    /// The source that this host's own packets get.
+    /// Source address of this host's own packets.
     pub source: Option<IpAddr>,
-    /// The MTU that the route itself has, in octets.
+    /// MTU of the route itself, in octets.
     pub mtu: Option<u32>,
 }
 
-/// What the kernel does with packets to an address.
+/// The result of a FIB lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {
-    /// The way that packets take, or the refusal that they meet: `ENETUNREACH` (no route), `EHOSTUNREACH`, `EINVAL` (a
-    /// blackhole), `EXDEV` (rp_filter).
-    pub way: Result<RouteSight, KernelError>,
-    /// The route that it follows from, which names its prefix and metric; `None` where the kernel does not say.
-    pub route: Option<RouteSight>,
+    /// Path of the packets, or the kernel's refusal: `ENETUNREACH` (no route), `EHOSTUNREACH`,
+    /// `EINVAL` (a blackhole), `EXDEV` (rp_filter).
+    pub way: Result<RouteAnswer, KernelError>,
+    /// The matching route with its prefix and metric; `None` where the kernel does not report it.
+    pub route: Option<RouteAnswer>,
 }
 
-/// Where packets come from.
+/// Origin of forwarded packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// Their source address.
+    /// Source address.
     pub source: IpAddr,
-    /// Index of the interface that they come in by.
+    /// Index of the incoming interface.
     pub index: u32,
 }
 
-/// Asks which way packets to `destination` go: this host's own, or with `from` those that are forwarded.
+/// A next hop that the kernel uses for an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnicastHop {
+    /// Gateway; `None` for an address on the link.
+    pub gateway: Option<IpAddr>,
+    /// Index of the outgoing interface.
+    pub index: u32,
+}
+
+fn request(destination: IpAddr, from: Option<Arrival>, flags: u32) -> Message {
+    let length = IpNet::from(destination).prefix_len();
+    let mut header = [0; RTMSG_LEN];
+    (header[0], header[1]) = (family(destination), length);
+    header[2] = if from.is_some() { length } else { 0 };
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    let mut request = Message::new(RTM_GETROUTE, 0, &header);
+    if let Some(from) = from {
+        request = request.address(RTA_SRC, from.source).u32(RTA_IIF, from.index);
+    }
+    request.address(RTA_DST, destination)
+}
+
+/// Looks up the route of packets to `destination`: this host's own packets, or with `from`
+/// forwarded ones.
 ///
 /// # Errors
-/// The socket's; what the kernel says of the route itself is in the answer.
+/// Those of the socket; the kernel's refusal of the route itself is part of the result.
 pub fn look_up(
     socket: &mut Socket,
     destination: IpAddr,
     from: Option<Arrival>,
 ) -> Result<Lookup, KernelError> {
-    let ask = |socket: &mut Socket, flags: u32| {
-        let length = if destination.is_ipv4() { 32 } else { 128 };
-        let mut header = [0; RTMSG_LEN];
-        (header[0], header[1]) = (family(destination), length);
-        header[2] = if from.is_some() { length } else { 0 };
-        header[8..12].copy_from_slice(&flags.to_ne_bytes());
-        let mut request = Message::new(RTM_GETROUTE, 0, &header);
-        if let Some(from) = from {
-            request = request.address(RTA_SRC, from.source).u32(RTA_IIF, from.index);
-        }
-        let mut found = None;
-        let answer = socket.query(request.address(RTA_DST, destination), |received| {
-            found = found.or_else(|| parse_route(received));
+    let query = |socket: &mut Socket, flags: u32| {
+        let mut first = None;
+        let outcome = socket.query(request(destination, from, flags), |received| {
+            first = first.or_else(|| parse_answer(received));
         });
-        answer.and_then(|()| found.ok_or(KernelError { errno: ENOENT, message: String::new() }))
+        outcome.and_then(|()| first.ok_or(KernelError { errno: ENOENT, message: String::new() }))
     };
-    let way = ask(socket, 0);
-    let route = ask(socket, RTM_F_FIB_MATCH).ok();
+    let way = query(socket, 0);
+    let route = query(socket, RTM_F_FIB_MATCH).ok();
     Ok(Lookup { way, route })
 }
 
-fn parse_route(received: &Received<'_>) -> Option<RouteSight> {
+fn parse_answer(received: &Received<'_>) -> Option<RouteAnswer> {
     if received.kind != RTM_NEWROUTE {
         return None;
     }
-    let header = received.payload.first_chunk::<RTMSG_LEN>()?;
-    let [family, length, _, _, table, protocol, _, kind, ..] = *header;
-    let mut sight = RouteSight {
-        kind: RouteKind::of(kind),
-        prefix: None,
-        protocol,
-        table: table.into(),
-        metric: 0,
-        gateway: None,
-        index: 0,
-        source: None,
-        mtu: None,
-    };
-    let mut destination = match family {
-        AF_INET => IpAddr::from([0; 4]),
-        AF_INET6 => IpAddr::from([0; 16]),
-        _ => return None,
-    };
-    for (attribute, value) in attributes(received.payload.get(RTMSG_LEN..)?) {
-        match attribute {
-            RTA_DST => destination = address(value)?,
-            RTA_TABLE => sight.table = u32_at(value, 0)?,
-            RTA_PRIORITY => sight.metric = u32_at(value, 0)?,
-            RTA_GATEWAY => sight.gateway = address(value),
-            RTA_OIF => sight.index = u32_at(value, 0)?,
-            RTA_PREFSRC => sight.source = address(value),
-            RTA_METRICS => {
-                let mtu = attributes(value).find(|(metric, _)| *metric == RTAX_MTU);
-                sight.mtu = mtu.and_then(|(_, value)| u32_at(value, 0));
-            }
-            _ => {}
-        }
-    }
-    sight.prefix = IpNet::new(destination, length).ok();
-    Some(sight)
+    let route = RouteAttributes::parse(received)?;
+    Some(RouteAnswer {
+        kind: RouteKind::from_type(route.kind),
+        prefix: Some(route.prefix),
+        protocol: route.protocol,
+        table: route.table,
+        metric: route.metric,
+        gateway: route.gateway,
+        index: route.index.unwrap_or(0),
+        source: route.source,
+        mtu: route.mtu,
+    })
 }
 
-/// How well a neighbour is known: `ndm_state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NeighbourState {
-    /// Its Ethernet address is set for good.
-    Permanent,
-    /// Its Ethernet address is known.
-    Known,
-    /// It is being asked for.
-    Asked,
-    /// It did not answer.
-    Failed,
-}
-
-impl NeighbourState {
-    fn of(state: u16) -> Self {
-        const NUD_INCOMPLETE: u16 = 0x01;
-        const NUD_FAILED: u16 = 0x20;
-        const NUD_NOARP: u16 = 0x40;
-        const NUD_PERMANENT: u16 = 0x80;
-        match state {
-            state if state & (NUD_PERMANENT | NUD_NOARP) != 0 => NeighbourState::Permanent,
-            state if state & NUD_FAILED != 0 => NeighbourState::Failed,
-            0 | NUD_INCOMPLETE => NeighbourState::Asked,
-            _ => NeighbourState::Known,
-        }
-    }
-
-    /// A word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            NeighbourState::Permanent => "permanent",
-            NeighbourState::Known => "known",
-            NeighbourState::Asked => "asked for",
-            NeighbourState::Failed => "failed",
-        }
-    }
-}
-
-/// A neighbour, or with `AF_BRIDGE` where frames for an Ethernet address go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NeighbourSight {
-    /// Index of the interface.
-    pub index: u32,
-    /// The neighbour's address, or the VTEP that frames go to.
-    pub address: Option<IpAddr>,
-    /// Its Ethernet address.
-    pub mac: Option<Mac>,
-    /// How well it is known.
-    pub state: NeighbourState,
-}
-
-/// The neighbours of the address's family, in any state.
+/// Looks up the next hop for `destination`; `None` if no unicast route leads there.
 ///
 /// # Errors
-/// The kernel's.
-pub fn neighbours(socket: &mut Socket, of: IpAddr) -> Result<Vec<NeighbourSight>, KernelError> {
-    list_neighbours(socket, family(of))
-}
-
-/// All forwarding entries of VXLAN devices and bridges.
-///
-/// # Errors
-/// The kernel's.
-pub fn forwarding(socket: &mut Socket) -> Result<Vec<NeighbourSight>, KernelError> {
-    list_neighbours(socket, AF_BRIDGE)
-}
-
-fn list_neighbours(socket: &mut Socket, family: u8) -> Result<Vec<NeighbourSight>, KernelError> {
-    let mut header = [0; NDMSG_LEN];
-    header[0] = family;
-    absent(socket.dump(&Message::new(RTM_GETNEIGH, 0, &header), parse_neighbour))
-}
-
-fn parse_neighbour(received: &Received<'_>) -> Option<NeighbourSight> {
-    if received.kind != RTM_NEWNEIGH {
-        return None;
-    }
-    let mut sight = NeighbourSight {
-        index: u32_at(received.payload, 4)?,
-        address: None,
-        mac: None,
-        state: NeighbourState::of(u16_at(received.payload, 8)?),
-    };
-    for (attribute, value) in attributes(received.payload.get(NDMSG_LEN..)?) {
-        match attribute {
-            NDA_DST => sight.address = address(value),
-            NDA_LLADDR => sight.mac = Mac::try_from(value).ok(),
-            _ => {}
+/// The kernel's, except for those that mean that there is no route.
+pub fn look_up_next_hop(socket: &mut Socket, destination: IpAddr) -> Result<Option<UnicastHop>, KernelError> {
+    let mut hop = None;
+    let outcome = socket.query(request(destination, None, 0), |received| {
+        if let Some(answer) = parse_answer(received).filter(|answer| answer.kind == RouteKind::Unicast) {
+            hop = (answer.index != 0).then_some(UnicastHop { gateway: answer.gateway, index: answer.index });
         }
-    }
-    Some(sight)
-}
-
-/// A rule of policy routing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RuleSight {
-    /// Its priority: lower ones come first.
-    pub priority: u32,
-    /// The table that it leads to; 0: it does something else.
-    pub table: u32,
-    /// It is for all packets.
-    pub all: bool,
-}
-
-impl RuleSight {
-    /// Whether packets may find a route by it before table main is asked.
-    pub fn precedes_main(&self, main: u32) -> bool {
-        self.priority < main && !matches!(self.table, RT_TABLE_LOCAL | RT_TABLE_MAIN)
-    }
-}
-
-/// The rules of IPv4.
-///
-/// # Errors
-/// The kernel's.
-pub fn rules(socket: &mut Socket) -> Result<Vec<RuleSight>, KernelError> {
-    let mut header = [0; RULE_LEN];
-    header[0] = AF_INET;
-    absent(socket.dump(&Message::new(RTM_GETRULE, 0, &header), parse_rule))
-}
-
-fn parse_rule(received: &Received<'_>) -> Option<RuleSight> {
-    /// Attributes that say what is done, not with which packets: table, suppressing, protocol.
-    const NO_SELECTORS: [u16; 6] = [FRA_PRIORITY, 13, 14, FRA_TABLE, 19, 21];
-    if received.kind != RTM_NEWRULE {
-        return None;
-    }
-    let header = received.payload.first_chunk::<RULE_LEN>()?;
-    let [_, destination_len, source_len, tos, table, ..] = *header;
-    let mut rule =
-        RuleSight { priority: 0, table: table.into(), all: (destination_len, source_len, tos) == (0, 0, 0) };
-    for (attribute, value) in attributes(received.payload.get(RULE_LEN..)?) {
-        match attribute {
-            FRA_PRIORITY => rule.priority = u32_at(value, 0)?,
-            FRA_TABLE => rule.table = u32_at(value, 0)?,
-            _ => {}
+    });
+    match outcome {
+        Ok(()) => Ok(hop),
+        // No route, unreachable, prohibit and blackhole routes.
+        Err(error)
+            if matches!(
+                error.errno,
+                libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL
+            ) =>
+        {
+            Ok(None)
         }
-        rule.all &= NO_SELECTORS.contains(&attribute);
-    }
-    Some(rule)
-}
-
-/// A kernel without IPv6, or without a table, has nothing in it.
-fn absent<T>(dumped: Result<Vec<T>, KernelError>) -> Result<Vec<T>, KernelError> {
-    match dumped {
-        Err(error) if matches!(error.errno, ENOENT | EOPNOTSUPP) => Ok(Vec::new()),
-        other => other,
+        Err(error) => Err(error),
     }
 }

@@ -1,40 +1,68 @@
-//! Permanent neighbours and forwarding entries of the VXLAN device: `RTM_*NEIGH`.
+//! Neighbors and forwarding entries: `RTM_*NEIGH`.
 
 use std::net::IpAddr;
 
 use super::{
-    socket::{KernelError, Socket},
-    wire::{
-        AF_BRIDGE, AF_INET, AF_INET6, Message, NLM_F_CREATE, NLM_F_REPLACE, Received, address, attributes,
-        family, u16_at, u32_at,
+    links::MacAddress,
+    numbers::{
+        AF_BRIDGE, AF_INET, AF_INET6, NDA_DST, NDA_LLADDR, NLM_F_CREATE, NLM_F_REPLACE, NTF_SELF, NUD_FAILED,
+        NUD_INCOMPLETE, NUD_NOARP, NUD_NONE, NUD_PERMANENT, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH,
     },
+    socket::{KernelError, Socket, empty_if_unsupported},
+    wire::{Message, Received, address, attributes, family, u16_at, u32_at},
 };
-use crate::node::Mac;
 
-/// `RTM_NEWNEIGH`
-pub const RTM_NEWNEIGH: u16 = 28;
-/// `RTM_DELNEIGH`
-pub const RTM_DELNEIGH: u16 = 29;
-const RTM_GETNEIGH: u16 = 30;
-
+/// Length of `struct ndmsg` in octets.
 const NDMSG_LEN: usize = 12;
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NUD_PERMANENT: u16 = 0x80;
-const NTF_SELF: u8 = 0x02;
 
-/// A neighbour or a forwarding entry.
+/// State of a neighbor: `ndm_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NeighbourState {
+    /// Configured Ethernet address that never ages.
+    Permanent,
+    /// Resolved Ethernet address.
+    Resolved,
+    /// Resolution in progress.
+    Incomplete,
+    /// Failed resolution: the neighbor did not answer.
+    Failed,
+}
+
+impl NeighbourState {
+    fn from_bits(state: u16) -> Self {
+        match state {
+            state if state & (NUD_PERMANENT | NUD_NOARP) != 0 => NeighbourState::Permanent,
+            state if state & NUD_FAILED != 0 => NeighbourState::Failed,
+            NUD_NONE | NUD_INCOMPLETE => NeighbourState::Incomplete,
+            _ => NeighbourState::Resolved,
+        }
+    }
+
+    /// Returns the word that reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            NeighbourState::Permanent => "permanent",
+            NeighbourState::Resolved => "known",
+            NeighbourState::Incomplete => "asked for",
+            NeighbourState::Failed => "failed",
+        }
+    }
+}
+
+/// A neighbor or a forwarding entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NeighbourRecord {
     /// Interface index.
     pub index: u32,
-    /// It is a forwarding entry (`AF_BRIDGE`).
+    /// True for a forwarding entry (`AF_BRIDGE`).
     pub bridge: bool,
-    /// It never ages.
+    /// True for an entry with `NUD_PERMANENT`.
     pub permanent: bool,
+    /// State of the resolution.
+    pub state: NeighbourState,
     /// Ethernet address, if resolved.
-    pub mac: Option<Mac>,
-    /// The neighbour, or where frames for the MAC are sent.
+    pub mac: Option<MacAddress>,
+    /// Address of the neighbor; of a forwarding entry the VTEP that frames for the MAC are sent to.
     pub address: Option<IpAddr>,
 }
 
@@ -47,11 +75,15 @@ fn ndmsg(family: u8, index: u32, state: u16, flags: u8) -> [u8; NDMSG_LEN] {
     header
 }
 
-/// The permanent neighbours and forwarding entries of the interface `index`.
+fn dump(socket: &mut Socket, family: u8) -> Result<Vec<NeighbourRecord>, KernelError> {
+    socket.dump(&Message::new(RTM_GETNEIGH, 0, &ndmsg(family, 0, 0, 0)), parse_neighbour)
+}
+
+/// Returns the permanent neighbors and forwarding entries of the interface `index`.
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_neighbours(socket: &mut Socket, index: u32) -> Result<Vec<NeighbourRecord>, KernelError> {
+pub fn dump_permanent(socket: &mut Socket, index: u32) -> Result<Vec<NeighbourRecord>, KernelError> {
     let mut all = Vec::new();
     for family in [AF_INET, AF_INET6, AF_BRIDGE] {
         let request = Message::new(RTM_GETNEIGH, 0, &ndmsg(family, 0, 0, 0));
@@ -62,21 +94,40 @@ pub fn dump_neighbours(socket: &mut Socket, index: u32) -> Result<Vec<NeighbourR
     Ok(all)
 }
 
-/// Reads an `RTM_NEWNEIGH` or `RTM_DELNEIGH` message.
+/// Returns the neighbors in any state whose family is that of `like`; none where the kernel lacks
+/// the family.
+///
+/// # Errors
+/// The kernel's.
+pub fn dump_neighbours(socket: &mut Socket, like: IpAddr) -> Result<Vec<NeighbourRecord>, KernelError> {
+    empty_if_unsupported(dump(socket, family(like)))
+}
+
+/// Returns all forwarding entries of VXLAN devices and bridges.
+///
+/// # Errors
+/// The kernel's.
+pub fn dump_forwarding(socket: &mut Socket) -> Result<Vec<NeighbourRecord>, KernelError> {
+    empty_if_unsupported(dump(socket, AF_BRIDGE))
+}
+
+/// Parses an `RTM_NEWNEIGH` or `RTM_DELNEIGH` message.
 pub fn parse_neighbour(received: &Received<'_>) -> Option<NeighbourRecord> {
     if !matches!(received.kind, RTM_NEWNEIGH | RTM_DELNEIGH) {
         return None;
     }
+    let state = u16_at(received.payload, 8)?;
     let mut record = NeighbourRecord {
         index: u32_at(received.payload, 4)?,
         bridge: *received.payload.first()? == AF_BRIDGE,
-        permanent: u16_at(received.payload, 8)? & NUD_PERMANENT != 0,
+        permanent: state & NUD_PERMANENT != 0,
+        state: NeighbourState::from_bits(state),
         mac: None,
         address: None,
     };
     for (kind, value) in attributes(received.payload.get(NDMSG_LEN..)?) {
         match kind {
-            NDA_LLADDR => record.mac = Mac::try_from(value).ok(),
+            NDA_LLADDR => record.mac = MacAddress::try_from(value).ok(),
             NDA_DST => record.address = address(value),
             _ => {}
         }
@@ -84,29 +135,29 @@ pub fn parse_neighbour(received: &Received<'_>) -> Option<NeighbourRecord> {
     Some(record)
 }
 
-/// Adds or replaces a permanent neighbour.
-pub fn set_neighbour(index: u32, address: IpAddr, mac: Mac) -> Message {
+/// Builds the request that adds or replaces a permanent neighbor.
+pub fn set_neighbour(index: u32, address: IpAddr, mac: MacAddress) -> Message {
     let header = ndmsg(family(address), index, NUD_PERMANENT, 0);
     Message::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &header)
         .address(NDA_DST, address)
         .attribute(NDA_LLADDR, &mac)
 }
 
-/// Removes a neighbour.
+/// Builds the request that deletes a neighbor.
 pub fn delete_neighbour(index: u32, address: IpAddr) -> Message {
     Message::new(RTM_DELNEIGH, 0, &ndmsg(family(address), index, 0, 0)).address(NDA_DST, address)
 }
 
-/// Adds or replaces a permanent forwarding entry.
-pub fn set_fdb(index: u32, mac: Mac, remote: IpAddr) -> Message {
+/// Builds the request that adds or replaces a permanent forwarding entry.
+pub fn set_fdb(index: u32, mac: MacAddress, remote: IpAddr) -> Message {
     let header = ndmsg(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF);
     Message::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &header)
         .address(NDA_DST, remote)
         .attribute(NDA_LLADDR, &mac)
 }
 
-/// Removes a forwarding entry.
-pub fn delete_fdb(index: u32, mac: Mac, remote: IpAddr) -> Message {
+/// Builds the request that deletes a forwarding entry.
+pub fn delete_fdb(index: u32, mac: MacAddress, remote: IpAddr) -> Message {
     Message::new(RTM_DELNEIGH, 0, &ndmsg(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF))
         .address(NDA_DST, remote)
         .attribute(NDA_LLADDR, &mac)

@@ -3,32 +3,41 @@
 use std::net::IpAddr;
 
 use super::{
-    socket::{KernelError, Socket},
-    wire::{
-        AF_UNSPEC, Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Received, address, attributes, family,
-        u16_at, u32_at,
+    numbers::{
+        AF_UNSPEC, NEXTHOP_GRP_TYPE_MPATH, NHA_BLACKHOLE, NHA_GATEWAY, NHA_GROUP, NHA_GROUP_TYPE, NHA_ID,
+        NHA_OIF, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RTM_DELNEXTHOP, RTM_GETNEXTHOP, RTM_NEWNEXTHOP,
+        RTNH_F_ONLINK,
     },
+    socket::{KernelError, Socket},
+    wire::{Message, Received, address, attributes, family, u16_at, u32_at},
 };
-use crate::{members::Members, observed::Nexthop};
 
-/// `RTM_NEWNEXTHOP`
-pub const RTM_NEWNEXTHOP: u16 = 104;
-/// `RTM_DELNEXTHOP`
-pub const RTM_DELNEXTHOP: u16 = 105;
-const RTM_GETNEXTHOP: u16 = 106;
-
+/// Length of `struct nhmsg` in octets.
 const NHMSG_LEN: usize = 8;
-const NHA_ID: u16 = 1;
-const NHA_GROUP: u16 = 2;
-const NHA_GROUP_TYPE: u16 = 3;
-const NHA_BLACKHOLE: u16 = 4;
-const NHA_OIF: u16 = 5;
-const NHA_GATEWAY: u16 = 6;
-/// `NEXTHOP_GRP_TYPE_MPATH`: a flow's hash chooses the object.
-const GROUP_TYPE_MPATH: u16 = 0;
-/// Octets of a `struct nexthop_grp`: id, weight less one, and three that are zero or mean nothing here.
+/// Length of `struct nexthop_grp` in octets: id, weight less one, and three octets that are zero or
+/// unused.
 const GROUP_ENTRY_LEN: usize = 8;
-const RTNH_F_ONLINK: u32 = 0x4;
+
+/// A next-hop object or a group of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NexthopRecord {
+    /// Id.
+    pub id: u32,
+    /// `nh_protocol`.
+    pub protocol: u8,
+    /// Gateway.
+    pub gateway: Option<IpAddr>,
+    /// Interface index, 0 for a group.
+    pub index: u32,
+    /// `RTNH_F_ONLINK`.
+    pub onlink: bool,
+    /// `NHA_BLACKHOLE`: the object discards packets.
+    pub blackhole: bool,
+    /// Ids of a group's members.
+    pub members: Vec<u32>,
+    /// True if a flow's hash chooses among members of equal weight; true for a single object.
+    pub uniform: bool,
+}
 
 fn nhmsg(family: u8, protocol: u8, flags: u32) -> [u8; NHMSG_LEN] {
     let mut header = [0; NHMSG_LEN];
@@ -38,54 +47,50 @@ fn nhmsg(family: u8, protocol: u8, flags: u32) -> [u8; NHMSG_LEN] {
     header
 }
 
-/// All next-hop objects by id; `protocol` tells which are ours.
+/// Returns all next-hop objects of the namespace.
 ///
 /// # Errors
 /// The kernel's; `EOPNOTSUPP` where it has no such objects.
-pub fn dump_nexthops(socket: &mut Socket, protocol: u8) -> Result<Vec<(u32, Nexthop)>, KernelError> {
-    let request = Message::new(RTM_GETNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0));
-    socket.dump(&request, |received| parse_nexthop(received, protocol))
+pub fn dump_nexthops(socket: &mut Socket) -> Result<Vec<NexthopRecord>, KernelError> {
+    socket.dump(&Message::new(RTM_GETNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0)), parse_nexthop)
 }
 
-/// Reads an `RTM_NEWNEXTHOP` or `RTM_DELNEXTHOP` message.
-pub fn parse_nexthop(received: &Received<'_>, protocol: u8) -> Option<(u32, Nexthop)> {
+/// Parses an `RTM_NEWNEXTHOP` or `RTM_DELNEXTHOP` message.
+pub fn parse_nexthop(received: &Received<'_>) -> Option<NexthopRecord> {
     if !matches!(received.kind, RTM_NEWNEXTHOP | RTM_DELNEXTHOP) {
         return None;
     }
-    let mut id = 0;
-    let (mut leads, mut alike) = (true, true);
-    let mut nexthop = Nexthop {
-        ours: false,
+    let mut record = NexthopRecord {
+        id: 0,
+        protocol: *received.payload.get(2)?,
         gateway: None,
         index: 0,
         onlink: u32_at(received.payload, 4)? & RTNH_F_ONLINK != 0,
-        members: Members::default(),
+        blackhole: false,
+        members: Vec::new(),
+        uniform: true,
     };
     for (kind, value) in attributes(received.payload.get(NHMSG_LEN..)?) {
         match kind {
-            NHA_ID => id = u32_at(value, 0)?,
-            NHA_OIF => nexthop.index = u32_at(value, 0)?,
-            NHA_GATEWAY => nexthop.gateway = address(value),
+            NHA_ID => record.id = u32_at(value, 0)?,
+            NHA_OIF => record.index = u32_at(value, 0)?,
+            NHA_GATEWAY => record.gateway = address(value),
             NHA_GROUP => {
-                let same_weight;
-                (nexthop.members, same_weight) = group(value);
-                alike &= same_weight;
+                let entries = value.chunks_exact(GROUP_ENTRY_LEN);
+                record.uniform &= entries.clone().all(|entry| entry.get(4..6) == Some(&[0, 0]));
+                record.members = entries.filter_map(|entry| u32_at(entry, 0)).collect();
             }
-            NHA_GROUP_TYPE => alike &= u16_at(value, 0) == Some(GROUP_TYPE_MPATH),
-            NHA_BLACKHOLE => leads = false,
+            NHA_GROUP_TYPE => record.uniform &= u16_at(value, 0) == Some(NEXTHOP_GRP_TYPE_MPATH),
+            NHA_BLACKHOLE => record.blackhole = true,
             _ => {}
         }
     }
-    if !alike {
-        nexthop.members = nexthop.members.oddly();
-    }
-    nexthop.ours = leads && received.payload.get(2) == Some(&protocol);
-    (id != 0).then_some((id, nexthop))
+    (record.id != 0).then_some(record)
 }
 
-/// Creates or, with `replace`, replaces a next-hop object.
+/// Builds the request that creates or, with `replace`, replaces a next-hop object.
 pub fn set_nexthop(id: u32, gateway: IpAddr, index: u32, protocol: u8, replace: bool) -> Message {
-    // Replace alone, without create: what is not there any more is observed anew instead.
+    // Replace alone, without create: an object that is gone is observed again instead.
     let flags = if replace { NLM_F_REPLACE } else { NLM_F_CREATE | NLM_F_EXCL };
     Message::new(RTM_NEWNEXTHOP, flags, &nhmsg(family(gateway), protocol, RTNH_F_ONLINK))
         .u32(NHA_ID, id)
@@ -93,19 +98,11 @@ pub fn set_nexthop(id: u32, gateway: IpAddr, index: u32, protocol: u8, replace: 
         .address(NHA_GATEWAY, gateway)
 }
 
-/// The members of a group, the lowest of many; and whether all have the same weight.
-fn group(value: &[u8]) -> (Members, bool) {
-    let entries = value.chunks_exact(GROUP_ENTRY_LEN);
-    let alike = entries.clone().all(|entry| entry.get(4..6) == Some(&[0, 0]));
-    let ids: Vec<u32> = entries.filter_map(|entry| u32_at(entry, 0)).collect();
-    let members = Members::new(ids.iter().copied());
-    (members, alike && members.ids().len() == ids.len())
-}
-
-/// Creates a group whose objects share packets alike, each flow's by one of them.
-pub fn add_group(id: u32, members: &Members, protocol: u8) -> Message {
-    let mut entries = Vec::with_capacity(members.ids().len() * GROUP_ENTRY_LEN);
-    for id in members.ids() {
+/// Builds the request that creates a group whose members have equal weight; a flow's hash chooses
+/// one of them.
+pub fn add_group(id: u32, members: &[u32], protocol: u8) -> Message {
+    let mut entries = Vec::with_capacity(members.len() * GROUP_ENTRY_LEN);
+    for id in members {
         entries.extend(id.to_ne_bytes());
         entries.resize(entries.len() + GROUP_ENTRY_LEN - 4, 0);
     }
@@ -114,7 +111,7 @@ pub fn add_group(id: u32, members: &Members, protocol: u8) -> Message {
         .attribute(NHA_GROUP, &entries)
 }
 
-/// Deletes a next-hop object.
+/// Builds the request that deletes a next-hop object.
 pub fn delete_nexthop(id: u32) -> Message {
     Message::new(RTM_DELNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0)).u32(NHA_ID, id)
 }

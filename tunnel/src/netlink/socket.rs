@@ -1,60 +1,33 @@
-//! The request socket: many messages per send, answers matched by sequence number.
+//! The request socket: many messages per send, responses matched by sequence number.
 
 use std::{fmt, io};
 
 use netlink_sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::wire::{
-    Message, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Received,
-    attributes, messages, string, u32_at,
+use super::{
+    numbers::{
+        EAFNOSUPPORT, EIO, ENOENT, EOPNOTSUPP, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR,
+        NLMSG_DONE, NLMSG_ERROR, NLMSGERR_ATTR_MSG,
+    },
+    wire::{Message, Received, attributes, messages, string, u32_at},
 };
 
-/// Messages per send. Should all of them fail, their errors (about 800 octets of buffer each) still
-/// fit into the default receive buffer.
+/// Messages per send. If all of them fail, their errors (about 800 octets of buffer each) still fit
+/// into the default receive buffer.
 const BATCH: usize = 256;
 /// Octets of one receive: the kernel fills at most 32 KiB per datagram of a dump.
 const RECEIVE_BUFFER: usize = 64 * 1024;
-/// Receive buffer asked for; the kernel caps it at `net.core.rmem_max`.
+/// Requested receive buffer; the kernel caps it at `net.core.rmem_max`.
 const SOCKET_BUFFER: u32 = 4 * 1024 * 1024;
-/// How often an interrupted dump is taken anew before its inconsistent answer is accepted.
+/// Attempts at a dump that changes interrupt, before its inconsistent result is accepted.
 const DUMP_ATTEMPTS: usize = 4;
 
-const NLMSGERR_ATTR_MSG: u16 = 1;
-const MSG_DONTWAIT: i32 = 0x40;
-
-/// `EPERM`
-pub const EPERM: i32 = 1;
-/// `ENOENT`
-pub const ENOENT: i32 = 2;
-/// `ESRCH`
-pub const ESRCH: i32 = 3;
-/// `EIO`
-pub const EIO: i32 = 5;
-/// `EAGAIN`
-pub const EAGAIN: i32 = 11;
-/// `EEXIST`
-pub const EEXIST: i32 = 17;
-/// `ENODEV`
-pub const ENODEV: i32 = 19;
-/// `EOPNOTSUPP`
-pub const EOPNOTSUPP: i32 = 95;
-/// `EAFNOSUPPORT`
-pub const EAFNOSUPPORT: i32 = 97;
-/// `EADDRNOTAVAIL`
-pub const EADDRNOTAVAIL: i32 = 99;
-/// `ENOBUFS`
-pub const ENOBUFS: i32 = 105;
-/// `ENOTCONN`
-pub const ENOTCONN: i32 = 107;
-/// `ETIMEDOUT`
-pub const ETIMEDOUT: i32 = 110;
-
-/// The kernel's refusal.
+/// An error that the kernel returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct KernelError {
     /// `errno`.
     pub errno: i32,
-    /// The extended acknowledgement's words; empty if there were none.
+    /// Text of the extended acknowledgement; empty without one.
     pub message: String,
 }
 
@@ -67,24 +40,25 @@ impl fmt::Display for KernelError {
 
 impl From<io::Error> for KernelError {
     fn from(error: io::Error) -> Self {
-        // Every error of a socket call has an errno; EIO stands for one that lost it.
+        // Every error of a socket call has an errno; EIO stands in for a missing one.
         Self { errno: error.raw_os_error().unwrap_or(EIO), message: String::new() }
     }
 }
 
-/// An rtnetlink socket for requests. The kernel answers inside the system call that asks, so nothing here waits.
+/// An rtnetlink socket for requests. The kernel responds within the system call that sends the
+/// request, so no method waits.
 #[derive(Debug)]
 pub struct Socket {
     socket: RawSocket,
     port: u32,
     sequence: u32,
     buffer: Vec<u8>,
-    /// The last request was answered to its end: there is nothing left to be read.
+    /// True if the response to the last request was read to its end.
     settled: bool,
 }
 
 impl Socket {
-    /// Opens one in the calling thread's network namespace.
+    /// Opens a socket in the calling thread's network namespace.
     ///
     /// # Errors
     /// Those of `socket` and `bind`.
@@ -99,7 +73,7 @@ impl Socket {
         Ok(Self { socket, port, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BUFFER), settled: true })
     }
 
-    /// The socket's port: events caused through it carry it as `nlmsg_pid`.
+    /// Returns the socket's port, the `nlmsg_pid` of events caused through it.
     pub fn port(&self) -> u32 {
         self.port
     }
@@ -117,7 +91,7 @@ impl Socket {
 
     fn execute_batch(&mut self, mut batch: Vec<Message>, results: &mut Vec<Result<(), KernelError>>) {
         let count = batch.len();
-        // Errors arrive unasked for; one acknowledgement tells that all before it are dealt with.
+        // Errors are reported without a request; one acknowledgement implies that all before it are processed.
         if let Some(last) = batch.last_mut() {
             last.add_flags(NLM_F_ACK);
         }
@@ -128,12 +102,12 @@ impl Socket {
             bytes.extend_from_slice(&message.finish(self.sequence));
         }
         let last = self.sequence;
-        let mut answers: Vec<Result<(), KernelError>> = vec![Ok(()); count];
+        let mut outcomes: Vec<Result<(), KernelError>> = vec![Ok(()); count];
         let outcome = self.send(&bytes).and_then(|()| {
             self.receive_until(|received| {
                 if received.kind == NLMSG_ERROR {
                     let index = received.sequence.wrapping_sub(first);
-                    let slot = usize::try_from(index).ok().and_then(|i| answers.get_mut(i));
+                    let slot = usize::try_from(index).ok().and_then(|i| outcomes.get_mut(i));
                     if let (Some(slot), Some(error)) = (slot, error(received)) {
                         *slot = Err(error);
                     }
@@ -142,16 +116,16 @@ impl Socket {
             })
         });
         if let Err(error) = outcome {
-            // Which of them were carried out is unknown: those not reported as failed are reported so now.
-            for answer in answers.iter_mut().filter(|a| a.is_ok()) {
-                *answer = Err(error.clone());
+            // It is unknown which of them took effect: those without an error get this one.
+            for outcome in outcomes.iter_mut().filter(|a| a.is_ok()) {
+                *outcome = Err(error.clone());
             }
         }
-        results.append(&mut answers);
+        results.append(&mut outcomes);
     }
 
-    /// Sends messages that are encoded already, with consecutive sequence numbers from `first` on, the last one asking
-    /// for an acknowledgement. What is refused is added to `errors` by position, in order.
+    /// Sends encoded messages with consecutive sequence numbers from `first` on, the last one
+    /// requesting an acknowledgement. Errors are appended to `errors` by position, in order.
     pub fn execute_encoded(
         &mut self,
         bytes: &[u8],
@@ -174,16 +148,18 @@ impl Socket {
             })
         });
         if let Err(error) = outcome {
-            // Which of them were carried out is unknown: those not reported as failed are reported so now.
-            let told: Vec<_> = errors.drain(before..).collect();
-            let mut told = told.into_iter().peekable();
+            // It is unknown which of them took effect: those without an error get this one.
+            let reported: Vec<_> = errors.drain(before..).collect();
+            let mut reported = reported.into_iter().peekable();
             errors.extend(
-                (0..count).map(|i| told.next_if(|(at, _)| *at == i).unwrap_or_else(|| (i, error.clone()))),
+                (0..count)
+                    .map(|i| reported.next_if(|(at, _)| *at == i).unwrap_or_else(|| (i, error.clone()))),
             );
         }
     }
 
-    /// Dumps a table into what `parse` yields for each message. A dump that a change interrupted is taken anew.
+    /// Dumps a table and returns the values that `parse` yields. A dump that a change interrupted is
+    /// repeated.
     ///
     /// # Errors
     /// The kernel's, for example `EOPNOTSUPP` where it has no such table.
@@ -202,8 +178,8 @@ impl Socket {
         Ok(table)
     }
 
-    /// The same with each message handed on as it comes, so that a message may be met again if a change
-    /// interrupted the dump.
+    /// Dumps a table and passes each message to `each` as it arrives, so that a message may be passed
+    /// again if a change interrupted the dump.
     ///
     /// # Errors
     /// The kernel's, for example `EOPNOTSUPP` where it has no such table.
@@ -220,7 +196,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Returns whether the answer is of one moment.
+    /// Dumps a table once. Returns whether the result is consistent.
     fn dump_once(
         &mut self,
         request: &Message,
@@ -252,7 +228,7 @@ impl Socket {
         failure.map_or(Ok(!interrupted), Err)
     }
 
-    /// Asks for one object.
+    /// Queries one object.
     ///
     /// # Errors
     /// The kernel's, for example `ENETUNREACH` for a route.
@@ -281,7 +257,7 @@ impl Socket {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), KernelError> {
-        // What a request that failed midway left behind.
+        // Responses that a request which failed midway left behind.
         while !self.settled && self.receive().is_ok() {}
         self.settled = false;
         self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0)?;
@@ -291,7 +267,7 @@ impl Socket {
     fn receive(&mut self) -> Result<(), KernelError> {
         loop {
             self.buffer.clear();
-            let (_, from) = self.socket.recv_from(&mut self.buffer, MSG_DONTWAIT)?;
+            let (_, from) = self.socket.recv_from(&mut self.buffer, libc::MSG_DONTWAIT)?;
             if from.port_number() == 0 {
                 return Ok(());
             }
@@ -300,7 +276,7 @@ impl Socket {
 
     fn receive_until(&mut self, mut done: impl FnMut(&Received<'_>) -> bool) -> Result<(), KernelError> {
         loop {
-            // EAGAIN here means that the answer was lost, since the kernel had its turn already.
+            // EAGAIN here means that the response was lost, since the kernel responds within the send.
             self.receive()?;
             for received in messages(&self.buffer) {
                 if done(&received) {
@@ -312,13 +288,22 @@ impl Socket {
     }
 }
 
-/// The error that an `NLMSG_ERROR` or `NLMSG_DONE` carries; `None` if it is an acknowledgement.
+/// Returns the default value where the kernel lacks what was requested: IPv6, policy routing, or
+/// a table that never had an entry.
+pub(crate) fn empty_if_unsupported<T: Default>(outcome: Result<T, KernelError>) -> Result<T, KernelError> {
+    match outcome {
+        Err(error) if matches!(error.errno, ENOENT | EOPNOTSUPP | EAFNOSUPPORT) => Ok(T::default()),
+        other => other,
+    }
+}
+
+/// Parses the error of an `NLMSG_ERROR` or `NLMSG_DONE`; `None` for an acknowledgement.
 fn error(received: &Received<'_>) -> Option<KernelError> {
     let code = u32_at(received.payload, 0)?.cast_signed();
     if code == 0 {
         return None;
     }
-    // nlmsgerr: code and the request's header (its payload is left out: NLM_F_CAPPED), then attributes.
+    // nlmsgerr: code and the request's header (without its payload: NLM_F_CAPPED), then attributes.
     let start = if received.kind == NLMSG_ERROR { 20 } else { 4 };
     let message = if received.flags & NLM_F_ACK_TLVS != 0 {
         extended_ack(received.payload.get(start..).unwrap_or_default())
@@ -328,8 +313,8 @@ fn error(received: &Received<'_>) -> Option<KernelError> {
     Some(KernelError { errno: code.saturating_neg(), message })
 }
 
-/// The words among the attributes of an extended acknowledgement; empty if there are none.
-pub(super) fn extended_ack(bytes: &[u8]) -> String {
+/// Returns the text of an extended acknowledgement; empty without one.
+pub(crate) fn extended_ack(bytes: &[u8]) -> String {
     attributes(bytes)
         .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
         .map(|(_, value)| string(value))

@@ -1,52 +1,23 @@
-//! rtnetlink messages: a writer of attributes, and readers that never trust a length.
+//! Encoding of netlink messages: a writer of attributes, and parsers that never trust a length.
 //!
-//! Only the handful of attributes that this crate uses is known here; all others are skipped, so a
-//! newer kernel's additions cannot make an observation fail. Numbers are those of
-//! `linux/netlink.h` and `linux/rtnetlink.h`.
+//! Parsers skip the attributes they do not know, so additions of a newer kernel cannot make an
+//! observation fail.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// `NLMSG_ERROR`
-pub const NLMSG_ERROR: u16 = 2;
-/// `NLMSG_DONE`
-pub const NLMSG_DONE: u16 = 3;
-/// `NLM_F_REQUEST`
-pub const NLM_F_REQUEST: u16 = 0x1;
-/// `NLM_F_ACK`
-pub const NLM_F_ACK: u16 = 0x4;
-/// `NLM_F_DUMP_INTR`
-pub const NLM_F_DUMP_INTR: u16 = 0x10;
-/// `NLM_F_REPLACE`
-pub const NLM_F_REPLACE: u16 = 0x100;
-/// `NLM_F_EXCL`
-pub const NLM_F_EXCL: u16 = 0x200;
-/// `NLM_F_CREATE`
-pub const NLM_F_CREATE: u16 = 0x400;
-/// `NLM_F_DUMP`
-pub const NLM_F_DUMP: u16 = 0x300;
-/// `NLM_F_ACK_TLVS`
-pub const NLM_F_ACK_TLVS: u16 = 0x200;
+use super::numbers::{AF_INET, AF_INET6, NLA_TYPE_MASK, NLM_F_ACK, NLM_F_REQUEST};
 
-/// `AF_UNSPEC`
-pub const AF_UNSPEC: u8 = 0;
-/// `AF_INET`
-pub const AF_INET: u8 = 2;
-/// `AF_BRIDGE`
-pub const AF_BRIDGE: u8 = 7;
-/// `AF_INET6`
-pub const AF_INET6: u8 = 10;
-
+/// Length of `struct nlmsghdr` in octets.
 const HEADER_LEN: usize = 16;
-const NLA_TYPE_MASK: u16 = 0x3fff;
 
-/// A message being written.
+/// A request under construction.
 #[derive(Debug, Clone)]
 pub struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
-    /// A request of type `kind`; `header` is the family's fixed structure (`ifinfomsg`, `rtmsg` ...).
+    /// Begins a request of type `kind`; `header` is the family's fixed structure (`ifinfomsg`, `rtmsg` ...).
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(128);
         bytes.extend_from_slice(&[0; 4]);
@@ -68,7 +39,8 @@ impl Message {
         }
     }
 
-    /// Appends an attribute. Values are at most some hundred octets, far below the 16-bit length.
+    /// Appends an attribute. Values are at most some hundred octets, far below what the 16-bit length
+    /// allows.
     pub fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
@@ -111,24 +83,25 @@ impl Message {
     }
 }
 
-/// Messages written one after the other into a buffer that is used again and again.
+/// Requests encoded one after the other into a reusable buffer.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// Where the last message begins.
+    /// Offset of the last message.
     start: usize,
     first: u32,
     count: u32,
 }
 
 impl Batch {
-    /// Empties it; the first message will have this sequence number.
+    /// Clears the batch; the first message gets this sequence number.
     pub fn clear(&mut self, first: u32) {
         self.bytes.clear();
         (self.start, self.first, self.count) = (0, first, 0);
     }
 
-    /// Begins a request of type `kind`; `header` is the family's fixed structure, a multiple of four octets.
+    /// Begins a request of type `kind`; `header` is the family's fixed structure, a multiple of four
+    /// octets.
     pub fn begin<const N: usize>(&mut self, kind: u16, flags: u16, header: [u8; N]) {
         const { assert!(N.is_multiple_of(4)) };
         self.start = self.bytes.len();
@@ -141,7 +114,7 @@ impl Batch {
         self.count += 1;
     }
 
-    /// Appends an attribute to the message that was begun; its value is a multiple of four octets.
+    /// Appends an attribute to the current message; its value is a multiple of four octets.
     pub fn attribute<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
         const { assert!(N.is_multiple_of(4) && N < 1024) };
         #[allow(clippy::cast_possible_truncation)] // Asserted above.
@@ -159,7 +132,7 @@ impl Batch {
         }
     }
 
-    /// Ends the message that was begun.
+    /// Ends the current message.
     pub fn end(&mut self) {
         let length = u32::try_from(self.bytes.len() - self.start).unwrap_or(u32::MAX);
         if let Some(field) = self.bytes.get_mut(self.start..self.start + 4) {
@@ -167,7 +140,8 @@ impl Batch {
         }
     }
 
-    /// Has the last message acknowledged: it tells that all before it are dealt with. Errors arrive unasked for.
+    /// Requests an acknowledgement of the last message, which implies that all before it are
+    /// processed. Errors are reported without a request.
     pub fn acknowledge(&mut self) {
         if let Some(field) = self.bytes.get_mut(self.start + 6..self.start + 8) {
             let flags = u16::from_ne_bytes([field[0], field[1]]) | NLM_F_ACK;
@@ -175,17 +149,17 @@ impl Batch {
         }
     }
 
-    /// The octets to be sent.
+    /// Returns the octets to send.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The first message's sequence number.
+    /// Returns the sequence number of the first message.
     pub fn first(&self) -> u32 {
         self.first
     }
 
-    /// How many messages there are.
+    /// Returns the number of messages.
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -194,19 +168,19 @@ impl Batch {
 /// A received message.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {
-    /// `nlmsg_type`
+    /// `nlmsg_type`.
     pub kind: u16,
-    /// `nlmsg_flags`
+    /// `nlmsg_flags`.
     pub flags: u16,
-    /// `nlmsg_seq`
+    /// `nlmsg_seq`.
     pub sequence: u32,
-    /// `nlmsg_pid`: the socket on whose behalf it was sent.
+    /// `nlmsg_pid`: the port of the socket that caused the message.
     pub port: u32,
-    /// What follows the header.
+    /// Contents after the header.
     pub payload: &'a [u8],
 }
 
-/// The messages of one datagram; stops at the first that is cut short.
+/// Returns the messages of one datagram; stops at the first truncated one.
 pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(datagram, 0)?).ok()?;
@@ -223,7 +197,7 @@ pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
     })
 }
 
-/// The attributes in `bytes`; stops at the first that is cut short.
+/// Returns the attributes in `bytes`; stops at the first truncated one.
 pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -234,19 +208,19 @@ pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// The `u16` in host order at `offset`.
+/// Returns the `u16` in host order at `offset`.
 pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     let field = bytes.get(offset..)?.first_chunk::<2>()?;
     Some(u16::from_ne_bytes(*field))
 }
 
-/// The `u32` in host order at `offset`.
+/// Returns the `u32` in host order at `offset`.
 pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let field = bytes.get(offset..)?.first_chunk::<4>()?;
     Some(u32::from_ne_bytes(*field))
 }
 
-/// An attribute's value as an address, by its length.
+/// Parses an attribute's value as an address, by its length.
 pub fn address(value: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(value) {
         return Some(Ipv4Addr::from(octets).into());
@@ -254,13 +228,13 @@ pub fn address(value: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(value).ok().map(|octets| Ipv6Addr::from(octets).into())
 }
 
-/// A zero-terminated string.
+/// Parses a zero-terminated string.
 pub fn string(value: &[u8]) -> String {
     let text = value.split(|b| *b == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// The address family's number.
+/// Returns the number of an address's family.
 pub fn family(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => AF_INET,
@@ -272,10 +246,10 @@ pub fn family(address: IpAddr) -> u8 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::numbers::NLM_F_CREATE, *};
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn an_encoded_message_is_parsed_back() {
         let bytes = Message::new(24, NLM_F_CREATE, &[2, 26, 0, 0])
             .u32(6, 512)
             .attribute(18, &[9, 0, 1, 0, b'i', b'p', b'i', b'p', 0, 0, 0, 0, 5, 0, 2, 0, 7])
@@ -298,7 +272,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_make_the_readers_panic_or_run_on(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn parsers_neither_panic_nor_loop_on_any_octets(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(messages(&bytes).count() <= bytes.len() / 16);
             prop_assert!(attributes(&bytes).count() <= bytes.len() / 4);
         }

@@ -7,10 +7,12 @@ use std::{
 
 use super::{Look, Reconciler};
 use crate::{
-    dataplane::Dataplane,
+    dataplane::{
+        Dataplane, DataplaneError,
+        errno::{EBUSY, EPERM},
+    },
     desired::{Device, Wanted},
     diff::{Object, Op},
-    netlink::{KernelError, socket::EPERM},
     node::Config,
 };
 
@@ -21,8 +23,6 @@ pub(super) const FIGHT_LIMIT: u32 = 20;
 const FIGHT_WINDOW: Duration = Duration::from_secs(10);
 /// Objects that fights are watched for: who changes more at once does not fight for one of them.
 const MAX_FIGHTS: usize = 4096;
-/// `EBUSY`: what the ledger says of an object that is being fought over.
-pub(super) const EBUSY: i32 = 16;
 
 /// How far a plan got.
 enum Outcome {
@@ -110,7 +110,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    pub(super) fn failed(&mut self, object: Object, error: &KernelError) {
+    pub(super) fn failed(&mut self, object: Object, error: &DataplaneError) {
         self.work.refused += 1;
         let news = self.ledger.fail(object, error.errno, error.to_string(), Instant::now());
         if news {

@@ -8,14 +8,16 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::carry_out::{EBUSY, FIGHT_LIMIT};
+use super::carry_out::FIGHT_LIMIT;
 use super::*;
 use crate::{
-    dataplane::Heard,
+    dataplane::{
+        Heard, ListedRoute,
+        errno::{EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, EPERM},
+    },
     desired::{VXLAN_PORT, VXLAN_VNI},
     diff::Op,
     fib::Verb,
-    netlink::{routes::RouteRecord, socket::EPERM},
     node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, PathKind, Pool, Probing},
     observed::{Link, LinkKind, Observed, Via},
     probe::{
@@ -25,20 +27,15 @@ use crate::{
     report::{PERMISSION_DENIED, Report},
 };
 
-const EINVAL: i32 = 22;
-const ENOMEM: i32 = 12;
-const EEXIST: i32 = 17;
-const ENOENT: i32 = 2;
-
 /// A kernel that does as it is told, unless it was told otherwise.
 #[derive(Default)]
 struct Fake {
     kernel: Observed,
     routes: HashMap<RouteKey, Via>,
-    answers: VecDeque<Vec<(usize, KernelError)>>,
+    answers: VecDeque<Vec<(usize, DataplaneError)>>,
     /// Batches are completed for who waits alone.
     slow: bool,
-    list: Option<Vec<RouteRecord>>,
+    list: Option<Vec<ListedRoute>>,
     refused: HashMap<Object, i32>,
     refuse_all: Option<i32>,
     blind: bool,
@@ -52,8 +49,8 @@ struct Fake {
 }
 
 impl Fake {
-    fn carry_out(&mut self, op: &Op) -> Result<(), KernelError> {
-        let errno = |errno| Err(KernelError { errno, message: String::new() });
+    fn carry_out(&mut self, op: &Op) -> Result<(), DataplaneError> {
+        let errno = |errno| Err(DataplaneError { errno, message: String::new() });
         if let Some(all) = self.refuse_all {
             return errno(all);
         }
@@ -89,9 +86,9 @@ impl Fake {
         Ok(())
     }
 
-    fn carry_out_route(&mut self, op: &RouteOp) -> Result<(), KernelError> {
+    fn carry_out_route(&mut self, op: &RouteOp) -> Result<(), DataplaneError> {
         self.rerouted += 1;
-        let errno = |errno| Err(KernelError { errno, message: String::new() });
+        let errno = |errno| Err(DataplaneError { errno, message: String::new() });
         if let Some(all) = self.refuse_all {
             return errno(all);
         }
@@ -114,28 +111,23 @@ impl Fake {
 }
 
 impl Dataplane for Fake {
-    fn observe(&mut self, _: &Config) -> Result<Observed, KernelError> {
+    fn observe(&mut self, _: &Config) -> Result<Observed, DataplaneError> {
         self.observations += 1;
         if self.blind {
-            return Err(KernelError { errno: ENOMEM, message: String::new() });
+            return Err(DataplaneError { errno: ENOMEM, message: String::new() });
         }
         self.kernel.nexthop_objects = true;
         self.kernel.parent = Some(Parent { index: 2, mtu: 1500 });
         Ok(self.kernel.clone())
     }
 
-    fn list_routes(&mut self, config: &Config) {
-        let record = |(key, via): (&RouteKey, &Via)| RouteRecord {
-            protocol: config.route_protocol,
-            key: *key,
-            via: *via,
-            replaced: false,
-        };
+    fn list_routes(&mut self, _: &Config) {
+        let record = |(key, via): (&RouteKey, &Via)| ListedRoute { key: *key, via: *via };
         self.listings += 1;
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         Ok(self.list.take())
     }
 
@@ -144,15 +136,15 @@ impl Dataplane for Fake {
         self.answers.push_back((0..).zip(results).filter_map(|(i, r)| Some((i, r.err()?))).collect());
     }
 
-    async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+    async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
         self.answers.pop_front().expect("a batch was submitted")
     }
 
-    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+    fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>> {
         if self.slow { None } else { self.answers.pop_front() }
     }
 
-    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         ops.iter().map(|op| self.carry_out(op)).collect()
     }
 

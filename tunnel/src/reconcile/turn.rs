@@ -10,14 +10,13 @@ use std::{
 
 use super::{Look, NOTE_INTERVAL, Reconciler};
 use crate::{
-    dataplane::{Dataplane, MAX_BATCH, MAX_IN_FLIGHT},
+    dataplane::{
+        Dataplane, DataplaneError, MAX_BATCH, MAX_IN_FLIGHT,
+        errno::{ENODEV, ENOENT, EPERM, ESRCH},
+    },
     desired::{Desired, Device, Wanted},
     diff::{Object, Op, base_ops, unwanted_ops},
     fib::{RouteOp, Verb},
-    netlink::{
-        KernelError,
-        socket::{ENODEV, ENOENT, EPERM, ESRCH},
-    },
     node::Config,
     observed::Observed,
 };
@@ -224,7 +223,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Notes how the oldest batch in flight ended: what was refused of it, by position.
-    pub fn completed(&mut self, errors: Vec<(usize, KernelError)>) {
+    pub fn completed(&mut self, errors: Vec<(usize, DataplaneError)>) {
         let Some((mut batch, submitted)) = self.in_flight.pop_front() else { return };
         // It did not have the kernel to itself before the one before it was done.
         let now = Instant::now();
@@ -362,7 +361,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    fn blind(&mut self, error: KernelError) -> bool {
+    fn blind(&mut self, error: DataplaneError) -> bool {
         if self.observe_error.as_ref() != Some(&error) {
             tracing::warn!(%error, "the kernel's state cannot be read; will be tried again");
             self.told.news.blind(&error);

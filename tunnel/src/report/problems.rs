@@ -4,7 +4,10 @@ use ipnet::IpNet;
 
 use super::PERMISSION_DENIED;
 use crate::{
-    dataplane::Dataplane,
+    dataplane::{
+        Dataplane,
+        errno::{EOPNOTSUPP, EPERM},
+    },
     desired::{BLACKHOLE_METRIC, Device, Wanted},
     diff::Object,
     node::{Config, Fallback, Mac},
@@ -38,7 +41,7 @@ impl<D: Dataplane> Reconciler<D> {
             }
             if self.fib.desired.ipip != Wanted::Absent && observed.ipip.is_none() && !observed.has_tunl0 {
                 let refused = self.ledger.failures().get(&Object::Link(Device::Ipip));
-                if let Some(failure) = refused.filter(|f| f.errno == crate::netlink::socket::EOPNOTSUPP) {
+                if let Some(failure) = refused.filter(|f| f.errno == EOPNOTSUPP) {
                     problems.push(format!(
                         "the kernel has no ipip device ({}): load the module (modprobe ipip) or set encapsulation to vxlan",
                         failure.text
@@ -48,7 +51,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
         problems.extend(self.sysctls.iter().filter_map(|s| s.problem.clone()));
         // With the privilege missing every object fails for that one reason.
-        let told = |errno: i32| self.permission_denied && errno == crate::netlink::socket::EPERM;
+        let told = |errno: i32| self.permission_denied && errno == EPERM;
         let refusals = || self.ledger.failures().iter().filter(|(_, f)| !told(f.errno));
         let count = refusals().count();
         if let Some((object, failure)) = refusals().next() {

@@ -6,7 +6,7 @@ use tunnel::{
     PathKind::{Bgp, Static},
     TunnelHandle,
     dataplane::Event,
-    netlink::events::Monitor,
+    kernel::KernelMonitor,
     report::{ExitKind, NextHops},
 };
 
@@ -81,7 +81,7 @@ async fn second_start_is_silent(encapsulation: Encapsulation) {
     while !ip("-6 route show table local dev routed.vxlan").contains("fd10::1:0") {
         assert!(std::time::Instant::now() < deadline, "the first start's address is not there");
     }
-    let mut monitor = Monitor::open(&[]).expect("an event socket");
+    let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
     let (_tunnel, report) = start(encapsulation).await;
     assert_eq!(events_before_marker(&mut monitor).await, [], "the second start changed something");
     assert_eq!(report.drift, 0);
@@ -202,7 +202,7 @@ fn whatever_is_tampered_with_heals_with_ipip() {
 fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
     with_ipip("the_fallback_of_a_node_is_one_change_of_its_next_hop", || async {
         let (tunnel, _) = start(Ipip).await;
-        let mut monitor = Monitor::open(&[]).expect("an event socket");
+        let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Static)]).await.expect("alive");
         let report = settled(&tunnel).await;
         let mut events = events_before_marker(&mut monitor).await;

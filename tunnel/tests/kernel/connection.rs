@@ -5,13 +5,13 @@ use std::{sync::mpsc, thread};
 use tunnel::{
     Encapsulation, Mode,
     dataplane::{Dataplane, Event, Heard},
-    desired::{Device, VxlanSpec},
+    desired::{Device, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
+    kernel::{Kernel, KernelMonitor},
     netlink::{
-        Connection, Kernel,
-        events::Monitor,
-        links::{Change, create_vxlan, set_link},
-        socket::{EEXIST, ENODEV},
+        Connection,
+        links::{LinkChange, VxlanAttributes, create_vxlan, set_link},
+        numbers::{EEXIST, ENODEV},
     },
 };
 
@@ -28,8 +28,9 @@ fn addresses(events: &[Event], of: u32) -> usize {
     events.iter().filter(|event| matches!(event, Event::Address { index, .. } if *index == of)).count()
 }
 
-fn vxlan(parent: u32) -> VxlanSpec {
-    VxlanSpec { local: [192, 168, 0, 1].into(), parent, mtu: 1450, mac: [2, 0, 0, 0, 0, 9] }
+fn vxlan(parent: u32) -> VxlanAttributes {
+    let (vni, port) = (VXLAN_VNI, VXLAN_PORT);
+    VxlanAttributes { vni, port, local: [192, 168, 0, 1].into(), parent, mtu: 1450, mac: [2, 0, 0, 0, 0, 9] }
 }
 
 #[test]
@@ -41,7 +42,8 @@ fn a_refusal_carries_the_errno_and_the_kernels_words() {
         assert_eq!(taken.expect_err("the name is taken").errno, EEXIST);
         let error = connection.change(create_vxlan("x1", &vxlan(4242))).await.expect_err("no such parent");
         assert_eq!((error.errno, error.message.contains("interface")), (ENODEV, true), "{error}");
-        let error = connection.change(Change::DeleteLink { index: 4242 }).await.expect_err("no such link");
+        let error =
+            connection.change(LinkChange::DeleteLink { index: 4242 }).await.expect_err("no such link");
         assert_eq!(error.errno, ENODEV);
         // It goes on working after all these.
         connection.change(set_link(index_of("x0"), Some(1400), None, true)).await.expect("a change");
@@ -58,12 +60,12 @@ fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
         // Not eth0, whose own IPv6 address the kernel reports when it likes.
         let index = index_of("lo");
         let address = |text: &str| text.parse().expect("address");
-        let mut deaf = Monitor::open(&[first.port(), second.port()]).expect("an event socket");
-        let mut half = Monitor::open(&[first.port()]).expect("an event socket");
-        let change = |text: &str| Change::AddAddress { index, address: address(text) };
+        let mut deaf = KernelMonitor::open(&[first.port(), second.port()]).expect("an event socket");
+        let mut half = KernelMonitor::open(&[first.port()]).expect("an event socket");
+        let change = |text: &str| LinkChange::AddAddress { index, address: address(text) };
         first.change(change("198.51.100.1/32")).await.expect("added");
         second.change(change("198.51.100.2/32")).await.expect("added");
-        let remove = Change::DeleteAddress { index, address: address("198.51.100.1/32") };
+        let remove = LinkChange::DeleteAddress { index, address: address("198.51.100.1/32") };
         first.change(remove).await.expect("removed");
         assert_eq!(addresses(&events_before_marker(&mut deaf).await, index), 0);
         ip("route del 203.0.113.0/24");
@@ -138,7 +140,7 @@ fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
 fn neighbours_of_other_interfaces_are_no_news() {
     in_namespace(|| async {
         let (eth0, peer) = (index_of("eth0"), index_of("eth0-peer"));
-        let mut monitor = Monitor::open(&[u32::MAX]).expect("an event socket");
+        let mut monitor = KernelMonitor::open(&[u32::MAX]).expect("an event socket");
         let neighbours = |events: &[Event]| -> Vec<u32> {
             let of = |event: &Event| match event {
                 Event::Neighbour { index, permanent: true } => Some(*index),
@@ -157,7 +159,7 @@ fn neighbours_of_other_interfaces_are_no_news() {
         assert_eq!(neighbours(&events_before_marker(&mut monitor).await), [eth0, peer]);
         for (last, of, expected) in [(72, eth0, vec![eth0]), (73, peer, vec![peer]), (74, 0, vec![])] {
             ip("route del 203.0.113.0/24");
-            let mut monitor = Monitor::open(&[u32::MAX]).expect("an event socket");
+            let mut monitor = KernelMonitor::open(&[u32::MAX]).expect("an event socket");
             monitor.watch_neighbours(of).expect("a filter");
             add(last);
             assert_eq!(neighbours(&events_before_marker(&mut monitor).await), expected);

@@ -16,7 +16,8 @@ use tunnel::{
     TunnelHandle,
     dataplane::Event,
     desired::IpipSpec,
-    netlink::{Connection, events::Monitor, links, socket::EOPNOTSUPP},
+    kernel::KernelMonitor,
+    netlink::{Connection, links, numbers::EOPNOTSUPP},
     node::DEFAULT_ROUTE_METRIC,
 };
 
@@ -134,7 +135,7 @@ fn kernel_has_ipip() -> bool {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
             async {
                 let mut connection = Connection::open().expect("netlink");
-                match connection.change(links::create_ipip("probe", &spec)).await {
+                match connection.change(links::create_ipip("probe", spec.local, spec.mtu)).await {
                     Ok(()) => true,
                     Err(error) if error.errno == EOPNOTSUPP => false,
                     Err(error) => panic!("no answer to whether there is an ipip device: {error}"),
@@ -183,7 +184,7 @@ pub(crate) fn our_routes(family: &str) -> Vec<String> {
 
 /// Waits, event by event, until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let mut monitor = Monitor::open(&[]).expect("an event socket");
+    let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
     let wait = async {
         while !condition() {
             monitor.events(179).await;
@@ -199,7 +200,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// All events up to the marker route, which the test adds last.
-pub(crate) async fn events_before_marker(monitor: &mut Monitor) -> Vec<Event> {
+pub(crate) async fn events_before_marker(monitor: &mut KernelMonitor) -> Vec<Event> {
     ip("route add 203.0.113.0/24 via 192.168.0.254");
     let mut before = Vec::new();
     loop {

@@ -11,7 +11,7 @@ use tunnel::{
     PathKind::Bgp,
     Report, RouteChange, TunnelHandle,
     dataplane::Event,
-    netlink::events::Monitor,
+    kernel::KernelMonitor,
     report::ExitKind,
 };
 
@@ -130,7 +130,7 @@ fn all_blocks_of_a_node_take_another_encapsulation_by_one_message() {
         let leads = |report: &Report, exit| report.routes.iter().filter(|r| r.exit == Some(exit)).count();
         assert_eq!((leads(&report, ExitKind::Direct), leads(&report, ExitKind::Vxlan)), (1, 5001));
 
-        let mut monitor = Monitor::open(&[]).expect("an event socket");
+        let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
         tunnel.routes(moving("192.168.0.2")).await.expect("alive");
         let report = settled(&tunnel).await;
         assert_eq!((leads(&report, ExitKind::Direct), leads(&report, ExitKind::Vxlan)), (5002, 0));

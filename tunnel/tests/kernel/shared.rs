@@ -6,7 +6,7 @@ use tunnel::{
     PathKind::{Bgp, Static},
     RouteChange, TunnelHandle,
     dataplane::Event,
-    netlink::{events::Monitor, flush},
+    kernel::{KernelMonitor, flush},
 };
 
 use crate::harness::{
@@ -62,7 +62,7 @@ async fn started(encapsulation: Encapsulation) -> TunnelHandle {
 }
 
 /// What the monitor saw, but what the kernel says when it likes.
-async fn news(monitor: &mut Monitor) -> Vec<Event> {
+async fn news(monitor: &mut KernelMonitor) -> Vec<Event> {
     let mut events = events_before_marker(monitor).await;
     events.retain(|event| {
         !matches!(event, Event::Address { gone: false, .. } | Event::Neighbour { permanent: false, .. })
@@ -120,7 +120,7 @@ fn another_way_to_one_of_them_is_one_message_and_no_route() {
         tunnel.routes(vec![shared(BLOCK, "192.168.0.2", &["192.168.9.4"])]).await.expect("alive");
         settled(&tunnel).await;
         assert_eq!(leads(), [leg(2, Vxlan), leg(4, Vxlan)]);
-        let mut monitor = Monitor::open(&[]).expect("an event socket");
+        let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
         tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
         let report = settled(&tunnel).await;
         // Nodes 2 and 3 are in this node's subnet.
@@ -143,7 +143,7 @@ fn one_goes_by_ipip_and_another_by_vxlan_and_its_return_is_one_message_and_no_ro
         tunnel.routes(vec![anycast()]).await.expect("alive");
         settled(&tunnel).await;
         assert_eq!(leads(), [leg(2, Vxlan), leg(3, Ipip)]);
-        let mut monitor = Monitor::open(&[]).expect("an event socket");
+        let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
         config.probing.recover_after = std::time::Duration::ZERO;
         tunnel.configure(config).await.expect("alive");
         // Nobody answers probes here, neither by IP-in-IP nor by VXLAN: once that is known, the preferred one counts.
@@ -166,7 +166,7 @@ fn a_second_start_adopts_the_group_without_an_event() {
         // The kernel tells of an IPv6 address from a work queue, just before it adds the local route.
         let there = || ip("-6 route show table local dev routed.vxlan").contains("fd10::1:0");
         until("the first start's address", there).await;
-        let mut monitor = Monitor::open(&[]).expect("an event socket");
+        let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
         let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
         tunnel.configure(config(Vxlan, Always)).await.expect("alive");
         let mut all = paths(Bgp);

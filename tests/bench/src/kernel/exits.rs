@@ -9,10 +9,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
-use tunnel::{
-    netlink::{Socket, routes::query_reach},
-    resolve::Reach,
-};
+use tunnel::{kernel::query_reach, netlink::Socket, resolve::Reach};
 
 use super::{
     changes::Changes,

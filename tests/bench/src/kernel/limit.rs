@@ -7,13 +7,11 @@ use ipnet::{IpNet, Ipv4Net};
 use tunnel::{
     dataplane::MAX_BATCH,
     desired::RouteKey,
-    fib::Verb,
     netlink::{
         KernelError, Socket, nexthops,
-        routes::write_route,
+        routes::{RouteEdit, RouteVia, write_route},
         wire::{Batch, Message},
     },
-    observed::Via,
 };
 
 use crate::{
@@ -69,8 +67,8 @@ impl Limit {
         let mut routes = Vec::new();
         for (number, (block, next_hop)) in (0u32..).zip(blocks.iter()) {
             let via = match form {
-                Form::Objects => Via::Nexthop(FIRST_ID + number / blocks.each),
-                Form::Gateways => Via::Gateway { gateway: next_hop.into(), index },
+                Form::Objects => RouteVia::Nexthop(FIRST_ID + number / blocks.each),
+                Form::Gateways => RouteVia::Gateway { gateway: next_hop.into(), index },
             };
             let prefix = IpNet::V4(Ipv4Net::new(block, BLOCK_LENGTH)?);
             routes.push((RouteKey { prefix, metric: 512 }, via));
@@ -82,8 +80,8 @@ impl Limit {
             all_done(socket.execute(set.collect()))?;
         }
         let mut sequence = 1_000_000;
-        let mut install: Vec<_> = routes.iter().map(|(key, via)| (*key, Verb::Add(*via))).collect();
-        let mut remove: Vec<_> = routes.iter().map(|(key, _)| (*key, Verb::Delete)).collect();
+        let mut install: Vec<_> = routes.iter().map(|(key, via)| (*key, RouteEdit::Add(*via))).collect();
+        let mut remove: Vec<_> = routes.iter().map(|(key, _)| (*key, RouteEdit::Delete)).collect();
         if order == Order::Scattered {
             (install, remove) = (scatter(install), scatter(remove));
         }
@@ -116,17 +114,17 @@ fn all_done(results: Vec<Result<(), KernelError>>) -> Result<()> {
     }
 }
 
-fn batches(sequence: &mut u32, routes: Vec<(RouteKey, Verb)>) -> Vec<Batch> {
+fn batches(sequence: &mut u32, routes: Vec<(RouteKey, RouteEdit)>) -> Vec<Batch> {
     let limit = u32::try_from(MAX_BATCH).unwrap_or(u32::MAX);
     let mut all: Vec<Batch> = Vec::new();
-    for (key, verb) in routes {
+    for (key, edit) in routes {
         if all.last().is_none_or(|batch| batch.count() == limit) {
             let mut batch = Batch::default();
             batch.clear(*sequence);
             all.push(batch);
         }
         if let Some(batch) = all.last_mut() {
-            write_route(batch, &key, &verb, PROTOCOL);
+            write_route(batch, key.prefix, key.metric, &edit, PROTOCOL);
             *sequence += 1;
         }
     }

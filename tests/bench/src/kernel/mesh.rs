@@ -18,10 +18,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, gettid},
 };
-use tunnel::{
-    netlink::{Socket, routes::query_reach},
-    resolve::Reach,
-};
+use tunnel::{kernel::query_reach, netlink::Socket, resolve::Reach};
 
 use super::{changes::Changes, neighbours::Raised};
 use crate::{

@@ -3,10 +3,7 @@
 use std::{fs, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
-use tunnel::{
-    netlink::{Socket, routes::query_reach},
-    resolve::Reach,
-};
+use tunnel::{kernel::query_reach, netlink::Socket, resolve::Reach};
 
 use crate::load::Behind;
 

@@ -11,10 +11,10 @@ pub(super) const PARENT: Parent = Parent { index: 2, mtu: 1500 };
 pub(super) struct Model {
     pub(super) state: Observed,
     pub(super) routes: BTreeMap<RouteKey, Via>,
-    answers: VecDeque<Vec<(usize, KernelError)>>,
+    answers: VecDeque<Vec<(usize, DataplaneError)>>,
     /// Batches are completed for who waits alone.
     pub(super) slow: bool,
-    list: Option<Vec<RouteRecord>>,
+    list: Option<Vec<ListedRoute>>,
     last_index: u32,
     /// Calls until one fails, and with what.
     pub(super) failures: VecDeque<(u32, i32)>,
@@ -173,12 +173,12 @@ impl Model {
     }
 }
 
-fn error(errno: i32) -> KernelError {
-    KernelError { errno, message: String::new() }
+fn error(errno: i32) -> DataplaneError {
+    DataplaneError { errno, message: String::new() }
 }
 
 impl Dataplane for Model {
-    fn observe(&mut self, _: &Config) -> Result<Observed, KernelError> {
+    fn observe(&mut self, _: &Config) -> Result<Observed, DataplaneError> {
         if let Some(errno) = self.fails() {
             return Err(error(errno));
         }
@@ -187,14 +187,12 @@ impl Dataplane for Model {
         Ok(self.state.clone())
     }
 
-    fn list_routes(&mut self, config: &Config) {
-        let protocol = config.route_protocol;
-        let record =
-            |(key, via): (&RouteKey, &Via)| RouteRecord { protocol, key: *key, via: *via, replaced: false };
+    fn list_routes(&mut self, _: &Config) {
+        let record = |(key, via): (&RouteKey, &Via)| ListedRoute { key: *key, via: *via };
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         match self.fails() {
             Some(errno) => {
                 self.list = None;
@@ -210,15 +208,15 @@ impl Dataplane for Model {
         self.answers.push_back(refused.collect());
     }
 
-    async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+    async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
         self.answers.pop_front().expect("a batch was submitted")
     }
 
-    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+    fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>> {
         if self.slow { None } else { self.answers.pop_front() }
     }
 
-    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         ops.iter().map(|op| self.carry_out(op).map_err(error)).collect()
     }
 
