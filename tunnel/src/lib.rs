@@ -30,8 +30,6 @@ pub mod kernel;
 #[cfg(feature = "driver")]
 pub mod netfilter;
 #[cfg(feature = "driver")]
-pub mod netlink;
-#[cfg(feature = "driver")]
 pub mod news;
 #[cfg(feature = "driver")]
 pub mod reconcile;
@@ -48,6 +46,9 @@ pub use desired::VXLAN_VNI;
 pub use firewall::{Firewall, TunnelsFrom};
 #[cfg(feature = "driver")]
 pub use netfilter::{FirewallHandle, FirewallReport};
+/// The crate that reads and writes kernel state.
+#[cfg(feature = "driver")]
+pub use netlink;
 pub use node::{
     Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Probing, RouteChange,
 };

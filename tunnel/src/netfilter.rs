@@ -1,11 +1,6 @@
 //! Keeps this node's own nftables table, `inet routed`, as it is to be: one transaction for each change, read back
 //! afterwards; what others change in it is mended when the kernel tells of it. No other table is ever looked at.
 
-mod listing;
-mod monitor;
-mod nft;
-mod ruleset;
-
 use std::{
     collections::BTreeSet,
     net::IpAddr,
@@ -20,23 +15,16 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::{
-    listing::ListingError,
-    nft::NftError,
-    ruleset::{NODE_SETS, TABLE},
-};
-use self::{
-    listing::{Listing, Skeleton, TableChange},
-    monitor::TableMonitor,
-    ruleset::{
-        DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, VxlanSelector, element_changes, removal, replacement,
-    },
-};
 use crate::{
     desired::{VXLAN_PORT, VXLAN_VNI},
     firewall::{Firewall, Tunnels},
     ledger::{FIRST_RETRY, LAST_RETRY},
 };
+use netlink::nftables::{
+    DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, Listing, Skeleton, TableChange, TableMonitor, VxlanSelector,
+    element_changes, removal, replacement, {self as nft},
+};
+pub use netlink::nftables::{ListingError, NODE_SETS, NftError, TABLE};
 
 /// How often the table is looked at where the kernel doesn't tell of changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::ruleset::TABLE;
-use crate::netlink::{
+use crate::{
     events::{EventSocket, Notification, Subsystem},
     numbers::{NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES, NFPROTO_INET, NFTA_TABLE_NAME},
     wire::{Received, attributes, string},
@@ -52,7 +52,7 @@ fn is_ours(message: &Received<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::wire::{Message, messages};
+    use crate::wire::{Message, messages};
 
     fn message(kind: u16, family: u8, table: &[u8]) -> Vec<u8> {
         Message::new(kind, 0, &[family, 0, 0, 0]).attribute(NFTA_TABLE_NAME, table).finish(1)

@@ -237,7 +237,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::netfilter::ruleset::VxlanSelector;
+    use crate::nftables::ruleset::VxlanSelector;
 
     /// As `nft` 1.0.6 lists the table of [`firewall`].
     const LISTED: &str = include_str!("listed.json");

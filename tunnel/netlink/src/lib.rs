@@ -11,6 +11,7 @@ pub mod links;
 pub mod lookup;
 pub mod neighbours;
 pub mod nexthops;
+pub mod nftables;
 pub mod numbers;
 pub mod routes;
 pub mod rules;
