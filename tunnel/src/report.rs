@@ -240,7 +240,7 @@ impl From<Encapsulation> for ExitKind {
 impl<D: Dataplane> Reconciler<D> {
     /// Builds the report, without the single routes.
     pub fn summary(&mut self) -> Report {
-        self.note_exits_in_use(self.running.is_none());
+        self.note_exits_in_use(!self.is_running());
         let next_hops = match &self.fib.observed {
             None => NextHops::Unknown,
             Some(o) if o.nexthop_objects => NextHops::Objects,
@@ -259,9 +259,9 @@ impl<D: Dataplane> Reconciler<D> {
             })
             .collect();
         Report {
-            in_sync: self.in_sync,
+            in_sync: self.is_in_sync(),
             next_hops,
-            drift: self.drift,
+            drift: self.drift(),
             work: {
                 let (probes, probes_lost) = self.dataplane.probe_counts();
                 Work { probes, probes_lost, ..self.work }
@@ -425,7 +425,7 @@ impl<D: Dataplane> Reconciler<D> {
                 .exit
                 .map(|e| e.encapsulation().into());
         }
-        let (in_use, since) = match self.in_use.get(&node.name) {
+        let (in_use, since) = match self.exits.by_node.get(&node.name) {
             Some((encapsulation, since)) => (encapsulation.map(ExitKind::from), Some(*since)),
             None => (None, None),
         };

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Look, Reconciler};
+use super::{Reconciler, state::Resync};
 use crate::{
     dataplane::{
         Dataplane, DataplaneError,
@@ -30,19 +30,19 @@ enum Outcome {
     Done,
     /// Some object was refused and is in the ledger now.
     Failed,
-    /// The kernel has to be looked at first.
-    Look,
+    /// Stopped for a resync.
+    Resync,
 }
 
 impl<D: Dataplane> Reconciler<D> {
     /// Carries out operations other than on routes; always answers true: there may be more to do.
     pub(super) async fn carry_out(&mut self, config: &Config, ops: Vec<Op>) -> bool {
         match self.carry_out_in_order(config, &ops).await {
-            Outcome::Done | Outcome::Look => {}
+            Outcome::Done | Outcome::Resync => {}
             // What hangs on the object must not be tried before it: everything is compared again.
             Outcome::Failed => self.fib.invalidate(),
         }
-        self.exits_stale = true;
+        self.exits.stale = true;
         true
     }
 
@@ -56,10 +56,10 @@ impl<D: Dataplane> Reconciler<D> {
                 relinked |= op.changes_links();
                 match result {
                     Ok(()) => self.succeeded(op),
-                    Err(error) if !self.fresh && error.errno != EPERM => {
+                    Err(error) if !self.is_freshly_observed() && error.errno != EPERM => {
                         tracing::debug!(?op, %error, "refused; observing anew");
-                        self.must_look(Look::Whole);
-                        return Outcome::Look;
+                        self.observation.request(Resync::Full);
+                        return Outcome::Resync;
                     }
                     Err(error) => {
                         failed = true;
@@ -69,8 +69,8 @@ impl<D: Dataplane> Reconciler<D> {
             }
         }
         if relinked {
-            self.must_look(Look::Expected);
-            return Outcome::Look;
+            self.observation.request(Resync::Expected);
+            return Outcome::Resync;
         }
         if failed { Outcome::Failed } else { Outcome::Done }
     }
@@ -81,17 +81,17 @@ impl<D: Dataplane> Reconciler<D> {
         let object = op.object();
         self.ledger.succeed(&object);
         self.permission_denied = false;
-        if self.healing {
+        if self.repair.active {
             self.note_fight(object);
         }
     }
 
     pub(super) fn note_fight(&mut self, object: Object) {
-        if self.fights.len() >= MAX_FIGHTS && !self.fights.contains_key(&object) {
+        if self.repair.fights.len() >= MAX_FIGHTS && !self.repair.fights.contains_key(&object) {
             return;
         }
         let now = Instant::now();
-        let (count, since) = self.fights.entry(object).or_insert((0, now));
+        let (count, since) = self.repair.fights.entry(object).or_insert((0, now));
         if now.duration_since(*since) > FIGHT_WINDOW {
             (*count, *since) = (0, now);
         }
@@ -130,7 +130,7 @@ impl<D: Dataplane> Reconciler<D> {
     /// A failure to install what is wanted no more is none.
     pub(super) fn forget_moot_failures(&mut self) {
         let now = Instant::now();
-        self.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);
+        self.repair.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);
         let (false, Some(observed)) = (self.ledger.failures().is_empty(), &self.fib.observed) else { return };
         let (fib, desired) = (&self.fib, &self.fib.desired);
         let contents: HashSet<_> = fib.wanted_contents();

@@ -21,9 +21,10 @@ impl<D: Dataplane> Reconciler<D> {
     /// What would change if `config` were given, and these paths with it. Nothing is changed.
     pub fn rehearse(&mut self, config: &Config, paths: Vec<RouteChange>) -> Rehearsal {
         let Some(observed) = self.fib.observed.clone() else { return Rehearsal::default() };
-        let mut changes = compare(&self.fib.desired, &Desired::from_config(config, self.parent));
-        if config.route_metric != self.metric {
-            let text = format!("metric of all routes: {}, then {}", self.metric, config.route_metric);
+        let mut changes = compare(&self.fib.desired, &Desired::from_config(config, self.observation.parent));
+        if config.route_metric != self.resolver.metric {
+            let text =
+                format!("metric of all routes: {}, then {}", self.resolver.metric, config.route_metric);
             changes.object(Change::Replace, text);
         }
         let mut others: HashMap<IpNet, Paths> = paths

@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use ipnet::IpNet;
 
-use super::Reconciler;
+use super::{
+    Reconciler,
+    state::{Resolution, SyncState},
+};
 use crate::{
     dataplane::{Dataplane, Event},
     desired::{Device, Target},
@@ -49,14 +52,13 @@ impl<D: Dataplane> Reconciler<D> {
     /// Has all routes resolved anew, by what is configured as before.
     fn resolve_again(&mut self) {
         self.forget_answers();
-        if self.fib.observed.is_some() && !self.must_resolve {
-            self.resolving = Some(0);
+        if self.fib.observed.is_some() && !self.resolver.is_stale() {
+            self.resolver.progress = Resolution::Running(0);
         }
     }
 
     fn forget_answers(&mut self) {
-        self.answers.clear();
-        self.last_answer = None;
+        self.resolver.clear_results();
     }
 
     /// Notes what a path says of its node and BGP.
@@ -86,10 +88,11 @@ impl<D: Dataplane> Reconciler<D> {
         if self.standings.settle(config.probing.recover_after, Instant::now()) {
             self.resolve_again();
         }
-        if self.resolving.is_none() && std::mem::take(&mut self.resolve_due) {
+        let running = matches!(self.resolver.progress, Resolution::Running(_));
+        if !running && std::mem::take(&mut self.resolver.repeat) {
             self.resolve_again();
         }
-        if !std::mem::take(&mut self.aims_due) {
+        if !std::mem::take(&mut self.due.probe_targets) {
             return;
         }
         let aims = if config.asks() {
@@ -106,7 +109,7 @@ impl<D: Dataplane> Reconciler<D> {
     fn aim(&mut self, config: &Config, node: &Node) -> Option<Aim> {
         let (address, next_hop) = (node.vtep?, node.ipv4?.addr());
         let observed = self.fib.observed.as_ref()?;
-        let (reached, dataplane) = (&mut self.reached, &mut self.dataplane);
+        let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
         let mut reach = |a| *reached.entry(a).or_insert_with(|| dataplane.reach(a, observed));
         let learned = Learned { next_hop: next_hop.into(), kind: PathKind::Bgp };
         let fallback = config.probes(Way::Ipip);
@@ -171,14 +174,14 @@ impl<D: Dataplane> Reconciler<D> {
         });
         let Some(exit) = exit else { return false };
         match exit {
-            Exit::Vxlan { .. } if !self.in_sync || !self.adopted => {
+            Exit::Vxlan { .. } if self.sync != SyncState::Adopted => {
                 self.standings.set(vtep, Way::Ipip, Passage::Returning);
             }
             _ => self.standings.hold(vtep, exit),
         }
-        self.aims_due = true;
+        self.due.probe_targets = true;
         // Others of the node were perhaps resolved before.
-        self.resolve_due = true;
+        self.resolver.repeat = true;
         self.forget_answers();
         true
     }

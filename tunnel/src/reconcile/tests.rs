@@ -4,8 +4,9 @@ mod shared;
 mod standing;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    net::Ipv4Addr,
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use super::carry_out::FIGHT_LIMIT;
@@ -15,9 +16,9 @@ use crate::{
         Heard, ListedRoute,
         errno::{EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, EPERM},
     },
-    desired::{VXLAN_PORT, VXLAN_VNI},
+    desired::{Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
-    fib::Verb,
+    fib::{RouteOp, Verb},
     node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, PathKind, Pool, Probing},
     observed::{Link, LinkKind, Observed, Via},
     probe::{

@@ -22,7 +22,7 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(config) = &self.config else { return };
         let strangers = Tunnels::strangers_among(self.fib.exits(), config);
         let before = self.told.tunnels.borrow().clone();
-        tell(&self.told.tunnels, Tunnels { strangers, whole: self.in_sync, ..before });
+        tell(&self.told.tunnels, Tunnels { strangers, whole: self.is_in_sync(), ..before });
     }
 
     /// What follows from the links.

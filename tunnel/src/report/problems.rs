@@ -21,7 +21,7 @@ impl<D: Dataplane> Reconciler<D> {
         if self.permission_denied {
             problems.push(PERMISSION_DENIED.to_owned());
         }
-        if let Some(error) = &self.observe_error {
+        if let Some(error) = self.observation_error() {
             problems.push(format!(
                 "the kernel's links and routes cannot be read ({error}): is netlink allowed here?"
             ));

@@ -18,11 +18,11 @@ async fn while_the_kernel_writes_more_is_taken_in_and_looked_at() {
     let most = u32::try_from(MAX_IN_FLIGHT * MAX_BATCH).expect("a few thousand");
     state.routes(many(0, 2 * most));
     while state.reconcile().await == Turn::More {}
-    assert_eq!(state.in_flight.len(), MAX_IN_FLIGHT, "as many as may be, and none is waited for");
+    assert_eq!(state.writes.in_flight.len(), MAX_IN_FLIGHT, "as many as may be, and none is waited for");
     // Nothing is completed; and yet a route, its new next hop too, is as good as those that came before.
     state.routes(vec![RouteChange { prefix: "20.9.0.0/32".parse().expect("prefix"), ..change(3) }]);
     assert_eq!(state.reconcile().await, Turn::Writing);
-    assert_eq!(state.in_flight.len(), MAX_IN_FLIGHT);
+    assert_eq!(state.writes.in_flight.len(), MAX_IN_FLIGHT);
     let hops = |gateway: [u8; 4]| {
         let nexthops = state.dataplane.kernel.nexthops.values();
         nexthops.filter(|hop| hop.gateway == Some(gateway.into())).count()
@@ -61,7 +61,10 @@ async fn deleted_in_flight(before: bool) {
     heard(&mut state);
     state.dataplane.slow = true;
     while state.reconcile().await == Turn::More {}
-    assert!(!state.in_flight.is_empty() && state.dataplane.routes.contains_key(&key(2)), "it is put back");
+    assert!(
+        !state.writes.in_flight.is_empty() && state.dataplane.routes.contains_key(&key(2)),
+        "it is put back"
+    );
     if !before {
         state.dataplane.routes.remove(&key(2));
     }

@@ -258,7 +258,7 @@ impl Run {
         for _ in 0..3 {
             // As if every pause had passed.
             self.state.ledger.retry_all(Instant::now());
-            self.state.observe_at = self.state.observe_at.map(|_| Instant::now());
+            self.state.observation.retry_at = self.state.observation.retry_at.map(|_| Instant::now());
             for turn in 0.. {
                 assert!(turn < 5000, "no rest");
                 if !step(&mut self.state).await {

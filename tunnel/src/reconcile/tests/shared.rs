@@ -117,5 +117,5 @@ async fn a_group_that_was_changed_or_deleted_is_right_again() {
     settle(&mut state).await;
     assert_eq!(leads(&state), right);
     assert_eq!(state.dataplane.kernel.nexthops.len(), 3);
-    assert!(state.drift >= 2);
+    assert!(state.repair.count >= 2);
 }

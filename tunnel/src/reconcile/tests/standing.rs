@@ -111,7 +111,7 @@ async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
         let mut more = true;
         while more {
             // What was noted before may be noted anew at any time.
-            state.exits_stale = true;
+            state.exits.stale = true;
             assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan), "{known:?}");
             more = step(&mut state).await;
         }
