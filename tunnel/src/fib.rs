@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use multipath::Paths;
 use queue::Queue;
-use shared::Paths;
 
 use crate::{
     desired::{Desired, RouteKey, Target},
@@ -483,10 +483,10 @@ impl Fib {
     }
 }
 
-mod heirs;
+mod installed;
+mod multipath;
+mod nexthop_reuse;
 mod nexthops;
 mod queue;
-mod shared;
-mod shown;
 #[cfg(test)]
 mod tests;

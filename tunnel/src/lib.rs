@@ -19,22 +19,22 @@ pub mod mtu;
 pub mod node;
 pub mod observed;
 pub mod probe;
+pub mod reachability;
 pub mod resolve;
-pub mod standing;
 pub mod table;
 
 #[cfg(feature = "driver")]
+pub mod activity;
+#[cfg(feature = "driver")]
 pub mod dataplane;
+#[cfg(feature = "driver")]
+pub mod dry_run;
 #[cfg(feature = "driver")]
 pub mod kernel;
 #[cfg(feature = "driver")]
 pub mod netfilter;
 #[cfg(feature = "driver")]
-pub mod news;
-#[cfg(feature = "driver")]
 pub mod reconcile;
-#[cfg(feature = "driver")]
-pub mod rehearsal;
 #[cfg(feature = "driver")]
 pub mod report;
 #[cfg(feature = "driver")]

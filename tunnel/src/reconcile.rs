@@ -1,11 +1,11 @@
 //! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
 
-mod carry_out;
-mod rehearse;
-mod shared;
-mod stand;
+mod dry_run;
+mod multipath;
+mod operations;
+mod publisher;
+mod reachability;
 mod state;
-mod told;
 mod turn;
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
@@ -14,24 +14,24 @@ use jiff::Timestamp;
 
 pub use self::turn::Turn;
 use self::{
+    publisher::Told,
     state::{
         DriftRepair, Due, EXIT_INTERVAL, ExitsInUse, Observation, ResolutionKey, Resolver, Resync, Round,
         SyncState, WriteQueue,
     },
-    told::Told,
 };
 use crate::{
+    activity::ExitChange,
     dataplane::{Dataplane, DataplaneError, Event},
     desired::{Device, RouteKey, Wanted},
     diff::Object,
     fib::{Fib, Want},
     intern::NONE,
     ledger::Ledger,
-    news::ExitChange,
     node::{Config, Encapsulation, Learned, RouteChange},
+    reachability::Standings,
     report::{ExitKind, KernelLatency, Work, describe},
     resolve::{Reach, resolve},
-    standing::Standings,
     sysctl::Sysctl,
     table::State,
 };

@@ -13,18 +13,18 @@ use crate::{
     latency::Latency,
     node::{Config, Encapsulation, Learned, PathKind},
     observed::Link,
+    reachability::Standings,
     reconcile::Reconciler,
     resolve::{Exit, Reach, Reason, resolve},
-    standing::Standings,
     sysctl::Sysctl,
 };
 
+mod paths;
 mod problems;
-mod ways;
 
+pub use paths::WayReport;
 pub(crate) use problems::describe;
 use problems::mac_text;
-pub use ways::WayReport;
 
 /// The one line about a missing privilege.
 pub const PERMISSION_DENIED: &str = "no CAP_NET_ADMIN: the kernel refuses to change links and routes, BGP runs on; \

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     node::{Config, Encapsulation, Fallback, Learned, Mode, Node, PathKind},
-    standing::Standings,
+    reachability::Standings,
 };
 
 /// Where a packet for a prefix goes next: the content of one next-hop object.

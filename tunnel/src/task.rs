@@ -13,13 +13,13 @@ use tokio::{
 };
 
 use crate::{
+    activity::News,
     dataplane::{Dataplane, Heard},
+    dry_run::Rehearsal,
     firewall::Tunnels,
     kernel::Kernel,
-    news::News,
     node::{Config, RouteChange},
     reconcile::{Reconciler, Turn},
-    rehearsal::Rehearsal,
     report::{ExitKind, Report, RouteReport},
 };
 

@@ -11,7 +11,7 @@ use bgp::PeerId;
 use bgp::net::PeerStatus;
 use bgp::session::State;
 use tokio::sync::{broadcast, watch};
-use tunnel::news::News;
+use tunnel::activity::News;
 
 use super::journal::JournalHandle;
 use super::roster::{Roster, RosterPeer};

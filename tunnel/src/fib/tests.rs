@@ -13,7 +13,7 @@ use crate::{
 use ipnet::IpNet;
 
 mod model;
-mod shared;
+mod multipath;
 
 use model::{Model, Wanted, free};
 

@@ -1,7 +1,7 @@
 mod flood;
 mod model;
-mod shared;
-mod standing;
+mod multipath;
+mod reachability;
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::carry_out::FIGHT_LIMIT;
+use super::operations::FIGHT_LIMIT;
 use super::*;
 use crate::{
     dataplane::{

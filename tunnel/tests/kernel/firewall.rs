@@ -24,8 +24,8 @@ use crate::{
     harness::{
         PATIENCE, config, gone, in_guest, in_namespace, ip, path, settled, start, with_ipip_and_nftables,
     },
+    namespaces::{Room, received, waiting},
     packets::{datagram, vxlan},
-    rooms::{Room, received, waiting},
 };
 
 /// Runs `nft` in this thread's namespace; it must succeed.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-pub use tunnel::rehearsal::Rehearsal as KernelChanges;
-pub use tunnel::rehearsal::{Change, ObjectChange};
+pub use tunnel::dry_run::Rehearsal as KernelChanges;
+pub use tunnel::dry_run::{Change, ObjectChange};
 
 use crate::resource::{Key, Warning};
 

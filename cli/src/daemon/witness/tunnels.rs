@@ -2,7 +2,7 @@
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tunnel::news::{ExitChange, News, PassageChange};
+use tunnel::activity::{ExitChange, News, PassageChange};
 use tunnel::probe::Passage;
 use tunnel::report::ExitKind;
 

@@ -75,7 +75,7 @@ struct Run {
 
 impl Run {
     fn new() -> Run {
-        let mut config = standing::ipip();
+        let mut config = reachability::ipip();
         config.nodes = Vec::new();
         let state = Reconciler::new(Model::default());
         Run { state, config, far: 0, deaf: false, learned: BTreeMap::new() }

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::Reconciler;
-use crate::{dataplane::Dataplane, desired::Device, firewall::Tunnels, mtu::pod_mtu, news::Newsroom};
+use crate::{activity::Newsroom, dataplane::Dataplane, desired::Device, firewall::Tunnels, mtu::pod_mtu};
 
 /// Told at rest, and only what is news.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use crate::{
     dataplane::Dataplane,
     desired::{Desired, Target},
+    dry_run::{Change, Rehearsal, compare, leads},
     node::{Config, Learned, RouteChange},
-    rehearsal::{Change, Rehearsal, compare, leads},
     resolve::{Exit, Reason, resolve},
 };
 

@@ -9,15 +9,15 @@ use super::{
     state::{Resolution, SyncState},
 };
 use crate::{
+    activity::PassageChange,
     dataplane::{Dataplane, Event},
     desired::{Device, Target},
     fib::Want,
-    news::PassageChange,
     node::{Config, Learned, Node, PathKind},
     observed::{Observed, Via},
     probe::{Passage, Way, prober::Aim},
+    reachability::Standings,
     resolve::{Exit, Reason, resolve},
-    standing::Standings,
     table::State,
 };
 

@@ -1,6 +1,6 @@
 //! Prefixes whose packets several nodes share.
 
-use super::standing::ipip;
+use super::reachability::ipip;
 use super::*;
 use crate::report::ExitKind;
 
