@@ -8,12 +8,12 @@ use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use ipnet::{IpNet, Ipv4Net};
 use tunnel::dataplane::MAX_BATCH;
-use tunnel::desired::{RouteKey, Target};
-use tunnel::fib::{Fib, RouteOp, Verb, Want};
+use tunnel::desired::{RouteKey, RouteTarget};
+use tunnel::fib::{DesiredRoute, Fib, RouteOp, Verb};
 use tunnel::kernel::write_route;
 use tunnel::netlink::wire::Batch;
-use tunnel::observed::{Observed, Via};
-use tunnel::{Exit, Learned, PathKind, Reason};
+use tunnel::observed::{ObservedState, Via};
+use tunnel::{Exit, ExitReason, LearnedPath, PathKind};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -42,10 +42,10 @@ fn next_hop(number: u32, subnet: u8) -> IpAddr {
 fn learn(fib: &mut Fib, subnet: Option<u8>) {
     for number in 0..ROUTES {
         let learned =
-            subnet.map(|subnet| Learned { next_hop: next_hop(number, subnet), kind: PathKind::Bgp });
+            subnet.map(|subnet| LearnedPath { next_hop: next_hop(number, subnet), kind: PathKind::Bgp });
         if let Some((slot, _)) = fib.learn(&key(number), learned, &[]) {
-            let target = learned.map(|l| Target::Exit(Exit::Direct { gateway: l.next_hop, index: 2 }));
-            fib.want_learned(slot, Want { target, reason: target.map(|_| Reason::Never) });
+            let target = learned.map(|l| RouteTarget::Exit(Exit::Direct { gateway: l.next_hop, index: 2 }));
+            fib.want_learned(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Never) });
         }
     }
 }
@@ -77,7 +77,7 @@ fn carry_out(fib: &mut Fib, batch: &mut Batch) -> usize {
 
 fn empty() -> Fib {
     let mut fib = Fib::default();
-    fib.observed = Some(Observed { nexthop_objects: true, ..Observed::default() });
+    fib.observed = Some(ObservedState { nexthop_objects: true, ..ObservedState::default() });
     fib
 }
 

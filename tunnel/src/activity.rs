@@ -7,9 +7,9 @@ use tokio::sync::broadcast;
 
 use crate::{
     diff::Object,
-    probe::{Passage, Way},
+    probe::{PathState, TunnelPath},
     report::{ExitKind, describe},
-    resolve::Reason,
+    resolve::ExitReason,
 };
 
 /// Changes of one kind that are named in one piece of news; the rest is counted.
@@ -19,13 +19,13 @@ const WAITING: usize = 64;
 
 /// What has happened since the last time.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct News {
+pub struct TunnelActivity {
     /// Nodes that are reached another way, the first 64.
     pub exits: Vec<ExitChange>,
     /// How many more.
     pub more_exits: u64,
     /// What probes have found out, the first 64.
-    pub passages: Vec<PassageChange>,
+    pub passages: Vec<PathChange>,
     /// How much more.
     pub more_passages: u64,
     /// Entries of ours that others have changed, which is mended.
@@ -50,42 +50,42 @@ pub struct ExitChange {
     /// How it is.
     pub to: Option<ExitKind>,
     /// Why; none where no path leads to it.
-    pub reason: Option<Reason>,
+    pub reason: Option<ExitReason>,
 }
 
 /// Something else is known of a way to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassageChange {
+pub struct PathChange {
     /// Its name; empty if no node has the address any more.
     pub node: String,
     /// Its address in the tunnels.
     pub address: Ipv4Addr,
     /// The way.
-    pub way: Way,
+    pub path: TunnelPath,
     /// What is known of it.
-    pub passage: Passage,
+    pub state: PathState,
 }
 
 /// Gathers news, while anybody listens.
 #[derive(Debug)]
-pub(crate) struct Newsroom {
-    listeners: broadcast::Sender<News>,
-    gathered: News,
+pub(crate) struct ActivityCollector {
+    listeners: broadcast::Sender<TunnelActivity>,
+    gathered: TunnelActivity,
 }
 
-impl Default for Newsroom {
+impl Default for ActivityCollector {
     fn default() -> Self {
-        Self { listeners: broadcast::Sender::new(WAITING), gathered: News::default() }
+        Self { listeners: broadcast::Sender::new(WAITING), gathered: TunnelActivity::default() }
     }
 }
 
-impl Newsroom {
+impl ActivityCollector {
     /// Where to listen.
-    pub(crate) fn listeners(&self) -> broadcast::Sender<News> {
+    pub(crate) fn listeners(&self) -> broadcast::Sender<TunnelActivity> {
         self.listeners.clone()
     }
 
-    fn heard(&mut self) -> Option<&mut News> {
+    fn heard(&mut self) -> Option<&mut TunnelActivity> {
         (self.listeners.receiver_count() > 0).then_some(&mut self.gathered)
     }
 
@@ -96,7 +96,7 @@ impl Newsroom {
     }
 
     /// Something else is known of a way.
-    pub(crate) fn passage(&mut self, change: impl FnOnce() -> PassageChange) {
+    pub(crate) fn path_state(&mut self, change: impl FnOnce() -> PathChange) {
         let Some(news) = self.heard() else { return };
         if news.passages.len() < NAMED { news.passages.push(change()) } else { news.more_passages += 1 }
     }
@@ -125,7 +125,7 @@ impl Newsroom {
 
     /// Tells what was gathered, if anything was.
     pub(crate) fn tell(&mut self) {
-        if self.gathered != News::default() {
+        if self.gathered != TunnelActivity::default() {
             // Where the last listener has just gone: fine.
             let _ = self.listeners.send(std::mem::take(&mut self.gathered));
         }
@@ -142,16 +142,16 @@ mod tests {
 
     #[test]
     fn nothing_is_made_while_nobody_listens() {
-        let mut room = Newsroom::default();
+        let mut room = ActivityCollector::default();
         room.exit(|| panic!("made"));
         room.drift(3, Some(|| panic!("made")));
         room.tell();
-        assert_eq!(room.gathered, News::default());
+        assert_eq!(room.gathered, TunnelActivity::default());
     }
 
     #[test]
     fn what_comes_before_it_is_told_is_one_piece_of_news_and_the_first_are_named() {
-        let mut room = Newsroom::default();
+        let mut room = ActivityCollector::default();
         let mut listener = room.listeners().subscribe();
         for number in 0..100 {
             room.exit(|| change(&format!("node-{number}")));

@@ -12,10 +12,10 @@ use crate::{
     diff::Op,
     fib::RouteOp,
     node::Config,
-    observed::{Observed, Via},
+    observed::{ObservedState, Via},
     probe::{
-        Passage, Way,
-        prober::{Aim, Seen},
+        PathState, TunnelPath,
+        prober::{PathMeasurement, ProbeTarget},
     },
     resolve::Reach,
     sysctl::Sysctl,
@@ -60,7 +60,7 @@ pub struct ListedRoute {
 
 /// A change that others made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum KernelEvent {
     /// A link appeared, changed or disappeared.
     Link {
         /// Interface index.
@@ -99,15 +99,15 @@ pub enum Event {
     /// A sysctl of an interface, or of all.
     Sysctl,
     /// A rule, or a route of a table, by which probes go.
-    Probing,
+    ProbeRouting,
     /// What is known of a way to a node has changed.
-    Passage {
+    PathState {
         /// The node's tunnel address.
         address: Ipv4Addr,
         /// The way.
-        way: Way,
+        path: TunnelPath,
         /// What is known now.
-        passage: Passage,
+        state: PathState,
     },
     /// Events were lost.
     Overrun,
@@ -115,11 +115,11 @@ pub enum Event {
 
 /// What is heard of a kernel.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Wakeup {
     /// The oldest of the batches that were submitted is completed: what was refused of it, by position, in order.
     Completed(Vec<(usize, DataplaneError)>),
     /// Changes that others made: all that are there.
-    Events(Vec<Event>),
+    Events(Vec<KernelEvent>),
 }
 
 /// Reads and writes kernel state.
@@ -128,7 +128,7 @@ pub trait Dataplane: Send + 'static {
     ///
     /// # Errors
     /// The kernel's answer to a dump.
-    fn observe(&mut self, config: &Config) -> Result<Observed, DataplaneError>;
+    fn observe(&mut self, config: &Config) -> Result<ObservedState, DataplaneError>;
 
     /// Begins to list the routes of ours. Nothing may have been submitted that is not completed.
     fn list_routes(&mut self, config: &Config);
@@ -158,13 +158,13 @@ pub trait Dataplane: Send + 'static {
     fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>>;
 
     /// How the kernel reaches an address by its own routes.
-    fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach;
+    fn reach(&mut self, address: IpAddr, observed: &ObservedState) -> Reach;
 
-    /// Takes whom to ask after by probes; [`Event::Passage`] tells what comes of it.
-    fn probe(&mut self, config: &Config, observed: &Observed, aims: &[Aim]);
+    /// Takes whom to ask after by probes; [`KernelEvent::PathState`] tells what comes of it.
+    fn probe(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]);
 
-    /// What was seen of the ways to the node with this tunnel address, in [`Way::ALL`]'s order.
-    fn probed(&self, address: Ipv4Addr) -> Option<[Seen; 3]>;
+    /// What was seen of the ways to the node with this tunnel address, in [`TunnelPath::ALL`]'s order.
+    fn probed(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]>;
 
     /// Probes sent since the start, and those of them that were not answered.
     fn probe_counts(&self) -> (u64, u64) {
@@ -178,9 +178,9 @@ pub trait Dataplane: Send + 'static {
     fn interface_name(&self, index: u32) -> Option<String>;
 
     /// Checks and sets the sysctls that forwarding depends on.
-    fn tune(&mut self, config: &Config, observed: &Observed) -> Vec<Sysctl>;
+    fn tune(&mut self, config: &Config, observed: &ObservedState) -> Vec<Sysctl>;
 
     /// Waits for changes made by others, and with `submitted`, which is true only if there is one, for the oldest batch.
     /// Safe to cancel.
-    fn hear(&mut self, submitted: bool) -> impl Future<Output = Heard> + Send;
+    fn wait(&mut self, submitted: bool) -> impl Future<Output = Wakeup> + Send;
 }

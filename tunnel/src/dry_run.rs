@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    desired::{Desired, Device, Target, Wanted},
+    desired::{DesiredDevice, DesiredState, Device, RouteTarget},
     node::Mac,
     resolve::Exit,
 };
@@ -19,7 +19,7 @@ pub const ROUTES_NAMED: usize = 20;
 /// What is done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+pub enum PlannedAction {
     /// It comes.
     Add,
     /// It stays, with other contents.
@@ -32,14 +32,14 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectChange {
     /// What is done to it.
-    pub change: Change,
+    pub change: PlannedAction,
     /// It in words.
     pub object: String,
 }
 
 /// What would change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rehearsal {
+pub struct DryRun {
     /// Everything but routes.
     pub objects: Vec<ObjectChange>,
     /// Routes that come.
@@ -52,13 +52,13 @@ pub struct Rehearsal {
     pub routes: Vec<ObjectChange>,
 }
 
-impl Rehearsal {
+impl DryRun {
     /// Whether nothing would change.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty() && self.routes_added + self.routes_replaced + self.routes_removed == 0
     }
 
-    pub(crate) fn object(&mut self, change: Change, object: impl fmt::Display) {
+    pub(crate) fn object(&mut self, change: PlannedAction, object: impl fmt::Display) {
         self.objects.push(ObjectChange { change, object: object.to_string() });
     }
 
@@ -66,15 +66,17 @@ impl Rehearsal {
     pub(crate) fn route(&mut self, prefix: &IpNet, before: Option<&str>, after: Option<&str>) {
         let (change, text) = match (before, after) {
             (None, None) => return,
-            (None, Some(after)) => (Change::Add, format!("{prefix} {after}")),
+            (None, Some(after)) => (PlannedAction::Add, format!("{prefix} {after}")),
             (Some(before), Some(after)) if before == after => return,
-            (Some(before), Some(after)) => (Change::Replace, format!("{prefix} {before}, then {after}")),
-            (Some(before), None) => (Change::Remove, format!("{prefix} {before}")),
+            (Some(before), Some(after)) => {
+                (PlannedAction::Replace, format!("{prefix} {before}, then {after}"))
+            }
+            (Some(before), None) => (PlannedAction::Remove, format!("{prefix} {before}")),
         };
         *match change {
-            Change::Add => &mut self.routes_added,
-            Change::Replace => &mut self.routes_replaced,
-            Change::Remove => &mut self.routes_removed,
+            PlannedAction::Add => &mut self.routes_added,
+            PlannedAction::Replace => &mut self.routes_replaced,
+            PlannedAction::Remove => &mut self.routes_removed,
         } += 1;
         if self.routes.len() < ROUTES_NAMED {
             self.routes.push(ObjectChange { change, object: text });
@@ -83,12 +85,12 @@ impl Rehearsal {
 }
 
 /// A target in words.
-pub(crate) fn leads(target: &Target, exits: &[Exit]) -> String {
+pub(crate) fn leads(target: &RouteTarget, exits: &[Exit]) -> String {
     match target {
-        Target::Exit(exit) => by(exit),
-        Target::Exits(_) => exits.iter().map(by).collect::<Vec<_>>().join(" and "),
-        Target::Blackhole => "blackhole".to_owned(),
-        Target::Device(device) => format!("dev {}", device.name()),
+        RouteTarget::Exit(exit) => by(exit),
+        RouteTarget::Exits(_) => exits.iter().map(by).collect::<Vec<_>>().join(" and "),
+        RouteTarget::Blackhole => "blackhole".to_owned(),
+        RouteTarget::Device(device) => format!("dev {}", device.name()),
     }
 }
 
@@ -101,8 +103,8 @@ fn by(exit: &Exit) -> String {
 }
 
 /// Compares all but learned routes and next hops.
-pub(crate) fn compare(before: &Desired, after: &Desired) -> Rehearsal {
-    let mut changes = Rehearsal::default();
+pub(crate) fn compare(before: &DesiredState, after: &DesiredState) -> DryRun {
+    let mut changes = DryRun::default();
     device(&mut changes, Device::Ipip, &before.ipip, &after.ipip);
     device(&mut changes, Device::Vxlan, &before.vxlan, &after.vxlan);
     let addresses = |set: &BTreeSet<(Device, IpNet)>| -> BTreeMap<(Device, IpNet), ()> {
@@ -117,44 +119,51 @@ pub(crate) fn compare(before: &Desired, after: &Desired) -> Rehearsal {
         let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
         format!("forwarding entry {mac} on {}", Device::Vxlan.name())
     });
-    let rules = |set: &BTreeSet<_>| set.iter().map(|way| (*way, ())).collect::<BTreeMap<_, ()>>();
-    maps(&mut changes, &rules(&before.rules), &rules(&after.rules), |way| format!("rule for {way} probes"));
-    maps(&mut changes, &before.probe_routes, &after.probe_routes, |(way, address)| {
-        format!("route for {way} probes to {address}")
+    let rules = |set: &BTreeSet<_>| set.iter().map(|path| (*path, ())).collect::<BTreeMap<_, ()>>();
+    maps(&mut changes, &rules(&before.rules), &rules(&after.rules), |path| format!("rule for {path} probes"));
+    maps(&mut changes, &before.probe_routes, &after.probe_routes, |(path, address)| {
+        format!("route for {path} probes to {address}")
     });
-    let routes = |desired: &Desired| -> BTreeMap<_, _> { desired.routes.iter().copied().collect() };
+    let routes = |desired: &DesiredState| -> BTreeMap<_, _> { desired.routes.iter().copied().collect() };
     let (old, new) = (routes(before), routes(after));
     for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-        let text = |target: Option<&Target>| target.map(|target| leads(target, &[]));
+        let text = |target: Option<&RouteTarget>| target.map(|target| leads(target, &[]));
         let (before, after) = (text(old.get(key)), text(new.get(key)));
         changes.route(&key.prefix, before.as_deref(), after.as_deref());
     }
     changes
 }
 
-fn device<T: PartialEq>(changes: &mut Rehearsal, device: Device, before: &Wanted<T>, after: &Wanted<T>) {
+fn device<T: PartialEq>(
+    changes: &mut DryRun,
+    device: Device,
+    before: &DesiredDevice<T>,
+    after: &DesiredDevice<T>,
+) {
     let change = match (before, after) {
-        (Wanted::Absent, Wanted::Absent) => return,
-        (Wanted::Absent, _) => Change::Add,
-        (_, Wanted::Absent) => Change::Remove,
+        (DesiredDevice::Absent, DesiredDevice::Absent) => return,
+        (DesiredDevice::Absent, _) => PlannedAction::Add,
+        (_, DesiredDevice::Absent) => PlannedAction::Remove,
         (before, after) if before == after => return,
-        _ => Change::Replace,
+        _ => PlannedAction::Replace,
     };
-    let later = if change == Change::Remove { ", in five minutes" } else { "" };
+    let later = if change == PlannedAction::Remove { ", in five minutes" } else { "" };
     changes.object(change, format!("device {}{later}", device.name()));
 }
 
 fn maps<K: Ord, V: PartialEq>(
-    changes: &mut Rehearsal,
+    changes: &mut DryRun,
     before: &BTreeMap<K, V>,
     after: &BTreeMap<K, V>,
     name: impl Fn(&K) -> String,
 ) {
     for key in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
         match (before.get(key), after.get(key)) {
-            (None, Some(_)) => changes.object(Change::Add, name(key)),
-            (Some(_), None) => changes.object(Change::Remove, name(key)),
-            (Some(before), Some(after)) if before != after => changes.object(Change::Replace, name(key)),
+            (None, Some(_)) => changes.object(PlannedAction::Add, name(key)),
+            (Some(_), None) => changes.object(PlannedAction::Remove, name(key)),
+            (Some(before), Some(after)) if before != after => {
+                changes.object(PlannedAction::Replace, name(key))
+            }
             _ => {}
         }
     }

@@ -13,29 +13,29 @@ use std::{
 };
 
 pub use self::{
-    flush::{Flushed, flush},
+    flush::{FlushReport, flush},
     monitor::KernelMonitor,
     translation::{query_reach, write_route},
 };
 use self::{translation::link, writer::Writer};
 use crate::{
-    dataplane::{Dataplane, DataplaneError, Event, Heard, ListedRoute},
+    dataplane::{Dataplane, DataplaneError, KernelEvent, ListedRoute, Wakeup},
     desired::{Device, Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
     fib::RouteOp,
     netlink::{
-        Connection, KernelError, Socket,
+        KernelError, LinkConnection, RequestSocket,
         links::{self, LinkChange, LinkInfo, VxlanAttributes},
         neighbours,
         nexthops::{self, NexthopRecord},
         numbers::{EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH},
-        wire::Message,
+        wire::RequestMessage,
     },
     node::Config,
-    observed::Observed,
+    observed::ObservedState,
     probe::{
         driver::Probes,
-        prober::{Aim, Seen},
+        prober::{PathMeasurement, ProbeTarget},
     },
     resolve::Reach,
     sysctl::{self, Sysctl},
@@ -47,17 +47,17 @@ const TUNL0: &str = "tunl0";
 /// A request, by the way it goes.
 enum Request {
     /// One of many.
-    Batched(Message),
+    Batched(RequestMessage),
     /// One by itself.
     Single(LinkChange),
 }
 
 /// Five sockets: for probes, for routes, which a thread of its own writes, for the other requests that are many, for those that
 /// are few, and for events.
-pub struct Kernel {
+pub struct KernelDataplane {
     writer: Writer,
-    socket: Socket,
-    connection: Connection,
+    socket: RequestSocket,
+    connection: LinkConnection,
     monitor: KernelMonitor,
     protocol: u8,
     /// A second IP-in-IP device was refused.
@@ -66,14 +66,14 @@ pub struct Kernel {
     probes: Probes,
 }
 
-impl Kernel {
+impl KernelDataplane {
     /// Opens the sockets in the calling thread's network namespace, inside a tokio runtime.
     ///
     /// # Errors
     /// Those of `socket` and `bind`.
     pub fn open() -> io::Result<Self> {
-        let socket = Socket::open()?;
-        let connection = Connection::open()?;
+        let socket = RequestSocket::open()?;
+        let connection = LinkConnection::open()?;
         let writer = Writer::start()?;
         let mut monitor = KernelMonitor::open(&[socket.port(), connection.port(), writer.port()])?;
         // There is no VXLAN device before it was observed.
@@ -124,12 +124,12 @@ impl Kernel {
             }
             Op::AddGroup { id, members } => Batched(nexthops::add_group(id, members.ids(), protocol)),
             Op::DeleteNexthop { id } => Batched(nexthops::delete_nexthop(id)),
-            Op::AddRule { way } => Batched(probe_routing::add_rule(way, protocol)),
-            Op::DeleteRule { way } => Batched(probe_routing::delete_rule(way)),
-            Op::SetProbeRoute { way, address, gateway, index } => {
-                Batched(probe_routing::set_route(way, address, gateway, index, protocol))
+            Op::AddRule { path } => Batched(probe_routing::add_rule(path, protocol)),
+            Op::DeleteRule { path } => Batched(probe_routing::delete_rule(path)),
+            Op::SetProbeRoute { path, address, gateway, index } => {
+                Batched(probe_routing::set_route(path, address, gateway, index, protocol))
             }
-            Op::DeleteProbeRoute { way, address } => Batched(probe_routing::delete_route(way, address)),
+            Op::DeleteProbeRoute { path, address } => Batched(probe_routing::delete_route(path, address)),
         }
     }
 
@@ -152,14 +152,14 @@ impl Kernel {
 
     fn execute_batch(
         &mut self,
-        batch: Vec<Message>,
+        batch: Vec<RequestMessage>,
     ) -> impl Iterator<Item = Result<(), DataplaneError>> + use<> {
         self.socket.execute(batch).into_iter().map(|result| result.map_err(DataplaneError::from))
     }
 
-    fn observe_all(&mut self, config: &Config) -> Result<Observed, KernelError> {
+    fn observe_all(&mut self, config: &Config) -> Result<ObservedState, KernelError> {
         self.protocol = config.route_protocol;
-        let mut observed = Observed::default();
+        let mut observed = ObservedState::default();
         let all = links::dump_links(&mut self.socket)?;
         self.names = all.iter().map(|l| (l.index, l.name.clone())).collect();
         let named = |name: &str| all.iter().find(|l| l.name == name).map(link);
@@ -219,13 +219,13 @@ impl Kernel {
         }
         observed.rules = probe_routing::dump_rules(&mut self.socket)?.into_iter().collect();
         let probes = probe_routing::dump_routes(&mut self.socket)?;
-        observed.probe_routes = probes.into_iter().map(|r| ((r.way, r.address), r.via)).collect();
+        observed.probe_routes = probes.into_iter().map(|r| ((r.path, r.address), r.via)).collect();
         Ok(observed)
     }
 }
 
-impl Dataplane for Kernel {
-    fn observe(&mut self, config: &Config) -> Result<Observed, DataplaneError> {
+impl Dataplane for KernelDataplane {
+    fn observe(&mut self, config: &Config) -> Result<ObservedState, DataplaneError> {
         Ok(self.observe_all(config)?)
     }
 
@@ -282,7 +282,7 @@ impl Dataplane for Kernel {
         results
     }
 
-    fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach {
+    fn reach(&mut self, address: IpAddr, observed: &ObservedState) -> Reach {
         let ours =
             |index: u32| Device::ALL.iter().any(|d| observed.link(*d).is_some_and(|l| l.index == index));
         match query_reach(&mut self.socket, address) {
@@ -295,15 +295,15 @@ impl Dataplane for Kernel {
         }
     }
 
-    fn tune(&mut self, config: &Config, observed: &Observed) -> Vec<Sysctl> {
+    fn tune(&mut self, config: &Config, observed: &ObservedState) -> Vec<Sysctl> {
         sysctl::tune(config, observed, &|index| self.interface_name(index))
     }
 
-    fn probe(&mut self, config: &Config, observed: &Observed, aims: &[Aim]) {
-        self.probes.aim(config, observed, aims);
+    fn probe(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
+        self.probes.aim(config, observed, targets);
     }
 
-    fn probed(&self, address: Ipv4Addr) -> Option<[Seen; 3]> {
+    fn probed(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         self.probes.seen(address)
     }
 
@@ -319,12 +319,12 @@ impl Dataplane for Kernel {
         self.names.get(&index).cloned()
     }
 
-    async fn hear(&mut self, submitted: bool) -> Heard {
+    async fn wait(&mut self, submitted: bool) -> Wakeup {
         tokio::select! {
-            errors = self.writer.completed(), if submitted => Heard::Completed(errors),
-            events = self.monitor.events(self.protocol) => Heard::Events(events),
-            changes = self.probes.changes() => Heard::Events(
-                changes.into_iter().map(|(address, way, passage)| Event::Passage { address, way, passage }).collect(),
+            errors = self.writer.completed(), if submitted => Wakeup::Completed(errors),
+            events = self.monitor.events(self.protocol) => Wakeup::Events(events),
+            changes = self.probes.changes() => Wakeup::Events(
+                changes.into_iter().map(|(address, path, state)| KernelEvent::PathState { address, path, state }).collect(),
             ),
         }
     }

@@ -50,10 +50,11 @@ pub use netfilter::{FirewallHandle, FirewallReport};
 #[cfg(feature = "driver")]
 pub use netlink;
 pub use node::{
-    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Probing, RouteChange,
+    Config, Encapsulation, Fallback, LearnedPath, LocalNode, Mode, PathKind, Pool, ProbeConfig, RemoteNode,
+    RouteChange,
 };
 #[cfg(feature = "driver")]
-pub use report::Report;
-pub use resolve::{Exit, Reason};
+pub use report::DataplaneReport;
+pub use resolve::{Exit, ExitReason};
 #[cfg(feature = "driver")]
 pub use task::{TunnelHandle, TunnelStopped};

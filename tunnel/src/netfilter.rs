@@ -21,10 +21,10 @@ use crate::{
     ledger::{FIRST_RETRY, LAST_RETRY},
 };
 use netlink::nftables::{
-    DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, Listing, Skeleton, TableChange, TableMonitor, VxlanSelector,
-    element_changes, removal, replacement, {self as nft},
+    DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, Skeleton, TableChange, TableListing, TableMonitor,
+    VxlanSelector, element_changes, removal, replacement, {self as nft},
 };
-pub use netlink::nftables::{ListingError, NODE_SETS, NftError, TABLE};
+pub use netlink::nftables::{NODE_SETS, NftError, TABLE, TableListingError};
 
 /// How often the table is looked at where the kernel doesn't tell of changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -75,11 +75,11 @@ pub struct FirewallReport {
 pub struct FirewallHandle {
     wanted: watch::Sender<Option<Firewall>>,
     reports: watch::Receiver<FirewallReport>,
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<ReportRequest>,
 }
 
 /// Somebody asks for a report with counters.
-type Question = oneshot::Sender<FirewallReport>;
+type ReportRequest = oneshot::Sender<FirewallReport>;
 
 impl FirewallHandle {
     /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose threads are all
@@ -133,7 +133,7 @@ pub async fn flush() -> Result<bool, NftError> {
 }
 
 /// What stands in the way.
-struct Failure {
+struct FirewallFailure {
     text: String,
     attempts: u32,
 }
@@ -146,7 +146,7 @@ struct Keeper {
     spelled: Option<Skeleton>,
     /// What the table was last seen to be.
     settled: Option<(Firewall, bool)>,
-    failure: Option<Failure>,
+    failure: Option<FirewallFailure>,
     drift: u64,
     /// When it was last mended, and how often in a row.
     mended: Option<(Instant, u32)>,
@@ -157,7 +157,7 @@ struct Keeper {
 async fn run(
     mut wanted: watch::Receiver<Option<Firewall>>,
     mut tunnels: watch::Receiver<Tunnels>,
-    mut questions: mpsc::Receiver<Question>,
+    mut questions: mpsc::Receiver<ReportRequest>,
     report: watch::Sender<FirewallReport>,
 ) {
     let mut keeper = Keeper::default();
@@ -254,7 +254,7 @@ impl Keeper {
     async fn bring(&mut self, firewall: &Firewall, whole: bool) -> Result<(), NftError> {
         let known = self.settled.as_ref().is_some_and(|settled| settled == &(firewall.clone(), whole));
         let table = firewall.table();
-        let wanted = Listing::of(&table);
+        let wanted = TableListing::of(&table);
         let mut found = nft::list().await?;
         for pass in 0..PASSES {
             let change = wanted.change_from(found.as_ref(), self.spelled.as_ref(), !whole);
@@ -332,7 +332,7 @@ impl Keeper {
         }
         let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
         self.settled = None;
-        self.failure = Some(Failure { text, attempts });
+        self.failure = Some(FirewallFailure { text, attempts });
         Instant::now() + pause
     }
 
@@ -376,7 +376,7 @@ fn borrowed(changes: &[(String, Vec<IpNet>)]) -> impl Iterator<Item = (&str, Vec
 }
 
 /// Returns the addresses in the sets of nodes.
-fn listed_nodes(listing: &Listing) -> BTreeSet<IpAddr> {
+fn listed_nodes(listing: &TableListing) -> BTreeSet<IpAddr> {
     NODE_SETS.iter().flat_map(|set| listing.elements_of(set)).map(|net| net.addr()).collect()
 }
 

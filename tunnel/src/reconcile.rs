@@ -14,26 +14,26 @@ use jiff::Timestamp;
 
 pub use self::turn::Turn;
 use self::{
-    publisher::Told,
+    publisher::Publisher,
     state::{
-        DriftRepair, Due, EXIT_INTERVAL, ExitsInUse, Observation, ResolutionKey, Resolver, Resync, Round,
-        SyncState, WriteQueue,
+        DriftRepair, Due, EXIT_INTERVAL, ExitsInUse, Observation, ReconcileRound, ResolutionKey, Resolver,
+        Resync, SyncState, WriteQueue,
     },
 };
 use crate::{
     activity::ExitChange,
-    dataplane::{Dataplane, DataplaneError, Event},
-    desired::{Device, RouteKey, Wanted},
+    dataplane::{Dataplane, DataplaneError, KernelEvent},
+    desired::{DesiredDevice, Device, RouteKey},
     diff::Object,
-    fib::{Fib, Want},
+    fib::{DesiredRoute, Fib},
     intern::NONE,
     ledger::Ledger,
-    node::{Config, Encapsulation, Learned, RouteChange},
-    reachability::Standings,
+    node::{Config, Encapsulation, LearnedPath, RouteChange},
+    reachability::Reachability,
     report::{ExitKind, KernelLatency, Work, describe},
     resolve::{Reach, resolve},
     sysctl::Sysctl,
-    table::State,
+    table::RouteState,
 };
 
 /// Events kept while routes are listed; more than that are answered by listing once more.
@@ -66,7 +66,7 @@ pub struct Reconciler<D> {
     /// Sysctls as of the last check.
     pub(crate) sysctls: Vec<Sysctl>,
     /// Reachability of the nodes by BGP and by probes.
-    pub(crate) standings: Standings,
+    pub(crate) reachability: Reachability,
     /// Work since the start, except probes.
     pub(crate) work: Work,
     /// Durations of the kernel's work.
@@ -74,7 +74,7 @@ pub struct Reconciler<D> {
     /// True while the kernel refuses changes for lack of privilege.
     pub(crate) permission_denied: bool,
     /// Values and events for other tasks.
-    pub(crate) told: Told,
+    pub(crate) publisher: Publisher,
     /// Exits in use.
     pub(crate) exits: ExitsInUse,
     observation: Observation,
@@ -84,7 +84,7 @@ pub struct Reconciler<D> {
     sync: SyncState,
     repair: DriftRepair,
     /// The present round; `None` at rest.
-    round: Option<Round>,
+    round: Option<ReconcileRound>,
     /// Start of the present or else of the last round, when due work was last marked.
     marked_at: Option<Instant>,
     /// Times since which no pool uses a tunnel device.
@@ -100,11 +100,11 @@ impl<D: Dataplane> Reconciler<D> {
             fib: Fib::default(),
             ledger: Ledger::default(),
             sysctls: Vec::new(),
-            standings: Standings::default(),
+            reachability: Reachability::default(),
             work: Work::default(),
             latency: KernelLatency::default(),
             permission_denied: false,
-            told: Told::default(),
+            publisher: Publisher::default(),
             exits: ExitsInUse::default(),
             observation: Observation::default(),
             resolver: Resolver::default(),
@@ -169,13 +169,13 @@ impl<D: Dataplane> Reconciler<D> {
             if let Some(learned) = learned {
                 self.note_bgp(&learned);
                 for next_hop in others {
-                    self.note_bgp(&Learned { next_hop, ..learned });
+                    self.note_bgp(&LearnedPath { next_hop, ..learned });
                 }
             }
             match (&config, learned) {
                 (Some(config), _) => self.resolve_one(config, slot),
                 // What will be resolved later is what is learned then.
-                (None, None) => self.fib.want_learned(slot, Want::default()),
+                (None, None) => self.fib.want_learned(slot, DesiredRoute::default()),
                 (None, Some(_)) => self.resolver.invalidate(),
             }
         }
@@ -195,7 +195,8 @@ impl<D: Dataplane> Reconciler<D> {
     /// When [`Self::reconcile`] wants to be called again without any event.
     pub fn next_retry(&self) -> Option<Instant> {
         let note_at = self.exits.updated_at.filter(|_| self.exits.stale).map(|at| at + EXIT_INTERVAL);
-        let returned_at = self.config.as_ref().and_then(|c| self.standings.deadline(c.probing.recover_after));
+        let returned_at =
+            self.config.as_ref().and_then(|c| self.reachability.deadline(c.probing.recover_after));
         let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
         // What was due when the turns before began was their business, whatever came of it. What came due since is
         // not: nothing may have had a turn between then and now.
@@ -212,18 +213,18 @@ impl<D: Dataplane> Reconciler<D> {
         let known = |name: &str| before.iter().any(|sysctl| sysctl.name == name && sysctl.problem.is_none());
         for sysctl in self.sysctls.iter().filter(|sysctl| sysctl.set && known(&sysctl.name)) {
             self.repair.count += 1;
-            self.told.news.drift(1, Some(|| format!("sysctl {}", sysctl.name)));
+            self.publisher.activity.drift(1, Some(|| format!("sysctl {}", sysctl.name)));
             tracing::info!(sysctl = sysctl.name, value = sysctl.value, "another program's change is undone");
         }
     }
 
     /// Takes note of what others did.
-    pub fn handle(&mut self, mut events: Vec<Event>) {
-        self.take_passages(&mut events);
+    pub fn handle(&mut self, mut events: Vec<KernelEvent>) {
+        self.take_path_states(&mut events);
         if let Some(listing) = &mut self.observation.listing {
             listing.held.extend(events);
             if listing.held.len() > MAX_HELD {
-                listing.held = vec![Event::Overrun];
+                listing.held = vec![KernelEvent::Overrun];
             }
             return;
         }
@@ -232,7 +233,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    fn handle_one(&mut self, event: Event) {
+    fn handle_one(&mut self, event: KernelEvent) {
         let Some(observed) = &self.fib.observed else { return };
         let index_matters = |index: u32| {
             Device::ALL.iter().any(|d| observed.link(*d).is_some_and(|l| l.index == index))
@@ -243,34 +244,34 @@ impl<D: Dataplane> Reconciler<D> {
                 })
         };
         let resync = match &event {
-            Event::Overrun => Some(Resync::Full),
-            Event::Link { index, name } => {
+            KernelEvent::Overrun => Some(Resync::Full),
+            KernelEvent::Link { index, name } => {
                 let desired = &self.fib.desired;
-                let incomplete = matches!(desired.ipip, Wanted::Present(_)) && observed.ipip.is_none()
-                    || matches!(desired.vxlan, Wanted::Present(_)) && observed.vxlan.is_none();
+                let incomplete = matches!(desired.ipip, DesiredDevice::Present(_)) && observed.ipip.is_none()
+                    || matches!(desired.vxlan, DesiredDevice::Present(_)) && observed.vxlan.is_none();
                 let named = Device::ALL.iter().any(|d| d.name() == name);
                 (incomplete || named || index_matters(*index)).then_some(Resync::Full)
             }
             // No route goes with an address that comes, and there may be a million to list.
-            Event::Address { index, gone } => {
+            KernelEvent::Address { index, gone } => {
                 index_matters(*index).then_some(if *gone { Resync::Full } else { Resync::Base })
             }
-            Event::Neighbour { index, .. } => {
+            KernelEvent::Neighbour { index, .. } => {
                 observed.vxlan.is_some_and(|l| l.index == *index).then_some(Resync::Full)
             }
-            Event::Nexthop { ours } => ours.then_some(Resync::Full),
-            Event::Probing => Some(Resync::Base),
-            Event::Sysctl => {
+            KernelEvent::Nexthop { ours } => ours.then_some(Resync::Full),
+            KernelEvent::ProbeRouting => Some(Resync::Base),
+            KernelEvent::Sysctl => {
                 self.due.sysctls = true;
                 None
             }
             // Taken in before.
-            Event::Passage { .. } => None,
-            Event::Route { key, via, ours } => {
+            KernelEvent::PathState { .. } => None,
+            KernelEvent::Route { key, via, ours } => {
                 self.resolver.reached_stale |= self.resolver.reached.keys().any(|a| key.prefix.contains(a));
                 if *ours && self.fib.event(key, *via) {
                     self.repair.count += 1;
-                    self.told.news.drift(1, Some(|| describe(&Object::Route(*key))));
+                    self.publisher.activity.drift(1, Some(|| describe(&Object::Route(*key))));
                     self.repair.active = true;
                     self.exits.stale = true;
                 }
@@ -306,12 +307,18 @@ impl<D: Dataplane> Reconciler<D> {
                 self.answer_or_adopt(config, slot, learned, &state)
             }
             Some(learned) => return self.resolve_all(config, slot, learned),
-            None => Want::default(),
+            None => DesiredRoute::default(),
         };
         self.fib.want_learned(slot, want);
     }
 
-    fn answer_or_adopt(&mut self, config: &Config, slot: u32, learned: Learned, state: &State) -> Want {
+    fn answer_or_adopt(
+        &mut self,
+        config: &Config,
+        slot: u32,
+        learned: LearnedPath,
+        state: &RouteState,
+    ) -> DesiredRoute {
         let want = self.answer(config, slot, learned);
         if state.via != NONE && self.adopts(config, &learned, &want, state) {
             return self.answer(config, slot, learned);
@@ -319,7 +326,7 @@ impl<D: Dataplane> Reconciler<D> {
         want
     }
 
-    fn answer(&mut self, config: &Config, slot: u32, learned: Learned) -> Want {
+    fn answer(&mut self, config: &Config, slot: u32, learned: LearnedPath) -> DesiredRoute {
         let prefix = self.fib.table().key(slot).prefix;
         let own = config.local.blocks.contains(&prefix);
         let question: ResolutionKey = (learned, config.policy(&prefix), prefix.addr().is_ipv4());
@@ -335,16 +342,16 @@ impl<D: Dataplane> Reconciler<D> {
                 return *want;
             }
         }
-        let Some(observed) = &self.fib.observed else { return Want::default() };
+        let Some(observed) = &self.fib.observed else { return DesiredRoute::default() };
         let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
-        let resolution = resolve(config, &self.standings, &prefix, &learned, &mut |address| {
+        let resolution = resolve(config, &self.reachability, &prefix, &learned, &mut |address| {
             *reached.entry(address).or_insert_with(|| dataplane.reach(address, observed))
         });
         let target = match resolution.reason {
-            crate::resolve::Reason::Discard => Some(crate::desired::Target::Blackhole),
-            _ => resolution.exit.map(crate::desired::Target::Exit),
+            crate::resolve::ExitReason::Discard => Some(crate::desired::RouteTarget::Blackhole),
+            _ => resolution.exit.map(crate::desired::RouteTarget::Exit),
         };
-        let want = Want { target, reason: Some(resolution.reason) };
+        let want = DesiredRoute { target, reason: Some(resolution.reason) };
         if !own {
             if self.resolver.results.len() >= MAX_ANSWERS {
                 self.resolver.results.clear();
@@ -356,7 +363,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// A learned route's entry.
-    pub(crate) fn route(&self, prefix: &ipnet::IpNet) -> Option<&State> {
+    pub(crate) fn route(&self, prefix: &ipnet::IpNet) -> Option<&RouteState> {
         let slot = self.fib.table().find(&RouteKey { prefix: *prefix, metric: self.resolver.metric })?;
         Some(self.fib.table().state(slot))
     }
@@ -394,7 +401,7 @@ impl<D: Dataplane> Reconciler<D> {
                         .blocks
                         .iter()
                         .find_map(|block| self.fib.want(self.route(&block.trunc())?).reason);
-                    self.told.news.exit(|| ExitChange {
+                    self.publisher.activity.exit(|| ExitChange {
                         node: node.name.clone(),
                         from: before.map(ExitKind::from),
                         to: now.map(ExitKind::from),
@@ -404,7 +411,7 @@ impl<D: Dataplane> Reconciler<D> {
                 self.exits.by_node.insert(node.name.clone(), (now, Timestamp::now()));
             }
         }
-        self.told.news.tell();
+        self.publisher.activity.tell();
     }
 }
 

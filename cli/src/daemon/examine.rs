@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use tunnel::netlink::links::{self, LinkRecord};
 use tunnel::netlink::routes::{self, RouteRecord, RouteVia};
 use tunnel::netlink::rules::{self, RuleRecord};
-use tunnel::netlink::{KernelError, Socket};
-use tunnel::report::Report;
+use tunnel::netlink::{KernelError, RequestSocket};
+use tunnel::report::DataplaneReport;
 
 use super::view::Views;
 use crate::control::Control;
@@ -55,7 +55,7 @@ impl Views {
         }))
     }
 
-    async fn host(&self, report: Report) -> Result<Host, String> {
+    async fn host(&self, report: DataplaneReport) -> Result<Host, String> {
         let roster = self.roster();
         let plan = roster.plan.as_ref();
         let metric = plan.map_or(0, |plan| plan.tunnel.route_metric);
@@ -88,7 +88,7 @@ fn look(
     address: Option<std::net::IpAddr>,
     protocol: u8,
 ) -> Result<Kernel, KernelError> {
-    let mut socket = Socket::open()?;
+    let mut socket = RequestSocket::open()?;
     let links = links::dump_links(&mut socket)?;
     let addresses = links::dump_addresses(&mut socket)?;
     let parent = address.and_then(|address| {

@@ -7,7 +7,7 @@ use bgp::session::State;
 use ipnet::IpNet;
 use routing::Source;
 use routing::query::PathInfo;
-use tunnel::netlink::Socket;
+use tunnel::netlink::RequestSocket;
 use tunnel::netlink::links::{self, LinkRecord};
 use tunnel::netlink::lookup::{self, Arrival, Lookup, RouteAnswer, RouteKind};
 use tunnel::netlink::neighbours::{self, NeighbourRecord, NeighbourState};
@@ -188,7 +188,7 @@ fn look(
     from: Option<FromView>,
     ahead: Option<Ahead>,
 ) -> Result<Asked, tunnel::netlink::KernelError> {
-    let mut socket = Socket::open()?;
+    let mut socket = RequestSocket::open()?;
     let links = links::dump_links(&mut socket)?;
     let name = |index: u32| links.iter().find(|link| link.index == index);
     let mut arrival = None;
@@ -214,7 +214,7 @@ fn look(
 }
 
 fn neighbour(
-    socket: &mut Socket,
+    socket: &mut RequestSocket,
     ahead: &Ahead,
     lookup: &Lookup,
     links: &[LinkRecord],

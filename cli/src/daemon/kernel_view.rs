@@ -1,11 +1,11 @@
 //! The kernel's part of `show status`.
 
-use tunnel::report::{DeviceState, NextHops, Report};
+use tunnel::report::{DataplaneReport, DeviceState, NextHops};
 
 use crate::control::view::KernelView;
 
 /// In lines for people: devices, next hops, sysctls, failures.
-pub(super) fn kernel_view(report: &Report) -> KernelView {
+pub(super) fn kernel_view(report: &DataplaneReport) -> KernelView {
     let device = |device: &tunnel::report::DeviceReport| {
         let state = match (device.wanted, device.state) {
             (_, DeviceState::Up) => "up",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bgp::net::{Key, PASSWORD_MAX, Password};
 use tokio::sync::{mpsc, watch};
-use tunnel::probe::packet::Key as ProbeKey;
+use tunnel::probe::packet::ProbeKey;
 
 use super::compose::Daemon;
 use super::plan::Plan;

@@ -59,7 +59,7 @@ impl Views {
         if let Some(tunnel) = &self.tunnel {
             let changes = best.into_iter().map(learn).collect();
             view.kernel =
-                Some(tunnel.rehearse(after.tunnel, changes).await.map_err(|error| error.to_string())?);
+                Some(tunnel.dry_run(after.tunnel, changes).await.map_err(|error| error.to_string())?);
         }
         Ok(view)
     }

@@ -102,7 +102,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     let mut guards = vec![RemoveOnDrop(config.socket.clone())];
     let journal = JournalHandle::start();
     let (mut daemon, views) = Daemon::start(config.clone(), journal.clone());
-    let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.news());
+    let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.activity());
     witness::start(&journal, daemon.roster.subscribe(), store.health(), news);
     let host = match &opened {
         Opened::File(_) => None,

@@ -19,7 +19,7 @@ use routing::query::{FamilyCounts, PathInfo, PeerCounts, RouteInfo};
 use routing::{Source, SourceKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
-use tunnel::report::{Report, RouteReport};
+use tunnel::report::{DataplaneReport, RouteReport};
 
 use super::config::{DaemonConfig, Dataplane};
 use super::datastore;
@@ -95,12 +95,12 @@ impl Views {
         self.roster.borrow().clone()
     }
 
-    pub(super) async fn report(&self) -> Option<Report> {
+    pub(super) async fn report(&self) -> Option<DataplaneReport> {
         self.tunnel.as_ref()?.report().await.ok()
     }
 
     /// The report without its routes, which may be a million.
-    pub(super) async fn summary(&self) -> Option<Report> {
+    pub(super) async fn summary(&self) -> Option<DataplaneReport> {
         self.tunnel.as_ref()?.summary().await.ok()
     }
 
@@ -415,7 +415,7 @@ pub(super) fn peer_name(path: &PathInfo, roster: &Roster) -> Option<String> {
     name.map(ToOwned::to_owned)
 }
 
-pub(super) fn by_prefix(report: Option<&Report>) -> HashMap<IpNet, &RouteReport> {
+pub(super) fn by_prefix(report: Option<&DataplaneReport>) -> HashMap<IpNet, &RouteReport> {
     report.iter().flat_map(|report| &report.routes).map(|route| (route.prefix, route)).collect()
 }
 

@@ -11,7 +11,7 @@ use bgp::PeerId;
 use bgp::net::PeerStatus;
 use bgp::session::State;
 use tokio::sync::{broadcast, watch};
-use tunnel::activity::News;
+use tunnel::activity::TunnelActivity;
 
 use super::journal::JournalHandle;
 use super::roster::{Roster, RosterPeer};
@@ -23,7 +23,7 @@ pub(super) fn start(
     journal: &JournalHandle,
     roster: watch::Receiver<Arc<Roster>>,
     health: Option<watch::Receiver<StoreHealth>>,
-    news: Option<broadcast::Receiver<News>>,
+    news: Option<broadcast::Receiver<TunnelActivity>>,
 ) {
     let version = format!("routed {} has started", env!("CARGO_PKG_VERSION"));
     journal.note(EventKind::Daemon, "started", None, version);

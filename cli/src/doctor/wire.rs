@@ -1,9 +1,9 @@
 //! What other nodes answer.
 
 use bgp::session::State;
-use tunnel::probe::Passage;
+use tunnel::probe::PathState;
 use tunnel::probe::prober::LOSSES_IN_ROW;
-use tunnel::report::WayReport;
+use tunnel::report::PathReport;
 
 use super::{Code, Facts, Finding, node_named};
 use crate::control::view::{ExitKind, PeerView, TunnelView};
@@ -56,10 +56,10 @@ fn session(facts: &Facts, peer: &PeerView) -> Finding {
 /// Whether tunnels are answered.
 pub(super) fn tunnels(facts: &Facts) -> Vec<Finding> {
     let ways = facts.tunnels.iter().flat_map(|tunnel| tunnel.ways.iter().map(move |way| (tunnel, way)));
-    let is_silent = |tunnel: &TunnelView, way: &WayReport| {
+    let is_silent = |tunnel: &TunnelView, way: &PathReport| {
         tunnel.in_use == Some(way.exit) && way.lost_in_row >= LOSSES_IN_ROW
     };
-    let bad = ways.filter(|(tunnel, way)| way.state == Passage::Blocked || is_silent(tunnel, way));
+    let bad = ways.filter(|(tunnel, way)| way.state == PathState::Blocked || is_silent(tunnel, way));
     bad.map(|(tunnel, way)| {
         let (what, name) = match way.exit {
             ExitKind::Ipip => ("IP protocol 4", "IP-in-IP"),

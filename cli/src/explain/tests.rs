@@ -7,8 +7,8 @@ use crate::control::view::{
     FromView, NeighbourView, OuterView, OwnerView, PathView, PoolView, RouteSource, RouteView, TunnelView,
 };
 use crate::resource::{Encapsulation, Mode};
-use tunnel::probe::Passage;
-use tunnel::report::WayReport;
+use tunnel::probe::PathState;
+use tunnel::report::PathReport;
 
 /// Another node's pod, reached by VXLAN as it should be.
 fn well() -> ExplainFacts {
@@ -69,9 +69,9 @@ fn well() -> ExplainFacts {
             reason: "always".into(),
             last_probe_ms: Some(0.1),
             mtu: Some(1450),
-            ways: vec![WayReport {
+            ways: vec![PathReport {
                 exit: ExitKind::Vxlan,
-                state: Passage::Passes,
+                state: PathState::Passes,
                 lost_in_row: 2,
                 last_ms: Some(0.1),
             }],

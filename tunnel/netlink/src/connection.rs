@@ -28,11 +28,11 @@ const REQUEST_HEADER_LEN: usize = 16;
 
 /// A connection that executes requests one by one.
 ///
-/// Kernel state is read through [`super::Socket`]: the types of `rtnetlink` reject a message whose
+/// Kernel state is read through [`super::RequestSocket`]: the types of `rtnetlink` reject a message whose
 /// attributes a newer kernel has changed, and an observation must not fail for an attribute that it
 /// does not use.
 #[derive(Debug)]
-pub struct Connection {
+pub struct LinkConnection {
     handle: Handle,
     task: JoinHandle<()>,
     port: u32,
@@ -40,7 +40,7 @@ pub struct Connection {
     extended: bool,
 }
 
-impl Connection {
+impl LinkConnection {
     /// Opens a connection in the calling thread's network namespace, inside a tokio runtime, which
     /// drives it.
     ///

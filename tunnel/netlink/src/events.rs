@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::{
     numbers::{ENOBUFS, RTM_DELNEIGH, RTM_NEWNEIGH},
-    wire::{Received, messages},
+    wire::{ReceivedMessage, messages},
 };
 
 /// Octets of one receive: larger than any rtnetlink event; of a longer message the head is enough.
@@ -31,9 +31,9 @@ pub enum Subsystem {
 
 /// One input to the consumer of an event socket.
 #[derive(Debug, Clone, Copy)]
-pub enum Notification<'a> {
+pub enum SocketEvent<'a> {
     /// A message of the kernel.
-    Message(Received<'a>),
+    RequestMessage(ReceivedMessage<'a>),
     /// Events were lost, or are more than the consumer keeps.
     Overrun,
 }
@@ -90,7 +90,7 @@ impl EventSocket {
     }
 
     /// Waits until `parse` yields a value and returns the values of all queued events. If there are
-    /// more than `limit`, those so far are dropped and replaced by an [`Notification::Overrun`].
+    /// more than `limit`, those so far are dropped and replaced by an [`SocketEvent::Overrun`].
     /// Safe to cancel: events that were not returned stay queued.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl EventSocket {
     pub async fn receive<T>(
         &mut self,
         limit: usize,
-        mut parse: impl FnMut(Notification<'_>) -> Option<T>,
+        mut parse: impl FnMut(SocketEvent<'_>) -> Option<T>,
     ) -> io::Result<Vec<T>> {
         let mut events = Vec::new();
         while events.is_empty() {
@@ -112,18 +112,19 @@ impl EventSocket {
                     // Only messages of the kernel are trusted.
                     Ok(Ok((length, Some(from)))) if from.pid() == 0 => {
                         let datagram = self.buffer.get(..length).unwrap_or_default();
-                        events.extend(messages(datagram).filter_map(|r| parse(Notification::Message(r))));
+                        events
+                            .extend(messages(datagram).filter_map(|r| parse(SocketEvent::RequestMessage(r))));
                     }
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) if error.raw_os_error() == Some(ENOBUFS) => {
-                        events.extend(parse(Notification::Overrun));
+                        events.extend(parse(SocketEvent::Overrun));
                     }
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                     Ok(Err(error)) => return Err(error),
                 }
                 if events.len() > limit {
                     events.clear();
-                    events.extend(parse(Notification::Overrun));
+                    events.extend(parse(SocketEvent::Overrun));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Access to the kernel through rtnetlink.
 //!
 //! Changes of links and their addresses are rare and go through the `rtnetlink` crate
-//! ([`Connection`]). Routes, next-hop objects and neighbors are numerous and go through [`Socket`],
+//! ([`LinkConnection`]). Routes, next-hop objects and neighbors are numerous and go through [`RequestSocket`],
 //! many requests per system call, which that crate does not support; so does everything that is
 //! read.
 
@@ -18,5 +18,5 @@ pub mod rules;
 pub mod socket;
 pub mod wire;
 
-pub use connection::Connection;
-pub use socket::{KernelError, Socket};
+pub use connection::LinkConnection;
+pub use socket::{KernelError, RequestSocket};

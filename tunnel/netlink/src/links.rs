@@ -16,8 +16,8 @@ use super::{
         IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6,
         IFLA_VXLAN_PORT, RTM_DELADDR, RTM_DELLINK, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK,
     },
-    socket::{KernelError, Socket},
-    wire::{Message, Received, address, attributes, string, u16_at, u32_at},
+    socket::{KernelError, RequestSocket},
+    wire::{ReceivedMessage, RequestMessage, address, attributes, string, u16_at, u32_at},
 };
 
 /// An Ethernet address.
@@ -89,12 +89,12 @@ pub struct AddressRecord {
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_links(socket: &mut Socket) -> Result<Vec<LinkRecord>, KernelError> {
-    socket.dump(&Message::new(RTM_GETLINK, 0, &[0; IFINFOMSG_LEN]), parse_link)
+pub fn dump_links(socket: &mut RequestSocket) -> Result<Vec<LinkRecord>, KernelError> {
+    socket.dump(&RequestMessage::new(RTM_GETLINK, 0, &[0; IFINFOMSG_LEN]), parse_link)
 }
 
 /// Parses an `RTM_NEWLINK` or `RTM_DELLINK` message.
-pub fn parse_link(received: &Received<'_>) -> Option<LinkRecord> {
+pub fn parse_link(received: &ReceivedMessage<'_>) -> Option<LinkRecord> {
     if !matches!(received.kind, RTM_NEWLINK | RTM_DELLINK) {
         return None;
     }
@@ -166,12 +166,12 @@ fn parse_kind(info: &[u8]) -> LinkInfo {
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_addresses(socket: &mut Socket) -> Result<Vec<AddressRecord>, KernelError> {
-    socket.dump(&Message::new(RTM_GETADDR, 0, &[0; IFADDRMSG_LEN]), parse_address)
+pub fn dump_addresses(socket: &mut RequestSocket) -> Result<Vec<AddressRecord>, KernelError> {
+    socket.dump(&RequestMessage::new(RTM_GETADDR, 0, &[0; IFADDRMSG_LEN]), parse_address)
 }
 
 /// Parses an `RTM_NEWADDR` or `RTM_DELADDR` message.
-pub fn parse_address(received: &Received<'_>) -> Option<AddressRecord> {
+pub fn parse_address(received: &ReceivedMessage<'_>) -> Option<AddressRecord> {
     if !matches!(received.kind, RTM_NEWADDR | RTM_DELADDR) {
         return None;
     }
@@ -189,7 +189,7 @@ pub fn parse_address(received: &Received<'_>) -> Option<AddressRecord> {
     Some(AddressRecord { index, address })
 }
 
-/// A change of a link or of its addresses, for [`Connection::change`](super::Connection::change).
+/// A change of a link or of its addresses, for [`LinkConnection::change`](super::Connection::change).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkChange {
     /// Creation of a link; refused with `EEXIST` if the name is taken.

@@ -10,8 +10,8 @@ use super::{
         RTN_LOCAL, RTN_PROHIBIT, RTN_UNICAST, RTN_UNREACHABLE,
     },
     routes::{RTMSG_LEN, RouteAttributes},
-    socket::{KernelError, Socket},
-    wire::{Message, Received, family},
+    socket::{KernelError, RequestSocket},
+    wire::{ReceivedMessage, RequestMessage, family},
 };
 
 /// Type of a route: `rtm_type`.
@@ -103,13 +103,13 @@ pub struct UnicastHop {
     pub index: u32,
 }
 
-fn request(destination: IpAddr, from: Option<Arrival>, flags: u32) -> Message {
+fn request(destination: IpAddr, from: Option<Arrival>, flags: u32) -> RequestMessage {
     let length = IpNet::from(destination).prefix_len();
     let mut header = [0; RTMSG_LEN];
     (header[0], header[1]) = (family(destination), length);
     header[2] = if from.is_some() { length } else { 0 };
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
-    let mut request = Message::new(RTM_GETROUTE, 0, &header);
+    let mut request = RequestMessage::new(RTM_GETROUTE, 0, &header);
     if let Some(from) = from {
         request = request.address(RTA_SRC, from.source).u32(RTA_IIF, from.index);
     }
@@ -122,11 +122,11 @@ fn request(destination: IpAddr, from: Option<Arrival>, flags: u32) -> Message {
 /// # Errors
 /// Those of the socket; the kernel's refusal of the route itself is part of the result.
 pub fn look_up(
-    socket: &mut Socket,
+    socket: &mut RequestSocket,
     destination: IpAddr,
     from: Option<Arrival>,
 ) -> Result<Lookup, KernelError> {
-    let query = |socket: &mut Socket, flags: u32| {
+    let query = |socket: &mut RequestSocket, flags: u32| {
         let mut first = None;
         let outcome = socket.query(request(destination, from, flags), |received| {
             first = first.or_else(|| parse_answer(received));
@@ -138,7 +138,7 @@ pub fn look_up(
     Ok(Lookup { way, route })
 }
 
-fn parse_answer(received: &Received<'_>) -> Option<RouteAnswer> {
+fn parse_answer(received: &ReceivedMessage<'_>) -> Option<RouteAnswer> {
     if received.kind != RTM_NEWROUTE {
         return None;
     }
@@ -160,7 +160,10 @@ fn parse_answer(received: &Received<'_>) -> Option<RouteAnswer> {
 ///
 /// # Errors
 /// The kernel's, except for those that mean that there is no route.
-pub fn look_up_next_hop(socket: &mut Socket, destination: IpAddr) -> Result<Option<UnicastHop>, KernelError> {
+pub fn look_up_next_hop(
+    socket: &mut RequestSocket,
+    destination: IpAddr,
+) -> Result<Option<UnicastHop>, KernelError> {
     let mut hop = None;
     let outcome = socket.query(request(destination, None, 0), |received| {
         if let Some(answer) = parse_answer(received).filter(|answer| answer.kind == RouteKind::Unicast) {

@@ -8,8 +8,8 @@ use super::{
         AF_BRIDGE, AF_INET, AF_INET6, NDA_DST, NDA_LLADDR, NLM_F_CREATE, NLM_F_REPLACE, NTF_SELF, NUD_FAILED,
         NUD_INCOMPLETE, NUD_NOARP, NUD_NONE, NUD_PERMANENT, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH,
     },
-    socket::{KernelError, Socket, empty_if_unsupported},
-    wire::{Message, Received, address, attributes, family, u16_at, u32_at},
+    socket::{KernelError, RequestSocket, empty_if_unsupported},
+    wire::{ReceivedMessage, RequestMessage, address, attributes, family, u16_at, u32_at},
 };
 
 /// Length of `struct ndmsg` in octets.
@@ -75,18 +75,18 @@ fn ndmsg(family: u8, index: u32, state: u16, flags: u8) -> [u8; NDMSG_LEN] {
     header
 }
 
-fn dump(socket: &mut Socket, family: u8) -> Result<Vec<NeighbourRecord>, KernelError> {
-    socket.dump(&Message::new(RTM_GETNEIGH, 0, &ndmsg(family, 0, 0, 0)), parse_neighbour)
+fn dump(socket: &mut RequestSocket, family: u8) -> Result<Vec<NeighbourRecord>, KernelError> {
+    socket.dump(&RequestMessage::new(RTM_GETNEIGH, 0, &ndmsg(family, 0, 0, 0)), parse_neighbour)
 }
 
 /// Returns the permanent neighbors and forwarding entries of the interface `index`.
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_permanent(socket: &mut Socket, index: u32) -> Result<Vec<NeighbourRecord>, KernelError> {
+pub fn dump_permanent(socket: &mut RequestSocket, index: u32) -> Result<Vec<NeighbourRecord>, KernelError> {
     let mut all = Vec::new();
     for family in [AF_INET, AF_INET6, AF_BRIDGE] {
-        let request = Message::new(RTM_GETNEIGH, 0, &ndmsg(family, 0, 0, 0));
+        let request = RequestMessage::new(RTM_GETNEIGH, 0, &ndmsg(family, 0, 0, 0));
         all.extend(socket.dump(&request, |received| {
             parse_neighbour(received).filter(|n| n.index == index && n.permanent)
         })?);
@@ -99,7 +99,10 @@ pub fn dump_permanent(socket: &mut Socket, index: u32) -> Result<Vec<NeighbourRe
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_neighbours(socket: &mut Socket, like: IpAddr) -> Result<Vec<NeighbourRecord>, KernelError> {
+pub fn dump_neighbours(
+    socket: &mut RequestSocket,
+    like: IpAddr,
+) -> Result<Vec<NeighbourRecord>, KernelError> {
     empty_if_unsupported(dump(socket, family(like)))
 }
 
@@ -107,12 +110,12 @@ pub fn dump_neighbours(socket: &mut Socket, like: IpAddr) -> Result<Vec<Neighbou
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_forwarding(socket: &mut Socket) -> Result<Vec<NeighbourRecord>, KernelError> {
+pub fn dump_forwarding(socket: &mut RequestSocket) -> Result<Vec<NeighbourRecord>, KernelError> {
     empty_if_unsupported(dump(socket, AF_BRIDGE))
 }
 
 /// Parses an `RTM_NEWNEIGH` or `RTM_DELNEIGH` message.
-pub fn parse_neighbour(received: &Received<'_>) -> Option<NeighbourRecord> {
+pub fn parse_neighbour(received: &ReceivedMessage<'_>) -> Option<NeighbourRecord> {
     if !matches!(received.kind, RTM_NEWNEIGH | RTM_DELNEIGH) {
         return None;
     }
@@ -136,29 +139,29 @@ pub fn parse_neighbour(received: &Received<'_>) -> Option<NeighbourRecord> {
 }
 
 /// Builds the request that adds or replaces a permanent neighbor.
-pub fn set_neighbour(index: u32, address: IpAddr, mac: MacAddress) -> Message {
+pub fn set_neighbour(index: u32, address: IpAddr, mac: MacAddress) -> RequestMessage {
     let header = ndmsg(family(address), index, NUD_PERMANENT, 0);
-    Message::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &header)
+    RequestMessage::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &header)
         .address(NDA_DST, address)
         .attribute(NDA_LLADDR, &mac)
 }
 
 /// Builds the request that deletes a neighbor.
-pub fn delete_neighbour(index: u32, address: IpAddr) -> Message {
-    Message::new(RTM_DELNEIGH, 0, &ndmsg(family(address), index, 0, 0)).address(NDA_DST, address)
+pub fn delete_neighbour(index: u32, address: IpAddr) -> RequestMessage {
+    RequestMessage::new(RTM_DELNEIGH, 0, &ndmsg(family(address), index, 0, 0)).address(NDA_DST, address)
 }
 
 /// Builds the request that adds or replaces a permanent forwarding entry.
-pub fn set_fdb(index: u32, mac: MacAddress, remote: IpAddr) -> Message {
+pub fn set_fdb(index: u32, mac: MacAddress, remote: IpAddr) -> RequestMessage {
     let header = ndmsg(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF);
-    Message::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &header)
+    RequestMessage::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &header)
         .address(NDA_DST, remote)
         .attribute(NDA_LLADDR, &mac)
 }
 
 /// Builds the request that deletes a forwarding entry.
-pub fn delete_fdb(index: u32, mac: MacAddress, remote: IpAddr) -> Message {
-    Message::new(RTM_DELNEIGH, 0, &ndmsg(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF))
+pub fn delete_fdb(index: u32, mac: MacAddress, remote: IpAddr) -> RequestMessage {
+    RequestMessage::new(RTM_DELNEIGH, 0, &ndmsg(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF))
         .address(NDA_DST, remote)
         .attribute(NDA_LLADDR, &mac)
 }

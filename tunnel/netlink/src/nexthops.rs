@@ -8,8 +8,8 @@ use super::{
         NHA_OIF, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RTM_DELNEXTHOP, RTM_GETNEXTHOP, RTM_NEWNEXTHOP,
         RTNH_F_ONLINK,
     },
-    socket::{KernelError, Socket},
-    wire::{Message, Received, address, attributes, family, u16_at, u32_at},
+    socket::{KernelError, RequestSocket},
+    wire::{ReceivedMessage, RequestMessage, address, attributes, family, u16_at, u32_at},
 };
 
 /// Length of `struct nhmsg` in octets.
@@ -51,12 +51,12 @@ fn nhmsg(family: u8, protocol: u8, flags: u32) -> [u8; NHMSG_LEN] {
 ///
 /// # Errors
 /// The kernel's; `EOPNOTSUPP` where it has no such objects.
-pub fn dump_nexthops(socket: &mut Socket) -> Result<Vec<NexthopRecord>, KernelError> {
-    socket.dump(&Message::new(RTM_GETNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0)), parse_nexthop)
+pub fn dump_nexthops(socket: &mut RequestSocket) -> Result<Vec<NexthopRecord>, KernelError> {
+    socket.dump(&RequestMessage::new(RTM_GETNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0)), parse_nexthop)
 }
 
 /// Parses an `RTM_NEWNEXTHOP` or `RTM_DELNEXTHOP` message.
-pub fn parse_nexthop(received: &Received<'_>) -> Option<NexthopRecord> {
+pub fn parse_nexthop(received: &ReceivedMessage<'_>) -> Option<NexthopRecord> {
     if !matches!(received.kind, RTM_NEWNEXTHOP | RTM_DELNEXTHOP) {
         return None;
     }
@@ -89,10 +89,10 @@ pub fn parse_nexthop(received: &Received<'_>) -> Option<NexthopRecord> {
 }
 
 /// Builds the request that creates or, with `replace`, replaces a next-hop object.
-pub fn set_nexthop(id: u32, gateway: IpAddr, index: u32, protocol: u8, replace: bool) -> Message {
+pub fn set_nexthop(id: u32, gateway: IpAddr, index: u32, protocol: u8, replace: bool) -> RequestMessage {
     // Replace alone, without create: an object that is gone is observed again instead.
     let flags = if replace { NLM_F_REPLACE } else { NLM_F_CREATE | NLM_F_EXCL };
-    Message::new(RTM_NEWNEXTHOP, flags, &nhmsg(family(gateway), protocol, RTNH_F_ONLINK))
+    RequestMessage::new(RTM_NEWNEXTHOP, flags, &nhmsg(family(gateway), protocol, RTNH_F_ONLINK))
         .u32(NHA_ID, id)
         .u32(NHA_OIF, index)
         .address(NHA_GATEWAY, gateway)
@@ -100,18 +100,18 @@ pub fn set_nexthop(id: u32, gateway: IpAddr, index: u32, protocol: u8, replace: 
 
 /// Builds the request that creates a group whose members have equal weight; a flow's hash chooses
 /// one of them.
-pub fn add_group(id: u32, members: &[u32], protocol: u8) -> Message {
+pub fn add_group(id: u32, members: &[u32], protocol: u8) -> RequestMessage {
     let mut entries = Vec::with_capacity(members.len() * GROUP_ENTRY_LEN);
     for id in members {
         entries.extend(id.to_ne_bytes());
         entries.resize(entries.len() + GROUP_ENTRY_LEN - 4, 0);
     }
-    Message::new(RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_EXCL, &nhmsg(AF_UNSPEC, protocol, 0))
+    RequestMessage::new(RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_EXCL, &nhmsg(AF_UNSPEC, protocol, 0))
         .u32(NHA_ID, id)
         .attribute(NHA_GROUP, &entries)
 }
 
 /// Builds the request that deletes a next-hop object.
-pub fn delete_nexthop(id: u32) -> Message {
-    Message::new(RTM_DELNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0)).u32(NHA_ID, id)
+pub fn delete_nexthop(id: u32) -> RequestMessage {
+    RequestMessage::new(RTM_DELNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0)).u32(NHA_ID, id)
 }

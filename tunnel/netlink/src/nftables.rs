@@ -6,7 +6,7 @@ mod nft;
 mod ruleset;
 
 pub use self::{
-    listing::{Listing, ListingError, Skeleton, TableChange},
+    listing::{Skeleton, TableChange, TableListing, TableListingError},
     monitor::TableMonitor,
     nft::{NftError, apply, list},
     ruleset::{

@@ -11,8 +11,8 @@ use super::{
         RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTAX_MTU, RTM_DELROUTE, RTM_F_CLONED, RTM_GETROUTE,
         RTM_NEWROUTE, RTN_BLACKHOLE, RTN_UNICAST, RTN_UNSPEC, RTNH_F_ONLINK, RTPROT_UNSPEC,
     },
-    socket::{KernelError, Socket, empty_if_unsupported},
-    wire::{Batch, Message, Received, address, attributes, family, u32_at},
+    socket::{KernelError, RequestSocket, empty_if_unsupported},
+    wire::{Batch, ReceivedMessage, RequestMessage, address, attributes, family, u32_at},
 };
 
 /// Length of `struct rtmsg` in octets.
@@ -78,7 +78,7 @@ pub(crate) struct RouteAttributes {
 }
 
 impl RouteAttributes {
-    pub(crate) fn parse(received: &Received<'_>) -> Option<Self> {
+    pub(crate) fn parse(received: &ReceivedMessage<'_>) -> Option<Self> {
         if !matches!(received.kind, RTM_NEWROUTE | RTM_DELROUTE) {
             return None;
         }
@@ -160,7 +160,7 @@ fn rtmsg(family: u8, prefix_len: u8, protocol: u8, scope: u8, kind: u8, flags: u
 /// # Errors
 /// The kernel's.
 pub fn list_routes(
-    socket: &mut Socket,
+    socket: &mut RequestSocket,
     protocol: u8,
     mut each: impl FnMut(RouteRecord),
 ) -> Result<(), KernelError> {
@@ -175,19 +175,19 @@ pub fn list_routes(
 ///
 /// # Errors
 /// The kernel's.
-pub fn list_all(socket: &mut Socket, each: impl FnMut(RouteRecord)) -> Result<(), KernelError> {
+pub fn list_all(socket: &mut RequestSocket, each: impl FnMut(RouteRecord)) -> Result<(), KernelError> {
     list_main(socket, RTPROT_UNSPEC, each)
 }
 
 /// Lists table main; the kernel may leave out the routes of other protocols.
 fn list_main(
-    socket: &mut Socket,
+    socket: &mut RequestSocket,
     protocol: u8,
     mut each: impl FnMut(RouteRecord),
 ) -> Result<(), KernelError> {
     for family in [AF_INET, AF_INET6] {
         let header = rtmsg(family, 0, protocol, RT_SCOPE_UNIVERSE, RTN_UNSPEC, 0);
-        let request = Message::new(RTM_GETROUTE, 0, &header).u32(RTA_TABLE, MAIN);
+        let request = RequestMessage::new(RTM_GETROUTE, 0, &header).u32(RTA_TABLE, MAIN);
         let listed = socket.dump_each(&request, |received| {
             if let Some(route) = parse_route(received).filter(|route| route.table == MAIN) {
                 each(route);
@@ -203,16 +203,17 @@ fn list_main(
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_table(socket: &mut Socket, table: u32) -> Result<Vec<RouteRecord>, KernelError> {
+pub fn dump_table(socket: &mut RequestSocket, table: u32) -> Result<Vec<RouteRecord>, KernelError> {
     let mut header = rtmsg(AF_INET, 0, 0, 0, RTN_UNSPEC, 0);
     header[4] = 0;
-    let request = Message::new(RTM_GETROUTE, 0, &header).u32(RTA_TABLE, table);
-    let of_table = |received: &Received<'_>| parse_route(received).filter(|route| route.table == table);
+    let request = RequestMessage::new(RTM_GETROUTE, 0, &header).u32(RTA_TABLE, table);
+    let of_table =
+        |received: &ReceivedMessage<'_>| parse_route(received).filter(|route| route.table == table);
     empty_if_unsupported(socket.dump(&request, of_table))
 }
 
 /// Parses an `RTM_NEWROUTE` or `RTM_DELROUTE` message; `None` for cloned routes.
-pub fn parse_route(received: &Received<'_>) -> Option<RouteRecord> {
+pub fn parse_route(received: &ReceivedMessage<'_>) -> Option<RouteRecord> {
     let route = RouteAttributes::parse(received)?;
     if route.flags & RTM_F_CLONED != 0 {
         return None;
@@ -278,11 +279,11 @@ pub fn write_route(batch: &mut Batch, prefix: IpNet, metric: u32, edit: &RouteEd
 
 /// Builds the request that adds or replaces an IPv4 or IPv6 host route by an on-link gateway in
 /// a table.
-pub fn set_host_route(table: u32, to: IpAddr, gateway: IpAddr, index: u32, protocol: u8) -> Message {
+pub fn set_host_route(table: u32, to: IpAddr, gateway: IpAddr, index: u32, protocol: u8) -> RequestMessage {
     let prefix_len = IpNet::from(to).prefix_len();
     let mut header = rtmsg(family(to), prefix_len, protocol, RT_SCOPE_UNIVERSE, RTN_UNICAST, RTNH_F_ONLINK);
     header[4] = 0;
-    Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header)
+    RequestMessage::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header)
         .u32(RTA_TABLE, table)
         .address(RTA_DST, to)
         .address(RTA_GATEWAY, gateway)
@@ -290,8 +291,8 @@ pub fn set_host_route(table: u32, to: IpAddr, gateway: IpAddr, index: u32, proto
 }
 
 /// Builds the request that deletes a host route from a table.
-pub fn delete_host_route(table: u32, to: IpAddr) -> Message {
+pub fn delete_host_route(table: u32, to: IpAddr) -> RequestMessage {
     let mut header = rtmsg(family(to), IpNet::from(to).prefix_len(), 0, RT_SCOPE_NOWHERE, RTN_UNSPEC, 0);
     header[4] = 0;
-    Message::new(RTM_DELROUTE, 0, &header).u32(RTA_TABLE, table).address(RTA_DST, to)
+    RequestMessage::new(RTM_DELROUTE, 0, &header).u32(RTA_TABLE, table).address(RTA_DST, to)
 }

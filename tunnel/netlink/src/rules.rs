@@ -6,8 +6,8 @@ use super::{
         FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, NLM_F_CREATE, NLM_F_EXCL, RT_TABLE_LOCAL,
         RT_TABLE_MAIN, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE,
     },
-    socket::{KernelError, Socket, empty_if_unsupported},
-    wire::{Message, Received, attributes, u32_at},
+    socket::{KernelError, RequestSocket, empty_if_unsupported},
+    wire::{ReceivedMessage, RequestMessage, attributes, u32_at},
 };
 
 /// Length of `struct fib_rule_hdr` in octets.
@@ -50,10 +50,10 @@ impl RuleRecord {
     }
 }
 
-fn mark_rule(kind: u16, flags: u16, priority: u32, mark: u32, table: u32) -> Message {
+fn mark_rule(kind: u16, flags: u16, priority: u32, mark: u32, table: u32) -> RequestMessage {
     let mut header = [0; RULE_LEN];
     (header[0], header[7]) = (AF_INET, FR_ACT_TO_TBL);
-    Message::new(kind, flags, &header)
+    RequestMessage::new(kind, flags, &header)
         .u32(FRA_PRIORITY, priority)
         .u32(FRA_FWMARK, mark)
         .u32(FRA_FWMASK, u32::MAX)
@@ -61,13 +61,13 @@ fn mark_rule(kind: u16, flags: u16, priority: u32, mark: u32, table: u32) -> Mes
 }
 
 /// Builds the request that adds an IPv4 rule: packets with this mark use this table.
-pub fn add_mark_rule(priority: u32, mark: u32, table: u32, protocol: u8) -> Message {
+pub fn add_mark_rule(priority: u32, mark: u32, table: u32, protocol: u8) -> RequestMessage {
     mark_rule(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, priority, mark, table)
         .attribute(FRA_PROTOCOL, &[protocol])
 }
 
 /// Builds the request that deletes such a rule.
-pub fn delete_mark_rule(priority: u32, mark: u32, table: u32) -> Message {
+pub fn delete_mark_rule(priority: u32, mark: u32, table: u32) -> RequestMessage {
     mark_rule(RTM_DELRULE, 0, priority, mark, table)
 }
 
@@ -75,14 +75,14 @@ pub fn delete_mark_rule(priority: u32, mark: u32, table: u32) -> Message {
 ///
 /// # Errors
 /// The kernel's.
-pub fn dump_rules(socket: &mut Socket) -> Result<Vec<RuleRecord>, KernelError> {
+pub fn dump_rules(socket: &mut RequestSocket) -> Result<Vec<RuleRecord>, KernelError> {
     let mut header = [0; RULE_LEN];
     header[0] = AF_INET;
-    empty_if_unsupported(socket.dump(&Message::new(RTM_GETRULE, 0, &header), parse_rule))
+    empty_if_unsupported(socket.dump(&RequestMessage::new(RTM_GETRULE, 0, &header), parse_rule))
 }
 
 /// Parses an `RTM_NEWRULE` or `RTM_DELRULE` message.
-pub fn parse_rule(received: &Received<'_>) -> Option<RuleRecord> {
+pub fn parse_rule(received: &ReceivedMessage<'_>) -> Option<RuleRecord> {
     if !matches!(received.kind, RTM_NEWRULE | RTM_DELRULE) {
         return None;
     }

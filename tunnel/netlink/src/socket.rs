@@ -9,7 +9,7 @@ use super::{
         EAFNOSUPPORT, EIO, ENOENT, EOPNOTSUPP, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR,
         NLMSG_DONE, NLMSG_ERROR, NLMSGERR_ATTR_MSG,
     },
-    wire::{Message, Received, attributes, messages, string, u32_at},
+    wire::{ReceivedMessage, RequestMessage, attributes, messages, string, u32_at},
 };
 
 /// Messages per send. If all of them fail, their errors (about 800 octets of buffer each) still fit
@@ -48,7 +48,7 @@ impl From<io::Error> for KernelError {
 /// An rtnetlink socket for requests. The kernel responds within the system call that sends the
 /// request, so no method waits.
 #[derive(Debug)]
-pub struct Socket {
+pub struct RequestSocket {
     socket: RawSocket,
     port: u32,
     sequence: u32,
@@ -57,7 +57,7 @@ pub struct Socket {
     settled: bool,
 }
 
-impl Socket {
+impl RequestSocket {
     /// Opens a socket in the calling thread's network namespace.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Socket {
     }
 
     /// Sends messages that change state and returns one result per message.
-    pub fn execute(&mut self, requests: Vec<Message>) -> Vec<Result<(), KernelError>> {
+    pub fn execute(&mut self, requests: Vec<RequestMessage>) -> Vec<Result<(), KernelError>> {
         let mut results = Vec::with_capacity(requests.len());
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
@@ -89,7 +89,7 @@ impl Socket {
         results
     }
 
-    fn execute_batch(&mut self, mut batch: Vec<Message>, results: &mut Vec<Result<(), KernelError>>) {
+    fn execute_batch(&mut self, mut batch: Vec<RequestMessage>, results: &mut Vec<Result<(), KernelError>>) {
         let count = batch.len();
         // Errors are reported without a request; one acknowledgement implies that all before it are processed.
         if let Some(last) = batch.last_mut() {
@@ -165,8 +165,8 @@ impl Socket {
     /// The kernel's, for example `EOPNOTSUPP` where it has no such table.
     pub fn dump<T>(
         &mut self,
-        request: &Message,
-        mut parse: impl FnMut(&Received<'_>) -> Option<T>,
+        request: &RequestMessage,
+        mut parse: impl FnMut(&ReceivedMessage<'_>) -> Option<T>,
     ) -> Result<Vec<T>, KernelError> {
         let mut table = Vec::new();
         for _ in 0..DUMP_ATTEMPTS {
@@ -185,8 +185,8 @@ impl Socket {
     /// The kernel's, for example `EOPNOTSUPP` where it has no such table.
     pub fn dump_each(
         &mut self,
-        request: &Message,
-        mut each: impl FnMut(&Received<'_>),
+        request: &RequestMessage,
+        mut each: impl FnMut(&ReceivedMessage<'_>),
     ) -> Result<(), KernelError> {
         for _ in 0..DUMP_ATTEMPTS {
             if self.dump_once(request, &mut each)? {
@@ -199,8 +199,8 @@ impl Socket {
     /// Dumps a table once. Returns whether the result is consistent.
     fn dump_once(
         &mut self,
-        request: &Message,
-        mut each: impl FnMut(&Received<'_>),
+        request: &RequestMessage,
+        mut each: impl FnMut(&ReceivedMessage<'_>),
     ) -> Result<bool, KernelError> {
         let mut request = request.clone();
         request.add_flags(NLM_F_DUMP);
@@ -234,8 +234,8 @@ impl Socket {
     /// The kernel's, for example `ENETUNREACH` for a route.
     pub fn query(
         &mut self,
-        mut request: Message,
-        mut each: impl FnMut(&Received<'_>),
+        mut request: RequestMessage,
+        mut each: impl FnMut(&ReceivedMessage<'_>),
     ) -> Result<(), KernelError> {
         request.add_flags(NLM_F_ACK);
         self.sequence = self.sequence.wrapping_add(1);
@@ -274,7 +274,10 @@ impl Socket {
         }
     }
 
-    fn receive_until(&mut self, mut done: impl FnMut(&Received<'_>) -> bool) -> Result<(), KernelError> {
+    fn receive_until(
+        &mut self,
+        mut done: impl FnMut(&ReceivedMessage<'_>) -> bool,
+    ) -> Result<(), KernelError> {
         loop {
             // EAGAIN here means that the response was lost, since the kernel responds within the send.
             self.receive()?;
@@ -298,7 +301,7 @@ pub(crate) fn empty_if_unsupported<T: Default>(outcome: Result<T, KernelError>) 
 }
 
 /// Parses the error of an `NLMSG_ERROR` or `NLMSG_DONE`; `None` for an acknowledgement.
-fn error(received: &Received<'_>) -> Option<KernelError> {
+fn error(received: &ReceivedMessage<'_>) -> Option<KernelError> {
     let code = u32_at(received.payload, 0)?.cast_signed();
     if code == 0 {
         return None;

@@ -12,11 +12,11 @@ const HEADER_LEN: usize = 16;
 
 /// A request under construction.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct RequestMessage {
     bytes: Vec<u8>,
 }
 
-impl Message {
+impl RequestMessage {
     /// Begins a request of type `kind`; `header` is the family's fixed structure (`ifinfomsg`, `rtmsg` ...).
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(128);
@@ -167,7 +167,7 @@ impl Batch {
 
 /// A received message.
 #[derive(Debug, Clone, Copy)]
-pub struct Received<'a> {
+pub struct ReceivedMessage<'a> {
     /// `nlmsg_type`.
     pub kind: u16,
     /// `nlmsg_flags`.
@@ -181,11 +181,11 @@ pub struct Received<'a> {
 }
 
 /// Returns the messages of one datagram; stops at the first truncated one.
-pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
+pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = ReceivedMessage<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(datagram, 0)?).ok()?;
         let payload = datagram.get(HEADER_LEN..length)?;
-        let received = Received {
+        let received = ReceivedMessage {
             kind: u16_at(datagram, 4)?,
             flags: u16_at(datagram, 6)?,
             sequence: u32_at(datagram, 8)?,
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn an_encoded_message_is_parsed_back() {
-        let bytes = Message::new(24, NLM_F_CREATE, &[2, 26, 0, 0])
+        let bytes = RequestMessage::new(24, NLM_F_CREATE, &[2, 26, 0, 0])
             .u32(6, 512)
             .attribute(18, &[9, 0, 1, 0, b'i', b'p', b'i', b'p', 0, 0, 0, 0, 5, 0, 2, 0, 7])
             .finish(77);

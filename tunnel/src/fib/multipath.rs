@@ -2,28 +2,28 @@
 
 use std::net::IpAddr;
 
-use super::{Fib, Want};
+use super::{DesiredRoute, Fib};
 use crate::{
-    desired::Target,
+    desired::RouteTarget,
     intern::NONE,
-    node::Learned,
-    resolve::{Exit, Reason},
-    table::State,
+    node::LearnedPath,
+    resolve::{Exit, ExitReason},
+    table::RouteState,
 };
 
 /// What was learned of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Paths {
+pub(super) struct LearnedPaths {
     /// The best path.
-    pub(super) learned: Learned,
+    pub(super) learned: LearnedPath,
     /// The id of the list of other exit points, or [`NONE`]: each value here holds it once.
     others: u32,
 }
 
 impl Fib {
-    pub(super) fn acquire_paths(&mut self, learned: Learned, others: &[IpAddr]) -> u32 {
+    pub(super) fn acquire_paths(&mut self, learned: LearnedPath, others: &[IpAddr]) -> u32 {
         let others = if others.is_empty() { NONE } else { self.others.acquire(others.into()).0 };
-        let (id, new) = self.paths.acquire(Paths { learned, others });
+        let (id, new) = self.paths.acquire(LearnedPaths { learned, others });
         if !new {
             self.others.release(others);
         }
@@ -39,14 +39,14 @@ impl Fib {
     }
 
     /// The exit points beside the best path's own that share a route's packets; mostly none.
-    pub fn others(&self, state: &State) -> &[IpAddr] {
+    pub fn others(&self, state: &RouteState) -> &[IpAddr] {
         let list = self.paths.value(state.learned).and_then(|paths| self.others.value(paths.others));
         list.map_or(&[], |list| list)
     }
 
     /// Whether some route was learned so, alone or beside others.
-    pub fn is_learned(&self, learned: &Learned) -> bool {
-        if self.paths.holders(&Paths { learned: *learned, others: NONE }) > 0 {
+    pub fn is_learned(&self, learned: &LearnedPath) -> bool {
+        if self.paths.holders(&LearnedPaths { learned: *learned, others: NONE }) > 0 {
             return true;
         }
         let lists = self.paths.iter().filter(|(_, paths)| paths.others != NONE);
@@ -58,19 +58,19 @@ impl Fib {
     }
 
     /// Notes that a route that something was learned for is to lead to these exits, which share its packets.
-    pub fn want_exits(&mut self, slot: u32, exits: &[Exit], reason: Reason) {
+    pub fn want_exits(&mut self, slot: u32, exits: &[Exit], reason: ExitReason) {
         let (id, _) = self.exits.acquire(exits.into());
-        self.want_learned(slot, Want { target: Some(Target::Exits(id)), reason: Some(reason) });
+        self.want_learned(slot, DesiredRoute { target: Some(RouteTarget::Exits(id)), reason: Some(reason) });
         // The want holds it now, if there is one.
         self.exits.release(id);
     }
 
-    /// The exits of a target: of [`Target::Exits`] several, else one or none.
-    pub fn exits_of<'a>(&'a self, target: &'a Target) -> &'a [Exit] {
+    /// The exits of a target: of [`RouteTarget::Exits`] several, else one or none.
+    pub fn exits_of<'a>(&'a self, target: &'a RouteTarget) -> &'a [Exit] {
         match target {
-            Target::Exit(exit) => std::slice::from_ref(exit),
-            Target::Exits(id) => self.exits.value(*id).map_or(&[], |exits| exits),
-            Target::Blackhole | Target::Device(_) => &[],
+            RouteTarget::Exit(exit) => std::slice::from_ref(exit),
+            RouteTarget::Exits(id) => self.exits.value(*id).map_or(&[], |exits| exits),
+            RouteTarget::Blackhole | RouteTarget::Device(_) => &[],
         }
     }
 }

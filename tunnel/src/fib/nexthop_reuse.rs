@@ -7,8 +7,8 @@ use std::{
 
 use super::Fib;
 use crate::{
-    desired::Target,
-    observed::{Observed, Via},
+    desired::RouteTarget,
+    observed::{ObservedState, Via},
     resolve::Exit,
 };
 
@@ -18,7 +18,7 @@ type Content = (IpAddr, u32);
 impl Fib {
     /// For each missing exit the object it can take over: wanted by no exit, of the same family, and left by all of its
     /// routes for this one exit, whether they use it alone or in groups.
-    pub(super) fn heirs(&self, missing: &BTreeMap<Exit, Content>) -> HashMap<Exit, u32> {
+    pub(super) fn reusable_objects(&self, missing: &BTreeMap<Exit, Content>) -> HashMap<Exit, u32> {
         let Some(observed) = self.observed.as_ref().filter(|_| self.may_inherit) else {
             return HashMap::new();
         };
@@ -29,10 +29,10 @@ impl Fib {
             let state = self.table.state(slot);
             let Some(Via::Nexthop(id)) = self.via(state) else { return };
             match self.want(state).target {
-                Some(Target::Exit(exit)) if missing.contains_key(&exit) => {
+                Some(RouteTarget::Exit(exit)) if missing.contains_key(&exit) => {
                     *moves.entry((*id, exit)).or_default() += 1;
                 }
-                Some(Target::Exits(exits)) => *shared.entry((*id, exits)).or_default() += 1,
+                Some(RouteTarget::Exits(exits)) => *shared.entry((*id, exits)).or_default() += 1,
                 _ => {}
             }
         };
@@ -60,9 +60,11 @@ impl Fib {
         for content in self.exits().filter_map(|exit| observed.realise(&exit)) {
             left.remove(&content);
         }
-        let left: HashMap<u32, Left> = left
+        let left: HashMap<u32, AbandonedObject> = left
             .into_iter()
-            .map(|((gateway, _), (id, references))| (id, Left { is_ipv4: gateway.is_ipv4(), references }))
+            .map(|((gateway, _), (id, references))| {
+                (id, AbandonedObject { is_ipv4: gateway.is_ipv4(), references })
+            })
             .collect();
 
         let mut heirs: BTreeMap<Exit, (u32, u32)> = BTreeMap::new();
@@ -86,11 +88,11 @@ impl Fib {
     /// What a group's routes leave and what they move to beside it, where no route uses these alone: paired as they come.
     fn pair(
         &self,
-        observed: &Observed,
+        observed: &ObservedState,
         group: u32,
         exits: u32,
         missing: &BTreeMap<Exit, Content>,
-        left: &HashMap<u32, Left>,
+        left: &HashMap<u32, AbandonedObject>,
         heirs: &mut BTreeMap<Exit, u32>,
     ) {
         let taken: HashSet<u32> = heirs.values().copied().collect();
@@ -99,7 +101,7 @@ impl Fib {
             let object = left.get(id).filter(|object| object.references == 0 && !taken.contains(id))?;
             Some((*id, object.is_ipv4))
         });
-        let exits = Target::Exits(exits);
+        let exits = RouteTarget::Exits(exits);
         for exit in self.exits_of(&exits).iter().filter(|exit| missing.contains_key(exit)) {
             if !heirs.contains_key(exit)
                 && let Some((id, is_ipv4)) = free.next()
@@ -113,7 +115,7 @@ impl Fib {
     /// Takes out those that would change what a group means to some of its routes.
     fn keep_consistent(
         &self,
-        observed: &Observed,
+        observed: &ObservedState,
         shared: &BTreeMap<u32, u32>,
         heirs: &mut BTreeMap<Exit, u32>,
     ) {
@@ -124,7 +126,7 @@ impl Fib {
             let after: HashMap<u32, Content> =
                 heirs.iter().filter_map(|(exit, id)| Some((*id, observed.realise(exit)?))).collect();
             let agrees = |group: &u32| {
-                let Some(exits) = shared.get(group).copied().map(Target::Exits) else { return false };
+                let Some(exits) = shared.get(group).copied().map(RouteTarget::Exits) else { return false };
                 let Some(nexthop) = observed.nexthops.get(group) else { return false };
                 let of = |id: &u32| after.get(id).copied().or_else(|| observed.nexthops.get(id)?.content());
                 let members: Option<HashSet<Content>> = nexthop.members.ids().iter().map(of).collect();
@@ -148,7 +150,7 @@ impl Fib {
 }
 
 /// An object that its routes leave.
-struct Left {
+struct AbandonedObject {
     is_ipv4: bool,
     /// Routes that use it alone.
     references: u32,

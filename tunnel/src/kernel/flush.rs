@@ -7,7 +7,7 @@ use crate::{
     desired::Device,
     diff::NEXTHOP_IDS,
     netlink::{
-        Connection, KernelError, Socket,
+        KernelError, LinkConnection, RequestSocket,
         links::{self, LinkChange, LinkInfo},
         nexthops,
         numbers::EOPNOTSUPP,
@@ -22,7 +22,7 @@ const BATCH: usize = 256;
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flushed {
+pub struct FlushReport {
     /// Routes of table main with our protocol number.
     pub routes: usize,
     /// Next-hop objects of ours.
@@ -35,7 +35,7 @@ pub struct Flushed {
     pub devices: Vec<&'static str>,
 }
 
-impl fmt::Display for Flushed {
+impl fmt::Display for FlushReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let devices =
             if self.devices.is_empty() { "no device".to_owned() } else { self.devices.join(" and ") };
@@ -56,10 +56,10 @@ impl fmt::Display for Flushed {
 ///
 /// # Errors
 /// The kernel's first refusal, `EPERM` without CAP_NET_ADMIN; what was removed before stays removed.
-pub async fn flush(protocol: u8) -> Result<Flushed, KernelError> {
-    let mut socket = Socket::open()?;
-    let mut connection = Connection::open()?;
-    let mut flushed = Flushed::default();
+pub async fn flush(protocol: u8) -> Result<FlushReport, KernelError> {
+    let mut socket = RequestSocket::open()?;
+    let mut connection = LinkConnection::open()?;
+    let mut flushed = FlushReport::default();
     let (mut ours, mut foreign) = (Vec::new(), BTreeSet::new());
     routes::list_all(&mut socket, |route| match route.via {
         _ if route.protocol == protocol => ours.push(route),
@@ -90,7 +90,7 @@ pub async fn flush(protocol: u8) -> Result<Flushed, KernelError> {
     let mut requests: Vec<_> = gone.into_iter().map(|(id, _)| nexthops::delete_nexthop(id)).collect();
     requests.extend(probe_routing::dump_rules(&mut socket)?.into_iter().map(probe_routing::delete_rule));
     let tables = probe_routing::dump_routes(&mut socket)?;
-    requests.extend(tables.into_iter().map(|route| probe_routing::delete_route(route.way, route.address)));
+    requests.extend(tables.into_iter().map(|route| probe_routing::delete_route(route.path, route.address)));
     flushed.probes = requests.len() - flushed.nexthops;
     socket.execute(requests).into_iter().collect::<Result<Vec<()>, _>>()?;
 
@@ -108,7 +108,7 @@ pub async fn flush(protocol: u8) -> Result<Flushed, KernelError> {
     Ok(flushed)
 }
 
-fn delete(socket: &mut Socket, routes: &[RouteRecord], protocol: u8) -> Result<usize, KernelError> {
+fn delete(socket: &mut RequestSocket, routes: &[RouteRecord], protocol: u8) -> Result<usize, KernelError> {
     let mut batch = Batch::default();
     let mut sequence = 0_u32;
     for some in routes.chunks(BATCH) {

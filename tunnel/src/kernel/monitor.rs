@@ -4,10 +4,10 @@ use std::io;
 
 use super::{probe_routing, translation};
 use crate::{
-    dataplane::Event,
+    dataplane::KernelEvent,
     diff::NEXTHOP_IDS,
     netlink::{
-        events::{EventSocket, Notification, Subsystem, filter},
+        events::{EventSocket, SocketEvent, Subsystem, filter},
         links::{parse_address, parse_link},
         neighbours::parse_neighbour,
         nexthops::parse_nexthop,
@@ -20,7 +20,7 @@ use crate::{
         },
         routes::parse_route,
         rules::parse_rule,
-        wire::Received,
+        wire::ReceivedMessage,
     },
 };
 
@@ -79,51 +79,52 @@ impl KernelMonitor {
 
     /// Waits for events and returns all that are queued. Safe to cancel: events that were not
     /// returned stay queued.
-    pub async fn events(&mut self, protocol: u8) -> Vec<Event> {
+    pub async fn events(&mut self, protocol: u8) -> Vec<KernelEvent> {
         let (socket, own_ports) = (&mut self.socket, &self.own_ports);
         let received = socket.receive(MAX_EVENTS, |notification| match notification {
-            Notification::Message(received) => translate(&received, protocol, own_ports),
-            Notification::Overrun => Some(Event::Overrun),
+            SocketEvent::RequestMessage(received) => translate(&received, protocol, own_ports),
+            SocketEvent::Overrun => Some(KernelEvent::Overrun),
         });
         received.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "netlink events cannot be read; starting a full resync");
-            vec![Event::Overrun]
+            vec![KernelEvent::Overrun]
         })
     }
 }
 
-fn translate(received: &Received<'_>, protocol: u8, own_ports: &[u32]) -> Option<Event> {
+fn translate(received: &ReceivedMessage<'_>, protocol: u8, own_ports: &[u32]) -> Option<KernelEvent> {
     let own = own_ports.contains(&received.port);
     match received.kind {
         RTM_NEWLINK | RTM_DELLINK => {
             let link = parse_link(received)?;
-            Some(Event::Link { index: link.index, name: link.name })
+            Some(KernelEvent::Link { index: link.index, name: link.name })
         }
-        RTM_NEWADDR | RTM_DELADDR if !own => {
-            Some(Event::Address { index: parse_address(received)?.index, gone: received.kind == RTM_DELADDR })
-        }
+        RTM_NEWADDR | RTM_DELADDR if !own => Some(KernelEvent::Address {
+            index: parse_address(received)?.index,
+            gone: received.kind == RTM_DELADDR,
+        }),
         RTM_NEWNEIGH | RTM_DELNEIGH if !own => {
             let neighbour = parse_neighbour(received)?;
-            Some(Event::Neighbour { index: neighbour.index, permanent: neighbour.permanent })
+            Some(KernelEvent::Neighbour { index: neighbour.index, permanent: neighbour.permanent })
         }
         RTM_NEWNEXTHOP | RTM_DELNEXTHOP if !own => {
             let record = parse_nexthop(received)?;
             // A program that replaces one of our objects may not give it our protocol number.
             let ours = translation::nexthop(&record, protocol).ours || NEXTHOP_IDS.contains(&record.id);
-            Some(Event::Nexthop { ours })
+            Some(KernelEvent::Nexthop { ours })
         }
-        RTM_NEWNETCONF => Some(Event::Sysctl),
+        RTM_NEWNETCONF => Some(KernelEvent::Sysctl),
         RTM_NEWRULE | RTM_DELRULE if !own => {
-            probe_routing::rule_path(&parse_rule(received)?).map(|_| Event::Probing)
+            probe_routing::rule_path(&parse_rule(received)?).map(|_| KernelEvent::ProbeRouting)
         }
         RTM_NEWROUTE | RTM_DELROUTE if !own => {
             let route = parse_route(received)?;
             if !route.is_in_main() {
-                return probe_routing::probe_route(&route).map(|_| Event::Probing);
+                return probe_routing::probe_route(&route).map(|_| KernelEvent::ProbeRouting);
             }
             let present = received.kind == RTM_NEWROUTE;
             let ours = route.protocol == protocol;
-            Some(Event::Route {
+            Some(KernelEvent::Route {
                 key: translation::route_key(&route),
                 via: (present && ours).then(|| translation::via(route.via)),
                 // A foreign route that replaced something at this key may have replaced ours.

@@ -6,16 +6,16 @@ use crate::{
     dataplane::{DataplaneError, ListedRoute},
     desired::RouteKey,
     fib::{RouteOp, Verb},
-    members::Members,
+    members::GroupMembers,
     netlink::{
-        KernelError, Socket,
+        KernelError, RequestSocket,
         links::{LinkInfo, LinkRecord},
         lookup::{UnicastHop, look_up_next_hop},
         nexthops::NexthopRecord,
         routes::{self, RouteEdit, RouteRecord, RouteVia},
         wire::Batch,
     },
-    observed::{Link, LinkKind, Nexthop, Via},
+    observed::{LinkKind, Nexthop, ObservedLink, Via},
     resolve::Reach,
 };
 
@@ -25,7 +25,7 @@ impl From<KernelError> for DataplaneError {
     }
 }
 
-pub(super) fn link(record: &LinkRecord) -> Link {
+pub(super) fn link(record: &LinkRecord) -> ObservedLink {
     let kind = match record.kind {
         LinkInfo::Ipip { local, remote, pmtudisc } => LinkKind::Ipip { local, remote, pmtudisc },
         LinkInfo::Vxlan { vni, port, local, parent, learning } => {
@@ -33,12 +33,12 @@ pub(super) fn link(record: &LinkRecord) -> Link {
         }
         LinkInfo::Other => LinkKind::Other,
     };
-    Link { index: record.index, up: record.up, mtu: record.mtu, mac: record.mac, kind }
+    ObservedLink { index: record.index, up: record.up, mtu: record.mtu, mac: record.mac, kind }
 }
 
 /// Translates a next-hop object; `protocol` is the protocol number of this node's own objects.
 pub(super) fn nexthop(record: &NexthopRecord, protocol: u8) -> Nexthop {
-    let members = Members::new(record.members.iter().copied());
+    let members = GroupMembers::new(record.members.iter().copied());
     let uniform = record.uniform && members.ids().len() == record.members.len();
     Nexthop {
         ours: !record.blackhole && record.protocol == protocol,
@@ -93,7 +93,7 @@ pub fn write_route(batch: &mut Batch, op: &RouteOp, protocol: u8) {
 ///
 /// # Errors
 /// The kernel's, except for "no route", which is [`Reach::Unreachable`].
-pub fn query_reach(socket: &mut Socket, destination: IpAddr) -> Result<Reach, KernelError> {
+pub fn query_reach(socket: &mut RequestSocket, destination: IpAddr) -> Result<Reach, KernelError> {
     Ok(match look_up_next_hop(socket, destination)? {
         Some(UnicastHop { gateway: Some(gateway), index }) => Reach::Via { gateway, index },
         Some(UnicastHop { gateway: None, index }) => Reach::OnLink { index },

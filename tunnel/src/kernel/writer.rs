@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::mpsc::{Receiver as Jobs, SyncSender, sync_channel},
+    sync::mpsc::{Receiver as WriterJobs, SyncSender, sync_channel},
     thread,
 };
 
@@ -13,7 +13,7 @@ use super::translation::{listed_route, write_route};
 use crate::{
     dataplane::{DataplaneError, ListedRoute, MAX_BATCH, MAX_IN_FLIGHT},
     fib::RouteOp,
-    netlink::{Socket, numbers::ENOTCONN, routes, wire::Batch},
+    netlink::{RequestSocket, numbers::ENOTCONN, routes, wire::Batch},
 };
 
 /// Routes of a list that are handed over together.
@@ -24,21 +24,21 @@ const AT_ONCE: usize = 16;
 /// Parts of a list that may wait: the list is taken in faster than the kernel gives it.
 const LISTS: usize = 4;
 
-enum Job {
+enum WriterJob {
     Write(Batch),
     List(u8),
 }
 
 /// What became of a batch, and the batch, to be filled again.
-struct Written {
+struct CompletedBatch {
     batch: Batch,
     errors: Vec<(usize, DataplaneError)>,
 }
 
 /// The way to the thread, which ends when this is dropped.
 pub(super) struct Writer {
-    jobs: SyncSender<Job>,
-    written: mpsc::Receiver<Written>,
+    jobs: SyncSender<WriterJob>,
+    written: mpsc::Receiver<CompletedBatch>,
     listed: mpsc::Receiver<Result<Option<Vec<ListedRoute>>, DataplaneError>>,
     port: u32,
     sequence: u32,
@@ -55,7 +55,7 @@ impl Writer {
     /// # Errors
     /// Those of `socket`, `bind` and `clone`.
     pub(super) fn start() -> io::Result<Self> {
-        let socket = Socket::open()?;
+        let socket = RequestSocket::open()?;
         let port = socket.port();
         let (jobs, queue) = sync_channel(MAX_IN_FLIGHT);
         let (written_to, written) = mpsc::channel(MAX_IN_FLIGHT);
@@ -73,7 +73,7 @@ impl Writer {
     }
 
     /// Writes changes, a handful through `socket` and at once.
-    pub(super) fn submit(&mut self, socket: &mut Socket, protocol: u8, ops: &[RouteOp]) {
+    pub(super) fn submit(&mut self, socket: &mut RequestSocket, protocol: u8, ops: &[RouteOp]) {
         let mut batch = self.spare.pop().unwrap_or_default();
         batch.clear(self.sequence.wrapping_add(1));
         for op in ops {
@@ -88,7 +88,7 @@ impl Writer {
         }
         self.handed_over += 1;
         // Without the thread, `completed` says what is to be said.
-        let _ = self.jobs.send(Job::Write(batch));
+        let _ = self.jobs.send(WriterJob::Write(batch));
     }
 
     pub(super) async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
@@ -107,7 +107,7 @@ impl Writer {
             .or_else(|| self.written.try_recv().ok().map(|written| self.take_back(written)))
     }
 
-    fn take_back(&mut self, written: Written) -> Vec<(usize, DataplaneError)> {
+    fn take_back(&mut self, written: CompletedBatch) -> Vec<(usize, DataplaneError)> {
         self.handed_over -= 1;
         if self.spare.len() < MAX_IN_FLIGHT {
             self.spare.push(written.batch);
@@ -116,7 +116,7 @@ impl Writer {
     }
 
     pub(super) fn list(&mut self, protocol: u8) {
-        let _ = self.jobs.send(Job::List(protocol));
+        let _ = self.jobs.send(WriterJob::List(protocol));
     }
 
     pub(super) async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
@@ -124,7 +124,7 @@ impl Writer {
     }
 }
 
-fn execute(socket: &mut Socket, batch: &Batch) -> Vec<(usize, DataplaneError)> {
+fn execute(socket: &mut RequestSocket, batch: &Batch) -> Vec<(usize, DataplaneError)> {
     let mut errors = Vec::new();
     let count = usize::try_from(batch.count()).unwrap_or(usize::MAX);
     socket.execute_encoded(batch.bytes(), batch.first(), count, &mut errors);
@@ -139,19 +139,19 @@ fn ended() -> DataplaneError {
 }
 
 fn work(
-    mut socket: Socket,
-    jobs: &Jobs<Job>,
-    written: &mpsc::Sender<Written>,
+    mut socket: RequestSocket,
+    jobs: &WriterJobs<WriterJob>,
+    written: &mpsc::Sender<CompletedBatch>,
     listed: &mpsc::Sender<Result<Option<Vec<ListedRoute>>, DataplaneError>>,
 ) {
     while let Ok(job) = jobs.recv() {
         // Nobody listens any more: the other end is gone, and so is the need.
         let told = match job {
-            Job::Write(batch) => {
+            WriterJob::Write(batch) => {
                 let errors = execute(&mut socket, &batch);
-                written.blocking_send(Written { batch, errors }).is_ok()
+                written.blocking_send(CompletedBatch { batch, errors }).is_ok()
             }
-            Job::List(protocol) => {
+            WriterJob::List(protocol) => {
                 let mut part = Vec::with_capacity(LISTED);
                 let outcome = routes::list_routes(&mut socket, protocol, |route| {
                     part.push(listed_route(&route));

@@ -6,48 +6,49 @@ use ipnet::IpNet;
 
 use crate::{
     dataplane::Dataplane,
-    desired::{Desired, Target},
-    dry_run::{Change, Rehearsal, compare, leads},
-    node::{Config, Learned, RouteChange},
-    resolve::{Exit, Reason, resolve},
+    desired::{DesiredState, RouteTarget},
+    dry_run::{DryRun, PlannedAction, compare, leads},
+    node::{Config, LearnedPath, RouteChange},
+    resolve::{Exit, ExitReason, resolve},
 };
 
 use super::Reconciler;
 
 /// What is learned of a prefix: its path, and the next hops that share its packets.
-type Paths = (Option<Learned>, Vec<std::net::IpAddr>);
+type PlannedPaths = (Option<LearnedPath>, Vec<std::net::IpAddr>);
 
 impl<D: Dataplane> Reconciler<D> {
     /// What would change if `config` were given, and these paths with it. Nothing is changed.
-    pub fn rehearse(&mut self, config: &Config, paths: Vec<RouteChange>) -> Rehearsal {
-        let Some(observed) = self.fib.observed.clone() else { return Rehearsal::default() };
-        let mut changes = compare(&self.fib.desired, &Desired::from_config(config, self.observation.parent));
+    pub fn dry_run(&mut self, config: &Config, paths: Vec<RouteChange>) -> DryRun {
+        let Some(observed) = self.fib.observed.clone() else { return DryRun::default() };
+        let mut changes =
+            compare(&self.fib.desired, &DesiredState::from_config(config, self.observation.parent));
         if config.route_metric != self.resolver.metric {
             let text =
                 format!("metric of all routes: {}, then {}", self.resolver.metric, config.route_metric);
-            changes.object(Change::Replace, text);
+            changes.object(PlannedAction::Replace, text);
         }
-        let mut others: HashMap<IpNet, Paths> = paths
+        let mut others: HashMap<IpNet, PlannedPaths> = paths
             .into_iter()
             .map(|path| (path.prefix.trunc(), (path.learned, path.others.into_vec())))
             .collect();
         let (mut before_hops, mut after_hops) = (BTreeSet::new(), BTreeSet::new());
-        let mut answers: HashMap<_, Option<Target>> = HashMap::new();
-        let standings = self.standings.clone();
-        let mut resolved = |dataplane: &mut D, prefix: &IpNet, learned: Learned| {
+        let mut answers: HashMap<_, Option<RouteTarget>> = HashMap::new();
+        let reachability = self.reachability.clone();
+        let mut resolved = |dataplane: &mut D, prefix: &IpNet, learned: LearnedPath| {
             let own = config.local.blocks.contains(prefix);
             let question = (learned, config.policy(prefix), prefix.addr().is_ipv4(), own.then_some(*prefix));
             *answers.entry(question).or_insert_with(|| {
                 let reach = &mut |address| dataplane.reach(address, &observed);
-                let resolution = resolve(config, &standings, prefix, &learned, reach);
+                let resolution = resolve(config, &reachability, prefix, &learned, reach);
                 match resolution.reason {
-                    Reason::Discard => Some(Target::Blackhole),
-                    _ => resolution.exit.map(Target::Exit),
+                    ExitReason::Discard => Some(RouteTarget::Blackhole),
+                    _ => resolution.exit.map(RouteTarget::Exit),
                 }
             })
         };
         let slots: Vec<u32> = self.fib.table().slots().collect();
-        let mut routes: Vec<(IpNet, Option<String>, Paths)> = Vec::new();
+        let mut routes: Vec<(IpNet, Option<String>, PlannedPaths)> = Vec::new();
         for slot in slots {
             let (key, state) = (self.fib.table().key(slot), *self.fib.table().state(slot));
             let Some(learned) = self.fib.learned(&state).copied() else { continue };
@@ -65,11 +66,11 @@ impl<D: Dataplane> Reconciler<D> {
             let mut words = None;
             if let Some(learned) = learned {
                 let all = std::iter::once(learned)
-                    .chain(sharing.into_iter().map(|next_hop| Learned { next_hop, ..learned }));
+                    .chain(sharing.into_iter().map(|next_hop| LearnedPath { next_hop, ..learned }));
                 for learned in all {
                     match resolved(&mut self.dataplane, &prefix, learned) {
-                        Some(Target::Exit(exit)) if !exits.contains(&exit) => exits.push(exit),
-                        Some(Target::Blackhole) => words = Some(leads(&Target::Blackhole, &[])),
+                        Some(RouteTarget::Exit(exit)) if !exits.contains(&exit) => exits.push(exit),
+                        Some(RouteTarget::Blackhole) => words = Some(leads(&RouteTarget::Blackhole, &[])),
                         _ => {}
                     }
                 }
@@ -79,7 +80,7 @@ impl<D: Dataplane> Reconciler<D> {
                 words = Some(
                     exits
                         .iter()
-                        .map(|exit| leads(&Target::Exit(*exit), &[]))
+                        .map(|exit| leads(&RouteTarget::Exit(*exit), &[]))
                         .collect::<Vec<_>>()
                         .join(" and "),
                 );
@@ -88,13 +89,13 @@ impl<D: Dataplane> Reconciler<D> {
             changes.route(&prefix, before.as_deref(), words.as_deref());
         }
         for exit in before_hops.symmetric_difference(&after_hops) {
-            let change = if after_hops.contains(exit) { Change::Add } else { Change::Remove };
-            changes.object(change, format!("next hop {}", leads(&Target::Exit(*exit), &[])));
+            let change = if after_hops.contains(exit) { PlannedAction::Add } else { PlannedAction::Remove };
+            changes.object(change, format!("next hop {}", leads(&RouteTarget::Exit(*exit), &[])));
         }
         changes
     }
 
-    fn exits_and_words(&self, target: &Target) -> (Vec<Exit>, String) {
+    fn exits_and_words(&self, target: &RouteTarget) -> (Vec<Exit>, String) {
         let mut exits = self.fib.exits_of(target).to_vec();
         exits.sort_unstable();
         let words = leads(target, &exits);

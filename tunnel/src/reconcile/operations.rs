@@ -11,7 +11,7 @@ use crate::{
         Dataplane, DataplaneError,
         errno::{EBUSY, EPERM},
     },
-    desired::{Device, Wanted},
+    desired::{DesiredDevice, Device},
     diff::{Object, Op},
     node::Config,
 };
@@ -25,7 +25,7 @@ const FIGHT_WINDOW: Duration = Duration::from_secs(10);
 const MAX_FIGHTS: usize = 4096;
 
 /// How far a plan got.
-enum Outcome {
+enum PlanOutcome {
     /// To its end.
     Done,
     /// Some object was refused and is in the ledger now.
@@ -38,15 +38,15 @@ impl<D: Dataplane> Reconciler<D> {
     /// Carries out operations other than on routes; always answers true: there may be more to do.
     pub(super) async fn carry_out(&mut self, config: &Config, ops: Vec<Op>) -> bool {
         match self.carry_out_in_order(config, &ops).await {
-            Outcome::Done | Outcome::Resync => {}
+            PlanOutcome::Done | PlanOutcome::Resync => {}
             // What hangs on the object must not be tried before it: everything is compared again.
-            Outcome::Failed => self.fib.invalidate(),
+            PlanOutcome::Failed => self.fib.invalidate(),
         }
         self.exits.stale = true;
         true
     }
 
-    async fn carry_out_in_order(&mut self, config: &Config, ops: &[Op]) -> Outcome {
+    async fn carry_out_in_order(&mut self, config: &Config, ops: &[Op]) -> PlanOutcome {
         let (mut failed, mut relinked) = (false, false);
         for ops in ops.chunks(GO) {
             let begun = Instant::now();
@@ -59,7 +59,7 @@ impl<D: Dataplane> Reconciler<D> {
                     Err(error) if !self.is_freshly_observed() && error.errno != EPERM => {
                         tracing::debug!(?op, %error, "refused; observing anew");
                         self.observation.request(Resync::Full);
-                        return Outcome::Resync;
+                        return PlanOutcome::Resync;
                     }
                     Err(error) => {
                         failed = true;
@@ -70,9 +70,9 @@ impl<D: Dataplane> Reconciler<D> {
         }
         if relinked {
             self.observation.request(Resync::Expected);
-            return Outcome::Resync;
+            return PlanOutcome::Resync;
         }
-        if failed { Outcome::Failed } else { Outcome::Done }
+        if failed { PlanOutcome::Failed } else { PlanOutcome::Done }
     }
 
     fn succeeded(&mut self, op: &Op) {
@@ -102,7 +102,7 @@ impl<D: Dataplane> Reconciler<D> {
             tracing::warn!(
                 "{name}: {text}; it is left alone for a while (ip monitor shows what changes, not who)"
             );
-            self.told.news.refusal(&object, &text);
+            self.publisher.activity.refusal(&object, &text);
             self.ledger.fail(object, EBUSY, text, now);
             if let Object::Route(key) = object {
                 self.fib.mark_failed(&key);
@@ -114,7 +114,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.work.refused += 1;
         let news = self.ledger.fail(object, error.errno, error.to_string(), Instant::now());
         if news {
-            self.told.news.refusal(&object, &error.to_string());
+            self.publisher.activity.refusal(&object, &error.to_string());
         }
         if error.errno == EPERM {
             if !self.permission_denied {
@@ -148,11 +148,11 @@ impl<D: Dataplane> Reconciler<D> {
                 let address = (*device, *address);
                 desired.addresses.contains(&address) || observed.addresses.contains(&address)
             }
-            Object::Link(Device::Ipip) => desired.ipip != Wanted::Absent || observed.ipip.is_some(),
-            Object::Link(Device::Vxlan) => desired.vxlan != Wanted::Absent || observed.vxlan.is_some(),
-            Object::Rule(way) => desired.rules.contains(way) || observed.rules.contains(way),
-            Object::ProbeRoute(way, address) => {
-                let key = (*way, *address);
+            Object::Link(Device::Ipip) => desired.ipip != DesiredDevice::Absent || observed.ipip.is_some(),
+            Object::Link(Device::Vxlan) => desired.vxlan != DesiredDevice::Absent || observed.vxlan.is_some(),
+            Object::Rule(path) => desired.rules.contains(path) || observed.rules.contains(path),
+            Object::ProbeRoute(path, address) => {
+                let key = (*path, *address);
                 desired.probe_routes.contains_key(&key) || observed.probe_routes.contains_key(&key)
             }
         });

@@ -3,17 +3,19 @@
 use tokio::sync::watch;
 
 use super::Reconciler;
-use crate::{activity::Newsroom, dataplane::Dataplane, desired::Device, firewall::Tunnels, mtu::pod_mtu};
+use crate::{
+    activity::ActivityCollector, dataplane::Dataplane, desired::Device, firewall::Tunnels, mtu::pod_mtu,
+};
 
 /// Told at rest, and only what is news.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Publisher {
     /// How the tunnels are, for the firewall.
     pub(crate) tunnels: watch::Sender<Tunnels>,
     /// How large pods' packets may be, in octets; `None` while the node's interface is not known.
     pub(crate) pod_mtu: watch::Sender<Option<u32>>,
     /// What has happened.
-    pub(crate) news: Newsroom,
+    pub(crate) activity: ActivityCollector,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -21,19 +23,19 @@ impl<D: Dataplane> Reconciler<D> {
     pub(super) fn tell_strangers(&self) {
         let Some(config) = &self.config else { return };
         let strangers = Tunnels::strangers_among(self.fib.exits(), config);
-        let before = self.told.tunnels.borrow().clone();
-        tell(&self.told.tunnels, Tunnels { strangers, whole: self.is_in_sync(), ..before });
+        let before = self.publisher.tunnels.borrow().clone();
+        tell(&self.publisher.tunnels, Tunnels { strangers, whole: self.is_in_sync(), ..before });
     }
 
     /// What follows from the links.
     pub(super) fn tell_links(&self) {
         let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) else { return };
-        let before = self.told.tunnels.borrow().clone();
+        let before = self.publisher.tunnels.borrow().clone();
         let (ipip, vxlan) = (observed.link(Device::Ipip).is_some(), observed.link(Device::Vxlan).is_some());
-        tell(&self.told.tunnels, Tunnels { ipip, vxlan, ..before });
+        tell(&self.publisher.tunnels, Tunnels { ipip, vxlan, ..before });
         // An interface that is gone for a while doesn't make pods' packets smaller.
         if let Some(parent) = observed.parent {
-            tell(&self.told.pod_mtu, Some(pod_mtu(config, parent.mtu)));
+            tell(&self.publisher.pod_mtu, Some(pod_mtu(config, parent.mtu)));
         }
     }
 }

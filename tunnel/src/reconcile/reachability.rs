@@ -6,41 +6,46 @@ use ipnet::IpNet;
 
 use super::{
     Reconciler,
-    state::{Resolution, SyncState},
+    state::{ResolutionProgress, SyncState},
 };
 use crate::{
-    activity::PassageChange,
-    dataplane::{Dataplane, Event},
-    desired::{Device, Target},
-    fib::Want,
-    node::{Config, Learned, Node, PathKind},
-    observed::{Observed, Via},
-    probe::{Passage, Way, prober::Aim},
-    reachability::Standings,
-    resolve::{Exit, Reason, resolve},
-    table::State,
+    activity::PathChange,
+    dataplane::{Dataplane, KernelEvent},
+    desired::{Device, RouteTarget},
+    fib::DesiredRoute,
+    node::{Config, LearnedPath, PathKind, RemoteNode},
+    observed::{ObservedState, Via},
+    probe::{PathState, TunnelPath, prober::ProbeTarget},
+    reachability::Reachability,
+    resolve::{Exit, ExitReason, resolve},
+    table::RouteState,
 };
 
 impl<D: Dataplane> Reconciler<D> {
     /// Takes the news of probes out of the events: they are no part of the kernel's picture.
-    pub(super) fn take_passages(&mut self, events: &mut Vec<Event>) {
+    pub(super) fn take_path_states(&mut self, events: &mut Vec<KernelEvent>) {
         let mut changed = false;
         events.retain(|event| {
-            let Event::Passage { address, way, passage } = *event else { return true };
-            if self.standings.set(address, way, passage) {
-                let named = |n: &&Node| n.vtep == Some(address);
+            let KernelEvent::PathState { address, path, state } = *event else { return true };
+            if self.reachability.set(address, path, state) {
+                let named = |n: &&RemoteNode| n.vtep == Some(address);
                 let node = self.config.as_ref().and_then(|c| c.nodes.iter().find(named));
                 let node = node.map_or("", |n| n.name.as_str());
-                self.told.news.passage(|| PassageChange { node: node.to_owned(), address, way, passage });
-                match passage {
-                    Passage::Blocked => {
-                        self.work.fallbacks_ipip += u64::from(way == Way::Ipip);
-                        tracing::warn!(node, %address, %way, "packets do not pass");
+                self.publisher.activity.path_state(|| PathChange {
+                    node: node.to_owned(),
+                    address,
+                    path,
+                    state,
+                });
+                match state {
+                    PathState::Blocked => {
+                        self.work.fallbacks_ipip += u64::from(path == TunnelPath::Ipip);
+                        tracing::warn!(node, %address, way = %path, "packets do not pass");
                     }
-                    _ => tracing::info!(node, %address, %way, ?passage, "probes"),
+                    _ => tracing::info!(node, %address, way = %path, passage = ?state, "probes"),
                 }
                 // VXLAN is what is left: nothing else is taken for its sake.
-                changed |= way != Way::Vxlan;
+                changed |= path != TunnelPath::Vxlan;
             }
             false
         });
@@ -53,7 +58,7 @@ impl<D: Dataplane> Reconciler<D> {
     fn resolve_again(&mut self) {
         self.forget_answers();
         if self.fib.observed.is_some() && !self.resolver.is_stale() {
-            self.resolver.progress = Resolution::Running(0);
+            self.resolver.progress = ResolutionProgress::Running(0);
         }
     }
 
@@ -62,20 +67,20 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Notes what a path says of its node and BGP.
-    pub(super) fn note_bgp(&mut self, learned: &Learned) {
+    pub(super) fn note_bgp(&mut self, learned: &LearnedPath) {
         match learned.kind {
             PathKind::Static => {
-                let by_bgp = Learned { kind: PathKind::Bgp, ..*learned };
+                let by_bgp = LearnedPath { kind: PathKind::Bgp, ..*learned };
                 if self.fib.is_learned(&by_bgp) {
                     return;
                 }
-                if self.standings.lost(learned.next_hop) {
+                if self.reachability.lost(learned.next_hop) {
                     self.work.fallbacks_bgp += 1;
                     self.forget_answers();
                 }
             }
-            PathKind::Bgp if self.standings.any_lost() => {
-                if self.standings.found(learned.next_hop, Instant::now()) {
+            PathKind::Bgp if self.reachability.any_lost() => {
+                if self.reachability.found(learned.next_hop, Instant::now()) {
                     self.forget_answers();
                 }
             }
@@ -84,44 +89,44 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Lets nodes return whose BGP has been well for long enough, and asks after those that matter now.
-    pub(super) fn settle_standings(&mut self, config: &Arc<Config>) {
-        if self.standings.settle(config.probing.recover_after, Instant::now()) {
+    pub(super) fn settle_reachability(&mut self, config: &Arc<Config>) {
+        if self.reachability.settle(config.probing.recover_after, Instant::now()) {
             self.resolve_again();
         }
-        let running = matches!(self.resolver.progress, Resolution::Running(_));
+        let running = matches!(self.resolver.progress, ResolutionProgress::Running(_));
         if !running && std::mem::take(&mut self.resolver.repeat) {
             self.resolve_again();
         }
         if !std::mem::take(&mut self.due.probe_targets) {
             return;
         }
-        let aims = if config.asks() {
+        let targets = if config.asks() {
             config.nodes.iter().filter_map(|node| self.aim(config, node)).collect()
         } else {
             Vec::new()
         };
         if let Some(observed) = &self.fib.observed {
-            self.dataplane.probe(config, observed, &aims);
+            self.dataplane.probe(config, observed, &targets);
         }
     }
 
     /// By which ways a node is to be asked after. Every node is known, so that whoever asks is answered.
-    fn aim(&mut self, config: &Config, node: &Node) -> Option<Aim> {
+    fn aim(&mut self, config: &Config, node: &RemoteNode) -> Option<ProbeTarget> {
         let (address, next_hop) = (node.vtep?, node.ipv4?.addr());
         let observed = self.fib.observed.as_ref()?;
         let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
         let mut reach = |a| *reached.entry(a).or_insert_with(|| dataplane.reach(a, observed));
-        let learned = Learned { next_hop: next_hop.into(), kind: PathKind::Bgp };
-        let fallback = config.probes(Way::Ipip);
-        let mut aim = Aim {
+        let learned = LearnedPath { next_hop: next_hop.into(), kind: PathKind::Bgp };
+        let fallback = config.probes(TunnelPath::Ipip);
+        let mut aim = ProbeTarget {
             address,
             ipip: false,
             fallback,
             vxlan: false,
             direct: false,
             doubted: fallback
-                && match self.standings.passage(address, Way::Ipip) {
-                    Passage::Unknown => config.probing.doubted,
+                && match self.reachability.path_state(address, TunnelPath::Ipip) {
+                    PathState::Unknown => config.probing.doubted,
                     known => known.is_avoided(),
                 },
         };
@@ -135,10 +140,10 @@ impl<D: Dataplane> Reconciler<D> {
             }
             policies.push(question);
             // As it would be if nothing were known against any way.
-            let preferred = resolve(config, &Standings::trusting(), block, &learned, &mut reach);
+            let preferred = resolve(config, &Reachability::trusting(), block, &learned, &mut reach);
             aim.ipip |= question.1 && matches!(preferred.exit, Some(Exit::Ipip { .. }));
             aim.vxlan |= question.1 && matches!(preferred.exit, Some(Exit::Vxlan { .. }));
-            aim.direct |= preferred.reason == Reason::DirectUnproven;
+            aim.direct |= preferred.reason == ExitReason::DirectUnproven;
         }
         Some(aim)
     }
@@ -146,19 +151,27 @@ impl<D: Dataplane> Reconciler<D> {
     /// Whether a route that is preferred by IP-in-IP goes another way already, which is to be kept for now. After a
     /// start the earlier run will have had its reason to use VXLAN, so that is kept until IP-in-IP was seen to pass for long
     /// enough; later it is the configuration that has changed, and the other node may not be ready for it yet.
-    pub(super) fn adopts(&mut self, config: &Config, learned: &Learned, want: &Want, state: &State) -> bool {
-        let (Some(Target::Exit(Exit::Ipip { .. })), Some(observed)) = (want.target, &self.fib.observed)
+    pub(super) fn adopts(
+        &mut self,
+        config: &Config,
+        learned: &LearnedPath,
+        want: &DesiredRoute,
+        state: &RouteState,
+    ) -> bool {
+        let (Some(RouteTarget::Exit(Exit::Ipip { .. })), Some(observed)) = (want.target, &self.fib.observed)
         else {
             return false;
         };
         let node = config.node_with_address(learned.next_hop);
-        let Some(vtep) = node.and_then(|n| n.vtep).filter(|_| config.probes(Way::Ipip)) else { return false };
-        if self.standings.passage(vtep, Way::Ipip) != Passage::Unknown {
+        let Some(vtep) = node.and_then(|n| n.vtep).filter(|_| config.probes(TunnelPath::Ipip)) else {
+            return false;
+        };
+        if self.reachability.path_state(vtep, TunnelPath::Ipip) != PathState::Unknown {
             return false;
         }
         let contents = self.fib.via(state).map(|via| contents(observed, via)).unwrap_or_default();
         let of = |device, index| observed.link(device).is_some_and(|link| link.index == index);
-        let direct = !self.standings.passage(vtep, Way::Direct).is_avoided();
+        let direct = !self.reachability.path_state(vtep, TunnelPath::Direct).is_avoided();
         // Of several, only a gateway that is the node itself is known to be the node's.
         let alone = contents.len() == 1;
         let exit = contents.iter().find_map(|(gateway, index)| match gateway {
@@ -175,9 +188,9 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(exit) = exit else { return false };
         match exit {
             Exit::Vxlan { .. } if self.sync != SyncState::Adopted => {
-                self.standings.set(vtep, Way::Ipip, Passage::Returning);
+                self.reachability.set(vtep, TunnelPath::Ipip, PathState::Returning);
             }
-            _ => self.standings.hold(vtep, exit),
+            _ => self.reachability.hold(vtep, exit),
         }
         self.due.probe_targets = true;
         // Others of the node were perhaps resolved before.
@@ -188,7 +201,7 @@ impl<D: Dataplane> Reconciler<D> {
 }
 
 /// Gateways and interface indices of a route.
-fn contents(observed: &Observed, via: &Via) -> Vec<(IpAddr, u32)> {
+fn contents(observed: &ObservedState, via: &Via) -> Vec<(IpAddr, u32)> {
     match via {
         Via::Nexthop(id) => observed.contents(*id),
         Via::Gateway { gateway, index } => vec![(*gateway, *index)],

@@ -9,11 +9,11 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    dataplane::{DataplaneError, Event},
+    dataplane::{DataplaneError, KernelEvent},
     desired::Parent,
     diff::Object,
-    fib::{RouteOp, Want},
-    node::{DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode},
+    fib::{DesiredRoute, RouteOp},
+    node::{DEFAULT_ROUTE_METRIC, Encapsulation, LearnedPath, Mode},
     resolve::Reach,
 };
 
@@ -35,7 +35,7 @@ pub(super) struct RouteListing {
     /// The resync that the routes are listed for.
     pub(super) resync: Resync,
     /// Events since the listing began.
-    pub(super) held: Vec<Event>,
+    pub(super) held: Vec<KernelEvent>,
 }
 
 /// The observation of kernel state.
@@ -60,14 +60,14 @@ impl Observation {
     }
 
     /// Ends a listing and returns the events since it began.
-    pub(super) fn end_listing(&mut self) -> Vec<Event> {
+    pub(super) fn end_listing(&mut self) -> Vec<KernelEvent> {
         self.listing.take().map(|listing| listing.held).unwrap_or_default()
     }
 }
 
 /// Progress of the resolution of learned routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Resolution {
+pub(super) enum ResolutionProgress {
     /// All routes are resolved.
     #[default]
     Current,
@@ -80,19 +80,19 @@ pub(super) enum Resolution {
 
 /// The inputs of [`resolve`](crate::resolve::resolve): the path, the pool's policy for the prefix,
 /// and true for an IPv4 prefix.
-pub(super) type ResolutionKey = (Learned, Option<(Encapsulation, Mode)>, bool);
+pub(super) type ResolutionKey = (LearnedPath, Option<(Encapsulation, Mode)>, bool);
 
 /// The resolution of learned routes.
 #[derive(Debug)]
 pub(super) struct Resolver {
     /// Progress.
-    pub(super) progress: Resolution,
+    pub(super) progress: ResolutionProgress,
     /// All routes have to be resolved once more after the present resolution.
     pub(super) repeat: bool,
     /// Results by input.
-    pub(super) results: HashMap<ResolutionKey, Want>,
+    pub(super) results: HashMap<ResolutionKey, DesiredRoute>,
     /// The last result: consecutive blocks mostly belong to one node.
-    pub(super) last: Option<(ResolutionKey, Want)>,
+    pub(super) last: Option<(ResolutionKey, DesiredRoute)>,
     /// Next hops and how the kernel reaches them.
     pub(super) reached: HashMap<IpAddr, Reach>,
     /// The kernel's routes to next hops may have changed.
@@ -104,7 +104,7 @@ pub(super) struct Resolver {
 impl Default for Resolver {
     fn default() -> Self {
         Self {
-            progress: Resolution::Current,
+            progress: ResolutionProgress::Current,
             repeat: false,
             results: HashMap::new(),
             last: None,
@@ -118,11 +118,11 @@ impl Default for Resolver {
 impl Resolver {
     /// Requires that desired state is derived again.
     pub(super) fn invalidate(&mut self) {
-        self.progress = Resolution::Stale;
+        self.progress = ResolutionProgress::Stale;
     }
 
     pub(super) fn is_stale(&self) -> bool {
-        self.progress == Resolution::Stale
+        self.progress == ResolutionProgress::Stale
     }
 
     /// Forgets the results, but not how next hops are reached.
@@ -158,7 +158,7 @@ pub(super) struct Due {
 
 /// The turns from the first change until everything that can be done is done.
 #[derive(Debug)]
-pub(super) struct Round {
+pub(super) struct ReconcileRound {
     /// Start of the first turn.
     pub(super) began: Instant,
     /// A full resync took place since then.

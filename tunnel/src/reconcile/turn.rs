@@ -10,18 +10,18 @@ use std::{
 
 use super::{
     Reconciler,
-    state::{EXIT_INTERVAL, Resolution, Resync, Round, RouteListing, SyncState},
+    state::{EXIT_INTERVAL, ReconcileRound, ResolutionProgress, Resync, RouteListing, SyncState},
 };
 use crate::{
     dataplane::{
         Dataplane, DataplaneError, MAX_BATCH, MAX_IN_FLIGHT,
         errno::{ENODEV, ENOENT, EPERM, ESRCH},
     },
-    desired::{Desired, Device, Wanted},
+    desired::{DesiredDevice, DesiredState, Device},
     diff::{Object, Op, base_ops, unwanted_ops},
     fib::{RouteOp, Verb},
     node::Config,
-    observed::Observed,
+    observed::ObservedState,
 };
 
 /// Plans other than of routes, one after the other, before the turns come to rest although there is something left to
@@ -47,7 +47,7 @@ pub enum Turn {
 
 /// Phase of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum TurnPhase {
     /// Routes are being listed for a resync.
     Listing(Resync),
     /// A resync is requested.
@@ -64,7 +64,7 @@ impl<D: Dataplane> Reconciler<D> {
             Some(round) => round.began,
             None => {
                 let now = Instant::now();
-                self.round = Some(Round { began: now, observed: false, passes: 0 });
+                self.round = Some(ReconcileRound { began: now, observed: false, passes: 0 });
                 self.mark_due(now);
                 now
             }
@@ -77,21 +77,21 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Returns the phase that the next turn is in.
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> TurnPhase {
         if let Some(listing) = &self.observation.listing {
-            Phase::Listing(listing.resync)
+            TurnPhase::Listing(listing.resync)
         } else if self.observation.requested.is_some() {
-            Phase::Observing
+            TurnPhase::Observing
         } else {
-            Phase::Planning
+            TurnPhase::Planning
         }
     }
 
     async fn turn(&mut self, config: &Arc<Config>, began: Instant) -> Turn {
         let more = match self.phase() {
-            Phase::Listing(resync) => self.continue_listing(resync).await,
-            Phase::Observing => self.completed_one().await || self.observe(config),
-            Phase::Planning => return self.plan(config, began).await,
+            TurnPhase::Listing(resync) => self.continue_listing(resync).await,
+            TurnPhase::Observing => self.completed_one().await || self.observe(config),
+            TurnPhase::Planning => return self.plan(config, began).await,
         };
         if more { Turn::More } else { Turn::Rest }
     }
@@ -106,8 +106,8 @@ impl<D: Dataplane> Reconciler<D> {
         if self.resolver.is_stale() {
             self.rebuild(config);
         }
-        self.settle_standings(config);
-        if let Resolution::Running(cursor) = self.resolver.progress {
+        self.settle_reachability(config);
+        if let ResolutionProgress::Running(cursor) = self.resolver.progress {
             self.resolve_some(config, cursor);
             return Turn::More;
         }
@@ -338,7 +338,7 @@ impl<D: Dataplane> Reconciler<D> {
                     resync = Resync::Expected;
                 }
                 let same = |device| {
-                    let of = |o: &Observed| o.link(device).map(|l| (l.index, l.up));
+                    let of = |o: &ObservedState| o.link(device).map(|l| (l.index, l.up));
                     self.fib.observed.as_ref().is_some_and(|old| of(old) == of(&new))
                 };
                 // A device that is another, or went down, took its routes with it.
@@ -409,7 +409,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     fn note_drift(&mut self, differences: u64) {
         self.repair.count += differences;
-        self.told.news.drift(differences, None::<fn() -> String>);
+        self.publisher.activity.drift(differences, None::<fn() -> String>);
         self.repair.active |= differences > 0;
         if differences > 0 {
             tracing::info!(differences, "the kernel's state drifted");
@@ -419,8 +419,8 @@ impl<D: Dataplane> Reconciler<D> {
     fn blind(&mut self, error: DataplaneError) -> bool {
         if self.observation.error.as_ref() != Some(&error) {
             tracing::warn!(%error, "the kernel's state cannot be read; will be tried again");
-            self.told.news.blind(&error);
-            self.told.news.tell();
+            self.publisher.activity.blind(&error);
+            self.publisher.activity.tell();
         }
         self.observation.error = Some(error);
         // Whatever gives cause for a turn before, it begins with a look.
@@ -440,13 +440,13 @@ impl<D: Dataplane> Reconciler<D> {
             self.resolver.metric = config.route_metric;
             self.fib.move_learned(self.resolver.metric);
         }
-        self.fib.configure(Desired::from_config(config, self.observation.parent));
+        self.fib.configure(DesiredState::from_config(config, self.observation.parent));
         self.resolver.reached.clear();
         self.resolver.clear_results();
         for device in Device::ALL {
             let unused = match device {
-                Device::Ipip => self.fib.desired.ipip == Wanted::Absent,
-                Device::Vxlan => self.fib.desired.vxlan == Wanted::Absent,
+                Device::Ipip => self.fib.desired.ipip == DesiredDevice::Absent,
+                Device::Vxlan => self.fib.desired.vxlan == DesiredDevice::Absent,
             };
             if unused {
                 self.unused_since.entry(device).or_insert_with(Instant::now);
@@ -454,8 +454,8 @@ impl<D: Dataplane> Reconciler<D> {
                 self.unused_since.remove(&device);
             }
         }
-        self.resolver.progress = Resolution::Running(0);
-        self.standings.retain(config);
+        self.resolver.progress = ResolutionProgress::Running(0);
+        self.reachability.retain(config);
         self.due.probe_targets = true;
         self.due.base = true;
         self.due.hosts = true;
@@ -466,13 +466,13 @@ impl<D: Dataplane> Reconciler<D> {
     fn resolve_some(&mut self, config: &Config, mut cursor: u32) {
         for _ in 0..RESOLVED {
             let Some(slot) = self.fib.table().next(cursor) else {
-                self.resolver.progress = Resolution::Current;
+                self.resolver.progress = ResolutionProgress::Current;
                 self.fib.mark_all();
                 self.exits.stale = true;
                 return;
             };
             cursor = slot + 1;
-            self.resolver.progress = Resolution::Running(cursor);
+            self.resolver.progress = ResolutionProgress::Running(cursor);
             if self.fib.learned(self.fib.table().state(slot)).is_some() {
                 self.resolve_one(config, slot);
             }
@@ -523,7 +523,7 @@ impl<D: Dataplane> Reconciler<D> {
             self.note_exits_in_use(true);
         }
         self.tell_links();
-        self.told.news.tell();
+        self.publisher.activity.tell();
         self.writes.spare.truncate(MAX_IN_FLIGHT);
         self.fib.shrink();
         false

@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::ExitKind;
 use crate::{
     dataplane::Dataplane,
-    probe::{Passage, Way},
+    probe::{PathState, TunnelPath},
     reconcile::Reconciler,
 };
 
 /// What probes have shown of one way to a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WayReport {
+pub struct PathReport {
     /// The way.
     pub exit: ExitKind,
     /// What follows from the probes by it.
-    pub state: Passage,
+    pub state: PathState,
     /// How many were not answered since the last one that was.
     pub lost_in_row: u32,
     /// Round-trip time of the last answer, in milliseconds; none came yet.
@@ -26,19 +26,19 @@ pub struct WayReport {
 
 impl<D: Dataplane> Reconciler<D> {
     /// The ways that are probed.
-    pub(super) fn report_ways(&self, address: Ipv4Addr) -> Vec<WayReport> {
+    pub(super) fn report_ways(&self, address: Ipv4Addr) -> Vec<PathReport> {
         let Some(seen) = self.dataplane.probed(address) else { return Vec::new() };
-        let asked = Way::ALL.into_iter().zip(seen).filter(|(_, seen)| {
-            seen.answered_at.is_some() || seen.lost_in_row > 0 || seen.passage != Passage::Unknown
+        let asked = TunnelPath::ALL.into_iter().zip(seen).filter(|(_, seen)| {
+            seen.answered_at.is_some() || seen.lost_in_row > 0 || seen.state != PathState::Unknown
         });
         asked
-            .map(|(way, seen)| WayReport {
-                exit: match way {
-                    Way::Ipip => ExitKind::Ipip,
-                    Way::Vxlan => ExitKind::Vxlan,
-                    Way::Direct => ExitKind::Direct,
+            .map(|(path, seen)| PathReport {
+                exit: match path {
+                    TunnelPath::Ipip => ExitKind::Ipip,
+                    TunnelPath::Vxlan => ExitKind::Vxlan,
+                    TunnelPath::Direct => ExitKind::Direct,
                 },
-                state: seen.passage,
+                state: seen.state,
                 lost_in_row: seen.lost_in_row,
                 last_ms: seen.round_trip.map(milliseconds),
             })

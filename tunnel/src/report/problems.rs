@@ -8,7 +8,7 @@ use crate::{
         Dataplane,
         errno::{EOPNOTSUPP, EPERM},
     },
-    desired::{BLACKHOLE_METRIC, Device, Wanted},
+    desired::{BLACKHOLE_METRIC, DesiredDevice, Device},
     diff::Object,
     node::{Config, Fallback, Mac},
     reconcile::Reconciler,
@@ -39,7 +39,10 @@ impl<D: Dataplane> Reconciler<D> {
                      delete it (ip link delete {rival}) once its owner is stopped"
                 ));
             }
-            if self.fib.desired.ipip != Wanted::Absent && observed.ipip.is_none() && !observed.has_tunl0 {
+            if self.fib.desired.ipip != DesiredDevice::Absent
+                && observed.ipip.is_none()
+                && !observed.has_tunl0
+            {
                 let refused = self.ledger.failures().get(&Object::Link(Device::Ipip));
                 if let Some(failure) = refused.filter(|f| f.errno == EOPNOTSUPP) {
                     problems.push(format!(
@@ -98,8 +101,8 @@ pub(crate) fn describe(object: &Object) -> String {
         Object::Nexthop(gateway, index) => format!("next hop {gateway} on interface {index}"),
         Object::Group(members) => format!("group of {} next hops", members.ids().len()),
         Object::UnwantedNexthop(id) => format!("next-hop object {id}"),
-        Object::Rule(way) => format!("rule for {way} probes"),
-        Object::ProbeRoute(way, address) => format!("route for {way} probes to {address}"),
+        Object::Rule(path) => format!("rule for {path} probes"),
+        Object::ProbeRoute(path, address) => format!("route for {path} probes to {address}"),
         Object::Route(key) if key.metric == BLACKHOLE_METRIC => format!("blackhole {}", key.prefix),
         Object::Route(key) => format!("route {} metric {}", key.prefix, key.metric),
     }

@@ -5,7 +5,7 @@ use tunnel::{
     Mode::Always,
     PathKind::{Bgp, Static},
     TunnelHandle,
-    dataplane::Event,
+    dataplane::KernelEvent,
     kernel::KernelMonitor,
     report::{ExitKind, NextHops},
 };
@@ -207,8 +207,8 @@ fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
         let report = settled(&tunnel).await;
         let mut events = events_before_marker(&mut monitor).await;
         // The kernel reports its own IPv6 addresses when it likes.
-        events.retain(|event| !matches!(event, Event::Address { gone: false, .. }));
-        assert_eq!(events, [Event::Nexthop { ours: true }]);
+        events.retain(|event| !matches!(event, KernelEvent::Address { gone: false, .. }));
+        assert_eq!(events, [KernelEvent::Nexthop { ours: true }]);
         assert_eq!(our_routes("-4")[0], exits(Vxlan)[0]);
         let node = &report.tunnels[0];
         assert_eq!((node.preferred, node.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));

@@ -4,12 +4,12 @@ use std::{sync::mpsc, thread};
 
 use tunnel::{
     Encapsulation, Mode,
-    dataplane::{Dataplane, Event, Heard},
+    dataplane::{Dataplane, KernelEvent, Wakeup},
     desired::{Device, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
-    kernel::{Kernel, KernelMonitor},
+    kernel::{KernelDataplane, KernelMonitor},
     netlink::{
-        Connection,
+        LinkConnection,
         links::{LinkChange, VxlanAttributes, create_vxlan, set_link},
         numbers::{EEXIST, ENODEV},
     },
@@ -24,8 +24,8 @@ fn index_of(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).expect("the interface")
 }
 
-fn addresses(events: &[Event], of: u32) -> usize {
-    events.iter().filter(|event| matches!(event, Event::Address { index, .. } if *index == of)).count()
+fn addresses(events: &[KernelEvent], of: u32) -> usize {
+    events.iter().filter(|event| matches!(event, KernelEvent::Address { index, .. } if *index == of)).count()
 }
 
 fn vxlan(parent: u32) -> VxlanAttributes {
@@ -36,7 +36,7 @@ fn vxlan(parent: u32) -> VxlanAttributes {
 #[test]
 fn a_refusal_carries_the_errno_and_the_kernels_words() {
     in_namespace(|| async {
-        let mut connection = Connection::open().expect("netlink");
+        let mut connection = LinkConnection::open().expect("netlink");
         connection.change(create_vxlan("x0", &vxlan(index_of("eth0")))).await.expect("the first is made");
         let taken = connection.change(create_vxlan("x0", &vxlan(index_of("eth0")))).await;
         assert_eq!(taken.expect_err("the name is taken").errno, EEXIST);
@@ -54,8 +54,8 @@ fn a_refusal_carries_the_errno_and_the_kernels_words() {
 #[test]
 fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
     in_namespace(|| async {
-        let mut first = Connection::open().expect("netlink");
-        let mut second = Connection::open().expect("netlink");
+        let mut first = LinkConnection::open().expect("netlink");
+        let mut second = LinkConnection::open().expect("netlink");
         assert_ne!(first.port(), second.port());
         // Not eth0, whose own IPv6 address the kernel reports when it likes.
         let index = index_of("lo");
@@ -76,7 +76,7 @@ fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
 #[test]
 fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
     in_namespace(|| async {
-        let mut kernel = Kernel::open().expect("netlink");
+        let mut kernel = KernelDataplane::open().expect("netlink");
         let config = config(Encapsulation::Vxlan, Mode::Always);
         kernel.observe(&config).expect("the kernel's state");
         let (device, index) = (Device::Vxlan, index_of("lo"));
@@ -89,7 +89,7 @@ fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
         // What is gone already is no failure.
         assert_eq!(kernel.apply(&config, &ops).await, [const { Ok(()) }; 3]);
         ip("address add 198.51.100.2/32 dev lo");
-        let Heard::Events(events) = kernel.hear(false).await else { panic!("nothing was submitted") };
+        let Wakeup::Events(events) = kernel.wait(false).await else { panic!("nothing was submitted") };
         assert_eq!(addresses(&events, index), 1, "{events:?}");
     });
 }
@@ -97,7 +97,7 @@ fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
 #[test]
 fn what_goes_by_both_sockets_is_carried_out_in_the_order_given() {
     in_namespace(|| async {
-        let mut kernel = Kernel::open().expect("netlink");
+        let mut kernel = KernelDataplane::open().expect("netlink");
         let config = config(Encapsulation::Vxlan, Mode::Always);
         kernel.observe(&config).expect("the kernel's state");
         let (device, index) = (Device::Vxlan, index_of("eth0"));
@@ -114,7 +114,7 @@ fn what_goes_by_both_sockets_is_carried_out_in_the_order_given() {
 fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
     in_namespace(|| async {
         // The first in a namespace is given the process id, and would be given it again.
-        let _first = Connection::open().expect("netlink");
+        let _first = LinkConnection::open().expect("netlink");
         // A runtime that ends takes the connection that it drives with it.
         let (sender, receiver) = mpsc::channel();
         let own = std::fs::File::open("/proc/thread-self/ns/net").expect("this namespace");
@@ -123,7 +123,7 @@ fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let inside = runtime.enter();
-            sender.send(Connection::open().expect("netlink")).expect("the test waits");
+            sender.send(LinkConnection::open().expect("netlink")).expect("the test waits");
             drop(inside);
         })
         .join()
@@ -141,9 +141,9 @@ fn neighbours_of_other_interfaces_are_no_news() {
     in_namespace(|| async {
         let (eth0, peer) = (index_of("eth0"), index_of("eth0-peer"));
         let mut monitor = KernelMonitor::open(&[u32::MAX]).expect("an event socket");
-        let neighbours = |events: &[Event]| -> Vec<u32> {
-            let of = |event: &Event| match event {
-                Event::Neighbour { index, permanent: true } => Some(*index),
+        let neighbours = |events: &[KernelEvent]| -> Vec<u32> {
+            let of = |event: &KernelEvent| match event {
+                KernelEvent::Neighbour { index, permanent: true } => Some(*index),
                 _ => None,
             };
             events.iter().filter_map(of).collect()

@@ -6,11 +6,12 @@ use std::{
 };
 
 use tunnel::{
+    DataplaneReport,
     Encapsulation::Vxlan,
     Mode::{Always, CrossSubnet},
     PathKind::Bgp,
-    Report, RouteChange, TunnelHandle,
-    dataplane::Event,
+    RouteChange, TunnelHandle,
+    dataplane::KernelEvent,
     kernel::KernelMonitor,
     report::ExitKind,
 };
@@ -127,7 +128,8 @@ fn all_blocks_of_a_node_take_another_encapsulation_by_one_message() {
         tunnel.routes(moving("192.168.9.4")).await.expect("alive");
         tunnel.routes(vec![gone("10.1.2.0/26")]).await.expect("alive");
         let report = settled(&tunnel).await;
-        let leads = |report: &Report, exit| report.routes.iter().filter(|r| r.exit == Some(exit)).count();
+        let leads =
+            |report: &DataplaneReport, exit| report.routes.iter().filter(|r| r.exit == Some(exit)).count();
         assert_eq!((leads(&report, ExitKind::Direct), leads(&report, ExitKind::Vxlan)), (1, 5001));
 
         let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
@@ -137,8 +139,8 @@ fn all_blocks_of_a_node_take_another_encapsulation_by_one_message() {
         let missing: Vec<_> = report.routes.iter().filter(|r| !r.installed).take(3).collect();
         assert!(missing.is_empty() && report.failures.is_empty(), "{missing:?} {:?}", report.failures);
         let events = events_before_marker(&mut monitor).await;
-        let routes = events.iter().filter(|e| matches!(e, Event::Route { .. })).count();
-        let nexthops = events.iter().filter(|e| matches!(e, Event::Nexthop { ours: true })).count();
+        let routes = events.iter().filter(|e| matches!(e, KernelEvent::Route { .. })).count();
+        let nexthops = events.iter().filter(|e| matches!(e, KernelEvent::Nexthop { ours: true })).count();
         assert_eq!((routes, nexthops), (0, 1), "{events:?}");
         assert!(
             ip(&format!("route get {}", prefix(4999).trim_end_matches("/32")))

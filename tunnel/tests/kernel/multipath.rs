@@ -5,7 +5,7 @@ use tunnel::{
     Mode::{Always, CrossSubnet},
     PathKind::{Bgp, Static},
     RouteChange, TunnelHandle,
-    dataplane::Event,
+    dataplane::KernelEvent,
     kernel::{KernelMonitor, flush},
 };
 
@@ -62,10 +62,13 @@ async fn started(encapsulation: Encapsulation) -> TunnelHandle {
 }
 
 /// What the monitor saw, but what the kernel says when it likes.
-async fn news(monitor: &mut KernelMonitor) -> Vec<Event> {
+async fn news(monitor: &mut KernelMonitor) -> Vec<KernelEvent> {
     let mut events = events_before_marker(monitor).await;
     events.retain(|event| {
-        !matches!(event, Event::Address { gone: false, .. } | Event::Neighbour { permanent: false, .. })
+        !matches!(
+            event,
+            KernelEvent::Address { gone: false, .. } | KernelEvent::Neighbour { permanent: false, .. }
+        )
     });
     ip("route del 203.0.113.0/24");
     events
@@ -124,7 +127,10 @@ fn another_way_to_one_of_them_is_one_message_and_no_route() {
         tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
         let report = settled(&tunnel).await;
         // Nodes 2 and 3 are in this node's subnet.
-        assert_eq!(news(&mut monitor).await, [Event::Nexthop { ours: true }, Event::Nexthop { ours: true }]);
+        assert_eq!(
+            news(&mut monitor).await,
+            [KernelEvent::Nexthop { ours: true }, KernelEvent::Nexthop { ours: true }]
+        );
         assert_eq!(leads(), [leg(4, Vxlan), "192.168.0.2 eth0".to_owned()]);
         assert_eq!(report.failures, []);
     });
@@ -153,7 +159,7 @@ fn one_goes_by_ipip_and_another_by_vxlan_and_its_return_is_one_message_and_no_ro
             // why: what is waited for is three losses, and the kernel's routes are looked at by another program.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        assert_eq!(news(&mut monitor).await, [Event::Nexthop { ours: true }]);
+        assert_eq!(news(&mut monitor).await, [KernelEvent::Nexthop { ours: true }]);
     });
 }
 

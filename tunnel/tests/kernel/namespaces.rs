@@ -15,18 +15,18 @@ use nix::{
 
 use crate::harness::ip;
 
-type Job = Box<dyn FnOnce() + Send>;
+type NamespaceJob = Box<dyn FnOnce() + Send>;
 
 /// A network namespace with one interface, `eth0`, whose other end is in the test's own.
-pub(crate) struct Room {
-    jobs: Option<SyncSender<Job>>,
+pub(crate) struct SideNamespace {
+    jobs: Option<SyncSender<NamespaceJob>>,
     thread: Option<JoinHandle<()>>,
     path: String,
 }
 
-impl Room {
+impl SideNamespace {
     fn open() -> Self {
-        let (jobs, work) = sync_channel::<Job>(1);
+        let (jobs, work) = sync_channel::<NamespaceJob>(1);
         let (ready, path) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
@@ -81,7 +81,7 @@ impl Room {
     /// Runs something in the room. Sockets that it opens stay in there.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (answer, result) = sync_channel(1);
-        let job: Job = Box::new(move || answer.send(work()).expect("whoever asks waits"));
+        let job: NamespaceJob = Box::new(move || answer.send(work()).expect("whoever asks waits"));
         self.jobs.as_ref().expect("open").send(job).expect("the room's thread lives");
         result.recv().expect("the room's work panicked")
     }
@@ -93,7 +93,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for SideNamespace {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-pub use tunnel::dry_run::Rehearsal as KernelChanges;
-pub use tunnel::dry_run::{Change, ObjectChange};
+pub use tunnel::dry_run::DryRun as KernelChanges;
+pub use tunnel::dry_run::{ObjectChange, PlannedAction as Change};
 
 use crate::resource::{Key, Warning};
 

@@ -8,9 +8,9 @@ use tunnel::{
     dataplane::MAX_BATCH,
     desired::RouteKey,
     netlink::{
-        KernelError, Socket, nexthops,
+        KernelError, RequestSocket, nexthops,
         routes::{RouteEdit, RouteVia, write_route},
-        wire::{Batch, Message},
+        wire::{Batch, RequestMessage},
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) enum Form {
 
 /// The routes, encoded.
 pub(super) struct Limit {
-    socket: Socket,
+    socket: RequestSocket,
     install: Vec<Batch>,
     remove: Vec<Batch>,
     objects: Vec<u32>,
@@ -62,7 +62,7 @@ fn scatter<T>(routes: Vec<T>) -> Vec<T> {
 impl Limit {
     /// Of these blocks behind neighbours on the device `index`. Objects are made here.
     pub(super) fn of(blocks: &Behind, index: u32, form: Form, order: Order) -> Result<Self> {
-        let mut socket = Socket::open()?;
+        let mut socket = RequestSocket::open()?;
         let mut objects = Vec::new();
         let mut routes = Vec::new();
         for (number, (block, next_hop)) in (0u32..).zip(blocks.iter()) {
@@ -102,7 +102,8 @@ impl Limit {
 
     /// The socket, and the next-hop objects.
     pub(super) fn end(mut self) -> Result<()> {
-        let delete: Vec<Message> = self.objects.iter().map(|id| nexthops::delete_nexthop(*id)).collect();
+        let delete: Vec<RequestMessage> =
+            self.objects.iter().map(|id| nexthops::delete_nexthop(*id)).collect();
         all_done(self.socket.execute(delete))
     }
 }
@@ -132,7 +133,7 @@ fn batches(sequence: &mut u32, routes: Vec<(RouteKey, RouteEdit)>) -> Vec<Batch>
     all
 }
 
-fn execute(socket: &mut Socket, batches: &[Batch], row: &str) -> Result<Measurement> {
+fn execute(socket: &mut RequestSocket, batches: &[Batch], row: &str) -> Result<Measurement> {
     let own = std::process::id();
     let cpu = Cpu::of(own);
     let began = Instant::now();

@@ -24,7 +24,7 @@ pub struct Skeleton {
 /// Parsed from plain JSON and not by the types of the `nftables` crate, which reject a whole listing
 /// for one unknown statement, and counters beyond 32 bits.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Listing {
+pub struct TableListing {
     /// Everything except elements.
     pub skeleton: Skeleton,
     /// Elements by set; `None` if one of them is neither an address nor a prefix.
@@ -62,7 +62,7 @@ pub enum TableChange {
 
 /// An output of `nft -j` that does not follow its documentation (libnftables-json(5)).
 #[derive(Debug, thiserror::Error)]
-pub enum ListingError {
+pub enum TableListingError {
     /// Output that is not JSON.
     #[error("nft's answer is not JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -71,14 +71,14 @@ pub enum ListingError {
     NoList,
 }
 
-impl Listing {
+impl TableListing {
     /// Parses the output of `nft -j list table`.
     ///
     /// # Errors
-    /// [`ListingError`].
-    pub fn parse(text: &str) -> Result<Self, ListingError> {
+    /// [`TableListingError`].
+    pub fn parse(text: &str) -> Result<Self, TableListingError> {
         let document: Value = serde_json::from_str(text)?;
-        let objects = document.get("nftables").and_then(Value::as_array).ok_or(ListingError::NoList)?;
+        let objects = document.get("nftables").and_then(Value::as_array).ok_or(TableListingError::NoList)?;
         let mut listing = Self::default();
         for object in objects {
             listing.insert(object);
@@ -135,7 +135,7 @@ impl Listing {
     /// this `nft`'s spelling of our table, if it is known.
     pub fn change_from(
         &self,
-        found: Option<&Listing>,
+        found: Option<&TableListing>,
         reference: Option<&Skeleton>,
         keep: bool,
     ) -> TableChange {
@@ -260,14 +260,14 @@ mod tests {
         }
     }
 
-    fn found() -> Listing {
-        Listing::parse(LISTED).expect("a listing")
+    fn found() -> TableListing {
+        TableListing::parse(LISTED).expect("a listing")
     }
 
     #[test]
     fn the_listing_of_our_table_equals_the_written_one() {
-        assert_eq!(Listing::of(&firewall()).skeleton, found().skeleton);
-        assert_eq!(Listing::of(&firewall()).change_from(Some(&found()), None, false), TableChange::None);
+        assert_eq!(TableListing::of(&firewall()).skeleton, found().skeleton);
+        assert_eq!(TableListing::of(&firewall()).change_from(Some(&found()), None, false), TableChange::None);
         assert_eq!(found().packets("dropped_vxlan"), Some(5_000_000_000), "more than 32 bits");
     }
 
@@ -276,7 +276,7 @@ mod tests {
         let mut firewall = firewall();
         firewall.nodes.remove(&IpAddr::from([192, 168, 0, 3]));
         firewall.nodes.insert([192, 168, 0, 4].into());
-        let wanted = Listing::of(&firewall);
+        let wanted = TableListing::of(&firewall);
         let add = vec![("nodes4".to_owned(), nets(&["192.168.0.4/32"]))];
         let delete = vec![("nodes4".to_owned(), nets(&["192.168.0.3/32"]))];
         assert_eq!(
@@ -291,11 +291,11 @@ mod tests {
 
     #[test]
     fn any_other_difference_replaces_the_table() {
-        let wanted = Listing::of(&firewall());
+        let wanted = TableListing::of(&firewall());
         assert_eq!(wanted.change_from(None, None, false), TableChange::Replace);
         let mut pools = firewall();
         pools.pools = nets(&["10.1.0.0/16", "fd10::/64"]);
-        assert_eq!(Listing::of(&pools).change_from(Some(&found()), None, false), TableChange::Replace);
+        assert_eq!(TableListing::of(&pools).change_from(Some(&found()), None, false), TableChange::Replace);
         for (from, to) in [
             ("\"drop\": null", "\"accept\": null"),
             ("\"prio\": -150", "\"prio\": -151"),
@@ -304,7 +304,7 @@ mod tests {
             ("4096", "4097"),
         ] {
             assert!(LISTED.contains(from), "{from}");
-            let tampered = Listing::parse(&LISTED.replacen(from, to, 1)).expect("a listing");
+            let tampered = TableListing::parse(&LISTED.replacen(from, to, 1)).expect("a listing");
             assert_eq!(wanted.change_from(Some(&tampered), None, true), TableChange::Replace, "{from}");
         }
         let mut rules = found();
@@ -315,8 +315,8 @@ mod tests {
     #[test]
     fn a_known_different_spelling_is_no_difference() {
         let text = LISTED.replace("\"right\": 4789", "\"right\": \"vxlan\"");
-        let other = Listing::parse(&text).expect("a listing");
-        let wanted = Listing::of(&firewall());
+        let other = TableListing::parse(&text).expect("a listing");
+        let wanted = TableListing::of(&firewall());
         assert_eq!(wanted.change_from(Some(&other), None, false), TableChange::Replace);
         assert_eq!(wanted.change_from(Some(&other), Some(&other.skeleton), false), TableChange::None);
     }
@@ -324,9 +324,9 @@ mod tests {
     #[test]
     fn output_that_is_no_listing_is_an_error() {
         for text in ["", "{", "[]", "{\"nftables\": 1}"] {
-            assert!(Listing::parse(text).is_err(), "{text:?}");
+            assert!(TableListing::parse(text).is_err(), "{text:?}");
         }
         let odd = "{\"nftables\": [1, {}, {\"set\": 2}, {\"rule\": {}}, {\"set\": {\"elem\": {}}}]}";
-        assert!(Listing::parse(odd).is_ok());
+        assert!(TableListing::parse(odd).is_ok());
     }
 }

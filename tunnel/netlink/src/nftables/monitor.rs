@@ -4,9 +4,9 @@ use std::io;
 
 use super::ruleset::TABLE;
 use crate::{
-    events::{EventSocket, Notification, Subsystem},
+    events::{EventSocket, SocketEvent, Subsystem},
     numbers::{NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES, NFPROTO_INET, NFTA_TABLE_NAME},
-    wire::{Received, attributes, string},
+    wire::{ReceivedMessage, attributes, string},
 };
 
 /// Length of `struct nfgenmsg` in octets: family, version, resource.
@@ -32,15 +32,15 @@ impl TableMonitor {
     /// # Errors
     /// Those of the socket, which is unusable then.
     pub async fn changed(&mut self) -> io::Result<()> {
-        let relevant = |notification: Notification<'_>| match notification {
-            Notification::Message(message) => is_ours(&message).then_some(()),
-            Notification::Overrun => Some(()),
+        let relevant = |notification: SocketEvent<'_>| match notification {
+            SocketEvent::RequestMessage(message) => is_ours(&message).then_some(()),
+            SocketEvent::Overrun => Some(()),
         };
         self.socket.receive(usize::MAX, relevant).await.map(drop)
     }
 }
 
-fn is_ours(message: &Received<'_>) -> bool {
+fn is_ours(message: &ReceivedMessage<'_>) -> bool {
     let (Some(family), Some(rest)) = (message.payload.first(), message.payload.get(NFGENMSG_LEN..)) else {
         return false;
     };
@@ -52,10 +52,10 @@ fn is_ours(message: &Received<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Message, messages};
+    use crate::wire::{RequestMessage, messages};
 
     fn message(kind: u16, family: u8, table: &[u8]) -> Vec<u8> {
-        Message::new(kind, 0, &[family, 0, 0, 0]).attribute(NFTA_TABLE_NAME, table).finish(1)
+        RequestMessage::new(kind, 0, &[family, 0, 0, 0]).attribute(NFTA_TABLE_NAME, table).finish(1)
     }
 
     fn ours(bytes: &[u8]) -> bool {

@@ -6,7 +6,7 @@ use nftables::schema::Nftables;
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 use super::{
-    listing::{Listing, ListingError},
+    listing::{TableListing, TableListingError},
     ruleset::TABLE,
 };
 
@@ -43,7 +43,7 @@ pub enum NftError {
     Run(#[from] io::Error),
     /// Unexpected output.
     #[error(transparent)]
-    Listing(#[from] ListingError),
+    TableListing(#[from] TableListingError),
     /// Failure to serialize the rules.
     #[error("the rules can't be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -53,10 +53,10 @@ pub enum NftError {
 ///
 /// # Errors
 /// [`NftError`].
-pub async fn list() -> Result<Option<Listing>, NftError> {
+pub async fn list() -> Result<Option<TableListing>, NftError> {
     let arguments = ["--json", "--numeric", "list", "table", "inet", TABLE];
     match run(&arguments, String::new()).await {
-        Ok(text) => Ok(Some(Listing::parse(&text)?)),
+        Ok(text) => Ok(Some(TableListing::parse(&text)?)),
         Err(NftError::Refused(text)) if text.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
     }

@@ -3,20 +3,20 @@
 use super::*;
 
 /// Three blocks that two nodes share, and one of each node alone; settled.
-fn shared() -> Model {
-    let mut model = Model::new(true);
+fn shared() -> FibModel {
+    let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     set(&mut model, ipip(2), ipip(3));
     model.settle(true);
     model
 }
 
-fn set(model: &mut Model, one: Exit, other: Exit) {
+fn set(model: &mut FibModel, one: Exit, other: Exit) {
     for i in 0..3 {
         model.set_exits(prefix(i), &[one, other]);
     }
-    model.set(prefix(10), Some(Target::Exit(one)));
-    model.set(prefix(11), Some(Target::Exit(other)));
+    model.set(prefix(10), Some(RouteTarget::Exit(one)));
+    model.set(prefix(11), Some(RouteTarget::Exit(other)));
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn routes_that_share_the_same_exits_share_a_group_of_the_objects_that_others_use
     else {
         panic!("no objects: {:?}", model.routes)
     };
-    assert_eq!(model.observed().nexthops[&group].members, Members::new([one, other]));
+    assert_eq!(model.observed().nexthops[&group].members, GroupMembers::new([one, other]));
     assert!((0..3).all(|i| model.routes[&prefix(i)] == Via::Nexthop(group)));
 }
 
@@ -55,7 +55,7 @@ fn another_encapsulation_of_one_node_is_one_replace_of_its_object_alone() {
 
 #[test]
 fn an_object_that_only_groups_use_is_replaced_too() {
-    let mut model = Model::new(true);
+    let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.set_exits(prefix(0), &[ipip(2), ipip(3), ipip(4)]);
     model.set_exits(prefix(1), &[ipip(3), ipip(4)]);
@@ -74,7 +74,7 @@ fn an_object_is_not_replaced_under_a_group_whose_routes_keep_it() {
     // One of the shared blocks stays as it is, and so does what it leads to.
     model.set_exits(prefix(0), &[vxlan(2), ipip(3)]);
     model.set_exits(prefix(1), &[vxlan(2), ipip(3)]);
-    model.set(prefix(10), Some(Target::Exit(vxlan(2))));
+    model.set(prefix(10), Some(RouteTarget::Exit(vxlan(2))));
     model.settle(true);
     assert!(model.ops.iter().all(|op| !matches!(op, Op::ReplaceNexthop { .. })), "{:?}", model.ops);
     let Via::Nexthop(kept) = model.routes[&prefix(2)] else { panic!("no group") };
@@ -88,7 +88,7 @@ fn an_object_is_not_replaced_under_a_group_whose_routes_keep_it() {
 fn an_object_that_moves_is_not_replaced_under_a_group_that_loses_it() {
     let mut model = shared();
     // Who had a block for itself is followed by another node; what it shared is shared by others now.
-    model.set(prefix(10), Some(Target::Exit(vxlan(5))));
+    model.set(prefix(10), Some(RouteTarget::Exit(vxlan(5))));
     (0..3).for_each(|i| model.set_exits(prefix(i), &[ipip(3), ipip(4)]));
     model.settle(true);
     assert!(model.ops.iter().all(|op| !matches!(op, Op::ReplaceNexthop { .. })), "{:?}", model.ops);
@@ -99,7 +99,7 @@ fn an_object_that_moves_is_not_replaced_under_a_group_that_loses_it() {
 fn a_lost_leg_leaves_a_plain_exit_and_then_nothing_of_the_group() {
     let mut model = shared();
     for i in 0..3 {
-        model.set(prefix(i), Some(Target::Exit(ipip(3))));
+        model.set(prefix(i), Some(RouteTarget::Exit(ipip(3))));
     }
     model.set(prefix(10), None);
     model.settle(true);
@@ -111,12 +111,12 @@ fn a_lost_leg_leaves_a_plain_exit_and_then_nothing_of_the_group() {
 
 #[test]
 fn what_is_refused_or_has_no_device_leaves_the_packets_to_the_others() {
-    let mut model = Model::new(true);
+    let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.set_exits(prefix(0), &[ipip(2), vxlan(3)]);
     let blocked = |o: &Object| *o == Object::Link(Device::Vxlan);
     while model.turn(true, 10, &blocked) {}
-    let leads = |model: &Model| match model.routes[&prefix(0)] {
+    let leads = |model: &FibModel| match model.routes[&prefix(0)] {
         Via::Nexthop(id) => model.observed().contents(id).len(),
         _ => 0,
     };
@@ -135,7 +135,7 @@ fn what_is_refused_or_has_no_device_leaves_the_packets_to_the_others() {
 
 #[test]
 fn a_kernel_without_objects_gets_one_of_the_exits() {
-    let mut model = Model::new(false);
+    let mut model = FibModel::new(false);
     devices(&mut model.fib.desired);
     model.set_exits(prefix(0), &[ipip(3), ipip(2)]);
     model.settle(true);
@@ -146,14 +146,18 @@ fn a_kernel_without_objects_gets_one_of_the_exits() {
 #[test]
 fn lists_of_exits_are_held_by_what_wants_them_alone() {
     let mut model = shared();
-    let id = |model: &Model| model.fib.exits.iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let id = |model: &FibModel| model.fib.exits.iter().map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!((id(&model).len(), model.fib.others.iter().count()), (1, 1));
     assert!(
-        model.fib.is_learned(&Learned { next_hop: [192, 0, 2, 2].into(), kind: crate::node::PathKind::Bgp })
+        model
+            .fib
+            .is_learned(&LearnedPath { next_hop: [192, 0, 2, 2].into(), kind: crate::node::PathKind::Bgp })
     );
     (0..3).for_each(|i| model.set(prefix(i), None));
     assert_eq!((id(&model).len(), model.fib.others.iter().count()), (0, 0));
     assert!(
-        !model.fib.is_learned(&Learned { next_hop: [192, 0, 2, 2].into(), kind: crate::node::PathKind::Bgp })
+        !model
+            .fib
+            .is_learned(&LearnedPath { next_hop: [192, 0, 2, 2].into(), kind: crate::node::PathKind::Bgp })
     );
 }

@@ -55,7 +55,7 @@ async fn what_a_refusal_asks_for_is_done_though_nobody_waited_for_it() {
 async fn deleted_in_flight(before: bool) {
     let mut state = settled().await;
     let heard = |state: &mut Reconciler<Fake>| {
-        state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
+        state.handle(vec![KernelEvent::Route { key: key(2), via: None, ours: true }]);
     };
     state.dataplane.routes.remove(&key(2));
     heard(&mut state);
@@ -94,7 +94,7 @@ async fn whoever_asks_while_the_kernel_is_looked_at_is_told_what_is_installed() 
     let mut state = settled().await;
     let installed = state.summary().routes_installed;
     let index = state.dataplane.kernel.link(Device::Vxlan).expect("a device").index;
-    state.handle(vec![Event::Link { index, name: Device::Vxlan.name().to_owned() }]);
+    state.handle(vec![KernelEvent::Link { index, name: Device::Vxlan.name().to_owned() }]);
     let mut turns = 0;
     while step(&mut state).await {
         turns += 1;
@@ -106,7 +106,7 @@ async fn whoever_asks_while_the_kernel_is_looked_at_is_told_what_is_installed() 
     // What is not there any more is not shown.
     state.dataplane.routes.remove(&key(2));
     state.dataplane.refused.insert(Object::Route(key(2)), ENOMEM);
-    state.handle(vec![Event::Overrun]);
+    state.handle(vec![KernelEvent::Overrun]);
     settle(&mut state).await;
     assert_eq!(state.summary().routes_installed, installed - 1);
 }

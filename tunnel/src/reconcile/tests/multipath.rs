@@ -11,7 +11,7 @@ fn anycast(nodes: &[u8]) -> RouteChange {
     let [first, others @ ..] = nodes else { panic!("no node") };
     RouteChange {
         prefix: BLOCK.parse().expect("prefix"),
-        learned: Some(Learned { next_hop: [192, 168, 0, *first].into(), kind: PathKind::Bgp }),
+        learned: Some(LearnedPath { next_hop: [192, 168, 0, *first].into(), kind: PathKind::Bgp }),
         others: others.iter().map(|i| [192, 168, 0, *i].into()).collect(),
     }
 }
@@ -42,10 +42,10 @@ async fn each_leg_has_its_own_encapsulation_and_a_change_of_one_is_one_message()
     let (a, b) = (([192, 168, 0, 2].into(), 10), ([192, 168, 0, 3].into(), 10));
     assert_eq!(leads(&state), [a, b]);
     (state.dataplane.asked, state.dataplane.rerouted) = (Vec::new(), 0);
-    state.handle(vec![Event::Passage {
+    state.handle(vec![KernelEvent::PathState {
         address: [10, 1, 2, 0].into(),
-        way: Way::Ipip,
-        passage: Passage::Blocked,
+        path: TunnelPath::Ipip,
+        state: PathState::Blocked,
     }]);
     settle(&mut state).await;
     let wrapped = ([10, 1, 2, 0].into(), 9);
@@ -85,15 +85,15 @@ async fn a_node_that_shares_a_block_has_a_path_by_bgp() {
     let mut state = Reconciler::new(Fake::default());
     state.configure(ipip());
     state.routes(vec![anycast(&[3, 2])]);
-    let by_the_table = Learned { next_hop: [192, 168, 0, 2].into(), kind: PathKind::Static };
+    let by_the_table = LearnedPath { next_hop: [192, 168, 0, 2].into(), kind: PathKind::Static };
     state.routes(vec![RouteChange { learned: Some(by_the_table), ..change(2) }]);
-    assert!(!state.standings.any_lost());
+    assert!(!state.reachability.any_lost());
     state.routes(vec![anycast(&[3])]);
     state.routes(vec![RouteChange { learned: Some(by_the_table), ..change(2) }]);
-    assert!(state.standings.any_lost());
+    assert!(state.reachability.any_lost());
     // It comes back as one of those that share.
     state.routes(vec![anycast(&[3, 2])]);
-    assert!(state.standings.deadline(Duration::ZERO).is_some());
+    assert!(state.reachability.deadline(Duration::ZERO).is_some());
 }
 
 #[tokio::test]
@@ -107,13 +107,13 @@ async fn a_group_that_was_changed_or_deleted_is_right_again() {
     let before = group(&state);
     let nexthop = state.dataplane.kernel.nexthops.get_mut(&before).expect("it");
     nexthop.members = nexthop.members.without(nexthop.members.ids()[0]);
-    state.handle(vec![Event::Nexthop { ours: true }]);
+    state.handle(vec![KernelEvent::Nexthop { ours: true }]);
     settle(&mut state).await;
     assert_eq!(leads(&state), right);
     let before = group(&state);
     state.dataplane.kernel.nexthops.remove(&before);
     state.dataplane.routes.retain(|_, via| *via != Via::Nexthop(before));
-    state.handle(vec![Event::Nexthop { ours: true }]);
+    state.handle(vec![KernelEvent::Nexthop { ours: true }]);
     settle(&mut state).await;
     assert_eq!(leads(&state), right);
     assert_eq!(state.dataplane.kernel.nexthops.len(), 3);

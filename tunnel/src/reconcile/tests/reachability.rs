@@ -18,7 +18,7 @@ pub(super) fn ipip() -> Config {
 }
 
 fn by(kind: PathKind, i: u8) -> RouteChange {
-    RouteChange { learned: Some(Learned { next_hop: [192, 168, 0, i].into(), kind }), ..change(i) }
+    RouteChange { learned: Some(LearnedPath { next_hop: [192, 168, 0, i].into(), kind }), ..change(i) }
 }
 
 async fn started(config: Config) -> Reconciler<Fake> {
@@ -34,20 +34,20 @@ fn tunnel(state: &mut Reconciler<Fake>, i: usize) -> TunnelReport {
     state.summary().tunnels.remove(i - 2)
 }
 
-fn passage(passage: Passage) -> Vec<Event> {
-    vec![Event::Passage { address: B, way: Way::Ipip, passage }]
+fn path_state(state: PathState) -> Vec<KernelEvent> {
+    vec![KernelEvent::PathState { address: B, path: TunnelPath::Ipip, state }]
 }
 
 #[tokio::test]
 async fn every_node_is_asked_after_by_ipip_and_its_probes_have_tables() {
     let state = started(ipip()).await;
-    let asked: Vec<_> = state.dataplane.aims.iter().map(|a| (a.address, a.ipip, a.direct)).collect();
+    let asked: Vec<_> = state.dataplane.targets.iter().map(|a| (a.address, a.ipip, a.direct)).collect();
     assert_eq!(asked, [(B, true, false), (Ipv4Addr::new(10, 1, 3, 0), true, false)]);
     let kernel = &state.dataplane.kernel;
-    assert_eq!(kernel.rules.iter().copied().collect::<Vec<_>>(), [Way::Ipip, Way::Vxlan]);
+    assert_eq!(kernel.rules.iter().copied().collect::<Vec<_>>(), [TunnelPath::Ipip, TunnelPath::Vxlan]);
     assert_eq!(kernel.probe_routes.len(), 4);
     let ipip = kernel.link(Device::Ipip).expect("a device").index;
-    assert_eq!(kernel.probe_routes[&(Way::Ipip, B)], Some(([192, 168, 0, 2].into(), ipip)));
+    assert_eq!(kernel.probe_routes[&(TunnelPath::Ipip, B)], Some(([192, 168, 0, 2].into(), ipip)));
 }
 
 #[tokio::test]
@@ -64,10 +64,14 @@ async fn what_has_no_other_way_is_asked_after_by_that_and_needs_no_tables() {
         change(&mut config);
         state.configure(config);
         settle(&mut state).await;
-        let aims: Vec<_> =
-            state.dataplane.aims.iter().map(|aim| (aim.ipip, aim.vxlan, aim.fallback, aim.doubted)).collect();
+        let targets: Vec<_> = state
+            .dataplane
+            .targets
+            .iter()
+            .map(|aim| (aim.ipip, aim.vxlan, aim.fallback, aim.doubted))
+            .collect();
         let wanted = asked.map_or(Vec::new(), |(ipip, vxlan)| vec![(ipip, vxlan, false, false); 2]);
-        assert_eq!(aims, wanted);
+        assert_eq!(targets, wanted);
         assert_eq!((state.dataplane.kernel.rules.len(), state.dataplane.kernel.probe_routes.len()), (0, 0));
     }
 }
@@ -79,7 +83,7 @@ async fn blocked_ipip_moves_a_node_to_vxlan_with_one_message_and_back_with_anoth
     let vxlan = state.dataplane.kernel.link(Device::Vxlan).expect("a device").index;
     state.dataplane.asked.clear();
     state.dataplane.rerouted = 0;
-    state.handle(passage(Passage::Blocked));
+    state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
     let [Op::ReplaceNexthop { gateway, index, .. }] = state.dataplane.asked[..] else {
         panic!("{:?}", state.dataplane.asked)
@@ -90,11 +94,11 @@ async fn blocked_ipip_moves_a_node_to_vxlan_with_one_message_and_back_with_anoth
     assert!(told.reason.contains("does not pass"), "{}", told.reason);
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip), "one pair only");
 
-    state.handle(passage(Passage::Returning));
+    state.handle(path_state(PathState::Returning));
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     state.dataplane.asked.clear();
-    state.handle(passage(Passage::Passes));
+    state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
     assert!(matches!(state.dataplane.asked[..], [Op::ReplaceNexthop { .. }]), "{:?}", state.dataplane.asked);
     assert_eq!((tunnel(&mut state, 2).in_use, state.dataplane.rerouted), (Some(ExitKind::Ipip), 0));
@@ -103,11 +107,11 @@ async fn blocked_ipip_moves_a_node_to_vxlan_with_one_message_and_back_with_anoth
 #[tokio::test]
 async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
     let mut state = started(ipip()).await;
-    state.handle(passage(Passage::Blocked));
+    state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
     // Only the reason changes: the kernel has the route as it is to be all the while.
-    for known in [Passage::Returning, Passage::Blocked, Passage::Returning] {
-        state.handle(passage(known));
+    for known in [PathState::Returning, PathState::Blocked, PathState::Returning] {
+        state.handle(path_state(known));
         let mut more = true;
         while more {
             // What was noted before may be noted anew at any time.
@@ -133,17 +137,17 @@ async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
     assert_eq!(told.in_use, Some(ExitKind::Vxlan));
     assert!(told.reason.contains("BGP is back"), "{}", told.reason);
     let wait = config.probing.recover_after;
-    let at = state.standings.deadline(wait).expect("a time to look again");
+    let at = state.reachability.deadline(wait).expect("a time to look again");
     assert!(state.next_retry().is_some_and(|again| again <= at));
     assert!(at > Instant::now() + Duration::from_secs(25));
     // Lost once more, and back: the time begins anew.
     state.routes(vec![by(PathKind::Static, 2)]);
     settle(&mut state).await;
-    assert_eq!(state.standings.deadline(wait), None);
+    assert_eq!(state.reachability.deadline(wait), None);
     state.routes(vec![by(PathKind::Bgp, 2)]);
     settle(&mut state).await;
-    assert!(state.standings.deadline(wait).is_some_and(|again| again > at));
-    state.handle(passage(Passage::Passes));
+    assert!(state.reachability.deadline(wait).is_some_and(|again| again > at));
+    state.handle(path_state(PathState::Passes));
     config.probing.recover_after = Duration::ZERO;
     state.configure(config);
     settle(&mut state).await;
@@ -159,7 +163,7 @@ async fn a_time_that_has_passed_while_somebody_asked_is_still_to_be_dealt_with()
     settle(&mut state).await;
     state.routes(vec![by(PathKind::Bgp, 2)]);
     settle(&mut state).await;
-    let at = state.standings.deadline(config.probing.recover_after).expect("a time to look again");
+    let at = state.reachability.deadline(config.probing.recover_after).expect("a time to look again");
     assert!(at > Instant::now(), "nothing was to be dealt with before");
     std::thread::sleep(at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
     // Whoever asks is answered without a turn.
@@ -168,7 +172,7 @@ async fn a_time_that_has_passed_while_somebody_asked_is_still_to_be_dealt_with()
     // What comes meanwhile is looked at for what is due too.
     settle(&mut state).await;
     assert!(state.next_retry().is_none_or(|again| again > Instant::now()), "it would go round for ever");
-    assert_eq!(state.standings.deadline(config.probing.recover_after), None);
+    assert_eq!(state.reachability.deadline(config.probing.recover_after), None);
 }
 
 #[tokio::test]
@@ -184,7 +188,7 @@ async fn a_block_without_bgp_does_not_move_its_nodes_others() {
 #[tokio::test]
 async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pass() {
     let mut state = started(ipip()).await;
-    state.handle(passage(Passage::Blocked));
+    state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
     let Fake { kernel, routes, .. } = std::mem::take(&mut state.dataplane);
 
@@ -203,16 +207,16 @@ async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pas
     );
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip));
-    let doubted: Vec<bool> = state.dataplane.aims.iter().map(|aim| aim.doubted).collect();
+    let doubted: Vec<bool> = state.dataplane.targets.iter().map(|aim| aim.doubted).collect();
     assert_eq!(doubted, [true, false]);
-    state.handle(passage(Passage::Passes));
+    state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
 }
 
 #[tokio::test]
 async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_is() {
-    for verdict in [Passage::Passes, Passage::Unanswered] {
+    for verdict in [PathState::Passes, PathState::Unanswered] {
         for (encapsulation, mode, exit) in [
             (Encapsulation::Vxlan, Mode::Always, ExitKind::Vxlan),
             (Encapsulation::Vxlan, Mode::Never, ExitKind::Direct),
@@ -226,8 +230,8 @@ async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_i
             let told = tunnel(&mut state, 2);
             assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(exit)));
             assert!(told.reason.contains("once a probe was answered"), "{}", told.reason);
-            assert!(state.dataplane.aims.iter().all(|aim| aim.ipip && !aim.doubted));
-            state.handle(passage(verdict));
+            assert!(state.dataplane.targets.iter().all(|aim| aim.ipip && !aim.doubted));
+            state.handle(path_state(verdict));
             settle(&mut state).await;
             assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
             assert_eq!(tunnel(&mut state, 3).in_use, Some(exit), "nothing is known of the other");
@@ -261,12 +265,20 @@ async fn within_a_subnet_packets_go_unwrapped_once_one_was_seen_to_pass() {
     let told = tunnel(&mut state, 2);
     assert_eq!(told.in_use, Some(ExitKind::Ipip));
     assert!(told.reason.contains("no unwrapped packet"), "{}", told.reason);
-    assert!(state.dataplane.aims.iter().all(|aim| aim.direct && aim.ipip));
-    state.handle(vec![Event::Passage { address: B, way: Way::Direct, passage: Passage::Passes }]);
+    assert!(state.dataplane.targets.iter().all(|aim| aim.direct && aim.ipip));
+    state.handle(vec![KernelEvent::PathState {
+        address: B,
+        path: TunnelPath::Direct,
+        state: PathState::Passes,
+    }]);
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Direct));
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip));
-    state.handle(vec![Event::Passage { address: B, way: Way::Direct, passage: Passage::Blocked }]);
+    state.handle(vec![KernelEvent::PathState {
+        address: B,
+        path: TunnelPath::Direct,
+        state: PathState::Blocked,
+    }]);
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
 }
@@ -275,8 +287,8 @@ async fn within_a_subnet_packets_go_unwrapped_once_one_was_seen_to_pass() {
 async fn a_probes_rule_or_route_that_was_taken_away_comes_back() {
     let mut state = started(ipip()).await;
     state.dataplane.kernel.rules.clear();
-    state.dataplane.kernel.probe_routes.remove(&(Way::Ipip, B));
-    state.handle(vec![Event::Probing]);
+    state.dataplane.kernel.probe_routes.remove(&(TunnelPath::Ipip, B));
+    state.handle(vec![KernelEvent::ProbeRouting]);
     settle(&mut state).await;
     assert_eq!((state.dataplane.kernel.rules.len(), state.dataplane.kernel.probe_routes.len()), (2, 4));
     assert_eq!(state.summary().drift, 3);
@@ -289,8 +301,8 @@ async fn in_a_network_that_is_known_to_drop_it_ipip_is_asked_after_and_not_used_
     let mut state = started(config).await;
     let told = tunnel(&mut state, 2);
     assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
-    assert!(state.dataplane.aims.iter().all(|aim| aim.ipip && aim.doubted));
-    state.handle(passage(Passage::Passes));
+    assert!(state.dataplane.targets.iter().all(|aim| aim.ipip && aim.doubted));
+    state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Vxlan));
