@@ -8,12 +8,12 @@ use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use ipnet::{IpNet, Ipv4Net};
 use tunnel::dataplane::MAX_BATCH;
-use tunnel::desired::{RouteKey, Target};
-use tunnel::fib::{Fib, Verb, Want};
-use tunnel::netlink::routes::write_route;
+use tunnel::desired::{RouteKey, RouteTarget};
+use tunnel::fib::{DesiredRoute, Fib, RouteOp, Verb};
+use tunnel::kernel::write_route;
 use tunnel::netlink::wire::Batch;
-use tunnel::observed::{Observed, Via};
-use tunnel::{Exit, Learned, PathKind, Reason};
+use tunnel::observed::{ObservedState, Via};
+use tunnel::{Exit, ExitReason, LearnedPath, PathKind};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -42,10 +42,10 @@ fn next_hop(number: u32, subnet: u8) -> IpAddr {
 fn learn(fib: &mut Fib, subnet: Option<u8>) {
     for number in 0..ROUTES {
         let learned =
-            subnet.map(|subnet| Learned { next_hop: next_hop(number, subnet), kind: PathKind::Bgp });
+            subnet.map(|subnet| LearnedPath { next_hop: next_hop(number, subnet), kind: PathKind::Bgp });
         if let Some((slot, _)) = fib.learn(&key(number), learned, &[]) {
-            let target = learned.map(|l| Target::Exit(Exit::Direct { gateway: l.next_hop, index: 2 }));
-            fib.want_learned(slot, Want { target, reason: target.map(|_| Reason::Never) });
+            let target = learned.map(|l| RouteTarget::Exit(Exit::Direct { gateway: l.next_hop, index: 2 }));
+            fib.want_learned(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Never) });
         }
     }
 }
@@ -62,7 +62,7 @@ fn carry_out(fib: &mut Fib, batch: &mut Batch) -> usize {
         let done = fib.route_ops(&mut ops, MAX_BATCH, true, &|_| false);
         batch.clear(1);
         for op in &ops {
-            write_route(batch, &op.key, &op.verb, PROTOCOL);
+            write_route(batch, op, PROTOCOL);
         }
         black_box(batch.bytes());
         changes += ops.len();
@@ -77,7 +77,7 @@ fn carry_out(fib: &mut Fib, batch: &mut Batch) -> usize {
 
 fn empty() -> Fib {
     let mut fib = Fib::default();
-    fib.observed = Some(Observed { nexthop_objects: true, ..Observed::default() });
+    fib.observed = Some(ObservedState { nexthop_objects: true, ..ObservedState::default() });
     fib
 }
 
@@ -91,12 +91,13 @@ fn full() -> Fib {
 /// One batch of messages, into a buffer that is used again.
 #[divan::bench]
 fn encode_256_routes(bencher: Bencher<'_, '_>) {
-    let routes: Vec<_> = (0..256).map(|n| (key(n), Verb::Add(Via::Nexthop(1000 + n / EACH)))).collect();
+    let op = |n| RouteOp { slot: n, key: key(n), verb: Verb::Add(Via::Nexthop(1000 + n / EACH)) };
+    let routes: Vec<_> = (0..256).map(op).collect();
     let mut batch = Batch::default();
     bencher.counter(ItemsCount::new(256_u32)).bench_local(|| {
         batch.clear(1);
-        for (key, verb) in black_box(&routes) {
-            write_route(&mut batch, key, verb, PROTOCOL);
+        for op in black_box(&routes) {
+            write_route(&mut batch, op, PROTOCOL);
         }
         batch.acknowledge();
         assert_eq!(batch.count(), 256);

@@ -1,7 +1,9 @@
 //! What the task needs of a kernel.
 
 use std::{
+    fmt,
     future::Future,
+    io,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -9,12 +11,11 @@ use crate::{
     desired::RouteKey,
     diff::Op,
     fib::RouteOp,
-    netlink::{KernelError, routes::RouteRecord},
     node::Config,
-    observed::{Observed, Via},
+    observed::{ObservedState, Via},
     probe::{
-        Passage, Way,
-        prober::{Aim, Seen},
+        PathState, TunnelPath,
+        prober::{PathMeasurement, ProbeTarget},
     },
     resolve::Reach,
     sysctl::Sysctl,
@@ -27,9 +28,39 @@ pub const MAX_BATCH: usize = 256;
 /// read, few enough for other work to come in between.
 pub const MAX_IN_FLIGHT: usize = 8;
 
+/// Error numbers by which reconciliation decides.
+pub mod errno {
+    pub use nix::libc::{EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOMEM, EOPNOTSUPP, EPERM, ESRCH};
+}
+
+/// A refusal of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct DataplaneError {
+    /// `errno`.
+    pub errno: i32,
+    /// The kernel's explanation; empty without one.
+    pub message: String,
+}
+
+impl fmt::Display for DataplaneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errno = io::Error::from_raw_os_error(self.errno);
+        if self.message.is_empty() { write!(f, "{errno}") } else { write!(f, "{errno}: {}", self.message) }
+    }
+}
+
+/// A route of this node's in the kernel, as the listing returns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedRoute {
+    /// Destination and metric.
+    pub key: RouteKey,
+    /// Next hop.
+    pub via: Via,
+}
+
 /// A change that others made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum KernelEvent {
     /// A link appeared, changed or disappeared.
     Link {
         /// Interface index.
@@ -68,15 +99,15 @@ pub enum Event {
     /// A sysctl of an interface, or of all.
     Sysctl,
     /// A rule, or a route of a table, by which probes go.
-    Probing,
+    ProbeRouting,
     /// What is known of a way to a node has changed.
-    Passage {
+    PathState {
         /// The node's tunnel address.
         address: Ipv4Addr,
         /// The way.
-        way: Way,
+        path: TunnelPath,
         /// What is known now.
-        passage: Passage,
+        state: PathState,
     },
     /// Events were lost.
     Overrun,
@@ -84,11 +115,11 @@ pub enum Event {
 
 /// What is heard of a kernel.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Wakeup {
     /// The oldest of the batches that were submitted is completed: what was refused of it, by position, in order.
-    Completed(Vec<(usize, KernelError)>),
+    Completed(Vec<(usize, DataplaneError)>),
     /// Changes that others made: all that are there.
-    Events(Vec<Event>),
+    Events(Vec<KernelEvent>),
 }
 
 /// Reads and writes kernel state.
@@ -97,7 +128,7 @@ pub trait Dataplane: Send + 'static {
     ///
     /// # Errors
     /// The kernel's answer to a dump.
-    fn observe(&mut self, config: &Config) -> Result<Observed, KernelError>;
+    fn observe(&mut self, config: &Config) -> Result<ObservedState, DataplaneError>;
 
     /// Begins to list the routes of ours. Nothing may have been submitted that is not completed.
     fn list_routes(&mut self, config: &Config);
@@ -106,7 +137,7 @@ pub trait Dataplane: Send + 'static {
     ///
     /// # Errors
     /// The kernel's answer to a dump, which ends the list.
-    fn listed(&mut self) -> impl Future<Output = Result<Option<Vec<RouteRecord>>, KernelError>> + Send;
+    fn listed(&mut self) -> impl Future<Output = Result<Option<Vec<ListedRoute>>, DataplaneError>> + Send;
 
     /// Carries out operations, in order; one result for each. Nothing that depends on them may have been submitted
     /// without being completed.
@@ -114,26 +145,26 @@ pub trait Dataplane: Send + 'static {
         &mut self,
         config: &Config,
         ops: &[Op],
-    ) -> impl Future<Output = Vec<Result<(), KernelError>>> + Send;
+    ) -> impl Future<Output = Vec<Result<(), DataplaneError>>> + Send;
 
     /// Has changes of routes carried out, at most [`MAX_BATCH`] of them, while the caller goes on.
     fn submit(&mut self, config: &Config, ops: &[RouteOp]);
 
     /// Waits until the oldest of the batches that were submitted is completed: what was refused of it, by position,
     /// in order. Not to be called without one.
-    fn completed(&mut self) -> impl Future<Output = Vec<(usize, KernelError)>> + Send;
+    fn completed(&mut self) -> impl Future<Output = Vec<(usize, DataplaneError)>> + Send;
 
     /// The same without waiting; `None` if it is not completed yet.
-    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>>;
+    fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>>;
 
     /// How the kernel reaches an address by its own routes.
-    fn reach(&mut self, address: IpAddr, observed: &Observed) -> Reach;
+    fn reach(&mut self, address: IpAddr, observed: &ObservedState) -> Reach;
 
-    /// Takes whom to ask after by probes; [`Event::Passage`] tells what comes of it.
-    fn probe(&mut self, config: &Config, observed: &Observed, aims: &[Aim]);
+    /// Takes whom to ask after by probes; [`KernelEvent::PathState`] tells what comes of it.
+    fn probe(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]);
 
-    /// What was seen of the ways to the node with this tunnel address, in [`Way::ALL`]'s order.
-    fn probed(&self, address: Ipv4Addr) -> Option<[Seen; 3]>;
+    /// What was seen of the ways to the node with this tunnel address, in [`TunnelPath::ALL`]'s order.
+    fn probed(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]>;
 
     /// Probes sent since the start, and those of them that were not answered.
     fn probe_counts(&self) -> (u64, u64) {
@@ -147,9 +178,9 @@ pub trait Dataplane: Send + 'static {
     fn interface_name(&self, index: u32) -> Option<String>;
 
     /// Checks and sets the sysctls that forwarding depends on.
-    fn tune(&mut self, config: &Config, observed: &Observed) -> Vec<Sysctl>;
+    fn tune(&mut self, config: &Config, observed: &ObservedState) -> Vec<Sysctl>;
 
     /// Waits for changes made by others, and with `submitted`, which is true only if there is one, for the oldest batch.
     /// Safe to cancel.
-    fn hear(&mut self, submitted: bool) -> impl Future<Output = Heard> + Send;
+    fn wait(&mut self, submitted: bool) -> impl Future<Output = Wakeup> + Send;
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     node::{Config, Mac},
-    probe::Way,
+    probe::TunnelPath,
     resolve::Exit,
 };
 
@@ -53,7 +53,7 @@ impl Device {
 
 /// Whether a device is to exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wanted<T> {
+pub enum DesiredDevice<T> {
     /// No pool uses it.
     #[default]
     Absent,
@@ -105,7 +105,7 @@ pub struct RouteKey {
 
 /// Where a route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Target {
+pub enum RouteTarget {
     /// To an exit point.
     Exit(Exit),
     /// To several exit points that share the packets, by the id of their list ([`crate::fib::Fib::exits_of`]).
@@ -118,11 +118,11 @@ pub enum Target {
 
 /// All that the kernel is to have of ours, but the routes to what was learned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Desired {
+pub struct DesiredState {
     /// The IP-in-IP device.
-    pub ipip: Wanted<IpipSpec>,
+    pub ipip: DesiredDevice<IpipSpec>,
     /// The VXLAN device.
-    pub vxlan: Wanted<VxlanSpec>,
+    pub vxlan: DesiredDevice<VxlanSpec>,
     /// Addresses of the tunnel devices.
     pub addresses: BTreeSet<(Device, IpNet)>,
     /// Permanent neighbours on the VXLAN device: VTEP to MAC.
@@ -130,14 +130,14 @@ pub struct Desired {
     /// Permanent forwarding entries of the VXLAN device: MAC to node address.
     pub fdb: BTreeMap<Mac, IpAddr>,
     /// Ways that are probed.
-    pub rules: BTreeSet<Way>,
+    pub rules: BTreeSet<TunnelPath>,
     /// How probes go to the other nodes' tunnel addresses, by each way.
-    pub probe_routes: BTreeMap<(Way, Ipv4Addr), Exit>,
+    pub probe_routes: BTreeMap<(TunnelPath, Ipv4Addr), Exit>,
     /// Routes of the node's own blocks, and to VTEPs.
-    pub routes: Vec<(RouteKey, Target)>,
+    pub routes: Vec<(RouteKey, RouteTarget)>,
 }
 
-impl Desired {
+impl DesiredState {
     /// What follows from the configuration alone. `parent` is the interface with the node's address, if any has it.
     pub fn from_config(config: &Config, parent: Option<Parent>) -> Self {
         let mut desired = Self::default();
@@ -148,11 +148,11 @@ impl Desired {
         }
         if config.needs_ipip() {
             desired.ipip = match (parent, local.ipv4) {
-                (Some(parent), Some(net)) => Wanted::Present(IpipSpec {
+                (Some(parent), Some(net)) => DesiredDevice::Present(IpipSpec {
                     local: net.addr(),
                     mtu: parent.mtu.saturating_sub(IPIP_OVERHEAD),
                 }),
-                _ => Wanted::Unknown,
+                _ => DesiredDevice::Unknown,
             };
             desired.addresses.extend(host.iter().map(|a| (Device::Ipip, *a)));
         }
@@ -161,13 +161,13 @@ impl Desired {
         {
             let overhead = if underlay.is_ipv4() { VXLAN_OVERHEAD } else { VXLAN_OVERHEAD_IPV6 };
             desired.vxlan = match parent {
-                Some(parent) => Wanted::Present(VxlanSpec {
+                Some(parent) => DesiredDevice::Present(VxlanSpec {
                     local: underlay,
                     parent: parent.index,
                     mtu: parent.mtu.saturating_sub(overhead),
                     mac: local.mac(),
                 }),
-                None => Wanted::Unknown,
+                None => DesiredDevice::Unknown,
             };
             if let Some(address) = local.vtep_ipv6() {
                 host.insert(IpNet::V6(Ipv6Net::from(address)));
@@ -180,7 +180,7 @@ impl Desired {
             // A /32 or /128 block is one pod's own address: a blackhole would shadow nothing but it.
             if block.prefix_len() < block.max_prefix_len() {
                 let key = RouteKey { prefix: block.trunc(), metric: BLACKHOLE_METRIC };
-                desired.routes.push((key, Target::Blackhole));
+                desired.routes.push((key, RouteTarget::Blackhole));
             }
         }
         desired
@@ -188,21 +188,21 @@ impl Desired {
 
     /// To every node by every way that some node may ask by: what is asked by a way is answered by it.
     fn add_probes(&mut self, config: &Config, parent: Option<Parent>) {
-        for way in Way::ALL.into_iter().filter(|way| config.probes(*way)) {
-            self.rules.insert(way);
+        for path in TunnelPath::ALL.into_iter().filter(|path| config.probes(*path)) {
+            self.rules.insert(path);
             for node in &config.nodes {
                 let (Some(vtep), Some(net)) = (node.vtep, node.ipv4) else { continue };
-                let exit = match way {
-                    Way::Ipip => Exit::Ipip { remote: net.addr() },
-                    Way::Vxlan => Exit::Vxlan { vtep: vtep.into() },
-                    Way::Direct => match parent {
+                let exit = match path {
+                    TunnelPath::Ipip => Exit::Ipip { remote: net.addr() },
+                    TunnelPath::Vxlan => Exit::Vxlan { vtep: vtep.into() },
+                    TunnelPath::Direct => match parent {
                         Some(parent) if config.local.subnet_contains(net.addr().into()) => {
                             Exit::Direct { gateway: net.addr().into(), index: parent.index }
                         }
                         _ => continue,
                     },
                 };
-                self.probe_routes.insert((way, vtep), exit);
+                self.probe_routes.insert((path, vtep), exit);
             }
         }
     }
@@ -220,7 +220,7 @@ impl Desired {
                 if let IpAddr::V6(address) = vtep {
                     let key =
                         RouteKey { prefix: IpNet::V6(Ipv6Net::from(*address)), metric: config.route_metric };
-                    self.routes.push((key, Target::Device(Device::Vxlan)));
+                    self.routes.push((key, RouteTarget::Device(Device::Vxlan)));
                 }
             }
             if !vteps.is_empty() {
@@ -233,7 +233,7 @@ impl Desired {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Encapsulation, Fallback, LocalNode, Node, Probing};
+    use crate::node::{Encapsulation, Fallback, LocalNode, ProbeConfig, RemoteNode};
 
     fn config() -> Config {
         Config {
@@ -246,7 +246,7 @@ mod tests {
                 tunnel_ipv6: None,
                 vtep_mac: None,
             },
-            nodes: vec![Node {
+            nodes: vec![RemoteNode {
                 name: "b".into(),
                 ipv4: Some("192.168.0.2/24".parse().expect("net")),
                 ipv6: None,
@@ -261,19 +261,19 @@ mod tests {
             route_protocol: 179,
             route_metric: 512,
             nexthop_compat_keep: false,
-            probing: Probing::default(),
+            probing: ProbeConfig::default(),
             device_linger: std::time::Duration::ZERO,
         }
     }
 
     #[test]
     fn an_ipip_cluster_with_vxlan_fallback_wants_both_devices_and_every_vtep() {
-        let desired = Desired::from_config(&config(), Some(Parent { index: 7, mtu: 1500 }));
+        let desired = DesiredState::from_config(&config(), Some(Parent { index: 7, mtu: 1500 }));
         assert_eq!(
             desired.ipip,
-            Wanted::Present(IpipSpec { local: "192.168.0.1".parse().expect("address"), mtu: 1480 })
+            DesiredDevice::Present(IpipSpec { local: "192.168.0.1".parse().expect("address"), mtu: 1480 })
         );
-        let Wanted::Present(vxlan) = desired.vxlan else { panic!("no VXLAN device") };
+        let DesiredDevice::Present(vxlan) = desired.vxlan else { panic!("no VXLAN device") };
         assert_eq!((vxlan.mtu, vxlan.parent), (1450, 7));
         assert_eq!(desired.addresses.len(), 2);
         assert_eq!(desired.neighbours.len(), 2);
@@ -282,14 +282,14 @@ mod tests {
 
     #[test]
     fn own_blocks_are_blackholed_but_a_slash_32_is_not() {
-        let desired = Desired::from_config(&config(), None);
+        let desired = DesiredState::from_config(&config(), None);
         let blackholes: Vec<_> = desired
             .routes
             .iter()
-            .filter(|(_, t)| *t == Target::Blackhole)
+            .filter(|(_, t)| *t == RouteTarget::Blackhole)
             .map(|(k, _)| (k.prefix.to_string(), k.metric))
             .collect();
         assert_eq!(blackholes, [("10.1.1.0/26".to_string(), u32::MAX)]);
-        assert_eq!((desired.ipip, desired.vxlan), (Wanted::Unknown, Wanted::Unknown));
+        assert_eq!((desired.ipip, desired.vxlan), (DesiredDevice::Unknown, DesiredDevice::Unknown));
     }
 }

@@ -8,11 +8,11 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    desired::{Desired, Device, IpipSpec, RouteKey, VXLAN_PORT, VXLAN_VNI, VxlanSpec, Wanted},
-    members::Members,
+    desired::{DesiredDevice, DesiredState, Device, IpipSpec, RouteKey, VXLAN_PORT, VXLAN_VNI, VxlanSpec},
+    members::GroupMembers,
     node::Mac,
-    observed::{Link, LinkKind, Observed},
-    probe::Way,
+    observed::{LinkKind, ObservedLink, ObservedState},
+    probe::TunnelPath,
 };
 
 /// The ids that next-hop objects of ours are given; those in use by others are skipped.
@@ -47,17 +47,17 @@ pub enum Op {
     /// Replace a next-hop object observed as ours.
     ReplaceNexthop { id: u32, gateway: IpAddr, index: u32 },
     /// Create a group of next-hop objects; never replaces one.
-    AddGroup { id: u32, members: Members },
+    AddGroup { id: u32, members: GroupMembers },
     /// Delete a next-hop object or group observed as ours.
     DeleteNexthop { id: u32 },
     /// Lead probes by a way to the way's table.
-    AddRule { way: Way },
+    AddRule { path: TunnelPath },
     /// Lead them there no more.
-    DeleteRule { way: Way },
+    DeleteRule { path: TunnelPath },
     /// Lead probes to a node by a way, in the way's table.
-    SetProbeRoute { way: Way, address: Ipv4Addr, gateway: IpAddr, index: u32 },
+    SetProbeRoute { path: TunnelPath, address: Ipv4Addr, gateway: IpAddr, index: u32 },
     /// Lead them there no more.
-    DeleteProbeRoute { way: Way, address: Ipv4Addr },
+    DeleteProbeRoute { path: TunnelPath, address: Ipv4Addr },
 }
 
 /// What an operation acts on: its key in the ledger of failures.
@@ -74,15 +74,15 @@ pub enum Object {
     /// A next-hop object, by gateway and interface index.
     Nexthop(IpAddr, u32),
     /// A group of next-hop objects.
-    Group(Members),
+    Group(GroupMembers),
     /// A next-hop object or group to be deleted, by id.
     UnwantedNexthop(u32),
     /// A route.
     Route(RouteKey),
     /// The rule of a way that is probed.
-    Rule(Way),
+    Rule(TunnelPath),
     /// A probe's route.
-    ProbeRoute(Way, Ipv4Addr),
+    ProbeRoute(TunnelPath, Ipv4Addr),
 }
 
 impl Op {
@@ -104,9 +104,9 @@ impl Op {
             }
             Op::AddGroup { members, .. } => Object::Group(members),
             Op::DeleteNexthop { id } => Object::UnwantedNexthop(id),
-            Op::AddRule { way } | Op::DeleteRule { way } => Object::Rule(way),
-            Op::SetProbeRoute { way, address, .. } | Op::DeleteProbeRoute { way, address } => {
-                Object::ProbeRoute(way, address)
+            Op::AddRule { path } | Op::DeleteRule { path } => Object::Rule(path),
+            Op::SetProbeRoute { path, address, .. } | Op::DeleteProbeRoute { path, address } => {
+                Object::ProbeRoute(path, address)
             }
         }
     }
@@ -120,7 +120,11 @@ impl Op {
 /// The operations that all else hangs on: links, or where those are right, addresses, forwarding entries and
 /// neighbours. Objects for which `blocked` answers true failed not long ago and are left alone. Carry them out and
 /// compare again until there are none.
-pub fn base_ops(desired: &Desired, observed: &Observed, blocked: &dyn Fn(&Object) -> bool) -> Vec<Op> {
+pub fn base_ops(
+    desired: &DesiredState,
+    observed: &ObservedState,
+    blocked: &dyn Fn(&Object) -> bool,
+) -> Vec<Op> {
     let links = allowed(link_ops(desired, observed), blocked);
     if !links.is_empty() {
         return links;
@@ -136,9 +140,9 @@ fn allowed(mut ops: Vec<Op>, blocked: &dyn Fn(&Object) -> bool) -> Vec<Op> {
     ops
 }
 
-fn link_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
+fn link_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
     let mut ops = Vec::new();
-    if let Wanted::Present(spec) = desired.ipip {
+    if let DesiredDevice::Present(spec) = desired.ipip {
         match &observed.ipip {
             None => ops.push(Op::CreateIpip(spec)),
             Some(link) if !observed.ipip_is_tunl0 && !ipip_matches(link, &spec) => {
@@ -149,7 +153,7 @@ fn link_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
             Some(link) => ops.extend(set_link(Device::Ipip, link, spec.mtu, None)),
         }
     }
-    if let Wanted::Present(spec) = desired.vxlan {
+    if let DesiredDevice::Present(spec) = desired.vxlan {
         match &observed.vxlan {
             // The kernel refuses a second device with the same VNI and port.
             None if observed.vxlan_rival.is_some() => {}
@@ -164,11 +168,11 @@ fn link_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
     ops
 }
 
-fn ipip_matches(link: &Link, spec: &IpipSpec) -> bool {
+fn ipip_matches(link: &ObservedLink, spec: &IpipSpec) -> bool {
     link.kind == LinkKind::Ipip { local: Some(IpAddr::V4(spec.local)), remote: None, pmtudisc: true }
 }
 
-fn vxlan_matches(link: &Link, spec: &VxlanSpec) -> bool {
+fn vxlan_matches(link: &ObservedLink, spec: &VxlanSpec) -> bool {
     link.kind
         == LinkKind::Vxlan {
             vni: VXLAN_VNI,
@@ -179,7 +183,7 @@ fn vxlan_matches(link: &Link, spec: &VxlanSpec) -> bool {
         }
 }
 
-fn set_link(device: Device, link: &Link, mtu: u32, mac: Option<Mac>) -> Option<Op> {
+fn set_link(device: Device, link: &ObservedLink, mtu: u32, mac: Option<Mac>) -> Option<Op> {
     let mtu = (link.mtu != mtu).then_some(mtu);
     let mac = mac.filter(|m| *m != link.mac);
     (mtu.is_some() || mac.is_some() || !link.up).then_some(Op::SetLink {
@@ -191,7 +195,7 @@ fn set_link(device: Device, link: &Link, mtu: u32, mac: Option<Mac>) -> Option<O
     })
 }
 
-fn address_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
+fn address_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
     desired
         .addresses
         .difference(&observed.addresses)
@@ -203,7 +207,7 @@ fn address_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
 }
 
 /// Forwarding entries before neighbours: a neighbour makes packets flow, and they must not be flooded.
-fn vtep_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
+fn vtep_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
     let Some(index) = observed.vxlan.map(|l| l.index) else { return Vec::new() };
     let fdb = desired
         .fdb
@@ -222,22 +226,27 @@ fn vtep_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
 }
 
 /// A probe's route may come when its device is there and up, and packets need both it and the rule.
-fn probe_ops(desired: &Desired, observed: &Observed) -> Vec<Op> {
-    let routes = desired.probe_routes.iter().filter_map(|((way, address), exit)| {
+fn probe_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
+    let routes = desired.probe_routes.iter().filter_map(|((path, address), exit)| {
         let (gateway, index) = observed.realise(exit)?;
-        let there = observed.probe_routes.get(&(*way, *address)) == Some(&Some((gateway, index)));
-        (!there).then_some(Op::SetProbeRoute { way: *way, address: *address, gateway, index })
+        let there = observed.probe_routes.get(&(*path, *address)) == Some(&Some((gateway, index)));
+        (!there).then_some(Op::SetProbeRoute { path: *path, address: *address, gateway, index })
     });
-    let rules = desired.rules.difference(&observed.rules).map(|way| Op::AddRule { way: *way });
+    let rules = desired.rules.difference(&observed.rules).map(|path| Op::AddRule { path: *path });
     routes.chain(rules).collect()
 }
 
 /// The deletion of what is ours and not desired, once no route needs it.
-pub fn unwanted_ops(desired: &Desired, observed: &Observed, blocked: &dyn Fn(&Object) -> bool) -> Vec<Op> {
+pub fn unwanted_ops(
+    desired: &DesiredState,
+    observed: &ObservedState,
+    blocked: &dyn Fn(&Object) -> bool,
+) -> Vec<Op> {
     let mut ops: Vec<Op> =
-        observed.rules.difference(&desired.rules).map(|way| Op::DeleteRule { way: *way }).collect();
-    for (way, address) in observed.probe_routes.keys().filter(|key| !desired.probe_routes.contains_key(key)) {
-        ops.push(Op::DeleteProbeRoute { way: *way, address: *address });
+        observed.rules.difference(&desired.rules).map(|path| Op::DeleteRule { path: *path }).collect();
+    for (path, address) in observed.probe_routes.keys().filter(|key| !desired.probe_routes.contains_key(key))
+    {
+        ops.push(Op::DeleteProbeRoute { path: *path, address: *address });
     }
     if let Some(link) = &observed.vxlan {
         for address in observed.neighbours.keys().filter(|a| !desired.neighbours.contains_key(a)) {
@@ -253,12 +262,12 @@ pub fn unwanted_ops(desired: &Desired, observed: &Observed, blocked: &dyn Fn(&Ob
             ops.push(Op::DeleteAddress { device: *device, index: link.index, address: *address });
         }
     }
-    if let (Wanted::Absent, Some(link)) = (desired.ipip, &observed.ipip)
+    if let (DesiredDevice::Absent, Some(link)) = (desired.ipip, &observed.ipip)
         && !observed.ipip_is_tunl0
     {
         ops.push(Op::DeleteLink { device: Device::Ipip, index: link.index });
     }
-    if let (Wanted::Absent, Some(link)) = (desired.vxlan, &observed.vxlan) {
+    if let (DesiredDevice::Absent, Some(link)) = (desired.vxlan, &observed.vxlan) {
         ops.push(Op::DeleteLink { device: Device::Vxlan, index: link.index });
     }
     allowed(ops, blocked)

@@ -2,18 +2,18 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use multipath::LearnedPaths;
 use queue::Queue;
-use shared::Paths;
 
 use crate::{
-    desired::{Desired, RouteKey, Target},
+    desired::{DesiredState, RouteKey, RouteTarget},
     diff::Object,
-    intern::{Interner, NONE},
-    members::Members,
-    node::Learned,
-    observed::{Observed, Via},
-    resolve::{Exit, Reason},
-    table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, PARKED, RouteTable, SEEN, State, WITHDRAWN},
+    intern::{NONE, ValueInterner},
+    members::GroupMembers,
+    node::LearnedPath,
+    observed::{ObservedState, Via},
+    resolve::{Exit, ExitReason},
+    table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, PARKED, RouteState, RouteTable, SEEN, WITHDRAWN},
 };
 
 /// Entries that one call of [`Fib::route_ops`] looks at: some hundred microseconds.
@@ -25,11 +25,11 @@ const KEPT: usize = 4096;
 
 /// What is wanted of a prefix, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Want {
+pub struct DesiredRoute {
     /// Where its route is to lead; `None` where there is to be none.
-    pub target: Option<Target>,
+    pub target: Option<RouteTarget>,
     /// The reason for that; `None` where nothing was learned.
-    pub reason: Option<Reason>,
+    pub reason: Option<ExitReason>,
 }
 
 /// What is done to a route.
@@ -58,15 +58,15 @@ pub struct RouteOp {
 #[derive(Debug, Clone, Default)]
 pub struct Fib {
     /// All that is desired but learned routes.
-    pub desired: Desired,
+    pub desired: DesiredState,
     /// All that was observed but routes; `None` before the first look.
-    pub observed: Option<Observed>,
+    pub observed: Option<ObservedState>,
     table: RouteTable,
-    paths: Interner<Paths>,
-    others: Interner<Box<[IpAddr]>>,
-    exits: Interner<Box<[Exit]>>,
-    wants: Interner<Want>,
-    vias: Interner<Via>,
+    paths: ValueInterner<LearnedPaths>,
+    others: ValueInterner<Box<[IpAddr]>>,
+    exits: ValueInterner<Box<[Exit]>>,
+    wants: ValueInterner<DesiredRoute>,
+    vias: ValueInterner<Via>,
     /// By the id of a want: how it is realised now.
     realised: Vec<Option<Via>>,
     /// The same as it was before all of it is found out anew, until it is: for whoever asks meanwhile.
@@ -76,7 +76,7 @@ pub struct Fib {
     /// Our next-hop objects by gateway and interface index.
     by_content: HashMap<(IpAddr, u32), u32>,
     /// Our groups of them.
-    by_members: HashMap<Members, u32>,
+    by_members: HashMap<GroupMembers, u32>,
     /// Where to look for a free next-hop id.
     next_id: u32,
     /// Routes to be compared, in no order to rely on.
@@ -99,17 +99,17 @@ impl Fib {
     }
 
     /// The path that was learned for a route.
-    pub fn learned(&self, state: &State) -> Option<&Learned> {
+    pub fn learned(&self, state: &RouteState) -> Option<&LearnedPath> {
         self.paths.value(state.learned).map(|paths| &paths.learned)
     }
 
     /// What is wanted of a route.
-    pub fn want(&self, state: &State) -> Want {
+    pub fn want(&self, state: &RouteState) -> DesiredRoute {
         self.wants.value(state.want).copied().unwrap_or_default()
     }
 
     /// What the kernel has of a route.
-    pub fn via(&self, state: &State) -> Option<&Via> {
+    pub fn via(&self, state: &RouteState) -> Option<&Via> {
         self.vias.value(state.via)
     }
 
@@ -122,7 +122,7 @@ impl Fib {
     pub fn learn(
         &mut self,
         key: &RouteKey,
-        learned: Option<Learned>,
+        learned: Option<LearnedPath>,
         others: &[IpAddr],
     ) -> Option<(u32, bool)> {
         let slot = match learned {
@@ -142,22 +142,24 @@ impl Fib {
     }
 
     /// Notes what is wanted of a route that something was learned for. What the configuration wants comes first.
-    pub fn want_learned(&mut self, slot: u32, want: Want) {
+    pub fn want_learned(&mut self, slot: u32, want: DesiredRoute) {
         let state = *self.table.state(slot);
         let target = match self.want(&state).target {
-            configured @ Some(Target::Device(_) | Target::Blackhole) if state.has(CONFIGURED) => configured,
+            configured @ Some(RouteTarget::Device(_) | RouteTarget::Blackhole) if state.has(CONFIGURED) => {
+                configured
+            }
             _ => want.target,
         };
-        self.set_want(slot, Want { target, reason: want.reason });
+        self.set_want(slot, DesiredRoute { target, reason: want.reason });
     }
 
-    fn set_want(&mut self, slot: u32, want: Want) {
-        let id = if want == Want::default() {
+    fn set_want(&mut self, slot: u32, want: DesiredRoute) {
+        let id = if want == DesiredRoute::default() {
             NONE
         } else {
             let (id, new) = self.wants.acquire(want);
             if new {
-                if let Some(Target::Exits(exits)) = want.target {
+                if let Some(RouteTarget::Exits(exits)) = want.target {
                     self.exits.retain(exits);
                 }
                 let length = usize::try_from(self.wants.last_id()).unwrap_or(usize::MAX).saturating_add(1);
@@ -173,7 +175,7 @@ impl Fib {
         };
         let old = std::mem::replace(&mut self.table.state_mut(slot).want, id);
         if self.wants.release(old) {
-            if let Some(Target::Exits(exits)) = self.wants.value(old).and_then(|want| want.target) {
+            if let Some(RouteTarget::Exits(exits)) = self.wants.value(old).and_then(|want| want.target) {
                 self.exits.release(exits);
             }
             self.may_sweep = true;
@@ -218,18 +220,18 @@ impl Fib {
     }
 
     /// Takes what follows from a new configuration, in place of what followed from the old one.
-    pub fn configure(&mut self, desired: Desired) {
+    pub fn configure(&mut self, desired: DesiredState) {
         for slot in std::mem::take(&mut self.configured) {
             let reason = self.want(self.table.state(slot)).reason;
             self.table.state_mut(slot).clear(CONFIGURED);
-            self.set_want(slot, Want { target: None, reason });
+            self.set_want(slot, DesiredRoute { target: None, reason });
         }
         for (key, target) in &desired.routes {
             let slot = self.table.enter(key);
             self.table.state_mut(slot).set(CONFIGURED);
             self.configured.push(slot);
             let reason = self.want(self.table.state(slot)).reason;
-            self.set_want(slot, Want { target: Some(*target), reason });
+            self.set_want(slot, DesiredRoute { target: Some(*target), reason });
         }
         self.desired = desired;
     }
@@ -244,7 +246,7 @@ impl Fib {
                 let others: Box<[IpAddr]> = self.others(&state).into();
                 self.learn(&RouteKey { metric, ..key }, Some(learned), &others);
                 self.learn(&key, None, &[]);
-                self.want_learned(slot, Want::default());
+                self.want_learned(slot, DesiredRoute::default());
             }
         }
     }
@@ -323,7 +325,7 @@ impl Fib {
     pub fn host_ops(&mut self, batch: &mut Vec<RouteOp>, blocked: &dyn Fn(&Object) -> bool) {
         for i in 0..self.configured.len() {
             let slot = self.configured[i];
-            if matches!(self.want(self.table.state(slot)).target, Some(Target::Device(_))) {
+            if matches!(self.want(self.table.state(slot)).target, Some(RouteTarget::Device(_))) {
                 batch.extend(self.compare(slot, false, blocked));
             }
         }
@@ -483,10 +485,10 @@ impl Fib {
     }
 }
 
-mod heirs;
+mod installed;
+mod multipath;
+mod nexthop_reuse;
 mod nexthops;
 mod queue;
-mod shared;
-mod shown;
 #[cfg(test)]
 mod tests;

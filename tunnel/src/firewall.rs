@@ -121,14 +121,14 @@ impl Tunnels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, Pool, Probing};
+    use crate::node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Pool, ProbeConfig, RemoteNode};
 
     fn net(text: &str) -> IpNet {
         text.parse().expect("a prefix")
     }
 
     fn config(encapsulation: Encapsulation, fallback: Fallback) -> Config {
-        let node = |name: &str, ipv4: Option<&str>, ipv6: Option<&str>| Node {
+        let node = |name: &str, ipv4: Option<&str>, ipv6: Option<&str>| RemoteNode {
             name: name.into(),
             ipv4: ipv4.map(|text| text.parse().expect("net")),
             ipv6: ipv6.map(|text| text.parse().expect("net")),
@@ -160,7 +160,7 @@ mod tests {
             route_protocol: 179,
             route_metric: DEFAULT_ROUTE_METRIC,
             nexthop_compat_keep: false,
-            probing: Probing::default(),
+            probing: ProbeConfig::default(),
             device_linger: std::time::Duration::ZERO,
         }
     }

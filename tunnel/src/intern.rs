@@ -11,7 +11,7 @@ pub const NONE: u32 = 0;
 /// Values by small ids, each with the number of its holders. The id of a value that nobody holds any more is
 /// given to another one later.
 #[derive(Debug, Clone)]
-pub struct Interner<T> {
+pub struct ValueInterner<T> {
     /// The value with id `i + 1`, and its holders.
     values: Vec<(T, u32)>,
     index: HashTable<u32>,
@@ -21,7 +21,7 @@ pub struct Interner<T> {
     last: u32,
 }
 
-impl<T> Default for Interner<T> {
+impl<T> Default for ValueInterner<T> {
     fn default() -> Self {
         Self {
             values: Vec::new(),
@@ -37,7 +37,7 @@ fn at(id: u32) -> usize {
     usize::try_from(id).unwrap_or(usize::MAX).wrapping_sub(1)
 }
 
-impl<T: Eq + Hash> Interner<T> {
+impl<T: Eq + Hash> ValueInterner<T> {
     /// The id of a value, which has one more holder now, and whether nobody held it before.
     pub fn acquire(&mut self, value: T) -> (u32, bool) {
         if let Some((last, count)) = self.values.get_mut(at(self.last))
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn equal_values_share_an_id_until_the_last_holder_lets_go() {
-        let mut interner = Interner::default();
+        let mut interner = ValueInterner::default();
         let (a, new) = interner.acquire("a");
         assert!(new && a != NONE);
         let (b, _) = interner.acquire("b");

@@ -14,7 +14,7 @@ pub const LAST_RETRY: Duration = Duration::from_secs(60);
 
 /// One object's failures.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct ObjectFailure {
     /// `errno` of the last one.
     pub errno: i32,
     /// The kernel's own words (extended acknowledgement), or the errno's.
@@ -28,7 +28,7 @@ pub struct Failure {
 /// The failures that stand.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    failures: BTreeMap<Object, Failure>,
+    failures: BTreeMap<Object, ObjectFailure>,
     /// No attempt is due before.
     earliest: Option<Instant>,
 }
@@ -41,7 +41,7 @@ impl Ledger {
         let attempts = before.map_or(0, |f| f.attempts).saturating_add(1);
         let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
         let retry_at = now + pause;
-        self.failures.insert(object, Failure { errno, text, attempts, retry_at });
+        self.failures.insert(object, ObjectFailure { errno, text, attempts, retry_at });
         self.earliest = Some(self.earliest.map_or(retry_at, |earliest| earliest.min(retry_at)));
         news
     }
@@ -87,7 +87,7 @@ impl Ledger {
     }
 
     /// All of them.
-    pub fn failures(&self) -> &BTreeMap<Object, Failure> {
+    pub fn failures(&self) -> &BTreeMap<Object, ObjectFailure> {
         &self.failures
     }
 }

@@ -19,22 +19,22 @@ pub mod mtu;
 pub mod node;
 pub mod observed;
 pub mod probe;
+pub mod reachability;
 pub mod resolve;
-pub mod standing;
 pub mod table;
 
 #[cfg(feature = "driver")]
+pub mod activity;
+#[cfg(feature = "driver")]
 pub mod dataplane;
+#[cfg(feature = "driver")]
+pub mod dry_run;
+#[cfg(feature = "driver")]
+pub mod kernel;
 #[cfg(feature = "driver")]
 pub mod netfilter;
 #[cfg(feature = "driver")]
-pub mod netlink;
-#[cfg(feature = "driver")]
-pub mod news;
-#[cfg(feature = "driver")]
 pub mod reconcile;
-#[cfg(feature = "driver")]
-pub mod rehearsal;
 #[cfg(feature = "driver")]
 pub mod report;
 #[cfg(feature = "driver")]
@@ -46,11 +46,15 @@ pub use desired::VXLAN_VNI;
 pub use firewall::{Firewall, TunnelsFrom};
 #[cfg(feature = "driver")]
 pub use netfilter::{FirewallHandle, FirewallReport};
+/// The crate that reads and writes kernel state.
+#[cfg(feature = "driver")]
+pub use netlink;
 pub use node::{
-    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Probing, RouteChange,
+    Config, Encapsulation, Fallback, LearnedPath, LocalNode, Mode, PathKind, Pool, ProbeConfig, RemoteNode,
+    RouteChange,
 };
 #[cfg(feature = "driver")]
-pub use report::Report;
-pub use resolve::{Exit, Reason};
+pub use report::DataplaneReport;
+pub use resolve::{Exit, ExitReason};
 #[cfg(feature = "driver")]
 pub use task::{TunnelHandle, TunnelStopped};

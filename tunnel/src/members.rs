@@ -5,14 +5,14 @@ pub const MAX_MEMBERS: usize = 16;
 
 /// Ids of next-hop objects, each once, in their order; of what is no group, none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Members {
+pub struct GroupMembers {
     ids: [u32; MAX_MEMBERS],
     count: u8,
     /// They share packets otherwise than alike and by hash.
     odd: bool,
 }
 
-impl Members {
+impl GroupMembers {
     /// These, in any order; of more than [`MAX_MEMBERS`] the lowest.
     pub fn new(ids: impl IntoIterator<Item = u32>) -> Self {
         let mut sorted: Vec<u32> = ids.into_iter().collect();
@@ -62,11 +62,11 @@ mod tests {
 
     #[test]
     fn members_are_a_set_of_sixteen_at_most() {
-        assert_eq!(Members::new([3, 1, 3, 2]), Members::new([1, 2, 3]));
-        assert_eq!(Members::new([3, 1, 2]).ids(), [1, 2, 3]);
-        assert_eq!(Members::new([1, 2]).without(2), Members::new([1]));
-        assert_ne!(Members::new([1, 2]).oddly().without(2), Members::new([1]));
-        assert!(Members::new([1]).without(1).is_empty() && !Members::new([1]).is_empty());
-        assert_eq!(Members::new((1..40).rev()).ids(), (1..17).collect::<Vec<_>>());
+        assert_eq!(GroupMembers::new([3, 1, 3, 2]), GroupMembers::new([1, 2, 3]));
+        assert_eq!(GroupMembers::new([3, 1, 2]).ids(), [1, 2, 3]);
+        assert_eq!(GroupMembers::new([1, 2]).without(2), GroupMembers::new([1]));
+        assert_ne!(GroupMembers::new([1, 2]).oddly().without(2), GroupMembers::new([1]));
+        assert!(GroupMembers::new([1]).without(1).is_empty() && !GroupMembers::new([1]).is_empty());
+        assert_eq!(GroupMembers::new((1..40).rev()).ids(), (1..17).collect::<Vec<_>>());
     }
 }

@@ -18,7 +18,7 @@ pub fn pod_mtu(config: &Config, parent: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{DEFAULT_ROUTE_METRIC, Encapsulation, Fallback, LocalNode, Probing};
+    use crate::node::{DEFAULT_ROUTE_METRIC, Encapsulation, Fallback, LocalNode, ProbeConfig};
 
     #[test]
     fn the_smallest_of_what_may_be_used_counts() {
@@ -39,7 +39,7 @@ mod tests {
             route_protocol: 179,
             route_metric: DEFAULT_ROUTE_METRIC,
             nexthop_compat_keep: false,
-            probing: Probing::default(),
+            probing: ProbeConfig::default(),
             device_linger: std::time::Duration::ZERO,
         };
         for (encapsulation, fallback, ipv4, mtu) in [

@@ -1,11 +1,6 @@
 //! Keeps this node's own nftables table, `inet routed`, as it is to be: one transaction for each change, read back
 //! afterwards; what others change in it is mended when the kernel tells of it. No other table is ever looked at.
 
-mod listing;
-mod monitor;
-mod nft;
-mod ruleset;
-
 use std::{
     collections::BTreeSet,
     net::IpAddr,
@@ -20,20 +15,16 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::{
-    listing::ListingError,
-    nft::NftError,
-    ruleset::{NODE_SETS, TABLE},
-};
-use self::{
-    listing::{Change, Listing, Skeleton},
-    monitor::Monitor,
-    ruleset::{DROPPED_IPIP, DROPPED_VXLAN, element_changes, removal, replacement},
-};
 use crate::{
+    desired::{VXLAN_PORT, VXLAN_VNI},
     firewall::{Firewall, Tunnels},
     ledger::{FIRST_RETRY, LAST_RETRY},
 };
+use netlink::nftables::{
+    DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, Skeleton, TableChange, TableListing, TableMonitor,
+    VxlanSelector, element_changes, removal, replacement, {self as nft},
+};
+pub use netlink::nftables::{NODE_SETS, NftError, TABLE, TableListingError};
 
 /// How often the table is looked at where the kernel doesn't tell of changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -84,11 +75,11 @@ pub struct FirewallReport {
 pub struct FirewallHandle {
     wanted: watch::Sender<Option<Firewall>>,
     reports: watch::Receiver<FirewallReport>,
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<ReportRequest>,
 }
 
 /// Somebody asks for a report with counters.
-type Question = oneshot::Sender<FirewallReport>;
+type ReportRequest = oneshot::Sender<FirewallReport>;
 
 impl FirewallHandle {
     /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose threads are all
@@ -142,7 +133,7 @@ pub async fn flush() -> Result<bool, NftError> {
 }
 
 /// What stands in the way.
-struct Failure {
+struct FirewallFailure {
     text: String,
     attempts: u32,
 }
@@ -150,12 +141,12 @@ struct Failure {
 /// The state of the task.
 #[derive(Default)]
 struct Keeper {
-    monitor: Option<Monitor>,
+    monitor: Option<TableMonitor>,
     /// How this `nft` spells our table, where that is other than we write it.
     spelled: Option<Skeleton>,
     /// What the table was last seen to be.
     settled: Option<(Firewall, bool)>,
-    failure: Option<Failure>,
+    failure: Option<FirewallFailure>,
     drift: u64,
     /// When it was last mended, and how often in a row.
     mended: Option<(Instant, u32)>,
@@ -166,7 +157,7 @@ struct Keeper {
 async fn run(
     mut wanted: watch::Receiver<Option<Firewall>>,
     mut tunnels: watch::Receiver<Tunnels>,
-    mut questions: mpsc::Receiver<Question>,
+    mut questions: mpsc::Receiver<ReportRequest>,
     report: watch::Sender<FirewallReport>,
 ) {
     let mut keeper = Keeper::default();
@@ -240,7 +231,7 @@ impl Keeper {
         if firewall.is_empty() {
             self.monitor = None;
         } else if self.monitor.is_none() {
-            match Monitor::open() {
+            match TableMonitor::open() {
                 Ok(monitor) => self.monitor = Some(monitor),
                 Err(error) => {
                     tracing::debug!(%error, "nftables' events can't be had: the table is looked at every {LOOK_INTERVAL:?}");
@@ -262,23 +253,24 @@ impl Keeper {
 
     async fn bring(&mut self, firewall: &Firewall, whole: bool) -> Result<(), NftError> {
         let known = self.settled.as_ref().is_some_and(|settled| settled == &(firewall.clone(), whole));
-        let wanted = Listing::of(firewall);
+        let table = firewall.table();
+        let wanted = TableListing::of(&table);
         let mut found = nft::list().await?;
         for pass in 0..PASSES {
             let change = wanted.change_from(found.as_ref(), self.spelled.as_ref(), !whole);
-            let replaced = matches!(change, Change::Replace);
+            let replaced = matches!(change, TableChange::Replace);
             match change {
-                Change::None => return Ok(()),
-                Change::Elements { add, delete } => {
+                TableChange::None => return Ok(()),
+                TableChange::Elements { add, delete } => {
                     let changes = element_changes(borrowed(&add), borrowed(&delete));
                     nft::apply(&changes).await?;
                 }
-                Change::Replace => {
-                    let before = found.iter().filter(|_| !whole).flat_map(Listing::nodes).collect();
-                    let mut firewall = firewall.clone();
-                    firewall.nodes = &firewall.nodes | &before;
+                TableChange::Replace => {
+                    let before = found.iter().filter(|_| !whole).flat_map(listed_nodes).collect();
+                    let mut table = table.clone();
+                    table.nodes = &table.nodes | &before;
                     self.spelled = None;
-                    nft::apply(&replacement(&firewall)).await?;
+                    nft::apply(&replacement(&table)).await?;
                 }
             }
             if known && pass == 0 {
@@ -287,7 +279,7 @@ impl Keeper {
             found = nft::list().await?;
             if let Some(found) = found.as_ref().filter(|_| replaced)
                 && found.skeleton != wanted.skeleton
-                && wanted.skeleton.has_the_parts_of(&found.skeleton)
+                && wanted.skeleton.has_same_objects(&found.skeleton)
             {
                 tracing::debug!("this nft spells our table in its own way, which is remembered");
                 self.spelled = Some(found.skeleton.clone());
@@ -340,7 +332,7 @@ impl Keeper {
         }
         let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
         self.settled = None;
-        self.failure = Some(Failure { text, attempts });
+        self.failure = Some(FirewallFailure { text, attempts });
         Instant::now() + pause
     }
 
@@ -383,10 +375,22 @@ fn borrowed(changes: &[(String, Vec<IpNet>)]) -> impl Iterator<Item = (&str, Vec
     changes.iter().map(|(set, nets)| (set.as_str(), nets.clone()))
 }
 
-impl Listing {
-    /// The addresses in the sets of nodes.
-    fn nodes(&self) -> BTreeSet<IpAddr> {
-        NODE_SETS.iter().flat_map(|set| self.elements_of(set)).map(|net| net.addr()).collect()
+/// Returns the addresses in the sets of nodes.
+fn listed_nodes(listing: &TableListing) -> BTreeSet<IpAddr> {
+    NODE_SETS.iter().flat_map(|set| listing.elements_of(set)).map(|net| net.addr()).collect()
+}
+
+impl Firewall {
+    /// Returns the contents of the table.
+    fn table(&self) -> FirewallTable {
+        let vxlan = VxlanSelector { port: VXLAN_PORT, vni: VXLAN_VNI };
+        FirewallTable {
+            guards_ipip: self.guards_ipip,
+            guarded_vxlan: self.guards_vxlan.then_some(vxlan),
+            nodes: self.nodes.clone(),
+            pools: self.pools.clone(),
+            masqueraded: self.masqueraded.clone(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
-use crate::probe::{Way, packet::Key};
+use crate::probe::{TunnelPath, packet::ProbeKey};
 
 /// A 48-bit Ethernet address, in transmission order.
 pub type Mac = [u8; 6];
@@ -100,7 +100,7 @@ impl LocalNode {
 
 /// Another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub struct RemoteNode {
     /// Name in the cluster.
     pub name: String,
     /// IPv4 address, with the prefix length of its subnet.
@@ -117,7 +117,7 @@ pub struct Node {
     pub mac: Option<Mac>,
 }
 
-impl Node {
+impl RemoteNode {
     /// The MAC of its VXLAN device.
     pub fn mac(&self) -> Mac {
         self.mac.unwrap_or_else(|| vtep_mac(&self.name))
@@ -164,7 +164,7 @@ pub struct Config {
     /// This node.
     pub local: LocalNode,
     /// The other nodes.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<RemoteNode>,
     /// The pools; where several contain a prefix the most specific one decides.
     pub pools: Vec<Pool>,
     /// The cluster's encapsulation, mode Always, where there is no pool at all.
@@ -178,20 +178,20 @@ pub struct Config {
     /// Leave `net.ipv4.nexthop_compat_mode` as it is.
     pub nexthop_compat_keep: bool,
     /// How it is found out whether packets pass.
-    pub probing: Probing,
+    pub probing: ProbeConfig,
     /// How long a tunnel device that no pool uses any more still takes packets in: other nodes may use it longer.
     pub device_linger: Duration,
 }
 
 /// How it is found out whether packets pass between nodes, and when that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probing {
+pub struct ProbeConfig {
     /// Whether probes are sent and answered where they are of use.
     pub enabled: bool,
     /// UDP port of probes and answers.
     pub port: u16,
     /// The cluster's key, if it has one.
-    pub key: Option<Key>,
+    pub key: Option<ProbeKey>,
     /// How long BGP or a way must have been well before it is used again.
     pub recover_after: Duration,
     /// IP-in-IP counts as blocked until it was seen to pass: this network is known to drop it.
@@ -200,7 +200,7 @@ pub struct Probing {
     pub direct: bool,
 }
 
-impl Default for Probing {
+impl Default for ProbeConfig {
     fn default() -> Self {
         Self {
             enabled: true,
@@ -234,7 +234,7 @@ impl Config {
     }
 
     /// The other node that has `address`.
-    pub fn node_with_address(&self, address: IpAddr) -> Option<&Node> {
+    pub fn node_with_address(&self, address: IpAddr) -> Option<&RemoteNode> {
         let address = address.to_canonical();
         self.nodes.iter().find(|n| n.has_address(address))
     }
@@ -258,7 +258,7 @@ impl Config {
     /// where there is no other to take as well.
     pub fn asks(&self) -> bool {
         let wraps = self.may_use(Encapsulation::Ipip) || self.may_use(Encapsulation::Vxlan);
-        self.can_ask() && wraps || self.probes(Way::Direct)
+        self.can_ask() && wraps || self.probes(TunnelPath::Direct)
     }
 
     fn can_ask(&self) -> bool {
@@ -267,14 +267,16 @@ impl Config {
 
     /// Whether nodes ask each other by this way to find out whether to take it: then probes have a table of its own, and
     /// go by it whatever way packets go.
-    pub fn probes(&self, way: Way) -> bool {
+    pub fn probes(&self, path: TunnelPath) -> bool {
         if !self.can_ask() {
             return false;
         }
         let falls_back = self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip);
-        match way {
-            Way::Ipip | Way::Vxlan => falls_back,
-            Way::Direct => self.probing.direct && self.pools.iter().any(|p| p.mode == Mode::CrossSubnet),
+        match path {
+            TunnelPath::Ipip | TunnelPath::Vxlan => falls_back,
+            TunnelPath::Direct => {
+                self.probing.direct && self.pools.iter().any(|p| p.mode == Mode::CrossSubnet)
+            }
         }
     }
 
@@ -300,7 +302,7 @@ pub enum PathKind {
 
 /// The best path of a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Learned {
+pub struct LearnedPath {
     /// The exit point's address: the BGP next hop, or the node's address of the static peer table.
     pub next_hop: IpAddr,
     /// Where the path comes from.
@@ -313,7 +315,7 @@ pub struct RouteChange {
     /// The prefix.
     pub prefix: IpNet,
     /// Its best path now; `None` when it has none any more.
-    pub learned: Option<Learned>,
+    pub learned: Option<LearnedPath>,
     /// Other exit points that share its packets, as good as the path's own; mostly none.
     pub others: Box<[IpAddr]>,
 }

@@ -10,9 +10,9 @@ use ipnet::IpNet;
 use crate::{
     desired::{Device, Parent},
     diff::Op,
-    members::Members,
+    members::GroupMembers,
     node::Mac,
-    probe::Way,
+    probe::TunnelPath,
     resolve::Exit,
 };
 
@@ -47,7 +47,7 @@ pub enum LinkKind {
 
 /// A tunnel device as observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub struct ObservedLink {
     /// Interface index.
     pub index: u32,
     /// Administratively up.
@@ -72,7 +72,7 @@ pub struct Nexthop {
     /// `RTNH_F_ONLINK`.
     pub onlink: bool,
     /// Of a group: its objects.
-    pub members: Members,
+    pub members: GroupMembers,
 }
 
 /// Where an observed route of ours leads.
@@ -97,19 +97,19 @@ pub enum Via {
 
 /// The kernel's picture, but its routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Observed {
+pub struct ObservedState {
     /// The kernel has next-hop objects (Linux 5.3).
     pub nexthop_objects: bool,
     /// The interface with the node's address.
     pub parent: Option<Parent>,
     /// The IP-in-IP device.
-    pub ipip: Option<Link>,
+    pub ipip: Option<ObservedLink>,
     /// The IP-in-IP device in use is `tunl0`, since a second one cannot be created.
     pub ipip_is_tunl0: bool,
     /// `tunl0` exists.
     pub has_tunl0: bool,
     /// The VXLAN device.
-    pub vxlan: Option<Link>,
+    pub vxlan: Option<ObservedLink>,
     /// Another VXLAN device with our VNI and port: ours cannot exist beside it.
     pub vxlan_rival: Option<String>,
     /// Addresses of the tunnel devices.
@@ -121,14 +121,14 @@ pub struct Observed {
     /// All next-hop objects, by id.
     pub nexthops: BTreeMap<u32, Nexthop>,
     /// Ways whose rules are there.
-    pub rules: BTreeSet<Way>,
+    pub rules: BTreeSet<TunnelPath>,
     /// The routes of the probes' tables: gateway and interface index, if they are as we write them.
-    pub probe_routes: BTreeMap<(Way, Ipv4Addr), Option<(IpAddr, u32)>>,
+    pub probe_routes: BTreeMap<(TunnelPath, Ipv4Addr), Option<(IpAddr, u32)>>,
 }
 
-impl Observed {
+impl ObservedState {
     /// A tunnel device.
-    pub fn link(&self, device: Device) -> Option<&Link> {
+    pub fn link(&self, device: Device) -> Option<&ObservedLink> {
         match device {
             Device::Ipip => self.ipip.as_ref(),
             Device::Vxlan => self.vxlan.as_ref(),
@@ -185,7 +185,7 @@ impl Observed {
                 self.neighbours.remove(&address);
             }
             Op::AddNexthop { id, gateway, index } | Op::ReplaceNexthop { id, gateway, index } => {
-                let members = Members::default();
+                let members = GroupMembers::default();
                 let nexthop = Nexthop { ours: true, gateway: Some(gateway), index, onlink: true, members };
                 self.nexthops.insert(id, nexthop);
             }
@@ -196,17 +196,17 @@ impl Observed {
                 self.nexthops.remove(&id);
                 self.leave_groups(id);
             }
-            Op::AddRule { way } => {
-                self.rules.insert(way);
+            Op::AddRule { path } => {
+                self.rules.insert(path);
             }
-            Op::DeleteRule { way } => {
-                self.rules.remove(&way);
+            Op::DeleteRule { path } => {
+                self.rules.remove(&path);
             }
-            Op::SetProbeRoute { way, address, gateway, index } => {
-                self.probe_routes.insert((way, address), Some((gateway, index)));
+            Op::SetProbeRoute { path, address, gateway, index } => {
+                self.probe_routes.insert((path, address), Some((gateway, index)));
             }
-            Op::DeleteProbeRoute { way, address } => {
-                self.probe_routes.remove(&(way, address));
+            Op::DeleteProbeRoute { path, address } => {
+                self.probe_routes.remove(&(path, address));
             }
         }
     }
@@ -251,12 +251,12 @@ impl Observed {
     }
 
     /// In how many entries of ours `self` and `other` differ.
-    pub fn count_differences(&self, other: &Observed) -> u64 {
+    pub fn count_differences(&self, other: &ObservedState) -> u64 {
         fn maps<K: Eq + std::hash::Hash, V: PartialEq>(a: &HashMap<K, V>, b: &HashMap<K, V>) -> usize {
             a.iter().filter(|(k, v)| b.get(k) != Some(v)).count()
                 + b.keys().filter(|k| !a.contains_key(k)).count()
         }
-        fn ours(o: &Observed) -> HashMap<u32, Nexthop> {
+        fn ours(o: &ObservedState) -> HashMap<u32, Nexthop> {
             o.nexthops.iter().filter(|(_, n)| n.ours).map(|(id, n)| (*id, *n)).collect()
         }
         let links = Device::ALL.iter().filter(|d| self.link(**d) != other.link(**d)).count();
@@ -275,7 +275,7 @@ impl Observed {
 
 impl Nexthop {
     /// A group of ours.
-    pub fn group(members: Members) -> Self {
+    pub fn group(members: GroupMembers) -> Self {
         Self { ours: true, gateway: None, index: 0, onlink: false, members }
     }
 

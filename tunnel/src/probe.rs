@@ -16,7 +16,7 @@ pub(crate) mod driver;
 /// A way from node to node that can be asked after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum TunnelPath {
     /// IP in IP.
     Ipip,
     /// VXLAN.
@@ -25,39 +25,39 @@ pub enum Way {
     Direct,
 }
 
-impl Way {
+impl TunnelPath {
     /// All of them.
-    pub const ALL: [Way; 3] = [Way::Ipip, Way::Vxlan, Way::Direct];
+    pub const ALL: [TunnelPath; 3] = [TunnelPath::Ipip, TunnelPath::Vxlan, TunnelPath::Direct];
 
     /// The table that leads probes by this way, and the mark that leads to the table.
     pub fn table(self) -> u32 {
         match self {
-            Way::Ipip => 17_904,
-            Way::Vxlan => 17_917,
-            Way::Direct => 17_900,
+            TunnelPath::Ipip => 17_904,
+            TunnelPath::Vxlan => 17_917,
+            TunnelPath::Direct => 17_900,
         }
     }
 
     /// The way with this table.
-    pub fn of_table(table: u32) -> Option<Way> {
-        Way::ALL.into_iter().find(|way| way.table() == table)
+    pub fn of_table(table: u32) -> Option<TunnelPath> {
+        TunnelPath::ALL.into_iter().find(|path| path.table() == table)
     }
 
     fn index(self) -> usize {
         match self {
-            Way::Ipip => 0,
-            Way::Vxlan => 1,
-            Way::Direct => 2,
+            TunnelPath::Ipip => 0,
+            TunnelPath::Vxlan => 1,
+            TunnelPath::Direct => 2,
         }
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for TunnelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Way::Ipip => "IP-in-IP",
-            Way::Vxlan => "VXLAN",
-            Way::Direct => "unwrapped",
+            TunnelPath::Ipip => "IP-in-IP",
+            TunnelPath::Vxlan => "VXLAN",
+            TunnelPath::Direct => "unwrapped",
         })
     }
 }
@@ -65,7 +65,7 @@ impl fmt::Display for Way {
 /// What is known of a way to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Passage {
+pub enum PathState {
     /// Nothing was answered yet, and nothing proved that it does not pass.
     #[default]
     Unknown,
@@ -79,10 +79,10 @@ pub enum Passage {
     Returning,
 }
 
-impl Passage {
+impl PathState {
     /// Whether the way is to be avoided where there is another.
     pub fn is_avoided(self) -> bool {
-        matches!(self, Passage::Blocked | Passage::Returning)
+        matches!(self, PathState::Blocked | PathState::Returning)
     }
 }
 

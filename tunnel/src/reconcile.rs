@@ -1,129 +1,94 @@
 //! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
 
-mod carry_out;
-mod rehearse;
-mod shared;
-mod stand;
-mod told;
+mod dry_run;
+mod multipath;
+mod operations;
+mod publisher;
+mod reachability;
+mod state;
 mod turn;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 
-use self::told::Told;
 pub use self::turn::Turn;
+use self::{
+    publisher::Publisher,
+    state::{
+        DriftRepair, Due, EXIT_INTERVAL, ExitsInUse, Observation, ReconcileRound, ResolutionKey, Resolver,
+        Resync, SyncState, WriteQueue,
+    },
+};
 use crate::{
-    dataplane::{Dataplane, Event},
-    desired::{Device, Parent, RouteKey, Wanted},
+    activity::ExitChange,
+    dataplane::{Dataplane, DataplaneError, KernelEvent},
+    desired::{DesiredDevice, Device, RouteKey},
     diff::Object,
-    fib::{Fib, RouteOp, Want},
+    fib::{DesiredRoute, Fib},
     intern::NONE,
     ledger::Ledger,
-    netlink::KernelError,
-    news::ExitChange,
-    node::{Config, DEFAULT_ROUTE_METRIC, Encapsulation, Learned, Mode, RouteChange},
+    node::{Config, Encapsulation, LearnedPath, RouteChange},
+    reachability::Reachability,
     report::{ExitKind, KernelLatency, Work, describe},
     resolve::{Reach, resolve},
-    standing::Standings,
     sysctl::Sysctl,
-    table::State,
+    table::RouteState,
 };
 
 /// Events kept while routes are listed; more than that are answered by listing once more.
 const MAX_HELD: usize = 16 * 1024;
 /// Answers of [`resolve`] that are kept.
 const MAX_ANSWERS: usize = 64 * 1024;
-/// How often the exits in use are noted while routes change.
-const NOTE_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How much of the kernel's state has to be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Look {
-    /// All but routes.
-    Base,
-    /// All; differences are the doing of others.
-    Whole,
-    /// All, after changes of our own that have effects of the kernel's own: whose doing a difference is cannot be told.
-    Expected,
-}
-
-/// What [`resolve`] depends on: the path, and of the prefix what its pool says and its family.
-type Question = (Learned, Option<(Encapsulation, Mode)>, bool);
-
 /// The state of the tunnel task.
+///
+/// # Contract
+/// - The owner calls [`reconcile`](Self::reconcile) after every input and repeats the call until it
+///   returns [`Turn::Rest`]. Between two calls it may pass in any further input. After
+///   [`Turn::Writing`] it waits for input or for the oldest batch
+///   ([`Dataplane::wait`](crate::dataplane::Dataplane)), after `Rest` for input or for
+///   [`next_retry`](Self::next_retry).
+/// - [`completed`](Self::completed) is called once for each batch, in the order of submission, and
+///   only while one is in flight.
+/// - The future of [`reconcile`](Self::reconcile) must not be dropped before it ends: it may have
+///   submitted operations whose results it has yet to record.
+/// - Time is that of `Instant::now()`, which is monotonic. All other inputs may come in any order;
+///   without a configuration nothing is read or written.
+/// - The reconciler may be dropped at any time. Kernel state stays as it is, for the next run to
+///   adopt.
 pub struct Reconciler<D> {
     pub(crate) dataplane: D,
     pub(crate) config: Option<Arc<Config>>,
+    /// Learned, desired and observed routes.
     pub(crate) fib: Fib,
+    /// Failures and their retries.
     pub(crate) ledger: Ledger,
+    /// Sysctls as of the last check.
     pub(crate) sysctls: Vec<Sysctl>,
-    pub(crate) in_sync: bool,
-    pub(crate) drift: u64,
-    pub(crate) permission_denied: bool,
-    pub(crate) observe_error: Option<KernelError>,
-    /// Per node name: the encapsulation in use, and since when.
-    pub(crate) in_use: HashMap<String, (Option<Encapsulation>, Timestamp)>,
-    /// What was done since the start, but probes.
+    /// Reachability of the nodes by BGP and by probes.
+    pub(crate) reachability: Reachability,
+    /// Work since the start, except probes.
     pub(crate) work: Work,
-    /// How long the kernel took for it.
+    /// Durations of the kernel's work.
     pub(crate) latency: KernelLatency,
-    /// What is known of the nodes.
-    pub(crate) standings: Standings,
-    /// Everything came to rest once after all routes were known: what an earlier run left is known.
-    adopted: bool,
-    /// All has to be resolved once more, after what is resolved now.
-    resolve_due: bool,
-    /// Some sysctl has changed.
-    pub(crate) sysctls_due: bool,
-    /// Whom to ask after has to be found out anew.
-    aims_due: bool,
-    /// Since when no pool uses a tunnel device.
-    unused_since: HashMap<Device, Instant>,
-    /// Metric of learned routes.
-    metric: u32,
-    look: Option<Look>,
-    /// The look that the routes are being listed for.
-    listing: Option<Look>,
-    held: Vec<Event>,
-    observe_at: Option<Instant>,
-    must_resolve: bool,
-    /// Where resolving everything anew stands.
-    resolving: Option<u32>,
-    answers: HashMap<Question, Want>,
-    last_answer: Option<(Question, Want)>,
-    reach_stale: bool,
-    reached: HashMap<IpAddr, Reach>,
-    parent: Option<Parent>,
-    /// Links, addresses and neighbours have to be compared.
-    base_due: bool,
-    /// Host routes come before next hops.
-    hosts_due: bool,
-    /// With when each was submitted.
-    in_flight: VecDeque<(Vec<RouteOp>, Instant)>,
-    /// When the last of them was completed.
-    completed_at: Option<Instant>,
-    /// A turn ended because nothing can be done before one of them is completed.
-    writing: bool,
-    spare: Vec<Vec<RouteOp>>,
-    /// When the turns began that have not come to rest yet.
-    pub(crate) running: Option<Instant>,
-    /// When what was due was last marked: when those turns began, or the last ones that came to rest.
+    /// True while the kernel refuses changes for lack of privilege.
+    pub(crate) permission_denied: bool,
+    /// Values and events for other tasks.
+    pub(crate) publisher: Publisher,
+    /// Exits in use.
+    pub(crate) exits: ExitsInUse,
+    observation: Observation,
+    resolver: Resolver,
+    writes: WriteQueue,
+    due: Due,
+    sync: SyncState,
+    repair: DriftRepair,
+    /// The present round; `None` at rest.
+    round: Option<ReconcileRound>,
+    /// Start of the present or else of the last round, when due work was last marked.
     marked_at: Option<Instant>,
-    /// Since then all was observed.
-    fresh: bool,
-    /// So many plans other than of routes were made one after the other.
-    passes: u32,
-    healing: bool,
-    fights: HashMap<Object, (u32, Instant)>,
-    exits_stale: bool,
-    noted_at: Option<Instant>,
-    pub(crate) told: Told,
+    /// Times since which no pool uses a tunnel device.
+    unused_since: HashMap<Device, Instant>,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -135,51 +100,42 @@ impl<D: Dataplane> Reconciler<D> {
             fib: Fib::default(),
             ledger: Ledger::default(),
             sysctls: Vec::new(),
-            in_sync: false,
-            drift: 0,
-            permission_denied: false,
-            observe_error: None,
-            in_use: HashMap::new(),
+            reachability: Reachability::default(),
             work: Work::default(),
             latency: KernelLatency::default(),
-            standings: Standings::default(),
-            adopted: false,
-            resolve_due: false,
-            sysctls_due: false,
-            aims_due: false,
-            unused_since: HashMap::new(),
-            metric: DEFAULT_ROUTE_METRIC,
-            look: None,
-            listing: None,
-            held: Vec::new(),
-            observe_at: None,
-            must_resolve: false,
-            resolving: None,
-            answers: HashMap::new(),
-            last_answer: None,
-            reach_stale: false,
-            reached: HashMap::new(),
-            parent: None,
-            base_due: false,
-            hosts_due: false,
-            in_flight: VecDeque::new(),
-            completed_at: None,
-            writing: false,
-            spare: Vec::new(),
-            running: None,
+            permission_denied: false,
+            publisher: Publisher::default(),
+            exits: ExitsInUse::default(),
+            observation: Observation::default(),
+            resolver: Resolver::default(),
+            writes: WriteQueue::default(),
+            due: Due::default(),
+            sync: SyncState::default(),
+            repair: DriftRepair::default(),
+            round: None,
             marked_at: None,
-            fresh: false,
-            passes: 0,
-            healing: false,
-            fights: HashMap::new(),
-            exits_stale: false,
-            noted_at: None,
-            told: Told::default(),
+            unused_since: HashMap::new(),
         }
     }
 
-    fn must_look(&mut self, look: Look) {
-        self.look = self.look.max(Some(look));
+    /// Returns whether all routes are known.
+    pub fn is_in_sync(&self) -> bool {
+        self.sync >= SyncState::InSync
+    }
+
+    /// Returns the number of differences that other programs made since the start.
+    pub(crate) fn drift(&self) -> u64 {
+        self.repair.count
+    }
+
+    /// Returns whether a round is in progress.
+    pub(crate) fn is_running(&self) -> bool {
+        self.round.is_some()
+    }
+
+    /// Returns the error of the last observation, if it failed.
+    pub(crate) fn observation_error(&self) -> Option<&DataplaneError> {
+        self.observation.error.as_ref()
     }
 
     /// Takes a new configuration.
@@ -189,57 +145,64 @@ impl<D: Dataplane> Reconciler<D> {
         }
         let protocol = self.config.as_ref().map(|c| c.route_protocol);
         // Nothing that was said of routes with the same protocol number is wrong now.
-        self.must_look(if protocol == Some(config.route_protocol) { Look::Base } else { Look::Whole });
+        self.observation.request(if protocol == Some(config.route_protocol) {
+            Resync::Base
+        } else {
+            Resync::Full
+        });
         self.config = Some(Arc::new(config));
-        self.must_resolve = true;
+        self.resolver.invalidate();
         self.ledger.retry_all(Instant::now());
     }
 
     /// Takes changes of best paths.
     pub fn routes(&mut self, changes: Vec<RouteChange>) {
-        let config = self.config.clone().filter(|_| !self.must_resolve && self.fib.observed.is_some());
-        self.passes = 0;
+        let config = self.config.clone().filter(|_| !self.resolver.is_stale() && self.fib.observed.is_some());
+        if let Some(round) = &mut self.round {
+            round.passes = 0;
+        }
         // What is adopted needs no change of the kernel's to be in use.
-        self.exits_stale = true;
+        self.exits.stale = true;
         for RouteChange { prefix, learned, others } in changes {
-            let key = RouteKey { prefix: prefix.trunc(), metric: self.metric };
+            let key = RouteKey { prefix: prefix.trunc(), metric: self.resolver.metric };
             let Some((slot, _)) = self.fib.learn(&key, learned, &others) else { continue };
             if let Some(learned) = learned {
                 self.note_bgp(&learned);
                 for next_hop in others {
-                    self.note_bgp(&Learned { next_hop, ..learned });
+                    self.note_bgp(&LearnedPath { next_hop, ..learned });
                 }
             }
             match (&config, learned) {
                 (Some(config), _) => self.resolve_one(config, slot),
                 // What will be resolved later is what is learned then.
-                (None, None) => self.fib.want_learned(slot, Want::default()),
-                (None, Some(_)) => self.must_resolve = true,
+                (None, None) => self.fib.want_learned(slot, DesiredRoute::default()),
+                (None, Some(_)) => self.resolver.invalidate(),
             }
         }
     }
 
     /// All routes are known: what is ours and unwanted may go.
     pub fn in_sync(&mut self) {
-        if !self.in_sync {
-            self.in_sync = true;
+        if !self.is_in_sync() {
+            self.sync = SyncState::InSync;
             self.fib.mark_all();
             self.fib.may_sweep = true;
-            self.exits_stale = true;
+            self.exits.stale = true;
             tracing::info!("in sync: leftovers of earlier runs are swept");
         }
     }
 
     /// When [`Self::reconcile`] wants to be called again without any event.
     pub fn next_retry(&self) -> Option<Instant> {
-        let note_at = self.noted_at.filter(|_| self.exits_stale).map(|at| at + NOTE_INTERVAL);
-        let returned_at = self.config.as_ref().and_then(|c| self.standings.deadline(c.probing.recover_after));
+        let note_at = self.exits.updated_at.filter(|_| self.exits.stale).map(|at| at + EXIT_INTERVAL);
+        let returned_at =
+            self.config.as_ref().and_then(|c| self.reachability.deadline(c.probing.recover_after));
         let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
         // What was due when the turns before began was their business, whatever came of it. What came due since is
         // not: nothing may have had a turn between then and now.
         let [returned_at, swept_at] = [returned_at, swept_at]
             .map(|at| at.filter(|at| self.marked_at.is_none_or(|marked| *at > marked)));
-        let times = [self.ledger.next_retry(), self.observe_at, note_at, returned_at, swept_at];
+        let times = [self.ledger.next_retry(), self.observation.retry_at, note_at, returned_at, swept_at];
         times.into_iter().flatten().min()
     }
 
@@ -249,19 +212,19 @@ impl<D: Dataplane> Reconciler<D> {
         let before = std::mem::replace(&mut self.sysctls, self.dataplane.tune(config, observed));
         let known = |name: &str| before.iter().any(|sysctl| sysctl.name == name && sysctl.problem.is_none());
         for sysctl in self.sysctls.iter().filter(|sysctl| sysctl.set && known(&sysctl.name)) {
-            self.drift += 1;
-            self.told.news.drift(1, Some(|| format!("sysctl {}", sysctl.name)));
+            self.repair.count += 1;
+            self.publisher.activity.drift(1, Some(|| format!("sysctl {}", sysctl.name)));
             tracing::info!(sysctl = sysctl.name, value = sysctl.value, "another program's change is undone");
         }
     }
 
     /// Takes note of what others did.
-    pub fn handle(&mut self, mut events: Vec<Event>) {
-        self.take_passages(&mut events);
-        if self.listing.is_some() {
-            self.held.extend(events);
-            if self.held.len() > MAX_HELD {
-                self.held = vec![Event::Overrun];
+    pub fn handle(&mut self, mut events: Vec<KernelEvent>) {
+        self.take_path_states(&mut events);
+        if let Some(listing) = &mut self.observation.listing {
+            listing.held.extend(events);
+            if listing.held.len() > MAX_HELD {
+                listing.held = vec![KernelEvent::Overrun];
             }
             return;
         }
@@ -270,68 +233,70 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    fn handle_one(&mut self, event: Event) {
+    fn handle_one(&mut self, event: KernelEvent) {
         let Some(observed) = &self.fib.observed else { return };
         let index_matters = |index: u32| {
             Device::ALL.iter().any(|d| observed.link(*d).is_some_and(|l| l.index == index))
-                || self.parent.is_none_or(|p| p.index == index)
-                || self.reached.values().any(|r| match r {
+                || self.observation.parent.is_none_or(|p| p.index == index)
+                || self.resolver.reached.values().any(|r| match r {
                     Reach::OnLink { index: i } | Reach::Via { index: i, .. } => *i == index,
                     Reach::Tunnel | Reach::Unreachable => false,
                 })
         };
-        let look = match &event {
-            Event::Overrun => Some(Look::Whole),
-            Event::Link { index, name } => {
+        let resync = match &event {
+            KernelEvent::Overrun => Some(Resync::Full),
+            KernelEvent::Link { index, name } => {
                 let desired = &self.fib.desired;
-                let incomplete = matches!(desired.ipip, Wanted::Present(_)) && observed.ipip.is_none()
-                    || matches!(desired.vxlan, Wanted::Present(_)) && observed.vxlan.is_none();
+                let incomplete = matches!(desired.ipip, DesiredDevice::Present(_)) && observed.ipip.is_none()
+                    || matches!(desired.vxlan, DesiredDevice::Present(_)) && observed.vxlan.is_none();
                 let named = Device::ALL.iter().any(|d| d.name() == name);
-                (incomplete || named || index_matters(*index)).then_some(Look::Whole)
+                (incomplete || named || index_matters(*index)).then_some(Resync::Full)
             }
             // No route goes with an address that comes, and there may be a million to list.
-            Event::Address { index, gone } => {
-                index_matters(*index).then_some(if *gone { Look::Whole } else { Look::Base })
+            KernelEvent::Address { index, gone } => {
+                index_matters(*index).then_some(if *gone { Resync::Full } else { Resync::Base })
             }
-            Event::Neighbour { index, .. } => {
-                observed.vxlan.is_some_and(|l| l.index == *index).then_some(Look::Whole)
+            KernelEvent::Neighbour { index, .. } => {
+                observed.vxlan.is_some_and(|l| l.index == *index).then_some(Resync::Full)
             }
-            Event::Nexthop { ours } => ours.then_some(Look::Whole),
-            Event::Probing => Some(Look::Base),
-            Event::Sysctl => {
-                self.sysctls_due = true;
+            KernelEvent::Nexthop { ours } => ours.then_some(Resync::Full),
+            KernelEvent::ProbeRouting => Some(Resync::Base),
+            KernelEvent::Sysctl => {
+                self.due.sysctls = true;
                 None
             }
             // Taken in before.
-            Event::Passage { .. } => None,
-            Event::Route { key, via, ours } => {
-                self.reach_stale |= self.reached.keys().any(|a| key.prefix.contains(a));
+            KernelEvent::PathState { .. } => None,
+            KernelEvent::Route { key, via, ours } => {
+                self.resolver.reached_stale |= self.resolver.reached.keys().any(|a| key.prefix.contains(a));
                 if *ours && self.fib.event(key, *via) {
-                    self.drift += 1;
-                    self.told.news.drift(1, Some(|| describe(&Object::Route(*key))));
-                    self.healing = true;
-                    self.exits_stale = true;
+                    self.repair.count += 1;
+                    self.publisher.activity.drift(1, Some(|| describe(&Object::Route(*key))));
+                    self.repair.active = true;
+                    self.exits.stale = true;
                 }
                 None
             }
         };
-        if let Some(look) = look {
-            tracing::debug!(?event, ?look, "the kernel is looked at again");
-            self.must_look(look);
+        if let Some(resync) = resync {
+            tracing::debug!(?event, look = ?resync, "kernel state is observed again");
+            self.observation.request(resync);
         }
     }
 
     /// Asks again how each next hop is reached, and resolves anew if an answer changed.
     fn recheck_reach(&mut self) {
-        let (true, Some(observed)) = (self.reach_stale, &self.fib.observed) else { return };
-        self.reach_stale = false;
+        let (true, Some(observed)) = (self.resolver.reached_stale, &self.fib.observed) else { return };
+        self.resolver.reached_stale = false;
         let mut changed = false;
-        for (address, before) in &mut self.reached {
+        for (address, before) in &mut self.resolver.reached {
             let after = self.dataplane.reach(*address, observed);
             changed |= after != *before;
             *before = after;
         }
-        self.must_resolve |= changed;
+        if changed {
+            self.resolver.invalidate();
+        }
     }
 
     /// Finds the exit of a route by what was learned.
@@ -342,12 +307,18 @@ impl<D: Dataplane> Reconciler<D> {
                 self.answer_or_adopt(config, slot, learned, &state)
             }
             Some(learned) => return self.resolve_all(config, slot, learned),
-            None => Want::default(),
+            None => DesiredRoute::default(),
         };
         self.fib.want_learned(slot, want);
     }
 
-    fn answer_or_adopt(&mut self, config: &Config, slot: u32, learned: Learned, state: &State) -> Want {
+    fn answer_or_adopt(
+        &mut self,
+        config: &Config,
+        slot: u32,
+        learned: LearnedPath,
+        state: &RouteState,
+    ) -> DesiredRoute {
         let want = self.answer(config, slot, learned);
         if state.via != NONE && self.adopts(config, &learned, &want, state) {
             return self.answer(config, slot, learned);
@@ -355,66 +326,66 @@ impl<D: Dataplane> Reconciler<D> {
         want
     }
 
-    fn answer(&mut self, config: &Config, slot: u32, learned: Learned) -> Want {
+    fn answer(&mut self, config: &Config, slot: u32, learned: LearnedPath) -> DesiredRoute {
         let prefix = self.fib.table().key(slot).prefix;
         let own = config.local.blocks.contains(&prefix);
-        let question: Question = (learned, config.policy(&prefix), prefix.addr().is_ipv4());
+        let question: ResolutionKey = (learned, config.policy(&prefix), prefix.addr().is_ipv4());
         if !own {
             // Blocks of one node come one after the other.
-            if let Some((last, want)) = &self.last_answer
+            if let Some((last, want)) = &self.resolver.last
                 && *last == question
             {
                 return *want;
             }
-            if let Some(want) = self.answers.get(&question) {
-                self.last_answer = Some((question, *want));
+            if let Some(want) = self.resolver.results.get(&question) {
+                self.resolver.last = Some((question, *want));
                 return *want;
             }
         }
-        let Some(observed) = &self.fib.observed else { return Want::default() };
-        let (reached, dataplane) = (&mut self.reached, &mut self.dataplane);
-        let resolution = resolve(config, &self.standings, &prefix, &learned, &mut |address| {
+        let Some(observed) = &self.fib.observed else { return DesiredRoute::default() };
+        let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
+        let resolution = resolve(config, &self.reachability, &prefix, &learned, &mut |address| {
             *reached.entry(address).or_insert_with(|| dataplane.reach(address, observed))
         });
         let target = match resolution.reason {
-            crate::resolve::Reason::Discard => Some(crate::desired::Target::Blackhole),
-            _ => resolution.exit.map(crate::desired::Target::Exit),
+            crate::resolve::ExitReason::Discard => Some(crate::desired::RouteTarget::Blackhole),
+            _ => resolution.exit.map(crate::desired::RouteTarget::Exit),
         };
-        let want = Want { target, reason: Some(resolution.reason) };
+        let want = DesiredRoute { target, reason: Some(resolution.reason) };
         if !own {
-            if self.answers.len() >= MAX_ANSWERS {
-                self.answers.clear();
+            if self.resolver.results.len() >= MAX_ANSWERS {
+                self.resolver.results.clear();
             }
-            self.answers.insert(question, want);
-            self.last_answer = Some((question, want));
+            self.resolver.results.insert(question, want);
+            self.resolver.last = Some((question, want));
         }
         want
     }
 
     /// A learned route's entry.
-    pub(crate) fn route(&self, prefix: &ipnet::IpNet) -> Option<&State> {
-        let slot = self.fib.table().find(&RouteKey { prefix: *prefix, metric: self.metric })?;
+    pub(crate) fn route(&self, prefix: &ipnet::IpNet) -> Option<&RouteState> {
+        let slot = self.fib.table().find(&RouteKey { prefix: *prefix, metric: self.resolver.metric })?;
         Some(self.fib.table().state(slot))
     }
 
     /// Notes by which encapsulation each node is reached, if that may have changed. Between turns what is resolved anew may
     /// not be known to be in the kernel yet although it is: that nothing is in use is seen at rest alone.
     pub(crate) fn note_exits_in_use(&mut self, at_rest: bool) {
-        let Some(config) = self.config.clone().filter(|_| self.exits_stale) else { return };
-        self.exits_stale = !at_rest;
-        self.noted_at = Some(Instant::now());
+        let Some(config) = self.config.clone().filter(|_| self.exits.stale) else { return };
+        self.exits.stale = !at_rest;
+        self.exits.updated_at = Some(Instant::now());
         self.tell_strangers();
-        if self.in_use.len() > config.nodes.len() {
+        if self.exits.by_node.len() > config.nodes.len() {
             let names: std::collections::HashSet<&str> =
                 config.nodes.iter().map(|n| n.name.as_str()).collect();
-            self.in_use.retain(|name, _| names.contains(name.as_str()));
+            self.exits.by_node.retain(|name, _| names.contains(name.as_str()));
         }
         for node in &config.nodes {
             let now = node.blocks.iter().find_map(|block| self.installed(&block.trunc(), node));
             if now.is_none() && !at_rest {
                 continue;
             }
-            let before = self.in_use.get(&node.name);
+            let before = self.exits.by_node.get(&node.name);
             if before.is_none_or(|(before, _)| *before != now) {
                 if before.is_some() || now.is_some() {
                     let word = |e: Option<Encapsulation>| match e {
@@ -430,17 +401,17 @@ impl<D: Dataplane> Reconciler<D> {
                         .blocks
                         .iter()
                         .find_map(|block| self.fib.want(self.route(&block.trunc())?).reason);
-                    self.told.news.exit(|| ExitChange {
+                    self.publisher.activity.exit(|| ExitChange {
                         node: node.name.clone(),
                         from: before.map(ExitKind::from),
                         to: now.map(ExitKind::from),
                         reason,
                     });
                 }
-                self.in_use.insert(node.name.clone(), (now, Timestamp::now()));
+                self.exits.by_node.insert(node.name.clone(), (now, Timestamp::now()));
             }
         }
-        self.told.news.tell();
+        self.publisher.activity.tell();
     }
 }
 

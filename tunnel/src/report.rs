@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dataplane::Dataplane,
-    desired::{BLACKHOLE_METRIC, Device, RouteKey, Target, Wanted},
+    desired::{BLACKHOLE_METRIC, DesiredDevice, Device, RouteKey, RouteTarget},
     diff::Object,
     latency::Latency,
-    node::{Config, Encapsulation, Learned, PathKind},
-    observed::Link,
+    node::{Config, Encapsulation, LearnedPath, PathKind},
+    observed::ObservedLink,
+    reachability::Reachability,
     reconcile::Reconciler,
-    resolve::{Exit, Reach, Reason, resolve},
-    standing::Standings,
+    resolve::{Exit, ExitReason, Reach, resolve},
     sysctl::Sysctl,
 };
 
+mod paths;
 mod problems;
-mod ways;
 
+pub use paths::PathReport;
 pub(crate) use problems::describe;
 use problems::mac_text;
-pub use ways::WayReport;
 
 /// The one line about a missing privilege.
 pub const PERMISSION_DENIED: &str = "no CAP_NET_ADMIN: the kernel refuses to change links and routes, BGP runs on; \
@@ -37,7 +37,7 @@ const MAX_FAILURES: usize = 200;
 
 /// The state of the dataplane.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct DataplaneReport {
     /// All routes are known and leftovers were swept.
     pub in_sync: bool,
     /// How routes name their exits.
@@ -219,7 +219,7 @@ pub struct TunnelReport {
     pub mtu: Option<u32>,
     /// What probes have shown of the ways to it.
     #[serde(default)]
-    pub ways: Vec<WayReport>,
+    pub ways: Vec<PathReport>,
     /// How far its clock was ahead of this node's at the last answer to a probe, in milliseconds; negative: behind.
     #[serde(default)]
     pub clock_ahead_ms: Option<f64>,
@@ -239,8 +239,8 @@ impl From<Encapsulation> for ExitKind {
 
 impl<D: Dataplane> Reconciler<D> {
     /// Builds the report, without the single routes.
-    pub fn summary(&mut self) -> Report {
-        self.note_exits_in_use(self.running.is_none());
+    pub fn summary(&mut self) -> DataplaneReport {
+        self.note_exits_in_use(!self.is_running());
         let next_hops = match &self.fib.observed {
             None => NextHops::Unknown,
             Some(o) if o.nexthop_objects => NextHops::Objects,
@@ -258,10 +258,10 @@ impl<D: Dataplane> Reconciler<D> {
                 attempts: failure.attempts,
             })
             .collect();
-        Report {
-            in_sync: self.in_sync,
+        DataplaneReport {
+            in_sync: self.is_in_sync(),
             next_hops,
-            drift: self.drift,
+            drift: self.drift(),
             work: {
                 let (probes, probes_lost) = self.dataplane.probe_counts();
                 Work { probes, probes_lost, ..self.work }
@@ -283,8 +283,8 @@ impl<D: Dataplane> Reconciler<D> {
         let observed = self.fib.observed.as_ref();
         let link = observed.and_then(|o| o.link(device));
         let (encapsulation, wanted) = match device {
-            Device::Ipip => (Encapsulation::Ipip, self.fib.desired.ipip != Wanted::Absent),
-            Device::Vxlan => (Encapsulation::Vxlan, self.fib.desired.vxlan != Wanted::Absent),
+            Device::Ipip => (Encapsulation::Ipip, self.fib.desired.ipip != DesiredDevice::Absent),
+            Device::Vxlan => (Encapsulation::Vxlan, self.fib.desired.vxlan != DesiredDevice::Absent),
         };
         DeviceReport {
             name: self.device_name(device),
@@ -341,7 +341,7 @@ impl<D: Dataplane> Reconciler<D> {
         let (key, state) = (self.fib.table().key(slot), self.fib.table().state(slot));
         let want = self.fib.want(state);
         let installed = self.fib.is_installed(state);
-        if want.target == Some(Target::Blackhole) && want.reason != Some(Reason::Discard) {
+        if want.target == Some(RouteTarget::Blackhole) && want.reason != Some(ExitReason::Discard) {
             return Some(RouteReport {
                 prefix: key.prefix,
                 next_hop: None,
@@ -364,7 +364,7 @@ impl<D: Dataplane> Reconciler<D> {
             next_hop: Some(learned.next_hop),
             kind: Some(learned.kind),
             exit: match want.target {
-                Some(Target::Blackhole) => Some(ExitKind::Blackhole),
+                Some(RouteTarget::Blackhole) => Some(ExitKind::Blackhole),
                 _ => exit.map(|e| e.encapsulation().into()),
             },
             device: exit.and_then(|e| self.exit_device(e)),
@@ -387,7 +387,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// The resolution's reason, or what keeps it from being installed.
-    fn reason(&self, prefix: &IpNet, reason: Reason) -> String {
+    fn reason(&self, prefix: &IpNet, reason: ExitReason) -> String {
         let metric = self.config.as_ref().map_or(0, |c| c.route_metric);
         let failure = self.failure(&RouteKey { prefix: *prefix, metric });
         match failure {
@@ -408,7 +408,7 @@ impl<D: Dataplane> Reconciler<D> {
         config.nodes.iter().map(|node| self.report_tunnel(&config, node)).collect()
     }
 
-    fn report_tunnel(&mut self, config: &Config, node: &crate::node::Node) -> TunnelReport {
+    fn report_tunnel(&mut self, config: &Config, node: &crate::node::RemoteNode) -> TunnelReport {
         let address = config
             .local
             .underlay()
@@ -418,14 +418,14 @@ impl<D: Dataplane> Reconciler<D> {
         let first = node.blocks.first().map(IpNet::trunc);
         let mut preferred = None;
         if let (Some(prefix), Some(next_hop), Some(observed)) = (first, address, &self.fib.observed) {
-            let learned = Learned { next_hop, kind: PathKind::Bgp };
+            let learned = LearnedPath { next_hop, kind: PathKind::Bgp };
             let dataplane = &mut self.dataplane;
             let reach = &mut |a| -> Reach { dataplane.reach(a, observed) };
-            preferred = resolve(config, &Standings::trusting(), &prefix, &learned, reach)
+            preferred = resolve(config, &Reachability::trusting(), &prefix, &learned, reach)
                 .exit
                 .map(|e| e.encapsulation().into());
         }
-        let (in_use, since) = match self.in_use.get(&node.name) {
+        let (in_use, since) = match self.exits.by_node.get(&node.name) {
             Some((encapsulation, since)) => (encapsulation.map(ExitKind::from), Some(*since)),
             None => (None, None),
         };
@@ -450,7 +450,7 @@ impl<D: Dataplane> Reconciler<D> {
         };
         let observed = self.fib.observed.as_ref();
         let mtu = match in_use {
-            Some(ExitKind::Ipip) => observed.and_then(|o| o.link(Device::Ipip)).map(|l: &Link| l.mtu),
+            Some(ExitKind::Ipip) => observed.and_then(|o| o.link(Device::Ipip)).map(|l: &ObservedLink| l.mtu),
             Some(ExitKind::Vxlan) => observed.and_then(|o| o.link(Device::Vxlan)).map(|l| l.mtu),
             Some(ExitKind::Direct) => observed.and_then(|o| o.parent).map(|p| p.mtu),
             Some(ExitKind::Blackhole) | None => None,

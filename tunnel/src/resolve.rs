@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    node::{Config, Encapsulation, Fallback, Learned, Mode, Node, PathKind},
-    standing::Standings,
+    node::{Config, Encapsulation, Fallback, LearnedPath, Mode, PathKind, RemoteNode},
+    reachability::Reachability,
 };
 
 /// Where a packet for a prefix goes next: the content of one next-hop object.
@@ -78,7 +78,7 @@ pub enum Reach {
 
 /// Why an exit was chosen, or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum ExitReason {
     /// The pool says Always.
     Always,
     /// Cross-subnet: the next hop is outside the local subnet.
@@ -125,36 +125,36 @@ pub enum Reason {
     InsideTunnel,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Reason::Always => "always",
-            Reason::OtherSubnet => "other subnet",
-            Reason::SameSubnet => "same subnet",
-            Reason::SameSubnetNotOnLink => "same subnet, but behind a router",
-            Reason::Never => "never",
-            Reason::OutsidePools => "outside every pool",
-            Reason::NoBgpPath => "no BGP path: static table",
-            Reason::IpipBlocked => "IP-in-IP does not pass: fallback",
-            Reason::IpipReturning => "IP-in-IP passes again: fallback until it has for recoverAfter",
-            Reason::IpipDoubted => "this network is known to drop IP-in-IP: fallback",
-            Reason::IpipUnproven => "IP-in-IP is used once a probe was answered",
-            Reason::BgpReturning => "BGP is back: fallback until it has been for recoverAfter",
-            Reason::DirectUnproven => "same subnet, but no unwrapped packet was seen to pass",
-            Reason::Ipv6 => "IPv6 is not carried by ipip",
-            Reason::Discard => "BLACKHOLE: packets are discarded",
-            Reason::OwnBlock => "this node's own block",
-            Reason::ThisNode => "next hop is this node",
-            Reason::FallbackNone => "no BGP path, and fallback is none",
-            Reason::NoVtep => "next hop has no VTEP in the node table",
-            Reason::NoAddress => "next hop has no address of the prefix's family",
-            Reason::Unreachable => "no route to the next hop",
-            Reason::InsideTunnel => "the route to the next hop leads into the tunnel",
+            ExitReason::Always => "always",
+            ExitReason::OtherSubnet => "other subnet",
+            ExitReason::SameSubnet => "same subnet",
+            ExitReason::SameSubnetNotOnLink => "same subnet, but behind a router",
+            ExitReason::Never => "never",
+            ExitReason::OutsidePools => "outside every pool",
+            ExitReason::NoBgpPath => "no BGP path: static table",
+            ExitReason::IpipBlocked => "IP-in-IP does not pass: fallback",
+            ExitReason::IpipReturning => "IP-in-IP passes again: fallback until it has for recoverAfter",
+            ExitReason::IpipDoubted => "this network is known to drop IP-in-IP: fallback",
+            ExitReason::IpipUnproven => "IP-in-IP is used once a probe was answered",
+            ExitReason::BgpReturning => "BGP is back: fallback until it has been for recoverAfter",
+            ExitReason::DirectUnproven => "same subnet, but no unwrapped packet was seen to pass",
+            ExitReason::Ipv6 => "IPv6 is not carried by ipip",
+            ExitReason::Discard => "BLACKHOLE: packets are discarded",
+            ExitReason::OwnBlock => "this node's own block",
+            ExitReason::ThisNode => "next hop is this node",
+            ExitReason::FallbackNone => "no BGP path, and fallback is none",
+            ExitReason::NoVtep => "next hop has no VTEP in the node table",
+            ExitReason::NoAddress => "next hop has no address of the prefix's family",
+            ExitReason::Unreachable => "no route to the next hop",
+            ExitReason::InsideTunnel => "the route to the next hop leads into the tunnel",
         })
     }
 }
 
-impl Serialize for Reason {
+impl Serialize for ExitReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -166,15 +166,15 @@ pub struct Resolution {
     /// The exit, if the prefix is to be installed.
     pub exit: Option<Exit>,
     /// Why this one, or why none.
-    pub reason: Reason,
+    pub reason: ExitReason,
 }
 
 impl Resolution {
-    fn to(exit: Exit, reason: Reason) -> Self {
+    fn to(exit: Exit, reason: ExitReason) -> Self {
         Self { exit: Some(exit), reason }
     }
 
-    fn none(reason: Reason) -> Self {
+    fn none(reason: ExitReason) -> Self {
         Self { exit: None, reason }
     }
 }
@@ -183,95 +183,95 @@ impl Resolution {
 /// an address; it is asked only where the answer matters (cross-subnet and plain routing).
 pub fn resolve(
     config: &Config,
-    standings: &Standings,
+    reachability: &Reachability,
     prefix: &IpNet,
-    learned: &Learned,
+    learned: &LearnedPath,
     reach: &mut dyn FnMut(IpAddr) -> Reach,
 ) -> Resolution {
     let next_hop = learned.next_hop.to_canonical();
     if config.local.has_address(next_hop) {
-        return Resolution::none(Reason::ThisNode);
+        return Resolution::none(ExitReason::ThisNode);
     }
     if config.local.blocks.contains(prefix) {
-        return Resolution::none(Reason::OwnBlock);
+        return Resolution::none(ExitReason::OwnBlock);
     }
     if learned.kind == PathKind::Discard {
-        return Resolution::none(Reason::Discard);
+        return Resolution::none(ExitReason::Discard);
     }
     let node = config.node_with_address(next_hop);
     let Some((encapsulation, mode)) = config.policy(prefix) else {
-        return plain(prefix, next_hop, node, Reason::OutsidePools, reach);
+        return plain(prefix, next_hop, node, ExitReason::OutsidePools, reach);
     };
     let reason = match (encapsulation, mode) {
         (Encapsulation::None, _) | (_, Mode::Never) => {
-            return plain(prefix, next_hop, node, Reason::Never, reach);
+            return plain(prefix, next_hop, node, ExitReason::Never, reach);
         }
-        (_, Mode::Always) => Reason::Always,
+        (_, Mode::Always) => ExitReason::Always,
         (_, Mode::CrossSubnet) if config.local.subnet_contains(next_hop) => match reach(next_hop) {
-            Reach::OnLink { .. } if standings.may_go_direct(config, node) => {
-                return plain(prefix, next_hop, node, Reason::SameSubnet, reach);
+            Reach::OnLink { .. } if reachability.may_go_direct(config, node) => {
+                return plain(prefix, next_hop, node, ExitReason::SameSubnet, reach);
             }
-            Reach::OnLink { .. } => Reason::DirectUnproven,
-            _ => Reason::SameSubnetNotOnLink,
+            Reach::OnLink { .. } => ExitReason::DirectUnproven,
+            _ => ExitReason::SameSubnetNotOnLink,
         },
-        (_, Mode::CrossSubnet) => Reason::OtherSubnet,
+        (_, Mode::CrossSubnet) => ExitReason::OtherSubnet,
     };
     match learned.kind {
-        PathKind::Static if config.fallback == Fallback::None => Resolution::none(Reason::FallbackNone),
-        PathKind::Static => vxlan(prefix, node, Reason::NoBgpPath),
+        PathKind::Static if config.fallback == Fallback::None => Resolution::none(ExitReason::FallbackNone),
+        PathKind::Static => vxlan(prefix, node, ExitReason::NoBgpPath),
         PathKind::Bgp if encapsulation == Encapsulation::Vxlan => vxlan(prefix, node, reason),
         PathKind::Bgp if prefix.addr().is_ipv6() => {
             // IP-in-IP here is IPv4 in IPv4, so IPv6 takes the fallback's device where there is one.
-            match vxlan(prefix, node, Reason::Ipv6) {
+            match vxlan(prefix, node, ExitReason::Ipv6) {
                 found if found.exit.is_some() && config.needs_vxlan() => found,
-                _ => plain(prefix, next_hop, node, Reason::Ipv6, reach),
+                _ => plain(prefix, next_hop, node, ExitReason::Ipv6, reach),
             }
         }
         PathKind::Bgp | PathKind::Discard => match family_address(prefix, next_hop, node) {
             Some(IpAddr::V4(remote)) => {
-                let avoided = node.and_then(|n| standings.avoids_ipip(config, n, next_hop));
-                let held = node.and_then(|n| standings.held(n));
+                let avoided = node.and_then(|n| reachability.avoids_ipip(config, n, next_hop));
+                let held = node.and_then(|n| reachability.held(n));
                 match (avoided.map(|why| vxlan(prefix, node, why)), held) {
                     (Some(found), _) if found.exit.is_some() => found,
-                    (_, Some(exit)) => Resolution::to(exit, Reason::IpipUnproven),
+                    (_, Some(exit)) => Resolution::to(exit, ExitReason::IpipUnproven),
                     _ => Resolution::to(Exit::Ipip { remote }, reason),
                 }
             }
-            _ => Resolution::none(Reason::NoAddress),
+            _ => Resolution::none(ExitReason::NoAddress),
         },
     }
 }
 
-fn vxlan(prefix: &IpNet, node: Option<&Node>, reason: Reason) -> Resolution {
+fn vxlan(prefix: &IpNet, node: Option<&RemoteNode>, reason: ExitReason) -> Resolution {
     match node.and_then(|n| n.vtep_for(prefix)) {
         Some(vtep) => Resolution::to(Exit::Vxlan { vtep }, reason),
-        None => Resolution::none(Reason::NoVtep),
+        None => Resolution::none(ExitReason::NoVtep),
     }
 }
 
 fn plain(
     prefix: &IpNet,
     next_hop: IpAddr,
-    node: Option<&Node>,
-    reason: Reason,
+    node: Option<&RemoteNode>,
+    reason: ExitReason,
     reach: &mut dyn FnMut(IpAddr) -> Reach,
 ) -> Resolution {
     let Some(address) = family_address(prefix, next_hop, node) else {
-        return Resolution::none(Reason::NoAddress);
+        return Resolution::none(ExitReason::NoAddress);
     };
     match reach(address) {
         Reach::OnLink { index } => Resolution::to(Exit::Direct { gateway: address, index }, reason),
         Reach::Via { gateway, index } if gateway.is_ipv4() == address.is_ipv4() => {
             Resolution::to(Exit::Direct { gateway, index }, reason)
         }
-        Reach::Via { .. } => Resolution::none(Reason::NoAddress),
-        Reach::Tunnel => Resolution::none(Reason::InsideTunnel),
-        Reach::Unreachable => Resolution::none(Reason::Unreachable),
+        Reach::Via { .. } => Resolution::none(ExitReason::NoAddress),
+        Reach::Tunnel => Resolution::none(ExitReason::InsideTunnel),
+        Reach::Unreachable => Resolution::none(ExitReason::Unreachable),
     }
 }
 
 /// The next hop's address in the family of `prefix`: itself, or what the node table has beside it.
-fn family_address(prefix: &IpNet, next_hop: IpAddr, node: Option<&Node>) -> Option<IpAddr> {
+fn family_address(prefix: &IpNet, next_hop: IpAddr, node: Option<&RemoteNode>) -> Option<IpAddr> {
     match (prefix, next_hop) {
         (IpNet::V4(_), IpAddr::V4(_)) | (IpNet::V6(_), IpAddr::V6(_)) => Some(next_hop),
         (IpNet::V4(_), IpAddr::V6(_)) => node.and_then(|n| n.ipv4).map(|n| n.addr().into()),

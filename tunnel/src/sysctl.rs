@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     desired::Device,
     node::{Config, Encapsulation},
-    observed::Observed,
+    observed::ObservedState,
 };
 
 /// One sysctl as it was found and left.
@@ -39,7 +39,7 @@ impl fmt::Display for Sysctl {
 /// Checks them, sets what is ours to set, and tells what is not.
 pub fn tune(
     config: &Config,
-    observed: &Observed,
+    observed: &ObservedState,
     interface_name: &dyn Fn(u32) -> Option<String>,
 ) -> Vec<Sysctl> {
     let mut all = Vec::new();

@@ -40,7 +40,7 @@ const FREE: u8 = 1 << 7;
 
 /// One route.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct State {
+pub struct RouteState {
     /// The path that was learned, or [`NONE`].
     pub learned: u32,
     /// What is wanted, or [`NONE`].
@@ -51,7 +51,7 @@ pub struct State {
     flags: u8,
 }
 
-impl State {
+impl RouteState {
     /// Whether all of these flags are set.
     pub fn has(&self, flags: u8) -> bool {
         self.flags & flags == flags
@@ -69,10 +69,10 @@ impl State {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry<A> {
+struct RouteEntry<A> {
     address: A,
     metric: u32,
-    state: State,
+    state: RouteState,
 }
 
 /// An address as a number.
@@ -111,14 +111,14 @@ fn place<A: Bits>(hasher: &RandomState, address: A, length: u8, metric: u32) -> 
 
 /// The routes of one family.
 #[derive(Debug, Clone)]
-struct Part<A> {
-    entries: Vec<Entry<A>>,
+struct FamilyTable<A> {
+    entries: Vec<RouteEntry<A>>,
     index: HashTable<u32>,
     free: Vec<u32>,
     hasher: RandomState,
 }
 
-impl<A> Default for Part<A> {
+impl<A> Default for FamilyTable<A> {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
@@ -133,7 +133,7 @@ fn at(slot: u32) -> usize {
     usize::try_from(slot & !V6).unwrap_or(usize::MAX)
 }
 
-impl<A: Bits> Part<A> {
+impl<A: Bits> FamilyTable<A> {
     fn hash(&self, address: A, length: u8, metric: u32) -> u64 {
         place(&self.hasher, address, length, metric)
     }
@@ -150,7 +150,7 @@ impl<A: Bits> Part<A> {
         if let Some(slot) = self.find(address, length, metric) {
             return slot;
         }
-        let entry = Entry { address, metric, state: State { length, ..State::default() } };
+        let entry = RouteEntry { address, metric, state: RouteState { length, ..RouteState::default() } };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.entries[at(slot)] = entry;
@@ -175,7 +175,7 @@ impl<A: Bits> Part<A> {
         let hash = self.hash(entry.address, entry.state.length, entry.metric);
         if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
             found.remove();
-            self.entries[at(slot)].state = State { flags: FREE, ..State::default() };
+            self.entries[at(slot)].state = RouteState { flags: FREE, ..RouteState::default() };
             self.free.push(slot);
         }
     }
@@ -208,8 +208,8 @@ impl<A: Bits> Part<A> {
 /// All routes that were learned, are wanted, or are ours in the kernel.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
-    v4: Part<u32>,
-    v6: Part<[u8; 16]>,
+    v4: FamilyTable<u32>,
+    v6: FamilyTable<[u8; 16]>,
 }
 
 impl RouteTable {
@@ -251,12 +251,12 @@ impl RouteTable {
     }
 
     /// The route at a slot.
-    pub fn state(&self, slot: u32) -> &State {
+    pub fn state(&self, slot: u32) -> &RouteState {
         if slot & V6 == 0 { &self.v4.entries[at(slot)].state } else { &self.v6.entries[at(slot)].state }
     }
 
     /// The route at a slot.
-    pub fn state_mut(&mut self, slot: u32) -> &mut State {
+    pub fn state_mut(&mut self, slot: u32) -> &mut RouteState {
         if slot & V6 == 0 {
             &mut self.v4.entries[at(slot)].state
         } else {
@@ -329,8 +329,8 @@ impl RouteTable {
 
     /// Octets that the table takes.
     pub fn octets(&self) -> usize {
-        fn part<A>(part: &Part<A>) -> usize {
-            part.entries.capacity() * size_of::<Entry<A>>()
+        fn part<A>(part: &FamilyTable<A>) -> usize {
+            part.entries.capacity() * size_of::<RouteEntry<A>>()
                 + part.index.allocation_size()
                 + part.free.capacity() * size_of::<u32>()
         }

@@ -13,14 +13,14 @@ use tokio::{
 };
 
 use crate::{
-    dataplane::{Dataplane, Heard},
+    activity::TunnelActivity,
+    dataplane::{Dataplane, Wakeup},
+    dry_run::DryRun,
     firewall::Tunnels,
-    netlink::Kernel,
-    news::News,
+    kernel::KernelDataplane,
     node::{Config, RouteChange},
     reconcile::{Reconciler, Turn},
-    rehearsal::Rehearsal,
-    report::{ExitKind, Report, RouteReport},
+    report::{DataplaneReport, ExitKind, RouteReport},
 };
 
 /// Commands that may wait: a burst of route batches while one is being written. What does not fit makes the
@@ -35,9 +35,9 @@ const QUESTIONS: usize = 16;
 const TAKEN_IN: usize = 4096;
 
 /// Reports of routes, and where to go on.
-type SomeRoutes = (Vec<RouteReport>, Option<u32>);
+type RoutePage = (Vec<RouteReport>, Option<u32>);
 
-enum Command {
+enum TunnelCommand {
     Configure(Box<Config>),
     Routes(Vec<RouteChange>),
     InSync,
@@ -46,11 +46,11 @@ enum Command {
 }
 
 /// What is answered at once, whatever else waits.
-enum Question {
-    Summary(oneshot::Sender<Box<Report>>),
-    SomeRoutes(u32, oneshot::Sender<SomeRoutes>),
+enum TunnelQuery {
+    Summary(oneshot::Sender<Box<DataplaneReport>>),
+    RoutePage(u32, oneshot::Sender<RoutePage>),
     OneRoute(IpNet, oneshot::Sender<Vec<RouteReport>>),
-    Rehearse(Box<(Config, Vec<RouteChange>)>, oneshot::Sender<Rehearsal>),
+    DryRun(Box<(Config, Vec<RouteChange>)>, oneshot::Sender<DryRun>),
 }
 
 /// The task is gone: it was stopped, or it panicked.
@@ -61,11 +61,11 @@ pub struct TunnelStopped;
 /// The way to the tunnel task; clones lead to the same one.
 #[derive(Debug, Clone)]
 pub struct TunnelHandle {
-    commands: mpsc::Sender<Command>,
-    questions: mpsc::Sender<Question>,
+    commands: mpsc::Sender<TunnelCommand>,
+    questions: mpsc::Sender<TunnelQuery>,
     tunnels: watch::Receiver<Tunnels>,
     pod_mtu: watch::Receiver<Option<u32>>,
-    news: broadcast::Sender<News>,
+    activity: broadcast::Sender<TunnelActivity>,
 }
 
 impl TunnelHandle {
@@ -75,7 +75,7 @@ impl TunnelHandle {
     /// # Errors
     /// When the netlink sockets cannot be opened.
     pub fn spawn() -> io::Result<(Self, JoinHandle<()>)> {
-        Ok(Self::spawn_on(Kernel::open()?))
+        Ok(Self::spawn_on(KernelDataplane::open()?))
     }
 
     /// Starts the task on another dataplane.
@@ -83,10 +83,11 @@ impl TunnelHandle {
         let (commands, told) = mpsc::channel(COMMANDS);
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let reconciler = Reconciler::new(dataplane);
-        let (tunnels, pod_mtu) = (reconciler.told.tunnels.subscribe(), reconciler.told.pod_mtu.subscribe());
-        let news = reconciler.told.news.listeners();
+        let (tunnels, pod_mtu) =
+            (reconciler.publisher.tunnels.subscribe(), reconciler.publisher.pod_mtu.subscribe());
+        let activity = reconciler.publisher.activity.listeners();
         let task = tokio::spawn(run(reconciler, told, asked));
-        (Self { commands, questions, tunnels, pod_mtu, news }, task)
+        (Self { commands, questions, tunnels, pod_mtu, activity }, task)
     }
 
     /// How the tunnels are, for the firewall.
@@ -100,8 +101,8 @@ impl TunnelHandle {
     }
 
     /// What happens from now on; who listens too slowly misses the oldest.
-    pub fn news(&self) -> broadcast::Receiver<News> {
-        self.news.subscribe()
+    pub fn activity(&self) -> broadcast::Receiver<TunnelActivity> {
+        self.activity.subscribe()
     }
 
     /// Gives a new configuration; what it does not change is not touched.
@@ -109,7 +110,7 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn configure(&self, config: Config) -> Result<(), TunnelStopped> {
-        self.send(Command::Configure(Box::new(config))).await
+        self.send(TunnelCommand::Configure(Box::new(config))).await
     }
 
     /// Gives changes of best paths, waiting while the task is busy.
@@ -117,7 +118,7 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn routes(&self, changes: Vec<RouteChange>) -> Result<(), TunnelStopped> {
-        self.send(Command::Routes(changes)).await
+        self.send(TunnelCommand::Routes(changes)).await
     }
 
     /// Says that all routes were given: what is ours and unwanted in the kernel may be deleted.
@@ -125,7 +126,7 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn in_sync(&self) -> Result<(), TunnelStopped> {
-        self.send(Command::InSync).await
+        self.send(TunnelCommand::InSync).await
     }
 
     /// Waits until all that was given before has been dealt with, as far as the kernel lets us.
@@ -134,7 +135,7 @@ impl TunnelHandle {
     /// When the task is gone.
     pub async fn settle(&self) -> Result<(), TunnelStopped> {
         let (sender, receiver) = oneshot::channel();
-        self.send(Command::Settle(sender)).await?;
+        self.send(TunnelCommand::Settle(sender)).await?;
         receiver.await.map_err(|_| TunnelStopped)
     }
 
@@ -142,8 +143,8 @@ impl TunnelHandle {
     ///
     /// # Errors
     /// When the task is gone.
-    pub async fn summary(&self) -> Result<Report, TunnelStopped> {
-        self.ask(Question::Summary).await.map(|report| *report)
+    pub async fn summary(&self) -> Result<DataplaneReport, TunnelStopped> {
+        self.ask(TunnelQuery::Summary).await.map(|report| *report)
     }
 
     /// How things are now, with every route. The routes are gathered a few thousand at a time, so that others are
@@ -151,11 +152,11 @@ impl TunnelHandle {
     ///
     /// # Errors
     /// When the task is gone.
-    pub async fn report(&self) -> Result<Report, TunnelStopped> {
+    pub async fn report(&self) -> Result<DataplaneReport, TunnelStopped> {
         let mut report = self.summary().await?;
         let mut cursor = Some(0);
         while let Some(from) = cursor {
-            let (mut some, next) = self.ask(|sender| Question::SomeRoutes(from, sender)).await?;
+            let (mut some, next) = self.ask(|sender| TunnelQuery::RoutePage(from, sender)).await?;
             report.routes.append(&mut some);
             cursor = next;
         }
@@ -168,24 +169,20 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn route(&self, prefix: IpNet) -> Result<Vec<RouteReport>, TunnelStopped> {
-        self.ask(|sender| Question::OneRoute(prefix, sender)).await
+        self.ask(|sender| TunnelQuery::OneRoute(prefix, sender)).await
     }
 
     /// What another configuration, and changes of best paths with it, would change in the kernel. Nothing is changed.
     ///
     /// # Errors
     /// When the task is gone.
-    pub async fn rehearse(
-        &self,
-        config: Config,
-        changes: Vec<RouteChange>,
-    ) -> Result<Rehearsal, TunnelStopped> {
-        self.ask(|sender| Question::Rehearse(Box::new((config, changes)), sender)).await
+    pub async fn dry_run(&self, config: Config, changes: Vec<RouteChange>) -> Result<DryRun, TunnelStopped> {
+        self.ask(|sender| TunnelQuery::DryRun(Box::new((config, changes)), sender)).await
     }
 
     async fn ask<T>(
         &self,
-        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+        question: impl FnOnce(oneshot::Sender<T>) -> TunnelQuery,
     ) -> Result<T, TunnelStopped> {
         let (sender, receiver) = oneshot::channel();
         self.questions.send(question(sender)).await.map_err(|_| TunnelStopped)?;
@@ -197,12 +194,12 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone already.
     pub async fn stop(&self) -> Result<(), TunnelStopped> {
-        self.send(Command::Stop).await?;
+        self.send(TunnelCommand::Stop).await?;
         self.commands.closed().await;
         Ok(())
     }
 
-    async fn send(&self, command: Command) -> Result<(), TunnelStopped> {
+    async fn send(&self, command: TunnelCommand) -> Result<(), TunnelStopped> {
         self.commands.send(command).await.map_err(|_| TunnelStopped)
     }
 }
@@ -210,40 +207,40 @@ impl TunnelHandle {
 /// Takes a command in. Returns how many changes of routes it held; `None` if it is the last one.
 fn take_in<D: Dataplane>(
     state: &mut Reconciler<D>,
-    command: Command,
+    command: TunnelCommand,
     settling: &mut Vec<oneshot::Sender<()>>,
 ) -> Option<usize> {
     match command {
-        Command::Configure(config) => state.configure(*config),
-        Command::Routes(changes) => {
+        TunnelCommand::Configure(config) => state.configure(*config),
+        TunnelCommand::Routes(changes) => {
             let count = changes.len();
             state.routes(changes);
             return Some(count);
         }
-        Command::InSync => state.in_sync(),
-        Command::Settle(sender) => settling.push(sender),
-        Command::Stop => return None,
+        TunnelCommand::InSync => state.in_sync(),
+        TunnelCommand::Settle(sender) => settling.push(sender),
+        TunnelCommand::Stop => return None,
     }
     Some(0)
 }
 
-fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: Question) {
+fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: TunnelQuery) {
     // Where nobody waits for the answer any more: fine.
     match question {
-        Question::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
-        Question::SomeRoutes(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
-        Question::OneRoute(prefix, sender) => drop(sender.send(state.one_route(&prefix))),
-        Question::Rehearse(given, sender) => {
+        TunnelQuery::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
+        TunnelQuery::RoutePage(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
+        TunnelQuery::OneRoute(prefix, sender) => drop(sender.send(state.one_route(&prefix))),
+        TunnelQuery::DryRun(given, sender) => {
             let (config, changes) = *given;
-            drop(sender.send(state.rehearse(&config, changes)));
+            drop(sender.send(state.dry_run(&config, changes)));
         }
     }
 }
 
 async fn run<D: Dataplane>(
     mut state: Reconciler<D>,
-    mut commands: mpsc::Receiver<Command>,
-    mut questions: mpsc::Receiver<Question>,
+    mut commands: mpsc::Receiver<TunnelCommand>,
+    mut questions: mpsc::Receiver<TunnelQuery>,
 ) {
     let mut audit_at = Instant::now() + AUDIT_INTERVAL;
     let mut settling = Vec::new();
@@ -275,9 +272,9 @@ async fn run<D: Dataplane>(
                     continue;
                 }
             }
-            heard = state.dataplane.hear(turn == Turn::Writing) => match heard {
-                Heard::Completed(errors) => state.completed(errors),
-                Heard::Events(events) => state.handle(events),
+            heard = state.dataplane.wait(turn == Turn::Writing) => match heard {
+                Wakeup::Completed(errors) => state.completed(errors),
+                Wakeup::Events(events) => state.handle(events),
             },
             () = sleep_until(retry_at) => {}
             () = sleep_until(Some(audit_at)) => {

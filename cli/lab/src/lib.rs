@@ -13,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tunnel::{
-    desired::IpipSpec,
-    netlink::{links, socket::EOPNOTSUPP},
-};
+use tunnel::netlink::{links, numbers::EOPNOTSUPP};
 
 mod block_claims;
 mod capture;
@@ -131,8 +128,8 @@ fn kernel_has_ipip() -> Result<bool, LabError> {
     let probe = Namespace::create().map_err(LabError::namespace)?;
     let answer = probe
         .run(|| {
-            let spec = IpipSpec { local: [192, 0, 2, 1].into(), mtu: 1480 };
-            Editor::open().map(|mut editor| editor.change(links::create_ipip("probe", &spec)))
+            Editor::open()
+                .map(|mut editor| editor.change(links::create_ipip("probe", [192, 0, 2, 1].into(), 1480)))
         })
         .map_err(LabError::namespace)??;
     match answer {

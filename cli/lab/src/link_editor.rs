@@ -3,14 +3,14 @@
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use rtnetlink::packet_route::route::RouteMessage;
 use tokio::runtime::Runtime;
-use tunnel::netlink::{Connection, KernelError, links::Change};
+use tunnel::netlink::{KernelError, LinkConnection, links::LinkChange};
 
 use super::error::LabError;
 
 /// A netlink connection and what drives it: both stay in the namespace that they were opened in.
 pub(super) struct Editor {
     runtime: Runtime,
-    connection: Connection,
+    connection: LinkConnection,
 }
 
 impl Editor {
@@ -25,7 +25,7 @@ impl Editor {
             .build()
             .map_err(LabError::system("runtime"))?;
         let inside = runtime.enter();
-        let connection = Connection::open().map_err(LabError::system("netlink"))?;
+        let connection = LinkConnection::open().map_err(LabError::system("netlink"))?;
         drop(inside);
         Ok(Self { runtime, connection })
     }
@@ -34,7 +34,7 @@ impl Editor {
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn change(&mut self, change: Change) -> Result<(), KernelError> {
+    pub(super) fn change(&mut self, change: LinkChange) -> Result<(), KernelError> {
         self.runtime.block_on(self.connection.change(change))
     }
 
@@ -45,7 +45,7 @@ impl Editor {
     pub(super) fn change_all(
         &mut self,
         what: &'static str,
-        changes: impl IntoIterator<Item = Change>,
+        changes: impl IntoIterator<Item = LinkChange>,
     ) -> Result<(), LabError> {
         changes
             .into_iter()

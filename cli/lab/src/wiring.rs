@@ -10,7 +10,7 @@ use rtnetlink::{
         route::{RouteMessage, RouteScope},
     },
 };
-use tunnel::netlink::links::{self, Change};
+use tunnel::netlink::links::{self, LinkChange};
 
 use super::{
     error::LabError,
@@ -82,7 +82,7 @@ impl Wiring {
 fn build_bridge(gateways: &[Ipv4Net]) -> Result<(), LabError> {
     let mut editor = Editor::open()?;
     // Up from the start.
-    editor.change_all("the bridge", [Change::CreateLink(LinkBridge::new(BRIDGE).build())])?;
+    editor.change_all("the bridge", [LinkChange::CreateLink(LinkBridge::new(BRIDGE).build())])?;
     let index = index_of(BRIDGE)?;
     let addresses = gateways.iter().map(|g| address(index, *g));
     editor.change_all("the bridge's addresses", [up(index_of(LOOPBACK)?)].into_iter().chain(addresses))?;
@@ -97,7 +97,7 @@ fn plug_in(name: &str, node: RawFd) -> Result<(), LabError> {
     let mut editor = Editor::open()?;
     editor.change_all("the node's cable", [veth(name, UPLINK, node)])?;
     let join = LinkUnspec::new_with_index(index_of(name)?).controller(index_of(BRIDGE)?).up();
-    editor.change_all("the bridge's port", [Change::SetLink(join.build())])
+    editor.change_all("the bridge's port", [LinkChange::SetLink(join.build())])
 }
 
 fn build_node(node: &LabNode, pod: RawFd) -> Result<(), LabError> {
@@ -132,23 +132,23 @@ fn build_pod(pod: Ipv4Addr) -> Result<(), LabError> {
 }
 
 /// Brings an end of a pod's cable up, with packets that fit every tunnel, as a CNI plugin is told to.
-fn pod_sized(index: u32) -> Change {
+fn pod_sized(index: u32) -> LinkChange {
     links::set_link(index, Some(POD_MTU), None, true)
 }
 
-fn up(index: u32) -> Change {
+fn up(index: u32) -> LinkChange {
     links::set_link(index, None, None, true)
 }
 
-fn address(index: u32, address: Ipv4Net) -> Change {
-    Change::AddAddress { index, address: IpNet::V4(address) }
+fn address(index: u32, address: Ipv4Net) -> LinkChange {
+    LinkChange::AddAddress { index, address: IpNet::V4(address) }
 }
 
 /// A cable whose far end is in another namespace.
-fn veth(name: &str, far_name: &str, far: RawFd) -> Change {
+fn veth(name: &str, far_name: &str, far: RawFd) -> LinkChange {
     let peer = LinkUnspec::new_with_name(far_name).setns_by_fd(far).build();
     let cable = LinkVeth::new(name, far_name).set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
-    Change::CreateLink(cable.build())
+    LinkChange::CreateLink(cable.build())
 }
 
 fn link_route(to: Ipv4Addr, index: u32) -> RouteMessage {

@@ -68,7 +68,7 @@ impl Flush {
             }
         }
         let protocol = self.route_protocol;
-        let flushed = tunnel::netlink::flush(protocol).await.map_err(|error| Failure::Io(error.into()))?;
+        let flushed = tunnel::kernel::flush(protocol).await.map_err(|error| Failure::Io(error.into()))?;
         println!("Removed {flushed}");
         match tunnel::netfilter::flush().await {
             Ok(true) => println!("Removed the nftables table inet {}", tunnel::netfilter::TABLE),

@@ -109,7 +109,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
         upkeep: daemon.upkeep.clone(),
     };
     let views = Views::new(config.clone(), sources, drains);
-    let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.news());
+    let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.activity());
     sources::start(&journal, daemon.roster.subscribe(), store.health(), news);
     let host = match &opened {
         Opened::File(_) => None,

@@ -7,10 +7,10 @@ use std::{
 
 use super::Fib;
 use crate::{
-    desired::Target,
+    desired::RouteTarget,
     diff::{NEXTHOP_IDS, Object, Op},
-    members::Members,
-    observed::{Nexthop, Observed, Via},
+    members::GroupMembers,
+    observed::{Nexthop, ObservedState, Via},
     resolve::Exit,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 struct Missing {
     /// Objects, by exit.
     objects: BTreeMap<Exit, (IpAddr, u32)>,
-    groups: BTreeSet<Members>,
+    groups: BTreeSet<GroupMembers>,
 }
 
 /// How exits are realised.
@@ -66,9 +66,9 @@ impl Fib {
             let Some(want) = self.wants.value(id).filter(|_| self.wants.is_held(id)) else { continue };
             let via = match &want.target {
                 None => continue,
-                Some(Target::Blackhole) => Some(Via::Blackhole),
-                Some(Target::Device(device)) => observed.link(*device).map(|link| Via::Link(link.index)),
-                Some(target @ (Target::Exit(_) | Target::Exits(_))) => {
+                Some(RouteTarget::Blackhole) => Some(Via::Blackhole),
+                Some(RouteTarget::Device(device)) => observed.link(*device).map(|link| Via::Link(link.index)),
+                Some(target @ (RouteTarget::Exit(_) | RouteTarget::Exits(_))) => {
                     match self.realise_exits(observed, self.exits_of(target), blocked, &mut missing) {
                         Realised::Now(via) => via,
                         Realised::Later => {
@@ -86,7 +86,7 @@ impl Fib {
         if missing.objects.is_empty() && missing.groups.is_empty() {
             return Vec::new();
         }
-        let heirs = self.heirs(&missing.objects);
+        let heirs = self.reusable_objects(&missing.objects);
         let mut ops = Vec::with_capacity(missing.objects.len() + missing.groups.len());
         for (exit, (gateway, index)) in missing.objects {
             if let Some(id) = heirs.get(&exit) {
@@ -104,7 +104,7 @@ impl Fib {
     /// What realises exits. Those whose devices are not there, or whose objects are refused, leave the packets to the others.
     fn realise_exits(
         &self,
-        observed: &Observed,
+        observed: &ObservedState,
         exits: &[Exit],
         blocked: &dyn Fn(&Object) -> bool,
         missing: &mut Missing,
@@ -127,7 +127,7 @@ impl Fib {
                 }
             }
         }
-        let members = Members::new(ids);
+        let members = GroupMembers::new(ids);
         match members.ids() {
             _ if waits => Realised::Later,
             [] => Realised::Now(None),
@@ -181,12 +181,13 @@ impl Fib {
     }
 
     /// Whether exits that are wanted now would share a group of these objects.
-    pub fn wants_group(&self, members: &Members) -> bool {
+    pub fn wants_group(&self, members: &GroupMembers) -> bool {
         let Some(observed) = &self.observed else { return false };
         let lists = self.wants.iter().filter_map(|(_, want)| want.target.as_ref());
-        lists.filter(|target| matches!(target, Target::Exits(_))).any(|target| {
+        lists.filter(|target| matches!(target, RouteTarget::Exits(_))).any(|target| {
             let contents = self.exits_of(target).iter().filter_map(|exit| observed.realise(exit));
-            Members::new(contents.filter_map(|content| self.by_content.get(&content).copied())) == *members
+            GroupMembers::new(contents.filter_map(|content| self.by_content.get(&content).copied()))
+                == *members
         })
     }
 

@@ -6,16 +6,16 @@ use super::*;
 use crate::{
     desired::{self, BLACKHOLE_METRIC, Device, IpipSpec, VxlanSpec},
     diff::{NEXTHOP_IDS, Op},
-    members::Members,
+    members::GroupMembers,
     observed::Nexthop,
     resolve::Exit,
 };
 use ipnet::IpNet;
 
 mod model;
-mod shared;
+mod multipath;
 
-use model::{Model, Wanted, free};
+use model::{FibModel, ModelRoute, free};
 
 const METRIC: u32 = 512;
 
@@ -32,9 +32,10 @@ fn vxlan(i: u8) -> Exit {
     Exit::Vxlan { vtep: IpAddr::V4(Ipv4Addr::new(10, 1, i, 0)) }
 }
 
-fn devices(desired: &mut Desired) {
-    desired.ipip = desired::Wanted::Present(IpipSpec { local: Ipv4Addr::new(192, 168, 0, 1), mtu: 1480 });
-    desired.vxlan = desired::Wanted::Present(VxlanSpec {
+fn devices(desired: &mut DesiredState) {
+    desired.ipip =
+        desired::DesiredDevice::Present(IpipSpec { local: Ipv4Addr::new(192, 168, 0, 1), mtu: 1480 });
+    desired.vxlan = desired::DesiredDevice::Present(VxlanSpec {
         local: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1)),
         parent: 2,
         mtu: 1450,
@@ -43,11 +44,11 @@ fn devices(desired: &mut Desired) {
 }
 
 /// A node with three blocks, settled.
-fn settled_node(exit: Exit) -> Model {
-    let mut model = Model::new(true);
+fn settled_node(exit: Exit) -> FibModel {
+    let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     for i in 0..3 {
-        model.set(prefix(i), Some(Target::Exit(exit)));
+        model.set(prefix(i), Some(RouteTarget::Exit(exit)));
     }
     model.settle(true);
     model
@@ -57,7 +58,7 @@ fn settled_node(exit: Exit) -> Model {
 fn changing_a_nodes_exit_is_one_replace_of_its_next_hop_object() {
     let mut model = settled_node(ipip(2));
     for i in 0..3 {
-        model.set(prefix(i), Some(Target::Exit(vxlan(2))));
+        model.set(prefix(i), Some(RouteTarget::Exit(vxlan(2))));
     }
     let id = *model.observed().nexthops.keys().next().expect("an object");
     let gateway: IpAddr = "10.1.2.0".parse().expect("address");
@@ -70,7 +71,7 @@ fn changing_a_nodes_exit_is_one_replace_of_its_next_hop_object() {
 #[test]
 fn a_next_hop_object_that_other_routes_keep_is_not_taken_over() {
     let mut model = settled_node(ipip(2));
-    model.set(prefix(0), Some(Target::Exit(vxlan(2))));
+    model.set(prefix(0), Some(RouteTarget::Exit(vxlan(2))));
     model.settle(true);
     assert!(matches!(model.ops[..], [Op::AddNexthop { .. }]), "{:?}", model.ops);
     assert!(matches!(model.route_ops[..], [RouteOp { verb: Verb::Replace(_), .. }]), "{:?}", model.route_ops);
@@ -80,8 +81,8 @@ fn a_next_hop_object_that_other_routes_keep_is_not_taken_over() {
 #[test]
 fn a_next_hop_object_whose_routes_part_is_taken_over_by_none() {
     let mut model = settled_node(ipip(2));
-    model.set(prefix(0), Some(Target::Exit(vxlan(2))));
-    model.set(prefix(1), Some(Target::Exit(vxlan(3))));
+    model.set(prefix(0), Some(RouteTarget::Exit(vxlan(2))));
+    model.set(prefix(1), Some(RouteTarget::Exit(vxlan(3))));
     model.set(prefix(2), None);
     model.settle(true);
     let adds = model.ops.iter().filter(|op| matches!(op, Op::AddNexthop { .. })).count();
@@ -94,13 +95,13 @@ fn a_next_hop_object_whose_routes_part_is_taken_over_by_none() {
 fn only_withdrawn_routes_are_deleted_before_the_sweep() {
     let mut earlier = settled_node(ipip(2));
     // Another run, which has learned but one of them.
-    let mut model = Model::new(true);
+    let mut model = FibModel::new(true);
     model.fib.observed = earlier.fib.observed.take();
     model.routes = earlier.routes.clone();
     model.look();
     model.settle(false);
     assert_eq!((model.routes.len(), model.ops.len()), (3, 0));
-    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
     model.set(prefix(0), None);
     model.settle(false);
     assert!(!model.routes.contains_key(&prefix(0)) && model.routes.len() == 2);
@@ -116,19 +117,19 @@ fn only_withdrawn_routes_are_deleted_before_the_sweep() {
 #[test]
 fn an_unknown_parent_leaves_the_devices_as_they_are() {
     let mut model = settled_node(ipip(2));
-    model.fib.desired.ipip = desired::Wanted::Unknown;
-    model.fib.desired.vxlan = desired::Wanted::Unknown;
+    model.fib.desired.ipip = desired::DesiredDevice::Unknown;
+    model.fib.desired.vxlan = desired::DesiredDevice::Unknown;
     assert!(model.is_at_rest(true));
 }
 
 #[test]
 fn ids_in_use_by_others_are_skipped() {
-    let mut model = Model::new(true);
+    let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     let foreign =
-        Nexthop { ours: false, gateway: None, index: 2, onlink: false, members: Members::default() };
+        Nexthop { ours: false, gateway: None, index: 2, onlink: false, members: GroupMembers::default() };
     model.fib.observed.as_mut().expect("observed").nexthops.insert(*NEXTHOP_IDS.start(), foreign);
-    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
     model.settle(true);
     assert_eq!(model.observed().nexthops.get(NEXTHOP_IDS.start()), Some(&foreign));
     assert_eq!(model.routes.get(&prefix(0)), Some(&Via::Nexthop(NEXTHOP_IDS.start() + 1)));
@@ -136,9 +137,9 @@ fn ids_in_use_by_others_are_skipped() {
 
 #[test]
 fn a_kernel_without_objects_gets_plain_gateways() {
-    let mut model = Model::new(false);
+    let mut model = FibModel::new(false);
     devices(&mut model.fib.desired);
-    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
     model.settle(true);
     let gateway: IpAddr = "192.168.0.2".parse().expect("address");
     assert_eq!(model.routes.get(&prefix(0)), Some(&Via::Gateway { gateway, index: 20 }));
@@ -147,10 +148,10 @@ fn a_kernel_without_objects_gets_plain_gateways() {
 
 #[test]
 fn a_blocked_object_and_what_hangs_on_it_is_left_alone() {
-    let mut model = Model::new(true);
+    let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
-    model.set(prefix(0), Some(Target::Exit(ipip(2))));
-    model.set(prefix(1), Some(Target::Exit(vxlan(3))));
+    model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
+    model.set(prefix(1), Some(RouteTarget::Exit(vxlan(3))));
     let blocked = |o: &Object| *o == Object::Link(Device::Vxlan);
     while model.turn(true, 10, &blocked) {}
     assert!(model.observed().vxlan.is_none());
@@ -159,7 +160,7 @@ fn a_blocked_object_and_what_hangs_on_it_is_left_alone() {
 
 #[test]
 fn a_rival_vxlan_device_keeps_ours_from_being_created() {
-    let mut model = Model::new(true);
+    let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.fib.observed.as_mut().expect("observed").vxlan_rival = Some("vxlan.calico".into());
     model.settle(true);
@@ -169,12 +170,12 @@ fn a_rival_vxlan_device_keeps_ours_from_being_created() {
 #[test]
 fn a_changed_outer_source_recreates_the_device_and_a_changed_mtu_does_not() {
     let mut model = settled_node(ipip(2));
-    let desired::Wanted::Present(spec) = model.fib.desired.ipip else { panic!("no device") };
-    model.fib.desired.ipip = desired::Wanted::Present(IpipSpec { mtu: 1380, ..spec });
+    let desired::DesiredDevice::Present(spec) = model.fib.desired.ipip else { panic!("no device") };
+    model.fib.desired.ipip = desired::DesiredDevice::Present(IpipSpec { mtu: 1380, ..spec });
     model.settle(true);
     assert!(matches!(model.ops[..], [Op::SetLink { mtu: Some(1380), .. }]), "{:?}", model.ops);
     let spec = IpipSpec { local: Ipv4Addr::new(192, 168, 0, 9), ..spec };
-    model.fib.desired.ipip = desired::Wanted::Present(spec);
+    model.fib.desired.ipip = desired::DesiredDevice::Present(spec);
     model.settle(true);
     assert!(
         matches!(model.ops[..2], [Op::DeleteLink { index: 20, .. }, Op::CreateIpip(_)]),
@@ -191,7 +192,7 @@ fn a_route_that_changes_while_the_kernel_is_at_it_is_compared_afterwards() {
     let mut batch = Vec::new();
     assert!(model.fib.route_ops(&mut batch, 10, true, &free));
     assert_eq!(batch.len(), 1);
-    model.set(prefix(0), Some(Target::Exit(ipip(2))));
+    model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
     let mut second = Vec::new();
     assert!(model.fib.route_ops(&mut second, 10, true, &free));
     assert_eq!(second, []);
@@ -243,12 +244,12 @@ prop_compose! {
         vteps in prop::collection::btree_map(1u8..6, 1u8..6, 0..5),
         hosts in prop::collection::btree_set(1u16..4, 0..3),
         address in prop::option::of(1u8..3),
-    ) -> Wanted {
-        let mut wanted = Wanted::default();
+    ) -> ModelRoute {
+        let mut wanted = ModelRoute::default();
         let desired = &mut wanted.base;
         devices(desired);
         if !ipip {
-            desired.ipip = desired::Wanted::Absent;
+            desired.ipip = desired::DesiredDevice::Absent;
         }
         for (i, j) in vteps {
             let mac = [0x66, 0, 0, 0, 0, j];
@@ -258,7 +259,7 @@ prop_compose! {
         for i in hosts {
             let host = IpNet::from(IpAddr::V6([0xfd10, 0, 0, 0, 0, 0, 0, i].into()));
             let key = RouteKey { prefix: host, metric: METRIC };
-            desired.routes.push((key, Target::Device(Device::Vxlan)));
+            desired.routes.push((key, RouteTarget::Device(Device::Vxlan)));
         }
         if let Some(i) = address {
             let net = IpNet::V4(ipnet::Ipv4Net::from(Ipv4Addr::new(10, 1, i, 0)));
@@ -266,7 +267,7 @@ prop_compose! {
         }
         for (key, exits) in routes {
             if exits.is_empty() {
-                wanted.base.routes.push((key, Target::Blackhole));
+                wanted.base.routes.push((key, RouteTarget::Blackhole));
             } else {
                 wanted.routes.insert(key, exits);
             }
@@ -276,12 +277,12 @@ prop_compose! {
 }
 
 /// That the kernel has all that is wanted, and with `exactly` nothing else.
-fn holds(wanted: &Wanted, model: &Model, exactly: bool) {
+fn holds(wanted: &ModelRoute, model: &FibModel, exactly: bool) {
     let observed = model.observed();
     let mut keys = HashSet::new();
     for (key, target) in &wanted.base.routes {
         let right = match target {
-            Target::Device(device) => observed.link(*device).map(|link| Via::Link(link.index)),
+            RouteTarget::Device(device) => observed.link(*device).map(|link| Via::Link(link.index)),
             _ => Some(Via::Blackhole),
         };
         let via = model.routes.get(key);
@@ -321,7 +322,7 @@ proptest! {
     fn any_state_leads_to_any_other_and_to_rest(
         first in any_wanted(), second in any_wanted(), objects in any::<bool>()
     ) {
-        let mut model = Model::new(objects);
+        let mut model = FibModel::new(objects);
         model.want(&first);
         model.settle(true);
         holds(&first, &model, true);
@@ -341,10 +342,10 @@ proptest! {
 
     #[test]
     fn what_an_earlier_run_left_is_adopted_and_swept(first in any_wanted(), second in any_wanted()) {
-        let mut earlier = Model::new(true);
+        let mut earlier = FibModel::new(true);
         earlier.want(&first);
         earlier.settle(true);
-        let mut model = Model::new(true);
+        let mut model = FibModel::new(true);
         model.fib.observed = earlier.fib.observed.clone();
         model.routes = earlier.routes.clone();
         model.look();
@@ -360,7 +361,7 @@ proptest! {
 
     #[test]
     fn changes_of_others_are_healed(wanted in any_wanted(), hit in prop::collection::vec(any::<bool>(), 50)) {
-        let mut model = Model::new(true);
+        let mut model = FibModel::new(true);
         model.want(&wanted);
         model.settle(true);
         let before = model.routes.clone();

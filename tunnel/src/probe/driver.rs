@@ -19,14 +19,14 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
 use super::{
-    Passage, Way,
-    packet::{Kind, Packet, PacketError, SIGNED_LEN},
-    prober::{Aim, Clocks, Output, Prober, Seen},
+    PathState, TunnelPath,
+    packet::{Packet, PacketError, PacketKind, SIGNED_LEN},
+    prober::{PathMeasurement, ProbeClocks, ProbeTarget, Prober, ProberOutput},
 };
 use crate::{
     desired::Device,
-    node::{Config, Probing},
-    observed::Observed,
+    node::{Config, ProbeConfig},
+    observed::ObservedState,
 };
 
 /// Datagrams taken in before others have their turn.
@@ -35,7 +35,7 @@ const BURST: usize = 64;
 const CS6: u32 = 48 << 2;
 
 /// A change of what is known of a way.
-pub(crate) type Change = (Ipv4Addr, Way, Passage);
+pub(crate) type PathUpdate = (Ipv4Addr, TunnelPath, PathState);
 
 /// All that probing needs of the system.
 pub(crate) struct Probes {
@@ -47,7 +47,7 @@ pub(crate) struct Probes {
     marked: Option<u32>,
     /// The ways that have a table to which a mark leads; by the others probes go as packets do.
     tables: [bool; 3],
-    probing: Probing,
+    probing: ProbeConfig,
     ipip: Option<u32>,
     vxlan: Option<u32>,
     buffer: Vec<u8>,
@@ -72,7 +72,7 @@ impl Probes {
             local: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
             marked: None,
             tables: [false; 3],
-            probing: Probing::default(),
+            probing: ProbeConfig::default(),
             ipip: None,
             vxlan: None,
             buffer: Vec::with_capacity(SIGNED_LEN),
@@ -83,11 +83,11 @@ impl Probes {
     }
 
     /// Takes whom to ask after, and what that depends on.
-    pub(crate) fn aim(&mut self, config: &Config, observed: &Observed, aims: &[Aim]) {
+    pub(crate) fn aim(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
         self.ipip = observed.link(Device::Ipip).map(|link| link.index);
         self.vxlan = observed.link(Device::Vxlan).map(|link| link.index);
         self.probing = config.probing.clone();
-        self.tables = Way::ALL.map(|way| config.probes(way));
+        self.tables = TunnelPath::ALL.map(|path| config.probes(path));
         match config.local.tunnel_address.filter(|_| config.asks()) {
             None => {
                 self.socket = None;
@@ -99,7 +99,7 @@ impl Probes {
                 if self.socket.is_none() || self.local != local {
                     self.open(local);
                 }
-                self.prober.aim(aims, config.probing.recover_after, Instant::now());
+                self.prober.aim(targets, config.probing.recover_after, Instant::now());
             }
         }
     }
@@ -123,7 +123,7 @@ impl Probes {
     }
 
     /// What was seen of the ways to a node.
-    pub(crate) fn seen(&self, address: Ipv4Addr) -> Option<[Seen; 3]> {
+    pub(crate) fn seen(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         self.prober.seen_of(address)
     }
 
@@ -146,7 +146,7 @@ impl Probes {
     }
 
     /// Sends and receives until something has changed. Safe to cancel.
-    pub(crate) async fn changes(&mut self) -> Vec<Change> {
+    pub(crate) async fn changes(&mut self) -> Vec<PathUpdate> {
         loop {
             match (&self.socket, self.prober.deadline()) {
                 (Some(socket), Some(deadline)) => {
@@ -167,7 +167,7 @@ impl Probes {
         }
     }
 
-    fn turn(&mut self) -> Vec<Change> {
+    fn turn(&mut self) -> Vec<PathUpdate> {
         for _ in 0..BURST {
             if !self.receive() {
                 break;
@@ -177,15 +177,15 @@ impl Probes {
         let mut changes = Vec::new();
         while let Some(output) = self.prober.poll() {
             match output {
-                Output::Send { to, way, nonce } => {
+                ProberOutput::Send { to, path, nonce } => {
                     if let Err(error) =
-                        self.send(Packet { kind: Kind::Request, way, nonce, clock: clock() }, to)
+                        self.send(Packet { kind: PacketKind::Request, path, nonce, clock: clock() }, to)
                     {
-                        tracing::debug!(%to, %way, %error, "probe");
-                        self.prober.not_sent(to, way, nonce, Instant::now());
+                        tracing::debug!(%to, way = %path, %error, "probe");
+                        self.prober.not_sent(to, path, nonce, Instant::now());
                     }
                 }
-                Output::Changed { address, way, passage } => changes.push((address, way, passage)),
+                ProberOutput::Changed { address, path, state } => changes.push((address, path, state)),
             }
         }
         changes
@@ -193,7 +193,7 @@ impl Probes {
 
     fn send(&mut self, packet: Packet, to: Ipv4Addr) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
-        let mark = if self.tables[packet.way.index()] { packet.way.table() } else { 0 };
+        let mark = if self.tables[packet.path.index()] { packet.path.table() } else { 0 };
         if self.marked != Some(mark) {
             SockRef::from(socket).set_mark(mark)?;
             self.marked = Some(mark);
@@ -228,24 +228,26 @@ impl Probes {
             }
         };
         // What came by another way says nothing of this one.
-        let by = match packet.way {
-            Way::Ipip => self.ipip == Some(index),
-            Way::Vxlan => self.vxlan == Some(index),
-            Way::Direct => self.ipip != Some(index) && self.vxlan != Some(index),
+        let by = match packet.path {
+            TunnelPath::Ipip => self.ipip == Some(index),
+            TunnelPath::Vxlan => self.vxlan == Some(index),
+            TunnelPath::Direct => self.ipip != Some(index) && self.vxlan != Some(index),
         };
         // An answer that follows the routes says by its number alone that the question arrived by the right way.
-        let by = by || packet.kind == Kind::Answer && !self.tables[packet.way.index()];
+        let by = by || packet.kind == PacketKind::Answer && !self.tables[packet.path.index()];
         if !by || !self.prober.knows(from) {
-            tracing::debug!(%from, index, way = %packet.way, "probe by another way, or from a stranger, discarded");
+            tracing::debug!(%from, index, way = %packet.path, "probe by another way, or from a stranger, discarded");
             return true;
         }
         match packet.kind {
-            Kind::Answer => {
-                let clocks = Clocks { theirs: packet.clock, ours: clock() };
-                self.prober.answered(from, packet.way, packet.nonce, clocks, Instant::now());
+            PacketKind::Answer => {
+                let clocks = ProbeClocks { theirs: packet.clock, ours: clock() };
+                self.prober.answered(from, packet.path, packet.nonce, clocks, Instant::now());
             }
-            Kind::Request => {
-                if let Err(error) = self.send(Packet { kind: Kind::Answer, clock: clock(), ..packet }, from) {
+            PacketKind::Request => {
+                if let Err(error) =
+                    self.send(Packet { kind: PacketKind::Answer, clock: clock(), ..packet }, from)
+                {
                     tracing::debug!(%from, %error, "probe not answered");
                 }
             }

@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::Way;
+use super::TunnelPath;
 
 /// Octets of a probe without authentication.
 pub const PLAIN_LEN: usize = 24;
@@ -28,9 +28,9 @@ const VERSION: u8 = 1;
 
 /// The cluster's key.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key(Vec<u8>);
+pub struct ProbeKey(Vec<u8>);
 
-impl Key {
+impl ProbeKey {
     /// The fewest octets of one.
     pub const LEAST: usize = 8;
     /// The most.
@@ -40,10 +40,10 @@ impl Key {
     ///
     /// # Errors
     /// A rule, in words, where it has fewer than [`Self::LEAST`] or more than [`Self::MOST`] octets.
-    pub fn new(octets: &[u8]) -> Result<Key, String> {
+    pub fn new(octets: &[u8]) -> Result<ProbeKey, String> {
         let octets = octets.trim_ascii();
         if (Self::LEAST..=Self::MOST).contains(&octets.len()) {
-            return Ok(Key(octets.to_vec()));
+            return Ok(ProbeKey(octets.to_vec()));
         }
         Err(format!("a key has {} to {} octets (got {})", Self::LEAST, Self::MOST, octets.len()))
     }
@@ -57,7 +57,7 @@ impl Key {
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for ProbeKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Key(...)")
     }
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Key {
 
 /// What a probe is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PacketKind {
     /// Please answer.
     Request,
     /// The answer.
@@ -76,9 +76,9 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
     /// Request or answer.
-    pub kind: Kind,
+    pub kind: PacketKind,
     /// The way that it goes.
-    pub way: Way,
+    pub path: TunnelPath,
     /// What the requester recognises the answer by.
     pub nonce: u64,
     /// The sender's clock, in microseconds since 1970-01-01T00:00:00Z.
@@ -104,19 +104,19 @@ pub enum PacketError {
 
 impl Packet {
     /// Writes it. `from` and `to` are the tunnel addresses that it goes between.
-    pub fn encode(&self, key: Option<&Key>, from: Ipv4Addr, to: Ipv4Addr, out: &mut Vec<u8>) {
+    pub fn encode(&self, key: Option<&ProbeKey>, from: Ipv4Addr, to: Ipv4Addr, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&MAGIC);
         let kind = match self.kind {
-            Kind::Request => 1,
-            Kind::Answer => 2,
+            PacketKind::Request => 1,
+            PacketKind::Answer => 2,
         };
-        let way = match self.way {
-            Way::Ipip => 1,
-            Way::Vxlan => 2,
-            Way::Direct => 3,
+        let path = match self.path {
+            TunnelPath::Ipip => 1,
+            TunnelPath::Vxlan => 2,
+            TunnelPath::Direct => 3,
         };
-        out.extend_from_slice(&[VERSION, kind, way, 0]);
+        out.extend_from_slice(&[VERSION, kind, path, 0]);
         out.extend_from_slice(&self.nonce.to_be_bytes());
         out.extend_from_slice(&self.clock.to_be_bytes());
         if let Some(mac) = key.and_then(|key| key.code(from, to, out)) {
@@ -131,7 +131,7 @@ impl Packet {
     /// [`PacketError`].
     pub fn decode(
         octets: &[u8],
-        key: Option<&Key>,
+        key: Option<&ProbeKey>,
         from: Ipv4Addr,
         to: Ipv4Addr,
     ) -> Result<Packet, PacketError> {
@@ -140,7 +140,7 @@ impl Packet {
         else {
             return Err(PacketError::Length(octets.len()));
         };
-        let [m0, m1, m2, m3, version, kind, way, zero, n0, n1, n2, n3, n4, n5, n6, n7, clock @ ..] = *head;
+        let [m0, m1, m2, m3, version, kind, path, zero, n0, n1, n2, n3, n4, n5, n6, n7, clock @ ..] = *head;
         let nonce = [n0, n1, n2, n3, n4, n5, n6, n7];
         if [m0, m1, m2, m3] != MAGIC || version != VERSION || zero != 0 {
             return Err(PacketError::Stranger);
@@ -157,17 +157,17 @@ impl Packet {
             return Err(PacketError::Unauthentic);
         }
         let kind = match kind {
-            1 => Kind::Request,
-            2 => Kind::Answer,
+            1 => PacketKind::Request,
+            2 => PacketKind::Answer,
             _ => return Err(PacketError::Field),
         };
-        let way = match way {
-            1 => Way::Ipip,
-            2 => Way::Vxlan,
-            3 => Way::Direct,
+        let path = match path {
+            1 => TunnelPath::Ipip,
+            2 => TunnelPath::Vxlan,
+            3 => TunnelPath::Direct,
             _ => return Err(PacketError::Field),
         };
-        Ok(Packet { kind, way, nonce: u64::from_be_bytes(nonce), clock: u64::from_be_bytes(clock) })
+        Ok(Packet { kind, path, nonce: u64::from_be_bytes(nonce), clock: u64::from_be_bytes(clock) })
     }
 }
 
@@ -180,14 +180,18 @@ mod tests {
     const A: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 0);
     const B: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 0);
 
-    fn key(text: &str) -> Key {
-        Key::new(text.as_bytes()).expect("a key")
+    fn key(text: &str) -> ProbeKey {
+        ProbeKey::new(text.as_bytes()).expect("a key")
     }
 
     #[test]
     fn what_is_written_is_read_again_with_the_same_key_alone() {
-        let packet =
-            Packet { kind: Kind::Request, way: Way::Vxlan, nonce: 0x0123_4567_89ab_cdef, clock: 0xfedc_ba98 };
+        let packet = Packet {
+            kind: PacketKind::Request,
+            path: TunnelPath::Vxlan,
+            nonce: 0x0123_4567_89ab_cdef,
+            clock: 0xfedc_ba98,
+        };
         let (one, other) = (key("correct horse"), key("battery staple"));
         let mut octets = Vec::new();
         packet.encode(None, A, B, &mut octets);
@@ -207,7 +211,7 @@ mod tests {
         // printf '\x0a\x01\x01\x00\x0a\x01\x02\x00RTPB\x01\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x08' |
         //   openssl dgst -sha256 -hmac 'correct horse'
         let mut octets = Vec::new();
-        let packet = Packet { kind: Kind::Answer, way: Way::Ipip, nonce: 7, clock: 8 };
+        let packet = Packet { kind: PacketKind::Answer, path: TunnelPath::Ipip, nonce: 7, clock: 8 };
         packet.encode(Some(&key(" correct horse\n")), A, B, &mut octets);
         let code: String = octets[PLAIN_LEN..].iter().map(|o| format!("{o:02x}")).collect();
         assert_eq!(code, "a3be868b134d5f8938263311ca7ea312");
@@ -215,8 +219,8 @@ mod tests {
 
     #[test]
     fn keys_that_are_too_short_or_too_long_are_refused_with_the_rule() {
-        assert_eq!(Key::new(b" short \n"), Err("a key has 8 to 1024 octets (got 5)".to_owned()));
-        assert!(Key::new(&[b'k'; 1025]).is_err());
+        assert_eq!(ProbeKey::new(b" short \n"), Err("a key has 8 to 1024 octets (got 5)".to_owned()));
+        assert!(ProbeKey::new(&[b'k'; 1025]).is_err());
     }
 
     proptest! {

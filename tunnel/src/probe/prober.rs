@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Passage, Way};
+use super::{PathState, TunnelPath};
 
 /// Between two probes of a way, give or take a tenth.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub const HISTORY: u32 = 10;
 
 /// A node to be asked after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Aim {
+pub struct ProbeTarget {
     /// Its tunnel address.
     pub address: Ipv4Addr,
     /// Ask by IP-in-IP.
@@ -40,13 +40,13 @@ pub struct Aim {
 
 /// What the prober wants done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub enum ProberOutput {
     /// Send a request.
     Send {
         /// The node's tunnel address.
         to: Ipv4Addr,
         /// By this way.
-        way: Way,
+        path: TunnelPath,
         /// With this number.
         nonce: u64,
     },
@@ -55,15 +55,15 @@ pub enum Output {
         /// The node's tunnel address.
         address: Ipv4Addr,
         /// The way.
-        way: Way,
+        path: TunnelPath,
         /// What is known now.
-        passage: Passage,
+        state: PathState,
     },
 }
 
 /// What was seen of a way, to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen {
+pub struct PathMeasurement {
     /// Round-trip time of the last answer.
     pub round_trip: Option<Duration>,
     /// When that came.
@@ -71,21 +71,21 @@ pub struct Seen {
     /// Losses since.
     pub lost_in_row: u32,
     /// What follows.
-    pub passage: Passage,
+    pub state: PathState,
     /// How far the other node's clock was ahead of this one's at the last answer, in microseconds; negative: behind.
     pub clock_ahead: Option<i64>,
 }
 
 /// Two clocks as they were at one moment, in microseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Clocks {
+pub struct ProbeClocks {
     /// The other node's, when it answered.
     pub theirs: u64,
     /// This node's, when the answer came.
     pub ours: u64,
 }
 
-impl Clocks {
+impl ProbeClocks {
     /// How far theirs is ahead, if the answer took half of the round trip.
     fn ahead(self, round_trip: Duration) -> i64 {
         let half = u64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
@@ -94,7 +94,7 @@ impl Clocks {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Watch {
+struct PathProbes {
     /// Number and time of the probe that is out.
     pending: Option<(u64, Instant)>,
     /// When it is lost, or the next one is sent; `None`: not asked.
@@ -102,14 +102,14 @@ struct Watch {
     /// The last probes, the newest in the lowest bit; set: lost.
     history: u32,
     answers_in_row: u32,
-    seen: Seen,
+    seen: PathMeasurement,
     /// When the run of losses began that is not over.
     losing_since: Option<Instant>,
     /// Since when all is answered, while returning.
     clean_since: Option<Instant>,
 }
 
-impl Watch {
+impl PathProbes {
     fn losses(&self) -> u32 {
         self.history.count_ones()
     }
@@ -144,30 +144,30 @@ impl Watch {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Target {
+struct NodeProbes {
     ipip: bool,
     fallback: bool,
     vxlan: bool,
     direct: bool,
-    ways: [Watch; 3],
+    paths: [PathProbes; 3],
 }
 
-impl Target {
+impl NodeProbes {
     /// Whether there is reason to look for another way than IP-in-IP.
     fn doubts(&self) -> bool {
-        let ipip = &self.ways[Way::Ipip.index()];
-        let doubtful = ipip.seen.lost_in_row > 0 || ipip.losses() > 1 || ipip.seen.passage.is_avoided();
+        let ipip = &self.paths[TunnelPath::Ipip.index()];
+        let doubtful = ipip.seen.lost_in_row > 0 || ipip.losses() > 1 || ipip.seen.state.is_avoided();
         self.ipip && self.fallback && doubtful
     }
 
     /// How long it is from one probe to the next.
-    fn interval(&self, way: Way) -> Duration {
-        let decides = match way {
-            Way::Ipip => self.fallback,
-            Way::Vxlan => self.doubts(),
-            Way::Direct => true,
+    fn interval(&self, path: TunnelPath) -> Duration {
+        let decides = match path {
+            TunnelPath::Ipip => self.fallback,
+            TunnelPath::Vxlan => self.doubts(),
+            TunnelPath::Direct => true,
         };
-        let watch = &self.ways[way.index()];
+        let watch = &self.paths[path.index()];
         if decides || watch.seen.lost_in_row > 0 { INTERVAL } else { SIGHT_INTERVAL }
     }
 }
@@ -175,9 +175,9 @@ impl Target {
 /// The state of all probing.
 #[derive(Debug)]
 pub struct Prober {
-    targets: BTreeMap<Ipv4Addr, Target>,
-    timers: BTreeSet<(Instant, Ipv4Addr, Way)>,
-    outputs: VecDeque<Output>,
+    targets: BTreeMap<Ipv4Addr, NodeProbes>,
+    timers: BTreeSet<(Instant, Ipv4Addr, TunnelPath)>,
+    outputs: VecDeque<ProberOutput>,
     recover_after: Duration,
     sent: u64,
     lost: u64,
@@ -200,18 +200,22 @@ impl Prober {
 
     /// Takes whom to ask after; who was there before and still is keeps what is known. A way counts as passing again
     /// once all was answered for `recover_after`.
-    pub fn aim(&mut self, aims: &[Aim], recover_after: Duration, now: Instant) {
+    pub fn aim(&mut self, targets: &[ProbeTarget], recover_after: Duration, now: Instant) {
         self.recover_after = recover_after;
-        let wanted: BTreeSet<Ipv4Addr> = aims.iter().map(|aim| aim.address).collect();
+        let wanted: BTreeSet<Ipv4Addr> = targets.iter().map(|aim| aim.address).collect();
         self.targets.retain(|address, _| wanted.contains(address));
         self.timers.retain(|(_, address, _)| wanted.contains(address));
-        for aim in aims {
+        for aim in targets {
             let fresh = !self.targets.contains_key(&aim.address);
             let target = self.targets.entry(aim.address).or_default();
             (target.ipip, target.fallback) = (aim.ipip, aim.fallback);
             (target.vxlan, target.direct) = (aim.vxlan, aim.direct);
-            if aim.doubted && aim.ipip && !target.ways[Way::Ipip.index()].seen.passage.is_avoided() && fresh {
-                target.ways[Way::Ipip.index()].seen.passage = Passage::Blocked;
+            if aim.doubted
+                && aim.ipip
+                && !target.paths[TunnelPath::Ipip.index()].seen.state.is_avoided()
+                && fresh
+            {
+                target.paths[TunnelPath::Ipip.index()].seen.state = PathState::Blocked;
             }
             self.arrange(aim.address, now);
         }
@@ -221,33 +225,37 @@ impl Prober {
     fn arrange(&mut self, address: Ipv4Addr, now: Instant) {
         let Some(target) = self.targets.get_mut(&address) else { return };
         let doubts = target.doubts();
-        for way in Way::ALL {
-            let wanted = match way {
-                Way::Ipip => target.ipip,
-                Way::Vxlan => target.vxlan || doubts,
-                Way::Direct => target.direct,
+        for path in TunnelPath::ALL {
+            let wanted = match path {
+                TunnelPath::Ipip => target.ipip,
+                TunnelPath::Vxlan => target.vxlan || doubts,
+                TunnelPath::Direct => target.direct,
             };
-            let watch = &mut target.ways[way.index()];
+            let watch = &mut target.paths[path.index()];
             match (wanted, watch.due) {
                 (true, None) => {
                     // Where many are asked after for the first time they are not asked all at once.
-                    let spread = if way == Way::Vxlan { 0 } else { (self.random)() % 1000 };
+                    let spread = if path == TunnelPath::Vxlan { 0 } else { (self.random)() % 1000 };
                     let due = now + INTERVAL * u32::try_from(spread).unwrap_or(0) / 1000;
                     watch.due = Some(due);
-                    self.timers.insert((due, address, way));
+                    self.timers.insert((due, address, path));
                 }
                 // It was asked seldom, and now something depends on it.
-                (true, Some(due)) if way == Way::Vxlan && doubts && due > now + INTERVAL * 2 => {
-                    self.timers.remove(&(due, address, way));
+                (true, Some(due)) if path == TunnelPath::Vxlan && doubts && due > now + INTERVAL * 2 => {
+                    self.timers.remove(&(due, address, path));
                     watch.due = Some(now);
-                    self.timers.insert((now, address, way));
+                    self.timers.insert((now, address, path));
                 }
                 (false, Some(due)) => {
-                    self.timers.remove(&(due, address, way));
-                    let passage = watch.seen.passage;
-                    *watch = Watch::default();
-                    if passage != Passage::Unknown {
-                        self.outputs.push_back(Output::Changed { address, way, passage: Passage::Unknown });
+                    self.timers.remove(&(due, address, path));
+                    let state = watch.seen.state;
+                    *watch = PathProbes::default();
+                    if state != PathState::Unknown {
+                        self.outputs.push_back(ProberOutput::Changed {
+                            address,
+                            path,
+                            state: PathState::Unknown,
+                        });
                     }
                 }
                 _ => {}
@@ -261,8 +269,15 @@ impl Prober {
     }
 
     /// Takes an answer in.
-    pub fn answered(&mut self, address: Ipv4Addr, way: Way, nonce: u64, clocks: Clocks, now: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else { return };
+    pub fn answered(
+        &mut self,
+        address: Ipv4Addr,
+        path: TunnelPath,
+        nonce: u64,
+        clocks: ProbeClocks,
+        now: Instant,
+    ) {
+        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
         let Some((_, sent)) = watch.pending.filter(|(number, _)| *number == nonce) else { return };
         watch.pending = None;
         let round_trip = now.saturating_duration_since(sent);
@@ -270,64 +285,64 @@ impl Prober {
         watch.seen.clock_ahead = Some(clocks.ahead(round_trip));
         watch.seen.answered_at = Some(now);
         watch.note(false, sent);
-        self.schedule(address, way, sent);
+        self.schedule(address, path, sent);
         self.judge(address, now);
     }
 
     /// Notes that a request could not even be sent.
-    pub fn not_sent(&mut self, address: Ipv4Addr, way: Way, nonce: u64, now: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else { return };
+    pub fn not_sent(&mut self, address: Ipv4Addr, path: TunnelPath, nonce: u64, now: Instant) {
+        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
         if watch.pending.is_some_and(|(number, _)| number == nonce) {
-            self.lost(address, way, now);
+            self.lost(address, path, now);
         }
     }
 
-    fn lost(&mut self, address: Ipv4Addr, way: Way, now: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else { return };
+    fn lost(&mut self, address: Ipv4Addr, path: TunnelPath, now: Instant) {
+        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
         let Some((_, sent)) = watch.pending.take() else { return };
         watch.note(true, sent);
         self.lost += 1;
-        if way == Way::Vxlan
+        if path == TunnelPath::Vxlan
             && let Some(target) = self.targets.get_mut(&address)
         {
             // The node was not there at all, which is not to be held against one of the ways.
-            target.ways[Way::Ipip.index()].history = 0;
+            target.paths[TunnelPath::Ipip.index()].history = 0;
         }
-        self.schedule(address, way, sent);
+        self.schedule(address, path, sent);
         self.judge(address, now);
     }
 
     /// The next probe, an interval after `sent`.
-    fn schedule(&mut self, address: Ipv4Addr, way: Way, sent: Instant) {
+    fn schedule(&mut self, address: Ipv4Addr, path: TunnelPath, sent: Instant) {
         let jitter = u32::try_from((self.random)() % 200).unwrap_or(0);
-        let interval = self.targets.get(&address).map_or(INTERVAL, |target| target.interval(way));
-        self.set_due(address, way, sent + interval * (900 + jitter) / 1000);
+        let interval = self.targets.get(&address).map_or(INTERVAL, |target| target.interval(path));
+        self.set_due(address, path, sent + interval * (900 + jitter) / 1000);
     }
 
-    fn set_due(&mut self, address: Ipv4Addr, way: Way, due: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else { return };
+    fn set_due(&mut self, address: Ipv4Addr, path: TunnelPath, due: Instant) {
+        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
         if let Some(old) = watch.due.replace(due) {
-            self.timers.remove(&(old, address, way));
+            self.timers.remove(&(old, address, path));
         }
-        self.timers.insert((due, address, way));
+        self.timers.insert((due, address, path));
     }
 
     /// Does what is due. Answers that have come are to be taken in first.
     pub fn turn(&mut self, now: Instant) {
-        while let Some((_, address, way)) = self.timers.first().copied().filter(|(due, ..)| *due <= now) {
-            let pending = self.targets.get(&address).and_then(|t| t.ways[way.index()].pending);
+        while let Some((_, address, path)) = self.timers.first().copied().filter(|(due, ..)| *due <= now) {
+            let pending = self.targets.get(&address).and_then(|t| t.paths[path.index()].pending);
             if pending.is_some() {
-                self.lost(address, way, now);
+                self.lost(address, path, now);
             }
-            let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.ways[way.index()]) else {
+            let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else {
                 continue;
             };
             if watch.due.is_some_and(|due| due <= now) {
                 let nonce = (self.random)();
                 watch.pending = Some((nonce, now));
                 self.sent += 1;
-                self.set_due(address, way, now + TIMEOUT);
-                self.outputs.push_back(Output::Send { to: address, way, nonce });
+                self.set_due(address, path, now + TIMEOUT);
+                self.outputs.push_back(ProberOutput::Send { to: address, path, nonce });
             }
         }
     }
@@ -338,7 +353,7 @@ impl Prober {
     }
 
     /// What is to be done next.
-    pub fn poll(&mut self) -> Option<Output> {
+    pub fn poll(&mut self) -> Option<ProberOutput> {
         self.outputs.pop_front()
     }
 
@@ -347,41 +362,41 @@ impl Prober {
         (self.sent, self.lost)
     }
 
-    /// What was seen of the ways to a node, in [`Way::ALL`]'s order.
-    pub fn seen_of(&self, address: Ipv4Addr) -> Option<[Seen; 3]> {
-        self.targets.get(&address).map(|target| target.ways.each_ref().map(|watch| watch.seen))
+    /// What was seen of the ways to a node, in [`TunnelPath::ALL`]'s order.
+    pub fn seen_of(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+        self.targets.get(&address).map(|target| target.paths.each_ref().map(|watch| watch.seen))
     }
 
     /// Draws the conclusion.
     fn judge(&mut self, address: Ipv4Addr, now: Instant) {
         let Some(target) = self.targets.get_mut(&address) else { return };
         let (falls_back, by_vxlan) = (target.fallback, target.vxlan);
-        let [ipip, vxlan, direct] = &mut target.ways;
+        let [ipip, vxlan, direct] = &mut target.paths;
         // To leave a way that does not answer for one that does not answer either would help nobody: perhaps the
         // node is down, or nobody there answers probes.
         let better = ipip.losing_since.is_some_and(|since| vxlan.answered_since(since));
         let nothing = !falls_back || vxlan.seen.lost_in_row >= LOSSES_IN_ROW;
         let worse = vxlan.seen.lost_in_row >= LOSSES_IN_ROW && ipip.answers_in_row >= LOSSES_IN_ROW;
         let passages = [
-            (Way::Ipip, next(ipip, better, worse, nothing, self.recover_after, now)),
+            (TunnelPath::Ipip, next(ipip, better, worse, nothing, self.recover_after, now)),
             (
-                Way::Vxlan,
+                TunnelPath::Vxlan,
                 match by_vxlan {
                     true => next(vxlan, false, false, true, self.recover_after, now),
-                    false => Passage::Unknown,
+                    false => PathState::Unknown,
                 },
             ),
-            (Way::Direct, next(direct, true, false, false, self.recover_after, now)),
+            (TunnelPath::Direct, next(direct, true, false, false, self.recover_after, now)),
         ];
-        for (way, passage) in passages {
-            let watch = &mut target.ways[way.index()];
-            if watch.seen.passage != passage {
-                watch.seen.passage = passage;
-                if passage == Passage::Passes {
+        for (path, state) in passages {
+            let watch = &mut target.paths[path.index()];
+            if watch.seen.state != state {
+                watch.seen.state = state;
+                if state == PathState::Passes {
                     // What was before is settled.
                     (watch.history, watch.losing_since) = (0, None);
                 }
-                self.outputs.push_back(Output::Changed { address, way, passage });
+                self.outputs.push_back(ProberOutput::Changed { address, path, state });
             }
         }
         self.arrange(address, now);
@@ -390,30 +405,30 @@ impl Prober {
 
 /// What is known of a way now: VXLAN is `better`, or `worse`, or `nothing` at all.
 fn next(
-    watch: &mut Watch,
+    watch: &mut PathProbes,
     better: bool,
     worse: bool,
     nothing: bool,
     recover_after: Duration,
     now: Instant,
-) -> Passage {
+) -> PathState {
     let lost = watch.seen.lost_in_row > 0;
     let answered = watch.seen.answered_at.is_some() && !lost;
-    match watch.seen.passage {
-        Passage::Unknown | Passage::Unanswered | Passage::Passes if watch.is_silent() && better => {
-            Passage::Blocked
+    match watch.seen.state {
+        PathState::Unknown | PathState::Unanswered | PathState::Passes if watch.is_silent() && better => {
+            PathState::Blocked
         }
-        Passage::Unknown | Passage::Unanswered if answered => Passage::Passes,
+        PathState::Unknown | PathState::Unanswered if answered => PathState::Passes,
         // While VXLAN may still turn out to be better it is not known that nothing is answered.
-        Passage::Unknown if watch.is_silent() && nothing => Passage::Unanswered,
-        Passage::Blocked | Passage::Returning if worse => Passage::Passes,
-        Passage::Blocked if answered && watch.answers_in_row > 0 => {
+        PathState::Unknown if watch.is_silent() && nothing => PathState::Unanswered,
+        PathState::Blocked | PathState::Returning if worse => PathState::Passes,
+        PathState::Blocked if answered && watch.answers_in_row > 0 => {
             watch.clean_since = Some(now);
-            Passage::Returning
+            PathState::Returning
         }
-        Passage::Returning if lost => Passage::Blocked,
-        Passage::Returning if watch.clean_since.is_none_or(|since| now >= since + recover_after) => {
-            Passage::Passes
+        PathState::Returning if lost => PathState::Blocked,
+        PathState::Returning if watch.clean_since.is_none_or(|since| now >= since + recover_after) => {
+            PathState::Passes
         }
         same => same,
     }

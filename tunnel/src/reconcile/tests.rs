@@ -1,50 +1,48 @@
 mod flood;
 mod model;
-mod shared;
-mod standing;
+mod multipath;
+mod reachability;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    net::Ipv4Addr,
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
-use super::carry_out::{EBUSY, FIGHT_LIMIT};
+use super::operations::FIGHT_LIMIT;
 use super::*;
 use crate::{
-    dataplane::Heard,
-    desired::{VXLAN_PORT, VXLAN_VNI},
-    diff::Op,
-    fib::Verb,
-    netlink::{routes::RouteRecord, socket::EPERM},
-    node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Node, PathKind, Pool, Probing},
-    observed::{Link, LinkKind, Observed, Via},
-    probe::{
-        Passage, Way,
-        prober::{Aim, Seen},
+    dataplane::{
+        ListedRoute, Wakeup,
+        errno::{EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, EPERM},
     },
-    report::{PERMISSION_DENIED, Report},
+    desired::{Parent, VXLAN_PORT, VXLAN_VNI},
+    diff::Op,
+    fib::{RouteOp, Verb},
+    node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, PathKind, Pool, ProbeConfig, RemoteNode},
+    observed::{LinkKind, ObservedLink, ObservedState, Via},
+    probe::{
+        PathState, TunnelPath,
+        prober::{PathMeasurement, ProbeTarget},
+    },
+    report::{DataplaneReport, PERMISSION_DENIED},
 };
-
-const EINVAL: i32 = 22;
-const ENOMEM: i32 = 12;
-const EEXIST: i32 = 17;
-const ENOENT: i32 = 2;
 
 /// A kernel that does as it is told, unless it was told otherwise.
 #[derive(Default)]
 struct Fake {
-    kernel: Observed,
+    kernel: ObservedState,
     routes: HashMap<RouteKey, Via>,
-    answers: VecDeque<Vec<(usize, KernelError)>>,
+    answers: VecDeque<Vec<(usize, DataplaneError)>>,
     /// Batches are completed for who waits alone.
     slow: bool,
-    list: Option<Vec<RouteRecord>>,
+    list: Option<Vec<ListedRoute>>,
     refused: HashMap<Object, i32>,
     refuse_all: Option<i32>,
     blind: bool,
     observations: usize,
     listings: usize,
-    aims: Vec<Aim>,
+    targets: Vec<ProbeTarget>,
     /// What was asked for, but routes.
     asked: Vec<Op>,
     /// Changes of routes.
@@ -52,8 +50,8 @@ struct Fake {
 }
 
 impl Fake {
-    fn carry_out(&mut self, op: &Op) -> Result<(), KernelError> {
-        let errno = |errno| Err(KernelError { errno, message: String::new() });
+    fn carry_out(&mut self, op: &Op) -> Result<(), DataplaneError> {
+        let errno = |errno| Err(DataplaneError { errno, message: String::new() });
         if let Some(all) = self.refuse_all {
             return errno(all);
         }
@@ -61,7 +59,7 @@ impl Fake {
             return errno(*refused);
         }
         if let Op::CreateVxlan(spec) = *op {
-            self.kernel.vxlan = Some(Link {
+            self.kernel.vxlan = Some(ObservedLink {
                 index: 9,
                 up: false,
                 mtu: spec.mtu,
@@ -76,7 +74,7 @@ impl Fake {
             });
         }
         if let Op::CreateIpip(spec) = *op {
-            self.kernel.ipip = Some(Link {
+            self.kernel.ipip = Some(ObservedLink {
                 index: 10,
                 up: false,
                 mtu: spec.mtu,
@@ -89,9 +87,9 @@ impl Fake {
         Ok(())
     }
 
-    fn carry_out_route(&mut self, op: &RouteOp) -> Result<(), KernelError> {
+    fn carry_out_route(&mut self, op: &RouteOp) -> Result<(), DataplaneError> {
         self.rerouted += 1;
-        let errno = |errno| Err(KernelError { errno, message: String::new() });
+        let errno = |errno| Err(DataplaneError { errno, message: String::new() });
         if let Some(all) = self.refuse_all {
             return errno(all);
         }
@@ -114,28 +112,23 @@ impl Fake {
 }
 
 impl Dataplane for Fake {
-    fn observe(&mut self, _: &Config) -> Result<Observed, KernelError> {
+    fn observe(&mut self, _: &Config) -> Result<ObservedState, DataplaneError> {
         self.observations += 1;
         if self.blind {
-            return Err(KernelError { errno: ENOMEM, message: String::new() });
+            return Err(DataplaneError { errno: ENOMEM, message: String::new() });
         }
         self.kernel.nexthop_objects = true;
         self.kernel.parent = Some(Parent { index: 2, mtu: 1500 });
         Ok(self.kernel.clone())
     }
 
-    fn list_routes(&mut self, config: &Config) {
-        let record = |(key, via): (&RouteKey, &Via)| RouteRecord {
-            protocol: config.route_protocol,
-            key: *key,
-            via: *via,
-            replaced: false,
-        };
+    fn list_routes(&mut self, _: &Config) {
+        let record = |(key, via): (&RouteKey, &Via)| ListedRoute { key: *key, via: *via };
         self.listings += 1;
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         Ok(self.list.take())
     }
 
@@ -144,27 +137,27 @@ impl Dataplane for Fake {
         self.answers.push_back((0..).zip(results).filter_map(|(i, r)| Some((i, r.err()?))).collect());
     }
 
-    async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+    async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
         self.answers.pop_front().expect("a batch was submitted")
     }
 
-    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+    fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>> {
         if self.slow { None } else { self.answers.pop_front() }
     }
 
-    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         ops.iter().map(|op| self.carry_out(op)).collect()
     }
 
-    fn reach(&mut self, _: IpAddr, _: &Observed) -> Reach {
+    fn reach(&mut self, _: IpAddr, _: &ObservedState) -> Reach {
         Reach::OnLink { index: 2 }
     }
 
-    fn probe(&mut self, _: &Config, _: &Observed, aims: &[Aim]) {
-        self.aims = aims.to_vec();
+    fn probe(&mut self, _: &Config, _: &ObservedState, targets: &[ProbeTarget]) {
+        self.targets = targets.to_vec();
     }
 
-    fn probed(&self, _: Ipv4Addr) -> Option<[Seen; 3]> {
+    fn probed(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         None
     }
 
@@ -176,17 +169,17 @@ impl Dataplane for Fake {
         None
     }
 
-    fn tune(&mut self, _: &Config, _: &Observed) -> Vec<Sysctl> {
+    fn tune(&mut self, _: &Config, _: &ObservedState) -> Vec<Sysctl> {
         Vec::new()
     }
 
-    async fn hear(&mut self, submitted: bool) -> Heard {
-        if submitted { Heard::Completed(self.completed().await) } else { Heard::Events(Vec::new()) }
+    async fn wait(&mut self, submitted: bool) -> Wakeup {
+        if submitted { Wakeup::Completed(self.completed().await) } else { Wakeup::Events(Vec::new()) }
     }
 }
 
 fn config() -> Config {
-    let node = |i: u8| Node {
+    let node = |i: u8| RemoteNode {
         name: format!("node-{i}"),
         ipv4: Some(format!("192.168.0.{i}/24").parse().expect("net")),
         ipv6: None,
@@ -216,7 +209,7 @@ fn config() -> Config {
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
-        probing: Probing::default(),
+        probing: ProbeConfig::default(),
         device_linger: Duration::ZERO,
     }
 }
@@ -224,7 +217,7 @@ fn config() -> Config {
 fn change(i: u8) -> RouteChange {
     RouteChange {
         prefix: format!("10.1.{i}.0/26").parse().expect("prefix"),
-        learned: Some(Learned { next_hop: [192, 168, 0, i].into(), kind: PathKind::Bgp }),
+        learned: Some(LearnedPath { next_hop: [192, 168, 0, i].into(), kind: PathKind::Bgp }),
         others: Box::default(),
     }
 }
@@ -252,7 +245,7 @@ async fn settle(state: &mut Reconciler<Fake>) {
 }
 
 /// The whole report.
-fn whole_report(state: &mut Reconciler<Fake>) -> Report {
+fn whole_report(state: &mut Reconciler<Fake>) -> DataplaneReport {
     let mut report = state.summary();
     let mut cursor = Some(0);
     while let Some(from) = cursor {
@@ -296,7 +289,7 @@ async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
 #[tokio::test]
 async fn packets_for_a_discarded_prefix_go_nowhere_until_another_path_comes() {
     let mut state = settled().await;
-    let discard = Learned { next_hop: [192, 168, 0, 3].into(), kind: PathKind::Discard };
+    let discard = LearnedPath { next_hop: [192, 168, 0, 3].into(), kind: PathKind::Discard };
     state.routes(vec![RouteChange { learned: Some(discard), ..change(3) }]);
     settle(&mut state).await;
     assert_eq!(state.dataplane.routes.get(&key(3)), Some(&Via::Blackhole));
@@ -372,14 +365,14 @@ async fn a_route_that_is_taken_away_again_and_again_is_left_alone_for_a_while() 
     let mut state = settled().await;
     for _ in 0..=FIGHT_LIMIT {
         state.dataplane.routes.remove(&key(2));
-        state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
+        state.handle(vec![KernelEvent::Route { key: key(2), via: None, ours: true }]);
         settle(&mut state).await;
     }
     let report = whole_report(&mut state);
     assert_eq!(report.drift, u64::from(FIGHT_LIMIT) + 1);
     assert_eq!((report.failures.len(), report.failures[0].errno), (1, EBUSY), "{report:?}");
     state.dataplane.routes.remove(&key(2));
-    state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
+    state.handle(vec![KernelEvent::Route { key: key(2), via: None, ours: true }]);
     settle(&mut state).await;
     assert!(!state.dataplane.routes.contains_key(&key(2)), "it was written once more");
 }
@@ -390,7 +383,7 @@ async fn lost_events_are_made_up_for_by_taking_the_whole_picture() {
     let before = state.dataplane.observations;
     state.dataplane.routes.remove(&key(2));
     state.dataplane.kernel.fdb.clear();
-    state.handle(vec![Event::Overrun]);
+    state.handle(vec![KernelEvent::Overrun]);
     settle(&mut state).await;
     assert_eq!(state.dataplane.observations, before + 1);
     assert!(state.dataplane.routes.contains_key(&key(2)));
@@ -421,11 +414,11 @@ async fn what_does_not_concern_us_is_not_looked_at() {
     let before = state.dataplane.observations;
     let foreign = RouteKey { prefix: "10.9.0.0/24".parse().expect("prefix"), metric: 0 };
     state.handle(vec![
-        Event::Link { index: 77, name: "cali1".into() },
-        Event::Address { index: 77, gone: true },
-        Event::Neighbour { index: 2, permanent: false },
-        Event::Nexthop { ours: false },
-        Event::Route { key: foreign, via: None, ours: false },
+        KernelEvent::Link { index: 77, name: "cali1".into() },
+        KernelEvent::Address { index: 77, gone: true },
+        KernelEvent::Neighbour { index: 2, permanent: false },
+        KernelEvent::Nexthop { ours: false },
+        KernelEvent::Route { key: foreign, via: None, ours: false },
     ]);
     settle(&mut state).await;
     assert_eq!((state.dataplane.observations, whole_report(&mut state).drift), (before, 0));
@@ -436,7 +429,7 @@ async fn an_address_that_comes_has_no_routes_listed_and_one_that_goes_has() {
     let mut state = settled().await;
     for (gone, listed) in [(false, 0), (true, 1)] {
         let (observations, listings) = (state.dataplane.observations, state.dataplane.listings);
-        state.handle(vec![Event::Address { index: 2, gone }]);
+        state.handle(vec![KernelEvent::Address { index: 2, gone }]);
         settle(&mut state).await;
         assert_eq!(state.dataplane.observations, observations + 1, "gone: {gone}");
         assert_eq!(state.dataplane.listings, listings + listed, "gone: {gone}");

@@ -8,18 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Look, NOTE_INTERVAL, Reconciler};
+use super::{
+    Reconciler,
+    state::{EXIT_INTERVAL, ReconcileRound, ResolutionProgress, Resync, RouteListing, SyncState},
+};
 use crate::{
-    dataplane::{Dataplane, MAX_BATCH, MAX_IN_FLIGHT},
-    desired::{Desired, Device, Wanted},
+    dataplane::{
+        Dataplane, DataplaneError, MAX_BATCH, MAX_IN_FLIGHT,
+        errno::{ENODEV, ENOENT, EPERM, ESRCH},
+    },
+    desired::{DesiredDevice, DesiredState, Device},
     diff::{Object, Op, base_ops, unwanted_ops},
     fib::{RouteOp, Verb},
-    netlink::{
-        KernelError,
-        socket::{ENODEV, ENOENT, EPERM, ESRCH},
-    },
     node::Config,
-    observed::Observed,
+    observed::ObservedState,
 };
 
 /// Plans other than of routes, one after the other, before the turns come to rest although there is something left to
@@ -43,74 +45,111 @@ pub enum Turn {
     Rest,
 }
 
+/// Phase of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TurnPhase {
+    /// Routes are being listed for a resync.
+    Listing(Resync),
+    /// A resync is requested.
+    Observing,
+    /// Kernel state is known: differences are planned and carried out.
+    Planning,
+}
+
 impl<D: Dataplane> Reconciler<D> {
     /// Takes one turn towards what is desired, as far as the kernel lets us.
     pub async fn reconcile(&mut self) -> Turn {
         let Some(config) = self.config.clone() else { return Turn::Rest };
-        let began = match self.running {
-            Some(began) => began,
+        let began = match &self.round {
+            Some(round) => round.began,
             None => {
                 let now = Instant::now();
-                self.running = Some(now);
-                (self.fresh, self.passes) = (false, 0);
+                self.round = Some(ReconcileRound { began: now, observed: false, passes: 0 });
                 self.mark_due(now);
                 now
             }
         };
-        self.writing = false;
-        if !self.turn(&config, began).await {
-            self.running = None;
-            return Turn::Rest;
+        let turn = self.turn(&config, began).await;
+        if turn == Turn::Rest {
+            self.round = None;
         }
-        if self.writing { Turn::Writing } else { Turn::More }
+        turn
     }
 
-    async fn turn(&mut self, config: &Arc<Config>, began: Instant) -> bool {
-        if self.listing.is_some() {
-            return self.list_on().await;
+    /// Returns the phase that the next turn is in.
+    fn phase(&self) -> TurnPhase {
+        if let Some(listing) = &self.observation.listing {
+            TurnPhase::Listing(listing.resync)
+        } else if self.observation.requested.is_some() {
+            TurnPhase::Observing
+        } else {
+            TurnPhase::Planning
         }
-        if self.look.is_some() {
-            return self.completed_one().await || self.observe(config);
-        }
-        if std::mem::take(&mut self.sysctls_due) {
+    }
+
+    async fn turn(&mut self, config: &Arc<Config>, began: Instant) -> Turn {
+        let more = match self.phase() {
+            TurnPhase::Listing(resync) => self.continue_listing(resync).await,
+            TurnPhase::Observing => self.completed_one().await || self.observe(config),
+            TurnPhase::Planning => return self.plan(config, began).await,
+        };
+        if more { Turn::More } else { Turn::Rest }
+    }
+
+    /// Brings the kernel closer to desired state: first the resolution of routes, then links and
+    /// addresses, next-hop objects, routes, and the removal of leftovers.
+    async fn plan(&mut self, config: &Arc<Config>, began: Instant) -> Turn {
+        if std::mem::take(&mut self.due.sysctls) {
             self.audit();
         }
         self.recheck_reach();
-        if self.must_resolve {
+        if self.resolver.is_stale() {
             self.rebuild(config);
         }
-        self.settle_standings(config);
-        if self.resolving.is_some() {
-            self.resolve_some(config);
-            return true;
+        self.settle_reachability(config);
+        if let ResolutionProgress::Running(cursor) = self.resolver.progress {
+            self.resolve_some(config, cursor);
+            return Turn::More;
         }
-        if self.base_due {
-            return self.completed_one().await || self.turn_of_base(config, began).await;
+        if self.due.base {
+            let _completed = self.completed_one().await || self.turn_of_base(config, began).await;
+            return Turn::More;
         }
+        if self.plan_next_hops(config, began).await {
+            return Turn::More;
+        }
+        if let Some(turn) = self.turn_of_routes(config, began) {
+            return turn;
+        }
+        if self.sweep(config, began).await || self.rest(began) { Turn::More } else { Turn::Rest }
+    }
+
+    /// Creates the next-hop objects that routes need. Returns whether the turn ends with that.
+    async fn plan_next_hops(&mut self, config: &Config, began: Instant) -> bool {
         for step in 0.. {
             let ops = self.fib.realise(&|object| self.ledger.blocks(object, began));
-            if std::mem::take(&mut self.hosts_due) {
+            if std::mem::take(&mut self.due.hosts) {
                 self.write_hosts(config, began).await;
             }
-            // While routes come in a flood there are new objects in every turn: progress, not a plan made over and over.
+            // A flood of routes needs new objects in every turn: that is progress and not a repeated plan.
             let new = ops.iter().all(|op| matches!(op, Op::AddNexthop { .. } | Op::AddGroup { .. }));
             if ops.is_empty() || !new && !self.may_pass() {
                 break;
             }
-            // Routes in flight may lead to an object that becomes another exit's; new ones concern them not.
+            // Routes in flight may lead to an object that becomes another exit's; new objects do not affect them.
             if !new {
                 while self.completed_one().await {}
             }
-            // A look that a refused host route asks for comes first; the objects are asked for again afterwards.
-            if self.look.is_some() {
+            // A resync that a refused host route requires comes first; the objects are planned again afterwards.
+            if self.observation.requested.is_some() {
                 return true;
             }
             self.carry_out(config, ops).await;
-            if !new || self.look.is_some() || step == STEPS {
+            if !new || self.observation.requested.is_some() || step == STEPS {
                 return true;
             }
         }
-        self.turn_of_routes(config, began) || self.sweep(config, began).await || self.rest(began)
+        false
     }
 
     /// Writes the routes that make next hops legal.
@@ -123,25 +162,31 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Whether one more plan may be made before coming to rest.
+    /// Returns whether a full resync took place in the present round.
+    pub(super) fn is_freshly_observed(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| round.observed)
+    }
+
+    /// Returns whether one more plan may be made before coming to rest.
     fn may_pass(&mut self) -> bool {
-        self.passes += 1;
-        if self.passes == PASSES {
+        let Some(round) = &mut self.round else { return true };
+        round.passes += 1;
+        if round.passes == PASSES {
             tracing::warn!(
                 "the kernel's state does not become what it was changed to; pausing until it changes"
             );
         }
-        self.passes < PASSES
+        round.passes < PASSES
     }
 
     async fn turn_of_base(&mut self, config: &Config, began: Instant) -> bool {
         let Some(observed) = &self.fib.observed else {
-            self.base_due = false;
+            self.due.base = false;
             return true;
         };
         let ops = base_ops(&self.fib.desired, observed, &|object| self.ledger.blocks(object, began));
         if ops.is_empty() || !self.may_pass() {
-            self.base_due = false;
+            self.due.base = false;
             return true;
         }
         let set = ops.iter().any(|op| matches!(op, Op::SetLink { .. }));
@@ -156,9 +201,9 @@ impl<D: Dataplane> Reconciler<D> {
     /// Marks what is due for another attempt.
     fn mark_due(&mut self, now: Instant) {
         self.marked_at = Some(now);
-        if self.observe_at.is_some_and(|at| at <= now) {
-            self.observe_at = None;
-            self.must_look(Look::Whole);
+        if self.observation.retry_at.is_some_and(|at| at <= now) {
+            self.observation.retry_at = None;
+            self.observation.request(Resync::Full);
         }
         self.fib.may_sweep |=
             Device::ALL.into_iter().any(|d| self.lingers_until(d).is_some_and(|at| at <= now));
@@ -177,45 +222,51 @@ impl<D: Dataplane> Reconciler<D> {
             }
         }
         if others {
-            self.base_due = true;
-            self.hosts_due = true;
+            self.due.base = true;
+            self.due.hosts = true;
             self.fib.invalidate();
         }
     }
 
-    /// Keeps the kernel busy with changes of routes. Returns false if there are none.
-    fn turn_of_routes(&mut self, config: &Config, began: Instant) -> bool {
+    /// Submits batches of route changes, as many as may be in flight. Returns `None` if there is
+    /// nothing to submit or to wait for.
+    fn turn_of_routes(&mut self, config: &Config, began: Instant) -> Option<Turn> {
         let mut completed = false;
-        while !self.in_flight.is_empty()
+        while !self.writes.in_flight.is_empty()
             && let Some(errors) = self.dataplane.try_completed()
         {
             self.completed(errors);
             completed = true;
         }
         let mut done = false;
-        while !done && self.in_flight.len() < MAX_IN_FLIGHT {
-            let mut batch = self.spare.pop().unwrap_or_default();
+        while !done && self.writes.in_flight.len() < MAX_IN_FLIGHT {
+            let mut batch = self.writes.spare.pop().unwrap_or_default();
             let ledger = &self.ledger;
-            done = self.fib.route_ops(&mut batch, MAX_BATCH, self.in_sync, &|o| ledger.blocks(o, began));
+            done = self.fib.route_ops(&mut batch, MAX_BATCH, self.sync >= SyncState::InSync, &|o| {
+                ledger.blocks(o, began)
+            });
             if batch.is_empty() {
-                self.spare.push(batch);
+                self.writes.spare.push(batch);
                 break;
             }
             self.submit(config, batch);
         }
-        self.writing = !self.in_flight.is_empty() && (done || self.in_flight.len() == MAX_IN_FLIGHT);
-        // What was completed may ask for a look, which the next turn begins with.
-        !done || self.writing || completed
+        let in_flight = self.writes.in_flight.len();
+        if in_flight > 0 && (done || in_flight == MAX_IN_FLIGHT) {
+            return Some(Turn::Writing);
+        }
+        // A completed batch may have requested a resync, with which the next turn begins.
+        (!done || completed).then_some(Turn::More)
     }
 
     fn submit(&mut self, config: &Config, batch: Vec<RouteOp>) {
         self.dataplane.submit(config, &batch);
-        self.in_flight.push_back((batch, Instant::now()));
+        self.writes.in_flight.push_back((batch, Instant::now()));
     }
 
     /// Waits for the oldest batch in flight and notes how it ended. Returns false if there is none.
     pub(super) async fn completed_one(&mut self) -> bool {
-        if self.in_flight.is_empty() {
+        if self.writes.in_flight.is_empty() {
             return false;
         }
         let errors = self.dataplane.completed().await;
@@ -224,19 +275,21 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Notes how the oldest batch in flight ended: what was refused of it, by position.
-    pub fn completed(&mut self, errors: Vec<(usize, KernelError)>) {
-        let Some((mut batch, submitted)) = self.in_flight.pop_front() else { return };
+    pub fn completed(&mut self, errors: Vec<(usize, DataplaneError)>) {
+        let Some((mut batch, submitted)) = self.writes.in_flight.pop_front() else { return };
         // It did not have the kernel to itself before the one before it was done.
         let now = Instant::now();
-        let begun = self.completed_at.map_or(submitted, |at| at.max(submitted));
-        self.completed_at = Some(now);
+        let begun = self.writes.completed_at.map_or(submitted, |at| at.max(submitted));
+        self.writes.completed_at = Some(now);
         self.latency.routes.note(now.duration_since(begun));
         self.work.routes += u64::try_from(batch.len() - errors.len()).unwrap_or(0);
         if errors.len() < batch.len() {
             self.permission_denied = false;
-            self.passes = 0;
+            if let Some(round) = &mut self.round {
+                round.passes = 0;
+            }
         }
-        self.exits_stale = true;
+        self.exits.stale = true;
         let mut errors = errors.into_iter().peekable();
         for (i, op) in batch.iter().enumerate() {
             let error = errors.next_if(|(at, _)| *at == i).map(|(_, error)| error);
@@ -249,9 +302,9 @@ impl<D: Dataplane> Reconciler<D> {
                 Some(error) => {
                     self.fib.route_done(op, false);
                     // The picture may have been old: look again before blaming the object.
-                    if !self.fresh && error.errno != EPERM {
+                    if !self.is_freshly_observed() && error.errno != EPERM {
                         tracing::debug!(?op, %error, "refused; observing anew");
-                        self.must_look(Look::Whole);
+                        self.observation.request(Resync::Full);
                     } else {
                         self.failed(Object::Route(op.key), &error);
                     }
@@ -259,49 +312,51 @@ impl<D: Dataplane> Reconciler<D> {
             }
         }
         batch.clear();
-        self.spare.push(batch);
+        self.writes.spare.push(batch);
     }
 
     fn route_succeeded(&mut self, op: &RouteOp) {
         if self.fib.route_done(op, true) {
             self.ledger.succeed(&Object::Route(op.key));
         }
-        if self.healing {
+        if self.repair.active {
             self.note_fight(Object::Route(op.key));
         }
     }
 
     /// Takes the picture of all but routes, and begins to list those if they are in question.
     fn observe(&mut self, config: &Config) -> bool {
-        let look = self.look.take().unwrap_or(Look::Whole);
+        let requested = self.observation.requested.take().unwrap_or(Resync::Full);
         match self.dataplane.observe(config) {
             Ok(new) => {
-                let mut look = look;
+                let mut resync = requested;
                 if let Some(old) = &self.fib.observed {
-                    if look != Look::Expected {
+                    if resync != Resync::Expected {
                         self.note_drift(old.count_differences(&new));
                     }
                 } else {
-                    look = Look::Expected;
+                    resync = Resync::Expected;
                 }
                 let same = |device| {
-                    let of = |o: &Observed| o.link(device).map(|l| (l.index, l.up));
+                    let of = |o: &ObservedState| o.link(device).map(|l| (l.index, l.up));
                     self.fib.observed.as_ref().is_some_and(|old| of(old) == of(&new))
                 };
                 // A device that is another, or went down, took its routes with it.
-                if look == Look::Base && !Device::ALL.into_iter().all(same) {
-                    look = Look::Whole;
+                if resync == Resync::Base && !Device::ALL.into_iter().all(same) {
+                    resync = Resync::Full;
                 }
-                self.must_resolve |= self.parent != new.parent;
-                self.parent = new.parent;
+                if self.observation.parent != new.parent {
+                    self.resolver.invalidate();
+                }
+                self.observation.parent = new.parent;
                 self.sysctls = self.dataplane.tune(config, &new);
                 self.fib.observed = Some(new);
-                self.reach_stale = true;
-                if look == Look::Base {
+                self.resolver.reached_stale = true;
+                if resync == Resync::Base {
                     self.observed(false);
                 } else {
                     self.dataplane.list_routes(config);
-                    self.listing = Some(look);
+                    self.observation.listing = Some(RouteListing { resync, held: Vec::new() });
                 }
                 true
             }
@@ -310,8 +365,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Takes in some more of the routes that the kernel has.
-    async fn list_on(&mut self) -> bool {
-        let look = self.listing;
+    async fn continue_listing(&mut self, resync: Resync) -> bool {
         let mut differences = 0;
         let more = match self.dataplane.listed().await {
             Ok(Some(records)) => {
@@ -325,54 +379,54 @@ impl<D: Dataplane> Reconciler<D> {
                 false
             }
             Err(error) => {
-                self.listing = None;
                 // What the next list lacks must not count as seen in this one.
                 self.fib.observed_some();
                 return self.blind(error);
             }
         };
-        if look == Some(Look::Whole) {
+        if resync == Resync::Full {
             self.note_drift(differences);
         }
         if !more {
-            self.listing = None;
+            let held = self.observation.end_listing();
             self.observed(true);
-            let held = std::mem::take(&mut self.held);
             self.handle(held);
         }
         true
     }
 
     fn observed(&mut self, whole: bool) {
-        self.observe_error = None;
-        self.fresh |= whole;
-        self.base_due = true;
-        self.hosts_due = true;
-        self.exits_stale = true;
-        self.aims_due = true;
+        self.observation.error = None;
+        if let Some(round) = &mut self.round {
+            round.observed |= whole;
+        }
+        self.due.base = true;
+        self.due.hosts = true;
+        self.exits.stale = true;
+        self.due.probe_targets = true;
         self.fib.invalidate();
     }
 
     fn note_drift(&mut self, differences: u64) {
-        self.drift += differences;
-        self.told.news.drift(differences, None::<fn() -> String>);
-        self.healing |= differences > 0;
+        self.repair.count += differences;
+        self.publisher.activity.drift(differences, None::<fn() -> String>);
+        self.repair.active |= differences > 0;
         if differences > 0 {
             tracing::info!(differences, "the kernel's state drifted");
         }
     }
 
-    fn blind(&mut self, error: KernelError) -> bool {
-        if self.observe_error.as_ref() != Some(&error) {
+    fn blind(&mut self, error: DataplaneError) -> bool {
+        if self.observation.error.as_ref() != Some(&error) {
             tracing::warn!(%error, "the kernel's state cannot be read; will be tried again");
-            self.told.news.blind(&error);
-            self.told.news.tell();
+            self.publisher.activity.blind(&error);
+            self.publisher.activity.tell();
         }
-        self.observe_error = Some(error);
+        self.observation.error = Some(error);
         // Whatever gives cause for a turn before, it begins with a look.
-        self.look = Some(Look::Whole);
-        self.observe_at = Some(Instant::now() + OBSERVE_RETRY);
-        let held = std::mem::take(&mut self.held);
+        self.observation.requested = Some(Resync::Full);
+        self.observation.retry_at = Some(Instant::now() + OBSERVE_RETRY);
+        let held = self.observation.end_listing();
         self.handle(held);
         false
     }
@@ -382,19 +436,17 @@ impl<D: Dataplane> Reconciler<D> {
         if self.fib.observed.is_none() {
             return;
         }
-        self.must_resolve = false;
-        if self.metric != config.route_metric {
-            self.metric = config.route_metric;
-            self.fib.move_learned(self.metric);
+        if self.resolver.metric != config.route_metric {
+            self.resolver.metric = config.route_metric;
+            self.fib.move_learned(self.resolver.metric);
         }
-        self.fib.configure(Desired::from_config(config, self.parent));
-        self.reached.clear();
-        self.answers.clear();
-        self.last_answer = None;
+        self.fib.configure(DesiredState::from_config(config, self.observation.parent));
+        self.resolver.reached.clear();
+        self.resolver.clear_results();
         for device in Device::ALL {
             let unused = match device {
-                Device::Ipip => self.fib.desired.ipip == Wanted::Absent,
-                Device::Vxlan => self.fib.desired.vxlan == Wanted::Absent,
+                Device::Ipip => self.fib.desired.ipip == DesiredDevice::Absent,
+                Device::Vxlan => self.fib.desired.vxlan == DesiredDevice::Absent,
             };
             if unused {
                 self.unused_since.entry(device).or_insert_with(Instant::now);
@@ -402,24 +454,25 @@ impl<D: Dataplane> Reconciler<D> {
                 self.unused_since.remove(&device);
             }
         }
-        self.resolving = Some(0);
-        self.standings.retain(config);
-        self.aims_due = true;
-        self.base_due = true;
-        self.hosts_due = true;
+        self.resolver.progress = ResolutionProgress::Running(0);
+        self.reachability.retain(config);
+        self.due.probe_targets = true;
+        self.due.base = true;
+        self.due.hosts = true;
         self.fib.may_sweep = true;
     }
 
     /// Resolves some more routes, and has all compared when none is left.
-    fn resolve_some(&mut self, config: &Config) {
+    fn resolve_some(&mut self, config: &Config, mut cursor: u32) {
         for _ in 0..RESOLVED {
-            let Some(slot) = self.resolving.and_then(|cursor| self.fib.table().next(cursor)) else {
-                self.resolving = None;
+            let Some(slot) = self.fib.table().next(cursor) else {
+                self.resolver.progress = ResolutionProgress::Current;
                 self.fib.mark_all();
-                self.exits_stale = true;
+                self.exits.stale = true;
                 return;
             };
-            self.resolving = Some(slot + 1);
+            cursor = slot + 1;
+            self.resolver.progress = ResolutionProgress::Running(cursor);
             if self.fib.learned(self.fib.table().state(slot)).is_some() {
                 self.resolve_one(config, slot);
             }
@@ -428,7 +481,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// Deletes what is ours and not desired, once all routes are as they are to be.
     async fn sweep(&mut self, config: &Config, began: Instant) -> bool {
-        let (true, true, Some(observed)) = (self.in_sync, self.fib.may_sweep, &self.fib.observed) else {
+        let (true, true, Some(observed)) = (self.is_in_sync(), self.fib.may_sweep, &self.fib.observed) else {
             return false;
         };
         let blocked = |object: &Object| self.ledger.blocks(object, began);
@@ -452,7 +505,7 @@ impl<D: Dataplane> Reconciler<D> {
     /// Until when a device that no pool uses any more is left, if it is there.
     pub(super) fn lingers_until(&self, device: Device) -> Option<Instant> {
         let config = self.config.as_ref()?;
-        let observed = self.fib.observed.as_ref().filter(|_| self.in_sync)?;
+        let observed = self.fib.observed.as_ref().filter(|_| self.is_in_sync())?;
         observed.link(device).filter(|_| device != Device::Ipip || !observed.ipip_is_tunl0)?;
         self.unused_since.get(&device).map(|since| *since + config.device_linger)
     }
@@ -461,15 +514,17 @@ impl<D: Dataplane> Reconciler<D> {
     fn rest(&mut self, began: Instant) -> bool {
         // What was due and is neither done nor refused anew has come right by itself.
         self.ledger.settle(began);
-        self.healing = false;
-        self.adopted |= self.in_sync;
+        self.repair.active = false;
+        if self.is_in_sync() {
+            self.sync = SyncState::Adopted;
+        }
         self.forget_moot_failures();
-        if self.noted_at.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
+        if self.exits.updated_at.is_none_or(|at| at.elapsed() >= EXIT_INTERVAL) {
             self.note_exits_in_use(true);
         }
         self.tell_links();
-        self.told.news.tell();
-        self.spare.truncate(MAX_IN_FLIGHT);
+        self.publisher.activity.tell();
+        self.writes.spare.truncate(MAX_IN_FLIGHT);
         self.fib.shrink();
         false
     }

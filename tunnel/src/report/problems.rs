@@ -4,8 +4,11 @@ use ipnet::IpNet;
 
 use super::PERMISSION_DENIED;
 use crate::{
-    dataplane::Dataplane,
-    desired::{BLACKHOLE_METRIC, Device, Wanted},
+    dataplane::{
+        Dataplane,
+        errno::{EOPNOTSUPP, EPERM},
+    },
+    desired::{BLACKHOLE_METRIC, DesiredDevice, Device},
     diff::Object,
     node::{Config, Fallback, Mac},
     reconcile::Reconciler,
@@ -18,7 +21,7 @@ impl<D: Dataplane> Reconciler<D> {
         if self.permission_denied {
             problems.push(PERMISSION_DENIED.to_owned());
         }
-        if let Some(error) = &self.observe_error {
+        if let Some(error) = self.observation_error() {
             problems.push(format!(
                 "the kernel's links and routes cannot be read ({error}): is netlink allowed here?"
             ));
@@ -36,9 +39,12 @@ impl<D: Dataplane> Reconciler<D> {
                      delete it (ip link delete {rival}) once its owner is stopped"
                 ));
             }
-            if self.fib.desired.ipip != Wanted::Absent && observed.ipip.is_none() && !observed.has_tunl0 {
+            if self.fib.desired.ipip != DesiredDevice::Absent
+                && observed.ipip.is_none()
+                && !observed.has_tunl0
+            {
                 let refused = self.ledger.failures().get(&Object::Link(Device::Ipip));
-                if let Some(failure) = refused.filter(|f| f.errno == crate::netlink::socket::EOPNOTSUPP) {
+                if let Some(failure) = refused.filter(|f| f.errno == EOPNOTSUPP) {
                     problems.push(format!(
                         "the kernel has no ipip device ({}): load the module (modprobe ipip) or set encapsulation to vxlan",
                         failure.text
@@ -48,7 +54,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
         problems.extend(self.sysctls.iter().filter_map(|s| s.problem.clone()));
         // With the privilege missing every object fails for that one reason.
-        let told = |errno: i32| self.permission_denied && errno == crate::netlink::socket::EPERM;
+        let told = |errno: i32| self.permission_denied && errno == EPERM;
         let refusals = || self.ledger.failures().iter().filter(|(_, f)| !told(f.errno));
         let count = refusals().count();
         if let Some((object, failure)) = refusals().next() {
@@ -95,8 +101,8 @@ pub(crate) fn describe(object: &Object) -> String {
         Object::Nexthop(gateway, index) => format!("next hop {gateway} on interface {index}"),
         Object::Group(members) => format!("group of {} next hops", members.ids().len()),
         Object::UnwantedNexthop(id) => format!("next-hop object {id}"),
-        Object::Rule(way) => format!("rule for {way} probes"),
-        Object::ProbeRoute(way, address) => format!("route for {way} probes to {address}"),
+        Object::Rule(path) => format!("rule for {path} probes"),
+        Object::ProbeRoute(path, address) => format!("route for {path} probes to {address}"),
         Object::Route(key) if key.metric == BLACKHOLE_METRIC => format!("blackhole {}", key.prefix),
         Object::Route(key) => format!("route {} metric {}", key.prefix, key.metric),
     }

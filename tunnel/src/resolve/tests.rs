@@ -1,8 +1,8 @@
 use super::*;
-use crate::node::{DEFAULT_ROUTE_METRIC, LocalNode, Pool, Probing};
+use crate::node::{DEFAULT_ROUTE_METRIC, LocalNode, Pool, ProbeConfig};
 
-fn node(name: &str, ipv4: &str, block: &str, vtep: Option<&str>) -> Node {
-    Node {
+fn node(name: &str, ipv4: &str, block: &str, vtep: Option<&str>) -> RemoteNode {
+    RemoteNode {
         name: name.into(),
         ipv4: Some(ipv4.parse().expect("net")),
         ipv6: Some(format!("fd00::{}/64", &name[name.len() - 1..]).parse().expect("net")),
@@ -42,7 +42,7 @@ fn config(pools: &[(&str, Encapsulation, Mode)]) -> Config {
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
-        probing: Probing::default(),
+        probing: ProbeConfig::default(),
         device_linger: std::time::Duration::ZERO,
     }
 }
@@ -64,9 +64,9 @@ fn reach(address: IpAddr) -> Reach {
 }
 
 fn ask(config: &Config, prefix: &str, next_hop: &str, kind: PathKind) -> String {
-    let learned = Learned { next_hop: next_hop.parse().expect("address"), kind };
+    let learned = LearnedPath { next_hop: next_hop.parse().expect("address"), kind };
     let answer =
-        resolve(config, &Standings::default(), &prefix.parse().expect("prefix"), &learned, &mut reach);
+        resolve(config, &Reachability::default(), &prefix.parse().expect("prefix"), &learned, &mut reach);
     let exit = match answer.exit {
         None => "none".into(),
         Some(Exit::Direct { gateway, index }) => format!("direct {gateway} {index}"),

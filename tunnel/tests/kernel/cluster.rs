@@ -5,8 +5,8 @@ use tunnel::{
     Mode::Always,
     PathKind::{Bgp, Static},
     TunnelHandle,
-    dataplane::Event,
-    netlink::monitor::Monitor,
+    dataplane::KernelEvent,
+    kernel::KernelMonitor,
     report::{ExitKind, NextHops},
 };
 
@@ -81,7 +81,7 @@ async fn second_start_is_silent(encapsulation: Encapsulation) {
     while !ip("-6 route show table local dev routed.vxlan").contains("fd10::1:0") {
         assert!(std::time::Instant::now() < deadline, "the first start's address is not there");
     }
-    let mut monitor = Monitor::open(&[]).expect("an event socket");
+    let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
     let (_tunnel, report) = start(encapsulation).await;
     assert_eq!(events_before_marker(&mut monitor).await, [], "the second start changed something");
     assert_eq!(report.drift, 0);
@@ -202,13 +202,13 @@ fn whatever_is_tampered_with_heals_with_ipip() {
 fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
     with_ipip("the_fallback_of_a_node_is_one_change_of_its_next_hop", || async {
         let (tunnel, _) = start(Ipip).await;
-        let mut monitor = Monitor::open(&[]).expect("an event socket");
+        let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Static)]).await.expect("alive");
         let report = settled(&tunnel).await;
         let mut events = events_before_marker(&mut monitor).await;
         // The kernel reports its own IPv6 addresses when it likes.
-        events.retain(|event| !matches!(event, Event::Address { gone: false, .. }));
-        assert_eq!(events, [Event::Nexthop { ours: true }]);
+        events.retain(|event| !matches!(event, KernelEvent::Address { gone: false, .. }));
+        assert_eq!(events, [KernelEvent::Nexthop { ours: true }]);
         assert_eq!(our_routes("-4")[0], exits(Vxlan)[0]);
         let node = &report.tunnels[0];
         assert_eq!((node.preferred, node.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));

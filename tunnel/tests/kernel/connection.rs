@@ -4,14 +4,14 @@ use std::{sync::mpsc, thread};
 
 use tunnel::{
     Encapsulation, Mode,
-    dataplane::{Dataplane, Event, Heard},
-    desired::{Device, VxlanSpec},
+    dataplane::{Dataplane, KernelEvent, Wakeup},
+    desired::{Device, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
+    kernel::{KernelDataplane, KernelMonitor},
     netlink::{
-        Connection, Kernel,
-        links::{Change, create_vxlan, set_link},
-        monitor::Monitor,
-        socket::{EEXIST, ENODEV},
+        LinkConnection,
+        links::{LinkChange, VxlanAttributes, create_vxlan, set_link},
+        numbers::{EEXIST, ENODEV},
     },
 };
 
@@ -24,24 +24,26 @@ fn index_of(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).expect("the interface")
 }
 
-fn addresses(events: &[Event], of: u32) -> usize {
-    events.iter().filter(|event| matches!(event, Event::Address { index, .. } if *index == of)).count()
+fn addresses(events: &[KernelEvent], of: u32) -> usize {
+    events.iter().filter(|event| matches!(event, KernelEvent::Address { index, .. } if *index == of)).count()
 }
 
-fn vxlan(parent: u32) -> VxlanSpec {
-    VxlanSpec { local: [192, 168, 0, 1].into(), parent, mtu: 1450, mac: [2, 0, 0, 0, 0, 9] }
+fn vxlan(parent: u32) -> VxlanAttributes {
+    let (vni, port) = (VXLAN_VNI, VXLAN_PORT);
+    VxlanAttributes { vni, port, local: [192, 168, 0, 1].into(), parent, mtu: 1450, mac: [2, 0, 0, 0, 0, 9] }
 }
 
 #[test]
 fn a_refusal_carries_the_errno_and_the_kernels_words() {
     in_namespace(|| async {
-        let mut connection = Connection::open().expect("netlink");
+        let mut connection = LinkConnection::open().expect("netlink");
         connection.change(create_vxlan("x0", &vxlan(index_of("eth0")))).await.expect("the first is made");
         let taken = connection.change(create_vxlan("x0", &vxlan(index_of("eth0")))).await;
         assert_eq!(taken.expect_err("the name is taken").errno, EEXIST);
         let error = connection.change(create_vxlan("x1", &vxlan(4242))).await.expect_err("no such parent");
         assert_eq!((error.errno, error.message.contains("interface")), (ENODEV, true), "{error}");
-        let error = connection.change(Change::DeleteLink { index: 4242 }).await.expect_err("no such link");
+        let error =
+            connection.change(LinkChange::DeleteLink { index: 4242 }).await.expect_err("no such link");
         assert_eq!(error.errno, ENODEV);
         // It goes on working after all these.
         connection.change(set_link(index_of("x0"), Some(1400), None, true)).await.expect("a change");
@@ -52,18 +54,18 @@ fn a_refusal_carries_the_errno_and_the_kernels_words() {
 #[test]
 fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
     in_namespace(|| async {
-        let mut first = Connection::open().expect("netlink");
-        let mut second = Connection::open().expect("netlink");
+        let mut first = LinkConnection::open().expect("netlink");
+        let mut second = LinkConnection::open().expect("netlink");
         assert_ne!(first.port(), second.port());
         // Not eth0, whose own IPv6 address the kernel reports when it likes.
         let index = index_of("lo");
         let address = |text: &str| text.parse().expect("address");
-        let mut deaf = Monitor::open(&[first.port(), second.port()]).expect("an event socket");
-        let mut half = Monitor::open(&[first.port()]).expect("an event socket");
-        let change = |text: &str| Change::AddAddress { index, address: address(text) };
+        let mut deaf = KernelMonitor::open(&[first.port(), second.port()]).expect("an event socket");
+        let mut half = KernelMonitor::open(&[first.port()]).expect("an event socket");
+        let change = |text: &str| LinkChange::AddAddress { index, address: address(text) };
         first.change(change("198.51.100.1/32")).await.expect("added");
         second.change(change("198.51.100.2/32")).await.expect("added");
-        let remove = Change::DeleteAddress { index, address: address("198.51.100.1/32") };
+        let remove = LinkChange::DeleteAddress { index, address: address("198.51.100.1/32") };
         first.change(remove).await.expect("removed");
         assert_eq!(addresses(&events_before_marker(&mut deaf).await, index), 0);
         ip("route del 203.0.113.0/24");
@@ -74,7 +76,7 @@ fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
 #[test]
 fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
     in_namespace(|| async {
-        let mut kernel = Kernel::open().expect("netlink");
+        let mut kernel = KernelDataplane::open().expect("netlink");
         let config = config(Encapsulation::Vxlan, Mode::Always);
         kernel.observe(&config).expect("the kernel's state");
         let (device, index) = (Device::Vxlan, index_of("lo"));
@@ -87,7 +89,7 @@ fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
         // What is gone already is no failure.
         assert_eq!(kernel.apply(&config, &ops).await, [const { Ok(()) }; 3]);
         ip("address add 198.51.100.2/32 dev lo");
-        let Heard::Events(events) = kernel.hear(false).await else { panic!("nothing was submitted") };
+        let Wakeup::Events(events) = kernel.wait(false).await else { panic!("nothing was submitted") };
         assert_eq!(addresses(&events, index), 1, "{events:?}");
     });
 }
@@ -95,7 +97,7 @@ fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
 #[test]
 fn what_goes_by_both_sockets_is_carried_out_in_the_order_given() {
     in_namespace(|| async {
-        let mut kernel = Kernel::open().expect("netlink");
+        let mut kernel = KernelDataplane::open().expect("netlink");
         let config = config(Encapsulation::Vxlan, Mode::Always);
         kernel.observe(&config).expect("the kernel's state");
         let (device, index) = (Device::Vxlan, index_of("eth0"));
@@ -112,7 +114,7 @@ fn what_goes_by_both_sockets_is_carried_out_in_the_order_given() {
 fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
     in_namespace(|| async {
         // The first in a namespace is given the process id, and would be given it again.
-        let _first = Connection::open().expect("netlink");
+        let _first = LinkConnection::open().expect("netlink");
         // A runtime that ends takes the connection that it drives with it.
         let (sender, receiver) = mpsc::channel();
         let own = std::fs::File::open("/proc/thread-self/ns/net").expect("this namespace");
@@ -121,7 +123,7 @@ fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let inside = runtime.enter();
-            sender.send(Connection::open().expect("netlink")).expect("the test waits");
+            sender.send(LinkConnection::open().expect("netlink")).expect("the test waits");
             drop(inside);
         })
         .join()
@@ -138,10 +140,10 @@ fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
 fn neighbours_of_other_interfaces_are_no_news() {
     in_namespace(|| async {
         let (eth0, peer) = (index_of("eth0"), index_of("eth0-peer"));
-        let mut monitor = Monitor::open(&[u32::MAX]).expect("an event socket");
-        let neighbours = |events: &[Event]| -> Vec<u32> {
-            let of = |event: &Event| match event {
-                Event::Neighbour { index, permanent: true } => Some(*index),
+        let mut monitor = KernelMonitor::open(&[u32::MAX]).expect("an event socket");
+        let neighbours = |events: &[KernelEvent]| -> Vec<u32> {
+            let of = |event: &KernelEvent| match event {
+                KernelEvent::Neighbour { index, permanent: true } => Some(*index),
                 _ => None,
             };
             events.iter().filter_map(of).collect()
@@ -157,7 +159,7 @@ fn neighbours_of_other_interfaces_are_no_news() {
         assert_eq!(neighbours(&events_before_marker(&mut monitor).await), [eth0, peer]);
         for (last, of, expected) in [(72, eth0, vec![eth0]), (73, peer, vec![peer]), (74, 0, vec![])] {
             ip("route del 203.0.113.0/24");
-            let mut monitor = Monitor::open(&[u32::MAX]).expect("an event socket");
+            let mut monitor = KernelMonitor::open(&[u32::MAX]).expect("an event socket");
             monitor.watch_neighbours(of).expect("a filter");
             add(last);
             assert_eq!(neighbours(&events_before_marker(&mut monitor).await), expected);

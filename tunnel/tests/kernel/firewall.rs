@@ -24,8 +24,8 @@ use crate::{
     harness::{
         PATIENCE, config, gone, in_guest, in_namespace, ip, path, settled, start, with_ipip_and_nftables,
     },
+    namespaces::{SideNamespace, received, waiting},
     packets::{datagram, vxlan},
-    rooms::{Room, received, waiting},
 };
 
 /// Runs `nft` in this thread's namespace; it must succeed.
@@ -94,8 +94,8 @@ fn arrived(pod: &UdpSocket) -> Option<String> {
 fn vxlan_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
     in_namespace(|| async {
         let (_tunnel, _) = start(Vxlan).await;
-        let outside = Room::outside(&["192.168.0.2/24", "192.168.0.66/24"]);
-        let pod = Room::pod("pod", &["10.1.1.5"]);
+        let outside = SideNamespace::outside(&["192.168.0.2/24", "192.168.0.66/24"]);
+        let pod = SideNamespace::pod("pod", &["10.1.1.5"]);
         let inbox = pod.udp("10.1.1.5:4000");
         let (node, spoofer) = (outside.udp("192.168.0.2:0"), outside.udp("192.168.0.66:0"));
         let inner = ("10.1.2.7", "10.1.1.5");
@@ -146,8 +146,8 @@ fn ipip_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
     with_ipip_and_nftables("ipip_packets_reach_a_pod_from_nodes_alone", || async {
         let (tunnel, report) = start(Ipip).await;
         assert_eq!(report.problems, Vec::<String>::new());
-        let outside = Room::outside(&["192.168.0.2/24", "192.168.0.66/24"]);
-        let pod = Room::pod("pod", &["10.1.1.5"]);
+        let outside = SideNamespace::outside(&["192.168.0.2/24", "192.168.0.66/24"]);
+        let pod = SideNamespace::pod("pod", &["10.1.1.5"]);
         let inbox = pod.udp("10.1.1.5:4000");
         let [node, spoofer] =
             ["192.168.0.2", "192.168.0.66"].map(|from| outside.run(move || ipip_from(from)));
@@ -203,8 +203,8 @@ fn vxlan_packets_over_ipv6_reach_a_pod_from_nodes_alone() {
         tunnel.configure(config.clone()).await.expect("alive");
         tunnel.routes(vec![path("fd10::2:0/122", "fd00::2", Bgp)]).await.expect("alive");
         assert_eq!(settled(&tunnel).await.problems, Vec::<String>::new());
-        let outside = Room::outside(&["fd00::2/64", "fd00::66/64"]);
-        let pod = Room::pod("pod", &["fd10::1:5"]);
+        let outside = SideNamespace::outside(&["fd00::2/64", "fd00::66/64"]);
+        let pod = SideNamespace::pod("pod", &["fd10::1:5"]);
         let inbox = pod.udp("[fd10::1:5]:4000");
         let (node, spoofer) = (outside.udp("[fd00::2]:0"), outside.udp("[fd00::66]:0"));
         let inner = ("fd10::2:7", "fd10::1:5");
@@ -231,7 +231,7 @@ fn vxlan_packets_over_ipv6_reach_a_pod_from_nodes_alone() {
 fn what_leaves_the_pools_has_the_nodes_address_and_what_goes_to_a_pool_its_own() {
     in_namespace(|| async {
         let (_tunnel, _) = start(Vxlan).await;
-        let outside = Room::outside(&["192.168.0.2/24", "fd00::2/64"]);
+        let outside = SideNamespace::outside(&["192.168.0.2/24", "fd00::2/64"]);
         outside.run(|| {
             ip("address add 203.0.113.9/32 dev lo");
             ip("address add 2001:db8::9/128 dev lo nodad");
@@ -246,7 +246,7 @@ fn what_leaves_the_pools_has_the_nodes_address_and_what_goes_to_a_pool_its_own()
         for route in ["2001:db8::9", "fd10::9:9"] {
             ip(&format!("-6 route add {route} via fd00::2"));
         }
-        let pod = Room::pod("pod", &["10.1.1.5", "fd10::1:5"]);
+        let pod = SideNamespace::pod("pod", &["10.1.1.5", "fd10::1:5"]);
         let inboxes = ["203.0.113.9", "10.1.9.9", "192.168.0.2", "2001:db8::9", "fd10::9:9"].map(|address| {
             let address: IpAddr = address.parse().expect("an address");
             (address, outside.run(move || UdpSocket::bind((address, 4000)).expect("a socket")))

@@ -12,11 +12,12 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use tunnel::{
-    Config, Encapsulation, Fallback, Learned, LocalNode, Mode, Node, PathKind, Pool, Report, RouteChange,
-    TunnelHandle,
-    dataplane::Event,
+    Config, DataplaneReport, Encapsulation, Fallback, LearnedPath, LocalNode, Mode, PathKind, Pool,
+    RemoteNode, RouteChange, TunnelHandle,
+    dataplane::KernelEvent,
     desired::IpipSpec,
-    netlink::{Connection, links, monitor::Monitor, socket::EOPNOTSUPP},
+    kernel::KernelMonitor,
+    netlink::{LinkConnection, links, numbers::EOPNOTSUPP},
     node::DEFAULT_ROUTE_METRIC,
 };
 
@@ -133,8 +134,8 @@ fn kernel_has_ipip() -> bool {
         let spec = IpipSpec { local: [192, 168, 0, 1].into(), mtu: 1480 };
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
             async {
-                let mut connection = Connection::open().expect("netlink");
-                match connection.change(links::create_ipip("probe", &spec)).await {
+                let mut connection = LinkConnection::open().expect("netlink");
+                match connection.change(links::create_ipip("probe", spec.local, spec.mtu)).await {
                     Ok(()) => true,
                     Err(error) if error.errno == EOPNOTSUPP => false,
                     Err(error) => panic!("no answer to whether there is an ipip device: {error}"),
@@ -183,7 +184,7 @@ pub(crate) fn our_routes(family: &str) -> Vec<String> {
 
 /// Waits, event by event, until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let mut monitor = Monitor::open(&[]).expect("an event socket");
+    let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
     let wait = async {
         while !condition() {
             monitor.events(179).await;
@@ -199,13 +200,15 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// All events up to the marker route, which the test adds last.
-pub(crate) async fn events_before_marker(monitor: &mut Monitor) -> Vec<Event> {
+pub(crate) async fn events_before_marker(monitor: &mut KernelMonitor) -> Vec<KernelEvent> {
     ip("route add 203.0.113.0/24 via 192.168.0.254");
     let mut before = Vec::new();
     loop {
         for event in monitor.events(179).await {
             match event {
-                Event::Route { key, .. } if key.prefix.to_string() == "203.0.113.0/24" => return before,
+                KernelEvent::Route { key, .. } if key.prefix.to_string() == "203.0.113.0/24" => {
+                    return before;
+                }
                 event => before.push(event),
             }
         }
@@ -214,7 +217,7 @@ pub(crate) async fn events_before_marker(monitor: &mut Monitor) -> Vec<Event> {
 
 /// The configuration of node-1 of four; node-4 is in another subnet.
 pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
-    let node = |i: u8, ipv4: &str| Node {
+    let node = |i: u8, ipv4: &str| RemoteNode {
         name: format!("node-{i}"),
         ipv4: Some(ipv4.parse().expect("net")),
         ipv6: Some(format!("fd00::{i}/64").parse().expect("net")),
@@ -248,7 +251,7 @@ pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
         // No other node answers here, and what BGP brings back counts at once.
-        probing: tunnel::Probing { recover_after: Duration::ZERO, ..tunnel::Probing::default() },
+        probing: tunnel::ProbeConfig { recover_after: Duration::ZERO, ..tunnel::ProbeConfig::default() },
         device_linger: Duration::ZERO,
     }
 }
@@ -256,7 +259,7 @@ pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
 /// A best path.
 pub(crate) fn path(prefix: &str, next_hop: &str, kind: PathKind) -> RouteChange {
     let next_hop: IpAddr = next_hop.parse().expect("address");
-    let learned = Some(Learned { next_hop, kind });
+    let learned = Some(LearnedPath { next_hop, kind });
     RouteChange { prefix: prefix.parse().expect("prefix"), learned, others: Box::default() }
 }
 
@@ -282,13 +285,13 @@ pub(crate) fn paths(kind: PathKind) -> Vec<RouteChange> {
 pub(crate) const BLACKHOLE: &str = "blackhole 10.1.1.0/26 metric 4294967295";
 
 /// The report after all that was given before has been dealt with.
-pub(crate) async fn settled(tunnel: &TunnelHandle) -> Report {
+pub(crate) async fn settled(tunnel: &TunnelHandle) -> DataplaneReport {
     tunnel.settle().await.expect("alive");
     tunnel.report().await.expect("alive")
 }
 
 /// A settled task.
-pub(crate) async fn start(encapsulation: Encapsulation) -> (TunnelHandle, Report) {
+pub(crate) async fn start(encapsulation: Encapsulation) -> (TunnelHandle, DataplaneReport) {
     let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
     tunnel.configure(config(encapsulation, Mode::Always)).await.expect("alive");
     tunnel.routes(paths(PathKind::Bgp)).await.expect("alive");

@@ -2,10 +2,10 @@
 
 mod cluster;
 mod connection;
-mod edges;
+mod edge_cases;
 mod firewall;
 mod harness;
-mod many;
+mod many_routes;
+mod multipath;
+mod namespaces;
 mod packets;
-mod rooms;
-mod shared;

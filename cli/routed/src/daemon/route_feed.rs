@@ -2,7 +2,7 @@
 
 use routing::{BestChange, SourceKind};
 use tokio::sync::mpsc;
-use tunnel::{Learned, PathKind, RouteChange, TunnelHandle};
+use tunnel::{LearnedPath, PathKind, RouteChange, TunnelHandle};
 
 use crate::journal::JournalHandle;
 use crate::journal::RouteNews;
@@ -60,7 +60,7 @@ pub(crate) fn learn(change: BestChange) -> RouteChange {
             SourceKind::Ibgp | SourceKind::Ebgp | SourceKind::Client if best.discards => PathKind::Discard,
             SourceKind::Ibgp | SourceKind::Ebgp | SourceKind::Client => PathKind::Bgp,
         };
-        Some(Learned { next_hop: best.exit, kind })
+        Some(LearnedPath { next_hop: best.exit, kind })
     });
     RouteChange { prefix: change.prefix, learned, others: change.others }
 }

@@ -8,11 +8,10 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 use tunnel::netlink::links::{self, LinkRecord};
-use tunnel::netlink::routes::{self, RouteRecord};
-use tunnel::netlink::sight::{self, RuleSight};
-use tunnel::netlink::{KernelError, Socket};
-use tunnel::observed::Via;
-use tunnel::report::Report;
+use tunnel::netlink::routes::{self, RouteRecord, RouteVia};
+use tunnel::netlink::rules::{self, RuleRecord};
+use tunnel::netlink::{KernelError, RequestSocket};
+use tunnel::report::DataplaneReport;
 
 use crate::doctor::{Facts, Host, examine};
 use crate::view::Views;
@@ -32,7 +31,7 @@ struct Kernel {
     parent: Option<u32>,
     foreign: Vec<RouteRecord>,
     pods: Vec<(u32, IpNet)>,
-    rules: Vec<RuleSight>,
+    rules: Vec<RuleRecord>,
 }
 
 impl Views {
@@ -57,7 +56,7 @@ impl Views {
         }))
     }
 
-    async fn host(&self, report: Report) -> Result<Host, String> {
+    async fn host(&self, report: DataplaneReport) -> Result<Host, String> {
         let roster = self.roster();
         let plan = roster.plan.as_ref();
         let metric = plan.map_or(0, |plan| plan.tunnel.route_metric);
@@ -90,7 +89,7 @@ fn look(
     address: Option<std::net::IpAddr>,
     protocol: u8,
 ) -> Result<Kernel, KernelError> {
-    let mut socket = Socket::open()?;
+    let mut socket = RequestSocket::open()?;
     let links = links::dump_links(&mut socket)?;
     let addresses = links::dump_addresses(&mut socket)?;
     let parent = address.and_then(|address| {
@@ -98,20 +97,20 @@ fn look(
     });
     let (mut foreign, mut pods) = (Vec::new(), Vec::new());
     routes::list_all(&mut socket, |route| {
-        let prefix = route.key.prefix;
+        let prefix = route.prefix;
         let inside = |blocks: &[IpNet]| blocks.iter().any(|block| block.contains(&prefix));
         if route.protocol == protocol || foreign.len() + pods.len() >= MOST_FOREIGN {
             return;
         }
         match route.via {
-            Via::Link(index) if prefix.prefix_len() == prefix.max_prefix_len() && inside(own) => {
+            RouteVia::Link(index) if prefix.prefix_len() == prefix.max_prefix_len() && inside(own) => {
                 pods.push((index, prefix));
             }
             _ if inside(blocks) => foreign.push(route),
             _ => {}
         }
     })?;
-    Ok(Kernel { rules: sight::rules(&mut socket)?, links, parent, foreign, pods })
+    Ok(Kernel { rules: rules::dump_rules(&mut socket)?, links, parent, foreign, pods })
 }
 
 /// What `nft` lists; without the elements of sets, of which there may be a million.

@@ -1,9 +1,8 @@
 //! What this node's kernel does.
 
 use ipnet::IpNet;
-use tunnel::netlink::links::LinkRecord;
-use tunnel::netlink::routes::RouteRecord;
-use tunnel::observed::{LinkKind, Via};
+use tunnel::netlink::links::{LinkInfo, LinkRecord};
+use tunnel::netlink::routes::{RouteRecord, RouteVia};
 
 use super::ruleset::{self, Flow};
 use super::{Code, Facts, Finding, Host, some};
@@ -126,11 +125,12 @@ pub(super) fn foreign_routes(facts: &Facts) -> Vec<Finding> {
         .flat_map(|(node, blocks)| blocks.into_iter().map(move |block| (node, block)))
         .collect();
     let shadow = |route: &RouteRecord| {
-        let prefix = route.key.prefix;
+        let prefix = route.prefix;
         let inside = others.iter().find(|(_, block)| block.contains(&prefix))?;
         // A single address behind an interface is a pod here that borrowed it.
-        let borrowed = prefix.prefix_len() == prefix.max_prefix_len() && matches!(route.via, Via::Link(_));
-        let wins = prefix != inside.1 || route.key.metric < host.metric;
+        let borrowed =
+            prefix.prefix_len() == prefix.max_prefix_len() && matches!(route.via, RouteVia::Link(_));
+        let wins = prefix != inside.1 || route.metric < host.metric;
         (wins && !borrowed).then(|| {
             let by = leads_to(&route.via, &host.links);
             Finding::error(
@@ -139,10 +139,10 @@ pub(super) fn foreign_routes(facts: &Facts) -> Vec<Finding> {
                     "packets to {prefix}, of {}'s block {}, go by another program's route",
                     inside.0, inside.1
                 ),
-                format!("{prefix} {by} proto {} metric {}", route.protocol, route.key.metric),
+                format!("{prefix} {by} proto {} metric {}", route.protocol, route.metric),
                 format!(
                     "ip route delete {prefix} proto {} metric {}, and stop who made it",
-                    route.protocol, route.key.metric
+                    route.protocol, route.metric
                 ),
             )
         })
@@ -150,17 +150,17 @@ pub(super) fn foreign_routes(facts: &Facts) -> Vec<Finding> {
     host.foreign.iter().filter_map(shadow).collect()
 }
 
-fn leads_to(via: &Via, links: &[LinkRecord]) -> String {
+fn leads_to(via: &RouteVia, links: &[LinkRecord]) -> String {
     let name = |index: u32| {
         let link = links.iter().find(|link| link.index == index);
         link.map_or_else(|| index.to_string(), |link| link.name.clone())
     };
     match via {
-        Via::Nexthop(id) => format!("nhid {id}"),
-        Via::Gateway { gateway, index } => format!("via {gateway} dev {}", name(*index)),
-        Via::Blackhole => "blackhole".to_owned(),
-        Via::Link(index) => format!("dev {}", name(*index)),
-        Via::Other => "of another kind".to_owned(),
+        RouteVia::Nexthop(id) => format!("nhid {id}"),
+        RouteVia::Gateway { gateway, index } => format!("via {gateway} dev {}", name(*index)),
+        RouteVia::Blackhole => "blackhole".to_owned(),
+        RouteVia::Link(index) => format!("dev {}", name(*index)),
+        RouteVia::Other => "of another kind".to_owned(),
     }
 }
 
@@ -169,7 +169,7 @@ pub(super) fn foreign_rules(facts: &Facts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others =
         host.rules.iter().filter(|rule| rule.precedes_main(MAIN) && rule.priority != PROBES && rule.all);
-    let of = |rule: &tunnel::netlink::sight::RuleSight| {
+    let of = |rule: &tunnel::netlink::rules::RuleRecord| {
         Finding::warning(
             Code::ForeignRule,
             format!("all packets look into table {} before routed's routes", rule.table),
@@ -187,10 +187,10 @@ pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
     let by_index = |index: u32| host.links.iter().find(|link| link.index == index);
     for link in &host.links {
         let (overhead, below) = match link.kind {
-            LinkKind::Ipip { .. } if ["routed.ipip", "tunl0"].contains(&link.name.as_str()) => {
+            LinkInfo::Ipip { .. } if ["routed.ipip", "tunl0"].contains(&link.name.as_str()) => {
                 (20, host.parent.and_then(by_index))
             }
-            LinkKind::Vxlan { parent, .. } if link.name == "routed.vxlan" => (50, by_index(parent)),
+            LinkInfo::Vxlan { parent, .. } if link.name == "routed.vxlan" => (50, by_index(parent)),
             _ => continue,
         };
         if let Some(below) = below.filter(|below| link.mtu + overhead > below.mtu) {

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tunnel::netlink::links::LinkRecord;
 use tunnel::netlink::routes::RouteRecord;
-use tunnel::netlink::sight::RuleSight;
+use tunnel::netlink::rules::RuleRecord;
 use tunnel::report::FailureReport;
 use tunnel::sysctl::Sysctl;
 
@@ -62,7 +62,7 @@ pub(crate) struct Host {
     /// Interfaces that pods are behind, by index, each with one of their addresses.
     pub pods: Vec<(u32, IpNet)>,
     /// Rules of policy routing, all of them.
-    pub rules: Vec<RuleSight>,
+    pub rules: Vec<RuleRecord>,
     /// What `nft -j list ruleset` says, or why it says nothing.
     pub ruleset: Result<serde_json::Value, String>,
 }

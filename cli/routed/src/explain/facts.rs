@@ -7,9 +7,10 @@ use bgp::session::SessionState;
 use ipnet::IpNet;
 use routing::Source;
 use routing::query::PathInfo;
-use tunnel::netlink::Socket;
+use tunnel::netlink::RequestSocket;
 use tunnel::netlink::links::{self, LinkRecord};
-use tunnel::netlink::sight::{self, Arrival, Lookup, NeighbourState, RouteKind, RouteSight};
+use tunnel::netlink::lookup::{self, Arrival, Lookup, RouteAnswer, RouteKind};
+use tunnel::netlink::neighbours::{self, NeighbourRecord, NeighbourState};
 
 use crate::daemon::state::Roster;
 use crate::explain::judge;
@@ -85,7 +86,7 @@ impl Views {
             if seen
                 .neighbour
                 .as_ref()
-                .is_some_and(|neighbour| neighbour.state == NeighbourState::Asked.name())
+                .is_some_and(|neighbour| neighbour.state == NeighbourState::Incomplete.name())
             {
                 tokio::time::sleep(ANSWERS_WITHIN).await; // why: who answers has done so by then
                 seen = asked_kernel(address, from, ahead).await?;
@@ -187,14 +188,14 @@ fn look(
     from: Option<FromView>,
     ahead: Option<Ahead>,
 ) -> Result<Asked, tunnel::netlink::KernelError> {
-    let mut socket = Socket::open()?;
+    let mut socket = RequestSocket::open()?;
     let links = links::dump_links(&mut socket)?;
     let name = |index: u32| links.iter().find(|link| link.index == index);
     let mut arrival = None;
     let from = match from {
         Some(mut from) => {
             // A pod is behind an interface, without a gateway between.
-            let way = sight::look_up(&mut socket, from.address, None)?.way.ok();
+            let way = lookup::look_up(&mut socket, from.address, None)?.way.ok();
             let way = way.filter(|way| way.kind == RouteKind::Unicast && way.gateway.is_none());
             if let Some(link) = way.and_then(|way| name(way.index)) {
                 (from.device, from.mtu) = (Some(link.name.clone()), Some(link.mtu));
@@ -204,7 +205,7 @@ fn look(
         }
         None => None,
     };
-    let lookup = sight::look_up(&mut socket, address, arrival)?;
+    let lookup = lookup::look_up(&mut socket, address, arrival)?;
     let neighbour = match ahead {
         Some(ahead) => neighbour(&mut socket, &ahead, &lookup, &links)?,
         None => None,
@@ -213,15 +214,15 @@ fn look(
 }
 
 fn neighbour(
-    socket: &mut Socket,
+    socket: &mut RequestSocket,
     ahead: &Ahead,
     lookup: &Lookup,
     links: &[LinkRecord],
 ) -> Result<Option<NeighbourView>, tunnel::netlink::KernelError> {
-    let Ok(under) = sight::look_up(socket, ahead.outer, None)?.way else { return Ok(None) };
+    let Ok(under) = lookup::look_up(socket, ahead.outer, None)?.way else { return Ok(None) };
     let station = under.gateway.unwrap_or(ahead.outer);
     let Some(link) = links.iter().find(|link| link.index == under.index) else { return Ok(None) };
-    let known = sight::neighbours(socket, station)?;
+    let known = neighbours::dump_neighbours(socket, station)?;
     let entry = known.iter().find(|entry| entry.index == under.index && entry.address == Some(station));
     let mut view = NeighbourView {
         address: station,
@@ -232,12 +233,12 @@ fn neighbour(
         forwarded_to: None,
     };
     if let (Some((vtep, address)), Ok(way)) = (ahead.vtep, &lookup.way) {
-        let of_vtep = sight::neighbours(socket, vtep)?;
-        let leads = |entry: &&sight::NeighbourSight| {
+        let of_vtep = neighbours::dump_neighbours(socket, vtep)?;
+        let leads = |entry: &&NeighbourRecord| {
             entry.index == way.index && entry.address == Some(vtep) && entry.mac == Some(address)
         };
         view.gateway_entry = Some(of_vtep.iter().any(|entry| leads(&entry)));
-        let frames = sight::forwarding(socket)?;
+        let frames = neighbours::dump_forwarding(socket)?;
         let sent = frames.iter().find(|entry| entry.index == way.index && entry.mac == Some(address));
         view.forwarded_to = sent.and_then(|entry| entry.address);
     }
@@ -249,7 +250,7 @@ fn lookup_view(lookup: &Lookup, links: &[LinkRecord], protocol: u8) -> LookupVie
         Ok(way) => (Some(*way), None),
         Err(error) => (None, Some(error)),
     };
-    let route: Option<RouteSight> = lookup.route;
+    let route: Option<RouteAnswer> = lookup.route;
     let index = way.map_or(0, |way| way.index);
     LookupView {
         outcome: way.map_or("refused", |way| way.kind.name()).to_owned(),

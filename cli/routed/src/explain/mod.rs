@@ -2,7 +2,7 @@
 
 pub(crate) mod facts;
 
-use tunnel::netlink::sight::NeighbourState;
+use tunnel::netlink::neighbours::NeighbourState;
 use tunnel::probe::prober::LOSSES_IN_ROW;
 
 use api::view::{ExitKind, ExplainFacts, LookupView, Verdict, VerdictView};
@@ -321,7 +321,7 @@ fn wire(facts: &ExplainFacts) -> Option<Found> {
 
 /// It was asked for, and has not answered.
 fn silent(state: &str) -> bool {
-    [NeighbourState::Failed, NeighbourState::Asked].iter().any(|silent| silent.name() == state)
+    [NeighbourState::Failed, NeighbourState::Incomplete].iter().any(|silent| silent.name() == state)
 }
 
 /// Whether what the pod sends fits.

@@ -11,7 +11,7 @@ use bgp::PeerId;
 use bgp::net::PeerStatus;
 use bgp::session::SessionState;
 use tokio::sync::{broadcast, watch};
-use tunnel::news::News;
+use tunnel::activity::TunnelActivity;
 
 use crate::daemon::state::{Roster, RosterPeer};
 use crate::journal::JournalHandle;
@@ -23,7 +23,7 @@ pub(crate) fn start(
     journal: &JournalHandle,
     roster: watch::Receiver<Arc<Roster>>,
     health: Option<watch::Receiver<StoreHealth>>,
-    news: Option<broadcast::Receiver<News>>,
+    news: Option<broadcast::Receiver<TunnelActivity>>,
 ) {
     let version = format!("routed {} has started", env!("CARGO_PKG_VERSION"));
     journal.note(EventKind::Daemon, "started", None, version);

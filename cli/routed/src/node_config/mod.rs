@@ -17,7 +17,7 @@ use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
-use tunnel::{Firewall, LocalNode, Pool, Probing};
+use tunnel::{Firewall, LocalNode, Pool, ProbeConfig};
 
 use crate::cni::Network;
 use crate::config::DaemonConfig;
@@ -177,7 +177,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     let nodes = others()
         .map(|node| {
             let blocks = blocks_of(&node.name);
-            tunnel::Node {
+            tunnel::RemoteNode {
                 name: node.name.clone(),
                 ipv4: node.ipv4,
                 ipv6: node.ipv6,
@@ -216,7 +216,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         route_protocol: config.route_protocol,
         route_metric: settings.route_metric,
         nexthop_compat_keep: settings.nexthop_compat_keep,
-        probing: Probing {
+        probing: ProbeConfig {
             enabled: true,
             port: settings.probe_port,
             key: None,

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bgp::net::{Md5Key, PASSWORD_MAX, Password};
-use tunnel::probe::packet::Key as ProbeKey;
+use tunnel::probe::packet::ProbeKey;
 
 use crate::node_config::Plan;
 

@@ -59,7 +59,7 @@ impl Views {
         view.told = told;
         if let Some(tunnel) = &self.tunnel {
             let changes = best.into_iter().map(learn).collect();
-            let changes = tunnel.rehearse(after.tunnel, changes).await.map_err(|error| error.to_string())?;
+            let changes = tunnel.dry_run(after.tunnel, changes).await.map_err(|error| error.to_string())?;
             view.kernel = Some(kernel_changes(changes));
         }
         Ok(view)

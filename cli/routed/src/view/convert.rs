@@ -6,10 +6,10 @@ use api::view::{
 };
 use routing::SourceKind;
 use tunnel::FirewallReport;
+use tunnel::dry_run::{self, DryRun};
 use tunnel::latency::Latency;
-use tunnel::probe::Passage;
-use tunnel::rehearsal::{self, Rehearsal};
-use tunnel::report::{self, KernelLatency, LegReport, TunnelReport, WayReport, Work};
+use tunnel::probe::PathState;
+use tunnel::report::{self, KernelLatency, LegReport, PathReport, TunnelReport, Work};
 
 pub(crate) fn session_state(state: bgp::session::SessionState) -> SessionState {
     use bgp::session::SessionState as State;
@@ -72,15 +72,15 @@ pub(crate) fn tunnel_view(tunnel: TunnelReport) -> TunnelView {
     }
 }
 
-fn probe_view(way: &WayReport) -> ProbeView {
+fn probe_view(way: &PathReport) -> ProbeView {
     ProbeView {
         exit: exit_kind(way.exit),
         state: match way.state {
-            Passage::Unknown => ProbeState::Unknown,
-            Passage::Passes => ProbeState::Passes,
-            Passage::Unanswered => ProbeState::Unanswered,
-            Passage::Blocked => ProbeState::Blocked,
-            Passage::Returning => ProbeState::Returning,
+            PathState::Unknown => ProbeState::Unknown,
+            PathState::Passes => ProbeState::Passes,
+            PathState::Unanswered => ProbeState::Unanswered,
+            PathState::Blocked => ProbeState::Blocked,
+            PathState::Returning => ProbeState::Returning,
         },
         lost_in_row: way.lost_in_row,
         last_ms: way.last_ms,
@@ -122,8 +122,8 @@ pub(crate) fn firewall_view(firewall: FirewallReport) -> FirewallView {
     }
 }
 
-pub(crate) fn kernel_changes(changes: Rehearsal) -> KernelChanges {
-    let all = |changes: Vec<rehearsal::ObjectChange>| changes.into_iter().map(object_change).collect();
+pub(crate) fn kernel_changes(changes: DryRun) -> KernelChanges {
+    let all = |changes: Vec<dry_run::ObjectChange>| changes.into_iter().map(object_change).collect();
     KernelChanges {
         objects: all(changes.objects),
         routes_added: changes.routes_added,
@@ -133,11 +133,11 @@ pub(crate) fn kernel_changes(changes: Rehearsal) -> KernelChanges {
     }
 }
 
-fn object_change(change: rehearsal::ObjectChange) -> ObjectChange {
+fn object_change(change: dry_run::ObjectChange) -> ObjectChange {
     let kind = match change.change {
-        rehearsal::Change::Add => ChangeKind::Add,
-        rehearsal::Change::Replace => ChangeKind::Replace,
-        rehearsal::Change::Remove => ChangeKind::Remove,
+        dry_run::PlannedAction::Add => ChangeKind::Add,
+        dry_run::PlannedAction::Replace => ChangeKind::Replace,
+        dry_run::PlannedAction::Remove => ChangeKind::Remove,
     };
     ObjectChange { change: kind, object: change.object }
 }

@@ -1,12 +1,12 @@
 //! The kernel's part of `show status`.
 
-use tunnel::report::{DeviceState, NextHops, Report};
+use tunnel::report::{DataplaneReport, DeviceState, NextHops};
 
 use super::convert;
 use api::view::KernelView;
 
 /// In lines for people: devices, next hops, sysctls, failures.
-pub(crate) fn kernel_view(report: &Report) -> KernelView {
+pub(crate) fn kernel_view(report: &DataplaneReport) -> KernelView {
     let device = |device: &tunnel::report::DeviceReport| {
         let state = match (device.wanted, device.state) {
             (_, DeviceState::Up) => "up",

@@ -25,7 +25,7 @@ use routing::actor::RibHandle;
 use routing::query::{FamilyCounts, PathInfo, PeerCounts, RouteInfo};
 use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
-use tunnel::report::{Report, RouteReport};
+use tunnel::report::{DataplaneReport, RouteReport};
 
 use self::store::{store_view, store_warning};
 use crate::config::{DaemonConfig, Dataplane};
@@ -105,12 +105,12 @@ impl Views {
         self.roster.borrow().clone()
     }
 
-    pub(crate) async fn report(&self) -> Option<Report> {
+    pub(crate) async fn report(&self) -> Option<DataplaneReport> {
         self.tunnel.as_ref()?.report().await.ok()
     }
 
     /// The report without its routes, which may be a million.
-    pub(crate) async fn summary(&self) -> Option<Report> {
+    pub(crate) async fn summary(&self) -> Option<DataplaneReport> {
         self.tunnel.as_ref()?.summary().await.ok()
     }
 
@@ -436,7 +436,7 @@ pub(crate) fn peer_name(path: &PathInfo, roster: &Roster) -> Option<String> {
     name.map(ToOwned::to_owned)
 }
 
-pub(crate) fn by_prefix(report: Option<&Report>) -> HashMap<IpNet, &RouteReport> {
+pub(crate) fn by_prefix(report: Option<&DataplaneReport>) -> HashMap<IpNet, &RouteReport> {
     report.iter().flat_map(|report| &report.routes).map(|route| (route.prefix, route)).collect()
 }
 

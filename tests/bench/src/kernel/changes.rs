@@ -14,7 +14,10 @@ use nix::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
 };
-use tunnel::netlink::{nexthops::RTM_NEWNEXTHOP, routes::RTM_NEWROUTE, wire::messages};
+use tunnel::netlink::{
+    numbers::{RTM_NEWNEXTHOP, RTM_NEWROUTE},
+    wire::messages,
+};
 
 /// Multicast groups of `linux/rtnetlink.h`: ipv4-route and nexthop.
 const GROUPS: u32 = 1 << (7 - 1) | 1 << (32 - 1);

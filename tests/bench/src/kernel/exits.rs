@@ -9,10 +9,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
-use tunnel::{
-    netlink::{Socket, routes::query_reach},
-    resolve::Reach,
-};
+use tunnel::{kernel::query_reach, netlink::RequestSocket, resolve::Reach};
 
 use super::{
     changes::Changes,
@@ -156,7 +153,7 @@ fn measure_move(install: &mut Install, blocks: &Behind, row: &str) -> Result<Mea
     let first = u32::try_from(MOVING)? * EACH;
     let moving: Vec<IpAddr> = (first..first + EACH).map(|number| blocks.block(number).into()).collect();
     let script = blocks.announce_one(MOVING, moved()?);
-    let mut socket = Socket::open()?;
+    let mut socket = RequestSocket::open()?;
     let mut changes = Changes::listen()?;
     let cpu = install.daemon.cpu();
     let began = Instant::now();

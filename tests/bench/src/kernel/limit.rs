@@ -7,13 +7,11 @@ use ipnet::{IpNet, Ipv4Net};
 use tunnel::{
     dataplane::MAX_BATCH,
     desired::RouteKey,
-    fib::Verb,
     netlink::{
-        KernelError, Socket, nexthops,
-        routes::write_route,
-        wire::{Batch, Message},
+        KernelError, RequestSocket, nexthops,
+        routes::{RouteEdit, RouteVia, write_route},
+        wire::{Batch, RequestMessage},
     },
-    observed::Via,
 };
 
 use crate::{
@@ -38,7 +36,7 @@ pub(super) enum Form {
 
 /// The routes, encoded.
 pub(super) struct Limit {
-    socket: Socket,
+    socket: RequestSocket,
     install: Vec<Batch>,
     remove: Vec<Batch>,
     objects: Vec<u32>,
@@ -64,13 +62,13 @@ fn scatter<T>(routes: Vec<T>) -> Vec<T> {
 impl Limit {
     /// Of these blocks behind neighbours on the device `index`. Objects are made here.
     pub(super) fn of(blocks: &Behind, index: u32, form: Form, order: Order) -> Result<Self> {
-        let mut socket = Socket::open()?;
+        let mut socket = RequestSocket::open()?;
         let mut objects = Vec::new();
         let mut routes = Vec::new();
         for (number, (block, next_hop)) in (0u32..).zip(blocks.iter()) {
             let via = match form {
-                Form::Objects => Via::Nexthop(FIRST_ID + number / blocks.each),
-                Form::Gateways => Via::Gateway { gateway: next_hop.into(), index },
+                Form::Objects => RouteVia::Nexthop(FIRST_ID + number / blocks.each),
+                Form::Gateways => RouteVia::Gateway { gateway: next_hop.into(), index },
             };
             let prefix = IpNet::V4(Ipv4Net::new(block, BLOCK_LENGTH)?);
             routes.push((RouteKey { prefix, metric: 512 }, via));
@@ -82,8 +80,8 @@ impl Limit {
             all_done(socket.execute(set.collect()))?;
         }
         let mut sequence = 1_000_000;
-        let mut install: Vec<_> = routes.iter().map(|(key, via)| (*key, Verb::Add(*via))).collect();
-        let mut remove: Vec<_> = routes.iter().map(|(key, _)| (*key, Verb::Delete)).collect();
+        let mut install: Vec<_> = routes.iter().map(|(key, via)| (*key, RouteEdit::Add(*via))).collect();
+        let mut remove: Vec<_> = routes.iter().map(|(key, _)| (*key, RouteEdit::Delete)).collect();
         if order == Order::Scattered {
             (install, remove) = (scatter(install), scatter(remove));
         }
@@ -104,7 +102,8 @@ impl Limit {
 
     /// The socket, and the next-hop objects.
     pub(super) fn end(mut self) -> Result<()> {
-        let delete: Vec<Message> = self.objects.iter().map(|id| nexthops::delete_nexthop(*id)).collect();
+        let delete: Vec<RequestMessage> =
+            self.objects.iter().map(|id| nexthops::delete_nexthop(*id)).collect();
         all_done(self.socket.execute(delete))
     }
 }
@@ -116,17 +115,17 @@ fn all_done(results: Vec<Result<(), KernelError>>) -> Result<()> {
     }
 }
 
-fn batches(sequence: &mut u32, routes: Vec<(RouteKey, Verb)>) -> Vec<Batch> {
+fn batches(sequence: &mut u32, routes: Vec<(RouteKey, RouteEdit)>) -> Vec<Batch> {
     let limit = u32::try_from(MAX_BATCH).unwrap_or(u32::MAX);
     let mut all: Vec<Batch> = Vec::new();
-    for (key, verb) in routes {
+    for (key, edit) in routes {
         if all.last().is_none_or(|batch| batch.count() == limit) {
             let mut batch = Batch::default();
             batch.clear(*sequence);
             all.push(batch);
         }
         if let Some(batch) = all.last_mut() {
-            write_route(batch, &key, &verb, PROTOCOL);
+            write_route(batch, key.prefix, key.metric, &edit, PROTOCOL);
             *sequence += 1;
         }
     }
@@ -134,7 +133,7 @@ fn batches(sequence: &mut u32, routes: Vec<(RouteKey, Verb)>) -> Vec<Batch> {
     all
 }
 
-fn execute(socket: &mut Socket, batches: &[Batch], row: &str) -> Result<Measurement> {
+fn execute(socket: &mut RequestSocket, batches: &[Batch], row: &str) -> Result<Measurement> {
     let own = std::process::id();
     let cpu = Cpu::of(own);
     let began = Instant::now();

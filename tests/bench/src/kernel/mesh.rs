@@ -18,10 +18,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, gettid},
 };
-use tunnel::{
-    netlink::{Socket, routes::query_reach},
-    resolve::Reach,
-};
+use tunnel::{kernel::query_reach, netlink::RequestSocket, resolve::Reach};
 
 use super::{changes::Changes, neighbours::Raised};
 use crate::{
@@ -261,7 +258,7 @@ fn live(
                 ip("link set lo up")?;
                 ip(&format!("address add {}/16 dev eth0", address(number)))?;
                 ip("link set eth0 up")?;
-                socket = Some(Socket::open()?);
+                socket = Some(RequestSocket::open()?);
                 Vec::new()
             }
             Order::Start => {
@@ -300,7 +297,7 @@ fn ip(words: &str) -> Result<()> {
 
 /// With `changes`, looks again when the kernel tells of one; else every now and then.
 fn until_reached(
-    socket: &mut Socket,
+    socket: &mut RequestSocket,
     blocks: &[Ipv4Addr],
     mut changes: Option<&mut Changes>,
     limit: Duration,

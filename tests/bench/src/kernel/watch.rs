@@ -3,10 +3,7 @@
 use std::{fs, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
-use tunnel::{
-    netlink::{Socket, routes::query_reach},
-    resolve::Reach,
-};
+use tunnel::{kernel::query_reach, netlink::RequestSocket, resolve::Reach};
 
 use crate::load::Behind;
 
@@ -17,7 +14,7 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Watches the routes of some blocks in the calling thread's namespace.
 pub(super) struct Watch {
-    socket: Socket,
+    socket: RequestSocket,
     samples: Vec<IpAddr>,
     /// How many prefixes table main had before.
     others: u64,
@@ -30,7 +27,7 @@ impl Watch {
         let count = blocks.blocks();
         let samples = (0..SAMPLES).map(|i| u64::from(i) * u64::from(count - 1) / u64::from(SAMPLES - 1));
         let samples = samples.map(|number| blocks.block(u32::try_from(number).unwrap_or(0)).into());
-        let socket = Socket::open().context("can't open a netlink socket")?;
+        let socket = RequestSocket::open().context("can't open a netlink socket")?;
         Ok(Self { socket, samples: samples.collect(), others: prefixes()?, blocks: count.into() })
     }
 

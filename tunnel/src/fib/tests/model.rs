@@ -6,12 +6,12 @@ use std::{
 };
 
 use crate::{
-    desired::{Desired, Parent, RouteKey, Target, VXLAN_PORT, VXLAN_VNI},
+    desired::{DesiredState, Parent, RouteKey, RouteTarget, VXLAN_PORT, VXLAN_VNI},
     diff::{Object, Op, base_ops, unwanted_ops},
-    fib::{Fib, RouteOp, Verb, Want},
-    node::{Learned, PathKind},
-    observed::{Link, LinkKind, Observed, Via},
-    resolve::{Exit, Reason},
+    fib::{DesiredRoute, Fib, RouteOp, Verb},
+    node::{LearnedPath, PathKind},
+    observed::{LinkKind, ObservedLink, ObservedState, Via},
+    resolve::{Exit, ExitReason},
 };
 
 pub(super) fn free(_: &Object) -> bool {
@@ -20,7 +20,7 @@ pub(super) fn free(_: &Object) -> bool {
 
 /// A kernel that never refuses what a kernel would not.
 #[derive(Clone)]
-pub(super) struct Model {
+pub(super) struct FibModel {
     pub(super) fib: Fib,
     pub(super) routes: HashMap<RouteKey, Via>,
     /// The operations since the last look, but those on routes.
@@ -28,15 +28,15 @@ pub(super) struct Model {
     pub(super) route_ops: Vec<RouteOp>,
 }
 
-impl Model {
+impl FibModel {
     pub(super) fn new(nexthop_objects: bool) -> Self {
         let parent = Some(Parent { index: 2, mtu: 1500 });
-        let observed = Observed { nexthop_objects, parent, ..Observed::default() };
+        let observed = ObservedState { nexthop_objects, parent, ..ObservedState::default() };
         let fib = Fib { observed: Some(observed), ..Fib::default() };
         Self { fib, routes: HashMap::new(), ops: Vec::new(), route_ops: Vec::new() }
     }
 
-    pub(super) fn observed(&self) -> &Observed {
+    pub(super) fn observed(&self) -> &ObservedState {
         self.fib.observed.as_ref().expect("observed")
     }
 
@@ -87,7 +87,7 @@ impl Model {
         let observed = self.fib.observed.as_mut().expect("observed");
         match op {
             Op::CreateIpip(spec) => {
-                observed.ipip = Some(Link {
+                observed.ipip = Some(ObservedLink {
                     index: 20,
                     up: false,
                     mtu: 1480,
@@ -96,7 +96,7 @@ impl Model {
                 });
             }
             Op::CreateVxlan(spec) => {
-                observed.vxlan = Some(Link {
+                observed.vxlan = Some(ObservedLink {
                     index: 21,
                     up: false,
                     mtu: 1500,
@@ -185,11 +185,11 @@ impl Model {
         !self.turn(sweep, usize::MAX, &free)
     }
 
-    pub(super) fn set(&mut self, key: RouteKey, target: Option<Target>) {
+    pub(super) fn set(&mut self, key: RouteKey, target: Option<RouteTarget>) {
         let next_hop = IpAddr::from([192, 0, 2, 1]);
-        let learned = Learned { next_hop, kind: PathKind::Bgp };
+        let learned = LearnedPath { next_hop, kind: PathKind::Bgp };
         if let Some((slot, _)) = self.fib.learn(&key, target.map(|_| learned), &[]) {
-            self.fib.want_learned(slot, Want { target, reason: target.map(|_| Reason::Always) });
+            self.fib.want_learned(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Always) });
         }
     }
 
@@ -199,17 +199,17 @@ impl Model {
         exits.sort_unstable();
         exits.dedup();
         if let [exit] = exits[..] {
-            return self.set(key, Some(Target::Exit(exit)));
+            return self.set(key, Some(RouteTarget::Exit(exit)));
         }
-        let learned = Learned { next_hop: IpAddr::from([192, 0, 2, 1]), kind: PathKind::Bgp };
+        let learned = LearnedPath { next_hop: IpAddr::from([192, 0, 2, 1]), kind: PathKind::Bgp };
         let others: Vec<IpAddr> = (2..).zip(&exits[1..]).map(|(i, _)| [192, 0, 2, i].into()).collect();
         if let Some((slot, _)) = self.fib.learn(&key, Some(learned), &others) {
-            self.fib.want_exits(slot, &exits, Reason::Always);
+            self.fib.want_exits(slot, &exits, ExitReason::Always);
         }
     }
 
     /// Wants this, and nothing else.
-    pub(super) fn want(&mut self, wanted: &Wanted) {
+    pub(super) fn want(&mut self, wanted: &ModelRoute) {
         self.fib.configure(wanted.base.clone());
         let old: Vec<RouteKey> = self
             .fib
@@ -230,7 +230,7 @@ impl Model {
 
 /// Configured and learned.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
-    pub(super) base: Desired,
+pub(super) struct ModelRoute {
+    pub(super) base: DesiredState,
     pub(super) routes: BTreeMap<RouteKey, Vec<Exit>>,
 }

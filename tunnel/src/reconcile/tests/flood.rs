@@ -18,11 +18,11 @@ async fn while_the_kernel_writes_more_is_taken_in_and_looked_at() {
     let most = u32::try_from(MAX_IN_FLIGHT * MAX_BATCH).expect("a few thousand");
     state.routes(many(0, 2 * most));
     while state.reconcile().await == Turn::More {}
-    assert_eq!(state.in_flight.len(), MAX_IN_FLIGHT, "as many as may be, and none is waited for");
+    assert_eq!(state.writes.in_flight.len(), MAX_IN_FLIGHT, "as many as may be, and none is waited for");
     // Nothing is completed; and yet a route, its new next hop too, is as good as those that came before.
     state.routes(vec![RouteChange { prefix: "20.9.0.0/32".parse().expect("prefix"), ..change(3) }]);
     assert_eq!(state.reconcile().await, Turn::Writing);
-    assert_eq!(state.in_flight.len(), MAX_IN_FLIGHT);
+    assert_eq!(state.writes.in_flight.len(), MAX_IN_FLIGHT);
     let hops = |gateway: [u8; 4]| {
         let nexthops = state.dataplane.kernel.nexthops.values();
         nexthops.filter(|hop| hop.gateway == Some(gateway.into())).count()
@@ -55,13 +55,16 @@ async fn what_a_refusal_asks_for_is_done_though_nobody_waited_for_it() {
 async fn deleted_in_flight(before: bool) {
     let mut state = settled().await;
     let heard = |state: &mut Reconciler<Fake>| {
-        state.handle(vec![Event::Route { key: key(2), via: None, ours: true }]);
+        state.handle(vec![KernelEvent::Route { key: key(2), via: None, ours: true }]);
     };
     state.dataplane.routes.remove(&key(2));
     heard(&mut state);
     state.dataplane.slow = true;
     while state.reconcile().await == Turn::More {}
-    assert!(!state.in_flight.is_empty() && state.dataplane.routes.contains_key(&key(2)), "it is put back");
+    assert!(
+        !state.writes.in_flight.is_empty() && state.dataplane.routes.contains_key(&key(2)),
+        "it is put back"
+    );
     if !before {
         state.dataplane.routes.remove(&key(2));
     }
@@ -91,7 +94,7 @@ async fn whoever_asks_while_the_kernel_is_looked_at_is_told_what_is_installed() 
     let mut state = settled().await;
     let installed = state.summary().routes_installed;
     let index = state.dataplane.kernel.link(Device::Vxlan).expect("a device").index;
-    state.handle(vec![Event::Link { index, name: Device::Vxlan.name().to_owned() }]);
+    state.handle(vec![KernelEvent::Link { index, name: Device::Vxlan.name().to_owned() }]);
     let mut turns = 0;
     while step(&mut state).await {
         turns += 1;
@@ -103,7 +106,7 @@ async fn whoever_asks_while_the_kernel_is_looked_at_is_told_what_is_installed() 
     // What is not there any more is not shown.
     state.dataplane.routes.remove(&key(2));
     state.dataplane.refused.insert(Object::Route(key(2)), ENOMEM);
-    state.handle(vec![Event::Overrun]);
+    state.handle(vec![KernelEvent::Overrun]);
     settle(&mut state).await;
     assert_eq!(state.summary().routes_installed, installed - 1);
 }

@@ -8,17 +8,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    desired::{Desired, Target},
+    desired::{DesiredState, RouteTarget},
     resolve::resolve,
 };
 
 mod kernel;
 
-use kernel::{Model, PARENT};
+use kernel::{KernelModel, PARENT};
 
 /// What happens to a node.
 #[derive(Clone, Debug)]
-enum Happening {
+enum HistoryStep {
     /// Which of five nodes there are, and in which of two subnets.
     Nodes(u8, u8),
     /// The pool's encapsulation and mode, and whether there is a fallback.
@@ -28,7 +28,7 @@ enum Happening {
     /// A prefix of a node is learned so, or no more; and which of five nodes share its packets.
     Route(u8, u8, Option<bool>, u8),
     /// A way to a node.
-    Passage(u8, bool, u8),
+    PathState(u8, bool, u8),
     /// Somebody does something to one of our objects, and tells, or the event is lost and the loss told.
     Tamper(u8, u8, bool),
     /// One of the next calls is refused.
@@ -43,15 +43,15 @@ enum Happening {
     InSync,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::{Begin, Deaf, Failure, InSync, Metric, Nodes, Pool, Route, Tamper, Turns};
+fn happening() -> impl Strategy<Value = HistoryStep> {
+    use HistoryStep::{Begin, Deaf, Failure, InSync, Metric, Nodes, Pool, Route, Tamper, Turns};
     prop_oneof![
         2 => (any::<u8>(), any::<u8>()).prop_map(|(there, far)| Nodes(there, far)),
         2 => (0u8..3, 0u8..3, any::<bool>()).prop_map(|(e, m, f)| Pool(e, m, f)),
         1 => (512u32..514).prop_map(Metric),
         8 => (0u8..5, 0u8..4, proptest::option::of(any::<bool>()), prop_oneof![Just(0), any::<u8>()])
             .prop_map(|(n, b, k, others)| Route(n, b, k, others)),
-        3 => (0u8..5, any::<bool>(), 0u8..5).prop_map(|(n, d, p)| Happening::Passage(n, d, p)),
+        3 => (0u8..5, any::<bool>(), 0u8..5).prop_map(|(n, d, p)| HistoryStep::PathState(n, d, p)),
         6 => (0u8..10, any::<u8>(), any::<bool>()).prop_map(|(what, which, told)| Tamper(what, which, told)),
         4 => (0u8..12, 0u8..4).prop_map(|(calls, errno)| Failure(calls, errno)),
         6 => (0u8..12).prop_map(Turns),
@@ -65,24 +65,24 @@ fn address(node: u8, far: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, far >> node & 1, 10 + node)
 }
 
-struct Run {
-    state: Reconciler<Model>,
+struct HistoryRun {
+    state: Reconciler<KernelModel>,
     config: Config,
     far: u8,
     deaf: bool,
-    learned: BTreeMap<IpNet, (Learned, Box<[IpAddr]>)>,
+    learned: BTreeMap<IpNet, (LearnedPath, Box<[IpAddr]>)>,
 }
 
-impl Run {
-    fn new() -> Run {
-        let mut config = standing::ipip();
+impl HistoryRun {
+    fn new() -> HistoryRun {
+        let mut config = reachability::ipip();
         config.nodes = Vec::new();
-        let state = Reconciler::new(Model::default());
-        Run { state, config, far: 0, deaf: false, learned: BTreeMap::new() }
+        let state = Reconciler::new(KernelModel::default());
+        HistoryRun { state, config, far: 0, deaf: false, learned: BTreeMap::new() }
     }
 
     fn place_nodes(&mut self, there: u8) {
-        let node = |i: u8| Node {
+        let node = |i: u8| RemoteNode {
             name: format!("node-{i}"),
             ipv4: Some(ipnet::Ipv4Net::new(address(i, self.far), 24).expect("a net")),
             ipv6: None,
@@ -95,13 +95,13 @@ impl Run {
         self.state.configure(self.config.clone());
     }
 
-    async fn happen(&mut self, what: &Happening) {
+    async fn happen(&mut self, what: &HistoryStep) {
         match *what {
-            Happening::Nodes(there, far) => {
+            HistoryStep::Nodes(there, far) => {
                 self.far = far;
                 self.place_nodes(there);
             }
-            Happening::Pool(encapsulation, mode, fallback) => {
+            HistoryStep::Pool(encapsulation, mode, fallback) => {
                 let encapsulations = [Encapsulation::Ipip, Encapsulation::Vxlan, Encapsulation::None];
                 let modes = [Mode::Always, Mode::CrossSubnet, Mode::Never];
                 self.config.pools[0].encapsulation = encapsulations[usize::from(encapsulation)];
@@ -109,14 +109,14 @@ impl Run {
                 self.config.fallback = if fallback { Fallback::Vxlan } else { Fallback::None };
                 self.state.configure(self.config.clone());
             }
-            Happening::Metric(metric) => {
+            HistoryStep::Metric(metric) => {
                 self.config.route_metric = metric;
                 self.state.configure(self.config.clone());
             }
-            Happening::Route(node, block, kind, others) => {
+            HistoryStep::Route(node, block, kind, others) => {
                 let prefix: IpNet = format!("10.1.{node}.{}/26", block * 64).parse().expect("a prefix");
                 let kind = kind.map(|bgp| if bgp { PathKind::Bgp } else { PathKind::Static });
-                let learned = kind.map(|kind| Learned { next_hop: address(node, self.far).into(), kind });
+                let learned = kind.map(|kind| LearnedPath { next_hop: address(node, self.far).into(), kind });
                 // Only paths by BGP share anything.
                 let shares = |i: &u8| kind == Some(PathKind::Bgp) && *i != node && others >> i & 1 == 1;
                 let others: Box<[IpAddr]> =
@@ -127,45 +127,45 @@ impl Run {
                 }
                 self.state.routes(vec![RouteChange { prefix, learned, others }]);
             }
-            Happening::Passage(node, direct, passage) => {
-                let way = if direct { Way::Direct } else { Way::Ipip };
+            HistoryStep::PathState(node, direct, state) => {
+                let path = if direct { TunnelPath::Direct } else { TunnelPath::Ipip };
                 let all = [
-                    Passage::Unanswered,
-                    Passage::Passes,
-                    Passage::Blocked,
-                    Passage::Returning,
-                    Passage::Passes,
+                    PathState::Unanswered,
+                    PathState::Passes,
+                    PathState::Blocked,
+                    PathState::Returning,
+                    PathState::Passes,
                 ];
                 let address = [10, 1, node, 0].into();
-                let passage = all[usize::from(passage)];
-                self.state.handle(vec![Event::Passage { address, way, passage }]);
+                let state = all[usize::from(state)];
+                self.state.handle(vec![KernelEvent::PathState { address, path, state }]);
             }
-            Happening::Tamper(what, which, told) => self.tamper(what, which, told),
-            Happening::Failure(calls, errno) => {
+            HistoryStep::Tamper(what, which, told) => self.tamper(what, which, told),
+            HistoryStep::Failure(calls, errno) => {
                 let errno = [EINVAL, ENOMEM, 105, 16][usize::from(errno)];
                 self.state.dataplane.failures.push_back((calls.into(), errno));
             }
-            Happening::Begin => {
+            HistoryStep::Begin => {
                 self.state.dataplane.slow = true;
                 self.state.reconcile().await;
                 self.state.dataplane.slow = false;
             }
-            Happening::Deaf(deaf) => self.deaf = deaf,
-            Happening::Turns(turns) => {
+            HistoryStep::Deaf(deaf) => self.deaf = deaf,
+            HistoryStep::Turns(turns) => {
                 for _ in 0..turns {
                     if !step(&mut self.state).await {
                         break;
                     }
                 }
             }
-            Happening::InSync => self.state.in_sync(),
+            HistoryStep::InSync => self.state.in_sync(),
         }
         if !self.deaf {
-            self.hear();
+            self.wait();
         }
     }
 
-    fn hear(&mut self) {
+    fn wait(&mut self) {
         let events = std::mem::take(&mut self.state.dataplane.events);
         self.state.handle(events);
     }
@@ -185,7 +185,7 @@ impl Run {
                     Some(via) => _ = kernel.routes.insert(key, via),
                     None => _ = kernel.routes.remove(&key),
                 }
-                Event::Route { key, via, ours: true }
+                KernelEvent::Route { key, via, ours: true }
             }
             2 | 3 => {
                 let ids: Vec<u32> = kernel.state.nexthops.keys().copied().collect();
@@ -201,7 +201,7 @@ impl Run {
                         kernel.remove_nexthops(&[id]);
                     }
                 }
-                Event::Nexthop { ours: true }
+                KernelEvent::Nexthop { ours: true }
             }
             4 | 5 => {
                 let device = Device::ALL[usize::from(which) % 2];
@@ -218,18 +218,18 @@ impl Run {
                         (link.up, link.mtu) = (false, 1300);
                     }
                 }
-                Event::Link { index, name: device.name().to_owned() }
+                KernelEvent::Link { index, name: device.name().to_owned() }
             }
             6 => {
                 let Some(index) = kernel.state.vxlan.map(|link| link.index) else { return };
                 kernel.state.neighbours.clear();
                 kernel.state.fdb.insert(([2, 0, 0, 0, 0, which], [192, 0, 2, 1].into()));
-                Event::Neighbour { index, permanent: true }
+                KernelEvent::Neighbour { index, permanent: true }
             }
             7 => {
                 kernel.state.rules.clear();
                 kernel.state.probe_routes.clear();
-                Event::Probing
+                KernelEvent::ProbeRouting
             }
             8 => {
                 let addresses = &mut kernel.state.addresses;
@@ -237,28 +237,28 @@ impl Run {
                 let Some(gone) = addresses.iter().nth(at).copied() else { return };
                 addresses.remove(&gone);
                 let Some(index) = kernel.state.link(gone.0).map(|link| link.index) else { return };
-                Event::Address { index, gone: true }
+                KernelEvent::Address { index, gone: true }
             }
             // A leftover of an earlier run.
             _ => {
                 let key =
                     RouteKey { prefix: "10.99.0.0/24".parse().expect("a prefix"), metric: which.into() };
                 kernel.routes.insert(key, Via::Blackhole);
-                Event::Route { key, via: Some(Via::Blackhole), ours: true }
+                KernelEvent::Route { key, via: Some(Via::Blackhole), ours: true }
             }
         };
-        kernel.events.push(if told { event } else { Event::Overrun });
+        kernel.events.push(if told { event } else { KernelEvent::Overrun });
     }
 
     /// No more refusals, no more news: what is to be, is.
     async fn quiet(&mut self) {
         self.state.dataplane.failures.clear();
-        self.hear();
+        self.wait();
         self.state.in_sync();
         for _ in 0..3 {
             // As if every pause had passed.
             self.state.ledger.retry_all(Instant::now());
-            self.state.observe_at = self.state.observe_at.map(|_| Instant::now());
+            self.state.observation.retry_at = self.state.observation.retry_at.map(|_| Instant::now());
             for turn in 0.. {
                 assert!(turn < 5000, "no rest");
                 if !step(&mut self.state).await {
@@ -270,14 +270,14 @@ impl Run {
 
     /// Compares the kernel with what follows from configuration, paths and standings, worked out anew.
     fn check(&mut self) {
-        let standings = self.state.standings.clone();
+        let reachability = self.state.reachability.clone();
         let kernel = &mut self.state.dataplane;
-        let desired = Desired::from_config(&self.config, Some(PARENT));
+        let desired = DesiredState::from_config(&self.config, Some(PARENT));
         let state = kernel.state.clone();
         for device in Device::ALL {
             let wanted = match device {
-                Device::Ipip => desired.ipip != Wanted::Absent,
-                Device::Vxlan => desired.vxlan != Wanted::Absent,
+                Device::Ipip => desired.ipip != DesiredDevice::Absent,
+                Device::Vxlan => desired.vxlan != DesiredDevice::Absent,
             };
             assert_eq!(state.link(device).is_some_and(|link| link.up), wanted, "{device:?}");
         }
@@ -289,11 +289,11 @@ impl Run {
             desired.probe_routes.iter().map(|(key, exit)| (*key, state.realise(exit))).collect();
         assert_eq!(state.probe_routes, probes);
 
-        let base: BTreeMap<RouteKey, Target> = desired.routes.iter().copied().collect();
+        let base: BTreeMap<RouteKey, RouteTarget> = desired.routes.iter().copied().collect();
         for (key, target) in &base {
             let via = kernel.routes.get(key).unwrap_or_else(|| panic!("{key:?} is missing: {target:?}"));
             match target {
-                Target::Device(device) => {
+                RouteTarget::Device(device) => {
                     assert_eq!(Some(*via), state.link(*device).map(|link| Via::Link(link.index)));
                 }
                 _ => assert_eq!(*via, Via::Blackhole),
@@ -304,8 +304,8 @@ impl Run {
             let mut reach = |a| kernel.reach(a, &state);
             let legs = std::iter::once(learned.next_hop).chain(others.iter().copied());
             let exits = legs.filter_map(|next_hop| {
-                let leg = Learned { next_hop, ..*learned };
-                resolve(&self.config, &standings, prefix, &leg, &mut reach).exit
+                let leg = LearnedPath { next_hop, ..*learned };
+                resolve(&self.config, &reachability, prefix, &leg, &mut reach).exit
             });
             let contents: BTreeSet<_> = exits.map(|exit| state.realise(&exit).expect("its device")).collect();
             let key = RouteKey { prefix: *prefix, metric: self.config.route_metric };
@@ -341,7 +341,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let mut run = Run::new();
+            let mut run = HistoryRun::new();
             run.place_nodes(there);
             for what in &happenings {
                 run.happen(what).await;

@@ -2,15 +2,15 @@
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tunnel::news::{ExitChange, News, PassageChange};
-use tunnel::probe::Passage;
+use tunnel::activity::{ExitChange, PathChange, TunnelActivity};
+use tunnel::probe::PathState;
 use tunnel::report::ExitKind;
 
 use crate::journal::JournalHandle;
 use api::view::EventKind;
 
 /// Ends with the tunnels.
-pub(super) async fn of_tunnels(journal: JournalHandle, mut news: broadcast::Receiver<News>) {
+pub(super) async fn of_tunnels(journal: JournalHandle, mut news: broadcast::Receiver<TunnelActivity>) {
     loop {
         match news.recv().await {
             Ok(news) => note(&journal, news),
@@ -23,7 +23,7 @@ pub(super) async fn of_tunnels(journal: JournalHandle, mut news: broadcast::Rece
     }
 }
 
-fn note(journal: &JournalHandle, news: News) {
+fn note(journal: &JournalHandle, news: TunnelActivity) {
     for change in &news.exits {
         let (what, text) = exit(change);
         journal.note(EventKind::Tunnel, what, Some(&change.node), text);
@@ -37,7 +37,7 @@ fn note(journal: &JournalHandle, news: News) {
         );
     }
     for change in &news.passages {
-        let (what, text) = passage(change);
+        let (what, text) = path_state(change);
         journal.note(EventKind::Tunnel, what, Some(&change.node), text);
     }
     if news.more_passages > 0 {
@@ -92,22 +92,24 @@ fn exit(change: &ExitChange) -> (&'static str, String) {
     (what, format!("{} to {}{reason}", named(change.from), named(change.to)))
 }
 
-fn passage(change: &PassageChange) -> (&'static str, String) {
-    let PassageChange { address, way, passage, .. } = change;
-    match passage {
-        Passage::Blocked => ("blocked", format!("{way} to {address} does not pass, another way does")),
-        Passage::Unanswered => ("unanswered", format!("{way} to {address}: nothing is answered, by any way")),
-        Passage::Returning => {
-            ("returning", format!("{way} to {address} passes again, not yet for long enough"))
+fn path_state(change: &PathChange) -> (&'static str, String) {
+    let PathChange { address, path, state, .. } = change;
+    match state {
+        PathState::Blocked => ("blocked", format!("{path} to {address} does not pass, another way does")),
+        PathState::Unanswered => {
+            ("unanswered", format!("{path} to {address}: nothing is answered, by any way"))
         }
-        Passage::Passes => ("passes", format!("{way} to {address} passes")),
-        Passage::Unknown => ("unknown", format!("{way} to {address}: not known any more")),
+        PathState::Returning => {
+            ("returning", format!("{path} to {address} passes again, not yet for long enough"))
+        }
+        PathState::Passes => ("passes", format!("{path} to {address} passes")),
+        PathState::Unknown => ("unknown", format!("{path} to {address}: not known any more")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tunnel::Reason;
+    use tunnel::ExitReason;
 
     use super::*;
 
@@ -115,8 +117,8 @@ mod tests {
     fn an_exit_that_changes_is_told_with_its_reason() {
         let change = |from, to, reason| ExitChange { node: "b".into(), from, to, reason };
         let (what, text) =
-            exit(&change(Some(ExitKind::Ipip), Some(ExitKind::Vxlan), Some(Reason::NoBgpPath)));
-        assert_eq!((what, text), ("switched", format!("ipip to vxlan: {}", Reason::NoBgpPath)));
+            exit(&change(Some(ExitKind::Ipip), Some(ExitKind::Vxlan), Some(ExitReason::NoBgpPath)));
+        assert_eq!((what, text), ("switched", format!("ipip to vxlan: {}", ExitReason::NoBgpPath)));
         assert_eq!(exit(&change(Some(ExitKind::Ipip), None, None)), ("unreached", "ipip to nothing".into()));
         assert_eq!(
             exit(&change(None, Some(ExitKind::Direct), None)),

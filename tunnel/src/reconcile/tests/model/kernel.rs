@@ -8,21 +8,21 @@ pub(super) const PARENT: Parent = Parent { index: 2, mtu: 1500 };
 
 /// The kernel.
 #[derive(Default)]
-pub(super) struct Model {
-    pub(super) state: Observed,
+pub(super) struct KernelModel {
+    pub(super) state: ObservedState,
     pub(super) routes: BTreeMap<RouteKey, Via>,
-    answers: VecDeque<Vec<(usize, KernelError)>>,
+    answers: VecDeque<Vec<(usize, DataplaneError)>>,
     /// Batches are completed for who waits alone.
     pub(super) slow: bool,
-    list: Option<Vec<RouteRecord>>,
+    list: Option<Vec<ListedRoute>>,
     last_index: u32,
     /// Calls until one fails, and with what.
     pub(super) failures: VecDeque<(u32, i32)>,
     /// What others did is told by these.
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<KernelEvent>,
 }
 
-impl Model {
+impl KernelModel {
     /// Whether this call fails.
     fn fails(&mut self) -> Option<i32> {
         let (calls, errno) = self.failures.front_mut()?;
@@ -71,7 +71,7 @@ impl Model {
             return Err(EEXIST);
         }
         self.last_index += 1;
-        let link = Link { index: 100 + self.last_index, up: false, mtu, mac, kind };
+        let link = ObservedLink { index: 100 + self.last_index, up: false, mtu, mac, kind };
         match device {
             Device::Ipip => self.state.ipip = Some(link),
             Device::Vxlan => self.state.vxlan = Some(link),
@@ -136,7 +136,7 @@ impl Model {
                 self.remove_nexthops(&[id]);
                 return Ok(());
             }
-            Op::AddRule { way } if self.state.rules.contains(&way) => return Err(EEXIST),
+            Op::AddRule { path } if self.state.rules.contains(&path) => return Err(EEXIST),
             Op::SetProbeRoute { index, .. } if !self.usable(index) => return Err(EINVAL),
             Op::SetLink { device, .. } | Op::AddAddress { device, .. }
                 if self.state.link(device).is_none() =>
@@ -173,12 +173,12 @@ impl Model {
     }
 }
 
-fn error(errno: i32) -> KernelError {
-    KernelError { errno, message: String::new() }
+fn error(errno: i32) -> DataplaneError {
+    DataplaneError { errno, message: String::new() }
 }
 
-impl Dataplane for Model {
-    fn observe(&mut self, _: &Config) -> Result<Observed, KernelError> {
+impl Dataplane for KernelModel {
+    fn observe(&mut self, _: &Config) -> Result<ObservedState, DataplaneError> {
         if let Some(errno) = self.fails() {
             return Err(error(errno));
         }
@@ -187,14 +187,12 @@ impl Dataplane for Model {
         Ok(self.state.clone())
     }
 
-    fn list_routes(&mut self, config: &Config) {
-        let protocol = config.route_protocol;
-        let record =
-            |(key, via): (&RouteKey, &Via)| RouteRecord { protocol, key: *key, via: *via, replaced: false };
+    fn list_routes(&mut self, _: &Config) {
+        let record = |(key, via): (&RouteKey, &Via)| ListedRoute { key: *key, via: *via };
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<RouteRecord>>, KernelError> {
+    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         match self.fails() {
             Some(errno) => {
                 self.list = None;
@@ -210,28 +208,28 @@ impl Dataplane for Model {
         self.answers.push_back(refused.collect());
     }
 
-    async fn completed(&mut self) -> Vec<(usize, KernelError)> {
+    async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
         self.answers.pop_front().expect("a batch was submitted")
     }
 
-    fn try_completed(&mut self) -> Option<Vec<(usize, KernelError)>> {
+    fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>> {
         if self.slow { None } else { self.answers.pop_front() }
     }
 
-    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         ops.iter().map(|op| self.carry_out(op).map_err(error)).collect()
     }
 
-    fn reach(&mut self, address: IpAddr, _: &Observed) -> Reach {
+    fn reach(&mut self, address: IpAddr, _: &ObservedState) -> Reach {
         match address {
             IpAddr::V4(a) if a.octets()[2] == 0 => Reach::OnLink { index: PARENT.index },
             _ => Reach::Via { gateway: [192, 168, 0, 254].into(), index: PARENT.index },
         }
     }
 
-    fn probe(&mut self, _: &Config, _: &Observed, _: &[Aim]) {}
+    fn probe(&mut self, _: &Config, _: &ObservedState, _: &[ProbeTarget]) {}
 
-    fn probed(&self, _: Ipv4Addr) -> Option<[Seen; 3]> {
+    fn probed(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         None
     }
 
@@ -243,11 +241,11 @@ impl Dataplane for Model {
         None
     }
 
-    fn tune(&mut self, _: &Config, _: &Observed) -> Vec<Sysctl> {
+    fn tune(&mut self, _: &Config, _: &ObservedState) -> Vec<Sysctl> {
         Vec::new()
     }
 
-    async fn hear(&mut self, submitted: bool) -> Heard {
-        if submitted { Heard::Completed(self.completed().await) } else { Heard::Events(Vec::new()) }
+    async fn wait(&mut self, submitted: bool) -> Wakeup {
+        if submitted { Wakeup::Completed(self.completed().await) } else { Wakeup::Events(Vec::new()) }
     }
 }

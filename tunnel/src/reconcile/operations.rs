@@ -1,0 +1,160 @@
+//! Operations other than on routes, and what is noted of how any of them ended.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use super::{Reconciler, state::Resync};
+use crate::{
+    dataplane::{
+        Dataplane, DataplaneError,
+        errno::{EBUSY, EPERM},
+    },
+    desired::{DesiredDevice, Device},
+    diff::{Object, Op},
+    node::Config,
+};
+
+/// Operations other than on routes that are carried out in one go.
+const GO: usize = 1024;
+/// An object that others change back this often within [`FIGHT_WINDOW`] is left alone for a while.
+pub(super) const FIGHT_LIMIT: u32 = 20;
+const FIGHT_WINDOW: Duration = Duration::from_secs(10);
+/// Objects that fights are watched for: who changes more at once does not fight for one of them.
+const MAX_FIGHTS: usize = 4096;
+
+/// How far a plan got.
+enum PlanOutcome {
+    /// To its end.
+    Done,
+    /// Some object was refused and is in the ledger now.
+    Failed,
+    /// Stopped for a resync.
+    Resync,
+}
+
+impl<D: Dataplane> Reconciler<D> {
+    /// Carries out operations other than on routes; always answers true: there may be more to do.
+    pub(super) async fn carry_out(&mut self, config: &Config, ops: Vec<Op>) -> bool {
+        match self.carry_out_in_order(config, &ops).await {
+            PlanOutcome::Done | PlanOutcome::Resync => {}
+            // What hangs on the object must not be tried before it: everything is compared again.
+            PlanOutcome::Failed => self.fib.invalidate(),
+        }
+        self.exits.stale = true;
+        true
+    }
+
+    async fn carry_out_in_order(&mut self, config: &Config, ops: &[Op]) -> PlanOutcome {
+        let (mut failed, mut relinked) = (false, false);
+        for ops in ops.chunks(GO) {
+            let begun = Instant::now();
+            let results = self.dataplane.apply(config, ops).await;
+            self.latency.objects.note(begun.elapsed());
+            for (op, result) in ops.iter().zip(results) {
+                relinked |= op.changes_links();
+                match result {
+                    Ok(()) => self.succeeded(op),
+                    Err(error) if !self.is_freshly_observed() && error.errno != EPERM => {
+                        tracing::debug!(?op, %error, "refused; observing anew");
+                        self.observation.request(Resync::Full);
+                        return PlanOutcome::Resync;
+                    }
+                    Err(error) => {
+                        failed = true;
+                        self.failed(op.object(), &error);
+                    }
+                }
+            }
+        }
+        if relinked {
+            self.observation.request(Resync::Expected);
+            return PlanOutcome::Resync;
+        }
+        if failed { PlanOutcome::Failed } else { PlanOutcome::Done }
+    }
+
+    fn succeeded(&mut self, op: &Op) {
+        self.work.objects += 1;
+        self.fib.done(op);
+        let object = op.object();
+        self.ledger.succeed(&object);
+        self.permission_denied = false;
+        if self.repair.active {
+            self.note_fight(object);
+        }
+    }
+
+    pub(super) fn note_fight(&mut self, object: Object) {
+        if self.repair.fights.len() >= MAX_FIGHTS && !self.repair.fights.contains_key(&object) {
+            return;
+        }
+        let now = Instant::now();
+        let (count, since) = self.repair.fights.entry(object).or_insert((0, now));
+        if now.duration_since(*since) > FIGHT_WINDOW {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+        if *count > FIGHT_LIMIT {
+            let text = "another program keeps changing it back".to_owned();
+            let name = crate::report::describe(&object);
+            tracing::warn!(
+                "{name}: {text}; it is left alone for a while (ip monitor shows what changes, not who)"
+            );
+            self.publisher.activity.refusal(&object, &text);
+            self.ledger.fail(object, EBUSY, text, now);
+            if let Object::Route(key) = object {
+                self.fib.mark_failed(&key);
+            }
+        }
+    }
+
+    pub(super) fn failed(&mut self, object: Object, error: &DataplaneError) {
+        self.work.refused += 1;
+        let news = self.ledger.fail(object, error.errno, error.to_string(), Instant::now());
+        if news {
+            self.publisher.activity.refusal(&object, &error.to_string());
+        }
+        if error.errno == EPERM {
+            if !self.permission_denied {
+                tracing::error!("{}", crate::report::PERMISSION_DENIED);
+            }
+            self.permission_denied = true;
+        } else if news {
+            let name = crate::report::describe(&object);
+            tracing::warn!(%error, "{name}: the kernel refuses; will be tried again");
+        }
+    }
+
+    /// A failure to install what is wanted no more is none.
+    pub(super) fn forget_moot_failures(&mut self) {
+        let now = Instant::now();
+        self.repair.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);
+        let (false, Some(observed)) = (self.ledger.failures().is_empty(), &self.fib.observed) else { return };
+        let (fib, desired) = (&self.fib, &self.fib.desired);
+        let contents: HashSet<_> = fib.wanted_contents();
+        self.ledger.retain(|object| match object {
+            Object::Route(key) => fib.table().find(key).is_some_and(|slot| {
+                let state = fib.table().state(slot);
+                fib.want(state).target.is_some() || fib.via(state).is_some()
+            }),
+            Object::Nexthop(gateway, index) => contents.contains(&(*gateway, *index)),
+            Object::Group(members) => fib.wants_group(members),
+            Object::UnwantedNexthop(id) => observed.nexthops.contains_key(id),
+            Object::Fdb(mac) => desired.fdb.contains_key(mac) || observed.fdb.iter().any(|(m, _)| m == mac),
+            Object::Neighbour(a) => desired.neighbours.contains_key(a) || observed.neighbours.contains_key(a),
+            Object::Address(device, address) => {
+                let address = (*device, *address);
+                desired.addresses.contains(&address) || observed.addresses.contains(&address)
+            }
+            Object::Link(Device::Ipip) => desired.ipip != DesiredDevice::Absent || observed.ipip.is_some(),
+            Object::Link(Device::Vxlan) => desired.vxlan != DesiredDevice::Absent || observed.vxlan.is_some(),
+            Object::Rule(path) => desired.rules.contains(path) || observed.rules.contains(path),
+            Object::ProbeRoute(path, address) => {
+                let key = (*path, *address);
+                desired.probe_routes.contains_key(&key) || observed.probe_routes.contains_key(&key)
+            }
+        });
+    }
+}

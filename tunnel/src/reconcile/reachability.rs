@@ -1,0 +1,210 @@
+//! What is known of the nodes, and whom to ask after: between what is learned and how it is resolved.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use ipnet::IpNet;
+
+use super::{
+    Reconciler,
+    state::{ResolutionProgress, SyncState},
+};
+use crate::{
+    activity::PathChange,
+    dataplane::{Dataplane, KernelEvent},
+    desired::{Device, RouteTarget},
+    fib::DesiredRoute,
+    node::{Config, LearnedPath, PathKind, RemoteNode},
+    observed::{ObservedState, Via},
+    probe::{PathState, TunnelPath, prober::ProbeTarget},
+    reachability::Reachability,
+    resolve::{Exit, ExitReason, resolve},
+    table::RouteState,
+};
+
+impl<D: Dataplane> Reconciler<D> {
+    /// Takes the news of probes out of the events: they are no part of the kernel's picture.
+    pub(super) fn take_path_states(&mut self, events: &mut Vec<KernelEvent>) {
+        let mut changed = false;
+        events.retain(|event| {
+            let KernelEvent::PathState { address, path, state } = *event else { return true };
+            if self.reachability.set(address, path, state) {
+                let named = |n: &&RemoteNode| n.vtep == Some(address);
+                let node = self.config.as_ref().and_then(|c| c.nodes.iter().find(named));
+                let node = node.map_or("", |n| n.name.as_str());
+                self.publisher.activity.path_state(|| PathChange {
+                    node: node.to_owned(),
+                    address,
+                    path,
+                    state,
+                });
+                match state {
+                    PathState::Blocked => {
+                        self.work.fallbacks_ipip += u64::from(path == TunnelPath::Ipip);
+                        tracing::warn!(node, %address, way = %path, "packets do not pass");
+                    }
+                    _ => tracing::info!(node, %address, way = %path, passage = ?state, "probes"),
+                }
+                // VXLAN is what is left: nothing else is taken for its sake.
+                changed |= path != TunnelPath::Vxlan;
+            }
+            false
+        });
+        if changed {
+            self.resolve_again();
+        }
+    }
+
+    /// Has all routes resolved anew, by what is configured as before.
+    fn resolve_again(&mut self) {
+        self.forget_answers();
+        if self.fib.observed.is_some() && !self.resolver.is_stale() {
+            self.resolver.progress = ResolutionProgress::Running(0);
+        }
+    }
+
+    fn forget_answers(&mut self) {
+        self.resolver.clear_results();
+    }
+
+    /// Notes what a path says of its node and BGP.
+    pub(super) fn note_bgp(&mut self, learned: &LearnedPath) {
+        match learned.kind {
+            PathKind::Static => {
+                let by_bgp = LearnedPath { kind: PathKind::Bgp, ..*learned };
+                if self.fib.is_learned(&by_bgp) {
+                    return;
+                }
+                if self.reachability.lost(learned.next_hop) {
+                    self.work.fallbacks_bgp += 1;
+                    self.forget_answers();
+                }
+            }
+            PathKind::Bgp if self.reachability.any_lost() => {
+                if self.reachability.found(learned.next_hop, Instant::now()) {
+                    self.forget_answers();
+                }
+            }
+            PathKind::Bgp | PathKind::Discard => {}
+        }
+    }
+
+    /// Lets nodes return whose BGP has been well for long enough, and asks after those that matter now.
+    pub(super) fn settle_reachability(&mut self, config: &Arc<Config>) {
+        if self.reachability.settle(config.probing.recover_after, Instant::now()) {
+            self.resolve_again();
+        }
+        let running = matches!(self.resolver.progress, ResolutionProgress::Running(_));
+        if !running && std::mem::take(&mut self.resolver.repeat) {
+            self.resolve_again();
+        }
+        if !std::mem::take(&mut self.due.probe_targets) {
+            return;
+        }
+        let targets = if config.asks() {
+            config.nodes.iter().filter_map(|node| self.aim(config, node)).collect()
+        } else {
+            Vec::new()
+        };
+        if let Some(observed) = &self.fib.observed {
+            self.dataplane.probe(config, observed, &targets);
+        }
+    }
+
+    /// By which ways a node is to be asked after. Every node is known, so that whoever asks is answered.
+    fn aim(&mut self, config: &Config, node: &RemoteNode) -> Option<ProbeTarget> {
+        let (address, next_hop) = (node.vtep?, node.ipv4?.addr());
+        let observed = self.fib.observed.as_ref()?;
+        let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
+        let mut reach = |a| *reached.entry(a).or_insert_with(|| dataplane.reach(a, observed));
+        let learned = LearnedPath { next_hop: next_hop.into(), kind: PathKind::Bgp };
+        let fallback = config.probes(TunnelPath::Ipip);
+        let mut aim = ProbeTarget {
+            address,
+            ipip: false,
+            fallback,
+            vxlan: false,
+            direct: false,
+            doubted: fallback
+                && match self.reachability.path_state(address, TunnelPath::Ipip) {
+                    PathState::Unknown => config.probing.doubted,
+                    known => known.is_avoided(),
+                },
+        };
+        // Without a table of their own probes go by the route of the block that the tunnel address lies in.
+        let is_asked = |block: &IpNet| fallback || block.contains(&IpAddr::from(address));
+        let mut policies = Vec::new();
+        for block in node.blocks.iter().filter(|block| matches!(block, IpNet::V4(_))) {
+            let question = (config.policy(block), is_asked(block));
+            if policies.contains(&question) {
+                continue;
+            }
+            policies.push(question);
+            // As it would be if nothing were known against any way.
+            let preferred = resolve(config, &Reachability::trusting(), block, &learned, &mut reach);
+            aim.ipip |= question.1 && matches!(preferred.exit, Some(Exit::Ipip { .. }));
+            aim.vxlan |= question.1 && matches!(preferred.exit, Some(Exit::Vxlan { .. }));
+            aim.direct |= preferred.reason == ExitReason::DirectUnproven;
+        }
+        Some(aim)
+    }
+
+    /// Whether a route that is preferred by IP-in-IP goes another way already, which is to be kept for now. After a
+    /// start the earlier run will have had its reason to use VXLAN, so that is kept until IP-in-IP was seen to pass for long
+    /// enough; later it is the configuration that has changed, and the other node may not be ready for it yet.
+    pub(super) fn adopts(
+        &mut self,
+        config: &Config,
+        learned: &LearnedPath,
+        want: &DesiredRoute,
+        state: &RouteState,
+    ) -> bool {
+        let (Some(RouteTarget::Exit(Exit::Ipip { .. })), Some(observed)) = (want.target, &self.fib.observed)
+        else {
+            return false;
+        };
+        let node = config.node_with_address(learned.next_hop);
+        let Some(vtep) = node.and_then(|n| n.vtep).filter(|_| config.probes(TunnelPath::Ipip)) else {
+            return false;
+        };
+        if self.reachability.path_state(vtep, TunnelPath::Ipip) != PathState::Unknown {
+            return false;
+        }
+        let contents = self.fib.via(state).map(|via| contents(observed, via)).unwrap_or_default();
+        let of = |device, index| observed.link(device).is_some_and(|link| link.index == index);
+        let direct = !self.reachability.path_state(vtep, TunnelPath::Direct).is_avoided();
+        // Of several, only a gateway that is the node itself is known to be the node's.
+        let alone = contents.len() == 1;
+        let exit = contents.iter().find_map(|(gateway, index)| match gateway {
+            IpAddr::V4(gateway) if of(Device::Vxlan, *index) => {
+                (*gateway == vtep).then_some(Exit::Vxlan { vtep: vtep.into() })
+            }
+            IpAddr::V4(_)
+                if !of(Device::Ipip, *index) && direct && (alone || *gateway == learned.next_hop) =>
+            {
+                Some(Exit::Direct { gateway: *gateway, index: *index })
+            }
+            _ => None,
+        });
+        let Some(exit) = exit else { return false };
+        match exit {
+            Exit::Vxlan { .. } if self.sync != SyncState::Adopted => {
+                self.reachability.set(vtep, TunnelPath::Ipip, PathState::Returning);
+            }
+            _ => self.reachability.hold(vtep, exit),
+        }
+        self.due.probe_targets = true;
+        // Others of the node were perhaps resolved before.
+        self.resolver.repeat = true;
+        self.forget_answers();
+        true
+    }
+}
+
+/// Gateways and interface indices of a route.
+fn contents(observed: &ObservedState, via: &Via) -> Vec<(IpAddr, u32)> {
+    match via {
+        Via::Nexthop(id) => observed.contents(*id),
+        Via::Gateway { gateway, index } => vec![(*gateway, *index)],
+        Via::Blackhole | Via::Link(_) | Via::Other => Vec::new(),
+    }
+}

@@ -1,0 +1,309 @@
+//! Fallback and return, against a kernel that does as it is told.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    desired::Device,
+    report::{ExitKind, TunnelReport},
+};
+
+const B: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 0);
+
+pub(super) fn ipip() -> Config {
+    let mut config = config();
+    config.pools[0].encapsulation = Encapsulation::Ipip;
+    config.probing.recover_after = Duration::ZERO;
+    config
+}
+
+fn by(kind: PathKind, i: u8) -> RouteChange {
+    RouteChange { learned: Some(LearnedPath { next_hop: [192, 168, 0, i].into(), kind }), ..change(i) }
+}
+
+async fn started(config: Config) -> Reconciler<Fake> {
+    let mut state = Reconciler::new(Fake::default());
+    state.configure(config);
+    state.routes(vec![change(2), change(3)]);
+    state.in_sync();
+    settle(&mut state).await;
+    state
+}
+
+fn tunnel(state: &mut Reconciler<Fake>, i: usize) -> TunnelReport {
+    state.summary().tunnels.remove(i - 2)
+}
+
+fn path_state(state: PathState) -> Vec<KernelEvent> {
+    vec![KernelEvent::PathState { address: B, path: TunnelPath::Ipip, state }]
+}
+
+#[tokio::test]
+async fn every_node_is_asked_after_by_ipip_and_its_probes_have_tables() {
+    let state = started(ipip()).await;
+    let asked: Vec<_> = state.dataplane.targets.iter().map(|a| (a.address, a.ipip, a.direct)).collect();
+    assert_eq!(asked, [(B, true, false), (Ipv4Addr::new(10, 1, 3, 0), true, false)]);
+    let kernel = &state.dataplane.kernel;
+    assert_eq!(kernel.rules.iter().copied().collect::<Vec<_>>(), [TunnelPath::Ipip, TunnelPath::Vxlan]);
+    assert_eq!(kernel.probe_routes.len(), 4);
+    let ipip = kernel.link(Device::Ipip).expect("a device").index;
+    assert_eq!(kernel.probe_routes[&(TunnelPath::Ipip, B)], Some(([192, 168, 0, 2].into(), ipip)));
+}
+
+#[tokio::test]
+async fn what_has_no_other_way_is_asked_after_by_that_and_needs_no_tables() {
+    type Change = fn(&mut Config);
+    let changes: [(Change, Option<(bool, bool)>); 3] = [
+        (|config| config.fallback = Fallback::None, Some((true, false))),
+        (|config| config.pools[0].encapsulation = Encapsulation::Vxlan, Some((false, true))),
+        (|config| config.pools[0].mode = Mode::Never, None),
+    ];
+    for (change, asked) in changes {
+        let mut state = started(ipip()).await;
+        let mut config = ipip();
+        change(&mut config);
+        state.configure(config);
+        settle(&mut state).await;
+        let targets: Vec<_> = state
+            .dataplane
+            .targets
+            .iter()
+            .map(|aim| (aim.ipip, aim.vxlan, aim.fallback, aim.doubted))
+            .collect();
+        let wanted = asked.map_or(Vec::new(), |(ipip, vxlan)| vec![(ipip, vxlan, false, false); 2]);
+        assert_eq!(targets, wanted);
+        assert_eq!((state.dataplane.kernel.rules.len(), state.dataplane.kernel.probe_routes.len()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn blocked_ipip_moves_a_node_to_vxlan_with_one_message_and_back_with_another() {
+    let mut state = started(ipip()).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+    let vxlan = state.dataplane.kernel.link(Device::Vxlan).expect("a device").index;
+    state.dataplane.asked.clear();
+    state.dataplane.rerouted = 0;
+    state.handle(path_state(PathState::Blocked));
+    settle(&mut state).await;
+    let [Op::ReplaceNexthop { gateway, index, .. }] = state.dataplane.asked[..] else {
+        panic!("{:?}", state.dataplane.asked)
+    };
+    assert_eq!((gateway, index, state.dataplane.rerouted), (B.into(), vxlan, 0));
+    let told = tunnel(&mut state, 2);
+    assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
+    assert!(told.reason.contains("does not pass"), "{}", told.reason);
+    assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip), "one pair only");
+
+    state.handle(path_state(PathState::Returning));
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
+    state.dataplane.asked.clear();
+    state.handle(path_state(PathState::Passes));
+    settle(&mut state).await;
+    assert!(matches!(state.dataplane.asked[..], [Op::ReplaceNexthop { .. }]), "{:?}", state.dataplane.asked);
+    assert_eq!((tunnel(&mut state, 2).in_use, state.dataplane.rerouted), (Some(ExitKind::Ipip), 0));
+}
+
+#[tokio::test]
+async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
+    let mut state = started(ipip()).await;
+    state.handle(path_state(PathState::Blocked));
+    settle(&mut state).await;
+    // Only the reason changes: the kernel has the route as it is to be all the while.
+    for known in [PathState::Returning, PathState::Blocked, PathState::Returning] {
+        state.handle(path_state(known));
+        let mut more = true;
+        while more {
+            // What was noted before may be noted anew at any time.
+            state.exits.stale = true;
+            assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan), "{known:?}");
+            more = step(&mut state).await;
+        }
+        assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan), "{known:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
+    let mut config = ipip();
+    config.probing.recover_after = Duration::from_secs(30);
+    let mut state = started(config.clone()).await;
+    state.routes(vec![by(PathKind::Static, 2)]);
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
+    state.routes(vec![by(PathKind::Bgp, 2)]);
+    settle(&mut state).await;
+    let told = tunnel(&mut state, 2);
+    assert_eq!(told.in_use, Some(ExitKind::Vxlan));
+    assert!(told.reason.contains("BGP is back"), "{}", told.reason);
+    let wait = config.probing.recover_after;
+    let at = state.reachability.deadline(wait).expect("a time to look again");
+    assert!(state.next_retry().is_some_and(|again| again <= at));
+    assert!(at > Instant::now() + Duration::from_secs(25));
+    // Lost once more, and back: the time begins anew.
+    state.routes(vec![by(PathKind::Static, 2)]);
+    settle(&mut state).await;
+    assert_eq!(state.reachability.deadline(wait), None);
+    state.routes(vec![by(PathKind::Bgp, 2)]);
+    settle(&mut state).await;
+    assert!(state.reachability.deadline(wait).is_some_and(|again| again > at));
+    state.handle(path_state(PathState::Passes));
+    config.probing.recover_after = Duration::ZERO;
+    state.configure(config);
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+}
+
+#[tokio::test]
+async fn a_time_that_has_passed_while_somebody_asked_is_still_to_be_dealt_with() {
+    let mut config = ipip();
+    config.probing.recover_after = Duration::from_millis(20);
+    let mut state = started(config.clone()).await;
+    state.routes(vec![by(PathKind::Static, 2)]);
+    settle(&mut state).await;
+    state.routes(vec![by(PathKind::Bgp, 2)]);
+    settle(&mut state).await;
+    let at = state.reachability.deadline(config.probing.recover_after).expect("a time to look again");
+    assert!(at > Instant::now(), "nothing was to be dealt with before");
+    std::thread::sleep(at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+    // Whoever asks is answered without a turn.
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
+    assert!(state.next_retry().is_some_and(|again| again <= at), "it would be forgotten");
+    // What comes meanwhile is looked at for what is due too.
+    settle(&mut state).await;
+    assert!(state.next_retry().is_none_or(|again| again > Instant::now()), "it would go round for ever");
+    assert_eq!(state.reachability.deadline(config.probing.recover_after), None);
+}
+
+#[tokio::test]
+async fn a_block_without_bgp_does_not_move_its_nodes_others() {
+    let mut state = started(ipip()).await;
+    let prefix = "10.1.2.64/26".parse().expect("prefix");
+    state.routes(vec![RouteChange { prefix, ..by(PathKind::Static, 2) }]);
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+    assert_eq!(state.installed(&prefix, &ipip().nodes[0]), Some(Encapsulation::Vxlan));
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pass() {
+    let mut state = started(ipip()).await;
+    state.handle(path_state(PathState::Blocked));
+    settle(&mut state).await;
+    let Fake { kernel, routes, .. } = std::mem::take(&mut state.dataplane);
+
+    let mut state = Reconciler::new(Fake { kernel, routes, ..Fake::default() });
+    state.configure(ipip());
+    settle(&mut state).await;
+    state.routes(vec![change(2), change(3)]);
+    settle(&mut state).await;
+    state.in_sync();
+    settle(&mut state).await;
+    assert_eq!(
+        (state.dataplane.asked.len(), state.dataplane.rerouted),
+        (0, 0),
+        "{:?}",
+        state.dataplane.asked
+    );
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
+    assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip));
+    let doubted: Vec<bool> = state.dataplane.targets.iter().map(|aim| aim.doubted).collect();
+    assert_eq!(doubted, [true, false]);
+    state.handle(path_state(PathState::Passes));
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+}
+
+#[tokio::test]
+async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_is() {
+    for verdict in [PathState::Passes, PathState::Unanswered] {
+        for (encapsulation, mode, exit) in [
+            (Encapsulation::Vxlan, Mode::Always, ExitKind::Vxlan),
+            (Encapsulation::Vxlan, Mode::Never, ExitKind::Direct),
+        ] {
+            let mut before = ipip();
+            (before.pools[0].encapsulation, before.pools[0].mode) = (encapsulation, mode);
+            let mut state = started(before).await;
+            assert_eq!(tunnel(&mut state, 2).in_use, Some(exit));
+            state.configure(ipip());
+            settle(&mut state).await;
+            let told = tunnel(&mut state, 2);
+            assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(exit)));
+            assert!(told.reason.contains("once a probe was answered"), "{}", told.reason);
+            assert!(state.dataplane.targets.iter().all(|aim| aim.ipip && !aim.doubted));
+            state.handle(path_state(verdict));
+            settle(&mut state).await;
+            assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+            assert_eq!(tunnel(&mut state, 3).in_use, Some(exit), "nothing is known of the other");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_no_pool_uses_takes_packets_in_for_a_while() {
+    let mut state = started(ipip()).await;
+    let mut config = ipip();
+    config.pools[0].encapsulation = Encapsulation::Vxlan;
+    config.device_linger = Duration::from_secs(300);
+    state.configure(config.clone());
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
+    assert!(state.dataplane.kernel.link(Device::Ipip).is_some());
+    assert!(state.next_retry().is_some_and(|at| at > Instant::now() + Duration::from_secs(200)));
+    config.device_linger = Duration::ZERO;
+    state.configure(config);
+    settle(&mut state).await;
+    assert!(state.dataplane.kernel.link(Device::Ipip).is_none());
+}
+
+#[tokio::test]
+async fn within_a_subnet_packets_go_unwrapped_once_one_was_seen_to_pass() {
+    let mut config = ipip();
+    config.pools[0].mode = Mode::CrossSubnet;
+    config.probing.direct = true;
+    let mut state = started(config).await;
+    let told = tunnel(&mut state, 2);
+    assert_eq!(told.in_use, Some(ExitKind::Ipip));
+    assert!(told.reason.contains("no unwrapped packet"), "{}", told.reason);
+    assert!(state.dataplane.targets.iter().all(|aim| aim.direct && aim.ipip));
+    state.handle(vec![KernelEvent::PathState {
+        address: B,
+        path: TunnelPath::Direct,
+        state: PathState::Passes,
+    }]);
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Direct));
+    assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip));
+    state.handle(vec![KernelEvent::PathState {
+        address: B,
+        path: TunnelPath::Direct,
+        state: PathState::Blocked,
+    }]);
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+}
+
+#[tokio::test]
+async fn a_probes_rule_or_route_that_was_taken_away_comes_back() {
+    let mut state = started(ipip()).await;
+    state.dataplane.kernel.rules.clear();
+    state.dataplane.kernel.probe_routes.remove(&(TunnelPath::Ipip, B));
+    state.handle(vec![KernelEvent::ProbeRouting]);
+    settle(&mut state).await;
+    assert_eq!((state.dataplane.kernel.rules.len(), state.dataplane.kernel.probe_routes.len()), (2, 4));
+    assert_eq!(state.summary().drift, 3);
+}
+
+#[tokio::test]
+async fn in_a_network_that_is_known_to_drop_it_ipip_is_asked_after_and_not_used_before_it_was_answered() {
+    let mut config = ipip();
+    config.probing.doubted = true;
+    let mut state = started(config).await;
+    let told = tunnel(&mut state, 2);
+    assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
+    assert!(state.dataplane.targets.iter().all(|aim| aim.ipip && aim.doubted));
+    state.handle(path_state(PathState::Passes));
+    settle(&mut state).await;
+    assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
+    assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Vxlan));
+}
