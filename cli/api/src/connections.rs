@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::Denied;
 use super::routes::{ErrorBody, MAX_REQUEST};
 use super::timeouts::{Patient, Waiting};
 
@@ -89,24 +90,18 @@ impl Door {
     /// Whether a caller may make a request, which changes something unless it `looks`.
     ///
     /// # Errors
-    /// One line that says who may.
-    fn admits(&self, caller: &Caller, looks: bool) -> Result<(), String> {
+    /// The caller may not.
+    fn admits(&self, caller: &Caller, looks: bool) -> Result<(), Denied> {
         let own = nix::unistd::geteuid().as_raw();
         match self {
             _ if caller.uid == 0 || caller.uid == own => Ok(()),
-            Door::Readers { group, .. } if !looks => Err(format!(
-                "group {group:?} may look and change nothing: ask a member of the group of routed's other socket"
-            )),
+            Door::Readers { group, .. } if !looks => Err(Denied::ReadOnly { group: group.clone() }),
             // Connecting needs the right to write to the socket, which is the kernel's to judge by its mode, supplementary groups
             // and all. Only where somebody has opened it for everybody is that no judgement.
             _ => match std::fs::metadata(self.path()) {
                 Ok(socket) if socket.permissions().mode() & 0o007 == 0 => Ok(()),
                 Ok(socket) if std::os::unix::fs::MetadataExt::gid(&socket) == caller.gid => Ok(()),
-                _ => Err(format!(
-                    "{} is open for everybody, and uid {} is not of its group: chmod 660 it",
-                    self.path().display(),
-                    caller.uid
-                )),
+                _ => Err(Denied::OpenSocket { path: self.path().to_owned(), uid: caller.uid }),
             },
         }
     }
@@ -216,7 +211,7 @@ impl House {
         let looks = looks(&method, &path);
         let response = match caller.as_ref().map_or(Ok(()), |(door, caller)| door.admits(caller, looks)) {
             Ok(()) => self.admitted(request, waiting).await,
-            Err(reason) => refusal(StatusCode::FORBIDDEN, reason),
+            Err(reason) => refusal(StatusCode::FORBIDDEN, reason.to_string()),
         };
         if let Some((_, Caller { uid, gid, pid })) = caller
             && !looks

@@ -18,6 +18,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::routes::ErrorBody;
+use crate::ControlError;
 use crate::view::Event;
 
 /// What was asked of the journal.
@@ -34,7 +35,7 @@ pub trait Journalled: Send + Sync + 'static {
     /// The events from a time on, and if `follows` those that come.
     ///
     /// The error is one line for the user.
-    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, String>>;
+    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, ControlError>>;
 }
 
 /// The events, for the UNIX socket.
@@ -59,7 +60,7 @@ async fn events(
             ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
         }
         Err(error) => {
-            let body = ErrorBody { error, mistakes: Vec::new() };
+            let body = ErrorBody { error: error.to_string(), mistakes: Vec::new() };
             (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
         }
     }

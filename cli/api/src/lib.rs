@@ -3,10 +3,12 @@
 pub mod arguments;
 pub mod client;
 mod connections;
+mod error;
 mod event_stream;
 mod events;
 mod metrics;
 mod patch;
+mod patch_error;
 mod proposal;
 mod resources;
 mod routes;
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use self::view::Diagnosis;
 pub use connections::{Door, serve, serve_status};
+pub use error::{ControlError, Denied};
 pub use events::{Journalled, Past, events_router};
 pub use patch::{LabelChange, LabelDone, LabelResponse, PatchResponse};
 use resource::{Snapshot, Warning};
@@ -41,7 +44,7 @@ pub trait Control: Send + Sync + 'static {
     /// then the daemon ends.
     ///
     /// The error is one line for the user.
-    fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), String>>;
+    fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), ControlError>>;
     /// The BGP sessions, in the order they are to be shown.
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>>;
     /// The session with the peer of a name, or of an address; `None`: there is none.
@@ -49,7 +52,7 @@ pub trait Control: Send + Sync + 'static {
     /// Routes, by prefix.
     ///
     /// The error is one line for the user: that there is no such peer, or that they can't be told now.
-    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, String>>;
+    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>>;
     /// How each other node is reached, by name.
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>>;
     /// The static peer table, by name.
@@ -59,15 +62,15 @@ pub trait Control: Send + Sync + 'static {
     /// Why packets to an address go where they go, and what is the first thing that is wrong.
     ///
     /// The error is one line for the user: that it can't be told now.
-    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, String>>;
+    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, ControlError>>;
     /// Finds out what resources would change; nothing is changed.
     ///
     /// The error is one line for the user: that it can't be told now.
-    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, String>>;
+    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, ControlError>>;
     /// Looks at everything that may be wrong with this node.
     ///
     /// The error is one line for the user: that it can't be looked at now.
-    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, String>>;
+    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, ControlError>>;
 }
 
 /// What `explain` is asked.

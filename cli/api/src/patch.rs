@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use timing::Retry;
 
+use super::patch_error::PatchError;
 use super::resources::{ATTEMPTS, PAUSE, unchanged};
 use datastore::{Manifest, Revision, Store, StoreError};
 use resource::{Document, Key, Mistake, Resource, parse_file};
 use resource::{to_yaml, without_version};
 
 /// Labels that one request may change.
-const MOST_LABELS: usize = 256;
+pub(super) const MOST_LABELS: usize = 256;
 
 /// A patch and its form.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,51 +79,50 @@ impl Patch {
     ///
     /// # Errors
     /// One line: no such form, or not a patch of that form.
-    pub(super) fn read(content_type: &str, body: &[u8]) -> Result<Self, String> {
+    pub(super) fn read(content_type: &str, body: &[u8]) -> Result<Self, PatchError> {
         match content_type {
             "application/json-patch+json" => serde_json::from_slice(body)
                 .map(Patch::Json)
-                .map_err(|error| format!("not a JSON patch (RFC 6902), a list of operations: {error}")),
+                .map_err(|error| PatchError::NotJsonPatch(error.to_string())),
             "application/merge-patch+json" | "application/json" => Patch::merge(body),
             "application/strategic-merge-patch+json" => {
                 let patch = Patch::merge(body)?;
                 if let Patch::Merge(json) = &patch
                     && let Some(directive) = directive(json)
                 {
-                    return Err(format!(
-                        "{directive}: directives of strategic patches are not known here, where lists are replaced \
-                         whole: write the list as it is to be, or use --type json (RFC 6902)"
-                    ));
+                    return Err(PatchError::Directive(directive.to_owned()));
                 }
                 Ok(patch)
             }
-            other => Err(format!(
-                "no patch of type {other:?}: there are application/merge-patch+json, \
-                 application/strategic-merge-patch+json and application/json-patch+json"
-            )),
+            other => Err(PatchError::UnknownType(other.to_owned())),
         }
     }
 
-    fn merge(body: &[u8]) -> Result<Self, String> {
-        let json: Json = serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
+    fn merge(body: &[u8]) -> Result<Self, PatchError> {
+        let json: Json =
+            serde_json::from_slice(body).map_err(|error| PatchError::NotJson(error.to_string()))?;
         match json.is_object() {
             true => Ok(Patch::Merge(json)),
-            false => Err("a merge patch is a mapping such as {\"spec\": {...}}".into()),
+            false => Err(PatchError::NotMapping),
         }
     }
 
     /// The manifest as the patch makes it.
-    fn of(&self, manifest: &Json) -> Result<Json, String> {
+    fn of(&self, manifest: &Json) -> Result<Json, PatchError> {
         let mut patched = manifest.clone();
         match self {
             Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
             Patch::Json(patch) => {
                 json_patch::patch(&mut patched, patch)
-                    .map_err(|error| format!("the patch fails: {error}"))?;
+                    .map_err(|error| PatchError::Failed(error.to_string()))?;
             }
         }
         Ok(patched)
     }
+}
+
+fn forbidden(error: PatchError) -> StoreError {
+    StoreError::Forbidden(error.to_string())
 }
 
 /// A key of a strategic patch that means an instruction rather than a field.
@@ -149,9 +149,7 @@ pub(super) async fn patch(
         let patched = patch.of(manifest)?;
         let same = |pointer: &str| patched.pointer(pointer) == manifest.pointer(pointer);
         match ["/apiVersion", "/kind", "/metadata/name"].into_iter().find(|pointer| !same(pointer)) {
-            Some(pointer) => {
-                Err(format!("{} can't be patched: create another resource", pointer[1..].replace('/', ".")))
-            }
+            Some(pointer) => Err(PatchError::Immutable(pointer[1..].replace('/', "."))),
             None => Ok((patched, ())),
         }
     })
@@ -166,7 +164,7 @@ pub(super) async fn label(
     change: &LabelChange,
     expected: Option<Revision>,
 ) -> Result<LabelResponse, StoreError> {
-    check_labels(change).map_err(StoreError::Forbidden)?;
+    check_labels(change).map_err(forbidden)?;
     let amended = amend(store, &key, expected, |manifest| labelled(&key, manifest, change)).await?;
     Ok(LabelResponse { key, labels: amended.said, revision: amended.revision })
 }
@@ -183,7 +181,7 @@ async fn amend<T>(
     store: &dyn Store,
     key: &Key,
     expected: Option<Revision>,
-    change: impl Fn(&Json) -> Result<(Json, T), String>,
+    change: impl Fn(&Json) -> Result<(Json, T), PatchError>,
 ) -> Result<Amended<T>, StoreError> {
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
@@ -192,7 +190,7 @@ async fn amend<T>(
         let Some(old) = contents.documents.iter().find(|document| document.key() == *key) else {
             return Err(StoreError::NotFound(key.clone()));
         };
-        let (manifest, said) = change(&old.manifest).map_err(StoreError::Forbidden)?;
+        let (manifest, said) = change(&old.manifest).map_err(forbidden)?;
         still_that_version(key, &manifest, old)?;
         if manifest == old.manifest {
             return Ok(Amended { changed: false, revision, said });
@@ -246,24 +244,20 @@ fn labelled(
     key: &Key,
     manifest: &Json,
     change: &LabelChange,
-) -> Result<(Json, Vec<(String, LabelDone)>), String> {
+) -> Result<(Json, Vec<(String, LabelDone)>), PatchError> {
     let mut manifest = manifest.clone();
     let place = format!("{} {:?}", key.kind.name(), key.name);
     let metadata = manifest.get_mut("metadata").and_then(Json::as_object_mut);
-    let metadata = metadata.ok_or_else(|| format!("{place} has no metadata"))?;
+    let metadata = metadata.ok_or_else(|| PatchError::NoMetadata(place.clone()))?;
     let labels = metadata.entry("labels").or_insert_with(|| Json::Object(Map::new()));
     if labels.is_null() {
         *labels = Json::Object(Map::new());
     }
-    let labels = labels.as_object_mut().ok_or_else(|| format!("{place}: metadata.labels is no mapping"))?;
+    let labels = labels.as_object_mut().ok_or_else(|| PatchError::LabelsNotMapping(place.clone()))?;
     let mut done = Vec::new();
     for name in &change.remove {
         if labels.remove(name).is_none() {
-            return Err(format!(
-                "{place} has no label {name}: `routectl get {} {} -o yaml` shows those it has",
-                key.kind.plural(),
-                key.name
-            ));
+            return Err(PatchError::NoLabel { key: key.clone(), label: name.clone() });
         }
         done.push((name.clone(), LabelDone::Removed));
     }
@@ -272,9 +266,11 @@ fn labelled(
             None => done.push((name.clone(), LabelDone::Set)),
             Some(old) if old == value || change.overwrite => done.push((name.clone(), LabelDone::Updated)),
             Some(old) => {
-                return Err(format!(
-                    "{place} has the label {name} already, with the value {old}: --overwrite sets another"
-                ));
+                return Err(PatchError::LabelExists {
+                    key: key.clone(),
+                    label: name.clone(),
+                    value: old.to_string(),
+                });
             }
         }
         labels.insert(name.clone(), Json::String(value.clone()));
@@ -286,9 +282,9 @@ fn labelled(
 }
 
 /// Kubernetes' syntax of labels: a name of at most 63 characters, with a prefix that is a domain where it has one.
-fn check_labels(change: &LabelChange) -> Result<(), String> {
+fn check_labels(change: &LabelChange) -> Result<(), PatchError> {
     if change.set.len() + change.remove.len() > MOST_LABELS {
-        return Err(format!("at most {MOST_LABELS} labels at once"));
+        return Err(PatchError::TooManyLabels);
     }
     for (key, value) in &change.set {
         let (prefix, name) =
@@ -298,19 +294,13 @@ fn check_labels(change: &LabelChange) -> Result<(), String> {
             (1..=253).contains(&prefix.len()) && prefix.chars().all(fits) && ends_well(prefix)
         };
         if name.is_empty() || !is_label(name) || !prefix.is_none_or(domain) {
-            return Err(format!(
-                "{key:?} is no label: letters, digits, '.', '_' and '-', at most 63, beginning and ending with a letter \
-                 or digit, after a domain and '/' if it has one"
-            ));
+            return Err(PatchError::InvalidLabel(key.clone()));
         }
         if !is_label(value) {
-            return Err(format!(
-                "{key}: {value:?} is no label's value: letters, digits, '.', '_' and '-', at most 63, beginning and \
-                 ending with a letter or digit"
-            ));
+            return Err(PatchError::InvalidValue { label: key.clone(), value: value.clone() });
         }
         if change.remove.contains(key) {
-            return Err(format!("{key}: either set or removed"));
+            return Err(PatchError::SetAndRemoved(key.clone()));
         }
     }
     Ok(())
@@ -359,13 +349,18 @@ mod tests {
     #[test]
     fn patches_of_other_forms_are_refused_with_the_way_out() {
         let read = |form: &str, text: &str| Patch::read(form, text.as_bytes());
-        assert!(read("application/merge-patch+json", "[]").unwrap_err().contains("is a mapping"));
-        assert!(read("application/merge-patch+json", "{").unwrap_err().contains("not JSON"));
-        assert!(read("application/json-patch+json", "{}").unwrap_err().contains("list of operations"));
-        assert!(read("text/plain", "{}").unwrap_err().contains("application/json-patch+json"));
+        assert!(read("application/merge-patch+json", "[]").unwrap_err().to_string().contains("is a mapping"));
+        assert!(read("application/merge-patch+json", "{").unwrap_err().to_string().contains("not JSON"));
+        assert!(
+            read("application/json-patch+json", "{}").unwrap_err().to_string().contains("list of operations")
+        );
+        assert!(read("text/plain", "{}").unwrap_err().to_string().contains("application/json-patch+json"));
         let strategic = "application/strategic-merge-patch+json";
         assert!(
-            read(strategic, r#"{"spec": {"x": [{"$patch": "delete"}]}}"#).unwrap_err().contains("$patch")
+            read(strategic, r#"{"spec": {"x": [{"$patch": "delete"}]}}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("$patch")
         );
         assert!(read(strategic, r#"{"spec": {}}"#).is_ok());
     }
@@ -385,7 +380,7 @@ mod tests {
         let told: Vec<LabelDone> = done.iter().map(|(_, done)| *done).collect();
         assert_eq!(told, [LabelDone::Removed, LabelDone::Set, LabelDone::Updated]);
         let refused = labelled(&key, &node, &change(&[("rack", "2")], &[], false)).unwrap_err();
-        assert!(refused.contains("--overwrite"), "{refused}");
+        assert!(refused.to_string().contains("--overwrite"), "{refused}");
         assert!(labelled(&key, &node, &change(&[("rack", "1")], &[], false)).is_ok());
         assert!(labelled(&key, &node, &change(&[], &["none"], false)).is_err());
         let (bare, _) = labelled(&key, &node, &change(&[], &["zone", "rack"], false)).unwrap();

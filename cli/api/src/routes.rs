@@ -129,12 +129,12 @@ async fn explain(State(api): State<Api>, Query(Target { target, from }): Query<T
     let is_target =
         target.parse::<ipnet::IpNet>().ok().or_else(|| Some(target.parse::<std::net::IpAddr>().ok()?.into()));
     let Some(target) = is_target else {
-        return refusal(StatusCode::BAD_REQUEST, "target must be an address or a prefix".into(), Vec::new());
+        return refusal(StatusCode::BAD_REQUEST, "target must be an address or a prefix", Vec::new());
     };
     let from = match from.as_deref().map(str::parse).transpose() {
         Ok(from) => from,
         Err(_) => {
-            return refusal(StatusCode::BAD_REQUEST, "from must be an address".into(), Vec::new());
+            return refusal(StatusCode::BAD_REQUEST, "from must be an address", Vec::new());
         }
     };
     match api.control.explain(Question { target, from }).await {
@@ -162,7 +162,7 @@ async fn plan(
     let deletes = match mode.as_deref() {
         None | Some("apply") => false,
         Some("delete") => true,
-        Some(_) => return refusal(StatusCode::BAD_REQUEST, "mode: apply or delete".into(), Vec::new()),
+        Some(_) => return refusal(StatusCode::BAD_REQUEST, "mode: apply or delete", Vec::new()),
     };
     let proposal = match propose(api.store.as_ref(), &files, deletes).await {
         Ok(proposal) => proposal,
@@ -242,7 +242,7 @@ async fn put_resources(
 
 async fn delete_resources(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
     let request = match is_json(&headers) {
-        true => serde_json::from_slice(&body).map_err(|error| format!("not a list of resources: {error}")),
+        true => serde_json::from_slice(&body).map_err(BodyError::Resources),
         false => {
             files(&headers, &body).map(|Files { files }| DeleteRequest { files, ..DeleteRequest::default() })
         }
@@ -302,12 +302,26 @@ async fn label_one(
 
 /// Files as JSON (`{"files": [{"name", "text"}]}`), or the YAML itself under any other type, so that
 /// `curl --data-binary @pools.yaml` works.
-fn files(headers: &HeaderMap, body: &Bytes) -> Result<Files, String> {
+fn files(headers: &HeaderMap, body: &Bytes) -> Result<Files, BodyError> {
     if is_json(headers) {
-        return serde_json::from_slice(body).map_err(|error| format!("not a list of files: {error}"));
+        return serde_json::from_slice(body).map_err(BodyError::Files);
     }
-    let text = std::str::from_utf8(body).map_err(|_| "not UTF-8 text".to_owned())?;
+    let text = std::str::from_utf8(body)?;
     Ok(Files { files: vec![GivenFile { name: "request".into(), text: text.into() }] })
+}
+
+/// Why a request's body holds no resources.
+#[derive(Debug, thiserror::Error)]
+enum BodyError {
+    /// The body is not JSON of [`Files`].
+    #[error("not a list of files: {0}")]
+    Files(#[source] serde_json::Error),
+    /// The body is not JSON of [`DeleteRequest`].
+    #[error("not a list of resources: {0}")]
+    Resources(#[source] serde_json::Error),
+    /// The body is not text.
+    #[error("not UTF-8 text")]
+    Utf8(#[from] std::str::Utf8Error),
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
@@ -348,6 +362,6 @@ fn store_refusal(error: StoreError) -> Response {
     }
 }
 
-fn refusal(status: StatusCode, error: String, mistakes: Vec<Mistake>) -> Response {
-    (status, Json(ErrorBody { error, mistakes })).into_response()
+fn refusal(status: StatusCode, error: impl ToString, mistakes: Vec<Mistake>) -> Response {
+    (status, Json(ErrorBody { error: error.to_string(), mistakes })).into_response()
 }

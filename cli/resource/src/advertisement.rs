@@ -30,7 +30,7 @@ pub(super) fn read(spec: &mut Fields<'_>, report: &mut Report) -> Vec<Advertisem
             Err(_) => {
                 let name = scalar::text(value)?;
                 named.get(&name).copied().ok_or_else(|| {
-                    "must be a community (a:b or a:b:c) or a name out of spec.communities".to_owned()
+                    "must be a community (a:b or a:b:c) or a name out of spec.communities".into()
                 })
             }
         });

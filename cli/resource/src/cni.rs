@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::reader::{Fields, Report};
+use super::reader::{Rule, rule};
 use super::scalar;
 use super::tree::Value;
 
@@ -61,7 +62,7 @@ pub(super) fn read(routed: &mut Fields<'_>, report: &mut Report) -> Option<CniSe
 }
 
 /// As the CNI specification has it (version 1.0.0, section 1).
-fn network_name(value: &Value) -> Result<String, String> {
+fn network_name(value: &Value) -> Result<String, Rule> {
     let name = scalar::text(value)?;
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     if begins && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) && name.len() <= 128 {
@@ -71,13 +72,13 @@ fn network_name(value: &Value) -> Result<String, String> {
     }
 }
 
-fn interface_name(value: &Value) -> Result<String, String> {
+fn interface_name(value: &Value) -> Result<String, Rule> {
     let name = scalar::text(value)?;
     let allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
     if (1..=INTERFACE_NAME).contains(&name.len()) && name.chars().all(allowed) && name != "." && name != ".."
     {
         Ok(name)
     } else {
-        Err(format!("must be an interface's name: 1 to {INTERFACE_NAME} characters without '/', ':' and '%'"))
+        Err(rule!("must be an interface's name: 1 to {INTERFACE_NAME} characters without '/', ':' and '%'"))
     }
 }

@@ -15,6 +15,7 @@ use super::mistake::Origin;
 use super::peer_policy::{self, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, Encapsulation};
 use super::reader::{Fields, Report};
+use super::reader::{Rule, rule};
 use super::scalar;
 use super::security;
 use super::tree::Value;
@@ -228,7 +229,7 @@ pub(crate) fn read(
 }
 
 /// One of Calico's levels, in any case; whether it is the default.
-fn severity(value: &Value) -> Result<bool, String> {
+fn severity(value: &Value) -> Result<bool, Rule> {
     let level = scalar::text(value)?.to_ascii_lowercase();
     match level.as_str() {
         "" | "info" => Ok(true),
@@ -299,19 +300,19 @@ const TUNNELS_FROM: &[(&str, TunnelsFrom)] = &[("nodes", TunnelsFrom::Nodes), ("
 const OWNERSHIP: &[(&str, OwnershipMode)] =
     &[("strict", OwnershipMode::Strict), ("warn", OwnershipMode::Warn), ("off", OwnershipMode::Off)];
 
-fn whole_seconds(least: u64, most: u64) -> impl Fn(&Value) -> Result<Duration, String> {
+fn whole_seconds(least: u64, most: u64) -> impl Fn(&Value) -> Result<Duration, Rule> {
     move |value| {
         let time = scalar::duration(value)?;
         if time.subsec_nanos() == 0 && (least..=most).contains(&time.as_secs()) {
             Ok(time)
         } else {
-            Err(format!("must be whole seconds from {least}s to {most}s"))
+            Err(rule!("must be whole seconds from {least}s to {most}s"))
         }
     }
 }
 
 /// RFC 4271 §4.2: the hold time is zero or at least three seconds, in 16 bits.
-fn hold_time(value: &Value) -> Result<Duration, String> {
+fn hold_time(value: &Value) -> Result<Duration, Rule> {
     let time = scalar::duration(value)?;
     let whole = time.subsec_nanos() == 0;
     if whole && (time.is_zero() || (3..=65_535).contains(&time.as_secs())) {

@@ -9,6 +9,7 @@ use routing::policy::{
 
 use super::mistake::Origin;
 use super::reader::{Fields, Report};
+use super::reader::{Rule, rule};
 use super::scalar;
 use super::tree::Value;
 
@@ -252,27 +253,27 @@ fn covers(earlier: &FilterRule, later: &FilterRule) -> bool {
     }
 }
 
-fn prefix_of(family: Family, value: &Value) -> Result<IpNet, String> {
+fn prefix_of(family: Family, value: &Value) -> Result<IpNet, Rule> {
     let net = scalar::prefix(value)?;
     if Family::of(&net) == family {
         return Ok(net);
     }
     let wanted = if family == Family::Ipv4Unicast { "IPv4" } else { "IPv6" };
-    Err(format!("must be an {wanted} prefix in this list"))
+    Err(rule!("must be an {wanted} prefix in this list"))
 }
 
 /// A community, `a:b` or `a:b:c`.
-pub(super) fn community(value: &Value) -> Result<Community, String> {
+pub(super) fn community(value: &Value) -> Result<Community, Rule> {
     let text = scalar::text(value)?;
-    text.parse().map_err(|error: routing::policy::InvalidCommunity| error.to_string())
+    text.parse().map_err(|error: routing::policy::InvalidCommunity| error.to_string().into())
 }
 
-fn asn(value: &Value) -> Result<Asn, String> {
+fn asn(value: &Value) -> Result<Asn, Rule> {
     scalar::as_number(value).map(Asn)
 }
 
 /// The name of a link, in which `*` stands for any characters.
-fn interface(value: &Value) -> Result<String, String> {
+fn interface(value: &Value) -> Result<String, Rule> {
     let text = scalar::text(value)?;
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*' | ':' | '@');
     if text.is_empty() || text.len() > 15 || !text.chars().all(known) {

@@ -1,5 +1,6 @@
 //! Reads the fields of a mapping one by one, noting every mistake instead of stopping at the first.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::kind::Kind;
@@ -7,8 +8,37 @@ use super::mistake::{Mistake, Warning};
 use super::reference;
 use super::tree::{Entry, Located, Value};
 
-/// A field's rule that a value breaks, as in `must be a boolean`; the value is appended by the reader.
-pub type Rule = String;
+/// The rule that a value breaks, with the value where that helps: one line, such as "must be a prefix such as
+/// 10.1.2.0/26".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Rule(Cow<'static, str>);
+
+impl From<&'static str> for Rule {
+    fn from(text: &'static str) -> Rule {
+        Rule(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Rule {
+    fn from(text: String) -> Rule {
+        Rule(Cow::Owned(text))
+    }
+}
+
+impl From<Rule> for String {
+    fn from(rule: Rule) -> String {
+        rule.0.into_owned()
+    }
+}
+
+/// Formats a [`Rule`].
+macro_rules! rule {
+    ($($format:tt)*) => {
+        $crate::reader::Rule::from(format!($($format)*))
+    };
+}
+pub(crate) use rule;
 
 /// The mistakes and warnings of one file, and the line of every field that was read.
 #[derive(Debug, Default)]
@@ -289,7 +319,7 @@ mod tests {
         let mut fields = Fields::of(&located, "", &mut report).unwrap();
         let number = |value: &Value| match value {
             Value::Integer(value) => Ok(*value),
-            _ => Err("must be a number".to_owned()),
+            _ => Err(Rule::from("must be a number")),
         };
         assert_eq!(fields.optional("good", &mut report, number), Some(1));
         assert_eq!(fields.optional("bad", &mut report, number), None);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::reader::Rule;
+use super::reader::rule;
 use super::selector::Selector;
 use super::tree::Value;
 
@@ -36,7 +37,7 @@ pub fn boolean(value: &Value) -> Result<bool, Rule> {
 /// A whole number from `low` to `high`.
 pub fn number<T: TryFrom<i128>>(low: i128, high: i128) -> impl Fn(&Value) -> Result<T, Rule> {
     move |value| {
-        let rule = || format!("must be a whole number from {low} to {high}");
+        let rule = || rule!("must be a whole number from {low} to {high}");
         match value {
             Value::Integer(number) if (low..=high).contains(number) => {
                 T::try_from(*number).map_err(|_| rule())
@@ -73,7 +74,7 @@ pub fn prefix(value: &Value) -> Result<IpNet, Rule> {
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| Rule::from("must be a prefix such as 10.1.2.0/26"))?;
     if net.trunc() != net {
-        return Err(format!("must have no host bits: write {}", net.trunc()));
+        return Err(rule!("must have no host bits: write {}", net.trunc()));
     }
     Ok(net)
 }
@@ -207,7 +208,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// A selector of the labels' language.
 pub fn selector(value: &Value) -> Result<Selector, Rule> {
     let text = str_of(value).ok_or_else(|| Rule::from("must be a selector such as all() or zone == 'a'"))?;
-    Selector::parse(text).map_err(|error| format!("must be a selector: {error}"))
+    Selector::parse(text).map_err(|error| rule!("must be a selector: {error}"))
 }
 
 /// One of `names`, with what it stands for.
@@ -216,7 +217,7 @@ pub fn one_of<T: Copy>(names: &'static [(&'static str, T)]) -> impl Fn(&Value) -
         let found = str_of(value).and_then(|text| names.iter().find(|(name, _)| *name == text));
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-            format!("must be one of {}", names.join(", "))
+            rule!("must be one of {}", names.join(", "))
         })
     }
 }

@@ -42,6 +42,9 @@ pub enum SelectorError {
         /// The byte, from 1.
         at: usize,
     },
+    /// Neither a selector of Calico nor one of kubectl.
+    #[error("{0}; or as kubectl: zone=a,rack!=b,tier in (x,y),!old")]
+    NeitherForm(Box<SelectorError>),
     /// Parentheses and negations nest deeper than 32.
     #[error("nests deeper than {MAX_DEPTH}")]
     TooDeep,
@@ -75,11 +78,11 @@ impl Selector {
     /// Reads a selector of this language, or of kubectl's: `zone=a,rack!=b,tier in (x,y),!old`.
     ///
     /// # Errors
-    /// One line, if it is neither.
-    pub fn parse_either(text: &str) -> Result<Self, String> {
+    /// The text is neither.
+    pub fn parse_either(text: &str) -> Result<Self, SelectorError> {
         Selector::parse(text).or_else(|error| {
             let ours = super::kubectl_selector::as_calico(text).and_then(|text| Selector::parse(&text).ok());
-            ours.ok_or_else(|| format!("{error}; or as kubectl: zone=a,rack!=b,tier in (x,y),!old"))
+            ours.ok_or_else(|| SelectorError::NeitherForm(Box::new(error)))
         })
     }
 

@@ -60,7 +60,7 @@ pub struct Entry {
 
 /// What is wrong with a text as YAML.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{rule}")]
+#[error("line {line}: {rule}")]
 pub struct SyntaxError {
     /// The line, from 1, where the parser gave up.
     pub line: u64,
@@ -113,12 +113,12 @@ pub fn parse(text: &str, first_line: u64) -> Result<Option<Located>, SyntaxError
 /// A text of YAML, of which JSON is a part, as JSON; null where it is empty.
 ///
 /// # Errors
-/// One line: not YAML, or more of it than a resource can need.
-pub fn yaml_as_json(text: &str) -> Result<serde_json::Value, String> {
+/// The text is not YAML, or larger than a resource can need.
+pub fn yaml_as_json(text: &str) -> Result<serde_json::Value, SyntaxError> {
     match parse(text, 1) {
         Ok(Some(located)) => Ok(located.value.to_json()),
         Ok(None) => Ok(serde_json::Value::Null),
-        Err(error) => Err(format!("line {}: {}", error.line, error.rule)),
+        Err(error) => Err(error),
     }
 }
 

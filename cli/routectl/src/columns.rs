@@ -1,5 +1,6 @@
 //! The tables of `routectl get`: calicoctl's columns, or those that the user names.
 
+use crate::usage::{UsageError, usage};
 use jsonpath_rust::parser::model::JpQuery;
 use serde_json::Value as Json;
 
@@ -39,13 +40,13 @@ pub(super) enum Column {
 
 impl Columns {
     /// Reads what follows `custom-columns=`: calicoctl's names, or kubectl's `HEADING:PATH`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, UsageError> {
         let column = |item: &str| match item.split_once(':') {
-            None if item.is_empty() => Err("custom-columns=: a column without a name".to_owned()),
+            None if item.is_empty() => Err(UsageError::from("custom-columns=: a column without a name")),
             None => Ok(Column::Named(item.to_ascii_uppercase())),
             Some((heading, text)) => {
                 let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
-                let (path, _) = path(inner).map_err(|error| format!("custom-columns=: {text}: {error}"))?;
+                let (path, _) = path(inner).map_err(|error| usage!("custom-columns=: {text}: {error}"))?;
                 Ok(Column::Path { heading: heading.to_owned(), path })
             }
         };
@@ -79,7 +80,7 @@ fn apart(text: &str) -> Vec<&str> {
 ///
 /// # Errors
 /// A column that the kind doesn't have; one line that names those it has.
-pub(super) fn table(kind: Kind, list: &ListResponse, columns: &Columns) -> Result<String, String> {
+pub(super) fn table(kind: Kind, list: &ListResponse, columns: &Columns) -> Result<String, UsageError> {
     let chosen: Vec<Column> = match columns {
         Columns::Few => headings(kind).0.iter().map(|name| Column::Named((*name).to_owned())).collect(),
         Columns::Wide => headings(kind).1.iter().map(|name| Column::Named((*name).to_owned())).collect(),
@@ -90,7 +91,7 @@ pub(super) fn table(kind: Kind, list: &ListResponse, columns: &Columns) -> Resul
         match column {
             Column::Named(name) if !headings(kind).1.contains(&name.as_str()) => {
                 let all = headings(kind).1.join(",");
-                return Err(format!(
+                return Err(usage!(
                     "{}: no column {name}: there are {all}, and HEADING:.PATH",
                     kind.plural()
                 ));

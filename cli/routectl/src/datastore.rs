@@ -1,5 +1,6 @@
 //! `routectl datastore`: all resources of a store, as text or in another store.
 
+use crate::usage::usage;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -79,20 +80,20 @@ struct Etcd {
 
 impl Etcd {
     fn open(&self, argument: &str, store: &str) -> Result<Box<dyn Store>, Failure> {
-        let usage = |rule: String| Failure::Usage(format!("{argument} {store}: {rule}"));
+        let refuse = |rule: &dyn std::fmt::Display| Failure::Usage(usage!("{argument} {store}: {rule}"));
         if let Some(directory) = store.strip_prefix("file:") {
             let store = FileStore::open(directory).map_err(|mistake| Failure::Mistakes(vec![mistake]))?;
             return Ok(Box::new(store));
         }
         let Some(urls) = store.strip_prefix("etcd:") else {
-            return Err(usage("must be file:DIRECTORY or etcd:URL[,URL]".into()));
+            return Err(refuse(&"must be file:DIRECTORY or etcd:URL[,URL]"));
         };
         let endpoints: Vec<String> = urls.split(',').map(ToOwned::to_owned).collect();
         for endpoint in &endpoints {
-            host_and_port(endpoint).map_err(usage)?;
+            host_and_port(endpoint).map_err(|rule| refuse(&rule))?;
         }
         if !self.prefix.starts_with('/') {
-            return Err(Failure::Usage(format!("--prefix {}: must begin with /", self.prefix)));
+            return Err(Failure::Usage(usage!("--prefix {}: must begin with /", self.prefix)));
         }
         let settings = EtcdSettings {
             endpoints,
@@ -103,7 +104,7 @@ impl Etcd {
             username: self.username.clone(),
             password_file: self.password_file.clone(),
         };
-        settings.check().map_err(|(field, rule)| usage(format!("{field}: {rule}")))?;
+        settings.check().map_err(|(field, rule)| refuse(&format!("{field}: {rule}")))?;
         Ok(Box::new(EtcdStore::open(settings, None)))
     }
 }

@@ -1,5 +1,6 @@
 //! `routectl drain` and `routectl flush`: taking a node out, and what is left of it in the kernel.
 
+use crate::usage::UsageError;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -21,9 +22,9 @@ pub(super) struct Drain {
     wait: Duration,
 }
 
-fn wait(text: &str) -> Result<Duration, String> {
+fn wait(text: &str) -> Result<Duration, UsageError> {
     let time = resource::parse_duration(text).filter(|time| *time <= Duration::from_secs(3600));
-    time.ok_or_else(|| "a duration such as 5s, 500ms or 1m30s, at most 1h".to_owned())
+    time.ok_or_else(|| "a duration such as 5s, 500ms or 1m30s, at most 1h".into())
 }
 
 impl Drain {

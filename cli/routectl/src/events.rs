@@ -1,5 +1,6 @@
 //! `routectl events`: what has happened to the daemon, and what goes on happening.
 
+use crate::usage::UsageError;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
@@ -36,7 +37,7 @@ pub(super) struct Events {
 }
 
 /// Reads `--since` for clap.
-fn since(text: &str) -> Result<Timestamp, String> {
+fn since(text: &str) -> Result<Timestamp, UsageError> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }
@@ -123,6 +124,6 @@ mod tests {
         assert_eq!(since("1970-01-01T00:00:05Z"), Ok(Timestamp::from_second(5).unwrap()));
         let ago = Timestamp::now().duration_since(since("10m").unwrap()).as_secs();
         assert!((595..610).contains(&ago), "{ago}");
-        assert!(since("yesterday").unwrap_err().contains("10m"));
+        assert!(since("yesterday").unwrap_err().to_string().contains("10m"));
     }
 }

@@ -1,5 +1,6 @@
 //! `routectl explain`: why packets to an address go where they go, and what is wrong if they do not.
 
+use crate::usage::UsageError;
 use std::net::IpAddr;
 
 use clap::Args;
@@ -25,7 +26,7 @@ pub(super) struct Explain {
     output: Output,
 }
 
-fn target(text: &str) -> Result<String, String> {
+fn target(text: &str) -> Result<String, UsageError> {
     let known = text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
     if known {
         Ok(text.to_owned())

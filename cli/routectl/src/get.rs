@@ -1,5 +1,6 @@
 //! `routectl get`: resources as they are stored.
 
+use crate::usage::{UsageError, usage};
 use std::collections::BTreeMap;
 
 use clap::Args;
@@ -56,7 +57,7 @@ enum Output {
 }
 
 impl Output {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, UsageError> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         match (name, value) {
             ("ps", None) => Ok(Output::Ps),
@@ -65,7 +66,7 @@ impl Output {
             ("json", None) => Ok(Output::Json),
             ("custom-columns", Some(value)) => Columns::parse(value).map(Output::Columns),
             ("jsonpath", Some(value)) => Template::parse(value).map(Output::Template),
-            ("go-template" | "go-template-file" | "jsonpath-file", _) => Err(format!(
+            ("go-template" | "go-template-file" | "jsonpath-file", _) => Err(usage!(
                 "{name} is not built in: use -o jsonpath='{{range .items[*]}}{{.metadata.name}}{{\"\\n\"}}{{end}}'"
             )),
             _ => Err("there are ps, wide, yaml, json, custom-columns=... and jsonpath=...".into()),
@@ -74,7 +75,7 @@ impl Output {
 }
 
 /// A name that can stand in a request's path; others name nothing.
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, UsageError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !text.is_empty() && text.len() <= 253 && text.chars().all(fits) && !text.starts_with('.') {
         Ok(text.to_owned())
@@ -194,7 +195,7 @@ impl Get {
 }
 
 fn tables(lists: &[(Kind, ListResponse)], columns: &Columns) -> Result<(), Failure> {
-    let tables: Result<Vec<String>, String> =
+    let tables: Result<Vec<String>, UsageError> =
         lists.iter().map(|(kind, list)| columns::table(*kind, list, columns)).collect();
     output::print(&tables.map_err(Failure::Usage)?.join("\n"))
 }

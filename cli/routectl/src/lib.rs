@@ -21,10 +21,12 @@ mod plan;
 mod show;
 mod template;
 mod top;
+mod usage;
 mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use usage::{UsageError, usage};
 
 use clap::{Parser, Subcommand};
 
@@ -223,7 +225,7 @@ enum Failure {
     /// What was given can't be read or written.
     Io(anyhow::Error),
     /// What clap can't see is wrong.
-    Usage(String),
+    Usage(UsageError),
     /// What was asked for has been shown, and it is not well.
     Shown,
 }
@@ -282,7 +284,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let arguments: Vec<String> = std::env::args().skip(1).collect();
             match calicoctl::instead(&arguments).filter(|_| error.use_stderr()) {
-                Some(line) => return Failure::Usage(line.to_owned()).report(),
+                Some(line) => return Failure::Usage(line.into()).report(),
                 None => error.exit(),
             }
         }
@@ -342,9 +344,9 @@ pub fn main() -> ExitCode {
 }
 
 /// Reads a kind for clap.
-fn kind(text: &str) -> Result<Kind, String> {
+fn kind(text: &str) -> Result<Kind, UsageError> {
     Kind::from_user(text).ok_or_else(|| {
         let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
-        format!("there are {}", names.join(", "))
+        usage!("there are {}", names.join(", "))
     })
 }

@@ -1,5 +1,6 @@
 //! `routectl patch` and `routectl label`.
 
+use crate::usage::{UsageError, usage};
 use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
@@ -17,7 +18,7 @@ struct Spelt {
     text: String,
 }
 
-fn spelt(text: &str) -> Result<Spelt, String> {
+fn spelt(text: &str) -> Result<Spelt, UsageError> {
     super::kind(text).map(|kind| Spelt { kind, text: text.to_owned() })
 }
 
@@ -52,7 +53,7 @@ enum Form {
 impl Patch {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
         let patch = yaml_as_json(&self.patch)
-            .map_err(|error| Failure::Usage(format!("--patch: {}", output::clean(&error))))?;
+            .map_err(|error| Failure::Usage(usage!("--patch: {}", output::clean(&error.to_string()))))?;
         let form = match self.r#type {
             // calicoctl's own example of this form is a merge patch.
             Form::Json if patch.is_object() => "application/merge-patch+json",
@@ -102,23 +103,23 @@ impl Label {
         output::print(&lines.collect::<String>())
     }
 
-    fn change(&self) -> Result<LabelChange, String> {
+    fn change(&self) -> Result<LabelChange, UsageError> {
         let mut set = BTreeMap::new();
         let mut remove = Vec::new();
         for text in &self.labels {
             match (text.split_once('='), text.strip_suffix('-')) {
                 (Some(_), _) if self.remove => {
-                    return Err(format!("{text}: with --remove just the label's name"));
+                    return Err(usage!("{text}: with --remove just the label's name"));
                 }
                 (Some((key, value)), _) => {
                     if set.insert(key.to_owned(), value.to_owned()).is_some() {
-                        return Err(format!("{key}: given twice"));
+                        return Err(usage!("{key}: given twice"));
                     }
                 }
                 (None, _) if self.remove => remove.push(text.clone()),
                 (None, Some(key)) => remove.push(key.to_owned()),
                 (None, None) => {
-                    return Err(format!("{text}: KEY=VALUE sets a label, KEY- or --remove removes it"));
+                    return Err(usage!("{text}: KEY=VALUE sets a label, KEY- or --remove removes it"));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! `routectl show`: what the daemon does now.
 
+use crate::usage::{UsageError, usage};
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
@@ -85,10 +86,10 @@ impl Show {
             ("--prefix", self.prefix.is_some()),
         ];
         if let Some((name, _)) = of_routes.iter().find(|(_, given)| *given && self.what != What::Routes) {
-            return Err(Failure::Usage(format!("{name} is for routes: show routes {name}")));
+            return Err(Failure::Usage(usage!("{name} is for routes: show routes {name}")));
         }
         if self.name.is_some() && self.what != What::Peers {
-            return Err(Failure::Usage("a name is for peers: show peers NAME".to_owned()));
+            return Err(Failure::Usage("a name is for peers: show peers NAME".into()));
         }
         match self.what {
             What::Peers if self.name.is_some() => {
@@ -116,7 +117,7 @@ impl Show {
 }
 
 /// A peer's name, or its address.
-fn peer_name(text: &str) -> Result<String, String> {
+fn peer_name(text: &str) -> Result<String, UsageError> {
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.to_string()),
         Err(_) => get::name(text),
@@ -136,7 +137,7 @@ impl Show {
         if let Some(text) = &self.prefix {
             let known = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
             let Some(prefix) = known else {
-                return Err(Failure::Usage(format!("--prefix: {text:?} is no prefix such as 10.1.2.0/24")));
+                return Err(Failure::Usage(usage!("--prefix: {text:?} is no prefix such as 10.1.2.0/24")));
             };
             query.push_str(&format!("&prefix={}", prefix.to_string().replace('/', "%2F")));
         }

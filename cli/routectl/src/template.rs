@@ -1,6 +1,7 @@
 //! `-o jsonpath=...`: kubectl's templates, a text with paths in braces. Paths are those of RFC 9535 in kubectl's
 //! spelling, which `jsonpath-rust` evaluates.
 
+use crate::usage::{UsageError, usage};
 use jsonpath_rust::parser::model::JpQuery;
 use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::js_path_process;
@@ -37,9 +38,9 @@ impl Template {
     ///
     /// # Errors
     /// One line: which action is wrong.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, UsageError> {
         if text.len() > MAX_LENGTH {
-            return Err(format!("jsonpath=: longer than {MAX_LENGTH} bytes"));
+            return Err(usage!("jsonpath=: longer than {MAX_LENGTH} bytes"));
         }
         if text.is_empty() {
             return Err("jsonpath=: a template is missing, such as {.items[*].metadata.name}".into());
@@ -56,10 +57,10 @@ impl Template {
             if before.len() == rest.len() {
                 break;
             }
-            let end = action_end(after)
-                .ok_or_else(|| format!("jsonpath=: {{{after}: the brace is never closed"))?;
+            let end =
+                action_end(after).ok_or_else(|| usage!("jsonpath=: {{{after}: the brace is never closed"))?;
             let action = after[..end].trim();
-            let wrong = |error: String| format!("jsonpath=: {{{action}}}: {error}");
+            let wrong = |error: UsageError| usage!("jsonpath=: {{{action}}}: {error}");
             rest = &after[end + 1..];
             if action == "end" {
                 match open.pop() {
@@ -70,7 +71,7 @@ impl Template {
                 action.strip_prefix("range").filter(|rest| rest.starts_with([' ', '.', '[']))
             {
                 if open.len() > MAX_DEPTH {
-                    return Err(wrong(format!("ranges nest deeper than {MAX_DEPTH}")));
+                    return Err(wrong(usage!("ranges nest deeper than {MAX_DEPTH}")));
                 }
                 open.push((Some(read_path(range).map_err(wrong)?), Vec::new()));
             } else if action.starts_with(['"', '\'']) {
@@ -138,7 +139,7 @@ fn action_end(text: &str) -> Option<usize> {
 }
 
 /// A quoted text with its escapes, as in `{"\n"}`.
-fn literal(text: &str) -> Result<String, String> {
+fn literal(text: &str) -> Result<String, UsageError> {
     let quote = text.chars().next().unwrap_or('"');
     let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
     let inner = inner.filter(|_| text.len() >= 2).ok_or("the quotes are never closed")?;
@@ -151,7 +152,7 @@ fn literal(text: &str) -> Result<String, String> {
                 Some('t') => result.push('\t'),
                 Some('r') => result.push('\r'),
                 Some(c @ ('\\' | '"' | '\'')) => result.push(c),
-                other => return Err(format!("unknown escape \\{}", other.unwrap_or(' '))),
+                other => return Err(usage!("unknown escape \\{}", other.unwrap_or(' '))),
             },
             c if c == quote => return Err("one quoted text to a pair of braces".into()),
             c => result.push(c),
@@ -160,7 +161,7 @@ fn literal(text: &str) -> Result<String, String> {
     Ok(result)
 }
 
-fn read_path(text: &str) -> Result<Path, String> {
+fn read_path(text: &str) -> Result<Path, UsageError> {
     let (query, from_root) = path(text)?;
     Ok(Path { query, from_root })
 }
@@ -169,7 +170,7 @@ fn read_path(text: &str) -> Result<Path, String> {
 ///
 /// # Errors
 /// One line: what is wrong with it.
-pub(super) fn path(text: &str) -> Result<(JpQuery, bool), String> {
+pub(super) fn path(text: &str) -> Result<(JpQuery, bool), UsageError> {
     let text = text.trim();
     let from_root = text.starts_with('$');
     let rest = text.strip_prefix(['$', '@']).unwrap_or(text);
@@ -181,10 +182,10 @@ pub(super) fn path(text: &str) -> Result<(JpQuery, bool), String> {
     let rest = if rest == "." { String::new() } else { rest };
     let (steps, left) = steps(&rest)?;
     if !left.is_empty() {
-        return Err(format!("{left:?} is no part of a path"));
+        return Err(usage!("{left:?} is no part of a path"));
     }
     let query = parse_json_path(&format!("${steps}"));
-    query.map(|query| (query, from_root)).map_err(|error| first_line(&error.to_string()))
+    query.map(|query| (query, from_root)).map_err(|error| first_line(&error.to_string()).into())
 }
 
 fn first_line(text: &str) -> String {
@@ -194,7 +195,7 @@ fn first_line(text: &str) -> String {
 
 /// The steps of a path in the spelling of RFC 9535, in which a name is short only if it is an identifier; and what
 /// follows the path.
-fn steps(text: &str) -> Result<(String, &str), String> {
+fn steps(text: &str) -> Result<(String, &str), UsageError> {
     let mut result = String::new();
     let mut rest = text;
     loop {
@@ -269,7 +270,7 @@ fn bracket_end(text: &str) -> Option<usize> {
 
 /// What stands in brackets: indices, names and slices as they are, but for the dots that kubectl wants escaped in names, and
 /// filters with their paths respelt.
-fn bracket(inner: &str) -> Result<String, String> {
+fn bracket(inner: &str) -> Result<String, UsageError> {
     let inner = inner.trim();
     let Some(filter) = inner.strip_prefix('?') else { return Ok(format!("[{}]", inner.replace("\\.", "."))) };
     let mut result = String::from("[?");
@@ -375,7 +376,7 @@ mod tests {
             "{.a b}",
             "{.x[?(@.y==)]}",
         ] {
-            let error = Template::parse(template).expect_err(template);
+            let error = Template::parse(template).expect_err(template).to_string();
             assert!(!error.contains('\n') && error.starts_with("jsonpath=: "), "{template}: {error}");
         }
         assert!(Template::parse(&"{range .a}".repeat(100)).is_err());

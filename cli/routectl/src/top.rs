@@ -3,6 +3,7 @@
 mod frame;
 mod screen;
 
+use crate::usage::UsageError;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ pub(super) struct Top {
 }
 
 /// Reads `--interval` for clap.
-fn interval(text: &str) -> Result<Duration, String> {
+fn interval(text: &str) -> Result<Duration, UsageError> {
     let time = resource::parse_duration(text).filter(|time| (LEAST..=MOST).contains(time));
     time.ok_or_else(|| "a time such as 1s, from 200ms to 1h".into())
 }

@@ -13,7 +13,7 @@ use super::backend::{Backend, Listing};
 use super::feed::{Feed, SAID, Said};
 use super::keys::Keys;
 use super::replica::{Answer, Replica, Step};
-use super::snapshot_cache::Cache;
+use super::snapshot_cache::{Cache, SnapshotError};
 use crate::{StoreHealth, Update};
 
 /// How long the store may take at the start before the snapshot on disk is run.
@@ -47,7 +47,7 @@ pub(super) struct Follower {
     /// The snapshot is to be written.
     unwritten: bool,
     written: Instant,
-    writing: Option<JoinHandle<Result<(), String>>>,
+    writing: Option<JoinHandle<Result<(), SnapshotError>>>,
 }
 
 /// Begins to follow; ends when nobody takes updates any more.
@@ -272,7 +272,6 @@ impl Follower {
     }
 }
 
-async fn written(writing: &mut Option<JoinHandle<Result<(), String>>>) -> Result<(), String> {
-    let done = optional(writing.as_mut()).await;
-    done.unwrap_or_else(|error| Err(format!("writing the snapshot: {error}")))
+async fn written(writing: &mut Option<JoinHandle<Result<(), SnapshotError>>>) -> Result<(), SnapshotError> {
+    optional(writing.as_mut()).await?
 }

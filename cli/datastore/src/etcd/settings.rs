@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use resource::reader::Rule;
+
 /// What `datastore.etcd` of routed.yaml says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdSettings {
@@ -42,7 +44,7 @@ impl EtcdSettings {
     ///
     /// # Errors
     /// The first that is broken.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    pub fn check(&self) -> Result<(), (&'static str, Rule)> {
         let is_https = |endpoint: &&String| endpoint.starts_with("https://");
         let https = self.endpoints.iter().filter(is_https).count();
         if https != 0 && https != self.endpoints.len() {
@@ -77,7 +79,7 @@ impl EtcdSettings {
 ///
 /// # Errors
 /// The rule that it breaks.
-pub fn host_and_port(endpoint: &str) -> Result<(&str, u16), String> {
+pub fn host_and_port(endpoint: &str) -> Result<(&str, u16), Rule> {
     const RULE: &str = "must be http://HOST:PORT or https://HOST:PORT, such as http://10.0.0.1:2379";
     let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://")).ok_or(RULE)?;
     let (host, port) = rest.trim_end_matches('/').rsplit_once(':').ok_or(RULE)?;

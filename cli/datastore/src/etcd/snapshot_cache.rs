@@ -37,6 +37,55 @@ pub(crate) struct Cache {
     prefix: String,
 }
 
+/// Why the snapshot can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    /// The file can't be used.
+    #[error("{}: {reason}: it is not used", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: UnusableSnapshot,
+    },
+    /// The file can't be written.
+    #[error("{}: {source}: a start while the store is away will not have it; make stateDir writable", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// The task that writes ended early.
+    #[error("writing the snapshot: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Why a snapshot can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnusableSnapshot {
+    /// The file can't be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The file is larger than a snapshot can be, in octets.
+    #[error("larger than any snapshot ({0} bytes)")]
+    TooLarge(u64),
+    /// The file is not JSON of this form.
+    #[error("not a snapshot ({0})")]
+    Json(#[from] serde_json::Error),
+    /// Another version wrote the file.
+    #[error("of version {0}, this routed reads {VERSION}")]
+    Version(u32),
+    /// The file is of a store below another prefix.
+    #[error("of the store below {found}, not {expected}")]
+    OtherStore {
+        /// The prefix in the file.
+        found: String,
+        /// The configured prefix.
+        expected: String,
+    },
+}
+
 impl Cache {
     /// The snapshot in `directory` of what stands below `prefix`.
     pub(crate) fn new(directory: &Path, prefix: &str) -> Self {
@@ -50,27 +99,29 @@ impl Cache {
     /// The snapshot; `None` if there is none of this store.
     ///
     /// # Errors
-    /// One line: the file is there and can't be used.
-    pub(crate) fn read(&self) -> Result<Option<Listing>, String> {
+    /// The file is there and can't be used.
+    pub(crate) fn read(&self) -> Result<Option<Listing>, SnapshotError> {
         let path = self.path();
-        let fail = |reason: String| format!("{}: {reason}: it is not used", path.display());
+        let fail = |reason: UnusableSnapshot| SnapshotError::Unusable { path: path.clone(), reason };
         let size = match fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fail(error.to_string())),
+            Err(error) => return Err(fail(error.into())),
         };
         // JSON doubles at most what it escapes.
         if size > 2 * MAX_TOTAL_BYTES as u64 {
-            return Err(fail(format!("larger than any snapshot ({size} bytes)")));
+            return Err(fail(UnusableSnapshot::TooLarge(size)));
         }
-        let bytes = fs::read(&path).map_err(|error| fail(error.to_string()))?;
-        let file: File =
-            serde_json::from_slice(&bytes).map_err(|error| fail(format!("not a snapshot ({error})")))?;
+        let bytes = fs::read(&path).map_err(|error| fail(error.into()))?;
+        let file: File = serde_json::from_slice(&bytes).map_err(|error| fail(error.into()))?;
         if file.version != VERSION {
-            return Err(fail(format!("of version {}, this routed reads {VERSION}", file.version)));
+            return Err(fail(UnusableSnapshot::Version(file.version)));
         }
         if file.prefix != self.prefix {
-            return Err(fail(format!("of the store below {}, not {}", file.prefix, self.prefix)));
+            return Err(fail(UnusableSnapshot::OtherStore {
+                found: file.prefix,
+                expected: self.prefix.clone(),
+            }));
         }
         let stored = |kept: Kept| Stored {
             key: kept.key,
@@ -88,8 +139,8 @@ impl Cache {
     /// Replaces the snapshot; a crash leaves the one before or this one.
     ///
     /// # Errors
-    /// One line: it can't be written, and what to do.
-    pub(crate) fn write(&self, listing: Listing) -> Result<(), String> {
+    /// It can't be written.
+    pub(crate) fn write(&self, listing: Listing) -> Result<(), SnapshotError> {
         let kept = |stored: Stored| {
             let text = String::from_utf8(stored.value).ok()?;
             let Stored { key, create_revision, mod_revision, .. } = stored;
@@ -103,12 +154,7 @@ impl Cache {
             resources: listing.entries.into_iter().filter_map(kept).collect(),
         };
         let path = self.path();
-        let fail = |error: std::io::Error| {
-            format!(
-                "{}: {error}: a start while the store is away will not have it; make stateDir writable",
-                path.display()
-            )
-        };
+        let fail = |source: std::io::Error| SnapshotError::Write { path: path.clone(), source };
         let bytes = serde_json::to_vec(&file).map_err(|error| fail(error.into()))?;
         let new = self.directory.join(format!(".{SNAPSHOT}.new"));
         fs::create_dir_all(&self.directory).map_err(fail)?;
@@ -142,11 +188,11 @@ mod tests {
     fn a_snapshot_is_read_back_and_one_of_another_store_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::new(directory.path(), "/r");
-        assert_eq!(cache.read(), Ok(None));
+        assert_eq!(cache.read().unwrap(), None);
         cache.write(listing()).unwrap();
         cache.write(listing()).unwrap();
-        assert_eq!(cache.read(), Ok(Some(listing())));
-        assert!(Cache::new(directory.path(), "/other").read().unwrap_err().contains("below /r"));
+        assert_eq!(cache.read().unwrap(), Some(listing()));
+        assert!(Cache::new(directory.path(), "/other").read().unwrap_err().to_string().contains("below /r"));
     }
 
     #[test]
@@ -157,10 +203,10 @@ mod tests {
         let whole = fs::read(cache.path()).unwrap();
         for end in 0..whole.len() {
             fs::write(cache.path(), &whole[..end]).unwrap();
-            assert!(cache.read().unwrap_err().contains("not a snapshot"), "{end}");
+            assert!(cache.read().unwrap_err().to_string().contains("not a snapshot"), "{end}");
         }
         let text = String::from_utf8(whole).unwrap().replace("\"version\":1", "\"version\":2");
         fs::write(cache.path(), text).unwrap();
-        assert!(cache.read().unwrap_err().contains("of version 2"));
+        assert!(cache.read().unwrap_err().to_string().contains("of version 2"));
     }
 }

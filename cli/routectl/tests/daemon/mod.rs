@@ -13,7 +13,7 @@ use api::view::{
     StatusView, TunnelView, UpdateErrorView,
 };
 use api::view::{FirewallView, KernelView, StoreView, WorkView};
-use api::{Control, Door, Proposal, Question, RouteQuery, WhichRoutes, bind, router, serve};
+use api::{Control, ControlError, Door, Proposal, Question, RouteQuery, WhichRoutes, bind, router, serve};
 use datastore::FileStore;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -56,8 +56,8 @@ fn learned() -> RouteView {
 }
 
 impl Control for Views {
-    fn drain(&self, _: std::time::Duration) -> BoxFuture<'_, Result<(), String>> {
-        async { Err("this node is being drained already".to_owned()) }.boxed()
+    fn drain(&self, _: std::time::Duration) -> BoxFuture<'_, Result<(), ControlError>> {
+        async { Err(ControlError::AlreadyDraining) }.boxed()
     }
 
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>> {
@@ -127,7 +127,7 @@ impl Control for Views {
         async { None }.boxed()
     }
 
-    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, String>> {
+    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>> {
         if asked.which == WhichRoutes::Rejected {
             let rejected = RouteView { reason: "a filter rejects it".into(), ..learned() };
             return async move { Ok(vec![rejected]) }.boxed();
@@ -240,15 +240,15 @@ impl Control for Views {
         async { status }.boxed()
     }
 
-    fn rehearse(&self, _: Proposal) -> BoxFuture<'_, Result<RehearsalView, String>> {
-        async { Err("nothing is rehearsed here".to_owned()) }.boxed()
+    fn rehearse(&self, _: Proposal) -> BoxFuture<'_, Result<RehearsalView, ControlError>> {
+        async { Err(ControlError::Task("nothing is rehearsed here".to_owned())) }.boxed()
     }
 
-    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, String>> {
-        async { Err("nobody is ill here".to_owned()) }.boxed()
+    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, ControlError>> {
+        async { Err(ControlError::Task("nobody is ill here".to_owned())) }.boxed()
     }
 
-    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, String>> {
+    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, ControlError>> {
         async move {
             let target = question.target.to_string();
             if target != "10.1.2.0/26" {

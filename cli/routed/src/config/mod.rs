@@ -2,6 +2,7 @@
 
 pub(crate) mod store;
 
+use resource::reader::Rule;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -173,7 +174,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
         let reclaim_after = fields.optional("reclaimAfter", report, |value| match value {
             Value::Text(text) if text == "off" => Ok(None),
             Value::Bool(false) => Ok(None),
-            value => scalar::duration(value).map(Some).map_err(|rule| rule + ", or off"),
+            value => scalar::duration(value).map(Some).map_err(|rule| Rule::from(format!("{rule}, or off"))),
         });
         let default = Ipam::default();
         let blocks = blocks.unwrap_or(default.blocks);
@@ -208,7 +209,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
     })
 }
 
-pub(crate) fn absolute_path(value: &Value) -> Result<PathBuf, String> {
+pub(crate) fn absolute_path(value: &Value) -> Result<PathBuf, Rule> {
     let path = PathBuf::from(scalar::text(value)?);
     if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
 }

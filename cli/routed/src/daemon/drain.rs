@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use api::ControlError;
 use tokio::sync::oneshot;
 
 /// Asked for by `routectl drain`; the answer is whether it began.
 pub(crate) struct DrainRequest {
     pub(crate) wait: Duration,
-    pub(crate) answer: oneshot::Sender<Result<(), String>>,
+    pub(crate) answer: oneshot::Sender<Result<(), ControlError>>,
 }
 
 /// How far it is.

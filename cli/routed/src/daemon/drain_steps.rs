@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use api::ControlError;
 use routing::{ClusterPolicy, Source};
 
 use crate::daemon::Daemon;
@@ -21,12 +22,9 @@ impl Daemon {
     pub(crate) async fn begin_drain(&mut self, request: DrainRequest) {
         let roster = self.roster.borrow().clone();
         let outcome = match &roster.plan {
-            _ if self.drain != Drain::No => Err("this node is being drained already".to_owned()),
-            None => Err("this node has no plan: there is no valid Node resource for it".to_owned()),
-            Some(plan) if plan.listen_port.is_none() => Err(
-                "BGP is disabled, so other nodes know this one by their static tables: delete its Node resource instead"
-                    .to_owned(),
-            ),
+            _ if self.drain != Drain::No => Err(ControlError::AlreadyDraining),
+            None => Err(ControlError::NoNode),
+            Some(plan) if plan.listen_port.is_none() => Err(ControlError::BgpDisabled),
             Some(plan) => {
                 tracing::info!(wait = ?request.wait, "draining: own blocks are announced with GRACEFUL_SHUTDOWN");
                 self.drain = Drain::Announced(Instant::now() + request.wait);

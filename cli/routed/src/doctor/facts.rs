@@ -1,5 +1,8 @@
 //! Gathers what `routectl doctor` looks at.
 
+use crate::doctor::RulesetError;
+use crate::view::task_error;
+use api::ControlError;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -36,7 +39,7 @@ struct Kernel {
 
 impl Views {
     /// Looks at everything.
-    pub(crate) async fn examined(&self) -> Result<Diagnosis, String> {
+    pub(crate) async fn examined(&self) -> Result<Diagnosis, ControlError> {
         let (status, peers, tunnels) = (self.status().await, self.peers().await, self.tunnels().await);
         let roster = self.roster();
         let may_use =
@@ -56,7 +59,7 @@ impl Views {
         }))
     }
 
-    async fn host(&self, report: DataplaneReport) -> Result<Host, String> {
+    async fn host(&self, report: DataplaneReport) -> Result<Host, ControlError> {
         let roster = self.roster();
         let plan = roster.plan.as_ref();
         let metric = plan.map_or(0, |plan| plan.tunnel.route_metric);
@@ -65,9 +68,9 @@ impl Views {
         let ranges: Vec<IpNet> = roster.snapshot.blocks().into_values().flatten().collect();
         let protocol = self.config.route_protocol;
         let look = move || look(&ranges, &own, address, protocol);
-        let seen = tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?;
+        let seen = tokio::task::spawn_blocking(look).await.map_err(task_error)?;
         let Kernel { links, parent, foreign, pods, rules } =
-            seen.map_err(|error| format!("the kernel can't be asked: {error}"))?;
+            seen.map_err(|error| ControlError::Kernel(error.to_string()))?;
         Ok(Host {
             sysctls: report.sysctls,
             failures: report.failures,
@@ -114,7 +117,7 @@ fn look(
 }
 
 /// What `nft` lists; without the elements of sets, of which there may be a million.
-async fn ruleset() -> Result<serde_json::Value, String> {
+async fn ruleset() -> Result<serde_json::Value, RulesetError> {
     let listing = async {
         let mut nft = Command::new("nft")
             .args(["-j", "-t", "list", "ruleset"])
@@ -123,22 +126,20 @@ async fn ruleset() -> Result<serde_json::Value, String> {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| format!("nft can't be run ({error}): install nftables"))?;
+            .map_err(RulesetError::NotStarted)?;
         let mut text = Vec::new();
         if let Some(stdout) = nft.stdout.take() {
             let read = stdout.take(LONGEST_LISTING + 1).read_to_end(&mut text).await;
-            read.map_err(|error| format!("nft: {error}"))?;
+            read?;
         }
         if text.len() as u64 > LONGEST_LISTING {
-            return Err("its listing is longer than 64 MiB".to_owned());
+            return Err(RulesetError::TooLong);
         }
-        let status = nft.wait().await.map_err(|error| format!("nft: {error}"))?;
+        let status = nft.wait().await?;
         if !status.success() {
-            return Err(format!(
-                "nft -j list ruleset: {status}; it needs CAP_NET_ADMIN and a kernel with nf_tables"
-            ));
+            return Err(RulesetError::Failed(status));
         }
-        serde_json::from_slice(&text).map_err(|error| format!("nft wrote no JSON: {error}"))
+        Ok(serde_json::from_slice(&text)?)
     };
-    timeout(LISTED_WITHIN, listing).await.unwrap_or_else(|_| Err("nft did not end within 10 s".to_owned()))
+    timeout(LISTED_WITHIN, listing).await.unwrap_or(Err(RulesetError::TimedOut))
 }

@@ -24,7 +24,7 @@ use resource::Snapshot;
 mod tests;
 
 /// What is known of the node.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Facts {
     /// What `show status` says.
     pub status: StatusView,
@@ -43,7 +43,7 @@ pub(crate) struct Facts {
 }
 
 /// What is known of the node's kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Host {
     /// The sysctls that matter.
     pub sysctls: Vec<Sysctl>,
@@ -64,7 +64,30 @@ pub(crate) struct Host {
     /// Rules of policy routing, all of them.
     pub rules: Vec<RuleRecord>,
     /// What `nft -j list ruleset` says, or why it says nothing.
-    pub ruleset: Result<serde_json::Value, String>,
+    pub(crate) ruleset: Result<serde_json::Value, RulesetError>,
+}
+
+/// Why the nftables ruleset is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RulesetError {
+    /// `nft` can't be started.
+    #[error("nft can't be run ({0}): install nftables")]
+    NotStarted(#[source] std::io::Error),
+    /// `nft` can't be read.
+    #[error("nft: {0}")]
+    Io(#[from] std::io::Error),
+    /// The listing is too long.
+    #[error("its listing is longer than 64 MiB")]
+    TooLong,
+    /// `nft` reports an error.
+    #[error("nft -j list ruleset: {0}; it needs CAP_NET_ADMIN and a kernel with nf_tables")]
+    Failed(std::process::ExitStatus),
+    /// The listing is not JSON.
+    #[error("nft wrote no JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// `nft` takes too long.
+    #[error("nft did not end within 10 s")]
+    TimedOut,
 }
 
 /// One thing that is looked at.

@@ -1,5 +1,7 @@
 //! Gathers what is known of the way to an address.
 
+use crate::view::task_error;
+use api::ControlError;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -44,10 +46,10 @@ struct Ahead {
 
 impl Views {
     /// Gathers it and finds the first thing that is wrong.
-    pub(crate) async fn explained(&self, question: Question) -> Result<ExplainView, String> {
+    pub(crate) async fn explained(&self, question: Question) -> Result<ExplainView, ControlError> {
         let asked = question.target.trunc();
         let covering = self.routes_where(move |prefix| prefix.contains(&asked));
-        let routes = covering.await.map_err(|error| error.to_string())?;
+        let routes = covering.await.map_err(task_error)?;
         let route = routes.into_iter().max_by_key(|route| route.prefix.prefix_len());
         let roster = self.roster();
         let mut facts = ExplainFacts {
@@ -176,10 +178,10 @@ async fn asked_kernel(
     address: IpAddr,
     from: Option<FromView>,
     ahead: Option<Ahead>,
-) -> Result<Asked, String> {
+) -> Result<Asked, ControlError> {
     let look = move || look(address, from, ahead);
-    let seen = tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?;
-    seen.map_err(|error| format!("the kernel can't be asked: {error}"))
+    let seen = tokio::task::spawn_blocking(look).await.map_err(task_error)?;
+    seen.map_err(|error| ControlError::Kernel(error.to_string()))
 }
 
 /// Asks the kernel.

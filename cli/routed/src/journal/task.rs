@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::journal::{Journal, RouteNews};
 use api::view::{Event, EventKind};
-use api::{Journalled, Past};
+use api::{ControlError, Journalled, Past};
 
 /// What may wait for the journal; beyond it events are counted, and whoever makes them never waits.
 const NEWS: usize = 512;
@@ -24,7 +24,7 @@ const FOLLOWERS: usize = 16;
 enum News {
     Event { kind: EventKind, what: &'static str, subject: Option<String>, text: String },
     Routes(RouteNews),
-    Read { since: Option<Timestamp>, follows: bool, answer: oneshot::Sender<Result<Past, String>> },
+    Read { since: Option<Timestamp>, follows: bool, answer: oneshot::Sender<Result<Past, ControlError>> },
 }
 
 /// The way to the journal; clones lead to the same one.
@@ -76,12 +76,11 @@ impl JournalHandle {
 }
 
 impl Journalled for JournalHandle {
-    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, String>> {
+    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, ControlError>> {
         async move {
-            let ended = || "the daemon is ending".to_owned();
             let (answer, answered) = oneshot::channel();
-            self.news.send(News::Read { since, follows, answer }).await.map_err(|_| ended())?;
-            answered.await.map_err(|_| ended())?
+            self.news.send(News::Read { since, follows, answer }).await.map_err(|_| ControlError::Ending)?;
+            answered.await.map_err(|_| ControlError::Ending)?
         }
         .boxed()
     }
@@ -122,7 +121,7 @@ async fn keep(mut news: mpsc::Receiver<News>, missed: Arc<AtomicU64>) {
             Some(News::Read { since, follows, answer }) => {
                 let count = followers.as_ref().map_or(0, broadcast::Sender::receiver_count);
                 let past = if follows && count >= FOLLOWERS {
-                    Err(format!("{FOLLOWERS} others follow the events already: end one of them"))
+                    Err(ControlError::TooManyFollowers(FOLLOWERS))
                 } else {
                     // From the same moment on, so that nothing is told twice or left out.
                     let next = follows
@@ -150,7 +149,7 @@ mod tests {
             all.push(journal.events(None, true).await.unwrap().next.unwrap());
         }
         let refused = journal.events(None, true).await.unwrap_err();
-        assert!(refused.contains("16 others follow"), "{refused}");
+        assert!(refused.to_string().contains("16 others follow"), "{refused}");
         journal.note(EventKind::Daemon, "two", None, "after");
         for follower in &mut all {
             assert_eq!(follower.recv().await.unwrap().text, "after");

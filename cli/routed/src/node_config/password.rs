@@ -25,13 +25,22 @@ enum PasswordError {
     TooLong,
 }
 
+/// Why probes have no key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("probe key file {}: {reason}; write the same key into it on every node", path.display())]
+struct ProbeKeyError {
+    path: PathBuf,
+    /// The operating system's error, or the rule that the key breaks.
+    reason: String,
+}
+
 /// What was in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passwords {
     /// Of sessions, by path.
     sessions: BTreeMap<PathBuf, Md5Key>,
     /// The probes' key, if there is to be one, or why there is none.
-    probes: Option<(PathBuf, Result<ProbeKey, String>)>,
+    probes: Option<(PathBuf, Result<ProbeKey, ProbeKeyError>)>,
 }
 
 impl Passwords {
@@ -93,18 +102,17 @@ fn key(path: &Path) -> Md5Key {
     }
 }
 
-fn probe_key(path: &Path) -> Result<ProbeKey, String> {
-    let why = |error: &dyn std::fmt::Display| {
-        format!("probe key file {}: {error}; write the same key into it on every node", path.display())
-    };
-    let file = File::open(path).map_err(|error| why(&error))?;
+fn probe_key(path: &Path) -> Result<ProbeKey, ProbeKeyError> {
+    let fail =
+        |reason: &dyn std::fmt::Display| ProbeKeyError { path: path.to_owned(), reason: reason.to_string() };
+    let file = File::open(path).map_err(|error| fail(&error))?;
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err(why(&"is not a file"));
+        return Err(fail(&"is not a file"));
     }
     let mut octets = Vec::new();
     // Room for white space around the longest.
-    file.take(ProbeKey::MOST as u64 + 16).read_to_end(&mut octets).map_err(|error| why(&error))?;
-    ProbeKey::new(&octets).map_err(|error| why(&error))
+    file.take(ProbeKey::MOST as u64 + 16).read_to_end(&mut octets).map_err(|error| fail(&error))?;
+    ProbeKey::new(&octets).map_err(|error| fail(&error))
 }
 
 /// A password is what the file holds but for the end of its line.

@@ -1,5 +1,7 @@
 //! What resources would change on this node, found out by the code that would do it, on a copy.
 
+use crate::view::task_error;
+use api::ControlError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ type Told = BTreeMap<PeerId, BTreeMap<IpNet, Vec<IpAddr>>>;
 
 impl Views {
     /// Rehearses it.
-    pub(crate) async fn rehearsed(&self, proposal: Proposal) -> Result<RehearsalView, String> {
+    pub(crate) async fn rehearsed(&self, proposal: Proposal) -> Result<RehearsalView, ControlError> {
         let roster = self.roster();
         let mut view = RehearsalView {
             node: self.config.node.clone(),
@@ -52,14 +54,14 @@ impl Views {
         view.problem = problems.into_iter().next();
         let before = roster.plan.clone();
         view.sessions = sessions(before.as_deref(), &after);
-        let rib = self.rib.query(Rib::clone).await.map_err(|error| error.to_string())?;
+        let rib = self.rib.query(Rib::clone).await.map_err(task_error)?;
         let (peers, rehearsed) = (Arc::clone(&roster), after.clone());
         let run = move || rehearse(rib, &peers, before.as_deref(), &rehearsed);
-        let (told, best) = tokio::task::spawn_blocking(run).await.map_err(|error| error.to_string())?;
+        let (told, best) = tokio::task::spawn_blocking(run).await.map_err(task_error)?;
         view.told = told;
         if let Some(tunnel) = &self.tunnel {
             let changes = best.into_iter().map(learn).collect();
-            let changes = tunnel.dry_run(after.tunnel, changes).await.map_err(|error| error.to_string())?;
+            let changes = tunnel.dry_run(after.tunnel, changes).await.map_err(task_error)?;
             view.kernel = Some(kernel_changes(changes));
         }
         Ok(view)

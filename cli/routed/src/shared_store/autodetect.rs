@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use regex_lite::Regex;
+use resource::reader::Rule;
 
 /// How an address is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +66,14 @@ impl Method {
     ///
     /// # Errors
     /// The rule that it breaks.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Rule> {
         const RULE: &str =
             "must be first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX, cidr=CIDR or none";
         let patterns = |list: &str| {
             let read = |text: &str| {
-                Regex::new(text)
-                    .map(Pattern)
-                    .map_err(|error| format!("must have regular expressions: {text:?} is none ({error})"))
+                Regex::new(text).map(Pattern).map_err(|error| {
+                    Rule::from(format!("must have regular expressions: {text:?} is none ({error})"))
+                })
             };
             list.split(',').map(read).collect::<Result<Vec<_>, _>>()
         };
@@ -84,9 +85,10 @@ impl Method {
             (_, Some(("interface", list))) => patterns(list).map(Method::Interface),
             (_, Some(("skip-interface", list))) => patterns(list).map(Method::SkipInterface),
             (_, Some(("cidr", list))) => {
-                let read =
-                    |text: &str| text.parse().map_err(|_| format!("must have prefixes: {text:?} is none"));
-                list.split(',').map(read).collect::<Result<_, String>>().map(Method::Cidr)
+                let read = |text: &str| {
+                    text.parse().map_err(|_| Rule::from(format!("must have prefixes: {text:?} is none")))
+                };
+                list.split(',').map(read).collect::<Result<_, Rule>>().map(Method::Cidr)
             }
             _ => Err(RULE.into()),
         }

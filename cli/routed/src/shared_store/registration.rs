@@ -91,6 +91,54 @@ pub(crate) struct Join {
     problem: watch::Sender<Option<String>>,
 }
 
+/// Why this node is not registered.
+#[derive(Debug, thiserror::Error)]
+enum RegistrationError {
+    /// No address was found.
+    #[error(
+        "no address was found for node {node:?} (ipv4: {ipv4}, ipv6: {ipv6}): set `autodetect` in routed.yaml, or \
+         apply a Node resource"
+    )]
+    NoAddress {
+        /// This node.
+        node: String,
+        /// The method for IPv4.
+        ipv4: String,
+        /// The method for IPv6.
+        ipv6: String,
+    },
+    /// Another node has the address.
+    #[error(
+        "node {node:?} was not registered: its address {address} is node {other:?}'s already; correct that Node, or \
+         `autodetect` in routed.yaml"
+    )]
+    AddressTaken {
+        /// This node.
+        node: String,
+        /// The address.
+        address: IpAddr,
+        /// The other node.
+        other: String,
+    },
+    /// A Node resource of this name exists and does not run.
+    #[error("node {node:?} is there already and can't be used: `routectl show status` says why")]
+    Unusable {
+        /// This node.
+        node: String,
+    },
+    /// The store refused the resource.
+    #[error("node {node:?} was not registered: {reason}")]
+    Refused {
+        /// This node.
+        node: String,
+        /// The store's error, or the first rule that is broken.
+        reason: String,
+    },
+    /// The resource breaks rules.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<Mistake>),
+}
+
 impl Join {
     /// Begins; tells what keeps the node from being registered.
     pub(crate) fn start(
@@ -119,14 +167,14 @@ impl Join {
             if self.roster.wait_for(|roster| roster.revision.is_some()).await.is_err() {
                 return;
             }
-            let done = self.look().await;
-            let again = if done.is_ok() { EVERY } else { AGAIN };
-            if let Err(problem) = &done
+            let problem = self.look().await.err().map(|error| error.to_string());
+            let again = if problem.is_none() { EVERY } else { AGAIN };
+            if let Some(problem) = &problem
                 && self.problem.borrow().as_ref() != Some(problem)
             {
                 tracing::error!("{problem}");
             }
-            self.problem.send_replace(done.err());
+            self.problem.send_replace(problem);
             tokio::select! {
                 () = sleep(again) => {} // why: addresses are looked at anew each minute
                 () = changed(&events) => {}
@@ -137,7 +185,7 @@ impl Join {
     }
 
     /// Registers, or changes the address, if that is called for.
-    async fn look(&mut self) -> Result<(), String> {
+    async fn look(&mut self) -> Result<(), RegistrationError> {
         let roster = self.roster.borrow_and_update().clone();
         let name = &self.config.node;
         let own = roster.snapshot.nodes.iter().find(|node| node.name == *name).cloned();
@@ -150,9 +198,11 @@ impl Join {
         let v4 = detect(ipv4, &links, true).await;
         let v6 = detect(ipv6, &links, false).await;
         if v4.is_none() && v6.is_none() {
-            return Err(format!(
-                "no address was found for node {name:?} (ipv4: {ipv4}, ipv6: {ipv6}): set `autodetect` in routed.yaml, or apply a Node resource"
-            ));
+            return Err(RegistrationError::NoAddress {
+                node: name.clone(),
+                ipv4: ipv4.to_string(),
+                ipv6: ipv6.to_string(),
+            });
         }
         if let Some(own) = &own
             && own.ipv4.map(IpNet::V4) == v4
@@ -163,10 +213,11 @@ impl Join {
         for address in [v4, v6].into_iter().flatten().map(|net| net.addr()) {
             let other = roster.node_at(address).filter(|other| other != name);
             if let Some(other) = other {
-                return Err(format!(
-                    "node {name:?} was not registered: its address {address} is node {other:?}'s already; correct that Node, or \
-                     `autodetect` in routed.yaml"
-                ));
+                return Err(RegistrationError::AddressTaken {
+                    node: name.clone(),
+                    address,
+                    other: other.to_owned(),
+                });
             }
         }
         match own {
@@ -182,7 +233,7 @@ impl Join {
         timeout(COMES_BACK, self.roster.wait_for(is_there)).await.is_ok()
     }
 
-    async fn register(&mut self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), String> {
+    async fn register(&mut self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
         let name = self.config.node.clone();
         let mut manifest = json!({
             "apiVersion": API_VERSION,
@@ -199,15 +250,13 @@ impl Join {
                 Ok(())
             }
             Ok(false) if self.comes_back().await => Ok(()),
-            Ok(false) => Err(format!(
-                "node {name:?} is there already and can't be used: `routectl show status` says why"
-            )),
+            Ok(false) => Err(RegistrationError::Unusable { node: name }),
             Err(error) => Err(self.refusal(error)),
         }
     }
 
     /// Changes the addresses, and nothing else of the resource.
-    async fn move_to(&self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), String> {
+    async fn move_to(&self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
         let name = &self.config.node;
         let edit = |mut manifest: serde_json::Value| {
             set_addresses(&mut manifest, v4, v6);
@@ -223,23 +272,22 @@ impl Join {
         }
     }
 
-    fn refusal(&self, error: StoreError) -> String {
-        let name = &self.config.node;
-        match error {
+    fn refusal(&self, error: StoreError) -> RegistrationError {
+        let reason = match error {
             StoreError::Invalid(mistakes) => {
-                let first = mistakes.first().map_or_else(String::new, |mistake| mistake.rule.clone());
-                format!("node {name:?} was not registered: {first}")
+                mistakes.first().map_or_else(String::new, |mistake| mistake.rule.clone())
             }
-            error => format!("node {name:?} was not registered: {error}"),
-        }
+            error => error.to_string(),
+        };
+        RegistrationError::Refused { node: self.config.node.clone(), reason }
     }
 
-    fn manifest(&self, manifest: &serde_json::Value) -> Result<Manifest, String> {
+    fn manifest(&self, manifest: &serde_json::Value) -> Result<Manifest, RegistrationError> {
         let text = resource::to_yaml(manifest);
         let mut parsed = parse_file(&format!("autodetected/{}", self.config.node), &text);
         match parsed.documents.pop() {
             Some(document) if parsed.mistakes.is_empty() => Ok(Manifest { document, text }),
-            _ => Err(parsed.mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+            _ => Err(RegistrationError::Invalid(parsed.mistakes)),
         }
     }
 }

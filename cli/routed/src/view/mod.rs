@@ -38,7 +38,7 @@ use api::view::{
     BfdView, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, RehearsalView, RouteSource, RouteView,
     StatusView, TunnelView, UpdateErrorView,
 };
-use api::{Control, Proposal, Question, RouteQuery};
+use api::{Control, ControlError, Proposal, Question, RouteQuery};
 use datastore::StoreHealth;
 
 /// Blocks announced by others than their owners that are named; the rest is counted.
@@ -128,12 +128,11 @@ impl Views {
 }
 
 impl Control for Views {
-    fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), String>> {
+    fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), ControlError>> {
         async move {
-            let ended = || "the daemon is ending".to_owned();
             let (answer, answered) = oneshot::channel();
-            self.drains.send(DrainRequest { wait, answer }).await.map_err(|_| ended())?;
-            answered.await.map_err(|_| ended())?
+            self.drains.send(DrainRequest { wait, answer }).await.map_err(|_| ControlError::Ending)?;
+            answered.await.map_err(|_| ControlError::Ending)?
         }
         .boxed()
     }
@@ -153,7 +152,7 @@ impl Control for Views {
         .boxed()
     }
 
-    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, String>> {
+    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>> {
         self.asked_routes(asked).boxed()
     }
 
@@ -281,17 +280,22 @@ impl Control for Views {
         .boxed()
     }
 
-    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, String>> {
+    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, ControlError>> {
         self.explained(question).boxed()
     }
 
-    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, String>> {
+    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, ControlError>> {
         self.rehearsed(proposal).boxed()
     }
 
-    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, String>> {
+    fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, ControlError>> {
         self.examined().boxed()
     }
+}
+
+/// Returns the error of a task that does not answer.
+pub(crate) fn task_error(error: impl std::fmt::Display) -> ControlError {
+    ControlError::Task(error.to_string())
 }
 
 /// Blocks that nodes announce although the table gives them to others.

@@ -1,5 +1,7 @@
 //! What `routectl show routes` is answered.
 
+use crate::view::task_error;
+use api::ControlError;
 use ipnet::IpNet;
 use routing::actor::RibGone;
 use routing::query::{PathInfo, RouteInfo};
@@ -15,7 +17,7 @@ const PART: usize = 8192;
 
 impl Views {
     /// Gathers the routes that are asked for.
-    pub(crate) async fn asked_routes(&self, asked: RouteQuery) -> Result<Vec<RouteView>, String> {
+    pub(crate) async fn asked_routes(&self, asked: RouteQuery) -> Result<Vec<RouteView>, ControlError> {
         let roster = self.roster();
         let peer = match &asked.peer {
             None => None,
@@ -23,10 +25,10 @@ impl Views {
         };
         let range = asked.prefix.map(|prefix| prefix.trunc());
         let wanted = move |prefix: &IpNet| range.is_none_or(|range| range.contains(prefix));
-        let gone = |error: RibGone| error.to_string();
+        let gone = |error: RibGone| task_error(error);
         if asked.which == WhichRoutes::Advertised {
             let Some(peer) = peer else {
-                return Err("advertised: to which peer? name it with --peer".to_owned());
+                return Err(ControlError::PeerRequired);
             };
             let told = self
                 .in_parts(move |rib, start| rib.advertised_from(peer, start, PART, wanted))
@@ -108,7 +110,7 @@ fn each_path(routes: &[RouteInfo]) -> impl Iterator<Item = RouteInfo> + '_ {
 }
 
 /// The peer with a name, or with an address.
-fn peer_named(roster: &Roster, name: &str) -> Result<bgp::PeerId, String> {
+fn peer_named(roster: &Roster, name: &str) -> Result<bgp::PeerId, ControlError> {
     let found = roster.peer_named(name).map(|peer| peer.id);
-    found.ok_or_else(|| format!("no peer {name:?}: routectl show peers names them"))
+    found.ok_or_else(|| ControlError::NoPeer(name.to_owned()))
 }
