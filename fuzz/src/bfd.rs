@@ -1,4 +1,4 @@
-//! BFD: datagrams, one after the other, to a session.
+//! BFD datagrams, in sequence, as input of a session.
 
 use std::num::{NonZeroU8, NonZeroU32};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use bgp::bfd::{BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket,
 
 use crate::bounds::within;
 
-/// What a session sends in answer to one packet.
+/// Octets that a session may allocate for its answers to one packet.
 const ANSWERS: u64 = 1024;
 
-/// How long after the one before it each comes, and 24 octets.
+/// Feeds packets to a session. The input is a sequence of a delay and 24 octets.
 pub fn bfd(input: &[u8]) {
     let config = BfdSessionConfig {
         min_interval: Duration::from_millis(50),
@@ -21,7 +21,7 @@ pub fn bfd(input: &[u8]) {
     for step in input.chunks(PACKET_LEN + 1) {
         let Some((wait, datagram)) = step.split_first() else { return };
         let later = now + Duration::from_millis(u64::from(*wait) * 8);
-        // Every alarm on the way; each is later than the last.
+        // Every timer on the way; each is later than the one before.
         while let Some(at) = session.deadline().filter(|at| *at <= later) {
             now = now.max(at);
             session.timer(now);
@@ -31,7 +31,7 @@ pub fn bfd(input: &[u8]) {
         now = later;
         let Ok(packet) = within(datagram.len(), ANSWERS, || ControlPacket::parse(datagram)) else { continue };
         assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet));
-        if !session.is_meant(&packet) {
+        if !session.is_addressed_by(&packet) {
             continue;
         }
         within(datagram.len(), ANSWERS, || session.receive(&packet, now));

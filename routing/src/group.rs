@@ -133,9 +133,9 @@ impl Group {
             if !outbox.lags() {
                 let mut pieces = chunks.iter().flat_map(|chunk| chunk.pieces(*peer));
                 let first = own.partition_point(|(id, _)| id < peer);
-                let mine = own[first..].iter().take_while(|(id, _)| id == peer).map(|(_, ix)| *ix);
+                let places = own[first..].iter().take_while(|(id, _)| id == peer).map(|(_, ix)| *ix);
                 let keeps_up = pieces.all(|piece| delivery.deliver(*peer, piece))
-                    && withdraw_own(*peer, key, view, mine, delivery);
+                    && withdraw_own(*peer, key, view, places, delivery);
                 if keeps_up {
                     continue;
                 }
@@ -225,15 +225,15 @@ impl Group {
         let source = view.sources.source(after.source()).peer();
         let outcomes: Vec<Option<ExportMatch>> =
             run.iter().map(|change| view.export_match(after, key, family, change.ix)).collect();
-        let mut ways: Vec<(ExportMatch, bool)> = Vec::new();
+        let mut encoded: Vec<(ExportMatch, bool)> = Vec::new();
         for matched in outcomes.iter().flatten() {
-            if ways.iter().any(|(known, _)| known == matched) {
+            if encoded.iter().any(|(known, _)| known == matched) {
                 continue;
             }
             let mut fits = true;
             for (part, outcomes) in run.chunks(RUN).zip(outcomes.chunks(RUN)) {
-                let so = part.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(*matched));
-                let prefixes = so.map(|(change, _)| view.table.prefix(change.ix));
+                let matching = part.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(*matched));
+                let prefixes = matching.map(|(change, _)| view.table.prefix(change.ix));
                 let scratch = &mut self.scratch;
                 let sent = chunks.append(source, |out| {
                     view.announce(after, *matched, key, family, prefixes, scratch, out)
@@ -244,10 +244,10 @@ impl Group {
                     break;
                 }
             }
-            ways.push((*matched, fits));
+            encoded.push((*matched, fits));
         }
         for (change, outcome) in run.iter().zip(outcomes) {
-            let fits = outcome.and_then(|matched| ways.iter().find(|(known, _)| *known == matched));
+            let fits = outcome.and_then(|matched| encoded.iter().find(|(known, _)| *known == matched));
             let fits = fits.map(|(_, fits)| *fits);
             match fits {
                 Some(false) => _ = self.unsendable.insert(change.ix),
@@ -279,16 +279,16 @@ impl Group {
             return false;
         }
         loop {
-            let gone: Vec<IpNet> = outbox.withdrawn.iter().copied().take(RUN).collect();
+            let withdrawals: Vec<IpNet> = outbox.withdrawn.iter().copied().take(RUN).collect();
             let mut batch = Vec::new();
             let mut dump = outbox.dump;
-            if gone.len() == outbox.withdrawn.len() {
+            if withdrawals.len() == outbox.withdrawn.len() {
                 match &mut dump {
                     Some(dump) => next_of(dump, view.table, &mut batch),
                     None => batch.extend(outbox.pending.iter().take(RUN)),
                 }
             }
-            if gone.is_empty() && batch.is_empty() {
+            if withdrawals.is_empty() && batch.is_empty() {
                 match outbox.dump.take() {
                     Some(_) => continue,
                     None => break,
@@ -296,7 +296,7 @@ impl Group {
             }
             let again = dump.is_none_or(|dump| dump.again);
             let mut chunks = Chunks::default();
-            chunks.append(None, |out| withdraw(&gone, key, out));
+            chunks.append(None, |out| withdraw(&withdrawals, key, out));
             batch.sort_unstable_by_key(|ix| (view.table.advertised(*ix).order(), *ix));
             let (scratch, unsendable) = (&mut self.scratch, &mut self.unsendable);
             write_state(peer, key, view, &batch, again, scratch, unsendable, &mut chunks);
@@ -304,7 +304,7 @@ impl Group {
             if !sent {
                 return false;
             }
-            gone.iter().for_each(|prefix| _ = outbox.withdrawn.remove(prefix));
+            withdrawals.iter().for_each(|prefix| _ = outbox.withdrawn.remove(prefix));
             if outbox.dump.is_none() {
                 batch.iter().for_each(|ix| outbox.pending.remove(*ix));
             }
@@ -386,28 +386,28 @@ fn write_state(
             advertised.extend(run.iter().map(|ix| view.export_match(path, key, family, *ix)));
         }
         advertised.resize(run.len(), None);
-        let mut ways: Vec<(ExportMatch, bool)> = Vec::new();
+        let mut encoded: Vec<(ExportMatch, bool)> = Vec::new();
         for matched in advertised.iter().flatten() {
-            if ways.iter().any(|(known, _)| known == matched) {
+            if encoded.iter().any(|(known, _)| known == matched) {
                 continue;
             }
-            let so = run.iter().zip(&advertised).filter(|(_, outcome)| **outcome == Some(*matched));
-            let prefixes = so.clone().map(|(ix, _)| view.table.prefix(*ix));
+            let matching = run.iter().zip(&advertised).filter(|(_, outcome)| **outcome == Some(*matched));
+            let prefixes = matching.clone().map(|(ix, _)| view.table.prefix(*ix));
             let write = |out: &mut Vec<u8>| {
                 view.announce(path, *matched, key, family, prefixes, scratch, out).is_ok()
             };
             let fits = chunks.append(None, write);
             if !fits {
-                unsendable.extend(so.map(|(ix, _)| *ix));
+                unsendable.extend(matching.map(|(ix, _)| *ix));
             }
-            ways.push((*matched, fits));
+            encoded.push((*matched, fits));
         }
         if again {
             let sent = |outcome: &Option<ExportMatch>| {
-                outcome.is_some_and(|matched| ways.contains(&(matched, true)))
+                outcome.is_some_and(|matched| encoded.contains(&(matched, true)))
             };
-            let gone = run.iter().zip(&advertised).filter(|(_, outcome)| !sent(outcome));
-            withdrawn.extend(gone.map(|(ix, _)| view.table.prefix(*ix)));
+            let withdrawals = run.iter().zip(&advertised).filter(|(_, outcome)| !sent(outcome));
+            withdrawn.extend(withdrawals.map(|(ix, _)| view.table.prefix(*ix)));
         }
     }
     chunks.append(None, |out| withdraw(&withdrawn, key, out));
@@ -457,7 +457,7 @@ fn withdraw_own(
 
 fn unsendable(prefix: IpNet, error: encode::EncodeError) {
     #[cfg(feature = "driver")]
-    tracing::warn!(%prefix, %error, "withdrawn from peers: it can't be told");
+    tracing::warn!(%prefix, %error, "prefix withdrawn from peers: it can't be encoded");
     #[cfg(not(feature = "driver"))]
     let _ = (prefix, error);
 }

@@ -91,8 +91,8 @@ impl Outbox {
     pub(crate) fn withdraw(&mut self, ix: u32, prefix: IpNet) {
         self.pending.remove(ix);
         let family = Family::of(&prefix);
-        let untold = self.dump.is_some_and(|dump| !dump.again && dump.comes_to(ix, family));
-        if !untold {
+        let is_pending = self.dump.is_some_and(|dump| !dump.again && dump.comes_to(ix, family));
+        if !is_pending {
             self.withdrawn.insert(prefix);
         }
     }
@@ -179,21 +179,21 @@ impl PlaceSet {
     }
 }
 
-/// Messages for a whole group, with the octets that some peers are spared: each peer gets the chunk
-/// but for the parts that it is the source of.
+/// Messages for a whole group. Each peer receives the chunk without the parts whose routes it is
+/// the source of.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) octets: Bytes,
-    /// Peer, start, end; in this order.
-    spared: Vec<(PeerId, usize, usize)>,
+    /// Omitted parts: peer, start, end; sorted.
+    omitted: Vec<(PeerId, usize, usize)>,
 }
 
 impl Chunk {
-    /// The pieces for `peer`, in order.
+    /// Returns the pieces for `peer`, in order.
     pub(crate) fn pieces(&self, peer: PeerId) -> impl Iterator<Item = Bytes> + '_ {
         let mut at = 0;
-        let first = self.spared.partition_point(|(id, ..)| *id < peer);
-        let cuts = self.spared[first..]
+        let first = self.omitted.partition_point(|(id, ..)| *id < peer);
+        let cuts = self.omitted[first..]
             .iter()
             .take_while(move |(id, ..)| *id == peer)
             .map(|(_, start, end)| (*start, *end));
@@ -205,14 +205,15 @@ impl Chunk {
     }
 }
 
-/// Octets at which a chunk is closed; with the messages of one more run it stays near 64 KiB.
+/// Size in octets at which a chunk is closed; with the messages of one more run it stays near 64
+/// KiB.
 const CHUNK_LEN: usize = 32 * 1024;
 
-/// Gathers messages into chunks.
+/// Collector of messages into chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     open: Vec<u8>,
-    spared: Vec<(PeerId, usize, usize)>,
+    omitted: Vec<(PeerId, usize, usize)>,
     closed: Vec<Chunk>,
 }
 
@@ -223,9 +224,9 @@ impl Chunks {
         let result = write(&mut self.open);
         let end = self.open.len();
         if let Some(source) = source.filter(|_| end > start) {
-            match self.spared.last_mut() {
+            match self.omitted.last_mut() {
                 Some((last, _, last_end)) if *last == source && *last_end == start => *last_end = end,
-                _ => self.spared.push((source, start, end)),
+                _ => self.omitted.push((source, start, end)),
             }
         }
         if end >= CHUNK_LEN {
@@ -239,9 +240,9 @@ impl Chunks {
             // Excess capacity would be kept until the slowest peer has received the chunk.
             let mut open = std::mem::take(&mut self.open);
             open.shrink_to_fit();
-            let mut spared = std::mem::take(&mut self.spared);
-            spared.sort_unstable();
-            self.closed.push(Chunk { octets: open.into(), spared });
+            let mut omitted = std::mem::take(&mut self.omitted);
+            omitted.sort_unstable();
+            self.closed.push(Chunk { octets: open.into(), omitted });
         }
     }
 
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_spared_what_it_is_the_source_of() {
+    fn a_peer_does_not_receive_its_own_routes() {
         let mut chunks = Chunks::default();
         for (source, octets) in [(Some(1), "aa"), (Some(2), "b"), (None, "c"), (Some(1), "d")] {
             chunks.append(source.map(PeerId), |out| out.extend(octets.bytes()));
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_a_set_in_order() {
+    fn a_place_set_iterates_in_order() {
         let mut places = PlaceSet::default();
         for ix in [513, 0, 63, 64, 511, 100_000, 64] {
             places.insert(ix);

@@ -60,9 +60,9 @@ impl Owners {
         if self.mode != other.mode || self.nodes != other.nodes {
             return None;
         }
-        let gone = self.blocks.keys().filter(|block| !other.blocks.contains_key(*block));
+        let removed = self.blocks.keys().filter(|block| !other.blocks.contains_key(*block));
         let new = other.blocks.iter().filter(|(block, owner)| self.blocks.get(*block) != Some(*owner));
-        let changed: Vec<IpNet> = gone.chain(new.map(|(block, _)| block)).take(FEW + 1).copied().collect();
+        let changed: Vec<IpNet> = removed.chain(new.map(|(block, _)| block)).take(FEW + 1).copied().collect();
         (changed.len() <= FEW).then_some(changed)
     }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_its_owners_or_nobodys() {
+    fn a_block_of_another_node_is_disputed() {
         let owners = owners(OwnershipMode::Strict);
         let sender = |last: u8| {
             owners.sender(&AttrSet::originated([10, 0, 0, last].into())).expect("a node of the table")
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_that_change_hands_are_told_apart_from_those_that_do_not() {
+    fn changed_blocks_are_those_with_another_owner() {
         let address: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
         let block = |text: &str| text.parse::<IpNet>().expect("a prefix");
         let table = |of_a: &[IpNet], of_b: &[IpNet]| {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_not_asked_for_where_nobody_looks() {
+    fn no_sender_is_determined_if_ownership_is_off() {
         assert_eq!(owners(OwnershipMode::Off).sender(&AttrSet::originated([10, 0, 0, 1].into())), None);
     }
 }

@@ -1,4 +1,5 @@
-//! After any history everybody holds what the best paths say, and nothing is left behind.
+//! Random histories of the RIB: after each, all peers hold exactly what the best paths and their
+//! policies imply, and no resources are left behind.
 
 mod multipath;
 mod policies;
@@ -20,37 +21,38 @@ use crate::{AttrSet, Best, PeerSession, Rib, RibConfig, RouteBatch, Source, Sour
 use policies::{
     LIMIT, LLGR_STALE, NO_EXPORT, ONE, added, cluster, communities, is_low, is_pooled, policy, third,
 };
-use wire::{Told, Wire};
+use wire::{AdvertisedRoute, Wire};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Peer, block, MED and community, blocks in the same message.
+    /// Peer, block, MED and communities, number of blocks in the message.
     Announce(u8, u8, u8, u8),
     Withdraw(u8, u8),
     Down(u8),
-    /// The session ends and its routes are kept: those that were stale before too; the peer is silent.
+    /// The session ends and its routes are kept; whether older stale ones are kept too; whether the
+    /// peer is silent.
     Lost(u8, bool, bool),
     Up(u8),
-    /// The peer has sent all; whether of IPv4 or of IPv6.
+    /// End-of-RIB; for IPv4 or for IPv6.
     EndOfRib(u8, bool),
     /// The peer answers a ROUTE-REFRESH between markers.
     RefreshBegins(u8, bool),
-    /// Stale routes have waited long enough, or become a last resort.
+    /// Stale routes are dropped, or become long-lived stale.
     Stale(u8, bool, bool),
-    /// The peer takes so many more chunks.
+    /// The peer's channel has capacity for this number of chunks.
     Writable(u8, usize),
     Refresh(u8),
-    /// Whether the peer is our client.
+    /// The peer becomes a client, or is one no longer.
     Client(u8, bool),
     Own(Vec<u8>),
     Cluster(u8),
-    /// So many exits share a prefix's packets.
+    /// Maximum number of multipath exits.
     Multipath(usize),
-    /// The peer is configured so, see [`policy`].
+    /// Number of the peer's policy; see [`policy`].
     Policy(u8, u8),
-    /// All peers are, see [`cluster`].
+    /// Number of the policy for all peers; see [`cluster`].
     ClusterPolicy(u8),
-    /// Decides on so many prefixes.
+    /// Runs the RIB with this budget.
     Run(usize),
 }
 
@@ -77,7 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Blocks of both families.
+/// Returns a block of either family.
 fn block(number: u8) -> IpNet {
     let text =
         if number.is_multiple_of(4) { format!("fd00:{number}::/64") } else { format!("10.1.{number}.0/26") };
@@ -101,7 +103,7 @@ fn config(cluster: u8) -> RibConfig {
     }
 }
 
-/// Peer 5 is external, 1 and 2 are clients at first.
+/// Returns a session: peer 5 is external, 1 and 2 are clients at first.
 fn session(peer: u8) -> PeerSession {
     PeerSession {
         router_id: RouterId(Ipv4Addr::new(192, 168, 0, peer)),
@@ -126,21 +128,21 @@ struct Bed {
     rib: Rib,
     wire: Wire,
     best: BTreeMap<IpNet, Best>,
-    /// Exits beside the best paths' own.
+    /// Multipath exits in addition to those of the best paths.
     others: BTreeMap<IpNet, Box<[IpAddr]>>,
-    /// The last session of each peer.
+    /// Last session of each peer.
     sessions: BTreeMap<u8, PeerSession>,
     up: BTreeSet<u8>,
     roles: BTreeMap<u8, bool>,
     policies: BTreeMap<u8, u8>,
     cluster: u8,
-    /// What each peer announced and may have: the MED.
+    /// MED of each accepted announcement.
     received: BTreeMap<(u8, IpNet), u8>,
-    /// Those of them that are stale.
+    /// Announcements among them that are stale.
     stale: BTreeSet<(u8, IpNet)>,
-    /// Those of them that are a last resort.
+    /// Announcements among them that are long-lived stale.
     last: BTreeSet<(u8, IpNet)>,
-    /// Peers from which nothing more is taken.
+    /// Peers that exceeded their prefix limit.
     over: BTreeSet<u8>,
 }
 
@@ -149,14 +151,14 @@ fn family(v4: bool) -> Family {
 }
 
 impl Bed {
-    /// As many sources of a peer are kept as there may be.
+    /// Returns whether the maximum number of sources is kept for a peer.
     fn is_full(&self, peer: u8) -> bool {
         self.rib.sources.retained(id(peer)).len() >= 4
     }
 
     fn drop_stale(&mut self, peer: u8, families: Families) {
-        let gone = |(from, prefix): &(u8, IpNet)| *from == peer && families.contains(Family::of(prefix));
-        for key in self.stale.extract_if(.., gone).collect::<Vec<_>>() {
+        let dropped = |(from, prefix): &(u8, IpNet)| *from == peer && families.contains(Family::of(prefix));
+        for key in self.stale.extract_if(.., dropped).collect::<Vec<_>>() {
             self.received.remove(&key);
             self.last.remove(&key);
         }
@@ -233,13 +235,14 @@ impl Bed {
                 }
                 self.rib.refresh_begins(id(peer), family(v4));
             }
-            Step::Stale(peer, v4, gone) => {
+            Step::Stale(peer, v4, dropped) => {
                 let families = family(v4).into();
-                if gone {
+                if dropped {
                     self.drop_stale(peer, families);
                     self.rib.stale(id(peer), Stale::Drop(families));
                 } else {
-                    // As from a session: of one that lasts, nothing becomes a last resort.
+                    // Like the session layer: routes of a peer that is up do not become long-lived
+                    // stale.
                     if self.up.contains(&peer) {
                         return;
                     }
@@ -251,7 +254,7 @@ impl Bed {
                 }
             }
             Step::Up(peer) => {
-                // A session that is up goes first, and takes with it what was kept.
+                // A session that is up ends first, including its stale routes.
                 if self.up.contains(&peer) {
                     self.forget(peer);
                 }
@@ -319,12 +322,12 @@ impl Bed {
         self.received.keys().filter(|(from, _)| *from == peer).count()
     }
 
-    /// Notes what a peer announced, if it is taken.
+    /// Records an announcement of a peer, if it is accepted.
     fn note(&mut self, peer: u8, prefix: IpNet, med: u8) {
         if !self.up.contains(&peer) || self.over.contains(&peer) {
             return;
         }
-        // What is kept of it counts no more.
+        // A stale path is replaced.
         if self.stale.remove(&(peer, prefix)) {
             self.received.remove(&(peer, prefix));
             self.last.remove(&(peer, prefix));
@@ -348,7 +351,8 @@ impl Bed {
         self.policies.get(&peer).copied().unwrap_or(0)
     }
 
-    /// What import policy makes of an announcement's communities and AS_PATH; `None`: rejected.
+    /// Returns the communities and AS_PATH after import policy; `None` if the announcement is
+    /// rejected.
     fn imported(&self, peer: u8, prefix: &IpNet, med: u8) -> Option<(Vec<u32>, Vec<u32>)> {
         let (policy, carried) = (self.policy_of(peer), communities(med));
         let result = match policy {
@@ -376,7 +380,7 @@ impl Bed {
         self.forward(usize::MAX);
     }
 
-    /// Takes so many changes to forwarding.
+    /// Takes up to `limit` changes of best paths.
     fn forward(&mut self, limit: usize) {
         let mut changes = Vec::new();
         self.rib.best_changes(limit, &mut changes);
@@ -389,8 +393,8 @@ impl Bed {
         }
     }
 
-    /// What a peer is to hold, by the rules and the best paths alone.
-    fn expected(&self, peer: u8) -> BTreeMap<IpNet, Told> {
+    /// Returns the routes that a peer is to hold, derived from policies and best paths alone.
+    fn expected(&self, peer: u8) -> BTreeMap<IpNet, AdvertisedRoute> {
         let to = self.sessions[&peer];
         let reflected = |from: u8| self.sessions[&from].client || to.client;
         let goes = |best: &Best| match best.source {
@@ -403,7 +407,7 @@ impl Bed {
             Source::Static => false,
         };
         let policy = self.policy_of(peer);
-        let sent = |prefix: &IpNet, best: &Best| -> Option<Told> {
+        let sent = |prefix: &IpNet, best: &Best| -> Option<AdvertisedRoute> {
             let from = best.source.peer().map(|PeerId(from)| u8::try_from(from).unwrap());
             let (mut carried, mut path) = match from {
                 Some(from) => self.imported(from, prefix, self.received[&(from, *prefix)])?,
@@ -440,7 +444,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(1000), ..ProptestConfig::default() })]
 
     #[test]
-    fn after_any_history_everybody_holds_what_the_best_paths_say(steps in prop::collection::vec(step(), 1..80)) {
+    fn after_any_history_peers_hold_what_the_best_paths_imply(steps in prop::collection::vec(step(), 1..80)) {
         let mut bed = Bed {
             rib: Rib::new(config(1)),
             wire: Wire::default(),

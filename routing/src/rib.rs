@@ -197,7 +197,7 @@ impl Rib {
             let mut set = AttrSet::originated(*next_hop);
             if source == SourceIx::LOCAL {
                 if let Some(encapsulation) = self.cluster.encapsulation {
-                    let octets = encapsulation.announced(set.canonical(), *next_hop);
+                    let octets = encapsulation.added_to(set.canonical(), *next_hop);
                     set = AttrSet::from_canonical(&octets, *next_hop);
                 }
                 let communities = self.cluster.communities_of(prefix);

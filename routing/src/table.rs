@@ -373,7 +373,7 @@ impl Table {
             return None;
         }
         let mut freed = entry.more;
-        let gone = if entry.first.source() == source {
+        let removed = if entry.first.source() == source {
             let second = self.nodes.get(entry.more as usize).copied();
             let second = second.unwrap_or(PathNode { path: RibPath::NONE, next: NONE });
             entry.more = second.next;
@@ -401,7 +401,7 @@ impl Table {
             }
         }
         self.paths -= 1;
-        Some(gone)
+        Some(removed)
     }
 
     /// Returns whether a source has a path to the prefix.
@@ -441,7 +441,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_was_put_and_not_taken(
+        fn the_table_holds_inserted_paths_until_they_are_removed(
             steps in prop::collection::vec((0..12u8, 0..5u32, prop::option::of(0..4u32)), 0..200),
         ) {
             let mut table = Table::default();
@@ -461,8 +461,8 @@ mod tests {
                         prop_assert_eq!(table.put(ix, path), expected);
                     }
                     None => if let Some(ix) = table.find(&prefix) {
-                        let gone = table.take(ix, SourceIx(source)).map(|path| path.attrs().0);
-                        prop_assert_eq!(gone, known.remove(&source));
+                        let removed = table.take(ix, SourceIx(source)).map(|path| path.attrs().0);
+                        prop_assert_eq!(removed, known.remove(&source));
                         prop_assert_eq!(table.remove_if_unused(ix), known.is_empty());
                     }
                 }

@@ -1,4 +1,4 @@
-//! Several best paths to a prefix: forwarding has them all, peers one.
+//! Several equally good paths: forwarding uses all of them, one is advertised.
 #![allow(clippy::unwrap_used)]
 
 mod bed;
@@ -21,13 +21,14 @@ fn node(i: u8) -> IpAddr {
     IpAddr::from([192, 168, 0, i])
 }
 
-/// All exits that forwarding was told of last, the best path's first.
+/// Returns the last reported exits, the best path's first.
 fn exits(bed: &Bed) -> Vec<IpAddr> {
     let last = bed.changes.iter().rev().find(|change| change.prefix == net(BLOCK)).unwrap();
     last.best.iter().map(|best| best.exit).chain(last.others.iter().copied()).collect()
 }
 
-/// Peers of one AS, one that hears all, and a block from the first `count` of them.
+/// Returns a bed with peers of one AS, an observer, and a block announced by the first `count`
+/// peers.
 fn anycast(count: u8, multipath: usize) -> Bed {
     let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), multipath, ..config() });
     for i in 1..=count {
@@ -54,7 +55,7 @@ fn with(next_hop: IpAddr, med: u8, communities: &[u32]) -> AttrSet {
 }
 
 #[test]
-fn paths_that_only_ties_tell_apart_share_the_packets_and_peers_are_told_of_one() {
+fn equally_good_paths_share_traffic_and_one_is_advertised() {
     let mut bed = anycast(1, 16);
     assert_eq!(exits(&bed), [node(1)]);
     [2, 3].into_iter().for_each(|i| bed.up(i, session(i, true, true)));
@@ -70,7 +71,7 @@ fn paths_that_only_ties_tell_apart_share_the_packets_and_peers_are_told_of_one()
 }
 
 #[test]
-fn a_lost_peer_leaves_the_others_at_once_and_the_last_has_it_alone() {
+fn a_lost_peer_leaves_the_exits_at_once_until_one_is_left() {
     let mut bed = anycast(3, 16);
     bed.rib.peer_down(PeerId(2), Retain::default());
     bed.settle();
@@ -84,7 +85,7 @@ fn a_lost_peer_leaves_the_others_at_once_and_the_last_has_it_alone() {
 }
 
 #[test]
-fn what_is_worse_or_discarded_or_static_or_kept_of_a_silent_peer_shares_nothing() {
+fn worse_blackhole_static_and_silent_paths_do_not_share() {
     let mut bed = anycast(2, 16);
     bed.announce_with(2, BLOCK, with(node(2), 1, &[]));
     assert_eq!(exits(&bed), [node(1)], "a higher MED of the same AS");
@@ -103,7 +104,7 @@ fn what_is_worse_or_discarded_or_static_or_kept_of_a_silent_peer_shares_nothing(
 }
 
 #[test]
-fn what_the_node_table_gives_to_another_node_shares_nothing() {
+fn disputed_paths_do_not_share() {
     let mut bed = anycast(2, 16);
     bed.announce(1, BLOCK);
     assert_eq!(exits(&bed), [node(1), node(2)]);
@@ -121,8 +122,8 @@ fn what_the_node_table_gives_to_another_node_shares_nothing() {
 }
 
 #[test]
-fn the_exit_that_a_path_names_is_what_counts() {
-    // Two reflectors tell of one node's block: that is one exit.
+fn the_egress_endpoint_of_a_path_is_its_exit() {
+    // Two reflectors send one node's block: that is one exit.
     let mut bed = anycast(0, 16);
     for i in [1, 2] {
         bed.up(i, session(i, true, true));
@@ -134,12 +135,12 @@ fn the_exit_that_a_path_names_is_what_counts() {
 }
 
 #[test]
-fn the_limit_is_kept_with_the_best_path_among_them_and_may_change() {
+fn the_limit_includes_the_best_path_and_may_change() {
     let mut bed = anycast(5, 3);
     assert_eq!(exits(&bed), [node(1), node(2), node(3)]);
     bed.withdraw(1, BLOCK);
     assert_eq!(exits(&bed), [node(2), node(3), node(4)]);
-    // The exits lie below, the best path does not.
+    // The other exits have lower addresses than the best path's.
     bed.announce_with(2, BLOCK, AttrSet::originated(node(99)));
     assert_eq!(exits(&bed), [node(99), node(3), node(4)]);
     let before = bed.wire.chunks;
@@ -153,7 +154,7 @@ fn the_limit_is_kept_with_the_best_path_among_them_and_may_change() {
 }
 
 #[test]
-fn external_paths_of_several_ases_share_as_long_as_they_are_as_short() {
+fn external_paths_of_several_ases_share_if_they_are_equally_short() {
     let mut bed = Bed::new(config());
     for (i, asn) in [(1, 65001_u32), (2, 65002)] {
         bed.up(i, session(i, false, false));
@@ -170,7 +171,7 @@ fn external_paths_of_several_ases_share_as_long_as_they_are_as_short() {
 
 proptest! {
     #[test]
-    fn the_order_in_which_paths_come_and_go_does_not_matter(
+    fn the_exits_do_not_depend_on_the_order(
         order in Just((1..=6u8).collect::<Vec<_>>()).prop_shuffle(),
         gone in prop::collection::btree_set(1..=6u8, 0..6),
     ) {

@@ -123,11 +123,11 @@ impl BfdSession {
 
     /// Returns whether the discriminator of a packet selects this session. Packets without one are
     /// assigned by their addresses.
-    pub fn is_meant(&self, packet: &ControlPacket) -> bool {
+    pub fn is_addressed_by(&self, packet: &ControlPacket) -> bool {
         packet.your_discriminator == 0 || packet.your_discriminator == self.local_discr.get()
     }
 
-    /// Processes a packet which [`BfdSession::is_meant`] accepted (RFC 5880 §6.8.6).
+    /// Processes a packet which [`BfdSession::is_addressed_by`] accepted (RFC 5880 §6.8.6).
     pub fn receive(&mut self, packet: &ControlPacket, now: Instant) {
         self.remote_discr = packet.my_discriminator.get();
         self.remote_state = packet.state;

@@ -83,7 +83,7 @@ mod tests {
     use crate::wire::update::UpdateView;
 
     #[test]
-    fn an_error_is_counted_by_what_it_cost_and_kept_with_its_octets() {
+    fn errors_are_counted_by_verdict_and_kept_with_their_octets() {
         let context = Context::INTERNAL;
         let mut errors = UpdateErrors::default();
         let mut note = |flags, code, value: &[u8]| {

@@ -79,7 +79,7 @@ impl Peer {
                     self.end(side, Some(notification), EndReason::BfdDown, now);
                 }
             }
-            PeerInput::EndOfRib(family) => self.resynced(family),
+            PeerInput::EndOfRib(family) => self.end_of_rib_received(family),
             PeerInput::SendHoldTimerExpired(side) => {
                 if self.slot(side).is_some() {
                     let notification = Notification::new(ErrorCode::SEND_HOLD_TIMER_EXPIRED);
@@ -139,7 +139,7 @@ impl Peer {
         self.running = false;
         self.cancel_dial();
         for side in Side::ALL {
-            let text = "the routing daemon of this node restarts, its routes still hold";
+            let text = "the routing daemon of this node restarts; its routes remain valid";
             let soft = Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text);
             let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
             let restart_notification =
@@ -308,7 +308,7 @@ impl Peer {
         match (family, refresh.subtype) {
             (Some(family), 0) => self.push_output(PeerOutput::Refresh(family)),
             (Some(family), 1 | 2) if negotiated.enhanced_route_refresh => {
-                self.refreshed(family, refresh.subtype == 1, now);
+                self.refresh_marker(family, refresh.subtype == 1, now);
             }
             // RFC 2918 §4, RFC 7313 §5: what was not negotiated is ignored.
             _ => {}
@@ -329,10 +329,10 @@ impl Peer {
             Some(ConnectionState::Established { negotiated, .. }) if restarts(negotiated) => {
                 self.end(side.other(), None, EndReason::ConnectionClosed, now);
             }
-            Some(ConnectionState::Established { .. }) => return self.collide(side, now),
+            Some(ConnectionState::Established { .. }) => return self.end_collision_loser(side, now),
             Some(ConnectionState::OpenConfirm { .. }) => {
-                let loser = if self.keeps(&negotiated) == side { side.other() } else { side };
-                self.collide(loser, now);
+                let loser = if self.collision_winner(&negotiated) == side { side.other() } else { side };
+                self.end_collision_loser(loser, now);
                 if loser == side {
                     return;
                 }
@@ -353,7 +353,7 @@ impl Peer {
     /// Returns which of two connections with the same peer is kept: the one opened by the speaker
     /// with the higher identifier (RFC 4271 §6.8), or, if those are equal, with the higher AS (RFC
     /// 6286 §2.3).
-    fn keeps(&self, negotiated: &Negotiated) -> Side {
+    fn collision_winner(&self, negotiated: &Negotiated) -> Side {
         let ours = (self.config.router_id.to_bits(), self.config.local_as.0);
         let theirs = (negotiated.peer_id.to_bits(), negotiated.peer_as.0);
         match ours.cmp(&theirs) {
@@ -362,7 +362,7 @@ impl Peer {
         }
     }
 
-    fn collide(&mut self, side: Side, now: Instant) {
+    fn end_collision_loser(&mut self, side: Side, now: Instant) {
         let notification = Notification::new(ErrorCode::COLLISION_RESOLUTION);
         self.end(side, Some(notification), EndReason::Collision, now);
     }
@@ -371,7 +371,7 @@ impl Peer {
         // The other connection, if any, is the loser of a collision.
         self.cancel_dial();
         if self.slot(side.other()).is_some() {
-            self.collide(side.other(), now);
+            self.end_collision_loser(side.other(), now);
         }
         self.failures = 0;
         *self.slot_mut(side) = Some(ConnectionState::Established { negotiated, timers });
@@ -446,8 +446,8 @@ impl Peer {
         let retain = negotiated.map(|negotiated| self.retain(&negotiated, &reason, now));
         self.drop_connection(side, notification, reason, retain.unwrap_or_default());
         // A connection on which the peer has sent nothing yet may never open.
-        let hopeless = |connection: &ConnectionState| matches!(connection, ConnectionState::OpenSent { .. });
-        let none_left = self.slot(Side::Outgoing).is_none() && self.slot(Side::Incoming).is_none_or(hopeless);
+        let unopened = |connection: &ConnectionState| matches!(connection, ConnectionState::OpenSent { .. });
+        let none_left = self.slot(Side::Outgoing).is_none() && self.slot(Side::Incoming).is_none_or(unopened);
         if self.running && none_left && self.dial == Dial::Off {
             self.dial_later(now);
         }

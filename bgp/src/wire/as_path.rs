@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_paths_say_what_is_wrong() {
+    fn each_malformed_path_has_its_fault() {
         for (octets, fault) in [
             (&[0, 1, 0, 0, 0, 1][..], PathFault::Type),
             (&[5, 1, 0, 0, 0, 1], PathFault::Type),

@@ -338,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_holds_every_type_that_is_known() {
+    fn the_table_has_every_known_type() {
         for code in 0..=u8::MAX {
             assert_eq!(spec_of(code).is_some(), spec(code).is_some(), "{code}");
         }
