@@ -241,7 +241,7 @@ fn repeated_restarts_do_not_extend_the_retention_without_limit() {
 #[test]
 fn the_open_of_a_second_connection_ends_a_session_whose_peer_restarted() {
     let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
-    assert_eq!(peer.admission(), Admission::Take);
+    assert_eq!(peer.admission(), Admission::Accept);
     peer.handle(PeerInput::Connected(Side::Incoming), now);
     assert!(drain(&mut peer).iter().all(|output| !matches!(output, PeerOutput::Ended { .. })));
     give(&mut peer, Side::Incoming, &message(|out| theirs(|_| {}).encode(out)), now);
@@ -250,9 +250,9 @@ fn the_open_of_a_second_connection_ends_a_session_whose_peer_restarted() {
     assert_eq!(peer.connection_state(Side::Incoming), Some(SessionState::Established));
     drain(&mut peer);
     // The next such connection finds that side in use.
-    assert_eq!(peer.admission(), Admission::TakeBeside);
+    assert_eq!(peer.admission(), Admission::AcceptSecond);
     peer.swap_sides();
-    assert_eq!(peer.admission(), Admission::Take);
+    assert_eq!(peer.admission(), Admission::Accept);
 
     let plain = theirs(|open| open.capabilities.graceful_restart = None);
     let (peer, _) = established(config(1, restart(0)), &plain);

@@ -214,8 +214,8 @@ impl<S: RouteSink> PeerTask<S> {
     async fn accept(&mut self, stream: TcpStream) {
         let mut socket = PeerSocket::new(stream);
         match self.peer.admission() {
-            Admission::Take => {}
-            Admission::TakeBeside => {
+            Admission::Accept => {}
+            Admission::AcceptSecond => {
                 self.peer.swap_sides();
                 self.sockets.swap(0, 1);
             }

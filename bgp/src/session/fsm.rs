@@ -28,10 +28,10 @@ use crate::wire::update::{Update, UpdateView};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Accept it: hand in [`PeerInput::Connected`].
-    Take,
+    Accept,
     /// Accept it next to an Established incoming connection: call [`Peer::swap_sides`] first, then
     /// hand in [`PeerInput::Connected`].
-    TakeBeside,
+    AcceptSecond,
     /// Reject it with a Cease NOTIFICATION of this subcode.
     Reject(ErrorCode),
 }
@@ -205,24 +205,24 @@ impl Peer {
             return Admission::Reject(ErrorCode::CONNECTION_REJECTED);
         }
         match self.negotiated() {
-            None => Admission::Take,
+            None => Admission::Accept,
             // RFC 4724 §5: the peer may have restarted without TCP noticing; its OPEN will tell.
             Some(negotiated) if restarts(negotiated) => match self.slot(Side::Incoming) {
-                Some(ConnectionState::Established { .. }) => Admission::TakeBeside,
-                _ => Admission::Take,
+                Some(ConnectionState::Established { .. }) => Admission::AcceptSecond,
+                _ => Admission::Accept,
             },
             // RFC 4271 §6.8: an Established connection is kept.
             Some(_) => Admission::Reject(ErrorCode::COLLISION_RESOLUTION),
         }
     }
 
-    /// Exchanges the outgoing and the incoming connection; see [`Admission::TakeBeside`].
+    /// Exchanges the outgoing and the incoming connection; see [`Admission::AcceptSecond`].
     pub fn swap_sides(&mut self) {
         self.connections.swap(0, 1);
     }
 
     fn connected_in(&mut self, now: Instant) {
-        if self.admission() != Admission::Take {
+        if self.admission() != Admission::Accept {
             return;
         }
         // A peer whose earlier connection is alive does not connect again; the driver replaces the
