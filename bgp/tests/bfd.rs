@@ -83,13 +83,13 @@ fn every_state_answers_every_state_as_the_table_says() {
         let now = Instant::now();
         let mut session = in_state(ours, now);
         session.receive(&packet(theirs), now);
-        assert_eq!(session.state(), then, "{ours} hears {theirs}");
+        assert_eq!(session.state(), then, "{ours} receives {theirs}");
         let (sent, states) = drain(&mut session);
         if ours == then {
-            assert!(states.is_empty(), "{ours} hears {theirs}");
+            assert!(states.is_empty(), "{ours} receives {theirs}");
         } else {
             assert_eq!(states, [then]);
-            assert_eq!(sent[0].state, then, "a change is told at once");
+            assert_eq!(sent[0].state, then, "a change is sent at once");
             assert_eq!(sent[0].your_discriminator, 7);
         }
         if matches!(ours, Init | Up) && then == Down {
@@ -172,7 +172,7 @@ fn new_intervals_leave_the_session_up_and_apply_once_confirmed() {
         let (sent, states) = drain(&mut session);
         assert!(states.is_empty() && sent[0].poll, "{states:?}");
         assert_eq!(sent[0].desired_min_tx, to * 1000);
-        assert_eq!(session.detection_time(), 3 * from.max(to) * MS, "either, until they know");
+        assert_eq!(session.detection_time(), 3 * from.max(to) * MS, "either interval until it is confirmed");
         let next = session.deadline().unwrap() - now;
         assert!(next <= from.min(to) * MS, "{next:?}");
         session.receive(&answer, now);
@@ -187,12 +187,12 @@ fn no_packets_are_sent_to_a_system_that_requires_none() {
     let now = Instant::now();
     let mut session = in_state(BfdState::Up, now);
     session.receive(&ControlPacket { required_min_rx: 0, ..packet(BfdState::Up) }, now);
-    assert_eq!(session.deadline(), Some(now + 150 * MS), "only the detection time is left");
+    assert_eq!(session.deadline(), Some(now + 150 * MS), "only the detection timer is left");
     session.receive(&ControlPacket { r#final: true, demand: true, ..packet(BfdState::Up) }, now);
     assert_eq!(session.deadline(), Some(now + 150 * MS), "demand mode");
     session.timer(now + 150 * MS);
     assert_eq!(session.state(), BfdState::Down);
-    assert!(session.deadline().is_some(), "who is gone may come back");
+    assert!(session.deadline().is_some(), "a peer may come back");
 }
 
 #[test]

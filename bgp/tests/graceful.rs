@@ -81,7 +81,7 @@ fn stale(peer: &mut Peer) -> Vec<Stale> {
 fn until_stale(peer: &mut Peer, limit: Instant) -> (Instant, Vec<Stale>) {
     loop {
         let now = peer.deadline().unwrap();
-        assert!(now <= limit, "nothing happens to stale routes");
+        assert!(now <= limit, "no change of stale routes");
         peer.handle(PeerInput::Timer, now);
         // Connection attempts in progress fail.
         peer.handle(PeerInput::ConnectFailed, now);
@@ -155,7 +155,7 @@ fn routes_are_retained_as_far_as_both_sides_agreed() {
         }),
     );
     closed(&mut peer, now);
-    assert_eq!(retained(&mut peer), Retain::default(), "the peer never asked for it");
+    assert_eq!(retained(&mut peer), Retain::default(), "the peer did not negotiate it");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn routes_with_preserved_forwarding_state_are_kept_until_end_of_rib() {
     assert_eq!(stale(&mut peer), [Stale::Drop(v6)]);
     assert!(peer.retained_until().is_some());
     peer.handle(PeerInput::EndOfRib(Family::Ipv4Unicast), now);
-    assert_eq!(peer.retained_until(), None, "nothing is stale after End-of-RIB");
+    assert_eq!(peer.retained_until(), None, "no routes are stale after End-of-RIB");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn routes_not_sent_again_between_refresh_markers_are_dropped() {
     let family = Family::Ipv4Unicast;
     let marker = |subtype| message(|out| RouteRefresh { family: family.afi_safi(), subtype }.encode(out));
     give(&mut peer, SIDE, &marker(2), now);
-    assert_eq!(drain(&mut peer), [], "an end without a beginning says nothing");
+    assert_eq!(drain(&mut peer), [], "an ending marker without a beginning is ignored");
     give(&mut peer, SIDE, &marker(1), now);
     assert_eq!(drain(&mut peer), [PeerOutput::RefreshBegins(family)]);
     give(&mut peer, SIDE, &marker(2), now);

@@ -229,7 +229,7 @@ fn every_state_handles_every_input_as_in_the_table() {
         (Established, TimerEarly, Established, ""),
         (Established, TimerDue, Established, "keepalive"),
     ];
-    assert_eq!(table.len(), 6 * 14, "every pair stands in the table once");
+    assert_eq!(table.len(), 6 * 14, "every pair is in the table once");
     for (state, event, next, outputs) in table {
         let (mut peer, now) = in_state(*state);
         let update = apply(&mut peer, *event, now);
@@ -237,7 +237,7 @@ fn every_state_handles_every_input_as_in_the_table() {
         all.extend(update.then(|| "read".to_owned()));
         assert_eq!((peer.state(), all.join(", ")), (*next, outputs.to_string()), "{state:?} {event:?}");
         if matches!(next, Active) {
-            assert!(peer.deadline().is_some(), "{state:?} {event:?}: Active waits to call again");
+            assert!(peer.deadline().is_some(), "{state:?} {event:?}: Active has a timer");
         }
     }
 }

@@ -84,7 +84,7 @@ fn a_two_octet_session_carries_as_trans_and_the_as4_attributes() {
     assert_eq!(update.attributes.as_path.unwrap().asns().collect::<Vec<_>>(), [Asn::TRANS]);
     let mut again = Vec::new();
     update.attributes.write_canonical(&mut again);
-    assert_eq!(again, canonical(), "the merge gives the real numbers back");
+    assert_eq!(again, canonical(), "the merge restores the real numbers");
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn every_rule_of_the_table_is_triggered_and_has_its_verdict() {
     cut = attributes;
     check(&cut, &EXTERNAL);
     let all: BTreeSet<_> = RULES.iter().map(|rule| (rule.attribute, rule.text)).collect();
-    assert_eq!(all.len(), RULES.len(), "no rule stands there twice");
+    assert_eq!(all.len(), RULES.len(), "every rule is in the table once");
     assert_eq!(all.difference(&reached).collect::<Vec<_>>(), Vec::<&(Option<u8>, &str)>::new());
 }
 
@@ -248,7 +248,7 @@ fn page() -> String {
             Verdict::Discard => "discard",
             Verdict::TreatAsWithdraw => "treat as withdraw",
             Verdict::SessionReset => "session reset",
-            Verdict::Ok => unreachable!("no rule costs nothing"),
+            Verdict::Ok => unreachable!("every rule has a consequence"),
         };
         writeln!(out, "| {attribute} | {} | {verdict} | {} | {} |", rule.text, rule.code, rule.source)
             .unwrap();

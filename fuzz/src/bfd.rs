@@ -25,7 +25,7 @@ pub fn bfd(input: &[u8]) {
         while let Some(at) = session.deadline().filter(|at| *at <= later) {
             now = now.max(at);
             session.timer(now);
-            assert!(session.deadline().is_none_or(|next| next > now), "an alarm that does not go off");
+            assert!(session.deadline().is_none_or(|next| next > now), "a timer that does not expire");
             drain(&mut session);
         }
         now = later;
@@ -37,7 +37,7 @@ pub fn bfd(input: &[u8]) {
         within(datagram.len(), ANSWERS, || session.receive(&packet, now));
         drain(&mut session);
         let silent = matches!(session.state(), BfdState::Init | BfdState::Up) && session.deadline().is_none();
-        assert!(!silent, "who is believed to be there is watched");
+        assert!(!silent, "a present peer is monitored");
     }
 }
 
@@ -46,7 +46,7 @@ fn drain(session: &mut BfdSession) {
     while let Some(output) = session.poll_output() {
         outputs += 1;
         if let BfdOutput::Send(packet) = output {
-            assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet), "what we send can be taken");
+            assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet), "encoded messages are accepted");
         }
     }
     assert!(outputs <= 8, "{outputs} at once");

@@ -23,10 +23,10 @@ pub(crate) fn within<T>(len: usize, room: u64, work: impl FnOnce() -> T) -> T {
     assert!(allocated.bytes_max <= limit, "{} octets allocated for {len}", allocated.bytes_max);
     let limit = if len <= SHORT { SHORT_TIME } else { LONG_TIME };
     assert!(took <= limit, "{took:?} for {len} octets");
-    result.expect("it was done")
+    result.expect("a result")
 }
 
 /// Returns the CPU time of this thread, so that the load of the machine does not count.
 fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock that Linux has").into()
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock of Linux").into()
 }

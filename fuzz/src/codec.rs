@@ -24,7 +24,7 @@ pub fn frame(input: &[u8]) {
             let len = message.len();
             assert!((framing::HEADER_LEN..=max).contains(&len) && len <= rest.len());
             assert_eq!(message.body, &rest[framing::HEADER_LEN..len]);
-            assert!(matches!(framing::next(&rest[..len - 1], max), Ok(None)), "not before it is whole");
+            assert!(matches!(framing::next(&rest[..len - 1], max), Ok(None)), "not before it is complete");
             rest = &rest[len..];
         }
     }
@@ -43,7 +43,7 @@ pub fn open(input: &[u8]) {
     open.encode(&mut octets);
     let message = framing::next(&octets, MAX_LEN).expect("a message").expect("whole");
     assert_eq!(message.kind, MessageKind::Open);
-    assert_eq!(Open::parse(message.body).expect("what we write can be read"), open);
+    assert_eq!(Open::parse(message.body).expect("encoded messages can be decoded"), open);
 }
 
 /// Reads an UPDATE: the first octet selects the context, the rest is the body.
@@ -150,8 +150,8 @@ fn write_and_read(update: &Update<'_>, canonical: &[u8], context: &Context) {
         let (mut rest, mut again) = (&octets[..], Vec::new());
         while let Some(message) = framing::next(rest, MAX_EXTENDED_LEN).expect("messages") {
             let update = UpdateView::parse(message.body).and_then(|view| view.read(&context));
-            let update = update.expect("what we write can be read");
-            assert_eq!(update.fault, None, "what we write is well-formed");
+            let update = update.expect("encoded messages can be decoded");
+            assert_eq!(update.fault, None, "encoded messages are well-formed");
             let mut canonical_again = Vec::new();
             update.attributes.write_canonical(&mut canonical_again);
             assert_eq!(canonical_again, canonical);

@@ -80,8 +80,8 @@ impl Delivery for AdvertisementCheck {
         let mut rest = &chunk[..];
         while let Some(message) = frame::next(rest, MAX_LEN).expect("messages") {
             let update = UpdateView::parse(message.body).and_then(|view| view.read(&context));
-            let update = update.expect("what is passed on can be read");
-            assert_eq!(update.fault, None, "what is passed on is well-formed");
+            let update = update.expect("messages to observers can be decoded");
+            assert_eq!(update.fault, None, "messages to observers are well-formed");
             self.0 += 1;
             rest = &rest[message.len()..];
         }

@@ -281,6 +281,6 @@ mod tests {
         places.remove(7);
         assert_eq!(places.iter().collect::<Vec<_>>(), [0, 64, 511, 513, 100_000]);
         [0, 64, 511, 513, 100_000].into_iter().for_each(|ix| places.remove(ix));
-        assert!(places.is_empty(), "an empty page is given back");
+        assert!(places.is_empty(), "an empty page is released");
     }
 }

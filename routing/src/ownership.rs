@@ -117,7 +117,7 @@ mod tests {
         assert!(disputed(1, "10.1.2.32/27"), "part of the other's");
         assert!(disputed(1, "fd00:2::/64"), "the other's, IPv6");
         assert!(!disputed(1, "10.1.2.5/32"), "a borrowed address");
-        assert!(!disputed(1, "10.1.3.0/26"), "nobody's");
+        assert!(!disputed(1, "10.1.3.0/26"), "without an owner");
         assert!(!disputed(1, "10.1.0.0/16"), "larger than any block");
         assert_eq!(owners.sender(&AttrSet::originated([10, 0, 0, 9].into())), None, "no node of the table");
     }
@@ -133,10 +133,10 @@ mod tests {
         let before = table(&[x, y], &[z]);
         let mut changed = before.changed_blocks(&table(&[y, z], &[])).expect("few");
         changed.sort();
-        assert_eq!(changed, [x, z], "one is nobody's now, one is another's");
+        assert_eq!(changed, [x, z], "one has no owner any more, one has another");
         assert_eq!(before.changed_blocks(&before), Some(vec![]));
         let other = Owners::new(OwnershipMode::Strict, [(&address[..1], &[x, y][..])]);
-        assert_eq!(before.changed_blocks(&other), None, "a node less");
+        assert_eq!(before.changed_blocks(&other), None, "one node fewer");
         let many: Vec<IpNet> = (0..=32u8).map(|third| block(&format!("10.2.{third}.0/26"))).collect();
         assert_eq!(before.changed_blocks(&table(&[x, y], &many)), None);
     }

@@ -418,7 +418,7 @@ proptest! {
             prop_assert_eq!(bed.rib.peer_counts(id(*peer)).all().advertised, expected.len());
             let (shown, _) = bed.rib.advertised_from(id(*peer), 0, usize::MAX, |_| true);
             let shown: BTreeSet<IpNet> = shown.iter().map(|route| route.prefix).collect();
-            prop_assert_eq!(shown, expected.keys().copied().collect(), "what peer {} is said to be told", peer);
+            prop_assert_eq!(shown, expected.keys().copied().collect(), "reported advertisements of peer {}", peer);
             prop_assert_eq!(advertised, expected, "peer {}", peer);
             prop_assert_eq!(bed.wire.ended[&id(*peer)], session.families.iter().count());
         }

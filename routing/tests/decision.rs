@@ -75,7 +75,7 @@ fn decide(specs: &[Spec]) -> (Option<usize>, Vec<Option<Reason>>) {
         .collect();
     let mut reasons = vec![None; specs.len()];
     let best = select(&candidates, &mut Vec::new(), |index, reason| {
-        assert_eq!(reasons[index].replace(reason), None, "one reason for each loser");
+        assert_eq!(reasons[index].replace(reason), None, "one reason per losing path");
     });
     (best, reasons)
 }

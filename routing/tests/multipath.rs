@@ -63,7 +63,7 @@ fn equally_good_paths_share_traffic_and_one_is_advertised() {
     bed.announce(2, BLOCK);
     bed.announce(3, BLOCK);
     assert_eq!(exits(&bed), [node(1), node(2), node(3)]);
-    assert_eq!(bed.wire.chunks, before, "nobody is told anything");
+    assert_eq!(bed.wire.chunks, before, "no message is sent");
     assert_eq!(bed.wire.attrs(50, BLOCK).next_hop, node(1));
     let (routes, _) = bed.rib.routes_from(0, usize::MAX, |_| true);
     let shares: Vec<_> = routes[0].paths.iter().map(|path| (path.reason.is_none(), path.shares)).collect();
@@ -100,7 +100,7 @@ fn worse_blackhole_static_and_silent_paths_do_not_share() {
     assert_eq!(exits(&bed), [node(1)]);
     bed.rib.peer_down(PeerId(1), retain);
     bed.settle();
-    assert_eq!(exits(&bed), [node(9)], "of what nobody vouches for, one is enough");
+    assert_eq!(exits(&bed), [node(9)], "stale paths do not share");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn disputed_paths_do_not_share() {
         let owners = Owners::new(OwnershipMode::Warn, [(&address[..], &block[..]), (&other[..], &none[..])]);
         bed.rib.set_cluster_policy(ClusterPolicy { owners, ..ClusterPolicy::default() });
         bed.settle();
-        assert_eq!(exits(&bed), [node(1)], "the best path has all, be it the owner's or not");
+        assert_eq!(exits(&bed), [node(1)], "the best path has all traffic, whether it is the owner's or not");
     }
     bed.rib.set_cluster_policy(ClusterPolicy::default());
     bed.settle();
@@ -150,7 +150,7 @@ fn the_limit_includes_the_best_path_and_may_change() {
         bed.settle();
         assert_eq!((exits(&bed).len(), exits(&bed)[0]), (count, node(99)), "{multipath}");
     }
-    assert_eq!(bed.wire.chunks, before, "nobody is told anything");
+    assert_eq!(bed.wire.chunks, before, "no message is sent");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn no_export_stays_in_the_as_and_no_advertise_on_the_node() {
         bed.announce_with(5, BLOCK, attrs(5, &[65005], &[community]));
         let advertised = |peer| !bed.wire.prefixes(peer).is_empty();
         assert_eq!((advertised(1), advertised(6)), (inside, outside), "{community}");
-        assert!(bed.best.contains_key(&net(BLOCK)), "it is used all the same");
+        assert!(bed.best.contains_key(&net(BLOCK)), "the path is used nevertheless");
         for (peer, advertised) in [(1, inside), (6, outside)] {
             assert_eq!(
                 bed.rib.peer_counts(PeerId(peer)).all().advertised,
@@ -89,7 +89,7 @@ fn graceful_shutdown_from_outside_sets_local_pref_0_and_keeps_its_community() {
     assert_eq!(bed.best[&net(BLOCK)].source, Source::Peer(PeerId(6)), "anything else is better");
     bed.announce_with(6, BLOCK, attrs(6, &[65006], &[]));
     bed.announce_with(5, BLOCK, attrs(5, &[65005], &[]));
-    assert_eq!(bed.best[&net(BLOCK)].source, Source::Peer(PeerId(5)), "it is over");
+    assert_eq!(bed.best[&net(BLOCK)].source, Source::Peer(PeerId(5)), "the retention has ended");
 }
 
 #[test]
@@ -102,7 +102,11 @@ fn blackhole_is_imported_by_an_explicit_rule_and_stays_in_the_as() {
         ..PeerPolicy::default()
     };
     set(&mut bed, 5, import(vec![FilterRule::default()]));
-    assert_eq!(reason(&bed), Some(Reason::Blackhole), "a rule that accepts everything does not mean it");
+    assert_eq!(
+        reason(&bed),
+        Some(Reason::Blackhole),
+        "a rule that accepts everything does not name the community"
+    );
     let named = FilterRule { community: Some(Community::BLACKHOLE), ..FilterRule::default() };
     set(&mut bed, 5, import(vec![named]));
     assert_eq!(reason(&bed), None);
@@ -119,12 +123,12 @@ fn the_local_as_may_be_in_the_path_as_often_as_allowed() {
         ..PeerPolicy::default()
     };
     set(&mut bed, 5, allowed(1, None));
-    assert_eq!(reason(&bed), Some(Reason::AsLoop), "it is there twice");
+    assert_eq!(reason(&bed), Some(Reason::AsLoop), "the AS is in the path twice");
     set(&mut bed, 5, allowed(2, None));
     assert_eq!(reason(&bed), None);
     set(&mut bed, 5, allowed(0, Some(Asn(65099))));
     bed.announce_with(5, BLOCK, attrs(5, &[65005, 65099], &[]));
-    assert_eq!(reason(&bed), Some(Reason::AsLoop), "the AS that stands for ours");
+    assert_eq!(reason(&bed), Some(Reason::AsLoop), "the replacement AS");
 }
 
 #[test]
@@ -197,7 +201,7 @@ fn own_blocks_have_their_configured_communities() {
     bed.settle();
     let carries = |peer, prefix, community: Community| bed.wire.attrs(peer, prefix).has_community(community);
     for peer in [1, 6] {
-        assert!(carries(peer, "10.7.0.0/26", Community::NO_EXPORT), "whom we tell ourselves may have it");
+        assert!(carries(peer, "10.7.0.0/26", Community::NO_EXPORT), "our own clients may have it");
         assert!(carries(peer, "10.7.0.0/26", Community::Large([1, 2, 3])));
         assert!(!carries(peer, "10.8.0.0/26", Community::NO_EXPORT));
     }
@@ -246,7 +250,7 @@ fn a_block_with_a_new_owner_is_imported_again_without_needless_updates() {
     let before = bed.wire.chunks;
     bed.rib.set_cluster_policy(owners(&["10.1.1.0/26", "10.1.3.0/26"], &["10.1.2.0/26"]));
     bed.settle();
-    assert_eq!(bed.wire.chunks, before, "a block more concerns no path that is here");
+    assert_eq!(bed.wire.chunks, before, "an additional block affects no existing path");
     bed.rib.set_cluster_policy(owners(&["10.1.1.0/26", "10.1.2.0/26"], &[]));
     bed.settle();
     assert_eq!(bed.wire.prefixes(6), ["10.1.1.0/26", "10.1.2.0/27"]);

@@ -67,7 +67,7 @@ fn a_peer_that_becomes_the_source_receives_a_withdrawal() {
     bed.settle();
     assert_eq!(bed.wire.prefixes(3), Vec::<String>::new());
     let counts = routing::query::RibCounts { removed: bed.rib.counts().removed, ..Default::default() };
-    assert_eq!(bed.rib.counts(), counts, "nothing is left behind");
+    assert_eq!(bed.rib.counts(), counts, "no resources are left");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn routes_from_a_provider_go_to_customers_only() {
     bed.announce(1, "10.1.0.0/26");
     bed.announce(3, "10.3.0.0/26");
     bed.settle();
-    assert_eq!(bed.wire.prefixes(2), ["10.3.0.0/26"], "another provider gets the customer's alone");
+    assert_eq!(bed.wire.prefixes(2), ["10.3.0.0/26"], "another provider receives the customer's route only");
     assert_eq!(bed.wire.prefixes(4), ["10.3.0.0/26"], "so does a peer");
     assert_eq!(bed.wire.prefixes(3), ["10.1.0.0/26"], "the customer gets the provider's");
     assert_eq!(only_to_customer(bed.wire.attrs(3, "10.1.0.0/26")), Some(65001));
@@ -238,7 +238,7 @@ fn the_tunnel_exit_is_the_owners_endpoint_and_not_a_changed_next_hop() {
     let best = learner.best[&net("10.1.7.0/26")];
     assert_eq!((best.next_hop, best.exit), ([192, 168, 0, 9].into(), [192, 168, 0, 7].into()));
     let outside = learner.best[&net("10.1.8.0/26")];
-    assert_eq!(outside.exit, outside.next_hop, "an external peer does not say where tunnels end");
+    assert_eq!(outside.exit, outside.next_hop, "the endpoint of an external peer is ignored");
 }
 
 #[test]

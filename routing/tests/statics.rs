@@ -90,7 +90,7 @@ fn an_awaited_path_is_used_as_soon_as_bgp_has_a_path() {
     bed.up(2, session(2, true, false));
     bed.rib.originate_statics(&[], &table());
     bed.settle();
-    assert!(bed.best.is_empty(), "BGP has its time");
+    assert!(bed.best.is_empty(), "BGP is still given time");
     bed.announce(2, BLOCK);
     // Meanwhile the table was read again.
     bed.rib.originate_statics(&[], &table());
@@ -98,8 +98,8 @@ fn an_awaited_path_is_used_as_soon_as_bgp_has_a_path() {
     assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Ibgp);
     bed.rib.peer_down(PeerId(2), Retain::default());
     bed.settle();
-    assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static, "the loss finds it there");
-    assert!(!bed.best.contains_key(&net("10.1.3.0/26")), "of the other nothing was heard");
+    assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static, "the static path exists at the loss");
+    assert!(!bed.best.contains_key(&net("10.1.3.0/26")), "no packet of the other was received");
     bed.rib.originate_statics(&table(), &[]);
     bed.settle();
     assert_eq!(bed.best[&net("10.1.3.0/26")].kind, SourceKind::Static);
@@ -109,7 +109,7 @@ fn an_awaited_path_is_used_as_soon_as_bgp_has_a_path() {
 fn a_withdrawal_because_of_an_unannounced_pool_does_not_suppress_the_static_path() {
     let mut bed = learned();
     bed.withdraw(2, BLOCK);
-    assert!(!bed.best.contains_key(&net(BLOCK)), "its owner has spoken");
+    assert!(!bed.best.contains_key(&net(BLOCK)), "the owner has withdrawn it");
     bed.rib.set_cluster_policy(announced(&["10.9.0.0/16"]));
     bed.settle();
     assert_eq!((bed.best[&net(BLOCK)].kind, bed.rib.suppressed()), (SourceKind::Static, 0));

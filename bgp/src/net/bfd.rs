@@ -18,7 +18,9 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
-use crate::bfd::{BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket, Diagnostic};
+use crate::bfd::{
+    BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket, Diagnostic, DiscardReason,
+};
 
 /// Destination port of single-hop control packets (RFC 5881 §4).
 const SINGLE_HOP: u16 = 3784;
@@ -70,6 +72,23 @@ pub struct BfdError {
     port: u16,
     #[source]
     source: io::Error,
+}
+
+/// Reason for discarding a datagram.
+#[derive(Debug, thiserror::Error)]
+enum DatagramError {
+    #[error("the TTL of a single-hop packet is 255 (got {0:?})")]
+    Ttl(Option<i32>),
+    #[error(transparent)]
+    Packet(#[from] DiscardReason),
+    #[error("the source address is unknown")]
+    NoSource,
+    #[error("no session is configured with this address")]
+    UnknownPeer,
+    #[error("no session has this discriminator")]
+    UnknownSession,
+    #[error("the packet is not from the peer of its session")]
+    OtherPeer,
 }
 
 /// Handle of the BFD thread; its sessions end when it is dropped.
@@ -354,20 +373,20 @@ impl BfdDriver {
         from: Option<IpAddr>,
         ttl: Option<i32>,
         multihop: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), DatagramError> {
         if !multihop && ttl != Some(255) {
-            return Err(format!("over one hop the TTL is 255 (got {ttl:?})"));
+            return Err(DatagramError::Ttl(ttl));
         }
-        let packet = ControlPacket::parse(datagram).map_err(|why| why.to_string())?;
-        let from = from.ok_or("without an address")?;
+        let packet = ControlPacket::parse(datagram)?;
+        let from = from.ok_or(DatagramError::NoSource)?;
         let id = match packet.your_discriminator {
-            0 => self.by_peer.get(&(from, multihop)).copied().ok_or("no such peer")?,
+            0 => self.by_peer.get(&(from, multihop)).copied().ok_or(DatagramError::UnknownPeer)?,
             id => id,
         };
-        let entry = self.sessions.get_mut(&id).ok_or("no such session")?;
+        let entry = self.sessions.get_mut(&id).ok_or(DatagramError::UnknownSession)?;
         // A guessed discriminator, or another path than the configured one.
         if (entry.peer.remote, entry.peer.multihop) != (from, multihop) {
-            return Err("not from the session's peer".to_owned());
+            return Err(DatagramError::OtherPeer);
         }
         let now = Instant::now();
         entry.session.receive(&packet, now);

@@ -98,7 +98,7 @@ mod tests {
         };
         assert!(!note(0x80, code::MULTI_EXIT_DISC, &[0; 4]).0, "nothing is wrong");
         assert!(note(0x40, code::ATOMIC_AGGREGATE, &[1]).0, "the first of its kind");
-        assert!(!note(0x40, code::ATOMIC_AGGREGATE, &[2]).0, "the second");
+        assert!(!note(0x40, code::ATOMIC_AGGREGATE, &[2]).0, "the second of its kind");
         let (new, errors) = note(0xc0, code::COMMUNITIES, &[9; 99]);
         assert!(new);
         assert_eq!((errors.count, errors.treated_as_withdraw, errors.discarded), (3, 1, 2));

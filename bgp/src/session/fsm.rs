@@ -288,7 +288,7 @@ impl Peer {
             }
             // RFC 6608: the subcode names the state.
             (ConnectionState::OpenSent { .. }, _) => {
-                let rule = "OPEN comes first";
+                let rule = "the first message is OPEN";
                 self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_SENT, rule), now);
             }
             (ConnectionState::OpenConfirm { .. }, _) => {
@@ -296,7 +296,7 @@ impl Peer {
                 self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_CONFIRM, rule), now);
             }
             (ConnectionState::Established { .. }, _) => {
-                let rule = "OPEN comes once";
+                let rule = "OPEN is sent once";
                 self.refuse(side, WireError::new(ErrorCode::FSM_ESTABLISHED, rule), now);
             }
         }

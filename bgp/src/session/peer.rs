@@ -216,7 +216,7 @@ impl fmt::Display for EndReason {
 ///
 /// * Hand in events with [`Peer::handle`], and received messages with [`Peer::receive`], in the
 ///   order in which they happened. Call [`Peer::poll_output`] until it returns `None` after each of
-///   them, and after [`Peer::reconfigure`], and perform the actions in the order in which they come.
+///   them and after [`Peer::reconfigure`], and perform the actions in the order of their return.
 /// * `now` is a monotonic time: it must not be earlier than in a previous call. Any clock is
 ///   suitable, since only differences count.
 /// * Hand in [`PeerInput::Timer`] when [`Peer::deadline`] has come. The deadline may change with

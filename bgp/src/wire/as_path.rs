@@ -330,7 +330,7 @@ mod tests {
         path.extend(sequence(AsWidth::Four, &[7, 8]));
         let path = AsPath::check(&path, AsWidth::Four).unwrap();
         assert_eq!(path.hops(), 3);
-        assert_eq!(path.neighbor_as(), None, "a path that begins with a set has no neighbour AS");
+        assert_eq!(path.neighbor_as(), None, "a path that begins with a set has no neighbor AS");
     }
 
     #[test]

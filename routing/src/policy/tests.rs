@@ -232,7 +232,7 @@ proptest! {
                 Operation::PrependAsPath(path) => {
                     expected.path.splice(0..0, path.iter().map(|asn| asn.0));
                 }
-                Operation::OnlyToCustomer(_) => unreachable!("no filter says it"),
+                Operation::OnlyToCustomer(_) => unreachable!("not part of filters"),
                 Operation::SetPriority(priority) => expected.local_pref = Some(2_147_483_647 - priority),
             }
         }
@@ -248,7 +248,7 @@ fn an_empty_prefix_match_is_detected() {
     let net: IpNet = "10.0.0.0/16".parse().expect("a prefix");
     let empty = |operator, min, max| PrefixMatch { net, operator, min, max }.is_empty();
     assert!(empty(Operator::In, 24, 20));
-    assert!(empty(Operator::In, 0, 15), "what lies in a /16 is no shorter");
+    assert!(empty(Operator::In, 0, 15), "a prefix in a /16 is not shorter");
     assert!(!empty(Operator::In, 16, 16));
     assert!(empty(Operator::Equal, 24, 32));
     assert!(!empty(Operator::NotEqual, 24, 32));
@@ -259,7 +259,7 @@ fn an_empty_prefix_match_is_detected() {
         min: 0,
         max: 32,
     };
-    assert!(all.is_empty(), "everything lies in 0.0.0.0/0");
+    assert!(all.is_empty(), "every prefix is in 0.0.0.0/0");
 }
 
 #[test]

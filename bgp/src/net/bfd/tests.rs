@@ -23,14 +23,14 @@ async fn a_reconfigured_session_survives_an_earlier_timer_and_ends_with_its_last
         },
     };
     let old = bfd.session(peer(50)).await;
-    driver.begin(received.recv().await.expect("an order"));
+    driver.begin(received.recv().await.expect("a command"));
     let id = *driver.sessions.keys().next().expect("a session");
     let new = bfd.session(peer(70)).await;
     drop(old);
     driver.due(&mut received, Instant::now() + Duration::from_secs(2));
-    assert_eq!(driver.sessions.keys().collect::<Vec<_>>(), [&id], "it goes on");
+    assert_eq!(driver.sessions.keys().collect::<Vec<_>>(), [&id], "the session continues");
     assert_eq!(driver.sessions.get(&id).map(|entry| entry.peer), Some(peer(70)));
     drop(new);
     driver.due(&mut received, Instant::now() + Duration::from_secs(4));
-    assert!(driver.sessions.is_empty() && driver.by_peer.is_empty(), "nobody wants it");
+    assert!(driver.sessions.is_empty() && driver.by_peer.is_empty(), "no receiver is left");
 }

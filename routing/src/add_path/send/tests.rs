@@ -279,7 +279,7 @@ proptest! {
                     (prefix, meds)
                 })
                 .collect();
-            prop_assert_eq!(&shown, &expected, "what peer {} is said to be told", peer);
+            prop_assert_eq!(&shown, &expected, "reported advertisements of peer {}", peer);
             prop_assert_eq!(advertised, expected, "peer {}", peer);
             prop_assert_eq!(bed.wire.ended[&id(*peer)], 2);
         }
