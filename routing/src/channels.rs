@@ -27,12 +27,11 @@ pub(crate) struct ChannelState {
 #[derive(Debug, Default)]
 pub(crate) struct Backpressure {
     busy: AtomicUsize,
-    room: Notify,
+    idle: Notify,
 }
 
 impl Backpressure {
-    /// Processes the information that a session has written all its chunks; returns whether the RIB
-    /// has more for it.
+    /// Records that a session has written all its chunks; returns whether the RIB has more for it.
     pub(crate) fn drained(&self, state: &ChannelState) -> bool {
         self.stop_counting(state);
         state.stalled.swap(false, Ordering::AcqRel)
@@ -41,7 +40,7 @@ impl Backpressure {
     /// Stops waiting for a session.
     fn stop_counting(&self, state: &ChannelState) {
         if state.busy.swap(false, Ordering::AcqRel) && self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.room.notify_one();
+            self.idle.notify_one();
         }
     }
 }
@@ -81,7 +80,7 @@ impl PeerChannels {
     /// Waits until all peers that do not lag behind have written their chunks.
     pub(crate) async fn written(&self) {
         while self.pressure.busy.load(Ordering::Acquire) > 0 {
-            self.pressure.room.notified().await;
+            self.pressure.idle.notified().await;
         }
     }
 

@@ -57,11 +57,11 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Adds a peer, which receives all routes and then End-of-RIB; with `held` End-of-RIB waits for
+    /// Adds a peer, which receives all routes and then End-of-RIB; with `hold_marker` End-of-RIB waits for
     /// [`Group::release_markers`].
-    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families, held: bool) {
-        let mut outbox = match held {
-            true => Outbox { held: families, ..Outbox::default() },
+    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families, hold_marker: bool) {
+        let mut outbox = match hold_marker {
+            true => Outbox { held_markers: families, ..Outbox::default() },
             false => Outbox { end_of_rib: families, ..Outbox::default() },
         };
         outbox.dump(end, families, false);
@@ -72,8 +72,8 @@ impl Group {
     pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
         let mut released = Vec::new();
         for (peer, outbox) in &mut self.members {
-            if !outbox.held.is_empty() {
-                outbox.end_of_rib = outbox.end_of_rib.union(std::mem::take(&mut outbox.held));
+            if !outbox.held_markers.is_empty() {
+                outbox.end_of_rib = outbox.end_of_rib.union(std::mem::take(&mut outbox.held_markers));
                 released.push(*peer);
             }
         }
@@ -106,7 +106,7 @@ impl Group {
     pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family, marked: bool) {
         if let Some(outbox) = self.members.get_mut(&peer) {
             // RFC 7313 §4: never before the first End-of-RIB.
-            let first = outbox.end_of_rib.union(outbox.held).contains(family);
+            let first = outbox.end_of_rib.union(outbox.held_markers).contains(family);
             if marked && !first {
                 outbox.begins.insert(family);
                 outbox.ends.insert(family);
@@ -150,7 +150,7 @@ impl Group {
         let same = |a: &PathChange, b: &PathChange| a.after == b.after && a.family == b.family;
         // Adjacent prefixes mostly had the same path before, too.
         let mut last = (RibPath::NONE, Family::Ipv4Unicast, false);
-        let mut held = |path: RibPath, family: Family| {
+        let mut was_advertised = |path: RibPath, family: Family| {
             if (path, family) != (last.0, last.1) {
                 last = (path, family, view.allows(path, key, family));
             }
@@ -191,7 +191,9 @@ impl Group {
                 // An older route must not remain if the new one does not fit a message.
                 if announced {
                     GroupAction::Announce
-                } else if held(change.before, family) || view.reexport && key.families.contains(family) {
+                } else if was_advertised(change.before, family)
+                    || view.reexport && key.families.contains(family)
+                {
                     GroupAction::Withdraw
                 } else {
                     GroupAction::Unchanged

@@ -57,7 +57,7 @@ pub(crate) struct Outbox {
     /// Families whose End-of-RIB marker follows the dump.
     pub(crate) end_of_rib: Families,
     /// Families whose End-of-RIB marker is held back until this node knows all routes.
-    pub(crate) held: Families,
+    pub(crate) held_markers: Families,
     /// Families whose dump answers a ROUTE-REFRESH, with the beginning marker not sent yet (RFC
     /// 7313).
     pub(crate) begins: Families,

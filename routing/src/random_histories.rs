@@ -216,7 +216,7 @@ impl Bed {
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Writable(peer, chunks) => {
-                self.wire.room.insert(id(peer), chunks);
+                self.wire.capacity.insert(id(peer), chunks);
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Refresh(peer) => {
@@ -246,8 +246,8 @@ impl Bed {
             }
             Step::Policy(peer, number) => {
                 self.policies.insert(peer, number);
-                let held = self.held(peer);
-                if number == 8 && held > LIMIT && self.up.contains(&peer) {
+                let prefix_count = self.prefix_count(peer);
+                if number == 8 && prefix_count > LIMIT && self.up.contains(&peer) {
                     self.over.insert(peer);
                 }
                 self.rib.set_peer_policy(id(peer), policy(number));
@@ -264,7 +264,7 @@ impl Bed {
         }
     }
 
-    fn held(&self, peer: u8) -> usize {
+    fn prefix_count(&self, peer: u8) -> usize {
         self.received.keys().filter(|(from, _)| *from == peer).count()
     }
 
@@ -279,7 +279,7 @@ impl Bed {
             self.last.remove(&(peer, prefix));
         }
         let limited = self.policy_of(peer) == 8 && !self.received.contains_key(&(peer, prefix));
-        if limited && self.held(peer) >= LIMIT {
+        if limited && self.prefix_count(peer) >= LIMIT {
             self.over.insert(peer);
             return;
         }
@@ -318,7 +318,7 @@ impl Bed {
     }
 
     fn settle(&mut self) {
-        self.wire.room.clear();
+        self.wire.capacity.clear();
         while !self.rib.run(2, &mut self.wire) {}
         for peer in &self.up {
             assert!(self.rib.resume(id(*peer), &mut self.wire));
@@ -429,7 +429,7 @@ proptest! {
         for peer in 1..6 {
             let counts = bed.rib.peer_counts(id(peer)).all();
             let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
-            prop_assert_eq!((counts.received, counts.stale), (bed.held(peer), stale), "peer {}", peer);
+            prop_assert_eq!((counts.received, counts.stale), (bed.prefix_count(peer), stale), "peer {}", peer);
         }
         bed.shares_packets_as_it_should()?;
         for (peer, prefix) in bed.received.keys() {

@@ -273,9 +273,9 @@ impl Rib {
             self.reexport -= count;
         }
         if self.reimport_count > 0 {
-            let imported_path = count.min(self.reimport_count);
-            self.reimport_count -= imported_path;
-            self.reimport(imported_path);
+            let reimported = count.min(self.reimport_count);
+            self.reimport_count -= reimported;
+            self.reimport(reimported);
         }
         if !self.add_path_peers.is_empty() {
             self.dirty.iter().take(count).for_each(|ix| self.add_path_peers.note(self.table.prefix(*ix)));

@@ -79,7 +79,7 @@ pub(crate) struct Table {
     vacant_v6: Vec<u32>,
     paths: usize,
     /// Number of nodes in use.
-    further: usize,
+    node_count: usize,
     hasher: RandomState,
 }
 
@@ -95,7 +95,7 @@ impl Default for Table {
             v6: Vec::new(),
             vacant_v6: Vec::new(),
             paths: 0,
-            further: 0,
+            node_count: 0,
             // Peers choose the prefixes, and must not be able to provoke collisions.
             hasher: RandomState::default(),
         }
@@ -360,7 +360,7 @@ impl Table {
                     }
                 };
                 self.paths += 1;
-                self.further += 1;
+                self.node_count += 1;
                 Insertion::New
             }
         }
@@ -395,8 +395,8 @@ impl Table {
         if let Some(node) = self.nodes.get_mut(freed as usize) {
             *node = PathNode { path: RibPath::NONE, next: self.vacant_node };
             self.vacant_node = freed;
-            self.further -= 1;
-            if self.further == 0 {
+            self.node_count -= 1;
+            if self.node_count == 0 {
                 (self.nodes, self.vacant_node) = (Vec::new(), NONE);
             }
         }

@@ -157,7 +157,7 @@ impl BfdSession {
         if packet.poll {
             self.send(true, now);
         }
-        self.hurry(now);
+        self.advance_transmission(now);
     }
 
     /// Processes the expiry of a timer.
@@ -175,7 +175,7 @@ impl BfdSession {
         if self.send_at.is_some_and(|at| at <= now) {
             self.send(false, now);
         }
-        self.hurry(now);
+        self.advance_transmission(now);
     }
 
     /// Replaces the configuration without a change of state (RFC 5880 §6.8.3).
@@ -235,7 +235,7 @@ impl BfdSession {
     }
 
     /// Moves the next transmission forward, if the interval has become shorter.
-    fn hurry(&mut self, now: Instant) {
+    fn advance_transmission(&mut self, now: Instant) {
         let at = self.interval().and_then(|interval| now.checked_add(interval));
         self.send_at = match (self.send_at, at) {
             (Some(before), Some(at)) => Some(before.min(at)),

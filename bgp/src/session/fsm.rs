@@ -89,7 +89,7 @@ impl Peer {
             PeerInput::Connected(Side::Outgoing) => self.connected_out(now),
             PeerInput::Connected(Side::Incoming) => self.connected_in(now),
             PeerInput::ConnectFailed => {
-                if matches!(self.dial, Dial::Calling { .. }) {
+                if matches!(self.dial, Dial::Connecting { .. }) {
                     self.dial_later(now);
                 }
             }
@@ -100,7 +100,7 @@ impl Peer {
             }
             PeerInput::Malformed(side, error) => {
                 if self.slot(side).is_some() {
-                    self.refuse(side, error, now);
+                    self.reject(side, error, now);
                 }
             }
             PeerInput::Timer => self.timer(now),
@@ -173,7 +173,7 @@ impl Peer {
     }
 
     fn dial_now(&mut self, now: Instant) {
-        self.dial = Dial::Calling { until: now + CONNECT_TIMEOUT };
+        self.dial = Dial::Connecting { until: now + CONNECT_TIMEOUT };
         self.push_output(PeerOutput::Connect);
     }
 
@@ -184,7 +184,7 @@ impl Peer {
     }
 
     fn cancel_dial(&mut self) {
-        if matches!(self.dial, Dial::Calling { .. }) {
+        if matches!(self.dial, Dial::Connecting { .. }) {
             self.push_output(PeerOutput::AbortConnect);
         }
         self.dial = Dial::Off;
@@ -192,7 +192,7 @@ impl Peer {
 
     fn connected_out(&mut self, now: Instant) {
         // The attempt was aborted before it succeeded.
-        if !matches!(self.dial, Dial::Calling { .. }) {
+        if !matches!(self.dial, Dial::Connecting { .. }) {
             return;
         }
         self.dial = Dial::Off;
@@ -283,21 +283,21 @@ impl Peer {
                 self.restart_hold_timer(side, now);
                 match RouteRefresh::parse(frame.body) {
                     Ok(refresh) => self.refresh(refresh, negotiated, now),
-                    Err(error) => self.refuse(side, error, now),
+                    Err(error) => self.reject(side, error, now),
                 }
             }
             // RFC 6608: the subcode names the state.
             (ConnectionState::OpenSent { .. }, _) => {
                 let rule = "the first message is OPEN";
-                self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_SENT, rule), now);
+                self.reject(side, WireError::new(ErrorCode::FSM_OPEN_SENT, rule), now);
             }
             (ConnectionState::OpenConfirm { .. }, _) => {
                 let rule = "KEEPALIVE follows OPEN";
-                self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_CONFIRM, rule), now);
+                self.reject(side, WireError::new(ErrorCode::FSM_OPEN_CONFIRM, rule), now);
             }
             (ConnectionState::Established { .. }, _) => {
                 let rule = "OPEN is sent once";
-                self.refuse(side, WireError::new(ErrorCode::FSM_ESTABLISHED, rule), now);
+                self.reject(side, WireError::new(ErrorCode::FSM_ESTABLISHED, rule), now);
             }
         }
     }
@@ -321,7 +321,7 @@ impl Peer {
             Open::parse(body).and_then(|theirs| Negotiated::settle(&ours, &theirs, self.config.peer_as));
         let negotiated = match settled {
             Ok(negotiated) => negotiated,
-            Err(error) => return self.refuse(side, error, now),
+            Err(error) => return self.reject(side, error, now),
         };
         match self.slot(side.other()) {
             // RFC 4724 §5: the peer has restarted; the rest of its last session ends without a
@@ -396,11 +396,11 @@ impl Peer {
     fn timer(&mut self, now: Instant) {
         match self.dial {
             Dial::At(at) if at <= now => self.dial_now(now),
-            Dial::Calling { until } if until <= now => {
+            Dial::Connecting { until } if until <= now => {
                 self.push_output(PeerOutput::AbortConnect);
                 self.dial_later(now);
             }
-            Dial::Off | Dial::At(_) | Dial::Calling { .. } => {}
+            Dial::Off | Dial::At(_) | Dial::Connecting { .. } => {}
         }
         self.retained_timer(now);
         self.refreshing_timer(now);
@@ -432,8 +432,8 @@ impl Peer {
         }
     }
 
-    fn refuse(&mut self, side: Side, error: WireError, now: Instant) {
-        self.end(side, Some(Notification::from(&error)), EndReason::Refused(error), now);
+    fn reject(&mut self, side: Side, error: WireError, now: Instant) {
+        self.end(side, Some(Notification::from(&error)), EndReason::ProtocolError(error), now);
     }
 
     /// Ends one connection, and schedules the next connection attempt if no other connection has

@@ -171,7 +171,7 @@ pub enum EndReason {
     /// The peer sent a NOTIFICATION.
     Received(Notification),
     /// The peer violated a rule of the protocol.
-    Refused(WireError),
+    ProtocolError(WireError),
     /// Nothing was received for the hold time.
     HoldTimerExpired,
     /// Nothing could be sent for the send hold time.
@@ -194,7 +194,7 @@ impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EndReason::Received(notification) => write!(f, "peer sent {notification}"),
-            EndReason::Refused(error) => write!(f, "sent {error}"),
+            EndReason::ProtocolError(error) => write!(f, "sent {error}"),
             EndReason::HoldTimerExpired => f.write_str("hold timer expired"),
             EndReason::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer does not read"),
             EndReason::BfdDown => write!(f, "stopped: {}", ErrorCode::BFD_DOWN),
@@ -277,7 +277,7 @@ impl Peer {
     pub fn deadline(&self) -> Option<Instant> {
         let dial = match self.dial {
             Dial::Off => None,
-            Dial::At(at) | Dial::Calling { until: at } => Some(at),
+            Dial::At(at) | Dial::Connecting { until: at } => Some(at),
         };
         let refreshing = self.refreshing.iter().flatten().copied();
         let connections = self.connections.iter().flatten().filter_map(ConnectionState::deadline);
@@ -288,7 +288,7 @@ impl Peer {
     pub fn state(&self) -> SessionState {
         let base = match (self.running, self.dial) {
             (false, _) => SessionState::Idle,
-            (true, Dial::Calling { .. }) => SessionState::Connect,
+            (true, Dial::Connecting { .. }) => SessionState::Connect,
             (true, Dial::Off | Dial::At(_)) => SessionState::Active,
         };
         self.connections.iter().flatten().map(ConnectionState::state).fold(base, SessionState::max)

@@ -39,7 +39,7 @@ impl Peer {
             EndReason::HoldTimerExpired
             | EndReason::SendHoldTimerExpired
             | EndReason::BfdDown
-            | EndReason::Refused(_) => graceful.notification,
+            | EndReason::ProtocolError(_) => graceful.notification,
             EndReason::Received(notification) => {
                 graceful.notification && notification.code != ErrorCode::HARD_RESET
             }

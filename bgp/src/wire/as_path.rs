@@ -1,4 +1,5 @@
 //! AS_PATH (RFC 4271 §4.3) with two- or four-octet numbers, and the AS4_PATH merge (RFC 6793).
+//! Confederation segments (RFC 5065) are parsed; membership in a confederation is not implemented.
 
 use super::cursor::Cursor;
 use crate::types::Asn;

@@ -45,7 +45,7 @@ struct AddPathPeer {
     begins: Families,
     ends: Families,
     end_of_rib: Families,
-    waiting: Families,
+    held_markers: Families,
     /// The last chunk did not fit the peer's channel.
     lags: bool,
 }
@@ -55,19 +55,19 @@ impl AddPathPeers {
         self.peers.is_empty()
     }
 
-    /// Adds a peer, which receives all routes of some families and then End-of-RIB; with `state`
-    /// End-of-RIB waits for [`AddPathPeers::release_markers`].
+    /// Adds a peer, which receives all routes of some families and then End-of-RIB; with
+    /// `hold_marker` End-of-RIB waits for [`AddPathPeers::release_markers`].
     pub(crate) fn join(&mut self, peer: PeerId, families: Families, end: u32, hold_marker: bool) {
         if families.is_empty() {
             return;
         }
-        let (end_of_rib, waiting) =
+        let (end_of_rib, held_markers) =
             if hold_marker { (Families::NONE, families) } else { (families, Families::NONE) };
         let state = AddPathPeer {
             families,
             dump: Some((0, end)),
             end_of_rib,
-            waiting,
+            held_markers,
             lags: true,
             ..AddPathPeer::default()
         };
@@ -89,10 +89,10 @@ impl AddPathPeers {
 
     /// Releases End-of-RIB; returns the peers that it can be sent to.
     pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
-        let waiting = self.peers.iter_mut().filter(|(_, state)| !state.waiting.is_empty());
+        let waiting = self.peers.iter_mut().filter(|(_, state)| !state.held_markers.is_empty());
         waiting
             .map(|(peer, state)| {
-                state.end_of_rib = state.end_of_rib.union(std::mem::take(&mut state.waiting));
+                state.end_of_rib = state.end_of_rib.union(std::mem::take(&mut state.held_markers));
                 *peer
             })
             .collect()
@@ -104,7 +104,7 @@ impl AddPathPeers {
         let Some(state) = self.peers.get_mut(&peer).filter(|state| state.families.contains(family)) else {
             return false;
         };
-        if marked && !state.end_of_rib.union(state.waiting).contains(family) {
+        if marked && !state.end_of_rib.union(state.held_markers).contains(family) {
             state.begins.insert(family);
             state.ends.insert(family);
         }

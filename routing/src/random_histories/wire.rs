@@ -30,14 +30,14 @@ pub(super) struct Wire {
     pub(super) ended: HashMap<PeerId, usize>,
     /// Routes that were not sent again since the answer to a ROUTE-REFRESH began.
     pub(super) unrefreshed: HashMap<(PeerId, Family), HashSet<IpNet>>,
-    pub(super) room: HashMap<PeerId, usize>,
+    pub(super) capacity: HashMap<PeerId, usize>,
 }
 
 impl Delivery for Wire {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        match self.room.get_mut(&peer) {
+        match self.capacity.get_mut(&peer) {
             Some(0) => return false,
-            Some(room) => *room -= 1,
+            Some(capacity) => *capacity -= 1,
             None => {}
         }
         let state = self.advertised.entry(peer).or_default();

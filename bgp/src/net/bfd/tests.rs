@@ -11,7 +11,7 @@ async fn a_reconfigured_session_survives_an_earlier_timer_and_ends_with_its_last
         by_peer: HashMap::new(),
         alarms: BinaryHeap::new(),
         random: RandomState::new(),
-        begun: 0,
+        discriminators: 0,
     };
     let peer = |millis| BfdPeer {
         remote: Ipv4Addr::LOCALHOST.into(),

@@ -29,14 +29,14 @@ struct Wire {
     advertised: HashMap<PeerId, BTreeMap<(IpNet, u32), u32>>,
     unrefreshed: HashMap<PeerId, BTreeSet<(IpNet, u32)>>,
     ended: HashMap<PeerId, usize>,
-    room: HashMap<PeerId, usize>,
+    capacity: HashMap<PeerId, usize>,
 }
 
 impl Delivery for Wire {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        match self.room.get_mut(&peer) {
+        match self.capacity.get_mut(&peer) {
             Some(0) => return false,
-            Some(room) => *room -= 1,
+            Some(capacity) => *capacity -= 1,
             None => {}
         }
         let state = self.advertised.entry(peer).or_default();
@@ -221,7 +221,7 @@ impl Bed {
                 self.rib.end_of_rib(id(peer), Family::Ipv6Unicast);
             }
             Step::SelectScratch(peer, chunks) => {
-                self.wire.room.insert(id(peer), chunks);
+                self.wire.capacity.insert(id(peer), chunks);
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Refresh(peer) => {
@@ -238,7 +238,7 @@ impl Bed {
     }
 
     fn settle(&mut self) {
-        self.wire.room.clear();
+        self.wire.capacity.clear();
         while !self.rib.run(2, &mut self.wire) {}
         for peer in &self.up {
             assert!(self.rib.resume(id(*peer), &mut self.wire));
