@@ -7,7 +7,7 @@
 //! * `net` (feature `driver`) connects these to TCP and UDP.
 //!
 //! The crate has no RIB and does not access the kernel's routing tables. Confederations (RFC 5065)
-//! and families other than IPv4 and IPv6 unicast are not implemented. `docs/rfcs.md` lists the RFCs.
+//! and families other than IPv4 and IPv6 unicast are not implemented; see `docs/rfcs.md`.
 //!
 //! # Examples
 //!

@@ -1,4 +1,4 @@
-//! The BFD state machine: every pair of states, the times, and two sessions that find each other.
+//! The BFD state machine: the transition table, the intervals, and two sessions with each other.
 #![allow(clippy::unwrap_used)]
 
 use std::num::{NonZeroU8, NonZeroU32};
@@ -60,7 +60,7 @@ fn in_state(state: BfdState, now: Instant) -> BfdSession {
 #[test]
 fn every_state_answers_every_state_as_the_table_says() {
     use BfdState::{AdminDown, Down, Init, Up};
-    // RFC 5880 §6.2 and §6.8.6: our state, what is received, our state then.
+    // RFC 5880 §6.2 and §6.8.6: state, received state, new state.
     let table = [
         (AdminDown, AdminDown, AdminDown),
         (AdminDown, Down, AdminDown),
@@ -83,13 +83,13 @@ fn every_state_answers_every_state_as_the_table_says() {
         let now = Instant::now();
         let mut session = in_state(ours, now);
         session.receive(&packet(theirs), now);
-        assert_eq!(session.state(), then, "{ours} hears {theirs}");
+        assert_eq!(session.state(), then, "{ours} receives {theirs}");
         let (sent, states) = drain(&mut session);
         if ours == then {
-            assert!(states.is_empty(), "{ours} hears {theirs}");
+            assert!(states.is_empty(), "{ours} receives {theirs}");
         } else {
             assert_eq!(states, [then]);
-            assert_eq!(sent[0].state, then, "a change is told at once");
+            assert_eq!(sent[0].state, then, "a change is sent at once");
             assert_eq!(sent[0].your_discriminator, 7);
         }
         if matches!(ours, Init | Up) && then == Down {
@@ -127,7 +127,7 @@ fn silence_for_the_detection_time_is_down() {
 }
 
 #[test]
-fn the_detection_time_is_theirs_by_what_both_can_do() {
+fn the_detection_time_is_the_remote_multiplier_times_the_negotiated_interval() {
     let now = Instant::now();
     let mut session = in_state(BfdState::Up, now);
     for (theirs, mult, wanted) in [(10_000, 3, 150), (300_000, 2, 600), (1_000_000, 5, 5000)] {
@@ -142,7 +142,7 @@ fn the_detection_time_is_theirs_by_what_both_can_do() {
 }
 
 #[test]
-fn a_poll_is_answered_at_once_and_ours_ends_with_the_answer() {
+fn a_poll_is_answered_at_once_and_our_poll_ends_with_the_answer() {
     let now = Instant::now();
     let mut session = BfdSession::new(config(), discr(1), 3, now);
     session.receive(&packet(BfdState::Init), now);
@@ -159,7 +159,7 @@ fn a_poll_is_answered_at_once_and_ours_ends_with_the_answer() {
 }
 
 #[test]
-fn other_times_leave_the_session_up_and_count_once_they_are_confirmed() {
+fn new_intervals_leave_the_session_up_and_apply_once_confirmed() {
     for (from, to) in [(50, 300), (300, 50)] {
         let now = Instant::now();
         let times = |ms: u32| BfdSessionConfig { min_interval: ms * MS, ..config() };
@@ -172,7 +172,7 @@ fn other_times_leave_the_session_up_and_count_once_they_are_confirmed() {
         let (sent, states) = drain(&mut session);
         assert!(states.is_empty() && sent[0].poll, "{states:?}");
         assert_eq!(sent[0].desired_min_tx, to * 1000);
-        assert_eq!(session.detection_time(), 3 * from.max(to) * MS, "either, until they know");
+        assert_eq!(session.detection_time(), 3 * from.max(to) * MS, "either interval until it is confirmed");
         let next = session.deadline().unwrap() - now;
         assert!(next <= from.min(to) * MS, "{next:?}");
         session.receive(&answer, now);
@@ -183,16 +183,16 @@ fn other_times_leave_the_session_up_and_count_once_they_are_confirmed() {
 }
 
 #[test]
-fn nothing_is_sent_to_who_wants_nothing() {
+fn no_packets_are_sent_to_a_system_that_requires_none() {
     let now = Instant::now();
     let mut session = in_state(BfdState::Up, now);
     session.receive(&ControlPacket { required_min_rx: 0, ..packet(BfdState::Up) }, now);
-    assert_eq!(session.deadline(), Some(now + 150 * MS), "only the detection time is left");
+    assert_eq!(session.deadline(), Some(now + 150 * MS), "only the detection timer is left");
     session.receive(&ControlPacket { r#final: true, demand: true, ..packet(BfdState::Up) }, now);
     assert_eq!(session.deadline(), Some(now + 150 * MS), "demand mode");
     session.timer(now + 150 * MS);
     assert_eq!(session.state(), BfdState::Down);
-    assert!(session.deadline().is_some(), "who is gone may come back");
+    assert!(session.deadline().is_some(), "a peer may come back");
 }
 
 #[test]
@@ -223,9 +223,9 @@ fn packets_keep_their_intervals_with_jitter() {
     assert!((750 * MS..=1000 * MS).contains(&wait), "not Up: once a second, {wait:?}");
 }
 
-/// Both sides, a virtual clock, and 1 ms on the way.
+/// Runs both sessions on a virtual clock, with a latency of 1 ms.
 #[test]
-fn two_sessions_find_each_other_and_see_each_others_end() {
+fn two_sessions_come_up_and_detect_each_others_end() {
     let start = Instant::now();
     let mut sides =
         [BfdSession::new(config(), discr(1), 3, start), BfdSession::new(config(), discr(2), 4, start)];
@@ -245,7 +245,7 @@ fn two_sessions_find_each_other_and_see_each_others_end() {
             }
             let arrived: Vec<_> = on_the_way.extract_if(.., |(at, ..)| *at <= *now).collect();
             for (_, to, packet) in arrived {
-                assert!(sides[to].is_meant(&packet));
+                assert!(sides[to].is_addressed_by(&packet));
                 sides[to].receive(&packet, *now);
             }
             *now += MS;

@@ -1,4 +1,4 @@
-//! What becomes of routes when a session ends, and what is said when one is to end.
+//! Retention of routes after the end of a session, and the NOTIFICATIONs that precede it.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -77,13 +77,13 @@ fn stale(peer: &mut Peer) -> Vec<Stale> {
     drain(peer).into_iter().filter_map(stale).collect()
 }
 
-/// Lets the time of the deadline come, until stale routes change.
+/// Advances to the deadline repeatedly, until the treatment of stale routes changes.
 fn until_stale(peer: &mut Peer, limit: Instant) -> (Instant, Vec<Stale>) {
     loop {
         let now = peer.deadline().unwrap();
-        assert!(now <= limit, "nothing happens to stale routes");
+        assert!(now <= limit, "no change of stale routes");
         peer.handle(PeerInput::Timer, now);
-        // The calls under way fail.
+        // Connection attempts in progress fail.
         peer.handle(PeerInput::ConnectFailed, now);
         let stale = stale(peer);
         if !stale.is_empty() {
@@ -93,7 +93,7 @@ fn until_stale(peer: &mut Peer, limit: Instant) -> (Instant, Vec<Stale>) {
 }
 
 #[test]
-fn routes_outlive_a_session_as_far_as_both_agreed() {
+fn routes_are_retained_as_far_as_both_sides_agreed() {
     let notified = |code| {
         move |peer: &mut Peer, now| {
             let octets = message(|out| Notification::new(code).encode(out));
@@ -122,7 +122,7 @@ fn routes_outlive_a_session_as_far_as_both_agreed() {
     let reset = notified(ErrorCode::ADMINISTRATIVE_RESET);
     let hard = notified(ErrorCode::HARD_RESET);
     type Event<'a> = &'a dyn Fn(&mut Peer, Instant);
-    // What happens, whether routes are kept by RFC 4724, by RFC 8538, and whether the peer is silent.
+    // Event; whether routes are kept by RFC 4724 and by RFC 8538; whether the peer is silent.
     let table: &[(&str, Event<'_>, bool, bool, bool)] = &[
         ("TCP ends", &closed, true, true, false),
         ("a NOTIFICATION comes", &reset, false, true, false),
@@ -155,11 +155,11 @@ fn routes_outlive_a_session_as_far_as_both_agreed() {
         }),
     );
     closed(&mut peer, now);
-    assert_eq!(retained(&mut peer), Retain::default(), "the peer never asked for it");
+    assert_eq!(retained(&mut peer), Retain::default(), "the peer did not negotiate it");
 }
 
 #[test]
-fn stale_routes_go_when_the_restart_time_is_over() {
+fn stale_routes_are_dropped_after_the_restart_time() {
     let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
     peer.handle(PeerInput::Closed(SIDE), now);
     drain(&mut peer);
@@ -170,7 +170,7 @@ fn stale_routes_go_when_the_restart_time_is_over() {
 }
 
 #[test]
-fn a_peer_that_asks_to_be_waited_for_for_an_hour_is_not() {
+fn a_restart_time_of_an_hour_is_limited() {
     let open = theirs(|open| open.capabilities.graceful_restart.as_mut().unwrap().restart_time = 3600);
     for (ours, waited) in [(120, 300), (600, 600)] {
         let restart = RestartConfig { restart_time: ours, long_lived_stale_time: 0 };
@@ -181,7 +181,7 @@ fn a_peer_that_asks_to_be_waited_for_for_an_hour_is_not() {
 }
 
 #[test]
-fn long_lived_routes_become_a_last_resort_and_go_later() {
+fn long_lived_routes_become_llgr_stale_and_are_dropped_later() {
     let open = config(2, Some(RestartConfig { restart_time: 120, long_lived_stale_time: 600 })).open(None);
     let (mut peer, now) = established(config(1, restart(3600)), &open);
     peer.handle(PeerInput::Closed(SIDE), now);
@@ -193,7 +193,7 @@ fn long_lived_routes_become_a_last_resort_and_go_later() {
 }
 
 #[test]
-fn a_peer_that_is_back_keeps_what_it_still_forwards_until_end_of_rib() {
+fn routes_with_preserved_forwarding_state_are_kept_until_end_of_rib() {
     let open = theirs(|open| {
         let graceful = open.capabilities.graceful_restart.as_mut().unwrap();
         graceful.forwarding = Families::IPV4;
@@ -210,11 +210,11 @@ fn a_peer_that_is_back_keeps_what_it_still_forwards_until_end_of_rib() {
     assert_eq!(stale(&mut peer), [Stale::Drop(v6)]);
     assert!(peer.retained_until().is_some());
     peer.handle(PeerInput::EndOfRib(Family::Ipv4Unicast), now);
-    assert_eq!(peer.retained_until(), None, "nothing is stale after End-of-RIB");
+    assert_eq!(peer.retained_until(), None, "no routes are stale after End-of-RIB");
 }
 
 #[test]
-fn a_peer_that_restarts_for_ever_is_not_waited_for_for_ever() {
+fn repeated_restarts_do_not_extend_the_retention_without_limit() {
     let (mut peer, start) = established(config(1, restart(0)), &theirs(|_| {}));
     let mut now = start;
     peer.handle(PeerInput::Closed(SIDE), now);
@@ -241,7 +241,7 @@ fn a_peer_that_restarts_for_ever_is_not_waited_for_for_ever() {
 #[test]
 fn the_open_of_a_second_connection_ends_a_session_whose_peer_restarted() {
     let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
-    assert_eq!(peer.admission(), Admission::Take);
+    assert_eq!(peer.admission(), Admission::Accept);
     peer.handle(PeerInput::Connected(Side::Incoming), now);
     assert!(drain(&mut peer).iter().all(|output| !matches!(output, PeerOutput::Ended { .. })));
     give(&mut peer, Side::Incoming, &message(|out| theirs(|_| {}).encode(out)), now);
@@ -249,17 +249,17 @@ fn the_open_of_a_second_connection_ends_a_session_whose_peer_restarted() {
     give(&mut peer, Side::Incoming, &message(bgp::wire::encode::keepalive), now);
     assert_eq!(peer.connection_state(Side::Incoming), Some(SessionState::Established));
     drain(&mut peer);
-    // The next such call finds that side in use.
-    assert_eq!(peer.admission(), Admission::TakeBeside);
+    // The next such connection finds that side in use.
+    assert_eq!(peer.admission(), Admission::AcceptSecond);
     peer.swap_sides();
-    assert_eq!(peer.admission(), Admission::Take);
+    assert_eq!(peer.admission(), Admission::Accept);
 
     let plain = theirs(|open| open.capabilities.graceful_restart = None);
     let (peer, _) = established(config(1, restart(0)), &plain);
     assert_eq!(peer.admission(), Admission::Reject(ErrorCode::COLLISION_RESOLUTION));
 }
 
-fn said(outputs: Vec<PeerOutput>) -> Option<Notification> {
+fn sent_notification(outputs: Vec<PeerOutput>) -> Option<Notification> {
     outputs.into_iter().find_map(|output| match output {
         PeerOutput::Send(_, octets) => {
             let frame = frame::next(&octets, MAX_LEN).unwrap().unwrap();
@@ -270,7 +270,7 @@ fn said(outputs: Vec<PeerOutput>) -> Option<Notification> {
 }
 
 #[test]
-fn a_session_that_is_not_wanted_ends_hard_and_one_that_restarts_does_not() {
+fn a_stopped_session_ends_with_a_hard_reset_and_a_restarting_one_does_not() {
     let full = theirs(|_| {});
     let plain = theirs(|open| open.capabilities.graceful_restart.as_mut().unwrap().notification = false);
     let none = theirs(|open| open.capabilities.graceful_restart = None);
@@ -281,19 +281,19 @@ fn a_session_that_is_not_wanted_ends_hard_and_one_that_restarts_does_not() {
     ] {
         let (mut peer, now) = established(config(1, restart(0)), &open);
         peer.handle(PeerInput::Stop(ErrorCode::PEER_DECONFIGURED), now);
-        let last = said(drain(&mut peer)).unwrap();
+        let last = sent_notification(drain(&mut peer)).unwrap();
         assert_eq!((last.code.code, last.code.subcode, last.data), stop);
 
         let (mut peer, now) = established(config(1, restart(0)), &open);
         peer.handle(PeerInput::Restart, now);
-        let last = said(drain(&mut peer));
+        let last = sent_notification(drain(&mut peer));
         assert_eq!(last.map(|last| (last.code.code, last.code.subcode)), restarting);
         assert_eq!(peer.state(), SessionState::Idle);
     }
 }
 
 #[test]
-fn another_configuration_opens_a_new_session_over_which_both_keep_their_routes() {
+fn a_new_configuration_reopens_the_session_and_both_sides_keep_their_routes() {
     let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
     peer.reconfigure(PeerConfig { hold_time: 30, ..config(1, restart(0)) }, now);
     let outputs = drain(&mut peer);
@@ -303,7 +303,7 @@ fn another_configuration_opens_a_new_session_over_which_both_keep_their_routes()
     });
     assert_eq!(kept, Some(Families::BOTH));
     assert!(outputs.contains(&PeerOutput::Connect), "at once");
-    assert_eq!(said(outputs).map(|last| last.code), Some(ErrorCode::CONFIGURATION_CHANGE));
+    assert_eq!(sent_notification(outputs).map(|last| last.code), Some(ErrorCode::CONFIGURATION_CHANGE));
     establish(&mut peer, &theirs(|_| {}), now);
     assert_eq!(peer.negotiated().unwrap().hold_time, 30);
 
@@ -317,9 +317,9 @@ fn another_configuration_opens_a_new_session_over_which_both_keep_their_routes()
 }
 
 #[test]
-fn a_restart_is_said_in_the_open_until_it_is_over() {
+fn a_restart_is_announced_in_the_open_until_it_is_over() {
     let mut peer = Peer::new(config(1, restart(0)), 7);
-    let mut said = |restarted| {
+    let mut sent_notification = |restarted| {
         let now = Instant::now();
         peer.set_restarted(restarted);
         peer.handle(PeerInput::Stop(ErrorCode::ADMINISTRATIVE_RESET), now);
@@ -336,17 +336,17 @@ fn a_restart_is_said_in_the_open_until_it_is_over() {
         let graceful = Open::parse(frame.body).unwrap().capabilities.graceful_restart.unwrap();
         (graceful.restarting, graceful.forwarding)
     };
-    assert_eq!(said(Some(Families::IPV4)), (true, Families::IPV4));
-    assert_eq!(said(None), (false, Families::BOTH));
+    assert_eq!(sent_notification(Some(Families::IPV4)), (true, Families::IPV4));
+    assert_eq!(sent_notification(None), (false, Families::BOTH));
 }
 
 #[test]
-fn markers_around_a_refresh_drop_what_is_not_sent_again() {
+fn routes_not_sent_again_between_refresh_markers_are_dropped() {
     let (mut peer, now) = established(config(1, restart(0)), &theirs(|_| {}));
     let family = Family::Ipv4Unicast;
     let marker = |subtype| message(|out| RouteRefresh { family: family.afi_safi(), subtype }.encode(out));
     give(&mut peer, SIDE, &marker(2), now);
-    assert_eq!(drain(&mut peer), [], "an end without a beginning says nothing");
+    assert_eq!(drain(&mut peer), [], "an ending marker without a beginning is ignored");
     give(&mut peer, SIDE, &marker(1), now);
     assert_eq!(drain(&mut peer), [PeerOutput::RefreshBegins(family)]);
     give(&mut peer, SIDE, &marker(2), now);

@@ -1,20 +1,20 @@
-//! The listener at rest.
+//! CPU use of an idle listener.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 
 use bgp::net::Listener;
 
-/// Processor time that this thread has taken.
+/// Returns the processor time that this thread has used.
 fn cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
 #[tokio::test]
-async fn a_port_that_is_opened_late_is_waited_on_and_not_asked_again_and_again() {
+async fn an_idle_listener_uses_no_cpu_time() {
     let listener = Listener::bind(&[([127, 0, 0, 1], 0).into()]).unwrap();
-    // The reactor is asked for events every few dozen turns of the tasks: it has seen the socket by then, if ever.
+    // The reactor is polled every few dozen turns of the tasks, so it has seen the socket by then.
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! Every (state, input) pair of the session state machine, in one table.
+//! Transition table of the session state machine: every pair of state and input.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn config(id: u8) -> PeerConfig {
     PeerConfig::new(Asn(64512), RouterId([10, 0, 0, id].into()), Asn(64512))
 }
 
-/// A message that the peer (identifier 10.0.0.2) sends.
+/// Returns a message of the peer with identifier 10.0.0.2.
 fn message(kind: MessageKind) -> Vec<u8> {
     let mut out = Vec::new();
     match kind {
@@ -30,13 +30,13 @@ fn message(kind: MessageKind) -> Vec<u8> {
 }
 
 /// Returns whether the message is an UPDATE to read.
-fn give(peer: &mut Peer, side: Side, kind: MessageKind, now: Instant) -> bool {
+fn receive(peer: &mut Peer, side: Side, kind: MessageKind, now: Instant) -> bool {
     let octets = message(kind);
     let frame: Frame<'_> = frame::next(&octets, MAX_LEN).unwrap().unwrap();
     peer.receive(side, frame, now).is_some()
 }
 
-/// What came out, in short words.
+/// Returns the outputs as short words.
 fn drain(peer: &mut Peer) -> Vec<String> {
     let mut out = Vec::new();
     while let Some(output) = peer.poll_output() {
@@ -64,7 +64,7 @@ fn drain(peer: &mut Peer) -> Vec<String> {
     out
 }
 
-/// A peer in `state` on its outgoing connection, and the time.
+/// Returns a peer in `state` on its outgoing connection, and the time.
 fn in_state(state: SessionState) -> (Peer, Instant) {
     let now = Instant::now();
     let mut peer = Peer::new(config(1), 7);
@@ -82,8 +82,8 @@ fn in_state(state: SessionState) -> (Peer, Instant) {
             match step {
                 SessionState::Connect => peer.handle(PeerInput::Start, now),
                 SessionState::OpenSent => peer.handle(PeerInput::Connected(Side::Outgoing), now),
-                SessionState::OpenConfirm => _ = give(&mut peer, Side::Outgoing, MessageKind::Open, now),
-                _ => _ = give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now),
+                SessionState::OpenConfirm => _ = receive(&mut peer, Side::Outgoing, MessageKind::Open, now),
+                _ => _ = receive(&mut peer, Side::Outgoing, MessageKind::Keepalive, now),
             }
         }
     }
@@ -120,11 +120,11 @@ fn apply(peer: &mut Peer, event: Event, now: Instant) -> bool {
         Event::Called => peer.handle(PeerInput::Connected(Side::Incoming), now),
         Event::ConnectFailed => peer.handle(PeerInput::ConnectFailed, now),
         Event::Closed => peer.handle(PeerInput::Closed(side), now),
-        Event::Open => return give(peer, side, MessageKind::Open, now),
-        Event::Update => return give(peer, side, MessageKind::Update, now),
-        Event::Notification => return give(peer, side, MessageKind::Notification, now),
-        Event::Keepalive => return give(peer, side, MessageKind::Keepalive, now),
-        Event::Refresh => return give(peer, side, MessageKind::RouteRefresh, now),
+        Event::Open => return receive(peer, side, MessageKind::Open, now),
+        Event::Update => return receive(peer, side, MessageKind::Update, now),
+        Event::Notification => return receive(peer, side, MessageKind::Notification, now),
+        Event::Keepalive => return receive(peer, side, MessageKind::Keepalive, now),
+        Event::Refresh => return receive(peer, side, MessageKind::RouteRefresh, now),
         Event::Malformed => {
             let error = WireError::new(ErrorCode::CONNECTION_NOT_SYNCHRONIZED, "test");
             peer.handle(PeerInput::Malformed(side, error), now);
@@ -139,7 +139,7 @@ fn apply(peer: &mut Peer, event: Event, now: Instant) -> bool {
 }
 
 #[test]
-fn every_state_answers_every_input_as_the_table_says() {
+fn every_state_handles_every_input_as_in_the_table() {
     use Event::*;
     use SessionState::{Active, Connect, Established, Idle, OpenConfirm, OpenSent};
     // state, input, next state, outputs
@@ -229,7 +229,7 @@ fn every_state_answers_every_input_as_the_table_says() {
         (Established, TimerEarly, Established, ""),
         (Established, TimerDue, Established, "keepalive"),
     ];
-    assert_eq!(table.len(), 6 * 14, "every pair stands in the table once");
+    assert_eq!(table.len(), 6 * 14, "every pair is in the table once");
     for (state, event, next, outputs) in table {
         let (mut peer, now) = in_state(*state);
         let update = apply(&mut peer, *event, now);
@@ -237,7 +237,7 @@ fn every_state_answers_every_input_as_the_table_says() {
         all.extend(update.then(|| "read".to_owned()));
         assert_eq!((peer.state(), all.join(", ")), (*next, outputs.to_string()), "{state:?} {event:?}");
         if matches!(next, Active) {
-            assert!(peer.deadline().is_some(), "{state:?} {event:?}: Active waits to call again");
+            assert!(peer.deadline().is_some(), "{state:?} {event:?}: Active has a timer");
         }
     }
 }
@@ -247,7 +247,7 @@ fn hold_timer_expiry_sends_notification_4() {
     let (mut peer, now) = in_state(SessionState::Established);
     peer.handle(PeerInput::Timer, now + Duration::from_secs(89));
     assert_eq!(drain(&mut peer), ["keepalive"]);
-    give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now + Duration::from_secs(89));
+    receive(&mut peer, Side::Outgoing, MessageKind::Keepalive, now + Duration::from_secs(89));
     peer.handle(PeerInput::Timer, now + Duration::from_secs(178));
     assert_eq!(drain(&mut peer), ["keepalive"]);
     peer.handle(PeerInput::Timer, now + Duration::from_secs(179));
@@ -260,13 +260,13 @@ fn a_hold_time_of_zero_runs_no_timers() {
     let mut peer = Peer::new(PeerConfig { hold_time: 0, ..config(1) }, 1);
     peer.handle(PeerInput::Start, now);
     peer.handle(PeerInput::Connected(Side::Outgoing), now);
-    give(&mut peer, Side::Outgoing, MessageKind::Open, now);
-    give(&mut peer, Side::Outgoing, MessageKind::Keepalive, now);
+    receive(&mut peer, Side::Outgoing, MessageKind::Open, now);
+    receive(&mut peer, Side::Outgoing, MessageKind::Keepalive, now);
     assert_eq!((peer.state(), peer.deadline()), (SessionState::Established, None));
 }
 
 #[test]
-fn a_passive_peer_never_calls() {
+fn a_passive_peer_never_dials() {
     let now = Instant::now();
     let mut peer = Peer::new(PeerConfig { passive: true, ..config(1) }, 1);
     peer.handle(PeerInput::Start, now);
@@ -277,9 +277,9 @@ fn a_passive_peer_never_calls() {
 }
 
 #[test]
-fn of_two_connections_the_one_of_the_higher_identifier_stays() {
+fn the_connection_of_the_higher_identifier_wins_a_collision() {
     for (ours, stays) in [(1, Side::Incoming), (9, Side::Outgoing)] {
-        // The order in which the OPENs come doesn't matter.
+        // The order of the OPENs does not matter.
         for first in Side::ALL {
             let now = Instant::now();
             let mut peer = Peer::new(config(ours), 1);
@@ -287,8 +287,8 @@ fn of_two_connections_the_one_of_the_higher_identifier_stays() {
             peer.handle(PeerInput::Connected(Side::Outgoing), now);
             peer.handle(PeerInput::Connected(Side::Incoming), now);
             drain(&mut peer);
-            give(&mut peer, first, MessageKind::Open, now);
-            give(&mut peer, first.other(), MessageKind::Open, now);
+            receive(&mut peer, first, MessageKind::Open, now);
+            receive(&mut peer, first.other(), MessageKind::Open, now);
             let outputs = drain(&mut peer);
             assert!(outputs.contains(&"notify 6/7".to_owned()), "{outputs:?}");
             assert_eq!(peer.connection_state(stays), Some(SessionState::OpenConfirm), "{ours} {first:?}");
@@ -298,7 +298,7 @@ fn of_two_connections_the_one_of_the_higher_identifier_stays() {
 }
 
 #[test]
-fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
+fn an_invalid_open_is_answered_with_its_subcode() {
     let refused = |theirs: PeerConfig| {
         let now = Instant::now();
         let mut peer = Peer::new(config(1), 1);
@@ -322,7 +322,7 @@ fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
 }
 
 #[test]
-fn a_peer_is_called_again_within_a_second_of_a_reset() {
+fn a_peer_is_dialed_again_within_a_second_of_a_reset() {
     let (mut peer, now) = in_state(SessionState::Established);
     peer.handle(PeerInput::Closed(Side::Outgoing), now);
     let wait = peer.deadline().unwrap() - now;

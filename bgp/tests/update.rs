@@ -1,4 +1,4 @@
-//! UPDATE messages there and back, and what RFC 7606 makes of broken ones.
+//! Encoding and decoding of UPDATEs, and the handling of malformed ones by RFC 7606.
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,7 +35,7 @@ fn frames(mut octets: &[u8]) -> Vec<&[u8]> {
     bodies
 }
 
-/// Reads the body of one UPDATE made of an attribute list and a /24.
+/// Reads the body of an UPDATE made of an attribute list and a /24.
 fn read<'a>(
     body: &'a mut Vec<u8>,
     attributes: &[u8],
@@ -84,11 +84,11 @@ fn a_two_octet_session_carries_as_trans_and_the_as4_attributes() {
     assert_eq!(update.attributes.as_path.unwrap().asns().collect::<Vec<_>>(), [Asn::TRANS]);
     let mut again = Vec::new();
     update.attributes.write_canonical(&mut again);
-    assert_eq!(again, canonical(), "the merge gives the real numbers back");
+    assert_eq!(again, canonical(), "the merge restores the real numbers");
 }
 
 #[test]
-fn an_as4_path_counts_beside_a_real_aggregator_but_not_beside_an_as4_aggregator_too() {
+fn an_as4_path_is_merged_with_a_real_aggregator_unless_there_is_an_as4_aggregator() {
     let context = Context { as_width: AsWidth::Two, ..INTERNAL };
     for (as4_aggregator, path) in [(false, [65003, 70000]), (true, [65003, 23456])] {
         let mut attributes = Vec::new();
@@ -114,7 +114,7 @@ fn an_as4_path_counts_beside_a_real_aggregator_but_not_beside_an_as4_aggregator_
 }
 
 #[test]
-fn end_of_rib_is_known_for_both_families() {
+fn end_of_rib_is_recognized_for_both_families() {
     for family in Family::ALL {
         let mut out = Vec::new();
         encode::end_of_rib(&mut out, family);
@@ -126,7 +126,7 @@ fn end_of_rib_is_known_for_both_families() {
 }
 
 #[test]
-fn attributes_that_leave_no_room_are_refused_and_nothing_is_written() {
+fn attributes_without_room_for_a_prefix_are_rejected_and_nothing_is_written() {
     let mut attributes = canonical();
     push(&mut attributes, 0xc0, code::COMMUNITIES, |out| out.resize(out.len() + 4080, 1));
     let mut out = vec![7];
@@ -222,7 +222,7 @@ fn an_attribute_error_without_routes_resets() {
 }
 
 #[test]
-fn a_cut_attribute_list_withdraws_the_routes_that_can_be_read() {
+fn a_cut_attribute_list_withdraws_the_readable_routes() {
     let mut attributes = canonical();
     attributes.extend([0xc0, 8, 200, 1]);
     let mut body = Vec::new();
@@ -234,7 +234,7 @@ fn a_cut_attribute_list_withdraws_the_routes_that_can_be_read() {
 }
 
 #[test]
-fn of_a_duplicate_attribute_the_first_counts_but_mp_ones_reset() {
+fn the_first_of_duplicate_attributes_counts_but_duplicate_mp_attributes_reset() {
     let mut attributes = canonical();
     push(&mut attributes, flag::WELL_KNOWN, code::NEXT_HOP, |out| out.extend([10, 0, 0, 1]));
     push(&mut attributes, flag::WELL_KNOWN, code::ORIGIN, |out| out.push(2));
@@ -304,7 +304,7 @@ proptest! {
             }
             prop_assert_eq!(&read, paths);
             prop_assert_eq!(&gone, paths);
-            // To one that knows neither, the same is an error; nothing like it is ever sent to one.
+            // A peer without either capability treats it as an error; it is never sent to one.
             let plain = UpdateFormat::default();
             let other = encode::announce(&mut Vec::new(), plain, &canonical(), next_hop, paths.iter().copied());
             prop_assert_eq!(other.is_err(), (family == Family::Ipv4Unicast) != next_hop.is_ipv4());
@@ -313,7 +313,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_announced_and_withdrawn_is_read_back(
+    fn encoded_announcements_and_withdrawals_are_decoded_unchanged(
         v4 in prop::collection::vec(any_prefix(Family::Ipv4Unicast), 0..3000),
         v6 in prop::collection::vec(any_prefix(Family::Ipv6Unicast), 0..900),
     ) {

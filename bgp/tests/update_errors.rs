@@ -1,5 +1,5 @@
-//! The table of what errors cost: every rule of it is reached by a message, costs what the table
-//! says, and stands in `docs/update-errors.md`.
+//! The table of UPDATE errors: every rule is triggered by a message, has the verdict of the table,
+//! and is in `docs/update-errors.md`.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ const NARROW: Context = Context { as_width: AsWidth::Two, ..INTERNAL };
 const OT: u8 = flag::OPTIONAL | flag::TRANSITIVE;
 const PATH: &[u8] = &[2, 1, 0, 0, 0xfd, 0xe9];
 
-/// An UPDATE that announces 192.0.2.0/24, but for what a case puts in its place.
+/// UPDATE that announces 192.0.2.0/24, with parts to be replaced by a case.
 struct Message {
     attributes: Vec<(u8, u8, Vec<u8>)>,
     withdrawn: Vec<u8>,
@@ -41,7 +41,7 @@ impl Message {
         }
     }
 
-    /// With one attribute, in the place of that of its type if there is one.
+    /// Returns a message with one attribute, which replaces that of its type.
     fn with(context: &Context, flags: u8, code: u8, value: &[u8]) -> Message {
         Message::without(context, code).and(flags, code, value)
     }
@@ -71,7 +71,7 @@ impl Message {
     }
 }
 
-/// What reading says: which rule, and what that costs.
+/// Returns the violated rule and the verdict.
 fn read(body: &[u8], context: &Context) -> (Option<u8>, &'static str, Verdict) {
     match UpdateView::parse(body).and_then(|view| view.read(context)) {
         Ok(update) => {
@@ -88,7 +88,7 @@ fn messages() -> Vec<Message> {
         Message { nlri: vec![24, 1, 2], ..Message::new(&EXTERNAL) },
         Message::with(&EXTERNAL, 0x40, 99, &[1]),
     ];
-    // Wrong flags of every type: the other value of both bits.
+    // Wrong flags of every type: the opposite of both bits.
     let types = RULES.iter().filter_map(|rule| rule.attribute).collect::<BTreeSet<_>>();
     for code in types {
         let flags = match code {
@@ -171,7 +171,7 @@ fn messages() -> Vec<Message> {
 }
 
 #[test]
-fn every_rule_of_the_table_is_reached_and_costs_what_the_table_says() {
+fn every_rule_of_the_table_is_triggered_and_has_its_verdict() {
     let mut reached = BTreeSet::new();
     let mut check = |body: &[u8], context: &Context| {
         let (attribute, text, verdict) = read(body, context);
@@ -193,12 +193,12 @@ fn every_rule_of_the_table_is_reached_and_costs_what_the_table_says() {
     cut = attributes;
     check(&cut, &EXTERNAL);
     let all: BTreeSet<_> = RULES.iter().map(|rule| (rule.attribute, rule.text)).collect();
-    assert_eq!(all.len(), RULES.len(), "no rule stands there twice");
+    assert_eq!(all.len(), RULES.len(), "every rule is in the table once");
     assert_eq!(all.difference(&reached).collect::<Vec<_>>(), Vec::<&(Option<u8>, &str)>::new());
 }
 
 #[test]
-fn an_error_in_a_message_that_announces_nothing_ends_the_session_but_for_a_discard() {
+fn an_error_in_a_message_without_announcements_ends_the_session_unless_discarded() {
     for (flags, code, value, resets) in [
         (OT, code::COMMUNITIES, &[1, 2, 3][..], true),
         (0x40, code::ORIGIN, &[7], true),
@@ -218,7 +218,7 @@ fn an_error_in_a_message_that_announces_nothing_ends_the_session_but_for_a_disca
 }
 
 #[test]
-fn the_attribute_stands_in_the_notification_as_it_came_up_to_64_octets() {
+fn the_notification_contains_the_attribute_as_received_up_to_64_octets() {
     let mut message = Message::with(&EXTERNAL, OT, code::COMMUNITIES, &[7; 99]);
     message.nlri.clear();
     let error = UpdateView::parse(&message.octets()).unwrap().read(&EXTERNAL).unwrap_err();
@@ -248,7 +248,7 @@ fn page() -> String {
             Verdict::Discard => "discard",
             Verdict::TreatAsWithdraw => "treat as withdraw",
             Verdict::SessionReset => "session reset",
-            Verdict::Ok => unreachable!("no rule costs nothing"),
+            Verdict::Ok => unreachable!("every rule has a consequence"),
         };
         writeln!(out, "| {attribute} | {} | {verdict} | {} | {} |", rule.text, rule.code, rule.source)
             .unwrap();
@@ -257,7 +257,7 @@ fn page() -> String {
 }
 
 #[test]
-fn the_page_of_update_errors_is_the_table() {
+fn the_page_of_update_errors_matches_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/update-errors.md");
     if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(&path, page()).unwrap();

@@ -1,4 +1,4 @@
-//! BFD: datagrams, one after the other, to a session.
+//! BFD datagrams, in sequence, as input of a session.
 
 use std::num::{NonZeroU8, NonZeroU32};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use bgp::bfd::{BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket,
 
 use crate::bounds::within;
 
-/// What a session sends in answer to one packet.
+/// Octets that a session may allocate for its answers to one packet.
 const ANSWERS: u64 = 1024;
 
-/// How long after the one before it each comes, and 24 octets.
+/// Feeds packets to a session. The input is a sequence of a delay and 24 octets.
 pub fn bfd(input: &[u8]) {
     let config = BfdSessionConfig {
         min_interval: Duration::from_millis(50),
@@ -21,23 +21,23 @@ pub fn bfd(input: &[u8]) {
     for step in input.chunks(PACKET_LEN + 1) {
         let Some((wait, datagram)) = step.split_first() else { return };
         let later = now + Duration::from_millis(u64::from(*wait) * 8);
-        // Every alarm on the way; each is later than the last.
+        // Every timer on the way; each is later than the one before.
         while let Some(at) = session.deadline().filter(|at| *at <= later) {
             now = now.max(at);
             session.timer(now);
-            assert!(session.deadline().is_none_or(|next| next > now), "an alarm that does not go off");
+            assert!(session.deadline().is_none_or(|next| next > now), "a timer that does not expire");
             drain(&mut session);
         }
         now = later;
         let Ok(packet) = within(datagram.len(), ANSWERS, || ControlPacket::parse(datagram)) else { continue };
         assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet));
-        if !session.is_meant(&packet) {
+        if !session.is_addressed_by(&packet) {
             continue;
         }
         within(datagram.len(), ANSWERS, || session.receive(&packet, now));
         drain(&mut session);
         let silent = matches!(session.state(), BfdState::Init | BfdState::Up) && session.deadline().is_none();
-        assert!(!silent, "who is believed to be there is watched");
+        assert!(!silent, "a present peer is monitored");
     }
 }
 
@@ -46,7 +46,7 @@ fn drain(session: &mut BfdSession) {
     while let Some(output) = session.poll_output() {
         outputs += 1;
         if let BfdOutput::Send(packet) = output {
-            assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet), "what we send can be taken");
+            assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet), "encoded messages are accepted");
         }
     }
     assert!(outputs <= 8, "{outputs} at once");

@@ -1,4 +1,4 @@
-//! The messages.
+//! Targets for the message codec.
 
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::{Context, code, push};
@@ -13,10 +13,10 @@ use bgp::{Asn, Families, Family};
 
 use crate::bounds::within;
 
-/// What an error, its text and its data take.
+/// Octets that an error, its text and its data may take.
 const ERROR: u64 = 1024;
 
-/// A stream of octets is cut into messages, whole or piece by piece.
+/// Splits a stream of octets into messages, at once and piece by piece.
 pub fn frame(input: &[u8]) {
     for max in [MAX_LEN, MAX_EXTENDED_LEN] {
         let mut rest = input;
@@ -24,16 +24,16 @@ pub fn frame(input: &[u8]) {
             let len = message.len();
             assert!((framing::HEADER_LEN..=max).contains(&len) && len <= rest.len());
             assert_eq!(message.body, &rest[framing::HEADER_LEN..len]);
-            assert!(matches!(framing::next(&rest[..len - 1], max), Ok(None)), "not before it is whole");
+            assert!(matches!(framing::next(&rest[..len - 1], max), Ok(None)), "not before it is complete");
             rest = &rest[len..];
         }
     }
 }
 
-/// The body of an OPEN.
+/// Parses the body of an OPEN.
 pub fn open(input: &[u8]) {
     let Ok(open) = within(input.len(), ERROR, || Open::parse(input)) else { return };
-    // What nobody would say of himself can't be written: only families that are none of ours, two roles.
+    // Not every parsed OPEN can be encoded: unknown families alone, and contradictory roles.
     let capabilities = &open.capabilities;
     if capabilities.multiprotocol.is_some_and(Families::is_empty) || capabilities.role == Roles::Contradictory
     {
@@ -43,16 +43,16 @@ pub fn open(input: &[u8]) {
     open.encode(&mut octets);
     let message = framing::next(&octets, MAX_LEN).expect("a message").expect("whole");
     assert_eq!(message.kind, MessageKind::Open);
-    assert_eq!(Open::parse(message.body).expect("what we write can be read"), open);
+    assert_eq!(Open::parse(message.body).expect("encoded messages can be decoded"), open);
 }
 
-/// An UPDATE's context, which the first octet says, and its body.
+/// Reads an UPDATE: the first octet selects the context, the rest is the body.
 pub fn update(input: &[u8]) {
     let Some((first, body)) = input.split_first() else { return };
     read_update(body, &context(*first));
 }
 
-/// An UPDATE with one attribute among good ones: the context, flags, type, and the value.
+/// Reads an UPDATE with one attribute among valid ones: the context, flags, type, and the value.
 pub fn attribute(input: &[u8]) {
     let [first, flags, code, value @ ..] = input else { return };
     let context = context(*first);
@@ -76,7 +76,7 @@ pub fn attribute(input: &[u8]) {
     read_update(&body, &context);
 }
 
-/// The body of a NOTIFICATION, or of a ROUTE-REFRESH.
+/// Parses the body of a NOTIFICATION, or of a ROUTE-REFRESH.
 pub fn notification(input: &[u8]) {
     let notification = within(input.len(), ERROR, || {
         let notification = Notification::parse(input);
@@ -97,7 +97,7 @@ pub fn notification(input: &[u8]) {
     }
 }
 
-/// A context for each octet.
+/// Returns a context for each octet.
 fn context(octet: u8) -> Context {
     let bit = |at: u8| octet & 1 << at != 0;
     let mut add_path = Families::NONE;
@@ -130,28 +130,28 @@ fn read_update(body: &[u8], context: &Context) {
     }
 }
 
-/// What is passed on says what was received.
+/// Checks that an encoded UPDATE has the meaning of the received one.
 fn write_and_read(update: &Update<'_>, canonical: &[u8], context: &Context) {
     let form = UpdateFormat {
         as_width: context.as_width,
         max_len: MAX_EXTENDED_LEN,
         extended_next_hop: context.extended_next_hop,
     };
-    // We write no path identifiers into a message that is made for a peer without them; and what begins
-    // with the peer's AS may begin with another one once AS4_PATH stands in its place.
+    // Path identifiers are not written for a peer without them; and a path that begins with the
+    // peer's AS may begin with another one after the AS4_PATH merge.
     let context = Context { add_path: Families::NONE, first_as: None, ..*context };
     for (next_hop, list) in update.announcements() {
         let prefixes: Vec<_> = list.iter().collect();
         let mut octets = Vec::new();
-        // In two octets AS4_PATH comes on top, so it may not fit.
+        // With two-octet numbers AS4_PATH is added, so the message may be too long.
         if encode::announce(&mut octets, form, canonical, next_hop, prefixes.iter().copied()).is_err() {
             continue;
         }
         let (mut rest, mut again) = (&octets[..], Vec::new());
         while let Some(message) = framing::next(rest, MAX_EXTENDED_LEN).expect("messages") {
             let update = UpdateView::parse(message.body).and_then(|view| view.read(&context));
-            let update = update.expect("what we write can be read");
-            assert_eq!(update.fault, None, "what we write is well-formed");
+            let update = update.expect("encoded messages can be decoded");
+            assert_eq!(update.fault, None, "encoded messages are well-formed");
             let mut canonical_again = Vec::new();
             update.attributes.write_canonical(&mut canonical_again);
             assert_eq!(canonical_again, canonical);

@@ -1,8 +1,8 @@
-//! What holds for every input from a peer: no panic, no hang, no allocation far beyond its size, and
-//! what was understood is understood again after it was written.
+//! Properties that hold for every input from a peer: no panic, no hang, no allocation far beyond
+//! the size of the input, and a decoded message has the same meaning after it is encoded again.
 //!
-//! Each function takes one input. The fuzzers (`fuzz_targets/`) look for inputs that break it,
-//! `tests/replay.rs` hands in those that are known.
+//! Each function takes one input. The fuzzers (`fuzz_targets/`) search for inputs that violate a
+//! property; `tests/replay.rs` runs the known ones.
 
 mod bfd;
 mod bounds;
@@ -13,10 +13,10 @@ pub use bfd::bfd;
 pub use codec::{attribute, frame, notification, open, update};
 pub use session::session;
 
-/// A function that takes an input.
+/// Function that processes an input.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name.
+/// All targets with their names.
 pub const TARGETS: [(&str, Target); 7] = [
     ("bfd", bfd),
     ("frame", frame),

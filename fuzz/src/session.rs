@@ -1,5 +1,5 @@
-//! A whole session: octets from the network through framing, the state machine and the RIB, with two
-//! observers that are told of what comes.
+//! A whole session: octets from the network through framing, the state machine and the RIB, with
+//! observers that receive what is advertised.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use routing::{AttrSet, PeerSession, Rib, RibConfig, RouteBatch};
 
 use crate::bounds::within;
 
-/// What a RIB and three sessions take with nothing in them, and its first prefix.
+/// Memory of an empty RIB with three sessions, and of its first prefix, in octets.
 const EMPTY: u64 = 192 * 1024;
-/// Octets that become a route cost as much as its prefix, its attributes and what two observers are told of
-/// it; that is bounded by the number of routes, so inputs are cut where that is no more the input's own size.
+/// Length of the longest input, in octets. A route costs its prefix, its attributes, and its
+/// advertisements to the observers; above this length that is no longer proportional to the input.
 const LONGEST: usize = 64 * 1024;
 
 const DUT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
@@ -32,21 +32,21 @@ const SIDE: Side = Side::Incoming;
 const TESTER: PeerId = PeerId(1);
 const INTERNAL: PeerId = PeerId(2);
 const EXTERNAL: PeerId = PeerId(3);
-const SEVERAL: PeerId = PeerId(4);
+const ADD_PATH: PeerId = PeerId(4);
 
-/// How the session is, which the first octet says, and what the peer sends.
+/// Runs a session: the first octet selects its parameters, the rest is sent by the peer.
 pub fn session(input: &[u8]) {
-    let Some((how, stream)) = input.split_first() else { return };
+    let Some((options, stream)) = input.split_first() else { return };
     let stream = &stream[..stream.len().min(LONGEST)];
-    let mut device = Device::new(*how);
-    if how & 1 != 0 {
-        let open = device.theirs(*how);
-        device.take(&open);
+    let mut device = Device::new(*options);
+    if options & 1 != 0 {
+        let open = device.peer_open(*options);
+        device.receive(&open);
         assert_eq!(device.peer.state(), SessionState::Established);
     }
     within(stream.len(), EMPTY, || {
-        let chunk = if how & 2 != 0 { 7 } else { stream.len().max(1) };
-        stream.chunks(chunk).for_each(|piece| device.take(piece));
+        let chunk = if options & 2 != 0 { 7 } else { stream.len().max(1) };
+        stream.chunks(chunk).for_each(|piece| device.receive(piece));
     });
     device.finish();
 }
@@ -57,14 +57,14 @@ struct Device {
     now: Instant,
     received: Vec<u8>,
     open: bool,
-    told: Told,
+    advertised: AdvertisementCheck,
 }
 
-/// Looks at what the observers are told.
+/// Delivery that checks the messages to the observers, and counts them.
 #[derive(Default)]
-struct Told(u64);
+struct AdvertisementCheck(u64);
 
-impl Delivery for Told {
+impl Delivery for AdvertisementCheck {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
         let context = match peer {
             INTERNAL => Context::INTERNAL,
@@ -74,14 +74,14 @@ impl Delivery for Told {
                 first_as: Some(Asn(65000)),
                 ..Context::INTERNAL
             },
-            SEVERAL => Context { add_path: Families::BOTH, extended_next_hop: true, ..Context::INTERNAL },
+            ADD_PATH => Context { add_path: Families::BOTH, extended_next_hop: true, ..Context::INTERNAL },
             _ => return true,
         };
         let mut rest = &chunk[..];
         while let Some(message) = frame::next(rest, MAX_LEN).expect("messages") {
             let update = UpdateView::parse(message.body).and_then(|view| view.read(&context));
-            let update = update.expect("what is passed on can be read");
-            assert_eq!(update.fault, None, "what is passed on is well-formed");
+            let update = update.expect("messages to observers can be decoded");
+            assert_eq!(update.fault, None, "messages to observers are well-formed");
             self.0 += 1;
             rest = &rest[message.len()..];
         }
@@ -90,27 +90,27 @@ impl Delivery for Told {
     }
 }
 
-/// With several paths to a prefix both ways, and IPv6 next hops, if `several`.
-fn config(asn: u32, address: Ipv4Addr, peer_as: u32, several: bool) -> PeerConfig {
-    let families = if several { Families::BOTH } else { Families::NONE };
+/// Returns a configuration; with `add_path` it has ADD-PATH in both directions and IPv6 next hops.
+fn config(asn: u32, address: Ipv4Addr, peer_as: u32, add_path: bool) -> PeerConfig {
+    let families = if add_path { Families::BOTH } else { Families::NONE };
     PeerConfig {
         add_path: AddPath { receive: families, send: families },
-        extended_next_hop: several,
+        extended_next_hop: add_path,
         restart: Some(RestartConfig { restart_time: 120, long_lived_stale_time: 60 }),
         passive: true,
         ..PeerConfig::new(Asn(asn), RouterId(address), Asn(peer_as))
     }
 }
 
-fn their_as(how: u8) -> u32 {
-    if how & 4 != 0 { 65000 } else { 65001 }
+fn their_as(options: u8) -> u32 {
+    if options & 4 != 0 { 65000 } else { 65001 }
 }
 
 impl Device {
-    fn new(how: u8) -> Device {
+    fn new(options: u8) -> Device {
         let now = Instant::now();
-        let mut ours = config(65000, DUT, their_as(how), how & 64 != 0);
-        ours.role = (how & 128 != 0).then_some(Role::Customer);
+        let mut ours = config(65000, DUT, their_as(options), options & 64 != 0);
+        ours.role = (options & 128 != 0).then_some(Role::Customer);
         let mut peer = Peer::new(ours, 1);
         peer.handle(PeerInput::Start, now);
         peer.handle(PeerInput::Connected(SIDE), now);
@@ -124,24 +124,31 @@ impl Device {
         for (id, host, asn, as_width) in [
             (INTERNAL, 6, 65000, AsWidth::Four),
             (EXTERNAL, 7, 65007, AsWidth::Two),
-            (SEVERAL, 8, 65000, AsWidth::Four),
+            (ADD_PATH, 8, 65000, AsWidth::Four),
         ] {
-            rib.peer_up(id, observer(Ipv4Addr::new(10, 99, 0, host), asn, as_width, id == SEVERAL));
+            rib.peer_up(id, observer(Ipv4Addr::new(10, 99, 0, host), asn, as_width, id == ADD_PATH));
         }
-        let mut device = Device { peer, rib, now, received: Vec::new(), open: true, told: Told::default() };
+        let mut device = Device {
+            peer,
+            rib,
+            now,
+            received: Vec::new(),
+            open: true,
+            advertised: AdvertisementCheck::default(),
+        };
         device.settle();
-        device.act();
+        device.perform_outputs();
         device
     }
 
-    /// What the peer opens with.
-    fn theirs(&self, how: u8) -> Vec<u8> {
-        let mut open = config(their_as(how), Ipv4Addr::new(10, 99, 0, 2), 65000, true).open(None);
-        open.capabilities.extended_message = how & 8 != 0;
-        if how & 16 != 0 {
+    /// Returns the peer's OPEN and KEEPALIVE.
+    fn peer_open(&self, options: u8) -> Vec<u8> {
+        let mut open = config(their_as(options), Ipv4Addr::new(10, 99, 0, 2), 65000, true).open(None);
+        open.capabilities.extended_message = options & 8 != 0;
+        if options & 16 != 0 {
             open.capabilities.four_octet_as = None;
         }
-        if how & 32 != 0 {
+        if options & 32 != 0 {
             open.capabilities.multiprotocol = None;
         }
         let mut octets = Vec::new();
@@ -150,7 +157,7 @@ impl Device {
         octets
     }
 
-    fn take(&mut self, octets: &[u8]) {
+    fn receive(&mut self, octets: &[u8]) {
         self.received.extend_from_slice(octets);
         let buffer = std::mem::take(&mut self.received);
         let mut rest = &buffer[..];
@@ -165,7 +172,7 @@ impl Device {
                 }
                 Err(error) => self.peer.handle(PeerInput::Malformed(SIDE, error), self.now),
             }
-            self.act();
+            self.perform_outputs();
         }
         if self.open {
             self.received.extend_from_slice(rest);
@@ -200,7 +207,7 @@ impl Device {
         self.settle();
     }
 
-    fn act(&mut self) {
+    fn perform_outputs(&mut self) {
         while let Some(output) = self.peer.poll_output() {
             match output {
                 PeerOutput::Send(_, octets) => {
@@ -228,9 +235,9 @@ impl Device {
     }
 
     fn settle(&mut self) {
-        while !self.rib.run(4096, &mut self.told) {}
-        for id in [INTERNAL, EXTERNAL, SEVERAL, TESTER] {
-            self.rib.resume(id, &mut self.told);
+        while !self.rib.run(4096, &mut self.advertised) {}
+        for id in [INTERNAL, EXTERNAL, ADD_PATH, TESTER] {
+            self.rib.resume(id, &mut self.advertised);
         }
         let mut changes = Vec::new();
         while self.rib.has_best_changes() {
@@ -239,34 +246,34 @@ impl Device {
         }
     }
 
-    /// When every timer has run out, nothing of the peer is left.
+    /// Checks that all routes of the peer are removed after all timers have expired.
     fn finish(mut self) {
         if self.open {
             self.peer.handle(PeerInput::Closed(SIDE), self.now);
-            self.act();
+            self.perform_outputs();
         }
-        // Hold time, restart time, the time for which stale routes are kept, and calls in vain.
+        // Hold time, restart time, stale time, and connection attempts.
         for _ in 0..8 {
             let Some(deadline) = self.peer.deadline() else { break };
             self.now = self.now.max(deadline);
             self.peer.handle(PeerInput::Timer, self.now);
-            self.act();
+            self.perform_outputs();
         }
         assert_eq!(self.rib.counts().prefixes, 0, "routes of a peer that is gone");
     }
 }
 
-/// An observer that knows no more than it must, but for `several`, see [`config`].
-fn observer(address: Ipv4Addr, asn: u32, as_width: AsWidth, several: bool) -> PeerSession {
-    let ours = config(65000, DUT, asn, several).open(None);
-    let mut theirs = config(asn, address, 65000, several).open(None);
-    theirs.capabilities = Capabilities {
+/// Returns an observer with the minimum of capabilities, except for `add_path`; see [`config`].
+fn observer(address: Ipv4Addr, asn: u32, as_width: AsWidth, add_path: bool) -> PeerSession {
+    let ours = config(65000, DUT, asn, add_path).open(None);
+    let mut peer_open = config(asn, address, 65000, add_path).open(None);
+    peer_open.capabilities = Capabilities {
         multiprotocol: Some(Families::BOTH),
         four_octet_as: (as_width == AsWidth::Four).then_some(Asn(asn)),
-        add_path: theirs.capabilities.add_path,
-        extended_next_hop: several,
+        add_path: peer_open.capabilities.add_path,
+        extended_next_hop: add_path,
         ..Capabilities::default()
     };
-    let settled = Negotiated::settle(&ours, &theirs, Asn(asn)).expect("a session");
+    let settled = Negotiated::settle(&ours, &peer_open, Asn(asn)).expect("a session");
     PeerSession::new(&settled, address.into(), asn == 65000)
 }

@@ -1,4 +1,4 @@
-//! The inputs that are known: seeds of ours, and others' corpora where they are.
+//! Replay of known inputs: our seeds, and other corpora if they are present.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fuzz::TARGETS;
 
 #[test]
-fn every_seed_is_taken() {
+fn every_seed_is_accepted() {
     let mut inputs = 0;
     for (name, target) in TARGETS {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
@@ -21,9 +21,9 @@ fn every_seed_is_taken() {
     assert!(inputs > 100, "{inputs} seeds");
 }
 
-/// Each line is octets in hexadecimal form; any target takes any of them.
+/// Feeds every line of the corpus, octets in hexadecimal form, to every target.
 #[test]
-fn every_input_of_the_corpus_is_taken() {
+fn every_input_of_the_corpus_is_accepted() {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
     let corpus = std::env::var_os("CORPUS").map_or(default, PathBuf::from).join("fuzz");
     let mut inputs = 0;

@@ -1,4 +1,4 @@
-//! The one task that owns the RIB, and the handle that everybody else has.
+//! The task that owns the RIB, and its handle.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
 use crate::session::SessionSink;
 
-/// Batches of changes that may wait for whoever programs the kernel; beyond it the latest wins.
+/// Capacity of the channel of best-path changes, in batches; when it is full, only the latest
+/// change of each prefix is kept.
 const BEST_BATCHES: usize = 16;
-/// Changes in such a batch: what the kernel takes in some milliseconds.
+/// Changes per batch: what the kernel processes in some milliseconds.
 const BEST_BATCH: usize = 4096;
-/// Prefixes taken in before they are decided on, and before queries and other commands get their
-/// turn: about a millisecond, and few enough that what is looked at twice is still in the processor's
-/// cache.
+/// Prefixes imported before the decision process, queries and other commands run: about a
+/// millisecond, and few enough to stay in the processor's cache.
 const BUDGET: usize = 4096;
-/// Prefixes decided on in one turn: more than are taken in, so that none queue up here.
+/// Prefixes decided on per turn: more than are imported, so that none queue up.
 const DECIDED: usize = 2 * BUDGET;
-/// What telling one peer its arrears counts of that.
+/// Cost of resuming one peer, in units of [`BUDGET`].
 const RESUMED: usize = 256;
-/// How long the peers' sockets can hold up what is to be told next.
+/// Maximum time that slow sockets of peers delay the next decisions.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Limits that were reached and wait to be acted on; beyond it they wait in the RIB, at most two for
-/// each session.
+/// Capacity of the channel of prefix-limit reports; further reports wait in the RIB, at most two
+/// per session.
 const LIMITS: usize = 64;
 
-/// Speaks to the RIB's task; the RIB ends with its last handle.
+/// Handle of the RIB's task, which ends with the last handle.
 #[derive(Clone, Debug)]
 pub struct RibHandle {
     commands: CommandSender,
@@ -47,7 +47,8 @@ pub struct RibHandle {
 }
 
 impl RibHandle {
-    /// Starts the RIB's task; changes of best paths go to the receiver, while there is one.
+    /// Starts the RIB's task. Changes of best paths are sent to the receiver, as long as that
+    /// exists.
     pub fn spawn(config: RibConfig) -> (RibHandle, mpsc::Receiver<Vec<BestChange>>, JoinHandle<()>) {
         let (commands, receiver) = CommandSender::new();
         let (best, changes) = mpsc::channel(BEST_BATCHES);
@@ -58,32 +59,32 @@ impl RibHandle {
         (RibHandle { commands, pressure }, changes, task)
     }
 
-    /// Where a session's task leaves its routes.
+    /// Returns the sink for the routes of a session.
     pub fn session(&self, id: PeerId, address: IpAddr, client: bool) -> SessionSink {
         SessionSink::new(id, address, client, self.commands.clone(), Arc::clone(&self.pressure))
     }
 
-    /// Takes a new configuration; see [`Rib::configure`].
+    /// Replaces the configuration; see [`Rib::configure`].
     pub async fn configure(&self, config: RibConfig) {
         self.send(RibCommand::Configure(config)).await;
     }
 
-    /// Takes what holds for all peers; see [`Rib::set_cluster_policy`].
+    /// Sets the policy for all peers; see [`Rib::set_cluster_policy`].
     pub async fn set_cluster_policy(&self, policy: ClusterPolicy) {
         self.send(RibCommand::Policy(Box::new(policy))).await;
     }
 
-    /// Takes what is configured for a peer; see [`Rib::set_peer_policy`].
+    /// Sets the policy of a peer; see [`Rib::set_peer_policy`].
     pub async fn set_peer_policy(&self, id: PeerId, policy: PeerPolicy) {
         self.send(RibCommand::PeerPolicy(id, Box::new(policy))).await;
     }
 
-    /// Forgets what is configured for a peer; see [`Rib::forget_peer`].
+    /// Removes the policy of a peer; see [`Rib::forget_peer`].
     pub async fn forget_peer(&self, id: PeerId) {
         self.send(RibCommand::Forget(id)).await;
     }
 
-    /// Peers that reach their limits from now on; the last caller gets them.
+    /// Returns a receiver for prefix-limit reports, which replaces an earlier one.
     pub async fn limits(&self) -> mpsc::Receiver<LimitReached> {
         let (sender, receiver) = mpsc::channel(LIMITS);
         self.send(RibCommand::Limits(sender)).await;
@@ -105,8 +106,8 @@ impl RibHandle {
         self.send(RibCommand::SetClient(id, client)).await;
     }
 
-    /// Waits until every one of `peers` has sent End-of-RIB for all its families, and until all
-    /// that follows from it is in the receiver of best paths.
+    /// Waits until all `peers` have sent End-of-RIB for all their families, and until the resulting
+    /// changes are in the receiver of best paths.
     ///
     /// # Errors
     /// [`RibGone`].
@@ -114,8 +115,8 @@ impl RibHandle {
         self.wait(peers, SyncCondition::Synced).await
     }
 
-    /// Waits until no more than what they have sent needs to be known of any of `peers` before
-    /// End-of-RIB can be sent; see [`Rib::is_caught_up`].
+    /// Waits until End-of-RIB need not wait any longer for any of `peers`; see
+    /// [`Rib::is_caught_up`].
     ///
     /// # Errors
     /// [`RibGone`].
@@ -129,12 +130,12 @@ impl RibHandle {
         settled.await.map_err(|_| RibGone)
     }
 
-    /// Holds End-of-RIB back after a restart, or sends it; see [`Rib::hold_markers`].
+    /// Holds End-of-RIB back after a restart, or releases it; see [`Rib::hold_markers`].
     pub async fn hold_markers(&self, hold: bool) {
         self.send(RibCommand::HoldMarkers(hold)).await;
     }
 
-    /// Asks something of the RIB.
+    /// Runs a query on the RIB and returns its result.
     ///
     /// # Errors
     /// [`RibGone`].
@@ -182,10 +183,11 @@ impl Actor {
                 },
                 () = std::future::ready(()), if !done => {}
             }
-            // Deviation: RFC 4271 §10 suggests a MinRouteAdvertisementIntervalTimer of 5 s for internal peers;
-            // §9.2.1.1 leaves its value to us, and it is none: nothing waits for more to come. But while
-            // peers still write what they were told last, more is not decided on: it is told in fewer and
-            // fuller messages then, and what is new does not queue behind what is old.
+            // Deviation: RFC 4271 §10 suggests a MinRouteAdvertisementIntervalTimer of 5 s for
+            // internal peers; §9.2.1.1 leaves the value to the implementation, and here it is 0.
+            // But while peers still write their last messages, no further prefixes are decided on:
+            // their changes then go into fewer and fuller messages, and new routes do not queue
+            // behind old ones.
             let _ = tokio::time::timeout(PATIENCE, self.channels.written()).await;
             let mut taken = 0;
             while taken < BUDGET
@@ -207,7 +209,7 @@ impl Actor {
         }
     }
 
-    /// Does what a command says; returns for how many prefixes that counts.
+    /// Executes a command; returns its cost in prefixes.
     fn apply(&mut self, command: RibCommand) -> usize {
         match command {
             RibCommand::Up(id, session, channel) => {

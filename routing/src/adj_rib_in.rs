@@ -66,27 +66,27 @@ impl Rib {
         prefixes: &[IpNet],
     ) {
         let cluster = Arc::clone(&self.cluster);
-        let judge = ImportCheck::new(&self.config, &cluster, &policy.import, session, attrs, false);
-        if let Some(common) = judge.common()
+        let check = ImportCheck::new(&self.config, &cluster, &policy.import, session, attrs, false);
+        if let Some(common) = check.common()
             && policy.max_prefixes.is_none()
         {
             // The family matters to filter rules only, and there are none.
-            let path = imported_path(&mut self.interner, &judge, common, Family::Ipv4Unicast, attrs, source);
+            let path = imported_path(&mut self.interner, &check, common, Family::Ipv4Unicast, attrs, source);
             prefixes.iter().for_each(|prefix| self.put(prefix, path));
             self.interner.release(path.attrs());
             return;
         }
-        let mut held = Vec::new();
+        let mut references = Vec::new();
         // Adjacent prefixes mostly have the same outcome.
         let mut last: Option<(ImportOutcome, Family, RibPath)> = None;
         for prefix in prefixes {
-            let outcome = judge.judge(prefix);
+            let outcome = check.evaluate(prefix);
             let family = Family::of(prefix);
             let path = match last {
                 Some((same, of, path)) if same == outcome && of == family => path,
                 _ => {
-                    let path = imported_path(&mut self.interner, &judge, outcome, family, attrs, source);
-                    held.push(path.attrs());
+                    let path = imported_path(&mut self.interner, &check, outcome, family, attrs, source);
+                    references.push(path.attrs());
                     path
                 }
             };
@@ -101,7 +101,7 @@ impl Rib {
                 }
             }
         }
-        held.into_iter().for_each(|attrs| self.interner.release(attrs));
+        references.into_iter().for_each(|attrs| self.interner.release(attrs));
     }
 
     // Called for every prefix: without inlining the import takes a tenth longer.
@@ -155,18 +155,18 @@ impl Rib {
 
     /// Removes the path of a source; returns whether there was one.
     pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> bool {
-        let Some(gone) = self.table.take(ix, source) else { return false };
+        let Some(removed) = self.table.take(ix, source) else { return false };
         if !self.path_ids.is_empty() {
             self.path_ids.remove(&(ix, source));
         }
         let family = self.table.family(ix);
         if let Some(member) = self.sources.member_mut(source) {
             member.received[family.index()] -= 1;
-            member.rejected[family.index()] -= usize::from(gone.is_rejected());
-            member.disputed -= usize::from(gone.is_disputed());
+            member.rejected[family.index()] -= usize::from(removed.is_rejected());
+            member.disputed -= usize::from(removed.is_disputed());
         }
         self.removed += 1;
-        self.interner.release(gone.attrs());
+        self.interner.release(removed.attrs());
         self.mark(ix);
         true
     }
@@ -184,7 +184,7 @@ impl Rib {
                 let (session, policy) = (member.session, Arc::clone(&member.policy));
                 let prefix = self.table.prefix(*ix);
                 let llgr_stale = member.llgr_stale().contains(Family::of(&prefix));
-                let judge = ImportCheck::new(
+                let check = ImportCheck::new(
                     &self.config,
                     &self.cluster,
                     &policy.import,
@@ -192,10 +192,10 @@ impl Rib {
                     &received,
                     llgr_stale,
                 );
-                let outcome = judge.judge(&prefix);
+                let outcome = check.evaluate(&prefix);
                 let family = Family::of(&prefix);
                 let imported_path =
-                    imported_path(&mut self.interner, &judge, outcome, family, &received, path.source());
+                    imported_path(&mut self.interner, &check, outcome, family, &received, path.source());
                 member.rejected[family.index()] -= usize::from(path.is_rejected());
                 member.rejected[family.index()] += usize::from(imported_path.is_rejected());
                 member.disputed -= usize::from(path.is_disputed());
@@ -211,13 +211,13 @@ impl Rib {
 /// Returns the path after import policy; its attributes have one more reference.
 fn imported_path(
     interner: &mut AttrInterner,
-    judge: &ImportCheck<'_>,
+    check: &ImportCheck<'_>,
     outcome: ImportOutcome,
     family: Family,
     received: &Arc<AttrSet>,
     source: SourceIx,
 ) -> RibPath {
-    let derived = judge.changes(outcome).then(|| Arc::new(judge.derive(outcome, family, received)));
+    let derived = check.changes(outcome).then(|| Arc::new(check.derive(outcome, family, received)));
     let set = derived.as_ref().unwrap_or(received);
     let scope = import::scope_of(set);
     let path = RibPath::new(interner.intern(set), source, outcome.rejected).scoped(scope);

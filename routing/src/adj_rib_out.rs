@@ -90,7 +90,7 @@ impl Rib {
         PathInfo {
             source: self.sources.source(path.source()),
             kind: self.sources.kind(path.source()),
-            next_hop: view.written(path, matched, key, family, scratch).1,
+            next_hop: view.exported(path, matched, key, family, scratch).1,
             as_path: attrs.as_path().asns().collect(),
             local_pref: attrs.local_pref,
             med: attrs.med,

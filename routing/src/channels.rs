@@ -1,4 +1,4 @@
-//! The ways to the peers' sockets: who still writes, and who has room again.
+//! Channels to the peers' sockets, with backpressure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,50 +13,51 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::outbox::Delivery;
 
-/// What a session and the RIB know of each other.
+/// State of a channel, shared between the session and the RIB.
 #[derive(Debug, Default)]
 pub(crate) struct ChannelState {
-    /// Chunks were given that are not all written.
+    /// Chunks were sent that are not all written to the socket.
     busy: AtomicBool,
-    /// There was no room for a chunk.
+    /// A chunk did not fit the channel.
     stalled: AtomicBool,
 }
 
-/// How many peers that keep up still write; shared with every session.
+/// Number of peers with unwritten chunks, except for those that lag behind; shared with every
+/// session.
 #[derive(Debug, Default)]
 pub(crate) struct Backpressure {
     busy: AtomicUsize,
-    room: Notify,
+    idle: Notify,
 }
 
 impl Backpressure {
-    /// A session has written all that it was given; whether the RIB has more for it.
+    /// Records that a session has written all its chunks; returns whether the RIB has more for it.
     pub(crate) fn drained(&self, state: &ChannelState) -> bool {
         self.stop_counting(state);
         state.stalled.swap(false, Ordering::AcqRel)
     }
 
-    /// It is no longer waited for.
+    /// Stops waiting for a session.
     fn stop_counting(&self, state: &ChannelState) {
         if state.busy.swap(false, Ordering::AcqRel) && self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.room.notify_one();
+            self.idle.notify_one();
         }
     }
 }
 
-/// The way to one session.
+/// Channel to one session.
 #[derive(Debug)]
 pub(crate) struct PeerChannel {
     pub(crate) outbound: Outbound,
     pub(crate) state: Arc<ChannelState>,
 }
 
-/// All ways.
+/// Channels to all sessions.
 #[derive(Debug, Default)]
 pub(crate) struct PeerChannels {
     channels: HashMap<PeerId, PeerChannel, FixedState>,
     pressure: Arc<Backpressure>,
-    /// Peers that had room again before anybody could say so.
+    /// Peers whose channel was empty again before `stalled` was set.
     resumable: Vec<PeerId>,
 }
 
@@ -76,27 +77,27 @@ impl PeerChannels {
         }
     }
 
-    /// Waits until the peers that keep up have written what they were given.
+    /// Waits until all peers that do not lag behind have written their chunks.
     pub(crate) async fn written(&self) {
         while self.pressure.busy.load(Ordering::Acquire) > 0 {
-            self.pressure.room.notified().await;
+            self.pressure.idle.notified().await;
         }
     }
 
-    /// For a peer that doesn't: nobody waits for it.
+    /// Returns a delivery for peers that lag behind, which are not waited for.
     pub(crate) fn backlog(&mut self) -> BacklogDelivery<'_> {
         BacklogDelivery(self)
     }
 
     fn send(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        // A session that ends takes its messages with it.
+        // The messages of an ended session are dropped.
         let Some(channel) = self.channels.get(&peer) else { return true };
         match channel.outbound.try_send(chunk) {
             Ok(()) | Err(TrySendError::Closed(_)) => true,
             Err(TrySendError::Full(_)) => {
                 self.pressure.stop_counting(&channel.state);
                 channel.state.stalled.store(true, Ordering::Release);
-                // It may have written all of it before that could be seen.
+                // The session may have written all chunks before `stalled` was set.
                 let missed = channel.outbound.capacity() == channel.outbound.max_capacity();
                 if missed && channel.state.stalled.swap(false, Ordering::AcqRel) {
                     self.resumable.push(peer);
@@ -106,7 +107,7 @@ impl PeerChannels {
         }
     }
 
-    /// A peer that is to be resumed.
+    /// Returns a peer to resume.
     pub(crate) fn take_resumable(&mut self) -> Option<PeerId> {
         self.resumable.pop()
     }
@@ -123,7 +124,7 @@ impl Delivery for PeerChannels {
     }
 }
 
-/// The same ways, for arrears.
+/// Delivery to peers that lag behind, over the same channels.
 pub(crate) struct BacklogDelivery<'a>(&'a mut PeerChannels);
 
 impl Delivery for BacklogDelivery<'_> {

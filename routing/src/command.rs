@@ -1,4 +1,4 @@
-//! Requests to the task that owns the RIB.
+//! Commands for the task that owns the RIB.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ pub(crate) enum RibCommand {
     Stale(PeerId, Stale),
     RefreshBegins(PeerId, Family),
     HoldMarkers(bool),
-    /// The peer has written all that it was given.
+    /// The peer has written all its chunks.
     Drained(PeerId),
     Routes(PeerId, RouteBatch),
     EndOfRib(PeerId, Family),
@@ -37,7 +37,7 @@ pub(crate) enum RibCommand {
     Wait(SyncWaiter),
 }
 
-/// What somebody waits for.
+/// Condition that a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SyncCondition {
     /// See [`Rib::is_synced`].
@@ -52,5 +52,5 @@ impl std::fmt::Debug for RibCommand {
     }
 }
 
-/// Somebody who waits until these peers have sent all their routes and all of it was told.
+/// Caller that waits until the condition holds for these peers and all resulting changes are sent.
 pub(crate) type SyncWaiter = (Vec<PeerId>, SyncCondition, oneshot::Sender<()>);

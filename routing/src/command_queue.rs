@@ -1,6 +1,6 @@
-//! What waits for the RIB, bounded by its octets and for each session by its batches: senders wait
-//! for room one after the other, and what a session with a full table has sent ahead is little, so
-//! that it does not hold up one with a single block.
+//! Queue of commands for the RIB, bounded in octets, and in batches per session. Senders wait for
+//! capacity in order. A session with a full table has few batches in the queue, so it does not
+//! delay a session with a single block.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::command::RibCommand;
 
-/// The RIB's task is gone: the daemon is stopping, or the task died.
+/// Error: the RIB's task has ended, since the daemon stops or the task failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RibGone;
 
@@ -22,33 +22,33 @@ impl std::fmt::Display for RibGone {
 
 impl std::error::Error for RibGone {}
 
-/// Octets of routes that may wait: some 100,000 prefixes, which the RIB takes in in some 10 ms.
+/// Capacity in octets: some 100,000 prefixes, which the RIB imports in some 10 ms.
 const OCTETS: usize = 2 * 1024 * 1024;
-/// What each command counts beside its routes.
+/// Octets that each command counts, in addition to its routes.
 const COMMAND_OCTETS: usize = 256;
-/// Batches of one session that may wait: one to be taken in while the next is read.
+/// Capacity in batches per session: one is imported while the next is read.
 const SESSION_BATCHES: usize = 2;
 
-/// The senders' end.
+/// Sending half of the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandSender {
-    // Unbounded as a list; what is in it has a ticket for its octets, but for `RibCommand::Drained`, of
-    // which there is one for each session.
+    // The list is unbounded; each command in it holds a permit for its octets, except for
+    // `RibCommand::Drained`, of which there is at most one per session.
     sender: UnboundedSender<(RibCommand, Option<QueuePermit>)>,
     octets: Arc<Semaphore>,
 }
 
-/// The room that a command takes, given back when it is dropped.
+/// Capacity used by a command; released when dropped.
 #[derive(Debug)]
 pub(crate) struct QueuePermit {
     _octets: OwnedSemaphorePermit,
     _batch: Option<OwnedSemaphorePermit>,
 }
 
-/// Waiting for room.
+/// Future that waits for capacity.
 pub(crate) type PermitFuture = Pin<Box<dyn Future<Output = Result<QueuePermit, AcquireError>> + Send + Sync>>;
 
-/// The batches of one session.
+/// Quota of batches of one session.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchQuota(Arc<Semaphore>);
 
@@ -59,27 +59,28 @@ impl Default for BatchQuota {
 }
 
 impl CommandSender {
-    /// Both ends.
+    /// Creates a queue and returns both halves.
     pub(crate) fn new() -> (CommandSender, CommandReceiver) {
         let (sender, receiver) = unbounded_channel();
         let commands = CommandSender { sender, octets: Arc::new(Semaphore::new(OCTETS)) };
         (commands, CommandReceiver { receiver, next: None })
     }
 
-    /// Waits for room and sends.
+    /// Waits for capacity and sends a command.
     pub(crate) async fn send(&self, command: RibCommand) -> Result<(), RibGone> {
         let octets = Arc::clone(&self.octets).acquire_many_owned(octets_of(&command)).await;
         let ticket = QueuePermit { _octets: octets.map_err(|_| RibGone)?, _batch: None };
         self.send_with(ticket, command)
     }
 
-    /// Sends what is waited for elsewhere anyhow.
+    /// Sends a command without waiting for capacity, for commands that are limited otherwise.
     pub(crate) fn send_now(&self, command: RibCommand) {
-        // The RIB is gone: nobody needs it any more.
+        // If the RIB has ended, the command is not needed.
         let _ = self.sender.send((command, None));
     }
 
-    /// Sends for a session if there is room; else what to wait for, and then [`CommandSender::send_with`].
+    /// Sends a command of a session if there is capacity; otherwise returns a future for the permit
+    /// to use with [`CommandSender::send_with`].
     pub(crate) fn try_send(
         &self,
         command: RibCommand,
@@ -100,7 +101,7 @@ impl CommandSender {
         Err((command, Box::pin(permit)))
     }
 
-    /// Sends with the room that was waited for.
+    /// Sends a command with a permit.
     pub(crate) fn send_with(&self, ticket: QueuePermit, command: RibCommand) -> Result<(), RibGone> {
         self.sender.send((command, Some(ticket))).map_err(|_| RibGone)
     }
@@ -114,14 +115,14 @@ fn octets_of(command: &RibCommand) -> u32 {
     u32::try_from(routes.saturating_add(COMMAND_OCTETS).min(OCTETS)).unwrap_or(u32::MAX)
 }
 
-/// The RIB's end.
+/// Receiving half of the queue.
 pub(crate) struct CommandReceiver {
     receiver: UnboundedReceiver<(RibCommand, Option<QueuePermit>)>,
     next: Option<(RibCommand, Option<QueuePermit>)>,
 }
 
 impl CommandReceiver {
-    /// Waits for something; `false`: nobody is there any more to send it.
+    /// Waits for a command; returns `false` if all senders are gone.
     pub(crate) async fn wait(&mut self) -> bool {
         if self.next.is_none() {
             self.next = self.receiver.recv().await;
@@ -129,7 +130,7 @@ impl CommandReceiver {
         self.next.is_some()
     }
 
-    /// The next command that is there; its room is free again.
+    /// Returns the next command, if there is one, and releases its capacity.
     pub(crate) fn take(&mut self) -> Option<RibCommand> {
         let (command, _ticket) = self.next.take().or_else(|| self.receiver.try_recv().ok())?;
         Some(command)

@@ -68,7 +68,7 @@ impl TunnelEncapsulation {
     }
 
     /// Returns canonical attributes with the tunnel to `endpoint` added.
-    pub(crate) fn announced(self, canonical: &[u8], endpoint: IpAddr) -> Vec<u8> {
+    pub(crate) fn added_to(self, canonical: &[u8], endpoint: IpAddr) -> Vec<u8> {
         let (mut out, mut value) = (Vec::new(), Vec::new());
         let wanted = [code::EXTENDED_COMMUNITIES, code::TUNNEL_ENCAPSULATION];
         rewrite(canonical, &wanted, &mut out, &mut value, |code, original, out| match code {
@@ -133,13 +133,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_announced_is_read_back() {
+    fn an_added_endpoint_is_read_back() {
         let next_hop = IpAddr::from([10, 0, 0, 1]);
         let mac = [0x66, 1, 2, 3, 4, 5];
         for encapsulation in [TunnelEncapsulation::Ipip, TunnelEncapsulation::Vxlan { vni: 4096, mac }] {
             for endpoint in [next_hop, "fd00::1".parse().expect("an address")] {
                 let plain = AttrSet::originated(next_hop);
-                let octets = encapsulation.announced(plain.canonical(), endpoint);
+                let octets = encapsulation.added_to(plain.canonical(), endpoint);
                 assert_eq!(AttrSet::from_canonical(&octets, next_hop).egress, Some(endpoint));
                 // The codec accepts the attribute as well-formed.
                 let mut report = Vec::new();

@@ -99,23 +99,23 @@ pub(crate) fn transform<'a>(
     let mut original = attrs.canonical();
     let marked = export.role.is_some_and(roles::marks_sent) && attrs.only_to_customer.is_none();
     if !operations.is_empty() || marked {
-        *edited = policy::edited(original, operations);
+        *edited = policy::apply_operations(original, operations);
         if marked {
             let asn = export.local_as.unwrap_or(config.local_as);
-            *edited = policy::edited(edited, &[Operation::OnlyToCustomer(asn)]);
+            *edited = policy::apply_operations(edited, &[Operation::OnlyToCustomer(asn)]);
         }
         original = edited;
     }
     match (audience, kind) {
         (Audience::External, _) => {
             let local_as = export.local_as.unwrap_or(config.local_as);
-            to_external(original, local_as, metric(operations), canonical, value);
+            write_external(original, local_as, metric(operations), canonical, value);
         }
         // RFC 4271 §5.1.3: the next hop of an external path is not changed towards internal peers.
-        (_, SourceKind::Ebgp) => with_local_pref(original, canonical, value),
+        (_, SourceKind::Ebgp) => write_internal(original, canonical, value),
         (_, SourceKind::Ibgp | SourceKind::Client) => {
             let cluster_id = config.cluster_id.unwrap_or(config.router_id.0);
-            reflected(original, cluster_id.octets(), from, canonical, value);
+            write_reflected(original, cluster_id.octets(), from, canonical, value);
         }
         (_, SourceKind::Local | SourceKind::Static) => return (original, next_hop),
     }
@@ -133,7 +133,13 @@ fn metric(operations: &[Operation]) -> Option<u32> {
 
 /// Writes the attributes of a reflected path: ORIGINATOR_ID, unless there is one, and our cluster
 /// in front of CLUSTER_LIST (RFC 4456 §8).
-fn reflected(canonical: &[u8], cluster_id: [u8; 4], from: RouterId, out: &mut Vec<u8>, value: &mut Vec<u8>) {
+fn write_reflected(
+    canonical: &[u8],
+    cluster_id: [u8; 4],
+    from: RouterId,
+    out: &mut Vec<u8>,
+    value: &mut Vec<u8>,
+) {
     rewrite(
         canonical,
         &[code::LOCAL_PREF, code::ORIGINATOR_ID, code::CLUSTER_LIST],
@@ -158,7 +164,7 @@ fn reflected(canonical: &[u8], cluster_id: [u8; 4], from: RouterId, out: &mut Ve
     );
 }
 
-fn with_local_pref(canonical: &[u8], out: &mut Vec<u8>, value: &mut Vec<u8>) {
+fn write_internal(canonical: &[u8], out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(canonical, &[code::LOCAL_PREF], out, value, |code, original, out| {
         if code == code::LOCAL_PREF && original.is_none() {
             out.extend(DEFAULT_LOCAL_PREF.to_be_bytes());
@@ -170,7 +176,7 @@ fn with_local_pref(canonical: &[u8], out: &mut Vec<u8>, value: &mut Vec<u8>) {
 
 /// Writes the attributes for an external peer: our AS in front of AS_PATH, without attributes that
 /// are for the local AS only, and without a received MED (RFC 4271 §5.1).
-fn to_external(canonical: &[u8], local_as: Asn, med: Option<u32>, out: &mut Vec<u8>, value: &mut Vec<u8>) {
+fn write_external(canonical: &[u8], local_as: Asn, med: Option<u32>, out: &mut Vec<u8>, value: &mut Vec<u8>) {
     rewrite(canonical, &[code::AS_PATH, code::MULTI_EXIT_DISC], out, value, |code, original, out| {
         match (code, med) {
             (code::AS_PATH, _) => {

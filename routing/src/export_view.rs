@@ -112,13 +112,13 @@ impl ExportView<'_> {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<usize, encode::EncodeError> {
-        let (canonical, next_hop) = self.written(path, matched, key, family, scratch);
+        let (canonical, next_hop) = self.exported(path, matched, key, family, scratch);
         encode::announce(out, key.form, canonical, next_hop, prefixes)
     }
 
     /// Returns the attributes and the next hop with which a path is advertised.
     #[inline]
-    pub(crate) fn written<'s>(
+    pub(crate) fn exported<'s>(
         &'s self,
         path: RibPath,
         matched: ExportMatch,

@@ -1,5 +1,5 @@
-//! Update groups: peers that get the same routes share one encoding. What a group holds (its
-//! Adj-RIB-Out) is kept nowhere: it follows from the path that was told of each prefix.
+//! Update groups: peers that receive the same routes share one encoding. The Adj-RIB-Out of a group
+//! is not stored: it can be derived from the advertised path of each prefix.
 
 use std::collections::BTreeMap;
 
@@ -15,29 +15,30 @@ use crate::group_key::GroupKey;
 use crate::outbox::{Chunk, Chunks, Delivery, Dump, Outbox, end_of_rib, markers};
 use crate::table::{RibPath, Table};
 
-/// Prefixes encoded at a time, so that a chunk stays near its size; few in tests, so that a handful
-/// of prefixes takes several.
+/// Prefixes encoded at a time, so that a chunk stays near its size; small in tests, so that a few
+/// prefixes take several runs.
 const RUN: usize = if cfg!(test) { 3 } else { 4096 };
 
-/// A prefix that is told anew; the table says already what it is told with.
+/// Change of the advertised path of a prefix; the table already has the new one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PathChange {
     pub(crate) ix: u32,
-    /// With which path it was told before.
+    /// Path advertised before.
     pub(crate) before: RibPath,
-    /// With which it is told now.
+    /// Path advertised from now on.
     pub(crate) after: RibPath,
     pub(crate) family: Family,
 }
 
 impl PathChange {
-    /// What brings changes together that can share a message; withdrawals come last.
+    /// Returns a key that sorts changes which can share a message next to each other; withdrawals
+    /// are last.
     pub(crate) fn order(&self) -> (u64, bool) {
         (self.after.order(), self.family == Family::Ipv6Unicast)
     }
 }
 
-/// What a group is to do about a change.
+/// Action of a group for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GroupAction {
     Unchanged,
@@ -45,66 +46,67 @@ enum GroupAction {
     Withdraw,
 }
 
-/// Peers that get the same routes.
+/// Peers that receive the same routes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Group {
     members: BTreeMap<PeerId, Outbox>,
-    /// Places of prefixes whose attributes don't fit a message.
+    /// Places of prefixes whose attributes do not fit a message.
     unsendable: HashSet<u32, FixedState>,
     actions: Vec<GroupAction>,
     scratch: Scratch,
 }
 
 impl Group {
-    /// Adds a peer that must be told everything, then End-of-RIB.
-    /// `held`: the marker waits for [`Group::release_markers`].
-    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families, held: bool) {
-        let mut outbox = match held {
-            true => Outbox { held: families, ..Outbox::default() },
+    /// Adds a peer, which receives all routes and then End-of-RIB; with `hold_marker` End-of-RIB waits for
+    /// [`Group::release_markers`].
+    pub(crate) fn join(&mut self, peer: PeerId, end: u32, families: Families, hold_marker: bool) {
+        let mut outbox = match hold_marker {
+            true => Outbox { held_markers: families, ..Outbox::default() },
             false => Outbox { end_of_rib: families, ..Outbox::default() },
         };
         outbox.dump(end, families, false);
         self.members.insert(peer, outbox);
     }
 
-    /// End-of-RIB no longer waits; returns the peers it can go to.
+    /// Releases End-of-RIB; returns the peers that it can be sent to.
     pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
         let mut released = Vec::new();
         for (peer, outbox) in &mut self.members {
-            if !outbox.held.is_empty() {
-                outbox.end_of_rib = outbox.end_of_rib.union(std::mem::take(&mut outbox.held));
+            if !outbox.held_markers.is_empty() {
+                outbox.end_of_rib = outbox.end_of_rib.union(std::mem::take(&mut outbox.held_markers));
                 released.push(*peer);
             }
         }
         released
     }
 
-    /// Adds a peer that comes from another group with its arrears.
+    /// Adds a peer from another group, with its pending changes.
     pub(crate) fn take_over(&mut self, peer: PeerId, end: u32, families: Families, mut outbox: Outbox) {
         outbox.dump(end, families, true);
         self.members.insert(peer, outbox);
     }
 
-    /// Takes a peer out.
+    /// Removes a peer and returns its pending changes.
     pub(crate) fn leave(&mut self, peer: PeerId) -> Option<Outbox> {
         self.members.remove(&peer)
     }
 
-    /// Whether nobody is in it.
+    /// Returns whether the group has no peers.
     pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Prefixes that can't be told for their attributes' length.
+    /// Returns the places of prefixes whose attributes do not fit a message.
     pub(crate) fn unsendable(&self) -> impl Iterator<Item = u32> + '_ {
         self.unsendable.iter().copied()
     }
 
-    /// Makes everything of a family pending for a peer (RFC 2918); `marked`: between markers (RFC 7313).
+    /// Schedules all routes of a family for a peer (RFC 2918), between markers if `marked` (RFC
+    /// 7313).
     pub(crate) fn refresh(&mut self, peer: PeerId, end: u32, family: Family, marked: bool) {
         if let Some(outbox) = self.members.get_mut(&peer) {
             // RFC 7313 §4: never before the first End-of-RIB.
-            let first = outbox.end_of_rib.union(outbox.held).contains(family);
+            let first = outbox.end_of_rib.union(outbox.held_markers).contains(family);
             if marked && !first {
                 outbox.begins.insert(family);
                 outbox.ends.insert(family);
@@ -113,8 +115,8 @@ impl Group {
         }
     }
 
-    /// Encodes changes, once, and sends them to every peer that keeps up. They are in the order of
-    /// [`PathChange::order`].
+    /// Encodes changes once and sends them to every peer without pending changes. They are sorted
+    /// by [`PathChange::order`].
     pub(crate) fn send(
         &mut self,
         key: GroupKey,
@@ -131,9 +133,9 @@ impl Group {
             if !outbox.lags() {
                 let mut pieces = chunks.iter().flat_map(|chunk| chunk.pieces(*peer));
                 let first = own.partition_point(|(id, _)| id < peer);
-                let mine = own[first..].iter().take_while(|(id, _)| id == peer).map(|(_, ix)| *ix);
+                let places = own[first..].iter().take_while(|(id, _)| id == peer).map(|(_, ix)| *ix);
                 let keeps_up = pieces.all(|piece| delivery.deliver(*peer, piece))
-                    && withdraw_own(*peer, key, view, mine, delivery);
+                    && withdraw_own(*peer, key, view, places, delivery);
                 if keeps_up {
                     continue;
                 }
@@ -146,9 +148,9 @@ impl Group {
         let mut chunks = Chunks::default();
         self.actions.clear();
         let same = |a: &PathChange, b: &PathChange| a.after == b.after && a.family == b.family;
-        // Neighbours mostly were told with one path too.
+        // Adjacent prefixes mostly had the same path before, too.
         let mut last = (RibPath::NONE, Family::Ipv4Unicast, false);
-        let mut held = |path: RibPath, family: Family| {
+        let mut was_advertised = |path: RibPath, family: Family| {
             if (path, family) != (last.0, last.1) {
                 last = (path, family, view.allows(path, key, family));
             }
@@ -186,10 +188,12 @@ impl Group {
                 run.iter().for_each(|change| _ = self.unsendable.remove(&change.ix));
             }
             self.actions.extend(run.iter().map(|change| {
-                // What no longer fits a message must not leave the older route standing either.
+                // An older route must not remain if the new one does not fit a message.
                 if announced {
                     GroupAction::Announce
-                } else if held(change.before, family) || view.reexport && key.families.contains(family) {
+                } else if was_advertised(change.before, family)
+                    || view.reexport && key.families.contains(family)
+                {
                     GroupAction::Withdraw
                 } else {
                     GroupAction::Unchanged
@@ -211,8 +215,7 @@ impl Group {
         chunks.finish()
     }
 
-    /// The same for changes that have their path and family in common, where what becomes of them depends on
-    /// their prefixes too.
+    /// Encodes changes with the same path and family, if the export depends on the prefix.
     fn encode_one_by_one(
         &mut self,
         key: GroupKey,
@@ -224,15 +227,15 @@ impl Group {
         let source = view.sources.source(after.source()).peer();
         let outcomes: Vec<Option<ExportMatch>> =
             run.iter().map(|change| view.export_match(after, key, family, change.ix)).collect();
-        let mut ways: Vec<(ExportMatch, bool)> = Vec::new();
+        let mut encoded: Vec<(ExportMatch, bool)> = Vec::new();
         for matched in outcomes.iter().flatten() {
-            if ways.iter().any(|(known, _)| known == matched) {
+            if encoded.iter().any(|(known, _)| known == matched) {
                 continue;
             }
             let mut fits = true;
             for (part, outcomes) in run.chunks(RUN).zip(outcomes.chunks(RUN)) {
-                let so = part.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(*matched));
-                let prefixes = so.map(|(change, _)| view.table.prefix(change.ix));
+                let matching = part.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(*matched));
+                let prefixes = matching.map(|(change, _)| view.table.prefix(change.ix));
                 let scratch = &mut self.scratch;
                 let sent = chunks.append(source, |out| {
                     view.announce(after, *matched, key, family, prefixes, scratch, out)
@@ -243,10 +246,10 @@ impl Group {
                     break;
                 }
             }
-            ways.push((*matched, fits));
+            encoded.push((*matched, fits));
         }
         for (change, outcome) in run.iter().zip(outcomes) {
-            let fits = outcome.and_then(|matched| ways.iter().find(|(known, _)| *known == matched));
+            let fits = outcome.and_then(|matched| encoded.iter().find(|(known, _)| *known == matched));
             let fits = fits.map(|(_, fits)| *fits);
             match fits {
                 Some(false) => _ = self.unsendable.insert(change.ix),
@@ -264,7 +267,8 @@ impl Group {
         }
     }
 
-    /// Tells a peer what is pending, as far as there is room; whether all of it went.
+    /// Sends pending changes to a peer, as far as its channel has capacity; returns whether all
+    /// were sent.
     pub(crate) fn resume(
         &mut self,
         peer: PeerId,
@@ -277,16 +281,16 @@ impl Group {
             return false;
         }
         loop {
-            let gone: Vec<IpNet> = outbox.withdrawn.iter().copied().take(RUN).collect();
+            let withdrawals: Vec<IpNet> = outbox.withdrawn.iter().copied().take(RUN).collect();
             let mut batch = Vec::new();
             let mut dump = outbox.dump;
-            if gone.len() == outbox.withdrawn.len() {
+            if withdrawals.len() == outbox.withdrawn.len() {
                 match &mut dump {
                     Some(dump) => next_of(dump, view.table, &mut batch),
                     None => batch.extend(outbox.pending.iter().take(RUN)),
                 }
             }
-            if gone.is_empty() && batch.is_empty() {
+            if withdrawals.is_empty() && batch.is_empty() {
                 match outbox.dump.take() {
                     Some(_) => continue,
                     None => break,
@@ -294,7 +298,7 @@ impl Group {
             }
             let again = dump.is_none_or(|dump| dump.again);
             let mut chunks = Chunks::default();
-            chunks.append(None, |out| withdraw(&gone, key, out));
+            chunks.append(None, |out| withdraw(&withdrawals, key, out));
             batch.sort_unstable_by_key(|ix| (view.table.advertised(*ix).order(), *ix));
             let (scratch, unsendable) = (&mut self.scratch, &mut self.unsendable);
             write_state(peer, key, view, &batch, again, scratch, unsendable, &mut chunks);
@@ -302,7 +306,7 @@ impl Group {
             if !sent {
                 return false;
             }
-            gone.iter().for_each(|prefix| _ = outbox.withdrawn.remove(prefix));
+            withdrawals.iter().for_each(|prefix| _ = outbox.withdrawn.remove(prefix));
             if outbox.dump.is_none() {
                 batch.iter().for_each(|ix| outbox.pending.remove(*ix));
             }
@@ -311,13 +315,13 @@ impl Group {
         if !markers(peer, &mut outbox.ends, 2, delivery) {
             return false;
         }
-        // Sets that once held many prefixes must not keep their room.
+        // A set that was large once must not keep its memory.
         outbox.withdrawn.shrink_to_fit();
         end_of_rib(peer, &mut outbox.end_of_rib, delivery)
     }
 }
 
-/// The next places of a dump.
+/// Adds the next places of a dump to `batch`.
 fn next_of(dump: &mut Dump, table: &Table, batch: &mut Vec<u32>) {
     let end = dump.end.min(table.end());
     while dump.next < end && batch.len() < RUN {
@@ -332,7 +336,7 @@ fn next_of(dump: &mut Dump, table: &Table, batch: &mut Vec<u32>) {
     }
 }
 
-/// Makes changes pending for a peer that does not keep up.
+/// Adds changes to those pending for a peer.
 fn note(
     peer: PeerId,
     outbox: &mut Outbox,
@@ -347,7 +351,8 @@ fn note(
             GroupAction::Announce | GroupAction::Withdraw => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }
-            // It may hold it from before its rules changed, and the dump would find nothing there any more.
+            // The peer may hold the route from before a change of its policy, and the dump would
+            // not find it.
             GroupAction::Unchanged if outbox.readvertises(change.ix, change.family) => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }
@@ -356,8 +361,8 @@ fn note(
     }
 }
 
-/// Encodes what `peer` is to hold of the prefixes at these places, which are in the order of what
-/// they were told with; `again`: it may hold what it is not to hold any more.
+/// Encodes the state of the prefixes at these places for `peer`; they are sorted by their
+/// advertised path. With `again` the peer may hold routes that it is not to hold any more.
 #[allow(clippy::too_many_arguments)]
 fn write_state(
     peer: PeerId,
@@ -383,34 +388,34 @@ fn write_state(
             advertised.extend(run.iter().map(|ix| view.export_match(path, key, family, *ix)));
         }
         advertised.resize(run.len(), None);
-        let mut ways: Vec<(ExportMatch, bool)> = Vec::new();
+        let mut encoded: Vec<(ExportMatch, bool)> = Vec::new();
         for matched in advertised.iter().flatten() {
-            if ways.iter().any(|(known, _)| known == matched) {
+            if encoded.iter().any(|(known, _)| known == matched) {
                 continue;
             }
-            let so = run.iter().zip(&advertised).filter(|(_, outcome)| **outcome == Some(*matched));
-            let prefixes = so.clone().map(|(ix, _)| view.table.prefix(*ix));
+            let matching = run.iter().zip(&advertised).filter(|(_, outcome)| **outcome == Some(*matched));
+            let prefixes = matching.clone().map(|(ix, _)| view.table.prefix(*ix));
             let write = |out: &mut Vec<u8>| {
                 view.announce(path, *matched, key, family, prefixes, scratch, out).is_ok()
             };
             let fits = chunks.append(None, write);
             if !fits {
-                unsendable.extend(so.map(|(ix, _)| *ix));
+                unsendable.extend(matching.map(|(ix, _)| *ix));
             }
-            ways.push((*matched, fits));
+            encoded.push((*matched, fits));
         }
         if again {
             let sent = |outcome: &Option<ExportMatch>| {
-                outcome.is_some_and(|matched| ways.contains(&(matched, true)))
+                outcome.is_some_and(|matched| encoded.contains(&(matched, true)))
             };
-            let gone = run.iter().zip(&advertised).filter(|(_, outcome)| !sent(outcome));
-            withdrawn.extend(gone.map(|(ix, _)| view.table.prefix(*ix)));
+            let withdrawals = run.iter().zip(&advertised).filter(|(_, outcome)| !sent(outcome));
+            withdrawn.extend(withdrawals.map(|(ix, _)| view.table.prefix(*ix)));
         }
     }
     chunks.append(None, |out| withdraw(&withdrawn, key, out));
 }
 
-/// Appends withdrawals of prefixes of any family that the group exchanges.
+/// Appends withdrawals of prefixes of all families of the group.
 fn withdraw(prefixes: &[IpNet], key: GroupKey, out: &mut Vec<u8>) {
     for family in key.families.iter() {
         let of_family = prefixes.iter().copied().filter(|prefix| Family::of(prefix) == family);
@@ -418,8 +423,8 @@ fn withdraw(prefixes: &[IpNet], key: GroupKey, out: &mut Vec<u8>) {
     }
 }
 
-/// Peers that become the source of a prefix, which must forget what another source gave them; in
-/// the order of peers.
+/// Returns the peers that become the source of a prefix, sorted: they must remove the route that
+/// they received from another source.
 fn own_withdrawals(key: GroupKey, view: ExportView<'_>, changes: &[PathChange]) -> Vec<(PeerId, u32)> {
     let mut own: Vec<_> = changes
         .iter()
@@ -434,7 +439,8 @@ fn own_withdrawals(key: GroupKey, view: ExportView<'_>, changes: &[PathChange]) 
     own
 }
 
-/// Whether there was room.
+/// Sends withdrawals to a peer that became the source of prefixes; returns whether its channel had
+/// capacity.
 fn withdraw_own(
     peer: PeerId,
     key: GroupKey,
@@ -453,7 +459,7 @@ fn withdraw_own(
 
 fn unsendable(prefix: IpNet, error: encode::EncodeError) {
     #[cfg(feature = "driver")]
-    tracing::warn!(%prefix, %error, "withdrawn from peers: it can't be told");
+    tracing::warn!(%prefix, %error, "prefix withdrawn from peers: it can't be encoded");
     #[cfg(not(feature = "driver"))]
     let _ = (prefix, error);
 }

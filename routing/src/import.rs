@@ -124,7 +124,7 @@ impl<'a> ImportCheck<'a> {
     }
 
     /// Returns the outcome for one prefix.
-    pub(crate) fn judge(&self, prefix: &IpNet) -> ImportOutcome {
+    pub(crate) fn evaluate(&self, prefix: &IpNet) -> ImportOutcome {
         if let Some(common) = self.common {
             return common;
         }
@@ -138,14 +138,14 @@ impl<'a> ImportCheck<'a> {
                 peer,
                 interface: self.cluster.link_of(self.attrs.next_hop),
             };
-            let said = chain.evaluate(&subject);
+            let result = chain.evaluate(&subject);
             let named = |rule: &FilterRule| rule.community == Some(Community::BLACKHOLE);
-            match said {
+            match result {
                 FilterOutcome::Rejected => outcome.rejected = Some(Reason::Filtered),
                 // RFC 7999 §3.3: BLACKHOLE must be agreed upon with the peer.
                 _ if self.attrs.well_known.blackhole
                     && !self.session.internal
-                    && !matches!(said, FilterOutcome::Accepted(rule, _) if named(rule)) =>
+                    && !matches!(result, FilterOutcome::Accepted(rule, _) if named(rule)) =>
                 {
                     outcome.rejected = Some(Reason::Blackhole);
                 }
@@ -199,7 +199,7 @@ impl<'a> ImportCheck<'a> {
         if self.llgr_stale {
             operations.push(Operation::AddCommunity(Community::LLGR_STALE));
         }
-        AttrSet::derived(&policy::edited(received.canonical(), &operations), received)
+        AttrSet::derived(&policy::apply_operations(received.canonical(), &operations), received)
     }
 }
 

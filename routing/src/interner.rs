@@ -120,7 +120,7 @@ impl AttrInterner {
     pub(crate) fn shared(&self, id: AttrId) -> &Arc<AttrSet> {
         match self.slots.get(id.0 as usize).and_then(|slot| slot.set.as_ref()) {
             Some(set) => set,
-            None => unreachable!("attributes {} are in use", id.0),
+            None => unreachable!("attribute set {} is not in use", id.0),
         }
     }
 

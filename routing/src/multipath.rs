@@ -31,11 +31,11 @@ impl MultipathExits {
     /// changed.
     pub(crate) fn set(&mut self, ix: u32, exits: &[IpAddr]) -> bool {
         if exits.len() < 2 {
-            let gone = self.of.remove(&ix).is_some();
+            let removed = self.of.remove(&ix).is_some();
             if self.of.is_empty() {
                 self.of = HashMap::default();
             }
-            return gone;
+            return removed;
         }
         if self.of(ix) == exits {
             return false;

@@ -1,6 +1,7 @@
-//! What a peer has not been told yet. Usually nothing: messages go to all peers of a group as they
-//! are made. A peer whose channel is full costs one bit for each prefix that changed meanwhile, the
-//! latest state wins, and the others don't wait; a peer that has just come costs a place in the table.
+//! Pending changes of a peer. Usually there are none: messages are sent to all peers of a group at
+//! once. A peer whose channel is full costs one bit per prefix that changes meanwhile: only the
+//! latest state is sent later, and other peers do not wait. A new peer costs a position in the
+//! table.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +13,20 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use ipnet::IpNet;
 
-/// Takes encoded messages for a peer; the bytes are shared.
+/// Receiver of encoded messages for peers; the bytes are shared.
 pub trait Delivery {
-    /// Whether there was room. After `false` the RIB waits for [`Rib::resume`](crate::Rib::resume).
+    /// Delivers a chunk of whole messages; returns whether there was capacity. After `false` the
+    /// RIB waits for [`Rib::resume`](crate::Rib::resume).
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool;
 }
 
-/// All prefixes from one place in the table to another.
+/// Range of places in the table whose prefixes are to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dump {
     pub(crate) next: u32,
     pub(crate) end: u32,
     pub(crate) families: Families,
-    /// The peer may hold prefixes that it is not to hold any more.
+    /// The peer may hold routes that it is not to hold any more.
     pub(crate) again: bool,
 }
 
@@ -34,7 +36,7 @@ impl Dump {
     }
 }
 
-/// Takes every message and sends none: for a copy of the RIB that shows what the RIB would do.
+/// Delivery that discards all messages: for a copy of the RIB that only computes results.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiscardDelivery;
 
@@ -44,26 +46,27 @@ impl Delivery for DiscardDelivery {
     }
 }
 
-/// One peer's arrears.
+/// Pending changes of one peer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) dump: Option<Dump>,
-    /// Places of prefixes that it must be told of.
+    /// Places of changed prefixes.
     pub(crate) pending: PlaceSet,
-    /// Prefixes that it must be told are gone, before all else: they may have no place any more.
+    /// Prefixes to withdraw before anything else; they may have no place any more.
     pub(crate) withdrawn: HashSet<IpNet, FixedState>,
     /// Families whose End-of-RIB marker follows the dump.
     pub(crate) end_of_rib: Families,
-    /// Families whose End-of-RIB marker waits until this node knows all routes.
-    pub(crate) held: Families,
-    /// Families whose dump answers a ROUTE-REFRESH and is yet to begin (RFC 7313).
+    /// Families whose End-of-RIB marker is held back until this node knows all routes.
+    pub(crate) held_markers: Families,
+    /// Families whose dump answers a ROUTE-REFRESH, with the beginning marker not sent yet (RFC
+    /// 7313).
     pub(crate) begins: Families,
-    /// Families whose dump answers one and is yet to end.
+    /// Families whose dump answers a ROUTE-REFRESH, with the ending marker not sent yet.
     pub(crate) ends: Families,
 }
 
 impl Outbox {
-    /// Whether messages must wait for what is pending.
+    /// Returns whether new messages must wait for pending changes.
     pub(crate) fn lags(&self) -> bool {
         self.dump.is_some()
             || !self.pending.is_empty()
@@ -72,37 +75,38 @@ impl Outbox {
             || !self.ends.is_empty()
     }
 
-    /// Whether what is at a place is yet to be told to a peer that may hold something of before.
+    /// Returns whether a place is still to be sent to a peer that may hold an older route.
     pub(crate) fn readvertises(&self, ix: u32, family: Family) -> bool {
         self.dump.is_some_and(|dump| dump.again && dump.comes_to(ix, family))
     }
 
-    /// What is at a place is to be told.
+    /// Schedules the announcement of a prefix.
     pub(crate) fn announce(&mut self, ix: u32, family: Family) {
         if self.dump.is_none_or(|dump| !dump.comes_to(ix, family)) {
             self.pending.insert(ix);
         }
     }
 
-    /// A prefix is to be told to be gone.
+    /// Schedules the withdrawal of a prefix.
     pub(crate) fn withdraw(&mut self, ix: u32, prefix: IpNet) {
         self.pending.remove(ix);
         let family = Family::of(&prefix);
-        let untold = self.dump.is_some_and(|dump| !dump.again && dump.comes_to(ix, family));
-        if !untold {
+        let is_pending = self.dump.is_some_and(|dump| !dump.again && dump.comes_to(ix, family));
+        if !is_pending {
             self.withdrawn.insert(prefix);
         }
     }
 
-    /// Everything of some families is to be told, from the table's first place to `end`; `again`: to
-    /// a peer that was told some of it before.
+    /// Schedules all prefixes of some families, up to the place `end`; with `again` the peer may
+    /// hold some of them.
     pub(crate) fn dump(&mut self, end: u32, families: Families, again: bool) {
         let before = self.dump.map_or(Families::NONE, |dump| dump.families);
         self.dump = Some(Dump { next: 0, end, families: families.union(before), again });
     }
 }
 
-/// Sends the markers around what answers a ROUTE-REFRESH (RFC 7313 §3.2); whether there was room.
+/// Sends the markers of an answer to a ROUTE-REFRESH (RFC 7313 §3.2); returns whether there was
+/// capacity.
 pub(crate) fn markers(
     peer: PeerId,
     families: &mut Families,
@@ -120,7 +124,7 @@ pub(crate) fn markers(
     true
 }
 
-/// Sends the End-of-RIB markers of `families` (RFC 4724 §2); whether there was room.
+/// Sends the End-of-RIB markers of `families` (RFC 4724 §2); returns whether there was capacity.
 pub(crate) fn end_of_rib(peer: PeerId, families: &mut Families, delivery: &mut impl Delivery) -> bool {
     for family in families.iter() {
         let mut message = Vec::new();
@@ -133,10 +137,10 @@ pub(crate) fn end_of_rib(peer: PeerId, families: &mut Families, delivery: &mut i
     true
 }
 
-/// Places in a page of the set.
+/// Number of places per page of the set.
 const PAGE: u32 = 512;
 
-/// A set of places: a bit each, in pages where there are any.
+/// Set of places: a bitmap with pages on demand.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PlaceSet {
     pages: BTreeMap<u32, [u64; PAGE as usize / 64]>,
@@ -160,7 +164,7 @@ impl PlaceSet {
         }
     }
 
-    /// The places, in order.
+    /// Returns the places in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.pages.iter().flat_map(|(page, words)| {
             words.iter().zip(0..).flat_map(move |(word, at)| {
@@ -175,21 +179,21 @@ impl PlaceSet {
     }
 }
 
-/// Messages for a whole group, with the octets that some peers are spared: each peer gets the chunk
-/// but for the parts that it is the source of.
+/// Messages for a whole group. Each peer receives the chunk without the parts whose routes it is
+/// the source of.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) octets: Bytes,
-    /// Peer, start, end; in this order.
-    spared: Vec<(PeerId, usize, usize)>,
+    /// Omitted parts: peer, start, end; sorted.
+    omitted: Vec<(PeerId, usize, usize)>,
 }
 
 impl Chunk {
-    /// The pieces for `peer`, in order.
+    /// Returns the pieces for `peer`, in order.
     pub(crate) fn pieces(&self, peer: PeerId) -> impl Iterator<Item = Bytes> + '_ {
         let mut at = 0;
-        let first = self.spared.partition_point(|(id, ..)| *id < peer);
-        let cuts = self.spared[first..]
+        let first = self.omitted.partition_point(|(id, ..)| *id < peer);
+        let cuts = self.omitted[first..]
             .iter()
             .take_while(move |(id, ..)| *id == peer)
             .map(|(_, start, end)| (*start, *end));
@@ -201,27 +205,28 @@ impl Chunk {
     }
 }
 
-/// Octets at which a chunk is closed; with the messages of one more run it stays near 64 KiB.
+/// Size in octets at which a chunk is closed; with the messages of one more run it stays near 64
+/// KiB.
 const CHUNK_LEN: usize = 32 * 1024;
 
-/// Gathers messages into chunks.
+/// Collector of messages into chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     open: Vec<u8>,
-    spared: Vec<(PeerId, usize, usize)>,
+    omitted: Vec<(PeerId, usize, usize)>,
     closed: Vec<Chunk>,
 }
 
 impl Chunks {
-    /// Appends what `write` writes; `source` is spared it.
+    /// Appends what `write` writes; it is omitted for `source`.
     pub(crate) fn append<T>(&mut self, source: Option<PeerId>, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let start = self.open.len();
         let result = write(&mut self.open);
         let end = self.open.len();
         if let Some(source) = source.filter(|_| end > start) {
-            match self.spared.last_mut() {
+            match self.omitted.last_mut() {
                 Some((last, _, last_end)) if *last == source && *last_end == start => *last_end = end,
-                _ => self.spared.push((source, start, end)),
+                _ => self.omitted.push((source, start, end)),
             }
         }
         if end >= CHUNK_LEN {
@@ -232,12 +237,12 @@ impl Chunks {
 
     fn close(&mut self) {
         if !self.open.is_empty() {
-            // What it grew beyond its messages would be held until the slowest peer has them.
+            // Excess capacity would be kept until the slowest peer has received the chunk.
             let mut open = std::mem::take(&mut self.open);
             open.shrink_to_fit();
-            let mut spared = std::mem::take(&mut self.spared);
-            spared.sort_unstable();
-            self.closed.push(Chunk { octets: open.into(), spared });
+            let mut omitted = std::mem::take(&mut self.omitted);
+            omitted.sort_unstable();
+            self.closed.push(Chunk { octets: open.into(), omitted });
         }
     }
 
@@ -252,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_spared_what_it_is_the_source_of() {
+    fn a_peer_does_not_receive_its_own_routes() {
         let mut chunks = Chunks::default();
         for (source, octets) in [(Some(1), "aa"), (Some(2), "b"), (None, "c"), (Some(1), "d")] {
             chunks.append(source.map(PeerId), |out| out.extend(octets.bytes()));
@@ -267,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_a_set_in_order() {
+    fn a_place_set_iterates_in_order() {
         let mut places = PlaceSet::default();
         for ix in [513, 0, 63, 64, 511, 100_000, 64] {
             places.insert(ix);
@@ -276,6 +281,6 @@ mod tests {
         places.remove(7);
         assert_eq!(places.iter().collect::<Vec<_>>(), [0, 64, 511, 513, 100_000]);
         [0, 64, 511, 513, 100_000].into_iter().for_each(|ix| places.remove(ix));
-        assert!(places.is_empty(), "an empty page is given back");
+        assert!(places.is_empty(), "an empty page is released");
     }
 }

@@ -60,9 +60,9 @@ impl Owners {
         if self.mode != other.mode || self.nodes != other.nodes {
             return None;
         }
-        let gone = self.blocks.keys().filter(|block| !other.blocks.contains_key(*block));
+        let removed = self.blocks.keys().filter(|block| !other.blocks.contains_key(*block));
         let new = other.blocks.iter().filter(|(block, owner)| self.blocks.get(*block) != Some(*owner));
-        let changed: Vec<IpNet> = gone.chain(new.map(|(block, _)| block)).take(FEW + 1).copied().collect();
+        let changed: Vec<IpNet> = removed.chain(new.map(|(block, _)| block)).take(FEW + 1).copied().collect();
         (changed.len() <= FEW).then_some(changed)
     }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_its_owners_or_nobodys() {
+    fn a_block_of_another_node_is_disputed() {
         let owners = owners(OwnershipMode::Strict);
         let sender = |last: u8| {
             owners.sender(&AttrSet::originated([10, 0, 0, last].into())).expect("a node of the table")
@@ -117,13 +117,13 @@ mod tests {
         assert!(disputed(1, "10.1.2.32/27"), "part of the other's");
         assert!(disputed(1, "fd00:2::/64"), "the other's, IPv6");
         assert!(!disputed(1, "10.1.2.5/32"), "a borrowed address");
-        assert!(!disputed(1, "10.1.3.0/26"), "nobody's");
+        assert!(!disputed(1, "10.1.3.0/26"), "without an owner");
         assert!(!disputed(1, "10.1.0.0/16"), "larger than any block");
         assert_eq!(owners.sender(&AttrSet::originated([10, 0, 0, 9].into())), None, "no node of the table");
     }
 
     #[test]
-    fn blocks_that_change_hands_are_told_apart_from_those_that_do_not() {
+    fn changed_blocks_are_those_with_another_owner() {
         let address: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
         let block = |text: &str| text.parse::<IpNet>().expect("a prefix");
         let table = |of_a: &[IpNet], of_b: &[IpNet]| {
@@ -133,16 +133,16 @@ mod tests {
         let before = table(&[x, y], &[z]);
         let mut changed = before.changed_blocks(&table(&[y, z], &[])).expect("few");
         changed.sort();
-        assert_eq!(changed, [x, z], "one is nobody's now, one is another's");
+        assert_eq!(changed, [x, z], "one has no owner any more, one has another");
         assert_eq!(before.changed_blocks(&before), Some(vec![]));
         let other = Owners::new(OwnershipMode::Strict, [(&address[..1], &[x, y][..])]);
-        assert_eq!(before.changed_blocks(&other), None, "a node less");
+        assert_eq!(before.changed_blocks(&other), None, "one node fewer");
         let many: Vec<IpNet> = (0..=32u8).map(|third| block(&format!("10.2.{third}.0/26"))).collect();
         assert_eq!(before.changed_blocks(&table(&[x, y], &many)), None);
     }
 
     #[test]
-    fn an_owner_is_not_asked_for_where_nobody_looks() {
+    fn no_sender_is_determined_if_ownership_is_off() {
         assert_eq!(owners(OwnershipMode::Off).sender(&AttrSet::originated([10, 0, 0, 1].into())), None);
     }
 }

@@ -37,10 +37,10 @@ impl Rib {
         let export = self.exports.acquire(&policy.export);
         let ix = self.sources.enter(id, session, policy, export);
         let session = self.sources.member(ix).map_or(session, |member| member.session);
-        let held = self.holds_markers && session.restarts;
+        let hold_marker = self.holds_markers && session.restarts;
         let group = self.groups.entry(GroupKey::of(&session, export)).or_default();
-        group.join(id, self.table.end(), session.families.without(session.sends_add_path), held);
-        self.add_path_peers.join(id, session.sends_add_path, self.table.end(), held);
+        group.join(id, self.table.end(), session.families.without(session.sends_add_path), hold_marker);
+        self.add_path_peers.join(id, session.sends_add_path, self.table.end(), hold_marker);
     }
 
     /// Ends a session. Its paths in the families of `retain` are kept as stale; [`Rib::run`]

@@ -15,7 +15,7 @@ use crate::encapsulation::TunnelEncapsulation;
 use crate::ownership::Owners;
 
 pub use crate::community::{Community, InvalidCommunity};
-pub(crate) use edit::edited;
+pub(crate) use edit::apply_operations;
 pub use edit::{shut_down, with_communities};
 pub use rule::{
     Action, Filter, FilterRule, Operation, Operator, PeerKind, PrefixMatch, Subject, local_pref_of,

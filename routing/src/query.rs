@@ -1,4 +1,4 @@
-//! What the RIB says of itself.
+//! Queries about the contents of the RIB, for status output.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,28 +18,28 @@ use crate::rib::Rib;
 use crate::source::Member;
 use crate::table::{RibPath, Scope};
 
-/// How many prefixes a session carries now.
+/// Current numbers of prefixes of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerCounts {
-    /// Of each family, in the order of [`Family::ALL`].
+    /// Numbers for each family, in the order of [`Family::ALL`].
     pub families: [FamilyCounts; 2],
 }
 
-/// How many prefixes of one family a session carries now.
+/// Current numbers of prefixes of one family in a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FamilyCounts {
-    /// Received, rejected ones too.
+    /// Received prefixes, including rejected ones.
     pub received: usize,
-    /// Received and usable.
+    /// Received and accepted prefixes.
     pub accepted: usize,
-    /// Of the received ones those that are kept though the peer has not sent them again.
+    /// Received prefixes that are stale.
     pub stale: usize,
-    /// Sent, or about to be.
+    /// Advertised prefixes, including pending ones.
     pub advertised: usize,
 }
 
 impl PeerCounts {
-    /// Of both families.
+    /// Returns the sum over both families.
     pub fn all(&self) -> FamilyCounts {
         let [a, b] = self.families;
         FamilyCounts {
@@ -51,7 +51,7 @@ impl PeerCounts {
     }
 }
 
-/// What passes to a group, by family.
+/// Numbers of prefixes that are advertised to a group, by family.
 #[derive(Debug, Default)]
 struct GroupCounts {
     all: [usize; 2],
@@ -59,7 +59,7 @@ struct GroupCounts {
 }
 
 impl GroupCounts {
-    /// For a peer, which is spared its own.
+    /// Returns the numbers for a peer, which does not receive its own paths.
     fn excluding(&self, sources: impl Iterator<Item = SourceIx>) -> [usize; 2] {
         let mut advertised = self.all;
         for own in sources.filter_map(|ix| self.by_source.get(&ix)) {
@@ -72,23 +72,23 @@ impl GroupCounts {
     }
 }
 
-/// A prefix and every path to it.
+/// Prefix with all its paths.
 #[derive(Clone, Debug)]
 pub struct RouteInfo {
-    /// The prefix.
+    /// Prefix.
     pub prefix: IpNet,
-    /// Its paths, the chosen one first.
+    /// Paths, the best one first.
     pub paths: Vec<PathInfo>,
 }
 
-/// One path.
+/// Path of a route.
 #[derive(Clone, Debug)]
 pub struct PathInfo {
-    /// Where it comes from.
+    /// Source of the path.
     pub source: Source,
-    /// The kind of that source.
+    /// Kind of the source.
     pub kind: SourceKind,
-    /// The BGP next hop.
+    /// BGP next hop.
     pub next_hop: IpAddr,
     /// AS_PATH, flattened.
     pub as_path: Vec<Asn>,
@@ -96,35 +96,35 @@ pub struct PathInfo {
     pub local_pref: u32,
     /// MULTI_EXIT_DISC.
     pub med: u32,
-    /// It is kept though the peer has not sent it again since its session ended.
+    /// The path is stale.
     pub stale: bool,
-    /// Why it is not the chosen one; `None`: it is.
+    /// Reason why the path is not the best; `None` for the best path.
     pub reason: Option<Reason>,
-    /// It is not the chosen one, and its exit shares the prefix's packets all the same.
+    /// The path is not the best, but its exit takes part in multipath.
     pub shares: bool,
 }
 
-/// What the whole RIB holds.
+/// Sizes of the RIB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RibCounts {
-    /// Prefixes.
+    /// Number of prefixes.
     pub prefixes: usize,
-    /// Paths.
+    /// Number of paths.
     pub paths: usize,
-    /// Different attribute sets.
+    /// Number of different attribute sets.
     pub attribute_sets: usize,
-    /// Paths taken out since the start.
+    /// Number of paths removed since the start.
     pub removed: u64,
 }
 
 impl Rib {
-    /// The counts of a session.
+    /// Returns the numbers of prefixes of a session.
     pub fn peer_counts(&self, id: PeerId) -> PeerCounts {
         self.counts_of([id]).next().map(|(_, counts)| counts).unwrap_or_default()
     }
 
-    /// The counts of these sessions. Where what a group gets depends on the prefixes the whole table is
-    /// looked at, once for each such group.
+    /// Returns the numbers of prefixes of sessions. If the export to a group depends on the prefix,
+    /// the whole table is visited once for that group.
     pub fn counts_of(
         &self,
         ids: impl IntoIterator<Item = PeerId>,
@@ -162,7 +162,7 @@ impl Rib {
         })
     }
 
-    /// What is held of a peer; nothing is said of what it is told.
+    /// Returns the numbers of received prefixes of a peer; `advertised` is 0.
     fn received_from(&self, id: PeerId) -> PeerCounts {
         let mut counts = PeerCounts::default();
         for member in self.sources.of(id).filter_map(|source| self.sources.member(source)) {
@@ -177,8 +177,8 @@ impl Rib {
         counts
     }
 
-    /// What a session is told of a family, where that follows from the kind of each path's source and from
-    /// how far the path may go.
+    /// Returns the number of prefixes of a family that are advertised to a session, if that depends
+    /// only on the kind of the source and the scope.
     fn advertised_to(&self, member: &Member, key: GroupKey, family: Family) -> usize {
         let export = self.exports.export(key.export);
         let of_scope = |scope| {
@@ -197,7 +197,7 @@ impl Rib {
         Scope::ALL.into_iter().map(of_scope).sum()
     }
 
-    /// Counts what passes to a group, prefix by prefix.
+    /// Counts the prefixes that are advertised to a group, one by one.
     fn group_counts(&self, key: GroupKey) -> GroupCounts {
         let Rib { config, cluster, exports, table, interner, sources, .. } = self;
         let view = ExportView { config, cluster, exports, table, interner, sources, reexport: false };
@@ -213,8 +213,8 @@ impl Rib {
         group_counts
     }
 
-    /// How many paths are used although the node table gives their blocks to other nodes, and the
-    /// first `limit` of them with the peers that sent them.
+    /// Returns the number of used paths to blocks of other nodes, and the first `limit` of them
+    /// with their peers.
     pub fn disputed(&self, limit: usize) -> (usize, Vec<(IpNet, PeerId)>) {
         let all = self.sources.members().filter(|member| !member.is_gone()).map(|member| member.disputed);
         let count = all.sum();
@@ -231,7 +231,7 @@ impl Rib {
         (count, first)
     }
 
-    /// The counts of the whole.
+    /// Returns the sizes of the RIB.
     pub fn counts(&self) -> RibCounts {
         RibCounts {
             prefixes: self.table.len(),
@@ -241,8 +241,9 @@ impl Rib {
         }
     }
 
-    /// Looks at no more than `places` places of the table, from `start` on, for prefixes that `wanted`
-    /// accepts; and where to go on. Prefixes that come or go meanwhile may be missed.
+    /// Returns the routes to prefixes that `wanted` accepts, and the place at which to continue. At
+    /// most `places` places of the table are visited, from `start`. Prefixes that are added or
+    /// removed between two calls may be missed.
     pub fn routes_from(
         &self,
         start: u32,
@@ -275,7 +276,7 @@ impl Rib {
         let mut paths: Vec<_> = all
             .iter()
             .zip(reasons)
-            // Those of a session that ended are as good as gone.
+            // Paths of ended sessions are about to be removed.
             .filter(|(path, _)| self.sources.is_usable(path.source(), family))
             .map(|(path, reason)| {
                 let attrs = self.interner.set(path.attrs());

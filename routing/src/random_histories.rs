@@ -1,7 +1,9 @@
-//! After any history everybody holds what the best paths say, and nothing is left behind.
+//! Random histories of the RIB: after each, all peers hold exactly what the best paths and their
+//! policies imply, and no resources are left behind.
 
 mod multipath;
 mod policies;
+mod step;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,64 +22,10 @@ use crate::{AttrSet, Best, PeerSession, Rib, RibConfig, RouteBatch, Source, Sour
 use policies::{
     LIMIT, LLGR_STALE, NO_EXPORT, ONE, added, cluster, communities, is_low, is_pooled, policy, third,
 };
-use wire::{Told, Wire};
+use step::{Step, step};
+use wire::{AdvertisedRoute, Wire};
 
-#[derive(Clone, Debug)]
-enum Step {
-    /// Peer, block, MED and community, blocks in the same message.
-    Announce(u8, u8, u8, u8),
-    Withdraw(u8, u8),
-    Down(u8),
-    /// The session ends and its routes are kept: those that were stale before too; the peer is silent.
-    Lost(u8, bool, bool),
-    Up(u8),
-    /// The peer has sent all; whether of IPv4 or of IPv6.
-    EndOfRib(u8, bool),
-    /// The peer answers a ROUTE-REFRESH between markers.
-    RefreshBegins(u8, bool),
-    /// Stale routes have waited long enough, or become a last resort.
-    Stale(u8, bool, bool),
-    /// The peer takes so many more chunks.
-    Writable(u8, usize),
-    Refresh(u8),
-    /// Whether the peer is our client.
-    Client(u8, bool),
-    Own(Vec<u8>),
-    Cluster(u8),
-    /// So many exits share a prefix's packets.
-    Multipath(usize),
-    /// The peer is configured so, see [`policy`].
-    Policy(u8, u8),
-    /// All peers are, see [`cluster`].
-    ClusterPolicy(u8),
-    /// Decides on so many prefixes.
-    Run(usize),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let peer = || 1..6u8;
-    prop_oneof![
-        6 => (peer(), 0..20u8, 0..3u8, 1..6u8).prop_map(|(p, b, m, n)| Step::Announce(p, b, m, n)),
-        3 => (peer(), 0..20u8).prop_map(|(p, b)| Step::Withdraw(p, b)),
-        1 => peer().prop_map(Step::Down),
-        2 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, o, s)| Step::Lost(p, o, s)),
-        1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::EndOfRib(p, f)),
-        1 => (peer(), any::<bool>()).prop_map(|(p, f)| Step::RefreshBegins(p, f)),
-        1 => (peer(), any::<bool>(), any::<bool>()).prop_map(|(p, f, d)| Step::Stale(p, f, d)),
-        2 => peer().prop_map(Step::Up),
-        2 => (peer(), 0..4usize).prop_map(|(p, n)| Step::Writable(p, n)),
-        1 => peer().prop_map(Step::Refresh),
-        1 => (peer(), any::<bool>()).prop_map(|(p, c)| Step::Client(p, c)),
-        1 => prop::collection::vec(0..20u8, 0..4).prop_map(Step::Own),
-        1 => (1..3u8).prop_map(Step::Cluster),
-        1 => (0..5usize).prop_map(Step::Multipath),
-        2 => (peer(), 0..9u8).prop_map(|(p, n)| Step::Policy(p, n)),
-        1 => (0..4u8).prop_map(Step::ClusterPolicy),
-        6 => (1..8usize).prop_map(Step::Run),
-    ]
-}
-
-/// Blocks of both families.
+/// Returns a block of either family.
 fn block(number: u8) -> IpNet {
     let text =
         if number.is_multiple_of(4) { format!("fd00:{number}::/64") } else { format!("10.1.{number}.0/26") };
@@ -101,7 +49,7 @@ fn config(cluster: u8) -> RibConfig {
     }
 }
 
-/// Peer 5 is external, 1 and 2 are clients at first.
+/// Returns a session: peer 5 is external, 1 and 2 are clients at first.
 fn session(peer: u8) -> PeerSession {
     PeerSession {
         router_id: RouterId(Ipv4Addr::new(192, 168, 0, peer)),
@@ -126,21 +74,21 @@ struct Bed {
     rib: Rib,
     wire: Wire,
     best: BTreeMap<IpNet, Best>,
-    /// Exits beside the best paths' own.
+    /// Multipath exits in addition to those of the best paths.
     others: BTreeMap<IpNet, Box<[IpAddr]>>,
-    /// The last session of each peer.
+    /// Last session of each peer.
     sessions: BTreeMap<u8, PeerSession>,
     up: BTreeSet<u8>,
     roles: BTreeMap<u8, bool>,
     policies: BTreeMap<u8, u8>,
     cluster: u8,
-    /// What each peer announced and may have: the MED.
+    /// MED of each accepted announcement.
     received: BTreeMap<(u8, IpNet), u8>,
-    /// Those of them that are stale.
+    /// Announcements among them that are stale.
     stale: BTreeSet<(u8, IpNet)>,
-    /// Those of them that are a last resort.
+    /// Announcements among them that are long-lived stale.
     last: BTreeSet<(u8, IpNet)>,
-    /// Peers from which nothing more is taken.
+    /// Peers that exceeded their prefix limit.
     over: BTreeSet<u8>,
 }
 
@@ -149,14 +97,14 @@ fn family(v4: bool) -> Family {
 }
 
 impl Bed {
-    /// As many sources of a peer are kept as there may be.
+    /// Returns whether the maximum number of sources is kept for a peer.
     fn is_full(&self, peer: u8) -> bool {
         self.rib.sources.retained(id(peer)).len() >= 4
     }
 
     fn drop_stale(&mut self, peer: u8, families: Families) {
-        let gone = |(from, prefix): &(u8, IpNet)| *from == peer && families.contains(Family::of(prefix));
-        for key in self.stale.extract_if(.., gone).collect::<Vec<_>>() {
+        let dropped = |(from, prefix): &(u8, IpNet)| *from == peer && families.contains(Family::of(prefix));
+        for key in self.stale.extract_if(.., dropped).collect::<Vec<_>>() {
             self.received.remove(&key);
             self.last.remove(&key);
         }
@@ -233,13 +181,14 @@ impl Bed {
                 }
                 self.rib.refresh_begins(id(peer), family(v4));
             }
-            Step::Stale(peer, v4, gone) => {
+            Step::Stale(peer, v4, dropped) => {
                 let families = family(v4).into();
-                if gone {
+                if dropped {
                     self.drop_stale(peer, families);
                     self.rib.stale(id(peer), Stale::Drop(families));
                 } else {
-                    // As from a session: of one that lasts, nothing becomes a last resort.
+                    // Like the session layer: routes of a peer that is up do not become long-lived
+                    // stale.
                     if self.up.contains(&peer) {
                         return;
                     }
@@ -251,7 +200,7 @@ impl Bed {
                 }
             }
             Step::Up(peer) => {
-                // A session that is up goes first, and takes with it what was kept.
+                // A session that is up ends first, including its stale routes.
                 if self.up.contains(&peer) {
                     self.forget(peer);
                 }
@@ -267,7 +216,7 @@ impl Bed {
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Writable(peer, chunks) => {
-                self.wire.room.insert(id(peer), chunks);
+                self.wire.capacity.insert(id(peer), chunks);
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Refresh(peer) => {
@@ -297,8 +246,8 @@ impl Bed {
             }
             Step::Policy(peer, number) => {
                 self.policies.insert(peer, number);
-                let held = self.held(peer);
-                if number == 8 && held > LIMIT && self.up.contains(&peer) {
+                let prefix_count = self.prefix_count(peer);
+                if number == 8 && prefix_count > LIMIT && self.up.contains(&peer) {
                     self.over.insert(peer);
                 }
                 self.rib.set_peer_policy(id(peer), policy(number));
@@ -315,22 +264,22 @@ impl Bed {
         }
     }
 
-    fn held(&self, peer: u8) -> usize {
+    fn prefix_count(&self, peer: u8) -> usize {
         self.received.keys().filter(|(from, _)| *from == peer).count()
     }
 
-    /// Notes what a peer announced, if it is taken.
+    /// Records an announcement of a peer, if it is accepted.
     fn note(&mut self, peer: u8, prefix: IpNet, med: u8) {
         if !self.up.contains(&peer) || self.over.contains(&peer) {
             return;
         }
-        // What is kept of it counts no more.
+        // A stale path is replaced.
         if self.stale.remove(&(peer, prefix)) {
             self.received.remove(&(peer, prefix));
             self.last.remove(&(peer, prefix));
         }
         let limited = self.policy_of(peer) == 8 && !self.received.contains_key(&(peer, prefix));
-        if limited && self.held(peer) >= LIMIT {
+        if limited && self.prefix_count(peer) >= LIMIT {
             self.over.insert(peer);
             return;
         }
@@ -348,7 +297,8 @@ impl Bed {
         self.policies.get(&peer).copied().unwrap_or(0)
     }
 
-    /// What import policy makes of an announcement's communities and AS_PATH; `None`: rejected.
+    /// Returns the communities and AS_PATH after import policy; `None` if the announcement is
+    /// rejected.
     fn imported(&self, peer: u8, prefix: &IpNet, med: u8) -> Option<(Vec<u32>, Vec<u32>)> {
         let (policy, carried) = (self.policy_of(peer), communities(med));
         let result = match policy {
@@ -368,7 +318,7 @@ impl Bed {
     }
 
     fn settle(&mut self) {
-        self.wire.room.clear();
+        self.wire.capacity.clear();
         while !self.rib.run(2, &mut self.wire) {}
         for peer in &self.up {
             assert!(self.rib.resume(id(*peer), &mut self.wire));
@@ -376,7 +326,7 @@ impl Bed {
         self.forward(usize::MAX);
     }
 
-    /// Takes so many changes to forwarding.
+    /// Takes up to `limit` changes of best paths.
     fn forward(&mut self, limit: usize) {
         let mut changes = Vec::new();
         self.rib.best_changes(limit, &mut changes);
@@ -389,8 +339,8 @@ impl Bed {
         }
     }
 
-    /// What a peer is to hold, by the rules and the best paths alone.
-    fn expected(&self, peer: u8) -> BTreeMap<IpNet, Told> {
+    /// Returns the routes that a peer is to hold, derived from policies and best paths alone.
+    fn expected(&self, peer: u8) -> BTreeMap<IpNet, AdvertisedRoute> {
         let to = self.sessions[&peer];
         let reflected = |from: u8| self.sessions[&from].client || to.client;
         let goes = |best: &Best| match best.source {
@@ -403,7 +353,7 @@ impl Bed {
             Source::Static => false,
         };
         let policy = self.policy_of(peer);
-        let sent = |prefix: &IpNet, best: &Best| -> Option<Told> {
+        let sent = |prefix: &IpNet, best: &Best| -> Option<AdvertisedRoute> {
             let from = best.source.peer().map(|PeerId(from)| u8::try_from(from).unwrap());
             let (mut carried, mut path) = match from {
                 Some(from) => self.imported(from, prefix, self.received[&(from, *prefix)])?,
@@ -440,7 +390,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(1000), ..ProptestConfig::default() })]
 
     #[test]
-    fn after_any_history_everybody_holds_what_the_best_paths_say(steps in prop::collection::vec(step(), 1..80)) {
+    fn after_any_history_peers_hold_what_the_best_paths_imply(steps in prop::collection::vec(step(), 1..80)) {
         let mut bed = Bed {
             rib: Rib::new(config(1)),
             wire: Wire::default(),
@@ -468,7 +418,7 @@ proptest! {
             prop_assert_eq!(bed.rib.peer_counts(id(*peer)).all().advertised, expected.len());
             let (shown, _) = bed.rib.advertised_from(id(*peer), 0, usize::MAX, |_| true);
             let shown: BTreeSet<IpNet> = shown.iter().map(|route| route.prefix).collect();
-            prop_assert_eq!(shown, expected.keys().copied().collect(), "what peer {} is said to be told", peer);
+            prop_assert_eq!(shown, expected.keys().copied().collect(), "reported advertisements of peer {}", peer);
             prop_assert_eq!(advertised, expected, "peer {}", peer);
             prop_assert_eq!(bed.wire.ended[&id(*peer)], session.families.iter().count());
         }
@@ -479,7 +429,7 @@ proptest! {
         for peer in 1..6 {
             let counts = bed.rib.peer_counts(id(peer)).all();
             let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
-            prop_assert_eq!((counts.received, counts.stale), (bed.held(peer), stale), "peer {}", peer);
+            prop_assert_eq!((counts.received, counts.stale), (bed.prefix_count(peer), stale), "peer {}", peer);
         }
         bed.shares_packets_as_it_should()?;
         for (peer, prefix) in bed.received.keys() {

@@ -1,4 +1,4 @@
-//! The routing information base: every path, the chosen one of each prefix, and who is told.
+//! The routing information base: all paths, the best one of each prefix, and what peers are sent.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -27,53 +27,74 @@ use crate::policy::{ClusterPolicy, PeerPolicy, shut_down, with_communities};
 use crate::source::{Member, Sources};
 use crate::table::{Mark, RibPath, Table};
 
-/// The RIB. Inputs mark prefixes; [`Rib::run`] decides on the marked ones and tells what changed.
+/// Routing information base: Adj-RIB-In, Loc-RIB and export state of all peers.
+///
+/// A `Rib` opens no socket and reads no clock. Inputs only mark prefixes; [`Rib::run`] selects the
+/// best paths of marked prefixes and advertises the changes.
+///
+/// # Contract
+///
+/// * Call [`Rib::peer_up`] before the other methods for a session, and [`Rib::peer_down`] at its
+///   end. Calls for a peer without a session have no effect.
+/// * Call [`Rib::run`] after inputs until it returns `true`. Several inputs may be processed by one
+///   `run`: only the latest state of a prefix is advertised.
+/// * Call [`Rib::resume`] for a peer after [`Rib::peer_up`], and where a method says so. After
+///   [`Delivery::deliver`] has returned `false` for a peer, nothing is delivered to it until
+///   `resume` is called again; its pending changes take one bit per prefix.
+/// * Chunks of a peer must be written in the order of delivery. They may be dropped only if the
+///   peer's session ends.
+/// * Call [`Rib::best_changes`] until [`Rib::has_best_changes`] returns `false`, at any time; the
+///   backlog is at most one change per prefix. Call [`Rib::set_forwards`] with `false` if the
+///   changes are not needed.
+/// * Time enters by calls only: [`Rib::stale`] when the session layer reports the end of a waiting
+///   time, and [`Rib::hold_markers`] after a restart of this node.
 #[derive(Clone, Debug)]
 pub struct Rib {
     pub(crate) config: RibConfig,
     pub(crate) cluster: Arc<ClusterPolicy>,
-    /// What is configured for peers, whether they have a session or not.
+    /// Policies of peers, with or without a session.
     pub(crate) policies: HashMap<PeerId, Arc<PeerPolicy>, FixedState>,
     pub(crate) exports: ExportPolicies,
-    /// Peers that have reached a limit, to be told to whoever runs their sessions.
+    /// Reports about prefix limits, until they are taken with [`Rib::next_limit`].
     pub(crate) limits: VecDeque<LimitReached>,
     pub(crate) sources: Sources,
     pub(crate) table: Table,
     pub(crate) interner: AttrInterner,
     pub(crate) groups: HashMap<GroupKey, Group, FixedState>,
-    /// Marked prefixes, the first to be decided on first.
+    /// Marked prefixes in order of processing.
     pub(crate) dirty: VecDeque<u32>,
-    /// So many of the first of them are told anew even where the best path is the same: what depends
-    /// on the configuration or on a peer's role may differ.
+    /// Number of prefixes at the front of `dirty` that are advertised again even if the best path
+    /// is the same, since the configuration or a peer's role has changed.
     pub(crate) reexport: usize,
-    /// So many of the first of them are judged anew: what import policy depends on may differ.
+    /// Number of prefixes at the front of `dirty` to which import policy is applied again.
     pub(crate) reimport_count: usize,
-    /// Sessions that ended, and where the search for their paths is.
+    /// Sessions that ended, and the position of the search for their paths.
     pub(crate) leaving: VecDeque<(SourceIx, u32)>,
-    /// End-of-RIB is not sent yet to peers that would drop what we have not sent again by then.
+    /// End-of-RIB is held back for peers that would then remove our old routes.
     pub(crate) holds_markers: bool,
-    /// Prefixes whose best path changed and that forwarding was not told of.
+    /// Prefixes whose best path has changed since the last [`Rib::best_changes`].
     forward: VecDeque<u32>,
-    /// Somebody asks for them.
+    /// Changes of best paths are recorded.
     forwards: bool,
-    /// Prefixes whose packets several exits share.
+    /// Tunnel exits of multipath routes.
     pub(crate) multipath_exits: MultipathExits,
-    /// What this node originates: own blocks, the static table.
+    /// Prefixes originated by this node: local blocks, and the static table.
     pub(crate) originated: [HashSet<IpNet, FixedState>; 2],
-    /// Paths of the static table that count as soon as BGP has brought one to the same prefix, whatever comes of that.
+    /// Static paths that are used as soon as BGP has sent a path to the same prefix, even if that
+    /// is lost again.
     pub(crate) awaited: HashMap<IpNet, IpAddr, FixedState>,
-    /// Prefixes of the static table that do not count because this owner has withdrawn them.
+    /// Static prefixes that are suppressed because this owner has withdrawn them.
     pub(crate) suppressed: HashMap<IpNet, IpAddr, FixedState>,
     pub(crate) removed: u64,
     pub(crate) path_ids: PathIds,
     pub(crate) add_path_peers: AddPathPeers,
-    /// Paths that were not taken because their session has as many to the prefix as it may.
+    /// Number of ignored paths, because their session had too many paths to the prefix.
     pub(crate) ignored_paths: u64,
     changes: Vec<PathChange>,
 }
 
 impl Rib {
-    /// An empty one.
+    /// Creates an empty RIB.
     pub fn new(config: RibConfig) -> Rib {
         Rib {
             config,
@@ -104,12 +125,12 @@ impl Rib {
         }
     }
 
-    /// Whether somebody asks for changes of best paths; at first that is so.
+    /// Sets whether changes of best paths are recorded; initially they are.
     pub fn set_forwards(&mut self, forwards: bool) {
         self.forwards = forwards;
     }
 
-    /// Takes a new configuration; sessions stay.
+    /// Replaces the configuration; sessions are kept.
     pub fn configure(&mut self, config: RibConfig) {
         let same = |other: &RibConfig| RibConfig { multipath: config.multipath, ..other.clone() } == config;
         let shared = self.config.multipath != config.multipath;
@@ -118,7 +139,7 @@ impl Rib {
         if advertised {
             self.mark_all();
         } else if shared {
-            // Nobody but forwarding is concerned.
+            // The change affects forwarding only.
             self.mark_used();
         }
     }
@@ -129,20 +150,20 @@ impl Rib {
         }
     }
 
-    /// Everything is to be decided on and told anew.
+    /// Marks all prefixes for import policy, decision and export.
     pub(crate) fn mark_all(&mut self) {
         self.mark_for_import();
         self.add_path_peers.forget();
         self.reexport = self.dirty.len();
     }
 
-    /// Every path is to be judged anew.
+    /// Marks all prefixes for import policy and decision.
     pub(crate) fn mark_for_import(&mut self) {
         self.mark_used();
         self.reimport_count = self.dirty.len();
     }
 
-    /// Everything is to be decided on.
+    /// Marks all prefixes for decision.
     pub(crate) fn mark_used(&mut self) {
         for ix in 0..self.table.end() {
             if self.table.is_used(ix) {
@@ -151,7 +172,7 @@ impl Rib {
         }
     }
 
-    /// The paths of [`Source::Local`] or [`Source::Static`] are from now on these: prefix and next hop.
+    /// Replaces the paths of [`Source::Local`] or [`Source::Static`]: prefixes and next hops.
     pub fn originate(&mut self, source: Source, paths: &[(IpNet, IpAddr)]) {
         let (source, at) = match source {
             Source::Local => (SourceIx::LOCAL, 0),
@@ -176,7 +197,7 @@ impl Rib {
             let mut set = AttrSet::originated(*next_hop);
             if source == SourceIx::LOCAL {
                 if let Some(encapsulation) = self.cluster.encapsulation {
-                    let octets = encapsulation.announced(set.canonical(), *next_hop);
+                    let octets = encapsulation.added_to(set.canonical(), *next_hop);
                     set = AttrSet::from_canonical(&octets, *next_hop);
                 }
                 let communities = self.cluster.communities_of(prefix);
@@ -194,7 +215,7 @@ impl Rib {
         }
     }
 
-    /// A peer has sent all its routes of a family: what it has not sent again goes.
+    /// Processes End-of-RIB of a peer: stale paths of the family are removed.
     pub fn end_of_rib(&mut self, id: PeerId, family: Family) {
         if let Some(member) = self.sources.by_id_mut(id) {
             member.end_of_rib.insert(family);
@@ -202,20 +223,20 @@ impl Rib {
         }
     }
 
-    /// Whether a peer has sent End-of-RIB for every family of its session.
+    /// Returns whether a peer has sent End-of-RIB for every family of its session.
     pub fn is_synced(&self, id: PeerId) -> bool {
         self.sources.by_id(id).is_some_and(|member| member.end_of_rib == member.session.families)
     }
 
-    /// Whether nothing more of a peer has to be waited for before this node, after a restart, can tell
-    /// others that it has told all it knows (RFC 4724 §4.1): it has sent End-of-RIB, or it never will, or
-    /// it has restarted too and may be waiting for ours.
+    /// Returns whether this node, after a restart, need not wait any longer for a peer before it
+    /// sends End-of-RIB itself (RFC 4724 §4.1): the peer has sent End-of-RIB, or never will, or has
+    /// restarted too and may be waiting for ours.
     pub fn is_caught_up(&self, id: PeerId) -> bool {
         let Some(member) = self.sources.by_id(id) else { return false };
         !member.session.restarts || member.session.restarting || self.is_synced(id)
     }
 
-    /// A peer asks for all routes of a family. Call [`Rib::resume`] next.
+    /// Processes a ROUTE-REFRESH of a peer. Call [`Rib::resume`] afterwards.
     pub fn refresh(&mut self, id: PeerId, family: Family) {
         let Some((key, session)) = self.sources.by_id(id).map(|member| (member.key(), member.session)) else {
             return;
@@ -228,8 +249,8 @@ impl Rib {
         }
     }
 
-    /// Tells a peer what it has not been told yet; whether it is told all, else call again when
-    /// there is room.
+    /// Sends pending changes to a peer. Returns whether all were sent; otherwise call again when
+    /// the peer's channel has capacity.
     pub fn resume(&mut self, id: PeerId, delivery: &mut impl Delivery) -> bool {
         let Some(key) = self.sources.by_id(id).map(|member| member.key()) else { return true };
         let Rib { config, cluster, exports, table, interner, sources, groups, add_path_peers, .. } = self;
@@ -238,8 +259,9 @@ impl Rib {
             && add_path_peers.resume(id, key, view, delivery)
     }
 
-    /// Decides on at most `budget` marked prefixes and tells the peers; whether none is left. See
-    /// [`Rib::best_changes`] for what forwarding must know.
+    /// Processes at most `budget` marked prefixes: selects their best paths and advertises changes
+    /// to peers. Returns whether no marked prefix is left. See [`Rib::best_changes`] for the
+    /// changes in forwarding.
     pub fn run(&mut self, budget: usize, delivery: &mut impl Delivery) -> bool {
         if !self.leaving.is_empty() {
             self.sweep(budget);
@@ -251,9 +273,9 @@ impl Rib {
             self.reexport -= count;
         }
         if self.reimport_count > 0 {
-            let imported_path = count.min(self.reimport_count);
-            self.reimport_count -= imported_path;
-            self.reimport(imported_path);
+            let reimported = count.min(self.reimport_count);
+            self.reimport_count -= reimported;
+            self.reimport(reimported);
         }
         if !self.add_path_peers.is_empty() {
             self.dirty.iter().take(count).for_each(|ix| self.add_path_peers.note(self.table.prefix(*ix)));
@@ -268,7 +290,7 @@ impl Rib {
         let done = self.dirty.is_empty() && self.is_swept();
         if done {
             while let Some((source, _)) = self.leaving.pop_front() {
-                // Nothing is dirty, so what was told is from sources that count.
+                // No prefix is marked, so no path of this source is advertised any more.
                 self.sources.forget(source);
             }
             self.dirty.shrink_to(budget);
@@ -277,14 +299,15 @@ impl Rib {
         done
     }
 
-    /// Decides on the first `count` marked prefixes; what is to be told anew goes to `changes`.
+    /// Selects the best paths of the first `count` marked prefixes; changes to advertise are added
+    /// to `changes`.
     fn decide(&mut self, count: usize, reexport: bool) {
         self.changes.clear();
         let mut scratch = SelectScratch::default();
         let limit = if self.forwards { self.config.multipath } else { 1 };
         for ix in self.dirty.drain(..count) {
             self.table.unmark(ix, Mark::Dirty);
-            // Most prefixes have one path; it needs no comparing.
+            // Most prefixes have one path, so there is nothing to compare.
             let after = match single_path(&self.table, &self.sources, ix) {
                 Some(single_path) if !self.table.is_marked(ix, Mark::Multipath) => single_path,
                 _ => {
@@ -308,7 +331,8 @@ impl Rib {
             let before = self.table.advertised(ix);
             let again = !before.is_none() && after != before && !reexport;
             if again && self.sources.are_advertised_alike(before, after) {
-                // What a peer has sent again after its session began anew is news to nobody.
+                // The route was received again in a new session of the same peer: no change for
+                // other peers.
                 let family = self.table.family(ix);
                 self.sources.count_advertised(after.source(), family, after.scope(), 1);
                 self.sources.uncount_advertised(before.source(), family, before.scope(), 1);
@@ -321,12 +345,12 @@ impl Rib {
         }
     }
 
-    /// Tells `changes` to the peers, and notes which of them forwarding must know.
+    /// Advertises `changes` to peers, and records those that affect forwarding.
     fn advertise(&mut self, reexport: bool, delivery: &mut impl Delivery) {
         if self.changes.is_empty() {
             return;
         }
-        // Neighbours mostly have one path in common, and are counted together.
+        // Adjacent prefixes mostly have the same path, and are counted together.
         let (mut advertised, mut withdrawn) = (PathRun::default(), PathRun::default());
         for change in &self.changes {
             let PathChange { ix, before, after, family } = *change;
@@ -387,12 +411,12 @@ impl Rib {
         }
     }
 
-    /// Takes at most `limit` changes of best paths that forwarding was not told of; a prefix that
-    /// changed more than once is in it once.
+    /// Takes at most `limit` changes of best paths; a prefix that has changed several times is in
+    /// the result once.
     pub fn best_changes(&mut self, limit: usize, changes: &mut Vec<BestChange>) {
         let count = limit.min(self.forward.len());
         changes.reserve(count);
-        // Neighbours mostly have one path in common.
+        // Adjacent prefixes mostly have the same path.
         let mut last = (RibPath::NONE, None);
         for ix in self.forward.drain(..count) {
             self.table.unmark(ix, Mark::Forward);
@@ -424,13 +448,13 @@ impl Rib {
         }
     }
 
-    /// Whether [`Rib::best_changes`] has something.
+    /// Returns whether [`Rib::best_changes`] will return a change.
     pub fn has_best_changes(&self) -> bool {
         !self.forward.is_empty()
     }
 }
 
-/// Prefixes of a family in a row that have a path in common.
+/// Run of prefixes of a family with the same path.
 #[derive(Clone, Copy)]
 struct PathRun {
     path: RibPath,
@@ -445,7 +469,7 @@ impl Default for PathRun {
 }
 
 impl PathRun {
-    /// One more; those before it, if they are of another path or family.
+    /// Adds a prefix; returns the previous run if that had another path or family.
     #[inline]
     fn add(&mut self, path: RibPath, family: Family) -> Option<PathRun> {
         if (self.path, self.family) == (path, family) {

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_customers_get_what_others_than_customers_told() {
+    fn routes_from_providers_and_peers_go_to_customers_only() {
         let (peer, other) = (Asn(65001), Asn(65002));
         // Our role; leaked without the attribute, with the peer's AS, with another AS; marked when
         // received; may be advertised with the attribute; marked when sent.

@@ -1,4 +1,4 @@
-//! The sink of one session: gathers its routes and hands them to the RIB.
+//! Route sink of one session, which gathers routes and passes them to the RIB.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -16,11 +16,11 @@ use crate::command::RibCommand;
 use crate::command_queue::{BatchQuota, CommandSender, PermitFuture};
 use crate::path::PeerSession;
 
-/// Prefixes at which a batch is handed over; with those of one more message it is what the RIB takes
-/// in in one turn.
+/// Prefixes at which a batch is passed on; with one more message it is about what the RIB imports
+/// per turn.
 const BATCH: usize = 2048;
 
-/// See [`RibHandle::session`](crate::actor::RibHandle::session).
+/// Route sink of one session; see [`RibHandle::session`](crate::actor::RibHandle::session).
 pub struct SessionSink {
     id: PeerId,
     address: IpAddr,
@@ -29,13 +29,13 @@ pub struct SessionSink {
     pressure: Arc<Backpressure>,
     channel_state: Arc<ChannelState>,
     queue: VecDeque<RibCommand>,
-    /// The first of the queue waits for room.
+    /// Future for the permit of the first command in the queue.
     permit: Option<PermitFuture>,
-    /// For what the RIB has not taken in yet.
+    /// Quota for batches in the RIB's queue.
     quota: BatchQuota,
     batch: RouteBatch,
     scratch: Vec<u8>,
-    /// The last attributes as octets, their next hop, and what was made of them.
+    /// Last received attributes, their next hop, and the resulting set.
     last: Option<(Vec<u8>, IpAddr, Arc<AttrSet>)>,
 }
 
@@ -152,13 +152,13 @@ impl RouteSink for SessionSink {
     async fn flush(&mut self) {
         self.seal();
         loop {
-            // Kept across calls: its place in the line must not be lost when this one is dropped.
+            // Kept across calls, so that a cancelled flush does not lose its place in the queue.
             if let Some(permit) = &mut self.permit {
                 let ticket = permit.as_mut().await;
                 self.permit = None;
                 match (ticket, self.queue.pop_front()) {
                     (Ok(ticket), Some(command)) => _ = self.commands.send_with(ticket, command),
-                    // The RIB is gone.
+                    // The RIB has ended.
                     _ => self.queue.clear(),
                 }
             }
@@ -182,7 +182,7 @@ impl RouteSink for SessionSink {
             self.queue.clear();
             self.permit = None;
         } else {
-            // What is kept is what the peer said last.
+            // The retained routes are those that the peer sent last.
             self.flush().await;
         }
         self.last = None;

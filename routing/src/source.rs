@@ -171,8 +171,8 @@ impl Sources {
         if member.stale.is_some() && rest.iter().all(|family| member.received[family.index()] == 0) {
             member.leaving = Families::BOTH;
         }
-        let (id, gone) = (member.id, member.is_gone());
-        if gone && let Some(list) = self.retained.get_mut(&id) {
+        let (id, is_gone) = (member.id, member.is_gone());
+        if is_gone && let Some(list) = self.retained.get_mut(&id) {
             list.retain(|other| *other != ix);
             if list.is_empty() {
                 self.retained.remove(&id);
@@ -190,14 +190,14 @@ impl Sources {
     /// Releases the number of a session that left, if none of its paths exists or is advertised.
     /// Returns whether it was released.
     pub(crate) fn forget(&mut self, ix: SourceIx) -> bool {
-        let gone = self.member(ix).is_none_or(|member| {
+        let is_unused = self.member(ix).is_none_or(|member| {
             member.is_gone() && member.received == [0, 0] && member.advertised == AdvertisedCounts::default()
         });
-        if gone {
+        if is_unused {
             self.slots[(ix.0 - SourceIx::FIRST) as usize] = None;
             self.vacant.push(ix);
         }
-        gone
+        is_unused
     }
 
     /// Returns the number of sessions.

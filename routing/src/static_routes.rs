@@ -99,9 +99,9 @@ impl Rib {
     /// reason.
     pub(crate) fn restore_unannounced(&mut self) {
         let cluster = &self.cluster;
-        let gone = |(prefix, _): &(IpNet, IpAddr)| !cluster.is_in_pool(prefix);
+        let unannounced = |(prefix, _): &(IpNet, IpAddr)| !cluster.is_in_pool(prefix);
         let restored: Vec<(IpNet, IpAddr)> =
-            self.suppressed.iter().map(|(p, o)| (*p, *o)).filter(gone).collect();
+            self.suppressed.iter().map(|(p, o)| (*p, *o)).filter(unannounced).collect();
         for (prefix, owner) in restored {
             self.owner_announced(owner, [prefix].into_iter());
         }

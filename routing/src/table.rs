@@ -1,6 +1,6 @@
-//! The prefixes and their paths, compact: 32 octets for a prefix with one path, 12 for each further
-//! one, nothing allocated for either. A prefix is known by its place in a list, which is what the
-//! rest of the RIB keeps of it.
+//! Compact table of prefixes and paths: 32 octets for a prefix with one path and 12 for each
+//! further path, without an allocation for either. A prefix is identified by its place in a list,
+//! which the rest of the RIB refers to.
 
 mod path;
 
@@ -17,21 +17,21 @@ use crate::path::SourceIx;
 
 pub(crate) use path::{RibPath, Scope};
 
-/// No entry, no node.
+/// No entry, or no node.
 const NONE: u32 = u32::MAX;
-/// The key of an entry that is not in use.
+/// Key of an unused entry.
 const VACANT: u64 = u64::MAX;
-/// In the key of an IPv6 prefix; the rest is its place in a list of its own.
+/// Flag in the key of an IPv6 prefix; the other bits are its index in a list of its own.
 const V6: u64 = 1 << 63;
 
-/// What is noted of a prefix.
+/// Mark of a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// It is to be decided on.
+    /// The prefix is to be decided on.
     Dirty = 1,
-    /// Forwarding is to be told of it.
+    /// The change of its best path is to be reported to forwarding.
     Forward = 2,
-    /// Several exits share its packets.
+    /// The prefix has several tunnel exits.
     Multipath = 4,
 }
 
@@ -40,7 +40,7 @@ struct PrefixEntry {
     key: u64,
     first: RibPath,
     advertised: RibPath,
-    /// The further paths; of a vacant entry, the next vacant one.
+    /// First node of the further paths; of an unused entry, the next unused one.
     more: u32,
     well_known: u8,
 }
@@ -51,22 +51,22 @@ struct PathNode {
     next: u32,
 }
 
-/// What became of a path that was put.
+/// Result of inserting a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Insertion {
-    /// The source's first for this prefix.
+    /// The source had no path to the prefix.
     New,
-    /// It was there.
+    /// The source had the same path.
     Same,
-    /// In place of this one.
+    /// The source had this path, which was replaced.
     Replaced(RibPath),
 }
 
-/// Parts of the index. Each grows by itself, so that no growth holds up everything: one of a whole
-/// index of a million prefixes takes a tenth of a second.
+/// Number of parts of the index. Each grows by itself, since growing one index of a million
+/// prefixes blocks for a tenth of a second.
 const SHARDS: usize = 256;
 
-/// The table.
+/// Table of prefixes and paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     index: Vec<HashTable<u32>>,
@@ -78,8 +78,8 @@ pub(crate) struct Table {
     v6: Vec<Ipv6Net>,
     vacant_v6: Vec<u32>,
     paths: usize,
-    /// Nodes in use.
-    further: usize,
+    /// Number of nodes in use.
+    node_count: usize,
     hasher: RandomState,
 }
 
@@ -95,8 +95,8 @@ impl Default for Table {
             v6: Vec::new(),
             vacant_v6: Vec::new(),
             paths: 0,
-            further: 0,
-            // Prefixes are chosen by peers: which of them share a bucket must not be known to them.
+            node_count: 0,
+            // Peers choose the prefixes, and must not be able to provoke collisions.
             hasher: RandomState::default(),
         }
     }
@@ -110,17 +110,17 @@ fn hash_of(hasher: &RandomState, v6: &[Ipv6Net], key: u64) -> u64 {
     if key & V6 == 0 { hash_v4(hasher, key) } else { hash_v6(hasher, &v6[(key ^ V6) as usize]) }
 }
 
-/// Networks of one length that lie side by side lie side by side in the index too, 16 at a time:
-/// they mostly come together, and a cache line then serves all of them.
+/// Returns the hash of an IPv4 prefix. Adjacent networks of one length are adjacent in the index
+/// too, 16 at a time: they mostly arrive together and then share a cache line.
 fn hash_v4(hasher: &RandomState, key: u64) -> u64 {
     let length = key & 0xff;
     let network = key.checked_shr(40 - length as u32).unwrap_or(0);
     let near = network & 0xf;
-    // The lowest bits are the place, the highest tell neighbours apart.
+    // The lowest bits select the place, the highest ones distinguish adjacent networks.
     (hasher.hash_one((network >> 4) << 8 | length) & !0xf | near) ^ near << 60
 }
 
-/// The part of the index that a hash belongs to; neighbours have the same.
+/// Returns the part of the index for a hash; it is the same for adjacent networks.
 fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }
@@ -130,17 +130,17 @@ fn hash_v6(hasher: &RandomState, net: &Ipv6Net) -> u64 {
 }
 
 impl Table {
-    /// Prefixes in it.
+    /// Returns the number of prefixes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Paths in it.
+    /// Returns the number of paths.
     pub(crate) fn paths_len(&self) -> usize {
         self.paths
     }
 
-    /// One past the last place in use.
+    /// Returns the place after the last one in use.
     pub(crate) fn end(&self) -> u32 {
         self.entries.len() as u32
     }
@@ -166,7 +166,7 @@ impl Table {
         }
     }
 
-    /// Where a prefix is.
+    /// Returns the place of a prefix.
     pub(crate) fn find(&self, prefix: &IpNet) -> Option<u32> {
         let (entries, v6) = (&self.entries, &self.v6);
         match prefix {
@@ -186,7 +186,7 @@ impl Table {
         .copied()
     }
 
-    /// Where a prefix is, or is from now on.
+    /// Returns the place of a prefix, which is added if necessary.
     pub(crate) fn find_or_insert(&mut self, prefix: &IpNet) -> u32 {
         let Table { index, len, entries, v6, vacant_v6, vacant, hasher, .. } = self;
         let key = match prefix {
@@ -239,7 +239,8 @@ impl Table {
         ix
     }
 
-    /// Forgets a prefix that has no path, was told to nobody and has no mark; whether it did.
+    /// Removes a prefix that has no path, is not advertised and has no mark; returns whether it was
+    /// removed.
     pub(crate) fn remove_if_unused(&mut self, ix: u32) -> bool {
         let entry = &self.entries[ix as usize];
         if entry.key == VACANT
@@ -272,13 +273,13 @@ impl Table {
         true
     }
 
-    /// Gives back the room of a table that is empty.
+    /// Releases the memory of an empty table.
     fn release(&mut self) {
         let hasher = self.hasher.clone();
         *self = Table { hasher, ..Table::default() };
     }
 
-    /// The path that everybody was told.
+    /// Returns the advertised path of a prefix.
     pub(crate) fn advertised(&self, ix: u32) -> RibPath {
         self.entries[ix as usize].advertised
     }
@@ -287,7 +288,7 @@ impl Table {
         self.entries[ix as usize].advertised = path;
     }
 
-    /// Sets a mark; whether it was not set.
+    /// Sets a mark; returns whether it was not set before.
     pub(crate) fn mark(&mut self, ix: u32, mark: Mark) -> bool {
         let well_known = &mut self.entries[ix as usize].well_known;
         let new = *well_known & mark as u8 == 0;
@@ -295,7 +296,7 @@ impl Table {
         new
     }
 
-    /// Whether a mark is set.
+    /// Returns whether a mark is set.
     pub(crate) fn is_marked(&self, ix: u32, mark: Mark) -> bool {
         self.entries[ix as usize].well_known & mark as u8 != 0
     }
@@ -304,13 +305,13 @@ impl Table {
         self.entries[ix as usize].well_known &= !(mark as u8);
     }
 
-    /// The one path of a prefix that has one or none; `None`: it has several.
+    /// Returns the path of a prefix with at most one path; `None` if it has several.
     pub(crate) fn single_path(&self, ix: u32) -> Option<RibPath> {
         let entry = &self.entries[ix as usize];
         (entry.more == NONE).then_some(entry.first)
     }
 
-    /// The paths of a prefix.
+    /// Returns the paths of a prefix.
     pub(crate) fn paths(&self, ix: u32) -> impl Iterator<Item = RibPath> + '_ {
         let entry = &self.entries[ix as usize];
         let mut at = entry.more;
@@ -322,7 +323,7 @@ impl Table {
         std::iter::once(entry.first).filter(|path| !path.is_none()).chain(more)
     }
 
-    /// Puts a path, in place of the one from the same source if there is one.
+    /// Inserts a path, replacing that of the same source.
     pub(crate) fn put(&mut self, ix: u32, path: RibPath) -> Insertion {
         let entry = &mut self.entries[ix as usize];
         if entry.first.is_none() {
@@ -359,20 +360,20 @@ impl Table {
                     }
                 };
                 self.paths += 1;
-                self.further += 1;
+                self.node_count += 1;
                 Insertion::New
             }
         }
     }
 
-    /// Takes out the path of a source.
+    /// Removes the path of a source.
     pub(crate) fn take(&mut self, ix: u32, source: SourceIx) -> Option<RibPath> {
         let entry = &mut self.entries[ix as usize];
         if entry.first.is_none() {
             return None;
         }
         let mut freed = entry.more;
-        let gone = if entry.first.source() == source {
+        let removed = if entry.first.source() == source {
             let second = self.nodes.get(entry.more as usize).copied();
             let second = second.unwrap_or(PathNode { path: RibPath::NONE, next: NONE });
             entry.more = second.next;
@@ -394,21 +395,22 @@ impl Table {
         if let Some(node) = self.nodes.get_mut(freed as usize) {
             *node = PathNode { path: RibPath::NONE, next: self.vacant_node };
             self.vacant_node = freed;
-            self.further -= 1;
-            if self.further == 0 {
+            self.node_count -= 1;
+            if self.node_count == 0 {
                 (self.nodes, self.vacant_node) = (Vec::new(), NONE);
             }
         }
         self.paths -= 1;
-        Some(gone)
+        Some(removed)
     }
 
-    /// Whether a source has a path here.
+    /// Returns whether a source has a path to the prefix.
     pub(crate) fn has(&self, ix: u32, source: SourceIx) -> bool {
         self.paths(ix).any(|path| path.source() == source)
     }
 
-    /// Whether a source may have a path here: a cheap question with no false "no".
+    /// Returns whether a source may have a path to the prefix: a cheap test without false
+    /// negatives.
     pub(crate) fn may_have(&self, ix: u32, source: SourceIx) -> bool {
         let entry = &self.entries[ix as usize];
         entry.more != NONE && entry.key != VACANT || entry.first.source() == source && !entry.first.is_none()
@@ -439,7 +441,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_was_put_and_not_taken(
+        fn the_table_holds_inserted_paths_until_they_are_removed(
             steps in prop::collection::vec((0..12u8, 0..5u32, prop::option::of(0..4u32)), 0..200),
         ) {
             let mut table = Table::default();
@@ -459,8 +461,8 @@ mod tests {
                         prop_assert_eq!(table.put(ix, path), expected);
                     }
                     None => if let Some(ix) = table.find(&prefix) {
-                        let gone = table.take(ix, SourceIx(source)).map(|path| path.attrs().0);
-                        prop_assert_eq!(gone, known.remove(&source));
+                        let removed = table.take(ix, SourceIx(source)).map(|path| path.attrs().0);
+                        prop_assert_eq!(removed, known.remove(&source));
                         prop_assert_eq!(table.remove_if_unused(ix), known.is_empty());
                     }
                 }

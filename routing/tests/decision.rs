@@ -1,4 +1,5 @@
-//! The decision process: what wins, why the others lose, and that the order of arrival can't matter.
+//! The decision process: the best path, the reasons for the others, and independence of the order
+//! of arrival.
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -74,7 +75,7 @@ fn decide(specs: &[Spec]) -> (Option<usize>, Vec<Option<Reason>>) {
         .collect();
     let mut reasons = vec![None; specs.len()];
     let best = select(&candidates, &mut Vec::new(), |index, reason| {
-        assert_eq!(reasons[index].replace(reason), None, "one reason for each loser");
+        assert_eq!(reasons[index].replace(reason), None, "one reason per losing path");
     });
     (best, reasons)
 }
@@ -139,7 +140,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 
 proptest! {
     #[test]
-    fn the_choice_does_not_depend_on_the_order(
+    fn the_best_path_does_not_depend_on_the_order(
         (specs, shuffled) in prop::collection::vec(spec(), 1..8).prop_flat_map(|mut specs| {
             // Every session has an address of its own.
             specs.iter_mut().zip(1..).for_each(|(spec, address)| spec.address = address);

@@ -1,4 +1,4 @@
-//! Several best paths to a prefix: forwarding has them all, peers one.
+//! Several equally good paths: forwarding uses all of them, one is advertised.
 #![allow(clippy::unwrap_used)]
 
 mod bed;
@@ -21,13 +21,14 @@ fn node(i: u8) -> IpAddr {
     IpAddr::from([192, 168, 0, i])
 }
 
-/// All exits that forwarding was told of last, the best path's first.
+/// Returns the last reported exits, the best path's first.
 fn exits(bed: &Bed) -> Vec<IpAddr> {
     let last = bed.changes.iter().rev().find(|change| change.prefix == net(BLOCK)).unwrap();
     last.best.iter().map(|best| best.exit).chain(last.others.iter().copied()).collect()
 }
 
-/// Peers of one AS, one that hears all, and a block from the first `count` of them.
+/// Returns a bed with peers of one AS, an observer, and a block announced by the first `count`
+/// peers.
 fn anycast(count: u8, multipath: usize) -> Bed {
     let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), multipath, ..config() });
     for i in 1..=count {
@@ -54,7 +55,7 @@ fn with(next_hop: IpAddr, med: u8, communities: &[u32]) -> AttrSet {
 }
 
 #[test]
-fn paths_that_only_ties_tell_apart_share_the_packets_and_peers_are_told_of_one() {
+fn equally_good_paths_share_traffic_and_one_is_advertised() {
     let mut bed = anycast(1, 16);
     assert_eq!(exits(&bed), [node(1)]);
     [2, 3].into_iter().for_each(|i| bed.up(i, session(i, true, true)));
@@ -62,7 +63,7 @@ fn paths_that_only_ties_tell_apart_share_the_packets_and_peers_are_told_of_one()
     bed.announce(2, BLOCK);
     bed.announce(3, BLOCK);
     assert_eq!(exits(&bed), [node(1), node(2), node(3)]);
-    assert_eq!(bed.wire.chunks, before, "nobody is told anything");
+    assert_eq!(bed.wire.chunks, before, "no message is sent");
     assert_eq!(bed.wire.attrs(50, BLOCK).next_hop, node(1));
     let (routes, _) = bed.rib.routes_from(0, usize::MAX, |_| true);
     let shares: Vec<_> = routes[0].paths.iter().map(|path| (path.reason.is_none(), path.shares)).collect();
@@ -70,7 +71,7 @@ fn paths_that_only_ties_tell_apart_share_the_packets_and_peers_are_told_of_one()
 }
 
 #[test]
-fn a_lost_peer_leaves_the_others_at_once_and_the_last_has_it_alone() {
+fn a_lost_peer_leaves_the_exits_at_once_until_one_is_left() {
     let mut bed = anycast(3, 16);
     bed.rib.peer_down(PeerId(2), Retain::default());
     bed.settle();
@@ -84,7 +85,7 @@ fn a_lost_peer_leaves_the_others_at_once_and_the_last_has_it_alone() {
 }
 
 #[test]
-fn what_is_worse_or_discarded_or_static_or_kept_of_a_silent_peer_shares_nothing() {
+fn worse_blackhole_static_and_silent_paths_do_not_share() {
     let mut bed = anycast(2, 16);
     bed.announce_with(2, BLOCK, with(node(2), 1, &[]));
     assert_eq!(exits(&bed), [node(1)], "a higher MED of the same AS");
@@ -99,11 +100,11 @@ fn what_is_worse_or_discarded_or_static_or_kept_of_a_silent_peer_shares_nothing(
     assert_eq!(exits(&bed), [node(1)]);
     bed.rib.peer_down(PeerId(1), retain);
     bed.settle();
-    assert_eq!(exits(&bed), [node(9)], "of what nobody vouches for, one is enough");
+    assert_eq!(exits(&bed), [node(9)], "stale paths do not share");
 }
 
 #[test]
-fn what_the_node_table_gives_to_another_node_shares_nothing() {
+fn disputed_paths_do_not_share() {
     let mut bed = anycast(2, 16);
     bed.announce(1, BLOCK);
     assert_eq!(exits(&bed), [node(1), node(2)]);
@@ -113,7 +114,7 @@ fn what_the_node_table_gives_to_another_node_shares_nothing() {
         let owners = Owners::new(OwnershipMode::Warn, [(&address[..], &block[..]), (&other[..], &none[..])]);
         bed.rib.set_cluster_policy(ClusterPolicy { owners, ..ClusterPolicy::default() });
         bed.settle();
-        assert_eq!(exits(&bed), [node(1)], "the best path has all, be it the owner's or not");
+        assert_eq!(exits(&bed), [node(1)], "the best path has all traffic, whether it is the owner's or not");
     }
     bed.rib.set_cluster_policy(ClusterPolicy::default());
     bed.settle();
@@ -121,8 +122,8 @@ fn what_the_node_table_gives_to_another_node_shares_nothing() {
 }
 
 #[test]
-fn the_exit_that_a_path_names_is_what_counts() {
-    // Two reflectors tell of one node's block: that is one exit.
+fn the_egress_endpoint_of_a_path_is_its_exit() {
+    // Two reflectors send one node's block: that is one exit.
     let mut bed = anycast(0, 16);
     for i in [1, 2] {
         bed.up(i, session(i, true, true));
@@ -134,12 +135,12 @@ fn the_exit_that_a_path_names_is_what_counts() {
 }
 
 #[test]
-fn the_limit_is_kept_with_the_best_path_among_them_and_may_change() {
+fn the_limit_includes_the_best_path_and_may_change() {
     let mut bed = anycast(5, 3);
     assert_eq!(exits(&bed), [node(1), node(2), node(3)]);
     bed.withdraw(1, BLOCK);
     assert_eq!(exits(&bed), [node(2), node(3), node(4)]);
-    // The exits lie below, the best path does not.
+    // The other exits have lower addresses than the best path's.
     bed.announce_with(2, BLOCK, AttrSet::originated(node(99)));
     assert_eq!(exits(&bed), [node(99), node(3), node(4)]);
     let before = bed.wire.chunks;
@@ -149,11 +150,11 @@ fn the_limit_is_kept_with_the_best_path_among_them_and_may_change() {
         bed.settle();
         assert_eq!((exits(&bed).len(), exits(&bed)[0]), (count, node(99)), "{multipath}");
     }
-    assert_eq!(bed.wire.chunks, before, "nobody is told anything");
+    assert_eq!(bed.wire.chunks, before, "no message is sent");
 }
 
 #[test]
-fn external_paths_of_several_ases_share_as_long_as_they_are_as_short() {
+fn external_paths_of_several_ases_share_if_they_are_equally_short() {
     let mut bed = Bed::new(config());
     for (i, asn) in [(1, 65001_u32), (2, 65002)] {
         bed.up(i, session(i, false, false));
@@ -170,7 +171,7 @@ fn external_paths_of_several_ases_share_as_long_as_they_are_as_short() {
 
 proptest! {
     #[test]
-    fn the_order_in_which_paths_come_and_go_does_not_matter(
+    fn the_exits_do_not_depend_on_the_order(
         order in Just((1..=6u8).collect::<Vec<_>>()).prop_shuffle(),
         gone in prop::collection::btree_set(1..=6u8, 0..6),
     ) {

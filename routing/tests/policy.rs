@@ -1,5 +1,5 @@
-//! What policy makes of routes between an external peer (5), another (6) and a client (1): the rules of RFCs
-//! rather than of filters, which have tests of their own.
+//! Policy between an external peer (5), another one (6) and a client (1): the rules of the RFCs.
+//! Filters have tests of their own.
 #![allow(clippy::unwrap_used)]
 
 mod bed;
@@ -19,7 +19,7 @@ use routing::{AttrSet, ClusterPolicy, PeerPolicy, Reason, RibConfig, Source};
 
 const BLOCK: &str = "10.9.0.0/24";
 
-/// Attributes as peer `peer` sends them.
+/// Returns attributes as sent by `peer`.
 fn attrs(peer: u8, path: &[u32], communities: &[Community]) -> AttrSet {
     let next_hop = IpAddr::from([192, 168, 0, peer]);
     let mut out = Vec::new();
@@ -36,7 +36,8 @@ fn open(rules: Vec<FilterRule>) -> Option<Arc<Chain>> {
     Some(Arc::new(Chain::import([&filter])))
 }
 
-/// A reflector with a client and two external peers, of the cluster for all that policy knows.
+/// Returns a reflector with a client and two external peers that policy treats as part of the
+/// cluster.
 fn scene() -> Bed {
     let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
     bed.up(1, session(1, true, true));
@@ -57,7 +58,7 @@ fn reason(bed: &Bed) -> Option<Reason> {
 }
 
 #[test]
-fn no_export_stays_in_the_as_and_no_advertise_stays_here() {
+fn no_export_stays_in_the_as_and_no_advertise_on_the_node() {
     for (community, inside, outside) in [
         (Community::NO_EXPORT, true, false),
         (Community::NO_EXPORT_SUBCONFED, true, false),
@@ -68,7 +69,7 @@ fn no_export_stays_in_the_as_and_no_advertise_stays_here() {
         bed.announce_with(5, BLOCK, attrs(5, &[65005], &[community]));
         let advertised = |peer| !bed.wire.prefixes(peer).is_empty();
         assert_eq!((advertised(1), advertised(6)), (inside, outside), "{community}");
-        assert!(bed.best.contains_key(&net(BLOCK)), "it is used all the same");
+        assert!(bed.best.contains_key(&net(BLOCK)), "the path is used nevertheless");
         for (peer, advertised) in [(1, inside), (6, outside)] {
             assert_eq!(
                 bed.rib.peer_counts(PeerId(peer)).all().advertised,
@@ -80,7 +81,7 @@ fn no_export_stays_in_the_as_and_no_advertise_stays_here() {
 }
 
 #[test]
-fn graceful_shutdown_from_outside_is_local_pref_0_and_leaves_with_its_community() {
+fn graceful_shutdown_from_outside_sets_local_pref_0_and_keeps_its_community() {
     let mut bed = scene();
     bed.announce_with(5, BLOCK, attrs(5, &[65005], &[Community::GRACEFUL_SHUTDOWN]));
     assert_eq!(bed.wire.attrs(1, BLOCK).local_pref, 0);
@@ -88,11 +89,11 @@ fn graceful_shutdown_from_outside_is_local_pref_0_and_leaves_with_its_community(
     assert_eq!(bed.best[&net(BLOCK)].source, Source::Peer(PeerId(6)), "anything else is better");
     bed.announce_with(6, BLOCK, attrs(6, &[65006], &[]));
     bed.announce_with(5, BLOCK, attrs(5, &[65005], &[]));
-    assert_eq!(bed.best[&net(BLOCK)].source, Source::Peer(PeerId(5)), "it is over");
+    assert_eq!(bed.best[&net(BLOCK)].source, Source::Peer(PeerId(5)), "the retention has ended");
 }
 
 #[test]
-fn blackhole_comes_in_by_a_rule_that_names_it_and_then_stays_in_the_as() {
+fn blackhole_is_imported_by_an_explicit_rule_and_stays_in_the_as() {
     let mut bed = scene();
     bed.announce_with(5, BLOCK, attrs(5, &[65005], &[Community::BLACKHOLE]));
     assert_eq!(reason(&bed), Some(Reason::Blackhole), "without a filter");
@@ -101,7 +102,11 @@ fn blackhole_comes_in_by_a_rule_that_names_it_and_then_stays_in_the_as() {
         ..PeerPolicy::default()
     };
     set(&mut bed, 5, import(vec![FilterRule::default()]));
-    assert_eq!(reason(&bed), Some(Reason::Blackhole), "a rule that accepts everything does not mean it");
+    assert_eq!(
+        reason(&bed),
+        Some(Reason::Blackhole),
+        "a rule that accepts everything does not name the community"
+    );
     let named = FilterRule { community: Some(Community::BLACKHOLE), ..FilterRule::default() };
     set(&mut bed, 5, import(vec![named]));
     assert_eq!(reason(&bed), None);
@@ -109,7 +114,7 @@ fn blackhole_comes_in_by_a_rule_that_names_it_and_then_stays_in_the_as() {
 }
 
 #[test]
-fn our_as_may_be_in_the_path_as_often_as_is_allowed_and_the_other_one_counts_too() {
+fn the_local_as_may_be_in_the_path_as_often_as_allowed() {
     let mut bed = scene();
     bed.announce_with(5, BLOCK, attrs(5, &[65005, 64512, 64512], &[]));
     assert_eq!(reason(&bed), Some(Reason::AsLoop));
@@ -118,16 +123,16 @@ fn our_as_may_be_in_the_path_as_often_as_is_allowed_and_the_other_one_counts_too
         ..PeerPolicy::default()
     };
     set(&mut bed, 5, allowed(1, None));
-    assert_eq!(reason(&bed), Some(Reason::AsLoop), "it is there twice");
+    assert_eq!(reason(&bed), Some(Reason::AsLoop), "the AS is in the path twice");
     set(&mut bed, 5, allowed(2, None));
     assert_eq!(reason(&bed), None);
     set(&mut bed, 5, allowed(0, Some(Asn(65099))));
     bed.announce_with(5, BLOCK, attrs(5, &[65005, 65099], &[]));
-    assert_eq!(reason(&bed), Some(Reason::AsLoop), "the AS that stands for ours");
+    assert_eq!(reason(&bed), Some(Reason::AsLoop), "the replacement AS");
 }
 
 #[test]
-fn the_other_as_stands_in_the_path_in_place_of_ours() {
+fn the_replacement_as_is_in_the_path_instead_of_ours() {
     let mut bed = scene();
     let export = ExportPolicy { local_as: Some(Asn(65099)), ..ExportPolicy::default() };
     set(&mut bed, 6, PeerPolicy { export: Arc::new(export), ..PeerPolicy::default() });
@@ -137,7 +142,7 @@ fn the_other_as_stands_in_the_path_in_place_of_ours() {
 }
 
 #[test]
-fn the_next_hop_is_ours_or_the_paths_as_the_mode_says() {
+fn the_next_hop_follows_the_next_hop_mode() {
     let (own, theirs) = (IpAddr::from([192, 168, 0, 100]), IpAddr::from([192, 168, 0, 5]));
     for (mode, inside, outside) in
         [(NextHopMode::Auto, theirs, own), (NextHopMode::Own, own, own), (NextHopMode::Keep, theirs, theirs)]
@@ -154,7 +159,7 @@ fn the_next_hop_is_ours_or_the_paths_as_the_mode_says() {
 }
 
 #[test]
-fn from_outside_nothing_comes_in_and_only_own_blocks_go_out() {
+fn an_outside_peer_without_filters_imports_nothing_and_receives_own_blocks_only() {
     let mut bed = scene();
     bed.rib.set_cluster_policy(ClusterPolicy { pools: vec![net("10.1.0.0/16")], ..ClusterPolicy::default() });
     let outside = || PeerPolicy {
@@ -171,7 +176,7 @@ fn from_outside_nothing_comes_in_and_only_own_blocks_go_out() {
     bed.announce(1, "10.8.1.0/26");
     assert_eq!(bed.wire.prefixes(6), ["10.1.1.0/26", "10.7.0.0/26"], "a node's in a pool, and our own");
     assert_eq!(bed.rib.peer_counts(PeerId(6)).all().advertised, 2);
-    // A block in a pool that came from outside is nobody's to pass on.
+    // A block in a pool that came from outside must not be passed on.
     let mut import = outside();
     import.import.chain = open(vec![FilterRule::default()]);
     set(&mut bed, 5, import);
@@ -181,7 +186,7 @@ fn from_outside_nothing_comes_in_and_only_own_blocks_go_out() {
 }
 
 #[test]
-fn own_blocks_carry_what_is_advertised_with_them() {
+fn own_blocks_have_their_configured_communities() {
     let mut bed = scene();
     let advertisement = Advertisement {
         cidr: net("10.7.0.0/16"),
@@ -196,14 +201,14 @@ fn own_blocks_carry_what_is_advertised_with_them() {
     bed.settle();
     let carries = |peer, prefix, community: Community| bed.wire.attrs(peer, prefix).has_community(community);
     for peer in [1, 6] {
-        assert!(carries(peer, "10.7.0.0/26", Community::NO_EXPORT), "whom we tell ourselves may have it");
+        assert!(carries(peer, "10.7.0.0/26", Community::NO_EXPORT), "our own clients may have it");
         assert!(carries(peer, "10.7.0.0/26", Community::Large([1, 2, 3])));
         assert!(!carries(peer, "10.8.0.0/26", Community::NO_EXPORT));
     }
 }
 
 #[test]
-fn a_block_of_another_node_is_counted_or_not_used() {
+fn a_block_of_another_node_is_counted_or_rejected() {
     let mut bed = scene();
     let owners = |mode| {
         let (a, b) = ([IpAddr::from([192, 168, 0, 1])], [IpAddr::from([192, 168, 0, 2])]);
@@ -230,7 +235,7 @@ fn a_block_of_another_node_is_counted_or_not_used() {
 }
 
 #[test]
-fn a_block_that_changes_hands_is_judged_anew_and_no_peer_is_told_what_it_knows() {
+fn a_block_with_a_new_owner_is_imported_again_without_needless_updates() {
     let mut bed = scene();
     let owners = |of_a: &[&str], of_b: &[&str]| {
         let (a, b) = ([IpAddr::from([192, 168, 0, 1])], [IpAddr::from([192, 168, 0, 2])]);
@@ -245,7 +250,7 @@ fn a_block_that_changes_hands_is_judged_anew_and_no_peer_is_told_what_it_knows()
     let before = bed.wire.chunks;
     bed.rib.set_cluster_policy(owners(&["10.1.1.0/26", "10.1.3.0/26"], &["10.1.2.0/26"]));
     bed.settle();
-    assert_eq!(bed.wire.chunks, before, "a block more concerns no path that is here");
+    assert_eq!(bed.wire.chunks, before, "an additional block affects no existing path");
     bed.rib.set_cluster_policy(owners(&["10.1.1.0/26", "10.1.2.0/26"], &[]));
     bed.settle();
     assert_eq!(bed.wire.prefixes(6), ["10.1.1.0/26", "10.1.2.0/27"]);

@@ -1,4 +1,4 @@
-//! The RIB between sessions: who is told what. The receivers are read back from the encoded messages.
+//! The RIB between sessions: advertised routes, decoded from the messages.
 #![allow(clippy::unwrap_used)]
 
 mod bed;
@@ -50,7 +50,7 @@ fn a_reflector_reflects_between_clients_and_to_non_clients() {
 }
 
 #[test]
-fn a_new_source_takes_the_route_from_the_peer_that_is_it() {
+fn a_peer_that_becomes_the_source_receives_a_withdrawal() {
     let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
     for id in [1, 2, 3] {
         bed.up(id, session(id, true, true));
@@ -67,7 +67,7 @@ fn a_new_source_takes_the_route_from_the_peer_that_is_it() {
     bed.settle();
     assert_eq!(bed.wire.prefixes(3), Vec::<String>::new());
     let counts = routing::query::RibCounts { removed: bed.rib.counts().removed, ..Default::default() };
-    assert_eq!(bed.rib.counts(), counts, "nothing is left behind");
+    assert_eq!(bed.rib.counts(), counts, "no resources are left");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn static_paths_are_below_bgp_and_never_announced() {
 }
 
 #[test]
-fn a_change_of_role_tells_a_peer_the_difference() {
+fn a_change_of_role_sends_the_difference_to_a_peer() {
     let mut bed = Bed::new(config());
     bed.up(1, session(1, true, false));
     bed.up(2, session(2, true, false));
@@ -123,7 +123,7 @@ fn a_change_of_role_tells_a_peer_the_difference() {
 }
 
 #[test]
-fn a_slow_peer_gets_the_latest_state_and_holds_up_nobody() {
+fn a_slow_peer_gets_the_latest_state_and_does_not_delay_others() {
     let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
     for id in [1, 2, 3] {
         bed.up(id, session(id, true, true));
@@ -148,7 +148,7 @@ fn a_slow_peer_gets_the_latest_state_and_holds_up_nobody() {
 }
 
 #[test]
-fn what_no_longer_fits_a_message_is_withdrawn() {
+fn a_route_that_no_longer_fits_a_message_is_withdrawn() {
     use bgp::wire::attribute::{code, flag, push};
     let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
     bed.up(1, session(1, true, true));
@@ -164,13 +164,13 @@ fn what_no_longer_fits_a_message_is_withdrawn() {
     assert_eq!(bed.wire.prefixes(2).len(), 0);
 }
 
-/// A route's ONLY_TO_CUSTOMER, if it has one.
+/// Returns the ONLY_TO_CUSTOMER of a route, if it has one.
 fn only_to_customer(attrs: &AttrSet) -> Option<u32> {
     attrs.only_to_customer.map(|asn| asn.0)
 }
 
 #[test]
-fn what_a_provider_told_goes_to_customers_alone() {
+fn routes_from_a_provider_go_to_customers_only() {
     use bgp::wire::capability::Role;
     use routing::policy::{ExportPolicy, ImportPolicy};
     use std::sync::Arc;
@@ -190,7 +190,7 @@ fn what_a_provider_told_goes_to_customers_alone() {
     bed.announce(1, "10.1.0.0/26");
     bed.announce(3, "10.3.0.0/26");
     bed.settle();
-    assert_eq!(bed.wire.prefixes(2), ["10.3.0.0/26"], "another provider gets the customer's alone");
+    assert_eq!(bed.wire.prefixes(2), ["10.3.0.0/26"], "another provider receives the customer's route only");
     assert_eq!(bed.wire.prefixes(4), ["10.3.0.0/26"], "so does a peer");
     assert_eq!(bed.wire.prefixes(3), ["10.1.0.0/26"], "the customer gets the provider's");
     assert_eq!(only_to_customer(bed.wire.attrs(3, "10.1.0.0/26")), Some(65001));
@@ -203,9 +203,10 @@ fn what_a_provider_told_goes_to_customers_alone() {
 }
 
 #[test]
-fn the_tunnel_ends_where_its_owner_says_and_not_where_the_next_hop_was_set() {
+fn the_tunnel_exit_is_the_owners_endpoint_and_not_a_changed_next_hop() {
     use routing::{ClusterPolicy, TunnelEncapsulation};
-    // One node announces its block; a reflector sets itself as the next hop on the way; a third learns it.
+    // One node announces its block; a reflector sets itself as the next hop; a third node receives
+    // it.
     let mut owner = Bed::new(RibConfig { local_addresses: vec![[192, 168, 0, 7].into()], ..config() });
     owner.rib.set_cluster_policy(ClusterPolicy {
         encapsulation: Some(TunnelEncapsulation::Ipip),
@@ -237,18 +238,18 @@ fn the_tunnel_ends_where_its_owner_says_and_not_where_the_next_hop_was_set() {
     let best = learner.best[&net("10.1.7.0/26")];
     assert_eq!((best.next_hop, best.exit), ([192, 168, 0, 9].into(), [192, 168, 0, 7].into()));
     let outside = learner.best[&net("10.1.8.0/26")];
-    assert_eq!(outside.exit, outside.next_hop, "an external peer does not say where tunnels end");
+    assert_eq!(outside.exit, outside.next_hop, "the endpoint of an external peer is ignored");
 }
 
 #[test]
-fn what_a_session_carries_is_counted_by_family() {
+fn prefixes_of_a_session_are_counted_by_family() {
     let mut bed = Bed::new(RibConfig { cluster_id: Some(Ipv4Addr::new(10, 0, 0, 1)), ..config() });
     for id in [1, 2] {
         bed.up(id, session(id, true, true));
     }
     let all = ["10.1.1.0/26", "10.1.2.0/26", "fd00:1::/122"];
     all.iter().for_each(|prefix| bed.announce(1, prefix));
-    // What has no next hop of its family is not sent.
+    // Routes without a next hop of their family are not sent.
     bed.announce_with(1, "fd00:2::/122", AttrSet::originated("fd00::1".parse().unwrap()));
     assert_eq!(bed.wire.prefixes(2), ["10.1.1.0/26", "10.1.2.0/26", "fd00:2::/122"]);
     let of = |bed: &Bed, peer: u32| {

@@ -1,4 +1,4 @@
-//! The static peer table beside what BGP says of the same blocks.
+//! The static peer table, with BGP routes to the same blocks.
 
 mod bed;
 
@@ -34,25 +34,25 @@ fn learned() -> Bed {
 }
 
 #[test]
-fn what_its_owner_withdraws_is_not_reached_by_the_static_table() {
+fn a_withdrawal_by_the_owner_suppresses_the_static_path() {
     let mut bed = learned();
     bed.withdraw(2, BLOCK);
     assert!(!bed.best.contains_key(&net(BLOCK)));
     assert_eq!(bed.rib.suppressed(), 1);
-    // Nor after the table was read again, nor once the owner is gone.
+    // Not after the table was read again either, nor after the owner is gone.
     bed.rib.originate(Source::Static, &table());
     bed.settle();
     bed.rib.peer_down(PeerId(2), Retain::default());
     bed.settle();
     assert!(!bed.best.contains_key(&net(BLOCK)));
-    // But if it comes back it has to say so again, and the table counts meanwhile.
+    // A new session must withdraw the block again; until then the table counts.
     bed.up(2, session(2, true, false));
     assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static);
     assert_eq!(bed.rib.suppressed(), 0);
 }
 
 #[test]
-fn what_is_announced_again_is_below_bgp_again_and_carries_on_when_the_session_is_lost() {
+fn a_block_announced_again_falls_back_to_the_static_path_when_the_session_is_lost() {
     let mut bed = learned();
     bed.withdraw(2, BLOCK);
     bed.announce(2, BLOCK);
@@ -63,7 +63,7 @@ fn what_is_announced_again_is_below_bgp_again_and_carries_on_when_the_session_is
 }
 
 #[test]
-fn what_another_withdraws_says_nothing_of_the_owners_block() {
+fn a_withdrawal_by_another_peer_does_not_suppress_the_static_path() {
     let mut bed = learned();
     bed.announce(3, BLOCK);
     bed.withdraw(3, BLOCK);
@@ -73,7 +73,7 @@ fn what_another_withdraws_says_nothing_of_the_owners_block() {
 }
 
 #[test]
-fn a_block_that_the_table_gives_to_another_node_counts_again() {
+fn suppression_ends_when_the_table_assigns_the_block_to_another_node() {
     let mut bed = learned();
     bed.withdraw(2, BLOCK);
     bed.rib.originate(Source::Static, &[(net(BLOCK), [192, 168, 0, 3].into())]);
@@ -85,35 +85,35 @@ fn a_block_that_the_table_gives_to_another_node_counts_again() {
 }
 
 #[test]
-fn a_path_that_bgp_is_given_time_for_counts_as_soon_as_bgp_has_brought_one() {
+fn an_awaited_path_is_used_as_soon_as_bgp_has_a_path() {
     let mut bed = Bed::new(config());
     bed.up(2, session(2, true, false));
     bed.rib.originate_statics(&[], &table());
     bed.settle();
-    assert!(bed.best.is_empty(), "BGP has its time");
+    assert!(bed.best.is_empty(), "BGP is still given time");
     bed.announce(2, BLOCK);
-    // Read again meanwhile.
+    // Meanwhile the table was read again.
     bed.rib.originate_statics(&[], &table());
     bed.settle();
     assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Ibgp);
     bed.rib.peer_down(PeerId(2), Retain::default());
     bed.settle();
-    assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static, "the loss finds it there");
-    assert!(!bed.best.contains_key(&net("10.1.3.0/26")), "of the other nothing was heard");
+    assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static, "the static path exists at the loss");
+    assert!(!bed.best.contains_key(&net("10.1.3.0/26")), "no packet of the other was received");
     bed.rib.originate_statics(&table(), &[]);
     bed.settle();
     assert_eq!(bed.best[&net("10.1.3.0/26")].kind, SourceKind::Static);
 }
 
 #[test]
-fn what_is_withdrawn_because_its_pool_is_not_announced_any_more_is_reached_by_the_static_table() {
+fn a_withdrawal_because_of_an_unannounced_pool_does_not_suppress_the_static_path() {
     let mut bed = learned();
     bed.withdraw(2, BLOCK);
-    assert!(!bed.best.contains_key(&net(BLOCK)), "its owner has spoken");
+    assert!(!bed.best.contains_key(&net(BLOCK)), "the owner has withdrawn it");
     bed.rib.set_cluster_policy(announced(&["10.9.0.0/16"]));
     bed.settle();
     assert_eq!((bed.best[&net(BLOCK)].kind, bed.rib.suppressed()), (SourceKind::Static, 0));
-    // Where this node knows it before.
+    // This node has a BGP route already.
     bed.withdraw(3, "10.1.3.0/26");
     assert_eq!(bed.best[&net("10.1.3.0/26")].kind, SourceKind::Static);
 }

@@ -7,5 +7,5 @@
 mod packet;
 mod session;
 
-pub use packet::{BfdState, ControlPacket, Diagnostic, Discard, PACKET_LEN};
+pub use packet::{BfdState, ControlPacket, Diagnostic, DiscardReason, PACKET_LEN};
 pub use session::{BfdOutput, BfdSession, BfdSessionConfig};

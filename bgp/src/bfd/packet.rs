@@ -115,7 +115,7 @@ pub struct ControlPacket {
 
 /// Reason for discarding a packet (RFC 5880 §6.8.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Discard {
+pub enum DiscardReason {
     /// The datagram is shorter than a control packet.
     #[error("a control packet has at least 24 octets")]
     Short,
@@ -146,31 +146,31 @@ impl ControlPacket {
     /// Parses a datagram.
     ///
     /// # Errors
-    /// [`Discard`]: the packet must be ignored.
-    pub fn parse(datagram: &[u8]) -> Result<ControlPacket, Discard> {
-        let (packet, _) = datagram.split_first_chunk::<PACKET_LEN>().ok_or(Discard::Short)?;
+    /// [`DiscardReason`]: the packet must be ignored.
+    pub fn parse(datagram: &[u8]) -> Result<ControlPacket, DiscardReason> {
+        let (packet, _) = datagram.split_first_chunk::<PACKET_LEN>().ok_or(DiscardReason::Short)?;
         let [first, flags, detect_mult, length, rest @ ..] = *packet;
         let number = |at: usize| {
             let field = rest.get(at..).and_then(|rest| rest.first_chunk::<4>());
             field.map_or(0, |octets| u32::from_be_bytes(*octets))
         };
         if first >> 5 != VERSION {
-            return Err(Discard::Version);
+            return Err(DiscardReason::Version);
         }
         if usize::from(length) < PACKET_LEN || usize::from(length) > datagram.len() {
-            return Err(Discard::Length);
+            return Err(DiscardReason::Length);
         }
         let bit = |mask: u8| flags & mask != 0;
         if bit(0x04) {
-            return Err(Discard::Authentication);
+            return Err(DiscardReason::Authentication);
         }
         if bit(0x01) {
-            return Err(Discard::Multipoint);
+            return Err(DiscardReason::Multipoint);
         }
         let state = BfdState::from_code(flags >> 6);
         let your_discriminator = number(4);
         if your_discriminator == 0 && !matches!(state, BfdState::Down | BfdState::AdminDown) {
-            return Err(Discard::YourDiscriminator);
+            return Err(DiscardReason::YourDiscriminator);
         }
         Ok(ControlPacket {
             diagnostic: Diagnostic(first & 0x1f),
@@ -179,8 +179,8 @@ impl ControlPacket {
             r#final: bit(0x10),
             control_plane_independent: bit(0x08),
             demand: bit(0x02),
-            detect_mult: NonZeroU8::new(detect_mult).ok_or(Discard::DetectMult)?,
-            my_discriminator: NonZeroU32::new(number(0)).ok_or(Discard::MyDiscriminator)?,
+            detect_mult: NonZeroU8::new(detect_mult).ok_or(DiscardReason::DetectMult)?,
+            my_discriminator: NonZeroU32::new(number(0)).ok_or(DiscardReason::MyDiscriminator)?,
             your_discriminator,
             desired_min_tx: number(8),
             required_min_rx: number(12),
@@ -242,7 +242,11 @@ mod tests {
             assert_eq!(ControlPacket::parse(&packet.encode()), Ok(packet));
         }
         let longer = [&octets[..], &[9; 7]].concat();
-        assert_eq!(ControlPacket::parse(&longer), Ok(packet()), "what follows the length is not its");
+        assert_eq!(
+            ControlPacket::parse(&longer),
+            Ok(packet()),
+            "octets after the length are not part of the packet"
+        );
     }
 
     #[test]
@@ -252,15 +256,15 @@ mod tests {
             edit(&mut octets);
             ControlPacket::parse(&octets).unwrap_err()
         };
-        assert_eq!(ControlPacket::parse(&packet().encode()[..23]), Err(Discard::Short));
-        assert_eq!(broken(&|octets| octets[0] = 0x40), Discard::Version);
-        assert_eq!(broken(&|octets| octets[3] = 23), Discard::Length);
-        assert_eq!(broken(&|octets| octets[3] = 25), Discard::Length);
-        assert_eq!(broken(&|octets| octets[1] |= 0x04), Discard::Authentication);
-        assert_eq!(broken(&|octets| octets[1] |= 0x01), Discard::Multipoint);
-        assert_eq!(broken(&|octets| octets[2] = 0), Discard::DetectMult);
-        assert_eq!(broken(&|octets| octets[4..8].fill(0)), Discard::MyDiscriminator);
-        assert_eq!(broken(&|octets| octets[8..12].fill(0)), Discard::YourDiscriminator);
+        assert_eq!(ControlPacket::parse(&packet().encode()[..23]), Err(DiscardReason::Short));
+        assert_eq!(broken(&|octets| octets[0] = 0x40), DiscardReason::Version);
+        assert_eq!(broken(&|octets| octets[3] = 23), DiscardReason::Length);
+        assert_eq!(broken(&|octets| octets[3] = 25), DiscardReason::Length);
+        assert_eq!(broken(&|octets| octets[1] |= 0x04), DiscardReason::Authentication);
+        assert_eq!(broken(&|octets| octets[1] |= 0x01), DiscardReason::Multipoint);
+        assert_eq!(broken(&|octets| octets[2] = 0), DiscardReason::DetectMult);
+        assert_eq!(broken(&|octets| octets[4..8].fill(0)), DiscardReason::MyDiscriminator);
+        assert_eq!(broken(&|octets| octets[8..12].fill(0)), DiscardReason::YourDiscriminator);
         for (state, taken) in [(0x00, true), (0x40, true), (0x80, false), (0xc0, false)] {
             let mut octets = packet().encode();
             octets[8..12].fill(0);

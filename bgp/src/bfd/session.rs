@@ -123,11 +123,11 @@ impl BfdSession {
 
     /// Returns whether the discriminator of a packet selects this session. Packets without one are
     /// assigned by their addresses.
-    pub fn is_meant(&self, packet: &ControlPacket) -> bool {
+    pub fn is_addressed_by(&self, packet: &ControlPacket) -> bool {
         packet.your_discriminator == 0 || packet.your_discriminator == self.local_discr.get()
     }
 
-    /// Processes a packet which [`BfdSession::is_meant`] accepted (RFC 5880 §6.8.6).
+    /// Processes a packet which [`BfdSession::is_addressed_by`] accepted (RFC 5880 §6.8.6).
     pub fn receive(&mut self, packet: &ControlPacket, now: Instant) {
         self.remote_discr = packet.my_discriminator.get();
         self.remote_state = packet.state;
@@ -157,7 +157,7 @@ impl BfdSession {
         if packet.poll {
             self.send(true, now);
         }
-        self.hurry(now);
+        self.advance_transmission(now);
     }
 
     /// Processes the expiry of a timer.
@@ -175,7 +175,7 @@ impl BfdSession {
         if self.send_at.is_some_and(|at| at <= now) {
             self.send(false, now);
         }
-        self.hurry(now);
+        self.advance_transmission(now);
     }
 
     /// Replaces the configuration without a change of state (RFC 5880 §6.8.3).
@@ -235,7 +235,7 @@ impl BfdSession {
     }
 
     /// Moves the next transmission forward, if the interval has become shorter.
-    fn hurry(&mut self, now: Instant) {
+    fn advance_transmission(&mut self, now: Instant) {
         let at = self.interval().and_then(|interval| now.checked_add(interval));
         self.send_at = match (self.send_at, at) {
             (Some(before), Some(at)) => Some(before.min(at)),

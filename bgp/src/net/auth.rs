@@ -114,7 +114,7 @@ sockopt_impl!(
 ///
 /// # Errors
 /// The password is unavailable, or the kernel rejects an option.
-pub(super) fn protect_call(socket: &impl AsFd, remote: IpAddr, protection: &Protection) -> io::Result<()> {
+pub(super) fn protect_connect(socket: &impl AsFd, remote: IpAddr, protection: &Protection) -> io::Result<()> {
     match &protection.key {
         Md5Key::None => {}
         Md5Key::Password(password) => set_key(socket, remote, Some(password))?,
@@ -203,22 +203,31 @@ mod tests {
         Password::new(text.as_bytes()).unwrap()
     }
 
-    fn call(to: SocketAddr, protection: &Protection) -> io::Result<TcpStream> {
+    fn connect(to: SocketAddr, protection: &Protection, limit: Duration) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-        protect_call(&socket, to.ip(), protection)?;
-        socket.connect_timeout(&to.into(), Duration::from_millis(300))?;
+        protect_connect(&socket, to.ip(), protection)?;
+        socket.connect_timeout(&to.into(), limit)?;
         Ok(socket.into())
     }
 
+    fn connected(to: SocketAddr, protection: &Protection) -> TcpStream {
+        connect(to, protection, Duration::from_secs(30)).unwrap()
+    }
+
+    /// The kernel drops the segments, so the attempt lasts until it is given up.
+    fn unanswered(to: SocketAddr, protection: &Protection) {
+        connect(to, protection, Duration::from_millis(300)).unwrap_err();
+    }
+
     #[test]
-    fn the_layout_is_the_kernels() {
+    fn tcp_md5sig_has_the_layout_of_the_kernel() {
         assert_eq!(size_of::<TcpMd5Sig>(), 128 + 1 + 1 + 2 + 4 + 80);
         assert_eq!(std::mem::offset_of!(TcpMd5Sig, flags), 128);
         assert_eq!(std::mem::offset_of!(TcpMd5Sig, key), 136);
     }
 
     #[test]
-    fn only_who_has_the_password_connects_and_it_can_be_taken_away() {
+    fn a_connection_needs_the_password_until_the_key_is_removed() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let to = listener.local_addr().unwrap();
@@ -226,48 +235,46 @@ mod tests {
             set_key(&listener, to.ip(), Some(&password("secret"))).unwrap();
             let with =
                 |text: &str| Protection { key: Md5Key::Password(password(text)), ..Protection::default() };
-            call(to, &Protection::default()).unwrap_err();
-            call(to, &with("Secret")).unwrap_err();
-            let mut ours = call(to, &with("secret")).unwrap();
+            unanswered(to, &Protection::default());
+            unanswered(to, &with("Secret"));
+            let mut ours = connected(to, &with("secret"));
             let (mut theirs, _) = listener.accept().unwrap();
             ours.write_all(b"x").unwrap();
             theirs.read_exact(&mut [0]).unwrap();
             // The established connection keeps its key.
             set_key(&listener, to.ip(), None).unwrap();
-            call(to, &Protection::default()).unwrap();
+            connected(to, &Protection::default());
             theirs.write_all(b"y").unwrap();
             ours.read_exact(&mut [0]).unwrap();
         }
     }
 
     #[test]
-    fn what_came_too_far_is_not_taken() {
+    fn packets_below_the_minimum_ttl_are_dropped() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let to = listener.local_addr().unwrap();
             let hops = |hops: u8| NonZeroU8::new(hops).unwrap();
             let secured = Protection { hops: Hops::Secured(hops(1)), ..Protection::default() };
             // The listening socket answers with the kernel's default TTL of 64.
-            call(to, &secured).unwrap_err();
-            call(to, &Protection { hops: Hops::Secured(hops(200)), ..Protection::default() }).unwrap();
+            unanswered(to, &secured);
+            connected(to, &Protection { hops: Hops::Secured(hops(200)), ..Protection::default() });
             protect_listener(&listener, to.is_ipv4()).unwrap();
-            call(to, &secured).unwrap();
-            call(to, &Protection { hops: Hops::AtMost(hops(1)), ..Protection::default() }).unwrap();
+            connected(to, &secured);
+            connected(to, &Protection { hops: Hops::AtMost(hops(1)), ..Protection::default() });
         }
     }
 
     #[test]
-    fn without_its_password_a_session_is_not_called() {
+    fn an_unavailable_password_prevents_the_connection() {
         let why = "password file /etc/x: is empty";
-        let error = call(
-            "127.0.0.1:1".parse().unwrap(),
-            &Protection { key: Md5Key::Unknown(why.into()), ..Protection::default() },
-        );
+        let protection = Protection { key: Md5Key::Unknown(why.into()), ..Protection::default() };
+        let error = connect("127.0.0.1:1".parse().unwrap(), &protection, Duration::from_secs(30));
         assert_eq!(error.unwrap_err().to_string(), why);
     }
 
     #[test]
-    fn a_password_is_not_shown_and_has_a_length() {
+    fn a_password_has_a_length_limit_and_is_not_in_debug_output() {
         assert_eq!(format!("{:?}", password("secret")), "Password(..)");
         assert_eq!(Password::new(b""), None);
         assert_eq!(Password::new(&[b'x'; 81]), None);

@@ -18,7 +18,9 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
-use crate::bfd::{BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket, Diagnostic};
+use crate::bfd::{
+    BfdOutput, BfdSession, BfdSessionConfig, BfdState, ControlPacket, Diagnostic, DiscardReason,
+};
 
 /// Destination port of single-hop control packets (RFC 5881 §4).
 const SINGLE_HOP: u16 = 3784;
@@ -70,6 +72,23 @@ pub struct BfdError {
     port: u16,
     #[source]
     source: io::Error,
+}
+
+/// Reason for discarding a datagram.
+#[derive(Debug, thiserror::Error)]
+enum DatagramError {
+    #[error("the TTL of a single-hop packet is 255 (got {0:?})")]
+    Ttl(Option<i32>),
+    #[error(transparent)]
+    Packet(#[from] DiscardReason),
+    #[error("the source address is unknown")]
+    NoSource,
+    #[error("no session is configured with this address")]
+    UnknownPeer,
+    #[error("no session has this discriminator")]
+    UnknownSession,
+    #[error("the packet is not from the peer of its session")]
+    OtherPeer,
 }
 
 /// Handle of the BFD thread; its sessions end when it is dropped.
@@ -189,7 +208,7 @@ struct BfdDriver {
     by_peer: HashMap<(IpAddr, bool), u32>,
     alarms: BinaryHeap<Reverse<(Instant, u32)>>,
     random: RandomState,
-    begun: u32,
+    discriminators: u32,
 }
 
 async fn run(sockets: Sockets, mut commands: mpsc::Receiver<AddSession>) {
@@ -205,7 +224,7 @@ async fn run(sockets: Sockets, mut commands: mpsc::Receiver<AddSession>) {
         by_peer: HashMap::new(),
         alarms: BinaryHeap::new(),
         random: RandomState::new(),
-        begun: 0,
+        discriminators: 0,
     };
     loop {
         let deadline = driver.alarms.peek().map(|Reverse((at, _))| *at);
@@ -251,12 +270,12 @@ impl BfdDriver {
             report.send_replace(*entry.report.borrow());
             (entry.peer, entry.report) = (peer, report);
             entry.session.set_config(peer.config, now);
-            return self.carry_out(id, now);
+            return self.perform_outputs(id, now);
         }
         let discr = loop {
-            self.begun = self.begun.wrapping_add(1);
+            self.discriminators = self.discriminators.wrapping_add(1);
             // Unpredictable, and different from the one before a restart.
-            let number = self.random.hash_one(self.begun) as u32;
+            let number = self.random.hash_one(self.discriminators) as u32;
             if let Some(number) = NonZeroU32::new(number)
                 && !self.sessions.contains_key(&number.get())
             {
@@ -266,7 +285,7 @@ impl BfdDriver {
         let session = BfdSession::new(peer.config, discr, u64::from(discr.get()), now);
         self.by_peer.insert((peer.remote, peer.multihop), discr.get());
         self.sessions.insert(discr.get(), BfdEntry { peer, session, report, armed: None });
-        self.carry_out(discr.get(), now);
+        self.perform_outputs(discr.get(), now);
     }
 
     /// Takes all sessions down administratively, which is no failure for the peers.
@@ -281,7 +300,7 @@ impl BfdDriver {
         if let Some(entry) = self.sessions.get_mut(&id) {
             entry.session.stop(Instant::now());
         }
-        self.carry_out(id, Instant::now());
+        self.perform_outputs(id, Instant::now());
         let Some(entry) = self.sessions.remove(&id) else { return };
         let key = (entry.peer.remote, entry.peer.multihop);
         if self.by_peer.get(&key) == Some(&id) {
@@ -291,13 +310,13 @@ impl BfdDriver {
 
     /// Processes expired timers and ends the sessions whose receiver was dropped.
     fn due(&mut self, commands: &mut mpsc::Receiver<AddSession>, now: Instant) {
-        let unwatched = self.alarm(now);
+        let unobserved = self.alarm(now);
         // A reconfiguration requests the new receiver before it drops the old one. Its command may
         // still be queued, and the session must not end in between.
         while let Ok(add) = commands.try_recv() {
             self.begin(add);
         }
-        for id in unwatched {
+        for id in unobserved {
             if self.sessions.get(&id).is_some_and(|entry| entry.report.is_closed()) {
                 self.stop(id);
             }
@@ -306,7 +325,7 @@ impl BfdDriver {
 
     /// Processes expired timers. Returns the sessions whose receiver was dropped.
     fn alarm(&mut self, now: Instant) -> Vec<u32> {
-        let mut unwatched = Vec::new();
+        let mut unobserved = Vec::new();
         while let Some(Reverse((at, id))) = self.alarms.peek().copied()
             && at <= now
         {
@@ -317,14 +336,14 @@ impl BfdDriver {
             }
             entry.armed = None;
             if entry.report.is_closed() {
-                unwatched.push(id);
+                unobserved.push(id);
             }
             if entry.session.deadline().is_some_and(|deadline| deadline <= now) {
                 entry.session.timer(now);
             }
-            self.carry_out(id, now);
+            self.perform_outputs(id, now);
         }
-        unwatched
+        unobserved
     }
 
     fn receive(&mut self, place: usize) {
@@ -354,29 +373,29 @@ impl BfdDriver {
         from: Option<IpAddr>,
         ttl: Option<i32>,
         multihop: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), DatagramError> {
         if !multihop && ttl != Some(255) {
-            return Err(format!("over one hop the TTL is 255 (got {ttl:?})"));
+            return Err(DatagramError::Ttl(ttl));
         }
-        let packet = ControlPacket::parse(datagram).map_err(|why| why.to_string())?;
-        let from = from.ok_or("without an address")?;
+        let packet = ControlPacket::parse(datagram)?;
+        let from = from.ok_or(DatagramError::NoSource)?;
         let id = match packet.your_discriminator {
-            0 => self.by_peer.get(&(from, multihop)).copied().ok_or("no such peer")?,
+            0 => self.by_peer.get(&(from, multihop)).copied().ok_or(DatagramError::UnknownPeer)?,
             id => id,
         };
-        let entry = self.sessions.get_mut(&id).ok_or("no such session")?;
+        let entry = self.sessions.get_mut(&id).ok_or(DatagramError::UnknownSession)?;
         // A guessed discriminator, or another path than the configured one.
         if (entry.peer.remote, entry.peer.multihop) != (from, multihop) {
-            return Err("not from the session's peer".to_owned());
+            return Err(DatagramError::OtherPeer);
         }
         let now = Instant::now();
         entry.session.receive(&packet, now);
-        self.carry_out(id, now);
+        self.perform_outputs(id, now);
         Ok(())
     }
 
     /// Performs the outputs of a session and schedules its next timer.
-    fn carry_out(&mut self, id: u32, now: Instant) {
+    fn perform_outputs(&mut self, id: u32, now: Instant) {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
         let remote = entry.peer.remote;
         while let Some(output) = entry.session.poll_output() {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::auth::protect_call;
+use super::auth::protect_connect;
 use super::peer::PeerAddress;
 use super::socket::PeerSocket;
 use crate::session::Side;
@@ -62,7 +62,7 @@ pub(super) async fn dial_result(dial: &mut Option<DialFuture>) -> io::Result<Tcp
 /// Opens a TCP connection to a peer.
 pub(super) async fn dial(address: PeerAddress) -> io::Result<TcpStream> {
     let socket = if address.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    protect_call(&socket, address.remote.ip(), &address.protection)?;
+    protect_connect(&socket, address.remote.ip(), &address.protection)?;
     if let Some(local) = address.local {
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::new(local, 0))?;

@@ -21,9 +21,9 @@ const BACKLOG: i32 = 4096;
 /// Capacity of the queue of changes, which come one at a time from the configuration.
 const CHANGES: usize = 16;
 /// Connections accepted before the task yields: less than a millisecond.
-const IN_A_ROW: u32 = 32;
+const BURST: u32 = 32;
 /// Accepted connections that may wait for a peer's task; a peer needs no more.
-pub(super) const WAITING_CALLS: usize = 2;
+pub(super) const INCOMING_CAPACITY: usize = 2;
 
 /// Error for an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +85,13 @@ impl Listener {
     }
 
     /// Passes connections from `address` to a peer's task, with this protection.
-    pub(super) async fn add(&self, address: IpAddr, protection: Protection, calls: mpsc::Sender<TcpStream>) {
-        let _ = self.changes.send(ListenerChange::Add(address, protection, calls)).await;
+    pub(super) async fn add(
+        &self,
+        address: IpAddr,
+        protection: Protection,
+        incoming: mpsc::Sender<TcpStream>,
+    ) {
+        let _ = self.changes.send(ListenerChange::Add(address, protection, incoming)).await;
     }
 
     /// Starts to accept connections. Call this after the peers and their keys are configured: a
@@ -134,20 +139,20 @@ fn bind(address: SocketAddr) -> io::Result<Port> {
 async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, refused: Arc<AtomicU64>) {
     let mut peers: HashMap<IpAddr, AllowedPeer> = HashMap::new();
     let mut accept_ranges: Option<(Vec<IpNet>, mpsc::Sender<DynamicConnection>)> = None;
-    let (mut open, mut in_a_row) = (false, 0);
+    let (mut open, mut burst) = (false, 0);
     loop {
         tokio::select! {
             // Changes first: a peer that was just configured must not be rejected.
             biased;
             change = changes.recv() => match change {
-                Some(ListenerChange::Add(address, protection, calls)) => {
-                    if let Some(hops) = sign(&ports, &protection, address) {
-                        peers.insert(address, AllowedPeer { hops, calls });
+                Some(ListenerChange::Add(address, protection, incoming)) => {
+                    if let Some(hops) = set_peer_key(&ports, &protection, address) {
+                        peers.insert(address, AllowedPeer { hops, incoming });
                     }
                 }
                 Some(ListenerChange::Remove(address)) => {
                     peers.remove(&address);
-                    sign(&ports, &Protection::default(), address);
+                    set_peer_key(&ports, &Protection::default(), address);
                 }
                 Some(ListenerChange::Ranges(ranges, dynamic)) => accept_ranges = Some((ranges, dynamic)),
                 Some(ListenerChange::Open) => open = listen(&mut ports),
@@ -157,16 +162,16 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, 
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
                     // A peer may be dropped without being removed here.
-                    let peer = peers.get(&address).filter(|allowed| !allowed.calls.is_closed());
+                    let peer = peers.get(&address).filter(|allowed| !allowed.incoming.is_closed());
                     let in_range = |(ranges, _): &(Vec<IpNet>, _)| {
                         ranges.iter().any(|range| range.contains(&address))
                     };
                     let accept_ranges = accept_ranges.as_ref().filter(|accept_ranges| in_range(accept_ranges));
                     let taken = match (peer, accept_ranges) {
                         (Some(allowed), _) => {
-                            kept(stream).is_some_and(|stream| allowed.take(stream, address))
+                            register(stream).is_some_and(|stream| allowed.take(stream, address))
                         }
-                        (None, Some((_, dynamic))) => kept(stream).is_some_and(|stream| {
+                        (None, Some((_, dynamic))) => register(stream).is_some_and(|stream| {
                             dynamic.try_send(DynamicConnection { address, stream }).is_ok()
                         }),
                         (None, None) => {
@@ -174,14 +179,14 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, 
                             false
                         }
                     };
-                    in_a_row = (in_a_row + 1) % IN_A_ROW;
-                    if in_a_row == 0 {
+                    burst = (burst + 1) % BURST;
+                    if burst == 0 {
                         // A flood must not block the sessions on this thread.
                         tokio::task::yield_now().await;
                     }
                     if !taken {
                         refused.fetch_add(1, Ordering::Relaxed);
-                        tracing::debug!(%from, "connection refused: no such peer");
+                        tracing::debug!(%from, "connection closed: no peer is configured for this address");
                     }
                 }
                 Err(error) => {
@@ -195,7 +200,7 @@ async fn run(mut ports: Vec<Port>, mut changes: mpsc::Receiver<ListenerChange>, 
 }
 
 /// Registers an accepted connection with the reactor.
-fn kept(stream: StdStream) -> Option<TcpStream> {
+fn register(stream: StdStream) -> Option<TcpStream> {
     stream.set_nonblocking(true).ok()?;
     TcpStream::from_std(stream).ok()
 }
@@ -214,7 +219,7 @@ fn listen(ports: &mut [Port]) -> bool {
         Ok(()) => true,
         Err(error) => {
             let address = port.direct.local_addr().ok();
-            tracing::error!(?address, %error, "can't listen: is another BGP speaker running? Sessions that we call still work");
+            tracing::error!(?address, %error, "can't listen: is another BGP speaker running? Outgoing sessions still work");
             false
         }
     })
@@ -230,7 +235,7 @@ fn reset_on_close(stream: &StdStream) {
 /// Peer that may connect from an address.
 struct AllowedPeer {
     hops: Hops,
-    calls: mpsc::Sender<TcpStream>,
+    incoming: mpsc::Sender<TcpStream>,
 }
 
 impl AllowedPeer {
@@ -241,13 +246,13 @@ impl AllowedPeer {
             tracing::error!(%address, %error, "connection refused: its TTL can't be set");
             return false;
         }
-        self.calls.try_send(stream).is_ok()
+        self.incoming.try_send(stream).is_ok()
     }
 }
 
 /// Sets the key for an address on the sockets of its family. Returns the distance limit if
 /// connections are possible: a peer whose key is missing must not connect.
-fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops> {
+fn set_peer_key(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops> {
     let password = match &protection.key {
         Md5Key::None => None,
         Md5Key::Password(password) => Some(password),
@@ -259,7 +264,7 @@ fn sign(ports: &[Port], protection: &Protection, address: IpAddr) -> Option<Hops
         if let Err(error) = set_key(&port.direct, address, password) {
             // Without a key there was nothing to set.
             if password.is_some() {
-                tracing::error!(%address, %error, "the peer can't call us");
+                tracing::error!(%address, %error, "connections of the peer are not accepted: the TCP-MD5 key can't be set");
                 return None;
             }
         }

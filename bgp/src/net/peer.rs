@@ -67,7 +67,7 @@ pub struct SessionError {
 #[derive(Debug)]
 pub struct PeerHandle {
     pub(super) address: PeerAddress,
-    pub(super) calls: mpsc::Sender<TcpStream>,
+    pub(super) incoming: mpsc::Sender<TcpStream>,
     pub(super) stop: Option<oneshot::Sender<StopKind>>,
     pub(super) commands: mpsc::Sender<PeerCommand>,
     pub(super) status: watch::Receiver<PeerStatus>,
@@ -88,7 +88,7 @@ impl PeerHandle {
     /// Accepts the connections that `listener` receives from the peer's address.
     pub async fn listen(&self, listener: &Listener) {
         let PeerAddress { remote, protection, .. } = &self.address;
-        listener.add(remote.ip(), protection.clone(), self.calls.clone()).await;
+        listener.add(remote.ip(), protection.clone(), self.incoming.clone()).await;
     }
 
     /// Accepts an incoming connection, if the task has capacity.
@@ -99,7 +99,7 @@ impl PeerHandle {
             return;
         }
         // The peer will connect again.
-        let _ = self.calls.try_send(stream);
+        let _ = self.incoming.try_send(stream);
     }
 
     /// Ends the session with a Cease of this subcode (RFC 4486), and neither dials nor accepts
@@ -156,7 +156,7 @@ impl PeerHandle {
             let _ = stop.send(ending);
         }
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "a peer's task ended badly");
+            tracing::error!(%error, "the task of a peer failed");
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::event_sources::{DialFuture, at, dial, dial_result, index, ready};
-use super::listener::WAITING_CALLS;
+use super::listener::INCOMING_CAPACITY;
 use super::peer::{
     PEER_COMMANDS, PeerAddress, PeerCommand, PeerHandle, PeerStatus, RestartWatch, SessionError, StopKind,
 };
@@ -40,7 +40,7 @@ pub fn spawn_peer<S: RouteSink>(
     restarted: RestartWatch,
     sink: S,
 ) -> PeerHandle {
-    let (calls, called) = mpsc::channel(WAITING_CALLS);
+    let (incoming, accepted) = mpsc::channel(INCOMING_CAPACITY);
     let (stop, stopped) = oneshot::channel();
     let (commands, command_queue) = mpsc::channel(PEER_COMMANDS);
     let traffic = Arc::new(Traffic::default());
@@ -66,13 +66,13 @@ pub fn spawn_peer<S: RouteSink>(
         status: status_sender,
         published: SessionState::Idle,
         retained_until: None,
-        owing: false,
+        drain_unreported: false,
         restarted,
         traffic,
         sink,
     };
-    let task = tokio::spawn(task.run(called, stopped, command_queue));
-    PeerHandle { address, calls, stop: Some(stop), commands, status, task }
+    let task = tokio::spawn(task.run(accepted, stopped, command_queue));
+    PeerHandle { address, incoming, stop: Some(stop), commands, status, task }
 }
 
 struct PeerTask<S> {
@@ -88,7 +88,7 @@ struct PeerTask<S> {
     /// End of the retention of stale routes, as published in `status`.
     retained_until: Option<Instant>,
     /// Chunks were taken from `outbound`, and the sink was not yet notified that all are written.
-    owing: bool,
+    drain_unreported: bool,
     restarted: RestartWatch,
     traffic: Arc<Traffic>,
     sink: S,
@@ -97,28 +97,28 @@ struct PeerTask<S> {
 impl<S: RouteSink> PeerTask<S> {
     async fn run(
         mut self,
-        mut calls: mpsc::Receiver<TcpStream>,
+        mut incoming: mpsc::Receiver<TcpStream>,
         mut stopped: oneshot::Receiver<StopKind>,
         mut commands: mpsc::Receiver<PeerCommand>,
     ) {
         let mut restart: Option<Instant> = None;
-        self.feed(PeerInput::Start).await;
+        self.handle(PeerInput::Start).await;
         // Deadlines usually move away with every message: the timer is reset for earlier ones only.
-        let mut armed: Option<Instant> = None;
+        let mut alarm_at: Option<Instant> = None;
         let mut alarm = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
         loop {
             let deadline = self.peer.deadline().into_iter().chain(self.send_hold_deadline()).min();
             if let Some(deadline) = deadline
-                && armed.is_none_or(|armed| deadline < armed)
+                && alarm_at.is_none_or(|alarm_at| deadline < alarm_at)
             {
                 alarm.as_mut().reset(deadline.into());
-                armed = Some(deadline);
+                alarm_at = Some(deadline);
             }
             let pending = self.sink.pending();
             let established = Side::ALL
                 .into_iter()
                 .find(|side| self.peer.connection_state(*side) == Some(SessionState::Established));
-            let room = established
+            let has_capacity = established
                 .and_then(|side| self.sockets[index(side)].as_ref())
                 .is_some_and(|socket| socket.queued() < QUEUE_AHEAD);
             tokio::select! {
@@ -128,7 +128,7 @@ impl<S: RouteSink> PeerTask<S> {
                         Ok(StopKind::Restart) => PeerInput::Restart,
                         Err(_) => PeerInput::Stop(ErrorCode::PEER_DECONFIGURED),
                     };
-                    self.feed(input).await;
+                    self.handle(input).await;
                     // The RIB must receive the end of the session before the task ends.
                     self.sink.flush().await;
                     while self.lingering.join_next().await.is_some() {}
@@ -136,33 +136,33 @@ impl<S: RouteSink> PeerTask<S> {
                 }
                 Some(command) = commands.recv() => match command {
                     PeerCommand::Stop(code, restart_after) => {
-                        self.feed(PeerInput::Stop(code)).await;
+                        self.handle(PeerInput::Stop(code)).await;
                         restart = restart_after.map(|after| Instant::now() + after);
                     }
                     PeerCommand::Resume => {
                         restart = None;
-                        self.feed(PeerInput::Start).await;
+                        self.handle(PeerInput::Start).await;
                     }
-                    PeerCommand::BfdDown => self.feed(PeerInput::BfdDown).await,
+                    PeerCommand::BfdDown => self.handle(PeerInput::BfdDown).await,
                     PeerCommand::Reconfigure(config, address) => {
                         self.address = *address;
                         self.peer.reconfigure(*config, Instant::now());
-                        self.act().await;
+                        self.perform_outputs().await;
                     }
                 },
                 () = at(restart) => {
                     restart = None;
-                    self.feed(PeerInput::Start).await;
+                    self.handle(PeerInput::Start).await;
                 }
                 () = self.sink.flush(), if pending => {}
-                Some(chunk) = self.outbound.recv(), if room => {
+                Some(chunk) = self.outbound.recv(), if has_capacity => {
                     if let Some(side) = established {
                         self.send(side, chunk);
                         for _ in 1..QUEUE_AHEAD {
                             let Ok(chunk) = self.outbound.try_recv() else { break };
                             self.send(side, chunk);
                         }
-                        self.owing = true;
+                        self.drain_unreported = true;
                         self.write(side).await;
                     }
                 }
@@ -177,25 +177,25 @@ impl<S: RouteSink> PeerTask<S> {
                     match result {
                         Ok(stream) => {
                             self.sockets[index(Side::Outgoing)] = Some(PeerSocket::new(stream));
-                            self.feed(PeerInput::Connected(Side::Outgoing)).await;
+                            self.handle(PeerInput::Connected(Side::Outgoing)).await;
                         }
                         Err(error) => {
-                            self.note(format!("connect to {}: {error}", self.address.remote));
-                            self.feed(PeerInput::ConnectFailed).await;
+                            self.record_error(format!("connect to {}: {error}", self.address.remote));
+                            self.handle(PeerInput::ConnectFailed).await;
                         }
                     }
                 }
-                Some(stream) = calls.recv() => self.called(stream).await,
-                () = alarm.as_mut(), if armed.is_some() => {
-                    armed = None;
+                Some(stream) = incoming.recv() => self.accept(stream).await,
+                () = alarm.as_mut(), if alarm_at.is_some() => {
+                    alarm_at = None;
                     let now = Instant::now();
                     if self.peer.deadline().is_some_and(|deadline| deadline <= now) {
-                        self.feed(PeerInput::Timer).await;
+                        self.handle(PeerInput::Timer).await;
                     }
                     if self.send_hold_deadline().is_some_and(|deadline| deadline <= now)
                         && let Some(side) = established
                     {
-                        self.feed(PeerInput::SendHoldTimerExpired(side)).await;
+                        self.handle(PeerInput::SendHoldTimerExpired(side)).await;
                     }
                 }
                 Some(_) = self.lingering.join_next(), if !self.lingering.is_empty() => {}
@@ -211,11 +211,11 @@ impl<S: RouteSink> PeerTask<S> {
         blocked.checked_add(hold)
     }
 
-    async fn called(&mut self, stream: TcpStream) {
+    async fn accept(&mut self, stream: TcpStream) {
         let mut socket = PeerSocket::new(stream);
         match self.peer.admission() {
-            Admission::Take => {}
-            Admission::TakeBeside => {
+            Admission::Accept => {}
+            Admission::AcceptSecond => {
                 self.peer.swap_sides();
                 self.sockets.swap(0, 1);
             }
@@ -229,21 +229,21 @@ impl<S: RouteSink> PeerTask<S> {
         if let Some(old) = self.sockets[index(Side::Incoming)].replace(socket) {
             self.close(old);
         }
-        self.feed(PeerInput::Connected(Side::Incoming)).await;
+        self.handle(PeerInput::Connected(Side::Incoming)).await;
     }
 
     /// Hands an event to the state machine and performs the resulting actions.
-    async fn feed(&mut self, input: PeerInput) {
+    async fn handle(&mut self, input: PeerInput) {
         if matches!(input, PeerInput::Connected(_)) {
             let restarted = *self.restarted.borrow();
             self.peer.set_restarted(restarted);
         }
         self.peer.handle(input, Instant::now());
-        self.act().await;
+        self.perform_outputs().await;
     }
 
-    async fn act(&mut self) {
-        let mut said = [false; 2];
+    async fn perform_outputs(&mut self) {
+        let mut sent = [false; 2];
         while let Some(output) = self.peer.poll_output() {
             match output {
                 PeerOutput::Connect => {
@@ -251,12 +251,12 @@ impl<S: RouteSink> PeerTask<S> {
                 }
                 PeerOutput::AbortConnect => {
                     if self.dial.take().is_some() && self.peer.state() == SessionState::Active {
-                        self.note(format!("connect to {}: no answer", self.address.remote));
+                        self.record_error(format!("connect to {}: no answer", self.address.remote));
                     }
                 }
                 PeerOutput::Send(side, message) => {
                     self.send(side, message.into());
-                    said[index(side)] = true;
+                    sent[index(side)] = true;
                 }
                 PeerOutput::Close(side) => {
                     if let Some(mut socket) = self.sockets[index(side)].take() {
@@ -274,10 +274,10 @@ impl<S: RouteSink> PeerTask<S> {
                     self.sink.established(negotiated, sender).await;
                 }
                 PeerOutput::Ended { established, reason, retain } => {
-                    self.note(reason.to_string());
+                    self.record_error(reason.to_string());
                     if established {
                         if !retain.families.is_empty() {
-                            tracing::info!(peer = %self.address.remote, "its routes are kept: it may be restarting");
+                            tracing::info!(peer = %self.address.remote, "routes of the peer are kept: it may be restarting");
                         }
                         self.outbound.close();
                         self.sink.down(retain).await;
@@ -289,7 +289,7 @@ impl<S: RouteSink> PeerTask<S> {
             }
         }
         // All messages of one turn go into one segment.
-        for (socket, _) in self.sockets.iter_mut().zip(said).filter(|(_, said)| *said) {
+        for (socket, _) in self.sockets.iter_mut().zip(sent).filter(|(_, sent)| *sent) {
             if let Some(socket) = socket
                 && let Err(error) = socket.write()
             {
@@ -322,29 +322,29 @@ impl<S: RouteSink> PeerTask<S> {
         let Some(socket) = &mut self.sockets[index(side)] else { return };
         if let Err(error) = socket.write() {
             tracing::debug!(peer = %self.address.remote, %error, "write");
-            return self.lost(side).await;
+            return self.connection_lost(side).await;
         }
-        if self.owing && socket.queued() == 0 && self.outbound.is_empty() {
-            self.owing = false;
+        if self.drain_unreported && socket.queued() == 0 && self.outbound.is_empty() {
+            self.drain_unreported = false;
             self.sink.drained();
         }
     }
 
-    async fn lost(&mut self, side: Side) {
+    async fn connection_lost(&mut self, side: Side) {
         self.sockets[index(side)] = None;
-        self.feed(PeerInput::Closed(side)).await;
+        self.handle(PeerInput::Closed(side)).await;
     }
 
     async fn read(&mut self, side: Side) {
         let Some(socket) = &mut self.sockets[index(side)] else { return };
         let mut buffer = ReadBuffer::new();
         match socket.read(&mut buffer) {
-            Ok(0) => return self.lost(side).await,
+            Ok(0) => return self.connection_lost(side).await,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
                 tracing::debug!(peer = %self.address.remote, %error, "read");
-                return self.lost(side).await;
+                return self.connection_lost(side).await;
             }
         }
         // Messages are processed in place; only actions of the state machine leave this loop.
@@ -355,7 +355,7 @@ impl<S: RouteSink> PeerTask<S> {
                 Ok(Some(message)) => {
                     self.traffic.received.note(message.kind, message.len(), moment);
                     if message.kind == MessageKind::Open {
-                        self.note_open(message.body);
+                        self.record_open(message.body);
                     }
                     if let Some(update) = self.peer.receive(side, message, now) {
                         read_update(&mut self.peer, &mut self.sink, &self.status, side, update, now);
@@ -368,7 +368,7 @@ impl<S: RouteSink> PeerTask<S> {
                 }
             };
             buffer.consume(taken);
-            self.act().await;
+            self.perform_outputs().await;
             if taken == 0 || self.sockets[index(side)].is_none() {
                 return;
             }
@@ -379,14 +379,14 @@ impl<S: RouteSink> PeerTask<S> {
     }
 
     /// Publishes both OPENs in the status.
-    fn note_open(&self, body: &[u8]) {
+    fn record_open(&self, body: &[u8]) {
         let ours = self.peer.config().open(*self.restarted.borrow());
         if let Ok(theirs) = Open::parse(body) {
             self.status.send_modify(|status| status.opens = Some((ours, theirs)));
         }
     }
 
-    fn note(&self, text: String) {
+    fn record_error(&self, text: String) {
         tracing::debug!(peer = %self.address.remote, "{text}");
         self.status.send_modify(|status| {
             status.last_error = Some(SessionError { at: SystemTime::now(), text });

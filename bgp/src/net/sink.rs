@@ -38,7 +38,7 @@ pub trait RouteSink: Send + 'static {
     fn pending(&self) -> bool;
     /// Hands over the gathered routes; may be cancelled and called again.
     fn flush(&mut self) -> impl Future<Output = ()> + Send;
-    /// Processes the information that all chunks sent to `outbound` are written.
+    /// Called when all chunks sent to `outbound` are written.
     fn drained(&mut self);
     /// Processes the end of the session; `retain` says which of its routes are kept.
     fn down(&mut self, retain: Retain) -> impl Future<Output = ()> + Send;

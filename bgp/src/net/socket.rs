@@ -65,7 +65,7 @@ pub(super) struct PeerSocket {
     rest: Vec<u8>,
     queue: VecDeque<Bytes>,
     /// The first chunk of the queue is partly written.
-    begun: bool,
+    partly_written: bool,
     /// Time since which the socket has not been writable, while that is so.
     blocked_since: Option<Instant>,
 }
@@ -80,7 +80,13 @@ impl PeerSocket {
         if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
         }
-        PeerSocket { stream, rest: Vec::new(), queue: VecDeque::new(), begun: false, blocked_since: None }
+        PeerSocket {
+            stream,
+            rest: Vec::new(),
+            queue: VecDeque::new(),
+            partly_written: false,
+            blocked_since: None,
+        }
     }
 
     /// Returns the time since which nothing could be written, while the queue is not empty.
@@ -130,11 +136,11 @@ impl PeerSocket {
             while let Some(chunk) = self.queue.front_mut() {
                 if wrote < chunk.len() {
                     chunk.advance(wrote);
-                    self.begun |= wrote > 0;
+                    self.partly_written |= wrote > 0;
                     break;
                 }
                 wrote -= chunk.len();
-                self.begun = false;
+                self.partly_written = false;
                 self.queue.pop_front();
             }
         }
@@ -145,10 +151,10 @@ impl PeerSocket {
     pub(super) fn read(&mut self, buffer: &mut ReadBuffer) -> io::Result<usize> {
         let kept = self.rest.len();
         // Tokio skips the next system call after a read that did not fill the buffer.
-        let mut room = ReadBuf::new(&mut buffer.octets[kept..kept + READ]);
+        let mut space = ReadBuf::new(&mut buffer.octets[kept..kept + READ]);
         let mut nobody = Context::from_waker(Waker::noop());
-        let count = match Pin::new(&mut self.stream).poll_read(&mut nobody, &mut room) {
-            Poll::Ready(done) => done.map(|()| room.filled().len())?,
+        let count = match Pin::new(&mut self.stream).poll_read(&mut nobody, &mut space) {
+            Poll::Ready(done) => done.map(|()| space.filled().len())?,
             Poll::Pending => return Err(ErrorKind::WouldBlock.into()),
         };
         buffer.octets[..kept].copy_from_slice(&self.rest);
@@ -184,6 +190,6 @@ impl PeerSocket {
     /// Removes the chunks whose transmission has not begun; routes are useless to a session that
     /// ends.
     pub(super) fn drop_queued(&mut self) {
-        self.queue.truncate(usize::from(self.begun));
+        self.queue.truncate(usize::from(self.partly_written));
     }
 }

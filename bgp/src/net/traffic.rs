@@ -112,7 +112,7 @@ mod tests {
     use crate::wire::encode;
 
     #[test]
-    fn whole_messages_of_a_chunk_are_counted_each_by_its_kind() {
+    fn messages_of_a_chunk_are_counted_by_kind() {
         let mut chunk = Vec::new();
         encode::keepalive(&mut chunk);
         encode::end_of_rib(&mut chunk, crate::Family::ALL[0]);

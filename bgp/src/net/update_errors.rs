@@ -83,7 +83,7 @@ mod tests {
     use crate::wire::update::UpdateView;
 
     #[test]
-    fn an_error_is_counted_by_what_it_cost_and_kept_with_its_octets() {
+    fn errors_are_counted_by_verdict_and_kept_with_their_octets() {
         let context = Context::INTERNAL;
         let mut errors = UpdateErrors::default();
         let mut note = |flags, code, value: &[u8]| {
@@ -98,7 +98,7 @@ mod tests {
         };
         assert!(!note(0x80, code::MULTI_EXIT_DISC, &[0; 4]).0, "nothing is wrong");
         assert!(note(0x40, code::ATOMIC_AGGREGATE, &[1]).0, "the first of its kind");
-        assert!(!note(0x40, code::ATOMIC_AGGREGATE, &[2]).0, "the second");
+        assert!(!note(0x40, code::ATOMIC_AGGREGATE, &[2]).0, "the second of its kind");
         let (new, errors) = note(0xc0, code::COMMUNITIES, &[9; 99]);
         assert!(new);
         assert_eq!((errors.count, errors.treated_as_withdraw, errors.discarded), (3, 1, 2));

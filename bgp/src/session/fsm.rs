@@ -28,10 +28,10 @@ use crate::wire::update::{Update, UpdateView};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Accept it: hand in [`PeerInput::Connected`].
-    Take,
+    Accept,
     /// Accept it next to an Established incoming connection: call [`Peer::swap_sides`] first, then
     /// hand in [`PeerInput::Connected`].
-    TakeBeside,
+    AcceptSecond,
     /// Reject it with a Cease NOTIFICATION of this subcode.
     Reject(ErrorCode),
 }
@@ -79,7 +79,7 @@ impl Peer {
                     self.end(side, Some(notification), EndReason::BfdDown, now);
                 }
             }
-            PeerInput::EndOfRib(family) => self.resynced(family),
+            PeerInput::EndOfRib(family) => self.end_of_rib_received(family),
             PeerInput::SendHoldTimerExpired(side) => {
                 if self.slot(side).is_some() {
                     let notification = Notification::new(ErrorCode::SEND_HOLD_TIMER_EXPIRED);
@@ -89,7 +89,7 @@ impl Peer {
             PeerInput::Connected(Side::Outgoing) => self.connected_out(now),
             PeerInput::Connected(Side::Incoming) => self.connected_in(now),
             PeerInput::ConnectFailed => {
-                if matches!(self.dial, Dial::Calling { .. }) {
+                if matches!(self.dial, Dial::Connecting { .. }) {
                     self.dial_later(now);
                 }
             }
@@ -100,7 +100,7 @@ impl Peer {
             }
             PeerInput::Malformed(side, error) => {
                 if self.slot(side).is_some() {
-                    self.refuse(side, error, now);
+                    self.reject(side, error, now);
                 }
             }
             PeerInput::Timer => self.timer(now),
@@ -139,7 +139,7 @@ impl Peer {
         self.running = false;
         self.cancel_dial();
         for side in Side::ALL {
-            let text = "the routing daemon of this node restarts, its routes still hold";
+            let text = "the routing daemon of this node restarts; its routes remain valid";
             let soft = Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text);
             let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
             let restart_notification =
@@ -173,7 +173,7 @@ impl Peer {
     }
 
     fn dial_now(&mut self, now: Instant) {
-        self.dial = Dial::Calling { until: now + CONNECT_TIMEOUT };
+        self.dial = Dial::Connecting { until: now + CONNECT_TIMEOUT };
         self.push_output(PeerOutput::Connect);
     }
 
@@ -184,7 +184,7 @@ impl Peer {
     }
 
     fn cancel_dial(&mut self) {
-        if matches!(self.dial, Dial::Calling { .. }) {
+        if matches!(self.dial, Dial::Connecting { .. }) {
             self.push_output(PeerOutput::AbortConnect);
         }
         self.dial = Dial::Off;
@@ -192,7 +192,7 @@ impl Peer {
 
     fn connected_out(&mut self, now: Instant) {
         // The attempt was aborted before it succeeded.
-        if !matches!(self.dial, Dial::Calling { .. }) {
+        if !matches!(self.dial, Dial::Connecting { .. }) {
             return;
         }
         self.dial = Dial::Off;
@@ -205,24 +205,24 @@ impl Peer {
             return Admission::Reject(ErrorCode::CONNECTION_REJECTED);
         }
         match self.negotiated() {
-            None => Admission::Take,
+            None => Admission::Accept,
             // RFC 4724 §5: the peer may have restarted without TCP noticing; its OPEN will tell.
             Some(negotiated) if restarts(negotiated) => match self.slot(Side::Incoming) {
-                Some(ConnectionState::Established { .. }) => Admission::TakeBeside,
-                _ => Admission::Take,
+                Some(ConnectionState::Established { .. }) => Admission::AcceptSecond,
+                _ => Admission::Accept,
             },
             // RFC 4271 §6.8: an Established connection is kept.
             Some(_) => Admission::Reject(ErrorCode::COLLISION_RESOLUTION),
         }
     }
 
-    /// Exchanges the outgoing and the incoming connection; see [`Admission::TakeBeside`].
+    /// Exchanges the outgoing and the incoming connection; see [`Admission::AcceptSecond`].
     pub fn swap_sides(&mut self) {
         self.connections.swap(0, 1);
     }
 
     fn connected_in(&mut self, now: Instant) {
-        if self.admission() != Admission::Take {
+        if self.admission() != Admission::Accept {
             return;
         }
         // A peer whose earlier connection is alive does not connect again; the driver replaces the
@@ -283,21 +283,21 @@ impl Peer {
                 self.restart_hold_timer(side, now);
                 match RouteRefresh::parse(frame.body) {
                     Ok(refresh) => self.refresh(refresh, negotiated, now),
-                    Err(error) => self.refuse(side, error, now),
+                    Err(error) => self.reject(side, error, now),
                 }
             }
             // RFC 6608: the subcode names the state.
             (ConnectionState::OpenSent { .. }, _) => {
-                let rule = "OPEN comes first";
-                self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_SENT, rule), now);
+                let rule = "the first message is OPEN";
+                self.reject(side, WireError::new(ErrorCode::FSM_OPEN_SENT, rule), now);
             }
             (ConnectionState::OpenConfirm { .. }, _) => {
                 let rule = "KEEPALIVE follows OPEN";
-                self.refuse(side, WireError::new(ErrorCode::FSM_OPEN_CONFIRM, rule), now);
+                self.reject(side, WireError::new(ErrorCode::FSM_OPEN_CONFIRM, rule), now);
             }
             (ConnectionState::Established { .. }, _) => {
-                let rule = "OPEN comes once";
-                self.refuse(side, WireError::new(ErrorCode::FSM_ESTABLISHED, rule), now);
+                let rule = "OPEN is sent once";
+                self.reject(side, WireError::new(ErrorCode::FSM_ESTABLISHED, rule), now);
             }
         }
     }
@@ -308,7 +308,7 @@ impl Peer {
         match (family, refresh.subtype) {
             (Some(family), 0) => self.push_output(PeerOutput::Refresh(family)),
             (Some(family), 1 | 2) if negotiated.enhanced_route_refresh => {
-                self.refreshed(family, refresh.subtype == 1, now);
+                self.refresh_marker(family, refresh.subtype == 1, now);
             }
             // RFC 2918 §4, RFC 7313 §5: what was not negotiated is ignored.
             _ => {}
@@ -321,7 +321,7 @@ impl Peer {
             Open::parse(body).and_then(|theirs| Negotiated::settle(&ours, &theirs, self.config.peer_as));
         let negotiated = match settled {
             Ok(negotiated) => negotiated,
-            Err(error) => return self.refuse(side, error, now),
+            Err(error) => return self.reject(side, error, now),
         };
         match self.slot(side.other()) {
             // RFC 4724 §5: the peer has restarted; the rest of its last session ends without a
@@ -329,10 +329,10 @@ impl Peer {
             Some(ConnectionState::Established { negotiated, .. }) if restarts(negotiated) => {
                 self.end(side.other(), None, EndReason::ConnectionClosed, now);
             }
-            Some(ConnectionState::Established { .. }) => return self.collide(side, now),
+            Some(ConnectionState::Established { .. }) => return self.end_collision_loser(side, now),
             Some(ConnectionState::OpenConfirm { .. }) => {
-                let loser = if self.keeps(&negotiated) == side { side.other() } else { side };
-                self.collide(loser, now);
+                let loser = if self.collision_winner(&negotiated) == side { side.other() } else { side };
+                self.end_collision_loser(loser, now);
                 if loser == side {
                     return;
                 }
@@ -353,7 +353,7 @@ impl Peer {
     /// Returns which of two connections with the same peer is kept: the one opened by the speaker
     /// with the higher identifier (RFC 4271 §6.8), or, if those are equal, with the higher AS (RFC
     /// 6286 §2.3).
-    fn keeps(&self, negotiated: &Negotiated) -> Side {
+    fn collision_winner(&self, negotiated: &Negotiated) -> Side {
         let ours = (self.config.router_id.to_bits(), self.config.local_as.0);
         let theirs = (negotiated.peer_id.to_bits(), negotiated.peer_as.0);
         match ours.cmp(&theirs) {
@@ -362,7 +362,7 @@ impl Peer {
         }
     }
 
-    fn collide(&mut self, side: Side, now: Instant) {
+    fn end_collision_loser(&mut self, side: Side, now: Instant) {
         let notification = Notification::new(ErrorCode::COLLISION_RESOLUTION);
         self.end(side, Some(notification), EndReason::Collision, now);
     }
@@ -371,7 +371,7 @@ impl Peer {
         // The other connection, if any, is the loser of a collision.
         self.cancel_dial();
         if self.slot(side.other()).is_some() {
-            self.collide(side.other(), now);
+            self.end_collision_loser(side.other(), now);
         }
         self.failures = 0;
         *self.slot_mut(side) = Some(ConnectionState::Established { negotiated, timers });
@@ -396,11 +396,11 @@ impl Peer {
     fn timer(&mut self, now: Instant) {
         match self.dial {
             Dial::At(at) if at <= now => self.dial_now(now),
-            Dial::Calling { until } if until <= now => {
+            Dial::Connecting { until } if until <= now => {
                 self.push_output(PeerOutput::AbortConnect);
                 self.dial_later(now);
             }
-            Dial::Off | Dial::At(_) | Dial::Calling { .. } => {}
+            Dial::Off | Dial::At(_) | Dial::Connecting { .. } => {}
         }
         self.retained_timer(now);
         self.refreshing_timer(now);
@@ -432,8 +432,8 @@ impl Peer {
         }
     }
 
-    fn refuse(&mut self, side: Side, error: WireError, now: Instant) {
-        self.end(side, Some(Notification::from(&error)), EndReason::Refused(error), now);
+    fn reject(&mut self, side: Side, error: WireError, now: Instant) {
+        self.end(side, Some(Notification::from(&error)), EndReason::ProtocolError(error), now);
     }
 
     /// Ends one connection, and schedules the next connection attempt if no other connection has
@@ -446,8 +446,8 @@ impl Peer {
         let retain = negotiated.map(|negotiated| self.retain(&negotiated, &reason, now));
         self.drop_connection(side, notification, reason, retain.unwrap_or_default());
         // A connection on which the peer has sent nothing yet may never open.
-        let hopeless = |connection: &ConnectionState| matches!(connection, ConnectionState::OpenSent { .. });
-        let none_left = self.slot(Side::Outgoing).is_none() && self.slot(Side::Incoming).is_none_or(hopeless);
+        let unopened = |connection: &ConnectionState| matches!(connection, ConnectionState::OpenSent { .. });
+        let none_left = self.slot(Side::Outgoing).is_none() && self.slot(Side::Incoming).is_none_or(unopened);
         if self.running && none_left && self.dial == Dial::Off {
             self.dial_later(now);
         }

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn each_side_may_send_what_the_other_announced_that_it_takes() {
+    fn extended_messages_may_be_sent_to_a_side_that_announced_them() {
         for (ours, theirs) in [(false, false), (false, true), (true, false), (true, true)] {
             let settled = Negotiated::settle(&open(1, ours), &open(2, theirs), Asn(64512)).unwrap();
             assert_eq!(settled.max_len == MAX_EXTENDED_LEN, ours);

@@ -171,7 +171,7 @@ pub enum EndReason {
     /// The peer sent a NOTIFICATION.
     Received(Notification),
     /// The peer violated a rule of the protocol.
-    Refused(WireError),
+    ProtocolError(WireError),
     /// Nothing was received for the hold time.
     HoldTimerExpired,
     /// Nothing could be sent for the send hold time.
@@ -194,11 +194,11 @@ impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EndReason::Received(notification) => write!(f, "peer sent {notification}"),
-            EndReason::Refused(error) => write!(f, "sent {error}"),
+            EndReason::ProtocolError(error) => write!(f, "sent {error}"),
             EndReason::HoldTimerExpired => f.write_str("hold timer expired"),
-            EndReason::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer reads nothing"),
+            EndReason::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer does not read"),
             EndReason::BfdDown => write!(f, "stopped: {}", ErrorCode::BFD_DOWN),
-            EndReason::Reconfigured => f.write_str("opened anew: the configuration changed"),
+            EndReason::Reconfigured => f.write_str("reopened: the configuration changed"),
             EndReason::Restarting => f.write_str("this node restarts"),
             EndReason::ConnectionClosed => f.write_str("connection closed by the peer"),
             EndReason::Stopped(code) => write!(f, "stopped: {code}"),
@@ -216,7 +216,7 @@ impl fmt::Display for EndReason {
 ///
 /// * Hand in events with [`Peer::handle`], and received messages with [`Peer::receive`], in the
 ///   order in which they happened. Call [`Peer::poll_output`] until it returns `None` after each of
-///   them, and after [`Peer::reconfigure`], and perform the actions in the order in which they come.
+///   them and after [`Peer::reconfigure`], and perform the actions in the order of their return.
 /// * `now` is a monotonic time: it must not be earlier than in a previous call. Any clock is
 ///   suitable, since only differences count.
 /// * Hand in [`PeerInput::Timer`] when [`Peer::deadline`] has come. The deadline may change with
@@ -277,7 +277,7 @@ impl Peer {
     pub fn deadline(&self) -> Option<Instant> {
         let dial = match self.dial {
             Dial::Off => None,
-            Dial::At(at) | Dial::Calling { until: at } => Some(at),
+            Dial::At(at) | Dial::Connecting { until: at } => Some(at),
         };
         let refreshing = self.refreshing.iter().flatten().copied();
         let connections = self.connections.iter().flatten().filter_map(ConnectionState::deadline);
@@ -288,7 +288,7 @@ impl Peer {
     pub fn state(&self) -> SessionState {
         let base = match (self.running, self.dial) {
             (false, _) => SessionState::Idle,
-            (true, Dial::Calling { .. }) => SessionState::Connect,
+            (true, Dial::Connecting { .. }) => SessionState::Connect,
             (true, Dial::Off | Dial::At(_)) => SessionState::Active,
         };
         self.connections.iter().flatten().map(ConnectionState::state).fold(base, SessionState::max)

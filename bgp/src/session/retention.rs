@@ -39,7 +39,7 @@ impl Peer {
             EndReason::HoldTimerExpired
             | EndReason::SendHoldTimerExpired
             | EndReason::BfdDown
-            | EndReason::Refused(_) => graceful.notification,
+            | EndReason::ProtocolError(_) => graceful.notification,
             EndReason::Received(notification) => {
                 graceful.notification && notification.code != ErrorCode::HARD_RESET
             }
@@ -70,20 +70,20 @@ impl Peer {
         let kept = negotiated.graceful.map_or(Families::NONE, |graceful| {
             graceful.families.intersection(graceful.forwarding.union(graceful.long_lived.forwarding))
         });
-        let gone = retained.families.without(kept);
+        let dropped = retained.families.without(kept);
         retained.families = retained.families.intersection(kept);
         retained.until = now + RESYNC_TIME;
         retained.long_lived = [0, 0];
         if retained.families.is_empty() {
             self.retained = None;
         }
-        if !gone.is_empty() {
-            self.push_output(PeerOutput::Stale(Stale::Drop(gone)));
+        if !dropped.is_empty() {
+            self.push_output(PeerOutput::Stale(Stale::Drop(dropped)));
         }
     }
 
     /// Ends the retention of a family after its End-of-RIB marker.
-    pub(super) fn resynced(&mut self, family: Family) {
+    pub(super) fn end_of_rib_received(&mut self, family: Family) {
         if let Some(retained) = &mut self.retained {
             retained.families.remove(family);
             if retained.families.is_empty() {
@@ -105,9 +105,9 @@ impl Peer {
                 _ => {}
             }
         }
-        let gone = retained.families.without(lasting);
-        if !gone.is_empty() {
-            self.push_output(PeerOutput::Stale(Stale::Drop(gone)));
+        let dropped = retained.families.without(lasting);
+        if !dropped.is_empty() {
+            self.push_output(PeerOutput::Stale(Stale::Drop(dropped)));
         }
         self.retained = (!lasting.is_empty()).then(|| {
             // Families may have different times; the longer ones continue after this one.
@@ -122,7 +122,7 @@ impl Peer {
 
     /// Processes a ROUTE-REFRESH marker: the routes between two markers replace all routes of the
     /// family (RFC 7313 §4).
-    pub(super) fn refreshed(&mut self, family: Family, begins: bool, now: Instant) {
+    pub(super) fn refresh_marker(&mut self, family: Family, begins: bool, now: Instant) {
         // The initial exchange after a restart is still in progress, and replaces the routes
         // anyway.
         if self.retained.is_some_and(|retained| retained.families.contains(family)) {

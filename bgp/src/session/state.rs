@@ -151,5 +151,5 @@ pub(super) enum Dial {
     /// Waiting until this time (the ConnectRetryTimer).
     At(Instant),
     /// An attempt is in progress; it is aborted at this time.
-    Calling { until: Instant },
+    Connecting { until: Instant },
 }

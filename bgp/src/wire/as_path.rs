@@ -1,4 +1,5 @@
 //! AS_PATH (RFC 4271 §4.3) with two- or four-octet numbers, and the AS4_PATH merge (RFC 6793).
+//! Confederation segments (RFC 5065) are parsed; membership in a confederation is not implemented.
 
 use super::cursor::Cursor;
 use crate::types::Asn;
@@ -330,11 +331,11 @@ mod tests {
         path.extend(sequence(AsWidth::Four, &[7, 8]));
         let path = AsPath::check(&path, AsWidth::Four).unwrap();
         assert_eq!(path.hops(), 3);
-        assert_eq!(path.neighbor_as(), None, "a path that begins with a set has no neighbour AS");
+        assert_eq!(path.neighbor_as(), None, "a path that begins with a set has no neighbor AS");
     }
 
     #[test]
-    fn malformed_paths_say_what_is_wrong() {
+    fn each_malformed_path_has_its_fault() {
         for (octets, fault) in [
             (&[0, 1, 0, 0, 0, 1][..], PathFault::Type),
             (&[5, 1, 0, 0, 0, 1], PathFault::Type),

@@ -1,4 +1,6 @@
 //! Capabilities (RFC 5492) announced in an OPEN.
+//!
+//! Outbound route filtering (RFC 5291) and families other than IPv4 and IPv6 unicast are ignored.
 
 use super::cursor::{Cursor, exact_u32};
 use crate::types::{AfiSafi, Asn, Families, Family};

@@ -61,7 +61,7 @@ impl Default for UpdateFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// The attributes of one message leave no room for a single prefix.
-    #[error("the attributes take {len} octets, which leaves no room for a prefix in a message of {max}")]
+    #[error("attributes of {len} octets leave no room for a prefix in a message of {max}")]
     TooLong {
         /// Length of the attributes and the message around them, in octets.
         len: usize,
@@ -69,7 +69,7 @@ pub enum EncodeError {
         max: usize,
     },
     /// The next hop and the prefixes are of different families, and the peer does not support that.
-    #[error("the next hop is of a family that the peer can't take for these prefixes")]
+    #[error("the peer does not support a next hop of this family for these prefixes")]
     NextHop,
 }
 

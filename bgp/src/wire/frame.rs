@@ -161,13 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_marker_is_seen_at_its_first_wrong_octet() {
+    fn a_wrong_marker_is_detected_at_its_first_wrong_octet() {
         let error = next(&[0xff, 0xfe], MAX_LEN).unwrap_err();
         assert_eq!(error.code, ErrorCode::CONNECTION_NOT_SYNCHRONIZED);
     }
 
     #[test]
-    fn lengths_outside_the_type_bounds_are_refused_with_the_length_as_data() {
+    fn lengths_outside_the_bounds_of_a_type_are_rejected_with_the_length_as_data() {
         for (len, kind) in [(18, 4), (20, 4), (28, 1), (22, 2), (4097, 2), (65535, 2), (20, 3)] {
             let error = next(&header(len, kind), MAX_LEN).unwrap_err();
             assert_eq!(error.code, ErrorCode::BAD_MESSAGE_LENGTH, "{len} {kind}");

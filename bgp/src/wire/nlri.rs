@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_over_the_family_or_a_cut_prefix_is_refused() {
+    fn a_length_beyond_the_family_or_a_cut_prefix_is_rejected() {
         assert!(Nlri::check(Family::Ipv4Unicast, &[33, 10, 0, 0, 0, 0]).is_none());
         assert!(Nlri::check(Family::Ipv4Unicast, &[24, 10, 0]).is_none());
         assert!(Nlri::check(Family::Ipv6Unicast, &[129]).is_none());
@@ -257,7 +257,7 @@ mod tests {
         }
 
         #[test]
-        fn a_list_is_taken_if_every_prefix_is_whole(
+        fn a_list_is_valid_if_every_prefix_is_complete(
             v4: bool,
             prefixes in proptest::collection::vec((0usize..6, proptest::array::uniform17(proptest::num::u8::ANY)), 0..20),
             cut in 0usize..4,

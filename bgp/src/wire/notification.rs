@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_for_the_peer_is_cut_between_characters() {
+    fn a_shutdown_text_is_cut_between_characters() {
         let notification =
             Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, &format!("{}ü", "a".repeat(254)));
         assert_eq!(notification.data.len(), 255);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_longer_than_the_data_is_no_text() {
+    fn a_text_longer_than_the_data_is_ignored() {
         let notification = Notification { code: ErrorCode::ADMINISTRATIVE_SHUTDOWN, data: vec![200, b'x'] };
         assert_eq!(notification.shutdown_communication(), None);
     }

@@ -47,7 +47,7 @@ impl Open {
 
         let asn = capabilities.four_octet_as.unwrap_or(Asn(u32::from(my_as)));
         if my_as == 0 || asn.0 == 0 {
-            return Err(WireError::new(ErrorCode::BAD_PEER_AS, "AS 0 is nobody's (RFC 7607)"));
+            return Err(WireError::new(ErrorCode::BAD_PEER_AS, "the AS is not 0 (RFC 7607)"));
         }
         if my_as != asn.two_octets() && Asn(u32::from(my_as)) != Asn::TRANS {
             let rule = "My Autonomous System is the four-octet number or AS_TRANS (RFC 6793)";

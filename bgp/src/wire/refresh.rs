@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refresh_survives_the_wire_and_wrong_lengths_are_refused() {
+    fn a_refresh_survives_the_wire_and_wrong_lengths_are_rejected() {
         let refresh = RouteRefresh { family: AfiSafi { afi: 2, safi: 1 }, subtype: 0 };
         let mut out = Vec::new();
         refresh.encode(&mut out);

@@ -45,7 +45,7 @@ struct AddPathPeer {
     begins: Families,
     ends: Families,
     end_of_rib: Families,
-    waiting: Families,
+    held_markers: Families,
     /// The last chunk did not fit the peer's channel.
     lags: bool,
 }
@@ -55,23 +55,23 @@ impl AddPathPeers {
         self.peers.is_empty()
     }
 
-    /// Adds a peer, which receives all routes of some families and then End-of-RIB; with `held`
-    /// End-of-RIB waits for [`AddPathPeers::release_markers`].
-    pub(crate) fn join(&mut self, peer: PeerId, families: Families, end: u32, held: bool) {
+    /// Adds a peer, which receives all routes of some families and then End-of-RIB; with
+    /// `hold_marker` End-of-RIB waits for [`AddPathPeers::release_markers`].
+    pub(crate) fn join(&mut self, peer: PeerId, families: Families, end: u32, hold_marker: bool) {
         if families.is_empty() {
             return;
         }
-        let (end_of_rib, waiting) =
-            if held { (Families::NONE, families) } else { (families, Families::NONE) };
-        let held = AddPathPeer {
+        let (end_of_rib, held_markers) =
+            if hold_marker { (Families::NONE, families) } else { (families, Families::NONE) };
+        let state = AddPathPeer {
             families,
             dump: Some((0, end)),
             end_of_rib,
-            waiting,
+            held_markers,
             lags: true,
             ..AddPathPeer::default()
         };
-        self.peers.insert(peer, held);
+        self.peers.insert(peer, state);
     }
 
     pub(crate) fn leave(&mut self, peer: PeerId) {
@@ -81,7 +81,7 @@ impl AddPathPeers {
     /// Returns the number of paths advertised to a peer, by family.
     pub(crate) fn advertised(&self, peer: PeerId) -> [usize; 2] {
         let mut advertised = [0; 2];
-        for (prefix, paths) in self.peers.get(&peer).into_iter().flat_map(|held| &held.paths) {
+        for (prefix, paths) in self.peers.get(&peer).into_iter().flat_map(|state| &state.paths) {
             advertised[Family::of(prefix).index()] += paths.len();
         }
         advertised
@@ -89,10 +89,10 @@ impl AddPathPeers {
 
     /// Releases End-of-RIB; returns the peers that it can be sent to.
     pub(crate) fn release_markers(&mut self) -> Vec<PeerId> {
-        let waiting = self.peers.iter_mut().filter(|(_, held)| !held.waiting.is_empty());
+        let waiting = self.peers.iter_mut().filter(|(_, state)| !state.held_markers.is_empty());
         waiting
-            .map(|(peer, held)| {
-                held.end_of_rib = held.end_of_rib.union(std::mem::take(&mut held.waiting));
+            .map(|(peer, state)| {
+                state.end_of_rib = state.end_of_rib.union(std::mem::take(&mut state.held_markers));
                 *peer
             })
             .collect()
@@ -101,31 +101,31 @@ impl AddPathPeers {
     /// Schedules all routes of a family for a peer, between markers if `marked` (RFC 7313). Returns
     /// whether the peer receives several paths of the family.
     pub(crate) fn refresh(&mut self, peer: PeerId, family: Family, end: u32, marked: bool) -> bool {
-        let Some(held) = self.peers.get_mut(&peer).filter(|held| held.families.contains(family)) else {
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| state.families.contains(family)) else {
             return false;
         };
-        if marked && !held.end_of_rib.union(held.waiting).contains(family) {
-            held.begins.insert(family);
-            held.ends.insert(family);
+        if marked && !state.end_of_rib.union(state.held_markers).contains(family) {
+            state.begins.insert(family);
+            state.ends.insert(family);
         }
         // No stored hash matches, so everything is sent again.
-        let of = held.paths.iter_mut().filter(|(prefix, _)| Family::of(prefix) == family);
+        let of = state.paths.iter_mut().filter(|(prefix, _)| Family::of(prefix) == family);
         of.for_each(|(_, paths)| paths.iter_mut().for_each(|(_, stamp)| *stamp = 0));
-        held.dump = Some((0, end));
+        state.dump = Some((0, end));
         true
     }
 
     /// Discards the hashes of all sent attributes after a change of policy, so that the following
     /// changes are sent again.
     pub(crate) fn forget(&mut self) {
-        let all = self.peers.values_mut().flat_map(|held| held.paths.values_mut()).flatten();
+        let all = self.peers.values_mut().flat_map(|state| state.paths.values_mut()).flatten();
         all.for_each(|(_, stamp)| *stamp = 0);
     }
 
     /// Schedules a changed prefix.
     pub(crate) fn note(&mut self, prefix: IpNet) {
-        for held in self.peers.values_mut().filter(|held| held.families.contains(Family::of(&prefix))) {
-            held.pending.insert(prefix);
+        for state in self.peers.values_mut().filter(|state| state.families.contains(Family::of(&prefix))) {
+            state.pending.insert(prefix);
         }
     }
 
@@ -137,7 +137,7 @@ impl AddPathPeers {
         delivery: &mut impl Delivery,
     ) {
         let ready: Vec<PeerId> =
-            self.peers.iter().filter(|(_, held)| !held.lags).map(|(peer, _)| *peer).collect();
+            self.peers.iter().filter(|(_, state)| !state.lags).map(|(peer, _)| *peer).collect();
         for peer in ready {
             if let Some(key) = keys(peer) {
                 self.resume(peer, key, view, delivery);
@@ -155,19 +155,19 @@ impl AddPathPeers {
         delivery: &mut impl Delivery,
     ) -> bool {
         let AddPathPeers { peers, scratch, hasher } = self;
-        let Some(held) = peers.get_mut(&peer) else { return true };
-        let key = GroupKey { families: held.families, ..key };
-        held.lags = true;
-        if !markers(peer, &mut held.begins, 1, delivery) {
+        let Some(state) = peers.get_mut(&peer) else { return true };
+        let key = GroupKey { families: state.families, ..key };
+        state.lags = true;
+        if !markers(peer, &mut state.begins, 1, delivery) {
             return false;
         }
         loop {
-            let mut batch: Vec<IpNet> = held.pending.iter().take(RUN).copied().collect();
-            let mut dump = held.dump;
+            let mut batch: Vec<IpNet> = state.pending.iter().take(RUN).copied().collect();
+            let mut dump = state.dump;
             if let Some((next, end)) = &mut dump {
                 let end = (*end).min(view.table.end());
                 while *next < end && batch.len() < RUN {
-                    if view.table.is_used(*next) && held.families.contains(view.table.family(*next)) {
+                    if view.table.is_used(*next) && state.families.contains(view.table.family(*next)) {
                         batch.push(view.table.prefix(*next));
                     }
                     *next += 1;
@@ -175,28 +175,28 @@ impl AddPathPeers {
                 dump = dump.filter(|(next, _)| *next < end);
             }
             if batch.is_empty() {
-                held.dump = None;
+                state.dump = None;
                 break;
             }
             let mut octets = Vec::new();
-            let news = held.write(peer, key, view, &batch, hasher, scratch, &mut octets);
+            let targets = state.write(peer, key, view, &batch, hasher, scratch, &mut octets);
             if !octets.is_empty() && !delivery.deliver(peer, octets.into()) {
                 return false;
             }
-            for (prefix, paths) in news {
+            for (prefix, paths) in targets {
                 match paths.is_empty() {
-                    true => _ = held.paths.remove(&prefix),
-                    false => _ = held.paths.insert(prefix, paths),
+                    true => _ = state.paths.remove(&prefix),
+                    false => _ = state.paths.insert(prefix, paths),
                 }
             }
-            batch.iter().for_each(|prefix| _ = held.pending.remove(prefix));
-            held.dump = dump;
+            batch.iter().for_each(|prefix| _ = state.pending.remove(prefix));
+            state.dump = dump;
         }
-        if !markers(peer, &mut held.ends, 2, delivery) {
+        if !markers(peer, &mut state.ends, 2, delivery) {
             return false;
         }
-        held.lags = !end_of_rib(peer, &mut held.end_of_rib, delivery);
-        !held.lags
+        state.lags = !end_of_rib(peer, &mut state.end_of_rib, delivery);
+        !state.lags
     }
 }
 
@@ -217,11 +217,11 @@ impl AddPathPeer {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> AdvertisedPaths {
-        let mut news = AdvertisedPaths::new();
-        let mut gone: Vec<(u32, IpNet)> = Vec::new();
+        let mut targets = AdvertisedPaths::new();
+        let mut withdrawn: Vec<(u32, IpNet)> = Vec::new();
         let mut announced: Vec<(RibPath, ExportMatch, u32, IpNet)> = Vec::new();
         for prefix in batch {
-            let held = self.paths.get(prefix).map_or(&[][..], Vec::as_slice);
+            let state = self.paths.get(prefix).map_or(&[][..], Vec::as_slice);
             let mut wanted: Vec<(u32, u64)> = Vec::new();
             for (path, matched) in usable(peer, key, view, prefix).take(MAX_PATHS) {
                 let id = path.source().0;
@@ -230,16 +230,16 @@ impl AddPathPeer {
                 wanted.push((id, stamp));
                 // The hash omits what is the same for all paths; a change of that schedules all
                 // prefixes.
-                if !held.contains(&(id, stamp)) {
+                if !state.contains(&(id, stamp)) {
                     announced.push((path, matched, id, *prefix));
                 }
             }
             let kept = |id: u32| wanted.iter().any(|(wanted, _)| *wanted == id);
-            gone.extend(held.iter().filter(|(id, _)| !kept(*id)).map(|(id, _)| (*id, *prefix)));
-            news.push((*prefix, wanted));
+            withdrawn.extend(state.iter().filter(|(id, _)| !kept(*id)).map(|(id, _)| (*id, *prefix)));
+            targets.push((*prefix, wanted));
         }
         for family in key.families.iter() {
-            let of = gone.iter().filter(|(_, prefix)| Family::of(prefix) == family);
+            let of = withdrawn.iter().filter(|(_, prefix)| Family::of(prefix) == family);
             encode::withdraw(out, key.form, family, of.copied());
         }
         announced.sort_unstable_by_key(|(path, matched, id, prefix)| (path.order(), *matched, *id, *prefix));
@@ -254,12 +254,12 @@ impl AddPathPeer {
                 // An older path must not remain if the new one does not fit a message.
                 encode::withdraw(out, key.form, family, prefixes.clone());
                 for (id, prefix) in prefixes {
-                    let of = news.iter_mut().filter(|(other, _)| *other == prefix);
+                    let of = targets.iter_mut().filter(|(other, _)| *other == prefix);
                     of.for_each(|(_, paths)| paths.retain(|(other, _)| *other != id));
                 }
             }
         }
-        news
+        targets
     }
 }
 

@@ -7,13 +7,13 @@ use crate::community::Community;
 use crate::rewrite::{AttributeEdit, prepend, rewrite};
 
 /// Returns canonical attributes after `operations`, which are applied in order.
-pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
+pub(crate) fn apply_operations(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
     let mut current = canonical.to_vec();
     let (mut next, mut value) = (Vec::new(), Vec::new());
     for operation in operations {
         next.clear();
         match operation {
-            Operation::AddCommunity(community) => add(&current, *community, &mut next, &mut value),
+            Operation::AddCommunity(community) => add_community(&current, *community, &mut next, &mut value),
             Operation::PrependAsPath(asns) => {
                 rewrite(&current, &[code::AS_PATH], &mut next, &mut value, |code, original, out| {
                     if code != code::AS_PATH {
@@ -57,17 +57,17 @@ pub(crate) fn edited(canonical: &[u8], operations: &[Operation]) -> Vec<u8> {
 /// Returns canonical attributes with additional communities.
 pub fn with_communities(canonical: &[u8], communities: &[Community]) -> Vec<u8> {
     let operations: Vec<Operation> = communities.iter().copied().map(Operation::AddCommunity).collect();
-    edited(canonical, &operations)
+    apply_operations(canonical, &operations)
 }
 
 /// Returns the attributes of a route that is being shut down (RFC 8326 §4.1): any other route is
 /// preferred.
 pub fn shut_down(canonical: &[u8]) -> Vec<u8> {
     let last = Operation::SetPriority(super::rule::LAST_PRIORITY);
-    edited(canonical, &[Operation::AddCommunity(Community::GRACEFUL_SHUTDOWN), last])
+    apply_operations(canonical, &[Operation::AddCommunity(Community::GRACEFUL_SHUTDOWN), last])
 }
 
-fn add(canonical: &[u8], community: Community, out: &mut Vec<u8>, value: &mut Vec<u8>) {
+fn add_community(canonical: &[u8], community: Community, out: &mut Vec<u8>, value: &mut Vec<u8>) {
     let wanted = match community {
         Community::Standard(_) => code::COMMUNITIES,
         Community::Large(_) => code::LARGE_COMMUNITIES,

@@ -152,7 +152,7 @@ impl FilterRule {
             && self
                 .interface
                 .as_ref()
-                .is_none_or(|pattern| subject.interface.is_some_and(|name| is_like(name, pattern)))
+                .is_none_or(|pattern| subject.interface.is_some_and(|name| matches_pattern(name, pattern)))
             && self.community.is_none_or(|community| subject.attrs.has_community(community))
             && self.priority.is_none_or(|priority| priority_of(subject.attrs.local_pref) == Some(priority))
             && starts_with(subject.attrs, &self.as_path_prefix)
@@ -168,7 +168,7 @@ fn starts_with(attrs: &AttrSet, wanted: &[Asn]) -> bool {
 }
 
 /// Returns whether a name matches a pattern in which `*` stands for zero or more characters.
-fn is_like(name: &str, pattern: &str) -> bool {
+fn matches_pattern(name: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = name.strip_prefix(first) else { return false };

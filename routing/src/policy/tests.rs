@@ -1,5 +1,5 @@
-//! Filters beside an evaluator that is as plain as can be: it works on bits and lists, one condition
-//! after the other, and shares nothing with the rules.
+//! Filters compared with a simple reference evaluator, which works on bits and lists, one condition
+//! after the other, and shares no code with the rules.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,7 +10,7 @@ use super::*;
 use crate::attrs::AttrSet;
 use crate::path::SourceKind;
 
-/// A route as the evaluator knows it.
+/// Route in the form of the reference evaluator.
 #[derive(Clone, Debug)]
 struct Route {
     prefix: IpNet,
@@ -59,7 +59,7 @@ fn bits(prefix: &IpNet) -> String {
     all[..prefix.prefix_len() as usize].to_owned()
 }
 
-/// Every condition of a rule, and whether it holds.
+/// Returns whether a route satisfies every condition of a rule.
 fn holds(rule: &FilterRule, route: &Route) -> bool {
     let mut conditions = Vec::new();
     if let Some(PrefixMatch { net, operator, min, max }) = &rule.prefix {
@@ -181,7 +181,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(2000), ..ProptestConfig::default() })]
 
     #[test]
-    fn filters_say_what_a_plain_evaluator_says(
+    fn filters_agree_with_the_reference_evaluator(
         filters in prop::collection::vec(prop::collection::vec(rule(), 0..4), 1..3),
         route in route(),
     ) {
@@ -209,16 +209,16 @@ proptest! {
             (FilterOutcome::Accepted(rule, _), Some(expected)) if expected.action == Action::Accept => {
                 prop_assert_eq!(rule, expected);
             }
-            (said, expected) => prop_assert!(false, "{:?} instead of {:?}", said, expected),
+            (outcome, expected) => prop_assert!(false, "{:?} instead of {:?}", outcome, expected),
         }
         let other = Chain::export(&made);
         prop_assert_eq!(other.evaluate(&subject), FilterOutcome::NoMatch, "the other direction has no rules");
     }
 
     #[test]
-    fn operations_do_what_lists_would(route in route(), operations in prop::collection::vec(operation(), 0..5)) {
+    fn operations_agree_with_the_reference_evaluator(route in route(), operations in prop::collection::vec(operation(), 0..5)) {
         let attrs = route.attrs();
-        let result = AttrSet::from_canonical(&edited(attrs.canonical(), &operations), attrs.next_hop);
+        let result = AttrSet::from_canonical(&apply_operations(attrs.canonical(), &operations), attrs.next_hop);
         let mut expected = route.clone();
         for operation in &operations {
             match operation {
@@ -232,7 +232,7 @@ proptest! {
                 Operation::PrependAsPath(path) => {
                     expected.path.splice(0..0, path.iter().map(|asn| asn.0));
                 }
-                Operation::OnlyToCustomer(_) => unreachable!("no filter says it"),
+                Operation::OnlyToCustomer(_) => unreachable!("not part of filters"),
                 Operation::SetPriority(priority) => expected.local_pref = Some(2_147_483_647 - priority),
             }
         }
@@ -244,11 +244,11 @@ proptest! {
 }
 
 #[test]
-fn a_rule_that_matches_nothing_is_known() {
+fn an_empty_prefix_match_is_detected() {
     let net: IpNet = "10.0.0.0/16".parse().expect("a prefix");
     let empty = |operator, min, max| PrefixMatch { net, operator, min, max }.is_empty();
     assert!(empty(Operator::In, 24, 20));
-    assert!(empty(Operator::In, 0, 15), "what lies in a /16 is no shorter");
+    assert!(empty(Operator::In, 0, 15), "a prefix in a /16 is not shorter");
     assert!(!empty(Operator::In, 16, 16));
     assert!(empty(Operator::Equal, 24, 32));
     assert!(!empty(Operator::NotEqual, 24, 32));
@@ -259,11 +259,11 @@ fn a_rule_that_matches_nothing_is_known() {
         min: 0,
         max: 32,
     };
-    assert!(all.is_empty(), "everything lies in 0.0.0.0/0");
+    assert!(all.is_empty(), "every prefix is in 0.0.0.0/0");
 }
 
 #[test]
-fn communities_are_read_in_both_forms_and_refused_in_others() {
+fn communities_are_parsed_in_both_forms_only() {
     for (text, community) in [
         ("65535:666", Community::BLACKHOLE),
         ("65535:65281", Community::NO_EXPORT),

@@ -1,4 +1,4 @@
-//! Who shares a prefix's packets, found out from its paths alone.
+//! Expected multipath exits of a prefix, derived from its paths alone.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,14 +10,14 @@ use crate::decide::{PathCandidate, Rank};
 use crate::multipath::{candidate, exit_of};
 use crate::table::RibPath;
 
-/// What the steps before the tie-breakers look at, each lowest first.
+/// Key of the steps before the tie-breakers; the lowest wins.
 fn merit(candidate: &PathCandidate<'_>) -> (u32, u32, u8, bool) {
     let attrs = candidate.attrs;
     (u32::MAX - attrs.local_pref, attrs.hops, attrs.origin.code(), !candidate.external)
 }
 
 impl Bed {
-    /// All exits of a prefix that are as good as the best path's own.
+    /// Returns the exits of all paths that are as good as the best one.
     fn equals(&self, ix: u32) -> BTreeSet<IpAddr> {
         let rib = &self.rib;
         let family = rib.table.family(ix);
@@ -25,7 +25,7 @@ impl Bed {
         let all: Vec<(RibPath, PathCandidate<'_>)> = rib.table.paths(ix).filter_map(of).collect();
         let top = all.iter().map(|(_, candidate)| candidate.rank).max();
         let top: Vec<_> = all.into_iter().filter(|(_, c)| Some(c.rank) == top).collect();
-        // MED counts among the paths of one neighbour AS that have come so far.
+        // MED is compared among the remaining paths of one neighbor AS.
         let before = |c: &PathCandidate<'_>| (merit(c).0, merit(c).1, merit(c).2);
         let first = top.iter().map(|(_, candidate)| before(candidate)).min();
         let top: Vec<_> = top.into_iter().filter(|(_, c)| Some(before(c)) == first).collect();
@@ -43,7 +43,7 @@ impl Bed {
             .collect()
     }
 
-    /// What forwarding was told of is what the paths say.
+    /// Checks the reported exits against the paths.
     pub(super) fn shares_packets_as_it_should(&self) -> Result<(), TestCaseError> {
         for (prefix, best) in &self.best {
             let Some(ix) = self.rib.table.find(prefix) else { continue };

@@ -1,4 +1,4 @@
-//! The policies of the histories, and what each makes of a route, written down a second time.
+//! Policies of the random histories, with their expected results in a second form.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::policy::{
 };
 use crate::{ClusterPolicy, PeerPolicy};
 
-/// What announcements with this MED carry.
+/// Returns the communities of announcements with this MED.
 pub(super) fn communities(med: u8) -> Vec<u32> {
     match med {
         1 => vec![ONE],
@@ -29,7 +29,7 @@ pub(super) const LLGR_STALE: u32 = 0xffff_0006;
 pub(super) const NO_EXPORT: u32 = 0xffff_ff01;
 pub(super) const LIMIT: usize = 4;
 
-/// Rules that the policies are made of.
+/// Returns a list of rules for policies.
 fn rules(number: u8) -> Vec<FilterRule> {
     let with_one = FilterRule { community: Some(Community::Standard(ONE)), ..FilterRule::default() };
     let low = |operator| {
@@ -59,7 +59,7 @@ fn filter(number: u8) -> Filter {
     Filter { import_v4: rules.clone(), export_v4: rules.clone(), import_v6: rules.clone(), export_v6: rules }
 }
 
-/// The configurations of a peer.
+/// Returns a policy for a peer.
 pub(super) fn policy(number: u8) -> PeerPolicy {
     let mut policy = PeerPolicy::default();
     let chain = |number| Some(Arc::new(Chain::import([&filter(number)])));
@@ -89,7 +89,7 @@ pub(super) fn policy(number: u8) -> PeerPolicy {
     policy
 }
 
-/// The configurations of all peers: where the pools are, and who owns what.
+/// Returns a policy for all peers: pools and owners.
 pub(super) fn cluster(number: u8) -> ClusterPolicy {
     let address = |peer: u8| [IpAddr::from([192, 168, 0, peer]), format!("fd00::{peer}").parse().unwrap()];
     let owners = |mode| {
@@ -121,7 +121,7 @@ pub(super) fn added(mut communities: Vec<u32>, more: Option<u32>) -> Vec<u32> {
     communities
 }
 
-/// What the third list of rules makes of a route.
+/// Returns the expected result of the third list of rules for a route.
 pub(super) fn third(
     prefix: &IpNet,
     communities: Vec<u32>,

@@ -1,4 +1,4 @@
-//! The peers' ends of the histories.
+//! Receiving ends of the peers in the random histories.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,30 +14,30 @@ use ipnet::IpNet;
 use crate::AttrSet;
 use crate::outbox::Delivery;
 
-/// What a peer is told of a prefix, as far as policy has a say: next hop, communities, AS_PATH.
-pub(super) type Told = (IpAddr, Vec<u32>, Vec<u32>);
+/// Advertised route, as far as policy affects it: next hop, communities, AS_PATH.
+pub(super) type AdvertisedRoute = (IpAddr, Vec<u32>, Vec<u32>);
 
-fn advertised(attrs: &AttrSet) -> Told {
+fn advertised(attrs: &AttrSet) -> AdvertisedRoute {
     let (communities, _) = attrs.value(code::COMMUNITIES).unwrap_or_default().as_chunks::<4>();
     let communities = communities.iter().map(|one| u32::from_be_bytes(*one)).collect();
     (attrs.next_hop, communities, attrs.as_path().asns().map(|asn| asn.0).collect())
 }
 
-/// The peers' ends: what their messages add up to, and how many chunks they have room for.
+/// Receiving ends: the routes that result from the messages, and the capacity in chunks.
 #[derive(Default)]
 pub(super) struct Wire {
-    pub(super) advertised: HashMap<PeerId, BTreeMap<IpNet, Told>>,
+    pub(super) advertised: HashMap<PeerId, BTreeMap<IpNet, AdvertisedRoute>>,
     pub(super) ended: HashMap<PeerId, usize>,
-    /// What has not been told again since the answer to a ROUTE-REFRESH began.
-    pub(super) untold: HashMap<(PeerId, Family), HashSet<IpNet>>,
-    pub(super) room: HashMap<PeerId, usize>,
+    /// Routes that were not sent again since the answer to a ROUTE-REFRESH began.
+    pub(super) unrefreshed: HashMap<(PeerId, Family), HashSet<IpNet>>,
+    pub(super) capacity: HashMap<PeerId, usize>,
 }
 
 impl Delivery for Wire {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        match self.room.get_mut(&peer) {
+        match self.capacity.get_mut(&peer) {
             Some(0) => return false,
-            Some(room) => *room -= 1,
+            Some(capacity) => *capacity -= 1,
             None => {}
         }
         let state = self.advertised.entry(peer).or_default();
@@ -48,10 +48,11 @@ impl Delivery for Wire {
             if message.kind == MessageKind::RouteRefresh {
                 let refresh = RouteRefresh::parse(message.body).unwrap();
                 let family = Family::from_afi_safi(refresh.family).unwrap();
-                let untold = self.untold.entry((peer, family)).or_default();
+                let unrefreshed = self.unrefreshed.entry((peer, family)).or_default();
                 match refresh.subtype {
-                    1 => untold.extend(state.keys().copied().filter(|prefix| Family::of(prefix) == family)),
-                    2 => untold.drain().for_each(|prefix| _ = state.remove(&prefix)),
+                    1 => unrefreshed
+                        .extend(state.keys().copied().filter(|prefix| Family::of(prefix) == family)),
+                    2 => unrefreshed.drain().for_each(|prefix| _ = state.remove(&prefix)),
                     subtype => panic!("subtype {subtype}"),
                 }
                 continue;
@@ -64,7 +65,7 @@ impl Delivery for Wire {
                 let attrs = AttrSet::from_update(&update.attributes, next_hop, &mut Vec::new());
                 for prefix in list {
                     state.insert(prefix, advertised(&attrs));
-                    self.untold.entry((peer, Family::of(&prefix))).or_default().remove(&prefix);
+                    self.unrefreshed.entry((peer, Family::of(&prefix))).or_default().remove(&prefix);
                 }
             }
         }

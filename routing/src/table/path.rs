@@ -1,41 +1,41 @@
-//! A path in eight octets.
+//! Path representation in eight octets.
 
 use crate::attrs::WellKnownCommunities;
 use crate::decide::Reason;
 use crate::interner::AttrId;
 use crate::path::SourceIx;
 
-/// Bits of a path's source that are the source.
+/// Number of bits for the source, the lowest ones.
 const SOURCE_BITS: u32 = 24;
-/// Above them, bits that say why the path is rejected,
+/// Number of bits for the reason of a rejection, above the source.
 const CODE_BITS: u32 = 5;
-/// then how far it may go, in two bits,
+/// Position of the scope, two bits above the reason.
 const SCOPE_AT: u32 = SOURCE_BITS + CODE_BITS;
-/// and whether the node table gives its prefix to another node.
+/// Flag: the node table assigns the prefix to another node.
 const DISPUTED: u32 = 1 << 31;
 
-/// How far a path may go (RFC 1997).
+/// Scope of advertisement of a path (RFC 1997).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Anywhere.
+    /// All peers.
     #[default]
     Everywhere,
-    /// Not out of the AS.
+    /// Peers in the AS.
     Internal,
-    /// To internal peers that know what a last resort is (RFC 9494 §4.3).
+    /// Internal peers that support long-lived graceful restart (RFC 9494 §4.3).
     ///
-    /// Deviation: external ones that know it could have it too; a block that nobody vouches for any more is of no
-    /// use to them.
+    /// Deviation: external peers that support it could receive the path too, but a block whose
+    /// owner is long gone is useless to them.
     LlgrStale,
-    /// To no peer.
+    /// No peer.
     Nobody,
 }
 
 impl Scope {
-    /// All of them, in the order of their numbers.
+    /// All scopes, in the order of their numbers.
     pub(crate) const ALL: [Scope; 4] = [Scope::Everywhere, Scope::Internal, Scope::LlgrStale, Scope::Nobody];
 
-    /// What the communities of a received path ask for.
+    /// Returns the scope that the communities of a received path request.
     pub(crate) fn of(well_known: WellKnownCommunities) -> Scope {
         match well_known {
             WellKnownCommunities { no_advertise: true, .. } => Scope::Nobody,
@@ -46,7 +46,7 @@ impl Scope {
     }
 }
 
-/// Which attributes, from whom, and whether they may be used.
+/// Attributes and source of a path, and its import outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RibPath {
     attrs: AttrId,
@@ -74,27 +74,27 @@ impl RibPath {
         SourceIx(self.source & ((1 << SOURCE_BITS) - 1))
     }
 
-    /// Whether it takes no part in the decision.
+    /// Returns whether the path is excluded from the decision process.
     pub(crate) fn is_rejected(self) -> bool {
         self.source >> SOURCE_BITS & ((1 << CODE_BITS) - 1) != 0
     }
 
-    /// Why it takes no part in the decision, if it doesn't.
+    /// Returns the reason why the path is excluded, if it is.
     pub(crate) fn rejected(self) -> Option<Reason> {
         let code = (self.source >> SOURCE_BITS) as usize & ((1 << CODE_BITS) - 1);
-        // Nearly always, and asked of every prefix.
+        // The usual case, checked for every prefix.
         if code == 0 {
             return None;
         }
         Reason::REJECTIONS.into_iter().find(|reason| *reason as usize + 1 == code)
     }
 
-    /// The same, with how far it may go.
+    /// Returns the path with this scope.
     pub(crate) fn scoped(self, scope: Scope) -> RibPath {
         RibPath { source: self.source & !(3 << SCOPE_AT) | (scope as u32) << SCOPE_AT, ..self }
     }
 
-    /// How far it may go.
+    /// Returns the scope.
     pub(crate) fn scope(self) -> Scope {
         match self.source >> SCOPE_AT & 3 {
             0 => Scope::Everywhere,
@@ -104,17 +104,17 @@ impl RibPath {
         }
     }
 
-    /// The same, of a prefix that the node table gives to another node.
+    /// Returns the path, marked as disputed by the node table.
     pub(crate) fn disputed(self) -> RibPath {
         RibPath { source: self.source | DISPUTED, ..self }
     }
 
-    /// Whether the node table gives its prefix to another node.
+    /// Returns whether the node table assigns the prefix to another node.
     pub(crate) fn is_disputed(self) -> bool {
         self.source & DISPUTED != 0 && self.source != u32::MAX
     }
 
-    /// What brings paths together that can share a message.
+    /// Returns a key that sorts paths which can share a message next to each other.
     pub(crate) fn order(self) -> u64 {
         u64::from(self.attrs.0) << 32 | u64::from(self.source)
     }

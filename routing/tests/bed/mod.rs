@@ -1,4 +1,4 @@
-//! A RIB, its sessions, and what the messages to each add up to.
+//! Test bed: a RIB, its sessions, and the routes that result from the messages to each.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs)]
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use routing::outbox::Delivery;
 use routing::{AttrSet, BestChange, PeerSession, Rib, RibConfig, RouteBatch};
 
-/// What each peer has been told: the state that the messages add up to.
+/// Routes that each peer holds: the result of the messages.
 #[derive(Default)]
 pub struct Wire {
     pub advertised: HashMap<PeerId, BTreeMap<IpNet, Arc<AttrSet>>>,
@@ -99,7 +99,7 @@ pub struct Bed {
     pub rib: Rib,
     pub wire: Wire,
     pub best: BTreeMap<IpNet, routing::Best>,
-    /// What forwarding was told since the bed was made.
+    /// Changes of best paths since the bed was created.
     pub changes: Vec<BestChange>,
 }
 
@@ -124,7 +124,7 @@ impl Bed {
         for (peer, advertised) in &self.wire.advertised {
             let (shown, _) = self.rib.advertised_from(*peer, 0, usize::MAX, |_| true);
             for route in shown {
-                // A peer that takes nothing has not been told yet.
+                // A peer without capacity has not received the route yet.
                 let Some(attrs) = advertised.get(&route.prefix).filter(|_| !self.wire.full.contains(peer))
                 else {
                     continue;

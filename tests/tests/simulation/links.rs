@@ -57,7 +57,7 @@ impl World {
             self.connections[connection].open[1] = false;
             self.close_towards(connection, 0);
         } else {
-            if admission == Admission::TakeBeside {
+            if admission == Admission::AcceptSecond {
                 self.swap_sides(to, from);
             }
             if let Some(old) = self.nodes[to].sockets.insert((from, false), connection) {

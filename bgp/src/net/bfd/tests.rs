@@ -1,8 +1,8 @@
 use super::*;
 
 #[tokio::test]
-async fn a_session_with_other_times_goes_on_though_its_timer_comes_first_and_ends_with_its_last_watcher() {
-    let (commands, mut orders) = mpsc::channel(COMMANDS);
+async fn a_reconfigured_session_survives_an_earlier_timer_and_ends_with_its_last_receiver() {
+    let (commands, mut received) = mpsc::channel(COMMANDS);
     let bfd = Bfd { commands };
     let mut driver = BfdDriver {
         receiving: Vec::new(),
@@ -11,7 +11,7 @@ async fn a_session_with_other_times_goes_on_though_its_timer_comes_first_and_end
         by_peer: HashMap::new(),
         alarms: BinaryHeap::new(),
         random: RandomState::new(),
-        begun: 0,
+        discriminators: 0,
     };
     let peer = |millis| BfdPeer {
         remote: Ipv4Addr::LOCALHOST.into(),
@@ -23,14 +23,14 @@ async fn a_session_with_other_times_goes_on_though_its_timer_comes_first_and_end
         },
     };
     let old = bfd.session(peer(50)).await;
-    driver.begin(orders.recv().await.expect("an order"));
+    driver.begin(received.recv().await.expect("a command"));
     let id = *driver.sessions.keys().next().expect("a session");
     let new = bfd.session(peer(70)).await;
     drop(old);
-    driver.due(&mut orders, Instant::now() + Duration::from_secs(2));
-    assert_eq!(driver.sessions.keys().collect::<Vec<_>>(), [&id], "it goes on");
+    driver.due(&mut received, Instant::now() + Duration::from_secs(2));
+    assert_eq!(driver.sessions.keys().collect::<Vec<_>>(), [&id], "the session continues");
     assert_eq!(driver.sessions.get(&id).map(|entry| entry.peer), Some(peer(70)));
     drop(new);
-    driver.due(&mut orders, Instant::now() + Duration::from_secs(4));
-    assert!(driver.sessions.is_empty() && driver.by_peer.is_empty(), "nobody wants it");
+    driver.due(&mut received, Instant::now() + Duration::from_secs(4));
+    assert!(driver.sessions.is_empty() && driver.by_peer.is_empty(), "no receiver is left");
 }

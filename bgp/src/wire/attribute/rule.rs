@@ -86,7 +86,7 @@ const SEGMENT_TYPE: &str = "a path segment's type is 1 to 4";
 const SEGMENT_LENGTH: &str = "a path segment has a length";
 const SEGMENT_EMPTY: &str = "a path segment has at least one AS number";
 const SEGMENT_OVERRUN: &str = "a path segment ends inside the attribute";
-const AS_0: &str = "AS 0 is in no path";
+const AS_0: &str = "the path does not contain AS 0";
 
 rules! {
     MESSAGE_LENGTHS: None, SessionReset, MALFORMED_ATTRIBUTE_LIST,
@@ -146,7 +146,7 @@ rules! {
     AGGREGATOR_LENGTH: Some(code::AGGREGATOR), Discard, ATTRIBUTE_LENGTH,
         "AGGREGATOR is an AS number and an IPv4 address", "RFC 7606 §7.7";
     AGGREGATOR_AS_0: Some(code::AGGREGATOR), Discard, OPTIONAL_ATTRIBUTE,
-        "AS 0 aggregates nothing", "RFC 7607 §2, RFC 7606 §7.7";
+        "the AS of the aggregator is not 0", "RFC 7607 §2, RFC 7606 §7.7";
 
     COMMUNITIES_FLAGS: Some(code::COMMUNITIES), TreatAsWithdraw, ATTRIBUTE_FLAGS, FLAGS, "RFC 7606 §3 c";
     COMMUNITIES_LENGTH: Some(code::COMMUNITIES), TreatAsWithdraw, ATTRIBUTE_LENGTH,
@@ -203,7 +203,7 @@ rules! {
     AS4_AGGREGATOR_LENGTH: Some(code::AS4_AGGREGATOR), Discard, ATTRIBUTE_LENGTH,
         "AS4_AGGREGATOR has eight octets", "RFC 6793 §6";
     AS4_AGGREGATOR_AS_0: Some(code::AS4_AGGREGATOR), Discard, OPTIONAL_ATTRIBUTE,
-        "AS 0 aggregates nothing", "RFC 7607 §2";
+        "the AS of the aggregator is not 0", "RFC 7607 §2";
 
     PMSI_TUNNEL_FLAGS: Some(code::PMSI_TUNNEL), TreatAsWithdraw, ATTRIBUTE_FLAGS, FLAGS, "RFC 7606 §3 c";
     PMSI_TUNNEL_LENGTH: Some(code::PMSI_TUNNEL), TreatAsWithdraw, ATTRIBUTE_LENGTH,
@@ -213,7 +213,7 @@ rules! {
     TUNNEL_ENCAPSULATION_EMPTY: Some(code::TUNNEL_ENCAPSULATION), TreatAsWithdraw, OPTIONAL_ATTRIBUTE,
         "the Tunnel Encapsulation attribute has a TLV", "RFC 9012 §13";
     TUNNEL_ENCAPSULATION_TLV: Some(code::TUNNEL_ENCAPSULATION), TreatAsWithdraw, OPTIONAL_ATTRIBUTE,
-        "a tunnel TLV or sub-TLV ends inside what holds it", "RFC 9012 §13";
+        "a tunnel TLV or sub-TLV ends inside the enclosing field", "RFC 9012 §13";
 
     IPV6_EXTENDED_COMMUNITIES_FLAGS: Some(code::IPV6_EXTENDED_COMMUNITIES), TreatAsWithdraw, ATTRIBUTE_FLAGS, FLAGS, "RFC 7606 §3 c";
     IPV6_EXTENDED_COMMUNITIES_LENGTH: Some(code::IPV6_EXTENDED_COMMUNITIES), TreatAsWithdraw, ATTRIBUTE_LENGTH,
@@ -338,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_holds_every_type_that_is_known() {
+    fn the_table_has_every_known_type() {
         for code in 0..=u8::MAX {
             assert_eq!(spec_of(code).is_some(), spec(code).is_some(), "{code}");
         }

@@ -1,4 +1,4 @@
-//! After any history a peer that gets several paths to a prefix holds all that others sent.
+//! Random histories: a peer with ADD-PATH always holds all paths that others have sent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +19,7 @@ use crate::outbox::Delivery;
 use crate::query::RibCounts;
 use crate::{AttrSet, PeerSession, Rib, RibConfig, RouteBatch};
 
-/// Peers 1 and 2 send several paths; 3 and 4 get them, 2 too.
+/// Peers 1 and 2 send several paths; peers 2, 3 and 4 receive them.
 const SENDERS: [u8; 2] = [1, 2];
 const RECEIVERS: [u8; 3] = [2, 3, 4];
 
@@ -27,20 +27,20 @@ const RECEIVERS: [u8; 3] = [2, 3, 4];
 struct Wire {
     /// MEDs by prefix and path identifier.
     advertised: HashMap<PeerId, BTreeMap<(IpNet, u32), u32>>,
-    untold: HashMap<PeerId, BTreeSet<(IpNet, u32)>>,
+    unrefreshed: HashMap<PeerId, BTreeSet<(IpNet, u32)>>,
     ended: HashMap<PeerId, usize>,
-    room: HashMap<PeerId, usize>,
+    capacity: HashMap<PeerId, usize>,
 }
 
 impl Delivery for Wire {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
-        match self.room.get_mut(&peer) {
+        match self.capacity.get_mut(&peer) {
             Some(0) => return false,
-            Some(room) => *room -= 1,
+            Some(capacity) => *capacity -= 1,
             None => {}
         }
         let state = self.advertised.entry(peer).or_default();
-        let untold = self.untold.entry(peer).or_default();
+        let unrefreshed = self.unrefreshed.entry(peer).or_default();
         let mut rest = &chunk[..];
         let add_path_peers = RECEIVERS.iter().any(|receiver| id(*receiver) == peer);
         let add_path = if add_path_peers { Families::BOTH } else { Families::NONE };
@@ -49,8 +49,8 @@ impl Delivery for Wire {
             rest = &rest[message.len()..];
             if message.kind == MessageKind::RouteRefresh {
                 match RouteRefresh::parse(message.body).unwrap().subtype {
-                    1 => *untold = state.keys().copied().filter(|(p, _)| Family::of(p) == V4).collect(),
-                    _ => std::mem::take(untold).iter().for_each(|key| _ = state.remove(key)),
+                    1 => *unrefreshed = state.keys().copied().filter(|(p, _)| Family::of(p) == V4).collect(),
+                    _ => std::mem::take(unrefreshed).iter().for_each(|key| _ = state.remove(key)),
                 }
                 continue;
             }
@@ -63,7 +63,7 @@ impl Delivery for Wire {
             for (_, list) in update.announcements() {
                 for (id, prefix) in list.paths() {
                     state.insert((prefix, id), update.attributes.med.unwrap());
-                    untold.remove(&(prefix, id));
+                    unrefreshed.remove(&(prefix, id));
                 }
             }
         }
@@ -147,7 +147,7 @@ struct Bed {
     rib: Rib,
     wire: Wire,
     up: BTreeSet<u8>,
-    /// What each sender sent: the MED, and whether it is stale.
+    /// Paths sent by each sender: the MED, and whether the path is stale.
     sent: BTreeMap<(u8, IpNet, u32), (u8, bool)>,
 }
 
@@ -208,7 +208,7 @@ impl Bed {
                 }
                 self.up.insert(peer);
                 self.wire.advertised.remove(&id(peer));
-                self.wire.untold.remove(&id(peer));
+                self.wire.unrefreshed.remove(&id(peer));
                 self.wire.ended.remove(&id(peer));
                 self.rib.peer_up(id(peer), session(peer));
                 self.rib.resume(id(peer), &mut self.wire);
@@ -221,7 +221,7 @@ impl Bed {
                 self.rib.end_of_rib(id(peer), Family::Ipv6Unicast);
             }
             Step::SelectScratch(peer, chunks) => {
-                self.wire.room.insert(id(peer), chunks);
+                self.wire.capacity.insert(id(peer), chunks);
                 self.rib.resume(id(peer), &mut self.wire);
             }
             Step::Refresh(peer) => {
@@ -238,7 +238,7 @@ impl Bed {
     }
 
     fn settle(&mut self) {
-        self.wire.room.clear();
+        self.wire.capacity.clear();
         while !self.rib.run(2, &mut self.wire) {}
         for peer in &self.up {
             assert!(self.rib.resume(id(*peer), &mut self.wire));
@@ -279,7 +279,7 @@ proptest! {
                     (prefix, meds)
                 })
                 .collect();
-            prop_assert_eq!(&shown, &expected, "what peer {} is said to be told", peer);
+            prop_assert_eq!(&shown, &expected, "reported advertisements of peer {}", peer);
             prop_assert_eq!(advertised, expected, "peer {}", peer);
             prop_assert_eq!(bed.wire.ended[&id(*peer)], 2);
         }
@@ -293,7 +293,7 @@ proptest! {
 }
 
 #[test]
-fn more_paths_than_are_taken_are_counted() {
+fn paths_beyond_the_maximum_are_counted() {
     let mut bed =
         Bed { rib: Rib::new(config(1)), wire: Wire::default(), up: BTreeSet::new(), sent: BTreeMap::new() };
     bed.apply(Step::Up(1));
