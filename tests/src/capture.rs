@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bed::{Bed, Process, eventually};
+use testbed::{Process, Testbed, eventually};
 
 /// tcpdump on the link of routed's node.
 pub struct Capture {
@@ -17,7 +17,7 @@ impl Capture {
     ///
     /// # Panics
     /// tcpdump can't be started.
-    pub fn start(bed: &Bed) -> Capture {
+    pub fn start(bed: &Testbed) -> Capture {
         let file = bed.path("wire.pcap");
         let path = file.to_str().expect("UTF-8").to_owned();
         let words = [
@@ -39,7 +39,7 @@ impl Capture {
         ];
         let process = bed.start("a", "tcpdump", &words);
         eventually("tcpdump to listen", Duration::from_secs(20), || {
-            process.said().contains("listening on").then_some(())
+            process.output().contains("listening on").then_some(())
         });
         Capture { process, file }
     }
@@ -50,7 +50,7 @@ impl Capture {
     /// A packet was missed.
     pub fn stop(mut self) -> Wire {
         self.process.terminate();
-        let said = self.process.said();
+        let said = self.process.output();
         assert!(said.contains("0 packets dropped by kernel"), "every byte is captured: {said}");
         Wire { file: self.file }
     }
@@ -64,7 +64,7 @@ impl Witness {
     ///
     /// # Panics
     /// tcpdump can't be started; when dropped, tshark finds something wrong in what we sent.
-    pub fn of(bed: &Bed) -> Witness {
+    pub fn of(bed: &Testbed) -> Witness {
         Witness(Some(Capture::start(bed)))
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::{Bed, Process, eventually, eventually_or, product};
-use crate::patience::Patience;
+use testbed::Patience;
+use testbed::{Process, Testbed, eventually, eventually_or, product};
 
 /// The namespace of the bridge.
 pub(crate) const NETWORK: &str = "net";
@@ -103,7 +103,7 @@ pub struct Cluster {
     // Before the bed, which holds what they said.
     daemons: Vec<Option<Process>>,
     /// Its namespaces: `net`, and `nN` and `pN` of each node and its pod.
-    pub bed: Bed,
+    pub bed: Testbed,
     /// Its nodes.
     pub nodes: Vec<Node>,
     /// `datastore` of routed.yaml, in YAML's flow style, where it is not the directory `resources`.
@@ -129,7 +129,7 @@ impl Cluster {
             })
             .collect();
         let daemons = (0..count).map(|_| None).collect();
-        let mut cluster = Cluster { bed: Bed::empty(), nodes, daemons, datastore: None };
+        let mut cluster = Cluster { bed: Testbed::empty(), nodes, daemons, datastore: None };
         cluster.build(subnets);
         cluster
     }

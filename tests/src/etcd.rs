@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::bed::{Process, eventually, product};
 use crate::cluster::{Cluster, NETWORK};
+use testbed::etcd::{EtcdMember, PROGRAM};
+use testbed::{Process, eventually, product};
 
 const MEMBERS: usize = 3;
 /// Longer than an election takes on a loaded machine.
@@ -60,21 +61,18 @@ impl Etcd {
     /// # Panics
     /// The program is missing.
     pub fn run(&mut self, cluster: &Cluster, at: usize) {
-        let peer = |at: usize| format!("http://{}:2380", address(at));
-        let all: Vec<String> = (0..MEMBERS).map(|at| format!("m{at}={}", peer(at))).collect();
-        let (name, data) = (format!("m{at}"), cluster.bed.path(&format!("etcd-{at}")));
-        let arguments = [
-            ["--name", &name],
-            ["--data-dir", text(&data)],
-            ["--listen-client-urls", &client(at)],
-            ["--advertise-client-urls", &client(at)],
-            ["--listen-peer-urls", &peer(at)],
-            ["--initial-advertise-peer-urls", &peer(at)],
-            ["--initial-cluster", &all.join(",")],
-            ["--initial-cluster-state", "new"],
-            ["--log-level", "warn"],
-        ];
-        self.members[at] = Some(cluster.bed.start(&namespace(at), "etcd", arguments.as_flattened()));
+        let (name, peer) = (|at: usize| format!("m{at}"), |at: usize| format!("http://{}:2380", address(at)));
+        let settings = EtcdMember {
+            name: name(at),
+            client: client(at),
+            peer: peer(at),
+            cluster: (0..MEMBERS).map(|at| (name(at), peer(at))).collect(),
+            data: cluster.bed.path(&format!("etcd-{at}")),
+            more: Vec::new(),
+        };
+        let arguments = settings.arguments();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.members[at] = Some(cluster.bed.start(&namespace(at), PROGRAM, &arguments));
     }
 
     /// Waits until every member answers a read that a majority stands behind.

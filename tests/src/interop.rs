@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::bed::{Bed, Process, eventually, product};
 use crate::capture::Capture;
+use testbed::{Process, Testbed, eventually, product};
 
 /// Our block.
 pub const OURS: &str = "10.1.1.0/26";
@@ -30,7 +30,7 @@ pub trait Speaker: Sized {
     /// Whether it keeps routes while their speaker restarts (RFC 4724) as it is set up here.
     const KEEPS_ROUTES: bool = true;
     /// Starts it on node `b`.
-    fn start(bed: &Bed) -> Self;
+    fn start(bed: &Testbed) -> Self;
     /// The next hop of its route to `prefix`, if it has learned one over BGP.
     fn next_hop_of(&self, prefix: &str) -> Option<Ipv4Addr>;
     /// The process that speaks BGP.
@@ -58,14 +58,14 @@ impl Carried {
 
 /// `routed` on node `a`.
 pub struct Routed<'a> {
-    bed: &'a Bed,
+    bed: &'a Testbed,
     process: Process,
     carried: Carried,
 }
 
 impl<'a> Routed<'a> {
     /// Starts it with a hold time in seconds.
-    pub fn start(bed: &'a Bed, carried: Carried, hold_time: u32) -> Self {
+    pub fn start(bed: &'a Testbed, carried: Carried, hold_time: u32) -> Self {
         let [mode, ..] = carried.names();
         bed.write(
             "resources/cluster.yaml",
@@ -154,7 +154,7 @@ fn converge<S: Speaker>(routed: &Routed<'_>, speaker: &S) {
 
 /// Block routes go both ways, and the tunnel route is installed and shown.
 pub fn blocks_are_exchanged_and_tunnel_routes_installed<S: Speaker>() {
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
     let routed = Routed::start(&bed, Carried::Vxlan, 90);
@@ -184,7 +184,7 @@ fn views_tell_it(routed: &Routed<'_>) {
 /// speaker's through the kernel's own `tunl0`, as Calico sets it up.
 pub fn packets_cross_the_ipip_tunnel<S: Speaker>() {
     const PACKETS: u64 = 3;
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     let speaker = S::start(&bed);
     let routed = Routed::start(&bed, Carried::Ipip, 90);
     converge(&routed, &speaker);
@@ -221,7 +221,7 @@ pub fn packets_cross_the_ipip_tunnel<S: Speaker>() {
 
 /// Reloads, whether valid or not, leave a session alone that they don't concern.
 pub fn reloads_leave_the_session_alone<S: Speaker>() {
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
     let routed = Routed::start(&bed, Carried::Vxlan, 90);
@@ -251,7 +251,7 @@ pub fn reloads_leave_the_session_alone<S: Speaker>() {
 
 /// Either side's shutdown withdraws its routes at once: the hold time is far longer than the wait.
 pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let mut speaker = S::start(&bed);
     let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
@@ -277,7 +277,7 @@ pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
 
 /// What was exchanged before stays in both tables when routed is killed and started again (RFC 4724).
 pub fn a_killed_routed_loses_no_route_of_the_speaker<S: Speaker>() {
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
     let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
@@ -303,7 +303,7 @@ pub fn a_killed_routed_loses_no_route_of_the_speaker<S: Speaker>() {
 /// A speaker that is stopped, and so falls silent with its connection open, loses its routes when
 /// the hold time is over, and has them again when it is continued.
 pub fn a_stopped_speaker_is_given_up_when_the_hold_time_is_over<S: Speaker>() {
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let mut speaker = S::start(&bed);
     let routed = Routed::start(&bed, Carried::Vxlan, 3);

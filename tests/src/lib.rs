@@ -1,14 +1,11 @@
 //! What the test programs share.
 
-pub mod bed;
 pub mod capture;
 pub mod cluster;
 pub mod etcd;
-pub mod etcd_cluster;
 pub mod interop;
 pub mod malformed;
 pub mod monitor;
-pub mod patience;
 pub mod streams;
 
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::bed::{Bed, Process, eventually, product, run};
+use testbed::{Process, Testbed, eventually, product, run};
 
 /// Where Debian has the plugins.
 const PLUGINS: &str = "/usr/lib/cni";
@@ -24,12 +24,12 @@ const MTU: usize = 1450;
 struct Lab {
     // Dropped before the bed.
     _daemons: [Process; 2],
-    bed: Bed,
+    bed: Testbed,
 }
 
 impl Lab {
     fn new() -> Lab {
-        let bed = Bed::with_two_nodes();
+        let bed = Testbed::with_two_nodes();
         resources(&bed, "a", "plugin: ptp");
         resources(&bed, "b", "plugin: bridge");
         let daemons = ["a", "b"].map(|node| {
@@ -163,12 +163,12 @@ impl Drop for Lab {
 }
 
 /// The network's name: the plugins keep addresses by it on this one machine.
-fn network(bed: &Bed, node: &str) -> String {
+fn network(bed: &Testbed, node: &str) -> String {
     bed.namespace(node)
 }
 
 /// What node `owner` is told; the network configuration is its own.
-fn resources(bed: &Bed, owner: &str, cni: &str) {
+fn resources(bed: &Testbed, owner: &str, cni: &str) {
     let mut text = String::new();
     for (name, number) in [("a", 1), ("b", 2)] {
         text.push_str(&format!(
@@ -258,7 +258,7 @@ fn the_configuration_follows_the_mtu_and_the_resources() {
     });
     std::fs::create_dir(lab.bed.path("net.d-a")).expect("a directory");
     eventually("a bridge", SOON, || (read("a")?["plugins"][0]["type"] == "bridge").then_some(()));
-    assert_eq!(lab._daemons[0].said().matches(&warning).count(), 1, "said once");
+    assert_eq!(lab._daemons[0].output().matches(&warning).count(), 1, "said once");
 
     resources(&lab.bed, "a", "");
     eventually("no configuration", SOON, || (!lab.conflist("a").exists()).then_some(()));

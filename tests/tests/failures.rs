@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::bed::{Bed, Process, eventually, product};
+use testbed::{Process, Testbed, eventually, product};
 use tests::capture::Witness;
 
 const ASN: u32 = 64512;
@@ -24,14 +24,14 @@ const SOON: Duration = Duration::from_secs(15);
 struct Lab {
     // Dropped before the bed.
     _witness: Witness,
-    bed: Bed,
+    bed: Testbed,
     bird: Process,
     _routed: Process,
 }
 
 impl Lab {
     fn new() -> Lab {
-        let bed = Bed::with_two_nodes();
+        let bed = Testbed::with_two_nodes();
         let witness = Witness::of(&bed);
         let seconds = HOLD_TIME.as_secs();
         bed.write(

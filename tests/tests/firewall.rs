@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::bed::{Bed, Process, eventually, product, run};
+use testbed::{Process, Testbed, eventually, product, run};
 
 /// From start to the first look on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -16,19 +16,19 @@ const SOON: Duration = Duration::from_secs(20);
 struct Lab {
     // Dropped before the bed.
     routed: Process,
-    bed: Bed,
+    bed: Testbed,
 }
 
 impl Lab {
     /// Starts it by way of `wrapper`, a program and its arguments.
     fn new(wrapper: &[&str]) -> Lab {
-        let bed = Bed::with_two_nodes();
+        let bed = Testbed::with_two_nodes();
         resources(&bed, &[("a", 1), ("b", 2)], "natOutgoing: true", "");
         let routed = Self::start(&bed, wrapper);
         Lab { routed, bed }
     }
 
-    fn start(bed: &Bed, wrapper: &[&str]) -> Process {
+    fn start(bed: &Testbed, wrapper: &[&str]) -> Process {
         let config = bed.write(
             "routed.yaml",
             &format!(
@@ -89,7 +89,7 @@ impl Lab {
 }
 
 /// Nodes, one pool and the cluster's settings.
-fn resources(bed: &Bed, nodes: &[(&str, u8)], pool: &str, settings: &str) {
+fn resources(bed: &Testbed, nodes: &[(&str, u8)], pool: &str, settings: &str) {
     let mut text = String::new();
     for (name, number) in nodes {
         text.push_str(&format!(
@@ -131,7 +131,7 @@ fn the_table_follows_the_resources_and_outlives_the_daemon() {
     assert!(listing.contains(before.trim()), "{listing}\n{before}");
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         lab.routed.signal(signal);
-        eventually("the end", SOON, || (!lab.routed.runs()).then_some(()));
+        eventually("the end", SOON, || (!lab.routed.is_running()).then_some(()));
         assert_eq!(ours(&lab), before, "after {signal}");
         let _ = std::fs::remove_file(lab.bed.path("routed.sock"));
         lab.routed = Lab::start(&lab.bed, &["env"]);
@@ -149,7 +149,7 @@ fn the_table_follows_the_resources_and_outlives_the_daemon() {
 
 #[test]
 fn without_nft_that_is_said_once_all_else_runs_and_it_is_used_once_it_is_there() {
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     let programs = bed.path("programs");
     std::fs::create_dir(&programs).expect("a directory");
     let path = format!("PATH={}", programs.display());
@@ -165,7 +165,7 @@ fn without_nft_that_is_said_once_all_else_runs_and_it_is_used_once_it_is_there()
         let status = lab.status()?;
         (status["firewall"]["installed"] == true && !lab.text().contains(problem)).then_some(())
     });
-    assert_eq!(lab.routed.said().matches(problem).count(), 1, "{}", lab.routed.said());
+    assert_eq!(lab.routed.output().matches(problem).count(), 1, "{}", lab.routed.output());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use bgp::wire::notification::Notification;
 use bgp::wire::open::Open;
 use bgp::{Asn, RouterId};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
-use tests::bed::{Bed, eventually};
+use testbed::{Testbed, eventually};
 use tests::interop::{ASN, Carried, Routed};
 
 /// Longer than any answer takes, and than the hold time of 3 s.
@@ -31,7 +31,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn from(bed: &Bed, address: Ipv4Addr) -> Self {
+    fn from(bed: &Testbed, address: Ipv4Addr) -> Self {
         let stream = bed.inside("b", || {
             let kind = SockType::Stream;
             let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
@@ -108,12 +108,12 @@ fn header(length: u16, kind: u8) -> Vec<u8> {
 
 /// routed with a mesh session to BIRD that is Established, and the hostile peer configured.
 struct Scene {
-    bed: Bed,
+    bed: Testbed,
 }
 
 impl Scene {
     fn new() -> Self {
-        let bed = Bed::with_two_nodes();
+        let bed = Testbed::with_two_nodes();
         for address in [HOSTILE, STRANGER] {
             bed.ip("b", &format!("address add {address}/24 dev eth0"));
         }
@@ -127,7 +127,7 @@ impl Scene {
         Scene { bed }
     }
 
-    fn run(&self, hostility: impl Fn(&Bed)) {
+    fn run(&self, hostility: impl Fn(&Testbed)) {
         let config = self.bed.write(
             "bird.conf",
             &format!(

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::bed::{Bed, Process, eventually, product};
+use testbed::{Process, Testbed, eventually, product};
 use tests::capture::Witness;
 
 /// From start to Established and Up, on a loaded machine.
@@ -21,14 +21,14 @@ struct Lab {
     _witness: Witness,
     bfdd: Process,
     _others: [Process; 3],
-    bed: Bed,
+    bed: Testbed,
 }
 
 impl Lab {
     /// routed in AS 64512 at 10.0.0.1, with a peer at 10.0.0.2 and one that is not in its subnet, 10.9.9.9; both are
     /// FRR in AS 65001, which speaks BGP at the former alone.
     fn new() -> Lab {
-        let bed = Bed::with_two_nodes();
+        let bed = Testbed::with_two_nodes();
         let witness = Witness::of(&bed);
         bed.ip("b", "address add 10.9.9.9/32 dev lo");
         bed.ip("a", "route add 10.9.9.9/32 via 10.0.0.2");

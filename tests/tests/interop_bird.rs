@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 
-use tests::bed::{Bed, Process, with_ipip};
+use testbed::{Process, Testbed, with_ipip};
 use tests::interop::{self, ASN, Speaker, THEIRS};
 
 struct Bird {
@@ -12,7 +12,7 @@ struct Bird {
 }
 
 impl Speaker for Bird {
-    fn start(bed: &Bed) -> Self {
+    fn start(bed: &Testbed) -> Self {
         let config = bed.write(
             "bird.conf",
             &format!(

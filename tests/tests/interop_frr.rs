@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use tests::bed::{Bed, Process};
+use testbed::{Process, Testbed};
 use tests::interop::{self, ASN, Speaker, THEIRS};
 
 /// Where Debian puts FRR's daemons.
@@ -19,7 +19,7 @@ struct Frr {
 }
 
 impl Speaker for Frr {
-    fn start(bed: &Bed) -> Self {
+    fn start(bed: &Testbed) -> Self {
         let zebra_config = bed.write("frr/zebra.conf", "hostname frr\n");
         let bgpd_config = bed.write(
             "frr/bgpd.conf",

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
-use tests::bed::{Bed, Process, eventually};
+use testbed::{Process, Testbed, eventually};
 use tests::interop::{self, ASN, Speaker, THEIRS};
 
 struct GoBgp {
@@ -27,7 +27,7 @@ impl GoBgp {
 impl Speaker for GoBgp {
     const KEEPS_ROUTES: bool = false;
 
-    fn start(bed: &Bed) -> Self {
+    fn start(bed: &Testbed) -> Self {
         let config = bed.write(
             "gobgp.toml",
             &format!(

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::bed::{Bed, Process, eventually, product};
+use testbed::{Process, Testbed, eventually, product};
 use tests::capture::Witness;
 
 /// From a change to its effect: both sides call every second or so.
@@ -33,7 +33,7 @@ struct Theirs {
 }
 
 /// AS 65001 at 10.0.0.2.
-fn bird(bed: &Bed, theirs: Theirs) -> Process {
+fn bird(bed: &Testbed, theirs: Theirs) -> Process {
     let password = theirs.password.map_or_else(String::new, |text| format!("password \"{text}\";"));
     let ttl = if theirs.ttl_security { "on" } else { "off" };
     let passive = if theirs.caller == Caller::Us { "yes" } else { "no" };
@@ -41,11 +41,11 @@ fn bird(bed: &Bed, theirs: Theirs) -> Process {
 }
 
 /// The same AS at 10.0.0.3, whose session is never to be disturbed.
-fn plain_bird(bed: &Bed) -> Process {
+fn plain_bird(bed: &Testbed) -> Process {
     start_bird(bed, "plain", 3, "")
 }
 
-fn start_bird(bed: &Bed, name: &str, host: u8, options: &str) -> Process {
+fn start_bird(bed: &Testbed, name: &str, host: u8, options: &str) -> Process {
     let config = format!(
         "router id 10.0.0.{host};\nprotocol device {{}}\n\
          protocol bgp {name} {{ local 10.0.0.{host} as 65001; neighbor 10.0.0.1 as 64512; strict bind yes; {options} \
@@ -57,13 +57,13 @@ fn start_bird(bed: &Bed, name: &str, host: u8, options: &str) -> Process {
     bed.start("b", "/usr/sbin/bird", &["-f", "-c", path.to_str().expect("UTF-8"), "-s", &control, "-P", &pid])
 }
 
-fn birdc(bed: &Bed, words: &[&str]) -> String {
+fn birdc(bed: &Testbed, words: &[&str]) -> String {
     let control = bed.path("guarded.ctl");
     let output = Command::new("birdc").arg("-s").arg(control).args(words).output().expect("birdc to run");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn frr(bed: &Bed, theirs: Theirs) -> Process {
+fn frr(bed: &Testbed, theirs: Theirs) -> Process {
     let mut config =
         "log stdout errors\nrouter bgp 65001\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n \
                       neighbor 10.0.0.1 remote-as 64512\n neighbor 10.0.0.1 timers connect 1\n \
@@ -87,7 +87,7 @@ fn frr(bed: &Bed, theirs: Theirs) -> Process {
 }
 
 /// Whether FRR holds our block.
-fn frr_has_ours(bed: &Bed) -> bool {
+fn frr_has_ours(bed: &Testbed) -> bool {
     let show = format!("show bgp ipv4 unicast {OURS} json");
     let output = Command::new("vtysh")
         .args(["--vty_socket", bed.path("").to_str().expect("UTF-8"), "-d", "bgpd", "-c", &show])
@@ -100,13 +100,13 @@ struct Scene {
     // Dropped before the bed.
     _witness: Witness,
     _routed: Process,
-    bed: Bed,
+    bed: Testbed,
 }
 
 impl Scene {
     /// routed with a password file that holds `password` (`None`: there is no file).
     fn new(password: Option<&str>, ttl_security: bool, caller: Caller) -> Scene {
-        let bed = Bed::with_two_nodes();
+        let bed = Testbed::with_two_nodes();
         let witness = Witness::of(&bed);
         bed.ip("b", "address add 10.0.0.3/24 dev eth0");
         if let Some(password) = password {

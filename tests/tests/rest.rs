@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tests::bed::{Bed, Process, eventually, product};
+use testbed::{Process, Testbed, eventually, product};
 
 /// How long the daemons are watched.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -94,7 +94,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn start(bed: &Bed, at: usize, case: &Case) -> Process {
+fn start(bed: &Testbed, at: usize, case: &Case) -> Process {
     let namespace = format!("n{at}");
     let path = |name: &str| bed.path(&format!("{at}/{name}")).display().to_string();
     bed.write(&format!("{at}/resources/all.yaml"), case.resources.as_deref().unwrap_or_default());
@@ -127,7 +127,7 @@ fn used(process: &Process) -> Duration {
 
 #[test]
 fn a_daemon_that_waits_leaves_the_processor_to_others() {
-    let mut bed = Bed::empty();
+    let mut bed = Testbed::empty();
     let cases = cases();
     for at in 0..cases.len() {
         let name = format!("n{at}");
@@ -167,7 +167,7 @@ fn a_daemon_that_waits_leaves_the_processor_to_others() {
     let after = sum(&daemons);
     let mut restless = Vec::new();
     for (((case, before), after), daemon) in cases.iter().zip(before).zip(after).zip(&mut daemons) {
-        assert!(daemon.runs(), "{}: it has ended: {}", case.name, daemon.said());
+        assert!(daemon.is_running(), "{}: it has ended: {}", case.name, daemon.output());
         println!("{}: {:?} of {WATCHED:?}", case.name, after - before);
         if after - before > MOST {
             restless.push(format!("{}: {:?}", case.name, after - before));

@@ -12,8 +12,8 @@ use datastore::{Contents, EtcdSettings, EtcdStore, Manifest, Store};
 use resource::ipam::audit;
 use resource::{Document, Key, Kind, Resource, parse_file};
 
-use tests::etcd_cluster::daemon::{Daemon, HEAD, etcd, node};
-use tests::etcd_cluster::{Cluster, net};
+use testbed::daemon::{HEAD, StandaloneDaemon, etcd, node};
+use testbed::etcd_cluster::{EtcdCluster, net};
 
 fn manifests(text: &str) -> Vec<Manifest> {
     let parsed = parse_file("given.yaml", text);
@@ -58,7 +58,7 @@ async fn sixty_blocks(store: &EtcdStore) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_nodes_that_claim_at_once_and_crash_anywhere_never_hold_one_block_twice() {
-    let cluster = Cluster::start(3);
+    let cluster = EtcdCluster::start(3);
     let settings = EtcdSettings::plain(cluster.endpoints());
     let admin = EtcdStore::open(settings.clone(), None);
     sixty_blocks(&admin).await;
@@ -118,9 +118,9 @@ fn stays(name: &str) -> bool {
 }
 
 /// What `ipam check --fix` says, asked of a daemon that neither claims nor reclaims anything.
-fn check_and_fix(cluster: &Cluster) -> String {
+fn check_and_fix(cluster: &EtcdCluster) -> String {
     let config = "ipam: { blocks: 0, freeAddresses: 0, reclaimAfter: off }\nautodetect: { ipv4: none }\n";
-    let mut daemon = Daemon::named("observer", &etcd(cluster), config);
+    let mut daemon = StandaloneDaemon::named("observer", &etcd(cluster), config);
     daemon.start();
     daemon.until_connected(true);
     let (status, said, _) = daemon.routectl(&["ipam", "check"]);
@@ -139,10 +139,10 @@ fn check_and_fix(cluster: &Cluster) -> String {
 
 #[test]
 fn daemons_claim_their_blocks_and_what_is_left_behind_is_found_and_released() {
-    let mut cluster = Cluster::in_namespaces(1);
-    let start = |cluster: &mut Cluster, number: usize, name: &str, more: &str| {
+    let mut cluster = EtcdCluster::in_namespaces(1);
+    let start = |cluster: &mut EtcdCluster, number: usize, name: &str, more: &str| {
         let namespace = cluster.host(number, &format!("{}.{}/24", net(), 100 + number));
-        let mut daemon = Daemon::inside(&namespace, name, &etcd(cluster), more);
+        let mut daemon = StandaloneDaemon::inside(&namespace, name, &etcd(cluster), more);
         daemon.start();
         daemon.until_connected(true);
         daemon
@@ -181,7 +181,7 @@ fn daemons_claim_their_blocks_and_what_is_left_behind_is_found_and_released() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_no_block_is_left_that_of_a_node_that_is_no_more_is_taken_over() {
-    let cluster = Cluster::start(1);
+    let cluster = EtcdCluster::start(1);
     let store = EtcdStore::open(EtcdSettings::plain(cluster.endpoints()), None);
     let all = [pool("cidr: 10.65.0.0/25, blockSize: 26"), node("a", "10.0.0.1/24"), node("b", "10.0.0.2/24")];
     store.put(manifests(&all.join("---\n")), None).await.unwrap();

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use tests::etcd_cluster::{Cluster, PATIENCE, Passing, Proxy};
+use testbed::etcd_cluster::{EtcdCluster, PATIENCE};
+use testbed::proxy::{Forwarding, Proxy};
 
 fn node(name: &str, address: &str) -> String {
     format!(
@@ -91,7 +92,7 @@ async fn until_in_step(store: &EtcdStore, is_in_step: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_put_is_watched_and_a_stale_revision_is_a_conflict() {
-    let cluster = Cluster::start(1);
+    let cluster = EtcdCluster::start(1);
     let store = store(cluster.endpoints());
     let first = put(&store, "a", "10.0.0.1/24").await;
     let mut watched = Watched::start(&store).await;
@@ -120,7 +121,7 @@ async fn what_is_put_is_watched_and_a_stale_revision_is_a_conflict() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_resources_are_stored_in_parts_and_listed_in_pages() {
-    let cluster = Cluster::start(1);
+    let cluster = EtcdCluster::start(1);
     let store = store(cluster.endpoints());
     let all: Vec<String> = (0..1234)
         .map(|number| node(&format!("n-{number}"), &format!("10.0.{}.{}/16", number / 250, number % 250 + 1)))
@@ -137,7 +138,7 @@ async fn many_resources_are_stored_in_parts_and_listed_in_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_many_at_once_are_all_made() {
-    let cluster = Cluster::start(1);
+    let cluster = EtcdCluster::start(1);
     let stores: Vec<EtcdStore> = (0..8).map(|_| store(cluster.endpoints())).collect();
     let putting = stores.iter().enumerate().map(|(number, store)| async move {
         let text = node(&format!("n-{number}"), &format!("10.0.0.{}/24", number + 1));
@@ -149,7 +150,7 @@ async fn changes_of_many_at_once_are_all_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_resource_is_refused_by_name_and_the_rest_runs() {
-    let cluster = Cluster::start(1);
+    let cluster = EtcdCluster::start(1);
     let store = store(cluster.endpoints());
     put(&store, "a", "10.0.0.1/24").await;
     put(&store, "b", "10.0.0.2/24").await;
@@ -175,7 +176,7 @@ async fn a_bad_resource_is_refused_by_name_and_the_rest_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_lost_watch_and_a_compaction_everything_is_listed_and_nothing_given_up() {
-    let cluster = Cluster::start(1);
+    let cluster = EtcdCluster::start(1);
     let direct = store(cluster.endpoints());
     put(&direct, "stays", "10.0.0.1/24").await;
     put(&direct, "goes", "10.0.0.2/24").await;
@@ -184,30 +185,30 @@ async fn after_a_lost_watch_and_a_compaction_everything_is_listed_and_nothing_gi
     let mut watched = Watched::start(&behind).await;
     watched.always.remove("goes");
     until_in_step(&behind, true).await;
-    proxy.set(Passing::None);
+    proxy.set(Forwarding::None);
     until_in_step(&behind, false).await;
     direct.delete(vec![key("goes")], None).await.unwrap();
     put(&direct, "comes", "10.0.0.3/24").await;
     let revision = cluster.revision(0);
     cluster.etcdctl(0, &["compact", &revision.to_string()]);
     let before = behind.health().unwrap().borrow().relists;
-    proxy.set(Passing::All);
+    proxy.set(Forwarding::All);
     watched
         .until("the new state", |loaded| names(loaded) == BTreeSet::from(["comes".into(), "stays".into()]))
         .await;
     assert!(behind.health().unwrap().borrow().relists > before);
     // And without a compaction it goes on from where it was.
     let before = behind.health().unwrap().borrow().relists;
-    proxy.set(Passing::None);
+    proxy.set(Forwarding::None);
     until_in_step(&behind, false).await;
     put(&direct, "later", "10.0.0.4/24").await;
-    proxy.set(Passing::All);
+    proxy.set(Forwarding::All);
     watched.until_node("later").await;
     assert_eq!(behind.health().unwrap().borrow().relists, before);
 }
 
 /// Stores that begin with each of the members.
-fn one_for_each(cluster: &Cluster) -> Vec<EtcdStore> {
+fn one_for_each(cluster: &EtcdCluster) -> Vec<EtcdStore> {
     let endpoints = cluster.endpoints();
     let mut seen = BTreeSet::new();
     let mut stores = Vec::new();
@@ -220,7 +221,7 @@ fn one_for_each(cluster: &Cluster) -> Vec<EtcdStore> {
     stores
 }
 
-async fn all_follow(cluster: &Cluster, watched: &mut [Watched], name: &str, through: usize) -> Duration {
+async fn all_follow(cluster: &EtcdCluster, watched: &mut [Watched], name: &str, through: usize) -> Duration {
     let begin = Instant::now();
     let writer = store(vec![cluster.endpoints()[through].clone()]);
     put(&writer, name, &format!("10.7.0.{}/16", name.len())).await;
@@ -232,7 +233,7 @@ async fn all_follow(cluster: &Cluster, watched: &mut [Watched], name: &str, thro
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_one_of_three_members_stopped_paused_or_cut_off_all_nodes_stay_in_step() {
-    let mut cluster = Cluster::in_namespaces(3);
+    let mut cluster = EtcdCluster::in_namespaces(3);
     let stores = one_for_each(&cluster);
     put(&stores[0], "stays", "10.0.0.1/16").await;
     let mut watched = Vec::new();
@@ -260,7 +261,7 @@ async fn with_one_of_three_members_stopped_paused_or_cut_off_all_nodes_stay_in_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_all_members_were_away_the_store_is_in_step_within_five_seconds_of_their_return() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = EtcdCluster::start(3);
     let directory = TempDir::new().unwrap();
     let settings = EtcdSettings::plain(cluster.endpoints());
     let store = EtcdStore::open(settings.clone(), Some(directory.path()));
@@ -299,7 +300,7 @@ async fn when_all_members_were_away_the_store_is_in_step_within_five_seconds_of_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_etcd_that_has_lost_everything_takes_no_node_along() {
-    let mut cluster = Cluster::start(1);
+    let mut cluster = EtcdCluster::start(1);
     let store = store(cluster.endpoints());
     put(&store, "stays", "10.0.0.1/16").await;
     let mut watched = Watched::start(&store).await;
@@ -326,7 +327,7 @@ async fn an_etcd_that_has_lost_everything_takes_no_node_along() {
 const SCHEDULES: u64 = 100;
 
 /// One schedule, below a prefix of its own: changes while the proxy holds, cuts and passes.
-async fn schedule(cluster: &Cluster, seed: u64) {
+async fn schedule(cluster: &EtcdCluster, seed: u64) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = move || {
         state ^= state << 13;
@@ -343,7 +344,8 @@ async fn schedule(cluster: &Cluster, seed: u64) {
     let mut watched = Watched::start(&behind).await;
     for _ in 0..12 {
         proxy.set(
-            [Passing::All, Passing::All, Passing::Held, Passing::None][usize::try_from(next() % 4).unwrap()],
+            [Forwarding::All, Forwarding::All, Forwarding::Held, Forwarding::None]
+                [usize::try_from(next() % 4).unwrap()],
         );
         let name = format!("n-{}", next() % 4);
         match next() % 3 {
@@ -359,7 +361,7 @@ async fn schedule(cluster: &Cluster, seed: u64) {
         }
         tokio::time::sleep(Duration::from_millis(next() % 120)).await;
     }
-    proxy.set(Passing::All);
+    proxy.set(Forwarding::All);
     let last = direct.load().await.unwrap().loaded;
     put(&direct, "last", "10.0.9.2/16").await;
     let (mut expected, wanted) = (names(&last), last.snapshot.nodes);
@@ -373,7 +375,7 @@ async fn schedule(cluster: &Cluster, seed: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_schedules_of_a_faulty_network_end_in_the_stores_state_and_give_up_nothing() {
     use futures::StreamExt;
-    let cluster = Cluster::start(1);
+    let cluster = EtcdCluster::start(1);
     let schedules =
         std::env::var("ROUTED_PROXY_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(SCHEDULES);
     // Ten at a time, each with a prefix and a proxy of its own.

@@ -11,10 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{error::LabError, namespace::Namespace};
+use testbed::Namespace;
+use testbed::etcd::{EtcdMember, PROGRAM};
 
-/// The program, of the Debian package `etcd-server`.
-const PROGRAM: &str = "etcd";
+use super::error::LabError;
+
 /// Three is the least of which one may fail.
 const MEMBERS: u16 = 3;
 /// The ports of the first member; the others' follow.
@@ -36,26 +37,24 @@ impl Etcd {
     /// When the program is missing or can't be started.
     pub(super) fn start(network: &Namespace, address: Ipv4Addr, work: &Path) -> Result<Self, LabError> {
         let url = |port: u16| format!("http://{address}:{port}");
-        let all: Vec<String> =
-            (0..MEMBERS).map(|member| format!("etcd-{member}={}", url(PORTS.1 + member))).collect();
+        let name = |member: u16| format!("etcd-{member}");
+        let cluster: Vec<(String, String)> =
+            (0..MEMBERS).map(|member| (name(member), url(PORTS.1 + member))).collect();
         let mut etcd = Etcd { address, running: Vec::new() };
         for member in 0..MEMBERS {
-            let name = format!("etcd-{member}");
+            let name = name(member);
             let log =
                 File::create(work.join(format!("{name}.log"))).map_err(LabError::system("etcd's log"))?;
-            let (client, peer) = (url(PORTS.0 + member), url(PORTS.1 + member));
-            let mut command = Command::new(PROGRAM);
-            command
-                .args(["--name", &name, "--data-dir"])
-                .arg(work.join(&name))
-                .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-                .args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"])
-                .args(["--logger", "zap", "--log-level", "warn"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .process_group(0);
+            let settings = EtcdMember {
+                client: url(PORTS.0 + member),
+                peer: url(PORTS.1 + member),
+                cluster: cluster.clone(),
+                data: work.join(&name),
+                more: Vec::new(),
+                name,
+            };
+            let mut command = settings.command();
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
             let child = network.run(move || command.spawn()).map_err(LabError::namespace)?;
             etcd.running.push(child.map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => {

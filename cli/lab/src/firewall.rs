@@ -6,7 +6,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{error::LabError, namespace::Namespace};
+use testbed::Namespace;
+
+use super::error::LabError;
 
 /// What is dropped of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

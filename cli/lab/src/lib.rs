@@ -25,7 +25,6 @@ mod firewall;
 pub mod guest;
 mod layout;
 mod link_editor;
-mod namespace;
 mod ping;
 mod run;
 mod wiring;
@@ -34,7 +33,7 @@ pub use error::LabError;
 pub use layout::LayoutError;
 use layout::{BgpMode, LabDatastore, LabEncapsulation, Layout, PoolMode};
 use link_editor::Editor;
-use namespace::Namespace;
+use testbed::Namespace;
 
 /// Tells a lab that it is in the guest already.
 const IN_GUEST: &str = "ROUTED_LAB_IN_GUEST";

@@ -12,6 +12,8 @@ use std::{
 use nix::sys::utsname::uname;
 use tokio::runtime::Runtime;
 
+use testbed::Namespace;
+
 use super::{
     block_claims,
     capture::{Capture, Counts},
@@ -21,7 +23,6 @@ use super::{
     expectations::{PairResult, Progress, Said, faults, progress, wires},
     firewall::{self, Dropped},
     layout::{BgpMode, LabDatastore, LabEncapsulation, LabNode, Layout, PoolMode},
-    namespace::Namespace,
     ping::ping,
     wiring::{Wiring, port_indexes},
 };

@@ -12,11 +12,12 @@ use rtnetlink::{
 };
 use tunnel::netlink::links::{self, LinkChange};
 
+use testbed::Namespace;
+
 use super::{
     error::LabError,
     layout::{LabNode, Layout},
     link_editor::{Editor, index_of},
-    namespace::Namespace,
 };
 
 /// The bridge that is the lab's network.

@@ -8,14 +8,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
-use tests::etcd_cluster::daemon::{Daemon, HEAD, etcd, node};
-use tests::etcd_cluster::{Cluster, port};
+use testbed::daemon::{HEAD, StandaloneDaemon, etcd, node};
+use testbed::etcd_cluster::{EtcdCluster, port};
 
 /// A daemon, and a directory in which its user types, with a `calicoctl` that is `routectl`.
 struct Desk {
-    daemon: Daemon,
+    daemon: StandaloneDaemon,
     directory: TempDir,
-    _cluster: Option<Cluster>,
+    _cluster: Option<EtcdCluster>,
 }
 
 /// How a command ended and what it said.
@@ -44,13 +44,13 @@ impl Desk {
     }
 
     fn with_etcd() -> Self {
-        let cluster = Cluster::start(1);
+        let cluster = EtcdCluster::start(1);
         cluster.etcdctl(0, &["put", "/routed/resources/v3/bgpconfigurations/default", &configuration()]);
         Desk::start(&etcd(&cluster), TempDir::new().unwrap(), Some(cluster))
     }
 
-    fn start(store: &str, directory: TempDir, cluster: Option<Cluster>) -> Self {
-        let mut daemon = Daemon::new(store);
+    fn start(store: &str, directory: TempDir, cluster: Option<EtcdCluster>) -> Self {
+        let mut daemon = StandaloneDaemon::new(store);
         daemon.start();
         daemon.until("an answer", |status| status["revision"].is_string());
         let path = |name: &str| directory.path().join(name);

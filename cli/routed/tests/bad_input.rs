@@ -62,7 +62,7 @@ impl Node {
     }
 
     fn routectl(&self, arguments: &[&str]) -> (i32, String) {
-        let output = Command::new(tests::bed::product("routectl"))
+        let output = Command::new(testbed::product("routectl"))
             .args(arguments)
             .env("ROUTED_SOCKET", self.path("routed.sock"))
             .output()

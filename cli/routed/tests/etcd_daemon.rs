@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use tests::etcd_cluster::daemon::{Daemon, HEAD, etcd, node, routectl};
-use tests::etcd_cluster::{Cluster, port};
+use testbed::daemon::{HEAD, StandaloneDaemon, etcd, node, routectl};
+use testbed::etcd_cluster::{EtcdCluster, port};
 
 /// A port of its own for BGP, since many daemons run here at once.
 fn configuration() -> String {
@@ -19,8 +19,8 @@ fn configuration() -> String {
 
 #[test]
 fn a_daemon_that_starts_while_all_members_are_away_runs_the_last_valid_snapshot_and_says_so() {
-    let mut cluster = Cluster::start(3);
-    let mut daemon = Daemon::new(&etcd(&cluster));
+    let mut cluster = EtcdCluster::start(3);
+    let mut daemon = StandaloneDaemon::new(&etcd(&cluster));
     daemon.start();
     daemon.until_connected(true);
     daemon.apply(
@@ -71,9 +71,9 @@ fn a_daemon_that_starts_while_all_members_are_away_runs_the_last_valid_snapshot_
 
 #[test]
 fn without_store_and_snapshot_the_daemon_says_so_and_begins_once_it_is_there() {
-    let mut cluster = Cluster::start(1);
+    let mut cluster = EtcdCluster::start(1);
     cluster.stop(0);
-    let mut daemon = Daemon::new(&etcd(&cluster));
+    let mut daemon = StandaloneDaemon::new(&etcd(&cluster));
     daemon.start();
     daemon.until("not ready", |status| {
         status["not_ready"].to_string().contains("the datastore has not answered yet")
@@ -86,8 +86,8 @@ fn without_store_and_snapshot_the_daemon_says_so_and_begins_once_it_is_there() {
 
 #[test]
 fn a_bad_resource_is_named_by_readyz_while_the_rest_runs() {
-    let cluster = Cluster::start(1);
-    let mut daemon = Daemon::new(&etcd(&cluster));
+    let cluster = EtcdCluster::start(1);
+    let mut daemon = StandaloneDaemon::new(&etcd(&cluster));
     daemon.start();
     daemon.until_connected(true);
     daemon.apply(
@@ -106,8 +106,8 @@ fn a_bad_resource_is_named_by_readyz_while_the_rest_runs() {
 
 #[test]
 fn replace_reports_a_conflict_and_apply_does_not_mind() {
-    let cluster = Cluster::start(1);
-    let mut daemon = Daemon::new(&etcd(&cluster));
+    let cluster = EtcdCluster::start(1);
+    let mut daemon = StandaloneDaemon::new(&etcd(&cluster));
     daemon.start();
     daemon.until_connected(true);
     daemon.apply(&node("node-a", "127.0.0.1/32"));
@@ -131,7 +131,7 @@ fn replace_reports_a_conflict_and_apply_does_not_mind() {
 
 #[test]
 fn a_directory_moves_to_etcd_and_comes_back_by_export_and_apply() {
-    let cluster = Cluster::start(3);
+    let cluster = EtcdCluster::start(3);
     let directory = TempDir::new().unwrap();
     let pool = format!("{HEAD}kind: IPPool\nmetadata: {{name: p}}\nspec: {{cidr: 10.0.0.0/16}}\n");
     let v1 = "apiVersion: v1\nkind: ipPool\nmetadata: {cidr: 10.9.0.0/16}\nspec: {nat-outgoing: true}\n";
@@ -157,7 +157,7 @@ fn a_directory_moves_to_etcd_and_comes_back_by_export_and_apply() {
     assert_eq!(exported, original);
     assert!(!exported.contains("resourceVersion"), "{exported}");
     let resources = TempDir::new().unwrap();
-    let mut daemon = Daemon::new(&format!("{{ file: {} }}", resources.path().display()));
+    let mut daemon = StandaloneDaemon::new(&format!("{{ file: {} }}", resources.path().display()));
     daemon.start();
     daemon.until("there", |status| status["node"] == "node-a");
     assert_eq!(daemon.apply(&exported), "Successfully applied 4 resource(s)\n");
@@ -195,12 +195,12 @@ fn tls_with_certificates_and_users_with_passwords_are_spoken() {
         .flat_map(|pair| [pair[0].to_owned(), path(pair[1])])
         .chain(["--client-cert-auth".to_owned()])
         .collect::<Vec<_>>();
-    let cluster = Cluster::with(1, &tls, "https");
+    let cluster = EtcdCluster::with(1, &tls, "https");
     let (ca, cert, key) = (path("ca.pem"), path("node.pem"), path("node.key"));
     let settings = |more: &str| {
         format!("{{ etcd: {{ endpoints: {}, ca: {ca}, cert: {cert}, key: {key}{more} }} }}", cluster.yaml())
     };
-    let mut daemon = Daemon::new(&settings(""));
+    let mut daemon = StandaloneDaemon::new(&settings(""));
     daemon.start();
     daemon.until_connected(true);
     daemon.apply(&node("node-a", "127.0.0.1/32"));
@@ -214,7 +214,7 @@ fn tls_with_certificates_and_users_with_passwords_are_spoken() {
     secured(&["auth", "enable"]);
     let password = path("password");
     fs::write(&password, "wrong\n").unwrap();
-    let mut known = Daemon::new(&settings(&format!(", username: root, passwordFile: {password}")));
+    let mut known = StandaloneDaemon::new(&settings(&format!(", username: root, passwordFile: {password}")));
     known.start();
     known.until("refused", |status| status["store"]["problem"].to_string().contains("etcd refuses"));
     fs::write(&password, "top\n").unwrap();

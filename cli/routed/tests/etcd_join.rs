@@ -2,19 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
-use tests::etcd_cluster::daemon::{Daemon, etcd, node};
-use tests::etcd_cluster::{Cluster, ip, net};
+use testbed::daemon::{StandaloneDaemon, etcd, node};
+use testbed::etcd_cluster::{EtcdCluster, ip, net};
 
-fn stored(cluster: &Cluster, name: &str) -> String {
+fn stored(cluster: &EtcdCluster, name: &str) -> String {
     cluster.etcdctl(0, &["get", &format!("/routed/resources/v3/nodes/{name}"), "--print-value-only"])
 }
 
 #[test]
 fn nodes_register_themselves_find_each_other_and_move_and_nobody_takes_anothers_name_or_address() {
-    let mut cluster = Cluster::in_namespaces(1);
-    let start = |cluster: &mut Cluster, number: usize, name: &str, more: &str| {
+    let mut cluster = EtcdCluster::in_namespaces(1);
+    let start = |cluster: &mut EtcdCluster, number: usize, name: &str, more: &str| {
         let namespace = cluster.host(number, &format!("{}.{}/24", net(), 100 + number));
-        let mut daemon = Daemon::inside(&namespace, name, &etcd(cluster), more);
+        let mut daemon = StandaloneDaemon::inside(&namespace, name, &etcd(cluster), more);
         daemon.start();
         (daemon, namespace)
     };
@@ -36,7 +36,7 @@ fn nodes_register_themselves_find_each_other_and_move_and_nobody_takes_anothers_
     );
     b.until("the written one", |status| status["peers_total"] == 2);
     let namespace = cluster.host(4, &format!("{}.104/24", net()));
-    let mut fourth = Daemon::inside(
+    let mut fourth = StandaloneDaemon::inside(
         &namespace,
         "d",
         &etcd(&cluster),
@@ -74,7 +74,7 @@ fn nodes_register_themselves_find_each_other_and_move_and_nobody_takes_anothers_
 #[test]
 fn with_files_nobody_registers() {
     let resources = tempfile::TempDir::new().unwrap();
-    let mut daemon = Daemon::new(&format!("{{ file: {} }}", resources.path().display()));
+    let mut daemon = StandaloneDaemon::new(&format!("{{ file: {} }}", resources.path().display()));
     daemon.start();
     daemon.until("no node", |status| status["not_ready"].to_string().contains("there is no Node resource"));
     assert_eq!(std::fs::read_dir(resources.path()).unwrap().count(), 0);

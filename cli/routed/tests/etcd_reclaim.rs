@@ -4,16 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use tests::etcd_cluster::daemon::{Daemon, HEAD, etcd};
-use tests::etcd_cluster::{Cluster, net};
+use testbed::daemon::{HEAD, StandaloneDaemon, etcd};
+use testbed::etcd_cluster::{EtcdCluster, net};
 
 #[test]
 fn blocks_of_a_node_that_was_deleted_become_free_by_themselves_and_those_of_one_that_comes_back_stay() {
-    let mut cluster = Cluster::in_namespaces(1);
+    let mut cluster = EtcdCluster::in_namespaces(1);
     let more = "ipam: { blocks: 2, freeAddresses: 0, reclaimAfter: 2s }\n";
-    let start = |cluster: &mut Cluster, number: usize, name: &str| {
+    let start = |cluster: &mut EtcdCluster, number: usize, name: &str| {
         let namespace = cluster.host(number, &format!("{}.{}/24", net(), 100 + number));
-        let mut daemon = Daemon::inside(&namespace, name, &etcd(cluster), more);
+        let mut daemon = StandaloneDaemon::inside(&namespace, name, &etcd(cluster), more);
         daemon.start();
         daemon.until_connected(true);
         daemon

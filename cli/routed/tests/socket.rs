@@ -9,12 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tests::etcd_cluster::daemon::{Daemon, node};
+use testbed::daemon::{StandaloneDaemon, node};
 
 /// How soon the daemon answers whoever means well, on a loaded machine.
 const SOON: Duration = Duration::from_secs(2);
 
-fn connect(daemon: &Daemon) -> UnixStream {
+fn connect(daemon: &StandaloneDaemon) -> UnixStream {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         match UnixStream::connect(daemon.path("routed.sock")) {
@@ -38,7 +38,7 @@ fn answer(stream: &mut UnixStream) -> String {
 }
 
 /// A user who means well asks ten times; the longest that it took.
-fn asks_well(daemon: &Daemon) {
+fn asks_well(daemon: &StandaloneDaemon) {
     for _ in 0..10 {
         let begin = Instant::now();
         daemon.ok(&["show", "status"]);
@@ -47,19 +47,19 @@ fn asks_well(daemon: &Daemon) {
 }
 
 /// A figure of the daemon's memory in /proc, in MiB.
-fn memory(daemon: &Daemon, figure: &str) -> u64 {
+fn memory(daemon: &StandaloneDaemon, figure: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(figure)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
-fn descriptors(daemon: &Daemon) -> usize {
+fn descriptors(daemon: &StandaloneDaemon) -> usize {
     fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count()
 }
 
 #[test]
 fn junk_is_answered_with_an_error_or_nothing_and_harms_nobody() {
-    let daemon = Daemon::over_files("");
+    let daemon = StandaloneDaemon::over_files("");
     let noise: Vec<u8> =
         (0..100_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let long_head = [b"GET / HTTP/1.1\r\nx: ".to_vec(), vec![b'y'; 1 << 20]].concat();
@@ -97,7 +97,7 @@ fn junk_is_answered_with_an_error_or_nothing_and_harms_nobody() {
 
 #[test]
 fn a_hundred_mebibytes_are_refused_before_they_are_read() {
-    let daemon = Daemon::over_files("");
+    let daemon = StandaloneDaemon::over_files("");
     let mut announced = connect(&daemon);
     let size = 100 << 20;
     write!(announced, "PUT /v1/resources HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n").unwrap();
@@ -139,7 +139,7 @@ fn a_hundred_mebibytes_are_refused_before_they_are_read() {
 
 #[test]
 fn clients_that_never_read_are_given_up_and_hold_up_nobody() {
-    let daemon = Daemon::over_files("");
+    let daemon = StandaloneDaemon::over_files("");
     // An answer that is larger than the buffers of the kernel.
     let nodes = (0..1500).map(|number| {
         node(&format!("n-{number}"), &format!("10.1.{}.{}/16", number / 250, number % 250 + 1))
@@ -176,7 +176,7 @@ fn clients_that_never_read_are_given_up_and_hold_up_nobody() {
 
 #[test]
 fn a_thousand_connections_that_say_nothing_stall_nothing() {
-    let daemon = Daemon::over_files("");
+    let daemon = StandaloneDaemon::over_files("");
     let begin = Instant::now();
     let silent: Vec<UnixStream> = (0..1000).map(|_| connect(&daemon)).collect();
     println!("connected after {:?}", begin.elapsed());
@@ -195,7 +195,7 @@ fn a_thousand_connections_that_say_nothing_stall_nothing() {
 
 #[test]
 fn megabytes_of_resources_are_read_beside_everything_else() {
-    let daemon = Daemon::over_files("");
+    let daemon = StandaloneDaemon::over_files("");
     let mut text: String = (0..5_000)
         .map(|number| {
             node(&format!("n-{number}"), &format!("10.{}.{}.1/8", number / 250, number % 250)) + "---\n"
@@ -221,10 +221,10 @@ fn megabytes_of_resources_are_read_beside_everything_else() {
 }
 
 /// `routectl` as another user.
-fn as_user(daemon: &Daemon, uid: u32, gid: u32, arguments: &[&str]) -> (i32, String, String) {
+fn as_user(daemon: &StandaloneDaemon, uid: u32, gid: u32, arguments: &[&str]) -> (i32, String, String) {
     let done = Command::new("setpriv")
         .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()])
-        .arg(tests::bed::product("routectl"))
+        .arg(testbed::product("routectl"))
         .arg("--socket")
         .arg(daemon.path("routed.sock"))
         .args(arguments)
@@ -236,7 +236,7 @@ fn as_user(daemon: &Daemon, uid: u32, gid: u32, arguments: &[&str]) -> (i32, Str
 
 #[test]
 fn a_second_group_may_look_and_nobody_else_may_do_anything() {
-    let daemon = Daemon::over_files("readGroup: nogroup\n");
+    let daemon = StandaloneDaemon::over_files("readGroup: nogroup\n");
     fs::set_permissions(daemon.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let file = daemon.path("node.yaml");
     fs::write(&file, node("b", "10.0.0.2/24")).unwrap();

@@ -5,12 +5,11 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
-    thread,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
-use nix::sched::{CloneFlags, unshare};
+use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
+use testbed::Namespace;
 
 /// The daemon's address. It is on a device whose subnet holds all clients, so that every
 /// daemon takes them for neighbours on a link.
@@ -47,22 +46,15 @@ impl Bed {
     /// # Errors
     /// Without the privilege (run as root), without `ip`, and those of `work`.
     pub fn with<T: Send>(work: impl FnOnce(&Bed) -> Result<T> + Send) -> Result<T> {
-        thread::scope(|scope| {
-            let thread = thread::Builder::new()
-                .name("bed".into())
-                .spawn_scoped(scope, || {
-                    unshare(CloneFlags::CLONE_NEWNET)
-                        .context("can't make a network namespace: run this as root")?;
-                    remove_orphans();
-                    let prefix = format!("{PREFIX}{}.", std::process::id());
-                    let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
-                    let bed = Bed { directory };
-                    bed.wire()?;
-                    work(&bed)
-                })
-                .context("can't start a thread")?;
-            thread.join().map_err(|_| anyhow!("the trial panicked (see above)"))?
-        })
+        let outcome = Namespace::scoped(|| {
+            remove_orphans();
+            let prefix = format!("{PREFIX}{}.", std::process::id());
+            let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
+            let bed = Bed { directory };
+            bed.wire()?;
+            work(&bed)
+        });
+        outcome.context("can't make a network namespace: run this as root")?
     }
 
     fn wire(&self) -> Result<()> {

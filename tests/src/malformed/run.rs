@@ -16,7 +16,7 @@ use super::judge::{Outcome, is_right};
 use super::observer::{BEFORE, Passed};
 use super::scene::Scene;
 use super::speaker::Speaker;
-use crate::bed::{Bed, Process};
+use testbed::{Process, Testbed};
 
 /// How long a speaker may take from its start until everybody is Established.
 const START: Duration = Duration::from_secs(30);
@@ -68,7 +68,7 @@ pub struct Findings {
 /// # Panics
 /// Namespaces can't be made, or the speaker is missing or doesn't start.
 pub fn run(speaker: Speaker, cases: &[Case]) -> Findings {
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     bed.ip("a", "address add 10.99.0.1/24 dev eth0");
     bed.ip("a", "-6 address add 2001:db8:99::1/64 dev eth0 nodad");
     for role in Role::ALL {
@@ -81,7 +81,7 @@ pub fn run(speaker: Speaker, cases: &[Case]) -> Findings {
 
 struct Runner<'a> {
     speaker: Speaker,
-    bed: &'a Bed,
+    bed: &'a Testbed,
     process: Process,
     scene: Scene,
     markers: u16,
@@ -89,7 +89,7 @@ struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    fn new(speaker: Speaker, bed: &'a Bed) -> Runner<'a> {
+    fn new(speaker: Speaker, bed: &'a Testbed) -> Runner<'a> {
         let mut runner = Runner {
             speaker,
             bed,
@@ -139,14 +139,14 @@ impl<'a> Runner<'a> {
     /// The end of what the speaker said.
     fn last_words(&self) -> String {
         const LAST: usize = 1000;
-        let said = self.process.said();
+        let said = self.process.output();
         let from = said.char_indices().rev().nth(LAST).map_or(0, |(at, _)| at);
         said[from..].to_owned()
     }
 
     fn restart(&mut self, without: Option<Role>) {
         self.scene.clear();
-        if self.process.runs() {
+        if self.process.is_running() {
             self.process.terminate();
         }
         self.process = self.speaker.start(self.bed);
@@ -157,7 +157,7 @@ impl<'a> Runner<'a> {
         let started = Instant::now();
         let outcome = self.outcome(case);
         self.findings.took += started.elapsed();
-        let died = !self.process.runs();
+        let died = !self.process.is_running();
         let others = Role::ALL.into_iter().filter(|role| *role != case.role);
         let disturbed = !died && !others.clone().all(|role| self.scene.is_up(role));
         let right = outcome.as_ref().is_some_and(|outcome| is_right(case, outcome)) && !disturbed && !died;

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use super::case::{DUT, DUT_AS, Role};
-use crate::bed::{Bed, Process, product, run};
+use testbed::{Process, Testbed, product, run};
 
 /// A BGP speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Speaker {
     }
 
     /// What `routectl show peers -o json` says, if it is ours.
-    pub(super) fn show_peers(self, bed: &Bed) -> Option<Value> {
+    pub(super) fn show_peers(self, bed: &Testbed) -> Option<Value> {
         if self != Speaker::Routed {
             return None;
         }
@@ -75,7 +75,7 @@ impl Speaker {
         Some(serde_json::from_str(&shown).expect("JSON"))
     }
 
-    pub(super) fn start(self, bed: &Bed) -> Process {
+    pub(super) fn start(self, bed: &Testbed) -> Process {
         match self {
             Speaker::Routed => routed(bed),
             Speaker::Bird => bird(bed),
@@ -86,11 +86,11 @@ impl Speaker {
     }
 }
 
-fn text(bed: &Bed, name: &str) -> String {
+fn text(bed: &Testbed, name: &str) -> String {
     bed.path(name).to_str().expect("UTF-8").to_owned()
 }
 
-fn routed(bed: &Bed) -> Process {
+fn routed(bed: &Testbed) -> Process {
     const V3: &str = "apiVersion: projectcalico.org/v3";
     let mut resources = format!(
         "{V3}\nkind: Node\nmetadata: {{ name: dut }}\nspec: {{ bgp: {{ ipv4Address: {DUT}/24, \
@@ -124,7 +124,7 @@ fn routed(bed: &Bed) -> Process {
     bed.start("a", program.to_str().expect("UTF-8"), &["--config", &text(bed, "routed.yaml")])
 }
 
-fn bird(bed: &Bed) -> Process {
+fn bird(bed: &Testbed) -> Process {
     let mut config = format!(
         "router id {DUT};\nlog stderr {{ fatal, bug }};\nprotocol device {{}}\nprotocol direct {{ ipv4; ipv6; }}\n\
          template bgp plain {{\n  local {DUT} as {DUT_AS};\n  direct;\n  passive yes;\n  \
@@ -147,7 +147,7 @@ fn bird(bed: &Bed) -> Process {
     bed.start("a", "/usr/sbin/bird", &["-f", "-c", &conf, "-s", &control, "-P", &pid])
 }
 
-fn frr(bed: &Bed) -> Process {
+fn frr(bed: &Testbed) -> Process {
     let mut config = format!(
         "log stdout errors\nrouter bgp {DUT_AS}\n bgp router-id {DUT}\n bgp cluster-id {DUT}\n \
          no bgp default ipv4-unicast\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
@@ -190,7 +190,7 @@ fn frr(bed: &Bed) -> Process {
     bed.start("a", "/usr/lib/frr/bgpd", &arguments)
 }
 
-fn gobgp(bed: &Bed) -> Process {
+fn gobgp(bed: &Testbed) -> Process {
     let mut config = format!(
         "[global.config]\n  as = {DUT_AS}\n  router-id = \"{DUT}\"\n  local-address-list = [\"{DUT}\"]\n"
     );
@@ -220,7 +220,7 @@ fn gobgp(bed: &Bed) -> Process {
     bed.start("a", "/usr/bin/gobgpd", &arguments)
 }
 
-fn openbgpd(bed: &Bed) -> Process {
+fn openbgpd(bed: &Testbed) -> Process {
     // Where its processes lock themselves in; systemd makes it for the packaged service.
     fs::create_dir_all("/run/openbgpd").expect("to make /run/openbgpd");
     let mut config = format!(

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tests::bed::{eventually, with_ipip};
+use testbed::{eventually, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
 const UP: Duration = Duration::from_secs(30);

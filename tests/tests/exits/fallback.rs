@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tests::bed::with_ipip;
+use testbed::with_ipip;
 use tests::cluster::{Cluster, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);

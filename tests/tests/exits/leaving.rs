@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use tests::bed::{Bed, eventually, product};
+use testbed::{Testbed, eventually, product};
 use tests::cluster::{Cluster, Settings};
 
 const UP: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ fn a_drained_node_is_told_of_first_then_withdrawn_and_reached_by_nothing() {
     assert!(cluster.reaches(0, 2), "it still carries what comes");
     assert!(drain.wait().expect("routectl").success());
     let mut daemon = cluster.take(2).expect("a daemon");
-    eventually("the daemon's end", Duration::from_secs(5), || (!daemon.runs()).then_some(()));
+    eventually("the daemon's end", Duration::from_secs(5), || (!daemon.is_running()).then_some(()));
     // The static table has it, but its owner has spoken.
     let routes = cluster.show(0, "routes").expect("an answer");
     assert!(
@@ -73,7 +73,7 @@ fn a_node_without_bgp_is_not_drained_but_told_why() {
 }
 
 /// All that other programs could have made, as text.
-fn foreign(bed: &Bed, node: &str) -> String {
+fn foreign(bed: &Testbed, node: &str) -> String {
     let mut all = String::new();
     for words in [
         "-4 route show table all",

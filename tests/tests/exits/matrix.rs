@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tests::bed::{eventually, eventually_or, with_ipip};
+use testbed::{eventually, eventually_or, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tests::bed::eventually;
+use testbed::eventually;
 use tests::cluster::Cluster;
 use tests::etcd::{Etcd, apply, await_block, routectl};
 use tests::monitor::Monitor;

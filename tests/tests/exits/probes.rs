@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::bed::{eventually, product, with_ipip};
+use testbed::{eventually, product, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
 const UP: Duration = Duration::from_secs(30);
@@ -113,7 +113,7 @@ fn in_azure_vxlan_is_used_from_the_start_and_the_operator_is_told() {
         eventually("the warning", UP, || warnings(&cluster, 0)?.contains("this is Azure").then_some(()));
         cluster.wait_for_all("vxlan", UP);
         cluster.reach_all();
-        assert!(!daemons[0].said().contains("to=\"ipip\""), "{}", daemons[0].said());
+        assert!(!daemons[0].output().contains("to=\"ipip\""), "{}", daemons[0].output());
         let tunnel = cluster.tunnel(0, 1).expect("an answer");
         assert!(
             tunnel["reason"]

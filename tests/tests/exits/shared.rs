@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use tests::bed::{Process, eventually};
+use testbed::{Process, eventually};
 use tests::cluster::{Cluster, Settings};
 
 const UP: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::bed::with_ipip;
+use testbed::with_ipip;
 use tests::cluster::{Cluster, Settings};
 use tests::streams::Streams;
 
@@ -104,7 +104,7 @@ fn a_mesh_that_becomes_a_reflector_and_back_loses_nothing() {
             let sessions = if mesh { 2 } else { 1 };
             whole(&cluster, if mesh { "to a mesh" } else { "to a reflector" }, || {
                 cluster.configure(&Settings { mesh, ..settings.clone() });
-                tests::bed::eventually("the sessions", SWITCH, || {
+                testbed::eventually("the sessions", SWITCH, || {
                     let peers = cluster.show(2, "peers")?;
                     let peers = peers.as_array()?;
                     let there = peers.iter().all(|peer| peer["state"] == "Established");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use attack::{Stop, announcements};
 use serde_json::Value;
-use tests::bed::{Bed, Process, eventually, product};
+use testbed::{Process, Testbed, eventually, product};
 
 const ASN: u32 = 64512;
 /// routed on node `a`.
@@ -48,7 +48,7 @@ fn peer(name: &str, address: Ipv4Addr, more: &str) -> String {
     )
 }
 
-fn start_routed(bed: &Bed) -> Process {
+fn start_routed(bed: &Testbed) -> Process {
     let max = format!(", routed: {{ maxPrefixes: {{ limit: {LIMIT}, restartAfter: 1s }} }}");
     let resources = format!(
         "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{ name: node-a }}\nspec: {{ bgp: {{ ipv4Address: \
@@ -75,7 +75,7 @@ fn start_routed(bed: &Bed) -> Process {
     bed.start("a", program.to_str().expect("UTF-8"), &["--config", config.to_str().expect("UTF-8")])
 }
 
-fn start_bird(bed: &Bed) -> Process {
+fn start_bird(bed: &Testbed) -> Process {
     let config = bed.write(
         "bird.conf",
         &format!(
@@ -91,7 +91,7 @@ fn start_bird(bed: &Bed) -> Process {
 }
 
 /// The sessions, and how long the answer took.
-fn peers(bed: &Bed) -> Option<(Vec<Value>, Duration)> {
+fn peers(bed: &Testbed) -> Option<(Vec<Value>, Duration)> {
     let begin = Instant::now();
     let output = Command::new(product("routectl"))
         .args(["show", "peers", "-o", "json"])
@@ -116,7 +116,7 @@ fn memory(process: &Process, line: &str) -> u64 {
 
 #[test]
 fn a_flood_of_everything_costs_a_good_session_nothing() {
-    let bed = Bed::with_two_nodes();
+    let bed = Testbed::with_two_nodes();
     // One subnet for all.
     bed.ip("a", "address delete 10.0.0.1/24 dev eth0");
     bed.ip("a", "address add 10.0.0.1/16 dev eth0");

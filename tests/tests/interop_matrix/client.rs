@@ -16,7 +16,7 @@ use bgp::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use routing::AttrSet;
-use tests::bed::Bed;
+use testbed::Testbed;
 
 use super::seen::Seen;
 use super::{ASN, CLIENT};
@@ -38,12 +38,12 @@ pub(super) struct Client {
 
 impl Client {
     /// Calls `to`; `None` while nobody listens there.
-    pub(super) fn call(bed: &Bed, to: Ipv4Addr) -> Option<Client> {
+    pub(super) fn call(bed: &Testbed, to: Ipv4Addr) -> Option<Client> {
         Client::call_from(bed, CLIENT, to)
     }
 
     /// The same from another address of its node.
-    pub(super) fn call_from(bed: &Bed, from: Ipv4Addr, to: Ipv4Addr) -> Option<Client> {
+    pub(super) fn call_from(bed: &Testbed, from: Ipv4Addr, to: Ipv4Addr) -> Option<Client> {
         let stream = bed.inside("c", || {
             let flags = SockFlag::SOCK_CLOEXEC;
             let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use tests::bed::{Bed, Process, eventually};
+use testbed::{Process, Testbed, eventually};
 
 use super::peers::{PASSWORD, Setup};
 use super::{ASN, THEIRS, THEIRS_V6};
@@ -14,7 +14,7 @@ fn text(path: &std::path::Path) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
-pub(super) fn bird(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
+pub(super) fn bird(bed: &Testbed, setup: Setup) -> (String, Vec<Process>) {
     let Setup { asn, reflects, .. } = setup;
     let (client, rest) = if reflects { ("rr client;", "accept;") } else { ("", "reject;") };
     let filter = format!(
@@ -55,7 +55,7 @@ pub(super) fn bird(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
     (control, vec![process])
 }
 
-pub(super) fn frr(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
+pub(super) fn frr(bed: &Testbed, setup: Setup) -> (String, Vec<Process>) {
     let Setup { asn, reflects, .. } = setup;
     let mut neighbors = format!(
         " neighbor 10.0.0.1 remote-as {ASN}\n neighbor 10.0.0.1 timers connect 1\n neighbor 10.0.0.1 \
@@ -116,7 +116,7 @@ pub(super) fn frr(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
     (directory.clone(), processes)
 }
 
-pub(super) fn gobgp(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
+pub(super) fn gobgp(bed: &Testbed, setup: Setup) -> (String, Vec<Process>) {
     let Setup { asn, reflects, .. } = setup;
     let neighbor = |address: &str, passive: bool| {
         let client = if reflects {
@@ -172,7 +172,7 @@ pub(super) fn gobgp(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
     (String::new(), vec![process])
 }
 
-pub(super) fn openbgpd(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
+pub(super) fn openbgpd(bed: &Testbed, setup: Setup) -> (String, Vec<Process>) {
     let Setup { asn, reflects, .. } = setup;
     fs::create_dir_all("/run/openbgpd").expect("where it locks itself in");
     let neighbor = |address: &str, passive: &str| {
@@ -200,12 +200,12 @@ pub(super) fn openbgpd(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
     let process = bed.start("b", "/usr/sbin/bgpd", &["-d", "-f", &text(&path)]);
     // Before that it takes sessions, and doesn't know that it reflects.
     eventually("openbgpd to have read its configuration", Duration::from_secs(30), || {
-        process.said().contains("RDE soft reconfiguration done").then_some(())
+        process.output().contains("RDE soft reconfiguration done").then_some(())
     });
     (control, vec![process])
 }
 
-pub(super) fn exabgp(bed: &Bed, setup: Setup) -> (String, Vec<Process>) {
+pub(super) fn exabgp(bed: &Testbed, setup: Setup) -> (String, Vec<Process>) {
     let asn = setup.asn;
     let heard = text(&bed.path("heard.json"));
     let script = bed

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 
-use tests::bed::Bed;
+use testbed::Testbed;
 use tests::capture::{Capture, Wire};
 
 use super::client::Client;
@@ -171,7 +171,7 @@ pub(super) fn we_reflect(kind: Kind, results: &mut Results) {
 }
 
 /// The numbers of the packets so far that a display filter lets through.
-fn wire_lines(bed: &Bed, filter: &str) -> Vec<String> {
+fn wire_lines(bed: &Testbed, filter: &str) -> Vec<String> {
     let output = Command::new("tshark")
         .arg("-r")
         .arg(bed.path("wire.pcap"))
@@ -408,7 +408,7 @@ pub(super) fn watched(kind: Kind, results: &mut Results) {
     tshark(results, capture);
 }
 
-fn our_restart(kind: Kind, results: &mut Results, bed: &Bed, peer: &Peer, routed: Routed<'_>) {
+fn our_restart(kind: Kind, results: &mut Results, bed: &Testbed, peer: &Peer, routed: Routed<'_>) {
     if !kind.waits_for_restarts() {
         results.insert(FEATURES[14], Outcome::Absent);
         return;

@@ -19,7 +19,7 @@ use labs::{capable, external, they_reflect, watched, we_reflect};
 use more::told_more;
 use page::{page, rows};
 use peers::{Kind, Setup};
-use tests::bed::Bed;
+use testbed::Testbed;
 
 /// Our AS and block.
 const ASN: u32 = 64512;
@@ -95,8 +95,8 @@ fn within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<
     }
 }
 
-fn bed() -> Bed {
-    let mut bed = Bed::with_two_nodes();
+fn bed() -> Testbed {
+    let mut bed = Testbed::with_two_nodes();
     bed.add_third_node("10.0.0.3/24");
     for (node, address, device) in
         [("a", "fd00::1/64", "eth0"), ("b", "fd00::2/64", "br0"), ("c", "fd00::3/64", "eth0")]

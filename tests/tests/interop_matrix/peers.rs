@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::bed::{Bed, Process};
+use testbed::{Process, Testbed};
 
 use super::configure::{bird, exabgp, frr, gobgp, openbgpd};
 use super::seen::{Seen, large, numbers};
@@ -104,7 +104,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Starts it.
-    pub(super) fn start(bed: &Bed, kind: Kind, setup: Setup) -> Peer {
+    pub(super) fn start(bed: &Testbed, kind: Kind, setup: Setup) -> Peer {
         let namespace = bed.namespace("b");
         let (control, processes) = match kind {
             Kind::Bird => bird(bed, setup),

@@ -4,24 +4,24 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::bed::{Bed, Process, product};
+use testbed::{Process, Testbed, product};
 
 use super::{OURS, OURS_V6};
 
 /// The real `routed` on node `a`, without a dataplane.
 pub(super) struct Routed<'a> {
-    bed: &'a Bed,
+    bed: &'a Testbed,
     process: Process,
 }
 
 impl<'a> Routed<'a> {
-    pub(super) fn start(bed: &'a Bed, resources: &str) -> Routed<'a> {
+    pub(super) fn start(bed: &'a Testbed, resources: &str) -> Routed<'a> {
         bed.write("resources/cluster.yaml", resources);
         Routed::again(bed)
     }
 
     /// Starts it once more, as it was configured.
-    pub(super) fn again(bed: &'a Bed) -> Routed<'a> {
+    pub(super) fn again(bed: &'a Testbed) -> Routed<'a> {
         let text = format!(
             "node: node-a\nsocket: {}\nstateDir: {}\nstatus: off\ndataplane: none\ndatastore: {{ file: {} }}\n",
             bed.path("routed.sock").display(),

@@ -7,7 +7,7 @@ use std::{
 
 /// A program's path.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let path = tests::bed::product(name);
+    let path = testbed::product(name);
     assert!(path.is_file(), "no {}", path.display());
     path
 }

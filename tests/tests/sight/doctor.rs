@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::bed::{eventually, eventually_or, product, with_ipip};
+use testbed::{eventually, eventually_or, product, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
 use crate::scene::{UP, apply, routectl, unapply, up};
@@ -70,7 +70,7 @@ fn settings() -> Settings {
 }
 
 /// A daemon of its own in node 1's namespace; its control socket is that of a node that the cluster does not run.
-fn another(cluster: &Cluster, name: &str, lines: &str) -> (tests::bed::Process, std::path::PathBuf) {
+fn another(cluster: &Cluster, name: &str, lines: &str) -> (testbed::Process, std::path::PathBuf) {
     let bed = &cluster.bed;
     let socket = bed.path(&format!("{name}.sock"));
     let config = bed.write(

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::bed::{eventually, product};
+use testbed::{eventually, product};
 use tests::cluster::{Cluster, Settings};
 use tests::etcd::routectl;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::bed::{eventually_or, with_ipip};
+use testbed::{eventually_or, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
 use crate::scene::{apply, routectl, unapply, up};

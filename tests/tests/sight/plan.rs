@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::bed::eventually;
+use testbed::eventually;
 use tests::cluster::{Cluster, Settings};
 
 use crate::scene::{routectl, up};

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use tests::bed::product;
+use testbed::product;
 use tests::cluster::{Cluster, Settings};
 
 /// A cluster comes up within this.

@@ -11,7 +11,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
-use tests::bed::{eventually, product};
+use testbed::{eventually, product};
 use tests::cluster::{Cluster, Settings};
 use tests::etcd::routectl;
 

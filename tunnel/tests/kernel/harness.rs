@@ -4,32 +4,24 @@ use std::{
     collections::HashMap,
     future::Future,
     net::IpAddr,
-    path::PathBuf,
     process::{Command, Output},
-    sync::OnceLock,
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, unshare};
+use testbed::guest::{has_inet_tables, has_ipip, is_guest};
+use testbed::{Guest, Namespace, run_in_guest};
 use tunnel::{
     Config, DataplaneReport, Encapsulation, Fallback, LearnedPath, LocalNode, Mode, PathKind, Pool,
-    RemoteNode, RouteChange, TunnelHandle,
-    dataplane::KernelEvent,
-    desired::IpipSpec,
-    kernel::KernelMonitor,
-    netlink::{LinkConnection, links, numbers::EOPNOTSUPP},
+    RemoteNode, RouteChange, TunnelHandle, dataplane::KernelEvent, kernel::KernelMonitor,
     node::DEFAULT_ROUTE_METRIC,
 };
 
 /// How long a condition may take: far longer than it ever does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// Set in the guest, where a missing ipip device is a failure of its own.
-const IN_GUEST: &str = "TEST_IN_GUEST";
 
 /// Runs a test in a new namespace that has `eth0` with 192.168.0.1/24 and fd00::1/64.
 pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
+    let outcome = Namespace::scoped(|| {
         // No link-local addresses: each makes an event of its own, some time after its link came up.
         std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").expect("addr_gen_mode");
         ip("link set lo up");
@@ -44,26 +36,23 @@ pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
             .expect("a runtime")
             .block_on(test());
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
+    outcome.expect("a network namespace: run the tests as root");
 }
 
 /// Runs the test whose name alone contains `name` here if the kernel has ipip, else in a User-Mode Linux guest.
 pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
-    if kernel_has_ipip() {
+    if is_guest() || has_ipip() {
         return in_namespace(test);
     }
-    assert!(std::env::var_os(IN_GUEST).is_none(), "the guest's kernel has no ipip device");
-    in_guest(name, test);
+    run_in_guest(Guest::UserModeLinux, &[name]);
 }
 
 /// Runs the test whose name alone contains `name` in a User-Mode Linux guest.
 pub(crate) fn in_guest<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
-    if std::env::var_os(IN_GUEST).is_some() {
+    if is_guest() {
         return in_namespace(test);
     }
-    in_machine("uml", name);
+    run_in_guest(Guest::UserModeLinux, &[name]);
 }
 
 /// Runs the test whose name alone contains `name` where the kernel has both ipip and nftables of family inet: here, or
@@ -72,79 +61,14 @@ pub(crate) fn with_ipip_and_nftables<F: Future<Output = ()>>(
     name: &str,
     test: impl FnOnce() -> F + Send + 'static,
 ) {
-    if std::env::var_os(IN_GUEST).is_some() || kernel_has_ipip() && kernel_has_inet_tables() {
+    if is_guest() || has_ipip() && has_inet_tables() {
         return in_namespace(test);
     }
-    in_machine("qemu", name);
-}
-
-fn in_machine(machine: &str, name: &str) {
-    let output = Command::new(routectl())
-        .args(["guest", "--machine", machine, "--"])
-        .arg(std::env::current_exe().expect("own path"))
-        .args([name, "--nocapture"])
-        .env(IN_GUEST, "1")
-        .output()
-        .expect("routectl guest runs");
-    let text = show(&output);
-    assert!(output.status.success(), "{name} failed in the guest:\n{text}");
-    assert!(text.contains("1 passed"), "{name} did not run in the guest:\n{text}");
-}
-
-fn kernel_has_inet_tables() -> bool {
-    std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
-        let table = Command::new("nft").args(["add", "table", "inet", "probe"]).output();
-        table.expect("nft runs: install nftables").status.success()
-    })
-    .join()
-    .expect("the probe's thread")
+    run_in_guest(Guest::Qemu, &[name]);
 }
 
 fn show(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// The `routectl` beside this test program, built if it is not there or old. Where all tests run it is built with them
-/// (`ROUTED_TEST_PROGRAMS_BUILT`): alone it has other features, and is built anew from the start.
-fn routectl() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let own = std::env::current_exe().expect("own path");
-        let directory = own.parent().and_then(|deps| deps.parent()).expect("the target directory");
-        if std::env::var_os("ROUTED_TEST_PROGRAMS_BUILT").is_none() {
-            let build = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--package", "routectl", "--bin", "routectl"])
-                .args(directory.ends_with("release").then_some("--release"))
-                .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .output()
-                .expect("cargo runs");
-            assert!(build.status.success(), "routectl does not build:\n{}", show(&build));
-        }
-        let path = directory.join("routectl");
-        assert!(path.exists(), "no {}", path.display());
-        path
-    };
-    BUILT.get_or_init(build).clone()
-}
-
-fn kernel_has_ipip() -> bool {
-    std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run the tests as root");
-        let spec = IpipSpec { local: [192, 168, 0, 1].into(), mtu: 1480 };
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
-            async {
-                let mut connection = LinkConnection::open().expect("netlink");
-                match connection.change(links::create_ipip("probe", spec.local, spec.mtu)).await {
-                    Ok(()) => true,
-                    Err(error) if error.errno == EOPNOTSUPP => false,
-                    Err(error) => panic!("no answer to whether there is an ipip device: {error}"),
-                }
-            },
-        )
-    })
-    .join()
-    .expect("the probe's thread")
 }
 
 /// Runs `ip` in this thread's namespace; it must succeed.

@@ -2,18 +2,16 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
+use testbed::Process;
 
 use super::usage::{Cpu, Memory};
 
@@ -28,18 +26,17 @@ const QUIET_CPU: Duration = Duration::from_millis(5);
 /// Bytes of its log that are shown when it failed.
 const LOG_TAIL: usize = 600;
 
-/// A running daemon. Killed when dropped.
+/// A running daemon. Ended when dropped.
 pub struct Daemon {
+    process: Process,
     name: String,
-    child: Child,
-    log: PathBuf,
 }
 
 impl Daemon {
-    /// Starts a program in the calling thread's namespace; what it says goes to `log`.
+    /// Starts a program in the calling thread's namespace; its output goes to `log`.
     ///
     /// # Errors
-    /// When it can't be started.
+    /// The program is missing.
     pub fn start(
         program: &Path,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -49,43 +46,33 @@ impl Daemon {
         if !program.is_file() {
             bail!("{} is missing: install it (`make bench` does) or build it", program.display());
         }
-        let file = File::options().create(true).append(true).open(&log)?;
         // setpriv becomes the program: it ends with this thread, even if that is killed.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(arguments)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("can't start {name} with setpriv: install util-linux"))?;
-        Ok(Self { name, child, log })
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments).env("NO_COLOR", "1");
+        Ok(Self { process: Process::start(&name, command, log), name })
     }
 
-    /// The id of its first process.
+    /// Returns the id of its first process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
-    /// That it still runs.
+    /// Checks that the daemon still runs.
     ///
     /// # Errors
-    /// When it has ended, with the end of its log.
+    /// It has ended; with the end of its log.
     pub fn check(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
+        match self.process.exit_status()? {
             None => Ok(()),
-            Some(status) => bail!("{} ended ({status}): {}", self.name, self.last_words()),
+            Some(status) => bail!("{} ended ({status}): {}", self.name, self.log_tail()),
         }
     }
 
-    /// The end of its log, in one line.
+    /// Returns the end of its log, in one line.
     #[must_use]
-    pub fn last_words(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+    pub fn log_tail(&self) -> String {
+        let text = self.process.output();
         let from = text.char_indices().rev().nth(LOG_TAIL).map_or(0, |(at, _)| at);
         text.get(from..).unwrap_or_default().trim().replace('\n', " | ")
     }
@@ -99,11 +86,7 @@ impl Daemon {
         while !listening(port)? {
             self.check()?;
             if Instant::now() > deadline {
-                bail!(
-                    "{} doesn't listen on port {port} after {PATIENCE:?}: {}",
-                    self.name,
-                    self.last_words()
-                );
+                bail!("{} doesn't listen on port {port} after {PATIENCE:?}: {}", self.name, self.log_tail());
             }
             // why: a listening socket of another program makes no event.
             thread::sleep(LOOK_AGAIN);
@@ -148,16 +131,14 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        if self.process.is_running() {
+            self.process.signal(Signal::SIGTERM);
         }
         let deadline = Instant::now() + GOODBYE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        while self.process.is_running() && Instant::now() < deadline {
             // why: std waits for a child without a deadline or not at all.
             thread::sleep(LOOK_AGAIN);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -114,7 +114,7 @@ impl Install {
         self.fleet.dial_all(1)?;
         let done = self.fleet.run_until(Instant::now() + PATIENCE, |fleet| fleet.established() == 1)?;
         if !done {
-            bail!("no session after {PATIENCE:?}: {}", self.daemon.last_words());
+            bail!("no session after {PATIENCE:?}: {}", self.daemon.log_tail());
         }
         self.daemon.wait_until_quiet()?;
         self.watch.begin_anew()

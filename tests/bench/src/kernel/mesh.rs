@@ -273,7 +273,7 @@ fn live(
         if let Some(socket) = &mut socket {
             until_reached(socket, &awaited, changes.as_mut(), limit).inspect_err(|_| {
                 if let Some(daemon) = &daemon {
-                    eprintln!("node {number}: {}", daemon.last_words());
+                    eprintln!("node {number}: {}", daemon.log_tail());
                 }
             })?;
         }

@@ -44,7 +44,7 @@ impl Phases {
         let deadline = Instant::now() + PATIENCE;
         let all = self.fleet.run_until(deadline, |fleet| fleet.established() == wanted);
         if !self.explained(all)? {
-            let (have, log) = (self.fleet.established(), self.daemon.last_words());
+            let (have, log) = (self.fleet.established(), self.daemon.log_tail());
             bail!("{have} of {wanted} sessions are Established after {PATIENCE:?}: {log}");
         }
         self.settle()?;
@@ -116,7 +116,7 @@ impl Phases {
     /// A failure of the load is explained by a daemon that ended, if it did.
     fn explained<T>(&mut self, result: Result<T>) -> Result<T> {
         result.map_err(|error| match self.daemon.check() {
-            Ok(()) => match self.daemon.last_words() {
+            Ok(()) => match self.daemon.log_tail() {
                 said if said.is_empty() => error,
                 said => error.context(said),
             },

@@ -1,9 +1,5 @@
 //! Real etcd clusters (the package `etcd-server`), on loopback or with a network of their own.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "moved from tests")]
-
-pub mod daemon;
-
 use std::collections::HashSet;
 use std::fs;
 use std::net::TcpListener;
@@ -16,38 +12,51 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// Longer than any election or start takes on a loaded machine.
+use crate::etcd::{EtcdMember, PROGRAM};
+
+/// Longer than any election or start takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// One etcd process.
-struct Member {
+struct RunningMember {
     name: String,
     client: String,
-    /// The namespace it lives in, if it has one.
+    /// The network namespace of the process; `None`: the test's own.
     namespace: Option<String>,
     process: Option<Child>,
 }
 
-/// Some members that know each other.
-pub struct Cluster {
+/// A cluster of etcd members. Killed when dropped.
+pub struct EtcdCluster {
     directory: TempDir,
-    members: Vec<Member>,
+    members: Vec<RunningMember>,
     peers: Vec<String>,
     extra: Vec<String>,
     network: Option<Network>,
 }
 
-/// A free port of loopback that no other member was given.
+/// Returns a free port of loopback that no other member got.
+///
+/// # Panics
+/// There is none.
 pub fn port() -> u16 {
     static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     loop {
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        if GIVEN.lock().unwrap().get_or_insert_default().insert(port) {
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .expect("a working test bed")
+            .local_addr()
+            .expect("a working test bed")
+            .port();
+        if GIVEN.lock().expect("a working test bed").get_or_insert_default().insert(port) {
             return port;
         }
     }
 }
 
+/// Runs `ip`.
+///
+/// # Panics
+/// It fails.
 pub fn ip(arguments: &str) {
     let done = Command::new("ip")
         .args(arguments.split_whitespace())
@@ -56,7 +65,7 @@ pub fn ip(arguments: &str) {
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// The first three octets of the members' network, of this test program alone.
+/// Returns the first three octets of the members' network, which differ between test programs.
 pub fn net() -> String {
     format!("198.18.{}", std::process::id() % 250)
 }
@@ -103,26 +112,35 @@ impl Drop for Network {
     }
 }
 
-impl Cluster {
-    /// `count` members on loopback.
+impl EtcdCluster {
+    /// Starts `count` members on loopback.
+    ///
+    /// # Panics
+    /// They don't become healthy.
     pub fn start(count: usize) -> Self {
-        Cluster::with(count, &[], "http")
+        EtcdCluster::with(count, &[], "http")
     }
 
-    /// The same with further arguments, its clients by `scheme`.
+    /// Starts `count` members on loopback with further arguments; clients use `scheme`.
+    ///
+    /// # Panics
+    /// They don't become healthy.
     pub fn with(count: usize, extra: &[String], scheme: &str) -> Self {
         let address = |_| format!("127.0.0.1:{}", port());
         let clients = (0..count).map(address).collect();
         let peers = (0..count).map(address).collect();
-        Cluster::build(clients, peers, extra, scheme, None)
+        EtcdCluster::build(clients, peers, extra, scheme, None)
     }
 
-    /// `count` members, each in a network namespace of its own.
+    /// Starts `count` members, each in a network namespace of its own.
+    ///
+    /// # Panics
+    /// They don't become healthy.
     pub fn in_namespaces(count: usize) -> Self {
         let network = Network::new(count);
         let clients = (1..=count).map(|number| format!("{}.{number}:2379", net())).collect();
         let peers = (1..=count).map(|number| format!("{}.{number}:2380", net())).collect();
-        Cluster::build(clients, peers, &[], "http", Some(network))
+        EtcdCluster::build(clients, peers, &[], "http", Some(network))
     }
 
     fn build(
@@ -133,7 +151,7 @@ impl Cluster {
         network: Option<Network>,
     ) -> Self {
         let namespace = |at: usize| network.as_ref().and_then(|network| network.namespaces.get(at).cloned());
-        let members = clients.iter().enumerate().map(|(at, client)| Member {
+        let members = clients.iter().enumerate().map(|(at, client)| RunningMember {
             name: format!("m{at}"),
             client: format!("{scheme}://{client}"),
             namespace: namespace(at),
@@ -142,8 +160,9 @@ impl Cluster {
         let members = members.collect();
         let peers = peers.iter().map(|peer| format!("http://{peer}")).collect();
         // In memory: a member that waits for a disk is no faster in saying that it is there.
-        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
-        let mut cluster = Cluster { directory, members, peers, extra: extra.to_vec(), network };
+        let directory =
+            tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).expect("a working test bed");
+        let mut cluster = EtcdCluster { directory, members, peers, extra: extra.to_vec(), network };
         for at in 0..clients.len() {
             cluster.run(at);
         }
@@ -154,41 +173,41 @@ impl Cluster {
     }
 
     /// Starts a member that doesn't run.
+    ///
+    /// # Panics
+    /// The program is missing.
     pub fn run(&mut self, at: usize) {
-        let all: Vec<String> = self
-            .members
-            .iter()
-            .zip(&self.peers)
-            .map(|(member, peer)| format!("{}={peer}", member.name))
-            .collect();
-        let directory = self.directory.path().join(format!("m{at}"));
+        let cluster = self.members.iter().zip(&self.peers);
+        let cluster = cluster.map(|(member, peer)| (member.name.clone(), peer.clone())).collect();
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.directory.path().join(format!("m{at}.log")));
-        let (member, peer) = (&mut self.members[at], &self.peers[at]);
+        let member = &mut self.members[at];
+        let settings = EtcdMember {
+            name: member.name.clone(),
+            client: member.client.clone(),
+            peer: self.peers[at].clone(),
+            cluster,
+            data: self.directory.path().join(format!("m{at}")),
+            more: self.extra.clone(),
+        };
         let mut command = match &member.namespace {
             Some(namespace) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, "etcd"]);
+                command.args(["netns", "exec", namespace, PROGRAM]).args(settings.arguments());
                 command
             }
-            None => Command::new("etcd"),
+            None => settings.command(),
         };
-        command
-            .args(["--name", &member.name, "--data-dir", directory.to_str().unwrap()])
-            .args(["--listen-client-urls", &member.client, "--advertise-client-urls", &member.client])
-            .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
-            .args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"])
-            .args(["--logger", "zap", "--log-level", "warn"])
-            .args(&self.extra)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log.unwrap());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("a working test bed"));
         member.process = Some(command.spawn().expect("the program etcd (package etcd-server)"));
     }
 
-    /// Waits until every member that runs answers for the whole.
+    /// Waits until every running member answers a linearizable read.
+    ///
+    /// # Panics
+    /// One does not.
     pub fn await_healthy(&self) {
         for (at, member) in self.members.iter().enumerate().filter(|(_, member)| member.process.is_some()) {
             self.etcdctl_until(at, &["endpoint", "health"], |done| done.is_ok(), &member.client);
@@ -217,21 +236,25 @@ impl Cluster {
         }
     }
 
-    /// The members' URLs.
+    /// Returns the members' URLs.
     pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(|member| member.client.clone()).collect()
     }
 
-    /// The same, as in YAML.
+    /// Returns the members' URLs as a YAML list.
     pub fn yaml(&self) -> String {
         format!("[{}]", self.endpoints().join(", "))
     }
 
+    /// Returns the directory of the members' data and logs.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// A host on the members' network, with that address; the name of its namespace.
+    /// Adds a host to the members' network; returns the name of its namespace.
+    ///
+    /// # Panics
+    /// The cluster is on loopback, or `ip` fails.
     pub fn host(&mut self, number: usize, address: &str) -> String {
         let network = self.network.as_mut().expect("a cluster with a network of its own");
         let (namespace, wire) =
@@ -249,7 +272,7 @@ impl Cluster {
 
     fn signal(&self, at: usize, signal: Signal) {
         if let Some(process) = &self.members[at].process {
-            kill(Pid::from_raw(process.id().cast_signed()), signal).unwrap();
+            kill(Pid::from_raw(process.id().cast_signed()), signal).expect("a working test bed");
         }
     }
 
@@ -261,17 +284,26 @@ impl Cluster {
         }
     }
 
-    /// Stops a member where it stands, with its connections open.
+    /// Stops a member (SIGSTOP), with its connections open.
+    ///
+    /// # Panics
+    /// It has ended.
     pub fn pause(&self, at: usize) {
         self.signal(at, Signal::SIGSTOP);
     }
 
-    /// Lets it go on.
+    /// Continues a stopped member (SIGCONT).
+    ///
+    /// # Panics
+    /// It has ended.
     pub fn resume(&self, at: usize) {
         self.signal(at, Signal::SIGCONT);
     }
 
-    /// Cuts a member off from the others; clients still reach it.
+    /// Cuts a member off from the others, or ends that; clients still reach it.
+    ///
+    /// # Panics
+    /// The cluster is on loopback.
     pub fn cut_off(&self, at: usize, is_cut: bool) {
         let namespace = self.members[at].namespace.as_ref().expect("a member with a network of its own");
         for other in (1..=self.members.len()).filter(|number| *number != at + 1) {
@@ -283,7 +315,10 @@ impl Cluster {
     /// Runs etcdctl against one member.
     ///
     /// # Errors
-    /// What it says on stderr.
+    /// The text on stderr.
+    ///
+    /// # Panics
+    /// The program is missing.
     pub fn try_etcdctl(&self, at: usize, arguments: &[&str]) -> Result<String, String> {
         let done = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
@@ -295,20 +330,26 @@ impl Cluster {
         if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
     }
 
-    /// The same, which has to succeed.
+    /// Runs etcdctl against one member, which has to succeed; returns stdout.
+    ///
+    /// # Panics
+    /// It fails.
     pub fn etcdctl(&self, at: usize, arguments: &[&str]) -> String {
         self.try_etcdctl(at, arguments).unwrap_or_else(|error| panic!("etcdctl {arguments:?}: {error}"))
     }
 
-    /// The revision that a member has.
+    /// Returns the revision of a member.
+    ///
+    /// # Panics
+    /// It does not answer.
     pub fn revision(&self, at: usize) -> i64 {
         let said = self.etcdctl(at, &["get", "/nothing", "-w", "json"]);
-        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        said["header"]["revision"].as_i64().unwrap()
+        let said: serde_json::Value = serde_json::from_str(&said).expect("a working test bed");
+        said["header"]["revision"].as_i64().expect("a working test bed")
     }
 }
 
-impl Drop for Cluster {
+impl Drop for EtcdCluster {
     fn drop(&mut self) {
         for at in 0..self.members.len() {
             self.resume(at);
@@ -316,83 +357,5 @@ impl Drop for Cluster {
         }
         // Only now: a process in it would keep a namespace alive.
         drop(self.network.take());
-    }
-}
-
-/// What a proxy does with what comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passing {
-    /// It passes it on.
-    All,
-    /// It holds it, with connections open.
-    Held,
-    /// It ends connections, and takes none.
-    None,
-}
-
-/// A TCP proxy before a member.
-pub struct Proxy {
-    pub url: String,
-    passing: tokio::sync::watch::Sender<Passing>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-/// Passes octets on in one direction, while that is wanted.
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut passing: tokio::sync::watch::Receiver<Passing>,
-) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut room = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut room).await {
-        if passing.wait_for(|passing| *passing != Passing::Held).await.is_err() {
-            return;
-        }
-        if to.write_all(&room[..count]).await.is_err() {
-            return;
-        }
-    }
-}
-
-impl Proxy {
-    /// Begins to pass on what comes to a port of its own.
-    pub async fn start(member: &str) -> Self {
-        let target = member.trim_start_matches("http://").to_owned();
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let passing = tokio::sync::watch::Sender::new(Passing::All);
-        let seen = passing.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let Ok((near, _)) = listener.accept().await else { return };
-                if *seen.borrow() == Passing::None {
-                    continue;
-                }
-                let (target, mut state) = (target.clone(), seen.subscribe());
-                tokio::spawn(async move {
-                    let Ok(far) = tokio::net::TcpStream::connect(target).await else { return };
-                    let (near_reads, near_writes) = near.into_split();
-                    let (far_reads, far_writes) = far.into_split();
-                    tokio::select! {
-                        () = pass(near_reads, far_writes, state.clone()) => {}
-                        () = pass(far_reads, near_writes, state.clone()) => {}
-                        _ = state.wait_for(|passing| *passing == Passing::None) => {}
-                    }
-                });
-            }
-        });
-        Proxy { url, passing, task }
-    }
-
-    /// From now on it does this.
-    pub fn set(&self, passing: Passing) {
-        self.passing.send_replace(passing);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

@@ -25,7 +25,7 @@ const NAMES: &str = "/run/netns";
 
 /// A network namespace. It lives as long as this value and the processes started in it, or as its name if it
 /// was given one.
-pub(super) struct Namespace {
+pub struct Namespace {
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     file: File,
@@ -36,7 +36,7 @@ impl Namespace {
     ///
     /// # Errors
     /// `EPERM` without the privilege.
-    pub(super) fn create() -> io::Result<Self> {
+    pub fn create() -> io::Result<Self> {
         let (jobs, work): (SyncSender<Job>, Receiver<Job>) = mpsc::sync_channel(JOBS);
         let (ready, started) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("namespace".into()).spawn(move || {
@@ -54,11 +54,29 @@ impl Namespace {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), file })
     }
 
+    /// Runs `work` on a thread of its own in a new namespace, which is gone afterwards unless a process or a socket of
+    /// it stays.
+    ///
+    /// # Errors
+    /// `EPERM` without the privilege, and a thread that can't be started.
+    ///
+    /// # Panics
+    /// `work` panics.
+    pub fn scoped<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        thread::scope(|scope| {
+            let entered = thread::Builder::new().name("namespace".into()).spawn_scoped(scope, || {
+                unshare(CloneFlags::CLONE_NEWNET)?;
+                Ok(work())
+            })?;
+            entered.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// Runs something in the namespace and waits for its answer. Processes that it starts are in the namespace too.
     ///
     /// # Errors
     /// When the work panicked, now or at an earlier call.
-    pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let gone = || io::Error::other("the namespace's thread ended");
         let (answer, result) = mpsc::sync_channel(1);
         let job: Job = Box::new(move || {
@@ -70,7 +88,7 @@ impl Namespace {
     }
 
     /// The descriptor that stands for it in netlink messages.
-    pub(super) fn descriptor(&self) -> RawFd {
+    pub fn descriptor(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
@@ -78,7 +96,7 @@ impl Namespace {
     ///
     /// # Errors
     /// Those of the file system, and when the name is taken.
-    pub(super) fn name(&self, name: &str) -> io::Result<PathBuf> {
+    pub fn name(&self, name: &str) -> io::Result<PathBuf> {
         std::fs::create_dir_all(NAMES)?;
         let path = Path::new(NAMES).join(name);
         File::create_new(&path)?;
@@ -97,7 +115,7 @@ impl Namespace {
     ///
     /// # Errors
     /// Those of the file system.
-    pub(super) fn unname(path: &Path) -> io::Result<()> {
+    pub fn unname(path: &Path) -> io::Result<()> {
         umount2(path, MntFlags::MNT_DETACH)?;
         std::fs::remove_file(path)
     }
