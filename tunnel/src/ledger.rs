@@ -12,6 +12,11 @@ pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest pause.
 pub const LAST_RETRY: Duration = Duration::from_secs(60);
 
+/// Returns the pause after so many failures in a row, at least one.
+pub fn retry_pause(attempts: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(1 << attempts.saturating_sub(1).min(6)).min(LAST_RETRY)
+}
+
 /// One object's failures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectFailure {
@@ -39,8 +44,7 @@ impl Ledger {
         let before = self.failures.get(&object);
         let news = before.is_none_or(|f| f.errno != errno);
         let attempts = before.map_or(0, |f| f.attempts).saturating_add(1);
-        let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
-        let retry_at = now + pause;
+        let retry_at = now + retry_pause(attempts);
         self.failures.insert(object, ObjectFailure { errno, text, attempts, retry_at });
         self.earliest = Some(self.earliest.map_or(retry_at, |earliest| earliest.min(retry_at)));
         news

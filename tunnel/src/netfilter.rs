@@ -18,7 +18,8 @@ use tokio::{
 use crate::{
     desired::{VXLAN_PORT, VXLAN_VNI},
     firewall::{Firewall, Tunnels},
-    ledger::{FIRST_RETRY, LAST_RETRY},
+    ledger::retry_pause,
+    wait::sleep_until,
 };
 use netlink::nftables::{
     DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, Skeleton, TableChange, TableListing, TableMonitor,
@@ -330,7 +331,7 @@ impl Keeper {
         if attempts == 1 {
             tracing::error!("the firewall can't be set, all else runs on: {text}");
         }
-        let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
+        let pause = retry_pause(attempts);
         self.settled = None;
         self.failure = Some(FirewallFailure { text, attempts });
         Instant::now() + pause
@@ -391,13 +392,6 @@ impl Firewall {
             pools: self.pools.clone(),
             masqueraded: self.masqueraded.clone(),
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -115,6 +115,16 @@ impl Reachability {
         self.bgp.values().filter_map(since).min()
     }
 
+    /// Makes everything that is stored older.
+    #[cfg(test)]
+    pub(crate) fn backdate(&mut self, by: Duration) {
+        for bgp in self.bgp.values_mut() {
+            if let BgpReachability::Returning(since) = bgp {
+                *since = since.checked_sub(by).expect("the machine has run for longer");
+            }
+        }
+    }
+
     /// Takes those as returned whose BGP has been well for long enough. Returns whether there were any.
     pub fn settle(&mut self, recover_after: Duration, now: Instant) -> bool {
         let before = self.bgp.len();

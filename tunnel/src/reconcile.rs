@@ -2,9 +2,11 @@
 
 mod dry_run;
 mod multipath;
+mod observation;
 mod operations;
 mod publisher;
 mod reachability;
+mod resolution;
 mod state;
 mod turn;
 
@@ -16,8 +18,8 @@ pub use self::turn::Turn;
 use self::{
     publisher::Publisher,
     state::{
-        DriftRepair, Due, EXIT_INTERVAL, ExitsInUse, Observation, ReconcileRound, ResolutionKey, Resolver,
-        Resync, SyncState, WriteQueue,
+        DriftRepair, Due, EXIT_INTERVAL, ExitsInUse, Observation, ReconcileRound, Resolver, Resync,
+        SyncState, WriteQueue,
     },
 };
 use crate::{
@@ -26,20 +28,17 @@ use crate::{
     desired::{DesiredDevice, Device, RouteKey},
     diff::Object,
     fib::{DesiredRoute, Fib},
-    intern::NONE,
     ledger::Ledger,
     node::{Config, Encapsulation, LearnedPath, RouteChange},
     reachability::Reachability,
     report::{ExitKind, KernelLatency, Work, describe},
-    resolve::{Reach, resolve},
+    resolve::Reach,
     sysctl::Sysctl,
     table::RouteState,
 };
 
 /// Events kept while routes are listed; more than that are answered by listing once more.
 const MAX_HELD: usize = 16 * 1024;
-/// Answers of [`resolve`] that are kept.
-const MAX_ANSWERS: usize = 64 * 1024;
 /// The state of the tunnel task.
 ///
 /// # Contract
@@ -282,84 +281,6 @@ impl<D: Dataplane> Reconciler<D> {
             tracing::debug!(?event, look = ?resync, "kernel state is observed again");
             self.observation.request(resync);
         }
-    }
-
-    /// Asks again how each next hop is reached, and resolves anew if an answer changed.
-    fn recheck_reach(&mut self) {
-        let (true, Some(observed)) = (self.resolver.reached_stale, &self.fib.observed) else { return };
-        self.resolver.reached_stale = false;
-        let mut changed = false;
-        for (address, before) in &mut self.resolver.reached {
-            let after = self.dataplane.reach(*address, observed);
-            changed |= after != *before;
-            *before = after;
-        }
-        if changed {
-            self.resolver.invalidate();
-        }
-    }
-
-    /// Finds the exit of a route by what was learned.
-    fn resolve_one(&mut self, config: &Config, slot: u32) {
-        let state = *self.fib.table().state(slot);
-        let want = match self.fib.learned(&state).copied() {
-            Some(learned) if self.fib.others(&state).is_empty() => {
-                self.answer_or_adopt(config, slot, learned, &state)
-            }
-            Some(learned) => return self.resolve_all(config, slot, learned),
-            None => DesiredRoute::default(),
-        };
-        self.fib.want_learned(slot, want);
-    }
-
-    fn answer_or_adopt(
-        &mut self,
-        config: &Config,
-        slot: u32,
-        learned: LearnedPath,
-        state: &RouteState,
-    ) -> DesiredRoute {
-        let want = self.answer(config, slot, learned);
-        if state.via != NONE && self.adopts(config, &learned, &want, state) {
-            return self.answer(config, slot, learned);
-        }
-        want
-    }
-
-    fn answer(&mut self, config: &Config, slot: u32, learned: LearnedPath) -> DesiredRoute {
-        let prefix = self.fib.table().key(slot).prefix;
-        let own = config.local.blocks.contains(&prefix);
-        let question: ResolutionKey = (learned, config.policy(&prefix), prefix.addr().is_ipv4());
-        if !own {
-            // Blocks of one node come one after the other.
-            if let Some((last, want)) = &self.resolver.last
-                && *last == question
-            {
-                return *want;
-            }
-            if let Some(want) = self.resolver.results.get(&question) {
-                self.resolver.last = Some((question, *want));
-                return *want;
-            }
-        }
-        let Some(observed) = &self.fib.observed else { return DesiredRoute::default() };
-        let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
-        let resolution = resolve(config, &self.reachability, &prefix, &learned, &mut |address| {
-            *reached.entry(address).or_insert_with(|| dataplane.reach(address, observed))
-        });
-        let target = match resolution.reason {
-            crate::resolve::ExitReason::Discard => Some(crate::desired::RouteTarget::Blackhole),
-            _ => resolution.exit.map(crate::desired::RouteTarget::Exit),
-        };
-        let want = DesiredRoute { target, reason: Some(resolution.reason) };
-        if !own {
-            if self.resolver.results.len() >= MAX_ANSWERS {
-                self.resolver.results.clear();
-            }
-            self.resolver.results.insert(question, want);
-            self.resolver.last = Some((question, want));
-        }
-        want
     }
 
     /// A learned route's entry.

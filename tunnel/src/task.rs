@@ -1,7 +1,7 @@
 //! The task that owns the kernel's picture, and the handle to it.
 
 use std::{
-    future::{pending, ready},
+    future::ready,
     io,
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use crate::{
     node::{Config, RouteChange},
     reconcile::{Reconciler, Turn},
     report::{DataplaneReport, ExitKind, RouteReport},
+    wait::sleep_until,
 };
 
 /// Commands that may wait: a burst of route batches while one is being written. What does not fit makes the
@@ -292,12 +293,5 @@ async fn run<D: Dataplane>(
             // All that is selected from may be ready again and again: others of this thread have their turn too.
             tokio::task::yield_now().await;
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => pending().await,
     }
 }

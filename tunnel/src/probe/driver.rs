@@ -27,6 +27,7 @@ use crate::{
     desired::Device,
     node::{Config, ProbeConfig},
     observed::ObservedState,
+    wait::sleep_until,
 };
 
 /// Datagrams taken in before others have their turn.
@@ -148,17 +149,12 @@ impl Probes {
     /// Sends and receives until something has changed. Safe to cancel.
     pub(crate) async fn changes(&mut self) -> Vec<PathUpdate> {
         loop {
-            match (&self.socket, self.prober.deadline()) {
-                (Some(socket), Some(deadline)) => {
-                    tokio::select! {
-                        // An error shows itself at the read that follows.
-                        _ = socket.readable() => {}
-                        () = tokio::time::sleep_until(deadline.into()) => {}
-                    }
-                }
-                (Some(socket), None) => _ = socket.readable().await,
-                // Nothing can be lost where nothing can be sent.
-                (None, _) => std::future::pending().await,
+            // Without a socket nothing can be sent, so nothing can be lost.
+            let Some(socket) = &self.socket else { return std::future::pending().await };
+            tokio::select! {
+                // The read that follows reports an error.
+                _ = socket.readable() => {}
+                () = sleep_until(self.prober.deadline()) => {}
             }
             let changes = self.turn();
             if !changes.is_empty() {

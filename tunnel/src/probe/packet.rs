@@ -30,6 +30,14 @@ const VERSION: u8 = 1;
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProbeKey(Vec<u8>);
 
+/// A key of an invalid length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key has {} to {} octets (got {octets})", ProbeKey::LEAST, ProbeKey::MOST)]
+pub struct ProbeKeyError {
+    /// Length in octets, without white space around the key.
+    pub octets: usize,
+}
+
 impl ProbeKey {
     /// The fewest octets of one.
     pub const LEAST: usize = 8;
@@ -39,13 +47,13 @@ impl ProbeKey {
     /// Takes the content of a key file; white space around it is no part of it.
     ///
     /// # Errors
-    /// A rule, in words, where it has fewer than [`Self::LEAST`] or more than [`Self::MOST`] octets.
-    pub fn new(octets: &[u8]) -> Result<ProbeKey, String> {
+    /// [`ProbeKeyError`] for fewer than [`Self::LEAST`] or more than [`Self::MOST`] octets.
+    pub fn new(octets: &[u8]) -> Result<ProbeKey, ProbeKeyError> {
         let octets = octets.trim_ascii();
         if (Self::LEAST..=Self::MOST).contains(&octets.len()) {
             return Ok(ProbeKey(octets.to_vec()));
         }
-        Err(format!("a key has {} to {} octets (got {})", Self::LEAST, Self::MOST, octets.len()))
+        Err(ProbeKeyError { octets: octets.len() })
     }
 
     fn code(&self, from: Ipv4Addr, to: Ipv4Addr, head: &[u8]) -> Option<Hmac<Sha256>> {
@@ -219,7 +227,8 @@ mod tests {
 
     #[test]
     fn keys_that_are_too_short_or_too_long_are_refused_with_the_rule() {
-        assert_eq!(ProbeKey::new(b" short \n"), Err("a key has 8 to 1024 octets (got 5)".to_owned()));
+        let error = ProbeKey::new(b" short \n").expect_err("too short");
+        assert_eq!(error.to_string(), "a key has 8 to 1024 octets (got 5)");
         assert!(ProbeKey::new(&[b'k'; 1025]).is_err());
     }
 

@@ -3,25 +3,21 @@
 //! A turn is short, a few milliseconds, so that commands and questions are dealt with in between; turns are taken
 //! until all is at rest. While the kernel works on some batches of routes the next ones are made ready.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{
     Reconciler,
-    state::{EXIT_INTERVAL, ReconcileRound, ResolutionProgress, Resync, RouteListing, SyncState},
+    state::{EXIT_INTERVAL, ReconcileRound, ResolutionProgress, Resync, SyncState},
 };
 use crate::{
     dataplane::{
         Dataplane, DataplaneError, MAX_BATCH, MAX_IN_FLIGHT,
         errno::{ENODEV, ENOENT, EPERM, ESRCH},
     },
-    desired::{DesiredDevice, DesiredState, Device},
+    desired::Device,
     diff::{Object, Op, base_ops, unwanted_ops},
     fib::{RouteOp, Verb},
     node::Config,
-    observed::ObservedState,
 };
 
 /// Plans other than of routes, one after the other, before the turns come to rest although there is something left to
@@ -29,10 +25,6 @@ use crate::{
 const PASSES: u32 = 32;
 /// Next-hop objects, groups of them and what follows from both are found out and made one after the other in one turn.
 const STEPS: u32 = 4;
-/// Routes resolved in one turn: about a millisecond.
-const RESOLVED: usize = 8192;
-/// Pause after an observation that failed.
-const OBSERVE_RETRY: Duration = Duration::from_secs(1);
 
 /// What is to follow a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,161 +313,6 @@ impl<D: Dataplane> Reconciler<D> {
         }
         if self.repair.active {
             self.note_fight(Object::Route(op.key));
-        }
-    }
-
-    /// Takes the picture of all but routes, and begins to list those if they are in question.
-    fn observe(&mut self, config: &Config) -> bool {
-        let requested = self.observation.requested.take().unwrap_or(Resync::Full);
-        match self.dataplane.observe(config) {
-            Ok(new) => {
-                let mut resync = requested;
-                if let Some(old) = &self.fib.observed {
-                    if resync != Resync::Expected {
-                        self.note_drift(old.count_differences(&new));
-                    }
-                } else {
-                    resync = Resync::Expected;
-                }
-                let same = |device| {
-                    let of = |o: &ObservedState| o.link(device).map(|l| (l.index, l.up));
-                    self.fib.observed.as_ref().is_some_and(|old| of(old) == of(&new))
-                };
-                // A device that is another, or went down, took its routes with it.
-                if resync == Resync::Base && !Device::ALL.into_iter().all(same) {
-                    resync = Resync::Full;
-                }
-                if self.observation.parent != new.parent {
-                    self.resolver.invalidate();
-                }
-                self.observation.parent = new.parent;
-                self.sysctls = self.dataplane.tune(config, &new);
-                self.fib.observed = Some(new);
-                self.resolver.reached_stale = true;
-                if resync == Resync::Base {
-                    self.observed(false);
-                } else {
-                    self.dataplane.list_routes(config);
-                    self.observation.listing = Some(RouteListing { resync, held: Vec::new() });
-                }
-                true
-            }
-            Err(error) => self.blind(error),
-        }
-    }
-
-    /// Takes in some more of the routes that the kernel has.
-    async fn continue_listing(&mut self, resync: Resync) -> bool {
-        let mut differences = 0;
-        let more = match self.dataplane.listed().await {
-            Ok(Some(records)) => {
-                for record in &records {
-                    differences += u64::from(self.fib.observe_route(&record.key, Some(record.via)));
-                }
-                true
-            }
-            Ok(None) => {
-                differences = u64::try_from(self.fib.observed_all()).unwrap_or(u64::MAX);
-                false
-            }
-            Err(error) => {
-                // What the next list lacks must not count as seen in this one.
-                self.fib.observed_some();
-                return self.blind(error);
-            }
-        };
-        if resync == Resync::Full {
-            self.note_drift(differences);
-        }
-        if !more {
-            let held = self.observation.end_listing();
-            self.observed(true);
-            self.handle(held);
-        }
-        true
-    }
-
-    fn observed(&mut self, whole: bool) {
-        self.observation.error = None;
-        if let Some(round) = &mut self.round {
-            round.observed |= whole;
-        }
-        self.due.base = true;
-        self.due.hosts = true;
-        self.exits.stale = true;
-        self.due.probe_targets = true;
-        self.fib.invalidate();
-    }
-
-    fn note_drift(&mut self, differences: u64) {
-        self.repair.count += differences;
-        self.publisher.activity.drift(differences, None::<fn() -> String>);
-        self.repair.active |= differences > 0;
-        if differences > 0 {
-            tracing::info!(differences, "the kernel's state drifted");
-        }
-    }
-
-    fn blind(&mut self, error: DataplaneError) -> bool {
-        if self.observation.error.as_ref() != Some(&error) {
-            tracing::warn!(%error, "the kernel's state cannot be read; will be tried again");
-            self.publisher.activity.blind(&error);
-            self.publisher.activity.tell();
-        }
-        self.observation.error = Some(error);
-        // Whatever gives cause for a turn before, it begins with a look.
-        self.observation.requested = Some(Resync::Full);
-        self.observation.retry_at = Some(Instant::now() + OBSERVE_RETRY);
-        let held = self.observation.end_listing();
-        self.handle(held);
-        false
-    }
-
-    /// Begins to derive all that is desired from configuration and learned routes.
-    fn rebuild(&mut self, config: &Config) {
-        if self.fib.observed.is_none() {
-            return;
-        }
-        if self.resolver.metric != config.route_metric {
-            self.resolver.metric = config.route_metric;
-            self.fib.move_learned(self.resolver.metric);
-        }
-        self.fib.configure(DesiredState::from_config(config, self.observation.parent));
-        self.resolver.reached.clear();
-        self.resolver.clear_results();
-        for device in Device::ALL {
-            let unused = match device {
-                Device::Ipip => self.fib.desired.ipip == DesiredDevice::Absent,
-                Device::Vxlan => self.fib.desired.vxlan == DesiredDevice::Absent,
-            };
-            if unused {
-                self.unused_since.entry(device).or_insert_with(Instant::now);
-            } else {
-                self.unused_since.remove(&device);
-            }
-        }
-        self.resolver.progress = ResolutionProgress::Running(0);
-        self.reachability.retain(config);
-        self.due.probe_targets = true;
-        self.due.base = true;
-        self.due.hosts = true;
-        self.fib.may_sweep = true;
-    }
-
-    /// Resolves some more routes, and has all compared when none is left.
-    fn resolve_some(&mut self, config: &Config, mut cursor: u32) {
-        for _ in 0..RESOLVED {
-            let Some(slot) = self.fib.table().next(cursor) else {
-                self.resolver.progress = ResolutionProgress::Current;
-                self.fib.mark_all();
-                self.exits.stale = true;
-                return;
-            };
-            cursor = slot + 1;
-            self.resolver.progress = ResolutionProgress::Running(cursor);
-            if self.fib.learned(self.fib.table().state(slot)).is_some() {
-                self.resolve_one(config, slot);
-            }
         }
     }
 

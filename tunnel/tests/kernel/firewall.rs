@@ -321,7 +321,7 @@ fn whoever_changes_the_table_is_mended_and_counted_and_others_tables_stay_as_the
         }
         times.sort();
         println!("mended within {times:?}");
-        assert!(times[times.len() / 2] < Duration::from_millis(500), "{times:?}");
+        assert!(times[times.len() / 2] < Duration::from_secs(2), "{times:?}");
         assert_eq!(foreign(), before);
         nft("flush ruleset");
         report(&firewall, |report| report.drift >= 11).await;
