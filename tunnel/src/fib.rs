@@ -1,4 +1,4 @@
-//! Both sides of our part of the forwarding table, and what leads from the one to the other, a batch at a time.
+//! Desired and observed routes, and the batches of changes that turn one into the other.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -16,50 +16,50 @@ use crate::{
     table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, PARKED, RouteState, RouteTable, SEEN, WITHDRAWN},
 };
 
-/// Entries that one call of [`Fib::route_ops`] looks at: some hundred microseconds.
+/// Entries that one call of [`Fib::route_ops`] compares: some hundred microseconds.
 const LOOKED_AT: usize = 16 * 1024;
 /// Entries that are removed together: some milliseconds.
 const EMPTIED: usize = 64 * 1024;
-/// Entries that a list keeps room for when it is empty.
+/// Capacity, in entries, that an empty list keeps.
 const KEPT: usize = 4096;
 
-/// What is wanted of a prefix, and why.
+/// The desired route of a prefix, with the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct DesiredRoute {
-    /// Where its route is to lead; `None` where there is to be none.
+    /// Target; `None` if there is to be no route.
     pub target: Option<RouteTarget>,
-    /// The reason for that; `None` where nothing was learned.
+    /// Reason; `None` if nothing was learned.
     pub reason: Option<ExitReason>,
 }
 
-/// What is done to a route.
+/// The action on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Create it; never replaces one.
+    /// Creation; never replaces a route.
     Add(Via),
-    /// Replace one observed as ours.
+    /// Replacement of a route observed as ours.
     Replace(Via),
-    /// Delete one observed as ours.
+    /// Deletion of a route observed as ours.
     Delete,
 }
 
-/// One change of a route.
+/// A change of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteOp {
-    /// Its slot in the table.
+    /// Slot in the table.
     pub slot: u32,
     /// Destination and metric.
     pub key: RouteKey,
-    /// The change.
+    /// Action.
     pub verb: Verb,
 }
 
-/// What is desired, what is observed, and the routes of both.
+/// Desired state, observed state, and the routes of both.
 #[derive(Debug, Clone, Default)]
 pub struct Fib {
-    /// All that is desired but learned routes.
+    /// Desired state except learned routes.
     pub desired: DesiredState,
-    /// All that was observed but routes; `None` before the first look.
+    /// Observed state except routes; `None` before the first observation.
     pub observed: Option<ObservedState>,
     table: RouteTable,
     paths: ValueInterner<LearnedPaths>,
@@ -67,48 +67,48 @@ pub struct Fib {
     exits: ValueInterner<Box<[Exit]>>,
     wants: ValueInterner<DesiredRoute>,
     vias: ValueInterner<Via>,
-    /// By the id of a want: how it is realised now.
+    /// Realisation by the id of a desired route.
     realised: Vec<Option<Via>>,
-    /// The same as it was before all of it is found out anew, until it is: for whoever asks meanwhile.
+    /// The previous realisations, while all are computed again: reports use them meanwhile.
     before: Vec<Option<Via>>,
-    /// Wants that nothing was found for yet.
+    /// Desired routes without a realisation.
     unrealised: Vec<u32>,
-    /// Our next-hop objects by gateway and interface index.
+    /// Ids of our next-hop objects by gateway and interface index.
     by_content: HashMap<(IpAddr, u32), u32>,
-    /// Our groups of them.
+    /// Ids of our groups by members.
     by_members: HashMap<GroupMembers, u32>,
-    /// Where to look for a free next-hop id.
+    /// First candidate for a free next-hop id.
     next_id: u32,
-    /// Routes to be compared, in no order to rely on.
+    /// Routes to compare, in no particular order.
     queue: Queue,
-    /// Routes that were deleted, whose entries may go.
+    /// Deleted routes whose entries may be removed.
     emptied: Vec<u32>,
-    /// Where the comparison of all routes stands.
+    /// Cursor of the comparison of all routes.
     scan: Option<u32>,
     configured: Vec<u32>,
-    /// An exit is wanted no more since the last rest: its object may be another's.
+    /// True if an exit became undesired since the last rest, so that its object may be reused.
     may_inherit: bool,
-    /// An object may have lost its last route.
+    /// True if an object may have lost its last route.
     pub(crate) may_sweep: bool,
 }
 
 impl Fib {
-    /// The routes.
+    /// Returns the routes.
     pub fn table(&self) -> &RouteTable {
         &self.table
     }
 
-    /// The path that was learned for a route.
+    /// Returns the learned path of a route.
     pub fn learned(&self, state: &RouteState) -> Option<&LearnedPath> {
         self.paths.value(state.learned).map(|paths| &paths.learned)
     }
 
-    /// What is wanted of a route.
+    /// Returns the desired route.
     pub fn want(&self, state: &RouteState) -> DesiredRoute {
         self.wants.value(state.want).copied().unwrap_or_default()
     }
 
-    /// What the kernel has of a route.
+    /// Returns the next hop of a route in the kernel.
     pub fn via(&self, state: &RouteState) -> Option<&Via> {
         self.vias.value(state.via)
     }
@@ -117,8 +117,8 @@ impl Fib {
         self.realised.get(usize::try_from(want).ok()?).copied().flatten()
     }
 
-    /// Notes what was learned of a route, and what shares its packets; answers its slot, and whether anything was learned
-    /// before.
+    /// Records the learned path of a route and the exit points that share its packets. Returns the
+    /// slot, and whether a path was learned before.
     pub fn learn(
         &mut self,
         key: &RouteKey,
@@ -141,7 +141,7 @@ impl Fib {
         Some((slot, old != NONE))
     }
 
-    /// Notes what is wanted of a route that something was learned for. What the configuration wants comes first.
+    /// Records the desired target of a learned route. Configured routes take precedence.
     pub fn want_learned(&mut self, slot: u32, want: DesiredRoute) {
         let state = *self.table.state(slot);
         let target = match self.want(&state).target {
@@ -184,7 +184,7 @@ impl Fib {
         self.mark(slot);
     }
 
-    /// Has a route compared soon.
+    /// Queues a route for comparison.
     pub fn mark(&mut self, slot: u32) {
         let state = self.table.state_mut(slot);
         if !state.has(DIRTY) {
@@ -193,12 +193,12 @@ impl Fib {
         }
     }
 
-    /// Has all routes compared.
+    /// Starts the comparison of all routes.
     pub fn mark_all(&mut self) {
         self.scan = Some(0);
     }
 
-    /// Has everything compared and realised anew: links or next-hop objects are others than they were.
+    /// Starts the comparison and realisation of everything: links or next-hop objects changed.
     pub fn invalidate(&mut self) {
         self.before.resize(self.realised.len(), None);
         for (realised, before) in self.realised.iter_mut().zip(&mut self.before) {
@@ -219,7 +219,7 @@ impl Fib {
         self.mark_all();
     }
 
-    /// Takes what follows from a new configuration, in place of what followed from the old one.
+    /// Replaces the desired state that a configuration implies.
     pub fn configure(&mut self, desired: DesiredState) {
         for slot in std::mem::take(&mut self.configured) {
             let reason = self.want(self.table.state(slot)).reason;
@@ -236,7 +236,7 @@ impl Fib {
         self.desired = desired;
     }
 
-    /// Moves what was learned to another metric; all of it has to be resolved anew then.
+    /// Moves learned routes to another metric; all of them have to be resolved again.
     pub fn move_learned(&mut self, metric: u32) {
         let slots: Vec<u32> = self.table.slots().collect();
         for slot in slots {
@@ -251,7 +251,8 @@ impl Fib {
         }
     }
 
-    /// Notes that the kernel has, or has not, a route. Returns true if that is news.
+    /// Records the next hop of a route in the kernel, or its absence. Returns true if it differs
+    /// from before.
     pub fn observe_route(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
         let slot = match via {
             Some(_) => self.table.enter(key),
@@ -268,8 +269,8 @@ impl Fib {
         news
     }
 
-    /// The same for a change that others made, which is then healed. What comes while a change of ours is in flight is news
-    /// whatever it says: it may have been made before or after ours.
+    /// Records a change that another program made, and queues the repair. A change that arrives
+    /// while one of ours is in flight is always new: it may have been made before or after ours.
     pub fn event(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
         let mut news = self.observe_route(key, via);
         if let Some(slot) = self.table.find(key) {
@@ -286,7 +287,7 @@ impl Fib {
         news
     }
 
-    /// Gives up an observation of all routes that did not come to its end.
+    /// Aborts an observation of all routes.
     pub fn observed_some(&mut self) {
         let mut cursor = 0;
         while let Some(slot) = self.table.next(cursor) {
@@ -295,7 +296,8 @@ impl Fib {
         }
     }
 
-    /// Ends an observation of all routes: those not met since the last one are gone. Returns how many.
+    /// Ends an observation of all routes: those not met since the last one are gone. Returns their
+    /// number.
     pub fn observed_all(&mut self) -> usize {
         let mut gone = 0;
         let mut cursor = 0;
@@ -321,7 +323,7 @@ impl Fib {
         }
     }
 
-    /// The routes that make next hops legal, which are written before those.
+    /// Collects the routes that make next hops valid, which are written before those.
     pub fn host_ops(&mut self, batch: &mut Vec<RouteOp>, blocked: &dyn Fn(&Object) -> bool) {
         for i in 0..self.configured.len() {
             let slot = self.configured[i];
@@ -331,8 +333,9 @@ impl Fib {
         }
     }
 
-    /// Adds at most `limit` changes to the batch. What is not wanted is deleted with `sweep`, else only if it was
-    /// learned and withdrawn since the start. Returns whether there is nothing left to compare.
+    /// Adds at most `limit` changes to the batch. Undesired routes are deleted with `sweep`,
+    /// otherwise only if they were learned and withdrawn since the start. Returns whether there is
+    /// nothing left to compare.
     pub fn route_ops(
         &mut self,
         batch: &mut Vec<RouteOp>,
@@ -352,16 +355,16 @@ impl Fib {
         false
     }
 
-    /// Takes a route out of the queue.
+    /// Takes a route from the queue.
     fn pick(&mut self) -> Option<u32> {
-        // Plain gateways are taken as they come: those of one next hop come one after the other, and the kernel finds
-        // the last one first in its long chain.
+        // Routes by plain gateways are taken in sequence: those of one next hop follow each other, and the
+        // kernel finds the last one first in its long chain.
         let objects = self.observed.as_ref().is_none_or(|o| o.nexthop_objects);
         let table = &self.table;
         self.queue.take(|first| !objects && table.state(first).want != NONE)
     }
 
-    /// Goes on with the comparison of all routes: those that differ are put into the queue.
+    /// Continues the comparison of all routes; those that differ are queued.
     fn scan_on(&mut self, sweep: bool) {
         let Some(mut cursor) = self.scan else { return };
         for _ in 0..LOOKED_AT {
@@ -415,10 +418,15 @@ impl Fib {
         Some(RouteOp { slot, key, verb })
     }
 
-    /// Notes how a change of a route ended. Returns whether the route had failed before.
+    /// Records the result of a change. Returns whether the route had failed before.
     ///
-    /// Where others have changed it meanwhile their word stands, and it is compared once more: if theirs came first, to write it
-    /// again is harmless or refused, and a refusal leads to a look; if it came last, ours is gone.
+    /// If another program changed the route meanwhile, its change stands and the route is compared
+    /// again: if that change came first, writing ours again is harmless or refused, and a refusal
+    /// leads to a resync; if it came last, ours is gone.
+    ///
+    /// Where others have changed it meanwhile their word stands, and it is compared once more: if
+    /// theirs came first, to write it again is harmless or refused, and a refusal leads to a look;
+    /// if it came last, ours is gone.
     pub fn route_done(&mut self, op: &RouteOp, success: bool) -> bool {
         let state = self.table.state_mut(op.slot);
         let failed = state.has(FAILED);
@@ -452,8 +460,8 @@ impl Fib {
         failed
     }
 
-    /// Removes the entries of deleted routes, together and in the order of memory: one by one and scattered each would
-    /// cost several cache misses.
+    /// Removes the entries of deleted routes, together and in the order of memory: scattered single
+    /// removals would cost several cache misses each.
     fn remove_emptied(&mut self) {
         let mut emptied = std::mem::take(&mut self.emptied);
         emptied.sort_unstable();
@@ -463,14 +471,14 @@ impl Fib {
         self.emptied = emptied;
     }
 
-    /// Notes that the ledger has a failure of a route.
+    /// Records that the ledger has a failure of a route.
     pub fn mark_failed(&mut self, key: &RouteKey) {
         if let Some(slot) = self.table.find(key) {
             self.table.state_mut(slot).set(FAILED);
         }
     }
 
-    /// Gives memory back after a peak; to be called when nothing waits and nothing is in flight.
+    /// Releases memory after a peak; requires that nothing is queued or in flight.
     pub fn shrink(&mut self) {
         self.remove_emptied();
         self.emptied.shrink_to(KEPT);

@@ -1,4 +1,4 @@
-//! The [`Dataplane`] that is the kernel of the calling thread's network namespace.
+//! The [`Dataplane`] of the kernel, in the calling thread's network namespace.
 
 mod flush;
 mod monitor;
@@ -41,26 +41,26 @@ use crate::{
     sysctl::{self, Sysctl},
 };
 
-/// The device that the kernel makes in every namespace as soon as the `ipip` module is there.
+/// Device that the kernel creates in every namespace once the `ipip` module is loaded.
 const TUNL0: &str = "tunl0";
 
-/// A request, by the way it goes.
+/// A request, by the socket it uses.
 enum Request {
-    /// One of many.
+    /// A request of the socket for numerous ones.
     Batched(RequestMessage),
-    /// One by itself.
+    /// A request that is executed by itself.
     Single(LinkChange),
 }
 
-/// Five sockets: for probes, for routes, which a thread of its own writes, for the other requests that are many, for those that
-/// are few, and for events.
+/// The kernel by five sockets: for probes, for routes (written by a thread of its own), for other
+/// numerous requests, for rare requests, and for events.
 pub struct KernelDataplane {
     writer: Writer,
     socket: RequestSocket,
     connection: LinkConnection,
     monitor: KernelMonitor,
     protocol: u8,
-    /// A second IP-in-IP device was refused.
+    /// True after the kernel refused a second IP-in-IP device.
     use_tunl0: bool,
     names: HashMap<u32, String>,
     probes: Probes,
@@ -76,7 +76,7 @@ impl KernelDataplane {
         let connection = LinkConnection::open()?;
         let writer = Writer::start()?;
         let mut monitor = KernelMonitor::open(&[socket.port(), connection.port(), writer.port()])?;
-        // There is no VXLAN device before it was observed.
+        // There is no VXLAN device before the first observation.
         monitor.watch_neighbours(0)?;
         Ok(Self {
             writer,
@@ -133,7 +133,7 @@ impl KernelDataplane {
         }
     }
 
-    /// Carries them out in order, across both sockets.
+    /// Executes the operations in order, across both sockets.
     async fn execute(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         let mut results = Vec::with_capacity(ops.len());
         let mut batch = Vec::new();
@@ -193,7 +193,7 @@ impl KernelDataplane {
                 _ => {}
             }
         }
-        // Before they are listed, so that no change is missed.
+        // Before the neighbors are listed, so that no change is missed.
         self.monitor.watch_neighbours(observed.vxlan.map_or(0, |vxlan| vxlan.index))?;
         if let Some(vxlan) = observed.vxlan {
             for record in neighbours::dump_permanent(&mut self.socket, vxlan.index)? {
@@ -254,7 +254,7 @@ impl Dataplane for KernelDataplane {
         for (op, result) in ops.iter().zip(&mut results) {
             let Err(error) = result else { continue };
             match op {
-                // Another device has our endpoints: the next observation takes tunl0 for ours.
+                // Another device has our endpoints: the next observation treats tunl0 as ours.
                 Op::CreateIpip(_)
                     if error.errno == EEXIST
                         && !self.use_tunl0
@@ -264,7 +264,7 @@ impl Dataplane for KernelDataplane {
                     self.use_tunl0 = true;
                     *result = Ok(());
                 }
-                // What is to be gone is gone.
+                // The object is gone, which is what was requested.
                 Op::DeleteLink { .. }
                 | Op::DeleteAddress { .. }
                 | Op::DeleteFdb { .. }
@@ -330,7 +330,7 @@ impl Dataplane for KernelDataplane {
     }
 }
 
-/// The kernel gives every device one of these by itself.
+/// Returns whether the address is link-local: the kernel assigns one to every device.
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(a) if Ipv6Addr::segments(&a)[0] & 0xffc0 == 0xfe80)
 }

@@ -1,19 +1,19 @@
-//! The next-hop objects that share a group's packets.
+//! The members of a next-hop group.
 
-/// The most of them: as many exits as a route is given at once.
+/// Maximum number of members: the maximum number of exits of a route.
 pub const MAX_MEMBERS: usize = 16;
 
-/// Ids of next-hop objects, each once, in their order; of what is no group, none.
+/// Ids of next-hop objects, distinct and sorted; none for a single object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct GroupMembers {
     ids: [u32; MAX_MEMBERS],
     count: u8,
-    /// They share packets otherwise than alike and by hash.
+    /// True if the members do not share packets evenly and by hash.
     odd: bool,
 }
 
 impl GroupMembers {
-    /// These, in any order; of more than [`MAX_MEMBERS`] the lowest.
+    /// Sorts the ids; of more than [`MAX_MEMBERS`] it keeps the lowest.
     pub fn new(ids: impl IntoIterator<Item = u32>) -> Self {
         let mut sorted: Vec<u32> = ids.into_iter().collect();
         sorted.sort_unstable();
@@ -26,29 +26,29 @@ impl GroupMembers {
         members
     }
 
-    /// The same in a group that we would not have written so: by weights, or not chosen by hash. It is no equal of one that
-    /// we did.
+    /// Returns the members of a group that we would not have written: with weights, or not chosen
+    /// by hash. It never equals one of ours.
     #[must_use]
     pub fn oddly(self) -> Self {
         Self { odd: true, ..self }
     }
 
-    /// All of them.
+    /// Returns the ids.
     pub fn ids(&self) -> &[u32] {
         self.ids.get(..usize::from(self.count)).unwrap_or_default()
     }
 
-    /// Whether there are none: it is no group.
+    /// Returns whether there are no members: the object is not a group.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether this is one of them.
+    /// Returns whether this id is a member.
     pub fn contains(&self, id: u32) -> bool {
         self.ids().contains(&id)
     }
 
-    /// The others.
+    /// Returns the members without this id.
     #[must_use]
     pub fn without(&self, id: u32) -> Self {
         let others = self.ids().iter().copied().filter(|other| *other != id);

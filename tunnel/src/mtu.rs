@@ -1,13 +1,13 @@
-//! How large pods' packets may be.
+//! The MTU of pods.
 
 use crate::{
     desired::{IPIP_OVERHEAD, VXLAN_OVERHEAD, VXLAN_OVERHEAD_IPV6},
     node::Config,
 };
 
-/// The MTU of pods, in octets: what fits through every encapsulation that may be used, so that none that is changed to,
-/// by a fallback or a change of mind, makes a packet too large. `parent` is the MTU of the interface with this node's
-/// address.
+/// Returns the MTU of pods in octets: the largest that fits through every encapsulation that may be
+/// used, so that no fallback or change of configuration makes a packet too large. `parent` is the
+/// MTU of the interface with this node's address.
 pub fn pod_mtu(config: &Config, parent: u32) -> u32 {
     let ipip = config.needs_ipip().then_some(IPIP_OVERHEAD);
     let over_ipv6 = config.local.underlay().is_some_and(|underlay| underlay.is_ipv6());

@@ -1,5 +1,6 @@
-//! Keeps this node's own nftables table, `inet routed`, as it is to be: one transaction for each change, read back
-//! afterwards; what others change in it is mended when the kernel tells of it. No other table is ever looked at.
+//! The task that maintains this node's own nftables table, `inet routed`: one transaction for each
+//! change, read back afterwards; changes by other programs are repaired when the kernel reports
+//! them. No other table is ever read.
 
 use std::{
     collections::BTreeSet,
@@ -27,51 +28,53 @@ use netlink::nftables::{
 };
 pub use netlink::nftables::{NODE_SETS, NftError, TABLE, TableListingError};
 
-/// How often the table is looked at where the kernel doesn't tell of changes.
+/// Interval of checks where the kernel does not report changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// From mending to mending again: what belongs together is mended together.
+/// Minimum pause between two repairs, so that related changes are repaired together.
 const SHORT_PAUSE: Duration = Duration::from_millis(10);
-/// So often in a row; then the pause doubles, so that two who disagree don't take the processor from everybody else.
+/// Number of consecutive repairs before the pause doubles, so that two programs that disagree do
+/// not occupy the processor.
 const IN_A_ROW: u32 = 16;
-/// The longest pause.
+/// Maximum pause.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
-/// After so long in peace it is short again.
+/// Time without changes after which the pause is short again.
 const PEACE: Duration = Duration::from_secs(30);
-/// Questions that may wait; whoever comes when there are more is answered without counters.
+/// Requests that may be queued; further ones are answered without counters.
 const QUESTIONS: usize = 16;
-/// How long counters are good for.
+/// Time for which counters are reused.
 const COUNTERS_HOLD: Duration = Duration::from_secs(1);
-/// How long a question may take.
+/// Timeout of a request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// Plans for one wish: what is written, and what was changed while that was done.
+/// Plans for one desired table: the first, and those for changes made meanwhile.
 const PASSES: u32 = 4;
 
-/// How the table is.
+/// The state of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct FirewallReport {
-    /// There is something for it to do.
+    /// True if there is something to do.
     pub wanted: bool,
-    /// The kernel has it as wanted.
+    /// True if the kernel has the desired table.
     pub installed: bool,
-    /// IP-in-IP packets are accepted from known nodes alone.
+    /// True if IP-in-IP packets are accepted from known nodes only.
     pub guards_ipip: bool,
-    /// VXLAN packets are.
+    /// True if VXLAN packets are accepted from known nodes only.
     pub guards_vxlan: bool,
-    /// From how many addresses.
+    /// Number of accepted sources.
     pub nodes: usize,
-    /// Pools whose packets to outside get this node's address.
+    /// Pools whose packets to the outside get this node's address.
     pub masqueraded: Vec<IpNet>,
-    /// How often it was mended after somebody else changed it, since the start.
+    /// Number of repairs after another program changed the table, since the start.
     pub drift: u64,
-    /// IP-in-IP packets dropped since the table was made; `None` where that isn't known.
+    /// Number of IP-in-IP packets dropped since the table was created; `None` if unknown.
     pub dropped_ipip: Option<u64>,
-    /// VXLAN packets likewise.
+    /// Number of VXLAN packets dropped since the table was created; `None` if unknown.
     pub dropped_vxlan: Option<u64>,
-    /// What keeps it from being as wanted, and what to do.
+    /// Problem that keeps the table from being as desired, with its remedy.
     pub problem: Option<String>,
 }
 
-/// The way to the task that keeps the table; it ends with the last clone, and leaves the table as it is.
+/// A handle to the task that maintains the table; the task ends with the last clone and leaves the
+/// table as it is.
 #[derive(Debug, Clone)]
 pub struct FirewallHandle {
     wanted: watch::Sender<Option<Firewall>>,
@@ -79,12 +82,13 @@ pub struct FirewallHandle {
     questions: mpsc::Sender<ReportRequest>,
 }
 
-/// Somebody asks for a report with counters.
+/// A request for a report with counters.
 type ReportRequest = oneshot::Sender<FirewallReport>;
 
 impl FirewallHandle {
-    /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose threads are all
-    /// in that namespace. It touches nothing until it is configured. It follows how the tunnels are.
+    /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose
+    /// threads are all in that namespace. The task touches nothing until it is configured. It
+    /// follows the state of the tunnels.
     pub fn spawn(tunnels: watch::Receiver<Tunnels>) -> (Self, JoinHandle<()>) {
         let (wanted, told) = watch::channel(None);
         let (report, reports) = watch::channel(FirewallReport::default());
@@ -93,7 +97,7 @@ impl FirewallHandle {
         (Self { wanted, reports, questions }, task)
     }
 
-    /// Says what the table is to do.
+    /// Sets the desired contents of the table.
     pub fn configure(&self, firewall: Firewall) {
         self.wanted.send_if_modified(|wanted| {
             let news = wanted.as_ref() != Some(&firewall);
@@ -104,13 +108,13 @@ impl FirewallHandle {
         });
     }
 
-    /// How it is, without the counters.
+    /// Returns the state, without counters.
     pub fn watch(&self) -> watch::Receiver<FirewallReport> {
         self.reports.clone()
     }
 
-    /// How it is now. Counters are at most a second old, however many ask; without them where `nft` takes
-    /// its time.
+    /// Returns the current state. Counters are at most a second old, for any number of callers;
+    /// they are missing if `nft` takes too long.
     pub async fn report(&self) -> FirewallReport {
         let (sender, receiver) = oneshot::channel();
         if self.questions.try_send(sender).is_ok()
@@ -122,7 +126,7 @@ impl FirewallHandle {
     }
 }
 
-/// Takes the table away; says whether there was one.
+/// Deletes the table. Returns whether there was one.
 ///
 /// # Errors
 /// [`NftError`].
@@ -133,7 +137,7 @@ pub async fn flush() -> Result<bool, NftError> {
     }
 }
 
-/// What stands in the way.
+/// The present failure.
 struct FirewallFailure {
     text: String,
     attempts: u32,
@@ -143,15 +147,15 @@ struct FirewallFailure {
 #[derive(Default)]
 struct Keeper {
     monitor: Option<TableMonitor>,
-    /// How this `nft` spells our table, where that is other than we write it.
+    /// This `nft`'s spelling of our table, if it differs from ours.
     spelled: Option<Skeleton>,
-    /// What the table was last seen to be.
+    /// Table of the last success, and whether all routes were known.
     settled: Option<(Firewall, bool)>,
     failure: Option<FirewallFailure>,
     drift: u64,
-    /// When it was last mended, and how often in a row.
+    /// Time of the last repair, and the number of consecutive repairs.
     mended: Option<(Instant, u32)>,
-    /// When the counters were read, and what they said, of IP-in-IP and of VXLAN.
+    /// Time of the last read of the counters, and their values for IP-in-IP and VXLAN.
     counted: Option<(Instant, [Option<u64>; 2])>,
 }
 
@@ -163,7 +167,7 @@ async fn run(
 ) {
     let mut keeper = Keeper::default();
     let mut may_ask = true;
-    // When to look at the table, if anything is wanted.
+    // Time of the next check, if a table is desired.
     let mut look_at = Some(Instant::now());
     loop {
         let firewall = wanted.borrow_and_update().clone();
@@ -186,7 +190,7 @@ async fn run(
             }
             changed = tunnels.changed(), if may_ask => {
                 may_ask = changed.is_ok();
-                // Whoever fails for another reason doesn't fail less now.
+                // A failure for another reason does not go away with this change.
                 if keeper.failure.is_none() {
                     look_at = Some(Instant::now());
                 }
@@ -197,21 +201,21 @@ async fn run(
                 if let Some((_, [ipip, vxlan])) = keeper.counted.filter(|_| report.installed) {
                     (report.dropped_ipip, report.dropped_vxlan) = (ipip, vxlan);
                 }
-                // Nobody may wait any more.
+                // The receiver may be gone.
                 let _ = question.send(report);
             }
             () = keeper.changed() => look_at = Some(keeper.not_before()),
-            // Before anything is wanted, that is what is waited for.
+            // Before the first configuration there is nothing to check.
             () = sleep_until(look_at.filter(|_| is_wanted)) => {}
         }
     }
 }
 
 impl Keeper {
-    /// Brings the table to what is wanted, as far as it can be, and says when to look again. Until all routes are
-    /// known (`whole`) nobody who was accepted before is refused.
+    /// Brings the table closer to the desired one and returns the time of the next check. Until all
+    /// routes are known (`whole`), sources that were accepted before stay accepted.
     async fn keep(&mut self, firewall: &Firewall, whole: bool) -> Option<Instant> {
-        // First: what happens after the look is told.
+        // First: changes after the check are reported.
         self.listen(firewall);
         let outcome =
             if firewall.is_empty() { self.remove().await } else { self.bring(firewall, whole).await };
@@ -221,7 +225,7 @@ impl Keeper {
                     tracing::info!(after = failure.attempts, "the firewall is as it is to be");
                 }
                 self.settled = Some((firewall.clone(), whole));
-                // Where the kernel tells, there is no need to look.
+                // Where the kernel reports changes, no check is needed.
                 (self.monitor.is_none() && !firewall.is_empty()).then(|| Instant::now() + LOOK_INTERVAL)
             }
             Err(error) => Some(self.fail(&error)),
@@ -244,9 +248,9 @@ impl Keeper {
     async fn remove(&mut self) -> Result<(), NftError> {
         self.spelled = None;
         match flush().await {
-            // Without the program, or the tables, there is none of ours.
+            // Without the program or kernel support there is no table of ours.
             Err(NftError::Missing | NftError::Unsupported(_)) => Ok(()),
-            // Who may not look never made one.
+            // Without the privilege to list it we never created it.
             Err(NftError::Denied(_)) if self.settled.is_none() => Ok(()),
             outcome => outcome.map(drop),
         }
@@ -305,7 +309,7 @@ impl Keeper {
         self.drift += 1;
     }
 
-    /// Reads the counters, if that was not done just now.
+    /// Reads the counters, unless they were read just now.
     async fn count(&mut self) {
         let settled = self.settled.as_ref().is_some_and(|(firewall, _)| !firewall.is_empty());
         let fresh = self.counted.is_some_and(|(at, _)| at.elapsed() < COUNTERS_HOLD);
@@ -318,7 +322,7 @@ impl Keeper {
         }
     }
 
-    /// From when on it may be mended again.
+    /// Returns the time of the next repair at the earliest.
     fn not_before(&self) -> Instant {
         let now = Instant::now();
         self.mended.map_or(now, |(at, count)| (at + pause_after(count)).max(now))
@@ -337,10 +341,10 @@ impl Keeper {
         Instant::now() + pause
     }
 
-    /// Waits until somebody changes the table.
+    /// Waits until another program changes the table.
     async fn changed(&mut self) {
         match &mut self.monitor {
-            // While there is a failure, its time is what counts.
+            // During a failure the retry time counts.
             Some(monitor) if self.failure.is_none() => {
                 if let Err(error) = monitor.changed().await {
                     tracing::debug!(%error, "nftables' events broke off");
@@ -367,7 +371,7 @@ impl Keeper {
     }
 }
 
-/// How long to wait after the table was mended so often in a row.
+/// Returns the pause after so many consecutive repairs.
 fn pause_after(count: u32) -> Duration {
     SHORT_PAUSE.saturating_mul(1 << count.saturating_sub(IN_A_ROW).min(16)).min(LONG_PAUSE)
 }

@@ -1,4 +1,5 @@
-//! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
+//! The reconciler: owns desired and observed state, takes in configuration, routes and events, and
+//! keeps the kernel in step.
 
 mod dry_run;
 mod multipath;
@@ -37,7 +38,7 @@ use crate::{
     table::RouteState,
 };
 
-/// Events kept while routes are listed; more than that are answered by listing once more.
+/// Events kept while routes are listed; more of them lead to another listing.
 const MAX_HELD: usize = 16 * 1024;
 /// The state of the tunnel task.
 ///
@@ -91,7 +92,7 @@ pub struct Reconciler<D> {
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// With nothing configured it touches nothing.
+    /// Creates a reconciler, which touches nothing until it is configured.
     pub fn new(dataplane: D) -> Self {
         Self {
             dataplane,
@@ -137,13 +138,13 @@ impl<D: Dataplane> Reconciler<D> {
         self.observation.error.as_ref()
     }
 
-    /// Takes a new configuration.
+    /// Sets the configuration.
     pub fn configure(&mut self, config: Config) {
         if self.config.as_deref() == Some(&config) {
             return;
         }
         let protocol = self.config.as_ref().map(|c| c.route_protocol);
-        // Nothing that was said of routes with the same protocol number is wrong now.
+        // With the same protocol number the observation of routes stays valid.
         self.observation.request(if protocol == Some(config.route_protocol) {
             Resync::Base
         } else {
@@ -154,13 +155,13 @@ impl<D: Dataplane> Reconciler<D> {
         self.ledger.retry_all(Instant::now());
     }
 
-    /// Takes changes of best paths.
+    /// Records changes of best paths.
     pub fn routes(&mut self, changes: Vec<RouteChange>) {
         let config = self.config.clone().filter(|_| !self.resolver.is_stale() && self.fib.observed.is_some());
         if let Some(round) = &mut self.round {
             round.passes = 0;
         }
-        // What is adopted needs no change of the kernel's to be in use.
+        // A route that is adopted is in use without a change of the kernel's.
         self.exits.stale = true;
         for RouteChange { prefix, learned, others } in changes {
             let key = RouteKey { prefix: prefix.trunc(), metric: self.resolver.metric };
@@ -173,14 +174,14 @@ impl<D: Dataplane> Reconciler<D> {
             }
             match (&config, learned) {
                 (Some(config), _) => self.resolve_one(config, slot),
-                // What will be resolved later is what is learned then.
+                // Routes that are resolved later use the paths of that time.
                 (None, None) => self.fib.want_learned(slot, DesiredRoute::default()),
                 (None, Some(_)) => self.resolver.invalidate(),
             }
         }
     }
 
-    /// All routes are known: what is ours and unwanted may go.
+    /// Records that all routes are known: leftovers may be deleted.
     pub fn in_sync(&mut self) {
         if !self.is_in_sync() {
             self.sync = SyncState::InSync;
@@ -191,21 +192,21 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// When [`Self::reconcile`] wants to be called again without any event.
+    /// Returns the time at which [`Self::reconcile`] has to be called again without any event.
     pub fn next_retry(&self) -> Option<Instant> {
         let note_at = self.exits.updated_at.filter(|_| self.exits.stale).map(|at| at + EXIT_INTERVAL);
         let returned_at =
             self.config.as_ref().and_then(|c| self.reachability.deadline(c.probing.recover_after));
         let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
-        // What was due when the turns before began was their business, whatever came of it. What came due since is
-        // not: nothing may have had a turn between then and now.
+        // Work that was due at the start of the last round belonged to that round, whatever its outcome.
+        // Work that came due since is still to be done: there may have been no turn since.
         let [returned_at, swept_at] = [returned_at, swept_at]
             .map(|at| at.filter(|at| self.marked_at.is_none_or(|marked| *at > marked)));
         let times = [self.ledger.next_retry(), self.observation.retry_at, note_at, returned_at, swept_at];
         times.into_iter().flatten().min()
     }
 
-    /// Reads the sysctls again: of some nobody tells when they change.
+    /// Checks the sysctls again, some of which change without an event.
     pub fn audit(&mut self) {
         let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) else { return };
         let before = std::mem::replace(&mut self.sysctls, self.dataplane.tune(config, observed));
@@ -217,7 +218,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Takes note of what others did.
+    /// Processes changes that other programs made.
     pub fn handle(&mut self, mut events: Vec<KernelEvent>) {
         self.take_path_states(&mut events);
         if let Some(listing) = &mut self.observation.listing {
@@ -251,7 +252,7 @@ impl<D: Dataplane> Reconciler<D> {
                 let named = Device::ALL.iter().any(|d| d.name() == name);
                 (incomplete || named || index_matters(*index)).then_some(Resync::Full)
             }
-            // No route goes with an address that comes, and there may be a million to list.
+            // The kernel removes no route when an address is added, and a listing may have a million.
             KernelEvent::Address { index, gone } => {
                 index_matters(*index).then_some(if *gone { Resync::Full } else { Resync::Base })
             }
@@ -264,7 +265,7 @@ impl<D: Dataplane> Reconciler<D> {
                 self.due.sysctls = true;
                 None
             }
-            // Taken in before.
+            // Processed before.
             KernelEvent::PathState { .. } => None,
             KernelEvent::Route { key, via, ours } => {
                 self.resolver.reached_stale |= self.resolver.reached.keys().any(|a| key.prefix.contains(a));
@@ -283,14 +284,15 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// A learned route's entry.
+    /// Returns the entry of a learned route.
     pub(crate) fn route(&self, prefix: &ipnet::IpNet) -> Option<&RouteState> {
         let slot = self.fib.table().find(&RouteKey { prefix: *prefix, metric: self.resolver.metric })?;
         Some(self.fib.table().state(slot))
     }
 
-    /// Notes by which encapsulation each node is reached, if that may have changed. Between turns what is resolved anew may
-    /// not be known to be in the kernel yet although it is: that nothing is in use is seen at rest alone.
+    /// Updates the exits in use, if they may have changed. Between turns a route may be in the
+    /// kernel without being known to be, while it is resolved again; only at rest a node counts as
+    /// unreached.
     pub(crate) fn note_exits_in_use(&mut self, at_rest: bool) {
         let Some(config) = self.config.clone().filter(|_| self.exits.stale) else { return };
         self.exits.stale = !at_rest;

@@ -1,4 +1,4 @@
-//! What the tunnel task tells about itself.
+//! The report of the tunnel task.
 
 use std::net::IpAddr;
 
@@ -26,41 +26,41 @@ pub use paths::PathReport;
 pub(crate) use problems::describe;
 use problems::mac_text;
 
-/// The one line about a missing privilege.
+/// Problem line for a missing privilege.
 pub const PERMISSION_DENIED: &str = "no CAP_NET_ADMIN: the kernel refuses to change links and routes, BGP runs on; \
      run routed as root or grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN; container: add NET_ADMIN)";
 
-/// Routes reported in one go: about a millisecond.
+/// Routes per page of the report: about a millisecond.
 const SOME_ROUTES: usize = 4096;
-/// Failures listed in a report; `failures_total` counts them all.
+/// Failures listed in a report; `failures_total` counts all.
 const MAX_FAILURES: usize = 200;
 
 /// The state of the dataplane.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataplaneReport {
-    /// All routes are known and leftovers were swept.
+    /// True if all routes are known and leftovers were swept.
     pub in_sync: bool,
-    /// How routes name their exits.
+    /// Form of the next hops of routes.
     pub next_hops: NextHops,
-    /// Entries of ours that others changed, since the start.
+    /// Number of our entries that other programs changed, since the start.
     pub drift: u64,
-    /// What was done since the start.
+    /// Work since the start.
     pub work: Work,
-    /// How long the kernel took for it.
+    /// Durations of that work in the kernel.
     pub latency: KernelLatency,
     /// The tunnel devices.
     pub devices: Vec<DeviceReport>,
-    /// The sysctls that matter.
+    /// Sysctls that forwarding depends on.
     pub sysctls: Vec<Sysctl>,
-    /// What the kernel refused, at most 200 of them.
+    /// Failures, at most 200.
     pub failures: Vec<FailureReport>,
-    /// How many there are.
+    /// Number of all failures.
     pub failures_total: usize,
-    /// One line for each thing that somebody has to do something about.
+    /// Problems that need intervention, one line each.
     pub problems: Vec<String>,
-    /// Learned prefixes and own blocks that the kernel has a route of as it is to be.
+    /// Number of learned prefixes and own blocks whose route is installed as desired.
     pub routes_installed: usize,
-    /// Changes of routes that wait to be written.
+    /// Number of changes of routes that wait to be written.
     pub routes_waiting: usize,
     /// Learned prefixes and own blocks, by prefix; empty in a summary.
     pub routes: Vec<RouteReport>,
@@ -68,43 +68,43 @@ pub struct DataplaneReport {
     pub tunnels: Vec<TunnelReport>,
 }
 
-/// How long the kernel took, since the start.
+/// Durations of the kernel's work since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelLatency {
-    /// For each batch of routes, at most 256.
+    /// Durations of batches of routes, at most 256 each.
     pub routes: Latency,
-    /// For each batch of other objects.
+    /// Durations of batches of other objects.
     pub objects: Latency,
 }
 
-/// What was done since the start.
+/// Work since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
-    /// Routes that the kernel was told to add, replace or delete.
+    /// Number of routes added, replaced or deleted.
     pub routes: u64,
-    /// Other objects, likewise.
+    /// Number of other objects added, replaced or deleted.
     pub objects: u64,
-    /// What it refused of both.
+    /// Number of refused changes of both kinds.
     pub refused: u64,
-    /// Nodes that moved to the fallback since IP-in-IP did not pass.
+    /// Number of nodes that moved to the fallback because IP-in-IP did not pass.
     pub fallbacks_ipip: u64,
-    /// Nodes that moved to the fallback since BGP was lost, or never came.
+    /// Number of nodes that moved to the fallback because BGP was lost or never came up.
     pub fallbacks_bgp: u64,
-    /// Probes sent.
+    /// Number of probes sent.
     pub probes: u64,
-    /// Those that were not answered.
+    /// Number of probes without an answer.
     pub probes_lost: u64,
 }
 
-/// How routes name their exits.
+/// The form of the next hops of routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NextHops {
-    /// By the id of a next-hop object.
+    /// Ids of next-hop objects.
     Objects,
-    /// By plain gateways: the kernel has no next-hop objects.
+    /// Plain gateways: the kernel has no next-hop objects.
     Gateways,
-    /// The kernel was not looked at yet.
+    /// Unknown: there was no observation yet.
     Unknown,
 }
 
@@ -113,15 +113,15 @@ pub enum NextHops {
 pub struct DeviceReport {
     /// Interface name.
     pub name: String,
-    /// What it carries.
+    /// Encapsulation.
     pub encapsulation: Encapsulation,
-    /// A pool uses it, or the fallback may.
+    /// True if a pool uses the device, or the fallback may.
     pub wanted: bool,
     /// Up, down or missing.
     pub state: DeviceState,
     /// MTU in octets.
     pub mtu: Option<u32>,
-    /// Its addresses.
+    /// Addresses.
     pub addresses: Vec<IpNet>,
     /// Ethernet address, of VXLAN devices.
     pub mac: Option<String>,
@@ -135,20 +135,20 @@ pub enum DeviceState {
     Up,
     /// Administratively down.
     Down,
-    /// Not there.
+    /// Missing.
     Missing,
 }
 
-/// Something the kernel refused.
+/// An object that the kernel refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailureReport {
-    /// The object, in words.
+    /// Description of the object.
     pub object: String,
-    /// `errno`
+    /// `errno`.
     pub errno: i32,
-    /// The kernel's words.
+    /// The kernel's message.
     pub text: String,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u32,
 }
 
@@ -157,28 +157,28 @@ pub struct FailureReport {
 pub struct RouteReport {
     /// Destination.
     pub prefix: IpNet,
-    /// The path's next hop; none for own blocks.
+    /// Next hop of the path; none for own blocks.
     pub next_hop: Option<IpAddr>,
-    /// Where the path comes from; none for own blocks.
+    /// Origin of the path; none for own blocks.
     pub kind: Option<PathKind>,
-    /// By which exit it is reached.
+    /// Kind of the exit.
     pub exit: Option<ExitKind>,
     /// Interface name.
     pub device: Option<String>,
-    /// The kernel has it so.
+    /// True if the kernel has the route as desired.
     pub installed: bool,
-    /// Why this exit, or why none.
+    /// Reason for this exit, or for none.
     pub reason: String,
-    /// The exits that share its packets; empty where one has them all.
+    /// Exits that share the packets; empty for a single exit.
     pub legs: Vec<LegReport>,
 }
 
 /// One of the exits that share a prefix's packets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegReport {
-    /// How packets leave.
+    /// Kind of the exit.
     pub exit: ExitKind,
-    /// The neighbour on the device: the node or a router to it, or with VXLAN the node's VTEP.
+    /// Gateway on the device: the node or a router to it, or with VXLAN the node's VTEP.
     pub gateway: IpAddr,
     /// Interface name.
     pub device: Option<String>,
@@ -188,42 +188,43 @@ pub struct LegReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitKind {
-    /// Unwrapped.
+    /// Plain.
     Direct,
     /// IP in IP.
     Ipip,
     /// VXLAN.
     Vxlan,
-    /// Nowhere.
+    /// Discard.
     Blackhole,
 }
 
-/// How another node is reached.
+/// The tunnel to another node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TunnelReport {
-    /// Its name.
+    /// Name.
     pub node: String,
-    /// Its address.
+    /// Address.
     pub address: Option<IpAddr>,
-    /// What its first block is reached by when there is a BGP path.
+    /// Exit of its first block with a BGP path.
     pub preferred: Option<ExitKind>,
-    /// What it is reached by now.
+    /// Exit in use.
     pub in_use: Option<ExitKind>,
-    /// Since when.
+    /// Time since when it is in use.
     pub since: Option<Timestamp>,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// Round-trip time of the last probe, in milliseconds; none was sent.
+    /// Round-trip time of the last probe, in milliseconds; `None` if none was answered.
     pub last_probe_ms: Option<f64>,
     /// MTU of the device in use, in octets.
     pub mtu: Option<u32>,
-    /// What probes have shown of the ways to it.
+    /// Measurements of the tunnel paths.
     #[serde(default)]
     pub ways: Vec<PathReport>,
-    /// How far its clock was ahead of this node's at the last answer to a probe, in milliseconds; negative: behind.
+    /// Difference of its clock to this node's at the last answer to a probe, in milliseconds;
+    /// positive if its clock is ahead.
     #[serde(default)]
     pub clock_ahead_ms: Option<f64>,
-    /// Its blocks.
+    /// Blocks.
     pub blocks: Vec<IpNet>,
 }
 
@@ -238,7 +239,7 @@ impl From<Encapsulation> for ExitKind {
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Builds the report, without the single routes.
+    /// Returns the report without the single routes.
     pub fn summary(&mut self) -> DataplaneReport {
         self.note_exits_in_use(!self.is_running());
         let next_hops = match &self.fib.observed {
@@ -316,7 +317,8 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Reports of some routes, in no order: begin with `cursor` 0 and go on with the one that comes back, if one does.
+    /// Returns a page of routes, in no order, and the cursor of the next page; the first cursor is
+    /// 0.
     pub fn some_routes(&self, cursor: u32) -> (Vec<RouteReport>, Option<u32>) {
         let mut routes = Vec::new();
         let mut cursor = cursor;
@@ -330,7 +332,7 @@ impl<D: Dataplane> Reconciler<D> {
         (routes, None)
     }
 
-    /// The report of one prefix, if it was learned or is an own block.
+    /// Returns the report of one prefix, if it was learned or is an own block.
     pub fn one_route(&self, prefix: &IpNet) -> Vec<RouteReport> {
         let metrics = [self.config.as_ref().map(|c| c.route_metric), Some(BLACKHOLE_METRIC)];
         let keys = metrics.into_iter().flatten().map(|metric| RouteKey { prefix: *prefix, metric });
@@ -386,7 +388,8 @@ impl<D: Dataplane> Reconciler<D> {
         LegReport { exit: exit.encapsulation().into(), gateway, device: self.exit_device(exit) }
     }
 
-    /// The resolution's reason, or what keeps it from being installed.
+    /// Returns the reason of the resolution, with the failure that keeps the route from being
+    /// installed.
     fn reason(&self, prefix: &IpNet, reason: ExitReason) -> String {
         let metric = self.config.as_ref().map_or(0, |c| c.route_metric);
         let failure = self.failure(&RouteKey { prefix: *prefix, metric });
@@ -440,7 +443,7 @@ impl<D: Dataplane> Reconciler<D> {
             other.then_some((b, learned.next_hop))
         });
         let reason = match resolved {
-            // The table is an assumption, BGP is word of who has it.
+            // The table is an assumption; BGP reports the actual owner.
             Some(_) if let Some((block, next_hop)) = elsewhere => {
                 format!("BGP gives {block} to {next_hop}, which is believed more than the node table")
             }

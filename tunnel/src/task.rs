@@ -1,4 +1,4 @@
-//! The task that owns the kernel's picture, and the handle to it.
+//! The task that owns the reconciler, and the handle to it.
 
 use std::{
     future::ready,
@@ -24,18 +24,18 @@ use crate::{
     wait::sleep_until,
 };
 
-/// Commands that may wait: a burst of route batches while one is being written. What does not fit makes the
-/// sender wait, which is how a slow kernel is felt upstream.
+/// Commands that may be queued: a burst of route batches while one is being written. A full queue
+/// makes the sender wait, which propagates the back pressure of a slow kernel.
 const COMMANDS: usize = 64;
-/// How often sysctls are looked at, which change without an event.
+/// Interval of the checks of sysctls, some of which change without an event.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Questions that may wait: they are answered between two turns.
+/// Queries that may be queued; they are answered between two turns.
 const QUESTIONS: usize = 16;
-/// Changes of routes taken in before the kernel gets its turn: about a millisecond.
+/// Changes of routes accepted before the kernel gets its turn: about a millisecond.
 const TAKEN_IN: usize = 4096;
 
-/// Reports of routes, and where to go on.
+/// A page of route reports, and the cursor of the next one.
 type RoutePage = (Vec<RouteReport>, Option<u32>);
 
 enum TunnelCommand {
@@ -46,7 +46,7 @@ enum TunnelCommand {
     Stop,
 }
 
-/// What is answered at once, whatever else waits.
+/// A query that is answered at once, before queued commands.
 enum TunnelQuery {
     Summary(oneshot::Sender<Box<DataplaneReport>>),
     RoutePage(u32, oneshot::Sender<RoutePage>),
@@ -54,12 +54,12 @@ enum TunnelQuery {
     DryRun(Box<(Config, Vec<RouteChange>)>, oneshot::Sender<DryRun>),
 }
 
-/// The task is gone: it was stopped, or it panicked.
+/// The end of the tunnel task: it was stopped, or it panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the tunnel task has ended")]
 pub struct TunnelStopped;
 
-/// The way to the tunnel task; clones lead to the same one.
+/// A handle to the tunnel task; clones refer to the same task.
 #[derive(Debug, Clone)]
 pub struct TunnelHandle {
     commands: mpsc::Sender<TunnelCommand>,
@@ -70,8 +70,9 @@ pub struct TunnelHandle {
 }
 
 impl TunnelHandle {
-    /// Starts the task on the kernel of the calling thread's network namespace, inside a tokio runtime
-    /// whose threads are all in that namespace. It touches nothing until it is configured.
+    /// Starts the task on the kernel of the calling thread's network namespace, inside a tokio
+    /// runtime whose threads are all in that namespace. The task touches nothing until it is
+    /// configured.
     ///
     /// # Errors
     /// When the netlink sockets cannot be opened.
@@ -91,22 +92,22 @@ impl TunnelHandle {
         (Self { commands, questions, tunnels, pod_mtu, activity }, task)
     }
 
-    /// How the tunnels are, for the firewall.
+    /// Returns the state of the tunnels, for the firewall.
     pub fn tunnels(&self) -> watch::Receiver<Tunnels> {
         self.tunnels.clone()
     }
 
-    /// How large pods' packets may be, in octets; `None` while the node's interface is not known.
+    /// Returns the MTU of pods in octets; `None` while the node's interface is not known.
     pub fn pod_mtu(&self) -> watch::Receiver<Option<u32>> {
         self.pod_mtu.clone()
     }
 
-    /// What happens from now on; who listens too slowly misses the oldest.
+    /// Subscribes to summaries of events; a slow subscriber misses the oldest.
     pub fn activity(&self) -> broadcast::Receiver<TunnelActivity> {
         self.activity.subscribe()
     }
 
-    /// Gives a new configuration; what it does not change is not touched.
+    /// Sets a new configuration; kernel state that it does not change is not touched.
     ///
     /// # Errors
     /// When the task is gone.
@@ -114,7 +115,7 @@ impl TunnelHandle {
         self.send(TunnelCommand::Configure(Box::new(config))).await
     }
 
-    /// Gives changes of best paths, waiting while the task is busy.
+    /// Passes changes of best paths, waiting while the task is busy.
     ///
     /// # Errors
     /// When the task is gone.
@@ -122,7 +123,7 @@ impl TunnelHandle {
         self.send(TunnelCommand::Routes(changes)).await
     }
 
-    /// Says that all routes were given: what is ours and unwanted in the kernel may be deleted.
+    /// Declares that all routes were passed: leftovers in the kernel may be deleted.
     ///
     /// # Errors
     /// When the task is gone.
@@ -130,7 +131,7 @@ impl TunnelHandle {
         self.send(TunnelCommand::InSync).await
     }
 
-    /// Waits until all that was given before has been dealt with, as far as the kernel lets us.
+    /// Waits until all previous input was processed, as far as the kernel permits.
     ///
     /// # Errors
     /// When the task is gone.
@@ -140,7 +141,8 @@ impl TunnelHandle {
         receiver.await.map_err(|_| TunnelStopped)
     }
 
-    /// How things are now, without the single routes: answered within milliseconds, whatever is being written.
+    /// Returns the report without the single routes, within milliseconds and independently of the
+    /// writing of routes.
     ///
     /// # Errors
     /// When the task is gone.
@@ -148,8 +150,8 @@ impl TunnelHandle {
         self.ask(TunnelQuery::Summary).await.map(|report| *report)
     }
 
-    /// How things are now, with every route. The routes are gathered a few thousand at a time, so that others are
-    /// answered in between.
+    /// Returns the report with all routes. The routes are collected a few thousand at a time, so
+    /// that other queries are answered in between.
     ///
     /// # Errors
     /// When the task is gone.
@@ -165,7 +167,7 @@ impl TunnelHandle {
         Ok(report)
     }
 
-    /// What there is to say of one prefix: nothing if it is not known.
+    /// Returns the reports of one prefix; none if it is not known.
     ///
     /// # Errors
     /// When the task is gone.
@@ -173,7 +175,8 @@ impl TunnelHandle {
         self.ask(|sender| TunnelQuery::OneRoute(prefix, sender)).await
     }
 
-    /// What another configuration, and changes of best paths with it, would change in the kernel. Nothing is changed.
+    /// Returns the changes that another configuration, and changes of best paths with it, would
+    /// make to the kernel. Nothing is changed.
     ///
     /// # Errors
     /// When the task is gone.
@@ -190,7 +193,7 @@ impl TunnelHandle {
         receiver.await.map_err(|_| TunnelStopped)
     }
 
-    /// Ends the task and leaves the kernel's state as it is, for the next start to adopt.
+    /// Ends the task and leaves kernel state as it is, for the next start to adopt.
     ///
     /// # Errors
     /// When the task is gone already.
@@ -205,7 +208,7 @@ impl TunnelHandle {
     }
 }
 
-/// Takes a command in. Returns how many changes of routes it held; `None` if it is the last one.
+/// Processes a command. Returns the number of changes of routes in it; `None` for the last command.
 fn take_in<D: Dataplane>(
     state: &mut Reconciler<D>,
     command: TunnelCommand,
@@ -226,7 +229,7 @@ fn take_in<D: Dataplane>(
 }
 
 fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: TunnelQuery) {
-    // Where nobody waits for the answer any more: fine.
+    // The receiver of the answer may be gone.
     match question {
         TunnelQuery::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
         TunnelQuery::RoutePage(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
@@ -247,16 +250,16 @@ async fn run<D: Dataplane>(
     let mut settling = Vec::new();
     let mut turn = Turn::Rest;
     loop {
-        // Before anything else: the other branches are taken as they come.
+        // First, because `select!` chooses among the other branches at random.
         while let Ok(question) = questions.try_recv() {
             answer(&mut state, question);
         }
         let retry_at = state.next_retry().filter(|_| turn == Turn::Rest);
         tokio::select! {
             command = commands.recv() => {
-                // Every handle dropped is a stop too.
+                // If every handle is dropped, the task stops too.
                 let Some(first) = command else { return };
-                // What waits is taken in before the kernel is touched: many changes, one plan.
+                // Queued commands are processed before the kernel is touched: many changes, one plan.
                 let mut taken = 0;
                 let mut next = Some(first);
                 while let Some(command) = next {
@@ -290,7 +293,7 @@ async fn run<D: Dataplane>(
                 let _ = sender.send(());
             }
         } else {
-            // All that is selected from may be ready again and again: others of this thread have their turn too.
+            // All branches may be ready again and again: other tasks of this thread need their turn too.
             tokio::task::yield_now().await;
         }
     }

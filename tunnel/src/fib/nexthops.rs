@@ -1,4 +1,4 @@
-//! Next-hop objects: which there have to be, which a new exit takes over, and which are of no use any more.
+//! Next-hop objects: creation, reuse, and removal.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -14,29 +14,29 @@ use crate::{
     resolve::Exit,
 };
 
-/// What has to be created first.
+/// Objects that have to be created first.
 #[derive(Default)]
 struct Missing {
-    /// Objects, by exit.
+    /// Objects by exit.
     objects: BTreeMap<Exit, (IpAddr, u32)>,
     groups: BTreeSet<GroupMembers>,
 }
 
-/// How exits are realised.
+/// The realisation of exits.
 enum Realised {
-    /// So, or not at all as things are.
+    /// Known; `None` if there is none as things are.
     Now(Option<Via>),
-    /// Once what is missing is there.
+    /// Pending until missing objects are created.
     Later,
 }
 
 impl Fib {
-    /// How many routes of ours use a next-hop object.
+    /// Returns the number of our routes that use a next-hop object.
     pub fn nexthop_references(&self, id: u32) -> u32 {
         self.vias.holders(&Via::Nexthop(id))
     }
 
-    /// The exits that are wanted now.
+    /// Returns the desired exits.
     pub fn exits(&self) -> impl Iterator<Item = Exit> {
         self.wants
             .iter()
@@ -45,15 +45,16 @@ impl Fib {
             .copied()
     }
 
-    /// Gateway and interface index of each wanted exit that can be realised now.
+    /// Returns gateway and interface index of each desired exit that can be used now.
     pub fn wanted_contents(&self) -> HashSet<(IpAddr, u32)> {
         let Some(observed) = &self.observed else { return HashSet::new() };
         self.exits().filter_map(|exit| observed.realise(&exit)).collect()
     }
 
-    /// Finds out how each want is realised. What comes back are the next-hop objects that it takes, then the groups: carry
-    /// them out, and ask again. An exit that is new takes over the object of the one that its routes leave, if they all
-    /// do: one replace, no route and no group touched.
+    /// Computes the realisation of desired routes. Returns the operations on next-hop objects, then
+    /// those on groups; the caller executes them and repeats the call. A new exit reuses the object
+    /// of the exit that its routes leave, if all of them do: one replacement, no change of routes
+    /// or groups.
     pub fn realise(&mut self, blocked: &dyn Fn(&Object) -> bool) -> Vec<Op> {
         if self.unrealised.is_empty() {
             return Vec::new();
@@ -101,7 +102,8 @@ impl Fib {
         ops
     }
 
-    /// What realises exits. Those whose devices are not there, or whose objects are refused, leave the packets to the others.
+    /// Returns the realisation of exits. Exits without a device, or whose objects are refused,
+    /// leave the packets to the others.
     fn realise_exits(
         &self,
         observed: &ObservedState,
@@ -111,7 +113,7 @@ impl Fib {
     ) -> Realised {
         let mut contents = exits.iter().filter_map(|exit| Some((*exit, observed.realise(exit)?)));
         if !observed.nexthop_objects {
-            // Without objects one of them has all packets.
+            // Without next-hop objects one exit gets all packets.
             return Realised::Now(
                 contents.next().map(|(_, (gateway, index))| Via::Gateway { gateway, index }),
             );
@@ -143,7 +145,7 @@ impl Fib {
         }
     }
 
-    /// An id that no next-hop object has.
+    /// Returns an id that no next-hop object has.
     fn free_id(&mut self) -> Option<u32> {
         let observed = self.observed.as_ref()?;
         let from = self.next_id.max(*NEXTHOP_IDS.start());
@@ -153,7 +155,7 @@ impl Fib {
         Some(id)
     }
 
-    /// Notes that the kernel carried out an operation.
+    /// Records that the kernel executed an operation.
     pub fn done(&mut self, op: &Op) {
         let Some(observed) = &mut self.observed else { return };
         let before = match op {
@@ -180,7 +182,7 @@ impl Fib {
         }
     }
 
-    /// Whether exits that are wanted now would share a group of these objects.
+    /// Returns whether desired exits share a group of these objects.
     pub fn wants_group(&self, members: &GroupMembers) -> bool {
         let Some(observed) = &self.observed else { return false };
         let lists = self.wants.iter().filter_map(|(_, want)| want.target.as_ref());
@@ -191,13 +193,13 @@ impl Fib {
         })
     }
 
-    /// Next-hop objects of ours that no route uses and no want needs, to be deleted: groups first, since an object that
-    /// is deleted leaves its groups.
+    /// Returns the deletions of next-hop objects of ours that no route and no desired route uses:
+    /// groups first, since an object that is deleted leaves its groups.
     pub fn unused_nexthops(&self) -> Vec<Op> {
         let Some(observed) = &self.observed else { return Vec::new() };
         let wanted = if observed.nexthop_objects { self.wanted_contents() } else { HashSet::new() };
         let needed: HashSet<Via> = self.wants.iter().filter_map(|(id, _)| self.realised_by(id)).collect();
-        // Deleting an object deletes its routes, so it has to be without any first.
+        // The kernel deletes the routes of a deleted object, so it must not have any.
         let (mut groups, mut singles, mut shared) = (Vec::new(), Vec::new(), HashSet::<u32>::new());
         for (id, nexthop) in &observed.nexthops {
             let used = self.nexthop_references(*id) > 0;

@@ -43,7 +43,7 @@ fn devices(desired: &mut DesiredState) {
     });
 }
 
-/// A node with three blocks, settled.
+/// Builds a settled node with three blocks.
 fn settled_node(exit: Exit) -> FibModel {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
@@ -94,7 +94,7 @@ fn a_next_hop_object_whose_routes_part_is_taken_over_by_none() {
 #[test]
 fn only_withdrawn_routes_are_deleted_before_the_sweep() {
     let mut earlier = settled_node(ipip(2));
-    // Another run, which has learned but one of them.
+    // A second run that has learned only one of them.
     let mut model = FibModel::new(true);
     model.fib.observed = earlier.fib.observed.take();
     model.routes = earlier.routes.clone();
@@ -214,7 +214,7 @@ fn any_exit() -> impl Strategy<Value = Exit> {
     ]
 }
 
-/// A route to exits of one family; to none: a blackhole.
+/// Generates a route to exits of one family; without exits a blackhole.
 fn any_route() -> impl Strategy<Value = (RouteKey, Vec<Exit>)> {
     let exits = prop_oneof![
         2 => prop::collection::vec(any_exit(), 1),
@@ -276,7 +276,7 @@ prop_compose! {
     }
 }
 
-/// That the kernel has all that is wanted, and with `exactly` nothing else.
+/// Asserts that the kernel has all desired routes, and with `exactly` no others.
 fn holds(wanted: &ModelRoute, model: &FibModel, exactly: bool) {
     let observed = model.observed();
     let mut keys = HashSet::new();
@@ -349,7 +349,7 @@ proptest! {
         model.fib.observed = earlier.fib.observed.clone();
         model.routes = earlier.routes.clone();
         model.look();
-        // All is there already: nothing is written.
+        // Everything is in place: nothing is written.
         let mut same = model.clone();
         same.want(&first);
         same.settle(true);

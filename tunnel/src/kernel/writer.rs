@@ -1,4 +1,5 @@
-//! The thread that writes and lists routes: the kernel takes a microsecond for each, and works inside the system call.
+//! The thread that writes and lists routes: the kernel needs a microsecond for each, within the
+//! system call.
 
 use std::{
     collections::VecDeque,
@@ -16,12 +17,12 @@ use crate::{
     netlink::{RequestSocket, numbers::ENOTCONN, routes, wire::Batch},
 };
 
-/// Routes of a list that are handed over together.
+/// Routes of a listing that are passed on together.
 const LISTED: usize = 4096;
-/// Changes that are written by the caller itself while the thread has nothing to do: waking it, and being woken by it,
-/// costs more than they do.
+/// Changes that the caller writes itself while the thread is idle: two context switches cost more
+/// than that.
 const AT_ONCE: usize = 16;
-/// Parts of a list that may wait: the list is taken in faster than the kernel gives it.
+/// Parts of a listing that may be queued: they are processed faster than the kernel produces them.
 const LISTS: usize = 4;
 
 enum WriterJob {
@@ -29,13 +30,13 @@ enum WriterJob {
     List(u8),
 }
 
-/// What became of a batch, and the batch, to be filled again.
+/// The errors of a batch, and the batch for reuse.
 struct CompletedBatch {
     batch: Batch,
     errors: Vec<(usize, DataplaneError)>,
 }
 
-/// The way to the thread, which ends when this is dropped.
+/// A handle to the thread, which ends when this is dropped.
 pub(super) struct Writer {
     jobs: SyncSender<WriterJob>,
     written: mpsc::Receiver<CompletedBatch>,
@@ -43,9 +44,9 @@ pub(super) struct Writer {
     port: u32,
     sequence: u32,
     spare: Vec<Batch>,
-    /// Batches that the thread has.
+    /// Number of batches that the thread has.
     handed_over: usize,
-    /// What was refused of those that the caller wrote, which are older than any that the thread has.
+    /// Errors of batches that the caller wrote, all older than those that the thread has.
     at_once: VecDeque<Vec<(usize, DataplaneError)>>,
 }
 
@@ -67,12 +68,12 @@ impl Writer {
         Ok(Self { jobs, written, listed, port, sequence: 0, spare, handed_over: 0, at_once })
     }
 
-    /// The socket's port: events caused through it carry it as `nlmsg_pid`.
+    /// Returns the socket's port, the `nlmsg_pid` of events caused through it.
     pub(super) fn port(&self) -> u32 {
         self.port
     }
 
-    /// Writes changes, a handful through `socket` and at once.
+    /// Writes changes; a few of them at once through `socket`.
     pub(super) fn submit(&mut self, socket: &mut RequestSocket, protocol: u8, ops: &[RouteOp]) {
         let mut batch = self.spare.pop().unwrap_or_default();
         batch.clear(self.sequence.wrapping_add(1));
@@ -87,7 +88,7 @@ impl Writer {
             return;
         }
         self.handed_over += 1;
-        // Without the thread, `completed` says what is to be said.
+        // If the thread has ended, `completed` reports that.
         let _ = self.jobs.send(WriterJob::Write(batch));
     }
 
@@ -145,7 +146,7 @@ fn work(
     listed: &mpsc::Sender<Result<Option<Vec<ListedRoute>>, DataplaneError>>,
 ) {
     while let Ok(job) = jobs.recv() {
-        // Nobody listens any more: the other end is gone, and so is the need.
+        // A failed send means that the receiver is gone, and with it the need for more.
         let told = match job {
             WriterJob::Write(batch) => {
                 let errors = execute(&mut socket, &batch);

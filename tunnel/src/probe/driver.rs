@@ -1,4 +1,4 @@
-//! The socket that probes go by, and the timers.
+//! The socket and the timers of probing.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -30,35 +30,35 @@ use crate::{
     wait::sleep_until,
 };
 
-/// Datagrams taken in before others have their turn.
+/// Datagrams processed before other work gets its turn.
 const BURST: usize = 64;
-/// Class selector 6: what comes late counts as lost.
+/// Class selector 6: a late probe counts as lost.
 const CS6: u32 = 48 << 2;
 
-/// A change of what is known of a way.
+/// A change of the state of a tunnel path.
 pub(crate) type PathUpdate = (Ipv4Addr, TunnelPath, PathState);
 
-/// All that probing needs of the system.
+/// The prober with its socket.
 pub(crate) struct Probes {
     prober: Prober,
     socket: Option<UdpSocket>,
-    /// What the socket was opened with.
+    /// Address of the socket.
     local: SocketAddrV4,
-    /// What the socket marks packets with now.
+    /// Mark of packets that the socket sends now.
     marked: Option<u32>,
-    /// The ways that have a table to which a mark leads; by the others probes go as packets do.
+    /// True for paths with a table of their own; probes of the others use the routes.
     tables: [bool; 3],
     probing: ProbeConfig,
     ipip: Option<u32>,
     vxlan: Option<u32>,
     buffer: Vec<u8>,
     problem: Option<String>,
-    /// Who sent probes that are not authentic, last.
+    /// Source of the last probe that was not authentic.
     unauthentic: Option<Ipv4Addr>,
     wrong: u64,
 }
 
-/// A number that nobody outside can foresee.
+/// Returns an unpredictable number.
 fn random() -> u64 {
     static KEYS: OnceLock<RandomState> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -83,7 +83,7 @@ impl Probes {
         }
     }
 
-    /// Takes whom to ask after, and what that depends on.
+    /// Sets the nodes to probe, and the configuration of probing.
     pub(crate) fn aim(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
         self.ipip = observed.link(Device::Ipip).map(|link| link.index);
         self.vxlan = observed.link(Device::Vxlan).map(|link| link.index);
@@ -108,7 +108,7 @@ impl Probes {
     fn open(&mut self, local: SocketAddrV4) {
         self.local = local;
         self.marked = None;
-        // The old one first: with another address the port may be the same.
+        // Close the old one first: with another address the port may be the same.
         self.socket = None;
         match socket(local) {
             Ok(socket) => (self.socket, self.problem) = (Some(socket), None),
@@ -123,17 +123,17 @@ impl Probes {
         }
     }
 
-    /// What was seen of the ways to a node.
+    /// Returns the measurements of the paths to a node.
     pub(crate) fn seen(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         self.prober.seen_of(address)
     }
 
-    /// Probes sent, and those that were not answered.
+    /// Returns the number of probes sent, and of those without an answer.
     pub(crate) fn counts(&self) -> (u64, u64) {
         self.prober.counts()
     }
 
-    /// What somebody has to do something about.
+    /// Returns the problem that needs intervention, if there is one.
     pub(crate) fn problem(&self) -> Option<String> {
         let unauthentic = || {
             self.unauthentic.map(|from| {
@@ -146,7 +146,7 @@ impl Probes {
         self.problem.clone().or_else(unauthentic)
     }
 
-    /// Sends and receives until something has changed. Safe to cancel.
+    /// Sends and receives until the state of a path changes. Safe to cancel.
     pub(crate) async fn changes(&mut self) -> Vec<PathUpdate> {
         loop {
             // Without a socket nothing can be sent, so nothing can be lost.
@@ -200,7 +200,7 @@ impl Probes {
         Ok(())
     }
 
-    /// Takes one datagram in. Returns false if there is none.
+    /// Receives one datagram. Returns false if there is none.
     fn receive(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         let mut buffer = [0; 64];
@@ -208,7 +208,7 @@ impl Probes {
             Ok(Some(taken)) => taken,
             Ok(None) => return true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            // Of an answer that said "unreachable": silence tells the same.
+            // ICMP "unreachable" has no more information than silence.
             Err(_) => return true,
         };
         let octets = buffer.get(..length).unwrap_or_default();
@@ -223,13 +223,14 @@ impl Probes {
                 return true;
             }
         };
-        // What came by another way says nothing of this one.
+        // A probe that came by another path proves nothing about this one.
         let by = match packet.path {
             TunnelPath::Ipip => self.ipip == Some(index),
             TunnelPath::Vxlan => self.vxlan == Some(index),
             TunnelPath::Direct => self.ipip != Some(index) && self.vxlan != Some(index),
         };
-        // An answer that follows the routes says by its number alone that the question arrived by the right way.
+        // Without a table of its own an answer follows the routes; its nonce alone proves that the request
+        // arrived.
         let by = by || packet.kind == PacketKind::Answer && !self.tables[packet.path.index()];
         if !by || !self.prober.knows(from) {
             tracing::debug!(%from, index, way = %packet.path, "probe by another way, or from a stranger, discarded");
@@ -252,7 +253,7 @@ impl Probes {
     }
 }
 
-/// This node's clock, in microseconds since 1970-01-01T00:00:00Z.
+/// Returns this node's clock, in microseconds since 1970-01-01T00:00:00Z.
 fn clock() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(0)
@@ -260,7 +261,7 @@ fn clock() -> u64 {
 
 fn socket(local: SocketAddrV4) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    // The address may come later than the socket, and go and come with its device.
+    // The address may be added after the socket is opened, and comes and goes with its device.
     socket.set_freebind_v4(true)?;
     socket.set_nonblocking(true)?;
     socket.set_tos_v4(CS6)?;
@@ -269,7 +270,8 @@ fn socket(local: SocketAddrV4) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Length, sender, and the index of the interface that a datagram came by; `None` if it is not whole.
+/// Receives length, sender, and the index of the incoming interface; `None` for an incomplete
+/// datagram.
 fn take(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, Ipv4Addr, u32)>> {
     let mut slices = [IoSliceMut::new(buffer)];
     let mut space = nix::cmsg_space!(nix::libc::in_pktinfo);

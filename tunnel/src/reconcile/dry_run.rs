@@ -1,4 +1,4 @@
-//! Finds out what another configuration would change, without changing anything.
+//! The changes that another configuration would make, computed without making them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,11 +14,11 @@ use crate::{
 
 use super::Reconciler;
 
-/// What is learned of a prefix: its path, and the next hops that share its packets.
+/// The learned path of a prefix, and the next hops that share its packets.
 type PlannedPaths = (Option<LearnedPath>, Vec<std::net::IpAddr>);
 
 impl<D: Dataplane> Reconciler<D> {
-    /// What would change if `config` were given, and these paths with it. Nothing is changed.
+    /// Returns the changes that `config`, and these paths with it, would make. Nothing is changed.
     pub fn dry_run(&mut self, config: &Config, paths: Vec<RouteChange>) -> DryRun {
         let Some(observed) = self.fib.observed.clone() else { return DryRun::default() };
         let mut changes =

@@ -1,4 +1,5 @@
-//! Prefixes whose packets several exits share: each is resolved by itself, so that one may be wrapped otherwise than another.
+//! Prefixes with several exits (ECMP): each exit is resolved by itself, so that encapsulations may
+//! differ.
 
 use std::net::IpAddr;
 
@@ -14,7 +15,7 @@ use crate::{
 };
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Finds the exits of a route that several share. Those to which nothing leads leave the packets to the others.
+    /// Resolves the exits of a multipath route. Unreachable exits leave the packets to the others.
     pub(super) fn resolve_all(&mut self, config: &Config, slot: u32, learned: LearnedPath) {
         let state = *self.fib.table().state(slot);
         let others: Vec<IpAddr> = self.fib.others(&state).to_vec();
@@ -41,7 +42,8 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// The encapsulation by which a prefix's installed route leads to its exit; where several share it, to this node.
+    /// Returns the encapsulation of a prefix's installed route; of a multipath route that of the
+    /// exit to `node`.
     pub(crate) fn installed(&self, prefix: &IpNet, node: &RemoteNode) -> Option<Encapsulation> {
         let state = self.route(prefix)?;
         let target = self.fib.want(state).target.filter(|_| self.fib.is_installed(state))?;

@@ -17,7 +17,7 @@ use crate::{
 const OBSERVE_RETRY: Duration = Duration::from_secs(1);
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Takes the picture of all but routes, and begins to list those if they are in question.
+    /// Reads everything except routes, and begins to list those if the resync includes them.
     pub(super) fn observe(&mut self, config: &Config) -> bool {
         let requested = self.observation.requested.take().unwrap_or(Resync::Full);
         match self.dataplane.observe(config) {
@@ -34,7 +34,7 @@ impl<D: Dataplane> Reconciler<D> {
                     let of = |o: &ObservedState| o.link(device).map(|l| (l.index, l.up));
                     self.fib.observed.as_ref().is_some_and(|old| of(old) == of(&new))
                 };
-                // A device that is another, or went down, took its routes with it.
+                // A device that was replaced or went down lost its routes.
                 if resync == Resync::Base && !Device::ALL.into_iter().all(same) {
                     resync = Resync::Full;
                 }
@@ -57,7 +57,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Takes in some more of the routes that the kernel has.
+    /// Processes the next part of the listing of routes.
     pub(super) async fn continue_listing(&mut self, resync: Resync) -> bool {
         let mut differences = 0;
         let more = match self.dataplane.listed().await {
@@ -72,7 +72,7 @@ impl<D: Dataplane> Reconciler<D> {
                 false
             }
             Err(error) => {
-                // What the next list lacks must not count as seen in this one.
+                // Routes missing from the next listing must not count as met in this one.
                 self.fib.observed_some();
                 return self.blind(error);
             }
@@ -116,7 +116,7 @@ impl<D: Dataplane> Reconciler<D> {
             self.publisher.activity.tell();
         }
         self.observation.error = Some(error);
-        // Whatever gives cause for a turn before, it begins with a look.
+        // The next turn begins with a resync, whatever causes it.
         self.observation.requested = Some(Resync::Full);
         self.observation.retry_at = Some(Instant::now() + OBSERVE_RETRY);
         let held = self.observation.end_listing();

@@ -1,4 +1,4 @@
-//! Operations other than on routes, and what is noted of how any of them ended.
+//! Execution of operations other than on routes, and the record of their results.
 
 use std::{
     collections::HashSet,
@@ -16,17 +16,18 @@ use crate::{
     node::Config,
 };
 
-/// Operations other than on routes that are carried out in one go.
+/// Operations other than on routes that are executed together.
 const GO: usize = 1024;
-/// An object that others change back this often within [`FIGHT_WINDOW`] is left alone for a while.
+/// Repairs of an object within [`FIGHT_WINDOW`] after which it is left alone for a while.
 pub(super) const FIGHT_LIMIT: u32 = 20;
 const FIGHT_WINDOW: Duration = Duration::from_secs(10);
-/// Objects that fights are watched for: who changes more at once does not fight for one of them.
+/// Objects whose repairs are counted: a program that changes more at once does not fight for one of
+/// them.
 const MAX_FIGHTS: usize = 4096;
 
-/// How far a plan got.
+/// The outcome of a plan.
 enum PlanOutcome {
-    /// To its end.
+    /// All operations succeeded.
     Done,
     /// Some object was refused and is in the ledger now.
     Failed,
@@ -35,11 +36,12 @@ enum PlanOutcome {
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Carries out operations other than on routes; always answers true: there may be more to do.
+    /// Executes operations other than on routes. Always returns true: there may be more to do.
     pub(super) async fn carry_out(&mut self, config: &Config, ops: Vec<Op>) -> bool {
         match self.carry_out_in_order(config, &ops).await {
             PlanOutcome::Done | PlanOutcome::Resync => {}
-            // What hangs on the object must not be tried before it: everything is compared again.
+            // Objects that depend on the refused one must not be tried before it: everything is compared
+            // again.
             PlanOutcome::Failed => self.fib.invalidate(),
         }
         self.exits.stale = true;
@@ -127,7 +129,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// A failure to install what is wanted no more is none.
+    /// Removes the failures of objects that are not desired any more.
     pub(super) fn forget_moot_failures(&mut self) {
         let now = Instant::now();
         self.repair.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);

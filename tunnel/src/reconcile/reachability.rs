@@ -1,4 +1,4 @@
-//! What is known of the nodes, and whom to ask after: between what is learned and how it is resolved.
+//! Reachability of the nodes, and the choice of nodes to probe.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Takes the news of probes out of the events: they are no part of the kernel's picture.
+    /// Removes the path states from the events: they are not part of kernel state.
     pub(super) fn take_path_states(&mut self, events: &mut Vec<KernelEvent>) {
         let mut changed = false;
         events.retain(|event| {
@@ -44,7 +44,7 @@ impl<D: Dataplane> Reconciler<D> {
                     }
                     _ => tracing::info!(node, %address, way = %path, passage = ?state, "probes"),
                 }
-                // VXLAN is what is left: nothing else is taken for its sake.
+                // VXLAN is the last resort: its state does not change the choice of an exit.
                 changed |= path != TunnelPath::Vxlan;
             }
             false
@@ -54,7 +54,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Has all routes resolved anew, by what is configured as before.
+    /// Starts the resolution of all routes with the same configuration.
     fn resolve_again(&mut self) {
         self.forget_answers();
         if self.fib.observed.is_some() && !self.resolver.is_stale() {
@@ -66,7 +66,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.resolver.clear_results();
     }
 
-    /// Notes what a path says of its node and BGP.
+    /// Updates the BGP state of a node from one of its paths.
     pub(super) fn note_bgp(&mut self, learned: &LearnedPath) {
         match learned.kind {
             PathKind::Static => {
@@ -88,7 +88,8 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Lets nodes return whose BGP has been well for long enough, and asks after those that matter now.
+    /// Ends the return of nodes whose BGP paths have been up for long enough, and updates the probe
+    /// targets.
     pub(super) fn settle_reachability(&mut self, config: &Arc<Config>) {
         if self.reachability.settle(config.probing.recover_after, Instant::now()) {
             self.resolve_again();
@@ -110,7 +111,8 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// By which ways a node is to be asked after. Every node is known, so that whoever asks is answered.
+    /// Returns the paths by which a node is to be probed. Every node is a target, so that its
+    /// requests are answered.
     fn aim(&mut self, config: &Config, node: &RemoteNode) -> Option<ProbeTarget> {
         let (address, next_hop) = (node.vtep?, node.ipv4?.addr());
         let observed = self.fib.observed.as_ref()?;
@@ -130,7 +132,7 @@ impl<D: Dataplane> Reconciler<D> {
                     known => known.is_avoided(),
                 },
         };
-        // Without a table of their own probes go by the route of the block that the tunnel address lies in.
+        // Without tables of their own probes use the route of the block that contains the tunnel address.
         let is_asked = |block: &IpNet| fallback || block.contains(&IpAddr::from(address));
         let mut policies = Vec::new();
         for block in node.blocks.iter().filter(|block| matches!(block, IpNet::V4(_))) {
@@ -139,7 +141,7 @@ impl<D: Dataplane> Reconciler<D> {
                 continue;
             }
             policies.push(question);
-            // As it would be if nothing were known against any way.
+            // The exit if nothing were held against any path.
             let preferred = resolve(config, &Reachability::trusting(), block, &learned, &mut reach);
             aim.ipip |= question.1 && matches!(preferred.exit, Some(Exit::Ipip { .. }));
             aim.vxlan |= question.1 && matches!(preferred.exit, Some(Exit::Vxlan { .. }));
@@ -148,9 +150,10 @@ impl<D: Dataplane> Reconciler<D> {
         Some(aim)
     }
 
-    /// Whether a route that is preferred by IP-in-IP goes another way already, which is to be kept for now. After a
-    /// start the earlier run will have had its reason to use VXLAN, so that is kept until IP-in-IP was seen to pass for long
-    /// enough; later it is the configuration that has changed, and the other node may not be ready for it yet.
+    /// Returns whether a route that prefers IP-in-IP uses another exit at the moment, which is to
+    /// be kept for now. After a start the earlier run had its reason to use VXLAN, so VXLAN is kept
+    /// until IP-in-IP has passed for long enough; later the configuration changed, and the other
+    /// node may not have it yet.
     pub(super) fn adopts(
         &mut self,
         config: &Config,
@@ -172,7 +175,7 @@ impl<D: Dataplane> Reconciler<D> {
         let contents = self.fib.via(state).map(|via| contents(observed, via)).unwrap_or_default();
         let of = |device, index| observed.link(device).is_some_and(|link| link.index == index);
         let direct = !self.reachability.path_state(vtep, TunnelPath::Direct).is_avoided();
-        // Of several, only a gateway that is the node itself is known to be the node's.
+        // Of several gateways only the node's own address is known to lead to the node.
         let alone = contents.len() == 1;
         let exit = contents.iter().find_map(|(gateway, index)| match gateway {
             IpAddr::V4(gateway) if of(Device::Vxlan, *index) => {
@@ -193,14 +196,14 @@ impl<D: Dataplane> Reconciler<D> {
             _ => self.reachability.hold(vtep, exit),
         }
         self.due.probe_targets = true;
-        // Others of the node were perhaps resolved before.
+        // Other routes of the node may have been resolved before.
         self.resolver.repeat = true;
         self.forget_answers();
         true
     }
 }
 
-/// Gateways and interface indices of a route.
+/// Returns gateways and interface indices of a route.
 fn contents(observed: &ObservedState, via: &Via) -> Vec<(IpAddr, u32)> {
     match via {
         Via::Nexthop(id) => observed.contents(*id),

@@ -22,7 +22,7 @@ const MAX_RESULTS: usize = 64 * 1024;
 const RESOLVED: usize = 8192;
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Asks again how each next hop is reached, and resolves anew if an answer changed.
+    /// Queries again how each next hop is reached, and starts a resolution if one changed.
     pub(super) fn recheck_reach(&mut self) {
         let (true, Some(observed)) = (self.resolver.reached_stale, &self.fib.observed) else { return };
         self.resolver.reached_stale = false;
@@ -37,7 +37,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Finds the exit of a route by what was learned.
+    /// Resolves the exit of a route from its learned path.
     pub(super) fn resolve_one(&mut self, config: &Config, slot: u32) {
         let state = *self.fib.table().state(slot);
         let want = match self.fib.learned(&state).copied() {
@@ -69,7 +69,7 @@ impl<D: Dataplane> Reconciler<D> {
         let own = config.local.blocks.contains(&prefix);
         let question: ResolutionKey = (learned, config.policy(&prefix), prefix.addr().is_ipv4());
         if !own {
-            // Blocks of one node come one after the other.
+            // Consecutive routes mostly belong to one node.
             if let Some((last, want)) = &self.resolver.last
                 && *last == question
             {
@@ -100,7 +100,7 @@ impl<D: Dataplane> Reconciler<D> {
         want
     }
 
-    /// Begins to derive all that is desired from configuration and learned routes.
+    /// Starts to derive desired state from the configuration and the learned routes.
     pub(super) fn rebuild(&mut self, config: &Config) {
         if self.fib.observed.is_none() {
             return;
@@ -131,7 +131,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.fib.may_sweep = true;
     }
 
-    /// Resolves some more routes, and has all compared when none is left.
+    /// Resolves some more routes, and starts the comparison of all when none is left.
     pub(super) fn resolve_some(&mut self, config: &Config, mut cursor: u32) {
         for _ in 0..RESOLVED {
             let Some(slot) = self.fib.table().next(cursor) else {

@@ -28,13 +28,13 @@ use crate::{
     report::{DataplaneReport, PERMISSION_DENIED},
 };
 
-/// A kernel that does as it is told, unless it was told otherwise.
+/// A kernel that executes everything, unless a test says otherwise.
 #[derive(Default)]
 struct Fake {
     kernel: ObservedState,
     routes: HashMap<RouteKey, Via>,
     answers: VecDeque<Vec<(usize, DataplaneError)>>,
-    /// Batches are completed for who waits alone.
+    /// True if batches complete only when they are waited for.
     slow: bool,
     list: Option<Vec<ListedRoute>>,
     refused: HashMap<Object, i32>,
@@ -43,9 +43,9 @@ struct Fake {
     observations: usize,
     listings: usize,
     targets: Vec<ProbeTarget>,
-    /// What was asked for, but routes.
+    /// Operations, except those on routes.
     asked: Vec<Op>,
-    /// Changes of routes.
+    /// Number of changes of routes.
     rerouted: usize,
 }
 
@@ -226,7 +226,7 @@ fn key(i: u8) -> RouteKey {
     RouteKey { prefix: change(i).prefix, metric: DEFAULT_ROUTE_METRIC }
 }
 
-/// A turn, and what has to be waited for after it. Returns whether there is more to do.
+/// Takes a turn and waits for what it requires. Returns whether there is more to do.
 async fn step<D: Dataplane>(state: &mut Reconciler<D>) -> bool {
     let turn = state.reconcile().await;
     if turn == Turn::Writing {
@@ -244,7 +244,7 @@ async fn settle(state: &mut Reconciler<Fake>) {
     panic!("no rest after 1000 turns");
 }
 
-/// The whole report.
+/// Returns the report with all routes.
 fn whole_report(state: &mut Reconciler<Fake>) -> DataplaneReport {
     let mut report = state.summary();
     let mut cursor = Some(0);
@@ -275,7 +275,7 @@ async fn retry(state: &mut Reconciler<Fake>) {
 #[tokio::test]
 async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
     let mut state = settled().await;
-    // The kernel lost the next hop, and the event has not come yet.
+    // The kernel lost the next hop, and the event has not arrived yet.
     state.dataplane.kernel.nexthops.clear();
     state.dataplane.routes.remove(&key(2));
     state.routes(vec![RouteChange { prefix: "10.1.2.64/26".parse().expect("prefix"), ..change(2) }]);
@@ -438,7 +438,7 @@ async fn an_address_that_comes_has_no_routes_listed_and_one_that_goes_has() {
 
 #[tokio::test]
 async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_stays() {
-    // An earlier run left the routes of node-2 and node-3 behind.
+    // An earlier run left the routes of node-2 and node-3.
     let mut earlier = settled().await;
     earlier.routes(vec![change(3)]);
     settle(&mut earlier).await;
@@ -448,13 +448,13 @@ async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_
         ..Fake::default()
     });
     state.configure(config());
-    // A withdrawal of what was never learned says nothing of what an earlier run has left.
+    // A withdrawal of a path that was never learned does not affect leftovers of an earlier run.
     state.routes(vec![change(2), RouteChange { learned: None, ..change(3) }]);
     settle(&mut state).await;
     let has = |state: &Reconciler<Fake>, i| state.dataplane.routes.contains_key(&key(i));
     assert_eq!((has(&state, 2), has(&state, 3)), (true, true));
 
-    // Refused at first, it goes with the next attempt.
+    // Refused at first, it is deleted with the next attempt.
     state.dataplane.refused.insert(Object::Route(key(2)), EINVAL);
     state.routes(vec![RouteChange { learned: None, ..change(2) }]);
     settle(&mut state).await;
@@ -464,7 +464,7 @@ async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_
     assert_eq!((has(&state, 2), has(&state, 3)), (false, true));
     assert_eq!(whole_report(&mut state).failures, vec![]);
 
-    // Learned once more before it could be deleted, it stays.
+    // Learned again before it could be deleted, it stays.
     state.routes(vec![change(2)]);
     settle(&mut state).await;
     state.routes(vec![RouteChange { learned: None, ..change(2) }, change(2)]);

@@ -1,7 +1,12 @@
-//! The turns by which the kernel is brought to what is desired.
+//! The turns by which the kernel is brought to desired state.
 //!
-//! A turn is short, a few milliseconds, so that commands and questions are dealt with in between; turns are taken
-//! until all is at rest. While the kernel works on some batches of routes the next ones are made ready.
+//! A turn takes a few milliseconds, so that commands and queries are processed in between; turns
+//! are taken until nothing is left to do. While the kernel processes batches of routes, the next
+//! ones are prepared.
+//!
+//! A turn is short, a few milliseconds, so that commands and questions are dealt with in between;
+//! turns are taken until all is at rest. While the kernel works on some batches of routes the next
+//! ones are made ready.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,20 +25,20 @@ use crate::{
     node::Config,
 };
 
-/// Plans other than of routes, one after the other, before the turns come to rest although there is something left to
-/// do: links, what hangs on them, next hops and leftovers take about five.
+/// Plans other than of routes, before the reconciler rests although there is something left to do:
+/// links, their dependants, next hops and leftovers need about five.
 const PASSES: u32 = 32;
-/// Next-hop objects, groups of them and what follows from both are found out and made one after the other in one turn.
+/// Plans of next-hop objects and groups in one turn.
 const STEPS: u32 = 4;
 
-/// What is to follow a turn.
+/// The continuation after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// The next one, at once.
+    /// The next turn, at once.
     More,
-    /// Nothing before one of the batches that were submitted is completed, or something else comes.
+    /// The next turn after the completion of a batch, or after other input.
     Writing,
-    /// Nothing before something comes.
+    /// The next turn after other input.
     Rest,
 }
 
@@ -49,7 +54,7 @@ enum TurnPhase {
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Takes one turn towards what is desired, as far as the kernel lets us.
+    /// Takes one turn towards desired state, as far as the kernel permits.
     pub async fn reconcile(&mut self) -> Turn {
         let Some(config) = self.config.clone() else { return Turn::Rest };
         let began = match &self.round {
@@ -144,7 +149,7 @@ impl<D: Dataplane> Reconciler<D> {
         false
     }
 
-    /// Writes the routes that make next hops legal.
+    /// Writes the routes that make next hops valid.
     async fn write_hosts(&mut self, config: &Config, began: Instant) {
         let mut hosts = Vec::new();
         self.fib.host_ops(&mut hosts, &|object| self.ledger.blocks(object, began));
@@ -184,13 +189,13 @@ impl<D: Dataplane> Reconciler<D> {
         let set = ops.iter().any(|op| matches!(op, Op::SetLink { .. }));
         self.carry_out(config, ops).await;
         if set {
-            // An exit may be realised once its device is up.
+            // An exit may become usable once its device is up.
             self.fib.invalidate();
         }
         true
     }
 
-    /// Marks what is due for another attempt.
+    /// Queues everything whose retry is due.
     fn mark_due(&mut self, now: Instant) {
         self.marked_at = Some(now);
         if self.observation.retry_at.is_some_and(|at| at <= now) {
@@ -256,7 +261,8 @@ impl<D: Dataplane> Reconciler<D> {
         self.writes.in_flight.push_back((batch, Instant::now()));
     }
 
-    /// Waits for the oldest batch in flight and notes how it ended. Returns false if there is none.
+    /// Waits for the oldest batch in flight and records its results. Returns false if there is
+    /// none.
     pub(super) async fn completed_one(&mut self) -> bool {
         if self.writes.in_flight.is_empty() {
             return false;
@@ -266,10 +272,10 @@ impl<D: Dataplane> Reconciler<D> {
         true
     }
 
-    /// Notes how the oldest batch in flight ended: what was refused of it, by position.
+    /// Records the results of the oldest batch in flight: errors by position, in order.
     pub fn completed(&mut self, errors: Vec<(usize, DataplaneError)>) {
         let Some((mut batch, submitted)) = self.writes.in_flight.pop_front() else { return };
-        // It did not have the kernel to itself before the one before it was done.
+        // The kernel began it after the completion of the one before.
         let now = Instant::now();
         let begun = self.writes.completed_at.map_or(submitted, |at| at.max(submitted));
         self.writes.completed_at = Some(now);
@@ -286,14 +292,14 @@ impl<D: Dataplane> Reconciler<D> {
         for (i, op) in batch.iter().enumerate() {
             let error = errors.next_if(|(at, _)| *at == i).map(|(_, error)| error);
             match error {
-                // What is to be gone is gone.
+                // The route is gone, which is what was requested.
                 Some(e) if op.verb == Verb::Delete && matches!(e.errno, ENOENT | ESRCH | ENODEV) => {
                     self.route_succeeded(op);
                 }
                 None => self.route_succeeded(op),
                 Some(error) => {
                     self.fib.route_done(op, false);
-                    // The picture may have been old: look again before blaming the object.
+                    // The observation may have been outdated: observe again before the object is blamed.
                     if !self.is_freshly_observed() && error.errno != EPERM {
                         tracing::debug!(?op, %error, "refused; observing anew");
                         self.observation.request(Resync::Full);
@@ -316,7 +322,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Deletes what is ours and not desired, once all routes are as they are to be.
+    /// Deletes objects of ours that are not desired, once all routes are in place.
     async fn sweep(&mut self, config: &Config, began: Instant) -> bool {
         let (true, true, Some(observed)) = (self.is_in_sync(), self.fib.may_sweep, &self.fib.observed) else {
             return false;
@@ -326,7 +332,7 @@ impl<D: Dataplane> Reconciler<D> {
         ops.retain(|op| !blocked(&op.object()));
         ops.extend(unwanted_ops(&self.fib.desired, observed, &blocked));
         ops.retain(|op| match op {
-            // Through a device without an address nothing comes that leaves by another (rp_filter).
+            // A device without an address drops packets whose answers leave by another one (rp_filter).
             Op::DeleteLink { device, .. } | Op::DeleteAddress { device, .. } => {
                 self.lingers_until(*device).is_none_or(|at| at <= began)
             }
@@ -339,7 +345,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.carry_out(config, ops).await
     }
 
-    /// Until when a device that no pool uses any more is left, if it is there.
+    /// Returns the time until which an unused device is kept, if it exists.
     pub(super) fn lingers_until(&self, device: Device) -> Option<Instant> {
         let config = self.config.as_ref()?;
         let observed = self.fib.observed.as_ref().filter(|_| self.is_in_sync())?;
@@ -347,9 +353,9 @@ impl<D: Dataplane> Reconciler<D> {
         self.unused_since.get(&device).map(|since| *since + config.device_linger)
     }
 
-    /// Nothing is left to do that can be done now.
+    /// Ends a round: nothing is left that can be done now.
     fn rest(&mut self, began: Instant) -> bool {
-        // What was due and is neither done nor refused anew has come right by itself.
+        // Failures that were due and did not fail again are resolved.
         self.ledger.settle(began);
         self.repair.active = false;
         if self.is_in_sync() {

@@ -1,4 +1,4 @@
-//! What probes have shown of the ways to a node.
+//! Measurements of the tunnel paths to a node.
 
 use std::net::Ipv4Addr;
 
@@ -11,21 +11,21 @@ use crate::{
     reconcile::Reconciler,
 };
 
-/// What probes have shown of one way to a node.
+/// The measurements of one tunnel path to a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathReport {
-    /// The way.
+    /// Exit kind of the path.
     pub exit: ExitKind,
-    /// What follows from the probes by it.
+    /// State.
     pub state: PathState,
-    /// How many were not answered since the last one that was.
+    /// Number of probes without an answer since the last answer.
     pub lost_in_row: u32,
-    /// Round-trip time of the last answer, in milliseconds; none came yet.
+    /// Round-trip time of the last answer, in milliseconds; `None` before the first.
     pub last_ms: Option<f64>,
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// The ways that are probed.
+    /// Reports the paths that are probed.
     pub(super) fn report_ways(&self, address: Ipv4Addr) -> Vec<PathReport> {
         let Some(seen) = self.dataplane.probed(address) else { return Vec::new() };
         let asked = TunnelPath::ALL.into_iter().zip(seen).filter(|(_, seen)| {
@@ -45,18 +45,19 @@ impl<D: Dataplane> Reconciler<D> {
             .collect()
     }
 
-    /// Round-trip time of the last answer by the way in use, or else by the one that is asked after.
+    /// Returns the round-trip time of the most recent answer by any path.
     pub(super) fn round_trip_ms(&self, address: Ipv4Addr) -> Option<f64> {
         let seen = self.dataplane.probed(address)?;
         let last = seen.iter().filter(|s| s.answered_at.is_some()).max_by_key(|s| s.answered_at)?;
         last.round_trip.map(milliseconds)
     }
 
-    /// How far the node's clock was ahead of this one's at the last answer, in milliseconds.
+    /// Returns the difference of the node's clock to this one's at the last answer, in
+    /// milliseconds; positive if it is ahead.
     pub(super) fn clock_ahead_ms(&self, address: Ipv4Addr) -> Option<f64> {
         let seen = self.dataplane.probed(address)?;
         let last = seen.iter().filter(|s| s.answered_at.is_some()).max_by_key(|s| s.answered_at)?;
-        // Clocks that are further apart than 24 days are told as that.
+        // Differences above 24 days are reported as that.
         let micros = last.clock_ahead?.clamp(-i64::from(i32::MAX) * 1000, i64::from(i32::MAX) * 1000);
         i32::try_from(micros / 1000).ok().map(f64::from)
     }

@@ -1,4 +1,4 @@
-//! What somebody has to do something about, one line each.
+//! Problems that need intervention, one line each.
 
 use ipnet::IpNet;
 
@@ -53,7 +53,7 @@ impl<D: Dataplane> Reconciler<D> {
             }
         }
         problems.extend(self.sysctls.iter().filter_map(|s| s.problem.clone()));
-        // With the privilege missing every object fails for that one reason.
+        // Without the privilege every object fails for that one reason.
         let told = |errno: i32| self.permission_denied && errno == EPERM;
         let refusals = || self.ledger.failures().iter().filter(|(_, f)| !told(f.errno));
         let count = refusals().count();

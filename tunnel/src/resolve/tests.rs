@@ -47,7 +47,8 @@ fn config(pools: &[(&str, Encapsulation, Mode)]) -> Config {
     }
 }
 
-/// eth0 (index 2) has 192.168.0.0/24 and fd00::/64, a default route, and 192.168.0.4 behind a router.
+/// eth0 (index 2) has 192.168.0.0/24 and fd00::/64, a default route, and 192.168.0.4 behind a
+/// router.
 fn reach(address: IpAddr) -> Reach {
     let text = address.to_string();
     if text == "192.168.0.4" {

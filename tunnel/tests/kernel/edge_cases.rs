@@ -1,4 +1,4 @@
-//! Policies, address families, rivals, missing things and many routes.
+//! Pool policies, address families, conflicts, missing parts and many routes.
 
 use tunnel::{
     Encapsulation::{Ipip, Vxlan},
@@ -138,7 +138,7 @@ fn ten_thousand_routes_are_written_and_withdrawn() {
     });
 }
 
-/// In a child process without privileges, since capabilities are the process's.
+/// In a child process without privileges, since capabilities belong to the process.
 #[test]
 fn a_missing_privilege_is_one_line_and_no_end() {
     const NAME: &str = "a_missing_privilege_is_one_line_and_no_end";
@@ -155,7 +155,7 @@ fn a_missing_privilege_is_one_line_and_no_end() {
         return;
     }
     in_namespace(|| async {
-        // Copied, since the target directory may be closed to others.
+        // Copied, since the target directory may be inaccessible to other users.
         let copy = std::env::temp_dir().join(format!("tunnel-unprivileged-{}", std::process::id()));
         std::fs::copy(std::env::current_exe().expect("own path"), &copy).expect("copy");
         let output = std::process::Command::new("setpriv")
@@ -174,7 +174,7 @@ fn a_missing_privilege_is_one_line_and_no_end() {
 #[test]
 fn tunl0_is_used_if_a_second_ipip_device_is_refused() {
     with_ipip("tunl0_is_used_if_a_second_ipip_device_is_refused", || async {
-        // The kernel has one device at most for a pair of endpoints.
+        // The kernel has at most one device for a pair of endpoints.
         ip("link add other type ipip local 192.168.0.1");
         let (_tunnel, report) = start(Ipip).await;
         let through_tunl0: Vec<String> =

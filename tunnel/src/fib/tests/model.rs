@@ -18,12 +18,12 @@ pub(super) fn free(_: &Object) -> bool {
     false
 }
 
-/// A kernel that never refuses what a kernel would not.
+/// A kernel that refuses everything that a real kernel would refuse.
 #[derive(Clone)]
 pub(super) struct FibModel {
     pub(super) fib: Fib,
     pub(super) routes: HashMap<RouteKey, Via>,
-    /// The operations since the last look, but those on routes.
+    /// Operations since the last observation, except those on routes.
     pub(super) ops: Vec<Op>,
     pub(super) route_ops: Vec<RouteOp>,
 }
@@ -118,7 +118,7 @@ impl FibModel {
         self.ops.push(op);
     }
 
-    /// Takes the whole picture of the routes.
+    /// Observes all routes.
     pub(super) fn look(&mut self) {
         for (key, via) in &self.routes {
             self.fib.observe_route(key, Some(*via));
@@ -140,7 +140,7 @@ impl FibModel {
         self.route_ops.push(op);
     }
 
-    /// What the reconciler does in its turns. Returns whether there was anything to do.
+    /// Does what the reconciler does in its turns. Returns whether there was anything to do.
     pub(super) fn turn(&mut self, sweep: bool, limit: usize, blocked: &dyn Fn(&Object) -> bool) -> bool {
         let base = base_ops(&self.fib.desired, self.observed(), blocked);
         if !base.is_empty() {
@@ -179,7 +179,7 @@ impl FibModel {
         panic!("no rest after 1000 turns");
     }
 
-    /// Nothing is left to do, though everything is looked at.
+    /// Returns whether nothing is left to do after a full comparison.
     pub(super) fn is_at_rest(&mut self, sweep: bool) -> bool {
         self.look();
         !self.turn(sweep, usize::MAX, &free)
@@ -193,7 +193,7 @@ impl FibModel {
         }
     }
 
-    /// The same with exits that share the packets.
+    /// Sets the exits that share a route's packets.
     pub(super) fn set_exits(&mut self, key: RouteKey, exits: &[Exit]) {
         let mut exits = exits.to_vec();
         exits.sort_unstable();
@@ -208,7 +208,7 @@ impl FibModel {
         }
     }
 
-    /// Wants this, and nothing else.
+    /// Sets exactly these desired routes.
     pub(super) fn want(&mut self, wanted: &ModelRoute) {
         self.fib.configure(wanted.base.clone());
         let old: Vec<RouteKey> = self
@@ -228,7 +228,7 @@ impl FibModel {
     }
 }
 
-/// Configured and learned.
+/// A configured or learned route.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ModelRoute {
     pub(super) base: DesiredState,

@@ -13,14 +13,14 @@ fn random() -> u64 {
     (last ^ last >> 31).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
-/// A prober, a clock, and a network that lets through what `passes` says.
+/// A prober, a clock, and a network that passes probes according to `passes`.
 struct ProberFixture {
     prober: Prober,
     start: Instant,
     now: Instant,
     state: BTreeMap<TunnelPath, PathState>,
     sent: BTreeMap<TunnelPath, u32>,
-    /// Changes of IP-in-IP's passage and when they were.
+    /// State changes of IP-in-IP, with their times.
     changes: Vec<(Duration, PathState)>,
 }
 
@@ -120,7 +120,7 @@ fn what_never_passed_beside_vxlan_that_does_is_blocked_and_nothing_before() {
 #[test]
 fn two_losses_are_not_three() {
     let mut bed = ProberFixture::ipip();
-    // Of ten probes never four are lost, and never three in a row.
+    // Of ten probes four are never lost, and three in a row neither.
     bed.run(120 * SECOND, |path, at| path == TunnelPath::Vxlan || at.as_millis() % 12_000 >= 1_700);
     assert_eq!(bed.ipip_is(), PathState::Passes, "{:?}", bed.changes);
 }
@@ -132,7 +132,7 @@ fn where_vxlan_is_not_answered_either_the_preferred_way_is_kept() {
     bed.run(60 * SECOND, |_, _| false);
     assert_eq!(bed.ipip_is(), PathState::Passes);
     assert!(bed.sent[&TunnelPath::Vxlan] > 50, "it is asked whether VXLAN passes");
-    // A node that never answered anything.
+    // A node that never answered.
     let mut bed = ProberFixture::ipip();
     bed.run(60 * SECOND, |_, _| false);
     assert_eq!(bed.ipip_is(), PathState::Unanswered);
@@ -199,7 +199,7 @@ fn a_doubted_way_is_avoided_until_it_was_clean_for_long_enough() {
     assert_eq!(bed.ipip_is(), PathState::Returning);
     bed.run(4 * SECOND, |_, _| true);
     assert_eq!(bed.ipip_is(), PathState::Passes);
-    // Being aimed at again changes nothing.
+    // Setting the same target again changes nothing.
     let aim =
         ProbeTarget { address: B, ipip: true, fallback: true, vxlan: false, direct: false, doubted: true };
     bed.prober.aim(&[aim], RECOVER_AFTER, bed.now);
@@ -300,8 +300,8 @@ fn answers_with_another_number_are_no_answers() {
 }
 
 proptest! {
-    /// Whatever passes when, for whatever nodes: timers go on, memory is bounded by the nodes, and an end with
-    /// everything answered ends with everything passing.
+    /// Whatever passes when, for any nodes: timers go on, memory is bounded by the number of nodes,
+    /// and once everything is answered every path passes.
     #[test]
     fn any_weather_ends_in_passing_when_it_clears(
         weather in proptest::collection::vec((any::<bool>(), any::<bool>(), 1u64..8), 0..40),

@@ -1,4 +1,4 @@
-//! More changes of routes than the kernel takes at once.
+//! More changes of routes than the kernel accepts at once.
 
 use super::*;
 use crate::dataplane::{MAX_BATCH, MAX_IN_FLIGHT};
@@ -19,7 +19,7 @@ async fn while_the_kernel_writes_more_is_taken_in_and_looked_at() {
     state.routes(many(0, 2 * most));
     while state.reconcile().await == Turn::More {}
     assert_eq!(state.writes.in_flight.len(), MAX_IN_FLIGHT, "as many as may be, and none is waited for");
-    // Nothing is completed; and yet a route, its new next hop too, is as good as those that came before.
+    // Nothing is completed, yet a route with a new next hop is treated like those before.
     state.routes(vec![RouteChange { prefix: "20.9.0.0/32".parse().expect("prefix"), ..change(3) }]);
     assert_eq!(state.reconcile().await, Turn::Writing);
     assert_eq!(state.writes.in_flight.len(), MAX_IN_FLIGHT);
@@ -40,18 +40,19 @@ async fn while_the_kernel_writes_more_is_taken_in_and_looked_at() {
 #[tokio::test]
 async fn what_a_refusal_asks_for_is_done_though_nobody_waited_for_it() {
     let mut state = settled().await;
-    // The kernel lost the next hop, and the event has not come yet.
+    // The kernel lost the next hop, and the event has not arrived yet.
     state.dataplane.kernel.nexthops.clear();
     state.dataplane.routes.remove(&key(2));
     state.routes(vec![RouteChange { prefix: "10.1.2.64/26".parse().expect("prefix"), ..change(2) }]);
-    // Each time something else comes before the completion is heard of.
+    // Other input arrives each time before the completion is processed.
     while state.reconcile().await != Turn::Rest {}
     let report = whole_report(&mut state);
     assert_eq!((report.failures, report.drift), (vec![], 2));
     assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
 }
 
-/// Others delete a route while a change of ours is in flight: after the kernel was told of it, or `before`.
+/// Another program deletes a route while our change is in flight: after the kernel executed it, or
+/// `before`.
 async fn deleted_in_flight(before: bool) {
     let mut state = settled().await;
     let heard = |state: &mut Reconciler<Fake>| {
@@ -68,12 +69,12 @@ async fn deleted_in_flight(before: bool) {
     if !before {
         state.dataplane.routes.remove(&key(2));
     }
-    // Before it is heard how that ended.
+    // Before the result is processed.
     heard(&mut state);
     settle(&mut state).await;
     assert!(state.dataplane.routes.contains_key(&key(2)), "before: {before}");
     let report = whole_report(&mut state);
-    // Whose doing it is that the look finds the route there cannot be told.
+    // The resync cannot attribute the presence of the route.
     let drift = if before { 3 } else { 2 };
     assert_eq!((report.failures, report.drift), (vec![], drift), "before: {before}");
     assert!(report.routes.iter().all(|r| r.installed), "{:?}", report.routes);
@@ -103,7 +104,7 @@ async fn whoever_asks_while_the_kernel_is_looked_at_is_told_what_is_installed() 
         assert!(report.routes.iter().all(|r| r.installed), "after {turns} turns: {:?}", report.routes);
     }
     assert!(turns > 2, "it was looked at");
-    // What is not there any more is not shown.
+    // A route that is gone is not reported.
     state.dataplane.routes.remove(&key(2));
     state.dataplane.refused.insert(Object::Route(key(2)), ENOMEM);
     state.handle(vec![KernelEvent::Overrun]);

@@ -1,5 +1,5 @@
-//! A model of the kernel with its unpleasant sides: what goes with what, refusals at any call, events that are lost; and what
-//! the reconciler makes of it.
+//! Random histories of a node against a model of the kernel with side effects, refusals at any
+//! call, and lost events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,30 +16,31 @@ mod kernel;
 
 use kernel::{KernelModel, PARENT};
 
-/// What happens to a node.
+/// An event in the history of a node.
 #[derive(Clone, Debug)]
 enum HistoryStep {
-    /// Which of five nodes there are, and in which of two subnets.
+    /// Set of nodes (of five), and their subnets (of two).
     Nodes(u8, u8),
-    /// The pool's encapsulation and mode, and whether there is a fallback.
+    /// Encapsulation and mode of the pool, and whether there is a fallback.
     Pool(u8, u8, bool),
-    /// The metric of learned routes.
+    /// Metric of learned routes.
     Metric(u32),
-    /// A prefix of a node is learned so, or no more; and which of five nodes share its packets.
+    /// A prefix of a node is learned or withdrawn, with the set of nodes that share its packets.
     Route(u8, u8, Option<bool>, u8),
-    /// A way to a node.
+    /// State of a tunnel path to a node.
     PathState(u8, bool, u8),
-    /// Somebody does something to one of our objects, and tells, or the event is lost and the loss told.
+    /// Another program changes one of our objects; the event arrives, or is lost and the loss is
+    /// reported.
     Tamper(u8, u8, bool),
-    /// One of the next calls is refused.
+    /// Refusal of one of the next calls.
     Failure(u8, u8),
-    /// So many turns are taken.
+    /// Number of turns.
     Turns(u8),
-    /// A turn is taken, and how its changes of routes ended is not heard of before the next ones.
+    /// A turn whose changes of routes complete after the next ones.
     Begin,
-    /// Events are heard of later, or no longer later.
+    /// Delay of events.
     Deaf(bool),
-    /// The routes are whole.
+    /// All routes are known.
     InSync,
 }
 
@@ -117,7 +118,7 @@ impl HistoryRun {
                 let prefix: IpNet = format!("10.1.{node}.{}/26", block * 64).parse().expect("a prefix");
                 let kind = kind.map(|bgp| if bgp { PathKind::Bgp } else { PathKind::Static });
                 let learned = kind.map(|kind| LearnedPath { next_hop: address(node, self.far).into(), kind });
-                // Only paths by BGP share anything.
+                // Only BGP paths share packets.
                 let shares = |i: &u8| kind == Some(PathKind::Bgp) && *i != node && others >> i & 1 == 1;
                 let others: Box<[IpAddr]> =
                     (0..5).filter(shares).map(|i| address(i, self.far).into()).collect();
@@ -250,7 +251,7 @@ impl HistoryRun {
         kernel.events.push(if told { event } else { KernelEvent::Overrun });
     }
 
-    /// No more refusals, no more news: what is to be, is.
+    /// Ends refusals and events, and settles: kernel state must equal desired state.
     async fn quiet(&mut self) {
         self.state.dataplane.failures.clear();
         self.wait();
@@ -268,7 +269,8 @@ impl HistoryRun {
         }
     }
 
-    /// Compares the kernel with what follows from configuration, paths and standings, worked out anew.
+    /// Compares the kernel with the state derived from scratch from configuration, paths and
+    /// reachability.
     fn check(&mut self) {
         let reachability = self.state.reachability.clone();
         let kernel = &mut self.state.dataplane;
@@ -327,7 +329,7 @@ impl HistoryRun {
     }
 }
 
-/// `PROPTEST_CASES`, or as many as take some seconds.
+/// Returns `PROPTEST_CASES`, or a number that takes some seconds.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
 }

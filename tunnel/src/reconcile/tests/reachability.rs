@@ -1,4 +1,4 @@
-//! Fallback and return, against a kernel that does as it is told.
+//! Fallback and return, against a kernel that executes everything.
 
 use std::time::Duration;
 
@@ -109,12 +109,12 @@ async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
     let mut state = started(ipip()).await;
     state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
-    // Only the reason changes: the kernel has the route as it is to be all the while.
+    // Only the reason changes: the kernel has the right route all the while.
     for known in [PathState::Returning, PathState::Blocked, PathState::Returning] {
         state.handle(path_state(known));
         let mut more = true;
         while more {
-            // What was noted before may be noted anew at any time.
+            // Exits in use may be updated at any time.
             state.exits.stale = true;
             assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan), "{known:?}");
             more = step(&mut state).await;
@@ -140,7 +140,7 @@ async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
     let at = state.reachability.deadline(wait).expect("a time to look again");
     assert!(state.next_retry().is_some_and(|again| again <= at));
     assert!(at > Instant::now() + Duration::from_secs(25));
-    // Lost once more, and back: the time begins anew.
+    // Lost again, and back: the time starts again.
     state.routes(vec![by(PathKind::Static, 2)]);
     settle(&mut state).await;
     assert_eq!(state.reachability.deadline(wait), None);
@@ -165,15 +165,15 @@ async fn a_time_that_has_passed_while_somebody_asked_is_still_to_be_dealt_with()
     settle(&mut state).await;
     let at = state.reachability.deadline(config.probing.recover_after).expect("a time to look again");
     assert!(at > Instant::now(), "nothing was to be dealt with before");
-    // The clock moves on: everything that is stored becomes older.
+    // Advances the clock: all stored times become older.
     state.reachability.backdate(config.probing.recover_after);
     state.marked_at = state.marked_at.and_then(|at| at.checked_sub(config.probing.recover_after));
     let at = state.reachability.deadline(config.probing.recover_after).expect("a deadline");
     assert!(at <= Instant::now());
-    // Whoever asks is answered without a turn.
+    // A report does not require a turn.
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     assert!(state.next_retry().is_some_and(|again| again <= at), "it would be forgotten");
-    // What comes meanwhile is looked at for what is due too.
+    // Other input triggers the work that is due.
     settle(&mut state).await;
     assert!(state.next_retry().is_none_or(|again| again > Instant::now()), "it would go round for ever");
     assert_eq!(state.reachability.deadline(config.probing.recover_after), None);

@@ -1,4 +1,4 @@
-//! The kernel: what goes with what, refusals at any call, events that are lost.
+//! The model of the kernel: side effects, refusals at any call, lost events.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ pub(super) struct KernelModel {
     pub(super) state: ObservedState,
     pub(super) routes: BTreeMap<RouteKey, Via>,
     answers: VecDeque<Vec<(usize, DataplaneError)>>,
-    /// Batches are completed for who waits alone.
+    /// True if batches complete only when they are waited for.
     pub(super) slow: bool,
     list: Option<Vec<ListedRoute>>,
     last_index: u32,
-    /// Calls until one fails, and with what.
+    /// Number of calls until one fails, and the errno.
     pub(super) failures: VecDeque<(u32, i32)>,
-    /// What others did is told by these.
+    /// Events of changes by other programs.
     pub(super) events: Vec<KernelEvent>,
 }
 
 impl KernelModel {
-    /// Whether this call fails.
+    /// Returns the errno if this call fails.
     fn fails(&mut self) -> Option<i32> {
         let (calls, errno) = self.failures.front_mut()?;
         if *calls > 0 {
@@ -39,7 +39,7 @@ impl KernelModel {
         self.routes.retain(|_, via| !gone(via));
     }
 
-    /// Next-hop objects on a device go without a word, and IPv4 routes with them.
+    /// Removes the next-hop objects of a device and their IPv4 routes, without an event.
     pub(super) fn take_down(&mut self, index: u32) {
         let ids: Vec<u32> =
             self.state.nexthops.iter().filter(|(_, n)| n.index == index).map(|(id, _)| *id).collect();
@@ -50,7 +50,7 @@ impl KernelModel {
         self.state.probe_routes.retain(|_, via| via.is_none_or(|(_, i)| i != index));
     }
 
-    /// Objects leave their groups, groups go with their last one, and routes with what they lead to.
+    /// Removes objects from their groups, groups that become empty, and the routes of all of them.
     pub(super) fn remove_nexthops(&mut self, ids: &[u32]) {
         for id in ids {
             self.state.apply(&Op::DeleteNexthop { id: *id });
