@@ -45,7 +45,7 @@ fn learn(fib: &mut Fib, subnet: Option<u8>) {
             subnet.map(|subnet| LearnedPath { next_hop: next_hop(number, subnet), kind: PathKind::Bgp });
         if let Some((slot, _)) = fib.learn(&key(number), learned, &[]) {
             let target = learned.map(|l| RouteTarget::Exit(Exit::Direct { gateway: l.next_hop, index: 2 }));
-            fib.want_learned(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Never) });
+            fib.set_desired(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Never) });
         }
     }
 }

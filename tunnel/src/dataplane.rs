@@ -151,7 +151,9 @@ pub trait Dataplane: Send + 'static {
     ///
     /// # Errors
     /// The kernel's answer to a dump, which ends the list.
-    fn listed(&mut self) -> impl Future<Output = Result<Option<Vec<ListedRoute>>, DataplaneError>> + Send;
+    fn next_listed(
+        &mut self,
+    ) -> impl Future<Output = Result<Option<Vec<ListedRoute>>, DataplaneError>> + Send;
 
     /// Executes operations in order and returns one result for each. No batch that depends on them
     /// may be in flight.
@@ -179,7 +181,7 @@ pub trait Dataplane: Send + 'static {
 
     /// Returns the measurements of the tunnel paths to the node with this tunnel address, in the
     /// order of [`TunnelPath::ALL`].
-    fn probed(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]>;
+    fn path_measurements(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]>;
 
     /// Returns the number of probes sent since the start, and of those without an answer.
     fn probe_counts(&self) -> (u64, u64) {

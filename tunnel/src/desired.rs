@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipip_cluster_with_vxlan_fallback_wants_both_devices_and_every_vtep() {
+    fn an_ipip_cluster_with_vxlan_fallback_has_both_devices_and_every_vtep() {
         let desired = DesiredState::from_config(&config(), Some(Parent { index: 7, mtu: 1500 }));
         assert_eq!(
             desired.ipip,

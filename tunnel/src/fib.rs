@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Entries that one call of [`Fib::route_ops`] compares: some hundred microseconds.
-const LOOKED_AT: usize = 16 * 1024;
+const COMPARED: usize = 16 * 1024;
 /// Entries that are removed together: some milliseconds.
 const EMPTIED: usize = 64 * 1024;
 /// Capacity, in entries, that an empty list keeps.
@@ -65,7 +65,7 @@ pub struct Fib {
     paths: ValueInterner<LearnedPaths>,
     others: ValueInterner<Box<[IpAddr]>>,
     exits: ValueInterner<Box<[Exit]>>,
-    wants: ValueInterner<DesiredRoute>,
+    desired_routes: ValueInterner<DesiredRoute>,
     vias: ValueInterner<Via>,
     /// Realisation by the id of a desired route.
     realised: Vec<Option<Via>>,
@@ -104,8 +104,8 @@ impl Fib {
     }
 
     /// Returns the desired route.
-    pub fn want(&self, state: &RouteState) -> DesiredRoute {
-        self.wants.value(state.want).copied().unwrap_or_default()
+    pub fn desired_route(&self, state: &RouteState) -> DesiredRoute {
+        self.desired_routes.value(state.want).copied().unwrap_or_default()
     }
 
     /// Returns the next hop of a route in the kernel.
@@ -142,9 +142,9 @@ impl Fib {
     }
 
     /// Records the desired target of a learned route. Configured routes take precedence.
-    pub fn want_learned(&mut self, slot: u32, want: DesiredRoute) {
+    pub fn set_desired(&mut self, slot: u32, want: DesiredRoute) {
         let state = *self.table.state(slot);
-        let target = match self.want(&state).target {
+        let target = match self.desired_route(&state).target {
             configured @ Some(RouteTarget::Device(_) | RouteTarget::Blackhole) if state.has(CONFIGURED) => {
                 configured
             }
@@ -157,12 +157,13 @@ impl Fib {
         let id = if want == DesiredRoute::default() {
             NONE
         } else {
-            let (id, new) = self.wants.acquire(want);
+            let (id, new) = self.desired_routes.acquire(want);
             if new {
                 if let Some(RouteTarget::Exits(exits)) = want.target {
                     self.exits.retain(exits);
                 }
-                let length = usize::try_from(self.wants.last_id()).unwrap_or(usize::MAX).saturating_add(1);
+                let length =
+                    usize::try_from(self.desired_routes.last_id()).unwrap_or(usize::MAX).saturating_add(1);
                 self.realised.resize(length, None);
                 for realised in [&mut self.realised, &mut self.before] {
                     if let Some(realised) = usize::try_from(id).ok().and_then(|i| realised.get_mut(i)) {
@@ -174,8 +175,10 @@ impl Fib {
             id
         };
         let old = std::mem::replace(&mut self.table.state_mut(slot).want, id);
-        if self.wants.release(old) {
-            if let Some(RouteTarget::Exits(exits)) = self.wants.value(old).and_then(|want| want.target) {
+        if self.desired_routes.release(old) {
+            if let Some(RouteTarget::Exits(exits)) =
+                self.desired_routes.value(old).and_then(|want| want.target)
+            {
                 self.exits.release(exits);
             }
             self.may_sweep = true;
@@ -204,7 +207,7 @@ impl Fib {
         for (realised, before) in self.realised.iter_mut().zip(&mut self.before) {
             *before = realised.take().or(*before);
         }
-        self.unrealised = self.wants.iter().map(|(id, _)| id).collect();
+        self.unrealised = self.desired_routes.iter().map(|(id, _)| id).collect();
         self.by_content.clear();
         self.by_members.clear();
         for (id, nexthop) in self.observed.iter().flat_map(|o| &o.nexthops) {
@@ -222,7 +225,7 @@ impl Fib {
     /// Replaces the desired state that a configuration implies.
     pub fn configure(&mut self, desired: DesiredState) {
         for slot in std::mem::take(&mut self.configured) {
-            let reason = self.want(self.table.state(slot)).reason;
+            let reason = self.desired_route(self.table.state(slot)).reason;
             self.table.state_mut(slot).clear(CONFIGURED);
             self.set_want(slot, DesiredRoute { target: None, reason });
         }
@@ -230,7 +233,7 @@ impl Fib {
             let slot = self.table.enter(key);
             self.table.state_mut(slot).set(CONFIGURED);
             self.configured.push(slot);
-            let reason = self.want(self.table.state(slot)).reason;
+            let reason = self.desired_route(self.table.state(slot)).reason;
             self.set_want(slot, DesiredRoute { target: Some(*target), reason });
         }
         self.desired = desired;
@@ -246,7 +249,7 @@ impl Fib {
                 let others: Box<[IpAddr]> = self.others(&state).into();
                 self.learn(&RouteKey { metric, ..key }, Some(learned), &others);
                 self.learn(&key, None, &[]);
-                self.want_learned(slot, DesiredRoute::default());
+                self.set_desired(slot, DesiredRoute::default());
             }
         }
     }
@@ -327,7 +330,7 @@ impl Fib {
     pub fn host_ops(&mut self, batch: &mut Vec<RouteOp>, blocked: &dyn Fn(&Object) -> bool) {
         for i in 0..self.configured.len() {
             let slot = self.configured[i];
-            if matches!(self.want(self.table.state(slot)).target, Some(RouteTarget::Device(_))) {
+            if matches!(self.desired_route(self.table.state(slot)).target, Some(RouteTarget::Device(_))) {
                 batch.extend(self.compare(slot, false, blocked));
             }
         }
@@ -344,7 +347,7 @@ impl Fib {
         blocked: &dyn Fn(&Object) -> bool,
     ) -> bool {
         self.scan_on(sweep);
-        for _ in 0..LOOKED_AT {
+        for _ in 0..COMPARED {
             if batch.len() >= limit {
                 return false;
             }
@@ -367,14 +370,14 @@ impl Fib {
     /// Continues the comparison of all routes; those that differ are queued.
     fn scan_on(&mut self, sweep: bool) {
         let Some(mut cursor) = self.scan else { return };
-        for _ in 0..LOOKED_AT {
+        for _ in 0..COMPARED {
             let Some(slot) = self.table.next(cursor) else {
                 self.scan = None;
                 return;
             };
             cursor = slot + 1;
             let state = *self.table.state(slot);
-            let wanted = self.wants.value(state.want).is_some_and(|want| want.target.is_some());
+            let wanted = self.desired_routes.value(state.want).is_some_and(|want| want.target.is_some());
             let differs = if wanted {
                 self.realised_by(state.want).as_ref() != self.vias.value(state.via)
             } else {
@@ -393,7 +396,7 @@ impl Fib {
             self.table.state_mut(slot).set(PARKED);
             return None;
         }
-        let target = self.wants.value(state.want).and_then(|want| want.target);
+        let target = self.desired_routes.value(state.want).and_then(|want| want.target);
         let verb = match target {
             None if state.via == NONE => {
                 self.table.remove_if_empty(slot);

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_is_guarded_and_the_nodes_are_accepted() {
+    fn encapsulations_in_use_are_guarded_and_nodes_are_accepted() {
         let of = |encapsulation, fallback, from| {
             let firewall = Firewall::of(&config(encapsulation, fallback), from, &[]);
             (firewall.guards_ipip, firewall.guards_vxlan, firewall.nodes.len(), firewall.is_empty())
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn all_pools_are_excepted_from_masquerading_and_there_is_none_where_no_pool_asks() {
+    fn packets_to_any_pool_keep_their_source_and_without_nat_outgoing_nothing_is_masqueraded() {
         let config = config(Encapsulation::Ipip, Fallback::Vxlan);
         assert_eq!(Firewall::of(&config, TunnelsFrom::Any, &[]).pools, []);
         let firewall = Firewall::of(&config, TunnelsFrom::Any, &[net("10.2.0.0/16")]);
@@ -194,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn nested_and_neighbouring_pools_are_put_together() {
+    fn nested_and_adjacent_pools_are_merged() {
         let nets = ["10.1.1.0/24", "10.1.0.0/16", "fd00:1::/64", "10.0.0.0/16"].map(net);
         assert_eq!(apart(&nets), [net("10.0.0.0/15"), net("fd00:1::/64")]);
     }
 
     #[test]
-    fn strangers_are_the_ipip_exits_that_no_node_has() {
+    fn strangers_are_the_ipip_exits_that_belong_to_no_node() {
         let config = config(Encapsulation::Ipip, Fallback::Vxlan);
         let exits = [
             Exit::Ipip { remote: [192, 168, 0, 2].into() },
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_lingers_is_guarded_unless_anybody_may_send() {
+    fn lingering_devices_are_guarded_unless_any_source_is_accepted() {
         let lingering = Tunnels {
             strangers: BTreeSet::from([[192, 168, 0, 77].into()]),
             ipip: true,

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_values_share_an_id_until_the_last_holder_lets_go() {
+    fn equal_values_share_an_id_until_the_last_holder_releases_it() {
         let mut interner = ValueInterner::default();
         let (a, new) = interner.acquire("a");
         assert!(new && a != NONE);

@@ -233,7 +233,7 @@ impl Dataplane for KernelDataplane {
         self.writer.list(config.route_protocol);
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
+    async fn next_listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         self.writer.listed().await
     }
 
@@ -289,7 +289,7 @@ impl Dataplane for KernelDataplane {
             Ok(Reach::OnLink { index } | Reach::Via { index, .. }) if ours(index) => Reach::Tunnel,
             Ok(reach) => reach,
             Err(error) => {
-                tracing::warn!(%address, %error, "the route to a next hop cannot be asked for");
+                tracing::warn!(%address, %error, "the route to a next hop cannot be queried");
                 Reach::Unreachable
             }
         }
@@ -300,11 +300,11 @@ impl Dataplane for KernelDataplane {
     }
 
     fn probe(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
-        self.probes.aim(config, observed, targets);
+        self.probes.set_targets(config, observed, targets);
     }
 
-    fn probed(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
-        self.probes.seen(address)
+    fn path_measurements(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+        self.probes.measurements(address)
     }
 
     fn probe_counts(&self) -> (u64, u64) {

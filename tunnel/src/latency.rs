@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_counts_into_the_first_class_that_it_is_not_longer_than() {
+    fn a_duration_counts_in_the_first_class_with_a_bound_not_below_it() {
         let mut latency = Latency::default();
         for micros in [0, 100, 101, 5_000_000, 5_000_001, 90_000_000] {
             latency.note(Duration::from_micros(micros));

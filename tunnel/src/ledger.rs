@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_new_kind_of_failure_is_news() {
+    fn only_a_failure_with_another_errno_is_reported_again() {
         let mut ledger = Ledger::default();
         let object = Object::Link(Device::Vxlan);
         let now = Instant::now();

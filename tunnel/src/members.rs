@@ -9,7 +9,7 @@ pub struct GroupMembers {
     ids: [u32; MAX_MEMBERS],
     count: u8,
     /// True if the members do not share packets evenly and by hash.
-    odd: bool,
+    irregular: bool,
 }
 
 impl GroupMembers {
@@ -29,8 +29,8 @@ impl GroupMembers {
     /// Returns the members of a group that we would not have written: with weights, or not chosen
     /// by hash. It never equals one of ours.
     #[must_use]
-    pub fn oddly(self) -> Self {
-        Self { odd: true, ..self }
+    pub fn as_irregular(self) -> Self {
+        Self { irregular: true, ..self }
     }
 
     /// Returns the ids.
@@ -52,7 +52,7 @@ impl GroupMembers {
     #[must_use]
     pub fn without(&self, id: u32) -> Self {
         let others = self.ids().iter().copied().filter(|other| *other != id);
-        Self { odd: self.odd, ..Self::new(others) }
+        Self { irregular: self.irregular, ..Self::new(others) }
     }
 }
 
@@ -61,11 +61,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_a_set_of_sixteen_at_most() {
+    fn members_are_a_set_of_at_most_sixteen() {
         assert_eq!(GroupMembers::new([3, 1, 3, 2]), GroupMembers::new([1, 2, 3]));
         assert_eq!(GroupMembers::new([3, 1, 2]).ids(), [1, 2, 3]);
         assert_eq!(GroupMembers::new([1, 2]).without(2), GroupMembers::new([1]));
-        assert_ne!(GroupMembers::new([1, 2]).oddly().without(2), GroupMembers::new([1]));
+        assert_ne!(GroupMembers::new([1, 2]).as_irregular().without(2), GroupMembers::new([1]));
         assert!(GroupMembers::new([1]).without(1).is_empty() && !GroupMembers::new([1]).is_empty());
         assert_eq!(GroupMembers::new((1..40).rev()).ids(), (1..17).collect::<Vec<_>>());
     }

@@ -21,7 +21,7 @@ mod tests {
     use crate::node::{DEFAULT_ROUTE_METRIC, Encapsulation, Fallback, LocalNode, ProbeConfig};
 
     #[test]
-    fn the_smallest_of_what_may_be_used_counts() {
+    fn the_smallest_mtu_of_the_encapsulations_in_use_counts() {
         let config = |encapsulation, fallback, ipv4: bool| Config {
             local: LocalNode {
                 name: "a".into(),

@@ -261,19 +261,19 @@ impl Config {
 
     /// Returns whether nodes probe each other at all: also where there is only one tunnel path, to
     /// report whether it passes.
-    pub fn asks(&self) -> bool {
+    pub fn probes_any(&self) -> bool {
         let wraps = self.may_use(Encapsulation::Ipip) || self.may_use(Encapsulation::Vxlan);
-        self.can_ask() && wraps || self.probes(TunnelPath::Direct)
+        self.can_probe() && wraps || self.probes(TunnelPath::Direct)
     }
 
-    fn can_ask(&self) -> bool {
+    fn can_probe(&self) -> bool {
         self.probing.enabled && self.local.ipv4.is_some() && self.local.tunnel_address.is_some()
     }
 
     /// Returns whether nodes probe this path to decide on its use: then its probes have a table of
     /// their own, and use this path independently of the routes.
     pub fn probes(&self, path: TunnelPath) -> bool {
-        if !self.can_ask() {
+        if !self.can_probe() {
             return false;
         }
         let falls_back = self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip);

@@ -29,7 +29,7 @@ pub struct Reachability {
     /// Path states by tunnel address.
     paths: HashMap<Ipv4Addr, [PathState; 3]>,
     /// Exits in use that are kept until IP-in-IP was probed, by tunnel address.
-    held: HashMap<Ipv4Addr, Exit>,
+    pinned: HashMap<Ipv4Addr, Exit>,
     /// BGP state by next hop; nodes that never lost BGP or have returned are absent.
     bgp: HashMap<IpAddr, BgpReachability>,
 }
@@ -58,25 +58,25 @@ impl Reachability {
     pub fn set(&mut self, address: Ipv4Addr, path: TunnelPath, state: PathState) -> bool {
         let before = std::mem::replace(&mut self.paths.entry(address).or_default()[place(path)], state);
         if path == TunnelPath::Ipip {
-            self.held.remove(&address);
+            self.pinned.remove(&address);
         }
         before != state
     }
 
     /// Keeps a node's packets on an exit until IP-in-IP was probed.
-    pub fn hold(&mut self, address: Ipv4Addr, exit: Exit) {
-        self.held.insert(address, exit);
+    pub fn pin(&mut self, address: Ipv4Addr, exit: Exit) {
+        self.pinned.insert(address, exit);
     }
 
     /// Returns the exit that a node's packets are kept on.
-    pub(crate) fn held(&self, node: &RemoteNode) -> Option<Exit> {
-        self.held.get(&node.vtep?).copied()
+    pub(crate) fn pinned(&self, node: &RemoteNode) -> Option<Exit> {
+        self.pinned.get(&node.vtep?).copied()
     }
 
     /// Removes nodes that are not configured any more.
     pub fn retain(&mut self, config: &Config) {
         if !config.probes(TunnelPath::Ipip) {
-            self.held.clear();
+            self.pinned.clear();
         }
         if self.paths.len() > config.nodes.len() {
             self.paths.retain(|address, _| config.nodes.iter().any(|n| n.vtep == Some(*address)));
@@ -93,12 +93,12 @@ impl Reachability {
 
     /// Records that a node has no BGP path and uses the static peer table. Returns whether that is
     /// new.
-    pub fn lost(&mut self, next_hop: IpAddr) -> bool {
+    pub fn record_bgp_loss(&mut self, next_hop: IpAddr) -> bool {
         self.bgp.insert(next_hop.to_canonical(), BgpReachability::Lost) != Some(BgpReachability::Lost)
     }
 
     /// Records that a node has a BGP path. Returns whether that is new.
-    pub fn found(&mut self, next_hop: IpAddr, now: Instant) -> bool {
+    pub fn record_bgp_path(&mut self, next_hop: IpAddr, now: Instant) -> bool {
         match self.bgp.get_mut(&next_hop.to_canonical()) {
             Some(bgp @ BgpReachability::Lost) => {
                 *bgp = BgpReachability::Returning(now);

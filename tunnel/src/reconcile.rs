@@ -167,15 +167,15 @@ impl<D: Dataplane> Reconciler<D> {
             let key = RouteKey { prefix: prefix.trunc(), metric: self.resolver.metric };
             let Some((slot, _)) = self.fib.learn(&key, learned, &others) else { continue };
             if let Some(learned) = learned {
-                self.note_bgp(&learned);
+                self.update_bgp(&learned);
                 for next_hop in others {
-                    self.note_bgp(&LearnedPath { next_hop, ..learned });
+                    self.update_bgp(&LearnedPath { next_hop, ..learned });
                 }
             }
             match (&config, learned) {
                 (Some(config), _) => self.resolve_one(config, slot),
                 // Routes that are resolved later use the paths of that time.
-                (None, None) => self.fib.want_learned(slot, DesiredRoute::default()),
+                (None, None) => self.fib.set_desired(slot, DesiredRoute::default()),
                 (None, Some(_)) => self.resolver.invalidate(),
             }
         }
@@ -293,11 +293,11 @@ impl<D: Dataplane> Reconciler<D> {
     /// Updates the exits in use, if they may have changed. Between turns a route may be in the
     /// kernel without being known to be, while it is resolved again; only at rest a node counts as
     /// unreached.
-    pub(crate) fn note_exits_in_use(&mut self, at_rest: bool) {
+    pub(crate) fn update_exits_in_use(&mut self, at_rest: bool) {
         let Some(config) = self.config.clone().filter(|_| self.exits.stale) else { return };
         self.exits.stale = !at_rest;
         self.exits.updated_at = Some(Instant::now());
-        self.tell_strangers();
+        self.publish_strangers();
         if self.exits.by_node.len() > config.nodes.len() {
             let names: std::collections::HashSet<&str> =
                 config.nodes.iter().map(|n| n.name.as_str()).collect();
@@ -323,7 +323,7 @@ impl<D: Dataplane> Reconciler<D> {
                     let reason = node
                         .blocks
                         .iter()
-                        .find_map(|block| self.fib.want(self.route(&block.trunc())?).reason);
+                        .find_map(|block| self.fib.desired_route(self.route(&block.trunc())?).reason);
                     self.publisher.activity.exit(|| ExitChange {
                         node: node.name.clone(),
                         from: before.map(ExitKind::from),
@@ -334,7 +334,7 @@ impl<D: Dataplane> Reconciler<D> {
                 self.exits.by_node.insert(node.name.clone(), (now, Timestamp::now()));
             }
         }
-        self.publisher.activity.tell();
+        self.publisher.activity.send();
     }
 }
 

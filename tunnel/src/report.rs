@@ -31,7 +31,7 @@ pub const PERMISSION_DENIED: &str = "no CAP_NET_ADMIN: the kernel refuses to cha
      run routed as root or grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN; container: add NET_ADMIN)";
 
 /// Routes per page of the report: about a millisecond.
-const SOME_ROUTES: usize = 4096;
+const PAGE_ROUTES: usize = 4096;
 /// Failures listed in a report; `failures_total` counts all.
 const MAX_FAILURES: usize = 200;
 
@@ -241,7 +241,7 @@ impl From<Encapsulation> for ExitKind {
 impl<D: Dataplane> Reconciler<D> {
     /// Returns the report without the single routes.
     pub fn summary(&mut self) -> DataplaneReport {
-        self.note_exits_in_use(!self.is_running());
+        self.update_exits_in_use(!self.is_running());
         let next_hops = match &self.fib.observed {
             None => NextHops::Unknown,
             Some(o) if o.nexthop_objects => NextHops::Objects,
@@ -319,11 +319,11 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// Returns a page of routes, in no order, and the cursor of the next page; the first cursor is
     /// 0.
-    pub fn some_routes(&self, cursor: u32) -> (Vec<RouteReport>, Option<u32>) {
+    pub fn route_page(&self, cursor: u32) -> (Vec<RouteReport>, Option<u32>) {
         let mut routes = Vec::new();
         let mut cursor = cursor;
         while let Some(slot) = self.fib.table().next(cursor) {
-            if routes.len() == SOME_ROUTES {
+            if routes.len() == PAGE_ROUTES {
                 return (routes, Some(slot));
             }
             cursor = slot + 1;
@@ -333,7 +333,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Returns the report of one prefix, if it was learned or is an own block.
-    pub fn one_route(&self, prefix: &IpNet) -> Vec<RouteReport> {
+    pub fn prefix_routes(&self, prefix: &IpNet) -> Vec<RouteReport> {
         let metrics = [self.config.as_ref().map(|c| c.route_metric), Some(BLACKHOLE_METRIC)];
         let keys = metrics.into_iter().flatten().map(|metric| RouteKey { prefix: *prefix, metric });
         keys.filter_map(|key| self.report_route(self.fib.table().find(&key)?)).collect()
@@ -341,7 +341,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     fn report_route(&self, slot: u32) -> Option<RouteReport> {
         let (key, state) = (self.fib.table().key(slot), self.fib.table().state(slot));
-        let want = self.fib.want(state);
+        let want = self.fib.desired_route(state);
         let installed = self.fib.is_installed(state);
         if want.target == Some(RouteTarget::Blackhole) && want.reason != Some(ExitReason::Discard) {
             return Some(RouteReport {
@@ -436,7 +436,7 @@ impl<D: Dataplane> Reconciler<D> {
             .blocks
             .iter()
             .map(IpNet::trunc)
-            .find_map(|b| Some((b, self.fib.want(self.route(&b)?).reason?)));
+            .find_map(|b| Some((b, self.fib.desired_route(self.route(&b)?).reason?)));
         let elsewhere = node.blocks.iter().map(IpNet::trunc).find_map(|b| {
             let learned = self.fib.learned(self.route(&b)?).filter(|l| l.kind != PathKind::Static)?;
             let other = config.node_with_address(learned.next_hop).is_none_or(|n| n.name != node.name);

@@ -231,7 +231,7 @@ pub fn resolve(
         PathKind::Bgp | PathKind::Discard => match family_address(prefix, next_hop, node) {
             Some(IpAddr::V4(remote)) => {
                 let avoided = node.and_then(|n| reachability.avoids_ipip(config, n, next_hop));
-                let held = node.and_then(|n| reachability.held(n));
+                let held = node.and_then(|n| reachability.pinned(n));
                 match (avoided.map(|why| vxlan(prefix, node, why)), held) {
                     (Some(found), _) if found.exit.is_some() => found,
                     (_, Some(exit)) => Resolution::to(exit, ExitReason::IpipUnproven),

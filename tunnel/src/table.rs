@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_routes_take_at_most_48_octets_each_and_give_them_back() {
+    fn a_million_routes_take_at_most_48_octets_each_and_release_them() {
         let mut table = RouteTable::default();
         for i in 0..1_000_000 {
             let slot = table.enter(&key(i));

@@ -31,9 +31,9 @@ const COMMANDS: usize = 64;
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Queries that may be queued; they are answered between two turns.
-const QUESTIONS: usize = 16;
+const QUERIES: usize = 16;
 /// Changes of routes accepted before the kernel gets its turn: about a millisecond.
-const TAKEN_IN: usize = 4096;
+const MAX_CHANGES: usize = 4096;
 
 /// A page of route reports, and the cursor of the next one.
 type RoutePage = (Vec<RouteReport>, Option<u32>);
@@ -50,7 +50,7 @@ enum TunnelCommand {
 enum TunnelQuery {
     Summary(oneshot::Sender<Box<DataplaneReport>>),
     RoutePage(u32, oneshot::Sender<RoutePage>),
-    OneRoute(IpNet, oneshot::Sender<Vec<RouteReport>>),
+    Prefix(IpNet, oneshot::Sender<Vec<RouteReport>>),
     DryRun(Box<(Config, Vec<RouteChange>)>, oneshot::Sender<DryRun>),
 }
 
@@ -63,7 +63,7 @@ pub struct TunnelStopped;
 #[derive(Debug, Clone)]
 pub struct TunnelHandle {
     commands: mpsc::Sender<TunnelCommand>,
-    questions: mpsc::Sender<TunnelQuery>,
+    queries: mpsc::Sender<TunnelQuery>,
     tunnels: watch::Receiver<Tunnels>,
     pod_mtu: watch::Receiver<Option<u32>>,
     activity: broadcast::Sender<TunnelActivity>,
@@ -82,14 +82,14 @@ impl TunnelHandle {
 
     /// Starts the task on another dataplane.
     pub fn spawn_on<D: Dataplane>(dataplane: D) -> (Self, JoinHandle<()>) {
-        let (commands, told) = mpsc::channel(COMMANDS);
-        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let (commands, command_queue) = mpsc::channel(COMMANDS);
+        let (queries, query_queue) = mpsc::channel(QUERIES);
         let reconciler = Reconciler::new(dataplane);
         let (tunnels, pod_mtu) =
             (reconciler.publisher.tunnels.subscribe(), reconciler.publisher.pod_mtu.subscribe());
         let activity = reconciler.publisher.activity.listeners();
-        let task = tokio::spawn(run(reconciler, told, asked));
-        (Self { commands, questions, tunnels, pod_mtu, activity }, task)
+        let task = tokio::spawn(run(reconciler, command_queue, query_queue));
+        (Self { commands, queries, tunnels, pod_mtu, activity }, task)
     }
 
     /// Returns the state of the tunnels, for the firewall.
@@ -147,7 +147,7 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn summary(&self) -> Result<DataplaneReport, TunnelStopped> {
-        self.ask(TunnelQuery::Summary).await.map(|report| *report)
+        self.query(TunnelQuery::Summary).await.map(|report| *report)
     }
 
     /// Returns the report with all routes. The routes are collected a few thousand at a time, so
@@ -159,7 +159,7 @@ impl TunnelHandle {
         let mut report = self.summary().await?;
         let mut cursor = Some(0);
         while let Some(from) = cursor {
-            let (mut some, next) = self.ask(|sender| TunnelQuery::RoutePage(from, sender)).await?;
+            let (mut some, next) = self.query(|sender| TunnelQuery::RoutePage(from, sender)).await?;
             report.routes.append(&mut some);
             cursor = next;
         }
@@ -172,7 +172,7 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn route(&self, prefix: IpNet) -> Result<Vec<RouteReport>, TunnelStopped> {
-        self.ask(|sender| TunnelQuery::OneRoute(prefix, sender)).await
+        self.query(|sender| TunnelQuery::Prefix(prefix, sender)).await
     }
 
     /// Returns the changes that another configuration, and changes of best paths with it, would
@@ -181,15 +181,15 @@ impl TunnelHandle {
     /// # Errors
     /// When the task is gone.
     pub async fn dry_run(&self, config: Config, changes: Vec<RouteChange>) -> Result<DryRun, TunnelStopped> {
-        self.ask(|sender| TunnelQuery::DryRun(Box::new((config, changes)), sender)).await
+        self.query(|sender| TunnelQuery::DryRun(Box::new((config, changes)), sender)).await
     }
 
-    async fn ask<T>(
+    async fn query<T>(
         &self,
-        question: impl FnOnce(oneshot::Sender<T>) -> TunnelQuery,
+        query: impl FnOnce(oneshot::Sender<T>) -> TunnelQuery,
     ) -> Result<T, TunnelStopped> {
         let (sender, receiver) = oneshot::channel();
-        self.questions.send(question(sender)).await.map_err(|_| TunnelStopped)?;
+        self.queries.send(query(sender)).await.map_err(|_| TunnelStopped)?;
         receiver.await.map_err(|_| TunnelStopped)
     }
 
@@ -209,7 +209,7 @@ impl TunnelHandle {
 }
 
 /// Processes a command. Returns the number of changes of routes in it; `None` for the last command.
-fn take_in<D: Dataplane>(
+fn process<D: Dataplane>(
     state: &mut Reconciler<D>,
     command: TunnelCommand,
     settling: &mut Vec<oneshot::Sender<()>>,
@@ -228,12 +228,12 @@ fn take_in<D: Dataplane>(
     Some(0)
 }
 
-fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: TunnelQuery) {
+fn answer<D: Dataplane>(state: &mut Reconciler<D>, query: TunnelQuery) {
     // The receiver of the answer may be gone.
-    match question {
+    match query {
         TunnelQuery::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
-        TunnelQuery::RoutePage(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
-        TunnelQuery::OneRoute(prefix, sender) => drop(sender.send(state.one_route(&prefix))),
+        TunnelQuery::RoutePage(cursor, sender) => drop(sender.send(state.route_page(cursor))),
+        TunnelQuery::Prefix(prefix, sender) => drop(sender.send(state.prefix_routes(&prefix))),
         TunnelQuery::DryRun(given, sender) => {
             let (config, changes) = *given;
             drop(sender.send(state.dry_run(&config, changes)));
@@ -244,15 +244,15 @@ fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: TunnelQuery) {
 async fn run<D: Dataplane>(
     mut state: Reconciler<D>,
     mut commands: mpsc::Receiver<TunnelCommand>,
-    mut questions: mpsc::Receiver<TunnelQuery>,
+    mut queries: mpsc::Receiver<TunnelQuery>,
 ) {
     let mut audit_at = Instant::now() + AUDIT_INTERVAL;
     let mut settling = Vec::new();
     let mut turn = Turn::Rest;
     loop {
         // First, because `select!` chooses among the other branches at random.
-        while let Ok(question) = questions.try_recv() {
-            answer(&mut state, question);
+        while let Ok(query) = queries.try_recv() {
+            answer(&mut state, query);
         }
         let retry_at = state.next_retry().filter(|_| turn == Turn::Rest);
         tokio::select! {
@@ -263,20 +263,20 @@ async fn run<D: Dataplane>(
                 let mut taken = 0;
                 let mut next = Some(first);
                 while let Some(command) = next {
-                    match take_in(&mut state, command, &mut settling) {
+                    match process(&mut state, command, &mut settling) {
                         Some(count) => taken += count,
                         None => return,
                     }
-                    next = if taken < TAKEN_IN { commands.try_recv().ok() } else { None };
+                    next = if taken < MAX_CHANGES { commands.try_recv().ok() } else { None };
                 }
             }
-            Some(question) = questions.recv() => {
-                answer(&mut state, question);
+            Some(query) = queries.recv() => {
+                answer(&mut state, query);
                 if turn != Turn::More {
                     continue;
                 }
             }
-            heard = state.dataplane.wait(turn == Turn::Writing) => match heard {
+            wakeup = state.dataplane.wait(turn == Turn::Writing) => match wakeup {
                 Wakeup::Completed(errors) => state.completed(errors),
                 Wakeup::Events(events) => state.handle(events),
             },

@@ -15,7 +15,8 @@ impl Fib {
     pub fn count_installed(&self) -> usize {
         let counts = |slot: &u32| {
             let state = self.table.state(*slot);
-            self.is_installed(state) && !matches!(self.want(state).target, Some(RouteTarget::Device(_)))
+            self.is_installed(state)
+                && !matches!(self.desired_route(state).target, Some(RouteTarget::Device(_)))
         };
         self.table.slots().filter(counts).count()
     }

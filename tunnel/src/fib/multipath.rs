@@ -58,9 +58,9 @@ impl Fib {
     }
 
     /// Records the exits of a learned route that share its packets.
-    pub fn want_exits(&mut self, slot: u32, exits: &[Exit], reason: ExitReason) {
+    pub fn set_desired_exits(&mut self, slot: u32, exits: &[Exit], reason: ExitReason) {
         let (id, _) = self.exits.acquire(exits.into());
-        self.want_learned(slot, DesiredRoute { target: Some(RouteTarget::Exits(id)), reason: Some(reason) });
+        self.set_desired(slot, DesiredRoute { target: Some(RouteTarget::Exits(id)), reason: Some(reason) });
         // The desired route holds the list now, if there is one.
         self.exits.release(id);
     }

@@ -29,7 +29,7 @@ impl Fib {
         let mut note = |slot: u32| {
             let state = self.table.state(slot);
             let Some(Via::Nexthop(id)) = self.via(state) else { return };
-            match self.want(state).target {
+            match self.desired_route(state).target {
                 Some(RouteTarget::Exit(exit)) if missing.contains_key(&exit) => {
                     *moves.entry((*id, exit)).or_default() += 1;
                 }

@@ -38,7 +38,7 @@ impl Fib {
 
     /// Returns the desired exits.
     pub fn exits(&self) -> impl Iterator<Item = Exit> {
-        self.wants
+        self.desired_routes
             .iter()
             .filter_map(|(_, want)| want.target.as_ref())
             .flat_map(|target| self.exits_of(target))
@@ -46,7 +46,7 @@ impl Fib {
     }
 
     /// Returns gateway and interface index of each desired exit that can be used now.
-    pub fn wanted_contents(&self) -> HashSet<(IpAddr, u32)> {
+    pub fn desired_contents(&self) -> HashSet<(IpAddr, u32)> {
         let Some(observed) = &self.observed else { return HashSet::new() };
         self.exits().filter_map(|exit| observed.realise(&exit)).collect()
     }
@@ -64,7 +64,9 @@ impl Fib {
         let mut missing = Missing::default();
         let mut later = Vec::new();
         for id in std::mem::take(&mut self.unrealised) {
-            let Some(want) = self.wants.value(id).filter(|_| self.wants.is_held(id)) else { continue };
+            let Some(want) = self.desired_routes.value(id).filter(|_| self.desired_routes.is_held(id)) else {
+                continue;
+            };
             let via = match &want.target {
                 None => continue,
                 Some(RouteTarget::Blackhole) => Some(Via::Blackhole),
@@ -183,9 +185,9 @@ impl Fib {
     }
 
     /// Returns whether desired exits share a group of these objects.
-    pub fn wants_group(&self, members: &GroupMembers) -> bool {
+    pub fn needs_group(&self, members: &GroupMembers) -> bool {
         let Some(observed) = &self.observed else { return false };
-        let lists = self.wants.iter().filter_map(|(_, want)| want.target.as_ref());
+        let lists = self.desired_routes.iter().filter_map(|(_, want)| want.target.as_ref());
         lists.filter(|target| matches!(target, RouteTarget::Exits(_))).any(|target| {
             let contents = self.exits_of(target).iter().filter_map(|exit| observed.realise(exit));
             GroupMembers::new(contents.filter_map(|content| self.by_content.get(&content).copied()))
@@ -197,8 +199,9 @@ impl Fib {
     /// groups first, since an object that is deleted leaves its groups.
     pub fn unused_nexthops(&self) -> Vec<Op> {
         let Some(observed) = &self.observed else { return Vec::new() };
-        let wanted = if observed.nexthop_objects { self.wanted_contents() } else { HashSet::new() };
-        let needed: HashSet<Via> = self.wants.iter().filter_map(|(id, _)| self.realised_by(id)).collect();
+        let wanted = if observed.nexthop_objects { self.desired_contents() } else { HashSet::new() };
+        let needed: HashSet<Via> =
+            self.desired_routes.iter().filter_map(|(id, _)| self.realised_by(id)).collect();
         // The kernel deletes the routes of a deleted object, so it must not have any.
         let (mut groups, mut singles, mut shared) = (Vec::new(), Vec::new(), HashSet::<u32>::new());
         for (id, nexthop) in &observed.nexthops {

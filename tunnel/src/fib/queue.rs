@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_taken_once_whatever_their_number() {
+    fn each_slot_is_taken_once_for_any_length() {
         for length in (0..70).chain([1000, 4096, 65_537]) {
             let mut queue = Queue::default();
             (0..length).for_each(|slot| queue.push(slot));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_lies_evenly_among_what_waits() {
+    fn taken_slots_are_spread_evenly_over_the_queue() {
         let mut queue = Queue::default();
         (0..100_000).for_each(|slot| queue.push(slot));
         let order = all(&mut queue, false);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_is_soon_spread_among_what_is_left() {
+    fn added_slots_are_soon_spread_among_the_remaining_ones() {
         let mut queue = Queue::default();
         (0..80_000).for_each(|slot| queue.push(slot));
         let mut taken = all_of(&mut queue, 1000);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn in_sequence_what_comes_later_is_taken_later() {
+    fn added_slots_come_last_when_taken_in_sequence() {
         let mut queue = Queue::default();
         (0..10).for_each(|slot| queue.push(slot));
         let first: Vec<u32> = (0..5).filter_map(|_| queue.take(|_| true)).collect();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_when_nothing_waits() {
+    fn memory_is_released_when_the_queue_is_empty() {
         let mut queue = Queue::default();
         (0..100_000).for_each(|slot| queue.push(slot));
         queue.shrink_to(10);

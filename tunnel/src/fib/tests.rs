@@ -69,7 +69,7 @@ fn changing_a_nodes_exit_is_one_replace_of_its_next_hop_object() {
 }
 
 #[test]
-fn a_next_hop_object_that_other_routes_keep_is_not_taken_over() {
+fn a_next_hop_object_that_other_routes_keep_is_not_reused() {
     let mut model = settled_node(ipip(2));
     model.set(prefix(0), Some(RouteTarget::Exit(vxlan(2))));
     model.settle(true);
@@ -79,7 +79,7 @@ fn a_next_hop_object_that_other_routes_keep_is_not_taken_over() {
 }
 
 #[test]
-fn a_next_hop_object_whose_routes_part_is_taken_over_by_none() {
+fn a_next_hop_object_whose_routes_diverge_is_not_reused() {
     let mut model = settled_node(ipip(2));
     model.set(prefix(0), Some(RouteTarget::Exit(vxlan(2))));
     model.set(prefix(1), Some(RouteTarget::Exit(vxlan(3))));
@@ -98,7 +98,7 @@ fn only_withdrawn_routes_are_deleted_before_the_sweep() {
     let mut model = FibModel::new(true);
     model.fib.observed = earlier.fib.observed.take();
     model.routes = earlier.routes.clone();
-    model.look();
+    model.observe_routes();
     model.settle(false);
     assert_eq!((model.routes.len(), model.ops.len()), (3, 0));
     model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
@@ -106,7 +106,7 @@ fn only_withdrawn_routes_are_deleted_before_the_sweep() {
     model.settle(false);
     assert!(!model.routes.contains_key(&prefix(0)) && model.routes.len() == 2);
     assert_eq!((model.observed().nexthops.len(), model.ops.len()), (1, 0));
-    model.look();
+    model.observe_routes();
     model.settle(true);
     assert_eq!((model.routes.len(), model.observed().nexthops.len()), (0, 0));
     assert_eq!((model.observed().ipip, model.observed().vxlan), (None, None));
@@ -147,7 +147,7 @@ fn a_kernel_without_objects_gets_plain_gateways() {
 }
 
 #[test]
-fn a_blocked_object_and_what_hangs_on_it_is_left_alone() {
+fn a_blocked_object_and_its_dependants_are_left_alone() {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
@@ -159,7 +159,7 @@ fn a_blocked_object_and_what_hangs_on_it_is_left_alone() {
 }
 
 #[test]
-fn a_rival_vxlan_device_keeps_ours_from_being_created() {
+fn a_vxlan_device_with_the_same_vni_prevents_the_creation_of_ours() {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.fib.observed.as_mut().expect("observed").vxlan_rival = Some("vxlan.calico".into());
@@ -186,7 +186,7 @@ fn a_changed_outer_source_recreates_the_device_and_a_changed_mtu_does_not() {
 }
 
 #[test]
-fn a_route_that_changes_while_the_kernel_is_at_it_is_compared_afterwards() {
+fn a_route_that_changes_while_in_flight_is_compared_afterwards() {
     let mut model = settled_node(ipip(2));
     model.set(prefix(0), None);
     let mut batch = Vec::new();
@@ -348,7 +348,7 @@ proptest! {
         let mut model = FibModel::new(true);
         model.fib.observed = earlier.fib.observed.clone();
         model.routes = earlier.routes.clone();
-        model.look();
+        model.observe_routes();
         // Everything is in place: nothing is written.
         let mut same = model.clone();
         same.want(&first);

@@ -45,7 +45,7 @@ pub(super) fn nexthop(record: &NexthopRecord, protocol: u8) -> Nexthop {
         gateway: record.gateway,
         index: record.index,
         onlink: record.onlink,
-        members: if uniform { members } else { members.oddly() },
+        members: if uniform { members } else { members.as_irregular() },
     }
 }
 

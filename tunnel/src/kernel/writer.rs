@@ -18,12 +18,12 @@ use crate::{
 };
 
 /// Routes of a listing that are passed on together.
-const LISTED: usize = 4096;
+const LISTING_PART: usize = 4096;
 /// Changes that the caller writes itself while the thread is idle: two context switches cost more
 /// than that.
-const AT_ONCE: usize = 16;
+const MAX_INLINE: usize = 16;
 /// Parts of a listing that may be queued: they are processed faster than the kernel produces them.
-const LISTS: usize = 4;
+const QUEUED_PARTS: usize = 4;
 
 enum WriterJob {
     Write(Batch),
@@ -45,9 +45,9 @@ pub(super) struct Writer {
     sequence: u32,
     spare: Vec<Batch>,
     /// Number of batches that the thread has.
-    handed_over: usize,
+    queued: usize,
     /// Errors of batches that the caller wrote, all older than those that the thread has.
-    at_once: VecDeque<Vec<(usize, DataplaneError)>>,
+    inline: VecDeque<Vec<(usize, DataplaneError)>>,
 }
 
 impl Writer {
@@ -59,13 +59,13 @@ impl Writer {
         let socket = RequestSocket::open()?;
         let port = socket.port();
         let (jobs, queue) = sync_channel(MAX_IN_FLIGHT);
-        let (written_to, written) = mpsc::channel(MAX_IN_FLIGHT);
-        let (listed_to, listed) = mpsc::channel(LISTS);
+        let (written_sender, written) = mpsc::channel(MAX_IN_FLIGHT);
+        let (listed_sender, listed) = mpsc::channel(QUEUED_PARTS);
         thread::Builder::new()
             .name("routes".to_owned())
-            .spawn(move || work(socket, &queue, &written_to, &listed_to))?;
-        let (spare, at_once) = (Vec::new(), VecDeque::new());
-        Ok(Self { jobs, written, listed, port, sequence: 0, spare, handed_over: 0, at_once })
+            .spawn(move || work(socket, &queue, &written_sender, &listed_sender))?;
+        let (spare, inline) = (Vec::new(), VecDeque::new());
+        Ok(Self { jobs, written, listed, port, sequence: 0, spare, queued: 0, inline })
     }
 
     /// Returns the socket's port, the `nlmsg_pid` of events caused through it.
@@ -82,18 +82,18 @@ impl Writer {
         }
         batch.acknowledge();
         self.sequence = self.sequence.wrapping_add(batch.count());
-        if ops.len() <= AT_ONCE && self.handed_over == 0 {
-            self.at_once.push_back(execute(socket, &batch));
+        if ops.len() <= MAX_INLINE && self.queued == 0 {
+            self.inline.push_back(execute(socket, &batch));
             self.spare.push(batch);
             return;
         }
-        self.handed_over += 1;
+        self.queued += 1;
         // If the thread has ended, `completed` reports that.
         let _ = self.jobs.send(WriterJob::Write(batch));
     }
 
     pub(super) async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
-        if let Some(errors) = self.at_once.pop_front() {
+        if let Some(errors) = self.inline.pop_front() {
             return errors;
         }
         match self.written.recv().await {
@@ -103,13 +103,13 @@ impl Writer {
     }
 
     pub(super) fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>> {
-        self.at_once
+        self.inline
             .pop_front()
             .or_else(|| self.written.try_recv().ok().map(|written| self.take_back(written)))
     }
 
     fn take_back(&mut self, written: CompletedBatch) -> Vec<(usize, DataplaneError)> {
-        self.handed_over -= 1;
+        self.queued -= 1;
         if self.spare.len() < MAX_IN_FLIGHT {
             self.spare.push(written.batch);
         }
@@ -147,17 +147,17 @@ fn work(
 ) {
     while let Ok(job) = jobs.recv() {
         // A failed send means that the receiver is gone, and with it the need for more.
-        let told = match job {
+        let sent = match job {
             WriterJob::Write(batch) => {
                 let errors = execute(&mut socket, &batch);
                 written.blocking_send(CompletedBatch { batch, errors }).is_ok()
             }
             WriterJob::List(protocol) => {
-                let mut part = Vec::with_capacity(LISTED);
+                let mut part = Vec::with_capacity(LISTING_PART);
                 let outcome = routes::list_routes(&mut socket, protocol, |route| {
                     part.push(listed_route(&route));
-                    if part.len() == LISTED {
-                        let full = std::mem::replace(&mut part, Vec::with_capacity(LISTED));
+                    if part.len() == LISTING_PART {
+                        let full = std::mem::replace(&mut part, Vec::with_capacity(LISTING_PART));
                         let _ = listed.blocking_send(Ok(Some(full)));
                     }
                 });
@@ -170,7 +170,7 @@ fn work(
                 last.is_ok()
             }
         };
-        if !told {
+        if !sent {
             return;
         }
     }

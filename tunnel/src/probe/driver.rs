@@ -84,23 +84,23 @@ impl Probes {
     }
 
     /// Sets the nodes to probe, and the configuration of probing.
-    pub(crate) fn aim(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
+    pub(crate) fn set_targets(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
         self.ipip = observed.link(Device::Ipip).map(|link| link.index);
         self.vxlan = observed.link(Device::Vxlan).map(|link| link.index);
         self.probing = config.probing.clone();
         self.tables = TunnelPath::ALL.map(|path| config.probes(path));
-        match config.local.tunnel_address.filter(|_| config.asks()) {
+        match config.local.tunnel_address.filter(|_| config.probes_any()) {
             None => {
                 self.socket = None;
                 self.problem = None;
-                self.prober.aim(&[], config.probing.recover_after, Instant::now());
+                self.prober.set_targets(&[], config.probing.recover_after, Instant::now());
             }
             Some(address) => {
                 let local = SocketAddrV4::new(address, config.probing.port);
                 if self.socket.is_none() || self.local != local {
                     self.open(local);
                 }
-                self.prober.aim(targets, config.probing.recover_after, Instant::now());
+                self.prober.set_targets(targets, config.probing.recover_after, Instant::now());
             }
         }
     }
@@ -124,8 +124,8 @@ impl Probes {
     }
 
     /// Returns the measurements of the paths to a node.
-    pub(crate) fn seen(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
-        self.prober.seen_of(address)
+    pub(crate) fn measurements(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+        self.prober.measurements_of(address)
     }
 
     /// Returns the number of probes sent, and of those without an answer.
@@ -177,8 +177,8 @@ impl Probes {
                     if let Err(error) =
                         self.send(Packet { kind: PacketKind::Request, path, nonce, clock: clock() }, to)
                     {
-                        tracing::debug!(%to, way = %path, %error, "probe");
-                        self.prober.not_sent(to, path, nonce, Instant::now());
+                        tracing::debug!(%to, way = %path, %error, "probe not sent");
+                        self.prober.record_send_error(to, path, nonce, Instant::now());
                     }
                 }
                 ProberOutput::Changed { address, path, state } => changes.push((address, path, state)),
@@ -204,13 +204,14 @@ impl Probes {
     fn receive(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         let mut buffer = [0; 64];
-        let (length, from, index) = match socket.try_io(Interest::READABLE, || take(socket, &mut buffer)) {
-            Ok(Some(taken)) => taken,
-            Ok(None) => return true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            // ICMP "unreachable" has no more information than silence.
-            Err(_) => return true,
-        };
+        let (length, from, index) =
+            match socket.try_io(Interest::READABLE, || receive_datagram(socket, &mut buffer)) {
+                Ok(Some(taken)) => taken,
+                Ok(None) => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // ICMP "unreachable" has no more information than silence.
+                Err(_) => return true,
+            };
         let octets = buffer.get(..length).unwrap_or_default();
         let packet = match Packet::decode(octets, self.probing.key.as_ref(), from, *self.local.ip()) {
             Ok(packet) => packet,
@@ -233,13 +234,13 @@ impl Probes {
         // arrived.
         let by = by || packet.kind == PacketKind::Answer && !self.tables[packet.path.index()];
         if !by || !self.prober.knows(from) {
-            tracing::debug!(%from, index, way = %packet.path, "probe by another way, or from a stranger, discarded");
+            tracing::debug!(%from, index, way = %packet.path, "probe by another path or from an unknown node discarded");
             return true;
         }
         match packet.kind {
             PacketKind::Answer => {
                 let clocks = ProbeClocks { theirs: packet.clock, ours: clock() };
-                self.prober.answered(from, packet.path, packet.nonce, clocks, Instant::now());
+                self.prober.record_answer(from, packet.path, packet.nonce, clocks, Instant::now());
             }
             PacketKind::Request => {
                 if let Err(error) =
@@ -272,7 +273,7 @@ fn socket(local: SocketAddrV4) -> io::Result<UdpSocket> {
 
 /// Receives length, sender, and the index of the incoming interface; `None` for an incomplete
 /// datagram.
-fn take(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, Ipv4Addr, u32)>> {
+fn receive_datagram(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, Ipv4Addr, u32)>> {
     let mut slices = [IoSliceMut::new(buffer)];
     let mut space = nix::cmsg_space!(nix::libc::in_pktinfo);
     let message =

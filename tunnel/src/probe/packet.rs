@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_with_the_same_key_alone() {
+    fn a_probe_is_decoded_only_with_the_same_key() {
         let packet = Packet {
             kind: PacketKind::Request,
             path: TunnelPath::Vxlan,
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_code_is_that_of_an_independent_hmac() {
+    fn the_authentication_code_equals_that_of_openssl() {
         // printf '\x0a\x01\x01\x00\x0a\x01\x02\x00RTPB\x01\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x08' |
         //   openssl dgst -sha256 -hmac 'correct horse'
         let mut octets = Vec::new();

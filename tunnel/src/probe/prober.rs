@@ -13,7 +13,7 @@ use super::{PathState, TunnelPath};
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the probes of a path without an alternative while all are answered: they only serve
 /// reports.
-pub const SIGHT_INTERVAL: Duration = Duration::from_secs(5);
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Time after which a probe counts as lost: less than the shortest interval, so that at most one is
 /// outstanding.
 pub const TIMEOUT: Duration = Duration::from_millis(800);
@@ -108,7 +108,7 @@ struct PathProbes {
     /// Results of the last probes, the newest in the lowest bit; set: lost.
     history: u32,
     answers_in_row: u32,
-    seen: PathMeasurement,
+    measurement: PathMeasurement,
     /// Start of the present run of losses.
     losing_since: Option<Instant>,
     /// Time since when all probes are answered, while returning.
@@ -121,21 +121,21 @@ impl PathProbes {
     }
 
     fn is_silent(&self) -> bool {
-        self.seen.lost_in_row >= LOSSES_IN_ROW || self.losses() >= LOSSES
+        self.measurement.lost_in_row >= LOSSES_IN_ROW || self.losses() >= LOSSES
     }
 
     fn note(&mut self, lost: bool, at: Instant) {
         self.history = (self.history << 1 | u32::from(lost)) & ((1 << HISTORY) - 1);
         if lost {
-            self.seen.lost_in_row = self.seen.lost_in_row.saturating_add(1);
+            self.measurement.lost_in_row = self.measurement.lost_in_row.saturating_add(1);
             self.answers_in_row = 0;
             self.losing_since.get_or_insert(at);
         } else {
-            if self.seen.lost_in_row >= LOSSES_IN_ROW {
+            if self.measurement.lost_in_row >= LOSSES_IN_ROW {
                 // The path was down and is back; only an intermittent path is held against it.
                 self.history = 0;
             }
-            self.seen.lost_in_row = 0;
+            self.measurement.lost_in_row = 0;
             self.answers_in_row = self.answers_in_row.saturating_add(1);
             if self.losses() == 0 {
                 self.losing_since = None;
@@ -145,7 +145,7 @@ impl PathProbes {
 
     fn answered_since(&self, since: Instant) -> bool {
         // More than two: when a node comes back, one path is the first to be answered.
-        self.answers_in_row > 2 && self.seen.answered_at.is_some_and(|at| at >= since)
+        self.answers_in_row > 2 && self.measurement.answered_at.is_some_and(|at| at >= since)
     }
 }
 
@@ -162,7 +162,8 @@ impl NodeProbes {
     /// Returns whether IP-in-IP is in doubt, so that another path may be needed.
     fn doubts(&self) -> bool {
         let ipip = &self.paths[TunnelPath::Ipip.index()];
-        let doubtful = ipip.seen.lost_in_row > 0 || ipip.losses() > 1 || ipip.seen.state.is_avoided();
+        let doubtful =
+            ipip.measurement.lost_in_row > 0 || ipip.losses() > 1 || ipip.measurement.state.is_avoided();
         self.ipip && self.fallback && doubtful
     }
 
@@ -174,7 +175,7 @@ impl NodeProbes {
             TunnelPath::Direct => true,
         };
         let watch = &self.paths[path.index()];
-        if decides || watch.seen.lost_in_row > 0 { INTERVAL } else { SIGHT_INTERVAL }
+        if decides || watch.measurement.lost_in_row > 0 { INTERVAL } else { REPORT_INTERVAL }
     }
 }
 
@@ -206,7 +207,7 @@ impl Prober {
 
     /// Sets the nodes to probe; nodes that stay keep their states. A path counts as passing again
     /// once all probes were answered for `recover_after`.
-    pub fn aim(&mut self, targets: &[ProbeTarget], recover_after: Duration, now: Instant) {
+    pub fn set_targets(&mut self, targets: &[ProbeTarget], recover_after: Duration, now: Instant) {
         self.recover_after = recover_after;
         let wanted: BTreeSet<Ipv4Addr> = targets.iter().map(|aim| aim.address).collect();
         self.targets.retain(|address, _| wanted.contains(address));
@@ -218,10 +219,10 @@ impl Prober {
             (target.vxlan, target.direct) = (aim.vxlan, aim.direct);
             if aim.doubted
                 && aim.ipip
-                && !target.paths[TunnelPath::Ipip.index()].seen.state.is_avoided()
+                && !target.paths[TunnelPath::Ipip.index()].measurement.state.is_avoided()
                 && fresh
             {
-                target.paths[TunnelPath::Ipip.index()].seen.state = PathState::Blocked;
+                target.paths[TunnelPath::Ipip.index()].measurement.state = PathState::Blocked;
             }
             self.arrange(aim.address, now);
         }
@@ -254,7 +255,7 @@ impl Prober {
                 }
                 (false, Some(due)) => {
                     self.timers.remove(&(due, address, path));
-                    let state = watch.seen.state;
+                    let state = watch.measurement.state;
                     *watch = PathProbes::default();
                     if state != PathState::Unknown {
                         self.outputs.push_back(ProberOutput::Changed {
@@ -275,7 +276,7 @@ impl Prober {
     }
 
     /// Processes an answer.
-    pub fn answered(
+    pub fn record_answer(
         &mut self,
         address: Ipv4Addr,
         path: TunnelPath,
@@ -287,16 +288,16 @@ impl Prober {
         let Some((_, sent)) = watch.pending.filter(|(number, _)| *number == nonce) else { return };
         watch.pending = None;
         let round_trip = now.saturating_duration_since(sent);
-        watch.seen.round_trip = Some(round_trip);
-        watch.seen.clock_ahead = Some(clocks.ahead(round_trip));
-        watch.seen.answered_at = Some(now);
+        watch.measurement.round_trip = Some(round_trip);
+        watch.measurement.clock_ahead = Some(clocks.ahead(round_trip));
+        watch.measurement.answered_at = Some(now);
         watch.note(false, sent);
         self.schedule(address, path, sent);
-        self.judge(address, now);
+        self.update_states(address, now);
     }
 
     /// Records that a request could not be sent.
-    pub fn not_sent(&mut self, address: Ipv4Addr, path: TunnelPath, nonce: u64, now: Instant) {
+    pub fn record_send_error(&mut self, address: Ipv4Addr, path: TunnelPath, nonce: u64, now: Instant) {
         let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
         if watch.pending.is_some_and(|(number, _)| number == nonce) {
             self.lost(address, path, now);
@@ -315,7 +316,7 @@ impl Prober {
             target.paths[TunnelPath::Ipip.index()].history = 0;
         }
         self.schedule(address, path, sent);
-        self.judge(address, now);
+        self.update_states(address, now);
     }
 
     /// Schedules the next probe, an interval after `sent`.
@@ -369,21 +370,21 @@ impl Prober {
     }
 
     /// Returns the measurements of the paths to a node, in the order of [`TunnelPath::ALL`].
-    pub fn seen_of(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
-        self.targets.get(&address).map(|target| target.paths.each_ref().map(|watch| watch.seen))
+    pub fn measurements_of(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+        self.targets.get(&address).map(|target| target.paths.each_ref().map(|watch| watch.measurement))
     }
 
     /// Updates the states of the paths to a node.
-    fn judge(&mut self, address: Ipv4Addr, now: Instant) {
+    fn update_states(&mut self, address: Ipv4Addr, now: Instant) {
         let Some(target) = self.targets.get_mut(&address) else { return };
         let (falls_back, by_vxlan) = (target.fallback, target.vxlan);
         let [ipip, vxlan, direct] = &mut target.paths;
         // A change from a path without answers to another one without answers does not help: the node may
         // be down, or may not answer probes.
         let better = ipip.losing_since.is_some_and(|since| vxlan.answered_since(since));
-        let nothing = !falls_back || vxlan.seen.lost_in_row >= LOSSES_IN_ROW;
-        let worse = vxlan.seen.lost_in_row >= LOSSES_IN_ROW && ipip.answers_in_row >= LOSSES_IN_ROW;
-        let passages = [
+        let nothing = !falls_back || vxlan.measurement.lost_in_row >= LOSSES_IN_ROW;
+        let worse = vxlan.measurement.lost_in_row >= LOSSES_IN_ROW && ipip.answers_in_row >= LOSSES_IN_ROW;
+        let path_changes = [
             (TunnelPath::Ipip, next(ipip, better, worse, nothing, self.recover_after, now)),
             (
                 TunnelPath::Vxlan,
@@ -394,10 +395,10 @@ impl Prober {
             ),
             (TunnelPath::Direct, next(direct, true, false, false, self.recover_after, now)),
         ];
-        for (path, state) in passages {
+        for (path, state) in path_changes {
             let watch = &mut target.paths[path.index()];
-            if watch.seen.state != state {
-                watch.seen.state = state;
+            if watch.measurement.state != state {
+                watch.measurement.state = state;
                 if state == PathState::Passes {
                     // Earlier probes do not count any more.
                     (watch.history, watch.losing_since) = (0, None);
@@ -419,9 +420,9 @@ fn next(
     recover_after: Duration,
     now: Instant,
 ) -> PathState {
-    let lost = watch.seen.lost_in_row > 0;
-    let answered = watch.seen.answered_at.is_some() && !lost;
-    match watch.seen.state {
+    let lost = watch.measurement.lost_in_row > 0;
+    let answered = watch.measurement.answered_at.is_some() && !lost;
+    match watch.measurement.state {
         PathState::Unknown | PathState::Unanswered | PathState::Passes if watch.is_silent() && better => {
             PathState::Blocked
         }

@@ -52,7 +52,7 @@ impl<D: Dataplane> Reconciler<D> {
         for slot in slots {
             let (key, state) = (self.fib.table().key(slot), *self.fib.table().state(slot));
             let Some(learned) = self.fib.learned(&state).copied() else { continue };
-            let target = self.fib.want(&state).target;
+            let target = self.fib.desired_route(&state).target;
             let before = target.as_ref().map(|target| self.exits_and_words(target));
             before_hops.extend(before.iter().flat_map(|(exits, _)| exits.iter().copied()));
             let now = (Some(learned), self.fib.others(&state).to_vec());

@@ -53,14 +53,14 @@ impl<D: Dataplane> Reconciler<D> {
                 }
                 true
             }
-            Err(error) => self.blind(error),
+            Err(error) => self.observation_failed(error),
         }
     }
 
     /// Processes the next part of the listing of routes.
     pub(super) async fn continue_listing(&mut self, resync: Resync) -> bool {
         let mut differences = 0;
-        let more = match self.dataplane.listed().await {
+        let more = match self.dataplane.next_listed().await {
             Ok(Some(records)) => {
                 for record in &records {
                     differences += u64::from(self.fib.observe_route(&record.key, Some(record.via)));
@@ -74,7 +74,7 @@ impl<D: Dataplane> Reconciler<D> {
             Err(error) => {
                 // Routes missing from the next listing must not count as met in this one.
                 self.fib.observed_some();
-                return self.blind(error);
+                return self.observation_failed(error);
             }
         };
         if resync == Resync::Full {
@@ -109,11 +109,11 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    fn blind(&mut self, error: DataplaneError) -> bool {
+    fn observation_failed(&mut self, error: DataplaneError) -> bool {
         if self.observation.error.as_ref() != Some(&error) {
             tracing::warn!(%error, "the kernel's state cannot be read; will be tried again");
             self.publisher.activity.blind(&error);
-            self.publisher.activity.tell();
+            self.publisher.activity.send();
         }
         self.observation.error = Some(error);
         // The next turn begins with a resync, whatever causes it.

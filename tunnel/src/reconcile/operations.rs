@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Operations other than on routes that are executed together.
-const GO: usize = 1024;
+const MAX_OPERATIONS: usize = 1024;
 /// Repairs of an object within [`FIGHT_WINDOW`] after which it is left alone for a while.
 pub(super) const FIGHT_LIMIT: u32 = 20;
 const FIGHT_WINDOW: Duration = Duration::from_secs(10);
@@ -37,8 +37,8 @@ enum PlanOutcome {
 
 impl<D: Dataplane> Reconciler<D> {
     /// Executes operations other than on routes. Always returns true: there may be more to do.
-    pub(super) async fn carry_out(&mut self, config: &Config, ops: Vec<Op>) -> bool {
-        match self.carry_out_in_order(config, &ops).await {
+    pub(super) async fn execute(&mut self, config: &Config, ops: Vec<Op>) -> bool {
+        match self.execute_in_order(config, &ops).await {
             PlanOutcome::Done | PlanOutcome::Resync => {}
             // Objects that depend on the refused one must not be tried before it: everything is compared
             // again.
@@ -48,9 +48,9 @@ impl<D: Dataplane> Reconciler<D> {
         true
     }
 
-    async fn carry_out_in_order(&mut self, config: &Config, ops: &[Op]) -> PlanOutcome {
+    async fn execute_in_order(&mut self, config: &Config, ops: &[Op]) -> PlanOutcome {
         let (mut failed, mut relinked) = (false, false);
-        for ops in ops.chunks(GO) {
+        for ops in ops.chunks(MAX_OPERATIONS) {
             let begun = Instant::now();
             let results = self.dataplane.apply(config, ops).await;
             self.latency.objects.note(begun.elapsed());
@@ -59,7 +59,7 @@ impl<D: Dataplane> Reconciler<D> {
                 match result {
                     Ok(()) => self.succeeded(op),
                     Err(error) if !self.is_freshly_observed() && error.errno != EPERM => {
-                        tracing::debug!(?op, %error, "refused; observing anew");
+                        tracing::debug!(?op, %error, "refused; observing again");
                         self.observation.request(Resync::Full);
                         return PlanOutcome::Resync;
                     }
@@ -130,19 +130,19 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Removes the failures of objects that are not desired any more.
-    pub(super) fn forget_moot_failures(&mut self) {
+    pub(super) fn drop_moot_failures(&mut self) {
         let now = Instant::now();
         self.repair.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);
         let (false, Some(observed)) = (self.ledger.failures().is_empty(), &self.fib.observed) else { return };
         let (fib, desired) = (&self.fib, &self.fib.desired);
-        let contents: HashSet<_> = fib.wanted_contents();
+        let contents: HashSet<_> = fib.desired_contents();
         self.ledger.retain(|object| match object {
             Object::Route(key) => fib.table().find(key).is_some_and(|slot| {
                 let state = fib.table().state(slot);
-                fib.want(state).target.is_some() || fib.via(state).is_some()
+                fib.desired_route(state).target.is_some() || fib.via(state).is_some()
             }),
             Object::Nexthop(gateway, index) => contents.contains(&(*gateway, *index)),
-            Object::Group(members) => fib.wants_group(members),
+            Object::Group(members) => fib.needs_group(members),
             Object::UnwantedNexthop(id) => observed.nexthops.contains_key(id),
             Object::Fdb(mac) => desired.fdb.contains_key(mac) || observed.fdb.iter().any(|(m, _)| m == mac),
             Object::Neighbour(a) => desired.neighbours.contains_key(a) || observed.neighbours.contains_key(a),

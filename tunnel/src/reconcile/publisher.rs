@@ -20,7 +20,7 @@ pub(crate) struct Publisher {
 
 impl<D: Dataplane> Reconciler<D> {
     /// Publishes the exits that belong to no node; they may be many.
-    pub(super) fn tell_strangers(&self) {
+    pub(super) fn publish_strangers(&self) {
         let Some(config) = &self.config else { return };
         let strangers = Tunnels::strangers_among(self.fib.exits(), config);
         let before = self.publisher.tunnels.borrow().clone();
@@ -28,7 +28,7 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Publishes the values that depend on links.
-    pub(super) fn tell_links(&self) {
+    pub(super) fn publish_links(&self) {
         let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) else { return };
         let before = self.publisher.tunnels.borrow().clone();
         let (ipip, vxlan) = (observed.link(Device::Ipip).is_some(), observed.link(Device::Vxlan).is_some());

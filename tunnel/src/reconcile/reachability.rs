@@ -42,7 +42,7 @@ impl<D: Dataplane> Reconciler<D> {
                         self.work.fallbacks_ipip += u64::from(path == TunnelPath::Ipip);
                         tracing::warn!(node, %address, way = %path, "packets do not pass");
                     }
-                    _ => tracing::info!(node, %address, way = %path, passage = ?state, "probes"),
+                    _ => tracing::info!(node, %address, way = %path, passage = ?state, "tunnel path changed"),
                 }
                 // VXLAN is the last resort: its state does not change the choice of an exit.
                 changed |= path != TunnelPath::Vxlan;
@@ -67,20 +67,20 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Updates the BGP state of a node from one of its paths.
-    pub(super) fn note_bgp(&mut self, learned: &LearnedPath) {
+    pub(super) fn update_bgp(&mut self, learned: &LearnedPath) {
         match learned.kind {
             PathKind::Static => {
                 let by_bgp = LearnedPath { kind: PathKind::Bgp, ..*learned };
                 if self.fib.is_learned(&by_bgp) {
                     return;
                 }
-                if self.reachability.lost(learned.next_hop) {
+                if self.reachability.record_bgp_loss(learned.next_hop) {
                     self.work.fallbacks_bgp += 1;
                     self.forget_answers();
                 }
             }
             PathKind::Bgp if self.reachability.any_lost() => {
-                if self.reachability.found(learned.next_hop, Instant::now()) {
+                if self.reachability.record_bgp_path(learned.next_hop, Instant::now()) {
                     self.forget_answers();
                 }
             }
@@ -101,8 +101,8 @@ impl<D: Dataplane> Reconciler<D> {
         if !std::mem::take(&mut self.due.probe_targets) {
             return;
         }
-        let targets = if config.asks() {
-            config.nodes.iter().filter_map(|node| self.aim(config, node)).collect()
+        let targets = if config.probes_any() {
+            config.nodes.iter().filter_map(|node| self.probe_target(config, node)).collect()
         } else {
             Vec::new()
         };
@@ -113,14 +113,14 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// Returns the paths by which a node is to be probed. Every node is a target, so that its
     /// requests are answered.
-    fn aim(&mut self, config: &Config, node: &RemoteNode) -> Option<ProbeTarget> {
+    fn probe_target(&mut self, config: &Config, node: &RemoteNode) -> Option<ProbeTarget> {
         let (address, next_hop) = (node.vtep?, node.ipv4?.addr());
         let observed = self.fib.observed.as_ref()?;
         let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
         let mut reach = |a| *reached.entry(a).or_insert_with(|| dataplane.reach(a, observed));
         let learned = LearnedPath { next_hop: next_hop.into(), kind: PathKind::Bgp };
         let fallback = config.probes(TunnelPath::Ipip);
-        let mut aim = ProbeTarget {
+        let mut target = ProbeTarget {
             address,
             ipip: false,
             fallback,
@@ -133,21 +133,21 @@ impl<D: Dataplane> Reconciler<D> {
                 },
         };
         // Without tables of their own probes use the route of the block that contains the tunnel address.
-        let is_asked = |block: &IpNet| fallback || block.contains(&IpAddr::from(address));
+        let is_probed = |block: &IpNet| fallback || block.contains(&IpAddr::from(address));
         let mut policies = Vec::new();
         for block in node.blocks.iter().filter(|block| matches!(block, IpNet::V4(_))) {
-            let question = (config.policy(block), is_asked(block));
+            let question = (config.policy(block), is_probed(block));
             if policies.contains(&question) {
                 continue;
             }
             policies.push(question);
             // The exit if nothing were held against any path.
             let preferred = resolve(config, &Reachability::trusting(), block, &learned, &mut reach);
-            aim.ipip |= question.1 && matches!(preferred.exit, Some(Exit::Ipip { .. }));
-            aim.vxlan |= question.1 && matches!(preferred.exit, Some(Exit::Vxlan { .. }));
-            aim.direct |= preferred.reason == ExitReason::DirectUnproven;
+            target.ipip |= question.1 && matches!(preferred.exit, Some(Exit::Ipip { .. }));
+            target.vxlan |= question.1 && matches!(preferred.exit, Some(Exit::Vxlan { .. }));
+            target.direct |= preferred.reason == ExitReason::DirectUnproven;
         }
-        Some(aim)
+        Some(target)
     }
 
     /// Returns whether a route that prefers IP-in-IP uses another exit at the moment, which is to
@@ -193,7 +193,7 @@ impl<D: Dataplane> Reconciler<D> {
             Exit::Vxlan { .. } if self.sync != SyncState::Adopted => {
                 self.reachability.set(vtep, TunnelPath::Ipip, PathState::Returning);
             }
-            _ => self.reachability.hold(vtep, exit),
+            _ => self.reachability.pin(vtep, exit),
         }
         self.due.probe_targets = true;
         // Other routes of the node may have been resolved before.

@@ -42,41 +42,41 @@ impl<D: Dataplane> Reconciler<D> {
         let state = *self.fib.table().state(slot);
         let want = match self.fib.learned(&state).copied() {
             Some(learned) if self.fib.others(&state).is_empty() => {
-                self.answer_or_adopt(config, slot, learned, &state)
+                self.resolve_or_adopt(config, slot, learned, &state)
             }
-            Some(learned) => return self.resolve_all(config, slot, learned),
+            Some(learned) => return self.resolve_multipath(config, slot, learned),
             None => DesiredRoute::default(),
         };
-        self.fib.want_learned(slot, want);
+        self.fib.set_desired(slot, want);
     }
 
-    pub(super) fn answer_or_adopt(
+    pub(super) fn resolve_or_adopt(
         &mut self,
         config: &Config,
         slot: u32,
         learned: LearnedPath,
         state: &RouteState,
     ) -> DesiredRoute {
-        let want = self.answer(config, slot, learned);
+        let want = self.resolve_cached(config, slot, learned);
         if state.via != NONE && self.adopts(config, &learned, &want, state) {
-            return self.answer(config, slot, learned);
+            return self.resolve_cached(config, slot, learned);
         }
         want
     }
 
-    fn answer(&mut self, config: &Config, slot: u32, learned: LearnedPath) -> DesiredRoute {
+    fn resolve_cached(&mut self, config: &Config, slot: u32, learned: LearnedPath) -> DesiredRoute {
         let prefix = self.fib.table().key(slot).prefix;
         let own = config.local.blocks.contains(&prefix);
-        let question: ResolutionKey = (learned, config.policy(&prefix), prefix.addr().is_ipv4());
+        let key: ResolutionKey = (learned, config.policy(&prefix), prefix.addr().is_ipv4());
         if !own {
             // Consecutive routes mostly belong to one node.
             if let Some((last, want)) = &self.resolver.last
-                && *last == question
+                && *last == key
             {
                 return *want;
             }
-            if let Some(want) = self.resolver.results.get(&question) {
-                self.resolver.last = Some((question, *want));
+            if let Some(want) = self.resolver.results.get(&key) {
+                self.resolver.last = Some((key, *want));
                 return *want;
             }
         }
@@ -94,8 +94,8 @@ impl<D: Dataplane> Reconciler<D> {
             if self.resolver.results.len() >= MAX_RESULTS {
                 self.resolver.results.clear();
             }
-            self.resolver.results.insert(question, want);
-            self.resolver.last = Some((question, want));
+            self.resolver.results.insert(key, want);
+            self.resolver.last = Some((key, want));
         }
         want
     }

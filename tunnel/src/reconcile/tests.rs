@@ -50,7 +50,7 @@ struct Fake {
 }
 
 impl Fake {
-    fn carry_out(&mut self, op: &Op) -> Result<(), DataplaneError> {
+    fn execute(&mut self, op: &Op) -> Result<(), DataplaneError> {
         let errno = |errno| Err(DataplaneError { errno, message: String::new() });
         if let Some(all) = self.refuse_all {
             return errno(all);
@@ -128,7 +128,7 @@ impl Dataplane for Fake {
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
+    async fn next_listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         Ok(self.list.take())
     }
 
@@ -146,7 +146,7 @@ impl Dataplane for Fake {
     }
 
     async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
-        ops.iter().map(|op| self.carry_out(op)).collect()
+        ops.iter().map(|op| self.execute(op)).collect()
     }
 
     fn reach(&mut self, _: IpAddr, _: &ObservedState) -> Reach {
@@ -157,7 +157,7 @@ impl Dataplane for Fake {
         self.targets = targets.to_vec();
     }
 
-    fn probed(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+    fn path_measurements(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         None
     }
 
@@ -249,7 +249,7 @@ fn whole_report(state: &mut Reconciler<Fake>) -> DataplaneReport {
     let mut report = state.summary();
     let mut cursor = Some(0);
     while let Some(from) = cursor {
-        let (mut some, next) = state.some_routes(from);
+        let (mut some, next) = state.route_page(from);
         report.routes.append(&mut some);
         cursor = next;
     }
@@ -273,7 +273,7 @@ async fn retry(state: &mut Reconciler<Fake>) {
 }
 
 #[tokio::test]
-async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
+async fn an_outdated_observation_is_repeated_before_an_object_is_blamed() {
     let mut state = settled().await;
     // The kernel lost the next hop, and the event has not arrived yet.
     state.dataplane.kernel.nexthops.clear();
@@ -287,7 +287,7 @@ async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
 }
 
 #[tokio::test]
-async fn packets_for_a_discarded_prefix_go_nowhere_until_another_path_comes() {
+async fn packets_to_a_discarded_prefix_are_dropped_until_another_path_is_learned() {
     let mut state = settled().await;
     let discard = LearnedPath { next_hop: [192, 168, 0, 3].into(), kind: PathKind::Discard };
     state.routes(vec![RouteChange { learned: Some(discard), ..change(3) }]);
@@ -361,7 +361,7 @@ async fn a_missing_privilege_is_one_problem_until_it_is_granted() {
 }
 
 #[tokio::test]
-async fn a_route_that_is_taken_away_again_and_again_is_left_alone_for_a_while() {
+async fn a_route_that_is_deleted_repeatedly_is_left_alone_for_a_while() {
     let mut state = settled().await;
     for _ in 0..=FIGHT_LIMIT {
         state.dataplane.routes.remove(&key(2));
@@ -378,7 +378,7 @@ async fn a_route_that_is_taken_away_again_and_again_is_left_alone_for_a_while() 
 }
 
 #[tokio::test]
-async fn lost_events_are_made_up_for_by_taking_the_whole_picture() {
+async fn lost_events_lead_to_a_full_resync() {
     let mut state = settled().await;
     let before = state.dataplane.observations;
     state.dataplane.routes.remove(&key(2));
@@ -392,7 +392,7 @@ async fn lost_events_are_made_up_for_by_taking_the_whole_picture() {
 }
 
 #[tokio::test]
-async fn a_kernel_that_cannot_be_read_is_told_and_asked_again() {
+async fn a_failed_observation_is_reported_and_repeated() {
     let mut state = Reconciler::new(Fake { blind: true, ..Fake::default() });
     state.configure(config());
     state.routes(vec![change(2)]);
@@ -409,7 +409,7 @@ async fn a_kernel_that_cannot_be_read_is_told_and_asked_again() {
 }
 
 #[tokio::test]
-async fn what_does_not_concern_us_is_not_looked_at() {
+async fn unrelated_events_cause_no_resync() {
     let mut state = settled().await;
     let before = state.dataplane.observations;
     let foreign = RouteKey { prefix: "10.9.0.0/24".parse().expect("prefix"), metric: 0 };
@@ -425,7 +425,7 @@ async fn what_does_not_concern_us_is_not_looked_at() {
 }
 
 #[tokio::test]
-async fn an_address_that_comes_has_no_routes_listed_and_one_that_goes_has() {
+async fn only_a_removed_address_causes_a_listing_of_routes() {
     let mut state = settled().await;
     for (gone, listed) in [(false, 0), (true, 1)] {
         let (observations, listings) = (state.dataplane.observations, state.dataplane.listings);
@@ -437,7 +437,7 @@ async fn an_address_that_comes_has_no_routes_listed_and_one_that_goes_has() {
 }
 
 #[tokio::test]
-async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_stays() {
+async fn routes_withdrawn_before_in_sync_are_deleted_at_once_and_unknown_ones_stay() {
     // An earlier run left the routes of node-2 and node-3.
     let mut earlier = settled().await;
     earlier.routes(vec![change(3)]);

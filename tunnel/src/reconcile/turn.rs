@@ -109,13 +109,13 @@ impl<D: Dataplane> Reconciler<D> {
             return Turn::More;
         }
         if self.due.base {
-            let _completed = self.completed_one().await || self.turn_of_base(config, began).await;
+            let _completed = self.completed_one().await || self.plan_base(config, began).await;
             return Turn::More;
         }
         if self.plan_next_hops(config, began).await {
             return Turn::More;
         }
-        if let Some(turn) = self.turn_of_routes(config, began) {
+        if let Some(turn) = self.submit_routes(config, began) {
             return turn;
         }
         if self.sweep(config, began).await || self.rest(began) { Turn::More } else { Turn::Rest }
@@ -130,7 +130,7 @@ impl<D: Dataplane> Reconciler<D> {
             }
             // A flood of routes needs new objects in every turn: that is progress and not a repeated plan.
             let new = ops.iter().all(|op| matches!(op, Op::AddNexthop { .. } | Op::AddGroup { .. }));
-            if ops.is_empty() || !new && !self.may_pass() {
+            if ops.is_empty() || !new && !self.may_plan() {
                 break;
             }
             // Routes in flight may lead to an object that becomes another exit's; new objects do not affect them.
@@ -141,7 +141,7 @@ impl<D: Dataplane> Reconciler<D> {
             if self.observation.requested.is_some() {
                 return true;
             }
-            self.carry_out(config, ops).await;
+            self.execute(config, ops).await;
             if !new || self.observation.requested.is_some() || step == STEPS {
                 return true;
             }
@@ -165,29 +165,27 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Returns whether one more plan may be made before coming to rest.
-    fn may_pass(&mut self) -> bool {
+    fn may_plan(&mut self) -> bool {
         let Some(round) = &mut self.round else { return true };
         round.passes += 1;
         if round.passes == PASSES {
-            tracing::warn!(
-                "the kernel's state does not become what it was changed to; pausing until it changes"
-            );
+            tracing::warn!("kernel state does not follow the changes made to it; pausing until it changes");
         }
         round.passes < PASSES
     }
 
-    async fn turn_of_base(&mut self, config: &Config, began: Instant) -> bool {
+    async fn plan_base(&mut self, config: &Config, began: Instant) -> bool {
         let Some(observed) = &self.fib.observed else {
             self.due.base = false;
             return true;
         };
         let ops = base_ops(&self.fib.desired, observed, &|object| self.ledger.blocks(object, began));
-        if ops.is_empty() || !self.may_pass() {
+        if ops.is_empty() || !self.may_plan() {
             self.due.base = false;
             return true;
         }
         let set = ops.iter().any(|op| matches!(op, Op::SetLink { .. }));
-        self.carry_out(config, ops).await;
+        self.execute(config, ops).await;
         if set {
             // An exit may become usable once its device is up.
             self.fib.invalidate();
@@ -227,7 +225,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// Submits batches of route changes, as many as may be in flight. Returns `None` if there is
     /// nothing to submit or to wait for.
-    fn turn_of_routes(&mut self, config: &Config, began: Instant) -> Option<Turn> {
+    fn submit_routes(&mut self, config: &Config, began: Instant) -> Option<Turn> {
         let mut completed = false;
         while !self.writes.in_flight.is_empty()
             && let Some(errors) = self.dataplane.try_completed()
@@ -301,7 +299,7 @@ impl<D: Dataplane> Reconciler<D> {
                     self.fib.route_done(op, false);
                     // The observation may have been outdated: observe again before the object is blamed.
                     if !self.is_freshly_observed() && error.errno != EPERM {
-                        tracing::debug!(?op, %error, "refused; observing anew");
+                        tracing::debug!(?op, %error, "refused; observing again");
                         self.observation.request(Resync::Full);
                     } else {
                         self.failed(Object::Route(op.key), &error);
@@ -339,10 +337,10 @@ impl<D: Dataplane> Reconciler<D> {
             _ => true,
         });
         self.fib.may_sweep = false;
-        if ops.is_empty() || !self.may_pass() {
+        if ops.is_empty() || !self.may_plan() {
             return false;
         }
-        self.carry_out(config, ops).await
+        self.execute(config, ops).await
     }
 
     /// Returns the time until which an unused device is kept, if it exists.
@@ -361,12 +359,12 @@ impl<D: Dataplane> Reconciler<D> {
         if self.is_in_sync() {
             self.sync = SyncState::Adopted;
         }
-        self.forget_moot_failures();
+        self.drop_moot_failures();
         if self.exits.updated_at.is_none_or(|at| at.elapsed() >= EXIT_INTERVAL) {
-            self.note_exits_in_use(true);
+            self.update_exits_in_use(true);
         }
-        self.tell_links();
-        self.publisher.activity.tell();
+        self.publish_links();
+        self.publisher.activity.send();
         self.writes.spare.truncate(MAX_IN_FLIGHT);
         self.fib.shrink();
         false

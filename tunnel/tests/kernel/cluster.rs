@@ -99,7 +99,7 @@ fn a_second_start_with_ipip_adopts_all_and_sends_no_event() {
 }
 
 #[test]
-fn leftovers_stay_until_in_sync_and_foreign_routes_for_ever() {
+fn leftovers_stay_until_in_sync_and_foreign_routes_forever() {
     in_namespace(|| async {
         let (tunnel, _) = start(Vxlan).await;
         tunnel.stop().await.expect("alive");
@@ -189,13 +189,13 @@ async fn heals(encapsulation: Encapsulation) {
 }
 
 #[test]
-fn whatever_is_tampered_with_heals() {
+fn all_tampering_is_repaired() {
     in_namespace(|| heals(Vxlan));
 }
 
 #[test]
-fn whatever_is_tampered_with_heals_with_ipip() {
-    with_ipip("whatever_is_tampered_with_heals_with_ipip", || heals(Ipip));
+fn all_tampering_is_repaired_with_ipip() {
+    with_ipip("all_tampering_is_repaired_with_ipip", || heals(Ipip));
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn vxlan(parent: u32) -> VxlanAttributes {
 }
 
 #[test]
-fn a_refusal_carries_the_errno_and_the_kernels_words() {
+fn a_refusal_carries_the_errno_and_the_kernels_message() {
     in_namespace(|| async {
         let mut connection = LinkConnection::open().expect("netlink");
         connection.change(create_vxlan("x0", &vxlan(index_of("eth0")))).await.expect("the first is made");
@@ -52,7 +52,7 @@ fn a_refusal_carries_the_errno_and_the_kernels_words() {
 }
 
 #[test]
-fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
+fn only_changes_of_other_programs_are_reported() {
     in_namespace(|| async {
         let mut first = LinkConnection::open().expect("netlink");
         let mut second = LinkConnection::open().expect("netlink");
@@ -74,7 +74,7 @@ fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
 }
 
 #[test]
-fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
+fn the_dataplanes_own_changes_of_links_and_addresses_are_not_reported() {
     in_namespace(|| async {
         let mut kernel = KernelDataplane::open().expect("netlink");
         let config = config(Encapsulation::Vxlan, Mode::Always);
@@ -95,7 +95,7 @@ fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
 }
 
 #[test]
-fn what_goes_by_both_sockets_is_carried_out_in_the_order_given() {
+fn operations_of_both_sockets_are_executed_in_order() {
     in_namespace(|| async {
         let mut kernel = KernelDataplane::open().expect("netlink");
         let config = config(Encapsulation::Vxlan, Mode::Always);
@@ -137,7 +137,7 @@ fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
 }
 
 #[test]
-fn neighbours_of_other_interfaces_are_no_news() {
+fn neighbors_of_other_interfaces_are_not_reported() {
     in_namespace(|| async {
         let (eth0, peer) = (index_of("eth0"), index_of("eth0-peer"));
         let mut monitor = KernelMonitor::open(&[u32::MAX]).expect("an event socket");

@@ -94,7 +94,7 @@ fn a_route_becomes_a_blackhole_and_a_route_again() {
 }
 
 #[test]
-fn another_vxlan_device_with_our_port_is_named_and_outlived() {
+fn another_vxlan_device_with_our_port_is_reported_until_it_is_gone() {
     in_namespace(|| async {
         ip("link add vxlan.calico type vxlan id 4096 dstport 4789 dev eth0 local 192.168.0.1 nolearning");
         let (tunnel, report) = start(Vxlan).await;
@@ -140,8 +140,8 @@ fn ten_thousand_routes_are_written_and_withdrawn() {
 
 /// In a child process without privileges, since capabilities belong to the process.
 #[test]
-fn a_missing_privilege_is_one_line_and_no_end() {
-    const NAME: &str = "a_missing_privilege_is_one_line_and_no_end";
+fn a_missing_privilege_is_one_problem_line_and_not_fatal() {
+    const NAME: &str = "a_missing_privilege_is_one_problem_line_and_not_fatal";
     if std::env::var_os("TEST_UNPRIVILEGED").is_some() {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
             async {
@@ -187,7 +187,7 @@ fn tunl0_is_used_if_a_second_ipip_device_is_refused() {
 }
 
 #[test]
-fn nodes_with_ipv6_addresses_alone_have_their_vxlan_over_ipv6() {
+fn nodes_with_only_ipv6_addresses_use_vxlan_over_ipv6() {
     in_namespace(|| async {
         let mut config = config(Vxlan, Always);
         config.local.ipv4 = None;
@@ -210,7 +210,7 @@ fn nodes_with_ipv6_addresses_alone_have_their_vxlan_over_ipv6() {
 }
 
 #[test]
-fn a_strict_rp_filter_is_named_where_packets_may_come_unwrapped() {
+fn a_strict_rp_filter_is_reported_where_plain_packets_may_arrive() {
     in_namespace(|| async {
         std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").expect("a sysctl");
         std::fs::write("/proc/sys/net/ipv4/conf/eth0/rp_filter", "1").expect("a sysctl");

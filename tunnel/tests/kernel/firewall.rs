@@ -91,7 +91,7 @@ fn arrived(pod: &UdpSocket) -> Option<String> {
 }
 
 #[test]
-fn vxlan_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
+fn vxlan_packets_reach_a_pod_only_from_nodes_unless_any_source_is_accepted() {
     in_namespace(|| async {
         let (_tunnel, _) = start(Vxlan).await;
         let outside = SideNamespace::outside(&["192.168.0.2/24", "192.168.0.66/24"]);
@@ -142,8 +142,8 @@ fn vxlan_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
 }
 
 #[test]
-fn ipip_packets_reach_a_pod_from_nodes_alone_unless_anybody_may_send_them() {
-    with_ipip_and_nftables("ipip_packets_reach_a_pod_from_nodes_alone", || async {
+fn ipip_packets_reach_a_pod_only_from_nodes_unless_any_source_is_accepted() {
+    with_ipip_and_nftables("ipip_packets_reach_a_pod_only_from_nodes", || async {
         let (tunnel, report) = start(Ipip).await;
         assert_eq!(report.problems, Vec::<String>::new());
         let outside = SideNamespace::outside(&["192.168.0.2/24", "192.168.0.66/24"]);
@@ -195,7 +195,7 @@ fn ipip_from(address: &str) -> Socket {
 }
 
 #[test]
-fn vxlan_packets_over_ipv6_reach_a_pod_from_nodes_alone() {
+fn vxlan_packets_over_ipv6_reach_a_pod_only_from_nodes() {
     in_namespace(|| async {
         let mut config = config(Vxlan, Always);
         config.local.ipv4 = None;
@@ -228,7 +228,7 @@ fn vxlan_packets_over_ipv6_reach_a_pod_from_nodes_alone() {
 }
 
 #[test]
-fn what_leaves_the_pools_has_the_nodes_address_and_what_goes_to_a_pool_its_own() {
+fn packets_that_leave_the_pools_are_masqueraded_and_those_to_a_pool_are_not() {
     in_namespace(|| async {
         let (_tunnel, _) = start(Vxlan).await;
         let outside = SideNamespace::outside(&["192.168.0.2/24", "fd00::2/64"]);
@@ -293,7 +293,7 @@ fn foreign() -> String {
 }
 
 #[test]
-fn whoever_changes_the_table_is_mended_and_counted_and_others_tables_stay_as_they_are() {
+fn changes_of_the_table_are_repaired_and_counted_and_other_tables_stay() {
     in_namespace(|| async {
         nft(FOREIGN);
         let before = foreign();
@@ -331,7 +331,7 @@ fn whoever_changes_the_table_is_mended_and_counted_and_others_tables_stay_as_the
 }
 
 #[test]
-fn a_second_start_changes_nothing_and_a_flush_takes_our_table_alone() {
+fn a_second_start_changes_nothing_and_a_flush_deletes_only_our_table() {
     in_namespace(|| async {
         nft(FOREIGN);
         let before = foreign();
@@ -371,7 +371,7 @@ fn a_second_start_changes_nothing_and_a_flush_takes_our_table_alone() {
 }
 
 #[test]
-fn an_exit_point_that_bgp_alone_names_is_accepted_while_it_is_one() {
+fn an_exit_point_that_only_bgp_names_is_accepted_while_in_use() {
     in_namespace(|| async {
         let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
         let config = config(Ipip, Always);
@@ -389,9 +389,9 @@ fn an_exit_point_that_bgp_alone_names_is_accepted_while_it_is_one() {
 }
 
 #[test]
-fn a_kernel_without_such_tables_is_named_and_nothing_is_asked_of_it_where_nothing_is_wanted() {
+fn a_kernel_without_inet_tables_is_reported_only_where_a_table_is_needed() {
     // User-Mode Linux as packaged by Debian has nftables only for bridges.
-    in_guest("a_kernel_without_such_tables_is_named", || async {
+    in_guest("a_kernel_without_inet_tables_is_reported", || async {
         let (firewall, _) = FirewallHandle::spawn(no_tunnels());
         let config = config(Vxlan, Always);
         firewall.configure(wanted(&config, TunnelsFrom::Nodes, &[]));

@@ -38,7 +38,7 @@ async fn started() -> TunnelHandle {
 }
 
 #[test]
-fn questions_are_answered_while_two_hundred_thousand_routes_are_written() {
+fn queries_are_answered_while_two_hundred_thousand_routes_are_written() {
     const ROUTES: u32 = 200_000;
     in_namespace(|| async {
         let tunnel = started().await;
@@ -85,7 +85,7 @@ fn questions_are_answered_while_two_hundred_thousand_routes_are_written() {
 }
 
 #[test]
-fn a_refusal_is_told_of_the_route_that_it_concerns_and_of_no_other() {
+fn a_refusal_is_reported_for_the_affected_route_only() {
     in_namespace(|| async {
         let tunnel = started().await;
         let foreign: BTreeSet<u32> = [0, 255, 256, 700, 999].into();
@@ -114,7 +114,7 @@ fn a_refusal_is_told_of_the_route_that_it_concerns_and_of_no_other() {
 }
 
 #[test]
-fn all_blocks_of_a_node_take_another_encapsulation_by_one_message() {
+fn all_blocks_of_a_node_change_encapsulation_by_one_message() {
     in_namespace(|| async {
         let tunnel = started().await;
         let mut config = config(Vxlan, CrossSubnet);

@@ -117,7 +117,7 @@ fn nodes_that_share_a_block_by_ipip_share_its_packets_until_one_is_lost() {
 }
 
 #[test]
-fn another_way_to_one_of_them_is_one_message_and_no_route() {
+fn another_path_to_one_member_is_one_message_and_no_route_change() {
     in_namespace(|| async {
         let (tunnel, _) = start(Vxlan).await;
         tunnel.routes(vec![shared(BLOCK, "192.168.0.2", &["192.168.9.4"])]).await.expect("alive");
@@ -137,8 +137,8 @@ fn another_way_to_one_of_them_is_one_message_and_no_route() {
 }
 
 #[test]
-fn one_goes_by_ipip_and_another_by_vxlan_and_its_return_is_one_message_and_no_route() {
-    with_ipip("one_goes_by_ipip_and_another_by_vxlan_and_its_return_is_one_message_and_no_route", || async {
+fn members_may_differ_in_encapsulation_and_the_return_of_one_is_one_message() {
+    with_ipip("members_may_differ_in_encapsulation_and_the_return_of_one_is_one_message", || async {
         let (tunnel, _) = start(Ipip).await;
         let mut config = config(Ipip, Always);
         config.probing.recover_after = std::time::Duration::from_secs(3600);
@@ -187,7 +187,7 @@ fn a_second_start_adopts_the_group_without_an_event() {
 }
 
 #[test]
-fn a_group_that_was_tampered_with_heals() {
+fn a_group_that_was_changed_is_repaired() {
     in_namespace(|| async {
         let tunnel = started(Vxlan).await;
         let right = [leg(2, Vxlan), leg(3, Vxlan)];
@@ -226,7 +226,7 @@ fn a_group_that_was_tampered_with_heals() {
 }
 
 #[test]
-fn a_flush_leaves_a_group_that_others_use_and_its_members() {
+fn a_flush_leaves_a_group_that_other_programs_use_and_its_members() {
     in_namespace(|| async {
         let tunnel = started(Vxlan).await;
         tunnel.stop().await.expect("alive");

@@ -59,7 +59,8 @@ impl FibModel {
             };
             for (key, _) in self.routes.iter().filter(|(_, via)| leads(via)) {
                 let slot = self.fib.table().find(key).expect("its entry");
-                let target = self.fib.want(self.fib.table().state(slot)).target.expect("a wanted route");
+                let target =
+                    self.fib.desired_route(self.fib.table().state(slot)).target.expect("a wanted route");
                 let mut contents = self.fib.exits_of(&target).iter().filter_map(|e| observed.realise(e));
                 assert!(
                     contents.any(|c| c == (gateway, index)),
@@ -113,13 +114,13 @@ impl FibModel {
             _ => {}
         }
         if op.changes_links() || matches!(op, Op::SetLink { .. }) {
-            self.look();
+            self.observe_routes();
         }
         self.ops.push(op);
     }
 
     /// Observes all routes.
-    pub(super) fn look(&mut self) {
+    pub(super) fn observe_routes(&mut self) {
         for (key, via) in &self.routes {
             self.fib.observe_route(key, Some(*via));
         }
@@ -181,7 +182,7 @@ impl FibModel {
 
     /// Returns whether nothing is left to do after a full comparison.
     pub(super) fn is_at_rest(&mut self, sweep: bool) -> bool {
-        self.look();
+        self.observe_routes();
         !self.turn(sweep, usize::MAX, &free)
     }
 
@@ -189,7 +190,7 @@ impl FibModel {
         let next_hop = IpAddr::from([192, 0, 2, 1]);
         let learned = LearnedPath { next_hop, kind: PathKind::Bgp };
         if let Some((slot, _)) = self.fib.learn(&key, target.map(|_| learned), &[]) {
-            self.fib.want_learned(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Always) });
+            self.fib.set_desired(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Always) });
         }
     }
 
@@ -204,7 +205,7 @@ impl FibModel {
         let learned = LearnedPath { next_hop: IpAddr::from([192, 0, 2, 1]), kind: PathKind::Bgp };
         let others: Vec<IpAddr> = (2..).zip(&exits[1..]).map(|(i, _)| [192, 0, 2, i].into()).collect();
         if let Some((slot, _)) = self.fib.learn(&key, Some(learned), &others) {
-            self.fib.want_exits(slot, &exits, ExitReason::Always);
+            self.fib.set_desired_exits(slot, &exits, ExitReason::Always);
         }
     }
 

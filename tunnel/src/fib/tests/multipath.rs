@@ -20,7 +20,7 @@ fn set(model: &mut FibModel, one: Exit, other: Exit) {
 }
 
 #[test]
-fn routes_that_share_the_same_exits_share_a_group_of_the_objects_that_others_use_too() {
+fn routes_with_the_same_exits_share_a_group_of_shared_objects() {
     let model = shared();
     assert_eq!(model.observed().nexthops.len(), 3, "two objects and a group");
     let (Via::Nexthop(group), Via::Nexthop(one), Via::Nexthop(other)) =
@@ -96,7 +96,7 @@ fn an_object_that_moves_is_not_replaced_under_a_group_that_loses_it() {
 }
 
 #[test]
-fn a_lost_leg_leaves_a_plain_exit_and_then_nothing_of_the_group() {
+fn a_lost_member_leaves_a_plain_exit_and_no_group() {
     let mut model = shared();
     for i in 0..3 {
         model.set(prefix(i), Some(RouteTarget::Exit(ipip(3))));
@@ -110,7 +110,7 @@ fn a_lost_leg_leaves_a_plain_exit_and_then_nothing_of_the_group() {
 }
 
 #[test]
-fn what_is_refused_or_has_no_device_leaves_the_packets_to_the_others() {
+fn refused_exits_and_those_without_a_device_leave_the_packets_to_the_others() {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.set_exits(prefix(0), &[ipip(2), vxlan(3)]);
@@ -144,7 +144,7 @@ fn a_kernel_without_objects_gets_one_of_the_exits() {
 }
 
 #[test]
-fn lists_of_exits_are_held_by_what_wants_them_alone() {
+fn lists_of_exits_are_held_only_by_desired_routes() {
     let mut model = shared();
     let id = |model: &FibModel| model.fib.exits.iter().map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!((id(&model).len(), model.fib.others.iter().count()), (1, 1));

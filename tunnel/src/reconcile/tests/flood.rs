@@ -4,7 +4,7 @@ use super::*;
 use crate::dataplane::{MAX_BATCH, MAX_IN_FLIGHT};
 
 #[tokio::test]
-async fn while_the_kernel_writes_more_is_taken_in_and_looked_at() {
+async fn input_is_processed_while_the_kernel_writes() {
     let mut state = Reconciler::new(Fake::default());
     state.configure(config());
     state.in_sync();
@@ -38,7 +38,7 @@ async fn while_the_kernel_writes_more_is_taken_in_and_looked_at() {
 }
 
 #[tokio::test]
-async fn what_a_refusal_asks_for_is_done_though_nobody_waited_for_it() {
+async fn a_resync_after_a_refusal_takes_place_without_other_input() {
     let mut state = settled().await;
     // The kernel lost the next hop, and the event has not arrived yet.
     state.dataplane.kernel.nexthops.clear();
@@ -81,17 +81,17 @@ async fn deleted_in_flight(before: bool) {
 }
 
 #[tokio::test]
-async fn what_others_delete_while_it_is_being_put_back_is_put_back_once_more() {
+async fn a_route_that_is_deleted_during_its_repair_is_repaired_again() {
     deleted_in_flight(false).await;
 }
 
 #[tokio::test]
-async fn an_old_deletion_that_is_heard_of_late_is_cleared_up_by_a_look() {
+async fn a_late_event_of_an_old_deletion_is_resolved_by_a_resync() {
     deleted_in_flight(true).await;
 }
 
 #[tokio::test]
-async fn whoever_asks_while_the_kernel_is_looked_at_is_told_what_is_installed() {
+async fn a_report_during_an_observation_shows_installed_routes() {
     let mut state = settled().await;
     let installed = state.summary().routes_installed;
     let index = state.dataplane.kernel.link(Device::Vxlan).expect("a device").index;

@@ -37,7 +37,7 @@ async fn started() -> Reconciler<Fake> {
 }
 
 #[tokio::test]
-async fn each_leg_has_its_own_encapsulation_and_a_change_of_one_is_one_message() {
+async fn each_member_has_its_own_encapsulation_and_a_change_of_one_is_one_message() {
     let mut state = started().await;
     let (a, b) = (([192, 168, 0, 2].into(), 10), ([192, 168, 0, 3].into(), 10));
     assert_eq!(leads(&state), [a, b]);
@@ -53,7 +53,7 @@ async fn each_leg_has_its_own_encapsulation_and_a_change_of_one_is_one_message()
     assert!(matches!(state.dataplane.asked[..], [Op::ReplaceNexthop { .. }]), "{:?}", state.dataplane.asked);
     assert_eq!(state.dataplane.rerouted, 0);
 
-    let report = state.one_route(&BLOCK.parse().expect("prefix"));
+    let report = state.prefix_routes(&BLOCK.parse().expect("prefix"));
     let legs: Vec<_> = report[0].legs.iter().map(|leg| (leg.exit, leg.gateway)).collect();
     assert_eq!(legs, [(ExitKind::Ipip, b.0), (ExitKind::Vxlan, wrapped.0)]);
     assert!(report[0].installed);
@@ -63,7 +63,7 @@ async fn each_leg_has_its_own_encapsulation_and_a_change_of_one_is_one_message()
 }
 
 #[tokio::test]
-async fn a_leg_that_leads_nowhere_leaves_the_packets_to_the_others() {
+async fn an_unreachable_member_leaves_the_packets_to_the_others() {
     let mut state = started().await;
     // This node itself, and an address that is no node's and has no VTEP.
     for (nodes, gateways) in
@@ -97,7 +97,7 @@ async fn a_node_that_shares_a_block_has_a_path_by_bgp() {
 }
 
 #[tokio::test]
-async fn a_group_that_was_changed_or_deleted_is_right_again() {
+async fn a_changed_or_deleted_group_is_repaired() {
     let mut state = started().await;
     let right = leads(&state);
     let group = |state: &Reconciler<Fake>| {

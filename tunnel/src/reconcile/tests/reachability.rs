@@ -39,7 +39,7 @@ fn path_state(state: PathState) -> Vec<KernelEvent> {
 }
 
 #[tokio::test]
-async fn every_node_is_asked_after_by_ipip_and_its_probes_have_tables() {
+async fn every_node_is_probed_by_ipip_with_tables_of_its_own() {
     let state = started(ipip()).await;
     let asked: Vec<_> = state.dataplane.targets.iter().map(|a| (a.address, a.ipip, a.direct)).collect();
     assert_eq!(asked, [(B, true, false), (Ipv4Addr::new(10, 1, 3, 0), true, false)]);
@@ -51,7 +51,7 @@ async fn every_node_is_asked_after_by_ipip_and_its_probes_have_tables() {
 }
 
 #[tokio::test]
-async fn what_has_no_other_way_is_asked_after_by_that_and_needs_no_tables() {
+async fn a_path_without_an_alternative_is_probed_without_tables() {
     type Change = fn(&mut Config);
     let changes: [(Change, Option<(bool, bool)>); 3] = [
         (|config| config.fallback = Fallback::None, Some((true, false))),
@@ -68,7 +68,7 @@ async fn what_has_no_other_way_is_asked_after_by_that_and_needs_no_tables() {
             .dataplane
             .targets
             .iter()
-            .map(|aim| (aim.ipip, aim.vxlan, aim.fallback, aim.doubted))
+            .map(|target| (target.ipip, target.vxlan, target.fallback, target.doubted))
             .collect();
         let wanted = asked.map_or(Vec::new(), |(ipip, vxlan)| vec![(ipip, vxlan, false, false); 2]);
         assert_eq!(targets, wanted);
@@ -105,7 +105,7 @@ async fn blocked_ipip_moves_a_node_to_vxlan_with_one_message_and_back_with_anoth
 }
 
 #[tokio::test]
-async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
+async fn a_report_between_two_turns_does_not_lose_the_exit_in_use() {
     let mut state = started(ipip()).await;
     state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
@@ -124,7 +124,7 @@ async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
 }
 
 #[tokio::test]
-async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
+async fn a_node_that_lost_bgp_returns_after_recover_after_and_not_before() {
     let mut config = ipip();
     config.probing.recover_after = Duration::from_secs(30);
     let mut state = started(config.clone()).await;
@@ -155,7 +155,7 @@ async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_time_that_has_passed_while_somebody_asked_is_still_to_be_dealt_with() {
+async fn a_deadline_that_passed_during_a_report_is_still_processed() {
     let mut config = ipip();
     config.probing.recover_after = Duration::from_secs(30);
     let mut state = started(config.clone()).await;
@@ -190,7 +190,7 @@ async fn a_block_without_bgp_does_not_move_its_nodes_others() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pass() {
+async fn leftovers_on_vxlan_stay_until_ipip_passes() {
     let mut state = started(ipip()).await;
     state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
@@ -211,7 +211,7 @@ async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pas
     );
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip));
-    let doubted: Vec<bool> = state.dataplane.targets.iter().map(|aim| aim.doubted).collect();
+    let doubted: Vec<bool> = state.dataplane.targets.iter().map(|target| target.doubted).collect();
     assert_eq!(doubted, [true, false]);
     state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
@@ -219,7 +219,7 @@ async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pas
 }
 
 #[tokio::test]
-async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_is() {
+async fn routes_on_another_exit_move_to_ipip_once_it_was_answered_or_no_path_is() {
     for verdict in [PathState::Passes, PathState::Unanswered] {
         for (encapsulation, mode, exit) in [
             (Encapsulation::Vxlan, Mode::Always, ExitKind::Vxlan),
@@ -234,7 +234,7 @@ async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_i
             let told = tunnel(&mut state, 2);
             assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(exit)));
             assert!(told.reason.contains("once a probe was answered"), "{}", told.reason);
-            assert!(state.dataplane.targets.iter().all(|aim| aim.ipip && !aim.doubted));
+            assert!(state.dataplane.targets.iter().all(|target| target.ipip && !target.doubted));
             state.handle(path_state(verdict));
             settle(&mut state).await;
             assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
@@ -244,7 +244,7 @@ async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_i
 }
 
 #[tokio::test]
-async fn a_device_that_no_pool_uses_takes_packets_in_for_a_while() {
+async fn an_unused_device_receives_packets_for_a_while() {
     let mut state = started(ipip()).await;
     let mut config = ipip();
     config.pools[0].encapsulation = Encapsulation::Vxlan;
@@ -261,7 +261,7 @@ async fn a_device_that_no_pool_uses_takes_packets_in_for_a_while() {
 }
 
 #[tokio::test]
-async fn within_a_subnet_packets_go_unwrapped_once_one_was_seen_to_pass() {
+async fn plain_packets_are_used_within_a_subnet_once_a_probe_passed() {
     let mut config = ipip();
     config.pools[0].mode = Mode::CrossSubnet;
     config.probing.direct = true;
@@ -269,7 +269,7 @@ async fn within_a_subnet_packets_go_unwrapped_once_one_was_seen_to_pass() {
     let told = tunnel(&mut state, 2);
     assert_eq!(told.in_use, Some(ExitKind::Ipip));
     assert!(told.reason.contains("no unwrapped packet"), "{}", told.reason);
-    assert!(state.dataplane.targets.iter().all(|aim| aim.direct && aim.ipip));
+    assert!(state.dataplane.targets.iter().all(|target| target.direct && target.ipip));
     state.handle(vec![KernelEvent::PathState {
         address: B,
         path: TunnelPath::Direct,
@@ -288,7 +288,7 @@ async fn within_a_subnet_packets_go_unwrapped_once_one_was_seen_to_pass() {
 }
 
 #[tokio::test]
-async fn a_probes_rule_or_route_that_was_taken_away_comes_back() {
+async fn a_deleted_probe_rule_or_route_is_restored() {
     let mut state = started(ipip()).await;
     state.dataplane.kernel.rules.clear();
     state.dataplane.kernel.probe_routes.remove(&(TunnelPath::Ipip, B));
@@ -299,13 +299,13 @@ async fn a_probes_rule_or_route_that_was_taken_away_comes_back() {
 }
 
 #[tokio::test]
-async fn in_a_network_that_is_known_to_drop_it_ipip_is_asked_after_and_not_used_before_it_was_answered() {
+async fn a_doubted_ipip_is_probed_and_used_only_after_an_answer() {
     let mut config = ipip();
     config.probing.doubted = true;
     let mut state = started(config).await;
     let told = tunnel(&mut state, 2);
     assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
-    assert!(state.dataplane.targets.iter().all(|aim| aim.ipip && aim.doubted));
+    assert!(state.dataplane.targets.iter().all(|target| target.ipip && target.doubted));
     state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));

@@ -84,7 +84,7 @@ impl KernelModel {
         index == PARENT.index || Device::ALL.iter().filter_map(of).any(|link| link.up)
     }
 
-    fn carry_out(&mut self, op: &Op) -> Result<(), i32> {
+    fn execute(&mut self, op: &Op) -> Result<(), i32> {
         if let Some(errno) = self.fails() {
             return Err(errno);
         }
@@ -192,7 +192,7 @@ impl Dataplane for KernelModel {
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
+    async fn next_listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         match self.fails() {
             Some(errno) => {
                 self.list = None;
@@ -217,7 +217,7 @@ impl Dataplane for KernelModel {
     }
 
     async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
-        ops.iter().map(|op| self.carry_out(op).map_err(error)).collect()
+        ops.iter().map(|op| self.execute(op).map_err(error)).collect()
     }
 
     fn reach(&mut self, address: IpAddr, _: &ObservedState) -> Reach {
@@ -229,7 +229,7 @@ impl Dataplane for KernelModel {
 
     fn probe(&mut self, _: &Config, _: &ObservedState, _: &[ProbeTarget]) {}
 
-    fn probed(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+    fn path_measurements(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         None
     }
 

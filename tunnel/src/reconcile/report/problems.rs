@@ -54,8 +54,8 @@ impl<D: Dataplane> Reconciler<D> {
         }
         problems.extend(self.sysctls.iter().filter_map(|s| s.problem.clone()));
         // Without the privilege every object fails for that one reason.
-        let told = |errno: i32| self.permission_denied && errno == EPERM;
-        let refusals = || self.ledger.failures().iter().filter(|(_, f)| !told(f.errno));
+        let explained = |errno: i32| self.permission_denied && errno == EPERM;
+        let refusals = || self.ledger.failures().iter().filter(|(_, f)| !explained(f.errno));
         let count = refusals().count();
         if let Some((object, failure)) = refusals().next() {
             let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
