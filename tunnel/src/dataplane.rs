@@ -141,7 +141,7 @@ pub trait Dataplane: Send + 'static {
     /// Reads everything except routes.
     ///
     /// # Errors
-    /// The kernel's answer to a dump.
+    /// The kernel's refusal.
     fn observe(&mut self, config: &Config) -> Result<ObservedState, DataplaneError>;
 
     /// Begins to list the routes of ours. No batch may be in flight.
@@ -150,7 +150,7 @@ pub trait Dataplane: Send + 'static {
     /// Returns the next part of the listing; `None` at its end.
     ///
     /// # Errors
-    /// The kernel's answer to a dump, which ends the list.
+    /// The kernel's refusal, which ends the listing.
     fn next_listed(
         &mut self,
     ) -> impl Future<Output = Result<Option<Vec<ListedRoute>>, DataplaneError>> + Send;

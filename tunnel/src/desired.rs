@@ -110,7 +110,7 @@ pub enum RouteTarget {
     /// An exit point.
     Exit(Exit),
     /// Several exit points that share the packets, by the id of their list
-    /// ([`crate::fib::Fib::exits_of`]).
+    /// (`Fib::exits_of`).
     Exits(u32),
     /// Discard: the unassigned addresses of an own block.
     Blackhole,

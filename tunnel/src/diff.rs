@@ -1,5 +1,5 @@
 //! The operations that turn observed kernel state into desired state, except those on routes
-//! ([`crate::fib`]).
+//! (module `fib`).
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -19,7 +19,7 @@ use crate::{
 /// Ids of our next-hop objects; ids in use by other programs are skipped.
 pub const NEXTHOP_IDS: RangeInclusive<u32> = 0x7264_0001..=0x7264_ffff;
 
-/// A change of kernel state; routes have [`crate::fib::RouteOp`].
+/// A change of kernel state; routes have `RouteOp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Each field is what its name says: an attribute of the kernel's object.
 pub enum Op {

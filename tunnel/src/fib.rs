@@ -13,7 +13,7 @@ use crate::{
     node::LearnedPath,
     observed::{ObservedState, Via},
     resolve::{Exit, ExitReason},
-    table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, PARKED, RouteState, RouteTable, SEEN, WITHDRAWN},
+    table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, MET, PARKED, RouteState, RouteTable, WITHDRAWN},
 };
 
 /// Entries that one call of [`Fib::route_ops`] compares: some hundred microseconds.
@@ -254,70 +254,6 @@ impl Fib {
         }
     }
 
-    /// Records the next hop of a route in the kernel, or its absence. Returns true if it differs
-    /// from before.
-    pub fn observe_route(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
-        let slot = match via {
-            Some(_) => self.table.enter(key),
-            None => match self.table.find(key) {
-                Some(slot) => slot,
-                None => return false,
-            },
-        };
-        self.table.state_mut(slot).set(SEEN);
-        let news = self.vias.value(self.table.state(slot).via).copied() != via;
-        if news {
-            self.set_via(slot, via);
-        }
-        news
-    }
-
-    /// Records a change that another program made, and queues the repair. A change that arrives
-    /// while one of ours is in flight is always new: it may have been made before or after ours.
-    pub fn event(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
-        let mut news = self.observe_route(key, via);
-        if let Some(slot) = self.table.find(key) {
-            if self.table.state(slot).has(IN_FLIGHT) {
-                news = true;
-            } else {
-                self.table.state_mut(slot).clear(SEEN);
-            }
-            if news {
-                self.mark(slot);
-            }
-            self.table.remove_if_empty(slot);
-        }
-        news
-    }
-
-    /// Aborts an observation of all routes.
-    pub fn observed_some(&mut self) {
-        let mut cursor = 0;
-        while let Some(slot) = self.table.next(cursor) {
-            cursor = slot + 1;
-            self.table.state_mut(slot).clear(SEEN);
-        }
-    }
-
-    /// Ends an observation of all routes: those not met since the last one are gone. Returns their
-    /// number.
-    pub fn observed_all(&mut self) -> usize {
-        let mut gone = 0;
-        let mut cursor = 0;
-        while let Some(slot) = self.table.next(cursor) {
-            cursor = slot + 1;
-            let state = self.table.state_mut(slot);
-            let seen = state.has(SEEN);
-            state.clear(SEEN);
-            if !seen && state.via != NONE {
-                self.set_via(slot, None);
-                gone += 1;
-            }
-            self.table.remove_if_empty(slot);
-        }
-        gone
-    }
-
     fn set_via(&mut self, slot: u32, via: Option<Via>) {
         let id = via.map_or(NONE, |via| self.vias.acquire(via).0);
         let old = std::mem::replace(&mut self.table.state_mut(slot).via, id);
@@ -426,16 +362,12 @@ impl Fib {
     /// If another program changed the route meanwhile, its change stands and the route is compared
     /// again: if that change came first, writing ours again is harmless or refused, and a refusal
     /// leads to a resync; if it came last, ours is gone.
-    ///
-    /// Where others have changed it meanwhile their word stands, and it is compared once more: if
-    /// theirs came first, to write it again is harmless or refused, and a refusal leads to a look;
-    /// if it came last, ours is gone.
     pub fn route_done(&mut self, op: &RouteOp, success: bool) -> bool {
         let state = self.table.state_mut(op.slot);
         let failed = state.has(FAILED);
-        let contested = state.has(SEEN);
+        let contested = state.has(MET);
         let parked = state.has(PARKED) || contested;
-        state.clear(IN_FLIGHT | PARKED | SEEN);
+        state.clear(IN_FLIGHT | PARKED | MET);
         if success {
             state.clear(FAILED);
             if op.verb == Verb::Delete {
@@ -500,6 +432,7 @@ mod installed;
 mod multipath;
 mod nexthop_reuse;
 mod nexthops;
+mod observation;
 mod queue;
 #[cfg(test)]
 mod tests;

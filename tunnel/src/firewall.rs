@@ -44,8 +44,8 @@ pub struct Firewall {
 impl Firewall {
     /// Derives the table from the configuration; `masqueraded` are the pools with `natOutgoing`.
     ///
-    /// An encapsulation that this node does not use is not looked at: its packets are somebody
-    /// else's.
+    /// An encapsulation that this node does not use is not checked: its packets belong to another
+    /// program.
     pub fn of(config: &Config, from: TunnelsFrom, masqueraded: &[IpNet]) -> Self {
         let guards = from == TunnelsFrom::Nodes;
         let (guards_ipip, guards_vxlan) = (guards && config.needs_ipip(), guards && config.needs_vxlan());

@@ -3,10 +3,6 @@
 //! The core ([`packet`], [`prober`]) has no sockets and no clock. A probe must use exactly the path
 //! that it tests, so it carries a mark, a rule maps the mark to a table of its own, and the
 //! interface of its arrival is checked.
-//!
-//! The core ([`packet`], [`prober`]) has no sockets and no clock. A probe must travel by the way
-//! that it asks after and by no other, so it carries a mark, a rule sends the mark to a table of
-//! its own, and the interface that it arrives by is looked at.
 
 use std::fmt;
 

@@ -7,6 +7,7 @@ mod observation;
 mod operations;
 mod publisher;
 mod reachability;
+mod report;
 mod resolution;
 mod state;
 mod turn;

@@ -4,10 +4,6 @@
 //! A route is an entry of a slab and holds ids of shared values ([`crate::intern`]). Entries are
 //! identified by their slots, so that a list of work is a list of small numbers and is processed in
 //! the order of memory.
-//!
-//! A route is an entry of a slab, and holds ids of values that many routes share
-//! ([`crate::intern`]). Entries are named by their slots, so that work to be done is a list of
-//! small numbers and is done in the order in which the entries lie in memory.
 
 use std::{
     hash::BuildHasher,
@@ -37,7 +33,7 @@ pub const FAILED: u8 = 1 << 3;
 pub const CONFIGURED: u8 = 1 << 4;
 /// The present observation met the route; or, while a change is in flight, of which there is none
 /// during an observation: another program changed the route meanwhile.
-pub const SEEN: u8 = 1 << 5;
+pub const MET: u8 = 1 << 5;
 /// The route has to be compared after its change in flight.
 pub const PARKED: u8 = 1 << 6;
 /// The slot is free.
@@ -274,7 +270,7 @@ impl RouteTable {
     pub fn remove_if_empty(&mut self, slot: u32) -> bool {
         let state = *self.state(slot);
         let empty = (state.learned, state.want, state.via) == (NONE, NONE, NONE);
-        let empty = empty && state.flags & (DIRTY | IN_FLIGHT | SEEN | FREE) == 0;
+        let empty = empty && state.flags & (DIRTY | IN_FLIGHT | MET | FREE) == 0;
         if empty {
             if slot & V6 == 0 { self.v4.remove(slot) } else { self.v6.remove(slot & !V6) }
         }

@@ -75,7 +75,7 @@ impl TunnelHandle {
     /// configured.
     ///
     /// # Errors
-    /// When the netlink sockets cannot be opened.
+    /// Those of the netlink sockets.
     pub fn spawn() -> io::Result<(Self, JoinHandle<()>)> {
         Ok(Self::spawn_on(KernelDataplane::open()?))
     }
@@ -110,7 +110,7 @@ impl TunnelHandle {
     /// Sets a new configuration; kernel state that it does not change is not touched.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn configure(&self, config: Config) -> Result<(), TunnelStopped> {
         self.send(TunnelCommand::Configure(Box::new(config))).await
     }
@@ -118,7 +118,7 @@ impl TunnelHandle {
     /// Passes changes of best paths, waiting while the task is busy.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn routes(&self, changes: Vec<RouteChange>) -> Result<(), TunnelStopped> {
         self.send(TunnelCommand::Routes(changes)).await
     }
@@ -126,7 +126,7 @@ impl TunnelHandle {
     /// Declares that all routes were passed: leftovers in the kernel may be deleted.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn in_sync(&self) -> Result<(), TunnelStopped> {
         self.send(TunnelCommand::InSync).await
     }
@@ -134,7 +134,7 @@ impl TunnelHandle {
     /// Waits until all previous input was processed, as far as the kernel permits.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn settle(&self) -> Result<(), TunnelStopped> {
         let (sender, receiver) = oneshot::channel();
         self.send(TunnelCommand::Settle(sender)).await?;
@@ -145,7 +145,7 @@ impl TunnelHandle {
     /// writing of routes.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn summary(&self) -> Result<DataplaneReport, TunnelStopped> {
         self.query(TunnelQuery::Summary).await.map(|report| *report)
     }
@@ -154,7 +154,7 @@ impl TunnelHandle {
     /// that other queries are answered in between.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn report(&self) -> Result<DataplaneReport, TunnelStopped> {
         let mut report = self.summary().await?;
         let mut cursor = Some(0);
@@ -170,7 +170,7 @@ impl TunnelHandle {
     /// Returns the reports of one prefix; none if it is not known.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn route(&self, prefix: IpNet) -> Result<Vec<RouteReport>, TunnelStopped> {
         self.query(|sender| TunnelQuery::Prefix(prefix, sender)).await
     }
@@ -179,7 +179,7 @@ impl TunnelHandle {
     /// make to the kernel. Nothing is changed.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn dry_run(&self, config: Config, changes: Vec<RouteChange>) -> Result<DryRun, TunnelStopped> {
         self.query(|sender| TunnelQuery::DryRun(Box::new((config, changes)), sender)).await
     }
@@ -196,7 +196,7 @@ impl TunnelHandle {
     /// Ends the task and leaves kernel state as it is, for the next start to adopt.
     ///
     /// # Errors
-    /// When the task is gone already.
+    /// [`TunnelStopped`] if the task has ended before.
     pub async fn stop(&self) -> Result<(), TunnelStopped> {
         self.send(TunnelCommand::Stop).await?;
         self.commands.closed().await;

@@ -3,10 +3,6 @@
 //! Prefixes arrive in sequence, and the kernel rebuilds its trie repeatedly when it grows or
 //! shrinks from one end. Spread evenly over all queued routes, a route costs half as much or less;
 //! picked at random, a quarter more than that.
-//!
-//! Prefixes come in sequence, and the kernel's trie is rebuilt again and again when it grows or
-//! shrinks from one end. Spread evenly over all that waits, a route costs it half as much or less;
-//! picked at random, a quarter more than that.
 
 use std::mem;
 

@@ -55,8 +55,8 @@ impl fmt::Display for FlushReport {
 /// and the tunnel devices. The daemon must not run meanwhile: it would write them again.
 ///
 /// # Errors
-/// The kernel's first refusal, `EPERM` without CAP_NET_ADMIN; what was removed before stays
-/// removed.
+/// The kernel's first refusal, `EPERM` without CAP_NET_ADMIN; objects that were removed before it
+/// stay removed.
 pub async fn flush(protocol: u8) -> Result<FlushReport, KernelError> {
     let mut socket = RequestSocket::open()?;
     let mut connection = LinkConnection::open()?;

@@ -24,7 +24,7 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(config) = &self.config else { return };
         let strangers = Tunnels::strangers_among(self.fib.exits(), config);
         let before = self.publisher.tunnels.borrow().clone();
-        tell(&self.publisher.tunnels, Tunnels { strangers, whole: self.is_in_sync(), ..before });
+        publish(&self.publisher.tunnels, Tunnels { strangers, whole: self.is_in_sync(), ..before });
     }
 
     /// Publishes the values that depend on links.
@@ -32,16 +32,16 @@ impl<D: Dataplane> Reconciler<D> {
         let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) else { return };
         let before = self.publisher.tunnels.borrow().clone();
         let (ipip, vxlan) = (observed.link(Device::Ipip).is_some(), observed.link(Device::Vxlan).is_some());
-        tell(&self.publisher.tunnels, Tunnels { ipip, vxlan, ..before });
+        publish(&self.publisher.tunnels, Tunnels { ipip, vxlan, ..before });
         // An interface that is missing for a while does not change the MTU of pods.
         if let Some(parent) = observed.parent {
-            tell(&self.publisher.pod_mtu, Some(pod_mtu(config, parent.mtu)));
+            publish(&self.publisher.pod_mtu, Some(pod_mtu(config, parent.mtu)));
         }
     }
 }
 
-fn tell<T: PartialEq>(told: &watch::Sender<T>, now: T) {
-    told.send_if_modified(|before| {
+fn publish<T: PartialEq>(channel: &watch::Sender<T>, now: T) {
+    channel.send_if_modified(|before| {
         let news = *before != now;
         *before = now;
         news

@@ -44,7 +44,7 @@ struct Fake {
     listings: usize,
     targets: Vec<ProbeTarget>,
     /// Operations, except those on routes.
-    asked: Vec<Op>,
+    executed: Vec<Op>,
     /// Number of changes of routes.
     rerouted: usize,
 }
@@ -82,7 +82,7 @@ impl Fake {
                 kind: LinkKind::Ipip { local: Some(spec.local.into()), remote: None, pmtudisc: true },
             });
         }
-        self.asked.push(*op);
+        self.executed.push(*op);
         self.kernel.apply(op);
         Ok(())
     }

@@ -3,10 +3,6 @@
 //! A turn takes a few milliseconds, so that commands and queries are processed in between; turns
 //! are taken until nothing is left to do. While the kernel processes batches of routes, the next
 //! ones are prepared.
-//!
-//! A turn is short, a few milliseconds, so that commands and questions are dealt with in between;
-//! turns are taken until all is at rest. While the kernel works on some batches of routes the next
-//! ones are made ready.
 
 use std::{sync::Arc, time::Instant};
 

@@ -216,15 +216,15 @@ fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
         // No node answers probes here, neither by IP-in-IP nor by VXLAN: once that is known, the preferred
         // path is used.
-        let mut seen = Vec::new();
+        let mut routes = Vec::new();
         for _ in 0..200 {
-            seen = our_routes("-4");
-            if seen == exits(Ipip) {
+            routes = our_routes("-4");
+            if routes == exits(Ipip) {
                 return;
             }
             // why: the condition is three losses, and another program reads the kernel's routes.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        assert_eq!(seen, exits(Ipip));
+        assert_eq!(routes, exits(Ipip));
     });
 }

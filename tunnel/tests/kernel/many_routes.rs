@@ -49,10 +49,10 @@ fn queries_are_answered_while_two_hundred_thousand_routes_are_written() {
         }
         let (mut answers, mut longest) = (0, Duration::ZERO);
         loop {
-            let asked = Instant::now();
+            let began = Instant::now();
             let summary = tunnel.summary().await.expect("alive");
             let one = tunnel.route(prefix(7).parse().expect("prefix")).await.expect("alive");
-            longest = longest.max(asked.elapsed());
+            longest = longest.max(began.elapsed());
             assert!(one.len() <= 1, "{one:?}");
             if summary.routes_installed == before + 200_000 {
                 break;
@@ -104,9 +104,9 @@ fn a_refusal_is_reported_for_the_affected_route_only() {
             assert!(ip(&format!("route show {}", prefix(*number))).contains("proto static"));
             ip(&format!("route del {} proto static", prefix(*number)));
         }
-        let asked = Instant::now();
+        let began = Instant::now();
         while settled(&tunnel).await.failures_total > 0 {
-            assert!(asked.elapsed() < Duration::from_secs(20), "they are not tried again");
+            assert!(began.elapsed() < Duration::from_secs(20), "they are not tried again");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(settled(&tunnel).await.routes.iter().all(|r| r.installed));

@@ -131,7 +131,7 @@ fn without_an_answer_by_vxlan_the_preferred_path_is_kept() {
     fixture.run(10 * SECOND, |_, _| true);
     fixture.run(60 * SECOND, |_, _| false);
     assert_eq!(fixture.ipip_is(), PathState::Passes);
-    assert!(fixture.sent[&TunnelPath::Vxlan] > 50, "it is asked whether VXLAN passes");
+    assert!(fixture.sent[&TunnelPath::Vxlan] > 50, "VXLAN is probed");
     // A node that never answered.
     let mut fixture = ProberFixture::ipip();
     fixture.run(60 * SECOND, |_, _| false);
@@ -250,10 +250,10 @@ fn a_path_without_an_alternative_is_probed_seldom_and_often_once_silent() {
         let sent = fixture.sent[&path];
         assert!((11..=14).contains(&sent), "{sent} probes in a minute");
         fixture.run(9 * SECOND, |_, _| false);
-        let seen = fixture.prober.measurements_of(B).expect("known")[path.index()];
-        assert!(seen.lost_in_row >= LOSSES_IN_ROW, "{seen:?}");
+        let measurement = fixture.prober.measurements_of(B).expect("known")[path.index()];
+        assert!(measurement.lost_in_row >= LOSSES_IN_ROW, "{measurement:?}");
         assert!(!fixture.state[&path].is_avoided(), "there is no other");
-        assert_eq!(fixture.sent.len(), 1, "nor is any other asked after");
+        assert_eq!(fixture.sent.len(), 1, "no other path is probed");
         fixture.run(2 * SECOND, |_, _| true);
         assert_eq!(fixture.prober.measurements_of(B).expect("known")[path.index()].lost_in_row, 0);
         let mut silent = ProberFixture::new(ProbeTarget {

@@ -2,27 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
-
-use super::ExitKind;
 use crate::{
     dataplane::Dataplane,
     probe::{PathState, TunnelPath},
     reconcile::Reconciler,
+    report::{ExitKind, PathReport},
 };
-
-/// The measurements of one tunnel path to a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PathReport {
-    /// Exit kind of the path.
-    pub exit: ExitKind,
-    /// State.
-    pub state: PathState,
-    /// Number of probes without an answer since the last answer.
-    pub lost_in_row: u32,
-    /// Round-trip time of the last answer, in milliseconds; `None` before the first.
-    pub last_ms: Option<f64>,
-}
 
 impl<D: Dataplane> Reconciler<D> {
     /// Reports the paths that are probed.

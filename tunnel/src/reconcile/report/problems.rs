@@ -2,16 +2,16 @@
 
 use ipnet::IpNet;
 
-use super::PERMISSION_DENIED;
 use crate::{
     dataplane::{
         Dataplane,
         errno::{EOPNOTSUPP, EPERM},
     },
-    desired::{BLACKHOLE_METRIC, DesiredDevice, Device},
+    desired::{DesiredDevice, Device},
     diff::Object,
-    node::{Config, Fallback, Mac},
+    node::{Config, Fallback},
     reconcile::Reconciler,
+    report::{PERMISSION_DENIED, describe},
 };
 
 impl<D: Dataplane> Reconciler<D> {
@@ -90,24 +90,4 @@ fn config_problems(config: &Config) -> Vec<String> {
         }
     }
     problems
-}
-
-pub(crate) fn describe(object: &Object) -> String {
-    match object {
-        Object::Link(device) => format!("link {}", device.name()),
-        Object::Address(device, address) => format!("address {address} on {}", device.name()),
-        Object::Fdb(mac) => format!("forwarding entry {}", mac_text(mac)),
-        Object::Neighbour(address) => format!("neighbour {address}"),
-        Object::Nexthop(gateway, index) => format!("next hop {gateway} on interface {index}"),
-        Object::Group(members) => format!("group of {} next hops", members.ids().len()),
-        Object::UnwantedNexthop(id) => format!("next-hop object {id}"),
-        Object::Rule(path) => format!("rule for {path} probes"),
-        Object::ProbeRoute(path, address) => format!("route for {path} probes to {address}"),
-        Object::Route(key) if key.metric == BLACKHOLE_METRIC => format!("blackhole {}", key.prefix),
-        Object::Route(key) => format!("route {} metric {}", key.prefix, key.metric),
-    }
-}
-
-pub(super) fn mac_text(mac: &Mac) -> String {
-    mac.map(|octet| format!("{octet:02x}")).join(":")
 }

@@ -55,11 +55,11 @@ async fn a_resync_after_a_refusal_takes_place_without_other_input() {
 /// `before`.
 async fn deleted_in_flight(before: bool) {
     let mut state = settled().await;
-    let heard = |state: &mut Reconciler<Fake>| {
+    let complete_oldest = |state: &mut Reconciler<Fake>| {
         state.handle(vec![KernelEvent::Route { key: key(2), via: None, ours: true }]);
     };
     state.dataplane.routes.remove(&key(2));
-    heard(&mut state);
+    complete_oldest(&mut state);
     state.dataplane.slow = true;
     while state.reconcile().await == Turn::More {}
     assert!(
@@ -70,7 +70,7 @@ async fn deleted_in_flight(before: bool) {
         state.dataplane.routes.remove(&key(2));
     }
     // Before the result is processed.
-    heard(&mut state);
+    complete_oldest(&mut state);
     settle(&mut state).await;
     assert!(state.dataplane.routes.contains_key(&key(2)), "before: {before}");
     let report = whole_report(&mut state);

@@ -53,7 +53,7 @@ fn happening() -> impl Strategy<Value = HistoryStep> {
         8 => (0u8..5, 0u8..4, proptest::option::of(any::<bool>()), prop_oneof![Just(0), any::<u8>()])
             .prop_map(|(n, b, k, others)| Route(n, b, k, others)),
         3 => (0u8..5, any::<bool>(), 0u8..5).prop_map(|(n, d, p)| HistoryStep::PathState(n, d, p)),
-        6 => (0u8..10, any::<u8>(), any::<bool>()).prop_map(|(what, which, told)| Tamper(what, which, told)),
+        6 => (0u8..10, any::<u8>(), any::<bool>()).prop_map(|(what, which, reported)| Tamper(what, which, reported)),
         4 => (0u8..12, 0u8..4).prop_map(|(calls, errno)| Failure(calls, errno)),
         6 => (0u8..12).prop_map(Turns),
         5 => Just(Begin),
@@ -141,7 +141,7 @@ impl HistoryRun {
                 let state = all[usize::from(state)];
                 self.state.handle(vec![KernelEvent::PathState { address, path, state }]);
             }
-            HistoryStep::Tamper(what, which, told) => self.tamper(what, which, told),
+            HistoryStep::Tamper(what, which, reported) => self.tamper(what, which, reported),
             HistoryStep::Failure(calls, errno) => {
                 let errno = [EINVAL, ENOMEM, 105, 16][usize::from(errno)];
                 self.state.dataplane.failures.push_back((calls.into(), errno));
@@ -171,7 +171,7 @@ impl HistoryRun {
         self.state.handle(events);
     }
 
-    fn tamper(&mut self, what: u8, which: u8, told: bool) {
+    fn tamper(&mut self, what: u8, which: u8, reported: bool) {
         let kernel = &mut self.state.dataplane;
         let pick = |count: usize| (count > 0).then(|| usize::from(which) % count);
         let event = match what {
@@ -248,7 +248,7 @@ impl HistoryRun {
                 KernelEvent::Route { key, via: Some(Via::Blackhole), ours: true }
             }
         };
-        kernel.events.push(if told { event } else { KernelEvent::Overrun });
+        kernel.events.push(if reported { event } else { KernelEvent::Overrun });
     }
 
     /// Ends refusals and events, and settles: kernel state must equal desired state.

@@ -41,7 +41,7 @@ async fn each_member_has_its_own_encapsulation_and_a_change_of_one_is_one_messag
     let mut state = started().await;
     let (a, b) = (([192, 168, 0, 2].into(), 10), ([192, 168, 0, 3].into(), 10));
     assert_eq!(leads(&state), [a, b]);
-    (state.dataplane.asked, state.dataplane.rerouted) = (Vec::new(), 0);
+    (state.dataplane.executed, state.dataplane.rerouted) = (Vec::new(), 0);
     state.handle(vec![KernelEvent::PathState {
         address: [10, 1, 2, 0].into(),
         path: TunnelPath::Ipip,
@@ -50,7 +50,11 @@ async fn each_member_has_its_own_encapsulation_and_a_change_of_one_is_one_messag
     settle(&mut state).await;
     let wrapped = ([10, 1, 2, 0].into(), 9);
     assert_eq!(leads(&state), [wrapped, b]);
-    assert!(matches!(state.dataplane.asked[..], [Op::ReplaceNexthop { .. }]), "{:?}", state.dataplane.asked);
+    assert!(
+        matches!(state.dataplane.executed[..], [Op::ReplaceNexthop { .. }]),
+        "{:?}",
+        state.dataplane.executed
+    );
     assert_eq!(state.dataplane.rerouted, 0);
 
     let report = state.prefix_routes(&BLOCK.parse().expect("prefix"));

@@ -41,8 +41,8 @@ fn path_state(state: PathState) -> Vec<KernelEvent> {
 #[tokio::test]
 async fn every_node_is_probed_by_ipip_with_tables_of_its_own() {
     let state = started(ipip()).await;
-    let asked: Vec<_> = state.dataplane.targets.iter().map(|a| (a.address, a.ipip, a.direct)).collect();
-    assert_eq!(asked, [(B, true, false), (Ipv4Addr::new(10, 1, 3, 0), true, false)]);
+    let probed: Vec<_> = state.dataplane.targets.iter().map(|a| (a.address, a.ipip, a.direct)).collect();
+    assert_eq!(probed, [(B, true, false), (Ipv4Addr::new(10, 1, 3, 0), true, false)]);
     let kernel = &state.dataplane.kernel;
     assert_eq!(kernel.rules.iter().copied().collect::<Vec<_>>(), [TunnelPath::Ipip, TunnelPath::Vxlan]);
     assert_eq!(kernel.probe_routes.len(), 4);
@@ -58,7 +58,7 @@ async fn a_path_without_an_alternative_is_probed_without_tables() {
         (|config| config.pools[0].encapsulation = Encapsulation::Vxlan, Some((false, true))),
         (|config| config.pools[0].mode = Mode::Never, None),
     ];
-    for (change, asked) in changes {
+    for (change, probed) in changes {
         let mut state = started(ipip()).await;
         let mut config = ipip();
         change(&mut config);
@@ -70,7 +70,7 @@ async fn a_path_without_an_alternative_is_probed_without_tables() {
             .iter()
             .map(|target| (target.ipip, target.vxlan, target.fallback, target.doubted))
             .collect();
-        let wanted = asked.map_or(Vec::new(), |(ipip, vxlan)| vec![(ipip, vxlan, false, false); 2]);
+        let wanted = probed.map_or(Vec::new(), |(ipip, vxlan)| vec![(ipip, vxlan, false, false); 2]);
         assert_eq!(targets, wanted);
         assert_eq!((state.dataplane.kernel.rules.len(), state.dataplane.kernel.probe_routes.len()), (0, 0));
     }
@@ -81,26 +81,30 @@ async fn blocked_ipip_moves_a_node_to_vxlan_with_one_message_and_back_with_anoth
     let mut state = started(ipip()).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
     let vxlan = state.dataplane.kernel.link(Device::Vxlan).expect("a device").index;
-    state.dataplane.asked.clear();
+    state.dataplane.executed.clear();
     state.dataplane.rerouted = 0;
     state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
-    let [Op::ReplaceNexthop { gateway, index, .. }] = state.dataplane.asked[..] else {
-        panic!("{:?}", state.dataplane.asked)
+    let [Op::ReplaceNexthop { gateway, index, .. }] = state.dataplane.executed[..] else {
+        panic!("{:?}", state.dataplane.executed)
     };
     assert_eq!((gateway, index, state.dataplane.rerouted), (B.into(), vxlan, 0));
-    let told = tunnel(&mut state, 2);
-    assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
-    assert!(told.reason.contains("does not pass"), "{}", told.reason);
+    let report = tunnel(&mut state, 2);
+    assert_eq!((report.preferred, report.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
+    assert!(report.reason.contains("does not pass"), "{}", report.reason);
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip), "one pair only");
 
     state.handle(path_state(PathState::Returning));
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
-    state.dataplane.asked.clear();
+    state.dataplane.executed.clear();
     state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
-    assert!(matches!(state.dataplane.asked[..], [Op::ReplaceNexthop { .. }]), "{:?}", state.dataplane.asked);
+    assert!(
+        matches!(state.dataplane.executed[..], [Op::ReplaceNexthop { .. }]),
+        "{:?}",
+        state.dataplane.executed
+    );
     assert_eq!((tunnel(&mut state, 2).in_use, state.dataplane.rerouted), (Some(ExitKind::Ipip), 0));
 }
 
@@ -133,9 +137,9 @@ async fn a_node_that_lost_bgp_returns_after_recover_after_and_not_before() {
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     state.routes(vec![by(PathKind::Bgp, 2)]);
     settle(&mut state).await;
-    let told = tunnel(&mut state, 2);
-    assert_eq!(told.in_use, Some(ExitKind::Vxlan));
-    assert!(told.reason.contains("BGP is back"), "{}", told.reason);
+    let report = tunnel(&mut state, 2);
+    assert_eq!(report.in_use, Some(ExitKind::Vxlan));
+    assert!(report.reason.contains("BGP is back"), "{}", report.reason);
     let wait = config.probing.recover_after;
     let at = state.reachability.deadline(wait).expect("a time to look again");
     assert!(state.next_retry().is_some_and(|again| again <= at));
@@ -204,10 +208,10 @@ async fn leftovers_on_vxlan_stay_until_ipip_passes() {
     state.in_sync();
     settle(&mut state).await;
     assert_eq!(
-        (state.dataplane.asked.len(), state.dataplane.rerouted),
+        (state.dataplane.executed.len(), state.dataplane.rerouted),
         (0, 0),
         "{:?}",
-        state.dataplane.asked
+        state.dataplane.executed
     );
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip));
@@ -231,9 +235,9 @@ async fn routes_on_another_exit_move_to_ipip_once_it_was_answered_or_no_path_is(
             assert_eq!(tunnel(&mut state, 2).in_use, Some(exit));
             state.configure(ipip());
             settle(&mut state).await;
-            let told = tunnel(&mut state, 2);
-            assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(exit)));
-            assert!(told.reason.contains("once a probe was answered"), "{}", told.reason);
+            let report = tunnel(&mut state, 2);
+            assert_eq!((report.preferred, report.in_use), (Some(ExitKind::Ipip), Some(exit)));
+            assert!(report.reason.contains("once a probe was answered"), "{}", report.reason);
             assert!(state.dataplane.targets.iter().all(|target| target.ipip && !target.doubted));
             state.handle(path_state(verdict));
             settle(&mut state).await;
@@ -266,9 +270,9 @@ async fn plain_packets_are_used_within_a_subnet_once_a_probe_passed() {
     config.pools[0].mode = Mode::CrossSubnet;
     config.probing.direct = true;
     let mut state = started(config).await;
-    let told = tunnel(&mut state, 2);
-    assert_eq!(told.in_use, Some(ExitKind::Ipip));
-    assert!(told.reason.contains("no unwrapped packet"), "{}", told.reason);
+    let report = tunnel(&mut state, 2);
+    assert_eq!(report.in_use, Some(ExitKind::Ipip));
+    assert!(report.reason.contains("no unwrapped packet"), "{}", report.reason);
     assert!(state.dataplane.targets.iter().all(|target| target.direct && target.ipip));
     state.handle(vec![KernelEvent::PathState {
         address: B,
@@ -303,8 +307,8 @@ async fn a_doubted_ipip_is_probed_and_used_only_after_an_answer() {
     let mut config = ipip();
     config.probing.doubted = true;
     let mut state = started(config).await;
-    let told = tunnel(&mut state, 2);
-    assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
+    let report = tunnel(&mut state, 2);
+    assert_eq!((report.preferred, report.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
     assert!(state.dataplane.targets.iter().all(|target| target.ipip && target.doubted));
     state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
