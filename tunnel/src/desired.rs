@@ -237,7 +237,7 @@ impl DesiredState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Encapsulation, Fallback, LocalNode, ProbeConfig, RemoteNode};
+    use crate::node::{Encapsulation, FallbackMode, LocalNode, ProbeConfig, RemoteNode};
 
     fn config() -> Config {
         Config {
@@ -261,7 +261,7 @@ mod tests {
             }],
             pools: vec![],
             encapsulation: Encapsulation::Ipip,
-            fallback: Fallback::Vxlan,
+            fallback: FallbackMode::Vxlan,
             route_protocol: 179,
             route_metric: 512,
             nexthop_compat_keep: false,

@@ -125,13 +125,15 @@ impl Tunnels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Pool, ProbeConfig, RemoteNode};
+    use crate::node::{
+        DEFAULT_ROUTE_METRIC, FallbackMode, LocalNode, Pool, PoolMode, ProbeConfig, RemoteNode,
+    };
 
     fn net(text: &str) -> IpNet {
         text.parse().expect("a prefix")
     }
 
-    fn config(encapsulation: Encapsulation, fallback: Fallback) -> Config {
+    fn config(encapsulation: Encapsulation, fallback: FallbackMode) -> Config {
         let node = |name: &str, ipv4: Option<&str>, ipv6: Option<&str>| RemoteNode {
             name: name.into(),
             ipv4: ipv4.map(|text| text.parse().expect("net")),
@@ -156,8 +158,8 @@ mod tests {
                 node("c", None, Some("fd00::3/64")),
             ],
             pools: vec![
-                Pool { cidr: net("10.2.0.0/16"), encapsulation, mode: Mode::Always },
-                Pool { cidr: net("10.1.0.0/16"), encapsulation: Encapsulation::None, mode: Mode::Never },
+                Pool { cidr: net("10.2.0.0/16"), encapsulation, mode: PoolMode::Always },
+                Pool { cidr: net("10.1.0.0/16"), encapsulation: Encapsulation::None, mode: PoolMode::Never },
             ],
             encapsulation,
             fallback,
@@ -176,16 +178,16 @@ mod tests {
             (firewall.guards_ipip, firewall.guards_vxlan, firewall.nodes.len(), firewall.is_empty())
         };
         let nodes = TunnelsFrom::Nodes;
-        assert_eq!(of(Encapsulation::Ipip, Fallback::Vxlan, nodes), (true, true, 3, false));
-        assert_eq!(of(Encapsulation::Ipip, Fallback::None, nodes), (true, false, 3, false));
-        assert_eq!(of(Encapsulation::Vxlan, Fallback::Vxlan, nodes), (false, true, 3, false));
-        assert_eq!(of(Encapsulation::None, Fallback::Vxlan, nodes), (false, false, 3, true));
-        assert_eq!(of(Encapsulation::Ipip, Fallback::Vxlan, TunnelsFrom::Any), (false, false, 0, true));
+        assert_eq!(of(Encapsulation::Ipip, FallbackMode::Vxlan, nodes), (true, true, 3, false));
+        assert_eq!(of(Encapsulation::Ipip, FallbackMode::None, nodes), (true, false, 3, false));
+        assert_eq!(of(Encapsulation::Vxlan, FallbackMode::Vxlan, nodes), (false, true, 3, false));
+        assert_eq!(of(Encapsulation::None, FallbackMode::Vxlan, nodes), (false, false, 3, true));
+        assert_eq!(of(Encapsulation::Ipip, FallbackMode::Vxlan, TunnelsFrom::Any), (false, false, 0, true));
     }
 
     #[test]
     fn packets_to_any_pool_keep_their_source_and_without_nat_outgoing_nothing_is_masqueraded() {
-        let config = config(Encapsulation::Ipip, Fallback::Vxlan);
+        let config = config(Encapsulation::Ipip, FallbackMode::Vxlan);
         assert_eq!(Firewall::of(&config, TunnelsFrom::Any, &[]).pools, []);
         let firewall = Firewall::of(&config, TunnelsFrom::Any, &[net("10.2.0.0/16")]);
         assert_eq!(firewall.pools, [net("10.1.0.0/16"), net("10.2.0.0/16")]);
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn strangers_are_the_ipip_exits_that_belong_to_no_node() {
-        let config = config(Encapsulation::Ipip, Fallback::Vxlan);
+        let config = config(Encapsulation::Ipip, FallbackMode::Vxlan);
         let exits = [
             Exit::Ipip { remote: [192, 168, 0, 2].into() },
             Exit::Ipip { remote: [192, 168, 0, 77].into() },
@@ -219,7 +221,7 @@ mod tests {
             ipip: true,
             ..Tunnels::default()
         };
-        let config = config(Encapsulation::None, Fallback::None);
+        let config = config(Encapsulation::None, FallbackMode::None);
         let firewall = Firewall::of(&config, TunnelsFrom::Nodes, &[]).with(&lingering);
         assert_eq!((firewall.guards_ipip, firewall.guards_vxlan, firewall.nodes.len()), (true, false, 4));
         let open = Firewall::of(&config, TunnelsFrom::Any, &[]);

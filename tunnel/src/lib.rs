@@ -108,8 +108,8 @@ pub use netfilter::{FirewallHandle, FirewallReport};
 #[cfg(feature = "driver")]
 pub use netlink;
 pub use node::{
-    Config, Encapsulation, Fallback, LearnedPath, LocalNode, Mode, PathKind, Pool, ProbeConfig, RemoteNode,
-    RouteChange,
+    Config, Encapsulation, FallbackMode, LearnedPath, LocalNode, PathKind, Pool, PoolMode, ProbeConfig,
+    RemoteNode, RouteChange,
 };
 #[cfg(feature = "driver")]
 pub use report::DataplaneReport;

@@ -18,7 +18,7 @@ pub fn pod_mtu(config: &Config, parent: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{DEFAULT_ROUTE_METRIC, Encapsulation, Fallback, LocalNode, ProbeConfig};
+    use crate::node::{DEFAULT_ROUTE_METRIC, Encapsulation, FallbackMode, LocalNode, ProbeConfig};
 
     #[test]
     fn the_smallest_mtu_of_the_encapsulations_in_use_counts() {
@@ -43,11 +43,11 @@ mod tests {
             device_linger: std::time::Duration::ZERO,
         };
         for (encapsulation, fallback, ipv4, mtu) in [
-            (Encapsulation::Ipip, Fallback::Vxlan, true, 1450),
-            (Encapsulation::Ipip, Fallback::None, true, 1480),
-            (Encapsulation::Vxlan, Fallback::None, true, 1450),
-            (Encapsulation::Vxlan, Fallback::Vxlan, false, 1430),
-            (Encapsulation::None, Fallback::Vxlan, true, 1500),
+            (Encapsulation::Ipip, FallbackMode::Vxlan, true, 1450),
+            (Encapsulation::Ipip, FallbackMode::None, true, 1480),
+            (Encapsulation::Vxlan, FallbackMode::None, true, 1450),
+            (Encapsulation::Vxlan, FallbackMode::Vxlan, false, 1430),
+            (Encapsulation::None, FallbackMode::Vxlan, true, 1500),
         ] {
             let config = config(encapsulation, fallback, ipv4);
             assert_eq!(pod_mtu(&config, 1500), mtu, "{encapsulation:?} {fallback:?} {ipv4}");

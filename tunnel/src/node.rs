@@ -27,7 +27,7 @@ pub enum Encapsulation {
 /// The condition for encapsulation of a pool's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub enum PoolMode {
     /// To every other node.
     Always,
     /// To nodes that are not on-link in the local node's subnet.
@@ -39,7 +39,7 @@ pub enum Mode {
 /// The path to a block without a BGP path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fallback {
+pub enum FallbackMode {
     /// VXLAN to the VTEP of the static peer table.
     Vxlan,
     /// None: the block is unreachable.
@@ -158,7 +158,7 @@ pub struct Pool {
     /// Encapsulation of its packets between nodes.
     pub encapsulation: Encapsulation,
     /// Condition for the encapsulation.
-    pub mode: Mode,
+    pub mode: PoolMode,
 }
 
 /// The configuration that desired kernel state is derived from, together with learned routes.
@@ -173,7 +173,7 @@ pub struct Config {
     /// Encapsulation of the cluster, mode Always, used if there is no pool.
     pub encapsulation: Encapsulation,
     /// Path to a block without a BGP path.
-    pub fallback: Fallback,
+    pub fallback: FallbackMode,
     /// `rtm_protocol` of our routes and next-hop objects.
     pub route_protocol: u8,
     /// Metric of learned routes (default [`DEFAULT_ROUTE_METRIC`]).
@@ -229,9 +229,9 @@ pub const DEFAULT_ROUTE_METRIC: u32 = 512;
 
 impl Config {
     /// Returns the encapsulation and mode for `prefix`, or `None` if it is outside every pool.
-    pub fn policy(&self, prefix: &IpNet) -> Option<(Encapsulation, Mode)> {
+    pub fn policy(&self, prefix: &IpNet) -> Option<(Encapsulation, PoolMode)> {
         if self.pools.is_empty() {
-            return Some((self.encapsulation, Mode::Always));
+            return Some((self.encapsulation, PoolMode::Always));
         }
         let pool =
             self.pools.iter().filter(|p| p.cidr.contains(prefix)).max_by_key(|p| p.cidr.prefix_len())?;
@@ -246,9 +246,9 @@ impl Config {
 
     /// Returns whether some pool may use `encapsulation`.
     pub fn may_use(&self, encapsulation: Encapsulation) -> bool {
-        let wraps = |e: Encapsulation, m: Mode| e == encapsulation && m != Mode::Never;
+        let wraps = |e: Encapsulation, m: PoolMode| e == encapsulation && m != PoolMode::Never;
         if self.pools.is_empty() {
-            wraps(self.encapsulation, Mode::Always)
+            wraps(self.encapsulation, PoolMode::Always)
         } else {
             self.pools.iter().any(|p| wraps(p.encapsulation, p.mode))
         }
@@ -276,11 +276,11 @@ impl Config {
         if !self.can_probe() {
             return false;
         }
-        let falls_back = self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip);
+        let falls_back = self.fallback == FallbackMode::Vxlan && self.may_use(Encapsulation::Ipip);
         match path {
             TunnelPath::Ipip | TunnelPath::Vxlan => falls_back,
             TunnelPath::Direct => {
-                self.probing.direct && self.pools.iter().any(|p| p.mode == Mode::CrossSubnet)
+                self.probing.direct && self.pools.iter().any(|p| p.mode == PoolMode::CrossSubnet)
             }
         }
     }
@@ -290,7 +290,7 @@ impl Config {
     pub fn needs_vxlan(&self) -> bool {
         self.local.underlay().is_some()
             && (self.may_use(Encapsulation::Vxlan)
-                || self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip))
+                || self.fallback == FallbackMode::Vxlan && self.may_use(Encapsulation::Ipip))
     }
 }
 

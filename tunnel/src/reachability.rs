@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    node::{Config, Fallback, RemoteNode},
+    node::{Config, FallbackMode, RemoteNode},
     probe::{PathState, TunnelPath},
     resolve::{Exit, ExitReason},
 };
@@ -144,7 +144,7 @@ impl Reachability {
         node: &RemoteNode,
         next_hop: IpAddr,
     ) -> Option<ExitReason> {
-        if config.fallback == Fallback::None {
+        if config.fallback == FallbackMode::None {
             return None;
         }
         match node.vtep.map(|vtep| self.path_state(vtep, TunnelPath::Ipip)) {

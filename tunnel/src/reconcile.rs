@@ -59,25 +59,25 @@ const MAX_HELD: usize = 16 * 1024;
 ///   adopt.
 pub struct Reconciler<D> {
     pub(crate) dataplane: D,
-    pub(crate) config: Option<Arc<Config>>,
+    config: Option<Arc<Config>>,
     /// Learned, desired and observed routes.
-    pub(crate) fib: Fib,
+    fib: Fib,
     /// Failures and their retries.
-    pub(crate) ledger: Ledger,
+    ledger: Ledger,
     /// Sysctls as of the last check.
-    pub(crate) sysctls: Vec<Sysctl>,
+    sysctls: Vec<Sysctl>,
     /// Reachability of the nodes by BGP and by probes.
-    pub(crate) reachability: Reachability,
+    reachability: Reachability,
     /// Work since the start, except probes.
-    pub(crate) work: Work,
+    work: Work,
     /// Durations of the kernel's work.
-    pub(crate) latency: KernelLatency,
+    latency: KernelLatency,
     /// True while the kernel refuses changes for lack of privilege.
-    pub(crate) permission_denied: bool,
+    permission_denied: bool,
     /// Values and events for other tasks.
     pub(crate) publisher: Publisher,
     /// Exits in use.
-    pub(crate) exits: ExitsInUse,
+    exits: ExitsInUse,
     observation: Observation,
     resolver: Resolver,
     writes: WriteQueue,

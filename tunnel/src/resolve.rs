@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    node::{Config, Encapsulation, Fallback, LearnedPath, Mode, PathKind, RemoteNode},
+    node::{Config, Encapsulation, FallbackMode, LearnedPath, PathKind, PoolMode, RemoteNode},
     reachability::Reachability,
 };
 
@@ -204,21 +204,23 @@ pub fn resolve(
         return plain(prefix, next_hop, node, ExitReason::OutsidePools, reach);
     };
     let reason = match (encapsulation, mode) {
-        (Encapsulation::None, _) | (_, Mode::Never) => {
+        (Encapsulation::None, _) | (_, PoolMode::Never) => {
             return plain(prefix, next_hop, node, ExitReason::Never, reach);
         }
-        (_, Mode::Always) => ExitReason::Always,
-        (_, Mode::CrossSubnet) if config.local.subnet_contains(next_hop) => match reach(next_hop) {
+        (_, PoolMode::Always) => ExitReason::Always,
+        (_, PoolMode::CrossSubnet) if config.local.subnet_contains(next_hop) => match reach(next_hop) {
             Reach::OnLink { .. } if reachability.may_go_direct(config, node) => {
                 return plain(prefix, next_hop, node, ExitReason::SameSubnet, reach);
             }
             Reach::OnLink { .. } => ExitReason::DirectUnproven,
             _ => ExitReason::SameSubnetNotOnLink,
         },
-        (_, Mode::CrossSubnet) => ExitReason::OtherSubnet,
+        (_, PoolMode::CrossSubnet) => ExitReason::OtherSubnet,
     };
     match learned.kind {
-        PathKind::Static if config.fallback == Fallback::None => Resolution::none(ExitReason::FallbackNone),
+        PathKind::Static if config.fallback == FallbackMode::None => {
+            Resolution::none(ExitReason::FallbackNone)
+        }
         PathKind::Static => vxlan(prefix, node, ExitReason::NoBgpPath),
         PathKind::Bgp if encapsulation == Encapsulation::Vxlan => vxlan(prefix, node, reason),
         PathKind::Bgp if prefix.addr().is_ipv6() => {

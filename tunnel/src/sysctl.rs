@@ -77,7 +77,7 @@ pub fn tune(
 /// Checks rp_filter of the parent. The effective value is the larger of its own and that of `all`;
 /// strict drops plain packets of a pod whose block is reached through a tunnel at that moment.
 fn look_at_parent(config: &Config, parent: &str) -> Vec<Sysctl> {
-    let unwrapped = config.pools.iter().any(|p| p.mode != crate::node::Mode::Always)
+    let unwrapped = config.pools.iter().any(|p| p.mode != crate::node::PoolMode::Always)
         || config.pools.iter().any(|p| p.encapsulation == Encapsulation::None)
         || config.pools.is_empty() && config.encapsulation == Encapsulation::None;
     let names = [format!("net/ipv4/conf/{parent}/rp_filter"), "net/ipv4/conf/all/rp_filter".to_owned()];

@@ -142,11 +142,11 @@ mod tests {
         let mut taken = all_of(&mut queue, 1000);
         (80_000..89_000).for_each(|slot| queue.push(slot));
         taken.extend(all_of(&mut queue, 1000));
-        assert!(taken.iter().all(|slot| *slot < 80_000), "so few are taken later");
+        assert!(taken.iter().all(|slot| *slot < 80_000), "a few added slots come later");
         (89_000..100_000).for_each(|slot| queue.push(slot));
         let next = all_of(&mut queue, 1000);
         let new = next.iter().filter(|slot| **slot >= 80_000).count();
-        assert!((150..250).contains(&new), "{new} of a thousand, where a fifth of what waits is new");
+        assert!((150..250).contains(&new), "{new} of a thousand, where a fifth of the queue is new");
         taken.extend(next);
         taken.extend(all(&mut queue, false));
         taken.sort_unstable();

@@ -19,7 +19,9 @@ use crate::{
     desired::{Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
     fib::{RouteOp, Verb},
-    node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, PathKind, Pool, ProbeConfig, RemoteNode},
+    node::{
+        DEFAULT_ROUTE_METRIC, FallbackMode, LocalNode, PathKind, Pool, PoolMode, ProbeConfig, RemoteNode,
+    },
     observed::{LinkKind, ObservedLink, ObservedState, Via},
     probe::{
         PathState, TunnelPath,
@@ -202,10 +204,10 @@ fn config() -> Config {
         pools: vec![Pool {
             cidr: "10.1.0.0/16".parse().expect("cidr"),
             encapsulation: Encapsulation::Vxlan,
-            mode: Mode::Always,
+            mode: PoolMode::Always,
         }],
         encapsulation: Encapsulation::Vxlan,
-        fallback: Fallback::Vxlan,
+        fallback: FallbackMode::Vxlan,
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
@@ -241,7 +243,7 @@ async fn settle(state: &mut Reconciler<Fake>) {
             return;
         }
     }
-    panic!("no rest after 1000 turns");
+    panic!("still work after 1000 turns");
 }
 
 /// Returns the report with all routes.
@@ -374,7 +376,7 @@ async fn a_route_that_is_deleted_repeatedly_is_left_alone_for_a_while() {
     state.dataplane.routes.remove(&key(2));
     state.handle(vec![KernelEvent::Route { key: key(2), via: None, ours: true }]);
     settle(&mut state).await;
-    assert!(!state.dataplane.routes.contains_key(&key(2)), "it was written once more");
+    assert!(!state.dataplane.routes.contains_key(&key(2)), "it was written again");
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use tunnel::{
     Encapsulation::{self, Ipip, Vxlan},
-    Mode::Always,
     PathKind::{Bgp, Static},
+    PoolMode::Always,
     TunnelHandle,
     dataplane::KernelEvent,
     kernel::KernelMonitor,
@@ -58,7 +58,7 @@ async fn builds_all(encapsulation: Encapsulation) {
     assert_eq!(tunnel_report.in_use, Some(ExitKind::from(encapsulation)));
     assert_eq!(tunnel_report.preferred, tunnel_report.in_use);
     tunnel.stop().await.expect("alive");
-    assert_eq!(our_routes("-4"), exits(encapsulation), "a stop leaves all as it is");
+    assert_eq!(our_routes("-4"), exits(encapsulation), "a stop changes nothing");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn leftovers_stay_until_in_sync_and_foreign_routes_forever() {
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
         let report = settled(&tunnel).await;
         assert_eq!(report.failures, []);
-        assert_eq!(our_routes("-4").len(), 5, "something was deleted before in_sync");
+        assert_eq!(our_routes("-4").len(), 5, "a leftover was deleted before in_sync");
 
         tunnel.in_sync().await.expect("alive");
         settled(&tunnel).await;

@@ -3,7 +3,7 @@
 use std::{sync::mpsc, thread};
 
 use tunnel::{
-    Encapsulation, Mode,
+    Encapsulation, PoolMode,
     dataplane::{Dataplane, KernelEvent, Wakeup},
     desired::{Device, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
@@ -77,7 +77,7 @@ fn only_changes_of_other_programs_are_reported() {
 fn the_dataplanes_own_changes_of_links_and_addresses_are_not_reported() {
     in_namespace(|| async {
         let mut kernel = KernelDataplane::open().expect("netlink");
-        let config = config(Encapsulation::Vxlan, Mode::Always);
+        let config = config(Encapsulation::Vxlan, PoolMode::Always);
         kernel.observe(&config).expect("the kernel's state");
         let (device, index) = (Device::Vxlan, index_of("lo"));
         let address = "198.51.100.1/32".parse().expect("address");
@@ -98,7 +98,7 @@ fn the_dataplanes_own_changes_of_links_and_addresses_are_not_reported() {
 fn operations_of_both_sockets_are_executed_in_order() {
     in_namespace(|| async {
         let mut kernel = KernelDataplane::open().expect("netlink");
-        let config = config(Encapsulation::Vxlan, Mode::Always);
+        let config = config(Encapsulation::Vxlan, PoolMode::Always);
         kernel.observe(&config).expect("the kernel's state");
         let (device, index) = (Device::Vxlan, index_of("eth0"));
         let add = |id: u32| Op::AddNexthop { id, gateway: [192, 168, 0, 9].into(), index };

@@ -2,8 +2,8 @@
 
 use tunnel::{
     Encapsulation::{Ipip, Vxlan},
-    Mode::{Always, CrossSubnet},
     PathKind::{Bgp, Discard},
+    PoolMode::{Always, CrossSubnet},
     TunnelHandle,
     report::DeviceState,
 };
@@ -215,7 +215,7 @@ fn a_strict_rp_filter_is_reported_where_plain_packets_may_arrive() {
         std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").expect("a sysctl");
         std::fs::write("/proc/sys/net/ipv4/conf/eth0/rp_filter", "1").expect("a sysctl");
         let (tunnel, report) = start(Vxlan).await;
-        assert_eq!(report.problems, Vec::<String>::new(), "nothing comes unwrapped with Always");
+        assert_eq!(report.problems, Vec::<String>::new(), "mode Always has no plain packets");
         tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
         let report = settled(&tunnel).await;
         assert_eq!(report.problems.len(), 1, "{report:?}");

@@ -11,8 +11,8 @@ use tunnel::{
     Config,
     Encapsulation::{Ipip, Vxlan},
     Firewall, FirewallHandle, FirewallReport,
-    Mode::Always,
     PathKind::Bgp,
+    PoolMode::Always,
     TunnelHandle, TunnelsFrom, VXLAN_VNI,
     firewall::Tunnels,
     netfilter,
@@ -127,7 +127,7 @@ fn vxlan_packets_reach_a_pod_only_from_nodes_unless_any_source_is_accepted() {
         assert_eq!(arrived(&inbox).as_deref(), Some("192.168.0.66 4096"));
         firewall.configure(wanted(&config, TunnelsFrom::Nodes, &[]));
         report(&firewall, |report| report.nodes == 6).await;
-        assert_eq!(nft("--handle list table inet routed"), handles, "made anew rather than changed");
+        assert_eq!(nft("--handle list table inet routed"), handles, "the table was replaced and not changed");
         send_vxlan(&spoofer, VXLAN_VNI, inner);
         send_vxlan(&node, VXLAN_VNI, inner);
         assert_eq!(arrived(&inbox).as_deref(), Some("192.168.0.2 4096"));
@@ -321,12 +321,12 @@ fn changes_of_the_table_are_repaired_and_counted_and_other_tables_stay() {
             assert_eq!(right(), expected, "{tampering}");
         }
         times.sort();
-        println!("mended within {times:?}");
+        println!("repaired within {times:?}");
         assert!(times[times.len() / 2] < Duration::from_secs(2), "{times:?}");
         assert_eq!(foreign(), before);
         nft("flush ruleset");
         report(&firewall, |report| report.drift >= 11).await;
-        assert_eq!(nft("--stateless list ruleset"), expected, "nobody else's table is made");
+        assert_eq!(nft("--stateless list ruleset"), expected, "no other table is created");
     });
 }
 
@@ -427,7 +427,7 @@ fn with_five_thousand_nodes_one_more_is_one_more_element() {
         handle.configure(firewall);
         report(&handle, |report| report.nodes == 5007).await;
         println!("5,000 nodes: made in {made:?}, one more in {:?}", began.elapsed());
-        assert_eq!(table(), before, "made anew rather than changed");
+        assert_eq!(table(), before, "the table was replaced and not changed");
         assert!(nft("get element inet routed nodes4 { 192.168.0.66 }").contains("192.168.0.66"));
         assert!(made < Duration::from_secs(10), "{made:?}");
     });

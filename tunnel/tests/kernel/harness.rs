@@ -12,7 +12,7 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use tunnel::{
-    Config, DataplaneReport, Encapsulation, Fallback, LearnedPath, LocalNode, Mode, PathKind, Pool,
+    Config, DataplaneReport, Encapsulation, FallbackMode, LearnedPath, LocalNode, PathKind, Pool, PoolMode,
     RemoteNode, RouteChange, TunnelHandle,
     dataplane::KernelEvent,
     desired::IpipSpec,
@@ -140,7 +140,7 @@ fn kernel_has_ipip() -> bool {
                 match connection.change(links::create_ipip("probe", spec.local, spec.mtu)).await {
                     Ok(()) => true,
                     Err(error) if error.errno == EOPNOTSUPP => false,
-                    Err(error) => panic!("no answer to whether there is an ipip device: {error}"),
+                    Err(error) => panic!("the check for an ipip device failed: {error}"),
                 }
             },
         )
@@ -218,7 +218,7 @@ pub(crate) async fn events_before_marker(monitor: &mut KernelMonitor) -> Vec<Ker
 }
 
 /// Returns the configuration of node-1 of four; node-4 is in another subnet.
-pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
+pub(crate) fn config(encapsulation: Encapsulation, mode: PoolMode) -> Config {
     let node = |i: u8, ipv4: &str| RemoteNode {
         name: format!("node-{i}"),
         ipv4: Some(ipv4.parse().expect("net")),
@@ -248,7 +248,7 @@ pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
             .map(|cidr| Pool { cidr: cidr.parse().expect("cidr"), encapsulation, mode })
             .to_vec(),
         encapsulation,
-        fallback: Fallback::Vxlan,
+        fallback: FallbackMode::Vxlan,
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
@@ -295,7 +295,7 @@ pub(crate) async fn settled(tunnel: &TunnelHandle) -> DataplaneReport {
 /// Starts a task and settles it.
 pub(crate) async fn start(encapsulation: Encapsulation) -> (TunnelHandle, DataplaneReport) {
     let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
-    tunnel.configure(config(encapsulation, Mode::Always)).await.expect("alive");
+    tunnel.configure(config(encapsulation, PoolMode::Always)).await.expect("alive");
     tunnel.routes(paths(PathKind::Bgp)).await.expect("alive");
     tunnel.in_sync().await.expect("alive");
     let report = settled(&tunnel).await;

@@ -8,8 +8,8 @@ use std::{
 use tunnel::{
     DataplaneReport,
     Encapsulation::Vxlan,
-    Mode::{Always, CrossSubnet},
     PathKind::Bgp,
+    PoolMode::{Always, CrossSubnet},
     RouteChange, TunnelHandle,
     dataplane::KernelEvent,
     kernel::KernelMonitor,
@@ -59,7 +59,7 @@ fn queries_are_answered_while_two_hundred_thousand_routes_are_written() {
             }
             answers += u32::from(summary.routes_waiting > 0 && summary.routes_installed > before);
         }
-        assert!(answers > 0, "no answer while routes were written");
+        assert!(answers > 0, "no query was answered while routes were written");
         // Relative, since this is no release build and other tests run in parallel: there it takes some
         // milliseconds.
         let all = began.elapsed();
@@ -106,7 +106,7 @@ fn a_refusal_is_reported_for_the_affected_route_only() {
         }
         let began = Instant::now();
         while settled(&tunnel).await.failures_total > 0 {
-            assert!(began.elapsed() < Duration::from_secs(20), "they are not tried again");
+            assert!(began.elapsed() < Duration::from_secs(20), "the refused routes are not retried");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(settled(&tunnel).await.routes.iter().all(|r| r.installed));

@@ -2,8 +2,8 @@
 
 use tunnel::{
     Encapsulation::{self, Ipip, Vxlan},
-    Mode::{Always, CrossSubnet},
     PathKind::{Bgp, Static},
+    PoolMode::{Always, CrossSubnet},
     RouteChange, TunnelHandle,
     dataplane::KernelEvent,
     kernel::{KernelMonitor, flush},

@@ -49,7 +49,7 @@ impl FibModel {
             let used = self.routes.values().any(|via| *via == Via::Nexthop(id));
             assert!(!used, "a next hop still in use is deleted");
             let shared = observed.nexthops.values().any(|n| n.members.contains(id));
-            assert!(!shared, "a next hop that a group has is deleted");
+            assert!(!shared, "a member of a group is deleted");
         }
         if let Op::ReplaceNexthop { id, gateway, index } = op {
             let leads = |via: &Via| match via {
@@ -60,7 +60,7 @@ impl FibModel {
             for (key, _) in self.routes.iter().filter(|(_, via)| leads(via)) {
                 let slot = self.fib.table().find(key).expect("its entry");
                 let target =
-                    self.fib.desired_route(self.fib.table().state(slot)).target.expect("a wanted route");
+                    self.fib.desired_route(self.fib.table().state(slot)).target.expect("a desired route");
                 let mut contents = self.fib.exits_of(&target).iter().filter_map(|e| observed.realise(e));
                 assert!(
                     contents.any(|c| c == (gateway, index)),
@@ -177,7 +177,7 @@ impl FibModel {
                 return;
             }
         }
-        panic!("no rest after 1000 turns");
+        panic!("still work after 1000 turns");
     }
 
     /// Returns whether nothing is left to do after a full comparison.

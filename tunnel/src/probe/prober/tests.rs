@@ -157,7 +157,7 @@ fn an_intermittent_path_is_left_once() {
         fixture.run(5 * SECOND, |_, _| true);
         fixture.run(60 * SECOND, |path, at| path == TunnelPath::Vxlan || at.as_secs() / 2 % 2 == 0);
         let left = fixture.changes.iter().filter(|(_, state)| *state == PathState::Passes).count();
-        assert_eq!(left, 1, "it passed once, at the start: {:?}", fixture.changes);
+        assert_eq!(left, 1, "it passed only once, at the start: {:?}", fixture.changes);
         assert!(fixture.ipip_is().is_avoided());
     }
 }
@@ -252,7 +252,7 @@ fn a_path_without_an_alternative_is_probed_seldom_and_often_once_silent() {
         fixture.run(9 * SECOND, |_, _| false);
         let measurement = fixture.prober.measurements_of(B).expect("known")[path.index()];
         assert!(measurement.lost_in_row >= LOSSES_IN_ROW, "{measurement:?}");
-        assert!(!fixture.state[&path].is_avoided(), "there is no other");
+        assert!(!fixture.state[&path].is_avoided(), "it is the only path");
         assert_eq!(fixture.sent.len(), 1, "no other path is probed");
         fixture.run(2 * SECOND, |_, _| true);
         assert_eq!(fixture.prober.measurements_of(B).expect("known")[path.index()].lost_in_row, 0);

@@ -9,7 +9,7 @@ use crate::{
     },
     desired::{DesiredDevice, Device},
     diff::Object,
-    node::{Config, Fallback},
+    node::{Config, FallbackMode},
     reconcile::Reconciler,
     report::{PERMISSION_DENIED, describe},
 };
@@ -75,7 +75,7 @@ fn config_problems(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if config.needs_vxlan() && config.fallback == Fallback::Vxlan {
+    if config.needs_vxlan() && config.fallback == FallbackMode::Vxlan {
         let without: Vec<&str> = config
             .nodes
             .iter()

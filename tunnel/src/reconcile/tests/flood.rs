@@ -18,7 +18,7 @@ async fn input_is_processed_while_the_kernel_writes() {
     let most = u32::try_from(MAX_IN_FLIGHT * MAX_BATCH).expect("a few thousand");
     state.routes(many(0, 2 * most));
     while state.reconcile().await == Turn::More {}
-    assert_eq!(state.writes.in_flight.len(), MAX_IN_FLIGHT, "as many as may be, and none is waited for");
+    assert_eq!(state.writes.in_flight.len(), MAX_IN_FLIGHT, "as many as may be in flight, without waiting");
     // Nothing is completed, yet a route with a new next hop is treated like those before.
     state.routes(vec![RouteChange { prefix: "20.9.0.0/32".parse().expect("prefix"), ..change(3) }]);
     assert_eq!(state.reconcile().await, Turn::Writing);
@@ -30,11 +30,7 @@ async fn input_is_processed_while_the_kernel_writes() {
     assert_eq!(hops([192, 168, 0, 3]), 1, "{:?}", state.dataplane.kernel.nexthops);
     settle(&mut state).await;
     let installed = state.summary().routes_installed;
-    assert_eq!(
-        installed,
-        2 * MAX_IN_FLIGHT * MAX_BATCH + 2,
-        "with the own block and the one that came later"
-    );
+    assert_eq!(installed, 2 * MAX_IN_FLIGHT * MAX_BATCH + 2, "including the own block and the later route");
 }
 
 #[tokio::test]
@@ -64,7 +60,7 @@ async fn deleted_in_flight(before: bool) {
     while state.reconcile().await == Turn::More {}
     assert!(
         !state.writes.in_flight.is_empty() && state.dataplane.routes.contains_key(&key(2)),
-        "it is put back"
+        "it is repaired"
     );
     if !before {
         state.dataplane.routes.remove(&key(2));
@@ -103,7 +99,7 @@ async fn a_report_during_an_observation_shows_installed_routes() {
         let report = whole_report(&mut state);
         assert!(report.routes.iter().all(|r| r.installed), "after {turns} turns: {:?}", report.routes);
     }
-    assert!(turns > 2, "it was looked at");
+    assert!(turns > 2, "it was observed");
     // A route that is gone is not reported.
     state.dataplane.routes.remove(&key(2));
     state.dataplane.refused.insert(Object::Route(key(2)), ENOMEM);

@@ -104,10 +104,10 @@ impl HistoryRun {
             }
             HistoryStep::Pool(encapsulation, mode, fallback) => {
                 let encapsulations = [Encapsulation::Ipip, Encapsulation::Vxlan, Encapsulation::None];
-                let modes = [Mode::Always, Mode::CrossSubnet, Mode::Never];
+                let modes = [PoolMode::Always, PoolMode::CrossSubnet, PoolMode::Never];
                 self.config.pools[0].encapsulation = encapsulations[usize::from(encapsulation)];
                 self.config.pools[0].mode = modes[usize::from(mode)];
-                self.config.fallback = if fallback { Fallback::Vxlan } else { Fallback::None };
+                self.config.fallback = if fallback { FallbackMode::Vxlan } else { FallbackMode::None };
                 self.state.configure(self.config.clone());
             }
             HistoryStep::Metric(metric) => {
@@ -261,7 +261,7 @@ impl HistoryRun {
             self.state.ledger.retry_all(Instant::now());
             self.state.observation.retry_at = self.state.observation.retry_at.map(|_| Instant::now());
             for turn in 0.. {
-                assert!(turn < 5000, "no rest");
+                assert!(turn < 5000, "still work after all turns");
                 if !step(&mut self.state).await {
                     break;
                 }
@@ -320,7 +320,7 @@ impl HistoryRun {
             }
         }
         let more: Vec<_> = kernel.routes.keys().filter(|key| !wanted.contains(key)).collect();
-        assert!(more.is_empty(), "not wanted: {more:?}");
+        assert!(more.is_empty(), "not desired: {more:?}");
         let used = |id: &u32| kernel.routes.values().any(|via| *via == Via::Nexthop(*id));
         let shares = |id: &u32| state.nexthops.iter().any(|(g, n)| used(g) && n.members.contains(*id));
         let unused: Vec<_> = state.nexthops.keys().filter(|id| !used(id) && !shares(id)).collect();

@@ -52,11 +52,11 @@ async fn every_node_is_probed_by_ipip_with_tables_of_its_own() {
 
 #[tokio::test]
 async fn a_path_without_an_alternative_is_probed_without_tables() {
-    type Change = fn(&mut Config);
-    let changes: [(Change, Option<(bool, bool)>); 3] = [
-        (|config| config.fallback = Fallback::None, Some((true, false))),
+    type ProbeCase = fn(&mut Config);
+    let changes: [(ProbeCase, Option<(bool, bool)>); 3] = [
+        (|config| config.fallback = FallbackMode::None, Some((true, false))),
         (|config| config.pools[0].encapsulation = Encapsulation::Vxlan, Some((false, true))),
-        (|config| config.pools[0].mode = Mode::Never, None),
+        (|config| config.pools[0].mode = PoolMode::Never, None),
     ];
     for (change, probed) in changes {
         let mut state = started(ipip()).await;
@@ -141,7 +141,7 @@ async fn a_node_that_lost_bgp_returns_after_recover_after_and_not_before() {
     assert_eq!(report.in_use, Some(ExitKind::Vxlan));
     assert!(report.reason.contains("BGP is back"), "{}", report.reason);
     let wait = config.probing.recover_after;
-    let at = state.reachability.deadline(wait).expect("a time to look again");
+    let at = state.reachability.deadline(wait).expect("a deadline");
     assert!(state.next_retry().is_some_and(|again| again <= at));
     assert!(at > Instant::now() + Duration::from_secs(25));
     // Lost again, and back: the time starts again.
@@ -167,8 +167,8 @@ async fn a_deadline_that_passed_during_a_report_is_still_processed() {
     settle(&mut state).await;
     state.routes(vec![by(PathKind::Bgp, 2)]);
     settle(&mut state).await;
-    let at = state.reachability.deadline(config.probing.recover_after).expect("a time to look again");
-    assert!(at > Instant::now(), "nothing was to be dealt with before");
+    let at = state.reachability.deadline(config.probing.recover_after).expect("a deadline");
+    assert!(at > Instant::now(), "the deadline is still ahead");
     // Advances the clock: all stored times become older.
     state.reachability.backdate(config.probing.recover_after);
     state.marked_at = state.marked_at.and_then(|at| at.checked_sub(config.probing.recover_after));
@@ -176,10 +176,10 @@ async fn a_deadline_that_passed_during_a_report_is_still_processed() {
     assert!(at <= Instant::now());
     // A report does not require a turn.
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
-    assert!(state.next_retry().is_some_and(|again| again <= at), "it would be forgotten");
+    assert!(state.next_retry().is_some_and(|again| again <= at), "the deadline would be lost");
     // Other input triggers the work that is due.
     settle(&mut state).await;
-    assert!(state.next_retry().is_none_or(|again| again > Instant::now()), "it would go round for ever");
+    assert!(state.next_retry().is_none_or(|again| again > Instant::now()), "the reconciler would spin");
     assert_eq!(state.reachability.deadline(config.probing.recover_after), None);
 }
 
@@ -226,8 +226,8 @@ async fn leftovers_on_vxlan_stay_until_ipip_passes() {
 async fn routes_on_another_exit_move_to_ipip_once_it_was_answered_or_no_path_is() {
     for verdict in [PathState::Passes, PathState::Unanswered] {
         for (encapsulation, mode, exit) in [
-            (Encapsulation::Vxlan, Mode::Always, ExitKind::Vxlan),
-            (Encapsulation::Vxlan, Mode::Never, ExitKind::Direct),
+            (Encapsulation::Vxlan, PoolMode::Always, ExitKind::Vxlan),
+            (Encapsulation::Vxlan, PoolMode::Never, ExitKind::Direct),
         ] {
             let mut before = ipip();
             (before.pools[0].encapsulation, before.pools[0].mode) = (encapsulation, mode);
@@ -242,7 +242,7 @@ async fn routes_on_another_exit_move_to_ipip_once_it_was_answered_or_no_path_is(
             state.handle(path_state(verdict));
             settle(&mut state).await;
             assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
-            assert_eq!(tunnel(&mut state, 3).in_use, Some(exit), "nothing is known of the other");
+            assert_eq!(tunnel(&mut state, 3).in_use, Some(exit), "the other node is unaffected");
         }
     }
 }
@@ -267,7 +267,7 @@ async fn an_unused_device_receives_packets_for_a_while() {
 #[tokio::test]
 async fn plain_packets_are_used_within_a_subnet_once_a_probe_passed() {
     let mut config = ipip();
-    config.pools[0].mode = Mode::CrossSubnet;
+    config.pools[0].mode = PoolMode::CrossSubnet;
     config.probing.direct = true;
     let mut state = started(config).await;
     let report = tunnel(&mut state, 2);
