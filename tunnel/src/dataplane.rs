@@ -131,7 +131,7 @@ pub enum Wakeup {
 /// - [`observe`](Self::observe), [`list_routes`](Self::list_routes) and [`apply`](Self::apply) of
 ///   operations that routes depend on require that no batch is in flight.
 /// - The future of [`wait`](Self::wait) may be dropped at any time without loss of an event or a
-///   completion. The futures of [`listed`](Self::listed), [`apply`](Self::apply) and
+///   completion. The futures of [`next_listed`](Self::next_listed), [`apply`](Self::apply) and
 ///   [`completed`](Self::completed) must be awaited to their end.
 /// - Events of changes made through this dataplane are left out where the kernel reports the cause;
 ///   the caller must tolerate the others. Events may be lost, which [`KernelEvent::Overrun`]

@@ -14,7 +14,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use tunnel::{ Config, Encapsulation, Exit, ExitReason, Fallback, LearnedPath, LocalNode,
+//! use tunnel::{ Config, Encapsulation, Exit, ExitReason, FallbackMode, LearnedPath, LocalNode,
 //! PathKind, ProbeConfig, RemoteNode, node::DEFAULT_ROUTE_METRIC, reachability::Reachability,
 //! resolve::{Reach, resolve}, };
 //!
@@ -39,7 +39,7 @@
 //!     }],
 //!     pools: Vec::new(),
 //!     encapsulation: Encapsulation::Ipip,
-//!     fallback: Fallback::Vxlan,
+//!     fallback: FallbackMode::Vxlan,
 //!     route_protocol: 179,
 //!     route_metric: DEFAULT_ROUTE_METRIC,
 //!     nexthop_compat_keep: false,

@@ -41,13 +41,14 @@ use crate::{
 
 /// Events kept while routes are listed; more of them lead to another listing.
 const MAX_HELD: usize = 16 * 1024;
+
 /// The state of the tunnel task.
 ///
 /// # Contract
 /// - The owner calls [`reconcile`](Self::reconcile) after every input and repeats the call until it
 ///   returns [`Turn::Rest`]. Between two calls it may pass in any further input. After
 ///   [`Turn::Writing`] it waits for input or for the oldest batch
-///   ([`Dataplane::wait`](crate::dataplane::Dataplane)), after `Rest` for input or for
+///   ([`Dataplane::wait`]), after `Rest` for input or for
 ///   [`next_retry`](Self::next_retry).
 /// - [`completed`](Self::completed) is called once for each batch, in the order of submission, and
 ///   only while one is in flight.

@@ -190,7 +190,7 @@ pub fn parse_address(received: &ReceivedMessage<'_>) -> Option<AddressRecord> {
 }
 
 /// A change of a link or of its addresses, for
-/// [`LinkConnection::change`](super::Connection::change).
+/// [`LinkConnection::change`](super::LinkConnection::change).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkChange {
     /// Creation of a link; refused with `EEXIST` if the name is taken.

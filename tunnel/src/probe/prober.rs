@@ -124,7 +124,7 @@ impl PathProbes {
         self.measurement.lost_in_row >= LOSSES_IN_ROW || self.losses() >= LOSSES
     }
 
-    fn note(&mut self, lost: bool, at: Instant) {
+    fn record(&mut self, lost: bool, at: Instant) {
         self.history = (self.history << 1 | u32::from(lost)) & ((1 << HISTORY) - 1);
         if lost {
             self.measurement.lost_in_row = self.measurement.lost_in_row.saturating_add(1);
@@ -174,8 +174,8 @@ impl NodeProbes {
             TunnelPath::Vxlan => self.doubts(),
             TunnelPath::Direct => true,
         };
-        let watch = &self.paths[path.index()];
-        if decides || watch.measurement.lost_in_row > 0 { INTERVAL } else { REPORT_INTERVAL }
+        let probes = &self.paths[path.index()];
+        if decides || probes.measurement.lost_in_row > 0 { INTERVAL } else { REPORT_INTERVAL }
     }
 }
 
@@ -209,22 +209,22 @@ impl Prober {
     /// once all probes were answered for `recover_after`.
     pub fn set_targets(&mut self, targets: &[ProbeTarget], recover_after: Duration, now: Instant) {
         self.recover_after = recover_after;
-        let wanted: BTreeSet<Ipv4Addr> = targets.iter().map(|aim| aim.address).collect();
-        self.targets.retain(|address, _| wanted.contains(address));
-        self.timers.retain(|(_, address, _)| wanted.contains(address));
-        for aim in targets {
-            let fresh = !self.targets.contains_key(&aim.address);
-            let target = self.targets.entry(aim.address).or_default();
-            (target.ipip, target.fallback) = (aim.ipip, aim.fallback);
-            (target.vxlan, target.direct) = (aim.vxlan, aim.direct);
-            if aim.doubted
-                && aim.ipip
+        let kept: BTreeSet<Ipv4Addr> = targets.iter().map(|node| node.address).collect();
+        self.targets.retain(|address, _| kept.contains(address));
+        self.timers.retain(|(_, address, _)| kept.contains(address));
+        for node in targets {
+            let fresh = !self.targets.contains_key(&node.address);
+            let target = self.targets.entry(node.address).or_default();
+            (target.ipip, target.fallback) = (node.ipip, node.fallback);
+            (target.vxlan, target.direct) = (node.vxlan, node.direct);
+            if node.doubted
+                && node.ipip
                 && !target.paths[TunnelPath::Ipip.index()].measurement.state.is_avoided()
                 && fresh
             {
                 target.paths[TunnelPath::Ipip.index()].measurement.state = PathState::Blocked;
             }
-            self.arrange(aim.address, now);
+            self.arrange(node.address, now);
         }
     }
 
@@ -238,25 +238,25 @@ impl Prober {
                 TunnelPath::Vxlan => target.vxlan || doubts,
                 TunnelPath::Direct => target.direct,
             };
-            let watch = &mut target.paths[path.index()];
-            match (wanted, watch.due) {
+            let probes = &mut target.paths[path.index()];
+            match (wanted, probes.due) {
                 (true, None) => {
                     // The first probes of many nodes are spread over the interval.
                     let spread = if path == TunnelPath::Vxlan { 0 } else { (self.random)() % 1000 };
                     let due = now + INTERVAL * u32::try_from(spread).unwrap_or(0) / 1000;
-                    watch.due = Some(due);
+                    probes.due = Some(due);
                     self.timers.insert((due, address, path));
                 }
                 // The path was probed seldom, and now its state matters.
                 (true, Some(due)) if path == TunnelPath::Vxlan && doubts && due > now + INTERVAL * 2 => {
                     self.timers.remove(&(due, address, path));
-                    watch.due = Some(now);
+                    probes.due = Some(now);
                     self.timers.insert((now, address, path));
                 }
                 (false, Some(due)) => {
                     self.timers.remove(&(due, address, path));
-                    let state = watch.measurement.state;
-                    *watch = PathProbes::default();
+                    let state = probes.measurement.state;
+                    *probes = PathProbes::default();
                     if state != PathState::Unknown {
                         self.outputs.push_back(ProberOutput::Changed {
                             address,
@@ -284,30 +284,30 @@ impl Prober {
         clocks: ProbeClocks,
         now: Instant,
     ) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
-        let Some((_, sent)) = watch.pending.filter(|(number, _)| *number == nonce) else { return };
-        watch.pending = None;
+        let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
+        let Some((_, sent)) = probes.pending.filter(|(number, _)| *number == nonce) else { return };
+        probes.pending = None;
         let round_trip = now.saturating_duration_since(sent);
-        watch.measurement.round_trip = Some(round_trip);
-        watch.measurement.clock_ahead = Some(clocks.ahead(round_trip));
-        watch.measurement.answered_at = Some(now);
-        watch.note(false, sent);
+        probes.measurement.round_trip = Some(round_trip);
+        probes.measurement.clock_ahead = Some(clocks.ahead(round_trip));
+        probes.measurement.answered_at = Some(now);
+        probes.record(false, sent);
         self.schedule(address, path, sent);
         self.update_states(address, now);
     }
 
     /// Records that a request could not be sent.
     pub fn record_send_error(&mut self, address: Ipv4Addr, path: TunnelPath, nonce: u64, now: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
-        if watch.pending.is_some_and(|(number, _)| number == nonce) {
+        let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
+        if probes.pending.is_some_and(|(number, _)| number == nonce) {
             self.lost(address, path, now);
         }
     }
 
     fn lost(&mut self, address: Ipv4Addr, path: TunnelPath, now: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
-        let Some((_, sent)) = watch.pending.take() else { return };
-        watch.note(true, sent);
+        let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
+        let Some((_, sent)) = probes.pending.take() else { return };
+        probes.record(true, sent);
         self.lost += 1;
         if path == TunnelPath::Vxlan
             && let Some(target) = self.targets.get_mut(&address)
@@ -327,8 +327,8 @@ impl Prober {
     }
 
     fn set_due(&mut self, address: Ipv4Addr, path: TunnelPath, due: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
-        if let Some(old) = watch.due.replace(due) {
+        let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
+        if let Some(old) = probes.due.replace(due) {
             self.timers.remove(&(old, address, path));
         }
         self.timers.insert((due, address, path));
@@ -341,12 +341,12 @@ impl Prober {
             if pending.is_some() {
                 self.lost(address, path, now);
             }
-            let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else {
+            let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else {
                 continue;
             };
-            if watch.due.is_some_and(|due| due <= now) {
+            if probes.due.is_some_and(|due| due <= now) {
                 let nonce = (self.random)();
-                watch.pending = Some((nonce, now));
+                probes.pending = Some((nonce, now));
                 self.sent += 1;
                 self.set_due(address, path, now + TIMEOUT);
                 self.outputs.push_back(ProberOutput::Send { to: address, path, nonce });
@@ -371,7 +371,7 @@ impl Prober {
 
     /// Returns the measurements of the paths to a node, in the order of [`TunnelPath::ALL`].
     pub fn measurements_of(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
-        self.targets.get(&address).map(|target| target.paths.each_ref().map(|watch| watch.measurement))
+        self.targets.get(&address).map(|target| target.paths.each_ref().map(|probes| probes.measurement))
     }
 
     /// Updates the states of the paths to a node.
@@ -396,12 +396,12 @@ impl Prober {
             (TunnelPath::Direct, next(direct, true, false, false, self.recover_after, now)),
         ];
         for (path, state) in path_changes {
-            let watch = &mut target.paths[path.index()];
-            if watch.measurement.state != state {
-                watch.measurement.state = state;
+            let probes = &mut target.paths[path.index()];
+            if probes.measurement.state != state {
+                probes.measurement.state = state;
                 if state == PathState::Passes {
                     // Earlier probes do not count any more.
-                    (watch.history, watch.losing_since) = (0, None);
+                    (probes.history, probes.losing_since) = (0, None);
                 }
                 self.outputs.push_back(ProberOutput::Changed { address, path, state });
             }
@@ -413,29 +413,29 @@ impl Prober {
 /// Returns the next state of a path: VXLAN is `better`, or `worse`, or `nothing` is answered at
 /// all.
 fn next(
-    watch: &mut PathProbes,
+    probes: &mut PathProbes,
     better: bool,
     worse: bool,
     nothing: bool,
     recover_after: Duration,
     now: Instant,
 ) -> PathState {
-    let lost = watch.measurement.lost_in_row > 0;
-    let answered = watch.measurement.answered_at.is_some() && !lost;
-    match watch.measurement.state {
-        PathState::Unknown | PathState::Unanswered | PathState::Passes if watch.is_silent() && better => {
+    let lost = probes.measurement.lost_in_row > 0;
+    let answered = probes.measurement.answered_at.is_some() && !lost;
+    match probes.measurement.state {
+        PathState::Unknown | PathState::Unanswered | PathState::Passes if probes.is_silent() && better => {
             PathState::Blocked
         }
         PathState::Unknown | PathState::Unanswered if answered => PathState::Passes,
         // While VXLAN may still turn out to be better, it is not certain that no path is answered.
-        PathState::Unknown if watch.is_silent() && nothing => PathState::Unanswered,
+        PathState::Unknown if probes.is_silent() && nothing => PathState::Unanswered,
         PathState::Blocked | PathState::Returning if worse => PathState::Passes,
-        PathState::Blocked if answered && watch.answers_in_row > 0 => {
-            watch.clean_since = Some(now);
+        PathState::Blocked if answered && probes.answers_in_row > 0 => {
+            probes.clean_since = Some(now);
             PathState::Returning
         }
         PathState::Returning if lost => PathState::Blocked,
-        PathState::Returning if watch.clean_since.is_none_or(|since| now >= since + recover_after) => {
+        PathState::Returning if probes.clean_since.is_none_or(|since| now >= since + recover_after) => {
             PathState::Passes
         }
         same => same,

@@ -56,14 +56,10 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// Starts the resolution of all routes with the same configuration.
     fn resolve_again(&mut self) {
-        self.forget_answers();
+        self.resolver.clear_results();
         if self.fib.observed.is_some() && !self.resolver.is_stale() {
             self.resolver.progress = ResolutionProgress::Running(0);
         }
-    }
-
-    fn forget_answers(&mut self) {
-        self.resolver.clear_results();
     }
 
     /// Updates the BGP state of a node from one of its paths.
@@ -76,12 +72,12 @@ impl<D: Dataplane> Reconciler<D> {
                 }
                 if self.reachability.record_bgp_loss(learned.next_hop) {
                     self.work.fallbacks_bgp += 1;
-                    self.forget_answers();
+                    self.resolver.clear_results();
                 }
             }
             PathKind::Bgp if self.reachability.any_lost() => {
                 if self.reachability.record_bgp_path(learned.next_hop, Instant::now()) {
-                    self.forget_answers();
+                    self.resolver.clear_results();
                 }
             }
             PathKind::Bgp | PathKind::Discard => {}
@@ -198,7 +194,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.due.probe_targets = true;
         // Other routes of the node may have been resolved before.
         self.resolver.repeat = true;
-        self.forget_answers();
+        self.resolver.clear_results();
         true
     }
 }
