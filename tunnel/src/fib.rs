@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use multipath::LearnedPaths;
-use queue::Queue;
+use queue::SlotQueue;
 
 use crate::{
     desired::{DesiredState, RouteKey, RouteTarget},
@@ -34,7 +34,7 @@ pub struct DesiredRoute {
 
 /// The action on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum RouteAction {
     /// Creation; never replaces a route.
     Add(Via),
     /// Replacement of a route observed as ours.
@@ -51,7 +51,7 @@ pub struct RouteOp {
     /// Destination and metric.
     pub key: RouteKey,
     /// Action.
-    pub verb: Verb,
+    pub verb: RouteAction,
 }
 
 /// Desired state, observed state, and the routes of both.
@@ -80,7 +80,7 @@ pub struct Fib {
     /// First candidate for a free next-hop id.
     next_id: u32,
     /// Routes to compare, in no particular order.
-    queue: Queue,
+    queue: SlotQueue,
     /// Deleted routes whose entries may be removed.
     emptied: Vec<u32>,
     /// Cursor of the comparison of all routes.
@@ -338,14 +338,14 @@ impl Fib {
                 self.table.remove_if_empty(slot);
                 return None;
             }
-            None if sweep || state.has(WITHDRAWN) => Verb::Delete,
+            None if sweep || state.has(WITHDRAWN) => RouteAction::Delete,
             None => return None,
             Some(_) => {
                 let via = self.realised_by(state.want)?;
                 match self.vias.value(state.via) {
                     Some(old) if *old == via => return None,
-                    Some(_) => Verb::Replace(via),
-                    None => Verb::Add(via),
+                    Some(_) => RouteAction::Replace(via),
+                    None => RouteAction::Add(via),
                 }
             }
         };
@@ -370,12 +370,12 @@ impl Fib {
         state.clear(IN_FLIGHT | PARKED | MET);
         if success {
             state.clear(FAILED);
-            if op.verb == Verb::Delete {
+            if op.verb == RouteAction::Delete {
                 state.clear(WITHDRAWN);
             }
             let via = match op.verb {
-                Verb::Add(via) | Verb::Replace(via) => Some(via),
-                Verb::Delete => None,
+                RouteAction::Add(via) | RouteAction::Replace(via) => Some(via),
+                RouteAction::Delete => None,
             };
             if !contested {
                 self.set_via(op.slot, via);
@@ -386,7 +386,7 @@ impl Fib {
         if parked {
             self.mark(op.slot);
         }
-        if op.verb == Verb::Delete && success {
+        if op.verb == RouteAction::Delete && success {
             self.emptied.push(op.slot);
             if self.emptied.len() >= EMPTIED {
                 self.remove_emptied();

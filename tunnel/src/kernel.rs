@@ -45,7 +45,7 @@ use crate::{
 const TUNL0: &str = "tunl0";
 
 /// A request, by the socket it uses.
-enum Request {
+enum KernelRequest {
     /// A request of the socket for numerous ones.
     Batched(RequestMessage),
     /// A request that is executed by itself.
@@ -90,8 +90,8 @@ impl KernelDataplane {
         })
     }
 
-    fn request(config: &Config, op: &Op) -> Request {
-        use Request::{Batched, Single};
+    fn request(config: &Config, op: &Op) -> KernelRequest {
+        use KernelRequest::{Batched, Single};
         let protocol = config.route_protocol;
         match *op {
             Op::DeleteLink { index, .. } => Single(LinkChange::DeleteLink { index }),
@@ -139,8 +139,8 @@ impl KernelDataplane {
         let mut batch = Vec::new();
         for op in ops {
             match Self::request(config, op) {
-                Request::Batched(message) => batch.push(message),
-                Request::Single(change) => {
+                KernelRequest::Batched(message) => batch.push(message),
+                KernelRequest::Single(change) => {
                     results.extend(self.execute_batch(mem::take(&mut batch)));
                     results.push(self.connection.change(change).await.map_err(DataplaneError::from));
                 }

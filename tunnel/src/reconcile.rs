@@ -20,7 +20,7 @@ pub use self::turn::Turn;
 use self::{
     publisher::Publisher,
     state::{
-        DriftRepair, Due, EXIT_INTERVAL, ExitsInUse, Observation, ReconcileRound, Resolver, Resync,
+        DriftRepair, DueWork, EXIT_INTERVAL, ExitsInUse, Observation, ReconcileRound, Resolver, Resync,
         SyncState, WriteQueue,
     },
 };
@@ -82,7 +82,7 @@ pub struct Reconciler<D> {
     observation: Observation,
     resolver: Resolver,
     writes: WriteQueue,
-    due: Due,
+    due: DueWork,
     sync: SyncState,
     repair: DriftRepair,
     /// The present round; `None` at rest.
@@ -111,7 +111,7 @@ impl<D: Dataplane> Reconciler<D> {
             observation: Observation::default(),
             resolver: Resolver::default(),
             writes: WriteQueue::default(),
-            due: Due::default(),
+            due: DueWork::default(),
             sync: SyncState::default(),
             repair: DriftRepair::default(),
             round: None,

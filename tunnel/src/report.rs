@@ -154,12 +154,12 @@ pub struct RouteReport {
     /// Reason for this exit, or for none.
     pub reason: String,
     /// Exits that share the packets; empty for a single exit.
-    pub legs: Vec<LegReport>,
+    pub legs: Vec<MemberReport>,
 }
 
 /// One of the exits that share a prefix's packets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LegReport {
+pub struct MemberReport {
     /// Kind of the exit.
     pub exit: ExitKind,
     /// Gateway on the device: the node or a router to it, or with VXLAN the node's VTEP.

@@ -19,7 +19,7 @@ pub use tunnel::FirewallReport as FirewallView;
 pub use tunnel::latency::{BOUNDS_US, Latency as LatencyView};
 pub use tunnel::report::KernelLatency as KernelLatencyView;
 pub use tunnel::report::Work as WorkView;
-pub use tunnel::report::{ExitKind, LegReport as LegView, TunnelReport as TunnelView};
+pub use tunnel::report::{ExitKind, MemberReport as LegView, TunnelReport as TunnelView};
 
 /// Why a node has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

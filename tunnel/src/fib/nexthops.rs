@@ -16,14 +16,14 @@ use crate::{
 
 /// Objects that have to be created first.
 #[derive(Default)]
-struct Missing {
+struct MissingObjects {
     /// Objects by exit.
     objects: BTreeMap<Exit, (IpAddr, u32)>,
     groups: BTreeSet<GroupMembers>,
 }
 
 /// The realisation of exits.
-enum Realised {
+enum Realisation {
     /// Known; `None` if there is none as things are.
     Now(Option<Via>),
     /// Pending until missing objects are created.
@@ -61,7 +61,7 @@ impl Fib {
         }
         let Some(observed) = &self.observed else { return Vec::new() };
         self.before.clear();
-        let mut missing = Missing::default();
+        let mut missing = MissingObjects::default();
         let mut later = Vec::new();
         for id in std::mem::take(&mut self.unrealised) {
             let Some(want) = self.desired_routes.value(id).filter(|_| self.desired_routes.is_held(id)) else {
@@ -73,8 +73,8 @@ impl Fib {
                 Some(RouteTarget::Device(device)) => observed.link(*device).map(|link| Via::Link(link.index)),
                 Some(target @ (RouteTarget::Exit(_) | RouteTarget::Exits(_))) => {
                     match self.realise_exits(observed, self.exits_of(target), blocked, &mut missing) {
-                        Realised::Now(via) => via,
-                        Realised::Later => {
+                        Realisation::Now(via) => via,
+                        Realisation::Later => {
                             later.push(id);
                             None
                         }
@@ -111,12 +111,12 @@ impl Fib {
         observed: &ObservedState,
         exits: &[Exit],
         blocked: &dyn Fn(&Object) -> bool,
-        missing: &mut Missing,
-    ) -> Realised {
+        missing: &mut MissingObjects,
+    ) -> Realisation {
         let mut contents = exits.iter().filter_map(|exit| Some((*exit, observed.realise(exit)?)));
         if !observed.nexthop_objects {
             // Without next-hop objects one exit gets all packets.
-            return Realised::Now(
+            return Realisation::Now(
                 contents.next().map(|(_, (gateway, index))| Via::Gateway { gateway, index }),
             );
         }
@@ -133,15 +133,15 @@ impl Fib {
         }
         let members = GroupMembers::new(ids);
         match members.ids() {
-            _ if waits => Realised::Later,
-            [] => Realised::Now(None),
-            [id] => Realised::Now(Some(Via::Nexthop(*id))),
+            _ if waits => Realisation::Later,
+            [] => Realisation::Now(None),
+            [id] => Realisation::Now(Some(Via::Nexthop(*id))),
             [first, ..] => match self.by_members.get(&members) {
-                Some(id) => Realised::Now(Some(Via::Nexthop(*id))),
-                None if blocked(&Object::Group(members)) => Realised::Now(Some(Via::Nexthop(*first))),
+                Some(id) => Realisation::Now(Some(Via::Nexthop(*id))),
+                None if blocked(&Object::Group(members)) => Realisation::Now(Some(Via::Nexthop(*first))),
                 None => {
                     missing.groups.insert(members);
-                    Realised::Later
+                    Realisation::Later
                 }
             },
         }

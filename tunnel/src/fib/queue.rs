@@ -18,7 +18,7 @@ const TAKEN: u32 = u32::MAX;
 /// Slots, each at most once. Slots that are added while others are taken come after them, or among
 /// the remaining ones.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Queue {
+pub(super) struct SlotQueue {
     /// Slots in the present order, with [`TAKEN`] for those that were taken.
     now: Vec<u32>,
     /// Number of slots taken, position of the next one, and the step between positions.
@@ -28,7 +28,7 @@ pub(super) struct Queue {
     later: Vec<u32>,
 }
 
-impl Queue {
+impl SlotQueue {
     pub(super) fn push(&mut self, slot: u32) {
         self.later.push(slot);
     }
@@ -94,18 +94,18 @@ fn divisor(a: usize, b: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn all(queue: &mut Queue, in_sequence: bool) -> Vec<u32> {
+    fn all(queue: &mut SlotQueue, in_sequence: bool) -> Vec<u32> {
         std::iter::from_fn(|| queue.take(|_| in_sequence)).collect()
     }
 
-    fn all_of(queue: &mut Queue, count: usize) -> Vec<u32> {
+    fn all_of(queue: &mut SlotQueue, count: usize) -> Vec<u32> {
         (0..count).filter_map(|_| queue.take(|_| false)).collect()
     }
 
     #[test]
     fn each_slot_is_taken_once_for_any_length() {
         for length in (0..70).chain([1000, 4096, 65_537]) {
-            let mut queue = Queue::default();
+            let mut queue = SlotQueue::default();
             (0..length).for_each(|slot| queue.push(slot));
             let half: Vec<u32> = (0..length / 2).filter_map(|_| queue.take(|_| false)).collect();
             queue.push(length);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn taken_slots_are_spread_evenly_over_the_queue() {
-        let mut queue = Queue::default();
+        let mut queue = SlotQueue::default();
         (0..100_000).for_each(|slot| queue.push(slot));
         let order = all(&mut queue, false);
         for count in [100, 1000, 30_000] {
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn added_slots_are_soon_spread_among_the_remaining_ones() {
-        let mut queue = Queue::default();
+        let mut queue = SlotQueue::default();
         (0..80_000).for_each(|slot| queue.push(slot));
         let mut taken = all_of(&mut queue, 1000);
         (80_000..89_000).for_each(|slot| queue.push(slot));
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn added_slots_come_last_when_taken_in_sequence() {
-        let mut queue = Queue::default();
+        let mut queue = SlotQueue::default();
         (0..10).for_each(|slot| queue.push(slot));
         let first: Vec<u32> = (0..5).filter_map(|_| queue.take(|_| true)).collect();
         (10..20).for_each(|slot| queue.push(slot));
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn memory_is_released_when_the_queue_is_empty() {
-        let mut queue = Queue::default();
+        let mut queue = SlotQueue::default();
         (0..100_000).for_each(|slot| queue.push(slot));
         queue.shrink_to(10);
         assert_eq!(queue.len(), 100_000);

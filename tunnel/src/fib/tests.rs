@@ -74,7 +74,11 @@ fn a_next_hop_object_that_other_routes_keep_is_not_reused() {
     model.set(prefix(0), Some(RouteTarget::Exit(vxlan(2))));
     model.settle(true);
     assert!(matches!(model.ops[..], [Op::AddNexthop { .. }]), "{:?}", model.ops);
-    assert!(matches!(model.route_ops[..], [RouteOp { verb: Verb::Replace(_), .. }]), "{:?}", model.route_ops);
+    assert!(
+        matches!(model.route_ops[..], [RouteOp { verb: RouteAction::Replace(_), .. }]),
+        "{:?}",
+        model.route_ops
+    );
     assert!(model.is_at_rest(true));
 }
 

@@ -14,7 +14,7 @@ use crate::{
     observed::ObservedLink,
     reachability::Reachability,
     report::{
-        DataplaneReport, DeviceReport, DeviceState, ExitKind, FailureReport, LegReport, NextHops,
+        DataplaneReport, DeviceReport, DeviceState, ExitKind, FailureReport, MemberReport, NextHops,
         RouteReport, TunnelReport, Work, describe, mac_text,
     },
     resolve::{Exit, ExitReason, Reach, resolve},
@@ -166,13 +166,13 @@ impl<D: Dataplane> Reconciler<D> {
         })
     }
 
-    fn leg(&self, exit: &Exit) -> LegReport {
+    fn leg(&self, exit: &Exit) -> MemberReport {
         let gateway = match exit {
             Exit::Direct { gateway, .. } => *gateway,
             Exit::Ipip { remote } => (*remote).into(),
             Exit::Vxlan { vtep } => *vtep,
         };
-        LegReport { exit: exit.encapsulation().into(), gateway, device: self.exit_device(exit) }
+        MemberReport { exit: exit.encapsulation().into(), gateway, device: self.exit_device(exit) }
     }
 
     /// Returns the reason of the resolution, with the failure that keeps the route from being

@@ -145,7 +145,7 @@ pub(super) struct WriteQueue {
 
 /// Work that the next turns have to do.
 #[derive(Debug, Default)]
-pub(super) struct Due {
+pub(super) struct DueWork {
     /// Comparison of links, addresses and neighbors.
     pub(super) base: bool,
     /// Host routes, which come before next hops.

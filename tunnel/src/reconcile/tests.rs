@@ -18,7 +18,7 @@ use crate::{
     },
     desired::{Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
-    fib::{RouteOp, Verb},
+    fib::{RouteAction, RouteOp},
     node::{
         DEFAULT_ROUTE_METRIC, FallbackMode, LocalNode, PathKind, Pool, PoolMode, ProbeConfig, RemoteNode,
     },
@@ -99,15 +99,15 @@ impl Fake {
             return errno(*refused);
         }
         match op.verb {
-            Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id))
+            RouteAction::Add(Via::Nexthop(id)) | RouteAction::Replace(Via::Nexthop(id))
                 if !self.kernel.nexthops.contains_key(&id) =>
             {
                 return errno(EINVAL);
             }
-            Verb::Add(_) if self.routes.contains_key(&op.key) => return errno(EEXIST),
-            Verb::Replace(_) if !self.routes.contains_key(&op.key) => return errno(ENOENT),
-            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
-            Verb::Delete => self.routes.remove(&op.key),
+            RouteAction::Add(_) if self.routes.contains_key(&op.key) => return errno(EEXIST),
+            RouteAction::Replace(_) if !self.routes.contains_key(&op.key) => return errno(ENOENT),
+            RouteAction::Add(via) | RouteAction::Replace(via) => self.routes.insert(op.key, via),
+            RouteAction::Delete => self.routes.remove(&op.key),
         };
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::{
     },
     desired::Device,
     diff::{Object, Op, base_ops, unwanted_ops},
-    fib::{RouteOp, Verb},
+    fib::{RouteAction, RouteOp},
     node::Config,
 };
 
@@ -287,7 +287,7 @@ impl<D: Dataplane> Reconciler<D> {
             let error = errors.next_if(|(at, _)| *at == i).map(|(_, error)| error);
             match error {
                 // The route is gone, which is what was requested.
-                Some(e) if op.verb == Verb::Delete && matches!(e.errno, ENOENT | ESRCH | ENODEV) => {
+                Some(e) if op.verb == RouteAction::Delete && matches!(e.errno, ENOENT | ESRCH | ENODEV) => {
                     self.route_succeeded(op);
                 }
                 None => self.route_succeeded(op),

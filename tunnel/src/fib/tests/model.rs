@@ -8,7 +8,7 @@ use std::{
 use crate::{
     desired::{DesiredState, Parent, RouteKey, RouteTarget, VXLAN_PORT, VXLAN_VNI},
     diff::{Object, Op, base_ops, unwanted_ops},
-    fib::{DesiredRoute, Fib, RouteOp, Verb},
+    fib::{DesiredRoute, Fib, RouteAction, RouteOp},
     node::{LearnedPath, PathKind},
     observed::{LinkKind, ObservedLink, ObservedState, Via},
     resolve::{Exit, ExitReason},
@@ -129,14 +129,14 @@ impl FibModel {
     }
 
     pub(super) fn carry_out_route(&mut self, op: RouteOp) {
-        if let Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id)) = op.verb {
+        if let RouteAction::Add(Via::Nexthop(id)) | RouteAction::Replace(Via::Nexthop(id)) = op.verb {
             assert!(self.observed().nexthops.contains_key(&id), "route before its next hop: {op:?}");
         }
         let old = match op.verb {
-            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
-            Verb::Delete => self.routes.remove(&op.key),
+            RouteAction::Add(via) | RouteAction::Replace(via) => self.routes.insert(op.key, via),
+            RouteAction::Delete => self.routes.remove(&op.key),
         };
-        assert_eq!(old.is_some(), !matches!(op.verb, Verb::Add(_)), "{op:?} on {old:?}");
+        assert_eq!(old.is_some(), !matches!(op.verb, RouteAction::Add(_)), "{op:?} on {old:?}");
         self.fib.route_done(&op, true);
         self.route_ops.push(op);
     }

@@ -155,19 +155,21 @@ impl KernelModel {
             return Err(errno);
         }
         match op.verb {
-            Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id))
+            RouteAction::Add(Via::Nexthop(id)) | RouteAction::Replace(Via::Nexthop(id))
                 if !self.state.nexthops.contains_key(&id) =>
             {
                 return Err(EINVAL);
             }
-            Verb::Add(Via::Link(index)) | Verb::Replace(Via::Link(index)) if !self.usable(index) => {
+            RouteAction::Add(Via::Link(index)) | RouteAction::Replace(Via::Link(index))
+                if !self.usable(index) =>
+            {
                 return Err(100);
             }
-            Verb::Add(_) if self.routes.contains_key(&op.key) => return Err(EEXIST),
-            Verb::Replace(_) if !self.routes.contains_key(&op.key) => return Err(ENOENT),
-            Verb::Delete if !self.routes.contains_key(&op.key) => return Err(3),
-            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
-            Verb::Delete => self.routes.remove(&op.key),
+            RouteAction::Add(_) if self.routes.contains_key(&op.key) => return Err(EEXIST),
+            RouteAction::Replace(_) if !self.routes.contains_key(&op.key) => return Err(ENOENT),
+            RouteAction::Delete if !self.routes.contains_key(&op.key) => return Err(3),
+            RouteAction::Add(via) | RouteAction::Replace(via) => self.routes.insert(op.key, via),
+            RouteAction::Delete => self.routes.remove(&op.key),
         };
         Ok(())
     }
