@@ -9,7 +9,7 @@ use divan::{AllocProfiler, Bencher, black_box};
 use ipnet::{IpNet, Ipv4Net};
 use tunnel::dataplane::MAX_BATCH;
 use tunnel::desired::{RouteKey, RouteTarget};
-use tunnel::fib::{DesiredRoute, Fib, RouteOp, Verb};
+use tunnel::fib::{DesiredRoute, Fib, RouteAction, RouteOp};
 use tunnel::kernel::write_route;
 use tunnel::netlink::wire::Batch;
 use tunnel::observed::{ObservedState, Via};
@@ -45,7 +45,7 @@ fn learn(fib: &mut Fib, subnet: Option<u8>) {
             subnet.map(|subnet| LearnedPath { next_hop: next_hop(number, subnet), kind: PathKind::Bgp });
         if let Some((slot, _)) = fib.learn(&key(number), learned, &[]) {
             let target = learned.map(|l| RouteTarget::Exit(Exit::Direct { gateway: l.next_hop, index: 2 }));
-            fib.want_learned(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Never) });
+            fib.set_desired(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Never) });
         }
     }
 }
@@ -91,7 +91,7 @@ fn full() -> Fib {
 /// One batch of messages, into a buffer that is used again.
 #[divan::bench]
 fn encode_256_routes(bencher: Bencher<'_, '_>) {
-    let op = |n| RouteOp { slot: n, key: key(n), verb: Verb::Add(Via::Nexthop(1000 + n / EACH)) };
+    let op = |n| RouteOp { slot: n, key: key(n), verb: RouteAction::Add(Via::Nexthop(1000 + n / EACH)) };
     let routes: Vec<_> = (0..256).map(op).collect();
     let mut batch = Batch::default();
     bencher.counter(ItemsCount::new(256_u32)).bench_local(|| {

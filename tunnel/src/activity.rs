@@ -1,5 +1,5 @@
-//! What has happened to the ways and the kernel's state, told once for each time that everything comes to rest, so that a
-//! million changes are one piece of news.
+//! Summaries of what happened to tunnel paths and kernel state, sent once whenever the reconciler
+//! comes to rest, so that a million changes are one summary.
 
 use std::net::Ipv4Addr;
 
@@ -12,61 +12,61 @@ use crate::{
     resolve::ExitReason,
 };
 
-/// Changes of one kind that are named in one piece of news; the rest is counted.
-const NAMED: usize = 64;
-/// Pieces of news that may wait for a listener; one that is slower misses the oldest.
-const WAITING: usize = 64;
+/// Changes of one kind that a summary lists; further ones are counted.
+const LISTED: usize = 64;
+/// Summaries queued for a subscriber; a slower one misses the oldest.
+const QUEUED: usize = 64;
 
-/// What has happened since the last time.
+/// The events since the last summary.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TunnelActivity {
-    /// Nodes that are reached another way, the first 64.
+    /// Nodes whose exit changed, the first 64.
     pub exits: Vec<ExitChange>,
-    /// How many more.
+    /// Number of further such nodes.
     pub more_exits: u64,
-    /// What probes have found out, the first 64.
-    pub passages: Vec<PathChange>,
-    /// How much more.
-    pub more_passages: u64,
-    /// Entries of ours that others have changed, which is mended.
+    /// Tunnel paths whose state changed, the first 64.
+    pub path_changes: Vec<PathChange>,
+    /// Number of further such paths.
+    pub more_path_changes: u64,
+    /// Entries of ours that other programs changed, and that are repaired.
     pub drift: u64,
-    /// One of them, where it is known which.
+    /// One of them, if it is known.
     pub drifted: Option<String>,
-    /// Objects that the kernel has begun to refuse.
+    /// Objects that the kernel began to refuse.
     pub refused: u64,
-    /// The first of them, and the kernel's words.
+    /// The first of them, with the kernel's message.
     pub refusal: Option<(String, String)>,
-    /// Why the kernel's state can't be read.
+    /// Error by which kernel state cannot be read.
     pub blind: Option<String>,
 }
 
-/// A node is reached another way.
+/// A change of the exit to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitChange {
-    /// Its name.
+    /// Name of the node.
     pub node: String,
-    /// How it was reached.
+    /// Exit before.
     pub from: Option<ExitKind>,
-    /// How it is.
+    /// Exit now.
     pub to: Option<ExitKind>,
-    /// Why; none where no path leads to it.
+    /// Reason; `None` if no path leads to the node.
     pub reason: Option<ExitReason>,
 }
 
-/// Something else is known of a way to a node.
+/// A change of the state of a tunnel path to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathChange {
-    /// Its name; empty if no node has the address any more.
+    /// Name of the node; empty if no node has the address any more.
     pub node: String,
-    /// Its address in the tunnels.
+    /// Tunnel address of the node.
     pub address: Ipv4Addr,
-    /// The way.
+    /// Tunnel path.
     pub path: TunnelPath,
-    /// What is known of it.
+    /// State.
     pub state: PathState,
 }
 
-/// Gathers news, while anybody listens.
+/// Collects events while there are subscribers.
 #[derive(Debug)]
 pub(crate) struct ActivityCollector {
     listeners: broadcast::Sender<TunnelActivity>,
@@ -75,58 +75,62 @@ pub(crate) struct ActivityCollector {
 
 impl Default for ActivityCollector {
     fn default() -> Self {
-        Self { listeners: broadcast::Sender::new(WAITING), gathered: TunnelActivity::default() }
+        Self { listeners: broadcast::Sender::new(QUEUED), gathered: TunnelActivity::default() }
     }
 }
 
 impl ActivityCollector {
-    /// Where to listen.
+    /// Returns the channel to subscribe to.
     pub(crate) fn listeners(&self) -> broadcast::Sender<TunnelActivity> {
         self.listeners.clone()
     }
 
-    fn heard(&mut self) -> Option<&mut TunnelActivity> {
+    fn subscribed(&mut self) -> Option<&mut TunnelActivity> {
         (self.listeners.receiver_count() > 0).then_some(&mut self.gathered)
     }
 
-    /// A node is reached another way; `change` is made only if anybody listens.
+    /// Records a change of a node's exit; `change` is called only if there is a subscriber.
     pub(crate) fn exit(&mut self, change: impl FnOnce() -> ExitChange) {
-        let Some(news) = self.heard() else { return };
-        if news.exits.len() < NAMED { news.exits.push(change()) } else { news.more_exits += 1 }
+        let Some(summary) = self.subscribed() else { return };
+        if summary.exits.len() < LISTED { summary.exits.push(change()) } else { summary.more_exits += 1 }
     }
 
-    /// Something else is known of a way.
+    /// Records a change of a tunnel path's state.
     pub(crate) fn path_state(&mut self, change: impl FnOnce() -> PathChange) {
-        let Some(news) = self.heard() else { return };
-        if news.passages.len() < NAMED { news.passages.push(change()) } else { news.more_passages += 1 }
-    }
-
-    /// Others have changed entries of ours.
-    pub(crate) fn drift(&mut self, count: u64, one: Option<impl FnOnce() -> String>) {
-        let Some(news) = self.heard() else { return };
-        news.drift += count;
-        if let (None, Some(one)) = (&news.drifted, one) {
-            news.drifted = Some(one());
+        let Some(summary) = self.subscribed() else { return };
+        if summary.path_changes.len() < LISTED {
+            summary.path_changes.push(change())
+        } else {
+            summary.more_path_changes += 1
         }
     }
 
-    /// The kernel refuses something that it did not refuse before.
+    /// Records entries of ours that other programs changed.
+    pub(crate) fn drift(&mut self, count: u64, one: Option<impl FnOnce() -> String>) {
+        let Some(summary) = self.subscribed() else { return };
+        summary.drift += count;
+        if let (None, Some(one)) = (&summary.drifted, one) {
+            summary.drifted = Some(one());
+        }
+    }
+
+    /// Records an object that the kernel refuses and did not refuse before.
     pub(crate) fn refusal(&mut self, object: &Object, text: &str) {
-        let Some(news) = self.heard() else { return };
-        news.refused += 1;
-        news.refusal.get_or_insert_with(|| (describe(object), text.to_owned()));
+        let Some(summary) = self.subscribed() else { return };
+        summary.refused += 1;
+        summary.refusal.get_or_insert_with(|| (describe(object), text.to_owned()));
     }
 
-    /// The kernel's state can't be read.
+    /// Records that kernel state cannot be read.
     pub(crate) fn blind(&mut self, error: &impl ToString) {
-        let Some(news) = self.heard() else { return };
-        news.blind = Some(error.to_string());
+        let Some(summary) = self.subscribed() else { return };
+        summary.blind = Some(error.to_string());
     }
 
-    /// Tells what was gathered, if anything was.
-    pub(crate) fn tell(&mut self) {
+    /// Sends the summary, if it is not empty.
+    pub(crate) fn send(&mut self) {
         if self.gathered != TunnelActivity::default() {
-            // Where the last listener has just gone: fine.
+            // The last subscriber may have just gone.
             let _ = self.listeners.send(std::mem::take(&mut self.gathered));
         }
     }
@@ -141,28 +145,28 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_while_nobody_listens() {
-        let mut room = ActivityCollector::default();
-        room.exit(|| panic!("made"));
-        room.drift(3, Some(|| panic!("made")));
-        room.tell();
-        assert_eq!(room.gathered, TunnelActivity::default());
+    fn nothing_is_collected_without_a_subscriber() {
+        let mut collector = ActivityCollector::default();
+        collector.exit(|| panic!("made"));
+        collector.drift(3, Some(|| panic!("made")));
+        collector.send();
+        assert_eq!(collector.gathered, TunnelActivity::default());
     }
 
     #[test]
-    fn what_comes_before_it_is_told_is_one_piece_of_news_and_the_first_are_named() {
-        let mut room = ActivityCollector::default();
-        let mut listener = room.listeners().subscribe();
+    fn events_before_a_send_are_one_summary_that_lists_the_first_ones() {
+        let mut collector = ActivityCollector::default();
+        let mut listener = collector.listeners().subscribe();
         for number in 0..100 {
-            room.exit(|| change(&format!("node-{number}")));
+            collector.exit(|| change(&format!("node-{number}")));
         }
-        room.drift(2, None::<fn() -> String>);
-        room.drift(1, Some(|| "route 10.0.0.0/26".to_owned()));
-        room.tell();
-        room.tell();
-        let news = listener.try_recv().expect("news");
-        assert_eq!((news.exits.len(), news.more_exits, news.drift), (64, 36, 3));
-        assert_eq!(news.drifted.as_deref(), Some("route 10.0.0.0/26"));
+        collector.drift(2, None::<fn() -> String>);
+        collector.drift(1, Some(|| "route 10.0.0.0/26".to_owned()));
+        collector.send();
+        collector.send();
+        let summary = listener.try_recv().expect("news");
+        assert_eq!((summary.exits.len(), summary.more_exits, summary.drift), (64, 36, 3));
+        assert_eq!(summary.drifted.as_deref(), Some("route 10.0.0.0/26"));
         assert!(listener.try_recv().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What the task needs of a kernel.
+//! The interface of the reconciler to the kernel.
 
 use std::{
     fmt,
@@ -21,11 +21,11 @@ use crate::{
     sysctl::Sysctl,
 };
 
-/// The most changes of one batch. Should all of them be refused, the refusals (about 800 octets of buffer each) still
-/// fit into the default receive buffer.
+/// Maximum number of changes in one batch. If all of them are refused, the errors (about 800 octets
+/// of buffer each) still fit into the default receive buffer.
 pub const MAX_BATCH: usize = 256;
-/// The most batches that are submitted and not completed: enough for the kernel to have its next one while answers are
-/// read, few enough for other work to come in between.
+/// Maximum number of batches in flight: enough that the kernel has its next batch while results are
+/// read, few enough that other work takes place in between.
 pub const MAX_IN_FLIGHT: usize = 8;
 
 /// Error numbers by which reconciliation decides.
@@ -49,7 +49,7 @@ impl fmt::Display for DataplaneError {
     }
 }
 
-/// A route of this node's in the kernel, as the listing returns it.
+/// A route of ours in the kernel, as the listing returns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedRoute {
     /// Destination and metric.
@@ -58,129 +58,147 @@ pub struct ListedRoute {
     pub via: Via,
 }
 
-/// A change that others made.
+/// A change that another program made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {
-    /// A link appeared, changed or disappeared.
+    /// Addition, change or removal of a link.
     Link {
         /// Interface index.
         index: u32,
         /// Name.
         name: String,
     },
-    /// An interface got or lost an address.
+    /// Addition or removal of an address.
     Address {
         /// Interface index.
         index: u32,
-        /// It lost it, and routes with it, of which the kernel tells nobody.
+        /// True for a removal. Routes go with the address, without an event.
         gone: bool,
     },
-    /// A neighbour or forwarding entry changed.
+    /// Change of a neighbor or forwarding entry.
     Neighbour {
         /// Interface index.
         index: u32,
-        /// It is a permanent one.
+        /// True for a permanent entry.
         permanent: bool,
     },
-    /// A next-hop object changed.
+    /// Change of a next-hop object.
     Nexthop {
-        /// It carries our protocol number, or has an id that we took for one of ours.
+        /// True if the object carries our protocol number or has an id of ours.
         ours: bool,
     },
-    /// A route of table main changed.
+    /// Change of a route of table main.
     Route {
         /// Destination and metric.
         key: RouteKey,
-        /// What has the key now: `Some` if it is a route of ours.
+        /// Next hop of the route that has the key now, if it is ours.
         via: Option<Via>,
-        /// The event tells that a route of ours may be gone or changed.
+        /// True if a route of ours may be gone or changed.
         ours: bool,
     },
-    /// A sysctl of an interface, or of all.
+    /// Change of a sysctl of an interface, or of all.
     Sysctl,
-    /// A rule, or a route of a table, by which probes go.
+    /// Change of a rule or of a table that probes use.
     ProbeRouting,
-    /// What is known of a way to a node has changed.
+    /// Change of the state of a tunnel path to a node.
     PathState {
-        /// The node's tunnel address.
+        /// Tunnel address of the node.
         address: Ipv4Addr,
-        /// The way.
+        /// Tunnel path.
         path: TunnelPath,
-        /// What is known now.
+        /// State.
         state: PathState,
     },
-    /// Events were lost.
+    /// Loss of events.
     Overrun,
 }
 
-/// What is heard of a kernel.
+/// A reason to wake up.
 #[derive(Debug)]
 pub enum Wakeup {
-    /// The oldest of the batches that were submitted is completed: what was refused of it, by position, in order.
+    /// Completion of the oldest batch in flight: errors by position, in order.
     Completed(Vec<(usize, DataplaneError)>),
-    /// Changes that others made: all that are there.
+    /// Changes that other programs made, all that are queued.
     Events(Vec<KernelEvent>),
 }
 
-/// Reads and writes kernel state.
+/// Access to kernel state.
+///
+/// # Contract
+/// - The caller calls one method at a time. Route batches are completed in the order of submission:
+///   between [`submit`](Self::submit) and the completion at most [`MAX_IN_FLIGHT`] batches may be
+///   outstanding.
+/// - [`observe`](Self::observe), [`list_routes`](Self::list_routes) and [`apply`](Self::apply) of
+///   operations that routes depend on require that no batch is in flight.
+/// - The future of [`wait`](Self::wait) may be dropped at any time without loss of an event or a
+///   completion. The futures of [`next_listed`](Self::next_listed), [`apply`](Self::apply) and
+///   [`completed`](Self::completed) must be awaited to their end.
+/// - Events of changes made through this dataplane are left out where the kernel reports the cause;
+///   the caller must tolerate the others. Events may be lost, which [`KernelEvent::Overrun`]
+///   reports.
+/// - Time is monotonic (`Instant`); nothing here depends on the wall clock.
 pub trait Dataplane: Send + 'static {
-    /// Takes the picture of all but routes.
+    /// Reads everything except routes.
     ///
     /// # Errors
-    /// The kernel's answer to a dump.
+    /// The kernel's refusal.
     fn observe(&mut self, config: &Config) -> Result<ObservedState, DataplaneError>;
 
-    /// Begins to list the routes of ours. Nothing may have been submitted that is not completed.
+    /// Begins to list the routes of ours. No batch may be in flight.
     fn list_routes(&mut self, config: &Config);
 
-    /// More of the list that was begun; `None` at its end.
+    /// Returns the next part of the listing; `None` at its end.
     ///
     /// # Errors
-    /// The kernel's answer to a dump, which ends the list.
-    fn listed(&mut self) -> impl Future<Output = Result<Option<Vec<ListedRoute>>, DataplaneError>> + Send;
+    /// The kernel's refusal, which ends the listing.
+    fn next_listed(
+        &mut self,
+    ) -> impl Future<Output = Result<Option<Vec<ListedRoute>>, DataplaneError>> + Send;
 
-    /// Carries out operations, in order; one result for each. Nothing that depends on them may have been submitted
-    /// without being completed.
+    /// Executes operations in order and returns one result for each. No batch that depends on them
+    /// may be in flight.
     fn apply(
         &mut self,
         config: &Config,
         ops: &[Op],
     ) -> impl Future<Output = Vec<Result<(), DataplaneError>>> + Send;
 
-    /// Has changes of routes carried out, at most [`MAX_BATCH`] of them, while the caller goes on.
+    /// Submits changes of routes, at most [`MAX_BATCH`], without waiting for their completion.
     fn submit(&mut self, config: &Config, ops: &[RouteOp]);
 
-    /// Waits until the oldest of the batches that were submitted is completed: what was refused of it, by position,
-    /// in order. Not to be called without one.
+    /// Waits for the completion of the oldest batch and returns its errors by position, in order.
+    /// Must not be called without a batch in flight.
     fn completed(&mut self) -> impl Future<Output = Vec<(usize, DataplaneError)>> + Send;
 
-    /// The same without waiting; `None` if it is not completed yet.
+    /// Returns the errors of the oldest batch if it is completed; `None` otherwise.
     fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>>;
 
-    /// How the kernel reaches an address by its own routes.
+    /// Returns how the kernel reaches an address by routes other than ours.
     fn reach(&mut self, address: IpAddr, observed: &ObservedState) -> Reach;
 
-    /// Takes whom to ask after by probes; [`KernelEvent::PathState`] tells what comes of it.
+    /// Sets the nodes to probe; [`KernelEvent::PathState`] reports the results.
     fn probe(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]);
 
-    /// What was seen of the ways to the node with this tunnel address, in [`TunnelPath::ALL`]'s order.
-    fn probed(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]>;
+    /// Returns the measurements of the tunnel paths to the node with this tunnel address, in the
+    /// order of [`TunnelPath::ALL`].
+    fn path_measurements(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]>;
 
-    /// Probes sent since the start, and those of them that were not answered.
+    /// Returns the number of probes sent since the start, and of those without an answer.
     fn probe_counts(&self) -> (u64, u64) {
         (0, 0)
     }
 
-    /// What keeps probes from being sent or believed, and what to do, in one line.
+    /// Returns the problem that keeps probes from being sent or accepted, with its remedy, in one
+    /// line.
     fn probe_problem(&self) -> Option<String>;
 
-    /// The name of the interface with this index, as of the last observation.
+    /// Returns the name of the interface with this index, as of the last observation.
     fn interface_name(&self, index: u32) -> Option<String>;
 
     /// Checks and sets the sysctls that forwarding depends on.
     fn tune(&mut self, config: &Config, observed: &ObservedState) -> Vec<Sysctl>;
 
-    /// Waits for changes made by others, and with `submitted`, which is true only if there is one, for the oldest batch.
-    /// Safe to cancel.
+    /// Waits for changes made by other programs, and with `submitted`, which requires a batch in
+    /// flight, for the completion of the oldest batch. Safe to cancel.
     fn wait(&mut self, submitted: bool) -> impl Future<Output = Wakeup> + Send;
 }

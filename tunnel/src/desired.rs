@@ -1,4 +1,4 @@
-//! The kernel state that follows from the configuration and the resolved routes.
+//! The desired kernel state, derived from the configuration and the resolved routes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,18 +17,18 @@ use crate::{
 /// Metric of the blackhole routes of the node's own blocks: the highest, so that a CNI plugin's
 /// connected route to the block wins.
 pub const BLACKHOLE_METRIC: u32 = u32::MAX;
-/// VXLAN network identifier, Calico's.
+/// VXLAN network identifier, the same as Calico's.
 pub const VXLAN_VNI: u32 = 4096;
-/// VXLAN's UDP port (RFC 7348 §8).
+/// UDP port of VXLAN (RFC 7348 §8).
 pub const VXLAN_PORT: u16 = 4789;
-/// Octets that IP in IP adds: the outer IPv4 header.
+/// Overhead of IP in IP in octets: the outer IPv4 header.
 pub const IPIP_OVERHEAD: u32 = 20;
-/// Octets that VXLAN over IPv4 adds: IPv4, UDP, VXLAN and the inner Ethernet header.
+/// Overhead of VXLAN over IPv4 in octets: IPv4, UDP, VXLAN and the inner Ethernet header.
 pub const VXLAN_OVERHEAD: u32 = 50;
-/// Octets that VXLAN over IPv6 adds.
+/// Overhead of VXLAN over IPv6 in octets.
 pub const VXLAN_OVERHEAD_IPV6: u32 = 70;
 
-/// A tunnel device of ours.
+/// A tunnel device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
@@ -39,10 +39,10 @@ pub enum Device {
 }
 
 impl Device {
-    /// Both.
+    /// Both devices.
     pub const ALL: [Device; 2] = [Device::Ipip, Device::Vxlan];
 
-    /// The interface's name.
+    /// Returns the name of the interface.
     pub fn name(self) -> &'static str {
         match self {
             Device::Ipip => "routed.ipip",
@@ -51,15 +51,16 @@ impl Device {
     }
 }
 
-/// Whether a device is to exist.
+/// The desired state of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DesiredDevice<T> {
-    /// No pool uses it.
+    /// The device is not needed: no pool uses it.
     #[default]
     Absent,
-    /// It is needed, but no interface has the node's address at the moment: leave it as it is.
+    /// The device is needed, but no interface has the node's address at the moment: it stays as it
+    /// is.
     Unknown,
-    /// With these attributes.
+    /// The device has these attributes.
     Present(T),
 }
 
@@ -68,7 +69,7 @@ pub enum DesiredDevice<T> {
 pub struct IpipSpec {
     /// Outer source address.
     pub local: Ipv4Addr,
-    /// MTU in octets: the parent's less [`IPIP_OVERHEAD`].
+    /// MTU in octets: that of the parent minus [`IPIP_OVERHEAD`].
     pub mtu: u32,
 }
 
@@ -79,9 +80,9 @@ pub struct VxlanSpec {
     pub local: IpAddr,
     /// Interface index of the device that has `local`.
     pub parent: u32,
-    /// MTU in octets: the parent's less [`VXLAN_OVERHEAD`] or [`VXLAN_OVERHEAD_IPV6`].
+    /// MTU in octets: that of the parent minus [`VXLAN_OVERHEAD`] or [`VXLAN_OVERHEAD_IPV6`].
     pub mtu: u32,
-    /// Its Ethernet address, the VTEP MAC.
+    /// Ethernet address, the VTEP MAC.
     pub mac: Mac,
 }
 
@@ -94,7 +95,7 @@ pub struct Parent {
     pub mtu: u32,
 }
 
-/// What tells one route of ours from another, all of them in table main.
+/// The key of a route of ours in table main.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteKey {
     /// Destination.
@@ -103,20 +104,21 @@ pub struct RouteKey {
     pub metric: u32,
 }
 
-/// Where a route leads.
+/// The target of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RouteTarget {
-    /// To an exit point.
+    /// An exit point.
     Exit(Exit),
-    /// To several exit points that share the packets, by the id of their list ([`crate::fib::Fib::exits_of`]).
+    /// Several exit points that share the packets, by the id of their list
+    /// (`Fib::exits_of`).
     Exits(u32),
-    /// Nowhere: the unassigned addresses of an own block.
+    /// Discard: the unassigned addresses of an own block.
     Blackhole,
-    /// Onto a device: the host route of an IPv6 VTEP, which makes it a legal gateway there.
+    /// A device: the host route of an IPv6 VTEP, which makes the VTEP a valid gateway there.
     Device(Device),
 }
 
-/// All that the kernel is to have of ours, but the routes to what was learned.
+/// Desired kernel state, except routes to learned prefixes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredState {
     /// The IP-in-IP device.
@@ -125,20 +127,21 @@ pub struct DesiredState {
     pub vxlan: DesiredDevice<VxlanSpec>,
     /// Addresses of the tunnel devices.
     pub addresses: BTreeSet<(Device, IpNet)>,
-    /// Permanent neighbours on the VXLAN device: VTEP to MAC.
+    /// Permanent neighbors on the VXLAN device: VTEP to MAC.
     pub neighbours: BTreeMap<IpAddr, Mac>,
     /// Permanent forwarding entries of the VXLAN device: MAC to node address.
     pub fdb: BTreeMap<Mac, IpAddr>,
-    /// Ways that are probed.
+    /// Tunnel paths that are probed.
     pub rules: BTreeSet<TunnelPath>,
-    /// How probes go to the other nodes' tunnel addresses, by each way.
+    /// Exits of probes, by tunnel path and tunnel address of the node.
     pub probe_routes: BTreeMap<(TunnelPath, Ipv4Addr), Exit>,
-    /// Routes of the node's own blocks, and to VTEPs.
+    /// Routes of the node's own blocks and to VTEPs.
     pub routes: Vec<(RouteKey, RouteTarget)>,
 }
 
 impl DesiredState {
-    /// What follows from the configuration alone. `parent` is the interface with the node's address, if any has it.
+    /// Derives the state from the configuration alone. `parent` is the interface with the node's
+    /// address, if there is one.
     pub fn from_config(config: &Config, parent: Option<Parent>) -> Self {
         let mut desired = Self::default();
         let local = &config.local;
@@ -177,7 +180,7 @@ impl DesiredState {
         }
         desired.add_probes(config, parent);
         for block in &local.blocks {
-            // A /32 or /128 block is one pod's own address: a blackhole would shadow nothing but it.
+            // A /32 or /128 block is one pod's own address, which a blackhole would shadow.
             if block.prefix_len() < block.max_prefix_len() {
                 let key = RouteKey { prefix: block.trunc(), metric: BLACKHOLE_METRIC };
                 desired.routes.push((key, RouteTarget::Blackhole));
@@ -186,7 +189,8 @@ impl DesiredState {
         desired
     }
 
-    /// To every node by every way that some node may ask by: what is asked by a way is answered by it.
+    /// Adds a route to every node by every tunnel path that some node may probe: a probe is
+    /// answered by the path it came by.
     fn add_probes(&mut self, config: &Config, parent: Option<Parent>) {
         for path in TunnelPath::ALL.into_iter().filter(|path| config.probes(*path)) {
             self.rules.insert(path);
@@ -207,7 +211,7 @@ impl DesiredState {
         }
     }
 
-    /// Every node's VTEP, used or not: so that taking the fallback is a change of next hop and nothing else.
+    /// Adds the VTEP of every node, used or not, so that a fallback changes only the next hop.
     fn add_vteps(&mut self, config: &Config, underlay: IpAddr) {
         for node in &config.nodes {
             let Some(remote) = node.address_like(underlay) else { continue };
@@ -233,7 +237,7 @@ impl DesiredState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Encapsulation, Fallback, LocalNode, ProbeConfig, RemoteNode};
+    use crate::node::{Encapsulation, FallbackMode, LocalNode, ProbeConfig, RemoteNode};
 
     fn config() -> Config {
         Config {
@@ -257,7 +261,7 @@ mod tests {
             }],
             pools: vec![],
             encapsulation: Encapsulation::Ipip,
-            fallback: Fallback::Vxlan,
+            fallback: FallbackMode::Vxlan,
             route_protocol: 179,
             route_metric: 512,
             nexthop_compat_keep: false,
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipip_cluster_with_vxlan_fallback_wants_both_devices_and_every_vtep() {
+    fn an_ipip_cluster_with_vxlan_fallback_has_both_devices_and_every_vtep() {
         let desired = DesiredState::from_config(&config(), Some(Parent { index: 7, mtu: 1500 }));
         assert_eq!(
             desired.ipip,

@@ -1,4 +1,5 @@
-//! The operations that lead from the observed kernel state to the desired one, but those on routes ([`crate::fib`]).
+//! The operations that turn observed kernel state into desired state, except those on routes
+//! (module `fib`).
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -15,52 +16,52 @@ use crate::{
     probe::TunnelPath,
 };
 
-/// The ids that next-hop objects of ours are given; those in use by others are skipped.
+/// Ids of our next-hop objects; ids in use by other programs are skipped.
 pub const NEXTHOP_IDS: RangeInclusive<u32> = 0x7264_0001..=0x7264_ffff;
 
-/// One change of kernel state; routes have [`crate::fib::RouteOp`].
+/// A change of kernel state; routes have `RouteOp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Each field is what its name says: an attribute of the kernel's object.
 pub enum Op {
-    /// Delete a tunnel device.
+    /// Deletion of a tunnel device.
     DeleteLink { device: Device, index: u32 },
-    /// Create the IP-in-IP device.
+    /// Creation of the IP-in-IP device.
     CreateIpip(IpipSpec),
-    /// Create the VXLAN device.
+    /// Creation of the VXLAN device.
     CreateVxlan(VxlanSpec),
-    /// Change what can be changed in place.
+    /// Change of attributes in place.
     SetLink { device: Device, index: u32, mtu: Option<u32>, mac: Option<Mac>, up: bool },
-    /// Add an address to a tunnel device.
+    /// Addition of an address to a tunnel device.
     AddAddress { device: Device, index: u32, address: IpNet },
-    /// Remove an address from a tunnel device.
+    /// Removal of an address from a tunnel device.
     DeleteAddress { device: Device, index: u32, address: IpNet },
-    /// Add or replace a permanent forwarding entry.
+    /// Addition or replacement of a permanent forwarding entry.
     SetFdb { index: u32, mac: Mac, remote: IpAddr },
-    /// Remove a forwarding entry.
+    /// Removal of a forwarding entry.
     DeleteFdb { index: u32, mac: Mac, remote: IpAddr },
-    /// Add or replace a permanent neighbour.
+    /// Addition or replacement of a permanent neighbor.
     SetNeighbour { index: u32, address: IpAddr, mac: Mac },
-    /// Remove a neighbour.
+    /// Removal of a neighbor.
     DeleteNeighbour { index: u32, address: IpAddr },
-    /// Create a next-hop object; never replaces one.
+    /// Creation of a next-hop object; never replaces one.
     AddNexthop { id: u32, gateway: IpAddr, index: u32 },
-    /// Replace a next-hop object observed as ours.
+    /// Replacement of a next-hop object observed as ours.
     ReplaceNexthop { id: u32, gateway: IpAddr, index: u32 },
-    /// Create a group of next-hop objects; never replaces one.
+    /// Creation of a group of next-hop objects; never replaces one.
     AddGroup { id: u32, members: GroupMembers },
-    /// Delete a next-hop object or group observed as ours.
+    /// Deletion of a next-hop object or group observed as ours.
     DeleteNexthop { id: u32 },
-    /// Lead probes by a way to the way's table.
+    /// Addition of the rule by which probes of a tunnel path use its table.
     AddRule { path: TunnelPath },
-    /// Lead them there no more.
+    /// Removal of that rule.
     DeleteRule { path: TunnelPath },
-    /// Lead probes to a node by a way, in the way's table.
+    /// Addition or replacement of a probe route to a node, in the table of a tunnel path.
     SetProbeRoute { path: TunnelPath, address: Ipv4Addr, gateway: IpAddr, index: u32 },
-    /// Lead them there no more.
+    /// Removal of that route.
     DeleteProbeRoute { path: TunnelPath, address: Ipv4Addr },
 }
 
-/// What an operation acts on: its key in the ledger of failures.
+/// The object of an operation: its key in the ledger of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Object {
     /// A tunnel device.
@@ -69,24 +70,24 @@ pub enum Object {
     Address(Device, IpNet),
     /// A forwarding entry.
     Fdb(Mac),
-    /// A neighbour.
+    /// A neighbor.
     Neighbour(IpAddr),
     /// A next-hop object, by gateway and interface index.
     Nexthop(IpAddr, u32),
     /// A group of next-hop objects.
     Group(GroupMembers),
-    /// A next-hop object or group to be deleted, by id.
+    /// A next-hop object or group to delete, by id.
     UnwantedNexthop(u32),
     /// A route.
     Route(RouteKey),
-    /// The rule of a way that is probed.
+    /// The rule of a tunnel path.
     Rule(TunnelPath),
-    /// A probe's route.
+    /// A probe route.
     ProbeRoute(TunnelPath, Ipv4Addr),
 }
 
 impl Op {
-    /// What it acts on.
+    /// Returns the object of the operation.
     pub fn object(&self) -> Object {
         match *self {
             Op::DeleteLink { device, .. } | Op::SetLink { device, .. } => Object::Link(device),
@@ -111,15 +112,16 @@ impl Op {
         }
     }
 
-    /// Whether the kernel's own answer (a new index, what went with a device) must be observed after it.
+    /// Returns whether its effects, such as a new index or what the kernel removed with a device,
+    /// have to be observed.
     pub fn changes_links(&self) -> bool {
         matches!(self, Op::DeleteLink { .. } | Op::CreateIpip(_) | Op::CreateVxlan(_))
     }
 }
 
-/// The operations that all else hangs on: links, or where those are right, addresses, forwarding entries and
-/// neighbours. Objects for which `blocked` answers true failed not long ago and are left alone. Carry them out and
-/// compare again until there are none.
+/// Returns the operations that everything else depends on: those on links, or if links are right,
+/// on addresses, forwarding entries and neighbors. Objects for which `blocked` returns true failed
+/// recently and are left alone. The caller executes them and repeats the call until there are none.
 pub fn base_ops(
     desired: &DesiredState,
     observed: &ObservedState,
@@ -206,7 +208,8 @@ fn address_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
         .collect()
 }
 
-/// Forwarding entries before neighbours: a neighbour makes packets flow, and they must not be flooded.
+/// Forwarding entries come before neighbors: a neighbor makes packets flow, and they must not be
+/// flooded.
 fn vtep_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
     let Some(index) = observed.vxlan.map(|l| l.index) else { return Vec::new() };
     let fdb = desired
@@ -225,7 +228,7 @@ fn vtep_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
     fdb.chain(neighbours).collect()
 }
 
-/// A probe's route may come when its device is there and up, and packets need both it and the rule.
+/// A probe route requires that its device is up, and packets need both the route and the rule.
 fn probe_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
     let routes = desired.probe_routes.iter().filter_map(|((path, address), exit)| {
         let (gateway, index) = observed.realise(exit)?;
@@ -236,7 +239,7 @@ fn probe_ops(desired: &DesiredState, observed: &ObservedState) -> Vec<Op> {
     routes.chain(rules).collect()
 }
 
-/// The deletion of what is ours and not desired, once no route needs it.
+/// Returns the deletions of objects of ours that are not desired, once no route needs them.
 pub fn unwanted_ops(
     desired: &DesiredState,
     observed: &ObservedState,

@@ -1,4 +1,4 @@
-//! What another configuration would change in the kernel, without changing it.
+//! The changes that another configuration would make to the kernel, computed without making them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,47 +13,47 @@ use crate::{
     resolve::Exit,
 };
 
-/// Routes that are named; the rest is counted.
+/// Routes that are listed; further ones are counted.
 pub const ROUTES_NAMED: usize = 20;
 
-/// What is done to an object.
+/// The action on an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlannedAction {
-    /// It comes.
+    /// Addition.
     Add,
-    /// It stays, with other contents.
+    /// Replacement of the contents.
     Replace,
-    /// It goes.
+    /// Removal.
     Remove,
 }
 
 /// A kernel object that would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectChange {
-    /// What is done to it.
+    /// Action.
     pub change: PlannedAction,
-    /// It in words.
+    /// Description of the object.
     pub object: String,
 }
 
-/// What would change.
+/// The changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DryRun {
-    /// Everything but routes.
+    /// Changes of everything except routes.
     pub objects: Vec<ObjectChange>,
-    /// Routes that come.
+    /// Number of routes added.
     pub routes_added: usize,
-    /// Routes that lead elsewhere afterwards.
+    /// Number of routes with another target.
     pub routes_replaced: usize,
-    /// Routes that go.
+    /// Number of routes removed.
     pub routes_removed: usize,
-    /// The first of those three together, by prefix.
+    /// The first changes of routes, by prefix.
     pub routes: Vec<ObjectChange>,
 }
 
 impl DryRun {
-    /// Whether nothing would change.
+    /// Returns whether there is no change.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty() && self.routes_added + self.routes_replaced + self.routes_removed == 0
     }
@@ -62,7 +62,7 @@ impl DryRun {
         self.objects.push(ObjectChange { change, object: object.to_string() });
     }
 
-    /// Notes what becomes of one route.
+    /// Records the change of one route.
     pub(crate) fn route(&mut self, prefix: &IpNet, before: Option<&str>, after: Option<&str>) {
         let (change, text) = match (before, after) {
             (None, None) => return,
@@ -84,7 +84,7 @@ impl DryRun {
     }
 }
 
-/// A target in words.
+/// Describes a target.
 pub(crate) fn leads(target: &RouteTarget, exits: &[Exit]) -> String {
     match target {
         RouteTarget::Exit(exit) => by(exit),
@@ -102,7 +102,7 @@ fn by(exit: &Exit) -> String {
     }
 }
 
-/// Compares all but learned routes and next hops.
+/// Compares everything except learned routes and next hops.
 pub(crate) fn compare(before: &DesiredState, after: &DesiredState) -> DryRun {
     let mut changes = DryRun::default();
     device(&mut changes, Device::Ipip, &before.ipip, &after.ipip);

@@ -1,9 +1,9 @@
-//! Both sides of our part of the forwarding table, and what leads from the one to the other, a batch at a time.
+//! Desired and observed routes, and the batches of changes that turn one into the other.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use multipath::LearnedPaths;
-use queue::Queue;
+use queue::SlotQueue;
 
 use crate::{
     desired::{DesiredState, RouteKey, RouteTarget},
@@ -13,102 +13,102 @@ use crate::{
     node::LearnedPath,
     observed::{ObservedState, Via},
     resolve::{Exit, ExitReason},
-    table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, PARKED, RouteState, RouteTable, SEEN, WITHDRAWN},
+    table::{CONFIGURED, DIRTY, FAILED, IN_FLIGHT, MET, PARKED, RouteState, RouteTable, WITHDRAWN},
 };
 
-/// Entries that one call of [`Fib::route_ops`] looks at: some hundred microseconds.
-const LOOKED_AT: usize = 16 * 1024;
+/// Entries that one call of [`Fib::route_ops`] compares: some hundred microseconds.
+const COMPARED: usize = 16 * 1024;
 /// Entries that are removed together: some milliseconds.
 const EMPTIED: usize = 64 * 1024;
-/// Entries that a list keeps room for when it is empty.
+/// Capacity, in entries, that an empty list keeps.
 const KEPT: usize = 4096;
 
-/// What is wanted of a prefix, and why.
+/// The desired route of a prefix, with the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct DesiredRoute {
-    /// Where its route is to lead; `None` where there is to be none.
+    /// Target; `None` if there is to be no route.
     pub target: Option<RouteTarget>,
-    /// The reason for that; `None` where nothing was learned.
+    /// Reason; `None` if nothing was learned.
     pub reason: Option<ExitReason>,
 }
 
-/// What is done to a route.
+/// The action on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Create it; never replaces one.
+pub enum RouteAction {
+    /// Creation; never replaces a route.
     Add(Via),
-    /// Replace one observed as ours.
+    /// Replacement of a route observed as ours.
     Replace(Via),
-    /// Delete one observed as ours.
+    /// Deletion of a route observed as ours.
     Delete,
 }
 
-/// One change of a route.
+/// A change of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteOp {
-    /// Its slot in the table.
+    /// Slot in the table.
     pub slot: u32,
     /// Destination and metric.
     pub key: RouteKey,
-    /// The change.
-    pub verb: Verb,
+    /// Action.
+    pub verb: RouteAction,
 }
 
-/// What is desired, what is observed, and the routes of both.
+/// Desired state, observed state, and the routes of both.
 #[derive(Debug, Clone, Default)]
 pub struct Fib {
-    /// All that is desired but learned routes.
+    /// Desired state except learned routes.
     pub desired: DesiredState,
-    /// All that was observed but routes; `None` before the first look.
+    /// Observed state except routes; `None` before the first observation.
     pub observed: Option<ObservedState>,
     table: RouteTable,
     paths: ValueInterner<LearnedPaths>,
     others: ValueInterner<Box<[IpAddr]>>,
     exits: ValueInterner<Box<[Exit]>>,
-    wants: ValueInterner<DesiredRoute>,
+    desired_routes: ValueInterner<DesiredRoute>,
     vias: ValueInterner<Via>,
-    /// By the id of a want: how it is realised now.
+    /// Realisation by the id of a desired route.
     realised: Vec<Option<Via>>,
-    /// The same as it was before all of it is found out anew, until it is: for whoever asks meanwhile.
+    /// The previous realisations, while all are computed again: reports use them meanwhile.
     before: Vec<Option<Via>>,
-    /// Wants that nothing was found for yet.
+    /// Desired routes without a realisation.
     unrealised: Vec<u32>,
-    /// Our next-hop objects by gateway and interface index.
+    /// Ids of our next-hop objects by gateway and interface index.
     by_content: HashMap<(IpAddr, u32), u32>,
-    /// Our groups of them.
+    /// Ids of our groups by members.
     by_members: HashMap<GroupMembers, u32>,
-    /// Where to look for a free next-hop id.
+    /// First candidate for a free next-hop id.
     next_id: u32,
-    /// Routes to be compared, in no order to rely on.
-    queue: Queue,
-    /// Routes that were deleted, whose entries may go.
+    /// Routes to compare, in no particular order.
+    queue: SlotQueue,
+    /// Deleted routes whose entries may be removed.
     emptied: Vec<u32>,
-    /// Where the comparison of all routes stands.
+    /// Cursor of the comparison of all routes.
     scan: Option<u32>,
     configured: Vec<u32>,
-    /// An exit is wanted no more since the last rest: its object may be another's.
+    /// True if an exit became undesired since the last rest, so that its object may be reused.
     may_inherit: bool,
-    /// An object may have lost its last route.
+    /// True if an object may have lost its last route.
     pub(crate) may_sweep: bool,
 }
 
 impl Fib {
-    /// The routes.
+    /// Returns the routes.
     pub fn table(&self) -> &RouteTable {
         &self.table
     }
 
-    /// The path that was learned for a route.
+    /// Returns the learned path of a route.
     pub fn learned(&self, state: &RouteState) -> Option<&LearnedPath> {
         self.paths.value(state.learned).map(|paths| &paths.learned)
     }
 
-    /// What is wanted of a route.
-    pub fn want(&self, state: &RouteState) -> DesiredRoute {
-        self.wants.value(state.want).copied().unwrap_or_default()
+    /// Returns the desired route.
+    pub fn desired_route(&self, state: &RouteState) -> DesiredRoute {
+        self.desired_routes.value(state.want).copied().unwrap_or_default()
     }
 
-    /// What the kernel has of a route.
+    /// Returns the next hop of a route in the kernel.
     pub fn via(&self, state: &RouteState) -> Option<&Via> {
         self.vias.value(state.via)
     }
@@ -117,8 +117,8 @@ impl Fib {
         self.realised.get(usize::try_from(want).ok()?).copied().flatten()
     }
 
-    /// Notes what was learned of a route, and what shares its packets; answers its slot, and whether anything was learned
-    /// before.
+    /// Records the learned path of a route and the exit points that share its packets. Returns the
+    /// slot, and whether a path was learned before.
     pub fn learn(
         &mut self,
         key: &RouteKey,
@@ -141,10 +141,10 @@ impl Fib {
         Some((slot, old != NONE))
     }
 
-    /// Notes what is wanted of a route that something was learned for. What the configuration wants comes first.
-    pub fn want_learned(&mut self, slot: u32, want: DesiredRoute) {
+    /// Records the desired target of a learned route. Configured routes take precedence.
+    pub fn set_desired(&mut self, slot: u32, want: DesiredRoute) {
         let state = *self.table.state(slot);
-        let target = match self.want(&state).target {
+        let target = match self.desired_route(&state).target {
             configured @ Some(RouteTarget::Device(_) | RouteTarget::Blackhole) if state.has(CONFIGURED) => {
                 configured
             }
@@ -157,12 +157,13 @@ impl Fib {
         let id = if want == DesiredRoute::default() {
             NONE
         } else {
-            let (id, new) = self.wants.acquire(want);
+            let (id, new) = self.desired_routes.acquire(want);
             if new {
                 if let Some(RouteTarget::Exits(exits)) = want.target {
                     self.exits.retain(exits);
                 }
-                let length = usize::try_from(self.wants.last_id()).unwrap_or(usize::MAX).saturating_add(1);
+                let length =
+                    usize::try_from(self.desired_routes.last_id()).unwrap_or(usize::MAX).saturating_add(1);
                 self.realised.resize(length, None);
                 for realised in [&mut self.realised, &mut self.before] {
                     if let Some(realised) = usize::try_from(id).ok().and_then(|i| realised.get_mut(i)) {
@@ -174,8 +175,10 @@ impl Fib {
             id
         };
         let old = std::mem::replace(&mut self.table.state_mut(slot).want, id);
-        if self.wants.release(old) {
-            if let Some(RouteTarget::Exits(exits)) = self.wants.value(old).and_then(|want| want.target) {
+        if self.desired_routes.release(old) {
+            if let Some(RouteTarget::Exits(exits)) =
+                self.desired_routes.value(old).and_then(|want| want.target)
+            {
                 self.exits.release(exits);
             }
             self.may_sweep = true;
@@ -184,7 +187,7 @@ impl Fib {
         self.mark(slot);
     }
 
-    /// Has a route compared soon.
+    /// Queues a route for comparison.
     pub fn mark(&mut self, slot: u32) {
         let state = self.table.state_mut(slot);
         if !state.has(DIRTY) {
@@ -193,18 +196,18 @@ impl Fib {
         }
     }
 
-    /// Has all routes compared.
+    /// Starts the comparison of all routes.
     pub fn mark_all(&mut self) {
         self.scan = Some(0);
     }
 
-    /// Has everything compared and realised anew: links or next-hop objects are others than they were.
+    /// Starts the comparison and realisation of everything: links or next-hop objects changed.
     pub fn invalidate(&mut self) {
         self.before.resize(self.realised.len(), None);
         for (realised, before) in self.realised.iter_mut().zip(&mut self.before) {
             *before = realised.take().or(*before);
         }
-        self.unrealised = self.wants.iter().map(|(id, _)| id).collect();
+        self.unrealised = self.desired_routes.iter().map(|(id, _)| id).collect();
         self.by_content.clear();
         self.by_members.clear();
         for (id, nexthop) in self.observed.iter().flat_map(|o| &o.nexthops) {
@@ -219,10 +222,10 @@ impl Fib {
         self.mark_all();
     }
 
-    /// Takes what follows from a new configuration, in place of what followed from the old one.
+    /// Replaces the desired state that a configuration implies.
     pub fn configure(&mut self, desired: DesiredState) {
         for slot in std::mem::take(&mut self.configured) {
-            let reason = self.want(self.table.state(slot)).reason;
+            let reason = self.desired_route(self.table.state(slot)).reason;
             self.table.state_mut(slot).clear(CONFIGURED);
             self.set_want(slot, DesiredRoute { target: None, reason });
         }
@@ -230,13 +233,13 @@ impl Fib {
             let slot = self.table.enter(key);
             self.table.state_mut(slot).set(CONFIGURED);
             self.configured.push(slot);
-            let reason = self.want(self.table.state(slot)).reason;
+            let reason = self.desired_route(self.table.state(slot)).reason;
             self.set_want(slot, DesiredRoute { target: Some(*target), reason });
         }
         self.desired = desired;
     }
 
-    /// Moves what was learned to another metric; all of it has to be resolved anew then.
+    /// Moves learned routes to another metric; all of them have to be resolved again.
     pub fn move_learned(&mut self, metric: u32) {
         let slots: Vec<u32> = self.table.slots().collect();
         for slot in slots {
@@ -246,71 +249,9 @@ impl Fib {
                 let others: Box<[IpAddr]> = self.others(&state).into();
                 self.learn(&RouteKey { metric, ..key }, Some(learned), &others);
                 self.learn(&key, None, &[]);
-                self.want_learned(slot, DesiredRoute::default());
+                self.set_desired(slot, DesiredRoute::default());
             }
         }
-    }
-
-    /// Notes that the kernel has, or has not, a route. Returns true if that is news.
-    pub fn observe_route(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
-        let slot = match via {
-            Some(_) => self.table.enter(key),
-            None => match self.table.find(key) {
-                Some(slot) => slot,
-                None => return false,
-            },
-        };
-        self.table.state_mut(slot).set(SEEN);
-        let news = self.vias.value(self.table.state(slot).via).copied() != via;
-        if news {
-            self.set_via(slot, via);
-        }
-        news
-    }
-
-    /// The same for a change that others made, which is then healed. What comes while a change of ours is in flight is news
-    /// whatever it says: it may have been made before or after ours.
-    pub fn event(&mut self, key: &RouteKey, via: Option<Via>) -> bool {
-        let mut news = self.observe_route(key, via);
-        if let Some(slot) = self.table.find(key) {
-            if self.table.state(slot).has(IN_FLIGHT) {
-                news = true;
-            } else {
-                self.table.state_mut(slot).clear(SEEN);
-            }
-            if news {
-                self.mark(slot);
-            }
-            self.table.remove_if_empty(slot);
-        }
-        news
-    }
-
-    /// Gives up an observation of all routes that did not come to its end.
-    pub fn observed_some(&mut self) {
-        let mut cursor = 0;
-        while let Some(slot) = self.table.next(cursor) {
-            cursor = slot + 1;
-            self.table.state_mut(slot).clear(SEEN);
-        }
-    }
-
-    /// Ends an observation of all routes: those not met since the last one are gone. Returns how many.
-    pub fn observed_all(&mut self) -> usize {
-        let mut gone = 0;
-        let mut cursor = 0;
-        while let Some(slot) = self.table.next(cursor) {
-            cursor = slot + 1;
-            let state = self.table.state_mut(slot);
-            let seen = state.has(SEEN);
-            state.clear(SEEN);
-            if !seen && state.via != NONE {
-                self.set_via(slot, None);
-                gone += 1;
-            }
-            self.table.remove_if_empty(slot);
-        }
-        gone
     }
 
     fn set_via(&mut self, slot: u32, via: Option<Via>) {
@@ -321,18 +262,19 @@ impl Fib {
         }
     }
 
-    /// The routes that make next hops legal, which are written before those.
+    /// Collects the routes that make next hops valid, which are written before those.
     pub fn host_ops(&mut self, batch: &mut Vec<RouteOp>, blocked: &dyn Fn(&Object) -> bool) {
         for i in 0..self.configured.len() {
             let slot = self.configured[i];
-            if matches!(self.want(self.table.state(slot)).target, Some(RouteTarget::Device(_))) {
+            if matches!(self.desired_route(self.table.state(slot)).target, Some(RouteTarget::Device(_))) {
                 batch.extend(self.compare(slot, false, blocked));
             }
         }
     }
 
-    /// Adds at most `limit` changes to the batch. What is not wanted is deleted with `sweep`, else only if it was
-    /// learned and withdrawn since the start. Returns whether there is nothing left to compare.
+    /// Adds at most `limit` changes to the batch. Undesired routes are deleted with `sweep`,
+    /// otherwise only if they were learned and withdrawn since the start. Returns whether there is
+    /// nothing left to compare.
     pub fn route_ops(
         &mut self,
         batch: &mut Vec<RouteOp>,
@@ -341,7 +283,7 @@ impl Fib {
         blocked: &dyn Fn(&Object) -> bool,
     ) -> bool {
         self.scan_on(sweep);
-        for _ in 0..LOOKED_AT {
+        for _ in 0..COMPARED {
             if batch.len() >= limit {
                 return false;
             }
@@ -352,26 +294,26 @@ impl Fib {
         false
     }
 
-    /// Takes a route out of the queue.
+    /// Takes a route from the queue.
     fn pick(&mut self) -> Option<u32> {
-        // Plain gateways are taken as they come: those of one next hop come one after the other, and the kernel finds
-        // the last one first in its long chain.
+        // Routes by plain gateways are taken in sequence: those of one next hop follow each other, and the
+        // kernel finds the last one first in its long chain.
         let objects = self.observed.as_ref().is_none_or(|o| o.nexthop_objects);
         let table = &self.table;
         self.queue.take(|first| !objects && table.state(first).want != NONE)
     }
 
-    /// Goes on with the comparison of all routes: those that differ are put into the queue.
+    /// Continues the comparison of all routes; those that differ are queued.
     fn scan_on(&mut self, sweep: bool) {
         let Some(mut cursor) = self.scan else { return };
-        for _ in 0..LOOKED_AT {
+        for _ in 0..COMPARED {
             let Some(slot) = self.table.next(cursor) else {
                 self.scan = None;
                 return;
             };
             cursor = slot + 1;
             let state = *self.table.state(slot);
-            let wanted = self.wants.value(state.want).is_some_and(|want| want.target.is_some());
+            let wanted = self.desired_routes.value(state.want).is_some_and(|want| want.target.is_some());
             let differs = if wanted {
                 self.realised_by(state.want).as_ref() != self.vias.value(state.via)
             } else {
@@ -390,20 +332,20 @@ impl Fib {
             self.table.state_mut(slot).set(PARKED);
             return None;
         }
-        let target = self.wants.value(state.want).and_then(|want| want.target);
+        let target = self.desired_routes.value(state.want).and_then(|want| want.target);
         let verb = match target {
             None if state.via == NONE => {
                 self.table.remove_if_empty(slot);
                 return None;
             }
-            None if sweep || state.has(WITHDRAWN) => Verb::Delete,
+            None if sweep || state.has(WITHDRAWN) => RouteAction::Delete,
             None => return None,
             Some(_) => {
                 let via = self.realised_by(state.want)?;
                 match self.vias.value(state.via) {
                     Some(old) if *old == via => return None,
-                    Some(_) => Verb::Replace(via),
-                    None => Verb::Add(via),
+                    Some(_) => RouteAction::Replace(via),
+                    None => RouteAction::Add(via),
                 }
             }
         };
@@ -415,24 +357,25 @@ impl Fib {
         Some(RouteOp { slot, key, verb })
     }
 
-    /// Notes how a change of a route ended. Returns whether the route had failed before.
+    /// Records the result of a change. Returns whether the route had failed before.
     ///
-    /// Where others have changed it meanwhile their word stands, and it is compared once more: if theirs came first, to write it
-    /// again is harmless or refused, and a refusal leads to a look; if it came last, ours is gone.
+    /// If another program changed the route meanwhile, its change stands and the route is compared
+    /// again: if that change came first, writing ours again is harmless or refused, and a refusal
+    /// leads to a resync; if it came last, ours is gone.
     pub fn route_done(&mut self, op: &RouteOp, success: bool) -> bool {
         let state = self.table.state_mut(op.slot);
         let failed = state.has(FAILED);
-        let contested = state.has(SEEN);
+        let contested = state.has(MET);
         let parked = state.has(PARKED) || contested;
-        state.clear(IN_FLIGHT | PARKED | SEEN);
+        state.clear(IN_FLIGHT | PARKED | MET);
         if success {
             state.clear(FAILED);
-            if op.verb == Verb::Delete {
+            if op.verb == RouteAction::Delete {
                 state.clear(WITHDRAWN);
             }
             let via = match op.verb {
-                Verb::Add(via) | Verb::Replace(via) => Some(via),
-                Verb::Delete => None,
+                RouteAction::Add(via) | RouteAction::Replace(via) => Some(via),
+                RouteAction::Delete => None,
             };
             if !contested {
                 self.set_via(op.slot, via);
@@ -443,7 +386,7 @@ impl Fib {
         if parked {
             self.mark(op.slot);
         }
-        if op.verb == Verb::Delete && success {
+        if op.verb == RouteAction::Delete && success {
             self.emptied.push(op.slot);
             if self.emptied.len() >= EMPTIED {
                 self.remove_emptied();
@@ -452,8 +395,8 @@ impl Fib {
         failed
     }
 
-    /// Removes the entries of deleted routes, together and in the order of memory: one by one and scattered each would
-    /// cost several cache misses.
+    /// Removes the entries of deleted routes, together and in the order of memory: scattered single
+    /// removals would cost several cache misses each.
     fn remove_emptied(&mut self) {
         let mut emptied = std::mem::take(&mut self.emptied);
         emptied.sort_unstable();
@@ -463,14 +406,14 @@ impl Fib {
         self.emptied = emptied;
     }
 
-    /// Notes that the ledger has a failure of a route.
+    /// Records that the ledger has a failure of a route.
     pub fn mark_failed(&mut self, key: &RouteKey) {
         if let Some(slot) = self.table.find(key) {
             self.table.state_mut(slot).set(FAILED);
         }
     }
 
-    /// Gives memory back after a peak; to be called when nothing waits and nothing is in flight.
+    /// Releases memory after a peak; requires that nothing is queued or in flight.
     pub fn shrink(&mut self) {
         self.remove_emptied();
         self.emptied.shrink_to(KEPT);
@@ -489,6 +432,7 @@ mod installed;
 mod multipath;
 mod nexthop_reuse;
 mod nexthops;
+mod observation;
 mod queue;
 #[cfg(test)]
 mod tests;

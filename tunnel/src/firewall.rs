@@ -1,5 +1,5 @@
-//! What this node's own firewall table is to do: take encapsulated packets from known nodes alone, and give
-//! packets that leave the pools the node's address.
+//! The desired contents of this node's firewall table: encapsulated packets are accepted from known
+//! nodes only, and packets that leave the pools get the node's address.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -13,37 +13,39 @@ use crate::{
     resolve::Exit,
 };
 
-/// Whom encapsulated packets are accepted from.
+/// The sources that encapsulated packets are accepted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TunnelsFrom {
-    /// Nodes of the node table, and exit points that BGP names beside them.
+    /// Nodes of the node table, and exit points that only BGP names.
     #[default]
     Nodes,
-    /// Anybody: no rule is made.
+    /// Any source: there is no rule.
     Any,
 }
 
-/// The table as it is to be. It says the same whatever order nodes and pools came in.
+/// The desired table. It does not depend on the order of nodes and pools.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Firewall {
-    /// Whom encapsulated packets are accepted from.
+    /// Accepted sources.
     pub from: TunnelsFrom,
-    /// Whether IP-in-IP packets (IP protocol 4 inside IPv4) to this node are looked at.
+    /// True if IP-in-IP packets (IP protocol 4 inside IPv4) to this node are checked.
     pub guards_ipip: bool,
-    /// Whether packets of our VXLAN (UDP port 4789, our VNI) to this node are looked at.
+    /// True if packets of our VXLAN (UDP port 4789, our VNI) to this node are checked.
     pub guards_vxlan: bool,
-    /// Outer sources that are accepted, both families.
+    /// Accepted outer sources, both families.
     pub nodes: BTreeSet<IpAddr>,
-    /// All pools: packets to these keep their source. Apart from each other, sorted.
+    /// All pools: packets to these keep their source. Disjoint, sorted.
     pub pools: Vec<IpNet>,
-    /// Pools whose packets to anywhere else get this node's address (`natOutgoing`). Apart from each other, sorted.
+    /// Pools whose packets to any other destination get this node's address (`natOutgoing`).
+    /// Disjoint, sorted.
     pub masqueraded: Vec<IpNet>,
 }
 
 impl Firewall {
-    /// What follows from the configuration; `masqueraded` are the pools with `natOutgoing`.
+    /// Derives the table from the configuration; `masqueraded` are the pools with `natOutgoing`.
     ///
-    /// An encapsulation that this node does not use is not looked at: its packets are somebody else's.
+    /// An encapsulation that this node does not use is not checked: its packets belong to another
+    /// program.
     pub fn of(config: &Config, from: TunnelsFrom, masqueraded: &[IpNet]) -> Self {
         let guards = from == TunnelsFrom::Nodes;
         let (guards_ipip, guards_vxlan) = (guards && config.needs_ipip(), guards && config.needs_vxlan());
@@ -58,13 +60,13 @@ impl Firewall {
             guards_ipip,
             guards_vxlan,
             nodes: if guards { addresses.collect() } else { BTreeSet::new() },
-            // Where nothing is masqueraded nobody asks what a pool is.
+            // Without masquerading the pools are not needed.
             pools: if masqueraded.is_empty() { Vec::new() } else { apart(&pools) },
             masqueraded: apart(masqueraded),
         }
     }
 
-    /// The same with what follows from how the tunnels are.
+    /// Returns the table with the sources and devices that follow from the state of the tunnels.
     pub fn with(mut self, tunnels: &Tunnels) -> Self {
         if self.from == TunnelsFrom::Nodes {
             self.guards_ipip |= tunnels.ipip;
@@ -74,13 +76,14 @@ impl Firewall {
         self
     }
 
-    /// Whether there is nothing to do: then there is to be no table.
+    /// Returns whether there is nothing to do, so that there is to be no table.
     pub fn is_empty(&self) -> bool {
         !self.guards_ipip && !self.guards_vxlan && self.masqueraded.is_empty()
     }
 }
 
-/// Without those inside others, siblings put together, sorted: intervals of a set must not overlap.
+/// Returns the networks without those inside others, siblings merged, sorted: intervals of a set
+/// must not overlap.
 fn apart(nets: &[IpNet]) -> Vec<IpNet> {
     let truncated: Vec<IpNet> = nets.iter().map(IpNet::trunc).collect();
     let mut apart = IpNet::aggregate(&truncated);
@@ -88,22 +91,23 @@ fn apart(nets: &[IpNet]) -> Vec<IpNet> {
     apart
 }
 
-/// How the tunnels are now, as far as the firewall follows that beside the configuration.
+/// The state of the tunnels that the firewall depends on in addition to the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tunnels {
-    /// Where packets are sent by IP-in-IP although the node table knows nobody there: exit points that BGP alone
-    /// names, such as those of a reflector's clients that have no Node resource.
+    /// Destinations of IP-in-IP packets that the node table does not know: exit points that only
+    /// BGP names, such as those of a reflector's clients without a Node resource.
     pub strangers: BTreeSet<IpAddr>,
-    /// All routes were given: who is no stranger now may be forgotten.
+    /// True if all routes are known, so that former strangers may be removed.
     pub whole: bool,
-    /// There is a device for IP-in-IP; one that no pool uses any more lingers, and takes packets.
+    /// True if there is an IP-in-IP device; a device that no pool uses any more lingers and
+    /// receives packets.
     pub ipip: bool,
-    /// There is a device for VXLAN.
+    /// True if there is a VXLAN device.
     pub vxlan: bool,
 }
 
 impl Tunnels {
-    /// The strangers among `exits`.
+    /// Returns the strangers among `exits`.
     pub fn strangers_among(exits: impl Iterator<Item = Exit>, config: &Config) -> BTreeSet<IpAddr> {
         if !config.may_use(Encapsulation::Ipip) {
             return BTreeSet::new();
@@ -121,13 +125,15 @@ impl Tunnels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, Pool, ProbeConfig, RemoteNode};
+    use crate::node::{
+        DEFAULT_ROUTE_METRIC, FallbackMode, LocalNode, Pool, PoolMode, ProbeConfig, RemoteNode,
+    };
 
     fn net(text: &str) -> IpNet {
         text.parse().expect("a prefix")
     }
 
-    fn config(encapsulation: Encapsulation, fallback: Fallback) -> Config {
+    fn config(encapsulation: Encapsulation, fallback: FallbackMode) -> Config {
         let node = |name: &str, ipv4: Option<&str>, ipv6: Option<&str>| RemoteNode {
             name: name.into(),
             ipv4: ipv4.map(|text| text.parse().expect("net")),
@@ -152,8 +158,8 @@ mod tests {
                 node("c", None, Some("fd00::3/64")),
             ],
             pools: vec![
-                Pool { cidr: net("10.2.0.0/16"), encapsulation, mode: Mode::Always },
-                Pool { cidr: net("10.1.0.0/16"), encapsulation: Encapsulation::None, mode: Mode::Never },
+                Pool { cidr: net("10.2.0.0/16"), encapsulation, mode: PoolMode::Always },
+                Pool { cidr: net("10.1.0.0/16"), encapsulation: Encapsulation::None, mode: PoolMode::Never },
             ],
             encapsulation,
             fallback,
@@ -166,22 +172,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_is_guarded_and_the_nodes_are_accepted() {
+    fn encapsulations_in_use_are_guarded_and_nodes_are_accepted() {
         let of = |encapsulation, fallback, from| {
             let firewall = Firewall::of(&config(encapsulation, fallback), from, &[]);
             (firewall.guards_ipip, firewall.guards_vxlan, firewall.nodes.len(), firewall.is_empty())
         };
         let nodes = TunnelsFrom::Nodes;
-        assert_eq!(of(Encapsulation::Ipip, Fallback::Vxlan, nodes), (true, true, 3, false));
-        assert_eq!(of(Encapsulation::Ipip, Fallback::None, nodes), (true, false, 3, false));
-        assert_eq!(of(Encapsulation::Vxlan, Fallback::Vxlan, nodes), (false, true, 3, false));
-        assert_eq!(of(Encapsulation::None, Fallback::Vxlan, nodes), (false, false, 3, true));
-        assert_eq!(of(Encapsulation::Ipip, Fallback::Vxlan, TunnelsFrom::Any), (false, false, 0, true));
+        assert_eq!(of(Encapsulation::Ipip, FallbackMode::Vxlan, nodes), (true, true, 3, false));
+        assert_eq!(of(Encapsulation::Ipip, FallbackMode::None, nodes), (true, false, 3, false));
+        assert_eq!(of(Encapsulation::Vxlan, FallbackMode::Vxlan, nodes), (false, true, 3, false));
+        assert_eq!(of(Encapsulation::None, FallbackMode::Vxlan, nodes), (false, false, 3, true));
+        assert_eq!(of(Encapsulation::Ipip, FallbackMode::Vxlan, TunnelsFrom::Any), (false, false, 0, true));
     }
 
     #[test]
-    fn all_pools_are_excepted_from_masquerading_and_there_is_none_where_no_pool_asks() {
-        let config = config(Encapsulation::Ipip, Fallback::Vxlan);
+    fn packets_to_any_pool_keep_their_source_and_without_nat_outgoing_nothing_is_masqueraded() {
+        let config = config(Encapsulation::Ipip, FallbackMode::Vxlan);
         assert_eq!(Firewall::of(&config, TunnelsFrom::Any, &[]).pools, []);
         let firewall = Firewall::of(&config, TunnelsFrom::Any, &[net("10.2.0.0/16")]);
         assert_eq!(firewall.pools, [net("10.1.0.0/16"), net("10.2.0.0/16")]);
@@ -190,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn nested_and_neighbouring_pools_are_put_together() {
+    fn nested_and_adjacent_pools_are_merged() {
         let nets = ["10.1.1.0/24", "10.1.0.0/16", "fd00:1::/64", "10.0.0.0/16"].map(net);
         assert_eq!(apart(&nets), [net("10.0.0.0/15"), net("fd00:1::/64")]);
     }
 
     #[test]
-    fn strangers_are_the_ipip_exits_that_no_node_has() {
-        let config = config(Encapsulation::Ipip, Fallback::Vxlan);
+    fn strangers_are_the_ipip_exits_that_belong_to_no_node() {
+        let config = config(Encapsulation::Ipip, FallbackMode::Vxlan);
         let exits = [
             Exit::Ipip { remote: [192, 168, 0, 2].into() },
             Exit::Ipip { remote: [192, 168, 0, 77].into() },
@@ -209,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_lingers_is_guarded_unless_anybody_may_send() {
+    fn lingering_devices_are_guarded_unless_any_source_is_accepted() {
         let lingering = Tunnels {
             strangers: BTreeSet::from([[192, 168, 0, 77].into()]),
             ipip: true,
             ..Tunnels::default()
         };
-        let config = config(Encapsulation::None, Fallback::None);
+        let config = config(Encapsulation::None, FallbackMode::None);
         let firewall = Firewall::of(&config, TunnelsFrom::Nodes, &[]).with(&lingering);
         assert_eq!((firewall.guards_ipip, firewall.guards_vxlan, firewall.nodes.len()), (true, false, 4));
         let open = Firewall::of(&config, TunnelsFrom::Any, &[]);

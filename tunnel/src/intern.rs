@@ -1,23 +1,23 @@
-//! Values that many routes share, held once each and counted.
+//! Reference-counted values that many routes share.
 
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-/// The id that stands for no value.
+/// The id of no value.
 pub const NONE: u32 = 0;
 
-/// Values by small ids, each with the number of its holders. The id of a value that nobody holds any more is
-/// given to another one later.
+/// Values by small ids, each with the number of its holders. The id of a value without holders is
+/// reused.
 #[derive(Debug, Clone)]
 pub struct ValueInterner<T> {
-    /// The value with id `i + 1`, and its holders.
+    /// The value with id `i + 1`, and the number of its holders.
     values: Vec<(T, u32)>,
     index: HashTable<u32>,
     free: Vec<u32>,
     hasher: RandomState,
-    /// The id given last: runs of routes share their values.
+    /// The last id returned: consecutive routes mostly share their values.
     last: u32,
 }
 
@@ -38,7 +38,7 @@ fn at(id: u32) -> usize {
 }
 
 impl<T: Eq + Hash> ValueInterner<T> {
-    /// The id of a value, which has one more holder now, and whether nobody held it before.
+    /// Adds a holder of a value. Returns its id, and whether it had no holder before.
     pub fn acquire(&mut self, value: T) -> (u32, bool) {
         if let Some((last, count)) = self.values.get_mut(at(self.last))
             && *count > 0
@@ -71,14 +71,14 @@ impl<T: Eq + Hash> ValueInterner<T> {
         (id, true)
     }
 
-    /// One more holder.
+    /// Adds a holder.
     pub fn retain(&mut self, id: u32) {
         if let Some((_, count)) = self.values.get_mut(at(id)) {
             *count += 1;
         }
     }
 
-    /// One holder less. Returns true if it was the last; [`NONE`] has none.
+    /// Removes a holder. Returns true if it was the last; [`NONE`] has none.
     pub fn release(&mut self, id: u32) -> bool {
         let Some((value, count)) = self.values.get_mut(at(id)).filter(|(_, count)| *count > 0) else {
             return false;
@@ -95,29 +95,29 @@ impl<T: Eq + Hash> ValueInterner<T> {
         true
     }
 
-    /// The value with this id; `None` for [`NONE`].
+    /// Returns the value with this id; `None` for [`NONE`].
     pub fn value(&self, id: u32) -> Option<&T> {
         self.values.get(at(id)).map(|(value, _)| value)
     }
 
-    /// How many hold a value.
+    /// Returns the number of holders of a value.
     pub fn holders(&self, value: &T) -> u32 {
         let same = |id: &u32| self.values.get(at(*id)).is_some_and(|(v, _)| v == value);
         let found = self.index.find(self.hasher.hash_one(value), same);
         found.and_then(|id| self.values.get(at(*id))).map_or(0, |(_, count)| *count)
     }
 
-    /// Whether anybody holds the value with this id.
+    /// Returns whether the value with this id has a holder.
     pub fn is_held(&self, id: u32) -> bool {
         self.values.get(at(id)).is_some_and(|(_, count)| *count > 0)
     }
 
-    /// The values that are held, with their ids.
+    /// Returns the values that have holders, with their ids.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (1..).zip(&self.values).filter(|(_, (_, count))| *count > 0).map(|(id, (value, _))| (id, value))
     }
 
-    /// The largest id given so far.
+    /// Returns the largest id so far.
     pub fn last_id(&self) -> u32 {
         u32::try_from(self.values.len()).unwrap_or(u32::MAX)
     }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_values_share_an_id_until_the_last_holder_lets_go() {
+    fn equal_values_share_an_id_until_the_last_holder_releases_it() {
         let mut interner = ValueInterner::default();
         let (a, new) = interner.acquire("a");
         assert!(new && a != NONE);
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!((interner.holders(&"a"), interner.holders(&"c")), (2, 0));
         assert!(!interner.release(a) && interner.release(a) && !interner.release(a));
         assert_eq!((interner.holders(&"a"), interner.is_held(a)), (0, false));
-        // The id is another's now, and the old value gets a new one.
+        // The id belongs to another value now, and the old value gets a new one.
         assert_eq!(interner.acquire("c"), (a, true));
         let (again, new) = interner.acquire("a");
         assert!(new && again != a && again != b);

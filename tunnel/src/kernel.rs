@@ -1,4 +1,4 @@
-//! The [`Dataplane`] that is the kernel of the calling thread's network namespace.
+//! The [`Dataplane`] of the kernel, in the calling thread's network namespace.
 
 mod flush;
 mod monitor;
@@ -41,26 +41,26 @@ use crate::{
     sysctl::{self, Sysctl},
 };
 
-/// The device that the kernel makes in every namespace as soon as the `ipip` module is there.
+/// Device that the kernel creates in every namespace once the `ipip` module is loaded.
 const TUNL0: &str = "tunl0";
 
-/// A request, by the way it goes.
-enum Request {
-    /// One of many.
+/// A request, by the socket it uses.
+enum KernelRequest {
+    /// A request of the socket for numerous ones.
     Batched(RequestMessage),
-    /// One by itself.
+    /// A request that is executed by itself.
     Single(LinkChange),
 }
 
-/// Five sockets: for probes, for routes, which a thread of its own writes, for the other requests that are many, for those that
-/// are few, and for events.
+/// The kernel by five sockets: for probes, for routes (written by a thread of its own), for other
+/// numerous requests, for rare requests, and for events.
 pub struct KernelDataplane {
     writer: Writer,
     socket: RequestSocket,
     connection: LinkConnection,
     monitor: KernelMonitor,
     protocol: u8,
-    /// A second IP-in-IP device was refused.
+    /// True after the kernel refused a second IP-in-IP device.
     use_tunl0: bool,
     names: HashMap<u32, String>,
     probes: Probes,
@@ -76,7 +76,7 @@ impl KernelDataplane {
         let connection = LinkConnection::open()?;
         let writer = Writer::start()?;
         let mut monitor = KernelMonitor::open(&[socket.port(), connection.port(), writer.port()])?;
-        // There is no VXLAN device before it was observed.
+        // There is no VXLAN device before the first observation.
         monitor.watch_neighbours(0)?;
         Ok(Self {
             writer,
@@ -90,8 +90,8 @@ impl KernelDataplane {
         })
     }
 
-    fn request(config: &Config, op: &Op) -> Request {
-        use Request::{Batched, Single};
+    fn request(config: &Config, op: &Op) -> KernelRequest {
+        use KernelRequest::{Batched, Single};
         let protocol = config.route_protocol;
         match *op {
             Op::DeleteLink { index, .. } => Single(LinkChange::DeleteLink { index }),
@@ -133,14 +133,14 @@ impl KernelDataplane {
         }
     }
 
-    /// Carries them out in order, across both sockets.
+    /// Executes the operations in order, across both sockets.
     async fn execute(&mut self, config: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         let mut results = Vec::with_capacity(ops.len());
         let mut batch = Vec::new();
         for op in ops {
             match Self::request(config, op) {
-                Request::Batched(message) => batch.push(message),
-                Request::Single(change) => {
+                KernelRequest::Batched(message) => batch.push(message),
+                KernelRequest::Single(change) => {
                     results.extend(self.execute_batch(mem::take(&mut batch)));
                     results.push(self.connection.change(change).await.map_err(DataplaneError::from));
                 }
@@ -193,7 +193,7 @@ impl KernelDataplane {
                 _ => {}
             }
         }
-        // Before they are listed, so that no change is missed.
+        // Before the neighbors are listed, so that no change is missed.
         self.monitor.watch_neighbours(observed.vxlan.map_or(0, |vxlan| vxlan.index))?;
         if let Some(vxlan) = observed.vxlan {
             for record in neighbours::dump_permanent(&mut self.socket, vxlan.index)? {
@@ -233,7 +233,7 @@ impl Dataplane for KernelDataplane {
         self.writer.list(config.route_protocol);
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
+    async fn next_listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         self.writer.listed().await
     }
 
@@ -254,7 +254,7 @@ impl Dataplane for KernelDataplane {
         for (op, result) in ops.iter().zip(&mut results) {
             let Err(error) = result else { continue };
             match op {
-                // Another device has our endpoints: the next observation takes tunl0 for ours.
+                // Another device has our endpoints: the next observation treats tunl0 as ours.
                 Op::CreateIpip(_)
                     if error.errno == EEXIST
                         && !self.use_tunl0
@@ -264,7 +264,7 @@ impl Dataplane for KernelDataplane {
                     self.use_tunl0 = true;
                     *result = Ok(());
                 }
-                // What is to be gone is gone.
+                // The object is gone, which is what was requested.
                 Op::DeleteLink { .. }
                 | Op::DeleteAddress { .. }
                 | Op::DeleteFdb { .. }
@@ -289,7 +289,7 @@ impl Dataplane for KernelDataplane {
             Ok(Reach::OnLink { index } | Reach::Via { index, .. }) if ours(index) => Reach::Tunnel,
             Ok(reach) => reach,
             Err(error) => {
-                tracing::warn!(%address, %error, "the route to a next hop cannot be asked for");
+                tracing::warn!(%address, %error, "the route to a next hop cannot be queried");
                 Reach::Unreachable
             }
         }
@@ -300,11 +300,11 @@ impl Dataplane for KernelDataplane {
     }
 
     fn probe(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
-        self.probes.aim(config, observed, targets);
+        self.probes.set_targets(config, observed, targets);
     }
 
-    fn probed(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
-        self.probes.seen(address)
+    fn path_measurements(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+        self.probes.measurements(address)
     }
 
     fn probe_counts(&self) -> (u64, u64) {
@@ -330,7 +330,7 @@ impl Dataplane for KernelDataplane {
     }
 }
 
-/// The kernel gives every device one of these by itself.
+/// Returns whether the address is link-local: the kernel assigns one to every device.
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(a) if Ipv6Addr::segments(&a)[0] & 0xffc0 == 0xfe80)
 }

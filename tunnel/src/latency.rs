@@ -1,25 +1,25 @@
-//! How long things took, counted by the order of magnitude.
+//! Histogram of durations.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds up to which a time counts into each class; what takes longer than the last is in the class after it.
+/// Upper bounds of the classes in microseconds; longer durations are in a class of their own.
 pub const BOUNDS_US: [u64; 14] = [
     100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
 ];
 
-/// Times that were counted.
+/// Durations by class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
-    /// How many were in each class of [`BOUNDS_US`], and longer.
+    /// Number of durations in each class of [`BOUNDS_US`], and of longer ones.
     pub counts: [u64; BOUNDS_US.len() + 1],
-    /// All of them together, in microseconds.
+    /// Sum of all durations in microseconds.
     pub sum_us: u64,
 }
 
 impl Latency {
-    /// Counts one more.
+    /// Adds a duration.
     pub fn note(&mut self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let class = BOUNDS_US.partition_point(|bound| *bound < micros);
@@ -29,12 +29,12 @@ impl Latency {
         self.sum_us = self.sum_us.saturating_add(micros);
     }
 
-    /// How many there were.
+    /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// How many took longer than a time, which is to be one of the bounds.
+    /// Returns the number of durations longer than `bound`, which has to be one of the bounds.
     pub fn longer_than(&self, bound: Duration) -> u64 {
         let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
         let first = BOUNDS_US.partition_point(|bound| *bound <= micros);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_counts_into_the_first_class_that_it_is_not_longer_than() {
+    fn a_duration_counts_in_the_first_class_with_a_bound_not_below_it() {
         let mut latency = Latency::default();
         for micros in [0, 100, 101, 5_000_000, 5_000_001, 90_000_000] {
             latency.note(Duration::from_micros(micros));

@@ -1,4 +1,4 @@
-//! What the kernel refused, and when to try again.
+//! Failures of the kernel to accept changes, and the time of their retries.
 
 use std::{
     collections::BTreeMap,
@@ -9,70 +9,74 @@ use crate::diff::Object;
 
 /// Pause after the first failure; it doubles with each further one.
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// The longest pause.
+/// Maximum pause.
 pub const LAST_RETRY: Duration = Duration::from_secs(60);
 
-/// One object's failures.
+/// Returns the pause after so many failures in a row, at least one.
+pub fn retry_pause(attempts: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(1 << attempts.saturating_sub(1).min(6)).min(LAST_RETRY)
+}
+
+/// The failures of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectFailure {
     /// `errno` of the last one.
     pub errno: i32,
-    /// The kernel's own words (extended acknowledgement), or the errno's.
+    /// The kernel's message (extended acknowledgement), or that of the errno.
     pub text: String,
-    /// How many in a row.
+    /// Number of consecutive failures.
     pub attempts: u32,
-    /// When the next attempt is due.
+    /// Time of the next attempt.
     pub retry_at: Instant,
 }
 
-/// The failures that stand.
+/// The objects that failed last.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     failures: BTreeMap<Object, ObjectFailure>,
-    /// No attempt is due before.
+    /// Lower bound of the next attempt's time.
     earliest: Option<Instant>,
 }
 
 impl Ledger {
-    /// Notes a failure. Returns true if it is the object's first, or differs from the one before.
+    /// Records a failure. Returns true if it is the object's first, or differs from the one before.
     pub fn fail(&mut self, object: Object, errno: i32, text: String, now: Instant) -> bool {
         let before = self.failures.get(&object);
         let news = before.is_none_or(|f| f.errno != errno);
         let attempts = before.map_or(0, |f| f.attempts).saturating_add(1);
-        let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
-        let retry_at = now + pause;
+        let retry_at = now + retry_pause(attempts);
         self.failures.insert(object, ObjectFailure { errno, text, attempts, retry_at });
         self.earliest = Some(self.earliest.map_or(retry_at, |earliest| earliest.min(retry_at)));
         news
     }
 
-    /// Notes a success.
+    /// Records a success.
     pub fn succeed(&mut self, object: &Object) {
         self.failures.remove(object);
     }
 
-    /// Whether the object failed and its next attempt is not due.
+    /// Returns whether the object failed and its next attempt is not due.
     pub fn blocks(&self, object: &Object, now: Instant) -> bool {
         self.failures.get(object).is_some_and(|f| f.retry_at > now)
     }
 
-    /// When to look for due attempts again: no attempt is due before.
+    /// Returns a lower bound of the next attempt's time.
     pub fn next_retry(&self) -> Option<Instant> {
         self.earliest.filter(|_| !self.failures.is_empty())
     }
 
-    /// Objects whose attempt is due.
+    /// Returns the objects whose attempt is due.
     pub fn due(&self, now: Instant) -> impl Iterator<Item = &Object> {
         self.failures.iter().filter(move |(_, f)| f.retry_at <= now).map(|(object, _)| object)
     }
 
-    /// Drops the failures whose attempt was due at `now`: it was made, and they were not noted anew.
+    /// Removes the failures whose attempt was due at `now`: it was made, and did not fail again.
     pub fn settle(&mut self, now: Instant) {
         self.failures.retain(|_, f| f.retry_at > now);
         self.earliest = self.failures.values().map(|f| f.retry_at).min();
     }
 
-    /// Drops the failures for which `keep` answers false: their objects are wanted no more.
+    /// Removes the failures for which `keep` returns false: their objects are not desired any more.
     pub fn retain(&mut self, mut keep: impl FnMut(&Object) -> bool) {
         self.failures.retain(|object, _| keep(object));
         self.earliest = self.failures.values().map(|f| f.retry_at).min();
@@ -86,7 +90,7 @@ impl Ledger {
         self.earliest = Some(now);
     }
 
-    /// All of them.
+    /// Returns all failures.
     pub fn failures(&self) -> &BTreeMap<Object, ObjectFailure> {
         &self.failures
     }
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_new_kind_of_failure_is_news() {
+    fn only_a_failure_with_another_errno_is_reported_again() {
         let mut ledger = Ledger::default();
         let object = Object::Link(Device::Vxlan);
         let now = Instant::now();

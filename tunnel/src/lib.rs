@@ -1,10 +1,66 @@
-//! Tunnel exit points and the kernel state that realises them. Knows no BGP.
+//! Tunnel exit points and the kernel state that realizes them. Independent of BGP.
 //!
-//! The core is pure: [`resolve`] answers by which [`Exit`] a learned prefix is reached,
-//! [`desired`] is the kernel state that follows from it, [`observed`] what the kernel has, and
-//! [`diff`] the operations that lead from one to the other. Routes, of which there may be a million, lie in
-//! [`table`] with both sides beside each other, and [`fib`] compares those that changed. The driver (feature
-//! `driver`) reads and writes the kernel through netlink and keeps both in step.
+//! The core is pure: [`resolve`] chooses the [`Exit`] of a learned prefix, [`desired`] derives
+//! desired kernel state, [`observed`] is the state that the kernel has, and [`diff`] yields the
+//! operations that turn one into the other. Routes, of which there may be a million, are in
+//! [`table`], learned, desired and observed in one entry, and [`fib`] compares those that changed.
+//! The driver (feature `driver`) reads and writes the kernel through netlink and keeps both in
+//! step.
+//!
+//! # Example
+//!
+//! The exit of a prefix that BGP learned from another node, in a cluster of two nodes:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use tunnel::{ Config, Encapsulation, Exit, ExitReason, FallbackMode, LearnedPath, LocalNode,
+//! PathKind, ProbeConfig, RemoteNode, node::DEFAULT_ROUTE_METRIC, reachability::Reachability,
+//! resolve::{Reach, resolve}, };
+//!
+//! let config = Config {
+//!     local: LocalNode {
+//!         name: "node-a".to_owned(),
+//!         ipv4: Some("192.168.0.1/24".parse()?),
+//!         ipv6: None,
+//!         blocks: vec!["10.1.1.0/26".parse()?],
+//!         tunnel_address: Some("10.1.1.0".parse()?),
+//!         tunnel_ipv6: None,
+//!         vtep_mac: None,
+//!     },
+//!     nodes: vec![RemoteNode {
+//!         name: "node-b".to_owned(),
+//!         ipv4: Some("192.168.0.2/24".parse()?),
+//!         ipv6: None,
+//!         blocks: vec!["10.1.2.0/26".parse()?],
+//!         vtep: Some("10.1.2.0".parse()?),
+//!         vtep_ipv6: None,
+//!         mac: None,
+//!     }],
+//!     pools: Vec::new(),
+//!     encapsulation: Encapsulation::Ipip,
+//!     fallback: FallbackMode::Vxlan,
+//!     route_protocol: 179,
+//!     route_metric: DEFAULT_ROUTE_METRIC,
+//!     nexthop_compat_keep: false,
+//!     probing: ProbeConfig::default(),
+//!     device_linger: Duration::ZERO,
+//! };
+//! let prefix = "10.1.2.0/26".parse()?;
+//! let learned = LearnedPath { next_hop: "192.168.0.2".parse()?, kind: PathKind::Bgp };
+//! let reachability = Reachability::default();
+//!
+//! let resolution =
+//!     resolve(&config, &reachability, &prefix, &learned, &mut |_| Reach::OnLink { index: 2 });
+//! assert_eq!(resolution.exit, Some(Exit::Ipip { remote: "192.168.0.2".parse()? }));
+//! assert_eq!(resolution.reason, ExitReason::Always);
+//!
+//! // The static peer table alone leads to the fallback.
+//! let fixed = LearnedPath { kind: PathKind::Static, ..learned };
+//! let resolution = resolve(&config, &reachability, &prefix, &fixed, &mut |_| Reach::Unreachable);
+//! assert_eq!(resolution.exit, Some(Exit::Vxlan { vtep: "10.1.2.0".parse()? }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod desired;
 pub mod diff;
@@ -41,6 +97,8 @@ pub mod report;
 pub mod sysctl;
 #[cfg(feature = "driver")]
 pub mod task;
+#[cfg(feature = "driver")]
+mod wait;
 
 pub use desired::VXLAN_VNI;
 pub use firewall::{Firewall, TunnelsFrom};
@@ -50,8 +108,8 @@ pub use netfilter::{FirewallHandle, FirewallReport};
 #[cfg(feature = "driver")]
 pub use netlink;
 pub use node::{
-    Config, Encapsulation, Fallback, LearnedPath, LocalNode, Mode, PathKind, Pool, ProbeConfig, RemoteNode,
-    RouteChange,
+    Config, Encapsulation, FallbackMode, LearnedPath, LocalNode, PathKind, Pool, PoolMode, ProbeConfig,
+    RemoteNode, RouteChange,
 };
 #[cfg(feature = "driver")]
 pub use report::DataplaneReport;

@@ -1,19 +1,19 @@
-//! The next-hop objects that share a group's packets.
+//! The members of a next-hop group.
 
-/// The most of them: as many exits as a route is given at once.
+/// Maximum number of members: the maximum number of exits of a route.
 pub const MAX_MEMBERS: usize = 16;
 
-/// Ids of next-hop objects, each once, in their order; of what is no group, none.
+/// Ids of next-hop objects, distinct and sorted; none for a single object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct GroupMembers {
     ids: [u32; MAX_MEMBERS],
     count: u8,
-    /// They share packets otherwise than alike and by hash.
-    odd: bool,
+    /// True if the members do not share packets evenly and by hash.
+    irregular: bool,
 }
 
 impl GroupMembers {
-    /// These, in any order; of more than [`MAX_MEMBERS`] the lowest.
+    /// Sorts the ids; of more than [`MAX_MEMBERS`] it keeps the lowest.
     pub fn new(ids: impl IntoIterator<Item = u32>) -> Self {
         let mut sorted: Vec<u32> = ids.into_iter().collect();
         sorted.sort_unstable();
@@ -26,33 +26,33 @@ impl GroupMembers {
         members
     }
 
-    /// The same in a group that we would not have written so: by weights, or not chosen by hash. It is no equal of one that
-    /// we did.
+    /// Returns the members of a group that we would not have written: with weights, or not chosen
+    /// by hash. It never equals one of ours.
     #[must_use]
-    pub fn oddly(self) -> Self {
-        Self { odd: true, ..self }
+    pub fn as_irregular(self) -> Self {
+        Self { irregular: true, ..self }
     }
 
-    /// All of them.
+    /// Returns the ids.
     pub fn ids(&self) -> &[u32] {
         self.ids.get(..usize::from(self.count)).unwrap_or_default()
     }
 
-    /// Whether there are none: it is no group.
+    /// Returns whether there are no members: the object is not a group.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether this is one of them.
+    /// Returns whether this id is a member.
     pub fn contains(&self, id: u32) -> bool {
         self.ids().contains(&id)
     }
 
-    /// The others.
+    /// Returns the members without this id.
     #[must_use]
     pub fn without(&self, id: u32) -> Self {
         let others = self.ids().iter().copied().filter(|other| *other != id);
-        Self { odd: self.odd, ..Self::new(others) }
+        Self { irregular: self.irregular, ..Self::new(others) }
     }
 }
 
@@ -61,11 +61,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_a_set_of_sixteen_at_most() {
+    fn members_are_a_set_of_at_most_sixteen() {
         assert_eq!(GroupMembers::new([3, 1, 3, 2]), GroupMembers::new([1, 2, 3]));
         assert_eq!(GroupMembers::new([3, 1, 2]).ids(), [1, 2, 3]);
         assert_eq!(GroupMembers::new([1, 2]).without(2), GroupMembers::new([1]));
-        assert_ne!(GroupMembers::new([1, 2]).oddly().without(2), GroupMembers::new([1]));
+        assert_ne!(GroupMembers::new([1, 2]).as_irregular().without(2), GroupMembers::new([1]));
         assert!(GroupMembers::new([1]).without(1).is_empty() && !GroupMembers::new([1]).is_empty());
         assert_eq!(GroupMembers::new((1..40).rev()).ids(), (1..17).collect::<Vec<_>>());
     }

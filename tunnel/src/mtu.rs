@@ -1,13 +1,13 @@
-//! How large pods' packets may be.
+//! The MTU of pods.
 
 use crate::{
     desired::{IPIP_OVERHEAD, VXLAN_OVERHEAD, VXLAN_OVERHEAD_IPV6},
     node::Config,
 };
 
-/// The MTU of pods, in octets: what fits through every encapsulation that may be used, so that none that is changed to,
-/// by a fallback or a change of mind, makes a packet too large. `parent` is the MTU of the interface with this node's
-/// address.
+/// Returns the MTU of pods in octets: the largest that fits through every encapsulation that may be
+/// used, so that no fallback or change of configuration makes a packet too large. `parent` is the
+/// MTU of the interface with this node's address.
 pub fn pod_mtu(config: &Config, parent: u32) -> u32 {
     let ipip = config.needs_ipip().then_some(IPIP_OVERHEAD);
     let over_ipv6 = config.local.underlay().is_some_and(|underlay| underlay.is_ipv6());
@@ -18,10 +18,10 @@ pub fn pod_mtu(config: &Config, parent: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{DEFAULT_ROUTE_METRIC, Encapsulation, Fallback, LocalNode, ProbeConfig};
+    use crate::node::{DEFAULT_ROUTE_METRIC, Encapsulation, FallbackMode, LocalNode, ProbeConfig};
 
     #[test]
-    fn the_smallest_of_what_may_be_used_counts() {
+    fn the_smallest_mtu_of_the_encapsulations_in_use_counts() {
         let config = |encapsulation, fallback, ipv4: bool| Config {
             local: LocalNode {
                 name: "a".into(),
@@ -43,11 +43,11 @@ mod tests {
             device_linger: std::time::Duration::ZERO,
         };
         for (encapsulation, fallback, ipv4, mtu) in [
-            (Encapsulation::Ipip, Fallback::Vxlan, true, 1450),
-            (Encapsulation::Ipip, Fallback::None, true, 1480),
-            (Encapsulation::Vxlan, Fallback::None, true, 1450),
-            (Encapsulation::Vxlan, Fallback::Vxlan, false, 1430),
-            (Encapsulation::None, Fallback::Vxlan, true, 1500),
+            (Encapsulation::Ipip, FallbackMode::Vxlan, true, 1450),
+            (Encapsulation::Ipip, FallbackMode::None, true, 1480),
+            (Encapsulation::Vxlan, FallbackMode::None, true, 1450),
+            (Encapsulation::Vxlan, FallbackMode::Vxlan, false, 1430),
+            (Encapsulation::None, FallbackMode::Vxlan, true, 1500),
         ] {
             let config = config(encapsulation, fallback, ipv4);
             assert_eq!(pod_mtu(&config, 1500), mtu, "{encapsulation:?} {fallback:?} {ipv4}");

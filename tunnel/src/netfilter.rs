@@ -1,5 +1,6 @@
-//! Keeps this node's own nftables table, `inet routed`, as it is to be: one transaction for each change, read back
-//! afterwards; what others change in it is mended when the kernel tells of it. No other table is ever looked at.
+//! The task that maintains this node's own nftables table, `inet routed`: one transaction for each
+//! change, read back afterwards; changes by other programs are repaired when the kernel reports
+//! them. No other table is ever read.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +19,8 @@ use tokio::{
 use crate::{
     desired::{VXLAN_PORT, VXLAN_VNI},
     firewall::{Firewall, Tunnels},
-    ledger::{FIRST_RETRY, LAST_RETRY},
+    ledger::retry_pause,
+    wait::sleep_until,
 };
 use netlink::nftables::{
     DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, Skeleton, TableChange, TableListing, TableMonitor,
@@ -26,73 +28,76 @@ use netlink::nftables::{
 };
 pub use netlink::nftables::{NODE_SETS, NftError, TABLE, TableListingError};
 
-/// How often the table is looked at where the kernel doesn't tell of changes.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// From mending to mending again: what belongs together is mended together.
+/// Interval of checks where the kernel does not report changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Minimum pause between two repairs, so that related changes are repaired together.
 const SHORT_PAUSE: Duration = Duration::from_millis(10);
-/// So often in a row; then the pause doubles, so that two who disagree don't take the processor from everybody else.
-const IN_A_ROW: u32 = 16;
-/// The longest pause.
+/// Number of consecutive repairs before the pause doubles, so that two programs that disagree do
+/// not occupy the processor.
+const FAST_REPAIRS: u32 = 16;
+/// Maximum pause.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
-/// After so long in peace it is short again.
-const PEACE: Duration = Duration::from_secs(30);
-/// Questions that may wait; whoever comes when there are more is answered without counters.
-const QUESTIONS: usize = 16;
-/// How long counters are good for.
-const COUNTERS_HOLD: Duration = Duration::from_secs(1);
-/// How long a question may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// Plans for one wish: what is written, and what was changed while that was done.
+/// Time without changes after which the pause is short again.
+const QUIET_PERIOD: Duration = Duration::from_secs(30);
+/// Requests that may be queued; further ones are answered without counters.
+const REQUESTS: usize = 16;
+/// Time for which counters are reused.
+const COUNTERS_LIFETIME: Duration = Duration::from_secs(1);
+/// Timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Plans for one desired table: the first, and those for changes made meanwhile.
 const PASSES: u32 = 4;
 
-/// How the table is.
+/// The state of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct FirewallReport {
-    /// There is something for it to do.
+    /// True if there is something to do.
     pub wanted: bool,
-    /// The kernel has it as wanted.
+    /// True if the kernel has the desired table.
     pub installed: bool,
-    /// IP-in-IP packets are accepted from known nodes alone.
+    /// True if IP-in-IP packets are accepted from known nodes only.
     pub guards_ipip: bool,
-    /// VXLAN packets are.
+    /// True if VXLAN packets are accepted from known nodes only.
     pub guards_vxlan: bool,
-    /// From how many addresses.
+    /// Number of accepted sources.
     pub nodes: usize,
-    /// Pools whose packets to outside get this node's address.
+    /// Pools whose packets to the outside get this node's address.
     pub masqueraded: Vec<IpNet>,
-    /// How often it was mended after somebody else changed it, since the start.
+    /// Number of repairs after another program changed the table, since the start.
     pub drift: u64,
-    /// IP-in-IP packets dropped since the table was made; `None` where that isn't known.
+    /// Number of IP-in-IP packets dropped since the table was created; `None` if unknown.
     pub dropped_ipip: Option<u64>,
-    /// VXLAN packets likewise.
+    /// Number of VXLAN packets dropped since the table was created; `None` if unknown.
     pub dropped_vxlan: Option<u64>,
-    /// What keeps it from being as wanted, and what to do.
+    /// Problem that keeps the table from being as desired, with its remedy.
     pub problem: Option<String>,
 }
 
-/// The way to the task that keeps the table; it ends with the last clone, and leaves the table as it is.
+/// A handle to the task that maintains the table; the task ends with the last clone and leaves the
+/// table as it is.
 #[derive(Debug, Clone)]
 pub struct FirewallHandle {
     wanted: watch::Sender<Option<Firewall>>,
     reports: watch::Receiver<FirewallReport>,
-    questions: mpsc::Sender<ReportRequest>,
+    requests: mpsc::Sender<ReportRequest>,
 }
 
-/// Somebody asks for a report with counters.
+/// A request for a report with counters.
 type ReportRequest = oneshot::Sender<FirewallReport>;
 
 impl FirewallHandle {
-    /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose threads are all
-    /// in that namespace. It touches nothing until it is configured. It follows how the tunnels are.
+    /// Starts the task in the calling thread's network namespace, inside a tokio runtime whose
+    /// threads are all in that namespace. The task touches nothing until it is configured. It
+    /// follows the state of the tunnels.
     pub fn spawn(tunnels: watch::Receiver<Tunnels>) -> (Self, JoinHandle<()>) {
-        let (wanted, told) = watch::channel(None);
+        let (wanted, desired) = watch::channel(None);
         let (report, reports) = watch::channel(FirewallReport::default());
-        let (questions, asked) = mpsc::channel(QUESTIONS);
-        let task = tokio::spawn(run(told, tunnels, asked, report));
-        (Self { wanted, reports, questions }, task)
+        let (requests, queue) = mpsc::channel(REQUESTS);
+        let task = tokio::spawn(run(desired, tunnels, queue, report));
+        (Self { wanted, reports, requests }, task)
     }
 
-    /// Says what the table is to do.
+    /// Sets the desired contents of the table.
     pub fn configure(&self, firewall: Firewall) {
         self.wanted.send_if_modified(|wanted| {
             let news = wanted.as_ref() != Some(&firewall);
@@ -103,17 +108,17 @@ impl FirewallHandle {
         });
     }
 
-    /// How it is, without the counters.
+    /// Returns the state, without counters.
     pub fn watch(&self) -> watch::Receiver<FirewallReport> {
         self.reports.clone()
     }
 
-    /// How it is now. Counters are at most a second old, however many ask; without them where `nft` takes
-    /// its time.
+    /// Returns the current state. Counters are at most a second old, for any number of callers;
+    /// they are missing if `nft` takes too long.
     pub async fn report(&self) -> FirewallReport {
         let (sender, receiver) = oneshot::channel();
-        if self.questions.try_send(sender).is_ok()
-            && let Ok(Ok(report)) = timeout(ANSWER_WITHIN, receiver).await
+        if self.requests.try_send(sender).is_ok()
+            && let Ok(Ok(report)) = timeout(REQUEST_TIMEOUT, receiver).await
         {
             return report;
         }
@@ -121,7 +126,7 @@ impl FirewallHandle {
     }
 }
 
-/// Takes the table away; says whether there was one.
+/// Deletes the table. Returns whether there was one.
 ///
 /// # Errors
 /// [`NftError`].
@@ -132,7 +137,7 @@ pub async fn flush() -> Result<bool, NftError> {
     }
 }
 
-/// What stands in the way.
+/// The present failure.
 struct FirewallFailure {
     text: String,
     attempts: u32,
@@ -140,39 +145,39 @@ struct FirewallFailure {
 
 /// The state of the task.
 #[derive(Default)]
-struct Keeper {
+struct TableKeeper {
     monitor: Option<TableMonitor>,
-    /// How this `nft` spells our table, where that is other than we write it.
-    spelled: Option<Skeleton>,
-    /// What the table was last seen to be.
+    /// This `nft`'s spelling of our table, if it differs from ours.
+    spelling: Option<Skeleton>,
+    /// Table of the last success, and whether all routes were known.
     settled: Option<(Firewall, bool)>,
     failure: Option<FirewallFailure>,
     drift: u64,
-    /// When it was last mended, and how often in a row.
-    mended: Option<(Instant, u32)>,
-    /// When the counters were read, and what they said, of IP-in-IP and of VXLAN.
-    counted: Option<(Instant, [Option<u64>; 2])>,
+    /// Time of the last repair, and the number of consecutive repairs.
+    repairs: Option<(Instant, u32)>,
+    /// Time of the last read of the counters, and their values for IP-in-IP and VXLAN.
+    counters: Option<(Instant, [Option<u64>; 2])>,
 }
 
 async fn run(
     mut wanted: watch::Receiver<Option<Firewall>>,
     mut tunnels: watch::Receiver<Tunnels>,
-    mut questions: mpsc::Receiver<ReportRequest>,
+    mut requests: mpsc::Receiver<ReportRequest>,
     report: watch::Sender<FirewallReport>,
 ) {
-    let mut keeper = Keeper::default();
-    let mut may_ask = true;
-    // When to look at the table, if anything is wanted.
-    let mut look_at = Some(Instant::now());
+    let mut keeper = TableKeeper::default();
+    let mut tunnels_open = true;
+    // Time of the next check, if a table is desired.
+    let mut check_at = Some(Instant::now());
     loop {
         let firewall = wanted.borrow_and_update().clone();
-        let is_wanted = firewall.is_some();
+        let is_configured = firewall.is_some();
         if let Some(firewall) = firewall
-            && look_at.is_some_and(|at| at <= Instant::now())
+            && check_at.is_some_and(|at| at <= Instant::now())
         {
             let tunnels = tunnels.borrow_and_update().clone();
             let firewall = firewall.with(&tunnels);
-            look_at = keeper.keep(&firewall, tunnels.whole).await;
+            check_at = keeper.maintain(&firewall, tunnels.whole).await;
             report.send_replace(keeper.report(&firewall));
         }
         tokio::select! {
@@ -181,47 +186,47 @@ async fn run(
                 if changed.is_err() {
                     return;
                 }
-                look_at = Some(Instant::now());
+                check_at = Some(Instant::now());
             }
-            changed = tunnels.changed(), if may_ask => {
-                may_ask = changed.is_ok();
-                // Whoever fails for another reason doesn't fail less now.
+            changed = tunnels.changed(), if tunnels_open => {
+                tunnels_open = changed.is_ok();
+                // A failure for another reason does not go away with this change.
                 if keeper.failure.is_none() {
-                    look_at = Some(Instant::now());
+                    check_at = Some(Instant::now());
                 }
             }
-            Some(question) = questions.recv() => {
-                keeper.count().await;
+            Some(request) = requests.recv() => {
+                keeper.read_counters().await;
                 let mut report = report.borrow().clone();
-                if let Some((_, [ipip, vxlan])) = keeper.counted.filter(|_| report.installed) {
+                if let Some((_, [ipip, vxlan])) = keeper.counters.filter(|_| report.installed) {
                     (report.dropped_ipip, report.dropped_vxlan) = (ipip, vxlan);
                 }
-                // Nobody may wait any more.
-                let _ = question.send(report);
+                // The receiver may be gone.
+                let _ = request.send(report);
             }
-            () = keeper.changed() => look_at = Some(keeper.not_before()),
-            // Before anything is wanted, that is what is waited for.
-            () = sleep_until(look_at.filter(|_| is_wanted)) => {}
+            () = keeper.changed() => check_at = Some(keeper.not_before()),
+            // Before the first configuration there is nothing to check.
+            () = sleep_until(check_at.filter(|_| is_configured)) => {}
         }
     }
 }
 
-impl Keeper {
-    /// Brings the table to what is wanted, as far as it can be, and says when to look again. Until all routes are
-    /// known (`whole`) nobody who was accepted before is refused.
-    async fn keep(&mut self, firewall: &Firewall, whole: bool) -> Option<Instant> {
-        // First: what happens after the look is told.
+impl TableKeeper {
+    /// Brings the table closer to the desired one and returns the time of the next check. Until all
+    /// routes are known (`whole`), sources that were accepted before stay accepted.
+    async fn maintain(&mut self, firewall: &Firewall, whole: bool) -> Option<Instant> {
+        // First: changes after the check are reported.
         self.listen(firewall);
         let outcome =
-            if firewall.is_empty() { self.remove().await } else { self.bring(firewall, whole).await };
+            if firewall.is_empty() { self.remove().await } else { self.install(firewall, whole).await };
         match outcome {
             Ok(()) => {
                 if let Some(failure) = self.failure.take() {
-                    tracing::info!(after = failure.attempts, "the firewall is as it is to be");
+                    tracing::info!(after = failure.attempts, "the firewall is installed");
                 }
                 self.settled = Some((firewall.clone(), whole));
-                // Where the kernel tells, there is no need to look.
-                (self.monitor.is_none() && !firewall.is_empty()).then(|| Instant::now() + LOOK_INTERVAL)
+                // Where the kernel reports changes, no check is needed.
+                (self.monitor.is_none() && !firewall.is_empty()).then(|| Instant::now() + CHECK_INTERVAL)
             }
             Err(error) => Some(self.fail(&error)),
         }
@@ -234,30 +239,30 @@ impl Keeper {
             match TableMonitor::open() {
                 Ok(monitor) => self.monitor = Some(monitor),
                 Err(error) => {
-                    tracing::debug!(%error, "nftables' events can't be had: the table is looked at every {LOOK_INTERVAL:?}");
+                    tracing::debug!(%error, "no nftables events are available: the table is checked every {CHECK_INTERVAL:?}");
                 }
             }
         }
     }
 
     async fn remove(&mut self) -> Result<(), NftError> {
-        self.spelled = None;
+        self.spelling = None;
         match flush().await {
-            // Without the program, or the tables, there is none of ours.
+            // Without the program or kernel support there is no table of ours.
             Err(NftError::Missing | NftError::Unsupported(_)) => Ok(()),
-            // Who may not look never made one.
+            // Without the privilege to list it we never created it.
             Err(NftError::Denied(_)) if self.settled.is_none() => Ok(()),
             outcome => outcome.map(drop),
         }
     }
 
-    async fn bring(&mut self, firewall: &Firewall, whole: bool) -> Result<(), NftError> {
+    async fn install(&mut self, firewall: &Firewall, whole: bool) -> Result<(), NftError> {
         let known = self.settled.as_ref().is_some_and(|settled| settled == &(firewall.clone(), whole));
         let table = firewall.table();
         let wanted = TableListing::of(&table);
-        let mut found = nft::list().await?;
+        let mut listed = nft::list().await?;
         for pass in 0..PASSES {
-            let change = wanted.change_from(found.as_ref(), self.spelled.as_ref(), !whole);
+            let change = wanted.change_from(listed.as_ref(), self.spelling.as_ref(), !whole);
             let replaced = matches!(change, TableChange::Replace);
             match change {
                 TableChange::None => return Ok(()),
@@ -266,61 +271,61 @@ impl Keeper {
                     nft::apply(&changes).await?;
                 }
                 TableChange::Replace => {
-                    let before = found.iter().filter(|_| !whole).flat_map(listed_nodes).collect();
+                    let before = listed.iter().filter(|_| !whole).flat_map(listed_nodes).collect();
                     let mut table = table.clone();
                     table.nodes = &table.nodes | &before;
-                    self.spelled = None;
+                    self.spelling = None;
                     nft::apply(&replacement(&table)).await?;
                 }
             }
             if known && pass == 0 {
-                self.mended(found.is_none());
+                self.record_repair(listed.is_none());
             }
-            found = nft::list().await?;
-            if let Some(found) = found.as_ref().filter(|_| replaced)
-                && found.skeleton != wanted.skeleton
-                && wanted.skeleton.has_same_objects(&found.skeleton)
+            listed = nft::list().await?;
+            if let Some(listed) = listed.as_ref().filter(|_| replaced)
+                && listed.skeleton != wanted.skeleton
+                && wanted.skeleton.has_same_objects(&listed.skeleton)
             {
-                tracing::debug!("this nft spells our table in its own way, which is remembered");
-                self.spelled = Some(found.skeleton.clone());
+                tracing::debug!("this nft spells our table differently; its spelling is stored");
+                self.spelling = Some(listed.skeleton.clone());
             }
         }
-        Err(NftError::Refused(
-            "the table does not become what is written: somebody else keeps changing it".into(),
-        ))
+        Err(NftError::Refused("the table does not stay as written: another program keeps changing it".into()))
     }
 
-    fn mended(&mut self, was_gone: bool) {
+    fn record_repair(&mut self, was_deleted: bool) {
         let now = Instant::now();
-        let before =
-            self.mended.filter(|(at, _)| now.duration_since(*at) < PEACE).map_or(0, |(_, count)| count);
-        self.mended = Some((now, before.saturating_add(1)));
+        let before = self
+            .repairs
+            .filter(|(at, _)| now.duration_since(*at) < QUIET_PERIOD)
+            .map_or(0, |(_, count)| count);
+        self.repairs = Some((now, before.saturating_add(1)));
         if self.drift == 0 {
-            let what = if was_gone { "deleted" } else { "changed" };
+            let what = if was_deleted { "deleted" } else { "changed" };
             tracing::warn!(
-                "somebody {what} the nftables table inet {TABLE}: it is mended; further changes are counted in silence"
+                "another program {what} the nftables table inet {TABLE}: it is repaired; further changes are counted without a message"
             );
         }
         self.drift += 1;
     }
 
-    /// Reads the counters, if that was not done just now.
-    async fn count(&mut self) {
+    /// Reads the counters, unless they were read just now.
+    async fn read_counters(&mut self) {
         let settled = self.settled.as_ref().is_some_and(|(firewall, _)| !firewall.is_empty());
-        let fresh = self.counted.is_some_and(|(at, _)| at.elapsed() < COUNTERS_HOLD);
+        let fresh = self.counters.is_some_and(|(at, _)| at.elapsed() < COUNTERS_LIFETIME);
         if settled
             && !fresh
             && let Ok(Some(listing)) = nft::list().await
         {
             let packets = [DROPPED_IPIP, DROPPED_VXLAN].map(|counter| listing.packets(counter));
-            self.counted = Some((Instant::now(), packets));
+            self.counters = Some((Instant::now(), packets));
         }
     }
 
-    /// From when on it may be mended again.
+    /// Returns the time of the next repair at the earliest.
     fn not_before(&self) -> Instant {
         let now = Instant::now();
-        self.mended.map_or(now, |(at, count)| (at + pause_after(count)).max(now))
+        self.repairs.map_or(now, |(at, count)| (at + pause_after(count)).max(now))
     }
 
     fn fail(&mut self, error: &NftError) -> Instant {
@@ -328,21 +333,21 @@ impl Keeper {
         let before = self.failure.take().filter(|failure| failure.text == text);
         let attempts = before.map_or(0, |failure| failure.attempts) + 1;
         if attempts == 1 {
-            tracing::error!("the firewall can't be set, all else runs on: {text}");
+            tracing::error!("the firewall cannot be installed, everything else continues: {text}");
         }
-        let pause = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(6)).min(LAST_RETRY);
+        let pause = retry_pause(attempts);
         self.settled = None;
         self.failure = Some(FirewallFailure { text, attempts });
         Instant::now() + pause
     }
 
-    /// Waits until somebody changes the table.
+    /// Waits until another program changes the table.
     async fn changed(&mut self) {
         match &mut self.monitor {
-            // While there is a failure, its time is what counts.
+            // During a failure the retry time counts.
             Some(monitor) if self.failure.is_none() => {
                 if let Err(error) = monitor.changed().await {
-                    tracing::debug!(%error, "nftables' events broke off");
+                    tracing::debug!(%error, "the nftables event socket failed");
                     self.monitor = None;
                 }
             }
@@ -366,9 +371,9 @@ impl Keeper {
     }
 }
 
-/// How long to wait after the table was mended so often in a row.
+/// Returns the pause after so many consecutive repairs.
 fn pause_after(count: u32) -> Duration {
-    SHORT_PAUSE.saturating_mul(1 << count.saturating_sub(IN_A_ROW).min(16)).min(LONG_PAUSE)
+    SHORT_PAUSE.saturating_mul(1 << count.saturating_sub(FAST_REPAIRS).min(16)).min(LONG_PAUSE)
 }
 
 fn borrowed(changes: &[(String, Vec<IpNet>)]) -> impl Iterator<Item = (&str, Vec<IpNet>)> {
@@ -394,19 +399,12 @@ impl Firewall {
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn who_keeps_on_changing_the_table_is_answered_more_and_more_slowly() {
+    fn repeated_changes_of_the_table_are_repaired_more_and_more_slowly() {
         let pauses = [1, 16, 17, 20, 25, 1000].map(|count| pause_after(count).as_millis());
         assert_eq!(pauses, [10, 10, 20, 160, 5000, 5000]);
     }

@@ -1,4 +1,4 @@
-//! The static peer table: this node, the other nodes, the pools, and what was learned.
+//! The static peer table: this node, the other nodes, the pools, and learned paths.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::probe::{TunnelPath, packet::ProbeKey};
 /// A 48-bit Ethernet address, in transmission order.
 pub type Mac = [u8; 6];
 
-/// How packets between nodes are wrapped.
+/// Encapsulation of packets between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encapsulation {
@@ -20,14 +20,14 @@ pub enum Encapsulation {
     Ipip,
     /// VXLAN (RFC 7348), UDP port 4789.
     Vxlan,
-    /// Not at all.
+    /// No encapsulation.
     None,
 }
 
-/// When a pool's packets are encapsulated.
+/// The condition for encapsulation of a pool's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub enum PoolMode {
     /// To every other node.
     Always,
     /// To nodes that are not on-link in the local node's subnet.
@@ -36,13 +36,13 @@ pub enum Mode {
     Never,
 }
 
-/// What a block without a BGP path is reached through.
+/// The path to a block without a BGP path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fallback {
+pub enum FallbackMode {
     /// VXLAN to the VTEP of the static peer table.
     Vxlan,
-    /// Nothing.
+    /// None: the block is unreachable.
     None,
 }
 
@@ -55,28 +55,29 @@ pub struct LocalNode {
     pub ipv4: Option<Ipv4Net>,
     /// IPv6 address, with the prefix length of its subnet.
     pub ipv6: Option<Ipv6Net>,
-    /// Pod blocks that live on this node.
+    /// Pod blocks of this node.
     pub blocks: Vec<IpNet>,
-    /// The address (a /32) of both tunnel devices, the source of the node's own packets.
+    /// Address (a /32) of both tunnel devices, the source of the node's own packets.
     pub tunnel_address: Option<Ipv4Addr>,
-    /// The IPv6 address (a /128) of the VXLAN device; the default is the network address of the lowest IPv6 block.
+    /// IPv6 address (a /128) of the VXLAN device; the default is the network address of the lowest
+    /// IPv6 block.
     pub tunnel_ipv6: Option<Ipv6Addr>,
-    /// The VXLAN device's MAC; the default is [`vtep_mac`] of the name.
+    /// MAC of the VXLAN device; the default is [`vtep_mac`] of the name.
     pub vtep_mac: Option<Mac>,
 }
 
 impl LocalNode {
-    /// The MAC of this node's VXLAN device.
+    /// Returns the MAC of this node's VXLAN device.
     pub fn mac(&self) -> Mac {
         self.vtep_mac.unwrap_or_else(|| vtep_mac(&self.name))
     }
 
-    /// The IPv6 address of this node's VXLAN device.
+    /// Returns the IPv6 address of this node's VXLAN device.
     pub fn vtep_ipv6(&self) -> Option<Ipv6Addr> {
         self.tunnel_ipv6.or_else(|| default_vtep_ipv6(&self.blocks))
     }
 
-    /// Whether `address` is one of this node's own.
+    /// Returns whether `address` is one of this node's own.
     pub fn has_address(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(a) => self.ipv4.is_some_and(|n| n.addr() == a) || self.tunnel_address == Some(a),
@@ -84,7 +85,8 @@ impl LocalNode {
         }
     }
 
-    /// Whether `address` lies in the subnet of this node's address. A /32 (/128) contains nobody.
+    /// Returns whether `address` is in the subnet of this node's address. A /32 (/128) contains no
+    /// other node.
     pub fn subnet_contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(a) => self.ipv4.is_some_and(|n| n.contains(&a)),
@@ -92,7 +94,7 @@ impl LocalNode {
         }
     }
 
-    /// The address that tunnel packets of this node come from: IPv4 where there is one.
+    /// Returns the source address of this node's tunnel packets: IPv4 if it has one.
     pub fn underlay(&self) -> Option<IpAddr> {
         self.ipv4.map(|n| IpAddr::V4(n.addr())).or_else(|| self.ipv6.map(|n| IpAddr::V6(n.addr())))
     }
@@ -107,23 +109,24 @@ pub struct RemoteNode {
     pub ipv4: Option<Ipv4Net>,
     /// IPv6 address, with the prefix length of its subnet.
     pub ipv6: Option<Ipv6Net>,
-    /// Pod blocks that live on that node.
+    /// Pod blocks of that node.
     pub blocks: Vec<IpNet>,
-    /// The address of its VXLAN device (VTEP).
+    /// Address of its VXLAN device (VTEP).
     pub vtep: Option<Ipv4Addr>,
-    /// The IPv6 address of its VXLAN device; the default is the network address of its lowest IPv6 block.
+    /// IPv6 address of its VXLAN device; the default is the network address of its lowest IPv6
+    /// block.
     pub vtep_ipv6: Option<Ipv6Addr>,
-    /// The MAC of its VXLAN device; the default is [`vtep_mac`] of the name.
+    /// MAC of its VXLAN device; the default is [`vtep_mac`] of the name.
     pub mac: Option<Mac>,
 }
 
 impl RemoteNode {
-    /// The MAC of its VXLAN device.
+    /// Returns the MAC of its VXLAN device.
     pub fn mac(&self) -> Mac {
         self.mac.unwrap_or_else(|| vtep_mac(&self.name))
     }
 
-    /// The VTEP address that prefixes of `prefix`'s family are routed to.
+    /// Returns the VTEP address for prefixes of the family of `prefix`.
     pub fn vtep_for(&self, prefix: &IpNet) -> Option<IpAddr> {
         match prefix {
             IpNet::V4(_) => self.vtep.map(IpAddr::V4),
@@ -131,7 +134,7 @@ impl RemoteNode {
         }
     }
 
-    /// The address outer packets are sent to, of the same family as `underlay`.
+    /// Returns the destination address of outer packets, of the same family as `underlay`.
     pub fn address_like(&self, underlay: IpAddr) -> Option<IpAddr> {
         match underlay {
             IpAddr::V4(_) => self.ipv4.map(|n| n.addr().into()),
@@ -147,56 +150,57 @@ impl RemoteNode {
     }
 }
 
-/// A range that pod addresses are taken from.
+/// A range of pod addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
-    /// The range.
+    /// Range.
     pub cidr: IpNet,
-    /// How its packets are wrapped between nodes.
+    /// Encapsulation of its packets between nodes.
     pub encapsulation: Encapsulation,
-    /// When they are.
-    pub mode: Mode,
+    /// Condition for the encapsulation.
+    pub mode: PoolMode,
 }
 
-/// All that the kernel's desired state depends on besides learned routes.
+/// The configuration that desired kernel state is derived from, together with learned routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// This node.
     pub local: LocalNode,
     /// The other nodes.
     pub nodes: Vec<RemoteNode>,
-    /// The pools; where several contain a prefix the most specific one decides.
+    /// Pools; the most specific one that contains a prefix decides.
     pub pools: Vec<Pool>,
-    /// The cluster's encapsulation, mode Always, where there is no pool at all.
+    /// Encapsulation of the cluster, mode Always, used if there is no pool.
     pub encapsulation: Encapsulation,
-    /// What a block without a BGP path is reached through.
-    pub fallback: Fallback,
-    /// The `rtm_protocol` of the routes and next-hop objects that are ours.
+    /// Path to a block without a BGP path.
+    pub fallback: FallbackMode,
+    /// `rtm_protocol` of our routes and next-hop objects.
     pub route_protocol: u8,
     /// Metric of learned routes (default [`DEFAULT_ROUTE_METRIC`]).
     pub route_metric: u32,
-    /// Leave `net.ipv4.nexthop_compat_mode` as it is.
+    /// True if `net.ipv4.nexthop_compat_mode` is left as it is.
     pub nexthop_compat_keep: bool,
-    /// How it is found out whether packets pass.
+    /// Probing.
     pub probing: ProbeConfig,
-    /// How long a tunnel device that no pool uses any more still takes packets in: other nodes may use it longer.
+    /// Time for which a tunnel device that no pool uses any more still receives packets: other
+    /// nodes may use it longer.
     pub device_linger: Duration,
 }
 
-/// How it is found out whether packets pass between nodes, and when that is believed.
+/// Probing of tunnel paths, and the use of its results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeConfig {
-    /// Whether probes are sent and answered where they are of use.
+    /// True if probes are sent and answered where they are useful.
     pub enabled: bool,
     /// UDP port of probes and answers.
     pub port: u16,
-    /// The cluster's key, if it has one.
+    /// Key of the cluster, if it has one.
     pub key: Option<ProbeKey>,
-    /// How long BGP or a way must have been well before it is used again.
+    /// Time for which BGP or a tunnel path must have been up before it is used again.
     pub recover_after: Duration,
-    /// IP-in-IP counts as blocked until it was seen to pass: this network is known to drop it.
+    /// True if IP-in-IP counts as blocked until a probe passes: this network is known to drop it.
     pub doubted: bool,
-    /// Whether unwrapped packets have to be seen to pass before packets go unwrapped within a subnet.
+    /// True if plain packets are used within a subnet only after a plain probe passed.
     pub direct: bool,
 }
 
@@ -213,82 +217,84 @@ impl Default for ProbeConfig {
     }
 }
 
-/// How long devices linger unless said otherwise: until the slowest node has the new configuration, and then some.
+/// Default of the time that devices linger: more than the slowest node needs for the new
+/// configuration.
 pub const DEFAULT_DEVICE_LINGER: Duration = Duration::from_secs(300);
 
-/// UDP port of probes unless configured.
+/// Default UDP port of probes.
 pub const DEFAULT_PROBE_PORT: u16 = 4788;
 
-/// Metric of learned routes unless configured.
+/// Default metric of learned routes.
 pub const DEFAULT_ROUTE_METRIC: u32 = 512;
 
 impl Config {
-    /// The encapsulation and mode that hold for `prefix`, or `None` if it lies outside every pool.
-    pub fn policy(&self, prefix: &IpNet) -> Option<(Encapsulation, Mode)> {
+    /// Returns the encapsulation and mode for `prefix`, or `None` if it is outside every pool.
+    pub fn policy(&self, prefix: &IpNet) -> Option<(Encapsulation, PoolMode)> {
         if self.pools.is_empty() {
-            return Some((self.encapsulation, Mode::Always));
+            return Some((self.encapsulation, PoolMode::Always));
         }
         let pool =
             self.pools.iter().filter(|p| p.cidr.contains(prefix)).max_by_key(|p| p.cidr.prefix_len())?;
         Some((pool.encapsulation, pool.mode))
     }
 
-    /// The other node that has `address`.
+    /// Returns the other node with `address`.
     pub fn node_with_address(&self, address: IpAddr) -> Option<&RemoteNode> {
         let address = address.to_canonical();
         self.nodes.iter().find(|n| n.has_address(address))
     }
 
-    /// Whether some pool may send packets through `encapsulation`.
+    /// Returns whether some pool may use `encapsulation`.
     pub fn may_use(&self, encapsulation: Encapsulation) -> bool {
-        let wraps = |e: Encapsulation, m: Mode| e == encapsulation && m != Mode::Never;
+        let wraps = |e: Encapsulation, m: PoolMode| e == encapsulation && m != PoolMode::Never;
         if self.pools.is_empty() {
-            wraps(self.encapsulation, Mode::Always)
+            wraps(self.encapsulation, PoolMode::Always)
         } else {
             self.pools.iter().any(|p| wraps(p.encapsulation, p.mode))
         }
     }
 
-    /// Whether this node needs the IP-in-IP device.
+    /// Returns whether this node needs the IP-in-IP device.
     pub fn needs_ipip(&self) -> bool {
         self.local.ipv4.is_some() && self.may_use(Encapsulation::Ipip)
     }
 
-    /// Whether nodes ask each other at all: what is asked by the way that packets go anyway says whether it carries them,
-    /// where there is no other to take as well.
-    pub fn asks(&self) -> bool {
+    /// Returns whether nodes probe each other at all: also where there is only one tunnel path, to
+    /// report whether it passes.
+    pub fn probes_any(&self) -> bool {
         let wraps = self.may_use(Encapsulation::Ipip) || self.may_use(Encapsulation::Vxlan);
-        self.can_ask() && wraps || self.probes(TunnelPath::Direct)
+        self.can_probe() && wraps || self.probes(TunnelPath::Direct)
     }
 
-    fn can_ask(&self) -> bool {
+    fn can_probe(&self) -> bool {
         self.probing.enabled && self.local.ipv4.is_some() && self.local.tunnel_address.is_some()
     }
 
-    /// Whether nodes ask each other by this way to find out whether to take it: then probes have a table of its own, and
-    /// go by it whatever way packets go.
+    /// Returns whether nodes probe this path to decide on its use: then its probes have a table of
+    /// their own, and use this path independently of the routes.
     pub fn probes(&self, path: TunnelPath) -> bool {
-        if !self.can_ask() {
+        if !self.can_probe() {
             return false;
         }
-        let falls_back = self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip);
+        let falls_back = self.fallback == FallbackMode::Vxlan && self.may_use(Encapsulation::Ipip);
         match path {
             TunnelPath::Ipip | TunnelPath::Vxlan => falls_back,
             TunnelPath::Direct => {
-                self.probing.direct && self.pools.iter().any(|p| p.mode == Mode::CrossSubnet)
+                self.probing.direct && self.pools.iter().any(|p| p.mode == PoolMode::CrossSubnet)
             }
         }
     }
 
-    /// Whether this node needs the VXLAN device: for a VXLAN pool, or as the fallback of IP-in-IP.
+    /// Returns whether this node needs the VXLAN device: for a VXLAN pool, or as the fallback of
+    /// IP-in-IP.
     pub fn needs_vxlan(&self) -> bool {
         self.local.underlay().is_some()
             && (self.may_use(Encapsulation::Vxlan)
-                || self.fallback == Fallback::Vxlan && self.may_use(Encapsulation::Ipip))
+                || self.fallback == FallbackMode::Vxlan && self.may_use(Encapsulation::Ipip))
     }
 }
 
-/// Where a path comes from.
+/// Origin of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathKind {
@@ -296,31 +302,32 @@ pub enum PathKind {
     Bgp,
     /// The static peer table: there is no BGP path.
     Static,
-    /// A BGP session, and packets are to go nowhere (RFC 7999).
+    /// A BGP session that requests discard of the packets (RFC 7999).
     Discard,
 }
 
 /// The best path of a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LearnedPath {
-    /// The exit point's address: the BGP next hop, or the node's address of the static peer table.
+    /// Address of the exit point: the BGP next hop, or the node's address of the static peer table.
     pub next_hop: IpAddr,
-    /// Where the path comes from.
+    /// Origin.
     pub kind: PathKind,
 }
 
 /// A change of a prefix's best path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteChange {
-    /// The prefix.
+    /// Prefix.
     pub prefix: IpNet,
-    /// Its best path now; `None` when it has none any more.
+    /// Best path; `None` if there is none any more.
     pub learned: Option<LearnedPath>,
-    /// Other exit points that share its packets, as good as the path's own; mostly none.
+    /// Other exit points that share the packets, as good as the best path's; mostly none.
     pub others: Box<[IpAddr]>,
 }
 
-/// The MAC of a node's VXLAN device: 66 and the first five bytes of the name's SHA-1, as Calico computes it.
+/// Returns the MAC of a node's VXLAN device: 66 and the first five octets of the name's SHA-1, as
+/// Calico computes it.
 pub fn vtep_mac(name: &str) -> Mac {
     let hash = Sha1::digest(name.as_bytes());
     let mut mac = [0x66, 0, 0, 0, 0, 0];
@@ -330,7 +337,7 @@ pub fn vtep_mac(name: &str) -> Mac {
     mac
 }
 
-/// The network address of the lowest IPv6 block that is not a single address.
+/// Returns the network address of the lowest IPv6 block that is not a single address.
 fn default_vtep_ipv6(blocks: &[IpNet]) -> Option<Ipv6Addr> {
     blocks
         .iter()

@@ -1,4 +1,4 @@
-//! What the kernel has, as far as it concerns us, and how an operation changes it.
+//! Observed kernel state, and the effect of operations on it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,7 +16,7 @@ use crate::{
     resolve::Exit,
 };
 
-/// The kind of an observed link and the attributes that matter.
+/// The kind of an observed link with its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
     /// An IP-in-IP device.
@@ -38,23 +38,23 @@ pub enum LinkKind {
         local: Option<IpAddr>,
         /// Interface index of the lower device, 0 if none.
         parent: u32,
-        /// Whether it learns MACs from traffic.
+        /// True if the device learns MACs from traffic.
         learning: bool,
     },
-    /// Anything else.
+    /// Any other kind.
     Other,
 }
 
-/// A tunnel device as observed.
+/// An observed tunnel device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObservedLink {
     /// Interface index.
     pub index: u32,
-    /// Administratively up.
+    /// True if the device is administratively up.
     pub up: bool,
     /// MTU in octets.
     pub mtu: u32,
-    /// Ethernet address, zero where it has none.
+    /// Ethernet address; zero for a device without one.
     pub mac: Mac,
     /// Kind and attributes.
     pub kind: LinkKind,
@@ -63,7 +63,7 @@ pub struct ObservedLink {
 /// A next-hop object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nexthop {
-    /// It carries our protocol number and is a single gateway or a group.
+    /// True if the object carries our protocol number and is a single gateway or a group.
     pub ours: bool,
     /// Gateway.
     pub gateway: Option<IpAddr>,
@@ -71,16 +71,16 @@ pub struct Nexthop {
     pub index: u32,
     /// `RTNH_F_ONLINK`.
     pub onlink: bool,
-    /// Of a group: its objects.
+    /// Members of a group.
     pub members: GroupMembers,
 }
 
-/// Where an observed route of ours leads.
+/// The next hop of an observed route of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Via {
     /// A next-hop object.
     Nexthop(u32),
-    /// A plain gateway.
+    /// A gateway.
     Gateway {
         /// Gateway.
         gateway: IpAddr,
@@ -89,45 +89,46 @@ pub enum Via {
     },
     /// `RTN_BLACKHOLE`.
     Blackhole,
-    /// An interface, without gateway.
+    /// An interface, without a gateway.
     Link(u32),
-    /// Something we never write.
+    /// Anything else, which is never written.
     Other,
 }
 
-/// The kernel's picture, but its routes.
+/// Observed kernel state, except routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObservedState {
-    /// The kernel has next-hop objects (Linux 5.3).
+    /// True if the kernel has next-hop objects (Linux 5.3).
     pub nexthop_objects: bool,
     /// The interface with the node's address.
     pub parent: Option<Parent>,
     /// The IP-in-IP device.
     pub ipip: Option<ObservedLink>,
-    /// The IP-in-IP device in use is `tunl0`, since a second one cannot be created.
+    /// True if the IP-in-IP device in use is `tunl0`, because a second one cannot be created.
     pub ipip_is_tunl0: bool,
-    /// `tunl0` exists.
+    /// True if `tunl0` exists.
     pub has_tunl0: bool,
     /// The VXLAN device.
     pub vxlan: Option<ObservedLink>,
-    /// Another VXLAN device with our VNI and port: ours cannot exist beside it.
+    /// Name of another VXLAN device with our VNI and port: ours cannot exist in addition to it.
     pub vxlan_rival: Option<String>,
     /// Addresses of the tunnel devices.
     pub addresses: BTreeSet<(Device, IpNet)>,
-    /// Permanent neighbours of the VXLAN device.
+    /// Permanent neighbors of the VXLAN device.
     pub neighbours: BTreeMap<IpAddr, Mac>,
     /// Permanent forwarding entries of the VXLAN device.
     pub fdb: BTreeSet<(Mac, IpAddr)>,
     /// All next-hop objects, by id.
     pub nexthops: BTreeMap<u32, Nexthop>,
-    /// Ways whose rules are there.
+    /// Tunnel paths whose rules exist.
     pub rules: BTreeSet<TunnelPath>,
-    /// The routes of the probes' tables: gateway and interface index, if they are as we write them.
+    /// Routes of the probe tables: gateway and interface index; `None` if the route is not as we
+    /// write it.
     pub probe_routes: BTreeMap<(TunnelPath, Ipv4Addr), Option<(IpAddr, u32)>>,
 }
 
 impl ObservedState {
-    /// A tunnel device.
+    /// Returns a tunnel device.
     pub fn link(&self, device: Device) -> Option<&ObservedLink> {
         match device {
             Device::Ipip => self.ipip.as_ref(),
@@ -135,7 +136,8 @@ impl ObservedState {
         }
     }
 
-    /// Gateway and interface index that realise an exit now; `None` while its device is missing or down.
+    /// Returns gateway and interface index of an exit now; `None` while its device is missing or
+    /// down.
     pub fn realise(&self, exit: &Exit) -> Option<(IpAddr, u32)> {
         match exit {
             Exit::Direct { gateway, index } => Some((*gateway, *index)),
@@ -144,8 +146,8 @@ impl ObservedState {
         }
     }
 
-    /// Takes note that the kernel carried out `op`. Created links are not entered: their index is
-    /// the kernel's to tell, at the next observation.
+    /// Applies an operation that the kernel executed. Created links are not added: their index is
+    /// known at the next observation.
     pub fn apply(&mut self, op: &Op) {
         match *op {
             Op::DeleteLink { device, .. } => self.remove_link(device),
@@ -211,7 +213,8 @@ impl ObservedState {
         }
     }
 
-    /// Forgets a link and what goes with it when the kernel removes it; the routes have to be observed anew.
+    /// Removes a link with everything that the kernel removes with it; routes have to be observed
+    /// again.
     pub fn remove_link(&mut self, device: Device) {
         let link = match device {
             Device::Ipip => self.ipip.take(),
@@ -232,7 +235,7 @@ impl ObservedState {
         self.probe_routes.retain(|_, via| via.is_none_or(|(_, index)| index != link.index));
     }
 
-    /// An object that is gone is in no group any more, and a group goes with its last object.
+    /// Removes an object from its groups, and groups that have no member left.
     fn leave_groups(&mut self, id: u32) {
         self.nexthops.retain(|_, nexthop| {
             if !nexthop.members.contains(id) {
@@ -243,14 +246,14 @@ impl ObservedState {
         });
     }
 
-    /// Gateways and interface indices that share the packets of what points at an object: one, of a group several.
+    /// Returns the gateways and interface indices behind an object: one, or several for a group.
     pub fn contents(&self, id: u32) -> Vec<(IpAddr, u32)> {
         let Some(nexthop) = self.nexthops.get(&id) else { return Vec::new() };
         let members = nexthop.members.ids().iter().filter_map(|member| self.nexthops.get(member));
         nexthop.content().into_iter().chain(members.filter_map(Nexthop::content)).collect()
     }
 
-    /// In how many entries of ours `self` and `other` differ.
+    /// Returns the number of our entries in which `self` and `other` differ.
     pub fn count_differences(&self, other: &ObservedState) -> u64 {
         fn maps<K: Eq + std::hash::Hash, V: PartialEq>(a: &HashMap<K, V>, b: &HashMap<K, V>) -> usize {
             a.iter().filter(|(k, v)| b.get(k) != Some(v)).count()
@@ -274,12 +277,12 @@ impl ObservedState {
 }
 
 impl Nexthop {
-    /// A group of ours.
+    /// Returns a group of ours.
     pub fn group(members: GroupMembers) -> Self {
         Self { ours: true, gateway: None, index: 0, onlink: false, members }
     }
 
-    /// Gateway and interface index, if it is one of ours as we write them.
+    /// Returns gateway and interface index, if the object is one of ours as we write them.
     pub fn content(&self) -> Option<(IpAddr, u32)> {
         self.gateway.filter(|_| self.ours && self.onlink).map(|gateway| (gateway, self.index))
     }

@@ -1,7 +1,8 @@
-//! Whether packets between nodes pass by a way: requests and answers between the nodes' tunnel addresses.
+//! Probing of tunnel paths: requests and answers between the nodes' tunnel addresses.
 //!
-//! The core ([`packet`], [`prober`]) has no sockets and no clock. A probe must travel by the way that it asks after and by no other,
-//! so it carries a mark, a rule sends the mark to a table of its own, and the interface that it arrives by is looked at.
+//! The core ([`packet`], [`prober`]) has no sockets and no clock. A probe must use exactly the path
+//! that it tests, so it carries a mark, a rule maps the mark to a table of its own, and the
+//! interface of its arrival is checked.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ pub mod prober;
 #[cfg(feature = "driver")]
 pub(crate) mod driver;
 
-/// A way from node to node that can be asked after.
+/// A path from node to node that can be probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TunnelPath {
@@ -21,15 +22,15 @@ pub enum TunnelPath {
     Ipip,
     /// VXLAN.
     Vxlan,
-    /// Unwrapped.
+    /// Plain, without encapsulation.
     Direct,
 }
 
 impl TunnelPath {
-    /// All of them.
+    /// All paths.
     pub const ALL: [TunnelPath; 3] = [TunnelPath::Ipip, TunnelPath::Vxlan, TunnelPath::Direct];
 
-    /// The table that leads probes by this way, and the mark that leads to the table.
+    /// Returns the routing table of the path's probes, which is also their mark.
     pub fn table(self) -> u32 {
         match self {
             TunnelPath::Ipip => 17_904,
@@ -38,7 +39,7 @@ impl TunnelPath {
         }
     }
 
-    /// The way with this table.
+    /// Returns the path with this table.
     pub fn of_table(table: u32) -> Option<TunnelPath> {
         TunnelPath::ALL.into_iter().find(|path| path.table() == table)
     }
@@ -62,29 +63,29 @@ impl fmt::Display for TunnelPath {
     }
 }
 
-/// What is known of a way to a node.
+/// The state of a tunnel path to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathState {
-    /// Nothing was answered yet, and nothing proved that it does not pass.
+    /// No probe was answered yet, and nothing proved that the path is blocked.
     #[default]
     Unknown,
     /// Probes are answered.
     Passes,
-    /// They are not, nor is anything else: perhaps the node is down, or nobody there answers.
+    /// Probes are not answered by any path: the node may be down, or may not answer probes.
     Unanswered,
-    /// They are not, while another way passes.
+    /// Probes are not answered, while another path passes.
     Blocked,
-    /// They are answered again, but not yet for long enough.
+    /// Probes are answered again, but not yet for long enough.
     Returning,
 }
 
 impl PathState {
-    /// Whether the way is to be avoided where there is another.
+    /// Returns whether the path is to be avoided if there is another.
     pub fn is_avoided(self) -> bool {
         matches!(self, PathState::Blocked | PathState::Returning)
     }
 }
 
-/// The priority of the rules that lead marked probes to their tables: before table main's.
+/// Priority of the rules that map marked probes to their tables: before the rule of table main.
 pub const RULE_PRIORITY: u32 = 1_790;

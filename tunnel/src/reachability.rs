@@ -1,4 +1,4 @@
-//! What is known of how well each node is reached, beside what is configured: BGP, and the ways that probes go.
+//! Reachability of each node by BGP and by the tunnel paths.
 
 use std::{
     collections::HashMap,
@@ -7,30 +7,30 @@ use std::{
 };
 
 use crate::{
-    node::{Config, Fallback, RemoteNode},
+    node::{Config, FallbackMode, RemoteNode},
     probe::{PathState, TunnelPath},
     resolve::{Exit, ExitReason},
 };
 
-/// How a node stands with BGP once it had to be reached without.
+/// The state of a node's BGP paths after they were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BgpReachability {
-    /// All that is known of it is the static peer table.
+    /// Only the static peer table has paths.
     Lost,
-    /// There are paths again, since then.
+    /// There are BGP paths again, since this time.
     Returning(Instant),
 }
 
-/// What is known of the nodes.
+/// The reachability of the nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Reachability {
-    /// Nothing is held against IP-in-IP but what was seen.
+    /// True if only probe results count against IP-in-IP.
     trusting: bool,
-    /// By tunnel address.
+    /// Path states by tunnel address.
     paths: HashMap<Ipv4Addr, [PathState; 3]>,
-    /// Exits that stay in use, by tunnel address, until it is known whether IP-in-IP passes.
-    held: HashMap<Ipv4Addr, Exit>,
-    /// By next hop; who is not here was never lost, or has returned.
+    /// Exits in use that are kept until IP-in-IP was probed, by tunnel address.
+    pinned: HashMap<Ipv4Addr, Exit>,
+    /// BGP state by next hop; nodes that never lost BGP or have returned are absent.
     bgp: HashMap<IpAddr, BgpReachability>,
 }
 
@@ -43,39 +43,40 @@ fn place(path: TunnelPath) -> usize {
 }
 
 impl Reachability {
-    /// Of nodes that nothing is known of, in a network that passes everything: what follows is what is preferred.
+    /// Returns the reachability in a network that passes everything: resolution yields the
+    /// preferred exits.
     pub fn trusting() -> Self {
         Self { trusting: true, ..Self::default() }
     }
 
-    /// What is known of a way to the node with this tunnel address.
+    /// Returns the state of a tunnel path to the node with this tunnel address.
     pub fn path_state(&self, address: Ipv4Addr, path: TunnelPath) -> PathState {
         self.paths.get(&address).map_or(PathState::Unknown, |paths| paths[place(path)])
     }
 
-    /// Notes what is known of a way. Returns whether packets may have to go another way now.
+    /// Sets the state of a tunnel path. Returns whether packets may have to use another path.
     pub fn set(&mut self, address: Ipv4Addr, path: TunnelPath, state: PathState) -> bool {
         let before = std::mem::replace(&mut self.paths.entry(address).or_default()[place(path)], state);
         if path == TunnelPath::Ipip {
-            self.held.remove(&address);
+            self.pinned.remove(&address);
         }
         before != state
     }
 
-    /// Keeps a node's packets on an exit until it is known whether IP-in-IP passes.
-    pub fn hold(&mut self, address: Ipv4Addr, exit: Exit) {
-        self.held.insert(address, exit);
+    /// Keeps a node's packets on an exit until IP-in-IP was probed.
+    pub fn pin(&mut self, address: Ipv4Addr, exit: Exit) {
+        self.pinned.insert(address, exit);
     }
 
-    /// The exit that a node's packets are kept on, if they are.
-    pub(crate) fn held(&self, node: &RemoteNode) -> Option<Exit> {
-        self.held.get(&node.vtep?).copied()
+    /// Returns the exit that a node's packets are kept on.
+    pub(crate) fn pinned(&self, node: &RemoteNode) -> Option<Exit> {
+        self.pinned.get(&node.vtep?).copied()
     }
 
-    /// Forgets nodes that are no more.
+    /// Removes nodes that are not configured any more.
     pub fn retain(&mut self, config: &Config) {
         if !config.probes(TunnelPath::Ipip) {
-            self.held.clear();
+            self.pinned.clear();
         }
         if self.paths.len() > config.nodes.len() {
             self.paths.retain(|address, _| config.nodes.iter().any(|n| n.vtep == Some(*address)));
@@ -85,18 +86,19 @@ impl Reachability {
         }
     }
 
-    /// Whether some node is or was without BGP.
+    /// Returns whether some node lost BGP and has not returned.
     pub fn any_lost(&self) -> bool {
         !self.bgp.is_empty()
     }
 
-    /// Notes that a node has no path by BGP and is reached by the static table. Returns whether that is news.
-    pub fn lost(&mut self, next_hop: IpAddr) -> bool {
+    /// Records that a node has no BGP path and uses the static peer table. Returns whether that is
+    /// new.
+    pub fn record_bgp_loss(&mut self, next_hop: IpAddr) -> bool {
         self.bgp.insert(next_hop.to_canonical(), BgpReachability::Lost) != Some(BgpReachability::Lost)
     }
 
-    /// Notes that a node has a path by BGP. Returns whether that is news.
-    pub fn found(&mut self, next_hop: IpAddr, now: Instant) -> bool {
+    /// Records that a node has a BGP path. Returns whether that is new.
+    pub fn record_bgp_path(&mut self, next_hop: IpAddr, now: Instant) -> bool {
         match self.bgp.get_mut(&next_hop.to_canonical()) {
             Some(bgp @ BgpReachability::Lost) => {
                 *bgp = BgpReachability::Returning(now);
@@ -106,7 +108,7 @@ impl Reachability {
         }
     }
 
-    /// When somebody's BGP will have been well for long enough.
+    /// Returns the time at which the next node will have had BGP paths for long enough.
     pub fn deadline(&self, recover_after: Duration) -> Option<Instant> {
         let since = |bgp: &BgpReachability| match bgp {
             BgpReachability::Lost => None,
@@ -115,7 +117,18 @@ impl Reachability {
         self.bgp.values().filter_map(since).min()
     }
 
-    /// Takes those as returned whose BGP has been well for long enough. Returns whether there were any.
+    /// Shifts all stored times into the past.
+    #[cfg(test)]
+    pub(crate) fn backdate(&mut self, by: Duration) {
+        for bgp in self.bgp.values_mut() {
+            if let BgpReachability::Returning(since) = bgp {
+                *since = since.checked_sub(by).expect("the machine has run for longer");
+            }
+        }
+    }
+
+    /// Ends the return of nodes that have had BGP paths for long enough. Returns whether there were
+    /// any.
     pub fn settle(&mut self, recover_after: Duration, now: Instant) -> bool {
         let before = self.bgp.len();
         self.bgp.retain(
@@ -124,14 +137,14 @@ impl Reachability {
         self.bgp.len() < before
     }
 
-    /// Why a node is not to be reached by IP-in-IP although that is preferred, if it is not.
+    /// Returns the reason to avoid IP-in-IP to a node, if there is one.
     pub(crate) fn avoids_ipip(
         &self,
         config: &Config,
         node: &RemoteNode,
         next_hop: IpAddr,
     ) -> Option<ExitReason> {
-        if config.fallback == Fallback::None {
+        if config.fallback == FallbackMode::None {
             return None;
         }
         match node.vtep.map(|vtep| self.path_state(vtep, TunnelPath::Ipip)) {
@@ -148,7 +161,7 @@ impl Reachability {
         }
     }
 
-    /// Whether packets to a node of the same subnet may go unwrapped.
+    /// Returns whether plain packets may be used to a node of the same subnet.
     pub(crate) fn may_go_direct(&self, config: &Config, node: Option<&RemoteNode>) -> bool {
         let Some(vtep) = node.and_then(|node| node.vtep) else { return true };
         !config.probes(TunnelPath::Direct) || self.path_state(vtep, TunnelPath::Direct) == PathState::Passes

@@ -1,10 +1,14 @@
-//! One owner of both pictures: takes in configuration, routes and events, and keeps the kernel in step.
+//! The reconciler: owns desired and observed state, takes in configuration, routes and events, and
+//! keeps the kernel in step.
 
 mod dry_run;
 mod multipath;
+mod observation;
 mod operations;
 mod publisher;
 mod reachability;
+mod report;
+mod resolution;
 mod state;
 mod turn;
 
@@ -16,8 +20,8 @@ pub use self::turn::Turn;
 use self::{
     publisher::Publisher,
     state::{
-        DriftRepair, Due, EXIT_INTERVAL, ExitsInUse, Observation, ReconcileRound, ResolutionKey, Resolver,
-        Resync, SyncState, WriteQueue,
+        DriftRepair, DueWork, EXIT_INTERVAL, ExitsInUse, Observation, ReconcileRound, Resolver, Resync,
+        SyncState, WriteQueue,
     },
 };
 use crate::{
@@ -26,27 +30,25 @@ use crate::{
     desired::{DesiredDevice, Device, RouteKey},
     diff::Object,
     fib::{DesiredRoute, Fib},
-    intern::NONE,
     ledger::Ledger,
     node::{Config, Encapsulation, LearnedPath, RouteChange},
     reachability::Reachability,
     report::{ExitKind, KernelLatency, Work, describe},
-    resolve::{Reach, resolve},
+    resolve::Reach,
     sysctl::Sysctl,
     table::RouteState,
 };
 
-/// Events kept while routes are listed; more than that are answered by listing once more.
+/// Events kept while routes are listed; more of them lead to another listing.
 const MAX_HELD: usize = 16 * 1024;
-/// Answers of [`resolve`] that are kept.
-const MAX_ANSWERS: usize = 64 * 1024;
+
 /// The state of the tunnel task.
 ///
 /// # Contract
 /// - The owner calls [`reconcile`](Self::reconcile) after every input and repeats the call until it
 ///   returns [`Turn::Rest`]. Between two calls it may pass in any further input. After
 ///   [`Turn::Writing`] it waits for input or for the oldest batch
-///   ([`Dataplane::wait`](crate::dataplane::Dataplane)), after `Rest` for input or for
+///   ([`Dataplane::wait`]), after `Rest` for input or for
 ///   [`next_retry`](Self::next_retry).
 /// - [`completed`](Self::completed) is called once for each batch, in the order of submission, and
 ///   only while one is in flight.
@@ -58,29 +60,29 @@ const MAX_ANSWERS: usize = 64 * 1024;
 ///   adopt.
 pub struct Reconciler<D> {
     pub(crate) dataplane: D,
-    pub(crate) config: Option<Arc<Config>>,
+    config: Option<Arc<Config>>,
     /// Learned, desired and observed routes.
-    pub(crate) fib: Fib,
+    fib: Fib,
     /// Failures and their retries.
-    pub(crate) ledger: Ledger,
+    ledger: Ledger,
     /// Sysctls as of the last check.
-    pub(crate) sysctls: Vec<Sysctl>,
+    sysctls: Vec<Sysctl>,
     /// Reachability of the nodes by BGP and by probes.
-    pub(crate) reachability: Reachability,
+    reachability: Reachability,
     /// Work since the start, except probes.
-    pub(crate) work: Work,
+    work: Work,
     /// Durations of the kernel's work.
-    pub(crate) latency: KernelLatency,
+    latency: KernelLatency,
     /// True while the kernel refuses changes for lack of privilege.
-    pub(crate) permission_denied: bool,
+    permission_denied: bool,
     /// Values and events for other tasks.
     pub(crate) publisher: Publisher,
     /// Exits in use.
-    pub(crate) exits: ExitsInUse,
+    exits: ExitsInUse,
     observation: Observation,
     resolver: Resolver,
     writes: WriteQueue,
-    due: Due,
+    due: DueWork,
     sync: SyncState,
     repair: DriftRepair,
     /// The present round; `None` at rest.
@@ -92,7 +94,7 @@ pub struct Reconciler<D> {
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// With nothing configured it touches nothing.
+    /// Creates a reconciler, which touches nothing until it is configured.
     pub fn new(dataplane: D) -> Self {
         Self {
             dataplane,
@@ -109,7 +111,7 @@ impl<D: Dataplane> Reconciler<D> {
             observation: Observation::default(),
             resolver: Resolver::default(),
             writes: WriteQueue::default(),
-            due: Due::default(),
+            due: DueWork::default(),
             sync: SyncState::default(),
             repair: DriftRepair::default(),
             round: None,
@@ -138,13 +140,13 @@ impl<D: Dataplane> Reconciler<D> {
         self.observation.error.as_ref()
     }
 
-    /// Takes a new configuration.
+    /// Sets the configuration.
     pub fn configure(&mut self, config: Config) {
         if self.config.as_deref() == Some(&config) {
             return;
         }
         let protocol = self.config.as_ref().map(|c| c.route_protocol);
-        // Nothing that was said of routes with the same protocol number is wrong now.
+        // With the same protocol number the observation of routes stays valid.
         self.observation.request(if protocol == Some(config.route_protocol) {
             Resync::Base
         } else {
@@ -155,33 +157,33 @@ impl<D: Dataplane> Reconciler<D> {
         self.ledger.retry_all(Instant::now());
     }
 
-    /// Takes changes of best paths.
+    /// Records changes of best paths.
     pub fn routes(&mut self, changes: Vec<RouteChange>) {
         let config = self.config.clone().filter(|_| !self.resolver.is_stale() && self.fib.observed.is_some());
         if let Some(round) = &mut self.round {
             round.passes = 0;
         }
-        // What is adopted needs no change of the kernel's to be in use.
+        // A route that is adopted is in use without a change of the kernel's.
         self.exits.stale = true;
         for RouteChange { prefix, learned, others } in changes {
             let key = RouteKey { prefix: prefix.trunc(), metric: self.resolver.metric };
             let Some((slot, _)) = self.fib.learn(&key, learned, &others) else { continue };
             if let Some(learned) = learned {
-                self.note_bgp(&learned);
+                self.update_bgp(&learned);
                 for next_hop in others {
-                    self.note_bgp(&LearnedPath { next_hop, ..learned });
+                    self.update_bgp(&LearnedPath { next_hop, ..learned });
                 }
             }
             match (&config, learned) {
                 (Some(config), _) => self.resolve_one(config, slot),
-                // What will be resolved later is what is learned then.
-                (None, None) => self.fib.want_learned(slot, DesiredRoute::default()),
+                // Routes that are resolved later use the paths of that time.
+                (None, None) => self.fib.set_desired(slot, DesiredRoute::default()),
                 (None, Some(_)) => self.resolver.invalidate(),
             }
         }
     }
 
-    /// All routes are known: what is ours and unwanted may go.
+    /// Records that all routes are known: leftovers may be deleted.
     pub fn in_sync(&mut self) {
         if !self.is_in_sync() {
             self.sync = SyncState::InSync;
@@ -192,21 +194,21 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// When [`Self::reconcile`] wants to be called again without any event.
+    /// Returns the time at which [`Self::reconcile`] has to be called again without any event.
     pub fn next_retry(&self) -> Option<Instant> {
         let note_at = self.exits.updated_at.filter(|_| self.exits.stale).map(|at| at + EXIT_INTERVAL);
         let returned_at =
             self.config.as_ref().and_then(|c| self.reachability.deadline(c.probing.recover_after));
         let swept_at = Device::ALL.into_iter().filter_map(|device| self.lingers_until(device)).min();
-        // What was due when the turns before began was their business, whatever came of it. What came due since is
-        // not: nothing may have had a turn between then and now.
+        // Work that was due at the start of the last round belonged to that round, whatever its outcome.
+        // Work that came due since is still to be done: there may have been no turn since.
         let [returned_at, swept_at] = [returned_at, swept_at]
             .map(|at| at.filter(|at| self.marked_at.is_none_or(|marked| *at > marked)));
         let times = [self.ledger.next_retry(), self.observation.retry_at, note_at, returned_at, swept_at];
         times.into_iter().flatten().min()
     }
 
-    /// Reads the sysctls again: of some nobody tells when they change.
+    /// Checks the sysctls again, some of which change without an event.
     pub fn audit(&mut self) {
         let (Some(config), Some(observed)) = (&self.config, &self.fib.observed) else { return };
         let before = std::mem::replace(&mut self.sysctls, self.dataplane.tune(config, observed));
@@ -218,7 +220,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Takes note of what others did.
+    /// Processes changes that other programs made.
     pub fn handle(&mut self, mut events: Vec<KernelEvent>) {
         self.take_path_states(&mut events);
         if let Some(listing) = &mut self.observation.listing {
@@ -252,7 +254,7 @@ impl<D: Dataplane> Reconciler<D> {
                 let named = Device::ALL.iter().any(|d| d.name() == name);
                 (incomplete || named || index_matters(*index)).then_some(Resync::Full)
             }
-            // No route goes with an address that comes, and there may be a million to list.
+            // The kernel removes no route when an address is added, and a listing may have a million.
             KernelEvent::Address { index, gone } => {
                 index_matters(*index).then_some(if *gone { Resync::Full } else { Resync::Base })
             }
@@ -265,7 +267,7 @@ impl<D: Dataplane> Reconciler<D> {
                 self.due.sysctls = true;
                 None
             }
-            // Taken in before.
+            // Processed before.
             KernelEvent::PathState { .. } => None,
             KernelEvent::Route { key, via, ours } => {
                 self.resolver.reached_stale |= self.resolver.reached.keys().any(|a| key.prefix.contains(a));
@@ -284,97 +286,20 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Asks again how each next hop is reached, and resolves anew if an answer changed.
-    fn recheck_reach(&mut self) {
-        let (true, Some(observed)) = (self.resolver.reached_stale, &self.fib.observed) else { return };
-        self.resolver.reached_stale = false;
-        let mut changed = false;
-        for (address, before) in &mut self.resolver.reached {
-            let after = self.dataplane.reach(*address, observed);
-            changed |= after != *before;
-            *before = after;
-        }
-        if changed {
-            self.resolver.invalidate();
-        }
-    }
-
-    /// Finds the exit of a route by what was learned.
-    fn resolve_one(&mut self, config: &Config, slot: u32) {
-        let state = *self.fib.table().state(slot);
-        let want = match self.fib.learned(&state).copied() {
-            Some(learned) if self.fib.others(&state).is_empty() => {
-                self.answer_or_adopt(config, slot, learned, &state)
-            }
-            Some(learned) => return self.resolve_all(config, slot, learned),
-            None => DesiredRoute::default(),
-        };
-        self.fib.want_learned(slot, want);
-    }
-
-    fn answer_or_adopt(
-        &mut self,
-        config: &Config,
-        slot: u32,
-        learned: LearnedPath,
-        state: &RouteState,
-    ) -> DesiredRoute {
-        let want = self.answer(config, slot, learned);
-        if state.via != NONE && self.adopts(config, &learned, &want, state) {
-            return self.answer(config, slot, learned);
-        }
-        want
-    }
-
-    fn answer(&mut self, config: &Config, slot: u32, learned: LearnedPath) -> DesiredRoute {
-        let prefix = self.fib.table().key(slot).prefix;
-        let own = config.local.blocks.contains(&prefix);
-        let question: ResolutionKey = (learned, config.policy(&prefix), prefix.addr().is_ipv4());
-        if !own {
-            // Blocks of one node come one after the other.
-            if let Some((last, want)) = &self.resolver.last
-                && *last == question
-            {
-                return *want;
-            }
-            if let Some(want) = self.resolver.results.get(&question) {
-                self.resolver.last = Some((question, *want));
-                return *want;
-            }
-        }
-        let Some(observed) = &self.fib.observed else { return DesiredRoute::default() };
-        let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
-        let resolution = resolve(config, &self.reachability, &prefix, &learned, &mut |address| {
-            *reached.entry(address).or_insert_with(|| dataplane.reach(address, observed))
-        });
-        let target = match resolution.reason {
-            crate::resolve::ExitReason::Discard => Some(crate::desired::RouteTarget::Blackhole),
-            _ => resolution.exit.map(crate::desired::RouteTarget::Exit),
-        };
-        let want = DesiredRoute { target, reason: Some(resolution.reason) };
-        if !own {
-            if self.resolver.results.len() >= MAX_ANSWERS {
-                self.resolver.results.clear();
-            }
-            self.resolver.results.insert(question, want);
-            self.resolver.last = Some((question, want));
-        }
-        want
-    }
-
-    /// A learned route's entry.
+    /// Returns the entry of a learned route.
     pub(crate) fn route(&self, prefix: &ipnet::IpNet) -> Option<&RouteState> {
         let slot = self.fib.table().find(&RouteKey { prefix: *prefix, metric: self.resolver.metric })?;
         Some(self.fib.table().state(slot))
     }
 
-    /// Notes by which encapsulation each node is reached, if that may have changed. Between turns what is resolved anew may
-    /// not be known to be in the kernel yet although it is: that nothing is in use is seen at rest alone.
-    pub(crate) fn note_exits_in_use(&mut self, at_rest: bool) {
+    /// Updates the exits in use, if they may have changed. Between turns a route may be in the
+    /// kernel without being known to be, while it is resolved again; only at rest a node counts as
+    /// unreached.
+    pub(crate) fn update_exits_in_use(&mut self, at_rest: bool) {
         let Some(config) = self.config.clone().filter(|_| self.exits.stale) else { return };
         self.exits.stale = !at_rest;
         self.exits.updated_at = Some(Instant::now());
-        self.tell_strangers();
+        self.publish_strangers();
         if self.exits.by_node.len() > config.nodes.len() {
             let names: std::collections::HashSet<&str> =
                 config.nodes.iter().map(|n| n.name.as_str()).collect();
@@ -400,7 +325,7 @@ impl<D: Dataplane> Reconciler<D> {
                     let reason = node
                         .blocks
                         .iter()
-                        .find_map(|block| self.fib.want(self.route(&block.trunc())?).reason);
+                        .find_map(|block| self.fib.desired_route(self.route(&block.trunc())?).reason);
                     self.publisher.activity.exit(|| ExitChange {
                         node: node.name.clone(),
                         from: before.map(ExitKind::from),
@@ -411,7 +336,7 @@ impl<D: Dataplane> Reconciler<D> {
                 self.exits.by_node.insert(node.name.clone(), (now, Timestamp::now()));
             }
         }
-        self.publisher.activity.tell();
+        self.publisher.activity.send();
     }
 }
 

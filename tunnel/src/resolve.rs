@@ -1,4 +1,4 @@
-//! From a learned path to the exit point that its prefix is reached by.
+//! Resolution of a learned path to the exit point of its prefix.
 
 use std::{
     fmt,
@@ -9,34 +9,34 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    node::{Config, Encapsulation, Fallback, LearnedPath, Mode, PathKind, RemoteNode},
+    node::{Config, Encapsulation, FallbackMode, LearnedPath, PathKind, PoolMode, RemoteNode},
     reachability::Reachability,
 };
 
-/// Where a packet for a prefix goes next: the content of one next-hop object.
+/// The exit point of a packet: the contents of one next-hop object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Exit {
-    /// Unwrapped, to a neighbour on the interface with this index.
+    /// Plain, to a neighbor on the interface with this index.
     Direct {
-        /// The neighbour: the exit point itself or the router towards it.
+        /// Neighbor: the exit point itself or the router to it.
         gateway: IpAddr,
         /// Interface index.
         index: u32,
     },
     /// IP in IP to a node's address.
     Ipip {
-        /// The node's address: the outer destination.
+        /// Address of the node: the outer destination.
         remote: Ipv4Addr,
     },
     /// VXLAN to a node's VTEP.
     Vxlan {
-        /// The VTEP's address: the gateway on the VXLAN device.
+        /// Address of the VTEP: the gateway on the VXLAN device.
         vtep: IpAddr,
     },
 }
 
 impl Exit {
-    /// Whether routes of IPv4 prefixes may use it.
+    /// Returns whether routes of IPv4 prefixes may use the exit.
     pub fn is_ipv4(&self) -> bool {
         match self {
             Exit::Direct { gateway, .. } => gateway.is_ipv4(),
@@ -45,7 +45,7 @@ impl Exit {
         }
     }
 
-    /// The encapsulation it means.
+    /// Returns the encapsulation of the exit.
     pub fn encapsulation(&self) -> Encapsulation {
         match self {
             Exit::Direct { .. } => Encapsulation::None,
@@ -55,31 +55,31 @@ impl Exit {
     }
 }
 
-/// How the kernel reaches an address by its own routes.
+/// Reachability of an address by the kernel's other routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reach {
-    /// A neighbour on the interface with this index.
+    /// On the link of the interface with this index.
     OnLink {
         /// Interface index.
         index: u32,
     },
     /// Through a router.
     Via {
-        /// The router.
+        /// Gateway.
         gateway: IpAddr,
         /// Interface index.
         index: u32,
     },
-    /// Through one of our own tunnel devices, which must not carry its own outer packets.
+    /// Through one of our tunnel devices, which must not carry its own outer packets.
     Tunnel,
-    /// Not at all, or the address is the node's own.
+    /// Unreachable, or an address of the node itself.
     Unreachable,
 }
 
-/// Why an exit was chosen, or why there is none.
+/// The reason for an exit, or for the lack of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExitReason {
-    /// The pool says Always.
+    /// Pool mode Always.
     Always,
     /// Cross-subnet: the next hop is outside the local subnet.
     OtherSubnet,
@@ -87,35 +87,35 @@ pub enum ExitReason {
     SameSubnet,
     /// Cross-subnet: the next hop has an address of the local subnet but is behind a router.
     SameSubnetNotOnLink,
-    /// The pool says Never.
+    /// Pool mode Never.
     Never,
     /// No pool contains the prefix.
     OutsidePools,
-    /// No BGP path: the static peer table's VTEP.
+    /// No BGP path: VTEP of the static peer table.
     NoBgpPath,
     /// IP-in-IP does not pass; VXLAN does.
     IpipBlocked,
     /// IP-in-IP passes again, but not yet for long enough.
     IpipReturning,
-    /// This network is known to drop IP-in-IP, and it was not seen to pass.
+    /// This network is known to drop IP-in-IP, and no probe has passed.
     IpipDoubted,
-    /// IP-in-IP is to be used from now on, but it was not yet seen to pass.
+    /// IP-in-IP is newly preferred, but no probe has passed yet.
     IpipUnproven,
     /// There is a BGP path again, but not yet for long enough.
     BgpReturning,
-    /// Cross-subnet: the next hop is on-link in the local subnet, but no unwrapped packet was seen to pass.
+    /// Cross-subnet: the next hop is on-link in the local subnet, but no plain probe has passed.
     DirectUnproven,
     /// IP-in-IP carries no IPv6.
     Ipv6,
     /// The block is this node's own.
     OwnBlock,
-    /// The path says that packets are to go nowhere (BLACKHOLE, RFC 7999).
+    /// The path requests discard (BLACKHOLE, RFC 7999).
     Discard,
     /// The next hop is this node itself: nothing is installed.
     ThisNode,
     /// No BGP path, and `fallback` is `none`.
     FallbackNone,
-    /// The static peer table knows no node with this address, or no VTEP of it.
+    /// The static peer table has no node with this address, or no VTEP of it.
     NoVtep,
     /// The next hop's family cannot carry the prefix and its node has no address of the right one.
     NoAddress,
@@ -160,12 +160,12 @@ impl Serialize for ExitReason {
     }
 }
 
-/// The answer of [`resolve`].
+/// The result of [`resolve`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolution {
-    /// The exit, if the prefix is to be installed.
+    /// Exit, if the prefix is to be installed.
     pub exit: Option<Exit>,
-    /// Why this one, or why none.
+    /// Reason for the exit, or for the lack of one.
     pub reason: ExitReason,
 }
 
@@ -179,8 +179,9 @@ impl Resolution {
     }
 }
 
-/// Chooses the exit point of `prefix`, learned as `learned`, by what is known of the nodes. `reach` answers how the kernel reaches
-/// an address; it is asked only where the answer matters (cross-subnet and plain routing).
+/// Chooses the exit point of `prefix`, learned as `learned`, with the reachability of the nodes.
+/// `reach` returns how the kernel reaches an address; it is called only where that matters
+/// (cross-subnet and plain routing).
 pub fn resolve(
     config: &Config,
     reachability: &Reachability,
@@ -203,25 +204,27 @@ pub fn resolve(
         return plain(prefix, next_hop, node, ExitReason::OutsidePools, reach);
     };
     let reason = match (encapsulation, mode) {
-        (Encapsulation::None, _) | (_, Mode::Never) => {
+        (Encapsulation::None, _) | (_, PoolMode::Never) => {
             return plain(prefix, next_hop, node, ExitReason::Never, reach);
         }
-        (_, Mode::Always) => ExitReason::Always,
-        (_, Mode::CrossSubnet) if config.local.subnet_contains(next_hop) => match reach(next_hop) {
+        (_, PoolMode::Always) => ExitReason::Always,
+        (_, PoolMode::CrossSubnet) if config.local.subnet_contains(next_hop) => match reach(next_hop) {
             Reach::OnLink { .. } if reachability.may_go_direct(config, node) => {
                 return plain(prefix, next_hop, node, ExitReason::SameSubnet, reach);
             }
             Reach::OnLink { .. } => ExitReason::DirectUnproven,
             _ => ExitReason::SameSubnetNotOnLink,
         },
-        (_, Mode::CrossSubnet) => ExitReason::OtherSubnet,
+        (_, PoolMode::CrossSubnet) => ExitReason::OtherSubnet,
     };
     match learned.kind {
-        PathKind::Static if config.fallback == Fallback::None => Resolution::none(ExitReason::FallbackNone),
+        PathKind::Static if config.fallback == FallbackMode::None => {
+            Resolution::none(ExitReason::FallbackNone)
+        }
         PathKind::Static => vxlan(prefix, node, ExitReason::NoBgpPath),
         PathKind::Bgp if encapsulation == Encapsulation::Vxlan => vxlan(prefix, node, reason),
         PathKind::Bgp if prefix.addr().is_ipv6() => {
-            // IP-in-IP here is IPv4 in IPv4, so IPv6 takes the fallback's device where there is one.
+            // IP-in-IP here is IPv4 in IPv4, so IPv6 uses the device of the fallback if there is one.
             match vxlan(prefix, node, ExitReason::Ipv6) {
                 found if found.exit.is_some() && config.needs_vxlan() => found,
                 _ => plain(prefix, next_hop, node, ExitReason::Ipv6, reach),
@@ -230,7 +233,7 @@ pub fn resolve(
         PathKind::Bgp | PathKind::Discard => match family_address(prefix, next_hop, node) {
             Some(IpAddr::V4(remote)) => {
                 let avoided = node.and_then(|n| reachability.avoids_ipip(config, n, next_hop));
-                let held = node.and_then(|n| reachability.held(n));
+                let held = node.and_then(|n| reachability.pinned(n));
                 match (avoided.map(|why| vxlan(prefix, node, why)), held) {
                     (Some(found), _) if found.exit.is_some() => found,
                     (_, Some(exit)) => Resolution::to(exit, ExitReason::IpipUnproven),
@@ -270,7 +273,8 @@ fn plain(
     }
 }
 
-/// The next hop's address in the family of `prefix`: itself, or what the node table has beside it.
+/// Returns the address of the next hop in the family of `prefix`: the next hop itself, or the other
+/// address of its node.
 fn family_address(prefix: &IpNet, next_hop: IpAddr, node: Option<&RemoteNode>) -> Option<IpAddr> {
     match (prefix, next_hop) {
         (IpNet::V4(_), IpAddr::V4(_)) | (IpNet::V6(_), IpAddr::V6(_)) => Some(next_hop),

@@ -1,4 +1,5 @@
-//! The sysctls that forwarding through tunnels depends on, below `/proc/sys` of the calling thread's namespace.
+//! The sysctls that forwarding through tunnels depends on, below `/proc/sys` of the calling
+//! thread's namespace.
 
 use std::{fmt, fs, io, path::Path};
 
@@ -11,18 +12,18 @@ use crate::{
     observed::ObservedState,
 };
 
-/// One sysctl as it was found and left.
+/// A sysctl with its value before and after the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sysctl {
     /// Path below `/proc/sys`, with slashes, since interface names have dots.
     pub name: String,
-    /// The value now; `None` if it cannot be read.
+    /// Value; `None` if it cannot be read.
     pub value: Option<String>,
-    /// The value that is right; `None` where it is only looked at.
+    /// Required value; `None` for a sysctl that is only checked.
     pub wanted: Option<String>,
-    /// It was changed by us just now.
+    /// True if the value was changed just now.
     pub set: bool,
-    /// What is wrong with it and what to do, in one line.
+    /// Problem and its remedy, in one line.
     pub problem: Option<String>,
 }
 
@@ -36,7 +37,7 @@ impl fmt::Display for Sysctl {
     }
 }
 
-/// Checks them, sets what is ours to set, and tells what is not.
+/// Checks the sysctls, sets those that are ours to set, and reports problems of the others.
 pub fn tune(
     config: &Config,
     observed: &ObservedState,
@@ -52,8 +53,8 @@ pub fn tune(
     for device in Device::ALL {
         if observed.link(device).is_some() && config.local.ipv4.is_some() {
             let name = if device == Device::Ipip && observed.ipip_is_tunl0 { "tunl0" } else { device.name() };
-            // 2 is loose: a packet may arrive by another tunnel than its answer leaves by, but 0 would
-            // accept sources that nobody has.
+            // 2 is loose: an answer may leave by another tunnel than the packet arrived by, but 0 would
+            // accept sources that do not exist.
             all.push(ensure(&format!("net/ipv4/conf/{name}/rp_filter"), "2"));
         }
     }
@@ -73,10 +74,10 @@ pub fn tune(
     all
 }
 
-/// The parent's effective rp_filter is the larger of its own and `all`'s; strict drops what arrives
-/// unwrapped from a pod whose block is reached through a tunnel at that moment.
+/// Checks rp_filter of the parent. The effective value is the larger of its own and that of `all`;
+/// strict drops plain packets of a pod whose block is reached through a tunnel at that moment.
 fn look_at_parent(config: &Config, parent: &str) -> Vec<Sysctl> {
-    let unwrapped = config.pools.iter().any(|p| p.mode != crate::node::Mode::Always)
+    let unwrapped = config.pools.iter().any(|p| p.mode != crate::node::PoolMode::Always)
         || config.pools.iter().any(|p| p.encapsulation == Encapsulation::None)
         || config.pools.is_empty() && config.encapsulation == Encapsulation::None;
     let names = [format!("net/ipv4/conf/{parent}/rp_filter"), "net/ipv4/conf/all/rp_filter".to_owned()];
@@ -98,7 +99,7 @@ fn look_at_parent(config: &Config, parent: &str) -> Vec<Sysctl> {
         .collect()
 }
 
-/// Reads a value and, if it is another than `wanted`, writes that.
+/// Reads a value and, if it is not `wanted`, writes it.
 fn ensure(name: &str, wanted: &str) -> Sysctl {
     let mut sysctl = Sysctl {
         name: name.to_owned(),

@@ -1,8 +1,9 @@
-//! The routes, a few octets each: what was learned, what is wanted and what the kernel has, side by side.
+//! The table of routes, a few octets each: learned path, desired route and the kernel's route of
+//! each key.
 //!
-//! A route is an entry of a slab, and holds ids of values that many routes share ([`crate::intern`]). Entries are
-//! named by their slots, so that work to be done is a list of small numbers and is done in the order in which the
-//! entries lie in memory.
+//! A route is an entry of a slab and holds ids of shared values ([`crate::intern`]). Entries are
+//! identified by their slots, so that a list of work is a list of small numbers and is processed in
+//! the order of memory.
 
 use std::{
     hash::BuildHasher,
@@ -15,44 +16,44 @@ use ipnet::IpNet;
 
 use crate::{desired::RouteKey, intern::NONE};
 
-/// The slots of IPv6 routes have this bit.
+/// Bit of the slots of IPv6 routes.
 const V6: u32 = 1 << 31;
-/// Slabs smaller than this, in entries, are never worth making smaller.
+/// Slabs below this number of entries are not shrunk.
 const SMALL: usize = 4096;
 
-/// It waits to be compared.
+/// The route waits to be compared.
 pub const DIRTY: u8 = 1;
-/// The kernel was told, and has not answered.
+/// A change is in flight.
 pub const IN_FLIGHT: u8 = 1 << 1;
-/// Learned since the start, and withdrawn.
+/// The path was learned since the start, and withdrawn.
 pub const WITHDRAWN: u8 = 1 << 2;
-/// In the ledger of failures.
+/// The ledger has a failure of the route.
 pub const FAILED: u8 = 1 << 3;
-/// The configuration wants it, whatever is learned.
+/// The configuration desires the route, independently of learned paths.
 pub const CONFIGURED: u8 = 1 << 4;
-/// Met in the present observation; or, while a change of ours is in flight, of which there is none during an observation: others
-/// have changed it meanwhile.
-pub const SEEN: u8 = 1 << 5;
-/// It was to be compared while the kernel was at it: afterwards.
+/// The present observation met the route; or, while a change is in flight, of which there is none
+/// during an observation: another program changed the route meanwhile.
+pub const MET: u8 = 1 << 5;
+/// The route has to be compared after its change in flight.
 pub const PARKED: u8 = 1 << 6;
-/// No entry: the slot is free.
+/// The slot is free.
 const FREE: u8 = 1 << 7;
 
 /// One route.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RouteState {
-    /// The path that was learned, or [`NONE`].
+    /// Id of the learned path, or [`NONE`].
     pub learned: u32,
-    /// What is wanted, or [`NONE`].
+    /// Id of the desired route, or [`NONE`].
     pub want: u32,
-    /// What the kernel has, or [`NONE`].
+    /// Id of the kernel's next hop, or [`NONE`].
     pub via: u32,
     length: u8,
     flags: u8,
 }
 
 impl RouteState {
-    /// Whether all of these flags are set.
+    /// Returns whether all of these flags are set.
     pub fn has(&self, flags: u8) -> bool {
         self.flags & flags == flags
     }
@@ -77,7 +78,7 @@ struct RouteEntry<A> {
 
 /// An address as a number.
 trait Bits: Copy + Eq {
-    /// How many bits it has.
+    /// Number of bits.
     const BITS: u32;
 
     fn bits(self) -> u128;
@@ -99,13 +100,14 @@ impl Bits for [u8; 16] {
     }
 }
 
-/// Sixteen neighbouring prefixes come into neighbouring places of the index, since they mostly come one after the
-/// other, and one cache line then serves them all. Which places those are nobody can foresee.
+/// Returns the hash of a key. Sixteen adjacent prefixes get adjacent places of the index: they
+/// mostly arrive together, and one cache line then serves them all. The places are unpredictable
+/// from outside.
 fn place<A: Bits>(hasher: &RandomState, address: A, length: u8, metric: u32) -> u64 {
     let number = address.bits().checked_shr(A::BITS - u32::from(length).min(A::BITS)).unwrap_or(0);
     let [low, ..] = number.to_le_bytes();
     let low = u64::from(low & 0xf);
-    // The table tells the places of one line apart by the highest bits.
+    // The table distinguishes the places of one line by the highest bits.
     (hasher.hash_one((number >> 4, length, metric)) & !0xf) ^ low ^ (low << 60)
 }
 
@@ -180,12 +182,12 @@ impl<A: Bits> FamilyTable<A> {
         }
     }
 
-    /// Whether most slots are free.
+    /// Returns whether most slots are free.
     fn is_sparse(&self) -> bool {
         self.entries.capacity() > SMALL && self.index.len() <= self.entries.capacity() / 4
     }
 
-    /// Moves the entries together if most slots are free.
+    /// Compacts the entries if most slots are free.
     fn shrink(&mut self) {
         if !self.is_sparse() {
             return;
@@ -205,7 +207,7 @@ impl<A: Bits> FamilyTable<A> {
     }
 }
 
-/// All routes that were learned, are wanted, or are ours in the kernel.
+/// All routes that were learned, are desired, or are ours in the kernel.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     v4: FamilyTable<u32>,
@@ -213,7 +215,7 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
-    /// The slot of a route, if there is one.
+    /// Returns the slot of a route, if it exists.
     pub fn find(&self, key: &RouteKey) -> Option<u32> {
         let (length, metric) = (key.prefix.prefix_len(), key.metric);
         match key.prefix {
@@ -222,7 +224,7 @@ impl RouteTable {
         }
     }
 
-    /// The slot of a route, which is made if there is none.
+    /// Returns the slot of a route, which is created if it does not exist.
     pub fn enter(&mut self, key: &RouteKey) -> u32 {
         let (length, metric) = (key.prefix.prefix_len(), key.metric);
         match key.prefix {
@@ -231,7 +233,7 @@ impl RouteTable {
         }
     }
 
-    /// Destination and metric of the route at a slot.
+    /// Returns destination and metric of the route at a slot.
     pub fn key(&self, slot: u32) -> RouteKey {
         let (address, length, metric) = if slot & V6 == 0 {
             let entry = &self.v4.entries[at(slot)];
@@ -245,17 +247,17 @@ impl RouteTable {
         RouteKey { prefix, metric }
     }
 
-    /// Whether the slot is one of an IPv4 route.
+    /// Returns whether the slot is that of an IPv4 route.
     pub fn is_ipv4(slot: u32) -> bool {
         slot & V6 == 0
     }
 
-    /// The route at a slot.
+    /// Returns the route at a slot.
     pub fn state(&self, slot: u32) -> &RouteState {
         if slot & V6 == 0 { &self.v4.entries[at(slot)].state } else { &self.v6.entries[at(slot)].state }
     }
 
-    /// The route at a slot.
+    /// Returns the route at a slot.
     pub fn state_mut(&mut self, slot: u32) -> &mut RouteState {
         if slot & V6 == 0 {
             &mut self.v4.entries[at(slot)].state
@@ -264,18 +266,19 @@ impl RouteTable {
         }
     }
 
-    /// Removes a route of which nothing is left. Returns whether it was so.
+    /// Removes a route without contents. Returns whether it was removed.
     pub fn remove_if_empty(&mut self, slot: u32) -> bool {
         let state = *self.state(slot);
         let empty = (state.learned, state.want, state.via) == (NONE, NONE, NONE);
-        let empty = empty && state.flags & (DIRTY | IN_FLIGHT | SEEN | FREE) == 0;
+        let empty = empty && state.flags & (DIRTY | IN_FLIGHT | MET | FREE) == 0;
         if empty {
             if slot & V6 == 0 { self.v4.remove(slot) } else { self.v6.remove(slot & !V6) }
         }
         empty
     }
 
-    /// The first slot in use from `cursor` on, in the order of memory; start with 0 and go on with the slot plus one.
+    /// Returns the first slot in use from `cursor` on, in the order of memory. The first cursor is
+    /// 0, the next one the slot plus one.
     pub fn next(&self, cursor: u32) -> Option<u32> {
         let mut cursor = cursor;
         if cursor & V6 == 0 {
@@ -296,7 +299,7 @@ impl RouteTable {
         None
     }
 
-    /// All slots in use, in the order of memory.
+    /// Returns all slots in use, in the order of memory.
     pub fn slots(&self) -> impl Iterator<Item = u32> {
         let mut cursor = 0;
         std::iter::from_fn(move || {
@@ -306,28 +309,28 @@ impl RouteTable {
         })
     }
 
-    /// How many routes there are.
+    /// Returns the number of routes.
     pub fn len(&self) -> usize {
         self.v4.index.len() + self.v6.index.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no routes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there is memory to be given back after a peak.
+    /// Returns whether memory can be released after a peak.
     pub fn is_sparse(&self) -> bool {
         self.v4.is_sparse() || self.v6.is_sparse()
     }
 
-    /// Gives memory back after a peak. Slots change, so nobody may hold one.
+    /// Releases memory after a peak. Slots change, so none may be held.
     pub fn shrink(&mut self) {
         self.v4.shrink();
         self.v6.shrink();
     }
 
-    /// Octets that the table takes.
+    /// Returns the size of the table in octets.
     pub fn octets(&self) -> usize {
         fn part<A>(part: &FamilyTable<A>) -> usize {
             part.entries.capacity() * size_of::<RouteEntry<A>>()
@@ -364,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_routes_take_at_most_48_octets_each_and_give_them_back() {
+    fn a_million_routes_take_at_most_48_octets_each_and_release_them() {
         let mut table = RouteTable::default();
         for i in 0..1_000_000 {
             let slot = table.enter(&key(i));

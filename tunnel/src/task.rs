@@ -1,7 +1,7 @@
-//! The task that owns the kernel's picture, and the handle to it.
+//! The task that owns the reconciler, and the handle to it.
 
 use std::{
-    future::{pending, ready},
+    future::ready,
     io,
     time::{Duration, Instant},
 };
@@ -21,20 +21,21 @@ use crate::{
     node::{Config, RouteChange},
     reconcile::{Reconciler, Turn},
     report::{DataplaneReport, ExitKind, RouteReport},
+    wait::sleep_until,
 };
 
-/// Commands that may wait: a burst of route batches while one is being written. What does not fit makes the
-/// sender wait, which is how a slow kernel is felt upstream.
+/// Commands that may be queued: a burst of route batches while one is being written. A full queue
+/// makes the sender wait, which propagates the back pressure of a slow kernel.
 const COMMANDS: usize = 64;
-/// How often sysctls are looked at, which change without an event.
+/// Interval of the checks of sysctls, some of which change without an event.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Questions that may wait: they are answered between two turns.
-const QUESTIONS: usize = 16;
-/// Changes of routes taken in before the kernel gets its turn: about a millisecond.
-const TAKEN_IN: usize = 4096;
+/// Queries that may be queued; they are answered between two turns.
+const QUERIES: usize = 16;
+/// Changes of routes accepted before the kernel gets its turn: about a millisecond.
+const MAX_CHANGES: usize = 4096;
 
-/// Reports of routes, and where to go on.
+/// A page of route reports, and the cursor of the next one.
 type RoutePage = (Vec<RouteReport>, Option<u32>);
 
 enum TunnelCommand {
@@ -45,118 +46,120 @@ enum TunnelCommand {
     Stop,
 }
 
-/// What is answered at once, whatever else waits.
+/// A query that is answered at once, before queued commands.
 enum TunnelQuery {
     Summary(oneshot::Sender<Box<DataplaneReport>>),
     RoutePage(u32, oneshot::Sender<RoutePage>),
-    OneRoute(IpNet, oneshot::Sender<Vec<RouteReport>>),
+    Prefix(IpNet, oneshot::Sender<Vec<RouteReport>>),
     DryRun(Box<(Config, Vec<RouteChange>)>, oneshot::Sender<DryRun>),
 }
 
-/// The task is gone: it was stopped, or it panicked.
+/// The end of the tunnel task: it was stopped, or it panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the tunnel task has ended")]
 pub struct TunnelStopped;
 
-/// The way to the tunnel task; clones lead to the same one.
+/// A handle to the tunnel task; clones refer to the same task.
 #[derive(Debug, Clone)]
 pub struct TunnelHandle {
     commands: mpsc::Sender<TunnelCommand>,
-    questions: mpsc::Sender<TunnelQuery>,
+    queries: mpsc::Sender<TunnelQuery>,
     tunnels: watch::Receiver<Tunnels>,
     pod_mtu: watch::Receiver<Option<u32>>,
     activity: broadcast::Sender<TunnelActivity>,
 }
 
 impl TunnelHandle {
-    /// Starts the task on the kernel of the calling thread's network namespace, inside a tokio runtime
-    /// whose threads are all in that namespace. It touches nothing until it is configured.
+    /// Starts the task on the kernel of the calling thread's network namespace, inside a tokio
+    /// runtime whose threads are all in that namespace. The task touches nothing until it is
+    /// configured.
     ///
     /// # Errors
-    /// When the netlink sockets cannot be opened.
+    /// Those of the netlink sockets.
     pub fn spawn() -> io::Result<(Self, JoinHandle<()>)> {
         Ok(Self::spawn_on(KernelDataplane::open()?))
     }
 
     /// Starts the task on another dataplane.
     pub fn spawn_on<D: Dataplane>(dataplane: D) -> (Self, JoinHandle<()>) {
-        let (commands, told) = mpsc::channel(COMMANDS);
-        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let (commands, command_queue) = mpsc::channel(COMMANDS);
+        let (queries, query_queue) = mpsc::channel(QUERIES);
         let reconciler = Reconciler::new(dataplane);
         let (tunnels, pod_mtu) =
             (reconciler.publisher.tunnels.subscribe(), reconciler.publisher.pod_mtu.subscribe());
         let activity = reconciler.publisher.activity.listeners();
-        let task = tokio::spawn(run(reconciler, told, asked));
-        (Self { commands, questions, tunnels, pod_mtu, activity }, task)
+        let task = tokio::spawn(run(reconciler, command_queue, query_queue));
+        (Self { commands, queries, tunnels, pod_mtu, activity }, task)
     }
 
-    /// How the tunnels are, for the firewall.
+    /// Returns the state of the tunnels, for the firewall.
     pub fn tunnels(&self) -> watch::Receiver<Tunnels> {
         self.tunnels.clone()
     }
 
-    /// How large pods' packets may be, in octets; `None` while the node's interface is not known.
+    /// Returns the MTU of pods in octets; `None` while the node's interface is not known.
     pub fn pod_mtu(&self) -> watch::Receiver<Option<u32>> {
         self.pod_mtu.clone()
     }
 
-    /// What happens from now on; who listens too slowly misses the oldest.
+    /// Subscribes to summaries of events; a slow subscriber misses the oldest.
     pub fn activity(&self) -> broadcast::Receiver<TunnelActivity> {
         self.activity.subscribe()
     }
 
-    /// Gives a new configuration; what it does not change is not touched.
+    /// Sets a new configuration; kernel state that it does not change is not touched.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn configure(&self, config: Config) -> Result<(), TunnelStopped> {
         self.send(TunnelCommand::Configure(Box::new(config))).await
     }
 
-    /// Gives changes of best paths, waiting while the task is busy.
+    /// Passes changes of best paths, waiting while the task is busy.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn routes(&self, changes: Vec<RouteChange>) -> Result<(), TunnelStopped> {
         self.send(TunnelCommand::Routes(changes)).await
     }
 
-    /// Says that all routes were given: what is ours and unwanted in the kernel may be deleted.
+    /// Declares that all routes were passed: leftovers in the kernel may be deleted.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn in_sync(&self) -> Result<(), TunnelStopped> {
         self.send(TunnelCommand::InSync).await
     }
 
-    /// Waits until all that was given before has been dealt with, as far as the kernel lets us.
+    /// Waits until all previous input was processed, as far as the kernel permits.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn settle(&self) -> Result<(), TunnelStopped> {
         let (sender, receiver) = oneshot::channel();
         self.send(TunnelCommand::Settle(sender)).await?;
         receiver.await.map_err(|_| TunnelStopped)
     }
 
-    /// How things are now, without the single routes: answered within milliseconds, whatever is being written.
+    /// Returns the report without the single routes, within milliseconds and independently of the
+    /// writing of routes.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn summary(&self) -> Result<DataplaneReport, TunnelStopped> {
-        self.ask(TunnelQuery::Summary).await.map(|report| *report)
+        self.query(TunnelQuery::Summary).await.map(|report| *report)
     }
 
-    /// How things are now, with every route. The routes are gathered a few thousand at a time, so that others are
-    /// answered in between.
+    /// Returns the report with all routes. The routes are collected a few thousand at a time, so
+    /// that other queries are answered in between.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn report(&self) -> Result<DataplaneReport, TunnelStopped> {
         let mut report = self.summary().await?;
         let mut cursor = Some(0);
         while let Some(from) = cursor {
-            let (mut some, next) = self.ask(|sender| TunnelQuery::RoutePage(from, sender)).await?;
+            let (mut some, next) = self.query(|sender| TunnelQuery::RoutePage(from, sender)).await?;
             report.routes.append(&mut some);
             cursor = next;
         }
@@ -164,35 +167,36 @@ impl TunnelHandle {
         Ok(report)
     }
 
-    /// What there is to say of one prefix: nothing if it is not known.
+    /// Returns the reports of one prefix; none if it is not known.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn route(&self, prefix: IpNet) -> Result<Vec<RouteReport>, TunnelStopped> {
-        self.ask(|sender| TunnelQuery::OneRoute(prefix, sender)).await
+        self.query(|sender| TunnelQuery::Prefix(prefix, sender)).await
     }
 
-    /// What another configuration, and changes of best paths with it, would change in the kernel. Nothing is changed.
+    /// Returns the changes that another configuration, and changes of best paths with it, would
+    /// make to the kernel. Nothing is changed.
     ///
     /// # Errors
-    /// When the task is gone.
+    /// [`TunnelStopped`] if the task has ended.
     pub async fn dry_run(&self, config: Config, changes: Vec<RouteChange>) -> Result<DryRun, TunnelStopped> {
-        self.ask(|sender| TunnelQuery::DryRun(Box::new((config, changes)), sender)).await
+        self.query(|sender| TunnelQuery::DryRun(Box::new((config, changes)), sender)).await
     }
 
-    async fn ask<T>(
+    async fn query<T>(
         &self,
-        question: impl FnOnce(oneshot::Sender<T>) -> TunnelQuery,
+        query: impl FnOnce(oneshot::Sender<T>) -> TunnelQuery,
     ) -> Result<T, TunnelStopped> {
         let (sender, receiver) = oneshot::channel();
-        self.questions.send(question(sender)).await.map_err(|_| TunnelStopped)?;
+        self.queries.send(query(sender)).await.map_err(|_| TunnelStopped)?;
         receiver.await.map_err(|_| TunnelStopped)
     }
 
-    /// Ends the task and leaves the kernel's state as it is, for the next start to adopt.
+    /// Ends the task and leaves kernel state as it is, for the next start to adopt.
     ///
     /// # Errors
-    /// When the task is gone already.
+    /// [`TunnelStopped`] if the task has ended before.
     pub async fn stop(&self) -> Result<(), TunnelStopped> {
         self.send(TunnelCommand::Stop).await?;
         self.commands.closed().await;
@@ -204,8 +208,8 @@ impl TunnelHandle {
     }
 }
 
-/// Takes a command in. Returns how many changes of routes it held; `None` if it is the last one.
-fn take_in<D: Dataplane>(
+/// Processes a command. Returns the number of changes of routes in it; `None` for the last command.
+fn process<D: Dataplane>(
     state: &mut Reconciler<D>,
     command: TunnelCommand,
     settling: &mut Vec<oneshot::Sender<()>>,
@@ -224,12 +228,12 @@ fn take_in<D: Dataplane>(
     Some(0)
 }
 
-fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: TunnelQuery) {
-    // Where nobody waits for the answer any more: fine.
-    match question {
+fn answer<D: Dataplane>(state: &mut Reconciler<D>, query: TunnelQuery) {
+    // The receiver of the answer may be gone.
+    match query {
         TunnelQuery::Summary(sender) => drop(sender.send(Box::new(state.summary()))),
-        TunnelQuery::RoutePage(cursor, sender) => drop(sender.send(state.some_routes(cursor))),
-        TunnelQuery::OneRoute(prefix, sender) => drop(sender.send(state.one_route(&prefix))),
+        TunnelQuery::RoutePage(cursor, sender) => drop(sender.send(state.route_page(cursor))),
+        TunnelQuery::Prefix(prefix, sender) => drop(sender.send(state.prefix_routes(&prefix))),
         TunnelQuery::DryRun(given, sender) => {
             let (config, changes) = *given;
             drop(sender.send(state.dry_run(&config, changes)));
@@ -240,39 +244,39 @@ fn answer<D: Dataplane>(state: &mut Reconciler<D>, question: TunnelQuery) {
 async fn run<D: Dataplane>(
     mut state: Reconciler<D>,
     mut commands: mpsc::Receiver<TunnelCommand>,
-    mut questions: mpsc::Receiver<TunnelQuery>,
+    mut queries: mpsc::Receiver<TunnelQuery>,
 ) {
     let mut audit_at = Instant::now() + AUDIT_INTERVAL;
     let mut settling = Vec::new();
     let mut turn = Turn::Rest;
     loop {
-        // Before anything else: the other branches are taken as they come.
-        while let Ok(question) = questions.try_recv() {
-            answer(&mut state, question);
+        // First, because `select!` chooses among the other branches at random.
+        while let Ok(query) = queries.try_recv() {
+            answer(&mut state, query);
         }
         let retry_at = state.next_retry().filter(|_| turn == Turn::Rest);
         tokio::select! {
             command = commands.recv() => {
-                // Every handle dropped is a stop too.
+                // If every handle is dropped, the task stops too.
                 let Some(first) = command else { return };
-                // What waits is taken in before the kernel is touched: many changes, one plan.
+                // Queued commands are processed before the kernel is touched: many changes, one plan.
                 let mut taken = 0;
                 let mut next = Some(first);
                 while let Some(command) = next {
-                    match take_in(&mut state, command, &mut settling) {
+                    match process(&mut state, command, &mut settling) {
                         Some(count) => taken += count,
                         None => return,
                     }
-                    next = if taken < TAKEN_IN { commands.try_recv().ok() } else { None };
+                    next = if taken < MAX_CHANGES { commands.try_recv().ok() } else { None };
                 }
             }
-            Some(question) = questions.recv() => {
-                answer(&mut state, question);
+            Some(query) = queries.recv() => {
+                answer(&mut state, query);
                 if turn != Turn::More {
                     continue;
                 }
             }
-            heard = state.dataplane.wait(turn == Turn::Writing) => match heard {
+            wakeup = state.dataplane.wait(turn == Turn::Writing) => match wakeup {
                 Wakeup::Completed(errors) => state.completed(errors),
                 Wakeup::Events(events) => state.handle(events),
             },
@@ -289,15 +293,8 @@ async fn run<D: Dataplane>(
                 let _ = sender.send(());
             }
         } else {
-            // All that is selected from may be ready again and again: others of this thread have their turn too.
+            // All branches may be ready again and again: other tasks of this thread need their turn too.
             tokio::task::yield_now().await;
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => pending().await,
     }
 }

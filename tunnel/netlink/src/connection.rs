@@ -1,4 +1,5 @@
-//! The socket for rare changes, those of links and their addresses, driven by the `rtnetlink` crate.
+//! The socket for rare changes, those of links and their addresses, driven by the `rtnetlink`
+//! crate.
 
 use std::{
     future::Future,
@@ -28,9 +29,9 @@ const REQUEST_HEADER_LEN: usize = 16;
 
 /// A connection that executes requests one by one.
 ///
-/// Kernel state is read through [`super::RequestSocket`]: the types of `rtnetlink` reject a message whose
-/// attributes a newer kernel has changed, and an observation must not fail for an attribute that it
-/// does not use.
+/// Kernel state is read through [`super::RequestSocket`]: the types of `rtnetlink` reject a message
+/// whose attributes a newer kernel has changed, and an observation must not fail for an attribute
+/// that it does not use.
 #[derive(Debug)]
 pub struct LinkConnection {
     handle: Handle,

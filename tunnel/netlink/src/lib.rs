@@ -1,9 +1,9 @@
 //! Access to the kernel through rtnetlink.
 //!
 //! Changes of links and their addresses are rare and go through the `rtnetlink` crate
-//! ([`LinkConnection`]). Routes, next-hop objects and neighbors are numerous and go through [`RequestSocket`],
-//! many requests per system call, which that crate does not support; so does everything that is
-//! read.
+//! ([`LinkConnection`]). Routes, next-hop objects and neighbors are numerous and go through
+//! [`RequestSocket`], many requests per system call, which that crate does not support; so does
+//! everything that is read.
 
 pub mod connection;
 pub mod events;

@@ -189,7 +189,8 @@ pub fn parse_address(received: &ReceivedMessage<'_>) -> Option<AddressRecord> {
     Some(AddressRecord { index, address })
 }
 
-/// A change of a link or of its addresses, for [`LinkConnection::change`](super::Connection::change).
+/// A change of a link or of its addresses, for
+/// [`LinkConnection::change`](super::LinkConnection::change).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkChange {
     /// Creation of a link; refused with `EEXIST` if the name is taken.

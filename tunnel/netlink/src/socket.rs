@@ -158,8 +158,8 @@ impl RequestSocket {
         }
     }
 
-    /// Dumps a table and returns the values that `parse` yields. A dump that a change interrupted is
-    /// repeated.
+    /// Dumps a table and returns the values that `parse` yields. A dump that a change interrupted
+    /// is repeated.
     ///
     /// # Errors
     /// The kernel's, for example `EOPNOTSUPP` where it has no such table.
@@ -178,8 +178,8 @@ impl RequestSocket {
         Ok(table)
     }
 
-    /// Dumps a table and passes each message to `each` as it arrives, so that a message may be passed
-    /// again if a change interrupted the dump.
+    /// Dumps a table and passes each message to `each` as it arrives, so that a message may be
+    /// passed again if a change interrupted the dump.
     ///
     /// # Errors
     /// The kernel's, for example `EOPNOTSUPP` where it has no such table.

@@ -17,7 +17,8 @@ pub struct RequestMessage {
 }
 
 impl RequestMessage {
-    /// Begins a request of type `kind`; `header` is the family's fixed structure (`ifinfomsg`, `rtmsg` ...).
+    /// Begins a request of type `kind`; `header` is the family's fixed structure (`ifinfomsg`,
+    /// `rtmsg` ...).
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(128);
         bytes.extend_from_slice(&[0; 4]);
@@ -39,8 +40,8 @@ impl RequestMessage {
         }
     }
 
-    /// Appends an attribute. Values are at most some hundred octets, far below what the 16-bit length
-    /// allows.
+    /// Appends an attribute. Values are at most some hundred octets, far below what the 16-bit
+    /// length allows.
     pub fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
@@ -100,8 +101,8 @@ impl Batch {
         (self.start, self.first, self.count) = (0, first, 0);
     }
 
-    /// Begins a request of type `kind`; `header` is the family's fixed structure, a multiple of four
-    /// octets.
+    /// Begins a request of type `kind`; `header` is the family's fixed structure, a multiple of
+    /// four octets.
     pub fn begin<const N: usize>(&mut self, kind: u16, flags: u16, header: [u8; N]) {
         const { assert!(N.is_multiple_of(4)) };
         self.start = self.bytes.len();

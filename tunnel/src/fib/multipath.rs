@@ -1,4 +1,4 @@
-//! Prefixes whose packets several exits share: what was learned of them, and where they lead.
+//! Prefixes with several exits (ECMP): their learned paths and their exits.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,12 @@ use crate::{
     table::RouteState,
 };
 
-/// What was learned of a route.
+/// The learned paths of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LearnedPaths {
-    /// The best path.
+    /// Best path.
     pub(super) learned: LearnedPath,
-    /// The id of the list of other exit points, or [`NONE`]: each value here holds it once.
+    /// Id of the list of other exit points, or [`NONE`]; each value here holds it once.
     others: u32,
 }
 
@@ -38,13 +38,13 @@ impl Fib {
         }
     }
 
-    /// The exit points beside the best path's own that share a route's packets; mostly none.
+    /// Returns the exit points in addition to the best path's own; mostly none.
     pub fn others(&self, state: &RouteState) -> &[IpAddr] {
         let list = self.paths.value(state.learned).and_then(|paths| self.others.value(paths.others));
         list.map_or(&[], |list| list)
     }
 
-    /// Whether some route was learned so, alone or beside others.
+    /// Returns whether some route has this path, alone or among others.
     pub fn is_learned(&self, learned: &LearnedPath) -> bool {
         if self.paths.holders(&LearnedPaths { learned: *learned, others: NONE }) > 0 {
             return true;
@@ -57,15 +57,15 @@ impl Fib {
             })
     }
 
-    /// Notes that a route that something was learned for is to lead to these exits, which share its packets.
-    pub fn want_exits(&mut self, slot: u32, exits: &[Exit], reason: ExitReason) {
+    /// Records the exits of a learned route that share its packets.
+    pub fn set_desired_exits(&mut self, slot: u32, exits: &[Exit], reason: ExitReason) {
         let (id, _) = self.exits.acquire(exits.into());
-        self.want_learned(slot, DesiredRoute { target: Some(RouteTarget::Exits(id)), reason: Some(reason) });
-        // The want holds it now, if there is one.
+        self.set_desired(slot, DesiredRoute { target: Some(RouteTarget::Exits(id)), reason: Some(reason) });
+        // The desired route holds the list now, if there is one.
         self.exits.release(id);
     }
 
-    /// The exits of a target: of [`RouteTarget::Exits`] several, else one or none.
+    /// Returns the exits of a target: several for [`RouteTarget::Exits`], else one or none.
     pub fn exits_of<'a>(&'a self, target: &'a RouteTarget) -> &'a [Exit] {
         match target {
             RouteTarget::Exit(exit) => std::slice::from_ref(exit),

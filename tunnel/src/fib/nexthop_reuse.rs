@@ -1,4 +1,5 @@
-//! Which object a new exit takes over: the one of the exit that its routes leave, if all that use it do.
+//! Reuse of next-hop objects: a new exit gets the object of the exit that its routes leave, if all
+//! users of the object do.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -16,8 +17,8 @@ use crate::{
 type Content = (IpAddr, u32);
 
 impl Fib {
-    /// For each missing exit the object it can take over: wanted by no exit, of the same family, and left by all of its
-    /// routes for this one exit, whether they use it alone or in groups.
+    /// Returns for each missing exit the object to reuse: one that no desired exit needs, of the
+    /// same family, and that all of its routes leave for this exit, alone or in groups.
     pub(super) fn reusable_objects(&self, missing: &BTreeMap<Exit, Content>) -> HashMap<Exit, u32> {
         let Some(observed) = self.observed.as_ref().filter(|_| self.may_inherit) else {
             return HashMap::new();
@@ -28,7 +29,7 @@ impl Fib {
         let mut note = |slot: u32| {
             let state = self.table.state(slot);
             let Some(Via::Nexthop(id)) = self.via(state) else { return };
-            match self.want(state).target {
+            match self.desired_route(state).target {
                 Some(RouteTarget::Exit(exit)) if missing.contains_key(&exit) => {
                     *moves.entry((*id, exit)).or_default() += 1;
                 }
@@ -36,7 +37,7 @@ impl Fib {
                 _ => {}
             }
         };
-        // A route that leaves its object is in the queue, or everything is to be compared.
+        // Routes that leave their object are in the queue, or everything is being compared.
         match self.scan {
             Some(_) => self.table.slots().for_each(&mut note),
             None => self.queue.iter().for_each(&mut note),
@@ -47,7 +48,7 @@ impl Fib {
         };
         let shared: BTreeMap<u32, u32> = shared.into_iter().filter_map(whole).collect();
 
-        // The objects left, by content, with how many routes they have.
+        // Objects that routes leave, by contents, with the number of their routes.
         let members = shared.keys().filter_map(|id| observed.nexthops.get(id)).flat_map(|n| n.members.ids());
         let objects: BTreeSet<u32> = moves.keys().map(|(id, _)| *id).chain(members.copied()).collect();
         let mut left: HashMap<Content, (u32, u32)> = objects
@@ -85,7 +86,8 @@ impl Fib {
         heirs.into_iter().collect()
     }
 
-    /// What a group's routes leave and what they move to beside it, where no route uses these alone: paired as they come.
+    /// Pairs the objects that a group's routes leave with the exits that they move to, where no
+    /// route uses these alone: in order.
     fn pair(
         &self,
         observed: &ObservedState,
@@ -112,7 +114,7 @@ impl Fib {
         }
     }
 
-    /// Takes out those that would change what a group means to some of its routes.
+    /// Removes pairs that would change the meaning of a group for some of its routes.
     fn keep_consistent(
         &self,
         observed: &ObservedState,
@@ -152,6 +154,6 @@ impl Fib {
 /// An object that its routes leave.
 struct AbandonedObject {
     is_ipv4: bool,
-    /// Routes that use it alone.
+    /// Number of routes that use it alone.
     references: u32,
 }

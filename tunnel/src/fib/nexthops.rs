@@ -1,4 +1,4 @@
-//! Next-hop objects: which there have to be, which a new exit takes over, and which are of no use any more.
+//! Next-hop objects: creation, reuse, and removal.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -14,64 +14,67 @@ use crate::{
     resolve::Exit,
 };
 
-/// What has to be created first.
+/// Objects that have to be created first.
 #[derive(Default)]
-struct Missing {
-    /// Objects, by exit.
+struct MissingObjects {
+    /// Objects by exit.
     objects: BTreeMap<Exit, (IpAddr, u32)>,
     groups: BTreeSet<GroupMembers>,
 }
 
-/// How exits are realised.
-enum Realised {
-    /// So, or not at all as things are.
+/// The realisation of exits.
+enum Realisation {
+    /// Known; `None` if there is none as things are.
     Now(Option<Via>),
-    /// Once what is missing is there.
+    /// Pending until missing objects are created.
     Later,
 }
 
 impl Fib {
-    /// How many routes of ours use a next-hop object.
+    /// Returns the number of our routes that use a next-hop object.
     pub fn nexthop_references(&self, id: u32) -> u32 {
         self.vias.holders(&Via::Nexthop(id))
     }
 
-    /// The exits that are wanted now.
+    /// Returns the desired exits.
     pub fn exits(&self) -> impl Iterator<Item = Exit> {
-        self.wants
+        self.desired_routes
             .iter()
             .filter_map(|(_, want)| want.target.as_ref())
             .flat_map(|target| self.exits_of(target))
             .copied()
     }
 
-    /// Gateway and interface index of each wanted exit that can be realised now.
-    pub fn wanted_contents(&self) -> HashSet<(IpAddr, u32)> {
+    /// Returns gateway and interface index of each desired exit that can be used now.
+    pub fn desired_contents(&self) -> HashSet<(IpAddr, u32)> {
         let Some(observed) = &self.observed else { return HashSet::new() };
         self.exits().filter_map(|exit| observed.realise(&exit)).collect()
     }
 
-    /// Finds out how each want is realised. What comes back are the next-hop objects that it takes, then the groups: carry
-    /// them out, and ask again. An exit that is new takes over the object of the one that its routes leave, if they all
-    /// do: one replace, no route and no group touched.
+    /// Computes the realisation of desired routes. Returns the operations on next-hop objects, then
+    /// those on groups; the caller executes them and repeats the call. A new exit reuses the object
+    /// of the exit that its routes leave, if all of them do: one replacement, no change of routes
+    /// or groups.
     pub fn realise(&mut self, blocked: &dyn Fn(&Object) -> bool) -> Vec<Op> {
         if self.unrealised.is_empty() {
             return Vec::new();
         }
         let Some(observed) = &self.observed else { return Vec::new() };
         self.before.clear();
-        let mut missing = Missing::default();
+        let mut missing = MissingObjects::default();
         let mut later = Vec::new();
         for id in std::mem::take(&mut self.unrealised) {
-            let Some(want) = self.wants.value(id).filter(|_| self.wants.is_held(id)) else { continue };
+            let Some(want) = self.desired_routes.value(id).filter(|_| self.desired_routes.is_held(id)) else {
+                continue;
+            };
             let via = match &want.target {
                 None => continue,
                 Some(RouteTarget::Blackhole) => Some(Via::Blackhole),
                 Some(RouteTarget::Device(device)) => observed.link(*device).map(|link| Via::Link(link.index)),
                 Some(target @ (RouteTarget::Exit(_) | RouteTarget::Exits(_))) => {
                     match self.realise_exits(observed, self.exits_of(target), blocked, &mut missing) {
-                        Realised::Now(via) => via,
-                        Realised::Later => {
+                        Realisation::Now(via) => via,
+                        Realisation::Later => {
                             later.push(id);
                             None
                         }
@@ -101,18 +104,19 @@ impl Fib {
         ops
     }
 
-    /// What realises exits. Those whose devices are not there, or whose objects are refused, leave the packets to the others.
+    /// Returns the realisation of exits. Exits without a device, or whose objects are refused,
+    /// leave the packets to the others.
     fn realise_exits(
         &self,
         observed: &ObservedState,
         exits: &[Exit],
         blocked: &dyn Fn(&Object) -> bool,
-        missing: &mut Missing,
-    ) -> Realised {
+        missing: &mut MissingObjects,
+    ) -> Realisation {
         let mut contents = exits.iter().filter_map(|exit| Some((*exit, observed.realise(exit)?)));
         if !observed.nexthop_objects {
-            // Without objects one of them has all packets.
-            return Realised::Now(
+            // Without next-hop objects one exit gets all packets.
+            return Realisation::Now(
                 contents.next().map(|(_, (gateway, index))| Via::Gateway { gateway, index }),
             );
         }
@@ -129,21 +133,21 @@ impl Fib {
         }
         let members = GroupMembers::new(ids);
         match members.ids() {
-            _ if waits => Realised::Later,
-            [] => Realised::Now(None),
-            [id] => Realised::Now(Some(Via::Nexthop(*id))),
+            _ if waits => Realisation::Later,
+            [] => Realisation::Now(None),
+            [id] => Realisation::Now(Some(Via::Nexthop(*id))),
             [first, ..] => match self.by_members.get(&members) {
-                Some(id) => Realised::Now(Some(Via::Nexthop(*id))),
-                None if blocked(&Object::Group(members)) => Realised::Now(Some(Via::Nexthop(*first))),
+                Some(id) => Realisation::Now(Some(Via::Nexthop(*id))),
+                None if blocked(&Object::Group(members)) => Realisation::Now(Some(Via::Nexthop(*first))),
                 None => {
                     missing.groups.insert(members);
-                    Realised::Later
+                    Realisation::Later
                 }
             },
         }
     }
 
-    /// An id that no next-hop object has.
+    /// Returns an id that no next-hop object has.
     fn free_id(&mut self) -> Option<u32> {
         let observed = self.observed.as_ref()?;
         let from = self.next_id.max(*NEXTHOP_IDS.start());
@@ -153,7 +157,7 @@ impl Fib {
         Some(id)
     }
 
-    /// Notes that the kernel carried out an operation.
+    /// Records that the kernel executed an operation.
     pub fn done(&mut self, op: &Op) {
         let Some(observed) = &mut self.observed else { return };
         let before = match op {
@@ -180,10 +184,10 @@ impl Fib {
         }
     }
 
-    /// Whether exits that are wanted now would share a group of these objects.
-    pub fn wants_group(&self, members: &GroupMembers) -> bool {
+    /// Returns whether desired exits share a group of these objects.
+    pub fn needs_group(&self, members: &GroupMembers) -> bool {
         let Some(observed) = &self.observed else { return false };
-        let lists = self.wants.iter().filter_map(|(_, want)| want.target.as_ref());
+        let lists = self.desired_routes.iter().filter_map(|(_, want)| want.target.as_ref());
         lists.filter(|target| matches!(target, RouteTarget::Exits(_))).any(|target| {
             let contents = self.exits_of(target).iter().filter_map(|exit| observed.realise(exit));
             GroupMembers::new(contents.filter_map(|content| self.by_content.get(&content).copied()))
@@ -191,13 +195,14 @@ impl Fib {
         })
     }
 
-    /// Next-hop objects of ours that no route uses and no want needs, to be deleted: groups first, since an object that
-    /// is deleted leaves its groups.
+    /// Returns the deletions of next-hop objects of ours that no route and no desired route uses:
+    /// groups first, since an object that is deleted leaves its groups.
     pub fn unused_nexthops(&self) -> Vec<Op> {
         let Some(observed) = &self.observed else { return Vec::new() };
-        let wanted = if observed.nexthop_objects { self.wanted_contents() } else { HashSet::new() };
-        let needed: HashSet<Via> = self.wants.iter().filter_map(|(id, _)| self.realised_by(id)).collect();
-        // Deleting an object deletes its routes, so it has to be without any first.
+        let wanted = if observed.nexthop_objects { self.desired_contents() } else { HashSet::new() };
+        let needed: HashSet<Via> =
+            self.desired_routes.iter().filter_map(|(id, _)| self.realised_by(id)).collect();
+        // The kernel deletes the routes of a deleted object, so it must not have any.
         let (mut groups, mut singles, mut shared) = (Vec::new(), Vec::new(), HashSet::<u32>::new());
         for (id, nexthop) in &observed.nexthops {
             let used = self.nexthop_references(*id) > 0;

@@ -1,32 +1,34 @@
-//! Routes that wait to be compared, and the order in which they are taken.
+//! The queue of routes to compare, and its order.
 //!
-//! Prefixes come in sequence, and the kernel's trie is rebuilt again and again when it grows or shrinks from one end.
-//! Spread evenly over all that waits, a route costs it half as much or less; picked at random, a quarter more than
-//! that.
+//! Prefixes arrive in sequence, and the kernel rebuilds its trie repeatedly when it grows or
+//! shrinks from one end. Spread evenly over all queued routes, a route costs half as much or less;
+//! picked at random, a quarter more than that.
 
 use std::mem;
 
-/// The golden ratio less one, of 2^32: multiples of it leave no gap that is much larger than the others.
+/// The golden ratio minus one, times 2^32: its multiples leave no gap much larger than the others.
 const STEP: u64 = 0x9e37_79b9;
-/// As soon as what came later is this part of what is left, all of it is spread anew: where one part of the trie is
-/// dense before there is anything in another, the kernel rebuilds the dense one with each doubling of the other.
+/// Share of the remaining slots; when the slots that came later reach it, all are spread again:
+/// where one part of the trie is dense before another has entries, the kernel rebuilds the dense
+/// one with each doubling of the other.
 const PART: usize = 8;
-/// In place of a slot that is taken.
+/// Placeholder of a slot that was taken.
 const TAKEN: u32 = u32::MAX;
 
-/// Slots, each at most once. What comes while some are taken is taken after them, or among those that are left.
+/// Slots, each at most once. Slots that are added while others are taken come after them, or among
+/// the remaining ones.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Queue {
-    /// With [`TAKEN`] for those that are.
+pub(super) struct SlotQueue {
+    /// Slots in the present order, with [`TAKEN`] for those that were taken.
     now: Vec<u32>,
-    /// How many of `now` are taken, where the next one is, and how far it is from each to the next.
+    /// Number of slots taken, position of the next one, and the step between positions.
     taken: usize,
     at: usize,
     step: usize,
     later: Vec<u32>,
 }
 
-impl Queue {
+impl SlotQueue {
     pub(super) fn push(&mut self, slot: u32) {
         self.later.push(slot);
     }
@@ -39,13 +41,13 @@ impl Queue {
         self.len() == 0
     }
 
-    /// All that wait, in no order.
+    /// Returns all queued slots, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.now.iter().chain(&self.later).copied().filter(|slot| *slot != TAKEN)
     }
 
-    /// Takes one. Where those begin that came since the last beginning, `in_sequence` is asked of the first whether
-    /// they are taken as they came.
+    /// Takes a slot. When the slots added since the last start become current, `in_sequence`
+    /// decides with the first of them whether they are taken in the order of addition.
     pub(super) fn take(&mut self, in_sequence: impl FnOnce(u32) -> bool) -> Option<u32> {
         let left = self.now.len() - self.taken;
         let spreads = self.step > 1 && !self.later.is_empty() && self.later.len() >= left / PART;
@@ -62,7 +64,7 @@ impl Queue {
         Some(slot)
     }
 
-    /// Gives memory back but for so many slots, if nothing waits.
+    /// Releases memory except for this number of slots, if the queue is empty.
     pub(super) fn shrink_to(&mut self, kept: usize) {
         if self.is_empty() {
             self.now.clear();
@@ -73,7 +75,7 @@ impl Queue {
     }
 }
 
-/// A step that comes by all of `length` places, a golden section of them apart.
+/// Returns a step that visits all of `length` positions, a golden section apart.
 fn spread(length: usize) -> usize {
     let wide = u64::try_from(length).unwrap_or(u64::MAX).saturating_mul(STEP) >> 32;
     let mut step = usize::try_from(wide).unwrap_or(1).max(1);
@@ -83,7 +85,7 @@ fn spread(length: usize) -> usize {
     step
 }
 
-/// The greatest common one.
+/// Returns the greatest common divisor.
 fn divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { divisor(b, a % b) }
 }
@@ -92,18 +94,18 @@ fn divisor(a: usize, b: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn all(queue: &mut Queue, in_sequence: bool) -> Vec<u32> {
+    fn all(queue: &mut SlotQueue, in_sequence: bool) -> Vec<u32> {
         std::iter::from_fn(|| queue.take(|_| in_sequence)).collect()
     }
 
-    fn all_of(queue: &mut Queue, count: usize) -> Vec<u32> {
+    fn all_of(queue: &mut SlotQueue, count: usize) -> Vec<u32> {
         (0..count).filter_map(|_| queue.take(|_| false)).collect()
     }
 
     #[test]
-    fn each_is_taken_once_whatever_their_number() {
+    fn each_slot_is_taken_once_for_any_length() {
         for length in (0..70).chain([1000, 4096, 65_537]) {
-            let mut queue = Queue::default();
+            let mut queue = SlotQueue::default();
             (0..length).for_each(|slot| queue.push(slot));
             let half: Vec<u32> = (0..length / 2).filter_map(|_| queue.take(|_| false)).collect();
             queue.push(length);
@@ -121,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_lies_evenly_among_what_waits() {
-        let mut queue = Queue::default();
+    fn taken_slots_are_spread_evenly_over_the_queue() {
+        let mut queue = SlotQueue::default();
         (0..100_000).for_each(|slot| queue.push(slot));
         let order = all(&mut queue, false);
         for count in [100, 1000, 30_000] {
@@ -134,17 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_is_soon_spread_among_what_is_left() {
-        let mut queue = Queue::default();
+    fn added_slots_are_soon_spread_among_the_remaining_ones() {
+        let mut queue = SlotQueue::default();
         (0..80_000).for_each(|slot| queue.push(slot));
         let mut taken = all_of(&mut queue, 1000);
         (80_000..89_000).for_each(|slot| queue.push(slot));
         taken.extend(all_of(&mut queue, 1000));
-        assert!(taken.iter().all(|slot| *slot < 80_000), "so few are taken later");
+        assert!(taken.iter().all(|slot| *slot < 80_000), "a few added slots come later");
         (89_000..100_000).for_each(|slot| queue.push(slot));
         let next = all_of(&mut queue, 1000);
         let new = next.iter().filter(|slot| **slot >= 80_000).count();
-        assert!((150..250).contains(&new), "{new} of a thousand, where a fifth of what waits is new");
+        assert!((150..250).contains(&new), "{new} of a thousand, where a fifth of the queue is new");
         taken.extend(next);
         taken.extend(all(&mut queue, false));
         taken.sort_unstable();
@@ -152,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn in_sequence_what_comes_later_is_taken_later() {
-        let mut queue = Queue::default();
+    fn added_slots_come_last_when_taken_in_sequence() {
+        let mut queue = SlotQueue::default();
         (0..10).for_each(|slot| queue.push(slot));
         let first: Vec<u32> = (0..5).filter_map(|_| queue.take(|_| true)).collect();
         (10..20).for_each(|slot| queue.push(slot));
@@ -161,8 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_when_nothing_waits() {
-        let mut queue = Queue::default();
+    fn memory_is_released_when_the_queue_is_empty() {
+        let mut queue = SlotQueue::default();
         (0..100_000).for_each(|slot| queue.push(slot));
         queue.shrink_to(10);
         assert_eq!(queue.len(), 100_000);

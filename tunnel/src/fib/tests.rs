@@ -43,7 +43,7 @@ fn devices(desired: &mut DesiredState) {
     });
 }
 
-/// A node with three blocks, settled.
+/// Builds a settled node with three blocks.
 fn settled_node(exit: Exit) -> FibModel {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
@@ -69,17 +69,21 @@ fn changing_a_nodes_exit_is_one_replace_of_its_next_hop_object() {
 }
 
 #[test]
-fn a_next_hop_object_that_other_routes_keep_is_not_taken_over() {
+fn a_next_hop_object_that_other_routes_keep_is_not_reused() {
     let mut model = settled_node(ipip(2));
     model.set(prefix(0), Some(RouteTarget::Exit(vxlan(2))));
     model.settle(true);
     assert!(matches!(model.ops[..], [Op::AddNexthop { .. }]), "{:?}", model.ops);
-    assert!(matches!(model.route_ops[..], [RouteOp { verb: Verb::Replace(_), .. }]), "{:?}", model.route_ops);
+    assert!(
+        matches!(model.route_ops[..], [RouteOp { verb: RouteAction::Replace(_), .. }]),
+        "{:?}",
+        model.route_ops
+    );
     assert!(model.is_at_rest(true));
 }
 
 #[test]
-fn a_next_hop_object_whose_routes_part_is_taken_over_by_none() {
+fn a_next_hop_object_whose_routes_diverge_is_not_reused() {
     let mut model = settled_node(ipip(2));
     model.set(prefix(0), Some(RouteTarget::Exit(vxlan(2))));
     model.set(prefix(1), Some(RouteTarget::Exit(vxlan(3))));
@@ -94,11 +98,11 @@ fn a_next_hop_object_whose_routes_part_is_taken_over_by_none() {
 #[test]
 fn only_withdrawn_routes_are_deleted_before_the_sweep() {
     let mut earlier = settled_node(ipip(2));
-    // Another run, which has learned but one of them.
+    // A second run that has learned only one of them.
     let mut model = FibModel::new(true);
     model.fib.observed = earlier.fib.observed.take();
     model.routes = earlier.routes.clone();
-    model.look();
+    model.observe_routes();
     model.settle(false);
     assert_eq!((model.routes.len(), model.ops.len()), (3, 0));
     model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
@@ -106,7 +110,7 @@ fn only_withdrawn_routes_are_deleted_before_the_sweep() {
     model.settle(false);
     assert!(!model.routes.contains_key(&prefix(0)) && model.routes.len() == 2);
     assert_eq!((model.observed().nexthops.len(), model.ops.len()), (1, 0));
-    model.look();
+    model.observe_routes();
     model.settle(true);
     assert_eq!((model.routes.len(), model.observed().nexthops.len()), (0, 0));
     assert_eq!((model.observed().ipip, model.observed().vxlan), (None, None));
@@ -147,7 +151,7 @@ fn a_kernel_without_objects_gets_plain_gateways() {
 }
 
 #[test]
-fn a_blocked_object_and_what_hangs_on_it_is_left_alone() {
+fn a_blocked_object_and_its_dependants_are_left_alone() {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.set(prefix(0), Some(RouteTarget::Exit(ipip(2))));
@@ -159,7 +163,7 @@ fn a_blocked_object_and_what_hangs_on_it_is_left_alone() {
 }
 
 #[test]
-fn a_rival_vxlan_device_keeps_ours_from_being_created() {
+fn a_vxlan_device_with_the_same_vni_prevents_the_creation_of_ours() {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.fib.observed.as_mut().expect("observed").vxlan_rival = Some("vxlan.calico".into());
@@ -186,7 +190,7 @@ fn a_changed_outer_source_recreates_the_device_and_a_changed_mtu_does_not() {
 }
 
 #[test]
-fn a_route_that_changes_while_the_kernel_is_at_it_is_compared_afterwards() {
+fn a_route_that_changes_while_in_flight_is_compared_afterwards() {
     let mut model = settled_node(ipip(2));
     model.set(prefix(0), None);
     let mut batch = Vec::new();
@@ -214,7 +218,7 @@ fn any_exit() -> impl Strategy<Value = Exit> {
     ]
 }
 
-/// A route to exits of one family; to none: a blackhole.
+/// Generates a route to exits of one family; without exits a blackhole.
 fn any_route() -> impl Strategy<Value = (RouteKey, Vec<Exit>)> {
     let exits = prop_oneof![
         2 => prop::collection::vec(any_exit(), 1),
@@ -276,7 +280,7 @@ prop_compose! {
     }
 }
 
-/// That the kernel has all that is wanted, and with `exactly` nothing else.
+/// Asserts that the kernel has all desired routes, and with `exactly` no others.
 fn holds(wanted: &ModelRoute, model: &FibModel, exactly: bool) {
     let observed = model.observed();
     let mut keys = HashSet::new();
@@ -348,8 +352,8 @@ proptest! {
         let mut model = FibModel::new(true);
         model.fib.observed = earlier.fib.observed.clone();
         model.routes = earlier.routes.clone();
-        model.look();
-        // All is there already: nothing is written.
+        model.observe_routes();
+        // Everything is in place: nothing is written.
         let mut same = model.clone();
         same.want(&first);
         same.settle(true);

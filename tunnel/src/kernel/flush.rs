@@ -1,4 +1,4 @@
-//! Takes out of the kernel what is ours, and only that.
+//! Removal of everything of ours from the kernel.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -20,16 +20,16 @@ use crate::{
 /// Routes deleted by one send.
 const BATCH: usize = 256;
 
-/// What was removed.
+/// The objects that a flush removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FlushReport {
-    /// Routes of table main with our protocol number.
+    /// Number of routes of table main with our protocol number.
     pub routes: usize,
-    /// Next-hop objects of ours.
+    /// Number of next-hop objects of ours.
     pub nexthops: usize,
-    /// Those that other programs' routes use, which are left.
+    /// Number of next-hop objects that are left because other programs' routes use them.
     pub nexthops_left: usize,
-    /// Rules and routes that probes go by.
+    /// Number of rules and routes of probes.
     pub probes: usize,
     /// Tunnel devices, by name.
     pub devices: Vec<&'static str>,
@@ -51,11 +51,12 @@ impl fmt::Display for FlushReport {
     }
 }
 
-/// Removes routes and next-hop objects with this protocol number, the probes' rules and tables, and the tunnel devices. No
-/// daemon may run meanwhile: it would write them again.
+/// Removes routes and next-hop objects with this protocol number, the rules and tables of probes,
+/// and the tunnel devices. The daemon must not run meanwhile: it would write them again.
 ///
 /// # Errors
-/// The kernel's first refusal, `EPERM` without CAP_NET_ADMIN; what was removed before stays removed.
+/// The kernel's first refusal, `EPERM` without CAP_NET_ADMIN; objects that were removed before it
+/// stay removed.
 pub async fn flush(protocol: u8) -> Result<FlushReport, KernelError> {
     let mut socket = RequestSocket::open()?;
     let mut connection = LinkConnection::open()?;
@@ -74,7 +75,7 @@ pub async fn flush(protocol: u8) -> Result<FlushReport, KernelError> {
     };
     let objects: Vec<_> = records.iter().map(|n| (n.id, translation::nexthop(n, protocol))).collect();
     let is_ours = |id: u32, nexthop: &Nexthop| nexthop.ours && NEXTHOP_IDS.contains(&id);
-    // A group that is left needs its objects, whoever's it is.
+    // A group that is left needs its members, whoever owns it.
     for (id, nexthop) in &objects {
         if !is_ours(*id, nexthop) || foreign.contains(id) {
             foreign.extend(nexthop.members.ids());
@@ -82,7 +83,7 @@ pub async fn flush(protocol: u8) -> Result<FlushReport, KernelError> {
     }
     let (left, mut gone): (Vec<_>, Vec<_>) =
         objects.into_iter().filter(|(id, n)| is_ours(*id, n)).partition(|(id, _)| foreign.contains(id));
-    // A group goes with its last object by itself, so groups come first.
+    // Groups first: the kernel deletes a group with its last member.
     gone.sort_by_key(|(_, nexthop)| nexthop.members.is_empty());
     // The kernel would delete the routes with the object.
     flushed.nexthops_left = left.len();

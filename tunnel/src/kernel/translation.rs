@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     dataplane::{DataplaneError, ListedRoute},
     desired::RouteKey,
-    fib::{RouteOp, Verb},
+    fib::{RouteAction, RouteOp},
     members::GroupMembers,
     netlink::{
         KernelError, RequestSocket,
@@ -45,7 +45,7 @@ pub(super) fn nexthop(record: &NexthopRecord, protocol: u8) -> Nexthop {
         gateway: record.gateway,
         index: record.index,
         onlink: record.onlink,
-        members: if uniform { members } else { members.oddly() },
+        members: if uniform { members } else { members.as_irregular() },
     }
 }
 
@@ -81,9 +81,9 @@ pub(super) fn listed_route(record: &RouteRecord) -> ListedRoute {
 /// number.
 pub fn write_route(batch: &mut Batch, op: &RouteOp, protocol: u8) {
     let edit = match op.verb {
-        Verb::Add(via) => RouteEdit::Add(route_via(via)),
-        Verb::Replace(via) => RouteEdit::Replace(route_via(via)),
-        Verb::Delete => RouteEdit::Delete,
+        RouteAction::Add(via) => RouteEdit::Add(route_via(via)),
+        RouteAction::Replace(via) => RouteEdit::Replace(route_via(via)),
+        RouteAction::Delete => RouteEdit::Delete,
     };
     routes::write_route(batch, op.key.prefix, op.key.metric, &edit, protocol);
 }

@@ -1,4 +1,5 @@
-//! The thread that writes and lists routes: the kernel takes a microsecond for each, and works inside the system call.
+//! The thread that writes and lists routes: the kernel needs a microsecond for each, within the
+//! system call.
 
 use std::{
     collections::VecDeque,
@@ -16,26 +17,26 @@ use crate::{
     netlink::{RequestSocket, numbers::ENOTCONN, routes, wire::Batch},
 };
 
-/// Routes of a list that are handed over together.
-const LISTED: usize = 4096;
-/// Changes that are written by the caller itself while the thread has nothing to do: waking it, and being woken by it,
-/// costs more than they do.
-const AT_ONCE: usize = 16;
-/// Parts of a list that may wait: the list is taken in faster than the kernel gives it.
-const LISTS: usize = 4;
+/// Routes of a listing that are passed on together.
+const LISTING_PART: usize = 4096;
+/// Changes that the caller writes itself while the thread is idle: two context switches cost more
+/// than that.
+const MAX_INLINE: usize = 16;
+/// Parts of a listing that may be queued: they are processed faster than the kernel produces them.
+const QUEUED_PARTS: usize = 4;
 
 enum WriterJob {
     Write(Batch),
     List(u8),
 }
 
-/// What became of a batch, and the batch, to be filled again.
+/// The errors of a batch, and the batch for reuse.
 struct CompletedBatch {
     batch: Batch,
     errors: Vec<(usize, DataplaneError)>,
 }
 
-/// The way to the thread, which ends when this is dropped.
+/// A handle to the thread, which ends when this is dropped.
 pub(super) struct Writer {
     jobs: SyncSender<WriterJob>,
     written: mpsc::Receiver<CompletedBatch>,
@@ -43,10 +44,10 @@ pub(super) struct Writer {
     port: u32,
     sequence: u32,
     spare: Vec<Batch>,
-    /// Batches that the thread has.
-    handed_over: usize,
-    /// What was refused of those that the caller wrote, which are older than any that the thread has.
-    at_once: VecDeque<Vec<(usize, DataplaneError)>>,
+    /// Number of batches that the thread has.
+    queued: usize,
+    /// Errors of batches that the caller wrote, all older than those that the thread has.
+    inline: VecDeque<Vec<(usize, DataplaneError)>>,
 }
 
 impl Writer {
@@ -58,21 +59,21 @@ impl Writer {
         let socket = RequestSocket::open()?;
         let port = socket.port();
         let (jobs, queue) = sync_channel(MAX_IN_FLIGHT);
-        let (written_to, written) = mpsc::channel(MAX_IN_FLIGHT);
-        let (listed_to, listed) = mpsc::channel(LISTS);
+        let (written_sender, written) = mpsc::channel(MAX_IN_FLIGHT);
+        let (listed_sender, listed) = mpsc::channel(QUEUED_PARTS);
         thread::Builder::new()
             .name("routes".to_owned())
-            .spawn(move || work(socket, &queue, &written_to, &listed_to))?;
-        let (spare, at_once) = (Vec::new(), VecDeque::new());
-        Ok(Self { jobs, written, listed, port, sequence: 0, spare, handed_over: 0, at_once })
+            .spawn(move || work(socket, &queue, &written_sender, &listed_sender))?;
+        let (spare, inline) = (Vec::new(), VecDeque::new());
+        Ok(Self { jobs, written, listed, port, sequence: 0, spare, queued: 0, inline })
     }
 
-    /// The socket's port: events caused through it carry it as `nlmsg_pid`.
+    /// Returns the socket's port, the `nlmsg_pid` of events caused through it.
     pub(super) fn port(&self) -> u32 {
         self.port
     }
 
-    /// Writes changes, a handful through `socket` and at once.
+    /// Writes changes; a few of them at once through `socket`.
     pub(super) fn submit(&mut self, socket: &mut RequestSocket, protocol: u8, ops: &[RouteOp]) {
         let mut batch = self.spare.pop().unwrap_or_default();
         batch.clear(self.sequence.wrapping_add(1));
@@ -81,18 +82,18 @@ impl Writer {
         }
         batch.acknowledge();
         self.sequence = self.sequence.wrapping_add(batch.count());
-        if ops.len() <= AT_ONCE && self.handed_over == 0 {
-            self.at_once.push_back(execute(socket, &batch));
+        if ops.len() <= MAX_INLINE && self.queued == 0 {
+            self.inline.push_back(execute(socket, &batch));
             self.spare.push(batch);
             return;
         }
-        self.handed_over += 1;
-        // Without the thread, `completed` says what is to be said.
+        self.queued += 1;
+        // If the thread has ended, `completed` reports that.
         let _ = self.jobs.send(WriterJob::Write(batch));
     }
 
     pub(super) async fn completed(&mut self) -> Vec<(usize, DataplaneError)> {
-        if let Some(errors) = self.at_once.pop_front() {
+        if let Some(errors) = self.inline.pop_front() {
             return errors;
         }
         match self.written.recv().await {
@@ -102,13 +103,13 @@ impl Writer {
     }
 
     pub(super) fn try_completed(&mut self) -> Option<Vec<(usize, DataplaneError)>> {
-        self.at_once
+        self.inline
             .pop_front()
             .or_else(|| self.written.try_recv().ok().map(|written| self.take_back(written)))
     }
 
     fn take_back(&mut self, written: CompletedBatch) -> Vec<(usize, DataplaneError)> {
-        self.handed_over -= 1;
+        self.queued -= 1;
         if self.spare.len() < MAX_IN_FLIGHT {
             self.spare.push(written.batch);
         }
@@ -145,18 +146,18 @@ fn work(
     listed: &mpsc::Sender<Result<Option<Vec<ListedRoute>>, DataplaneError>>,
 ) {
     while let Ok(job) = jobs.recv() {
-        // Nobody listens any more: the other end is gone, and so is the need.
-        let told = match job {
+        // A failed send means that the receiver is gone, and with it the need for more.
+        let sent = match job {
             WriterJob::Write(batch) => {
                 let errors = execute(&mut socket, &batch);
                 written.blocking_send(CompletedBatch { batch, errors }).is_ok()
             }
             WriterJob::List(protocol) => {
-                let mut part = Vec::with_capacity(LISTED);
+                let mut part = Vec::with_capacity(LISTING_PART);
                 let outcome = routes::list_routes(&mut socket, protocol, |route| {
                     part.push(listed_route(&route));
-                    if part.len() == LISTED {
-                        let full = std::mem::replace(&mut part, Vec::with_capacity(LISTED));
+                    if part.len() == LISTING_PART {
+                        let full = std::mem::replace(&mut part, Vec::with_capacity(LISTING_PART));
                         let _ = listed.blocking_send(Ok(Some(full)));
                     }
                 });
@@ -169,7 +170,7 @@ fn work(
                 last.is_ok()
             }
         };
-        if !told {
+        if !sent {
             return;
         }
     }

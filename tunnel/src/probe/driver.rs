@@ -1,4 +1,4 @@
-//! The socket that probes go by, and the timers.
+//! The socket and the timers of probing.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -27,37 +27,38 @@ use crate::{
     desired::Device,
     node::{Config, ProbeConfig},
     observed::ObservedState,
+    wait::sleep_until,
 };
 
-/// Datagrams taken in before others have their turn.
+/// Datagrams processed before other work gets its turn.
 const BURST: usize = 64;
-/// Class selector 6: what comes late counts as lost.
+/// Class selector 6: a late probe counts as lost.
 const CS6: u32 = 48 << 2;
 
-/// A change of what is known of a way.
+/// A change of the state of a tunnel path.
 pub(crate) type PathUpdate = (Ipv4Addr, TunnelPath, PathState);
 
-/// All that probing needs of the system.
+/// The prober with its socket.
 pub(crate) struct Probes {
     prober: Prober,
     socket: Option<UdpSocket>,
-    /// What the socket was opened with.
+    /// Address of the socket.
     local: SocketAddrV4,
-    /// What the socket marks packets with now.
+    /// Mark of packets that the socket sends now.
     marked: Option<u32>,
-    /// The ways that have a table to which a mark leads; by the others probes go as packets do.
+    /// True for paths with a table of their own; probes of the others use the routes.
     tables: [bool; 3],
     probing: ProbeConfig,
     ipip: Option<u32>,
     vxlan: Option<u32>,
     buffer: Vec<u8>,
     problem: Option<String>,
-    /// Who sent probes that are not authentic, last.
+    /// Source of the last probe that was not authentic.
     unauthentic: Option<Ipv4Addr>,
     wrong: u64,
 }
 
-/// A number that nobody outside can foresee.
+/// Returns an unpredictable number.
 fn random() -> u64 {
     static KEYS: OnceLock<RandomState> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -82,24 +83,24 @@ impl Probes {
         }
     }
 
-    /// Takes whom to ask after, and what that depends on.
-    pub(crate) fn aim(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
+    /// Sets the nodes to probe, and the configuration of probing.
+    pub(crate) fn set_targets(&mut self, config: &Config, observed: &ObservedState, targets: &[ProbeTarget]) {
         self.ipip = observed.link(Device::Ipip).map(|link| link.index);
         self.vxlan = observed.link(Device::Vxlan).map(|link| link.index);
         self.probing = config.probing.clone();
         self.tables = TunnelPath::ALL.map(|path| config.probes(path));
-        match config.local.tunnel_address.filter(|_| config.asks()) {
+        match config.local.tunnel_address.filter(|_| config.probes_any()) {
             None => {
                 self.socket = None;
                 self.problem = None;
-                self.prober.aim(&[], config.probing.recover_after, Instant::now());
+                self.prober.set_targets(&[], config.probing.recover_after, Instant::now());
             }
             Some(address) => {
                 let local = SocketAddrV4::new(address, config.probing.port);
                 if self.socket.is_none() || self.local != local {
                     self.open(local);
                 }
-                self.prober.aim(targets, config.probing.recover_after, Instant::now());
+                self.prober.set_targets(targets, config.probing.recover_after, Instant::now());
             }
         }
     }
@@ -107,7 +108,7 @@ impl Probes {
     fn open(&mut self, local: SocketAddrV4) {
         self.local = local;
         self.marked = None;
-        // The old one first: with another address the port may be the same.
+        // Close the old one first: with another address the port may be the same.
         self.socket = None;
         match socket(local) {
             Ok(socket) => (self.socket, self.problem) = (Some(socket), None),
@@ -122,17 +123,17 @@ impl Probes {
         }
     }
 
-    /// What was seen of the ways to a node.
-    pub(crate) fn seen(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
-        self.prober.seen_of(address)
+    /// Returns the measurements of the paths to a node.
+    pub(crate) fn measurements(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+        self.prober.measurements_of(address)
     }
 
-    /// Probes sent, and those that were not answered.
+    /// Returns the number of probes sent, and of those without an answer.
     pub(crate) fn counts(&self) -> (u64, u64) {
         self.prober.counts()
     }
 
-    /// What somebody has to do something about.
+    /// Returns the problem that needs intervention, if there is one.
     pub(crate) fn problem(&self) -> Option<String> {
         let unauthentic = || {
             self.unauthentic.map(|from| {
@@ -145,20 +146,15 @@ impl Probes {
         self.problem.clone().or_else(unauthentic)
     }
 
-    /// Sends and receives until something has changed. Safe to cancel.
+    /// Sends and receives until the state of a path changes. Safe to cancel.
     pub(crate) async fn changes(&mut self) -> Vec<PathUpdate> {
         loop {
-            match (&self.socket, self.prober.deadline()) {
-                (Some(socket), Some(deadline)) => {
-                    tokio::select! {
-                        // An error shows itself at the read that follows.
-                        _ = socket.readable() => {}
-                        () = tokio::time::sleep_until(deadline.into()) => {}
-                    }
-                }
-                (Some(socket), None) => _ = socket.readable().await,
-                // Nothing can be lost where nothing can be sent.
-                (None, _) => std::future::pending().await,
+            // Without a socket nothing can be sent, so nothing can be lost.
+            let Some(socket) = &self.socket else { return std::future::pending().await };
+            tokio::select! {
+                // The read that follows reports an error.
+                _ = socket.readable() => {}
+                () = sleep_until(self.prober.deadline()) => {}
             }
             let changes = self.turn();
             if !changes.is_empty() {
@@ -181,8 +177,8 @@ impl Probes {
                     if let Err(error) =
                         self.send(Packet { kind: PacketKind::Request, path, nonce, clock: clock() }, to)
                     {
-                        tracing::debug!(%to, way = %path, %error, "probe");
-                        self.prober.not_sent(to, path, nonce, Instant::now());
+                        tracing::debug!(%to, way = %path, %error, "probe not sent");
+                        self.prober.record_send_error(to, path, nonce, Instant::now());
                     }
                 }
                 ProberOutput::Changed { address, path, state } => changes.push((address, path, state)),
@@ -204,17 +200,18 @@ impl Probes {
         Ok(())
     }
 
-    /// Takes one datagram in. Returns false if there is none.
+    /// Receives one datagram. Returns false if there is none.
     fn receive(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         let mut buffer = [0; 64];
-        let (length, from, index) = match socket.try_io(Interest::READABLE, || take(socket, &mut buffer)) {
-            Ok(Some(taken)) => taken,
-            Ok(None) => return true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            // Of an answer that said "unreachable": silence tells the same.
-            Err(_) => return true,
-        };
+        let (length, from, index) =
+            match socket.try_io(Interest::READABLE, || receive_datagram(socket, &mut buffer)) {
+                Ok(Some(taken)) => taken,
+                Ok(None) => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // ICMP "unreachable" has no more information than silence.
+                Err(_) => return true,
+            };
         let octets = buffer.get(..length).unwrap_or_default();
         let packet = match Packet::decode(octets, self.probing.key.as_ref(), from, *self.local.ip()) {
             Ok(packet) => packet,
@@ -227,22 +224,23 @@ impl Probes {
                 return true;
             }
         };
-        // What came by another way says nothing of this one.
+        // A probe that came by another path proves nothing about this one.
         let by = match packet.path {
             TunnelPath::Ipip => self.ipip == Some(index),
             TunnelPath::Vxlan => self.vxlan == Some(index),
             TunnelPath::Direct => self.ipip != Some(index) && self.vxlan != Some(index),
         };
-        // An answer that follows the routes says by its number alone that the question arrived by the right way.
+        // Without a table of its own an answer follows the routes; its nonce alone proves that the request
+        // arrived.
         let by = by || packet.kind == PacketKind::Answer && !self.tables[packet.path.index()];
         if !by || !self.prober.knows(from) {
-            tracing::debug!(%from, index, way = %packet.path, "probe by another way, or from a stranger, discarded");
+            tracing::debug!(%from, index, way = %packet.path, "probe by another path or from an unknown node discarded");
             return true;
         }
         match packet.kind {
             PacketKind::Answer => {
                 let clocks = ProbeClocks { theirs: packet.clock, ours: clock() };
-                self.prober.answered(from, packet.path, packet.nonce, clocks, Instant::now());
+                self.prober.record_answer(from, packet.path, packet.nonce, clocks, Instant::now());
             }
             PacketKind::Request => {
                 if let Err(error) =
@@ -256,7 +254,7 @@ impl Probes {
     }
 }
 
-/// This node's clock, in microseconds since 1970-01-01T00:00:00Z.
+/// Returns this node's clock, in microseconds since 1970-01-01T00:00:00Z.
 fn clock() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(0)
@@ -264,7 +262,7 @@ fn clock() -> u64 {
 
 fn socket(local: SocketAddrV4) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    // The address may come later than the socket, and go and come with its device.
+    // The address may be added after the socket is opened, and comes and goes with its device.
     socket.set_freebind_v4(true)?;
     socket.set_nonblocking(true)?;
     socket.set_tos_v4(CS6)?;
@@ -273,8 +271,9 @@ fn socket(local: SocketAddrV4) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Length, sender, and the index of the interface that a datagram came by; `None` if it is not whole.
-fn take(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, Ipv4Addr, u32)>> {
+/// Receives length, sender, and the index of the incoming interface; `None` for an incomplete
+/// datagram.
+fn receive_datagram(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, Ipv4Addr, u32)>> {
     let mut slices = [IoSliceMut::new(buffer)];
     let mut space = nix::cmsg_space!(nix::libc::in_pktinfo);
     let message =

@@ -1,14 +1,14 @@
-//! Probe packets: 24 octets, and 16 more where the cluster has a key.
+//! Probe packets: 24 octets, and 16 more if the cluster has a key.
 //!
 //! | octets | content |
 //! |---|---|
 //! | 0-3 | `RTPB` |
 //! | 4 | version, 1 |
 //! | 5 | 1 request, 2 answer |
-//! | 6 | the way that it goes: 1 IP-in-IP, 2 VXLAN, 3 unwrapped |
+//! | 6 | tunnel path: 1 IP-in-IP, 2 VXLAN, 3 plain |
 //! | 7 | zero |
-//! | 8-15 | a number that the requester alone knows; the answer repeats it |
-//! | 16-23 | the sender's clock: microseconds since 1970-01-01T00:00:00Z; nothing is decided by it |
+//! | 8-15 | unpredictable number of the requester, which the answer repeats |
+//! | 16-23 | clock of the sender: microseconds since 1970-01-01T00:00:00Z, for information only |
 //! | 24-39 | the first 16 octets of HMAC-SHA256 (RFC 2104) over source address, destination address and octets 0-23 |
 
 use std::net::Ipv4Addr;
@@ -18,34 +18,42 @@ use sha2::Sha256;
 
 use super::TunnelPath;
 
-/// Octets of a probe without authentication.
+/// Length of a probe without authentication, in octets.
 pub const PLAIN_LEN: usize = 24;
-/// Octets of one with it.
+/// Length of a probe with authentication, in octets.
 pub const SIGNED_LEN: usize = 40;
 
 const MAGIC: [u8; 4] = *b"RTPB";
 const VERSION: u8 = 1;
 
-/// The cluster's key.
+/// The key of the cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProbeKey(Vec<u8>);
 
+/// A key of an invalid length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key has {} to {} octets (got {octets})", ProbeKey::LEAST, ProbeKey::MOST)]
+pub struct ProbeKeyError {
+    /// Length in octets, without white space around the key.
+    pub octets: usize,
+}
+
 impl ProbeKey {
-    /// The fewest octets of one.
+    /// Minimum length in octets.
     pub const LEAST: usize = 8;
-    /// The most.
+    /// Maximum length in octets.
     pub const MOST: usize = 1024;
 
-    /// Takes the content of a key file; white space around it is no part of it.
+    /// Parses the content of a key file, without white space around the key.
     ///
     /// # Errors
-    /// A rule, in words, where it has fewer than [`Self::LEAST`] or more than [`Self::MOST`] octets.
-    pub fn new(octets: &[u8]) -> Result<ProbeKey, String> {
+    /// [`ProbeKeyError`] for fewer than [`Self::LEAST`] or more than [`Self::MOST`] octets.
+    pub fn new(octets: &[u8]) -> Result<ProbeKey, ProbeKeyError> {
         let octets = octets.trim_ascii();
         if (Self::LEAST..=Self::MOST).contains(&octets.len()) {
             return Ok(ProbeKey(octets.to_vec()));
         }
-        Err(format!("a key has {} to {} octets (got {})", Self::LEAST, Self::MOST, octets.len()))
+        Err(ProbeKeyError { octets: octets.len() })
     }
 
     fn code(&self, from: Ipv4Addr, to: Ipv4Addr, head: &[u8]) -> Option<Hmac<Sha256>> {
@@ -63,12 +71,12 @@ impl std::fmt::Debug for ProbeKey {
     }
 }
 
-/// What a probe is.
+/// The kind of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketKind {
-    /// Please answer.
+    /// Request.
     Request,
-    /// The answer.
+    /// Answer.
     Answer,
 }
 
@@ -77,33 +85,33 @@ pub enum PacketKind {
 pub struct Packet {
     /// Request or answer.
     pub kind: PacketKind,
-    /// The way that it goes.
+    /// Tunnel path.
     pub path: TunnelPath,
-    /// What the requester recognises the answer by.
+    /// Number by which the requester recognizes the answer.
     pub nonce: u64,
-    /// The sender's clock, in microseconds since 1970-01-01T00:00:00Z.
+    /// Clock of the sender, in microseconds since 1970-01-01T00:00:00Z.
     pub clock: u64,
 }
 
-/// Why octets are no probe.
+/// The reason to reject octets as a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
-    /// Neither of the two lengths.
+    /// Invalid length.
     #[error("{0} octets instead of 24, or 40 with a key")]
     Length(usize),
-    /// Another program's, or another version's.
+    /// Probe of another program or version.
     #[error("not a probe of version 1")]
     Stranger,
-    /// A kind or way that does not exist.
-    #[error("unknown kind or way")]
+    /// Unknown kind or path.
+    #[error("unknown kind or path")]
     Field,
-    /// There is a key here and the sender has another one, or none; or the other way round.
+    /// Missing or wrong authentication: the nodes' keys differ.
     #[error("not authentic: the nodes' probe keys differ")]
     Unauthentic,
 }
 
 impl Packet {
-    /// Writes it. `from` and `to` are the tunnel addresses that it goes between.
+    /// Encodes the probe. `from` and `to` are the tunnel addresses of the two nodes.
     pub fn encode(&self, key: Option<&ProbeKey>, from: Ipv4Addr, to: Ipv4Addr, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&MAGIC);
@@ -125,7 +133,7 @@ impl Packet {
         }
     }
 
-    /// Reads one that went from `from` to `to`.
+    /// Decodes a probe that was sent from `from` to `to`.
     ///
     /// # Errors
     /// [`PacketError`].
@@ -185,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_with_the_same_key_alone() {
+    fn a_probe_is_decoded_only_with_the_same_key() {
         let packet = Packet {
             kind: PacketKind::Request,
             path: TunnelPath::Vxlan,
@@ -207,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_code_is_that_of_an_independent_hmac() {
+    fn the_authentication_code_equals_that_of_openssl() {
         // printf '\x0a\x01\x01\x00\x0a\x01\x02\x00RTPB\x01\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x08' |
         //   openssl dgst -sha256 -hmac 'correct horse'
         let mut octets = Vec::new();
@@ -219,7 +227,8 @@ mod tests {
 
     #[test]
     fn keys_that_are_too_short_or_too_long_are_refused_with_the_rule() {
-        assert_eq!(ProbeKey::new(b" short \n"), Err("a key has 8 to 1024 octets (got 5)".to_owned()));
+        let error = ProbeKey::new(b" short \n").expect_err("too short");
+        assert_eq!(error.to_string(), "a key has 8 to 1024 octets (got 5)");
         assert!(ProbeKey::new(&[b'k'; 1025]).is_err());
     }
 

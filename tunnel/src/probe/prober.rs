@@ -1,4 +1,5 @@
-//! When probes are sent, and what follows from their answers: without sockets, without a clock.
+//! The schedule of probes, and the states that follow from their answers: without sockets and
+//! clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -8,85 +9,90 @@ use std::{
 
 use super::{PathState, TunnelPath};
 
-/// Between two probes of a way, give or take a tenth.
+/// Interval of the probes of a path, with a jitter of a tenth.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// The same where packets have no other way to take, as long as all is answered: it is for whoever looks.
-pub const SIGHT_INTERVAL: Duration = Duration::from_secs(5);
-/// After this long a probe is lost: shorter than the shortest interval, so that one is out at a time.
+/// Interval of the probes of a path without an alternative while all are answered: they only serve
+/// reports.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Time after which a probe counts as lost: less than the shortest interval, so that at most one is
+/// outstanding.
 pub const TIMEOUT: Duration = Duration::from_millis(800);
-/// So many losses in a row and the way is silent,
+/// Consecutive losses after which a path is silent.
 pub const LOSSES_IN_ROW: u32 = 3;
-/// or so many among the last [`HISTORY`]: a way that comes and goes carries nothing either.
+/// Losses among the last [`HISTORY`] probes after which a path is silent: an intermittent path is
+/// as bad as none.
 pub const LOSSES: u32 = 4;
-/// Probes remembered.
+/// Number of probes that are remembered.
 pub const HISTORY: u32 = 10;
 
-/// A node to be asked after.
+/// A node to probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeTarget {
-    /// Its tunnel address.
+    /// Tunnel address.
     pub address: Ipv4Addr,
-    /// Ask by IP-in-IP.
+    /// True to probe IP-in-IP.
     pub ipip: bool,
-    /// Ask by VXLAN while IP-in-IP is in doubt, since packets may go by it instead.
+    /// True to probe VXLAN while IP-in-IP is in doubt, because packets may use it instead.
     pub fallback: bool,
-    /// Ask by VXLAN: packets go by it.
+    /// True to probe VXLAN because packets use it.
     pub vxlan: bool,
-    /// Ask without wrapping.
+    /// True to probe the plain path.
     pub direct: bool,
-    /// Begin as if IP-in-IP had been blocked: packets go by the fallback already.
+    /// True to begin as if IP-in-IP had been blocked: packets use the fallback already.
     pub doubted: bool,
 }
 
-/// What the prober wants done.
+/// An action of the prober.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProberOutput {
-    /// Send a request.
+    /// Transmission of a request.
     Send {
-        /// The node's tunnel address.
+        /// Tunnel address of the node.
         to: Ipv4Addr,
-        /// By this way.
+        /// Tunnel path.
         path: TunnelPath,
-        /// With this number.
+        /// Number of the probe.
         nonce: u64,
     },
-    /// What is known of a way has changed.
+    /// Change of the state of a path.
     Changed {
-        /// The node's tunnel address.
+        /// Tunnel address of the node.
         address: Ipv4Addr,
-        /// The way.
+        /// Tunnel path.
         path: TunnelPath,
-        /// What is known now.
+        /// New state.
         state: PathState,
     },
 }
 
-/// What was seen of a way, to be shown.
+/// The measurements of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathMeasurement {
     /// Round-trip time of the last answer.
     pub round_trip: Option<Duration>,
-    /// When that came.
+    /// Time of the last answer.
     pub answered_at: Option<Instant>,
-    /// Losses since.
+    /// Number of losses since.
     pub lost_in_row: u32,
-    /// What follows.
+    /// State.
     pub state: PathState,
-    /// How far the other node's clock was ahead of this one's at the last answer, in microseconds; negative: behind.
+    /// Difference of the other node's clock to this one's at the last answer, in microseconds;
+    /// positive if it is ahead.
     pub clock_ahead: Option<i64>,
 }
 
-/// Two clocks as they were at one moment, in microseconds since 1970-01-01T00:00:00Z.
+/// Two clocks at the same moment, in microseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProbeClocks {
-    /// The other node's, when it answered.
+    /// Clock of the other node when it answered.
     pub theirs: u64,
-    /// This node's, when the answer came.
+    /// Clock of this node when the answer arrived.
     pub ours: u64,
 }
 
 impl ProbeClocks {
-    /// How far theirs is ahead, if the answer took half of the round trip.
+    /// Returns the time by which theirs is ahead, assuming that the answer took half of the round
+    /// trip.
     fn ahead(self, round_trip: Duration) -> i64 {
         let half = u64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
         self.theirs.wrapping_sub(self.ours.saturating_sub(half)).cast_signed()
@@ -95,17 +101,17 @@ impl ProbeClocks {
 
 #[derive(Debug, Clone, Default)]
 struct PathProbes {
-    /// Number and time of the probe that is out.
+    /// Number and time of the outstanding probe.
     pending: Option<(u64, Instant)>,
-    /// When it is lost, or the next one is sent; `None`: not asked.
+    /// Time at which it is lost, or the next one is sent; `None`: the path is not probed.
     due: Option<Instant>,
-    /// The last probes, the newest in the lowest bit; set: lost.
+    /// Results of the last probes, the newest in the lowest bit; set: lost.
     history: u32,
     answers_in_row: u32,
-    seen: PathMeasurement,
-    /// When the run of losses began that is not over.
+    measurement: PathMeasurement,
+    /// Start of the present run of losses.
     losing_since: Option<Instant>,
-    /// Since when all is answered, while returning.
+    /// Time since when all probes are answered, while returning.
     clean_since: Option<Instant>,
 }
 
@@ -115,21 +121,21 @@ impl PathProbes {
     }
 
     fn is_silent(&self) -> bool {
-        self.seen.lost_in_row >= LOSSES_IN_ROW || self.losses() >= LOSSES
+        self.measurement.lost_in_row >= LOSSES_IN_ROW || self.losses() >= LOSSES
     }
 
-    fn note(&mut self, lost: bool, at: Instant) {
+    fn record(&mut self, lost: bool, at: Instant) {
         self.history = (self.history << 1 | u32::from(lost)) & ((1 << HISTORY) - 1);
         if lost {
-            self.seen.lost_in_row = self.seen.lost_in_row.saturating_add(1);
+            self.measurement.lost_in_row = self.measurement.lost_in_row.saturating_add(1);
             self.answers_in_row = 0;
             self.losing_since.get_or_insert(at);
         } else {
-            if self.seen.lost_in_row >= LOSSES_IN_ROW {
-                // It was away and is back; only what comes and goes is held against a way.
+            if self.measurement.lost_in_row >= LOSSES_IN_ROW {
+                // The path was down and is back; only an intermittent path is held against it.
                 self.history = 0;
             }
-            self.seen.lost_in_row = 0;
+            self.measurement.lost_in_row = 0;
             self.answers_in_row = self.answers_in_row.saturating_add(1);
             if self.losses() == 0 {
                 self.losing_since = None;
@@ -138,8 +144,8 @@ impl PathProbes {
     }
 
     fn answered_since(&self, since: Instant) -> bool {
-        // More than twice: when a node comes back, one way is the first to be answered.
-        self.answers_in_row > 2 && self.seen.answered_at.is_some_and(|at| at >= since)
+        // More than two: when a node comes back, one path is the first to be answered.
+        self.answers_in_row > 2 && self.measurement.answered_at.is_some_and(|at| at >= since)
     }
 }
 
@@ -153,22 +159,23 @@ struct NodeProbes {
 }
 
 impl NodeProbes {
-    /// Whether there is reason to look for another way than IP-in-IP.
+    /// Returns whether IP-in-IP is in doubt, so that another path may be needed.
     fn doubts(&self) -> bool {
         let ipip = &self.paths[TunnelPath::Ipip.index()];
-        let doubtful = ipip.seen.lost_in_row > 0 || ipip.losses() > 1 || ipip.seen.state.is_avoided();
+        let doubtful =
+            ipip.measurement.lost_in_row > 0 || ipip.losses() > 1 || ipip.measurement.state.is_avoided();
         self.ipip && self.fallback && doubtful
     }
 
-    /// How long it is from one probe to the next.
+    /// Returns the interval of the probes of a path.
     fn interval(&self, path: TunnelPath) -> Duration {
         let decides = match path {
             TunnelPath::Ipip => self.fallback,
             TunnelPath::Vxlan => self.doubts(),
             TunnelPath::Direct => true,
         };
-        let watch = &self.paths[path.index()];
-        if decides || watch.seen.lost_in_row > 0 { INTERVAL } else { SIGHT_INTERVAL }
+        let probes = &self.paths[path.index()];
+        if decides || probes.measurement.lost_in_row > 0 { INTERVAL } else { REPORT_INTERVAL }
     }
 }
 
@@ -185,7 +192,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Asks after nobody yet. `random` gives numbers that nobody can foresee.
+    /// Creates a prober without nodes. `random` returns unpredictable numbers.
     pub fn new(random: fn() -> u64) -> Self {
         Self {
             targets: BTreeMap::new(),
@@ -198,30 +205,30 @@ impl Prober {
         }
     }
 
-    /// Takes whom to ask after; who was there before and still is keeps what is known. A way counts as passing again
-    /// once all was answered for `recover_after`.
-    pub fn aim(&mut self, targets: &[ProbeTarget], recover_after: Duration, now: Instant) {
+    /// Sets the nodes to probe; nodes that stay keep their states. A path counts as passing again
+    /// once all probes were answered for `recover_after`.
+    pub fn set_targets(&mut self, targets: &[ProbeTarget], recover_after: Duration, now: Instant) {
         self.recover_after = recover_after;
-        let wanted: BTreeSet<Ipv4Addr> = targets.iter().map(|aim| aim.address).collect();
-        self.targets.retain(|address, _| wanted.contains(address));
-        self.timers.retain(|(_, address, _)| wanted.contains(address));
-        for aim in targets {
-            let fresh = !self.targets.contains_key(&aim.address);
-            let target = self.targets.entry(aim.address).or_default();
-            (target.ipip, target.fallback) = (aim.ipip, aim.fallback);
-            (target.vxlan, target.direct) = (aim.vxlan, aim.direct);
-            if aim.doubted
-                && aim.ipip
-                && !target.paths[TunnelPath::Ipip.index()].seen.state.is_avoided()
+        let kept: BTreeSet<Ipv4Addr> = targets.iter().map(|node| node.address).collect();
+        self.targets.retain(|address, _| kept.contains(address));
+        self.timers.retain(|(_, address, _)| kept.contains(address));
+        for node in targets {
+            let fresh = !self.targets.contains_key(&node.address);
+            let target = self.targets.entry(node.address).or_default();
+            (target.ipip, target.fallback) = (node.ipip, node.fallback);
+            (target.vxlan, target.direct) = (node.vxlan, node.direct);
+            if node.doubted
+                && node.ipip
+                && !target.paths[TunnelPath::Ipip.index()].measurement.state.is_avoided()
                 && fresh
             {
-                target.paths[TunnelPath::Ipip.index()].seen.state = PathState::Blocked;
+                target.paths[TunnelPath::Ipip.index()].measurement.state = PathState::Blocked;
             }
-            self.arrange(aim.address, now);
+            self.arrange(node.address, now);
         }
     }
 
-    /// Begins or ends asking by each way as it is wanted now.
+    /// Starts or stops the probes of each path as required now.
     fn arrange(&mut self, address: Ipv4Addr, now: Instant) {
         let Some(target) = self.targets.get_mut(&address) else { return };
         let doubts = target.doubts();
@@ -231,25 +238,25 @@ impl Prober {
                 TunnelPath::Vxlan => target.vxlan || doubts,
                 TunnelPath::Direct => target.direct,
             };
-            let watch = &mut target.paths[path.index()];
-            match (wanted, watch.due) {
+            let probes = &mut target.paths[path.index()];
+            match (wanted, probes.due) {
                 (true, None) => {
-                    // Where many are asked after for the first time they are not asked all at once.
+                    // The first probes of many nodes are spread over the interval.
                     let spread = if path == TunnelPath::Vxlan { 0 } else { (self.random)() % 1000 };
                     let due = now + INTERVAL * u32::try_from(spread).unwrap_or(0) / 1000;
-                    watch.due = Some(due);
+                    probes.due = Some(due);
                     self.timers.insert((due, address, path));
                 }
-                // It was asked seldom, and now something depends on it.
+                // The path was probed seldom, and now its state matters.
                 (true, Some(due)) if path == TunnelPath::Vxlan && doubts && due > now + INTERVAL * 2 => {
                     self.timers.remove(&(due, address, path));
-                    watch.due = Some(now);
+                    probes.due = Some(now);
                     self.timers.insert((now, address, path));
                 }
                 (false, Some(due)) => {
                     self.timers.remove(&(due, address, path));
-                    let state = watch.seen.state;
-                    *watch = PathProbes::default();
+                    let state = probes.measurement.state;
+                    *probes = PathProbes::default();
                     if state != PathState::Unknown {
                         self.outputs.push_back(ProberOutput::Changed {
                             address,
@@ -263,13 +270,13 @@ impl Prober {
         }
     }
 
-    /// Whether a request from this address is answered: from nobody else than whom we know.
+    /// Returns whether requests from this address are answered: only known nodes get an answer.
     pub fn knows(&self, address: Ipv4Addr) -> bool {
         self.targets.contains_key(&address)
     }
 
-    /// Takes an answer in.
-    pub fn answered(
+    /// Processes an answer.
+    pub fn record_answer(
         &mut self,
         address: Ipv4Addr,
         path: TunnelPath,
@@ -277,42 +284,42 @@ impl Prober {
         clocks: ProbeClocks,
         now: Instant,
     ) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
-        let Some((_, sent)) = watch.pending.filter(|(number, _)| *number == nonce) else { return };
-        watch.pending = None;
+        let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
+        let Some((_, sent)) = probes.pending.filter(|(number, _)| *number == nonce) else { return };
+        probes.pending = None;
         let round_trip = now.saturating_duration_since(sent);
-        watch.seen.round_trip = Some(round_trip);
-        watch.seen.clock_ahead = Some(clocks.ahead(round_trip));
-        watch.seen.answered_at = Some(now);
-        watch.note(false, sent);
+        probes.measurement.round_trip = Some(round_trip);
+        probes.measurement.clock_ahead = Some(clocks.ahead(round_trip));
+        probes.measurement.answered_at = Some(now);
+        probes.record(false, sent);
         self.schedule(address, path, sent);
-        self.judge(address, now);
+        self.update_states(address, now);
     }
 
-    /// Notes that a request could not even be sent.
-    pub fn not_sent(&mut self, address: Ipv4Addr, path: TunnelPath, nonce: u64, now: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
-        if watch.pending.is_some_and(|(number, _)| number == nonce) {
+    /// Records that a request could not be sent.
+    pub fn record_send_error(&mut self, address: Ipv4Addr, path: TunnelPath, nonce: u64, now: Instant) {
+        let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
+        if probes.pending.is_some_and(|(number, _)| number == nonce) {
             self.lost(address, path, now);
         }
     }
 
     fn lost(&mut self, address: Ipv4Addr, path: TunnelPath, now: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
-        let Some((_, sent)) = watch.pending.take() else { return };
-        watch.note(true, sent);
+        let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
+        let Some((_, sent)) = probes.pending.take() else { return };
+        probes.record(true, sent);
         self.lost += 1;
         if path == TunnelPath::Vxlan
             && let Some(target) = self.targets.get_mut(&address)
         {
-            // The node was not there at all, which is not to be held against one of the ways.
+            // The node was down altogether, which is not to be held against a single path.
             target.paths[TunnelPath::Ipip.index()].history = 0;
         }
         self.schedule(address, path, sent);
-        self.judge(address, now);
+        self.update_states(address, now);
     }
 
-    /// The next probe, an interval after `sent`.
+    /// Schedules the next probe, an interval after `sent`.
     fn schedule(&mut self, address: Ipv4Addr, path: TunnelPath, sent: Instant) {
         let jitter = u32::try_from((self.random)() % 200).unwrap_or(0);
         let interval = self.targets.get(&address).map_or(INTERVAL, |target| target.interval(path));
@@ -320,26 +327,26 @@ impl Prober {
     }
 
     fn set_due(&mut self, address: Ipv4Addr, path: TunnelPath, due: Instant) {
-        let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
-        if let Some(old) = watch.due.replace(due) {
+        let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else { return };
+        if let Some(old) = probes.due.replace(due) {
             self.timers.remove(&(old, address, path));
         }
         self.timers.insert((due, address, path));
     }
 
-    /// Does what is due. Answers that have come are to be taken in first.
+    /// Processes everything that is due. Received answers have to be processed first.
     pub fn turn(&mut self, now: Instant) {
         while let Some((_, address, path)) = self.timers.first().copied().filter(|(due, ..)| *due <= now) {
             let pending = self.targets.get(&address).and_then(|t| t.paths[path.index()].pending);
             if pending.is_some() {
                 self.lost(address, path, now);
             }
-            let Some(watch) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else {
+            let Some(probes) = self.targets.get_mut(&address).map(|t| &mut t.paths[path.index()]) else {
                 continue;
             };
-            if watch.due.is_some_and(|due| due <= now) {
+            if probes.due.is_some_and(|due| due <= now) {
                 let nonce = (self.random)();
-                watch.pending = Some((nonce, now));
+                probes.pending = Some((nonce, now));
                 self.sent += 1;
                 self.set_due(address, path, now + TIMEOUT);
                 self.outputs.push_back(ProberOutput::Send { to: address, path, nonce });
@@ -347,37 +354,37 @@ impl Prober {
         }
     }
 
-    /// When [`Self::turn`] is to be called next.
+    /// Returns the time of the next call of [`Self::turn`].
     pub fn deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(due, ..)| *due)
     }
 
-    /// What is to be done next.
+    /// Returns the next action.
     pub fn poll(&mut self) -> Option<ProberOutput> {
         self.outputs.pop_front()
     }
 
-    /// Probes sent since the start, and those of them that were not answered.
+    /// Returns the number of probes sent since the start, and of those without an answer.
     pub fn counts(&self) -> (u64, u64) {
         (self.sent, self.lost)
     }
 
-    /// What was seen of the ways to a node, in [`TunnelPath::ALL`]'s order.
-    pub fn seen_of(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
-        self.targets.get(&address).map(|target| target.paths.each_ref().map(|watch| watch.seen))
+    /// Returns the measurements of the paths to a node, in the order of [`TunnelPath::ALL`].
+    pub fn measurements_of(&self, address: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+        self.targets.get(&address).map(|target| target.paths.each_ref().map(|probes| probes.measurement))
     }
 
-    /// Draws the conclusion.
-    fn judge(&mut self, address: Ipv4Addr, now: Instant) {
+    /// Updates the states of the paths to a node.
+    fn update_states(&mut self, address: Ipv4Addr, now: Instant) {
         let Some(target) = self.targets.get_mut(&address) else { return };
         let (falls_back, by_vxlan) = (target.fallback, target.vxlan);
         let [ipip, vxlan, direct] = &mut target.paths;
-        // To leave a way that does not answer for one that does not answer either would help nobody: perhaps the
-        // node is down, or nobody there answers probes.
+        // A change from a path without answers to another one without answers does not help: the node may
+        // be down, or may not answer probes.
         let better = ipip.losing_since.is_some_and(|since| vxlan.answered_since(since));
-        let nothing = !falls_back || vxlan.seen.lost_in_row >= LOSSES_IN_ROW;
-        let worse = vxlan.seen.lost_in_row >= LOSSES_IN_ROW && ipip.answers_in_row >= LOSSES_IN_ROW;
-        let passages = [
+        let nothing = !falls_back || vxlan.measurement.lost_in_row >= LOSSES_IN_ROW;
+        let worse = vxlan.measurement.lost_in_row >= LOSSES_IN_ROW && ipip.answers_in_row >= LOSSES_IN_ROW;
+        let path_changes = [
             (TunnelPath::Ipip, next(ipip, better, worse, nothing, self.recover_after, now)),
             (
                 TunnelPath::Vxlan,
@@ -388,13 +395,13 @@ impl Prober {
             ),
             (TunnelPath::Direct, next(direct, true, false, false, self.recover_after, now)),
         ];
-        for (path, state) in passages {
-            let watch = &mut target.paths[path.index()];
-            if watch.seen.state != state {
-                watch.seen.state = state;
+        for (path, state) in path_changes {
+            let probes = &mut target.paths[path.index()];
+            if probes.measurement.state != state {
+                probes.measurement.state = state;
                 if state == PathState::Passes {
-                    // What was before is settled.
-                    (watch.history, watch.losing_since) = (0, None);
+                    // Earlier probes do not count any more.
+                    (probes.history, probes.losing_since) = (0, None);
                 }
                 self.outputs.push_back(ProberOutput::Changed { address, path, state });
             }
@@ -403,31 +410,32 @@ impl Prober {
     }
 }
 
-/// What is known of a way now: VXLAN is `better`, or `worse`, or `nothing` at all.
+/// Returns the next state of a path: VXLAN is `better`, or `worse`, or `nothing` is answered at
+/// all.
 fn next(
-    watch: &mut PathProbes,
+    probes: &mut PathProbes,
     better: bool,
     worse: bool,
     nothing: bool,
     recover_after: Duration,
     now: Instant,
 ) -> PathState {
-    let lost = watch.seen.lost_in_row > 0;
-    let answered = watch.seen.answered_at.is_some() && !lost;
-    match watch.seen.state {
-        PathState::Unknown | PathState::Unanswered | PathState::Passes if watch.is_silent() && better => {
+    let lost = probes.measurement.lost_in_row > 0;
+    let answered = probes.measurement.answered_at.is_some() && !lost;
+    match probes.measurement.state {
+        PathState::Unknown | PathState::Unanswered | PathState::Passes if probes.is_silent() && better => {
             PathState::Blocked
         }
         PathState::Unknown | PathState::Unanswered if answered => PathState::Passes,
-        // While VXLAN may still turn out to be better it is not known that nothing is answered.
-        PathState::Unknown if watch.is_silent() && nothing => PathState::Unanswered,
+        // While VXLAN may still turn out to be better, it is not certain that no path is answered.
+        PathState::Unknown if probes.is_silent() && nothing => PathState::Unanswered,
         PathState::Blocked | PathState::Returning if worse => PathState::Passes,
-        PathState::Blocked if answered && watch.answers_in_row > 0 => {
-            watch.clean_since = Some(now);
+        PathState::Blocked if answered && probes.answers_in_row > 0 => {
+            probes.clean_since = Some(now);
             PathState::Returning
         }
         PathState::Returning if lost => PathState::Blocked,
-        PathState::Returning if watch.clean_since.is_none_or(|since| now >= since + recover_after) => {
+        PathState::Returning if probes.clean_since.is_none_or(|since| now >= since + recover_after) => {
             PathState::Passes
         }
         same => same,

@@ -1,4 +1,4 @@
-//! Finds out what another configuration would change, without changing anything.
+//! The changes that another configuration would make, computed without making them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,11 +14,11 @@ use crate::{
 
 use super::Reconciler;
 
-/// What is learned of a prefix: its path, and the next hops that share its packets.
+/// The learned path of a prefix, and the next hops that share its packets.
 type PlannedPaths = (Option<LearnedPath>, Vec<std::net::IpAddr>);
 
 impl<D: Dataplane> Reconciler<D> {
-    /// What would change if `config` were given, and these paths with it. Nothing is changed.
+    /// Returns the changes that `config`, and these paths with it, would make. Nothing is changed.
     pub fn dry_run(&mut self, config: &Config, paths: Vec<RouteChange>) -> DryRun {
         let Some(observed) = self.fib.observed.clone() else { return DryRun::default() };
         let mut changes =
@@ -52,7 +52,7 @@ impl<D: Dataplane> Reconciler<D> {
         for slot in slots {
             let (key, state) = (self.fib.table().key(slot), *self.fib.table().state(slot));
             let Some(learned) = self.fib.learned(&state).copied() else { continue };
-            let target = self.fib.want(&state).target;
+            let target = self.fib.desired_route(&state).target;
             let before = target.as_ref().map(|target| self.exits_and_words(target));
             before_hops.extend(before.iter().flat_map(|(exits, _)| exits.iter().copied()));
             let now = (Some(learned), self.fib.others(&state).to_vec());

@@ -1,4 +1,5 @@
-//! Prefixes whose packets several exits share: each is resolved by itself, so that one may be wrapped otherwise than another.
+//! Prefixes with several exits (ECMP): each exit is resolved by itself, so that encapsulations may
+//! differ.
 
 use std::net::IpAddr;
 
@@ -14,13 +15,13 @@ use crate::{
 };
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Finds the exits of a route that several share. Those to which nothing leads leave the packets to the others.
-    pub(super) fn resolve_all(&mut self, config: &Config, slot: u32, learned: LearnedPath) {
+    /// Resolves the exits of a multipath route. Unreachable exits leave the packets to the others.
+    pub(super) fn resolve_multipath(&mut self, config: &Config, slot: u32, learned: LearnedPath) {
         let state = *self.fib.table().state(slot);
         let others: Vec<IpAddr> = self.fib.others(&state).to_vec();
         let (mut exits, mut reason, mut refusal) = (Vec::new(), None, None);
         for next_hop in std::iter::once(learned.next_hop).chain(others) {
-            let one = self.answer_or_adopt(config, slot, LearnedPath { next_hop, ..learned }, &state);
+            let one = self.resolve_or_adopt(config, slot, LearnedPath { next_hop, ..learned }, &state);
             match one.target {
                 Some(RouteTarget::Exit(exit)) => {
                     exits.push(exit);
@@ -33,18 +34,19 @@ impl<D: Dataplane> Reconciler<D> {
         exits.dedup();
         let reason = reason.or(refusal);
         match (&exits[..], reason) {
-            ([_, _, ..], Some(reason)) => self.fib.want_exits(slot, &exits, reason),
+            ([_, _, ..], Some(reason)) => self.fib.set_desired_exits(slot, &exits, reason),
             _ => {
                 let target = exits.first().copied().map(RouteTarget::Exit);
-                self.fib.want_learned(slot, DesiredRoute { target, reason });
+                self.fib.set_desired(slot, DesiredRoute { target, reason });
             }
         }
     }
 
-    /// The encapsulation by which a prefix's installed route leads to its exit; where several share it, to this node.
+    /// Returns the encapsulation of a prefix's installed route; of a multipath route that of the
+    /// exit to `node`.
     pub(crate) fn installed(&self, prefix: &IpNet, node: &RemoteNode) -> Option<Encapsulation> {
         let state = self.route(prefix)?;
-        let target = self.fib.want(state).target.filter(|_| self.fib.is_installed(state))?;
+        let target = self.fib.desired_route(state).target.filter(|_| self.fib.is_installed(state))?;
         let is_its = |exit: &&Exit| match exit {
             Exit::Direct { gateway, .. } => node.has_address(*gateway),
             Exit::Ipip { remote } => node.has_address((*remote).into()),

@@ -1,4 +1,4 @@
-//! Operations other than on routes, and what is noted of how any of them ended.
+//! Execution of operations other than on routes, and the record of their results.
 
 use std::{
     collections::HashSet,
@@ -16,17 +16,18 @@ use crate::{
     node::Config,
 };
 
-/// Operations other than on routes that are carried out in one go.
-const GO: usize = 1024;
-/// An object that others change back this often within [`FIGHT_WINDOW`] is left alone for a while.
+/// Operations other than on routes that are executed together.
+const MAX_OPERATIONS: usize = 1024;
+/// Repairs of an object within [`FIGHT_WINDOW`] after which it is left alone for a while.
 pub(super) const FIGHT_LIMIT: u32 = 20;
 const FIGHT_WINDOW: Duration = Duration::from_secs(10);
-/// Objects that fights are watched for: who changes more at once does not fight for one of them.
+/// Objects whose repairs are counted: a program that changes more at once does not fight for one of
+/// them.
 const MAX_FIGHTS: usize = 4096;
 
-/// How far a plan got.
+/// The outcome of a plan.
 enum PlanOutcome {
-    /// To its end.
+    /// All operations succeeded.
     Done,
     /// Some object was refused and is in the ledger now.
     Failed,
@@ -35,20 +36,21 @@ enum PlanOutcome {
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Carries out operations other than on routes; always answers true: there may be more to do.
-    pub(super) async fn carry_out(&mut self, config: &Config, ops: Vec<Op>) -> bool {
-        match self.carry_out_in_order(config, &ops).await {
+    /// Executes operations other than on routes. Always returns true: there may be more to do.
+    pub(super) async fn execute(&mut self, config: &Config, ops: Vec<Op>) -> bool {
+        match self.execute_in_order(config, &ops).await {
             PlanOutcome::Done | PlanOutcome::Resync => {}
-            // What hangs on the object must not be tried before it: everything is compared again.
+            // Objects that depend on the refused one must not be tried before it: everything is compared
+            // again.
             PlanOutcome::Failed => self.fib.invalidate(),
         }
         self.exits.stale = true;
         true
     }
 
-    async fn carry_out_in_order(&mut self, config: &Config, ops: &[Op]) -> PlanOutcome {
+    async fn execute_in_order(&mut self, config: &Config, ops: &[Op]) -> PlanOutcome {
         let (mut failed, mut relinked) = (false, false);
-        for ops in ops.chunks(GO) {
+        for ops in ops.chunks(MAX_OPERATIONS) {
             let begun = Instant::now();
             let results = self.dataplane.apply(config, ops).await;
             self.latency.objects.note(begun.elapsed());
@@ -57,7 +59,7 @@ impl<D: Dataplane> Reconciler<D> {
                 match result {
                     Ok(()) => self.succeeded(op),
                     Err(error) if !self.is_freshly_observed() && error.errno != EPERM => {
-                        tracing::debug!(?op, %error, "refused; observing anew");
+                        tracing::debug!(?op, %error, "refused; observing again");
                         self.observation.request(Resync::Full);
                         return PlanOutcome::Resync;
                     }
@@ -127,20 +129,20 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// A failure to install what is wanted no more is none.
-    pub(super) fn forget_moot_failures(&mut self) {
+    /// Removes the failures of objects that are not desired any more.
+    pub(super) fn drop_moot_failures(&mut self) {
         let now = Instant::now();
         self.repair.fights.retain(|_, (_, since)| now.duration_since(*since) <= FIGHT_WINDOW);
         let (false, Some(observed)) = (self.ledger.failures().is_empty(), &self.fib.observed) else { return };
         let (fib, desired) = (&self.fib, &self.fib.desired);
-        let contents: HashSet<_> = fib.wanted_contents();
+        let contents: HashSet<_> = fib.desired_contents();
         self.ledger.retain(|object| match object {
             Object::Route(key) => fib.table().find(key).is_some_and(|slot| {
                 let state = fib.table().state(slot);
-                fib.want(state).target.is_some() || fib.via(state).is_some()
+                fib.desired_route(state).target.is_some() || fib.via(state).is_some()
             }),
             Object::Nexthop(gateway, index) => contents.contains(&(*gateway, *index)),
-            Object::Group(members) => fib.wants_group(members),
+            Object::Group(members) => fib.needs_group(members),
             Object::UnwantedNexthop(id) => observed.nexthops.contains_key(id),
             Object::Fdb(mac) => desired.fdb.contains_key(mac) || observed.fdb.iter().any(|(m, _)| m == mac),
             Object::Neighbour(a) => desired.neighbours.contains_key(a) || observed.neighbours.contains_key(a),

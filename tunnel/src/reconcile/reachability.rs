@@ -1,4 +1,4 @@
-//! What is known of the nodes, and whom to ask after: between what is learned and how it is resolved.
+//! Reachability of the nodes, and the choice of nodes to probe.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Takes the news of probes out of the events: they are no part of the kernel's picture.
+    /// Removes the path states from the events: they are not part of kernel state.
     pub(super) fn take_path_states(&mut self, events: &mut Vec<KernelEvent>) {
         let mut changed = false;
         events.retain(|event| {
@@ -42,9 +42,9 @@ impl<D: Dataplane> Reconciler<D> {
                         self.work.fallbacks_ipip += u64::from(path == TunnelPath::Ipip);
                         tracing::warn!(node, %address, way = %path, "packets do not pass");
                     }
-                    _ => tracing::info!(node, %address, way = %path, passage = ?state, "probes"),
+                    _ => tracing::info!(node, %address, way = %path, passage = ?state, "tunnel path changed"),
                 }
-                // VXLAN is what is left: nothing else is taken for its sake.
+                // VXLAN is the last resort: its state does not change the choice of an exit.
                 changed |= path != TunnelPath::Vxlan;
             }
             false
@@ -54,41 +54,38 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Has all routes resolved anew, by what is configured as before.
+    /// Starts the resolution of all routes with the same configuration.
     fn resolve_again(&mut self) {
-        self.forget_answers();
+        self.resolver.clear_results();
         if self.fib.observed.is_some() && !self.resolver.is_stale() {
             self.resolver.progress = ResolutionProgress::Running(0);
         }
     }
 
-    fn forget_answers(&mut self) {
-        self.resolver.clear_results();
-    }
-
-    /// Notes what a path says of its node and BGP.
-    pub(super) fn note_bgp(&mut self, learned: &LearnedPath) {
+    /// Updates the BGP state of a node from one of its paths.
+    pub(super) fn update_bgp(&mut self, learned: &LearnedPath) {
         match learned.kind {
             PathKind::Static => {
                 let by_bgp = LearnedPath { kind: PathKind::Bgp, ..*learned };
                 if self.fib.is_learned(&by_bgp) {
                     return;
                 }
-                if self.reachability.lost(learned.next_hop) {
+                if self.reachability.record_bgp_loss(learned.next_hop) {
                     self.work.fallbacks_bgp += 1;
-                    self.forget_answers();
+                    self.resolver.clear_results();
                 }
             }
             PathKind::Bgp if self.reachability.any_lost() => {
-                if self.reachability.found(learned.next_hop, Instant::now()) {
-                    self.forget_answers();
+                if self.reachability.record_bgp_path(learned.next_hop, Instant::now()) {
+                    self.resolver.clear_results();
                 }
             }
             PathKind::Bgp | PathKind::Discard => {}
         }
     }
 
-    /// Lets nodes return whose BGP has been well for long enough, and asks after those that matter now.
+    /// Ends the return of nodes whose BGP paths have been up for long enough, and updates the probe
+    /// targets.
     pub(super) fn settle_reachability(&mut self, config: &Arc<Config>) {
         if self.reachability.settle(config.probing.recover_after, Instant::now()) {
             self.resolve_again();
@@ -100,8 +97,8 @@ impl<D: Dataplane> Reconciler<D> {
         if !std::mem::take(&mut self.due.probe_targets) {
             return;
         }
-        let targets = if config.asks() {
-            config.nodes.iter().filter_map(|node| self.aim(config, node)).collect()
+        let targets = if config.probes_any() {
+            config.nodes.iter().filter_map(|node| self.probe_target(config, node)).collect()
         } else {
             Vec::new()
         };
@@ -110,15 +107,16 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// By which ways a node is to be asked after. Every node is known, so that whoever asks is answered.
-    fn aim(&mut self, config: &Config, node: &RemoteNode) -> Option<ProbeTarget> {
+    /// Returns the paths by which a node is to be probed. Every node is a target, so that its
+    /// requests are answered.
+    fn probe_target(&mut self, config: &Config, node: &RemoteNode) -> Option<ProbeTarget> {
         let (address, next_hop) = (node.vtep?, node.ipv4?.addr());
         let observed = self.fib.observed.as_ref()?;
         let (reached, dataplane) = (&mut self.resolver.reached, &mut self.dataplane);
         let mut reach = |a| *reached.entry(a).or_insert_with(|| dataplane.reach(a, observed));
         let learned = LearnedPath { next_hop: next_hop.into(), kind: PathKind::Bgp };
         let fallback = config.probes(TunnelPath::Ipip);
-        let mut aim = ProbeTarget {
+        let mut target = ProbeTarget {
             address,
             ipip: false,
             fallback,
@@ -130,27 +128,28 @@ impl<D: Dataplane> Reconciler<D> {
                     known => known.is_avoided(),
                 },
         };
-        // Without a table of their own probes go by the route of the block that the tunnel address lies in.
-        let is_asked = |block: &IpNet| fallback || block.contains(&IpAddr::from(address));
+        // Without tables of their own probes use the route of the block that contains the tunnel address.
+        let is_probed = |block: &IpNet| fallback || block.contains(&IpAddr::from(address));
         let mut policies = Vec::new();
         for block in node.blocks.iter().filter(|block| matches!(block, IpNet::V4(_))) {
-            let question = (config.policy(block), is_asked(block));
+            let question = (config.policy(block), is_probed(block));
             if policies.contains(&question) {
                 continue;
             }
             policies.push(question);
-            // As it would be if nothing were known against any way.
+            // The exit if nothing were held against any path.
             let preferred = resolve(config, &Reachability::trusting(), block, &learned, &mut reach);
-            aim.ipip |= question.1 && matches!(preferred.exit, Some(Exit::Ipip { .. }));
-            aim.vxlan |= question.1 && matches!(preferred.exit, Some(Exit::Vxlan { .. }));
-            aim.direct |= preferred.reason == ExitReason::DirectUnproven;
+            target.ipip |= question.1 && matches!(preferred.exit, Some(Exit::Ipip { .. }));
+            target.vxlan |= question.1 && matches!(preferred.exit, Some(Exit::Vxlan { .. }));
+            target.direct |= preferred.reason == ExitReason::DirectUnproven;
         }
-        Some(aim)
+        Some(target)
     }
 
-    /// Whether a route that is preferred by IP-in-IP goes another way already, which is to be kept for now. After a
-    /// start the earlier run will have had its reason to use VXLAN, so that is kept until IP-in-IP was seen to pass for long
-    /// enough; later it is the configuration that has changed, and the other node may not be ready for it yet.
+    /// Returns whether a route that prefers IP-in-IP uses another exit at the moment, which is to
+    /// be kept for now. After a start the earlier run had its reason to use VXLAN, so VXLAN is kept
+    /// until IP-in-IP has passed for long enough; later the configuration changed, and the other
+    /// node may not have it yet.
     pub(super) fn adopts(
         &mut self,
         config: &Config,
@@ -172,7 +171,7 @@ impl<D: Dataplane> Reconciler<D> {
         let contents = self.fib.via(state).map(|via| contents(observed, via)).unwrap_or_default();
         let of = |device, index| observed.link(device).is_some_and(|link| link.index == index);
         let direct = !self.reachability.path_state(vtep, TunnelPath::Direct).is_avoided();
-        // Of several, only a gateway that is the node itself is known to be the node's.
+        // Of several gateways only the node's own address is known to lead to the node.
         let alone = contents.len() == 1;
         let exit = contents.iter().find_map(|(gateway, index)| match gateway {
             IpAddr::V4(gateway) if of(Device::Vxlan, *index) => {
@@ -190,17 +189,17 @@ impl<D: Dataplane> Reconciler<D> {
             Exit::Vxlan { .. } if self.sync != SyncState::Adopted => {
                 self.reachability.set(vtep, TunnelPath::Ipip, PathState::Returning);
             }
-            _ => self.reachability.hold(vtep, exit),
+            _ => self.reachability.pin(vtep, exit),
         }
         self.due.probe_targets = true;
-        // Others of the node were perhaps resolved before.
+        // Other routes of the node may have been resolved before.
         self.resolver.repeat = true;
-        self.forget_answers();
+        self.resolver.clear_results();
         true
     }
 }
 
-/// Gateways and interface indices of a route.
+/// Returns gateways and interface indices of a route.
 fn contents(observed: &ObservedState, via: &Via) -> Vec<(IpAddr, u32)> {
     match via {
         Via::Nexthop(id) => observed.contents(*id),

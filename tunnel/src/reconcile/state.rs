@@ -13,7 +13,7 @@ use crate::{
     desired::Parent,
     diff::Object,
     fib::{DesiredRoute, RouteOp},
-    node::{DEFAULT_ROUTE_METRIC, Encapsulation, LearnedPath, Mode},
+    node::{DEFAULT_ROUTE_METRIC, Encapsulation, LearnedPath, PoolMode},
     resolve::Reach,
 };
 
@@ -80,7 +80,7 @@ pub(super) enum ResolutionProgress {
 
 /// The inputs of [`resolve`](crate::resolve::resolve): the path, the pool's policy for the prefix,
 /// and true for an IPv4 prefix.
-pub(super) type ResolutionKey = (LearnedPath, Option<(Encapsulation, Mode)>, bool);
+pub(super) type ResolutionKey = (LearnedPath, Option<(Encapsulation, PoolMode)>, bool);
 
 /// The resolution of learned routes.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ pub(super) struct WriteQueue {
 
 /// Work that the next turns have to do.
 #[derive(Debug, Default)]
-pub(super) struct Due {
+pub(super) struct DueWork {
     /// Comparison of links, addresses and neighbors.
     pub(super) base: bool,
     /// Host routes, which come before next hops.

@@ -18,8 +18,10 @@ use crate::{
     },
     desired::{Parent, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
-    fib::{RouteOp, Verb},
-    node::{DEFAULT_ROUTE_METRIC, Fallback, LocalNode, Mode, PathKind, Pool, ProbeConfig, RemoteNode},
+    fib::{RouteAction, RouteOp},
+    node::{
+        DEFAULT_ROUTE_METRIC, FallbackMode, LocalNode, PathKind, Pool, PoolMode, ProbeConfig, RemoteNode,
+    },
     observed::{LinkKind, ObservedLink, ObservedState, Via},
     probe::{
         PathState, TunnelPath,
@@ -28,13 +30,13 @@ use crate::{
     report::{DataplaneReport, PERMISSION_DENIED},
 };
 
-/// A kernel that does as it is told, unless it was told otherwise.
+/// A kernel that executes everything, unless a test says otherwise.
 #[derive(Default)]
 struct Fake {
     kernel: ObservedState,
     routes: HashMap<RouteKey, Via>,
     answers: VecDeque<Vec<(usize, DataplaneError)>>,
-    /// Batches are completed for who waits alone.
+    /// True if batches complete only when they are waited for.
     slow: bool,
     list: Option<Vec<ListedRoute>>,
     refused: HashMap<Object, i32>,
@@ -43,14 +45,14 @@ struct Fake {
     observations: usize,
     listings: usize,
     targets: Vec<ProbeTarget>,
-    /// What was asked for, but routes.
-    asked: Vec<Op>,
-    /// Changes of routes.
+    /// Operations, except those on routes.
+    executed: Vec<Op>,
+    /// Number of changes of routes.
     rerouted: usize,
 }
 
 impl Fake {
-    fn carry_out(&mut self, op: &Op) -> Result<(), DataplaneError> {
+    fn execute(&mut self, op: &Op) -> Result<(), DataplaneError> {
         let errno = |errno| Err(DataplaneError { errno, message: String::new() });
         if let Some(all) = self.refuse_all {
             return errno(all);
@@ -82,7 +84,7 @@ impl Fake {
                 kind: LinkKind::Ipip { local: Some(spec.local.into()), remote: None, pmtudisc: true },
             });
         }
-        self.asked.push(*op);
+        self.executed.push(*op);
         self.kernel.apply(op);
         Ok(())
     }
@@ -97,15 +99,15 @@ impl Fake {
             return errno(*refused);
         }
         match op.verb {
-            Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id))
+            RouteAction::Add(Via::Nexthop(id)) | RouteAction::Replace(Via::Nexthop(id))
                 if !self.kernel.nexthops.contains_key(&id) =>
             {
                 return errno(EINVAL);
             }
-            Verb::Add(_) if self.routes.contains_key(&op.key) => return errno(EEXIST),
-            Verb::Replace(_) if !self.routes.contains_key(&op.key) => return errno(ENOENT),
-            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
-            Verb::Delete => self.routes.remove(&op.key),
+            RouteAction::Add(_) if self.routes.contains_key(&op.key) => return errno(EEXIST),
+            RouteAction::Replace(_) if !self.routes.contains_key(&op.key) => return errno(ENOENT),
+            RouteAction::Add(via) | RouteAction::Replace(via) => self.routes.insert(op.key, via),
+            RouteAction::Delete => self.routes.remove(&op.key),
         };
         Ok(())
     }
@@ -128,7 +130,7 @@ impl Dataplane for Fake {
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
+    async fn next_listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         Ok(self.list.take())
     }
 
@@ -146,7 +148,7 @@ impl Dataplane for Fake {
     }
 
     async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
-        ops.iter().map(|op| self.carry_out(op)).collect()
+        ops.iter().map(|op| self.execute(op)).collect()
     }
 
     fn reach(&mut self, _: IpAddr, _: &ObservedState) -> Reach {
@@ -157,7 +159,7 @@ impl Dataplane for Fake {
         self.targets = targets.to_vec();
     }
 
-    fn probed(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+    fn path_measurements(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         None
     }
 
@@ -202,10 +204,10 @@ fn config() -> Config {
         pools: vec![Pool {
             cidr: "10.1.0.0/16".parse().expect("cidr"),
             encapsulation: Encapsulation::Vxlan,
-            mode: Mode::Always,
+            mode: PoolMode::Always,
         }],
         encapsulation: Encapsulation::Vxlan,
-        fallback: Fallback::Vxlan,
+        fallback: FallbackMode::Vxlan,
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
@@ -226,7 +228,7 @@ fn key(i: u8) -> RouteKey {
     RouteKey { prefix: change(i).prefix, metric: DEFAULT_ROUTE_METRIC }
 }
 
-/// A turn, and what has to be waited for after it. Returns whether there is more to do.
+/// Takes a turn and waits for what it requires. Returns whether there is more to do.
 async fn step<D: Dataplane>(state: &mut Reconciler<D>) -> bool {
     let turn = state.reconcile().await;
     if turn == Turn::Writing {
@@ -241,15 +243,15 @@ async fn settle(state: &mut Reconciler<Fake>) {
             return;
         }
     }
-    panic!("no rest after 1000 turns");
+    panic!("still work after 1000 turns");
 }
 
-/// The whole report.
+/// Returns the report with all routes.
 fn whole_report(state: &mut Reconciler<Fake>) -> DataplaneReport {
     let mut report = state.summary();
     let mut cursor = Some(0);
     while let Some(from) = cursor {
-        let (mut some, next) = state.some_routes(from);
+        let (mut some, next) = state.route_page(from);
         report.routes.append(&mut some);
         cursor = next;
     }
@@ -273,9 +275,9 @@ async fn retry(state: &mut Reconciler<Fake>) {
 }
 
 #[tokio::test]
-async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
+async fn an_outdated_observation_is_repeated_before_an_object_is_blamed() {
     let mut state = settled().await;
-    // The kernel lost the next hop, and the event has not come yet.
+    // The kernel lost the next hop, and the event has not arrived yet.
     state.dataplane.kernel.nexthops.clear();
     state.dataplane.routes.remove(&key(2));
     state.routes(vec![RouteChange { prefix: "10.1.2.64/26".parse().expect("prefix"), ..change(2) }]);
@@ -287,7 +289,7 @@ async fn an_old_picture_is_taken_anew_before_an_object_is_blamed() {
 }
 
 #[tokio::test]
-async fn packets_for_a_discarded_prefix_go_nowhere_until_another_path_comes() {
+async fn packets_to_a_discarded_prefix_are_dropped_until_another_path_is_learned() {
     let mut state = settled().await;
     let discard = LearnedPath { next_hop: [192, 168, 0, 3].into(), kind: PathKind::Discard };
     state.routes(vec![RouteChange { learned: Some(discard), ..change(3) }]);
@@ -361,7 +363,7 @@ async fn a_missing_privilege_is_one_problem_until_it_is_granted() {
 }
 
 #[tokio::test]
-async fn a_route_that_is_taken_away_again_and_again_is_left_alone_for_a_while() {
+async fn a_route_that_is_deleted_repeatedly_is_left_alone_for_a_while() {
     let mut state = settled().await;
     for _ in 0..=FIGHT_LIMIT {
         state.dataplane.routes.remove(&key(2));
@@ -374,11 +376,11 @@ async fn a_route_that_is_taken_away_again_and_again_is_left_alone_for_a_while() 
     state.dataplane.routes.remove(&key(2));
     state.handle(vec![KernelEvent::Route { key: key(2), via: None, ours: true }]);
     settle(&mut state).await;
-    assert!(!state.dataplane.routes.contains_key(&key(2)), "it was written once more");
+    assert!(!state.dataplane.routes.contains_key(&key(2)), "it was written again");
 }
 
 #[tokio::test]
-async fn lost_events_are_made_up_for_by_taking_the_whole_picture() {
+async fn lost_events_lead_to_a_full_resync() {
     let mut state = settled().await;
     let before = state.dataplane.observations;
     state.dataplane.routes.remove(&key(2));
@@ -392,7 +394,7 @@ async fn lost_events_are_made_up_for_by_taking_the_whole_picture() {
 }
 
 #[tokio::test]
-async fn a_kernel_that_cannot_be_read_is_told_and_asked_again() {
+async fn a_failed_observation_is_reported_and_repeated() {
     let mut state = Reconciler::new(Fake { blind: true, ..Fake::default() });
     state.configure(config());
     state.routes(vec![change(2)]);
@@ -409,7 +411,7 @@ async fn a_kernel_that_cannot_be_read_is_told_and_asked_again() {
 }
 
 #[tokio::test]
-async fn what_does_not_concern_us_is_not_looked_at() {
+async fn unrelated_events_cause_no_resync() {
     let mut state = settled().await;
     let before = state.dataplane.observations;
     let foreign = RouteKey { prefix: "10.9.0.0/24".parse().expect("prefix"), metric: 0 };
@@ -425,7 +427,7 @@ async fn what_does_not_concern_us_is_not_looked_at() {
 }
 
 #[tokio::test]
-async fn an_address_that_comes_has_no_routes_listed_and_one_that_goes_has() {
+async fn only_a_removed_address_causes_a_listing_of_routes() {
     let mut state = settled().await;
     for (gone, listed) in [(false, 0), (true, 1)] {
         let (observations, listings) = (state.dataplane.observations, state.dataplane.listings);
@@ -437,8 +439,8 @@ async fn an_address_that_comes_has_no_routes_listed_and_one_that_goes_has() {
 }
 
 #[tokio::test]
-async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_stays() {
-    // An earlier run left the routes of node-2 and node-3 behind.
+async fn routes_withdrawn_before_in_sync_are_deleted_at_once_and_unknown_ones_stay() {
+    // An earlier run left the routes of node-2 and node-3.
     let mut earlier = settled().await;
     earlier.routes(vec![change(3)]);
     settle(&mut earlier).await;
@@ -448,13 +450,13 @@ async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_
         ..Fake::default()
     });
     state.configure(config());
-    // A withdrawal of what was never learned says nothing of what an earlier run has left.
+    // A withdrawal of a path that was never learned does not affect leftovers of an earlier run.
     state.routes(vec![change(2), RouteChange { learned: None, ..change(3) }]);
     settle(&mut state).await;
     let has = |state: &Reconciler<Fake>, i| state.dataplane.routes.contains_key(&key(i));
     assert_eq!((has(&state, 2), has(&state, 3)), (true, true));
 
-    // Refused at first, it goes with the next attempt.
+    // Refused at first, it is deleted with the next attempt.
     state.dataplane.refused.insert(Object::Route(key(2)), EINVAL);
     state.routes(vec![RouteChange { learned: None, ..change(2) }]);
     settle(&mut state).await;
@@ -464,7 +466,7 @@ async fn what_is_withdrawn_before_in_sync_goes_at_once_and_what_is_not_heard_of_
     assert_eq!((has(&state, 2), has(&state, 3)), (false, true));
     assert_eq!(whole_report(&mut state).failures, vec![]);
 
-    // Learned once more before it could be deleted, it stays.
+    // Learned again before it could be deleted, it stays.
     state.routes(vec![change(2)]);
     settle(&mut state).await;
     state.routes(vec![RouteChange { learned: None, ..change(2) }, change(2)]);

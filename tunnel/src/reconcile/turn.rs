@@ -1,47 +1,40 @@
-//! The turns by which the kernel is brought to what is desired.
+//! The turns by which the kernel is brought to desired state.
 //!
-//! A turn is short, a few milliseconds, so that commands and questions are dealt with in between; turns are taken
-//! until all is at rest. While the kernel works on some batches of routes the next ones are made ready.
+//! A turn takes a few milliseconds, so that commands and queries are processed in between; turns
+//! are taken until nothing is left to do. While the kernel processes batches of routes, the next
+//! ones are prepared.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{
     Reconciler,
-    state::{EXIT_INTERVAL, ReconcileRound, ResolutionProgress, Resync, RouteListing, SyncState},
+    state::{EXIT_INTERVAL, ReconcileRound, ResolutionProgress, Resync, SyncState},
 };
 use crate::{
     dataplane::{
         Dataplane, DataplaneError, MAX_BATCH, MAX_IN_FLIGHT,
         errno::{ENODEV, ENOENT, EPERM, ESRCH},
     },
-    desired::{DesiredDevice, DesiredState, Device},
+    desired::Device,
     diff::{Object, Op, base_ops, unwanted_ops},
-    fib::{RouteOp, Verb},
+    fib::{RouteAction, RouteOp},
     node::Config,
-    observed::ObservedState,
 };
 
-/// Plans other than of routes, one after the other, before the turns come to rest although there is something left to
-/// do: links, what hangs on them, next hops and leftovers take about five.
+/// Plans other than of routes, before the reconciler rests although there is something left to do:
+/// links, their dependants, next hops and leftovers need about five.
 const PASSES: u32 = 32;
-/// Next-hop objects, groups of them and what follows from both are found out and made one after the other in one turn.
+/// Plans of next-hop objects and groups in one turn.
 const STEPS: u32 = 4;
-/// Routes resolved in one turn: about a millisecond.
-const RESOLVED: usize = 8192;
-/// Pause after an observation that failed.
-const OBSERVE_RETRY: Duration = Duration::from_secs(1);
 
-/// What is to follow a turn.
+/// The continuation after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// The next one, at once.
+    /// The next turn, at once.
     More,
-    /// Nothing before one of the batches that were submitted is completed, or something else comes.
+    /// The next turn after the completion of a batch, or after other input.
     Writing,
-    /// Nothing before something comes.
+    /// The next turn after other input.
     Rest,
 }
 
@@ -57,7 +50,7 @@ enum TurnPhase {
 }
 
 impl<D: Dataplane> Reconciler<D> {
-    /// Takes one turn towards what is desired, as far as the kernel lets us.
+    /// Takes one turn towards desired state, as far as the kernel permits.
     pub async fn reconcile(&mut self) -> Turn {
         let Some(config) = self.config.clone() else { return Turn::Rest };
         let began = match &self.round {
@@ -112,13 +105,13 @@ impl<D: Dataplane> Reconciler<D> {
             return Turn::More;
         }
         if self.due.base {
-            let _completed = self.completed_one().await || self.turn_of_base(config, began).await;
+            let _completed = self.completed_one().await || self.plan_base(config, began).await;
             return Turn::More;
         }
         if self.plan_next_hops(config, began).await {
             return Turn::More;
         }
-        if let Some(turn) = self.turn_of_routes(config, began) {
+        if let Some(turn) = self.submit_routes(config, began) {
             return turn;
         }
         if self.sweep(config, began).await || self.rest(began) { Turn::More } else { Turn::Rest }
@@ -133,7 +126,7 @@ impl<D: Dataplane> Reconciler<D> {
             }
             // A flood of routes needs new objects in every turn: that is progress and not a repeated plan.
             let new = ops.iter().all(|op| matches!(op, Op::AddNexthop { .. } | Op::AddGroup { .. }));
-            if ops.is_empty() || !new && !self.may_pass() {
+            if ops.is_empty() || !new && !self.may_plan() {
                 break;
             }
             // Routes in flight may lead to an object that becomes another exit's; new objects do not affect them.
@@ -144,7 +137,7 @@ impl<D: Dataplane> Reconciler<D> {
             if self.observation.requested.is_some() {
                 return true;
             }
-            self.carry_out(config, ops).await;
+            self.execute(config, ops).await;
             if !new || self.observation.requested.is_some() || step == STEPS {
                 return true;
             }
@@ -152,7 +145,7 @@ impl<D: Dataplane> Reconciler<D> {
         false
     }
 
-    /// Writes the routes that make next hops legal.
+    /// Writes the routes that make next hops valid.
     async fn write_hosts(&mut self, config: &Config, began: Instant) {
         let mut hosts = Vec::new();
         self.fib.host_ops(&mut hosts, &|object| self.ledger.blocks(object, began));
@@ -168,37 +161,35 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     /// Returns whether one more plan may be made before coming to rest.
-    fn may_pass(&mut self) -> bool {
+    fn may_plan(&mut self) -> bool {
         let Some(round) = &mut self.round else { return true };
         round.passes += 1;
         if round.passes == PASSES {
-            tracing::warn!(
-                "the kernel's state does not become what it was changed to; pausing until it changes"
-            );
+            tracing::warn!("kernel state does not follow the changes made to it; pausing until it changes");
         }
         round.passes < PASSES
     }
 
-    async fn turn_of_base(&mut self, config: &Config, began: Instant) -> bool {
+    async fn plan_base(&mut self, config: &Config, began: Instant) -> bool {
         let Some(observed) = &self.fib.observed else {
             self.due.base = false;
             return true;
         };
         let ops = base_ops(&self.fib.desired, observed, &|object| self.ledger.blocks(object, began));
-        if ops.is_empty() || !self.may_pass() {
+        if ops.is_empty() || !self.may_plan() {
             self.due.base = false;
             return true;
         }
         let set = ops.iter().any(|op| matches!(op, Op::SetLink { .. }));
-        self.carry_out(config, ops).await;
+        self.execute(config, ops).await;
         if set {
-            // An exit may be realised once its device is up.
+            // An exit may become usable once its device is up.
             self.fib.invalidate();
         }
         true
     }
 
-    /// Marks what is due for another attempt.
+    /// Queues everything whose retry is due.
     fn mark_due(&mut self, now: Instant) {
         self.marked_at = Some(now);
         if self.observation.retry_at.is_some_and(|at| at <= now) {
@@ -230,7 +221,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// Submits batches of route changes, as many as may be in flight. Returns `None` if there is
     /// nothing to submit or to wait for.
-    fn turn_of_routes(&mut self, config: &Config, began: Instant) -> Option<Turn> {
+    fn submit_routes(&mut self, config: &Config, began: Instant) -> Option<Turn> {
         let mut completed = false;
         while !self.writes.in_flight.is_empty()
             && let Some(errors) = self.dataplane.try_completed()
@@ -264,7 +255,8 @@ impl<D: Dataplane> Reconciler<D> {
         self.writes.in_flight.push_back((batch, Instant::now()));
     }
 
-    /// Waits for the oldest batch in flight and notes how it ended. Returns false if there is none.
+    /// Waits for the oldest batch in flight and records its results. Returns false if there is
+    /// none.
     pub(super) async fn completed_one(&mut self) -> bool {
         if self.writes.in_flight.is_empty() {
             return false;
@@ -274,10 +266,10 @@ impl<D: Dataplane> Reconciler<D> {
         true
     }
 
-    /// Notes how the oldest batch in flight ended: what was refused of it, by position.
+    /// Records the results of the oldest batch in flight: errors by position, in order.
     pub fn completed(&mut self, errors: Vec<(usize, DataplaneError)>) {
         let Some((mut batch, submitted)) = self.writes.in_flight.pop_front() else { return };
-        // It did not have the kernel to itself before the one before it was done.
+        // The kernel began it after the completion of the one before.
         let now = Instant::now();
         let begun = self.writes.completed_at.map_or(submitted, |at| at.max(submitted));
         self.writes.completed_at = Some(now);
@@ -294,16 +286,16 @@ impl<D: Dataplane> Reconciler<D> {
         for (i, op) in batch.iter().enumerate() {
             let error = errors.next_if(|(at, _)| *at == i).map(|(_, error)| error);
             match error {
-                // What is to be gone is gone.
-                Some(e) if op.verb == Verb::Delete && matches!(e.errno, ENOENT | ESRCH | ENODEV) => {
+                // The route is gone, which is what was requested.
+                Some(e) if op.verb == RouteAction::Delete && matches!(e.errno, ENOENT | ESRCH | ENODEV) => {
                     self.route_succeeded(op);
                 }
                 None => self.route_succeeded(op),
                 Some(error) => {
                     self.fib.route_done(op, false);
-                    // The picture may have been old: look again before blaming the object.
+                    // The observation may have been outdated: observe again before the object is blamed.
                     if !self.is_freshly_observed() && error.errno != EPERM {
-                        tracing::debug!(?op, %error, "refused; observing anew");
+                        tracing::debug!(?op, %error, "refused; observing again");
                         self.observation.request(Resync::Full);
                     } else {
                         self.failed(Object::Route(op.key), &error);
@@ -324,162 +316,7 @@ impl<D: Dataplane> Reconciler<D> {
         }
     }
 
-    /// Takes the picture of all but routes, and begins to list those if they are in question.
-    fn observe(&mut self, config: &Config) -> bool {
-        let requested = self.observation.requested.take().unwrap_or(Resync::Full);
-        match self.dataplane.observe(config) {
-            Ok(new) => {
-                let mut resync = requested;
-                if let Some(old) = &self.fib.observed {
-                    if resync != Resync::Expected {
-                        self.note_drift(old.count_differences(&new));
-                    }
-                } else {
-                    resync = Resync::Expected;
-                }
-                let same = |device| {
-                    let of = |o: &ObservedState| o.link(device).map(|l| (l.index, l.up));
-                    self.fib.observed.as_ref().is_some_and(|old| of(old) == of(&new))
-                };
-                // A device that is another, or went down, took its routes with it.
-                if resync == Resync::Base && !Device::ALL.into_iter().all(same) {
-                    resync = Resync::Full;
-                }
-                if self.observation.parent != new.parent {
-                    self.resolver.invalidate();
-                }
-                self.observation.parent = new.parent;
-                self.sysctls = self.dataplane.tune(config, &new);
-                self.fib.observed = Some(new);
-                self.resolver.reached_stale = true;
-                if resync == Resync::Base {
-                    self.observed(false);
-                } else {
-                    self.dataplane.list_routes(config);
-                    self.observation.listing = Some(RouteListing { resync, held: Vec::new() });
-                }
-                true
-            }
-            Err(error) => self.blind(error),
-        }
-    }
-
-    /// Takes in some more of the routes that the kernel has.
-    async fn continue_listing(&mut self, resync: Resync) -> bool {
-        let mut differences = 0;
-        let more = match self.dataplane.listed().await {
-            Ok(Some(records)) => {
-                for record in &records {
-                    differences += u64::from(self.fib.observe_route(&record.key, Some(record.via)));
-                }
-                true
-            }
-            Ok(None) => {
-                differences = u64::try_from(self.fib.observed_all()).unwrap_or(u64::MAX);
-                false
-            }
-            Err(error) => {
-                // What the next list lacks must not count as seen in this one.
-                self.fib.observed_some();
-                return self.blind(error);
-            }
-        };
-        if resync == Resync::Full {
-            self.note_drift(differences);
-        }
-        if !more {
-            let held = self.observation.end_listing();
-            self.observed(true);
-            self.handle(held);
-        }
-        true
-    }
-
-    fn observed(&mut self, whole: bool) {
-        self.observation.error = None;
-        if let Some(round) = &mut self.round {
-            round.observed |= whole;
-        }
-        self.due.base = true;
-        self.due.hosts = true;
-        self.exits.stale = true;
-        self.due.probe_targets = true;
-        self.fib.invalidate();
-    }
-
-    fn note_drift(&mut self, differences: u64) {
-        self.repair.count += differences;
-        self.publisher.activity.drift(differences, None::<fn() -> String>);
-        self.repair.active |= differences > 0;
-        if differences > 0 {
-            tracing::info!(differences, "the kernel's state drifted");
-        }
-    }
-
-    fn blind(&mut self, error: DataplaneError) -> bool {
-        if self.observation.error.as_ref() != Some(&error) {
-            tracing::warn!(%error, "the kernel's state cannot be read; will be tried again");
-            self.publisher.activity.blind(&error);
-            self.publisher.activity.tell();
-        }
-        self.observation.error = Some(error);
-        // Whatever gives cause for a turn before, it begins with a look.
-        self.observation.requested = Some(Resync::Full);
-        self.observation.retry_at = Some(Instant::now() + OBSERVE_RETRY);
-        let held = self.observation.end_listing();
-        self.handle(held);
-        false
-    }
-
-    /// Begins to derive all that is desired from configuration and learned routes.
-    fn rebuild(&mut self, config: &Config) {
-        if self.fib.observed.is_none() {
-            return;
-        }
-        if self.resolver.metric != config.route_metric {
-            self.resolver.metric = config.route_metric;
-            self.fib.move_learned(self.resolver.metric);
-        }
-        self.fib.configure(DesiredState::from_config(config, self.observation.parent));
-        self.resolver.reached.clear();
-        self.resolver.clear_results();
-        for device in Device::ALL {
-            let unused = match device {
-                Device::Ipip => self.fib.desired.ipip == DesiredDevice::Absent,
-                Device::Vxlan => self.fib.desired.vxlan == DesiredDevice::Absent,
-            };
-            if unused {
-                self.unused_since.entry(device).or_insert_with(Instant::now);
-            } else {
-                self.unused_since.remove(&device);
-            }
-        }
-        self.resolver.progress = ResolutionProgress::Running(0);
-        self.reachability.retain(config);
-        self.due.probe_targets = true;
-        self.due.base = true;
-        self.due.hosts = true;
-        self.fib.may_sweep = true;
-    }
-
-    /// Resolves some more routes, and has all compared when none is left.
-    fn resolve_some(&mut self, config: &Config, mut cursor: u32) {
-        for _ in 0..RESOLVED {
-            let Some(slot) = self.fib.table().next(cursor) else {
-                self.resolver.progress = ResolutionProgress::Current;
-                self.fib.mark_all();
-                self.exits.stale = true;
-                return;
-            };
-            cursor = slot + 1;
-            self.resolver.progress = ResolutionProgress::Running(cursor);
-            if self.fib.learned(self.fib.table().state(slot)).is_some() {
-                self.resolve_one(config, slot);
-            }
-        }
-    }
-
-    /// Deletes what is ours and not desired, once all routes are as they are to be.
+    /// Deletes objects of ours that are not desired, once all routes are in place.
     async fn sweep(&mut self, config: &Config, began: Instant) -> bool {
         let (true, true, Some(observed)) = (self.is_in_sync(), self.fib.may_sweep, &self.fib.observed) else {
             return false;
@@ -489,20 +326,20 @@ impl<D: Dataplane> Reconciler<D> {
         ops.retain(|op| !blocked(&op.object()));
         ops.extend(unwanted_ops(&self.fib.desired, observed, &blocked));
         ops.retain(|op| match op {
-            // Through a device without an address nothing comes that leaves by another (rp_filter).
+            // A device without an address drops packets whose answers leave by another one (rp_filter).
             Op::DeleteLink { device, .. } | Op::DeleteAddress { device, .. } => {
                 self.lingers_until(*device).is_none_or(|at| at <= began)
             }
             _ => true,
         });
         self.fib.may_sweep = false;
-        if ops.is_empty() || !self.may_pass() {
+        if ops.is_empty() || !self.may_plan() {
             return false;
         }
-        self.carry_out(config, ops).await
+        self.execute(config, ops).await
     }
 
-    /// Until when a device that no pool uses any more is left, if it is there.
+    /// Returns the time until which an unused device is kept, if it exists.
     pub(super) fn lingers_until(&self, device: Device) -> Option<Instant> {
         let config = self.config.as_ref()?;
         let observed = self.fib.observed.as_ref().filter(|_| self.is_in_sync())?;
@@ -510,20 +347,20 @@ impl<D: Dataplane> Reconciler<D> {
         self.unused_since.get(&device).map(|since| *since + config.device_linger)
     }
 
-    /// Nothing is left to do that can be done now.
+    /// Ends a round: nothing is left that can be done now.
     fn rest(&mut self, began: Instant) -> bool {
-        // What was due and is neither done nor refused anew has come right by itself.
+        // Failures that were due and did not fail again are resolved.
         self.ledger.settle(began);
         self.repair.active = false;
         if self.is_in_sync() {
             self.sync = SyncState::Adopted;
         }
-        self.forget_moot_failures();
+        self.drop_moot_failures();
         if self.exits.updated_at.is_none_or(|at| at.elapsed() >= EXIT_INTERVAL) {
-            self.note_exits_in_use(true);
+            self.update_exits_in_use(true);
         }
-        self.tell_links();
-        self.publisher.activity.tell();
+        self.publish_links();
+        self.publisher.activity.send();
         self.writes.spare.truncate(MAX_IN_FLIGHT);
         self.fib.shrink();
         false

@@ -13,7 +13,7 @@ fn node(name: &str, ipv4: &str, block: &str, vtep: Option<&str>) -> RemoteNode {
     }
 }
 
-fn config(pools: &[(&str, Encapsulation, Mode)]) -> Config {
+fn config(pools: &[(&str, Encapsulation, PoolMode)]) -> Config {
     Config {
         local: LocalNode {
             name: "a".into(),
@@ -38,7 +38,7 @@ fn config(pools: &[(&str, Encapsulation, Mode)]) -> Config {
             })
             .collect(),
         encapsulation: Encapsulation::Ipip,
-        fallback: Fallback::Vxlan,
+        fallback: FallbackMode::Vxlan,
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
@@ -47,7 +47,8 @@ fn config(pools: &[(&str, Encapsulation, Mode)]) -> Config {
     }
 }
 
-/// eth0 (index 2) has 192.168.0.0/24 and fd00::/64, a default route, and 192.168.0.4 behind a router.
+/// eth0 (index 2) has 192.168.0.0/24 and fd00::/64, a default route, and 192.168.0.4 behind a
+/// router.
 fn reach(address: IpAddr) -> Reach {
     let text = address.to_string();
     if text == "192.168.0.4" {
@@ -80,14 +81,14 @@ fn ask(config: &Config, prefix: &str, next_hop: &str, kind: PathKind) -> String 
 #[allow(clippy::type_complexity)] // A table, read in one place.
 fn every_pool_policy_and_path_kind_resolves_as_the_table_says() {
     use Encapsulation::{Ipip, None as Plain, Vxlan};
-    use Mode::{Always, CrossSubnet, Never};
     use PathKind::{Bgp, Static};
+    use PoolMode::{Always, CrossSubnet, Never};
     let pool = "10.1.0.0/16";
     let b = ("10.1.2.0/26", "192.168.0.2");
     let c = ("10.1.3.0/26", "192.168.1.3");
     let d = ("10.1.4.0/26", "192.168.0.4");
     #[rustfmt::skip]
-    let table: &[(&[(&str, Encapsulation, Mode)], (&str, &str), PathKind, &str)] = &[
+    let table: &[(&[(&str, Encapsulation, PoolMode)], (&str, &str), PathKind, &str)] = &[
         (&[], b, Bgp, "ipip 192.168.0.2: always"),
         (&[], b, Static, "vxlan 10.1.2.0: no BGP path: static table"),
         (&[(pool, Ipip, Always)], b, Bgp, "ipip 192.168.0.2: always"),
@@ -135,8 +136,8 @@ fn every_pool_policy_and_path_kind_resolves_as_the_table_says() {
 
 #[test]
 fn no_fallback_leaves_a_block_without_bgp_path_unreached() {
-    let mut config = config(&[("10.1.0.0/16", Encapsulation::Ipip, Mode::Always)]);
-    config.fallback = Fallback::None;
+    let mut config = config(&[("10.1.0.0/16", Encapsulation::Ipip, PoolMode::Always)]);
+    config.fallback = FallbackMode::None;
     assert_eq!(
         ask(&config, "10.1.2.0/26", "192.168.0.2", PathKind::Static),
         "none: no BGP path, and fallback is none"
@@ -146,7 +147,7 @@ fn no_fallback_leaves_a_block_without_bgp_path_unreached() {
 
 #[test]
 fn a_slash_32_node_address_makes_cross_subnet_always_tunnel() {
-    let mut config = config(&[("10.1.0.0/16", Encapsulation::Ipip, Mode::CrossSubnet)]);
+    let mut config = config(&[("10.1.0.0/16", Encapsulation::Ipip, PoolMode::CrossSubnet)]);
     config.local.ipv4 = Some("192.168.0.1/32".parse().expect("net"));
     assert_eq!(ask(&config, "10.1.2.0/26", "192.168.0.2", PathKind::Bgp), "ipip 192.168.0.2: other subnet");
 }

@@ -1,9 +1,9 @@
-//! A cluster's state: built, adopted, swept, healed and switched.
+//! State of a cluster: creation, adoption, sweep, repair and changes.
 
 use tunnel::{
     Encapsulation::{self, Ipip, Vxlan},
-    Mode::Always,
     PathKind::{Bgp, Static},
+    PoolMode::Always,
     TunnelHandle,
     dataplane::KernelEvent,
     kernel::KernelMonitor,
@@ -58,7 +58,7 @@ async fn builds_all(encapsulation: Encapsulation) {
     assert_eq!(tunnel_report.in_use, Some(ExitKind::from(encapsulation)));
     assert_eq!(tunnel_report.preferred, tunnel_report.in_use);
     tunnel.stop().await.expect("alive");
-    assert_eq!(our_routes("-4"), exits(encapsulation), "a stop leaves all as it is");
+    assert_eq!(our_routes("-4"), exits(encapsulation), "a stop changes nothing");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn an_ipip_cluster_gets_both_devices_vteps_next_hops_routes_and_the_blackhole() 
 async fn second_start_is_silent(encapsulation: Encapsulation) {
     let (tunnel, _) = start(encapsulation).await;
     tunnel.stop().await.expect("alive");
-    // The kernel tells of an IPv6 address from a work queue, just before it adds the local route.
+    // The kernel reports an IPv6 address from a work queue, just before it adds the local route.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !ip("-6 route show table local dev routed.vxlan").contains("fd10::1:0") {
         assert!(std::time::Instant::now() < deadline, "the first start's address is not there");
@@ -99,7 +99,7 @@ fn a_second_start_with_ipip_adopts_all_and_sends_no_event() {
 }
 
 #[test]
-fn leftovers_stay_until_in_sync_and_foreign_routes_for_ever() {
+fn leftovers_stay_until_in_sync_and_foreign_routes_forever() {
     in_namespace(|| async {
         let (tunnel, _) = start(Vxlan).await;
         tunnel.stop().await.expect("alive");
@@ -116,7 +116,7 @@ fn leftovers_stay_until_in_sync_and_foreign_routes_for_ever() {
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
         let report = settled(&tunnel).await;
         assert_eq!(report.failures, []);
-        assert_eq!(our_routes("-4").len(), 5, "something was deleted before in_sync");
+        assert_eq!(our_routes("-4").len(), 5, "a leftover was deleted before in_sync");
 
         tunnel.in_sync().await.expect("alive");
         settled(&tunnel).await;
@@ -126,7 +126,7 @@ fn leftovers_stay_until_in_sync_and_foreign_routes_for_ever() {
         assert!(objects.contains("id 7 ") && !objects.contains("id 8 "), "{objects}");
         assert_eq!(ip("nexthop show proto 179").lines().count(), 1, "{objects}");
 
-        // A foreign route has the metric: it is reported, never replaced.
+        // A foreign route has the metric: it is reported and never replaced.
         tunnel.routes(vec![path("10.1.7.0/26", "192.168.0.3", Bgp)]).await.expect("alive");
         let report = settled(&tunnel).await;
         assert_eq!(report.failures.len(), 1, "{report:?}");
@@ -173,7 +173,7 @@ async fn heals(encapsulation: Encapsulation) {
         let before = settled(&tunnel).await.drift;
         ip(tampering);
         if tampering.contains("proto 80") {
-            // Taking the route out of our way is its owner's business.
+            // The owner of the conflicting route has to remove it.
             ip("route del 10.1.3.0/26 proto 80");
         }
         until(tampering, right_state).await;
@@ -189,13 +189,13 @@ async fn heals(encapsulation: Encapsulation) {
 }
 
 #[test]
-fn whatever_is_tampered_with_heals() {
+fn all_tampering_is_repaired() {
     in_namespace(|| heals(Vxlan));
 }
 
 #[test]
-fn whatever_is_tampered_with_heals_with_ipip() {
-    with_ipip("whatever_is_tampered_with_heals_with_ipip", || heals(Ipip));
+fn all_tampering_is_repaired_with_ipip() {
+    with_ipip("all_tampering_is_repaired_with_ipip", || heals(Ipip));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Static)]).await.expect("alive");
         let report = settled(&tunnel).await;
         let mut events = events_before_marker(&mut monitor).await;
-        // The kernel reports its own IPv6 addresses when it likes.
+        // The kernel reports its own IPv6 addresses at any time.
         events.retain(|event| !matches!(event, KernelEvent::Address { gone: false, .. }));
         assert_eq!(events, [KernelEvent::Nexthop { ours: true }]);
         assert_eq!(our_routes("-4")[0], exits(Vxlan)[0]);
@@ -214,16 +214,17 @@ fn the_fallback_of_a_node_is_one_change_of_its_next_hop() {
         assert_eq!((node.preferred, node.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
         assert_eq!(node.reason, "no BGP path: static table");
         tunnel.routes(vec![path("10.1.2.0/26", "192.168.0.2", Bgp)]).await.expect("alive");
-        // Nobody answers probes here, neither by IP-in-IP nor by VXLAN: once that is known, the preferred one counts.
-        let mut seen = Vec::new();
+        // No node answers probes here, neither by IP-in-IP nor by VXLAN: once that is known, the preferred
+        // path is used.
+        let mut routes = Vec::new();
         for _ in 0..200 {
-            seen = our_routes("-4");
-            if seen == exits(Ipip) {
+            routes = our_routes("-4");
+            if routes == exits(Ipip) {
                 return;
             }
-            // why: what is waited for is three losses, and the kernel's routes are looked at by another program.
+            // why: the condition is three losses, and another program reads the kernel's routes.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        assert_eq!(seen, exits(Ipip));
+        assert_eq!(routes, exits(Ipip));
     });
 }

@@ -3,7 +3,7 @@
 use std::{sync::mpsc, thread};
 
 use tunnel::{
-    Encapsulation, Mode,
+    Encapsulation, PoolMode,
     dataplane::{Dataplane, KernelEvent, Wakeup},
     desired::{Device, VXLAN_PORT, VXLAN_VNI},
     diff::Op,
@@ -17,7 +17,7 @@ use tunnel::{
 
 use crate::harness::{config, events_before_marker, in_namespace, ip};
 
-/// What a next hop on a missing interface is refused with.
+/// Error of a next hop on a missing interface.
 const EINVAL: i32 = 22;
 
 fn index_of(name: &str) -> u32 {
@@ -34,7 +34,7 @@ fn vxlan(parent: u32) -> VxlanAttributes {
 }
 
 #[test]
-fn a_refusal_carries_the_errno_and_the_kernels_words() {
+fn a_refusal_carries_the_errno_and_the_kernels_message() {
     in_namespace(|| async {
         let mut connection = LinkConnection::open().expect("netlink");
         connection.change(create_vxlan("x0", &vxlan(index_of("eth0")))).await.expect("the first is made");
@@ -45,19 +45,19 @@ fn a_refusal_carries_the_errno_and_the_kernels_words() {
         let error =
             connection.change(LinkChange::DeleteLink { index: 4242 }).await.expect_err("no such link");
         assert_eq!(error.errno, ENODEV);
-        // It goes on working after all these.
+        // The connection works after all these.
         connection.change(set_link(index_of("x0"), Some(1400), None, true)).await.expect("a change");
         assert!(ip("link show x0").contains("mtu 1400"), "{}", ip("link show x0"));
     });
 }
 
 #[test]
-fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
+fn only_changes_of_other_programs_are_reported() {
     in_namespace(|| async {
         let mut first = LinkConnection::open().expect("netlink");
         let mut second = LinkConnection::open().expect("netlink");
         assert_ne!(first.port(), second.port());
-        // Not eth0, whose own IPv6 address the kernel reports when it likes.
+        // Not eth0, whose own IPv6 address the kernel reports at any time.
         let index = index_of("lo");
         let address = |text: &str| text.parse().expect("address");
         let mut deaf = KernelMonitor::open(&[first.port(), second.port()]).expect("an event socket");
@@ -74,10 +74,10 @@ fn changes_through_the_own_ports_are_no_news_and_those_of_others_are() {
 }
 
 #[test]
-fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
+fn the_dataplanes_own_changes_of_links_and_addresses_are_not_reported() {
     in_namespace(|| async {
         let mut kernel = KernelDataplane::open().expect("netlink");
-        let config = config(Encapsulation::Vxlan, Mode::Always);
+        let config = config(Encapsulation::Vxlan, PoolMode::Always);
         kernel.observe(&config).expect("the kernel's state");
         let (device, index) = (Device::Vxlan, index_of("lo"));
         let address = "198.51.100.1/32".parse().expect("address");
@@ -86,7 +86,7 @@ fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
             Op::DeleteAddress { device, index, address },
             Op::DeleteAddress { device, index, address },
         ];
-        // What is gone already is no failure.
+        // Deletion of an absent object is no failure.
         assert_eq!(kernel.apply(&config, &ops).await, [const { Ok(()) }; 3]);
         ip("address add 198.51.100.2/32 dev lo");
         let Wakeup::Events(events) = kernel.wait(false).await else { panic!("nothing was submitted") };
@@ -95,10 +95,10 @@ fn what_the_dataplane_does_to_links_and_addresses_is_no_news_to_it() {
 }
 
 #[test]
-fn what_goes_by_both_sockets_is_carried_out_in_the_order_given() {
+fn operations_of_both_sockets_are_executed_in_order() {
     in_namespace(|| async {
         let mut kernel = KernelDataplane::open().expect("netlink");
-        let config = config(Encapsulation::Vxlan, Mode::Always);
+        let config = config(Encapsulation::Vxlan, PoolMode::Always);
         kernel.observe(&config).expect("the kernel's state");
         let (device, index) = (Device::Vxlan, index_of("eth0"));
         let add = |id: u32| Op::AddNexthop { id, gateway: [192, 168, 0, 9].into(), index };
@@ -113,9 +113,9 @@ fn what_goes_by_both_sockets_is_carried_out_in_the_order_given() {
 #[test]
 fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
     in_namespace(|| async {
-        // The first in a namespace is given the process id, and would be given it again.
+        // The first socket in a namespace gets the process id as its port, and would get it again.
         let _first = LinkConnection::open().expect("netlink");
-        // A runtime that ends takes the connection that it drives with it.
+        // The end of a runtime ends the connection that it drives.
         let (sender, receiver) = mpsc::channel();
         let own = std::fs::File::open("/proc/thread-self/ns/net").expect("this namespace");
         thread::spawn(move || {
@@ -137,7 +137,7 @@ fn a_broken_connection_is_replaced_by_one_with_the_same_port() {
 }
 
 #[test]
-fn neighbours_of_other_interfaces_are_no_news() {
+fn neighbors_of_other_interfaces_are_not_reported() {
     in_namespace(|| async {
         let (eth0, peer) = (index_of("eth0"), index_of("eth0-peer"));
         let mut monitor = KernelMonitor::open(&[u32::MAX]).expect("an event socket");

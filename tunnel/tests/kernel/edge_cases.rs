@@ -1,9 +1,9 @@
-//! Policies, address families, rivals, missing things and many routes.
+//! Pool policies, address families, conflicts, missing parts and many routes.
 
 use tunnel::{
     Encapsulation::{Ipip, Vxlan},
-    Mode::{Always, CrossSubnet},
     PathKind::{Bgp, Discard},
+    PoolMode::{Always, CrossSubnet},
     TunnelHandle,
     report::DeviceState,
 };
@@ -94,7 +94,7 @@ fn a_route_becomes_a_blackhole_and_a_route_again() {
 }
 
 #[test]
-fn another_vxlan_device_with_our_port_is_named_and_outlived() {
+fn another_vxlan_device_with_our_port_is_reported_until_it_is_gone() {
     in_namespace(|| async {
         ip("link add vxlan.calico type vxlan id 4096 dstport 4789 dev eth0 local 192.168.0.1 nolearning");
         let (tunnel, report) = start(Vxlan).await;
@@ -138,10 +138,10 @@ fn ten_thousand_routes_are_written_and_withdrawn() {
     });
 }
 
-/// In a child process without privileges, since capabilities are the process's.
+/// In a child process without privileges, since capabilities belong to the process.
 #[test]
-fn a_missing_privilege_is_one_line_and_no_end() {
-    const NAME: &str = "a_missing_privilege_is_one_line_and_no_end";
+fn a_missing_privilege_is_one_problem_line_and_not_fatal() {
+    const NAME: &str = "a_missing_privilege_is_one_problem_line_and_not_fatal";
     if std::env::var_os("TEST_UNPRIVILEGED").is_some() {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
             async {
@@ -155,7 +155,7 @@ fn a_missing_privilege_is_one_line_and_no_end() {
         return;
     }
     in_namespace(|| async {
-        // Copied, since the target directory may be closed to others.
+        // Copied, since the target directory may be inaccessible to other users.
         let copy = std::env::temp_dir().join(format!("tunnel-unprivileged-{}", std::process::id()));
         std::fs::copy(std::env::current_exe().expect("own path"), &copy).expect("copy");
         let output = std::process::Command::new("setpriv")
@@ -174,7 +174,7 @@ fn a_missing_privilege_is_one_line_and_no_end() {
 #[test]
 fn tunl0_is_used_if_a_second_ipip_device_is_refused() {
     with_ipip("tunl0_is_used_if_a_second_ipip_device_is_refused", || async {
-        // The kernel has one device at most for a pair of endpoints.
+        // The kernel has at most one device for a pair of endpoints.
         ip("link add other type ipip local 192.168.0.1");
         let (_tunnel, report) = start(Ipip).await;
         let through_tunl0: Vec<String> =
@@ -187,7 +187,7 @@ fn tunl0_is_used_if_a_second_ipip_device_is_refused() {
 }
 
 #[test]
-fn nodes_with_ipv6_addresses_alone_have_their_vxlan_over_ipv6() {
+fn nodes_with_only_ipv6_addresses_use_vxlan_over_ipv6() {
     in_namespace(|| async {
         let mut config = config(Vxlan, Always);
         config.local.ipv4 = None;
@@ -210,12 +210,12 @@ fn nodes_with_ipv6_addresses_alone_have_their_vxlan_over_ipv6() {
 }
 
 #[test]
-fn a_strict_rp_filter_is_named_where_packets_may_come_unwrapped() {
+fn a_strict_rp_filter_is_reported_where_plain_packets_may_arrive() {
     in_namespace(|| async {
         std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").expect("a sysctl");
         std::fs::write("/proc/sys/net/ipv4/conf/eth0/rp_filter", "1").expect("a sysctl");
         let (tunnel, report) = start(Vxlan).await;
-        assert_eq!(report.problems, Vec::<String>::new(), "nothing comes unwrapped with Always");
+        assert_eq!(report.problems, Vec::<String>::new(), "mode Always has no plain packets");
         tunnel.configure(config(Vxlan, CrossSubnet)).await.expect("alive");
         let report = settled(&tunnel).await;
         assert_eq!(report.problems.len(), 1, "{report:?}");

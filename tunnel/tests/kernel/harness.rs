@@ -1,4 +1,4 @@
-//! A network namespace of its own for each test, and `ip` as the independent witness of what is in it.
+//! A network namespace for each test, and `ip` as the independent witness of its contents.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,12 @@ use std::{
 use testbed::guest::{has_inet_tables, has_ipip, is_guest};
 use testbed::{Guest, Namespace, run_in_guest};
 use tunnel::{
-    Config, DataplaneReport, Encapsulation, Fallback, LearnedPath, LocalNode, Mode, PathKind, Pool,
+    Config, DataplaneReport, Encapsulation, FallbackMode, LearnedPath, LocalNode, PathKind, Pool, PoolMode,
     RemoteNode, RouteChange, TunnelHandle, dataplane::KernelEvent, kernel::KernelMonitor,
     node::DEFAULT_ROUTE_METRIC,
 };
 
-/// How long a condition may take: far longer than it ever does.
+/// Timeout of a condition: far longer than it ever takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test in a new namespace that has `eth0` with 192.168.0.1/24 and fd00::1/64.
@@ -39,7 +39,8 @@ pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
     outcome.expect("a network namespace: run the tests as root");
 }
 
-/// Runs the test whose name alone contains `name` here if the kernel has ipip, else in a User-Mode Linux guest.
+/// Runs the only test whose name contains `name` here if the kernel has ipip, else in a User-Mode
+/// Linux guest.
 pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
     if is_guest() || has_ipip() {
         return in_namespace(test);
@@ -47,7 +48,7 @@ pub(crate) fn with_ipip<F: Future<Output = ()>>(name: &str, test: impl FnOnce() 
     run_in_guest(Guest::UserModeLinux, &[name]);
 }
 
-/// Runs the test whose name alone contains `name` in a User-Mode Linux guest.
+/// Runs the only test whose name contains `name` in a User-Mode Linux guest.
 pub(crate) fn in_guest<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
     if is_guest() {
         return in_namespace(test);
@@ -55,8 +56,8 @@ pub(crate) fn in_guest<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -
     run_in_guest(Guest::UserModeLinux, &[name]);
 }
 
-/// Runs the test whose name alone contains `name` where the kernel has both ipip and nftables of family inet: here, or
-/// under QEMU with a kernel as distributions have it.
+/// Runs the only test whose name contains `name` where the kernel has both ipip and nftables of
+/// family inet: here, or under QEMU with a distribution's kernel.
 pub(crate) fn with_ipip_and_nftables<F: Future<Output = ()>>(
     name: &str,
     test: impl FnOnce() -> F + Send + 'static,
@@ -79,8 +80,8 @@ pub(crate) fn ip(arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The routes with protocol 179 of a family, one a line, each with what its next-hop object says in place of
-/// the object's id.
+/// Returns the routes with protocol 179 of a family, one per line, each with the contents of its
+/// next-hop object in place of the object's id.
 pub(crate) fn our_routes(family: &str) -> Vec<String> {
     let objects: HashMap<String, String> = ip("nexthop")
         .lines()
@@ -123,7 +124,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     );
 }
 
-/// All events up to the marker route, which the test adds last.
+/// Returns all events up to the marker route, which the test adds last.
 pub(crate) async fn events_before_marker(monitor: &mut KernelMonitor) -> Vec<KernelEvent> {
     ip("route add 203.0.113.0/24 via 192.168.0.254");
     let mut before = Vec::new();
@@ -139,8 +140,8 @@ pub(crate) async fn events_before_marker(monitor: &mut KernelMonitor) -> Vec<Ker
     }
 }
 
-/// The configuration of node-1 of four; node-4 is in another subnet.
-pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
+/// Returns the configuration of node-1 of four; node-4 is in another subnet.
+pub(crate) fn config(encapsulation: Encapsulation, mode: PoolMode) -> Config {
     let node = |i: u8, ipv4: &str| RemoteNode {
         name: format!("node-{i}"),
         ipv4: Some(ipv4.parse().expect("net")),
@@ -170,61 +171,61 @@ pub(crate) fn config(encapsulation: Encapsulation, mode: Mode) -> Config {
             .map(|cidr| Pool { cidr: cidr.parse().expect("cidr"), encapsulation, mode })
             .to_vec(),
         encapsulation,
-        fallback: Fallback::Vxlan,
+        fallback: FallbackMode::Vxlan,
         route_protocol: 179,
         route_metric: DEFAULT_ROUTE_METRIC,
         nexthop_compat_keep: false,
-        // No other node answers here, and what BGP brings back counts at once.
+        // No other node answers here, and BGP paths that come back are used at once.
         probing: tunnel::ProbeConfig { recover_after: Duration::ZERO, ..tunnel::ProbeConfig::default() },
         device_linger: Duration::ZERO,
     }
 }
 
-/// A best path.
+/// Returns a best path.
 pub(crate) fn path(prefix: &str, next_hop: &str, kind: PathKind) -> RouteChange {
     let next_hop: IpAddr = next_hop.parse().expect("address");
     let learned = Some(LearnedPath { next_hop, kind });
     RouteChange { prefix: prefix.parse().expect("prefix"), learned, others: Box::default() }
 }
 
-/// No path any more.
+/// Returns the withdrawal of a path.
 pub(crate) fn gone(prefix: &str) -> RouteChange {
     RouteChange { prefix: prefix.parse().expect("prefix"), learned: None, others: Box::default() }
 }
 
-/// A best path whose packets others share.
+/// Returns a best path whose packets others share.
 pub(crate) fn shared(prefix: &str, next_hop: &str, others: &[&str]) -> RouteChange {
     let others = others.iter().map(|other| other.parse().expect("address")).collect();
     RouteChange { others, ..path(prefix, next_hop, PathKind::Bgp) }
 }
 
-/// The paths of the other nodes' IPv4 blocks.
+/// Returns the paths of the other nodes' IPv4 blocks.
 pub(crate) fn paths(kind: PathKind) -> Vec<RouteChange> {
     [("10.1.2.0/26", "192.168.0.2"), ("10.1.3.0/26", "192.168.0.3"), ("10.1.4.0/26", "192.168.9.4")]
         .map(|(prefix, next_hop)| path(prefix, next_hop, kind))
         .to_vec()
 }
 
-/// The blackhole of the local node's block.
+/// Blackhole of the local node's block.
 pub(crate) const BLACKHOLE: &str = "blackhole 10.1.1.0/26 metric 4294967295";
 
-/// The report after all that was given before has been dealt with.
+/// Returns the report after all previous input was processed.
 pub(crate) async fn settled(tunnel: &TunnelHandle) -> DataplaneReport {
     tunnel.settle().await.expect("alive");
     tunnel.report().await.expect("alive")
 }
 
-/// A settled task.
+/// Starts a task and settles it.
 pub(crate) async fn start(encapsulation: Encapsulation) -> (TunnelHandle, DataplaneReport) {
     let (tunnel, _task) = TunnelHandle::spawn().expect("netlink");
-    tunnel.configure(config(encapsulation, Mode::Always)).await.expect("alive");
+    tunnel.configure(config(encapsulation, PoolMode::Always)).await.expect("alive");
     tunnel.routes(paths(PathKind::Bgp)).await.expect("alive");
     tunnel.in_sync().await.expect("alive");
     let report = settled(&tunnel).await;
     (tunnel, report)
 }
 
-/// The IPv4 routes of a settled cluster.
+/// Returns the IPv4 routes of a settled cluster.
 pub(crate) fn exits(encapsulation: Encapsulation) -> Vec<String> {
     let mut lines: Vec<String> = [(2, "192.168.0.2"), (3, "192.168.0.3"), (4, "192.168.9.4")]
         .map(|(i, node)| match encapsulation {

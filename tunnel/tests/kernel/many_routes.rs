@@ -1,4 +1,4 @@
-//! Many routes: what is answered meanwhile, and what is refused.
+//! Many routes: queries meanwhile, and refusals.
 
 use std::{
     collections::BTreeSet,
@@ -8,8 +8,8 @@ use std::{
 use tunnel::{
     DataplaneReport,
     Encapsulation::Vxlan,
-    Mode::{Always, CrossSubnet},
     PathKind::Bgp,
+    PoolMode::{Always, CrossSubnet},
     RouteChange, TunnelHandle,
     dataplane::KernelEvent,
     kernel::KernelMonitor,
@@ -22,12 +22,12 @@ fn prefix(number: u32) -> String {
     format!("10.{}.{}.{}/32", 2 + (number >> 16), (number >> 8) & 0xff, number & 0xff)
 }
 
-/// Routes to node-2, `from..to`.
+/// Returns routes to node-2, `from..to`.
 fn routes(from: u32, to: u32) -> Vec<RouteChange> {
     (from..to).map(|number| path(&prefix(number), "192.168.0.2", Bgp)).collect()
 }
 
-/// A settled task whose pool holds all of 10.0.0.0/8.
+/// Starts a task whose pool is 10.0.0.0/8, and settles it.
 async fn started() -> TunnelHandle {
     let (tunnel, _) = start(Vxlan).await;
     let mut config = config(Vxlan, Always);
@@ -38,7 +38,7 @@ async fn started() -> TunnelHandle {
 }
 
 #[test]
-fn questions_are_answered_while_two_hundred_thousand_routes_are_written() {
+fn queries_are_answered_while_two_hundred_thousand_routes_are_written() {
     const ROUTES: u32 = 200_000;
     in_namespace(|| async {
         let tunnel = started().await;
@@ -49,27 +49,28 @@ fn questions_are_answered_while_two_hundred_thousand_routes_are_written() {
         }
         let (mut answers, mut longest) = (0, Duration::ZERO);
         loop {
-            let asked = Instant::now();
+            let began = Instant::now();
             let summary = tunnel.summary().await.expect("alive");
             let one = tunnel.route(prefix(7).parse().expect("prefix")).await.expect("alive");
-            longest = longest.max(asked.elapsed());
+            longest = longest.max(began.elapsed());
             assert!(one.len() <= 1, "{one:?}");
             if summary.routes_installed == before + 200_000 {
                 break;
             }
             answers += u32::from(summary.routes_waiting > 0 && summary.routes_installed > before);
         }
-        assert!(answers > 0, "no answer while routes were written");
-        // In proportion, since this is no release build and others run beside it: there it is some milliseconds.
+        assert!(answers > 0, "no query was answered while routes were written");
+        // Relative, since this is no release build and other tests run in parallel: there it takes some
+        // milliseconds.
         let all = began.elapsed();
         assert!(longest < all / 4, "{longest:?} of {all:?}");
         let report = settled(&tunnel).await;
         assert_eq!((report.failures, report.drift), (vec![], 0));
         assert_eq!(report.routes.iter().filter(|r| r.installed).count(), before + 200_000);
 
-        // An event that leaves nothing certain: all is listed, and nothing was wrong.
+        // An event with unknown effects: everything is listed, and nothing was wrong.
         let listed = ip("-4 route show table main proto 179").lines().count();
-        // One of those that were there before is the IPv6 block's blackhole.
+        // One of the earlier routes is the IPv6 block's blackhole.
         assert_eq!(listed, before - 1 + 200_000);
         ip("link set routed.vxlan mtu 1400");
         until("the MTU is put right", || ip("link show routed.vxlan").contains("mtu 1450")).await;
@@ -84,7 +85,7 @@ fn questions_are_answered_while_two_hundred_thousand_routes_are_written() {
 }
 
 #[test]
-fn a_refusal_is_told_of_the_route_that_it_concerns_and_of_no_other() {
+fn a_refusal_is_reported_for_the_affected_route_only() {
     in_namespace(|| async {
         let tunnel = started().await;
         let foreign: BTreeSet<u32> = [0, 255, 256, 700, 999].into();
@@ -98,14 +99,14 @@ fn a_refusal_is_told_of_the_route_that_it_concerns_and_of_no_other() {
         assert_eq!(refused, foreign.iter().map(|number| prefix(*number)).collect());
         assert_eq!(report.failures_total, foreign.len(), "{:?}", report.failures);
         assert!(report.failures.iter().all(|f| f.text.contains("File exists")), "{:?}", report.failures);
-        // What is not ours was not touched, and ours take their places once it is gone.
+        // Foreign routes were not touched, and ours are installed once they are gone.
         for number in &foreign {
             assert!(ip(&format!("route show {}", prefix(*number))).contains("proto static"));
             ip(&format!("route del {} proto static", prefix(*number)));
         }
-        let asked = Instant::now();
+        let began = Instant::now();
         while settled(&tunnel).await.failures_total > 0 {
-            assert!(asked.elapsed() < Duration::from_secs(20), "they are not tried again");
+            assert!(began.elapsed() < Duration::from_secs(20), "the refused routes are not retried");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(settled(&tunnel).await.routes.iter().all(|r| r.installed));
@@ -113,13 +114,13 @@ fn a_refusal_is_told_of_the_route_that_it_concerns_and_of_no_other() {
 }
 
 #[test]
-fn all_blocks_of_a_node_take_another_encapsulation_by_one_message() {
+fn all_blocks_of_a_node_change_encapsulation_by_one_message() {
     in_namespace(|| async {
         let tunnel = started().await;
         let mut config = config(Vxlan, CrossSubnet);
         config.pools[0].cidr = "10.0.0.0/8".parse().expect("cidr");
         tunnel.configure(config).await.expect("alive");
-        // Node-4 is in another subnet; node-2's own block would keep an object for the address that is moved to.
+        // Node-4 is in another subnet; node-2's own block would keep an object for the new address.
         let moving = |next_hop| {
             let mut all: Vec<_> = (0..5000).map(|n| path(&prefix(n), next_hop, Bgp)).collect();
             all.push(path("10.1.4.0/26", next_hop, Bgp));

@@ -2,8 +2,8 @@
 
 use tunnel::{
     Encapsulation::{self, Ipip, Vxlan},
-    Mode::{Always, CrossSubnet},
     PathKind::{Bgp, Static},
+    PoolMode::{Always, CrossSubnet},
     RouteChange, TunnelHandle,
     dataplane::KernelEvent,
     kernel::{KernelMonitor, flush},
@@ -16,12 +16,12 @@ use crate::harness::{
 
 const BLOCK: &str = "10.1.50.0/26";
 
-/// The block behind nodes 2 and 3.
+/// Returns the block behind nodes 2 and 3.
 fn anycast() -> RouteChange {
     shared(BLOCK, "192.168.0.2", &["192.168.0.3"])
 }
 
-/// Gateways and devices that the block's route leads to, as `ip` says.
+/// Returns gateways and devices of the block's route, as `ip` shows them.
 fn leads() -> Vec<String> {
     let route = ip(&format!("route show {BLOCK} proto 179"));
     let objects = ip("nexthop");
@@ -47,7 +47,7 @@ fn leg(node: u8, encapsulation: Encapsulation) -> String {
     }
 }
 
-/// The objects of ours, without their numbers.
+/// Returns the number of our next-hop objects.
 fn objects() -> usize {
     ip("nexthop show proto 179").lines().count()
 }
@@ -61,7 +61,7 @@ async fn started(encapsulation: Encapsulation) -> TunnelHandle {
     tunnel
 }
 
-/// What the monitor saw, but what the kernel says when it likes.
+/// Returns the observed events, except those that the kernel sends at any time.
 async fn news(monitor: &mut KernelMonitor) -> Vec<KernelEvent> {
     let mut events = events_before_marker(monitor).await;
     events.retain(|event| {
@@ -81,7 +81,7 @@ async fn shares_comes_and_goes(encapsulation: Encapsulation) {
     tunnel.routes(vec![shared("10.1.51.0/26", "192.168.0.3", &["192.168.0.2"])]).await.expect("alive");
     settled(&tunnel).await;
     assert_eq!(objects(), 4);
-    // One node is lost: the other has the packets alone.
+    // One node is lost: the other gets all packets.
     let left = ["10.1.50.0/26", "10.1.51.0/26"].map(|block| path(block, "192.168.0.3", Bgp));
     tunnel.routes([gone("10.1.2.0/26")].into_iter().chain(left).collect()).await.expect("alive");
     let report = settled(&tunnel).await;
@@ -117,7 +117,7 @@ fn nodes_that_share_a_block_by_ipip_share_its_packets_until_one_is_lost() {
 }
 
 #[test]
-fn another_way_to_one_of_them_is_one_message_and_no_route() {
+fn another_path_to_one_member_is_one_message_and_no_route_change() {
     in_namespace(|| async {
         let (tunnel, _) = start(Vxlan).await;
         tunnel.routes(vec![shared(BLOCK, "192.168.0.2", &["192.168.9.4"])]).await.expect("alive");
@@ -137,8 +137,8 @@ fn another_way_to_one_of_them_is_one_message_and_no_route() {
 }
 
 #[test]
-fn one_goes_by_ipip_and_another_by_vxlan_and_its_return_is_one_message_and_no_route() {
-    with_ipip("one_goes_by_ipip_and_another_by_vxlan_and_its_return_is_one_message_and_no_route", || async {
+fn members_may_differ_in_encapsulation_and_the_return_of_one_is_one_message() {
+    with_ipip("members_may_differ_in_encapsulation_and_the_return_of_one_is_one_message", || async {
         let (tunnel, _) = start(Ipip).await;
         let mut config = config(Ipip, Always);
         config.probing.recover_after = std::time::Duration::from_secs(3600);
@@ -152,11 +152,12 @@ fn one_goes_by_ipip_and_another_by_vxlan_and_its_return_is_one_message_and_no_ro
         let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
         config.probing.recover_after = std::time::Duration::ZERO;
         tunnel.configure(config).await.expect("alive");
-        // Nobody answers probes here, neither by IP-in-IP nor by VXLAN: once that is known, the preferred one counts.
+        // No node answers probes here, neither by IP-in-IP nor by VXLAN: once that is known, the preferred
+        // path is used.
         let deadline = std::time::Instant::now() + PATIENCE;
         while leads() != [leg(2, Ipip), leg(3, Ipip)] {
             assert!(std::time::Instant::now() < deadline, "{:?}", leads());
-            // why: what is waited for is three losses, and the kernel's routes are looked at by another program.
+            // why: the condition is three losses, and another program reads the kernel's routes.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         assert_eq!(news(&mut monitor).await, [KernelEvent::Nexthop { ours: true }]);
@@ -169,7 +170,7 @@ fn a_second_start_adopts_the_group_without_an_event() {
         let tunnel = started(Vxlan).await;
         tunnel.stop().await.expect("alive");
         let before = ip("nexthop");
-        // The kernel tells of an IPv6 address from a work queue, just before it adds the local route.
+        // The kernel reports an IPv6 address from a work queue, just before it adds the local route.
         let there = || ip("-6 route show table local dev routed.vxlan").contains("fd10::1:0");
         until("the first start's address", there).await;
         let mut monitor = KernelMonitor::open(&[]).expect("an event socket");
@@ -186,7 +187,7 @@ fn a_second_start_adopts_the_group_without_an_event() {
 }
 
 #[test]
-fn a_group_that_was_tampered_with_heals() {
+fn a_group_that_was_changed_is_repaired() {
     in_namespace(|| async {
         let tunnel = started(Vxlan).await;
         let right = [leg(2, Vxlan), leg(3, Vxlan)];
@@ -225,7 +226,7 @@ fn a_group_that_was_tampered_with_heals() {
 }
 
 #[test]
-fn a_flush_leaves_a_group_that_others_use_and_its_members() {
+fn a_flush_leaves_a_group_that_other_programs_use_and_its_members() {
     in_namespace(|| async {
         let tunnel = started(Vxlan).await;
         tunnel.stop().await.expect("alive");
@@ -234,7 +235,8 @@ fn a_flush_leaves_a_group_that_others_use_and_its_members() {
         let id = group.split_whitespace().nth(1).expect("an id");
         ip(&format!("route add 198.51.100.0/24 nhid {id} proto 80"));
         let flushed = flush(179).await;
-        // With the device its objects go, and what uses them: that is what a flush is for.
+        // The objects of a device go with it, and so does everything that uses them: that is the purpose of
+        // a flush.
         let flushed = flushed.expect("allowed");
         assert_eq!((flushed.nexthops, flushed.nexthops_left), (1, 3), "{flushed}");
     });

@@ -1,4 +1,4 @@
-//! Further network namespaces beside a test's own: a pod, and what is outside.
+//! Network namespaces in addition to a test's own: a pod, and the outside.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use crate::harness::ip;
 
 type NamespaceJob = Box<dyn FnOnce() + Send>;
 
-/// A network namespace with one interface, `eth0`, whose other end is in the test's own.
+/// A network namespace with one interface, `eth0`, whose peer is in the test's own.
 pub(crate) struct SideNamespace {
     jobs: Option<SyncSender<NamespaceJob>>,
     thread: Option<JoinHandle<()>>,
@@ -41,7 +41,8 @@ impl SideNamespace {
         Self { jobs: Some(jobs), thread: Some(thread), path }
     }
 
-    /// A pod with these addresses, routed to by way of `host`, an interface of the test's own namespace.
+    /// Creates a pod with these addresses, routed by `host`, an interface of the test's own
+    /// namespace.
     pub(crate) fn pod(host: &str, addresses: &[&str]) -> Self {
         let room = Self::open();
         ip(&format!("link add {host} type veth peer name eth0 netns {}", room.path));
@@ -64,7 +65,7 @@ impl SideNamespace {
         room
     }
 
-    /// Takes the other end of the test's `eth0`, with these addresses.
+    /// Creates a namespace with the peer of the test's `eth0`, with these addresses.
     pub(crate) fn outside(addresses: &[&str]) -> Self {
         let room = Self::open();
         ip(&format!("link set eth0-peer netns {}", room.path));
@@ -78,7 +79,7 @@ impl SideNamespace {
         room
     }
 
-    /// Runs something in the room. Sockets that it opens stay in there.
+    /// Runs a closure in the namespace. Sockets that it opens stay there.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (answer, result) = sync_channel(1);
         let job: NamespaceJob = Box::new(move || answer.send(work()).expect("whoever asks waits"));
@@ -86,7 +87,7 @@ impl SideNamespace {
         result.recv().expect("the room's work panicked")
     }
 
-    /// A UDP socket in the room.
+    /// Opens a UDP socket in the namespace.
     pub(crate) fn udp(&self, address: &str) -> UdpSocket {
         let address: SocketAddr = address.parse().expect("an address and a port");
         self.run(move || UdpSocket::bind(address).expect("a socket"))
@@ -97,19 +98,19 @@ impl Drop for SideNamespace {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // What went wrong in there was told to whoever asked.
+            // A panic in the thread was reported to the caller.
             let _ = thread.join();
         }
     }
 }
 
-/// What arrives next, and from whom, within two seconds.
+/// Receives the next datagram with its source, within two seconds.
 pub(crate) fn received(socket: &UdpSocket) -> Option<(String, IpAddr)> {
     socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
     next(socket)
 }
 
-/// What has arrived already.
+/// Receives a datagram that has arrived already.
 pub(crate) fn waiting(socket: &UdpSocket) -> Option<(String, IpAddr)> {
     socket.set_nonblocking(true).expect("non-blocking");
     let found = next(socket);

@@ -1,10 +1,10 @@
-//! Packets made by hand: what a spoofer sends.
+//! Packets of a spoofer, built by hand.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tunnel::node::Mac;
 
-/// An IPv4 (or IPv6) packet with a UDP datagram inside.
+/// Builds an IPv4 (or IPv6) packet with a UDP datagram inside.
 pub(crate) fn datagram(from: &str, to: &str, port: u16, payload: &str) -> Vec<u8> {
     let (from, to): (IpAddr, IpAddr) = (from.parse().expect("address"), to.parse().expect("address"));
     let length = |octets: usize| u16::try_from(octets).expect("short").to_be_bytes();
@@ -17,7 +17,7 @@ pub(crate) fn datagram(from: &str, to: &str, port: u16, payload: &str) -> Vec<u8
     let mut packet = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => ipv4(from, to, udp.len()),
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            // IPv6 wants a checksum (RFC 8200 §8.1).
+            // IPv6 requires a checksum (RFC 8200 §8.1).
             let mut pseudo = [from.octets(), to.octets()].concat();
             pseudo.extend([0, 0]);
             pseudo.extend(length(udp.len()));
@@ -52,7 +52,7 @@ fn ipv6(from: Ipv6Addr, to: Ipv6Addr, payload: usize) -> Vec<u8> {
     header
 }
 
-/// RFC 1071
+/// Computes the checksum of RFC 1071.
 fn checksum(octets: &[u8]) -> u16 {
     let mut sum: u32 =
         octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
@@ -62,7 +62,8 @@ fn checksum(octets: &[u8]) -> u16 {
     !u16::try_from(sum).expect("folded")
 }
 
-/// What goes into a UDP datagram to port 4789: header (RFC 7348 §5), Ethernet frame, packet.
+/// Builds the contents of a UDP datagram to port 4789: header (RFC 7348 §5), Ethernet frame,
+/// packet.
 pub(crate) fn vxlan(vni: u32, to: Mac, packet: &[u8]) -> Vec<u8> {
     let mut frame = vec![8, 0, 0, 0];
     frame.extend((vni << 8).to_be_bytes());

@@ -210,8 +210,8 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         pools,
         encapsulation: encapsulation_of(settings.encapsulation),
         fallback: match settings.fallback {
-            Fallback::Vxlan => tunnel::Fallback::Vxlan,
-            Fallback::None => tunnel::Fallback::None,
+            Fallback::Vxlan => tunnel::FallbackMode::Vxlan,
+            Fallback::None => tunnel::FallbackMode::None,
         },
         route_protocol: config.route_protocol,
         route_metric: settings.route_metric,
@@ -401,10 +401,10 @@ fn encapsulation_of(encapsulation: Encapsulation) -> tunnel::Encapsulation {
     }
 }
 
-fn mode_of(mode: Mode) -> tunnel::Mode {
+fn mode_of(mode: Mode) -> tunnel::PoolMode {
     match mode {
-        Mode::Always => tunnel::Mode::Always,
-        Mode::CrossSubnet => tunnel::Mode::CrossSubnet,
-        Mode::Never => tunnel::Mode::Never,
+        Mode::Always => tunnel::PoolMode::Always,
+        Mode::CrossSubnet => tunnel::PoolMode::CrossSubnet,
+        Mode::Never => tunnel::PoolMode::Never,
     }
 }

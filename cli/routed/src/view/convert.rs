@@ -9,7 +9,7 @@ use tunnel::FirewallReport;
 use tunnel::dry_run::{self, DryRun};
 use tunnel::latency::Latency;
 use tunnel::probe::PathState;
-use tunnel::report::{self, KernelLatency, LegReport, PathReport, TunnelReport, Work};
+use tunnel::report::{self, KernelLatency, MemberReport, PathReport, TunnelReport, Work};
 
 pub(crate) fn session_state(state: bgp::session::SessionState) -> SessionState {
     use bgp::session::SessionState as State;
@@ -52,7 +52,7 @@ pub(crate) fn exit_kind(kind: report::ExitKind) -> ExitKind {
     }
 }
 
-pub(crate) fn leg_view(leg: &LegReport) -> LegView {
+pub(crate) fn leg_view(leg: &MemberReport) -> LegView {
     LegView { exit: exit_kind(leg.exit), gateway: leg.gateway, device: leg.device.clone() }
 }
 

@@ -15,12 +15,12 @@ use nix::{
     },
 };
 use tunnel::netlink::{
-    numbers::{RTM_NEWNEXTHOP, RTM_NEWROUTE},
+    numbers::{RTM_NEWNEXTHOP, RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE, RTNLGRP_NEXTHOP},
     wire::messages,
 };
 
-/// Multicast groups of `linux/rtnetlink.h`: ipv4-route and nexthop.
-const GROUPS: u32 = 1 << (7 - 1) | 1 << (32 - 1);
+/// Multicast groups of routes and next-hop objects, as a mask.
+const GROUPS: u32 = 1 << (RTNLGRP_IPV4_ROUTE - 1) | 1 << (RTNLGRP_NEXTHOP - 1);
 
 /// Listens to changes of routes and next-hop objects in the calling thread's namespace.
 pub(super) struct Changes {

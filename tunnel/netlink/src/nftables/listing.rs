@@ -21,8 +21,8 @@ pub struct Skeleton {
 
 /// The contents of a table.
 ///
-/// Parsed from plain JSON and not by the types of the `nftables` crate, which reject a whole listing
-/// for one unknown statement, and counters beyond 32 bits.
+/// Parsed from plain JSON and not by the types of the `nftables` crate, which reject a whole
+/// listing for one unknown statement, and counters beyond 32 bits.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TableListing {
     /// Everything except elements.
@@ -131,8 +131,8 @@ impl TableListing {
         self.counted.get(counter).copied()
     }
 
-    /// Returns the change from `found` to this table. With `keep`, surplus nodes stay. `reference` is
-    /// this `nft`'s spelling of our table, if it is known.
+    /// Returns the change from `found` to this table. With `keep`, surplus nodes stay. `reference`
+    /// is this `nft`'s spelling of our table, if it is known.
     pub fn change_from(
         &self,
         found: Option<&TableListing>,

@@ -55,18 +55,21 @@ const GUARD: &str = "tunnels";
 const OUTGOING: &str = "outgoing";
 
 const FAMILY: NfFamily = NfFamily::INet;
-/// Before the filter chains of other programs (`mangle`), so that they count and log only accepted packets.
+/// Before the filter chains of other programs (`mangle`), so that they count and log only accepted
+/// packets.
 const GUARD_PRIORITY: i32 = -150;
 /// `srcnat`.
 const OUTGOING_PRIORITY: i32 = 100;
 /// IP in IP (RFC 2003).
 const IPPROTO_IPIP: u32 = 4;
-/// Bits from the UDP header to the VNI (RFC 7348 §5): 8 octets of UDP, flags and three reserved ones.
+/// Bits from the UDP header to the VNI (RFC 7348 §5): 8 octets of UDP, flags and three reserved
+/// ones.
 const VNI_OFFSET: u32 = 96;
 /// Bits of a VNI.
 const VNI_LENGTH: u32 = 24;
 
-/// Builds the transaction that replaces the table; every packet meets either the old or the new one.
+/// Builds the transaction that replaces the table; every packet meets either the old or the new
+/// one.
 pub fn replacement(table: &FirewallTable) -> Nftables<'static> {
     let mut batch = Batch::new();
     remove(&mut batch);

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     desired::{DesiredState, Parent, RouteKey, RouteTarget, VXLAN_PORT, VXLAN_VNI},
     diff::{Object, Op, base_ops, unwanted_ops},
-    fib::{DesiredRoute, Fib, RouteOp, Verb},
+    fib::{DesiredRoute, Fib, RouteAction, RouteOp},
     node::{LearnedPath, PathKind},
     observed::{LinkKind, ObservedLink, ObservedState, Via},
     resolve::{Exit, ExitReason},
@@ -18,12 +18,12 @@ pub(super) fn free(_: &Object) -> bool {
     false
 }
 
-/// A kernel that never refuses what a kernel would not.
+/// A kernel that refuses everything that a real kernel would refuse.
 #[derive(Clone)]
 pub(super) struct FibModel {
     pub(super) fib: Fib,
     pub(super) routes: HashMap<RouteKey, Via>,
-    /// The operations since the last look, but those on routes.
+    /// Operations since the last observation, except those on routes.
     pub(super) ops: Vec<Op>,
     pub(super) route_ops: Vec<RouteOp>,
 }
@@ -49,7 +49,7 @@ impl FibModel {
             let used = self.routes.values().any(|via| *via == Via::Nexthop(id));
             assert!(!used, "a next hop still in use is deleted");
             let shared = observed.nexthops.values().any(|n| n.members.contains(id));
-            assert!(!shared, "a next hop that a group has is deleted");
+            assert!(!shared, "a member of a group is deleted");
         }
         if let Op::ReplaceNexthop { id, gateway, index } = op {
             let leads = |via: &Via| match via {
@@ -59,7 +59,8 @@ impl FibModel {
             };
             for (key, _) in self.routes.iter().filter(|(_, via)| leads(via)) {
                 let slot = self.fib.table().find(key).expect("its entry");
-                let target = self.fib.want(self.fib.table().state(slot)).target.expect("a wanted route");
+                let target =
+                    self.fib.desired_route(self.fib.table().state(slot)).target.expect("a desired route");
                 let mut contents = self.fib.exits_of(&target).iter().filter_map(|e| observed.realise(e));
                 assert!(
                     contents.any(|c| c == (gateway, index)),
@@ -113,13 +114,13 @@ impl FibModel {
             _ => {}
         }
         if op.changes_links() || matches!(op, Op::SetLink { .. }) {
-            self.look();
+            self.observe_routes();
         }
         self.ops.push(op);
     }
 
-    /// Takes the whole picture of the routes.
-    pub(super) fn look(&mut self) {
+    /// Observes all routes.
+    pub(super) fn observe_routes(&mut self) {
         for (key, via) in &self.routes {
             self.fib.observe_route(key, Some(*via));
         }
@@ -128,19 +129,19 @@ impl FibModel {
     }
 
     pub(super) fn carry_out_route(&mut self, op: RouteOp) {
-        if let Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id)) = op.verb {
+        if let RouteAction::Add(Via::Nexthop(id)) | RouteAction::Replace(Via::Nexthop(id)) = op.verb {
             assert!(self.observed().nexthops.contains_key(&id), "route before its next hop: {op:?}");
         }
         let old = match op.verb {
-            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
-            Verb::Delete => self.routes.remove(&op.key),
+            RouteAction::Add(via) | RouteAction::Replace(via) => self.routes.insert(op.key, via),
+            RouteAction::Delete => self.routes.remove(&op.key),
         };
-        assert_eq!(old.is_some(), !matches!(op.verb, Verb::Add(_)), "{op:?} on {old:?}");
+        assert_eq!(old.is_some(), !matches!(op.verb, RouteAction::Add(_)), "{op:?} on {old:?}");
         self.fib.route_done(&op, true);
         self.route_ops.push(op);
     }
 
-    /// What the reconciler does in its turns. Returns whether there was anything to do.
+    /// Does what the reconciler does in its turns. Returns whether there was anything to do.
     pub(super) fn turn(&mut self, sweep: bool, limit: usize, blocked: &dyn Fn(&Object) -> bool) -> bool {
         let base = base_ops(&self.fib.desired, self.observed(), blocked);
         if !base.is_empty() {
@@ -176,12 +177,12 @@ impl FibModel {
                 return;
             }
         }
-        panic!("no rest after 1000 turns");
+        panic!("still work after 1000 turns");
     }
 
-    /// Nothing is left to do, though everything is looked at.
+    /// Returns whether nothing is left to do after a full comparison.
     pub(super) fn is_at_rest(&mut self, sweep: bool) -> bool {
-        self.look();
+        self.observe_routes();
         !self.turn(sweep, usize::MAX, &free)
     }
 
@@ -189,11 +190,11 @@ impl FibModel {
         let next_hop = IpAddr::from([192, 0, 2, 1]);
         let learned = LearnedPath { next_hop, kind: PathKind::Bgp };
         if let Some((slot, _)) = self.fib.learn(&key, target.map(|_| learned), &[]) {
-            self.fib.want_learned(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Always) });
+            self.fib.set_desired(slot, DesiredRoute { target, reason: target.map(|_| ExitReason::Always) });
         }
     }
 
-    /// The same with exits that share the packets.
+    /// Sets the exits that share a route's packets.
     pub(super) fn set_exits(&mut self, key: RouteKey, exits: &[Exit]) {
         let mut exits = exits.to_vec();
         exits.sort_unstable();
@@ -204,11 +205,11 @@ impl FibModel {
         let learned = LearnedPath { next_hop: IpAddr::from([192, 0, 2, 1]), kind: PathKind::Bgp };
         let others: Vec<IpAddr> = (2..).zip(&exits[1..]).map(|(i, _)| [192, 0, 2, i].into()).collect();
         if let Some((slot, _)) = self.fib.learn(&key, Some(learned), &others) {
-            self.fib.want_exits(slot, &exits, ExitReason::Always);
+            self.fib.set_desired_exits(slot, &exits, ExitReason::Always);
         }
     }
 
-    /// Wants this, and nothing else.
+    /// Sets exactly these desired routes.
     pub(super) fn want(&mut self, wanted: &ModelRoute) {
         self.fib.configure(wanted.base.clone());
         let old: Vec<RouteKey> = self
@@ -228,7 +229,7 @@ impl FibModel {
     }
 }
 
-/// Configured and learned.
+/// A configured or learned route.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ModelRoute {
     pub(super) base: DesiredState,

@@ -1,8 +1,8 @@
-//! Routes whose packets several exits share.
+//! Multipath routes.
 
 use super::*;
 
-/// Three blocks that two nodes share, and one of each node alone; settled.
+/// Builds a settled table of three blocks that two nodes share, and one block of each node alone.
 fn shared() -> FibModel {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
@@ -20,7 +20,7 @@ fn set(model: &mut FibModel, one: Exit, other: Exit) {
 }
 
 #[test]
-fn routes_that_share_the_same_exits_share_a_group_of_the_objects_that_others_use_too() {
+fn routes_with_the_same_exits_share_a_group_of_shared_objects() {
     let model = shared();
     assert_eq!(model.observed().nexthops.len(), 3, "two objects and a group");
     let (Via::Nexthop(group), Via::Nexthop(one), Via::Nexthop(other)) =
@@ -41,7 +41,7 @@ fn another_encapsulation_of_one_node_is_one_replace_of_its_object_alone() {
     let gateway: IpAddr = "10.1.2.0".parse().expect("address");
     assert_eq!(model.ops, [Op::ReplaceNexthop { id, gateway, index: 21 }]);
     assert_eq!(model.route_ops, []);
-    // Of both at once: two.
+    // A change of both members at once takes two operations.
     set(&mut model, ipip(2), vxlan(3));
     model.settle(true);
     assert!(
@@ -71,7 +71,7 @@ fn an_object_that_only_groups_use_is_replaced_too() {
 #[test]
 fn an_object_is_not_replaced_under_a_group_whose_routes_keep_it() {
     let mut model = shared();
-    // One of the shared blocks stays as it is, and so does what it leads to.
+    // One of the shared blocks stays as it is, and so do its next hops.
     model.set_exits(prefix(0), &[vxlan(2), ipip(3)]);
     model.set_exits(prefix(1), &[vxlan(2), ipip(3)]);
     model.set(prefix(10), Some(RouteTarget::Exit(vxlan(2))));
@@ -87,7 +87,7 @@ fn an_object_is_not_replaced_under_a_group_whose_routes_keep_it() {
 #[test]
 fn an_object_that_moves_is_not_replaced_under_a_group_that_loses_it() {
     let mut model = shared();
-    // Who had a block for itself is followed by another node; what it shared is shared by others now.
+    // A node that had a block alone is followed by another; its shared blocks are shared by others now.
     model.set(prefix(10), Some(RouteTarget::Exit(vxlan(5))));
     (0..3).for_each(|i| model.set_exits(prefix(i), &[ipip(3), ipip(4)]));
     model.settle(true);
@@ -96,7 +96,7 @@ fn an_object_that_moves_is_not_replaced_under_a_group_that_loses_it() {
 }
 
 #[test]
-fn a_lost_leg_leaves_a_plain_exit_and_then_nothing_of_the_group() {
+fn a_lost_member_leaves_a_plain_exit_and_no_group() {
     let mut model = shared();
     for i in 0..3 {
         model.set(prefix(i), Some(RouteTarget::Exit(ipip(3))));
@@ -110,7 +110,7 @@ fn a_lost_leg_leaves_a_plain_exit_and_then_nothing_of_the_group() {
 }
 
 #[test]
-fn what_is_refused_or_has_no_device_leaves_the_packets_to_the_others() {
+fn refused_exits_and_those_without_a_device_leave_the_packets_to_the_others() {
     let mut model = FibModel::new(true);
     devices(&mut model.fib.desired);
     model.set_exits(prefix(0), &[ipip(2), vxlan(3)]);
@@ -123,7 +123,7 @@ fn what_is_refused_or_has_no_device_leaves_the_packets_to_the_others() {
     assert_eq!(leads(&model), 1);
     model.settle(true);
     assert_eq!(leads(&model), 2);
-    // A group that the kernel refuses.
+    // The kernel refuses a group.
     model.set_exits(prefix(1), &[ipip(2), ipip(4)]);
     let blocked = |o: &Object| matches!(o, Object::Group(_));
     while model.turn(true, 10, &blocked) {}
@@ -144,7 +144,7 @@ fn a_kernel_without_objects_gets_one_of_the_exits() {
 }
 
 #[test]
-fn lists_of_exits_are_held_by_what_wants_them_alone() {
+fn lists_of_exits_are_held_only_by_desired_routes() {
     let mut model = shared();
     let id = |model: &FibModel| model.fib.exits.iter().map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!((id(&model).len(), model.fib.others.iter().count()), (1, 1));

@@ -1,5 +1,5 @@
-//! A model of the kernel with its unpleasant sides: what goes with what, refusals at any call, events that are lost; and what
-//! the reconciler makes of it.
+//! Random histories of a node against a model of the kernel with side effects, refusals at any
+//! call, and lost events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,30 +16,31 @@ mod kernel;
 
 use kernel::{KernelModel, PARENT};
 
-/// What happens to a node.
+/// An event in the history of a node.
 #[derive(Clone, Debug)]
 enum HistoryStep {
-    /// Which of five nodes there are, and in which of two subnets.
+    /// Set of nodes (of five), and their subnets (of two).
     Nodes(u8, u8),
-    /// The pool's encapsulation and mode, and whether there is a fallback.
+    /// Encapsulation and mode of the pool, and whether there is a fallback.
     Pool(u8, u8, bool),
-    /// The metric of learned routes.
+    /// Metric of learned routes.
     Metric(u32),
-    /// A prefix of a node is learned so, or no more; and which of five nodes share its packets.
+    /// A prefix of a node is learned or withdrawn, with the set of nodes that share its packets.
     Route(u8, u8, Option<bool>, u8),
-    /// A way to a node.
+    /// State of a tunnel path to a node.
     PathState(u8, bool, u8),
-    /// Somebody does something to one of our objects, and tells, or the event is lost and the loss told.
+    /// Another program changes one of our objects; the event arrives, or is lost and the loss is
+    /// reported.
     Tamper(u8, u8, bool),
-    /// One of the next calls is refused.
+    /// Refusal of one of the next calls.
     Failure(u8, u8),
-    /// So many turns are taken.
+    /// Number of turns.
     Turns(u8),
-    /// A turn is taken, and how its changes of routes ended is not heard of before the next ones.
+    /// A turn whose changes of routes complete after the next ones.
     Begin,
-    /// Events are heard of later, or no longer later.
+    /// Delay of events.
     Deaf(bool),
-    /// The routes are whole.
+    /// All routes are known.
     InSync,
 }
 
@@ -52,7 +53,7 @@ fn happening() -> impl Strategy<Value = HistoryStep> {
         8 => (0u8..5, 0u8..4, proptest::option::of(any::<bool>()), prop_oneof![Just(0), any::<u8>()])
             .prop_map(|(n, b, k, others)| Route(n, b, k, others)),
         3 => (0u8..5, any::<bool>(), 0u8..5).prop_map(|(n, d, p)| HistoryStep::PathState(n, d, p)),
-        6 => (0u8..10, any::<u8>(), any::<bool>()).prop_map(|(what, which, told)| Tamper(what, which, told)),
+        6 => (0u8..10, any::<u8>(), any::<bool>()).prop_map(|(what, which, reported)| Tamper(what, which, reported)),
         4 => (0u8..12, 0u8..4).prop_map(|(calls, errno)| Failure(calls, errno)),
         6 => (0u8..12).prop_map(Turns),
         5 => Just(Begin),
@@ -103,10 +104,10 @@ impl HistoryRun {
             }
             HistoryStep::Pool(encapsulation, mode, fallback) => {
                 let encapsulations = [Encapsulation::Ipip, Encapsulation::Vxlan, Encapsulation::None];
-                let modes = [Mode::Always, Mode::CrossSubnet, Mode::Never];
+                let modes = [PoolMode::Always, PoolMode::CrossSubnet, PoolMode::Never];
                 self.config.pools[0].encapsulation = encapsulations[usize::from(encapsulation)];
                 self.config.pools[0].mode = modes[usize::from(mode)];
-                self.config.fallback = if fallback { Fallback::Vxlan } else { Fallback::None };
+                self.config.fallback = if fallback { FallbackMode::Vxlan } else { FallbackMode::None };
                 self.state.configure(self.config.clone());
             }
             HistoryStep::Metric(metric) => {
@@ -117,7 +118,7 @@ impl HistoryRun {
                 let prefix: IpNet = format!("10.1.{node}.{}/26", block * 64).parse().expect("a prefix");
                 let kind = kind.map(|bgp| if bgp { PathKind::Bgp } else { PathKind::Static });
                 let learned = kind.map(|kind| LearnedPath { next_hop: address(node, self.far).into(), kind });
-                // Only paths by BGP share anything.
+                // Only BGP paths share packets.
                 let shares = |i: &u8| kind == Some(PathKind::Bgp) && *i != node && others >> i & 1 == 1;
                 let others: Box<[IpAddr]> =
                     (0..5).filter(shares).map(|i| address(i, self.far).into()).collect();
@@ -140,7 +141,7 @@ impl HistoryRun {
                 let state = all[usize::from(state)];
                 self.state.handle(vec![KernelEvent::PathState { address, path, state }]);
             }
-            HistoryStep::Tamper(what, which, told) => self.tamper(what, which, told),
+            HistoryStep::Tamper(what, which, reported) => self.tamper(what, which, reported),
             HistoryStep::Failure(calls, errno) => {
                 let errno = [EINVAL, ENOMEM, 105, 16][usize::from(errno)];
                 self.state.dataplane.failures.push_back((calls.into(), errno));
@@ -170,7 +171,7 @@ impl HistoryRun {
         self.state.handle(events);
     }
 
-    fn tamper(&mut self, what: u8, which: u8, told: bool) {
+    fn tamper(&mut self, what: u8, which: u8, reported: bool) {
         let kernel = &mut self.state.dataplane;
         let pick = |count: usize| (count > 0).then(|| usize::from(which) % count);
         let event = match what {
@@ -247,10 +248,10 @@ impl HistoryRun {
                 KernelEvent::Route { key, via: Some(Via::Blackhole), ours: true }
             }
         };
-        kernel.events.push(if told { event } else { KernelEvent::Overrun });
+        kernel.events.push(if reported { event } else { KernelEvent::Overrun });
     }
 
-    /// No more refusals, no more news: what is to be, is.
+    /// Ends refusals and events, and settles: kernel state must equal desired state.
     async fn quiet(&mut self) {
         self.state.dataplane.failures.clear();
         self.wait();
@@ -260,7 +261,7 @@ impl HistoryRun {
             self.state.ledger.retry_all(Instant::now());
             self.state.observation.retry_at = self.state.observation.retry_at.map(|_| Instant::now());
             for turn in 0.. {
-                assert!(turn < 5000, "no rest");
+                assert!(turn < 5000, "still work after all turns");
                 if !step(&mut self.state).await {
                     break;
                 }
@@ -268,7 +269,8 @@ impl HistoryRun {
         }
     }
 
-    /// Compares the kernel with what follows from configuration, paths and standings, worked out anew.
+    /// Compares the kernel with the state derived from scratch from configuration, paths and
+    /// reachability.
     fn check(&mut self) {
         let reachability = self.state.reachability.clone();
         let kernel = &mut self.state.dataplane;
@@ -318,7 +320,7 @@ impl HistoryRun {
             }
         }
         let more: Vec<_> = kernel.routes.keys().filter(|key| !wanted.contains(key)).collect();
-        assert!(more.is_empty(), "not wanted: {more:?}");
+        assert!(more.is_empty(), "not desired: {more:?}");
         let used = |id: &u32| kernel.routes.values().any(|via| *via == Via::Nexthop(*id));
         let shares = |id: &u32| state.nexthops.iter().any(|(g, n)| used(g) && n.members.contains(*id));
         let unused: Vec<_> = state.nexthops.keys().filter(|id| !used(id) && !shares(id)).collect();
@@ -327,7 +329,7 @@ impl HistoryRun {
     }
 }
 
-/// `PROPTEST_CASES`, or as many as take some seconds.
+/// Returns `PROPTEST_CASES`, or a number that takes some seconds.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
 }

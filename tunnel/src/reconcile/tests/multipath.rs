@@ -1,4 +1,4 @@
-//! Prefixes whose packets several nodes share.
+//! Multipath routes.
 
 use super::reachability::ipip;
 use super::*;
@@ -6,7 +6,7 @@ use crate::report::ExitKind;
 
 const BLOCK: &str = "10.1.50.0/26";
 
-/// A block that these nodes announce.
+/// Returns a block that these nodes announce.
 fn anycast(nodes: &[u8]) -> RouteChange {
     let [first, others @ ..] = nodes else { panic!("no node") };
     RouteChange {
@@ -16,7 +16,7 @@ fn anycast(nodes: &[u8]) -> RouteChange {
     }
 }
 
-/// Where the block's packets go.
+/// Returns the next hops of the block.
 fn leads(state: &Reconciler<Fake>) -> Vec<(IpAddr, u32)> {
     let key = RouteKey { prefix: BLOCK.parse().expect("prefix"), metric: DEFAULT_ROUTE_METRIC };
     match state.dataplane.routes.get(&key) {
@@ -37,11 +37,11 @@ async fn started() -> Reconciler<Fake> {
 }
 
 #[tokio::test]
-async fn each_leg_has_its_own_encapsulation_and_a_change_of_one_is_one_message() {
+async fn each_member_has_its_own_encapsulation_and_a_change_of_one_is_one_message() {
     let mut state = started().await;
     let (a, b) = (([192, 168, 0, 2].into(), 10), ([192, 168, 0, 3].into(), 10));
     assert_eq!(leads(&state), [a, b]);
-    (state.dataplane.asked, state.dataplane.rerouted) = (Vec::new(), 0);
+    (state.dataplane.executed, state.dataplane.rerouted) = (Vec::new(), 0);
     state.handle(vec![KernelEvent::PathState {
         address: [10, 1, 2, 0].into(),
         path: TunnelPath::Ipip,
@@ -50,10 +50,14 @@ async fn each_leg_has_its_own_encapsulation_and_a_change_of_one_is_one_message()
     settle(&mut state).await;
     let wrapped = ([10, 1, 2, 0].into(), 9);
     assert_eq!(leads(&state), [wrapped, b]);
-    assert!(matches!(state.dataplane.asked[..], [Op::ReplaceNexthop { .. }]), "{:?}", state.dataplane.asked);
+    assert!(
+        matches!(state.dataplane.executed[..], [Op::ReplaceNexthop { .. }]),
+        "{:?}",
+        state.dataplane.executed
+    );
     assert_eq!(state.dataplane.rerouted, 0);
 
-    let report = state.one_route(&BLOCK.parse().expect("prefix"));
+    let report = state.prefix_routes(&BLOCK.parse().expect("prefix"));
     let legs: Vec<_> = report[0].legs.iter().map(|leg| (leg.exit, leg.gateway)).collect();
     assert_eq!(legs, [(ExitKind::Ipip, b.0), (ExitKind::Vxlan, wrapped.0)]);
     assert!(report[0].installed);
@@ -63,9 +67,9 @@ async fn each_leg_has_its_own_encapsulation_and_a_change_of_one_is_one_message()
 }
 
 #[tokio::test]
-async fn a_leg_that_leads_nowhere_leaves_the_packets_to_the_others() {
+async fn an_unreachable_member_leaves_the_packets_to_the_others() {
     let mut state = started().await;
-    // This node itself, and one that is no node and has no VTEP.
+    // This node itself, and an address that is no node's and has no VTEP.
     for (nodes, gateways) in
         [(&[3, 1][..], &[3][..]), (&[1, 2, 3], &[2, 3]), (&[3], &[3]), (&[2, 3, 77], &[2, 3, 77])]
     {
@@ -91,13 +95,13 @@ async fn a_node_that_shares_a_block_has_a_path_by_bgp() {
     state.routes(vec![anycast(&[3])]);
     state.routes(vec![RouteChange { learned: Some(by_the_table), ..change(2) }]);
     assert!(state.reachability.any_lost());
-    // It comes back as one of those that share.
+    // It comes back as one of the members.
     state.routes(vec![anycast(&[3, 2])]);
     assert!(state.reachability.deadline(Duration::ZERO).is_some());
 }
 
 #[tokio::test]
-async fn a_group_that_was_changed_or_deleted_is_right_again() {
+async fn a_changed_or_deleted_group_is_repaired() {
     let mut state = started().await;
     let right = leads(&state);
     let group = |state: &Reconciler<Fake>| {

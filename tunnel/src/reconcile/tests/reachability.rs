@@ -1,4 +1,4 @@
-//! Fallback and return, against a kernel that does as it is told.
+//! Fallback and return, against a kernel that executes everything.
 
 use std::time::Duration;
 
@@ -39,10 +39,10 @@ fn path_state(state: PathState) -> Vec<KernelEvent> {
 }
 
 #[tokio::test]
-async fn every_node_is_asked_after_by_ipip_and_its_probes_have_tables() {
+async fn every_node_is_probed_by_ipip_with_tables_of_its_own() {
     let state = started(ipip()).await;
-    let asked: Vec<_> = state.dataplane.targets.iter().map(|a| (a.address, a.ipip, a.direct)).collect();
-    assert_eq!(asked, [(B, true, false), (Ipv4Addr::new(10, 1, 3, 0), true, false)]);
+    let probed: Vec<_> = state.dataplane.targets.iter().map(|a| (a.address, a.ipip, a.direct)).collect();
+    assert_eq!(probed, [(B, true, false), (Ipv4Addr::new(10, 1, 3, 0), true, false)]);
     let kernel = &state.dataplane.kernel;
     assert_eq!(kernel.rules.iter().copied().collect::<Vec<_>>(), [TunnelPath::Ipip, TunnelPath::Vxlan]);
     assert_eq!(kernel.probe_routes.len(), 4);
@@ -51,14 +51,14 @@ async fn every_node_is_asked_after_by_ipip_and_its_probes_have_tables() {
 }
 
 #[tokio::test]
-async fn what_has_no_other_way_is_asked_after_by_that_and_needs_no_tables() {
-    type Change = fn(&mut Config);
-    let changes: [(Change, Option<(bool, bool)>); 3] = [
-        (|config| config.fallback = Fallback::None, Some((true, false))),
+async fn a_path_without_an_alternative_is_probed_without_tables() {
+    type ProbeCase = fn(&mut Config);
+    let changes: [(ProbeCase, Option<(bool, bool)>); 3] = [
+        (|config| config.fallback = FallbackMode::None, Some((true, false))),
         (|config| config.pools[0].encapsulation = Encapsulation::Vxlan, Some((false, true))),
-        (|config| config.pools[0].mode = Mode::Never, None),
+        (|config| config.pools[0].mode = PoolMode::Never, None),
     ];
-    for (change, asked) in changes {
+    for (change, probed) in changes {
         let mut state = started(ipip()).await;
         let mut config = ipip();
         change(&mut config);
@@ -68,9 +68,9 @@ async fn what_has_no_other_way_is_asked_after_by_that_and_needs_no_tables() {
             .dataplane
             .targets
             .iter()
-            .map(|aim| (aim.ipip, aim.vxlan, aim.fallback, aim.doubted))
+            .map(|target| (target.ipip, target.vxlan, target.fallback, target.doubted))
             .collect();
-        let wanted = asked.map_or(Vec::new(), |(ipip, vxlan)| vec![(ipip, vxlan, false, false); 2]);
+        let wanted = probed.map_or(Vec::new(), |(ipip, vxlan)| vec![(ipip, vxlan, false, false); 2]);
         assert_eq!(targets, wanted);
         assert_eq!((state.dataplane.kernel.rules.len(), state.dataplane.kernel.probe_routes.len()), (0, 0));
     }
@@ -81,40 +81,44 @@ async fn blocked_ipip_moves_a_node_to_vxlan_with_one_message_and_back_with_anoth
     let mut state = started(ipip()).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
     let vxlan = state.dataplane.kernel.link(Device::Vxlan).expect("a device").index;
-    state.dataplane.asked.clear();
+    state.dataplane.executed.clear();
     state.dataplane.rerouted = 0;
     state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
-    let [Op::ReplaceNexthop { gateway, index, .. }] = state.dataplane.asked[..] else {
-        panic!("{:?}", state.dataplane.asked)
+    let [Op::ReplaceNexthop { gateway, index, .. }] = state.dataplane.executed[..] else {
+        panic!("{:?}", state.dataplane.executed)
     };
     assert_eq!((gateway, index, state.dataplane.rerouted), (B.into(), vxlan, 0));
-    let told = tunnel(&mut state, 2);
-    assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
-    assert!(told.reason.contains("does not pass"), "{}", told.reason);
+    let report = tunnel(&mut state, 2);
+    assert_eq!((report.preferred, report.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
+    assert!(report.reason.contains("does not pass"), "{}", report.reason);
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip), "one pair only");
 
     state.handle(path_state(PathState::Returning));
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
-    state.dataplane.asked.clear();
+    state.dataplane.executed.clear();
     state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
-    assert!(matches!(state.dataplane.asked[..], [Op::ReplaceNexthop { .. }]), "{:?}", state.dataplane.asked);
+    assert!(
+        matches!(state.dataplane.executed[..], [Op::ReplaceNexthop { .. }]),
+        "{:?}",
+        state.dataplane.executed
+    );
     assert_eq!((tunnel(&mut state, 2).in_use, state.dataplane.rerouted), (Some(ExitKind::Ipip), 0));
 }
 
 #[tokio::test]
-async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
+async fn a_report_between_two_turns_does_not_lose_the_exit_in_use() {
     let mut state = started(ipip()).await;
     state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
-    // Only the reason changes: the kernel has the route as it is to be all the while.
+    // Only the reason changes: the kernel has the right route all the while.
     for known in [PathState::Returning, PathState::Blocked, PathState::Returning] {
         state.handle(path_state(known));
         let mut more = true;
         while more {
-            // What was noted before may be noted anew at any time.
+            // Exits in use may be updated at any time.
             state.exits.stale = true;
             assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan), "{known:?}");
             more = step(&mut state).await;
@@ -124,7 +128,7 @@ async fn whoever_asks_between_two_turns_is_not_told_that_nothing_is_in_use() {
 }
 
 #[tokio::test]
-async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
+async fn a_node_that_lost_bgp_returns_after_recover_after_and_not_before() {
     let mut config = ipip();
     config.probing.recover_after = Duration::from_secs(30);
     let mut state = started(config.clone()).await;
@@ -133,14 +137,14 @@ async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     state.routes(vec![by(PathKind::Bgp, 2)]);
     settle(&mut state).await;
-    let told = tunnel(&mut state, 2);
-    assert_eq!(told.in_use, Some(ExitKind::Vxlan));
-    assert!(told.reason.contains("BGP is back"), "{}", told.reason);
+    let report = tunnel(&mut state, 2);
+    assert_eq!(report.in_use, Some(ExitKind::Vxlan));
+    assert!(report.reason.contains("BGP is back"), "{}", report.reason);
     let wait = config.probing.recover_after;
-    let at = state.reachability.deadline(wait).expect("a time to look again");
+    let at = state.reachability.deadline(wait).expect("a deadline");
     assert!(state.next_retry().is_some_and(|again| again <= at));
     assert!(at > Instant::now() + Duration::from_secs(25));
-    // Lost once more, and back: the time begins anew.
+    // Lost again, and back: the time starts again.
     state.routes(vec![by(PathKind::Static, 2)]);
     settle(&mut state).await;
     assert_eq!(state.reachability.deadline(wait), None);
@@ -155,23 +159,27 @@ async fn a_node_that_bgp_lost_returns_after_recover_after_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_time_that_has_passed_while_somebody_asked_is_still_to_be_dealt_with() {
+async fn a_deadline_that_passed_during_a_report_is_still_processed() {
     let mut config = ipip();
-    config.probing.recover_after = Duration::from_millis(20);
+    config.probing.recover_after = Duration::from_secs(30);
     let mut state = started(config.clone()).await;
     state.routes(vec![by(PathKind::Static, 2)]);
     settle(&mut state).await;
     state.routes(vec![by(PathKind::Bgp, 2)]);
     settle(&mut state).await;
-    let at = state.reachability.deadline(config.probing.recover_after).expect("a time to look again");
-    assert!(at > Instant::now(), "nothing was to be dealt with before");
-    std::thread::sleep(at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
-    // Whoever asks is answered without a turn.
+    let at = state.reachability.deadline(config.probing.recover_after).expect("a deadline");
+    assert!(at > Instant::now(), "the deadline is still ahead");
+    // Advances the clock: all stored times become older.
+    state.reachability.backdate(config.probing.recover_after);
+    state.marked_at = state.marked_at.and_then(|at| at.checked_sub(config.probing.recover_after));
+    let at = state.reachability.deadline(config.probing.recover_after).expect("a deadline");
+    assert!(at <= Instant::now());
+    // A report does not require a turn.
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
-    assert!(state.next_retry().is_some_and(|again| again <= at), "it would be forgotten");
-    // What comes meanwhile is looked at for what is due too.
+    assert!(state.next_retry().is_some_and(|again| again <= at), "the deadline would be lost");
+    // Other input triggers the work that is due.
     settle(&mut state).await;
-    assert!(state.next_retry().is_none_or(|again| again > Instant::now()), "it would go round for ever");
+    assert!(state.next_retry().is_none_or(|again| again > Instant::now()), "the reconciler would spin");
     assert_eq!(state.reachability.deadline(config.probing.recover_after), None);
 }
 
@@ -186,7 +194,7 @@ async fn a_block_without_bgp_does_not_move_its_nodes_others() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pass() {
+async fn leftovers_on_vxlan_stay_until_ipip_passes() {
     let mut state = started(ipip()).await;
     state.handle(path_state(PathState::Blocked));
     settle(&mut state).await;
@@ -200,14 +208,14 @@ async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pas
     state.in_sync();
     settle(&mut state).await;
     assert_eq!(
-        (state.dataplane.asked.len(), state.dataplane.rerouted),
+        (state.dataplane.executed.len(), state.dataplane.rerouted),
         (0, 0),
         "{:?}",
-        state.dataplane.asked
+        state.dataplane.executed
     );
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Vxlan));
     assert_eq!(tunnel(&mut state, 3).in_use, Some(ExitKind::Ipip));
-    let doubted: Vec<bool> = state.dataplane.targets.iter().map(|aim| aim.doubted).collect();
+    let doubted: Vec<bool> = state.dataplane.targets.iter().map(|target| target.doubted).collect();
     assert_eq!(doubted, [true, false]);
     state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
@@ -215,11 +223,11 @@ async fn what_an_earlier_run_left_on_vxlan_stays_there_until_ipip_is_seen_to_pas
 }
 
 #[tokio::test]
-async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_is() {
+async fn routes_on_another_exit_move_to_ipip_once_it_was_answered_or_no_path_is() {
     for verdict in [PathState::Passes, PathState::Unanswered] {
         for (encapsulation, mode, exit) in [
-            (Encapsulation::Vxlan, Mode::Always, ExitKind::Vxlan),
-            (Encapsulation::Vxlan, Mode::Never, ExitKind::Direct),
+            (Encapsulation::Vxlan, PoolMode::Always, ExitKind::Vxlan),
+            (Encapsulation::Vxlan, PoolMode::Never, ExitKind::Direct),
         ] {
             let mut before = ipip();
             (before.pools[0].encapsulation, before.pools[0].mode) = (encapsulation, mode);
@@ -227,20 +235,20 @@ async fn what_goes_another_way_moves_to_ipip_once_that_was_answered_or_nothing_i
             assert_eq!(tunnel(&mut state, 2).in_use, Some(exit));
             state.configure(ipip());
             settle(&mut state).await;
-            let told = tunnel(&mut state, 2);
-            assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(exit)));
-            assert!(told.reason.contains("once a probe was answered"), "{}", told.reason);
-            assert!(state.dataplane.targets.iter().all(|aim| aim.ipip && !aim.doubted));
+            let report = tunnel(&mut state, 2);
+            assert_eq!((report.preferred, report.in_use), (Some(ExitKind::Ipip), Some(exit)));
+            assert!(report.reason.contains("once a probe was answered"), "{}", report.reason);
+            assert!(state.dataplane.targets.iter().all(|target| target.ipip && !target.doubted));
             state.handle(path_state(verdict));
             settle(&mut state).await;
             assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));
-            assert_eq!(tunnel(&mut state, 3).in_use, Some(exit), "nothing is known of the other");
+            assert_eq!(tunnel(&mut state, 3).in_use, Some(exit), "the other node is unaffected");
         }
     }
 }
 
 #[tokio::test]
-async fn a_device_that_no_pool_uses_takes_packets_in_for_a_while() {
+async fn an_unused_device_receives_packets_for_a_while() {
     let mut state = started(ipip()).await;
     let mut config = ipip();
     config.pools[0].encapsulation = Encapsulation::Vxlan;
@@ -257,15 +265,15 @@ async fn a_device_that_no_pool_uses_takes_packets_in_for_a_while() {
 }
 
 #[tokio::test]
-async fn within_a_subnet_packets_go_unwrapped_once_one_was_seen_to_pass() {
+async fn plain_packets_are_used_within_a_subnet_once_a_probe_passed() {
     let mut config = ipip();
-    config.pools[0].mode = Mode::CrossSubnet;
+    config.pools[0].mode = PoolMode::CrossSubnet;
     config.probing.direct = true;
     let mut state = started(config).await;
-    let told = tunnel(&mut state, 2);
-    assert_eq!(told.in_use, Some(ExitKind::Ipip));
-    assert!(told.reason.contains("no unwrapped packet"), "{}", told.reason);
-    assert!(state.dataplane.targets.iter().all(|aim| aim.direct && aim.ipip));
+    let report = tunnel(&mut state, 2);
+    assert_eq!(report.in_use, Some(ExitKind::Ipip));
+    assert!(report.reason.contains("no unwrapped packet"), "{}", report.reason);
+    assert!(state.dataplane.targets.iter().all(|target| target.direct && target.ipip));
     state.handle(vec![KernelEvent::PathState {
         address: B,
         path: TunnelPath::Direct,
@@ -284,7 +292,7 @@ async fn within_a_subnet_packets_go_unwrapped_once_one_was_seen_to_pass() {
 }
 
 #[tokio::test]
-async fn a_probes_rule_or_route_that_was_taken_away_comes_back() {
+async fn a_deleted_probe_rule_or_route_is_restored() {
     let mut state = started(ipip()).await;
     state.dataplane.kernel.rules.clear();
     state.dataplane.kernel.probe_routes.remove(&(TunnelPath::Ipip, B));
@@ -295,13 +303,13 @@ async fn a_probes_rule_or_route_that_was_taken_away_comes_back() {
 }
 
 #[tokio::test]
-async fn in_a_network_that_is_known_to_drop_it_ipip_is_asked_after_and_not_used_before_it_was_answered() {
+async fn a_doubted_ipip_is_probed_and_used_only_after_an_answer() {
     let mut config = ipip();
     config.probing.doubted = true;
     let mut state = started(config).await;
-    let told = tunnel(&mut state, 2);
-    assert_eq!((told.preferred, told.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
-    assert!(state.dataplane.targets.iter().all(|aim| aim.ipip && aim.doubted));
+    let report = tunnel(&mut state, 2);
+    assert_eq!((report.preferred, report.in_use), (Some(ExitKind::Ipip), Some(ExitKind::Vxlan)));
+    assert!(state.dataplane.targets.iter().all(|target| target.ipip && target.doubted));
     state.handle(path_state(PathState::Passes));
     settle(&mut state).await;
     assert_eq!(tunnel(&mut state, 2).in_use, Some(ExitKind::Ipip));

@@ -36,16 +36,16 @@ fn note(journal: &JournalHandle, news: TunnelActivity) {
             format!("and {} more nodes are reached another way", news.more_exits),
         );
     }
-    for change in &news.passages {
+    for change in &news.path_changes {
         let (what, text) = path_state(change);
         journal.note(EventKind::Tunnel, what, Some(&change.node), text);
     }
-    if news.more_passages > 0 {
+    if news.more_path_changes > 0 {
         journal.note(
             EventKind::Tunnel,
             "more",
             None,
-            format!("and of {} more ways probes say something else", news.more_passages),
+            format!("and of {} more ways probes say something else", news.more_path_changes),
         );
     }
     if news.drift > 0 {

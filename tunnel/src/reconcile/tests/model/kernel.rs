@@ -1,4 +1,4 @@
-//! The kernel: what goes with what, refusals at any call, events that are lost.
+//! The model of the kernel: side effects, refusals at any call, lost events.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ pub(super) struct KernelModel {
     pub(super) state: ObservedState,
     pub(super) routes: BTreeMap<RouteKey, Via>,
     answers: VecDeque<Vec<(usize, DataplaneError)>>,
-    /// Batches are completed for who waits alone.
+    /// True if batches complete only when they are waited for.
     pub(super) slow: bool,
     list: Option<Vec<ListedRoute>>,
     last_index: u32,
-    /// Calls until one fails, and with what.
+    /// Number of calls until one fails, and the errno.
     pub(super) failures: VecDeque<(u32, i32)>,
-    /// What others did is told by these.
+    /// Events of changes by other programs.
     pub(super) events: Vec<KernelEvent>,
 }
 
 impl KernelModel {
-    /// Whether this call fails.
+    /// Returns the errno if this call fails.
     fn fails(&mut self) -> Option<i32> {
         let (calls, errno) = self.failures.front_mut()?;
         if *calls > 0 {
@@ -39,7 +39,7 @@ impl KernelModel {
         self.routes.retain(|_, via| !gone(via));
     }
 
-    /// Next-hop objects on a device go without a word, and IPv4 routes with them.
+    /// Removes the next-hop objects of a device and their IPv4 routes, without an event.
     pub(super) fn take_down(&mut self, index: u32) {
         let ids: Vec<u32> =
             self.state.nexthops.iter().filter(|(_, n)| n.index == index).map(|(id, _)| *id).collect();
@@ -50,7 +50,7 @@ impl KernelModel {
         self.state.probe_routes.retain(|_, via| via.is_none_or(|(_, i)| i != index));
     }
 
-    /// Objects leave their groups, groups go with their last one, and routes with what they lead to.
+    /// Removes objects from their groups, groups that become empty, and the routes of all of them.
     pub(super) fn remove_nexthops(&mut self, ids: &[u32]) {
         for id in ids {
             self.state.apply(&Op::DeleteNexthop { id: *id });
@@ -84,7 +84,7 @@ impl KernelModel {
         index == PARENT.index || Device::ALL.iter().filter_map(of).any(|link| link.up)
     }
 
-    fn carry_out(&mut self, op: &Op) -> Result<(), i32> {
+    fn execute(&mut self, op: &Op) -> Result<(), i32> {
         if let Some(errno) = self.fails() {
             return Err(errno);
         }
@@ -155,19 +155,21 @@ impl KernelModel {
             return Err(errno);
         }
         match op.verb {
-            Verb::Add(Via::Nexthop(id)) | Verb::Replace(Via::Nexthop(id))
+            RouteAction::Add(Via::Nexthop(id)) | RouteAction::Replace(Via::Nexthop(id))
                 if !self.state.nexthops.contains_key(&id) =>
             {
                 return Err(EINVAL);
             }
-            Verb::Add(Via::Link(index)) | Verb::Replace(Via::Link(index)) if !self.usable(index) => {
+            RouteAction::Add(Via::Link(index)) | RouteAction::Replace(Via::Link(index))
+                if !self.usable(index) =>
+            {
                 return Err(100);
             }
-            Verb::Add(_) if self.routes.contains_key(&op.key) => return Err(EEXIST),
-            Verb::Replace(_) if !self.routes.contains_key(&op.key) => return Err(ENOENT),
-            Verb::Delete if !self.routes.contains_key(&op.key) => return Err(3),
-            Verb::Add(via) | Verb::Replace(via) => self.routes.insert(op.key, via),
-            Verb::Delete => self.routes.remove(&op.key),
+            RouteAction::Add(_) if self.routes.contains_key(&op.key) => return Err(EEXIST),
+            RouteAction::Replace(_) if !self.routes.contains_key(&op.key) => return Err(ENOENT),
+            RouteAction::Delete if !self.routes.contains_key(&op.key) => return Err(3),
+            RouteAction::Add(via) | RouteAction::Replace(via) => self.routes.insert(op.key, via),
+            RouteAction::Delete => self.routes.remove(&op.key),
         };
         Ok(())
     }
@@ -192,7 +194,7 @@ impl Dataplane for KernelModel {
         self.list = Some(self.routes.iter().map(record).collect());
     }
 
-    async fn listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
+    async fn next_listed(&mut self) -> Result<Option<Vec<ListedRoute>>, DataplaneError> {
         match self.fails() {
             Some(errno) => {
                 self.list = None;
@@ -217,7 +219,7 @@ impl Dataplane for KernelModel {
     }
 
     async fn apply(&mut self, _: &Config, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
-        ops.iter().map(|op| self.carry_out(op).map_err(error)).collect()
+        ops.iter().map(|op| self.execute(op).map_err(error)).collect()
     }
 
     fn reach(&mut self, address: IpAddr, _: &ObservedState) -> Reach {
@@ -229,7 +231,7 @@ impl Dataplane for KernelModel {
 
     fn probe(&mut self, _: &Config, _: &ObservedState, _: &[ProbeTarget]) {}
 
-    fn probed(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
+    fn path_measurements(&self, _: Ipv4Addr) -> Option<[PathMeasurement; 3]> {
         None
     }
 

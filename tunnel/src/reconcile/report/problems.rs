@@ -1,17 +1,17 @@
-//! What somebody has to do something about, one line each.
+//! Problems that need intervention, one line each.
 
 use ipnet::IpNet;
 
-use super::PERMISSION_DENIED;
 use crate::{
     dataplane::{
         Dataplane,
         errno::{EOPNOTSUPP, EPERM},
     },
-    desired::{BLACKHOLE_METRIC, DesiredDevice, Device},
+    desired::{DesiredDevice, Device},
     diff::Object,
-    node::{Config, Fallback, Mac},
+    node::{Config, FallbackMode},
     reconcile::Reconciler,
+    report::{PERMISSION_DENIED, describe},
 };
 
 impl<D: Dataplane> Reconciler<D> {
@@ -53,9 +53,9 @@ impl<D: Dataplane> Reconciler<D> {
             }
         }
         problems.extend(self.sysctls.iter().filter_map(|s| s.problem.clone()));
-        // With the privilege missing every object fails for that one reason.
-        let told = |errno: i32| self.permission_denied && errno == EPERM;
-        let refusals = || self.ledger.failures().iter().filter(|(_, f)| !told(f.errno));
+        // Without the privilege every object fails for that one reason.
+        let explained = |errno: i32| self.permission_denied && errno == EPERM;
+        let refusals = || self.ledger.failures().iter().filter(|(_, f)| !explained(f.errno));
         let count = refusals().count();
         if let Some((object, failure)) = refusals().next() {
             let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
@@ -75,7 +75,7 @@ fn config_problems(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if config.needs_vxlan() && config.fallback == Fallback::Vxlan {
+    if config.needs_vxlan() && config.fallback == FallbackMode::Vxlan {
         let without: Vec<&str> = config
             .nodes
             .iter()
@@ -90,24 +90,4 @@ fn config_problems(config: &Config) -> Vec<String> {
         }
     }
     problems
-}
-
-pub(crate) fn describe(object: &Object) -> String {
-    match object {
-        Object::Link(device) => format!("link {}", device.name()),
-        Object::Address(device, address) => format!("address {address} on {}", device.name()),
-        Object::Fdb(mac) => format!("forwarding entry {}", mac_text(mac)),
-        Object::Neighbour(address) => format!("neighbour {address}"),
-        Object::Nexthop(gateway, index) => format!("next hop {gateway} on interface {index}"),
-        Object::Group(members) => format!("group of {} next hops", members.ids().len()),
-        Object::UnwantedNexthop(id) => format!("next-hop object {id}"),
-        Object::Rule(path) => format!("rule for {path} probes"),
-        Object::ProbeRoute(path, address) => format!("route for {path} probes to {address}"),
-        Object::Route(key) if key.metric == BLACKHOLE_METRIC => format!("blackhole {}", key.prefix),
-        Object::Route(key) => format!("route {} metric {}", key.prefix, key.metric),
-    }
-}
-
-pub(super) fn mac_text(mac: &Mac) -> String {
-    mac.map(|octet| format!("{octet:02x}")).join(":")
 }
