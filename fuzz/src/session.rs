@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::session::{
-    Negotiated, Peer, PeerConfig, PeerInput, PeerOutput, ReceivedUpdate, RestartConfig, SessionState, Side,
+    Peer, PeerConfig, PeerInput, PeerOutput, ReceivedUpdate, RestartConfig, SessionParameters, SessionState,
+    Side,
 };
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::Context;
@@ -274,6 +275,6 @@ fn observer(address: Ipv4Addr, asn: u32, as_width: AsWidth, add_path: bool) -> P
         extended_next_hop: add_path,
         ..Capabilities::default()
     };
-    let settled = Negotiated::settle(&ours, &peer_open, Asn(asn)).expect("a session");
+    let settled = SessionParameters::settle(&ours, &peer_open, Asn(asn)).expect("a session");
     PeerSession::new(&settled, address.into(), asn == 65000)
 }

@@ -1,5 +1,7 @@
 //! The decision process (RFC 4271 §9.1.2.2, RFC 4456 §9). Its steps filter the set of paths one
 //! after the other, so the result does not depend on the order of arrival.
+//!
+//! The interior cost to the next hop (RFC 4271 §9.1.2.2 e) is not compared, since no IGP is read.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};

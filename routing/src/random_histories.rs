@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use bgp::session::{Retain, Stale};
+use bgp::session::{Retention, StaleAction};
 use bgp::wire::attribute::{code, flag, push};
 use bgp::wire::encode::UpdateFormat;
 use bgp::{Asn, Families, Family, PeerId, RouterId};
@@ -150,8 +150,8 @@ impl Bed {
                 } else {
                     self.drop_stale(peer, Families::BOTH);
                 }
-                self.rib.peer_down(id(peer), Retain::default());
-                self.rib.stale(id(peer), Stale::Drop(Families::BOTH));
+                self.rib.peer_down(id(peer), Retention::default());
+                self.rib.stale(id(peer), StaleAction::Drop(Families::BOTH));
             }
             Step::Lost(peer, older, silent) => {
                 if !self.up.contains(&peer) || self.is_full(peer) || self.over.contains(&peer) {
@@ -162,7 +162,7 @@ impl Bed {
                     self.drop_stale(peer, Families::BOTH);
                 }
                 self.stale.extend(self.received.keys().filter(|(from, _)| *from == peer));
-                self.rib.peer_down(id(peer), Retain { families: Families::BOTH, older, silent });
+                self.rib.peer_down(id(peer), Retention { families: Families::BOTH, older, silent });
             }
             Step::EndOfRib(peer, v4) => {
                 if self.up.contains(&peer) {
@@ -185,7 +185,7 @@ impl Bed {
                 let families = family(v4).into();
                 if dropped {
                     self.drop_stale(peer, families);
-                    self.rib.stale(id(peer), Stale::Drop(families));
+                    self.rib.stale(id(peer), StaleAction::Drop(families));
                 } else {
                     // Like the session layer: routes of a peer that is up do not become long-lived
                     // stale.
@@ -196,7 +196,7 @@ impl Bed {
                         *from == peer && families.contains(Family::of(prefix))
                     };
                     self.last.extend(self.stale.iter().filter(of));
-                    self.rib.stale(id(peer), Stale::LlgrStale(families));
+                    self.rib.stale(id(peer), StaleAction::LlgrStale(families));
                 }
             }
             Step::Up(peer) => {
@@ -431,7 +431,7 @@ proptest! {
             let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
             prop_assert_eq!((counts.received, counts.stale), (bed.prefix_count(peer), stale), "peer {}", peer);
         }
-        bed.shares_packets_as_it_should()?;
+        bed.exits_match_the_paths()?;
         for (peer, prefix) in bed.received.keys() {
             let accepted = bed.imported(*peer, prefix, bed.received[&(*peer, *prefix)]).is_some();
             prop_assert!(!accepted || bed.best.contains_key(prefix), "{} is accepted from {}", prefix, peer);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::net::{Outbound, RouteSink};
-use bgp::session::{Negotiated, Retain, Stale};
+use bgp::session::{Retention, SessionParameters, StaleAction};
 use bgp::wire::update::Update;
 use bgp::{Family, PeerId};
 
@@ -99,7 +99,7 @@ impl SessionSink {
 }
 
 impl RouteSink for SessionSink {
-    async fn established(&mut self, negotiated: Negotiated, outbound: Outbound) {
+    async fn established(&mut self, negotiated: SessionParameters, outbound: Outbound) {
         let session = PeerSession::new(&negotiated, self.address, self.client);
         self.channel_state = Arc::default();
         let channel = PeerChannel { outbound, state: Arc::clone(&self.channel_state) };
@@ -140,7 +140,7 @@ impl RouteSink for SessionSink {
         self.queue.push_back(RibCommand::RefreshBegins(self.id, family));
     }
 
-    fn stale(&mut self, stale: Stale) {
+    fn stale(&mut self, stale: StaleAction) {
         self.seal();
         self.queue.push_back(RibCommand::Stale(self.id, stale));
     }
@@ -176,7 +176,7 @@ impl RouteSink for SessionSink {
         }
     }
 
-    async fn down(&mut self, retain: Retain) {
+    async fn down(&mut self, retain: Retention) {
         if retain.families.is_empty() {
             self.batch = RouteBatch::default();
             self.queue.clear();

@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::session::{Negotiated, Retain, Stale};
+use crate::session::{Retention, SessionParameters, StaleAction};
 use crate::types::Family;
 use crate::wire::update::Update;
 
@@ -22,7 +22,11 @@ pub type Outbound = mpsc::Sender<Bytes>;
 /// over, and nothing is read from the peer while something waits to be flushed.
 pub trait RouteSink: Send + 'static {
     /// Processes the start of a session; chunks sent to `outbound` are written to the peer.
-    fn established(&mut self, negotiated: Negotiated, outbound: Outbound) -> impl Future<Output = ()> + Send;
+    fn established(
+        &mut self,
+        negotiated: SessionParameters,
+        outbound: Outbound,
+    ) -> impl Future<Output = ()> + Send;
     /// Processes announced and withdrawn routes.
     fn update(&mut self, update: &Update<'_>);
     /// Processes an End-of-RIB marker (RFC 4724 §2).
@@ -33,7 +37,7 @@ pub trait RouteSink: Send + 'static {
     /// not in it are dropped by [`RouteSink::stale`].
     fn refresh_begins(&mut self, family: Family);
     /// Processes a change in the treatment of stale routes.
-    fn stale(&mut self, stale: Stale);
+    fn stale(&mut self, stale: StaleAction);
     /// Returns whether gathered routes wait to be handed over.
     fn pending(&self) -> bool;
     /// Hands over the gathered routes; may be cancelled and called again.
@@ -41,5 +45,5 @@ pub trait RouteSink: Send + 'static {
     /// Called when all chunks sent to `outbound` are written.
     fn drained(&mut self);
     /// Processes the end of the session; `retain` says which of its routes are kept.
-    fn down(&mut self, retain: Retain) -> impl Future<Output = ()> + Send;
+    fn down(&mut self, retain: Retention) -> impl Future<Output = ()> + Send;
 }

@@ -11,7 +11,7 @@ use bgp::wire::error::ErrorCode;
 use bgp::{Asn, Families, PeerId, RouterId};
 use routing::RibConfig;
 use routing::actor::RibHandle;
-use routing::limits::LimitReached;
+use routing::limits::PrefixLimitReport;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
@@ -67,7 +67,7 @@ pub(super) struct Daemon {
     /// Connections of those that come.
     pub(super) strangers: (mpsc::Sender<DynamicConnection>, mpsc::Receiver<DynamicConnection>),
     /// Peers that sent too many prefixes.
-    pub(super) limits: Option<mpsc::Receiver<LimitReached>>,
+    pub(super) limits: Option<mpsc::Receiver<PrefixLimitReport>>,
     /// When to look who of the neighbours is gone.
     pub(super) look_at: Instant,
     next_id: u32,

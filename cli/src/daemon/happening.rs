@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::net::DynamicConnection;
-use routing::limits::LimitReached;
+use routing::limits::PrefixLimitReport;
 
 use super::compose::Daemon;
 use super::drain::DrainRequest;
@@ -29,7 +29,7 @@ pub(super) enum Happening {
     /// Somebody asks for a drain.
     DrainAsked(DrainRequest),
     /// A peer has sent as many prefixes as it may, or nearly.
-    Limit(LimitReached),
+    Limit(PrefixLimitReport),
     /// Somebody calls from a range.
     Called(Vec<DynamicConnection>),
     /// It is time to look who of the neighbours is gone.

@@ -1,7 +1,7 @@
 //! What `routectl show routes` is answered.
 
 use ipnet::IpNet;
-use routing::actor::RibGone;
+use routing::actor::RibUnavailable;
 use routing::query::{PathInfo, RouteInfo};
 use routing::{Reason, Rib, Source};
 
@@ -23,7 +23,7 @@ impl Views {
         };
         let range = asked.prefix.map(|prefix| prefix.trunc());
         let wanted = move |prefix: &IpNet| range.is_none_or(|range| range.contains(prefix));
-        let gone = |error: RibGone| error.to_string();
+        let gone = |error: RibUnavailable| error.to_string();
         if asked.which == WhichRoutes::Advertised {
             let Some(peer) = peer else {
                 return Err("advertised: to which peer? name it with --peer".to_owned());
@@ -76,7 +76,7 @@ impl Views {
     pub(super) async fn routes_where(
         &self,
         wanted: impl Fn(&IpNet) -> bool + Clone + Send + 'static,
-    ) -> Result<Vec<RouteInfo>, RibGone> {
+    ) -> Result<Vec<RouteInfo>, RibUnavailable> {
         self.in_parts(move |rib, start| rib.routes_from(start, PART, wanted.clone())).await
     }
 
@@ -84,7 +84,7 @@ impl Views {
     async fn in_parts(
         &self,
         some: impl Fn(&Rib, u32) -> (Vec<RouteInfo>, Option<u32>) + Clone + Send + 'static,
-    ) -> Result<Vec<RouteInfo>, RibGone> {
+    ) -> Result<Vec<RouteInfo>, RibUnavailable> {
         let mut routes = Vec::new();
         let mut next = Some(0);
         while let Some(start) = next {
