@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bgp::net::{Outbound, RouteSink};
 use bgp::session::{Retention, SessionParameters, StaleAction};
-use bgp::wire::update::Update;
+use bgp::wire::update::UpdateMessage;
 use bgp::{Family, PeerId};
 
 use crate::attrs::AttrSet;
@@ -79,7 +79,7 @@ impl SessionSink {
         }
     }
 
-    fn attrs(&mut self, update: &Update<'_>, next_hop: IpAddr) -> Arc<AttrSet> {
+    fn attrs(&mut self, update: &UpdateMessage<'_>, next_hop: IpAddr) -> Arc<AttrSet> {
         let raw = update.attributes.raw();
         if let Some((octets, last_next_hop, attrs)) = &self.last
             && octets == raw
@@ -106,7 +106,7 @@ impl RouteSink for SessionSink {
         let _ = self.commands.send(RibCommand::Up(self.id, session, channel)).await;
     }
 
-    fn update(&mut self, update: &Update<'_>) {
+    fn update(&mut self, update: &UpdateMessage<'_>) {
         for list in update.withdrawals() {
             match list.with_ids() {
                 false => self.batch.push(None, list),

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::session::{Retention, SessionParameters, StaleAction};
 use crate::types::Family;
-use crate::wire::update::Update;
+use crate::wire::update::UpdateMessage;
 
 /// Capacity of the channel of message chunks for a peer's socket. With chunks of up to 64 KiB this
 /// limits the memory of a slow peer to 4 MiB (plus half as much in the socket's queue), and
@@ -28,7 +28,7 @@ pub trait RouteSink: Send + 'static {
         outbound: Outbound,
     ) -> impl Future<Output = ()> + Send;
     /// Processes announced and withdrawn routes.
-    fn update(&mut self, update: &Update<'_>);
+    fn update(&mut self, update: &UpdateMessage<'_>);
     /// Processes an End-of-RIB marker (RFC 4724 §2).
     fn end_of_rib(&mut self, family: Family);
     /// Processes a request for all routes of a family (RFC 2918).

@@ -22,7 +22,7 @@ use crate::wire::frame::{Frame, MessageKind};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::refresh::RouteRefresh;
-use crate::wire::update::{Update, UpdateView};
+use crate::wire::update::{UpdateMessage, UpdateView};
 
 /// Decision on an incoming connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl<'a> ReceivedUpdate<'a> {
     /// A fault that ends the session (RFC 7606); hand it to [`Peer::handle`] as
     /// [`PeerInput::Malformed`].
     #[inline]
-    pub fn read(&self) -> Result<Update<'a>, WireError> {
+    pub fn read(&self) -> Result<UpdateMessage<'a>, WireError> {
         UpdateView::parse(self.body)?.read(&self.context)
     }
 }

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use routing::actor::RibUnavailable;
 use routing::query::{PathInfo, RouteInfo};
-use routing::{Reason, Rib, Source};
+use routing::{PathReason, Rib, Source};
 
 use super::roster::Roster;
 use super::view::{Views, by_prefix, route_view};
@@ -37,7 +37,7 @@ impl Views {
         let routes = self.routes_where(wanted).await.map_err(gone)?;
         let from = move |path: &PathInfo| peer.is_none_or(|peer| path.source == Source::Peer(peer));
         let rejected =
-            |path: &PathInfo| path.reason.is_some_and(|reason| Reason::REJECTIONS.contains(&reason));
+            |path: &PathInfo| path.reason.is_some_and(|reason| PathReason::REJECTIONS.contains(&reason));
         match asked.which {
             WhichRoutes::Best => {
                 let report = self.report().await;
