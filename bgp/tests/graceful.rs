@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use bgp::session::{
-    Admission, Peer, PeerConfig, PeerInput, PeerOutput, RestartConfig, Retain, SessionState, Side, Stale,
+    Admission, Peer, PeerConfig, PeerInput, PeerOutput, RestartConfig, Retention, SessionState, Side,
+    StaleAction,
 };
 use bgp::wire::error::{ErrorCode, WireError};
 use bgp::wire::frame::{self, MAX_LEN, MessageKind};
@@ -60,7 +61,7 @@ fn drain(peer: &mut Peer) -> Vec<PeerOutput> {
     std::iter::from_fn(|| peer.poll_output()).collect()
 }
 
-fn retained(peer: &mut Peer) -> Retain {
+fn retained(peer: &mut Peer) -> Retention {
     let outputs = drain(peer);
     let mut ends = outputs.iter().filter_map(|output| match output {
         PeerOutput::Ended { established: true, retain, .. } => Some(*retain),
@@ -69,7 +70,7 @@ fn retained(peer: &mut Peer) -> Retain {
     ends.next_back().unwrap()
 }
 
-fn stale(peer: &mut Peer) -> Vec<Stale> {
+fn stale(peer: &mut Peer) -> Vec<StaleAction> {
     let stale = |output| match output {
         PeerOutput::Stale(stale) => Some(stale),
         _ => None,
@@ -78,7 +79,7 @@ fn stale(peer: &mut Peer) -> Vec<Stale> {
 }
 
 /// Advances to the deadline repeatedly, until the treatment of stale routes changes.
-fn until_stale(peer: &mut Peer, limit: Instant) -> (Instant, Vec<Stale>) {
+fn until_stale(peer: &mut Peer, limit: Instant) -> (Instant, Vec<StaleAction>) {
     loop {
         let now = peer.deadline().unwrap();
         assert!(now <= limit, "no change of stale routes");
@@ -141,8 +142,8 @@ fn routes_are_retained_as_far_as_both_sides_agreed() {
             let (mut peer, now) = established(config(1, restart(0)), &open);
             event(&mut peer, now);
             let wanted = match expected {
-                true => Retain { families: Families::BOTH, older: n, silent: *quiet },
-                false => Retain::default(),
+                true => Retention { families: Families::BOTH, older: n, silent: *quiet },
+                false => Retention::default(),
             };
             assert_eq!(retained(&mut peer), wanted, "{what}, N bit {n}");
             assert_eq!(peer.retained_until().is_some(), expected, "{what}, N bit {n}");
@@ -155,7 +156,7 @@ fn routes_are_retained_as_far_as_both_sides_agreed() {
         }),
     );
     closed(&mut peer, now);
-    assert_eq!(retained(&mut peer), Retain::default(), "the peer did not negotiate it");
+    assert_eq!(retained(&mut peer), Retention::default(), "the peer did not negotiate it");
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn stale_routes_are_dropped_after_the_restart_time() {
     peer.handle(PeerInput::Closed(SIDE), now);
     drain(&mut peer);
     let (at, what) = until_stale(&mut peer, now + Duration::from_secs(130));
-    assert_eq!(what, [Stale::Drop(Families::BOTH)]);
+    assert_eq!(what, [StaleAction::Drop(Families::BOTH)]);
     assert_eq!(at, now + Duration::from_secs(120));
     assert_eq!(peer.retained_until(), None);
 }
@@ -187,9 +188,9 @@ fn long_lived_routes_become_llgr_stale_and_are_dropped_later() {
     peer.handle(PeerInput::Closed(SIDE), now);
     drain(&mut peer);
     let (at, what) = until_stale(&mut peer, now + Duration::from_secs(130));
-    assert_eq!((at, what), (now + Duration::from_secs(120), vec![Stale::LlgrStale(Families::BOTH)]));
+    assert_eq!((at, what), (now + Duration::from_secs(120), vec![StaleAction::LlgrStale(Families::BOTH)]));
     let (at, what) = until_stale(&mut peer, now + Duration::from_secs(730));
-    assert_eq!((at, what), (now + Duration::from_secs(720), vec![Stale::Drop(Families::BOTH)]));
+    assert_eq!((at, what), (now + Duration::from_secs(720), vec![StaleAction::Drop(Families::BOTH)]));
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn routes_with_preserved_forwarding_state_are_kept_until_end_of_rib() {
     establish(&mut peer, &open, now);
     let mut v6 = Families::NONE;
     v6.insert(Family::Ipv6Unicast);
-    assert_eq!(stale(&mut peer), [Stale::Drop(v6)]);
+    assert_eq!(stale(&mut peer), [StaleAction::Drop(v6)]);
     assert!(peer.retained_until().is_some());
     peer.handle(PeerInput::EndOfRib(Family::Ipv4Unicast), now);
     assert_eq!(peer.retained_until(), None, "no routes are stale after End-of-RIB");
@@ -350,7 +351,7 @@ fn routes_not_sent_again_between_refresh_markers_are_dropped() {
     give(&mut peer, SIDE, &marker(1), now);
     assert_eq!(drain(&mut peer), [PeerOutput::RefreshBegins(family)]);
     give(&mut peer, SIDE, &marker(2), now);
-    assert_eq!(stale(&mut peer), [Stale::Drop(Families::IPV4)]);
+    assert_eq!(stale(&mut peer), [StaleAction::Drop(Families::IPV4)]);
     give(&mut peer, SIDE, &marker(0), now);
     assert_eq!(drain(&mut peer), [PeerOutput::Refresh(family)]);
     give(&mut peer, SIDE, &marker(3), now);

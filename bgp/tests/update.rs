@@ -4,11 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgp::wire::as_path::{AsPath, AsWidth};
-use bgp::wire::attribute::{Context, RawAttributes, Verdict, code, flag, push};
+use bgp::wire::attribute::{Context, RawAttributes, UpdateVerdict, code, flag, push};
 use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::error::ErrorCode;
 use bgp::wire::frame::{self, MAX_LEN};
-use bgp::wire::update::{Update, UpdateView};
+use bgp::wire::update::{UpdateMessage, UpdateView};
 use bgp::{Asn, Family};
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ fn read<'a>(
     attributes: &[u8],
     nlri: &[u8],
     context: &Context,
-) -> Result<Update<'a>, bgp::wire::WireError> {
+) -> Result<UpdateMessage<'a>, bgp::wire::WireError> {
     body.extend([0, 0]);
     body.extend((attributes.len() as u16).to_be_bytes());
     body.extend(attributes);
@@ -174,8 +174,8 @@ fn each_attribute_error_has_its_verdict() {
         }
         out
     };
-    use Verdict::{Discard, Ok, SessionReset, TreatAsWithdraw};
-    let cases: &[(u8, u8, &[u8], &Context, Verdict)] = &[
+    use UpdateVerdict::{Discard, Ok, SessionReset, TreatAsWithdraw};
+    let cases: &[(u8, u8, &[u8], &Context, UpdateVerdict)] = &[
         (0x40, code::ORIGIN, &[3], &EXTERNAL, TreatAsWithdraw),
         (0x80, code::ORIGIN, &[0], &EXTERNAL, TreatAsWithdraw),
         (0x40, code::AS_PATH, &[2, 0], &EXTERNAL, TreatAsWithdraw),

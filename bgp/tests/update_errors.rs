@@ -9,7 +9,7 @@ use std::path::Path;
 use bgp::Asn;
 use bgp::wire::WireError;
 use bgp::wire::as_path::AsWidth;
-use bgp::wire::attribute::{AttributeRule, Context, RULES, Verdict, code, flag, push};
+use bgp::wire::attribute::{AttributeRule, Context, RULES, UpdateVerdict, code, flag, push};
 use bgp::wire::update::UpdateView;
 
 const EXTERNAL: Context = Context { internal: false, first_as: Some(Asn(65001)), ..Context::INTERNAL };
@@ -72,13 +72,13 @@ impl Message {
 }
 
 /// Returns the violated rule and the verdict.
-fn read(body: &[u8], context: &Context) -> (Option<u8>, &'static str, Verdict) {
+fn read(body: &[u8], context: &Context) -> (Option<u8>, &'static str, UpdateVerdict) {
     match UpdateView::parse(body).and_then(|view| view.read(context)) {
         Ok(update) => {
             let fault = update.fault.expect("a fault");
             (fault.attribute, fault.rule, fault.verdict)
         }
-        Err(WireError { attribute, rule, .. }) => (attribute, rule, Verdict::SessionReset),
+        Err(WireError { attribute, rule, .. }) => (attribute, rule, UpdateVerdict::SessionReset),
     }
 }
 
@@ -212,7 +212,7 @@ fn an_error_in_a_message_without_announcements_ends_the_session_unless_discarded
                 message = message.and(0x80, of, value);
             }
             let (_, _, verdict) = read(&message.octets(), &EXTERNAL);
-            assert_eq!(verdict == Verdict::SessionReset, resets, "{code} {mp:?}");
+            assert_eq!(verdict == UpdateVerdict::SessionReset, resets, "{code} {mp:?}");
         }
     }
 }
@@ -245,10 +245,10 @@ fn page() -> String {
             None => "the message".to_owned(),
         };
         let verdict = match rule.verdict {
-            Verdict::Discard => "discard",
-            Verdict::TreatAsWithdraw => "treat as withdraw",
-            Verdict::SessionReset => "session reset",
-            Verdict::Ok => unreachable!("every rule has a consequence"),
+            UpdateVerdict::Discard => "discard",
+            UpdateVerdict::TreatAsWithdraw => "treat as withdraw",
+            UpdateVerdict::SessionReset => "session reset",
+            UpdateVerdict::Ok => unreachable!("every rule has a consequence"),
         };
         writeln!(out, "| {attribute} | {} | {verdict} | {} | {} |", rule.text, rule.code, rule.source)
             .unwrap();

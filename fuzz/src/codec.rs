@@ -8,7 +8,7 @@ use bgp::wire::frame::{self as framing, MAX_EXTENDED_LEN, MAX_LEN, MessageKind};
 use bgp::wire::notification::Notification;
 use bgp::wire::open::Open;
 use bgp::wire::refresh::RouteRefresh;
-use bgp::wire::update::{Update, UpdateView};
+use bgp::wire::update::{UpdateMessage, UpdateView};
 use bgp::{Asn, Families, Family};
 
 use crate::bounds::within;
@@ -131,7 +131,7 @@ fn read_update(body: &[u8], context: &Context) {
 }
 
 /// Checks that an encoded UPDATE has the meaning of the received one.
-fn write_and_read(update: &Update<'_>, canonical: &[u8], context: &Context) {
+fn write_and_read(update: &UpdateMessage<'_>, canonical: &[u8], context: &Context) {
     let form = UpdateFormat {
         as_width: context.as_width,
         max_len: MAX_EXTENDED_LEN,

@@ -14,10 +14,10 @@ pub use codec::{attribute, frame, notification, open, update};
 pub use session::session;
 
 /// Function that processes an input.
-pub type Target = fn(&[u8]);
+pub type FuzzTarget = fn(&[u8]);
 
 /// All targets with their names.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, FuzzTarget); 7] = [
     ("bfd", bfd),
     ("frame", frame),
     ("open", open),

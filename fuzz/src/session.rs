@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::session::{
-    Negotiated, Peer, PeerConfig, PeerInput, PeerOutput, ReceivedUpdate, RestartConfig, SessionState, Side,
+    Peer, PeerConfig, PeerInput, PeerOutput, ReceivedUpdate, RestartConfig, SessionParameters, SessionState,
+    Side,
 };
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::attribute::Context;
@@ -38,7 +39,7 @@ const ADD_PATH: PeerId = PeerId(4);
 pub fn session(input: &[u8]) {
     let Some((options, stream)) = input.split_first() else { return };
     let stream = &stream[..stream.len().min(LONGEST)];
-    let mut device = Device::new(*options);
+    let mut device = DeviceUnderTest::new(*options);
     if options & 1 != 0 {
         let open = device.peer_open(*options);
         device.receive(&open);
@@ -51,7 +52,7 @@ pub fn session(input: &[u8]) {
     device.finish();
 }
 
-struct Device {
+struct DeviceUnderTest {
     peer: Peer,
     rib: Rib,
     now: Instant,
@@ -106,8 +107,8 @@ fn their_as(options: u8) -> u32 {
     if options & 4 != 0 { 65000 } else { 65001 }
 }
 
-impl Device {
-    fn new(options: u8) -> Device {
+impl DeviceUnderTest {
+    fn new(options: u8) -> DeviceUnderTest {
         let now = Instant::now();
         let mut ours = config(65000, DUT, their_as(options), options & 64 != 0);
         ours.role = (options & 128 != 0).then_some(Role::Customer);
@@ -128,7 +129,7 @@ impl Device {
         ] {
             rib.peer_up(id, observer(Ipv4Addr::new(10, 99, 0, host), asn, as_width, id == ADD_PATH));
         }
-        let mut device = Device {
+        let mut device = DeviceUnderTest {
             peer,
             rib,
             now,
@@ -274,6 +275,6 @@ fn observer(address: Ipv4Addr, asn: u32, as_width: AsWidth, add_path: bool) -> P
         extended_next_hop: add_path,
         ..Capabilities::default()
     };
-    let settled = Negotiated::settle(&ours, &peer_open, Asn(asn)).expect("a session");
+    let settled = SessionParameters::settle(&ours, &peer_open, Asn(asn)).expect("a session");
     PeerSession::new(&settled, address.into(), asn == 65000)
 }

@@ -32,8 +32,8 @@ fn every_input_of_the_corpus_is_accepted() {
         for line in text.lines() {
             let octets = hex(line);
             for (_, target) in TARGETS {
-                for how in [0, 1, 5, 0x13] {
-                    target(&[&[how][..], &octets].concat());
+                for options in [0, 1, 5, 0x13] {
+                    target(&[&[options][..], &octets].concat());
                 }
                 // As the body of any message.
                 target(octets.get(19..).unwrap_or_default());

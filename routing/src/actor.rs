@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 
 use crate::channels::{Backpressure, PeerChannels};
 use crate::command::{RibCommand, SyncCondition, SyncWaiter};
-pub use crate::command_queue::RibGone;
+pub use crate::command_queue::RibUnavailable;
 use crate::command_queue::{CommandReceiver, CommandSender};
 use crate::config::RibConfig;
 use crate::path::{BestChange, Source};
-use crate::policy::LimitReached;
+use crate::policy::PrefixLimitReport;
 use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
 use crate::session::SessionSink;
@@ -85,7 +85,7 @@ impl RibHandle {
     }
 
     /// Returns a receiver for prefix-limit reports, which replaces an earlier one.
-    pub async fn limits(&self) -> mpsc::Receiver<LimitReached> {
+    pub async fn limits(&self) -> mpsc::Receiver<PrefixLimitReport> {
         let (sender, receiver) = mpsc::channel(LIMITS);
         self.send(RibCommand::Limits(sender)).await;
         receiver
@@ -110,8 +110,8 @@ impl RibHandle {
     /// changes are in the receiver of best paths.
     ///
     /// # Errors
-    /// [`RibGone`].
-    pub async fn settled(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
+    /// [`RibUnavailable`].
+    pub async fn settled(&self, peers: Vec<PeerId>) -> Result<(), RibUnavailable> {
         self.wait(peers, SyncCondition::Synced).await
     }
 
@@ -119,15 +119,15 @@ impl RibHandle {
     /// [`Rib::is_caught_up`].
     ///
     /// # Errors
-    /// [`RibGone`].
-    pub async fn caught_up(&self, peers: Vec<PeerId>) -> Result<(), RibGone> {
+    /// [`RibUnavailable`].
+    pub async fn caught_up(&self, peers: Vec<PeerId>) -> Result<(), RibUnavailable> {
         self.wait(peers, SyncCondition::CaughtUp).await
     }
 
-    async fn wait(&self, peers: Vec<PeerId>, what: SyncCondition) -> Result<(), RibGone> {
+    async fn wait(&self, peers: Vec<PeerId>, what: SyncCondition) -> Result<(), RibUnavailable> {
         let (sender, settled) = oneshot::channel();
         self.send(RibCommand::Wait((peers, what, sender))).await;
-        settled.await.map_err(|_| RibGone)
+        settled.await.map_err(|_| RibUnavailable)
     }
 
     /// Holds End-of-RIB back after a restart, or releases it; see [`Rib::hold_markers`].
@@ -138,19 +138,19 @@ impl RibHandle {
     /// Runs a query on the RIB and returns its result.
     ///
     /// # Errors
-    /// [`RibGone`].
+    /// [`RibUnavailable`].
     pub async fn query<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Rib) -> T + Send + 'static,
-    ) -> Result<T, RibGone> {
+    ) -> Result<T, RibUnavailable> {
         let (sender, answer) = oneshot::channel();
         self.send(RibCommand::Query(Box::new(move |rib| _ = sender.send(ask(rib))))).await;
-        answer.await.map_err(|_| RibGone)
+        answer.await.map_err(|_| RibUnavailable)
     }
 
     async fn send(&self, command: RibCommand) {
         if self.commands.send(command).await.is_err() {
-            tracing::debug!("{RibGone}");
+            tracing::debug!("{RibUnavailable}");
         }
     }
 }
@@ -159,7 +159,7 @@ struct Actor {
     rib: Rib,
     channels: PeerChannels,
     best: mpsc::Sender<Vec<BestChange>>,
-    limits: Option<mpsc::Sender<LimitReached>>,
+    limits: Option<mpsc::Sender<PrefixLimitReport>>,
     waiters: Vec<SyncWaiter>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bgp::session::{Retain, Stale};
+use bgp::session::{Retention, StaleAction};
 use bgp::{Family, PeerId};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
@@ -11,13 +11,13 @@ use crate::batch::RouteBatch;
 use crate::channels::PeerChannel;
 use crate::config::RibConfig;
 use crate::path::{PeerSession, Source};
-use crate::policy::{ClusterPolicy, LimitReached, PeerPolicy};
+use crate::policy::{ClusterPolicy, PeerPolicy, PrefixLimitReport};
 use crate::rib::Rib;
 
 pub(crate) enum RibCommand {
     Up(PeerId, PeerSession, PeerChannel),
-    Down(PeerId, Retain),
-    Stale(PeerId, Stale),
+    Down(PeerId, Retention),
+    Stale(PeerId, StaleAction),
     RefreshBegins(PeerId, Family),
     HoldMarkers(bool),
     /// The peer has written all its chunks.
@@ -29,7 +29,7 @@ pub(crate) enum RibCommand {
     Policy(Box<ClusterPolicy>),
     PeerPolicy(PeerId, Box<PeerPolicy>),
     Forget(PeerId),
-    Limits(mpsc::Sender<LimitReached>),
+    Limits(mpsc::Sender<PrefixLimitReport>),
     Originate(Source, Vec<(IpNet, IpAddr)>),
     OriginateStatics(Vec<(IpNet, IpAddr)>, Vec<(IpNet, IpAddr)>),
     SetClient(PeerId, bool),

@@ -12,15 +12,15 @@ use crate::command::RibCommand;
 
 /// Error: the RIB's task has ended, since the daemon stops or the task failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RibGone;
+pub struct RibUnavailable;
 
-impl std::fmt::Display for RibGone {
+impl std::fmt::Display for RibUnavailable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the RIB is not running")
     }
 }
 
-impl std::error::Error for RibGone {}
+impl std::error::Error for RibUnavailable {}
 
 /// Capacity in octets: some 100,000 prefixes, which the RIB imports in some 10 ms.
 const OCTETS: usize = 2 * 1024 * 1024;
@@ -67,9 +67,9 @@ impl CommandSender {
     }
 
     /// Waits for capacity and sends a command.
-    pub(crate) async fn send(&self, command: RibCommand) -> Result<(), RibGone> {
+    pub(crate) async fn send(&self, command: RibCommand) -> Result<(), RibUnavailable> {
         let octets = Arc::clone(&self.octets).acquire_many_owned(octets_of(&command)).await;
-        let ticket = QueuePermit { _octets: octets.map_err(|_| RibGone)?, _batch: None };
+        let ticket = QueuePermit { _octets: octets.map_err(|_| RibUnavailable)?, _batch: None };
         self.send_with(ticket, command)
     }
 
@@ -102,8 +102,8 @@ impl CommandSender {
     }
 
     /// Sends a command with a permit.
-    pub(crate) fn send_with(&self, ticket: QueuePermit, command: RibCommand) -> Result<(), RibGone> {
-        self.sender.send((command, Some(ticket))).map_err(|_| RibGone)
+    pub(crate) fn send_with(&self, ticket: QueuePermit, command: RibCommand) -> Result<(), RibUnavailable> {
+        self.sender.send((command, Some(ticket))).map_err(|_| RibUnavailable)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The decision process (RFC 4271 §9.1.2.2, RFC 4456 §9). Its steps filter the set of paths one
 //! after the other, so the result does not depend on the order of arrival.
+//!
+//! The interior cost to the next hop (RFC 4271 §9.1.2.2 e) is not compared, since no IGP is read.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,7 +14,7 @@ use crate::attrs::AttrSet;
 /// Reason why a path is not the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum PathReason {
     /// AS_PATH contains our AS.
     AsLoop,
     /// ORIGINATOR_ID is ours.
@@ -64,50 +66,52 @@ pub enum Reason {
     FurtherPath,
 }
 
-impl Reason {
+impl PathReason {
     /// Reasons that exclude a path from the decision process.
-    pub const REJECTIONS: [Reason; 11] = [
-        Reason::AsLoop,
-        Reason::OriginatorLoop,
-        Reason::ClusterLoop,
-        Reason::NextHopSelf,
-        Reason::NextHopNotHost,
-        Reason::Filtered,
-        Reason::NoImportPolicy,
-        Reason::Blackhole,
-        Reason::RouteLeak,
-        Reason::NotLong,
-        Reason::NotOwner,
+    pub const REJECTIONS: [PathReason; 11] = [
+        PathReason::AsLoop,
+        PathReason::OriginatorLoop,
+        PathReason::ClusterLoop,
+        PathReason::NextHopSelf,
+        PathReason::NextHopNotHost,
+        PathReason::Filtered,
+        PathReason::NoImportPolicy,
+        PathReason::Blackhole,
+        PathReason::RouteLeak,
+        PathReason::NotLong,
+        PathReason::NotOwner,
     ];
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for PathReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Reason::AsLoop => "our AS is in AS_PATH",
-            Reason::OriginatorLoop => "ORIGINATOR_ID is ours",
-            Reason::ClusterLoop => "our cluster is in CLUSTER_LIST",
-            Reason::NextHopSelf => "the next hop is this node",
-            Reason::NextHopNotHost => "the next hop is no host address",
-            Reason::Filtered => "a filter rejects it",
-            Reason::NoImportPolicy => "the peer is outside the cluster and has no import filter (RFC 8212)",
-            Reason::RouteLeak => "a route leak: only for customers of its AS (RFC 9234)",
-            Reason::NotLong => "not to be kept as long-lived stale (NO_LLGR)",
-            Reason::Blackhole => "BLACKHOLE, which no filter of the peer accepts explicitly (RFC 7999)",
-            Reason::NotOwner => "the node table assigns the block to another node",
-            Reason::LocalBlock => "the block belongs to this node",
-            Reason::StaticBelowBgp => "static, and BGP has a path",
-            Reason::PeerSilent => "its peer does not respond, and there is another path",
-            Reason::LlgrStale => "long-lived stale, and there is another path",
-            Reason::LocalPref => "lower LOCAL_PREF",
-            Reason::AsPathLength => "longer AS_PATH",
-            Reason::Origin => "worse ORIGIN",
-            Reason::Med => "higher MED from the same AS",
-            Reason::ExternalPreferred => "an external path is preferred",
-            Reason::RouterId => "higher BGP identifier",
-            Reason::ClusterListLength => "longer CLUSTER_LIST",
-            Reason::PeerAddress => "higher peer address",
-            Reason::FurtherPath => "a further path from the same peer",
+            PathReason::AsLoop => "our AS is in AS_PATH",
+            PathReason::OriginatorLoop => "ORIGINATOR_ID is ours",
+            PathReason::ClusterLoop => "our cluster is in CLUSTER_LIST",
+            PathReason::NextHopSelf => "the next hop is this node",
+            PathReason::NextHopNotHost => "the next hop is no host address",
+            PathReason::Filtered => "a filter rejects it",
+            PathReason::NoImportPolicy => {
+                "the peer is outside the cluster and has no import filter (RFC 8212)"
+            }
+            PathReason::RouteLeak => "a route leak: only for customers of its AS (RFC 9234)",
+            PathReason::NotLong => "not to be kept as long-lived stale (NO_LLGR)",
+            PathReason::Blackhole => "BLACKHOLE, which no filter of the peer accepts explicitly (RFC 7999)",
+            PathReason::NotOwner => "the node table assigns the block to another node",
+            PathReason::LocalBlock => "the block belongs to this node",
+            PathReason::StaticBelowBgp => "static, and BGP has a path",
+            PathReason::PeerSilent => "its peer does not respond, and there is another path",
+            PathReason::LlgrStale => "long-lived stale, and there is another path",
+            PathReason::LocalPref => "lower LOCAL_PREF",
+            PathReason::AsPathLength => "longer AS_PATH",
+            PathReason::Origin => "worse ORIGIN",
+            PathReason::Med => "higher MED from the same AS",
+            PathReason::ExternalPreferred => "an external path is preferred",
+            PathReason::RouterId => "higher BGP identifier",
+            PathReason::ClusterListLength => "longer CLUSTER_LIST",
+            PathReason::PeerAddress => "higher peer address",
+            PathReason::FurtherPath => "a further path from the same peer",
         })
     }
 }
@@ -173,7 +177,7 @@ impl PathCandidate<'_> {
 pub fn select(
     candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
-    mut lost: impl FnMut(usize, Reason),
+    mut lost: impl FnMut(usize, PathReason),
 ) -> Option<usize> {
     field.clear();
     field.extend(0..candidates.len());
@@ -182,10 +186,10 @@ pub fn select(
         let keep = candidates[*index].rank == top;
         if !keep {
             let reason = match candidates[*index].rank {
-                _ if top == Rank::Local => Reason::LocalBlock,
-                Rank::Silent => Reason::PeerSilent,
-                Rank::LlgrStale => Reason::LlgrStale,
-                Rank::Static | Rank::Bgp | Rank::Local => Reason::StaticBelowBgp,
+                _ if top == Rank::Local => PathReason::LocalBlock,
+                Rank::Silent => PathReason::PeerSilent,
+                Rank::LlgrStale => PathReason::LlgrStale,
+                Rank::Static | Rank::Bgp | Rank::Local => PathReason::StaticBelowBgp,
             };
             lost(*index, reason);
         }
@@ -193,24 +197,24 @@ pub fn select(
     });
     let mut lowest =
         |field: &mut Vec<usize>, reason, key| keep_lowest(candidates, field, &mut lost, reason, key);
-    lowest(field, Reason::LocalPref, |c| u128::from(u32::MAX - c.attrs.local_pref));
-    lowest(field, Reason::AsPathLength, |c| u128::from(c.attrs.hops));
-    lowest(field, Reason::Origin, |c| u128::from(c.attrs.origin.code()));
+    lowest(field, PathReason::LocalPref, |c| u128::from(u32::MAX - c.attrs.local_pref));
+    lowest(field, PathReason::AsPathLength, |c| u128::from(c.attrs.hops));
+    lowest(field, PathReason::Origin, |c| u128::from(c.attrs.origin.code()));
     keep_lowest_med(candidates, field, &mut lost);
     let mut lowest =
         |field: &mut Vec<usize>, reason, key| keep_lowest(candidates, field, &mut lost, reason, key);
-    lowest(field, Reason::ExternalPreferred, |c| u128::from(!c.external));
-    lowest(field, Reason::RouterId, |c| u128::from(c.identifier()));
-    lowest(field, Reason::ClusterListLength, |c| u128::from(c.attrs.cluster_list_len));
-    lowest(field, Reason::PeerAddress, |c| match c.address {
+    lowest(field, PathReason::ExternalPreferred, |c| u128::from(!c.external));
+    lowest(field, PathReason::RouterId, |c| u128::from(c.identifier()));
+    lowest(field, PathReason::ClusterListLength, |c| u128::from(c.attrs.cluster_list_len));
+    lowest(field, PathReason::PeerAddress, |c| match c.address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
     });
     let mut lowest =
         |field: &mut Vec<usize>, reason, key| keep_lowest(candidates, field, &mut lost, reason, key);
-    lowest(field, Reason::FurtherPath, |c| u128::from(c.source));
+    lowest(field, PathReason::FurtherPath, |c| u128::from(c.source));
     let (winner, rest) = field.split_first()?;
-    rest.iter().for_each(|index| lost(*index, Reason::FurtherPath));
+    rest.iter().for_each(|index| lost(*index, PathReason::FurtherPath));
     Some(*winner)
 }
 
@@ -220,8 +224,8 @@ type ComparisonKey = fn(&PathCandidate<'_>) -> u128;
 fn keep_lowest(
     candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
-    lost: &mut impl FnMut(usize, Reason),
-    reason: Reason,
+    lost: &mut impl FnMut(usize, PathReason),
+    reason: PathReason,
     key: ComparisonKey,
 ) {
     if field.len() < 2 {
@@ -241,7 +245,7 @@ fn keep_lowest(
 fn keep_lowest_med(
     candidates: &[PathCandidate<'_>],
     field: &mut Vec<usize>,
-    lost: &mut impl FnMut(usize, Reason),
+    lost: &mut impl FnMut(usize, PathReason),
 ) {
     if field.len() < 2 {
         return;
@@ -258,7 +262,7 @@ fn keep_lowest_med(
             other.group() == one.group() && other.attrs.med < one.attrs.med
         });
         if beaten {
-            lost(index, Reason::Med);
+            lost(index, PathReason::Med);
         } else {
             field[kept] = index;
             kept += 1;

@@ -1,8 +1,7 @@
 //! Tunnel encapsulation of routes (RFC 9012): the Tunnel Encapsulation attribute with one TLV, and
 //! the Encapsulation extended community, which survives speakers that remove the attribute.
 //!
-//! Tunnel types other than IP-in-IP and VXLAN, and sub-TLVs other than Encapsulation and Tunnel
-//! Egress Endpoint, are ignored.
+//! Other tunnel types are ignored, and of a received tunnel all but the Tunnel Egress Endpoint.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -69,7 +69,7 @@ impl ExportView<'_> {
         if !export.depends_on_prefix() {
             return Some(ExportMatch::default());
         }
-        let leaks = |role| !roles::may_go(role, self.interner.set(path.attrs()).only_to_customer);
+        let leaks = |role| !roles::may_be_advertised(role, self.interner.set(path.attrs()).only_to_customer);
         if export.role.is_some_and(leaks) {
             return None;
         }

@@ -351,9 +351,9 @@ fn note(
             GroupAction::Announce | GroupAction::Withdraw => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }
-            // The peer may hold the route from before a change of its policy, and the dump would
-            // not find it.
-            GroupAction::Unchanged if outbox.readvertises(change.ix, change.family) => {
+            // The peer may hold the route from before a change of its policy. Neither a dump nor a
+            // pending place would find it after the prefix is removed from the table.
+            GroupAction::Unchanged if outbox.must_withdraw(change.ix, change.family) => {
                 outbox.withdraw(change.ix, view.table.prefix(change.ix));
             }
             GroupAction::Unchanged => {}

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::attrs::AttrSet;
 use crate::config::RibConfig;
-use crate::decide::Reason;
+use crate::decide::PathReason;
 use crate::ownership::OwnershipMode;
 use crate::path::PeerSession;
 use crate::policy::{
@@ -25,25 +25,25 @@ pub(crate) fn reject(
     import: &ImportPolicy,
     attrs: &AttrSet,
     internal: bool,
-) -> Option<Reason> {
+) -> Option<PathReason> {
     if is_looped(config.local_as, import, attrs) {
-        return Some(Reason::AsLoop);
+        return Some(PathReason::AsLoop);
     }
     if attrs.originator_id == Some(config.router_id) {
-        return Some(Reason::OriginatorLoop);
+        return Some(PathReason::OriginatorLoop);
     }
     if internal
         && let Some(cluster_id) = config.cluster_id
         && attrs.cluster_list().any(|id| id == cluster_id)
     {
-        return Some(Reason::ClusterLoop);
+        return Some(PathReason::ClusterLoop);
     }
     let exit = attrs.egress.filter(|_| internal).unwrap_or(attrs.next_hop);
     if config.local_addresses.contains(&attrs.next_hop) || config.local_addresses.contains(&exit) {
-        return Some(Reason::NextHopSelf);
+        return Some(PathReason::NextHopSelf);
     }
     if !is_host(attrs.next_hop) {
-        return Some(Reason::NextHopNotHost);
+        return Some(PathReason::NextHopNotHost);
     }
     None
 }
@@ -64,7 +64,7 @@ fn is_looped(local_as: Asn, import: &ImportPolicy, attrs: &AttrSet) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ImportOutcome {
     /// Reason for excluding the route from the decision process.
-    pub(crate) rejected: Option<Reason>,
+    pub(crate) rejected: Option<PathReason>,
     /// Place of the rule that accepted the route, if the rule has operations.
     pub(crate) rule: Option<u32>,
     /// The node table assigns the prefix to another node.
@@ -100,16 +100,16 @@ impl<'a> ImportCheck<'a> {
         if let Some((role, peer_as)) = import.role
             && roles::is_leaked(role, peer_as, attrs.only_to_customer)
         {
-            rejected.get_or_insert(Reason::RouteLeak);
+            rejected.get_or_insert(PathReason::RouteLeak);
         }
         if llgr_stale && attrs.well_known.no_llgr {
-            rejected.get_or_insert(Reason::NotLong);
+            rejected.get_or_insert(PathReason::NotLong);
         }
         if rejected.is_none() && import.chain.is_none() {
             if import.outside {
-                rejected = Some(Reason::NoImportPolicy);
+                rejected = Some(PathReason::NoImportPolicy);
             } else if attrs.well_known.blackhole && !session.internal {
-                rejected = Some(Reason::Blackhole);
+                rejected = Some(PathReason::Blackhole);
             }
         }
         let sender = if import.outside { None } else { cluster.owners.sender(attrs) };
@@ -141,13 +141,13 @@ impl<'a> ImportCheck<'a> {
             let result = chain.evaluate(&subject);
             let named = |rule: &FilterRule| rule.community == Some(Community::BLACKHOLE);
             match result {
-                FilterOutcome::Rejected => outcome.rejected = Some(Reason::Filtered),
+                FilterOutcome::Rejected => outcome.rejected = Some(PathReason::Filtered),
                 // RFC 7999 §3.3: BLACKHOLE must be agreed upon with the peer.
                 _ if self.attrs.well_known.blackhole
                     && !self.session.internal
                     && !matches!(result, FilterOutcome::Accepted(rule, _) if named(rule)) =>
                 {
-                    outcome.rejected = Some(Reason::Blackhole);
+                    outcome.rejected = Some(PathReason::Blackhole);
                 }
                 FilterOutcome::Accepted(rule, place) if !rule.operations.is_empty() => {
                     outcome.rule = Some(place)
@@ -160,7 +160,7 @@ impl<'a> ImportCheck<'a> {
             && self.cluster.owners.disputes(sender, prefix)
         {
             match self.cluster.owners.mode {
-                OwnershipMode::Strict => outcome.rejected = Some(Reason::NotOwner),
+                OwnershipMode::Strict => outcome.rejected = Some(PathReason::NotOwner),
                 OwnershipMode::Warn => outcome.disputed = true,
                 OwnershipMode::Off => {}
             }

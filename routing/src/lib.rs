@@ -119,7 +119,7 @@ mod table;
 pub use attrs::AttrSet;
 pub use batch::RouteBatch;
 pub use config::RibConfig;
-pub use decide::Reason;
+pub use decide::PathReason;
 pub use encapsulation::TunnelEncapsulation;
 pub use path::{Best, BestChange, PeerSession, Source, SourceKind};
 pub use policy::{ClusterPolicy, PeerPolicy};

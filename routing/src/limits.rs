@@ -6,7 +6,7 @@ use bgp::PeerId;
 
 use crate::group_key::GroupKey;
 use crate::path::SourceIx;
-pub use crate::policy::LimitReached;
+pub use crate::policy::PrefixLimitReport;
 use crate::policy::{ClusterPolicy, PeerPolicy};
 use crate::rib::Rib;
 use crate::source::Member;
@@ -103,12 +103,12 @@ impl Rib {
     }
 
     /// Returns a peer that reached its limit; each is returned once.
-    pub fn next_limit(&mut self) -> Option<LimitReached> {
+    pub fn next_limit(&mut self) -> Option<PrefixLimitReport> {
         self.limits.pop_front()
     }
 
     /// Returns whether the peer of a source has as many prefixes as allowed, so that a new one must
-    /// be ignored. The first time is reported as [`LimitReached`].
+    /// be ignored. The first time is reported as [`PrefixLimitReport`].
     pub(crate) fn is_full(&mut self, source: SourceIx) -> bool {
         let Some(max) = self.sources.member(source).and_then(|member| member.policy.max_prefixes) else {
             return false;
@@ -122,7 +122,7 @@ impl Rib {
         {
             member.over_limit = true;
             let peer = member.id;
-            self.limits.push_back(LimitReached { peer, held, limit: max.limit, exceeded: true });
+            self.limits.push_back(PrefixLimitReport { peer, held, limit: max.limit, exceeded: true });
         }
         true
     }
@@ -142,10 +142,10 @@ impl Rib {
         let (peer, limit) = (member.id, max.limit);
         if held > limit && !member.over_limit {
             member.over_limit = true;
-            self.limits.push_back(LimitReached { peer, held, limit, exceeded: true });
+            self.limits.push_back(PrefixLimitReport { peer, held, limit, exceeded: true });
         } else if held >= max.warn_at && !member.warned {
             member.warned = true;
-            self.limits.push_back(LimitReached { peer, held, limit, exceeded: false });
+            self.limits.push_back(PrefixLimitReport { peer, held, limit, exceeded: false });
         }
     }
 }

@@ -7,7 +7,7 @@ use bgp::Family;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::decide::{PathCandidate, Rank, Reason, select};
+use crate::decide::{PathCandidate, PathReason, Rank, select};
 use crate::interner::AttrInterner;
 use crate::path::SourceIx;
 use crate::path::SourceKind;
@@ -116,12 +116,15 @@ pub(crate) fn select_best<'a>(
     best
 }
 
-impl Reason {
+impl PathReason {
     /// Returns whether the reason is a tie-breaker between equally good paths.
     pub fn breaks_ties(self) -> bool {
         matches!(
             self,
-            Reason::RouterId | Reason::ClusterListLength | Reason::PeerAddress | Reason::FurtherPath
+            PathReason::RouterId
+                | PathReason::ClusterListLength
+                | PathReason::PeerAddress
+                | PathReason::FurtherPath
         )
     }
 }

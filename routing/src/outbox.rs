@@ -75,9 +75,9 @@ impl Outbox {
             || !self.ends.is_empty()
     }
 
-    /// Returns whether a place is still to be sent to a peer that may hold an older route.
-    pub(crate) fn readvertises(&self, ix: u32, family: Family) -> bool {
-        self.dump.is_some_and(|dump| dump.again && dump.comes_to(ix, family))
+    /// Returns whether the peer may hold an older route of a prefix that is not advertised any more.
+    pub(crate) fn must_withdraw(&self, ix: u32, family: Family) -> bool {
+        self.pending.contains(ix) || self.dump.is_some_and(|dump| dump.again && dump.comes_to(ix, family))
     }
 
     /// Schedules the announcement of a prefix.
@@ -149,6 +149,11 @@ pub(crate) struct PlaceSet {
 impl PlaceSet {
     pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty()
+    }
+
+    pub(crate) fn contains(&self, ix: u32) -> bool {
+        let page = self.pages.get(&(ix / PAGE));
+        page.is_some_and(|page| page[(ix % PAGE / 64) as usize] & 1 << (ix % 64) != 0)
     }
 
     pub(crate) fn insert(&mut self, ix: u32) {
@@ -279,6 +284,7 @@ mod tests {
         }
         places.remove(63);
         places.remove(7);
+        assert!(places.contains(64) && !places.contains(63) && !places.contains(200_000));
         assert_eq!(places.iter().collect::<Vec<_>>(), [0, 64, 511, 513, 100_000]);
         [0, 64, 511, 513, 100_000].into_iter().for_each(|ix| places.remove(ix));
         assert!(places.is_empty(), "an empty page is released");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use bgp::session::Negotiated;
+use bgp::session::SessionParameters;
 use bgp::wire::encode::UpdateFormat;
 use bgp::{Families, PeerId, RouterId};
 use ipnet::IpNet;
@@ -107,7 +107,7 @@ pub struct PeerSession {
 
 impl PeerSession {
     /// Creates the session from its negotiated parameters.
-    pub fn new(negotiated: &Negotiated, address: IpAddr, client: bool) -> PeerSession {
+    pub fn new(negotiated: &SessionParameters, address: IpAddr, client: bool) -> PeerSession {
         PeerSession {
             router_id: negotiated.peer_id,
             address,

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use bgp::session::{Retain, Stale};
+use bgp::session::{Retention, StaleAction};
 use bgp::{Families, Family, PeerId};
 use hashbrown::hash_map::Entry as MapEntry;
 use ipnet::IpNet;
@@ -31,7 +31,7 @@ impl Rib {
     /// Adds an Established session: the peer receives all routes, then End-of-RIB. Call
     /// [`Rib::resume`] afterwards.
     pub fn peer_up(&mut self, id: PeerId, session: PeerSession) {
-        self.peer_down(id, Retain::default());
+        self.peer_down(id, Retention::default());
         self.owner_session_up(session.address);
         let policy = self.policies.get(&id).cloned().unwrap_or_default();
         let export = self.exports.acquire(&policy.export);
@@ -45,7 +45,7 @@ impl Rib {
 
     /// Ends a session. Its paths in the families of `retain` are kept as stale; [`Rib::run`]
     /// removes the others.
-    pub fn peer_down(&mut self, id: PeerId, retain: Retain) {
+    pub fn peer_down(&mut self, id: PeerId, retain: Retention) {
         let Some(ix) = self.sources.leave(id) else { return };
         if let Some(key) = self.sources.member(ix).map(Member::key) {
             self.leave_group(id, key);
@@ -117,10 +117,10 @@ impl Rib {
     }
 
     /// Changes the treatment of the stale paths of a peer.
-    pub fn stale(&mut self, id: PeerId, stale: Stale) {
+    pub fn stale(&mut self, id: PeerId, stale: StaleAction) {
         match stale {
-            Stale::Drop(families) => self.drop_stale(id, families),
-            Stale::LlgrStale(families) => {
+            StaleAction::Drop(families) => self.drop_stale(id, families),
+            StaleAction::LlgrStale(families) => {
                 for source in self.sources.retained(id).to_vec() {
                     let member = self.sources.member_mut(source);
                     if let Some(stale) = member.and_then(|member| member.stale.as_mut()) {

@@ -153,7 +153,7 @@ pub struct PrefixLimit {
 
 /// Report of a peer that is near or above its prefix limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitReached {
+pub struct PrefixLimitReport {
     /// The peer.
     pub peer: PeerId,
     /// Current number of prefixes.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bgp::{Asn, Families, Family, PeerId};
 use ipnet::IpNet;
 
-use crate::decide::{Reason, select};
+use crate::decide::{PathReason, select};
 use crate::export;
 use crate::export_view::ExportView;
 use crate::group::Group;
@@ -99,7 +99,7 @@ pub struct PathInfo {
     /// The path is stale.
     pub stale: bool,
     /// Reason why the path is not the best; `None` for the best path.
-    pub reason: Option<Reason>,
+    pub reason: Option<PathReason>,
     /// The path is not the best, but its exit takes part in multipath.
     pub shares: bool,
 }
@@ -269,7 +269,7 @@ impl Rib {
             .enumerate()
             .filter_map(|(at, path)| Some((at, candidate(&self.sources, &self.interner, *path, family)?)))
             .collect();
-        let mut reasons: Vec<Option<Reason>> = all.iter().map(|path| path.rejected()).collect();
+        let mut reasons: Vec<Option<PathReason>> = all.iter().map(|path| path.rejected()).collect();
         let candidates: Vec<_> = eligible.iter().map(|(_, candidate)| *candidate).collect();
         select(&candidates, &mut Vec::new(), |lost, reason| reasons[eligible[lost].0] = Some(reason));
         let exits = self.multipath_exits.of(ix);
@@ -290,7 +290,7 @@ impl Rib {
                     med: attrs.med,
                     stale: stale.is_some_and(|stale| stale.families.contains(family)),
                     reason,
-                    shares: reason.is_some_and(Reason::breaks_ties)
+                    shares: reason.is_some_and(PathReason::breaks_ties)
                         && exits.contains(&exit_of(&self.sources, &self.interner, *path)),
                 }
             })

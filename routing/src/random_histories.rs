@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use bgp::session::{Retain, Stale};
+use bgp::session::{Retention, StaleAction};
 use bgp::wire::attribute::{code, flag, push};
 use bgp::wire::encode::UpdateFormat;
 use bgp::{Asn, Families, Family, PeerId, RouterId};
@@ -150,8 +150,8 @@ impl Bed {
                 } else {
                     self.drop_stale(peer, Families::BOTH);
                 }
-                self.rib.peer_down(id(peer), Retain::default());
-                self.rib.stale(id(peer), Stale::Drop(Families::BOTH));
+                self.rib.peer_down(id(peer), Retention::default());
+                self.rib.stale(id(peer), StaleAction::Drop(Families::BOTH));
             }
             Step::Lost(peer, older, silent) => {
                 if !self.up.contains(&peer) || self.is_full(peer) || self.over.contains(&peer) {
@@ -162,7 +162,7 @@ impl Bed {
                     self.drop_stale(peer, Families::BOTH);
                 }
                 self.stale.extend(self.received.keys().filter(|(from, _)| *from == peer));
-                self.rib.peer_down(id(peer), Retain { families: Families::BOTH, older, silent });
+                self.rib.peer_down(id(peer), Retention { families: Families::BOTH, older, silent });
             }
             Step::EndOfRib(peer, v4) => {
                 if self.up.contains(&peer) {
@@ -185,7 +185,7 @@ impl Bed {
                 let families = family(v4).into();
                 if dropped {
                     self.drop_stale(peer, families);
-                    self.rib.stale(id(peer), Stale::Drop(families));
+                    self.rib.stale(id(peer), StaleAction::Drop(families));
                 } else {
                     // Like the session layer: routes of a peer that is up do not become long-lived
                     // stale.
@@ -196,7 +196,7 @@ impl Bed {
                         *from == peer && families.contains(Family::of(prefix))
                     };
                     self.last.extend(self.stale.iter().filter(of));
-                    self.rib.stale(id(peer), Stale::LlgrStale(families));
+                    self.rib.stale(id(peer), StaleAction::LlgrStale(families));
                 }
             }
             Step::Up(peer) => {
@@ -386,65 +386,96 @@ impl Bed {
     }
 }
 
+/// Applies the steps to a new RIB and checks the result.
+fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut bed = Bed {
+        rib: Rib::new(config(1)),
+        wire: Wire::default(),
+        best: BTreeMap::new(),
+        others: BTreeMap::new(),
+        sessions: BTreeMap::new(),
+        up: BTreeSet::new(),
+        roles: BTreeMap::new(),
+        policies: BTreeMap::new(),
+        cluster: 0,
+        received: BTreeMap::new(),
+        stale: BTreeSet::new(),
+        last: BTreeSet::new(),
+        over: BTreeSet::new(),
+    };
+    for peer in 1..4 {
+        bed.apply(Step::Up(peer));
+    }
+    steps.into_iter().for_each(|step| bed.apply(step));
+    bed.settle();
+    for peer in &bed.up {
+        let session = &bed.sessions[peer];
+        let advertised = bed.wire.advertised.remove(&id(*peer)).unwrap_or_default();
+        let expected = bed.expected(*peer);
+        prop_assert_eq!(bed.rib.peer_counts(id(*peer)).all().advertised, expected.len());
+        let (shown, _) = bed.rib.advertised_from(id(*peer), 0, usize::MAX, |_| true);
+        let shown: BTreeSet<IpNet> = shown.iter().map(|route| route.prefix).collect();
+        prop_assert_eq!(
+            shown,
+            expected.keys().copied().collect(),
+            "reported advertisements of peer {}",
+            peer
+        );
+        prop_assert_eq!(advertised, expected, "peer {}", peer);
+        prop_assert_eq!(bed.wire.ended[&id(*peer)], session.families.iter().count());
+    }
+    let kinds = bed.best.values().map(|best| best.kind);
+    prop_assert!(kinds.into_iter().all(|kind| kind != SourceKind::Static));
+    let own = bed.best.values().filter(|best| best.source == Source::Local).count();
+    prop_assert_eq!(bed.received.len() + own, bed.rib.counts().paths);
+    for peer in 1..6 {
+        let counts = bed.rib.peer_counts(id(peer)).all();
+        let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
+        prop_assert_eq!((counts.received, counts.stale), (bed.prefix_count(peer), stale), "peer {}", peer);
+    }
+    bed.exits_match_the_paths()?;
+    for (peer, prefix) in bed.received.keys() {
+        let accepted = bed.imported(*peer, prefix, bed.received[&(*peer, *prefix)]).is_some();
+        prop_assert!(!accepted || bed.best.contains_key(prefix), "{} is accepted from {}", prefix, peer);
+    }
+    for peer in 1..6 {
+        bed.apply(Step::Down(peer));
+    }
+    bed.apply(Step::Own(Vec::new()));
+    bed.settle();
+    prop_assert_eq!(RibCounts { removed: 0, ..bed.rib.counts() }, RibCounts::default());
+    prop_assert!(bed.best.is_empty() && bed.others.values().all(|others| others.is_empty()));
+    prop_assert_eq!(bed.rib.multipath_exits.len(), 0);
+    prop_assert!(bed.rib.groups.is_empty());
+    prop_assert_eq!(bed.rib.sources.len(), 0);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(1000), ..ProptestConfig::default() })]
 
     #[test]
     fn after_any_history_peers_hold_what_the_best_paths_imply(steps in prop::collection::vec(step(), 1..80)) {
-        let mut bed = Bed {
-            rib: Rib::new(config(1)),
-            wire: Wire::default(),
-            best: BTreeMap::new(),
-            others: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            up: BTreeSet::new(),
-            roles: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            cluster: 0,
-            received: BTreeMap::new(),
-            stale: BTreeSet::new(),
-            last: BTreeSet::new(),
-            over: BTreeSet::new(),
-        };
-        for peer in 1..4 {
-            bed.apply(Step::Up(peer));
-        }
-        steps.into_iter().for_each(|step| bed.apply(step));
-        bed.settle();
-        for peer in &bed.up {
-            let session = &bed.sessions[peer];
-            let advertised = bed.wire.advertised.remove(&id(*peer)).unwrap_or_default();
-            let expected = bed.expected(*peer);
-            prop_assert_eq!(bed.rib.peer_counts(id(*peer)).all().advertised, expected.len());
-            let (shown, _) = bed.rib.advertised_from(id(*peer), 0, usize::MAX, |_| true);
-            let shown: BTreeSet<IpNet> = shown.iter().map(|route| route.prefix).collect();
-            prop_assert_eq!(shown, expected.keys().copied().collect(), "reported advertisements of peer {}", peer);
-            prop_assert_eq!(advertised, expected, "peer {}", peer);
-            prop_assert_eq!(bed.wire.ended[&id(*peer)], session.families.iter().count());
-        }
-        let kinds = bed.best.values().map(|best| best.kind);
-        prop_assert!(kinds.into_iter().all(|kind| kind != SourceKind::Static));
-        let own = bed.best.values().filter(|best| best.source == Source::Local).count();
-        prop_assert_eq!(bed.received.len() + own, bed.rib.counts().paths);
-        for peer in 1..6 {
-            let counts = bed.rib.peer_counts(id(peer)).all();
-            let stale = bed.stale.iter().filter(|(from, _)| *from == peer).count();
-            prop_assert_eq!((counts.received, counts.stale), (bed.prefix_count(peer), stale), "peer {}", peer);
-        }
-        bed.shares_packets_as_it_should()?;
-        for (peer, prefix) in bed.received.keys() {
-            let accepted = bed.imported(*peer, prefix, bed.received[&(*peer, *prefix)]).is_some();
-            prop_assert!(!accepted || bed.best.contains_key(prefix), "{} is accepted from {}", prefix, peer);
-        }
-        for peer in 1..6 {
-            bed.apply(Step::Down(peer));
-        }
-        bed.apply(Step::Own(Vec::new()));
-        bed.settle();
-        prop_assert_eq!(RibCounts { removed: 0, ..bed.rib.counts() }, RibCounts::default());
-        prop_assert!(bed.best.is_empty() && bed.others.values().all(|others| others.is_empty()));
-        prop_assert_eq!(bed.rib.multipath_exits.len(), 0);
-        prop_assert!(bed.rib.groups.is_empty());
-        prop_assert_eq!(bed.rib.sources.len(), 0);
+        check(steps)?;
     }
+}
+
+#[test]
+fn a_pending_prefix_that_a_new_policy_rejects_is_withdrawn_before_it_is_removed() {
+    let steps = [
+        Step::Up(4),
+        Step::Writable(1, 0),
+        Step::Announce(2, 0, 0, 1),
+        Step::Run(1),
+        Step::Announce(2, 0, 1, 4),
+        Step::Up(1),
+        Step::Writable(1, 1),
+        Step::Run(1),
+        Step::Run(3),
+        Step::Policy(1, 3),
+        Step::Up(2),
+        Step::Writable(1, 1),
+        Step::Run(1),
+    ];
+    check(steps.to_vec()).expect("the peers hold what the best paths imply");
 }

@@ -22,7 +22,7 @@ use crate::multipath::{MultipathExits, SelectScratch, exit_of, select_best, sing
 use crate::outbox::Delivery;
 use crate::path::SourceIx;
 use crate::path::{Best, BestChange, Source};
-use crate::policy::LimitReached;
+use crate::policy::PrefixLimitReport;
 use crate::policy::{ClusterPolicy, PeerPolicy, shut_down, with_communities};
 use crate::source::{Member, Sources};
 use crate::table::{Mark, RibPath, Table};
@@ -56,7 +56,7 @@ pub struct Rib {
     pub(crate) policies: HashMap<PeerId, Arc<PeerPolicy>, FixedState>,
     pub(crate) exports: ExportPolicies,
     /// Reports about prefix limits, until they are taken with [`Rib::next_limit`].
-    pub(crate) limits: VecDeque<LimitReached>,
+    pub(crate) limits: VecDeque<PrefixLimitReport>,
     pub(crate) sources: Sources,
     pub(crate) table: Table,
     pub(crate) interner: AttrInterner,

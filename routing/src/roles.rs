@@ -20,7 +20,7 @@ pub(crate) fn marks_received(ours: Role) -> bool {
 }
 
 /// Returns whether a route with this attribute may be advertised to a peer.
-pub(crate) fn may_go(ours: Role, only_to_customer: Option<Asn>) -> bool {
+pub(crate) fn may_be_advertised(ours: Role, only_to_customer: Option<Asn>) -> bool {
     only_to_customer.is_none() || matches!(ours, Role::Provider | Role::RouteServer)
 }
 
@@ -49,8 +49,8 @@ mod tests {
             let found = [None, Some(peer), Some(other)].map(|otc| is_leaked(role, peer, otc));
             assert_eq!(found, leaked, "{role:?}");
             assert_eq!(marks_received(role), received, "{role:?}");
-            assert_eq!(may_go(role, Some(other)), goes, "{role:?}");
-            assert!(may_go(role, None), "{role:?}");
+            assert_eq!(may_be_advertised(role, Some(other)), goes, "{role:?}");
+            assert!(may_be_advertised(role, None), "{role:?}");
             assert_eq!(marks_sent(role), sent, "{role:?}");
         }
     }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::net::{Outbound, RouteSink};
-use bgp::session::{Negotiated, Retain, Stale};
-use bgp::wire::update::Update;
+use bgp::session::{Retention, SessionParameters, StaleAction};
+use bgp::wire::update::UpdateMessage;
 use bgp::{Family, PeerId};
 
 use crate::attrs::AttrSet;
@@ -79,7 +79,7 @@ impl SessionSink {
         }
     }
 
-    fn attrs(&mut self, update: &Update<'_>, next_hop: IpAddr) -> Arc<AttrSet> {
+    fn attrs(&mut self, update: &UpdateMessage<'_>, next_hop: IpAddr) -> Arc<AttrSet> {
         let raw = update.attributes.raw();
         if let Some((octets, last_next_hop, attrs)) = &self.last
             && octets == raw
@@ -99,14 +99,14 @@ impl SessionSink {
 }
 
 impl RouteSink for SessionSink {
-    async fn established(&mut self, negotiated: Negotiated, outbound: Outbound) {
+    async fn established(&mut self, negotiated: SessionParameters, outbound: Outbound) {
         let session = PeerSession::new(&negotiated, self.address, self.client);
         self.channel_state = Arc::default();
         let channel = PeerChannel { outbound, state: Arc::clone(&self.channel_state) };
         let _ = self.commands.send(RibCommand::Up(self.id, session, channel)).await;
     }
 
-    fn update(&mut self, update: &Update<'_>) {
+    fn update(&mut self, update: &UpdateMessage<'_>) {
         for list in update.withdrawals() {
             match list.with_ids() {
                 false => self.batch.push(None, list),
@@ -140,7 +140,7 @@ impl RouteSink for SessionSink {
         self.queue.push_back(RibCommand::RefreshBegins(self.id, family));
     }
 
-    fn stale(&mut self, stale: Stale) {
+    fn stale(&mut self, stale: StaleAction) {
         self.seal();
         self.queue.push_back(RibCommand::Stale(self.id, stale));
     }
@@ -176,7 +176,7 @@ impl RouteSink for SessionSink {
         }
     }
 
-    async fn down(&mut self, retain: Retain) {
+    async fn down(&mut self, retain: Retention) {
         if retain.families.is_empty() {
             self.batch = RouteBatch::default();
             self.queue.clear();

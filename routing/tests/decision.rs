@@ -8,7 +8,7 @@ use bgp::RouterId;
 use bgp::wire::attribute::{code, flag, push};
 use proptest::prelude::*;
 use routing::AttrSet;
-use routing::decide::{PathCandidate, Rank, Reason, select};
+use routing::decide::{PathCandidate, PathReason, Rank, select};
 
 #[derive(Clone, Debug)]
 struct Spec {
@@ -59,7 +59,7 @@ impl Spec {
     }
 }
 
-fn decide(specs: &[Spec]) -> (Option<usize>, Vec<Option<Reason>>) {
+fn decide(specs: &[Spec]) -> (Option<usize>, Vec<Option<PathReason>>) {
     let sets: Vec<_> = specs.iter().map(Spec::attrs).collect();
     let candidates: Vec<_> = specs
         .iter()
@@ -83,17 +83,25 @@ fn decide(specs: &[Spec]) -> (Option<usize>, Vec<Option<Reason>>) {
 #[test]
 fn each_step_decides_when_all_before_it_are_equal() {
     let cases = [
-        (Spec { rank: Rank::Static, ..BASE }, BASE, Reason::StaticBelowBgp),
-        (BASE, Spec { rank: Rank::Local, id: 9, ..BASE }, Reason::LocalBlock),
-        (Spec { local_pref: 99, ..BASE }, Spec { path: vec![1, 2], ..BASE }, Reason::LocalPref),
-        (Spec { path: vec![1, 2], ..BASE }, Spec { path: vec![3], origin: 2, ..BASE }, Reason::AsPathLength),
-        (Spec { origin: 1, ..BASE }, Spec { med: 9, ..BASE }, Reason::Origin),
-        (Spec { med: 1, external: true, ..BASE }, BASE, Reason::Med),
-        (Spec { id: 1, ..BASE }, Spec { external: true, ..BASE }, Reason::ExternalPreferred),
-        (BASE, Spec { id: 4, clusters: 3, ..BASE }, Reason::RouterId),
-        (Spec { id: 1, originator: Some(7), ..BASE }, Spec { clusters: 3, ..BASE }, Reason::RouterId),
-        (Spec { clusters: 2, address: 1, ..BASE }, Spec { clusters: 1, ..BASE }, Reason::ClusterListLength),
-        (Spec { address: 6, ..BASE }, BASE, Reason::PeerAddress),
+        (Spec { rank: Rank::Static, ..BASE }, BASE, PathReason::StaticBelowBgp),
+        (BASE, Spec { rank: Rank::Local, id: 9, ..BASE }, PathReason::LocalBlock),
+        (Spec { local_pref: 99, ..BASE }, Spec { path: vec![1, 2], ..BASE }, PathReason::LocalPref),
+        (
+            Spec { path: vec![1, 2], ..BASE },
+            Spec { path: vec![3], origin: 2, ..BASE },
+            PathReason::AsPathLength,
+        ),
+        (Spec { origin: 1, ..BASE }, Spec { med: 9, ..BASE }, PathReason::Origin),
+        (Spec { med: 1, external: true, ..BASE }, BASE, PathReason::Med),
+        (Spec { id: 1, ..BASE }, Spec { external: true, ..BASE }, PathReason::ExternalPreferred),
+        (BASE, Spec { id: 4, clusters: 3, ..BASE }, PathReason::RouterId),
+        (Spec { id: 1, originator: Some(7), ..BASE }, Spec { clusters: 3, ..BASE }, PathReason::RouterId),
+        (
+            Spec { clusters: 2, address: 1, ..BASE },
+            Spec { clusters: 1, ..BASE },
+            PathReason::ClusterListLength,
+        ),
+        (Spec { address: 6, ..BASE }, BASE, PathReason::PeerAddress),
     ];
     for (loser, winner, reason) in cases {
         let (best, reasons) = decide(&[loser.clone(), winner.clone()]);
@@ -110,7 +118,7 @@ fn med_of_different_neighbours_is_not_compared() {
     ];
     let (best, reasons) = decide(&paths);
     assert_eq!(best, Some(1));
-    assert_eq!(reasons, [Some(Reason::Med), None, Some(Reason::RouterId)]);
+    assert_eq!(reasons, [Some(PathReason::Med), None, Some(PathReason::RouterId)]);
 }
 
 fn spec() -> impl Strategy<Value = Spec> {

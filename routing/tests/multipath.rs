@@ -6,7 +6,7 @@ mod bed;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use bgp::session::Retain;
+use bgp::session::Retention;
 use bgp::wire::attribute::{code, flag, push};
 use bgp::{Families, PeerId};
 use proptest::prelude::*;
@@ -73,10 +73,10 @@ fn equally_good_paths_share_traffic_and_one_is_advertised() {
 #[test]
 fn a_lost_peer_leaves_the_exits_at_once_until_one_is_left() {
     let mut bed = anycast(3, 16);
-    bed.rib.peer_down(PeerId(2), Retain::default());
+    bed.rib.peer_down(PeerId(2), Retention::default());
     bed.settle();
     assert_eq!(exits(&bed), [node(1), node(3)]);
-    bed.rib.peer_down(PeerId(1), Retain::default());
+    bed.rib.peer_down(PeerId(1), Retention::default());
     bed.settle();
     assert_eq!(exits(&bed), [node(3)]);
     bed.withdraw(3, BLOCK);
@@ -94,7 +94,7 @@ fn worse_blackhole_static_and_silent_paths_do_not_share() {
     bed.rib.originate(Source::Static, &[(net(BLOCK), node(9))]);
     bed.settle();
     assert_eq!(exits(&bed), [node(1), node(2)]);
-    let retain = Retain { families: Families::BOTH, older: false, silent: true };
+    let retain = Retention { families: Families::BOTH, older: false, silent: true };
     bed.rib.peer_down(PeerId(2), retain);
     bed.settle();
     assert_eq!(exits(&bed), [node(1)]);

@@ -15,7 +15,7 @@ use routing::policy::{
     Advertisement, Chain, Community, ExportPolicy, Filter, FilterRule, ImportPolicy, NextHopMode,
     with_communities,
 };
-use routing::{AttrSet, ClusterPolicy, PeerPolicy, Reason, RibConfig, Source};
+use routing::{AttrSet, ClusterPolicy, PathReason, PeerPolicy, RibConfig, Source};
 
 const BLOCK: &str = "10.9.0.0/24";
 
@@ -52,7 +52,7 @@ fn set(bed: &mut Bed, peer: u32, policy: PeerPolicy) {
     bed.settle();
 }
 
-fn reason(bed: &Bed) -> Option<Reason> {
+fn reason(bed: &Bed) -> Option<PathReason> {
     let (routes, _) = bed.rib.routes_from(0, usize::MAX, |prefix| *prefix == net(BLOCK));
     routes.first().and_then(|route| route.paths.first()).and_then(|path| path.reason)
 }
@@ -96,7 +96,7 @@ fn graceful_shutdown_from_outside_sets_local_pref_0_and_keeps_its_community() {
 fn blackhole_is_imported_by_an_explicit_rule_and_stays_in_the_as() {
     let mut bed = scene();
     bed.announce_with(5, BLOCK, attrs(5, &[65005], &[Community::BLACKHOLE]));
-    assert_eq!(reason(&bed), Some(Reason::Blackhole), "without a filter");
+    assert_eq!(reason(&bed), Some(PathReason::Blackhole), "without a filter");
     let import = |rules| PeerPolicy {
         import: ImportPolicy { chain: open(rules), ..ImportPolicy::default() },
         ..PeerPolicy::default()
@@ -104,7 +104,7 @@ fn blackhole_is_imported_by_an_explicit_rule_and_stays_in_the_as() {
     set(&mut bed, 5, import(vec![FilterRule::default()]));
     assert_eq!(
         reason(&bed),
-        Some(Reason::Blackhole),
+        Some(PathReason::Blackhole),
         "a rule that accepts everything does not name the community"
     );
     let named = FilterRule { community: Some(Community::BLACKHOLE), ..FilterRule::default() };
@@ -117,18 +117,18 @@ fn blackhole_is_imported_by_an_explicit_rule_and_stays_in_the_as() {
 fn the_local_as_may_be_in_the_path_as_often_as_allowed() {
     let mut bed = scene();
     bed.announce_with(5, BLOCK, attrs(5, &[65005, 64512, 64512], &[]));
-    assert_eq!(reason(&bed), Some(Reason::AsLoop));
+    assert_eq!(reason(&bed), Some(PathReason::AsLoop));
     let allowed = |times, local_as| PeerPolicy {
         import: ImportPolicy { allowed_local_as: times, local_as, ..ImportPolicy::default() },
         ..PeerPolicy::default()
     };
     set(&mut bed, 5, allowed(1, None));
-    assert_eq!(reason(&bed), Some(Reason::AsLoop), "the AS is in the path twice");
+    assert_eq!(reason(&bed), Some(PathReason::AsLoop), "the AS is in the path twice");
     set(&mut bed, 5, allowed(2, None));
     assert_eq!(reason(&bed), None);
     set(&mut bed, 5, allowed(0, Some(Asn(65099))));
     bed.announce_with(5, BLOCK, attrs(5, &[65005, 65099], &[]));
-    assert_eq!(reason(&bed), Some(Reason::AsLoop), "the replacement AS");
+    assert_eq!(reason(&bed), Some(PathReason::AsLoop), "the replacement AS");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_outside_peer_without_filters_imports_nothing_and_receives_own_blocks_only(
     set(&mut bed, 5, outside());
     set(&mut bed, 6, outside());
     bed.announce_with(5, BLOCK, attrs(5, &[65005], &[]));
-    assert_eq!(reason(&bed), Some(Reason::NoImportPolicy));
+    assert_eq!(reason(&bed), Some(PathReason::NoImportPolicy));
     bed.rib.originate(Source::Local, &[(net("10.7.0.0/26"), IpAddr::from([192, 168, 0, 100]))]);
     bed.announce(1, "10.1.1.0/26");
     bed.announce(1, "10.8.1.0/26");

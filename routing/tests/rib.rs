@@ -5,7 +5,7 @@ mod bed;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgp::session::Retain;
+use bgp::session::Retention;
 use bgp::{Asn, PeerId, RouterId};
 use routing::{AttrSet, RibConfig, Source, SourceKind};
 
@@ -63,7 +63,7 @@ fn a_peer_that_becomes_the_source_receives_a_withdrawal() {
     bed.withdraw(1, "10.1.1.0/26");
     assert_eq!(bed.wire.prefixes(1), ["10.1.1.0/26"]);
     assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());
-    bed.rib.peer_down(PeerId(2), Retain::default());
+    bed.rib.peer_down(PeerId(2), Retention::default());
     bed.settle();
     assert_eq!(bed.wire.prefixes(3), Vec::<String>::new());
     let counts = routing::query::RibCounts { removed: bed.rib.counts().removed, ..Default::default() };
@@ -93,7 +93,7 @@ fn static_paths_are_below_bgp_and_never_announced() {
     assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Static);
     bed.announce(1, "10.1.1.0/26");
     assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Ibgp);
-    bed.rib.peer_down(PeerId(1), Retain::default());
+    bed.rib.peer_down(PeerId(1), Retention::default());
     bed.settle();
     assert_eq!(bed.best[&net("10.1.1.0/26")].kind, SourceKind::Static);
     assert_eq!(bed.wire.prefixes(2), Vec::<String>::new());

@@ -5,7 +5,7 @@ mod bed;
 use std::net::IpAddr;
 
 use bgp::PeerId;
-use bgp::session::Retain;
+use bgp::session::Retention;
 use routing::{ClusterPolicy, Source, SourceKind};
 
 use bed::{Bed, config, net, session};
@@ -42,7 +42,7 @@ fn a_withdrawal_by_the_owner_suppresses_the_static_path() {
     // Not after the table was read again either, nor after the owner is gone.
     bed.rib.originate(Source::Static, &table());
     bed.settle();
-    bed.rib.peer_down(PeerId(2), Retain::default());
+    bed.rib.peer_down(PeerId(2), Retention::default());
     bed.settle();
     assert!(!bed.best.contains_key(&net(BLOCK)));
     // A new session must withdraw the block again; until then the table counts.
@@ -57,7 +57,7 @@ fn a_block_announced_again_falls_back_to_the_static_path_when_the_session_is_los
     bed.withdraw(2, BLOCK);
     bed.announce(2, BLOCK);
     assert_eq!((bed.best[&net(BLOCK)].kind, bed.rib.suppressed()), (SourceKind::Ibgp, 0));
-    bed.rib.peer_down(PeerId(2), Retain::default());
+    bed.rib.peer_down(PeerId(2), Retention::default());
     bed.settle();
     assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static);
 }
@@ -67,7 +67,7 @@ fn a_withdrawal_by_another_peer_does_not_suppress_the_static_path() {
     let mut bed = learned();
     bed.announce(3, BLOCK);
     bed.withdraw(3, BLOCK);
-    bed.rib.peer_down(PeerId(2), Retain::default());
+    bed.rib.peer_down(PeerId(2), Retention::default());
     bed.settle();
     assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static);
 }
@@ -96,7 +96,7 @@ fn an_awaited_path_is_used_as_soon_as_bgp_has_a_path() {
     bed.rib.originate_statics(&[], &table());
     bed.settle();
     assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Ibgp);
-    bed.rib.peer_down(PeerId(2), Retain::default());
+    bed.rib.peer_down(PeerId(2), Retention::default());
     bed.settle();
     assert_eq!(bed.best[&net(BLOCK)].kind, SourceKind::Static, "the static path exists at the loss");
     assert!(!bed.best.contains_key(&net("10.1.3.0/26")), "no packet of the other was received");

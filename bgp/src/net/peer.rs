@@ -14,7 +14,7 @@ use super::listener::Listener;
 use super::traffic::Traffic;
 use super::update_errors::UpdateErrors;
 use crate::bfd;
-use crate::session::{Negotiated, PeerConfig, SessionState};
+use crate::session::{PeerConfig, SessionParameters, SessionState};
 use crate::types::Families;
 use crate::wire::error::ErrorCode;
 use crate::wire::open::Open;
@@ -38,7 +38,7 @@ pub struct PeerStatus {
     /// Time of the last change of state.
     pub since: SystemTime,
     /// Session parameters, while Established.
-    pub negotiated: Option<Negotiated>,
+    pub negotiated: Option<SessionParameters>,
     /// Reason why the last connection ended or the last attempt failed.
     pub last_error: Option<SessionError>,
     /// Number of times that the session was Established.

@@ -5,9 +5,9 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::session::{Negotiated, Retain, Stale};
+use crate::session::{Retention, SessionParameters, StaleAction};
 use crate::types::Family;
-use crate::wire::update::Update;
+use crate::wire::update::UpdateMessage;
 
 /// Capacity of the channel of message chunks for a peer's socket. With chunks of up to 64 KiB this
 /// limits the memory of a slow peer to 4 MiB (plus half as much in the socket's queue), and
@@ -22,9 +22,13 @@ pub type Outbound = mpsc::Sender<Bytes>;
 /// over, and nothing is read from the peer while something waits to be flushed.
 pub trait RouteSink: Send + 'static {
     /// Processes the start of a session; chunks sent to `outbound` are written to the peer.
-    fn established(&mut self, negotiated: Negotiated, outbound: Outbound) -> impl Future<Output = ()> + Send;
+    fn established(
+        &mut self,
+        negotiated: SessionParameters,
+        outbound: Outbound,
+    ) -> impl Future<Output = ()> + Send;
     /// Processes announced and withdrawn routes.
-    fn update(&mut self, update: &Update<'_>);
+    fn update(&mut self, update: &UpdateMessage<'_>);
     /// Processes an End-of-RIB marker (RFC 4724 §2).
     fn end_of_rib(&mut self, family: Family);
     /// Processes a request for all routes of a family (RFC 2918).
@@ -33,7 +37,7 @@ pub trait RouteSink: Send + 'static {
     /// not in it are dropped by [`RouteSink::stale`].
     fn refresh_begins(&mut self, family: Family);
     /// Processes a change in the treatment of stale routes.
-    fn stale(&mut self, stale: Stale);
+    fn stale(&mut self, stale: StaleAction);
     /// Returns whether gathered routes wait to be handed over.
     fn pending(&self) -> bool;
     /// Hands over the gathered routes; may be cancelled and called again.
@@ -41,5 +45,5 @@ pub trait RouteSink: Send + 'static {
     /// Called when all chunks sent to `outbound` are written.
     fn drained(&mut self);
     /// Processes the end of the session; `retain` says which of its routes are kept.
-    fn down(&mut self, retain: Retain) -> impl Future<Output = ()> + Send;
+    fn down(&mut self, retain: Retention) -> impl Future<Output = ()> + Send;
 }

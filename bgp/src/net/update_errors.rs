@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use crate::wire::WireError;
-use crate::wire::attribute::Verdict;
+use crate::wire::attribute::UpdateVerdict;
 use crate::wire::error::ErrorCode;
-use crate::wire::update::Update;
+use crate::wire::update::UpdateMessage;
 
 /// Octets of an attribute that are kept.
 const KEPT: usize = 64;
@@ -33,7 +33,7 @@ pub struct UpdateError {
     /// Rule that was violated.
     pub rule: &'static str,
     /// Consequence.
-    pub verdict: Verdict,
+    pub verdict: UpdateVerdict,
     /// Attribute as received, or the unreadable part of the message; the first 64 octets.
     pub octets: Vec<u8>,
 }
@@ -41,12 +41,12 @@ pub struct UpdateError {
 impl UpdateErrors {
     /// Records the fault of an UPDATE that does not end the session. Returns whether the error is
     /// of another kind than the last one.
-    pub(super) fn note(&mut self, update: &Update<'_>, at: SystemTime) -> bool {
+    pub(super) fn note(&mut self, update: &UpdateMessage<'_>, at: SystemTime) -> bool {
         let Some(fault) = update.fault else { return false };
         match fault.verdict {
-            Verdict::Discard => self.discarded += 1,
-            Verdict::TreatAsWithdraw => self.treated_as_withdraw += 1,
-            Verdict::Ok | Verdict::SessionReset => {}
+            UpdateVerdict::Discard => self.discarded += 1,
+            UpdateVerdict::TreatAsWithdraw => self.treated_as_withdraw += 1,
+            UpdateVerdict::Ok | UpdateVerdict::SessionReset => {}
         }
         let octets = update.offending().iter().take(KEPT).copied().collect();
         let error =
@@ -61,7 +61,7 @@ impl UpdateErrors {
                 at,
                 attribute: error.attribute,
                 rule: error.rule,
-                verdict: Verdict::SessionReset,
+                verdict: UpdateVerdict::SessionReset,
                 octets: error.data.clone(),
             });
         }

@@ -8,8 +8,8 @@
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
-use super::graceful::Retain;
-use super::negotiate::Negotiated;
+use super::graceful::Retention;
+use super::negotiate::SessionParameters;
 use super::peer::{EndReason, Peer, PeerConfig, PeerInput, PeerOutput};
 use super::retention;
 use super::state::{ConnectionState, Dial, SessionState, SessionTimers, Side};
@@ -22,7 +22,7 @@ use crate::wire::frame::{Frame, MessageKind};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::refresh::RouteRefresh;
-use crate::wire::update::{Update, UpdateView};
+use crate::wire::update::{UpdateMessage, UpdateView};
 
 /// Decision on an incoming connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +50,13 @@ impl<'a> ReceivedUpdate<'a> {
     /// A fault that ends the session (RFC 7606); hand it to [`Peer::handle`] as
     /// [`PeerInput::Malformed`].
     #[inline]
-    pub fn read(&self) -> Result<Update<'a>, WireError> {
+    pub fn read(&self) -> Result<UpdateMessage<'a>, WireError> {
         UpdateView::parse(self.body)?.read(&self.context)
     }
 }
 
 /// Returns whether the peer may reconnect before the end of its old session was detected.
-fn restarts(negotiated: &Negotiated) -> bool {
+fn restarts(negotiated: &SessionParameters) -> bool {
     negotiated.graceful.is_some_and(|graceful| !graceful.families.is_empty())
 }
 
@@ -130,7 +130,7 @@ impl Peer {
         for side in Side::ALL {
             let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
             let notification = retention::hard_reset(Notification::new(code), negotiated);
-            self.drop_connection(side, Some(notification), EndReason::Stopped(code), Retain::default());
+            self.drop_connection(side, Some(notification), EndReason::Stopped(code), Retention::default());
         }
         self.drop_retained();
     }
@@ -144,7 +144,7 @@ impl Peer {
             let negotiated = self.slot(side).and_then(ConnectionState::negotiated);
             let restart_notification =
                 retention::restart_notification(negotiated, soft, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
-            self.drop_connection(side, restart_notification, EndReason::Restarting, Retain::default());
+            self.drop_connection(side, restart_notification, EndReason::Restarting, Retention::default());
         }
         self.drop_retained();
     }
@@ -162,7 +162,7 @@ impl Peer {
             let reason = EndReason::Reconfigured;
             let retain = match (connection.state(), negotiated) {
                 (SessionState::Established, Some(negotiated)) => self.retain(&negotiated, &reason, now),
-                _ => Retain::default(),
+                _ => Retention::default(),
             };
             self.drop_connection(side, restart_notification, reason, retain);
         }
@@ -228,7 +228,7 @@ impl Peer {
         // A peer whose earlier connection is alive does not connect again; the driver replaces the
         // socket.
         if self.slot_mut(Side::Incoming).take().is_some() {
-            let (reason, retain) = (EndReason::ConnectionClosed, Retain::default());
+            let (reason, retain) = (EndReason::ConnectionClosed, Retention::default());
             self.push_output(PeerOutput::Ended { established: false, reason, retain });
         }
         self.send_open(Side::Incoming, now);
@@ -302,7 +302,7 @@ impl Peer {
         }
     }
 
-    fn refresh(&mut self, refresh: RouteRefresh, negotiated: Negotiated, now: Instant) {
+    fn refresh(&mut self, refresh: RouteRefresh, negotiated: SessionParameters, now: Instant) {
         let family = Family::from_afi_safi(refresh.family);
         let family = family.filter(|family| negotiated.families.contains(*family));
         match (family, refresh.subtype) {
@@ -317,8 +317,8 @@ impl Peer {
 
     fn open(&mut self, side: Side, body: &[u8], now: Instant) {
         let ours = self.config.open(self.restarted);
-        let settled =
-            Open::parse(body).and_then(|theirs| Negotiated::settle(&ours, &theirs, self.config.peer_as));
+        let settled = Open::parse(body)
+            .and_then(|theirs| SessionParameters::settle(&ours, &theirs, self.config.peer_as));
         let negotiated = match settled {
             Ok(negotiated) => negotiated,
             Err(error) => return self.reject(side, error, now),
@@ -353,7 +353,7 @@ impl Peer {
     /// Returns which of two connections with the same peer is kept: the one opened by the speaker
     /// with the higher identifier (RFC 4271 §6.8), or, if those are equal, with the higher AS (RFC
     /// 6286 §2.3).
-    fn collision_winner(&self, negotiated: &Negotiated) -> Side {
+    fn collision_winner(&self, negotiated: &SessionParameters) -> Side {
         let ours = (self.config.router_id.to_bits(), self.config.local_as.0);
         let theirs = (negotiated.peer_id.to_bits(), negotiated.peer_as.0);
         match ours.cmp(&theirs) {
@@ -367,7 +367,7 @@ impl Peer {
         self.end(side, Some(notification), EndReason::Collision, now);
     }
 
-    fn establish(&mut self, side: Side, negotiated: Negotiated, timers: SessionTimers, now: Instant) {
+    fn establish(&mut self, side: Side, negotiated: SessionParameters, timers: SessionTimers, now: Instant) {
         // The other connection, if any, is the loser of a collision.
         self.cancel_dial();
         if self.slot(side.other()).is_some() {
@@ -382,7 +382,7 @@ impl Peer {
 
     /// Restarts the hold timer, as every KEEPALIVE and UPDATE does.
     fn restart_hold_timer(&mut self, side: Side, now: Instant) {
-        let hold = self.slot(side).and_then(ConnectionState::negotiated).and_then(Negotiated::hold);
+        let hold = self.slot(side).and_then(ConnectionState::negotiated).and_then(SessionParameters::hold);
         if let Some(timers) = self.slot_mut(side).as_mut().and_then(ConnectionState::timers_mut) {
             timers.hold = hold.map(|hold| now + hold);
         }
@@ -421,7 +421,8 @@ impl Peer {
             let notification = Notification::new(ErrorCode::HOLD_TIMER_EXPIRED);
             return self.end(side, Some(notification), EndReason::HoldTimerExpired, now);
         }
-        let wait = connection.negotiated().and_then(Negotiated::hold).map(|hold| self.keepalive_wait(hold));
+        let wait =
+            connection.negotiated().and_then(SessionParameters::hold).map(|hold| self.keepalive_wait(hold));
         let Some(timers) = connection.timers_mut() else { return };
         if timers.keepalive.is_some_and(|at| at <= now) {
             timers.keepalive = wait.map(|wait| now + wait);
@@ -458,7 +459,7 @@ impl Peer {
         side: Side,
         notification: Option<Notification>,
         reason: EndReason,
-        retain: Retain,
+        retain: Retention,
     ) {
         let Some(connection) = self.slot_mut(side).take() else { return };
         if let Some(notification) = notification {

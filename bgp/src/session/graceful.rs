@@ -17,7 +17,7 @@ pub struct RestartConfig {
 
 /// Graceful restart parameters negotiated for restarts of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Graceful {
+pub struct GracefulParameters {
     /// Families whose routes the peer asks us to keep.
     pub families: Families,
     /// Families among them whose forwarding state the peer has preserved.
@@ -32,14 +32,14 @@ pub struct Graceful {
     pub long_lived: LongLived,
 }
 
-impl Graceful {
+impl GracefulParameters {
     /// Negotiates the parameters; returns `None` if one side did not announce the capability.
     pub(super) fn settle(
         ours: Option<GracefulRestart>,
         theirs: Option<GracefulRestart>,
         long_lived: [Option<LongLived>; 2],
         families: Families,
-    ) -> Option<Graceful> {
+    ) -> Option<GracefulParameters> {
         let (ours, theirs) = (ours?, theirs?);
         let mut lasting = LongLived::default();
         if let [Some(ours), Some(theirs)] = long_lived {
@@ -55,7 +55,7 @@ impl Graceful {
             lasting.families = theirs.families.intersection(families);
             lasting.forwarding = theirs.forwarding;
         }
-        Some(Graceful {
+        Some(GracefulParameters {
             families: theirs.families.intersection(families),
             forwarding: theirs.forwarding.intersection(families),
             restart_time: theirs.restart_time,
@@ -68,7 +68,7 @@ impl Graceful {
 
 /// Treatment of the routes of a session that ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retain {
+pub struct Retention {
     /// Families whose routes are kept as stale.
     pub families: Families,
     /// Routes that were already stale are kept too (RFC 8538 §4.2); otherwise they are removed (RFC
@@ -80,7 +80,7 @@ pub struct Retain {
 
 /// Change in the treatment of stale routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stale {
+pub enum StaleAction {
     /// Remove them: their time is over, or the peer did not preserve its forwarding state.
     Drop(Families),
     /// Treat them as long-lived stale routes from now on (RFC 9494 §4.3).
@@ -89,7 +89,7 @@ pub enum Stale {
 
 /// State of the retained routes of an earlier session.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Retained {
+pub(super) struct RetainedRoutes {
     pub(super) families: Families,
     /// End of the current waiting time: the restart time,
     /// [`RESYNC_TIME`](super::retention::RESYNC_TIME) or the long-lived stale time.

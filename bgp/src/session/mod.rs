@@ -13,8 +13,8 @@ pub mod state;
 pub mod timers;
 
 pub use fsm::{Admission, ReceivedUpdate};
-pub use graceful::{Graceful, RestartConfig, Retain, Stale};
-pub use negotiate::Negotiated;
+pub use graceful::{GracefulParameters, RestartConfig, Retention, StaleAction};
+pub use negotiate::SessionParameters;
 pub use peer::{EndReason, Peer, PeerConfig, PeerInput, PeerOutput};
 pub use state::{SessionState, Side};
 pub(crate) use timers::TimerJitter;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::graceful::Graceful;
+use super::graceful::GracefulParameters;
 use crate::types::{Asn, Families, RouterId};
 use crate::wire::as_path::AsWidth;
 use crate::wire::attribute::Context;
@@ -14,7 +14,7 @@ use crate::wire::open::Open;
 
 /// Parameters of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Negotiated {
+pub struct SessionParameters {
     /// The peer's AS.
     pub peer_as: Asn,
     /// The peer's BGP identifier.
@@ -43,17 +43,17 @@ pub struct Negotiated {
     /// Our role towards the peer, if it is external and a role is configured (RFC 9234).
     pub role: Option<Role>,
     /// Parameters for restarts of the peer.
-    pub graceful: Option<Graceful>,
+    pub graceful: Option<GracefulParameters>,
 }
 
-impl Negotiated {
+impl SessionParameters {
     /// Negotiates the parameters of a session; `expected_as` is the configured AS of the peer.
     ///
     /// # Errors
     /// Code 2 (RFC 4271 §6.2): the peer's AS is not the expected one; an internal peer has our own
     /// identifier (RFC 6286 §2.2); there is no family in common; the roles do not match (RFC 9234
     /// §4.2).
-    pub fn settle(ours: &Open, theirs: &Open, expected_as: Asn) -> Result<Negotiated, WireError> {
+    pub fn settle(ours: &Open, theirs: &Open, expected_as: Asn) -> Result<SessionParameters, WireError> {
         if theirs.asn != expected_as {
             return Err(WireError::with_data(
                 ErrorCode::BAD_PEER_AS,
@@ -75,7 +75,7 @@ impl Negotiated {
         let role = settle_role(our.role, their.role)?;
         let wide = our.four_octet_as.is_some() && their.four_octet_as.is_some();
         let longest = |extended: bool| if extended { MAX_EXTENDED_LEN } else { MAX_LEN };
-        Ok(Negotiated {
+        Ok(SessionParameters {
             peer_as: theirs.asn,
             peer_id: theirs.router_id,
             internal,
@@ -92,7 +92,7 @@ impl Negotiated {
             },
             extended_next_hop: our.extended_next_hop && their.extended_next_hop,
             role: role.filter(|_| !internal),
-            graceful: Graceful::settle(
+            graceful: GracefulParameters::settle(
                 our.graceful_restart,
                 their.graceful_restart,
                 [our.long_lived, their.long_lived],
@@ -170,17 +170,17 @@ mod tests {
             let mut ours = open(1, false);
             ours.capabilities.role = role.map_or(Roles::Absent, Roles::One);
             let theirs = Open { asn: Asn(65001), ..open(2, false) };
-            let settled = Negotiated::settle(&ours, &theirs, Asn(65001)).unwrap();
+            let settled = SessionParameters::settle(&ours, &theirs, Asn(65001)).unwrap();
             assert_eq!(settled.context().first_as, first_as.map(Asn), "{role:?}");
         }
-        let settled = Negotiated::settle(&open(1, false), &open(2, false), Asn(64512)).unwrap();
+        let settled = SessionParameters::settle(&open(1, false), &open(2, false), Asn(64512)).unwrap();
         assert_eq!(settled.context().first_as, None);
     }
 
     #[test]
     fn extended_messages_may_be_sent_to_a_side_that_announced_them() {
         for (ours, theirs) in [(false, false), (false, true), (true, false), (true, true)] {
-            let settled = Negotiated::settle(&open(1, ours), &open(2, theirs), Asn(64512)).unwrap();
+            let settled = SessionParameters::settle(&open(1, ours), &open(2, theirs), Asn(64512)).unwrap();
             assert_eq!(settled.max_len == MAX_EXTENDED_LEN, ours);
             assert_eq!(settled.send_max_len == MAX_EXTENDED_LEN, theirs);
             assert_eq!(settled.form().max_len, settled.send_max_len);

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::graceful::{RestartConfig, Retain, Retained, Stale};
-use super::negotiate::Negotiated;
+use super::graceful::{RestartConfig, RetainedRoutes, Retention, StaleAction};
+use super::negotiate::SessionParameters;
 use super::state::{ConnectionState, Dial, SessionState, Side};
 use super::timers::TimerJitter;
 use crate::types::{Asn, Families, Family, RouterId};
@@ -146,7 +146,7 @@ pub enum PeerOutput {
     /// Close this connection after the messages sent so far were written.
     Close(Side),
     /// The session is Established on this connection; routes can be exchanged.
-    Established(Side, Negotiated),
+    Established(Side, SessionParameters),
     /// A connection ended.
     Ended {
         /// The connection was Established, so the session ended with it.
@@ -154,10 +154,10 @@ pub enum PeerOutput {
         /// Reason of the end.
         reason: EndReason,
         /// Treatment of the session's routes, if it was Established.
-        retain: Retain,
+        retain: Retention,
     },
     /// Change in the treatment of retained routes.
-    Stale(Stale),
+    Stale(StaleAction),
     /// The peer starts to send all its routes of a family again (RFC 7313). The routes received so
     /// far are stale until it does.
     RefreshBegins(Family),
@@ -222,12 +222,11 @@ impl fmt::Display for EndReason {
 /// * Hand in [`PeerInput::Timer`] when [`Peer::deadline`] has come. The deadline may change with
 ///   every call, so compare it again after each of them. An early `Timer` has no effect; a late one
 ///   makes timers late.
-/// * Ask [`Peer::admission`] before handing in an incoming connection. A connection that was closed
-///   by [`PeerOutput::Close`] is not reported with [`PeerInput::Closed`]; if it is, that has no
-///   effect.
-/// * A `Peer` may be dropped at any time. Its connections are then closed without a NOTIFICATION by
-///   the driver; hand in [`PeerInput::Stop`] or [`PeerInput::Restart`] first to send one. An output
-///   that is not performed must be one of a connection that is closed already.
+/// * Ask [`Peer::admission`] before handing in an incoming connection. Do not report the end of a
+///   connection that was closed because of [`PeerOutput::Close`].
+/// * Outputs may be discarded only if they are for a connection that is closed.
+/// * A `Peer` may be dropped at any time; its connections then end without a NOTIFICATION. Hand in
+///   [`PeerInput::Stop`] or [`PeerInput::Restart`] before to send one.
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub(super) config: PeerConfig,
@@ -239,7 +238,7 @@ pub struct Peer {
     pub(super) failures: u32,
     pub(super) jitter: TimerJitter,
     pub(super) restarted: Option<Families>,
-    pub(super) retained: Option<Retained>,
+    pub(super) retained: Option<RetainedRoutes>,
     /// Deadline for the end of the answer to a ROUTE-REFRESH, by family (RFC 7313).
     pub(super) refreshing: [Option<Instant>; 2],
     pub(super) outputs: VecDeque<PeerOutput>,
@@ -300,7 +299,7 @@ impl Peer {
     }
 
     /// Returns the session parameters, if the session is Established.
-    pub fn negotiated(&self) -> Option<&Negotiated> {
+    pub fn negotiated(&self) -> Option<&SessionParameters> {
         self.connections.iter().flatten().find_map(|connection| match connection {
             ConnectionState::Established { negotiated, .. } => Some(negotiated),
             _ => None,

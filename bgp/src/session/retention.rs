@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::graceful::{Retain, Retained, Stale};
-use super::negotiate::Negotiated;
+use super::graceful::{RetainedRoutes, Retention, StaleAction};
+use super::negotiate::SessionParameters;
 use super::peer::{EndReason, Peer, PeerOutput};
 use crate::types::{Families, Family};
 use crate::wire::error::ErrorCode;
@@ -27,9 +27,16 @@ impl Peer {
     }
 
     /// Returns the treatment of the routes of an Established session that ended.
-    pub(super) fn retain(&mut self, negotiated: &Negotiated, reason: &EndReason, now: Instant) -> Retain {
+    pub(super) fn retain(
+        &mut self,
+        negotiated: &SessionParameters,
+        reason: &EndReason,
+        now: Instant,
+    ) -> Retention {
         self.refreshing = [None, None];
-        let Some(graceful) = negotiated.graceful.filter(|_| self.running) else { return Retain::default() };
+        let Some(graceful) = negotiated.graceful.filter(|_| self.running) else {
+            return Retention::default();
+        };
         let silent = matches!(
             reason,
             EndReason::HoldTimerExpired | EndReason::SendHoldTimerExpired | EndReason::BfdDown
@@ -47,25 +54,25 @@ impl Peer {
         };
         if !kept || graceful.families.is_empty() {
             self.retained = None;
-            return Retain::default();
+            return Retention::default();
         }
         let ours = self.config.restart.map_or(0, |restart| restart.restart_time);
         let wait = graceful.restart_time.min(ours.max(LONGEST_WAIT));
         let wait = Duration::from_secs(u64::from(wait));
         let older = self.retained.filter(|_| graceful.notification);
         let latest = older.map_or(now + wait * PATIENCE, |older| older.latest);
-        self.retained = Some(Retained {
+        self.retained = Some(RetainedRoutes {
             families: older.map_or(graceful.families, |older| older.families.union(graceful.families)),
             until: (now + wait).min(latest.max(now)),
             latest,
             long_lived: graceful.long_lived.stale_time,
         });
-        Retain { families: graceful.families, older: graceful.notification, silent }
+        Retention { families: graceful.families, older: graceful.notification, silent }
     }
 
     /// Continues the retention when the peer is back: routes that it did not preserve are removed,
     /// the others wait to be sent again.
-    pub(super) fn resume_retained(&mut self, negotiated: &Negotiated, now: Instant) {
+    pub(super) fn resume_retained(&mut self, negotiated: &SessionParameters, now: Instant) {
         let Some(retained) = &mut self.retained else { return };
         let kept = negotiated.graceful.map_or(Families::NONE, |graceful| {
             graceful.families.intersection(graceful.forwarding.union(graceful.long_lived.forwarding))
@@ -78,7 +85,7 @@ impl Peer {
             self.retained = None;
         }
         if !dropped.is_empty() {
-            self.push_output(PeerOutput::Stale(Stale::Drop(dropped)));
+            self.push_output(PeerOutput::Stale(StaleAction::Drop(dropped)));
         }
     }
 
@@ -107,16 +114,16 @@ impl Peer {
         }
         let dropped = retained.families.without(lasting);
         if !dropped.is_empty() {
-            self.push_output(PeerOutput::Stale(Stale::Drop(dropped)));
+            self.push_output(PeerOutput::Stale(StaleAction::Drop(dropped)));
         }
         self.retained = (!lasting.is_empty()).then(|| {
             // Families may have different times; the longer ones continue after this one.
             let more = retained.long_lived.map(|stale_time| stale_time.saturating_sub(time));
             let until = now + Duration::from_secs(u64::from(time));
-            Retained { families: lasting, until, latest: until, long_lived: more }
+            RetainedRoutes { families: lasting, until, latest: until, long_lived: more }
         });
         if !lasting.is_empty() {
-            self.push_output(PeerOutput::Stale(Stale::LlgrStale(lasting)));
+            self.push_output(PeerOutput::Stale(StaleAction::LlgrStale(lasting)));
         }
     }
 
@@ -133,7 +140,7 @@ impl Peer {
             *until = Some(now + RESYNC_TIME);
             self.push_output(PeerOutput::RefreshBegins(family));
         } else if until.take().is_some() {
-            self.push_output(PeerOutput::Stale(Stale::Drop(family.into())));
+            self.push_output(PeerOutput::Stale(StaleAction::Drop(family.into())));
         }
     }
 
@@ -142,7 +149,7 @@ impl Peer {
             let Some(until) = self.refreshing.get_mut(family.index()) else { continue };
             if until.is_some_and(|until| until <= now) {
                 *until = None;
-                self.push_output(PeerOutput::Stale(Stale::Drop(family.into())));
+                self.push_output(PeerOutput::Stale(StaleAction::Drop(family.into())));
             }
         }
     }
@@ -150,14 +157,14 @@ impl Peer {
     /// Ends the retention of all routes.
     pub(super) fn drop_retained(&mut self) {
         if let Some(retained) = self.retained.take() {
-            self.push_output(PeerOutput::Stale(Stale::Drop(retained.families)));
+            self.push_output(PeerOutput::Stale(StaleAction::Drop(retained.families)));
         }
     }
 }
 
 /// Returns the NOTIFICATION that ends a session for good: inside a Hard Reset for a peer that would
 /// keep our routes otherwise (RFC 8538 §3.1).
-pub(super) fn hard_reset(notification: Notification, negotiated: Option<&Negotiated>) -> Notification {
+pub(super) fn hard_reset(notification: Notification, negotiated: Option<&SessionParameters>) -> Notification {
     if !negotiated.and_then(|negotiated| negotiated.graceful).is_some_and(|graceful| graceful.notification) {
         return notification;
     }
@@ -170,7 +177,7 @@ pub(super) fn hard_reset(notification: Notification, negotiated: Option<&Negotia
 /// peer that keeps them over a NOTIFICATION; none for one that keeps them only if TCP just closes
 /// (RFC 4724 §4); a Cease with this code for others.
 pub(super) fn restart_notification(
-    negotiated: Option<&Negotiated>,
+    negotiated: Option<&SessionParameters>,
     soft: Notification,
     cease: ErrorCode,
 ) -> Option<Notification> {

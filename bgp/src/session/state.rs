@@ -1,44 +1,44 @@
 //! Session states, each with the data that exists only in it.
 //!
-//! The transitions of RFC 4271 §8.2.2, for one connection of a [`Peer`](super::Peer). The labels
-//! are the inputs; the other inputs do not change the state.
+//! Transitions of one connection of a [`Peer`](super::Peer) (RFC 4271 §8.2.2):
 //!
 //! ```text
-//!                        Start                      TCP connection fails,
-//!            +------+  (passive: to Active)         CONNECT_TIMEOUT
-//!  Stop  --> | Idle | -----------------> +---------+ --------------> +--------+
-//! (from any  +------+                    | Connect |                 | Active |
-//!   state)                               +---------+ <-------------- +--------+
-//!                                             |      ConnectRetryTimer |   ^
-//!                       outgoing or incoming  |                        |   |
-//!                       connection: send OPEN |   incoming connection: |   |
-//!                                             v              send OPEN |   |
-//!                                       +----------+ <-----------------+   |
-//!                                       | OpenSent | ----------------------+
-//!                                       +----------+                       |
-//!                        OPEN accepted:       |                            |
-//!                        send KEEPALIVE       v                            |
-//!                                      +-------------+                     |
-//!                                      | OpenConfirm | --------------------+
-//!                                      +-------------+   NOTIFICATION,     |
-//!                        KEEPALIVE            |          hold timer,       |
-//!                                             v          TCP closed, error,|
-//!                                      +-------------+   lost collision    |
-//!              KEEPALIVE, UPDATE: +--> | Established | --------------------+
-//!              restart hold timer |    +-------------+   (also BFD, send hold timer)
-//!                                 +---------|
+//!               Start (a passive peer: to Active)
+//!   +------+ ----------------------> +-----------+   attempt failed   +--------+
+//!   | Idle |                         |  Connect  | -----------------> | Active |
+//!   +------+ <-- Stop (any state)    +-----------+ <----------------- +--------+
+//!                                          |       ConnectRetryTimer   |    ^
+//!               connected: send OPEN       |                           |    |
+//!                                          v   connected: send OPEN    |    |
+//!                                    +-----------+ <-------------------+    |
+//!                                    | OpenSent  | -- error ----------------+
+//!                                    +-----------+                          |
+//!               OPEN: send KEEPALIVE       |                                |
+//!                                          v                                |
+//!                                   +-------------+                         |
+//!                                   | OpenConfirm | -- error ---------------+
+//!                                   +-------------+                         |
+//!               KEEPALIVE                  |                                |
+//!                                          v                                |
+//!               KEEPALIVE, UPDATE,  +-------------+                         |
+//!               ROUTE-REFRESH   +-- | Established | -- error ---------------+
+//!                               +-> +-------------+
+//!                            (the hold timer restarts)
 //! ```
 //!
-//! Deviation: the three arrows back lead to Idle in RFC 4271, which leaves it again automatically
-//! after a delay; see [`fsm`](super::fsm). `bgp/tests/session_table.rs` has every pair of state and
-//! input.
+//! `error` is a NOTIFICATION, the expiry of the hold timer, the end of the TCP connection, an invalid
+//! or unexpected message, or a lost collision; in Established also the expiry of the send hold timer
+//! (RFC 9687) and a failure that BFD detects (RFC 5882).
+//!
+//! Deviation: in RFC 4271 errors lead to Idle, which the speaker leaves again after a delay; see
+//! [`fsm`](super::fsm). `bgp/tests/session_table.rs` has the result of every input in every state.
 
 use std::fmt;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::negotiate::Negotiated;
+use super::negotiate::SessionParameters;
 
 /// Session state of RFC 4271 §8.2.2. A peer has the most advanced state of its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -103,8 +103,8 @@ pub(super) struct SessionTimers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
     OpenSent { hold: Instant },
-    OpenConfirm { negotiated: Negotiated, timers: SessionTimers },
-    Established { negotiated: Negotiated, timers: SessionTimers },
+    OpenConfirm { negotiated: SessionParameters, timers: SessionTimers },
+    Established { negotiated: SessionParameters, timers: SessionTimers },
 }
 
 impl ConnectionState {
@@ -116,7 +116,7 @@ impl ConnectionState {
         }
     }
 
-    pub(super) fn negotiated(&self) -> Option<&Negotiated> {
+    pub(super) fn negotiated(&self) -> Option<&SessionParameters> {
         match self {
             ConnectionState::OpenSent { .. } => None,
             ConnectionState::OpenConfirm { negotiated, .. }

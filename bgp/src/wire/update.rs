@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use super::attribute::{AttributeRule, Attributes, Context, Fault, RawAttributes, Verdict, is_host, rule};
+use super::attribute::{
+    AttributeRule, Attributes, Context, Fault, RawAttributes, UpdateVerdict, is_host, rule,
+};
 use super::cursor::Cursor;
 use super::error::WireError;
 use super::nlri::Nlri;
@@ -38,10 +40,10 @@ impl<'a> UpdateView<'a> {
     ///
     /// # Errors
     /// Faults that end the session: unreadable prefixes, attributes whose verdict is
-    /// [`Verdict::SessionReset`], and an attribute error in a message that announces nothing (RFC
+    /// [`UpdateVerdict::SessionReset`], and an attribute error in a message that announces nothing (RFC
     /// 7606 §5.2).
     #[inline]
-    pub fn read(&self, context: &Context) -> Result<Update<'a>, WireError> {
+    pub fn read(&self, context: &Context) -> Result<UpdateMessage<'a>, WireError> {
         let unreadable = |rule: &'static AttributeRule, octets| refused(&Fault::from(rule), octets);
         let withdrawn = context
             .nlri(Family::Ipv4Unicast, self.withdrawn)
@@ -49,7 +51,7 @@ impl<'a> UpdateView<'a> {
         let announced =
             context.nlri(Family::Ipv4Unicast, self.nlri).ok_or_else(|| unreadable(&rule::NLRI, self.nlri))?;
         let (attributes, empty) = (Attributes::default(), self.is_empty());
-        let mut update = Update { withdrawn, announced, attributes, fault: None, empty };
+        let mut update = UpdateMessage { withdrawn, announced, attributes, fault: None, empty };
         let mut worst: Option<Fault> = None;
         let mut note = |fault: Fault| {
             if worst.is_none_or(|known| known.verdict < fault.verdict) {
@@ -65,8 +67,8 @@ impl<'a> UpdateView<'a> {
             check_mandatory(&update.attributes, !announced.is_empty(), &mut note);
         }
         if let Some(fault) = worst
-            && (fault.verdict == Verdict::SessionReset
-                || (fault.verdict == Verdict::TreatAsWithdraw && !announces))
+            && (fault.verdict == UpdateVerdict::SessionReset
+                || (fault.verdict == UpdateVerdict::TreatAsWithdraw && !announces))
         {
             return Err(refused(&fault, RawAttributes::span(self.attributes, fault.attribute)));
         }
@@ -107,7 +109,7 @@ fn refused(fault: &Fault, octets: &[u8]) -> WireError {
 
 /// UPDATE that does not end the session.
 #[derive(Clone, Debug)]
-pub struct Update<'a> {
+pub struct UpdateMessage<'a> {
     withdrawn: Nlri<'a>,
     announced: Nlri<'a>,
     /// Attributes of the announced routes.
@@ -117,10 +119,10 @@ pub struct Update<'a> {
     empty: bool,
 }
 
-impl<'a> Update<'a> {
+impl<'a> UpdateMessage<'a> {
     /// Returns whether the announced routes are treated as withdrawn.
     pub fn is_treated_as_withdraw(&self) -> bool {
-        self.fault.is_some_and(|fault| fault.verdict == Verdict::TreatAsWithdraw)
+        self.fault.is_some_and(|fault| fault.verdict == UpdateVerdict::TreatAsWithdraw)
     }
 
     /// Returns the octets of the fault as received: the attribute, or the rest of a list that is

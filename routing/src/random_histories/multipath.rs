@@ -44,7 +44,7 @@ impl Bed {
     }
 
     /// Checks the reported exits against the paths.
-    pub(super) fn shares_packets_as_it_should(&self) -> Result<(), TestCaseError> {
+    pub(super) fn exits_match_the_paths(&self) -> Result<(), TestCaseError> {
         for (prefix, best) in &self.best {
             let Some(ix) = self.rib.table.find(prefix) else { continue };
             let mut equals = self.equals(ix);

@@ -1,7 +1,7 @@
 //! Path representation in eight octets.
 
 use crate::attrs::WellKnownCommunities;
-use crate::decide::Reason;
+use crate::decide::PathReason;
 use crate::interner::AttrId;
 use crate::path::SourceIx;
 
@@ -57,7 +57,7 @@ impl RibPath {
     /// No path.
     pub(crate) const NONE: RibPath = RibPath { attrs: AttrId::NONE, source: u32::MAX };
 
-    pub(crate) fn new(attrs: AttrId, source: SourceIx, rejected: Option<Reason>) -> RibPath {
+    pub(crate) fn new(attrs: AttrId, source: SourceIx, rejected: Option<PathReason>) -> RibPath {
         let code = rejected.map_or(0, |reason| reason as u32 + 1);
         RibPath { attrs, source: source.0 | code << SOURCE_BITS }
     }
@@ -80,13 +80,13 @@ impl RibPath {
     }
 
     /// Returns the reason why the path is excluded, if it is.
-    pub(crate) fn rejected(self) -> Option<Reason> {
+    pub(crate) fn rejected(self) -> Option<PathReason> {
         let code = (self.source >> SOURCE_BITS) as usize & ((1 << CODE_BITS) - 1);
         // The usual case, checked for every prefix.
         if code == 0 {
             return None;
         }
-        Reason::REJECTIONS.into_iter().find(|reason| *reason as usize + 1 == code)
+        PathReason::REJECTIONS.into_iter().find(|reason| *reason as usize + 1 == code)
     }
 
     /// Returns the path with this scope.
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_rejection_is_read_back() {
-        for reason in Reason::REJECTIONS.into_iter().map(Some).chain([None]) {
+        for reason in PathReason::REJECTIONS.into_iter().map(Some).chain([None]) {
             let path = RibPath::new(AttrId(7), SourceIx(12), reason);
             assert_eq!((path.source(), path.rejected()), (SourceIx(12), reason));
             for scope in Scope::ALL {
@@ -137,7 +137,7 @@ mod tests {
             assert!(!path.is_disputed());
             assert_eq!(path.is_rejected(), reason.is_some());
         }
-        let last = Reason::REJECTIONS.map(|reason| reason as u32 + 1).into_iter().max();
+        let last = PathReason::REJECTIONS.map(|reason| reason as u32 + 1).into_iter().max();
         assert!(last.is_some_and(|last| last < 1 << CODE_BITS), "every reason fits its bits");
     }
 }

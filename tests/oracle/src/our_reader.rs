@@ -6,7 +6,7 @@ use bgp::wire::frame::{self, MAX_EXTENDED_LEN, MessageKind};
 use bgp::wire::notification::Notification;
 use bgp::wire::open::Open;
 use bgp::wire::refresh::RouteRefresh;
-use bgp::wire::update::{Update, UpdateView};
+use bgp::wire::update::{UpdateMessage, UpdateView};
 use bgp::{Families, Family};
 
 use crate::message::{Message, Outcome, Prefixes, hex, segment};
@@ -73,7 +73,7 @@ fn open_fields(open: &Open, message: &mut Message) {
     message.insert("four octets", open.capabilities.four_octet_as.is_some().to_string());
 }
 
-fn update_fields(update: &Update<'_>, message: &mut Message) {
+fn update_fields(update: &UpdateMessage<'_>, message: &mut Message) {
     let mut prefixes = Prefixes::default();
     for list in update.withdrawals() {
         list.iter().for_each(|prefix| prefixes.withdraw(prefix));

@@ -6,7 +6,7 @@ use bgp::wire::as_path::{AsPath, AsWidth};
 use bgp::wire::attribute::{Attributes, Context, RawAttributes};
 use bgp::wire::encode::{self, UpdateFormat};
 use bgp::wire::frame::{self, Frame, MAX_EXTENDED_LEN};
-use bgp::wire::update::{Update, UpdateView};
+use bgp::wire::update::{UpdateMessage, UpdateView};
 use bgp::{Asn, Family};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -108,7 +108,7 @@ pub(crate) fn compare_update(
     id: &str,
     row: &Value,
     paths: bool,
-    update: &Update<'_>,
+    update: &UpdateMessage<'_>,
     view: &UpdateView<'_>,
 ) -> usize {
     let shown = &row["tshark"];
@@ -198,7 +198,7 @@ pub(crate) fn compare_update(
 }
 
 /// Encodes what was read and reads it again, on a four-octet session.
-pub(crate) fn check_round_trip(id: &str, update: &Update<'_>) {
+pub(crate) fn check_round_trip(id: &str, update: &UpdateMessage<'_>) {
     let mut canonical = Vec::new();
     update.attributes.write_canonical(&mut canonical);
     let form = UpdateFormat { max_len: MAX_EXTENDED_LEN, ..UpdateFormat::default() };

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crate::chance::Random;
 use crate::links::Connection;
 use crate::names::{address, block, id};
-use bgp::session::{Negotiated, Peer, PeerConfig, PeerInput, PeerOutput, RestartConfig, SessionState, Side};
+use bgp::session::{
+    Peer, PeerConfig, PeerInput, PeerOutput, RestartConfig, SessionParameters, SessionState, Side,
+};
 use bgp::wire::frame;
 use bgp::{Asn, Families, PeerId, RouterId};
 use bytes::Bytes;
@@ -466,7 +468,7 @@ impl World {
         }
     }
 
-    fn established(&mut self, node: usize, peer: usize, negotiated: &Negotiated) {
+    fn established(&mut self, node: usize, peer: usize, negotiated: &SessionParameters) {
         let client = self.topology == Topology::Reflector && node == 0;
         let session = PeerSession::new(negotiated, address(peer), client);
         let mut sent = Sent::default();

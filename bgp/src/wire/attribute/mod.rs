@@ -9,5 +9,5 @@ mod value;
 pub use context::Context;
 pub use list::{RawAttribute, RawAttributes, code, flag, push};
 pub use read::Attributes;
-pub use rule::{AttributeRule, Fault, RULES, Verdict};
+pub use rule::{AttributeRule, Fault, RULES, UpdateVerdict};
 pub use value::{Aggregator, MpReach, Origin, is_host, is_host_v4};

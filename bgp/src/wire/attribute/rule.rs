@@ -7,7 +7,7 @@ use crate::wire::error::ErrorCode;
 
 /// Consequence of an error, mildest first (RFC 7606 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
+pub enum UpdateVerdict {
     /// No error.
     Ok,
     /// The attribute is discarded; the routes are kept.
@@ -18,14 +18,14 @@ pub enum Verdict {
     SessionReset,
 }
 
-impl Verdict {
+impl UpdateVerdict {
     /// Returns the name, as displayed and as used in JSON.
     pub const fn name(self) -> &'static str {
         match self {
-            Verdict::Ok => "ok",
-            Verdict::Discard => "discard",
-            Verdict::TreatAsWithdraw => "treat_as_withdraw",
-            Verdict::SessionReset => "session_reset",
+            UpdateVerdict::Ok => "ok",
+            UpdateVerdict::Discard => "discard",
+            UpdateVerdict::TreatAsWithdraw => "treat_as_withdraw",
+            UpdateVerdict::SessionReset => "session_reset",
         }
     }
 }
@@ -36,7 +36,7 @@ pub struct Fault {
     /// Type code of the attribute; `None` if the list of attributes itself is malformed.
     pub attribute: Option<u8>,
     /// Consequence.
-    pub verdict: Verdict,
+    pub verdict: UpdateVerdict,
     /// Code for the NOTIFICATION, if the session ends.
     pub code: ErrorCode,
     /// Rule that was violated.
@@ -55,7 +55,7 @@ pub struct AttributeRule {
     /// Type code of the attribute; `None`: the rule is about the message.
     pub attribute: Option<u8>,
     /// Consequence of a violation.
-    pub verdict: Verdict,
+    pub verdict: UpdateVerdict,
     /// Code for the NOTIFICATION, if the session ends.
     pub code: ErrorCode,
     /// Text of the rule.
@@ -68,7 +68,7 @@ macro_rules! rules {
     ($($name:ident: $attribute:expr, $verdict:ident, $code:ident, $text:expr, $source:literal;)*) => {
         $(pub(in crate::wire) static $name: AttributeRule = AttributeRule {
             attribute: $attribute,
-            verdict: Verdict::$verdict,
+            verdict: UpdateVerdict::$verdict,
             code: ErrorCode::$code,
             text: $text,
             source: $source,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::net::DynamicConnection;
-use routing::limits::LimitReached;
+use routing::limits::PrefixLimitReport;
 use timing::{optional, sleep_until};
 
 use crate::daemon::Daemon;
@@ -31,7 +31,7 @@ pub(crate) enum DaemonEvent {
     /// A drain is requested.
     DrainRequest(DrainRequest),
     /// A peer has sent as many prefixes as it may, or nearly.
-    Limit(LimitReached),
+    Limit(PrefixLimitReport),
     /// Connections from a range of dynamic neighbors.
     Connections(Vec<DynamicConnection>),
     /// The check for dynamic neighbors that are gone is due.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bgp::net::DynamicConnection;
 use bgp::session::SessionState;
 use bgp::wire::error::ErrorCode;
-use routing::limits::LimitReached;
+use routing::limits::PrefixLimitReport;
 
 use crate::daemon::Daemon;
 use crate::node_config::Plan;
@@ -26,8 +26,8 @@ impl Daemon {
     }
 
     /// A peer has sent as many prefixes as it may, or nearly.
-    pub(crate) async fn limit_reached(&mut self, reached: LimitReached) {
-        let LimitReached { peer, held, limit, exceeded } = reached;
+    pub(crate) async fn limit_reached(&mut self, reached: PrefixLimitReport) {
+        let PrefixLimitReport { peer, held, limit, exceeded } = reached;
         let Some(running) = self.peers.values().find(|running| running.id == peer) else { return };
         let name = &running.plan.peering.name;
         if !exceeded {

@@ -24,7 +24,7 @@ use bgp::wire::error::ErrorCode;
 use bgp::{Asn, Families, PeerId, RouterId};
 use routing::RibConfig;
 use routing::actor::RibHandle;
-use routing::limits::LimitReached;
+use routing::limits::PrefixLimitReport;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
@@ -78,7 +78,7 @@ pub(crate) struct Daemon {
     /// Connections of those that come.
     pub(crate) strangers: (mpsc::Sender<DynamicConnection>, mpsc::Receiver<DynamicConnection>),
     /// Peers that sent too many prefixes.
-    pub(crate) limits: Option<mpsc::Receiver<LimitReached>>,
+    pub(crate) limits: Option<mpsc::Receiver<PrefixLimitReport>>,
     /// When to look who of the neighbours is gone.
     pub(crate) look_at: Instant,
     next_id: u32,

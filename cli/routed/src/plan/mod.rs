@@ -105,7 +105,7 @@ fn rehearse(
             // Neighbours of a range stay as long as there is one that has them.
             None if after.ranges.iter().any(|range| range.range.net.contains(address)) => {}
             None => {
-                rib.peer_down(*id, bgp::session::Retain::default());
+                rib.peer_down(*id, bgp::session::Retention::default());
                 rib.forget_peer(*id);
             }
         }

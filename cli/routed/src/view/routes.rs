@@ -3,9 +3,9 @@
 use crate::view::task_error;
 use api::ControlError;
 use ipnet::IpNet;
-use routing::actor::RibGone;
+use routing::actor::RibUnavailable;
 use routing::query::{PathInfo, RouteInfo};
-use routing::{Reason, Rib, Source};
+use routing::{PathReason, Rib, Source};
 
 use crate::daemon::state::Roster;
 use crate::view::{Views, by_prefix, route_view};
@@ -25,7 +25,7 @@ impl Views {
         };
         let range = asked.prefix.map(|prefix| prefix.trunc());
         let wanted = move |prefix: &IpNet| range.is_none_or(|range| range.contains(prefix));
-        let gone = |error: RibGone| task_error(error);
+        let gone = |error: RibUnavailable| task_error(error);
         if asked.which == WhichRoutes::Advertised {
             let Some(peer) = peer else {
                 return Err(ControlError::PeerRequired);
@@ -39,7 +39,7 @@ impl Views {
         let routes = self.routes_where(wanted).await.map_err(gone)?;
         let from = move |path: &PathInfo| peer.is_none_or(|peer| path.source == Source::Peer(peer));
         let rejected =
-            |path: &PathInfo| path.reason.is_some_and(|reason| Reason::REJECTIONS.contains(&reason));
+            |path: &PathInfo| path.reason.is_some_and(|reason| PathReason::REJECTIONS.contains(&reason));
         match asked.which {
             WhichRoutes::Best => {
                 let report = self.report().await;
@@ -78,7 +78,7 @@ impl Views {
     pub(crate) async fn routes_where(
         &self,
         wanted: impl Fn(&IpNet) -> bool + Clone + Send + 'static,
-    ) -> Result<Vec<RouteInfo>, RibGone> {
+    ) -> Result<Vec<RouteInfo>, RibUnavailable> {
         self.in_parts(move |rib, start| rib.routes_from(start, PART, wanted.clone())).await
     }
 
@@ -86,7 +86,7 @@ impl Views {
     async fn in_parts(
         &self,
         some: impl Fn(&Rib, u32) -> (Vec<RouteInfo>, Option<u32>) + Clone + Send + 'static,
-    ) -> Result<Vec<RouteInfo>, RibGone> {
+    ) -> Result<Vec<RouteInfo>, RibUnavailable> {
         let mut routes = Vec::new();
         let mut next = Some(0);
         while let Some(start) = next {

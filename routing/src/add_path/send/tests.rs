@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use bgp::session::{Retain, Stale};
+use bgp::session::{Retention, StaleAction};
 use bgp::wire::attribute::{Context, code, flag, push};
 use bgp::wire::encode::UpdateFormat;
 use bgp::wire::frame::{self, MAX_LEN, MessageKind};
@@ -190,15 +190,15 @@ impl Bed {
             Step::Down(peer) => {
                 self.up.remove(&peer);
                 self.sent.retain(|(from, ..), _| *from != peer);
-                self.rib.peer_down(id(peer), Retain::default());
-                self.rib.stale(id(peer), Stale::Drop(Families::BOTH));
+                self.rib.peer_down(id(peer), Retention::default());
+                self.rib.stale(id(peer), StaleAction::Drop(Families::BOTH));
             }
             Step::Lost(peer) => {
                 if self.up.remove(&peer) {
                     self.sent.retain(|(from, ..), (_, stale)| *from != peer || !*stale);
                     let own = self.sent.iter_mut().filter(|((from, ..), _)| *from == peer);
                     own.for_each(|(_, (_, stale))| *stale = true);
-                    let retain = Retain { families: Families::BOTH, older: false, silent: false };
+                    let retain = Retention { families: Families::BOTH, older: false, silent: false };
                     self.rib.peer_down(id(peer), retain);
                 }
             }
