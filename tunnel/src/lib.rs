@@ -97,8 +97,6 @@ pub mod report;
 pub mod sysctl;
 #[cfg(feature = "driver")]
 pub mod task;
-#[cfg(feature = "driver")]
-mod wait;
 
 pub use desired::VXLAN_VNI;
 pub use firewall::{Firewall, TunnelsFrom};

@@ -16,11 +16,12 @@ use tokio::{
     time::timeout,
 };
 
+use timing::sleep_until;
+
 use crate::{
     desired::{VXLAN_PORT, VXLAN_VNI},
     firewall::{Firewall, Tunnels},
     ledger::retry_pause,
-    wait::sleep_until,
 };
 use netlink::nftables::{
     DROPPED_IPIP, DROPPED_VXLAN, FirewallTable, Skeleton, TableChange, TableListing, TableMonitor,

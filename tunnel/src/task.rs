@@ -12,6 +12,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use timing::sleep_until;
+
 use crate::{
     activity::TunnelActivity,
     dataplane::{Dataplane, Wakeup},
@@ -21,7 +23,6 @@ use crate::{
     node::{Config, RouteChange},
     reconcile::{Reconciler, Turn},
     report::{DataplaneReport, ExitKind, RouteReport},
-    wait::sleep_until,
 };
 
 /// Commands that may be queued: a burst of route batches while one is being written. A full queue

@@ -5,7 +5,7 @@ use std::num::{NonZeroU8, NonZeroU32};
 use std::time::{Duration, Instant};
 
 use super::packet::{BfdState, ControlPacket, Diagnostic};
-use crate::session::TimerJitter;
+use timing::Jitter;
 
 /// Shortest transmit interval of a session that is not Up (RFC 5880 §6.8.3).
 const SLOW: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ pub struct BfdSession {
     before: Option<u32>,
     send_at: Option<Instant>,
     detect_at: Option<Instant>,
-    jitter: TimerJitter,
+    jitter: Jitter,
     outputs: VecDeque<BfdOutput>,
 }
 
@@ -78,7 +78,7 @@ impl BfdSession {
             before: None,
             send_at: Some(now),
             detect_at: None,
-            jitter: TimerJitter::new(seed),
+            jitter: Jitter::new(seed),
             outputs: VecDeque::new(),
         }
     }

@@ -14,6 +14,7 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
+use timing::sleep_until;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -234,7 +235,7 @@ async fn run(sockets: Sockets, mut commands: mpsc::Receiver<AddSession>) {
                 None => return driver.end(),
             },
             place = readable(&driver.receiving) => driver.receive(place),
-            () = at(deadline) => driver.due(&mut commands, Instant::now()),
+            () = sleep_until(deadline) => driver.due(&mut commands, Instant::now()),
         }
     }
 }
@@ -250,13 +251,6 @@ async fn readable(sockets: &[(UdpSocket, bool)]) -> usize {
         std::task::Poll::Pending
     })
     .await
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl BfdDriver {

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::Instant;
 
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -29,11 +28,8 @@ pub(super) async fn ready(sockets: &[Option<PeerSocket>; 2], read: bool) -> Side
     let one = |side: Side| {
         let socket = sockets[index(side)].as_ref();
         async move {
-            match socket {
-                // The following read or write returns the error, if there is one.
-                Some(socket) => _ = socket.ready(read).await,
-                None => std::future::pending().await,
-            }
+            // The following read or write returns the error, if there is one.
+            let _ = timing::optional(socket.map(|socket| socket.ready(read))).await;
             side
         }
     };
@@ -43,20 +39,9 @@ pub(super) async fn ready(sockets: &[Option<PeerSocket>; 2], read: bool) -> Side
     }
 }
 
-/// Waits until `instant`; forever if there is none.
-pub(super) async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Waits for the result of a connection attempt; forever if there is none.
 pub(super) async fn dial_result(dial: &mut Option<DialFuture>) -> io::Result<TcpStream> {
-    match dial {
-        Some(dial) => dial.await,
-        None => std::future::pending().await,
-    }
+    timing::optional(dial.as_mut()).await
 }
 
 /// Opens a TCP connection to a peer.

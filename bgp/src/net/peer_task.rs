@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use timing::sleep_until;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::event_sources::{DialFuture, at, dial, dial_result, index, ready};
+use super::event_sources::{DialFuture, dial, dial_result, index, ready};
 use super::listener::INCOMING_CAPACITY;
 use super::peer::{
     PEER_COMMANDS, PeerAddress, PeerCommand, PeerHandle, PeerStatus, RestartWatch, SessionError, StopKind,
@@ -150,7 +151,7 @@ impl<S: RouteSink> PeerTask<S> {
                         self.perform_outputs().await;
                     }
                 },
-                () = at(restart) => {
+                () = sleep_until(restart) => {
                     restart = None;
                     self.handle(PeerInput::Start).await;
                 }

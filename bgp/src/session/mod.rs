@@ -17,4 +17,3 @@ pub use graceful::{GracefulParameters, RestartConfig, Retention, StaleAction};
 pub use negotiate::SessionParameters;
 pub use peer::{EndReason, Peer, PeerConfig, PeerInput, PeerOutput};
 pub use state::{SessionState, Side};
-pub(crate) use timers::TimerJitter;

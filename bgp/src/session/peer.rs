@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::graceful::{RestartConfig, RetainedRoutes, Retention, StaleAction};
 use super::negotiate::SessionParameters;
 use super::state::{ConnectionState, Dial, SessionState, Side};
-use super::timers::TimerJitter;
 use crate::types::{Asn, Families, Family, RouterId};
 use crate::wire::capability::{AddPath, Capabilities, GracefulRestart, LongLived, Role, Roles};
 use crate::wire::error::{ErrorCode, WireError};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
+use timing::Jitter;
 
 /// Session configuration of one neighbor. Every field affects the OPEN or the dialing, so a change
 /// requires a new session.
@@ -236,7 +236,7 @@ pub struct Peer {
     /// Failed connection attempts and sessions since the last Established (ConnectRetryCounter of
     /// RFC 4271).
     pub(super) failures: u32,
-    pub(super) jitter: TimerJitter,
+    pub(super) jitter: Jitter,
     pub(super) restarted: Option<Families>,
     pub(super) retained: Option<RetainedRoutes>,
     /// Deadline for the end of the answer to a ROUTE-REFRESH, by family (RFC 7313).
@@ -253,7 +253,7 @@ impl Peer {
             dial: Dial::Off,
             connections: [None, None],
             failures: 0,
-            jitter: TimerJitter::new(seed),
+            jitter: Jitter::new(seed),
             restarted: None,
             retained: None,
             refreshing: [None, None],

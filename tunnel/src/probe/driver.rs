@@ -23,11 +23,12 @@ use super::{
     packet::{Packet, PacketError, PacketKind, SIGNED_LEN},
     prober::{PathMeasurement, ProbeClocks, ProbeTarget, Prober, ProberOutput},
 };
+use timing::sleep_until;
+
 use crate::{
     desired::Device,
     node::{Config, ProbeConfig},
     observed::ObservedState,
-    wait::sleep_until,
 };
 
 /// Datagrams processed before other work gets its turn.
