@@ -5,7 +5,7 @@ pub mod cluster;
 pub mod etcd;
 pub mod interop;
 pub mod malformed;
-pub mod monitor;
+pub mod route_monitor;
 pub mod streams;
 
 use std::path::PathBuf;

@@ -251,7 +251,7 @@ fn no_crate_holds_more_than_a_fifth_of_the_product() {
             .map(|path| fs::read_to_string(path).expect("a source file").lines().count())
             .sum()
     };
-    let lines: BTreeMap<&str, usize> = CRATES.iter().map(|directory| (*directory, of(&directory))).collect();
+    let lines: BTreeMap<&str, usize> = CRATES.iter().map(|directory| (*directory, of(directory))).collect();
     let all: usize = lines.values().sum();
     println!("{lines:?}, {all} in all");
     for (directory, lines) in lines {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tests::malformed::speaker::Speaker;
-use tests::malformed::{Finding, case, more, run};
+use tests::malformed::{Finding, case, own_cases, run};
 
 #[test]
 fn every_malformed_message_has_the_outcome_that_the_rfcs_ask_for() {
@@ -12,7 +12,7 @@ fn every_malformed_message_has_the_outcome_that_the_rfcs_ask_for() {
 
 #[test]
 fn so_have_its_neighbours() {
-    check(&more::cases());
+    check(&own_cases::cases());
 }
 
 fn check(cases: &[case::Case]) {

@@ -7,8 +7,8 @@
 pub mod case;
 mod connection;
 mod judge;
-pub mod more;
 mod observer;
+pub mod own_cases;
 pub mod report;
 mod run;
 mod scene;

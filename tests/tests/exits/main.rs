@@ -2,12 +2,12 @@
 //!
 //! With IP-in-IP these run in a User-Mode Linux guest where this kernel has no such device.
 
+mod drain_and_flush;
 mod drift;
 mod fallback;
-mod leaving;
 mod matrix;
+mod multipath;
 mod outage;
 mod probes;
 mod restart;
-mod shared;
 mod switches;

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use testbed::eventually;
 use tests::cluster::Cluster;
 use tests::etcd::{Etcd, apply, await_block, routectl};
-use tests::monitor::Monitor;
+use tests::route_monitor::Monitor;
 
 const UP: Duration = Duration::from_secs(40);
 /// Nodes that are there from the start.

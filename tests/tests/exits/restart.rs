@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use testbed::{eventually, with_ipip};
 use tests::cluster::{Cluster, Settings};
-use tests::monitor::Monitor;
+use tests::route_monitor::Monitor;
 use tests::streams::Streams;
 
 const UP: Duration = Duration::from_secs(30);

@@ -6,10 +6,10 @@ use std::process::Command;
 use testbed::Testbed;
 use tests::capture::{Capture, Wire};
 
-use super::client::Client;
-use super::peers::{Kind, PASSWORD, Peer, Setup};
 use super::routed::{Routed, bgp_peer, node};
-use super::seen::Seen;
+use super::shown_route::Seen;
+use super::speakers::{Kind, PASSWORD, Peer, Setup};
+use super::test_neighbor::Client;
 use super::{
     ASN, AT_ONCE, CLIENTS, EXTERNAL, FEATURES, LONG, OURS, OURS_V6, Outcome, PLAIN, Results, SOON, START,
     THEIRS, THEIRS_V6, bed, note, within,

@@ -1,24 +1,24 @@
 //! Features beside peers: each is tried with each packaged speaker in network namespaces, asserted on routes seen
 //! at both ends, and what came out is the table of `docs/interop.md`. All that we send is read by tshark.
 
-mod client;
-mod configure;
+mod bird_features;
+mod configuration;
 mod labs;
-mod more;
 mod page;
-mod peers;
 mod routed;
-mod seen;
+mod shown_route;
+mod speakers;
+mod test_neighbor;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bird_features::told_more;
 use labs::{capable, external, they_reflect, watched, we_reflect};
-use more::told_more;
 use page::{page, rows};
-use peers::{Kind, Setup};
+use speakers::{Kind, Setup};
 use testbed::Testbed;
 
 /// Our AS and block.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::Command;
 
-use super::peers::Kind;
+use super::speakers::Kind;
 use super::{FEATURES, Outcome, Results};
 
 fn version(kind: Kind) -> String {

@@ -3,11 +3,11 @@
 //! seed; `SEED=n cargo test -p tests --test simulation` runs that one alone, and says what happened.
 #![allow(clippy::unwrap_used)]
 
-mod chance;
-mod check;
+mod convergence;
+mod faults;
 mod links;
-mod names;
-mod trouble;
+mod node_names;
+mod random;
 mod world;
 
 use world::{Event, Topology, World};

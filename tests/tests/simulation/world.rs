@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::chance::Random;
 use crate::links::Connection;
-use crate::names::{address, block, id};
+use crate::node_names::{address, block, id};
+use crate::random::Random;
 use bgp::session::{
     Peer, PeerConfig, PeerInput, PeerOutput, RestartConfig, SessionParameters, SessionState, Side,
 };

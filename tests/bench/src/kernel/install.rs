@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    limit::{Form, Limit, Order},
+    kernel_limit::{Form, Limit, Order},
     node::{self, Exits},
-    watch::{LOOK_AGAIN, Watch},
+    route_count::{LOOK_AGAIN, Watch},
 };
 use crate::{
     contender::Speaker,

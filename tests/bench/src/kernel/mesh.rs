@@ -20,7 +20,7 @@ use nix::{
 };
 use tunnel::{kernel::query_reach, netlink::RequestSocket, resolve::Reach};
 
-use super::{changes::Changes, neighbours::Raised};
+use super::{change_count::Changes, neighbours::Raised};
 use crate::{
     bed::Bed,
     contender::{Contender, Speaker},

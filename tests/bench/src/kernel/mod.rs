@@ -2,14 +2,14 @@
 //!
 //! The floor is the kernel itself: the same routes, encoded before the clock starts, by one netlink socket.
 
-mod changes;
-mod exits;
+mod change_count;
+mod exit_points;
 mod install;
-mod limit;
+mod kernel_limit;
 mod mesh;
 mod neighbours;
 mod node;
-mod watch;
+mod route_count;
 
 use crate::scenario::Scenario;
 
@@ -17,7 +17,7 @@ use crate::scenario::Scenario;
 #[must_use]
 pub fn scenarios() -> Vec<Scenario> {
     let mut all = vec![install::scenario()];
-    all.extend(exits::scenarios());
+    all.extend(exit_points::scenarios());
     all.push(mesh::scenario());
     all
 }

@@ -11,7 +11,7 @@ use std::{
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{held::Held, wire};
+use super::{received_prefixes::Held, wire};
 
 /// The AS of the daemon and of all clients.
 pub const AS_NUMBER: u32 = 64512;

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     client::{Client, ReadResult, State},
-    held::Held,
+    received_prefixes::Held,
     scan::scan,
     universe::Universe,
     wire,

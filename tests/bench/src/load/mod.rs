@@ -5,23 +5,23 @@
 //! complete when they hold exactly the wanted set; a prefix that nobody announced, or one with
 //! another's next hop, fails the trial.
 
-mod behind;
 mod blocks;
 mod client;
 mod fleet;
 mod full_table;
-mod held;
+mod next_hops;
 mod random;
+mod received_prefixes;
 mod scan;
 mod universe;
 mod wire;
 
-pub use behind::{BLOCK_LENGTH, Behind};
 pub use blocks::{Senders, blocks, probe};
 pub use client::{AS_NUMBER, client_address};
 pub use fleet::{Fleet, Goal, HOLD_TIME, PORT, Role, SessionFailure};
 pub use full_table::{FullTable, full_table};
-pub use held::Held;
+pub use next_hops::{BLOCK_LENGTH, Behind};
+pub use received_prefixes::Held;
 pub use scan::{Scanned, scan};
 pub use universe::{Origin, PROBER, Universe};
 pub use wire::{handshake, pieces};

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Result, anyhow, bail, ensure};
 
 use super::{
-    held::Held,
+    received_prefixes::Held,
     universe::{Source, Universe},
     wire::{HEADER, MAX_MESSAGE, Message},
 };

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bgp::session::SessionState;
 use ipnet::IpNet;
 
-use crate::names::{address, id};
+use crate::node_names::{address, id};
 use crate::world::{NODES, World};
 
 impl World {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tests::cluster::{Cluster, Settings};
 
-use crate::scene::{routectl, up};
+use crate::fixture::{routectl, up};
 
 fn ask(cluster: &Cluster, index: usize, words: &[&str]) -> Value {
     let all: Vec<&str> = ["show"].iter().chain(words).chain(&["-o", "json"]).copied().collect();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use testbed::{eventually_or, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
-use crate::scene::{apply, routectl, unapply, up};
+use crate::fixture::{apply, routectl, unapply, up};
 
 const SOON: Duration = Duration::from_secs(10);
 

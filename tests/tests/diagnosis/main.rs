@@ -2,10 +2,10 @@
 //!
 //! With IP-in-IP these run in a User-Mode Linux guest where this kernel has no such device.
 
+mod advertised_routes;
 mod doctor;
 mod events;
 mod explain;
+mod fixture;
 mod plan;
-mod scene;
-mod shown;
 mod top;

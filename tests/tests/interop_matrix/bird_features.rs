@@ -4,8 +4,8 @@
 use tests::capture::Capture;
 
 use super::labs::{expect_next_hop, tshark, up};
-use super::peers::Kind;
 use super::routed::{Routed, bgp_peer, node};
+use super::speakers::Kind;
 use super::{ASN, EXTERNAL, FEATURES, Outcome, Results, SOON, THEIRS, bed, note, within};
 
 const SEVERAL: usize = 17;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use testbed::{eventually, eventually_or, product, with_ipip};
 use tests::cluster::{Cluster, Settings};
 
-use crate::scene::{UP, apply, routectl, unapply, up};
+use crate::fixture::{UP, apply, routectl, unapply, up};
 
 const SOON: Duration = Duration::from_secs(15);
 

@@ -18,7 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, conn
 use routing::AttrSet;
 use testbed::Testbed;
 
-use super::seen::Seen;
+use super::shown_route::Seen;
 use super::{ASN, CLIENT};
 
 /// How long a read waits for more.

@@ -12,11 +12,11 @@ use anyhow::{Result, anyhow, bail};
 use tunnel::{kernel::query_reach, netlink::RequestSocket, resolve::Reach};
 
 use super::{
-    changes::Changes,
+    change_count::Changes,
     install::Install,
-    limit::{Form, Limit, Order},
+    kernel_limit::{Form, Limit, Order},
     node::{self, Exits},
-    watch::Watch,
+    route_count::Watch,
 };
 use crate::{
     contender::Speaker,

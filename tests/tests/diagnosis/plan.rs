@@ -7,7 +7,7 @@ use serde_json::Value;
 use testbed::eventually;
 use tests::cluster::{Cluster, Settings};
 
-use crate::scene::{routectl, up};
+use crate::fixture::{routectl, up};
 
 const SOON: Duration = Duration::from_secs(15);
 

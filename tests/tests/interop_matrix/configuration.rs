@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use testbed::{Process, Testbed, eventually};
 
-use super::peers::{PASSWORD, Setup};
+use super::speakers::{PASSWORD, Setup};
 use super::{ASN, THEIRS, THEIRS_V6};
 
 fn text(path: &std::path::Path) -> String {

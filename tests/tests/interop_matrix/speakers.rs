@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use testbed::{Process, Testbed};
 
-use super::configure::{bird, exabgp, frr, gobgp, openbgpd};
-use super::seen::{Seen, large, numbers};
+use super::configuration::{bird, exabgp, frr, gobgp, openbgpd};
+use super::shown_route::{Seen, large, numbers};
 
 /// A speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
