@@ -1,13 +1,13 @@
-# The two commands of the README, and what they need. As root, on Debian 12 with a Rust toolchain.
+# The two commands of the README, and what they need. Run as root on Debian 12 with a Rust toolchain.
 CARGO ?= cargo
-# What `make test` needs beside the toolchain: real peers, real tools, a real kernel with ipip.
+# Packages of `make test`: real peers, real tools, a real kernel with ipip.
 PEERS = bird2 frr gobgpd user-mode-linux nftables iproute2 procps valgrind openbgpd exabgp prometheus tcpdump tshark g++ \
 	qemu-system-x86 linux-image-cloud-amd64 containernetworking-plugins etcd-server etcd-client openssl curl faketime
 
-# What building needs beside the toolchain: etcd's protocol is compiled from its definition.
+# Packages of the build: etcd's protocol is compiled from its definition.
 BUILD = protobuf-compiler libprotobuf-dev
 
-# What the benchmark compares with.
+# Packages of the benchmarks.
 SPEAKERS = bird2 frr gobgpd openbgpd iproute2 util-linux
 
 .PHONY: demo test bench bench-full lint packages speakers protocols guest deb install
@@ -17,7 +17,7 @@ demo: protocols guest
 	$(CARGO) build --package routed --package routectl
 	target/debug/routectl lab
 
-## test: everything: unit, properties, simulation, real messages, labs in a real kernel, interop
+## test: all tests: unit, properties, simulation, real messages, labs in a real kernel, interop
 test: packages
 	.ci/test
 
@@ -29,12 +29,12 @@ bench: speakers
 bench-full: speakers
 	.ci/bench full
 
-## lint: what has to be clean before a commit
+## lint: formatting, clippy, and the cores without their drivers
 lint: protocols
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	for core in bgp routing tunnel; do $(CARGO) check --quiet --package $$core --no-default-features || exit 1; done
+	for core in timing bgp routing tunnel datastore; do $(CARGO) check --quiet --package $$core --no-default-features || exit 1; done
 
 packages:
 	.ci/packages $(BUILD) $(PEERS)
@@ -45,8 +45,10 @@ speakers:
 protocols:
 	.ci/packages $(BUILD)
 
-# Only where this kernel can't make an ipip device; the lab then runs in User-Mode Linux.
+# What the lab needs: ip, nft for --block-bgp and --drop-ipip, and User-Mode Linux if this kernel can't create an ipip
+# device.
 guest:
+	.ci/packages iproute2 nftables
 	@ip link add name ipip-probe type ipip 2>/dev/null && ip link delete ipip-probe || .ci/packages user-mode-linux
 
 ## deb: a Debian package of both programs, target/routed_VERSION_ARCHITECTURE.deb
