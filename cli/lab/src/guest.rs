@@ -180,8 +180,13 @@ pub fn main(args: GuestArgs) -> ExitCode {
 
 /// The guest kernel's program, if it is installed.
 pub fn program() -> Option<PathBuf> {
+    find(PROGRAM)
+}
+
+/// Returns the path of a program in `PATH`, if it is installed.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    env::split_paths(&path).map(|dir| dir.join(PROGRAM)).find(|program| program.is_file())
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|program| program.is_file())
 }
 
 impl Guest {

@@ -86,11 +86,29 @@ pub fn main(args: LabArgs) -> ExitCode {
 
 fn start(args: &LabArgs) -> Result<u8, LabError> {
     let layout = Layout::new(args)?;
+    check_programs(args)?;
     if args.encapsulation == LabEncapsulation::Ipip && !kernel_has_ipip()? {
         return start_in_guest(args);
     }
     let interrupted = watch_signals()?;
     run::run(&layout, args.keep, &interrupted).map(|passed| u8::from(!passed))
+}
+
+/// Checks that the programs of a lab are installed, before a guest boots.
+///
+/// # Errors
+/// The first one that is missing, and its package.
+fn check_programs(args: &LabArgs) -> Result<(), LabError> {
+    let drops = args.block_bgp.is_some() || args.drop_ipip.is_some();
+    let programs = [
+        (drops, "nft", "apt-get install nftables"),
+        (args.datastore == LabDatastore::Etcd, "etcd", "apt-get install etcd-server"),
+    ];
+    let missing = programs.into_iter().find(|(needed, program, _)| *needed && guest::find(program).is_none());
+    match missing {
+        Some((_, program, remedy)) => Err(LabError::Missing { program, remedy }),
+        None => Ok(()),
+    }
 }
 
 fn start_in_guest(args: &LabArgs) -> Result<u8, LabError> {

@@ -180,6 +180,25 @@ fn without_ipip_and_without_a_guest_the_package_is_named() {
 }
 
 #[test]
+fn programs_that_a_lab_lacks_are_named_before_a_guest_boots() {
+    for (arguments, package) in [
+        ("--block-bgp node-2", "nft is missing: apt-get install nftables"),
+        ("--drop-ipip node-2", "nft is missing: apt-get install nftables"),
+        ("--datastore etcd", "etcd is missing: apt-get install etcd-server"),
+    ] {
+        let mut lab = routectl("lab");
+        let output = lab
+            .args(arguments.split_whitespace())
+            .env("PATH", "/nonexistent")
+            .output()
+            .expect("routectl runs");
+        let all = text(&output);
+        assert!(output.status.code() == Some(1) && all.contains(package), "{arguments}: {all}");
+        assert!(!all.contains("guest"), "{arguments}: {all}");
+    }
+}
+
+#[test]
 fn wrong_arguments_are_refused_with_status_2() {
     for (arguments, words) in [
         ("--nodes 1", "--nodes: 2 to 64 (got 1)"),
