@@ -16,7 +16,7 @@ const KNOWN: &str = "10.1.2.0/26";
 const LEARNED: &str = "10.1.9.0/26";
 const HOLD_TIME: Duration = Duration::from_secs(3);
 /// What noticing may take beyond the hold time: a look, and a busy machine.
-const MARGIN: Duration = Duration::from_millis(700);
+const MARGIN: Duration = Duration::from_secs(2);
 /// From start to Established on a loaded machine.
 const START: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(15);

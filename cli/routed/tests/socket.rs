@@ -211,7 +211,7 @@ fn megabytes_of_resources_are_read_beside_everything_else() {
     while matches!(stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock) {
         let begin = Instant::now();
         daemon.ok(&["show", "status"]);
-        assert!(begin.elapsed() < Duration::from_millis(500), "answered after {:?}", begin.elapsed());
+        assert!(begin.elapsed() < SOON, "answered after {:?}", begin.elapsed());
         asked += 1;
     }
     stream.set_nonblocking(false).unwrap();
