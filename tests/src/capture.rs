@@ -1,4 +1,4 @@
-//! Every byte of a lab's sessions, and what tshark says of those that we sent.
+//! Captures the sessions of a lab, and has tshark read what routed sent.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -71,10 +71,10 @@ impl Witness {
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        // One failure is enough to be told.
+        // A test that panics reports one failure alone.
         if let Some(capture) = self.0.take().filter(|_| !std::thread::panicking()) {
             let wire = capture.stop();
-            // Where nobody got a session there is nothing to read.
+            // Without a session there is nothing to read.
             if wire.has_sent() {
                 wire.assert_clean();
             }
@@ -82,7 +82,7 @@ impl Drop for Witness {
     }
 }
 
-/// What was captured.
+/// A capture.
 pub struct Wire {
     file: PathBuf,
 }
@@ -112,7 +112,8 @@ impl Wire {
         assert!(complaints.is_empty(), "tshark on what we sent: {complaints:?}");
     }
 
-    /// What tshark finds wrong in what 10.0.0.1 sent: expert information from warnings up, and what it can't read.
+    /// Returns tshark's complaints about what 10.0.0.1 sent: expert information from warnings up,
+    /// and messages that it can't read.
     ///
     /// # Panics
     /// tshark can't be run, or nothing was sent.

@@ -1,4 +1,5 @@
-//! A cluster on one bridge: nodes with real daemons, a pod on each, and a network between that can be told to drop packets.
+//! A cluster on one bridge: nodes with real daemons, a pod on each, and a network that can drop
+//! packets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,7 +19,7 @@ pub(crate) const NETWORK: &str = "net";
 const ROUTER: u8 = 254;
 /// The node's address towards its pod.
 const POD_GATEWAY6: &str = "fe80::ee";
-/// Where pods answer.
+/// The UDP port on which pods answer.
 const ECHO: u16 = 7001;
 /// A program starts within this, on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -46,20 +47,21 @@ pub struct Node {
     pub pod: Ipv4Addr,
     /// Its pod's IPv6 address.
     pub pod6: Ipv6Addr,
-    /// What its Node's `spec` has beside `bgp`, in YAML's flow style, with a leading comma; empty: its one block.
+    /// Further fields of the Node's `spec`, in YAML's flow style, with a leading comma; empty: its
+    /// one block.
     pub more: String,
 }
 
-/// What the cluster's resources say.
+/// The cluster's resources.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `ipipMode` of the pool.
     pub ipip_mode: &'static str,
     /// `vxlanMode` of the pool.
     pub vxlan_mode: &'static str,
-    /// Of BGPConfiguration, in YAML's flow style: `spec.routed`.
+    /// `spec.routed` of BGPConfiguration, in YAML's flow style.
     pub routed: BTreeMap<&'static str, String>,
-    /// Whether nodes and pods have IPv6 too: `vxlanMode` of a second pool.
+    /// `vxlanMode` of a second pool, if nodes and pods have IPv6 too.
     pub ipv6: Option<&'static str>,
     /// `nodeToNodeMeshEnabled`; without the mesh, all peer with node-1, which reflects.
     pub mesh: bool,
@@ -83,14 +85,14 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The same with another value of `spec.routed`.
+    /// Returns the settings with another value of `spec.routed`.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: &str) -> Settings {
         self.routed.insert(key, value.to_owned());
         self
     }
 
-    /// The same with other modes of the pool.
+    /// Returns the settings with other modes of the pool.
     #[must_use]
     pub fn modes(mut self, ipip: &'static str, vxlan: &'static str) -> Settings {
         (self.ipip_mode, self.vxlan_mode) = (ipip, vxlan);
@@ -100,7 +102,7 @@ impl Settings {
 
 /// The running cluster.
 pub struct Cluster {
-    // Before the bed, which holds what they said.
+    // Dropped before the bed, which holds their logs.
     daemons: Vec<Option<Process>>,
     /// Its namespaces: `net`, and `nN` and `pN` of each node and its pod.
     pub bed: Testbed,
@@ -111,7 +113,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Nodes in one subnet each of `subnets`, by turns; daemons do not run yet.
+    /// Creates nodes in `subnets` subnets, by turns; daemons do not run yet.
     ///
     /// # Panics
     /// Something can't be made.
@@ -303,7 +305,7 @@ impl Cluster {
         self.bed.path(&format!("{}.sock", self.nodes[index].name))
     }
 
-    /// What `routectl show WHAT -o json` says on a node; `None` while nobody answers.
+    /// Returns the output of `routectl show WHAT -o json` on a node; `None` without an answer.
     pub fn show(&self, index: usize, what: &str) -> Option<Value> {
         let output = std::process::Command::new(product("routectl"))
             .arg("--socket")
@@ -314,7 +316,7 @@ impl Cluster {
         output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
     }
 
-    /// How a node says that it reaches another: a line of `show tunnels`.
+    /// Returns how a node reaches another: a line of `show tunnels`.
     pub fn tunnel(&self, from: usize, to: usize) -> Option<Value> {
         let all = self.show(from, "tunnels")?;
         all.as_array()?.iter().find(|tunnel| tunnel["node"] == self.nodes[to].name.as_str()).cloned()
@@ -385,7 +387,7 @@ impl Cluster {
         self.bed.exec(NETWORK, &["nft", "-f", path.to_str().expect("UTF-8")]);
     }
 
-    /// How many packets each rule has dropped.
+    /// Returns how many packets each rule has dropped.
     ///
     /// # Panics
     /// `nft` refuses, or writes no JSON.
@@ -410,7 +412,7 @@ impl Cluster {
         dropped
     }
 
-    /// Whether a packet from one pod to another is answered within a second.
+    /// Returns whether a packet from one pod to another is answered within a second.
     ///
     /// # Panics
     /// A socket can't be opened.
@@ -418,7 +420,7 @@ impl Cluster {
         self.reaches_at(from, to, self.nodes[to].pod.into())
     }
 
-    /// The same by IPv6.
+    /// Returns whether an IPv6 packet from one pod to another is answered within a second.
     ///
     /// # Panics
     /// A socket can't be opened.
@@ -454,7 +456,7 @@ impl Cluster {
         }
     }
 
-    /// What the kernels on the way from one pod to another know.
+    /// Returns the kernel state on the way from one pod to another, for a failed assertion.
     fn ways_between(&self, from: usize, to: usize) -> String {
         let mut text = String::new();
         for (place, target) in [
@@ -487,7 +489,7 @@ impl Cluster {
         }
     }
 
-    /// What a sysctl is on a node.
+    /// Returns the value of a sysctl on a node.
     ///
     /// # Panics
     /// It can't be read.

@@ -97,7 +97,7 @@ impl Etcd {
         self.members.iter().flatten().for_each(|member| member.signal(signal));
     }
 
-    /// The member that leads.
+    /// Returns the leader.
     ///
     /// # Panics
     /// None does.
@@ -112,7 +112,7 @@ impl Etcd {
         status["leader"].is_u64() && status["leader"] == status["header"]["member_id"]
     }
 
-    /// Of all but `leader` the member that most nodes speak to.
+    /// Returns the member, other than `leader`, that most nodes use.
     ///
     /// # Panics
     /// A daemon does not answer.
@@ -191,7 +191,7 @@ pub fn await_block(cluster: &mut Cluster, index: usize) -> String {
     cluster.bed.ip(&inside, &format!("address delete {before}/32 dev eth0"));
     cluster.bed.ip(&outside, &format!("route add {pod} dev cali0"));
     cluster.bed.ip(&outside, &format!("route delete {before} dev cali0"));
-    // What went with the old address.
+    // These routes were removed with the old address.
     cluster.bed.ip(&inside, "route replace 169.254.1.1 dev eth0");
     cluster.bed.ip(&inside, "route replace default via 169.254.1.1 dev eth0");
     block

@@ -25,9 +25,9 @@ const SOON: Duration = Duration::from_secs(15);
 /// How long peers are asked to keep routed's routes while it restarts, in seconds.
 pub const RESTART_TIME: u64 = 6;
 
-/// Another BGP speaker at 10.0.0.2, told to announce [`THEIRS`] and to peer with 10.0.0.1.
+/// Another BGP speaker at 10.0.0.2, which announces [`THEIRS`] and peers with 10.0.0.1.
 pub trait Speaker: Sized {
-    /// Whether it keeps routes while their speaker restarts (RFC 4724) as it is set up here.
+    /// Whether it keeps routes while its peer restarts (RFC 4724), in this configuration.
     const KEEPS_ROUTES: bool = true;
     /// Starts it on node `b`.
     fn start(bed: &Testbed) -> Self;
@@ -37,12 +37,12 @@ pub trait Speaker: Sized {
     fn process(&mut self) -> &mut Process;
 }
 
-/// How the pool's packets are carried.
+/// The encapsulation of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
-    /// By VXLAN, which every kernel has.
+    /// VXLAN, which every kernel has.
     Vxlan,
-    /// By IP in IP.
+    /// IP-in-IP.
     Ipip,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Routed<'a> {
         Routed { bed, process, carried }
     }
 
-    /// What `routectl show WHAT -o json` says; `None` while there is no daemon.
+    /// Returns the output of `routectl show WHAT -o json`; `None` without a daemon.
     pub fn show(&self, what: &str) -> Option<Value> {
         let output = Command::new(product("routectl"))
             .args(["show", what, "-o", "json"])
@@ -146,7 +146,7 @@ fn converge<S: Speaker>(routed: &Routed<'_>, speaker: &S) {
     let route = eventually("the speaker's block in the kernel", SOON, || routed.kernel_route());
     let [_, _, device, gateway] = routed.carried.names();
     assert_eq!(route, (device.to_owned(), gateway.to_owned()));
-    // Until then nothing is deleted, and what is in the kernel may be an earlier run's.
+    // Before that nothing is deleted, and the kernel's state may be an earlier run's.
     eventually("all routes to be there", SOON, || {
         routed.show("status").filter(|status| status["in_sync"] == true)
     });
@@ -275,7 +275,8 @@ pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
     capture.stop().assert_clean();
 }
 
-/// What was exchanged before stays in both tables when routed is killed and started again (RFC 4724).
+/// Checks that routes exchanged before stay in both tables when routed is killed and started again
+/// (RFC 4724).
 pub fn a_killed_routed_loses_no_route_of_the_speaker<S: Speaker>() {
     let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);

@@ -1,4 +1,4 @@
-//! What the test programs share.
+//! Code that the test programs share.
 
 pub mod capture;
 pub mod cluster;
@@ -10,7 +10,8 @@ pub mod streams;
 
 use std::path::PathBuf;
 
-/// The directory of independent test material: `CORPUS`, or `../shared/corpus` beside the workspace.
+/// Returns the directory of independent test material: `CORPUS`, or `../shared/corpus` next to the
+/// workspace.
 ///
 /// # Panics
 /// When it is not there: a test without its material is not passed.

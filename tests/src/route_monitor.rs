@@ -1,4 +1,4 @@
-//! What the kernel tells of a node's routes.
+//! The kernel's events about a node's routes.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Begins to listen in a node's namespace, as `n1`.
+    /// Starts a monitor in a node's namespace, as `n1`.
     ///
     /// # Panics
     /// `ip` can't be run, or tells nothing.
@@ -34,7 +34,7 @@ impl Monitor {
         monitor
     }
 
-    /// What has been told since the last mark: a route that comes and goes is the mark.
+    /// Returns the events since the last mark; the mark is a route that is added and deleted.
     ///
     /// # Panics
     /// The mark is not told.

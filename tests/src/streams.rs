@@ -15,7 +15,7 @@ use nix::{setsockopt_impl, sockopt_impl};
 use crate::cluster::{Cluster, POD_MTU};
 
 sockopt_impl!(
-    /// Whether packets may be cut up on their way, as one of `IP_PMTUDISC_*`.
+    /// Whether packets may be fragmented, as one of `IP_PMTUDISC_*`.
     MtuDiscover,
     SetOnly,
     libc::IPPROTO_IP,
@@ -32,14 +32,14 @@ const HEADERS: usize = 28;
 /// After this long without a packet none is on its way any more.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// What became of a stream.
+/// The result of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Packets sent.
     pub sent: u32,
     /// Packets that the sender's own kernel refused.
     pub refused: u32,
-    /// Those that never came, by number.
+    /// Lost packets, by number.
     pub lost: Vec<u32>,
     /// Packets that came more than once.
     pub duplicated: u32,
@@ -62,7 +62,7 @@ impl Outcomes {
         self.0.values().map(|outcome| outcome.lost.len() as u64 + u64::from(outcome.refused)).sum()
     }
 
-    /// That nothing was lost, duplicated or came in another order.
+    /// Checks that no packet was lost, duplicated or reordered.
     ///
     /// # Panics
     /// Something was.
@@ -70,7 +70,7 @@ impl Outcomes {
         self.assert_lost(what, 0);
     }
 
-    /// The same, but so many packets were lost.
+    /// Checks that `lost` packets were lost, and none duplicated or reordered.
     ///
     /// # Panics
     /// Fewer or more were.
@@ -146,9 +146,9 @@ impl Streams {
                 .bed
                 .inside(&cluster.pod(index), || UdpSocket::bind(("0.0.0.0", PORT)).expect("a socket"));
             socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-            // What waits for this program is not lost by the network.
+            // A full buffer of this program must not count as a loss of the network.
             setsockopt(&socket, RcvBufForce, &(16 << 20)).expect("a receive buffer: run the tests as root");
-            // What does not fit is refused instead of cut up.
+            // Packets that do not fit are refused instead of fragmented.
             setsockopt(&socket, MtuDiscover, &libc::IP_PMTUDISC_DO).expect("path MTU discovery");
             socket
         };
@@ -216,7 +216,7 @@ fn receive(socket: &UdpSocket, to: usize, quiet: &AtomicBool) -> BTreeMap<(usize
                     return all;
                 }
             }
-            // What an ICMP message said of a packet that was sent: the count will tell.
+            // An ICMP error of an earlier packet: the count of packets shows the loss.
             Err(_) => {}
         }
     }
@@ -238,7 +238,8 @@ fn send(
             packet[0..4].copy_from_slice(&(from as u32).to_be_bytes());
             packet[4..8].copy_from_slice(&number.to_be_bytes());
             let length = if number.is_multiple_of(10) { packet.len() } else { 100 };
-            // An error may be what an ICMP message said of an earlier packet; it is told once, then sending works.
+            // The error may be an ICMP error of an earlier packet; it is reported once, then
+            // sending works.
             let mut outcome = sockets[from].send_to(&packet[..length], addresses[to]);
             if outcome.is_err() {
                 outcome = sockets[from].send_to(&packet[..length], addresses[to]);
@@ -249,7 +250,7 @@ fn send(
             }
         }
         round += 1;
-        // why: the rate is what is asked for.
+        // why: the rate of the stream.
         std::thread::sleep((start + INTERVAL * round).saturating_duration_since(Instant::now()));
     }
     sent

@@ -10,14 +10,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::{Process, Testbed, eventually, product, run};
 
-/// Where Debian has the plugins.
+/// Debian's directory of the plugins.
 const PLUGINS: &str = "/usr/lib/cni";
-/// Where `host-local` keeps which address is whose.
+/// The directory of `host-local`'s leases.
 const LEASES: &str = "/var/lib/cni/networks";
-/// From start to the first look on a loaded machine.
+/// Time from the start to the first answer on a busy machine.
 const START: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
-/// Of the bed's Ethernet less VXLAN's 50.
+/// The bed's Ethernet less VXLAN's 50 octets.
 const MTU: usize = 1450;
 
 /// Two nodes on VXLAN, and what is left of their pods.
@@ -167,7 +167,7 @@ fn network(bed: &Testbed, node: &str) -> String {
     bed.namespace(node)
 }
 
-/// What node `owner` is told; the network configuration is its own.
+/// Returns the resources of node `owner`, with its network configuration.
 fn resources(bed: &Testbed, owner: &str, cni: &str) {
     let mut text = String::new();
     for (name, number) in [("a", 1), ("b", 2)] {
@@ -247,7 +247,7 @@ fn the_configuration_follows_the_mtu_and_the_resources() {
     let status = eventually("the status", SOON, || lab.status("a"));
     assert_eq!(status["cni"], json!({ "pod_mtu": 1350, "file": lab.conflist("a"), "problems": [] }));
 
-    // A directory that goes is said, and the rest runs on; once it is back it is used.
+    // A removed directory is reported and the rest continues; once it exists again it is used.
     std::fs::remove_dir_all(lab.bed.path("net.d-a")).expect("removed");
     resources(&lab.bed, "a", "plugin: bridge");
     let warning = format!("{} can't be written: No such file or directory", lab.conflist("a").display());

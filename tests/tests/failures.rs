@@ -15,7 +15,7 @@ const KNOWN: &str = "10.1.2.0/26";
 /// Another block of the peer's, which BGP alone knows.
 const LEARNED: &str = "10.1.9.0/26";
 const HOLD_TIME: Duration = Duration::from_secs(3);
-/// What noticing may take beyond the hold time: a look, and a busy machine.
+/// Time that detection may take beyond the hold time on a busy machine.
 const MARGIN: Duration = Duration::from_secs(2);
 /// From start to Established on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -83,7 +83,7 @@ impl Lab {
         self.show("peers")?.first().cloned()
     }
 
-    /// Where the used route to a prefix comes from, and whether the kernel has it.
+    /// Returns the source of the best route to a prefix, and whether the kernel has it.
     fn route(&self, prefix: &str) -> Option<(String, bool)> {
         let routes = self.show("routes")?;
         let route = routes.iter().find(|route| route["prefix"] == prefix)?;

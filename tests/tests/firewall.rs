@@ -1,5 +1,5 @@
-//! The nftables table of a running daemon: it follows the resources, outlives the daemon, and where it can't be set
-//! that is said and all else goes on.
+//! The nftables table of a running daemon: it follows the resources and outlives the daemon; a
+//! failure to set it is reported and everything else continues.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use testbed::{Process, Testbed, eventually, product, run};
 
-/// From start to the first look on a loaded machine.
+/// Time from the start to the first answer on a busy machine.
 const START: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
 

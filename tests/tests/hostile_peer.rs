@@ -1,5 +1,5 @@
-//! A configured peer that sends garbage: it gets the right NOTIFICATION or a timeout, and the session
-//! beside it doesn't notice.
+//! A configured peer that sends garbage: it gets the right NOTIFICATION or a timeout, and the other
+//! session is not affected.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -85,7 +85,7 @@ impl Connection {
         assert_eq!(self.next().expect("a KEEPALIVE").0, MessageKind::Keepalive);
     }
 
-    /// What routed says before it closes.
+    /// Returns the NOTIFICATION that routed sends before it closes.
     fn notification(&mut self) -> (u8, u8, Vec<u8>) {
         loop {
             match self.next() {

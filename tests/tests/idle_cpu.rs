@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use testbed::{Process, Testbed, eventually, product};
 
-/// How long the daemons are watched.
+/// Time for which the daemons are measured.
 const WATCHED: Duration = Duration::from_secs(3);
-/// What one of them may use of a processor meanwhile: calls, probes and looks a second are far below it, a loop that goes
-/// round and round is far above, also where all of them do so on two processors.
+/// The limit of the CPU time of one daemon: connection attempts, probes and periodic checks are far
+/// below it, a busy loop is far above, even if all daemons have one on two processors.
 const MOST: Duration = Duration::from_millis(300);
 /// From the start until it answers, on a loaded machine.
 const START: Duration = Duration::from_secs(60);
 
 const V3: &str = "apiVersion: projectcalico.org/v3";
 
-/// What a daemon waits for.
+/// A reason for a daemon to wait.
 struct Case {
     name: &'static str,
-    /// Of `routed.yaml`, beside what all have.
+    /// Further lines of `routed.yaml`.
     config: &'static str,
-    /// Resources beside its own Node; none at all where it has no Node.
+    /// Resources besides its own Node; `None`: not even that.
     resources: Option<String>,
 }
 
@@ -112,8 +112,8 @@ fn start(bed: &Testbed, at: usize, case: &Case) -> Process {
     bed.start(&namespace, product("routed").to_str().expect("UTF-8"), &arguments)
 }
 
-/// What a process has used of processors so far (proc_pid_stat(5)), its children's included: the firewall is looked at by a
-/// program.
+/// Returns the CPU time of a process so far (proc_pid_stat(5)), including its children: the
+/// firewall is read by a program.
 fn used(process: &Process) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("a running program");
     // The name before may have blanks.
@@ -151,8 +151,8 @@ fn a_daemon_that_waits_leaves_the_processor_to_others() {
     }
     let begun = Instant::now();
     let sum = |daemons: &[Process]| daemons.iter().map(used).collect::<Vec<Duration>>();
-    // What a start brings about with it (the firewall's first look, the routes that count as whole after five seconds) is over
-    // when none of them has used more than a little for a second.
+    // The work of a start (the first check of the firewall, the routes that count as complete after
+    // five seconds) is over when no daemon has used more than a little for a second.
     let calm = Duration::from_millis(50);
     let mut before = sum(&daemons);
     eventually("the starts to be over, or a daemon to be without rest", START, || {

@@ -13,7 +13,8 @@ use tests::capture::Witness;
 
 /// From start to Established and Up, on a loaded machine.
 const START: Duration = Duration::from_secs(60);
-/// How soon a failure must be seen, with packets every 50 ms of which three may be missed.
+/// Time in which a failure must be detected, with packets every 50 ms of which three may be missed;
+/// a busy machine does not exceed it.
 const DETECTED: Duration = Duration::from_secs(1);
 
 struct Lab {
@@ -99,7 +100,7 @@ impl Lab {
         peers.as_array()?.iter().find(|peer| peer["name"] == name).cloned()
     }
 
-    /// The peer, once its BFD is up with the times that were asked for.
+    /// Returns the peer once its BFD session is up with the configured times.
     fn up(&self, name: &str) -> Value {
         eventually(&format!("BFD with {name} to be up"), START, || {
             let peer = self.peer(name)?;
@@ -182,7 +183,7 @@ fn what_is_switched_off_on_purpose_is_no_failure() {
     assert_eq!((&peer["state"], &peer["since"]), (&"Established".into(), &before), "{peer}");
 }
 
-/// How long after `start` a time of day of the daemon's was.
+/// Returns the time from `start` to a time of the daemon's.
 fn after(start: SystemTime, time: &Value) -> Duration {
     let time = time.as_str().expect("a time");
     let output = Command::new("date").args(["-u", "-d", time, "+%s.%N"]).output().expect("date to run");

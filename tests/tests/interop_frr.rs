@@ -8,7 +8,7 @@ use std::process::Command;
 use testbed::{Process, Testbed};
 use tests::interop::{self, ASN, Speaker, THEIRS};
 
-/// Where Debian puts FRR's daemons.
+/// Debian's directory of FRR's daemons.
 const DAEMONS: &str = "/usr/lib/frr";
 
 struct Frr {

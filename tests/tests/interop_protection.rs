@@ -1,5 +1,5 @@
-//! TCP-MD5 and GTSM with the packaged BIRD 2 and FRR: whoever calls, the session needs the same password
-//! and the right TTL, and a changed password resets that session alone.
+//! TCP-MD5 and GTSM with the packaged BIRD 2 and FRR: whichever side connects, the session needs
+//! the same password and the right TTL, and a changed password resets that session alone.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tests::capture::Witness;
 
 /// From a change to its effect: both sides call every second or so.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a session is watched that must not come.
+/// Time for which a session must not come up.
 const NEVER: Duration = Duration::from_secs(3);
 
 /// Our block, as the other side has to see it.
@@ -20,11 +20,11 @@ const OURS: &str = "10.1.1.0/26";
 enum Caller {
     /// The speaker only listens.
     Us,
-    /// We call a port that nobody listens on.
+    /// We connect to a port that nothing listens on.
     Them,
 }
 
-/// What the speaker does to its side of the session with 10.0.0.2.
+/// The protection on the speaker's side of the session with 10.0.0.2.
 #[derive(Clone, Copy)]
 struct Theirs {
     password: Option<&'static str>,
@@ -40,7 +40,7 @@ fn bird(bed: &Testbed, theirs: Theirs) -> Process {
     start_bird(bed, "guarded", 2, &format!("ttl security {ttl}; {password} passive {passive};"))
 }
 
-/// The same AS at 10.0.0.3, whose session is never to be disturbed.
+/// Starts BIRD of the same AS at 10.0.0.3, whose session must never be disturbed.
 fn plain_bird(bed: &Testbed) -> Process {
     start_bird(bed, "plain", 3, "")
 }
@@ -86,7 +86,7 @@ fn frr(bed: &Testbed, theirs: Theirs) -> Process {
     bed.start("b", "/usr/lib/frr/bgpd", &[&arguments[..], &[&directory, "--vty_port", "0"]].concat())
 }
 
-/// Whether FRR holds our block.
+/// Returns whether FRR has our block.
 fn frr_has_ours(bed: &Testbed) -> bool {
     let show = format!("show bgp ipv4 unicast {OURS} json");
     let output = Command::new("vtysh")
@@ -256,7 +256,7 @@ fn a_missing_password_keeps_that_session_alone_from_opening_and_is_said() {
     let status = scene.show("status").expect("the status");
     let reasons = status["not_ready"].to_string();
     assert!(reasons.contains("no session with guarded (10.0.0.2)") && reasons.contains(&file), "{status}");
-    // Of its own accord, once the file is there.
+    // Without a command, once the file exists.
     scene.bed.write("password", "one");
     let config = std::fs::read_to_string(scene.bed.path("guarded.conf")).expect("BIRD's configuration");
     scene.bed.write(

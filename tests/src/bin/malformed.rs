@@ -1,4 +1,4 @@
-//! Sends the corpus of malformed messages to BGP speakers and prints their figures beside each other.
+//! Sends the corpus of malformed messages to BGP speakers and prints their figures side by side.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::judge::Wanted;
 use crate::{corpus, hex};
 
-/// Who speaks with the device under test (AS 65000, 10.99.0.1).
+/// A tester, by its relation to the device under test (AS 65000, 10.99.0.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// AS 65001.
@@ -58,13 +58,13 @@ impl Role {
         }
     }
 
-    /// Whether it is in the same AS.
+    /// Returns whether the tester is in the same AS.
     pub fn is_internal(self) -> bool {
         self.asn() == DUT_AS
     }
 }
 
-/// How far the session is when the message is sent.
+/// The phase of the session in which the message is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// The device's OPEN has come.
@@ -82,13 +82,13 @@ pub struct Case {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// What it is about.
+    /// The group of the case.
     pub group: String,
     /// When it is sent.
     pub phase: Phase,
-    /// Who sends it.
+    /// The tester that sends the message.
     pub role: Role,
-    /// What is sent.
+    /// The message.
     pub octets: Vec<u8>,
     /// Send in pieces of so many octets.
     pub chunk: Option<usize>,
@@ -98,11 +98,11 @@ pub struct Case {
     pub attribute: Option<u8>,
     /// The flags (of 0xe0) with which that attribute must be passed on.
     pub passed_on_with: Option<u8>,
-    /// Only for a device that announced extended messages.
+    /// Whether the case needs a device that announced extended messages.
     pub needs_extended_messages: bool,
-    /// What is right: first what is expected, then what the RFCs permit too.
+    /// The accepted outcomes: first the expected one, then those that the RFCs permit too.
     pub wanted: Vec<Wanted>,
-    /// Where that stands.
+    /// The source, such as a section of an RFC.
     pub spec: String,
 }
 

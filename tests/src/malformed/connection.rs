@@ -14,14 +14,14 @@ use nix::sys::socket::{
 
 use super::case::DUT;
 
-/// Something came from the device.
+/// An event of a connection to the device.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A message: its kind and its body.
     Message(MessageKind, Vec<u8>),
     /// The connection ended.
     Closed,
-    /// What came is no message.
+    /// Octets that are not a message.
     Garbage(String),
 }
 
@@ -52,7 +52,8 @@ impl Connection {
         Ok(Connection { stream, number, sent: Instant::now() })
     }
 
-    /// Sends octets, in pieces if `chunk` says so. A device that has closed shows itself by its event.
+    /// Sends octets, in pieces if `chunk` is set. A device that has closed the connection causes an
+    /// event.
     pub(super) fn send(&mut self, octets: &[u8], chunk: Option<usize>) {
         self.sent = Instant::now();
         for piece in octets.chunks(chunk.unwrap_or(octets.len()).max(1)) {

@@ -1,4 +1,4 @@
-//! Whether what became of a message is what should have become of it.
+//! Judges the outcome of a message against the accepted ones.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::case::Case;
 use super::observer::{Passed, Told};
 
-/// What is to become of a message.
+/// An accepted outcome of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// A NOTIFICATION with one of these codes and subcodes.
@@ -20,7 +20,7 @@ pub enum Wanted {
     Discard,
     /// The message is taken.
     Accept,
-    /// Nothing changes.
+    /// No change.
     Ignore,
 }
 
@@ -42,13 +42,13 @@ impl Wanted {
         })
     }
 
-    /// Whether the session ends.
+    /// Returns whether the session ends.
     pub(super) fn ends(&self) -> bool {
         matches!(self, Wanted::Reset(_) | Wanted::Close)
     }
 }
 
-/// What became of it.
+/// The outcome of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A NOTIFICATION came.
@@ -75,7 +75,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Whether the outcome is one of the right ones.
+/// Returns whether the outcome is one of the accepted ones.
 pub(super) fn is_right(case: &Case, outcome: &Outcome) -> bool {
     case.wanted.iter().any(|wanted| is_met(case, wanted, outcome))
 }

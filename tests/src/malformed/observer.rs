@@ -1,4 +1,4 @@
-//! What an observer was told of each prefix.
+//! The routes that an observer received.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,21 +23,21 @@ pub struct Attribute {
     pub value: Vec<u8>,
 }
 
-/// What came with a prefix.
+/// The attributes of a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// The attributes, as they stood.
     pub attributes: Vec<Attribute>,
 }
 
-/// What an observer holds of a case's prefix.
+/// The state of a case's prefix at an observer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passed {
-    /// Nothing.
+    /// No route.
     Gone,
     /// The route that was there before.
     Before,
-    /// What the case announced.
+    /// The route that the case announced.
     New(Told),
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Passed {
 pub(super) struct Table(HashMap<IpNet, Told>);
 
 impl Table {
-    /// Takes in an UPDATE; says what can't be read in it.
+    /// Applies an UPDATE; returns an error for octets that can't be read.
     pub(super) fn take(&mut self, body: &[u8]) -> Result<(), String> {
         let view = UpdateView::parse(body).map_err(|error| error.to_string())?;
         let list =
@@ -89,7 +89,7 @@ impl Table {
         Ok(())
     }
 
-    /// What is held of a prefix.
+    /// Returns the state of a prefix.
     pub(super) fn holds(&self, prefix: &IpNet) -> Passed {
         let Some(told) = self.0.get(prefix) else { return Passed::Gone };
         let is_before = |one: &Attribute| one.code == code::COMMUNITIES && one.value == BEFORE;

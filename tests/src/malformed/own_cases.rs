@@ -52,7 +52,7 @@ fn reset(code: u8, subcode: u8) -> Vec<Wanted> {
     vec![Wanted::Reset(vec![(code, subcode)])]
 }
 
-/// A message whose header says what it likes.
+/// Returns a message with a header of any length and type.
 fn raw(length: u16, kind: u8, body: &[u8]) -> Vec<u8> {
     [&[0xff; 16][..], &length.to_be_bytes(), &[kind], body].concat()
 }

@@ -1,4 +1,4 @@
-//! The figures of several speakers beside each other, as a page of Markdown.
+//! The figures of several speakers side by side, as a page of Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

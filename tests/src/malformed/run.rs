@@ -18,33 +18,33 @@ use super::scene::Scene;
 use super::speaker::Speaker;
 use testbed::{Process, Testbed};
 
-/// How long a speaker may take from its start until everybody is Established.
+/// Time from the start of a speaker until all sessions are Established.
 const START: Duration = Duration::from_secs(30);
-/// How soon a peer must be back after its session was reset.
+/// Time in which a peer must be Established again after a reset.
 const BACK: Duration = Duration::from_secs(1);
-/// How long a route may take from a tester to both observers.
+/// Time in which a route must arrive at both observers.
 const PASS: Duration = Duration::from_secs(5);
-/// How long an end may take where one is right; it is not waited for elsewhere.
+/// Time in which the session must end, in cases that accept an end.
 const END: Duration = Duration::from_millis(500);
-/// How much later than a route after it a withdrawal may come.
+/// Time by which a withdrawal may follow a later route.
 const LATER: Duration = Duration::from_millis(300);
 
-/// What became of one case.
+/// The result of one case.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The case.
     pub case: Case,
     /// `None`: not for this speaker, see [`Case::needs_extended_messages`].
     pub outcome: Option<Outcome>,
-    /// Whether that is right.
+    /// Whether the outcome is accepted.
     pub right: bool,
-    /// Whether somebody else's session ended with it.
+    /// Whether another session ended too.
     pub disturbed: bool,
     /// Whether the speaker ended.
     pub died: bool,
 }
 
-/// What became of all of them.
+/// The results of all cases.
 #[derive(Clone, Debug)]
 pub struct Findings {
     /// Case by case.
@@ -55,11 +55,11 @@ pub struct Findings {
     pub back: usize,
     /// The longest of those ways back.
     pub slowest: Duration,
-    /// Messages to observers that nobody can read.
+    /// Messages to observers that can't be read.
     pub unreadable: Vec<String>,
-    /// What `routectl show peers` says after all of them; of ours alone.
+    /// The output of `routectl show peers` after all cases, for routed alone.
     pub shown: Option<Value>,
-    /// How long all of it took, but for starts of the speaker.
+    /// The duration, without starts of the speaker.
     pub took: Duration,
 }
 
@@ -74,7 +74,7 @@ pub fn run(speaker: Speaker, cases: &[Case]) -> Findings {
     for role in Role::ALL {
         bed.ip("b", &format!("address add {}/24 dev eth0", role.address()));
     }
-    // What the cases name as next hops.
+    // The next hops of the cases.
     bed.ip("a", "route add default via 10.99.0.2");
     bed.inside("b", || Runner::new(speaker, &bed).run(cases))
 }
@@ -136,7 +136,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// The end of what the speaker said.
+    /// Returns the end of the speaker's log.
     fn last_words(&self) -> String {
         const LAST: usize = 1000;
         let said = self.process.output();
@@ -216,21 +216,21 @@ impl<'a> Runner<'a> {
         if case.wanted.iter().any(super::judge::Wanted::ends) {
             self.scene.wait(Instant::now() + END, |scene| (!scene.is_up(case.role)).then_some(()));
         }
-        // What became of the case has passed when a later route has, and everything sent with that one
-        // when one after it has.
+        // The outcome has arrived when a later route has, and everything sent with that one when
+        // one after it has.
         for _ in 0..2 {
             if self.scene.is_up(case.role) && !self.pass_marker(case.role, width) {
                 return Some(self.scene.ended(case.role).cloned().unwrap_or(Outcome::Silent));
             }
         }
-        // Speakers that tell later what they heard earlier get a little longer.
+        // Speakers that withdraw later get a little longer.
         let right = |scene: &Scene| is_right(case, &held(scene, case)).then_some(());
         self.scene.wait(Instant::now() + LATER, right);
         Some(held(&self.scene, case))
     }
 
-    /// Brings a tester's connection to a phase. A speaker that doesn't let it in again soon is started
-    /// anew: how soon it does after a reset is looked at where there was one.
+    /// Brings a tester's connection to a phase. A speaker that does not accept it again soon is
+    /// restarted; the time after a reset is checked where there was one.
     fn bring(&mut self, role: Role, phase: Phase) -> bool {
         let reach = |scene: &mut Scene, patience: Duration| {
             let deadline = Instant::now() + patience;
@@ -300,7 +300,8 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Whether the tester's session goes on, and what the observers hold of the case's prefix.
+/// Returns whether the tester's session continues, and the state of the case's prefix at the
+/// observers.
 fn held(scene: &Scene, case: &Case) -> Outcome {
     if !scene.is_up(case.role) {
         return scene.ended(case.role).cloned().unwrap_or(Outcome::Close);

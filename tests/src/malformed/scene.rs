@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// A session that was silent for so long sends a KEEPALIVE.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// How long the device may take to close after a NOTIFICATION.
+/// Time in which the device must close after a NOTIFICATION.
 const NOTICE: Duration = Duration::from_millis(500);
 
 /// A session, or a connection on its way to one.
@@ -58,7 +58,7 @@ impl Scene {
         }
     }
 
-    /// Ends every connection and forgets what was told.
+    /// Ends every connection and forgets the received routes.
     pub(super) fn clear(&mut self) {
         self.sessions.clear();
         self.tables.values_mut().for_each(Table::clear);
@@ -79,12 +79,12 @@ impl Scene {
         }
     }
 
-    /// How a role's connection ended, if it did.
+    /// Returns how a role's connection ended, if it did.
     pub(super) fn ended(&self, role: Role) -> Option<&Outcome> {
         self.sessions.get(&role)?.ended.as_ref()
     }
 
-    /// Whether a role has a connection that has not ended.
+    /// Returns whether a role has a connection that has not ended.
     pub(super) fn is_up(&self, role: Role) -> bool {
         self.sessions.get(&role).is_some_and(|session| session.ended.is_none())
     }
@@ -224,7 +224,7 @@ impl Scene {
     }
 }
 
-/// The OPEN of a role: both families, route refresh, and what its profile says of AS numbers.
+/// Returns the OPEN of a role: both families, route refresh, and the AS numbers of its profile.
 fn open(role: Role) -> Open {
     Open {
         asn: Asn(role.asn()),

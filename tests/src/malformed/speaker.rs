@@ -64,7 +64,7 @@ impl Speaker {
         }
     }
 
-    /// What `routectl show peers -o json` says, if it is ours.
+    /// Returns the output of `routectl show peers -o json`, for routed alone.
     pub(super) fn show_peers(self, bed: &Testbed) -> Option<Value> {
         if self != Speaker::Routed {
             return None;
@@ -221,7 +221,7 @@ fn gobgp(bed: &Testbed) -> Process {
 }
 
 fn openbgpd(bed: &Testbed) -> Process {
-    // Where its processes lock themselves in; systemd makes it for the packaged service.
+    // The chroot of its processes; systemd creates it for the packaged service.
     fs::create_dir_all("/run/openbgpd").expect("to make /run/openbgpd");
     let mut config = format!(
         "AS {DUT_AS}\nrouter-id {DUT}\nlisten on {DUT}\nsocket \"{}\"\nfib-update no\n\

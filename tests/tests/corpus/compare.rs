@@ -1,4 +1,4 @@
-//! What others read in a message against what we read, and ours there and back.
+//! Compares what other decoders read in a message with what ours reads, and encodes it again.
 
 use std::net::IpAddr;
 
@@ -38,7 +38,7 @@ pub(crate) fn known(rule: &str) -> Option<&'static str> {
     FAULTS.iter().find(|(start, _)| rule.starts_with(start)).map(|(_, why)| *why)
 }
 
-/// Whether all prefixes are whole once each has a path identifier before it (RFC 7911).
+/// Returns whether all prefixes are complete if each has a path identifier before it (RFC 7911).
 pub(crate) fn has_path_ids(view: &UpdateView<'_>) -> bool {
     let whole = |mut rest: &[u8]| {
         while let [_, _, _, _, bits, tail @ ..] = rest {
@@ -102,8 +102,8 @@ pub(crate) fn number(value: &Value) -> Option<u32> {
     value.as_str().map(|text| text.parse().unwrap())
 }
 
-/// Compares every attribute and every prefix with what tshark showed; AS_PATH only where `paths` says
-/// that tshark took AS numbers for as wide as they are: else it reads beyond the attribute.
+/// Compares every attribute and every prefix with tshark's output; AS_PATH only if `paths`: tshark
+/// knows the width of AS numbers. Otherwise it reads beyond the attribute.
 pub(crate) fn compare_update(
     id: &str,
     row: &Value,

@@ -49,7 +49,8 @@ fn real_messages_say_what_others_read_in_them() {
                         continue;
                     }
                 };
-                // Of captures that begin after the OPENs nobody knows the width; tshark guesses as well.
+                // In captures that begin after the OPENs the width is unknown; tshark guesses as
+                // well.
                 let labelled = row["asn4"].as_bool().unwrap();
                 let readable = |four: &bool| {
                     let mut fine = true;
@@ -85,7 +86,7 @@ fn real_messages_say_what_others_read_in_them() {
                 Ok(open) => {
                     assert_eq!(u64::from(open.hold_time), as_number(&shown["hold"]), "{id}");
                     assert_eq!(open.router_id.to_string(), shown["id"].as_str().unwrap(), "{id}");
-                    // tshark 4.0 doesn't know the extended form (RFC 9072) and says so.
+                    // tshark 4.0 does not know the extended form (RFC 9072) and reports it.
                     if !malformed {
                         let as4 = strings(&shown["as4"]).last().map(|asn| asn.parse().unwrap());
                         let my_as = as4.unwrap_or_else(|| as_number(&shown["my_as"]));
@@ -109,7 +110,7 @@ fn real_messages_say_what_others_read_in_them() {
                         );
                     }
                     let mut open = open;
-                    // Families that we don't exchange are not kept, so none but those says nothing.
+                    // Unknown families are not kept: a list of these alone is empty.
                     open.capabilities.multiprotocol =
                         open.capabilities.multiprotocol.filter(|f| !f.is_empty());
                     let mut out = Vec::new();

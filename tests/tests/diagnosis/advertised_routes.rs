@@ -1,4 +1,4 @@
-//! What one node says that it tells a peer is what that peer says that it is told.
+//! The routes that a node shows as advertised are those that its peer shows as received.
 
 use serde_json::Value;
 use tests::cluster::{Cluster, Settings};

@@ -12,7 +12,7 @@ use crate::fixture::{UP, apply, routectl, unapply, up};
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// What `routectl doctor` says on a node, and whether it says by its exit status that there are errors.
+/// Returns the findings of `routectl doctor` on a node, and whether its exit status reports errors.
 fn doctor(cluster: &Cluster, index: usize) -> Option<Value> {
     let output = routectl(cluster, index, &["doctor", "-o", "json"]);
     let view: Value = serde_json::from_slice(&output.stdout).ok()?;
@@ -27,7 +27,7 @@ fn of<'a>(view: &'a Value, code: &str) -> Vec<&'a Value> {
     findings.iter().filter(|finding| finding["code"] == code).collect()
 }
 
-/// Waits until a node finds `code`, with words in its text or evidence; it says what to do, too.
+/// Waits until a node finds `code`, with words in its text or evidence, and with a remedy.
 fn finds(cluster: &Cluster, index: usize, code: &str, words: &str) -> Value {
     let has = |finding: &Value, part: &str| finding[part].as_str().unwrap_or_default().contains(words);
     finds_one(cluster, index, code, words, |finding| {
@@ -35,7 +35,7 @@ fn finds(cluster: &Cluster, index: usize, code: &str, words: &str) -> Value {
     })
 }
 
-/// Waits until a node finds `code` such that `fits`, which `which` says in words; it says what to do, too.
+/// Waits until a node finds `code` such that `fits`, described by `which`, with a remedy.
 fn finds_one(
     cluster: &Cluster,
     index: usize,
@@ -181,7 +181,7 @@ fn what_the_resources_say_wrongly_is_found() {
 fn what_keeps_a_daemon_from_its_work_is_found() {
     let mut cluster = Cluster::new(2, 1);
     cluster.configure(&settings());
-    // Somebody has the port.
+    // Another program has the port.
     let taken = cluster.bed.inside("n1", || TcpListener::bind("0.0.0.0:179").expect("the port"));
     cluster.bed.exec("n1", &["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
     cluster.start(0);
@@ -189,7 +189,7 @@ fn what_keeps_a_daemon_from_its_work_is_found() {
     drop(taken);
     drop(cluster.take(0));
 
-    // It must not write sysctls, and somebody has a route of the same metric.
+    // The daemon must not write sysctls, and another program has a route of the same metric.
     cluster.bed.exec("n1", &["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
     cluster.bed.ip("n1", "route add 10.1.2.0/26 via 192.168.0.254 metric 512");
     let config = cluster.bed.path("node-1.yaml");
@@ -240,7 +240,7 @@ fn tunnels_that_are_blocked_and_clocks_that_differ_are_found() {
             findings.iter().filter(|finding| !finding["text"].as_str().unwrap_or("").contains("nftables"));
         assert_eq!(others.count(), 0, "{view:#}");
         cluster.drop_packets("ipip", &["ip protocol 4"]);
-        // Until VXLAN has answered often enough to be used it is an error.
+        // It is an error until VXLAN has answered often enough to be used.
         finds_one(&cluster, 0, "tunnel", "IP protocol 4 as a warning", |finding| {
             finding["level"] == "warning" && finding.to_string().contains("IP protocol 4")
         });

@@ -1,4 +1,4 @@
-//! What happens to a cluster stands in the journal of its nodes, and comes to those that follow it.
+//! Events of a cluster are in the journals of its nodes, and reach their followers.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -77,7 +77,7 @@ fn sessions_routes_ways_drift_and_resources_stand_in_the_journal_and_come_to_who
     cluster.wait_for_all("vxlan", UP);
     eventually("routes that are whole", UP, || (cluster.show(0, "status")?["in_sync"] == true).then_some(()));
     let follower = Follower::start(&cluster, 0);
-    // What was comes first.
+    // Past events come first.
     follower.until("daemon", "started", None);
     let up = follower.until("session", "up", Some("node-2"));
     assert!(up["text"].as_str().expect("text").contains("192.168.0.2: Established"), "{up}");
@@ -104,7 +104,7 @@ fn sessions_routes_ways_drift_and_resources_stand_in_the_journal_and_come_to_who
     cluster.pass("bgp");
     follower.until("session", "up", Some("node-2"));
 
-    // Only some kinds, and only what came late.
+    // Selected kinds after a time.
     let since = down["at"].as_str().expect("a time");
     let late = events(&cluster, &["--since", since, "--kind", "session", "-o", "json"]);
     let late: Vec<Value> = late.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

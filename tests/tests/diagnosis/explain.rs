@@ -10,7 +10,8 @@ use crate::fixture::{apply, routectl, unapply, up};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// What `routectl explain` says on a node, and whether it says by its exit status that all is well.
+/// Returns the answer of `routectl explain` on a node, and whether its exit status reports no
+/// fault.
 fn explain(cluster: &Cluster, index: usize, words: &[&str]) -> Option<Value> {
     let all: Vec<&str> = ["explain"].iter().chain(words).chain(&["-o", "json"]).copied().collect();
     let output = routectl(cluster, index, &all);
@@ -127,7 +128,7 @@ fn what_bgp_does_not_bring_is_named() {
         view["verdict"]["remedy"].as_str().is_some_and(|text| text.contains("show peers node-3")),
         "{view}"
     );
-    // Somebody has a route of the same metric there.
+    // Another program has a route of the same metric.
     cluster.bed.ip("n1", "route add 10.1.3.0/26 via 192.168.0.254 metric 512");
     cluster.start(2);
     says(&cluster, &["10.1.3.2"], "not_installed");
@@ -139,7 +140,7 @@ fn what_bgp_does_not_bring_is_named() {
             "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n"
         )
     };
-    // What a pool keeps to itself has no path anywhere else.
+    // A block of a pool that is not announced has no path on other nodes.
     cluster.nodes[2].more = ", podCIDRs: [10.1.3.0/26, 10.2.3.0/26]".into();
     cluster.configure(&settings);
     apply(
@@ -154,7 +155,7 @@ fn what_bgp_does_not_bring_is_named() {
     cluster.configure(&settings);
     says(&cluster, &["10.1.3.2"], "no_exit");
 
-    // Its block is to be discarded, its announcement says (RFC 7999).
+    // Its block is announced with BLACKHOLE (RFC 7999).
     cluster.nodes[2].more = ", podCIDRs: [10.1.3.0/26]".into();
     cluster.configure(&settings);
     let advertised =

@@ -1,4 +1,4 @@
-//! What all of these tests do: start a cluster, change its resources, ask `routectl`.
+//! The steps that these tests share: start a cluster, change its resources, run `routectl`.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) fn up(settings: &Settings, nodes: u8, exit: &str) -> Cluster {
     cluster
 }
 
-/// Runs `routectl` beside a node's daemon.
+/// Runs `routectl` against a node's daemon.
 pub(crate) fn routectl(cluster: &Cluster, index: usize, words: &[&str]) -> Output {
     let mut command = Command::new(product("routectl"));
     command.arg("--socket").arg(cluster.socket(index)).args(words).output().expect("routectl to run")

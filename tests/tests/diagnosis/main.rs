@@ -1,6 +1,6 @@
-//! What an operator sees: everything that can go wrong on the way to a pod, done to a cluster and recognised.
+//! Diagnosis: every fault on the way to a pod is provoked in a cluster and recognized.
 //!
-//! With IP-in-IP these run in a User-Mode Linux guest where this kernel has no such device.
+//! Tests of IP-in-IP run in a User-Mode Linux guest if this kernel has no such device.
 
 mod advertised_routes;
 mod doctor;

@@ -1,4 +1,4 @@
-//! What `routectl plan` says is what happens then.
+//! The changes that `routectl plan` predicts are those that happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn since(cluster: &Cluster) -> BTreeMap<String, String> {
     peers.as_array().expect("a list").iter().map(|peer| (text(&peer["name"]), since(peer))).collect()
 }
 
-/// What node 1 tells each of these peers.
+/// Returns what node 1 advertises to each of these peers.
 fn told(cluster: &Cluster, peers: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let of = |peer: &&str| {
         let list = json(cluster, &["show", "routes", "--peer", peer, "--advertised"]);
@@ -73,7 +73,7 @@ fn counts(plan: &Value) -> [u64; 3] {
         .map(|key| plan["kernel"][key].as_u64().expect("a number"))
 }
 
-/// How many routes came, changed and went.
+/// Returns how many routes were added, changed and removed.
 fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> [u64; 3] {
     let added = after.keys().filter(|prefix| !before.contains_key(*prefix)).count();
     let removed = before.keys().filter(|prefix| !after.contains_key(*prefix)).count();
@@ -82,7 +82,7 @@ fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String
     [added, replaced, removed].map(|count| count.try_into().expect("a small number"))
 }
 
-/// Plans a change, sees that nothing happened, makes it, and sees that what was said has happened.
+/// Plans a change, checks that nothing happened, makes it, and checks the prediction.
 fn plan_and_do(cluster: &Cluster, file: &str, verb: &str) -> Value {
     let path = cluster.bed.write("change.yaml", file);
     let path = path.to_str().expect("UTF-8");
@@ -155,7 +155,8 @@ fn what_is_planned_is_what_happens_then() {
     assert_eq!((&again["resources"][0]["change"], counts(&again)), (&Value::Null, [0, 0, 0]), "{again:#}");
     assert_eq!(again["kernel"]["objects"], Value::Array(Vec::new()));
 
-    // A block more on this node: the others are told of it, and the kernel discards what no pod has.
+    // Another block of this node: it is advertised, and the kernel drops packets to addresses
+    // without a pod.
     let plan = plan_and_do(&cluster, &node("node-1", 1, "10.1.1.0/26, 10.1.21.0/26"), "apply");
     assert_eq!((counts(&plan), plan["told"].as_array().map(Vec::len)), ([1, 0, 0], Some(2)), "{plan:#}");
     assert_eq!(plan["told"][0]["announced"], 1);

@@ -17,10 +17,10 @@ use tests::etcd::routectl;
 
 const UP: Duration = Duration::from_secs(30);
 
-/// What a terminal shows, as it comes.
+/// The output on a terminal.
 struct Shown {
     parts: Receiver<Vec<u8>>,
-    /// What was not waited for yet.
+    /// The output that was not waited for yet.
     all: String,
     whole: String,
 }
@@ -92,7 +92,7 @@ fn on_a_terminal_it_is_drawn_anew_until_q_or_control_c_and_the_terminal_is_as_be
         assert_eq!(shown.whole.contains("\u{1b}[1mnode-1   routed"), colour, "{:?}", shown.whole);
         let raw = tcgetattr(pty.slave.as_fd()).expect("its settings");
         assert!(!raw.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO), "keys come one by one");
-        // Again, and once more when the size changes.
+        // The frame is drawn again when the size changes.
         shown.until("node-1   routed");
         let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
         kill(pid, Signal::SIGWINCH).expect("to signal");

@@ -128,7 +128,7 @@ fn what_others_have_made_is_the_same_byte_for_byte_after_start_run_and_flush() {
         &["nft", "add table ip theirs; add chain ip theirs c { type filter hook input priority 5; }"],
     );
     bed.exec("n1", &["nft", "add rule ip theirs c tcp dport 1 drop"]);
-    // Link-local addresses have routes once nobody else was found to have them.
+    // Link-local addresses have routes after duplicate address detection.
     eventually("addresses that are tried no more", UP, || {
         (!cluster.bed.ip("n1", "-o address").contains("tentative")).then_some(())
     });

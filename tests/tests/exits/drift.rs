@@ -30,7 +30,7 @@ fn tamper(name: &'static str, commands: &[&str], look: &str, sees: &str) -> Tamp
     Tampering { name, commands, look: look.to_owned(), sees: sees.to_owned() }
 }
 
-/// What node 1 has of node 2 on `device`.
+/// Returns the kinds of tampering with node 1's objects for node 2 on `device`.
 fn kinds(cluster: &Cluster, device: &str, gateway: &str) -> Vec<Tampering> {
     let bed = &cluster.bed;
     let objects = bed.next_hops("n1");
@@ -189,7 +189,7 @@ fn heals(settings: &Settings, exit: &str, device: &str, gateway: &str) {
         looks.sort();
         assert!(times[TIMES / 2] < RESTORED + 2 * looks[TIMES / 2], "{name}: {times:?}");
         assert!(drifted() > before, "{name} was not counted as drift");
-        // why: the pace that is asked for.
+        // why: the pace between two kinds.
         std::thread::sleep(PACE.saturating_sub(began.elapsed()));
     }
     cluster.reach_all();
@@ -252,7 +252,8 @@ fn the_parents_mtu_and_the_nodes_address_move_the_devices_with_them() {
             (ipip.contains("mtu 1380") && vxlan.contains("mtu 1350")).then_some(())
         });
         cluster.bed.ip("n1", "link set eth0 mtu 1500");
-        // Another address, as after a move to another interface: first the node's, then what the resource says.
+        // Another address, as after a move to another interface: first the node's, then the
+        // resource's.
         shell(&cluster, "sysctl -qw net.ipv4.conf.eth0.promote_secondaries=1");
         cluster.bed.ip("n1", "address add 192.168.0.11/24 dev eth0");
         cluster.nodes[0].address = [192, 168, 0, 11].into();

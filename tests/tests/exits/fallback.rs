@@ -89,7 +89,7 @@ fn bgp_that_is_dropped_or_refused_leads_to_vxlan_and_back_when_it_passes() {
         cluster.configure(&Settings::default());
         for index in 0..2 {
             let inside = cluster.inside(index);
-            // Nobody listens at the port that is called: every call is refused.
+            // Nothing listens on the port: every connection is refused.
             cluster.bed.exec(&inside, &["sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0"]);
             cluster.bed.ip(&inside, "rule add ipproto tcp dport 179 iif lo prohibit pref 10");
             cluster.bed.ip(&inside, "rule add ipproto tcp sport 179 iif lo prohibit pref 11");

@@ -1,6 +1,6 @@
-//! Exit points beside a network that drops things: fallback and return, without losing what the network let through.
+//! Exit points on a network that drops packets: fallback and return, without further loss.
 //!
-//! With IP-in-IP these run in a User-Mode Linux guest where this kernel has no such device.
+//! Tests of IP-in-IP run in a User-Mode Linux guest if this kernel has no such device.
 
 mod drain_and_flush;
 mod drift;

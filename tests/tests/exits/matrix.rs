@@ -15,7 +15,7 @@ use tests::cluster::{Cluster, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What node 1 has of ours, each line with what its next-hop object says in place of the object's id.
+/// Returns node 1's routes, each line with its next-hop object in place of the object's id.
 fn state(cluster: &Cluster) -> String {
     let objects: HashMap<String, String> = cluster
         .bed
@@ -40,7 +40,7 @@ fn state(cluster: &Cluster) -> String {
                             let id = rest.next().unwrap_or_default();
                             words.push(objects.get(id).map_or("no object", String::as_str).to_owned());
                         }
-                        // What the object says already, where it is shown again.
+                        // These words are part of the object already.
                         "via" | "dev" if words.iter().any(|w: &String| w.starts_with("via")) => {
                             _ = rest.next()
                         }

@@ -13,12 +13,13 @@ const UP: Duration = Duration::from_secs(30);
 /// The hold time, three seconds, and what it takes to notice and to write.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 const BLOCK: &str = "10.1.50.0/26";
-/// Where the service answers, at every address of its block.
+/// The port of the service, on every address of its block.
 const PORT: u16 = 7050;
 /// Addresses that are tried: the kernel chooses by source and destination, so that all of them take one way in 2^59 runs.
 const ADDRESSES: u8 = 60;
 
-/// BIRD on a node, beside `routed`: it has an address and a port of its own, and says that the block is behind the node.
+/// Starts BIRD on a node, with an address and a port of its own; it announces the block with the
+/// node as next hop.
 fn announce(cluster: &Cluster, index: usize) -> Process {
     let (inside, node) = (cluster.inside(index), cluster.nodes[index].address);
     let speaker = speaker(index);
@@ -76,10 +77,11 @@ fn serve(cluster: &Cluster, index: usize) -> UdpSocket {
     socket
 }
 
-/// Sends a packet to every address of the block from the first node's pod, and says which came to each of the services.
+/// Sends a packet to every address of the block from the first node's pod; returns which arrived at
+/// each service.
 fn ask(client: &UdpSocket, services: &[UdpSocket]) -> Vec<BTreeSet<u8>> {
     for last in 0..ADDRESSES {
-        // A neighbour that is not known yet refuses: whoever asks again is answered.
+        // A neighbor entry that is not resolved yet causes an error: the next attempt is answered.
         let _ = client.send_to(&[last], (Ipv4Addr::new(10, 1, 50, last), PORT));
     }
     let mut heard = vec![BTreeSet::new(); services.len()];
@@ -91,7 +93,8 @@ fn ask(client: &UdpSocket, services: &[UdpSocket]) -> Vec<BTreeSet<u8>> {
             match service.recv(&mut octets) {
                 Ok(_) => _ = heard.insert(octets[0]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // why: two sockets are waited for, and half a millisecond is short beside the deadline.
+                    // why: two sockets are polled, and half a millisecond is short compared with
+                    // the deadline.
                     std::thread::sleep(Duration::from_micros(500));
                 }
                 Err(error) => panic!("{error}"),
@@ -154,7 +157,7 @@ fn a_block_that_two_nodes_announce_is_shared_until_one_is_killed() {
     });
     assert_eq!(share.iter().map(BTreeSet::len).sum::<usize>(), all.len());
 
-    // Who doesn't want that has the best path's exit alone.
+    // With `multipath: 1` the best path's exit has all packets.
     cluster.configure(&Settings::default().modes("Never", "Always").with("multipath", "1"));
     eventually("one exit", UP, || legs(&cluster).is_empty().then_some(()));
     let alone = eventually("one to have all", UP, || {

@@ -11,14 +11,14 @@ use tests::route_monitor::Monitor;
 const UP: Duration = Duration::from_secs(40);
 /// Nodes that are there from the start.
 const NODES: usize = 5;
-/// How long all members are away.
+/// Time for which all members are away.
 const AWAY: Duration = Duration::from_secs(60);
-/// By when everybody is in step with a store that is back.
+/// Time in which all nodes must be in step with a store that is back.
 const IN_STEP: Duration = Duration::from_secs(5);
 
 const HEAD: &str = "apiVersion: projectcalico.org/v3";
 
-/// Waits until all these nodes run what the store says, and the same.
+/// Waits until all these nodes run the store's revision.
 fn in_step(cluster: &Cluster, nodes: &[usize], patience: Duration) -> Duration {
     let start = Instant::now();
     eventually("all nodes in step", patience, || {
@@ -45,7 +45,7 @@ fn change(cluster: &Cluster, name: &str, patience: Duration) {
     in_step(cluster, &[0, 1, 2, 3, 4], patience);
 }
 
-/// That nothing was told since the last mark.
+/// Checks that there was no event since the last mark.
 fn assert_silent(cluster: &Cluster, monitors: &[Monitor], what: &str) {
     for (index, monitor) in monitors.iter().enumerate() {
         let told = monitor.mark(cluster, &cluster.inside(index));
@@ -53,7 +53,7 @@ fn assert_silent(cluster: &Cluster, monitors: &[Monitor], what: &str) {
     }
 }
 
-/// That all these nodes were told of the routes to one block, and of nothing else.
+/// Checks that all these nodes had events about the routes to one block, and no others.
 fn assert_told_of(cluster: &Cluster, monitors: &[Monitor], block: &str, what: &str) {
     let network = block.split('/').next().expect("an address");
     for (index, monitor) in monitors.iter().enumerate() {
@@ -120,11 +120,11 @@ fn no_route_has_an_event_while_members_are_killed_cut_off_or_all_away_and_nodes_
         all.iter().all(|node| without(node) == Some(true)).then_some(())
     });
     ping_all(&cluster, &all);
-    // Who starts meanwhile has the last valid snapshot.
+    // A daemon that starts meanwhile runs the last valid snapshot.
     assert_eq!(cluster.daemon(1).terminate(), Some(0));
     drop(cluster.take(1));
     cluster.start(1);
-    // why: the minute is what is asked for.
+    // why: the minute of the outage.
     std::thread::sleep(AWAY.saturating_sub(away.elapsed()));
     eventually("sessions of the one that has started", UP, || {
         (cluster.show(1, "status")?["peers_established"] == NODES - 1).then_some(())
@@ -133,7 +133,7 @@ fn no_route_has_an_event_while_members_are_killed_cut_off_or_all_away_and_nodes_
     assert_silent(&cluster, &monitors, "all members away");
     etcd.signal_all(Signal::SIGCONT);
     let woken = Instant::now();
-    // How long members that were all away need to agree on a leader is theirs: terms of theirs may pass in vain.
+    // The time that members need for an election is theirs: terms may pass without a leader.
     etcd.await_answers(&cluster);
     let elected = woken.elapsed();
     let took = in_step(&cluster, &all, IN_STEP);
@@ -148,7 +148,7 @@ fn no_route_has_an_event_while_members_are_killed_cut_off_or_all_away_and_nodes_
     assert!(!blocks.contains(&block), "{block} is in {blocks:?}");
     ping_all(&cluster, &[0, 1, 2, 3, 4, 5]);
     assert_told_of(&cluster, &monitors, &block, "node-6 added");
-    // And one of the first goes.
+    // And one of the first nodes is deleted.
     let gone = NODES - 1;
     monitors.pop();
     assert_eq!(cluster.daemon(gone).terminate(), Some(0));

@@ -1,4 +1,4 @@
-//! What probes find out beside IP-in-IP, who is believed, and a network that is known.
+//! Probes: direct probes, keys, and a known network.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn a_fabric_that_drops_unwrapped_pod_packets_is_found_out_where_that_is_asked_fo
             cluster.pass("pods");
             cluster.wait_for_all("direct", Duration::from_secs(10));
             cluster.reach_all();
-            // And dropped again while in use.
+            // Dropped again while in use.
             cluster.drop_packets("pods", &["ip saddr 10.1.0.0/16"]);
             cluster.wait_for_all("ipip", Duration::from_secs(6));
             cluster.reach_all();
@@ -74,10 +74,10 @@ fn probes_with_one_key_are_believed_and_with_another_are_said_to_be_wrong() {
         eventually("the problem", UP, || {
             warnings(&cluster, 0)?.contains("give every node the same probeKeyFile").then_some(())
         });
-        // Nothing is answered by any way, so nothing is moved.
+        // No path is answered, so no node is moved.
         cluster.wait_for(0, 1, "ipip", UP);
         cluster.reach_all();
-        // A file that is gone is said, and probes are off.
+        // A removed key file is reported, and probes are off.
         std::fs::remove_file(&key).expect("to remove it");
         eventually("the other problem", UP, || {
             let status = cluster.show(0, "status")?;

@@ -1,4 +1,5 @@
-//! Restarts that nobody notices: the kernel's routes stay, and the route monitor of the kernel has nothing to tell.
+//! Restarts without a change in the kernel: its routes stay, and its route monitor reports no
+//! event.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ fn restarts(settings: Settings, exit: &str) {
         cluster.start(0);
         in_sync(&cluster);
     }
-    // Killed once more before it has caught up.
+    // Killed again before it has caught up.
     drop(cluster.take(0));
     cluster.start(0);
     eventually("an answer", UP, || cluster.show(0, "status"));
@@ -45,7 +46,7 @@ fn restarts(settings: Settings, exit: &str) {
     assert!(told.is_empty(), "restarts changed the kernel: {told:#?}");
     streams.stop().assert_whole("five restarts");
 
-    // The monitor would have told.
+    // A check of the monitor itself.
     cluster.bed.ip("n1", "route flush proto 179");
     assert!(!monitor.mark(&cluster, "n1").is_empty());
     cluster.reach_all();
@@ -98,7 +99,7 @@ fn two_hundred_kills_while_routes_are_written_leave_the_unchanged_ones_alone() {
     const SEEDS: u64 = 200;
     let mut cluster = Cluster::new(2, 1);
     let settings = Settings::default().modes("Never", "Always");
-    // Blocks that come and go beside one that stays.
+    // Blocks that come and go next to one that stays.
     let address = |n: u64| format!("10.1.{}.{}", 64 + n / 250 % 128, n % 250);
     let blocks = |from: u64| {
         let more: Vec<String> = (from..from + 300).map(|n| address(n) + "/32").collect();
@@ -113,7 +114,7 @@ fn two_hundred_kills_while_routes_are_written_leave_the_unchanged_ones_alone() {
     cluster.wait_for_all("vxlan", UP);
     eventually("300 routes", UP, || (count(&cluster) == 302).then_some(()));
     let monitor = Monitor::start(&cluster, "n1");
-    // How long a start takes here until routes are written: the kills come at any point of that.
+    // Time from a start until routes are written: the kills come at any point of it.
     text(&mut cluster, 5000);
     drop(cluster.take(0));
     let begun = Instant::now();

@@ -7,7 +7,7 @@ use tests::cluster::{Cluster, Settings};
 use tests::streams::Streams;
 
 const UP: Duration = Duration::from_secs(30);
-/// How long streams run before a change and after it.
+/// Time for which streams run before and after a change.
 const BESIDE: Duration = Duration::from_millis(500);
 const SWITCH: Duration = Duration::from_secs(25);
 
@@ -83,7 +83,7 @@ fn fallback_for_dropped_ipip_loses_what_was_dropped_and_nothing_more() {
         let cluster = up(3, &Settings::default(), "ipip");
         let streams = Streams::start(&cluster);
         streams.run_for(BESIDE);
-        // Of the streams' packets, 128 and 1450 octets long, beside probes, which are shorter.
+        // Packets of the streams, 128 and 1450 octets long; probes are shorter.
         cluster.drop_packets(
             "ipip",
             &["ip protocol 4 ip length 148", "ip protocol 4 ip length 1470", "ip protocol 4"],

@@ -1,4 +1,5 @@
-//! The attackers: each does one harmful thing until it is told to stop, from an address of its own in node `b`.
+//! The attackers: each does one harmful thing until it is stopped, from an address of its own in
+//! node `b`.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -19,7 +20,7 @@ use routing::AttrSet;
 
 use super::{ASN, ROUTED};
 
-/// What an attacker waits for an answer.
+/// How long an attacker waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Told to all attackers.
@@ -36,7 +37,7 @@ impl Stop {
     }
 }
 
-/// A connection from an address; whoever calls is in node `b`'s namespace.
+/// Opens a connection from an address; the caller is in node `b`'s namespace.
 pub(super) fn call(from: Ipv4Addr) -> Option<TcpStream> {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).ok()?;
     bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0))).ok()?;
@@ -160,7 +161,7 @@ pub(super) fn too_many(stop: &Stop, from: Ipv4Addr) -> (u32, Vec<(u8, u8)>) {
     let (mut sessions, mut codes) = (0, Vec::new());
     while !stop.is_set() {
         let Some(mut stream) = establish(from) else {
-            // why: while it is turned away there is nobody to ask when it is not.
+            // why: a refusal has no event that ends it.
             std::thread::sleep(Duration::from_millis(50));
             continue;
         };

@@ -1,6 +1,7 @@
-//! Everything at once: strangers that call 10,000 times a second, half-open sessions, slow-loris peers, a million
-//! prefixes past a limit, a peer that flaps and one that never reads. Who is configured and well-behaved keeps its
-//! hold time, memory stays within its bound, and `routectl` is answered.
+//! Everything at once: strangers that connect 10,000 times a second, half-open sessions, slow-loris
+//! peers, a million prefixes past a limit, a peer that flaps and one that never reads. Well-behaved
+//! configured peers keep their hold time, memory stays within its limit, and `routectl` is
+//! answered.
 
 mod attack;
 
@@ -25,7 +26,7 @@ const TOO_MANY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 13);
 const FLAPPING: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 14);
 const DEAF: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 15);
 const TABLE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 16);
-/// Who is not: 10.0.1.1 to 10.0.1.16.
+/// Addresses without a configured peer: 10.0.1.1 to 10.0.1.16.
 const STRANGERS: u8 = 16;
 /// Neighbours of the range 10.0.2.0/24 that call: more than it may have.
 const NEIGHBOURS: u8 = 100;
@@ -36,7 +37,7 @@ const PER_SECOND: u32 = 10_000;
 const FLOOD: Duration = Duration::from_secs(8);
 /// Prefixes of a table that the deaf peer does not read.
 const PREFIXES: u32 = 100_000;
-/// What routed may take, in KiB: docs/operating.md states it.
+/// The limit of routed's memory, in KiB, as in docs/operating.md.
 const MEMORY: u64 = 128 * 1024;
 /// `routectl show peers` answers within this, with both processors busy.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -135,7 +136,7 @@ fn a_flood_of_everything_costs_a_good_session_nothing() {
         (good["state"] == "Established" && good["received"] == 1).then_some(good)
     });
     assert_eq!(before["hold_time_s"], HOLD_TIME, "{before}");
-    // A table that the deaf peer is told and does not read.
+    // A table that is advertised to the deaf peer.
     let table = bed.inside("b", || {
         let mut table = attack::establish(TABLE).expect("the table's session");
         std::io::Write::write_all(&mut table, &announcements(TABLE, 0x0040_0000, PREFIXES)).expect("to send");
@@ -207,7 +208,7 @@ fn a_flood_of_everything_costs_a_good_session_nothing() {
     assert!(slowest < ANSWER, "show peers took {slowest:?}");
     let peak = memory(routed, "VmHWM:");
     assert!(peak < MEMORY, "{peak} KiB");
-    // And afterwards: everybody can come back at once.
+    // Afterwards all peers can connect at once.
     bed.inside("b", || {
         eventually("the one that was flapping", Duration::from_secs(10), || {
             attack::establish(FLAPPING).map(drop)

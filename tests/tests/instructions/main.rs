@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
-/// What a count may be above its ceiling: hash seeds and the C library differ a little.
+/// The tolerance above a ceiling: hash seeds and the C library differ a little.
 const TOLERANCE_PERCENT: u64 = 5;
-/// So often is counted what seems to be above: seeds, which are others in each run, make up to four per cent, and the
-/// least count has the least of that.
+/// The number of counts of a workload above its ceiling: seeds, which differ in each run, make up
+/// to four per cent, and the lowest count has the least of that.
 const COUNTS: usize = 4;
 const CEILINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
 
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What callgrind looks at, and nothing around it.
+/// The function whose instructions callgrind counts.
 #[inline(never)]
 fn measured(work: Box<dyn FnOnce()>) {
     work();

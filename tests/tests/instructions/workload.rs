@@ -1,4 +1,4 @@
-//! What is counted: each a plain loop over the public interface, the same at every run.
+//! The workloads: each a plain loop over the public interface, the same in every run.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +19,7 @@ const SETS: u32 = 1000;
 const PREFIXES: u32 = 50;
 /// Prefixes decided on at once, as the RIB's task does.
 const BUDGET: usize = 4096;
-/// Peers that are told.
+/// Peers that receive the routes.
 const CLIENTS: u32 = 10;
 const SOURCE: PeerId = PeerId(0);
 
@@ -153,7 +153,7 @@ fn apply(clients: u32) -> Box<dyn FnOnce()> {
         let delivery = run(&mut rib, &batches);
         assert!(delivery.0 >= (clients * SETS * PREFIXES * 5) as usize, "everybody was told everything");
         assert_eq!(rib.counts().prefixes, (SETS * PREFIXES) as usize);
-        // What it takes to forget all that is not what is counted.
+        // The release of the memory is not counted.
         std::mem::forget(rib);
     })
 }

@@ -1,4 +1,4 @@
-//! What only BIRD can be asked for in a configuration of its own: several paths, next hops of another family,
+//! Features of BIRD with a configuration of their own: several paths, next hops of another family,
 //! roles.
 
 use tests::capture::Capture;

@@ -49,7 +49,7 @@ pub(super) fn bird(bed: &Testbed, setup: Setup) -> (String, Vec<Process>) {
     let config = text(&bed.write("bird.conf", &config));
     let (control, pid) = (text(&bed.path("bird.ctl")), text(&bed.path("bird.pid")));
     let mut words = vec!["-f", "-c", &config, "-s", &control, "-P", &pid];
-    // Without it BIRD says nothing of having been there before.
+    // Without it BIRD does not set the restart bit.
     words.extend(setup.again.then_some("-R"));
     let process = bed.start("b", "bird", &words);
     (control, vec![process])

@@ -15,7 +15,7 @@ use super::{
     THEIRS, THEIRS_V6, bed, note, within,
 };
 
-/// Waits until `look` gives what `fits`, else says what was there last.
+/// Waits until `look` returns what `fits`; otherwise fails with the last value.
 fn expect(
     what: &str,
     mut look: impl FnMut() -> Option<Seen>,
@@ -156,7 +156,7 @@ pub(super) fn we_reflect(kind: Kind, results: &mut Results) {
     }
     if kind.asks_again() {
         peer.ask_again();
-        // Its question is on the wire, and our block once more after it.
+        // Its request is on the wire, and our block again after it.
         let again = within(SOON, || wire_lines(&bed, "ip.src == 10.0.0.2 && bgp.type == 5").first().cloned());
         let again = again.ok_or_else(|| "no ROUTE-REFRESH from the peer".to_owned()).and_then(|asked| {
             let filter = format!("ip.src == 10.0.0.1 && ip.dst == 10.0.0.2 && frame.number > {asked} && bgp.nlri_prefix == 10.1.1.0");
@@ -195,7 +195,7 @@ pub(super) fn they_reflect(kind: Kind, results: &mut Results) {
     up(&routed, None, kind);
     let mut client =
         within(START, || Client::call(&bed, Ipv4Addr::new(10, 0, 0, 2))).expect("the peer to listen");
-    // One that comes too early may be turned away.
+    // A connection that comes too early may be refused.
     let called = within(START, || {
         if client.is_up().is_none() {
             client = Client::call(&bed, Ipv4Addr::new(10, 0, 0, 2))?;
@@ -311,7 +311,7 @@ pub(super) fn external(kind: Kind, results: &mut Results) {
     tshark(results, capture);
 }
 
-/// What only some have, all at once; the tests' own neighbours are our clients.
+/// Features that some speakers have, all at once; the tests' own neighbors are clients.
 pub(super) fn capable(kind: Kind, results: &mut Results) {
     const SECOND: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 4);
     let bed = bed();
@@ -354,7 +354,8 @@ pub(super) fn capable(kind: Kind, results: &mut Results) {
     note(results, 12, both.ok_or_else(|| format!("{paths} paths there")));
     if kind.has_marked_refreshes() {
         peer.ask_again();
-        // We ask nobody, so these are the marks; all of an answer may be in one packet.
+        // We send no requests, so these are the markers of answers; all of an answer may be in one
+        // packet.
         let marks = within(SOON, || {
             let sent = wire_lines(&bed, "ip.src == 10.0.0.1 && ip.dst == 10.0.0.2 && bgp.type == 5");
             (!sent.is_empty()).then_some(())

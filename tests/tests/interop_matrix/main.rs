@@ -1,5 +1,6 @@
-//! Features beside peers: each is tried with each packaged speaker in network namespaces, asserted on routes seen
-//! at both ends, and what came out is the table of `docs/interop.md`. All that we send is read by tshark.
+//! Features by peers: each is tried with each packaged speaker in network namespaces and asserted
+//! on routes at both ends; the results are the table of `docs/interop.md`. tshark reads all that
+//! routed sends.
 
 mod bird_features;
 mod configuration;
@@ -69,7 +70,7 @@ const FEATURES: [&str; 21] = [
     "all we sent, read by tshark without a warning",
 ];
 
-/// What came out of trying a feature.
+/// The result of a feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     Works,
@@ -109,7 +110,7 @@ fn bed() -> Testbed {
 /// Notes what came of a feature.
 fn note(results: &mut Results, feature: usize, found: Result<(), String>) {
     let outcome = found.map_or_else(Outcome::Fails, |()| Outcome::Works);
-    // A feature that several labs look at works where it works in all of them.
+    // A feature that several labs try works if it works in all of them.
     let kept = results.entry(FEATURES[feature]).or_insert(Outcome::Works);
     if *kept == Outcome::Works {
         *kept = outcome;

@@ -1,4 +1,4 @@
-//! `routed` in a lab: how it is configured and what it says.
+//! `routed` in a lab: its configuration and its answers.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ impl<'a> Routed<'a> {
         Routed::again(bed)
     }
 
-    /// Starts it once more, as it was configured.
+    /// Starts it again with the same configuration.
     pub(super) fn again(bed: &'a Testbed) -> Routed<'a> {
         let text = format!(
             "node: node-a\nsocket: {}\nstateDir: {}\nstatus: off\ndataplane: none\ndatastore: {{ file: {} }}\n",
@@ -65,7 +65,7 @@ impl<'a> Routed<'a> {
         explained["route"]["next_hop"].as_str().filter(|_| same).map(str::to_owned)
     }
 
-    /// How many paths there are to a block.
+    /// Returns the number of paths to a block.
     pub(super) fn paths(&self, prefix: &str) -> Option<usize> {
         self.ask(&["explain", prefix])?["paths"].as_array().map(Vec::len)
     }

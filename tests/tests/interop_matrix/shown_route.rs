@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// What is asserted on.
+/// The properties of a route that tests assert.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) next_hop: String,

@@ -1,4 +1,4 @@
-//! The other speakers at 10.0.0.2: what each has, how it is asked, and told to refresh.
+//! The other speakers at 10.0.0.2: their features, and how they are queried and refreshed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,48 +35,48 @@ impl Kind {
         }
     }
 
-    /// Whether it sends messages beyond 4,096 octets.
+    /// Returns whether it sends messages beyond 4,096 octets.
     pub(super) fn has_extended_messages(self) -> bool {
         matches!(self, Kind::Bird | Kind::Frr | Kind::ExaBgp)
     }
 
-    /// Whether it passes routes on at all.
+    /// Returns whether it reflects routes.
     pub(super) fn reflects(self) -> bool {
         self != Kind::ExaBgp
     }
 
-    /// Whether BFD is among its programs.
+    /// Returns whether it has BFD.
     pub(super) fn has_bfd(self) -> bool {
         matches!(self, Kind::Bird | Kind::Frr)
     }
 
-    /// Whether it signs TCP segments on Linux.
+    /// Returns whether it signs TCP segments on Linux.
     pub(super) fn has_passwords(self) -> bool {
         self != Kind::OpenBgpd
     }
 
-    /// Whether it keeps routes for a peer that restarts.
+    /// Returns whether it keeps routes for a peer that restarts.
     pub(super) fn waits_for_restarts(self) -> bool {
         matches!(self, Kind::Bird | Kind::Frr | Kind::GoBgp)
     }
 
-    /// Whether it says that it restarts with its forwarding intact.
+    /// Returns whether it sets the restart bit and the forwarding bits.
     pub(super) fn restarts(self) -> bool {
         self != Kind::OpenBgpd
     }
 
-    /// Whether it knows the marks around routes that are sent again (RFC 7313).
+    /// Returns whether it knows the markers around a refresh (RFC 7313).
     pub(super) fn has_marked_refreshes(self) -> bool {
         matches!(self, Kind::Bird | Kind::Frr)
     }
 
-    /// Whether it can be told to ask for all routes again; GoBGP looks at those that it kept.
+    /// Returns whether it can request all routes again; GoBGP uses those that it kept.
     pub(super) fn asks_again(self) -> bool {
         !matches!(self, Kind::ExaBgp | Kind::GoBgp)
     }
 }
 
-/// How a speaker is configured.
+/// The configuration of a speaker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setup {
     /// Its AS.
@@ -85,7 +85,7 @@ pub(super) struct Setup {
     pub(super) reflects: bool,
     /// A password, several paths to a prefix, graceful restart: all that it has of these.
     pub(super) all: bool,
-    /// It ran before: it says so.
+    /// It ran before, and sets the restart bit.
     pub(super) again: bool,
     /// It watches 10.0.0.1 by BFD.
     pub(super) bfd: bool,
@@ -132,7 +132,7 @@ impl Peer {
         self.processes.iter().for_each(|process| process.signal(Signal::SIGKILL));
     }
 
-    /// How many paths to a prefix it shows.
+    /// Returns the number of paths to a prefix.
     pub(super) fn paths(&self, prefix: &str) -> usize {
         let found = match self.kind {
             Kind::Bird => self

@@ -1,4 +1,4 @@
-//! The tests' own neighbour at 10.0.0.3: it announces what it is told to and keeps what it hears.
+//! The tests' own neighbor at 10.0.0.3: it announces routes and keeps what it receives.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -21,7 +21,7 @@ use testbed::Testbed;
 use super::shown_route::Seen;
 use super::{ASN, CLIENT};
 
-/// How long a read waits for more.
+/// Time for which a read waits for more.
 const READ: Duration = Duration::from_millis(20);
 /// Longer than any lab takes, so that none has to keep the session alive.
 const HOLD_TIME: u16 = 600;
@@ -37,12 +37,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Calls `to`; `None` while nobody listens there.
+    /// Connects to `to`; `None` if nothing listens there.
     pub(super) fn call(bed: &Testbed, to: Ipv4Addr) -> Option<Client> {
         Client::call_from(bed, CLIENT, to)
     }
 
-    /// The same from another address of its node.
+    /// Connects from another address of its node.
     pub(super) fn call_from(bed: &Testbed, from: Ipv4Addr, to: Ipv4Addr) -> Option<Client> {
         let stream = bed.inside("c", || {
             let flags = SockFlag::SOCK_CLOEXEC;
@@ -101,7 +101,7 @@ impl Client {
         (self.opened && !self.closed).then_some(())
     }
 
-    /// What it was told of a prefix.
+    /// Returns the received route of a prefix.
     pub(super) fn seen(&mut self, prefix: &str) -> Option<Seen> {
         self.read();
         self.told.get(&prefix.parse().expect("a prefix")).cloned()

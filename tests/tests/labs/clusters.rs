@@ -9,7 +9,7 @@ use std::{
 
 use crate::programs::{program, routectl, text};
 
-/// What a lab printed about itself.
+/// The output of a lab.
 struct Lab {
     /// `node-1 node-2` to what the wire carried between their pods.
     wire: BTreeMap<String, String>,
@@ -50,7 +50,8 @@ fn lab_with_pairs(arguments: &str, pairs: usize) -> Lab {
 }
 
 impl Lab {
-    /// What the wire carried for each pair, in the order 1-2, 1-3, 2-1, 2-3, 3-1, 3-2.
+    /// Returns the encapsulation on the wire for each pair, in the order 1-2, 1-3, 2-1, 2-3, 3-1,
+    /// 3-2.
     fn carried(&self) -> Vec<&str> {
         self.wire.values().map(String::as_str).collect()
     }
@@ -95,7 +96,7 @@ fn five_nodes_register_themselves_in_three_etcd_members_claim_their_blocks_and_t
     let claimed = |line: &str| line.split_once(" has claimed ").map(|(_, block)| block.to_owned());
     let blocks: BTreeSet<String> = lab.text.lines().filter_map(claimed).collect();
     assert_eq!(blocks.len(), 5, "{}", lab.text);
-    // Where a node begins to look follows from its name: these are in no table of the lab's.
+    // The first block that a node tries follows from its name: these are in no table of the lab.
     let ordered = (1..=5).map(|number| format!("10.1.{number}.0/26")).collect();
     assert_ne!(blocks, ordered, "{}", lab.text);
 }

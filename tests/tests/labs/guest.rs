@@ -21,7 +21,7 @@ fn output_errors_and_exit_status_come_back() {
 
 #[test]
 fn what_was_written_arrives_though_a_process_is_left_behind() {
-    // It holds the pipe, and whoever waited for it to let go would wait for a minute.
+    // The process holds the pipe, and a reader that waits for its end would wait for a minute.
     let begin = std::time::Instant::now();
     let output = guest("sleep 60 & seq 1 20000").output().expect("routectl runs");
     assert!(output.status.success(), "{output:?}");

@@ -1,4 +1,4 @@
-//! Whether a world is as it should be once the trouble has ended.
+//! Checks that a world has converged after the faults.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

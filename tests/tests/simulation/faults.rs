@@ -1,4 +1,4 @@
-//! What goes wrong in a world, by chance.
+//! Random faults of a world.
 
 use crate::world::{Event, NODES, World};
 

@@ -19,7 +19,7 @@ pub(crate) struct End {
 pub(crate) struct Connection {
     pub(crate) ends: [End; 2],
     pub(crate) open: [bool; 2],
-    /// Nothing arrives any more, and nobody is told.
+    /// Nothing arrives any more, without an error.
     pub(crate) silent: bool,
     /// When the last octets towards each end arrive: TCP keeps the order.
     last: [Instant; 2],
@@ -98,7 +98,7 @@ impl World {
             return;
         }
         let End { node, peer, side } = self.connections[connection].ends[to];
-        // As TCP does: the pieces need not be those that were written.
+        // As in TCP, the pieces need not be those that were written.
         let mut buffer = std::mem::take(&mut self.connections[connection].received[to]);
         buffer.extend_from_slice(octets);
         let mut at = 0;

@@ -1,6 +1,7 @@
-//! Five nodes on a virtual clock: random latency, connections that drop or go silent, restarts, partitions, and
-//! blocks that come and go. After the trouble has ended every RIB must be right. A failure prints its
-//! seed; `SEED=n cargo test -p tests --test simulation` runs that one alone, and says what happened.
+//! Five nodes on a virtual clock: random latency, connections that drop or go silent, restarts,
+//! partitions, and blocks that come and go. After the faults every RIB must be right. A failure
+//! prints its seed; `SEED=n cargo test -p tests --test simulation` runs that one alone and prints
+//! its events.
 #![allow(clippy::unwrap_used)]
 
 mod convergence;

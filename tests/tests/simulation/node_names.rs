@@ -1,4 +1,4 @@
-//! What nodes are called and what they have.
+//! Names, addresses and blocks of nodes.
 
 use std::net::IpAddr;
 

@@ -22,10 +22,10 @@ pub(crate) const NODES: usize = 5;
 const TROUBLE: Duration = Duration::from_secs(40);
 /// Enough for every hold timer, the longest wait between calls, and the routes after that.
 const QUIET: Duration = Duration::from_secs(90);
-/// How long it waits for peers that have restarted too, once all others are there.
+/// Time for which a node waits for peers that have restarted too, once all others are there.
 const WAIT_FOR_RESTARTING: Duration = Duration::from_secs(45);
-/// How long a node that has started waits for its peers before it sends End-of-RIB all the same; less
-/// than what the peers wait for it.
+/// Time after which a node that has started sends End-of-RIB without waiting for more peers; less
+/// than its peers wait for it.
 const HOLD: Duration = Duration::from_secs(50);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,11 +69,11 @@ pub(crate) enum Event {
         node: usize,
         count: u64,
     },
-    /// A node's sessions are configured anew, with another hold time.
+    /// A node's sessions are configured again, with another hold time.
     Reconfigure {
         node: usize,
     },
-    /// Nothing reaches a node any more, and nobody is told, or everything does again.
+    /// A node is cut off without an error, or reachable again.
     Partition {
         node: usize,
         ends: bool,
@@ -348,7 +348,7 @@ impl World {
         self.settle(node);
     }
 
-    /// Lets the RIB decide and sends what it says.
+    /// Lets the RIB decide and sends its updates.
     fn settle(&mut self, node: usize) {
         let mut sent = Sent::default();
         let mut changes = Vec::new();
@@ -423,7 +423,7 @@ impl World {
         self.act(node, peer);
     }
 
-    /// Does what a state machine says.
+    /// Performs the outputs of a state machine.
     fn act(&mut self, node: usize, peer: usize) {
         let now = self.now;
         while let Some(output) = self.nodes[node].peers.get_mut(&peer).unwrap().poll_output() {
