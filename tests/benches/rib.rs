@@ -32,11 +32,11 @@ fn main() {
 
 /// Takes everything and counts it.
 #[derive(Default)]
-struct Counting {
+struct CountingSink {
     octets: Vec<usize>,
 }
 
-impl Delivery for Counting {
+impl Delivery for CountingSink {
     fn deliver(&mut self, peer: PeerId, chunk: Bytes) -> bool {
         let peer = peer.0 as usize;
         if self.octets.len() <= peer {
@@ -105,13 +105,13 @@ fn rib(peers: u32, cluster_id: Option<Ipv4Addr>) -> Rib {
     });
     for id in 1..=peers {
         rib.peer_up(PeerId(id), session(id, cluster_id.is_some()));
-        assert!(rib.resume(PeerId(id), &mut Counting::default()));
+        assert!(rib.resume(PeerId(id), &mut CountingSink::default()));
     }
     rib
 }
 
 /// Applies every batch; how many best paths changed.
-fn apply(rib: &mut Rib, batches: &[RouteBatch], delivery: &mut Counting) -> usize {
+fn apply(rib: &mut Rib, batches: &[RouteBatch], delivery: &mut CountingSink) -> usize {
     let (mut changes, mut changed) = (Vec::new(), 0);
     for batch in batches {
         rib.routes(SOURCE, black_box(batch));
@@ -129,7 +129,7 @@ fn apply_100_000(bencher: Bencher<'_, '_>, sets: u32) {
     const PREFIXES: usize = 100_000;
     let batches = batches(PREFIXES, sets, FIRST);
     bencher.counter(ItemsCount::new(PREFIXES)).with_inputs(|| rib(1, None)).bench_local_refs(|rib| {
-        assert_eq!(apply(rib, &batches, &mut Counting::default()), PREFIXES);
+        assert_eq!(apply(rib, &batches, &mut CountingSink::default()), PREFIXES);
     });
 }
 
@@ -141,11 +141,11 @@ fn replace_100_000(bencher: Bencher<'_, '_>, sets: u32) {
     let after = batches(PREFIXES, sets, Ipv4Addr::new(172, 17, 0, 0));
     let full = || {
         let mut rib = rib(1, None);
-        assert_eq!(apply(&mut rib, &before, &mut Counting::default()), PREFIXES);
+        assert_eq!(apply(&mut rib, &before, &mut CountingSink::default()), PREFIXES);
         rib
     };
     bencher.counter(ItemsCount::new(PREFIXES)).with_inputs(full).bench_local_refs(|rib| {
-        assert_eq!(apply(rib, &after, &mut Counting::default()), PREFIXES);
+        assert_eq!(apply(rib, &after, &mut CountingSink::default()), PREFIXES);
     });
 }
 
@@ -155,7 +155,7 @@ fn replace_100_000(bencher: Bencher<'_, '_>, sets: u32) {
 fn reflect_10_000(bencher: Bencher<'_, '_>, peers: u32) {
     const PREFIXES: usize = 10_000;
     let batches = batches(PREFIXES, 10, FIRST);
-    let inputs = || (rib(peers, Some(Ipv4Addr::new(10, 0, 0, 1))), Counting::default());
+    let inputs = || (rib(peers, Some(Ipv4Addr::new(10, 0, 0, 1))), CountingSink::default());
     bencher.counter(ItemsCount::new(PREFIXES)).with_inputs(inputs).bench_local_refs(|(rib, delivery)| {
         assert_eq!(apply(rib, &batches, delivery), PREFIXES);
         // Each prefix takes five octets; the source is spared its own.

@@ -57,19 +57,19 @@ impl Capture {
 }
 
 /// Watches a whole test, and asks tshark at its end; drop it before the bed.
-pub struct Witness(Option<Capture>);
+pub struct TsharkWitness(Option<Capture>);
 
-impl Witness {
+impl TsharkWitness {
     /// Starts watching.
     ///
     /// # Panics
     /// tcpdump can't be started; when dropped, tshark finds something wrong in what we sent.
-    pub fn of(bed: &Testbed) -> Witness {
-        Witness(Some(Capture::start(bed)))
+    pub fn of(bed: &Testbed) -> TsharkWitness {
+        TsharkWitness(Some(Capture::start(bed)))
     }
 }
 
-impl Drop for Witness {
+impl Drop for TsharkWitness {
     fn drop(&mut self) {
         // A test that panics reports one failure alone.
         if let Some(capture) = self.0.take().filter(|_| !std::thread::panicking()) {

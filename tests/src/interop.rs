@@ -39,19 +39,19 @@ pub trait Speaker: Sized {
 
 /// The encapsulation of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carried {
+pub enum PoolEncapsulation {
     /// VXLAN, which every kernel has.
     Vxlan,
     /// IP-in-IP.
     Ipip,
 }
 
-impl Carried {
+impl PoolEncapsulation {
     /// The pool's field, the name in views, the device and the gateway of the speaker's exit point.
     fn names(self) -> [&'static str; 4] {
         match self {
-            Carried::Vxlan => ["vxlanMode", "vxlan", "routed.vxlan", "10.1.2.0"],
-            Carried::Ipip => ["ipipMode", "ipip", "routed.ipip", "10.0.0.2"],
+            PoolEncapsulation::Vxlan => ["vxlanMode", "vxlan", "routed.vxlan", "10.1.2.0"],
+            PoolEncapsulation::Ipip => ["ipipMode", "ipip", "routed.ipip", "10.0.0.2"],
         }
     }
 }
@@ -60,12 +60,12 @@ impl Carried {
 pub struct Routed<'a> {
     bed: &'a Testbed,
     process: Process,
-    carried: Carried,
+    carried: PoolEncapsulation,
 }
 
 impl<'a> Routed<'a> {
     /// Starts it with a hold time in seconds.
-    pub fn start(bed: &'a Testbed, carried: Carried, hold_time: u32) -> Self {
+    pub fn start(bed: &'a Testbed, carried: PoolEncapsulation, hold_time: u32) -> Self {
         let [mode, ..] = carried.names();
         bed.write(
             "resources/cluster.yaml",
@@ -157,7 +157,7 @@ pub fn blocks_are_exchanged_and_tunnel_routes_installed<S: Speaker>() {
     let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
-    let routed = Routed::start(&bed, Carried::Vxlan, 90);
+    let routed = Routed::start(&bed, PoolEncapsulation::Vxlan, 90);
     converge(&routed, &speaker);
     views_tell_it(&routed);
     capture.stop().assert_clean();
@@ -186,7 +186,7 @@ pub fn packets_cross_the_ipip_tunnel<S: Speaker>() {
     const PACKETS: u64 = 3;
     let bed = Testbed::with_two_nodes();
     let speaker = S::start(&bed);
-    let routed = Routed::start(&bed, Carried::Ipip, 90);
+    let routed = Routed::start(&bed, PoolEncapsulation::Ipip, 90);
     converge(&routed, &speaker);
     views_tell_it(&routed);
     bed.ip("a", "address add 10.1.1.1/32 dev lo");
@@ -224,7 +224,7 @@ pub fn reloads_leave_the_session_alone<S: Speaker>() {
     let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
-    let routed = Routed::start(&bed, Carried::Vxlan, 90);
+    let routed = Routed::start(&bed, PoolEncapsulation::Vxlan, 90);
     converge(&routed, &speaker);
     let before = routed.peer_in(true).expect("the session");
     let nodes = |wanted: usize| {
@@ -254,7 +254,7 @@ pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
     let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let mut speaker = S::start(&bed);
-    let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
+    let mut routed = Routed::start(&bed, PoolEncapsulation::Vxlan, 90);
     converge(&routed, &speaker);
     assert_eq!(routed.process.terminate(), Some(0), "routed ends well after SIGTERM");
     let ended = Instant::now();
@@ -264,7 +264,7 @@ pub fn a_shutdown_withdraws_the_routes<S: Speaker>() {
         assert!(kept + Duration::from_secs(1) >= Duration::from_secs(RESTART_TIME), "kept for {kept:?} only");
     }
 
-    let routed = Routed::start(&bed, Carried::Vxlan, 90);
+    let routed = Routed::start(&bed, PoolEncapsulation::Vxlan, 90);
     converge(&routed, &speaker);
     speaker.process().terminate();
     eventually("the kernel to lose the speaker's block", SOON, || {
@@ -281,12 +281,12 @@ pub fn a_killed_routed_loses_no_route_of_the_speaker<S: Speaker>() {
     let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let speaker = S::start(&bed);
-    let mut routed = Routed::start(&bed, Carried::Vxlan, 90);
+    let mut routed = Routed::start(&bed, PoolEncapsulation::Vxlan, 90);
     converge(&routed, &speaker);
     for _ in 0..2 {
         routed.process.signal(Signal::SIGKILL);
         drop(routed);
-        routed = Routed::start(&bed, Carried::Vxlan, 90);
+        routed = Routed::start(&bed, PoolEncapsulation::Vxlan, 90);
         eventually("the session to be back", SOON, || {
             assert!(speaker.next_hop_of(OURS).is_some(), "the speaker has kept our block");
             assert!(routed.kernel_route().is_some(), "the kernel has kept the speaker's block");
@@ -307,7 +307,7 @@ pub fn a_stopped_speaker_is_given_up_when_the_hold_time_is_over<S: Speaker>() {
     let bed = Testbed::with_two_nodes();
     let capture = Capture::start(&bed);
     let mut speaker = S::start(&bed);
-    let routed = Routed::start(&bed, Carried::Vxlan, 3);
+    let routed = Routed::start(&bed, PoolEncapsulation::Vxlan, 3);
     converge(&routed, &speaker);
     assert_eq!(routed.peer_in(true).expect("the session")["hold_time_s"], 3);
     speaker.process().signal(Signal::SIGSTOP);

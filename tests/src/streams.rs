@@ -107,18 +107,18 @@ pub struct Streams {
     stop: Arc<AtomicBool>,
     quiet: Arc<AtomicBool>,
     sender: JoinHandle<BTreeMap<(usize, usize), (u32, u32)>>,
-    receivers: Vec<JoinHandle<BTreeMap<(usize, usize), Seen>>>,
+    receivers: Vec<JoinHandle<BTreeMap<(usize, usize), Arrivals>>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Arrivals {
     came: Vec<bool>,
     highest: Option<u32>,
     duplicated: u32,
     reordered: u32,
 }
 
-impl Seen {
+impl Arrivals {
     fn note(&mut self, number: u32) {
         let place = number as usize;
         if self.came.len() <= place {
@@ -198,8 +198,8 @@ impl Streams {
     }
 }
 
-fn receive(socket: &UdpSocket, to: usize, quiet: &AtomicBool) -> BTreeMap<(usize, usize), Seen> {
-    let mut all: BTreeMap<(usize, usize), Seen> = BTreeMap::new();
+fn receive(socket: &UdpSocket, to: usize, quiet: &AtomicBool) -> BTreeMap<(usize, usize), Arrivals> {
+    let mut all: BTreeMap<(usize, usize), Arrivals> = BTreeMap::new();
     let mut buffer = [0; 2048];
     let mut last = Instant::now();
     loop {

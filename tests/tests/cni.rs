@@ -196,7 +196,7 @@ fn resources(bed: &Testbed, owner: &str, cni: &str) {
 }
 
 #[test]
-fn pods_made_by_the_packaged_plugins_reach_each_other_and_what_they_had_is_free_again() {
+fn pods_of_the_packaged_plugins_reach_each_other_and_release_their_addresses() {
     let lab = Lab::new();
     for node in ["a", "b"] {
         eventually("the network configuration", START, || lab.conflist(node).is_file().then_some(()));

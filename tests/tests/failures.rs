@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use testbed::{Process, Testbed, eventually, product};
-use tests::capture::Witness;
+use tests::capture::TsharkWitness;
 
 const ASN: u32 = 64512;
 /// The peer's block, which the static table knows too.
@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(15);
 
 struct Lab {
     // Dropped before the bed.
-    _witness: Witness,
+    _witness: TsharkWitness,
     bed: Testbed,
     bird: Process,
     _routed: Process,
@@ -32,7 +32,7 @@ struct Lab {
 impl Lab {
     fn new() -> Lab {
         let bed = Testbed::with_two_nodes();
-        let witness = Witness::of(&bed);
+        let witness = TsharkWitness::of(&bed);
         let seconds = HOLD_TIME.as_secs();
         bed.write(
             "resources/cluster.yaml",
@@ -145,7 +145,7 @@ impl Lab {
 }
 
 #[test]
-fn a_stopped_peer_is_noticed_within_the_hold_time() {
+fn a_stopped_peer_is_detected_within_the_hold_time() {
     let lab = Lab::new();
     lab.bird.signal(Signal::SIGSTOP);
     lab.notices();
@@ -154,7 +154,7 @@ fn a_stopped_peer_is_noticed_within_the_hold_time() {
 }
 
 #[test]
-fn a_pulled_cable_is_noticed_within_the_hold_time() {
+fn a_pulled_cable_is_detected_within_the_hold_time() {
     let lab = Lab::new();
     lab.bed.ip("b", "link set eth0 down");
     lab.notices();
@@ -163,7 +163,7 @@ fn a_pulled_cable_is_noticed_within_the_hold_time() {
 }
 
 #[test]
-fn packets_dropped_on_the_way_are_noticed_within_the_hold_time() {
+fn dropped_packets_are_detected_within_the_hold_time() {
     let lab = Lab::new();
     lab.nft("add table inet quiet");
     for (chain, ports) in [("input", "sport"), ("output", "dport")] {

@@ -148,7 +148,7 @@ fn the_table_follows_the_resources_and_outlives_the_daemon() {
 }
 
 #[test]
-fn without_nft_that_is_said_once_all_else_runs_and_it_is_used_once_it_is_there() {
+fn a_missing_nft_is_reported_once_everything_else_runs_and_nft_is_used_once_it_exists() {
     let bed = Testbed::with_two_nodes();
     let programs = bed.path("programs");
     std::fs::create_dir(&programs).expect("a directory");
@@ -169,7 +169,7 @@ fn without_nft_that_is_said_once_all_else_runs_and_it_is_used_once_it_is_there()
 }
 
 #[test]
-fn without_the_privilege_that_is_said_and_bgp_runs_on() {
+fn a_missing_privilege_is_reported_and_bgp_runs() {
     let lab = Lab::new(&["setpriv", "--bounding-set", "-net_admin"]);
     lab.warned("no CAP_NET_ADMIN: nft may not change the firewall");
     lab.warned("no CAP_NET_ADMIN: the kernel refuses");

@@ -14,7 +14,7 @@ use bgp::wire::open::Open;
 use bgp::{Asn, RouterId};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use testbed::{Testbed, eventually};
-use tests::interop::{ASN, Carried, Routed};
+use tests::interop::{ASN, PoolEncapsulation, Routed};
 
 /// Longer than any answer takes, and than the hold time of 3 s.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -139,7 +139,7 @@ impl Scene {
         let arguments =
             ["-f", "-c", config.to_str().expect("UTF-8"), "-s", &path("bird.ctl"), "-P", &path("bird.pid")];
         let _bird = self.bed.start("b", "bird", &arguments);
-        let routed = Routed::start(&self.bed, Carried::Vxlan, 3);
+        let routed = Routed::start(&self.bed, PoolEncapsulation::Vxlan, 3);
         let session = |name: &str| {
             let peers = routed.show("peers")?;
             peers.as_array()?.iter().find(|peer| peer["name"] == name).cloned()
@@ -194,7 +194,7 @@ fn half_a_message_and_silence_end_when_the_hold_time_is_over() {
 }
 
 #[test]
-fn a_stranger_is_not_spoken_to() {
+fn an_unconfigured_peer_gets_no_answer() {
     Scene::new().run(|bed| {
         let mut connection = Connection::from(bed, STRANGER);
         assert_eq!(connection.next(), None);

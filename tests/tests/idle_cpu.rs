@@ -126,7 +126,7 @@ fn used(process: &Process) -> Duration {
 }
 
 #[test]
-fn a_daemon_that_waits_leaves_the_processor_to_others() {
+fn a_waiting_daemon_uses_no_processor() {
     let mut bed = Testbed::empty();
     let cases = cases();
     for at in 0..cases.len() {

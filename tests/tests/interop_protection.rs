@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testbed::{Process, Testbed, eventually, product};
-use tests::capture::Witness;
+use tests::capture::TsharkWitness;
 
 /// From a change to its effect: both sides call every second or so.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,7 +98,7 @@ fn frr_has_ours(bed: &Testbed) -> bool {
 
 struct Scene {
     // Dropped before the bed.
-    _witness: Witness,
+    _witness: TsharkWitness,
     _routed: Process,
     bed: Testbed,
 }
@@ -107,7 +107,7 @@ impl Scene {
     /// routed with a password file that holds `password` (`None`: there is no file).
     fn new(password: Option<&str>, ttl_security: bool, caller: Caller) -> Scene {
         let bed = Testbed::with_two_nodes();
-        let witness = Witness::of(&bed);
+        let witness = TsharkWitness::of(&bed);
         bed.ip("b", "address add 10.0.0.3/24 dev eth0");
         if let Some(password) = password {
             bed.write("password", password);
@@ -177,7 +177,7 @@ impl Scene {
 }
 
 #[test]
-fn bird_needs_the_same_password_and_the_right_ttl_whoever_calls() {
+fn bird_needs_the_same_password_and_the_right_ttl_in_both_directions() {
     for caller in [Caller::Us, Caller::Them] {
         let scene = Scene::new(Some("secret\n"), true, caller);
         let _bird = bird(&scene.bed, Theirs { password: Some("secret"), ttl_security: true, caller });
@@ -189,7 +189,7 @@ fn bird_needs_the_same_password_and_the_right_ttl_whoever_calls() {
 }
 
 #[test]
-fn frr_needs_the_same_password_and_the_right_ttl_whoever_calls() {
+fn frr_needs_the_same_password_and_the_right_ttl_in_both_directions() {
     for caller in [Caller::Us, Caller::Them] {
         let scene = Scene::new(Some("secret\n"), true, caller);
         let _frr = frr(&scene.bed, Theirs { password: Some("secret"), ttl_security: true, caller });
@@ -243,7 +243,7 @@ fn a_changed_password_resets_that_session_alone() {
 }
 
 #[test]
-fn a_missing_password_keeps_that_session_alone_from_opening_and_is_said() {
+fn a_missing_password_keeps_that_session_alone_from_opening_and_is_reported() {
     let scene = Scene::new(None, false, Caller::Us);
     let theirs = Theirs { password: None, ttl_security: false, caller: Caller::Them };
     let _plain = plain_bird(&scene.bed);

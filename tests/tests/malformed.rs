@@ -11,7 +11,7 @@ fn every_malformed_message_has_the_outcome_that_the_rfcs_ask_for() {
 }
 
 #[test]
-fn so_have_its_neighbours() {
+fn own_cases_of_the_same_kinds_have_the_right_outcome() {
     check(&own_cases::cases());
 }
 

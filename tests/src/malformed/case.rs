@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::judge::Wanted;
+use super::judge::AcceptedOutcome;
 use crate::{corpus, hex};
 
 /// A tester, by its relation to the device under test (AS 65000, 10.99.0.1).
@@ -101,7 +101,7 @@ pub struct Case {
     /// Whether the case needs a device that announced extended messages.
     pub needs_extended_messages: bool,
     /// The accepted outcomes: first the expected one, then those that the RFCs permit too.
-    pub wanted: Vec<Wanted>,
+    pub wanted: Vec<AcceptedOutcome>,
     /// The source, such as a section of an RFC.
     pub spec: String,
 }
@@ -154,7 +154,7 @@ fn parse(case: &Value) -> Option<Case> {
         attribute: octet("attr"),
         passed_on_with: octet("propagate_flags"),
         needs_extended_messages: case["requires_cap"] == 6,
-        wanted: wanted.map(Wanted::parse).collect::<Option<_>>()?,
+        wanted: wanted.map(AcceptedOutcome::parse).collect::<Option<_>>()?,
         spec: text("spec")?,
     })
 }

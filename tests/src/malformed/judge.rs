@@ -5,11 +5,11 @@ use std::fmt;
 use serde_json::Value;
 
 use super::case::Case;
-use super::observer::{Passed, Told};
+use super::observer::{ReceivedRoute, RouteState};
 
 /// An accepted outcome of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum AcceptedOutcome {
     /// A NOTIFICATION with one of these codes and subcodes.
     Reset(Vec<(u8, u8)>),
     /// The connection is closed without a word.
@@ -24,27 +24,27 @@ pub enum Wanted {
     Ignore,
 }
 
-impl Wanted {
+impl AcceptedOutcome {
     /// From the corpus.
-    pub(super) fn parse(value: &Value) -> Option<Wanted> {
+    pub(super) fn parse(value: &Value) -> Option<AcceptedOutcome> {
         let octet = |value: &Value| value.as_u64().and_then(|value| u8::try_from(value).ok());
         let pair = |pair: &Value| Some((octet(&pair[0])?, octet(&pair[1])?));
         Some(match value["action"].as_str()? {
-            "reset" => {
-                Wanted::Reset(value["notification"].as_array()?.iter().map(pair).collect::<Option<_>>()?)
-            }
-            "close" => Wanted::Close,
-            "withdraw" => Wanted::Withdraw,
-            "discard" => Wanted::Discard,
-            "accept" => Wanted::Accept,
-            "ignore" => Wanted::Ignore,
+            "reset" => AcceptedOutcome::Reset(
+                value["notification"].as_array()?.iter().map(pair).collect::<Option<_>>()?,
+            ),
+            "close" => AcceptedOutcome::Close,
+            "withdraw" => AcceptedOutcome::Withdraw,
+            "discard" => AcceptedOutcome::Discard,
+            "accept" => AcceptedOutcome::Accept,
+            "ignore" => AcceptedOutcome::Ignore,
             _ => return None,
         })
     }
 
     /// Returns whether the session ends.
     pub(super) fn ends(&self) -> bool {
-        matches!(self, Wanted::Reset(_) | Wanted::Close)
+        matches!(self, AcceptedOutcome::Reset(_) | AcceptedOutcome::Close)
     }
 }
 
@@ -56,7 +56,7 @@ pub enum Outcome {
     /// The connection was closed without one.
     Close,
     /// The session goes on; what each observer holds of the case's prefix.
-    Up(Vec<Passed>),
+    Up(Vec<RouteState>),
     /// The session neither ends nor carries routes any more.
     Silent,
 }
@@ -80,32 +80,36 @@ pub(super) fn is_right(case: &Case, outcome: &Outcome) -> bool {
     case.wanted.iter().any(|wanted| is_met(case, wanted, outcome))
 }
 
-fn is_met(case: &Case, wanted: &Wanted, outcome: &Outcome) -> bool {
+fn is_met(case: &Case, wanted: &AcceptedOutcome, outcome: &Outcome) -> bool {
     match (wanted, outcome) {
-        (Wanted::Reset(codes), Outcome::Reset(code, subcode)) => codes.contains(&(*code, *subcode)),
-        (Wanted::Close, Outcome::Close) => true,
-        (Wanted::Accept, Outcome::Up(passed)) => {
-            let flags = |told: &Told| {
+        (AcceptedOutcome::Reset(codes), Outcome::Reset(code, subcode)) => codes.contains(&(*code, *subcode)),
+        (AcceptedOutcome::Close, Outcome::Close) => true,
+        (AcceptedOutcome::Accept, Outcome::Up(passed)) => {
+            let flags = |told: &ReceivedRoute| {
                 case.passed_on_with.is_none_or(|wanted| {
                     told.attributes
                         .iter()
                         .any(|one| Some(one.code) == case.attribute && one.flags & 0xe0 == wanted)
                 })
             };
-            passed.iter().all(|passed| matches!(passed, Passed::New(told) if flags(told)))
+            passed.iter().all(|passed| matches!(passed, RouteState::New(told) if flags(told)))
         }
-        (Wanted::Withdraw, Outcome::Up(passed)) => passed.iter().all(|passed| *passed == Passed::Gone),
-        (Wanted::Discard, Outcome::Up(passed)) => {
-            passed.iter().all(|passed| matches!(passed, Passed::New(told) if is_left_out(case, told)))
+        (AcceptedOutcome::Withdraw, Outcome::Up(passed)) => {
+            passed.iter().all(|passed| *passed == RouteState::Gone)
         }
-        (Wanted::Ignore, Outcome::Up(passed)) => passed.iter().all(|passed| *passed == Passed::Before),
+        (AcceptedOutcome::Discard, Outcome::Up(passed)) => {
+            passed.iter().all(|passed| matches!(passed, RouteState::New(told) if is_left_out(case, told)))
+        }
+        (AcceptedOutcome::Ignore, Outcome::Up(passed)) => {
+            passed.iter().all(|passed| *passed == RouteState::Before)
+        }
         _ => false,
     }
 }
 
 /// No attribute of the case's type is passed on; one that was made on the way, as a reflector makes
 /// ORIGINATOR_ID, has another value than the one that was sent.
-fn is_left_out(case: &Case, told: &Told) -> bool {
+fn is_left_out(case: &Case, told: &ReceivedRoute) -> bool {
     told.attributes.iter().filter(|one| Some(one.code) == case.attribute).all(|one| {
         let made_on_the_way = matches!(one.code, 5 | 9 | 10);
         made_on_the_way

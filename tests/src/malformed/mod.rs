@@ -14,5 +14,5 @@ mod run;
 mod scene;
 pub mod speaker;
 
-pub use judge::{Outcome, Wanted};
+pub use judge::{AcceptedOutcome, Outcome};
 pub use run::{Finding, Findings, run};

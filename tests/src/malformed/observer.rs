@@ -25,28 +25,28 @@ pub struct Attribute {
 
 /// The attributes of a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ReceivedRoute {
     /// The attributes, as they stood.
     pub attributes: Vec<Attribute>,
 }
 
 /// The state of a case's prefix at an observer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub enum RouteState {
     /// No route.
     Gone,
     /// The route that was there before.
     Before,
     /// The route that the case announced.
-    New(Told),
+    New(ReceivedRoute),
 }
 
-impl fmt::Display for Passed {
+impl fmt::Display for RouteState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Passed::Gone => f.write_str("route gone"),
-            Passed::Before => f.write_str("route as before"),
-            Passed::New(told) => {
+            RouteState::Gone => f.write_str("route gone"),
+            RouteState::Before => f.write_str("route as before"),
+            RouteState::New(told) => {
                 f.write_str("new route with attributes")?;
                 told.attributes.iter().try_for_each(|one| write!(f, " {}:{:02x}", one.code, one.flags))
             }
@@ -56,7 +56,7 @@ impl fmt::Display for Passed {
 
 /// An observer's table.
 #[derive(Debug, Default)]
-pub(super) struct Table(HashMap<IpNet, Told>);
+pub(super) struct Table(HashMap<IpNet, ReceivedRoute>);
 
 impl Table {
     /// Applies an UPDATE; returns an error for octets that can't be read.
@@ -84,16 +84,16 @@ impl Table {
             return Err("attributes that are cut off".to_owned());
         }
         gone.iter().flat_map(Nlri::iter).for_each(|prefix| _ = self.0.remove(&prefix));
-        let told = Told { attributes };
+        let told = ReceivedRoute { attributes };
         come.iter().flat_map(Nlri::iter).for_each(|prefix| _ = self.0.insert(prefix, told.clone()));
         Ok(())
     }
 
     /// Returns the state of a prefix.
-    pub(super) fn holds(&self, prefix: &IpNet) -> Passed {
-        let Some(told) = self.0.get(prefix) else { return Passed::Gone };
+    pub(super) fn holds(&self, prefix: &IpNet) -> RouteState {
+        let Some(told) = self.0.get(prefix) else { return RouteState::Gone };
         let is_before = |one: &Attribute| one.code == code::COMMUNITIES && one.value == BEFORE;
-        if told.attributes.iter().any(is_before) { Passed::Before } else { Passed::New(told.clone()) }
+        if told.attributes.iter().any(is_before) { RouteState::Before } else { RouteState::New(told.clone()) }
     }
 
     pub(super) fn clear(&mut self) {

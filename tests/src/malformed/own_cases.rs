@@ -4,7 +4,7 @@ use bgp::wire::attribute::{code, push};
 use ipnet::IpNet;
 
 use super::case::{Case, Phase, Role};
-use super::judge::Wanted;
+use super::judge::AcceptedOutcome;
 
 const OT: u8 = 0xc0;
 const IPV4: [u8; 6] = [1, 4, 0, 1, 0, 1];
@@ -28,7 +28,7 @@ fn case(
     phase: Phase,
     role: Role,
     octets: Vec<u8>,
-    wanted: Vec<Wanted>,
+    wanted: Vec<AcceptedOutcome>,
     spec: &str,
 ) -> Case {
     Case {
@@ -48,8 +48,8 @@ fn case(
     }
 }
 
-fn reset(code: u8, subcode: u8) -> Vec<Wanted> {
-    vec![Wanted::Reset(vec![(code, subcode)])]
+fn reset(code: u8, subcode: u8) -> Vec<AcceptedOutcome> {
+    vec![AcceptedOutcome::Reset(vec![(code, subcode)])]
 }
 
 /// Returns a message with a header of any length and type.
@@ -74,9 +74,13 @@ fn headers(all: &mut Vec<Case>) {
     add("keepalive-of-20", message(4, &[0]), reset(1, 2));
     add("open-of-28", message(1, &[0; 9]), reset(1, 2));
     add("update-of-22", message(2, &[0; 3]), reset(1, 2));
-    add("refresh-of-19", message(5, &[]), vec![Wanted::Reset(vec![(7, 1), (1, 2)])]);
-    add("refresh-with-filters", message(5, &[0, 1, 0, 1, 1, 64, 0, 0]), vec![Wanted::Ignore, Wanted::Accept]);
-    add("keepalive", message(4, &[]), vec![Wanted::Accept]);
+    add("refresh-of-19", message(5, &[]), vec![AcceptedOutcome::Reset(vec![(7, 1), (1, 2)])]);
+    add(
+        "refresh-with-filters",
+        message(5, &[0, 1, 0, 1, 1, 64, 0, 0]),
+        vec![AcceptedOutcome::Ignore, AcceptedOutcome::Accept],
+    );
+    add("keepalive", message(4, &[]), vec![AcceptedOutcome::Accept]);
 }
 
 fn states(all: &mut Vec<Case>) {
@@ -85,7 +89,7 @@ fn states(all: &mut Vec<Case>) {
     };
     let update = message(2, &[0; 4]);
     add("update-in-opensent", Phase::OpenSent, update.clone(), reset(5, 1));
-    add("notification-in-opensent", Phase::OpenSent, message(3, &[6, 2]), vec![Wanted::Close]);
+    add("notification-in-opensent", Phase::OpenSent, message(3, &[6, 2]), vec![AcceptedOutcome::Close]);
     add("update-in-openconfirm", Phase::OpenConfirm, update, reset(5, 2));
     add("refresh-in-openconfirm", Phase::OpenConfirm, message(5, &[0, 1, 0, 1]), reset(5, 2));
 }
@@ -125,7 +129,7 @@ fn opens(all: &mut Vec<Case>) {
     let ours = open(4, 65000, 90, [10, 99, 0, 1], &[0]);
     add("our-identifier", Role::Ibgp, ours, reset(2, 3), "RFC 6286 §2.2");
     let ours = open(4, 65001, 90, [10, 99, 0, 1], &both);
-    add("our-identifier-in-another-as", Role::Ebgp, ours, vec![Wanted::Accept], "RFC 6286 §2.2");
+    add("our-identifier-in-another-as", Role::Ebgp, ours, vec![AcceptedOutcome::Accept], "RFC 6286 §2.2");
     add("authentication-parameter", Role::Ebgp, open(4, 65001, 90, id, &[3, 1, 1, 0]), reset(2, 4), rule);
     add("octets-after-the-parameters", Role::Ebgp, open(4, 65001, 90, id, &[0, 9]), reset(2, 0), rule);
     let cut = open(4, 65001, 90, id, &[255, 255, 0, 9, 2, 0, 9, 1]);
@@ -135,11 +139,11 @@ fn opens(all: &mut Vec<Case>) {
         "extended-message-with-a-value",
         Role::Ebgp,
         with(&[&[6, 1, 0]]),
-        vec![Wanted::Accept],
+        vec![AcceptedOutcome::Accept],
         "RFC 8654 §3",
     );
     let family = with(&[&[1, 4, 0x40, 0x04, 0, 71]]);
-    add("a-family-that-is-not-ours", Role::Ebgp, family, vec![Wanted::Accept], "RFC 5492 §3");
+    add("a-family-that-is-not-ours", Role::Ebgp, family, vec![AcceptedOutcome::Accept], "RFC 5492 §3");
 }
 
 /// An UPDATE that announces a prefix, with these attributes in the places of the usual ones of their types.
@@ -163,7 +167,7 @@ fn update(role: Role, attributes: &[(u8, u8, &[u8])], nlri: &[u8]) -> Vec<u8> {
 }
 
 fn updates(all: &mut Vec<Case>) {
-    use Wanted::{Accept, Discard, Withdraw};
+    use AcceptedOutcome::{Accept, Discard, Withdraw};
     let mut host = 0;
     let mut add = |name: &str, role, attributes: &[(u8, u8, &[u8])], about: u8, wanted, spec: &str| {
         host += 1;
@@ -292,7 +296,7 @@ fn updates(all: &mut Vec<Case>) {
     let mut resets = |name: &str, attributes: &[(u8, u8, &[u8])], nlri: &[u8], subcodes: &[u8]| {
         let codes = subcodes.iter().map(|subcode| (3, *subcode)).collect();
         let octets = update(ebgp, attributes, nlri);
-        let wanted = vec![Wanted::Reset(codes)];
+        let wanted = vec![AcceptedOutcome::Reset(codes)];
         all.push(case("update", name, Phase::Established, ebgp, octets, wanted, "RFC 7606 §3, §5"));
     };
     let reach: &[u8] = &[&[0, 2, 1, 16, 0x20, 1, 0xd, 0xb8][..], &[0; 11], &[1, 0]].concat();

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::case::{Case, Phase, Role};
 use super::judge::{Outcome, is_right};
-use super::observer::{BEFORE, Passed};
+use super::observer::{BEFORE, RouteState};
 use super::scene::Scene;
 use super::speaker::Speaker;
 use testbed::{Process, Testbed};
@@ -213,7 +213,7 @@ impl<'a> Runner<'a> {
                 self.scene.send(case.role, &keepalive, None);
             }
         }
-        if case.wanted.iter().any(super::judge::Wanted::ends) {
+        if case.wanted.iter().any(super::judge::AcceptedOutcome::ends) {
             self.scene.wait(Instant::now() + END, |scene| (!scene.is_up(case.role)).then_some(()));
         }
         // The outcome has arrived when a later route has, and everything sent with that one when
@@ -255,7 +255,7 @@ impl<'a> Runner<'a> {
         let Some(prefix) = case.prefix else { return true };
         self.announce(case.role, width, prefix, true);
         let passed = |scene: &Scene| {
-            scene.tables.values().all(|table| table.holds(&prefix) == Passed::Before).then_some(())
+            scene.tables.values().all(|table| table.holds(&prefix) == RouteState::Before).then_some(())
         };
         self.scene.wait(Instant::now() + PASS, passed).is_some()
     }
@@ -267,7 +267,7 @@ impl<'a> Runner<'a> {
         let prefix = IpNet::new(IpAddr::from([100, 64, high, low]), 32).expect("a prefix");
         self.announce(role, width, prefix, false);
         let passed = |scene: &Scene| {
-            let there = scene.tables.values().all(|table| table.holds(&prefix) != Passed::Gone);
+            let there = scene.tables.values().all(|table| table.holds(&prefix) != RouteState::Gone);
             (there || !scene.is_up(role)).then_some(there)
         };
         self.scene.wait(Instant::now() + PASS, passed) == Some(true)

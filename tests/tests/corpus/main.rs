@@ -20,7 +20,7 @@ use tests::{corpus, hex};
 use compare::*;
 
 #[test]
-fn real_messages_say_what_others_read_in_them() {
+fn real_messages_decode_as_by_tshark() {
     let file = std::fs::File::open(corpus().join("messages/real.jsonl.gz")).unwrap();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut compared = 0;

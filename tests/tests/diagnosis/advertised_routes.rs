@@ -26,7 +26,7 @@ fn routes(cluster: &Cluster, index: usize, words: &[&str]) -> Vec<(String, Strin
 }
 
 #[test]
-fn what_a_reflector_says_it_tells_a_client_is_what_the_client_was_told() {
+fn routes_that_a_reflector_shows_as_advertised_are_those_that_the_client_received() {
     let settings = Settings { mesh: false, ..Settings::default().modes("Never", "Always") };
     let cluster = up(&settings, 3, "vxlan");
     let peers = ask(&cluster, 0, &["peers"]);

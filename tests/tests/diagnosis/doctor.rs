@@ -98,7 +98,7 @@ fn socket_finds(socket: &std::path::Path, codes: &[&str]) {
 }
 
 #[test]
-fn what_others_do_to_this_nodes_kernel_is_found() {
+fn changes_of_other_programs_to_the_kernel_are_found() {
     let cluster = up(&settings(), 3, "vxlan");
     let bed = &cluster.bed;
     is_well(&cluster, 0);
@@ -138,7 +138,7 @@ fn what_others_do_to_this_nodes_kernel_is_found() {
 }
 
 #[test]
-fn what_the_resources_say_wrongly_is_found() {
+fn mistakes_in_the_resources_are_found() {
     let mut cluster = up(&settings(), 3, "vxlan");
     let node = |name: &str, address: &str, more: &str| {
         format!(
@@ -178,7 +178,7 @@ fn what_the_resources_say_wrongly_is_found() {
 }
 
 #[test]
-fn what_keeps_a_daemon_from_its_work_is_found() {
+fn obstacles_of_the_daemon_are_found() {
     let mut cluster = Cluster::new(2, 1);
     cluster.configure(&settings());
     // Another program has the port.
@@ -215,7 +215,7 @@ fn what_keeps_a_daemon_from_its_work_is_found() {
 }
 
 #[test]
-fn a_kernel_without_ip_in_ip_is_found_and_no_other_is_blamed() {
+fn a_kernel_without_ip_in_ip_is_found_and_nothing_else_is_blamed() {
     let mut cluster = Cluster::new(1, 1);
     cluster.configure(&Settings::default());
     cluster.start(0);

@@ -69,7 +69,7 @@ fn events(cluster: &Cluster, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn sessions_routes_ways_drift_and_resources_stand_in_the_journal_and_come_to_who_follows() {
+fn sessions_routes_tunnels_drift_and_resources_are_in_the_journal_and_reach_followers() {
     let mut cluster = Cluster::new(2, 1);
     let settings = Settings::default().modes("Never", "Always");
     cluster.configure(&settings);

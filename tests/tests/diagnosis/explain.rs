@@ -42,7 +42,7 @@ fn edit(cluster: &Cluster, from: &str, to: &str) {
 }
 
 #[test]
-fn what_the_kernel_and_the_table_do_to_packets_is_named() {
+fn faults_of_the_kernel_and_the_node_table_are_named() {
     let cluster = up(&Settings::default().modes("Never", "Always"), 3, "vxlan");
     let bed = &cluster.bed;
     cluster.reach_all();
@@ -117,7 +117,7 @@ fn view_mac(cluster: &Cluster) -> String {
 }
 
 #[test]
-fn what_bgp_does_not_bring_is_named() {
+fn missing_bgp_paths_are_named() {
     let settings = Settings::default().modes("Never", "Always").with("fallback", "none");
     let mut cluster = Cluster::new(3, 1);
     cluster.configure(&settings);

@@ -127,7 +127,7 @@ fn plan_and_do(cluster: &Cluster, file: &str, verb: &str) -> Value {
 }
 
 #[test]
-fn what_is_planned_is_what_happens_then() {
+fn the_plan_is_what_happens() {
     let cluster = up(&Settings::default().modes("Never", "Always").with("holdTime", "9s"), 3, "vxlan");
     cluster.reach_all();
 

@@ -18,15 +18,15 @@ use tests::etcd::routectl;
 const UP: Duration = Duration::from_secs(30);
 
 /// The output on a terminal.
-struct Shown {
+struct TerminalOutput {
     parts: Receiver<Vec<u8>>,
     /// The output that was not waited for yet.
     all: String,
     whole: String,
 }
 
-impl Shown {
-    fn of(mut terminal: File) -> Shown {
+impl TerminalOutput {
+    fn of(mut terminal: File) -> TerminalOutput {
         let (sender, parts) = channel();
         std::thread::spawn(move || {
             let mut room = [0; 4096];
@@ -36,7 +36,7 @@ impl Shown {
                 }
             }
         });
-        Shown { parts, all: String::new(), whole: String::new() }
+        TerminalOutput { parts, all: String::new(), whole: String::new() }
     }
 
     /// Waits until something is shown after what was waited for before.
@@ -59,7 +59,7 @@ impl Shown {
 }
 
 #[test]
-fn on_a_terminal_it_is_drawn_anew_until_q_or_control_c_and_the_terminal_is_as_before() {
+fn top_redraws_until_q_or_control_c_and_restores_the_terminal() {
     let mut cluster = Cluster::new(2, 1);
     cluster.configure(&Settings::default().modes("Never", "Always"));
     cluster.start_all();
@@ -85,7 +85,7 @@ fn on_a_terminal_it_is_drawn_anew_until_q_or_control_c_and_the_terminal_is_as_be
         let mut child: Child =
             command.stdin(inside()).stdout(inside()).stderr(inside()).spawn().expect("routectl to run");
         let mut keys = File::from(pty.master.try_clone().expect("a terminal"));
-        let mut shown = Shown::of(File::from(pty.master.try_clone().expect("a terminal")));
+        let mut shown = TerminalOutput::of(File::from(pty.master.try_clone().expect("a terminal")));
         shown.until("\u{1b}[?1049h");
         shown.until("node-1   routed");
         shown.until("Established");

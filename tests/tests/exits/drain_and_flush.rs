@@ -13,7 +13,7 @@ fn vxlan() -> Settings {
 }
 
 #[test]
-fn a_drained_node_is_told_of_first_then_withdrawn_and_reached_by_nothing() {
+fn a_drained_node_is_announced_as_leaving_then_withdrawn_and_not_reached_by_the_table() {
     let mut cluster = Cluster::new(3, 1);
     cluster.configure(&vxlan());
     cluster.start_all();
@@ -55,7 +55,7 @@ fn a_drained_node_is_told_of_first_then_withdrawn_and_reached_by_nothing() {
 }
 
 #[test]
-fn a_node_without_bgp_is_not_drained_but_told_why() {
+fn a_node_without_bgp_is_not_drained_and_the_reason_is_given() {
     let mut cluster = Cluster::new(2, 1);
     cluster.configure(&vxlan().with("bgp", "disabled"));
     cluster.start_all();
@@ -100,7 +100,7 @@ fn foreign(bed: &Testbed, node: &str) -> String {
 }
 
 #[test]
-fn what_others_have_made_is_the_same_byte_for_byte_after_start_run_and_flush() {
+fn objects_of_other_programs_are_unchanged_after_start_run_and_flush() {
     let mut cluster = Cluster::new(2, 1);
     // The switch changes what is shown of others' routes, not the routes.
     cluster.configure(&vxlan().with("nexthopCompat", "keep"));

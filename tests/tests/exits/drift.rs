@@ -196,7 +196,7 @@ fn heals(settings: &Settings, exit: &str, device: &str, gateway: &str) {
 }
 
 #[test]
-fn whatever_is_tampered_with_is_right_within_a_tenth_of_a_second() {
+fn tampered_objects_are_restored() {
     heals(&Settings::default().modes("Never", "Always"), "vxlan", "routed.vxlan", "10.1.2.0");
 }
 
@@ -208,7 +208,7 @@ fn with_ipip_too() {
 }
 
 #[test]
-fn events_that_were_lost_lead_to_a_look_at_everything() {
+fn lost_events_lead_to_a_resync() {
     let mut cluster = Cluster::new(2, 1);
     cluster.configure(&Settings::default().modes("Never", "Always"));
     cluster.start_all();

@@ -53,8 +53,8 @@ fn ipip_that_is_dropped_leads_to_vxlan_within_five_seconds_and_back_when_it_pass
 }
 
 #[test]
-fn one_pair_alone_and_one_direction_alone() {
-    with_ipip("fallback::one_pair_alone_and_one_direction_alone", || {
+fn ipip_dropped_for_one_pair_or_in_one_direction_moves_that_pair_alone() {
+    with_ipip("fallback::ipip_dropped_for_one_pair_or_in_one_direction_moves_that_pair_alone", || {
         let cluster = up(3);
         let (a, b) = (cluster.nodes[0].address, cluster.nodes[1].address);
         cluster.drop_packets("pair", &[&format!("ip saddr {a} ip daddr {b} ip protocol 4")]);
@@ -110,8 +110,8 @@ fn bgp_that_is_dropped_or_refused_leads_to_vxlan_and_back_when_it_passes() {
 }
 
 #[test]
-fn both_dropped_at_once_and_what_comes_and_goes_settles() {
-    with_ipip("fallback::both_dropped_at_once_and_what_comes_and_goes_settles", || {
+fn bgp_and_ipip_dropped_at_once_and_intermittent_loss_settle() {
+    with_ipip("fallback::bgp_and_ipip_dropped_at_once_and_intermittent_loss_settle", || {
         let cluster = up(2);
         cluster.drop_packets("both", &["ip protocol 4", "tcp dport 179", "tcp sport 179"]);
         cluster.wait_for_all("vxlan", Duration::from_secs(6));

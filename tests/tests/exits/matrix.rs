@@ -95,8 +95,8 @@ fn snapshot(name: &str) -> PathBuf {
 }
 
 #[test]
-fn every_mode_subnet_and_encapsulation_is_in_the_kernel_as_it_is_to_be() {
-    with_ipip("matrix::every_mode_subnet_and_encapsulation_is_in_the_kernel_as_it_is_to_be", || {
+fn every_mode_subnet_and_encapsulation_is_in_the_kernel_as_in_the_snapshots() {
+    with_ipip("matrix::every_mode_subnet_and_encapsulation_is_in_the_kernel_as_in_the_snapshots", || {
         let update = std::env::var_os("UPDATE_SNAPSHOTS").is_some();
         // Nodes 1 and 3 share a subnet, node 2 is in another.
         let mut cluster = Cluster::new(3, 2);

@@ -13,41 +13,38 @@ fn warnings(cluster: &Cluster, index: usize) -> Option<String> {
 }
 
 #[test]
-fn a_fabric_that_drops_unwrapped_pod_packets_is_found_out_where_that_is_asked_for() {
-    with_ipip(
-        "probes::a_fabric_that_drops_unwrapped_pod_packets_is_found_out_where_that_is_asked_for",
-        || {
-            let mut cluster = Cluster::new(2, 1);
-            let settings = Settings::default().modes("CrossSubnet", "Never");
-            cluster.drop_packets("pods", &["ip saddr 10.1.0.0/16"]);
-            cluster.configure(&settings.clone().with("directProbe", "true"));
-            cluster.start_all();
-            cluster.wait_for_all("ipip", UP);
-            cluster.reach_all();
-            let tunnel = cluster.tunnel(0, 1).expect("an answer");
-            assert!(tunnel["reason"].as_str().is_some_and(|r| r.contains("no unwrapped packet")), "{tunnel}");
-            eventually("probes that are dropped", UP, || (cluster.dropped("pods")[0] > 0).then_some(()));
-            // Without the probe the subnet is believed, and pods are cut off.
-            cluster.configure(&settings);
-            cluster.wait_for_all("direct", UP);
-            assert!(!cluster.reaches(0, 1));
-            cluster.configure(&settings.with("directProbe", "true"));
-            cluster.wait_for_all("ipip", UP);
-            cluster.reach_all();
-            cluster.pass("pods");
-            cluster.wait_for_all("direct", Duration::from_secs(10));
-            cluster.reach_all();
-            // Dropped again while in use.
-            cluster.drop_packets("pods", &["ip saddr 10.1.0.0/16"]);
-            cluster.wait_for_all("ipip", Duration::from_secs(6));
-            cluster.reach_all();
-        },
-    );
+fn direct_probes_detect_a_fabric_that_drops_plain_pod_packets() {
+    with_ipip("probes::direct_probes_detect_a_fabric_that_drops_plain_pod_packets", || {
+        let mut cluster = Cluster::new(2, 1);
+        let settings = Settings::default().modes("CrossSubnet", "Never");
+        cluster.drop_packets("pods", &["ip saddr 10.1.0.0/16"]);
+        cluster.configure(&settings.clone().with("directProbe", "true"));
+        cluster.start_all();
+        cluster.wait_for_all("ipip", UP);
+        cluster.reach_all();
+        let tunnel = cluster.tunnel(0, 1).expect("an answer");
+        assert!(tunnel["reason"].as_str().is_some_and(|r| r.contains("no unwrapped packet")), "{tunnel}");
+        eventually("probes that are dropped", UP, || (cluster.dropped("pods")[0] > 0).then_some(()));
+        // Without the probe the subnet is believed, and pods are cut off.
+        cluster.configure(&settings);
+        cluster.wait_for_all("direct", UP);
+        assert!(!cluster.reaches(0, 1));
+        cluster.configure(&settings.with("directProbe", "true"));
+        cluster.wait_for_all("ipip", UP);
+        cluster.reach_all();
+        cluster.pass("pods");
+        cluster.wait_for_all("direct", Duration::from_secs(10));
+        cluster.reach_all();
+        // Dropped again while in use.
+        cluster.drop_packets("pods", &["ip saddr 10.1.0.0/16"]);
+        cluster.wait_for_all("ipip", Duration::from_secs(6));
+        cluster.reach_all();
+    });
 }
 
 #[test]
-fn probes_with_one_key_are_believed_and_with_another_are_said_to_be_wrong() {
-    with_ipip("probes::probes_with_one_key_are_believed_and_with_another_are_said_to_be_wrong", || {
+fn probes_with_the_right_key_count_and_with_another_are_reported() {
+    with_ipip("probes::probes_with_the_right_key_count_and_with_another_are_reported", || {
         let mut cluster = Cluster::new(2, 1);
         // The path is the cluster's, the file is a node's: here one file is both nodes', so one is given its own by a mount.
         let key = cluster.bed.write("key", "correct horse battery staple\n");
@@ -88,8 +85,8 @@ fn probes_with_one_key_are_believed_and_with_another_are_said_to_be_wrong() {
 }
 
 #[test]
-fn in_azure_vxlan_is_used_from_the_start_and_the_operator_is_told() {
-    with_ipip("probes::in_azure_vxlan_is_used_from_the_start_and_the_operator_is_told", || {
+fn in_azure_vxlan_is_used_from_the_start_and_reported() {
+    with_ipip("probes::in_azure_vxlan_is_used_from_the_start_and_reported", || {
         let mut cluster = Cluster::new(2, 1);
         cluster.configure(&Settings::default());
         cluster.drop_packets("azure", &["ip protocol 4"]);

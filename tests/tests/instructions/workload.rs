@@ -86,9 +86,9 @@ fn batches(announce: bool) -> Vec<RouteBatch> {
 
 /// Takes everything and counts it.
 #[derive(Default)]
-struct Counting(usize);
+struct CountingSink(usize);
 
-impl Delivery for Counting {
+impl Delivery for CountingSink {
     fn deliver(&mut self, _: PeerId, chunk: Bytes) -> bool {
         self.0 += chunk.len();
         true
@@ -120,13 +120,13 @@ fn rib(clients: u32) -> Rib {
             marks_refresh: false,
         };
         rib.peer_up(PeerId(id), session);
-        assert!(rib.resume(PeerId(id), &mut Counting::default()));
+        assert!(rib.resume(PeerId(id), &mut CountingSink::default()));
     }
     rib
 }
 
-fn run(rib: &mut Rib, batches: &[RouteBatch]) -> Counting {
-    let mut delivery = Counting::default();
+fn run(rib: &mut Rib, batches: &[RouteBatch]) -> CountingSink {
+    let mut delivery = CountingSink::default();
     let mut changes = Vec::new();
     let mut waiting = 0;
     for batch in batches {

@@ -7,7 +7,7 @@ use testbed::Testbed;
 use tests::capture::{Capture, Wire};
 
 use super::routed::{Routed, bgp_peer, node};
-use super::shown_route::Seen;
+use super::shown_route::ShownRoute;
 use super::speakers::{Kind, PASSWORD, Peer, Setup};
 use super::test_neighbor::Client;
 use super::{
@@ -18,8 +18,8 @@ use super::{
 /// Waits until `look` returns what `fits`; otherwise fails with the last value.
 fn expect(
     what: &str,
-    mut look: impl FnMut() -> Option<Seen>,
-    fits: impl Fn(&Seen) -> bool,
+    mut look: impl FnMut() -> Option<ShownRoute>,
+    fits: impl Fn(&ShownRoute) -> bool,
 ) -> Result<(), String> {
     let mut last = None;
     let found = within(SOON, || {
@@ -94,7 +94,7 @@ pub(super) fn we_reflect(kind: Kind, results: &mut Results) {
             expect_next_hop(&routed, THEIRS_V6, "fd00::2"),
         ]),
     );
-    let ours_only = |seen: &Seen| seen.clusters == ["10.0.0.100"];
+    let ours_only = |seen: &ShownRoute| seen.clusters == ["10.0.0.100"];
     note(
         results,
         2,

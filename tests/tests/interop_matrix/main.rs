@@ -118,7 +118,7 @@ fn note(results: &mut Results, feature: usize, found: Result<(), String>) {
 }
 
 #[test]
-fn every_feature_does_with_every_speaker_what_the_documentation_says() {
+fn every_feature_works_with_every_speaker_as_documented() {
     let all: Vec<(Kind, Results)> = std::thread::scope(|scope| {
         let running: Vec<_> = Kind::ALL
             .into_iter()

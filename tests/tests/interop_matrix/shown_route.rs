@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// The properties of a route that tests assert.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct ShownRoute {
     pub(super) next_hop: String,
     pub(super) as_path: Vec<u32>,
     pub(super) large: BTreeSet<String>,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use testbed::{Process, Testbed};
 
 use super::configuration::{bird, exabgp, frr, gobgp, openbgpd};
-use super::shown_route::{Seen, large, numbers};
+use super::shown_route::{ShownRoute, large, numbers};
 
 /// A speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Peer {
     }
 
     /// The route to a prefix as it shows it.
-    pub(super) fn seen(&self, prefix: &str) -> Option<Seen> {
+    pub(super) fn seen(&self, prefix: &str) -> Option<ShownRoute> {
         match self.kind {
             Kind::Bird => self.bird_route(prefix),
             Kind::Frr => self.frr_route(prefix),
@@ -185,7 +185,7 @@ impl Peer {
         serde_json::from_str(&self.ask(words)?).ok()
     }
 
-    fn bird_route(&self, prefix: &str) -> Option<Seen> {
+    fn bird_route(&self, prefix: &str) -> Option<ShownRoute> {
         let text = self.ask(&["birdc", "-s", &self.control, "show", "route", prefix, "all"])?;
         if !text.contains("BGP.next_hop") {
             return None;
@@ -195,7 +195,7 @@ impl Peer {
             line.unwrap_or_default().trim_start_matches(':').trim().to_owned()
         };
         let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        Some(Seen {
+        Some(ShownRoute {
             next_hop: words(field("BGP.next_hop")).first()?.clone(),
             as_path: numbers(&field("BGP.as_path")),
             large: large(&field("BGP.large_community")),
@@ -204,7 +204,7 @@ impl Peer {
         })
     }
 
-    fn frr_route(&self, prefix: &str) -> Option<Seen> {
+    fn frr_route(&self, prefix: &str) -> Option<ShownRoute> {
         let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
         let show = format!("show bgp {family} unicast {prefix} json");
         let answer = self.json(&["vtysh", "--vty_socket", &self.control, "-d", "bgpd", "-c", &show])?;
@@ -212,7 +212,7 @@ impl Peer {
         let hops = path["nexthops"].as_array()?;
         let global = hops.iter().find(|hop| hop["scope"] != "link-local")?;
         let list = path["clusterList"]["list"].as_array().cloned().unwrap_or_default();
-        Some(Seen {
+        Some(ShownRoute {
             next_hop: global["ip"].as_str()?.to_owned(),
             as_path: numbers(path["aspath"]["string"].as_str().unwrap_or_default()),
             large: large(path["largeCommunity"]["string"].as_str().unwrap_or_default()),
@@ -221,7 +221,7 @@ impl Peer {
         })
     }
 
-    fn gobgp_route(&self, prefix: &str) -> Option<Seen> {
+    fn gobgp_route(&self, prefix: &str) -> Option<ShownRoute> {
         let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
         let answer = self.json(&["gobgp", "-j", "global", "rib", "-a", family, prefix])?;
         let path = answer.get(prefix)?.as_array()?.iter().find(|path| path["best"] == true)?.clone();
@@ -230,7 +230,7 @@ impl Peer {
         let next_hop = of(3).or_else(|| of(14))?;
         let text = |value: &Value| value.to_string();
         let clusters = of(10).map(|list| list["value"].as_array().cloned().unwrap_or_default());
-        Some(Seen {
+        Some(ShownRoute {
             next_hop: next_hop["nexthop"].as_str()?.to_owned(),
             as_path: of(2).map_or_else(Vec::new, |path| {
                 let segments = path["as_paths"].as_array().cloned().unwrap_or_default();
@@ -251,7 +251,7 @@ impl Peer {
         })
     }
 
-    fn openbgpd_route(&self, prefix: &str) -> Option<Seen> {
+    fn openbgpd_route(&self, prefix: &str) -> Option<ShownRoute> {
         let answer = self.json(&["bgpctl", "-j", "-s", &self.control, "show", "rib", "detail", prefix])?;
         let path = answer["rib"].as_array()?.iter().find(|path| path["prefix"] == prefix)?.clone();
         if path["aspath"].is_null() || path["neighbor"].is_null() {
@@ -263,7 +263,7 @@ impl Peer {
             found.cloned().unwrap_or_default()
         };
         let clusters = of("Cluster Id List")["cluster_list"].as_array().cloned();
-        Some(Seen {
+        Some(ShownRoute {
             next_hop: path["exit_nexthop"].as_str()?.to_owned(),
             as_path: numbers(path["aspath"].as_str().unwrap_or_default()),
             large: large(&path["large_communities"].to_string()),
@@ -276,7 +276,7 @@ impl Peer {
         })
     }
 
-    fn exabgp_route(&self, prefix: &str) -> Option<Seen> {
+    fn exabgp_route(&self, prefix: &str) -> Option<ShownRoute> {
         let text = fs::read_to_string(&self.control).ok()?;
         let mut seen = None;
         for line in text.lines() {
@@ -294,7 +294,7 @@ impl Peer {
                     }
                     let attribute = &update["attribute"];
                     let clusters = attribute["cluster-list"].as_array().cloned().unwrap_or_default();
-                    seen = Some(Seen {
+                    seen = Some(ShownRoute {
                         next_hop: next_hop.clone(),
                         as_path: numbers(&attribute["as-path"].to_string()),
                         large: large(&attribute["large-community"].to_string()),

@@ -18,7 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, conn
 use routing::AttrSet;
 use testbed::Testbed;
 
-use super::shown_route::Seen;
+use super::shown_route::ShownRoute;
 use super::{ASN, CLIENT};
 
 /// Time for which a read waits for more.
@@ -31,7 +31,7 @@ pub(super) struct Client {
     from: Ipv4Addr,
     stream: TcpStream,
     received: Vec<u8>,
-    told: BTreeMap<IpNet, Seen>,
+    told: BTreeMap<IpNet, ShownRoute>,
     pub(super) opened: bool,
     closed: bool,
 }
@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Returns the received route of a prefix.
-    pub(super) fn seen(&mut self, prefix: &str) -> Option<Seen> {
+    pub(super) fn seen(&mut self, prefix: &str) -> Option<ShownRoute> {
         self.read();
         self.told.get(&prefix.parse().expect("a prefix")).cloned()
     }
@@ -129,7 +129,7 @@ impl Client {
     }
 }
 
-fn update(told: &mut BTreeMap<IpNet, Seen>, body: &[u8]) {
+fn update(told: &mut BTreeMap<IpNet, ShownRoute>, body: &[u8]) {
     let update = UpdateView::parse(body).expect("an UPDATE").read(&Context::INTERNAL).expect("routes");
     assert_eq!(update.fault, None);
     update.withdrawals().flatten().for_each(|prefix| _ = told.remove(&prefix));
@@ -143,7 +143,7 @@ fn update(told: &mut BTreeMap<IpNet, Seen>, body: &[u8]) {
                 .collect();
             parts.join(":")
         });
-        let seen = Seen {
+        let seen = ShownRoute {
             next_hop: next_hop.to_string(),
             as_path: attrs.as_path().asns().map(|asn| asn.0).collect(),
             large: large.collect(),

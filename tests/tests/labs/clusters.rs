@@ -118,7 +118,7 @@ fn a_node_whose_bgp_is_blocked_is_reached_by_vxlan_and_the_others_by_ipip() {
 }
 
 #[test]
-fn a_daemon_that_ends_is_named_with_its_last_words() {
+fn a_daemon_that_ends_is_named_with_the_end_of_its_log() {
     let directory = std::env::temp_dir().join(format!("lab-of-mortals-{}", std::process::id()));
     std::fs::create_dir(&directory).expect("a directory");
     std::fs::copy(program("routectl"), directory.join("routectl")).expect("a copy");

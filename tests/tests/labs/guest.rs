@@ -12,7 +12,7 @@ fn guest(script: &str) -> Command {
 }
 
 #[test]
-fn output_errors_and_exit_status_come_back() {
+fn output_errors_and_exit_status_are_returned() {
     let output = guest("echo out; echo err >&2; exit 7").output().expect("routectl runs");
     assert_eq!(output.status.code(), Some(7), "{}", text(&output));
     assert_eq!(output.stdout, b"out\n", "{}", text(&output));
@@ -20,7 +20,7 @@ fn output_errors_and_exit_status_come_back() {
 }
 
 #[test]
-fn what_was_written_arrives_though_a_process_is_left_behind() {
+fn output_is_complete_though_a_process_stays() {
     // The process holds the pipe, and a reader that waits for its end would wait for a minute.
     let begin = std::time::Instant::now();
     let output = guest("sleep 60 & seq 1 20000").output().expect("routectl runs");
@@ -30,7 +30,7 @@ fn what_was_written_arrives_though_a_process_is_left_behind() {
 }
 
 #[test]
-fn much_output_comes_back_whole() {
+fn large_output_is_complete() {
     let output = guest("seq 1 20000").output().expect("routectl runs");
     let expected: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
     assert!(output.stdout == expected.as_bytes(), "{} octets came", output.stdout.len());
@@ -53,7 +53,7 @@ fn the_kernel_is_another_one_with_ipip_and_the_environment_is_the_same() {
 }
 
 #[test]
-fn what_the_guest_writes_is_gone_with_it() {
+fn files_that_the_guest_writes_are_gone_with_it() {
     let path = std::env::temp_dir().join(format!("guest-was-here-{}", std::process::id()));
     let output = guest(&format!("echo x > {0} && cat {0}", path.display())).output().expect("routectl runs");
     assert_eq!(output.stdout, b"x\n", "{}", text(&output));
@@ -116,7 +116,7 @@ fn without_qemu_the_package_is_named() {
 }
 
 #[test]
-fn a_whole_lab_with_its_firewalls_runs_in_a_kernel_as_distributions_have_it() {
+fn a_lab_with_firewalls_runs_in_a_distributions_kernel() {
     let lab = text(
         &routectl("guest --machine qemu --")
             .arg(program("routectl"))

@@ -61,7 +61,7 @@ fn no_route_is_lost_to_a_restart_of_the_reflector_or_of_a_client_for_five_hundre
 }
 
 #[test]
-fn a_node_that_never_starts_is_found_missing() {
+fn the_check_finds_a_node_that_never_starts() {
     let mut world = World::new(Topology::Mesh, 1, false, false);
     world.events.values_mut().for_each(|event| {
         if matches!(event, Event::Start { node: 4 }) {

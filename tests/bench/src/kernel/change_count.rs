@@ -71,19 +71,19 @@ impl Changes {
     }
 
     /// How many messages of each type came so far.
-    pub(super) fn count(&mut self) -> Result<Counted> {
+    pub(super) fn count(&mut self) -> Result<ChangeCounts> {
         self.take()?;
         if self.lost {
             bail!("netlink events are lost: they were too many");
         }
         let count = |kind| self.kinds.get(&kind).copied().unwrap_or(0);
-        Ok(Counted { nexthops: count(RTM_NEWNEXTHOP), routes: count(RTM_NEWROUTE) })
+        Ok(ChangeCounts { nexthops: count(RTM_NEWNEXTHOP), routes: count(RTM_NEWROUTE) })
     }
 }
 
 /// How many changes there were.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Counted {
+pub(super) struct ChangeCounts {
     /// `RTM_NEWNEXTHOP`
     pub(super) nexthops: u32,
     /// `RTM_NEWROUTE`

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     contender::Speaker,
-    load::{Behind, Fleet, HOLD_TIME, Origin, Role, Universe},
+    load::{Fleet, HOLD_TIME, NextHopLoad, Origin, Role, Universe},
     record::{Measurement, Outcome},
     scenario::{Scenario, Trial},
 };
@@ -44,21 +44,21 @@ pub(super) fn scenarios() -> [Scenario; 2] {
             name: "S6g",
             about: "100k blocks, in turn, behind 2,000 exit points of one tunnel device; one takes another encapsulation",
             speakers: SPEAKERS,
-            run: |trial| run(trial, "S6g", Behind::announce_in_turn),
+            run: |trial| run(trial, "S6g", NextHopLoad::announce_in_turn),
         },
         Scenario {
             name: "S6r",
             about: "the same where all blocks of an exit point come together",
             speakers: SPEAKERS,
-            run: |trial| run(trial, "S6r", Behind::announce),
+            run: |trial| run(trial, "S6r", NextHopLoad::announce),
         },
     ]
 }
 
 const SPEAKERS: &[Speaker] = &[Speaker::Routed, Speaker::Bird, Speaker::Floor];
 
-fn run(trial: &Trial<'_>, row: &str, announce: fn(&Behind) -> Rc<[u8]>) -> Result<Vec<Measurement>> {
-    let blocks = Behind { first: Ipv4Addr::new(20, 0, 0, 0), next_hops: nodes(), each: EACH };
+fn run(trial: &Trial<'_>, row: &str, announce: fn(&NextHopLoad) -> Rc<[u8]>) -> Result<Vec<Measurement>> {
+    let blocks = NextHopLoad { first: Ipv4Addr::new(20, 0, 0, 0), next_hops: nodes(), each: EACH };
     Exits::wire(trial.bed)?;
     if trial.contender.speaker != Speaker::Routed {
         // Next hops are neighbours inside the tunnel, else BIRD would not find the device.
@@ -89,7 +89,7 @@ fn moved() -> Result<Ipv4Addr> {
     Exits::next_hops(EXITS).get(MOVING).copied().ok_or_else(|| anyhow!("there are {EXITS} nodes"))
 }
 
-fn limits(blocks: &Behind, row: &str) -> Result<Vec<Measurement>> {
+fn limits(blocks: &NextHopLoad, row: &str) -> Result<Vec<Measurement>> {
     std::fs::write("/proc/sys/net/ipv4/nexthop_compat_mode", "0")?;
     let index = nix::net::if_::if_nametoindex(DEVICE)?;
     let mut limit = Limit::of(blocks, index, Form::Objects, Order::Scattered)?;
@@ -104,7 +104,7 @@ fn limits(blocks: &Behind, row: &str) -> Result<Vec<Measurement>> {
 }
 
 /// The node is in the subnet of the link: what is behind neighbours goes unwrapped, all else by VXLAN.
-fn resources(blocks: &Behind) -> Result<String> {
+fn resources(blocks: &NextHopLoad) -> Result<String> {
     let mut text = String::from(
         "---\n\
          apiVersion: projectcalico.org/v3\n\
@@ -131,7 +131,12 @@ fn resources(blocks: &Behind) -> Result<String> {
     Ok(text)
 }
 
-fn daemon(trial: &Trial<'_>, blocks: &Behind, row: &str, announce: Rc<[u8]>) -> Result<Vec<Measurement>> {
+fn daemon(
+    trial: &Trial<'_>,
+    blocks: &NextHopLoad,
+    row: &str,
+    announce: Rc<[u8]>,
+) -> Result<Vec<Measurement>> {
     let devices = [node::DEVICE, DEVICE];
     let daemon = node::start(trial.contender, trial.bed, &resources(blocks)?, &devices)?;
     let mut fleet = Fleet::new(Universe::new(&[], Origin::Senders), HOLD_TIME)?;
@@ -148,7 +153,7 @@ fn daemon(trial: &Trial<'_>, blocks: &Behind, row: &str, announce: Rc<[u8]>) -> 
     Ok(measured)
 }
 
-fn measure_move(install: &mut Install, blocks: &Behind, row: &str) -> Result<Measurement> {
+fn measure_move(install: &mut Install, blocks: &NextHopLoad, row: &str) -> Result<Measurement> {
     let gateway = IpAddr::V4(moved()?);
     let first = u32::try_from(MOVING)? * EACH;
     let moving: Vec<IpAddr> = (first..first + EACH).map(|number| blocks.block(number).into()).collect();

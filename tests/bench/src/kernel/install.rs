@@ -15,7 +15,7 @@ use super::{
 use crate::{
     contender::Speaker,
     daemon::Daemon,
-    load::{Behind, Fleet, HOLD_TIME, Origin, Role, Universe},
+    load::{Fleet, HOLD_TIME, NextHopLoad, Origin, Role, Universe},
     record::{Measurement, Outcome},
     scenario::{Scenario, Trial},
 };
@@ -35,7 +35,7 @@ pub(super) fn scenario() -> Scenario {
         about: "500k blocks behind 500 next hops from one peer into the kernel; withdrawal; session drop",
         speakers: &[Speaker::Routed, Speaker::Bird, Speaker::Floor],
         run: |trial| {
-            let blocks = Behind {
+            let blocks = NextHopLoad {
                 first: Ipv4Addr::new(20, 0, 0, 0),
                 next_hops: Exits::next_hops(NEXT_HOPS),
                 each: EACH,
@@ -47,7 +47,7 @@ pub(super) fn scenario() -> Scenario {
 }
 
 /// The kernel alone, with next-hop objects as the floor of each row, and with plain gateways as rows of their own.
-fn limits(blocks: &Behind) -> Result<Vec<Measurement>> {
+fn limits(blocks: &NextHopLoad) -> Result<Vec<Measurement>> {
     // routed sets it in its namespace: at 1 a notification repeats what its object says.
     std::fs::write("/proc/sys/net/ipv4/nexthop_compat_mode", "0").context("nexthop_compat_mode")?;
     let index = Exits::index()?;
@@ -67,7 +67,7 @@ fn limits(blocks: &Behind) -> Result<Vec<Measurement>> {
     Ok(measured)
 }
 
-fn daemon(trial: &Trial<'_>, blocks: &Behind) -> Result<Vec<Measurement>> {
+fn daemon(trial: &Trial<'_>, blocks: &NextHopLoad) -> Result<Vec<Measurement>> {
     let daemon = node::start(trial.contender, trial.bed, &node::plain(), &[node::DEVICE])?;
     let mut fleet = Fleet::new(Universe::new(&[], Origin::Senders), HOLD_TIME)?;
     fleet.add(Role::default());

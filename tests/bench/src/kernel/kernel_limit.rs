@@ -16,7 +16,7 @@ use tunnel::{
 
 use crate::{
     daemon::{Cpu, Memory},
-    load::{BLOCK_LENGTH, Behind},
+    load::{BLOCK_LENGTH, NextHopLoad},
     record::{Measurement, Outcome},
 };
 
@@ -61,7 +61,7 @@ fn scatter<T>(routes: Vec<T>) -> Vec<T> {
 
 impl Limit {
     /// Of these blocks behind neighbours on the device `index`. Objects are made here.
-    pub(super) fn of(blocks: &Behind, index: u32, form: Form, order: Order) -> Result<Self> {
+    pub(super) fn of(blocks: &NextHopLoad, index: u32, form: Form, order: Order) -> Result<Self> {
         let mut socket = RequestSocket::open()?;
         let mut objects = Vec::new();
         let mut routes = Vec::new();

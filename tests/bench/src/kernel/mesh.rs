@@ -20,7 +20,7 @@ use nix::{
 };
 use tunnel::{kernel::query_reach, netlink::RequestSocket, resolve::Reach};
 
-use super::{change_count::Changes, neighbours::Raised};
+use super::{change_count::Changes, neighbours::NeighbourLimits};
 use crate::{
     bed::Bed,
     contender::{Contender, Speaker},
@@ -82,7 +82,7 @@ struct Node {
 }
 
 /// What a node's thread tells.
-enum Told {
+enum NodeMessage {
     /// It is in its namespace, and has this thread id.
     Here(u8, i32),
     /// The order is carried out, at this time.
@@ -94,7 +94,7 @@ enum Told {
 }
 
 fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
-    let _raised = Raised::new()?;
+    let _raised = NeighbourLimits::new()?;
     trial.bed.ip("link add bridge0 type bridge")?;
     trial.bed.ip("link set bridge0 up")?;
     for number in 1..=NODES {
@@ -111,7 +111,7 @@ fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
             scope.spawn(move || {
                 if let Err(error) = live(number, contender, &directory, limit, &carried_out, &tell) {
                     // Nobody listens after another failure.
-                    let _ = tell.send(Told::Failed(number, error));
+                    let _ = tell.send(NodeMessage::Failed(number, error));
                 }
             });
             nodes.push(Node { number, orders });
@@ -124,7 +124,7 @@ fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
 
 struct Mesh {
     nodes: Vec<Node>,
-    told: Receiver<Told>,
+    told: Receiver<NodeMessage>,
     pids: Vec<u32>,
 }
 
@@ -132,14 +132,14 @@ impl Mesh {
     fn measure(&mut self, trial: &Trial<'_>) -> Result<Vec<Measurement>> {
         for _ in 0..NODES {
             match self.told.recv()? {
-                Told::Here(number, thread) => {
+                NodeMessage::Here(number, thread) => {
                     let (outer, inner) = (format!("port{number}"), format!("inner{number}"));
                     trial.bed.ip(&format!("link add {outer} type veth peer name {inner}"))?;
                     trial.bed.ip(&format!("link set {outer} master bridge0 up"))?;
                     trial.bed.ip(&format!("link set {inner} netns {thread} name eth0"))?;
                 }
-                Told::Failed(number, error) => return Err(error.context(format!("node {number}"))),
-                Told::Done(_) | Told::Started(_) => bail!("a node did what it was not told to"),
+                NodeMessage::Failed(number, error) => return Err(error.context(format!("node {number}"))),
+                NodeMessage::Done(_) | NodeMessage::Started(_) => bail!("a node did what it was not told to"),
             }
         }
         self.order(|_| Order::Configure)?;
@@ -175,7 +175,7 @@ impl Mesh {
     /// Why a node's thread has ended.
     fn failure(&self) -> anyhow::Error {
         let failed = self.told.try_iter().find_map(|told| match told {
-            Told::Failed(number, error) => Some(error.context(format!("node {number}"))),
+            NodeMessage::Failed(number, error) => Some(error.context(format!("node {number}"))),
             _ => None,
         });
         failed.unwrap_or_else(|| anyhow!("a node's thread ended"))
@@ -188,13 +188,13 @@ impl Mesh {
             loop {
                 // The nodes' threads give up themselves; this is for one that hangs.
                 match self.told.recv_timeout(limit + PATIENCE)? {
-                    Told::Done(at) => {
+                    NodeMessage::Done(at) => {
                         last = last.max(Some(at));
                         break;
                     }
-                    Told::Started(pid) => self.pids.push(pid),
-                    Told::Failed(number, error) => return Err(error.context(format!("node {number}"))),
-                    Told::Here(..) => {}
+                    NodeMessage::Started(pid) => self.pids.push(pid),
+                    NodeMessage::Failed(number, error) => return Err(error.context(format!("node {number}"))),
+                    NodeMessage::Here(..) => {}
                 }
             }
         }
@@ -245,10 +245,10 @@ fn live(
     directory: &Path,
     limit: Duration,
     orders: &Receiver<Order>,
-    tell: &Sender<Told>,
+    tell: &Sender<NodeMessage>,
 ) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("can't make a network namespace")?;
-    tell.send(Told::Here(number, gettid().as_raw()))?;
+    tell.send(NodeMessage::Here(number, gettid().as_raw()))?;
     let mut socket = None;
     let mut daemon = None;
     let mut changes = None;
@@ -263,7 +263,7 @@ fn live(
             }
             Order::Start => {
                 let started = start(contender, directory)?;
-                tell.send(Told::Started(started.pid()))?;
+                tell.send(NodeMessage::Started(started.pid()))?;
                 daemon = Some(started);
                 (1..=NODES).filter(|other| *other != number).map(block).collect()
             }
@@ -282,7 +282,7 @@ fn live(
             // What comes from now on is so little that it is no burden.
             changes = Some(Changes::listen()?);
         }
-        tell.send(Told::Done(done))?;
+        tell.send(NodeMessage::Done(done))?;
     }
     Ok(())
 }

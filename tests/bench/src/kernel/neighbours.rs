@@ -10,12 +10,12 @@ const WANTED: &str = "65536";
 /// From the largest on, since none may be larger than the next.
 const NAMES: [&str; 3] = ["gc_thresh3", "gc_thresh2", "gc_thresh1"];
 
-/// Raised limits, which are put back when this is dropped.
-pub(super) struct Raised {
+/// NeighbourLimits limits, which are put back when this is dropped.
+pub(super) struct NeighbourLimits {
     before: Vec<(&'static str, String)>,
 }
 
-impl Raised {
+impl NeighbourLimits {
     /// Raises them, where they are smaller.
     pub(super) fn new() -> Result<Self> {
         let before = outside(|| {
@@ -32,7 +32,7 @@ impl Raised {
     }
 }
 
-impl Drop for Raised {
+impl Drop for NeighbourLimits {
     fn drop(&mut self) {
         let before = std::mem::take(&mut self.before);
         // The smallest first.

@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr, time::Duration};
 use anyhow::{Context, Result, anyhow};
 use tunnel::{kernel::query_reach, netlink::RequestSocket, resolve::Reach};
 
-use crate::load::Behind;
+use crate::load::NextHopLoad;
 
 /// Blocks that are looked up while the rest is not there: a lookup takes a microsecond, counting all some milliseconds.
 const SAMPLES: u32 = 64;
@@ -23,7 +23,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Begins while none of the routes is there.
-    pub(super) fn of(blocks: &Behind) -> Result<Self> {
+    pub(super) fn of(blocks: &NextHopLoad) -> Result<Self> {
         let count = blocks.blocks();
         let samples = (0..SAMPLES).map(|i| u64::from(i) * u64::from(count - 1) / u64::from(SAMPLES - 1));
         let samples = samples.map(|number| blocks.block(u32::try_from(number).unwrap_or(0)).into());

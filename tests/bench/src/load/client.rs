@@ -11,7 +11,7 @@ use std::{
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{received_prefixes::Held, wire};
+use super::{received_prefixes::ReceivedPrefixes, wire};
 
 /// The AS of the daemon and of all clients.
 pub const AS_NUMBER: u32 = 64512;
@@ -68,7 +68,7 @@ pub(super) struct Client {
     pub address: Ipv4Addr,
     pub state: State,
     pub socket: Option<TcpStream>,
-    pub held: Held,
+    pub held: ReceivedPrefixes,
     /// Whether its set counts for the goal, and whether it is as wanted.
     pub receives: bool,
     pub complete: bool,
@@ -90,7 +90,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(number: usize, held: Held, receives: bool) -> Self {
+    pub(super) fn new(number: usize, held: ReceivedPrefixes, receives: bool) -> Self {
         let now = Instant::now();
         Self {
             address: client_address(number),

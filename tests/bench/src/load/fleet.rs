@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     client::{Client, ReadResult, State},
-    received_prefixes::Held,
+    received_prefixes::ReceivedPrefixes,
     scan::scan,
     universe::Universe,
     wire,
@@ -144,7 +144,8 @@ impl Fleet {
     /// Adds a client. Its number is how many there were before.
     pub fn add(&mut self, role: Role) {
         let number = self.clients.len();
-        let held = Held::new(self.universe.main(), self.universe.total(), self.universe.own(number));
+        let held =
+            ReceivedPrefixes::new(self.universe.main(), self.universe.total(), self.universe.own(number));
         let mut client = Client::new(number, held, role.receives);
         client.first_words = role.first_words;
         self.receivers += usize::from(role.receives);

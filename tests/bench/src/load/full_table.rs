@@ -111,12 +111,12 @@ fn attributes(random: &mut Random) -> Attributes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{Held, scan};
+    use crate::load::{ReceivedPrefixes, scan};
 
     #[test]
     fn a_table_announces_each_prefix_once_and_withdraws_it_again() {
         let table = full_table(10_000, 1_480);
-        let mut held = Held::new(10_000, 10_000, 0..0);
+        let mut held = ReceivedPrefixes::new(10_000, 10_000, 0..0);
         let scanned = scan(&table.announce, &table.universe, &mut held).expect("a table that can be read");
         assert_eq!(scanned.bytes, table.announce.len());
         assert_eq!((scanned.prefixes, held.count()), (10_000, 10_000));

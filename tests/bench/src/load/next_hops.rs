@@ -9,7 +9,7 @@ pub const BLOCK_LENGTH: u8 = 26;
 
 /// Consecutive /26 blocks, as many behind each next hop.
 #[derive(Clone, Debug)]
-pub struct Behind {
+pub struct NextHopLoad {
     /// The first block.
     pub first: Ipv4Addr,
     /// Who they are behind.
@@ -18,7 +18,7 @@ pub struct Behind {
     pub each: u32,
 }
 
-impl Behind {
+impl NextHopLoad {
     /// How many blocks there are.
     #[must_use]
     pub fn blocks(&self) -> u32 {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// The set of prefixes that one receiver has been told of and not told to forget.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct ReceivedPrefixes {
     bits: Box<[u64]>,
     second: Box<[u64]>,
     /// Its own prefixes, which a reflector may send back to it (RFC 4456 §8 has it ignore them).
@@ -15,7 +15,7 @@ pub struct Held {
     probes: Vec<u32>,
 }
 
-impl Held {
+impl ReceivedPrefixes {
     /// Nothing, of `total` prefixes, those from `main` on being probes.
     #[must_use]
     pub fn new(main: u32, total: u32, own: Range<u32>) -> Self {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn duplicates_and_own_prefixes_do_not_count() {
-        let mut held = Held::new(100, 100, 10..12);
+        let mut held = ReceivedPrefixes::new(100, 100, 10..12);
         assert_eq!(held.wanted(), 98);
         for number in [0, 63, 64, 99, 64, 10, 11] {
             held.add(number, false);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_path_of_each_prefix_is_known() {
-        let mut held = Held::new(10, 10, 0..0);
+        let mut held = ReceivedPrefixes::new(10, 10, 0..0);
         held.add(3, false);
         held.add(4, true);
         held.add(3, true);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn probes_are_told_apart_from_the_table() {
-        let mut held = Held::new(4, 8, 0..0);
+        let mut held = ReceivedPrefixes::new(4, 8, 0..0);
         held.add(5, false);
         held.add(1, false);
         held.add(5, false);

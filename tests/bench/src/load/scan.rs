@@ -5,14 +5,14 @@ use std::net::Ipv4Addr;
 use anyhow::{Result, anyhow, bail, ensure};
 
 use super::{
-    received_prefixes::Held,
+    received_prefixes::ReceivedPrefixes,
     universe::{Source, Universe},
     wire::{HEADER, MAX_MESSAGE, Message},
 };
 
 /// What a scan came upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scanned {
+pub struct ScanResult {
     /// Bytes of whole messages; the rest is the beginning of the next one.
     pub bytes: usize,
     /// UPDATEs.
@@ -31,8 +31,8 @@ pub struct Scanned {
 ///
 /// # Errors
 /// What is no BGP message, a prefix that nobody announced, and a next hop that isn't its sender's.
-pub fn scan(bytes: &[u8], universe: &Universe, held: &mut Held) -> Result<Scanned> {
-    let mut scanned = Scanned::default();
+pub fn scan(bytes: &[u8], universe: &Universe, held: &mut ReceivedPrefixes) -> Result<ScanResult> {
+    let mut scanned = ScanResult::default();
     let mut rest = bytes;
     while let Some((header, _)) = rest.split_first_chunk::<HEADER>() {
         let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
@@ -68,7 +68,7 @@ fn part(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or_else(short)
 }
 
-fn update(body: &[u8], universe: &Universe, held: &mut Held) -> Result<u32> {
+fn update(body: &[u8], universe: &Universe, held: &mut ReceivedPrefixes) -> Result<u32> {
     let (withdrawn, rest) = part(body)?;
     let (attributes, announced) = part(rest)?;
     let mut prefixes = each_prefix(withdrawn, universe, |number| {
@@ -171,7 +171,7 @@ mod tests {
         wire::keepalive(&mut bytes);
         wire::withdraw((1000..1010).map(|number| universe.prefix(number)), &mut bytes);
         for cut in (0..bytes.len()).step_by(37) {
-            let mut held = Held::new(3000, 3000, 0..1000);
+            let mut held = ReceivedPrefixes::new(3000, 3000, 0..1000);
             let first = scan(&bytes[..cut], &universe, &mut held).expect("messages");
             assert!(first.bytes <= cut);
             let second = scan(&bytes[first.bytes..], &universe, &mut held).expect("messages");
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_prefix_that_nobody_announced_is_an_error() {
-        let mut held = Held::new(3000, 3000, 0..0);
+        let mut held = ReceivedPrefixes::new(3000, 3000, 0..0);
         let mut bytes = Vec::new();
         let attributes = Attributes::default().encode(client_address(0));
         wire::announce(&attributes, [(u32::from(Ipv4Addr::new(20, 0, 0, 0)), 25)], &mut bytes);
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_prefix_with_anothers_next_hop_is_an_error() {
         let universe = cluster();
-        let mut held = Held::new(3000, 3000, 0..0);
+        let mut held = ReceivedPrefixes::new(3000, 3000, 0..0);
         let bytes = announced(&universe, 2, 1000..1001);
         let error = scan(&bytes, &universe, &mut held).expect_err("a wrong next hop");
         assert_eq!(error.to_string(), "20.0.250.0/26 with another's next hop, 10.1.0.3");
@@ -209,7 +209,7 @@ mod tests {
     fn a_notification_ends_the_reading() {
         let mut bytes = vec![0xff; 16];
         bytes.extend([0, 21, 3, 6, 4]);
-        let mut held = Held::new(3000, 3000, 0..0);
+        let mut held = ReceivedPrefixes::new(3000, 3000, 0..0);
         let scanned = scan(&bytes, &cluster(), &mut held).expect("a message");
         assert_eq!(scanned.notification, Some((6, 4)));
         let mut broken = bytes.clone();
