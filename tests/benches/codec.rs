@@ -48,7 +48,7 @@ fn encoded(prefixes: &[IpNet]) -> Vec<u8> {
     out
 }
 
-/// Reads a message and looks at each of its routes; how many there were.
+/// Reads a message and visits each of its routes; returns their number.
 fn read(octets: &[u8], context: &Context) -> usize {
     let frame = frame::next(octets, MAX_LEN).expect("a frame").expect("a whole one");
     let read = UpdateView::parse(frame.body).and_then(|view| view.read(context));

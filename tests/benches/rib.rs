@@ -18,7 +18,7 @@ use routing::{AttrSet, PeerSession, Rib, RibConfig, RouteBatch};
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-/// Prefixes that are decided on before the peers are told, as the RIB's task does.
+/// Prefixes that are decided on before the peers are sent anything, as in the RIB's task.
 const BUDGET: usize = 4096;
 /// Prefixes in a batch: what one packed UPDATE brings.
 const BATCH: usize = 700;
@@ -93,7 +93,7 @@ fn session(id: u32, client: bool) -> PeerSession {
     }
 }
 
-/// A RIB with so many peers, all of them told that there is nothing yet.
+/// Creates a RIB with so many peers, all of them sent End-of-RIB.
 fn rib(peers: u32, cluster_id: Option<Ipv4Addr>) -> Rib {
     let address = Ipv4Addr::new(192, 168, 0, 100);
     let mut rib = Rib::new(RibConfig {
@@ -133,7 +133,7 @@ fn apply_100_000(bencher: Bencher<'_, '_>, sets: u32) {
     });
 }
 
-/// The same over a full table: every prefix gets another next hop.
+/// Every prefix of a full table gets another next hop.
 #[divan::bench(args = [1, 10, 100], sample_size = 1, sample_count = 20)]
 fn replace_100_000(bencher: Bencher<'_, '_>, sets: u32) {
     const PREFIXES: usize = 100_000;
@@ -149,8 +149,8 @@ fn replace_100_000(bencher: Bencher<'_, '_>, sets: u32) {
     });
 }
 
-/// A client of a route reflector announces 10,000 prefixes with 10 attribute sets; every other
-/// client is told.
+/// A client of a route reflector announces 10,000 prefixes with 10 attribute sets to every other
+/// client.
 #[divan::bench(args = [2, 100], sample_size = 1, sample_count = 40)]
 fn reflect_10_000(bencher: Bencher<'_, '_>, peers: u32) {
     const PREFIXES: usize = 10_000;

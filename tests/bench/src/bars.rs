@@ -1,4 +1,4 @@
-//! What is aimed at: each bar with what was measured beside it.
+//! The bars: each target with the measured value.
 
 use crate::summary::Line;
 
@@ -18,7 +18,7 @@ pub enum Figure {
 }
 
 impl Figure {
-    /// Its median in a line.
+    /// Returns its median in a line.
     #[must_use]
     pub fn of(self, line: &Line) -> Option<f64> {
         match self {
@@ -30,7 +30,7 @@ impl Figure {
         }
     }
 
-    /// Its name and unit.
+    /// Returns its name and unit.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Figure {
     }
 }
 
-/// How ours is judged.
+/// The kind of a bar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
     /// At most so many times the best peer's.
@@ -54,7 +54,7 @@ pub enum Limit {
     AboveBest(f64),
     /// At most so much.
     AtMost(f64),
-    /// Whatever it is; shown beside the best peer's.
+    /// No bar; shown next to the best peer's figure.
     None,
 }
 
@@ -143,7 +143,7 @@ pub struct Verdict {
     pub best: Option<(String, f64)>,
     /// Ours by that one.
     pub ratio: Option<f64>,
-    /// Whether the bar is met; `None` where there is none, or no peer for a ratio.
+    /// Whether the bar is met; `None` without a bar, or without a peer for a ratio.
     pub met: Option<bool>,
 }
 
@@ -151,7 +151,7 @@ pub struct Verdict {
 pub const OURS: &str = "routed";
 /// Contenders that are no peers.
 const NO_PEERS: [&str; 3] = [OURS, "routed-old", FLOOR];
-/// What can't be beaten: a null reflector, or the kernel alone.
+/// The limit: a null reflector, or the kernel alone.
 const FLOOR: &str = "floor";
 
 /// Judges all bars whose row was measured for ours.

@@ -1,4 +1,4 @@
-//! Where a trial takes place: a network namespace and a directory, both gone when it ends.
+//! The place of a trial: a network namespace and a directory, both removed when it ends.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use testbed::Namespace;
 /// daemon takes them for neighbours on a link.
 pub const DAEMON: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
 
-/// What the directories' names begin with, before the process's id.
+/// The beginning of the directories' names, before the process id.
 const PREFIX: &str = "routed-bench.";
 
 /// Removes directories of processes that were killed; namespaces and daemons went with them.
@@ -26,7 +26,7 @@ fn remove_orphans() {
         let owner =
             name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            // Somebody else may be at it.
+            // Another process may remove it at the same time.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -61,7 +61,7 @@ impl Bed {
         // Daemons that drop to a user of their own must reach their sockets in here.
         fs::set_permissions(self.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
         self.ip("link set lo up")?;
-        // A pair of veths has carrier and nobody at its other end; a dummy would do, but not every kernel has it.
+        // A veth pair has carrier; a dummy device would do, but not every kernel has it.
         self.ip("link add bench0 type veth peer name bench1")?;
         self.ip("link set bench1 up")?;
         self.ip(&format!("address add {DAEMON}/8 dev bench0"))?;
@@ -97,7 +97,7 @@ impl Bed {
         self.directory.path()
     }
 
-    /// Writes a file there, with the directories above it, and gives its path.
+    /// Writes a file in the directory, with its parent directories; returns its path.
     ///
     /// # Errors
     /// Those of the file system.

@@ -1,4 +1,4 @@
-//! Who is measured.
+//! The contenders.
 
 use std::{
     env,
@@ -40,7 +40,7 @@ impl Speaker {
         }
     }
 
-    /// Whether it is somebody else's: the bars are ratios to the best of these.
+    /// Returns whether it is not routed: the bars are ratios to the best of these.
     #[must_use]
     pub fn is_peer(self) -> bool {
         !matches!(self, Speaker::Routed | Speaker::Floor)
@@ -52,9 +52,9 @@ impl Speaker {
 pub struct Contender {
     /// Its name in results, such as `frr-tuned`.
     pub name: String,
-    /// Which speaker it is.
+    /// The speaker.
     pub speaker: Speaker,
-    /// Whether timers that delay updates are off and backlogs large; else it is as shipped.
+    /// Whether timers that delay updates are off and backlogs large; otherwise it is as shipped.
     pub tuned: bool,
     /// Its program.
     pub program: PathBuf,

@@ -41,10 +41,10 @@ enum Command {
     NullReflector,
     /// Show the results in a file.
     Show {
-        /// What `run --json` wrote.
+        /// The output file of `run --json`.
         file: PathBuf,
     },
-    /// Write the results in a file into a document, between its markers, and a picture beside it.
+    /// Write the results of a file into a document, between its markers, and a picture next to it.
     Report {
         /// What `run --json` wrote.
         file: PathBuf,
@@ -59,11 +59,11 @@ struct RunArguments {
     /// The scenarios (see `list`); all of them without this.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     scenario: Vec<String>,
-    /// Who takes part: routed, routed-old, bird, frr, frr-tuned, ...; a speaker's name stands for all
-    /// its configurations. Everybody without this.
+    /// The contenders: routed, routed-old, bird, frr, frr-tuned, ...; a speaker's name stands for
+    /// all its configurations. Default: all.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     contender: Vec<String>,
-    /// How often each contender is run.
+    /// Rounds of each contender.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
     rounds: u16,
     /// After so many seconds a phase is cut off.
@@ -207,7 +207,7 @@ fn chosen_contenders(arguments: &RunArguments) -> Result<Vec<Contender>> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// Whether a stream wants colour: a terminal, unless `NO_COLOR` is set.
+/// Returns whether a stream is a terminal, unless `NO_COLOR` is set.
 fn coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

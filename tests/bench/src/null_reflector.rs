@@ -30,7 +30,7 @@ const BACKLOG: i32 = 4096;
 struct Session {
     socket: TcpStream,
     rest: Vec<u8>,
-    /// How far it has been sent the log.
+    /// The position up to which the log was sent.
     at: usize,
     alive: bool,
 }

@@ -22,7 +22,8 @@ const COLOURS: [(&str, &str); 7] = [
     ("floor", "#bdc1c6"),
 ];
 
-/// Seconds of wall time of the rows that several contenders have. An arrow says "longer than that".
+/// Draws the wall time in seconds of the rows that several contenders have. An arrow means "longer
+/// than that".
 #[must_use]
 pub fn wall_times(lines: &[Line]) -> String {
     let contenders = |row: &str| lines.iter().filter(|line| line.row == row).count();

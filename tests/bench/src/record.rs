@@ -5,17 +5,17 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// How a measured phase ended.
+/// The end of a measured phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every receiver had exactly the wanted set.
     Done,
-    /// It was cut off: the figures are lower limits, and count nowhere as a best.
+    /// The phase was cut off: the figures are lower limits and never the best.
     CutOff,
 }
 
-/// What one phase of one trial took.
+/// The figures of one phase of one trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// The row of the results that it belongs to, such as `S3 withdraw`.
@@ -42,17 +42,17 @@ pub struct Round {
     pub scenario: String,
     /// The contender's name.
     pub contender: String,
-    /// Its phases; empty where it failed.
+    /// Its phases; empty after a failure.
     pub measurements: Vec<Measurement>,
     /// Why it failed, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
 
-/// Where and with what the results came about.
+/// The machine and the versions of the results.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// Its name and release.
+    /// The kernel's name and release.
     pub kernel: String,
     /// The CPU's model and how many there are.
     pub cpu: String,
@@ -74,14 +74,15 @@ pub struct Setting {
 /// A file of results.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// Where and with what.
+    /// The machine and the versions.
     pub setting: Setting,
     /// All rounds, in the order in which they were run.
     pub rounds: Vec<Round>,
 }
 
 impl Setting {
-    /// Of results that add to earlier ones: versions of contenders that take no part any more stay.
+    /// Merges the setting of further results: versions of contenders that do not take part any more
+    /// stay.
     #[must_use]
     pub fn after(mut self, earlier: Setting) -> Self {
         self.versions = earlier.versions.into_iter().chain(self.versions).collect();
@@ -100,8 +101,8 @@ impl Results {
             .with_context(|| format!("{} holds no results of `bench run`", path.display()))
     }
 
-    /// Whether a scenario was finished with so many rounds, by all of these contenders: each has a result, and
-    /// somebody all rounds (a few are not repeated).
+    /// Returns whether a scenario was finished with so many rounds by all of these contenders: each
+    /// has a result, and one of them all rounds (a few are not repeated).
     #[must_use]
     pub fn has(&self, scenario: &str, contenders: &[&str], rounds: usize) -> bool {
         let runs = |contender: &&str| {

@@ -15,7 +15,7 @@ use crate::{
 const BEGIN: &str = "<!-- bench report: begin -->";
 const END: &str = "<!-- bench report: end -->";
 
-/// Writes the results into a document, between its markers, and a picture beside it.
+/// Writes the results into a document, between its markers, and a picture next to it.
 ///
 /// # Errors
 /// When files can't be read or written, or the document has no markers.
@@ -151,7 +151,7 @@ fn figures(line: &Line, text: &mut String) {
     );
 }
 
-/// What a line counts and how much of it there is, if it is one of growth.
+/// Returns the unit and amount of a line of growth.
 fn growth_of(line: &Line) -> Option<(&str, f64)> {
     let (what, count) = line.row.split_once(' ')?;
     Some((what, count.parse().ok()?)).filter(|(what, _)| ["clients", "prefixes"].contains(what))

@@ -16,7 +16,7 @@ const HOPELESS: f64 = 20.0;
 /// Nor is one whose phase takes this long, in seconds.
 const TOO_LONG: f64 = 30.0;
 
-/// What there is to say during a run.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
     /// A trial begins; it may take a minute.
@@ -25,24 +25,24 @@ pub enum Progress<'a> {
     Said(&'a str),
 }
 
-/// What is to be run.
+/// The trials to be run.
 pub struct Order<'a> {
     /// The scenarios.
     pub scenarios: &'a [Scenario],
-    /// Who takes part; in each scenario those that it is for.
+    /// The contenders; in each scenario those that it applies to.
     pub contenders: &'a [Contender],
-    /// How many rounds.
+    /// The number of rounds.
     pub rounds: usize,
     /// After so long a phase is cut off.
     pub limit: Duration,
-    /// Where results are written after each scenario.
+    /// The file for results after each scenario.
     pub file: Option<&'a Path>,
-    /// Whether scenarios that were finished earlier are left out.
+    /// Whether finished scenarios are left out.
     pub leave_finished: bool,
 }
 
-/// Runs everything; results are added to what `results` has, in place of earlier ones of the same
-/// scenario and contender. `progress` is told of each trial when it begins and when it has ended.
+/// Runs all trials; results are added to `results`, in place of earlier ones of the same scenario
+/// and contender. `progress` is called when a trial begins and ends.
 ///
 /// # Errors
 /// When the file can't be written. Trials that fail are results too.
@@ -78,7 +78,7 @@ pub fn run(order: &Order<'_>, results: &mut Results, mut progress: impl FnMut(Pr
             }
         }
         results.rounds.extend(rounds);
-        // As in `bench list`, whatever was run again.
+        // The order of `bench list`.
         let all = crate::scenario::all();
         results.rounds.sort_by_key(|round| all.iter().position(|scenario| scenario.name == round.scenario));
         if let Some(file) = order.file {

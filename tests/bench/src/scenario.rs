@@ -1,4 +1,4 @@
-//! What is measured: the list of scenarios, and how one is run.
+//! The list of scenarios, and how one is run.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::{
 
 /// One contender, about to be measured once.
 pub struct Trial<'a> {
-    /// Whom to start.
+    /// The contender to start.
     pub contender: &'a Contender,
-    /// Where; the calling thread is in its namespace.
+    /// The bed; the calling thread is in its namespace.
     pub bed: &'a Bed,
     /// After so long a phase is to be cut off.
     pub limit: Duration,

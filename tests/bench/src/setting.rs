@@ -1,4 +1,4 @@
-//! Where and with what results come about.
+//! The machine and the versions of results.
 
 use std::{env, fs, process::Command};
 
@@ -7,7 +7,7 @@ use crate::{
     record::Setting,
 };
 
-/// Of this machine, now.
+/// Returns the setting of this machine.
 #[must_use]
 pub fn setting(contenders: &[Contender]) -> Setting {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -43,7 +43,7 @@ fn commit() -> String {
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// The first line of what a program says of itself.
+/// Returns the first line of a program's version.
 fn version(contender: &Contender) -> String {
     let argument = if contender.speaker == Speaker::Openbgpd { "-V" } else { "--version" };
     match Command::new(&contender.program).arg(argument).output() {

@@ -11,7 +11,7 @@ pub struct Spread {
     pub greatest: f64,
 }
 
-/// Of no values there is none.
+/// `None` without values.
 #[must_use]
 pub fn spread(values: &[f64]) -> Option<Spread> {
     let mut sorted = values.to_vec();

@@ -5,14 +5,14 @@ use crate::{
     statistics::{Spread, spread},
 };
 
-/// What a contender showed in one row.
+/// The figures of a contender in one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     /// The row, such as `S3 withdraw`.
     pub row: String,
     /// The contender's name.
     pub contender: String,
-    /// How many rounds there were.
+    /// The number of rounds.
     pub rounds: usize,
     /// Whether it was cut off: all figures are lower limits.
     pub cut_off: bool,

@@ -27,7 +27,7 @@ fn floor() -> Contender {
     floor
 }
 
-/// What the clients send, in their order.
+/// The messages of the clients, in their order.
 type Scripts = Vec<Rc<[u8]>>;
 
 /// Ten Established clients of a null reflector with two blocks each.

@@ -1,5 +1,5 @@
-//! Our decoder beside `bgpkit-parser` and `bgp-rs`: same octets, same run, taking turns. Fails when
-//! they disagree, when ours allocates, or when ours is not as much faster as the README says.
+//! Our decoder next to `bgpkit-parser` and `bgp-rs`: same octets, same run, by turns. Fails if they
+//! disagree, if ours allocates, or if ours is not as much faster as docs/evidence.md states.
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
@@ -11,7 +11,7 @@ use oracle::{bgp_rs_reader, bgpkit_reader, our_reader};
 
 /// Turns that each decoder has with a message.
 const ROUNDS: usize = 301;
-/// How long one turn takes at least.
+/// The minimum duration of one turn.
 const TURN: Duration = Duration::from_millis(3);
 /// The most of another decoder's time that ours may take, by message.
 const BARS: [(&str, f64); 2] = [("one /26", 1.0 / 4.0), ("700 x /26", 1.0 / 3.0)];
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether all three read the same from a message, field by field and as what is timed.
+/// Checks that all three read the same from a message, field by field and as timed.
 fn agree(octets: &[u8], prefixes: u32) -> Result<(), String> {
     let ours = our_reader::read(octets, true);
     let Outcome::Read(message) = &ours else { return Err(format!("bgp answers {ours:?}")) };
@@ -100,7 +100,7 @@ fn race<const N: usize>(contenders: &mut [Contender<'_>; N]) -> [f64; N] {
     let mut turns: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(ROUNDS));
     for round in 0..ROUNDS {
         for place in 0..N {
-            // Nobody always follows the same one.
+            // No decoder always follows the same one.
             let who = (round + place) % N;
             let taken = time(&mut contenders[who], times[who]);
             turns[who].push(taken.as_nanos() as f64 / times[who] as f64);

@@ -14,7 +14,7 @@ use crate::message::{Message, Outcome, Prefixes, hex, segment};
 
 /// Reads a whole message.
 pub fn read(octets: &[u8], asn4: bool) -> Outcome {
-    // It panics on some inputs; that is an outcome like others.
+    // It panics on some inputs; that is an outcome too.
     catch_unwind(|| read_inside(octets, asn4)).unwrap_or(Outcome::Panicked)
 }
 

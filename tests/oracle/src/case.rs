@@ -1,4 +1,4 @@
-//! The corpus, and what can be said of a message without decoding it.
+//! The corpus, and properties of a message that need no decoder.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// One message of the corpus.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Its number there.
+    /// Its number in the corpus.
     pub id: String,
     /// The whole message.
     pub octets: Vec<u8>,
@@ -18,8 +18,8 @@ pub struct Case {
     pub asn4: bool,
     /// Whether prefixes have path identifiers in its session.
     pub add_path: bool,
-    /// Whether the decoders it came with see different prefixes: the corpus's mark for sessions
-    /// with path identifiers of which it has no record.
+    /// Whether the corpus's decoders see different prefixes: its mark for sessions with path
+    /// identifiers of which it has no record.
     pub disputed: bool,
 }
 
@@ -49,13 +49,13 @@ impl Case {
         self.octets.get(18).copied().unwrap_or(0)
     }
 
-    /// The attributes of an UPDATE, as far as they are whole. Written anew here, so that what is
-    /// left out of a comparison isn't decided by the code that is being compared.
+    /// Returns the attributes of an UPDATE, as far as they are complete. Written independently, so
+    /// that the code under comparison does not decide what is left out.
     pub fn attributes(&self) -> Vec<RawAttribute<'_>> {
         self.attributes_and_rest().0
     }
 
-    /// Whether the list of attributes ends in the middle of one.
+    /// Returns whether the list of attributes ends in the middle of one.
     pub fn is_cut(&self) -> bool {
         !self.attributes_and_rest().1.is_empty()
     }
@@ -81,7 +81,7 @@ impl Case {
         (attributes, list)
     }
 
-    /// Whether an AS_PATH doesn't consist of segments of the session's width.
+    /// Returns whether an AS_PATH does not consist of segments of the session's width.
     pub fn has_path_of_other_width(&self) -> bool {
         let width = if self.asn4 { 4 } else { 2 };
         let attributes = self.attributes();
@@ -97,7 +97,7 @@ impl Case {
         })
     }
 
-    /// Whether a next hop is the unspecified address.
+    /// Returns whether a next hop is the unspecified address.
     pub fn has_unspecified_next_hop(&self) -> bool {
         self.attributes().iter().any(|attribute| match (attribute.code, attribute.value) {
             (3, value) => value.iter().all(|octet| *octet == 0),
@@ -109,7 +109,7 @@ impl Case {
         })
     }
 
-    /// Whether IPv4 prefixes have an IPv6 next hop (RFC 8950).
+    /// Returns whether IPv4 prefixes have an IPv6 next hop (RFC 8950).
     pub fn has_foreign_next_hop(&self) -> bool {
         self.attributes().iter().any(|attribute| match (attribute.code, attribute.value) {
             (14, [0, 1, 1, length, ..]) => *length != 4,
@@ -117,7 +117,7 @@ impl Case {
         })
     }
 
-    /// Whether it has an attribute of this type.
+    /// Returns whether it has an attribute of this type.
     pub fn has(&self, code: u8) -> bool {
         self.attributes().iter().any(|attribute| attribute.code == code)
     }
@@ -129,7 +129,8 @@ impl Case {
         rest.map_or(&[], |(_, nlri)| nlri)
     }
 
-    /// Whether it announces routes without ORIGIN, AS_PATH or, for IPv4's own field, NEXT_HOP.
+    /// Returns whether it announces routes without ORIGIN, AS_PATH or, for IPv4's own field,
+    /// NEXT_HOP.
     pub fn lacks_mandatory(&self) -> bool {
         let plain = !self.nlri().is_empty();
         (plain || self.has(14)) && (!self.has(1) || !self.has(2) || (plain && !self.has(3)))
@@ -146,7 +147,7 @@ impl Case {
         .collect()
     }
 
-    /// Whether all its families are unicast ones of IPv4 and IPv6.
+    /// Returns whether all its families are unicast ones of IPv4 and IPv6.
     pub fn is_unicast(&self) -> bool {
         self.families().iter().all(|family| matches!(family, (1 | 2, 1)))
     }
@@ -158,7 +159,7 @@ fn field(octets: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-/// Where the corpus is: `CORPUS`, or beside the workspace.
+/// Returns the directory of the corpus: `CORPUS`, or next to the workspace.
 pub fn corpus() -> PathBuf {
     std::env::var_os("CORPUS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/corpus")),

@@ -1,5 +1,5 @@
-//! The three decoders under one stopwatch: each reads the same octets and looks at every attribute
-//! and prefix of what it read.
+//! The three decoders under one stopwatch: each reads the same octets and visits every attribute
+//! and prefix.
 
 use std::hint::black_box;
 use std::io::Cursor;
@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use crate::our_reader;
 
-/// What a decoder found, in one number: equal messages have equal ones, in whatever order their
-/// parts are looked at. An addition for each part, so that looking costs next to nothing.
+/// The result of a decoder as one number: equal messages have equal numbers, in whatever order
+/// their parts are visited. One addition per part, so that the visit costs next to nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Digest(u64);
 
@@ -72,7 +72,7 @@ pub struct Contender<'a> {
 pub fn contenders(octets: &[u8]) -> [Contender<'_>; 3] {
     let context: Context = our_reader::context(true);
     assert_eq!(context.as_width, AsWidth::Four);
-    // It reads from reference-counted buffers: filling one is not held against it.
+    // It reads from reference-counted buffers: filling one is not timed.
     let shared = Bytes::copy_from_slice(octets);
     let capabilities = bgp_rs::Capabilities { FOUR_OCTET_ASN_SUPPORT: true, ..Default::default() };
     let mut reader = bgp_rs::Reader { stream: Cursor::new(octets), capabilities };

@@ -9,12 +9,12 @@ use ipnet::IpNet;
 /// A message as named fields; a field that the message doesn't have is absent.
 pub type Message = BTreeMap<&'static str, String>;
 
-/// What became of a message in a decoder.
+/// The result of a decoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was read.
+    /// The message was read.
     Read(Message),
-    /// It was refused, with these words.
+    /// The message was refused, with this text.
     Refused(String),
     /// The decoder panicked.
     Panicked,

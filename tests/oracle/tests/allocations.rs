@@ -1,4 +1,4 @@
-//! What decoding costs in memory.
+//! Allocations of the decoders.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -12,7 +12,7 @@ fn decoding_an_update_allocates_nothing_where_the_others_do() {
     assert_eq!(counts.keys().collect::<Vec<_>>(), ["700 x /26", "one /26"]);
     for (sample, counts) in counts {
         assert_eq!(counts["bgp"], 0, "{sample}");
-        // That the counter counts is seen by them.
+        // A check of the counter itself.
         assert!(counts["bgpkit-parser"] > 0 && counts["bgp-rs"] > 0, "{sample}: {counts:?}");
     }
 }

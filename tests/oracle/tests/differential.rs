@@ -6,15 +6,15 @@ use oracle::case::{Case, real_messages};
 use oracle::message::Outcome;
 use oracle::{bgp_rs_reader, bgpkit_reader, our_reader};
 
-/// A kind of message that an oracle doesn't handle correctly, and why. What it applies to is read
-/// off the octets, not off what our decoder says of them.
+/// A kind of message that an oracle does not handle correctly, and why. The octets decide to which
+/// messages it applies, not our decoder.
 struct Exclusion {
     name: &'static str,
     reason: &'static str,
     applies: fn(&Case) -> bool,
 }
 
-/// What neither oracle can judge.
+/// Messages that neither oracle can judge.
 const COMMON: &[Exclusion] = &[
     Exclusion {
         name: "mandatory attribute missing",
@@ -58,7 +58,7 @@ const COMMON: &[Exclusion] = &[
     },
 ];
 
-/// What bgp-rs alone gets wrong.
+/// Messages that bgp-rs alone gets wrong.
 const BGP_RS: &[Exclusion] = &[
     Exclusion {
         name: "labelled prefixes",

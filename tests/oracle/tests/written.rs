@@ -1,4 +1,4 @@
-//! What we write, others read: every UPDATE of the corpus, written anew by our encoder.
+//! Other decoders read every UPDATE of the corpus, encoded again by our encoder.
 
 use bgp::wire::as_path::AsWidth;
 use bgp::wire::encode::{self, UpdateFormat};

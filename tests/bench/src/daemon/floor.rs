@@ -1,4 +1,4 @@
-//! The null reflector: this program, run once more.
+//! The null reflector: this program, started again.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::{bed::Bed, contender::Contender};
 
 /// Starts it.
 pub(super) fn start(contender: &Contender, bed: &Bed, reflector: &Reflector) -> Result<Daemon> {
-    // It takes whoever calls.
+    // It accepts every connection.
     let Reflector { clients: _ } = reflector;
     Daemon::start(&contender.program, ["null-reflector"], bed.path("floor.log"))
 }

@@ -40,7 +40,7 @@ fn config(tuned: bool, reflector: &Reflector) -> String {
            no bgp default ipv4-unicast\n"
     );
     if tuned {
-        // As shipped a new group of receivers is waited for 1 s and more before it is sent anything.
+        // As shipped, a new update group is delayed by 1 s and more.
         text.push_str(" coalesce-time 0\n");
     }
     let _ = write!(

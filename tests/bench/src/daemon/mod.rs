@@ -22,15 +22,16 @@ use crate::{
     load::{PORT, client_address},
 };
 
-/// What a daemon is to be: a route reflector at [`crate::bed::DAEMON`], whose clients call it. It installs nothing.
+/// The configuration of a daemon: a route reflector at [`crate::bed::DAEMON`] whose clients connect
+/// to it. It installs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reflector {
-    /// How many clients it has.
+    /// The number of clients.
     pub clients: usize,
 }
 
 impl Reflector {
-    /// Its clients' numbers and addresses.
+    /// Returns its clients' numbers and addresses.
     fn clients(&self) -> impl Iterator<Item = (usize, Ipv4Addr)> + use<> {
         (0..self.clients).map(|number| (number, client_address(number)))
     }

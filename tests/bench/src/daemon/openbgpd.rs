@@ -11,14 +11,14 @@ use crate::{
     load::AS_NUMBER,
 };
 
-/// Where its processes lock themselves in; systemd makes it for the packaged service.
+/// The chroot of its processes; systemd creates it for the packaged service.
 const CHROOT: &str = "/run/openbgpd";
 
 /// Starts it as a reflector.
 pub(super) fn start(contender: &Contender, bed: &Bed, reflector: &Reflector) -> Result<Daemon> {
     fs::create_dir_all(CHROOT).with_context(|| format!("can't make {CHROOT}"))?;
     let path = bed.write("openbgpd.conf", &config(bed, reflector))?;
-    // It refuses a configuration that others could change.
+    // It refuses a configuration that other users could change.
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Daemon::start(
         &contender.program,

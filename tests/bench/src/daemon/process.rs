@@ -1,4 +1,4 @@
-//! A daemon's processes: start, wait for its port, look at what it uses, stop.
+//! A daemon's processes: start, wait for the port, measure, stop.
 
 use std::{
     ffi::OsStr,
@@ -15,9 +15,9 @@ use testbed::Process;
 
 use super::usage::{Cpu, Memory};
 
-/// How long a daemon may take to listen, or to become quiet.
+/// Time in which a daemon must listen, or become quiet.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may take to say goodbye to its peers.
+/// Time in which a daemon must end its sessions.
 const GOODBYE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A daemon is quiet if it used less than `QUIET_CPU` of CPU during `QUIET_FOR`.
@@ -142,7 +142,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Whether a TCP socket listens on `port`, in the calling thread's namespace.
+/// Returns whether a TCP socket listens on `port`, in the calling thread's namespace.
 ///
 /// # Errors
 /// When /proc can't be read.

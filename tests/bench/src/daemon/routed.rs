@@ -14,7 +14,7 @@ use crate::{
 /// A port on which no client listens: `routed` has no passive sessions, and what it dials is refused.
 const CLOSED_PORT: u16 = 9;
 
-/// Its control socket's name in the bed.
+/// The name of its control socket in the bed.
 pub(super) const SOCKET: &str = "routed.sock";
 
 /// Starts it as a reflector.
@@ -54,7 +54,7 @@ pub(crate) fn start_with(
     Daemon::start(&contender.program, ["--config".as_ref(), path.as_path()], bed.path("routed.log"))
 }
 
-/// A session with somebody who calls.
+/// Returns the BGPPeer of a client that connects.
 pub(crate) fn caller(name: &str, address: Ipv4Addr) -> String {
     format!(
         "---\n\

@@ -1,4 +1,4 @@
-//! What processes have used, from /proc.
+//! CPU time and memory of processes, from /proc.
 
 use std::{collections::BTreeMap, fs, ops::Add, time::Duration};
 
@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, ops::Add, time::Duration};
 pub struct Cpu(BTreeMap<u32, Duration>);
 
 impl Cpu {
-    /// Of a process and all below it (`schedstat`, in nanoseconds).
+    /// Returns the CPU time of a process and its descendants (`schedstat`, in nanoseconds).
     #[must_use]
     pub fn of(pid: u32) -> Self {
         let mut threads = BTreeMap::new();
@@ -21,7 +21,7 @@ impl Cpu {
         Self(threads)
     }
 
-    /// What was spent between two looks, by the threads that are still there.
+    /// Returns the CPU time between two measurements, of the threads that still exist.
     #[must_use]
     pub fn since(&self, before: &Self) -> Duration {
         let earlier = |thread| before.0.get(thread).copied().unwrap_or_default();
@@ -39,7 +39,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Of a process and all below it.
+    /// Returns the memory of a process and its descendants.
     #[must_use]
     pub fn of(pid: u32) -> Self {
         family(pid)

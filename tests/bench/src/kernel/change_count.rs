@@ -1,4 +1,4 @@
-//! What the kernel tells of changes: how many messages there were, by their type.
+//! The number of the kernel's change events, by message type.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ const GROUPS: u32 = 1 << (RTNLGRP_IPV4_ROUTE - 1) | 1 << (RTNLGRP_NEXTHOP - 1);
 /// Listens to changes of routes and next-hop objects in the calling thread's namespace.
 pub(super) struct Changes {
     socket: OwnedFd,
-    /// How many messages of each type came so far.
+    /// Messages of each type so far.
     kinds: BTreeMap<u16, u32>,
     lost: bool,
 }
@@ -62,7 +62,7 @@ impl Changes {
                         *self.kinds.entry(message.kind).or_default() += 1;
                     }
                 }
-                // Who only waits for news has them.
+                // A loss does not matter to a caller that only waits.
                 Err(Errno::ENOBUFS) => self.lost = true,
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(error) => return Err(error).context("netlink events can't be read"),
@@ -81,7 +81,7 @@ impl Changes {
     }
 }
 
-/// How many changes there were.
+/// Numbers of changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChangeCounts {
     /// `RTM_NEWNEXTHOP`

@@ -34,7 +34,7 @@ const SENDER: usize = 0;
 const MOVING: usize = 7;
 /// The device of BIRD and of the floor; routed makes its own.
 const DEVICE: &str = "tunnel0";
-/// While the move is waited for, the kernel tells of changes; without any: how often is looked.
+/// The interval of the checks without events of the kernel.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// They.
@@ -169,7 +169,7 @@ fn measure_move(install: &mut Install, blocks: &NextHopLoad, row: &str) -> Resul
         match query_reach(&mut socket, *address).map_err(|error| anyhow!("{error}"))? {
             Reach::Via { gateway: now, .. } if now == gateway => left = left.get(1..).unwrap_or_default(),
             _ if began.elapsed() > install.limit => bail!("{address} is not behind {gateway} in time"),
-            // Who looks all the time takes the processor that the daemon was to be woken on.
+            // A busy loop would take the processor from the daemon.
             _ => changes.wait(LOOK_AGAIN)?,
         }
     }

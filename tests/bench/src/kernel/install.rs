@@ -25,10 +25,10 @@ const NEXT_HOPS: u16 = 500;
 const EACH: u32 = 1000;
 /// The client that sends.
 const SENDER: usize = 0;
-/// How long the session may take.
+/// Time in which the session must be Established.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// It.
+/// Returns the scenario.
 pub(super) fn scenario() -> Scenario {
     Scenario {
         name: "S6",
@@ -48,7 +48,7 @@ pub(super) fn scenario() -> Scenario {
 
 /// The kernel alone, with next-hop objects as the floor of each row, and with plain gateways as rows of their own.
 fn limits(blocks: &NextHopLoad) -> Result<Vec<Measurement>> {
-    // routed sets it in its namespace: at 1 a notification repeats what its object says.
+    // routed sets it in its namespace: at 1 an event repeats what its object contains.
     std::fs::write("/proc/sys/net/ipv4/nexthop_compat_mode", "0").context("nexthop_compat_mode")?;
     let index = Exits::index()?;
     let mut measured = Vec::new();

@@ -25,10 +25,10 @@ const PROTOCOL: u8 = 179;
 /// The first id of the next-hop objects.
 const FIRST_ID: u32 = 1000;
 
-/// How routes name their next hops.
+/// How routes refer to their next hops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// By next-hop objects, which are there before the clock starts.
+    /// By next-hop objects, which exist before the clock starts.
     Objects,
     /// By gateway and device.
     Gateways,
@@ -60,7 +60,8 @@ fn scatter<T>(routes: Vec<T>) -> Vec<T> {
 }
 
 impl Limit {
-    /// Of these blocks behind neighbours on the device `index`. Objects are made here.
+    /// Prepares the routes of these blocks behind neighbours on the device `index`, and creates the
+    /// objects.
     pub(super) fn of(blocks: &NextHopLoad, index: u32, form: Form, order: Order) -> Result<Self> {
         let mut socket = RequestSocket::open()?;
         let mut objects = Vec::new();

@@ -32,17 +32,17 @@ use crate::{
 
 /// Nodes.
 const NODES: u8 = 50;
-/// How often a table is looked at during the start.
+/// The interval of the checks of a table during the start.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// How long the daemons have to come to rest after the start, and the CPU that all of them may use in
-/// [`RESTING_FOR`] then: hold timers of two thousand sessions run on.
+/// Time in which the daemons must come to rest after the start, and the CPU time that all of them
+/// may use in [`RESTING_FOR`] then: hold timers of two thousand sessions continue.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RESTING_FOR: Duration = Duration::from_secs(1);
 const RESTING_CPU: Duration = Duration::from_millis(60);
 /// The node that gets a block more.
 const GROWING: u8 = 1;
 
-/// It.
+/// Returns the scenario.
 pub(super) fn scenario() -> Scenario {
     Scenario {
         name: "S7",
@@ -65,7 +65,7 @@ fn further_block() -> Ipv4Addr {
     Ipv4Addr::new(20, 0, GROWING, 64)
 }
 
-/// What a node's thread is told.
+/// A command to a node's thread.
 enum Order {
     /// The device is there: configure it, and say that it is done.
     Configure,
@@ -81,15 +81,15 @@ struct Node {
     orders: Sender<Order>,
 }
 
-/// What a node's thread tells.
+/// A message of a node's thread.
 enum NodeMessage {
-    /// It is in its namespace, and has this thread id.
+    /// The thread is in its namespace, with this thread id.
     Here(u8, i32),
     /// The order is carried out, at this time.
     Done(Instant),
     /// The daemon has this process id.
     Started(u32),
-    /// It is not.
+    /// The thread is not in its namespace.
     Failed(u8, anyhow::Error),
 }
 
@@ -110,7 +110,7 @@ fn run(trial: &Trial<'_>) -> Result<Vec<Measurement>> {
                 (trial.contender, trial.bed.path(&format!("node-{number}")), trial.limit);
             scope.spawn(move || {
                 if let Err(error) = live(number, contender, &directory, limit, &carried_out, &tell) {
-                    // Nobody listens after another failure.
+                    // After another failure the receiver is gone.
                     let _ = tell.send(NodeMessage::Failed(number, error));
                 }
             });
@@ -181,7 +181,7 @@ impl Mesh {
         failed.unwrap_or_else(|| anyhow!("a node's thread ended"))
     }
 
-    /// Waits until all nodes have done what they were told; answers when the last one had.
+    /// Waits until all nodes have executed their commands; returns when the last one had.
     fn wait(&mut self, limit: Duration) -> Result<Instant> {
         let mut last = None;
         for _ in 0..NODES {
@@ -230,7 +230,7 @@ impl Mesh {
             outcome: Outcome::Done,
             wall_s: (ended - began).as_secs_f64(),
             cpu_s: spent.sum::<Duration>().as_secs_f64(),
-            // Of one daemon, on average.
+            // The average of the daemons.
             rss: memory.iter().map(|m| m.rss).sum::<u64>() / nodes,
             peak_rss: memory.iter().map(|m| m.peak).sum::<u64>() / nodes,
             more: [].into(),
@@ -279,7 +279,7 @@ fn live(
         }
         let done = Instant::now();
         if daemon.is_some() && changes.is_none() {
-            // What comes from now on is so little that it is no burden.
+            // From now on there are so few events that they are no burden.
             changes = Some(Changes::listen()?);
         }
         tell.send(NodeMessage::Done(done))?;
@@ -295,7 +295,7 @@ fn ip(words: &str) -> Result<()> {
     Ok(())
 }
 
-/// With `changes`, looks again when the kernel tells of one; else every now and then.
+/// Checks after each event with `changes`, else at intervals.
 fn until_reached(
     socket: &mut RequestSocket,
     blocks: &[Ipv4Addr],
@@ -313,7 +313,7 @@ fn until_reached(
             }
             _ => match &mut changes {
                 Some(changes) => changes.wait(limit)?,
-                // why: fifty tables that tell of every route would be measured too.
+                // why: the events of fifty tables would be measured too.
                 None => thread::sleep(LOOK_AGAIN),
             },
         }
@@ -396,7 +396,7 @@ fn resources(grown: bool) -> String {
     text
 }
 
-/// As shipped, it waits 5 s before it calls anybody; that is turned down as far as it goes.
+/// As shipped, it waits 5 s before its first connection; that is reduced as far as possible.
 fn bird(number: u8, grown: bool) -> String {
     let own = address(number);
     let mut text = format!(

@@ -5,7 +5,7 @@ use std::{fs, fs::File, thread};
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-/// What a mesh of some hundred nodes needs.
+/// The limit that a mesh of some hundred nodes needs.
 const WANTED: &str = "65536";
 /// From the largest on, since none may be larger than the next.
 const NAMES: [&str; 3] = ["gc_thresh3", "gc_thresh2", "gc_thresh1"];
@@ -49,7 +49,8 @@ fn path(name: &str) -> String {
     format!("/proc/sys/net/ipv4/neigh/default/{name}")
 }
 
-/// In the namespace that the program was started in: the limits are nowhere else to be seen.
+/// Runs `work` in the namespace that the program was started in: the limits are visible there
+/// alone.
 fn outside<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {

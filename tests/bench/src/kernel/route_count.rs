@@ -1,4 +1,4 @@
-//! Whether the kernel has all the routes, or none, looked at cheaply.
+//! Checks cheaply whether the kernel has all routes, or none.
 
 use std::{fs, net::IpAddr, time::Duration};
 
@@ -9,14 +9,14 @@ use crate::load::NextHopLoad;
 
 /// Blocks that are looked up while the rest is not there: a lookup takes a microsecond, counting all some milliseconds.
 const SAMPLES: u32 = 64;
-/// How often is looked.
+/// The interval of the checks.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Watches the routes of some blocks in the calling thread's namespace.
 pub(super) struct Watch {
     socket: RequestSocket,
     samples: Vec<IpAddr>,
-    /// How many prefixes table main had before.
+    /// Prefixes of table main before.
     others: u64,
     blocks: u64,
 }
@@ -31,13 +31,14 @@ impl Watch {
         Ok(Self { socket, samples: samples.collect(), others: prefixes()?, blocks: count.into() })
     }
 
-    /// What is in the table now is not of the blocks: what a daemon puts there at its start comes late.
+    /// Counts the present routes as not of the blocks: what a daemon installs at its start comes
+    /// late.
     pub(super) fn begin_anew(&mut self) -> Result<()> {
         self.others = prefixes()?;
         Ok(())
     }
 
-    /// Whether all are there (`all`), or none.
+    /// Returns whether all routes are installed (`all`), or none.
     pub(super) fn is(&mut self, all: bool) -> Result<bool> {
         // From the last on: the first are written first, mostly.
         for address in self.samples.iter().rev() {
@@ -49,13 +50,13 @@ impl Watch {
         Ok(prefixes()? == self.others + if all { self.blocks } else { 0 })
     }
 
-    /// How many of them are there.
+    /// Returns how many of the routes are installed.
     pub(super) fn count(&self) -> Result<u64> {
         Ok(prefixes()?.saturating_sub(self.others))
     }
 }
 
-/// How many prefixes table main of the calling thread's namespace has.
+/// Returns the number of prefixes in table main of the calling thread's namespace.
 ///
 /// # Errors
 /// When /proc has no statistics of it (`CONFIG_IP_FIB_TRIE_STATS`).

@@ -8,7 +8,7 @@ use super::{
     wire::{self, Attributes},
 };
 
-/// Where blocks begin.
+/// The first block.
 const BASE: Ipv4Addr = Ipv4Addr::new(20, 0, 0, 0);
 
 /// The blocks of `clients` clients, `per_client` each, and what each client sends to announce its own.
@@ -27,7 +27,7 @@ pub fn blocks(clients: u32, per_client: u32) -> (Universe, Vec<Rc<[u8]>>) {
     (universe, scripts)
 }
 
-/// What the prober sends to announce one probe.
+/// Returns the UPDATE that announces one probe.
 #[must_use]
 pub fn probe(universe: &Universe, number: u32) -> Rc<[u8]> {
     let attributes = Attributes { local_pref: 100, ..Attributes::default() }.encode(client_address(PROBER));
@@ -40,14 +40,14 @@ pub fn probe(universe: &Universe, number: u32) -> Rc<[u8]> {
 pub struct Senders {
     /// The blocks.
     pub universe: Universe,
-    /// What the first sends.
+    /// The messages of the first sender.
     pub first: Rc<[u8]>,
-    /// What the second sends: paths that are worse by their LOCAL_PREF and a longer AS_PATH.
+    /// The messages of the second sender: paths with a lower LOCAL_PREF and a longer AS_PATH.
     pub worse: Rc<[u8]>,
 }
 
 impl Senders {
-    /// Of so many blocks.
+    /// Returns the load of so many blocks.
     #[must_use]
     pub fn of_blocks(blocks: u32) -> Self {
         let universe = Universe::new(&[(BASE, 26, blocks)], Origin::Senders);

@@ -20,7 +20,7 @@ const IN_SUBNET: usize = 250;
 /// The first client's address, less one.
 const FIRST: u32 = 0x0a01_0000;
 
-/// The address of client `number`, from 10.1.0.1 on.
+/// Returns the address of client `number`, from 10.1.0.1 on.
 ///
 /// # Panics
 /// There are no 10 million addresses.
@@ -39,7 +39,7 @@ pub(super) fn client_number(address: Ipv4Addr) -> Option<usize> {
     Some(offset / 256 * IN_SUBNET + last)
 }
 
-/// How far a session is.
+/// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Not connected.
@@ -54,9 +54,10 @@ pub(super) enum State {
     Established,
 }
 
-/// What reading gave.
+/// The result of a read.
 pub(super) enum ReadResult {
-    /// So many bytes are in the buffer, the earlier rest included. `more`: there may be further ones.
+    /// `length` octets are in the buffer, the earlier rest included. `more`: there may be further
+    /// ones.
     Bytes { length: usize, more: bool },
     /// Nothing for now.
     Nothing,
@@ -72,13 +73,13 @@ pub(super) struct Client {
     /// Whether its set counts for the goal, and whether it is as wanted.
     pub receives: bool,
     pub complete: bool,
-    /// What it sends as soon as it is Established.
+    /// The octets that it sends as soon as it is Established.
     pub first_words: Option<Rc<[u8]>>,
     /// The beginning of a message.
     pub rest: Vec<u8>,
     /// OPEN and KEEPALIVEs.
     control: Vec<u8>,
-    /// What it was told to send; of the first so much is written.
+    /// The octets to be sent; of the first so much is written.
     scripts: VecDeque<Rc<[u8]>>,
     written: usize,
     pub last_sent: Instant,
@@ -170,7 +171,7 @@ impl Client {
         self.write()
     }
 
-    /// Whether nothing is left to be sent.
+    /// Returns whether everything is sent.
     pub(super) fn has_sent_all(&self) -> bool {
         self.scripts.is_empty() && self.control.is_empty()
     }
@@ -207,7 +208,7 @@ impl Client {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The reader says why: a NOTIFICATION may be waiting.
+                // The reader reports the reason: a NOTIFICATION may be waiting.
                 Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                     return Ok(());
                 }

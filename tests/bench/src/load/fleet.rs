@@ -21,7 +21,7 @@ use crate::bed::DAEMON;
 
 /// BGP's port.
 pub const PORT: u16 = 179;
-/// The hold time that clients offer unless told otherwise, in seconds.
+/// The default hold time of clients, in seconds.
 pub const HOLD_TIME: u16 = 90;
 /// From a refused or reset connection to the next attempt. What the kernel does by itself (a SYN that
 /// finds a full backlog is sent again after 1, 3, 7 ... s) is left to it.
@@ -30,26 +30,26 @@ const RETRY: Duration = Duration::from_millis(50);
 const BUFFER: usize = 512 * 1024;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
-/// How often timers are looked at.
+/// The interval of the timers.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What a receiver is to hold.
+/// The goal of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// Everything.
     All,
-    /// Nothing.
+    /// No prefixes.
     Nothing,
     /// Everything, by the second sender's path.
     Second,
 }
 
-/// What a client does.
+/// The behaviour of a client.
 #[derive(Clone, Debug, Default)]
 pub struct Role {
-    /// Whether the goal is its too.
+    /// Whether the goal applies to it.
     pub receives: bool,
-    /// What it sends as soon as its session is Established.
+    /// The octets that it sends as soon as its session is Established.
     pub first_words: Option<Rc<[u8]>>,
 }
 
@@ -68,7 +68,7 @@ impl std::fmt::Display for SessionFailure {
 
 impl std::error::Error for SessionFailure {}
 
-/// What can be done for a client.
+/// Readiness of a client's socket.
 #[derive(Clone, Copy, Debug)]
 struct Ready {
     client: usize,
@@ -80,7 +80,7 @@ struct Ready {
 pub struct Fleet {
     poll: Poll,
     events: Events,
-    /// Those of one turn; empty between turns.
+    /// The ready clients of one turn; empty between turns.
     ready: Vec<Ready>,
     buffer: Box<[u8]>,
     universe: Universe,
@@ -94,13 +94,13 @@ pub struct Fleet {
     to_dial: VecDeque<usize>,
     in_flight: usize,
     dialling: usize,
-    /// Those to be connected again, in order of time.
+    /// Clients to be connected again, in order of time.
     retries: VecDeque<(Instant, usize)>,
     retried: u64,
-    /// Whether an Established session that ends is a failure.
+    /// Whether the end of an Established session is a failure.
     lasting: bool,
     receive_buffer: Option<usize>,
-    /// Those with more to read than one turn's share.
+    /// Clients with more to read than one turn's share.
     unread: VecDeque<usize>,
     next_tick: Instant,
     received: u64,
@@ -109,7 +109,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Nobody yet. `hold_time` in seconds.
+    /// Creates a fleet without clients. `hold_time` is in seconds.
     ///
     /// # Errors
     /// Without an epoll descriptor.
@@ -152,7 +152,7 @@ impl Fleet {
         self.clients.push(client);
     }
 
-    /// How many clients there are.
+    /// Returns the number of clients.
     #[must_use]
     pub fn clients(&self) -> usize {
         self.clients.len()
@@ -204,7 +204,8 @@ impl Fleet {
         self.receive_buffer = Some(bytes);
     }
 
-    /// Whether an Established session that ends is a failure (the default); else it is begun again.
+    /// Sets whether the end of an Established session is a failure (the default); otherwise it is
+    /// opened again.
     pub fn set_lasting(&mut self, lasting: bool) {
         self.lasting = lasting;
     }
@@ -226,19 +227,19 @@ impl Fleet {
         self.judge(client);
     }
 
-    /// Whether a client has sent all that it was told to.
+    /// Returns whether a client has sent everything.
     #[must_use]
     pub fn has_sent_all(&self, client: usize) -> bool {
         self.clients[client].has_sent_all()
     }
 
-    /// How many sessions are Established.
+    /// Returns the number of Established sessions.
     #[must_use]
     pub fn established(&self) -> usize {
         self.established
     }
 
-    /// How often a connection was refused or reset and begun again.
+    /// Returns how often a connection was refused or reset and repeated.
     #[must_use]
     pub fn retried(&self) -> u64 {
         self.retried
@@ -275,7 +276,7 @@ impl Fleet {
         self.clients.iter().filter(|c| c.state == State::Established).map(of).max().unwrap_or_default()
     }
 
-    /// Begins to watch for silence anew.
+    /// Restarts the measurement of silence.
     pub fn mark_silence(&mut self) {
         let now = Instant::now();
         for client in &mut self.clients {
@@ -292,13 +293,13 @@ impl Fleet {
         }
     }
 
-    /// Whether every receiver holds exactly what it is to.
+    /// Returns whether every receiver holds exactly its goal.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete == self.receivers
     }
 
-    /// How much is there of what all receivers are to hold, in percent.
+    /// Returns how much of all receivers' goals is reached, in percent.
     #[must_use]
     pub fn percent(&self) -> u64 {
         let receivers = || self.clients.iter().filter(|client| client.receives);
@@ -328,7 +329,7 @@ impl Fleet {
         }
     }
 
-    /// Serves the clients until `done` or the deadline; says which it was.
+    /// Serves the clients until `done` or the deadline; returns which it was.
     ///
     /// # Errors
     /// When an Established session ends, and for messages that can't be read or shouldn't have come.
@@ -343,7 +344,7 @@ impl Fleet {
         Ok(true)
     }
 
-    /// Waits for events for at most `patience` and serves them.
+    /// Waits for events for at most `patience` and handles them.
     ///
     /// # Errors
     /// As [`Fleet::run_until`].

@@ -12,16 +12,16 @@ use super::{
 /// Prefixes of each length in a thousand, about as in the Internet's table.
 const LENGTHS: [(u8, u32); 9] =
     [(24, 600), (23, 100), (22, 120), (21, 50), (20, 50), (19, 30), (18, 15), (17, 15), (16, 20)];
-/// Where the prefixes of each length begin; less specific ones cover more specific ones, as they do.
+/// The first prefix of each length; less specific ones cover more specific ones, as in real tables.
 const BASE: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 0);
 /// Neighbouring prefixes of one length that share their attributes.
 const CLUSTER: u32 = 4;
-/// The same table in every run.
+/// The seed: the table is the same in every run.
 const SEED: u64 = 20_261_121;
 
-/// What the sender of a full table sends.
+/// The load of the sender of a full table.
 pub struct FullTable {
-    /// Its prefixes.
+    /// The prefixes.
     pub universe: Universe,
     /// UPDATEs that announce them all, those of each attribute set together.
     pub announce: Rc<[u8]>,
@@ -29,8 +29,8 @@ pub struct FullTable {
     pub withdraw: Rc<[u8]>,
 }
 
-/// A table of `prefixes` with `sets` attribute sets: a few sets have thousands of prefixes, most have
-/// one or two.
+/// Creates a table of `prefixes` with `sets` attribute sets: a few sets have thousands of prefixes,
+/// most have one or two.
 ///
 /// # Panics
 /// There are more sets than prefixes.
@@ -73,7 +73,8 @@ pub fn full_table(prefixes: u32, sets: u32) -> FullTable {
     FullTable { universe, announce: announce.into(), withdraw: withdraw.into() }
 }
 
-/// How many prefixes each set has: at least one; beyond that, the k-th largest as `(k + 20)^-0.9`.
+/// Returns the number of prefixes of each set: at least one; beyond that, the k-th largest as `(k +
+/// 20)^-0.9`.
 fn runs(prefixes: u32, sets: u32) -> Vec<u32> {
     let weight = |set: u32| (f64::from(set) + 20.0).powf(-0.9);
     let sum: f64 = (0..sets).map(weight).sum();

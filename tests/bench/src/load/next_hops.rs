@@ -12,14 +12,14 @@ pub const BLOCK_LENGTH: u8 = 26;
 pub struct NextHopLoad {
     /// The first block.
     pub first: Ipv4Addr,
-    /// Who they are behind.
+    /// The next hops of the blocks.
     pub next_hops: Vec<Ipv4Addr>,
-    /// How many each has.
+    /// Blocks per next hop.
     pub each: u32,
 }
 
 impl NextHopLoad {
-    /// How many blocks there are.
+    /// Returns the number of blocks.
     #[must_use]
     pub fn blocks(&self) -> u32 {
         u32::try_from(self.next_hops.len()).unwrap_or(u32::MAX).saturating_mul(self.each)

@@ -21,7 +21,7 @@ impl Random {
 
     /// A number below `bound`, which is not 0.
     pub(super) fn below(&mut self, bound: u32) -> u32 {
-        // Of 32 bits times the bound the upper half: no division.
+        // The upper half of 32 bits times the bound: no division.
         ((u64::from(self.next() as u32) * u64::from(bound)) >> 32) as u32
     }
 

@@ -1,13 +1,13 @@
-//! What a receiver holds: one bit per prefix, a second for the second sender's path.
+//! The prefixes of a receiver: one bit per prefix, a second for the second sender's path.
 
 use std::ops::Range;
 
-/// The set of prefixes that one receiver has been told of and not told to forget.
+/// The set of prefixes that one receiver was sent and that were not withdrawn.
 #[derive(Clone, Debug)]
 pub struct ReceivedPrefixes {
     bits: Box<[u64]>,
     second: Box<[u64]>,
-    /// Its own prefixes, which a reflector may send back to it (RFC 4456 §8 has it ignore them).
+    /// Its own prefixes, which a reflector may send back to it (RFC 4456 §8: it ignores them).
     own: Range<u32>,
     main: u32,
     count: u32,
@@ -16,7 +16,7 @@ pub struct ReceivedPrefixes {
 }
 
 impl ReceivedPrefixes {
-    /// Nothing, of `total` prefixes, those from `main` on being probes.
+    /// Creates an empty set of `total` prefixes, of which those from `main` on are probes.
     #[must_use]
     pub fn new(main: u32, total: u32, own: Range<u32>) -> Self {
         let words = (total as usize).div_ceil(64);
@@ -62,19 +62,19 @@ impl ReceivedPrefixes {
         }
     }
 
-    /// How many it holds, without its own and without probes.
+    /// Returns the number of held prefixes, without its own and without probes.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// Of how many it holds the second sender's path.
+    /// Returns the number of prefixes with the second sender's path.
     #[must_use]
     pub fn seconds(&self) -> u32 {
         self.seconds
     }
 
-    /// How many it is to hold when it has all.
+    /// Returns the number of prefixes of a complete set.
     #[must_use]
     pub fn wanted(&self) -> u32 {
         let own = self.own.end.min(self.main).saturating_sub(self.own.start);

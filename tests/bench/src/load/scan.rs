@@ -10,7 +10,7 @@ use super::{
     wire::{HEADER, MAX_MESSAGE, Message},
 };
 
-/// What a scan came upon.
+/// The result of a scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanResult {
     /// Bytes of whole messages; the rest is the beginning of the next one.
@@ -27,7 +27,7 @@ pub struct ScanResult {
     pub notification: Option<(u8, u8)>,
 }
 
-/// Reads all whole messages.
+/// Reads all complete messages.
 ///
 /// # Errors
 /// What is no BGP message, a prefix that nobody announced, and a next hop that isn't its sender's.
@@ -101,7 +101,7 @@ fn each_prefix(
     let mut count = 0;
     while let Some((&length, rest)) = bytes.split_first() {
         let octets = usize::from(length).div_ceil(8);
-        // Octets of the next prefix do no harm: the universe looks at `length` bits.
+        // Octets of the next prefix do no harm: the universe uses `length` bits.
         let address = match rest.first_chunk::<4>() {
             Some(four) => u32::from_be_bytes(*four),
             None => {

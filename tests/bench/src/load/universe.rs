@@ -14,11 +14,11 @@ struct Region {
     base: u32,
     /// The first one's number.
     first: u32,
-    /// How many there are.
+    /// The number of prefixes.
     count: u32,
 }
 
-/// Whose prefixes they are, which their NEXT_HOP tells.
+/// The sender of prefixes, which their NEXT_HOP identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Client `n` announces the numbers from `n * per_client` on, as many.
@@ -39,14 +39,14 @@ pub struct Universe {
     total: u32,
 }
 
-/// What a next hop says of the prefixes that come with it.
+/// The meaning of a next hop for its prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Source {
     /// The first number that may have it.
     pub from: u32,
     /// The first after that may not.
     pub to: u32,
-    /// Whether it's the second sender's path.
+    /// Whether it is the second sender's path.
     pub second: bool,
 }
 
@@ -54,7 +54,8 @@ pub(super) struct Source {
 pub const PROBER: usize = 2;
 
 impl Universe {
-    /// Of `(base, length, count)`: at most one region of each length, none of length 0.
+    /// Creates a universe of regions `(base, length, count)`: at most one of each length, none of
+    /// length 0.
     ///
     /// # Panics
     /// A region is of a length that is taken or that no IPv4 prefix has, or doesn't fit.
@@ -68,7 +69,7 @@ impl Universe {
         universe
     }
 
-    /// With `count` probes more, /26 blocks from `base` on.
+    /// Adds `count` probes, /26 blocks from `base` on.
     ///
     /// # Panics
     /// As [`Universe::new`].
@@ -87,13 +88,13 @@ impl Universe {
         self.total += count;
     }
 
-    /// How many prefixes there are but for the probes.
+    /// Returns the number of prefixes without the probes.
     #[must_use]
     pub fn main(&self) -> u32 {
         self.main
     }
 
-    /// How many there are with the probes.
+    /// Returns the number of prefixes with the probes.
     #[must_use]
     pub fn total(&self) -> u32 {
         self.total
@@ -112,7 +113,7 @@ impl Universe {
         (at < region.count).then(|| region.first + at)
     }
 
-    /// The prefix of a number.
+    /// Returns the prefix of a number.
     ///
     /// # Panics
     /// There is none of that number.
@@ -124,7 +125,7 @@ impl Universe {
         ((region.base + (number - region.first)) << (32 - length), length)
     }
 
-    /// What a next hop says; `None` if it's nobody's.
+    /// Returns the meaning of a next hop; `None` if it is not a sender's.
     #[must_use]
     pub(super) fn source(&self, next_hop: Ipv4Addr) -> Option<Source> {
         let client = client_number(next_hop)?;

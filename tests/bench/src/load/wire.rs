@@ -57,7 +57,7 @@ pub(super) fn open(as_number: u32, hold_time: u16, id: Ipv4Addr) -> Vec<u8> {
     out
 }
 
-/// OPEN and KEEPALIVE, which is all that a peer says to become Established.
+/// Returns OPEN and KEEPALIVE, all that a peer sends to become Established.
 #[must_use]
 pub fn handshake(as_number: u32, hold_time: u16, id: Ipv4Addr) -> Vec<u8> {
     let mut out = open(as_number, hold_time, id);

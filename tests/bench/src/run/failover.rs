@@ -50,7 +50,7 @@ fn drop_sender(trial: &Trial<'_>, row: &str, second: bool) -> Result<Vec<Measure
     phases.establish()?;
     let loaded = phases.measure(row, Goal::All, |fleet| fleet.send(FIRST, first))?;
     if loaded.outcome == Outcome::CutOff {
-        // It didn't even get to where something can be dropped.
+        // The load was not reached, so nothing can be dropped.
         return Ok(vec![loaded]);
     }
     if second {

@@ -20,7 +20,7 @@ const SENDER: usize = 0;
 /// The receiver that goes and comes back.
 const RETURNING: usize = 5;
 
-/// It.
+/// Returns the scenario.
 pub(super) fn scenario() -> Scenario {
     Scenario {
         name: "S3",
@@ -67,7 +67,7 @@ fn run(table: &mut TablePhases) -> Result<Vec<Measurement>> {
         return Ok(measured);
     }
     phases.settle()?;
-    // Who remembers nothing has nothing for a receiver that comes back.
+    // A null reflector has nothing for a receiver that returns.
     if !phases.forgetful {
         phases.fleet.hang_up(RETURNING);
         phases.settle()?;

@@ -1,4 +1,4 @@
-//! How time and memory grow with the load, for ours alone.
+//! The growth of time and memory with the load, for routed alone.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::{
     scenario::{Scenario, Trial},
 };
 
-/// Of 1,000 prefixes so many attribute sets, as in S3.
+/// Attribute sets per 1,000 prefixes, as in S3.
 const SETS_PER_THOUSAND: u32 = 148;
 
 /// They. Their rows are what is counted and how much of it there is, such as `clients 300`.

@@ -1,4 +1,4 @@
-//! What a daemon uses whose only peer never comes (without any, BIRD doesn't even listen).
+//! The usage of a daemon whose only peer never connects (without any, BIRD does not listen).
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::{
     scenario::{Scenario, Trial},
 };
 
-/// It.
+/// Returns the scenario.
 pub(super) fn scenario() -> Scenario {
     Scenario {
         name: "idle",

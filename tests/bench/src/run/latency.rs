@@ -1,5 +1,5 @@
-//! How long a new block takes to reach everybody while a full table is loaded and withdrawn again, how
-//! late keepalives are meanwhile, and how long `show peers` takes to be answered.
+//! The time until a new block reaches all clients while a full table is loaded and withdrawn again,
+//! the delay of keepalives meanwhile, and the response time of `show peers`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -36,7 +36,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(20);
 /// Blocks there are for probes: more than are announced within the longest limit.
 const PROBES: u32 = 8192;
 const PROBE_BASE: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 0);
-/// How long the last probes may take after the load.
+/// Time for the last probes after the load.
 const GRACE: Duration = Duration::from_secs(10);
 /// Between two requests to the control socket.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -47,7 +47,8 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 const CLIENTS: usize = 12;
 const SENDER: usize = 0;
 
-/// So many pieces of a table, one every [`PROBE_EVERY`], are 5 s: about what the quickest peer takes for S3.
+/// The number of pieces of a table; one every [`PROBE_EVERY`], which is 5 s: about what the
+/// quickest peer takes for S3.
 const PACED: usize = 250;
 
 /// They.
@@ -129,7 +130,7 @@ struct Prober {
     first_probe: u32,
     /// When each was sent.
     sent: Vec<Instant>,
-    /// Of each, how many have it and when the last of them got it.
+    /// For each probe, how many clients have it and when the last one got it.
     arrived: BTreeMap<u32, (usize, Instant)>,
 }
 
@@ -217,7 +218,7 @@ impl Asker {
     }
 
     fn stop(self) -> Result<Vec<f64>> {
-        // A thread that failed no longer listens; it says why.
+        // A thread that failed has stopped receiving; it reports the reason.
         let _ = self.stop.send(());
         self.thread.join().map_err(|_| anyhow!("the thread that asks for peers panicked"))?
     }

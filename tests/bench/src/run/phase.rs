@@ -12,7 +12,7 @@ use crate::{
     scenario::Trial,
 };
 
-/// How long sessions may take that aren't measured.
+/// Time in which sessions must be Established, where that is not measured.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// The daemon is settled if for so long it sent nothing and used less CPU than that.
 const SETTLED_FOR: Duration = Duration::from_millis(300);
@@ -26,12 +26,12 @@ pub(super) struct Phases {
     pub fleet: Fleet,
     /// After so long a phase is cut off.
     pub limit: Duration,
-    /// Whether the daemon, a null reflector, remembers nothing.
+    /// Whether the daemon is a null reflector, which keeps nothing.
     pub forgetful: bool,
 }
 
 impl Phases {
-    /// Of a trial.
+    /// Creates the phases of a trial.
     pub(super) fn new(trial: &Trial<'_>, daemon: Daemon, fleet: Fleet) -> Self {
         Self { daemon, fleet, limit: trial.limit, forgetful: trial.contender.speaker == Speaker::Floor }
     }

@@ -12,7 +12,7 @@ use crate::{
     scenario::{Scenario, Trial},
 };
 
-/// Who accepts a handful of connections at a time takes minutes.
+/// A daemon that accepts a handful of connections at a time takes minutes.
 const COLD_LIMIT: Duration = Duration::from_secs(60);
 
 /// They.

@@ -1,5 +1,5 @@
-//! How often each decoder allocates for one message, as JSON. A program of its own because counting
-//! takes another allocator, which would slow down those who use it most.
+//! Prints the allocations of each decoder for one message, as JSON. A program of its own because
+//! counting takes another allocator, which would slow down the decoders that use it most.
 
 use std::collections::BTreeMap;
 
