@@ -3,11 +3,8 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
-
 /// Autonomous system number of four octets (RFC 6793).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Asn(pub u32);
 
 impl Asn {
@@ -27,8 +24,7 @@ impl fmt::Display for Asn {
 }
 
 /// BGP identifier: four octets, unique within the AS, never zero (RFC 6286).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouterId(pub Ipv4Addr);
 
 impl RouterId {
@@ -45,8 +41,7 @@ impl fmt::Display for RouterId {
 }
 
 /// Number of a configured neighbor; assigned by the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub u32);
 
 impl fmt::Display for PeerId {
@@ -65,8 +60,7 @@ pub struct AfiSafi {
 }
 
 /// Address family whose routes are exchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// AFI 1, SAFI 1.
     Ipv4Unicast,

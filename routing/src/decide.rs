@@ -7,13 +7,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgp::{Asn, RouterId};
-use serde::Serialize;
 
 use crate::attrs::AttrSet;
 
 /// Reason why a path is not the best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PathReason {
     /// AS_PATH contains our AS.
     AsLoop,
@@ -44,7 +42,6 @@ pub enum PathReason {
     /// The path is stale, and its peer does not respond.
     PeerSilent,
     /// The path is long-lived stale (RFC 9494).
-    #[serde(rename = "last_resort")]
     LlgrStale,
     /// Another path has a higher LOCAL_PREF.
     LocalPref,

@@ -7,7 +7,6 @@ use bgp::session::SessionParameters;
 use bgp::wire::encode::UpdateFormat;
 use bgp::{Families, PeerId, RouterId};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 
 /// Source of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,8 +43,7 @@ impl SourceIx {
 }
 
 /// Kind of a source, for display and JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceKind {
     /// A block of this node.
     Local,

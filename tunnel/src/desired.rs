@@ -6,7 +6,6 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::Serialize;
 
 use crate::{
     node::{Config, Mac},
@@ -29,8 +28,7 @@ pub const VXLAN_OVERHEAD: u32 = 50;
 pub const VXLAN_OVERHEAD_IPV6: u32 = 70;
 
 /// A tunnel device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Device {
     /// `routed.ipip`.
     Ipip,

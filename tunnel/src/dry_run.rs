@@ -5,7 +5,6 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     desired::{DesiredDevice, DesiredState, Device, RouteTarget},
@@ -17,8 +16,7 @@ use crate::{
 pub const ROUTES_NAMED: usize = 20;
 
 /// The action on an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PlannedAction {
     /// Addition.
     Add,
@@ -29,7 +27,7 @@ pub enum PlannedAction {
 }
 
 /// A kernel object that would change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectChange {
     /// Action.
     pub change: PlannedAction,
@@ -38,7 +36,7 @@ pub struct ObjectChange {
 }
 
 /// The changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DryRun {
     /// Changes of everything except routes.
     pub objects: Vec<ObjectChange>,

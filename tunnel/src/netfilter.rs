@@ -9,7 +9,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -50,7 +49,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const PASSES: u32 = 4;
 
 /// The state of the table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FirewallReport {
     /// True if there is something to do.
     pub wanted: bool,

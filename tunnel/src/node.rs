@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::Serialize;
 use sha1::{Digest, Sha1};
 
 use crate::probe::{TunnelPath, packet::ProbeKey};
@@ -13,8 +12,7 @@ use crate::probe::{TunnelPath, packet::ProbeKey};
 pub type Mac = [u8; 6];
 
 /// Encapsulation of packets between nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encapsulation {
     /// IP in IP (RFC 2003), IP protocol 4.
     Ipip,
@@ -25,8 +23,7 @@ pub enum Encapsulation {
 }
 
 /// The condition for encapsulation of a pool's packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoolMode {
     /// To every other node.
     Always,
@@ -37,8 +34,7 @@ pub enum PoolMode {
 }
 
 /// The path to a block without a BGP path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FallbackMode {
     /// VXLAN to the VTEP of the static peer table.
     Vxlan,
@@ -295,8 +291,7 @@ impl Config {
 }
 
 /// Origin of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PathKind {
     /// A BGP session.
     Bgp,

@@ -6,8 +6,6 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 pub mod packet;
 pub mod prober;
 
@@ -15,8 +13,7 @@ pub mod prober;
 pub(crate) mod driver;
 
 /// A path from node to node that can be probed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TunnelPath {
     /// IP in IP.
     Ipip,
@@ -64,8 +61,7 @@ impl fmt::Display for TunnelPath {
 }
 
 /// The state of a tunnel path to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PathState {
     /// No probe was answered yet, and nothing proved that the path is blocked.
     #[default]

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     desired::BLACKHOLE_METRIC,
@@ -20,7 +19,7 @@ pub const PERMISSION_DENIED: &str = "no CAP_NET_ADMIN: the kernel refuses to cha
      run routed as root or grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN; container: add NET_ADMIN)";
 
 /// The state of the dataplane.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DataplaneReport {
     /// True if all routes are known and leftovers were swept.
     pub in_sync: bool,
@@ -53,7 +52,7 @@ pub struct DataplaneReport {
 }
 
 /// Durations of the kernel's work since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KernelLatency {
     /// Durations of batches of routes, at most 256 each.
     pub routes: Latency,
@@ -62,7 +61,7 @@ pub struct KernelLatency {
 }
 
 /// Work since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
     /// Number of routes added, replaced or deleted.
     pub routes: u64,
@@ -81,8 +80,7 @@ pub struct Work {
 }
 
 /// The form of the next hops of routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextHops {
     /// Ids of next-hop objects.
     Objects,
@@ -93,7 +91,7 @@ pub enum NextHops {
 }
 
 /// A tunnel device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceReport {
     /// Interface name.
     pub name: String,
@@ -112,8 +110,7 @@ pub struct DeviceReport {
 }
 
 /// The state of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceState {
     /// Administratively up.
     Up,
@@ -124,7 +121,7 @@ pub enum DeviceState {
 }
 
 /// An object that the kernel refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureReport {
     /// Description of the object.
     pub object: String,
@@ -137,7 +134,7 @@ pub struct FailureReport {
 }
 
 /// A prefix.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteReport {
     /// Destination.
     pub prefix: IpNet,
@@ -158,7 +155,7 @@ pub struct RouteReport {
 }
 
 /// One of the exits that share a prefix's packets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberReport {
     /// Kind of the exit.
     pub exit: ExitKind,
@@ -169,8 +166,7 @@ pub struct MemberReport {
 }
 
 /// The kind of an exit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitKind {
     /// Plain.
     Direct,
@@ -183,7 +179,7 @@ pub enum ExitKind {
 }
 
 /// The tunnel to another node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TunnelReport {
     /// Name.
     pub node: String,
@@ -202,11 +198,9 @@ pub struct TunnelReport {
     /// MTU of the device in use, in octets.
     pub mtu: Option<u32>,
     /// Measurements of the tunnel paths.
-    #[serde(default)]
     pub ways: Vec<PathReport>,
     /// Difference of its clock to this node's at the last answer to a probe, in milliseconds;
     /// positive if its clock is ahead.
-    #[serde(default)]
     pub clock_ahead_ms: Option<f64>,
     /// Blocks.
     pub blocks: Vec<IpNet>,
@@ -223,7 +217,7 @@ impl From<Encapsulation> for ExitKind {
 }
 
 /// The measurements of one tunnel path to a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PathReport {
     /// Exit kind of the path.
     pub exit: ExitKind,

@@ -6,7 +6,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
 
 use crate::{
     node::{Config, Encapsulation, FallbackMode, LearnedPath, PathKind, PoolMode, RemoteNode},
@@ -151,12 +150,6 @@ impl fmt::Display for ExitReason {
             ExitReason::Unreachable => "no route to the next hop",
             ExitReason::InsideTunnel => "the route to the next hop leads into the tunnel",
         })
-    }
-}
-
-impl Serialize for ExitReason {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

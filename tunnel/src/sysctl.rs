@@ -4,7 +4,6 @@
 use std::{fmt, fs, io, path::Path};
 
 use ipnet::IpNet;
-use serde::Serialize;
 
 use crate::{
     desired::Device,
@@ -13,7 +12,7 @@ use crate::{
 };
 
 /// A sysctl with its value before and after the check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sysctl {
     /// Path below `/proc/sys`, with slashes, since interface names have dots.
     pub name: String,

@@ -3,15 +3,12 @@
 use std::fmt;
 use std::num::{NonZeroU8, NonZeroU32};
 
-use serde::{Deserialize, Serialize};
-
 /// Length of a control packet without authentication, in octets.
 pub const PACKET_LEN: usize = 24;
 const VERSION: u8 = 1;
 
 /// Session state (RFC 5880 §4.1, `Sta`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BfdState {
     /// Held down administratively.
     AdminDown,

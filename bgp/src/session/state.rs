@@ -36,12 +36,10 @@
 use std::fmt;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
 use super::negotiate::SessionParameters;
 
 /// Session state of RFC 4271 §8.2.2. A peer has the most advanced state of its connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SessionState {
     /// Stopped: no connection is opened or accepted.
     Idle,
