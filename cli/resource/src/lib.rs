@@ -14,12 +14,12 @@ mod document;
 mod filter;
 pub mod ipam;
 mod kind;
-mod known;
 mod kubectl_selector;
 mod manifest;
 mod mistake;
 mod node;
 mod parse;
+mod parse_cache;
 mod peer;
 mod peer_policy;
 mod pool;
@@ -39,13 +39,13 @@ pub use cni::{CniPlugin, CniSettings};
 pub use configuration::{AddPathMode, BgpConfiguration, Fallback, RoutedSettings};
 pub use filter::BgpFilter;
 pub use kind::{Key, Kind};
-pub use known::Known;
 pub use manifest::{to_yaml, without_version};
 pub use mistake::{Mistake, Origin, Warning};
 pub use node::default_tunnel_address;
 pub use node::{HOST_ANNOTATION, Node};
 pub use parse::parse_file_knowing;
 pub use parse::{Document, MAX_FILE_BYTES, ParsedFile, parse_file};
+pub use parse_cache::Known;
 pub use peer::{BgpPeer, ReversePeering, SourceAddress};
 pub use peer_policy::{MaxPrefixes, PeerPolicyFields, PeerRange};
 pub use pool::{Encapsulation, IpPool, Mode};
@@ -126,7 +126,7 @@ impl Resource {
 #[cfg(test)]
 mod configuration_tests;
 #[cfg(test)]
-mod hostile_tests;
+mod parse_limit_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]

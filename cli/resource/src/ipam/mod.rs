@@ -2,12 +2,12 @@
 //! of a node that is no more. Pure.
 
 mod audit;
-mod choose;
-mod reclaim;
+mod next_block;
+mod orphaned_blocks;
 
 pub use audit::{Finding, audit};
-pub use choose::{BlockOf, Choice, Exhausted, choose, pools_of};
-pub use reclaim::{Left, LeftBlock};
+pub use next_block::{BlockOf, Choice, Exhausted, choose, pools_of};
+pub use orphaned_blocks::{Left, LeftBlock};
 
 use ipnet::IpNet;
 
