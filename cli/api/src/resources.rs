@@ -9,8 +9,8 @@ use timing::Retry;
 
 use datastore::{Contents, Manifest, Revision, Store, StoreError};
 use resource::{
-    API_VERSION, ClusterConfiguration, Document, Encapsulation, IpPool, Key, Kind, Mistake, Mode as PoolMode,
-    Resource, Warning, parse_file, pool_manifest,
+    API_VERSION, ClusterConfiguration, Document, EncapsulationKind, EncapsulationMode, IpPool, Key, Kind,
+    Mistake, Resource, Warning, parse_file, pool_manifest,
 };
 use resource::{to_yaml, without_version};
 
@@ -103,7 +103,7 @@ pub struct ListResponse {
     /// The cluster's AS number, which nodes without one inherit.
     pub as_number: u32,
     /// The cluster's encapsulation, which pools without one inherit.
-    pub encapsulation: Encapsulation,
+    pub encapsulation: EncapsulationKind,
     /// The store's revision.
     pub revision: Revision,
 }
@@ -352,7 +352,7 @@ pub(super) fn resolve(
         {
             unchanged(document, new, old)?;
         }
-        if document.resource_version().is_some() || (document.is_respelt && !document.is_v1) {
+        if document.resource_version().is_some() || (document.needs_rewrite && !document.is_v1) {
             // The version is the store's own and stands in no text of it; an item of a list has no text of its own.
             let manifest = without_version(document.manifest.clone());
             manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
@@ -410,7 +410,7 @@ fn merged_pool(pool: &IpPool, old: &Json) -> Json {
     spec.insert("ipipMode".into(), settings["spec"]["ipipMode"].clone());
     spec.insert("natOutgoing".into(), pool.nat_outgoing.into());
     spec.insert("disabled".into(), pool.disabled.into());
-    if pool.ipip_mode.is_some_and(|mode| mode != PoolMode::Never) {
+    if pool.ipip_mode.is_some_and(|mode| mode != EncapsulationMode::Never) {
         spec.remove("vxlanMode");
     }
     manifest
@@ -420,7 +420,7 @@ fn empty_configuration() -> Json {
     json!({ "apiVersion": API_VERSION, "kind": "BGPConfiguration", "metadata": { "name": "default" }, "spec": {} })
 }
 
-fn with_encapsulation(mut configuration: Json, encapsulation: Encapsulation) -> Json {
+fn with_encapsulation(mut configuration: Json, encapsulation: EncapsulationKind) -> Json {
     let spec = &mut configuration["spec"];
     if !spec.is_object() {
         *spec = json!({});

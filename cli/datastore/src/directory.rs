@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Contents, Loaded, Revision, StoreError};
 use resource::{
-    Assembled, Document, Known, MAX_FILE_BYTES, Mistake, ParsedFile, Warning, assemble, parse_file_knowing,
+    Assembly, Document, MAX_FILE_BYTES, Mistake, ParseCache, ParsedFile, Warning, assemble, parse_file_cached,
 };
 
 /// Directories nested deeper than this are a mistake.
@@ -40,11 +40,11 @@ pub(super) struct Tree {
 /// (editors' and Kubernetes' own), symbolic links are followed, each directory once.
 /// A file that is as it was in `seen` is not parsed again.
 pub(super) fn read(directory: &Path, seen: Vec<SourceFile>) -> Tree {
-    read_knowing(directory, seen, &Known::default())
+    read_cached(directory, seen, &ParseCache::default())
 }
 
 /// The same, but documents that are known are recalled: what is asked of them is [`Tree::loaded`] alone.
-pub(super) fn read_knowing(directory: &Path, seen: Vec<SourceFile>, known: &Known) -> Tree {
+pub(super) fn read_cached(directory: &Path, seen: Vec<SourceFile>, cache: &ParseCache) -> Tree {
     let mut seen: HashMap<PathBuf, SourceFile> =
         seen.into_iter().map(|file| (file.path.clone(), file)).collect();
     let mut tree = Tree::default();
@@ -72,7 +72,7 @@ pub(super) fn read_knowing(directory: &Path, seen: Vec<SourceFile>, known: &Know
                 let file = match seen.remove(&path).filter(|file| file.text == text) {
                     Some(file) => file,
                     None => {
-                        let parsed = parse_file_knowing(&path.display().to_string(), &text, known);
+                        let parsed = parse_file_cached(&path.display().to_string(), &text, cache);
                         SourceFile { path, text, parsed }
                     }
                 };
@@ -224,7 +224,7 @@ impl Tree {
     /// The same without the resources as they were written.
     pub(super) fn loaded(&self) -> Result<Loaded, Vec<Mistake>> {
         let mut mistakes = self.file_mistakes();
-        let Assembled { snapshot, mistakes: between, warnings } = assemble(self.documents());
+        let Assembly { snapshot, mistakes: between, warnings } = assemble(self.documents());
         mistakes.extend(between);
         if !mistakes.is_empty() {
             return Err(mistakes);
@@ -235,12 +235,12 @@ impl Tree {
     }
 
     /// What is to be known of it when it is read the next time.
-    pub(super) fn into_known(self) -> Known {
-        let mut known = Known::default();
+    pub(super) fn into_parse_cache(self) -> ParseCache {
+        let mut cache = ParseCache::default();
         for SourceFile { text, parsed, .. } in self.files {
-            known.remember(&text, parsed);
+            cache.insert(&text, parsed);
         }
-        known
+        cache
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::directory::{self, SourceFile, Tree, io_error};
 use super::{StoreError, Update};
-use resource::{Document, Known};
+use resource::{Document, ParseCache};
 
 /// One state waits while the daemon works on the last; newer ones are read when it is taken.
 const UPDATES: usize = 1;
@@ -53,7 +53,7 @@ pub(super) fn start(
     let watches = Arc::new(AsyncFd::new(Watches(inotify)).map_err(fail())?);
     let (updates, receiver) = mpsc::channel(UPDATES);
     let Tree { files, directories, .. } = seen;
-    let reader = Reader { directory, watches, directories, known: Known::default() };
+    let reader = Reader { directory, watches, directories, cache: ParseCache::default() };
     tokio::spawn(run(reader, files, writing, updates));
     Ok(receiver)
 }
@@ -125,7 +125,7 @@ struct Reader {
     /// The directories of the last reading.
     directories: Vec<PathBuf>,
     /// The documents of the last reading; not their texts, of which there may be thousands.
-    known: Known,
+    cache: ParseCache,
 }
 
 impl Reader {
@@ -136,14 +136,14 @@ impl Reader {
         let all = std::mem::take(&mut self.directories).into_iter().chain([self.directory.clone()]);
         let mut watched: HashSet<PathBuf> = all.filter(|path| add(&self.watches, path).is_some()).collect();
         loop {
-            let (root, known) = (self.directory.clone(), std::mem::take(&mut self.known));
+            let (root, cache) = (self.directory.clone(), std::mem::take(&mut self.cache));
             let (tree, update) =
-                tokio::task::spawn_blocking(move || read_whole(&root, seen, &known)).await.ok()?;
+                tokio::task::spawn_blocking(move || read_whole(&root, seen, &cache)).await.ok()?;
             let new: Vec<PathBuf> =
                 tree.directories.iter().filter(|path| !watched.contains(*path)).cloned().collect();
             if new.is_empty() {
                 self.directories.clone_from(&tree.directories);
-                self.known = tree.into_known();
+                self.cache = tree.into_parse_cache();
                 return Some(update);
             }
             for path in new {
@@ -157,11 +157,11 @@ impl Reader {
     }
 }
 
-fn read_whole(directory: &Path, seen: Vec<SourceFile>, known: &Known) -> (Tree, Update) {
-    let tree = directory::read_knowing(directory, seen, known);
+fn read_whole(directory: &Path, seen: Vec<SourceFile>, cache: &ParseCache) -> (Tree, Update) {
+    let tree = directory::read_cached(directory, seen, cache);
     let update = tree.loaded();
     let is_clean = update.as_ref().is_ok_and(|loaded| loaded.warnings.is_empty());
-    if is_clean || !tree.documents().any(Document::is_recalled) {
+    if is_clean || !tree.documents().any(Document::is_cached) {
         return (tree, update);
     }
     // There is something to be said of it, for which the lines are needed.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::{SourceFile, Tree};
 use super::{Manifest, StoreError};
-use resource::{Document, Key, Known, assemble, parse_file_knowing};
+use resource::{Document, Key, ParseCache, assemble, parse_file_cached};
 
 /// New texts of files; `None` deletes the file.
 pub(super) type Changes = BTreeMap<PathBuf, Option<String>>;
@@ -142,7 +142,7 @@ pub(super) fn verify(changes: &Changes) -> Result<(), StoreError> {
     let texts = changes.iter().filter_map(|(path, text)| text.as_ref().map(|text| (path, text)));
     let mistakes: Vec<_> = texts
         .flat_map(|(path, text)| {
-            parse_file_knowing(&path.display().to_string(), text, &Known::default()).mistakes
+            parse_file_cached(&path.display().to_string(), text, &ParseCache::default()).mistakes
         })
         .collect();
     if mistakes.is_empty() { Ok(()) } else { Err(StoreError::Invalid(mistakes)) }

@@ -1,10 +1,10 @@
 //! ClusterConfiguration: an installer's file of which one field concerns routing.
 
 use super::mistake::{Mistake, Origin, Warning};
-use super::pool::{ENCAPSULATIONS, Encapsulation};
+use super::pool::{ENCAPSULATIONS, EncapsulationKind};
 use super::reader::Report;
 use super::scalar;
-use super::tree::{Located, Value};
+use super::tree::{LocatedValue, Value};
 
 /// Where an installer's file names the encapsulation.
 const PATH: [&str; 5] = ["spec", "kubernetes", "containerNetworking", "calico", "encapsulation"];
@@ -18,16 +18,16 @@ pub struct ClusterConfiguration {
     /// Where it stands.
     pub origin: Origin,
     /// `spec.kubernetes.containerNetworking.calico.encapsulation`; ipip where it is not given.
-    pub encapsulation: Encapsulation,
+    pub encapsulation: EncapsulationKind,
     /// What else it says, each as one line.
     pub ignored: Vec<Warning>,
 }
 
 /// Reads the one field; a mistake if it, or something on the way to it, has the wrong form.
-pub(crate) fn read(document: &Located, report: &mut Report) -> ClusterConfiguration {
+pub(crate) fn read(document: &LocatedValue, report: &mut Report) -> ClusterConfiguration {
     let mut configuration = ClusterConfiguration {
         origin: Origin { file: report.file.clone(), line: document.line },
-        encapsulation: Encapsulation::default(),
+        encapsulation: EncapsulationKind::default(),
         ignored: Vec::new(),
     };
     let mut at = document;

@@ -13,7 +13,7 @@ use super::cni::{self, CniSettings};
 use super::kind::Kind;
 use super::mistake::Origin;
 use super::peer_policy::{self, MaxPrefixes};
-use super::pool::{ENCAPSULATIONS, Encapsulation};
+use super::pool::{ENCAPSULATIONS, EncapsulationKind};
 use super::reader::{Fields, Report};
 use super::reader::{Rule, rule};
 use super::scalar;
@@ -58,9 +58,9 @@ impl Default for BgpConfiguration {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoutedSettings {
     /// The encapsulation of pools that name none (`encapsulation`, ipip).
-    pub encapsulation: Encapsulation,
+    pub encapsulation: EncapsulationKind,
     /// What carries packets to a node that BGP doesn't reach (`fallback`, vxlan).
-    pub fallback: Fallback,
+    pub fallback: FallbackSetting,
     /// From losing a session to falling back (`fallbackAfter`, 10 s).
     pub fallback_after: Duration,
     /// How long a path must be well before it is used again (`recoverAfter`, 30 s).
@@ -108,8 +108,8 @@ pub struct RoutedSettings {
 impl Default for RoutedSettings {
     fn default() -> Self {
         RoutedSettings {
-            encapsulation: Encapsulation::default(),
-            fallback: Fallback::default(),
+            encapsulation: EncapsulationKind::default(),
+            fallback: FallbackSetting::default(),
             fallback_after: Duration::from_secs(10),
             recover_after: Duration::from_secs(30),
             probe_port: 4788,
@@ -157,7 +157,7 @@ pub(crate) const ADD_PATH: &[(&str, AddPathMode)] = &[
 
 /// What carries packets where BGP does not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fallback {
+pub enum FallbackSetting {
     /// VXLAN, from the static peer table.
     #[default]
     Vxlan,
@@ -240,7 +240,7 @@ fn severity(value: &Value) -> Result<bool, Rule> {
 
 fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
     let default = RoutedSettings::default();
-    let fallbacks = &[("vxlan", Fallback::Vxlan), ("none", Fallback::None)];
+    let fallbacks = &[("vxlan", FallbackSetting::Vxlan), ("none", FallbackSetting::None)];
     let settings = RoutedSettings {
         encapsulation: fields
             .optional("encapsulation", report, scalar::one_of(ENCAPSULATIONS))

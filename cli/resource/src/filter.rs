@@ -68,7 +68,7 @@ fn read_rules(
         let path = path.trim_end_matches('.').to_owned();
         fields.finish(report);
         let Some(rule) = rule else { continue };
-        if let Some(reason) = why_never(&rule, &rules, number, direction) {
+        if let Some(reason) = unreachable_reason(&rule, &rules, number, direction) {
             report.warning(line, &path, format!("can't match: {reason}"));
         }
         rules.push(rule);
@@ -206,7 +206,7 @@ fn read_operations(fields: &mut Fields<'_>, action: Option<Action>, report: &mut
 }
 
 /// Why a rule can match nothing: for itself, or because an earlier one of the list always matches first.
-fn why_never(
+fn unreachable_reason(
     rule: &FilterRule,
     earlier: &[FilterRule],
     number: usize,

@@ -2,12 +2,12 @@
 
 /// The same selector in Calico's language; `None`: it is none.
 pub(super) fn as_calico(text: &str) -> Option<String> {
-    let requirements: Option<Vec<String>> = apart(text)?.into_iter().map(requirement).collect();
+    let requirements: Option<Vec<String>> = requirements_of(text)?.into_iter().map(requirement).collect();
     requirements.map(|requirements| requirements.join(" && "))
 }
 
 /// The requirements: what is between commas outside parentheses.
-fn apart(text: &str) -> Option<Vec<&str>> {
+fn requirements_of(text: &str) -> Option<Vec<&str>> {
     let mut parts = Vec::new();
     let (mut start, mut inside) = (0, false);
     for (at, c) in text.char_indices() {

@@ -90,7 +90,7 @@ pub(crate) fn read(
     node.vxlan_mac = spec.optional("vxlanTunnelMACAddr", report, scalar::mac);
     node.vxlan_mac_v6 = spec.optional("vxlanTunnelMACAddrV6", report, scalar::mac);
     // Facts that Calico's own components write down and that steer nothing here.
-    spec.tolerate(&["addresses", "interfaces", "orchRefs"], report);
+    spec.ignore(&["addresses", "interfaces", "orchRefs"], report);
     spec.refused(Kind::Node, "wireguard", report, is_empty);
     spec.finish(report);
     Some(node)

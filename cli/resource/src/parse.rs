@@ -7,9 +7,9 @@ use super::cluster::{self, ClusterConfiguration};
 use super::document;
 use super::kind::{Key, Kind};
 use super::mistake::{Mistake, Origin, Warning};
-use super::parse_cache::Known;
+use super::parse_cache::ParseCache;
 use super::reader::{Fields, Report};
-use super::tree::{self, Located, Value};
+use super::tree::{self, LocatedValue, Value};
 use super::{API_VERSION, Resource, affinity, configuration, filter, node, peer, pool, reference, scalar};
 
 /// Bytes at which a file is refused.
@@ -31,7 +31,7 @@ pub struct Document {
     /// Whether it was written in the v1 form.
     pub is_v1: bool,
     /// Whether what is stored has to be written anew: it stood in a list, or as Kubernetes stores Calico's resources.
-    pub is_respelt: bool,
+    pub needs_rewrite: bool,
     /// Where in the file its text is.
     pub range: Range<usize>,
     /// Path of a field -> its line.
@@ -65,7 +65,7 @@ impl Document {
     }
 
     /// Whether this was read before and has neither manifest nor lines.
-    pub fn is_recalled(&self) -> bool {
+    pub fn is_cached(&self) -> bool {
         self.manifest.is_null()
     }
 
@@ -99,23 +99,23 @@ pub struct ParsedFile {
 ///
 /// Lists of resources (`kind: NodeList`, `kind: List`, or a plain list) count as their items.
 pub fn parse_file(file: &str, text: &str) -> ParsedFile {
-    parse(file, text, &Known::default(), true)
+    parse(file, text, &ParseCache::default(), true)
 }
 
 /// The same of a file that a store holds: what is known is recalled and not read again, and lists are refused, since
 /// their items have no text of their own that could be replaced.
-pub fn parse_file_knowing(file: &str, text: &str, known: &Known) -> ParsedFile {
-    parse(file, text, known, false)
+pub fn parse_file_cached(file: &str, text: &str, cache: &ParseCache) -> ParsedFile {
+    parse(file, text, cache, false)
 }
 
-fn parse(file: &str, text: &str, known: &Known, takes_lists: bool) -> ParsedFile {
+fn parse(file: &str, text: &str, cache: &ParseCache, allow_lists: bool) -> ParsedFile {
     let mut report = Report::new(file);
     let mut parsed = ParsedFile::default();
     if text.len() > MAX_FILE_BYTES {
         report.mistake(0, "", format!("must be at most {MAX_FILE_BYTES} bytes (got {})", text.len()));
     } else {
         for part in document::split(text) {
-            if let Some(document) = known.recall(file, &part) {
+            if let Some(document) = cache.get(file, &part) {
                 parsed.documents.push(document);
                 continue;
             }
@@ -126,7 +126,7 @@ fn parse(file: &str, text: &str, known: &Known, takes_lists: bool) -> ParsedFile
                         read_document(&located, part.range, false, &mut parsed, &mut report);
                         report.lines.clear();
                     }
-                    Some(_) if !takes_lists => {
+                    Some(_) if !allow_lists => {
                         let rule = "is a list: give it to `routectl apply -f`, or write its items as documents of their own";
                         report.mistake(located.line, "", rule);
                     }
@@ -153,7 +153,7 @@ fn parse(file: &str, text: &str, known: &Known, takes_lists: bool) -> ParsedFile
 }
 
 /// The items, if this is a list: a plain one as calicoctl writes several resources, or one of Kubernetes'.
-fn items<'a>(located: &'a Located, report: &mut Report) -> Option<&'a [Located]> {
+fn items<'a>(located: &'a LocatedValue, report: &mut Report) -> Option<&'a [LocatedValue]> {
     if let Value::List(items) = &located.value {
         return Some(items);
     }
@@ -173,7 +173,7 @@ fn items<'a>(located: &'a Located, report: &mut Report) -> Option<&'a [Located]>
 }
 
 /// What `apiVersion` and `kind` say together.
-enum Form {
+enum DocumentForm {
     V3(Kind),
     V1Pool,
     V1Node,
@@ -182,21 +182,21 @@ enum Form {
 }
 
 fn read_document(
-    located: &Located,
+    located: &LocatedValue,
     range: Range<usize>,
     in_list: bool,
     parsed: &mut ParsedFile,
     report: &mut Report,
 ) {
-    let Some(mut top) = Fields::of(located, "", report) else { return };
-    let Some((form, is_crd)) = read_form(&mut top, report) else { return };
-    if let Form::Cluster = form {
+    let Some(mut top) = Fields::from_value(located, "", report) else { return };
+    let Some((form, is_crd)) = read_document_form(&mut top, report) else { return };
+    if let DocumentForm::Cluster = form {
         parsed.clusters.push(cluster::read(located, report));
         return;
     }
     let origin = Origin { file: report.file.clone(), line: located.line };
     // Asked for here so that they count as known; read below from their own places.
-    top.tolerate(&["metadata", "spec", "status"], report);
+    top.ignore(&["metadata", "spec", "status"], report);
     top.finish(report);
     if let Some(at) = located.find("status").and_then(|status| status.find("podCIDRs"))
         && located.find("spec").is_none_or(|spec| spec.find("podCIDRs").is_none())
@@ -214,17 +214,17 @@ fn read_document(
             report.mistake(located.line, "metadata", "is required");
             return;
         }
-        Some(metadata) => match Fields::of(metadata, "metadata", report) {
+        Some(metadata) => match Fields::from_value(metadata, "metadata", report) {
             Some(fields) => fields,
             None => return,
         },
     };
     let found = match form {
-        Form::V3(kind) => read_v3(kind, origin, metadata, spec, report)
+        DocumentForm::V3(kind) => read_v3(kind, origin, metadata, spec, report)
             .map(|resource| (resource, v3_manifest(located), false)),
-        Form::V1Node => read_v3(Kind::Node, origin, metadata, spec, report)
+        DocumentForm::V1Node => read_v3(Kind::Node, origin, metadata, spec, report)
             .map(|resource| (resource, v3_manifest(located), true)),
-        Form::V1Pool => {
+        DocumentForm::V1Pool => {
             let mut metadata = metadata;
             let cidr = metadata.required("cidr", report, scalar::prefix);
             let line = metadata.line("cidr");
@@ -234,21 +234,21 @@ fn read_document(
                 (Resource::IpPool(pool), manifest, true)
             })
         }
-        Form::V1Peer => peer::read_v1(origin, metadata, spec, report).map(|peer| {
+        DocumentForm::V1Peer => peer::read_v1(origin, metadata, spec, report).map(|peer| {
             let manifest = peer::v3_manifest(&peer);
             (Resource::BgpPeer(peer), manifest, true)
         }),
-        Form::Cluster => None,
+        DocumentForm::Cluster => None,
     };
     if let Some((resource, manifest, is_v1)) = found {
         let lines = std::mem::take(&mut report.lines);
-        let is_respelt = in_list || is_crd;
-        parsed.documents.push(Document { resource, manifest, is_v1, is_respelt, range, lines });
+        let needs_rewrite = in_list || is_crd;
+        parsed.documents.push(Document { resource, manifest, is_v1, needs_rewrite, range, lines });
     }
 }
 
 /// The form, and whether it is the one in which Kubernetes stores Calico's resources.
-fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(Form, bool)> {
+fn read_document_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(DocumentForm, bool)> {
     let version = top.required("apiVersion", report, scalar::text);
     let kind = top.required("kind", report, scalar::text);
     let (version, kind) = (version?, kind?);
@@ -260,14 +260,14 @@ fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(Form, bool)> 
             report.mistake(top.line("apiVersion"), "apiVersion", rule);
             return None;
         }
-        return Some((Form::Cluster, false));
+        return Some((DocumentForm::Cluster, false));
     }
     let form = match version.as_str() {
-        API_VERSION | CRD_VERSION => Kind::from_manifest(&kind).map(Form::V3),
+        API_VERSION | CRD_VERSION => Kind::from_manifest(&kind).map(DocumentForm::V3),
         "v1" => match kind.as_str() {
-            "ipPool" => Some(Form::V1Pool),
-            "node" => Some(Form::V1Node),
-            "bgpPeer" => Some(Form::V1Peer),
+            "ipPool" => Some(DocumentForm::V1Pool),
+            "node" => Some(DocumentForm::V1Node),
+            "bgpPeer" => Some(DocumentForm::V1Peer),
             _ => None,
         },
         _ => {
@@ -279,7 +279,7 @@ fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(Form, bool)> 
     if form.is_none() {
         let rule = match (version.as_str(), kind.as_str()) {
             ("v1", "Node") => format!("Kubernetes' own Node is not read: write a Node of {API_VERSION}"),
-            (_, other) if reference::is_calicos(other) => {
+            (_, other) if reference::is_calico_kind(other) => {
                 format!(
                     "{other} is Calico's and not about routes: keep it where Calico's policy is run, and out of this file"
                 )
@@ -306,7 +306,7 @@ fn read_v3(
     let labels = read_labels(&mut metadata, report);
     let host = read_host(&mut metadata, report);
     // What Kubernetes and calicoctl add to a resource on its way.
-    metadata.tolerate(
+    metadata.ignore(
         &[
             "creationTimestamp",
             "generation",
@@ -369,7 +369,7 @@ fn read_labels(metadata: &mut Fields<'_>, report: &mut Report) -> BTreeMap<Strin
 }
 
 /// The document as JSON, in the v3 spelling of its version and kind.
-fn v3_manifest(located: &Located) -> serde_json::Value {
+fn v3_manifest(located: &LocatedValue) -> serde_json::Value {
     let mut manifest = located.value.to_json();
     if let Some(map) = manifest.as_object_mut() {
         let version = map.get("apiVersion").and_then(serde_json::Value::as_str).unwrap_or(API_VERSION);

@@ -12,7 +12,7 @@ use super::parse::{Document, ParsedFile};
 
 /// What is remembered of a document.
 #[derive(Clone, Debug)]
-struct Remembered {
+struct CachedDocument {
     resource: Resource,
     is_v1: bool,
     /// Lines from the beginning of its text to its first key.
@@ -21,19 +21,19 @@ struct Remembered {
 
 /// The documents of the last reading that were read without mistake or warning.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct ParseCache {
     // Two of them, with keys that nobody knows: 128 bits that no two texts share.
     hashers: [RandomState; 2],
-    documents: HashMap<[u64; 2], Remembered>,
+    documents: HashMap<[u64; 2], CachedDocument>,
 }
 
-impl Known {
+impl ParseCache {
     fn key(&self, text: &str) -> [u64; 2] {
         [self.hashers[0].hash_one(text), self.hashers[1].hash_one(text)]
     }
 
     /// Forgets how many there were and remembers those of a file beside the others.
-    pub fn remember(&mut self, text: &str, parsed: ParsedFile) {
+    pub fn insert(&mut self, text: &str, parsed: ParsedFile) {
         if !parsed.mistakes.is_empty() {
             return;
         }
@@ -47,32 +47,32 @@ impl Known {
             }
             let Document { resource, is_v1, .. } = document;
             let lead = resource.origin().line.saturating_sub(part.first_line);
-            self.documents.insert(self.key(part.text), Remembered { resource, is_v1, lead });
+            self.documents.insert(self.key(part.text), CachedDocument { resource, is_v1, lead });
         }
     }
 
     /// A document as it was read before, without its manifest and without the lines of its fields.
-    pub(super) fn recall(&self, file: &str, part: &DocumentText<'_>) -> Option<Document> {
-        let Remembered { resource, is_v1, lead } = self.documents.get(&self.key(part.text))?;
+    pub(super) fn get(&self, file: &str, part: &DocumentText<'_>) -> Option<Document> {
+        let CachedDocument { resource, is_v1, lead } = self.documents.get(&self.key(part.text))?;
         let mut resource = resource.clone();
         resource.set_origin(Origin { file: file.to_owned(), line: part.first_line + lead });
         let (manifest, lines) = (serde_json::Value::Null, HashMap::new());
         let range = part.range.clone();
-        Some(Document { resource, manifest, is_v1: *is_v1, is_respelt: false, range, lines })
+        Some(Document { resource, manifest, is_v1: *is_v1, needs_rewrite: false, range, lines })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse::{parse_file, parse_file_knowing};
+    use super::super::parse::{parse_file, parse_file_cached};
     use super::*;
 
     const NODE: &str = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: { name: a }\n";
     const POOL: &str = "# a comment\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: { name: p }\nspec: { cidr: 10.0.0.0/16 }\n";
 
-    fn known(text: &str) -> Known {
-        let mut known = Known::default();
-        known.remember(text, parse_file("old.yaml", text));
+    fn known(text: &str) -> ParseCache {
+        let mut known = ParseCache::default();
+        known.insert(text, parse_file("old.yaml", text));
         known
     }
 
@@ -81,10 +81,10 @@ mod tests {
         let known = known(&format!("{NODE}---\n{POOL}"));
         let text =
             format!("{POOL}---\nkind: Node\nmetadata: {{ name: b }}\napiVersion: projectcalico.org/v3\n");
-        let (recalled, read) = (parse_file_knowing("new.yaml", &text, &known), parse_file("new.yaml", &text));
+        let (recalled, read) = (parse_file_cached("new.yaml", &text, &known), parse_file("new.yaml", &text));
         assert_eq!((recalled.mistakes.len(), recalled.documents.len()), (0, 2));
-        let is_recalled: Vec<bool> = recalled.documents.iter().map(Document::is_recalled).collect();
-        assert_eq!(is_recalled, [true, false], "the node is another one");
+        let is_cached: Vec<bool> = recalled.documents.iter().map(Document::is_cached).collect();
+        assert_eq!(is_cached, [true, false], "the node is another one");
         for (recalled, read) in recalled.documents.iter().zip(&read.documents) {
             assert_eq!((&recalled.resource, &recalled.range), (&read.resource, &read.range));
             assert_eq!(recalled.resource.origin().to_string(), read.resource.origin().to_string());
@@ -98,11 +98,11 @@ mod tests {
         let text = format!("{NODE}---\n{warned}");
         let parsed = parse_file("x.yaml", &text);
         assert_eq!((parsed.mistakes.len(), parsed.warnings.len()), (0, 1), "{parsed:?}");
-        let again = parse_file_knowing("x.yaml", &text, &known(&text));
-        let is_recalled: Vec<bool> = again.documents.iter().map(Document::is_recalled).collect();
-        assert_eq!((is_recalled, again.warnings.len()), (vec![true, false], 1));
+        let again = parse_file_cached("x.yaml", &text, &known(&text));
+        let is_cached: Vec<bool> = again.documents.iter().map(Document::is_cached).collect();
+        assert_eq!((is_cached, again.warnings.len()), (vec![true, false], 1));
         let mistaken = format!("{NODE}---\nkind: Node\n");
-        let again = parse_file_knowing("x.yaml", &mistaken, &known(&mistaken));
-        assert!(!again.mistakes.is_empty() && !again.documents.iter().any(Document::is_recalled));
+        let again = parse_file_cached("x.yaml", &mistaken, &known(&mistaken));
+        assert!(!again.mistakes.is_empty() && !again.documents.iter().any(Document::is_cached));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::kind::Kind;
 use super::mistake::{Mistake, Warning};
 use super::reference;
-use super::tree::{Entry, Located, Value};
+use super::tree::{Entry, LocatedValue, Value};
 
 /// The rule that a value breaks, with the value where that helps: one line, such as "must be a prefix such as
 /// 10.1.2.0/26".
@@ -87,7 +87,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The mapping at `path` (empty for the document); a mistake if `located` is something else.
-    pub fn of(located: &'a Located, path: &str, report: &mut Report) -> Option<Self> {
+    pub fn from_value(located: &'a LocatedValue, path: &str, report: &mut Report) -> Option<Self> {
         let Value::Map(entries) = &located.value else {
             report.mistake(located.line, path, format!("must be a mapping (got {})", located.value.quoted()));
             return None;
@@ -112,7 +112,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of `key`; a null counts as absent, as it does in Kubernetes.
-    pub fn take(&mut self, key: &'static str, report: &mut Report) -> Option<&'a Located> {
+    pub fn take(&mut self, key: &'static str, report: &mut Report) -> Option<&'a LocatedValue> {
         self.known.push(key);
         let at = self.entries.iter().position(|entry| entry.key == key)?;
         if let Some(seen) = self.seen.get_mut(at) {
@@ -160,7 +160,7 @@ impl<'a> Fields<'a> {
     /// The mapping at `key`, if it is there.
     pub fn fields(&mut self, key: &'static str, report: &mut Report) -> Option<Fields<'a>> {
         let located = self.take(key, report)?;
-        Fields::of(located, &self.path(key), report)
+        Fields::from_value(located, &self.path(key), report)
     }
 
     /// Reads every item of the list at `key` with `parse`; absent is empty. Items that break
@@ -203,13 +203,13 @@ impl<'a> Fields<'a> {
         };
         let item = |(index, item)| {
             let path = format!("{path}[{index}]");
-            Fields::of(item, &path, report)
+            Fields::from_value(item, &path, report)
         };
         items.iter().enumerate().filter_map(item).collect()
     }
 
     /// Accepts `key` whatever it holds.
-    pub fn tolerate(&mut self, keys: &[&'static str], report: &mut Report) {
+    pub fn ignore(&mut self, keys: &[&'static str], report: &mut Report) {
         for key in keys {
             self.take(key, report);
         }
@@ -257,7 +257,7 @@ impl<'a> Fields<'a> {
     /// Every field that was not asked for is a mistake.
     pub fn finish(mut self, report: &mut Report) {
         #[cfg(test)]
-        asked::note(self.known.iter().map(|key| self.path(key)));
+        requested_fields::record(self.known.iter().map(|key| self.path(key)));
         self.known.sort_unstable();
         self.known.dedup();
         for (entry, seen) in self.entries.iter().zip(&self.seen) {
@@ -274,7 +274,7 @@ impl<'a> Fields<'a> {
 
 /// Which fields readers ask for, so that a test can compare them with the reference.
 #[cfg(test)]
-pub mod asked {
+pub mod requested_fields {
     use std::cell::RefCell;
     use std::collections::BTreeSet;
 
@@ -282,7 +282,7 @@ pub mod asked {
         static PATHS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
     }
 
-    pub(super) fn note(paths: impl Iterator<Item = String>) {
+    pub(super) fn record(paths: impl Iterator<Item = String>) {
         PATHS.with_borrow_mut(|all| all.extend(paths));
     }
 
@@ -316,7 +316,7 @@ mod tests {
     fn all_mistakes_of_a_mapping_are_reported_with_their_lines() {
         let located = tree::parse("good: 1\nbad: x\nextra: 2\nwrong: [1, y]\n", 1).unwrap().unwrap();
         let mut report = Report::new("f.yaml");
-        let mut fields = Fields::of(&located, "", &mut report).unwrap();
+        let mut fields = Fields::from_value(&located, "", &mut report).unwrap();
         let number = |value: &Value| match value {
             Value::Integer(value) => Ok(*value),
             _ => Err(Rule::from("must be a number")),

@@ -13,7 +13,7 @@ use super::filter::BgpFilter;
 use super::mistake::{Mistake, Warning};
 use super::node::{Node, default_tunnel_address};
 use super::parse::Document;
-use super::pool::Mode;
+use super::pool::EncapsulationMode;
 use super::snapshot::Snapshot;
 use super::{Key, Resource};
 
@@ -104,26 +104,26 @@ fn outermost_pools(documents: &[&Document], mistakes: &mut Vec<Mistake>) -> Vec<
 
 /// Addresses and VTEPs as they will be, with the defaults: two nodes with one would get each other's packets.
 fn unique_addresses(documents: &[&Document], snapshot: &Snapshot, mistakes: &mut Vec<Mistake>) {
-    let mut hosts: Claims<'_, IpAddr> = HashMap::new();
-    let mut tunnels: Claims<'_, IpAddr> = HashMap::new();
-    let mut macs: Claims<'_, MacText> = HashMap::new();
+    let mut hosts: Owners<'_, IpAddr> = HashMap::new();
+    let mut tunnels: Owners<'_, IpAddr> = HashMap::new();
+    let mut macs: Owners<'_, MacText> = HashMap::new();
     let blocks = snapshot.blocks();
     for document in documents {
         let Resource::Node(node) = &document.resource else { continue };
         for (address, field) in host_addresses(node) {
-            claim(&mut hosts, address, document, field, mistakes);
+            add_owner(&mut hosts, address, document, field, mistakes);
         }
         for (address, field) in tunnel_addresses(node) {
-            claim(&mut tunnels, address, document, field, mistakes);
+            add_owner(&mut tunnels, address, document, field, mistakes);
         }
         if node.ipip_tunnel_address.or(node.vxlan_tunnel_address).is_none()
             && let Some(address) =
                 blocks.get(node.name.as_str()).and_then(|blocks| default_tunnel_address(blocks))
         {
-            claim(&mut tunnels, address.into(), document, BLOCKS, mistakes);
+            add_owner(&mut tunnels, address.into(), document, BLOCKS, mistakes);
         }
         let mac = MacText(node.vxlan_mac.unwrap_or_else(|| vtep_mac(&node.name)));
-        claim(&mut macs, mac, document, "spec.vxlanTunnelMACAddr", mistakes);
+        add_owner(&mut macs, mac, document, "spec.vxlanTunnelMACAddr", mistakes);
     }
 }
 
@@ -131,7 +131,7 @@ fn unique_addresses(documents: &[&Document], snapshot: &Snapshot, mistakes: &mut
 const BLOCKS: &str = "spec.podCIDRs";
 
 /// What nodes have, and where they say so.
-type Claims<'a, K> = HashMap<K, (&'a Document, &'static str)>;
+type Owners<'a, K> = HashMap<K, (&'a Document, &'static str)>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct MacText([u8; 6]);
@@ -156,14 +156,14 @@ fn tunnel_addresses(node: &Node) -> impl Iterator<Item = (IpAddr, &'static str)>
 }
 
 /// Notes an address as a node's; a mistake if another node has it. One node may use an address twice.
-fn claim<'a, K: Copy + Eq + Hash + fmt::Display>(
-    claimed: &mut Claims<'a, K>,
+fn add_owner<'a, K: Copy + Eq + Hash + fmt::Display>(
+    owners: &mut Owners<'a, K>,
     address: K,
     document: &'a Document,
     field: &'static str,
     mistakes: &mut Vec<Mistake>,
 ) {
-    match claimed.entry(address) {
+    match owners.entry(address) {
         Entry::Vacant(entry) => {
             entry.insert((document, field));
         }
@@ -262,7 +262,9 @@ fn blocks_in_pools(blocks: &[Block<'_>], pools: &[IpNet], mistakes: &mut Vec<Mis
 /// A /32 has no neighbours, so cross-subnet always tunnels to and from its node.
 fn subnets_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
     let cluster = snapshot.configuration.routed.encapsulation;
-    let Some(pool) = snapshot.pools.iter().find(|pool| pool.effective(cluster).1 == Mode::CrossSubnet) else {
+    let Some(pool) =
+        snapshot.pools.iter().find(|pool| pool.effective(cluster).1 == EncapsulationMode::CrossSubnet)
+    else {
         return;
     };
     for document in documents {

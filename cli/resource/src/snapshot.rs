@@ -11,7 +11,7 @@ use super::mistake::{Mistake, Warning};
 use super::node::Node;
 use super::parse::Document;
 use super::peer::BgpPeer;
-use super::pool::{Encapsulation, IpPool, Mode, inherited};
+use super::pool::{EncapsulationKind, EncapsulationMode, IpPool, inherited};
 use super::{Resource, rules};
 
 /// The cluster as its resources describe it; valid as a whole.
@@ -81,7 +81,7 @@ impl Snapshot {
     /// How packets to `prefix` are encapsulated: as its pool says; with no pool at all, as the
     /// cluster's setting says; outside every pool, not at all. `None` in the last case, so that
     /// the caller can tell "routed plainly" from "a pool that says Never".
-    pub fn encapsulation_of(&self, prefix: &IpNet) -> Option<(Encapsulation, Mode)> {
+    pub fn encapsulation_of(&self, prefix: &IpNet) -> Option<(EncapsulationKind, EncapsulationMode)> {
         let cluster = self.configuration.routed.encapsulation;
         match self.pool_of(prefix) {
             Some(pool) => Some(pool.effective(cluster)),
@@ -93,7 +93,7 @@ impl Snapshot {
 
 /// A snapshot with what is wrong with it and what the user should know of.
 #[derive(Clone, Debug, Default)]
-pub struct Assembled {
+pub struct Assembly {
     /// The resources; to be used only while there are no mistakes.
     pub snapshot: Snapshot,
     /// What breaks a rule between resources.
@@ -104,7 +104,7 @@ pub struct Assembled {
 
 /// Puts documents of all files together, the older first: where two contradict each other, the
 /// mistake is the later one's.
-pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assembled {
+pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assembly {
     let documents: Vec<&Document> = documents.into_iter().collect();
     let mut snapshot = Snapshot::default();
     for document in &documents {
@@ -124,5 +124,5 @@ pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assemb
     snapshot.filters.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.affinities.sort_by(|a, b| a.name.cmp(&b.name));
     let (mistakes, warnings) = rules::check(&documents, &snapshot);
-    Assembled { snapshot, mistakes, warnings }
+    Assembly { snapshot, mistakes, warnings }
 }

@@ -21,7 +21,7 @@ const MAX_ALIAS_EVENTS: usize = 10_000;
 
 /// A value and the line (from 1) on which it begins.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Located {
+pub struct LocatedValue {
     /// The line in the file, from 1.
     pub line: u64,
     /// The value.
@@ -42,7 +42,7 @@ pub enum Value {
     /// A string.
     Text(String),
     /// A sequence.
-    List(Vec<Located>),
+    List(Vec<LocatedValue>),
     /// A mapping, in the order of the file.
     Map(Vec<Entry>),
 }
@@ -55,7 +55,7 @@ pub struct Entry {
     /// The line of the key, from 1.
     pub line: u64,
     /// The value.
-    pub value: Located,
+    pub value: LocatedValue,
 }
 
 /// What is wrong with a text as YAML.
@@ -75,7 +75,7 @@ pub struct SyntaxError {
 /// # Errors
 /// Text that is not YAML, a repeated key, more than one document, or more nesting, nodes or alias
 /// expansion than a resource can need.
-pub fn parse(text: &str, first_line: u64) -> Result<Option<Located>, SyntaxError> {
+pub fn parse(text: &str, first_line: u64) -> Result<Option<LocatedValue>, SyntaxError> {
     // The scanner reports a NUL at odd places; it belongs in no resource.
     if let Some(at) = text.find('\0') {
         let line = first_line + newlines(&text[..at]);
@@ -91,10 +91,10 @@ pub fn parse(text: &str, first_line: u64) -> Result<Option<Located>, SyntaxError
         strict_booleans: true,
     };
     let shift = first_line.saturating_sub(1);
-    match serde_saphyr::from_str_with_options::<Option<Spanned<Raw>>>(text, options) {
+    match serde_saphyr::from_str_with_options::<Option<Spanned<RawValue>>>(text, options) {
         Ok(None) => Ok(None),
         Ok(Some(tree)) => match locate(tree, shift) {
-            Located { value: Value::Null, .. } => Ok(None),
+            LocatedValue { value: Value::Null, .. } => Ok(None),
             located => Ok(Some(located)),
         },
         Err(error) => {
@@ -126,16 +126,16 @@ fn newlines(text: &str) -> u64 {
     text.bytes().filter(|byte| *byte == b'\n').count() as u64
 }
 
-fn locate(spanned: Spanned<Raw>, shift: u64) -> Located {
+fn locate(spanned: Spanned<RawValue>, shift: u64) -> LocatedValue {
     let line = spanned.referenced.line().max(1) + shift;
     let value = match spanned.value {
-        Raw::Null => Value::Null,
-        Raw::Bool(value) => Value::Bool(value),
-        Raw::Integer(value) => Value::Integer(value),
-        Raw::Float(value) => Value::Float(value),
-        Raw::Text(value) => Value::Text(value),
-        Raw::List(items) => Value::List(items.into_iter().map(|item| locate(item, shift)).collect()),
-        Raw::Map(entries) => Value::Map(
+        RawValue::Null => Value::Null,
+        RawValue::Bool(value) => Value::Bool(value),
+        RawValue::Integer(value) => Value::Integer(value),
+        RawValue::Float(value) => Value::Float(value),
+        RawValue::Text(value) => Value::Text(value),
+        RawValue::List(items) => Value::List(items.into_iter().map(|item| locate(item, shift)).collect()),
+        RawValue::Map(entries) => Value::Map(
             entries
                 .into_iter()
                 .map(|(key, value)| Entry {
@@ -146,12 +146,12 @@ fn locate(spanned: Spanned<Raw>, shift: u64) -> Located {
                 .collect(),
         ),
     };
-    Located { line, value }
+    LocatedValue { line, value }
 }
 
-impl Located {
+impl LocatedValue {
     /// The value of `key`, if this is a mapping that has it.
-    pub fn find(&self, key: &str) -> Option<&Located> {
+    pub fn find(&self, key: &str) -> Option<&LocatedValue> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
             _ => None,
@@ -198,82 +198,84 @@ impl Value {
 }
 
 /// What serde hands over, before the lines are made the file's.
-enum Raw {
+enum RawValue {
     Null,
     Bool(bool),
     Integer(i128),
     Float(f64),
     Text(String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+    List(Vec<Spanned<RawValue>>),
+    Map(Vec<(Spanned<String>, Spanned<RawValue>)>),
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
+        deserializer.deserialize_any(RawValueVisitor)
     }
 }
 
-struct RawVisitor;
+struct RawValueVisitor;
 
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
+impl<'de> Visitor<'de> for RawValueVisitor {
+    type Value = RawValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a YAML value")
     }
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_unit<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Null)
     }
-    fn visit_none<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_none<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Null)
     }
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
-        Raw::deserialize(deserializer)
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawValue, D::Error> {
+        RawValue::deserialize(deserializer)
     }
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
-        Raw::deserialize(deserializer)
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawValue, D::Error> {
+        RawValue::deserialize(deserializer)
     }
-    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<RawValue, E> {
+        Ok(RawValue::Bool(value))
     }
-    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-        Ok(Raw::Integer(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value.into()))
     }
-    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-        Ok(Raw::Integer(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value.into()))
     }
-    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
-        Ok(Raw::Integer(value))
+    fn visit_i128<E>(self, value: i128) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value))
     }
-    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Raw, E> {
-        i128::try_from(value).map(Raw::Integer).map_err(|_| E::custom("a number beyond any field's range"))
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<RawValue, E> {
+        i128::try_from(value)
+            .map(RawValue::Integer)
+            .map_err(|_| E::custom("a number beyond any field's range"))
     }
-    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-        Ok(Raw::Float(value))
+    fn visit_f64<E>(self, value: f64) -> Result<RawValue, E> {
+        Ok(RawValue::Float(value))
     }
-    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-        Ok(Raw::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<RawValue, E> {
+        Ok(RawValue::Text(value.to_owned()))
     }
-    fn visit_string<E>(self, value: String) -> Result<Raw, E> {
-        Ok(Raw::Text(value))
+    fn visit_string<E>(self, value: String) -> Result<RawValue, E> {
+        Ok(RawValue::Text(value))
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawValue, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element()? {
             items.push(item);
         }
-        Ok(Raw::List(items))
+        Ok(RawValue::List(items))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        let mut entries: Vec<(Spanned<String>, Spanned<Raw>)> = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawValue, A::Error> {
+        let mut entries: Vec<(Spanned<String>, Spanned<RawValue>)> = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             if key.value.len() > 1024 {
                 return Err(A::Error::custom("a key longer than 1024 bytes"));
             }
             entries.push((key, map.next_value()?));
         }
-        Ok(Raw::Map(entries))
+        Ok(RawValue::Map(entries))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use resource::reference::CALICOS;
+use resource::reference::CALICO_KINDS;
 
 /// What becomes of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,7 +343,7 @@ pub(super) fn page() -> String {
             let _ = writeln!(page, "| `calicoctl get {name}` | instead: {line} |");
         }
     }
-    let _ = write!(page, "\nA file with one of {} is refused by name.\n", CALICOS.join(", "));
+    let _ = write!(page, "\nA file with one of {} is refused by name.\n", CALICO_KINDS.join(", "));
     page
 }
 

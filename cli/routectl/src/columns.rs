@@ -8,7 +8,7 @@ use super::output;
 use super::template::{self, path};
 use api::ListResponse;
 use resource::to_yaml;
-use resource::{BgpFilter, Encapsulation, Kind, Resource, parse_file, shown_modes};
+use resource::{BgpFilter, EncapsulationKind, Kind, Resource, parse_file, shown_modes};
 
 /// What kubectl shows where a path leads to nothing.
 const NONE: &str = "<none>";
@@ -209,11 +209,11 @@ fn cells(item: &Json, list: &ListResponse) -> Vec<(&'static str, String)> {
     cells
 }
 
-fn encapsulation(encapsulation: Encapsulation) -> &'static str {
+fn encapsulation(encapsulation: EncapsulationKind) -> &'static str {
     match encapsulation {
-        Encapsulation::Ipip => "ipip",
-        Encapsulation::Vxlan => "vxlan",
-        Encapsulation::None => "none",
+        EncapsulationKind::Ipip => "ipip",
+        EncapsulationKind::Vxlan => "vxlan",
+        EncapsulationKind::None => "none",
     }
 }
 

@@ -10,7 +10,7 @@ use timing::Retry;
 use super::EtcdStore;
 use super::backend::{Change, Commit, Condition};
 use crate::StoreError;
-use resource::ipam::{BlockOf, Choice, affinity_name, choose};
+use resource::ipam::{AffinityRef, NextBlock, affinity_name, next_block};
 use resource::{API_VERSION, BlockAffinity, Document, Key, Kind, Node, Resource};
 
 /// A claim that others were quicker with is made of another block this often.
@@ -62,7 +62,7 @@ impl EtcdStore {
             if !is_wanting(own, &blocks) {
                 return Ok(Claimed::Nothing);
             }
-            let choice = match choose(&snapshot, &affinities, own, v4) {
+            let choice = match next_block(&snapshot, &affinities, own, v4) {
                 Ok(Some(choice)) => choice,
                 Ok(None) => return Ok(Claimed::Nothing),
                 Err(exhausted) => return Ok(Claimed::Exhausted(exhausted.to_string())),
@@ -86,9 +86,9 @@ impl EtcdStore {
     ///
     /// # Errors
     /// The store is away; the block may have been released all the same, which the next look tells.
-    pub async fn release_left(&self, left: &BlockOf) -> Result<bool, StoreError> {
+    pub async fn release_orphaned(&self, left: &AffinityRef) -> Result<bool, StoreError> {
         let replica = self.replica().await?;
-        let key = Key { kind: Kind::BlockAffinity, name: left.affinity.clone() };
+        let key = Key { kind: Kind::BlockAffinity, name: left.name.clone() };
         let documents = replica.documents();
         let Some(document) = documents.iter().find(|document| document.key() == key) else {
             return Ok(false);
@@ -107,7 +107,7 @@ impl EtcdStore {
     }
 
     /// The node and the pool must be as they were when the block was chosen, and the block still nobody's.
-    fn commit_of(&self, choice: &Choice, node: &str, documents: &[Document]) -> Option<Commit> {
+    fn commit_of(&self, choice: &NextBlock, node: &str, documents: &[Document]) -> Option<Commit> {
         let named = |kind: Kind, name: &str| {
             let key = Key { kind, name: name.to_owned() };
             let document = documents.iter().find(|document| document.key() == key)?;
@@ -121,8 +121,8 @@ impl EtcdStore {
         match &choice.reclaimed {
             None => conditions.push(Condition::Absent(key.clone())),
             Some(left) => {
-                let old = self.keys.of(&affinity(&left.affinity));
-                conditions.push(named(Kind::BlockAffinity, &left.affinity)?);
+                let old = self.keys.of(&affinity(&left.name));
+                conditions.push(named(Kind::BlockAffinity, &left.name)?);
                 let gone = Key { kind: Kind::Node, name: left.node.clone() };
                 conditions.push(Condition::Absent(self.keys.of(&gone)));
                 if old != key {

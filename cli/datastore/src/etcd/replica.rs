@@ -7,7 +7,7 @@ use super::backend::{Digest, Event, Listing, Stored};
 use super::keys::Keys;
 use super::valid_subset::{Candidate, Subset, choose};
 use crate::{Loaded, Revision};
-use resource::{Document, Known, Mistake, Warning, parse_file_knowing};
+use resource::{Document, Mistake, ParseCache, Warning, parse_file_cached};
 
 /// Resources at which the whole is refused; a cluster of 5,000 nodes has some 15,000.
 pub(crate) const MAX_ENTRIES: usize = 50_000;
@@ -212,7 +212,7 @@ impl Replica {
             return refuse(0, "", format!("must be at most {MAX_VALUE_BYTES} bytes (got {})", value.len()));
         }
         let Ok(text) = std::str::from_utf8(value) else { return refuse(0, "", "is not UTF-8 text".into()) };
-        let mut parsed = parse_file_knowing(&place, text, &Known::default());
+        let mut parsed = parse_file_cached(&place, text, &ParseCache::default());
         if !parsed.mistakes.is_empty() {
             return (Err(parsed.mistakes), Vec::new());
         }

@@ -5,9 +5,9 @@ mod audit;
 mod next_block;
 mod orphaned_blocks;
 
-pub use audit::{Finding, audit};
-pub use next_block::{BlockOf, Choice, Exhausted, choose, pools_of};
-pub use orphaned_blocks::{Left, LeftBlock};
+pub use audit::{BlockFinding, audit};
+pub use next_block::{AffinityRef, NextBlock, PoolExhausted, eligible_pools, next_block};
+pub use orphaned_blocks::{OrphanedBlock, OrphanedBlocks};
 
 use ipnet::IpNet;
 

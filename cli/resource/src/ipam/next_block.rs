@@ -13,20 +13,20 @@ const MAX_LOOKED_AT: u128 = 1 << 20;
 
 /// A block to be claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct NextBlock {
     /// The block.
     pub block: IpNet,
     /// The name of its pool.
     pub pool: String,
     /// The affinity that it has, of a node that is no more.
-    pub reclaimed: Option<BlockOf>,
+    pub reclaimed: Option<AffinityRef>,
 }
 
 /// An affinity by its name and its node's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockOf {
+pub struct AffinityRef {
     /// `metadata.name`.
-    pub affinity: String,
+    pub name: String,
     /// `spec.node`.
     pub node: String,
 }
@@ -34,7 +34,7 @@ pub struct BlockOf {
 /// There is no block left.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no block is left for node {node:?} in pool {}: apply another IPPool, or see `routectl ipam check`", pools.join(", "))]
-pub struct Exhausted {
+pub struct PoolExhausted {
     /// The node.
     pub node: String,
     /// The pools that it may have blocks of.
@@ -42,7 +42,7 @@ pub struct Exhausted {
 }
 
 /// The pools of a family that blocks for a node may be taken from.
-pub fn pools_of<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a IpPool> {
+pub fn eligible_pools<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a IpPool> {
     let is_for = |pool: &&IpPool| {
         pool.cidr.addr().is_ipv4() == v4
             && !pool.disabled
@@ -59,13 +59,13 @@ pub fn pools_of<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a Ip
 ///
 /// # Errors
 /// Every pool for it is full.
-pub fn choose(
+pub fn next_block(
     snapshot: &Snapshot,
     affinities: &[BlockAffinity],
     node: &Node,
     v4: bool,
-) -> Result<Option<Choice>, Exhausted> {
-    let pools = pools_of(snapshot, node, v4);
+) -> Result<Option<NextBlock>, PoolExhausted> {
+    let pools = eligible_pools(snapshot, node, v4);
     if pools.is_empty() {
         return Ok(None);
     }
@@ -86,7 +86,7 @@ pub fn choose(
         for step in 0..count.min(MAX_LOOKED_AT) {
             let Some(block) = nth(&pool.cidr, pool.block_size, (begin + step) % count) else { continue };
             if !is_taken(&block) {
-                return Ok(Some(Choice { block, pool: pool.name.clone(), reclaimed: None }));
+                return Ok(Some(NextBlock { block, pool: pool.name.clone(), reclaimed: None }));
             }
         }
     }
@@ -97,12 +97,12 @@ pub fn choose(
                 && !snapshot.nodes.iter().any(|node| node.name == affinity.node)
         };
         if let Some(left) = affinities.iter().find(is_left) {
-            let reclaimed = Some(BlockOf { affinity: left.name.clone(), node: left.node.clone() });
-            return Ok(Some(Choice { block: left.cidr, pool: pool.name.clone(), reclaimed }));
+            let reclaimed = Some(AffinityRef { name: left.name.clone(), node: left.node.clone() });
+            return Ok(Some(NextBlock { block: left.cidr, pool: pool.name.clone(), reclaimed }));
         }
     }
     let pools = pools.iter().map(|pool| pool.name.clone()).collect();
-    Err(Exhausted { node: node.name.clone(), pools })
+    Err(PoolExhausted { node: node.name.clone(), pools })
 }
 
 /// Whether something of `taken` overlaps a block of `pool`.
@@ -166,10 +166,10 @@ mod tests {
         )
     }
 
-    fn chosen(text: &str) -> Result<Option<Choice>, Exhausted> {
+    fn chosen(text: &str) -> Result<Option<NextBlock>, PoolExhausted> {
         let (snapshot, affinities) = cluster(text);
         let node = snapshot.nodes.iter().find(|node| node.name == "a").unwrap().clone();
-        choose(&snapshot, &affinities, &node, true)
+        next_block(&snapshot, &affinities, &node, true)
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(chosen(&text).unwrap().unwrap().reclaimed, None);
         let full = text + &block("10.0.0.64/26", "a", "confirmed");
         let choice = chosen(&full).unwrap().unwrap();
-        let expected = BlockOf { affinity: "10-0-0-0-26".into(), node: "gone".into() };
+        let expected = AffinityRef { name: "10-0-0-0-26".into(), node: "gone".into() };
         assert_eq!((choice.block.to_string().as_str(), choice.reclaimed), ("10.0.0.0/26", Some(expected)));
     }
 }

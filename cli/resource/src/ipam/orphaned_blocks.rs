@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::BlockOf;
+use super::AffinityRef;
 use crate::Snapshot;
 
 /// How much later the next node's turn is, should the one before it not do it.
@@ -14,29 +14,29 @@ const TURN: Duration = Duration::from_secs(10);
 
 /// A block that is held for nobody.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftBlock {
+pub struct OrphanedBlock {
     /// Its affinity and its node that is no more.
-    pub of: BlockOf,
+    pub affinity: AffinityRef,
     /// The block.
     pub block: IpNet,
 }
 
 /// Since when blocks have been held for nobody, as far as this node has seen.
 #[derive(Clone, Debug, Default)]
-pub struct Left {
-    since: BTreeMap<String, (LeftBlock, Instant)>,
+pub struct OrphanedBlocks {
+    since: BTreeMap<String, (OrphanedBlock, Instant)>,
 }
 
-impl Left {
+impl OrphanedBlocks {
     /// Takes a look: affinities whose node is no more, from the moment that was first seen; a node that is back
     /// begins anew.
-    pub fn look(&mut self, snapshot: &Snapshot, now: Instant) {
+    pub fn observe(&mut self, snapshot: &Snapshot, now: Instant) {
         let is_there =
             |name: &str| snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(name)).is_ok();
         let mut before = std::mem::take(&mut self.since);
         for affinity in snapshot.affinities.iter().filter(|affinity| !is_there(&affinity.node)) {
-            let of = BlockOf { affinity: affinity.name.clone(), node: affinity.node.clone() };
-            let left = LeftBlock { of, block: affinity.cidr };
+            let reference = AffinityRef { name: affinity.name.clone(), node: affinity.node.clone() };
+            let left = OrphanedBlock { affinity: reference, block: affinity.cidr };
             let since =
                 before.remove(&affinity.name).filter(|(same, _)| *same == left).map(|(_, since)| since);
             self.since.insert(affinity.name.clone(), (left, since.unwrap_or(now)));
@@ -55,12 +55,13 @@ impl Left {
 
     /// Those that it is `own`'s turn to release: `grace` after the node was gone, and a while later for each node
     /// that stands before it in an order that differs from block to block and is the same for everybody.
-    pub fn due(&self, snapshot: &Snapshot, own: &str, grace: Duration, now: Instant) -> Vec<LeftBlock> {
-        let is_due = |(left, since): &&(LeftBlock, Instant)| {
+    pub fn due(&self, snapshot: &Snapshot, own: &str, grace: Duration, now: Instant) -> Vec<OrphanedBlock> {
+        let is_due = |(left, since): &&(OrphanedBlock, Instant)| {
             let gone_for = now.saturating_duration_since(*since);
             // Most looks end here; whose turn it is takes a walk over all nodes.
             gone_for >= grace
-                && turn(snapshot, own, &left.of.affinity).is_some_and(|turn| gone_for >= grace + TURN * turn)
+                && turn(snapshot, own, &left.affinity.name)
+                    .is_some_and(|turn| gone_for >= grace + TURN * turn)
         };
         self.since.values().filter(is_due).map(|(left, _)| left.clone()).collect()
     }
@@ -109,8 +110,8 @@ mod tests {
             all.iter().map(|(name, cidr)| (name.as_str(), cidr.as_str(), "gone")).collect();
         let snapshot = cluster(&nodes, &affinities);
         let now = Instant::now();
-        let mut left = Left::default();
-        left.look(&snapshot, now);
+        let mut left = OrphanedBlocks::default();
+        left.observe(&snapshot, now);
         let due = |own: &str, after: Duration| left.due(&snapshot, own, GRACE, now + after).len();
         for own in nodes {
             assert_eq!(due(own, GRACE - Duration::from_secs(1)), 0, "{own}");
@@ -129,11 +130,11 @@ mod tests {
         let block = [("x", "10.0.0.0/26", "gone")];
         let (without, with) = (cluster(&["a"], &block), cluster(&["a", "gone"], &block));
         let start = Instant::now();
-        let mut left = Left::default();
-        left.look(&without, start);
-        left.look(&with, start + GRACE / 2);
+        let mut left = OrphanedBlocks::default();
+        left.observe(&without, start);
+        left.observe(&with, start + GRACE / 2);
         assert!(left.is_empty());
-        left.look(&without, start + GRACE / 2);
+        left.observe(&without, start + GRACE / 2);
         assert_eq!(left.due(&without, "a", GRACE, start + GRACE), []);
         assert_eq!(left.due(&without, "a", GRACE, start + GRACE * 3 / 2).len(), 1);
     }
@@ -141,11 +142,11 @@ mod tests {
     #[test]
     fn a_block_that_another_lost_node_has_taken_meanwhile_begins_anew() {
         let start = Instant::now();
-        let mut left = Left::default();
-        left.look(&cluster(&["a"], &[("x", "10.0.0.0/26", "gone")]), start);
+        let mut left = OrphanedBlocks::default();
+        left.observe(&cluster(&["a"], &[("x", "10.0.0.0/26", "gone")]), start);
         let later = cluster(&["a"], &[("x", "10.0.0.0/26", "other")]);
-        left.look(&later, start + GRACE);
+        left.observe(&later, start + GRACE);
         assert_eq!(left.due(&later, "a", GRACE, start + GRACE), []);
-        assert_eq!(left.due(&later, "a", GRACE, start + GRACE * 2)[0].of.node, "other");
+        assert_eq!(left.due(&later, "a", GRACE, start + GRACE * 2)[0].affinity.node, "other");
     }
 }

@@ -1,6 +1,6 @@
 //! The fields of a BGPConfiguration.
 
-use super::{Field, honoured, kept, refused, warned};
+use super::{Field, honoured, refused, stored, warned};
 
 const SERVICES: &str = "services' addresses are not announced here: leave it out, and announce them by what hands them out \
                         (MetalLB, kube-vip), which may peer with the node's routed";
@@ -83,7 +83,7 @@ pub(super) const FIELDS: &[Field] = &[
         "not applied: set `log` in each node's routed.yaml",
         "{logSeverityScreen: Debug}",
     ),
-    kept(
+    stored(
         "spec.ignoredInterfaces",
         "a list",
         "no interface's own routes are announced here, so that there are none to ignore",

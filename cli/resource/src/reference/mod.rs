@@ -17,11 +17,11 @@ pub use page::page;
 
 /// What is made of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FieldSupport {
     /// It is done.
     Honoured,
     /// It is stored and given back, and nothing follows from it, nor does for Calico's own routes.
-    Kept,
+    Stored,
     /// It is stored, and a warning says that nothing, or not all, is made of it.
     Warned,
     /// A resource with it is not taken, unless it has its default.
@@ -40,7 +40,7 @@ pub struct Field {
     /// What it means; of a refused field what to do instead.
     pub meaning: &'static str,
     /// What is made of it.
-    pub verdict: Verdict,
+    pub support: FieldSupport,
     /// A `spec` (or `metadata`) in YAML that has it.
     pub example: &'static str,
 }
@@ -52,16 +52,16 @@ const fn honoured(
     meaning: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { path, values, default, meaning, verdict: Verdict::Honoured, example }
+    Field { path, values, default, meaning, support: FieldSupport::Honoured, example }
 }
 
-const fn kept(
+const fn stored(
     path: &'static str,
     values: &'static str,
     meaning: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { path, values, default: "", meaning, verdict: Verdict::Kept, example }
+    Field { path, values, default: "", meaning, support: FieldSupport::Stored, example }
 }
 
 const fn warned(
@@ -71,7 +71,7 @@ const fn warned(
     meaning: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { path, values, default, meaning, verdict: Verdict::Warned, example }
+    Field { path, values, default, meaning, support: FieldSupport::Warned, example }
 }
 
 const fn refused(
@@ -81,7 +81,7 @@ const fn refused(
     instead: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { path, values, default, meaning: instead, verdict: Verdict::Refused, example }
+    Field { path, values, default, meaning: instead, support: FieldSupport::Refused, example }
 }
 
 /// The metadata of every kind.
@@ -107,34 +107,34 @@ pub const METADATA: &[Field] = &[
         "kept; `routed/host` says which host registered a Node by itself",
         "{name: default, annotations: {routed/host: h-1}}",
     ),
-    kept(
+    stored(
         "metadata.resourceVersion",
         "the store's own",
         "`replace` and `patch` refuse a resource that has another one by now",
         "{name: default, resourceVersion: '7'}",
     ),
-    kept(
+    stored(
         "metadata.creationTimestamp",
         "Kubernetes' own",
         "a note",
         "{name: default, creationTimestamp: '2020-01-01'}",
     ),
-    kept("metadata.generation", "Kubernetes' own", "a note", "{name: default, generation: 3}"),
-    kept(
+    stored("metadata.generation", "Kubernetes' own", "a note", "{name: default, generation: 3}"),
+    stored(
         "metadata.managedFields",
         "Kubernetes' own",
         "a note",
         "{name: default, managedFields: [{manager: x}]}",
     ),
-    kept(
+    stored(
         "metadata.ownerReferences",
         "Kubernetes' own",
         "a note",
         "{name: default, ownerReferences: [{name: x}]}",
     ),
-    kept("metadata.finalizers", "Kubernetes' own", "a note", "{name: default, finalizers: [x]}"),
-    kept("metadata.selfLink", "Kubernetes' own", "a note", "{name: default, selfLink: /x}"),
-    kept("metadata.uid", "Kubernetes' own", "a note", "{name: default, uid: 1f0a}"),
+    stored("metadata.finalizers", "Kubernetes' own", "a note", "{name: default, finalizers: [x]}"),
+    stored("metadata.selfLink", "Kubernetes' own", "a note", "{name: default, selfLink: /x}"),
+    stored("metadata.uid", "Kubernetes' own", "a note", "{name: default, uid: 1f0a}"),
 ];
 
 /// The fields of a kind's `spec`.
@@ -151,12 +151,12 @@ pub fn fields(kind: Kind) -> &'static [Field] {
 
 /// What to do instead of writing a field that is refused.
 pub(super) fn instead(kind: Kind, path: &str) -> &'static str {
-    let row = fields(kind).iter().find(|field| field.path == path && field.verdict == Verdict::Refused);
+    let row = fields(kind).iter().find(|field| field.path == path && field.support == FieldSupport::Refused);
     row.map_or("remove it", |field| field.meaning)
 }
 
 /// Kinds of Calico's that are not about routes, in the spelling of manifests.
-pub const CALICOS: &[&str] = &[
+pub const CALICO_KINDS: &[&str] = &[
     "CalicoNodeStatus",
     "ClusterInformation",
     "FelixConfiguration",
@@ -178,6 +178,6 @@ pub const CALICOS: &[&str] = &[
 ];
 
 /// Whether a kind is one of those.
-pub(super) fn is_calicos(kind: &str) -> bool {
-    CALICOS.contains(&kind)
+pub(super) fn is_calico_kind(kind: &str) -> bool {
+    CALICO_KINDS.contains(&kind)
 }

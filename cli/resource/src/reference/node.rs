@@ -1,6 +1,6 @@
 //! The fields of a Node.
 
-use super::{Field, honoured, kept, refused};
+use super::{Field, honoured, refused, stored};
 
 pub(super) const FIELDS: &[Field] = &[
     honoured(
@@ -80,19 +80,19 @@ pub(super) const FIELDS: &[Field] = &[
         "blocks of this node, beside its BlockAffinity resources; Kubernetes' own field of its Node",
         "{podCIDRs: [10.1.2.0/26]}",
     ),
-    kept(
+    stored(
         "spec.addresses",
         "a list",
         "what Calico's node agent found on the node",
         "{addresses: [{address: 192.168.0.2/24, type: CalicoNodeIP}]}",
     ),
-    kept(
+    stored(
         "spec.interfaces",
         "a list",
         "what Calico's node agent found on the node",
         "{interfaces: [{name: eth0, addresses: [192.168.0.2]}]}",
     ),
-    kept(
+    stored(
         "spec.orchRefs",
         "a list",
         "the node's name in an orchestrator",

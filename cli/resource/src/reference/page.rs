@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{CALICOS, Field, METADATA, Verdict, fields};
+use super::{CALICO_KINDS, Field, FieldSupport, METADATA, fields};
 use crate::Kind;
 
 const HEAD: &str = "# Resources
@@ -40,7 +40,7 @@ pub fn page() -> String {
         page,
         "\n## Calico's other kinds\n\n{} are not about routes. A file with one of them is refused; \
          [moving-from-calico.md](moving-from-calico.md) says where they go.",
-        CALICOS.join(", ")
+        CALICO_KINDS.join(", ")
     );
     page
 }
@@ -65,11 +65,11 @@ fn table(page: &mut String, heading: &str, what: &str, fields: &[Field]) {
     );
     // A row that stands for the items of a list alone says nothing that its list doesn't.
     for field in fields.iter().filter(|field| field.values != "see above") {
-        let meaning = match field.verdict {
-            Verdict::Honoured => field.meaning.to_owned(),
-            Verdict::Kept => format!("*kept*: {}", field.meaning),
-            Verdict::Warned => format!("*warned of*: {}", field.meaning),
-            Verdict::Refused => format!("**refused**: {}", field.meaning),
+        let meaning = match field.support {
+            FieldSupport::Honoured => field.meaning.to_owned(),
+            FieldSupport::Stored => format!("*kept*: {}", field.meaning),
+            FieldSupport::Warned => format!("*warned of*: {}", field.meaning),
+            FieldSupport::Refused => format!("**refused**: {}", field.meaning),
         };
         let cell = |text: &str| text.replace('|', "\\|");
         let _ = writeln!(

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Blocks, release_chosen};
 use crate::{Failure, output};
 use api::client::Client;
-use resource::ipam::{Finding, audit};
+use resource::ipam::{BlockFinding, audit};
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -63,12 +63,12 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn of(finding: &Finding) -> Self {
+    pub(super) fn of(finding: &BlockFinding) -> Self {
         let (kind, block, node, affinity) = match finding {
-            Finding::Leaked { affinity, block, node } => ("leaked", block, node, Some(affinity)),
-            Finding::Pending { affinity, block, node } => ("pending", block, node, Some(affinity)),
-            Finding::Twice { block, node, .. } => ("twice", block, node, None),
-            Finding::Outside { block, node } => ("outside", block, node, None),
+            BlockFinding::Leaked { affinity, block, node } => ("leaked", block, node, Some(affinity)),
+            BlockFinding::Unfinished { affinity, block, node } => ("pending", block, node, Some(affinity)),
+            BlockFinding::Overlap { block, node, .. } => ("twice", block, node, None),
+            BlockFinding::OutsidePools { block, node } => ("outside", block, node, None),
         };
         Problem {
             kind: kind.to_owned(),

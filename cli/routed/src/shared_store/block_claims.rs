@@ -15,7 +15,7 @@ use api::view::EventKind;
 use datastore::etcd::Claimed;
 use datastore::{EtcdStore, StoreHealth, used_addresses};
 use resource::Node;
-use resource::ipam::pools_of;
+use resource::ipam::eligible_pools;
 
 /// Between two looks at how many addresses are used.
 const EVERY: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ async fn look(
     }
     let blocks = roster.snapshot.blocks_of(&config.node);
     for v4 in [true, false] {
-        if pools_of(&roster.snapshot, own, v4).is_empty() {
+        if eligible_pools(&roster.snapshot, own, v4).is_empty() {
             continue;
         }
         let used = used_addresses();
