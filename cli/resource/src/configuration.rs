@@ -12,7 +12,7 @@ use super::bfd::{self, BfdSettings};
 use super::cni::{self, CniSettings};
 use super::kind::Kind;
 use super::mistake::Origin;
-use super::peer_policy::{self, MaxPrefixes};
+use super::peer_policy::{self, ADD_PATH, AddPathMode, MaxPrefixes};
 use super::pool::{ENCAPSULATIONS, EncapsulationKind};
 use super::reader::{Fields, Report};
 use super::reader::{Rule, rule};
@@ -133,27 +133,6 @@ impl Default for RoutedSettings {
         }
     }
 }
-
-/// Whether several paths to a prefix are exchanged with a peer (RFC 7911).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddPathMode {
-    /// They are neither taken nor sent.
-    Disabled,
-    /// They are taken.
-    Receive,
-    /// They are sent.
-    Send,
-    /// Both.
-    Both,
-}
-
-/// Their names.
-pub(crate) const ADD_PATH: &[(&str, AddPathMode)] = &[
-    ("disabled", AddPathMode::Disabled),
-    ("receive", AddPathMode::Receive),
-    ("send", AddPathMode::Send),
-    ("both", AddPathMode::Both),
-];
 
 /// What carries packets where BGP does not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

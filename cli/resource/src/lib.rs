@@ -6,6 +6,7 @@
 
 mod advertisement;
 mod affinity;
+mod assembly;
 mod bfd;
 mod cluster;
 mod cni;
@@ -30,13 +31,16 @@ pub mod scalar;
 mod security;
 mod selector;
 mod snapshot;
+mod stream;
 pub mod tree;
 
 pub use affinity::{AffinityState, BlockAffinity};
+pub use assembly::{Assembly, assemble};
 pub use bfd::BfdSettings;
 pub use cluster::ClusterConfiguration;
 pub use cni::{CniPlugin, CniSettings};
-pub use configuration::{AddPathMode, BgpConfiguration, FallbackSetting, RoutedSettings};
+pub use configuration::{BgpConfiguration, FallbackSetting, RoutedSettings};
+pub use document::{Document, ParsedFile};
 pub use filter::BgpFilter;
 pub use kind::{Key, Kind};
 pub use manifest::{to_yaml, without_version};
@@ -44,16 +48,16 @@ pub use mistake::{Mistake, Origin, Warning};
 pub use node::default_tunnel_address;
 pub use node::{HOST_ANNOTATION, Node};
 pub use parse::parse_file_cached;
-pub use parse::{Document, MAX_FILE_BYTES, ParsedFile, parse_file};
+pub use parse::{MAX_FILE_BYTES, parse_file};
 pub use parse_cache::ParseCache;
 pub use peer::{BgpPeer, ReversePeering, SourceAddress};
-pub use peer_policy::{MaxPrefixes, PeerPolicyFields, PeerRange};
+pub use peer_policy::{AddPathMode, MaxPrefixes, PeerPolicyFields, PeerRange};
 pub use pool::{EncapsulationKind, EncapsulationMode, IpPool};
 pub use pool::{shown_modes, v3_manifest as pool_manifest};
 pub use scalar::parse_duration;
 pub use security::Security;
 pub use selector::{Selector, SelectorError};
-pub use snapshot::{Assembly, Snapshot, assemble};
+pub use snapshot::Snapshot;
 pub use tree::yaml_as_json;
 
 /// The version of the resources.

@@ -6,9 +6,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use super::Resource;
-use super::document::{self, DocumentText};
+use super::document::{Document, ParsedFile};
 use super::mistake::Origin;
-use super::parse::{Document, ParsedFile};
+use super::stream::{self, DocumentText};
 
 /// What is remembered of a document.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl ParseCache {
         if !parsed.mistakes.is_empty() {
             return;
         }
-        let parts = document::split(text);
+        let parts = stream::split(text);
         let mut documents = parsed.documents.into_iter().peekable();
         for part in &parts {
             let Some(document) = documents.next_if(|document| document.range == part.range) else { continue };

@@ -6,7 +6,6 @@ use bgp::wire::capability::Role;
 use ipnet::IpNet;
 use routing::policy::NextHopMode;
 
-use super::configuration::{ADD_PATH, AddPathMode};
 use super::reader::{Fields, Report};
 use super::scalar;
 use super::tree::Value;
@@ -54,6 +53,27 @@ pub struct PeerRange {
     /// How many there can be at a time.
     pub limit: u32,
 }
+
+/// Whether several paths to a prefix are exchanged with a peer (RFC 7911).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddPathMode {
+    /// They are neither taken nor sent.
+    Disabled,
+    /// They are taken.
+    Receive,
+    /// They are sent.
+    Send,
+    /// Both.
+    Both,
+}
+
+/// Their names.
+pub(crate) const ADD_PATH: &[(&str, AddPathMode)] = &[
+    ("disabled", AddPathMode::Disabled),
+    ("receive", AddPathMode::Receive),
+    ("send", AddPathMode::Send),
+    ("both", AddPathMode::Both),
+];
 
 /// How many prefixes a peer may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

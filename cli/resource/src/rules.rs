@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tunnel::node::vtep_mac;
 
+use super::document::Document;
 use super::filter::BgpFilter;
 use super::mistake::{Mistake, Warning};
 use super::node::{Node, default_tunnel_address};
-use super::parse::Document;
 use super::pool::EncapsulationMode;
 use super::snapshot::Snapshot;
 use super::{Key, Resource};

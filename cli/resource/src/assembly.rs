@@ -1,0 +1,42 @@
+//! Assembly of the documents of all files into one snapshot, with the rules between them.
+
+use super::document::Document;
+use super::mistake::{Mistake, Warning};
+use super::snapshot::Snapshot;
+use super::{Resource, rules};
+
+/// A snapshot with what is wrong with it and what the user should know of.
+#[derive(Clone, Debug, Default)]
+pub struct Assembly {
+    /// The resources; to be used only while there are no mistakes.
+    pub snapshot: Snapshot,
+    /// What breaks a rule between resources.
+    pub mistakes: Vec<Mistake>,
+    /// What the user should know of.
+    pub warnings: Vec<Warning>,
+}
+
+/// Puts documents of all files together, the older first: where two contradict each other, the
+/// mistake is the later one's.
+pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assembly {
+    let documents: Vec<&Document> = documents.into_iter().collect();
+    let mut snapshot = Snapshot::default();
+    for document in &documents {
+        match &document.resource {
+            Resource::IpPool(pool) => snapshot.pools.push(pool.clone()),
+            Resource::Node(node) => snapshot.nodes.push(node.clone()),
+            Resource::BgpPeer(peer) => snapshot.peers.push(peer.clone()),
+            Resource::BgpConfiguration(configuration) => snapshot.configuration = configuration.clone(),
+            Resource::BlockAffinity(affinity) => snapshot.affinities.push(affinity.clone()),
+            Resource::BgpFilter(filter) => snapshot.filters.push(filter.clone()),
+        }
+    }
+    // By name, so that two snapshots that say the same are equal however the files are arranged.
+    snapshot.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.peers.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.filters.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.affinities.sort_by(|a, b| a.name.cmp(&b.name));
+    let (mistakes, warnings) = rules::check(&documents, &snapshot);
+    Assembly { snapshot, mistakes, warnings }
+}
