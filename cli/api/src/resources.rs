@@ -122,13 +122,13 @@ pub(super) fn list(contents: &Contents, kind: Kind, name: Option<&str>) -> Resul
         return Err(StoreError::NotFound(Key { kind, name: name.to_owned() }));
     }
     found.sort_by_key(|document| document.key());
-    let configuration = &contents.loaded.snapshot.configuration;
+    let configuration = &contents.state.snapshot.configuration;
     Ok(ListResponse {
         warnings: warnings_of(contents, &found),
         items: found.iter().map(|document| document.manifest.clone()).collect(),
         as_number: configuration.as_number,
         encapsulation: configuration.routed.encapsulation,
-        revision: contents.loaded.revision.clone(),
+        revision: contents.state.revision.clone(),
     })
 }
 
@@ -145,7 +145,7 @@ fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
         let key = starts.get(warning.at.file.as_str())?.range(..=warning.at.line).next_back()?.1;
         wanted.binary_search(key).ok()
     };
-    contents.loaded.warnings.iter().filter(|warning| owner(warning).is_some()).cloned().collect()
+    contents.state.warnings.iter().filter(|warning| owner(warning).is_some()).cloned().collect()
 }
 
 /// Files, parsed.
@@ -198,7 +198,7 @@ pub(super) async fn apply(
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
-        let against = expected.clone().unwrap_or_else(|| contents.loaded.revision.clone());
+        let against = expected.clone().unwrap_or_else(|| contents.state.revision.clone());
         if mode == Mode::Replace {
             unchanged_since_read(&given, &contents)?;
         }
@@ -212,7 +212,7 @@ pub(super) async fn apply(
         let manifests = resolve(&given, &there, &contents)?;
         let applied: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
         let put = match applied.is_empty() {
-            true => Ok(contents.loaded.revision.clone()),
+            true => Ok(contents.state.revision.clone()),
             false => store.put(manifests, Some(against)).await,
         };
         match put {
@@ -306,7 +306,7 @@ pub(super) async fn delete(
     let mut skipped = Vec::new();
     loop {
         if keys.is_empty() {
-            let revision = store.load().await?.loaded.revision;
+            let revision = store.load().await?.state.revision;
             return Ok(DeleteResponse { deleted: keys, skipped, revision });
         }
         match store.delete(keys.clone(), expected.clone()).await {

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Contents, Loaded, Revision, StoreError};
+use super::{Contents, Revision, StoreError, StoreState};
 use resource::{
     Assembly, Document, MAX_FILE_BYTES, Mistake, ParseCache, ParsedFile, Warning, assemble, parse_file_cached,
 };
@@ -29,7 +29,7 @@ pub(super) struct SourceFile {
 
 /// All files below a directory, sorted by path, and what is wrong with the tree itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tree {
+pub(super) struct DirectoryTree {
     pub(super) files: Vec<SourceFile>,
     /// Every directory that a change could appear in.
     pub(super) directories: Vec<PathBuf>,
@@ -38,17 +38,17 @@ pub(super) struct Tree {
 
 /// Reads every `*.yaml` and `*.yml` below `directory`. Names that begin with `.` are passed over
 /// (editors' and Kubernetes' own), symbolic links are followed, each directory once.
-/// A file that is as it was in `seen` is not parsed again.
-pub(super) fn read(directory: &Path, seen: Vec<SourceFile>) -> Tree {
-    read_cached(directory, seen, &ParseCache::default())
+/// A file that is as it was in `previous` is not parsed again.
+pub(super) fn read(directory: &Path, previous: Vec<SourceFile>) -> DirectoryTree {
+    read_cached(directory, previous, &ParseCache::default())
 }
 
-/// The same, but documents that are known are recalled: what is asked of them is [`Tree::loaded`] alone.
-pub(super) fn read_cached(directory: &Path, seen: Vec<SourceFile>, cache: &ParseCache) -> Tree {
-    let mut seen: HashMap<PathBuf, SourceFile> =
-        seen.into_iter().map(|file| (file.path.clone(), file)).collect();
-    let mut tree = Tree::default();
-    let mut walk = Walk { visited: HashSet::new(), entries: 0, found: Vec::new() };
+/// Returns the same, but documents that are known are recalled: what is asked of them is [`DirectoryTree::loaded`] alone.
+pub(super) fn read_cached(directory: &Path, previous: Vec<SourceFile>, cache: &ParseCache) -> DirectoryTree {
+    let mut previous: HashMap<PathBuf, SourceFile> =
+        previous.into_iter().map(|file| (file.path.clone(), file)).collect();
+    let mut tree = DirectoryTree::default();
+    let mut walk = DirectoryWalk { visited: HashSet::new(), entries: 0, found: Vec::new() };
     walk.directory(directory, 0, &mut tree);
     walk.found.sort();
     let mut total = 0;
@@ -69,7 +69,7 @@ pub(super) fn read_cached(directory: &Path, seen: Vec<SourceFile>, cache: &Parse
                 {
                     tree.directories.push(parent);
                 }
-                let file = match seen.remove(&path).filter(|file| file.text == text) {
+                let file = match previous.remove(&path).filter(|file| file.text == text) {
                     Some(file) => file,
                     None => {
                         let parsed = parse_file_cached(&path.display().to_string(), &text, cache);
@@ -90,14 +90,14 @@ fn mistake(path: &Path, rule: String) -> Mistake {
     Mistake { file: path.display().to_string(), line: 0, field: String::new(), rule }
 }
 
-struct Walk {
+struct DirectoryWalk {
     visited: HashSet<PathBuf>,
     entries: usize,
     found: Vec<PathBuf>,
 }
 
-impl Walk {
-    fn directory(&mut self, directory: &Path, depth: usize, tree: &mut Tree) {
+impl DirectoryWalk {
+    fn directory(&mut self, directory: &Path, depth: usize, tree: &mut DirectoryTree) {
         let canonical = match fs::canonicalize(directory) {
             Ok(canonical) => canonical,
             Err(error) if error.kind() == io::ErrorKind::NotFound && depth == 0 => {
@@ -154,7 +154,7 @@ impl Walk {
     }
 }
 
-/// The text of a file; `None` if it went away since it was seen. An error is a line (or 0) and a rule.
+/// Returns the text of a file; `None` if it went away since it was previous. An error is a line (or 0) and a rule.
 fn read_file(path: &Path) -> Result<Option<String>, (u64, String)> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -164,7 +164,7 @@ fn read_file(path: &Path) -> Result<Option<String>, (u64, String)> {
     if !metadata.is_file() {
         return Err((0, "is not a regular file".into()));
     }
-    // One octet more than there should be: whether there are more is seen by the same call.
+    // One octet more than there should be: whether there are more is previous by the same call.
     let expected = usize::try_from(metadata.len()).unwrap_or(MAX_FILE_BYTES).min(MAX_FILE_BYTES);
     let mut bytes = Vec::with_capacity(expected + 1);
     let read =
@@ -181,8 +181,8 @@ fn read_file(path: &Path) -> Result<Option<String>, (u64, String)> {
     }
 }
 
-impl Tree {
-    /// Every document of every file, in the order of files and lines.
+impl DirectoryTree {
+    /// Returns every document of every file, in the order of files and lines.
     pub(super) fn documents(&self) -> impl Iterator<Item = &Document> {
         self.files.iter().flat_map(|file| file.parsed.documents.iter())
     }
@@ -211,18 +211,18 @@ impl Tree {
         mistakes
     }
 
-    /// The whole, if it is valid.
+    /// Returns the whole, if it is valid.
     pub(super) fn contents(&self) -> Result<Contents, Vec<Mistake>> {
         let versioned = |document: &Document| {
             let mut document = document.clone();
             document.set_resource_version(&version(&document));
             document
         };
-        Ok(Contents { loaded: self.loaded()?, documents: self.documents().map(versioned).collect() })
+        Ok(Contents { state: self.state()?, documents: self.documents().map(versioned).collect() })
     }
 
-    /// The same without the resources as they were written.
-    pub(super) fn loaded(&self) -> Result<Loaded, Vec<Mistake>> {
+    /// Returns the same without the resources as they were written.
+    pub(super) fn state(&self) -> Result<StoreState, Vec<Mistake>> {
         let mut mistakes = self.file_mistakes();
         let Assembly { snapshot, mistakes: between, warnings } = assemble(self.documents());
         mistakes.extend(between);
@@ -231,7 +231,7 @@ impl Tree {
         }
         let own = self.files.iter().flat_map(|file| file.parsed.warnings.iter().cloned());
         let warnings: Vec<Warning> = own.chain(warnings).collect();
-        Ok(Loaded { snapshot, warnings, revision: self.revision(), refused: Vec::new() })
+        Ok(StoreState { snapshot, warnings, revision: self.revision(), refused: Vec::new() })
     }
 
     /// What is to be known of it when it is read the next time.
@@ -251,7 +251,7 @@ fn version(document: &Document) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// An error of the operating system, with what was being done.
+/// Returns an error of the operating system, with what was being done.
 pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { doing, path, source }

@@ -1,4 +1,4 @@
-//! Watches a directory of resources and yields each state that differs from the last.
+//! InotifyFd a directory of resources and yields each state that differs from the last.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -13,8 +13,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout_at};
 
-use super::directory::{self, SourceFile, Tree, io_error};
-use super::{StoreError, Update};
+use super::directory::{self, DirectoryTree, SourceFile, io_error};
+use super::{StoreError, StoreUpdate};
 use resource::{Document, ParseCache};
 
 /// One state waits while the daemon works on the last; newer ones are read when it is taken.
@@ -30,50 +30,50 @@ const UNFINISHED: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `AsyncFd` wants `AsRawFd`, which nix's type doesn't have.
-struct Watches(Inotify);
+struct InotifyFd(Inotify);
 
-impl AsRawFd for Watches {
+impl AsRawFd for InotifyFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
     }
 }
 
-/// Watches `directory`, of which `seen` was read before. It is not read while `writing` is held.
+/// InotifyFd `directory`, of which `previous` was read before. It is not read while `writing` is held.
 pub(super) fn start(
     directory: PathBuf,
-    seen: Tree,
+    previous: DirectoryTree,
     writing: Arc<Mutex<()>>,
-) -> Result<mpsc::Receiver<Update>, StoreError> {
+) -> Result<mpsc::Receiver<StoreUpdate>, StoreError> {
     let fail = || io_error("watching (raise fs.inotify.max_user_instances?)", &directory);
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
         .map_err(|errno| fail()(errno.into()))?;
-    // `register`, its successor, is unsafe to call: it has the caller promise what `Watches` gives
+    // `register`, its successor, is unsafe to call: it has the caller promise what `InotifyFd` gives
     // anyway, one descriptor, owned and open for as long as it lives.
     #[allow(deprecated)]
-    let watches = Arc::new(AsyncFd::new(Watches(inotify)).map_err(fail())?);
+    let watches = Arc::new(AsyncFd::new(InotifyFd(inotify)).map_err(fail())?);
     let (updates, receiver) = mpsc::channel(UPDATES);
-    let Tree { files, directories, .. } = seen;
-    let reader = Reader { directory, watches, directories, cache: ParseCache::default() };
+    let DirectoryTree { files, directories, .. } = previous;
+    let reader = DirectoryReader { directory, watches, directories, cache: ParseCache::default() };
     tokio::spawn(run(reader, files, writing, updates));
     Ok(receiver)
 }
 
 async fn run(
-    mut reader: Reader,
-    mut seen: Vec<SourceFile>,
+    mut reader: DirectoryReader,
+    mut previous: Vec<SourceFile>,
     writing: Arc<Mutex<()>>,
-    updates: mpsc::Sender<Update>,
+    updates: mpsc::Sender<StoreUpdate>,
 ) {
     let (directory, watches) = (reader.directory.clone(), Arc::clone(&reader.watches));
     // The directory's own parent tells of its being replaced; events there about other names are noise.
     let parent = directory.parent().and_then(|parent| add(&watches, parent));
     let is_noise = |event: &InotifyEvent| is_noise(event, parent, &directory);
-    let mut last: Option<Update> = None;
+    let mut last: Option<StoreUpdate> = None;
     loop {
         let update = {
             // What the store itself writes is one change, however many files it is.
             let _nobody_writes = writing.lock().await;
-            match reader.read(std::mem::take(&mut seen)).await {
+            match reader.read(std::mem::take(&mut previous)).await {
                 Some(update) => update,
                 None => return,
             }
@@ -100,7 +100,7 @@ async fn run(
     }
 }
 
-/// Whether one file was put into place, or written to its end, and nothing else.
+/// Returns whether one file was put into place, or written to its end, and nothing else.
 fn is_one_step(events: &[InotifyEvent]) -> bool {
     let whole = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
     // Where a file comes from, and what no reader looks at, is of no interest.
@@ -108,8 +108,8 @@ fn is_one_step(events: &[InotifyEvent]) -> bool {
     put.next().is_some_and(|event| event.mask.intersects(whole)) && put.next().is_none()
 }
 
-/// Whether there are further events within [`BRIEF`], of which the runtime's clock knows nothing.
-async fn more_follows(watches: &Arc<AsyncFd<Watches>>) -> bool {
+/// Returns whether there are further events within [`BRIEF`], of which the runtime's clock knows nothing.
+async fn more_follows(watches: &Arc<AsyncFd<InotifyFd>>) -> bool {
     let watches = Arc::clone(watches);
     let wait = move || {
         let events = PollFd::new(watches.get_ref().0.as_fd(), PollFlags::POLLIN);
@@ -119,26 +119,26 @@ async fn more_follows(watches: &Arc<AsyncFd<Watches>>) -> bool {
 }
 
 /// Reads the directory again and again.
-struct Reader {
+struct DirectoryReader {
     directory: PathBuf,
-    watches: Arc<AsyncFd<Watches>>,
+    watches: Arc<AsyncFd<InotifyFd>>,
     /// The directories of the last reading.
     directories: Vec<PathBuf>,
     /// The documents of the last reading; not their texts, of which there may be thousands.
     cache: ParseCache,
 }
 
-impl Reader {
-    /// Reads the tree with every directory of it watched from before it was read; `seen` are files that
+impl DirectoryReader {
+    /// Reads the tree with every directory of it watched from before it was read; `previous` are files that
     /// were read before. `None`: the runtime ends.
-    async fn read(&mut self, mut seen: Vec<SourceFile>) -> Option<Update> {
+    async fn read(&mut self, mut previous: Vec<SourceFile>) -> Option<StoreUpdate> {
         // All of them, as one that was made anew is another.
         let all = std::mem::take(&mut self.directories).into_iter().chain([self.directory.clone()]);
         let mut watched: HashSet<PathBuf> = all.filter(|path| add(&self.watches, path).is_some()).collect();
         loop {
             let (root, cache) = (self.directory.clone(), std::mem::take(&mut self.cache));
             let (tree, update) =
-                tokio::task::spawn_blocking(move || read_whole(&root, seen, &cache)).await.ok()?;
+                tokio::task::spawn_blocking(move || read_whole(&root, previous, &cache)).await.ok()?;
             let new: Vec<PathBuf> =
                 tree.directories.iter().filter(|path| !watched.contains(*path)).cloned().collect();
             if new.is_empty() {
@@ -152,25 +152,29 @@ impl Reader {
                 }
                 watched.insert(path);
             }
-            seen = tree.files;
+            previous = tree.files;
         }
     }
 }
 
-fn read_whole(directory: &Path, seen: Vec<SourceFile>, cache: &ParseCache) -> (Tree, Update) {
-    let tree = directory::read_cached(directory, seen, cache);
-    let update = tree.loaded();
-    let is_clean = update.as_ref().is_ok_and(|loaded| loaded.warnings.is_empty());
+fn read_whole(
+    directory: &Path,
+    previous: Vec<SourceFile>,
+    cache: &ParseCache,
+) -> (DirectoryTree, StoreUpdate) {
+    let tree = directory::read_cached(directory, previous, cache);
+    let update = tree.state();
+    let is_clean = update.as_ref().is_ok_and(|state| state.warnings.is_empty());
     if is_clean || !tree.documents().any(Document::is_cached) {
         return (tree, update);
     }
     // There is something to be said of it, for which the lines are needed.
     let tree = directory::read(directory, Vec::new());
-    let update = tree.loaded();
+    let update = tree.state();
     (tree, update)
 }
 
-fn add(watches: &AsyncFd<Watches>, path: &Path) -> Option<WatchDescriptor> {
+fn add(watches: &AsyncFd<InotifyFd>, path: &Path) -> Option<WatchDescriptor> {
     let what = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
@@ -180,9 +184,9 @@ fn add(watches: &AsyncFd<Watches>, path: &Path) -> Option<WatchDescriptor> {
     watches.get_ref().0.add_watch(path, what).ok()
 }
 
-/// The next events but for noise; waits for at least one.
+/// Returns the next events but for noise; waits for at least one.
 async fn changed(
-    watches: &AsyncFd<Watches>,
+    watches: &AsyncFd<InotifyFd>,
     is_noise: &impl Fn(&InotifyEvent) -> bool,
 ) -> std::io::Result<Vec<InotifyEvent>> {
     loop {
@@ -204,7 +208,7 @@ async fn changed(
 /// Takes further events until none has come for [`QUIET`], or for [`UNFINISHED`] while a file was made
 /// and not closed; at most [`PATIENCE`].
 async fn settle(
-    watches: &AsyncFd<Watches>,
+    watches: &AsyncFd<InotifyFd>,
     is_noise: &impl Fn(&InotifyEvent) -> bool,
     first: Vec<InotifyEvent>,
 ) {
@@ -234,10 +238,10 @@ fn is_noise(event: &InotifyEvent, parent: Option<WatchDescriptor>, directory: &P
     bookkeeping || (Some(event.wd) == parent && elsewhere)
 }
 
-/// Whether an update tells nothing new.
-fn same(last: Option<&Update>, update: &Update) -> bool {
+/// Returns whether an update tells nothing new.
+fn same(last: Option<&StoreUpdate>, update: &StoreUpdate) -> bool {
     match (last, update) {
-        (Some(Ok(last)), Ok(loaded)) => last.revision == loaded.revision,
+        (Some(Ok(last)), Ok(state)) => last.revision == state.revision,
         (Some(Err(last)), Err(mistakes)) => last == mistakes,
         _ => false,
     }

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
 
-use super::directory::{self, Tree, io_error};
-use super::edit::{self, Changes};
-use super::{Contents, Loaded, Manifest, Revision, Store, StoreError, Update, directory_watch};
+use super::directory::{self, DirectoryTree, io_error};
+use super::edit::{self, FileChanges};
+use super::{Contents, Manifest, Revision, Store, StoreError, StoreState, StoreUpdate, directory_watch};
 use resource::{Key, Mistake, ParsedFile};
 
 /// Every `*.yaml` below a directory.
@@ -22,11 +22,11 @@ pub struct FileStore {
     /// One change at a time: each is made against the files as the one before left them.
     writing: Arc<Mutex<()>>,
     /// What [`FileStore::read`] read, for the watch that follows it at the start.
-    seen: Arc<std::sync::Mutex<Tree>>,
+    previous: Arc<std::sync::Mutex<DirectoryTree>>,
 }
 
 impl FileStore {
-    /// A store over `directory`.
+    /// Returns a store over `directory`.
     ///
     /// # Errors
     /// The directory is missing or no directory; named, with what to do.
@@ -46,20 +46,20 @@ impl FileStore {
             }
             Err(error) => return Err(refuse(format!("can't be read: {error}"))),
         }
-        Ok(FileStore { directory, writing: Arc::default(), seen: Arc::default() })
+        Ok(FileStore { directory, writing: Arc::default(), previous: Arc::default() })
     }
 
     /// Reads everything at once, without a task; for the start and for `--check`.
     ///
     /// # Errors
     /// Every mistake in every file.
-    pub fn read(&self) -> Result<Loaded, Vec<Mistake>> {
+    pub fn read(&self) -> Result<StoreState, Vec<Mistake>> {
         let tree = directory::read(&self.directory, Vec::new());
-        let loaded = tree.loaded();
-        if let Ok(mut seen) = self.seen.lock() {
-            *seen = tree;
+        let state = tree.state();
+        if let Ok(mut previous) = self.previous.lock() {
+            *previous = tree;
         }
-        loaded
+        state
     }
 
     /// Reads every file for itself, without the rules between resources.
@@ -77,7 +77,7 @@ impl FileStore {
     async fn change(
         &self,
         expected: Option<Revision>,
-        edit: impl FnOnce(&Path, &Tree) -> Result<Changes, StoreError> + Send + 'static,
+        edit: impl FnOnce(&Path, &DirectoryTree) -> Result<FileChanges, StoreError> + Send + 'static,
     ) -> Result<Revision, StoreError> {
         let _writing = self.writing.lock().await;
         let directory = self.directory.clone();
@@ -98,9 +98,10 @@ impl FileStore {
 }
 
 impl Store for FileStore {
-    fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError> {
-        let seen = self.seen.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default();
-        directory_watch::start(self.directory.clone(), seen, Arc::clone(&self.writing))
+    fn watch(&self) -> Result<mpsc::Receiver<StoreUpdate>, StoreError> {
+        let previous =
+            self.previous.lock().map(|mut previous| std::mem::take(&mut *previous)).unwrap_or_default();
+        directory_watch::start(self.directory.clone(), previous, Arc::clone(&self.writing))
     }
 
     fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
@@ -131,14 +132,14 @@ impl Store for FileStore {
 
 /// Writes all new texts beside the files, then renames them into place, then deletes: a crash
 /// leaves every file either as it was or as it is to be.
-fn write(changes: &Changes) -> Result<(), StoreError> {
+fn write(changes: &FileChanges) -> Result<(), StoreError> {
     let mut ready = Vec::new();
     for (path, text) in changes {
         if let Some(text) = text {
             // A link's target is replaced, not the link.
             let target = if path.exists() { fs::canonicalize(path) } else { Ok(path.clone()) };
             let target = target.map_err(io_error("finding the file", path))?;
-            ready.push((Temporary::write(&target, text)?, target));
+            ready.push((TemporaryFile::write(&target, text)?, target));
         }
     }
     for (mut temporary, target) in ready {
@@ -159,18 +160,18 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 /// A file that is deleted again unless it is renamed.
-struct Temporary {
+struct TemporaryFile {
     path: PathBuf,
     renamed: bool,
 }
 
-impl Temporary {
+impl TemporaryFile {
     fn write(target: &Path, text: &str) -> Result<Self, StoreError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         // A leading dot keeps it out of every reader's sight.
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!(".routed-{}-{number}.tmp", std::process::id());
-        let temporary = Temporary { path: target.with_file_name(name), renamed: false };
+        let temporary = TemporaryFile { path: target.with_file_name(name), renamed: false };
         let fail = || io_error("writing", &temporary.path);
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -187,7 +188,7 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         if !self.renamed {
             // Nothing is lost if this fails: the name says what it is, and no reader looks at it.

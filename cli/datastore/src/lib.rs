@@ -34,7 +34,7 @@ impl fmt::Display for Revision {
 
 /// A valid state of the cluster.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct StoreState {
     /// The resources.
     pub snapshot: Snapshot,
     /// What the user should know of.
@@ -51,7 +51,7 @@ pub struct Contents {
     /// The resources, the older first.
     pub documents: Vec<Document>,
     /// The same, checked against each other.
-    pub loaded: Loaded,
+    pub state: StoreState,
 }
 
 /// A resource to be stored.
@@ -131,7 +131,7 @@ fn exist(mistakes: &[Mistake]) -> String {
 /// How a shared store is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreHealth {
-    /// Whether what runs is what the store says now.
+    /// True if what runs is what the store says now.
     pub connected: bool,
     /// The member that is spoken to, or was tried last.
     pub endpoint: String,
@@ -141,7 +141,7 @@ pub struct StoreHealth {
     pub since: jiff::Timestamp,
     /// Why it is not connected, or why what it says is not taken.
     pub problem: Option<String>,
-    /// Whether what runs is the snapshot in the state directory, as the store was away at the start.
+    /// True if what runs is the snapshot in the state directory, as the store was away at the start.
     pub from_snapshot: bool,
     /// How often everything was read anew, since the start.
     pub relists: u64,
@@ -159,7 +159,7 @@ impl StoreHealth {
 }
 
 /// What a watch yields: a new valid state, or why there is none (what runs keeps running).
-pub type Update = Result<Loaded, Vec<Mistake>>;
+pub type StoreUpdate = Result<StoreState, Vec<Mistake>>;
 
 /// Where resources come from.
 pub trait Store: Send + Sync + 'static {
@@ -167,7 +167,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// The store can't be watched at all.
-    fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError>;
+    fn watch(&self) -> Result<mpsc::Receiver<StoreUpdate>, StoreError>;
 
     /// How the store is reached, where it is one that can be out of reach.
     fn health(&self) -> Option<latest::Receiver<StoreHealth>> {

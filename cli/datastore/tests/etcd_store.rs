@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use datastore::{EtcdSettings, EtcdStore, Loaded, Manifest, Revision, Store, StoreError, Update};
+use datastore::{EtcdSettings, EtcdStore, Manifest, Revision, Store, StoreError, StoreState, StoreUpdate};
 use resource::{Key, Kind, Mistake, parse_file};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
@@ -49,11 +49,11 @@ async fn put(store: &EtcdStore, name: &str, address: &str) -> Revision {
 
 /// What a watch has seen, and that it never lacked what was there from the beginning.
 struct Watched {
-    updates: Receiver<Update>,
+    updates: Receiver<StoreUpdate>,
     always: BTreeSet<String>,
 }
 
-fn names(loaded: &Loaded) -> BTreeSet<String> {
+fn names(loaded: &StoreState) -> BTreeSet<String> {
     loaded.snapshot.nodes.iter().map(|node| node.name.clone()).collect()
 }
 
@@ -64,7 +64,7 @@ impl Watched {
         Watched { updates, always: names(&first) }
     }
 
-    async fn until(&mut self, what: &str, is_it: impl Fn(&Loaded) -> bool) -> Duration {
+    async fn until(&mut self, what: &str, is_it: impl Fn(&StoreState) -> bool) -> Duration {
         let begin = Instant::now();
         loop {
             let update = timeout(PATIENCE, self.updates.recv())
@@ -127,7 +127,7 @@ async fn many_resources_are_stored_in_parts_and_listed_in_pages() {
         .map(|number| node(&format!("n-{number}"), &format!("10.0.{}.{}/16", number / 250, number % 250 + 1)))
         .collect();
     store.put(manifests(&all.join("---\n")), None).await.unwrap();
-    assert_eq!(store.load().await.unwrap().loaded.snapshot.nodes.len(), 1234);
+    assert_eq!(store.load().await.unwrap().state.snapshot.nodes.len(), 1234);
     let mut watched = Watched::start(&store).await;
     put(&store, "one-more", "10.1.0.1/16").await;
     watched.until("1235", |loaded| loaded.snapshot.nodes.len() == 1235).await;
@@ -145,7 +145,7 @@ async fn changes_of_many_at_once_are_all_made() {
         store.put(manifests(&text), None).await.unwrap();
     });
     futures::future::join_all(putting).await;
-    assert_eq!(stores[0].load().await.unwrap().loaded.snapshot.nodes.len(), 8);
+    assert_eq!(stores[0].load().await.unwrap().state.snapshot.nodes.len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +161,7 @@ async fn a_bad_resource_is_refused_by_name_and_the_rest_runs() {
     cluster.etcdctl(0, &["put", "/routed/resources/v3/stranger", "x"]);
     watched.until("three mistakes", |loaded| loaded.refused.len() == 3).await;
     let contents = store.load().await.unwrap();
-    let refused: Vec<String> = contents.loaded.refused.iter().map(Mistake::to_string).collect();
+    let refused: Vec<String> = contents.state.refused.iter().map(Mistake::to_string).collect();
     assert!(
         refused.iter().any(|line| line.starts_with("etcd:/routed/resources/v3/nodes/b:1: is not valid YAML")),
         "{refused:?}"
@@ -319,7 +319,7 @@ async fn an_etcd_that_has_lost_everything_takes_no_node_along() {
     said.await.expect("a refusal").unwrap();
     // Whoever fills it again is followed.
     put(&EtcdStore::open(EtcdSettings::plain(cluster.endpoints()), None), "stays", "10.0.0.9/16").await;
-    let moved = |loaded: &Loaded| loaded.snapshot.nodes[0].ipv4 == Some("10.0.0.9/16".parse().unwrap());
+    let moved = |loaded: &StoreState| loaded.snapshot.nodes[0].ipv4 == Some("10.0.0.9/16".parse().unwrap());
     watched.until("the new address", moved).await;
 }
 
@@ -362,11 +362,11 @@ async fn schedule(cluster: &EtcdCluster, seed: u64) {
         tokio::time::sleep(Duration::from_millis(next() % 120)).await;
     }
     proxy.set(Forwarding::All);
-    let last = direct.load().await.unwrap().loaded;
+    let last = direct.load().await.unwrap().state;
     put(&direct, "last", "10.0.9.2/16").await;
     let (mut expected, wanted) = (names(&last), last.snapshot.nodes);
     expected.insert("last".to_owned());
-    let is_it = |loaded: &Loaded| {
+    let is_it = |loaded: &StoreState| {
         names(loaded) == expected && wanted.iter().all(|node| loaded.snapshot.nodes.contains(node))
     };
     watched.until(&format!("the end of seed {seed}"), is_it).await;

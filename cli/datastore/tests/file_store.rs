@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use datastore::{FileStore, Manifest, Store, StoreError, Update};
+use datastore::{FileStore, Manifest, Store, StoreError, StoreUpdate};
 use resource::{Key, Kind, parse_file};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
@@ -29,11 +29,11 @@ fn manifests(text: &str) -> Vec<Manifest> {
     documents.map(|document| Manifest { text: text[document.range.clone()].to_owned(), document }).collect()
 }
 
-async fn next(updates: &mut Receiver<Update>) -> Update {
+async fn next(updates: &mut Receiver<StoreUpdate>) -> StoreUpdate {
     timeout(PATIENCE, updates.recv()).await.expect("an update").expect("the watch to run")
 }
 
-async fn next_names(updates: &mut Receiver<Update>) -> Vec<String> {
+async fn next_names(updates: &mut Receiver<StoreUpdate>) -> Vec<String> {
     let loaded = next(updates).await.unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     loaded.snapshot.nodes.into_iter().map(|node| node.name).collect()
 }
@@ -193,7 +193,7 @@ async fn a_put_that_would_break_a_rule_changes_nothing() {
 async fn a_put_against_an_old_revision_is_refused() {
     let directory = TempDir::new().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    let old = store.load().await.unwrap().loaded.revision;
+    let old = store.load().await.unwrap().state.revision;
     let new = store.put(manifests(&node("a", "10.0.0.1/24")), Some(old.clone())).await.unwrap();
     let error = store.put(manifests(&node("b", "10.0.0.2/24")), Some(old)).await.unwrap_err();
     assert!(matches!(error, StoreError::Conflict { .. }), "{error:?}");

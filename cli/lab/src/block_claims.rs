@@ -54,7 +54,7 @@ pub(super) fn await_blocks(
     Ok(())
 }
 
-/// The first IPv4 block of the node that is asked.
+/// Returns the first IPv4 block of the node that is asked.
 fn own_block(nodes: &[NodeView]) -> Option<Ipv4Net> {
     let own = nodes.iter().find(|node| node.local)?;
     own.blocks.iter().find_map(|block| match block {

@@ -82,7 +82,7 @@ impl Capture {
     }
 }
 
-/// The pods of an ICMP packet's innermost header, and what it is wrapped in. `None` for all else.
+/// Returns the pods of an ICMP packet's innermost header, and what it is wrapped in. `None` for all else.
 fn classify(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Wire)> {
     let outer = ipv4_of(frame)?;
     let (inner, wire) = match outer.protocol {

@@ -93,7 +93,7 @@ impl Daemons {
         Ok(daemons)
     }
 
-    /// A daemon's control socket.
+    /// Returns a daemon's control socket.
     pub(super) fn socket(&self, node: &str) -> PathBuf {
         self.work.join(node).join("routed.sock")
     }
@@ -102,12 +102,12 @@ impl Daemons {
         self.work.join(node).join("routed.log")
     }
 
-    /// The directory of the resources, configurations and logs.
+    /// Returns the directory of the resources, configurations and logs.
     pub(super) fn work(&self) -> &Path {
         &self.work
     }
 
-    /// The daemons' process ids.
+    /// Returns the daemons' process ids.
     pub(super) fn pids(&self) -> Vec<u32> {
         let members = self.etcd.iter().flat_map(Etcd::pids);
         self.running.iter().map(|d| d.child.id()).chain(members).collect()
@@ -128,7 +128,7 @@ impl Daemons {
         Ok(())
     }
 
-    /// The end of a daemon's log.
+    /// Returns the end of a daemon's log.
     pub(super) fn last_words(&self, node: &str) -> String {
         tail(&self.log(node))
     }
@@ -164,7 +164,7 @@ impl Drop for Daemons {
     }
 }
 
-/// The `routed` beside this program.
+/// Returns the `routed` beside this program.
 fn routed() -> Result<PathBuf, LabError> {
     let path = env::current_exe().map_err(LabError::system("own path"))?.with_file_name("routed");
     if path.is_file() {

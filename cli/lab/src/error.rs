@@ -117,7 +117,7 @@ pub enum LabError {
 }
 
 impl LabError {
-    /// An error of a namespace.
+    /// Returns an error of a namespace.
     pub fn namespace(source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::PermissionDenied {
             return LabError::NotRoot;
@@ -125,12 +125,12 @@ impl LabError {
         LabError::System { what: "network namespace", source }
     }
 
-    /// An error of the system.
+    /// Returns an error of the system.
     pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| LabError::System { what, source }
     }
 
-    /// The exit status: 2 for wrong usage, 130 when interrupted, else 1.
+    /// Returns the exit status: 2 for wrong usage, 130 when interrupted, else 1.
     pub fn exit_status(&self) -> u8 {
         match self {
             LabError::Layout(_) | LabError::KeepInGuest => 2,

@@ -66,7 +66,7 @@ impl Etcd {
         Ok(etcd)
     }
 
-    /// The members' URLs.
+    /// Returns the members' URLs.
     pub(super) fn endpoints(&self) -> Vec<String> {
         (0..MEMBERS).map(|member| format!("http://{}:{}", self.address, PORTS.0 + member)).collect()
     }
@@ -96,7 +96,7 @@ impl Etcd {
         }
     }
 
-    /// The members' process ids.
+    /// Returns the members' process ids.
     pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
         self.running.iter().map(Child::id)
     }

@@ -60,7 +60,7 @@ pub(super) fn drop_packets(network: &Namespace, node: Ipv4Addr, what: Dropped) -
     Ok(())
 }
 
-/// How many packets were dropped.
+/// Returns the number of packets were dropped.
 ///
 /// # Errors
 /// When `nft` refuses.
@@ -70,7 +70,7 @@ pub(super) fn dropped(network: &Namespace, what: Dropped) -> Result<u64, LabErro
     packets(&listing).ok_or(LabError::Program { program: "nft", text: listing })
 }
 
-/// The sum of a listing's counters; `None` if it has none.
+/// Returns the sum of a listing's counters; `None` if it has none.
 fn packets(listing: &str) -> Option<u64> {
     let mut words = listing.split_whitespace();
     let mut sum = None;

@@ -132,7 +132,7 @@ impl GuestError {
         move |source| GuestError::Start { what, source }
     }
 
-    /// The exit status that stands for it, as `timeout` and shells number them.
+    /// Returns the exit status that stands for it, as `timeout` and shells number them.
     pub fn exit_status(&self) -> u8 {
         match self {
             GuestError::TimeOut(_) => 124,
@@ -178,7 +178,7 @@ pub fn main(args: GuestArgs) -> ExitCode {
     }
 }
 
-/// The guest kernel's program, if it is installed.
+/// Returns the guest kernel's program, if it is installed.
 pub fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     env::split_paths(&path).map(|dir| dir.join(PROGRAM)).find(|program| program.is_file())
@@ -366,7 +366,7 @@ impl Drop for RunningGuest {
     }
 }
 
-/// A pipe whose writing end a child inherits under the same number.
+/// Returns a pipe whose writing end a child inherits under the same number.
 fn inheritable_pipe() -> io::Result<(File, OwnedFd)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&write, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -384,7 +384,7 @@ fn relay(mut from: File, mut to: impl Write) {
     }
 }
 
-/// The guest has one CPU, but its kernel and its programs are processes of ours that hand over at each system
+/// Returns the guest has one CPU, but its kernel and its programs are processes of ours that hand over at each system
 /// call: on one CPU of the host that is up to twice as fast. Returns the affinity to restore.
 fn pin_to_one_cpu() -> Option<CpuSet> {
     let before = sched_getaffinity(Pid::from_raw(0)).ok()?;

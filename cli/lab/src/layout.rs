@@ -161,13 +161,13 @@ impl Layout {
         })
     }
 
-    /// The ordered pairs of different nodes, by index.
+    /// Returns the ordered pairs of different nodes, by index.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let count = self.nodes.len();
         (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
     }
 
-    /// The bridge's addresses, one for each subnet.
+    /// Returns the bridge's addresses, one for each subnet.
     pub(super) fn gateways(&self) -> Vec<Ipv4Net> {
         let mut all: Vec<Ipv4Net> = self.nodes.iter().map(|n| n.gateway).collect();
         all.sort();
@@ -175,7 +175,7 @@ impl Layout {
         all
     }
 
-    /// Whether two nodes are to have a session.
+    /// Returns whether two nodes are to have a session.
     pub(super) fn peers(&self, a: usize, b: usize) -> bool {
         match self.mode {
             BgpMode::Mesh => true,
@@ -183,12 +183,12 @@ impl Layout {
         }
     }
 
-    /// Whether their session is to be Established in the end.
+    /// Returns whether their session is to be Established in the end.
     pub(super) fn established(&self, a: usize, b: usize) -> bool {
         self.peers(a, b) && self.blocked != Some(a) && self.blocked != Some(b)
     }
 
-    /// Whether `a` has a BGP path to `b`'s block in the end.
+    /// Returns whether `a` has a BGP path to `b`'s block in the end.
     fn has_path(&self, a: usize, b: usize) -> bool {
         match self.mode {
             BgpMode::Mesh => self.established(a, b),
@@ -199,7 +199,7 @@ impl Layout {
         }
     }
 
-    /// Whether IP-in-IP passes between two nodes.
+    /// Returns whether IP-in-IP passes between two nodes.
     fn passes_ipip(&self, a: usize, b: usize) -> bool {
         self.dropped != Some(a) && self.dropped != Some(b)
     }
@@ -222,12 +222,12 @@ impl Layout {
         }
     }
 
-    /// Whether the nodes register themselves; a reflector's resource says more than a node knows of itself.
+    /// Returns whether the nodes register themselves; a reflector's resource says more than a node knows of itself.
     fn registers(&self) -> bool {
         self.claims() && self.mode == BgpMode::Mesh
     }
 
-    /// Whether the daemons claim their blocks, which are known only then.
+    /// Returns whether the daemons claim their blocks, which are known only then.
     pub(super) fn claims(&self) -> bool {
         self.datastore == LabDatastore::Etcd
     }
@@ -239,7 +239,7 @@ impl Layout {
         }
     }
 
-    /// The cluster's resources, as YAML.
+    /// Returns the cluster's resources, as YAML.
     pub(super) fn resources(&self) -> String {
         let mut text = String::new();
         let mode = match self.pool_mode {
@@ -312,7 +312,7 @@ fn node(number: u8, subnets: u8) -> LabNode {
     }
 }
 
-/// The first may be the node's own on the tunnels.
+/// Returns the first may be the node's own on the tunnels.
 fn third(block: &Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from_bits(block.network().to_bits() + 2)
 }

@@ -164,7 +164,7 @@ fn watch_signals() -> Result<Arc<AtomicBool>, LabError> {
     Ok(flag)
 }
 
-/// Whether stdout is a terminal that wants colour.
+/// Returns whether stdout is a terminal that wants colour.
 fn coloured() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -71,7 +71,7 @@ impl Editor {
     }
 }
 
-/// The index of an interface of the calling thread's namespace.
+/// Returns the index of an interface of the calling thread's namespace.
 ///
 /// # Errors
 /// When there is none of that name.

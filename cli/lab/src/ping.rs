@@ -95,7 +95,7 @@ fn request(identifier: u16, sequence: u16) -> Vec<u8> {
     packet
 }
 
-/// Whether an IPv4 packet is the answer to our request.
+/// Returns whether an IPv4 packet is the answer to our request.
 fn answers(packet: &[u8], from: Ipv4Addr, identifier: u16, sequence: u16) -> bool {
     let Some(first) = packet.first() else { return false };
     let source = packet.get(12..16);
@@ -108,7 +108,7 @@ fn answers(packet: &[u8], from: Ipv4Addr, identifier: u16, sequence: u16) -> boo
         && icmp.get(8..) == Some(&PAYLOAD[..])
 }
 
-/// The Internet checksum (RFC 1071).
+/// Returns the Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let sum = bytes.chunks(2).fold(0u32, |sum, pair| {
         let high = u32::from(pair.first().copied().unwrap_or(0));

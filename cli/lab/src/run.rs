@@ -62,7 +62,7 @@ fn drops(layout: &Layout) -> impl Iterator<Item = (&LabNode, Dropped)> {
         .filter_map(|(node, what)| Some((layout.nodes.get(node?)?, what)))
 }
 
-/// Each node has an entry for every other on the wire and one on the VXLAN device, and two for its pod.
+/// Returns each node has an entry for every other on the wire and one on the VXLAN device, and two for its pod.
 /// A full table looks like a network that drops packets, so it is said before.
 fn check_neighbour_table(nodes: usize) -> Result<(), LabError> {
     let needed = nodes * nodes * 2;

@@ -93,7 +93,7 @@ fn build_bridge(gateways: &[Ipv4Net]) -> Result<(), LabError> {
     sysctl("net/ipv4/conf/lab/send_redirects", "0")
 }
 
-/// A cable from the bridge into a node.
+/// Returns a cable from the bridge into a node.
 fn plug_in(name: &str, node: RawFd) -> Result<(), LabError> {
     let mut editor = Editor::open()?;
     editor.change_all("the node's cable", [veth(name, UPLINK, node)])?;
@@ -145,7 +145,7 @@ fn address(index: u32, address: Ipv4Net) -> LinkChange {
     LinkChange::AddAddress { index, address: IpNet::V4(address) }
 }
 
-/// A cable whose far end is in another namespace.
+/// Returns a cable whose far end is in another namespace.
 fn veth(name: &str, far_name: &str, far: RawFd) -> LinkChange {
     let peer = LinkUnspec::new_with_name(far_name).setns_by_fd(far).build();
     let cable = LinkVeth::new(name, far_name).set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
@@ -168,7 +168,7 @@ fn sysctl(name: &str, value: &str) -> Result<(), LabError> {
     fs::write(format!("/proc/sys/{name}"), value).map_err(LabError::system("a sysctl of the lab"))
 }
 
-/// The interface indexes of the bridge's ports; for the calling thread's namespace.
+/// Returns the interface indexes of the bridge's ports; for the calling thread's namespace.
 ///
 /// # Errors
 /// What the kernel refuses.

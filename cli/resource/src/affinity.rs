@@ -11,7 +11,7 @@ use super::tree::Value;
 /// A block of addresses and the node that owns it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockAffinity {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`.
     pub name: String,
@@ -21,12 +21,12 @@ pub struct BlockAffinity {
     pub cidr: IpNet,
     /// How far the claim has come; only confirmed blocks are announced.
     pub state: AffinityState,
-    /// Whether the claim is being given up.
+    /// True if the claim is being given up.
     pub deleted: bool,
 }
 
 impl BlockAffinity {
-    /// Whether the block is the node's now.
+    /// Returns whether the block is the node's now.
     pub fn is_confirmed(&self) -> bool {
         self.state == AffinityState::Confirmed && !self.deleted
     }
@@ -44,7 +44,7 @@ pub enum AffinityState {
 }
 
 impl AffinityState {
-    /// The name in resources.
+    /// Returns the name in resources.
     pub fn name(self) -> &'static str {
         match self {
             AffinityState::Confirmed => "confirmed",

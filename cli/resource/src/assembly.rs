@@ -5,19 +5,19 @@ use super::mistake::{Mistake, Warning};
 use super::snapshot::Snapshot;
 use super::{Resource, rules};
 
-/// A snapshot with what is wrong with it and what the user should know of.
+/// A snapshot with its mistakes and warnings.
 #[derive(Clone, Debug, Default)]
 pub struct Assembly {
-    /// The resources; to be used only while there are no mistakes.
+    /// The resources. Use them only if there are no mistakes.
     pub snapshot: Snapshot,
-    /// What breaks a rule between resources.
+    /// The broken rules between resources.
     pub mistakes: Vec<Mistake>,
-    /// What the user should know of.
+    /// The warnings.
     pub warnings: Vec<Warning>,
 }
 
-/// Puts documents of all files together, the older first: where two contradict each other, the
-/// mistake is the later one's.
+/// Assembles the documents of all files, older ones first. If two conflict, the mistake is
+/// reported for the later one.
 pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assembly {
     let documents: Vec<&Document> = documents.into_iter().collect();
     let mut snapshot = Snapshot::default();
@@ -31,7 +31,7 @@ pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assemb
             Resource::BgpFilter(filter) => snapshot.filters.push(filter.clone()),
         }
     }
-    // By name, so that two snapshots that say the same are equal however the files are arranged.
+    // By name, so that snapshots of the same resources are equal regardless of the order of the files.
     snapshot.nodes.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.peers.sort_by(|a, b| a.name.cmp(&b.name));

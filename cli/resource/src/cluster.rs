@@ -15,7 +15,7 @@ const MAX_IGNORED: usize = 50;
 /// What an installer's cluster configuration says about routing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterConfiguration {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `spec.kubernetes.containerNetworking.calico.encapsulation`; ipip where it is not given.
     pub encapsulation: EncapsulationKind,

@@ -19,7 +19,7 @@ pub struct CniSettings {
 }
 
 impl CniSettings {
-    /// The configuration's file; runtimes take the first by name.
+    /// Returns the configuration's file; runtimes take the first by name.
     pub fn file(&self) -> PathBuf {
         self.directory.join(format!("10-{}.conflist", self.name))
     }

@@ -25,7 +25,7 @@ use super::tree::Value;
 pub struct BgpConfiguration {
     /// Where it stands; an empty file name where there is none.
     pub origin: Origin,
-    /// Whether every node peers with every other (`spec.nodeToNodeMeshEnabled`, true).
+    /// True if every node peers with every other (`spec.nodeToNodeMeshEnabled`, true).
     pub node_to_node_mesh: bool,
     /// The AS number of nodes that name none (`spec.asNumber`, 64512).
     pub as_number: u32,
@@ -69,31 +69,31 @@ pub struct RoutedSettings {
     pub probe_port: u16,
     /// File with the key that authenticates probes (`probeKeyFile`), an absolute path.
     pub probe_key_file: Option<PathBuf>,
-    /// Whether an unwrapped packet has to be seen to pass before packets go unwrapped within a subnet (`directProbe`,
+    /// True if an unwrapped packet has to be seen to pass before packets go unwrapped within a subnet (`directProbe`,
     /// false).
     pub direct_probe: bool,
     /// BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
     pub hold_time: Duration,
     /// File with the password of the mesh's sessions (`passwordFile`), an absolute path.
     pub password_file: Option<PathBuf>,
-    /// Whether the ways to the mesh's nodes are watched (`bfd`).
+    /// True if the ways to the mesh's nodes are watched (`bfd`).
     pub bfd: Option<BfdSettings>,
     /// How long a peer may read nothing (`sendHoldTime`, 480 s): whole seconds, up to 65535; at least
     /// twice the hold time counts.
     pub send_hold_time: Duration,
-    /// Whether routes outlive sessions while a speaker restarts (`gracefulRestart`, enabled).
+    /// True if routes outlive sessions while a speaker restarts (`gracefulRestart`, enabled).
     pub graceful_restart: bool,
     /// How long they may be kept beyond the restart time, as a last resort (`longLivedStaleTime`, 0: not).
     pub long_lived_stale_time: Duration,
-    /// Whether several paths to a prefix are exchanged with peers that name nothing else (`addPath`, receive).
+    /// True if several paths to a prefix are exchanged with peers that name nothing else (`addPath`, receive).
     pub add_path: AddPathMode,
-    /// Whether BGP is off (`bgp: disabled`): every block is reached by the fallback.
+    /// True if BGP is off (`bgp: disabled`): every block is reached by the fallback.
     pub bgp_disabled: bool,
     /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
     pub route_metric: u32,
     /// How many exits share the packets of a prefix with several best paths (`multipath`, 16), 1 to 16.
     pub multipath: u8,
-    /// Whether `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
+    /// True if `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
     pub nexthop_compat_keep: bool,
     /// Whom encapsulated packets are accepted from (`acceptTunnelsFrom`, nodes).
     pub accept_tunnels_from: TunnelsFrom,

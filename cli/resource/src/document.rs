@@ -15,23 +15,24 @@ pub struct Document {
     pub resource: Resource,
     /// The resource as written, in the v3 form, for display and for storing.
     pub manifest: serde_json::Value,
-    /// Whether it was written in the v1 form.
+    /// True if it was written in the v1 form.
     pub is_v1: bool,
-    /// Whether what is stored has to be written anew: it stood in a list, or as Kubernetes stores Calico's resources.
+    /// True if the stored text must be written from the manifest: the resource was an item of a list, or had the
+    /// API version under which Kubernetes stores Calico's resources.
     pub needs_rewrite: bool,
-    /// Where in the file its text is.
+    /// The byte range of its text in the file.
     pub range: Range<usize>,
-    /// Path of a field -> its line.
+    /// The line of each field, by the field's path.
     pub(crate) lines: HashMap<String, u64>,
 }
 
 impl Document {
-    /// The line of the field at `path`, or of the document.
+    /// Returns the line of the field at `path`, or of the document.
     pub fn line(&self, path: &str) -> u64 {
         self.lines.get(path).copied().unwrap_or(self.resource.origin().line)
     }
 
-    /// Says in the manifest by which revision the resource was last changed.
+    /// Sets `metadata.resourceVersion`, the revision that last changed the resource.
     pub fn set_resource_version(&mut self, version: &str) {
         let Some(manifest) = self.manifest.as_object_mut() else { return };
         let metadata = manifest.entry("metadata").or_insert_with(|| serde_json::json!({}));
@@ -40,28 +41,29 @@ impl Document {
         }
     }
 
-    /// Makes mistakes in this document name no line: it stands in no file.
+    /// Removes the lines, so that mistakes in this document name none. For documents that are in no file.
     pub fn forget_lines(&mut self) {
         self.lines.clear();
         self.resource.set_line(0);
     }
 
-    /// The revision that the manifest names (`metadata.resourceVersion`).
+    /// Returns the revision that the manifest names (`metadata.resourceVersion`).
     pub fn resource_version(&self) -> Option<&str> {
         self.manifest.get("metadata")?.get("resourceVersion")?.as_str()
     }
 
-    /// Whether this was read before and has neither manifest nor lines.
+    /// Returns whether the document comes from a [`ParseCache`](super::ParseCache). Such a document has neither
+    /// manifest nor lines.
     pub fn is_cached(&self) -> bool {
         self.manifest.is_null()
     }
 
-    /// What the resource is known by.
+    /// Returns the kind and name that identify the resource.
     pub fn key(&self) -> Key {
         self.resource.key()
     }
 
-    /// Makes mistakes in this document be those of the one that it was made from.
+    /// Takes the lines of the document that this one was made from, so that mistakes name its lines.
     pub fn relocate(&mut self, from: &Document) {
         self.lines = from.lines.clone();
         self.is_v1 = from.is_v1;
@@ -69,15 +71,15 @@ impl Document {
     }
 }
 
-/// What one file holds.
+/// The contents of one file.
 #[derive(Clone, Debug, Default)]
 pub struct ParsedFile {
     /// Its valid resources, in order.
     pub documents: Vec<Document>,
-    /// Cluster configurations, which only `apply` takes.
+    /// Cluster configurations, which only `apply` accepts.
     pub clusters: Vec<ClusterConfiguration>,
-    /// Every mistake; while there is one, nothing of the file is to be used.
+    /// Every mistake. If there is one, nothing of the file may be used.
     pub mistakes: Vec<Mistake>,
-    /// What the user should know of.
+    /// The warnings.
     pub warnings: Vec<Warning>,
 }

@@ -19,7 +19,7 @@ const MOST_OPERATIONS: usize = 10;
 /// A filter that BGPPeers name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BgpFilter {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`.
     pub name: String,
@@ -227,7 +227,7 @@ fn unreachable_reason(
     Some(format!("rule {first} matches first whatever rule {number} would match"))
 }
 
-/// Whether `earlier` matches whatever `later` matches, as far as that is plain.
+/// Returns whether `earlier` matches whatever `later` matches, as far as that is plain.
 fn covers(earlier: &FilterRule, later: &FilterRule) -> bool {
     let same = |rule: &FilterRule| FilterRule {
         prefix: None,
@@ -262,7 +262,7 @@ fn prefix_of(family: Family, value: &Value) -> Result<IpNet, Rule> {
     Err(rule!("must be an {wanted} prefix in this list"))
 }
 
-/// A community, `a:b` or `a:b:c`.
+/// Returns a community, `a:b` or `a:b:c`.
 pub(super) fn community(value: &Value) -> Result<Community, Rule> {
     let text = scalar::text(value)?;
     text.parse().map_err(|error: routing::policy::InvalidCommunity| error.to_string().into())
@@ -272,7 +272,7 @@ fn asn(value: &Value) -> Result<Asn, Rule> {
     scalar::as_number(value).map(Asn)
 }
 
-/// The name of a link, in which `*` stands for any characters.
+/// Returns the name of a link, in which `*` stands for any characters.
 fn interface(value: &Value) -> Result<String, Rule> {
     let text = scalar::text(value)?;
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*' | ':' | '@');

@@ -17,7 +17,7 @@ pub const HOST_ANNOTATION: &str = "routed/host";
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`.
     pub name: String,
@@ -104,7 +104,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// The address of a node's tunnel devices where nothing else says so: the network address of its lowest IPv4
+/// Returns the address of a node's tunnel devices where nothing else says so: the network address of its lowest IPv4
 /// block, never of a /32, which is a pod's.
 pub fn default_tunnel_address(blocks: &[IpNet]) -> Option<Ipv4Addr> {
     let networks = blocks.iter().filter_map(|block| match block {

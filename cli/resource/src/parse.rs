@@ -1,4 +1,4 @@
-//! A file's text as resources, with every mistake in it.
+//! Parsing of a file's text into resources, with every mistake in it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,24 +13,25 @@ use super::stream;
 use super::tree::{self, LocatedValue, Value};
 use super::{API_VERSION, Resource, affinity, configuration, filter, node, peer, pool, reference, scalar};
 
-/// Bytes at which a file is refused.
+/// The largest file, in bytes.
 pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The version under which Kubernetes stores Calico's resources, which have the same fields.
 const CRD_VERSION: &str = "crd.projectcalico.org/v1";
 
-/// Mistakes of one file that are reported; more of the same help nobody.
+/// The largest number of mistakes that are reported for one file.
 const MAX_MISTAKES: usize = 1000;
 
-/// Parses a file of resources, many documents or none; `file` names it in mistakes.
+/// Parses a file of any number of resource documents. `file` is its name in mistakes.
 ///
 /// Lists of resources (`kind: NodeList`, `kind: List`, or a plain list) count as their items.
 pub fn parse_file(file: &str, text: &str) -> ParsedFile {
     parse(file, text, &ParseCache::default(), true)
 }
 
-/// The same of a file that a store holds: what is known is recalled and not read again, and lists are refused, since
-/// their items have no text of their own that could be replaced.
+/// Parses a file of a store. Documents that are in the cache are not parsed again.
+///
+/// Lists are refused, since their items have no text of their own that could be replaced.
 pub fn parse_file_cached(file: &str, text: &str, cache: &ParseCache) -> ParsedFile {
     parse(file, text, cache, false)
 }
@@ -79,7 +80,7 @@ fn parse(file: &str, text: &str, cache: &ParseCache, allow_lists: bool) -> Parse
     parsed
 }
 
-/// The items, if this is a list: a plain one as calicoctl writes several resources, or one of Kubernetes'.
+/// Returns the items, if this is a list: a plain one as calicoctl writes several resources, or one of Kubernetes'.
 fn items<'a>(located: &'a LocatedValue, report: &mut Report) -> Option<&'a [LocatedValue]> {
     if let Value::List(items) = &located.value {
         return Some(items);
@@ -87,7 +88,7 @@ fn items<'a>(located: &'a LocatedValue, report: &mut Report) -> Option<&'a [Loca
     let Value::Text(kind) = &located.find("kind")?.value else { return None };
     let of = kind.strip_suffix("List")?;
     if !of.is_empty() && Kind::from_manifest(of).is_none() {
-        return None; // a kind that nobody knows, which is said when it is read
+        return None; // an unknown kind, which `read_document_form` reports
     }
     match located.find("items").map(|items| (items.line, &items.value)) {
         None | Some((_, Value::Null)) => Some(&[]),
@@ -99,7 +100,7 @@ fn items<'a>(located: &'a LocatedValue, report: &mut Report) -> Option<&'a [Loca
     }
 }
 
-/// What `apiVersion` and `kind` say together.
+/// The form of a document, as `apiVersion` and `kind` determine it.
 enum DocumentForm {
     V3(Kind),
     V1Pool,
@@ -122,7 +123,7 @@ fn read_document(
         return;
     }
     let origin = Origin { file: report.file.clone(), line: located.line };
-    // Asked for here so that they count as known; read below from their own places.
+    // Marked as known here; their contents are read below.
     top.ignore(&["metadata", "spec", "status"], report);
     top.finish(report);
     if let Some(at) = located.find("status").and_then(|status| status.find("podCIDRs"))
@@ -134,7 +135,7 @@ fn read_document(
     let before = report.mistakes.len();
     let spec = pool::spec_fields(located, report);
     if spec.is_none() && report.mistakes.len() > before {
-        return; // a spec that is no mapping has been reported, and its fields can't be read
+        return; // `spec` is not a mapping, which has been reported
     }
     let metadata = match located.find("metadata").filter(|metadata| metadata.value != Value::Null) {
         None => {
@@ -174,7 +175,7 @@ fn read_document(
     }
 }
 
-/// The form, and whether it is the one in which Kubernetes stores Calico's resources.
+/// Returns the form, and whether it is the one in which Kubernetes stores Calico's resources.
 fn read_document_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(DocumentForm, bool)> {
     let version = top.required("apiVersion", report, scalar::text);
     let kind = top.required("kind", report, scalar::text);
@@ -232,7 +233,7 @@ fn read_v3(
     let name = metadata.required("name", report, scalar::name);
     let labels = read_labels(&mut metadata, report);
     let host = read_host(&mut metadata, report);
-    // What Kubernetes and calicoctl add to a resource on its way.
+    // Kubernetes and calicoctl add these fields.
     metadata.ignore(
         &[
             "creationTimestamp",
@@ -247,7 +248,7 @@ fn read_v3(
         report,
     );
     metadata.finish(report);
-    // Without a name the spec is still read, for its own mistakes.
+    // Without a name the spec is still read, to report its mistakes.
     let known = name.is_some();
     let name = name.unwrap_or_default();
     let resource = match kind {
@@ -265,7 +266,7 @@ fn read_v3(
     resource.filter(|_| known)
 }
 
-/// The one annotation that means something here.
+/// Returns the one annotation that means something here.
 fn read_host(metadata: &mut Fields<'_>, report: &mut Report) -> Option<String> {
     match &metadata.take("annotations", report)?.find(node::HOST_ANNOTATION)?.value {
         Value::Text(host) => Some(host.clone()),
@@ -295,7 +296,7 @@ fn read_labels(metadata: &mut Fields<'_>, report: &mut Report) -> BTreeMap<Strin
     labels
 }
 
-/// The document as JSON, in the v3 spelling of its version and kind.
+/// Returns the document as JSON, with the v3 spelling of its version and kind.
 fn v3_manifest(located: &LocatedValue) -> serde_json::Value {
     let mut manifest = located.value.to_json();
     if let Some(map) = manifest.as_object_mut() {

@@ -1,5 +1,4 @@
-//! Resources that were read before, by their texts: a file of which one document has changed costs the reading
-//! of one.
+//! A cache of parsed documents by their texts, so that a change of one document costs the parsing of one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -10,19 +9,19 @@ use super::document::{Document, ParsedFile};
 use super::mistake::Origin;
 use super::stream::{self, DocumentText};
 
-/// What is remembered of a document.
+/// A cached document.
 #[derive(Clone, Debug)]
 struct CachedDocument {
     resource: Resource,
     is_v1: bool,
-    /// Lines from the beginning of its text to its first key.
+    /// The number of lines from the beginning of its text to its first key.
     lead: u64,
 }
 
-/// The documents of the last reading that were read without mistake or warning.
+/// The documents of the last reading that had neither mistake nor warning.
 #[derive(Clone, Debug, Default)]
 pub struct ParseCache {
-    // Two of them, with keys that nobody knows: 128 bits that no two texts share.
+    // Two hashers with random keys: 128 bits, so that no two texts collide.
     hashers: [RandomState; 2],
     documents: HashMap<[u64; 2], CachedDocument>,
 }
@@ -32,7 +31,7 @@ impl ParseCache {
         [self.hashers[0].hash_one(text), self.hashers[1].hash_one(text)]
     }
 
-    /// Forgets how many there were and remembers those of a file beside the others.
+    /// Adds the documents of a file.
     pub fn insert(&mut self, text: &str, parsed: ParsedFile) {
         if !parsed.mistakes.is_empty() {
             return;
@@ -51,7 +50,7 @@ impl ParseCache {
         }
     }
 
-    /// A document as it was read before, without its manifest and without the lines of its fields.
+    /// Returns the cached document of a text, without its manifest and the lines of its fields.
     pub(super) fn get(&self, file: &str, part: &DocumentText<'_>) -> Option<Document> {
         let CachedDocument { resource, is_v1, lead } = self.documents.get(&self.key(part.text))?;
         let mut resource = resource.clone();
@@ -77,22 +76,22 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_changed_is_recalled_at_its_new_place() {
+    fn an_unchanged_document_is_cached_and_has_its_new_position() {
         let known = known(&format!("{NODE}---\n{POOL}"));
         let text =
             format!("{POOL}---\nkind: Node\nmetadata: {{ name: b }}\napiVersion: projectcalico.org/v3\n");
-        let (recalled, read) = (parse_file_cached("new.yaml", &text, &known), parse_file("new.yaml", &text));
-        assert_eq!((recalled.mistakes.len(), recalled.documents.len()), (0, 2));
-        let is_cached: Vec<bool> = recalled.documents.iter().map(Document::is_cached).collect();
-        assert_eq!(is_cached, [true, false], "the node is another one");
-        for (recalled, read) in recalled.documents.iter().zip(&read.documents) {
-            assert_eq!((&recalled.resource, &recalled.range), (&read.resource, &read.range));
-            assert_eq!(recalled.resource.origin().to_string(), read.resource.origin().to_string());
+        let (cached, read) = (parse_file_cached("new.yaml", &text, &known), parse_file("new.yaml", &text));
+        assert_eq!((cached.mistakes.len(), cached.documents.len()), (0, 2));
+        let is_cached: Vec<bool> = cached.documents.iter().map(Document::is_cached).collect();
+        assert_eq!(is_cached, [true, false], "the node is a different one");
+        for (cached, read) in cached.documents.iter().zip(&read.documents) {
+            assert_eq!((&cached.resource, &cached.range), (&read.resource, &read.range));
+            assert_eq!(cached.resource.origin().to_string(), read.resource.origin().to_string());
         }
     }
 
     #[test]
-    fn a_document_with_a_warning_or_beside_a_mistake_is_read_again() {
+    fn documents_with_a_warning_and_files_with_a_mistake_are_not_cached() {
         let warned = "apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: { name: default }\n\
                       spec: { logSeverityScreen: Debug }\n";
         let text = format!("{NODE}---\n{warned}");

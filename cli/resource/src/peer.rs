@@ -16,7 +16,7 @@ use super::tree::Value;
 /// A BGP session, or, with selectors, many.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BgpPeer {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`.
     pub name: String,
@@ -31,18 +31,18 @@ pub struct BgpPeer {
     pub peer_selector: Option<Selector>,
     /// The AS number of the peer at `peer_ip`, which always has one.
     pub as_number: Option<u32>,
-    /// Whether the session's own address is the node's (`UseNodeIP`, default) or the kernel's choice.
+    /// True if the session's own address is the node's (`UseNodeIP`, default) or the kernel's choice.
     pub source_address: SourceAddress,
     /// `spec.keepaliveTime`: at least 1 s; `None` is a third of the hold time.
     pub keepalive_time: Option<Duration>,
     /// `spec.maxRestartTime`: how long the peer is asked to keep our routes while a node restarts; 120 s.
     pub max_restart_time: Duration,
-    /// Whether the selected peers get the reverse session without a resource of their own
+    /// True if the selected peers get the reverse session without a resource of their own
     /// (`Auto`, default).
     pub reverse_peering: ReversePeering,
     /// What protects the session.
     pub security: Security,
-    /// Whether the way to the peer is watched (`spec.routed.bfd`).
+    /// True if the way to the peer is watched (`spec.routed.bfd`).
     pub bfd: Option<BfdSettings>,
     /// What is exchanged with it.
     pub policy: PeerPolicyFields,
@@ -58,7 +58,7 @@ pub enum SourceAddress {
     None,
 }
 
-/// Whether reverse sessions are generated.
+/// True if reverse sessions are generated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReversePeering {
     /// They are.
@@ -165,7 +165,7 @@ pub(crate) fn read_v3(
     Some(peer)
 }
 
-/// The v3 manifest of a v1 `bgpPeer`.
+/// Returns the v3 manifest of a v1 `bgpPeer`.
 pub(crate) fn v3_manifest(peer: &BgpPeer) -> serde_json::Value {
     let mut spec = serde_json::Map::new();
     if let Some((address, _)) = peer.peer_ip {

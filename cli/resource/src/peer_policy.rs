@@ -54,7 +54,7 @@ pub struct PeerRange {
     pub limit: u32,
 }
 
-/// Whether several paths to a prefix are exchanged with a peer (RFC 7911).
+/// True if several paths to a prefix are exchanged with a peer (RFC 7911).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddPathMode {
     /// They are neither taken nor sent.

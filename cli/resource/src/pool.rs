@@ -22,7 +22,7 @@ pub enum EncapsulationMode {
 }
 
 impl EncapsulationMode {
-    /// The v3 spelling.
+    /// Returns the v3 spelling.
     pub fn name(self) -> &'static str {
         match self {
             EncapsulationMode::Always => "Always",
@@ -78,7 +78,7 @@ const V1_MODES: &[(&str, EncapsulationMode)] =
 /// A range of pod addresses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IpPool {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`; of a v1 pool its cidr with `.`, `:` and `/` as `-`.
     pub name: String,
@@ -88,13 +88,13 @@ pub struct IpPool {
     pub ipip_mode: Option<EncapsulationMode>,
     /// `spec.vxlanMode`; `None` where the pool doesn't name it.
     pub vxlan_mode: Option<EncapsulationMode>,
-    /// Whether packets that leave all pools are to get the node's address.
+    /// True if packets that leave all pools are to get the node's address.
     pub nat_outgoing: bool,
-    /// Whether address assignment from this pool is off; routes to it stay.
+    /// True if address assignment from this pool is off; routes to it stay.
     pub disabled: bool,
-    /// Whether blocks of this pool are kept from BGP peers.
+    /// True if blocks of this pool are kept from BGP peers.
     pub disable_bgp_export: bool,
-    /// Whether pods have addresses of this pool (`spec.allowedUses`): else nodes claim no blocks of it.
+    /// True if pods have addresses of this pool (`spec.allowedUses`): else nodes claim no blocks of it.
     pub for_workloads: bool,
     /// Prefix length of the pool's blocks: 20-32 (IPv4, default 26) or 116-128 (IPv6, default 122).
     pub block_size: u8,
@@ -131,7 +131,7 @@ pub(crate) fn inherited(cidr: &IpNet, cluster: EncapsulationKind) -> (Encapsulat
     }
 }
 
-/// The name of a v1 pool, which has none of its own.
+/// Returns the name of a v1 pool, which has none of its own.
 pub(crate) fn v1_name(cidr: &IpNet) -> String {
     // ":" in an IPv6 cidr too; a leading "::" would leave a name that begins with "-".
     let name = cidr.to_string().replace(['.', '/', ':'], "-");
@@ -241,7 +241,7 @@ pub(crate) fn read_v1(
     Some(pool)
 }
 
-/// The v3 manifest of a v1 pool, under the name that it is to have.
+/// Returns the v3 manifest of a v1 pool, under the name that it is to have.
 pub fn v3_manifest(pool: &IpPool, name: &str) -> serde_json::Value {
     let mut spec = serde_json::json!({
         "cidr": pool.cidr.to_string(),
@@ -256,7 +256,7 @@ pub fn v3_manifest(pool: &IpPool, name: &str) -> serde_json::Value {
     })
 }
 
-/// The rules that concern one pool alone; `lines` are those of cidr, ipipMode and blockSize.
+/// Returns the rules that concern one pool alone; `lines` are those of cidr, ipipMode and blockSize.
 fn check(pool: &IpPool, lines: [u64; 3], cidr_name: &str, report: &mut Report) {
     let [cidr_line, ipip_line, block_size_line] = lines;
     let on = |mode: Option<EncapsulationMode>| mode.is_some_and(|mode| mode != EncapsulationMode::Never);
@@ -294,7 +294,7 @@ fn require_spec<'a>(spec: Option<Fields<'a>>, origin: &Origin, report: &mut Repo
     spec
 }
 
-/// The mode of one of a manifest's fields, for display.
+/// Returns the mode of one of a manifest's fields, for display.
 pub fn shown_modes(pool: &IpPool, cluster: EncapsulationKind) -> [String; 2] {
     let inherits = pool.ipip_mode.is_none() && pool.vxlan_mode.is_none();
     let (encapsulation, mode) = pool.effective(cluster);
@@ -310,7 +310,7 @@ pub fn shown_modes(pool: &IpPool, cluster: EncapsulationKind) -> [String; 2] {
     )
 }
 
-/// Whether `value` is a mapping or absent: a v1 pool may leave its spec out.
+/// Returns whether `value` is a mapping or absent: a v1 pool may leave its spec out.
 pub(crate) fn spec_fields<'a>(document: &'a LocatedValue, report: &mut Report) -> Option<Fields<'a>> {
     let spec = document.find("spec")?;
     if spec.value == Value::Null { None } else { Fields::from_value(spec, "spec", report) }

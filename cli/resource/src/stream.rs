@@ -1,4 +1,4 @@
-//! A file's text as the documents it holds, each with its place, so that one can be replaced and the
+//! Splitting of a YAML stream into documents, each with its position, so that one can be replaced and the
 //! others kept byte for byte.
 
 use std::ops::Range;
@@ -6,18 +6,18 @@ use std::ops::Range;
 /// One document of a YAML stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DocumentText<'a> {
-    /// The document's bytes, from after the marker before it (`---` with its line end) to the next marker.
+    /// The text of the document, from the end of the preceding marker line (`---`) to the next marker.
     pub(super) text: &'a str,
-    /// Where those bytes are in the stream.
+    /// The byte range of the text in the stream.
     pub(super) range: Range<usize>,
-    /// The line on which they begin, from 1.
+    /// The line on which the text begins, from 1.
     pub(super) first_line: u64,
 }
 
 /// Splits a stream at its document markers (`---` and `...` at the beginning of a line, YAML 1.2
-/// §9.1: no scalar may hold them there). A `---` followed by content on its own line belongs to
-/// the document, which the YAML parser accepts. Empty documents are given too; what holds nothing but
-/// directives (`%YAML 1.2`) is given as empty, since resources need none.
+/// §9.1: no scalar may contain them there). A `---` followed by content on its own line belongs to
+/// the document, which the YAML parser accepts. The result includes empty documents. A document
+/// of directives alone (`%YAML 1.2`) is returned as empty, since resources need none.
 pub(super) fn split(stream: &str) -> Vec<DocumentText<'_>> {
     let mut documents = Vec::new();
     let (mut start, mut start_line) = (0, 1);

@@ -1,8 +1,8 @@
-//! YAML text as a tree in which every value and key knows its line.
+//! YAML text as a tree in which every value and key has its line.
 //!
 //! Resources are read from this tree rather than by derived serde structs: serde stops at the first
-//! mistake and does not know the path of a nested field, and a user who made three mistakes wants
-//! three lines, each with the field's full path.
+//! mistake and does not know the path of a nested field. A user who made three mistakes gets
+//! three lines, each with the full path of its field.
 
 use std::fmt;
 
@@ -10,13 +10,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-/// Nesting at which a document is refused; the deepest resource has about eight levels.
+/// The deepest nesting of a document. The deepest resource has about eight levels.
 const MAX_DEPTH: usize = 48;
-/// Scalars, mappings and sequences at which one document is refused.
+/// The largest number of scalars, mappings and sequences in one document.
 const MAX_NODES: usize = 250_000;
-/// Anchors of one document; who writes by hand has a few.
+/// The largest number of anchors in one document.
 const MAX_ANCHORS: usize = 1000;
-/// Values that aliases may repeat in one document, so that a few lines can't expand to gigabytes.
+/// The largest number of values that aliases repeat in one document, so that a few lines can't expand to
+/// gigabytes.
 const MAX_ALIAS_EVENTS: usize = 10_000;
 
 /// A value and the line (from 1) on which it begins.
@@ -31,19 +32,19 @@ pub struct LocatedValue {
 /// A YAML value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// `null`, `~` or nothing.
+    /// `null`, `~` or an empty value.
     Null,
     /// A boolean.
     Bool(bool),
-    /// An integer that a resource field could hold.
+    /// An integer.
     Integer(i128),
-    /// A number with a fraction; no resource field takes one.
+    /// A number with a fraction. No resource field accepts one.
     Float(f64),
     /// A string.
     Text(String),
     /// A sequence.
     List(Vec<LocatedValue>),
-    /// A mapping, in the order of the file.
+    /// A mapping, in file order.
     Map(Vec<Entry>),
 }
 
@@ -58,25 +59,25 @@ pub struct Entry {
     pub value: LocatedValue,
 }
 
-/// What is wrong with a text as YAML.
+/// A syntax error in a YAML text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {rule}")]
 pub struct SyntaxError {
-    /// The line, from 1, where the parser gave up.
+    /// The line at which the parser stopped, from 1.
     pub line: u64,
-    /// What the parser says.
+    /// The parser's message.
     pub rule: String,
 }
 
-/// Parses one document; `Ok(None)` is an empty one (nothing but comments, or `null`).
+/// Parses one document. Returns `Ok(None)` for an empty one (comments alone, or `null`).
 ///
 /// `first_line` is the line of the file on which `text` begins, from 1.
 ///
 /// # Errors
-/// Text that is not YAML, a repeated key, more than one document, or more nesting, nodes or alias
-/// expansion than a resource can need.
+/// The text is not YAML, has a repeated key or more than one document, or exceeds the limits on
+/// nesting, nodes and alias expansion.
 pub fn parse(text: &str, first_line: u64) -> Result<Option<LocatedValue>, SyntaxError> {
-    // The scanner reports a NUL at odd places; it belongs in no resource.
+    // The scanner reports a wrong line for a NUL byte. No resource may contain one.
     if let Some(at) = text.find('\0') {
         let line = first_line + newlines(&text[..at]);
         return Err(SyntaxError { line, rule: "is not text (it holds a NUL byte)".into() });
@@ -100,7 +101,7 @@ pub fn parse(text: &str, first_line: u64) -> Result<Option<LocatedValue>, Syntax
         Err(error) => {
             let line = error.location().map_or(1, |location| location.line().max(1));
             let message = error.without_snippet().to_string();
-            // The parser appends its own position, which counts from the document's first line.
+            // The parser appends its own position, which counts from the first line of the document.
             let end = message.rfind(" at line ").unwrap_or(message.len());
             let rule = message[..end].replace(['\n', '\r'], " ");
             let rule = rule.trim().trim_start_matches("error:").trim();
@@ -110,10 +111,10 @@ pub fn parse(text: &str, first_line: u64) -> Result<Option<LocatedValue>, Syntax
     }
 }
 
-/// A text of YAML, of which JSON is a part, as JSON; null where it is empty.
+/// Converts a YAML text to JSON. An empty text becomes null. JSON texts are YAML too.
 ///
 /// # Errors
-/// The text is not YAML, or larger than a resource can need.
+/// The text is not YAML, or exceeds the limits of [`parse`].
 pub fn yaml_as_json(text: &str) -> Result<serde_json::Value, SyntaxError> {
     match parse(text, 1) {
         Ok(Some(located)) => Ok(located.value.to_json()),
@@ -150,7 +151,7 @@ fn locate(spanned: Spanned<RawValue>, shift: u64) -> LocatedValue {
 }
 
 impl LocatedValue {
-    /// The value of `key`, if this is a mapping that has it.
+    /// Returns the value of `key`, if this is a mapping that has it.
     pub fn find(&self, key: &str) -> Option<&LocatedValue> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
@@ -160,8 +161,8 @@ impl LocatedValue {
 }
 
 impl Value {
-    /// The value as a mistake quotes it: scalars literally (strings quoted and cut to 60
-    /// characters), collections by name.
+    /// Returns the value as a mistake quotes it: scalars literally (strings quoted and cut to 60
+    /// characters), collections by their type.
     pub fn quoted(&self) -> String {
         match self {
             Value::Null => "nothing".into(),
@@ -177,7 +178,7 @@ impl Value {
         }
     }
 
-    /// The same value as JSON, without the lines.
+    /// Returns the value as JSON, without lines.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match self {
@@ -197,7 +198,7 @@ impl Value {
     }
 }
 
-/// What serde hands over, before the lines are made the file's.
+/// A value as serde delivers it, with lines counted from the document's first.
 enum RawValue {
     Null,
     Bool(bool),

@@ -54,7 +54,7 @@ fn row(peer: &PeerView) -> [String; 5] {
     ]
 }
 
-/// A table in a box, as calicoctl draws it: headings in the middle, cells to the left.
+/// Returns a table in a box, as calicoctl draws it: headings in the middle, cells to the left.
 fn boxed(headings: [&str; 5], rows: &[[String; 5]]) -> String {
     let mut widths = headings.map(str::len);
     for row in rows {

@@ -267,7 +267,7 @@ const KINDS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// The line for a command that is not routectl's but is calicoctl's.
+/// Returns the line for a command that is not routectl's but is calicoctl's.
 pub(super) fn instead(arguments: &[String]) -> Option<&'static str> {
     let all = COMMANDS.iter().flat_map(|(_, commands)| commands.iter());
     let redirects = all.filter_map(|(_, answer)| match answer {

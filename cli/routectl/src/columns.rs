@@ -54,7 +54,7 @@ impl Columns {
     }
 }
 
-/// The parts between commas that are in no brackets and no quotes.
+/// Returns the parts between commas that are in no brackets and no quotes.
 fn apart(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut depth, mut quote) = (0, 0_u32, None);
@@ -76,7 +76,7 @@ fn apart(text: &str) -> Vec<&str> {
     parts.into_iter().map(str::trim).collect()
 }
 
-/// The table of a kind's resources.
+/// Returns the table of a kind's resources.
 ///
 /// # Errors
 /// A column that the kind doesn't have; one line that names those it has.
@@ -119,7 +119,7 @@ pub(super) fn table(kind: Kind, list: &ListResponse, columns: &Columns) -> Resul
     Ok(output::columns(&titles, &rows))
 }
 
-/// A kind's columns, the few and all of them.
+/// Returns a kind's columns, the few and all of them.
 fn headings(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         Kind::Node => (&["NAME"], &["NAME", "ASN", "IPV4", "IPV6"]),

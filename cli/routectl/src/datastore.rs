@@ -119,10 +119,10 @@ fn failure(error: StoreError) -> Failure {
 /// Everything, if nothing is wrong with it.
 async fn whole(store: &dyn Store) -> Result<Contents, Failure> {
     let contents = store.load().await.map_err(failure)?;
-    if contents.loaded.refused.is_empty() {
+    if contents.state.refused.is_empty() {
         Ok(contents)
     } else {
-        Err(Failure::Mistakes(contents.loaded.refused))
+        Err(Failure::Mistakes(contents.state.refused))
     }
 }
 
@@ -184,7 +184,7 @@ impl Migrate {
         }
         let count = manifests.len();
         if count > 0 {
-            to.put(manifests, Some(target.loaded.revision)).await.map_err(failure)?;
+            to.put(manifests, Some(target.state.revision)).await.map_err(failure)?;
         }
         let copied = in_order(&whole(to.as_ref()).await?.documents);
         let differs = source.iter().find(|(key, manifest)| copied.get(*key) != Some(*manifest));

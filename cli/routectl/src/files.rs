@@ -51,12 +51,12 @@ struct How {
 }
 
 impl Files {
-    /// The files' texts; `None`: they hold nothing, and that is as it may be.
+    /// Returns the files' texts; `None`: they hold nothing, and that is as it may be.
     pub(super) fn read(&self) -> Result<Option<Vec<GivenFile>>, Failure> {
         self.how.read(&self.file)
     }
 
-    /// The files' texts, whatever they hold.
+    /// Returns the files' texts, whatever they hold.
     pub(super) fn texts(&self) -> Result<Vec<GivenFile>, Failure> {
         self.how.texts(&self.file)
     }
@@ -178,7 +178,7 @@ impl Walk {
     }
 }
 
-/// A file's text, `-` for standard input, up to the size that a file may have.
+/// Returns a file's text, `-` for standard input, up to the size that a file may have.
 fn read_file(path: &Path) -> anyhow::Result<GivenFile> {
     let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES as u64 + 1;

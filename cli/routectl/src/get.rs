@@ -74,7 +74,7 @@ impl Output {
     }
 }
 
-/// A name that can stand in a request's path; others name nothing.
+/// Returns a name that can stand in a request's path; others name nothing.
 pub(super) fn name(text: &str) -> Result<String, UsageError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !text.is_empty() && text.len() <= 253 && text.chars().all(fits) && !text.starts_with('.') {
@@ -200,7 +200,7 @@ fn tables(lists: &[(Kind, ListResponse)], columns: &Columns) -> Result<(), Failu
     output::print(&tables.map_err(Failure::Usage)?.join("\n"))
 }
 
-/// The resources that are asked for, as many as there are.
+/// Returns the resources that are asked for, as many as there are.
 async fn fetch(client: &Client, wanted: &Wanted) -> Result<ListResponse, Failure> {
     let path = format!("/v1/resources/{}", wanted.kind.plural());
     if let ([name], []) = (wanted.names.as_slice(), wanted.cidrs.as_slice()) {
@@ -223,7 +223,7 @@ fn labels(item: &Json) -> BTreeMap<String, String> {
     labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// A resource without what belongs to this cluster.
+/// Returns a resource without what belongs to this cluster.
 pub(super) fn exported(item: Json) -> Json {
     let mut item = without_version(item);
     if let Some(metadata) = item.get_mut("metadata").and_then(Json::as_object_mut) {

@@ -88,7 +88,7 @@ impl Blocks {
         Ok(blocks)
     }
 
-    /// Every block with its node and its state.
+    /// Returns every block with its node and its state.
     fn all(&self) -> Vec<(IpNet, &str, &str)> {
         let own = self
             .nodes

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Failure;
 use api::view::SessionState;
 
-/// Whether stdout is a terminal that wants colour (`NO_COLOR`, <https://no-color.org>).
+/// Returns whether stdout is a terminal that wants colour (`NO_COLOR`, <https://no-color.org>).
 pub(super) fn coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -47,7 +47,7 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A line that is green if `good`, else yellow.
+/// Returns a line that is green if `good`, else yellow.
 pub(super) fn judged(text: &str, good: bool) -> String {
     match (coloured(), good) {
         (false, _) => clean(text),
@@ -61,7 +61,7 @@ pub(super) fn clean_lines(text: &str) -> String {
     text.lines().map(|line| clean(line) + "\n").collect()
 }
 
-/// The same of a text of the user's own making, in which tabs and ends of lines are meant.
+/// Returns the same of a text of the user's own making, in which tabs and ends of lines are meant.
 pub(super) fn clean_text(text: &str) -> String {
     let meant = |c: char| matches!(c, '\n' | '\t' | '\r');
     text.chars().map(|c| if c.is_control() && !meant(c) { '\u{fffd}' } else { c }).collect()
@@ -80,12 +80,12 @@ impl<T: ToString> From<T> for Shown {
 }
 
 impl Shown {
-    /// A value that may be missing, shown as `-`.
+    /// Returns a value that may be missing, shown as `-`.
     pub(super) fn maybe<T: ToString>(value: Option<T>) -> Self {
         value.map_or_else(|| "-".into(), Shown::from)
     }
 
-    /// A session's state: green if all is well, yellow on the way, red if idle.
+    /// Returns a session's state: green if all is well, yellow on the way, red if idle.
     pub(super) fn state(state: SessionState) -> Self {
         let colour = match state {
             SessionState::Established => Color::Green,
@@ -95,14 +95,14 @@ impl Shown {
         Shown { text: format!("{state:?}"), colour: Some(colour) }
     }
 
-    /// A value that is green if `good`, else yellow.
+    /// Returns a value that is green if `good`, else yellow.
     pub(super) fn judged(value: impl ToString, good: bool) -> Self {
         let colour = if good { Color::Green } else { Color::Yellow };
         Shown { text: clean(&value.to_string()), colour: Some(colour) }
     }
 }
 
-/// A table of a `show` command: on a terminal with colours and bold headings, else plain.
+/// Returns a table of a `show` command: on a terminal with colours and bold headings, else plain.
 pub(super) fn table(headings: &[&str], rows: Vec<Vec<Shown>>) -> String {
     let coloured = coloured();
     let mut table = Table::new();
@@ -129,7 +129,7 @@ pub(super) fn table(headings: &[&str], rows: Vec<Vec<Shown>>) -> String {
     trimmed(table.lines())
 }
 
-/// A table of `get`: columns padded by three spaces, as scripts around calicoctl expect.
+/// Returns a table of `get`: columns padded by three spaces, as scripts around calicoctl expect.
 pub(super) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in rows {
@@ -145,7 +145,7 @@ pub(super) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     trimmed(std::iter::once(heading).chain(rows))
 }
 
-/// A table as calicoctl draws those of `ipam`: in a frame, headings in the middle.
+/// Returns a table as calicoctl draws those of `ipam`: in a frame, headings in the middle.
 pub(super) fn boxed(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in rows {

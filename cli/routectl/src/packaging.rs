@@ -72,7 +72,7 @@ impl Man {
     }
 }
 
-/// The pages of a command and of those below it.
+/// Returns the pages of a command and of those below it.
 fn pages(command: &Command, name: &str, directory: &Path) -> io::Result<()> {
     page(command, name, "1", directory)?;
     for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help")

@@ -4,7 +4,7 @@ use super::output;
 use super::show::{named, time};
 use api::view::{OpenView, PeerDetail, TrafficView};
 
-/// The session, a line for each thing.
+/// Returns the session, a line for each thing.
 pub(super) fn text(detail: &PeerDetail) -> String {
     let peer = &detail.peer;
     let maybe = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());

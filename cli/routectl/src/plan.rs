@@ -39,7 +39,7 @@ impl Plan {
     }
 }
 
-/// A sign for each change, as in a diff.
+/// Returns a sign for each change, as in a diff.
 fn sign(change: ChangeKind) -> &'static str {
     match change {
         ChangeKind::Add => "+",

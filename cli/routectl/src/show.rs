@@ -116,7 +116,7 @@ impl Show {
     }
 }
 
-/// A peer's name, or its address.
+/// Returns a peer's name, or its address.
 fn peer_name(text: &str) -> Result<String, UsageError> {
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.to_string()),
@@ -163,7 +163,7 @@ async fn show<T: DeserializeOwned + Serialize>(
     }
 }
 
-/// The name that JSON gives a value.
+/// Returns the name that JSON gives a value.
 pub(super) fn named(value: impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
@@ -171,7 +171,7 @@ pub(super) fn named(value: impl Serialize) -> String {
     }
 }
 
-/// A time to the second.
+/// Returns a time to the second.
 pub(super) fn time(at: &jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

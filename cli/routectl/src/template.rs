@@ -86,7 +86,7 @@ impl Template {
         }
     }
 
-    /// The text with the values of `root` in it. A path that leads to nothing gives nothing.
+    /// Returns the text with the values of `root` in it. A path that leads to nothing gives nothing.
     pub(super) fn render(&self, root: &Json) -> String {
         let mut text = String::new();
         render(&self.0, root, root, &mut text);
@@ -138,7 +138,7 @@ fn action_end(text: &str) -> Option<usize> {
     None
 }
 
-/// A quoted text with its escapes, as in `{"\n"}`.
+/// Returns a quoted text with its escapes, as in `{"\n"}`.
 fn literal(text: &str) -> Result<String, UsageError> {
     let quote = text.chars().next().unwrap_or('"');
     let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
@@ -166,7 +166,7 @@ fn read_path(text: &str) -> Result<Path, UsageError> {
     Ok(Path { query, from_root })
 }
 
-/// A path in kubectl's spelling, and whether it begins with `$`.
+/// Returns a path in kubectl's spelling, and whether it begins with `$`.
 ///
 /// # Errors
 /// One line: what is wrong with it.
@@ -193,7 +193,7 @@ fn first_line(text: &str) -> String {
     lines.last().map_or_else(|| "is no path".to_owned(), |line| line.trim_start_matches("= ").to_owned())
 }
 
-/// The steps of a path in the spelling of RFC 9535, in which a name is short only if it is an identifier; and what
+/// Returns the steps of a path in the spelling of RFC 9535, in which a name is short only if it is an identifier; and what
 /// follows the path.
 fn steps(text: &str) -> Result<(String, &str), UsageError> {
     let mut result = String::new();
@@ -225,7 +225,7 @@ fn steps(text: &str) -> Result<(String, &str), UsageError> {
     }
 }
 
-/// A name up to what can't be part of one; `\.` is a dot.
+/// Returns a name up to what can't be part of one; `\.` is a dot.
 fn step_name(text: &str) -> (String, &str) {
     let mut name = String::new();
     let mut escaped = false;
@@ -298,7 +298,7 @@ fn bracket(inner: &str) -> Result<String, UsageError> {
     Ok(result)
 }
 
-/// The values that a path leads to.
+/// Returns the values that a path leads to.
 pub(super) fn values<'a>(path: &JpQuery, from: &'a Json) -> Vec<&'a Json> {
     // The only errors are those of functions, of which a path that was read has none unknown.
     js_path_process(path, from)
@@ -306,7 +306,7 @@ pub(super) fn values<'a>(path: &JpQuery, from: &'a Json) -> Vec<&'a Json> {
         .unwrap_or_default()
 }
 
-/// A value as text: strings as they are, everything else as JSON.
+/// Returns a value as text: strings as they are, everything else as JSON.
 pub(super) fn plain(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),

@@ -19,7 +19,7 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// A bed with two namespaces, `a` and `b`, at 10.0.0.1/24 and 10.0.0.2/24 of one Ethernet.
+    /// Returns a bed with two namespaces, `a` and `b`, at 10.0.0.1/24 and 10.0.0.2/24 of one Ethernet.
     ///
     /// # Panics
     /// Without the privilege to make namespaces: a test that can't run must not pass.
@@ -35,7 +35,7 @@ impl Testbed {
         bed
     }
 
-    /// A bed without namespaces.
+    /// Returns a bed without namespaces.
     ///
     /// # Panics
     /// There is no room for its directory.
@@ -80,12 +80,12 @@ impl Testbed {
         self.ip("c", "link set eth0 up");
     }
 
-    /// The namespace of a node.
+    /// Returns the namespace of a node.
     pub fn namespace(&self, node: &str) -> String {
         format!("{}-{node}", self.prefix)
     }
 
-    /// A path in the bed's directory.
+    /// Returns a path in the bed's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -113,7 +113,7 @@ impl Testbed {
         Process::start(&name, command, self.path(&format!("{node}-{name}.log")))
     }
 
-    /// The routes of a node's main table that are of `protocol`, as `ip -j route` shows them.
+    /// Returns the routes of a node's main table that are of `protocol`, as `ip -j route` shows them.
     ///
     /// # Panics
     /// `ip` fails.
@@ -159,7 +159,7 @@ impl Testbed {
         })
     }
 
-    /// The next-hop objects of a node, as `ip -j nexthop` shows them.
+    /// Returns the next-hop objects of a node, as `ip -j nexthop` shows them.
     ///
     /// # Panics
     /// `ip` fails.

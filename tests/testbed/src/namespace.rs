@@ -87,7 +87,7 @@ impl Namespace {
         result.recv().map_err(|_| gone())
     }
 
-    /// The descriptor that stands for it in netlink messages.
+    /// Returns the descriptor that stands for it in netlink messages.
     pub fn descriptor(&self) -> RawFd {
         self.file.as_raw_fd()
     }

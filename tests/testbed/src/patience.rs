@@ -25,7 +25,7 @@ impl Patience {
         self.begun.elapsed().saturating_sub(self.lost)
     }
 
-    /// Whether none is left.
+    /// Returns whether none is left.
     pub fn is_over(&self) -> bool {
         self.needed() >= self.of
     }

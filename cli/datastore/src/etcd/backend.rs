@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 
 /// A key with its value, and the revisions of its making and of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
+pub(crate) struct StoredValue {
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
     pub(crate) create_revision: i64,
@@ -20,13 +20,13 @@ pub(crate) struct Listing {
     /// Which etcd cluster said it; another one's revisions mean nothing.
     pub(crate) cluster_id: u64,
     pub(crate) revision: i64,
-    pub(crate) entries: Vec<Stored>,
+    pub(crate) entries: Vec<StoredValue>,
 }
 
 /// What happened to one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    Put(Stored),
+pub(crate) enum KeyEvent {
+    Put(StoredValue),
     Delete { key: String, mod_revision: i64 },
 }
 
@@ -52,17 +52,17 @@ pub(crate) enum Condition {
 
 /// What a commit does to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum KeyChange {
     Put { key: String, value: Vec<u8> },
     Delete { key: String },
 }
 
-impl Change {
+impl KeyChange {
     /// Octets of the request that it takes, about.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Change::Put { key, value } => key.len() + value.len(),
-            Change::Delete { key } => key.len(),
+            KeyChange::Put { key, value } => key.len() + value.len(),
+            KeyChange::Delete { key } => key.len(),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Commit {
     pub(crate) conditions: Vec<Condition>,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<KeyChange>,
 }
 
 /// Why etcd did not do it.
@@ -95,22 +95,23 @@ impl fmt::Display for BackendError {
 }
 
 /// Changes in the order in which they happened; those of one revision are never parted.
-pub(crate) type Events = BoxStream<'static, Result<Vec<Event>, BackendError>>;
+pub(crate) type KeyEventStream = BoxStream<'static, Result<Vec<KeyEvent>, BackendError>>;
 
 /// An etcd cluster, of which one member at a time is spoken to.
 pub(crate) trait Backend: Send + Sync + 'static {
-    /// Every key that begins with `prefix`.
+    /// Returns every key that begins with `prefix`.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listing, BackendError>>;
-    /// The changes of them from a revision on.
-    fn watch<'a>(&'a self, prefix: &'a str, from: i64) -> BoxFuture<'a, Result<Events, BackendError>>;
+    /// Returns the changes of them from a revision on.
+    fn watch<'a>(&'a self, prefix: &'a str, from: i64)
+    -> BoxFuture<'a, Result<KeyEventStream, BackendError>>;
     /// What a majority agrees on now, in two numbers.
     fn digest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Digest, BackendError>>;
-    /// The revision now, as a majority agrees on it.
+    /// Returns the revision now, as a majority agrees on it.
     fn revision(&self) -> BoxFuture<'_, Result<i64, BackendError>>;
     /// Changes keys; `None`: a condition doesn't hold. After [`BackendError::Away`] it may have been done.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Option<i64>, BackendError>>;
     /// Speaks to the next member from now on.
     fn fail_over(&self);
-    /// The member that is spoken to.
+    /// Returns the member that is spoken to.
     fn endpoint(&self) -> String;
 }

@@ -1,4 +1,4 @@
-//! Claims of blocks: one key that is made if it is absent, so there is no step between which a crash leaves half a claim.
+//! Claims of blocks: one key that is made if it is absent, so there is no change between which a crash leaves half a claim.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use timing::Retry;
 
 use super::EtcdStore;
-use super::backend::{Change, Commit, Condition};
+use super::backend::{Commit, Condition, KeyChange};
 use crate::StoreError;
 use resource::ipam::{AffinityRef, NextBlock, affinity_name, next_block};
 use resource::{API_VERSION, BlockAffinity, Document, Key, Kind, Node, Resource};
@@ -20,13 +20,13 @@ const PAUSE: Duration = Duration::from_millis(30);
 
 /// What came of asking for a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claimed {
+pub enum ClaimOutcome {
     /// This one is the node's now.
     Block(IpNet),
     /// The node has enough, is not there, or no pool is for it.
-    Nothing,
+    Unchanged,
     /// No block is left, in one line.
-    Exhausted(String),
+    PoolExhausted(String),
 }
 
 impl EtcdStore {
@@ -39,16 +39,16 @@ impl EtcdStore {
         node: &str,
         v4: bool,
         is_wanting: impl Fn(&Node, &[IpNet]) -> bool,
-    ) -> Result<Claimed, StoreError> {
+    ) -> Result<ClaimOutcome, StoreError> {
         let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE);
         loop {
             let replica = self.replica().await?;
             let documents = replica.documents();
-            let question = replica.question();
-            let answer = tokio::task::spawn_blocking(move || question.answer()).await;
-            let snapshot = answer.map_err(|_| StoreError::Ended)?.loaded.snapshot;
+            let validation = replica.validation();
+            let result = tokio::task::spawn_blocking(move || validation.run()).await;
+            let snapshot = result.map_err(|_| StoreError::Ended)?.state.snapshot;
             let Some(own) = snapshot.nodes.iter().find(|one| one.name == node) else {
-                return Ok(Claimed::Nothing);
+                return Ok(ClaimOutcome::Unchanged);
             };
             // All that say that they are its, so that what was claimed a moment ago counts.
             let affinities: Vec<BlockAffinity> = documents.iter().filter_map(affinity).collect();
@@ -60,18 +60,18 @@ impl EtcdStore {
                 .filter(|block| block.addr().is_ipv4() == v4)
                 .collect();
             if !is_wanting(own, &blocks) {
-                return Ok(Claimed::Nothing);
+                return Ok(ClaimOutcome::Unchanged);
             }
             let choice = match next_block(&snapshot, &affinities, own, v4) {
                 Ok(Some(choice)) => choice,
-                Ok(None) => return Ok(Claimed::Nothing),
-                Err(exhausted) => return Ok(Claimed::Exhausted(exhausted.to_string())),
+                Ok(None) => return Ok(ClaimOutcome::Unchanged),
+                Err(exhausted) => return Ok(ClaimOutcome::PoolExhausted(exhausted.to_string())),
             };
             let block = choice.block;
-            if let Some(commit) = self.commit_of(&choice, node, &documents)
+            if let Some(commit) = self.claim_commit(&choice, node, &documents)
                 && self.commit_one(commit).await?
             {
-                return Ok(Claimed::Block(block));
+                return Ok(ClaimOutcome::Block(block));
             }
             if !retry.pause().await {
                 return Err(StoreError::Unavailable {
@@ -98,37 +98,39 @@ impl EtcdStore {
             return Ok(false);
         };
         let node = Key { kind: Kind::Node, name: left.node.clone() };
-        let key = self.keys.of(&key);
-        let conditions =
-            vec![Condition::At { key: key.clone(), mod_revision }, Condition::Absent(self.keys.of(&node))];
+        let key = self.keys.etcd_key(&key);
+        let conditions = vec![
+            Condition::At { key: key.clone(), mod_revision },
+            Condition::Absent(self.keys.etcd_key(&node)),
+        ];
         let changes =
-            vec![Change::Delete { key }, Change::Put { key: self.keys.deletion(), value: Vec::new() }];
+            vec![KeyChange::Delete { key }, KeyChange::Put { key: self.keys.deletion(), value: Vec::new() }];
         Ok(still && self.commit_one(Commit { conditions, changes }).await?)
     }
 
-    /// The node and the pool must be as they were when the block was chosen, and the block still nobody's.
-    fn commit_of(&self, choice: &NextBlock, node: &str, documents: &[Document]) -> Option<Commit> {
+    /// Returns the node and the pool must be as they were when the block was chosen, and the block still nobody's.
+    fn claim_commit(&self, choice: &NextBlock, node: &str, documents: &[Document]) -> Option<Commit> {
         let named = |kind: Kind, name: &str| {
             let key = Key { kind, name: name.to_owned() };
             let document = documents.iter().find(|document| document.key() == key)?;
             let mod_revision = document.resource_version()?.parse().ok()?;
-            Some(Condition::At { key: self.keys.of(&key), mod_revision })
+            Some(Condition::At { key: self.keys.etcd_key(&key), mod_revision })
         };
         let mut conditions = vec![named(Kind::Node, node)?, named(Kind::IpPool, &choice.pool)?];
         let affinity = |name: &str| Key { kind: Kind::BlockAffinity, name: name.to_owned() };
-        let key = self.keys.of(&affinity(&affinity_name(&choice.block)));
+        let key = self.keys.etcd_key(&affinity(&affinity_name(&choice.block)));
         let mut changes = Vec::new();
         match &choice.reclaimed {
             None => conditions.push(Condition::Absent(key.clone())),
             Some(left) => {
-                let old = self.keys.of(&affinity(&left.name));
+                let old = self.keys.etcd_key(&affinity(&left.name));
                 conditions.push(named(Kind::BlockAffinity, &left.name)?);
                 let gone = Key { kind: Kind::Node, name: left.node.clone() };
-                conditions.push(Condition::Absent(self.keys.of(&gone)));
+                conditions.push(Condition::Absent(self.keys.etcd_key(&gone)));
                 if old != key {
                     conditions.push(Condition::Absent(key.clone()));
-                    changes.push(Change::Delete { key: old });
-                    changes.push(Change::Put { key: self.keys.deletion(), value: Vec::new() });
+                    changes.push(KeyChange::Delete { key: old });
+                    changes.push(KeyChange::Put { key: self.keys.deletion(), value: Vec::new() });
                 }
             }
         }
@@ -138,7 +140,7 @@ impl EtcdStore {
             "metadata": { "name": affinity_name(&choice.block) },
             "spec": { "node": node, "cidr": choice.block.to_string(), "state": "confirmed" },
         });
-        changes.push(Change::Put { key, value: resource::to_yaml(&manifest).into_bytes() });
+        changes.push(KeyChange::Put { key, value: resource::to_yaml(&manifest).into_bytes() });
         Some(Commit { conditions, changes })
     }
 }

@@ -11,7 +11,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// The keys below `prefix`, with or without a slash at its end.
+    /// Returns the keys below `prefix`, with or without a slash at its end.
     pub(crate) fn new(prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/').to_owned();
         Keys { resources: format!("{prefix}/resources/v3/"), prefix }
@@ -22,19 +22,19 @@ impl Keys {
         &self.resources
     }
 
-    /// The key that changes whenever a resource is deleted, so that a commit can ask for that too: a key
+    /// Returns the key that changes whenever a resource is deleted, so that a commit can ask for that too: a key
     /// that is gone has no revision of its own.
     pub(crate) fn deletion(&self) -> String {
         format!("{}/deletion", self.prefix)
     }
 
-    /// The key of a resource.
-    pub(crate) fn of(&self, key: &Key) -> String {
+    /// Returns the key of a resource.
+    pub(crate) fn etcd_key(&self, key: &Key) -> String {
         format!("{}{}/{}", self.resources, key.kind.plural(), key.name)
     }
 
-    /// The resource whose key it is; `None`: nobody writes such keys.
-    pub(crate) fn resource(&self, key: &str) -> Option<Key> {
+    /// Returns the resource whose key it is; `None`: nobody writes such keys.
+    pub(crate) fn resource_key(&self, key: &str) -> Option<Key> {
         let (kind, name) = key.strip_prefix(&self.resources)?.split_once('/')?;
         let kind = Kind::ALL.into_iter().find(|one| one.plural() == kind)?;
         (!name.is_empty() && !name.contains('/')).then(|| Key { kind, name: name.to_owned() })
@@ -55,9 +55,9 @@ mod tests {
         let keys = Keys::new("/a/b/");
         for kind in Kind::ALL {
             let key = Key { kind, name: "x.y-1".into() };
-            assert_eq!(keys.resource(&keys.of(&key)), Some(key));
+            assert_eq!(keys.resource_key(&keys.etcd_key(&key)), Some(key));
         }
-        assert_eq!(keys.of(&Key { kind: Kind::Node, name: "n".into() }), "/a/b/resources/v3/nodes/n");
+        assert_eq!(keys.etcd_key(&Key { kind: Kind::Node, name: "n".into() }), "/a/b/resources/v3/nodes/n");
     }
 
     #[test]
@@ -70,7 +70,7 @@ mod tests {
             "/b",
             "/a/resources/v3/nodes/x/y",
         ] {
-            assert_eq!(keys.resource(key), None, "{key}");
+            assert_eq!(keys.resource_key(key), None, "{key}");
         }
     }
 }

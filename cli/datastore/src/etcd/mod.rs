@@ -26,15 +26,15 @@ use jiff::Timestamp;
 use timing::Retry;
 use tokio::sync::{mpsc, watch};
 
-use backend::{Backend, BackendError, Change, Commit, Condition};
-pub use claims::Claimed;
+use backend::{Backend, BackendError, Commit, Condition, KeyChange};
+pub use claims::ClaimOutcome;
 use client::EtcdBackend;
 use keys::Keys;
 use replica::Replica;
 pub use settings::{EtcdSettings, host_and_port};
-use snapshot_cache::Cache;
+use snapshot_cache::SnapshotCache;
 
-use super::{Contents, Loaded, Manifest, Revision, Store, StoreError, StoreHealth, Update};
+use super::{Contents, Manifest, Revision, Store, StoreError, StoreHealth, StoreState, StoreUpdate};
 use resource::{Document, Key, Mistake, assemble};
 
 /// Changes of one commit; etcd takes 128 (`--max-txn-ops`), of which one is our mark of deletions.
@@ -53,18 +53,18 @@ const MEMBERS: usize = 3;
 pub struct EtcdStore {
     backend: Arc<EtcdBackend>,
     keys: Keys,
-    cache: Option<Cache>,
+    cache: Option<SnapshotCache>,
     health: watch::Sender<StoreHealth>,
     seed: u64,
 }
 
 impl EtcdStore {
-    /// A store that is spoken to when it is first asked; with `state_dir` its last valid snapshot is kept there.
+    /// Returns a store that is spoken to when it is first asked; with `state_dir` its last valid snapshot is kept there.
     pub fn open(settings: EtcdSettings, state_dir: Option<&Path>) -> Self {
         // Without a key of its own a hasher is a source of numbers that differ between processes.
         let seed = RandomState::new().hash_one(&settings.prefix);
         let keys = Keys::new(&settings.prefix);
-        let cache = state_dir.map(|directory| Cache::new(directory, &settings.prefix));
+        let cache = state_dir.map(|directory| SnapshotCache::new(directory, &settings.prefix));
         let endpoint = settings.endpoints.first().cloned().unwrap_or_default();
         let health = StoreHealth {
             connected: false,
@@ -79,17 +79,17 @@ impl EtcdStore {
         EtcdStore { backend, keys, cache, health: watch::Sender::new(health), seed }
     }
 
-    /// The URL of the member that is spoken to.
+    /// Returns the URL of the member that is spoken to.
     pub fn member(&self) -> String {
         self.backend.endpoint()
     }
 
-    /// The snapshot in the state directory, if there is one that can be used.
-    pub fn last_valid(&self) -> Option<Loaded> {
+    /// Returns the snapshot in the state directory, if there is one that can be used.
+    pub fn last_valid(&self) -> Option<StoreState> {
         let listing = self.cache.as_ref()?.read().ok()??;
         let mut replica = Replica::new(self.keys.clone());
         replica.relist(listing).ok()?;
-        Some(replica.question().answer().loaded)
+        Some(replica.validation().run().state)
     }
 
     /// Everything as it is now, from the first member that answers.
@@ -102,11 +102,11 @@ impl EtcdStore {
                     tries += 1;
                     self.backend.fail_over();
                 }
-                Err(error) => return Err(unread(&error)),
+                Err(error) => return Err(read_error(&error)),
             }
         };
         let mut replica = Replica::new(self.keys.clone());
-        replica.relist(listing).map_err(|error| unread(&error))?;
+        replica.relist(listing).map_err(|error| read_error(&error))?;
         Ok(replica)
     }
 
@@ -114,7 +114,7 @@ impl EtcdStore {
     async fn change(
         &self,
         expected: Option<Revision>,
-        edit: impl Fn(&Replica) -> Result<Vec<Change>, StoreError>,
+        edit: impl Fn(&Replica) -> Result<Vec<KeyChange>, StoreError>,
     ) -> Result<Revision, StoreError> {
         let conflict = |revision: i64| StoreError::Conflict { expected: Revision(revision.to_string()) };
         let than = match &expected {
@@ -138,7 +138,7 @@ impl EtcdStore {
     }
 
     /// Commits changes if nothing has changed after a revision; as many at once as etcd takes.
-    async fn commit(&self, changes: Vec<Change>, mut than: i64) -> Result<Option<i64>, StoreError> {
+    async fn commit(&self, changes: Vec<KeyChange>, mut than: i64) -> Result<Option<i64>, StoreError> {
         let total = changes.len();
         let mut done = 0;
         let mut changes = changes.into_iter().peekable();
@@ -152,8 +152,8 @@ impl EtcdStore {
                 together.push(next);
             }
             let count = together.len();
-            if together.iter().any(|change| matches!(change, Change::Delete { .. })) {
-                together.push(Change::Put { key: self.keys.deletion(), value: Vec::new() });
+            if together.iter().any(|change| matches!(change, KeyChange::Delete { .. })) {
+                together.push(KeyChange::Put { key: self.keys.deletion(), value: Vec::new() });
             }
             let conditions = [self.keys.resources().to_owned(), self.keys.deletion()]
                 .map(|prefix| Condition::NothingNewer { prefix, than })
@@ -163,8 +163,10 @@ impl EtcdStore {
             match committed {
                 Ok(Some(revision)) => than = revision,
                 Ok(None) if done == 0 => return Ok(None),
-                Ok(None) => return Err(half_done(done, total, "others changed the store meanwhile")),
-                Err(error) if done > 0 => return Err(half_done(done, total, &error.to_string())),
+                Ok(None) => {
+                    return Err(partial_change_error(done, total, "others changed the store meanwhile"));
+                }
+                Err(error) if done > 0 => return Err(partial_change_error(done, total, &error.to_string())),
                 Err(error) => {
                     if matches!(error, BackendError::Away(_)) {
                         self.backend.fail_over();
@@ -181,26 +183,26 @@ impl EtcdStore {
     }
 }
 
-fn unread(reason: &impl std::fmt::Display) -> StoreError {
+fn read_error(reason: &impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable { doing: "was not read", reason: reason.to_string() }
 }
 
-fn half_done(done: usize, total: usize, reason: &str) -> StoreError {
+fn partial_change_error(done: usize, total: usize, reason: &str) -> StoreError {
     let reason = format!("{done} of {total} resources, then {reason}: repeat the command");
     StoreError::Unavailable { doing: "was changed in part", reason }
 }
 
 /// What a change leaves of what runs, or what would be wrong then.
 fn validate(replica: &Replica, replaced: &[Key], new: &[&Document]) -> Result<(), StoreError> {
-    let answer = replica.question().answer();
+    let result = replica.validation().run();
     let replaced: HashSet<&Key> = replaced.iter().collect();
-    let kept = answer.running().filter(|document| !replaced.contains(&document.key()));
+    let kept = result.running().filter(|document| !replaced.contains(&document.key()));
     let mistakes: Vec<Mistake> = assemble(kept.chain(new.iter().copied())).mistakes;
     if mistakes.is_empty() { Ok(()) } else { Err(StoreError::Invalid(mistakes)) }
 }
 
 impl Store for EtcdStore {
-    fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError> {
+    fn watch(&self) -> Result<mpsc::Receiver<StoreUpdate>, StoreError> {
         let (backend, keys) = (Arc::clone(&self.backend), self.keys.clone());
         Ok(follower::start(backend, keys, self.cache.clone(), self.health.clone(), self.seed))
     }
@@ -213,9 +215,9 @@ impl Store for EtcdStore {
         async {
             let replica = self.replica().await?;
             let documents = replica.documents();
-            let question = replica.question();
-            let answer = tokio::task::spawn_blocking(move || question.answer()).await;
-            Ok(Contents { documents, loaded: answer.map_err(|_| StoreError::Ended)?.loaded })
+            let validation = replica.validation();
+            let result = tokio::task::spawn_blocking(move || validation.run()).await;
+            Ok(Contents { documents, state: result.map_err(|_| StoreError::Ended)?.state })
         }
         .boxed()
     }
@@ -230,8 +232,8 @@ impl Store for EtcdStore {
                 let replaced: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
                 let new: Vec<&Document> = manifests.iter().map(|manifest| &manifest.document).collect();
                 validate(replica, &replaced, &new)?;
-                let changes = manifests.iter().zip(&replaced).map(|(manifest, key)| Change::Put {
-                    key: self.keys.of(key),
+                let changes = manifests.iter().zip(&replaced).map(|(manifest, key)| KeyChange::Put {
+                    key: self.keys.etcd_key(key),
                     value: manifest.text.clone().into_bytes(),
                 });
                 Ok(changes.collect())
@@ -249,12 +251,15 @@ impl Store for EtcdStore {
         async move {
             let edit = |replica: &Replica| {
                 let distinct: HashSet<&Key> = keys.iter().collect();
-                let missing = distinct.iter().find(|key| !replica.has(&self.keys.of(key)));
+                let missing = distinct.iter().find(|key| !replica.has(&self.keys.etcd_key(key)));
                 if let Some(missing) = missing {
                     return Err(StoreError::NotFound((*missing).clone()));
                 }
                 validate(replica, &keys, &[])?;
-                Ok(distinct.into_iter().map(|key| Change::Delete { key: self.keys.of(key) }).collect())
+                Ok(distinct
+                    .into_iter()
+                    .map(|key| KeyChange::Delete { key: self.keys.etcd_key(key) })
+                    .collect())
             };
             self.change(expected, edit).await
         }

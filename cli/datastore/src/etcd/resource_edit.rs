@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use timing::Retry;
 
-use super::backend::{Change, Commit, Condition};
+use super::backend::{Commit, Condition, KeyChange};
 use super::replica::Replica;
-use super::{EtcdStore, unread, validate};
+use super::{EtcdStore, read_error, validate};
 use crate::{Manifest, StoreError};
 use resource::{Document, Key, Kind};
 
@@ -25,7 +25,7 @@ impl EtcdStore {
     /// The whole would not be valid, or the store is away.
     pub async fn create(&self, manifest: Manifest) -> Result<bool, StoreError> {
         let replica = self.replica().await?;
-        let key = self.keys.of(&manifest.document.key());
+        let key = self.keys.etcd_key(&manifest.document.key());
         if replica.has(&key) {
             return Ok(false);
         }
@@ -51,7 +51,7 @@ impl EtcdStore {
                 return Ok(false);
             };
             validate(&replica, std::slice::from_ref(&key), &[&manifest.document])?;
-            let stored = self.keys.of(&key);
+            let stored = self.keys.etcd_key(&key);
             if self
                 .put_one(Condition::At { key: stored.clone(), mod_revision }, stored, manifest.text)
                 .await?
@@ -65,7 +65,7 @@ impl EtcdStore {
     }
 
     async fn put_one(&self, condition: Condition, key: String, text: String) -> Result<bool, StoreError> {
-        let changes = vec![Change::Put { key, value: text.into_bytes() }];
+        let changes = vec![KeyChange::Put { key, value: text.into_bytes() }];
         self.commit_one(Commit { conditions: vec![condition], changes }).await
     }
 
@@ -78,13 +78,13 @@ impl EtcdStore {
                 if matches!(error, BackendError::Away(_)) {
                     self.backend.fail_over();
                 }
-                Err(unread(&error))
+                Err(read_error(&error))
             }
         }
     }
 }
 
-/// A resource and the revision of its last change.
+/// Returns a resource and the revision of its last change.
 fn find(replica: &Replica, key: &Key) -> Option<(Document, i64)> {
     let document = replica.documents().into_iter().find(|document| document.key() == *key)?;
     let revision = document.resource_version()?.parse().ok()?;

@@ -27,7 +27,7 @@ impl EtcdSettings {
     /// What keys begin with unless told otherwise.
     pub const PREFIX: &str = "/routed";
 
-    /// An etcd without TLS and users.
+    /// Returns an etcd without TLS and users.
     pub fn plain(endpoints: Vec<String>) -> Self {
         EtcdSettings {
             endpoints,
@@ -40,7 +40,7 @@ impl EtcdSettings {
         }
     }
 
-    /// The rules between fields: the field, and what it breaks.
+    /// Returns the rules between fields: the field, and what it breaks.
     ///
     /// # Errors
     /// The first that is broken.
@@ -75,7 +75,7 @@ impl EtcdSettings {
     }
 }
 
-/// The host and port of an endpoint.
+/// Returns the host and port of an endpoint.
 ///
 /// # Errors
 /// The rule that it breaks.

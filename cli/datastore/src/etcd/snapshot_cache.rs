@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::backend::{Listing, Stored};
+use super::backend::{Listing, StoredValue};
 use super::replica::{MAX_TOTAL_BYTES, SNAPSHOT};
 
 /// The form of the file; a file of another form is not read.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct File {
+struct SnapshotFile {
     version: u32,
     prefix: String,
     cluster_id: u64,
     revision: i64,
-    resources: Vec<Kept>,
+    resources: Vec<CachedResource>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct CachedResource {
     key: String,
     create_revision: i64,
     mod_revision: i64,
@@ -32,7 +32,7 @@ struct Kept {
 
 /// The file.
 #[derive(Clone, Debug)]
-pub(crate) struct Cache {
+pub(crate) struct SnapshotCache {
     directory: PathBuf,
     prefix: String,
 }
@@ -86,17 +86,17 @@ pub(crate) enum UnusableSnapshot {
     },
 }
 
-impl Cache {
-    /// The snapshot in `directory` of what stands below `prefix`.
+impl SnapshotCache {
+    /// Returns the snapshot in `directory` of what stands below `prefix`.
     pub(crate) fn new(directory: &Path, prefix: &str) -> Self {
-        Cache { directory: directory.to_owned(), prefix: prefix.to_owned() }
+        SnapshotCache { directory: directory.to_owned(), prefix: prefix.to_owned() }
     }
 
     fn path(&self) -> PathBuf {
         self.directory.join(SNAPSHOT)
     }
 
-    /// The snapshot; `None` if there is none of this store.
+    /// Returns the snapshot; `None` if there is none of this store.
     ///
     /// # Errors
     /// The file is there and can't be used.
@@ -113,7 +113,7 @@ impl Cache {
             return Err(fail(UnusableSnapshot::TooLarge(size)));
         }
         let bytes = fs::read(&path).map_err(|error| fail(error.into()))?;
-        let file: File = serde_json::from_slice(&bytes).map_err(|error| fail(error.into()))?;
+        let file: SnapshotFile = serde_json::from_slice(&bytes).map_err(|error| fail(error.into()))?;
         if file.version != VERSION {
             return Err(fail(UnusableSnapshot::Version(file.version)));
         }
@@ -123,7 +123,7 @@ impl Cache {
                 expected: self.prefix.clone(),
             }));
         }
-        let stored = |kept: Kept| Stored {
+        let stored = |kept: CachedResource| StoredValue {
             key: kept.key,
             value: kept.text.into_bytes(),
             create_revision: kept.create_revision,
@@ -141,12 +141,12 @@ impl Cache {
     /// # Errors
     /// It can't be written.
     pub(crate) fn write(&self, listing: Listing) -> Result<(), SnapshotError> {
-        let kept = |stored: Stored| {
+        let kept = |stored: StoredValue| {
             let text = String::from_utf8(stored.value).ok()?;
-            let Stored { key, create_revision, mod_revision, .. } = stored;
-            Some(Kept { key, create_revision, mod_revision, text })
+            let StoredValue { key, create_revision, mod_revision, .. } = stored;
+            Some(CachedResource { key, create_revision, mod_revision, text })
         };
-        let file = File {
+        let file = SnapshotFile {
             version: VERSION,
             prefix: self.prefix.clone(),
             cluster_id: listing.cluster_id,
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn listing() -> Listing {
-        let stored = Stored {
+        let stored = StoredValue {
             key: "/r/resources/v3/nodes/a".into(),
             value: b"x: \"\n\"".to_vec(),
             create_revision: 2,
@@ -187,18 +187,24 @@ mod tests {
     #[test]
     fn a_snapshot_is_read_back_and_one_of_another_store_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::new(directory.path(), "/r");
+        let cache = SnapshotCache::new(directory.path(), "/r");
         assert_eq!(cache.read().unwrap(), None);
         cache.write(listing()).unwrap();
         cache.write(listing()).unwrap();
         assert_eq!(cache.read().unwrap(), Some(listing()));
-        assert!(Cache::new(directory.path(), "/other").read().unwrap_err().to_string().contains("below /r"));
+        assert!(
+            SnapshotCache::new(directory.path(), "/other")
+                .read()
+                .unwrap_err()
+                .to_string()
+                .contains("below /r")
+        );
     }
 
     #[test]
     fn a_torn_snapshot_and_one_of_another_version_are_named_and_not_used() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::new(directory.path(), "/r");
+        let cache = SnapshotCache::new(directory.path(), "/r");
         cache.write(listing()).unwrap();
         let whole = fs::read(cache.path()).unwrap();
         for end in 0..whole.len() {

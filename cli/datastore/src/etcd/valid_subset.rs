@@ -21,7 +21,7 @@ pub(crate) struct Candidate {
 
 /// What runs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Subset {
+pub(crate) struct ValidSubset {
     pub(crate) snapshot: Snapshot,
     pub(crate) warnings: Vec<Warning>,
     /// What runs of each candidate.
@@ -32,13 +32,13 @@ pub(crate) struct Subset {
 
 /// Chooses among candidates, the older first: where two contradict each other the newer is refused, and
 /// what ran of it before keeps running if it still fits.
-pub(crate) fn choose(candidates: &[Candidate]) -> Subset {
+pub(crate) fn valid_subset(candidates: &[Candidate]) -> ValidSubset {
     let mut runs: Vec<Option<Arc<Document>>> =
         candidates.iter().map(|candidate| Some(Arc::clone(&candidate.document))).collect();
     let mut refused: HashMap<usize, Vec<Mistake>> = HashMap::new();
     let mut assembled = assemble(runs.iter().flatten().map(AsRef::as_ref));
     if assembled.mistakes.is_empty() {
-        return Subset {
+        return ValidSubset {
             snapshot: assembled.snapshot,
             warnings: assembled.warnings,
             runs,
@@ -62,7 +62,7 @@ pub(crate) fn choose(candidates: &[Candidate]) -> Subset {
         }
         if !any {
             // Every mistake between resources names one of them; should one not, nothing of it may run.
-            return Subset { runs: vec![None; candidates.len()], ..Subset::default() };
+            return ValidSubset { runs: vec![None; candidates.len()], ..ValidSubset::default() };
         }
         assembled = assemble(runs.iter().flatten().map(AsRef::as_ref));
     }
@@ -99,7 +99,7 @@ pub(crate) fn choose(candidates: &[Candidate]) -> Subset {
             }
         }
     }
-    Subset { snapshot: assembled.snapshot, warnings: assembled.warnings, runs, refused }
+    ValidSubset { snapshot: assembled.snapshot, warnings: assembled.warnings, runs, refused }
 }
 
 #[cfg(test)]
@@ -122,13 +122,14 @@ mod tests {
         nodes.iter().map(candidate).collect()
     }
 
-    fn running(subset: &Subset) -> Vec<&str> {
+    fn running(subset: &ValidSubset) -> Vec<&str> {
         subset.snapshot.nodes.iter().map(|node| node.name.as_str()).collect()
     }
 
     #[test]
     fn of_two_that_contradict_each_other_the_newer_is_refused_by_name() {
-        let subset = choose(&candidates(&[("z", "10.0.0.1/24"), ("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]));
+        let subset =
+            valid_subset(&candidates(&[("z", "10.0.0.1/24"), ("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]));
         assert_eq!(running(&subset), ["b", "z"]);
         assert_eq!(subset.refused.len(), 1);
         assert_eq!(
@@ -152,7 +153,7 @@ mod tests {
             tunnel("b", "10.0.0.1/24", "10.9.0.2"),
             tunnel("c", "10.0.0.3/24", "10.9.0.2"),
         ];
-        let subset = choose(&all);
+        let subset = valid_subset(&all);
         assert_eq!(running(&subset), ["a", "c"]);
         assert_eq!(subset.refused.len(), 1, "{:?}", subset.refused);
     }
@@ -161,7 +162,7 @@ mod tests {
     fn what_ran_before_a_bad_change_runs_on() {
         let mut all = candidates(&[("a", "10.0.0.1/24"), ("b", "10.0.0.1/24")]);
         all[1].before = Some(node("b", "10.0.0.2/24"));
-        let subset = choose(&all);
+        let subset = valid_subset(&all);
         assert_eq!(running(&subset), ["a", "b"]);
         assert_eq!(subset.snapshot.nodes[1].ipv4, Some("10.0.0.2/24".parse().unwrap()));
         assert!(subset.refused[0].rule.ends_with("the version before runs on"), "{:?}", subset.refused);

@@ -93,7 +93,7 @@ pub fn become_init_if_asked() {
     let _ = reboot(RebootMode::RB_POWER_OFF);
 }
 
-/// The kernel's console is the host's kernel.log.
+/// Returns the kernel's console is the host's kernel.log.
 fn say(what: &str, error: &io::Error) {
     if let Ok(mut console) =
         OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(kind().console)
@@ -180,7 +180,7 @@ fn named(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// The host's root below, guest memory above, and the guest's own kernel file systems.
+/// Returns the host's root below, guest memory above, and the guest's own kernel file systems.
 fn enter_root(work: &Path) -> io::Result<()> {
     let staging = Path::new(STAGING);
     mount_on("cow", staging, "tmpfs", "mode=755")?;
@@ -305,7 +305,7 @@ fn relay(mut from: impl Read, mut to: File) {
     let _ = tcdrain(&to);
 }
 
-/// A console without the carriage returns that a terminal would get.
+/// Returns a console without the carriage returns that a terminal would get.
 fn open_raw(device: &str) -> io::Result<File> {
     let tty = OpenOptions::new()
         .write(true)

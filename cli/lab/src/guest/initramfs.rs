@@ -94,7 +94,7 @@ pub(super) fn pack(program: &Path, modules: &[PathBuf]) -> io::Result<Vec<u8>> {
     archive.finish()
 }
 
-/// The libraries that a process has mapped, its loader among them.
+/// Returns the libraries that a process has mapped, its loader among them.
 fn libraries(maps: &str) -> BTreeSet<PathBuf> {
     maps.lines()
         .filter_map(|line| line.split_whitespace().nth(5))

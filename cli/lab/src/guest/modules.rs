@@ -30,7 +30,7 @@ impl Modules {
         uml.or(other)
     }
 
-    /// The same of the modules below a directory.
+    /// Returns the same of the modules below a directory.
     pub(super) fn below(root: &Path, release: &str) -> io::Result<Self> {
         let directory = root.join(release);
         let dependencies = fs::read_to_string(directory.join("modules.dep"))?;
@@ -39,7 +39,7 @@ impl Modules {
         Ok(Self { directory, files, builtin: builtin.lines().map(name).collect() })
     }
 
-    /// The files of a module and of what it depends on, in the order to load them in: none of one that is part of
+    /// Returns the files of a module and of what it depends on, in the order to load them in: none of one that is part of
     /// the kernel. `None` where the kernel has no such module.
     pub(super) fn files_of(&self, module: &str) -> Option<Vec<PathBuf>> {
         match self.files.get(module) {
@@ -79,7 +79,7 @@ fn parse(dependencies: &str) -> HashMap<String, (PathBuf, Vec<PathBuf>)> {
         .collect()
 }
 
-/// A module's name: its file's, with underscores.
+/// Returns a module's name: its file's, with underscores.
 fn name(file: &str) -> String {
     let stem = file.rsplit('/').next().unwrap_or(file);
     stem.split('.').next().unwrap_or(stem).replace('-', "_")

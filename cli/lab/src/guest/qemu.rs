@@ -174,7 +174,7 @@ fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|directory| directory.join(program)).find(|program| program.is_file())
 }
 
-/// The newest kernel that has the modules.
+/// Returns the newest kernel that has the modules.
 fn newest_kernel(boot: &Path, modules: &Path) -> Option<Kernel> {
     let mut images: Vec<(Vec<u64>, PathBuf, String)> = fs::read_dir(boot)
         .ok()?
@@ -203,7 +203,7 @@ fn newest_kernel(boot: &Path, modules: &Path) -> Option<Kernel> {
     })
 }
 
-/// The numbers in a release, by which 6.10 comes after 6.9.
+/// Returns the numbers in a release, by which 6.10 comes after 6.9.
 fn numbers(release: &str) -> Vec<u64> {
     release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }

@@ -72,7 +72,7 @@ impl fmt::Display for BlockFinding {
     }
 }
 
-/// All that is wrong, in the order of the blocks.
+/// Returns all that is wrong, in the order of the blocks.
 pub fn audit(nodes: &[Node], pools: &[IpPool], affinities: &[BlockAffinity]) -> Vec<BlockFinding> {
     let mut findings = Vec::new();
     let mut blocks: Vec<(IpNet, &str)> = nodes

@@ -11,13 +11,13 @@ pub use orphaned_blocks::{OrphanedBlock, OrphanedBlocks};
 
 use ipnet::IpNet;
 
-/// The name of the affinity of a block, which is the block's own so that there can't be two: `10-1-2-0-26`.
+/// Returns the name of the affinity of a block, which is the block's own so that there can't be two: `10-1-2-0-26`.
 pub fn affinity_name(block: &IpNet) -> String {
     let name = block.to_string().replace(['.', '/', ':'], "-");
     if name.starts_with('-') { format!("block{name}") } else { name }
 }
 
-/// How many blocks of a length a prefix holds; saturates.
+/// Returns the number of blocks of a length a prefix holds; saturates.
 pub fn count_blocks(pool: &IpNet, block_size: u8) -> u128 {
     match block_size.checked_sub(pool.prefix_len()) {
         None => 0,

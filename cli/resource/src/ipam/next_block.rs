@@ -41,7 +41,7 @@ pub struct PoolExhausted {
     pub pools: Vec<String>,
 }
 
-/// The pools of a family that blocks for a node may be taken from.
+/// Returns the pools of a family that blocks for a node may be taken from.
 pub fn eligible_pools<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a IpPool> {
     let is_for = |pool: &&IpPool| {
         pool.cidr.addr().is_ipv4() == v4
@@ -53,7 +53,7 @@ pub fn eligible_pools<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<
     snapshot.pools.iter().filter(is_for).collect()
 }
 
-/// The next block for a node: a free one, beginning where the node's name says so that many nodes at once don't want
+/// Returns the next block for a node: a free one, beginning where the node's name says so that many nodes at once don't want
 /// the same; where none is left, one of a node that is no more. `affinities` are all, also those that
 /// don't run. `None`: no pool is for this node.
 ///
@@ -105,7 +105,7 @@ pub fn next_block(
     Err(PoolExhausted { node: node.name.clone(), pools })
 }
 
-/// Whether something of `taken` overlaps a block of `pool`.
+/// Returns whether something of `taken` overlaps a block of `pool`.
 fn overlaps(taken: &[IpNet], pool: &IpNet) -> impl Fn(&IpNet) -> bool {
     let mut inside: Vec<IpNet> =
         taken.iter().copied().filter(|net| pool.contains(net) || net.contains(pool)).collect();
@@ -119,7 +119,7 @@ fn overlaps(taken: &[IpNet], pool: &IpNet) -> impl Fn(&IpNet) -> bool {
     }
 }
 
-/// The block of that number in a pool.
+/// Returns the block of that number in a pool.
 fn nth(pool: &IpNet, block_size: u8, number: u128) -> Option<IpNet> {
     let shift = u32::from(pool.max_prefix_len() - block_size);
     let offset = number.checked_shl(shift)?;

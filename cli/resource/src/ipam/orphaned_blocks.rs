@@ -48,7 +48,7 @@ impl OrphanedBlocks {
         self.since.clear();
     }
 
-    /// Whether nothing is held for nobody.
+    /// Returns whether nothing is held for nobody.
     pub fn is_empty(&self) -> bool {
         self.since.is_empty()
     }
@@ -67,7 +67,7 @@ impl OrphanedBlocks {
     }
 }
 
-/// How many nodes come before `own` for an affinity; `None`: it is no node.
+/// Returns the number of nodes come before `own` for an affinity; `None`: it is no node.
 fn turn(snapshot: &Snapshot, own: &str, affinity: &str) -> Option<u32> {
     let place = |node: &str| {
         let mut hasher = DefaultHasher::new();

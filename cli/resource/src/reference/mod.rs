@@ -137,7 +137,7 @@ pub const METADATA: &[Field] = &[
     stored("metadata.uid", "Kubernetes' own", "a note", "{name: default, uid: 1f0a}"),
 ];
 
-/// The fields of a kind's `spec`.
+/// Returns the fields of a kind's `spec`.
 pub fn fields(kind: Kind) -> &'static [Field] {
     match kind {
         Kind::Node => node::FIELDS,
@@ -177,7 +177,7 @@ pub const CALICO_KINDS: &[&str] = &[
     "WorkloadEndpoint",
 ];
 
-/// Whether a kind is one of those.
+/// Returns whether a kind is one of those.
 pub(super) fn is_calico_kind(kind: &str) -> bool {
     CALICO_KINDS.contains(&kind)
 }

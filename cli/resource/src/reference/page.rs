@@ -21,7 +21,7 @@ refused, with the name that may have been meant. What is made of a field:
 
 ";
 
-/// The reference as Markdown.
+/// Returns the reference as Markdown.
 pub fn page() -> String {
     let mut page = String::from(HEAD);
     table(&mut page, "Metadata", "of every kind", METADATA);

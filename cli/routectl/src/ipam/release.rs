@@ -48,7 +48,7 @@ impl Release {
         output::print(&output::clean_lines(&lines))
     }
 
-    /// The affinities that are meant, and what to say once they are released.
+    /// Returns the affinities that are meant, and what to say once they are released.
     fn meant(&self, blocks: &Blocks) -> Result<(Vec<String>, String), Failure> {
         let wanted = self.block.or_else(|| self.ip.map(IpNet::from));
         let is_meant = |affinity: &&BlockAffinity| match (&wanted, &self.node) {

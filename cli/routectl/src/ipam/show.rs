@@ -134,7 +134,7 @@ fn one(blocks: &Blocks, here: &Here, address: IpAddr) -> String {
     }
 }
 
-/// How many addresses a prefix has; saturates.
+/// Returns the number of addresses a prefix has; saturates.
 fn size(cidr: &IpNet) -> u128 {
     1u128.checked_shl(u32::from(cidr.max_prefix_len() - cidr.prefix_len())).unwrap_or(u128::MAX)
 }

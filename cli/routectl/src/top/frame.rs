@@ -25,7 +25,7 @@ pub(super) struct Sample {
 /// One line and its colour.
 type Line = (String, Option<&'static str>);
 
-/// The lines of a frame; no more, and no longer, than `size` (columns, rows) has room for.
+/// Returns the lines of a frame; no more, and no longer, than `size` (columns, rows) has room for.
 pub(super) fn frame(
     now: &Sample,
     before: Option<(&Sample, Duration)>,

@@ -12,7 +12,7 @@ use crate::config::{DaemonConfig, Ipam};
 use crate::daemon::state::Roster;
 use crate::journal::JournalHandle;
 use api::view::EventKind;
-use datastore::etcd::Claimed;
+use datastore::etcd::ClaimOutcome;
 use datastore::{EtcdStore, StoreHealth, used_addresses};
 use resource::Node;
 use resource::ipam::eligible_pools;
@@ -81,12 +81,12 @@ async fn look(
             continue;
         }
         match store.claim(&config.node, v4, is_wanting).await {
-            Ok(Claimed::Block(block)) => {
+            Ok(ClaimOutcome::Block(block)) => {
                 tracing::info!(%block, "claimed");
                 journal.note(EventKind::Block, "claimed", Some(&block.to_string()), "for this node");
             }
-            Ok(Claimed::Nothing) => {}
-            Ok(Claimed::Exhausted(problem)) => return Some(problem),
+            Ok(ClaimOutcome::Unchanged) => {}
+            Ok(ClaimOutcome::PoolExhausted(problem)) => return Some(problem),
             Err(error) => return Some(format!("no block was claimed: {error}")),
         }
     }
