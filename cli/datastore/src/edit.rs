@@ -1,4 +1,4 @@
-//! What a put or a delete makes of the files' texts. Pure: nothing is written here.
+//! New texts of files for a put or a delete. Pure: nothing is written here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -8,19 +8,19 @@ use super::directory::{DirectoryTree, SourceFile};
 use super::{Manifest, StoreError};
 use resource::{Document, Key, ParseCache, assemble, parse_file_cached};
 
-/// New texts of files; `None` deletes the file.
+/// New texts of files. `None` deletes the file.
 pub(super) type FileChanges = BTreeMap<PathBuf, Option<String>>;
 
-/// A splice in one file.
+/// A replacement in one file.
 struct TextEdit {
     range: Range<usize>,
     text: String,
 }
 
-/// Returns the changes that store `manifests`.
+/// Returns the file changes that store `manifests`.
 ///
 /// # Errors
-/// The whole would not be valid.
+/// The result would not be valid.
 pub(super) fn put(
     directory: &Path,
     tree: &DirectoryTree,
@@ -41,7 +41,8 @@ pub(super) fn put(
         match places.get(key) {
             Some((file, document)) => {
                 let old = file.text.get(document.range.clone()).unwrap_or("");
-                // The marker stood on the document's own first line: the new text needs one above it.
+                // The marker was on the first line of the document: the new text
+                // needs one above it.
                 if old.starts_with("---") && !text.starts_with("---") {
                     text.insert_str(0, "---\n");
                 }
@@ -81,7 +82,7 @@ pub(super) fn put(
     Ok(changes)
 }
 
-/// Returns the changes that delete `keys`.
+/// Returns the file changes that delete `keys`.
 ///
 /// # Errors
 /// One of them doesn't exist, or the rest would not be valid.
@@ -103,7 +104,7 @@ pub(super) fn delete(tree: &DirectoryTree, keys: &[Key]) -> Result<FileChanges, 
     Ok(changes)
 }
 
-/// Checks what would be there: all but `replaced`, and `new` as the newest.
+/// Checks the result of a change: all documents without `replaced`, and `new` as the newest ones.
 fn validate(tree: &DirectoryTree, replaced: &[Key], new: &[&Document]) -> Result<(), StoreError> {
     let replaced: HashSet<&Key> = replaced.iter().collect();
     let kept = tree.documents().filter(|document| !replaced.contains(&document.key()));
@@ -112,14 +113,14 @@ fn validate(tree: &DirectoryTree, replaced: &[Key], new: &[&Document]) -> Result
     if mistakes.is_empty() { Ok(()) } else { Err(StoreError::Invalid(mistakes)) }
 }
 
-/// Where each resource stands.
+/// Returns the file and document of each resource.
 fn places(tree: &DirectoryTree) -> HashMap<Key, (&SourceFile, &Document)> {
     let all =
         tree.files.iter().flat_map(|file| file.parsed.documents.iter().map(move |document| (file, document)));
     all.map(|(file, document)| (document.key(), (file, document))).collect()
 }
 
-/// Returns the range with the `---` line above it, so that no empty document stays.
+/// Extends the range by the `---` line above it, so that no empty document remains.
 fn with_marker(text: &str, range: Range<usize>) -> Range<usize> {
     let above = text.get(..range.start).unwrap_or("");
     let start = above.trim_end_matches('\n').rfind('\n').map_or(0, |at| at + 1);
@@ -140,8 +141,8 @@ fn splice(text: &str, mut edits: Vec<TextEdit>) -> String {
     result
 }
 
-/// Reads the changed texts as they will be read from disk, so that a text that only a splice could
-/// break is refused before it is written.
+/// Parses the changed texts as a reader of the files does, so that a text that the replacement
+/// breaks is refused before it is written.
 pub(super) fn verify(changes: &FileChanges) -> Result<(), StoreError> {
     let texts = changes.iter().filter_map(|(path, text)| text.as_ref().map(|text| (path, text)));
     let mistakes: Vec<_> = texts

@@ -31,7 +31,8 @@ pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assemb
             Resource::BgpFilter(filter) => snapshot.filters.push(filter.clone()),
         }
     }
-    // By name, so that snapshots of the same resources are equal regardless of the order of the files.
+    // By name, so that snapshots of the same resources are equal regardless of the order of the
+    // files.
     snapshot.nodes.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.peers.sort_by(|a, b| a.name.cmp(&b.name));

@@ -17,8 +17,8 @@ pub struct Document {
     pub manifest: serde_json::Value,
     /// True if it was written in the v1 form.
     pub is_v1: bool,
-    /// True if the stored text must be written from the manifest: the resource was an item of a list, or had the
-    /// API version under which Kubernetes stores Calico's resources.
+    /// True if the stored text must be written from the manifest: the resource was an item of a
+    /// list, or had the API version under which Kubernetes stores Calico's resources.
     pub needs_rewrite: bool,
     /// The byte range of its text in the file.
     pub range: Range<usize>,
@@ -41,7 +41,8 @@ impl Document {
         }
     }
 
-    /// Removes the lines, so that mistakes in this document name none. For documents that are in no file.
+    /// Removes the lines, so that mistakes in this document name none. For documents that are in no
+    /// file.
     pub fn forget_lines(&mut self) {
         self.lines.clear();
         self.resource.set_line(0);
@@ -52,8 +53,8 @@ impl Document {
         self.manifest.get("metadata")?.get("resourceVersion")?.as_str()
     }
 
-    /// Returns whether the document comes from a [`ParseCache`](super::ParseCache). Such a document has neither
-    /// manifest nor lines.
+    /// Returns whether the document comes from a [`ParseCache`](super::ParseCache). Such a document
+    /// has neither manifest nor lines.
     pub fn is_cached(&self) -> bool {
         self.manifest.is_null()
     }
@@ -63,7 +64,8 @@ impl Document {
         self.resource.key()
     }
 
-    /// Takes the lines of the document that this one was made from, so that mistakes name its lines.
+    /// Takes the lines of the document that this one was made from, so that mistakes name its
+    /// lines.
     pub fn relocate(&mut self, from: &Document) {
         self.lines = from.lines.clone();
         self.is_v1 = from.is_v1;

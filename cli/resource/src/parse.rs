@@ -80,7 +80,8 @@ fn parse(file: &str, text: &str, cache: &ParseCache, allow_lists: bool) -> Parse
     parsed
 }
 
-/// Returns the items, if this is a list: a plain one as calicoctl writes several resources, or one of Kubernetes'.
+/// Returns the items, if this is a list: a plain one as calicoctl writes several resources, or one
+/// of Kubernetes'.
 fn items<'a>(located: &'a LocatedValue, report: &mut Report) -> Option<&'a [LocatedValue]> {
     if let Value::List(items) = &located.value {
         return Some(items);

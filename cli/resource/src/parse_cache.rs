@@ -1,4 +1,5 @@
-//! A cache of parsed documents by their texts, so that a change of one document costs the parsing of one.
+//! A cache of parsed documents by their texts, so that a change of one document costs the parsing
+//! of one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

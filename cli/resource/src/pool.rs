@@ -1,4 +1,4 @@
-//! IPPool: a range of pod addresses and how packets to it are encapsulated.
+//! IPPool: a range of pod addresses and the encapsulation of packets to it.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use super::reader::{Fields, Report};
 use super::scalar;
 use super::tree::{LocatedValue, Value};
 
-/// When packets to a pool's addresses are encapsulated.
+/// The condition under which packets to a pool's addresses are encapsulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EncapsulationMode {
@@ -17,7 +17,7 @@ pub enum EncapsulationMode {
     Always,
     /// Between nodes of different subnets.
     CrossSubnet,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
@@ -32,7 +32,7 @@ impl EncapsulationMode {
     }
 }
 
-/// How packets are encapsulated, where they are.
+/// The encapsulation of packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EncapsulationKind {
@@ -41,7 +41,7 @@ pub enum EncapsulationKind {
     Ipip,
     /// VXLAN over UDP.
     Vxlan,
-    /// Plain routes.
+    /// Plain routes without encapsulation.
     None,
 }
 
@@ -58,7 +58,7 @@ const MODES: &[(&str, EncapsulationMode)] = &[
     ("Never", EncapsulationMode::Never),
 ];
 
-/// What a pool's addresses are for.
+/// A permitted use of a pool's addresses (`spec.allowedUses`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AllowedUse {
     Workload,
@@ -80,34 +80,40 @@ const V1_MODES: &[(&str, EncapsulationMode)] =
 pub struct IpPool {
     /// The file and line of the resource.
     pub origin: Origin,
-    /// `metadata.name`; of a v1 pool its cidr with `.`, `:` and `/` as `-`.
+    /// `metadata.name`. For a v1 pool its cidr with `-` for `.`, `:` and `/`.
     pub name: String,
     /// The range, without host bits.
     pub cidr: IpNet,
-    /// `spec.ipipMode`; `None` where the pool doesn't name it.
+    /// `spec.ipipMode`; `None` if absent.
     pub ipip_mode: Option<EncapsulationMode>,
-    /// `spec.vxlanMode`; `None` where the pool doesn't name it.
+    /// `spec.vxlanMode`; `None` if absent.
     pub vxlan_mode: Option<EncapsulationMode>,
-    /// True if packets that leave all pools are to get the node's address.
+    /// True if packets that leave all pools get the node's address (source NAT).
     pub nat_outgoing: bool,
-    /// True if address assignment from this pool is off; routes to it stay.
+    /// True if address assignment from this pool is off. Routes to it stay.
     pub disabled: bool,
-    /// True if blocks of this pool are kept from BGP peers.
+    /// True if blocks of this pool are not advertised to BGP peers.
     pub disable_bgp_export: bool,
-    /// True if pods have addresses of this pool (`spec.allowedUses`): else nodes claim no blocks of it.
+    /// True if pods get addresses of this pool (`spec.allowedUses`). Otherwise nodes claim no
+    /// blocks of it.
     pub for_workloads: bool,
-    /// Prefix length of the pool's blocks: 20-32 (IPv4, default 26) or 116-128 (IPv6, default 122).
+    /// The prefix length of the pool's blocks: 20-32 (IPv4, default 26) or 116-128 (IPv6,
+    /// default 122).
     pub block_size: u8,
-    /// `spec.nodeSelector` as written, `all()` by default: the nodes that claim blocks of it.
+    /// `spec.nodeSelector` as written, `all()` by default: the nodes that claim blocks of this
+    /// pool.
     pub node_selector: String,
-    /// `spec.assignmentMode`, `Automatic` by default: whether nodes claim blocks of it by themselves.
+    /// `spec.assignmentMode`, `Automatic` by default. With `Manual` nodes don't claim blocks by
+    /// themselves.
     pub assignment_mode: String,
 }
 
 impl IpPool {
-    /// How packets to this pool's addresses are encapsulated, given the cluster's setting: a pool
-    /// that names neither mode takes the cluster's encapsulation, always; an explicit `Never` is
-    /// never. IPv6 is never carried by IP-in-IP.
+    /// Returns the encapsulation of packets to this pool's addresses, given the cluster's
+    /// setting.
+    ///
+    /// A pool that names neither mode always uses the cluster's encapsulation. IP-in-IP does
+    /// not carry IPv6.
     pub fn effective(&self, cluster: EncapsulationKind) -> (EncapsulationKind, EncapsulationMode) {
         let on = |mode: Option<EncapsulationMode>| mode.filter(|mode| *mode != EncapsulationMode::Never);
         match (self.ipip_mode, self.vxlan_mode) {
@@ -121,7 +127,7 @@ impl IpPool {
     }
 }
 
-/// What a pool of `cidr` takes from the cluster's encapsulation.
+/// Returns the encapsulation that a pool of `cidr` inherits from the cluster's setting.
 pub(crate) fn inherited(cidr: &IpNet, cluster: EncapsulationKind) -> (EncapsulationKind, EncapsulationMode) {
     match (cluster, cidr) {
         (EncapsulationKind::None, _) | (EncapsulationKind::Ipip, IpNet::V6(_)) => {
@@ -133,7 +139,7 @@ pub(crate) fn inherited(cidr: &IpNet, cluster: EncapsulationKind) -> (Encapsulat
 
 /// Returns the name of a v1 pool, which has none of its own.
 pub(crate) fn v1_name(cidr: &IpNet) -> String {
-    // ":" in an IPv6 cidr too; a leading "::" would leave a name that begins with "-".
+    // ":" is in IPv6 cidrs. A leading "::" would leave a name that begins with "-".
     let name = cidr.to_string().replace(['.', '/', ':'], "-");
     if name.starts_with('-') { format!("pool{name}") } else { name }
 }
@@ -199,7 +205,7 @@ pub(crate) fn read_v3(
     Some(pool)
 }
 
-/// Reads a v1 `ipPool`: the cidr is in the metadata, the spec may be absent.
+/// Reads a v1 `ipPool`. The cidr is in the metadata; the spec may be absent.
 pub(crate) fn read_v1(
     origin: Origin,
     cidr: Option<IpNet>,
@@ -241,7 +247,7 @@ pub(crate) fn read_v1(
     Some(pool)
 }
 
-/// Returns the v3 manifest of a v1 pool, under the name that it is to have.
+/// Returns the v3 manifest of a v1 pool with the given name.
 pub fn v3_manifest(pool: &IpPool, name: &str) -> serde_json::Value {
     let mut spec = serde_json::json!({
         "cidr": pool.cidr.to_string(),
@@ -256,7 +262,7 @@ pub fn v3_manifest(pool: &IpPool, name: &str) -> serde_json::Value {
     })
 }
 
-/// Returns the rules that concern one pool alone; `lines` are those of cidr, ipipMode and blockSize.
+/// Checks the rules about one pool alone. `lines` are those of cidr, ipipMode and blockSize.
 fn check(pool: &IpPool, lines: [u64; 3], cidr_name: &str, report: &mut Report) {
     let [cidr_line, ipip_line, block_size_line] = lines;
     let on = |mode: Option<EncapsulationMode>| mode.is_some_and(|mode| mode != EncapsulationMode::Never);
@@ -294,14 +300,14 @@ fn require_spec<'a>(spec: Option<Fields<'a>>, origin: &Origin, report: &mut Repo
     spec
 }
 
-/// Returns the mode of one of a manifest's fields, for display.
+/// Returns `ipipMode` and `vxlanMode` for display; an inherited mode is in brackets.
 pub fn shown_modes(pool: &IpPool, cluster: EncapsulationKind) -> [String; 2] {
     let inherits = pool.ipip_mode.is_none() && pool.vxlan_mode.is_none();
     let (encapsulation, mode) = pool.effective(cluster);
     [(EncapsulationKind::Ipip, pool.ipip_mode), (EncapsulationKind::Vxlan, pool.vxlan_mode)].map(
         |(this, own)| {
             match own {
-                // Brackets say "inherited", as they do around a node's AS number.
+                // Brackets mean "inherited", as around a node's AS number.
                 None if inherits && encapsulation == this => format!("({})", mode.name()),
                 None => EncapsulationMode::Never.name().into(),
                 Some(own) => own.name().into(),
@@ -310,7 +316,7 @@ pub fn shown_modes(pool: &IpPool, cluster: EncapsulationKind) -> [String; 2] {
     )
 }
 
-/// Returns whether `value` is a mapping or absent: a v1 pool may leave its spec out.
+/// Returns a reader of `spec`; `None` if it is absent or not a mapping, which is a mistake.
 pub(crate) fn spec_fields<'a>(document: &'a LocatedValue, report: &mut Report) -> Option<Fields<'a>> {
     let spec = document.find("spec")?;
     if spec.value == Value::Null { None } else { Fields::from_value(spec, "spec", report) }

@@ -75,7 +75,8 @@ impl Report {
     }
 }
 
-/// A reader of one mapping. Every field that [`Fields::finish`] has not seen requested is a mistake.
+/// A reader of one mapping. Every field that [`Fields::finish`] has not seen requested is a
+/// mistake.
 pub struct Fields<'a> {
     path: String,
     line: u64,
@@ -85,7 +86,8 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Creates a reader of the mapping at `path` (empty for the document). Any other value is a mistake.
+    /// Creates a reader of the mapping at `path` (empty for the document). Any other value is a
+    /// mistake.
     pub fn from_value(located: &'a LocatedValue, path: &str, report: &mut Report) -> Option<Self> {
         let Value::Map(entries) = &located.value else {
             report.mistake(located.line, path, format!("must be a mapping (got {})", located.value.quoted()));
@@ -162,8 +164,8 @@ impl<'a> Fields<'a> {
         Fields::from_value(located, &self.path(key), report)
     }
 
-    /// Reads every item of the list at `key` with `parse`. An absent list is empty. Items that break
-    /// their rule are mistakes and left out.
+    /// Reads every item of the list at `key` with `parse`. An absent list is empty. Items that
+    /// break their rule are mistakes and left out.
     pub fn list<T>(
         &mut self,
         key: &'static str,
@@ -234,8 +236,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses `key` with the alternative that the reference names, unless `harmless` returns true for its value
-    /// (defaults, which exported files contain).
+    /// Refuses `key` with the alternative that the reference names, unless `harmless` returns true
+    /// for its value (defaults, which exported files contain).
     pub fn refused(
         &mut self,
         kind: Kind,

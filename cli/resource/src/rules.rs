@@ -67,8 +67,8 @@ fn unique_names(documents: &[&Document], mistakes: &mut Vec<Mistake>) {
 
 /// Reports overlapping pools. Returns the pools that are inside no other, sorted.
 ///
-/// Prefixes nest or are disjoint, so in order of (address, length) one pass with a stack finds every
-/// overlap.
+/// Prefixes nest or are disjoint, so in order of (address, length) one pass with a stack finds
+/// every overlap.
 fn outermost_pools(documents: &[&Document], mistakes: &mut Vec<Mistake>) -> Vec<IpNet> {
     let mut pools: Vec<(IpNet, usize, &Document)> = documents
         .iter()
@@ -104,8 +104,8 @@ fn outermost_pools(documents: &[&Document], mistakes: &mut Vec<Mistake>) -> Vec<
     outermost
 }
 
-/// Checks that addresses and VTEP MAC addresses are unique, defaults included: two nodes with the same one would
-/// receive each other's packets.
+/// Checks that addresses and VTEP MAC addresses are unique, defaults included: two nodes with the
+/// same one would receive each other's packets.
 fn unique_addresses(documents: &[&Document], snapshot: &Snapshot, mistakes: &mut Vec<Mistake>) {
     let mut hosts: Owners<'_, IpAddr> = HashMap::new();
     let mut tunnels: Owners<'_, IpAddr> = HashMap::new();
@@ -227,7 +227,8 @@ fn unique_blocks(blocks: &[Block<'_>], mistakes: &mut Vec<Mistake>) {
             }
             Entry::Occupied(entry) => {
                 let other = entry.get();
-                // An affinity may assign a block that the node lists too. Only a duplicate in one list is a mistake.
+                // An affinity may assign a block that the node lists too. Only a duplicate in one
+                // list is a mistake.
                 let same_list = std::ptr::eq(other.document, block.document);
                 if other.node == block.node && !same_list {
                     continue;
@@ -251,7 +252,8 @@ fn blocks_in_pools(blocks: &[Block<'_>], pools: &[IpNet], mistakes: &mut Vec<Mis
         if !pools.iter().any(|pool| pool.addr().is_ipv4() == is_v4) {
             continue;
         }
-        // The pools are sorted and disjoint: only the last one that begins at or before the block can contain it.
+        // The pools are sorted and disjoint: only the last one that begins at or before the block
+        // can contain it.
         let after = pools.partition_point(|pool| *pool <= block.cidr);
         let inside =
             after.checked_sub(1).and_then(|at| pools.get(at)).is_some_and(|pool| pool.contains(&block.cidr));
@@ -262,7 +264,8 @@ fn blocks_in_pools(blocks: &[Block<'_>], pools: &[IpNet], mistakes: &mut Vec<Mis
     }
 }
 
-/// Warns of nodes whose address is a /32 if a pool uses cross-subnet mode, which always tunnels to and from them.
+/// Warns of nodes whose address is a /32 if a pool uses cross-subnet mode, which always tunnels to
+/// and from them.
 fn subnets_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
     let cluster = snapshot.configuration.routed.encapsulation;
     let Some(pool) =
@@ -305,8 +308,9 @@ fn owners_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec
     }
 }
 
-/// Warns of peers that name a missing filter, or whose filters import nothing. A peer with a missing filter
-/// exchanges no routes in either direction: a missing route is safer than a leaked one.
+/// Warns of peers that name a missing filter, or whose filters import nothing. A peer with a
+/// missing filter exchanges no routes in either direction: a missing route is safer than a leaked
+/// one.
 fn filters_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
     for document in documents {
         let Resource::BgpPeer(peer) = &document.resource else { continue };

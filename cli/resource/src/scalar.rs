@@ -79,7 +79,8 @@ pub fn prefix(value: &Value) -> Result<IpNet, Rule> {
     Ok(net)
 }
 
-/// Parses an IPv4 address with the length of its subnet. Without a length the subnet is unknown (`/32`).
+/// Parses an IPv4 address with the length of its subnet. Without a length the subnet is unknown
+/// (`/32`).
 pub fn ipv4_interface(value: &Value) -> Result<Ipv4Net, Rule> {
     let net = str_of(value)
         .and_then(|text| text.parse().ok().or_else(|| text.parse::<Ipv4Addr>().ok().map(Ipv4Net::from)))
@@ -222,7 +223,8 @@ pub fn one_of<T: Copy>(names: &'static [(&'static str, T)]) -> impl Fn(&Value) -
     }
 }
 
-/// Parses the name of a resource: letters, digits, `.`, `_` and `-`, at most 253, a letter or digit first and last.
+/// Parses the name of a resource: letters, digits, `.`, `_` and `-`, at most 253, a letter or digit
+/// first and last.
 pub fn name(value: &Value) -> Result<String, Rule> {
     let text = text(value)?;
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

@@ -86,7 +86,8 @@ impl Selector {
         })
     }
 
-    /// Returns whether the labels satisfy the selector. A missing label satisfies `!=` and `not in`, as in Calico.
+    /// Returns whether the labels satisfy the selector. A missing label satisfies `!=` and `not
+    /// in`, as in Calico.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.expression.matches(labels)
     }

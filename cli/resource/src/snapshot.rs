@@ -75,8 +75,8 @@ impl Snapshot {
         self.pools.iter().find(|pool| pool.cidr.contains(prefix))
     }
 
-    /// Returns the encapsulation of packets to `prefix`: that of its pool or, if there are no pools,
-    /// the cluster's setting. Returns `None` outside every pool, where packets are not
+    /// Returns the encapsulation of packets to `prefix`: that of its pool or, if there are no
+    /// pools, the cluster's setting. Returns `None` outside every pool, where packets are not
     /// encapsulated; the caller can tell this from a pool with mode `Never`.
     pub fn encapsulation_of(&self, prefix: &IpNet) -> Option<(EncapsulationKind, EncapsulationMode)> {
         let cluster = self.configuration.routed.encapsulation;

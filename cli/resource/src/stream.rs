@@ -1,12 +1,13 @@
-//! Splitting of a YAML stream into documents, each with its position, so that one can be replaced and the
-//! others kept byte for byte.
+//! Splitting of a YAML stream into documents, each with its position, so that one can be replaced
+//! and the others kept byte for byte.
 
 use std::ops::Range;
 
 /// One document of a YAML stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DocumentText<'a> {
-    /// The text of the document, from the end of the preceding marker line (`---`) to the next marker.
+    /// The text of the document, from the end of the preceding marker line (`---`) to the next
+    /// marker.
     pub(super) text: &'a str,
     /// The byte range of the text in the stream.
     pub(super) range: Range<usize>,

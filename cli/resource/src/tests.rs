@@ -33,7 +33,8 @@ pub(super) fn v3(kind: &str, name: &str, spec: &str) -> String {
     format!("apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
 }
 
-/// Returns the lines of `v3` are apiVersion 1, kind 2, metadata 3, spec 4; the next document begins at 6.
+/// Returns the lines of `v3` are apiVersion 1, kind 2, metadata 3, spec 4; the next document begins
+/// at 6.
 fn one_mistake(spec_kind: &str, spec: &str, line: &str) {
     assert_eq!(mistakes(&v3(spec_kind, "x", spec)), [line.to_owned()], "{spec}");
 }

@@ -16,8 +16,8 @@ const MAX_DEPTH: usize = 48;
 const MAX_NODES: usize = 250_000;
 /// The largest number of anchors in one document.
 const MAX_ANCHORS: usize = 1000;
-/// The largest number of values that aliases repeat in one document, so that a few lines can't expand to
-/// gigabytes.
+/// The largest number of values that aliases repeat in one document, so that a few lines can't
+/// expand to gigabytes.
 const MAX_ALIAS_EVENTS: usize = 10_000;
 
 /// A value and the line (from 1) on which it begins.
@@ -101,7 +101,8 @@ pub fn parse(text: &str, first_line: u64) -> Result<Option<LocatedValue>, Syntax
         Err(error) => {
             let line = error.location().map_or(1, |location| location.line().max(1));
             let message = error.without_snippet().to_string();
-            // The parser appends its own position, which counts from the first line of the document.
+            // The parser appends its own position, which counts from the first line of the
+            // document.
             let end = message.rfind(" at line ").unwrap_or(message.len());
             let rule = message[..end].replace(['\n', '\r'], " ");
             let rule = rule.trim().trim_start_matches("error:").trim();

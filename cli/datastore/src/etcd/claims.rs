@@ -1,4 +1,5 @@
-//! Claims of blocks: one key that is made if it is absent, so there is no change between which a crash leaves half a claim.
+//! Claims of blocks. A claim is the creation of one key if it is absent, so a crash can't leave half
+//! a claim.
 
 use std::time::Duration;
 
@@ -7,33 +8,35 @@ use serde_json::json;
 
 use timing::Retry;
 
-use super::EtcdStore;
 use super::backend::{Commit, Condition, KeyChange};
+use super::store::EtcdStore;
 use crate::StoreError;
 use resource::ipam::{AffinityRef, NextBlock, affinity_name, next_block};
 use resource::{API_VERSION, BlockAffinity, Document, Key, Kind, Node, Resource};
 
-/// A claim that others were quicker with is made of another block this often.
+/// The largest number of attempts to claim a block while other nodes claim at the same time.
 const ATTEMPTS: u32 = 100;
-/// The longest pause before that.
+/// The longest pause before an attempt.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// What came of asking for a block.
+/// The outcome of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimOutcome {
-    /// This one is the node's now.
+    /// The node now owns this block.
     Block(IpNet),
-    /// The node has enough, is not there, or no pool is for it.
+    /// The node needs no block, does not exist, or no pool is for it.
     Unchanged,
-    /// No block is left, in one line.
+    /// Every pool is full; the message, in one line.
     PoolExhausted(String),
 }
 
 impl EtcdStore {
-    /// Claims a block of IPv4, or IPv6, for a node if what it has now is too little by `is_wanting`.
+    /// Claims an IPv4 or IPv6 block for a node, if `is_wanting` returns true for its present
+    /// blocks.
     ///
     /// # Errors
-    /// The store is away; the claim may have been made all the same, which the next call sees.
+    /// The store is unavailable. The claim may have succeeded nevertheless, which the next call
+    /// detects.
     pub async fn claim(
         &self,
         node: &str,
@@ -50,7 +53,7 @@ impl EtcdStore {
             let Some(own) = snapshot.nodes.iter().find(|one| one.name == node) else {
                 return Ok(ClaimOutcome::Unchanged);
             };
-            // All that say that they are its, so that what was claimed a moment ago counts.
+            // All stored affinities of the node, so that a very recent claim counts.
             let affinities: Vec<BlockAffinity> = documents.iter().filter_map(affinity).collect();
             let blocks: Vec<IpNet> = affinities
                 .iter()
@@ -82,10 +85,11 @@ impl EtcdStore {
         }
     }
 
-    /// Releases a block of a node that is no more, if both are as they were; whether it did.
+    /// Releases a block of a deleted node. Returns false if the affinity changed or the node is
+    /// back.
     ///
     /// # Errors
-    /// The store is away; the block may have been released all the same, which the next look tells.
+    /// The store is unavailable. The block may have been released nevertheless.
     pub async fn release_orphaned(&self, left: &AffinityRef) -> Result<bool, StoreError> {
         let replica = self.replica().await?;
         let key = Key { kind: Kind::BlockAffinity, name: left.name.clone() };
@@ -108,7 +112,8 @@ impl EtcdStore {
         Ok(still && self.commit_one(Commit { conditions, changes }).await?)
     }
 
-    /// Returns the node and the pool must be as they were when the block was chosen, and the block still nobody's.
+    /// Returns the transaction of a claim. It requires that the node and the pool have not
+    /// changed since the block was chosen, and that the block is still free.
     fn claim_commit(&self, choice: &NextBlock, node: &str, documents: &[Document]) -> Option<Commit> {
         let named = |kind: Kind, name: &str| {
             let key = Key { kind, name: name.to_owned() };

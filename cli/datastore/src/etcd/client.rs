@@ -1,4 +1,4 @@
-//! The real etcd, connected to one member at a time.
+//! The client of etcd, connected to one member at a time.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -22,15 +22,16 @@ use super::keys::Keys;
 use super::replica::{MAX_ENTRIES, MAX_TOTAL_BYTES};
 use super::settings::{EtcdSettings, host_and_port};
 
-/// How long a member may take to accept a connection.
+/// The timeout for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long it may take to answer one request; a page of a listing is one.
+/// The timeout for one request. Each page of a listing is a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Resources of one page of a listing: with resources of the usual kilobyte half a megabyte.
+/// The number of resources in one page of a listing. With resources of 1 KiB a page has 0.5 MiB.
 const PAGE: i64 = 500;
-/// The largest answer: a page of the largest resources that etcd takes would be more, and is refused.
+/// The largest response, in octets. A page of the largest resources that etcd accepts would exceed
+/// it and is refused.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
-/// The largest file of a certificate, key or password.
+/// The largest file of a certificate, key or password, in octets.
 const MAX_SECRET: u64 = 64 * 1024;
 
 /// An etcd cluster.
@@ -38,8 +39,8 @@ pub(crate) struct EtcdBackend {
     settings: EtcdSettings,
     keys: Keys,
     member: Mutex<ActiveMember>,
-    /// Told at each change of the member, so that a watch doesn't stay behind on a connection that nobody asks
-    /// any more whether it is alive.
+    /// Notified at each change of the member, so that a watch ends instead of staying on a
+    /// connection that is no longer checked.
     changes: watch::Sender<u64>,
 }
 
@@ -56,12 +57,13 @@ fn refused(error: impl std::fmt::Display) -> BackendError {
     BackendError::Refused(error.to_string())
 }
 
-/// What an error of the client means for us.
+/// Converts an error of the client.
 fn backend_error(error: Error) -> BackendError {
     match error {
         Error::GRpcStatus(status) => {
             let text = status.message().to_owned();
-            // The codes as numbers: their type belongs to a crate that only the client uses.
+            // The codes as numbers: their type is in a crate that only the client
+            // depends on.
             match i32::from(status.code()) {
                 11 if text.contains("compacted") => BackendError::Compacted,
                 3 | 7 | 9 | 16 => BackendError::Refused(format!("etcd refuses: {text}")),
@@ -83,7 +85,8 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, BackendError> {
 }
 
 impl EtcdBackend {
-    /// Begins with the member that `seed` chooses, so that nodes spread over all.
+    /// Creates a client that begins with the member that `seed` selects, so that nodes use
+    /// different members.
     pub(crate) fn new(settings: EtcdSettings, seed: u64) -> Self {
         let count = u64::try_from(settings.endpoints.len().max(1)).unwrap_or(1);
         let at = usize::try_from(seed % count).unwrap_or(0);
@@ -100,7 +103,8 @@ impl EtcdBackend {
         self.member.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Reads certificates and the password anew at each connection, so that changed ones count.
+    /// Reads certificates and the password. Called for each connection, so that changed files
+    /// take effect.
     fn options(&self) -> Result<ConnectOptions, BackendError> {
         let mut options =
             ConnectOptions::new().with_require_leader(true).with_connect_timeout(CONNECT_TIMEOUT);
@@ -127,7 +131,7 @@ impl EtcdBackend {
         let endpoint = self.endpoint();
         let at = |reason: String| BackendError::Away(format!("{endpoint}: {reason}"));
         let (host, port) = host_and_port(&endpoint).map_err(refused)?;
-        // The client would wait and try again by itself, and never say that nobody listens.
+        // The client library retries silently and never reports a refused connection.
         match timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(at(error.to_string())),
@@ -139,7 +143,8 @@ impl EtcdBackend {
             Err(_) => return Err(at("no answer in time".into())),
         };
         let mut member = self.member();
-        // Another request may have failed over meanwhile: this client is good for the one that asked.
+        // Another request may have failed over meanwhile. This request can still use its
+        // client.
         if self.settings.endpoints.get(member.at) == Some(&endpoint) {
             member.client = Some(client.clone());
         }
@@ -174,7 +179,8 @@ impl EtcdBackend {
                 from = [pair.key(), b"\0"].concat();
                 listing.entries.push(stored(&pair));
             }
-            // What is too much is refused by who asked; here it is only not read on.
+            // The replica refuses a listing that is too large; reading on would be
+            // useless.
             if !more || listing.entries.len() > MAX_ENTRIES || bytes > MAX_TOTAL_BYTES {
                 return Ok(listing);
             }
@@ -307,7 +313,7 @@ impl Backend for EtcdBackend {
     }
 }
 
-/// Returns the end of the range of all keys that begin so; prefixes end in a character below 0xff.
+/// Returns the end of the range of keys with a prefix. The last octet of a prefix is below 0xff.
 fn range_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {

@@ -1,4 +1,4 @@
-//! Listens to etcd and passes on what it says; goes to another member, after a pause, when one fails.
+//! The feed of changes from etcd. If a member fails, it switches to another one after a pause.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,31 +11,33 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::backend::{Backend, BackendError, Digest, KeyEvent, Listing};
 
-/// Between two questions to the member whether it still belongs to a majority.
+/// The interval of the polls that check whether the member still belongs to a majority.
 const POLL_INTERVAL: Duration = Duration::from_secs(4);
-/// How long that response, and the beginning of a watch, may take.
+/// The timeout for a poll and for the start of a watch.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a whole listing may take.
+/// The timeout for a complete listing.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two checks that nothing was lost unnoticed; each costs etcd a walk over all keys.
+/// The interval of the checks for lost events. Each makes etcd visit all keys.
 const CHECK_INTERVAL: Duration = Duration::from_secs(240);
-/// The first pause after a failure, and the longest: what returns must be noticed within seconds.
+/// The first and the longest pause after a failure. A member that returns must be noticed within
+/// seconds.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// What waits for the follower: it takes them faster than etcd sends them, but for while it checks a state.
+/// The capacity of the queue to the follower, which receives faster than etcd sends, except during
+/// a check.
 pub(super) const FEED_QUEUE: usize = 64;
 
-/// What etcd changes, or that it says nothing.
+/// An event of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FeedEvent {
     Listing(Listing),
-    /// All that happens from here on will be told.
+    /// The watch has started: all later changes will be delivered.
     InSync,
     Changes(Vec<KeyEvent>),
     Digest(Digest),
     Lost(String),
 }
 
-/// Listens until nobody takes what it says. An order is to list anew.
+/// The feed. It runs until the receiver of its events is dropped.
 pub(super) struct Feed<B> {
     pub(super) backend: Arc<B>,
     pub(super) prefix: String,
@@ -44,13 +46,13 @@ pub(super) struct Feed<B> {
     pub(super) jitter: Jitter,
 }
 
-/// Why a member is listened to no more.
+/// The reason why following a member ended.
 enum FeedEnd {
-    /// It fails.
+    /// The member failed.
     Lost(String),
-    /// Everything is to be read anew, from the same member.
+    /// A new listing is required, from the same member.
     Relist,
-    /// Nobody listens any more.
+    /// The receiver was dropped.
     Closed,
 }
 
@@ -65,7 +67,7 @@ impl From<BackendError> for FeedEnd {
 
 impl<B: Backend> Feed<B> {
     pub(super) async fn run(mut self) {
-        // The revision up to which everything was passed on.
+        // The revision up to which all changes were delivered.
         let mut revision_passed: Option<i64> = None;
         let mut pause = PAUSE.0;
         loop {
@@ -80,7 +82,7 @@ impl<B: Backend> Feed<B> {
                     }
                 }
             }
-            // What held for a while gets a new first pause.
+            // After a period of stable operation the pauses start again from the first.
             pause = if began.elapsed() > POLL_INTERVAL * 2 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
             tokio::select! {
                 () = sleep(self.jitter.apply(pause)) => {} // why: a store that is away is not to be poll without pause
@@ -117,7 +119,8 @@ impl<B: Backend> Feed<B> {
         };
         let mut events =
             feed_request_within(REQUEST_TIMEOUT, self.backend.watch(&self.prefix, from + 1)).await?;
-        // A watch from a revision that is yet to come is silent: the member must have come so far.
+        // A watch from a future revision is silent, so the member must have reached the
+        // revision.
         if feed_request_within(REQUEST_TIMEOUT, self.backend.revision()).await? < from {
             return Err(FeedEnd::Relist);
         }

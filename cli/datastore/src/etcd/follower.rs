@@ -1,4 +1,5 @@
-//! Keeps the daemon at what the store says, and the snapshot on disk at what the daemon runs.
+//! The follower: delivers the state of the store to the daemon, and writes the snapshot of the
+//! running state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +17,19 @@ use super::replica::{Replica, ReplicaChange, ValidationResult};
 use super::snapshot_cache::{SnapshotCache, SnapshotError};
 use crate::{StoreHealth, StoreUpdate};
 
-/// How long the store may take at the start before the snapshot on disk is run.
+/// The time for which the store may be silent at the start before the snapshot on disk is used.
 const SNAPSHOT_AFTER: Duration = Duration::from_secs(1);
-/// Quiet time after a change before the whole is checked, so that several made together are one state.
+/// The quiet time after a change before the check, so that several changes together become one
+/// state.
 const QUIET: Duration = Duration::from_millis(3);
-/// Checking is put off no longer than this however long changes keep coming.
+/// The longest delay of a check while changes keep coming.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Between two writings of the snapshot.
+/// The shortest interval between two writes of the snapshot.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two listings that are not taken.
+/// The delay before the next listing after one was refused.
 const RELIST_DELAY: Duration = Duration::from_secs(5);
 
-/// Follows the store for the daemon.
+/// The follower of a store.
 pub(super) struct Follower {
     replica: Replica,
     events: mpsc::Receiver<FeedEvent>,
@@ -36,21 +38,21 @@ pub(super) struct Follower {
     health: watch::Sender<StoreHealth>,
     cache: Option<SnapshotCache>,
     backend: Arc<dyn Backend>,
-    /// A listing was asked for; events until it comes are of no use.
+    /// True if a listing was requested. Events before it are ignored.
     awaits_listing: bool,
-    /// When to list again, as what was listed was not taken.
+    /// The time of the next listing, after one was refused.
     relist_at: Option<Instant>,
-    /// When to check the whole, as something has changed, and by when at the latest.
+    /// The time of the next check, and its latest time. `None` if nothing has changed.
     check_at: Option<(Instant, Instant)>,
-    /// When to run the snapshot, as the store has said nothing since the start.
+    /// The time to use the snapshot if the store stays silent. `None` after the first listing.
     snapshot_at: Option<Instant>,
-    /// The snapshot is to be written.
+    /// True if the snapshot must be written.
     snapshot_outdated: bool,
     last_write: Instant,
     writing: Option<JoinHandle<Result<(), SnapshotError>>>,
 }
 
-/// Begins to follow; ends when nobody takes updates any more.
+/// Starts a follower, which runs until the receiver of updates is dropped.
 pub(super) fn start<B: Backend>(
     backend: Arc<B>,
     keys: Keys,
@@ -58,10 +60,11 @@ pub(super) fn start<B: Backend>(
     health: watch::Sender<StoreHealth>,
     seed: u64,
 ) -> mpsc::Receiver<StoreUpdate> {
-    // One state waits while the daemon works on the last; newer ones are checked when it is taken.
+    // One state waits while the daemon applies the last one; newer ones are checked when it is
+    // received.
     let (updates, receiver) = mpsc::channel(1);
     let (event_sender, events) = mpsc::channel(FEED_QUEUE);
-    // One is enough: who is to list anew needs to be told once.
+    // Capacity 1: further requests for the same listing are redundant.
     let (relist_requests, relist_receiver) = mpsc::channel(1);
     let prefix = keys.resources().to_owned();
     let feed = Feed {
@@ -97,7 +100,7 @@ pub(super) fn start<B: Backend>(
 }
 
 impl Follower {
-    /// Reads the snapshot, so that what the store says is a change of that and not a beginning from nothing.
+    /// Reads the snapshot into the replica, so that the first listing is compared with it.
     async fn read_snapshot(&mut self) {
         let Some(cache) = self.cache.clone() else { return };
         let read = tokio::task::spawn_blocking(move || cache.read()).await;
@@ -129,7 +132,8 @@ impl Follower {
                     None => return,
                 },
                 () = sleep_until(check_at) => {
-                    // Whoever is to get it must be ready for it; until then changes come together.
+                                        // The check waits until the receiver is ready; changes
+                                        // until then are combined.
                     let permit = tokio::select! {
                         permit = updates.reserve() => permit,
                         Some(event) = self.events.recv() => {
@@ -163,7 +167,7 @@ impl Follower {
         }
     }
 
-    /// Checks the whole and notes what runs.
+    /// Validates the replica and records the resources that run.
     async fn check(&mut self) -> Option<ValidationResult> {
         let validation = self.replica.validation();
         let result = tokio::task::spawn_blocking(move || validation.run()).await.ok()?;
@@ -188,7 +192,7 @@ impl Follower {
                     Err(error) => {
                         self.awaits_listing = true;
                         self.relist_at = Some(Instant::now() + RELIST_DELAY);
-                        // What was known has to run all the same.
+                        // The known state still has to run.
                         if first {
                             self.schedule_check();
                         }
@@ -219,7 +223,7 @@ impl Follower {
 
     fn relist(&mut self) {
         self.awaits_listing = true;
-        // One that waits does.
+        // A pending request suffices.
         let _ = self.relist_requests.try_send(());
     }
 

@@ -1,4 +1,4 @@
-//! The store's content as this node knows it: a listing, kept up with events. Pure.
+//! The replica: the contents of the store, from a listing and the events after it. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use super::valid_subset::{Candidate, ValidSubset, valid_subset};
 use crate::{Revision, StoreState};
 use resource::{Document, Mistake, ParseCache, Warning, parse_file_cached};
 
-/// Resources at which the whole is refused; a cluster of 5,000 nodes has some 15,000.
+/// The largest number of resources. A cluster of 5,000 nodes has about 15,000.
 pub(crate) const MAX_ENTRIES: usize = 50_000;
-/// Octets of all resources together at which the whole is refused.
+/// The largest size of all resources together, in octets.
 pub(crate) const MAX_TOTAL_BYTES: usize = 256 * 1024 * 1024;
-/// Octets at which one resource is refused; etcd itself takes no more than 1.5 MiB.
+/// The largest size of one resource, in octets. The limit of etcd is 1.5 MiB.
 const MAX_VALUE_BYTES: usize = 256 * 1024;
 
-/// A resource with its text.
+/// A version of a resource, with its text.
 #[derive(Clone, Debug)]
 pub(crate) struct ResourceVersion {
     pub(crate) document: Arc<Document>,
@@ -30,38 +30,38 @@ struct Entry {
     bytes: usize,
     current: Result<ResourceVersion, Vec<Mistake>>,
     warnings: Vec<Warning>,
-    /// What last ran of it.
+    /// The version that ran last.
     ran: Option<ResourceVersion>,
 }
 
-/// What an event did.
+/// The effect of a listing or of events on the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplicaChange {
-    /// Something is otherwise now.
+    /// A resource has changed.
     Changed,
-    /// It was known.
+    /// Nothing has changed.
     Unchanged,
-    /// KeyEventStream were lost or came out of order: list again.
+    /// Events were lost or came out of order. A new listing is required.
     OutOfSync,
 }
 
-/// Why a listing is not taken; what was known stays.
+/// The reason why a listing is refused. The replica does not change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ListingError {
-    /// More than there can be.
+    /// The listing exceeds the limits.
     #[error(
         "more than {MAX_ENTRIES} resources or {MAX_TOTAL_BYTES} octets: what was known runs on; delete some"
     )]
     TooMuch,
-    /// It is somebody else's, and there is nothing in it.
+    /// The listing is empty and comes from another or restored cluster.
     #[error(
         "this etcd has nothing below {prefix} and is not the one that was known (cluster {cluster_id:x}, revision \
          {revision}): what was known runs on; restore it, or delete {SNAPSHOT} in stateDir and restart routed"
     )]
     Emptied {
-        /// What the keys begin with.
+        /// The prefix of the keys.
         prefix: String,
-        /// Which cluster says so.
+        /// The ID of the cluster.
         cluster_id: u64,
         /// Its revision.
         revision: i64,
@@ -71,7 +71,7 @@ pub(crate) enum ListingError {
 /// The name of the snapshot in the state directory.
 pub(crate) const SNAPSHOT: &str = "snapshot.json";
 
-/// All resources as they were last heard of.
+/// The replica of all resources.
 #[derive(Clone, Debug)]
 pub(crate) struct Replica {
     keys: Keys,
@@ -82,12 +82,12 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Knows nothing yet.
+    /// Creates an empty replica.
     pub(crate) fn new(keys: Keys) -> Self {
         Replica { keys, entries: BTreeMap::new(), cluster_id: 0, revision: 0, bytes: 0 }
     }
 
-    /// Returns the revision up to which everything is known.
+    /// Returns the revision of the replica: all changes up to it are included.
     pub(crate) fn revision(&self) -> i64 {
         self.revision
     }
@@ -96,7 +96,7 @@ impl Replica {
         self.cluster_id
     }
 
-    /// Takes a listing in place of what was known. What is there unchanged is not read again.
+    /// Replaces the contents by a listing. Unchanged resources are not parsed again.
     pub(crate) fn relist(&mut self, listing: Listing) -> Result<ReplicaChange, ListingError> {
         let bytes: usize = listing.entries.iter().map(|stored| stored.value.len().min(MAX_VALUE_BYTES)).sum();
         if listing.entries.len() > MAX_ENTRIES || bytes > MAX_TOTAL_BYTES {
@@ -105,7 +105,7 @@ impl Replica {
         let is_other = self.cluster_id != listing.cluster_id || listing.revision < self.revision;
         if listing.entries.is_empty() && !self.entries.is_empty() && is_other {
             let Listing { cluster_id, revision, .. } = listing;
-            // Whatever comes next is not a later state of what is known: its revisions mean nothing.
+            // The next listing is not comparable with the present contents.
             self.cluster_id = 0;
             return Err(ListingError::Emptied {
                 prefix: self.keys.resources().to_owned(),
@@ -113,7 +113,8 @@ impl Replica {
                 revision,
             });
         }
-        // Revisions of another cluster, or of an earlier state of this one, may say the same of other texts.
+        // In another cluster, or an earlier state of this one, the same revision may have
+        // another text.
         let comparable = self.cluster_id == listing.cluster_id && listing.revision >= self.revision;
         let mut before = std::mem::take(&mut self.entries);
         let mut change = ReplicaChange::Unchanged;
@@ -138,7 +139,7 @@ impl Replica {
         Ok(change)
     }
 
-    /// Takes events that were seen together.
+    /// Applies a batch of events.
     pub(crate) fn apply(&mut self, events: Vec<KeyEvent>) -> ReplicaChange {
         let known = self.revision;
         let mut change = ReplicaChange::Unchanged;
@@ -149,7 +150,8 @@ impl Replica {
             };
             let has = self.entries.get(key).map(|entry| entry.mod_revision);
             if revision <= known || revision < self.revision {
-                // What is told again is known; anything else should have come earlier.
+                // A repeated event is included already. Any other should have come
+                // earlier.
                 let is_repeated = match (&event, has) {
                     (_, Some(has)) if has > revision => true,
                     (KeyEvent::Put(_), Some(has)) => has == revision,
@@ -178,7 +180,7 @@ impl Replica {
         }
     }
 
-    /// Returns whether the same is known here.
+    /// Returns whether the replica has the digest.
     pub(crate) fn agrees(&self, digest: &Digest) -> bool {
         let newest = self.entries.values().map(|entry| entry.mod_revision).max().unwrap_or(0);
         let count = i64::try_from(self.entries.len()).unwrap_or(i64::MAX);
@@ -240,14 +242,15 @@ impl Replica {
         (Ok(ResourceVersion { document: Arc::new(document), text: text.into() }), parsed.warnings)
     }
 
-    /// Returns the entries, the older first.
+    /// Returns the entries, older ones first.
     fn by_age(&self) -> Vec<(&String, &Entry)> {
         let mut entries: Vec<(&String, &Entry)> = self.entries.iter().collect();
         entries.sort_by_key(|(key, entry)| (entry.create_revision, *key));
         entries
     }
 
-    /// What is to be checked, and how to say what came of it; to be carried out elsewhere, as it takes a while.
+    /// Returns the validation of the present contents. It takes time and should run on a
+    /// blocking thread.
     pub(crate) fn validation(&self) -> Validation {
         let mut validation = Validation {
             revision: self.revision,
@@ -283,7 +286,7 @@ impl Replica {
         validation
     }
 
-    /// Notes what runs.
+    /// Records the versions that run.
     pub(crate) fn record(&mut self, result: &ValidationResult) {
         for (key, document) in result.keys.iter().zip(&result.runs) {
             let (Some(entry), Some(document)) = (self.entries.get_mut(key), document) else { continue };
@@ -295,7 +298,8 @@ impl Replica {
         }
     }
 
-    /// Returns the documents as they are stored, the older first, each with its revision as `resourceVersion`.
+    /// Returns the stored documents, older ones first, each with its revision as
+    /// `resourceVersion`.
     pub(crate) fn documents(&self) -> Vec<Document> {
         let versioned = |(_, entry): (&String, &Entry)| {
             let mut document = entry.current.as_ref().ok()?.document.as_ref().clone();
@@ -305,12 +309,13 @@ impl Replica {
         self.by_age().into_iter().filter_map(versioned).collect()
     }
 
-    /// Returns whether there is such a key.
+    /// Returns whether the key exists.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// What ran, with its texts and revisions; 0 where what is stored now is another text.
+    /// Returns the versions that ran last, with texts and revisions. The revision is 0 if the
+    /// stored text is another.
     pub(crate) fn ran(&self) -> impl Iterator<Item = StoredValue> {
         self.entries.iter().filter_map(|(key, entry)| {
             let ran = entry.ran.as_ref()?;
@@ -328,7 +333,7 @@ impl Replica {
     }
 }
 
-/// What is to be checked against each other.
+/// The validation of all resources against each other.
 #[derive(Clone, Debug)]
 pub(crate) struct Validation {
     revision: i64,
@@ -338,7 +343,7 @@ pub(crate) struct Validation {
     warnings: Vec<Warning>,
 }
 
-/// What runs.
+/// The result of a validation.
 #[derive(Clone, Debug)]
 pub(crate) struct ValidationResult {
     keys: Vec<String>,
@@ -347,14 +352,14 @@ pub(crate) struct ValidationResult {
 }
 
 impl ValidationResult {
-    /// What runs, the older first.
+    /// Returns the documents that run, older ones first.
     pub(crate) fn running(&self) -> impl Iterator<Item = &Document> {
         self.runs.iter().flatten().map(AsRef::as_ref)
     }
 }
 
 impl Validation {
-    /// Checks everything.
+    /// Runs the validation.
     pub(crate) fn run(self) -> ValidationResult {
         let Validation { revision, keys, candidates, mut mistakes, mut warnings } = self;
         let ValidSubset { snapshot, warnings: between, runs, refused } = valid_subset(&candidates);

@@ -1,6 +1,6 @@
-//! Changes of one resource by the daemon itself: compare-and-swap on that resource alone, so that many nodes
-//! that do so at once don't wait for each other. What two of them do that contradicts each other is
-//! refused by name, the newer's.
+//! Changes of one resource by the daemon itself: compare-and-swap on that resource alone, so that
+//! many nodes can change their resources at the same time. If two changes conflict, the newer
+//! resource is refused by name.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use timing::Retry;
 
 use super::backend::{Commit, Condition, KeyChange};
 use super::replica::Replica;
-use super::{EtcdStore, read_error, validate};
+use super::store::{EtcdStore, read_error, validate};
 use crate::{Manifest, StoreError};
 use resource::{Document, Key, Kind};
 
-/// A resource that others change too is tried to be changed this often.
+/// The largest number of attempts to change a resource that others change too.
 const ATTEMPTS: u32 = 5;
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl EtcdStore {
-    /// Stores a resource that is not there; `false`: it is.
+    /// Creates a resource. Returns false if it exists.
     ///
     /// # Errors
-    /// The whole would not be valid, or the store is away.
+    /// The result would not be valid, or the store is unavailable.
     pub async fn create(&self, manifest: Manifest) -> Result<bool, StoreError> {
         let replica = self.replica().await?;
         let key = self.keys.etcd_key(&manifest.document.key());
@@ -33,10 +33,11 @@ impl EtcdStore {
         self.put_one(Condition::Absent(key.clone()), key, manifest.text).await
     }
 
-    /// Changes this node's own resource; `false`: `edit` leaves it, or it is not there.
+    /// Changes this node's own resource. Returns false if `edit` returns `None` or the resource
+    /// does not exist.
     ///
     /// # Errors
-    /// As for [`EtcdStore::create`].
+    /// The errors of [`EtcdStore::create`].
     pub async fn edit_node(
         &self,
         name: &str,
@@ -69,7 +70,7 @@ impl EtcdStore {
         self.commit_one(Commit { conditions: vec![condition], changes }).await
     }
 
-    /// Commits; `false`: a condition doesn't hold.
+    /// Commits a transaction. Returns false if a condition does not hold.
     pub(super) async fn commit_one(&self, commit: Commit) -> Result<bool, StoreError> {
         use super::backend::{Backend, BackendError};
         match self.backend.commit(commit).await {

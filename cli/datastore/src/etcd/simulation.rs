@@ -1,5 +1,6 @@
-//! A follower beside an etcd that loses, repeats, reorders and delays what it says, forgets old revisions and
-//! fails: it ends in the state that the store describes, and never gives up what stayed in it. Virtual time.
+//! Simulation of a follower with an etcd that loses, repeats, reorders and delays events, compacts
+//! revisions and fails: the follower ends in the state of the store, and never drops a resource
+//! that stayed in it. Virtual time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,14 +18,14 @@ use super::keys::Keys;
 use crate::{StoreHealth, StoreUpdate};
 use resource::{Key, Kind};
 
-/// Schedules of each run; another number by `ROUTED_SCHEDULES`.
+/// The number of schedules of a run, unless `ROUTED_SCHEDULES` sets another.
 const SCHEDULES: u64 = 1000;
-/// Nodes that are there from the beginning to the end.
+/// The number of nodes that exist from the beginning to the end.
 const KEPT: usize = 4;
-/// Nodes that come and go.
+/// The number of nodes that are added and deleted.
 const OTHERS: usize = 6;
-/// By when a healed store must have been caught up with: dropped events are found by the check, which is every four
-/// minutes.
+/// The time within which the follower must have the state of a healed store. Lost events are found
+/// by the check, which runs every four minutes.
 const CAUGHT_UP: Duration = Duration::from_secs(300);
 
 struct SimulatedStore {
@@ -36,7 +37,7 @@ struct SimulatedStore {
     faulty: bool,
 }
 
-/// An etcd that does all that a network and a cluster can do to its words.
+/// A backend that injects the faults of a network and a cluster.
 struct FaultyBackend {
     store: Arc<Mutex<SimulatedStore>>,
     changed: watch::Sender<i64>,
@@ -95,7 +96,7 @@ impl FaultyBackend {
         self.store.lock().unwrap()
     }
 
-    /// What may happen to a question and its answer.
+    /// Injects a fault into a request.
     async fn inject_fault(&self) -> Result<(), BackendError> {
         let fault = self.store().fault();
         match fault {
@@ -123,7 +124,7 @@ impl Backend for FaultyBackend {
                     entries: store.entries.values().cloned().collect(),
                 }
             };
-            // An answer that is old when it arrives.
+            // A response that is old when it arrives.
             self.inject_fault().await?;
             Ok(listing)
         }
@@ -232,7 +233,7 @@ fn names() -> Vec<String> {
     kept.chain((0..OTHERS).map(|number| format!("other-{number}"))).collect()
 }
 
-/// One schedule; gives how many states were seen.
+/// Runs one schedule and returns the number of states that were received.
 async fn schedule(seed: u64) -> usize {
     let keys = Keys::new("/routed");
     let mut choice = Jitter::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995);
@@ -283,7 +284,7 @@ async fn schedule(seed: u64) -> usize {
         seen += 1;
         last = Some(nodes);
     };
-    // The first state, however long it takes, so that there is something to be given up.
+    // The first state, however long it takes, so that there are resources to drop.
     let first = tokio::time::timeout(Duration::from_secs(3600), updates.recv()).await;
     take(first.unwrap_or_else(|_| panic!("seed {seed}: no state at all")).unwrap());
     for _ in 0..40 {
@@ -295,7 +296,7 @@ async fn schedule(seed: u64) -> usize {
                 match roll {
                     0 | 1 if at >= KEPT => store.delete(&key(&keys, name)),
                     2 => store.put(key(&keys, name), b"kind: [".to_vec()),
-                    // Those that come and go often have what another of them has.
+                    // Nodes that come and go often conflict with each other.
                     _ if at >= KEPT => store.put(key(&keys, name), node(name, choice.number() % 8)),
                     _ => {
                         store.put(key(&keys, name), node(name, 2000 + at as u64 * 10 + choice.number() % 10))
@@ -319,7 +320,7 @@ async fn schedule(seed: u64) -> usize {
             }
         }
     }
-    // The store is well again, and all that is in it.
+    // The store works again, and all resources are valid.
     let expected: Vec<(String, String)> = {
         let mut store = store.lock().unwrap();
         store.faulty = false;
@@ -351,7 +352,7 @@ async fn schedule(seed: u64) -> usize {
 }
 
 #[test]
-fn whatever_the_store_does_the_end_is_its_state_and_nothing_that_stayed_is_given_up() {
+fn the_follower_converges_and_never_drops_a_resource_that_stays() {
     let schedules =
         std::env::var("ROUTED_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(SCHEDULES);
     let runtime =
@@ -361,7 +362,7 @@ fn whatever_the_store_does_the_end_is_its_state_and_nothing_that_stayed_is_given
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_lost_is_found_by_the_check() {
+async fn the_check_finds_a_lost_event() {
     let keys = Keys::new("/routed");
     let store = SimulatedStore {
         revision: 1,
@@ -386,7 +387,7 @@ async fn an_event_that_is_lost_is_found_by_the_check() {
     });
     let mut updates: mpsc::Receiver<StoreUpdate> = follower::start(backend, keys.clone(), None, health, 1);
     assert_eq!(updates.recv().await.unwrap().unwrap().snapshot.nodes.len(), 1);
-    // In the store, and never told.
+    // In the store, but the event is lost.
     {
         let mut store = store.lock().unwrap();
         store.put(key(&keys, "b"), node("b", 2));

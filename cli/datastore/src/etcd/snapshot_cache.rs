@@ -1,4 +1,5 @@
-//! The last valid snapshot, in the state directory: what a start runs from while the store is away.
+//! The snapshot file in the state directory: the last valid state, for a start while the store is
+//! unavailable.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::backend::{Listing, StoredValue};
 use super::replica::{MAX_TOTAL_BYTES, SNAPSHOT};
 
-/// The form of the file; a file of another form is not read.
+/// The version of the file format. A file of another version is not read.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -30,47 +31,48 @@ struct CachedResource {
     text: String,
 }
 
-/// The file.
+/// The snapshot file of one store.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotCache {
     directory: PathBuf,
     prefix: String,
 }
 
-/// Why the snapshot can't be read or written.
+/// An error of the snapshot file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     /// The file can't be used.
     #[error("{}: {reason}: it is not used", path.display())]
     Unusable {
-        /// The file.
+        /// The snapshot file of one store.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: UnusableSnapshot,
     },
     /// The file can't be written.
     #[error("{}: {source}: a start while the store is away will not have it; make stateDir writable", path.display())]
     Write {
-        /// The file.
+        /// The snapshot file of one store.
         path: PathBuf,
         /// The operating system's error.
         source: std::io::Error,
     },
     /// The task that writes ended early.
+    #[cfg(feature = "driver")]
     #[error("writing the snapshot: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Why a snapshot can't be used.
+/// The reason why a snapshot can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnusableSnapshot {
     /// The file can't be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The file is larger than a snapshot can be, in octets.
+    /// The file is larger than any snapshot; the size in octets.
     #[error("larger than any snapshot ({0} bytes)")]
     TooLarge(u64),
-    /// The file is not JSON of this form.
+    /// The file is not JSON of this format.
     #[error("not a snapshot ({0})")]
     Json(#[from] serde_json::Error),
     /// Another version wrote the file.
@@ -87,7 +89,7 @@ pub(crate) enum UnusableSnapshot {
 }
 
 impl SnapshotCache {
-    /// Returns the snapshot in `directory` of what stands below `prefix`.
+    /// Creates the access to the snapshot in `directory` of the store below `prefix`.
     pub(crate) fn new(directory: &Path, prefix: &str) -> Self {
         SnapshotCache { directory: directory.to_owned(), prefix: prefix.to_owned() }
     }
@@ -96,10 +98,10 @@ impl SnapshotCache {
         self.directory.join(SNAPSHOT)
     }
 
-    /// Returns the snapshot; `None` if there is none of this store.
+    /// Reads the snapshot. Returns `None` if there is no file.
     ///
     /// # Errors
-    /// The file is there and can't be used.
+    /// The file exists and can't be used.
     pub(crate) fn read(&self) -> Result<Option<Listing>, SnapshotError> {
         let path = self.path();
         let fail = |reason: UnusableSnapshot| SnapshotError::Unusable { path: path.clone(), reason };
@@ -108,7 +110,7 @@ impl SnapshotCache {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fail(error.into())),
         };
-        // JSON doubles at most what it escapes.
+        // JSON escapes at most double the size.
         if size > 2 * MAX_TOTAL_BYTES as u64 {
             return Err(fail(UnusableSnapshot::TooLarge(size)));
         }
@@ -136,10 +138,10 @@ impl SnapshotCache {
         }))
     }
 
-    /// Replaces the snapshot; a crash leaves the one before or this one.
+    /// Replaces the snapshot. After a crash the file has the old or the new contents.
     ///
     /// # Errors
-    /// It can't be written.
+    /// The file can't be written.
     pub(crate) fn write(&self, listing: Listing) -> Result<(), SnapshotError> {
         let kept = |stored: StoredValue| {
             let text = String::from_utf8(stored.value).ok()?;

@@ -1,4 +1,4 @@
-//! What is wrong with the blocks that are handed out.
+//! Audit of the blocks of all nodes.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use ipnet::IpNet;
 
 use crate::{AffinityState, BlockAffinity, IpPool, Node};
 
-/// Something wrong with a block.
+/// A problem with a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockFinding {
-    /// Its node is no more.
+    /// A block of a deleted node.
     Leaked {
         /// The affinity's name.
         affinity: String,
         /// The block.
         block: IpNet,
-        /// The node that is no more.
+        /// The deleted node.
         node: String,
     },
-    /// It overlaps one of another node.
+    /// A block that overlaps one of another node.
     Overlap {
         /// The block.
         block: IpNet,
@@ -29,14 +29,14 @@ pub enum BlockFinding {
         /// The other block's node.
         other_node: String,
     },
-    /// No pool holds it.
+    /// A block that is in no pool.
     OutsidePools {
         /// The block.
         block: IpNet,
         /// Its node.
         node: String,
     },
-    /// It is neither the node's nor free.
+    /// A block whose claim was not finished: neither owned nor free.
     Unfinished {
         /// The affinity's name.
         affinity: String,
@@ -72,7 +72,7 @@ impl fmt::Display for BlockFinding {
     }
 }
 
-/// Returns all that is wrong, in the order of the blocks.
+/// Returns all problems, in the order of the blocks.
 pub fn audit(nodes: &[Node], pools: &[IpPool], affinities: &[BlockAffinity]) -> Vec<BlockFinding> {
     let mut findings = Vec::new();
     let mut blocks: Vec<(IpNet, &str)> = nodes
@@ -89,8 +89,9 @@ pub fn audit(nodes: &[Node], pools: &[IpPool], affinities: &[BlockAffinity]) -> 
             findings.push(BlockFinding::Unfinished { affinity: name, block, node });
         }
     }
-    // Prefixes nest or are apart, so a stack of those that hold the present one finds every overlap. A borrowed
-    // address is a /32 of another node inside a block, which is as it should be.
+    // Prefixes nest or are disjoint, so a stack of those that contain the current one finds
+    // every overlap. A borrowed address is a /32 of another node inside a block and is no
+    // problem.
     let mut stack: Vec<(IpNet, &str)> = Vec::new();
     for (block, node) in &blocks {
         while stack.last().is_some_and(|(outer, _)| !outer.contains(block)) {

@@ -1,5 +1,5 @@
-//! Blocks of addresses, handed out to nodes: which is next, what is wrong with those that are, and who releases those
-//! of a node that is no more. Pure.
+//! Allocation of address blocks to nodes: the next free block, an audit of all blocks, and the
+//! release of blocks of deleted nodes. Pure.
 
 mod audit;
 mod next_block;
@@ -11,13 +11,14 @@ pub use orphaned_blocks::{OrphanedBlock, OrphanedBlocks};
 
 use ipnet::IpNet;
 
-/// Returns the name of the affinity of a block, which is the block's own so that there can't be two: `10-1-2-0-26`.
+/// Returns the name of the affinity of a block, `10-1-2-0-26`. It is derived from the block, so a
+/// block can have only one affinity of this name.
 pub fn affinity_name(block: &IpNet) -> String {
     let name = block.to_string().replace(['.', '/', ':'], "-");
     if name.starts_with('-') { format!("block{name}") } else { name }
 }
 
-/// Returns the number of blocks of a length a prefix holds; saturates.
+/// Returns the number of blocks of a length in a pool; saturates.
 pub fn count_blocks(pool: &IpNet, block_size: u8) -> u128 {
     match block_size.checked_sub(pool.prefix_len()) {
         None => 0,

@@ -1,4 +1,4 @@
-//! Blocks of nodes that are no more, and whose turn it is to release them.
+//! Blocks of deleted nodes, and the order in which the other nodes release them.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,27 +9,27 @@ use ipnet::IpNet;
 use super::AffinityRef;
 use crate::Snapshot;
 
-/// How much later the next node's turn is, should the one before it not do it.
+/// The interval between the turns of two nodes, in case the first does not release the block.
 const TURN: Duration = Duration::from_secs(10);
 
-/// A block that is held for nobody.
+/// A block of a deleted node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrphanedBlock {
-    /// Its affinity and its node that is no more.
+    /// The affinity and the deleted node.
     pub affinity: AffinityRef,
     /// The block.
     pub block: IpNet,
 }
 
-/// Since when blocks have been held for nobody, as far as this node has seen.
+/// All blocks of deleted nodes, with the time since which this node has observed each.
 #[derive(Clone, Debug, Default)]
 pub struct OrphanedBlocks {
     since: BTreeMap<String, (OrphanedBlock, Instant)>,
 }
 
 impl OrphanedBlocks {
-    /// Takes a look: affinities whose node is no more, from the moment that was first seen; a node that is back
-    /// begins anew.
+    /// Updates the blocks from a snapshot. The time of a block starts again if its node was
+    /// back in the meantime.
     pub fn observe(&mut self, snapshot: &Snapshot, now: Instant) {
         let is_there =
             |name: &str| snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(name)).is_ok();
@@ -43,22 +43,25 @@ impl OrphanedBlocks {
         }
     }
 
-    /// Forgets since when: what was not seen all the time was perhaps not so all the time.
+    /// Removes all blocks. Call it when the observation is interrupted: a node may have been
+    /// back unobserved.
     pub fn forget(&mut self) {
         self.since.clear();
     }
 
-    /// Returns whether nothing is held for nobody.
+    /// Returns whether no block is orphaned.
     pub fn is_empty(&self) -> bool {
         self.since.is_empty()
     }
 
-    /// Those that it is `own`'s turn to release: `grace` after the node was gone, and a while later for each node
-    /// that stands before it in an order that differs from block to block and is the same for everybody.
+    /// Returns the blocks that node `own` should release now.
+    ///
+    /// Each block has an order of the nodes, which all nodes compute alike. The first node is
+    /// due `grace` after the deletion of the block's node, and each further one [`TURN`] later.
     pub fn due(&self, snapshot: &Snapshot, own: &str, grace: Duration, now: Instant) -> Vec<OrphanedBlock> {
         let is_due = |(left, since): &&(OrphanedBlock, Instant)| {
             let gone_for = now.saturating_duration_since(*since);
-            // Most looks end here; whose turn it is takes a walk over all nodes.
+            // The usual case ends here: the computation of the turn visits all nodes.
             gone_for >= grace
                 && turn(snapshot, own, &left.affinity.name)
                     .is_some_and(|turn| gone_for >= grace + TURN * turn)
@@ -67,7 +70,8 @@ impl OrphanedBlocks {
     }
 }
 
-/// Returns the number of nodes come before `own` for an affinity; `None`: it is no node.
+/// Returns the number of nodes before `own` in the order of an affinity; `None` if `own` is not a
+/// node.
 fn turn(snapshot: &Snapshot, own: &str, affinity: &str) -> Option<u32> {
     let place = |node: &str| {
         let mut hasher = DefaultHasher::new();
@@ -102,7 +106,7 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(300);
 
     #[test]
-    fn each_block_has_one_node_that_is_first_and_the_others_follow_one_by_one() {
+    fn nodes_take_turns_in_an_order_that_differs_from_block_to_block() {
         let nodes = ["a", "b", "c", "d"];
         let all: Vec<(String, String)> =
             (0..40).map(|number| (format!("block-{number}"), format!("10.0.{number}.0/26"))).collect();
@@ -120,13 +124,13 @@ mod tests {
             let by_now: usize = nodes.iter().map(|own| due(own, GRACE + TURN * turn)).sum();
             assert_eq!(by_now, 40 * (turn as usize + 1), "turn {turn}");
         }
-        // It is not always the same one's work.
+        // The work is distributed over the nodes.
         assert!(nodes.iter().all(|own| due(own, GRACE) > 0));
         assert_eq!(due("stranger", GRACE * 100), 0);
     }
 
     #[test]
-    fn a_node_that_was_back_for_a_moment_has_the_whole_grace_again() {
+    fn a_node_that_was_back_for_a_moment_has_the_full_grace_time_again() {
         let block = [("x", "10.0.0.0/26", "gone")];
         let (without, with) = (cluster(&["a"], &block), cluster(&["a", "gone"], &block));
         let start = Instant::now();
@@ -140,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_another_lost_node_has_taken_meanwhile_begins_anew() {
+    fn a_block_that_moved_to_another_deleted_node_has_the_full_grace_time_again() {
         let start = Instant::now();
         let mut left = OrphanedBlocks::default();
         left.observe(&cluster(&["a"], &[("x", "10.0.0.0/26", "gone")]), start);
