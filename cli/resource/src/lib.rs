@@ -12,7 +12,7 @@
 //! | Resources of all files to one [`Snapshot`] | `assembly`, `rules`, `snapshot` |
 //! | Labels | `selector`, `kubectl_selector` |
 //! | Blocks of addresses for nodes | [`ipam`] |
-//! | Table of all fields, for `docs/resources.md` | [`reference`] |
+//! | Table of all fields, for `docs/resources.md` | [`mod@reference`] |
 //!
 //! Errors are lists of [`Mistake`]s, each with its file, line, field and the rule that it breaks.
 //!

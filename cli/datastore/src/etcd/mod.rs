@@ -1,8 +1,8 @@
 //! The store that all nodes share, on etcd: one key for each resource.
 //!
-//! The pure part is the [`keys`], the [`replica`] with its [`valid_subset`], the [`settings`] and
-//! the snapshot file ([`snapshot_cache`]). The driver is the [`client`] of etcd, the [`feed`] of
-//! changes, the [`follower`] that turns them into states of the replica, and the [`EtcdStore`].
+//! The pure part is the `keys`, the `replica` with its `valid_subset`, the `settings` and
+//! the snapshot file (`snapshot_cache`). The driver is the `client` of etcd, the `feed` of
+//! changes, the `follower` that turns them into states of the replica, and the [`EtcdStore`].
 
 mod backend;
 #[cfg(feature = "driver")]
@@ -18,7 +18,8 @@ mod replica;
 #[cfg(feature = "driver")]
 mod resource_edit;
 mod settings;
-#[cfg(all(test, feature = "driver"))]
+#[cfg(test)]
+#[cfg(feature = "driver")]
 mod simulation;
 mod snapshot_cache;
 #[cfg(feature = "driver")]

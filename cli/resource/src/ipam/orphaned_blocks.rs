@@ -57,7 +57,7 @@ impl OrphanedBlocks {
     /// Returns the blocks that node `own` should release now.
     ///
     /// Each block has an order of the nodes, which all nodes compute alike. The first node is
-    /// due `grace` after the deletion of the block's node, and each further one [`TURN`] later.
+    /// due `grace` after the deletion of the block's node, and each further one turn interval later.
     pub fn due(&self, snapshot: &Snapshot, own: &str, grace: Duration, now: Instant) -> Vec<OrphanedBlock> {
         let is_due = |(left, since): &&(OrphanedBlock, Instant)| {
             let gone_for = now.saturating_duration_since(*since);
