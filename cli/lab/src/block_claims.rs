@@ -11,8 +11,8 @@ use ipnet::{IpNet, Ipv4Net};
 use super::{
     daemons::Daemons,
     error::LabError,
+    interrupt::{POLL_INTERVAL, check_interrupted},
     layout::Layout,
-    run::{LOOK_AGAIN, stop_if},
 };
 use api::{client::Client, view::NodeView};
 
@@ -35,7 +35,7 @@ pub(super) fn await_blocks(
         let Some(node) = layout.nodes.get(index).map(|node| node.name.clone()) else { continue };
         let client = Client::new(&daemons.socket(&node));
         let block = loop {
-            stop_if(interrupted)?;
+            check_interrupted(interrupted)?;
             daemons.check()?;
             // A daemon that does not answer yet has said nothing.
             let nodes: Vec<NodeView> = runtime.block_on(client.get("/v1/nodes")).unwrap_or_default();
@@ -46,7 +46,7 @@ pub(super) fn await_blocks(
                 let log = daemons.last_words(&node);
                 return Err(LabError::NoBlock { node, seconds: patience.as_secs(), log });
             }
-            thread::sleep(LOOK_AGAIN); // why: what the daemon has claimed can only be asked for again
+            thread::sleep(POLL_INTERVAL); // why: what the daemon has claimed can only be asked for again
         };
         eprintln!("lab: {node} has claimed {block}");
         layout.give_block(index, block);

@@ -15,7 +15,7 @@ use nix::{
     },
 };
 
-use super::layout::Wire;
+use super::layout::WireFormat;
 
 /// Enough of a packet to see the innermost addresses: Ethernet, IPv4 with options, UDP, VXLAN, Ethernet, IPv4.
 const SNAPSHOT: usize = 256;
@@ -31,7 +31,7 @@ const PROTOCOL_UDP: u8 = 17;
 const VXLAN_PORT: u16 = tunnel::desired::VXLAN_PORT;
 
 /// Packets between pods, by sender, receiver and how they were wrapped.
-pub(super) type Counts = BTreeMap<(Ipv4Addr, Ipv4Addr, Wire), u64>;
+pub(super) type Counts = BTreeMap<(Ipv4Addr, Ipv4Addr, WireFormat), u64>;
 
 /// Sees every packet that enters the bridge through one of its ports.
 pub(super) struct Capture {
@@ -83,19 +83,19 @@ impl Capture {
 }
 
 /// Returns the pods of an ICMP packet's innermost header, and what it is wrapped in. `None` for all else.
-fn classify(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Wire)> {
+fn classify(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, WireFormat)> {
     let outer = ipv4_of(frame)?;
     let (inner, wire) = match outer.protocol {
-        PROTOCOL_IPIP => (Ipv4::parse(outer.payload)?, Wire::Ipip),
+        PROTOCOL_IPIP => (Ipv4::parse(outer.payload)?, WireFormat::Ipip),
         PROTOCOL_UDP => {
             let port = outer.payload.get(2..4)?;
             if u16::from_be_bytes([port[0], port[1]]) != VXLAN_PORT {
                 return None;
             }
             // 8 octets of UDP and 8 of VXLAN.
-            (ipv4_of(outer.payload.get(16..)?)?, Wire::Vxlan)
+            (ipv4_of(outer.payload.get(16..)?)?, WireFormat::Vxlan)
         }
-        _ => (outer, Wire::Plain),
+        _ => (outer, WireFormat::Plain),
     };
     (inner.protocol == PROTOCOL_ICMP).then_some((inner.source, inner.destination, wire))
 }
@@ -163,7 +163,9 @@ mod tests {
         udp.extend(ethernet(&echo));
         let vxlan = ipv4(NODES.0, NODES.1, PROTOCOL_UDP, &udp);
         let pods = (Ipv4Addr::from(PODS.0), Ipv4Addr::from(PODS.1));
-        for (packet, wire) in [(&echo, Wire::Plain), (&ipip, Wire::Ipip), (&vxlan, Wire::Vxlan)] {
+        for (packet, wire) in
+            [(&echo, WireFormat::Plain), (&ipip, WireFormat::Ipip), (&vxlan, WireFormat::Vxlan)]
+        {
             assert_eq!(classify(&ethernet(packet)), Some((pods.0, pods.1, wire)));
         }
         let other = ipv4(NODES.0, NODES.1, 6, &[0; 20]);

@@ -18,7 +18,7 @@ use nix::{
 
 use super::{
     error::LabError,
-    etcd::Etcd,
+    etcd::EtcdMembers,
     layout::{LabDatastore, Layout},
     wiring::Wiring,
 };
@@ -33,7 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Daemons {
     work: PathBuf,
     running: Vec<Daemon>,
-    etcd: Option<Etcd>,
+    etcd: Option<EtcdMembers>,
     keep: bool,
 }
 
@@ -61,7 +61,7 @@ impl Daemons {
         if layout.datastore == LabDatastore::Etcd
             && let Some(gateway) = layout.gateways().first()
         {
-            let etcd = Etcd::start(&wiring.network, gateway.addr(), &work)?;
+            let etcd = EtcdMembers::start(&wiring.network, gateway.addr(), &work)?;
             datastore = format!("{{ etcd: {{ endpoints: [{}] }} }}", etcd.endpoints().join(", "));
             daemons.etcd.insert(etcd).fill(&wiring.network, &resources)?;
         }
@@ -109,7 +109,7 @@ impl Daemons {
 
     /// Returns the daemons' process ids.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let members = self.etcd.iter().flat_map(Etcd::pids);
+        let members = self.etcd.iter().flat_map(EtcdMembers::pids);
         self.running.iter().map(|d| d.child.id()).chain(members).collect()
     }
 

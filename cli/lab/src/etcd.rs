@@ -25,12 +25,12 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The running members; killed when this value goes, unless they are let go.
-pub(super) struct Etcd {
+pub(super) struct EtcdMembers {
     address: Ipv4Addr,
     running: Vec<Child>,
 }
 
-impl Etcd {
+impl EtcdMembers {
     /// Starts the members on an address of the bridge, with their data and logs in `work`.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Etcd {
         let name = |member: u16| format!("etcd-{member}");
         let cluster: Vec<(String, String)> =
             (0..MEMBERS).map(|member| (name(member), url(PORTS.1 + member))).collect();
-        let mut etcd = Etcd { address, running: Vec::new() };
+        let mut etcd = EtcdMembers { address, running: Vec::new() };
         for member in 0..MEMBERS {
             let name = name(member);
             let log =
@@ -107,7 +107,7 @@ impl Etcd {
     }
 }
 
-impl Drop for Etcd {
+impl Drop for EtcdMembers {
     fn drop(&mut self) {
         for child in &mut self.running {
             let _ = child.kill();

@@ -12,33 +12,33 @@ use super::error::LabError;
 
 /// What is dropped of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dropped {
+pub(super) enum BlockedProtocol {
     /// TCP port 179.
     Bgp,
     /// IP protocol 4.
     Ipip,
 }
 
-impl Dropped {
+impl BlockedProtocol {
     /// What a person calls it.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Dropped::Bgp => "TCP port 179",
-            Dropped::Ipip => "IP protocol 4",
+            BlockedProtocol::Bgp => "TCP port 179",
+            BlockedProtocol::Ipip => "IP protocol 4",
         }
     }
 
     fn table(self) -> &'static str {
         match self {
-            Dropped::Bgp => "routed-lab-bgp",
-            Dropped::Ipip => "routed-lab-ipip",
+            BlockedProtocol::Bgp => "routed-lab-bgp",
+            BlockedProtocol::Ipip => "routed-lab-ipip",
         }
     }
 
     fn matches(self) -> &'static [&'static str] {
         match self {
-            Dropped::Bgp => &["tcp sport 179", "tcp dport 179"],
-            Dropped::Ipip => &["ip protocol 4"],
+            BlockedProtocol::Bgp => &["tcp sport 179", "tcp dport 179"],
+            BlockedProtocol::Ipip => &["ip protocol 4"],
         }
     }
 }
@@ -47,7 +47,11 @@ impl Dropped {
 ///
 /// # Errors
 /// When `nft` is missing or refuses.
-pub(super) fn drop_packets(network: &Namespace, node: Ipv4Addr, what: Dropped) -> Result<(), LabError> {
+pub(super) fn drop_packets(
+    network: &Namespace,
+    node: Ipv4Addr,
+    what: BlockedProtocol,
+) -> Result<(), LabError> {
     let mut rules = format!("table bridge {} {{\n chain wire {{\n", what.table());
     rules.push_str("  type filter hook prerouting priority 0; policy accept;\n");
     for direction in ["saddr", "daddr"] {
@@ -64,7 +68,7 @@ pub(super) fn drop_packets(network: &Namespace, node: Ipv4Addr, what: Dropped) -
 ///
 /// # Errors
 /// When `nft` refuses.
-pub(super) fn dropped(network: &Namespace, what: Dropped) -> Result<u64, LabError> {
+pub(super) fn dropped(network: &Namespace, what: BlockedProtocol) -> Result<u64, LabError> {
     let list = move || nft(&["list", "table", "bridge", what.table()], "");
     let listing = network.run(list).map_err(LabError::namespace)??;
     packets(&listing).ok_or(LabError::Program { program: "nft", text: listing })

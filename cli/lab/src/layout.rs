@@ -43,7 +43,7 @@ pub(super) enum LabDatastore {
 
 /// The pool's mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum PoolMode {
+pub(super) enum LabPoolMode {
     /// Every packet between nodes is encapsulated.
     Always,
     /// Those between subnets are.
@@ -52,7 +52,7 @@ pub(super) enum PoolMode {
 
 /// How a packet was on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Wire {
+pub(super) enum WireFormat {
     /// Unencapsulated.
     Plain,
     /// IP protocol 4.
@@ -61,13 +61,13 @@ pub(super) enum Wire {
     Vxlan,
 }
 
-impl Wire {
+impl WireFormat {
     /// What a person calls it.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Wire::Plain => "plain",
-            Wire::Ipip => "ipip",
-            Wire::Vxlan => "vxlan",
+            WireFormat::Plain => "plain",
+            WireFormat::Ipip => "ipip",
+            WireFormat::Vxlan => "vxlan",
         }
     }
 }
@@ -97,7 +97,7 @@ pub(super) struct Layout {
     /// The cluster's encapsulation.
     pub encapsulation: LabEncapsulation,
     /// The pool's mode.
-    pub pool_mode: PoolMode,
+    pub pool_mode: LabPoolMode,
     /// How the nodes peer.
     pub mode: BgpMode,
     /// Where their resources are.
@@ -205,20 +205,20 @@ impl Layout {
     }
 
     /// How packets from `a`'s pods to `b`'s have to be on the wire.
-    pub(super) fn expected_wire(&self, a: usize, b: usize) -> Wire {
+    pub(super) fn expected_wire(&self, a: usize, b: usize) -> WireFormat {
         let same = match (self.nodes.get(a), self.nodes.get(b)) {
             (Some(a), Some(b)) => a.address.trunc() == b.address.trunc(),
             _ => false,
         };
-        if same && self.pool_mode == PoolMode::CrossSubnet {
-            Wire::Plain
+        if same && self.pool_mode == LabPoolMode::CrossSubnet {
+            WireFormat::Plain
         } else if self.encapsulation == LabEncapsulation::Ipip
             && self.has_path(a, b)
             && self.passes_ipip(a, b)
         {
-            Wire::Ipip
+            WireFormat::Ipip
         } else {
-            Wire::Vxlan
+            WireFormat::Vxlan
         }
     }
 
@@ -243,8 +243,8 @@ impl Layout {
     pub(super) fn resources(&self) -> String {
         let mut text = String::new();
         let mode = match self.pool_mode {
-            PoolMode::Always => "Always",
-            PoolMode::CrossSubnet => "CrossSubnet",
+            LabPoolMode::Always => "Always",
+            LabPoolMode::CrossSubnet => "CrossSubnet",
         };
         let (key, encapsulation) = match self.encapsulation {
             LabEncapsulation::Ipip => ("ipipMode", "ipip"),
@@ -339,7 +339,9 @@ pub(super) mod tests {
     fn three_nodes_have_six_pairs_and_six_ipip_expectations() {
         let lab = layout("").expect("a layout");
         assert_eq!(lab.pairs().count(), 6);
-        assert!(lab.pairs().all(|(a, b)| lab.expected_wire(a, b) == Wire::Ipip && lab.established(a, b)));
+        assert!(
+            lab.pairs().all(|(a, b)| lab.expected_wire(a, b) == WireFormat::Ipip && lab.established(a, b))
+        );
         assert_eq!(lab.nodes[2].address.to_string(), "192.168.0.3/24");
         assert_eq!(lab.gateways().len(), 1);
     }
@@ -347,24 +349,30 @@ pub(super) mod tests {
     #[test]
     fn cross_subnet_is_plain_inside_a_subnet_and_tunnelled_between() {
         let lab = layout("--subnets 2 --pool-mode cross-subnet").expect("a layout");
-        assert_eq!(lab.expected_wire(0, 2), Wire::Plain);
-        assert_eq!(lab.expected_wire(0, 1), Wire::Ipip);
+        assert_eq!(lab.expected_wire(0, 2), WireFormat::Plain);
+        assert_eq!(lab.expected_wire(0, 1), WireFormat::Ipip);
         assert_eq!(lab.gateways().len(), 2);
     }
 
     #[test]
     fn a_node_without_bgp_is_reached_by_vxlan_and_the_others_are_not() {
         let lab = layout("--block-bgp node-3").expect("a layout");
-        assert_eq!((lab.expected_wire(0, 2), lab.expected_wire(2, 1)), (Wire::Vxlan, Wire::Vxlan));
-        assert_eq!(lab.expected_wire(0, 1), Wire::Ipip);
+        assert_eq!(
+            (lab.expected_wire(0, 2), lab.expected_wire(2, 1)),
+            (WireFormat::Vxlan, WireFormat::Vxlan)
+        );
+        assert_eq!(lab.expected_wire(0, 1), WireFormat::Ipip);
         assert!(!lab.established(2, 0) && lab.established(0, 1));
     }
 
     #[test]
     fn a_node_whose_ipip_is_dropped_is_reached_by_vxlan_and_keeps_its_sessions() {
         let lab = layout("--drop-ipip node-3").expect("a layout");
-        assert_eq!((lab.expected_wire(0, 2), lab.expected_wire(2, 1)), (Wire::Vxlan, Wire::Vxlan));
-        assert_eq!(lab.expected_wire(0, 1), Wire::Ipip);
+        assert_eq!(
+            (lab.expected_wire(0, 2), lab.expected_wire(2, 1)),
+            (WireFormat::Vxlan, WireFormat::Vxlan)
+        );
+        assert_eq!(lab.expected_wire(0, 1), WireFormat::Ipip);
         assert!(lab.established(2, 0));
         assert_eq!(
             layout("--drop-ipip node-3 --encapsulation vxlan").err(),
@@ -376,9 +384,9 @@ pub(super) mod tests {
     fn clients_of_a_reflector_peer_with_it_alone_and_still_have_paths() {
         let lab = layout("--mode reflector").expect("a layout");
         assert!(lab.peers(0, 2) && !lab.peers(1, 2));
-        assert_eq!(lab.expected_wire(1, 2), Wire::Ipip);
+        assert_eq!(lab.expected_wire(1, 2), WireFormat::Ipip);
         let lab = layout("--mode reflector --block-bgp node-1").expect("a layout");
-        assert_eq!(lab.expected_wire(1, 2), Wire::Vxlan);
+        assert_eq!(lab.expected_wire(1, 2), WireFormat::Vxlan);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod etcd;
 mod expectations;
 mod firewall;
 pub mod guest;
+mod interrupt;
 mod layout;
 mod link_editor;
 mod ping;
@@ -31,8 +32,8 @@ mod wiring;
 
 pub use error::LabError;
 pub use layout::LayoutError;
-use layout::{BgpMode, LabDatastore, LabEncapsulation, Layout, PoolMode};
-use link_editor::Editor;
+use layout::{BgpMode, LabDatastore, LabEncapsulation, LabPoolMode, Layout};
+use link_editor::LinkEditor;
 use testbed::Namespace;
 
 /// Tells a lab that it is in the guest already.
@@ -56,8 +57,8 @@ pub struct LabArgs {
     #[arg(long, default_value_t = 1, value_name = "K")]
     subnets: u8,
     /// When packets are wrapped
-    #[arg(long, value_enum, default_value_t = PoolMode::Always)]
-    pool_mode: PoolMode,
+    #[arg(long, value_enum, default_value_t = LabPoolMode::Always)]
+    pool_mode: LabPoolMode,
     /// Where the nodes' resources are: a directory that all share, or three etcd members on the bridge, in which the
     /// nodes of a mesh register themselves and all nodes claim their blocks
     #[arg(long, value_enum, default_value_t = LabDatastore::File)]
@@ -127,7 +128,7 @@ fn kernel_has_ipip() -> Result<bool, LabError> {
     let probe = Namespace::create().map_err(LabError::namespace)?;
     let answer = probe
         .run(|| {
-            Editor::open()
+            LinkEditor::open()
                 .map(|mut editor| editor.change(links::create_ipip("probe", [192, 0, 2, 1].into(), 1480)))
         })
         .map_err(LabError::namespace)??;

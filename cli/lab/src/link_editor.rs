@@ -8,12 +8,12 @@ use tunnel::netlink::{KernelError, LinkConnection, links::LinkChange};
 use super::error::LabError;
 
 /// A netlink connection and what drives it: both stay in the namespace that they were opened in.
-pub(super) struct Editor {
+pub(super) struct LinkEditor {
     runtime: Runtime,
     connection: LinkConnection,
 }
 
-impl Editor {
+impl LinkEditor {
     /// Opens one.
     ///
     /// # Errors

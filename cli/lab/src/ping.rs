@@ -29,7 +29,7 @@ const PAYLOAD: [u8; 48] = [0x61; 48];
 
 /// What came of pinging one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pinged {
+pub(super) struct PingResults {
     /// Requests sent.
     pub sent: u16,
     /// Answers received.
@@ -42,10 +42,10 @@ pub(super) struct Pinged {
 ///
 /// # Errors
 /// When the socket cannot be opened; unreachable addresses are an answer, not an error.
-pub(super) fn ping(destination: Ipv4Addr, identifier: u16) -> io::Result<Pinged> {
+pub(super) fn ping(destination: Ipv4Addr, identifier: u16) -> io::Result<PingResults> {
     let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
     let address = SockaddrIn::from(std::net::SocketAddrV4::new(destination, 0));
-    let mut result = Pinged { sent: 0, received: 0, round_trip: None };
+    let mut result = PingResults { sent: 0, received: 0, round_trip: None };
     for sequence in 0..REQUESTS {
         let start = Instant::now();
         result.sent += 1;

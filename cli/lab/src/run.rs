@@ -4,7 +4,7 @@ use std::{
     env,
     path::PathBuf,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
@@ -20,9 +20,10 @@ use super::{
     coloured,
     daemons::Daemons,
     error::LabError,
-    expectations::{PairResult, Progress, Said, faults, progress, wires},
-    firewall::{self, Dropped},
-    layout::{BgpMode, LabDatastore, LabEncapsulation, LabNode, Layout, PoolMode},
+    expectations::{DaemonReport, PairResult, Progress, faults, progress, wires},
+    firewall::{self, BlockedProtocol},
+    interrupt::{POLL_INTERVAL, check_interrupted},
+    layout::{BgpMode, LabDatastore, LabEncapsulation, LabNode, LabPoolMode, Layout},
     ping::ping,
     wiring::{Wiring, port_indexes},
 };
@@ -30,9 +31,6 @@ use api::client::Client;
 
 /// How long the cluster may take to come up, and what each node adds: emulated kernels are slow.
 const READY_WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3));
-/// Between two looks at what the daemons say.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(150);
-
 /// Runs a lab; true if it passed.
 pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Result<bool, LabError> {
     println!("{}", describe(layout));
@@ -56,8 +54,8 @@ pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Resu
 }
 
 /// Whose packets are dropped, and which.
-fn drops(layout: &Layout) -> impl Iterator<Item = (&LabNode, Dropped)> {
-    [(layout.blocked, Dropped::Bgp), (layout.dropped, Dropped::Ipip)]
+fn drops(layout: &Layout) -> impl Iterator<Item = (&LabNode, BlockedProtocol)> {
+    [(layout.blocked, BlockedProtocol::Bgp), (layout.dropped, BlockedProtocol::Ipip)]
         .into_iter()
         .filter_map(|(node, what)| Some((layout.nodes.get(node?)?, what)))
 }
@@ -132,8 +130,8 @@ fn describe(layout: &Layout) -> String {
         LabEncapsulation::Vxlan => "vxlan",
     };
     let pool = match layout.pool_mode {
-        PoolMode::Always => "always",
-        PoolMode::CrossSubnet => "cross-subnet",
+        LabPoolMode::Always => "always",
+        LabPoolMode::CrossSubnet => "cross-subnet",
     };
     let store = match layout.datastore {
         LabDatastore::File => "",
@@ -162,9 +160,9 @@ fn wait_until_ready(
     let deadline = Instant::now() + patience;
     let mut told = None;
     loop {
-        stop_if(interrupted)?;
+        check_interrupted(interrupted)?;
         daemons.check()?;
-        let said: Vec<Said> = clients.iter().map(|client| ask(&runtime, client)).collect();
+        let said: Vec<DaemonReport> = clients.iter().map(|client| ask(&runtime, client)).collect();
         let now = progress(layout, &said);
         let counts = (now.sessions, now.routes);
         if told != Some(counts) {
@@ -179,7 +177,7 @@ fn wait_until_ready(
             eprintln!("lab: not as it should be after {} s; pinging nevertheless", patience.as_secs());
             return Ok(now);
         }
-        thread::sleep(LOOK_AGAIN); // why: what the daemons have learned can only be asked for again
+        thread::sleep(POLL_INTERVAL); // why: what the daemons have learned can only be asked for again
     }
 }
 
@@ -187,10 +185,10 @@ fn patience(layout: &Layout) -> Duration {
     READY_WITHIN.0 + READY_WITHIN.1 * u32::try_from(layout.nodes.len()).unwrap_or(0)
 }
 
-fn ask(runtime: &Runtime, client: &Client) -> Said {
+fn ask(runtime: &Runtime, client: &Client) -> DaemonReport {
     runtime.block_on(async {
         // A daemon that does not answer yet has said nothing.
-        Said {
+        DaemonReport {
             peers: client.get("/v1/peers").await.unwrap_or_default(),
             routes: client.get("/v1/routes").await.unwrap_or_default(),
         }
@@ -214,7 +212,7 @@ fn ping_all(
 ) -> Result<Vec<PairResult>, LabError> {
     let mut results = Vec::new();
     for (number, (from, to)) in layout.pairs().enumerate() {
-        stop_if(interrupted)?;
+        check_interrupted(interrupted)?;
         let (Some(pod), Some(node)) = (wiring.pods.get(from), layout.nodes.get(to)) else { continue };
         let (destination, identifier) = (node.pod, u16::try_from(number).unwrap_or(u16::MAX));
         let pinged = pod
@@ -226,14 +224,6 @@ fn ping_all(
         capture.drain().map_err(LabError::system("the packet socket on the bridge"))?;
     }
     Ok(results)
-}
-
-/// Ends the lab where that was asked for.
-///
-/// # Errors
-/// It was.
-pub(super) fn stop_if(interrupted: &AtomicBool) -> Result<(), LabError> {
-    if interrupted.load(Ordering::Relaxed) { Err(LabError::Interrupted) } else { Ok(()) }
 }
 
 /// What people would see, from the program that they would use.

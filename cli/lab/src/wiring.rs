@@ -17,7 +17,7 @@ use testbed::Namespace;
 use super::{
     error::LabError,
     layout::{LabNode, Layout},
-    link_editor::{Editor, index_of},
+    link_editor::{LinkEditor, index_of},
 };
 
 /// The bridge that is the lab's network.
@@ -81,7 +81,7 @@ impl Wiring {
 }
 
 fn build_bridge(gateways: &[Ipv4Net]) -> Result<(), LabError> {
-    let mut editor = Editor::open()?;
+    let mut editor = LinkEditor::open()?;
     // Up from the start.
     editor.change_all("the bridge", [LinkChange::CreateLink(LinkBridge::new(BRIDGE).build())])?;
     let index = index_of(BRIDGE)?;
@@ -95,14 +95,14 @@ fn build_bridge(gateways: &[Ipv4Net]) -> Result<(), LabError> {
 
 /// Returns a cable from the bridge into a node.
 fn plug_in(name: &str, node: RawFd) -> Result<(), LabError> {
-    let mut editor = Editor::open()?;
+    let mut editor = LinkEditor::open()?;
     editor.change_all("the node's cable", [veth(name, UPLINK, node)])?;
     let join = LinkUnspec::new_with_index(index_of(name)?).controller(index_of(BRIDGE)?).up();
     editor.change_all("the bridge's port", [LinkChange::SetLink(join.build())])
 }
 
 fn build_node(node: &LabNode, pod: RawFd) -> Result<(), LabError> {
-    let mut editor = Editor::open()?;
+    let mut editor = LinkEditor::open()?;
     editor.change_all("the pod's cable", [veth(POD_PORT, UPLINK, pod)])?;
     let (uplink, port) = (index_of(UPLINK)?, index_of(POD_PORT)?);
     // The machine's own settings must not decide what the lab shows.
@@ -120,11 +120,11 @@ fn build_node(node: &LabNode, pod: RawFd) -> Result<(), LabError> {
 }
 
 fn route_to_pod(pod: Ipv4Addr) -> Result<(), LabError> {
-    Editor::open()?.add_routes("the route to the pod", [link_route(pod, index_of(POD_PORT)?)])
+    LinkEditor::open()?.add_routes("the route to the pod", [link_route(pod, index_of(POD_PORT)?)])
 }
 
 fn build_pod(pod: Ipv4Addr) -> Result<(), LabError> {
-    let mut editor = Editor::open()?;
+    let mut editor = LinkEditor::open()?;
     let index = index_of(UPLINK)?;
     let changes = [up(index_of(LOOPBACK)?), address(index, Ipv4Net::from(pod)), pod_sized(index)];
     editor.change_all("the pod's address", changes)?;

@@ -3,14 +3,11 @@
 use clap::Args;
 use hyper::Method;
 
-use super::files::{Files, MaybeFiles};
+use super::files::{Files, OptionalFiles};
 use super::{Failure, get, kind, output, report};
 use api::client::{Client, ClientError};
 use api::{ApplyResponse, DeleteRequest, DeleteResponse, Files as Request};
 use resource::{Key, Kind};
-
-/// What calicoctl says where there is nothing to do.
-pub(super) const NOTHING: &str = "No resources specified\n";
 
 /// What keeps a pool from being deleted, and what to do.
 const BLOCKS_FIRST: &str = "nodes have blocks of the pool, and pods may have addresses of these: disable it (`routectl \
@@ -37,7 +34,7 @@ pub(super) struct Delete {
     #[arg(value_parser = get::name)]
     name: Vec<String>,
     #[command(flatten)]
-    files: MaybeFiles,
+    files: OptionalFiles,
     /// Pass over what is not there, and call that a success.
     #[arg(short, long)]
     skip_not_exists: bool,
@@ -60,7 +57,7 @@ impl Create {
 }
 
 async fn put(files: &Files, client: &Client, path: &str, done: &str) -> Result<(), Failure> {
-    let Some(files) = files.read()? else { return output::print(NOTHING) };
+    let Some(files) = files.read()? else { return output::print(output::NO_RESOURCES) };
     let response: ApplyResponse = client.request(Method::PUT, path, Some(&Request { files })).await?;
     for warning in &response.warnings {
         eprintln!("{}", output::clean(&warning.to_string()));
@@ -77,7 +74,7 @@ impl Delete {
             }
             None => match self.files.read()? {
                 Some(files) => request.files = files,
-                None => return output::print(NOTHING),
+                None => return output::print(output::NO_RESOURCES),
             },
         }
         let answer = client.request(Method::DELETE, "/v1/resources", Some(&request)).await;
@@ -86,7 +83,7 @@ impl Delete {
         {
             report(mistakes);
             eprintln!("routectl: {BLOCKS_FIRST}");
-            return Err(Failure::Shown);
+            return Err(Failure::Reported);
         }
         let response: DeleteResponse = answer?;
         output::print(&success("deleted", &response.deleted, &response.skipped))

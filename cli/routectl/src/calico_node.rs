@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, output, show};
+use super::{Failure, output};
 use api::client::Client;
 use api::view::{PeerType, PeerView, SessionState, StatusView};
 
@@ -49,7 +49,7 @@ fn row(peer: &PeerView) -> [String; 5] {
         peer.address.to_string(),
         kind.to_owned(),
         if up { "up" } else { "start" }.to_owned(),
-        show::time(&peer.since),
+        output::timestamp(&peer.since),
         output::clean(&info),
     ]
 }

@@ -39,7 +39,7 @@ pub(super) struct Export {
     #[arg(long, value_name = "STORE")]
     from: Option<String>,
     #[command(flatten)]
-    etcd: Etcd,
+    etcd: EtcdOptions,
 }
 
 /// The arguments of `migrate`.
@@ -52,12 +52,12 @@ pub(super) struct Migrate {
     #[arg(long, value_name = "STORE")]
     to: String,
     #[command(flatten)]
-    etcd: Etcd,
+    etcd: EtcdOptions,
 }
 
 /// How to speak to etcd, as in routed.yaml.
 #[derive(Debug, Args)]
-struct Etcd {
+struct EtcdOptions {
     /// What all keys begin with.
     #[arg(long, default_value = EtcdSettings::PREFIX)]
     prefix: String,
@@ -78,7 +78,7 @@ struct Etcd {
     password_file: Option<PathBuf>,
 }
 
-impl Etcd {
+impl EtcdOptions {
     fn open(&self, argument: &str, store: &str) -> Result<Box<dyn Store>, Failure> {
         let refuse = |rule: &dyn std::fmt::Display| Failure::Usage(usage!("{argument} {store}: {rule}"));
         if let Some(directory) = store.strip_prefix("file:") {

@@ -11,7 +11,7 @@ use resource::parse_duration;
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Form {
+enum EventFormat {
     /// A line for people.
     #[default]
     Table,
@@ -33,7 +33,7 @@ pub(super) struct Events {
     kind: Vec<EventKind>,
     /// A line for people, or a JSON object a line.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
+    output: EventFormat,
 }
 
 /// Reads `--since` for clap.
@@ -47,7 +47,7 @@ fn since(text: &str) -> Result<Timestamp, UsageError> {
 
 /// What ends a stream that was to go on.
 #[derive(serde::Deserialize)]
-struct Missed {
+struct MissedEvents {
     missed: u64,
 }
 
@@ -63,7 +63,7 @@ impl Events {
     }
 
     fn show(&self, line: &str) -> Result<(), Failure> {
-        if let Ok(Missed { missed }) = serde_json::from_str(line) {
+        if let Ok(MissedEvents { missed }) = serde_json::from_str(line) {
             let text = "events were missed, as they were not read fast enough: `routectl events --since` has what is kept";
             return Err(Failure::Io(anyhow::anyhow!("{missed} {text}")));
         }
@@ -73,8 +73,8 @@ impl Events {
             return Ok(());
         }
         match self.output {
-            Form::Json => output::print(&format!("{line}\n")),
-            Form::Table => output::print(&text(&event)),
+            EventFormat::Json => output::print(&format!("{line}\n")),
+            EventFormat::Table => output::print(&text(&event)),
         }
     }
 }

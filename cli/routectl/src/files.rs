@@ -26,22 +26,22 @@ pub(super) struct Files {
     #[arg(short, long = "filename", alias = "file", required = true, value_name = "FILE|DIR")]
     file: Vec<PathBuf>,
     #[command(flatten)]
-    how: How,
+    how: FileOptions,
 }
 
 /// Files that may be given instead of names.
 #[derive(Debug, Args)]
-pub(super) struct MaybeFiles {
+pub(super) struct OptionalFiles {
     /// A file that names resources, a directory of such files, or `-` for standard input; repeatable.
     #[arg(short, long = "filename", alias = "file", value_name = "FILE|DIR", conflicts_with = "kind")]
     file: Vec<PathBuf>,
     #[command(flatten)]
-    how: How,
+    how: FileOptions,
 }
 
 /// How directories and empty files are read.
 #[derive(Debug, Args)]
-struct How {
+struct FileOptions {
     /// Read the directories below a directory too.
     #[arg(short = 'R', long)]
     recursive: bool,
@@ -62,14 +62,14 @@ impl Files {
     }
 }
 
-impl MaybeFiles {
+impl OptionalFiles {
     /// As [`Files::read`].
     pub(super) fn read(&self) -> Result<Option<Vec<GivenFile>>, Failure> {
         self.how.read(&self.file)
     }
 }
 
-impl How {
+impl FileOptions {
     /// Reads everything and refuses what the daemon would refuse by itself, with the user's own names.
     fn read(&self, paths: &[PathBuf]) -> Result<Option<Vec<GivenFile>>, Failure> {
         let files = self.texts(paths)?;
@@ -97,8 +97,12 @@ impl How {
         if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
             return Err(Failure::Usage("-f - can be given once".into()));
         }
-        let mut walk =
-            Walk { recursive: self.recursive, seen: HashSet::new(), found: Vec::new(), below: Vec::new() };
+        let mut walk = FileWalk {
+            recursive: self.recursive,
+            seen: HashSet::new(),
+            found: Vec::new(),
+            below: Vec::new(),
+        };
         for path in paths {
             if !is_stdin(path) && path.is_dir() {
                 walk.directory(path, 0).map_err(Failure::Io)?;
@@ -134,7 +138,7 @@ fn name(path: &Path) -> String {
 }
 
 /// A walk through directories.
-struct Walk {
+struct FileWalk {
     recursive: bool,
     /// Directories that were read, so that a link back to one ends there.
     seen: HashSet<PathBuf>,
@@ -144,7 +148,7 @@ struct Walk {
     below: Vec<PathBuf>,
 }
 
-impl Walk {
+impl FileWalk {
     fn directory(&mut self, directory: &Path, depth: usize) -> anyhow::Result<()> {
         let place = || directory.display().to_string();
         anyhow::ensure!(depth <= MAX_DEPTH, "{}: nested deeper than {MAX_DEPTH} directories", place());

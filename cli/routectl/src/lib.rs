@@ -227,7 +227,7 @@ enum Failure {
     /// What clap can't see is wrong.
     Usage(UsageError),
     /// What was asked for has been shown, and it is not well.
-    Shown,
+    Reported,
 }
 
 impl From<ClientError> for Failure {
@@ -263,7 +263,7 @@ impl Failure {
                 eprintln!("routectl: {error}");
                 ExitCode::from(2)
             }
-            Failure::Shown => ExitCode::from(1),
+            Failure::Reported => ExitCode::from(1),
         }
     }
 }

@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::Failure;
 use api::view::SessionState;
 
+/// The line of calicoctl for an empty set of resources.
+pub(super) const NO_RESOURCES: &str = "No resources specified\n";
+
 /// Returns whether stdout is a terminal that wants colour (`NO_COLOR`, <https://no-color.org>).
 pub(super) fn coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -27,6 +30,19 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Returns the name of a value in JSON.
+pub(super) fn json_name(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "-".into(),
+    }
+}
+
+/// Formats a time to the second.
+pub(super) fn timestamp(at: &jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Prints a value as indented JSON.
@@ -68,21 +84,21 @@ pub(super) fn clean_text(text: &str) -> String {
 }
 
 /// A cell of a `show` table.
-pub(super) struct Shown {
+pub(super) struct StyledCell {
     text: String,
     colour: Option<Color>,
 }
 
-impl<T: ToString> From<T> for Shown {
+impl<T: ToString> From<T> for StyledCell {
     fn from(value: T) -> Self {
-        Shown { text: clean(&value.to_string()), colour: None }
+        StyledCell { text: clean(&value.to_string()), colour: None }
     }
 }
 
-impl Shown {
+impl StyledCell {
     /// Returns a value that may be missing, shown as `-`.
     pub(super) fn maybe<T: ToString>(value: Option<T>) -> Self {
-        value.map_or_else(|| "-".into(), Shown::from)
+        value.map_or_else(|| "-".into(), StyledCell::from)
     }
 
     /// Returns a session's state: green if all is well, yellow on the way, red if idle.
@@ -92,18 +108,18 @@ impl Shown {
             SessionState::Idle => Color::Red,
             _ => Color::Yellow,
         };
-        Shown { text: format!("{state:?}"), colour: Some(colour) }
+        StyledCell { text: format!("{state:?}"), colour: Some(colour) }
     }
 
     /// Returns a value that is green if `good`, else yellow.
     pub(super) fn judged(value: impl ToString, good: bool) -> Self {
         let colour = if good { Color::Green } else { Color::Yellow };
-        Shown { text: clean(&value.to_string()), colour: Some(colour) }
+        StyledCell { text: clean(&value.to_string()), colour: Some(colour) }
     }
 }
 
 /// Returns a table of a `show` command: on a terminal with colours and bold headings, else plain.
-pub(super) fn table(headings: &[&str], rows: Vec<Vec<Shown>>) -> String {
+pub(super) fn table(headings: &[&str], rows: Vec<Vec<StyledCell>>) -> String {
     let coloured = coloured();
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

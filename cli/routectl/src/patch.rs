@@ -13,13 +13,13 @@ use resource::{Kind, yaml_as_json};
 
 /// A kind as the user spells it, which calicoctl repeats in its answers.
 #[derive(Clone, Debug)]
-struct Spelt {
+struct KindArgument {
     kind: Kind,
     text: String,
 }
 
-fn spelt(text: &str) -> Result<Spelt, UsageError> {
-    super::kind(text).map(|kind| Spelt { kind, text: text.to_owned() })
+fn spelt(text: &str) -> Result<KindArgument, UsageError> {
+    super::kind(text).map(|kind| KindArgument { kind, text: text.to_owned() })
 }
 
 /// The arguments of `patch`.
@@ -36,12 +36,12 @@ pub(super) struct Patch {
     patch: String,
     /// Its form.
     #[arg(short, long, default_value = "strategic")]
-    r#type: Form,
+    r#type: PatchType,
 }
 
 /// The forms of patches, by calicoctl's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+enum PatchType {
     /// As merge: no field of these kinds has a merge strategy of its own.
     Strategic,
     /// A JSON merge patch (RFC 7386): what is named is replaced, null removes it, lists are replaced whole.
@@ -56,10 +56,10 @@ impl Patch {
             .map_err(|error| Failure::Usage(usage!("--patch: {}", output::clean(&error.to_string()))))?;
         let form = match self.r#type {
             // calicoctl's own example of this form is a merge patch.
-            Form::Json if patch.is_object() => "application/merge-patch+json",
-            Form::Json => "application/json-patch+json",
-            Form::Merge => "application/merge-patch+json",
-            Form::Strategic => "application/strategic-merge-patch+json",
+            PatchType::Json if patch.is_object() => "application/merge-patch+json",
+            PatchType::Json => "application/json-patch+json",
+            PatchType::Merge => "application/merge-patch+json",
+            PatchType::Strategic => "application/strategic-merge-patch+json",
         };
         let path = format!("/v1/resources/{}/{}", self.kind.plural(), self.name);
         let response: PatchResponse = client.request_as(Method::PATCH, &path, form, Some(&patch)).await?;
@@ -72,7 +72,7 @@ impl Patch {
 pub(super) struct Label {
     /// The kind: nodes, ippools, bgppeers, ...
     #[arg(value_parser = spelt)]
-    kind: Spelt,
+    kind: KindArgument,
     /// The resource's name.
     #[arg(value_parser = get::name)]
     name: String,

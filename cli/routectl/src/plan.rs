@@ -4,7 +4,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::files::Files;
-use super::show::{Output, named};
+use super::show::ShowFormat;
 use super::{Failure, output};
 use api::Files as Request;
 use api::client::Client;
@@ -20,7 +20,7 @@ pub(super) struct Plan {
     delete: bool,
     /// How to show it; `wide` names what stays as it is, too.
     #[arg(short, long, default_value = "table")]
-    output: Output,
+    output: ShowFormat,
 }
 
 impl Plan {
@@ -32,9 +32,11 @@ impl Plan {
             eprintln!("{}", output::clean(&warning.to_string()));
         }
         match self.output {
-            Output::Json => output::json(&view),
-            Output::Yaml => output::yaml(&view),
-            Output::Table | Output::Wide => output::print(&text(&view, self.output == Output::Wide)),
+            ShowFormat::Json => output::json(&view),
+            ShowFormat::Yaml => output::yaml(&view),
+            ShowFormat::Table | ShowFormat::Wide => {
+                output::print(&text(&view, self.output == ShowFormat::Wide))
+            }
         }
     }
 }
@@ -73,7 +75,8 @@ fn text(view: &RehearsalView, wide: bool) -> String {
             SessionFate::Kept => "=",
         };
         let reason = if session.reason.is_empty() { String::new() } else { format!(": {}", session.reason) };
-        let what = format!("{} ({}) {}{reason}", session.name, session.address, named(session.fate));
+        let what =
+            format!("{} ({}) {}{reason}", session.name, session.address, output::json_name(session.fate));
         text.push_str(&format!("  {sign} {}\n", output::clean(&what)));
     }
     text.push_str(&format!("  = {kept} kept as they are\n"));

@@ -14,21 +14,21 @@ const MAX_DEPTH: usize = 16;
 
 /// A template that was read.
 #[derive(Clone, Debug)]
-pub(super) struct Template(Vec<Part>);
+pub(super) struct Template(Vec<TemplatePart>);
 
 #[derive(Clone, Debug)]
-enum Part {
+enum TemplatePart {
     /// Text as it is.
     Text(String),
     /// The values of a path.
-    Values(Path),
+    Values(TemplatePath),
     /// The parts, once for each value of a path.
-    Range(Path, Vec<Part>),
+    Range(TemplatePath, Vec<TemplatePart>),
 }
 
 /// A path, and whether it begins at the root rather than at the value of the range around it.
 #[derive(Clone, Debug)]
-struct Path {
+struct TemplatePath {
     query: JpQuery,
     from_root: bool,
 }
@@ -47,12 +47,12 @@ impl Template {
         }
         let bare = !text.contains('{') && text.starts_with(['.', '$', '@']);
         let braced = if bare { format!("{{{text}}}") } else { text.to_owned() };
-        let mut open: Vec<(Option<Path>, Vec<Part>)> = vec![(None, Vec::new())];
+        let mut open: Vec<(Option<TemplatePath>, Vec<TemplatePart>)> = vec![(None, Vec::new())];
         let mut rest = braced.as_str();
         while !rest.is_empty() {
             let (before, after) = rest.split_once('{').unwrap_or((rest, ""));
             if !before.is_empty() {
-                push(&mut open, Part::Text(before.to_owned()));
+                push(&mut open, TemplatePart::Text(before.to_owned()));
             }
             if before.len() == rest.len() {
                 break;
@@ -64,7 +64,7 @@ impl Template {
             rest = &after[end + 1..];
             if action == "end" {
                 match open.pop() {
-                    Some((Some(path), parts)) => push(&mut open, Part::Range(path, parts)),
+                    Some((Some(path), parts)) => push(&mut open, TemplatePart::Range(path, parts)),
                     _ => return Err(wrong("ends no range".into())),
                 }
             } else if let Some(range) =
@@ -75,9 +75,9 @@ impl Template {
                 }
                 open.push((Some(read_path(range).map_err(wrong)?), Vec::new()));
             } else if action.starts_with(['"', '\'']) {
-                push(&mut open, Part::Text(literal(action).map_err(wrong)?));
+                push(&mut open, TemplatePart::Text(literal(action).map_err(wrong)?));
             } else {
-                push(&mut open, Part::Values(read_path(action).map_err(wrong)?));
+                push(&mut open, TemplatePart::Values(read_path(action).map_err(wrong)?));
             }
         }
         match (open.len(), open.pop()) {
@@ -94,23 +94,23 @@ impl Template {
     }
 }
 
-fn push(open: &mut [(Option<Path>, Vec<Part>)], part: Part) {
+fn push(open: &mut [(Option<TemplatePath>, Vec<TemplatePart>)], part: TemplatePart) {
     if let Some((_, parts)) = open.last_mut() {
         parts.push(part);
     }
 }
 
-fn render(parts: &[Part], root: &Json, here: &Json, text: &mut String) {
-    let from = |path: &Path| if path.from_root { root } else { here }.clone();
+fn render(parts: &[TemplatePart], root: &Json, here: &Json, text: &mut String) {
+    let from = |path: &TemplatePath| if path.from_root { root } else { here }.clone();
     for part in parts {
         match part {
-            Part::Text(plain) => text.push_str(plain),
-            Part::Values(path) => {
+            TemplatePart::Text(plain) => text.push_str(plain),
+            TemplatePart::Values(path) => {
                 let from = from(path);
                 let found: Vec<String> = values(&path.query, &from).into_iter().map(plain).collect();
                 text.push_str(&found.join(" "));
             }
-            Part::Range(path, inner) => {
+            TemplatePart::Range(path, inner) => {
                 let from = from(path);
                 for value in values(&path.query, &from) {
                     render(inner, root, value, text);
@@ -161,9 +161,9 @@ fn literal(text: &str) -> Result<String, UsageError> {
     Ok(result)
 }
 
-fn read_path(text: &str) -> Result<Path, UsageError> {
+fn read_path(text: &str) -> Result<TemplatePath, UsageError> {
     let (query, from_root) = path(text)?;
-    Ok(Path { query, from_root })
+    Ok(TemplatePath { query, from_root })
 }
 
 /// Returns a path in kubectl's spelling, and whether it begins with `$`.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tokio::time::sleep;
 
-use self::frame::{Sample, frame};
-use self::screen::{Key, Screen};
+use self::frame::{DaemonSample, frame};
+use self::screen::{Screen, ScreenEvent};
 use super::{Failure, output};
 use api::client::{Client, ClientError};
 
@@ -40,14 +40,14 @@ impl Top {
             return self.once(client).await;
         }
         let mut screen = Screen::open().map_err(|error| Failure::Io(error.into()))?;
-        let mut before: Option<(Sample, Instant)> = None;
+        let mut before: Option<(DaemonSample, Instant)> = None;
         loop {
             let asked = sample(client);
             let answer = tokio::select! {
                 answer = asked => answer,
                 key = screen.key() => match key {
-                    Key::Quit => return Ok(()),
-                    Key::Resized => continue,
+                    ScreenEvent::Quit => return Ok(()),
+                    ScreenEvent::Resized => continue,
                 },
             };
             let now = Instant::now();
@@ -65,8 +65,8 @@ impl Top {
             tokio::select! {
                 () = sleep(self.interval) => {} // why: the interval is what is asked for
                 key = screen.key() => match key {
-                    Key::Quit => return Ok(()),
-                    Key::Resized => {}
+                    ScreenEvent::Quit => return Ok(()),
+                    ScreenEvent::Resized => {}
                 },
             }
         }
@@ -83,8 +83,8 @@ impl Top {
     }
 }
 
-async fn sample(client: &Client) -> Result<Sample, ClientError> {
-    Ok(Sample {
+async fn sample(client: &Client) -> Result<DaemonSample, ClientError> {
+    Ok(DaemonSample {
         status: client.get("/v1/status").await?,
         peers: client.get("/v1/peers").await?,
         tunnels: client.get("/v1/tunnels").await?,

@@ -30,7 +30,7 @@ use nix::{
 use tunnel::netlink::links;
 
 use super::{
-    super::link_editor::Editor, COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, ROOT_VARIABLE, STATUS, TERMINAL,
+    super::link_editor::LinkEditor, COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, ROOT_VARIABLE, STATUS, TERMINAL,
     WORK_VARIABLE, initramfs, modules,
 };
 
@@ -57,7 +57,7 @@ const MODULES: [&str; 12] = [
 const HOST: &str = "/host";
 
 /// What the two kinds of machine have by different names.
-struct Kind {
+struct MachineDevices {
     /// The host's root.
     lower: &'static str,
     /// The kernel's console.
@@ -66,11 +66,13 @@ struct Kind {
     outputs: [&'static str; 2],
 }
 
-const UML: Kind = Kind { lower: "/", console: "/dev/tty0", outputs: ["/dev/tty1", "/dev/tty2"] };
-const QEMU: Kind = Kind { lower: HOST, console: "/dev/ttyS0", outputs: ["/dev/ttyS1", "/dev/ttyS2"] };
+const UML: MachineDevices =
+    MachineDevices { lower: "/", console: "/dev/tty0", outputs: ["/dev/tty1", "/dev/tty2"] };
+const QEMU: MachineDevices =
+    MachineDevices { lower: HOST, console: "/dev/ttyS0", outputs: ["/dev/ttyS1", "/dev/ttyS2"] };
 
 /// Which one this is: under QEMU the kernel's command line names the share with the host's root.
-fn kind() -> &'static Kind {
+fn kind() -> &'static MachineDevices {
     if env::var_os(ROOT_VARIABLE).is_some() { &QEMU } else { &UML }
 }
 
@@ -161,7 +163,7 @@ fn reach_host(share: &str) -> io::Result<()> {
 }
 
 fn bring_loopback_up() -> io::Result<()> {
-    let mut editor = Editor::open().map_err(io::Error::other)?;
+    let mut editor = LinkEditor::open().map_err(io::Error::other)?;
     editor.change(links::set_link(1, None, None, true)).map_err(io::Error::other)
 }
 

@@ -46,7 +46,7 @@ struct Kernel {
 }
 
 /// The machine's processes.
-pub(super) struct Started {
+pub(super) struct QemuProcesses {
     /// QEMU.
     pub(super) child: Child,
     /// Ends with QEMU; killed if that doesn't come so far.
@@ -62,7 +62,7 @@ pub(super) async fn start(
     memory: &str,
     stdout: &OwnedFd,
     stderr: &OwnedFd,
-) -> Result<Started, GuestError> {
+) -> Result<QemuProcesses, GuestError> {
     let program = find(PROGRAM).ok_or(GuestError::Missing { what: PROGRAM, package: PACKAGE })?;
     if !Path::new(FILE_SERVER).is_file() {
         return Err(GuestError::Missing { what: FILE_SERVER, package: PACKAGE });
@@ -85,7 +85,7 @@ pub(super) async fn start(
     let said_too = said.try_clone().map_err(GuestError::start("log"))?;
     command.stdin(Stdio::null()).stdout(said_too).stderr(said).kill_on_drop(true);
     let child = command.spawn().map_err(GuestError::start(PROGRAM))?;
-    Ok(Started { child, file_server })
+    Ok(QemuProcesses { child, file_server })
 }
 
 fn machine(

@@ -30,7 +30,7 @@ pub(crate) struct Show {
 }
 
 /// Which addresses pods of this node have.
-struct Here {
+struct LocalPods {
     node: String,
     used: Vec<IpAddr>,
 }
@@ -44,7 +44,7 @@ impl Show {
             return output::print(&table(blocks, None));
         }
         let status: StatusView = client.get("/v1/status").await?;
-        let here = Here { node: status.node, used: used_addresses() };
+        let here = LocalPods { node: status.node, used: used_addresses() };
         match self.ip {
             Some(address) => output::print(&(one(blocks, &here, address) + "\n")),
             None => output::print(&table(blocks, Some(&here))),
@@ -53,7 +53,7 @@ impl Show {
 }
 
 /// Pools, and with `here` their blocks.
-fn table(blocks: &Blocks, here: Option<&Here>) -> String {
+fn table(blocks: &Blocks, here: Option<&LocalPods>) -> String {
     let all = blocks.all();
     let mut rows = Vec::new();
     for pool in &blocks.pools {
@@ -111,7 +111,7 @@ fn borrowed(blocks: &Blocks) -> String {
 }
 
 /// One address, in a line.
-fn one(blocks: &Blocks, here: &Here, address: IpAddr) -> String {
+fn one(blocks: &Blocks, here: &LocalPods, address: IpAddr) -> String {
     let all = blocks.all();
     let pool = blocks.pools.iter().find(|pool| pool.cidr.contains(&address));
     let pool = pool.map_or_else(|| "in no IPPool".to_owned(), |pool| format!("in pool {}", pool.name));
@@ -188,8 +188,8 @@ mod tests {
         blocks
     }
 
-    fn here() -> Here {
-        Here { node: "a".into(), used: vec!["10.1.0.5".parse().unwrap(), "10.1.2.7".parse().unwrap()] }
+    fn here() -> LocalPods {
+        LocalPods { node: "a".into(), used: vec!["10.1.0.5".parse().unwrap(), "10.1.2.7".parse().unwrap()] }
     }
 
     #[test]

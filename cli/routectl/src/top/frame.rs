@@ -13,7 +13,7 @@ const YELLOW: &str = "33";
 const BOLD: &str = "1";
 
 /// What the daemon said at one moment.
-pub(super) struct Sample {
+pub(super) struct DaemonSample {
     /// Of itself.
     pub(super) status: StatusView,
     /// Of its sessions.
@@ -23,12 +23,12 @@ pub(super) struct Sample {
 }
 
 /// One line and its colour.
-type Line = (String, Option<&'static str>);
+type FrameLine = (String, Option<&'static str>);
 
 /// Returns the lines of a frame; no more, and no longer, than `size` (columns, rows) has room for.
 pub(super) fn frame(
-    now: &Sample,
-    before: Option<(&Sample, Duration)>,
+    now: &DaemonSample,
+    before: Option<(&DaemonSample, Duration)>,
     size: Option<(usize, usize)>,
     coloured: bool,
 ) -> Vec<String> {
@@ -64,7 +64,7 @@ fn finished(text: &str, colour: Option<&str>, size: Option<(usize, usize)>, colo
 }
 
 /// As many lines as there is room for, the last of which says how many there are beside.
-fn shortened(mut lines: Vec<Line>, room: Option<usize>) -> Vec<Line> {
+fn shortened(mut lines: Vec<FrameLine>, room: Option<usize>) -> Vec<FrameLine> {
     if let Some(room) = room.filter(|room| lines.len() > *room) {
         let left = lines.len() - room.saturating_sub(1);
         lines.truncate(room.saturating_sub(1));
@@ -73,7 +73,7 @@ fn shortened(mut lines: Vec<Line>, room: Option<usize>) -> Vec<Line> {
     lines
 }
 
-fn head(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
+fn head(now: &DaemonSample, before: Option<(&DaemonSample, Duration)>) -> Vec<FrameLine> {
     let status = &now.status;
     let ready = if status.ready { "ready" } else { "NOT READY" };
     let mut lines = vec![(
@@ -120,7 +120,7 @@ fn head(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
     lines
 }
 
-fn peers(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
+fn peers(now: &DaemonSample, before: Option<(&DaemonSample, Duration)>) -> Vec<FrameLine> {
     let mut peers: Vec<&PeerView> = now.peers.iter().collect();
     peers.sort_by_key(|peer| (peer.state == SessionState::Established, &peer.name, peer.address));
     let headings =
@@ -151,7 +151,7 @@ fn peers(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
     table(&headings, peers.iter().map(row).collect())
 }
 
-fn tunnels(now: &Sample) -> Vec<Line> {
+fn tunnels(now: &DaemonSample) -> Vec<FrameLine> {
     let mut tunnels: Vec<&TunnelView> = now.tunnels.iter().collect();
     tunnels
         .sort_by_key(|tunnel| (tunnel.in_use == tunnel.preferred && tunnel.in_use.is_some(), &tunnel.node));
@@ -177,7 +177,10 @@ fn tunnels(now: &Sample) -> Vec<Line> {
 }
 
 /// Columns padded by three spaces, under their headings.
-fn table<const N: usize>(headings: &[&str; N], rows: Vec<([String; N], Option<&'static str>)>) -> Vec<Line> {
+fn table<const N: usize>(
+    headings: &[&str; N],
+    rows: Vec<([String; N], Option<&'static str>)>,
+) -> Vec<FrameLine> {
     let mut widths = headings.map(|heading| heading.chars().count());
     for (row, _) in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -225,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    fn sample(routes: u64, received: u64, down: usize, peers: usize) -> Sample {
+    fn sample(routes: u64, received: u64, down: usize, peers: usize) -> DaemonSample {
         let at = "2026-01-31T12:00:00Z";
         let status = json!({
             "node": "node-1", "version": "0.1.0", "started": at, "uptime_s": 3790, "ready": true, "not_ready": [],
@@ -254,7 +257,7 @@ mod tests {
             })
         };
         let read = |all: Vec<Value>| Value::Array(all);
-        Sample {
+        DaemonSample {
             status: serde_json::from_value(status).unwrap(),
             peers: serde_json::from_value(read((0..peers).map(peer).collect())).unwrap(),
             tunnels: serde_json::from_value(read((0..peers).map(tunnel).collect())).unwrap(),

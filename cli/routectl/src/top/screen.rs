@@ -22,7 +22,7 @@ const USUAL_SIZE: (u16, u16) = (80, 24);
 
 /// What a person or the system wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum ScreenEvent {
     /// To end.
     Quit,
     /// A frame of the new size.
@@ -84,17 +84,17 @@ impl Screen {
     }
 
     /// Waits for what is wanted. May be dropped and called again.
-    pub(super) async fn key(&mut self) -> Key {
+    pub(super) async fn key(&mut self) -> ScreenEvent {
         let Screen { typed, resized, ending: [interrupt, terminate, hangup] } = self;
         loop {
             tokio::select! {
-                _ = interrupt.recv() => return Key::Quit,
-                _ = terminate.recv() => return Key::Quit,
-                _ = hangup.recv() => return Key::Quit,
-                _ = resized.recv() => return Key::Resized,
+                _ = interrupt.recv() => return ScreenEvent::Quit,
+                _ = terminate.recv() => return ScreenEvent::Quit,
+                _ = hangup.recv() => return ScreenEvent::Quit,
+                _ = resized.recv() => return ScreenEvent::Resized,
                 Some(key) = typed.recv() => {
                     if key.eq_ignore_ascii_case(&b'q') || ENDS.contains(&key) {
-                        return Key::Quit;
+                        return ScreenEvent::Quit;
                     }
                 }
             }
