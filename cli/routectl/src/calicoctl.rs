@@ -1,24 +1,25 @@
-//! calicoctl's commands: which work as they are typed, and what is used instead of the others.
+//! Commands of calicoctl: those that work unchanged, and the alternatives to the others.
 
 use std::fmt::Write;
 
 use resource::reference::CALICO_KINDS;
 
-/// What becomes of a command.
+/// The support of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CommandSupport {
-    /// It works; what its standard output has.
+    /// The command works; a part of its standard output.
     Works(&'static str),
-    /// It is refused with this line, which says what to use.
+    /// The command is refused with this line, which names the alternative.
     Instead(&'static Redirect),
 }
 
 /// A command that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Redirect {
-    /// What it is recognised by: commands in their order, options anywhere (`^`: before the command), parts of words (`~`).
+    /// The words that identify it: commands in order, options anywhere (`^`: before the
+    /// command), parts of words (`~`).
     words: &'static [&'static str],
-    /// What to use instead, one line.
+    /// The alternative, one line.
     line: &'static str,
 }
 
@@ -74,7 +75,7 @@ const MIGRATE_IMPORT: Redirect = to(
 const MIGRATE_LOCK: Redirect = to(&["datastore", "migrate", "lock"], LOCKS);
 const MIGRATE_UNLOCK: Redirect = to(&["datastore", "migrate", "unlock"], LOCKS);
 
-/// The commands as they are typed, in an order in which one can be typed after the other, below headings.
+/// The commands below headings, in an order in which they can be run one after the other.
 const COMMANDS: &[(&str, &[(&str, CommandSupport)])] = &[
     (
         "Resources",
@@ -223,7 +224,8 @@ const COMMANDS: &[(&str, &[(&str, CommandSupport)])] = &[
     ),
 ];
 
-/// Kinds of Calico's that are not about routes, as calicoctl's users spell them, and where they are instead.
+/// Calico's kinds that do not concern routing, as users of calicoctl spell them, and the
+/// alternative.
 const KINDS: &[(&[&str], &str)] = &[
     (
         &["felixconfiguration", "felixconfigurations", "felixconfig", "felixconfigs"],
@@ -288,7 +290,7 @@ const KINDS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Returns the line for a command that is not routectl's but is calicoctl's.
+/// Returns the alternative to a command that calicoctl has and routectl lacks.
 pub(super) fn instead(arguments: &[String]) -> Option<&'static str> {
     let all = COMMANDS.iter().flat_map(|(_, commands)| commands.iter());
     let redirects = all.filter_map(|(_, answer)| match answer {
@@ -296,7 +298,7 @@ pub(super) fn instead(arguments: &[String]) -> Option<&'static str> {
         CommandSupport::Works(_) => None,
     });
     let mut found: Vec<&Redirect> = redirects.filter(|redirect| redirect.is(arguments)).collect();
-    // What says more of the command is meant.
+    // The most specific match counts.
     found.sort_by_key(|redirect| std::cmp::Reverse(redirect.words.len()));
     found.first().map(|redirect| redirect.line).or_else(|| kind_instead(arguments))
 }
@@ -344,7 +346,7 @@ and YAML documents; `--export` needs no name; a name that `get` does not find is
 refusal, 2 wrong usage, 3 no daemon.
 ";
 
-/// `docs/calico-commands.md`.
+/// Returns the page `docs/calico-commands.md`.
 pub(super) fn page() -> String {
     let mut page = String::from(HEAD);
     for (heading, commands) in COMMANDS {

@@ -1,4 +1,4 @@
-//! `routectl convert`: any form of resources as v3 documents, without a daemon.
+//! `routectl convert`: conversion of any form of resources to v3 documents, without a daemon.
 
 use clap::{Args, ValueEnum};
 
@@ -12,7 +12,7 @@ use resource::{Mistake, parse_file};
 pub(super) struct Convert {
     #[command(flatten)]
     files: Files,
-    /// What is written.
+    /// The output format.
     #[arg(short, long, default_value = "yaml")]
     output: ConvertFormat,
 }

@@ -1,4 +1,4 @@
-//! `routectl datastore`: all resources of a store, as text or in another store.
+//! `routectl datastore`: export and migration of all resources of a store.
 
 use crate::usage::usage;
 use std::collections::BTreeMap;
@@ -15,15 +15,15 @@ use datastore::{Contents, EtcdSettings, EtcdStore, FileStore, Manifest, Store, S
 use resource::{Document, Key, Kind, parse_file};
 use resource::{to_yaml, without_version};
 
-/// What can be done with all resources.
+/// The commands of `datastore`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Datastore {
-    /// Write every resource as YAML that `routectl apply -f -` takes back.
+    /// Write every resource as YAML that `routectl apply -f -` accepts.
     #[command(after_help = "Examples:
   routectl datastore export > cluster.yaml
   routectl datastore export --from etcd:http://10.0.0.1:2379")]
     Export(Export),
-    /// Copy every resource from one datastore to another, and compare afterwards.
+    /// Copy every resource from one datastore to another, and compare the result.
     #[command(after_help = "Examples:
   routectl datastore migrate --from file:/etc/routed/resources --to etcd:http://10.0.0.1:2379,http://10.0.0.2:2379
 
@@ -35,7 +35,8 @@ routes stay over a restart.")]
 /// The arguments of `export`.
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// The store, as `file:DIRECTORY` or `etcd:URL[,URL]`; the daemon's if it is left out.
+    /// The store, as `file:DIRECTORY` or `etcd:URL[,URL]`. The default is the store of the
+    /// daemon.
     #[arg(long, value_name = "STORE")]
     from: Option<String>,
     #[command(flatten)]
@@ -45,32 +46,32 @@ pub(super) struct Export {
 /// The arguments of `migrate`.
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Where resources are, as `file:DIRECTORY` or `etcd:URL[,URL]`.
+    /// The source, as `file:DIRECTORY` or `etcd:URL[,URL]`.
     #[arg(long, value_name = "STORE")]
     from: String,
-    /// Where they are to be.
+    /// The destination.
     #[arg(long, value_name = "STORE")]
     to: String,
     #[command(flatten)]
     etcd: EtcdOptions,
 }
 
-/// How to speak to etcd, as in routed.yaml.
+/// Options of the connection to etcd, as in routed.yaml.
 #[derive(Debug, Args)]
 struct EtcdOptions {
-    /// What all keys begin with.
+    /// The prefix of all keys.
     #[arg(long, default_value = EtcdSettings::PREFIX)]
     prefix: String,
-    /// Certificates that sign the members', PEM.
+    /// The CA certificates of the members, PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// This client's certificate, PEM.
+    /// The certificate of this client, PEM.
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Its key, PEM.
+    /// The key of the certificate, PEM.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// The user.
+    /// The user name.
     #[arg(long)]
     username: Option<String>,
     /// A file with the user's password.
@@ -116,7 +117,7 @@ fn failure(error: StoreError) -> Failure {
     }
 }
 
-/// Everything, if nothing is wrong with it.
+/// Loads all resources. Refused ones are a failure.
 async fn whole(store: &dyn Store) -> Result<Contents, Failure> {
     let contents = store.load().await.map_err(failure)?;
     if contents.state.refused.is_empty() {
@@ -126,7 +127,7 @@ async fn whole(store: &dyn Store) -> Result<Contents, Failure> {
     }
 }
 
-/// Manifests in the order in which they can be applied: pools before the blocks in them.
+/// Returns manifests in the order in which they can be applied: pools before the blocks in them.
 fn in_order(documents: &[Document]) -> BTreeMap<Key, Json> {
     documents.iter().map(|document| (document.key(), without_version(document.manifest.clone()))).collect()
 }

@@ -1,4 +1,4 @@
-//! `routectl doctor`: what is wrong with this node, by what that was seen, and what mends it.
+//! `routectl doctor`: problems of this node, with evidence and remedy.
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ use api::view::{Diagnosis, Level};
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// How to show it.
+    /// The output format.
     #[arg(short, long, default_value = "table")]
     output: ShowFormat,
 }

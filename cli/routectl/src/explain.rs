@@ -1,4 +1,4 @@
-//! `routectl explain`: why packets to an address go where they go, and what is wrong if they do not.
+//! `routectl explain`: how packets to an address are forwarded, and the first problem on their way.
 
 use crate::usage::UsageError;
 use std::net::IpAddr;
@@ -18,10 +18,10 @@ pub(super) struct Explain {
     /// An address or a prefix.
     #[arg(value_parser = target)]
     target: String,
-    /// A pod of this node that sends: the kernel is asked what it does with that pod's packets.
+    /// The address of a sending pod of this node, for the route lookup in the kernel.
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
-    /// How to show it.
+    /// The output format.
     #[arg(short, long, default_value = "table")]
     output: ShowFormat,
 }
@@ -37,7 +37,7 @@ fn target(text: &str) -> Result<String, UsageError> {
 
 impl Explain {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
-        // Of what an address or a prefix may hold, only the slash means something in a query's place.
+        // The slash is the only character of a prefix that needs an escape in a query.
         let from = self.from.map(|from| format!("&from={from}")).unwrap_or_default();
         let path = format!("/v1/explain?target={}{from}", self.target.replace('/', "%2F"));
         let view: ExplainView = client.get(&path).await?;
@@ -74,7 +74,7 @@ fn text(view: &ExplainView, wide: bool) -> String {
     text
 }
 
-/// What is known, a line each.
+/// Returns the facts, a line each.
 fn lines(facts: &ExplainFacts) -> Vec<(&'static str, String)> {
     let mut lines = vec![("Target", facts.target.clone())];
     if let Some(from) = &facts.from {

@@ -1,4 +1,4 @@
-//! `routectl get`: resources as they are stored.
+//! `routectl get`: stored resources.
 
 use crate::usage::{UsageError, usage};
 use std::collections::BTreeMap;
@@ -22,24 +22,24 @@ pub(super) struct Get {
     /// The kind: nodes, ippools, bgppeers, bgpconfigurations, bgpfilters or blockaffinities.
     #[arg(value_parser = kind, required_unless_present = "file")]
     kind: Option<Kind>,
-    /// Names of resources; all of the kind if there are none.
+    /// Names of resources. The default is all resources of the kind.
     #[arg(value_parser = name)]
     name: Vec<String>,
     #[command(flatten)]
     files: OptionalFiles,
-    /// How to show them: ps, wide, yaml, json, custom-columns=NAME,CIDR, custom-columns=HEADING:.PATH,... or
-    /// jsonpath=TEMPLATE.
+    /// The output format: ps, wide, yaml, json, custom-columns=NAME,CIDR,
+    /// custom-columns=HEADING:.PATH,... or jsonpath=TEMPLATE.
     #[arg(short, long, default_value = "ps", value_parser = GetFormat::parse, value_name = "FORMAT")]
     output: GetFormat,
-    /// Only those whose labels match: zone == 'a' && has(rack), or zone=a,rack.
+    /// A label selector: zone == 'a' && has(rack), or zone=a,rack.
     #[arg(short = 'l', long, value_parser = Selector::parse_either, value_name = "SELECTOR")]
     selector: Option<Selector>,
-    /// Without what belongs to this cluster: versions, identifiers, times, who registered it.
+    /// Remove fields of this cluster: versions, identifiers, times and the registering host.
     #[arg(long)]
     export: bool,
 }
 
-/// How resources are shown.
+/// The output format of resources.
 #[derive(Clone, Debug)]
 enum GetFormat {
     /// A few columns.
@@ -48,11 +48,11 @@ enum GetFormat {
     Wide,
     /// The resources as YAML documents.
     Yaml,
-    /// The resources as JSON: an array, or the one named.
+    /// The resources as JSON: an array, or a single named resource.
     Json,
-    /// Columns of the user's choice.
+    /// Columns that the user names.
     Columns(Columns),
-    /// A text with values in it.
+    /// A JSONPath template.
     Template(Template),
 }
 
@@ -74,7 +74,7 @@ impl GetFormat {
     }
 }
 
-/// Returns a name that can stand in a request's path; others name nothing.
+/// Parses a name that can be part of a request path. No resource has another name.
 pub(super) fn name(text: &str) -> Result<String, UsageError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !text.is_empty() && text.len() <= 253 && text.chars().all(fits) && !text.starts_with('.') {
@@ -84,12 +84,12 @@ pub(super) fn name(text: &str) -> Result<String, UsageError> {
     }
 }
 
-/// What is asked for of one kind.
+/// The selected resources of one kind.
 struct Selection {
     kind: Kind,
-    /// Names; none: all.
+    /// The names; empty selects all.
     names: Vec<String>,
-    /// The cidrs of v1 pools, which have no name of their own.
+    /// The cidrs of v1 pools, which have no name.
     cidrs: Vec<String>,
 }
 
@@ -98,7 +98,7 @@ impl Selection {
         Selection { kind, names: Vec::new(), cidrs: Vec::new() }
     }
 
-    /// What of it is not among `items`.
+    /// The names that are missing in `items`.
     fn missing(&self, items: &[Json]) -> Vec<Key> {
         let named = |name: &String| items.iter().any(|item| item["metadata"]["name"] == **name);
         let at = |cidr: &String| items.iter().any(|item| item["spec"]["cidr"] == **cidr);
@@ -200,7 +200,7 @@ fn tables(lists: &[(Kind, ListResponse)], columns: &Columns) -> Result<(), Failu
     output::print(&tables.map_err(Failure::Usage)?.join("\n"))
 }
 
-/// Returns the resources that are asked for, as many as there are.
+/// Returns the selected resources that exist.
 async fn fetch(client: &Client, wanted: &Selection) -> Result<ListResponse, Failure> {
     let path = format!("/v1/resources/{}", wanted.kind.plural());
     if let ([name], []) = (wanted.names.as_slice(), wanted.cidrs.as_slice()) {
@@ -223,7 +223,7 @@ fn labels(item: &Json) -> BTreeMap<String, String> {
     labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// Returns a resource without what belongs to this cluster.
+/// Removes the fields of this cluster from a resource.
 pub(super) fn exported(item: Json) -> Json {
     let mut item = without_version(item);
     if let Some(metadata) = item.get_mut("metadata").and_then(Json::as_object_mut) {

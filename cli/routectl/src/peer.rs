@@ -3,7 +3,7 @@
 use super::output;
 use api::view::{OpenView, PeerDetail, TrafficView};
 
-/// Returns the session, a line for each thing.
+/// Renders a session in full, one property per line.
 pub(super) fn text(detail: &PeerDetail) -> String {
     let peer = &detail.peer;
     let maybe = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());

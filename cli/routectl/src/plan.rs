@@ -1,4 +1,4 @@
-//! `routectl plan`: what resources would change on this node; nothing is changed.
+//! `routectl plan`: the changes that resources would make on this node.
 
 use clap::Args;
 use hyper::Method;
@@ -15,10 +15,10 @@ use api::view::{ChangeKind, KernelChanges, ObjectChange, RehearsalView, SessionF
 pub(super) struct Plan {
     #[command(flatten)]
     files: Files,
-    /// As if the resources were deleted instead of applied.
+    /// Plan the deletion of the resources.
     #[arg(long)]
     delete: bool,
-    /// How to show it; `wide` names what stays as it is, too.
+    /// The output format. `wide` includes what stays unchanged.
     #[arg(short, long, default_value = "table")]
     output: ShowFormat,
 }
@@ -41,7 +41,7 @@ impl Plan {
     }
 }
 
-/// Returns a sign for each change, as in a diff.
+/// Returns the sign of a change, as in a diff.
 fn sign(change: ChangeKind) -> &'static str {
     match change {
         ChangeKind::Add => "+",

@@ -1,4 +1,4 @@
-//! `routectl show`: what the daemon does now.
+//! `routectl show`: the present state of the daemon.
 
 use crate::usage::{UsageError, usage};
 use std::net::IpAddr;
@@ -21,25 +21,25 @@ use api::view::{
 pub(super) struct Show {
     /// What to show.
     what: ShowTarget,
-    /// Of peers: one of them, by name or address, in full.
+    /// For peers: the name or address of one peer, to show in full.
     #[arg(value_parser = peer_name)]
     name: Option<String>,
-    /// How to show it.
+    /// The output format.
     #[arg(short, long, default_value = "table")]
     output: ShowFormat,
-    /// Of routes: those of this prefix and inside it.
+    /// For routes: those of this prefix and inside it.
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
-    /// Of routes: those that come from this peer, by name or address.
+    /// For routes: those from this peer, by name or address.
     #[arg(long, value_name = "NAME", value_parser = peer_name)]
     peer: Option<String>,
-    /// Of routes: every path that was received, before any filter; with --peer of that one alone.
+    /// For routes: every path received, before any filter. With --peer from that peer only.
     #[arg(long, group = "which")]
     received: bool,
-    /// Of routes: what the peer of --peer is told, with the next hop that it is told.
+    /// For routes: those advertised to the peer of --peer, with the advertised next hop.
     #[arg(long, group = "which", requires = "peer")]
     advertised: bool,
-    /// Of routes: every path that a rule rejects, with the reason.
+    /// For routes: every path that a rule rejects, with the reason.
     #[arg(long, group = "which")]
     rejected: bool,
 }
@@ -52,17 +52,17 @@ enum ShowTarget {
     /// The best route of each prefix.
     #[value(alias = "route")]
     Routes,
-    /// How each other node is reached.
+    /// The tunnel or direct path to each other node.
     #[value(alias = "tunnel")]
     Tunnels,
     /// The static peer table.
     #[value(alias = "node")]
     Nodes,
-    /// The daemon as a whole.
+    /// The status of the daemon.
     Status,
 }
 
-/// How views are shown.
+/// The output format of views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ShowFormat {
     /// Columns.
@@ -128,7 +128,7 @@ fn peer_name(text: &str) -> Result<String, UsageError> {
 }
 
 impl Show {
-    /// What of routes is asked for, as the API takes it.
+    /// Returns the query of the routes, for the API.
     fn route_query(&self) -> Result<String, Failure> {
         let mut query = match (self.received, self.advertised, self.rejected) {
             (true, ..) => "which=received",
@@ -338,7 +338,7 @@ fn nodes(nodes: &[NodeView], wide: bool) -> String {
     output::table(&headings, rows.collect())
 }
 
-/// What this node's nftables table does, and what it has dropped.
+/// Describes this node's nftables table and the packets that it has dropped.
 fn firewall_lines(firewall: &FirewallView) -> Vec<(&'static str, String)> {
     let state = match (firewall.wanted, firewall.installed) {
         (false, _) => "nothing to do",
@@ -362,7 +362,7 @@ fn firewall_lines(firewall: &FirewallView) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// How a shared datastore is reached.
+/// Describes the connection to a shared datastore.
 fn store_line(store: &StoreView) -> String {
     let since = output::timestamp(&store.since);
     if store.connected {

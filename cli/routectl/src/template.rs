@@ -1,5 +1,5 @@
-//! `-o jsonpath=...`: kubectl's templates, a text with paths in braces. Paths are those of RFC 9535 in kubectl's
-//! spelling, which `jsonpath-rust` evaluates.
+//! Templates of `-o jsonpath=...`, as kubectl has them: text with paths in braces. Paths in
+//! kubectl's spelling are translated to RFC 9535, which `jsonpath-rust` evaluates.
 
 use crate::usage::{UsageError, usage};
 use jsonpath_rust::parser::model::JpQuery;
@@ -7,22 +7,22 @@ use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::js_path_process;
 use serde_json::Value as Json;
 
-/// Characters at which a template is refused.
+/// The longest template, in characters.
 const MAX_LENGTH: usize = 8192;
-/// Ranges within ranges at which a template is refused.
+/// The deepest nesting of ranges.
 const MAX_DEPTH: usize = 16;
 
-/// A template that was read.
+/// A parsed template.
 #[derive(Clone, Debug)]
 pub(super) struct Template(Vec<TemplatePart>);
 
 #[derive(Clone, Debug)]
 enum TemplatePart {
-    /// Text as it is.
+    /// Literal text.
     Text(String),
     /// The values of a path.
     Values(TemplatePath),
-    /// The parts, once for each value of a path.
+    /// Parts that are rendered once for each value of a path.
     Range(TemplatePath, Vec<TemplatePart>),
 }
 
@@ -34,10 +34,10 @@ struct TemplatePath {
 }
 
 impl Template {
-    /// Reads a template; a path alone may go without its braces.
+    /// Parses a template. A single path may lack its braces.
     ///
     /// # Errors
-    /// One line: which action is wrong.
+    /// An action is malformed. The message is one line.
     pub(super) fn parse(text: &str) -> Result<Self, UsageError> {
         if text.len() > MAX_LENGTH {
             return Err(usage!("jsonpath=: longer than {MAX_LENGTH} bytes"));
@@ -86,7 +86,8 @@ impl Template {
         }
     }
 
-    /// Returns the text with the values of `root` in it. A path that leads to nothing gives nothing.
+    /// Renders the template for the values of `root`. A path without a value yields an empty
+    /// text.
     pub(super) fn render(&self, root: &Json) -> String {
         let mut text = String::new();
         render(&self.0, root, root, &mut text);
@@ -120,7 +121,7 @@ fn render(parts: &[TemplatePart], root: &Json, here: &Json, text: &mut String) {
     }
 }
 
-/// Where an action ends: at the first closing brace that is in no quotes.
+/// Returns the end of an action: the first closing brace outside quotes.
 fn action_end(text: &str) -> Option<usize> {
     let mut quote = None;
     let mut escaped = false;
@@ -138,7 +139,7 @@ fn action_end(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns a quoted text with its escapes, as in `{"\n"}`.
+/// Parses a quoted text with escapes, as in `{"\n"}`.
 fn literal(text: &str) -> Result<String, UsageError> {
     let quote = text.chars().next().unwrap_or('"');
     let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
@@ -166,10 +167,10 @@ fn read_path(text: &str) -> Result<TemplatePath, UsageError> {
     Ok(TemplatePath { query, from_root })
 }
 
-/// Returns a path in kubectl's spelling, and whether it begins with `$`.
+/// Parses a path in kubectl's spelling.
 ///
 /// # Errors
-/// One line: what is wrong with it.
+/// The path is malformed. The message is one line.
 pub(super) fn path(text: &str) -> Result<(JpQuery, bool), UsageError> {
     let text = text.trim();
     let from_root = text.starts_with('$');
@@ -193,8 +194,8 @@ fn first_line(text: &str) -> String {
     lines.last().map_or_else(|| "is no path".to_owned(), |line| line.trim_start_matches("= ").to_owned())
 }
 
-/// Returns the steps of a path in the spelling of RFC 9535, in which a name is short only if it is an identifier; and what
-/// follows the path.
+/// Translates the segments of a path to RFC 9535, which has shorthand names for identifiers only.
+/// Returns the rest of the text too.
 fn steps(text: &str) -> Result<(String, &str), UsageError> {
     let mut result = String::new();
     let mut rest = text;
@@ -225,7 +226,7 @@ fn steps(text: &str) -> Result<(String, &str), UsageError> {
     }
 }
 
-/// Returns a name up to what can't be part of one; `\.` is a dot.
+/// Parses a name. `\.` is a dot.
 fn step_name(text: &str) -> (String, &str) {
     let mut name = String::new();
     let mut escaped = false;
@@ -247,7 +248,7 @@ fn quoted(name: &str) -> String {
     format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Where the bracket that the text begins with is closed.
+/// Returns the position of the bracket that closes the first one.
 fn bracket_end(text: &str) -> Option<usize> {
     let (mut depth, mut quote) = (0_u32, None);
     for (at, c) in text.char_indices() {
@@ -268,8 +269,8 @@ fn bracket_end(text: &str) -> Option<usize> {
     None
 }
 
-/// What stands in brackets: indices, names and slices as they are, but for the dots that kubectl wants escaped in names, and
-/// filters with their paths respelt.
+/// Translates the contents of brackets: indices, names and slices unchanged, except for the dots
+/// that kubectl escapes in names, and filters with translated paths.
 fn bracket(inner: &str) -> Result<String, UsageError> {
     let inner = inner.trim();
     let Some(filter) = inner.strip_prefix('?') else { return Ok(format!("[{}]", inner.replace("\\.", "."))) };
@@ -298,15 +299,15 @@ fn bracket(inner: &str) -> Result<String, UsageError> {
     Ok(result)
 }
 
-/// Returns the values that a path leads to.
+/// Returns the values of a path.
 pub(super) fn values<'a>(path: &JpQuery, from: &'a Json) -> Vec<&'a Json> {
-    // The only errors are those of functions, of which a path that was read has none unknown.
+    // The only possible errors are unknown functions, which the parser refuses.
     js_path_process(path, from)
         .map(|found| found.into_iter().map(|found| found.val()).collect())
         .unwrap_or_default()
 }
 
-/// Returns a value as text: strings as they are, everything else as JSON.
+/// Formats a value: strings unchanged, everything else as JSON.
 pub(super) fn plain(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),
