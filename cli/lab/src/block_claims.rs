@@ -16,7 +16,7 @@ use super::{
 };
 use api::{client::Client, view::NodeView};
 
-/// Waits until every node has claimed a block, and notes which.
+/// Waits until every node has claimed a block, and records the blocks in the layout.
 ///
 /// # Errors
 /// A daemon ended, or one has no block after `patience`.
@@ -37,7 +37,7 @@ pub(super) fn await_blocks(
         let block = loop {
             check_interrupted(interrupted)?;
             daemons.check()?;
-            // A daemon that does not answer yet has said nothing.
+            // A daemon that does not answer yet counts as one without nodes.
             let nodes: Vec<NodeView> = runtime.block_on(client.get("/v1/nodes")).unwrap_or_default();
             if let Some(block) = own_block(&nodes) {
                 break block;
@@ -54,7 +54,7 @@ pub(super) fn await_blocks(
     Ok(())
 }
 
-/// Returns the first IPv4 block of the node that is asked.
+/// Returns the first IPv4 block of the local node.
 fn own_block(nodes: &[NodeView]) -> Option<Ipv4Net> {
     let own = nodes.iter().find(|node| node.local)?;
     own.blocks.iter().find_map(|block| match block {

@@ -1,4 +1,4 @@
-//! What the daemons and the wire have to say for a lab to pass: pure.
+//! The conditions for a lab to pass, on the daemons and the captured packets. Pure.
 
 use ipnet::IpNet;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use api::view::{ExitKind, PeerView, RouteView, SessionState};
 
-/// What one daemon says of itself.
+/// The views of one daemon.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DaemonReport {
     /// `show peers`
@@ -18,18 +18,18 @@ pub(super) struct DaemonReport {
     pub routes: Vec<RouteView>,
 }
 
-/// How far the cluster has come.
+/// The progress of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Session ends that are as they should be, and how many there are.
+    /// The number of session ends in the expected state, and of all.
     pub sessions: (usize, usize),
-    /// Routes that are as they should be, and how many there are.
+    /// The number of routes in the expected state, and of all.
     pub routes: (usize, usize),
-    /// One line for each that is not.
+    /// One line for each session end or route that is not.
     pub unmet: Vec<String>,
 }
 
-/// Compares what the daemons say, in the order of the nodes, with what has to be.
+/// Compares the views of the daemons, in the order of the nodes, with the expected state.
 pub(super) fn progress(layout: &Layout, said: &[DaemonReport]) -> Progress {
     let mut progress = Progress::default();
     let nothing = DaemonReport::default();
@@ -70,7 +70,7 @@ pub(super) fn progress(layout: &Layout, said: &[DaemonReport]) -> Progress {
     progress
 }
 
-/// What came of one ordered pair.
+/// The result of one ordered pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PairResult {
     /// Sender, by index.
@@ -81,7 +81,7 @@ pub(super) struct PairResult {
     pub pinged: PingResults,
 }
 
-/// How the packets of a pair were on the wire, with their number.
+/// Describes the encapsulation of a pair's packets, with their number.
 pub(super) fn wires(layout: &Layout, counts: &Counts, from: usize, to: usize) -> Vec<(WireFormat, u64)> {
     let (Some(from), Some(to)) = (layout.nodes.get(from), layout.nodes.get(to)) else { return Vec::new() };
     [WireFormat::Plain, WireFormat::Ipip, WireFormat::Vxlan]
@@ -90,7 +90,7 @@ pub(super) fn wires(layout: &Layout, counts: &Counts, from: usize, to: usize) ->
         .collect()
 }
 
-/// One line for each thing that the pings or the wire show to be wrong.
+/// Returns one line for each fault that the pings or the captured packets show.
 pub(super) fn faults(layout: &Layout, results: &[PairResult], counts: &Counts) -> Vec<String> {
     let mut faults = Vec::new();
     for result in results {

@@ -1,4 +1,5 @@
-//! Drops a node's packets on the lab's bridge, by nftables' bridge family: the only one that User-Mode Linux has too.
+//! Drop rules on the lab's bridge. They use the bridge family of nftables, the only one that
+//! User-Mode Linux has too.
 
 use std::{
     io::Write,
@@ -10,7 +11,7 @@ use testbed::Namespace;
 
 use super::error::LabError;
 
-/// What is dropped of a node.
+/// The protocol of a node that is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlockedProtocol {
     /// TCP port 179.
@@ -20,7 +21,7 @@ pub(super) enum BlockedProtocol {
 }
 
 impl BlockedProtocol {
-    /// What a person calls it.
+    /// Returns the name for display.
     pub(super) fn text(self) -> &'static str {
         match self {
             BlockedProtocol::Bgp => "TCP port 179",
@@ -46,7 +47,7 @@ impl BlockedProtocol {
 /// Drops packets from and to `node`.
 ///
 /// # Errors
-/// When `nft` is missing or refuses.
+/// `nft` is missing or fails.
 pub(super) fn drop_packets(
     network: &Namespace,
     node: Ipv4Addr,
@@ -64,10 +65,10 @@ pub(super) fn drop_packets(
     Ok(())
 }
 
-/// Returns the number of packets were dropped.
+/// Returns the number of dropped packets.
 ///
 /// # Errors
-/// When `nft` refuses.
+/// `nft` fails.
 pub(super) fn dropped(network: &Namespace, what: BlockedProtocol) -> Result<u64, LabError> {
     let list = move || nft(&["list", "table", "bridge", what.table()], "");
     let listing = network.run(list).map_err(LabError::namespace)??;

@@ -1,4 +1,4 @@
-//! What a lab consists of, and what has to come out of it: pure.
+//! The layout of a lab and its expected results. Pure.
 
 use std::{fmt::Write, net::Ipv4Addr};
 
@@ -11,7 +11,7 @@ use super::LabArgs;
 pub(super) const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, 0, 0), 16);
 /// The last octet of each subnet's gateway, which is the lab's bridge.
 const GATEWAY: u8 = 254;
-/// More nodes than this do not fit beside the gateway.
+/// The largest number of nodes, in addition to the gateway.
 pub(super) const MAX_NODES: u8 = 64;
 
 /// How the nodes peer.
@@ -32,7 +32,7 @@ pub(super) enum LabEncapsulation {
     Vxlan,
 }
 
-/// Where the nodes' resources are.
+/// The store of the nodes' resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LabDatastore {
     /// In a directory.
@@ -50,7 +50,7 @@ pub(super) enum LabPoolMode {
     CrossSubnet,
 }
 
-/// How a packet was on the wire.
+/// The encapsulation of a captured packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum WireFormat {
     /// Unencapsulated.
@@ -62,7 +62,7 @@ pub(super) enum WireFormat {
 }
 
 impl WireFormat {
-    /// What a person calls it.
+    /// Returns the name for display.
     pub(super) fn text(self) -> &'static str {
         match self {
             WireFormat::Plain => "plain",
@@ -100,7 +100,7 @@ pub(super) struct Layout {
     pub pool_mode: LabPoolMode,
     /// How the nodes peer.
     pub mode: BgpMode,
-    /// Where their resources are.
+    /// The store of the nodes' resources.
     pub datastore: LabDatastore,
     /// Index of the node whose BGP is blocked.
     pub blocked: Option<usize>,
@@ -126,10 +126,10 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// Lays a lab out.
+    /// Creates the layout of a lab.
     ///
     /// # Errors
-    /// When the arguments do not fit together.
+    /// The arguments are inconsistent.
     pub(super) fn new(args: &LabArgs) -> Result<Self, LayoutError> {
         if !(2..=MAX_NODES).contains(&args.nodes) {
             return Err(LayoutError::Nodes(args.nodes));
@@ -175,7 +175,7 @@ impl Layout {
         all
     }
 
-    /// Returns whether two nodes are to have a session.
+    /// Returns whether two nodes should have a session.
     pub(super) fn peers(&self, a: usize, b: usize) -> bool {
         match self.mode {
             BgpMode::Mesh => true,
@@ -183,12 +183,12 @@ impl Layout {
         }
     }
 
-    /// Returns whether their session is to be Established in the end.
+    /// Returns whether the session should become Established.
     pub(super) fn established(&self, a: usize, b: usize) -> bool {
         self.peers(a, b) && self.blocked != Some(a) && self.blocked != Some(b)
     }
 
-    /// Returns whether `a` has a BGP path to `b`'s block in the end.
+    /// Returns whether `a` should learn `b`'s block by BGP.
     fn has_path(&self, a: usize, b: usize) -> bool {
         match self.mode {
             BgpMode::Mesh => self.established(a, b),
@@ -204,7 +204,7 @@ impl Layout {
         self.dropped != Some(a) && self.dropped != Some(b)
     }
 
-    /// How packets from `a`'s pods to `b`'s have to be on the wire.
+    /// Returns the expected encapsulation of packets from `a`'s pods to `b`'s.
     pub(super) fn expected_wire(&self, a: usize, b: usize) -> WireFormat {
         let same = match (self.nodes.get(a), self.nodes.get(b)) {
             (Some(a), Some(b)) => a.address.trunc() == b.address.trunc(),
@@ -222,17 +222,18 @@ impl Layout {
         }
     }
 
-    /// Returns whether the nodes register themselves; a reflector's resource says more than a node knows of itself.
+    /// Returns whether the nodes register themselves. With a reflector the resources are
+    /// written, since a node does not know its reflector settings.
     fn registers(&self) -> bool {
         self.claims() && self.mode == BgpMode::Mesh
     }
 
-    /// Returns whether the daemons claim their blocks, which are known only then.
+    /// Returns whether the daemons claim their blocks, which are unknown before.
     pub(super) fn claims(&self) -> bool {
         self.datastore == LabDatastore::Etcd
     }
 
-    /// Takes the block that a node has claimed; its pod has the third address there.
+    /// Sets the block that a node has claimed. Its pod has the third address of the block.
     pub(super) fn give_block(&mut self, index: usize, block: Ipv4Net) {
         if let Some(node) = self.nodes.get_mut(index) {
             (node.block, node.pod) = (block, third(&block));
@@ -312,7 +313,8 @@ fn node(number: u8, subnets: u8) -> LabNode {
     }
 }
 
-/// Returns the first may be the node's own on the tunnels.
+/// Returns the pod's address, the third of the block. The first may be the node's address on the
+/// tunnels.
 fn third(block: &Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from_bits(block.network().to_bits() + 2)
 }

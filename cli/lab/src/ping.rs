@@ -20,14 +20,14 @@ use nix::{
 
 /// Requests sent to each pod.
 pub(super) const REQUESTS: u16 = 2;
-/// How long an answer may take.
+/// The timeout for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
-/// Payload, so that a packet is of ordinary size.
+/// The payload, for packets of the usual size.
 const PAYLOAD: [u8; 48] = [0x61; 48];
 
-/// What came of pinging one address.
+/// The results of the pings of one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PingResults {
     /// Requests sent.
@@ -38,10 +38,11 @@ pub(super) struct PingResults {
     pub round_trip: Option<Duration>,
 }
 
-/// Sends [`REQUESTS`] echo requests, each after the answer to the one before, from the calling thread's namespace.
+/// Sends [`REQUESTS`] echo requests, each after the answer to the one before, from the calling
+/// thread's namespace.
 ///
 /// # Errors
-/// When the socket cannot be opened; unreachable addresses are an answer, not an error.
+/// The socket can't be opened. Unreachable addresses are a result, not an error.
 pub(super) fn ping(destination: Ipv4Addr, identifier: u16) -> io::Result<PingResults> {
     let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
     let address = SockaddrIn::from(std::net::SocketAddrV4::new(destination, 0));
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_rfc_1071s() {
-        // RFC 1071 §3's example: the sum is ddf2, its complement 220d.
+        // The example of RFC 1071 §3: the sum is ddf2, its complement 220d.
         assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0x220d);
     }
 }
