@@ -1,5 +1,5 @@
 //! Runs a command in a guest: a kernel with the modules that this one may lack, as a process.
-//! User-Mode Linux starts in half a second; QEMU has the features that it lacks ([`qemu`]).
+//! User-Mode Linux starts in half a second; QEMU has the features that it lacks.
 //!
 //! The guest's init is this executable ([`init::become_init_if_asked`]). It sees the host's whole
 //! root, copy on write: its writes go to guest memory and are lost at the end.

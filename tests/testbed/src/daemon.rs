@@ -1,4 +1,4 @@
-//! A real `routed` without a dataplane, and `routectl` beside it.
+//! A `routed` process without a dataplane, and `routectl` for it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl StandaloneDaemon {
     /// Starts a daemon with a directory of resources and further lines in routed.yaml.
     ///
     /// # Panics
-    /// It does not answer.
+    /// The daemon does not answer.
     pub fn over_files(more: &str) -> Self {
         let mut daemon = StandaloneDaemon::named("node-a", "{ file: RESOURCES }", more);
         fs::create_dir(daemon.path("resources")).expect("a working test bed");
@@ -53,12 +53,13 @@ impl StandaloneDaemon {
     /// Returns the daemon's process id.
     ///
     /// # Panics
-    /// It does not run.
+    /// The daemon does not run.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("a working test bed").id()
     }
 
-    /// Writes the configuration of a daemon in a network namespace, with further lines in routed.yaml.
+    /// Writes the configuration of a daemon in a network namespace, with further lines in
+    /// routed.yaml.
     ///
     /// # Panics
     /// The configuration can't be written.
@@ -68,7 +69,8 @@ impl StandaloneDaemon {
         daemon
     }
 
-    /// Writes the configuration of a daemon in the test's own namespace, with further lines in routed.yaml.
+    /// Writes the configuration of a daemon in the test's own namespace, with further lines in
+    /// routed.yaml.
     ///
     /// # Panics
     /// The configuration can't be written.
@@ -92,7 +94,7 @@ impl StandaloneDaemon {
     /// Starts the daemon.
     ///
     /// # Panics
-    /// It can't be started.
+    /// The daemon can't be started.
     pub fn start(&mut self) {
         let log =
             fs::File::options().create(true).append(true).open(self.path("log")).expect("a working test bed");
@@ -124,22 +126,22 @@ impl StandaloneDaemon {
     /// Runs `routectl` against the daemon; returns the exit status, stdout and stderr.
     ///
     /// # Panics
-    /// It can't be run.
+    /// The program can't be run.
     pub fn routectl(&self, arguments: &[&str]) -> (i32, String, String) {
         routectl(arguments, &self.path("routed.sock"))
     }
 
-    /// Runs `routectl`, which has to succeed; returns stdout.
+    /// Runs `routectl`, which must succeed, and returns stdout.
     ///
     /// # Panics
-    /// It fails.
+    /// The command fails.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let (status, stdout, stderr) = self.routectl(arguments);
         assert_eq!(status, 0, "routectl {arguments:?}: {stdout}{stderr}");
         stdout
     }
 
-    /// Applies resources; returns stdout.
+    /// Applies resources and returns stdout.
     ///
     /// # Panics
     /// The daemon refuses them.
@@ -158,10 +160,10 @@ impl StandaloneDaemon {
         serde_json::from_str(&stdout).unwrap_or_default()
     }
 
-    /// Waits until the status is as wanted; returns how long that took.
+    /// Waits until the status satisfies a condition, and returns the time that it took.
     ///
     /// # Panics
-    /// It never is.
+    /// The timeout expires.
     pub fn until(&self, what: &str, is_it: impl Fn(&serde_json::Value) -> bool) -> Duration {
         let begin = Instant::now();
         loop {
@@ -179,10 +181,10 @@ impl StandaloneDaemon {
         }
     }
 
-    /// Waits until the daemon is connected to its datastore, or is not.
+    /// Waits until the daemon is connected to, or disconnected from, its datastore.
     ///
     /// # Panics
-    /// It never is.
+    /// The timeout expires.
     pub fn until_connected(&self, connected: bool) -> Duration {
         self.until("connected or not", |status| status["store"]["connected"] == connected)
     }
@@ -197,7 +199,7 @@ impl Drop for StandaloneDaemon {
 /// Runs `routectl` against a socket; returns the exit status, stdout and stderr.
 ///
 /// # Panics
-/// It can't be run.
+/// The program can't be run.
 pub fn routectl(arguments: &[&str], socket: &Path) -> (i32, String, String) {
     let done = Command::new(product("routectl"))
         .env("ROUTED_SOCKET", socket)
@@ -217,7 +219,7 @@ pub fn node(name: &str, address: &str) -> String {
     format!("{HEAD}kind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n")
 }
 
-/// Returns `datastore` of routed.yaml for a cluster.
+/// Returns the setting `datastore` of routed.yaml for a cluster.
 pub fn etcd(cluster: &EtcdCluster) -> String {
     format!("{{ etcd: {{ endpoints: {} }} }}", cluster.yaml())
 }
