@@ -57,7 +57,7 @@ async fn sixty_blocks(store: &EtcdStore) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn fifty_nodes_that_claim_at_once_and_crash_anywhere_never_hold_one_block_twice() {
+async fn fifty_nodes_that_claim_concurrently_and_crash_never_own_a_block_twice() {
     let cluster = EtcdCluster::start(3);
     let settings = EtcdSettings::plain(cluster.endpoints());
     let admin = EtcdStore::open(settings.clone(), None);
@@ -112,12 +112,12 @@ async fn fifty_nodes_that_claim_at_once_and_crash_anywhere_never_hold_one_block_
     assert_eq!(self::owners(&contents).iter().collect::<Vec<_>>(), kept);
 }
 
-/// Whether a node of the fifty is one of those that stay.
+/// Returns whether a node of the fifty stays.
 fn stays(name: &str) -> bool {
     name.strip_prefix("n-").and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number >= 20)
 }
 
-/// What `ipam check --fix` says, asked of a daemon that neither claims nor reclaims anything.
+/// Returns the output of `ipam check --fix` on a daemon that neither claims nor reclaims blocks.
 fn check_and_fix(cluster: &EtcdCluster) -> String {
     let config = "ipam: { blocks: 0, freeAddresses: 0, reclaimAfter: off }\nautodetect: { ipv4: none }\n";
     let mut daemon = StandaloneDaemon::named("observer", &etcd(cluster), config);
@@ -138,7 +138,7 @@ fn check_and_fix(cluster: &EtcdCluster) -> String {
 }
 
 #[test]
-fn daemons_claim_their_blocks_and_what_is_left_behind_is_found_and_released() {
+fn daemons_claim_blocks_and_orphaned_blocks_are_found_and_released() {
     let mut cluster = EtcdCluster::in_namespaces(1);
     let start = |cluster: &mut EtcdCluster, number: usize, name: &str, more: &str| {
         let namespace = cluster.host(number, &format!("{}.{}/24", net(), 100 + number));
@@ -180,7 +180,7 @@ fn daemons_claim_their_blocks_and_what_is_left_behind_is_found_and_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_no_block_is_left_that_of_a_node_that_is_no_more_is_taken_over() {
+async fn a_full_pool_yields_the_block_of_a_deleted_node() {
     let cluster = EtcdCluster::start(1);
     let store = EtcdStore::open(EtcdSettings::plain(cluster.endpoints()), None);
     let all = [pool("cidr: 10.65.0.0/25, blockSize: 26"), node("a", "10.0.0.1/24"), node("b", "10.0.0.2/24")];

@@ -146,7 +146,7 @@ impl GuestError {
 /// `routectl guest`: runs any command in the guest.
 #[derive(Debug, clap::Args)]
 pub struct GuestArgs {
-    /// What runs the guest's kernel
+    /// Machine that runs the guest's kernel
     #[arg(long, value_enum, default_value_t = Machine::Uml)]
     machine: Machine,
     /// Memory of the guest

@@ -46,7 +46,7 @@ pub(super) enum LabDatastore {
 pub(super) enum LabPoolMode {
     /// Every packet between nodes is encapsulated.
     Always,
-    /// Those between subnets are.
+    /// Packets between subnets are encapsulated.
     CrossSubnet,
 }
 
@@ -120,7 +120,7 @@ pub enum LayoutError {
     /// There is no such node.
     #[error("{0}: there is no {1}; nodes are node-1 to node-{2}")]
     NoSuchNode(&'static str, String, u8),
-    /// Nothing that could be dropped is sent.
+    /// The packets to drop are never sent.
     #[error("--drop-ipip: with --encapsulation vxlan no packet is IP-in-IP; leave one of the two out")]
     NothingToDrop,
 }
@@ -331,7 +331,7 @@ pub(super) mod tests {
         lab: LabArgs,
     }
 
-    /// Of a command line's words.
+    /// Parses the arguments of a command line.
     pub(crate) fn layout(arguments: &str) -> Result<Layout, LayoutError> {
         let words = std::iter::once("lab").chain(arguments.split_whitespace());
         Layout::new(&Arguments::try_parse_from(words).expect("arguments").lab)

@@ -56,7 +56,7 @@ pub struct LabArgs {
     /// Number of nodes
     #[arg(long, default_value_t = 3, value_name = "N")]
     nodes: u8,
-    /// Who peers with whom
+    /// Peering of the nodes
     #[arg(long, value_enum, default_value_t = BgpMode::Mesh)]
     mode: BgpMode,
     /// Encapsulation of packets between nodes

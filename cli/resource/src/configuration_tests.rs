@@ -89,7 +89,7 @@ fn the_configuration_has_its_defaults_and_rules() {
 }
 
 #[test]
-fn what_is_said_of_restarts_and_of_several_paths_is_read_and_checked() {
+fn restart_and_add_path_settings_are_read_and_checked() {
     let default = snapshot("").configuration;
     assert_eq!(default.restart_time, Duration::from_secs(120));
     assert!(default.routed.graceful_restart && default.routed.long_lived_stale_time.is_zero());

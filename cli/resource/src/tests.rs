@@ -33,8 +33,8 @@ pub(super) fn v3(kind: &str, name: &str, spec: &str) -> String {
     format!("apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
 }
 
-/// Returns the lines of `v3` are apiVersion 1, kind 2, metadata 3, spec 4; the next document begins
-/// at 6.
+/// Checks for one mistake. The lines of `v3` are apiVersion 1, kind 2, metadata 3, spec 4; the next
+/// document begins at 6.
 fn one_mistake(spec_kind: &str, spec: &str, line: &str) {
     assert_eq!(mistakes(&v3(spec_kind, "x", spec)), [line.to_owned()], "{spec}");
 }
@@ -165,7 +165,7 @@ fn overlapping_pools_are_the_later_ones_mistake_whichever_is_wider() {
 }
 
 #[test]
-fn a_node_is_read_with_all_that_the_static_table_needs() {
+fn a_node_has_all_fields_of_the_static_table() {
     let text = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata:\n  name: node-b\n  labels: {rack: r1}\n  \
                 annotations: {x: y}\n  creationTimestamp: null\nspec:\n  bgp: {ipv4Address: 192.168.0.2/24, asNumber: \
                 64513, routeReflectorClusterID: 10.0.0.1, ipv4IPIPTunnelAddr: 10.1.2.1}\n  podCIDRs: [10.1.2.0/26, \
@@ -440,7 +440,7 @@ fn a_cluster_configuration_gives_its_encapsulation_and_names_the_rest() {
 }
 
 #[test]
-fn a_file_over_the_bound_is_refused() {
+fn a_file_over_the_size_limit_is_refused() {
     let lines = mistakes(&"#".repeat(MAX_FILE_BYTES + 1));
     assert_eq!(
         lines,

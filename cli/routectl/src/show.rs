@@ -19,7 +19,7 @@ use api::view::{
 /// The arguments of `show`.
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// What to show.
+    /// The subject.
     what: ShowTarget,
     /// For peers: the name or address of one peer, to show in full.
     #[arg(value_parser = peer_name)]

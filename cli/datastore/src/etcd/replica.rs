@@ -39,7 +39,7 @@ struct Entry {
 pub(crate) enum ReplicaChange {
     /// A resource has changed.
     Changed,
-    /// Nothing has changed.
+    /// No resource has changed.
     Unchanged,
     /// Events were lost or came out of order. A new listing is required.
     OutOfSync,
