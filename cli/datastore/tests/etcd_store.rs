@@ -12,13 +12,8 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use testbed::etcd_cluster::{EtcdCluster, PATIENCE};
+use testbed::manifest::node;
 use testbed::proxy::{Forwarding, Proxy};
-
-fn node(name: &str, address: &str) -> String {
-    format!(
-        "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n"
-    )
-}
 
 fn manifests(text: &str) -> Vec<Manifest> {
     let parsed = parse_file("given.yaml", text);

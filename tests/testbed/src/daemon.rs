@@ -1,5 +1,6 @@
 //! A `routed` process without a dataplane, and `routectl` for it.
 
+pub use crate::manifest::{HEAD, node};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -209,14 +210,6 @@ pub fn routectl(arguments: &[&str], socket: &Path) -> (i32, String, String) {
         .expect("a working test bed");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr))
-}
-
-/// The first line of a resource.
-pub const HEAD: &str = "apiVersion: projectcalico.org/v3\n";
-
-/// Returns a Node resource.
-pub fn node(name: &str, address: &str) -> String {
-    format!("{HEAD}kind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n")
 }
 
 /// Returns the setting `datastore` of routed.yaml for a cluster.

@@ -7,6 +7,7 @@
 //! | [`daemon`] | A `routed` process without a dataplane |
 //! | [`etcd`], [`etcd_cluster`], [`proxy`] | Members and clusters of etcd, and a proxy in front of a member |
 //! | [`mod@guest`] | Tests that run again in a guest |
+//! | [`manifest`] | Texts of resources |
 //! | [`patience`] | Waiting for other programs |
 //!
 //! Parts that `routectl lab` uses return errors; the others panic, since a test that can't run must
@@ -17,6 +18,7 @@ pub mod daemon;
 pub mod etcd;
 pub mod etcd_cluster;
 pub mod guest;
+pub mod manifest;
 pub mod namespace;
 pub mod patience;
 pub mod process;

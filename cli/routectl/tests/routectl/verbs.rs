@@ -1,18 +1,9 @@
 //! Every verb on resources, by the real `routectl` against the control API over a store of files.
 
 use std::fs;
+use testbed::manifest::{node, pool};
 
 use crate::daemon::{Daemon, Run};
-
-const HEAD: &str = "apiVersion: projectcalico.org/v3\n";
-
-fn node(name: &str, address: &str) -> String {
-    format!("{HEAD}kind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n")
-}
-
-fn pool(name: &str, spec: &str) -> String {
-    format!("{HEAD}kind: IPPool\nmetadata: {{name: {name}}}\nspec: {spec}\n")
-}
 
 fn said(run: &Run) -> (i32, &str, &str) {
     (run.status, run.stdout.as_str(), run.stderr.as_str())
