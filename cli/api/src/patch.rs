@@ -186,7 +186,7 @@ async fn amend<T>(
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
-        let revision = contents.loaded.revision;
+        let revision = contents.state.revision;
         let Some(old) = contents.documents.iter().find(|document| document.key() == *key) else {
             return Err(StoreError::NotFound(key.clone()));
         };

@@ -9,8 +9,8 @@ use timing::Retry;
 
 use datastore::{Contents, Manifest, Revision, Store, StoreError};
 use resource::{
-    API_VERSION, ClusterConfiguration, Document, Encapsulation, IpPool, Key, Kind, Mistake, Mode as PoolMode,
-    Resource, Warning, parse_file, pool_manifest,
+    API_VERSION, ClusterConfiguration, Document, EncapsulationKind, EncapsulationMode, IpPool, Key, Kind,
+    Mistake, Resource, Warning, parse_file, pool_manifest,
 };
 use resource::{to_yaml, without_version};
 
@@ -103,7 +103,7 @@ pub struct ListResponse {
     /// The cluster's AS number, which nodes without one inherit.
     pub as_number: u32,
     /// The cluster's encapsulation, which pools without one inherit.
-    pub encapsulation: Encapsulation,
+    pub encapsulation: EncapsulationKind,
     /// The store's revision.
     pub revision: Revision,
 }
@@ -122,13 +122,13 @@ pub(super) fn list(contents: &Contents, kind: Kind, name: Option<&str>) -> Resul
         return Err(StoreError::NotFound(Key { kind, name: name.to_owned() }));
     }
     found.sort_by_key(|document| document.key());
-    let configuration = &contents.loaded.snapshot.configuration;
+    let configuration = &contents.state.snapshot.configuration;
     Ok(ListResponse {
         warnings: warnings_of(contents, &found),
         items: found.iter().map(|document| document.manifest.clone()).collect(),
         as_number: configuration.as_number,
         encapsulation: configuration.routed.encapsulation,
-        revision: contents.loaded.revision.clone(),
+        revision: contents.state.revision.clone(),
     })
 }
 
@@ -145,7 +145,7 @@ fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
         let key = starts.get(warning.at.file.as_str())?.range(..=warning.at.line).next_back()?.1;
         wanted.binary_search(key).ok()
     };
-    contents.loaded.warnings.iter().filter(|warning| owner(warning).is_some()).cloned().collect()
+    contents.state.warnings.iter().filter(|warning| owner(warning).is_some()).cloned().collect()
 }
 
 /// Files, parsed.
@@ -198,7 +198,7 @@ pub(super) async fn apply(
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
-        let against = expected.clone().unwrap_or_else(|| contents.loaded.revision.clone());
+        let against = expected.clone().unwrap_or_else(|| contents.state.revision.clone());
         if mode == Mode::Replace {
             unchanged_since_read(&given, &contents)?;
         }
@@ -212,7 +212,7 @@ pub(super) async fn apply(
         let manifests = resolve(&given, &there, &contents)?;
         let applied: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
         let put = match applied.is_empty() {
-            true => Ok(contents.loaded.revision.clone()),
+            true => Ok(contents.state.revision.clone()),
             false => store.put(manifests, Some(against)).await,
         };
         match put {
@@ -306,7 +306,7 @@ pub(super) async fn delete(
     let mut skipped = Vec::new();
     loop {
         if keys.is_empty() {
-            let revision = store.load().await?.loaded.revision;
+            let revision = store.load().await?.state.revision;
             return Ok(DeleteResponse { deleted: keys, skipped, revision });
         }
         match store.delete(keys.clone(), expected.clone()).await {
@@ -352,7 +352,7 @@ pub(super) fn resolve(
         {
             unchanged(document, new, old)?;
         }
-        if document.resource_version().is_some() || (document.is_respelt && !document.is_v1) {
+        if document.resource_version().is_some() || (document.needs_rewrite && !document.is_v1) {
             // The version is the store's own and stands in no text of it; an item of a list has no text of its own.
             let manifest = without_version(document.manifest.clone());
             manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
@@ -410,7 +410,7 @@ fn merged_pool(pool: &IpPool, old: &Json) -> Json {
     spec.insert("ipipMode".into(), settings["spec"]["ipipMode"].clone());
     spec.insert("natOutgoing".into(), pool.nat_outgoing.into());
     spec.insert("disabled".into(), pool.disabled.into());
-    if pool.ipip_mode.is_some_and(|mode| mode != PoolMode::Never) {
+    if pool.ipip_mode.is_some_and(|mode| mode != EncapsulationMode::Never) {
         spec.remove("vxlanMode");
     }
     manifest
@@ -420,7 +420,7 @@ fn empty_configuration() -> Json {
     json!({ "apiVersion": API_VERSION, "kind": "BGPConfiguration", "metadata": { "name": "default" }, "spec": {} })
 }
 
-fn with_encapsulation(mut configuration: Json, encapsulation: Encapsulation) -> Json {
+fn with_encapsulation(mut configuration: Json, encapsulation: EncapsulationKind) -> Json {
     let spec = &mut configuration["spec"];
     if !spec.is_object() {
         *spec = json!({});

@@ -6,49 +6,52 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Contents, Loaded, Revision, StoreError};
+use super::{Contents, Revision, StoreError, StoreState};
 use resource::{
-    Assembled, Document, Known, MAX_FILE_BYTES, Mistake, ParsedFile, Warning, assemble, parse_file_knowing,
+    Assembly, Document, MAX_FILE_BYTES, Mistake, ParseCache, ParsedFile, Warning, assemble, parse_file_cached,
 };
 
-/// Directories nested deeper than this are a mistake.
+/// The deepest nesting of directories.
 const MAX_DEPTH: usize = 16;
-/// Files and directories at which the whole is refused.
+/// The largest number of files and directories.
 const MAX_ENTRIES: usize = 50_000;
-/// Bytes of all files together at which the whole is refused.
+/// The largest size of all files together, in bytes.
 const MAX_TOTAL_BYTES: usize = 256 * 1024 * 1024;
 
-/// A file and what it holds.
+/// A file with its parsed contents.
 #[derive(Clone, Debug)]
 pub(super) struct SourceFile {
-    /// Below the directory, joined to it: what mistakes name.
+    /// The path including the directory, as mistakes name it.
     pub(super) path: PathBuf,
     pub(super) text: String,
     pub(super) parsed: ParsedFile,
 }
 
-/// All files below a directory, sorted by path, and what is wrong with the tree itself.
+/// All files below a directory, sorted by path, and the mistakes about the tree itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tree {
+pub(super) struct DirectoryTree {
     pub(super) files: Vec<SourceFile>,
-    /// Every directory that a change could appear in.
+    /// Every directory to watch for changes.
     pub(super) directories: Vec<PathBuf>,
     pub(super) mistakes: Vec<Mistake>,
 }
 
-/// Reads every `*.yaml` and `*.yml` below `directory`. Names that begin with `.` are passed over
-/// (editors' and Kubernetes' own), symbolic links are followed, each directory once.
-/// A file that is as it was in `seen` is not parsed again.
-pub(super) fn read(directory: &Path, seen: Vec<SourceFile>) -> Tree {
-    read_knowing(directory, seen, &Known::default())
+/// Reads every `*.yaml` and `*.yml` below `directory`.
+///
+/// Names that begin with `.` are ignored (files of editors and Kubernetes). Symbolic links are
+/// followed, and each directory is read once. A file with the same text as in `previous` is not
+/// parsed again.
+pub(super) fn read(directory: &Path, previous: Vec<SourceFile>) -> DirectoryTree {
+    read_cached(directory, previous, &ParseCache::default())
 }
 
-/// The same, but documents that are known are recalled: what is asked of them is [`Tree::loaded`] alone.
-pub(super) fn read_knowing(directory: &Path, seen: Vec<SourceFile>, known: &Known) -> Tree {
-    let mut seen: HashMap<PathBuf, SourceFile> =
-        seen.into_iter().map(|file| (file.path.clone(), file)).collect();
-    let mut tree = Tree::default();
-    let mut walk = Walk { visited: HashSet::new(), entries: 0, found: Vec::new() };
+/// Returns the same, but documents that are known are recalled: what is asked of them is
+/// [`DirectoryTree::loaded`] alone.
+pub(super) fn read_cached(directory: &Path, previous: Vec<SourceFile>, cache: &ParseCache) -> DirectoryTree {
+    let mut previous: HashMap<PathBuf, SourceFile> =
+        previous.into_iter().map(|file| (file.path.clone(), file)).collect();
+    let mut tree = DirectoryTree::default();
+    let mut walk = DirectoryWalk { visited: HashSet::new(), entries: 0, found: Vec::new() };
     walk.directory(directory, 0, &mut tree);
     walk.found.sort();
     let mut total = 0;
@@ -62,17 +65,18 @@ pub(super) fn read_knowing(directory: &Path, seen: Vec<SourceFile>, known: &Know
                     tree.mistakes.push(mistake(directory, rule));
                     break;
                 }
-                // A link's target may change where no watched directory sees it.
+                // The target of a symbolic link may be outside the watched
+                // directories.
                 if path.is_symlink()
                     && let Some(parent) =
                         fs::canonicalize(&path).ok().and_then(|to| to.parent().map(Path::to_owned))
                 {
                     tree.directories.push(parent);
                 }
-                let file = match seen.remove(&path).filter(|file| file.text == text) {
+                let file = match previous.remove(&path).filter(|file| file.text == text) {
                     Some(file) => file,
                     None => {
-                        let parsed = parse_file_knowing(&path.display().to_string(), &text, known);
+                        let parsed = parse_file_cached(&path.display().to_string(), &text, cache);
                         SourceFile { path, text, parsed }
                     }
                 };
@@ -90,14 +94,14 @@ fn mistake(path: &Path, rule: String) -> Mistake {
     Mistake { file: path.display().to_string(), line: 0, field: String::new(), rule }
 }
 
-struct Walk {
+struct DirectoryWalk {
     visited: HashSet<PathBuf>,
     entries: usize,
     found: Vec<PathBuf>,
 }
 
-impl Walk {
-    fn directory(&mut self, directory: &Path, depth: usize, tree: &mut Tree) {
+impl DirectoryWalk {
+    fn directory(&mut self, directory: &Path, depth: usize, tree: &mut DirectoryTree) {
         let canonical = match fs::canonicalize(directory) {
             Ok(canonical) => canonical,
             Err(error) if error.kind() == io::ErrorKind::NotFound && depth == 0 => {
@@ -111,7 +115,7 @@ impl Walk {
             }
         };
         if !self.visited.insert(canonical) {
-            return; // a link back to a directory that is read already
+            return; // a symbolic link to a directory that has been read
         }
         if depth > MAX_DEPTH {
             tree.mistakes.push(mistake(directory, format!("is nested deeper than {MAX_DEPTH} directories")));
@@ -142,7 +146,8 @@ impl Walk {
             let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => below.push(path),
-                // Anything else that is called *.yaml is read, or refused, by name.
+                // Any other *.yaml is read; what is not a regular file is refused
+                // by name.
                 _ if is_yaml => self.found.push(path),
                 _ => {}
             }
@@ -154,7 +159,8 @@ impl Walk {
     }
 }
 
-/// The text of a file; `None` if it went away since it was seen. An error is a line (or 0) and a rule.
+/// Reads the text of a file. Returns `None` if it was deleted meanwhile. An error has a line (or 0)
+/// and a rule.
 fn read_file(path: &Path) -> Result<Option<String>, (u64, String)> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -164,7 +170,7 @@ fn read_file(path: &Path) -> Result<Option<String>, (u64, String)> {
     if !metadata.is_file() {
         return Err((0, "is not a regular file".into()));
     }
-    // One octet more than there should be: whether there are more is seen by the same call.
+    // One octet more than the file has: the same call then detects a file that has grown.
     let expected = usize::try_from(metadata.len()).unwrap_or(MAX_FILE_BYTES).min(MAX_FILE_BYTES);
     let mut bytes = Vec::with_capacity(expected + 1);
     let read =
@@ -181,13 +187,13 @@ fn read_file(path: &Path) -> Result<Option<String>, (u64, String)> {
     }
 }
 
-impl Tree {
-    /// Every document of every file, in the order of files and lines.
+impl DirectoryTree {
+    /// Returns every document of every file, in the order of files and lines.
     pub(super) fn documents(&self) -> impl Iterator<Item = &Document> {
         self.files.iter().flat_map(|file| file.parsed.documents.iter())
     }
 
-    /// Equal for two trees with the same files and texts.
+    /// Returns a hash of the files and texts.
     pub(super) fn revision(&self) -> Revision {
         let mut hasher = DefaultHasher::new();
         for file in &self.files {
@@ -196,7 +202,7 @@ impl Tree {
         Revision(format!("{:016x}", hasher.finish()))
     }
 
-    /// What is wrong with each file alone.
+    /// Returns the mistakes of the tree and of each file by itself.
     pub(super) fn file_mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = self.mistakes.clone();
         for file in &self.files {
@@ -211,47 +217,47 @@ impl Tree {
         mistakes
     }
 
-    /// The whole, if it is valid.
+    /// Returns all resources with their manifests, if they are valid as a whole.
     pub(super) fn contents(&self) -> Result<Contents, Vec<Mistake>> {
         let versioned = |document: &Document| {
             let mut document = document.clone();
             document.set_resource_version(&version(&document));
             document
         };
-        Ok(Contents { loaded: self.loaded()?, documents: self.documents().map(versioned).collect() })
+        Ok(Contents { state: self.state()?, documents: self.documents().map(versioned).collect() })
     }
 
-    /// The same without the resources as they were written.
-    pub(super) fn loaded(&self) -> Result<Loaded, Vec<Mistake>> {
+    /// Returns the state, if the resources are valid as a whole.
+    pub(super) fn state(&self) -> Result<StoreState, Vec<Mistake>> {
         let mut mistakes = self.file_mistakes();
-        let Assembled { snapshot, mistakes: between, warnings } = assemble(self.documents());
+        let Assembly { snapshot, mistakes: between, warnings } = assemble(self.documents());
         mistakes.extend(between);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         let own = self.files.iter().flat_map(|file| file.parsed.warnings.iter().cloned());
         let warnings: Vec<Warning> = own.chain(warnings).collect();
-        Ok(Loaded { snapshot, warnings, revision: self.revision(), refused: Vec::new() })
+        Ok(StoreState { snapshot, warnings, revision: self.revision(), refused: Vec::new() })
     }
 
-    /// What is to be known of it when it is read the next time.
-    pub(super) fn into_known(self) -> Known {
-        let mut known = Known::default();
+    /// Converts the tree into a cache for the next reading.
+    pub(super) fn into_parse_cache(self) -> ParseCache {
+        let mut cache = ParseCache::default();
         for SourceFile { text, parsed, .. } in self.files {
-            known.remember(&text, parsed);
+            cache.insert(&text, parsed);
         }
-        known
+        cache
     }
 }
 
-/// Equal for two documents that say the same: a file has no revisions.
+/// Returns a hash of the manifest, which serves as `resourceVersion`: a file has no revisions.
 fn version(document: &Document) -> String {
     let mut hasher = DefaultHasher::new();
     document.manifest.to_string().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
-/// An error of the operating system, with what was being done.
+/// Returns a function that adds the operation and the path to an error of the operating system.
 pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { doing, path, source }

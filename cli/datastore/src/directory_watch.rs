@@ -1,4 +1,4 @@
-//! Watches a directory of resources and yields each state that differs from the last.
+//! The watch of a directory of resources, which yields each state that differs from the last.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -13,67 +13,70 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout_at};
 
-use super::directory::{self, SourceFile, Tree, io_error};
-use super::{StoreError, Update};
-use resource::{Document, Known};
+use super::directory::{self, DirectoryTree, SourceFile, io_error};
+use super::{StoreError, StoreUpdate};
+use resource::{Document, ParseCache};
 
-/// One state waits while the daemon works on the last; newer ones are read when it is taken.
+/// The capacity of the channel. One state waits while the daemon applies the last one; newer ones
+/// are read when it is received.
 const UPDATES: usize = 1;
-/// Quiet time after one file was replaced, or written to its end, before it is read: as it is one step it is mostly a
-/// whole change, but who moves several files moves them one right after the other.
+/// The quiet time after one file was replaced, or written and closed, before it is read. Mostly
+/// this is a complete change, but a user who moves several files moves them in quick succession.
 const BRIEF: Duration = Duration::from_micros(300);
-/// The same after anything more, so that several written together are one state.
+/// The quiet time after several events, so that files written together become one state.
 const QUIET: Duration = Duration::from_millis(3);
-/// The same while a file is there that is not written to its end.
+/// The quiet time while a file has been created and not closed.
 const UNFINISHED: Duration = Duration::from_millis(50);
-/// Reading is put off no longer than this however long files keep changing.
+/// The longest delay of a reading while files keep changing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// `AsyncFd` wants `AsRawFd`, which nix's type doesn't have.
-struct Watches(Inotify);
+/// A wrapper that implements `AsRawFd`, which `AsyncFd` needs and nix's type lacks.
+struct InotifyFd(Inotify);
 
-impl AsRawFd for Watches {
+impl AsRawFd for InotifyFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
     }
 }
 
-/// Watches `directory`, of which `seen` was read before. It is not read while `writing` is held.
+/// Starts to watch `directory`. `previous` was read before. The directory is not read while
+/// `writing` is locked.
 pub(super) fn start(
     directory: PathBuf,
-    seen: Tree,
+    previous: DirectoryTree,
     writing: Arc<Mutex<()>>,
-) -> Result<mpsc::Receiver<Update>, StoreError> {
+) -> Result<mpsc::Receiver<StoreUpdate>, StoreError> {
     let fail = || io_error("watching (raise fs.inotify.max_user_instances?)", &directory);
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
         .map_err(|errno| fail()(errno.into()))?;
-    // `register`, its successor, is unsafe to call: it has the caller promise what `Watches` gives
-    // anyway, one descriptor, owned and open for as long as it lives.
+    // `register`, its successor, is unsafe to call: its contract is the one that `InotifyFd`
+    // keeps anyway, one descriptor, owned and open for its lifetime.
     #[allow(deprecated)]
-    let watches = Arc::new(AsyncFd::new(Watches(inotify)).map_err(fail())?);
+    let watches = Arc::new(AsyncFd::new(InotifyFd(inotify)).map_err(fail())?);
     let (updates, receiver) = mpsc::channel(UPDATES);
-    let Tree { files, directories, .. } = seen;
-    let reader = Reader { directory, watches, directories, known: Known::default() };
+    let DirectoryTree { files, directories, .. } = previous;
+    let reader = DirectoryReader { directory, watches, directories, cache: ParseCache::default() };
     tokio::spawn(run(reader, files, writing, updates));
     Ok(receiver)
 }
 
 async fn run(
-    mut reader: Reader,
-    mut seen: Vec<SourceFile>,
+    mut reader: DirectoryReader,
+    mut previous: Vec<SourceFile>,
     writing: Arc<Mutex<()>>,
-    updates: mpsc::Sender<Update>,
+    updates: mpsc::Sender<StoreUpdate>,
 ) {
     let (directory, watches) = (reader.directory.clone(), Arc::clone(&reader.watches));
-    // The directory's own parent tells of its being replaced; events there about other names are noise.
+    // The parent reports the replacement of the directory; its events about other names are
+    // ignored.
     let parent = directory.parent().and_then(|parent| add(&watches, parent));
     let is_noise = |event: &InotifyEvent| is_noise(event, parent, &directory);
-    let mut last: Option<Update> = None;
+    let mut last: Option<StoreUpdate> = None;
     loop {
         let update = {
-            // What the store itself writes is one change, however many files it is.
+            // The files that the store itself writes together are one change.
             let _nobody_writes = writing.lock().await;
-            match reader.read(std::mem::take(&mut seen)).await {
+            match reader.read(std::mem::take(&mut previous)).await {
                 Some(update) => update,
                 None => return,
             }
@@ -100,16 +103,18 @@ async fn run(
     }
 }
 
-/// Whether one file was put into place, or written to its end, and nothing else.
+/// Returns whether the events are about one file that was renamed into place, or written and
+/// closed.
 fn is_one_step(events: &[InotifyEvent]) -> bool {
     let whole = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
-    // Where a file comes from, and what no reader looks at, is of no interest.
+    // The old name of a renamed file does not matter.
     let mut put = events.iter().filter(|event| !event.mask.contains(AddWatchFlags::IN_MOVED_FROM));
     put.next().is_some_and(|event| event.mask.intersects(whole)) && put.next().is_none()
 }
 
-/// Whether there are further events within [`BRIEF`], of which the runtime's clock knows nothing.
-async fn more_follows(watches: &Arc<AsyncFd<Watches>>) -> bool {
+/// Returns whether further events come within [`BRIEF`], which is below the resolution of the
+/// runtime's clock.
+async fn more_follows(watches: &Arc<AsyncFd<InotifyFd>>) -> bool {
     let watches = Arc::clone(watches);
     let wait = move || {
         let events = PollFd::new(watches.get_ref().0.as_fd(), PollFlags::POLLIN);
@@ -118,32 +123,33 @@ async fn more_follows(watches: &Arc<AsyncFd<Watches>>) -> bool {
     tokio::task::spawn_blocking(wait).await.unwrap_or(true)
 }
 
-/// Reads the directory again and again.
-struct Reader {
+/// The reader of the directory.
+struct DirectoryReader {
     directory: PathBuf,
-    watches: Arc<AsyncFd<Watches>>,
+    watches: Arc<AsyncFd<InotifyFd>>,
     /// The directories of the last reading.
     directories: Vec<PathBuf>,
-    /// The documents of the last reading; not their texts, of which there may be thousands.
-    known: Known,
+    /// The documents of the last reading, without their texts.
+    cache: ParseCache,
 }
 
-impl Reader {
-    /// Reads the tree with every directory of it watched from before it was read; `seen` are files that
-    /// were read before. `None`: the runtime ends.
-    async fn read(&mut self, mut seen: Vec<SourceFile>) -> Option<Update> {
-        // All of them, as one that was made anew is another.
+impl DirectoryReader {
+    /// Reads the tree. Every directory is watched before it is read. `previous` are files that
+    /// were read before. Returns `None` if the runtime ends.
+    async fn read(&mut self, mut previous: Vec<SourceFile>) -> Option<StoreUpdate> {
+        // All of them are watched again: a directory that was deleted and created is a
+        // different one.
         let all = std::mem::take(&mut self.directories).into_iter().chain([self.directory.clone()]);
         let mut watched: HashSet<PathBuf> = all.filter(|path| add(&self.watches, path).is_some()).collect();
         loop {
-            let (root, known) = (self.directory.clone(), std::mem::take(&mut self.known));
+            let (root, cache) = (self.directory.clone(), std::mem::take(&mut self.cache));
             let (tree, update) =
-                tokio::task::spawn_blocking(move || read_whole(&root, seen, &known)).await.ok()?;
+                tokio::task::spawn_blocking(move || read_whole(&root, previous, &cache)).await.ok()?;
             let new: Vec<PathBuf> =
                 tree.directories.iter().filter(|path| !watched.contains(*path)).cloned().collect();
             if new.is_empty() {
                 self.directories.clone_from(&tree.directories);
-                self.known = tree.into_known();
+                self.cache = tree.into_parse_cache();
                 return Some(update);
             }
             for path in new {
@@ -152,25 +158,29 @@ impl Reader {
                 }
                 watched.insert(path);
             }
-            seen = tree.files;
+            previous = tree.files;
         }
     }
 }
 
-fn read_whole(directory: &Path, seen: Vec<SourceFile>, known: &Known) -> (Tree, Update) {
-    let tree = directory::read_knowing(directory, seen, known);
-    let update = tree.loaded();
-    let is_clean = update.as_ref().is_ok_and(|loaded| loaded.warnings.is_empty());
-    if is_clean || !tree.documents().any(Document::is_recalled) {
+fn read_whole(
+    directory: &Path,
+    previous: Vec<SourceFile>,
+    cache: &ParseCache,
+) -> (DirectoryTree, StoreUpdate) {
+    let tree = directory::read_cached(directory, previous, cache);
+    let update = tree.state();
+    let is_clean = update.as_ref().is_ok_and(|state| state.warnings.is_empty());
+    if is_clean || !tree.documents().any(Document::is_cached) {
         return (tree, update);
     }
-    // There is something to be said of it, for which the lines are needed.
+    // Mistakes and warnings need the lines, which cached documents lack.
     let tree = directory::read(directory, Vec::new());
-    let update = tree.loaded();
+    let update = tree.state();
     (tree, update)
 }
 
-fn add(watches: &AsyncFd<Watches>, path: &Path) -> Option<WatchDescriptor> {
+fn add(watches: &AsyncFd<InotifyFd>, path: &Path) -> Option<WatchDescriptor> {
     let what = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
@@ -180,9 +190,9 @@ fn add(watches: &AsyncFd<Watches>, path: &Path) -> Option<WatchDescriptor> {
     watches.get_ref().0.add_watch(path, what).ok()
 }
 
-/// The next events but for noise; waits for at least one.
+/// Waits for at least one event and returns the events without noise.
 async fn changed(
-    watches: &AsyncFd<Watches>,
+    watches: &AsyncFd<InotifyFd>,
     is_noise: &impl Fn(&InotifyEvent) -> bool,
 ) -> std::io::Result<Vec<InotifyEvent>> {
     loop {
@@ -201,10 +211,10 @@ async fn changed(
     }
 }
 
-/// Takes further events until none has come for [`QUIET`], or for [`UNFINISHED`] while a file was made
-/// and not closed; at most [`PATIENCE`].
+/// Consumes further events until none has come for [`QUIET`], or for [`UNFINISHED`] while a file
+/// was created and not closed; at most for [`PATIENCE`].
 async fn settle(
-    watches: &AsyncFd<Watches>,
+    watches: &AsyncFd<InotifyFd>,
     is_noise: &impl Fn(&InotifyEvent) -> bool,
     first: Vec<InotifyEvent>,
 ) {
@@ -234,10 +244,10 @@ fn is_noise(event: &InotifyEvent, parent: Option<WatchDescriptor>, directory: &P
     bookkeeping || (Some(event.wd) == parent && elsewhere)
 }
 
-/// Whether an update tells nothing new.
-fn same(last: Option<&Update>, update: &Update) -> bool {
+/// Returns whether an update equals the last one.
+fn same(last: Option<&StoreUpdate>, update: &StoreUpdate) -> bool {
     match (last, update) {
-        (Some(Ok(last)), Ok(loaded)) => last.revision == loaded.revision,
+        (Some(Ok(last)), Ok(state)) => last.revision == state.revision,
         (Some(Err(last)), Err(mistakes)) => last == mistakes,
         _ => false,
     }

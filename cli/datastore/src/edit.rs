@@ -1,33 +1,37 @@
-//! What a put or a delete makes of the files' texts. Pure: nothing is written here.
+//! New texts of files for a put or a delete. Pure: nothing is written here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::directory::{SourceFile, Tree};
+use super::directory::{DirectoryTree, SourceFile};
 use super::{Manifest, StoreError};
-use resource::{Document, Key, Known, assemble, parse_file_knowing};
+use resource::{Document, Key, ParseCache, assemble, parse_file_cached};
 
-/// New texts of files; `None` deletes the file.
-pub(super) type Changes = BTreeMap<PathBuf, Option<String>>;
+/// New texts of files. `None` deletes the file.
+pub(super) type FileChanges = BTreeMap<PathBuf, Option<String>>;
 
-/// A splice in one file.
-struct Edit {
+/// A replacement in one file.
+struct TextEdit {
     range: Range<usize>,
     text: String,
 }
 
-/// The changes that store `manifests`.
+/// Returns the file changes that store `manifests`.
 ///
 /// # Errors
-/// The whole would not be valid.
-pub(super) fn put(directory: &Path, tree: &Tree, manifests: &[Manifest]) -> Result<Changes, StoreError> {
+/// The result would not be valid.
+pub(super) fn put(
+    directory: &Path,
+    tree: &DirectoryTree,
+    manifests: &[Manifest],
+) -> Result<FileChanges, StoreError> {
     let keys: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
     let new: Vec<&Document> = manifests.iter().map(|manifest| &manifest.document).collect();
     validate(tree, &keys, &new)?;
 
     let places = places(tree);
-    let mut edits: BTreeMap<PathBuf, Vec<Edit>> = BTreeMap::new();
+    let mut edits: BTreeMap<PathBuf, Vec<TextEdit>> = BTreeMap::new();
     let mut appended: BTreeMap<PathBuf, String> = BTreeMap::new();
     for (manifest, key) in manifests.iter().zip(&keys) {
         let mut text = manifest.text.clone();
@@ -37,14 +41,15 @@ pub(super) fn put(directory: &Path, tree: &Tree, manifests: &[Manifest]) -> Resu
         match places.get(key) {
             Some((file, document)) => {
                 let old = file.text.get(document.range.clone()).unwrap_or("");
-                // The marker stood on the document's own first line: the new text needs one above it.
+                // The marker was on the first line of the document: the new text
+                // needs one above it.
                 if old.starts_with("---") && !text.starts_with("---") {
                     text.insert_str(0, "---\n");
                 }
                 edits
                     .entry(file.path.clone())
                     .or_default()
-                    .push(Edit { range: document.range.clone(), text });
+                    .push(TextEdit { range: document.range.clone(), text });
             }
             None => {
                 let path = directory.join(format!("{}-{}.yaml", key.kind.name(), key.name));
@@ -56,7 +61,7 @@ pub(super) fn put(directory: &Path, tree: &Tree, manifests: &[Manifest]) -> Resu
             }
         }
     }
-    let mut changes = Changes::new();
+    let mut changes = FileChanges::new();
     for file in &tree.files {
         let edits = edits.remove(&file.path);
         let appended = appended.remove(&file.path);
@@ -77,20 +82,20 @@ pub(super) fn put(directory: &Path, tree: &Tree, manifests: &[Manifest]) -> Resu
     Ok(changes)
 }
 
-/// The changes that delete `keys`.
+/// Returns the file changes that delete `keys`.
 ///
 /// # Errors
 /// One of them doesn't exist, or the rest would not be valid.
-pub(super) fn delete(tree: &Tree, keys: &[Key]) -> Result<Changes, StoreError> {
+pub(super) fn delete(tree: &DirectoryTree, keys: &[Key]) -> Result<FileChanges, StoreError> {
     let places = places(tree);
-    let mut edits: BTreeMap<PathBuf, Vec<Edit>> = BTreeMap::new();
+    let mut edits: BTreeMap<PathBuf, Vec<TextEdit>> = BTreeMap::new();
     for key in keys.iter().collect::<HashSet<_>>() {
         let (file, document) = places.get(key).ok_or_else(|| StoreError::NotFound(key.clone()))?;
         let range = with_marker(&file.text, document.range.clone());
-        edits.entry(file.path.clone()).or_default().push(Edit { range, text: String::new() });
+        edits.entry(file.path.clone()).or_default().push(TextEdit { range, text: String::new() });
     }
     validate(tree, keys, &[])?;
-    let mut changes = Changes::new();
+    let mut changes = FileChanges::new();
     for file in &tree.files {
         let Some(edits) = edits.remove(&file.path) else { continue };
         let empties = file.parsed.documents.iter().all(|document| keys.contains(&document.key()));
@@ -99,8 +104,8 @@ pub(super) fn delete(tree: &Tree, keys: &[Key]) -> Result<Changes, StoreError> {
     Ok(changes)
 }
 
-/// Checks what would be there: all but `replaced`, and `new` as the newest.
-fn validate(tree: &Tree, replaced: &[Key], new: &[&Document]) -> Result<(), StoreError> {
+/// Checks the result of a change: all documents without `replaced`, and `new` as the newest ones.
+fn validate(tree: &DirectoryTree, replaced: &[Key], new: &[&Document]) -> Result<(), StoreError> {
     let replaced: HashSet<&Key> = replaced.iter().collect();
     let kept = tree.documents().filter(|document| !replaced.contains(&document.key()));
     let mut mistakes = tree.file_mistakes();
@@ -108,14 +113,14 @@ fn validate(tree: &Tree, replaced: &[Key], new: &[&Document]) -> Result<(), Stor
     if mistakes.is_empty() { Ok(()) } else { Err(StoreError::Invalid(mistakes)) }
 }
 
-/// Where each resource stands.
-fn places(tree: &Tree) -> HashMap<Key, (&SourceFile, &Document)> {
+/// Returns the file and document of each resource.
+fn places(tree: &DirectoryTree) -> HashMap<Key, (&SourceFile, &Document)> {
     let all =
         tree.files.iter().flat_map(|file| file.parsed.documents.iter().map(move |document| (file, document)));
     all.map(|(file, document)| (document.key(), (file, document))).collect()
 }
 
-/// The range with the `---` line above it, so that no empty document stays.
+/// Extends the range by the `---` line above it, so that no empty document remains.
 fn with_marker(text: &str, range: Range<usize>) -> Range<usize> {
     let above = text.get(..range.start).unwrap_or("");
     let start = above.trim_end_matches('\n').rfind('\n').map_or(0, |at| at + 1);
@@ -123,7 +128,7 @@ fn with_marker(text: &str, range: Range<usize>) -> Range<usize> {
     if is_marker { start..range.end } else { range }
 }
 
-fn splice(text: &str, mut edits: Vec<Edit>) -> String {
+fn splice(text: &str, mut edits: Vec<TextEdit>) -> String {
     edits.sort_by_key(|edit| edit.range.start);
     let mut result = String::with_capacity(text.len());
     let mut at = 0;
@@ -136,13 +141,13 @@ fn splice(text: &str, mut edits: Vec<Edit>) -> String {
     result
 }
 
-/// Reads the changed texts as they will be read from disk, so that a text that only a splice could
-/// break is refused before it is written.
-pub(super) fn verify(changes: &Changes) -> Result<(), StoreError> {
+/// Parses the changed texts as a reader of the files does, so that a text that the replacement
+/// breaks is refused before it is written.
+pub(super) fn verify(changes: &FileChanges) -> Result<(), StoreError> {
     let texts = changes.iter().filter_map(|(path, text)| text.as_ref().map(|text| (path, text)));
     let mistakes: Vec<_> = texts
         .flat_map(|(path, text)| {
-            parse_file_knowing(&path.display().to_string(), text, &Known::default()).mistakes
+            parse_file_cached(&path.display().to_string(), text, &ParseCache::default()).mistakes
         })
         .collect();
     if mistakes.is_empty() { Ok(()) } else { Err(StoreError::Invalid(mistakes)) }
@@ -159,11 +164,14 @@ mod tests {
         format!("{HEAD}kind: Node # {note}\nmetadata: {{name: {name}}}\n")
     }
 
-    fn tree(text: &str) -> Tree {
+    fn tree(text: &str) -> DirectoryTree {
         let path = PathBuf::from("/d/all.yaml");
         let parsed = parse_file("/d/all.yaml", text);
         assert_eq!(parsed.mistakes, []);
-        Tree { files: vec![SourceFile { path, text: text.into(), parsed }], ..Tree::default() }
+        DirectoryTree {
+            files: vec![SourceFile { path, text: text.into(), parsed }],
+            ..DirectoryTree::default()
+        }
     }
 
     fn manifests(text: &str) -> Vec<Manifest> {

@@ -10,26 +10,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
 
-use super::directory::{self, Tree, io_error};
-use super::edit::{self, Changes};
-use super::{Contents, Loaded, Manifest, Revision, Store, StoreError, Update, directory_watch};
+use super::directory::{self, DirectoryTree, io_error};
+use super::edit::{self, FileChanges};
+use super::{Contents, Manifest, Revision, Store, StoreError, StoreState, StoreUpdate, directory_watch};
 use resource::{Key, Mistake, ParsedFile};
 
-/// Every `*.yaml` below a directory.
+/// A store of the YAML files below a directory.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     directory: PathBuf,
-    /// One change at a time: each is made against the files as the one before left them.
+    /// The lock of the writer: changes are made one after the other.
     writing: Arc<Mutex<()>>,
-    /// What [`FileStore::read`] read, for the watch that follows it at the start.
-    seen: Arc<std::sync::Mutex<Tree>>,
+    /// The files that [`FileStore::read`] read, for the watch that follows it at the start.
+    previous: Arc<std::sync::Mutex<DirectoryTree>>,
 }
 
 impl FileStore {
-    /// A store over `directory`.
+    /// Creates a store of the files in `directory`.
     ///
     /// # Errors
-    /// The directory is missing or no directory; named, with what to do.
+    /// The directory is missing, not a directory or not readable. The mistake names the remedy.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, Mistake> {
         let directory = directory.into();
         let refuse = |rule: String| Mistake {
@@ -46,23 +46,23 @@ impl FileStore {
             }
             Err(error) => return Err(refuse(format!("can't be read: {error}"))),
         }
-        Ok(FileStore { directory, writing: Arc::default(), seen: Arc::default() })
+        Ok(FileStore { directory, writing: Arc::default(), previous: Arc::default() })
     }
 
-    /// Reads everything at once, without a task; for the start and for `--check`.
+    /// Reads all files synchronously, for the start and for `--check`.
     ///
     /// # Errors
     /// Every mistake in every file.
-    pub fn read(&self) -> Result<Loaded, Vec<Mistake>> {
+    pub fn read(&self) -> Result<StoreState, Vec<Mistake>> {
         let tree = directory::read(&self.directory, Vec::new());
-        let loaded = tree.loaded();
-        if let Ok(mut seen) = self.seen.lock() {
-            *seen = tree;
+        let state = tree.state();
+        if let Ok(mut previous) = self.previous.lock() {
+            *previous = tree;
         }
-        loaded
+        state
     }
 
-    /// Reads every file for itself, without the rules between resources.
+    /// Parses every file by itself, without the rules between resources.
     pub fn parse(&self) -> ParsedFile {
         let tree = directory::read(&self.directory, Vec::new());
         ParsedFile {
@@ -73,11 +73,11 @@ impl FileStore {
         }
     }
 
-    /// Makes a change against the files as they are, and writes it.
+    /// Applies a change to the present files and writes them.
     async fn change(
         &self,
         expected: Option<Revision>,
-        edit: impl FnOnce(&Path, &Tree) -> Result<Changes, StoreError> + Send + 'static,
+        edit: impl FnOnce(&Path, &DirectoryTree) -> Result<FileChanges, StoreError> + Send + 'static,
     ) -> Result<Revision, StoreError> {
         let _writing = self.writing.lock().await;
         let directory = self.directory.clone();
@@ -98,9 +98,10 @@ impl FileStore {
 }
 
 impl Store for FileStore {
-    fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError> {
-        let seen = self.seen.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default();
-        directory_watch::start(self.directory.clone(), seen, Arc::clone(&self.writing))
+    fn watch(&self) -> Result<mpsc::Receiver<StoreUpdate>, StoreError> {
+        let previous =
+            self.previous.lock().map(|mut previous| std::mem::take(&mut *previous)).unwrap_or_default();
+        directory_watch::start(self.directory.clone(), previous, Arc::clone(&self.writing))
     }
 
     fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
@@ -129,16 +130,16 @@ impl Store for FileStore {
     }
 }
 
-/// Writes all new texts beside the files, then renames them into place, then deletes: a crash
-/// leaves every file either as it was or as it is to be.
-fn write(changes: &Changes) -> Result<(), StoreError> {
+/// Writes all new texts to temporary files, then renames them, then deletes files: after a crash
+/// every file has either its old or its new contents.
+fn write(changes: &FileChanges) -> Result<(), StoreError> {
     let mut ready = Vec::new();
     for (path, text) in changes {
         if let Some(text) = text {
-            // A link's target is replaced, not the link.
+            // For a symbolic link the target is replaced, not the link.
             let target = if path.exists() { fs::canonicalize(path) } else { Ok(path.clone()) };
             let target = target.map_err(io_error("finding the file", path))?;
-            ready.push((Temporary::write(&target, text)?, target));
+            ready.push((TemporaryFile::write(&target, text)?, target));
         }
     }
     for (mut temporary, target) in ready {
@@ -158,19 +159,19 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
     fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(io_error("syncing", parent))
 }
 
-/// A file that is deleted again unless it is renamed.
-struct Temporary {
+/// A temporary file, which is deleted when dropped unless it was renamed.
+struct TemporaryFile {
     path: PathBuf,
     renamed: bool,
 }
 
-impl Temporary {
+impl TemporaryFile {
     fn write(target: &Path, text: &str) -> Result<Self, StoreError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        // A leading dot keeps it out of every reader's sight.
+        // Readers ignore names with a leading dot.
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!(".routed-{}-{number}.tmp", std::process::id());
-        let temporary = Temporary { path: target.with_file_name(name), renamed: false };
+        let temporary = TemporaryFile { path: target.with_file_name(name), renamed: false };
         let fail = || io_error("writing", &temporary.path);
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -187,10 +188,10 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         if !self.renamed {
-            // Nothing is lost if this fails: the name says what it is, and no reader looks at it.
+            // A failure is harmless: readers ignore the file.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,11 +1,11 @@
-//! Addresses of pods, as the CNI plugin `host-local` stores them.
+//! Addresses of pods, which the CNI plugin `host-local` stores.
 
 use std::net::IpAddr;
 use std::path::Path;
 
-/// The directory in which `host-local` keeps one file for each address in use, in a directory per network.
+/// The directory of `host-local`: a directory per network, with one file for each address in use.
 const DIRECTORY: &str = "/var/lib/cni/networks";
-/// The most files that are read: a node has some hundred pods.
+/// The largest number of files that are read. A node has some hundred pods.
 const MAX_FILES: usize = 100_000;
 
 /// Returns the addresses that pods of this node have.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use datastore::etcd::Claimed;
+use datastore::etcd::ClaimOutcome;
 use datastore::{Contents, EtcdSettings, EtcdStore, Manifest, Store};
 use resource::ipam::audit;
 use resource::{Document, Key, Kind, Resource, parse_file};
@@ -28,9 +28,9 @@ fn pool(spec: &str) -> String {
 
 /// The blocks by their nodes; every one must run, which is only so if no two contradict each other.
 fn owners(contents: &Contents) -> BTreeMap<String, Vec<String>> {
-    assert_eq!(contents.loaded.refused, []);
+    assert_eq!(contents.state.refused, []);
     let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for affinity in &contents.loaded.snapshot.affinities {
+    for affinity in &contents.state.snapshot.affinities {
         owners.entry(affinity.node.clone()).or_default().push(affinity.cidr.to_string());
     }
     owners
@@ -57,7 +57,7 @@ async fn sixty_blocks(store: &EtcdStore) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn fifty_nodes_that_claim_at_once_and_crash_anywhere_never_hold_one_block_twice() {
+async fn fifty_nodes_that_claim_concurrently_and_crash_never_own_a_block_twice() {
     let cluster = EtcdCluster::start(3);
     let settings = EtcdSettings::plain(cluster.endpoints());
     let admin = EtcdStore::open(settings.clone(), None);
@@ -83,9 +83,9 @@ async fn fifty_nodes_that_claim_at_once_and_crash_anywhere_never_hold_one_block_
                 match tokio::time::timeout(life, store.claim(&name, true, |_, blocks| blocks.is_empty()))
                     .await
                 {
-                    Ok(Ok(Claimed::Nothing)) => return,
-                    Ok(Ok(Claimed::Exhausted(problem))) => panic!("{problem}"),
-                    Ok(Ok(Claimed::Block(_)) | Err(_)) => {}
+                    Ok(Ok(ClaimOutcome::Unchanged)) => return,
+                    Ok(Ok(ClaimOutcome::PoolExhausted(problem))) => panic!("{problem}"),
+                    Ok(Ok(ClaimOutcome::Block(_)) | Err(_)) => {}
                     Err(_) => _ = crashes.fetch_add(1, Ordering::Relaxed),
                 }
             }
@@ -112,12 +112,12 @@ async fn fifty_nodes_that_claim_at_once_and_crash_anywhere_never_hold_one_block_
     assert_eq!(self::owners(&contents).iter().collect::<Vec<_>>(), kept);
 }
 
-/// Whether a node of the fifty is one of those that stay.
+/// Returns whether a node of the fifty stays.
 fn stays(name: &str) -> bool {
     name.strip_prefix("n-").and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number >= 20)
 }
 
-/// What `ipam check --fix` says, asked of a daemon that neither claims nor reclaims anything.
+/// Returns the output of `ipam check --fix` on a daemon that neither claims nor reclaims blocks.
 fn check_and_fix(cluster: &EtcdCluster) -> String {
     let config = "ipam: { blocks: 0, freeAddresses: 0, reclaimAfter: off }\nautodetect: { ipv4: none }\n";
     let mut daemon = StandaloneDaemon::named("observer", &etcd(cluster), config);
@@ -138,7 +138,7 @@ fn check_and_fix(cluster: &EtcdCluster) -> String {
 }
 
 #[test]
-fn daemons_claim_their_blocks_and_what_is_left_behind_is_found_and_released() {
+fn daemons_claim_blocks_and_orphaned_blocks_are_found_and_released() {
     let mut cluster = EtcdCluster::in_namespaces(1);
     let start = |cluster: &mut EtcdCluster, number: usize, name: &str, more: &str| {
         let namespace = cluster.host(number, &format!("{}.{}/24", net(), 100 + number));
@@ -180,20 +180,23 @@ fn daemons_claim_their_blocks_and_what_is_left_behind_is_found_and_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_no_block_is_left_that_of_a_node_that_is_no_more_is_taken_over() {
+async fn a_full_pool_yields_the_block_of_a_deleted_node() {
     let cluster = EtcdCluster::start(1);
     let store = EtcdStore::open(EtcdSettings::plain(cluster.endpoints()), None);
     let all = [pool("cidr: 10.65.0.0/25, blockSize: 26"), node("a", "10.0.0.1/24"), node("b", "10.0.0.2/24")];
     store.put(manifests(&all.join("---\n")), None).await.unwrap();
     let none = |_: &resource::Node, blocks: &[ipnet::IpNet]| blocks.is_empty();
-    let Claimed::Block(of_a) = store.claim("a", true, none).await.unwrap() else { panic!("no block") };
-    let Claimed::Block(_) = store.claim("b", true, none).await.unwrap() else { panic!("no block") };
+    let ClaimOutcome::Block(of_a) = store.claim("a", true, none).await.unwrap() else { panic!("no block") };
+    let ClaimOutcome::Block(_) = store.claim("b", true, none).await.unwrap() else { panic!("no block") };
     store.put(manifests(&node("c", "10.0.0.3/24")), None).await.unwrap();
     let full = store.claim("c", true, none).await.unwrap();
-    assert!(matches!(&full, Claimed::Exhausted(problem) if problem.contains("in pool p")), "{full:?}");
+    assert!(
+        matches!(&full, ClaimOutcome::PoolExhausted(problem) if problem.contains("in pool p")),
+        "{full:?}"
+    );
     let a = Key { kind: Kind::Node, name: "a".into() };
     store.delete(vec![a], None).await.unwrap();
-    assert_eq!(store.claim("c", true, none).await.unwrap(), Claimed::Block(of_a));
-    assert_eq!(store.claim("nobody", true, none).await.unwrap(), Claimed::Nothing);
+    assert_eq!(store.claim("c", true, none).await.unwrap(), ClaimOutcome::Block(of_a));
+    assert_eq!(store.claim("nobody", true, none).await.unwrap(), ClaimOutcome::Unchanged);
     assert_eq!(owners(&store.load().await.unwrap()).keys().collect::<Vec<_>>(), ["b", "c"]);
 }

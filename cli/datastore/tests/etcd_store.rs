@@ -5,20 +5,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use datastore::{EtcdSettings, EtcdStore, Loaded, Manifest, Revision, Store, StoreError, Update};
+use datastore::{EtcdSettings, EtcdStore, Manifest, Revision, Store, StoreError, StoreState, StoreUpdate};
 use resource::{Key, Kind, Mistake, parse_file};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use testbed::etcd_cluster::{EtcdCluster, PATIENCE};
+use testbed::manifest::node;
 use testbed::proxy::{Forwarding, Proxy};
-
-fn node(name: &str, address: &str) -> String {
-    format!(
-        "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n"
-    )
-}
 
 fn manifests(text: &str) -> Vec<Manifest> {
     let parsed = parse_file("given.yaml", text);
@@ -47,24 +42,24 @@ async fn put(store: &EtcdStore, name: &str, address: &str) -> Revision {
     }
 }
 
-/// What a watch has seen, and that it never lacked what was there from the beginning.
-struct Watched {
-    updates: Receiver<Update>,
+/// A watch, with the names that each of its states must have.
+struct WatchedState {
+    updates: Receiver<StoreUpdate>,
     always: BTreeSet<String>,
 }
 
-fn names(loaded: &Loaded) -> BTreeSet<String> {
+fn names(loaded: &StoreState) -> BTreeSet<String> {
     loaded.snapshot.nodes.iter().map(|node| node.name.clone()).collect()
 }
 
-impl Watched {
+impl WatchedState {
     async fn start(store: &EtcdStore) -> Self {
         let mut updates = store.watch().unwrap();
         let first = timeout(PATIENCE, updates.recv()).await.expect("a first state").unwrap().unwrap();
-        Watched { updates, always: names(&first) }
+        WatchedState { updates, always: names(&first) }
     }
 
-    async fn until(&mut self, what: &str, is_it: impl Fn(&Loaded) -> bool) -> Duration {
+    async fn until(&mut self, what: &str, is_it: impl Fn(&StoreState) -> bool) -> Duration {
         let begin = Instant::now();
         loop {
             let update = timeout(PATIENCE, self.updates.recv())
@@ -91,11 +86,11 @@ async fn until_in_step(store: &EtcdStore, is_in_step: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_put_is_watched_and_a_stale_revision_is_a_conflict() {
+async fn a_watch_yields_each_put_and_a_stale_revision_is_a_conflict() {
     let cluster = EtcdCluster::start(1);
     let store = store(cluster.endpoints());
     let first = put(&store, "a", "10.0.0.1/24").await;
-    let mut watched = Watched::start(&store).await;
+    let mut watched = WatchedState::start(&store).await;
     let second = store.put(manifests(&node("b", "10.0.0.2/24")), Some(first.clone())).await.unwrap();
     watched.until_node("b").await;
     let stale = store.put(manifests(&node("c", "10.0.0.3/24")), Some(first.clone())).await;
@@ -127,8 +122,8 @@ async fn many_resources_are_stored_in_parts_and_listed_in_pages() {
         .map(|number| node(&format!("n-{number}"), &format!("10.0.{}.{}/16", number / 250, number % 250 + 1)))
         .collect();
     store.put(manifests(&all.join("---\n")), None).await.unwrap();
-    assert_eq!(store.load().await.unwrap().loaded.snapshot.nodes.len(), 1234);
-    let mut watched = Watched::start(&store).await;
+    assert_eq!(store.load().await.unwrap().state.snapshot.nodes.len(), 1234);
+    let mut watched = WatchedState::start(&store).await;
     put(&store, "one-more", "10.1.0.1/16").await;
     watched.until("1235", |loaded| loaded.snapshot.nodes.len() == 1235).await;
     let mistakes = store.put(manifests(&node("twice", "10.0.0.1/16")), None).await;
@@ -137,7 +132,7 @@ async fn many_resources_are_stored_in_parts_and_listed_in_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_of_many_at_once_are_all_made() {
+async fn concurrent_changes_are_all_made() {
     let cluster = EtcdCluster::start(1);
     let stores: Vec<EtcdStore> = (0..8).map(|_| store(cluster.endpoints())).collect();
     let putting = stores.iter().enumerate().map(|(number, store)| async move {
@@ -145,7 +140,7 @@ async fn changes_of_many_at_once_are_all_made() {
         store.put(manifests(&text), None).await.unwrap();
     });
     futures::future::join_all(putting).await;
-    assert_eq!(stores[0].load().await.unwrap().loaded.snapshot.nodes.len(), 8);
+    assert_eq!(stores[0].load().await.unwrap().state.snapshot.nodes.len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,14 +149,14 @@ async fn a_bad_resource_is_refused_by_name_and_the_rest_runs() {
     let store = store(cluster.endpoints());
     put(&store, "a", "10.0.0.1/24").await;
     put(&store, "b", "10.0.0.2/24").await;
-    let mut watched = Watched::start(&store).await;
+    let mut watched = WatchedState::start(&store).await;
     let place = |name: &str| format!("/routed/resources/v3/nodes/{name}");
     cluster.etcdctl(0, &["put", &place("twice"), &node("twice", "10.0.0.1/24")]);
     cluster.etcdctl(0, &["put", &place("b"), "kind: ["]);
     cluster.etcdctl(0, &["put", "/routed/resources/v3/stranger", "x"]);
     watched.until("three mistakes", |loaded| loaded.refused.len() == 3).await;
     let contents = store.load().await.unwrap();
-    let refused: Vec<String> = contents.loaded.refused.iter().map(Mistake::to_string).collect();
+    let refused: Vec<String> = contents.state.refused.iter().map(Mistake::to_string).collect();
     assert!(
         refused.iter().any(|line| line.starts_with("etcd:/routed/resources/v3/nodes/b:1: is not valid YAML")),
         "{refused:?}"
@@ -175,14 +170,14 @@ async fn a_bad_resource_is_refused_by_name_and_the_rest_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_lost_watch_and_a_compaction_everything_is_listed_and_nothing_given_up() {
+async fn a_compaction_during_a_lost_watch_leads_to_a_listing_and_no_resource_is_dropped() {
     let cluster = EtcdCluster::start(1);
     let direct = store(cluster.endpoints());
     put(&direct, "stays", "10.0.0.1/24").await;
     put(&direct, "goes", "10.0.0.2/24").await;
     let proxy = Proxy::start(&cluster.endpoints()[0]).await;
     let behind = store(vec![proxy.url.clone()]);
-    let mut watched = Watched::start(&behind).await;
+    let mut watched = WatchedState::start(&behind).await;
     watched.always.remove("goes");
     until_in_step(&behind, true).await;
     proxy.set(Forwarding::None);
@@ -221,7 +216,12 @@ fn one_for_each(cluster: &EtcdCluster) -> Vec<EtcdStore> {
     stores
 }
 
-async fn all_follow(cluster: &EtcdCluster, watched: &mut [Watched], name: &str, through: usize) -> Duration {
+async fn all_follow(
+    cluster: &EtcdCluster,
+    watched: &mut [WatchedState],
+    name: &str,
+    through: usize,
+) -> Duration {
     let begin = Instant::now();
     let writer = store(vec![cluster.endpoints()[through].clone()]);
     put(&writer, name, &format!("10.7.0.{}/16", name.len())).await;
@@ -238,7 +238,7 @@ async fn with_one_of_three_members_stopped_paused_or_cut_off_all_nodes_stay_in_s
     put(&stores[0], "stays", "10.0.0.1/16").await;
     let mut watched = Vec::new();
     for store in &stores {
-        watched.push(Watched::start(store).await);
+        watched.push(WatchedState::start(store).await);
     }
     cluster.stop(0);
     let stopped = all_follow(&cluster, &mut watched, "x", 1).await;
@@ -260,13 +260,13 @@ async fn with_one_of_three_members_stopped_paused_or_cut_off_all_nodes_stay_in_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_all_members_were_away_the_store_is_in_step_within_five_seconds_of_their_return() {
+async fn the_store_is_in_step_within_five_seconds_of_the_return_of_all_members() {
     let mut cluster = EtcdCluster::start(3);
     let directory = TempDir::new().unwrap();
     let settings = EtcdSettings::plain(cluster.endpoints());
     let store = EtcdStore::open(settings.clone(), Some(directory.path()));
     put(&store, "stays", "10.0.0.1/16").await;
-    let mut watched = Watched::start(&store).await;
+    let mut watched = WatchedState::start(&store).await;
     until_in_step(&store, true).await;
     let snapshot = directory.path().join("snapshot.json");
     let until = Instant::now() + PATIENCE;
@@ -280,7 +280,7 @@ async fn when_all_members_were_away_the_store_is_in_step_within_five_seconds_of_
     until_in_step(&store, false).await;
     // Who starts meanwhile has the snapshot.
     let other = EtcdStore::open(settings, Some(directory.path()));
-    let mut started = Watched::start(&other).await;
+    let mut started = WatchedState::start(&other).await;
     assert_eq!(started.always, BTreeSet::from(["stays".to_owned()]));
     assert!(other.health().unwrap().borrow().from_snapshot);
     for at in 0..3 {
@@ -299,11 +299,11 @@ async fn when_all_members_were_away_the_store_is_in_step_within_five_seconds_of_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_etcd_that_has_lost_everything_takes_no_node_along() {
+async fn an_emptied_etcd_does_not_remove_the_running_state() {
     let mut cluster = EtcdCluster::start(1);
     let store = store(cluster.endpoints());
     put(&store, "stays", "10.0.0.1/16").await;
-    let mut watched = Watched::start(&store).await;
+    let mut watched = WatchedState::start(&store).await;
     cluster.stop(0);
     until_in_step(&store, false).await;
     std::fs::remove_dir_all(cluster.directory().join("m0")).unwrap();
@@ -319,7 +319,7 @@ async fn an_etcd_that_has_lost_everything_takes_no_node_along() {
     said.await.expect("a refusal").unwrap();
     // Whoever fills it again is followed.
     put(&EtcdStore::open(EtcdSettings::plain(cluster.endpoints()), None), "stays", "10.0.0.9/16").await;
-    let moved = |loaded: &Loaded| loaded.snapshot.nodes[0].ipv4 == Some("10.0.0.9/16".parse().unwrap());
+    let moved = |loaded: &StoreState| loaded.snapshot.nodes[0].ipv4 == Some("10.0.0.9/16".parse().unwrap());
     watched.until("the new address", moved).await;
 }
 
@@ -341,7 +341,7 @@ async fn schedule(cluster: &EtcdCluster, seed: u64) {
     put(&direct, "stays", "10.0.9.1/16").await;
     let proxy = Proxy::start(&cluster.endpoints()[0]).await;
     let behind = EtcdStore::open(settings(vec![proxy.url.clone()]), None);
-    let mut watched = Watched::start(&behind).await;
+    let mut watched = WatchedState::start(&behind).await;
     for _ in 0..12 {
         proxy.set(
             [Forwarding::All, Forwarding::All, Forwarding::Held, Forwarding::None]
@@ -362,18 +362,18 @@ async fn schedule(cluster: &EtcdCluster, seed: u64) {
         tokio::time::sleep(Duration::from_millis(next() % 120)).await;
     }
     proxy.set(Forwarding::All);
-    let last = direct.load().await.unwrap().loaded;
+    let last = direct.load().await.unwrap().state;
     put(&direct, "last", "10.0.9.2/16").await;
     let (mut expected, wanted) = (names(&last), last.snapshot.nodes);
     expected.insert("last".to_owned());
-    let is_it = |loaded: &Loaded| {
+    let is_it = |loaded: &StoreState| {
         names(loaded) == expected && wanted.iter().all(|node| loaded.snapshot.nodes.contains(node))
     };
     watched.until(&format!("the end of seed {seed}"), is_it).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_schedules_of_a_faulty_network_end_in_the_stores_state_and_give_up_nothing() {
+async fn the_follower_converges_in_a_hundred_schedules_of_a_faulty_network() {
     use futures::StreamExt;
     let cluster = EtcdCluster::start(1);
     let schedules =

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use datastore::{FileStore, Manifest, Store, StoreError, Update};
+use datastore::{FileStore, Manifest, Store, StoreError, StoreUpdate};
 use resource::{Key, Kind, parse_file};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
@@ -29,11 +29,11 @@ fn manifests(text: &str) -> Vec<Manifest> {
     documents.map(|document| Manifest { text: text[document.range.clone()].to_owned(), document }).collect()
 }
 
-async fn next(updates: &mut Receiver<Update>) -> Update {
+async fn next(updates: &mut Receiver<StoreUpdate>) -> StoreUpdate {
     timeout(PATIENCE, updates.recv()).await.expect("an update").expect("the watch to run")
 }
 
-async fn next_names(updates: &mut Receiver<Update>) -> Vec<String> {
+async fn next_names(updates: &mut Receiver<StoreUpdate>) -> Vec<String> {
     let loaded = next(updates).await.unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     loaded.snapshot.nodes.into_iter().map(|node| node.name).collect()
 }
@@ -64,7 +64,7 @@ async fn the_watch_yields_the_state_and_every_change_of_it() {
 }
 
 #[tokio::test]
-async fn an_invalid_reload_yields_its_mistakes_and_the_mended_one_the_state() {
+async fn an_invalid_reload_yields_its_mistakes_and_a_corrected_one_the_state() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("a.yaml");
     write(directory.path(), "a.yaml", &node("a", "10.0.0.1/24"));
@@ -78,7 +78,7 @@ async fn an_invalid_reload_yields_its_mistakes_and_the_mended_one_the_state() {
 }
 
 #[tokio::test]
-async fn a_rule_that_a_change_breaks_with_what_has_not_changed_is_told_with_the_lines_of_both() {
+async fn a_rule_broken_with_an_unchanged_file_is_reported_with_the_lines_of_both() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("a.yaml");
     let put = |text: &str| {
@@ -193,7 +193,7 @@ async fn a_put_that_would_break_a_rule_changes_nothing() {
 async fn a_put_against_an_old_revision_is_refused() {
     let directory = TempDir::new().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    let old = store.load().await.unwrap().loaded.revision;
+    let old = store.load().await.unwrap().state.revision;
     let new = store.put(manifests(&node("a", "10.0.0.1/24")), Some(old.clone())).await.unwrap();
     let error = store.put(manifests(&node("b", "10.0.0.2/24")), Some(old)).await.unwrap_err();
     assert!(matches!(error, StoreError::Conflict { .. }), "{error:?}");
@@ -201,7 +201,7 @@ async fn a_put_against_an_old_revision_is_refused() {
 }
 
 #[test]
-fn what_is_no_directory_or_no_text_is_named() {
+fn a_path_that_is_not_a_directory_or_not_text_is_named() {
     let directory = TempDir::new().unwrap();
     let missing = directory.path().join("missing");
     assert_eq!(

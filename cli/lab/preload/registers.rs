@@ -54,7 +54,7 @@ unsafe extern "C" {
 /// The C library's function of this name (ptrace(2)).
 ///
 /// # Safety
-/// As of that.
+/// The contract of ptrace(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ptrace(
     request: c_int,
@@ -110,7 +110,7 @@ unsafe fn registers(request: c_int, pid: c_int, address: *mut c_void, part: &mut
 /// The system call. The result is -1 and `errno` is set where it fails.
 ///
 /// # Safety
-/// As of ptrace(2).
+/// The contract of ptrace(2).
 unsafe fn call(request: c_int, pid: c_int, address: *mut c_void, data: *mut c_void) -> c_long {
     let mut result = SYS_PTRACE;
     // SAFETY: the kernel's convention; it changes rcx and r11 besides.

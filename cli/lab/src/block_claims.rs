@@ -11,12 +11,12 @@ use ipnet::{IpNet, Ipv4Net};
 use super::{
     daemons::Daemons,
     error::LabError,
+    interrupt::{POLL_INTERVAL, check_interrupted},
     layout::Layout,
-    run::{LOOK_AGAIN, stop_if},
 };
 use api::{client::Client, view::NodeView};
 
-/// Waits until every node has claimed a block, and notes which.
+/// Waits until every node has claimed a block, and records the blocks in the layout.
 ///
 /// # Errors
 /// A daemon ended, or one has no block after `patience`.
@@ -35,9 +35,9 @@ pub(super) fn await_blocks(
         let Some(node) = layout.nodes.get(index).map(|node| node.name.clone()) else { continue };
         let client = Client::new(&daemons.socket(&node));
         let block = loop {
-            stop_if(interrupted)?;
+            check_interrupted(interrupted)?;
             daemons.check()?;
-            // A daemon that does not answer yet has said nothing.
+            // A daemon that does not answer yet counts as one without nodes.
             let nodes: Vec<NodeView> = runtime.block_on(client.get("/v1/nodes")).unwrap_or_default();
             if let Some(block) = own_block(&nodes) {
                 break block;
@@ -46,7 +46,7 @@ pub(super) fn await_blocks(
                 let log = daemons.last_words(&node);
                 return Err(LabError::NoBlock { node, seconds: patience.as_secs(), log });
             }
-            thread::sleep(LOOK_AGAIN); // why: what the daemon has claimed can only be asked for again
+            thread::sleep(POLL_INTERVAL); // why: what the daemon has claimed can only be asked for again
         };
         eprintln!("lab: {node} has claimed {block}");
         layout.give_block(index, block);
@@ -54,7 +54,7 @@ pub(super) fn await_blocks(
     Ok(())
 }
 
-/// The first IPv4 block of the node that is asked.
+/// Returns the first IPv4 block of the local node.
 fn own_block(nodes: &[NodeView]) -> Option<Ipv4Net> {
     let own = nodes.iter().find(|node| node.local)?;
     own.blocks.iter().find_map(|block| match block {

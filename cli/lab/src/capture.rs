@@ -1,4 +1,4 @@
-//! What the wire carries: a packet socket on the lab's bridge.
+//! Capture of the packets on the lab's bridge, with a packet socket.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,14 @@ use nix::{
     },
 };
 
-use super::layout::Wire;
+use super::layout::WireFormat;
 
-/// Enough of a packet to see the innermost addresses: Ethernet, IPv4 with options, UDP, VXLAN, Ethernet, IPv4.
+/// The captured octets of a packet, up to the innermost addresses: Ethernet, IPv4 with options,
+/// UDP, VXLAN, Ethernet, IPv4.
 const SNAPSHOT: usize = 256;
-/// Octets of receive buffer: some thousand packets, between two looks.
+/// The receive buffer in octets: some thousand packets between two reads.
 const BUFFER: usize = 8 * 1024 * 1024;
-/// `PACKET_OUTGOING`: the same packet again, on its way out of another port.
+/// `PACKET_OUTGOING`: a copy of a packet, on its way out of another port.
 const OUTGOING: u8 = 4;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -30,10 +31,10 @@ const PROTOCOL_IPIP: u8 = 4;
 const PROTOCOL_UDP: u8 = 17;
 const VXLAN_PORT: u16 = tunnel::desired::VXLAN_PORT;
 
-/// Packets between pods, by sender, receiver and how they were wrapped.
-pub(super) type Counts = BTreeMap<(Ipv4Addr, Ipv4Addr, Wire), u64>;
+/// The number of packets between pods, by sender, receiver and encapsulation.
+pub(super) type Counts = BTreeMap<(Ipv4Addr, Ipv4Addr, WireFormat), u64>;
 
-/// Sees every packet that enters the bridge through one of its ports.
+/// A capture of every packet that enters the bridge through one of its ports.
 pub(super) struct Capture {
     socket: OwnedFd,
     ports: Vec<u32>,
@@ -41,10 +42,11 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// Opens one in the calling thread's namespace; `ports` are the interface indexes to look at.
+    /// Opens a capture in the calling thread's namespace. `ports` are the interface indexes of
+    /// the bridge's ports.
     ///
     /// # Errors
-    /// Those of `socket`.
+    /// The errors of `socket`.
     pub(super) fn open(ports: Vec<u32>) -> io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
@@ -52,10 +54,10 @@ impl Capture {
         Ok(Self { socket, ports, counts: Counts::new() })
     }
 
-    /// Counts what has arrived so far.
+    /// Counts the packets that have arrived so far.
     ///
     /// # Errors
-    /// Those of `recvfrom`.
+    /// The errors of `recvfrom`.
     pub(super) fn drain(&mut self) -> io::Result<()> {
         let mut buffer = [0; SNAPSHOT];
         loop {
@@ -76,26 +78,27 @@ impl Capture {
         }
     }
 
-    /// What was counted.
+    /// Returns the counts.
     pub(super) fn counts(&self) -> &Counts {
         &self.counts
     }
 }
 
-/// The pods of an ICMP packet's innermost header, and what it is wrapped in. `None` for all else.
-fn classify(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Wire)> {
+/// Returns the pod addresses of an ICMP packet's innermost header, and the encapsulation. `None`
+/// for other packets.
+fn classify(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, WireFormat)> {
     let outer = ipv4_of(frame)?;
     let (inner, wire) = match outer.protocol {
-        PROTOCOL_IPIP => (Ipv4::parse(outer.payload)?, Wire::Ipip),
+        PROTOCOL_IPIP => (Ipv4::parse(outer.payload)?, WireFormat::Ipip),
         PROTOCOL_UDP => {
             let port = outer.payload.get(2..4)?;
             if u16::from_be_bytes([port[0], port[1]]) != VXLAN_PORT {
                 return None;
             }
             // 8 octets of UDP and 8 of VXLAN.
-            (ipv4_of(outer.payload.get(16..)?)?, Wire::Vxlan)
+            (ipv4_of(outer.payload.get(16..)?)?, WireFormat::Vxlan)
         }
-        _ => (outer, Wire::Plain),
+        _ => (outer, WireFormat::Plain),
     };
     (inner.protocol == PROTOCOL_ICMP).then_some((inner.source, inner.destination, wire))
 }
@@ -163,7 +166,9 @@ mod tests {
         udp.extend(ethernet(&echo));
         let vxlan = ipv4(NODES.0, NODES.1, PROTOCOL_UDP, &udp);
         let pods = (Ipv4Addr::from(PODS.0), Ipv4Addr::from(PODS.1));
-        for (packet, wire) in [(&echo, Wire::Plain), (&ipip, Wire::Ipip), (&vxlan, Wire::Vxlan)] {
+        for (packet, wire) in
+            [(&echo, WireFormat::Plain), (&ipip, WireFormat::Ipip), (&vxlan, WireFormat::Vxlan)]
+        {
             assert_eq!(classify(&ethernet(packet)), Some((pods.0, pods.1, wire)));
         }
         let other = ipv4(NODES.0, NODES.1, 6, &[0; 20]);

@@ -1,4 +1,4 @@
-//! The lab's daemons: one real `routed` for each node.
+//! The daemons of the lab: a `routed` process for each node.
 
 use std::{
     env,
@@ -18,14 +18,14 @@ use nix::{
 
 use super::{
     error::LabError,
-    etcd::Etcd,
+    etcd::EtcdMembers,
     layout::{LabDatastore, Layout},
     wiring::Wiring,
 };
 
-/// Lines of a daemon's log that are shown when it ended.
+/// The number of log lines that are shown for a daemon that ended.
 const LOG_TAIL: usize = 15;
-/// How long daemons may take to say goodbye to their peers.
+/// The timeout for daemons to end their sessions.
 const GOODBYE: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -33,7 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Daemons {
     work: PathBuf,
     running: Vec<Daemon>,
-    etcd: Option<Etcd>,
+    etcd: Option<EtcdMembers>,
     keep: bool,
 }
 
@@ -61,7 +61,7 @@ impl Daemons {
         if layout.datastore == LabDatastore::Etcd
             && let Some(gateway) = layout.gateways().first()
         {
-            let etcd = Etcd::start(&wiring.network, gateway.addr(), &work)?;
+            let etcd = EtcdMembers::start(&wiring.network, gateway.addr(), &work)?;
             datastore = format!("{{ etcd: {{ endpoints: [{}] }} }}", etcd.endpoints().join(", "));
             daemons.etcd.insert(etcd).fill(&wiring.network, &resources)?;
         }
@@ -82,7 +82,8 @@ impl Daemons {
             let log = File::create(daemons.log(&node.name)).map_err(LabError::system("routed's log"))?;
             let mut command = Command::new(&program);
             command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-            // A group of its own: Ctrl-C is for the lab, which then ends them in order.
+            // A process group of its own: Ctrl-C goes to the lab only, which then ends
+            // the daemons in order.
             command.process_group(0).env("NO_COLOR", "1");
             let child = namespace
                 .run(move || command.spawn())
@@ -93,7 +94,7 @@ impl Daemons {
         Ok(daemons)
     }
 
-    /// A daemon's control socket.
+    /// Returns a daemon's control socket.
     pub(super) fn socket(&self, node: &str) -> PathBuf {
         self.work.join(node).join("routed.sock")
     }
@@ -102,21 +103,21 @@ impl Daemons {
         self.work.join(node).join("routed.log")
     }
 
-    /// The directory of the resources, configurations and logs.
+    /// Returns the directory of the resources, configurations and logs.
     pub(super) fn work(&self) -> &Path {
         &self.work
     }
 
-    /// The daemons' process ids.
+    /// Returns the daemons' process ids.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let members = self.etcd.iter().flat_map(Etcd::pids);
+        let members = self.etcd.iter().flat_map(EtcdMembers::pids);
         self.running.iter().map(|d| d.child.id()).chain(members).collect()
     }
 
-    /// That none of them has ended.
+    /// Checks that no daemon has ended.
     ///
     /// # Errors
-    /// The first that has, with the end of its log.
+    /// The first daemon that has ended, with the end of its log.
     pub(super) fn check(&mut self) -> Result<(), LabError> {
         let work = self.work.clone();
         for daemon in &mut self.running {
@@ -128,12 +129,12 @@ impl Daemons {
         Ok(())
     }
 
-    /// The end of a daemon's log.
+    /// Returns the end of a daemon's log.
     pub(super) fn last_words(&self, node: &str) -> String {
         tail(&self.log(node))
     }
 
-    /// Leaves them and their files when the lab ends.
+    /// Keeps the daemons and their files when the lab ends.
     pub(super) fn keep(&mut self) {
         self.keep = true;
     }
@@ -164,7 +165,7 @@ impl Drop for Daemons {
     }
 }
 
-/// The `routed` beside this program.
+/// Returns the `routed` in the directory of this program.
 fn routed() -> Result<PathBuf, LabError> {
     let path = env::current_exe().map_err(LabError::system("own path"))?.with_file_name("routed");
     if path.is_file() {

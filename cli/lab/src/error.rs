@@ -1,4 +1,4 @@
-//! What can go wrong with a lab before its verdict.
+//! Errors of a lab before its verdict.
 
 use std::io;
 
@@ -6,13 +6,13 @@ use tunnel::netlink::KernelError;
 
 use super::{guest::GuestError, layout::LayoutError};
 
-/// Why a lab gave no verdict.
+/// The reason why a lab has no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// The arguments do not fit together.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// Namespaces need a privilege.
+    /// The privilege to create namespaces is missing.
     #[error("a lab makes network namespaces: run it as root")]
     NotRoot,
     /// The kernel has no ipip device and there is no guest.
@@ -29,37 +29,37 @@ pub enum LabError {
         super::guest::PACKAGE
     )]
     NoIpipInGuest,
-    /// Nothing outlives a guest.
+    /// `--keep` is not possible in a guest.
     #[error(
         "--keep: this kernel has no ipip device, so the lab runs in a guest, which ends with it; modprobe ipip or \
              use --encapsulation vxlan"
     )]
     KeepInGuest,
-    /// All namespaces of a kernel share one neighbour table.
+    /// The neighbour table, which all namespaces of a kernel share, is too small.
     #[error(
         "{nodes} nodes need some {needed} neighbour entries and this kernel keeps {limit} for all namespaces \
          together: sysctl -w net.ipv4.neigh.default.gc_thresh3={needed}, or fewer --nodes"
     )]
     Neighbours {
-        /// Nodes asked for.
+        /// The number of nodes.
         nodes: usize,
-        /// Entries that they need.
+        /// The entries that they need.
         needed: usize,
-        /// Entries that the kernel keeps.
+        /// The capacity of the table.
         limit: usize,
     },
-    /// The guest gave no answer.
+    /// The guest had no exit status.
     #[error(transparent)]
     Guest(#[from] GuestError),
-    /// The shared datastore did not come up.
+    /// The shared datastore did not start.
     #[error("the lab's etcd can't be filled: {0}")]
     Datastore(String),
     /// A daemon claimed no block.
     #[error("{node} has claimed no block within {seconds} s; the end of routed's log:\n{log}")]
     NoBlock {
-        /// Whose.
+        /// The node.
         node: String,
-        /// How long that was waited for.
+        /// The timeout, in seconds.
         seconds: u64,
         /// The end of its log.
         log: String,
@@ -69,42 +69,42 @@ pub enum LabError {
     Missing {
         /// Its name.
         program: &'static str,
-        /// Where it comes from.
+        /// The package that contains it.
         remedy: &'static str,
     },
-    /// The kernel refused.
+    /// The kernel refused a request.
     #[error("{what}: {source}")]
     Kernel {
-        /// What was asked of it.
+        /// The operation.
         what: &'static str,
-        /// Its answer.
+        /// The error.
         #[source]
         source: KernelError,
     },
-    /// The system refused.
+    /// The operating system reported an error.
     #[error("{what}: {source}")]
     System {
-        /// What was asked of it.
+        /// The operation.
         what: &'static str,
-        /// Its answer.
+        /// The error.
         #[source]
         source: io::Error,
     },
     /// There is no interface of that name.
     #[error("the interface {0} has vanished")]
     NoInterface(String),
-    /// A program that should have worked did not.
+    /// A program failed.
     #[error("{program} failed: {text}")]
     Program {
         /// Its name.
         program: &'static str,
-        /// What it said.
+        /// Its message.
         text: String,
     },
     /// A daemon ended.
     #[error("routed of {node} ended ({status}); its last words:\n{log}")]
     DaemonEnded {
-        /// Whose.
+        /// The node.
         node: String,
         /// Its exit status.
         status: std::process::ExitStatus,
@@ -117,7 +117,7 @@ pub enum LabError {
 }
 
 impl LabError {
-    /// An error of a namespace.
+    /// Returns an error of a namespace.
     pub fn namespace(source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::PermissionDenied {
             return LabError::NotRoot;
@@ -125,12 +125,12 @@ impl LabError {
         LabError::System { what: "network namespace", source }
     }
 
-    /// An error of the system.
+    /// Returns an error of the system.
     pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| LabError::System { what, source }
     }
 
-    /// The exit status: 2 for wrong usage, 130 when interrupted, else 1.
+    /// Returns the exit status: 2 for wrong usage, 130 when interrupted, else 1.
     pub fn exit_status(&self) -> u8 {
         match self {
             LabError::Layout(_) | LabError::KeepInGuest => 2,

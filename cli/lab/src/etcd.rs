@@ -1,4 +1,4 @@
-//! The lab's shared datastore: three etcd members on its bridge.
+//! The shared datastore of the lab: three etcd members on its bridge.
 
 use std::{
     env,
@@ -16,31 +16,31 @@ use testbed::etcd::{EtcdMember, PROGRAM};
 
 use super::error::LabError;
 
-/// Three is the least of which one may fail.
+/// The number of members. Three is the smallest number that tolerates a failure.
 const MEMBERS: u16 = 3;
-/// The ports of the first member; the others' follow.
+/// The ports of the first member. Those of the others follow.
 const PORTS: (u16, u16) = (2379, 2389);
-/// How long they may take to elect a leader: emulated kernels are slow.
+/// The timeout for the election of a leader. Emulated kernels are slow.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The running members; killed when this value goes, unless they are let go.
-pub(super) struct Etcd {
+/// The running members, which are killed on drop unless they are kept.
+pub(super) struct EtcdMembers {
     address: Ipv4Addr,
     running: Vec<Child>,
 }
 
-impl Etcd {
+impl EtcdMembers {
     /// Starts the members on an address of the bridge, with their data and logs in `work`.
     ///
     /// # Errors
-    /// When the program is missing or can't be started.
+    /// The program is missing or can't be started.
     pub(super) fn start(network: &Namespace, address: Ipv4Addr, work: &Path) -> Result<Self, LabError> {
         let url = |port: u16| format!("http://{address}:{port}");
         let name = |member: u16| format!("etcd-{member}");
         let cluster: Vec<(String, String)> =
             (0..MEMBERS).map(|member| (name(member), url(PORTS.1 + member))).collect();
-        let mut etcd = Etcd { address, running: Vec::new() };
+        let mut etcd = EtcdMembers { address, running: Vec::new() };
         for member in 0..MEMBERS {
             let name = name(member);
             let log =
@@ -66,15 +66,15 @@ impl Etcd {
         Ok(etcd)
     }
 
-    /// The members' URLs.
+    /// Returns the members' URLs.
     pub(super) fn endpoints(&self) -> Vec<String> {
         (0..MEMBERS).map(|member| format!("http://{}:{}", self.address, PORTS.0 + member)).collect()
     }
 
-    /// Copies the resources of a directory into them, with `routectl datastore migrate`.
+    /// Copies the resources of a directory into the members, with `routectl datastore migrate`.
     ///
     /// # Errors
-    /// When they don't answer in time, or routectl says no.
+    /// The members don't answer in time, or routectl fails.
     pub(super) fn fill(&self, network: &Namespace, resources: &Path) -> Result<(), LabError> {
         let own = env::current_exe().map_err(LabError::system("own path"))?;
         let (from, to) =
@@ -96,18 +96,18 @@ impl Etcd {
         }
     }
 
-    /// The members' process ids.
+    /// Returns the members' process ids.
     pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
         self.running.iter().map(Child::id)
     }
 
-    /// Leaves them running.
+    /// Keeps the members running.
     pub(super) fn let_go(&mut self) {
         self.running.clear();
     }
 }
 
-impl Drop for Etcd {
+impl Drop for EtcdMembers {
     fn drop(&mut self) {
         for child in &mut self.running {
             let _ = child.kill();

@@ -1,38 +1,38 @@
-//! What the daemons and the wire have to say for a lab to pass: pure.
+//! The conditions for a lab to pass, on the daemons and the captured packets. Pure.
 
 use ipnet::IpNet;
 
 use super::{
     capture::Counts,
-    layout::{Layout, Wire},
-    ping::{Pinged, REQUESTS},
+    layout::{Layout, WireFormat},
+    ping::{PingResults, REQUESTS},
 };
 use api::view::{ExitKind, PeerView, RouteView, SessionState};
 
-/// What one daemon says of itself.
+/// The views of one daemon.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Said {
+pub(super) struct DaemonReport {
     /// `show peers`
     pub peers: Vec<PeerView>,
     /// `show routes`
     pub routes: Vec<RouteView>,
 }
 
-/// How far the cluster has come.
+/// The progress of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Session ends that are as they should be, and how many there are.
+    /// The number of session ends in the expected state, and of all.
     pub sessions: (usize, usize),
-    /// Routes that are as they should be, and how many there are.
+    /// The number of routes in the expected state, and of all.
     pub routes: (usize, usize),
-    /// One line for each that is not.
+    /// One line for each session end or route that is not.
     pub unmet: Vec<String>,
 }
 
-/// Compares what the daemons say, in the order of the nodes, with what has to be.
-pub(super) fn progress(layout: &Layout, said: &[Said]) -> Progress {
+/// Compares the views of the daemons, in the order of the nodes, with the expected state.
+pub(super) fn progress(layout: &Layout, said: &[DaemonReport]) -> Progress {
     let mut progress = Progress::default();
-    let nothing = Said::default();
+    let nothing = DaemonReport::default();
     for (a, b) in layout.pairs() {
         let (Some(from), Some(to)) = (layout.nodes.get(a), layout.nodes.get(b)) else { continue };
         let said = said.get(a).unwrap_or(&nothing);
@@ -49,9 +49,9 @@ pub(super) fn progress(layout: &Layout, said: &[Said]) -> Progress {
         }
         progress.routes.1 += 1;
         let expected = match layout.expected_wire(a, b) {
-            Wire::Plain => ExitKind::Direct,
-            Wire::Ipip => ExitKind::Ipip,
-            Wire::Vxlan => ExitKind::Vxlan,
+            WireFormat::Plain => ExitKind::Direct,
+            WireFormat::Ipip => ExitKind::Ipip,
+            WireFormat::Vxlan => ExitKind::Vxlan,
         };
         let route = said.routes.iter().find(|r| r.prefix == IpNet::V4(to.block));
         match route {
@@ -70,7 +70,7 @@ pub(super) fn progress(layout: &Layout, said: &[Said]) -> Progress {
     progress
 }
 
-/// What came of one ordered pair.
+/// The result of one ordered pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PairResult {
     /// Sender, by index.
@@ -78,19 +78,19 @@ pub(super) struct PairResult {
     /// Receiver, by index.
     pub to: usize,
     /// The pings.
-    pub pinged: Pinged,
+    pub pinged: PingResults,
 }
 
-/// How the packets of a pair were on the wire, with their number.
-pub(super) fn wires(layout: &Layout, counts: &Counts, from: usize, to: usize) -> Vec<(Wire, u64)> {
+/// Describes the encapsulation of a pair's packets, with their number.
+pub(super) fn wires(layout: &Layout, counts: &Counts, from: usize, to: usize) -> Vec<(WireFormat, u64)> {
     let (Some(from), Some(to)) = (layout.nodes.get(from), layout.nodes.get(to)) else { return Vec::new() };
-    [Wire::Plain, Wire::Ipip, Wire::Vxlan]
+    [WireFormat::Plain, WireFormat::Ipip, WireFormat::Vxlan]
         .into_iter()
         .filter_map(|wire| counts.get(&(from.pod, to.pod, wire)).map(|count| (wire, *count)))
         .collect()
 }
 
-/// One line for each thing that the pings or the wire show to be wrong.
+/// Returns one line for each fault that the pings or the captured packets show.
 pub(super) fn faults(layout: &Layout, results: &[PairResult], counts: &Counts) -> Vec<String> {
     let mut faults = Vec::new();
     for result in results {
@@ -123,9 +123,9 @@ mod tests {
     use crate::layout::tests::layout;
 
     fn all_well(layout: &Layout) -> (Vec<PairResult>, Counts) {
-        let pinged = Pinged { sent: REQUESTS, received: REQUESTS, round_trip: None };
+        let pinged = PingResults { sent: REQUESTS, received: REQUESTS, round_trip: None };
         let results = layout.pairs().map(|(from, to)| PairResult { from, to, pinged }).collect();
-        let pods = |(a, b): (usize, usize)| (layout.nodes[a].pod, layout.nodes[b].pod, Wire::Ipip);
+        let pods = |(a, b): (usize, usize)| (layout.nodes[a].pod, layout.nodes[b].pod, WireFormat::Ipip);
         let counts = layout.pairs().map(|pair| (pods(pair), 2 * u64::from(REQUESTS))).collect();
         (results, counts)
     }
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(faults(&layout, &results[..1], &counts), ["1 of 2 pairs were pinged"]);
 
         let mut plain = counts.clone();
-        plain.insert((layout.nodes[0].pod, layout.nodes[1].pod, Wire::Plain), 1);
+        plain.insert((layout.nodes[0].pod, layout.nodes[1].pod, WireFormat::Plain), 1);
         assert_eq!(
             faults(&layout, &results, &plain),
             ["node-1 to node-2: the wire carried 1 plain, 4 ipip; it has to be ipip"]

@@ -1,4 +1,5 @@
-//! Drops a node's packets on the lab's bridge, by nftables' bridge family: the only one that User-Mode Linux has too.
+//! Drop rules on the lab's bridge. They use the bridge family of nftables, the only one that
+//! User-Mode Linux has too.
 
 use std::{
     io::Write,
@@ -10,35 +11,35 @@ use testbed::Namespace;
 
 use super::error::LabError;
 
-/// What is dropped of a node.
+/// The protocol of a node that is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dropped {
+pub(super) enum BlockedProtocol {
     /// TCP port 179.
     Bgp,
     /// IP protocol 4.
     Ipip,
 }
 
-impl Dropped {
-    /// What a person calls it.
+impl BlockedProtocol {
+    /// Returns the name for display.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Dropped::Bgp => "TCP port 179",
-            Dropped::Ipip => "IP protocol 4",
+            BlockedProtocol::Bgp => "TCP port 179",
+            BlockedProtocol::Ipip => "IP protocol 4",
         }
     }
 
     fn table(self) -> &'static str {
         match self {
-            Dropped::Bgp => "routed-lab-bgp",
-            Dropped::Ipip => "routed-lab-ipip",
+            BlockedProtocol::Bgp => "routed-lab-bgp",
+            BlockedProtocol::Ipip => "routed-lab-ipip",
         }
     }
 
     fn matches(self) -> &'static [&'static str] {
         match self {
-            Dropped::Bgp => &["tcp sport 179", "tcp dport 179"],
-            Dropped::Ipip => &["ip protocol 4"],
+            BlockedProtocol::Bgp => &["tcp sport 179", "tcp dport 179"],
+            BlockedProtocol::Ipip => &["ip protocol 4"],
         }
     }
 }
@@ -46,8 +47,12 @@ impl Dropped {
 /// Drops packets from and to `node`.
 ///
 /// # Errors
-/// When `nft` is missing or refuses.
-pub(super) fn drop_packets(network: &Namespace, node: Ipv4Addr, what: Dropped) -> Result<(), LabError> {
+/// `nft` is missing or fails.
+pub(super) fn drop_packets(
+    network: &Namespace,
+    node: Ipv4Addr,
+    what: BlockedProtocol,
+) -> Result<(), LabError> {
     let mut rules = format!("table bridge {} {{\n chain wire {{\n", what.table());
     rules.push_str("  type filter hook prerouting priority 0; policy accept;\n");
     for direction in ["saddr", "daddr"] {
@@ -60,17 +65,17 @@ pub(super) fn drop_packets(network: &Namespace, node: Ipv4Addr, what: Dropped) -
     Ok(())
 }
 
-/// How many packets were dropped.
+/// Returns the number of dropped packets.
 ///
 /// # Errors
-/// When `nft` refuses.
-pub(super) fn dropped(network: &Namespace, what: Dropped) -> Result<u64, LabError> {
+/// `nft` fails.
+pub(super) fn dropped(network: &Namespace, what: BlockedProtocol) -> Result<u64, LabError> {
     let list = move || nft(&["list", "table", "bridge", what.table()], "");
     let listing = network.run(list).map_err(LabError::namespace)??;
     packets(&listing).ok_or(LabError::Program { program: "nft", text: listing })
 }
 
-/// The sum of a listing's counters; `None` if it has none.
+/// Returns the sum of a listing's counters; `None` if it has none.
 fn packets(listing: &str) -> Option<u64> {
     let mut words = listing.split_whitespace();
     let mut sum = None;

@@ -1,8 +1,8 @@
-//! Runs a command in a guest: a real kernel, with the modules this one may lack, as a process. User-Mode Linux starts
-//! in half a second; QEMU has what that lacks ([`qemu`]).
+//! Runs a command in a guest: a kernel with the modules that this one may lack, as a process.
+//! User-Mode Linux starts in half a second; QEMU has the features that it lacks.
 //!
-//! The guest's init is this very executable ([`init::become_init_if_asked`]). It sees the host's whole
-//! root as it is, copy on write: what it writes goes to guest memory and is gone at the end.
+//! The guest's init is this executable ([`init::become_init_if_asked`]). It sees the host's whole
+//! root, copy on write: its writes go to guest memory and are lost at the end.
 
 use std::{
     env,
@@ -36,16 +36,16 @@ mod qemu;
 
 /// The guest kernel's program, in Debian's package of the same name as [`PACKAGE`].
 pub const PROGRAM: &str = "linux.uml";
-/// The package that brings [`PROGRAM`].
+/// The package that contains [`PROGRAM`].
 pub const PACKAGE: &str = "user-mode-linux";
 
-/// Loaded into [`PROGRAM`], which could not run on processors with more registers than it knows (`cli/preload`); empty
-/// where there is no such program.
+/// The library that is preloaded into [`PROGRAM`], which otherwise fails on processors with more
+/// registers than it supports (`cli/lab/preload`). Empty if the library was not built.
 const REGISTERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/registers.so"));
 
-/// Names the work directory to the guest's init, by way of the kernel's command line.
+/// The variable with the work directory for the guest's init, on the kernel's command line.
 const WORK_VARIABLE: &str = "ROUTED_GUEST";
-/// Under QEMU, names the share with the host's root likewise.
+/// The variable with the share of the host's root, under QEMU.
 const ROOT_VARIABLE: &str = "ROUTED_GUEST_ROOT";
 /// Files in the work directory.
 const COMMAND: &str = "command";
@@ -55,13 +55,13 @@ const TERMINAL: &str = "terminal";
 const STATUS: &str = "status";
 const LIMIT: &str = "limit";
 const KERNEL_LOG: &str = "kernel.log";
-/// Lines of the kernel's log that are shown when the guest ended without a status.
+/// The number of lines of the kernel log that are shown when the guest ended without a status.
 const LOG_TAIL: usize = 20;
 
-/// How much later than by us the guest is ended by itself.
+/// The additional time after which the guest ends by itself.
 const OWN_LIMIT_LATER: Duration = Duration::from_secs(10);
 
-/// What runs the guest's kernel.
+/// The machine that runs the guest's kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Machine {
     /// User-Mode Linux: fast, without nftables but for bridges
@@ -70,59 +70,59 @@ pub enum Machine {
     Qemu,
 }
 
-/// What to run, and within which bounds.
+/// A command to run in a guest, with its limits.
 #[derive(Debug, Clone)]
 pub struct Guest {
-    /// Where it runs.
+    /// The machine.
     pub machine: Machine,
-    /// Program and arguments; the program is looked up in the guest's `PATH`.
+    /// Program and arguments. The program is looked up in the guest's `PATH`.
     pub command: Vec<OsString>,
-    /// Variables set beside those of this process.
+    /// Environment variables in addition to those of this process.
     pub environment: Vec<(OsString, OsString)>,
-    /// Memory of the guest, as the kernel reads it (`1G`).
+    /// Memory of the guest, in the kernel's notation (`1G`).
     pub memory: String,
-    /// After this long the guest is ended.
+    /// The time limit, after which the guest is ended.
     pub time_limit: Duration,
 }
 
-/// Memory given to a guest unless asked otherwise. It is taken only as it is touched.
+/// The default memory of a guest. It is allocated on use only.
 pub const DEFAULT_MEMORY: &str = "1G";
-/// Time given to a guest unless asked otherwise, in seconds.
+/// The default time limit of a guest, in seconds.
 pub const DEFAULT_SECONDS: u64 = 300;
 
-/// Why a guest gave no exit status.
+/// The reason why a guest had no exit status.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
     /// There is no guest kernel.
     #[error("{PROGRAM} is not installed: apt-get install {PACKAGE}")]
     NotInstalled,
-    /// Something that QEMU needs is not there.
+    /// A program or file that QEMU needs is missing.
     #[error("{what} is missing: apt-get install {package}")]
     Missing {
         /// The program or file.
         what: &'static str,
-        /// The package that brings it.
+        /// The package that contains it.
         package: &'static str,
     },
-    /// There is nothing to run.
+    /// The command is empty.
     #[error("no command given: routectl guest -- COMMAND [ARGUMENT]...")]
     NoCommand,
     /// The work directory, a pipe or the program failed.
     #[error("the guest cannot be started: {what}: {source}")]
     Start {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What the system said.
+        /// The error.
         #[source]
         source: io::Error,
     },
     /// The time limit passed.
     #[error("the guest was ended after {0:?}: give it more with --seconds")]
     TimeOut(Duration),
-    /// This process was told to end.
+    /// This process received a signal to end.
     #[error("interrupted; the guest was ended")]
     Interrupted,
-    /// The guest ended without telling a status: its kernel panicked or the init failed.
+    /// The guest ended without a status: its kernel panicked or the init failed.
     #[error("the guest ended without an exit status; its kernel's last words:\n{0}")]
     NoStatus(String),
 }
@@ -132,7 +132,7 @@ impl GuestError {
         move |source| GuestError::Start { what, source }
     }
 
-    /// The exit status that stands for it, as `timeout` and shells number them.
+    /// Returns the exit status for the error, with the numbers of `timeout` and shells.
     pub fn exit_status(&self) -> u8 {
         match self {
             GuestError::TimeOut(_) => 124,
@@ -146,7 +146,7 @@ impl GuestError {
 /// `routectl guest`: runs any command in the guest.
 #[derive(Debug, clap::Args)]
 pub struct GuestArgs {
-    /// What runs the guest's kernel
+    /// Machine that runs the guest's kernel
     #[arg(long, value_enum, default_value_t = Machine::Uml)]
     machine: Machine,
     /// Memory of the guest
@@ -178,7 +178,7 @@ pub fn main(args: GuestArgs) -> ExitCode {
     }
 }
 
-/// The guest kernel's program, if it is installed.
+/// Returns the guest kernel's program, if it is installed.
 pub fn program() -> Option<PathBuf> {
     find(PROGRAM)
 }
@@ -190,10 +190,11 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 }
 
 impl Guest {
-    /// Runs the command and returns its exit status; 128 and the signal's number if a signal ended it.
+    /// Runs the command and returns its exit status; 128 and the signal's number if a signal ended
+    /// it.
     ///
     /// # Errors
-    /// When there is no guest, it cannot be started, runs too long, or dies.
+    /// There is no guest kernel, or the guest can't be started, runs too long, or dies.
     pub fn run(&self) -> Result<u8, GuestError> {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -259,13 +260,14 @@ impl Guest {
         let affinity = pin_to_one_cpu();
         let child = command.spawn().map_err(GuestError::start(PROGRAM));
         if let Some(before) = affinity {
-            // Best effort, as the pinning was.
+            // Best effort, like the pinning.
             let _ = sched_setaffinity(Pid::from_raw(0), &before);
         }
         child
     }
 
-    /// What the init reads, since a kernel's command line is short and knows no quoting.
+    /// Writes the files for the init, since a kernel's command line is short and has no
+    /// quoting.
     fn write_files(&self, work: &Path) -> io::Result<()> {
         let mut command = Vec::new();
         for word in &self.command {
@@ -285,7 +287,7 @@ impl Guest {
         if io::stdout().is_terminal() {
             fs::write(work.join(TERMINAL), [])?;
         }
-        // If this process is killed nobody is left to end the guest, so it ends itself a little later.
+        // If this process is killed, the guest ends itself a little later.
         let limit = self.time_limit.saturating_add(OWN_LIMIT_LATER);
         fs::write(work.join(LIMIT), limit.as_secs().to_string())?;
         Ok(())
@@ -303,7 +305,8 @@ impl Guest {
             .arg(variable)
             .arg(format!("mem={}", self.memory))
             .arg(format!("umid={}", getpid()))
-            // Two seconds of boot go into measuring what no guest needs.
+                        // Without this option the boot takes two seconds longer for a measurement
+                        // that no guest needs.
             .args(["lpj=4000000", "pty.legacy_count=0"])
             .arg(
                 "initcall_blacklist=raid6_select_algo,init_zswap,init_jfs_fs,init_btrfs_fs,calibrate_xor_blocks",
@@ -318,25 +321,26 @@ impl Guest {
     }
 }
 
-/// A directory of our own, removed with the value.
+/// A temporary directory, removed on drop.
 struct WorkDir(PathBuf);
 
 impl WorkDir {
     fn create() -> io::Result<Self> {
-        // Not TMPDIR: the guest hides /tmp-like places it mounts itself, and reads this one through hostfs.
+        // Not TMPDIR: the guest hides /tmp-like places it mounts itself, and reads this one through
+        // hostfs.
         Ok(Self(mkdtemp("/var/tmp/routed-guest.XXXXXX")?))
     }
 }
 
 impl Drop for WorkDir {
     fn drop(&mut self) {
-        // Nothing to be done about it if it stays.
+        // A failure leaves the directory behind.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// The guest's process. The kernel makes itself a session leader, and its processes outlive it if it is killed
-/// alone: the whole group is ended.
+/// The process of the guest. The kernel is a session leader whose processes outlive it if it is
+/// killed alone, so the whole group is killed.
 struct RunningGuest {
     child: Child,
     work: PathBuf,
@@ -371,7 +375,7 @@ impl Drop for RunningGuest {
     }
 }
 
-/// A pipe whose writing end a child inherits under the same number.
+/// Creates a pipe whose writing end a child inherits under the same number.
 fn inheritable_pipe() -> io::Result<(File, OwnedFd)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&write, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -389,12 +393,12 @@ fn relay(mut from: File, mut to: impl Write) {
     }
 }
 
-/// The guest has one CPU, but its kernel and its programs are processes of ours that hand over at each system
-/// call: on one CPU of the host that is up to twice as fast. Returns the affinity to restore.
+/// Pins the guest to one CPU. Its kernel and programs are processes that switch at each system
+/// call, which is up to twice as fast on one CPU. Returns the affinity to restore.
 fn pin_to_one_cpu() -> Option<CpuSet> {
     let before = sched_getaffinity(Pid::from_raw(0)).ok()?;
     let allowed: Vec<usize> = (0..CpuSet::count()).filter(|i| before.is_set(*i) == Ok(true)).collect();
-    // By turns, so that guests side by side do not share one.
+    // In turn, so that parallel guests use different CPUs.
     let turn = usize::try_from(getpid().as_raw()).ok()? % allowed.len().max(1);
     let mut one = CpuSet::new();
     one.set(*allowed.get(turn)?).ok()?;
@@ -403,7 +407,7 @@ fn pin_to_one_cpu() -> Option<CpuSet> {
 }
 
 fn log_tail(work: &Path) -> String {
-    // What QEMU and the file server say comes last.
+    // The output of QEMU and the file server comes last.
     let logs = [KERNEL_LOG, qemu::LOG, qemu::FILE_SERVER_LOG];
     let log = logs.map(|name| fs::read(work.join(name)).unwrap_or_default()).concat();
     let text = String::from_utf8_lossy(&log);

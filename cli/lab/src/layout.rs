@@ -1,4 +1,4 @@
-//! What a lab consists of, and what has to come out of it: pure.
+//! The layout of a lab and its expected results. Pure.
 
 use std::{fmt::Write, net::Ipv4Addr};
 
@@ -11,7 +11,7 @@ use super::LabArgs;
 pub(super) const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, 0, 0), 16);
 /// The last octet of each subnet's gateway, which is the lab's bridge.
 const GATEWAY: u8 = 254;
-/// More nodes than this do not fit beside the gateway.
+/// The largest number of nodes, in addition to the gateway.
 pub(super) const MAX_NODES: u8 = 64;
 
 /// How the nodes peer.
@@ -32,7 +32,7 @@ pub(super) enum LabEncapsulation {
     Vxlan,
 }
 
-/// Where the nodes' resources are.
+/// The store of the nodes' resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LabDatastore {
     /// In a directory.
@@ -43,16 +43,16 @@ pub(super) enum LabDatastore {
 
 /// The pool's mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum PoolMode {
+pub(super) enum LabPoolMode {
     /// Every packet between nodes is encapsulated.
     Always,
-    /// Those between subnets are.
+    /// Packets between subnets are encapsulated.
     CrossSubnet,
 }
 
-/// How a packet was on the wire.
+/// The encapsulation of a captured packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Wire {
+pub(super) enum WireFormat {
     /// Unencapsulated.
     Plain,
     /// IP protocol 4.
@@ -61,13 +61,13 @@ pub(super) enum Wire {
     Vxlan,
 }
 
-impl Wire {
-    /// What a person calls it.
+impl WireFormat {
+    /// Returns the name for display.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Wire::Plain => "plain",
-            Wire::Ipip => "ipip",
-            Wire::Vxlan => "vxlan",
+            WireFormat::Plain => "plain",
+            WireFormat::Ipip => "ipip",
+            WireFormat::Vxlan => "vxlan",
         }
     }
 }
@@ -97,10 +97,10 @@ pub(super) struct Layout {
     /// The cluster's encapsulation.
     pub encapsulation: LabEncapsulation,
     /// The pool's mode.
-    pub pool_mode: PoolMode,
+    pub pool_mode: LabPoolMode,
     /// How the nodes peer.
     pub mode: BgpMode,
-    /// Where their resources are.
+    /// The store of the nodes' resources.
     pub datastore: LabDatastore,
     /// Index of the node whose BGP is blocked.
     pub blocked: Option<usize>,
@@ -120,16 +120,16 @@ pub enum LayoutError {
     /// There is no such node.
     #[error("{0}: there is no {1}; nodes are node-1 to node-{2}")]
     NoSuchNode(&'static str, String, u8),
-    /// Nothing that could be dropped is sent.
+    /// The packets to drop are never sent.
     #[error("--drop-ipip: with --encapsulation vxlan no packet is IP-in-IP; leave one of the two out")]
     NothingToDrop,
 }
 
 impl Layout {
-    /// Lays a lab out.
+    /// Creates the layout of a lab.
     ///
     /// # Errors
-    /// When the arguments do not fit together.
+    /// The arguments are inconsistent.
     pub(super) fn new(args: &LabArgs) -> Result<Self, LayoutError> {
         if !(2..=MAX_NODES).contains(&args.nodes) {
             return Err(LayoutError::Nodes(args.nodes));
@@ -161,13 +161,13 @@ impl Layout {
         })
     }
 
-    /// The ordered pairs of different nodes, by index.
+    /// Returns the ordered pairs of different nodes, by index.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let count = self.nodes.len();
         (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
     }
 
-    /// The bridge's addresses, one for each subnet.
+    /// Returns the bridge's addresses, one for each subnet.
     pub(super) fn gateways(&self) -> Vec<Ipv4Net> {
         let mut all: Vec<Ipv4Net> = self.nodes.iter().map(|n| n.gateway).collect();
         all.sort();
@@ -175,7 +175,7 @@ impl Layout {
         all
     }
 
-    /// Whether two nodes are to have a session.
+    /// Returns whether two nodes should have a session.
     pub(super) fn peers(&self, a: usize, b: usize) -> bool {
         match self.mode {
             BgpMode::Mesh => true,
@@ -183,12 +183,12 @@ impl Layout {
         }
     }
 
-    /// Whether their session is to be Established in the end.
+    /// Returns whether the session should become Established.
     pub(super) fn established(&self, a: usize, b: usize) -> bool {
         self.peers(a, b) && self.blocked != Some(a) && self.blocked != Some(b)
     }
 
-    /// Whether `a` has a BGP path to `b`'s block in the end.
+    /// Returns whether `a` should learn `b`'s block by BGP.
     fn has_path(&self, a: usize, b: usize) -> bool {
         match self.mode {
             BgpMode::Mesh => self.established(a, b),
@@ -199,52 +199,53 @@ impl Layout {
         }
     }
 
-    /// Whether IP-in-IP passes between two nodes.
+    /// Returns whether IP-in-IP passes between two nodes.
     fn passes_ipip(&self, a: usize, b: usize) -> bool {
         self.dropped != Some(a) && self.dropped != Some(b)
     }
 
-    /// How packets from `a`'s pods to `b`'s have to be on the wire.
-    pub(super) fn expected_wire(&self, a: usize, b: usize) -> Wire {
+    /// Returns the expected encapsulation of packets from `a`'s pods to `b`'s.
+    pub(super) fn expected_wire(&self, a: usize, b: usize) -> WireFormat {
         let same = match (self.nodes.get(a), self.nodes.get(b)) {
             (Some(a), Some(b)) => a.address.trunc() == b.address.trunc(),
             _ => false,
         };
-        if same && self.pool_mode == PoolMode::CrossSubnet {
-            Wire::Plain
+        if same && self.pool_mode == LabPoolMode::CrossSubnet {
+            WireFormat::Plain
         } else if self.encapsulation == LabEncapsulation::Ipip
             && self.has_path(a, b)
             && self.passes_ipip(a, b)
         {
-            Wire::Ipip
+            WireFormat::Ipip
         } else {
-            Wire::Vxlan
+            WireFormat::Vxlan
         }
     }
 
-    /// Whether the nodes register themselves; a reflector's resource says more than a node knows of itself.
+    /// Returns whether the nodes register themselves. With a reflector the resources are
+    /// written, since a node does not know its reflector settings.
     fn registers(&self) -> bool {
         self.claims() && self.mode == BgpMode::Mesh
     }
 
-    /// Whether the daemons claim their blocks, which are known only then.
+    /// Returns whether the daemons claim their blocks, which are unknown before.
     pub(super) fn claims(&self) -> bool {
         self.datastore == LabDatastore::Etcd
     }
 
-    /// Takes the block that a node has claimed; its pod has the third address there.
+    /// Sets the block that a node has claimed. Its pod has the third address of the block.
     pub(super) fn give_block(&mut self, index: usize, block: Ipv4Net) {
         if let Some(node) = self.nodes.get_mut(index) {
             (node.block, node.pod) = (block, third(&block));
         }
     }
 
-    /// The cluster's resources, as YAML.
+    /// Returns the cluster's resources, as YAML.
     pub(super) fn resources(&self) -> String {
         let mut text = String::new();
         let mode = match self.pool_mode {
-            PoolMode::Always => "Always",
-            PoolMode::CrossSubnet => "CrossSubnet",
+            LabPoolMode::Always => "Always",
+            LabPoolMode::CrossSubnet => "CrossSubnet",
         };
         let (key, encapsulation) = match self.encapsulation {
             LabEncapsulation::Ipip => ("ipipMode", "ipip"),
@@ -312,7 +313,8 @@ fn node(number: u8, subnets: u8) -> LabNode {
     }
 }
 
-/// The first may be the node's own on the tunnels.
+/// Returns the pod's address, the third of the block. The first may be the node's address on the
+/// tunnels.
 fn third(block: &Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from_bits(block.network().to_bits() + 2)
 }
@@ -329,7 +331,7 @@ pub(super) mod tests {
         lab: LabArgs,
     }
 
-    /// Of a command line's words.
+    /// Parses the arguments of a command line.
     pub(crate) fn layout(arguments: &str) -> Result<Layout, LayoutError> {
         let words = std::iter::once("lab").chain(arguments.split_whitespace());
         Layout::new(&Arguments::try_parse_from(words).expect("arguments").lab)
@@ -339,7 +341,9 @@ pub(super) mod tests {
     fn three_nodes_have_six_pairs_and_six_ipip_expectations() {
         let lab = layout("").expect("a layout");
         assert_eq!(lab.pairs().count(), 6);
-        assert!(lab.pairs().all(|(a, b)| lab.expected_wire(a, b) == Wire::Ipip && lab.established(a, b)));
+        assert!(
+            lab.pairs().all(|(a, b)| lab.expected_wire(a, b) == WireFormat::Ipip && lab.established(a, b))
+        );
         assert_eq!(lab.nodes[2].address.to_string(), "192.168.0.3/24");
         assert_eq!(lab.gateways().len(), 1);
     }
@@ -347,24 +351,30 @@ pub(super) mod tests {
     #[test]
     fn cross_subnet_is_plain_inside_a_subnet_and_tunnelled_between() {
         let lab = layout("--subnets 2 --pool-mode cross-subnet").expect("a layout");
-        assert_eq!(lab.expected_wire(0, 2), Wire::Plain);
-        assert_eq!(lab.expected_wire(0, 1), Wire::Ipip);
+        assert_eq!(lab.expected_wire(0, 2), WireFormat::Plain);
+        assert_eq!(lab.expected_wire(0, 1), WireFormat::Ipip);
         assert_eq!(lab.gateways().len(), 2);
     }
 
     #[test]
     fn a_node_without_bgp_is_reached_by_vxlan_and_the_others_are_not() {
         let lab = layout("--block-bgp node-3").expect("a layout");
-        assert_eq!((lab.expected_wire(0, 2), lab.expected_wire(2, 1)), (Wire::Vxlan, Wire::Vxlan));
-        assert_eq!(lab.expected_wire(0, 1), Wire::Ipip);
+        assert_eq!(
+            (lab.expected_wire(0, 2), lab.expected_wire(2, 1)),
+            (WireFormat::Vxlan, WireFormat::Vxlan)
+        );
+        assert_eq!(lab.expected_wire(0, 1), WireFormat::Ipip);
         assert!(!lab.established(2, 0) && lab.established(0, 1));
     }
 
     #[test]
     fn a_node_whose_ipip_is_dropped_is_reached_by_vxlan_and_keeps_its_sessions() {
         let lab = layout("--drop-ipip node-3").expect("a layout");
-        assert_eq!((lab.expected_wire(0, 2), lab.expected_wire(2, 1)), (Wire::Vxlan, Wire::Vxlan));
-        assert_eq!(lab.expected_wire(0, 1), Wire::Ipip);
+        assert_eq!(
+            (lab.expected_wire(0, 2), lab.expected_wire(2, 1)),
+            (WireFormat::Vxlan, WireFormat::Vxlan)
+        );
+        assert_eq!(lab.expected_wire(0, 1), WireFormat::Ipip);
         assert!(lab.established(2, 0));
         assert_eq!(
             layout("--drop-ipip node-3 --encapsulation vxlan").err(),
@@ -376,9 +386,9 @@ pub(super) mod tests {
     fn clients_of_a_reflector_peer_with_it_alone_and_still_have_paths() {
         let lab = layout("--mode reflector").expect("a layout");
         assert!(lab.peers(0, 2) && !lab.peers(1, 2));
-        assert_eq!(lab.expected_wire(1, 2), Wire::Ipip);
+        assert_eq!(lab.expected_wire(1, 2), WireFormat::Ipip);
         let lab = layout("--mode reflector --block-bgp node-1").expect("a layout");
-        assert_eq!(lab.expected_wire(1, 2), Wire::Vxlan);
+        assert_eq!(lab.expected_wire(1, 2), WireFormat::Vxlan);
     }
 
     #[test]

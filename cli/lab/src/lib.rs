@@ -1,4 +1,13 @@
-//! The cluster on one machine, and the guest kernel it runs in where this one cannot carry it.
+//! A cluster of routed on one machine (`routectl lab`), and guests with kernels that have IP-in-IP.
+//!
+//! | Module | Contents |
+//! |---|---|
+//! | `layout`, `expectations` | Nodes, subnets and the expected results (pure) |
+//! | `wiring`, `link_editor` | Namespaces, links, addresses and routes |
+//! | `daemons`, `etcd`, `block_claims` | The `routed` processes, their shared datastore and their blocks |
+//! | `firewall`, `capture`, `ping` | Drop rules, captured packets and pings between pods |
+//! | `run`, `interrupt`, `error` | The course of a lab, from the first namespace to the verdict |
+//! | [`guest`] | Commands in User-Mode Linux and QEMU guests |
 
 use std::{
     env,
@@ -23,6 +32,7 @@ mod etcd;
 mod expectations;
 mod firewall;
 pub mod guest;
+mod interrupt;
 mod layout;
 mod link_editor;
 mod ping;
@@ -31,35 +41,35 @@ mod wiring;
 
 pub use error::LabError;
 pub use layout::LayoutError;
-use layout::{BgpMode, LabDatastore, LabEncapsulation, Layout, PoolMode};
-use link_editor::Editor;
+use layout::{BgpMode, LabDatastore, LabEncapsulation, LabPoolMode, Layout};
+use link_editor::LinkEditor;
 use testbed::Namespace;
 
-/// Tells a lab that it is in the guest already.
+/// The variable that is set for a lab in a guest.
 const IN_GUEST: &str = "ROUTED_LAB_IN_GUEST";
-/// Seconds that a lab in a guest may take, and those that each node adds.
+/// The time limit of a lab in a guest, in seconds, and the addition for each node.
 const GUEST_SECONDS: (u64, u64) = (180, 10);
 
-/// `routectl lab`
+/// The arguments of `routectl lab`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LabArgs {
     /// Number of nodes
     #[arg(long, default_value_t = 3, value_name = "N")]
     nodes: u8,
-    /// Who peers with whom
+    /// Peering of the nodes
     #[arg(long, value_enum, default_value_t = BgpMode::Mesh)]
     mode: BgpMode,
-    /// How packets between nodes are wrapped
+    /// Encapsulation of packets between nodes
     #[arg(long, value_enum, default_value_t = LabEncapsulation::Ipip)]
     encapsulation: LabEncapsulation,
     /// Number of subnets the nodes are spread over; the lab's bridge routes between them
     #[arg(long, default_value_t = 1, value_name = "K")]
     subnets: u8,
-    /// When packets are wrapped
-    #[arg(long, value_enum, default_value_t = PoolMode::Always)]
-    pool_mode: PoolMode,
-    /// Where the nodes' resources are: a directory that all share, or three etcd members on the bridge, in which the
-    /// nodes of a mesh register themselves and all nodes claim their blocks
+    /// Condition for the encapsulation
+    #[arg(long, value_enum, default_value_t = LabPoolMode::Always)]
+    pool_mode: LabPoolMode,
+    /// Store of the nodes' resources: a shared directory, or three etcd members on the bridge, in which the nodes of a
+    /// mesh register themselves and all nodes claim their blocks
     #[arg(long, value_enum, default_value_t = LabDatastore::File)]
     datastore: LabDatastore,
     /// Drop TCP port 179 of this node on the wire
@@ -68,12 +78,12 @@ pub struct LabArgs {
     /// Drop IP protocol 4 (IP-in-IP) of this node on the wire
     #[arg(long, value_name = "NODE")]
     drop_ipip: Option<String>,
-    /// Leave the cluster running and say how to look around
+    /// Keep the cluster running and print how to inspect it
     #[arg(long)]
     keep: bool,
 }
 
-/// Runs `routectl lab`; ends with 0 if the lab passed and 1 if it failed.
+/// Runs `routectl lab`. The exit status is 0 if the lab passed and 1 if it failed.
 pub fn main(args: LabArgs) -> ExitCode {
     match start(&args) {
         Ok(status) => ExitCode::from(status),
@@ -140,12 +150,12 @@ fn start_in_guest(args: &LabArgs) -> Result<u8, LabError> {
     Ok(guest.run()?)
 }
 
-/// Makes one in a namespace of its own, which is the only answer that holds: a module may be loaded by the asking.
+/// Tests for the ipip device by creating one in a new namespace, which may load the module.
 fn kernel_has_ipip() -> Result<bool, LabError> {
     let probe = Namespace::create().map_err(LabError::namespace)?;
     let answer = probe
         .run(|| {
-            Editor::open()
+            LinkEditor::open()
                 .map(|mut editor| editor.change(links::create_ipip("probe", [192, 0, 2, 1].into(), 1480)))
         })
         .map_err(LabError::namespace)??;
@@ -156,7 +166,7 @@ fn kernel_has_ipip() -> Result<bool, LabError> {
     }
 }
 
-/// From here on Ctrl-C and SIGTERM set the flag, so that the lab can be taken down in order.
+/// Makes Ctrl-C and SIGTERM set the flag, so that the lab can be shut down in order.
 fn watch_signals() -> Result<Arc<AtomicBool>, LabError> {
     use tokio::signal::unix::{SignalKind, signal};
     let flag = Arc::new(AtomicBool::new(false));
@@ -182,7 +192,7 @@ fn watch_signals() -> Result<Arc<AtomicBool>, LabError> {
     Ok(flag)
 }
 
-/// Whether stdout is a terminal that wants colour.
+/// Returns whether stdout is a terminal with colours enabled.
 fn coloured() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

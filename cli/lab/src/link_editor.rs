@@ -1,4 +1,4 @@
-//! Changes links, addresses and routes of the calling thread's network namespace.
+//! Changes of links, addresses and routes in the calling thread's network namespace.
 
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use rtnetlink::packet_route::route::RouteMessage;
@@ -7,19 +7,19 @@ use tunnel::netlink::{KernelError, LinkConnection, links::LinkChange};
 
 use super::error::LabError;
 
-/// A netlink connection and what drives it: both stay in the namespace that they were opened in.
-pub(super) struct Editor {
+/// A netlink connection with its runtime. Both stay in the namespace in which they were created.
+pub(super) struct LinkEditor {
     runtime: Runtime,
     connection: LinkConnection,
 }
 
-impl Editor {
-    /// Opens one.
+impl LinkEditor {
+    /// Opens a connection.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// The errors of the socket.
     pub(super) fn open() -> Result<Self, LabError> {
-        // One thread: another could not be expected in this namespace.
+        // One thread: other threads might not be in this namespace.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -33,15 +33,15 @@ impl Editor {
     /// Makes one change.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The errors of the kernel.
     pub(super) fn change(&mut self, change: LinkChange) -> Result<(), KernelError> {
         self.runtime.block_on(self.connection.change(change))
     }
 
-    /// Makes changes until one is refused; `what` names them all.
+    /// Makes changes until one is refused. `what` names them in errors.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The errors of the kernel.
     pub(super) fn change_all(
         &mut self,
         what: &'static str,
@@ -53,10 +53,10 @@ impl Editor {
             .map_err(|source| LabError::Kernel { what, source })
     }
 
-    /// Adds routes until one is refused; `what` names them all.
+    /// Adds routes until one is refused. `what` names them in errors.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The errors of the kernel.
     pub(super) fn add_routes(
         &mut self,
         what: &'static str,
@@ -71,10 +71,10 @@ impl Editor {
     }
 }
 
-/// The index of an interface of the calling thread's namespace.
+/// Returns the index of an interface of the calling thread's namespace.
 ///
 /// # Errors
-/// When there is none of that name.
+/// There is no interface of that name.
 pub(super) fn index_of(name: &str) -> Result<u32, LabError> {
     if_nametoindex(name).map_err(|errno| match errno {
         Errno::ENODEV => LabError::NoInterface(name.to_owned()),

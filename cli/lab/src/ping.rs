@@ -20,16 +20,16 @@ use nix::{
 
 /// Requests sent to each pod.
 pub(super) const REQUESTS: u16 = 2;
-/// How long an answer may take.
+/// The timeout for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
-/// Payload, so that a packet is of ordinary size.
+/// The payload, for packets of the usual size.
 const PAYLOAD: [u8; 48] = [0x61; 48];
 
-/// What came of pinging one address.
+/// The results of the pings of one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pinged {
+pub(super) struct PingResults {
     /// Requests sent.
     pub sent: u16,
     /// Answers received.
@@ -38,14 +38,15 @@ pub(super) struct Pinged {
     pub round_trip: Option<Duration>,
 }
 
-/// Sends [`REQUESTS`] echo requests, each after the answer to the one before, from the calling thread's namespace.
+/// Sends [`REQUESTS`] echo requests, each after the answer to the one before, from the calling
+/// thread's namespace.
 ///
 /// # Errors
-/// When the socket cannot be opened; unreachable addresses are an answer, not an error.
-pub(super) fn ping(destination: Ipv4Addr, identifier: u16) -> io::Result<Pinged> {
+/// The socket can't be opened. Unreachable addresses are a result, not an error.
+pub(super) fn ping(destination: Ipv4Addr, identifier: u16) -> io::Result<PingResults> {
     let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
     let address = SockaddrIn::from(std::net::SocketAddrV4::new(destination, 0));
-    let mut result = Pinged { sent: 0, received: 0, round_trip: None };
+    let mut result = PingResults { sent: 0, received: 0, round_trip: None };
     for sequence in 0..REQUESTS {
         let start = Instant::now();
         result.sent += 1;
@@ -95,7 +96,7 @@ fn request(identifier: u16, sequence: u16) -> Vec<u8> {
     packet
 }
 
-/// Whether an IPv4 packet is the answer to our request.
+/// Returns whether an IPv4 packet is the answer to our request.
 fn answers(packet: &[u8], from: Ipv4Addr, identifier: u16, sequence: u16) -> bool {
     let Some(first) = packet.first() else { return false };
     let source = packet.get(12..16);
@@ -108,7 +109,7 @@ fn answers(packet: &[u8], from: Ipv4Addr, identifier: u16, sequence: u16) -> boo
         && icmp.get(8..) == Some(&PAYLOAD[..])
 }
 
-/// The Internet checksum (RFC 1071).
+/// Returns the Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let sum = bytes.chunks(2).fold(0u32, |sum, pair| {
         let high = u32::from(pair.first().copied().unwrap_or(0));
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_rfc_1071s() {
-        // RFC 1071 §3's example: the sum is ddf2, its complement 220d.
+        // The example of RFC 1071 §3: the sum is ddf2, its complement 220d.
         assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0x220d);
     }
 }

@@ -1,10 +1,10 @@
-//! A lab from the first namespace to the verdict.
+//! The course of a lab, from the first namespace to the verdict.
 
 use std::{
     env,
     path::PathBuf,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
@@ -20,20 +20,19 @@ use super::{
     coloured,
     daemons::Daemons,
     error::LabError,
-    expectations::{PairResult, Progress, Said, faults, progress, wires},
-    firewall::{self, Dropped},
-    layout::{BgpMode, LabDatastore, LabEncapsulation, LabNode, Layout, PoolMode},
+    expectations::{DaemonReport, PairResult, Progress, faults, progress, wires},
+    firewall::{self, BlockedProtocol},
+    interrupt::{POLL_INTERVAL, check_interrupted},
+    layout::{BgpMode, LabDatastore, LabEncapsulation, LabNode, LabPoolMode, Layout},
     ping::ping,
     wiring::{Wiring, port_indexes},
 };
 use api::client::Client;
 
-/// How long the cluster may take to come up, and what each node adds: emulated kernels are slow.
+/// The timeout for the cluster to become ready, and the addition for each node. Emulated kernels
+/// are slow.
 const READY_WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3));
-/// Between two looks at what the daemons say.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(150);
-
-/// Runs a lab; true if it passed.
+/// Runs a lab. Returns true if it passed.
 pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Result<bool, LabError> {
     println!("{}", describe(layout));
     check_neighbour_table(layout.nodes.len())?;
@@ -55,18 +54,19 @@ pub(super) fn run(layout: &Layout, keep: bool, interrupted: &AtomicBool) -> Resu
     outcome
 }
 
-/// Whose packets are dropped, and which.
-fn drops(layout: &Layout) -> impl Iterator<Item = (&LabNode, Dropped)> {
-    [(layout.blocked, Dropped::Bgp), (layout.dropped, Dropped::Ipip)]
+/// Returns the nodes whose packets are dropped, with the protocol.
+fn drops(layout: &Layout) -> impl Iterator<Item = (&LabNode, BlockedProtocol)> {
+    [(layout.blocked, BlockedProtocol::Bgp), (layout.dropped, BlockedProtocol::Ipip)]
         .into_iter()
         .filter_map(|(node, what)| Some((layout.nodes.get(node?)?, what)))
 }
 
-/// Each node has an entry for every other on the wire and one on the VXLAN device, and two for its pod.
-/// A full table looks like a network that drops packets, so it is said before.
+/// Checks the size of the neighbour table. Each node has an entry for every other on the wire and
+/// one on the VXLAN device, and two for its pod. A full table would look like a network that drops
+/// packets.
 fn check_neighbour_table(nodes: usize) -> Result<(), LabError> {
     let needed = nodes * nodes * 2;
-    // Only the first namespace has the file; without it nothing is known.
+    // Only the first namespace has the file. Without it the size is unknown.
     let limit = std::fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3").ok();
     match limit.and_then(|text| text.trim().parse().ok()) {
         Some(limit) if needed > limit => Err(LabError::Neighbours { nodes, needed, limit }),
@@ -132,8 +132,8 @@ fn describe(layout: &Layout) -> String {
         LabEncapsulation::Vxlan => "vxlan",
     };
     let pool = match layout.pool_mode {
-        PoolMode::Always => "always",
-        PoolMode::CrossSubnet => "cross-subnet",
+        LabPoolMode::Always => "always",
+        LabPoolMode::CrossSubnet => "cross-subnet",
     };
     let store = match layout.datastore {
         LabDatastore::File => "",
@@ -146,7 +146,8 @@ fn describe(layout: &Layout) -> String {
     )
 }
 
-/// Asks the daemons until all is as it should be or the time is over; says how it goes on stderr.
+/// Polls the daemons until all are in the expected state or the time is over. Reports the progress
+/// on stderr.
 fn wait_until_ready(
     layout: &Layout,
     daemons: &mut Daemons,
@@ -162,9 +163,9 @@ fn wait_until_ready(
     let deadline = Instant::now() + patience;
     let mut told = None;
     loop {
-        stop_if(interrupted)?;
+        check_interrupted(interrupted)?;
         daemons.check()?;
-        let said: Vec<Said> = clients.iter().map(|client| ask(&runtime, client)).collect();
+        let said: Vec<DaemonReport> = clients.iter().map(|client| ask(&runtime, client)).collect();
         let now = progress(layout, &said);
         let counts = (now.sessions, now.routes);
         if told != Some(counts) {
@@ -179,7 +180,7 @@ fn wait_until_ready(
             eprintln!("lab: not as it should be after {} s; pinging nevertheless", patience.as_secs());
             return Ok(now);
         }
-        thread::sleep(LOOK_AGAIN); // why: what the daemons have learned can only be asked for again
+        thread::sleep(POLL_INTERVAL); // why: what the daemons have learned can only be asked for again
     }
 }
 
@@ -187,10 +188,10 @@ fn patience(layout: &Layout) -> Duration {
     READY_WITHIN.0 + READY_WITHIN.1 * u32::try_from(layout.nodes.len()).unwrap_or(0)
 }
 
-fn ask(runtime: &Runtime, client: &Client) -> Said {
+fn ask(runtime: &Runtime, client: &Client) -> DaemonReport {
     runtime.block_on(async {
-        // A daemon that does not answer yet has said nothing.
-        Said {
+        // A daemon that does not answer yet has an empty report.
+        DaemonReport {
             peers: client.get("/v1/peers").await.unwrap_or_default(),
             routes: client.get("/v1/routes").await.unwrap_or_default(),
         }
@@ -214,7 +215,7 @@ fn ping_all(
 ) -> Result<Vec<PairResult>, LabError> {
     let mut results = Vec::new();
     for (number, (from, to)) in layout.pairs().enumerate() {
-        stop_if(interrupted)?;
+        check_interrupted(interrupted)?;
         let (Some(pod), Some(node)) = (wiring.pods.get(from), layout.nodes.get(to)) else { continue };
         let (destination, identifier) = (node.pod, u16::try_from(number).unwrap_or(u16::MAX));
         let pinged = pod
@@ -222,21 +223,13 @@ fn ping_all(
             .map_err(LabError::namespace)?
             .map_err(LabError::system("ping"))?;
         results.push(PairResult { from, to, pinged });
-        // What was answered has passed the bridge by now.
+        // All answered packets have passed the bridge by now.
         capture.drain().map_err(LabError::system("the packet socket on the bridge"))?;
     }
     Ok(results)
 }
 
-/// Ends the lab where that was asked for.
-///
-/// # Errors
-/// It was.
-pub(super) fn stop_if(interrupted: &AtomicBool) -> Result<(), LabError> {
-    if interrupted.load(Ordering::Relaxed) { Err(LabError::Interrupted) } else { Ok(()) }
-}
-
-/// What people would see, from the program that they would use.
+/// Prints a table of `routectl show`.
 fn show(socket: PathBuf, table: &str) -> Result<(), LabError> {
     let own = env::current_exe().map_err(LabError::system("own path"))?;
     let status = Command::new(own)
@@ -288,7 +281,7 @@ fn ping_table(layout: &Layout, results: &[PairResult], counts: &Counts) -> Strin
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Names the namespaces and says how to look around and how to clean up.
+/// Names the namespaces, and prints how to inspect and remove the cluster.
 fn leave(layout: &Layout, wiring: &Wiring, daemons: &mut Daemons) -> Result<(), LabError> {
     let mut named: Vec<(String, PathBuf)> = Vec::new();
     let mut name = |namespace: &Namespace, suffix: String| {
@@ -311,7 +304,7 @@ fn leave(layout: &Layout, wiring: &Wiring, daemons: &mut Daemons) -> Result<(), 
     }
     if let Err(error) = outcome {
         for (_, path) in named {
-            // What cannot be taken away again is named by the error as well as by itself.
+            // The error is reported even if the cleanup fails.
             let _ = Namespace::unname(&path);
         }
         return Err(error);

@@ -1,4 +1,4 @@
-//! The lab's links, addresses and routes.
+//! Links, addresses and routes of the lab.
 
 use std::{fs, net::Ipv4Addr, os::fd::RawFd};
 
@@ -17,37 +17,37 @@ use testbed::Namespace;
 use super::{
     error::LabError,
     layout::{LabNode, Layout},
-    link_editor::{Editor, index_of},
+    link_editor::{LinkEditor, index_of},
 };
 
 /// The bridge that is the lab's network.
 const BRIDGE: &str = "lab";
-/// The node's and the pod's own interface.
+/// The interface of a node and of a pod.
 const UPLINK: &str = "eth0";
 /// The node's end of its pod's cable.
 const POD_PORT: &str = "cali0";
-/// Octets that fit VXLAN over the wire's 1500.
+/// The MTU of pods, which fits VXLAN over the wire's 1500.
 const POD_MTU: u32 = 1500 - tunnel::desired::VXLAN_OVERHEAD;
-/// Where a cable's far end has just been plugged in.
+/// The temporary name of the far end of a cable.
 const LOOPBACK: &str = "lo";
-/// The address that pods route to; the node answers ARP for it (proxy ARP), as Calico has it.
+/// The gateway address of pods. The node answers ARP for it (proxy ARP), as with Calico.
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// The lab's namespaces.
 pub(super) struct Wiring {
-    /// The bridge's.
+    /// The namespace of the bridge.
     pub network: Namespace,
-    /// Each node's.
+    /// The namespace of each node.
     pub nodes: Vec<Namespace>,
-    /// Each node's pod's.
+    /// The namespace of each node's pod.
     pub pods: Vec<Namespace>,
 }
 
 impl Wiring {
-    /// Builds it all; pods have no addresses yet.
+    /// Creates the namespaces and links. Pods have no addresses yet.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// The errors of the kernel.
     pub(super) fn build(layout: &Layout) -> Result<Self, LabError> {
         let namespace = || Namespace::create().map_err(LabError::namespace);
         let wiring = Self {
@@ -66,10 +66,10 @@ impl Wiring {
         Ok(wiring)
     }
 
-    /// Gives the pods their addresses, out of their nodes' blocks.
+    /// Assigns addresses of the nodes' blocks to the pods.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// The errors of the kernel.
     pub(super) fn address_pods(&self, layout: &Layout) -> Result<(), LabError> {
         for (node, (inside, pod)) in layout.nodes.iter().zip(self.nodes.iter().zip(&self.pods)) {
             let address = node.pod;
@@ -81,31 +81,31 @@ impl Wiring {
 }
 
 fn build_bridge(gateways: &[Ipv4Net]) -> Result<(), LabError> {
-    let mut editor = Editor::open()?;
+    let mut editor = LinkEditor::open()?;
     // Up from the start.
     editor.change_all("the bridge", [LinkChange::CreateLink(LinkBridge::new(BRIDGE).build())])?;
     let index = index_of(BRIDGE)?;
     let addresses = gateways.iter().map(|g| address(index, *g));
     editor.change_all("the bridge's addresses", [up(index_of(LOOPBACK)?)].into_iter().chain(addresses))?;
     sysctl("net/ipv4/ip_forward", "1")?;
-    // Redirects would tell nodes of one wire to leave the gateway out.
+    // ICMP redirects would make nodes of one wire bypass the gateway.
     sysctl("net/ipv4/conf/all/send_redirects", "0")?;
     sysctl("net/ipv4/conf/lab/send_redirects", "0")
 }
 
-/// A cable from the bridge into a node.
+/// Creates a cable (veth pair) from the bridge to a node.
 fn plug_in(name: &str, node: RawFd) -> Result<(), LabError> {
-    let mut editor = Editor::open()?;
+    let mut editor = LinkEditor::open()?;
     editor.change_all("the node's cable", [veth(name, UPLINK, node)])?;
     let join = LinkUnspec::new_with_index(index_of(name)?).controller(index_of(BRIDGE)?).up();
     editor.change_all("the bridge's port", [LinkChange::SetLink(join.build())])
 }
 
 fn build_node(node: &LabNode, pod: RawFd) -> Result<(), LabError> {
-    let mut editor = Editor::open()?;
+    let mut editor = LinkEditor::open()?;
     editor.change_all("the pod's cable", [veth(POD_PORT, UPLINK, pod)])?;
     let (uplink, port) = (index_of(UPLINK)?, index_of(POD_PORT)?);
-    // The machine's own settings must not decide what the lab shows.
+    // The settings of the host must not affect the lab.
     for name in ["all", UPLINK, POD_PORT] {
         sysctl(&format!("net/ipv4/conf/{name}/rp_filter"), "0")?;
     }
@@ -120,11 +120,11 @@ fn build_node(node: &LabNode, pod: RawFd) -> Result<(), LabError> {
 }
 
 fn route_to_pod(pod: Ipv4Addr) -> Result<(), LabError> {
-    Editor::open()?.add_routes("the route to the pod", [link_route(pod, index_of(POD_PORT)?)])
+    LinkEditor::open()?.add_routes("the route to the pod", [link_route(pod, index_of(POD_PORT)?)])
 }
 
 fn build_pod(pod: Ipv4Addr) -> Result<(), LabError> {
-    let mut editor = Editor::open()?;
+    let mut editor = LinkEditor::open()?;
     let index = index_of(UPLINK)?;
     let changes = [up(index_of(LOOPBACK)?), address(index, Ipv4Net::from(pod)), pod_sized(index)];
     editor.change_all("the pod's address", changes)?;
@@ -132,7 +132,7 @@ fn build_pod(pod: Ipv4Addr) -> Result<(), LabError> {
     editor.add_routes("the pod's routes", routes)
 }
 
-/// Brings an end of a pod's cable up, with packets that fit every tunnel, as a CNI plugin is told to.
+/// Brings an end of a pod's cable up, with an MTU that fits every tunnel, as a CNI plugin does.
 fn pod_sized(index: u32) -> LinkChange {
     links::set_link(index, Some(POD_MTU), None, true)
 }
@@ -145,7 +145,7 @@ fn address(index: u32, address: Ipv4Net) -> LinkChange {
     LinkChange::AddAddress { index, address: IpNet::V4(address) }
 }
 
-/// A cable whose far end is in another namespace.
+/// Creates a cable whose far end is in another namespace.
 fn veth(name: &str, far_name: &str, far: RawFd) -> LinkChange {
     let peer = LinkUnspec::new_with_name(far_name).setns_by_fd(far).build();
     let cable = LinkVeth::new(name, far_name).set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
@@ -168,10 +168,10 @@ fn sysctl(name: &str, value: &str) -> Result<(), LabError> {
     fs::write(format!("/proc/sys/{name}"), value).map_err(LabError::system("a sysctl of the lab"))
 }
 
-/// The interface indexes of the bridge's ports; for the calling thread's namespace.
+/// Returns the interface indexes of the bridge's ports, in the calling thread's namespace.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// The errors of the kernel.
 pub(super) fn port_indexes(layout: &Layout) -> Result<Vec<u32>, LabError> {
     layout.nodes.iter().map(|node| index_of(&node.name)).collect()
 }

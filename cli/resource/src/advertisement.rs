@@ -1,4 +1,5 @@
-//! BGPConfiguration's `communities` and `prefixAdvertisements`: what own blocks carry.
+//! `communities` and `prefixAdvertisements` of the BGPConfiguration: communities of the node's own
+//! blocks.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use super::filter::community;
 use super::reader::{Fields, Report};
 use super::scalar;
 
-/// Reads both; a community is written out, or named in `communities`.
+/// Reads both fields. An advertisement has communities by value, or by a name of `communities`.
 pub(super) fn read(spec: &mut Fields<'_>, report: &mut Report) -> Vec<Advertisement> {
     let mut named: BTreeMap<String, Community> = BTreeMap::new();
     for mut item in spec.items("communities", report) {

@@ -1,4 +1,4 @@
-//! BlockAffinity: a block of addresses that a node owns.
+//! BlockAffinity: a block of addresses and the node that owns it.
 
 use ipnet::IpNet;
 
@@ -11,7 +11,7 @@ use super::tree::Value;
 /// A block of addresses and the node that owns it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockAffinity {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`.
     pub name: String,
@@ -19,32 +19,32 @@ pub struct BlockAffinity {
     pub node: String,
     /// The block, without host bits.
     pub cidr: IpNet,
-    /// How far the claim has come; only confirmed blocks are announced.
+    /// The state of the claim. Only confirmed blocks are advertised.
     pub state: AffinityState,
-    /// Whether the claim is being given up.
+    /// True if the claim is being released.
     pub deleted: bool,
 }
 
 impl BlockAffinity {
-    /// Whether the block is the node's now.
+    /// Returns whether the node owns the block now.
     pub fn is_confirmed(&self) -> bool {
         self.state == AffinityState::Confirmed && !self.deleted
     }
 }
 
-/// How far the claim to a block has come.
+/// The state of a claim to a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AffinityState {
-    /// The block is the node's.
+    /// The node owns the block.
     Confirmed,
-    /// The node asks for it.
+    /// The node has requested the block.
     Pending,
-    /// The node gives it back.
+    /// The node is releasing the block.
     PendingDeletion,
 }
 
 impl AffinityState {
-    /// The name in resources.
+    /// Returns the name in resources.
     pub fn name(self) -> &'static str {
         match self {
             AffinityState::Confirmed => "confirmed",
@@ -75,7 +75,7 @@ pub(crate) fn read(
     let state = spec.required("state", report, scalar::one_of(states));
     let deleted = spec.optional("deleted", report, |value| match value {
         Value::Bool(deleted) => Ok(*deleted),
-        // Calico's own type of this field is a string.
+        // In Calico the type of this field is a string.
         Value::Text(text) if text == "true" || text == "false" => Ok(text == "true"),
         _ => Err("must be true or false".into()),
     });

@@ -6,19 +6,20 @@ use std::time::Duration;
 use super::reader::{Fields, Report};
 use super::scalar;
 
-/// How a session's path is watched.
+/// The BFD parameters of a session (RFC 5880).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BfdSettings {
-    /// Between two packets, either way (`minInterval`, 50 ms): 10 ms to 10 s.
+    /// The interval between packets in either direction (`minInterval`, 50 ms): 10 ms to 10 s.
     pub min_interval: Duration,
-    /// After how many missed ones the peer is given up (`multiplier`, 3): 1 to 255.
+    /// The number of missed packets after which the session is down (`multiplier`, 3): 1 to
+    /// 255.
     pub multiplier: NonZeroU8,
 }
 
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Reads `bfd` of `spec.routed`; `bfd: {}` has the defaults.
+/// Reads `bfd` of `spec.routed`; `bfd: {}` selects the defaults.
 pub(super) fn read(routed: &mut Fields<'_>, report: &mut Report) -> Option<BfdSettings> {
     let mut fields = routed.fields("bfd", report)?;
     let min_interval = fields.optional("minInterval", report, |value| {

@@ -1,33 +1,33 @@
-//! ClusterConfiguration: an installer's file of which one field concerns routing.
+//! ClusterConfiguration: a file of a cluster installer, of which one field concerns routing.
 
 use super::mistake::{Mistake, Origin, Warning};
-use super::pool::{ENCAPSULATIONS, Encapsulation};
+use super::pool::{ENCAPSULATIONS, EncapsulationKind};
 use super::reader::Report;
 use super::scalar;
-use super::tree::{Located, Value};
+use super::tree::{LocatedValue, Value};
 
-/// Where an installer's file names the encapsulation.
+/// The path of the encapsulation in the file.
 const PATH: [&str; 5] = ["spec", "kubernetes", "containerNetworking", "calico", "encapsulation"];
 
-/// Ignored fields that are named; more are counted.
+/// The largest number of ignored fields that are named; further ones are counted.
 const MAX_IGNORED: usize = 50;
 
-/// What an installer's cluster configuration says about routing.
+/// The routing settings of an installer's cluster configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterConfiguration {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
-    /// `spec.kubernetes.containerNetworking.calico.encapsulation`; ipip where it is not given.
-    pub encapsulation: Encapsulation,
-    /// What else it says, each as one line.
+    /// `spec.kubernetes.containerNetworking.calico.encapsulation`; ipip if absent.
+    pub encapsulation: EncapsulationKind,
+    /// The ignored fields, one warning each.
     pub ignored: Vec<Warning>,
 }
 
-/// Reads the one field; a mistake if it, or something on the way to it, has the wrong form.
-pub(crate) fn read(document: &Located, report: &mut Report) -> ClusterConfiguration {
+/// Reads the encapsulation. A field on the path to it that is not a mapping is a mistake.
+pub(crate) fn read(document: &LocatedValue, report: &mut Report) -> ClusterConfiguration {
     let mut configuration = ClusterConfiguration {
         origin: Origin { file: report.file.clone(), line: document.line },
-        encapsulation: Encapsulation::default(),
+        encapsulation: EncapsulationKind::default(),
         ignored: Vec::new(),
     };
     let mut at = document;

@@ -7,37 +7,37 @@ use super::reader::{Rule, rule};
 use super::scalar;
 use super::tree::Value;
 
-/// What is written, and where.
+/// The CNI network configuration to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CniSettings {
-    /// Where container runtimes look for it (`directory`, /etc/cni/net.d).
+    /// The directory that container runtimes read (`directory`, /etc/cni/net.d).
     pub directory: PathBuf,
     /// The network's name (`name`, routed).
     pub name: String,
-    /// The plugin that makes pods' interfaces (`plugin`, ptp).
+    /// The plugin that creates the interfaces of pods (`plugin`, ptp).
     pub plugin: CniPlugin,
 }
 
 impl CniSettings {
-    /// The configuration's file; runtimes take the first by name.
+    /// Returns the path of the file. Runtimes use the first file by name.
     pub fn file(&self) -> PathBuf {
         self.directory.join(format!("10-{}.conflist", self.name))
     }
 }
 
-/// One of the packaged plugins that make pods' interfaces.
+/// A CNI plugin that creates the interfaces of pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CniPlugin {
-    /// Each pod has a wire of its own to the node.
+    /// A veth pair from each pod to the node.
     Ptp,
-    /// All pods of the node are at a bridge of this name (`bridge`, routed.pods).
+    /// A bridge of this name for all pods of the node (`bridge`, routed.pods).
     Bridge(String),
 }
 
-/// An interface's name is at most so long (`IFNAMSIZ`).
+/// The longest name of an interface (`IFNAMSIZ`), in bytes.
 const INTERFACE_NAME: usize = 15;
 
-/// Reads `cni` of `spec.routed`; `cni: {}` has the defaults.
+/// Reads `cni` of `spec.routed`; `cni: {}` selects the defaults.
 pub(super) fn read(routed: &mut Fields<'_>, report: &mut Report) -> Option<CniSettings> {
     let mut fields = routed.fields("cni", report)?;
     let directory = fields.optional("directory", report, |value| {
@@ -61,7 +61,7 @@ pub(super) fn read(routed: &mut Fields<'_>, report: &mut Report) -> Option<CniSe
     })
 }
 
-/// As the CNI specification has it (version 1.0.0, section 1).
+/// Parses a network name (CNI specification 1.0.0, section 1).
 fn network_name(value: &Value) -> Result<String, Rule> {
     let name = scalar::text(value)?;
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());

@@ -1,4 +1,4 @@
-//! BGPConfiguration: what holds for the whole cluster.
+//! BGPConfiguration: the settings of the whole cluster.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use super::bfd::{self, BfdSettings};
 use super::cni::{self, CniSettings};
 use super::kind::Kind;
 use super::mistake::Origin;
-use super::peer_policy::{self, MaxPrefixes};
-use super::pool::{ENCAPSULATIONS, Encapsulation};
+use super::peer_policy::{self, ADD_PATH, AddPathMode, MaxPrefixes};
+use super::pool::{ENCAPSULATIONS, EncapsulationKind};
 use super::reader::{Fields, Report};
 use super::reader::{Rule, rule};
 use super::scalar;
 use super::security;
 use super::tree::Value;
 
-/// `BGPConfiguration/default`; the defaults where there is none.
+/// `BGPConfiguration/default`, or the default settings if there is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BgpConfiguration {
-    /// Where it stands; an empty file name where there is none.
+    /// The file and line of the resource; an empty file name if there is no resource.
     pub origin: Origin,
-    /// Whether every node peers with every other (`spec.nodeToNodeMeshEnabled`, true).
+    /// True if every node peers with every other (`spec.nodeToNodeMeshEnabled`, true).
     pub node_to_node_mesh: bool,
-    /// The AS number of nodes that name none (`spec.asNumber`, 64512).
+    /// The AS number of nodes that have none of their own (`spec.asNumber`, 64512).
     pub as_number: u32,
-    /// The TCP port to listen on and to dial (`spec.listenPort`, 179).
+    /// The TCP port to listen on and to connect to (`spec.listenPort`, 179).
     pub listen_port: u16,
-    /// How long the peers of the mesh are asked to keep a node's routes while it restarts
-    /// (`spec.nodeMeshMaxRestartTime`, 120 s).
+    /// The restart time that nodes advertise in the mesh (`spec.nodeMeshMaxRestartTime`, 120 s;
+    /// RFC 4724).
     pub restart_time: Duration,
-    /// `spec.prefixAdvertisements`: what own blocks carry.
+    /// `spec.prefixAdvertisements`: communities of the nodes' own blocks.
     pub advertisements: Vec<Advertisement>,
     /// `spec.routed`.
     pub routed: RoutedSettings,
@@ -54,62 +54,67 @@ impl Default for BgpConfiguration {
     }
 }
 
-/// Settings for which Calico has no field.
+/// The settings for which Calico has no field (`spec.routed`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoutedSettings {
-    /// The encapsulation of pools that name none (`encapsulation`, ipip).
-    pub encapsulation: Encapsulation,
-    /// What carries packets to a node that BGP doesn't reach (`fallback`, vxlan).
-    pub fallback: Fallback,
-    /// From losing a session to falling back (`fallbackAfter`, 10 s).
+    /// The encapsulation of pools that name neither mode (`encapsulation`, ipip).
+    pub encapsulation: EncapsulationKind,
+    /// The fallback for nodes that BGP does not reach (`fallback`, vxlan).
+    pub fallback: FallbackSetting,
+    /// The time from the loss of a session to the fallback (`fallbackAfter`, 10 s).
     pub fallback_after: Duration,
-    /// How long a path must be well before it is used again (`recoverAfter`, 30 s).
+    /// The time for which a path must work before it is used again (`recoverAfter`, 30 s).
     pub recover_after: Duration,
-    /// UDP port of the probes (`probePort`, 4788).
+    /// The UDP port of probes (`probePort`, 4788).
     pub probe_port: u16,
-    /// File with the key that authenticates probes (`probeKeyFile`), an absolute path.
+    /// The file with the key that authenticates probes (`probeKeyFile`), an absolute path.
     pub probe_key_file: Option<PathBuf>,
-    /// Whether an unwrapped packet has to be seen to pass before packets go unwrapped within a subnet (`directProbe`,
-    /// false).
+    /// True if a plain probe must be answered before packets are sent without encapsulation
+    /// within a subnet (`directProbe`, false).
     pub direct_probe: bool,
-    /// BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
+    /// The BGP hold time (`holdTime`, 90 s): whole seconds, 0 (no keepalives) or 3 to 65535.
     pub hold_time: Duration,
-    /// File with the password of the mesh's sessions (`passwordFile`), an absolute path.
+    /// The file with the TCP-MD5 password of the mesh's sessions (`passwordFile`), an absolute
+    /// path.
     pub password_file: Option<PathBuf>,
-    /// Whether the ways to the mesh's nodes are watched (`bfd`).
+    /// The BFD parameters of the mesh's sessions (`bfd`); `None` without BFD.
     pub bfd: Option<BfdSettings>,
-    /// How long a peer may read nothing (`sendHoldTime`, 480 s): whole seconds, up to 65535; at least
-    /// twice the hold time counts.
+    /// The time for which a peer may read nothing (`sendHoldTime`, 480 s; RFC 9687): whole
+    /// seconds, up to 65535. At least twice the hold time is used.
     pub send_hold_time: Duration,
-    /// Whether routes outlive sessions while a speaker restarts (`gracefulRestart`, enabled).
+    /// True if routes are retained while a speaker restarts (`gracefulRestart`, enabled; RFC
+    /// 4724).
     pub graceful_restart: bool,
-    /// How long they may be kept beyond the restart time, as a last resort (`longLivedStaleTime`, 0: not).
+    /// The time for which routes are retained after the restart time (`longLivedStaleTime`, 0:
+    /// not retained; RFC 9494).
     pub long_lived_stale_time: Duration,
-    /// Whether several paths to a prefix are exchanged with peers that name nothing else (`addPath`, receive).
+    /// The default ADD-PATH mode of peers (`addPath`, receive).
     pub add_path: AddPathMode,
-    /// Whether BGP is off (`bgp: disabled`): every block is reached by the fallback.
+    /// True if BGP is off (`bgp: disabled`). Every block is then reached through the fallback.
     pub bgp_disabled: bool,
-    /// Metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
+    /// The metric of learned routes (`routeMetric`, 512), 1 to 4294967294.
     pub route_metric: u32,
-    /// How many exits share the packets of a prefix with several best paths (`multipath`, 16), 1 to 16.
+    /// The largest number of exits of a prefix with several best paths (`multipath`, 16), 1 to
+    /// 16.
     pub multipath: u8,
-    /// Whether `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
+    /// True if `net.ipv4.nexthop_compat_mode` is left as it is (`nexthopCompat: keep`).
     pub nexthop_compat_keep: bool,
-    /// Whom encapsulated packets are accepted from (`acceptTunnelsFrom`, nodes).
+    /// The senders from which encapsulated packets are accepted (`acceptTunnelsFrom`, nodes).
     pub accept_tunnels_from: TunnelsFrom,
-    /// The network configuration for container runtimes (`cni`); none unless asked for.
+    /// The network configuration for container runtimes (`cni`); `None` writes none.
     pub cni: Option<CniSettings>,
-    /// What is done about a node that announces another's block (`ownership`, warn).
+    /// The action on a node that advertises the block of another (`ownership`, warn).
     pub ownership: OwnershipMode,
-    /// How many prefixes a peer may have that has no limit of its own (`maxPrefixes`, any number).
+    /// The prefix limit of peers that have none of their own (`maxPrefixes`); `None` is
+    /// unlimited.
     pub max_prefixes: Option<MaxPrefixes>,
 }
 
 impl Default for RoutedSettings {
     fn default() -> Self {
         RoutedSettings {
-            encapsulation: Encapsulation::default(),
-            fallback: Fallback::default(),
+            encapsulation: EncapsulationKind::default(),
+            fallback: FallbackSetting::default(),
             fallback_after: Duration::from_secs(10),
             recover_after: Duration::from_secs(30),
             probe_port: 4788,
@@ -134,34 +139,13 @@ impl Default for RoutedSettings {
     }
 }
 
-/// Whether several paths to a prefix are exchanged with a peer (RFC 7911).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddPathMode {
-    /// They are neither taken nor sent.
-    Disabled,
-    /// They are taken.
-    Receive,
-    /// They are sent.
-    Send,
-    /// Both.
-    Both,
-}
-
-/// Their names.
-pub(crate) const ADD_PATH: &[(&str, AddPathMode)] = &[
-    ("disabled", AddPathMode::Disabled),
-    ("receive", AddPathMode::Receive),
-    ("send", AddPathMode::Send),
-    ("both", AddPathMode::Both),
-];
-
-/// What carries packets where BGP does not reach.
+/// The fallback for nodes that BGP does not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fallback {
+pub enum FallbackSetting {
     /// VXLAN, from the static peer table.
     #[default]
     Vxlan,
-    /// Nothing.
+    /// No fallback.
     None,
 }
 
@@ -206,7 +190,7 @@ pub(crate) fn read(
     for field in ["localWorkloadPeeringIPV4", "localWorkloadPeeringIPV6"] {
         spec.refused(kind, field, report, is(""));
     }
-    // No interface's own routes are announced, so that there are none to ignore.
+    // Routes of interfaces are not advertised, so there are none to ignore.
     spec.list("ignoredInterfaces", report, scalar::text);
     security::refuse_mesh_password(&mut spec, report);
     if let Some(time) = spec.optional("nodeMeshMaxRestartTime", report, scalar::restart_time) {
@@ -228,7 +212,7 @@ pub(crate) fn read(
     Some(configuration)
 }
 
-/// One of Calico's levels, in any case; whether it is the default.
+/// Parses one of Calico's log levels, in any case. Returns true for the default.
 fn severity(value: &Value) -> Result<bool, Rule> {
     let level = scalar::text(value)?.to_ascii_lowercase();
     match level.as_str() {
@@ -240,7 +224,7 @@ fn severity(value: &Value) -> Result<bool, Rule> {
 
 fn read_routed(mut fields: Fields<'_>, report: &mut Report) -> RoutedSettings {
     let default = RoutedSettings::default();
-    let fallbacks = &[("vxlan", Fallback::Vxlan), ("none", Fallback::None)];
+    let fallbacks = &[("vxlan", FallbackSetting::Vxlan), ("none", FallbackSetting::None)];
     let settings = RoutedSettings {
         encapsulation: fields
             .optional("encapsulation", report, scalar::one_of(ENCAPSULATIONS))
@@ -311,7 +295,7 @@ fn whole_seconds(least: u64, most: u64) -> impl Fn(&Value) -> Result<Duration, R
     }
 }
 
-/// RFC 4271 §4.2: the hold time is zero or at least three seconds, in 16 bits.
+/// Parses a hold time: zero or at least three seconds, in 16 bits (RFC 4271 §4.2).
 fn hold_time(value: &Value) -> Result<Duration, Rule> {
     let time = scalar::duration(value)?;
     let whole = time.subsec_nanos() == 0;

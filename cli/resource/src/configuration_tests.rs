@@ -23,7 +23,7 @@ fn the_configuration_has_its_defaults_and_rules() {
          acceptTunnelsFrom: any, probeKeyFile: /etc/key, probePort: 5000, recoverAfter: 1m, multipath: 1}}",
     ));
     let routed = set.configuration.routed;
-    assert_eq!((routed.encapsulation, routed.fallback), (Encapsulation::Vxlan, Fallback::None));
+    assert_eq!((routed.encapsulation, routed.fallback), (EncapsulationKind::Vxlan, FallbackSetting::None));
     let cni = |spec: &str| snapshot(&v3("BGPConfiguration", "default", spec)).configuration.routed.cni;
     let default = cni("{routed: {cni: {}}}").expect("asked for");
     assert_eq!(default.file().to_str(), Some("/etc/cni/net.d/10-routed.conflist"));
@@ -89,7 +89,7 @@ fn the_configuration_has_its_defaults_and_rules() {
 }
 
 #[test]
-fn what_is_said_of_restarts_and_of_several_paths_is_read_and_checked() {
+fn restart_and_add_path_settings_are_read_and_checked() {
     let default = snapshot("").configuration;
     assert_eq!(default.restart_time, Duration::from_secs(120));
     assert!(default.routed.graceful_restart && default.routed.long_lived_stale_time.is_zero());

@@ -1,91 +1,87 @@
-//! A file's text as the documents it holds, each with its place, so that one can be replaced and the
-//! others kept byte for byte.
+//! Documents of a file, and the file that holds them.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
-/// One document of a YAML stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DocumentText<'a> {
-    /// The document's bytes, from after the marker before it (`---` with its line end) to the next marker.
-    pub(super) text: &'a str,
-    /// Where those bytes are in the stream.
-    pub(super) range: Range<usize>,
-    /// The line on which they begin, from 1.
-    pub(super) first_line: u64,
+use super::Resource;
+use super::cluster::ClusterConfiguration;
+use super::kind::Key;
+use super::mistake::{Mistake, Warning};
+
+/// One resource of a file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The resource.
+    pub resource: Resource,
+    /// The resource as written, in the v3 form, for display and for storing.
+    pub manifest: serde_json::Value,
+    /// True if it was written in the v1 form.
+    pub is_v1: bool,
+    /// True if the stored text must be written from the manifest: the resource was an item of a
+    /// list, or had the API version under which Kubernetes stores Calico's resources.
+    pub needs_rewrite: bool,
+    /// The byte range of its text in the file.
+    pub range: Range<usize>,
+    /// The line of each field, by the field's path.
+    pub(crate) lines: HashMap<String, u64>,
 }
 
-/// Splits a stream at its document markers (`---` and `...` at the beginning of a line, YAML 1.2
-/// §9.1: no scalar may hold them there). A `---` followed by content on its own line belongs to
-/// the document, which the YAML parser accepts. Empty documents are given too; what holds nothing but
-/// directives (`%YAML 1.2`) is given as empty, since resources need none.
-pub(super) fn split(stream: &str) -> Vec<DocumentText<'_>> {
-    let mut documents = Vec::new();
-    let (mut start, mut start_line) = (0, 1);
-    let (mut at, mut line) = (0, 1);
-    for row in stream.split_inclusive('\n') {
-        let end = at + row.len();
-        let bare = row.trim_end_matches(['\n', '\r']);
-        if is_marker(bare, "---") || is_marker(bare, "...") {
-            documents.push(document(stream, start..at, start_line));
-            let alone = bare[3..].trim_start().is_empty() || bare[3..].trim_start().starts_with('#');
-            (start, start_line) = if alone { (end, line + 1) } else { (at, line) };
-        }
-        at = end;
-        line += 1;
-    }
-    documents.push(document(stream, start..stream.len(), start_line));
-    documents
-}
-
-fn document(stream: &str, range: Range<usize>, first_line: u64) -> DocumentText<'_> {
-    let text = &stream[range.clone()];
-    let is_header = |row: &str| row.is_empty() || row.starts_with(['%', '#']);
-    let text = if text.lines().all(is_header) { "" } else { text };
-    DocumentText { text, range, first_line }
-}
-
-fn is_marker(row: &str, marker: &str) -> bool {
-    row.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn texts(stream: &str) -> Vec<(&str, u64)> {
-        split(stream).into_iter().map(|document| (document.text, document.first_line)).collect()
+impl Document {
+    /// Returns the line of the field at `path`, or of the document.
+    pub fn line(&self, path: &str) -> u64 {
+        self.lines.get(path).copied().unwrap_or(self.resource.origin().line)
     }
 
-    #[test]
-    fn a_stream_without_markers_is_one_document() {
-        assert_eq!(texts("a: 1\nb: 2\n"), [("a: 1\nb: 2\n", 1)]);
-        assert_eq!(texts(""), [("", 1)]);
-    }
-
-    #[test]
-    fn markers_separate_documents_and_lines_are_the_files() {
-        assert_eq!(
-            texts("---\na: 1\n---  # next\nb: 2\n...\n"),
-            [("", 1), ("a: 1\n", 2), ("b: 2\n", 4), ("", 6)]
-        );
-        assert_eq!(texts("a: |\n  ---\n  x\n---\r\nb: 1"), [("a: |\n  ---\n  x\n", 1), ("b: 1", 5)]);
-    }
-
-    #[test]
-    fn content_on_the_marker_line_belongs_to_its_document() {
-        assert_eq!(texts("a: 1\n--- {b: 2}\n---x: 3\n"), [("a: 1\n", 1), ("--- {b: 2}\n---x: 3\n", 2)]);
-    }
-
-    #[test]
-    fn directives_alone_are_an_empty_document() {
-        assert_eq!(texts("%YAML 1.2\n---\na: 1\n"), [("", 1), ("a: 1\n", 3)]);
-    }
-
-    #[test]
-    fn ranges_point_into_the_stream() {
-        let stream = "---\na: 1\n---\nb: 2\n";
-        for document in split(stream) {
-            assert_eq!(&stream[document.range.clone()], document.text);
+    /// Sets `metadata.resourceVersion`, the revision that last changed the resource.
+    pub fn set_resource_version(&mut self, version: &str) {
+        let Some(manifest) = self.manifest.as_object_mut() else { return };
+        let metadata = manifest.entry("metadata").or_insert_with(|| serde_json::json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("resourceVersion".into(), version.into());
         }
     }
+
+    /// Removes the lines, so that mistakes in this document name none. For documents that are in no
+    /// file.
+    pub fn forget_lines(&mut self) {
+        self.lines.clear();
+        self.resource.set_line(0);
+    }
+
+    /// Returns the revision that the manifest names (`metadata.resourceVersion`).
+    pub fn resource_version(&self) -> Option<&str> {
+        self.manifest.get("metadata")?.get("resourceVersion")?.as_str()
+    }
+
+    /// Returns whether the document comes from a [`ParseCache`](super::ParseCache). Such a document
+    /// has neither manifest nor lines.
+    pub fn is_cached(&self) -> bool {
+        self.manifest.is_null()
+    }
+
+    /// Returns the kind and name that identify the resource.
+    pub fn key(&self) -> Key {
+        self.resource.key()
+    }
+
+    /// Takes the lines of the document that this one was made from, so that mistakes name its
+    /// lines.
+    pub fn relocate(&mut self, from: &Document) {
+        self.lines = from.lines.clone();
+        self.is_v1 = from.is_v1;
+        self.resource.set_line(from.resource.origin().line);
+    }
+}
+
+/// The contents of one file.
+#[derive(Clone, Debug, Default)]
+pub struct ParsedFile {
+    /// Its valid resources, in order.
+    pub documents: Vec<Document>,
+    /// Cluster configurations, which only `apply` accepts.
+    pub clusters: Vec<ClusterConfiguration>,
+    /// Every mistake. If there is one, nothing of the file may be used.
+    pub mistakes: Vec<Mistake>,
+    /// The warnings.
+    pub warnings: Vec<Warning>,
 }

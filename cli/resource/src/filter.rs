@@ -1,4 +1,4 @@
-//! BGPFilter: which routes a peer may send and is told.
+//! BGPFilter: rules for the routes that are received from and advertised to a peer.
 
 use bgp::{Asn, Family};
 use ipnet::IpNet;
@@ -13,17 +13,17 @@ use super::reader::{Rule, rule};
 use super::scalar;
 use super::tree::Value;
 
-/// Operations of one rule, ASs of one prepending.
+/// The largest number of operations of one rule, and of AS numbers of one prepending.
 const MOST_OPERATIONS: usize = 10;
 
-/// A filter that BGPPeers name.
+/// A filter that BGPPeers refer to by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BgpFilter {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`.
     pub name: String,
-    /// Its rules.
+    /// The rules.
     pub filter: Filter,
 }
 
@@ -68,7 +68,7 @@ fn read_rules(
         let path = path.trim_end_matches('.').to_owned();
         fields.finish(report);
         let Some(rule) = rule else { continue };
-        if let Some(reason) = why_never(&rule, &rules, number, direction) {
+        if let Some(reason) = unreachable_reason(&rule, &rules, number, direction) {
             report.warning(line, &path, format!("can't match: {reason}"));
         }
         rules.push(rule);
@@ -205,8 +205,9 @@ fn read_operations(fields: &mut Fields<'_>, action: Option<Action>, report: &mut
     operations
 }
 
-/// Why a rule can match nothing: for itself, or because an earlier one of the list always matches first.
-fn why_never(
+/// Returns the reason why a rule can never match: a contradiction in itself, or an earlier rule
+/// that always matches first.
+fn unreachable_reason(
     rule: &FilterRule,
     earlier: &[FilterRule],
     number: usize,
@@ -215,7 +216,7 @@ fn why_never(
     if rule.prefix.as_ref().is_some_and(PrefixMatch::is_empty) {
         return Some("no prefix is what cidr, matchOperator and prefixLength ask for together".to_owned());
     }
-    // An external peer sends no LOCAL_PREF, so that what comes from one has the default one.
+    // An external peer sends no LOCAL_PREF, so its routes have the default.
     let default = priority_of(local_pref_of(i32::MAX as u32 - 100));
     if direction == Direction::Import
         && rule.peer == Some(PeerKind::External)
@@ -227,7 +228,7 @@ fn why_never(
     Some(format!("rule {first} matches first whatever rule {number} would match"))
 }
 
-/// Whether `earlier` matches whatever `later` matches, as far as that is plain.
+/// Returns whether `earlier` certainly matches every route that `later` matches.
 fn covers(earlier: &FilterRule, later: &FilterRule) -> bool {
     let same = |rule: &FilterRule| FilterRule {
         prefix: None,
@@ -262,7 +263,7 @@ fn prefix_of(family: Family, value: &Value) -> Result<IpNet, Rule> {
     Err(rule!("must be an {wanted} prefix in this list"))
 }
 
-/// A community, `a:b` or `a:b:c`.
+/// Parses a community, `a:b` or `a:b:c`.
 pub(super) fn community(value: &Value) -> Result<Community, Rule> {
     let text = scalar::text(value)?;
     text.parse().map_err(|error: routing::policy::InvalidCommunity| error.to_string().into())
@@ -272,7 +273,7 @@ fn asn(value: &Value) -> Result<Asn, Rule> {
     scalar::as_number(value).map(Asn)
 }
 
-/// The name of a link, in which `*` stands for any characters.
+/// Parses the name of a link, in which `*` stands for any characters.
 fn interface(value: &Value) -> Result<String, Rule> {
     let text = scalar::text(value)?;
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*' | ':' | '@');

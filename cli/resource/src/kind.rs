@@ -10,15 +10,15 @@ pub enum Kind {
     IpPool,
     /// A node of the cluster.
     Node,
-    /// A BGP session beside the mesh.
+    /// A BGP session in addition to the mesh.
     #[serde(rename = "BGPPeer")]
     BgpPeer,
-    /// What holds for the whole cluster.
+    /// The settings of the whole cluster.
     #[serde(rename = "BGPConfiguration")]
     BgpConfiguration,
     /// A block of addresses that a node owns.
     BlockAffinity,
-    /// Which routes peers may send and are told.
+    /// A filter of the routes that are received from and advertised to peers.
     #[serde(rename = "BGPFilter")]
     BgpFilter,
 }
@@ -34,7 +34,7 @@ impl Kind {
         Kind::BlockAffinity,
     ];
 
-    /// The name as `kind` spells it.
+    /// Returns the name as the manifest's `kind` field spells it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::IpPool => "IPPool",
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// The lower-case plural, as in the control API's paths.
+    /// Returns the lower-case plural, as in the control API's paths.
     pub fn plural(self) -> &'static str {
         match self {
             Kind::IpPool => "ippools",
@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// The kind that a user means: singular, plural or short, in any case.
+    /// Returns the kind that a user names: singular, plural or short, in any case.
     pub fn from_user(text: &str) -> Option<Self> {
         Some(match text.to_ascii_lowercase().as_str() {
             "node" | "nodes" | "no" | "nos" => Kind::Node,
@@ -78,7 +78,7 @@ impl Kind {
     }
 }
 
-/// What a resource is known by.
+/// The identity of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
     /// The kind.

@@ -1,13 +1,13 @@
-//! Kubernetes' selector language (`zone=a,rack!=b,tier in (x,y),!old`) in Calico's words.
+//! Translation of kubectl's selectors (`zone=a,rack!=b,tier in (x,y),!old`) to Calico's language.
 
-/// The same selector in Calico's language; `None`: it is none.
+/// Translates a selector to Calico's language. Returns `None` if it is malformed.
 pub(super) fn as_calico(text: &str) -> Option<String> {
-    let requirements: Option<Vec<String>> = apart(text)?.into_iter().map(requirement).collect();
+    let requirements: Option<Vec<String>> = requirements_of(text)?.into_iter().map(requirement).collect();
     requirements.map(|requirements| requirements.join(" && "))
 }
 
-/// The requirements: what is between commas outside parentheses.
-fn apart(text: &str) -> Option<Vec<&str>> {
+/// Splits a selector into its requirements at the commas outside parentheses.
+fn requirements_of(text: &str) -> Option<Vec<&str>> {
     let mut parts = Vec::new();
     let (mut start, mut inside) = (0, false);
     for (at, c) in text.char_indices() {

@@ -1,11 +1,57 @@
-//! What the cluster shares: pools, nodes, peers, the BGP configuration and blocks, read from the
-//! files people have (`projectcalico.org/v3`, and v1's `ipPool`, `node` and `bgpPeer`).
+//! Calico's resources: parsing, validation, selectors, the field reference and block allocation.
 //!
-//! Text becomes a tree that knows its lines, the tree becomes valid types, and the types of all files
-//! together become a [`Snapshot`]; what is wrong on the way is a list of [`Mistake`]s.
+//! The resources are pools, nodes, peers, filters, the BGP configuration and block affinities, in
+//! the forms that existing files have: `projectcalico.org/v3`, `crd.projectcalico.org/v1`, and the
+//! v1 kinds `ipPool`, `node` and `bgpPeer`. The crate is pure: it reads texts, not files.
+//!
+//! | Stage | Modules |
+//! |---|---|
+//! | YAML text to a tree of values with line numbers | `stream`, [`tree`] |
+//! | Tree to typed resources, with every mistake | [`reader`], [`scalar`], `parse`, `document`, one module per kind |
+//! | Documents that have not changed | `parse_cache` |
+//! | Resources of all files to one [`Snapshot`] | `assembly`, `rules`, `snapshot` |
+//! | Labels | `selector`, `kubectl_selector` |
+//! | Blocks of addresses for nodes | [`ipam`] |
+//! | Table of all fields, for `docs/resources.md` | [`mod@reference`] |
+//!
+//! Errors are lists of [`Mistake`]s, each with its file, line, field and the rule that it breaks.
+//!
+//! # Example
+//!
+//! ```
+//! use resource::{EncapsulationKind, EncapsulationMode, assemble, parse_file};
+//!
+//! let text = "
+//! apiVersion: projectcalico.org/v3
+//! kind: IPPool
+//! metadata: {name: pods}
+//! spec: {cidr: 10.1.0.0/16, ipipMode: CrossSubnet}
+//! ---
+//! apiVersion: projectcalico.org/v3
+//! kind: Node
+//! metadata: {name: node-a}
+//! spec: {bgp: {ipv4Address: 192.168.0.1/24}, podCIDRs: [10.1.2.0/26]}
+//! ";
+//! let file = parse_file("cluster.yaml", text);
+//! assert!(file.mistakes.is_empty());
+//!
+//! let assembly = assemble(&file.documents);
+//! assert!(assembly.mistakes.is_empty());
+//! let snapshot = assembly.snapshot;
+//! let block = "10.1.2.0/26".parse()?;
+//! assert_eq!(snapshot.blocks_of("node-a"), [block]);
+//! let encapsulation = (EncapsulationKind::Ipip, EncapsulationMode::CrossSubnet);
+//! assert_eq!(snapshot.encapsulation_of(&block), Some(encapsulation));
+//!
+//! // A mistake names its file, line and field.
+//! let file = parse_file("bad.yaml", "kind: Node\nmetadata: {name: node-b}\n");
+//! assert_eq!(file.mistakes[0].to_string(), "bad.yaml:1: apiVersion: is required");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod advertisement;
 mod affinity;
+mod assembly;
 mod bfd;
 mod cluster;
 mod cni;
@@ -14,12 +60,12 @@ mod document;
 mod filter;
 pub mod ipam;
 mod kind;
-mod known;
 mod kubectl_selector;
 mod manifest;
 mod mistake;
 mod node;
 mod parse;
+mod parse_cache;
 mod peer;
 mod peer_policy;
 mod pool;
@@ -30,33 +76,36 @@ pub mod scalar;
 mod security;
 mod selector;
 mod snapshot;
+mod stream;
 pub mod tree;
 
 pub use affinity::{AffinityState, BlockAffinity};
+pub use assembly::{Assembly, assemble};
 pub use bfd::BfdSettings;
 pub use cluster::ClusterConfiguration;
 pub use cni::{CniPlugin, CniSettings};
-pub use configuration::{AddPathMode, BgpConfiguration, Fallback, RoutedSettings};
+pub use configuration::{BgpConfiguration, FallbackSetting, RoutedSettings};
+pub use document::{Document, ParsedFile};
 pub use filter::BgpFilter;
 pub use kind::{Key, Kind};
-pub use known::Known;
 pub use manifest::{to_yaml, without_version};
 pub use mistake::{Mistake, Origin, Warning};
 pub use node::default_tunnel_address;
 pub use node::{HOST_ANNOTATION, Node};
-pub use parse::parse_file_knowing;
-pub use parse::{Document, MAX_FILE_BYTES, ParsedFile, parse_file};
+pub use parse::parse_file_cached;
+pub use parse::{MAX_FILE_BYTES, parse_file};
+pub use parse_cache::ParseCache;
 pub use peer::{BgpPeer, ReversePeering, SourceAddress};
-pub use peer_policy::{MaxPrefixes, PeerPolicyFields, PeerRange};
-pub use pool::{Encapsulation, IpPool, Mode};
+pub use peer_policy::{AddPathMode, MaxPrefixes, PeerPolicyFields, PeerRange};
+pub use pool::{EncapsulationKind, EncapsulationMode, IpPool};
 pub use pool::{shown_modes, v3_manifest as pool_manifest};
 pub use scalar::parse_duration;
 pub use security::Security;
 pub use selector::{Selector, SelectorError};
-pub use snapshot::{Assembled, Snapshot, assemble};
+pub use snapshot::Snapshot;
 pub use tree::yaml_as_json;
 
-/// The version of the resources.
+/// The `apiVersion` of the resources.
 pub const API_VERSION: &str = "projectcalico.org/v3";
 
 /// A valid resource.
@@ -66,18 +115,18 @@ pub enum Resource {
     IpPool(IpPool),
     /// A node of the cluster.
     Node(Node),
-    /// A BGP session beside the mesh.
+    /// A BGP session in addition to the mesh.
     BgpPeer(BgpPeer),
-    /// What holds for the whole cluster.
+    /// The settings of the whole cluster.
     BgpConfiguration(BgpConfiguration),
     /// A block of addresses that a node owns.
     BlockAffinity(BlockAffinity),
-    /// Which routes peers may send and are told.
+    /// A filter of the routes that are received from and advertised to peers.
     BgpFilter(BgpFilter),
 }
 
 impl Resource {
-    /// What the resource is known by.
+    /// Returns the kind and name that identify the resource.
     pub fn key(&self) -> Key {
         let (kind, name) = match self {
             Resource::IpPool(pool) => (Kind::IpPool, pool.name.as_str()),
@@ -110,7 +159,7 @@ impl Resource {
         }
     }
 
-    /// Where it stands.
+    /// Returns the file and line of the resource.
     pub fn origin(&self) -> &Origin {
         match self {
             Resource::IpPool(pool) => &pool.origin,
@@ -126,7 +175,7 @@ impl Resource {
 #[cfg(test)]
 mod configuration_tests;
 #[cfg(test)]
-mod hostile_tests;
+mod parse_limit_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Manifests: resources as JSON values, and as the YAML that people read.
+//! Manifests: resources as JSON values and as YAML text.
 
 use serde_json::Value;
 

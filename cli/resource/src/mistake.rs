@@ -1,21 +1,21 @@
-//! What is wrong with a file, one line a mistake.
+//! Mistakes and warnings about a file, one line each.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One mistake in a file: where, which field, and the rule it breaks.
+/// One mistake in a file: its position, the field, and the rule that is broken.
 ///
 /// Shown as `FILE:LINE: FIELD: RULE`; without a line (a missing file) as `FILE: RULE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub struct Mistake {
     /// The file as the user named it, or the path below the store's directory.
     pub file: String,
-    /// The line, from 1; 0 where the file as a whole is meant.
+    /// The line, from 1; 0 for the file as a whole.
     pub line: u64,
-    /// The field's path, as in `spec.ipipMode`; empty where the document as a whole is meant.
+    /// The field's path, as in `spec.ipipMode`; empty for the document as a whole.
     pub field: String,
-    /// The rule, with what was found instead.
+    /// The rule, with the value that breaks it.
     pub rule: String,
 }
 
@@ -32,10 +32,10 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Something accepted that the user should know of; shown like a [`Mistake`].
+/// A warning about something that is accepted; displayed like a [`Mistake`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// The same four parts as a mistake's; `rule` says how to mend it.
+    /// The position and the text. `rule` says how to fix the problem.
     pub at: Mistake,
 }
 
@@ -45,10 +45,10 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Where a resource stands.
+/// The position of a resource.
 ///
-/// Two origins are always equal: where a resource stands is not what it says, so a reload that
-/// only moves a document to another line compares equal to what runs.
+/// Two origins are always equal: the position of a resource is not part of its value, so a reload
+/// that only moves a document to another line compares equal to the running state.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     /// The file.

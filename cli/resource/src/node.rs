@@ -1,4 +1,4 @@
-//! Node: an entry of the static peer table: a node's addresses, blocks and tunnel endpoints.
+//! Node: the addresses, blocks and tunnel endpoints of a node, an entry of the static peer table.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,30 +11,31 @@ use super::reader::{Fields, Report};
 use super::scalar;
 use super::tree::Value;
 
-/// The annotation by which a node that registered itself knows its own resource again.
+/// The annotation by which a node that registered itself recognizes its own resource.
 pub const HOST_ANNOTATION: &str = "routed/host";
 
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`.
     pub name: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// The host that registered itself (the annotation [`HOST_ANNOTATION`]); `None`: somebody wrote the resource.
+    /// The host that registered itself (annotation [`HOST_ANNOTATION`]); `None` if a user wrote
+    /// the resource.
     pub host: Option<String>,
-    /// `spec.bgp.ipv4Address`: the node's address with its subnet's length, host bits kept; `/32`
-    /// where none was written.
+    /// `spec.bgp.ipv4Address`: the node's address with the length of its subnet, host bits
+    /// kept; `/32` if the length was not written.
     pub ipv4: Option<Ipv4Net>,
-    /// `spec.bgp.ipv6Address`, likewise; `/128` where no length was written.
+    /// `spec.bgp.ipv6Address`, likewise; `/128` if the length was not written.
     pub ipv6: Option<Ipv6Net>,
-    /// `spec.bgp.asNumber`; `None` inherits the cluster's.
+    /// `spec.bgp.asNumber`; `None` inherits the number of the cluster.
     pub as_number: Option<u32>,
-    /// `spec.bgp.routeReflectorClusterID`: set, the node reflects routes.
+    /// `spec.bgp.routeReflectorClusterID`. If set, the node is a route reflector.
     pub cluster_id: Option<Ipv4Addr>,
-    /// `spec.podCIDRs`: blocks of this node, beside its BlockAffinity resources.
+    /// `spec.podCIDRs`: blocks of this node, in addition to its BlockAffinity resources.
     pub pod_cidrs: Vec<IpNet>,
     /// `spec.bgp.ipv4IPIPTunnelAddr`.
     pub ipip_tunnel_address: Option<Ipv4Addr>,
@@ -48,7 +49,7 @@ pub struct Node {
     pub vxlan_mac_v6: Option<[u8; 6]>,
 }
 
-/// Reads the `spec` of a node; v1 has the `bgp` part of it under the same names.
+/// Reads the `spec` of a node. The v1 form has the `bgp` part under the same names.
 pub(crate) fn read(
     origin: Origin,
     name: String,
@@ -89,8 +90,8 @@ pub(crate) fn read(
     });
     node.vxlan_mac = spec.optional("vxlanTunnelMACAddr", report, scalar::mac);
     node.vxlan_mac_v6 = spec.optional("vxlanTunnelMACAddrV6", report, scalar::mac);
-    // Facts that Calico's own components write down and that steer nothing here.
-    spec.tolerate(&["addresses", "interfaces", "orchRefs"], report);
+    // Calico's own components write these; they have no effect here.
+    spec.ignore(&["addresses", "interfaces", "orchRefs"], report);
     spec.refused(Kind::Node, "wireguard", report, is_empty);
     spec.finish(report);
     Some(node)
@@ -104,8 +105,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// The address of a node's tunnel devices where nothing else says so: the network address of its lowest IPv4
-/// block, never of a /32, which is a pod's.
+/// Returns the default address of a node's tunnel devices: the network address of its lowest IPv4
+/// block. A /32 block does not count, since its address belongs to a pod.
 pub fn default_tunnel_address(blocks: &[IpNet]) -> Option<Ipv4Addr> {
     let networks = blocks.iter().filter_map(|block| match block {
         IpNet::V4(net) if net.prefix_len() < 32 => Some(net.network()),

@@ -1,121 +1,49 @@
-//! A file's text as resources, with every mistake in it.
+//! Parsing of a file's text into resources, with every mistake in it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::cluster::{self, ClusterConfiguration};
-use super::document;
-use super::kind::{Key, Kind};
-use super::known::Known;
-use super::mistake::{Mistake, Origin, Warning};
+use super::cluster;
+use super::document::{Document, ParsedFile};
+use super::kind::Kind;
+use super::mistake::Origin;
+use super::parse_cache::ParseCache;
 use super::reader::{Fields, Report};
-use super::tree::{self, Located, Value};
+use super::stream;
+use super::tree::{self, LocatedValue, Value};
 use super::{API_VERSION, Resource, affinity, configuration, filter, node, peer, pool, reference, scalar};
 
-/// Bytes at which a file is refused.
+/// The largest file, in bytes.
 pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The version under which Kubernetes stores Calico's resources, which have the same fields.
 const CRD_VERSION: &str = "crd.projectcalico.org/v1";
 
-/// Mistakes of one file that are reported; more of the same help nobody.
+/// The largest number of mistakes that are reported for one file.
 const MAX_MISTAKES: usize = 1000;
 
-/// One resource of a file.
-#[derive(Clone, Debug)]
-pub struct Document {
-    /// The resource.
-    pub resource: Resource,
-    /// The resource as written, in the v3 form, for display and for storing.
-    pub manifest: serde_json::Value,
-    /// Whether it was written in the v1 form.
-    pub is_v1: bool,
-    /// Whether what is stored has to be written anew: it stood in a list, or as Kubernetes stores Calico's resources.
-    pub is_respelt: bool,
-    /// Where in the file its text is.
-    pub range: Range<usize>,
-    /// Path of a field -> its line.
-    pub(crate) lines: HashMap<String, u64>,
-}
-
-impl Document {
-    /// The line of the field at `path`, or of the document.
-    pub fn line(&self, path: &str) -> u64 {
-        self.lines.get(path).copied().unwrap_or(self.resource.origin().line)
-    }
-
-    /// Says in the manifest by which revision the resource was last changed.
-    pub fn set_resource_version(&mut self, version: &str) {
-        let Some(manifest) = self.manifest.as_object_mut() else { return };
-        let metadata = manifest.entry("metadata").or_insert_with(|| serde_json::json!({}));
-        if let Some(metadata) = metadata.as_object_mut() {
-            metadata.insert("resourceVersion".into(), version.into());
-        }
-    }
-
-    /// Makes mistakes in this document name no line: it stands in no file.
-    pub fn forget_lines(&mut self) {
-        self.lines.clear();
-        self.resource.set_line(0);
-    }
-
-    /// The revision that the manifest names (`metadata.resourceVersion`).
-    pub fn resource_version(&self) -> Option<&str> {
-        self.manifest.get("metadata")?.get("resourceVersion")?.as_str()
-    }
-
-    /// Whether this was read before and has neither manifest nor lines.
-    pub fn is_recalled(&self) -> bool {
-        self.manifest.is_null()
-    }
-
-    /// What the resource is known by.
-    pub fn key(&self) -> Key {
-        self.resource.key()
-    }
-
-    /// Makes mistakes in this document be those of the one that it was made from.
-    pub fn relocate(&mut self, from: &Document) {
-        self.lines = from.lines.clone();
-        self.is_v1 = from.is_v1;
-        self.resource.set_line(from.resource.origin().line);
-    }
-}
-
-/// What one file holds.
-#[derive(Clone, Debug, Default)]
-pub struct ParsedFile {
-    /// Its valid resources, in order.
-    pub documents: Vec<Document>,
-    /// Cluster configurations, which only `apply` takes.
-    pub clusters: Vec<ClusterConfiguration>,
-    /// Every mistake; while there is one, nothing of the file is to be used.
-    pub mistakes: Vec<Mistake>,
-    /// What the user should know of.
-    pub warnings: Vec<Warning>,
-}
-
-/// Parses a file of resources, many documents or none; `file` names it in mistakes.
+/// Parses a file of any number of resource documents. `file` is its name in mistakes.
 ///
 /// Lists of resources (`kind: NodeList`, `kind: List`, or a plain list) count as their items.
 pub fn parse_file(file: &str, text: &str) -> ParsedFile {
-    parse(file, text, &Known::default(), true)
+    parse(file, text, &ParseCache::default(), true)
 }
 
-/// The same of a file that a store holds: what is known is recalled and not read again, and lists are refused, since
-/// their items have no text of their own that could be replaced.
-pub fn parse_file_knowing(file: &str, text: &str, known: &Known) -> ParsedFile {
-    parse(file, text, known, false)
+/// Parses a file of a store. Documents that are in the cache are not parsed again.
+///
+/// Lists are refused, since their items have no text of their own that could be replaced.
+pub fn parse_file_cached(file: &str, text: &str, cache: &ParseCache) -> ParsedFile {
+    parse(file, text, cache, false)
 }
 
-fn parse(file: &str, text: &str, known: &Known, takes_lists: bool) -> ParsedFile {
+fn parse(file: &str, text: &str, cache: &ParseCache, allow_lists: bool) -> ParsedFile {
     let mut report = Report::new(file);
     let mut parsed = ParsedFile::default();
     if text.len() > MAX_FILE_BYTES {
         report.mistake(0, "", format!("must be at most {MAX_FILE_BYTES} bytes (got {})", text.len()));
     } else {
-        for part in document::split(text) {
-            if let Some(document) = known.recall(file, &part) {
+        for part in stream::split(text) {
+            if let Some(document) = cache.get(file, &part) {
                 parsed.documents.push(document);
                 continue;
             }
@@ -126,7 +54,7 @@ fn parse(file: &str, text: &str, known: &Known, takes_lists: bool) -> ParsedFile
                         read_document(&located, part.range, false, &mut parsed, &mut report);
                         report.lines.clear();
                     }
-                    Some(_) if !takes_lists => {
+                    Some(_) if !allow_lists => {
                         let rule = "is a list: give it to `routectl apply -f`, or write its items as documents of their own";
                         report.mistake(located.line, "", rule);
                     }
@@ -152,15 +80,16 @@ fn parse(file: &str, text: &str, known: &Known, takes_lists: bool) -> ParsedFile
     parsed
 }
 
-/// The items, if this is a list: a plain one as calicoctl writes several resources, or one of Kubernetes'.
-fn items<'a>(located: &'a Located, report: &mut Report) -> Option<&'a [Located]> {
+/// Returns the items, if this is a list: a plain one as calicoctl writes several resources, or one
+/// of Kubernetes'.
+fn items<'a>(located: &'a LocatedValue, report: &mut Report) -> Option<&'a [LocatedValue]> {
     if let Value::List(items) = &located.value {
         return Some(items);
     }
     let Value::Text(kind) = &located.find("kind")?.value else { return None };
     let of = kind.strip_suffix("List")?;
     if !of.is_empty() && Kind::from_manifest(of).is_none() {
-        return None; // a kind that nobody knows, which is said when it is read
+        return None; // an unknown kind, which `read_document_form` reports
     }
     match located.find("items").map(|items| (items.line, &items.value)) {
         None | Some((_, Value::Null)) => Some(&[]),
@@ -172,8 +101,8 @@ fn items<'a>(located: &'a Located, report: &mut Report) -> Option<&'a [Located]>
     }
 }
 
-/// What `apiVersion` and `kind` say together.
-enum Form {
+/// The form of a document, as `apiVersion` and `kind` determine it.
+enum DocumentForm {
     V3(Kind),
     V1Pool,
     V1Node,
@@ -182,21 +111,21 @@ enum Form {
 }
 
 fn read_document(
-    located: &Located,
+    located: &LocatedValue,
     range: Range<usize>,
     in_list: bool,
     parsed: &mut ParsedFile,
     report: &mut Report,
 ) {
-    let Some(mut top) = Fields::of(located, "", report) else { return };
-    let Some((form, is_crd)) = read_form(&mut top, report) else { return };
-    if let Form::Cluster = form {
+    let Some(mut top) = Fields::from_value(located, "", report) else { return };
+    let Some((form, is_crd)) = read_document_form(&mut top, report) else { return };
+    if let DocumentForm::Cluster = form {
         parsed.clusters.push(cluster::read(located, report));
         return;
     }
     let origin = Origin { file: report.file.clone(), line: located.line };
-    // Asked for here so that they count as known; read below from their own places.
-    top.tolerate(&["metadata", "spec", "status"], report);
+    // Marked as known here; their contents are read below.
+    top.ignore(&["metadata", "spec", "status"], report);
     top.finish(report);
     if let Some(at) = located.find("status").and_then(|status| status.find("podCIDRs"))
         && located.find("spec").is_none_or(|spec| spec.find("podCIDRs").is_none())
@@ -207,24 +136,24 @@ fn read_document(
     let before = report.mistakes.len();
     let spec = pool::spec_fields(located, report);
     if spec.is_none() && report.mistakes.len() > before {
-        return; // a spec that is no mapping has been reported, and its fields can't be read
+        return; // `spec` is not a mapping, which has been reported
     }
     let metadata = match located.find("metadata").filter(|metadata| metadata.value != Value::Null) {
         None => {
             report.mistake(located.line, "metadata", "is required");
             return;
         }
-        Some(metadata) => match Fields::of(metadata, "metadata", report) {
+        Some(metadata) => match Fields::from_value(metadata, "metadata", report) {
             Some(fields) => fields,
             None => return,
         },
     };
     let found = match form {
-        Form::V3(kind) => read_v3(kind, origin, metadata, spec, report)
+        DocumentForm::V3(kind) => read_v3(kind, origin, metadata, spec, report)
             .map(|resource| (resource, v3_manifest(located), false)),
-        Form::V1Node => read_v3(Kind::Node, origin, metadata, spec, report)
+        DocumentForm::V1Node => read_v3(Kind::Node, origin, metadata, spec, report)
             .map(|resource| (resource, v3_manifest(located), true)),
-        Form::V1Pool => {
+        DocumentForm::V1Pool => {
             let mut metadata = metadata;
             let cidr = metadata.required("cidr", report, scalar::prefix);
             let line = metadata.line("cidr");
@@ -234,21 +163,21 @@ fn read_document(
                 (Resource::IpPool(pool), manifest, true)
             })
         }
-        Form::V1Peer => peer::read_v1(origin, metadata, spec, report).map(|peer| {
+        DocumentForm::V1Peer => peer::read_v1(origin, metadata, spec, report).map(|peer| {
             let manifest = peer::v3_manifest(&peer);
             (Resource::BgpPeer(peer), manifest, true)
         }),
-        Form::Cluster => None,
+        DocumentForm::Cluster => None,
     };
     if let Some((resource, manifest, is_v1)) = found {
         let lines = std::mem::take(&mut report.lines);
-        let is_respelt = in_list || is_crd;
-        parsed.documents.push(Document { resource, manifest, is_v1, is_respelt, range, lines });
+        let needs_rewrite = in_list || is_crd;
+        parsed.documents.push(Document { resource, manifest, is_v1, needs_rewrite, range, lines });
     }
 }
 
-/// The form, and whether it is the one in which Kubernetes stores Calico's resources.
-fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(Form, bool)> {
+/// Returns the form, and whether it is the one in which Kubernetes stores Calico's resources.
+fn read_document_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(DocumentForm, bool)> {
     let version = top.required("apiVersion", report, scalar::text);
     let kind = top.required("kind", report, scalar::text);
     let (version, kind) = (version?, kind?);
@@ -260,14 +189,14 @@ fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(Form, bool)> 
             report.mistake(top.line("apiVersion"), "apiVersion", rule);
             return None;
         }
-        return Some((Form::Cluster, false));
+        return Some((DocumentForm::Cluster, false));
     }
     let form = match version.as_str() {
-        API_VERSION | CRD_VERSION => Kind::from_manifest(&kind).map(Form::V3),
+        API_VERSION | CRD_VERSION => Kind::from_manifest(&kind).map(DocumentForm::V3),
         "v1" => match kind.as_str() {
-            "ipPool" => Some(Form::V1Pool),
-            "node" => Some(Form::V1Node),
-            "bgpPeer" => Some(Form::V1Peer),
+            "ipPool" => Some(DocumentForm::V1Pool),
+            "node" => Some(DocumentForm::V1Node),
+            "bgpPeer" => Some(DocumentForm::V1Peer),
             _ => None,
         },
         _ => {
@@ -279,7 +208,7 @@ fn read_form(top: &mut Fields<'_>, report: &mut Report) -> Option<(Form, bool)> 
     if form.is_none() {
         let rule = match (version.as_str(), kind.as_str()) {
             ("v1", "Node") => format!("Kubernetes' own Node is not read: write a Node of {API_VERSION}"),
-            (_, other) if reference::is_calicos(other) => {
+            (_, other) if reference::is_calico_kind(other) => {
                 format!(
                     "{other} is Calico's and not about routes: keep it where Calico's policy is run, and out of this file"
                 )
@@ -305,8 +234,8 @@ fn read_v3(
     let name = metadata.required("name", report, scalar::name);
     let labels = read_labels(&mut metadata, report);
     let host = read_host(&mut metadata, report);
-    // What Kubernetes and calicoctl add to a resource on its way.
-    metadata.tolerate(
+    // Kubernetes and calicoctl add these fields.
+    metadata.ignore(
         &[
             "creationTimestamp",
             "generation",
@@ -320,7 +249,7 @@ fn read_v3(
         report,
     );
     metadata.finish(report);
-    // Without a name the spec is still read, for its own mistakes.
+    // Without a name the spec is still read, to report its mistakes.
     let known = name.is_some();
     let name = name.unwrap_or_default();
     let resource = match kind {
@@ -338,7 +267,7 @@ fn read_v3(
     resource.filter(|_| known)
 }
 
-/// The one annotation that means something here.
+/// Returns the one annotation that means something here.
 fn read_host(metadata: &mut Fields<'_>, report: &mut Report) -> Option<String> {
     match &metadata.take("annotations", report)?.find(node::HOST_ANNOTATION)?.value {
         Value::Text(host) => Some(host.clone()),
@@ -368,8 +297,8 @@ fn read_labels(metadata: &mut Fields<'_>, report: &mut Report) -> BTreeMap<Strin
     labels
 }
 
-/// The document as JSON, in the v3 spelling of its version and kind.
-fn v3_manifest(located: &Located) -> serde_json::Value {
+/// Returns the document as JSON, with the v3 spelling of its version and kind.
+fn v3_manifest(located: &LocatedValue) -> serde_json::Value {
     let mut manifest = located.value.to_json();
     if let Some(map) = manifest.as_object_mut() {
         let version = map.get("apiVersion").and_then(serde_json::Value::as_str).unwrap_or(API_VERSION);

@@ -1,4 +1,4 @@
-//! BGPPeer: a session beside those of the mesh.
+//! BGPPeer: sessions in addition to those of the mesh.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,55 +16,54 @@ use super::tree::Value;
 /// A BGP session, or, with selectors, many.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BgpPeer {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
     /// `metadata.name`.
     pub name: String,
-    /// The one node that has this peer. With `node_selector` absent too, every node has it.
+    /// The only node that has this peer. If `node_selector` is absent too, every node has it.
     pub node: Option<String>,
     /// The nodes that have this peer.
     pub node_selector: Option<Selector>,
-    /// The peer's address and, if not the usual one, its port. Exactly one of this,
-    /// `peer_selector` and `policy.range` is set.
+    /// The peer's address and, if given, its port. Exactly one of this, `peer_selector` and
+    /// `policy.range` is set.
     pub peer_ip: Option<(IpAddr, Option<u16>)>,
     /// The nodes that are the peers.
     pub peer_selector: Option<Selector>,
     /// The AS number of the peer at `peer_ip`, which always has one.
     pub as_number: Option<u32>,
-    /// Whether the session's own address is the node's (`UseNodeIP`, default) or the kernel's choice.
+    /// The local address of the session (`spec.sourceAddress`).
     pub source_address: SourceAddress,
-    /// `spec.keepaliveTime`: at least 1 s; `None` is a third of the hold time.
+    /// `spec.keepaliveTime`, at least 1 s. `None` is a third of the hold time.
     pub keepalive_time: Option<Duration>,
-    /// `spec.maxRestartTime`: how long the peer is asked to keep our routes while a node restarts; 120 s.
+    /// `spec.maxRestartTime`: the restart time that the node advertises (RFC 4724), 120 s.
     pub max_restart_time: Duration,
-    /// Whether the selected peers get the reverse session without a resource of their own
-    /// (`Auto`, default).
+    /// `spec.reversePeering`: the configuration of reverse sessions at the selected peers.
     pub reverse_peering: ReversePeering,
-    /// What protects the session.
+    /// The protection of the session.
     pub security: Security,
-    /// Whether the way to the peer is watched (`spec.routed.bfd`).
+    /// The BFD parameters (`spec.routed.bfd`); `None` without BFD.
     pub bfd: Option<BfdSettings>,
-    /// What is exchanged with it.
+    /// The policy for routes exchanged with the peer.
     pub policy: PeerPolicyFields,
 }
 
-/// The address a session is dialled from.
+/// The local address of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceAddress {
-    /// The node's own.
+    /// The node's address.
     #[default]
     UseNodeIp,
-    /// Whatever the kernel picks.
+    /// The address that the kernel chooses.
     None,
 }
 
-/// Whether reverse sessions are generated.
+/// The configuration of reverse sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReversePeering {
-    /// They are.
+    /// Selected peers get the reverse session without a resource of their own.
     #[default]
     Auto,
-    /// They are not.
+    /// Selected peers need a resource of their own.
     Manual,
 }
 
@@ -131,7 +130,8 @@ pub(crate) fn read_v3(
     let has_range = written("spec.routed.peerRange");
     spec.finish(report);
 
-    // The rules ask what was written, so that a field with a mistake of its own isn't called missing.
+    // The rules test for written fields, so that a field with a mistake of its own isn't
+    // reported as missing.
     let [has_node, has_node_selector, has_peer_ip, has_peer_selector, has_as_number] = has;
     if has_node && has_node_selector {
         report.mistake(node, "spec.node", "excludes nodeSelector: keep one of them");
@@ -165,7 +165,7 @@ pub(crate) fn read_v3(
     Some(peer)
 }
 
-/// The v3 manifest of a v1 `bgpPeer`.
+/// Returns the v3 manifest of a v1 `bgpPeer`.
 pub(crate) fn v3_manifest(peer: &BgpPeer) -> serde_json::Value {
     let mut spec = serde_json::Map::new();
     if let Some((address, _)) = peer.peer_ip {
@@ -182,7 +182,7 @@ pub(crate) fn v3_manifest(peer: &BgpPeer) -> serde_json::Value {
     })
 }
 
-/// Reads a v1 `bgpPeer`: scope, node and address are in the metadata.
+/// Reads a v1 `bgpPeer`. Scope, node and address are in the metadata.
 pub(crate) fn read_v1(
     origin: Origin,
     mut metadata: Fields<'_>,

@@ -1,4 +1,4 @@
-//! The fields of a BGPPeer that say what is exchanged with it rather than how.
+//! Policy fields of a BGPPeer: filters, next hop, limits, ADD-PATH, role and ranges.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use bgp::wire::capability::Role;
 use ipnet::IpNet;
 use routing::policy::NextHopMode;
 
-use super::configuration::{ADD_PATH, AddPathMode};
 use super::reader::{Fields, Report};
 use super::scalar;
 use super::tree::Value;
@@ -20,17 +19,17 @@ const ROLES: &[(&str, Role)] = &[
     ("rs-client", Role::RouteServerClient),
 ];
 
-/// Neighbours of a range, where `peerLimit` is not given.
+/// The default of `peerLimit`.
 const DEFAULT_PEER_LIMIT: u32 = 1000;
-/// The most neighbours of a range.
+/// The largest `peerLimit`.
 const MOST_PEERS: i128 = 100_000;
 
-/// What is exchanged with a peer.
+/// The policy for routes exchanged with a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerPolicyFields {
-    /// `spec.filters`: names of BGPFilters, consulted in this order.
+    /// `spec.filters`: names of BGPFilters, evaluated in this order.
     pub filters: Vec<String>,
-    /// `spec.nextHopMode`, or what `keepOriginalNextHop` stands for.
+    /// `spec.nextHopMode`, or the equivalent of `keepOriginalNextHop`.
     pub next_hop_mode: NextHopMode,
     /// `spec.localASNumber`.
     pub local_as_number: Option<u32>,
@@ -38,36 +37,58 @@ pub struct PeerPolicyFields {
     pub allowed_local_as: u32,
     /// `spec.routed.maxPrefixes`.
     pub max_prefixes: Option<MaxPrefixes>,
-    /// `spec.routed.addPath`; `None`: as the cluster has it.
+    /// `spec.routed.addPath`; `None` inherits the cluster's setting.
     pub add_path: Option<AddPathMode>,
-    /// `spec.routed.role`: what we are to the peer, which is in another AS.
+    /// `spec.routed.role`: our role towards the peer, which is in another AS (RFC 9234).
     pub role: Option<Role>,
     /// `spec.routed.peerRange` and `peerLimit`.
     pub range: Option<PeerRange>,
 }
 
-/// Neighbours that need no resource each.
+/// A range of addresses from which peers are accepted without a resource for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerRange {
-    /// Where their addresses lie.
+    /// The addresses.
     pub net: IpNet,
-    /// How many there can be at a time.
+    /// The largest number of peers at one time.
     pub limit: u32,
 }
 
-/// How many prefixes a peer may have.
+/// The exchange of several paths to a prefix with a peer (ADD-PATH, RFC 7911).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddPathMode {
+    /// Neither received nor sent.
+    Disabled,
+    /// Received.
+    Receive,
+    /// Sent.
+    Send,
+    /// Received and sent.
+    Both,
+}
+
+/// The names of [`AddPathMode`] in resources.
+pub(crate) const ADD_PATH: &[(&str, AddPathMode)] = &[
+    ("disabled", AddPathMode::Disabled),
+    ("receive", AddPathMode::Receive),
+    ("send", AddPathMode::Send),
+    ("both", AddPathMode::Both),
+];
+
+/// A limit on the number of prefixes of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPrefixes {
-    /// One more than this ends the session.
+    /// The largest number of prefixes. One more ends the session.
     pub limit: u32,
-    /// Per cent of `limit` at which a warning is given (`warnAt`, 80): 1 to 100.
+    /// Percentage of `limit` at which a warning is logged (`warnAt`, 80): 1 to 100.
     pub warn_at: u32,
-    /// How long the session then stays down (`restartAfter`, 5 minutes); `None`: until the configuration changes.
+    /// How long the session then stays down (`restartAfter`, 5 minutes); `None`: until the
+    /// configuration changes.
     pub restart_after: Option<Duration>,
 }
 
 impl MaxPrefixes {
-    /// As the RIB has it.
+    /// Returns the limit as the RIB's policy type.
     pub fn as_policy(self) -> routing::policy::PrefixLimit {
         let warn_at = u64::from(self.limit) * u64::from(self.warn_at) / 100;
         let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
@@ -75,7 +96,7 @@ impl MaxPrefixes {
     }
 }
 
-/// Reads the fields that are Calico's.
+/// Reads Calico's fields.
 pub(super) fn read(spec: &mut Fields<'_>, report: &mut Report) -> PeerPolicyFields {
     let mut policy = PeerPolicyFields {
         filters: spec.list("filters", report, scalar::name),
@@ -97,7 +118,7 @@ pub(super) fn read(spec: &mut Fields<'_>, report: &mut Report) -> PeerPolicyFiel
     policy
 }
 
-/// Reads those of `spec.routed`.
+/// Reads the fields of `spec.routed`.
 pub(super) fn read_routed(routed: &mut Fields<'_>, policy: &mut PeerPolicyFields, report: &mut Report) {
     policy.max_prefixes = max_prefixes(routed, report);
     policy.add_path = routed.optional("addPath", report, scalar::one_of(ADD_PATH));

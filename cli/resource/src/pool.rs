@@ -1,4 +1,4 @@
-//! IPPool: a range of pod addresses and how packets to it are encapsulated.
+//! IPPool: a range of pod addresses and the encapsulation of packets to it.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -7,121 +7,139 @@ use super::kind::Kind;
 use super::mistake::Origin;
 use super::reader::{Fields, Report};
 use super::scalar;
-use super::tree::{Located, Value};
+use super::tree::{LocatedValue, Value};
 
-/// When packets to a pool's addresses are encapsulated.
+/// The condition under which packets to a pool's addresses are encapsulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum EncapsulationMode {
     /// Between all nodes.
     Always,
     /// Between nodes of different subnets.
     CrossSubnet,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
-impl Mode {
-    /// The v3 spelling.
+impl EncapsulationMode {
+    /// Returns the v3 spelling.
     pub fn name(self) -> &'static str {
         match self {
-            Mode::Always => "Always",
-            Mode::CrossSubnet => "CrossSubnet",
-            Mode::Never => "Never",
+            EncapsulationMode::Always => "Always",
+            EncapsulationMode::CrossSubnet => "CrossSubnet",
+            EncapsulationMode::Never => "Never",
         }
     }
 }
 
-/// How packets are encapsulated, where they are.
+/// The encapsulation of packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Encapsulation {
+pub enum EncapsulationKind {
     /// IP in IP, protocol 4.
     #[default]
     Ipip,
     /// VXLAN over UDP.
     Vxlan,
-    /// Plain routes.
+    /// Plain routes without encapsulation.
     None,
 }
 
-/// The names of [`Encapsulation`] in resources.
-pub(crate) const ENCAPSULATIONS: &[(&str, Encapsulation)] =
-    &[("ipip", Encapsulation::Ipip), ("vxlan", Encapsulation::Vxlan), ("none", Encapsulation::None)];
+/// The names of [`EncapsulationKind`] in resources.
+pub(crate) const ENCAPSULATIONS: &[(&str, EncapsulationKind)] = &[
+    ("ipip", EncapsulationKind::Ipip),
+    ("vxlan", EncapsulationKind::Vxlan),
+    ("none", EncapsulationKind::None),
+];
 
-const MODES: &[(&str, Mode)] =
-    &[("Always", Mode::Always), ("CrossSubnet", Mode::CrossSubnet), ("Never", Mode::Never)];
+const MODES: &[(&str, EncapsulationMode)] = &[
+    ("Always", EncapsulationMode::Always),
+    ("CrossSubnet", EncapsulationMode::CrossSubnet),
+    ("Never", EncapsulationMode::Never),
+];
 
-/// What a pool's addresses are for.
+/// A permitted use of a pool's addresses (`spec.allowedUses`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+enum AllowedUse {
     Workload,
     Tunnel,
     LoadBalancer,
 }
 
-const USES: &[(&str, Use)] =
-    &[("Workload", Use::Workload), ("Tunnel", Use::Tunnel), ("LoadBalancer", Use::LoadBalancer)];
+const ALLOWED_USES: &[(&str, AllowedUse)] = &[
+    ("Workload", AllowedUse::Workload),
+    ("Tunnel", AllowedUse::Tunnel),
+    ("LoadBalancer", AllowedUse::LoadBalancer),
+];
 
-const V1_MODES: &[(&str, Mode)] = &[("always", Mode::Always), ("cross-subnet", Mode::CrossSubnet)];
+const V1_MODES: &[(&str, EncapsulationMode)] =
+    &[("always", EncapsulationMode::Always), ("cross-subnet", EncapsulationMode::CrossSubnet)];
 
 /// A range of pod addresses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IpPool {
-    /// Where it stands.
+    /// The file and line of the resource.
     pub origin: Origin,
-    /// `metadata.name`; of a v1 pool its cidr with `.`, `:` and `/` as `-`.
+    /// `metadata.name`. For a v1 pool its cidr with `-` for `.`, `:` and `/`.
     pub name: String,
     /// The range, without host bits.
     pub cidr: IpNet,
-    /// `spec.ipipMode`; `None` where the pool doesn't name it.
-    pub ipip_mode: Option<Mode>,
-    /// `spec.vxlanMode`; `None` where the pool doesn't name it.
-    pub vxlan_mode: Option<Mode>,
-    /// Whether packets that leave all pools are to get the node's address.
+    /// `spec.ipipMode`; `None` if absent.
+    pub ipip_mode: Option<EncapsulationMode>,
+    /// `spec.vxlanMode`; `None` if absent.
+    pub vxlan_mode: Option<EncapsulationMode>,
+    /// True if packets that leave all pools get the node's address (source NAT).
     pub nat_outgoing: bool,
-    /// Whether address assignment from this pool is off; routes to it stay.
+    /// True if address assignment from this pool is off. Routes to it stay.
     pub disabled: bool,
-    /// Whether blocks of this pool are kept from BGP peers.
+    /// True if blocks of this pool are not advertised to BGP peers.
     pub disable_bgp_export: bool,
-    /// Whether pods have addresses of this pool (`spec.allowedUses`): else nodes claim no blocks of it.
+    /// True if pods get addresses of this pool (`spec.allowedUses`). Otherwise nodes claim no
+    /// blocks of it.
     pub for_workloads: bool,
-    /// Prefix length of the pool's blocks: 20-32 (IPv4, default 26) or 116-128 (IPv6, default 122).
+    /// The prefix length of the pool's blocks: 20-32 (IPv4, default 26) or 116-128 (IPv6,
+    /// default 122).
     pub block_size: u8,
-    /// `spec.nodeSelector` as written, `all()` by default: the nodes that claim blocks of it.
+    /// `spec.nodeSelector` as written, `all()` by default: the nodes that claim blocks of this
+    /// pool.
     pub node_selector: String,
-    /// `spec.assignmentMode`, `Automatic` by default: whether nodes claim blocks of it by themselves.
+    /// `spec.assignmentMode`, `Automatic` by default. With `Manual` nodes don't claim blocks by
+    /// themselves.
     pub assignment_mode: String,
 }
 
 impl IpPool {
-    /// How packets to this pool's addresses are encapsulated, given the cluster's setting: a pool
-    /// that names neither mode takes the cluster's encapsulation, always; an explicit `Never` is
-    /// never. IPv6 is never carried by IP-in-IP.
-    pub fn effective(&self, cluster: Encapsulation) -> (Encapsulation, Mode) {
-        let on = |mode: Option<Mode>| mode.filter(|mode| *mode != Mode::Never);
+    /// Returns the encapsulation of packets to this pool's addresses, given the cluster's
+    /// setting.
+    ///
+    /// A pool that names neither mode always uses the cluster's encapsulation. IP-in-IP does
+    /// not carry IPv6.
+    pub fn effective(&self, cluster: EncapsulationKind) -> (EncapsulationKind, EncapsulationMode) {
+        let on = |mode: Option<EncapsulationMode>| mode.filter(|mode| *mode != EncapsulationMode::Never);
         match (self.ipip_mode, self.vxlan_mode) {
             (None, None) => inherited(&self.cidr, cluster),
             _ => match (on(self.ipip_mode), on(self.vxlan_mode)) {
-                (Some(mode), _) => (Encapsulation::Ipip, mode),
-                (None, Some(mode)) => (Encapsulation::Vxlan, mode),
-                (None, None) => (Encapsulation::None, Mode::Never),
+                (Some(mode), _) => (EncapsulationKind::Ipip, mode),
+                (None, Some(mode)) => (EncapsulationKind::Vxlan, mode),
+                (None, None) => (EncapsulationKind::None, EncapsulationMode::Never),
             },
         }
     }
 }
 
-/// What a pool of `cidr` takes from the cluster's encapsulation.
-pub(crate) fn inherited(cidr: &IpNet, cluster: Encapsulation) -> (Encapsulation, Mode) {
+/// Returns the encapsulation that a pool of `cidr` inherits from the cluster's setting.
+pub(crate) fn inherited(cidr: &IpNet, cluster: EncapsulationKind) -> (EncapsulationKind, EncapsulationMode) {
     match (cluster, cidr) {
-        (Encapsulation::None, _) | (Encapsulation::Ipip, IpNet::V6(_)) => (Encapsulation::None, Mode::Never),
-        (encapsulation, _) => (encapsulation, Mode::Always),
+        (EncapsulationKind::None, _) | (EncapsulationKind::Ipip, IpNet::V6(_)) => {
+            (EncapsulationKind::None, EncapsulationMode::Never)
+        }
+        (encapsulation, _) => (encapsulation, EncapsulationMode::Always),
     }
 }
 
-/// The name of a v1 pool, which has none of its own.
+/// Returns the name of a v1 pool, which has none of its own.
 pub(crate) fn v1_name(cidr: &IpNet) -> String {
-    // ":" in an IPv6 cidr too; a leading "::" would leave a name that begins with "-".
+    // ":" is in IPv6 cidrs. A leading "::" would leave a name that begins with "-".
     let name = cidr.to_string().replace(['.', '/', ':'], "-");
     if name.starts_with('-') { format!("pool{name}") } else { name }
 }
@@ -148,9 +166,9 @@ pub(crate) fn read_v3(
         report,
         |value| matches!(value, Value::Text(text) if matches!(text.trim(), "" | "all()")),
     );
-    let uses = spec.list("allowedUses", report, scalar::one_of(USES));
-    let for_workloads = uses.is_empty() || uses.contains(&Use::Workload);
-    if for_workloads && !uses.is_empty() && !uses.contains(&Use::Tunnel) {
+    let uses = spec.list("allowedUses", report, scalar::one_of(ALLOWED_USES));
+    let for_workloads = uses.is_empty() || uses.contains(&AllowedUse::Workload);
+    if for_workloads && !uses.is_empty() && !uses.contains(&AllowedUse::Tunnel) {
         let rule = "a node's tunnel address is taken from its own lowest block all the same: to keep it out of this pool, write \
                     bgp.ipv4IPIPTunnelAddr and ipv4VXLANTunnelAddr on the Node";
         report.warning(spec.line("allowedUses"), "spec.allowedUses", rule);
@@ -187,7 +205,7 @@ pub(crate) fn read_v3(
     Some(pool)
 }
 
-/// Reads a v1 `ipPool`: the cidr is in the metadata, the spec may be absent.
+/// Reads a v1 `ipPool`. The cidr is in the metadata; the spec may be absent.
 pub(crate) fn read_v1(
     origin: Origin,
     cidr: Option<IpNet>,
@@ -195,15 +213,16 @@ pub(crate) fn read_v1(
     spec: Option<Fields<'_>>,
     report: &mut Report,
 ) -> Option<IpPool> {
-    let (mut mode, mut nat_outgoing, mut disabled) = (Mode::Never, false, false);
+    let (mut mode, mut nat_outgoing, mut disabled) = (EncapsulationMode::Never, false, false);
     let mut ipip_line = 0;
     if let Some(mut spec) = spec {
         ipip_line = spec.line("ipip");
         if let Some(mut ipip) = spec.fields("ipip", report) {
             let enabled = ipip.optional("enabled", report, scalar::boolean).unwrap_or(false);
-            let named = ipip.optional("mode", report, scalar::one_of(V1_MODES)).unwrap_or(Mode::Always);
+            let named =
+                ipip.optional("mode", report, scalar::one_of(V1_MODES)).unwrap_or(EncapsulationMode::Always);
             ipip.finish(report);
-            mode = if enabled { named } else { Mode::Never };
+            mode = if enabled { named } else { EncapsulationMode::Never };
         }
         nat_outgoing = spec.optional("nat-outgoing", report, scalar::boolean).unwrap_or(false);
         disabled = spec.optional("disabled", report, scalar::boolean).unwrap_or(false);
@@ -228,11 +247,11 @@ pub(crate) fn read_v1(
     Some(pool)
 }
 
-/// The v3 manifest of a v1 pool, under the name that it is to have.
+/// Returns the v3 manifest of a v1 pool with the given name.
 pub fn v3_manifest(pool: &IpPool, name: &str) -> serde_json::Value {
     let mut spec = serde_json::json!({
         "cidr": pool.cidr.to_string(),
-        "ipipMode": pool.ipip_mode.unwrap_or(Mode::Never).name(),
+        "ipipMode": pool.ipip_mode.unwrap_or(EncapsulationMode::Never).name(),
         "natOutgoing": pool.nat_outgoing,
     });
     if pool.disabled {
@@ -243,10 +262,10 @@ pub fn v3_manifest(pool: &IpPool, name: &str) -> serde_json::Value {
     })
 }
 
-/// The rules that concern one pool alone; `lines` are those of cidr, ipipMode and blockSize.
+/// Checks the rules about one pool alone. `lines` are those of cidr, ipipMode and blockSize.
 fn check(pool: &IpPool, lines: [u64; 3], cidr_name: &str, report: &mut Report) {
     let [cidr_line, ipip_line, block_size_line] = lines;
-    let on = |mode: Option<Mode>| mode.is_some_and(|mode| mode != Mode::Never);
+    let on = |mode: Option<EncapsulationMode>| mode.is_some_and(|mode| mode != EncapsulationMode::Never);
     if on(pool.ipip_mode) && on(pool.vxlan_mode) {
         let rule = "only one of ipipMode and vxlanMode may be other than Never";
         report.mistake(ipip_line, "spec.ipipMode", rule);
@@ -281,22 +300,24 @@ fn require_spec<'a>(spec: Option<Fields<'a>>, origin: &Origin, report: &mut Repo
     spec
 }
 
-/// The mode of one of a manifest's fields, for display.
-pub fn shown_modes(pool: &IpPool, cluster: Encapsulation) -> [String; 2] {
+/// Returns `ipipMode` and `vxlanMode` for display; an inherited mode is in brackets.
+pub fn shown_modes(pool: &IpPool, cluster: EncapsulationKind) -> [String; 2] {
     let inherits = pool.ipip_mode.is_none() && pool.vxlan_mode.is_none();
     let (encapsulation, mode) = pool.effective(cluster);
-    [(Encapsulation::Ipip, pool.ipip_mode), (Encapsulation::Vxlan, pool.vxlan_mode)].map(|(this, own)| {
-        match own {
-            // Brackets say "inherited", as they do around a node's AS number.
-            None if inherits && encapsulation == this => format!("({})", mode.name()),
-            None => Mode::Never.name().into(),
-            Some(own) => own.name().into(),
-        }
-    })
+    [(EncapsulationKind::Ipip, pool.ipip_mode), (EncapsulationKind::Vxlan, pool.vxlan_mode)].map(
+        |(this, own)| {
+            match own {
+                // Brackets mean "inherited", as around a node's AS number.
+                None if inherits && encapsulation == this => format!("({})", mode.name()),
+                None => EncapsulationMode::Never.name().into(),
+                Some(own) => own.name().into(),
+            }
+        },
+    )
 }
 
-/// Whether `value` is a mapping or absent: a v1 pool may leave its spec out.
-pub(crate) fn spec_fields<'a>(document: &'a Located, report: &mut Report) -> Option<Fields<'a>> {
+/// Returns a reader of `spec`; `None` if it is absent or not a mapping, which is a mistake.
+pub(crate) fn spec_fields<'a>(document: &'a LocatedValue, report: &mut Report) -> Option<Fields<'a>> {
     let spec = document.find("spec")?;
-    if spec.value == Value::Null { None } else { Fields::of(spec, "spec", report) }
+    if spec.value == Value::Null { None } else { Fields::from_value(spec, "spec", report) }
 }

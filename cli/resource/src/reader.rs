@@ -1,4 +1,4 @@
-//! Reads the fields of a mapping one by one, noting every mistake instead of stopping at the first.
+//! Reader of the fields of a mapping, which records every mistake instead of stopping at the first.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,10 +6,9 @@ use std::collections::HashMap;
 use super::kind::Kind;
 use super::mistake::{Mistake, Warning};
 use super::reference;
-use super::tree::{Entry, Located, Value};
+use super::tree::{Entry, LocatedValue, Value};
 
-/// The rule that a value breaks, with the value where that helps: one line, such as "must be a prefix such as
-/// 10.1.2.0/26".
+/// The rule that a value breaks, as one line such as "must be a prefix such as 10.1.2.0/26".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Rule(Cow<'static, str>);
@@ -40,7 +39,7 @@ macro_rules! rule {
 }
 pub(crate) use rule;
 
-/// The mistakes and warnings of one file, and the line of every field that was read.
+/// Mistakes and warnings of one file, and the line of every field that was read.
 #[derive(Debug, Default)]
 pub struct Report {
     /// The path of the file.
@@ -49,7 +48,7 @@ pub struct Report {
     pub mistakes: Vec<Mistake>,
     /// The warnings, in the order of their discovery.
     pub warnings: Vec<Warning>,
-    /// Path of a field -> its line, for rules that span resources.
+    /// The line of each field, by the field's path; for rules that span resources.
     pub lines: HashMap<String, u64>,
 }
 
@@ -59,7 +58,7 @@ impl Report {
         Report { file: file.to_owned(), ..Report::default() }
     }
 
-    /// Adds a mistake: the rule that the field breaks.
+    /// Adds a mistake with the rule that the field breaks.
     pub fn mistake(&mut self, line: u64, field: &str, rule: impl Into<String>) {
         let at = self.at(line, field, rule.into());
         self.mistakes.push(at);
@@ -76,7 +75,8 @@ impl Report {
     }
 }
 
-/// The mapping being read.
+/// A reader of one mapping. Every field that [`Fields::finish`] has not seen requested is a
+/// mistake.
 pub struct Fields<'a> {
     path: String,
     line: u64,
@@ -86,8 +86,9 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The mapping at `path` (empty for the document); a mistake if `located` is something else.
-    pub fn of(located: &'a Located, path: &str, report: &mut Report) -> Option<Self> {
+    /// Creates a reader of the mapping at `path` (empty for the document). Any other value is a
+    /// mistake.
+    pub fn from_value(located: &'a LocatedValue, path: &str, report: &mut Report) -> Option<Self> {
         let Value::Map(entries) = &located.value else {
             report.mistake(located.line, path, format!("must be a mapping (got {})", located.value.quoted()));
             return None;
@@ -101,18 +102,18 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The path of `key` below this mapping.
+    /// Returns the path of `key` below this mapping.
     pub fn path(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// The line of `key`, or where the mapping begins.
+    /// Returns the line of `key`, or of the mapping if the key is absent.
     pub fn line(&self, key: &str) -> u64 {
         self.entries.iter().find(|entry| entry.key == key).map_or(self.line, |entry| entry.line)
     }
 
-    /// The value of `key`; a null counts as absent, as it does in Kubernetes.
-    pub fn take(&mut self, key: &'static str, report: &mut Report) -> Option<&'a Located> {
+    /// Returns the value of `key`. A null counts as absent, as it does in Kubernetes.
+    pub fn take(&mut self, key: &'static str, report: &mut Report) -> Option<&'a LocatedValue> {
         self.known.push(key);
         let at = self.entries.iter().position(|entry| entry.key == key)?;
         if let Some(seen) = self.seen.get_mut(at) {
@@ -123,7 +124,7 @@ impl<'a> Fields<'a> {
         (entry.value.value != Value::Null).then_some(&entry.value)
     }
 
-    /// Reads `key` with `parse`, if it is there; a value that breaks its rule is a mistake.
+    /// Reads `key` with `parse`, if it is present. A value that breaks its rule is a mistake.
     pub fn optional<T>(
         &mut self,
         key: &'static str,
@@ -141,7 +142,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Like [`Fields::optional`], but an absent field is a mistake too.
+    /// Reads `key` as [`Fields::optional`] does. An absent field is a mistake too.
     pub fn required<T>(
         &mut self,
         key: &'static str,
@@ -157,14 +158,14 @@ impl<'a> Fields<'a> {
         value
     }
 
-    /// The mapping at `key`, if it is there.
+    /// Returns a reader of the mapping at `key`, if it is present.
     pub fn fields(&mut self, key: &'static str, report: &mut Report) -> Option<Fields<'a>> {
         let located = self.take(key, report)?;
-        Fields::of(located, &self.path(key), report)
+        Fields::from_value(located, &self.path(key), report)
     }
 
-    /// Reads every item of the list at `key` with `parse`; absent is empty. Items that break
-    /// their rule are mistakes and left out.
+    /// Reads every item of the list at `key` with `parse`. An absent list is empty. Items that
+    /// break their rule are mistakes and left out.
     pub fn list<T>(
         &mut self,
         key: &'static str,
@@ -193,7 +194,7 @@ impl<'a> Fields<'a> {
         values
     }
 
-    /// The mappings of the list at `key`; absent is empty.
+    /// Returns readers of the mappings in the list at `key`. An absent list is empty.
     pub fn items(&mut self, key: &'static str, report: &mut Report) -> Vec<Fields<'a>> {
         let Some(located) = self.take(key, report) else { return Vec::new() };
         let path = self.path(key);
@@ -203,20 +204,20 @@ impl<'a> Fields<'a> {
         };
         let item = |(index, item)| {
             let path = format!("{path}[{index}]");
-            Fields::of(item, &path, report)
+            Fields::from_value(item, &path, report)
         };
         items.iter().enumerate().filter_map(item).collect()
     }
 
-    /// Accepts `key` whatever it holds.
-    pub fn tolerate(&mut self, keys: &[&'static str], report: &mut Report) {
+    /// Accepts `keys` with any value.
+    pub fn ignore(&mut self, keys: &[&'static str], report: &mut Report) {
         for key in keys {
             self.take(key, report);
         }
     }
 
-    /// Knows `key` but can't honour it yet: only values for which `harmless` holds are accepted
-    /// (defaults, which exported files spell out).
+    /// Reports `key` as not yet supported, unless `harmless` returns true for its value (defaults,
+    /// which exported files contain).
     pub fn unsupported(
         &mut self,
         key: &'static str,
@@ -235,8 +236,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Knows `key` but can't honour it: refused with what to do instead, as the reference says, but for values for
-    /// which `harmless` holds (defaults, which exported files spell out).
+    /// Refuses `key` with the alternative that the reference names, unless `harmless` returns true
+    /// for its value (defaults, which exported files contain).
     pub fn refused(
         &mut self,
         kind: Kind,
@@ -254,10 +255,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Every field that was not asked for is a mistake.
+    /// Ends the reading. Every field that was not requested is a mistake.
     pub fn finish(mut self, report: &mut Report) {
         #[cfg(test)]
-        asked::note(self.known.iter().map(|key| self.path(key)));
+        requested_fields::record(self.known.iter().map(|key| self.path(key)));
         self.known.sort_unstable();
         self.known.dedup();
         for (entry, seen) in self.entries.iter().zip(&self.seen) {
@@ -272,9 +273,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Which fields readers ask for, so that a test can compare them with the reference.
+/// A record of the fields that readers request, so that a test can compare them with the reference.
 #[cfg(test)]
-pub mod asked {
+pub mod requested_fields {
     use std::cell::RefCell;
     use std::collections::BTreeSet;
 
@@ -282,17 +283,17 @@ pub mod asked {
         static PATHS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
     }
 
-    pub(super) fn note(paths: impl Iterator<Item = String>) {
+    pub(super) fn record(paths: impl Iterator<Item = String>) {
         PATHS.with_borrow_mut(|all| all.extend(paths));
     }
 
-    /// All since the last time, by this thread.
+    /// Returns the fields that this thread has requested since the last call.
     pub fn take() -> BTreeSet<String> {
         PATHS.take()
     }
 }
 
-/// The known key that differs from `key` by case, `-`/`_`, or at most two edits.
+/// Returns the known key that differs from `key` by case, `-`/`_`, or at most two edits.
 fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     if key.len() > 40 {
         return None;
@@ -316,7 +317,7 @@ mod tests {
     fn all_mistakes_of_a_mapping_are_reported_with_their_lines() {
         let located = tree::parse("good: 1\nbad: x\nextra: 2\nwrong: [1, y]\n", 1).unwrap().unwrap();
         let mut report = Report::new("f.yaml");
-        let mut fields = Fields::of(&located, "", &mut report).unwrap();
+        let mut fields = Fields::from_value(&located, "", &mut report).unwrap();
         let number = |value: &Value| match value {
             Value::Integer(value) => Ok(*value),
             _ => Err(Rule::from("must be a number")),
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_field_is_answered_with_the_right_one() {
+    fn a_misspelt_field_gets_a_suggestion() {
         assert_eq!(nearest("ipipmode", &["cidr", "ipipMode"]), Some("ipipMode"));
         assert_eq!(nearest("nat-outgoing", &["natOutgoing"]), Some("natOutgoing"));
         assert_eq!(nearest("colour", &["cidr"]), None);

@@ -1,4 +1,4 @@
-//! The rules between resources.
+//! Rules between resources.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,15 +9,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tunnel::node::vtep_mac;
 
+use super::document::Document;
 use super::filter::BgpFilter;
 use super::mistake::{Mistake, Warning};
 use super::node::{Node, default_tunnel_address};
-use super::parse::Document;
-use super::pool::Mode;
+use super::pool::EncapsulationMode;
 use super::snapshot::Snapshot;
 use super::{Key, Resource};
 
-/// Checks documents, the older first; `snapshot` is made of the same.
+/// Checks documents, older ones first, against each other. `snapshot` has the same resources.
 pub(super) fn check(documents: &[&Document], snapshot: &Snapshot) -> (Vec<Mistake>, Vec<Warning>) {
     let mut mistakes = Vec::new();
     unique_names(documents, &mut mistakes);
@@ -38,7 +38,7 @@ fn at(document: &Document, field: &str, rule: String) -> Mistake {
     Mistake { file, line: document.line(field), field: field.to_owned(), rule }
 }
 
-/// `FILE:LINE` of a field, for the older side of a contradiction.
+/// Returns `FILE:LINE` of a field, for the older side of a conflict.
 fn place(document: &Document, field: &str) -> String {
     format!("{}:{}", document.resource.origin().file, document.line(field))
 }
@@ -50,7 +50,7 @@ fn unique_names(documents: &[&Document], mistakes: &mut Vec<Mistake>) {
             Entry::Vacant(entry) => {
                 entry.insert(document);
             }
-            // A v1 pool is named by its cidr: an overlap says it already.
+            // The name of a v1 pool is its cidr: the overlap is reported already.
             Entry::Occupied(entry) if document.is_v1 && entry.get().is_v1 => {}
             Entry::Occupied(entry) => {
                 let Key { kind, name } = entry.key();
@@ -65,8 +65,10 @@ fn unique_names(documents: &[&Document], mistakes: &mut Vec<Mistake>) {
     }
 }
 
-/// Prefixes nest or are apart, so in order of (address, length) one pass with a stack finds every
-/// overlap. Gives the pools inside no other, sorted.
+/// Reports overlapping pools. Returns the pools that are inside no other, sorted.
+///
+/// Prefixes nest or are disjoint, so in order of (address, length) one pass with a stack finds
+/// every overlap.
 fn outermost_pools(documents: &[&Document], mistakes: &mut Vec<Mistake>) -> Vec<IpNet> {
     let mut pools: Vec<(IpNet, usize, &Document)> = documents
         .iter()
@@ -102,36 +104,37 @@ fn outermost_pools(documents: &[&Document], mistakes: &mut Vec<Mistake>) -> Vec<
     outermost
 }
 
-/// Addresses and VTEPs as they will be, with the defaults: two nodes with one would get each other's packets.
+/// Checks that addresses and VTEP MAC addresses are unique, defaults included: two nodes with the
+/// same one would receive each other's packets.
 fn unique_addresses(documents: &[&Document], snapshot: &Snapshot, mistakes: &mut Vec<Mistake>) {
-    let mut hosts: Claims<'_, IpAddr> = HashMap::new();
-    let mut tunnels: Claims<'_, IpAddr> = HashMap::new();
-    let mut macs: Claims<'_, MacText> = HashMap::new();
+    let mut hosts: Owners<'_, IpAddr> = HashMap::new();
+    let mut tunnels: Owners<'_, IpAddr> = HashMap::new();
+    let mut macs: Owners<'_, MacText> = HashMap::new();
     let blocks = snapshot.blocks();
     for document in documents {
         let Resource::Node(node) = &document.resource else { continue };
         for (address, field) in host_addresses(node) {
-            claim(&mut hosts, address, document, field, mistakes);
+            add_owner(&mut hosts, address, document, field, mistakes);
         }
         for (address, field) in tunnel_addresses(node) {
-            claim(&mut tunnels, address, document, field, mistakes);
+            add_owner(&mut tunnels, address, document, field, mistakes);
         }
         if node.ipip_tunnel_address.or(node.vxlan_tunnel_address).is_none()
             && let Some(address) =
                 blocks.get(node.name.as_str()).and_then(|blocks| default_tunnel_address(blocks))
         {
-            claim(&mut tunnels, address.into(), document, BLOCKS, mistakes);
+            add_owner(&mut tunnels, address.into(), document, BLOCKS, mistakes);
         }
         let mac = MacText(node.vxlan_mac.unwrap_or_else(|| vtep_mac(&node.name)));
-        claim(&mut macs, mac, document, "spec.vxlanTunnelMACAddr", mistakes);
+        add_owner(&mut macs, mac, document, "spec.vxlanTunnelMACAddr", mistakes);
     }
 }
 
-/// Where a default tunnel address comes from.
+/// The field that a default tunnel address is derived from.
 const BLOCKS: &str = "spec.podCIDRs";
 
-/// What nodes have, and where they say so.
-type Claims<'a, K> = HashMap<K, (&'a Document, &'static str)>;
+/// Owners of unique values: the document and the field.
+type Owners<'a, K> = HashMap<K, (&'a Document, &'static str)>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct MacText([u8; 6]);
@@ -155,21 +158,21 @@ fn tunnel_addresses(node: &Node) -> impl Iterator<Item = (IpAddr, &'static str)>
     ipip.into_iter().chain(vxlan).chain(v6)
 }
 
-/// Notes an address as a node's; a mistake if another node has it. One node may use an address twice.
-fn claim<'a, K: Copy + Eq + Hash + fmt::Display>(
-    claimed: &mut Claims<'a, K>,
+/// Records the owner of an address. A second owner is a mistake; one node may use an address twice.
+fn add_owner<'a, K: Copy + Eq + Hash + fmt::Display>(
+    owners: &mut Owners<'a, K>,
     address: K,
     document: &'a Document,
     field: &'static str,
     mistakes: &mut Vec<Mistake>,
 ) {
-    match claimed.entry(address) {
+    match owners.entry(address) {
         Entry::Vacant(entry) => {
             entry.insert((document, field));
         }
         Entry::Occupied(entry) => {
             let (other, other_field) = *entry.get();
-            // That two have one name, or one block, is another rule's to tell.
+            // Another rule reports two resources with one name or one block.
             if other.key() == document.key() || (field, other_field) == (BLOCKS, BLOCKS) {
                 return;
             }
@@ -183,7 +186,7 @@ fn claim<'a, K: Copy + Eq + Hash + fmt::Display>(
     }
 }
 
-/// A block as some document claims it.
+/// A block that a document assigns to a node.
 struct Block<'a> {
     cidr: IpNet,
     node: &'a str,
@@ -224,7 +227,8 @@ fn unique_blocks(blocks: &[Block<'_>], mistakes: &mut Vec<Mistake>) {
             }
             Entry::Occupied(entry) => {
                 let other = entry.get();
-                // A node may list a block that an affinity gives it too; only one list twice is a slip.
+                // An affinity may assign a block that the node lists too. Only a duplicate in one
+                // list is a mistake.
                 let same_list = std::ptr::eq(other.document, block.document);
                 if other.node == block.node && !same_list {
                     continue;
@@ -241,14 +245,15 @@ fn unique_blocks(blocks: &[Block<'_>], mistakes: &mut Vec<Mistake>) {
     }
 }
 
-/// A block outside every pool is a mistake where there are pools of its family.
+/// Reports blocks outside every pool, where there are pools of the block's address family.
 fn blocks_in_pools(blocks: &[Block<'_>], pools: &[IpNet], mistakes: &mut Vec<Mistake>) {
     for block in blocks {
         let is_v4 = block.cidr.addr().is_ipv4();
         if !pools.iter().any(|pool| pool.addr().is_ipv4() == is_v4) {
             continue;
         }
-        // Sorted and apart: only the last pool that begins at or before the block can hold it.
+        // The pools are sorted and disjoint: only the last one that begins at or before the block
+        // can contain it.
         let after = pools.partition_point(|pool| *pool <= block.cidr);
         let inside =
             after.checked_sub(1).and_then(|at| pools.get(at)).is_some_and(|pool| pool.contains(&block.cidr));
@@ -259,10 +264,13 @@ fn blocks_in_pools(blocks: &[Block<'_>], pools: &[IpNet], mistakes: &mut Vec<Mis
     }
 }
 
-/// A /32 has no neighbours, so cross-subnet always tunnels to and from its node.
+/// Warns of nodes whose address is a /32 if a pool uses cross-subnet mode, which always tunnels to
+/// and from them.
 fn subnets_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
     let cluster = snapshot.configuration.routed.encapsulation;
-    let Some(pool) = snapshot.pools.iter().find(|pool| pool.effective(cluster).1 == Mode::CrossSubnet) else {
+    let Some(pool) =
+        snapshot.pools.iter().find(|pool| pool.effective(cluster).1 == EncapsulationMode::CrossSubnet)
+    else {
         return;
     };
     for document in documents {
@@ -287,7 +295,7 @@ fn subnets_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Ve
     }
 }
 
-/// A block whose owner has no Node resource can be reached through BGP only.
+/// Warns of blocks whose node has no Node resource; they can be reached through BGP only.
 fn owners_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
     for document in documents {
         let Resource::BlockAffinity(affinity) = &document.resource else { continue };
@@ -300,7 +308,9 @@ fn owners_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec
     }
 }
 
-/// A peer that names a filter nobody wrote is closed both ways: a route too few is better than one too many.
+/// Warns of peers that name a missing filter, or whose filters import nothing. A peer with a
+/// missing filter exchanges no routes in either direction: a missing route is safer than a leaked
+/// one.
 fn filters_known(documents: &[&Document], snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
     for document in documents {
         let Resource::BgpPeer(peer) = &document.resource else { continue };

@@ -1,4 +1,4 @@
-//! The values that fields hold, each with its rule.
+//! Parsers of field values, each with the rule that it enforces.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::reader::rule;
 use super::selector::Selector;
 use super::tree::Value;
 
-/// A string; numbers and booleans must be quoted, as in Kubernetes.
+/// Parses a string. Numbers and booleans must be quoted, as in Kubernetes.
 pub fn text(value: &Value) -> Result<String, Rule> {
     match value {
         Value::Text(text) => Ok(text.clone()),
@@ -26,7 +26,7 @@ fn str_of(value: &Value) -> Option<&str> {
     }
 }
 
-/// `true` or `false`.
+/// Parses `true` or `false`.
 pub fn boolean(value: &Value) -> Result<bool, Rule> {
     match value {
         Value::Bool(value) => Ok(*value),
@@ -34,7 +34,7 @@ pub fn boolean(value: &Value) -> Result<bool, Rule> {
     }
 }
 
-/// A whole number from `low` to `high`.
+/// Returns a parser of whole numbers from `low` to `high`.
 pub fn number<T: TryFrom<i128>>(low: i128, high: i128) -> impl Fn(&Value) -> Result<T, Rule> {
     move |value| {
         let rule = || rule!("must be a whole number from {low} to {high}");
@@ -47,7 +47,7 @@ pub fn number<T: TryFrom<i128>>(low: i128, high: i128) -> impl Fn(&Value) -> Res
     }
 }
 
-/// A non-zero AS number: a number, or a string holding one, plain or as `high.low` (RFC 5396).
+/// Parses a non-zero AS number: a number, or a string with one, plain or as `high.low` (RFC 5396).
 pub fn as_number(value: &Value) -> Result<u32, Rule> {
     let number = match value {
         Value::Integer(number) => u32::try_from(*number).ok(),
@@ -63,12 +63,12 @@ pub fn as_number(value: &Value) -> Result<u32, Rule> {
     number.filter(|number| *number != 0).ok_or_else(|| "must be an AS number from 1 to 4294967295".into())
 }
 
-/// Decimal digits and nothing else (`parse` would take a `+`).
+/// Parses decimal digits alone (`str::parse` accepts a `+`).
 fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// A prefix without host bits.
+/// Parses a prefix without host bits.
 pub fn prefix(value: &Value) -> Result<IpNet, Rule> {
     let net: IpNet = str_of(value)
         .and_then(|text| text.parse().ok())
@@ -79,7 +79,8 @@ pub fn prefix(value: &Value) -> Result<IpNet, Rule> {
     Ok(net)
 }
 
-/// An IPv4 address with its subnet's length; without a length the rest of the subnet is unknown (`/32`).
+/// Parses an IPv4 address with the length of its subnet. Without a length the subnet is unknown
+/// (`/32`).
 pub fn ipv4_interface(value: &Value) -> Result<Ipv4Net, Rule> {
     let net = str_of(value)
         .and_then(|text| text.parse().ok().or_else(|| text.parse::<Ipv4Addr>().ok().map(Ipv4Net::from)))
@@ -90,7 +91,7 @@ pub fn ipv4_interface(value: &Value) -> Result<Ipv4Net, Rule> {
     Ok(net)
 }
 
-/// An IPv6 address with its subnet's length; without one `/128`.
+/// Parses an IPv6 address with the length of its subnet; without a length `/128`.
 pub fn ipv6_interface(value: &Value) -> Result<Ipv6Net, Rule> {
     let net = str_of(value)
         .and_then(|text| text.parse().ok().or_else(|| text.parse::<Ipv6Addr>().ok().map(Ipv6Net::from)))
@@ -99,7 +100,7 @@ pub fn ipv6_interface(value: &Value) -> Result<Ipv6Net, Rule> {
     Ok(net)
 }
 
-/// An IPv4 address that a host can have.
+/// Parses an IPv4 address that a host can have.
 pub fn ipv4_address(value: &Value) -> Result<Ipv4Addr, Rule> {
     let address = str_of(value)
         .and_then(|text| text.parse().ok())
@@ -108,7 +109,7 @@ pub fn ipv4_address(value: &Value) -> Result<Ipv4Addr, Rule> {
     Ok(address)
 }
 
-/// A cluster ID: four octets that need not be an address anyone has, but not 0.0.0.0.
+/// Parses a cluster ID (RFC 4456): four octets in the form of an IPv4 address, not 0.0.0.0.
 pub fn cluster_id(value: &Value) -> Result<Ipv4Addr, Rule> {
     str_of(value)
         .and_then(|text| text.parse().ok())
@@ -116,7 +117,7 @@ pub fn cluster_id(value: &Value) -> Result<Ipv4Addr, Rule> {
         .ok_or_else(|| "must be a cluster ID in the form of an IPv4 address, not 0.0.0.0".into())
 }
 
-/// An address a host can have: not unspecified, multicast or broadcast.
+/// Checks that a host can have the address: not unspecified, multicast or broadcast.
 fn usable(address: IpAddr) -> Result<(), Rule> {
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
     if address.is_unspecified() || address.is_multicast() || broadcast {
@@ -125,7 +126,7 @@ fn usable(address: IpAddr) -> Result<(), Rule> {
     Ok(())
 }
 
-/// `ADDRESS`, `ADDRESS:PORT` or `[IPV6]:PORT`.
+/// Parses `ADDRESS`, `ADDRESS:PORT` or `[IPV6]:PORT`.
 pub fn peer_address(value: &Value) -> Result<(IpAddr, Option<u16>), Rule> {
     let rule = || Rule::from("must be an address, with a port as in 10.0.0.1:179 or [fd00::1]:179");
     let text = str_of(value).ok_or_else(rule)?;
@@ -143,7 +144,7 @@ pub fn peer_address(value: &Value) -> Result<(IpAddr, Option<u16>), Rule> {
     Ok((address, port))
 }
 
-/// A MAC address of one station: six octets in hexadecimal, not all zero, not a group's.
+/// Parses a unicast MAC address: six octets in hexadecimal, not all zero, without the group bit.
 pub fn mac(value: &Value) -> Result<[u8; 6], Rule> {
     let parse = |text: &str| {
         let mut mac = [0u8; 6];
@@ -160,10 +161,10 @@ pub fn mac(value: &Value) -> Result<[u8; 6], Rule> {
         .ok_or_else(|| "must be a unicast MAC address such as 66:10:2a:33:4c:5d".into())
 }
 
-/// The longest duration a field takes, a day.
+/// The longest duration that a field accepts, one day.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// A duration such as `10s`, `1m30s`, `500ms` or `1h`, at most a day.
+/// Parses a duration such as `10s`, `1m30s`, `500ms` or `1h`, at most one day.
 pub fn duration(value: &Value) -> Result<Duration, Rule> {
     str_of(value)
         .and_then(parse_duration)
@@ -171,10 +172,10 @@ pub fn duration(value: &Value) -> Result<Duration, Rule> {
         .ok_or_else(|| "must be a duration such as 10s, 1m30s or 500ms, at most 24h".into())
 }
 
-/// What peers are asked to wait for a node that restarts where nothing else is said; Calico's default.
+/// The default restart time that nodes advertise to peers (RFC 4724), Calico's default.
 pub const DEFAULT_RESTART_TIME: Duration = Duration::from_secs(120);
 
-/// A restart time: twelve bits of seconds (RFC 4724 §3).
+/// Parses a restart time: twelve bits of seconds, not 0 (RFC 4724 §3).
 pub fn restart_time(value: &Value) -> Result<Duration, Rule> {
     let time = duration(value)?;
     if time.subsec_nanos() == 0 && (1..=4095).contains(&time.as_secs()) {
@@ -184,7 +185,7 @@ pub fn restart_time(value: &Value) -> Result<Duration, Rule> {
     }
 }
 
-/// Parses a duration such as `90s`, `1m30s` or `0`; `None` if it is none.
+/// Parses a duration such as `90s`, `1m30s` or `0`. Returns `None` for any other text.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -205,13 +206,13 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(total)
 }
 
-/// A selector of the labels' language.
+/// Parses a label selector.
 pub fn selector(value: &Value) -> Result<Selector, Rule> {
     let text = str_of(value).ok_or_else(|| Rule::from("must be a selector such as all() or zone == 'a'"))?;
     Selector::parse(text).map_err(|error| rule!("must be a selector: {error}"))
 }
 
-/// One of `names`, with what it stands for.
+/// Returns a parser of `names` that yields the value of the name.
 pub fn one_of<T: Copy>(names: &'static [(&'static str, T)]) -> impl Fn(&Value) -> Result<T, Rule> {
     move |value| {
         let found = str_of(value).and_then(|text| names.iter().find(|(name, _)| *name == text));
@@ -222,7 +223,8 @@ pub fn one_of<T: Copy>(names: &'static [(&'static str, T)]) -> impl Fn(&Value) -
     }
 }
 
-/// The name of a resource: letters, digits, `.`, `_` and `-`, a letter or digit first and last, at most 253.
+/// Parses the name of a resource: letters, digits, `.`, `_` and `-`, at most 253, a letter or digit
+/// first and last.
 pub fn name(value: &Value) -> Result<String, Rule> {
     let text = text(value)?;
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

@@ -1,5 +1,5 @@
-//! What protects sessions below BGP: `ttlSecurity` of a BGPPeer, and under `spec.routed` `passwordFile`
-//! and `multihop`.
+//! Session protection below BGP: `ttlSecurity` of a BGPPeer, and `passwordFile` and `multihop` of
+//! `spec.routed`.
 
 use std::num::NonZeroU8;
 use std::path::PathBuf;
@@ -7,23 +7,23 @@ use std::path::PathBuf;
 use super::reader::{Fields, Report};
 use super::scalar;
 
-/// Calico's passwords are Kubernetes secrets, which are not ours to read.
+/// The rule for Calico's password fields, which name Kubernetes secrets.
 const SECRET: &str = "is a Kubernetes secret, which routed does not read: write the password into a file on each node (mode \
                       0600) and name that in spec.routed.passwordFile";
 
-/// What protects a session.
+/// Protection of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
-    /// The file with the session's password (`spec.routed.passwordFile`), an absolute path on every node
-    /// that has the peer.
+    /// The file with the session's password (`spec.routed.passwordFile`), an absolute path on every
+    /// node that has the peer.
     pub password_file: Option<PathBuf>,
-    /// Take nothing from further than so many hops (`spec.ttlSecurity`, RFC 5082).
+    /// The largest distance of the peer in hops (`spec.ttlSecurity`, GTSM, RFC 5082).
     pub ttl_security: Option<NonZeroU8>,
-    /// Reach so many hops (`spec.routed.multihop`).
+    /// The largest distance that an eBGP peer may have in hops (`spec.routed.multihop`).
     pub multihop: Option<NonZeroU8>,
 }
 
-/// Reads what of it stands in the `spec` of a BGPPeer and in its `routed`.
+/// Reads the fields in the `spec` of a BGPPeer and in its `routed`.
 pub(super) fn read_peer(
     spec: &mut Fields<'_>,
     routed: Option<&mut Fields<'_>>,

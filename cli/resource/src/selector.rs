@@ -1,14 +1,14 @@
-//! The selector language over labels, as in `has(rack) && zone in {'a', 'b'}`.
+//! Label selectors in Calico's language, as in `has(rack) && zone in {'a', 'b'}`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Depth of parentheses and negations at which a selector is refused.
+/// The deepest nesting of parentheses and negations.
 const MAX_DEPTH: usize = 32;
-/// Length in bytes at which a selector is refused.
+/// The longest selector, in bytes.
 const MAX_LENGTH: usize = 4096;
 
-/// A parsed selector; shows as the text it was read from.
+/// A parsed selector. Its `Display` is the text that it was parsed from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     text: String,
@@ -31,24 +31,24 @@ enum Expression {
     Or(Vec<Expression>),
 }
 
-/// Why a text is not a selector.
+/// The reason why a text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
-    /// Something else was expected at this byte.
+    /// Unexpected text at this byte.
     #[error("expected {expected} at character {at}")]
     Expected {
-        /// What would have been right.
+        /// The expected text.
         expected: &'static str,
         /// The byte, from 1.
         at: usize,
     },
-    /// Neither a selector of Calico nor one of kubectl.
+    /// A text that is neither a selector of Calico nor one of kubectl.
     #[error("{0}; or as kubectl: zone=a,rack!=b,tier in (x,y),!old")]
     NeitherForm(Box<SelectorError>),
-    /// Parentheses and negations nest deeper than 32.
+    /// Parentheses and negations that nest deeper than 32.
     #[error("nests deeper than {MAX_DEPTH}")]
     TooDeep,
-    /// Longer than 4096 bytes.
+    /// A text longer than 4096 bytes.
     #[error("is longer than {MAX_LENGTH} bytes")]
     TooLong,
     /// `global()`, which only network policies may use.
@@ -57,10 +57,10 @@ pub enum SelectorError {
 }
 
 impl Selector {
-    /// Reads a selector; an empty text selects everything, like `all()`.
+    /// Parses a selector. An empty text selects everything, like `all()`.
     ///
     /// # Errors
-    /// A text that is not a selector, nests too deeply or is too long.
+    /// The text is not a selector, nests too deeply or is too long.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         if text.len() > MAX_LENGTH {
             return Err(SelectorError::TooLong);
@@ -75,10 +75,10 @@ impl Selector {
         Ok(Selector { text: text.trim().to_owned(), expression })
     }
 
-    /// Reads a selector of this language, or of kubectl's: `zone=a,rack!=b,tier in (x,y),!old`.
+    /// Parses a selector of this language, or of kubectl's: `zone=a,rack!=b,tier in (x,y),!old`.
     ///
     /// # Errors
-    /// The text is neither.
+    /// The text is a selector of neither language.
     pub fn parse_either(text: &str) -> Result<Self, SelectorError> {
         Selector::parse(text).or_else(|error| {
             let ours = super::kubectl_selector::as_calico(text).and_then(|text| Selector::parse(&text).ok());
@@ -86,7 +86,8 @@ impl Selector {
         })
     }
 
-    /// Whether the labels satisfy the selector. A missing label satisfies `!=` and `not in`, as in Calico.
+    /// Returns whether the labels satisfy the selector. A missing label satisfies `!=` and `not
+    /// in`, as in Calico.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.expression.matches(labels)
     }
@@ -137,7 +138,7 @@ impl<'a> Parser<'a> {
         SelectorError::Expected { expected, at: self.at + 1 }
     }
 
-    /// Takes `token` after blanks, if it comes next.
+    /// Consumes `token` after blanks, if it comes next.
     fn token(&mut self, token: &str) -> bool {
         self.blanks();
         let found = self.rest().starts_with(token);
@@ -145,7 +146,7 @@ impl<'a> Parser<'a> {
         found
     }
 
-    /// Takes `word` if it comes next and ends there.
+    /// Consumes `word` after blanks, if it comes next as a whole word.
     fn word(&mut self, word: &str) -> bool {
         self.blanks();
         let ends = |rest: &str| !rest.starts_with(is_key_character);
@@ -235,7 +236,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A string in single or double quotes; the language has no escapes.
+    /// Parses a string in single or double quotes. The language has no escapes.
     fn value(&mut self) -> Result<String, SelectorError> {
         self.blanks();
         let rest = self.rest();
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn malformed_selectors_are_refused() {
         for text in [
             "zone",
             "zone =",

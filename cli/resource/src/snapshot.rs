@@ -1,4 +1,4 @@
-//! All resources together, checked against each other.
+//! The snapshot: all resources of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,32 +7,29 @@ use ipnet::IpNet;
 use super::affinity::BlockAffinity;
 use super::configuration::BgpConfiguration;
 use super::filter::BgpFilter;
-use super::mistake::{Mistake, Warning};
 use super::node::Node;
-use super::parse::Document;
 use super::peer::BgpPeer;
-use super::pool::{Encapsulation, IpPool, Mode, inherited};
-use super::{Resource, rules};
+use super::pool::{EncapsulationKind, EncapsulationMode, IpPool, inherited};
 
-/// The cluster as its resources describe it; valid as a whole.
+/// The resources of a cluster, checked against each other.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// The nodes, by name.
     pub nodes: Vec<Node>,
     /// The pools, by name.
     pub pools: Vec<IpPool>,
-    /// The peers beside the mesh, by name.
+    /// The peers in addition to the mesh, by name.
     pub peers: Vec<BgpPeer>,
     /// The filters, by name.
     pub filters: Vec<BgpFilter>,
-    /// `BGPConfiguration/default`, or its defaults.
+    /// `BGPConfiguration/default`, or the default settings.
     pub configuration: BgpConfiguration,
     /// The block affinities, by name, confirmed or not.
     pub affinities: Vec<BlockAffinity>,
 }
 
 impl Snapshot {
-    /// The blocks of a node: its podCIDRs and its confirmed affinities, sorted, each once.
+    /// Returns the blocks of a node: its podCIDRs and its confirmed affinities, sorted, each once.
     pub fn blocks_of(&self, node: &str) -> Vec<IpNet> {
         let own = self.nodes.iter().filter(|candidate| candidate.name == node);
         let affinities =
@@ -44,7 +41,7 @@ impl Snapshot {
         blocks.into_iter().collect()
     }
 
-    /// The blocks of every node, as [`Snapshot::blocks_of`] gives them, in one pass.
+    /// Returns the blocks of every node as [`Snapshot::blocks_of`] does, in one pass.
     pub fn blocks(&self) -> BTreeMap<&str, Vec<IpNet>> {
         let mut blocks: BTreeMap<&str, BTreeSet<IpNet>> = BTreeMap::new();
         for node in &self.nodes {
@@ -56,32 +53,32 @@ impl Snapshot {
         blocks.into_iter().map(|(node, blocks)| (node, blocks.into_iter().collect())).collect()
     }
 
-    /// The node's AS number: its own or the cluster's.
+    /// Returns the node's AS number: its own, or the one of the cluster.
     pub fn as_number_of(&self, node: &Node) -> u32 {
         node.as_number.unwrap_or(self.configuration.as_number)
     }
 
-    /// Whether an AS is the cluster's or one of its nodes'.
+    /// Returns whether the cluster or one of its nodes has the AS number.
     pub fn is_own_as(&self, as_number: u32) -> bool {
         as_number == self.configuration.as_number
             || self.nodes.iter().any(|node| node.as_number == Some(as_number))
     }
 
-    /// A filter by its name.
+    /// Returns the filter with the name.
     pub fn filter(&self, name: &str) -> Option<&BgpFilter> {
         let at = self.filters.binary_search_by(|filter| filter.name.as_str().cmp(name));
         self.filters.get(at.ok()?)
     }
 
-    /// The pool that a prefix lies in.
+    /// Returns the pool that contains a prefix.
     pub fn pool_of(&self, prefix: &IpNet) -> Option<&IpPool> {
         self.pools.iter().find(|pool| pool.cidr.contains(prefix))
     }
 
-    /// How packets to `prefix` are encapsulated: as its pool says; with no pool at all, as the
-    /// cluster's setting says; outside every pool, not at all. `None` in the last case, so that
-    /// the caller can tell "routed plainly" from "a pool that says Never".
-    pub fn encapsulation_of(&self, prefix: &IpNet) -> Option<(Encapsulation, Mode)> {
+    /// Returns the encapsulation of packets to `prefix`: that of its pool or, if there are no
+    /// pools, the cluster's setting. Returns `None` outside every pool, where packets are not
+    /// encapsulated; the caller can tell this from a pool with mode `Never`.
+    pub fn encapsulation_of(&self, prefix: &IpNet) -> Option<(EncapsulationKind, EncapsulationMode)> {
         let cluster = self.configuration.routed.encapsulation;
         match self.pool_of(prefix) {
             Some(pool) => Some(pool.effective(cluster)),
@@ -89,40 +86,4 @@ impl Snapshot {
             None => None,
         }
     }
-}
-
-/// A snapshot with what is wrong with it and what the user should know of.
-#[derive(Clone, Debug, Default)]
-pub struct Assembled {
-    /// The resources; to be used only while there are no mistakes.
-    pub snapshot: Snapshot,
-    /// What breaks a rule between resources.
-    pub mistakes: Vec<Mistake>,
-    /// What the user should know of.
-    pub warnings: Vec<Warning>,
-}
-
-/// Puts documents of all files together, the older first: where two contradict each other, the
-/// mistake is the later one's.
-pub fn assemble<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Assembled {
-    let documents: Vec<&Document> = documents.into_iter().collect();
-    let mut snapshot = Snapshot::default();
-    for document in &documents {
-        match &document.resource {
-            Resource::IpPool(pool) => snapshot.pools.push(pool.clone()),
-            Resource::Node(node) => snapshot.nodes.push(node.clone()),
-            Resource::BgpPeer(peer) => snapshot.peers.push(peer.clone()),
-            Resource::BgpConfiguration(configuration) => snapshot.configuration = configuration.clone(),
-            Resource::BlockAffinity(affinity) => snapshot.affinities.push(affinity.clone()),
-            Resource::BgpFilter(filter) => snapshot.filters.push(filter.clone()),
-        }
-    }
-    // By name, so that two snapshots that say the same are equal however the files are arranged.
-    snapshot.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
-    snapshot.peers.sort_by(|a, b| a.name.cmp(&b.name));
-    snapshot.filters.sort_by(|a, b| a.name.cmp(&b.name));
-    snapshot.affinities.sort_by(|a, b| a.name.cmp(&b.name));
-    let (mistakes, warnings) = rules::check(&documents, &snapshot);
-    Assembled { snapshot, mistakes, warnings }
 }

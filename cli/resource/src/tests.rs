@@ -33,7 +33,8 @@ pub(super) fn v3(kind: &str, name: &str, spec: &str) -> String {
     format!("apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
 }
 
-/// The lines of `v3` are apiVersion 1, kind 2, metadata 3, spec 4; the next document begins at 6.
+/// Checks for one mistake. The lines of `v3` are apiVersion 1, kind 2, metadata 3, spec 4; the next
+/// document begins at 6.
 fn one_mistake(spec_kind: &str, spec: &str, line: &str) {
     assert_eq!(mistakes(&v3(spec_kind, "x", spec)), [line.to_owned()], "{spec}");
 }
@@ -45,7 +46,10 @@ fn the_v1_pool_of_the_calico_guide_is_read() {
     let snapshot = snapshot(text);
     let pool = &snapshot.pools[0];
     assert_eq!(pool.name, "192-168-0-0-16");
-    assert_eq!(pool.effective(Encapsulation::Vxlan), (Encapsulation::Ipip, Mode::CrossSubnet));
+    assert_eq!(
+        pool.effective(EncapsulationKind::Vxlan),
+        (EncapsulationKind::Ipip, EncapsulationMode::CrossSubnet)
+    );
     assert!(pool.nat_outgoing);
     assert_eq!(warnings(text), Vec::<String>::new());
 }
@@ -53,13 +57,13 @@ fn the_v1_pool_of_the_calico_guide_is_read() {
 #[test]
 fn a_v1_pool_without_ipip_or_with_it_disabled_is_never() {
     for (spec, mode) in [
-        ("", Mode::Never),
-        ("spec: {}", Mode::Never),
-        ("spec: {ipip: {enabled: false, mode: always}}", Mode::Never),
-        ("spec: {ipip: {enabled: true}}", Mode::Always),
+        ("", EncapsulationMode::Never),
+        ("spec: {}", EncapsulationMode::Never),
+        ("spec: {ipip: {enabled: false, mode: always}}", EncapsulationMode::Never),
+        ("spec: {ipip: {enabled: true}}", EncapsulationMode::Always),
     ] {
         let text = format!("apiVersion: v1\nkind: ipPool\nmetadata: {{cidr: 10.0.0.0/16}}\n{spec}\n");
-        assert_eq!(snapshot(&text).pools[0].effective(Encapsulation::Vxlan).1, mode, "{spec}");
+        assert_eq!(snapshot(&text).pools[0].effective(EncapsulationKind::Vxlan).1, mode, "{spec}");
     }
 }
 
@@ -67,15 +71,24 @@ fn a_v1_pool_without_ipip_or_with_it_disabled_is_never() {
 fn a_v3_pool_that_names_no_mode_takes_the_clusters() {
     let pool = |spec: &str| snapshot(&v3("IPPool", "p", spec)).pools.remove(0);
     let plain = pool("{cidr: 10.0.0.0/16}");
-    assert_eq!(plain.effective(Encapsulation::Ipip), (Encapsulation::Ipip, Mode::Always));
-    assert_eq!(plain.effective(Encapsulation::Vxlan), (Encapsulation::Vxlan, Mode::Always));
-    assert_eq!(plain.effective(Encapsulation::None), (Encapsulation::None, Mode::Never));
+    assert_eq!(
+        plain.effective(EncapsulationKind::Ipip),
+        (EncapsulationKind::Ipip, EncapsulationMode::Always)
+    );
+    assert_eq!(
+        plain.effective(EncapsulationKind::Vxlan),
+        (EncapsulationKind::Vxlan, EncapsulationMode::Always)
+    );
+    assert_eq!(plain.effective(EncapsulationKind::None), (EncapsulationKind::None, EncapsulationMode::Never));
     let never = pool("{cidr: 10.0.0.0/16, ipipMode: Never}");
-    assert_eq!(never.effective(Encapsulation::Ipip), (Encapsulation::None, Mode::Never));
+    assert_eq!(never.effective(EncapsulationKind::Ipip), (EncapsulationKind::None, EncapsulationMode::Never));
     let vxlan = pool("{cidr: 10.0.0.0/16, ipipMode: Never, vxlanMode: CrossSubnet}");
-    assert_eq!(vxlan.effective(Encapsulation::Ipip), (Encapsulation::Vxlan, Mode::CrossSubnet));
+    assert_eq!(
+        vxlan.effective(EncapsulationKind::Ipip),
+        (EncapsulationKind::Vxlan, EncapsulationMode::CrossSubnet)
+    );
     let v6 = pool("{cidr: 'fd00::/48'}");
-    assert_eq!(v6.effective(Encapsulation::Ipip), (Encapsulation::None, Mode::Never));
+    assert_eq!(v6.effective(EncapsulationKind::Ipip), (EncapsulationKind::None, EncapsulationMode::Never));
     assert_eq!((plain.block_size, v6.block_size), (26, 122));
 }
 
@@ -152,7 +165,7 @@ fn overlapping_pools_are_the_later_ones_mistake_whichever_is_wider() {
 }
 
 #[test]
-fn a_node_is_read_with_all_that_the_static_table_needs() {
+fn a_node_has_all_fields_of_the_static_table() {
     let text = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata:\n  name: node-b\n  labels: {rack: r1}\n  \
                 annotations: {x: y}\n  creationTimestamp: null\nspec:\n  bgp: {ipv4Address: 192.168.0.2/24, asNumber: \
                 64513, routeReflectorClusterID: 10.0.0.1, ipv4IPIPTunnelAddr: 10.1.2.1}\n  podCIDRs: [10.1.2.0/26, \
@@ -263,9 +276,9 @@ fn a_block_outside_every_pool_is_a_mistake_where_pools_exist() {
 fn encapsulation_follows_the_pool_the_cluster_or_is_plain() {
     let none = Snapshot::default();
     let block: ipnet::IpNet = "10.1.0.0/26".parse().unwrap();
-    assert_eq!(none.encapsulation_of(&block), Some((Encapsulation::Ipip, Mode::Always)));
+    assert_eq!(none.encapsulation_of(&block), Some((EncapsulationKind::Ipip, EncapsulationMode::Always)));
     let pool = snapshot(&v3("IPPool", "p", "{cidr: 10.1.0.0/16, vxlanMode: Always}"));
-    assert_eq!(pool.encapsulation_of(&block), Some((Encapsulation::Vxlan, Mode::Always)));
+    assert_eq!(pool.encapsulation_of(&block), Some((EncapsulationKind::Vxlan, EncapsulationMode::Always)));
     assert_eq!(pool.encapsulation_of(&"10.2.0.0/26".parse().unwrap()), None);
 }
 
@@ -401,7 +414,7 @@ fn a_cluster_configuration_gives_its_encapsulation_and_names_the_rest() {
         parsed.clusters.remove(0)
     };
     let cluster = read(text);
-    assert_eq!(cluster.encapsulation, Encapsulation::Vxlan);
+    assert_eq!(cluster.encapsulation, EncapsulationKind::Vxlan);
     let ignored: Vec<String> = cluster.ignored.iter().map(ToString::to_string).collect();
     assert_eq!(
         ignored,
@@ -411,8 +424,11 @@ fn a_cluster_configuration_gives_its_encapsulation_and_names_the_rest() {
             "f.yaml:10: spec.kubernetes.containerNetworking.calico.mtu: ignored: not about routing",
         ]
     );
-    assert_eq!(read(&text.replace("vxlan", "ipip")).encapsulation, Encapsulation::Ipip);
-    assert_eq!(read(&text.replace("        encapsulation: vxlan\n", "")).encapsulation, Encapsulation::Ipip);
+    assert_eq!(read(&text.replace("vxlan", "ipip")).encapsulation, EncapsulationKind::Ipip);
+    assert_eq!(
+        read(&text.replace("        encapsulation: vxlan\n", "")).encapsulation,
+        EncapsulationKind::Ipip
+    );
     let wrong = mistakes(&text.replace("vxlan", "gre"));
     assert_eq!(
         wrong,
@@ -424,7 +440,7 @@ fn a_cluster_configuration_gives_its_encapsulation_and_names_the_rest() {
 }
 
 #[test]
-fn a_file_over_the_bound_is_refused() {
+fn a_file_over_the_size_limit_is_refused() {
     let lines = mistakes(&"#".repeat(MAX_FILE_BYTES + 1));
     assert_eq!(
         lines,

@@ -1,8 +1,8 @@
-//! YAML text as a tree in which every value and key knows its line.
+//! YAML text as a tree in which every value and key has its line.
 //!
 //! Resources are read from this tree rather than by derived serde structs: serde stops at the first
-//! mistake and does not know the path of a nested field, and a user who made three mistakes wants
-//! three lines, each with the field's full path.
+//! mistake and does not know the path of a nested field. A user who made three mistakes gets
+//! three lines, each with the full path of its field.
 
 use std::fmt;
 
@@ -10,18 +10,19 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-/// Nesting at which a document is refused; the deepest resource has about eight levels.
+/// The deepest nesting of a document. The deepest resource has about eight levels.
 const MAX_DEPTH: usize = 48;
-/// Scalars, mappings and sequences at which one document is refused.
+/// The largest number of scalars, mappings and sequences in one document.
 const MAX_NODES: usize = 250_000;
-/// Anchors of one document; who writes by hand has a few.
+/// The largest number of anchors in one document.
 const MAX_ANCHORS: usize = 1000;
-/// Values that aliases may repeat in one document, so that a few lines can't expand to gigabytes.
+/// The largest number of values that aliases repeat in one document, so that a few lines can't
+/// expand to gigabytes.
 const MAX_ALIAS_EVENTS: usize = 10_000;
 
 /// A value and the line (from 1) on which it begins.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Located {
+pub struct LocatedValue {
     /// The line in the file, from 1.
     pub line: u64,
     /// The value.
@@ -31,19 +32,19 @@ pub struct Located {
 /// A YAML value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// `null`, `~` or nothing.
+    /// `null`, `~` or an empty value.
     Null,
     /// A boolean.
     Bool(bool),
-    /// An integer that a resource field could hold.
+    /// An integer.
     Integer(i128),
-    /// A number with a fraction; no resource field takes one.
+    /// A number with a fraction. No resource field accepts one.
     Float(f64),
     /// A string.
     Text(String),
     /// A sequence.
-    List(Vec<Located>),
-    /// A mapping, in the order of the file.
+    List(Vec<LocatedValue>),
+    /// A mapping, in file order.
     Map(Vec<Entry>),
 }
 
@@ -55,28 +56,28 @@ pub struct Entry {
     /// The line of the key, from 1.
     pub line: u64,
     /// The value.
-    pub value: Located,
+    pub value: LocatedValue,
 }
 
-/// What is wrong with a text as YAML.
+/// A syntax error in a YAML text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {rule}")]
 pub struct SyntaxError {
-    /// The line, from 1, where the parser gave up.
+    /// The line at which the parser stopped, from 1.
     pub line: u64,
-    /// What the parser says.
+    /// The parser's message.
     pub rule: String,
 }
 
-/// Parses one document; `Ok(None)` is an empty one (nothing but comments, or `null`).
+/// Parses one document. Returns `Ok(None)` for an empty one (comments alone, or `null`).
 ///
 /// `first_line` is the line of the file on which `text` begins, from 1.
 ///
 /// # Errors
-/// Text that is not YAML, a repeated key, more than one document, or more nesting, nodes or alias
-/// expansion than a resource can need.
-pub fn parse(text: &str, first_line: u64) -> Result<Option<Located>, SyntaxError> {
-    // The scanner reports a NUL at odd places; it belongs in no resource.
+/// The text is not YAML, has a repeated key or more than one document, or exceeds the limits on
+/// nesting, nodes and alias expansion.
+pub fn parse(text: &str, first_line: u64) -> Result<Option<LocatedValue>, SyntaxError> {
+    // The scanner reports a wrong line for a NUL byte. No resource may contain one.
     if let Some(at) = text.find('\0') {
         let line = first_line + newlines(&text[..at]);
         return Err(SyntaxError { line, rule: "is not text (it holds a NUL byte)".into() });
@@ -91,16 +92,17 @@ pub fn parse(text: &str, first_line: u64) -> Result<Option<Located>, SyntaxError
         strict_booleans: true,
     };
     let shift = first_line.saturating_sub(1);
-    match serde_saphyr::from_str_with_options::<Option<Spanned<Raw>>>(text, options) {
+    match serde_saphyr::from_str_with_options::<Option<Spanned<RawValue>>>(text, options) {
         Ok(None) => Ok(None),
         Ok(Some(tree)) => match locate(tree, shift) {
-            Located { value: Value::Null, .. } => Ok(None),
+            LocatedValue { value: Value::Null, .. } => Ok(None),
             located => Ok(Some(located)),
         },
         Err(error) => {
             let line = error.location().map_or(1, |location| location.line().max(1));
             let message = error.without_snippet().to_string();
-            // The parser appends its own position, which counts from the document's first line.
+            // The parser appends its own position, which counts from the first line of the
+            // document.
             let end = message.rfind(" at line ").unwrap_or(message.len());
             let rule = message[..end].replace(['\n', '\r'], " ");
             let rule = rule.trim().trim_start_matches("error:").trim();
@@ -110,10 +112,10 @@ pub fn parse(text: &str, first_line: u64) -> Result<Option<Located>, SyntaxError
     }
 }
 
-/// A text of YAML, of which JSON is a part, as JSON; null where it is empty.
+/// Converts a YAML text to JSON. An empty text becomes null. JSON texts are YAML too.
 ///
 /// # Errors
-/// The text is not YAML, or larger than a resource can need.
+/// The text is not YAML, or exceeds the limits of [`parse`].
 pub fn yaml_as_json(text: &str) -> Result<serde_json::Value, SyntaxError> {
     match parse(text, 1) {
         Ok(Some(located)) => Ok(located.value.to_json()),
@@ -126,16 +128,16 @@ fn newlines(text: &str) -> u64 {
     text.bytes().filter(|byte| *byte == b'\n').count() as u64
 }
 
-fn locate(spanned: Spanned<Raw>, shift: u64) -> Located {
+fn locate(spanned: Spanned<RawValue>, shift: u64) -> LocatedValue {
     let line = spanned.referenced.line().max(1) + shift;
     let value = match spanned.value {
-        Raw::Null => Value::Null,
-        Raw::Bool(value) => Value::Bool(value),
-        Raw::Integer(value) => Value::Integer(value),
-        Raw::Float(value) => Value::Float(value),
-        Raw::Text(value) => Value::Text(value),
-        Raw::List(items) => Value::List(items.into_iter().map(|item| locate(item, shift)).collect()),
-        Raw::Map(entries) => Value::Map(
+        RawValue::Null => Value::Null,
+        RawValue::Bool(value) => Value::Bool(value),
+        RawValue::Integer(value) => Value::Integer(value),
+        RawValue::Float(value) => Value::Float(value),
+        RawValue::Text(value) => Value::Text(value),
+        RawValue::List(items) => Value::List(items.into_iter().map(|item| locate(item, shift)).collect()),
+        RawValue::Map(entries) => Value::Map(
             entries
                 .into_iter()
                 .map(|(key, value)| Entry {
@@ -146,12 +148,12 @@ fn locate(spanned: Spanned<Raw>, shift: u64) -> Located {
                 .collect(),
         ),
     };
-    Located { line, value }
+    LocatedValue { line, value }
 }
 
-impl Located {
-    /// The value of `key`, if this is a mapping that has it.
-    pub fn find(&self, key: &str) -> Option<&Located> {
+impl LocatedValue {
+    /// Returns the value of `key`, if this is a mapping that has it.
+    pub fn find(&self, key: &str) -> Option<&LocatedValue> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
             _ => None,
@@ -160,8 +162,8 @@ impl Located {
 }
 
 impl Value {
-    /// The value as a mistake quotes it: scalars literally (strings quoted and cut to 60
-    /// characters), collections by name.
+    /// Returns the value as a mistake quotes it: scalars literally (strings quoted and cut to 60
+    /// characters), collections by their type.
     pub fn quoted(&self) -> String {
         match self {
             Value::Null => "nothing".into(),
@@ -177,7 +179,7 @@ impl Value {
         }
     }
 
-    /// The same value as JSON, without the lines.
+    /// Returns the value as JSON, without lines.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match self {
@@ -197,83 +199,85 @@ impl Value {
     }
 }
 
-/// What serde hands over, before the lines are made the file's.
-enum Raw {
+/// A value as serde delivers it, with lines counted from the document's first.
+enum RawValue {
     Null,
     Bool(bool),
     Integer(i128),
     Float(f64),
     Text(String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+    List(Vec<Spanned<RawValue>>),
+    Map(Vec<(Spanned<String>, Spanned<RawValue>)>),
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
+        deserializer.deserialize_any(RawValueVisitor)
     }
 }
 
-struct RawVisitor;
+struct RawValueVisitor;
 
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
+impl<'de> Visitor<'de> for RawValueVisitor {
+    type Value = RawValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a YAML value")
     }
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_unit<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Null)
     }
-    fn visit_none<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_none<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Null)
     }
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
-        Raw::deserialize(deserializer)
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawValue, D::Error> {
+        RawValue::deserialize(deserializer)
     }
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
-        Raw::deserialize(deserializer)
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawValue, D::Error> {
+        RawValue::deserialize(deserializer)
     }
-    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<RawValue, E> {
+        Ok(RawValue::Bool(value))
     }
-    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-        Ok(Raw::Integer(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value.into()))
     }
-    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-        Ok(Raw::Integer(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value.into()))
     }
-    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
-        Ok(Raw::Integer(value))
+    fn visit_i128<E>(self, value: i128) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value))
     }
-    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Raw, E> {
-        i128::try_from(value).map(Raw::Integer).map_err(|_| E::custom("a number beyond any field's range"))
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<RawValue, E> {
+        i128::try_from(value)
+            .map(RawValue::Integer)
+            .map_err(|_| E::custom("a number beyond any field's range"))
     }
-    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-        Ok(Raw::Float(value))
+    fn visit_f64<E>(self, value: f64) -> Result<RawValue, E> {
+        Ok(RawValue::Float(value))
     }
-    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-        Ok(Raw::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<RawValue, E> {
+        Ok(RawValue::Text(value.to_owned()))
     }
-    fn visit_string<E>(self, value: String) -> Result<Raw, E> {
-        Ok(Raw::Text(value))
+    fn visit_string<E>(self, value: String) -> Result<RawValue, E> {
+        Ok(RawValue::Text(value))
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawValue, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element()? {
             items.push(item);
         }
-        Ok(Raw::List(items))
+        Ok(RawValue::List(items))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        let mut entries: Vec<(Spanned<String>, Spanned<Raw>)> = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawValue, A::Error> {
+        let mut entries: Vec<(Spanned<String>, Spanned<RawValue>)> = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             if key.value.len() > 1024 {
                 return Err(A::Error::custom("a key longer than 1024 bytes"));
             }
             entries.push((key, map.next_value()?));
         }
-        Ok(Raw::Map(entries))
+        Ok(RawValue::Map(entries))
     }
 }
 

@@ -3,16 +3,13 @@
 use clap::Args;
 use hyper::Method;
 
-use super::files::{Files, MaybeFiles};
+use super::files::{Files, OptionalFiles};
 use super::{Failure, get, kind, output, report};
 use api::client::{Client, ClientError};
 use api::{ApplyResponse, DeleteRequest, DeleteResponse, Files as Request};
 use resource::{Key, Kind};
 
-/// What calicoctl says where there is nothing to do.
-pub(super) const NOTHING: &str = "No resources specified\n";
-
-/// What keeps a pool from being deleted, and what to do.
+/// The refusal to delete a pool that is in use, with the remedy.
 const BLOCKS_FIRST: &str = "nodes have blocks of the pool, and pods may have addresses of these: disable it (`routectl \
                             patch ippool NAME -p '{\"spec\":{\"disabled\":true}}'`), and when no pod uses them any more release \
                             the blocks (`routectl ipam release BLOCK`, or podCIDRs of the Node) before it is deleted";
@@ -22,7 +19,7 @@ const BLOCKS_FIRST: &str = "nodes have blocks of the pool, and pods may have add
 pub(super) struct Create {
     #[command(flatten)]
     files: Files,
-    /// Leave what is there already as it is, and call that a success.
+    /// Skip resources that exist already.
     #[arg(long)]
     skip_exists: bool,
 }
@@ -30,15 +27,15 @@ pub(super) struct Create {
 /// The arguments of `delete`.
 #[derive(Debug, Args)]
 pub(super) struct Delete {
-    /// The kind, with names.
+    /// The kind of the named resources.
     #[arg(value_parser = kind, requires = "name", required_unless_present = "file")]
     kind: Option<Kind>,
-    /// The resources' names.
+    /// The names of the resources.
     #[arg(value_parser = get::name)]
     name: Vec<String>,
     #[command(flatten)]
-    files: MaybeFiles,
-    /// Pass over what is not there, and call that a success.
+    files: OptionalFiles,
+    /// Skip resources that don't exist.
     #[arg(short, long)]
     skip_not_exists: bool,
 }
@@ -47,7 +44,8 @@ pub(super) async fn apply(files: &Files, client: &Client) -> Result<(), Failure>
     put(files, client, "/v1/resources", "applied").await
 }
 
-/// Like [`apply`], but of what is there, and only if it is as the files' `resourceVersion` says.
+/// Replaces existing resources, and only if the stored version is the `resourceVersion` of the
+/// files.
 pub(super) async fn replace(files: &Files, client: &Client) -> Result<(), Failure> {
     put(files, client, "/v1/resources?mode=replace", "replaced").await
 }
@@ -60,7 +58,7 @@ impl Create {
 }
 
 async fn put(files: &Files, client: &Client, path: &str, done: &str) -> Result<(), Failure> {
-    let Some(files) = files.read()? else { return output::print(NOTHING) };
+    let Some(files) = files.read()? else { return output::print(output::NO_RESOURCES) };
     let response: ApplyResponse = client.request(Method::PUT, path, Some(&Request { files })).await?;
     for warning in &response.warnings {
         eprintln!("{}", output::clean(&warning.to_string()));
@@ -77,7 +75,7 @@ impl Delete {
             }
             None => match self.files.read()? {
                 Some(files) => request.files = files,
-                None => return output::print(NOTHING),
+                None => return output::print(output::NO_RESOURCES),
             },
         }
         let answer = client.request(Method::DELETE, "/v1/resources", Some(&request)).await;
@@ -86,14 +84,14 @@ impl Delete {
         {
             report(mistakes);
             eprintln!("routectl: {BLOCKS_FIRST}");
-            return Err(Failure::Shown);
+            return Err(Failure::Reported);
         }
         let response: DeleteResponse = answer?;
         output::print(&success("deleted", &response.deleted, &response.skipped))
     }
 }
 
-/// calicoctl's line: the kind is named where there is one only, and what was passed over counts.
+/// Prints calicoctl's line. It names the kind if there is only one, and counts skipped resources.
 fn success(done: &str, keys: &[Key], skipped: &[Key]) -> String {
     let count = keys.len() + skipped.len();
     let all = || keys.iter().chain(skipped);

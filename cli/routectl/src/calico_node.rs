@@ -1,15 +1,15 @@
-//! `routectl node status` and `routectl version`, which calicoctl's users type.
+//! `routectl node status` and `routectl version`, commands of calicoctl.
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, output, show};
+use super::{Failure, output};
 use api::client::Client;
 use api::view::{PeerType, PeerView, SessionState, StatusView};
 
-/// calicoctl's `node`.
+/// The commands of `node`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Node {
-    /// Show this node's BGP sessions in calicoctl's form.
+    /// Show this node's BGP sessions in the format of calicoctl.
     #[command(after_help = "Examples:
   routectl node status
 
@@ -49,12 +49,12 @@ fn row(peer: &PeerView) -> [String; 5] {
         peer.address.to_string(),
         kind.to_owned(),
         if up { "up" } else { "start" }.to_owned(),
-        show::time(&peer.since),
+        output::timestamp(&peer.since),
         output::clean(&info),
     ]
 }
 
-/// A table in a box, as calicoctl draws it: headings in the middle, cells to the left.
+/// Renders a table in a box, as calicoctl does: headings centred, cells left-aligned.
 fn boxed(headings: [&str; 5], rows: &[[String; 5]]) -> String {
     let mut widths = headings.map(str::len);
     for row in rows {
@@ -77,7 +77,7 @@ fn boxed(headings: [&str; 5], rows: &[[String; 5]]) -> String {
 /// The arguments of `version`.
 #[derive(Debug, Args)]
 pub(super) struct Version {
-    /// Ask no daemon.
+    /// Show the version of routectl only.
     #[arg(long)]
     client: bool,
 }

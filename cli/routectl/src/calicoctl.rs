@@ -1,24 +1,25 @@
-//! calicoctl's commands: which work as they are typed, and what is used instead of the others.
+//! Commands of calicoctl: those that work unchanged, and the alternatives to the others.
 
 use std::fmt::Write;
 
-use resource::reference::CALICOS;
+use resource::reference::CALICO_KINDS;
 
-/// What becomes of a command.
+/// The support of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    /// It works; what its standard output has.
+enum CommandSupport {
+    /// The command works; a part of its standard output.
     Works(&'static str),
-    /// It is refused with this line, which says what to use.
+    /// The command is refused with this line, which names the alternative.
     Instead(&'static Redirect),
 }
 
 /// A command that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Redirect {
-    /// What it is recognised by: commands in their order, options anywhere (`^`: before the command), parts of words (`~`).
+    /// The words that identify it: commands in order, options anywhere (`^`: before the
+    /// command), parts of words (`~`).
     words: &'static [&'static str],
-    /// What to use instead, one line.
+    /// The alternative, one line.
     line: &'static str,
 }
 
@@ -74,135 +75,157 @@ const MIGRATE_IMPORT: Redirect = to(
 const MIGRATE_LOCK: Redirect = to(&["datastore", "migrate", "lock"], LOCKS);
 const MIGRATE_UNLOCK: Redirect = to(&["datastore", "migrate", "unlock"], LOCKS);
 
-/// The commands as they are typed, in an order in which one can be typed after the other, below headings.
-const COMMANDS: &[(&str, &[(&str, Answer)])] = &[
+/// The commands below headings, in an order in which they can be run one after the other.
+const COMMANDS: &[(&str, &[(&str, CommandSupport)])] = &[
     (
         "Resources",
         &[
-            ("calicoctl create -f ippool.yaml", Answer::Works("Successfully created 1 'IPPool' resource(s)")),
+            (
+                "calicoctl create -f ippool.yaml",
+                CommandSupport::Works("Successfully created 1 'IPPool' resource(s)"),
+            ),
             (
                 "calicoctl create -f ippool.yaml --skip-exists",
-                Answer::Works("Successfully created 1 'IPPool' resource(s)"),
+                CommandSupport::Works("Successfully created 1 'IPPool' resource(s)"),
             ),
             (
                 "cat bgppeer.json | calicoctl create -f -",
-                Answer::Works("Successfully created 1 'BGPPeer' resource(s)"),
+                CommandSupport::Works("Successfully created 1 'BGPPeer' resource(s)"),
             ),
             (
                 "calicoctl create --filename=resources/ --recursive",
-                Answer::Works("Successfully created 4 resource(s)"),
+                CommandSupport::Works("Successfully created 4 resource(s)"),
             ),
-            ("calicoctl create -f empty/ --skip-empty", Answer::Works("No resources specified")),
-            ("calicoctl apply -f ippool.yaml", Answer::Works("Successfully applied 1 'IPPool' resource(s)")),
-            ("calicoctl apply -f resources/ -R", Answer::Works("Successfully applied 4 resource(s)")),
+            ("calicoctl create -f empty/ --skip-empty", CommandSupport::Works("No resources specified")),
+            (
+                "calicoctl apply -f ippool.yaml",
+                CommandSupport::Works("Successfully applied 1 'IPPool' resource(s)"),
+            ),
+            ("calicoctl apply -f resources/ -R", CommandSupport::Works("Successfully applied 4 resource(s)")),
             (
                 "calicoctl replace -f ippool.yaml",
-                Answer::Works("Successfully replaced 1 'IPPool' resource(s)"),
+                CommandSupport::Works("Successfully replaced 1 'IPPool' resource(s)"),
             ),
-            ("calicoctl get nodes", Answer::Works("node1")),
-            ("calicoctl get node node1 node2 -o wide", Answer::Works("NAME    ASN       IPV4          IPV6")),
-            ("calicoctl get ippool -o wide", Answer::Works("NAME      CIDR             NAT    IPIPMODE")),
-            ("calicoctl get ipp default --output=yaml", Answer::Works("cidr: 192.168.0.0/16")),
-            ("calicoctl get bgpPeer -o ps", Answer::Works("NAME    PEERIP      NODE       ASN")),
-            ("calicoctl get bgpconfig default -o json", Answer::Works("\"nodeToNodeMeshEnabled\"")),
-            ("calicoctl get nodes -o custom-columns=NAME,IPV4", Answer::Works("10.0.0.1/24")),
-            ("calicoctl get -f ippool.yaml -o yaml", Answer::Works("name: default")),
-            ("calicoctl get node node1 -o yaml --export", Answer::Works("name: node1")),
+            ("calicoctl get nodes", CommandSupport::Works("node1")),
+            (
+                "calicoctl get node node1 node2 -o wide",
+                CommandSupport::Works("NAME    ASN       IPV4          IPV6"),
+            ),
+            (
+                "calicoctl get ippool -o wide",
+                CommandSupport::Works("NAME      CIDR             NAT    IPIPMODE"),
+            ),
+            ("calicoctl get ipp default --output=yaml", CommandSupport::Works("cidr: 192.168.0.0/16")),
+            ("calicoctl get bgpPeer -o ps", CommandSupport::Works("NAME    PEERIP      NODE       ASN")),
+            ("calicoctl get bgpconfig default -o json", CommandSupport::Works("\"nodeToNodeMeshEnabled\"")),
+            ("calicoctl get nodes -o custom-columns=NAME,IPV4", CommandSupport::Works("10.0.0.1/24")),
+            ("calicoctl get -f ippool.yaml -o yaml", CommandSupport::Works("name: default")),
+            ("calicoctl get node node1 -o yaml --export", CommandSupport::Works("name: node1")),
             (
                 "calicoctl patch node node1 --patch '{\"spec\":{\"bgp\": {\"routeReflectorClusterID\": \"244.0.0.1\"}}}'",
-                Answer::Works("Successfully patched 1 'Node' resource"),
+                CommandSupport::Works("Successfully patched 1 'Node' resource"),
             ),
             (
                 "calicoctl patch node node1 -p '{\"spec\":{\"bgp\": {\"routeReflectorClusterID\": null}}}' --type json",
-                Answer::Works("Successfully patched 1 'Node' resource"),
+                CommandSupport::Works("Successfully patched 1 'Node' resource"),
             ),
             (
                 "calicoctl patch bgpconfiguration default -p '{\"spec\": {\"nodeToNodeMeshEnabled\": false}}'",
-                Answer::Works("Successfully patched 1 'BGPConfiguration' resource"),
+                CommandSupport::Works("Successfully patched 1 'BGPConfiguration' resource"),
             ),
             (
                 "calicoctl patch ippool default -p '{\"spec\": {\"ipipMode\": \"CrossSubnet\"}}' -t strategic",
-                Answer::Works("Successfully patched 1 'IPPool' resource"),
+                CommandSupport::Works("Successfully patched 1 'IPPool' resource"),
             ),
             (
                 "calicoctl label nodes node1 cluster=backend",
-                Answer::Works("Successfully set label cluster on nodes node1"),
+                CommandSupport::Works("Successfully set label cluster on nodes node1"),
             ),
             (
                 "calicoctl label nodes node1 cluster=frontend --overwrite",
-                Answer::Works("Successfully updated label cluster on nodes node1"),
+                CommandSupport::Works("Successfully updated label cluster on nodes node1"),
             ),
             (
                 "calicoctl label nodes node1 cluster --remove",
-                Answer::Works("Successfully removed label cluster from nodes node1"),
+                CommandSupport::Works("Successfully removed label cluster from nodes node1"),
             ),
-            ("calicoctl validate -f ippool.yaml", Answer::Works("valid: 1 IPPool")),
-            ("calicoctl get nodes --allow-version-mismatch", Answer::Works("node1")),
+            ("calicoctl validate -f ippool.yaml", CommandSupport::Works("valid: 1 IPPool")),
+            ("calicoctl get nodes --allow-version-mismatch", CommandSupport::Works("node1")),
             (
                 "calicoctl delete bgppeer peer1 no-such-peer --skip-not-exists",
-                Answer::Works("Successfully deleted 2 'BGPPeer' resource(s)"),
+                CommandSupport::Works("Successfully deleted 2 'BGPPeer' resource(s)"),
             ),
-            ("calicoctl delete -f ippool.yaml", Answer::Works("Successfully deleted 1 'IPPool' resource(s)")),
+            (
+                "calicoctl delete -f ippool.yaml",
+                CommandSupport::Works("Successfully deleted 1 'IPPool' resource(s)"),
+            ),
             (
                 "calicoctl get nodes -o go-template='{{range .}}{{.metadata.name}}{{end}}'",
-                Answer::Instead(&GO_TEMPLATE),
+                CommandSupport::Instead(&GO_TEMPLATE),
             ),
-            ("calicoctl get nodes -o go-template-file=nodes.tmpl", Answer::Instead(&GO_TEMPLATE)),
-            ("calicoctl convert -f old.yaml -o yaml", Answer::Works("apiVersion: projectcalico.org/v3")),
+            ("calicoctl get nodes -o go-template-file=nodes.tmpl", CommandSupport::Instead(&GO_TEMPLATE)),
+            (
+                "calicoctl convert -f old.yaml -o yaml",
+                CommandSupport::Works("apiVersion: projectcalico.org/v3"),
+            ),
         ],
     ),
     (
         "Options of every command",
         &[
-            ("calicoctl get nodes --config=/etc/calico/calicoctl.cfg", Answer::Instead(&CONFIG)),
-            ("calicoctl get nodes -c /etc/calico/calicoctl.cfg", Answer::Instead(&CONFIG_SHORT)),
-            ("calicoctl get nodes --context=west", Answer::Instead(&CONTEXT)),
-            ("calicoctl get nodes --namespace=default", Answer::Instead(&NAMESPACE)),
-            ("calicoctl get nodes -n default", Answer::Instead(&NAMESPACE_SHORT)),
-            ("calicoctl get nodes --all-namespaces", Answer::Instead(&EVERYWHERE)),
-            ("calicoctl get nodes -A", Answer::Instead(&EVERYWHERE_SHORT)),
-            ("calicoctl --log-level=debug get nodes", Answer::Instead(&LEVEL)),
-            ("calicoctl -l debug get nodes", Answer::Instead(&LEVEL_SHORT)),
+            ("calicoctl get nodes --config=/etc/calico/calicoctl.cfg", CommandSupport::Instead(&CONFIG)),
+            ("calicoctl get nodes -c /etc/calico/calicoctl.cfg", CommandSupport::Instead(&CONFIG_SHORT)),
+            ("calicoctl get nodes --context=west", CommandSupport::Instead(&CONTEXT)),
+            ("calicoctl get nodes --namespace=default", CommandSupport::Instead(&NAMESPACE)),
+            ("calicoctl get nodes -n default", CommandSupport::Instead(&NAMESPACE_SHORT)),
+            ("calicoctl get nodes --all-namespaces", CommandSupport::Instead(&EVERYWHERE)),
+            ("calicoctl get nodes -A", CommandSupport::Instead(&EVERYWHERE_SHORT)),
+            ("calicoctl --log-level=debug get nodes", CommandSupport::Instead(&LEVEL)),
+            ("calicoctl -l debug get nodes", CommandSupport::Instead(&LEVEL_SHORT)),
         ],
     ),
     (
         "Addresses",
         &[
-            ("calicoctl ipam show", Answer::Works("GROUPING")),
-            ("calicoctl ipam show --show-blocks", Answer::Works("GROUPING")),
-            ("calicoctl ipam check", Answer::Works("")),
-            ("calicoctl ipam show --ip=192.168.1.2", Answer::Works("192.168.1.0/26")),
-            ("calicoctl ipam show --show-borrowed", Answer::Works("")),
-            ("calicoctl ipam show --show-configuration", Answer::Instead(&SHOW_CONFIGURATION)),
-            ("calicoctl ipam check --show-all-ips", Answer::Works("block(s)")),
-            ("calicoctl ipam check --show-problem-ips", Answer::Works("block(s)")),
-            ("calicoctl ipam check -o report.json", Answer::Works("")),
-            ("calicoctl ipam release --from-report=report.json --force", Answer::Works("")),
-            ("calicoctl ipam split --name=default 2", Answer::Instead(&SPLIT)),
-            ("calicoctl ipam configure --strictaffinity=true", Answer::Instead(&CONFIGURE)),
-            ("calicoctl ipam configure --max-blocks-per-host=4", Answer::Instead(&CONFIGURE)),
+            ("calicoctl ipam show", CommandSupport::Works("GROUPING")),
+            ("calicoctl ipam show --show-blocks", CommandSupport::Works("GROUPING")),
+            ("calicoctl ipam check", CommandSupport::Works("")),
+            ("calicoctl ipam show --ip=192.168.1.2", CommandSupport::Works("192.168.1.0/26")),
+            ("calicoctl ipam show --show-borrowed", CommandSupport::Works("")),
+            ("calicoctl ipam show --show-configuration", CommandSupport::Instead(&SHOW_CONFIGURATION)),
+            ("calicoctl ipam check --show-all-ips", CommandSupport::Works("block(s)")),
+            ("calicoctl ipam check --show-problem-ips", CommandSupport::Works("block(s)")),
+            ("calicoctl ipam check -o report.json", CommandSupport::Works("")),
+            ("calicoctl ipam release --from-report=report.json --force", CommandSupport::Works("")),
+            ("calicoctl ipam split --name=default 2", CommandSupport::Instead(&SPLIT)),
+            ("calicoctl ipam configure --strictaffinity=true", CommandSupport::Instead(&CONFIGURE)),
+            ("calicoctl ipam configure --max-blocks-per-host=4", CommandSupport::Instead(&CONFIGURE)),
         ],
     ),
     (
         "Nodes, clusters and datastores",
         &[
-            ("calicoctl node status", Answer::Works("IPv4 BGP status")),
-            ("calicoctl version", Answer::Works("Client Version:")),
-            ("calicoctl version --client", Answer::Works("Client Version:")),
-            ("calicoctl version --poll=5s", Answer::Instead(&POLL)),
-            ("calicoctl node run --node-image=calico/node:latest", Answer::Instead(&RUN)),
-            ("calicoctl node checksystem", Answer::Instead(&CHECK)),
-            ("calicoctl node diags", Answer::Instead(&DIAGS)),
-            ("calicoctl cluster diags --since=1h", Answer::Instead(&CLUSTER)),
-            ("calicoctl datastore migrate export > etcd-data.yaml", Answer::Instead(&MIGRATE_EXPORT)),
-            ("calicoctl datastore migrate import -f etcd-data.yaml", Answer::Instead(&MIGRATE_IMPORT)),
-            ("calicoctl datastore migrate lock", Answer::Instead(&MIGRATE_LOCK)),
-            ("calicoctl datastore migrate unlock", Answer::Instead(&MIGRATE_UNLOCK)),
+            ("calicoctl node status", CommandSupport::Works("IPv4 BGP status")),
+            ("calicoctl version", CommandSupport::Works("Client Version:")),
+            ("calicoctl version --client", CommandSupport::Works("Client Version:")),
+            ("calicoctl version --poll=5s", CommandSupport::Instead(&POLL)),
+            ("calicoctl node run --node-image=calico/node:latest", CommandSupport::Instead(&RUN)),
+            ("calicoctl node checksystem", CommandSupport::Instead(&CHECK)),
+            ("calicoctl node diags", CommandSupport::Instead(&DIAGS)),
+            ("calicoctl cluster diags --since=1h", CommandSupport::Instead(&CLUSTER)),
+            ("calicoctl datastore migrate export > etcd-data.yaml", CommandSupport::Instead(&MIGRATE_EXPORT)),
+            (
+                "calicoctl datastore migrate import -f etcd-data.yaml",
+                CommandSupport::Instead(&MIGRATE_IMPORT),
+            ),
+            ("calicoctl datastore migrate lock", CommandSupport::Instead(&MIGRATE_LOCK)),
+            ("calicoctl datastore migrate unlock", CommandSupport::Instead(&MIGRATE_UNLOCK)),
         ],
     ),
 ];
 
-/// Kinds of Calico's that are not about routes, as calicoctl's users spell them, and where they are instead.
+/// Calico's kinds that do not concern routing, as users of calicoctl spell them, and the
+/// alternative.
 const KINDS: &[(&[&str], &str)] = &[
     (
         &["felixconfiguration", "felixconfigurations", "felixconfig", "felixconfigs"],
@@ -267,15 +290,15 @@ const KINDS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// The line for a command that is not routectl's but is calicoctl's.
+/// Returns the alternative to a command that calicoctl has and routectl lacks.
 pub(super) fn instead(arguments: &[String]) -> Option<&'static str> {
     let all = COMMANDS.iter().flat_map(|(_, commands)| commands.iter());
     let redirects = all.filter_map(|(_, answer)| match answer {
-        Answer::Instead(redirect) => Some(*redirect),
-        Answer::Works(_) => None,
+        CommandSupport::Instead(redirect) => Some(*redirect),
+        CommandSupport::Works(_) => None,
     });
     let mut found: Vec<&Redirect> = redirects.filter(|redirect| redirect.is(arguments)).collect();
-    // What says more of the command is meant.
+    // The most specific match counts.
     found.sort_by_key(|redirect| std::cmp::Reverse(redirect.words.len()));
     found.first().map(|redirect| redirect.line).or_else(|| kind_instead(arguments))
 }
@@ -323,7 +346,7 @@ and YAML documents; `--export` needs no name; a name that `get` does not find is
 refusal, 2 wrong usage, 3 no daemon.
 ";
 
-/// `docs/calico-commands.md`.
+/// Returns the page `docs/calico-commands.md`.
 pub(super) fn page() -> String {
     let mut page = String::from(HEAD);
     for (heading, commands) in COMMANDS {
@@ -331,9 +354,11 @@ pub(super) fn page() -> String {
         for (typed, answer) in *commands {
             let typed = typed.replace('|', "\\|");
             let _ = match answer {
-                Answer::Works("") => writeln!(page, "| `{typed}` | works |"),
-                Answer::Works(says) => writeln!(page, "| `{typed}` | works: `{says}` |"),
-                Answer::Instead(Redirect { line, .. }) => writeln!(page, "| `{typed}` | instead: {line} |"),
+                CommandSupport::Works("") => writeln!(page, "| `{typed}` | works |"),
+                CommandSupport::Works(says) => writeln!(page, "| `{typed}` | works: `{says}` |"),
+                CommandSupport::Instead(Redirect { line, .. }) => {
+                    writeln!(page, "| `{typed}` | instead: {line} |")
+                }
             };
         }
     }
@@ -343,7 +368,7 @@ pub(super) fn page() -> String {
             let _ = writeln!(page, "| `calicoctl get {name}` | instead: {line} |");
         }
     }
-    let _ = write!(page, "\nA file with one of {} is refused by name.\n", CALICOS.join(", "));
+    let _ = write!(page, "\nA file with one of {} is refused by name.\n", CALICO_KINDS.join(", "));
     page
 }
 

@@ -1,4 +1,4 @@
-//! The tables of `routectl get`: calicoctl's columns, or those that the user names.
+//! Tables of `routectl get`: the columns of calicoctl, or columns that the user names.
 
 use crate::usage::{UsageError, usage};
 use jsonpath_rust::parser::model::JpQuery;
@@ -8,38 +8,38 @@ use super::output;
 use super::template::{self, path};
 use api::ListResponse;
 use resource::to_yaml;
-use resource::{BgpFilter, Encapsulation, Kind, Resource, parse_file, shown_modes};
+use resource::{BgpFilter, EncapsulationKind, Kind, Resource, parse_file, shown_modes};
 
-/// What kubectl shows where a path leads to nothing.
+/// The text of kubectl for a path without a value.
 const NONE: &str = "<none>";
 
-/// Which columns a table has.
+/// The columns of a table.
 #[derive(Clone, Debug)]
 pub(super) enum Columns {
-    /// calicoctl's `ps`.
+    /// The columns of calicoctl's `ps`.
     Few,
-    /// calicoctl's `wide`.
+    /// The columns of calicoctl's `wide`.
     Wide,
-    /// Those named.
+    /// The columns that the user names.
     Chosen(Vec<Column>),
 }
 
 /// A column that the user names.
 #[derive(Clone, Debug)]
 pub(super) enum Column {
-    /// By calicoctl's name.
+    /// A column of calicoctl, by its name.
     Named(String),
-    /// As kubectl: a heading and a path.
+    /// A column in kubectl's form: a heading and a path.
     Path {
         /// The heading.
         heading: String,
-        /// Where the values are.
+        /// The path of the values.
         path: JpQuery,
     },
 }
 
 impl Columns {
-    /// Reads what follows `custom-columns=`: calicoctl's names, or kubectl's `HEADING:PATH`.
+    /// Parses the value of `custom-columns=`: calicoctl's names, or kubectl's `HEADING:PATH`.
     pub(super) fn parse(text: &str) -> Result<Self, UsageError> {
         let column = |item: &str| match item.split_once(':') {
             None if item.is_empty() => Err(UsageError::from("custom-columns=: a column without a name")),
@@ -54,7 +54,7 @@ impl Columns {
     }
 }
 
-/// The parts between commas that are in no brackets and no quotes.
+/// Splits a text at commas outside brackets and quotes.
 fn apart(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut depth, mut quote) = (0, 0_u32, None);
@@ -76,10 +76,10 @@ fn apart(text: &str) -> Vec<&str> {
     parts.into_iter().map(str::trim).collect()
 }
 
-/// The table of a kind's resources.
+/// Renders the table of a kind's resources.
 ///
 /// # Errors
-/// A column that the kind doesn't have; one line that names those it has.
+/// The kind lacks a column. The message names the columns that it has.
 pub(super) fn table(kind: Kind, list: &ListResponse, columns: &Columns) -> Result<String, UsageError> {
     let chosen: Vec<Column> = match columns {
         Columns::Few => headings(kind).0.iter().map(|name| Column::Named((*name).to_owned())).collect(),
@@ -119,7 +119,7 @@ pub(super) fn table(kind: Kind, list: &ListResponse, columns: &Columns) -> Resul
     Ok(output::columns(&titles, &rows))
 }
 
-/// A kind's columns, the few and all of them.
+/// Returns the narrow and the wide columns of a kind.
 fn headings(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         Kind::Node => (&["NAME"], &["NAME", "ASN", "IPV4", "IPV6"]),
@@ -147,7 +147,8 @@ fn headings(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     }
 }
 
-/// One resource's cells, by heading. What can't be read (a newer daemon's) is shown by its name alone.
+/// Returns the cells of a resource, by heading. A resource of a newer daemon that can't be parsed
+/// has a name only.
 fn cells(item: &Json, list: &ListResponse) -> Vec<(&'static str, String)> {
     let name = item["metadata"]["name"].as_str().unwrap_or("-").to_owned();
     let parsed = parse_file(&name, &to_yaml(item));
@@ -209,11 +210,11 @@ fn cells(item: &Json, list: &ListResponse) -> Vec<(&'static str, String)> {
     cells
 }
 
-fn encapsulation(encapsulation: Encapsulation) -> &'static str {
+fn encapsulation(encapsulation: EncapsulationKind) -> &'static str {
     match encapsulation {
-        Encapsulation::Ipip => "ipip",
-        Encapsulation::Vxlan => "vxlan",
-        Encapsulation::None => "none",
+        EncapsulationKind::Ipip => "ipip",
+        EncapsulationKind::Vxlan => "vxlan",
+        EncapsulationKind::None => "none",
     }
 }
 

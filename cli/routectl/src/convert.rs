@@ -1,9 +1,9 @@
-//! `routectl convert`: any form of resources as v3 documents, without a daemon.
+//! `routectl convert`: conversion of any form of resources to v3 documents, without a daemon.
 
 use clap::{Args, ValueEnum};
 
 use super::files::Files;
-use super::{Failure, apply, get, output};
+use super::{Failure, get, output};
 use resource::to_yaml;
 use resource::{Mistake, parse_file};
 
@@ -12,13 +12,13 @@ use resource::{Mistake, parse_file};
 pub(super) struct Convert {
     #[command(flatten)]
     files: Files,
-    /// What is written.
+    /// The output format.
     #[arg(short, long, default_value = "yaml")]
-    output: Output,
+    output: ConvertFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum ConvertFormat {
     /// YAML documents.
     Yaml,
     /// A JSON array.
@@ -27,7 +27,7 @@ enum Output {
 
 impl Convert {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let Some(files) = self.files.read()? else { return output::print(apply::NOTHING) };
+        let Some(files) = self.files.read()? else { return output::print(output::NO_RESOURCES) };
         let mut manifests = Vec::new();
         for file in files {
             let parsed = parse_file(&file.name, &file.text);
@@ -42,11 +42,11 @@ impl Convert {
             manifests.extend(parsed.documents.into_iter().map(|document| get::exported(document.manifest)));
         }
         match self.output {
-            Output::Yaml => {
+            ConvertFormat::Yaml => {
                 let documents: Vec<String> = manifests.iter().map(to_yaml).collect();
                 output::print(&documents.join("---\n"))
             }
-            Output::Json => output::json(&manifests),
+            ConvertFormat::Json => output::json(&manifests),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `routectl datastore`: all resources of a store, as text or in another store.
+//! `routectl datastore`: export and migration of all resources of a store.
 
 use crate::usage::usage;
 use std::collections::BTreeMap;
@@ -15,15 +15,15 @@ use datastore::{Contents, EtcdSettings, EtcdStore, FileStore, Manifest, Store, S
 use resource::{Document, Key, Kind, parse_file};
 use resource::{to_yaml, without_version};
 
-/// What can be done with all resources.
+/// The commands of `datastore`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Datastore {
-    /// Write every resource as YAML that `routectl apply -f -` takes back.
+    /// Write every resource as YAML that `routectl apply -f -` accepts.
     #[command(after_help = "Examples:
   routectl datastore export > cluster.yaml
   routectl datastore export --from etcd:http://10.0.0.1:2379")]
     Export(Export),
-    /// Copy every resource from one datastore to another, and compare afterwards.
+    /// Copy every resource from one datastore to another, and compare the result.
     #[command(after_help = "Examples:
   routectl datastore migrate --from file:/etc/routed/resources --to etcd:http://10.0.0.1:2379,http://10.0.0.2:2379
 
@@ -35,42 +35,43 @@ routes stay over a restart.")]
 /// The arguments of `export`.
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// The store, as `file:DIRECTORY` or `etcd:URL[,URL]`; the daemon's if it is left out.
+    /// The store, as `file:DIRECTORY` or `etcd:URL[,URL]`. The default is the store of the
+    /// daemon.
     #[arg(long, value_name = "STORE")]
     from: Option<String>,
     #[command(flatten)]
-    etcd: Etcd,
+    etcd: EtcdOptions,
 }
 
 /// The arguments of `migrate`.
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Where resources are, as `file:DIRECTORY` or `etcd:URL[,URL]`.
+    /// The source, as `file:DIRECTORY` or `etcd:URL[,URL]`.
     #[arg(long, value_name = "STORE")]
     from: String,
-    /// Where they are to be.
+    /// The destination.
     #[arg(long, value_name = "STORE")]
     to: String,
     #[command(flatten)]
-    etcd: Etcd,
+    etcd: EtcdOptions,
 }
 
-/// How to speak to etcd, as in routed.yaml.
+/// Options of the connection to etcd, as in routed.yaml.
 #[derive(Debug, Args)]
-struct Etcd {
-    /// What all keys begin with.
+struct EtcdOptions {
+    /// The prefix of all keys.
     #[arg(long, default_value = EtcdSettings::PREFIX)]
     prefix: String,
-    /// Certificates that sign the members', PEM.
+    /// The CA certificates of the members, PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// This client's certificate, PEM.
+    /// The certificate of this client, PEM.
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Its key, PEM.
+    /// The key of the certificate, PEM.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// The user.
+    /// The user name.
     #[arg(long)]
     username: Option<String>,
     /// A file with the user's password.
@@ -78,7 +79,7 @@ struct Etcd {
     password_file: Option<PathBuf>,
 }
 
-impl Etcd {
+impl EtcdOptions {
     fn open(&self, argument: &str, store: &str) -> Result<Box<dyn Store>, Failure> {
         let refuse = |rule: &dyn std::fmt::Display| Failure::Usage(usage!("{argument} {store}: {rule}"));
         if let Some(directory) = store.strip_prefix("file:") {
@@ -116,17 +117,17 @@ fn failure(error: StoreError) -> Failure {
     }
 }
 
-/// Everything, if nothing is wrong with it.
+/// Loads all resources. Refused ones are a failure.
 async fn whole(store: &dyn Store) -> Result<Contents, Failure> {
     let contents = store.load().await.map_err(failure)?;
-    if contents.loaded.refused.is_empty() {
+    if contents.state.refused.is_empty() {
         Ok(contents)
     } else {
-        Err(Failure::Mistakes(contents.loaded.refused))
+        Err(Failure::Mistakes(contents.state.refused))
     }
 }
 
-/// Manifests in the order in which they can be applied: pools before the blocks in them.
+/// Returns manifests in the order in which they can be applied: pools before the blocks in them.
 fn in_order(documents: &[Document]) -> BTreeMap<Key, Json> {
     documents.iter().map(|document| (document.key(), without_version(document.manifest.clone()))).collect()
 }
@@ -184,7 +185,7 @@ impl Migrate {
         }
         let count = manifests.len();
         if count > 0 {
-            to.put(manifests, Some(target.loaded.revision)).await.map_err(failure)?;
+            to.put(manifests, Some(target.state.revision)).await.map_err(failure)?;
         }
         let copied = in_order(&whole(to.as_ref()).await?.documents);
         let differs = source.iter().find(|(key, manifest)| copied.get(*key) != Some(*manifest));

@@ -1,39 +1,39 @@
-//! `routectl doctor`: what is wrong with this node, by what that was seen, and what mends it.
+//! `routectl doctor`: problems of this node, with evidence and remedy.
 
 use clap::Args;
 
 use super::Failure;
 use super::output;
-use super::show::{self, Output};
+use super::show::ShowFormat;
 use api::client::Client;
 use api::view::{Diagnosis, Level};
 
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// How to show it.
+    /// The output format.
     #[arg(short, long, default_value = "table")]
-    output: Output,
+    output: ShowFormat,
 }
 
 impl Doctor {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
         let diagnosis: Diagnosis = client.get("/v1/doctor").await?;
         match self.output {
-            Output::Json => output::json(&diagnosis)?,
-            Output::Yaml => output::yaml(&diagnosis)?,
-            Output::Table | Output::Wide => output::print(&text(&diagnosis))?,
+            ShowFormat::Json => output::json(&diagnosis)?,
+            ShowFormat::Yaml => output::yaml(&diagnosis)?,
+            ShowFormat::Table | ShowFormat::Wide => output::print(&text(&diagnosis))?,
         }
         let is_ill = diagnosis.findings.iter().any(|finding| finding.level == Level::Error);
-        if is_ill { Err(Failure::Shown) } else { Ok(()) }
+        if is_ill { Err(Failure::Reported) } else { Ok(()) }
     }
 }
 
 fn text(diagnosis: &Diagnosis) -> String {
     let mut text = String::new();
     for finding in &diagnosis.findings {
-        let level = show::named(finding.level);
-        let heading = format!("{level}: {}", show::named(finding.code).replace('_', " "));
+        let level = output::json_name(finding.level);
+        let heading = format!("{level}: {}", output::json_name(finding.code).replace('_', " "));
         text.push_str(&format!("{}: {}\n", output::judged(&heading, false), output::clean(&finding.text)));
         text.push_str(&format!("  seen  {}\n", output::clean(&finding.evidence)));
         text.push_str(&format!("  mend  {}\n\n", output::clean(&finding.remedy)));

@@ -1,4 +1,4 @@
-//! `routectl drain` and `routectl flush`: taking a node out, and what is left of it in the kernel.
+//! `routectl drain` and `routectl flush`: draining a node, and removing its kernel objects.
 
 use crate::usage::UsageError;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use tunnel::netfilter::NftError;
 use super::Failure;
 use api::client::{Client, ClientError};
 
-/// Beyond the wait: the withdrawal, and the end of the sessions.
+/// The additional timeout for the withdrawal and the end of the sessions.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The arguments of `drain`.
 #[derive(Debug, Args)]
 pub(super) struct Drain {
-    /// How long own blocks are announced with GRACEFUL_SHUTDOWN before they are withdrawn.
+    /// How long own blocks are advertised with GRACEFUL_SHUTDOWN before they are withdrawn.
     #[arg(long, default_value = "5s", value_parser = wait, value_name = "TIME")]
     wait: Duration,
 }
@@ -53,7 +53,8 @@ impl Drain {
 /// The arguments of `flush`.
 #[derive(Debug, Args)]
 pub(super) struct Flush {
-    /// The protocol number of routes and next-hop objects that are ours (`routeProtocol` of routed.yaml).
+    /// The protocol number of routed's routes and next-hop objects (`routeProtocol` of
+    /// routed.yaml).
     #[arg(long, default_value_t = 179, value_name = "NUMBER")]
     route_protocol: u8,
 }
@@ -73,7 +74,7 @@ impl Flush {
         println!("Removed {flushed}");
         match tunnel::netfilter::flush().await {
             Ok(true) => println!("Removed the nftables table inet {}", tunnel::netfilter::TABLE),
-            // Without the program or the tables there is none of ours.
+            // Without the program or the tables there is nothing to remove.
             Ok(false) | Err(NftError::Missing | NftError::Unsupported(_)) => {}
             Err(error) => return Err(Failure::Io(error.into())),
         }

@@ -1,4 +1,4 @@
-//! `routectl events`: what has happened to the daemon, and what goes on happening.
+//! `routectl events`: past and new events of the daemon.
 
 use crate::usage::UsageError;
 use clap::{Args, ValueEnum};
@@ -9,34 +9,35 @@ use api::client::Client;
 use api::view::{Event, EventKind};
 use resource::parse_duration;
 
-/// How events are written.
+/// The output format of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// A line for people.
+enum EventFormat {
+    /// A line of text.
     #[default]
     Table,
-    /// A JSON object a line.
+    /// A JSON object per line.
     Json,
 }
 
 /// The arguments.
 #[derive(Debug, Args)]
 pub(super) struct Events {
-    /// Go on until Ctrl-C.
+    /// Wait for new events until Ctrl-C.
     #[arg(short, long)]
     follow: bool,
-    /// From then on: a time such as 2026-01-31T12:00:00Z, or so long ago, as 10m or 1h30m.
+    /// Show events since a time such as 2026-01-31T12:00:00Z, or since a duration ago, such as
+    /// 10m or 1h30m.
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Timestamp>,
-    /// Only these kinds, separated by commas.
+    /// Show only these kinds, separated by commas.
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     kind: Vec<EventKind>,
-    /// A line for people, or a JSON object a line.
+    /// The output format: lines of text, or a JSON object per line.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
+    output: EventFormat,
 }
 
-/// Reads `--since` for clap.
+/// Parses `--since`, for clap.
 fn since(text: &str) -> Result<Timestamp, UsageError> {
     if let Ok(at) = text.parse() {
         return Ok(at);
@@ -45,9 +46,9 @@ fn since(text: &str) -> Result<Timestamp, UsageError> {
     ago.ok_or_else(|| "a time such as 2026-01-31T12:00:00Z, or how long ago, as 30s, 10m or 1h30m".into())
 }
 
-/// What ends a stream that was to go on.
+/// The last line of a stream that the daemon ended, with the number of missed events.
 #[derive(serde::Deserialize)]
-struct Missed {
+struct MissedEvents {
     missed: u64,
 }
 
@@ -63,7 +64,7 @@ impl Events {
     }
 
     fn show(&self, line: &str) -> Result<(), Failure> {
-        if let Ok(Missed { missed }) = serde_json::from_str(line) {
+        if let Ok(MissedEvents { missed }) = serde_json::from_str(line) {
             let text = "events were missed, as they were not read fast enough: `routectl events --since` has what is kept";
             return Err(Failure::Io(anyhow::anyhow!("{missed} {text}")));
         }
@@ -73,13 +74,13 @@ impl Events {
             return Ok(());
         }
         match self.output {
-            Form::Json => output::print(&format!("{line}\n")),
-            Form::Table => output::print(&text(&event)),
+            EventFormat::Json => output::print(&format!("{line}\n")),
+            EventFormat::Table => output::print(&text(&event)),
         }
     }
 }
 
-/// `2026-01-31T12:00:00.123Z  session        node-2  up: 10.0.0.2: Established`
+/// Formats an event: `2026-01-31T12:00:00.123Z  session        node-2  up: 10.0.0.2: Established`
 fn text(event: &Event) -> String {
     let Event { at, kind, what, subject, text, .. } = event;
     let subject = subject.as_ref().map(|subject| format!("{subject}  ")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `routectl explain`: why packets to an address go where they go, and what is wrong if they do not.
+//! `routectl explain`: how packets to an address are forwarded, and the first problem on their way.
 
 use crate::usage::UsageError;
 use std::net::IpAddr;
@@ -7,8 +7,8 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::Failure;
-use super::output::{self, Shown};
-use super::show::{self, Output};
+use super::output::{self, StyledCell};
+use super::show::{self, ShowFormat};
 use api::client::Client;
 use api::view::{ExplainFacts, ExplainView, LookupView, VerdictView};
 
@@ -18,12 +18,12 @@ pub(super) struct Explain {
     /// An address or a prefix.
     #[arg(value_parser = target)]
     target: String,
-    /// A pod of this node that sends: the kernel is asked what it does with that pod's packets.
+    /// The address of a sending pod of this node, for the route lookup in the kernel.
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
-    /// How to show it.
+    /// The output format.
     #[arg(short, long, default_value = "table")]
-    output: Output,
+    output: ShowFormat,
 }
 
 fn target(text: &str) -> Result<String, UsageError> {
@@ -37,16 +37,18 @@ fn target(text: &str) -> Result<String, UsageError> {
 
 impl Explain {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
-        // Of what an address or a prefix may hold, only the slash means something in a query's place.
+        // The slash is the only character of a prefix that needs an escape in a query.
         let from = self.from.map(|from| format!("&from={from}")).unwrap_or_default();
         let path = format!("/v1/explain?target={}{from}", self.target.replace('/', "%2F"));
         let view: ExplainView = client.get(&path).await?;
         match self.output {
-            Output::Json => output::json(&view)?,
-            Output::Yaml => output::yaml(&view)?,
-            Output::Table | Output::Wide => output::print(&text(&view, self.output == Output::Wide))?,
+            ShowFormat::Json => output::json(&view)?,
+            ShowFormat::Yaml => output::yaml(&view)?,
+            ShowFormat::Table | ShowFormat::Wide => {
+                output::print(&text(&view, self.output == ShowFormat::Wide))?
+            }
         }
-        if view.verdict.ok { Ok(()) } else { Err(Failure::Shown) }
+        if view.verdict.ok { Ok(()) } else { Err(Failure::Reported) }
     }
 }
 
@@ -72,7 +74,7 @@ fn text(view: &ExplainView, wide: bool) -> String {
     text
 }
 
-/// What is known, a line each.
+/// Returns the facts, a line each.
 fn lines(facts: &ExplainFacts) -> Vec<(&'static str, String)> {
     let mut lines = vec![("Target", facts.target.clone())];
     if let Some(from) = &facts.from {
@@ -88,7 +90,7 @@ fn lines(facts: &ExplainFacts) -> Vec<(&'static str, String)> {
         let name = pool.name.as_deref().unwrap_or("none, the cluster's setting");
         let cidr = pool.cidr.map(|cidr| format!(" ({cidr})")).unwrap_or_default();
         let hidden = if pool.disable_bgp_export { ", not exported" } else { "" };
-        let (how, when) = (show::named(pool.encapsulation), show::named(pool.mode));
+        let (how, when) = (output::json_name(pool.encapsulation), output::json_name(pool.mode));
         lines.push(("Pool", format!("{name}{cidr}: {how}, {when}{hidden}")));
     }
     if let Some(owner) = &facts.owner {
@@ -102,8 +104,11 @@ fn lines(facts: &ExplainFacts) -> Vec<(&'static str, String)> {
     }
     if let Some(tunnel) = &facts.tunnel {
         let probe = tunnel.last_probe_ms.map(|ms| format!(", probe {ms:.2} ms")).unwrap_or_default();
-        let since =
-            tunnel.since.as_ref().map(|since| format!(" since {}", show::time(since))).unwrap_or_default();
+        let since = tunnel
+            .since
+            .as_ref()
+            .map(|since| format!(" since {}", output::timestamp(since)))
+            .unwrap_or_default();
         let how = show::exit(tunnel.in_use);
         lines.push(("Exit", format!("{} by {how}{since}: {}{probe}", tunnel.node, tunnel.reason)));
     }
@@ -152,21 +157,21 @@ fn paths(facts: &ExplainFacts, wide: bool) -> String {
         headings.extend(["AS PATH", "LOCAL PREF", "MED"]);
     }
     let rows = facts.paths.iter().map(|path| {
-        let mut row: Vec<Shown> = vec![
+        let mut row: Vec<StyledCell> = vec![
             match (path.best, path.shares) {
-                (true, _) => Shown::judged("*", true),
-                (false, true) => Shown::judged("+", true),
+                (true, _) => StyledCell::judged("*", true),
+                (false, true) => StyledCell::judged("+", true),
                 (false, false) => "".into(),
             },
             show::source(path.source).into(),
-            Shown::maybe(path.peer.as_ref()),
-            Shown::maybe(path.next_hop),
+            StyledCell::maybe(path.peer.as_ref()),
+            StyledCell::maybe(path.next_hop),
             (&path.reason).into(),
         ];
         if wide {
             row.push((&path.as_path).into());
-            row.push(Shown::maybe(path.local_pref));
-            row.push(Shown::maybe(path.med));
+            row.push(StyledCell::maybe(path.local_pref));
+            row.push(StyledCell::maybe(path.med));
         }
         row
     });

@@ -1,4 +1,4 @@
-//! `-f`: files of resources, directories of them, and standard input.
+//! Arguments `-f`: files of resources, directories of them, and standard input.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,65 +12,68 @@ use super::{Failure, output};
 use api::GivenFile;
 use resource::{MAX_FILE_BYTES, Mistake, parse_file};
 
-/// Directories nested deeper than this are refused.
+/// The deepest nesting of directories.
 const MAX_DEPTH: usize = 16;
-/// Files that one command reads at most.
+/// The largest number of files of one command.
 const MAX_FILES: usize = 10_000;
-/// Bytes of all files together: what the daemon takes in one request.
+/// The largest size of all files together in bytes, the limit of one request to the daemon.
 const MAX_TOTAL_BYTES: usize = 4 * MAX_FILE_BYTES;
 
-/// Files that have to be given.
+/// Required files.
 #[derive(Debug, Args)]
 pub(super) struct Files {
-    /// A file of YAML or JSON documents, a directory of such files, or `-` for standard input; repeatable.
+    /// A file of YAML or JSON documents, a directory of such files, or `-` for standard input.
+    /// Repeatable.
     #[arg(short, long = "filename", alias = "file", required = true, value_name = "FILE|DIR")]
     file: Vec<PathBuf>,
     #[command(flatten)]
-    how: How,
+    how: FileOptions,
 }
 
-/// Files that may be given instead of names.
+/// Optional files, an alternative to names.
 #[derive(Debug, Args)]
-pub(super) struct MaybeFiles {
-    /// A file that names resources, a directory of such files, or `-` for standard input; repeatable.
+pub(super) struct OptionalFiles {
+    /// A file that names resources, a directory of such files, or `-` for standard input.
+    /// Repeatable.
     #[arg(short, long = "filename", alias = "file", value_name = "FILE|DIR", conflicts_with = "kind")]
     file: Vec<PathBuf>,
     #[command(flatten)]
-    how: How,
+    how: FileOptions,
 }
 
-/// How directories and empty files are read.
+/// Options for directories and empty files.
 #[derive(Debug, Args)]
-struct How {
-    /// Read the directories below a directory too.
+struct FileOptions {
+    /// Read directories recursively.
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Files and directories without a resource are no mistake.
+    /// Accept files and directories without resources.
     #[arg(long)]
     skip_empty: bool,
 }
 
 impl Files {
-    /// The files' texts; `None`: they hold nothing, and that is as it may be.
+    /// Reads the files. Returns `None` if they have no resources and `--skip-empty` is set.
     pub(super) fn read(&self) -> Result<Option<Vec<GivenFile>>, Failure> {
         self.how.read(&self.file)
     }
 
-    /// The files' texts, whatever they hold.
+    /// Reads the files, empty ones included.
     pub(super) fn texts(&self) -> Result<Vec<GivenFile>, Failure> {
         self.how.texts(&self.file)
     }
 }
 
-impl MaybeFiles {
-    /// As [`Files::read`].
+impl OptionalFiles {
+    /// Reads the files as [`Files::read`] does.
     pub(super) fn read(&self) -> Result<Option<Vec<GivenFile>>, Failure> {
         self.how.read(&self.file)
     }
 }
 
-impl How {
-    /// Reads everything and refuses what the daemon would refuse by itself, with the user's own names.
+impl FileOptions {
+    /// Reads all files. Refuses the sizes that the daemon would refuse, with the user's file
+    /// names.
     fn read(&self, paths: &[PathBuf]) -> Result<Option<Vec<GivenFile>>, Failure> {
         let files = self.texts(paths)?;
         let (mut mistakes, mut holds) = (Vec::new(), false);
@@ -97,8 +100,12 @@ impl How {
         if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
             return Err(Failure::Usage("-f - can be given once".into()));
         }
-        let mut walk =
-            Walk { recursive: self.recursive, seen: HashSet::new(), found: Vec::new(), below: Vec::new() };
+        let mut walk = FileWalk {
+            recursive: self.recursive,
+            seen: HashSet::new(),
+            found: Vec::new(),
+            below: Vec::new(),
+        };
         for path in paths {
             if !is_stdin(path) && path.is_dir() {
                 walk.directory(path, 0).map_err(Failure::Io)?;
@@ -133,18 +140,18 @@ fn name(path: &Path) -> String {
     if is_stdin(path) { "stdin".into() } else { path.display().to_string() }
 }
 
-/// A walk through directories.
-struct Walk {
+/// The state of a walk through directories.
+struct FileWalk {
     recursive: bool,
-    /// Directories that were read, so that a link back to one ends there.
+    /// The directories that were read, so that a symbolic link to one is not followed.
     seen: HashSet<PathBuf>,
-    /// The files, each directory's sorted.
+    /// The files, sorted within each directory.
     found: Vec<PathBuf>,
-    /// Directories that were not read.
+    /// The directories that were not read.
     below: Vec<PathBuf>,
 }
 
-impl Walk {
+impl FileWalk {
     fn directory(&mut self, directory: &Path, depth: usize) -> anyhow::Result<()> {
         let place = || directory.display().to_string();
         anyhow::ensure!(depth <= MAX_DEPTH, "{}: nested deeper than {MAX_DEPTH} directories", place());
@@ -178,7 +185,7 @@ impl Walk {
     }
 }
 
-/// A file's text, `-` for standard input, up to the size that a file may have.
+/// Reads a file, or standard input for `-`, up to the largest size of a file.
 fn read_file(path: &Path) -> anyhow::Result<GivenFile> {
     let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES as u64 + 1;
@@ -189,7 +196,7 @@ fn read_file(path: &Path) -> anyhow::Result<GivenFile> {
         let file = fs::File::open(path).with_context(|| name.clone())?;
         file.take(limit).read_to_end(&mut bytes).with_context(|| name.clone())?;
     }
-    // One byte over the bound is kept, so that the parser says what the bound is.
+    // One byte more than the limit is kept, so that the parser reports the limit.
     let text = String::from_utf8(bytes).with_context(|| name.clone())?;
     Ok(GivenFile { name, text })
 }

@@ -1,4 +1,4 @@
-//! `routectl get`: resources as they are stored.
+//! `routectl get`: stored resources.
 
 use crate::usage::{UsageError, usage};
 use std::collections::BTreeMap;
@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use super::columns::{self, Columns};
-use super::files::MaybeFiles;
+use super::files::OptionalFiles;
 use super::template::Template;
-use super::{Failure, apply, kind, output};
+use super::{Failure, kind, output};
 use api::ListResponse;
 use api::client::{Client, ClientError};
 use datastore::StoreError;
@@ -22,50 +22,50 @@ pub(super) struct Get {
     /// The kind: nodes, ippools, bgppeers, bgpconfigurations, bgpfilters or blockaffinities.
     #[arg(value_parser = kind, required_unless_present = "file")]
     kind: Option<Kind>,
-    /// Names of resources; all of the kind if there are none.
+    /// Names of resources. The default is all resources of the kind.
     #[arg(value_parser = name)]
     name: Vec<String>,
     #[command(flatten)]
-    files: MaybeFiles,
-    /// How to show them: ps, wide, yaml, json, custom-columns=NAME,CIDR, custom-columns=HEADING:.PATH,... or
-    /// jsonpath=TEMPLATE.
-    #[arg(short, long, default_value = "ps", value_parser = Output::parse, value_name = "FORMAT")]
-    output: Output,
-    /// Only those whose labels match: zone == 'a' && has(rack), or zone=a,rack.
+    files: OptionalFiles,
+    /// The output format: ps, wide, yaml, json, custom-columns=NAME,CIDR,
+    /// custom-columns=HEADING:.PATH,... or jsonpath=TEMPLATE.
+    #[arg(short, long, default_value = "ps", value_parser = GetFormat::parse, value_name = "FORMAT")]
+    output: GetFormat,
+    /// A label selector: zone == 'a' && has(rack), or zone=a,rack.
     #[arg(short = 'l', long, value_parser = Selector::parse_either, value_name = "SELECTOR")]
     selector: Option<Selector>,
-    /// Without what belongs to this cluster: versions, identifiers, times, who registered it.
+    /// Remove fields of this cluster: versions, identifiers, times and the registering host.
     #[arg(long)]
     export: bool,
 }
 
-/// How resources are shown.
+/// The output format of resources.
 #[derive(Clone, Debug)]
-enum Output {
+enum GetFormat {
     /// A few columns.
     Ps,
     /// More columns.
     Wide,
     /// The resources as YAML documents.
     Yaml,
-    /// The resources as JSON: an array, or the one named.
+    /// The resources as JSON: an array, or a single named resource.
     Json,
-    /// Columns of the user's choice.
+    /// Columns that the user names.
     Columns(Columns),
-    /// A text with values in it.
+    /// A JSONPath template.
     Template(Template),
 }
 
-impl Output {
+impl GetFormat {
     fn parse(text: &str) -> Result<Self, UsageError> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         match (name, value) {
-            ("ps", None) => Ok(Output::Ps),
-            ("wide", None) => Ok(Output::Wide),
-            ("yaml" | "yml", None) => Ok(Output::Yaml),
-            ("json", None) => Ok(Output::Json),
-            ("custom-columns", Some(value)) => Columns::parse(value).map(Output::Columns),
-            ("jsonpath", Some(value)) => Template::parse(value).map(Output::Template),
+            ("ps", None) => Ok(GetFormat::Ps),
+            ("wide", None) => Ok(GetFormat::Wide),
+            ("yaml" | "yml", None) => Ok(GetFormat::Yaml),
+            ("json", None) => Ok(GetFormat::Json),
+            ("custom-columns", Some(value)) => Columns::parse(value).map(GetFormat::Columns),
+            ("jsonpath", Some(value)) => Template::parse(value).map(GetFormat::Template),
             ("go-template" | "go-template-file" | "jsonpath-file", _) => Err(usage!(
                 "{name} is not built in: use -o jsonpath='{{range .items[*]}}{{.metadata.name}}{{\"\\n\"}}{{end}}'"
             )),
@@ -74,7 +74,7 @@ impl Output {
     }
 }
 
-/// A name that can stand in a request's path; others name nothing.
+/// Parses a name that can be part of a request path. No resource has another name.
 pub(super) fn name(text: &str) -> Result<String, UsageError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !text.is_empty() && text.len() <= 253 && text.chars().all(fits) && !text.starts_with('.') {
@@ -84,21 +84,21 @@ pub(super) fn name(text: &str) -> Result<String, UsageError> {
     }
 }
 
-/// What is asked for of one kind.
-struct Wanted {
+/// The selected resources of one kind.
+struct Selection {
     kind: Kind,
-    /// Names; none: all.
+    /// The names; empty selects all.
     names: Vec<String>,
-    /// The cidrs of v1 pools, which have no name of their own.
+    /// The cidrs of v1 pools, which have no name.
     cidrs: Vec<String>,
 }
 
-impl Wanted {
+impl Selection {
     fn all(kind: Kind) -> Self {
-        Wanted { kind, names: Vec::new(), cidrs: Vec::new() }
+        Selection { kind, names: Vec::new(), cidrs: Vec::new() }
     }
 
-    /// What of it is not among `items`.
+    /// The names that are missing in `items`.
     fn missing(&self, items: &[Json]) -> Vec<Key> {
         let named = |name: &String| items.iter().any(|item| item["metadata"]["name"] == **name);
         let at = |cidr: &String| items.iter().any(|item| item["spec"]["cidr"] == **cidr);
@@ -110,7 +110,7 @@ impl Wanted {
 
 impl Get {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
-        let Some(wanted) = self.wanted()? else { return output::print(apply::NOTHING) };
+        let Some(wanted) = self.wanted()? else { return output::print(output::NO_RESOURCES) };
         let mut lists = Vec::new();
         let mut missing = Vec::new();
         for wanted in &wanted {
@@ -125,7 +125,7 @@ impl Get {
             lists.push((wanted.kind, list));
         }
         let named = match wanted.as_slice() {
-            [Wanted { names, cidrs, .. }] => names.len() + cidrs.len() == 1,
+            [Selection { names, cidrs, .. }] => names.len() + cidrs.len() == 1,
             _ => false,
         };
         if missing.is_empty() || lists.iter().any(|(_, list)| !list.items.is_empty()) {
@@ -148,16 +148,16 @@ impl Get {
         }
     }
 
-    fn wanted(&self) -> Result<Option<Vec<Wanted>>, Failure> {
+    fn wanted(&self) -> Result<Option<Vec<Selection>>, Failure> {
         if let Some(kind) = self.kind {
-            return Ok(Some(vec![Wanted { names: self.name.clone(), ..Wanted::all(kind) }]));
+            return Ok(Some(vec![Selection { names: self.name.clone(), ..Selection::all(kind) }]));
         }
         let Some(files) = self.files.read()? else { return Ok(None) };
-        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut wanted: Vec<Selection> = Vec::new();
         for document in files.iter().flat_map(|file| parse_file(&file.name, &file.text).documents) {
             let key = document.key();
             let at = wanted.iter().position(|wanted| wanted.kind == key.kind).unwrap_or_else(|| {
-                wanted.push(Wanted::all(key.kind));
+                wanted.push(Selection::all(key.kind));
                 wanted.len() - 1
             });
             let Some(wanted) = wanted.get_mut(at) else { continue };
@@ -172,24 +172,24 @@ impl Get {
     fn print(&self, lists: &[(Kind, ListResponse)], named: bool) -> Result<(), Failure> {
         let items: Vec<&Json> = lists.iter().flat_map(|(_, list)| &list.items).collect();
         match &self.output {
-            Output::Json => match items.as_slice() {
+            GetFormat::Json => match items.as_slice() {
                 [one] if named => output::json(one),
                 _ => output::json(&items),
             },
-            Output::Yaml => {
+            GetFormat::Yaml => {
                 let documents: Vec<String> = items.iter().map(|item| to_yaml(item)).collect();
                 output::print(&documents.join("---\n"))
             }
-            Output::Template(template) => {
+            GetFormat::Template(template) => {
                 let root = match items.as_slice() {
                     [one] if named => (*one).clone(),
                     _ => json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items }),
                 };
                 output::print(&output::clean_text(&template.render(&root)))
             }
-            Output::Ps => tables(lists, &Columns::Few),
-            Output::Wide => tables(lists, &Columns::Wide),
-            Output::Columns(columns) => tables(lists, columns),
+            GetFormat::Ps => tables(lists, &Columns::Few),
+            GetFormat::Wide => tables(lists, &Columns::Wide),
+            GetFormat::Columns(columns) => tables(lists, columns),
         }
     }
 }
@@ -200,8 +200,8 @@ fn tables(lists: &[(Kind, ListResponse)], columns: &Columns) -> Result<(), Failu
     output::print(&tables.map_err(Failure::Usage)?.join("\n"))
 }
 
-/// The resources that are asked for, as many as there are.
-async fn fetch(client: &Client, wanted: &Wanted) -> Result<ListResponse, Failure> {
+/// Returns the selected resources that exist.
+async fn fetch(client: &Client, wanted: &Selection) -> Result<ListResponse, Failure> {
     let path = format!("/v1/resources/{}", wanted.kind.plural());
     if let ([name], []) = (wanted.names.as_slice(), wanted.cidrs.as_slice()) {
         return Ok(client.get(&format!("{path}/{name}")).await?);
@@ -223,7 +223,7 @@ fn labels(item: &Json) -> BTreeMap<String, String> {
     labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// A resource without what belongs to this cluster.
+/// Removes the fields of this cluster from a resource.
 pub(super) fn exported(item: Json) -> Json {
     let mut item = without_version(item);
     if let Some(metadata) = item.get_mut("metadata").and_then(Json::as_object_mut) {

@@ -1,4 +1,4 @@
-//! `routectl ipam`: the blocks that are handed out.
+//! `routectl ipam`: address blocks of nodes.
 
 mod check;
 mod release;
@@ -17,15 +17,15 @@ use datastore::Revision;
 use resource::to_yaml;
 use resource::{BlockAffinity, IpPool, Kind, Node, Resource, parse_file};
 
-/// A change that others come between is tried this often.
+/// The largest number of attempts while others change the store.
 const ATTEMPTS: u32 = 10;
-/// The first pause between two attempts; the following ones are longer.
+/// The first pause between two attempts. The following ones are longer.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What can be done with blocks.
+/// The commands of `ipam`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Ipam {
-    /// Show how much of each pool is handed out, each block, or what an address is part of.
+    /// Show the use of pools, the blocks, or the block of an address.
     #[command(after_help = "Examples:
   routectl ipam show
   routectl ipam show --show-blocks
@@ -34,7 +34,8 @@ pub(super) enum Ipam {
 Of a pool the addresses of nodes' blocks are in use, whether a pod has them or not. Which of a block's pods have is known on its node
 alone (host-local's files): there they are counted, elsewhere a block has - instead.")]
     Show(show::Show),
-    /// Look for blocks of nodes that are no more, double claims, unfinished claims and blocks outside pools.
+    /// Find blocks of deleted nodes, overlapping blocks, unfinished claims and blocks outside
+    /// pools.
     #[command(after_help = "Examples:
   routectl ipam check
   routectl ipam check --fix
@@ -43,7 +44,7 @@ alone (host-local's files): there they are counted, elsewhere a block has - inst
 --fix releases blocks of nodes that are no more, and unfinished claims; the rest is yours to decide. Exit status 1 where something
 is wrong afterwards.")]
     Check(check::Check),
-    /// Take a block or a borrowed address away from its node, or all of a node.
+    /// Release a block or a borrowed address, or all blocks of a node.
     #[command(after_help = "Examples:
   routectl ipam release 10.1.2.0/26
   routectl ipam release --ip=10.1.3.9
@@ -53,7 +54,7 @@ Pods that have addresses of it are no longer reached: release what nobody uses."
     Release(release::Release),
 }
 
-/// All that matters for blocks.
+/// The resources about blocks.
 #[derive(Default)]
 struct Blocks {
     nodes: Vec<Node>,
@@ -61,7 +62,7 @@ struct Blocks {
     affinities: Vec<BlockAffinity>,
     /// The affinities' manifests, by the same index.
     manifests: Vec<String>,
-    /// What the first of all that was read was read at.
+    /// The revision of the first reading.
     revision: Option<Revision>,
 }
 
@@ -88,7 +89,7 @@ impl Blocks {
         Ok(blocks)
     }
 
-    /// Every block with its node and its state.
+    /// Returns every block with its node and its state.
     fn all(&self) -> Vec<(IpNet, &str, &str)> {
         let own = self
             .nodes
@@ -103,7 +104,8 @@ impl Blocks {
         all
     }
 
-    /// Releases blocks by their affinities' names, all at once, if nothing has changed since this was read; whether it did.
+    /// Releases blocks by the names of their affinities, all at once. Returns false if the
+    /// store has changed since it was read.
     async fn release(&self, client: &Client, names: &[String]) -> Result<bool, Failure> {
         let named = self.affinities.iter().zip(&self.manifests);
         let files = named
@@ -119,8 +121,8 @@ impl Blocks {
     }
 }
 
-/// Reads everything and releases what `choose` says of it, again while others come between. What was released, with what
-/// else there is to say.
+/// Reads all resources and releases the affinities that `choose` selects. Repeats while others
+/// change the store. Returns the released affinities with the value of `choose`.
 async fn release_chosen<T>(
     client: &Client,
     mut blocks: Blocks,

@@ -1,4 +1,14 @@
-//! routectl: looks at a daemon and steers it.
+//! The command line of routectl, which shows and controls a daemon.
+//!
+//! Each command is a module with its arguments and its `run`. Common to them are:
+//!
+//! | Module | Contents |
+//! |---|---|
+//! | `files` | Arguments `-f`, and the reading of files and directories |
+//! | `output`, `columns`, `template` | Tables, colours, JSON and YAML, custom columns, JSONPath templates |
+//! | `calicoctl` | Commands of calicoctl, with a hint for those that routectl lacks |
+//! | `packaging` | Completions, manual pages and generated documentation |
+//! | `usage` | Errors in arguments |
 
 mod apply;
 mod calico_node;
@@ -33,25 +43,25 @@ use clap::{Parser, Subcommand};
 use api::client::{Client, ClientError};
 use resource::{Kind, Mistake};
 
-/// Where routed listens unless told otherwise.
+/// The default path of the daemon's control socket.
 const SOCKET: &str = "/run/routed/routed.sock";
 
 const EXAMPLES: &str = "Examples:
   routectl show peers                       the BGP sessions and their states
   routectl get nodes --output=wide          the nodes of the cluster
   routectl apply -f pools.yaml              store resources; -f - reads standard input
-  routectl explain 10.1.2.3                 why packets to an address go where they go
+  routectl explain 10.1.2.3                 how packets to an address are forwarded
 
-Exit status: 0 done, 1 the daemon said no or something is not valid, 2 wrong usage, 3 no daemon.";
+Exit status: 0 success, 1 the daemon refused or something is not valid, 2 wrong usage, 3 no daemon.";
 
-/// Looks at and steers routed, the routing daemon of this node.
+/// Show and control routed, the routing daemon of this node.
 #[derive(Debug, Parser)]
 #[command(name = "routectl", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// The daemon's control socket.
     #[arg(long, global = true, env = "ROUTED_SOCKET", default_value = SOCKET, value_name = "PATH")]
     socket: PathBuf,
-    /// calicoctl's; there are no versions here that could differ.
+    /// Accepted for compatibility with calicoctl, without effect.
     #[arg(long, global = true, hide = true)]
     allow_version_mismatch: bool,
     #[command(subcommand)]
@@ -60,53 +70,53 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show what the daemon does now.
+    /// Show sessions, routes, tunnels, nodes and the status of the daemon.
     #[command(after_help = "Examples:
   routectl show peers
   routectl show peers node-2                    one session in full: capabilities, timers, counters
   routectl show routes -o wide
   routectl show routes --prefix 10.1.0.0/16 --peer node-2
-  routectl show routes --peer node-2 --received     before any filter; --advertised: what it is told
+  routectl show routes --peer node-2 --received     before any filter; --advertised: sent to the peer
   routectl show tunnels -o json")]
     Show(show::Show),
-    /// Store resources: new ones are created, known ones replaced.
+    /// Create or replace resources.
     #[command(after_help = "Examples:
   routectl apply -f pools.yaml -f nodes.yaml
   kubectl get -o yaml ippool default | routectl apply -f -")]
     Apply(files::Files),
-    /// Make resources; what is there already is refused by name.
+    /// Create resources. Existing ones are refused by name.
     #[command(after_help = "Examples:
   routectl create -f pools.yaml
   routectl create -R -f resources/ --skip-exists")]
     Create(apply::Create),
-    /// Replace resources that are there, if nobody has changed them since they were read.
+    /// Replace existing resources.
     #[command(after_help = "Examples:
   routectl get node node-1 -o yaml > node.yaml; $EDITOR node.yaml; routectl replace -f node.yaml
 
 A resource with metadata.resourceVersion is replaced only if that is still its version.")]
     Replace(files::Files),
-    /// Change fields of a resource where it stands.
+    /// Change fields of a resource.
     #[command(after_help = "Examples:
   routectl patch node node-1 -p '{\"spec\":{\"bgp\":{\"routeReflectorClusterID\":\"244.0.0.1\"}}}'
   routectl patch ippool default -p '{\"spec\":{\"natOutgoing\":true}}'
   routectl patch node node-1 --type json -p '[{\"op\":\"remove\",\"path\":\"/spec/bgp/asNumber\"}]'
 
-null removes a field, a list is replaced whole. What comes of it is checked like anything that is applied.")]
+null removes a field, a list is replaced whole. The result is validated like applied resources.")]
     Patch(patch::Patch),
-    /// Set and remove labels of a resource.
+    /// Set or remove labels of a resource.
     #[command(after_help = "Examples:
   routectl label nodes node-1 route-reflector=true
   routectl label nodes node-1 rack=r2 --overwrite
   routectl label nodes node-1 rack --remove
   routectl label nodes node-1 zone=a rack-")]
     Label(patch::Label),
-    /// Show, check and release the blocks of addresses that nodes have.
+    /// Show, check and release address blocks of nodes.
     #[command(subcommand)]
     Ipam(ipam::Ipam),
-    /// Copy all resources out of a datastore, or from one to another.
+    /// Export all resources of a datastore, or copy them to another.
     #[command(subcommand)]
     Datastore(datastore::Datastore),
-    /// Show resources as they are stored.
+    /// Show stored resources.
     #[command(after_help = "Examples:
   routectl get nodes --output=wide
   routectl get ippool default -o yaml
@@ -122,83 +132,85 @@ Kinds: nodes, ippools, bgppeers, bgpconfigurations, bgpfilters, blockaffinities;
   routectl delete nodes node-1 node-2 --skip-not-exists
   routectl delete -f pools.yaml")]
     Delete(apply::Delete),
-    /// Check resource files; needs no daemon.
+    /// Validate resource files. Needs no daemon.
     #[command(after_help = "Examples:
   routectl validate -f pools.yaml -f nodes.yaml
   routectl validate -R -f /etc/routed/resources")]
     Validate(validate::Validate),
-    /// Write resources of any form (v1, lists, as Kubernetes stores them) as v3 documents; needs no daemon.
+    /// Convert resources of any form (v1, lists, Kubernetes' storage form) to v3 documents. Needs no daemon.
     #[command(after_help = "Examples:
   routectl convert -f old.yaml > new.yaml
   kubectl get ippools.crd.projectcalico.org -o yaml | routectl convert -f - > /etc/routed/resources/pools.yaml
 
-What belongs to a cluster (versions, identifiers, times, status) is left out, as by `get --export`.")]
+Fields of one cluster (versions, identifiers, times, status) are removed, as by `get --export`.")]
     Convert(convert::Convert),
-    /// Show this node's sessions in calicoctl's form.
+    /// Show this node's sessions in the format of calicoctl.
     #[command(subcommand)]
     Node(calico_node::Node),
-    /// Show routectl's version and the daemon's.
+    /// Show the versions of routectl and the daemon.
     Version(calico_node::Version),
-    /// Say why packets to an address go where they go, and the first thing that is wrong if something is.
+    /// Explain how packets to an address are forwarded, and name the first problem on their way.
     #[command(after_help = "Examples:
   routectl explain 10.1.2.3
-  routectl explain 10.1.2.3 --from 10.1.1.7     as a pod of this node sends it
+  routectl explain 10.1.2.3 --from 10.1.1.7     for packets of a pod of this node
   routectl explain 10.1.2.0/26 -o json
 
-Exit status: 0 packets leave as they should, 1 something is wrong and the line `Verdict` says what.")]
+Exit status: 0 packets are forwarded, 1 there is a problem, which the line `Verdict` names.")]
     Explain(explain::Explain),
-    /// Show what has happened: sessions, routes, ways, the kernel, the store, resources.
+    /// Show events of sessions, routes, tunnels, the kernel, the datastore and resources.
     #[command(after_help = "Examples:
   routectl events --since 10m
   routectl events -f --kind session,tunnel
   routectl events -o json | jq 'select(.what == \"down\")'
 
-The daemon keeps the last 1024 events of sessions, routes and tunnels each and 256 of the other kinds. Of more than 256 of a kind at once,
-and 16 a second in the long run, it keeps how many there were.")]
+The daemon keeps the last 1024 events of sessions, routes and tunnels each and 256 of the other
+kinds. Of bursts of more than 256 events of a kind, and of more than 16 a second on average, it
+keeps the number only.")]
     Events(events::Events),
-    /// Watch peers, ways and rates on the whole screen; q quits.
+    /// Watch peers, tunnels and rates in full screen. q quits.
     #[command(after_help = "Examples:
   routectl top
   routectl top --interval 5s
   routectl top | head                 one frame, as plain text")]
     Top(top::Top),
-    /// Show what resources would change on this node: sessions, routes, the kernel; nothing is changed.
+    /// Show the changes that resources would make on this node, without making them.
     #[command(after_help = "Examples:
   routectl plan -f pools.yaml
   routectl plan -f old-peer.yaml --delete
   routectl plan -f pools.yaml -o json
 
-Signs: + comes, ~ changes, - goes, = stays. A file that `apply` would refuse is refused in the same words.")]
+Signs: + added, ~ changed, - removed, = unchanged. A file that `apply` would refuse is refused with the same message.")]
     Plan(plan::Plan),
-    /// Look for everything that may be wrong with this node, each with the evidence and what mends it.
+    /// Diagnose this node: list problems with evidence and remedy.
     #[command(after_help = "Examples:
   routectl doctor
   routectl doctor -o json
 
-Exit status: 0 no errors (there may be warnings), 1 something is wrong.")]
+Exit status: 0 no errors (there may be warnings), 1 errors.")]
     Doctor(doctor::Doctor),
-    /// Take this node out: announce its blocks as going away, withdraw them, end the daemon.
+    /// Drain this node: announce a graceful shutdown, withdraw its blocks and end the daemon.
     #[command(after_help = "Examples:
   routectl drain
   routectl drain --wait 30s
 
-Other nodes get the blocks with GRACEFUL_SHUTDOWN (RFC 8326) and LOCAL_PREF 0 first, so that they find other ways
-where there are any. Routes in the kernel stay, so pods of this node still send.")]
+Other nodes first get the blocks with GRACEFUL_SHUTDOWN (RFC 8326) and LOCAL_PREF 0, so that they
+switch to other paths if there are any. Routes in the kernel stay, so pods of this node can still
+send.")]
     Drain(drain::Drain),
-    /// Remove everything of routed's from this kernel, and only that; the daemon must not run.
+    /// Remove all kernel objects of routed. The daemon must not run.
     #[command(after_help = "Examples:
   systemctl stop routed && routectl flush
 
-Needs CAP_NET_ADMIN. Pods of this node reach no other node's afterwards.")]
+Needs CAP_NET_ADMIN. Pods of this node can't reach pods of other nodes afterwards.")]
     Flush(drain::Flush),
-    /// Build a whole cluster on this machine and ping every pod from every pod.
+    /// Build a cluster of namespaces on this machine and ping every pod from every pod.
     #[command(after_help = "Examples:
   routectl lab
   routectl lab --mode reflector
   routectl lab --subnets 2 --pool-mode cross-subnet
   routectl lab --block-bgp node-3
 
-Needs root. Where this kernel has no ipip device it runs in a User-Mode Linux guest.")]
+Needs root. If this kernel has no ipip device, it runs in a User-Mode Linux guest.")]
     Lab(lab::LabArgs),
     /// Write shell completions to standard output.
     #[command(after_help = "Examples:
@@ -215,19 +227,19 @@ Needs root. Where this kernel has no ipip device it runs in a User-Mode Linux gu
     Guest(lab::guest::GuestArgs),
 }
 
-/// Why a command did not do as asked.
+/// The failure of a command.
 #[derive(Debug)]
 enum Failure {
-    /// The daemon's refusal, or that there is none.
+    /// A refusal by the daemon, or no daemon.
     Client(ClientError),
-    /// What was given is not valid.
+    /// Invalid resources.
     Mistakes(Vec<Mistake>),
-    /// What was given can't be read or written.
+    /// A file or stream that can't be read or written.
     Io(anyhow::Error),
-    /// What clap can't see is wrong.
+    /// Wrong usage that clap does not detect.
     Usage(UsageError),
-    /// What was asked for has been shown, and it is not well.
-    Shown,
+    /// A problem that the command has shown already.
+    Reported,
 }
 
 impl From<ClientError> for Failure {
@@ -237,7 +249,7 @@ impl From<ClientError> for Failure {
 }
 
 impl Failure {
-    /// Says on stderr what is wrong and gives the exit status.
+    /// Prints the failure to stderr and returns the exit status.
     fn report(self) -> ExitCode {
         match self {
             Failure::Client(ClientError::Refused { error, mistakes }) => {
@@ -263,7 +275,7 @@ impl Failure {
                 eprintln!("routectl: {error}");
                 ExitCode::from(2)
             }
-            Failure::Shown => ExitCode::from(1),
+            Failure::Reported => ExitCode::from(1),
         }
     }
 }
@@ -275,9 +287,9 @@ fn report(mistakes: &[Mistake]) -> ExitCode {
     ExitCode::from(1)
 }
 
-/// Runs the command that the arguments name and gives the exit status.
+/// Runs the command that the arguments name and returns the exit status.
 pub fn main() -> ExitCode {
-    // A guest's first process is this program too.
+    // The first process of a guest is this program too.
     lab::guest::init::become_init_if_asked();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -290,7 +302,7 @@ pub fn main() -> ExitCode {
         }
     };
     let cli = match cli.command {
-        // These have no daemon to ask, and runtimes of their own.
+        // These need no daemon, and have runtimes of their own.
         Command::Lab(args) => return lab::main(args),
         Command::Guest(args) => return lab::guest::main(args),
         Command::Completions(args) => return args.write(),
@@ -299,7 +311,7 @@ pub fn main() -> ExitCode {
         command => Cli { command, ..cli },
     };
     let client = Client::new(&cli.socket);
-    // One request is all there is to do: no threads.
+    // One request needs no threads.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -343,7 +355,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads a kind for clap.
+/// Parses a kind, for clap.
 fn kind(text: &str) -> Result<Kind, UsageError> {
     Kind::from_user(text).ok_or_else(|| {
         let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.plural()).collect();

@@ -1,4 +1,4 @@
-//! Text for a terminal or a pipe.
+//! Output of text and tables to a terminal or a pipe.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,17 +8,20 @@ use serde::Serialize;
 use super::Failure;
 use api::view::SessionState;
 
-/// Whether stdout is a terminal that wants colour (`NO_COLOR`, <https://no-color.org>).
+/// The line of calicoctl for an empty set of resources.
+pub(super) const NO_RESOURCES: &str = "No resources specified\n";
+
+/// Returns whether stdout is a terminal that wants colour (`NO_COLOR`, <https://no-color.org>).
 pub(super) fn coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Text in a colour (SGR), where that is wanted.
+/// Returns a text in a colour (SGR), if colours are enabled.
 pub(super) fn painted(colour: &str, text: &str) -> String {
     if coloured() { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
-/// Writes to stdout. A reader that went away (`| head`) is no failure.
+/// Writes to stdout. A closed pipe (`| head`) is not a failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -29,25 +32,38 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Returns the name of a value in JSON.
+pub(super) fn json_name(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "-".into(),
+    }
+}
+
+/// Formats a time to the second.
+pub(super) fn timestamp(at: &jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// Prints a value as indented JSON.
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Io(error.into()))?;
     print(&(text + "\n"))
 }
 
-/// Prints a value as YAML, by the same names as its JSON.
+/// Prints a value as YAML, with the names of its JSON.
 pub(super) fn yaml<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
     let value = serde_json::to_value(value).map_err(|error| Failure::Io(error.into()))?;
     let text = serde_saphyr::to_string(&value).map_err(|error| Failure::Io(error.into()))?;
     print(&text)
 }
 
-/// Text without control characters: what peers send must not steer a terminal.
+/// Removes control characters: text from peers must not control the terminal.
 pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A line that is green if `good`, else yellow.
+/// Returns a line that is green if `good`, else yellow.
 pub(super) fn judged(text: &str, good: bool) -> String {
     match (coloured(), good) {
         (false, _) => clean(text),
@@ -56,54 +72,55 @@ pub(super) fn judged(text: &str, good: bool) -> String {
     }
 }
 
-/// Cleans several lines.
+/// Removes control characters from several lines.
 pub(super) fn clean_lines(text: &str) -> String {
     text.lines().map(|line| clean(line) + "\n").collect()
 }
 
-/// The same of a text of the user's own making, in which tabs and ends of lines are meant.
+/// Removes control characters except tabs and newlines, for the user's own text.
 pub(super) fn clean_text(text: &str) -> String {
     let meant = |c: char| matches!(c, '\n' | '\t' | '\r');
     text.chars().map(|c| if c.is_control() && !meant(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A cell of a `show` table.
-pub(super) struct Shown {
+pub(super) struct StyledCell {
     text: String,
     colour: Option<Color>,
 }
 
-impl<T: ToString> From<T> for Shown {
+impl<T: ToString> From<T> for StyledCell {
     fn from(value: T) -> Self {
-        Shown { text: clean(&value.to_string()), colour: None }
+        StyledCell { text: clean(&value.to_string()), colour: None }
     }
 }
 
-impl Shown {
-    /// A value that may be missing, shown as `-`.
+impl StyledCell {
+    /// Returns the cell of an optional value, `-` if it is absent.
     pub(super) fn maybe<T: ToString>(value: Option<T>) -> Self {
-        value.map_or_else(|| "-".into(), Shown::from)
+        value.map_or_else(|| "-".into(), StyledCell::from)
     }
 
-    /// A session's state: green if all is well, yellow on the way, red if idle.
+    /// Returns the cell of a session state: green if Established, yellow in between, red if
+    /// Idle.
     pub(super) fn state(state: SessionState) -> Self {
         let colour = match state {
             SessionState::Established => Color::Green,
             SessionState::Idle => Color::Red,
             _ => Color::Yellow,
         };
-        Shown { text: format!("{state:?}"), colour: Some(colour) }
+        StyledCell { text: format!("{state:?}"), colour: Some(colour) }
     }
 
-    /// A value that is green if `good`, else yellow.
+    /// Returns a cell that is green if `good`, else yellow.
     pub(super) fn judged(value: impl ToString, good: bool) -> Self {
         let colour = if good { Color::Green } else { Color::Yellow };
-        Shown { text: clean(&value.to_string()), colour: Some(colour) }
+        StyledCell { text: clean(&value.to_string()), colour: Some(colour) }
     }
 }
 
-/// A table of a `show` command: on a terminal with colours and bold headings, else plain.
-pub(super) fn table(headings: &[&str], rows: Vec<Vec<Shown>>) -> String {
+/// Renders a table of a `show` command, on a terminal with colours and bold headings.
+pub(super) fn table(headings: &[&str], rows: Vec<Vec<StyledCell>>) -> String {
     let coloured = coloured();
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -129,7 +146,7 @@ pub(super) fn table(headings: &[&str], rows: Vec<Vec<Shown>>) -> String {
     trimmed(table.lines())
 }
 
-/// A table of `get`: columns padded by three spaces, as scripts around calicoctl expect.
+/// Renders a table of `get`: columns padded by three spaces, as scripts for calicoctl expect.
 pub(super) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in rows {
@@ -145,7 +162,7 @@ pub(super) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     trimmed(std::iter::once(heading).chain(rows))
 }
 
-/// A table as calicoctl draws those of `ipam`: in a frame, headings in the middle.
+/// Renders a table of `ipam`, as calicoctl does: in a frame, headings centred.
 pub(super) fn boxed(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in rows {

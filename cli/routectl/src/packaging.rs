@@ -1,4 +1,4 @@
-//! What belongs beside the programs on a host: completions and manual pages, made from the commands.
+//! Generated files: completions, manual pages and pages of the documentation.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::Cli;
 /// The arguments of `completions`.
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// For which shell.
+    /// The shell.
     shell: clap_complete::Shell,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Reference {
     page: Page,
 }
 
-/// Pages that are made from what the programs know.
+/// The generated pages of the documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Page {
     /// docs/resources.md.
@@ -54,7 +54,7 @@ impl Reference {
 /// The arguments of `man`.
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// The directory, which has to be there.
+    /// An existing directory.
     directory: PathBuf,
 }
 
@@ -72,7 +72,7 @@ impl Man {
     }
 }
 
-/// The pages of a command and of those below it.
+/// Renders the pages of a command and of its subcommands.
 fn pages(command: &Command, name: &str, directory: &Path) -> io::Result<()> {
     page(command, name, "1", directory)?;
     for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help")
@@ -84,7 +84,7 @@ fn pages(command: &Command, name: &str, directory: &Path) -> io::Result<()> {
 }
 
 fn page(command: &Command, name: &str, section: &str, directory: &Path) -> io::Result<()> {
-    // Names of commands last as long as the program does.
+    // clap needs names with the lifetime of the program.
     let named = command
         .clone()
         .name(name.to_owned())

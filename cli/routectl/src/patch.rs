@@ -11,15 +11,15 @@ use api::client::Client;
 use api::{LabelChange, LabelDone, LabelResponse, PatchResponse};
 use resource::{Kind, yaml_as_json};
 
-/// A kind as the user spells it, which calicoctl repeats in its answers.
+/// A kind with the user's spelling, which calicoctl repeats in its output.
 #[derive(Clone, Debug)]
-struct Spelt {
+struct KindArgument {
     kind: Kind,
     text: String,
 }
 
-fn spelt(text: &str) -> Result<Spelt, UsageError> {
-    super::kind(text).map(|kind| Spelt { kind, text: text.to_owned() })
+fn spelt(text: &str) -> Result<KindArgument, UsageError> {
+    super::kind(text).map(|kind| KindArgument { kind, text: text.to_owned() })
 }
 
 /// The arguments of `patch`.
@@ -34,19 +34,21 @@ pub(super) struct Patch {
     /// The patch, JSON or YAML.
     #[arg(short, long, value_name = "PATCH")]
     patch: String,
-    /// Its form.
+    /// The type of the patch.
     #[arg(short, long, default_value = "strategic")]
-    r#type: Form,
+    r#type: PatchType,
 }
 
-/// The forms of patches, by calicoctl's names.
+/// The types of patches, with calicoctl's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// As merge: no field of these kinds has a merge strategy of its own.
+enum PatchType {
+    /// A strategic merge patch. Equals merge, since no field of these kinds has a merge
+    /// strategy.
     Strategic,
-    /// A JSON merge patch (RFC 7386): what is named is replaced, null removes it, lists are replaced whole.
+    /// A JSON merge patch (RFC 7386): named fields are replaced, null removes a field, lists
+    /// are replaced whole.
     Merge,
-    /// A JSON patch (RFC 6902): a list of operations; a mapping is taken for a merge patch.
+    /// A JSON patch (RFC 6902): a list of operations. A mapping counts as a merge patch.
     Json,
 }
 
@@ -55,11 +57,11 @@ impl Patch {
         let patch = yaml_as_json(&self.patch)
             .map_err(|error| Failure::Usage(usage!("--patch: {}", output::clean(&error.to_string()))))?;
         let form = match self.r#type {
-            // calicoctl's own example of this form is a merge patch.
-            Form::Json if patch.is_object() => "application/merge-patch+json",
-            Form::Json => "application/json-patch+json",
-            Form::Merge => "application/merge-patch+json",
-            Form::Strategic => "application/strategic-merge-patch+json",
+            // The example for this type in calicoctl's help is a merge patch.
+            PatchType::Json if patch.is_object() => "application/merge-patch+json",
+            PatchType::Json => "application/json-patch+json",
+            PatchType::Merge => "application/merge-patch+json",
+            PatchType::Strategic => "application/strategic-merge-patch+json",
         };
         let path = format!("/v1/resources/{}/{}", self.kind.plural(), self.name);
         let response: PatchResponse = client.request_as(Method::PATCH, &path, form, Some(&patch)).await?;
@@ -72,14 +74,14 @@ impl Patch {
 pub(super) struct Label {
     /// The kind: nodes, ippools, bgppeers, ...
     #[arg(value_parser = spelt)]
-    kind: Spelt,
+    kind: KindArgument,
     /// The resource's name.
     #[arg(value_parser = get::name)]
     name: String,
-    /// KEY=VALUE sets a label, KEY- removes it; with --remove just KEY.
+    /// KEY=VALUE sets a label, KEY- removes it. With --remove just KEY.
     #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
     labels: Vec<String>,
-    /// Set labels that have another value already.
+    /// Overwrite labels that have another value.
     #[arg(long, conflicts_with = "remove")]
     overwrite: bool,
     /// Remove the labels.

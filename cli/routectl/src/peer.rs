@@ -1,10 +1,9 @@
 //! `routectl show peers NAME`: one session in full.
 
 use super::output;
-use super::show::{named, time};
 use api::view::{OpenView, PeerDetail, TrafficView};
 
-/// The session, a line for each thing.
+/// Renders a session in full, one property per line.
 pub(super) fn text(detail: &PeerDetail) -> String {
     let peer = &detail.peer;
     let maybe = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
@@ -13,8 +12,8 @@ pub(super) fn text(detail: &PeerDetail) -> String {
         ("Address", format!("{} port {}", peer.address, peer.port)),
         ("Local address", maybe(detail.local_address.map(|address| address.to_string()))),
         ("AS", peer.asn.to_string()),
-        ("Type", named(peer.r#type)),
-        ("State", format!("{:?} since {} ({} s)", peer.state, time(&peer.since), peer.uptime_s)),
+        ("Type", output::json_name(peer.r#type)),
+        ("State", format!("{:?} since {} ({} s)", peer.state, output::timestamp(&peer.since), peer.uptime_s)),
         ("Established", format!("{} times", detail.established)),
         ("Router ID", maybe(peer.router_id.map(|id| id.to_string()))),
     ];
@@ -34,14 +33,26 @@ pub(super) fn text(detail: &PeerDetail) -> String {
         ),
     ));
     if let Some(until) = peer.stale_until.as_ref().filter(|_| peer.stale > 0) {
-        lines.push(("  stale until", time(until)));
+        lines.push(("  stale until", output::timestamp(until)));
     }
     if let Some(error) = &peer.last_error {
-        let at = detail.last_error_at.as_ref().map(|at| format!("{}: ", time(at))).unwrap_or_default();
+        let at = detail
+            .last_error_at
+            .as_ref()
+            .map(|at| format!("{}: ", output::timestamp(at)))
+            .unwrap_or_default();
         lines.push(("Last error", format!("{at}{error}")));
     }
     if let Some(bfd) = &peer.bfd {
-        lines.push(("BFD", format!("{} since {}, {}", named(bfd.state), time(&bfd.since), bfd.diagnostic)));
+        lines.push((
+            "BFD",
+            format!(
+                "{} since {}, {}",
+                output::json_name(bfd.state),
+                output::timestamp(&bfd.since),
+                bfd.diagnostic
+            ),
+        ));
     }
     if peer.update_errors > 0 {
         let errors = format!(
@@ -51,7 +62,7 @@ pub(super) fn text(detail: &PeerDetail) -> String {
         lines.push(("Update errors", errors));
     }
     if let Some(last) = &peer.last_update_error {
-        lines.push(("  the last", format!("{}: {} ({})", time(&last.at), last.rule, last.hex)));
+        lines.push(("  the last", format!("{}: {} ({})", output::timestamp(&last.at), last.rule, last.hex)));
     }
     let mut text: String =
         lines.iter().map(|(name, value)| format!("{name:<14} {}\n", output::clean(value))).collect();
@@ -66,7 +77,9 @@ pub(super) fn text(detail: &PeerDetail) -> String {
 }
 
 fn traffic(name: &str, traffic: &TrafficView) -> String {
-    let at = |time_of: &Option<jiff::Timestamp>| time_of.as_ref().map_or_else(|| "never".to_owned(), time);
+    let at = |time_of: &Option<jiff::Timestamp>| {
+        time_of.as_ref().map_or_else(|| "never".to_owned(), output::timestamp)
+    };
     format!(
         "{name:<14} {} UPDATE (last {}), {} KEEPALIVE (last {}), {} OPEN, {} NOTIFICATION, {} ROUTE-REFRESH; {} octets\n",
         traffic.update,

@@ -1,10 +1,10 @@
-//! `routectl plan`: what resources would change on this node; nothing is changed.
+//! `routectl plan`: the changes that resources would make on this node.
 
 use clap::Args;
 use hyper::Method;
 
 use super::files::Files;
-use super::show::{Output, named};
+use super::show::ShowFormat;
 use super::{Failure, output};
 use api::Files as Request;
 use api::client::Client;
@@ -15,12 +15,12 @@ use api::view::{ChangeKind, KernelChanges, ObjectChange, RehearsalView, SessionF
 pub(super) struct Plan {
     #[command(flatten)]
     files: Files,
-    /// As if the resources were deleted instead of applied.
+    /// Plan the deletion of the resources.
     #[arg(long)]
     delete: bool,
-    /// How to show it; `wide` names what stays as it is, too.
+    /// The output format. `wide` includes what stays unchanged.
     #[arg(short, long, default_value = "table")]
-    output: Output,
+    output: ShowFormat,
 }
 
 impl Plan {
@@ -32,14 +32,16 @@ impl Plan {
             eprintln!("{}", output::clean(&warning.to_string()));
         }
         match self.output {
-            Output::Json => output::json(&view),
-            Output::Yaml => output::yaml(&view),
-            Output::Table | Output::Wide => output::print(&text(&view, self.output == Output::Wide)),
+            ShowFormat::Json => output::json(&view),
+            ShowFormat::Yaml => output::yaml(&view),
+            ShowFormat::Table | ShowFormat::Wide => {
+                output::print(&text(&view, self.output == ShowFormat::Wide))
+            }
         }
     }
 }
 
-/// A sign for each change, as in a diff.
+/// Returns the sign of a change, as in a diff.
 fn sign(change: ChangeKind) -> &'static str {
     match change {
         ChangeKind::Add => "+",
@@ -73,7 +75,8 @@ fn text(view: &RehearsalView, wide: bool) -> String {
             SessionFate::Kept => "=",
         };
         let reason = if session.reason.is_empty() { String::new() } else { format!(": {}", session.reason) };
-        let what = format!("{} ({}) {}{reason}", session.name, session.address, named(session.fate));
+        let what =
+            format!("{} ({}) {}{reason}", session.name, session.address, output::json_name(session.fate));
         text.push_str(&format!("  {sign} {}\n", output::clean(&what)));
     }
     text.push_str(&format!("  = {kept} kept as they are\n"));

@@ -1,4 +1,4 @@
-//! `routectl show`: what the daemon does now.
+//! `routectl show`: the present state of the daemon.
 
 use crate::usage::{UsageError, usage};
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::output::{self, Shown};
+use super::output::{self, StyledCell};
 use super::{Failure, get, peer};
 use api::client::Client;
 use api::view::{
@@ -19,52 +19,52 @@ use api::view::{
 /// The arguments of `show`.
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// What to show.
-    what: What,
-    /// Of peers: one of them, by name or address, in full.
+    /// The subject.
+    what: ShowTarget,
+    /// For peers: the name or address of one peer, to show in full.
     #[arg(value_parser = peer_name)]
     name: Option<String>,
-    /// How to show it.
+    /// The output format.
     #[arg(short, long, default_value = "table")]
-    output: Output,
-    /// Of routes: those of this prefix and inside it.
+    output: ShowFormat,
+    /// For routes: those of this prefix and inside it.
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
-    /// Of routes: those that come from this peer, by name or address.
+    /// For routes: those from this peer, by name or address.
     #[arg(long, value_name = "NAME", value_parser = peer_name)]
     peer: Option<String>,
-    /// Of routes: every path that was received, before any filter; with --peer of that one alone.
+    /// For routes: every path received, before any filter. With --peer from that peer only.
     #[arg(long, group = "which")]
     received: bool,
-    /// Of routes: what the peer of --peer is told, with the next hop that it is told.
+    /// For routes: those advertised to the peer of --peer, with the advertised next hop.
     #[arg(long, group = "which", requires = "peer")]
     advertised: bool,
-    /// Of routes: every path that a rule rejects, with the reason.
+    /// For routes: every path that a rule rejects, with the reason.
     #[arg(long, group = "which")]
     rejected: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+enum ShowTarget {
     /// The BGP sessions.
     #[value(alias = "peer")]
     Peers,
     /// The best route of each prefix.
     #[value(alias = "route")]
     Routes,
-    /// How each other node is reached.
+    /// The tunnel or direct path to each other node.
     #[value(alias = "tunnel")]
     Tunnels,
     /// The static peer table.
     #[value(alias = "node")]
     Nodes,
-    /// The daemon as a whole.
+    /// The status of the daemon.
     Status,
 }
 
-/// How views are shown.
+/// The output format of views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(super) enum ShowFormat {
     /// Columns.
     Table,
     /// More columns.
@@ -85,38 +85,41 @@ impl Show {
             ("--peer", self.peer.is_some()),
             ("--prefix", self.prefix.is_some()),
         ];
-        if let Some((name, _)) = of_routes.iter().find(|(_, given)| *given && self.what != What::Routes) {
+        if let Some((name, _)) = of_routes.iter().find(|(_, given)| *given && self.what != ShowTarget::Routes)
+        {
             return Err(Failure::Usage(usage!("{name} is for routes: show routes {name}")));
         }
-        if self.name.is_some() && self.what != What::Peers {
+        if self.name.is_some() && self.what != ShowTarget::Peers {
             return Err(Failure::Usage("a name is for peers: show peers NAME".into()));
         }
         match self.what {
-            What::Peers if self.name.is_some() => {
+            ShowTarget::Peers if self.name.is_some() => {
                 let path = format!("/v1/peers/{}", self.name.as_deref().unwrap_or_default());
                 show::<PeerDetail>(client, &path, output, |view, _| peer::text(view)).await
             }
-            What::Peers => {
+            ShowTarget::Peers => {
                 show::<Vec<PeerView>>(client, "/v1/peers", output, |view, wide| peers(view, wide)).await
             }
-            What::Routes => {
+            ShowTarget::Routes => {
                 let path = format!("/v1/routes?{}", self.route_query()?);
                 let all_columns = self.rejected || self.received || self.advertised;
                 show::<Vec<RouteView>>(client, &path, output, |view, wide| routes(view, wide || all_columns))
                     .await
             }
-            What::Tunnels => {
+            ShowTarget::Tunnels => {
                 show::<Vec<TunnelView>>(client, "/v1/tunnels", output, |view, wide| tunnels(view, wide)).await
             }
-            What::Nodes => {
+            ShowTarget::Nodes => {
                 show::<Vec<NodeView>>(client, "/v1/nodes", output, |view, wide| nodes(view, wide)).await
             }
-            What::Status => show::<StatusView>(client, "/v1/status", output, |view, _| status(view)).await,
+            ShowTarget::Status => {
+                show::<StatusView>(client, "/v1/status", output, |view, _| status(view)).await
+            }
         }
     }
 }
 
-/// A peer's name, or its address.
+/// Returns a peer's name, or its address.
 fn peer_name(text: &str) -> Result<String, UsageError> {
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.to_string()),
@@ -125,7 +128,7 @@ fn peer_name(text: &str) -> Result<String, UsageError> {
 }
 
 impl Show {
-    /// What of routes is asked for, as the API takes it.
+    /// Returns the query of the routes, for the API.
     fn route_query(&self) -> Result<String, Failure> {
         let mut query = match (self.received, self.advertised, self.rejected) {
             (true, ..) => "which=received",
@@ -151,29 +154,16 @@ impl Show {
 async fn show<T: DeserializeOwned + Serialize>(
     client: &Client,
     path: &str,
-    output: Output,
+    output: ShowFormat,
     render: impl FnOnce(&T, bool) -> String,
 ) -> Result<(), Failure> {
     let view: T = client.get(path).await?;
     match output {
-        Output::Table => output::print(&render(&view, false)),
-        Output::Wide => output::print(&render(&view, true)),
-        Output::Json => output::json(&view),
-        Output::Yaml => output::yaml(&view),
+        ShowFormat::Table => output::print(&render(&view, false)),
+        ShowFormat::Wide => output::print(&render(&view, true)),
+        ShowFormat::Json => output::json(&view),
+        ShowFormat::Yaml => output::yaml(&view),
     }
-}
-
-/// The name that JSON gives a value.
-pub(super) fn named(value: impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => "-".into(),
-    }
-}
-
-/// A time to the second.
-pub(super) fn time(at: &jiff::Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn joined(blocks: &[IpNet]) -> String {
@@ -195,28 +185,30 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
         ]);
     }
     let rows = peers.iter().map(|peer| {
-        let mut row: Vec<Shown> = vec![
+        let mut row: Vec<StyledCell> = vec![
             (&peer.name).into(),
             peer.address.into(),
             peer.asn.into(),
-            named(peer.r#type).into(),
-            Shown::state(peer.state),
-            time(&peer.since).into(),
+            output::json_name(peer.r#type).into(),
+            StyledCell::state(peer.state),
+            output::timestamp(&peer.since).into(),
             peer.received.into(),
             peer.accepted.into(),
             peer.advertised.into(),
         ];
         if wide {
             row.push(match &peer.stale_until {
-                Some(until) if peer.stale > 0 => format!("{} until {}", peer.stale, time(until)).into(),
+                Some(until) if peer.stale > 0 => {
+                    format!("{} until {}", peer.stale, output::timestamp(until)).into()
+                }
                 _ => peer.stale.into(),
             });
-            row.push(Shown::maybe(peer.hold_time_s.map(|seconds| format!("{seconds}s"))));
-            row.push(Shown::maybe(peer.router_id));
-            row.push(Shown::maybe(peer.bfd.as_ref().map(bfd)));
-            row.push(Shown::maybe(peer.last_error.as_ref()));
+            row.push(StyledCell::maybe(peer.hold_time_s.map(|seconds| format!("{seconds}s"))));
+            row.push(StyledCell::maybe(peer.router_id));
+            row.push(StyledCell::maybe(peer.bfd.as_ref().map(bfd)));
+            row.push(StyledCell::maybe(peer.last_error.as_ref()));
             row.push(update_errors(peer).into());
-            row.push(Shown::maybe(peer.last_update_error.as_ref().map(update_error)));
+            row.push(StyledCell::maybe(peer.last_update_error.as_ref().map(update_error)));
         }
         row
     });
@@ -224,7 +216,7 @@ fn peers(peers: &[PeerView], wide: bool) -> String {
 }
 
 fn bfd(bfd: &BfdView) -> String {
-    let state = named(bfd.state);
+    let state = output::json_name(bfd.state);
     match bfd.state {
         BfdState::Up => format!("{state}, {} ms", bfd.detection_time_ms),
         BfdState::AdminDown | BfdState::Down | BfdState::Init => format!("{state}: {}", bfd.diagnostic),
@@ -248,11 +240,11 @@ fn update_error(error: &UpdateErrorView) -> String {
 }
 
 pub(super) fn exit(exit: Option<ExitKind>) -> String {
-    exit.map_or_else(|| "-".into(), named)
+    exit.map_or_else(|| "-".into(), output::json_name)
 }
 
 pub(super) fn source(source: RouteSource) -> String {
-    named(source)
+    output::json_name(source)
 }
 
 pub(super) fn routes(routes: &[RouteView], wide: bool) -> String {
@@ -262,29 +254,29 @@ pub(super) fn routes(routes: &[RouteView], wide: bool) -> String {
     }
     let rows = routes.iter().flat_map(|route| {
         let installed = if route.installed { "yes" } else { "no" };
-        let mut row: Vec<Shown> = vec![
+        let mut row: Vec<StyledCell> = vec![
             route.prefix.into(),
-            Shown::maybe(route.next_hop),
+            StyledCell::maybe(route.next_hop),
             source(route.source).into(),
             if route.legs.is_empty() {
                 exit(route.exit).into()
             } else {
                 format!("{} exits", route.legs.len()).into()
             },
-            Shown::maybe(route.device.as_ref().filter(|_| route.legs.is_empty())),
-            Shown::judged(installed, route.installed),
+            StyledCell::maybe(route.device.as_ref().filter(|_| route.legs.is_empty())),
+            StyledCell::judged(installed, route.installed),
         ];
         if wide {
-            row.push(Shown::maybe(route.peer.as_ref()));
+            row.push(StyledCell::maybe(route.peer.as_ref()));
             row.push((&route.reason).into());
         }
         let legs = route.legs.iter().map(move |leg| {
-            let mut row: Vec<Shown> = vec![
+            let mut row: Vec<StyledCell> = vec![
                 "".into(),
                 leg.gateway.into(),
                 "".into(),
                 exit(Some(leg.exit)).into(),
-                Shown::maybe(leg.device.as_ref()),
+                StyledCell::maybe(leg.device.as_ref()),
                 "".into(),
             ];
             if wide {
@@ -303,18 +295,18 @@ fn tunnels(tunnels: &[TunnelView], wide: bool) -> String {
         headings.extend(["PROBE", "MTU"]);
     }
     let rows = tunnels.iter().map(|tunnel| {
-        let mut row: Vec<Shown> = vec![
+        let mut row: Vec<StyledCell> = vec![
             (&tunnel.node).into(),
-            Shown::maybe(tunnel.address),
+            StyledCell::maybe(tunnel.address),
             exit(tunnel.preferred).into(),
-            Shown::judged(exit(tunnel.in_use), tunnel.in_use == tunnel.preferred),
-            Shown::maybe(tunnel.since.as_ref().map(time)),
+            StyledCell::judged(exit(tunnel.in_use), tunnel.in_use == tunnel.preferred),
+            StyledCell::maybe(tunnel.since.as_ref().map(output::timestamp)),
             if wide { joined(&tunnel.blocks).into() } else { tunnel.blocks.len().into() },
             (&tunnel.reason).into(),
         ];
         if wide {
-            row.push(Shown::maybe(tunnel.last_probe_ms.map(|time| format!("{time:.2} ms"))));
-            row.push(Shown::maybe(tunnel.mtu));
+            row.push(StyledCell::maybe(tunnel.last_probe_ms.map(|time| format!("{time:.2} ms"))));
+            row.push(StyledCell::maybe(tunnel.mtu));
         }
         row
     });
@@ -329,24 +321,24 @@ fn nodes(nodes: &[NodeView], wide: bool) -> String {
     let rows = nodes.iter().map(|node| {
         let asn = if node.asn_inherited { format!("({})", node.asn) } else { node.asn.to_string() };
         let name = if node.local { format!("{} (this node)", node.name) } else { node.name.clone() };
-        let mut row: Vec<Shown> = vec![
+        let mut row: Vec<StyledCell> = vec![
             name.into(),
             asn.into(),
-            Shown::maybe(node.ipv4.as_ref()),
-            Shown::maybe(node.ipv6.as_ref()),
+            StyledCell::maybe(node.ipv4.as_ref()),
+            StyledCell::maybe(node.ipv6.as_ref()),
             if node.blocks.is_empty() { "-".into() } else { joined(&node.blocks).into() },
         ];
         if wide {
-            row.push(Shown::maybe(node.cluster_id));
-            row.push(Shown::maybe(node.vtep));
-            row.push(Shown::maybe(node.vtep_mac.as_ref()));
+            row.push(StyledCell::maybe(node.cluster_id));
+            row.push(StyledCell::maybe(node.vtep));
+            row.push(StyledCell::maybe(node.vtep_mac.as_ref()));
         }
         row
     });
     output::table(&headings, rows.collect())
 }
 
-/// What this node's nftables table does, and what it has dropped.
+/// Describes this node's nftables table and the packets that it has dropped.
 fn firewall_lines(firewall: &FirewallView) -> Vec<(&'static str, String)> {
     let state = match (firewall.wanted, firewall.installed) {
         (false, _) => "nothing to do",
@@ -370,9 +362,9 @@ fn firewall_lines(firewall: &FirewallView) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// How a shared datastore is reached.
+/// Describes the connection to a shared datastore.
 fn store_line(store: &StoreView) -> String {
-    let since = time(&store.since);
+    let since = output::timestamp(&store.since);
     if store.connected {
         return format!("in step with {} since {since}", store.endpoint);
     }
@@ -385,7 +377,7 @@ fn status(status: &StatusView) -> String {
     let mut lines = vec![
         ("Node", status.node.clone()),
         ("Version", status.version.clone()),
-        ("Running since", format!("{} ({} s)", time(&status.started), status.uptime_s)),
+        ("Running since", format!("{} ({} s)", output::timestamp(&status.started), status.uptime_s)),
         ("Ready", if status.ready { "yes".into() } else { "no".into() }),
     ];
     lines.extend(status.not_ready.iter().map(|reason| ("  because", reason.clone())));

@@ -1,5 +1,5 @@
-//! `-o jsonpath=...`: kubectl's templates, a text with paths in braces. Paths are those of RFC 9535 in kubectl's
-//! spelling, which `jsonpath-rust` evaluates.
+//! Templates of `-o jsonpath=...`, as kubectl has them: text with paths in braces. Paths in
+//! kubectl's spelling are translated to RFC 9535, which `jsonpath-rust` evaluates.
 
 use crate::usage::{UsageError, usage};
 use jsonpath_rust::parser::model::JpQuery;
@@ -7,37 +7,37 @@ use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::js_path_process;
 use serde_json::Value as Json;
 
-/// Characters at which a template is refused.
+/// The longest template, in characters.
 const MAX_LENGTH: usize = 8192;
-/// Ranges within ranges at which a template is refused.
+/// The deepest nesting of ranges.
 const MAX_DEPTH: usize = 16;
 
-/// A template that was read.
+/// A parsed template.
 #[derive(Clone, Debug)]
-pub(super) struct Template(Vec<Part>);
+pub(super) struct Template(Vec<TemplatePart>);
 
 #[derive(Clone, Debug)]
-enum Part {
-    /// Text as it is.
+enum TemplatePart {
+    /// Literal text.
     Text(String),
     /// The values of a path.
-    Values(Path),
-    /// The parts, once for each value of a path.
-    Range(Path, Vec<Part>),
+    Values(TemplatePath),
+    /// Parts that are rendered once for each value of a path.
+    Range(TemplatePath, Vec<TemplatePart>),
 }
 
 /// A path, and whether it begins at the root rather than at the value of the range around it.
 #[derive(Clone, Debug)]
-struct Path {
+struct TemplatePath {
     query: JpQuery,
     from_root: bool,
 }
 
 impl Template {
-    /// Reads a template; a path alone may go without its braces.
+    /// Parses a template. A single path may lack its braces.
     ///
     /// # Errors
-    /// One line: which action is wrong.
+    /// An action is malformed. The message is one line.
     pub(super) fn parse(text: &str) -> Result<Self, UsageError> {
         if text.len() > MAX_LENGTH {
             return Err(usage!("jsonpath=: longer than {MAX_LENGTH} bytes"));
@@ -47,12 +47,12 @@ impl Template {
         }
         let bare = !text.contains('{') && text.starts_with(['.', '$', '@']);
         let braced = if bare { format!("{{{text}}}") } else { text.to_owned() };
-        let mut open: Vec<(Option<Path>, Vec<Part>)> = vec![(None, Vec::new())];
+        let mut open: Vec<(Option<TemplatePath>, Vec<TemplatePart>)> = vec![(None, Vec::new())];
         let mut rest = braced.as_str();
         while !rest.is_empty() {
             let (before, after) = rest.split_once('{').unwrap_or((rest, ""));
             if !before.is_empty() {
-                push(&mut open, Part::Text(before.to_owned()));
+                push(&mut open, TemplatePart::Text(before.to_owned()));
             }
             if before.len() == rest.len() {
                 break;
@@ -64,7 +64,7 @@ impl Template {
             rest = &after[end + 1..];
             if action == "end" {
                 match open.pop() {
-                    Some((Some(path), parts)) => push(&mut open, Part::Range(path, parts)),
+                    Some((Some(path), parts)) => push(&mut open, TemplatePart::Range(path, parts)),
                     _ => return Err(wrong("ends no range".into())),
                 }
             } else if let Some(range) =
@@ -75,9 +75,9 @@ impl Template {
                 }
                 open.push((Some(read_path(range).map_err(wrong)?), Vec::new()));
             } else if action.starts_with(['"', '\'']) {
-                push(&mut open, Part::Text(literal(action).map_err(wrong)?));
+                push(&mut open, TemplatePart::Text(literal(action).map_err(wrong)?));
             } else {
-                push(&mut open, Part::Values(read_path(action).map_err(wrong)?));
+                push(&mut open, TemplatePart::Values(read_path(action).map_err(wrong)?));
             }
         }
         match (open.len(), open.pop()) {
@@ -86,7 +86,8 @@ impl Template {
         }
     }
 
-    /// The text with the values of `root` in it. A path that leads to nothing gives nothing.
+    /// Renders the template for the values of `root`. A path without a value yields an empty
+    /// text.
     pub(super) fn render(&self, root: &Json) -> String {
         let mut text = String::new();
         render(&self.0, root, root, &mut text);
@@ -94,23 +95,23 @@ impl Template {
     }
 }
 
-fn push(open: &mut [(Option<Path>, Vec<Part>)], part: Part) {
+fn push(open: &mut [(Option<TemplatePath>, Vec<TemplatePart>)], part: TemplatePart) {
     if let Some((_, parts)) = open.last_mut() {
         parts.push(part);
     }
 }
 
-fn render(parts: &[Part], root: &Json, here: &Json, text: &mut String) {
-    let from = |path: &Path| if path.from_root { root } else { here }.clone();
+fn render(parts: &[TemplatePart], root: &Json, here: &Json, text: &mut String) {
+    let from = |path: &TemplatePath| if path.from_root { root } else { here }.clone();
     for part in parts {
         match part {
-            Part::Text(plain) => text.push_str(plain),
-            Part::Values(path) => {
+            TemplatePart::Text(plain) => text.push_str(plain),
+            TemplatePart::Values(path) => {
                 let from = from(path);
                 let found: Vec<String> = values(&path.query, &from).into_iter().map(plain).collect();
                 text.push_str(&found.join(" "));
             }
-            Part::Range(path, inner) => {
+            TemplatePart::Range(path, inner) => {
                 let from = from(path);
                 for value in values(&path.query, &from) {
                     render(inner, root, value, text);
@@ -120,7 +121,7 @@ fn render(parts: &[Part], root: &Json, here: &Json, text: &mut String) {
     }
 }
 
-/// Where an action ends: at the first closing brace that is in no quotes.
+/// Returns the end of an action: the first closing brace outside quotes.
 fn action_end(text: &str) -> Option<usize> {
     let mut quote = None;
     let mut escaped = false;
@@ -138,7 +139,7 @@ fn action_end(text: &str) -> Option<usize> {
     None
 }
 
-/// A quoted text with its escapes, as in `{"\n"}`.
+/// Parses a quoted text with escapes, as in `{"\n"}`.
 fn literal(text: &str) -> Result<String, UsageError> {
     let quote = text.chars().next().unwrap_or('"');
     let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
@@ -161,15 +162,15 @@ fn literal(text: &str) -> Result<String, UsageError> {
     Ok(result)
 }
 
-fn read_path(text: &str) -> Result<Path, UsageError> {
+fn read_path(text: &str) -> Result<TemplatePath, UsageError> {
     let (query, from_root) = path(text)?;
-    Ok(Path { query, from_root })
+    Ok(TemplatePath { query, from_root })
 }
 
-/// A path in kubectl's spelling, and whether it begins with `$`.
+/// Parses a path in kubectl's spelling.
 ///
 /// # Errors
-/// One line: what is wrong with it.
+/// The path is malformed. The message is one line.
 pub(super) fn path(text: &str) -> Result<(JpQuery, bool), UsageError> {
     let text = text.trim();
     let from_root = text.starts_with('$');
@@ -193,8 +194,8 @@ fn first_line(text: &str) -> String {
     lines.last().map_or_else(|| "is no path".to_owned(), |line| line.trim_start_matches("= ").to_owned())
 }
 
-/// The steps of a path in the spelling of RFC 9535, in which a name is short only if it is an identifier; and what
-/// follows the path.
+/// Translates the segments of a path to RFC 9535, which has shorthand names for identifiers only.
+/// Returns the rest of the text too.
 fn steps(text: &str) -> Result<(String, &str), UsageError> {
     let mut result = String::new();
     let mut rest = text;
@@ -225,7 +226,7 @@ fn steps(text: &str) -> Result<(String, &str), UsageError> {
     }
 }
 
-/// A name up to what can't be part of one; `\.` is a dot.
+/// Parses a name. `\.` is a dot.
 fn step_name(text: &str) -> (String, &str) {
     let mut name = String::new();
     let mut escaped = false;
@@ -247,7 +248,7 @@ fn quoted(name: &str) -> String {
     format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Where the bracket that the text begins with is closed.
+/// Returns the position of the bracket that closes the first one.
 fn bracket_end(text: &str) -> Option<usize> {
     let (mut depth, mut quote) = (0_u32, None);
     for (at, c) in text.char_indices() {
@@ -268,8 +269,8 @@ fn bracket_end(text: &str) -> Option<usize> {
     None
 }
 
-/// What stands in brackets: indices, names and slices as they are, but for the dots that kubectl wants escaped in names, and
-/// filters with their paths respelt.
+/// Translates the contents of brackets: indices, names and slices unchanged, except for the dots
+/// that kubectl escapes in names, and filters with translated paths.
 fn bracket(inner: &str) -> Result<String, UsageError> {
     let inner = inner.trim();
     let Some(filter) = inner.strip_prefix('?') else { return Ok(format!("[{}]", inner.replace("\\.", "."))) };
@@ -298,15 +299,15 @@ fn bracket(inner: &str) -> Result<String, UsageError> {
     Ok(result)
 }
 
-/// The values that a path leads to.
+/// Returns the values of a path.
 pub(super) fn values<'a>(path: &JpQuery, from: &'a Json) -> Vec<&'a Json> {
-    // The only errors are those of functions, of which a path that was read has none unknown.
+    // The only possible errors are unknown functions, which the parser refuses.
     js_path_process(path, from)
         .map(|found| found.into_iter().map(|found| found.val()).collect())
         .unwrap_or_default()
 }
 
-/// A value as text: strings as they are, everything else as JSON.
+/// Formats a value: strings unchanged, everything else as JSON.
 pub(super) fn plain(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! `routectl top`: peers, ways and rates as they are, anew again and again.
+//! `routectl top`: peers, tunnels and rates, refreshed periodically.
 
 mod frame;
 mod screen;
@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tokio::time::sleep;
 
-use self::frame::{Sample, frame};
-use self::screen::{Key, Screen};
+use self::frame::{DaemonSample, frame};
+use self::screen::{Screen, ScreenEvent};
 use super::{Failure, output};
 use api::client::{Client, ClientError};
 
-/// The shortest interval: a frame costs the daemon a summary of everything.
+/// The shortest interval. For each frame the daemon summarizes its state.
 const LEAST: Duration = Duration::from_millis(200);
-/// The longest.
+/// The longest interval.
 const MOST: Duration = Duration::from_secs(3600);
 
 /// The arguments.
 #[derive(Debug, Args)]
 pub(super) struct Top {
-    /// Between two frames, as 500ms or 5s; rates are of this time.
+    /// The interval between frames, such as 500ms or 5s. Rates are averages over it.
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
 }
 
-/// Reads `--interval` for clap.
+/// Parses `--interval`, for clap.
 fn interval(text: &str) -> Result<Duration, UsageError> {
     let time = resource::parse_duration(text).filter(|time| (LEAST..=MOST).contains(time));
     time.ok_or_else(|| "a time such as 1s, from 200ms to 1h".into())
@@ -40,14 +40,14 @@ impl Top {
             return self.once(client).await;
         }
         let mut screen = Screen::open().map_err(|error| Failure::Io(error.into()))?;
-        let mut before: Option<(Sample, Instant)> = None;
+        let mut before: Option<(DaemonSample, Instant)> = None;
         loop {
             let asked = sample(client);
             let answer = tokio::select! {
                 answer = asked => answer,
                 key = screen.key() => match key {
-                    Key::Quit => return Ok(()),
-                    Key::Resized => continue,
+                    ScreenEvent::Quit => return Ok(()),
+                    ScreenEvent::Resized => continue,
                 },
             };
             let now = Instant::now();
@@ -60,19 +60,19 @@ impl Top {
                 Err(error) => vec![output::clean(&error.to_string()), "q quits; asked again".to_owned()],
             };
             screen.show(&lines).map_err(|error| Failure::Io(error.into()))?;
-            // What was before the daemon was away is no rate.
+            // Counters from before an interruption give no rate.
             before = answer.ok().map(|sample| (sample, now));
             tokio::select! {
                 () = sleep(self.interval) => {} // why: the interval is what is asked for
                 key = screen.key() => match key {
-                    Key::Quit => return Ok(()),
-                    Key::Resized => {}
+                    ScreenEvent::Quit => return Ok(()),
+                    ScreenEvent::Resized => {}
                 },
             }
         }
     }
 
-    /// One frame, as plain text.
+    /// Prints one frame as plain text.
     async fn once(&self, client: &Client) -> Result<(), Failure> {
         let begin = Instant::now();
         let before = sample(client).await?;
@@ -83,8 +83,8 @@ impl Top {
     }
 }
 
-async fn sample(client: &Client) -> Result<Sample, ClientError> {
-    Ok(Sample {
+async fn sample(client: &Client) -> Result<DaemonSample, ClientError> {
+    Ok(DaemonSample {
         status: client.get("/v1/status").await?,
         peers: client.get("/v1/peers").await?,
         tunnels: client.get("/v1/tunnels").await?,

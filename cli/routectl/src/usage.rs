@@ -1,8 +1,8 @@
-//! Arguments that clap can't judge.
+//! Errors in arguments that clap does not detect.
 
 use std::borrow::Cow;
 
-/// Why an argument is not valid: one line that names the rule.
+/// The error of an invalid argument: one line that names the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UsageError(Cow<'static, str>);
 

@@ -1,4 +1,4 @@
-//! `routectl validate`: checks resource files without a daemon.
+//! `routectl validate`: validation of resource files without a daemon.
 
 use clap::Args;
 
@@ -6,7 +6,7 @@ use super::files::Files;
 use super::{Failure, output};
 use resource::{Document, Kind, Mistake, Warning, assemble, parse_file};
 
-/// The arguments of `validate`; the files are checked together.
+/// The arguments of `validate`. The files are validated together.
 #[derive(Debug, Args)]
 pub(super) struct Validate {
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! What calicoctl's users type, typed: all of docs/calico-commands.md, and every verb on every kind by every name,
-//! against the real `routed` with a store of files and with a real etcd.
+//! Commands of calicoctl: all of docs/calico-commands.md, and every verb on every kind by every name,
+//! against `routed` with a store of files and with etcd.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 

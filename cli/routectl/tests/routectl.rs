@@ -123,7 +123,7 @@ fn a_cluster_configuration_sets_the_encapsulation_and_names_what_it_ignores() {
 }
 
 #[test]
-fn get_and_apply_are_each_others_reverse() {
+fn apply_accepts_the_output_of_get() {
     let daemon = Daemon::start();
     let text = format!(
         "{}---\n{}---\napiVersion: projectcalico.org/v3\nkind: Node\nmetadata:\n  name: '007'\n  labels: {{a: 'no', b: \
@@ -155,7 +155,7 @@ fn get_and_apply_are_each_others_reverse() {
 }
 
 #[test]
-fn deleting_takes_names_and_files() {
+fn delete_accepts_names_and_files() {
     let daemon = Daemon::start();
     let file =
         daemon.file("nodes.yaml", &format!("{}---\n{}", node("a", "10.0.0.1/24"), node("b", "10.0.0.2/24")));
@@ -377,7 +377,7 @@ fn the_socket_is_owners_and_groups_and_a_stale_one_is_replaced() {
 }
 
 #[test]
-fn the_api_speaks_to_curl_too() {
+fn curl_can_use_the_api() {
     let daemon = Daemon::start();
     let Run { stdout, .. } = daemon.curl(&["-s", "-w", "%{http_code}", "http://routed/readyz"]);
     assert_eq!(stdout, "tor is not Established\n503");
@@ -403,7 +403,7 @@ fn the_api_speaks_to_curl_too() {
 }
 
 #[test]
-fn replace_takes_what_is_as_it_was_read_and_nothing_else() {
+fn replace_requires_the_version_that_was_read() {
     let daemon = Daemon::start();
     daemon.write("a.yaml", &node("a", "10.0.0.1/24"));
     let read = daemon.routectl(&["get", "node", "a", "-o", "yaml"]).run().stdout;

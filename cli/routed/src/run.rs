@@ -202,7 +202,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
                     continue;
                 }
                 let update = match store.load().await {
-                    Ok(contents) => Ok(contents.loaded),
+                    Ok(contents) => Ok(contents.state),
                     Err(StoreError::Invalid(mistakes)) => Err(mistakes),
                     Err(error) => {
                         tracing::error!(%error, "reload: what was valid before keeps running");

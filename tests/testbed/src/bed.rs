@@ -1,4 +1,5 @@
-//! The bed of a test: a directory, network namespaces and the links between them, all removed with it.
+//! The bed of a test: a directory, network namespaces and the links between them, all removed on
+//! drop.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,10 +20,11 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// A bed with two namespaces, `a` and `b`, at 10.0.0.1/24 and 10.0.0.2/24 of one Ethernet.
+    /// Creates a bed with two namespaces, `a` and `b`, at 10.0.0.1/24 and 10.0.0.2/24 of one
+    /// Ethernet.
     ///
     /// # Panics
-    /// Without the privilege to make namespaces: a test that can't run must not pass.
+    /// The privilege to create namespaces is missing: a test that can't run must not pass.
     pub fn with_two_nodes() -> Self {
         let mut bed = Testbed::empty();
         bed.add("a");
@@ -35,10 +37,10 @@ impl Testbed {
         bed
     }
 
-    /// A bed without namespaces.
+    /// Creates a bed without namespaces.
     ///
     /// # Panics
-    /// There is no room for its directory.
+    /// The directory can't be created.
     pub fn empty() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -46,10 +48,10 @@ impl Testbed {
         Testbed { directory: TempDir::new().expect("a directory"), prefix, namespaces: Vec::new() }
     }
 
-    /// Adds a namespace with nothing but its loopback interface.
+    /// Adds a namespace with only its loopback interface.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The namespace can't be created.
     pub fn add(&mut self, node: &str) {
         let namespace = self.namespace(node);
         run("ip", &["netns", "add", &namespace]);
@@ -57,10 +59,10 @@ impl Testbed {
         self.ip(node, "link set lo up");
     }
 
-    /// Adds node `c` at an address of the same Ethernet, which from now on is a bridge in `b`.
+    /// Adds node `c` at an address of the same Ethernet, which becomes a bridge in `b`.
     ///
     /// # Panics
-    /// A namespace, a bridge or a link can't be made.
+    /// A namespace, a bridge or a link can't be created.
     pub fn add_third_node(&mut self, address: &str) {
         self.add("c");
         let namespace = self.namespace("c");
@@ -80,17 +82,17 @@ impl Testbed {
         self.ip("c", "link set eth0 up");
     }
 
-    /// The namespace of a node.
+    /// Returns the namespace of a node.
     pub fn namespace(&self, node: &str) -> String {
         format!("{}-{node}", self.prefix)
     }
 
-    /// A path in the bed's directory.
+    /// Returns a path in the bed's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Writes a file there and gives its path.
+    /// Writes a file in the bed's directory and returns its path.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         if let Some(parent) = path.parent() {
@@ -100,11 +102,11 @@ impl Testbed {
         path
     }
 
-    /// Starts a program in a node's namespace; what it says goes to a file that is shown if the
+    /// Starts a program in a node's namespace. Its output goes to a file that is shown if the
     /// test fails.
     ///
     /// # Panics
-    /// It can't be started.
+    /// The program can't be started.
     pub fn start(&self, node: &str, program: &str, arguments: &[&str]) -> Process {
         let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut command = Command::new("ip");
@@ -113,7 +115,7 @@ impl Testbed {
         Process::start(&name, command, self.path(&format!("{node}-{name}.log")))
     }
 
-    /// The routes of a node's main table that are of `protocol`, as `ip -j route` shows them.
+    /// Returns the routes with `protocol` of a node's main table, as `ip -j route` shows them.
     ///
     /// # Panics
     /// `ip` fails.
@@ -122,10 +124,10 @@ impl Testbed {
         serde_json::from_str(&text).expect("ip to write JSON")
     }
 
-    /// Runs a program in a node's namespace to its end and gives what it printed.
+    /// Runs a program in a node's namespace to its end and returns its output.
     ///
     /// # Panics
-    /// It can't be run or fails.
+    /// The program can't be run or fails.
     pub fn exec(&self, node: &str, words: &[&str]) -> String {
         let namespace = self.namespace(node);
         let words: Vec<&str> =
@@ -133,23 +135,23 @@ impl Testbed {
         run("ip", &words)
     }
 
-    /// Runs `ip` with these words, separated by blanks, in a node's namespace.
+    /// Runs `ip` with arguments separated by blanks, in a node's namespace.
     ///
     /// # Panics
-    /// It fails.
+    /// The command fails.
     pub fn ip(&self, node: &str, words: &str) -> String {
         let namespace = self.namespace(node);
         let words: Vec<&str> = ["-n", &namespace].into_iter().chain(words.split(' ')).collect();
         run("ip", &words)
     }
 
-    /// Opens sockets, or does something else, in a node's namespace; a socket stays there.
+    /// Runs `work` in a node's namespace. Sockets that it opens stay there.
     ///
     /// # Panics
     /// The namespace can't be entered, or `work` panics.
     pub fn inside<T: Send>(&self, node: &str, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.namespace(node))).expect("the namespace");
-        // A thread of its own, since a thread doesn't find back by itself.
+        // A new thread, since a thread can't return to its previous namespace reliably.
         std::thread::scope(|scope| {
             let entered = scope.spawn(move || {
                 setns(namespace, CloneFlags::CLONE_NEWNET).expect("to enter the namespace");
@@ -159,13 +161,13 @@ impl Testbed {
         })
     }
 
-    /// The next-hop objects of a node, as `ip -j nexthop` shows them.
+    /// Returns the next-hop objects of a node, as `ip -j nexthop` shows them.
     ///
     /// # Panics
     /// `ip` fails.
     pub fn next_hops(&self, node: &str) -> Vec<Value> {
         let text = self.ip(node, "-j nexthop show");
-        // Of none at all `ip` prints nothing.
+        // `ip` prints nothing if there are none.
         if text.trim().is_empty() {
             Vec::new()
         } else {

@@ -1,5 +1,6 @@
-//! A real `routed` without a dataplane, and `routectl` beside it.
+//! A `routed` process without a dataplane, and `routectl` for it.
 
+pub use crate::manifest::{HEAD, node};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +31,7 @@ impl StandaloneDaemon {
     /// Starts a daemon with a directory of resources and further lines in routed.yaml.
     ///
     /// # Panics
-    /// It does not answer.
+    /// The daemon does not answer.
     pub fn over_files(more: &str) -> Self {
         let mut daemon = StandaloneDaemon::named("node-a", "{ file: RESOURCES }", more);
         fs::create_dir(daemon.path("resources")).expect("a working test bed");
@@ -53,12 +54,13 @@ impl StandaloneDaemon {
     /// Returns the daemon's process id.
     ///
     /// # Panics
-    /// It does not run.
+    /// The daemon does not run.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("a working test bed").id()
     }
 
-    /// Writes the configuration of a daemon in a network namespace, with further lines in routed.yaml.
+    /// Writes the configuration of a daemon in a network namespace, with further lines in
+    /// routed.yaml.
     ///
     /// # Panics
     /// The configuration can't be written.
@@ -68,7 +70,8 @@ impl StandaloneDaemon {
         daemon
     }
 
-    /// Writes the configuration of a daemon in the test's own namespace, with further lines in routed.yaml.
+    /// Writes the configuration of a daemon in the test's own namespace, with further lines in
+    /// routed.yaml.
     ///
     /// # Panics
     /// The configuration can't be written.
@@ -92,7 +95,7 @@ impl StandaloneDaemon {
     /// Starts the daemon.
     ///
     /// # Panics
-    /// It can't be started.
+    /// The daemon can't be started.
     pub fn start(&mut self) {
         let log =
             fs::File::options().create(true).append(true).open(self.path("log")).expect("a working test bed");
@@ -124,22 +127,22 @@ impl StandaloneDaemon {
     /// Runs `routectl` against the daemon; returns the exit status, stdout and stderr.
     ///
     /// # Panics
-    /// It can't be run.
+    /// The program can't be run.
     pub fn routectl(&self, arguments: &[&str]) -> (i32, String, String) {
         routectl(arguments, &self.path("routed.sock"))
     }
 
-    /// Runs `routectl`, which has to succeed; returns stdout.
+    /// Runs `routectl`, which must succeed, and returns stdout.
     ///
     /// # Panics
-    /// It fails.
+    /// The command fails.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let (status, stdout, stderr) = self.routectl(arguments);
         assert_eq!(status, 0, "routectl {arguments:?}: {stdout}{stderr}");
         stdout
     }
 
-    /// Applies resources; returns stdout.
+    /// Applies resources and returns stdout.
     ///
     /// # Panics
     /// The daemon refuses them.
@@ -158,10 +161,10 @@ impl StandaloneDaemon {
         serde_json::from_str(&stdout).unwrap_or_default()
     }
 
-    /// Waits until the status is as wanted; returns how long that took.
+    /// Waits until the status satisfies a condition, and returns the time that it took.
     ///
     /// # Panics
-    /// It never is.
+    /// The timeout expires.
     pub fn until(&self, what: &str, is_it: impl Fn(&serde_json::Value) -> bool) -> Duration {
         let begin = Instant::now();
         loop {
@@ -179,10 +182,10 @@ impl StandaloneDaemon {
         }
     }
 
-    /// Waits until the daemon is connected to its datastore, or is not.
+    /// Waits until the daemon is connected to, or disconnected from, its datastore.
     ///
     /// # Panics
-    /// It never is.
+    /// The timeout expires.
     pub fn until_connected(&self, connected: bool) -> Duration {
         self.until("connected or not", |status| status["store"]["connected"] == connected)
     }
@@ -197,7 +200,7 @@ impl Drop for StandaloneDaemon {
 /// Runs `routectl` against a socket; returns the exit status, stdout and stderr.
 ///
 /// # Panics
-/// It can't be run.
+/// The program can't be run.
 pub fn routectl(arguments: &[&str], socket: &Path) -> (i32, String, String) {
     let done = Command::new(product("routectl"))
         .env("ROUTED_SOCKET", socket)
@@ -209,15 +212,7 @@ pub fn routectl(arguments: &[&str], socket: &Path) -> (i32, String, String) {
     (done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr))
 }
 
-/// The first line of a resource.
-pub const HEAD: &str = "apiVersion: projectcalico.org/v3\n";
-
-/// Returns a Node resource.
-pub fn node(name: &str, address: &str) -> String {
-    format!("{HEAD}kind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n")
-}
-
-/// Returns `datastore` of routed.yaml for a cluster.
+/// Returns the setting `datastore` of routed.yaml for a cluster.
 pub fn etcd(cluster: &EtcdCluster) -> String {
     format!("{{ etcd: {{ endpoints: {} }} }}", cluster.yaml())
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 /// The program.
 pub const PROGRAM: &str = "etcd";
 
-/// What a member is started with.
+/// The settings of a member.
 #[derive(Clone, Debug)]
 pub struct EtcdMember {
     /// The member's name.

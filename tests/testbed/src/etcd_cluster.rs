@@ -1,4 +1,5 @@
-//! Real etcd clusters (the package `etcd-server`), on loopback or with a network of their own.
+//! Clusters of etcd processes (the package `etcd-server`), on loopback or with a network of their
+//! own.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::etcd::{EtcdMember, PROGRAM};
 
-/// Longer than any election or start takes on a busy machine.
+/// The timeout for an election or a start on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// One etcd process.
@@ -35,10 +36,10 @@ pub struct EtcdCluster {
     network: Option<Network>,
 }
 
-/// Returns a free port of loopback that no other member got.
+/// Returns a free port of loopback that no other member has.
 ///
 /// # Panics
-/// There is none.
+/// There is no free port.
 pub fn port() -> u16 {
     static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     loop {
@@ -56,7 +57,7 @@ pub fn port() -> u16 {
 /// Runs `ip`.
 ///
 /// # Panics
-/// It fails.
+/// The command fails.
 pub fn ip(arguments: &str) {
     let done = Command::new("ip")
         .args(arguments.split_whitespace())
@@ -159,7 +160,7 @@ impl EtcdCluster {
         });
         let members = members.collect();
         let peers = peers.iter().map(|peer| format!("http://{peer}")).collect();
-        // In memory: a member that waits for a disk is no faster in saying that it is there.
+        // In memory: a member on disk would take longer to become healthy.
         let directory =
             tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).expect("a working test bed");
         let mut cluster = EtcdCluster { directory, members, peers, extra: extra.to_vec(), network };
@@ -207,7 +208,7 @@ impl EtcdCluster {
     /// Waits until every running member answers a linearizable read.
     ///
     /// # Panics
-    /// One does not.
+    /// A member does not answer.
     pub fn await_healthy(&self) {
         for (at, member) in self.members.iter().enumerate().filter(|(_, member)| member.process.is_some()) {
             self.etcdctl_until(at, &["endpoint", "health"], |done| done.is_ok(), &member.client);
@@ -276,7 +277,7 @@ impl EtcdCluster {
         }
     }
 
-    /// Kills a member; its data stays.
+    /// Kills a member. Its data stays.
     pub fn stop(&mut self, at: usize) {
         if let Some(mut process) = self.members[at].process.take() {
             let _ = process.kill();
@@ -287,7 +288,7 @@ impl EtcdCluster {
     /// Stops a member (SIGSTOP), with its connections open.
     ///
     /// # Panics
-    /// It has ended.
+    /// The member has ended.
     pub fn pause(&self, at: usize) {
         self.signal(at, Signal::SIGSTOP);
     }
@@ -295,12 +296,12 @@ impl EtcdCluster {
     /// Continues a stopped member (SIGCONT).
     ///
     /// # Panics
-    /// It has ended.
+    /// The member has ended.
     pub fn resume(&self, at: usize) {
         self.signal(at, Signal::SIGCONT);
     }
 
-    /// Cuts a member off from the others, or ends that; clients still reach it.
+    /// Isolates a member from the others, or reconnects it. Clients still reach it.
     ///
     /// # Panics
     /// The cluster is on loopback.
@@ -330,10 +331,10 @@ impl EtcdCluster {
         if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
     }
 
-    /// Runs etcdctl against one member, which has to succeed; returns stdout.
+    /// Runs etcdctl against one member, which must succeed, and returns stdout.
     ///
     /// # Panics
-    /// It fails.
+    /// The command fails.
     pub fn etcdctl(&self, at: usize, arguments: &[&str]) -> String {
         self.try_etcdctl(at, arguments).unwrap_or_else(|error| panic!("etcdctl {arguments:?}: {error}"))
     }
@@ -341,7 +342,7 @@ impl EtcdCluster {
     /// Returns the revision of a member.
     ///
     /// # Panics
-    /// It does not answer.
+    /// The member does not answer.
     pub fn revision(&self, at: usize) -> i64 {
         let said = self.etcdctl(at, &["get", "/nothing", "-w", "json"]);
         let said: serde_json::Value = serde_json::from_str(&said).expect("a working test bed");
@@ -355,7 +356,7 @@ impl Drop for EtcdCluster {
             self.resume(at);
             self.stop(at);
         }
-        // Only now: a process in it would keep a namespace alive.
+        // After the members: a process would keep its namespace alive.
         drop(self.network.take());
     }
 }

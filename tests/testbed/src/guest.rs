@@ -1,11 +1,12 @@
-//! The guest switch: a test that needs more than this kernel has runs itself again inside a guest's kernel.
+//! The guest switch: a test that needs features this kernel lacks runs itself again in a guest's
+//! kernel.
 
 use std::process::Command;
 
 use crate::namespace::Namespace;
 use crate::programs::product;
 
-/// Set in a guest, where a feature that is missing is a failure.
+/// The variable that is set in a guest, where a missing feature is a failure.
 const IN_GUEST: &str = "ROUTED_TEST_IN_GUEST";
 
 /// A guest's kernel.
@@ -25,7 +26,7 @@ pub fn is_guest() -> bool {
 /// Returns whether this kernel has the IP-in-IP device.
 ///
 /// # Panics
-/// Without the privilege to create a namespace.
+/// The privilege to create a namespace is missing.
 pub fn has_ipip() -> bool {
     succeeds("ip", &["link", "add", "probe", "type", "ipip", "local", "10.0.0.1"])
 }
@@ -33,7 +34,7 @@ pub fn has_ipip() -> bool {
 /// Returns whether this kernel has nftables of the family inet.
 ///
 /// # Panics
-/// Without the privilege to create a namespace.
+/// The privilege to create a namespace is missing.
 pub fn has_inet_tables() -> bool {
     succeeds("nft", &["add", "table", "inet", "probe"])
 }
@@ -48,10 +49,11 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .success()
 }
 
-/// Runs a test where the kernel has the IP-in-IP device: here, or in a guest the same test, called `name`.
+/// Runs a test with a kernel that has the IP-in-IP device: here, or the same test, called `name`,
+/// in a guest.
 ///
 /// # Panics
-/// The test fails, or there is neither.
+/// The test fails, or there is no such kernel.
 pub fn with_ipip(name: &str, test: fn()) {
     if has_ipip() {
         return test();
@@ -62,7 +64,7 @@ pub fn with_ipip(name: &str, test: fn()) {
 /// Runs this test program again inside a guest, with a filter that leaves one test.
 ///
 /// # Panics
-/// The test fails, the filter leaves another number of tests, or this is a guest already.
+/// The test fails, the filter does not leave exactly one test, or this is a guest already.
 pub fn run_in_guest(guest: Guest, filter: &[&str]) {
     assert!(!is_guest(), "the guest's kernel lacks what {filter:?} needs too");
     let machine = match guest {
@@ -79,10 +81,10 @@ pub fn run_in_guest(guest: Guest, filter: &[&str]) {
         .expect("routectl to run");
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("");
-    // Indented, so that readers of the output do not take the guest's headings and results for the host's.
+    // Indented, so that the guest's headings and results are not mistaken for the host's.
     let indented: String = text.lines().map(|line| format!("    {line}\n")).collect();
     assert!(output.status.success(), "in the guest:\n{indented}");
     println!("{indented}");
-    // A name that no test has would succeed too.
+    // A filter that matches no test would succeed too.
     assert!(text.contains("test result: ok. 1 passed"), "in the guest:\n{indented}");
 }

@@ -1,13 +1,24 @@
-//! The test bed that tests, benchmarks, kernel tests and `routectl lab` share: namespaces, processes, guests, etcd
-//! members and real BGP speakers.
+//! The test bed of tests, benchmarks, kernel tests and `routectl lab`.
 //!
-//! Parts that `routectl lab` uses return errors; the others panic, since a test that can't run must not pass.
+//! | Module | Contents |
+//! |---|---|
+//! | [`bed`], [`namespace`] | Directories, network namespaces and links |
+//! | [`process`], [`programs`] | Processes, and the programs of the product |
+//! | [`daemon`] | A `routed` process without a dataplane |
+//! | [`etcd`], [`etcd_cluster`], [`proxy`] | Members and clusters of etcd, and a proxy in front of a member |
+//! | [`mod@guest`] | Tests that run again in a guest |
+//! | [`manifest`] | Texts of resources |
+//! | [`patience`] | Waiting for other programs |
+//!
+//! Parts that `routectl lab` uses return errors; the others panic, since a test that can't run must
+//! not pass.
 
 pub mod bed;
 pub mod daemon;
 pub mod etcd;
 pub mod etcd_cluster;
 pub mod guest;
+pub mod manifest;
 pub mod namespace;
 pub mod patience;
 pub mod process;

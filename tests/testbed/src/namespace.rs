@@ -1,4 +1,4 @@
-//! Network namespaces, each entered by one thread of its own that works in it on request.
+//! Network namespaces, each with a thread that runs work in it on request.
 
 use std::{
     fs::File,
@@ -16,15 +16,15 @@ use nix::{
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// One job at a time: whoever asks waits for the answer.
+/// A job for the thread. Callers wait for the result, so there is one at a time.
 const JOBS: usize = 1;
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
-/// Where `ip netns` looks for names.
+/// The directory of the names of `ip netns`.
 const NAMES: &str = "/run/netns";
 
-/// A network namespace. It lives as long as this value and the processes started in it, or as its name if it
-/// was given one.
+/// A network namespace. It exists as long as this value, the processes in it, or its name if it
+/// has one.
 pub struct Namespace {
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -32,7 +32,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a new one.
+    /// Creates a namespace.
     ///
     /// # Errors
     /// `EPERM` without the privilege.
@@ -54,8 +54,8 @@ impl Namespace {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), file })
     }
 
-    /// Runs `work` on a thread of its own in a new namespace, which is gone afterwards unless a process or a socket of
-    /// it stays.
+    /// Runs `work` on a new thread in a new namespace, which is removed afterwards unless a
+    /// process or a socket of it remains.
     ///
     /// # Errors
     /// `EPERM` without the privilege, and a thread that can't be started.
@@ -72,30 +72,32 @@ impl Namespace {
         })
     }
 
-    /// Runs something in the namespace and waits for its answer. Processes that it starts are in the namespace too.
+    /// Runs work in the namespace and waits for its result. Processes that it starts are in the
+    /// namespace too.
     ///
     /// # Errors
-    /// When the work panicked, now or at an earlier call.
+    /// The work panicked, now or in an earlier call.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let gone = || io::Error::other("the namespace's thread ended");
         let (answer, result) = mpsc::sync_channel(1);
         let job: Job = Box::new(move || {
-            // Whoever asked waits until it hears.
+            // The caller waits for the result.
             let _ = answer.send(work());
         });
         self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
         result.recv().map_err(|_| gone())
     }
 
-    /// The descriptor that stands for it in netlink messages.
+    /// Returns the file descriptor of the namespace, for netlink messages.
     pub fn descriptor(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
-    /// Gives it a name, by which it outlives this process and `ip netns exec` finds it.
+    /// Assigns a name, with which the namespace outlives this process and `ip netns exec` finds
+    /// it.
     ///
     /// # Errors
-    /// Those of the file system, and when the name is taken.
+    /// The errors of the file system, and a name that exists.
     pub fn name(&self, name: &str) -> io::Result<PathBuf> {
         std::fs::create_dir_all(NAMES)?;
         let path = Path::new(NAMES).join(name);
@@ -111,10 +113,10 @@ impl Namespace {
         Ok(path)
     }
 
-    /// Takes a name away again.
+    /// Removes a name.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// The errors of the file system.
     pub fn unname(path: &Path) -> io::Result<()> {
         umount2(path, MntFlags::MNT_DETACH)?;
         std::fs::remove_file(path)

@@ -1,12 +1,12 @@
-//! How long a test waits for what another program is to do.
+//! Waiting of a test for the actions of another program.
 
 use std::time::{Duration, Instant};
 
-/// Between two looks at a thing that is to change.
+/// The interval between two polls.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Time that may go by. What a pause takes longer than it was to take is time that the machine gave to nobody, the
-/// program that is waited for included, and does not count.
+/// A time budget. The excess of a pause over its planned duration does not count: in that time the
+/// machine ran neither this test nor the program that it waits for.
 #[derive(Debug)]
 pub struct Patience {
     of: Duration,
@@ -15,42 +15,42 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// So much of it, from now on.
+    /// Creates a budget that starts now.
     pub fn of(of: Duration) -> Patience {
         Patience { of, begun: Instant::now(), lost: Duration::ZERO }
     }
 
-    /// How much has been needed so far.
+    /// Returns the time used so far.
     pub fn needed(&self) -> Duration {
         self.begun.elapsed().saturating_sub(self.lost)
     }
 
-    /// Whether none is left.
+    /// Returns whether the budget is used up.
     pub fn is_over(&self) -> bool {
         self.needed() >= self.of
     }
 
-    /// Waits for so long before the next look.
+    /// Pauses before the next poll.
     pub fn pause(&mut self, pause: Duration) {
         let begun = Instant::now();
-        // why: what is waited for is another program, whose only event is what it answers when asked.
+        // why: the other program has no event to wait for, only answers to polls.
         std::thread::sleep(pause);
         self.lost += begun.elapsed().saturating_sub(pause);
     }
 }
 
-/// Looks again and again until `look` gives something.
+/// Polls until `look` returns a value.
 ///
 /// # Panics
-/// It has given nothing for `patience`; `what` says what was waited for.
+/// The timeout expires; `what` names the expected event.
 pub fn eventually<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     eventually_or(what, patience, || look().ok_or_else(String::new))
 }
 
-/// Looks again and again until `look` gives what is wanted; what it gives instead is shown if that was the last.
+/// Polls until `look` returns the expected value. The panic shows the last other value.
 ///
 /// # Panics
-/// It has not given it for `patience`; `what` says what was waited for.
+/// The timeout expires; `what` names the expected event.
 pub fn eventually_or<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
     let mut patience = Patience::of(patience);
     loop {

@@ -1,4 +1,4 @@
-//! Programs that a test runs: to their end, or beside it.
+//! Programs that a test runs, to their end or in the background.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 
 use crate::patience::eventually;
 
-/// Runs a command to its end and gives what it printed.
+/// Runs a command to its end and returns its output.
 ///
 /// # Panics
-/// It can't be run or fails.
+/// The command can't be run or fails.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
@@ -29,7 +29,7 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A program that runs in a bed; killed with its owner.
+/// A program that runs in a bed, killed on drop.
 pub struct Process {
     name: String,
     child: Option<Child>,
@@ -37,10 +37,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program; its output goes to `log`, which is shown if the test fails.
+    /// Starts a program. Its output goes to `log`, which is shown if the test fails.
     ///
     /// # Panics
-    /// It can't be started.
+    /// The program can't be started.
     pub fn start(name: &str, mut command: Command, log: PathBuf) -> Process {
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a log file")).stderr(file);
@@ -48,10 +48,10 @@ impl Process {
         Process { name: name.to_owned(), child: Some(child), log }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     ///
     /// # Panics
-    /// It has ended.
+    /// The program has ended.
     pub fn id(&self) -> u32 {
         self.child.as_ref().expect("a running program").id()
     }
@@ -59,17 +59,17 @@ impl Process {
     /// Sends a signal.
     ///
     /// # Panics
-    /// It has ended.
+    /// The program has ended.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.id()).expect("a process id");
         // `ip netns exec` becomes the program, so its id is the program's.
         kill(Pid::from_raw(pid), signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
-    /// Sends SIGTERM and waits for the end; gives the exit status.
+    /// Sends SIGTERM, waits for the end and returns the exit status.
     ///
     /// # Panics
-    /// It doesn't end in time.
+    /// The program doesn't end in time.
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
         let mut child = self.child.take().expect("a running program");
@@ -82,7 +82,7 @@ impl Process {
     /// Returns the exit status of a program that has ended.
     ///
     /// # Errors
-    /// Those of `waitpid`.
+    /// The errors of `waitpid`.
     pub fn exit_status(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.as_mut().map_or(Ok(None), Child::try_wait)
     }
@@ -92,7 +92,7 @@ impl Process {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Returns what the program has written so far.
+    /// Returns the output so far.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

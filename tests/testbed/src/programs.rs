@@ -6,13 +6,15 @@ use std::sync::OnceLock;
 
 use crate::guest::is_guest;
 
-/// Set where the programs are known to be as new as the test: in `.ci/test`, which builds everything first.
+/// The variable that is set if the programs are up to date: by `.ci/test`, which builds everything
+/// first.
 const PROGRAMS_BUILT: &str = "ROUTED_TEST_PROGRAMS_BUILT";
 
-/// Returns the path of a program of the product, `routed` or `routectl`, and builds both if necessary.
+/// Returns the path of a program of the product, `routed` or `routectl`, and builds both if
+/// necessary.
 ///
 /// # Panics
-/// They can't be built.
+/// The programs can't be built.
 pub fn product(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
@@ -23,8 +25,9 @@ pub fn product(name: &str) -> PathBuf {
             directory = directory.parent().expect("a profile's directory");
         }
         let directory = directory.to_owned();
-        // A guest starts after the build. With all tests the programs are built before; alone they have other features
-        // and would be built again.
+        // A guest starts after the build. In a run of all tests the programs are built
+        // before; a build of the programs alone has other features and would build them
+        // again.
         if is_guest() || std::env::var_os(PROGRAMS_BUILT).is_some() {
             return directory;
         }

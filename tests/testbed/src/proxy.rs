@@ -1,6 +1,6 @@
 //! A TCP proxy in front of an etcd member, which delays or cuts connections.
 
-/// How a proxy treats octets and connections.
+/// The treatment of octets and connections by a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarding {
     /// Octets pass.
@@ -41,7 +41,7 @@ impl Proxy {
     /// Starts a proxy on a free port of loopback.
     ///
     /// # Panics
-    /// There is none.
+    /// There is no free port.
     pub async fn start(member: &str) -> Self {
         let target = member.trim_start_matches("http://").to_owned();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a working test bed");
@@ -70,7 +70,7 @@ impl Proxy {
         Proxy { url, forwarding, task }
     }
 
-    /// Changes how the proxy treats octets and connections.
+    /// Changes the treatment of octets and connections.
     pub fn set(&self, forwarding: Forwarding) {
         self.forwarding.send_replace(forwarding);
     }

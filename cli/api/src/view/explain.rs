@@ -74,9 +74,9 @@ pub struct PoolView {
     /// Its range.
     pub cidr: Option<IpNet>,
     /// `ipip`, `vxlan` or `none`.
-    pub encapsulation: resource::Encapsulation,
+    pub encapsulation: resource::EncapsulationKind,
     /// `always`, `cross-subnet` or `never`.
-    pub mode: resource::Mode,
+    pub mode: resource::EncapsulationMode,
     /// Whether its blocks are kept from BGP peers.
     pub disable_bgp_export: bool,
 }

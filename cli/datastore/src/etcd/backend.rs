@@ -1,13 +1,13 @@
-//! What the store asks of etcd; the simulation answers the same.
+//! The operations that the store needs of etcd. The simulation in the tests implements them too.
 
 use std::fmt;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-/// A key with its value, and the revisions of its making and of its last change.
+/// A key with its value, and the revisions of its creation and last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
+pub(crate) struct StoredValue {
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
     pub(crate) create_revision: i64,
@@ -17,20 +17,20 @@ pub(crate) struct Stored {
 /// All resources at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// Which etcd cluster said it; another one's revisions mean nothing.
+    /// The ID of the etcd cluster. Revisions of different clusters are not comparable.
     pub(crate) cluster_id: u64,
     pub(crate) revision: i64,
-    pub(crate) entries: Vec<Stored>,
+    pub(crate) entries: Vec<StoredValue>,
 }
 
-/// What happened to one key.
+/// A change of one key, as a watch reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    Put(Stored),
+pub(crate) enum KeyEvent {
+    Put(StoredValue),
     Delete { key: String, mod_revision: i64 },
 }
 
-/// Which resources there are, in two numbers: how many, and the latest change of any that is there.
+/// A digest of all keys: their number and the latest revision that changed one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest {
     pub(crate) cluster_id: u64,
@@ -39,49 +39,49 @@ pub(crate) struct Digest {
     pub(crate) newest: i64,
 }
 
-/// What must hold for a commit.
+/// A condition of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// There is no such key.
+    /// The key does not exist.
     Absent(String),
-    /// The key is there as it was last changed by that revision.
+    /// The key exists, and that revision was the last to change it.
     At { key: String, mod_revision: i64 },
-    /// Nothing that begins so has been changed after that revision.
+    /// No key with the prefix has changed after that revision.
     NothingNewer { prefix: String, than: i64 },
 }
 
-/// What a commit does to a key.
+/// A change of one key by a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum KeyChange {
     Put { key: String, value: Vec<u8> },
     Delete { key: String },
 }
 
-impl Change {
-    /// Octets of the request that it takes, about.
+impl KeyChange {
+    /// Returns the approximate size in the request, in octets.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Change::Put { key, value } => key.len() + value.len(),
-            Change::Delete { key } => key.len(),
+            KeyChange::Put { key, value } => key.len() + value.len(),
+            KeyChange::Delete { key } => key.len(),
         }
     }
 }
 
-/// Changes that are made all or none, and only if all conditions hold.
+/// A transaction: all changes are made if all conditions hold, otherwise none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Commit {
     pub(crate) conditions: Vec<Condition>,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<KeyChange>,
 }
 
-/// Why etcd did not do it.
+/// An error of etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BackendError {
-    /// The revision is no longer kept: list again.
+    /// The revision has been compacted. List again.
     Compacted,
-    /// This member can't be reached, doesn't answer, or doesn't know the others: another may.
+    /// This member can't be reached, doesn't answer, or has no leader. Another one may work.
     Away(String),
-    /// It answers, and says no.
+    /// The member refuses the request.
     Refused(String),
 }
 
@@ -94,23 +94,25 @@ impl fmt::Display for BackendError {
     }
 }
 
-/// Changes in the order in which they happened; those of one revision are never parted.
-pub(crate) type Events = BoxStream<'static, Result<Vec<Event>, BackendError>>;
+/// A stream of changes in the order of their revisions. Changes of one revision are in one batch.
+pub(crate) type KeyEventStream = BoxStream<'static, Result<Vec<KeyEvent>, BackendError>>;
 
-/// An etcd cluster, of which one member at a time is spoken to.
+/// A client of an etcd cluster, which uses one member at a time.
 pub(crate) trait Backend: Send + Sync + 'static {
-    /// Every key that begins with `prefix`.
+    /// Lists every key that begins with `prefix`.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listing, BackendError>>;
-    /// The changes of them from a revision on.
-    fn watch<'a>(&'a self, prefix: &'a str, from: i64) -> BoxFuture<'a, Result<Events, BackendError>>;
-    /// What a majority agrees on now, in two numbers.
+    /// Watches the keys that begin with `prefix`, from a revision on.
+    fn watch<'a>(&'a self, prefix: &'a str, from: i64)
+    -> BoxFuture<'a, Result<KeyEventStream, BackendError>>;
+    /// Returns the present digest of the keys, by a linearizable read.
     fn digest<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Digest, BackendError>>;
-    /// The revision now, as a majority agrees on it.
+    /// Returns the present revision, by a linearizable read.
     fn revision(&self) -> BoxFuture<'_, Result<i64, BackendError>>;
-    /// Changes keys; `None`: a condition doesn't hold. After [`BackendError::Away`] it may have been done.
+    /// Commits a transaction. Returns its revision, or `None` if a condition does not hold.
+    /// After [`BackendError::Away`] the transaction may have been committed.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Option<i64>, BackendError>>;
-    /// Speaks to the next member from now on.
+    /// Switches to the next member.
     fn fail_over(&self);
-    /// The member that is spoken to.
+    /// Returns the URL of the member in use.
     fn endpoint(&self) -> String;
 }

@@ -1,4 +1,5 @@
-//! Claims of blocks: one key that is made if it is absent, so there is no step between which a crash leaves half a claim.
+//! Claims of blocks. A claim is the creation of one key if it is absent, so a crash can't leave half
+//! a claim.
 
 use std::time::Duration;
 
@@ -7,50 +8,52 @@ use serde_json::json;
 
 use timing::Retry;
 
-use super::EtcdStore;
-use super::backend::{Change, Commit, Condition};
+use super::backend::{Commit, Condition, KeyChange};
+use super::store::EtcdStore;
 use crate::StoreError;
-use resource::ipam::{BlockOf, Choice, affinity_name, choose};
+use resource::ipam::{AffinityRef, NextBlock, affinity_name, next_block};
 use resource::{API_VERSION, BlockAffinity, Document, Key, Kind, Node, Resource};
 
-/// A claim that others were quicker with is made of another block this often.
+/// The largest number of attempts to claim a block while other nodes claim at the same time.
 const ATTEMPTS: u32 = 100;
-/// The longest pause before that.
+/// The longest pause before an attempt.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// What came of asking for a block.
+/// The outcome of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claimed {
-    /// This one is the node's now.
+pub enum ClaimOutcome {
+    /// The node now owns this block.
     Block(IpNet),
-    /// The node has enough, is not there, or no pool is for it.
-    Nothing,
-    /// No block is left, in one line.
-    Exhausted(String),
+    /// The node needs no block, does not exist, or no pool is for it.
+    Unchanged,
+    /// Every pool is full; the message, in one line.
+    PoolExhausted(String),
 }
 
 impl EtcdStore {
-    /// Claims a block of IPv4, or IPv6, for a node if what it has now is too little by `is_wanting`.
+    /// Claims an IPv4 or IPv6 block for a node, if `is_wanting` returns true for its present
+    /// blocks.
     ///
     /// # Errors
-    /// The store is away; the claim may have been made all the same, which the next call sees.
+    /// The store is unavailable. The claim may have succeeded nevertheless, which the next call
+    /// detects.
     pub async fn claim(
         &self,
         node: &str,
         v4: bool,
         is_wanting: impl Fn(&Node, &[IpNet]) -> bool,
-    ) -> Result<Claimed, StoreError> {
+    ) -> Result<ClaimOutcome, StoreError> {
         let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE);
         loop {
             let replica = self.replica().await?;
             let documents = replica.documents();
-            let question = replica.question();
-            let answer = tokio::task::spawn_blocking(move || question.answer()).await;
-            let snapshot = answer.map_err(|_| StoreError::Ended)?.loaded.snapshot;
+            let validation = replica.validation();
+            let result = tokio::task::spawn_blocking(move || validation.run()).await;
+            let snapshot = result.map_err(|_| StoreError::Ended)?.state.snapshot;
             let Some(own) = snapshot.nodes.iter().find(|one| one.name == node) else {
-                return Ok(Claimed::Nothing);
+                return Ok(ClaimOutcome::Unchanged);
             };
-            // All that say that they are its, so that what was claimed a moment ago counts.
+            // All stored affinities of the node, so that a very recent claim counts.
             let affinities: Vec<BlockAffinity> = documents.iter().filter_map(affinity).collect();
             let blocks: Vec<IpNet> = affinities
                 .iter()
@@ -60,18 +63,18 @@ impl EtcdStore {
                 .filter(|block| block.addr().is_ipv4() == v4)
                 .collect();
             if !is_wanting(own, &blocks) {
-                return Ok(Claimed::Nothing);
+                return Ok(ClaimOutcome::Unchanged);
             }
-            let choice = match choose(&snapshot, &affinities, own, v4) {
+            let choice = match next_block(&snapshot, &affinities, own, v4) {
                 Ok(Some(choice)) => choice,
-                Ok(None) => return Ok(Claimed::Nothing),
-                Err(exhausted) => return Ok(Claimed::Exhausted(exhausted.to_string())),
+                Ok(None) => return Ok(ClaimOutcome::Unchanged),
+                Err(exhausted) => return Ok(ClaimOutcome::PoolExhausted(exhausted.to_string())),
             };
             let block = choice.block;
-            if let Some(commit) = self.commit_of(&choice, node, &documents)
+            if let Some(commit) = self.claim_commit(&choice, node, &documents)
                 && self.commit_one(commit).await?
             {
-                return Ok(Claimed::Block(block));
+                return Ok(ClaimOutcome::Block(block));
             }
             if !retry.pause().await {
                 return Err(StoreError::Unavailable {
@@ -82,13 +85,14 @@ impl EtcdStore {
         }
     }
 
-    /// Releases a block of a node that is no more, if both are as they were; whether it did.
+    /// Releases a block of a deleted node. Returns false if the affinity changed or the node is
+    /// back.
     ///
     /// # Errors
-    /// The store is away; the block may have been released all the same, which the next look tells.
-    pub async fn release_left(&self, left: &BlockOf) -> Result<bool, StoreError> {
+    /// The store is unavailable. The block may have been released nevertheless.
+    pub async fn release_orphaned(&self, left: &AffinityRef) -> Result<bool, StoreError> {
         let replica = self.replica().await?;
-        let key = Key { kind: Kind::BlockAffinity, name: left.affinity.clone() };
+        let key = Key { kind: Kind::BlockAffinity, name: left.name.clone() };
         let documents = replica.documents();
         let Some(document) = documents.iter().find(|document| document.key() == key) else {
             return Ok(false);
@@ -98,37 +102,40 @@ impl EtcdStore {
             return Ok(false);
         };
         let node = Key { kind: Kind::Node, name: left.node.clone() };
-        let key = self.keys.of(&key);
-        let conditions =
-            vec![Condition::At { key: key.clone(), mod_revision }, Condition::Absent(self.keys.of(&node))];
+        let key = self.keys.etcd_key(&key);
+        let conditions = vec![
+            Condition::At { key: key.clone(), mod_revision },
+            Condition::Absent(self.keys.etcd_key(&node)),
+        ];
         let changes =
-            vec![Change::Delete { key }, Change::Put { key: self.keys.deletion(), value: Vec::new() }];
+            vec![KeyChange::Delete { key }, KeyChange::Put { key: self.keys.deletion(), value: Vec::new() }];
         Ok(still && self.commit_one(Commit { conditions, changes }).await?)
     }
 
-    /// The node and the pool must be as they were when the block was chosen, and the block still nobody's.
-    fn commit_of(&self, choice: &Choice, node: &str, documents: &[Document]) -> Option<Commit> {
+    /// Returns the transaction of a claim. It requires that the node and the pool have not
+    /// changed since the block was chosen, and that the block is still free.
+    fn claim_commit(&self, choice: &NextBlock, node: &str, documents: &[Document]) -> Option<Commit> {
         let named = |kind: Kind, name: &str| {
             let key = Key { kind, name: name.to_owned() };
             let document = documents.iter().find(|document| document.key() == key)?;
             let mod_revision = document.resource_version()?.parse().ok()?;
-            Some(Condition::At { key: self.keys.of(&key), mod_revision })
+            Some(Condition::At { key: self.keys.etcd_key(&key), mod_revision })
         };
         let mut conditions = vec![named(Kind::Node, node)?, named(Kind::IpPool, &choice.pool)?];
         let affinity = |name: &str| Key { kind: Kind::BlockAffinity, name: name.to_owned() };
-        let key = self.keys.of(&affinity(&affinity_name(&choice.block)));
+        let key = self.keys.etcd_key(&affinity(&affinity_name(&choice.block)));
         let mut changes = Vec::new();
         match &choice.reclaimed {
             None => conditions.push(Condition::Absent(key.clone())),
             Some(left) => {
-                let old = self.keys.of(&affinity(&left.affinity));
-                conditions.push(named(Kind::BlockAffinity, &left.affinity)?);
+                let old = self.keys.etcd_key(&affinity(&left.name));
+                conditions.push(named(Kind::BlockAffinity, &left.name)?);
                 let gone = Key { kind: Kind::Node, name: left.node.clone() };
-                conditions.push(Condition::Absent(self.keys.of(&gone)));
+                conditions.push(Condition::Absent(self.keys.etcd_key(&gone)));
                 if old != key {
                     conditions.push(Condition::Absent(key.clone()));
-                    changes.push(Change::Delete { key: old });
-                    changes.push(Change::Put { key: self.keys.deletion(), value: Vec::new() });
+                    changes.push(KeyChange::Delete { key: old });
+                    changes.push(KeyChange::Put { key: self.keys.deletion(), value: Vec::new() });
                 }
             }
         }
@@ -138,7 +145,7 @@ impl EtcdStore {
             "metadata": { "name": affinity_name(&choice.block) },
             "spec": { "node": node, "cidr": choice.block.to_string(), "state": "confirmed" },
         });
-        changes.push(Change::Put { key, value: resource::to_yaml(&manifest).into_bytes() });
+        changes.push(KeyChange::Put { key, value: resource::to_yaml(&manifest).into_bytes() });
         Some(Commit { conditions, changes })
     }
 }

@@ -1,4 +1,4 @@
-//! Listens to etcd and passes on what it says; goes to another member, after a pause, when one fails.
+//! The feed of changes from etcd. If a member fails, it switches to another one after a pause.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,189 +9,196 @@ use timing::{Jitter, optional};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::backend::{Backend, BackendError, Digest, Event, Listing};
+use super::backend::{Backend, BackendError, Digest, KeyEvent, Listing};
 
-/// Between two questions to the member whether it still belongs to a majority.
-const ASK_EVERY: Duration = Duration::from_secs(4);
-/// How long that answer, and the beginning of a watch, may take.
-const ANSWER: Duration = Duration::from_secs(3);
-/// How long a whole listing may take.
-const LISTING: Duration = Duration::from_secs(30);
-/// Between two checks that nothing was lost unnoticed; each costs etcd a walk over all keys.
-const CHECK_EVERY: Duration = Duration::from_secs(240);
-/// The first pause after a failure, and the longest: what returns must be noticed within seconds.
+/// The interval of the polls that check whether the member still belongs to a majority.
+const POLL_INTERVAL: Duration = Duration::from_secs(4);
+/// The timeout for a poll and for the start of a watch.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// The timeout for a complete listing.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(30);
+/// The interval of the checks for lost events. Each makes etcd visit all keys.
+const CHECK_INTERVAL: Duration = Duration::from_secs(240);
+/// The first and the longest pause after a failure. A member that returns must be noticed within
+/// seconds.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// What waits for the follower: it takes them faster than etcd sends them, but for while it checks a state.
-pub(super) const SAID: usize = 64;
+/// The capacity of the queue to the follower, which receives faster than etcd sends, except during
+/// a check.
+pub(super) const FEED_QUEUE: usize = 64;
 
-/// What etcd said, or that it says nothing.
+/// An event of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    Listed(Listing),
-    /// All that happens from here on will be told.
-    InStep,
-    Events(Vec<Event>),
-    Checked(Digest),
+pub(super) enum FeedEvent {
+    Listing(Listing),
+    /// The watch has started: all later changes will be delivered.
+    InSync,
+    Changes(Vec<KeyEvent>),
+    Digest(Digest),
     Lost(String),
 }
 
-/// Listens until nobody takes what it says. An order is to list anew.
+/// The feed. It runs until the receiver of its events is dropped.
 pub(super) struct Feed<B> {
     pub(super) backend: Arc<B>,
     pub(super) prefix: String,
-    pub(super) said: mpsc::Sender<Said>,
-    pub(super) orders: mpsc::Receiver<()>,
+    pub(super) events: mpsc::Sender<FeedEvent>,
+    pub(super) relist_requests: mpsc::Receiver<()>,
     pub(super) jitter: Jitter,
 }
 
-/// Why a member is listened to no more.
-enum End {
-    /// It fails.
+/// The reason why following a member ended.
+enum FeedEnd {
+    /// The member failed.
     Lost(String),
-    /// Everything is to be read anew, from the same member.
+    /// A new listing is required, from the same member.
     Relist,
-    /// Nobody listens any more.
-    Over,
+    /// The receiver was dropped.
+    Closed,
 }
 
-impl From<BackendError> for End {
+impl From<BackendError> for FeedEnd {
     fn from(error: BackendError) -> Self {
         match error {
-            BackendError::Compacted => End::Relist,
-            BackendError::Away(reason) | BackendError::Refused(reason) => End::Lost(reason),
+            BackendError::Compacted => FeedEnd::Relist,
+            BackendError::Away(reason) | BackendError::Refused(reason) => FeedEnd::Lost(reason),
         }
     }
 }
 
 impl<B: Backend> Feed<B> {
     pub(super) async fn run(mut self) {
-        // The revision up to which everything was passed on.
-        let mut reached: Option<i64> = None;
+        // The revision up to which all changes were delivered.
+        let mut revision_passed: Option<i64> = None;
         let mut pause = PAUSE.0;
         loop {
             let began = Instant::now();
-            match self.listen(&mut reached).await {
-                End::Over => return,
-                End::Relist => reached = None,
-                End::Lost(reason) => {
+            match self.follow_until_end(&mut revision_passed).await {
+                FeedEnd::Closed => return,
+                FeedEnd::Relist => revision_passed = None,
+                FeedEnd::Lost(reason) => {
                     self.backend.fail_over();
-                    if self.said.send(Said::Lost(reason)).await.is_err() {
+                    if self.events.send(FeedEvent::Lost(reason)).await.is_err() {
                         return;
                     }
                 }
             }
-            // What held for a while gets a new first pause.
-            pause = if began.elapsed() > ASK_EVERY * 2 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
+            // After a period of stable operation the pauses start again from the first.
+            pause = if began.elapsed() > POLL_INTERVAL * 2 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
             tokio::select! {
-                () = sleep(self.jitter.apply(pause)) => {} // why: a store that is away is not to be asked without pause
-                () = self.said.closed() => return,
+                () = sleep(self.jitter.apply(pause)) => {} // why: a store that is away is not to be poll without pause
+                () = self.events.closed() => return,
             }
         }
     }
 
-    async fn say(&self, said: Said) -> Result<(), End> {
-        self.said.send(said).await.map_err(|_| End::Over)
+    async fn send(&self, event: FeedEvent) -> Result<(), FeedEnd> {
+        self.events.send(event).await.map_err(|_| FeedEnd::Closed)
     }
 
-    async fn listen(&mut self, reached: &mut Option<i64>) -> End {
-        match self.listen_until(reached).await {
+    async fn follow_until_end(&mut self, revision_passed: &mut Option<i64>) -> FeedEnd {
+        match self.follow_member(revision_passed).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn listen_until(&mut self, reached: &mut Option<i64>) -> Result<std::convert::Infallible, End> {
-        let from = match *reached {
+    async fn follow_member(
+        &mut self,
+        revision_passed: &mut Option<i64>,
+    ) -> Result<std::convert::Infallible, FeedEnd> {
+        let from = match *revision_passed {
             Some(revision) => revision,
             None => {
-                while self.orders.try_recv().is_ok() {}
-                let listing = in_time(LISTING, self.backend.list(&self.prefix)).await?;
+                while self.relist_requests.try_recv().is_ok() {}
+                let listing = feed_request_within(LISTING_TIMEOUT, self.backend.list(&self.prefix)).await?;
                 let revision = listing.revision;
-                self.say(Said::Listed(listing)).await?;
-                *reached = Some(revision);
+                self.send(FeedEvent::Listing(listing)).await?;
+                *revision_passed = Some(revision);
                 revision
             }
         };
-        let mut events = in_time(ANSWER, self.backend.watch(&self.prefix, from + 1)).await?;
-        // A watch from a revision that is yet to come is silent: the member must have come so far.
-        if in_time(ANSWER, self.backend.revision()).await? < from {
-            return Err(End::Relist);
+        let mut events =
+            feed_request_within(REQUEST_TIMEOUT, self.backend.watch(&self.prefix, from + 1)).await?;
+        // A watch from a future revision is silent, so the member must have reached the
+        // revision.
+        if feed_request_within(REQUEST_TIMEOUT, self.backend.revision()).await? < from {
+            return Err(FeedEnd::Relist);
         }
-        self.say(Said::InStep).await?;
-        let mut ask_at = Instant::now() + self.jitter.apply(ASK_EVERY);
-        let mut check_at = Instant::now() + self.jitter.apply(CHECK_EVERY);
-        let mut question: Option<BoxFuture<'static, Result<Asked, BackendError>>> = None;
+        self.send(FeedEvent::InSync).await?;
+        let mut poll_at = Instant::now() + self.jitter.apply(POLL_INTERVAL);
+        let mut check_at = Instant::now() + self.jitter.apply(CHECK_INTERVAL);
+        let mut pending_poll: Option<BoxFuture<'static, Result<PollResponse, BackendError>>> = None;
         loop {
-            let may_ask = question.is_none();
-            let asked = optional(question.as_mut());
+            let may_poll = pending_poll.is_none();
+            let poll = optional(pending_poll.as_mut());
             tokio::select! {
-                said = events.next() => {
-                    let said = match said {
-                        Some(said) => said?,
-                        None => return Err(End::Lost("etcd ended the watch".into())),
+                changes = events.next() => {
+                    let changes = match changes {
+                        Some(changes) => changes?,
+                        None => return Err(FeedEnd::Lost("etcd ended the watch".into())),
                     };
-                    let last = said.iter().map(|event| match event {
-                        Event::Put(stored) => stored.mod_revision,
-                        Event::Delete { mod_revision, .. } => *mod_revision,
+                    let last = changes.iter().map(|event| match event {
+                        KeyEvent::Put(stored) => stored.mod_revision,
+                        KeyEvent::Delete { mod_revision, .. } => *mod_revision,
                     });
                     if let Some(last) = last.max() {
-                        *reached = (*reached).max(Some(last));
-                        self.say(Said::Events(said)).await?;
+                        *revision_passed = (*revision_passed).max(Some(last));
+                        self.send(FeedEvent::Changes(changes)).await?;
                     }
                 }
-                answer = asked => {
-                    question = None;
-                    match answer? {
-                        Asked::Revision(revision) if Some(revision) < *reached => return Err(End::Relist),
-                        Asked::Revision(_) => {}
-                        Asked::Digest(digest) => self.say(Said::Checked(digest)).await?,
+                response = poll => {
+                    pending_poll = None;
+                    match response? {
+                        PollResponse::Revision(revision) if Some(revision) < *revision_passed => return Err(FeedEnd::Relist),
+                        PollResponse::Revision(_) => {}
+                        PollResponse::Digest(digest) => self.send(FeedEvent::Digest(digest)).await?,
                     }
-                    ask_at = Instant::now() + self.jitter.apply(ASK_EVERY);
+                    poll_at = Instant::now() + self.jitter.apply(POLL_INTERVAL);
                 }
-                () = tokio::time::sleep_until(ask_at), if may_ask => {
+                () = tokio::time::sleep_until(poll_at), if may_poll => {
                     let (backend, prefix) = (Arc::clone(&self.backend), self.prefix.clone());
                     let check = Instant::now() >= check_at;
                     if check {
-                        check_at = Instant::now() + self.jitter.apply(CHECK_EVERY);
+                        check_at = Instant::now() + self.jitter.apply(CHECK_INTERVAL);
                     }
-                    question = Some(async move {
-                        in_time_raw(ANSWER, async {
+                    pending_poll = Some(async move {
+                        request_within(REQUEST_TIMEOUT, async {
                             if check {
-                                backend.digest(&prefix).await.map(Asked::Digest)
+                                backend.digest(&prefix).await.map(PollResponse::Digest)
                             } else {
-                                backend.revision().await.map(Asked::Revision)
+                                backend.revision().await.map(PollResponse::Revision)
                             }
                         }).await
                     }.boxed());
                 }
-                order = self.orders.recv() => match order {
-                    Some(()) => return Err(End::Relist),
-                    None => return Err(End::Over),
+                order = self.relist_requests.recv() => match order {
+                    Some(()) => return Err(FeedEnd::Relist),
+                    None => return Err(FeedEnd::Closed),
                 },
-                () = self.said.closed() => return Err(End::Over),
+                () = self.events.closed() => return Err(FeedEnd::Closed),
             }
         }
     }
 }
 
-enum Asked {
+enum PollResponse {
     Revision(i64),
     Digest(Digest),
 }
 
-async fn in_time_raw<T>(
+async fn request_within<T>(
     limit: Duration,
     request: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, BackendError> {
     match timeout(limit, request).await {
-        Ok(answer) => answer,
+        Ok(response) => response,
         Err(_) => Err(BackendError::Away(format!("no answer within {} s", limit.as_secs()))),
     }
 }
 
-async fn in_time<T>(
+async fn feed_request_within<T>(
     limit: Duration,
     request: impl Future<Output = Result<T, BackendError>>,
-) -> Result<T, End> {
-    Ok(in_time_raw(limit, request).await?)
+) -> Result<T, FeedEnd> {
+    Ok(request_within(limit, request).await?)
 }

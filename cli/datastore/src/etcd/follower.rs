@@ -1,4 +1,5 @@
-//! Keeps the daemon at what the store says, and the snapshot on disk at what the daemon runs.
+//! The follower: delivers the state of the store to the daemon, and writes the snapshot of the
+//! running state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,86 +11,88 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::backend::{Backend, Listing};
-use super::feed::{Feed, SAID, Said};
+use super::feed::{FEED_QUEUE, Feed, FeedEvent};
 use super::keys::Keys;
-use super::replica::{Answer, Replica, Step};
-use super::snapshot_cache::{Cache, SnapshotError};
-use crate::{StoreHealth, Update};
+use super::replica::{Replica, ReplicaChange, ValidationResult};
+use super::snapshot_cache::{SnapshotCache, SnapshotError};
+use crate::{StoreHealth, StoreUpdate};
 
-/// How long the store may take at the start before the snapshot on disk is run.
+/// The time for which the store may be silent at the start before the snapshot on disk is used.
 const SNAPSHOT_AFTER: Duration = Duration::from_secs(1);
-/// Quiet time after a change before the whole is checked, so that several made together are one state.
+/// The quiet time after a change before the check, so that several changes together become one
+/// state.
 const QUIET: Duration = Duration::from_millis(3);
-/// Checking is put off no longer than this however long changes keep coming.
+/// The longest delay of a check while changes keep coming.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Between two writings of the snapshot.
-const WRITE_EVERY: Duration = Duration::from_secs(1);
-/// Between two listings that are not taken.
-const AGAIN: Duration = Duration::from_secs(5);
+/// The shortest interval between two writes of the snapshot.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// The delay before the next listing after one was refused.
+const RELIST_DELAY: Duration = Duration::from_secs(5);
 
-/// Follows the store for the daemon.
+/// The follower of a store.
 pub(super) struct Follower {
     replica: Replica,
-    said: mpsc::Receiver<Said>,
-    orders: mpsc::Sender<()>,
-    updates: mpsc::Sender<Update>,
+    events: mpsc::Receiver<FeedEvent>,
+    relist_requests: mpsc::Sender<()>,
+    updates: mpsc::Sender<StoreUpdate>,
     health: watch::Sender<StoreHealth>,
-    cache: Option<Cache>,
+    cache: Option<SnapshotCache>,
     backend: Arc<dyn Backend>,
-    /// A listing was asked for; events until it comes are of no use.
+    /// True if a listing was requested. Events before it are ignored.
     awaits_listing: bool,
-    /// When to list again, as what was listed was not taken.
-    again_at: Option<Instant>,
-    /// When to check the whole, as something has changed, and by when at the latest.
-    due: Option<(Instant, Instant)>,
-    /// When to run the snapshot, as the store has said nothing since the start.
+    /// The time of the next listing, after one was refused.
+    relist_at: Option<Instant>,
+    /// The time of the next check, and its latest time. `None` if nothing has changed.
+    check_at: Option<(Instant, Instant)>,
+    /// The time to use the snapshot if the store stays silent. `None` after the first listing.
     snapshot_at: Option<Instant>,
-    /// The snapshot is to be written.
-    unwritten: bool,
-    written: Instant,
+    /// True if the snapshot must be written.
+    snapshot_outdated: bool,
+    last_write: Instant,
     writing: Option<JoinHandle<Result<(), SnapshotError>>>,
 }
 
-/// Begins to follow; ends when nobody takes updates any more.
+/// Starts a follower, which runs until the receiver of updates is dropped.
 pub(super) fn start<B: Backend>(
     backend: Arc<B>,
     keys: Keys,
-    cache: Option<Cache>,
+    cache: Option<SnapshotCache>,
     health: watch::Sender<StoreHealth>,
     seed: u64,
-) -> mpsc::Receiver<Update> {
-    // One state waits while the daemon works on the last; newer ones are checked when it is taken.
+) -> mpsc::Receiver<StoreUpdate> {
+    // One state waits while the daemon applies the last one; newer ones are checked when it is
+    // received.
     let (updates, receiver) = mpsc::channel(1);
-    let (said_to, said) = mpsc::channel(SAID);
-    // One is enough: who is to list anew needs to be told once.
-    let (orders, taken) = mpsc::channel(1);
+    let (event_sender, events) = mpsc::channel(FEED_QUEUE);
+    // Capacity 1: further requests for the same listing are redundant.
+    let (relist_requests, relist_receiver) = mpsc::channel(1);
     let prefix = keys.resources().to_owned();
     let feed = Feed {
         backend: Arc::clone(&backend),
         prefix,
-        said: said_to,
-        orders: taken,
+        events: event_sender,
+        relist_requests: relist_receiver,
         jitter: Jitter::new(seed),
     };
     let now = Instant::now();
     let mut follower = Follower {
         replica: Replica::new(keys),
-        said,
-        orders,
+        events,
+        relist_requests,
         updates,
         health,
         cache,
         backend,
         awaits_listing: true,
-        again_at: None,
-        due: None,
+        relist_at: None,
+        check_at: None,
         snapshot_at: None,
-        unwritten: false,
-        written: now - WRITE_EVERY,
+        snapshot_outdated: false,
+        last_write: now - WRITE_INTERVAL,
         writing: None,
     };
     tokio::spawn(async move {
-        follower.recall().await;
+        follower.read_snapshot().await;
         tokio::spawn(feed.run());
         follower.run().await;
     });
@@ -97,8 +100,8 @@ pub(super) fn start<B: Backend>(
 }
 
 impl Follower {
-    /// Reads the snapshot, so that what the store says is a change of that and not a beginning from nothing.
-    async fn recall(&mut self) {
+    /// Reads the snapshot into the replica, so that the first listing is compared with it.
+    async fn read_snapshot(&mut self) {
         let Some(cache) = self.cache.clone() else { return };
         let read = tokio::task::spawn_blocking(move || cache.read()).await;
         let listing = match read {
@@ -118,43 +121,45 @@ impl Follower {
 
     async fn run(&mut self) {
         loop {
-            let due = self.due.map(|(quiet, latest)| quiet.min(latest));
-            let write_at = (self.unwritten && self.writing.is_none()).then(|| self.written + WRITE_EVERY);
+            let check_at = self.check_at.map(|(quiet, latest)| quiet.min(latest));
+            let write_at =
+                (self.snapshot_outdated && self.writing.is_none()).then(|| self.last_write + WRITE_INTERVAL);
             let updates = self.updates.clone();
             tokio::select! {
                 () = updates.closed() => return,
-                said = self.said.recv() => match said {
-                    Some(said) => self.take(said),
+                event = self.events.recv() => match event {
+                    Some(event) => self.handle(event),
                     None => return,
                 },
-                () = sleep_until(due) => {
-                    // Whoever is to get it must be ready for it; until then changes come together.
+                () = sleep_until(check_at) => {
+                                        // The check waits until the receiver is ready; changes
+                                        // until then are combined.
                     let permit = tokio::select! {
                         permit = updates.reserve() => permit,
-                        Some(said) = self.said.recv() => {
-                            self.take(said);
+                        Some(event) = self.events.recv() => {
+                            self.handle(event);
                             continue;
                         }
                     };
                     let Ok(permit) = permit else { return };
-                    let Some(answer) = self.check().await else { return };
-                    self.due = None;
-                    permit.send(Ok(answer.loaded));
+                    let Some(result) = self.check().await else { return };
+                    self.check_at = None;
+                    permit.send(Ok(result.state));
                 }
                 () = sleep_until(self.snapshot_at) => {
                     self.snapshot_at = None;
                     tracing::warn!("the datastore is away: the last valid snapshot runs");
                     self.health.send_modify(|health| health.from_snapshot = true);
-                    self.changed();
+                    self.schedule_check();
                 }
-                () = sleep_until(self.again_at) => {
-                    self.again_at = None;
+                () = sleep_until(self.relist_at) => {
+                    self.relist_at = None;
                     self.relist();
                 }
                 () = sleep_until(write_at) => self.write(),
-                written = written(&mut self.writing) => {
+                result = finished_write(&mut self.writing) => {
                     self.writing = None;
-                    if let Err(problem) = written {
+                    if let Err(problem) = result {
                         tracing::error!("{problem}");
                     }
                 }
@@ -162,70 +167,70 @@ impl Follower {
         }
     }
 
-    /// Checks the whole and notes what runs.
-    async fn check(&mut self) -> Option<Answer> {
-        let question = self.replica.question();
-        let answer = tokio::task::spawn_blocking(move || question.answer()).await.ok()?;
-        self.replica.answered(&answer);
-        self.unwritten = self.cache.is_some();
-        Some(answer)
+    /// Validates the replica and records the resources that run.
+    async fn check(&mut self) -> Option<ValidationResult> {
+        let validation = self.replica.validation();
+        let result = tokio::task::spawn_blocking(move || validation.run()).await.ok()?;
+        self.replica.record(&result);
+        self.snapshot_outdated = self.cache.is_some();
+        Some(result)
     }
 
-    fn take(&mut self, said: Said) {
-        match said {
-            Said::Listed(listing) => {
+    fn handle(&mut self, event: FeedEvent) {
+        match event {
+            FeedEvent::Listing(listing) => {
                 self.health.send_modify(|health| health.relists += 1);
                 let first = self.snapshot_at.take().is_some() || self.replica.revision() == 0;
                 let from_snapshot = self.health.borrow().from_snapshot;
                 match self.replica.relist(listing) {
-                    Ok(step) => {
+                    Ok(change) => {
                         self.awaits_listing = false;
-                        if step == Step::Changed || first || from_snapshot {
-                            self.changed();
+                        if change == ReplicaChange::Changed || first || from_snapshot {
+                            self.schedule_check();
                         }
                     }
                     Err(error) => {
                         self.awaits_listing = true;
-                        self.again_at = Some(Instant::now() + AGAIN);
-                        // What was known has to run all the same.
+                        self.relist_at = Some(Instant::now() + RELIST_DELAY);
+                        // The known state still has to run.
                         if first {
-                            self.changed();
+                            self.schedule_check();
                         }
                         self.out_of_step(error.to_string());
                     }
                 }
             }
-            Said::InStep if !self.awaits_listing => self.in_step(),
-            Said::Events(events) if !self.awaits_listing => match self.replica.apply(events) {
-                Step::Changed => {
+            FeedEvent::InSync if !self.awaits_listing => self.in_step(),
+            FeedEvent::Changes(events) if !self.awaits_listing => match self.replica.apply(events) {
+                ReplicaChange::Changed => {
                     self.in_step();
-                    self.changed();
+                    self.schedule_check();
                 }
-                Step::Same => {}
-                Step::Doubtful => self.relist(),
+                ReplicaChange::Unchanged => {}
+                ReplicaChange::OutOfSync => self.relist(),
             },
-            Said::Checked(digest) if !self.awaits_listing => {
+            FeedEvent::Digest(digest) if !self.awaits_listing => {
                 if self.replica.agrees(&digest) {
                     self.in_step();
                 } else {
                     self.relist();
                 }
             }
-            Said::InStep | Said::Events(_) | Said::Checked(_) => {}
-            Said::Lost(reason) => self.out_of_step(reason),
+            FeedEvent::InSync | FeedEvent::Changes(_) | FeedEvent::Digest(_) => {}
+            FeedEvent::Lost(reason) => self.out_of_step(reason),
         }
     }
 
     fn relist(&mut self) {
         self.awaits_listing = true;
-        // One that waits does.
-        let _ = self.orders.try_send(());
+        // A pending request suffices.
+        let _ = self.relist_requests.try_send(());
     }
 
-    fn changed(&mut self) {
+    fn schedule_check(&mut self) {
         let now = Instant::now();
-        let latest = self.due.map_or(now + PATIENCE, |(_, latest)| latest);
-        self.due = Some((now + QUIET, latest));
+        let latest = self.check_at.map_or(now + PATIENCE, |(_, latest)| latest);
+        self.check_at = Some((now + QUIET, latest));
     }
 
     fn in_step(&mut self) {
@@ -262,7 +267,7 @@ impl Follower {
 
     fn write(&mut self) {
         let Some(cache) = self.cache.clone() else { return };
-        (self.unwritten, self.written) = (false, Instant::now());
+        (self.snapshot_outdated, self.last_write) = (false, Instant::now());
         let listing = Listing {
             cluster_id: self.replica.cluster_id(),
             revision: self.replica.revision(),
@@ -272,6 +277,8 @@ impl Follower {
     }
 }
 
-async fn written(writing: &mut Option<JoinHandle<Result<(), SnapshotError>>>) -> Result<(), SnapshotError> {
+async fn finished_write(
+    writing: &mut Option<JoinHandle<Result<(), SnapshotError>>>,
+) -> Result<(), SnapshotError> {
     optional(writing.as_mut()).await?
 }

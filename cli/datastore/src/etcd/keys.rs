@@ -1,5 +1,5 @@
-//! Where resources stand in etcd: `PREFIX/resources/v3/KIND/NAME`, KIND as in the control API's paths
-//! (`nodes`, `ippools`, ...), each value one YAML document.
+//! Keys of resources in etcd: `PREFIX/resources/v3/KIND/NAME`, with KIND as in the control API's
+//! paths (`nodes`, `ippools`, ...). Each value is one YAML document.
 
 use resource::{Key, Kind};
 
@@ -11,36 +11,36 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// The keys below `prefix`, with or without a slash at its end.
+    /// Creates the keys below `prefix`, which may end in a slash.
     pub(crate) fn new(prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/').to_owned();
         Keys { resources: format!("{prefix}/resources/v3/"), prefix }
     }
 
-    /// What every resource's key begins with.
+    /// Returns the prefix of all resource keys.
     pub(crate) fn resources(&self) -> &str {
         &self.resources
     }
 
-    /// The key that changes whenever a resource is deleted, so that a commit can ask for that too: a key
-    /// that is gone has no revision of its own.
+    /// Returns the key that is written with each deletion of a resource, so that conditions
+    /// cover deletions: a deleted key has no revision of its own.
     pub(crate) fn deletion(&self) -> String {
         format!("{}/deletion", self.prefix)
     }
 
-    /// The key of a resource.
-    pub(crate) fn of(&self, key: &Key) -> String {
+    /// Returns the etcd key of a resource.
+    pub(crate) fn etcd_key(&self, key: &Key) -> String {
         format!("{}{}/{}", self.resources, key.kind.plural(), key.name)
     }
 
-    /// The resource whose key it is; `None`: nobody writes such keys.
-    pub(crate) fn resource(&self, key: &str) -> Option<Key> {
+    /// Parses an etcd key. Returns `None` if it is not the key of a resource.
+    pub(crate) fn resource_key(&self, key: &str) -> Option<Key> {
         let (kind, name) = key.strip_prefix(&self.resources)?.split_once('/')?;
         let kind = Kind::ALL.into_iter().find(|one| one.plural() == kind)?;
         (!name.is_empty() && !name.contains('/')).then(|| Key { kind, name: name.to_owned() })
     }
 
-    /// What mistakes call the text of a key.
+    /// Returns the name of a key's value in mistakes.
     pub(crate) fn place(key: &str) -> String {
         format!("etcd:{key}")
     }
@@ -51,17 +51,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_back_as_the_resource_it_was_made_of() {
+    fn an_etcd_key_parses_as_its_resource() {
         let keys = Keys::new("/a/b/");
         for kind in Kind::ALL {
             let key = Key { kind, name: "x.y-1".into() };
-            assert_eq!(keys.resource(&keys.of(&key)), Some(key));
+            assert_eq!(keys.resource_key(&keys.etcd_key(&key)), Some(key));
         }
-        assert_eq!(keys.of(&Key { kind: Kind::Node, name: "n".into() }), "/a/b/resources/v3/nodes/n");
+        assert_eq!(keys.etcd_key(&Key { kind: Kind::Node, name: "n".into() }), "/a/b/resources/v3/nodes/n");
     }
 
     #[test]
-    fn strange_keys_are_nobodys() {
+    fn keys_of_another_form_are_not_resources() {
         let keys = Keys::new("/a");
         for key in [
             "/a/resources/v3/nodes",
@@ -70,7 +70,7 @@ mod tests {
             "/b",
             "/a/resources/v3/nodes/x/y",
         ] {
-            assert_eq!(keys.resource(key), None, "{key}");
+            assert_eq!(keys.resource_key(key), None, "{key}");
         }
     }
 }

@@ -1,263 +1,33 @@
 //! The store that all nodes share, on etcd: one key for each resource.
+//!
+//! The pure part is the `keys`, the `replica` with its `valid_subset`, the `settings` and
+//! the snapshot file (`snapshot_cache`). The driver is the `client` of etcd, the `feed` of
+//! changes, the `follower` that turns them into states of the replica, and the [`EtcdStore`].
 
 mod backend;
+#[cfg(feature = "driver")]
 mod claims;
+#[cfg(feature = "driver")]
 mod client;
+#[cfg(feature = "driver")]
 mod feed;
+#[cfg(feature = "driver")]
 mod follower;
 mod keys;
 mod replica;
+#[cfg(feature = "driver")]
 mod resource_edit;
 mod settings;
 #[cfg(test)]
+#[cfg(feature = "driver")]
 mod simulation;
 mod snapshot_cache;
+#[cfg(feature = "driver")]
+mod store;
 mod valid_subset;
 
-use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use jiff::Timestamp;
-use timing::Retry;
-use tokio::sync::{mpsc, watch};
-
-use backend::{Backend, BackendError, Change, Commit, Condition};
-pub use claims::Claimed;
-use client::EtcdBackend;
-use keys::Keys;
-use replica::Replica;
+#[cfg(feature = "driver")]
+pub use claims::ClaimOutcome;
 pub use settings::{EtcdSettings, host_and_port};
-use snapshot_cache::Cache;
-
-use super::{Contents, Loaded, Manifest, Revision, Store, StoreError, StoreHealth, Update};
-use resource::{Document, Key, Mistake, assemble};
-
-/// Changes of one commit; etcd takes 128 (`--max-txn-ops`), of which one is our mark of deletions.
-const MAX_CHANGES: usize = 100;
-/// Octets of one commit; etcd takes 1.5 MiB (`--max-request-bytes`).
-const MAX_COMMIT_BYTES: usize = 1024 * 1024;
-/// A change that others come between is tried this often.
-const ATTEMPTS: u32 = 20;
-/// The longest pause before the next try, times the number of tries so far.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Members that are tried for one request of a user's.
-const MEMBERS: usize = 3;
-
-/// Resources in etcd.
-#[derive(Clone)]
-pub struct EtcdStore {
-    backend: Arc<EtcdBackend>,
-    keys: Keys,
-    cache: Option<Cache>,
-    health: watch::Sender<StoreHealth>,
-    seed: u64,
-}
-
-impl EtcdStore {
-    /// A store that is spoken to when it is first asked; with `state_dir` its last valid snapshot is kept there.
-    pub fn open(settings: EtcdSettings, state_dir: Option<&Path>) -> Self {
-        // Without a key of its own a hasher is a source of numbers that differ between processes.
-        let seed = RandomState::new().hash_one(&settings.prefix);
-        let keys = Keys::new(&settings.prefix);
-        let cache = state_dir.map(|directory| Cache::new(directory, &settings.prefix));
-        let endpoint = settings.endpoints.first().cloned().unwrap_or_default();
-        let health = StoreHealth {
-            connected: false,
-            endpoint,
-            last_in_step: None,
-            since: Timestamp::now(),
-            problem: Some("no answer yet".into()),
-            from_snapshot: false,
-            relists: 0,
-        };
-        let backend = Arc::new(EtcdBackend::new(settings, seed));
-        EtcdStore { backend, keys, cache, health: watch::Sender::new(health), seed }
-    }
-
-    /// The URL of the member that is spoken to.
-    pub fn member(&self) -> String {
-        self.backend.endpoint()
-    }
-
-    /// The snapshot in the state directory, if there is one that can be used.
-    pub fn last_valid(&self) -> Option<Loaded> {
-        let listing = self.cache.as_ref()?.read().ok()??;
-        let mut replica = Replica::new(self.keys.clone());
-        replica.relist(listing).ok()?;
-        Some(replica.question().answer().loaded)
-    }
-
-    /// Everything as it is now, from the first member that answers.
-    async fn replica(&self) -> Result<Replica, StoreError> {
-        let mut tries = 1;
-        let listing = loop {
-            match self.backend.list(self.keys.resources()).await {
-                Ok(listing) => break listing,
-                Err(BackendError::Away(_)) if tries < MEMBERS => {
-                    tries += 1;
-                    self.backend.fail_over();
-                }
-                Err(error) => return Err(unread(&error)),
-            }
-        };
-        let mut replica = Replica::new(self.keys.clone());
-        replica.relist(listing).map_err(|error| unread(&error))?;
-        Ok(replica)
-    }
-
-    /// Makes changes against what is there, if nothing comes between.
-    async fn change(
-        &self,
-        expected: Option<Revision>,
-        edit: impl Fn(&Replica) -> Result<Vec<Change>, StoreError>,
-    ) -> Result<Revision, StoreError> {
-        let conflict = |revision: i64| StoreError::Conflict { expected: Revision(revision.to_string()) };
-        let than = match &expected {
-            Some(revision) => match revision.0.parse::<i64>() {
-                Ok(number) => Some(number),
-                Err(_) => return Err(StoreError::Conflict { expected: revision.clone() }),
-            },
-            None => None,
-        };
-        let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
-        loop {
-            let replica = self.replica().await?;
-            let against = than.unwrap_or(replica.revision());
-            let changes = edit(&replica)?;
-            match self.commit(changes, against).await? {
-                Some(revision) => return Ok(Revision(revision.to_string())),
-                None if than.is_none() && retry.pause().await => {}
-                None => return Err(conflict(against)),
-            }
-        }
-    }
-
-    /// Commits changes if nothing has changed after a revision; as many at once as etcd takes.
-    async fn commit(&self, changes: Vec<Change>, mut than: i64) -> Result<Option<i64>, StoreError> {
-        let total = changes.len();
-        let mut done = 0;
-        let mut changes = changes.into_iter().peekable();
-        while let Some(first) = changes.next() {
-            let mut bytes = first.size();
-            let mut together = vec![first];
-            while let Some(next) =
-                changes.next_if(|next| together.len() < MAX_CHANGES && bytes + next.size() < MAX_COMMIT_BYTES)
-            {
-                bytes += next.size();
-                together.push(next);
-            }
-            let count = together.len();
-            if together.iter().any(|change| matches!(change, Change::Delete { .. })) {
-                together.push(Change::Put { key: self.keys.deletion(), value: Vec::new() });
-            }
-            let conditions = [self.keys.resources().to_owned(), self.keys.deletion()]
-                .map(|prefix| Condition::NothingNewer { prefix, than })
-                .into();
-            let commit = Commit { conditions, changes: together };
-            let committed = self.backend.commit(commit).await;
-            match committed {
-                Ok(Some(revision)) => than = revision,
-                Ok(None) if done == 0 => return Ok(None),
-                Ok(None) => return Err(half_done(done, total, "others changed the store meanwhile")),
-                Err(error) if done > 0 => return Err(half_done(done, total, &error.to_string())),
-                Err(error) => {
-                    if matches!(error, BackendError::Away(_)) {
-                        self.backend.fail_over();
-                    }
-                    // Whether it was done can't be known; doing it once more does no harm, but that is the user's say.
-                    let reason =
-                        format!("{error}; it may have been done all the same: look, or repeat the command");
-                    return Err(StoreError::Unavailable { doing: "was not changed", reason });
-                }
-            }
-            done += count;
-        }
-        Ok(Some(than))
-    }
-}
-
-fn unread(reason: &impl std::fmt::Display) -> StoreError {
-    StoreError::Unavailable { doing: "was not read", reason: reason.to_string() }
-}
-
-fn half_done(done: usize, total: usize, reason: &str) -> StoreError {
-    let reason = format!("{done} of {total} resources, then {reason}: repeat the command");
-    StoreError::Unavailable { doing: "was changed in part", reason }
-}
-
-/// What a change leaves of what runs, or what would be wrong then.
-fn validate(replica: &Replica, replaced: &[Key], new: &[&Document]) -> Result<(), StoreError> {
-    let answer = replica.question().answer();
-    let replaced: HashSet<&Key> = replaced.iter().collect();
-    let kept = answer.running().filter(|document| !replaced.contains(&document.key()));
-    let mistakes: Vec<Mistake> = assemble(kept.chain(new.iter().copied())).mistakes;
-    if mistakes.is_empty() { Ok(()) } else { Err(StoreError::Invalid(mistakes)) }
-}
-
-impl Store for EtcdStore {
-    fn watch(&self) -> Result<mpsc::Receiver<Update>, StoreError> {
-        let (backend, keys) = (Arc::clone(&self.backend), self.keys.clone());
-        Ok(follower::start(backend, keys, self.cache.clone(), self.health.clone(), self.seed))
-    }
-
-    fn health(&self) -> Option<watch::Receiver<StoreHealth>> {
-        Some(self.health.subscribe())
-    }
-
-    fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
-        async {
-            let replica = self.replica().await?;
-            let documents = replica.documents();
-            let question = replica.question();
-            let answer = tokio::task::spawn_blocking(move || question.answer()).await;
-            Ok(Contents { documents, loaded: answer.map_err(|_| StoreError::Ended)?.loaded })
-        }
-        .boxed()
-    }
-
-    fn put(
-        &self,
-        manifests: Vec<Manifest>,
-        expected: Option<Revision>,
-    ) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        async move {
-            let edit = |replica: &Replica| {
-                let replaced: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
-                let new: Vec<&Document> = manifests.iter().map(|manifest| &manifest.document).collect();
-                validate(replica, &replaced, &new)?;
-                let changes = manifests.iter().zip(&replaced).map(|(manifest, key)| Change::Put {
-                    key: self.keys.of(key),
-                    value: manifest.text.clone().into_bytes(),
-                });
-                Ok(changes.collect())
-            };
-            self.change(expected, edit).await
-        }
-        .boxed()
-    }
-
-    fn delete(
-        &self,
-        keys: Vec<Key>,
-        expected: Option<Revision>,
-    ) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        async move {
-            let edit = |replica: &Replica| {
-                let distinct: HashSet<&Key> = keys.iter().collect();
-                let missing = distinct.iter().find(|key| !replica.has(&self.keys.of(key)));
-                if let Some(missing) = missing {
-                    return Err(StoreError::NotFound((*missing).clone()));
-                }
-                validate(replica, &keys, &[])?;
-                Ok(distinct.into_iter().map(|key| Change::Delete { key: self.keys.of(key) }).collect())
-            };
-            self.change(expected, edit).await
-        }
-        .boxed()
-    }
-}
+#[cfg(feature = "driver")]
+pub use store::EtcdStore;

@@ -1,24 +1,24 @@
-//! The store's content as this node knows it: a listing, kept up with events. Pure.
+//! The replica: the contents of the store, from a listing and the events after it. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::backend::{Digest, Event, Listing, Stored};
+use super::backend::{Digest, KeyEvent, Listing, StoredValue};
 use super::keys::Keys;
-use super::valid_subset::{Candidate, Subset, choose};
-use crate::{Loaded, Revision};
-use resource::{Document, Known, Mistake, Warning, parse_file_knowing};
+use super::valid_subset::{Candidate, ValidSubset, valid_subset};
+use crate::{Revision, StoreState};
+use resource::{Document, Mistake, ParseCache, Warning, parse_file_cached};
 
-/// Resources at which the whole is refused; a cluster of 5,000 nodes has some 15,000.
+/// The largest number of resources. A cluster of 5,000 nodes has about 15,000.
 pub(crate) const MAX_ENTRIES: usize = 50_000;
-/// Octets of all resources together at which the whole is refused.
+/// The largest size of all resources together, in octets.
 pub(crate) const MAX_TOTAL_BYTES: usize = 256 * 1024 * 1024;
-/// Octets at which one resource is refused; etcd itself takes no more than 1.5 MiB.
+/// The largest size of one resource, in octets. The limit of etcd is 1.5 MiB.
 const MAX_VALUE_BYTES: usize = 256 * 1024;
 
-/// A resource with its text.
+/// A version of a resource, with its text.
 #[derive(Clone, Debug)]
-pub(crate) struct Version {
+pub(crate) struct ResourceVersion {
     pub(crate) document: Arc<Document>,
     pub(crate) text: Arc<str>,
 }
@@ -28,40 +28,40 @@ struct Entry {
     create_revision: i64,
     mod_revision: i64,
     bytes: usize,
-    current: Result<Version, Vec<Mistake>>,
+    current: Result<ResourceVersion, Vec<Mistake>>,
     warnings: Vec<Warning>,
-    /// What last ran of it.
-    ran: Option<Version>,
+    /// The version that ran last.
+    ran: Option<ResourceVersion>,
 }
 
-/// What an event did.
+/// The effect of a listing or of events on the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Something is otherwise now.
+pub(crate) enum ReplicaChange {
+    /// A resource has changed.
     Changed,
-    /// It was known.
-    Same,
-    /// Events were lost or came out of order: list again.
-    Doubtful,
+    /// No resource has changed.
+    Unchanged,
+    /// Events were lost or came out of order. A new listing is required.
+    OutOfSync,
 }
 
-/// Why a listing is not taken; what was known stays.
+/// The reason why a listing is refused. The replica does not change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ListingError {
-    /// More than there can be.
+    /// The listing exceeds the limits.
     #[error(
         "more than {MAX_ENTRIES} resources or {MAX_TOTAL_BYTES} octets: what was known runs on; delete some"
     )]
     TooMuch,
-    /// It is somebody else's, and there is nothing in it.
+    /// The listing is empty and comes from another or restored cluster.
     #[error(
         "this etcd has nothing below {prefix} and is not the one that was known (cluster {cluster_id:x}, revision \
          {revision}): what was known runs on; restore it, or delete {SNAPSHOT} in stateDir and restart routed"
     )]
     Emptied {
-        /// What the keys begin with.
+        /// The prefix of the keys.
         prefix: String,
-        /// Which cluster says so.
+        /// The ID of the cluster.
         cluster_id: u64,
         /// Its revision.
         revision: i64,
@@ -71,7 +71,7 @@ pub(crate) enum ListingError {
 /// The name of the snapshot in the state directory.
 pub(crate) const SNAPSHOT: &str = "snapshot.json";
 
-/// All resources as they were last heard of.
+/// The replica of all resources.
 #[derive(Clone, Debug)]
 pub(crate) struct Replica {
     keys: Keys,
@@ -82,12 +82,12 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Knows nothing yet.
+    /// Creates an empty replica.
     pub(crate) fn new(keys: Keys) -> Self {
         Replica { keys, entries: BTreeMap::new(), cluster_id: 0, revision: 0, bytes: 0 }
     }
 
-    /// The revision up to which everything is known.
+    /// Returns the revision of the replica: all changes up to it are included.
     pub(crate) fn revision(&self) -> i64 {
         self.revision
     }
@@ -96,8 +96,8 @@ impl Replica {
         self.cluster_id
     }
 
-    /// Takes a listing in place of what was known. What is there unchanged is not read again.
-    pub(crate) fn relist(&mut self, listing: Listing) -> Result<Step, ListingError> {
+    /// Replaces the contents by a listing. Unchanged resources are not parsed again.
+    pub(crate) fn relist(&mut self, listing: Listing) -> Result<ReplicaChange, ListingError> {
         let bytes: usize = listing.entries.iter().map(|stored| stored.value.len().min(MAX_VALUE_BYTES)).sum();
         if listing.entries.len() > MAX_ENTRIES || bytes > MAX_TOTAL_BYTES {
             return Err(ListingError::TooMuch);
@@ -105,7 +105,7 @@ impl Replica {
         let is_other = self.cluster_id != listing.cluster_id || listing.revision < self.revision;
         if listing.entries.is_empty() && !self.entries.is_empty() && is_other {
             let Listing { cluster_id, revision, .. } = listing;
-            // Whatever comes next is not a later state of what is known: its revisions mean nothing.
+            // The next listing is not comparable with the present contents.
             self.cluster_id = 0;
             return Err(ListingError::Emptied {
                 prefix: self.keys.resources().to_owned(),
@@ -113,10 +113,11 @@ impl Replica {
                 revision,
             });
         }
-        // Revisions of another cluster, or of an earlier state of this one, may say the same of other texts.
+        // In another cluster, or an earlier state of this one, the same revision may have
+        // another text.
         let comparable = self.cluster_id == listing.cluster_id && listing.revision >= self.revision;
         let mut before = std::mem::take(&mut self.entries);
-        let mut step = Step::Same;
+        let mut change = ReplicaChange::Unchanged;
         self.bytes = 0;
         for stored in listing.entries {
             let key = stored.key.clone();
@@ -126,55 +127,60 @@ impl Replica {
                     self.entries.insert(key, entry);
                 }
                 old => {
-                    step = Step::Changed;
+                    change = ReplicaChange::Changed;
                     self.insert(stored, old);
                 }
             }
         }
         if !before.is_empty() {
-            step = Step::Changed;
+            change = ReplicaChange::Changed;
         }
         (self.cluster_id, self.revision) = (listing.cluster_id, listing.revision);
-        Ok(step)
+        Ok(change)
     }
 
-    /// Takes events that were seen together.
-    pub(crate) fn apply(&mut self, events: Vec<Event>) -> Step {
+    /// Applies a batch of events.
+    pub(crate) fn apply(&mut self, events: Vec<KeyEvent>) -> ReplicaChange {
         let known = self.revision;
-        let mut step = Step::Same;
+        let mut change = ReplicaChange::Unchanged;
         for event in events {
             let (key, revision) = match &event {
-                Event::Put(stored) => (&stored.key, stored.mod_revision),
-                Event::Delete { key, mod_revision } => (key, *mod_revision),
+                KeyEvent::Put(stored) => (&stored.key, stored.mod_revision),
+                KeyEvent::Delete { key, mod_revision } => (key, *mod_revision),
             };
             let has = self.entries.get(key).map(|entry| entry.mod_revision);
             if revision <= known || revision < self.revision {
-                // What is told again is known; anything else should have come earlier.
-                let told_again = match (&event, has) {
+                // A repeated event is included already. Any other should have come
+                // earlier.
+                let is_repeated = match (&event, has) {
                     (_, Some(has)) if has > revision => true,
-                    (Event::Put(_), Some(has)) => has == revision,
-                    (Event::Put(_), None) => false,
-                    (Event::Delete { .. }, has) => has.is_none(),
+                    (KeyEvent::Put(_), Some(has)) => has == revision,
+                    (KeyEvent::Put(_), None) => false,
+                    (KeyEvent::Delete { .. }, has) => has.is_none(),
                 };
-                if told_again {
+                if is_repeated {
                     continue;
                 }
-                return Step::Doubtful;
+                return ReplicaChange::OutOfSync;
             }
             self.revision = revision;
-            step = Step::Changed;
+            change = ReplicaChange::Changed;
             match event {
-                Event::Put(stored) => {
+                KeyEvent::Put(stored) => {
                     let old = self.remove(&stored.key);
                     self.insert(stored, old);
                 }
-                Event::Delete { key, .. } => _ = self.remove(&key),
+                KeyEvent::Delete { key, .. } => _ = self.remove(&key),
             }
         }
-        if self.entries.len() > MAX_ENTRIES || self.bytes > MAX_TOTAL_BYTES { Step::Doubtful } else { step }
+        if self.entries.len() > MAX_ENTRIES || self.bytes > MAX_TOTAL_BYTES {
+            ReplicaChange::OutOfSync
+        } else {
+            change
+        }
     }
 
-    /// Whether the same is known here.
+    /// Returns whether the replica has the digest.
     pub(crate) fn agrees(&self, digest: &Digest) -> bool {
         let newest = self.entries.values().map(|entry| entry.mod_revision).max().unwrap_or(0);
         let count = i64::try_from(self.entries.len()).unwrap_or(i64::MAX);
@@ -187,21 +193,21 @@ impl Replica {
         Some(entry)
     }
 
-    fn insert(&mut self, stored: Stored, old: Option<Entry>) {
+    fn insert(&mut self, stored: StoredValue, old: Option<Entry>) {
         let (current, warnings) = self.read(&stored.key, &stored.value);
         let bytes = stored.value.len().min(MAX_VALUE_BYTES);
         self.bytes += bytes;
-        let Stored { key, create_revision, mod_revision, .. } = stored;
+        let StoredValue { key, create_revision, mod_revision, .. } = stored;
         let ran = old.and_then(|old| old.ran);
         self.entries.insert(key, Entry { create_revision, mod_revision, bytes, current, warnings, ran });
     }
 
-    fn read(&self, key: &str, value: &[u8]) -> (Result<Version, Vec<Mistake>>, Vec<Warning>) {
+    fn read(&self, key: &str, value: &[u8]) -> (Result<ResourceVersion, Vec<Mistake>>, Vec<Warning>) {
         let place = Keys::place(key);
         let refuse = |line: u64, field: &str, rule: String| {
             (Err(vec![Mistake { file: place.clone(), line, field: field.to_owned(), rule }]), Vec::new())
         };
-        let Some(wanted) = self.keys.resource(key) else {
+        let Some(wanted) = self.keys.resource_key(key) else {
             return refuse(
                 0,
                 "",
@@ -212,7 +218,7 @@ impl Replica {
             return refuse(0, "", format!("must be at most {MAX_VALUE_BYTES} bytes (got {})", value.len()));
         }
         let Ok(text) = std::str::from_utf8(value) else { return refuse(0, "", "is not UTF-8 text".into()) };
-        let mut parsed = parse_file_knowing(&place, text, &Known::default());
+        let mut parsed = parse_file_cached(&place, text, &ParseCache::default());
         if !parsed.mistakes.is_empty() {
             return (Err(parsed.mistakes), Vec::new());
         }
@@ -233,19 +239,20 @@ impl Replica {
             );
             return refuse(document.line("metadata.name"), "metadata.name", rule);
         }
-        (Ok(Version { document: Arc::new(document), text: text.into() }), parsed.warnings)
+        (Ok(ResourceVersion { document: Arc::new(document), text: text.into() }), parsed.warnings)
     }
 
-    /// The entries, the older first.
+    /// Returns the entries, older ones first.
     fn by_age(&self) -> Vec<(&String, &Entry)> {
         let mut entries: Vec<(&String, &Entry)> = self.entries.iter().collect();
         entries.sort_by_key(|(key, entry)| (entry.create_revision, *key));
         entries
     }
 
-    /// What is to be checked, and how to say what came of it; to be carried out elsewhere, as it takes a while.
-    pub(crate) fn question(&self) -> Question {
-        let mut question = Question {
+    /// Returns the validation of the present contents. It takes time and should run on a
+    /// blocking thread.
+    pub(crate) fn validation(&self) -> Validation {
+        let mut validation = Validation {
             revision: self.revision,
             keys: Vec::new(),
             candidates: Vec::new(),
@@ -253,7 +260,7 @@ impl Replica {
             warnings: Vec::new(),
         };
         for (key, entry) in self.by_age() {
-            question.warnings.extend(entry.warnings.iter().cloned());
+            validation.warnings.extend(entry.warnings.iter().cloned());
             let before = entry.ran.as_ref().map(|ran| Arc::clone(&ran.document));
             let candidate = match &entry.current {
                 Ok(version) => {
@@ -262,7 +269,7 @@ impl Replica {
                     Some(Candidate { document, before })
                 }
                 Err(mistakes) => {
-                    question.mistakes.extend(mistakes.iter().cloned().map(|mut mistake| {
+                    validation.mistakes.extend(mistakes.iter().cloned().map(|mut mistake| {
                         if before.is_some() {
                             mistake.rule.push_str("; the version before runs on");
                         }
@@ -272,16 +279,16 @@ impl Replica {
                 }
             };
             if let Some(candidate) = candidate {
-                question.keys.push(key.clone());
-                question.candidates.push(candidate);
+                validation.keys.push(key.clone());
+                validation.candidates.push(candidate);
             }
         }
-        question
+        validation
     }
 
-    /// Notes what runs.
-    pub(crate) fn answered(&mut self, answer: &Answer) {
-        for (key, document) in answer.keys.iter().zip(&answer.runs) {
+    /// Records the versions that run.
+    pub(crate) fn record(&mut self, result: &ValidationResult) {
+        for (key, document) in result.keys.iter().zip(&result.runs) {
             let (Some(entry), Some(document)) = (self.entries.get_mut(key), document) else { continue };
             if let Ok(version) = &entry.current
                 && Arc::ptr_eq(&version.document, document)
@@ -291,7 +298,8 @@ impl Replica {
         }
     }
 
-    /// The documents as they are stored, the older first, each with its revision as `resourceVersion`.
+    /// Returns the stored documents, older ones first, each with its revision as
+    /// `resourceVersion`.
     pub(crate) fn documents(&self) -> Vec<Document> {
         let versioned = |(_, entry): (&String, &Entry)| {
             let mut document = entry.current.as_ref().ok()?.document.as_ref().clone();
@@ -301,20 +309,21 @@ impl Replica {
         self.by_age().into_iter().filter_map(versioned).collect()
     }
 
-    /// Whether there is such a key.
+    /// Returns whether the key exists.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// What ran, with its texts and revisions; 0 where what is stored now is another text.
-    pub(crate) fn ran(&self) -> impl Iterator<Item = Stored> {
+    /// Returns the versions that ran last, with texts and revisions. The revision is 0 if the
+    /// stored text is another.
+    pub(crate) fn ran(&self) -> impl Iterator<Item = StoredValue> {
         self.entries.iter().filter_map(|(key, entry)| {
             let ran = entry.ran.as_ref()?;
             let is_current =
                 entry.current.as_ref().is_ok_and(|version| Arc::ptr_eq(&version.document, &ran.document));
             let (create_revision, mod_revision) =
                 (entry.create_revision, if is_current { entry.mod_revision } else { 0 });
-            Some(Stored {
+            Some(StoredValue {
                 key: key.clone(),
                 value: ran.text.as_bytes().to_vec(),
                 create_revision,
@@ -324,9 +333,9 @@ impl Replica {
     }
 }
 
-/// What is to be checked against each other.
+/// The validation of all resources against each other.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
+pub(crate) struct Validation {
     revision: i64,
     keys: Vec<String>,
     candidates: Vec<Candidate>,
@@ -334,29 +343,29 @@ pub(crate) struct Question {
     warnings: Vec<Warning>,
 }
 
-/// What runs.
+/// The result of a validation.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ValidationResult {
     keys: Vec<String>,
     runs: Vec<Option<Arc<Document>>>,
-    pub(crate) loaded: Loaded,
+    pub(crate) state: StoreState,
 }
 
-impl Answer {
-    /// What runs, the older first.
+impl ValidationResult {
+    /// Returns the documents that run, older ones first.
     pub(crate) fn running(&self) -> impl Iterator<Item = &Document> {
         self.runs.iter().flatten().map(AsRef::as_ref)
     }
 }
 
-impl Question {
-    /// Checks everything.
-    pub(crate) fn answer(self) -> Answer {
-        let Question { revision, keys, candidates, mut mistakes, mut warnings } = self;
-        let Subset { snapshot, warnings: between, runs, refused } = choose(&candidates);
+impl Validation {
+    /// Runs the validation.
+    pub(crate) fn run(self) -> ValidationResult {
+        let Validation { revision, keys, candidates, mut mistakes, mut warnings } = self;
+        let ValidSubset { snapshot, warnings: between, runs, refused } = valid_subset(&candidates);
         mistakes.extend(refused);
         warnings.extend(between);
         let revision = Revision(revision.to_string());
-        Answer { keys, runs, loaded: Loaded { snapshot, warnings, revision, refused: mistakes } }
+        ValidationResult { keys, runs, state: StoreState { snapshot, warnings, revision, refused: mistakes } }
     }
 }

@@ -1,31 +1,31 @@
-//! Changes of one resource by the daemon itself: compare-and-swap on that resource alone, so that many nodes
-//! that do so at once don't wait for each other. What two of them do that contradicts each other is
-//! refused by name, the newer's.
+//! Changes of one resource by the daemon itself: compare-and-swap on that resource alone, so that
+//! many nodes can change their resources at the same time. If two changes conflict, the newer
+//! resource is refused by name.
 
 use std::time::Duration;
 
 use serde_json::Value as Json;
 use timing::Retry;
 
-use super::backend::{Change, Commit, Condition};
+use super::backend::{Commit, Condition, KeyChange};
 use super::replica::Replica;
-use super::{EtcdStore, unread, validate};
+use super::store::{EtcdStore, read_error, validate};
 use crate::{Manifest, StoreError};
 use resource::{Document, Key, Kind};
 
-/// A resource that others change too is tried to be changed this often.
+/// The largest number of attempts to change a resource that others change too.
 const ATTEMPTS: u32 = 5;
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl EtcdStore {
-    /// Stores a resource that is not there; `false`: it is.
+    /// Creates a resource. Returns false if it exists.
     ///
     /// # Errors
-    /// The whole would not be valid, or the store is away.
+    /// The result would not be valid, or the store is unavailable.
     pub async fn create(&self, manifest: Manifest) -> Result<bool, StoreError> {
         let replica = self.replica().await?;
-        let key = self.keys.of(&manifest.document.key());
+        let key = self.keys.etcd_key(&manifest.document.key());
         if replica.has(&key) {
             return Ok(false);
         }
@@ -33,10 +33,11 @@ impl EtcdStore {
         self.put_one(Condition::Absent(key.clone()), key, manifest.text).await
     }
 
-    /// Changes this node's own resource; `false`: `edit` leaves it, or it is not there.
+    /// Changes this node's own resource. Returns false if `edit` returns `None` or the resource
+    /// does not exist.
     ///
     /// # Errors
-    /// As for [`EtcdStore::create`].
+    /// The errors of [`EtcdStore::create`].
     pub async fn edit_node(
         &self,
         name: &str,
@@ -51,7 +52,7 @@ impl EtcdStore {
                 return Ok(false);
             };
             validate(&replica, std::slice::from_ref(&key), &[&manifest.document])?;
-            let stored = self.keys.of(&key);
+            let stored = self.keys.etcd_key(&key);
             if self
                 .put_one(Condition::At { key: stored.clone(), mod_revision }, stored, manifest.text)
                 .await?
@@ -65,11 +66,11 @@ impl EtcdStore {
     }
 
     async fn put_one(&self, condition: Condition, key: String, text: String) -> Result<bool, StoreError> {
-        let changes = vec![Change::Put { key, value: text.into_bytes() }];
+        let changes = vec![KeyChange::Put { key, value: text.into_bytes() }];
         self.commit_one(Commit { conditions: vec![condition], changes }).await
     }
 
-    /// Commits; `false`: a condition doesn't hold.
+    /// Commits a transaction. Returns false if a condition does not hold.
     pub(super) async fn commit_one(&self, commit: Commit) -> Result<bool, StoreError> {
         use super::backend::{Backend, BackendError};
         match self.backend.commit(commit).await {
@@ -78,13 +79,13 @@ impl EtcdStore {
                 if matches!(error, BackendError::Away(_)) {
                     self.backend.fail_over();
                 }
-                Err(unread(&error))
+                Err(read_error(&error))
             }
         }
     }
 }
 
-/// A resource and the revision of its last change.
+/// Returns a resource and the revision of its last change.
 fn find(replica: &Replica, key: &Key) -> Option<(Document, i64)> {
     let document = replica.documents().into_iter().find(|document| document.key() == *key)?;
     let revision = document.resource_version()?.parse().ok()?;

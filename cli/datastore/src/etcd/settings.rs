@@ -1,21 +1,21 @@
-//! Which etcd, and how to speak to it.
+//! The settings of the connection to etcd.
 
 use std::path::PathBuf;
 
 use resource::reader::Rule;
 
-/// What `datastore.etcd` of routed.yaml says.
+/// The settings `datastore.etcd` of routed.yaml.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdSettings {
     /// `http://HOST:PORT` or `https://HOST:PORT` of each member, at least one.
     pub endpoints: Vec<String>,
-    /// What all keys begin with (`/routed`).
+    /// The prefix of all keys (`/routed`).
     pub prefix: String,
-    /// The certificates that sign the members', PEM.
+    /// The CA certificates of the members, PEM.
     pub ca: Option<PathBuf>,
     /// This node's certificate, PEM, with `key`.
     pub cert: Option<PathBuf>,
-    /// Its key, PEM.
+    /// The key of the certificate, PEM.
     pub key: Option<PathBuf>,
     /// The user, with `password_file`.
     pub username: Option<String>,
@@ -24,10 +24,10 @@ pub struct EtcdSettings {
 }
 
 impl EtcdSettings {
-    /// What keys begin with unless told otherwise.
+    /// The default prefix of keys.
     pub const PREFIX: &str = "/routed";
 
-    /// An etcd without TLS and users.
+    /// Returns settings without TLS and authentication.
     pub fn plain(endpoints: Vec<String>) -> Self {
         EtcdSettings {
             endpoints,
@@ -40,10 +40,10 @@ impl EtcdSettings {
         }
     }
 
-    /// The rules between fields: the field, and what it breaks.
+    /// Checks the rules between fields.
     ///
     /// # Errors
-    /// The first that is broken.
+    /// The first field that breaks a rule, and the rule.
     pub fn check(&self) -> Result<(), (&'static str, Rule)> {
         let is_https = |endpoint: &&String| endpoint.starts_with("https://");
         let https = self.endpoints.iter().filter(is_https).count();
@@ -69,16 +69,16 @@ impl EtcdSettings {
         Ok(())
     }
 
-    /// What `show status` calls it.
+    /// Returns the name of the store in `show status`.
     pub fn describe(&self) -> String {
         format!("etcd:{}{}", self.endpoints.join(","), self.prefix)
     }
 }
 
-/// The host and port of an endpoint.
+/// Parses the host and port of an endpoint.
 ///
 /// # Errors
-/// The rule that it breaks.
+/// The rule that the endpoint breaks.
 pub fn host_and_port(endpoint: &str) -> Result<(&str, u16), Rule> {
     const RULE: &str = "must be http://HOST:PORT or https://HOST:PORT, such as http://10.0.0.1:2379";
     let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://")).ok_or(RULE)?;

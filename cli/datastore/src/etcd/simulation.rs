@@ -1,5 +1,6 @@
-//! A follower beside an etcd that loses, repeats, reorders and delays what it says, forgets old revisions and
-//! fails: it ends in the state that the store describes, and never gives up what stayed in it. Virtual time.
+//! Simulation of a follower with an etcd that loses, repeats, reorders and delays events, compacts
+//! revisions and fails: the follower ends in the state of the store, and never drops a resource
+//! that stayed in it. Virtual time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,34 +12,34 @@ use timing::Jitter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::backend::{Backend, BackendError, Commit, Digest, Event, Events, Listing, Stored};
+use super::backend::{Backend, BackendError, Commit, Digest, KeyEvent, KeyEventStream, Listing, StoredValue};
 use super::follower;
 use super::keys::Keys;
-use crate::{StoreHealth, Update};
+use crate::{StoreHealth, StoreUpdate};
 use resource::{Key, Kind};
 
-/// Schedules of each run; another number by `ROUTED_SCHEDULES`.
+/// The number of schedules of a run, unless `ROUTED_SCHEDULES` sets another.
 const SCHEDULES: u64 = 1000;
-/// Nodes that are there from the beginning to the end.
+/// The number of nodes that exist from the beginning to the end.
 const KEPT: usize = 4;
-/// Nodes that come and go.
+/// The number of nodes that are added and deleted.
 const OTHERS: usize = 6;
-/// By when a healed store must have been caught up with: dropped events are found by the check, which is every four
-/// minutes.
+/// The time within which the follower must have the state of a healed store. Lost events are found
+/// by the check, which runs every four minutes.
 const CAUGHT_UP: Duration = Duration::from_secs(300);
 
-struct World {
+struct SimulatedStore {
     revision: i64,
     compacted: i64,
-    entries: BTreeMap<String, Stored>,
-    log: Vec<(i64, Event)>,
+    entries: BTreeMap<String, StoredValue>,
+    log: Vec<(i64, KeyEvent)>,
     jitter: Jitter,
     faulty: bool,
 }
 
-/// An etcd that does all that a network and a cluster can do to its words.
-struct Faulty {
-    world: Arc<Mutex<World>>,
+/// A backend that injects the faults of a network and a cluster.
+struct FaultyBackend {
+    store: Arc<Mutex<SimulatedStore>>,
     changed: watch::Sender<i64>,
 }
 
@@ -53,7 +54,7 @@ enum Fault {
     Ended,
 }
 
-impl World {
+impl SimulatedStore {
     fn fault(&mut self) -> Fault {
         if !self.faulty {
             return Fault::None;
@@ -72,16 +73,16 @@ impl World {
     fn put(&mut self, key: String, value: Vec<u8>) {
         self.revision += 1;
         let create_revision = self.entries.get(&key).map_or(self.revision, |stored| stored.create_revision);
-        let stored = Stored { key: key.clone(), value, create_revision, mod_revision: self.revision };
+        let stored = StoredValue { key: key.clone(), value, create_revision, mod_revision: self.revision };
         self.entries.insert(key, stored.clone());
-        self.log.push((self.revision, Event::Put(stored)));
+        self.log.push((self.revision, KeyEvent::Put(stored)));
     }
 
     fn delete(&mut self, key: &str) {
         if self.entries.remove(key).is_some() {
             self.revision += 1;
             self.log
-                .push((self.revision, Event::Delete { key: key.to_owned(), mod_revision: self.revision }));
+                .push((self.revision, KeyEvent::Delete { key: key.to_owned(), mod_revision: self.revision }));
         }
     }
 }
@@ -90,14 +91,14 @@ fn away() -> BackendError {
     BackendError::Away("the simulation says no".into())
 }
 
-impl Faulty {
-    fn world(&self) -> std::sync::MutexGuard<'_, World> {
-        self.world.lock().unwrap()
+impl FaultyBackend {
+    fn store(&self) -> std::sync::MutexGuard<'_, SimulatedStore> {
+        self.store.lock().unwrap()
     }
 
-    /// What may happen to a question and its answer.
-    async fn suffer(&self) -> Result<(), BackendError> {
-        let fault = self.world().fault();
+    /// Injects a fault into a request.
+    async fn inject_fault(&self) -> Result<(), BackendError> {
+        let fault = self.store().fault();
         match fault {
             Fault::Error | Fault::Ended => Err(away()),
             Fault::Slow(time) => {
@@ -111,51 +112,51 @@ impl Faulty {
     }
 }
 
-impl Backend for Faulty {
+impl Backend for FaultyBackend {
     fn list<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Listing, BackendError>> {
         async {
-            self.suffer().await?;
+            self.inject_fault().await?;
             let listing = {
-                let world = self.world();
+                let store = self.store();
                 Listing {
                     cluster_id: 1,
-                    revision: world.revision,
-                    entries: world.entries.values().cloned().collect(),
+                    revision: store.revision,
+                    entries: store.entries.values().cloned().collect(),
                 }
             };
-            // An answer that is old when it arrives.
-            self.suffer().await?;
+            // A response that is old when it arrives.
+            self.inject_fault().await?;
             Ok(listing)
         }
         .boxed()
     }
 
-    fn watch<'a>(&'a self, _: &'a str, from: i64) -> BoxFuture<'a, Result<Events, BackendError>> {
+    fn watch<'a>(&'a self, _: &'a str, from: i64) -> BoxFuture<'a, Result<KeyEventStream, BackendError>> {
         async move {
-            self.suffer().await?;
-            let (world, changed) = (Arc::clone(&self.world), self.changed.subscribe());
-            let begin = (from, Vec::<Vec<Event>>::new(), changed);
+            self.inject_fault().await?;
+            let (store, changed) = (Arc::clone(&self.store), self.changed.subscribe());
+            let begin = (from, Vec::<Vec<KeyEvent>>::new(), changed);
             let events = stream::unfold(Some(begin), move |state| {
-                let world = Arc::clone(&world);
+                let store = Arc::clone(&store);
                 async move {
                     let (mut next, mut waiting, mut changed) = state?;
                     loop {
-                        if let Some(said) = waiting.pop() {
-                            return Some((Ok(said), Some((next, waiting, changed))));
+                        if let Some(batch) = waiting.pop() {
+                            return Some((Ok(batch), Some((next, waiting, changed))));
                         }
                         let (fault, ready) = {
-                            let mut world = world.lock().unwrap();
-                            if next <= world.compacted {
+                            let mut store = store.lock().unwrap();
+                            if next <= store.compacted {
                                 return Some((Err(BackendError::Compacted), None));
                             }
-                            let ready: Vec<(i64, Event)> = world
+                            let ready: Vec<(i64, KeyEvent)> = store
                                 .log
                                 .iter()
                                 .filter(|(revision, _)| *revision >= next)
                                 .take(3)
                                 .cloned()
                                 .collect();
-                            let fault = if ready.is_empty() { Fault::None } else { world.fault() };
+                            let fault = if ready.is_empty() { Fault::None } else { store.fault() };
                             (fault, ready)
                         };
                         let Some((last, _)) = ready.last() else {
@@ -163,19 +164,19 @@ impl Backend for Faulty {
                             continue;
                         };
                         next = last + 1;
-                        let mut said: Vec<Vec<Event>> =
+                        let mut batch: Vec<Vec<KeyEvent>> =
                             ready.into_iter().map(|(_, event)| vec![event]).collect();
                         match fault {
                             Fault::Error => return Some((Err(away()), None)),
                             Fault::Ended => return None,
-                            Fault::Lost => said.clear(),
-                            Fault::Twice => said.extend(said.clone()),
-                            Fault::Reordered => said.reverse(),
+                            Fault::Lost => batch.clear(),
+                            Fault::Twice => batch.extend(batch.clone()),
+                            Fault::Reordered => batch.reverse(),
                             Fault::Slow(time) => sleep(time).await,
                             Fault::None => {}
                         }
-                        said.reverse();
-                        waiting = said;
+                        batch.reverse();
+                        waiting = batch;
                     }
                 }
             });
@@ -186,19 +187,19 @@ impl Backend for Faulty {
 
     fn digest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Digest, BackendError>> {
         async {
-            self.suffer().await?;
-            let world = self.world();
-            let newest = world.entries.values().map(|stored| stored.mod_revision).max().unwrap_or(0);
-            let count = i64::try_from(world.entries.len()).unwrap();
-            Ok(Digest { cluster_id: 1, revision: world.revision, count, newest })
+            self.inject_fault().await?;
+            let store = self.store();
+            let newest = store.entries.values().map(|stored| stored.mod_revision).max().unwrap_or(0);
+            let count = i64::try_from(store.entries.len()).unwrap();
+            Ok(Digest { cluster_id: 1, revision: store.revision, count, newest })
         }
         .boxed()
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<i64, BackendError>> {
         async {
-            self.suffer().await?;
-            Ok(self.world().revision)
+            self.inject_fault().await?;
+            Ok(self.store().revision)
         }
         .boxed()
     }
@@ -215,7 +216,7 @@ impl Backend for Faulty {
 }
 
 fn key(keys: &Keys, name: &str) -> String {
-    keys.of(&Key { kind: Kind::Node, name: name.to_owned() })
+    keys.etcd_key(&Key { kind: Kind::Node, name: name.to_owned() })
 }
 
 fn node(name: &str, address: u64) -> Vec<u8> {
@@ -232,14 +233,14 @@ fn names() -> Vec<String> {
     kept.chain((0..OTHERS).map(|number| format!("other-{number}"))).collect()
 }
 
-/// One schedule; gives how many states were seen.
+/// Runs one schedule and returns the number of states that were received.
 async fn schedule(seed: u64) -> usize {
     let keys = Keys::new("/routed");
     let mut choice = Jitter::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995);
     for _ in 0..8 {
         choice.number();
     }
-    let mut world = World {
+    let mut store = SimulatedStore {
         revision: 1,
         compacted: 0,
         entries: BTreeMap::new(),
@@ -249,11 +250,11 @@ async fn schedule(seed: u64) -> usize {
     };
     let names = names();
     for (number, name) in names.iter().enumerate().take(KEPT) {
-        world.put(key(&keys, name), node(name, 2000 + number as u64 * 10));
+        store.put(key(&keys, name), node(name, 2000 + number as u64 * 10));
     }
-    let world = Arc::new(Mutex::new(world));
+    let store = Arc::new(Mutex::new(store));
     let changed = watch::Sender::new(0);
-    let backend = Arc::new(Faulty { world: Arc::clone(&world), changed: changed.clone() });
+    let backend = Arc::new(FaultyBackend { store: Arc::clone(&store), changed: changed.clone() });
     let health = watch::Sender::new(StoreHealth {
         connected: false,
         endpoint: String::new(),
@@ -266,7 +267,7 @@ async fn schedule(seed: u64) -> usize {
     let mut updates = follower::start(backend, keys.clone(), None, health.clone(), choice.number());
     let mut seen = 0;
     let mut last: Option<Vec<(String, String)>> = None;
-    let mut take = |update: Update| {
+    let mut take = |update: StoreUpdate| {
         let loaded = update.unwrap();
         let nodes: Vec<(String, String)> = loaded
             .snapshot
@@ -283,29 +284,29 @@ async fn schedule(seed: u64) -> usize {
         seen += 1;
         last = Some(nodes);
     };
-    // The first state, however long it takes, so that there is something to be given up.
+    // The first state, however long it takes, so that there are resources to drop.
     let first = tokio::time::timeout(Duration::from_secs(3600), updates.recv()).await;
     take(first.unwrap_or_else(|_| panic!("seed {seed}: no state at all")).unwrap());
     for _ in 0..40 {
         {
-            let mut world = world.lock().unwrap();
+            let mut store = store.lock().unwrap();
             for _ in 0..choice.number() % 4 {
                 let at = usize::try_from(choice.number()).unwrap_or(usize::MAX) % names.len();
                 let (name, roll) = (&names[at], choice.number() % 10);
                 match roll {
-                    0 | 1 if at >= KEPT => world.delete(&key(&keys, name)),
-                    2 => world.put(key(&keys, name), b"kind: [".to_vec()),
-                    // Those that come and go often have what another of them has.
-                    _ if at >= KEPT => world.put(key(&keys, name), node(name, choice.number() % 8)),
+                    0 | 1 if at >= KEPT => store.delete(&key(&keys, name)),
+                    2 => store.put(key(&keys, name), b"kind: [".to_vec()),
+                    // Nodes that come and go often conflict with each other.
+                    _ if at >= KEPT => store.put(key(&keys, name), node(name, choice.number() % 8)),
                     _ => {
-                        world.put(key(&keys, name), node(name, 2000 + at as u64 * 10 + choice.number() % 10))
+                        store.put(key(&keys, name), node(name, 2000 + at as u64 * 10 + choice.number() % 10))
                     }
                 }
             }
             if choice.number().is_multiple_of(8) {
-                world.compacted = world.revision - i64::try_from(choice.number() % 3).unwrap();
-                let kept = world.compacted;
-                world.log.retain(|(revision, _)| *revision > kept);
+                store.compacted = store.revision - i64::try_from(choice.number() % 3).unwrap();
+                let kept = store.compacted;
+                store.log.retain(|(revision, _)| *revision > kept);
             }
         }
         changed.send_modify(|number| *number += 1);
@@ -319,18 +320,18 @@ async fn schedule(seed: u64) -> usize {
             }
         }
     }
-    // The store is well again, and all that is in it.
+    // The store works again, and all resources are valid.
     let expected: Vec<(String, String)> = {
-        let mut world = world.lock().unwrap();
-        world.faulty = false;
+        let mut store = store.lock().unwrap();
+        store.faulty = false;
         let mut expected = Vec::new();
         for (number, name) in names.iter().enumerate() {
             if number >= KEPT && choice.number().is_multiple_of(2) {
-                world.delete(&key(&keys, name));
+                store.delete(&key(&keys, name));
                 continue;
             }
             let address = 1000 + number as u64;
-            world.put(key(&keys, name), node(name, address));
+            store.put(key(&keys, name), node(name, address));
             expected.push((name.clone(), format!("10.0.{}.{}/16", address / 250, address % 250 + 1)));
         }
         expected
@@ -351,7 +352,7 @@ async fn schedule(seed: u64) -> usize {
 }
 
 #[test]
-fn whatever_the_store_does_the_end_is_its_state_and_nothing_that_stayed_is_given_up() {
+fn the_follower_converges_and_never_drops_a_resource_that_stays() {
     let schedules =
         std::env::var("ROUTED_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(SCHEDULES);
     let runtime =
@@ -361,9 +362,9 @@ fn whatever_the_store_does_the_end_is_its_state_and_nothing_that_stayed_is_given
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_lost_is_found_by_the_check() {
+async fn the_check_finds_a_lost_event() {
     let keys = Keys::new("/routed");
-    let world = World {
+    let store = SimulatedStore {
         revision: 1,
         compacted: 0,
         entries: BTreeMap::new(),
@@ -371,10 +372,10 @@ async fn an_event_that_is_lost_is_found_by_the_check() {
         jitter: Jitter::new(7),
         faulty: false,
     };
-    let world = Arc::new(Mutex::new(world));
-    world.lock().unwrap().put(key(&keys, "a"), node("a", 1));
+    let store = Arc::new(Mutex::new(store));
+    store.lock().unwrap().put(key(&keys, "a"), node("a", 1));
     let changed = watch::Sender::new(0);
-    let backend = Arc::new(Faulty { world: Arc::clone(&world), changed: changed.clone() });
+    let backend = Arc::new(FaultyBackend { store: Arc::clone(&store), changed: changed.clone() });
     let health = watch::Sender::new(StoreHealth {
         connected: false,
         endpoint: String::new(),
@@ -384,13 +385,13 @@ async fn an_event_that_is_lost_is_found_by_the_check() {
         from_snapshot: false,
         relists: 0,
     });
-    let mut updates: mpsc::Receiver<Update> = follower::start(backend, keys.clone(), None, health, 1);
+    let mut updates: mpsc::Receiver<StoreUpdate> = follower::start(backend, keys.clone(), None, health, 1);
     assert_eq!(updates.recv().await.unwrap().unwrap().snapshot.nodes.len(), 1);
-    // In the store, and never told.
+    // In the store, but the event is lost.
     {
-        let mut world = world.lock().unwrap();
-        world.put(key(&keys, "b"), node("b", 2));
-        world.log.clear();
+        let mut store = store.lock().unwrap();
+        store.put(key(&keys, "b"), node("b", 2));
+        store.log.clear();
     }
     let found = tokio::time::timeout(CAUGHT_UP, updates.recv()).await.expect("a check").unwrap().unwrap();
     assert_eq!(found.snapshot.nodes.len(), 2);

@@ -1,4 +1,5 @@
-//! The last valid snapshot, in the state directory: what a start runs from while the store is away.
+//! The snapshot file in the state directory: the last valid state, for a start while the store is
+//! unavailable.
 
 use std::fs;
 use std::io::Write;
@@ -7,70 +8,71 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::backend::{Listing, Stored};
+use super::backend::{Listing, StoredValue};
 use super::replica::{MAX_TOTAL_BYTES, SNAPSHOT};
 
-/// The form of the file; a file of another form is not read.
+/// The version of the file format. A file of another version is not read.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct File {
+struct SnapshotFile {
     version: u32,
     prefix: String,
     cluster_id: u64,
     revision: i64,
-    resources: Vec<Kept>,
+    resources: Vec<CachedResource>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct CachedResource {
     key: String,
     create_revision: i64,
     mod_revision: i64,
     text: String,
 }
 
-/// The file.
+/// The snapshot file of one store.
 #[derive(Clone, Debug)]
-pub(crate) struct Cache {
+pub(crate) struct SnapshotCache {
     directory: PathBuf,
     prefix: String,
 }
 
-/// Why the snapshot can't be read or written.
+/// An error of the snapshot file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     /// The file can't be used.
     #[error("{}: {reason}: it is not used", path.display())]
     Unusable {
-        /// The file.
+        /// The snapshot file of one store.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: UnusableSnapshot,
     },
     /// The file can't be written.
     #[error("{}: {source}: a start while the store is away will not have it; make stateDir writable", path.display())]
     Write {
-        /// The file.
+        /// The snapshot file of one store.
         path: PathBuf,
         /// The operating system's error.
         source: std::io::Error,
     },
     /// The task that writes ended early.
+    #[cfg(feature = "driver")]
     #[error("writing the snapshot: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Why a snapshot can't be used.
+/// The reason why a snapshot can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnusableSnapshot {
     /// The file can't be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The file is larger than a snapshot can be, in octets.
+    /// The file is larger than any snapshot; the size in octets.
     #[error("larger than any snapshot ({0} bytes)")]
     TooLarge(u64),
-    /// The file is not JSON of this form.
+    /// The file is not JSON of this format.
     #[error("not a snapshot ({0})")]
     Json(#[from] serde_json::Error),
     /// Another version wrote the file.
@@ -86,20 +88,20 @@ pub(crate) enum UnusableSnapshot {
     },
 }
 
-impl Cache {
-    /// The snapshot in `directory` of what stands below `prefix`.
+impl SnapshotCache {
+    /// Creates the access to the snapshot in `directory` of the store below `prefix`.
     pub(crate) fn new(directory: &Path, prefix: &str) -> Self {
-        Cache { directory: directory.to_owned(), prefix: prefix.to_owned() }
+        SnapshotCache { directory: directory.to_owned(), prefix: prefix.to_owned() }
     }
 
     fn path(&self) -> PathBuf {
         self.directory.join(SNAPSHOT)
     }
 
-    /// The snapshot; `None` if there is none of this store.
+    /// Reads the snapshot. Returns `None` if there is no file.
     ///
     /// # Errors
-    /// The file is there and can't be used.
+    /// The file exists and can't be used.
     pub(crate) fn read(&self) -> Result<Option<Listing>, SnapshotError> {
         let path = self.path();
         let fail = |reason: UnusableSnapshot| SnapshotError::Unusable { path: path.clone(), reason };
@@ -108,12 +110,12 @@ impl Cache {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fail(error.into())),
         };
-        // JSON doubles at most what it escapes.
+        // JSON escapes at most double the size.
         if size > 2 * MAX_TOTAL_BYTES as u64 {
             return Err(fail(UnusableSnapshot::TooLarge(size)));
         }
         let bytes = fs::read(&path).map_err(|error| fail(error.into()))?;
-        let file: File = serde_json::from_slice(&bytes).map_err(|error| fail(error.into()))?;
+        let file: SnapshotFile = serde_json::from_slice(&bytes).map_err(|error| fail(error.into()))?;
         if file.version != VERSION {
             return Err(fail(UnusableSnapshot::Version(file.version)));
         }
@@ -123,7 +125,7 @@ impl Cache {
                 expected: self.prefix.clone(),
             }));
         }
-        let stored = |kept: Kept| Stored {
+        let stored = |kept: CachedResource| StoredValue {
             key: kept.key,
             value: kept.text.into_bytes(),
             create_revision: kept.create_revision,
@@ -136,17 +138,17 @@ impl Cache {
         }))
     }
 
-    /// Replaces the snapshot; a crash leaves the one before or this one.
+    /// Replaces the snapshot. After a crash the file has the old or the new contents.
     ///
     /// # Errors
-    /// It can't be written.
+    /// The file can't be written.
     pub(crate) fn write(&self, listing: Listing) -> Result<(), SnapshotError> {
-        let kept = |stored: Stored| {
+        let kept = |stored: StoredValue| {
             let text = String::from_utf8(stored.value).ok()?;
-            let Stored { key, create_revision, mod_revision, .. } = stored;
-            Some(Kept { key, create_revision, mod_revision, text })
+            let StoredValue { key, create_revision, mod_revision, .. } = stored;
+            Some(CachedResource { key, create_revision, mod_revision, text })
         };
-        let file = File {
+        let file = SnapshotFile {
             version: VERSION,
             prefix: self.prefix.clone(),
             cluster_id: listing.cluster_id,
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
 
     fn listing() -> Listing {
-        let stored = Stored {
+        let stored = StoredValue {
             key: "/r/resources/v3/nodes/a".into(),
             value: b"x: \"\n\"".to_vec(),
             create_revision: 2,
@@ -187,18 +189,24 @@ mod tests {
     #[test]
     fn a_snapshot_is_read_back_and_one_of_another_store_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::new(directory.path(), "/r");
+        let cache = SnapshotCache::new(directory.path(), "/r");
         assert_eq!(cache.read().unwrap(), None);
         cache.write(listing()).unwrap();
         cache.write(listing()).unwrap();
         assert_eq!(cache.read().unwrap(), Some(listing()));
-        assert!(Cache::new(directory.path(), "/other").read().unwrap_err().to_string().contains("below /r"));
+        assert!(
+            SnapshotCache::new(directory.path(), "/other")
+                .read()
+                .unwrap_err()
+                .to_string()
+                .contains("below /r")
+        );
     }
 
     #[test]
     fn a_torn_snapshot_and_one_of_another_version_are_named_and_not_used() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::new(directory.path(), "/r");
+        let cache = SnapshotCache::new(directory.path(), "/r");
         cache.write(listing()).unwrap();
         let whole = fs::read(cache.path()).unwrap();
         for end in 0..whole.len() {

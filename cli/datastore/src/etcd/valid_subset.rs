@@ -1,44 +1,44 @@
-//! Of resources that contradict each other, those that run: in a shared store one bad resource must not stop
-//! all others.
+//! Choice of a valid subset of conflicting resources: in a shared store one bad resource must not
+//! stop all others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use resource::{Document, Mistake, Snapshot, Warning, assemble};
 
-/// Refused resources of which it is tried whether they fit after all, once the ones that they contradicted
-/// are out: each costs checking the whole.
+/// The largest number of refused resources that are tried again without the ones they conflicted
+/// with. Each attempt checks all resources.
 const TRIES: usize = 64;
 
-/// A resource that wants to run.
+/// A candidate: a resource with its versions.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
-    /// As it is stored now.
+    /// The stored version.
     pub(crate) document: Arc<Document>,
-    /// As it ran before, if that was otherwise.
+    /// The version that ran before, if it differs.
     pub(crate) before: Option<Arc<Document>>,
 }
 
-/// What runs.
+/// The subset that runs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Subset {
+pub(crate) struct ValidSubset {
     pub(crate) snapshot: Snapshot,
     pub(crate) warnings: Vec<Warning>,
-    /// What runs of each candidate.
+    /// The version of each candidate that runs.
     pub(crate) runs: Vec<Option<Arc<Document>>>,
-    /// Why the others don't.
+    /// The mistakes of the refused ones.
     pub(crate) refused: Vec<Mistake>,
 }
 
-/// Chooses among candidates, the older first: where two contradict each other the newer is refused, and
-/// what ran of it before keeps running if it still fits.
-pub(crate) fn choose(candidates: &[Candidate]) -> Subset {
+/// Chooses a valid subset of candidates, which are sorted by age. If two conflict, the newer one is
+/// refused, and its previous version keeps running if it is still valid.
+pub(crate) fn valid_subset(candidates: &[Candidate]) -> ValidSubset {
     let mut runs: Vec<Option<Arc<Document>>> =
         candidates.iter().map(|candidate| Some(Arc::clone(&candidate.document))).collect();
     let mut refused: HashMap<usize, Vec<Mistake>> = HashMap::new();
     let mut assembled = assemble(runs.iter().flatten().map(AsRef::as_ref));
     if assembled.mistakes.is_empty() {
-        return Subset {
+        return ValidSubset {
             snapshot: assembled.snapshot,
             warnings: assembled.warnings,
             runs,
@@ -50,7 +50,7 @@ pub(crate) fn choose(candidates: &[Candidate]) -> Subset {
         .enumerate()
         .map(|(at, candidate)| (candidate.document.resource.origin().file.as_str(), at))
         .collect();
-    // Each turn takes out at least one, so there are no more turns than candidates; mostly it is one.
+    // Each iteration removes at least one candidate; mostly there is one iteration.
     while !assembled.mistakes.is_empty() {
         let mut any = false;
         for mistake in assembled.mistakes {
@@ -61,8 +61,9 @@ pub(crate) fn choose(candidates: &[Candidate]) -> Subset {
             }
         }
         if !any {
-            // Every mistake between resources names one of them; should one not, nothing of it may run.
-            return Subset { runs: vec![None; candidates.len()], ..Subset::default() };
+            // Every mistake between resources names one of them. If one does not, no
+            // candidate may run.
+            return ValidSubset { runs: vec![None; candidates.len()], ..ValidSubset::default() };
         }
         assembled = assemble(runs.iter().flatten().map(AsRef::as_ref));
     }
@@ -99,7 +100,7 @@ pub(crate) fn choose(candidates: &[Candidate]) -> Subset {
             }
         }
     }
-    Subset { snapshot: assembled.snapshot, warnings: assembled.warnings, runs, refused }
+    ValidSubset { snapshot: assembled.snapshot, warnings: assembled.warnings, runs, refused }
 }
 
 #[cfg(test)]
@@ -122,13 +123,14 @@ mod tests {
         nodes.iter().map(candidate).collect()
     }
 
-    fn running(subset: &Subset) -> Vec<&str> {
+    fn running(subset: &ValidSubset) -> Vec<&str> {
         subset.snapshot.nodes.iter().map(|node| node.name.as_str()).collect()
     }
 
     #[test]
-    fn of_two_that_contradict_each_other_the_newer_is_refused_by_name() {
-        let subset = choose(&candidates(&[("z", "10.0.0.1/24"), ("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]));
+    fn the_newer_of_two_conflicting_resources_is_refused_by_name() {
+        let subset =
+            valid_subset(&candidates(&[("z", "10.0.0.1/24"), ("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]));
         assert_eq!(running(&subset), ["b", "z"]);
         assert_eq!(subset.refused.len(), 1);
         assert_eq!(
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_refused_one_contradicts_is_not_refused_for_it() {
+    fn a_conflict_with_a_refused_resource_does_not_count() {
         let tunnel = |name: &str, address: &str, tunnel: &str| {
             let text = format!(
                 "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {name}}}\n\
@@ -152,16 +154,16 @@ mod tests {
             tunnel("b", "10.0.0.1/24", "10.9.0.2"),
             tunnel("c", "10.0.0.3/24", "10.9.0.2"),
         ];
-        let subset = choose(&all);
+        let subset = valid_subset(&all);
         assert_eq!(running(&subset), ["a", "c"]);
         assert_eq!(subset.refused.len(), 1, "{:?}", subset.refused);
     }
 
     #[test]
-    fn what_ran_before_a_bad_change_runs_on() {
+    fn the_previous_version_runs_on_after_a_bad_change() {
         let mut all = candidates(&[("a", "10.0.0.1/24"), ("b", "10.0.0.1/24")]);
         all[1].before = Some(node("b", "10.0.0.2/24"));
-        let subset = choose(&all);
+        let subset = valid_subset(&all);
         assert_eq!(running(&subset), ["a", "b"]);
         assert_eq!(subset.snapshot.nodes[1].ipv4, Some("10.0.0.2/24".parse().unwrap()));
         assert!(subset.refused[0].rule.ends_with("the version before runs on"), "{:?}", subset.refused);

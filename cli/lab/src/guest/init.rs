@@ -30,15 +30,16 @@ use nix::{
 use tunnel::netlink::links;
 
 use super::{
-    super::link_editor::Editor, COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, ROOT_VARIABLE, STATUS, TERMINAL,
+    super::link_editor::LinkEditor, COMMAND, DIRECTORY, ENVIRONMENT, LIMIT, ROOT_VARIABLE, STATUS, TERMINAL,
     WORK_VARIABLE, initramfs, modules,
 };
 
-/// Where the work directory is seen in the guest.
+/// The mount point of the work directory in the guest.
 const WORK: &str = "/run/routed-guest";
-/// The first of the places at which the copy-on-write root is put together; any directory serves.
+/// The mount point on which the copy-on-write root is assembled. Any directory can be used.
 const STAGING: &str = "/mnt";
-/// What labs, tunnels and their tests need. `modprobe` may not exist, so the kernel cannot fetch them itself.
+/// The modules that labs, tunnels and their tests need. `modprobe` may not exist, so the kernel
+/// can't load them itself.
 const MODULES: [&str; 12] = [
     "ipv6",
     "veth",
@@ -53,28 +54,31 @@ const MODULES: [&str; 12] = [
     "nft_ct",
     "tun",
 ];
-/// Where the host's root is mounted under QEMU.
+/// The mount point of the host's root under QEMU.
 const HOST: &str = "/host";
 
-/// What the two kinds of machine have by different names.
-struct Kind {
+/// The names of devices, which differ between the machines.
+struct MachineDevices {
     /// The host's root.
     lower: &'static str,
     /// The kernel's console.
     console: &'static str,
-    /// Where the command's output and errors go.
+    /// The devices for the command's output and errors.
     outputs: [&'static str; 2],
 }
 
-const UML: Kind = Kind { lower: "/", console: "/dev/tty0", outputs: ["/dev/tty1", "/dev/tty2"] };
-const QEMU: Kind = Kind { lower: HOST, console: "/dev/ttyS0", outputs: ["/dev/ttyS1", "/dev/ttyS2"] };
+const UML: MachineDevices =
+    MachineDevices { lower: "/", console: "/dev/tty0", outputs: ["/dev/tty1", "/dev/tty2"] };
+const QEMU: MachineDevices =
+    MachineDevices { lower: HOST, console: "/dev/ttyS0", outputs: ["/dev/ttyS1", "/dev/ttyS2"] };
 
-/// Which one this is: under QEMU the kernel's command line names the share with the host's root.
-fn kind() -> &'static Kind {
+/// Returns the devices of this machine. Under QEMU the kernel's command line names the share with
+/// the host's root.
+fn kind() -> &'static MachineDevices {
     if env::var_os(ROOT_VARIABLE).is_some() { &QEMU } else { &UML }
 }
 
-/// If this process is the guest's first, does its work and never returns.
+/// Runs the guest's init and never returns, if this process is the first one of the guest.
 pub fn become_init_if_asked() {
     if getpid() != Pid::from_raw(1) {
         return;
@@ -93,7 +97,7 @@ pub fn become_init_if_asked() {
     let _ = reboot(RebootMode::RB_POWER_OFF);
 }
 
-/// The kernel's console is the host's kernel.log.
+/// Opens the kernel's console, which is the host's kernel.log.
 fn say(what: &str, error: &io::Error) {
     if let Ok(mut console) =
         OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(kind().console)
@@ -102,12 +106,13 @@ fn say(what: &str, error: &io::Error) {
     }
 }
 
-/// Below `/proc/sys/net`.
+/// Settings below `/proc/sys/net`.
 const SETTINGS: [(&str, &str); 2] = [
     // Entries of the neighbour table, of all namespaces together: a large lab needs a large one.
     ("ipv4/neigh/default/gc_thresh3", "32768"),
-    // Packets that wait between namespaces. A guest that stood still for a moment on a busy host sends what it is behind
-    // with at once, and its kernel would drop what is beyond a thousand: that is no loss of the network under test.
+    // Packets that wait between namespaces. A guest that stood still for a moment on a busy host
+    // sends what it is behind with at once, and its kernel would drop what is beyond a thousand:
+    // that is no loss of the network under test.
     ("core/netdev_max_backlog", "100000"),
 ];
 
@@ -127,13 +132,13 @@ fn run(work: &Path) -> io::Result<u8> {
         }
     };
     for module in MODULES {
-        // What is missing will be missed by name by whoever needs it.
+        // The program that needs a missing module reports it by name.
         if let Err(error) = modules.load(module) {
             say(module, &error);
         }
     }
     bring_loopback_up().map_err(named("loopback"))?;
-    // The guest is ours alone.
+    // The guest runs this command only.
     for (setting, value) in SETTINGS {
         if let Err(error) = fs::write(Path::new("/proc/sys/net").join(setting), value) {
             say(setting, &error);
@@ -143,7 +148,8 @@ fn run(work: &Path) -> io::Result<u8> {
     run_command()
 }
 
-/// Under QEMU the first root has nothing but this program and the modules that lead to the host's.
+/// Mounts the host's root under QEMU. The first root has only this program and the modules for the
+/// mount.
 fn reach_host(share: &str) -> io::Result<()> {
     mount_on("dev", Path::new("/dev"), "devtmpfs", "")?;
     let mut files: Vec<PathBuf> = fs::read_dir(initramfs::MODULES)?
@@ -161,7 +167,7 @@ fn reach_host(share: &str) -> io::Result<()> {
 }
 
 fn bring_loopback_up() -> io::Result<()> {
-    let mut editor = Editor::open().map_err(io::Error::other)?;
+    let mut editor = LinkEditor::open().map_err(io::Error::other)?;
     editor.change(links::set_link(1, None, None, true)).map_err(io::Error::other)
 }
 
@@ -180,7 +186,7 @@ fn named(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// The host's root below, guest memory above, and the guest's own kernel file systems.
+/// Mounts the root: the host's below, guest memory above, and the guest's own kernel file systems.
 fn enter_root(work: &Path) -> io::Result<()> {
     let staging = Path::new(STAGING);
     mount_on("cow", staging, "tmpfs", "mode=755")?;
@@ -249,7 +255,7 @@ fn run_command() -> io::Result<u8> {
         if terminal {
             return Ok(tty.into());
         }
-        // Whoever writes must see that it is no terminal.
+        // Programs must see that it is not a terminal.
         let (read, write) = io::pipe()?;
         relays.push(thread::spawn(move || relay(read, tty)));
         Ok(write.into())
@@ -270,8 +276,8 @@ fn run_command() -> io::Result<u8> {
     // The writing ends that this process holds.
     drop(command);
     let status = reap_until(pid)?;
-    // A process that the command left behind may hold the pipes for ever. The power goes off anyway: it is ended now, so
-    // that all that was written is read to its end.
+    // A process that the command left behind may hold the pipes for ever. The power goes off
+    // anyway: it is ended now, so that all that was written is read to its end.
     end_all_others();
     for relay in relays {
         let _ = relay.join();
@@ -282,12 +288,12 @@ fn run_command() -> io::Result<u8> {
 /// Ends every process of the guest but this one, its first.
 fn end_all_others() {
     if std::process::id() == 1 {
-        // None left is as good.
+        // An error means that none is left.
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     }
 }
 
-/// Waits for all who end, orphans too, until `pid` does.
+/// Reaps all processes, orphans included, until `pid` ends.
 fn reap_until(pid: Pid) -> io::Result<u8> {
     loop {
         match wait()? {
@@ -305,7 +311,7 @@ fn relay(mut from: impl Read, mut to: File) {
     let _ = tcdrain(&to);
 }
 
-/// A console without the carriage returns that a terminal would get.
+/// Opens a console without the carriage returns for terminals.
 fn open_raw(device: &str) -> io::Result<File> {
     let tty = OpenOptions::new()
         .write(true)

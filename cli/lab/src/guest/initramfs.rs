@@ -1,5 +1,6 @@
-//! The guest's first root under QEMU: this very program, the libraries it is linked with and the modules that lead to
-//! the host's root, packed as the kernel takes them (`Documentation/driver-api/early-userspace/buffer-format.rst`).
+//! The first root of the guest under QEMU: this program, its libraries and the modules for the
+//! mount of the host's root, in the kernel's format
+//! (`Documentation/driver-api/early-userspace/buffer-format.rst`).
 
 use std::{
     collections::BTreeSet,
@@ -7,12 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A regular file and a directory, each with what everybody may do.
+/// The modes of a regular file and a directory.
 const FILE: u32 = 0o100_755;
 const DIRECTORY: u32 = 0o040_755;
-/// Where libraries are put; the guest's `LD_LIBRARY_PATH`.
+/// The directory of libraries, the guest's `LD_LIBRARY_PATH`.
 pub(super) const LIBRARIES: &str = "/lib";
-/// Where modules are put, named by the order they are loaded in.
+/// The directory of modules, which are named by their load order.
 pub(super) const MODULES: &str = "/modules";
 /// The program.
 pub(super) const INIT: &str = "/init";
@@ -26,7 +27,7 @@ struct Archive {
 }
 
 impl Archive {
-    /// Adds a file, and the directories that it is in.
+    /// Adds a file and its directories.
     fn file(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
         let above: Vec<&Path> = path.ancestors().skip(1).filter(|above| above.parent().is_some()).collect();
         for directory in above.into_iter().rev() {
@@ -47,7 +48,8 @@ impl Archive {
         let length = |octets: usize| u32::try_from(octets).map_err(io::Error::other);
         let (size, name_size) = (length(content.len())?, length(name.len() + 1)?);
         self.bytes.extend_from_slice(b"070701");
-        // Inode, mode, owner, group, links, time, size, device of the file and of what it stands for, name, checksum.
+        // Inode, mode, owner, group, links, time, size, device of the file and of what it stands
+        // for, name, checksum.
         for field in [inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0] {
             self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
         }
@@ -69,13 +71,13 @@ impl Archive {
     }
 }
 
-/// Packs a program that is linked as this process is, and modules in the order they are to be loaded in.
+/// Packs a program that is linked as this process is, and modules in their load order.
 ///
 /// # Errors
 /// A file can't be read.
 pub(super) fn pack(program: &Path, modules: &[PathBuf]) -> io::Result<Vec<u8>> {
     let mut archive = Archive::default();
-    // The kernel doesn't make the place of its console.
+    // The kernel does not create the directory of its console.
     archive.file(Path::new("/dev/.keep"), &[])?;
     archive.file(Path::new(INIT), &fs::read(program)?)?;
     for library in libraries(&fs::read_to_string("/proc/self/maps")?) {
@@ -83,7 +85,7 @@ pub(super) fn pack(program: &Path, modules: &[PathBuf]) -> io::Result<Vec<u8>> {
         let name = library.file_name().unwrap_or_default();
         archive.file(&Path::new(LIBRARIES).join(name), &content)?;
         if name.to_string_lossy().starts_with("ld-linux") {
-            // The program asks for the loader by this path.
+            // The program names the loader by this path.
             archive.file(&Path::new("/lib64").join(name), &content)?;
         }
     }
@@ -94,7 +96,7 @@ pub(super) fn pack(program: &Path, modules: &[PathBuf]) -> io::Result<Vec<u8>> {
     archive.finish()
 }
 
-/// The libraries that a process has mapped, its loader among them.
+/// Returns the libraries that a process has mapped, including its loader.
 fn libraries(maps: &str) -> BTreeSet<PathBuf> {
     maps.lines()
         .filter_map(|line| line.split_whitespace().nth(5))

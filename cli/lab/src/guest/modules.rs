@@ -1,4 +1,4 @@
-//! Loads the guest kernel's modules, without `modprobe`, which a fresh machine need not have.
+//! Loading of the guest kernel's modules without `modprobe`, which a minimal machine may lack.
 
 use std::{
     collections::HashMap,
@@ -12,13 +12,14 @@ use nix::{
     kmod::{ModuleInitFlags, finit_module},
 };
 
-/// Where Debian's packages keep the modules of guest kernels: of User-Mode Linux, and of all others.
+/// The directories of modules in Debian's packages: for User-Mode Linux, and for other kernels.
 const DIRECTORIES: [&str; 2] = ["/usr/lib/uml/modules", "/lib/modules"];
 
 /// The modules of one kernel release.
 pub(super) struct Modules {
     directory: PathBuf,
-    /// By name: the file and those it depends on, which `modules.dep` lists in full.
+    /// The file of each module and its dependencies, by name. `modules.dep` lists them
+    /// transitively.
     files: HashMap<String, (PathBuf, Vec<PathBuf>)>,
     builtin: Vec<String>,
 }
@@ -30,7 +31,7 @@ impl Modules {
         uml.or(other)
     }
 
-    /// The same of the modules below a directory.
+    /// Reads the modules below a directory.
     pub(super) fn below(root: &Path, release: &str) -> io::Result<Self> {
         let directory = root.join(release);
         let dependencies = fs::read_to_string(directory.join("modules.dep"))?;
@@ -39,8 +40,8 @@ impl Modules {
         Ok(Self { directory, files, builtin: builtin.lines().map(name).collect() })
     }
 
-    /// The files of a module and of what it depends on, in the order to load them in: none of one that is part of
-    /// the kernel. `None` where the kernel has no such module.
+    /// Returns the files of a module and its dependencies in load order; empty for a module
+    /// that is built in. `None` if the kernel has no such module.
     pub(super) fn files_of(&self, module: &str) -> Option<Vec<PathBuf>> {
         match self.files.get(module) {
             // The last dependency is the one that needs none of the others.
@@ -52,14 +53,14 @@ impl Modules {
         }
     }
 
-    /// Loads a module and what it depends on; one that is part of the kernel is there already.
+    /// Loads a module and its dependencies. A built-in module needs no loading.
     pub(super) fn load(&self, module: &str) -> io::Result<()> {
         let none = || io::Error::new(io::ErrorKind::NotFound, "the kernel has no such module");
         self.files_of(module).ok_or_else(none)?.iter().try_for_each(|file| load_file(file))
     }
 }
 
-/// Loads a module; one that is there already is fine.
+/// Loads a module, unless it is loaded already.
 pub(super) fn load_file(file: &Path) -> io::Result<()> {
     match finit_module(&File::open(file)?, c"", ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
@@ -67,7 +68,7 @@ pub(super) fn load_file(file: &Path) -> io::Result<()> {
     }
 }
 
-/// `kernel/net/ipv4/ipip.ko: kernel/net/ipv4/tunnel4.ko ...`
+/// Parses a line of `modules.dep`: `kernel/net/ipv4/ipip.ko: kernel/net/ipv4/tunnel4.ko ...`
 fn parse(dependencies: &str) -> HashMap<String, (PathBuf, Vec<PathBuf>)> {
     dependencies
         .lines()
@@ -79,7 +80,7 @@ fn parse(dependencies: &str) -> HashMap<String, (PathBuf, Vec<PathBuf>)> {
         .collect()
 }
 
-/// A module's name: its file's, with underscores.
+/// Returns the name of a module: the file name with underscores.
 fn name(file: &str) -> String {
     let stem = file.rsplit('/').next().unwrap_or(file);
     stem.split('.').next().unwrap_or(stem).replace('-', "_")

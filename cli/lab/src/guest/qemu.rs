@@ -1,6 +1,6 @@
-//! A guest under QEMU, with a kernel as distributions have it: IP-in-IP and every nftables family, where User-Mode
-//! Linux has bridges alone. Without KVM, which may be there and not work: it takes four seconds to start and is some
-//! ten times slower than the host.
+//! A guest under QEMU with a kernel of a distribution, which has IP-in-IP and every nftables
+//! family; User-Mode Linux has the bridge family only. It does not use KVM, which may be present
+//! but broken: the guest takes four seconds to start and is about ten times slower than the host.
 
 use std::{
     env,
@@ -16,53 +16,53 @@ use tokio::process::{Child, Command};
 
 use super::{GuestError, KERNEL_LOG, ROOT_VARIABLE, WORK_VARIABLE, initramfs, modules::Modules};
 
-/// The machine, in Debian's package [`PACKAGE`].
+/// The emulator, in Debian's package [`PACKAGE`].
 const PROGRAM: &str = "qemu-system-x86_64";
-/// The package that brings it, and with it virtiofsd.
+/// The package of the emulator, which depends on virtiofsd.
 const PACKAGE: &str = "qemu-system-x86";
-/// The package of the kernel: small, and with all that a network needs.
+/// The package of the kernel: a small one with all network features.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
-/// Where virtiofsd is, which shows the host's root to the guest.
+/// The path of virtiofsd, which serves the host's root to the guest.
 const FILE_SERVER: &str = "/usr/lib/qemu/virtiofsd";
-/// What they say, in the work directory.
+/// The log files in the work directory.
 pub(super) const LOG: &str = "qemu.log";
 pub(super) const FILE_SERVER_LOG: &str = "files.log";
-/// By this name the guest mounts it.
+/// The name of the share.
 pub(super) const SHARE: &str = "host";
-/// The modules that lead to the host's root, each after what it needs.
+/// The modules for the mount of the host's root, in load order.
 const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
-/// And those that the guest is for.
+/// The modules that the guest must have.
 const PURPOSE: [&str; 2] = ["ipip", "nf_tables"];
-/// The file server listens within some milliseconds.
+/// The timeout for the file server to listen.
 const LISTENS_WITHIN: Duration = Duration::from_secs(20);
-/// Between two looks at that.
+/// The interval between two checks.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A kernel of this host's `/boot` that serves.
+/// A usable kernel of the host's `/boot`.
 struct Kernel {
     image: PathBuf,
-    /// In the order to load them in.
+    /// The modules, in load order.
     modules: Vec<PathBuf>,
 }
 
 /// The machine's processes.
-pub(super) struct Started {
+pub(super) struct QemuProcesses {
     /// QEMU.
     pub(super) child: Child,
-    /// Ends with QEMU; killed if that doesn't come so far.
+    /// The file server. It ends with QEMU, and is killed if QEMU does not start.
     pub(super) file_server: Child,
 }
 
-/// Starts the machine; the guest's standard output and error go to these pipes.
+/// Starts the machine. The guest's standard output and error go to the pipes.
 ///
 /// # Errors
-/// What is missing, by the package that brings it.
+/// A program or file is missing; the error names its package.
 pub(super) async fn start(
     work: &Path,
     memory: &str,
     stdout: &OwnedFd,
     stderr: &OwnedFd,
-) -> Result<Started, GuestError> {
+) -> Result<QemuProcesses, GuestError> {
     let program = find(PROGRAM).ok_or(GuestError::Missing { what: PROGRAM, package: PACKAGE })?;
     if !Path::new(FILE_SERVER).is_file() {
         return Err(GuestError::Missing { what: FILE_SERVER, package: PACKAGE });
@@ -85,7 +85,7 @@ pub(super) async fn start(
     let said_too = said.try_clone().map_err(GuestError::start("log"))?;
     command.stdin(Stdio::null()).stdout(said_too).stderr(said).kill_on_drop(true);
     let child = command.spawn().map_err(GuestError::start(PROGRAM))?;
-    Ok(Started { child, file_server })
+    Ok(QemuProcesses { child, file_server })
 }
 
 fn machine(
@@ -148,7 +148,7 @@ async fn serve_files(work: &Path, socket: &Path) -> Result<Child, GuestError> {
     path.push(socket);
     let mut child = Command::new(FILE_SERVER)
         .arg(path)
-        // A namespace of its own may not be to be had in a container.
+        // A container may not permit a namespace of its own.
         .args(["-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always", "-o", "log_level=warn"])
         .stdin(Stdio::null())
         .stdout(log_too)
@@ -174,7 +174,7 @@ fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|directory| directory.join(program)).find(|program| program.is_file())
 }
 
-/// The newest kernel that has the modules.
+/// Returns the newest kernel that has the modules.
 fn newest_kernel(boot: &Path, modules: &Path) -> Option<Kernel> {
     let mut images: Vec<(Vec<u64>, PathBuf, String)> = fs::read_dir(boot)
         .ok()?
@@ -203,7 +203,7 @@ fn newest_kernel(boot: &Path, modules: &Path) -> Option<Kernel> {
     })
 }
 
-/// The numbers in a release, by which 6.10 comes after 6.9.
+/// Returns the numbers in a release, by which 6.10 comes after 6.9.
 fn numbers(release: &str) -> Vec<u64> {
     release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }

@@ -1,4 +1,4 @@
-//! What is wrong with the blocks that are handed out.
+//! Audit of the blocks of all nodes.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use ipnet::IpNet;
 
 use crate::{AffinityState, BlockAffinity, IpPool, Node};
 
-/// Something wrong with a block.
+/// A problem with a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// Its node is no more.
+pub enum BlockFinding {
+    /// A block of a deleted node.
     Leaked {
         /// The affinity's name.
         affinity: String,
         /// The block.
         block: IpNet,
-        /// The node that is no more.
+        /// The deleted node.
         node: String,
     },
-    /// It overlaps one of another node.
-    Twice {
+    /// A block that overlaps one of another node.
+    Overlap {
         /// The block.
         block: IpNet,
         /// Its node.
@@ -29,15 +29,15 @@ pub enum Finding {
         /// The other block's node.
         other_node: String,
     },
-    /// No pool holds it.
-    Outside {
+    /// A block that is in no pool.
+    OutsidePools {
         /// The block.
         block: IpNet,
         /// Its node.
         node: String,
     },
-    /// It is neither the node's nor free.
-    Pending {
+    /// A block whose claim was not finished: neither owned nor free.
+    Unfinished {
         /// The affinity's name.
         affinity: String,
         /// The block.
@@ -47,23 +47,23 @@ pub enum Finding {
     },
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for BlockFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Finding::Leaked { affinity, block, node } => write!(
+            BlockFinding::Leaked { affinity, block, node } => write!(
                 f,
                 "{block} is held for node {node}, which is no more: routectl ipam release {block} (BlockAffinity {affinity})"
             ),
-            Finding::Twice { block, node, other, other_node } => {
+            BlockFinding::Overlap { block, node, other, other_node } => {
                 write!(
                     f,
                     "{block} of node {node} overlaps {other} of node {other_node}: take one of them away"
                 )
             }
-            Finding::Outside { block, node } => {
+            BlockFinding::OutsidePools { block, node } => {
                 write!(f, "{block} of node {node} is in no IPPool: apply one that holds it, or take it away")
             }
-            Finding::Pending { affinity, block, node } => write!(
+            BlockFinding::Unfinished { affinity, block, node } => write!(
                 f,
                 "{block} is neither node {node}'s nor free, as its claim was not finished: routectl ipam release {block} \
                  (BlockAffinity {affinity})"
@@ -72,8 +72,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All that is wrong, in the order of the blocks.
-pub fn audit(nodes: &[Node], pools: &[IpPool], affinities: &[BlockAffinity]) -> Vec<Finding> {
+/// Returns all problems, in the order of the blocks.
+pub fn audit(nodes: &[Node], pools: &[IpPool], affinities: &[BlockAffinity]) -> Vec<BlockFinding> {
     let mut findings = Vec::new();
     let mut blocks: Vec<(IpNet, &str)> = nodes
         .iter()
@@ -84,13 +84,14 @@ pub fn audit(nodes: &[Node], pools: &[IpPool], affinities: &[BlockAffinity]) -> 
     for affinity in affinities {
         let (name, block, node) = (affinity.name.clone(), affinity.cidr, affinity.node.clone());
         if !nodes.iter().any(|one| one.name == affinity.node) {
-            findings.push(Finding::Leaked { affinity: name, block, node });
+            findings.push(BlockFinding::Leaked { affinity: name, block, node });
         } else if affinity.state != AffinityState::Confirmed || affinity.deleted {
-            findings.push(Finding::Pending { affinity: name, block, node });
+            findings.push(BlockFinding::Unfinished { affinity: name, block, node });
         }
     }
-    // Prefixes nest or are apart, so a stack of those that hold the present one finds every overlap. A borrowed
-    // address is a /32 of another node inside a block, which is as it should be.
+    // Prefixes nest or are disjoint, so a stack of those that contain the current one finds
+    // every overlap. A borrowed address is a /32 of another node inside a block and is no
+    // problem.
     let mut stack: Vec<(IpNet, &str)> = Vec::new();
     for (block, node) in &blocks {
         while stack.last().is_some_and(|(outer, _)| !outer.contains(block)) {
@@ -99,7 +100,7 @@ pub fn audit(nodes: &[Node], pools: &[IpPool], affinities: &[BlockAffinity]) -> 
         if let Some((other, other_node)) = stack.last() {
             let borrowed = block.prefix_len() == block.max_prefix_len() && block != other;
             if other_node != node && !borrowed {
-                findings.push(Finding::Twice {
+                findings.push(BlockFinding::Overlap {
                     block: *block,
                     node: (*node).to_owned(),
                     other: *other,
@@ -113,7 +114,7 @@ pub fn audit(nodes: &[Node], pools: &[IpPool], affinities: &[BlockAffinity]) -> 
         let family = |pool: &&IpPool| pool.cidr.addr().is_ipv4() == block.addr().is_ipv4();
         let of_family: Vec<&IpPool> = pools.iter().filter(family).collect();
         if !of_family.is_empty() && !of_family.iter().any(|pool| pool.cidr.contains(block)) {
-            findings.push(Finding::Outside { block: *block, node: (*node).to_owned() });
+            findings.push(BlockFinding::OutsidePools { block: *block, node: (*node).to_owned() });
         }
     }
     findings

@@ -1,23 +1,24 @@
-//! Blocks of addresses, handed out to nodes: which is next, what is wrong with those that are, and who releases those
-//! of a node that is no more. Pure.
+//! Allocation of address blocks to nodes: the next free block, an audit of all blocks, and the
+//! release of blocks of deleted nodes. Pure.
 
 mod audit;
-mod choose;
-mod reclaim;
+mod next_block;
+mod orphaned_blocks;
 
-pub use audit::{Finding, audit};
-pub use choose::{BlockOf, Choice, Exhausted, choose, pools_of};
-pub use reclaim::{Left, LeftBlock};
+pub use audit::{BlockFinding, audit};
+pub use next_block::{AffinityRef, NextBlock, PoolExhausted, eligible_pools, next_block};
+pub use orphaned_blocks::{OrphanedBlock, OrphanedBlocks};
 
 use ipnet::IpNet;
 
-/// The name of the affinity of a block, which is the block's own so that there can't be two: `10-1-2-0-26`.
+/// Returns the name of the affinity of a block, `10-1-2-0-26`. It is derived from the block, so a
+/// block can have only one affinity of this name.
 pub fn affinity_name(block: &IpNet) -> String {
     let name = block.to_string().replace(['.', '/', ':'], "-");
     if name.starts_with('-') { format!("block{name}") } else { name }
 }
 
-/// How many blocks of a length a prefix holds; saturates.
+/// Returns the number of blocks of a length in a pool; saturates.
 pub fn count_blocks(pool: &IpNet, block_size: u8) -> u128 {
     match block_size.checked_sub(pool.prefix_len()) {
         None => 0,

@@ -1,8 +1,8 @@
 //! The fields of a BGPConfiguration.
 
-use super::{Field, honoured, kept, refused, warned};
+use super::{Field, honoured, refused, stored, warned};
 
-const SERVICES: &str = "services' addresses are not announced here: leave it out, and announce them by what hands them out \
+const SERVICES: &str = "services' addresses are not advertised here: leave it out, and advertise them by the program that assigns them \
                         (MetalLB, kube-vip), which may peer with the node's routed";
 
 pub(super) const FIELDS: &[Field] = &[
@@ -17,21 +17,21 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.asNumber",
         "1 to 4294967295, or as `1.10`",
         "64512",
-        "the AS of nodes that name none",
+        "the AS of nodes without one of their own",
         "{asNumber: 65000}",
     ),
     honoured(
         "spec.listenPort",
         "1 to 65535",
         "179",
-        "the TCP port of BGP, to listen on and to call",
+        "the TCP port of BGP, to listen on and to connect to",
         "{listenPort: 1790}",
     ),
     honoured(
         "spec.nodeMeshMaxRestartTime",
         "whole seconds, `1s` to `4095s`; with the mesh",
         "`120s`",
-        "how long nodes of the mesh are asked to keep a node's routes while it restarts",
+        "the restart time advertised in the mesh, for which nodes retain a restarting node's routes",
         "{nodeMeshMaxRestartTime: 60s}",
     ),
     honoured(
@@ -52,14 +52,14 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.communities[].value",
         "`a:b`, or `a:b:c`",
         "required",
-        "what it stands for (RFC 1997, 8092)",
+        "the community (RFC 1997, 8092)",
         "{communities: [{name: c, value: '65000:1'}], prefixAdvertisements: [{cidr: 10.0.0.0/8, communities: [c]}]}",
     ),
     honoured(
         "spec.prefixAdvertisements",
         "a list",
         "none",
-        "what own blocks carry",
+        "communities of the nodes' own blocks",
         "{prefixAdvertisements: [{cidr: 10.0.0.0/8, communities: ['65000:2']}]}",
     ),
     honoured(
@@ -83,10 +83,10 @@ pub(super) const FIELDS: &[Field] = &[
         "not applied: set `log` in each node's routed.yaml",
         "{logSeverityScreen: Debug}",
     ),
-    kept(
+    stored(
         "spec.ignoredInterfaces",
         "a list",
-        "no interface's own routes are announced here, so that there are none to ignore",
+        "routes of interfaces are not advertised here, so there are none to ignore",
         "{ignoredInterfaces: [eth1]}",
     ),
     refused(
@@ -94,7 +94,7 @@ pub(super) const FIELDS: &[Field] = &[
         "`None`",
         "`None`",
         "routed listens on all of a node's addresses: leave it out, and let the host's firewall say where port 179 is open; \
-         nothing but known peers gets an answer",
+         only known peers get an answer",
         "{bindMode: NodeIP}",
     ),
     refused(
@@ -166,21 +166,21 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.fallback",
         "`vxlan`, `none`",
         "`vxlan`",
-        "what carries packets to a node that BGP doesn't reach",
+        "the encapsulation to a node that BGP doesn't reach",
         "{routed: {fallback: none}}",
     ),
     honoured(
         "spec.routed.fallbackAfter",
         "a duration",
         "`10s`",
-        "how long BGP has, from when a node is first seen, to bring its blocks",
+        "the time that BGP has to deliver a node's blocks, from when the node is first seen",
         "{routed: {fallbackAfter: 5s}}",
     ),
     honoured(
         "spec.routed.recoverAfter",
         "a duration",
         "`30s`",
-        "how long a way has to be well again before it is used again",
+        "how long a path must work before it is used again",
         "{routed: {recoverAfter: 5s}}",
     ),
     honoured(
@@ -201,14 +201,14 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.directProbe",
         "a boolean",
         "`false`",
-        "packets go unwrapped within a subnet only once an unwrapped probe was seen to pass",
+        "packets are sent plain within a subnet only after a plain probe was answered",
         "{routed: {directProbe: true}}",
     ),
     honoured(
         "spec.routed.holdTime",
         "`0`, or whole seconds from `3s` to `65535s`",
         "`90s`",
-        "how soon a silent peer is given up",
+        "the hold time, after which the session with a silent peer ends",
         "{routed: {holdTime: 30s}}",
     ),
     honoured(
@@ -229,35 +229,35 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.bfd.minInterval",
         "`10ms` to `10s`",
         "`50ms`",
-        "between two packets, either way",
+        "the interval between packets, in both directions",
         "{routed: {bfd: {minInterval: 300ms}}}",
     ),
     honoured(
         "spec.routed.bfd.multiplier",
         "1 to 255",
         "3",
-        "after how many missed ones the peer is given up",
+        "the number of missed packets after which the session is down",
         "{routed: {bfd: {multiplier: 5}}}",
     ),
     honoured(
         "spec.routed.sendHoldTime",
         "whole seconds, `1s` to `65535s`",
         "`480s`",
-        "how soon a peer that reads nothing is given up (RFC 9687)",
+        "the time after which the session with a peer that reads nothing ends (RFC 9687)",
         "{routed: {sendHoldTime: 100s}}",
     ),
     honoured(
         "spec.routed.gracefulRestart",
         "`enabled`, `disabled`",
         "`enabled`",
-        "whether routes outlive sessions while a speaker restarts",
+        "routes are retained while a speaker restarts (RFC 4724)",
         "{routed: {gracefulRestart: disabled}}",
     ),
     honoured(
         "spec.routed.longLivedStaleTime",
         "whole seconds, `0s` to `86400s`",
         "`0s`",
-        "how long they may be kept beyond the restart time (RFC 9494)",
+        "how long routes are retained after the restart time (RFC 9494)",
         "{routed: {longLivedStaleTime: 60s}}",
     ),
     honoured(
@@ -278,14 +278,14 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.routeMetric",
         "1 to 4294967294",
         "512",
-        "metric of learned routes",
+        "the metric of learned routes",
         "{routed: {routeMetric: 99}}",
     ),
     honoured(
         "spec.routed.multipath",
         "1 to 16",
         "16",
-        "how many exits share a prefix's packets",
+        "the largest number of exits of a prefix",
         "{routed: {multipath: 1}}",
     ),
     honoured(
@@ -299,7 +299,7 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.acceptTunnelsFrom",
         "`nodes`, `any`",
         "`nodes`",
-        "whose encapsulated packets are accepted",
+        "the senders whose encapsulated packets are accepted",
         "{routed: {acceptTunnelsFrom: any}}",
     ),
     honoured(
@@ -313,7 +313,7 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.cni.directory",
         "an absolute path",
         "`/etc/cni/net.d`",
-        "where runtimes look for it",
+        "the directory that runtimes read",
         "{routed: {cni: {directory: /x}}}",
     ),
     honoured(
@@ -327,7 +327,7 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.cni.plugin",
         "`ptp`, `bridge`",
         "`ptp`",
-        "what makes pods' interfaces",
+        "the plugin that creates pods' interfaces",
         "{routed: {cni: {plugin: bridge}}}",
     ),
     honoured(
@@ -341,14 +341,14 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.ownership",
         "`strict`, `warn`, `off`",
         "`warn`",
-        "what is done about a node that announces another's block",
+        "the action on a node that advertises the block of another",
         "{routed: {ownership: strict}}",
     ),
     honoured(
         "spec.routed.maxPrefixes",
         "a mapping",
         "none",
-        "a limit on what a peer may have that has none of its own",
+        "the prefix limit of peers without one of their own",
         "{routed: {maxPrefixes: {limit: 9}}}",
     ),
     honoured(
@@ -362,7 +362,7 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.routed.maxPrefixes.warnAt",
         "1 to 100",
         "80",
-        "per cent of the limit at which a warning is given",
+        "percentage of the limit at which a warning is logged",
         "{routed: {maxPrefixes: {limit: 9, warnAt: 50}}}",
     ),
     honoured(

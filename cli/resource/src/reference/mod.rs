@@ -1,5 +1,7 @@
-//! Every field of every resource, with what is made of it: readers take from here what they say about fields that are
-//! refused, `docs/resources.md` is written from here, and a test goes through all of it.
+//! The table of all fields of all resources, with the degree of support.
+//!
+//! Readers take the texts about refused fields from this table, `docs/resources.md` is generated
+//! from it, and a test checks every row against the readers.
 
 mod affinity;
 mod configuration;
@@ -15,33 +17,34 @@ use super::kind::Kind;
 
 pub use page::page;
 
-/// What is made of a field.
+/// The degree of support of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is done.
+pub enum FieldSupport {
+    /// The field has its effect.
     Honoured,
-    /// It is stored and given back, and nothing follows from it, nor does for Calico's own routes.
-    Kept,
-    /// It is stored, and a warning says that nothing, or not all, is made of it.
+    /// The field is stored and returned, but has no effect. It has none on Calico's routes
+    /// either.
+    Stored,
+    /// The field is stored, and a warning says that it has no, or not its full, effect.
     Warned,
-    /// A resource with it is not taken, unless it has its default.
+    /// The resource is refused, unless the field has its default.
     Refused,
 }
 
 /// One field.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Where it stands, as in `spec.bgp.asNumber`; `[]` stands for each item of a list.
+    /// The path, as in `spec.bgp.asNumber`; `[]` stands for each item of a list.
     pub path: &'static str,
-    /// What it may hold.
+    /// The permitted values.
     pub values: &'static str,
-    /// What holds where it is left out; empty: nothing.
+    /// The default; empty if there is none.
     pub default: &'static str,
-    /// What it means; of a refused field what to do instead.
+    /// The meaning. For a refused field the alternative.
     pub meaning: &'static str,
-    /// What is made of it.
-    pub verdict: Verdict,
-    /// A `spec` (or `metadata`) in YAML that has it.
+    /// The degree of support.
+    pub support: FieldSupport,
+    /// A `spec` (or `metadata`) in YAML with the field.
     pub example: &'static str,
 }
 
@@ -52,16 +55,16 @@ const fn honoured(
     meaning: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { path, values, default, meaning, verdict: Verdict::Honoured, example }
+    Field { path, values, default, meaning, support: FieldSupport::Honoured, example }
 }
 
-const fn kept(
+const fn stored(
     path: &'static str,
     values: &'static str,
     meaning: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { path, values, default: "", meaning, verdict: Verdict::Kept, example }
+    Field { path, values, default: "", meaning, support: FieldSupport::Stored, example }
 }
 
 const fn warned(
@@ -71,7 +74,7 @@ const fn warned(
     meaning: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { path, values, default, meaning, verdict: Verdict::Warned, example }
+    Field { path, values, default, meaning, support: FieldSupport::Warned, example }
 }
 
 const fn refused(
@@ -81,10 +84,10 @@ const fn refused(
     instead: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { path, values, default, meaning: instead, verdict: Verdict::Refused, example }
+    Field { path, values, default, meaning: instead, support: FieldSupport::Refused, example }
 }
 
-/// The metadata of every kind.
+/// The metadata fields of every kind.
 pub const METADATA: &[Field] = &[
     honoured(
         "metadata.name",
@@ -97,47 +100,47 @@ pub const METADATA: &[Field] = &[
         "metadata.labels",
         "a mapping",
         "none",
-        "what selectors ask for: those of pools and peers look at a Node's, `get -l` at any resource's",
+        "matched by selectors: those of pools and peers match a Node's labels, `get -l` those of any resource",
         "{name: default, labels: {rack: r1}}",
     ),
     honoured(
         "metadata.annotations",
         "a mapping",
         "none",
-        "kept; `routed/host` says which host registered a Node by itself",
+        "kept; `routed/host` names the host that registered a Node",
         "{name: default, annotations: {routed/host: h-1}}",
     ),
-    kept(
+    stored(
         "metadata.resourceVersion",
-        "the store's own",
-        "`replace` and `patch` refuse a resource that has another one by now",
+        "set by the store",
+        "`replace` and `patch` refuse a resource whose stored version is another",
         "{name: default, resourceVersion: '7'}",
     ),
-    kept(
+    stored(
         "metadata.creationTimestamp",
-        "Kubernetes' own",
-        "a note",
+        "set by Kubernetes",
+        "informational",
         "{name: default, creationTimestamp: '2020-01-01'}",
     ),
-    kept("metadata.generation", "Kubernetes' own", "a note", "{name: default, generation: 3}"),
-    kept(
+    stored("metadata.generation", "set by Kubernetes", "informational", "{name: default, generation: 3}"),
+    stored(
         "metadata.managedFields",
-        "Kubernetes' own",
-        "a note",
+        "set by Kubernetes",
+        "informational",
         "{name: default, managedFields: [{manager: x}]}",
     ),
-    kept(
+    stored(
         "metadata.ownerReferences",
-        "Kubernetes' own",
-        "a note",
+        "set by Kubernetes",
+        "informational",
         "{name: default, ownerReferences: [{name: x}]}",
     ),
-    kept("metadata.finalizers", "Kubernetes' own", "a note", "{name: default, finalizers: [x]}"),
-    kept("metadata.selfLink", "Kubernetes' own", "a note", "{name: default, selfLink: /x}"),
-    kept("metadata.uid", "Kubernetes' own", "a note", "{name: default, uid: 1f0a}"),
+    stored("metadata.finalizers", "set by Kubernetes", "informational", "{name: default, finalizers: [x]}"),
+    stored("metadata.selfLink", "set by Kubernetes", "informational", "{name: default, selfLink: /x}"),
+    stored("metadata.uid", "set by Kubernetes", "informational", "{name: default, uid: 1f0a}"),
 ];
 
-/// The fields of a kind's `spec`.
+/// Returns the fields of a kind's `spec`.
 pub fn fields(kind: Kind) -> &'static [Field] {
     match kind {
         Kind::Node => node::FIELDS,
@@ -149,14 +152,14 @@ pub fn fields(kind: Kind) -> &'static [Field] {
     }
 }
 
-/// What to do instead of writing a field that is refused.
+/// Returns the alternative to a refused field.
 pub(super) fn instead(kind: Kind, path: &str) -> &'static str {
-    let row = fields(kind).iter().find(|field| field.path == path && field.verdict == Verdict::Refused);
+    let row = fields(kind).iter().find(|field| field.path == path && field.support == FieldSupport::Refused);
     row.map_or("remove it", |field| field.meaning)
 }
 
-/// Kinds of Calico's that are not about routes, in the spelling of manifests.
-pub const CALICOS: &[&str] = &[
+/// Calico's kinds that do not concern routing, as manifests spell them.
+pub const CALICO_KINDS: &[&str] = &[
     "CalicoNodeStatus",
     "ClusterInformation",
     "FelixConfiguration",
@@ -177,7 +180,7 @@ pub const CALICOS: &[&str] = &[
     "WorkloadEndpoint",
 ];
 
-/// Whether a kind is one of those.
-pub(super) fn is_calicos(kind: &str) -> bool {
-    CALICOS.contains(&kind)
+/// Returns whether a kind is one of [`CALICO_KINDS`].
+pub(super) fn is_calico_kind(kind: &str) -> bool {
+    CALICO_KINDS.contains(&kind)
 }

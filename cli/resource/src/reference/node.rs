@@ -1,25 +1,25 @@
 //! The fields of a Node.
 
-use super::{Field, honoured, kept, refused};
+use super::{Field, honoured, refused, stored};
 
 pub(super) const FIELDS: &[Field] = &[
     honoured(
         "spec.bgp",
         "a mapping",
         "none",
-        "the node's part in BGP",
+        "the node's BGP settings",
         "{bgp: {ipv4Address: 192.168.0.2/24}}",
     ),
     honoured(
         "spec.bgp.ipv4Address",
-        "an address with its subnet's length; nobody else's",
-        "found by the node where it registers itself",
-        "the node's address, and who is in its subnet; without a length nobody is (/32)",
+        "an address with its subnet's length; unique",
+        "detected by a node that registers itself",
+        "the node's address and subnet; without a length the subnet is the address alone (/32)",
         "{bgp: {ipv4Address: 192.168.0.2/24}}",
     ),
     honoured(
         "spec.bgp.ipv6Address",
-        "an address with its subnet's length; nobody else's",
+        "an address with its subnet's length; unique",
         "none",
         "the same for IPv6",
         "{bgp: {ipv6Address: 'fd00::2/64'}}",
@@ -40,14 +40,14 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     honoured(
         "spec.bgp.ipv4IPIPTunnelAddr",
-        "an IPv4 address; nobody else's",
+        "an IPv4 address; unique",
         "the network address of its lowest block, chosen once",
         "the address of its IP-in-IP device",
         "{bgp: {ipv4IPIPTunnelAddr: 10.1.2.0}}",
     ),
     honoured(
         "spec.ipv4VXLANTunnelAddr",
-        "an IPv4 address; nobody else's",
+        "an IPv4 address; unique",
         "as ipv4IPIPTunnelAddr",
         "its VTEP's address",
         "{ipv4VXLANTunnelAddr: 10.1.2.0}",
@@ -61,7 +61,7 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     honoured(
         "spec.vxlanTunnelMACAddr",
-        "a unicast MAC address; nobody else's",
+        "a unicast MAC address; unique",
         "66 and five octets of the name's SHA-1",
         "its VTEP's MAC address",
         "{vxlanTunnelMACAddr: '66:aa:bb:cc:dd:ee'}",
@@ -77,22 +77,22 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.podCIDRs",
         "a list of prefixes, inside pools where there are any, each of one node",
         "none",
-        "blocks of this node, beside its BlockAffinity resources; Kubernetes' own field of its Node",
+        "blocks of this node, in addition to its BlockAffinity resources; the field of a Kubernetes Node",
         "{podCIDRs: [10.1.2.0/26]}",
     ),
-    kept(
+    stored(
         "spec.addresses",
         "a list",
-        "what Calico's node agent found on the node",
+        "detected by Calico's node agent",
         "{addresses: [{address: 192.168.0.2/24, type: CalicoNodeIP}]}",
     ),
-    kept(
+    stored(
         "spec.interfaces",
         "a list",
-        "what Calico's node agent found on the node",
+        "detected by Calico's node agent",
         "{interfaces: [{name: eth0, addresses: [192.168.0.2]}]}",
     ),
-    kept(
+    stored(
         "spec.orchRefs",
         "a list",
         "the node's name in an orchestrator",

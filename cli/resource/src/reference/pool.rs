@@ -42,7 +42,7 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.disableBGPExport",
         "a boolean",
         "`false`",
-        "its blocks are told to no peer",
+        "its blocks are not advertised to peers",
         "{cidr: 10.0.0.0/16, disableBGPExport: true}",
     ),
     honoured(
@@ -63,7 +63,7 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.assignmentMode",
         "`Automatic`, `Manual`",
         "`Automatic`",
-        "whether nodes claim blocks of it by themselves",
+        "`Manual`: nodes claim no blocks of it by themselves",
         "{cidr: 10.0.0.0/16, assignmentMode: Manual}",
     ),
     honoured(
@@ -85,7 +85,7 @@ pub(super) const FIELDS: &[Field] = &[
         "spec.namespaceSelector",
         "a selector",
         "`all()`",
-        "blocks are handed to nodes and not to namespaces: leave it out, and keep a namespace's pods on nodes that nodeSelector \
+        "blocks are assigned to nodes, not to namespaces: leave it out, and keep a namespace's pods on nodes that nodeSelector \
          names",
         "{cidr: 10.0.0.0/16, namespaceSelector: has(x)}",
     ),

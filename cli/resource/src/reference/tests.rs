@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::reader::asked;
+use crate::reader::requested_fields;
 use crate::{Document, ParsedFile, parse_file, yaml_as_json};
 
 /// Calico's fields, from its custom resource definitions and, of a Node, its API.
@@ -139,24 +139,24 @@ fn every_field_is_honoured_kept_warned_of_or_refused_as_the_table_says() {
         let (with, bare) = (parsed(&whole), parsed(&without(&whole, field.path)));
         let warnings: Vec<&str> = with.warnings.iter().map(|warning| warning.at.field.as_str()).collect();
         let place = field.path.trim_end_matches("[]");
-        match field.verdict {
-            Verdict::Honoured => {
+        match field.support {
+            FieldSupport::Honoured => {
                 let document = only(&with);
                 assert!(!warnings.contains(&place), "{}: {warnings:?}", field.path);
                 let same = bare.documents.first().is_some_and(|bare| bare.resource == document.resource);
                 let noted = bare.mistakes.is_empty() && !same;
                 assert!(noted || !bare.mistakes.is_empty(), "{}: nothing follows from it", field.path);
             }
-            Verdict::Kept => {
+            FieldSupport::Stored => {
                 assert!(warnings.is_empty(), "{}: {warnings:?}", field.path);
                 assert_eq!(only(&with).resource, only(&bare).resource, "{}", field.path);
                 assert_ne!(only(&with).manifest, only(&bare).manifest, "{}: is lost", field.path);
             }
-            Verdict::Warned => {
+            FieldSupport::Warned => {
                 only(&with);
                 assert_eq!(warnings, [place], "{}", field.path);
             }
-            Verdict::Refused => {
+            FieldSupport::Refused => {
                 let mistakes: Vec<(&str, &str)> = with
                     .mistakes
                     .iter()
@@ -175,7 +175,7 @@ fn every_field_is_honoured_kept_warned_of_or_refused_as_the_table_says() {
 
 #[test]
 fn every_field_that_means_something_refuses_what_it_can_not_hold() {
-    for (kind, field) in all().filter(|(_, field)| field.verdict == Verdict::Honoured) {
+    for (kind, field) in all().filter(|(_, field)| field.support == FieldSupport::Honoured) {
         let mut wrong = example(kind, field);
         at(&mut wrong, field.path, &|parent, name| {
             let nonsense = match parent[name].is_object() {
@@ -194,20 +194,20 @@ fn every_field_that_means_something_refuses_what_it_can_not_hold() {
 #[test]
 fn readers_ask_for_the_fields_of_the_table_and_for_no_others() {
     for kind in Kind::ALL {
-        asked::take();
+        requested_fields::take();
         for field in fields(kind) {
             parsed(&example(kind, field));
         }
-        let mut asked: BTreeSet<String> = asked::take().iter().map(|path| general(path)).collect();
+        let mut asked: BTreeSet<String> = requested_fields::take().iter().map(|path| general(path)).collect();
         asked.retain(|path| path.starts_with("spec."));
         let table: BTreeSet<String> =
             fields(kind).iter().map(|field| field.path.trim_end_matches("[]").to_owned()).collect();
         assert_eq!(asked, table, "{}", kind.name());
     }
-    asked::take();
+    requested_fields::take();
     parsed(&example(Kind::Node, &METADATA[0]));
     let asked: BTreeSet<String> =
-        asked::take().into_iter().filter(|path| path.starts_with("metadata.")).collect();
+        requested_fields::take().into_iter().filter(|path| path.starts_with("metadata.")).collect();
     let table: BTreeSet<String> = METADATA.iter().map(|field| field.path.to_owned()).collect();
     assert_eq!(asked, table);
 }
@@ -272,8 +272,8 @@ fn lists_and_kubernetes_own_form_are_read_as_the_resources_they_hold() {
         assert_eq!(read.mistakes, []);
         let names: Vec<String> = read.documents.iter().map(|document| document.key().name).collect();
         assert_eq!(names, ["a", "b"]);
-        assert!(read.documents.iter().all(|document| document.is_respelt));
-        let stored = crate::parse_file_knowing("f", &list.to_string(), &Default::default());
+        assert!(read.documents.iter().all(|document| document.needs_rewrite));
+        let stored = crate::parse_file_cached("f", &list.to_string(), &Default::default());
         assert!(stored.documents.is_empty() && stored.mistakes[0].rule.contains("is a list"), "{stored:?}");
     }
     assert_eq!(parsed(&json!({"kind": "NodeList", "items": {}})).mistakes.len(), 1);

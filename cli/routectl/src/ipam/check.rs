@@ -1,4 +1,4 @@
-//! `routectl ipam check`: what is wrong with blocks, as text and as a report.
+//! `routectl ipam check`: problems of blocks, as text and as a report.
 
 use std::path::PathBuf;
 
@@ -10,33 +10,33 @@ use serde::{Deserialize, Serialize};
 use super::{Blocks, release_chosen};
 use crate::{Failure, output};
 use api::client::Client;
-use resource::ipam::{Finding, audit};
+use resource::ipam::{BlockFinding, audit};
 
 /// The arguments.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Release what is held for nobody.
+    /// Release blocks of deleted nodes and unfinished claims.
     #[arg(long)]
     fix: bool,
-    /// Write all blocks and what is wrong to a file, as JSON.
+    /// Write all blocks and problems to a file, as JSON.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// List every block, not only those that something is wrong with.
+    /// List every block, not only those with problems.
     #[arg(long, alias = "show-all-ips")]
     show_all: bool,
-    /// calicoctl's; problems are always shown.
+    /// Accepted for compatibility with calicoctl: problems are always shown.
     #[arg(long, hide = true)]
     show_problem_ips: bool,
 }
 
-/// What a report says.
+/// The report of a check.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CheckReport {
-    /// When everything was looked at.
+    /// The time of the check.
     at: Timestamp,
     /// The blocks.
     blocks: Vec<BlockLine>,
-    /// What is wrong.
+    /// The problems.
     pub(super) problems: Vec<Problem>,
 }
 
@@ -47,7 +47,7 @@ struct BlockLine {
     state: String,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Problem {
     /// `leaked`, `twice`, `outside` or `pending`.
@@ -56,19 +56,19 @@ pub(super) struct Problem {
     block: String,
     /// Its node.
     node: String,
-    /// Its BlockAffinity, where it is that which is to be released.
+    /// The BlockAffinity to release, if that solves the problem.
     pub(super) affinity: Option<String>,
-    /// One line.
+    /// The description, one line.
     text: String,
 }
 
 impl Problem {
-    pub(super) fn of(finding: &Finding) -> Self {
+    pub(super) fn of(finding: &BlockFinding) -> Self {
         let (kind, block, node, affinity) = match finding {
-            Finding::Leaked { affinity, block, node } => ("leaked", block, node, Some(affinity)),
-            Finding::Pending { affinity, block, node } => ("pending", block, node, Some(affinity)),
-            Finding::Twice { block, node, .. } => ("twice", block, node, None),
-            Finding::Outside { block, node } => ("outside", block, node, None),
+            BlockFinding::Leaked { affinity, block, node } => ("leaked", block, node, Some(affinity)),
+            BlockFinding::Unfinished { affinity, block, node } => ("pending", block, node, Some(affinity)),
+            BlockFinding::Overlap { block, node, .. } => ("twice", block, node, None),
+            BlockFinding::OutsidePools { block, node } => ("outside", block, node, None),
         };
         Problem {
             kind: kind.to_owned(),
@@ -84,7 +84,7 @@ impl Problem {
     }
 }
 
-/// What is wrong now.
+/// Returns the present problems.
 pub(super) fn problems(blocks: &Blocks) -> Vec<Problem> {
     audit(&blocks.nodes, &blocks.pools, &blocks.affinities).iter().map(Problem::of).collect()
 }

@@ -1,4 +1,4 @@
-//! `routectl ipam release`: blocks and borrowed addresses that are taken away from their nodes.
+//! `routectl ipam release`: release of blocks and borrowed addresses.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,16 +19,17 @@ pub(crate) struct Release {
     /// The block.
     #[arg(required_unless_present_any = ["node", "ip", "from_report"], conflicts_with_all = ["node", "ip", "from_report"])]
     block: Option<IpNet>,
-    /// The node, of which all blocks are released.
+    /// The node whose blocks are all released.
     #[arg(long, conflicts_with_all = ["ip", "from_report"])]
     node: Option<String>,
-    /// The address that a node has of another's block.
+    /// The address that a node has borrowed from the block of another.
     #[arg(long, value_name = "IP", conflicts_with = "from_report")]
     ip: Option<IpAddr>,
-    /// A report of `ipam check`, of which all is released that is still held for nobody.
+    /// A report of `ipam check`. Problems of it that still exist are released.
     #[arg(long, value_name = "FILE")]
     from_report: Option<PathBuf>,
-    /// calicoctl's; what has changed since the report stays in any case.
+    /// Accepted for compatibility with calicoctl: blocks that changed after the report are
+    /// never released.
     #[arg(long, hide = true, requires = "from_report")]
     force: bool,
 }
@@ -48,7 +49,7 @@ impl Release {
         output::print(&output::clean_lines(&lines))
     }
 
-    /// The affinities that are meant, and what to say once they are released.
+    /// Returns the affinities to release, and the message after the release.
     fn meant(&self, blocks: &Blocks) -> Result<(Vec<String>, String), Failure> {
         let wanted = self.block.or_else(|| self.ip.map(IpNet::from));
         let is_meant = |affinity: &&BlockAffinity| match (&wanted, &self.node) {
@@ -78,7 +79,7 @@ impl Release {
     }
 }
 
-/// What of a report is still so.
+/// Returns the problems of a report that still exist.
 fn still(blocks: &Blocks, reported: &[Problem]) -> (Vec<String>, String) {
     let now = problems(blocks);
     let same: Vec<&Problem> =

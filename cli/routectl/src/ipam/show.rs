@@ -1,4 +1,4 @@
-//! `routectl ipam show`: pools, blocks and addresses, in calicoctl's tables.
+//! `routectl ipam show`: pools, blocks and addresses, in tables as calicoctl's.
 
 use std::net::IpAddr;
 
@@ -18,19 +18,19 @@ const LARGEST_WRITTEN_OUT: u128 = 1_000_000_000_000;
 /// The arguments.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// Each block too, with its node.
+    /// Show each block with its node.
     #[arg(long)]
     show_blocks: bool,
-    /// The addresses that nodes have of others' blocks.
+    /// Show the addresses that nodes have borrowed from blocks of others.
     #[arg(long, conflicts_with_all = ["show_blocks", "ip"])]
     show_borrowed: bool,
-    /// What one address is part of.
+    /// Show the block and pool of an address.
     #[arg(long, value_name = "IP", conflicts_with = "show_blocks")]
     ip: Option<IpAddr>,
 }
 
-/// Which addresses pods of this node have.
-struct Here {
+/// The addresses of this node's pods.
+struct LocalPods {
     node: String,
     used: Vec<IpAddr>,
 }
@@ -44,7 +44,7 @@ impl Show {
             return output::print(&table(blocks, None));
         }
         let status: StatusView = client.get("/v1/status").await?;
-        let here = Here { node: status.node, used: used_addresses() };
+        let here = LocalPods { node: status.node, used: used_addresses() };
         match self.ip {
             Some(address) => output::print(&(one(blocks, &here, address) + "\n")),
             None => output::print(&table(blocks, Some(&here))),
@@ -52,12 +52,12 @@ impl Show {
     }
 }
 
-/// Pools, and with `here` their blocks.
-fn table(blocks: &Blocks, here: Option<&Here>) -> String {
+/// Renders pools, and with `here` their blocks.
+fn table(blocks: &Blocks, here: Option<&LocalPods>) -> String {
     let all = blocks.all();
     let mut rows = Vec::new();
     for pool in &blocks.pools {
-        // A borrowed address is part of somebody's block.
+        // A borrowed address is part of a block of another node.
         let inside: Vec<_> = all
             .iter()
             .filter(|(block, ..)| pool.cidr.contains(block) && block.prefix_len() <= pool.block_size)
@@ -91,7 +91,7 @@ fn row(grouping: &str, cidr: &IpNet, in_use: Option<u128>, name: &str, named: bo
     row
 }
 
-/// Addresses that nodes have of others' blocks.
+/// Renders the borrowed addresses.
 fn borrowed(blocks: &Blocks) -> String {
     let all = blocks.all();
     let is_one = |affinity: &&BlockAffinity| affinity.cidr.prefix_len() == affinity.cidr.max_prefix_len();
@@ -110,12 +110,12 @@ fn borrowed(blocks: &Blocks) -> String {
     output::boxed(&["IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER"], &rows)
 }
 
-/// One address, in a line.
-fn one(blocks: &Blocks, here: &Here, address: IpAddr) -> String {
+/// Describes one address, in a line.
+fn one(blocks: &Blocks, here: &LocalPods, address: IpAddr) -> String {
     let all = blocks.all();
     let pool = blocks.pools.iter().find(|pool| pool.cidr.contains(&address));
     let pool = pool.map_or_else(|| "in no IPPool".to_owned(), |pool| format!("in pool {}", pool.name));
-    // The longest is whose it is: a borrowed address is a block of its own.
+    // The longest prefix determines the owner: a borrowed address is a block of its own.
     let block = all
         .iter()
         .filter(|(block, ..)| block.contains(&address))
@@ -134,7 +134,7 @@ fn one(blocks: &Blocks, here: &Here, address: IpAddr) -> String {
     }
 }
 
-/// How many addresses a prefix has; saturates.
+/// Returns the number of addresses of a prefix; saturates.
 fn size(cidr: &IpNet) -> u128 {
     1u128.checked_shl(u32::from(cidr.max_prefix_len() - cidr.prefix_len())).unwrap_or(u128::MAX)
 }
@@ -148,9 +148,9 @@ fn written(number: u128) -> String {
     format!("{first}.{}e+{}", rest.get(..4).unwrap_or(rest), digits.len() - 1)
 }
 
-/// To the nearest, as calicoctl has it.
+/// Formats a percentage, rounded to the nearest as in calicoctl.
 fn percent(part: u128, whole: u128) -> u128 {
-    // Of the largest pools the last bits make no percent.
+    // For the largest pools the last bits don't matter.
     let (part, whole) = if whole > u128::MAX / 200 { (part >> 8, whole >> 8) } else { (part, whole) };
     (part * 200 + whole).checked_div(whole * 2).unwrap_or(0)
 }
@@ -188,8 +188,8 @@ mod tests {
         blocks
     }
 
-    fn here() -> Here {
-        Here { node: "a".into(), used: vec!["10.1.0.5".parse().unwrap(), "10.1.2.7".parse().unwrap()] }
+    fn here() -> LocalPods {
+        LocalPods { node: "a".into(), used: vec!["10.1.0.5".parse().unwrap(), "10.1.2.7".parse().unwrap()] }
     }
 
     #[test]

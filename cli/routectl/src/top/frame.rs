@@ -1,34 +1,34 @@
-//! One frame: what two looks at a daemon say, as lines. Pure.
+//! Rendering of one frame from two samples of a daemon. Pure.
 
 use std::time::Duration;
 
 use crate::output::clean;
 use api::view::{ExitKind, PeerView, SessionState, StatusView, TunnelView};
 
-/// Lines of tunnels that are shown even if there are many peers.
+/// The lines reserved for tunnels if there are many peers.
 const LEAST_ROWS: usize = 3;
 /// SGR codes.
 const RED: &str = "31";
 const YELLOW: &str = "33";
 const BOLD: &str = "1";
 
-/// What the daemon said at one moment.
-pub(super) struct Sample {
-    /// Of itself.
+/// A sample of the daemon's state.
+pub(super) struct DaemonSample {
+    /// The status.
     pub(super) status: StatusView,
-    /// Of its sessions.
+    /// The sessions.
     pub(super) peers: Vec<PeerView>,
-    /// Of the ways to other nodes.
+    /// The tunnels to other nodes.
     pub(super) tunnels: Vec<TunnelView>,
 }
 
 /// One line and its colour.
-type Line = (String, Option<&'static str>);
+type FrameLine = (String, Option<&'static str>);
 
-/// The lines of a frame; no more, and no longer, than `size` (columns, rows) has room for.
+/// Renders a frame within `size` (columns, rows).
 pub(super) fn frame(
-    now: &Sample,
-    before: Option<(&Sample, Duration)>,
+    now: &DaemonSample,
+    before: Option<(&DaemonSample, Duration)>,
     size: Option<(usize, usize)>,
     coloured: bool,
 ) -> Vec<String> {
@@ -36,7 +36,7 @@ pub(super) fn frame(
     let room = size.map(|(_, rows)| rows.saturating_sub(lines.len() + 3));
     let peers = peers(now, before);
     let tunnels = tunnels(now);
-    // What is wrong stands first, so it is the well ones that are left out.
+    // Problems come first, so healthy entries are left out.
     let rows = (peers.len(), tunnels.len());
     let of_tunnels = room.map(|room| rows.1.min((room / 2).max(LEAST_ROWS).max(room.saturating_sub(rows.0))));
     let of_peers = room.map(|room| room.saturating_sub(of_tunnels.unwrap_or(0)));
@@ -63,8 +63,8 @@ fn finished(text: &str, colour: Option<&str>, size: Option<(usize, usize)>, colo
     }
 }
 
-/// As many lines as there is room for, the last of which says how many there are beside.
-fn shortened(mut lines: Vec<Line>, room: Option<usize>) -> Vec<Line> {
+/// Truncates lines to `rows`. The last one has the number of omitted lines.
+fn shortened(mut lines: Vec<FrameLine>, room: Option<usize>) -> Vec<FrameLine> {
     if let Some(room) = room.filter(|room| lines.len() > *room) {
         let left = lines.len() - room.saturating_sub(1);
         lines.truncate(room.saturating_sub(1));
@@ -73,7 +73,7 @@ fn shortened(mut lines: Vec<Line>, room: Option<usize>) -> Vec<Line> {
     lines
 }
 
-fn head(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
+fn head(now: &DaemonSample, before: Option<(&DaemonSample, Duration)>) -> Vec<FrameLine> {
     let status = &now.status;
     let ready = if status.ready { "ready" } else { "NOT READY" };
     let mut lines = vec![(
@@ -120,7 +120,7 @@ fn head(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
     lines
 }
 
-fn peers(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
+fn peers(now: &DaemonSample, before: Option<(&DaemonSample, Duration)>) -> Vec<FrameLine> {
     let mut peers: Vec<&PeerView> = now.peers.iter().collect();
     peers.sort_by_key(|peer| (peer.state == SessionState::Established, &peer.name, peer.address));
     let headings =
@@ -151,7 +151,7 @@ fn peers(now: &Sample, before: Option<(&Sample, Duration)>) -> Vec<Line> {
     table(&headings, peers.iter().map(row).collect())
 }
 
-fn tunnels(now: &Sample) -> Vec<Line> {
+fn tunnels(now: &DaemonSample) -> Vec<FrameLine> {
     let mut tunnels: Vec<&TunnelView> = now.tunnels.iter().collect();
     tunnels
         .sort_by_key(|tunnel| (tunnel.in_use == tunnel.preferred && tunnel.in_use.is_some(), &tunnel.node));
@@ -176,8 +176,11 @@ fn tunnels(now: &Sample) -> Vec<Line> {
     table(&headings, tunnels.iter().map(row).collect())
 }
 
-/// Columns padded by three spaces, under their headings.
-fn table<const N: usize>(headings: &[&str; N], rows: Vec<([String; N], Option<&'static str>)>) -> Vec<Line> {
+/// Renders columns padded by three spaces, with headings.
+fn table<const N: usize>(
+    headings: &[&str; N],
+    rows: Vec<([String; N], Option<&'static str>)>,
+) -> Vec<FrameLine> {
     let mut widths = headings.map(|heading| heading.chars().count());
     for (row, _) in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -192,7 +195,7 @@ fn table<const N: usize>(headings: &[&str; N], rows: Vec<([String; N], Option<&'
     std::iter::once(head).chain(rows).collect()
 }
 
-/// What a counter did in a second; `-` where it began anew.
+/// Returns the rate of a counter per second; `-` after a reset.
 fn rate(now: u64, before: u64, over: Duration) -> String {
     let Some(more) = now.checked_sub(before).filter(|_| !over.is_zero()) else { return "-".into() };
     let millis = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -208,7 +211,7 @@ fn named(exit: Option<ExitKind>) -> String {
     exit.map_or_else(|| "-".into(), |exit| format!("{exit:?}").to_lowercase())
 }
 
-/// `45s`, `3m12s`, `5h03m`, `2d07h`
+/// Formats a duration: `45s`, `3m12s`, `5h03m`, `2d07h`.
 fn long(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
@@ -225,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    fn sample(routes: u64, received: u64, down: usize, peers: usize) -> Sample {
+    fn sample(routes: u64, received: u64, down: usize, peers: usize) -> DaemonSample {
         let at = "2026-01-31T12:00:00Z";
         let status = json!({
             "node": "node-1", "version": "0.1.0", "started": at, "uptime_s": 3790, "ready": true, "not_ready": [],
@@ -254,7 +257,7 @@ mod tests {
             })
         };
         let read = |all: Vec<Value>| Value::Array(all);
-        Sample {
+        DaemonSample {
             status: serde_json::from_value(status).unwrap(),
             peers: serde_json::from_value(read((0..peers).map(peer).collect())).unwrap(),
             tunnels: serde_json::from_value(read((0..peers).map(tunnel).collect())).unwrap(),
@@ -294,7 +297,7 @@ mod tests {
         }
         let lines = frame(&now, None, Some((80, 24)), false);
         assert!(lines.iter().any(|line| line.starts_with("and ") && line.ends_with(" more")), "{lines:#?}");
-        // Those that are down are not left out.
+        // Sessions that are down are not left out.
         assert_eq!(lines.iter().filter(|line| line.contains("Idle")).count(), 2, "{lines:#?}");
         let all = frame(&now, None, None, false);
         assert_eq!(all.iter().filter(|line| line.contains("192.168.0.")).count(), 60);

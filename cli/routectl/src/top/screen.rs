@@ -1,4 +1,4 @@
-//! The terminal while a full-screen command runs; as it was before once that ends, however it ends.
+//! The terminal of a full-screen command. It is restored when the command ends, however it ends.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::thread;
@@ -13,19 +13,19 @@ use crossterm::terminal::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Keys that may wait: people type slowly.
+/// The capacity of the queue of keys.
 const KEYS: usize = 8;
-/// What Ctrl-C and Ctrl-D are in raw mode.
+/// The bytes of Ctrl-C and Ctrl-D in raw mode.
 const ENDS: [u8; 2] = [3, 4];
-/// Columns and rows where the terminal doesn't say.
+/// The columns and rows of a terminal of unknown size.
 const USUAL_SIZE: (u16, u16) = (80, 24);
 
-/// What a person or the system wants.
+/// An event of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    /// To end.
+pub(super) enum ScreenEvent {
+    /// A key or signal that ends the command.
     Quit,
-    /// A frame of the new size.
+    /// A change of the size.
     Resized,
 }
 
@@ -37,10 +37,10 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Switches the terminal to the alternate screen and raw mode.
     ///
     /// # Errors
-    /// It can't be written to.
+    /// The terminal can't be written to.
     pub(super) fn open() -> io::Result<Self> {
         let (keys, typed) = mpsc::channel(KEYS);
         let ending = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
@@ -51,9 +51,9 @@ impl Screen {
             ending: [interrupt?, terminate?, hangup?],
         };
         if io::stdin().is_terminal() {
-            // Keys come one by one, and are not written out.
+            // Keys are delivered one by one, without echo.
             enable_raw_mode()?;
-            // Ends with the process: reading can't be given up.
+            // The thread ends with the process: a read can't be cancelled.
             thread::spawn(move || {
                 let mut key = [0];
                 while io::stdin().read_exact(&mut key).is_ok() && keys.blocking_send(key[0]).is_ok() {}
@@ -63,38 +63,38 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Columns and rows.
+    /// Returns the columns and rows.
     pub(super) fn size(&self) -> (usize, usize) {
         let (columns, rows) = size().unwrap_or(USUAL_SIZE);
         (columns.into(), rows.into())
     }
 
-    /// Shows lines in place of those before.
+    /// Replaces the lines on the screen.
     ///
     /// # Errors
-    /// The terminal is gone.
+    /// The terminal is closed.
     pub(super) fn show(&mut self, lines: &[String]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         for (row, line) in (0u16..).zip(lines) {
-            // Line by line over what was there: a cleared screen flickers.
+            // Lines overwrite the previous ones: clearing the screen flickers.
             queue!(stdout, MoveTo(0, row), Print(line), Clear(ClearType::UntilNewLine))?;
         }
         queue!(stdout, Clear(ClearType::FromCursorDown))?;
         stdout.flush()
     }
 
-    /// Waits for what is wanted. May be dropped and called again.
-    pub(super) async fn key(&mut self) -> Key {
+    /// Waits for an event. Cancel safe.
+    pub(super) async fn key(&mut self) -> ScreenEvent {
         let Screen { typed, resized, ending: [interrupt, terminate, hangup] } = self;
         loop {
             tokio::select! {
-                _ = interrupt.recv() => return Key::Quit,
-                _ = terminate.recv() => return Key::Quit,
-                _ = hangup.recv() => return Key::Quit,
-                _ = resized.recv() => return Key::Resized,
+                _ = interrupt.recv() => return ScreenEvent::Quit,
+                _ = terminate.recv() => return ScreenEvent::Quit,
+                _ = hangup.recv() => return ScreenEvent::Quit,
+                _ = resized.recv() => return ScreenEvent::Resized,
                 Some(key) = typed.recv() => {
                     if key.eq_ignore_ascii_case(&b'q') || ENDS.contains(&key) {
-                        return Key::Quit;
+                        return ScreenEvent::Quit;
                     }
                 }
             }
@@ -104,7 +104,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Where the terminal is gone there is nothing to put back.
+        // A closed terminal needs no restoration.
         let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
         let _ = disable_raw_mode();
     }

@@ -22,7 +22,7 @@ use routed::explain::judge;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// What the tests' daemon says of itself.
+/// The fixed views of the tests' daemon.
 struct Views;
 
 fn since() -> Timestamp {

@@ -1,18 +1,9 @@
 //! Every verb on resources, by the real `routectl` against the control API over a store of files.
 
 use std::fs;
+use testbed::manifest::{node, pool};
 
 use crate::daemon::{Daemon, Run};
-
-const HEAD: &str = "apiVersion: projectcalico.org/v3\n";
-
-fn node(name: &str, address: &str) -> String {
-    format!("{HEAD}kind: Node\nmetadata: {{name: {name}}}\nspec: {{bgp: {{ipv4Address: {address}}}}}\n")
-}
-
-fn pool(name: &str, spec: &str) -> String {
-    format!("{HEAD}kind: IPPool\nmetadata: {{name: {name}}}\nspec: {spec}\n")
-}
 
 fn said(run: &Run) -> (i32, &str, &str) {
     (run.status, run.stdout.as_str(), run.stderr.as_str())
@@ -31,7 +22,7 @@ fn three_nodes(daemon: &Daemon) {
 }
 
 #[test]
-fn create_makes_what_is_not_there_and_refuses_the_rest_by_name() {
+fn create_adds_new_resources_and_refuses_existing_ones_by_name() {
     let daemon = Daemon::start();
     let created = daemon.routectl(&["create", "-f", "-"]).stdin(&node("a", "10.0.0.1/24")).run();
     assert_eq!(said(&created), (0, "Successfully created 1 'Node' resource(s)\n", ""));
@@ -60,7 +51,7 @@ fn create_makes_what_is_not_there_and_refuses_the_rest_by_name() {
 }
 
 #[test]
-fn a_patch_changes_what_it_names_and_is_checked_like_anything_that_is_applied() {
+fn a_patch_changes_the_named_fields_and_its_result_is_validated() {
     let daemon = Daemon::start();
     daemon.write("b.yaml", &node("b", "10.0.0.2/24"));
     daemon.write("x.yaml", &node("x", "10.0.0.1/24"));
@@ -152,7 +143,7 @@ fn labels_are_set_and_removed_as_calicoctl_and_kubectl_do() {
 }
 
 #[test]
-fn twenty_who_change_one_resource_at_once_lose_nothing() {
+fn twenty_concurrent_changes_of_one_resource_are_all_kept() {
     let daemon = Daemon::start();
     daemon.write("a.yaml", &node("a", "10.0.0.1/24"));
     std::thread::scope(|scope| {
@@ -175,7 +166,7 @@ fn twenty_who_change_one_resource_at_once_lose_nothing() {
 }
 
 #[test]
-fn directories_are_read_with_what_is_below_only_if_asked() {
+fn subdirectories_are_read_with_recursive_only() {
     let daemon = Daemon::start();
     let directory = tempfile::TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);
@@ -223,7 +214,7 @@ fn directories_are_read_with_what_is_below_only_if_asked() {
 }
 
 #[test]
-fn deleting_takes_several_names_and_passes_over_what_is_not_there_if_asked() {
+fn delete_accepts_several_names_and_skips_missing_ones_on_request() {
     let daemon = Daemon::start();
     three_nodes(&daemon);
     let run = daemon.routectl(&["delete", "node", "a", "none"]).run();
@@ -236,7 +227,7 @@ fn deleting_takes_several_names_and_passes_over_what_is_not_there_if_asked() {
 }
 
 #[test]
-fn get_takes_names_files_selectors_and_columns() {
+fn get_accepts_names_files_selectors_and_columns() {
     let daemon = Daemon::start();
     three_nodes(&daemon);
     daemon.write("pool.yaml", &pool("p", "{cidr: 192.168.0.0/16}"));
@@ -279,7 +270,7 @@ fn get_takes_names_files_selectors_and_columns() {
 }
 
 #[test]
-fn an_export_is_without_what_belongs_to_this_cluster_and_can_be_created_elsewhere() {
+fn an_export_lacks_fields_of_this_cluster_and_can_be_created_elsewhere() {
     let daemon = Daemon::start();
     let text = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata:\n  name: a\n  uid: 1f0a\n  creationTimestamp: '2020-01-01'\n  \
                 annotations: {routed/host: h-1, keep: me}\nspec: {bgp: {ipv4Address: 10.0.0.1/24}}\n";
@@ -294,7 +285,7 @@ fn an_export_is_without_what_belongs_to_this_cluster_and_can_be_created_elsewher
 }
 
 #[test]
-fn what_calicoctl_and_kubectl_write_out_is_taken_back() {
+fn the_output_of_calicoctl_and_kubectl_can_be_applied() {
     let daemon = Daemon::start();
     let calicoctl = "apiVersion: projectcalico.org/v3\nitems:\n- apiVersion: projectcalico.org/v3\n  kind: Node\n  metadata:\n    \
                      annotations:\n      projectcalico.org/kube-labels: '{}'\n    creationTimestamp: '2024-01-01T00:00:00Z'\n    \
@@ -324,7 +315,7 @@ fn what_calicoctl_and_kubectl_write_out_is_taken_back() {
 }
 
 #[test]
-fn converted_resources_are_what_a_store_of_files_takes_as_it_stands() {
+fn a_store_of_files_reads_converted_resources_unchanged() {
     let text = "apiVersion: v1\nkind: ipPool\nmetadata: {cidr: 192.168.0.0/16}\nspec: {ipip: {enabled: true, mode: cross-subnet}}\n---\n\
                 apiVersion: v1\nkind: List\nitems:\n- apiVersion: crd.projectcalico.org/v1\n  kind: BGPPeer\n  metadata: {name: p, \
                 uid: x, resourceVersion: '7'}\n  spec: {peerIP: 10.0.0.1, asNumber: 65000}\n";

@@ -112,14 +112,14 @@ pub fn parse(file: &str, text: &str, host: Option<&str>) -> Result<DaemonConfig,
     let mut report = Report::new(file);
     let located = match tree::parse(text, 1) {
         Ok(Some(located)) => located,
-        Ok(None) => tree::Located { line: 1, value: Value::Map(Vec::new()) },
+        Ok(None) => tree::LocatedValue { line: 1, value: Value::Map(Vec::new()) },
         Err(error) => {
             report.mistake(error.line, "", error.rule);
             return Err(report.mistakes);
         }
     };
     let configuration =
-        Fields::of(&located, "", &mut report).and_then(|fields| read(fields, host, &mut report));
+        Fields::from_value(&located, "", &mut report).and_then(|fields| read(fields, host, &mut report));
     report.mistakes.sort_by_key(|mistake| mistake.line);
     match configuration {
         Some(configuration) if report.mistakes.is_empty() => Ok(configuration),

@@ -41,7 +41,7 @@ use crate::host::memory;
 use crate::node_config::dynamic_neighbors::Neighbours;
 use crate::node_config::password::Passwords;
 use crate::node_config::{PeerPlan, Plan, plan};
-use datastore::{Loaded, Update};
+use datastore::{StoreState, StoreUpdate};
 
 /// After this long the routes count as whole, however many peers have not come (beside
 /// `fallbackAfter`, after which the static table stands in for them).
@@ -167,7 +167,7 @@ impl Daemon {
     }
 
     /// Takes what the store says. Of invalid resources nothing is used: what runs keeps running.
-    pub(crate) async fn update(&mut self, update: Update) {
+    pub(crate) async fn update(&mut self, update: StoreUpdate) {
         match update {
             Ok(loaded) => self.arrange(loaded).await,
             Err(mistakes) => {
@@ -181,7 +181,7 @@ impl Daemon {
         }
     }
 
-    pub(crate) async fn arrange(&mut self, loaded: Loaded) {
+    pub(crate) async fn arrange(&mut self, loaded: StoreState) {
         let before = self.roster.borrow().clone();
         let planned = plan(&self.config, &loaded.snapshot);
         let passwords = planned.as_ref().map_or_else(|_| Passwords::default(), Passwords::of);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datastore::Loaded;
+use datastore::StoreState;
 use tokio::sync::{mpsc, watch};
 
 use crate::daemon::Daemon;
@@ -27,7 +27,7 @@ impl Daemon {
         let Some(revision) = roster.revision.clone() else { return };
         tracing::info!("a password file has changed");
         let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
-        self.arrange(Loaded { snapshot, warnings, revision, refused: roster.refused.clone() }).await;
+        self.arrange(StoreState { snapshot, warnings, revision, refused: roster.refused.clone() }).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the resources and the daemon say.
 
 use super::{Code, Facts, Finding, some};
-use resource::{Mode, Node};
+use resource::{EncapsulationMode, Node};
 
 /// Whether the daemon does all it should.
 pub(super) fn readiness(facts: &Facts) -> Vec<Finding> {
@@ -41,7 +41,7 @@ pub(super) fn resources(facts: &Facts) -> Vec<Finding> {
 
 fn crosses_subnets(facts: &Facts) -> bool {
     let cluster = facts.snapshot.configuration.routed.encapsulation;
-    facts.snapshot.pools.iter().any(|pool| pool.effective(cluster).1 == Mode::CrossSubnet)
+    facts.snapshot.pools.iter().any(|pool| pool.effective(cluster).1 == EncapsulationMode::CrossSubnet)
 }
 
 /// Whether every node's subnet is known, where that decides what is wrapped.

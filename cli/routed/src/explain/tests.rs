@@ -7,7 +7,7 @@ use api::view::{
     FromView, NeighbourView, OuterView, OwnerView, PathView, PoolView, ProbeState, ProbeView, RouteSource,
     RouteView, TunnelView,
 };
-use resource::{Encapsulation, Mode};
+use resource::{EncapsulationKind, EncapsulationMode};
 
 /// Another node's pod, reached by VXLAN as it should be.
 fn well() -> ExplainFacts {
@@ -24,8 +24,8 @@ fn well() -> ExplainFacts {
         pool: Some(PoolView {
             name: Some("pods".into()),
             cidr: "10.1.0.0/16".parse().ok(),
-            encapsulation: Encapsulation::Vxlan,
-            mode: Mode::Always,
+            encapsulation: EncapsulationKind::Vxlan,
+            mode: EncapsulationMode::Always,
             disable_bgp_export: false,
         }),
         owner: Some(OwnerView {

@@ -25,7 +25,8 @@ use crate::host::tunnel_address;
 use crate::node_config::peering::{NeighbourRange, Peering, peerings, ranges};
 use api::view::PeerType;
 use resource::{
-    AddPathMode, Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Security, Snapshot,
+    AddPathMode, EncapsulationKind, EncapsulationMode, FallbackSetting, Node, PeerRange, RoutedSettings,
+    Security, Snapshot,
 };
 
 /// A node waits this long before it calls another one for the first time: nodes that are started together don't
@@ -166,13 +167,13 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     let local = with_next_hop(blocks.iter().copied().filter(exported), &addresses, false);
     let others = || snapshot.nodes.iter().filter(|node| node.name != me.name);
     let statics = match settings.fallback {
-        Fallback::Vxlan => others()
+        FallbackSetting::Vxlan => others()
             .map(|node| StaticPaths {
                 node: node.name.clone(),
                 paths: with_next_hop(blocks_of(&node.name), &self::addresses(node), true),
             })
             .collect(),
-        Fallback::None => Vec::new(),
+        FallbackSetting::None => Vec::new(),
     };
     let nodes = others()
         .map(|node| {
@@ -210,8 +211,8 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         pools,
         encapsulation: encapsulation_of(settings.encapsulation),
         fallback: match settings.fallback {
-            Fallback::Vxlan => tunnel::FallbackMode::Vxlan,
-            Fallback::None => tunnel::FallbackMode::None,
+            FallbackSetting::Vxlan => tunnel::FallbackMode::Vxlan,
+            FallbackSetting::None => tunnel::FallbackMode::None,
         },
         route_protocol: config.route_protocol,
         route_metric: settings.route_metric,
@@ -393,18 +394,18 @@ fn router_id(node: &Node) -> RouterId {
     RouterId(Ipv4Addr::new(mac[1] | 1, mac[2], mac[3], mac[4]))
 }
 
-fn encapsulation_of(encapsulation: Encapsulation) -> tunnel::Encapsulation {
+fn encapsulation_of(encapsulation: EncapsulationKind) -> tunnel::Encapsulation {
     match encapsulation {
-        Encapsulation::Ipip => tunnel::Encapsulation::Ipip,
-        Encapsulation::Vxlan => tunnel::Encapsulation::Vxlan,
-        Encapsulation::None => tunnel::Encapsulation::None,
+        EncapsulationKind::Ipip => tunnel::Encapsulation::Ipip,
+        EncapsulationKind::Vxlan => tunnel::Encapsulation::Vxlan,
+        EncapsulationKind::None => tunnel::Encapsulation::None,
     }
 }
 
-fn mode_of(mode: Mode) -> tunnel::PoolMode {
+fn mode_of(mode: EncapsulationMode) -> tunnel::PoolMode {
     match mode {
-        Mode::Always => tunnel::PoolMode::Always,
-        Mode::CrossSubnet => tunnel::PoolMode::CrossSubnet,
-        Mode::Never => tunnel::PoolMode::Never,
+        EncapsulationMode::Always => tunnel::PoolMode::Always,
+        EncapsulationMode::CrossSubnet => tunnel::PoolMode::CrossSubnet,
+        EncapsulationMode::Never => tunnel::PoolMode::Never,
     }
 }

@@ -13,7 +13,7 @@ use routing::policy::{Chain, ExportPolicy, Filter, FilterRule, ImportPolicy};
 use routing::{ClusterPolicy, PeerPolicy};
 
 use crate::node_config::peering::Peering;
-use resource::{Encapsulation, Node, Snapshot};
+use resource::{EncapsulationKind, Node, Snapshot};
 
 /// What holds for all peers, but for the links.
 pub(crate) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
@@ -48,12 +48,12 @@ pub(crate) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
 /// How other nodes' packets to the blocks of `me` come in, where nothing stands in their way.
 pub(crate) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::TunnelEncapsulation> {
     match snapshot.configuration.routed.encapsulation {
-        Encapsulation::Ipip => Some(routing::TunnelEncapsulation::Ipip),
-        Encapsulation::Vxlan => Some(routing::TunnelEncapsulation::Vxlan {
+        EncapsulationKind::Ipip => Some(routing::TunnelEncapsulation::Ipip),
+        EncapsulationKind::Vxlan => Some(routing::TunnelEncapsulation::Vxlan {
             vni: tunnel::VXLAN_VNI,
             mac: me.vxlan_mac.unwrap_or_else(|| tunnel::node::vtep_mac(&me.name)),
         }),
-        Encapsulation::None => None,
+        EncapsulationKind::None => None,
     }
 }
 

@@ -12,10 +12,10 @@ use crate::config::{DaemonConfig, Ipam};
 use crate::daemon::state::Roster;
 use crate::journal::JournalHandle;
 use api::view::EventKind;
-use datastore::etcd::Claimed;
+use datastore::etcd::ClaimOutcome;
 use datastore::{EtcdStore, StoreHealth, used_addresses};
 use resource::Node;
-use resource::ipam::pools_of;
+use resource::ipam::eligible_pools;
 
 /// Between two looks at how many addresses are used.
 const EVERY: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ async fn look(
     }
     let blocks = roster.snapshot.blocks_of(&config.node);
     for v4 in [true, false] {
-        if pools_of(&roster.snapshot, own, v4).is_empty() {
+        if eligible_pools(&roster.snapshot, own, v4).is_empty() {
             continue;
         }
         let used = used_addresses();
@@ -81,12 +81,12 @@ async fn look(
             continue;
         }
         match store.claim(&config.node, v4, is_wanting).await {
-            Ok(Claimed::Block(block)) => {
+            Ok(ClaimOutcome::Block(block)) => {
                 tracing::info!(%block, "claimed");
                 journal.note(EventKind::Block, "claimed", Some(&block.to_string()), "for this node");
             }
-            Ok(Claimed::Nothing) => {}
-            Ok(Claimed::Exhausted(problem)) => return Some(problem),
+            Ok(ClaimOutcome::Unchanged) => {}
+            Ok(ClaimOutcome::PoolExhausted(problem)) => return Some(problem),
             Err(error) => return Some(format!("no block was claimed: {error}")),
         }
     }

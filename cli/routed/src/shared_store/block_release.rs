@@ -16,7 +16,7 @@ use crate::daemon::state::Roster;
 use crate::journal::JournalHandle;
 use api::view::EventKind;
 use datastore::{EtcdStore, StoreHealth};
-use resource::ipam::{Left, LeftBlock};
+use resource::ipam::{OrphanedBlock, OrphanedBlocks};
 
 /// Between two looks while something is held for nobody.
 const EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(crate) fn start(
 ) {
     let Some(grace) = config.ipam.reclaim_after else { return };
     tokio::spawn(async move {
-        let mut left = Left::default();
+        let mut left = OrphanedBlocks::default();
         let mut contested = BTreeSet::new();
         loop {
             if !health.borrow().connected {
@@ -44,11 +44,11 @@ pub(crate) fn start(
                 }
             }
             let now = roster.borrow_and_update().clone();
-            left.look(&now.snapshot, Instant::now());
+            left.observe(&now.snapshot, Instant::now());
             for left in left.due(&now.snapshot, &config.node, grace, Instant::now()) {
                 if release(&store, &rib, &now, &left, &mut contested).await {
-                    let LeftBlock { of, block } = left;
-                    let text = format!("its node {} is no more", of.node);
+                    let OrphanedBlock { affinity, block } = left;
+                    let text = format!("its node {} is no more", affinity.node);
                     journal.note(EventKind::Block, "released", Some(&block.to_string()), text);
                 }
             }
@@ -66,24 +66,24 @@ async fn release(
     store: &EtcdStore,
     rib: &RibHandle,
     roster: &Roster,
-    left: &LeftBlock,
+    left: &OrphanedBlock,
     contested: &mut BTreeSet<String>,
 ) -> bool {
-    let LeftBlock { of, block } = left;
+    let OrphanedBlock { affinity, block } = left;
     if let Some(announcer) = announcer(rib, roster, *block).await {
-        if contested.insert(of.affinity.clone()) {
+        if contested.insert(affinity.name.clone()) {
             tracing::warn!(
-                %block, node = of.node, announcer,
+                %block, node = affinity.node, announcer,
                 "held for a node that is no more, and announced all the same: not released; stop that daemon, or give it \
                  its Node resource back"
             );
         }
         return false;
     }
-    contested.remove(&of.affinity);
-    match store.release_left(of).await {
+    contested.remove(&affinity.name);
+    match store.release_orphaned(affinity).await {
         Ok(true) => {
-            tracing::info!(%block, node = of.node, "released: its node is no more");
+            tracing::info!(%block, node = affinity.node, "released: its node is no more");
             return true;
         }
         // Somebody else did, or the node is back: the next look tells.

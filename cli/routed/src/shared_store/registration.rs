@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::{Autodetect, DaemonConfig};
 use crate::daemon::state::Roster;
 use crate::shared_store::autodetect::{Link, Method, choose};
-use datastore::{EtcdStore, Manifest, StoreError, StoreHealth, Update};
+use datastore::{EtcdStore, Manifest, StoreError, StoreHealth, StoreUpdate};
 use resource::{API_VERSION, HOST_ANNOTATION, Mistake, Node, parse_file};
 
 /// Between two looks at the addresses where the kernel tells of no change.
@@ -57,7 +57,7 @@ pub(crate) fn host_id(state_dir: &Path) -> Result<String, std::io::Error> {
 }
 
 /// Takes away this node's resource where another host has registered it: who bears its name must not act for it.
-pub(crate) fn admit(update: Update, node: &str, host: &str) -> Update {
+pub(crate) fn admit(update: StoreUpdate, node: &str, host: &str) -> StoreUpdate {
     let mut loaded = update?;
     let is_others = |one: &Node| one.name == node && one.host.as_deref().is_some_and(|owner| owner != host);
     if let Some(at) = loaded.snapshot.nodes.iter().position(is_others) {

@@ -1,4 +1,4 @@
-//! Which block a node is to have next.
+//! Choice of the next block for a node.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -8,41 +8,41 @@ use ipnet::IpNet;
 use super::count_blocks;
 use crate::{BlockAffinity, IpPool, Node, Selector, Snapshot};
 
-/// Blocks of one pool that are looked at in one search; an IPv6 pool has more than anybody can.
+/// The largest number of blocks of one pool that a search examines. An IPv6 pool can have more.
 const MAX_LOOKED_AT: u128 = 1 << 20;
 
 /// A block to be claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct NextBlock {
     /// The block.
     pub block: IpNet,
     /// The name of its pool.
     pub pool: String,
-    /// The affinity that it has, of a node that is no more.
-    pub reclaimed: Option<BlockOf>,
+    /// The block's present affinity, of a deleted node.
+    pub reclaimed: Option<AffinityRef>,
 }
 
-/// An affinity by its name and its node's.
+/// The name of an affinity and its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockOf {
+pub struct AffinityRef {
     /// `metadata.name`.
-    pub affinity: String,
+    pub name: String,
     /// `spec.node`.
     pub node: String,
 }
 
-/// There is no block left.
+/// The error that every pool for a node is full.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no block is left for node {node:?} in pool {}: apply another IPPool, or see `routectl ipam check`", pools.join(", "))]
-pub struct Exhausted {
+pub struct PoolExhausted {
     /// The node.
     pub node: String,
-    /// The pools that it may have blocks of.
+    /// The pools that the node may take blocks from.
     pub pools: Vec<String>,
 }
 
-/// The pools of a family that blocks for a node may be taken from.
-pub fn pools_of<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a IpPool> {
+/// Returns the pools of an address family that a node may take blocks from.
+pub fn eligible_pools<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a IpPool> {
     let is_for = |pool: &&IpPool| {
         pool.cidr.addr().is_ipv4() == v4
             && !pool.disabled
@@ -53,19 +53,21 @@ pub fn pools_of<'a>(snapshot: &'a Snapshot, node: &Node, v4: bool) -> Vec<&'a Ip
     snapshot.pools.iter().filter(is_for).collect()
 }
 
-/// The next block for a node: a free one, beginning where the node's name says so that many nodes at once don't want
-/// the same; where none is left, one of a node that is no more. `affinities` are all, also those that
-/// don't run. `None`: no pool is for this node.
+/// Chooses the next block for a node: a free one or, if there is none, one of a deleted node.
+///
+/// The search begins at a block that depends on the node's name, so that nodes that claim at the
+/// same time rarely choose the same block. `affinities` are all stored ones, including those that
+/// are not part of the snapshot. Returns `None` if no pool is for this node.
 ///
 /// # Errors
-/// Every pool for it is full.
-pub fn choose(
+/// Every pool for the node is full.
+pub fn next_block(
     snapshot: &Snapshot,
     affinities: &[BlockAffinity],
     node: &Node,
     v4: bool,
-) -> Result<Option<Choice>, Exhausted> {
-    let pools = pools_of(snapshot, node, v4);
+) -> Result<Option<NextBlock>, PoolExhausted> {
+    let pools = eligible_pools(snapshot, node, v4);
     if pools.is_empty() {
         return Ok(None);
     }
@@ -86,7 +88,7 @@ pub fn choose(
         for step in 0..count.min(MAX_LOOKED_AT) {
             let Some(block) = nth(&pool.cidr, pool.block_size, (begin + step) % count) else { continue };
             if !is_taken(&block) {
-                return Ok(Some(Choice { block, pool: pool.name.clone(), reclaimed: None }));
+                return Ok(Some(NextBlock { block, pool: pool.name.clone(), reclaimed: None }));
             }
         }
     }
@@ -97,21 +99,22 @@ pub fn choose(
                 && !snapshot.nodes.iter().any(|node| node.name == affinity.node)
         };
         if let Some(left) = affinities.iter().find(is_left) {
-            let reclaimed = Some(BlockOf { affinity: left.name.clone(), node: left.node.clone() });
-            return Ok(Some(Choice { block: left.cidr, pool: pool.name.clone(), reclaimed }));
+            let reclaimed = Some(AffinityRef { name: left.name.clone(), node: left.node.clone() });
+            return Ok(Some(NextBlock { block: left.cidr, pool: pool.name.clone(), reclaimed }));
         }
     }
     let pools = pools.iter().map(|pool| pool.name.clone()).collect();
-    Err(Exhausted { node: node.name.clone(), pools })
+    Err(PoolExhausted { node: node.name.clone(), pools })
 }
 
-/// Whether something of `taken` overlaps a block of `pool`.
+/// Returns a predicate that tells whether a block of `pool` overlaps one of `taken`.
 fn overlaps(taken: &[IpNet], pool: &IpNet) -> impl Fn(&IpNet) -> bool {
     let mut inside: Vec<IpNet> =
         taken.iter().copied().filter(|net| pool.contains(net) || net.contains(pool)).collect();
     inside.sort();
     move |block| {
-        // Prefixes nest or are apart: one that overlaps begins inside the block, or is the last before it that is longer.
+        // Prefixes nest or are apart: one that overlaps begins inside the block, or is the last
+        // before it that is longer.
         let after = inside.partition_point(|net| net.network() < block.network());
         let begins_inside = inside.get(after).is_some_and(|net| block.contains(&net.network()));
         begins_inside
@@ -119,7 +122,7 @@ fn overlaps(taken: &[IpNet], pool: &IpNet) -> impl Fn(&IpNet) -> bool {
     }
 }
 
-/// The block of that number in a pool.
+/// Returns the block with a number in a pool.
 fn nth(pool: &IpNet, block_size: u8, number: u128) -> Option<IpNet> {
     let shift = u32::from(pool.max_prefix_len() - block_size);
     let offset = number.checked_shl(shift)?;
@@ -166,10 +169,10 @@ mod tests {
         )
     }
 
-    fn chosen(text: &str) -> Result<Option<Choice>, Exhausted> {
+    fn chosen(text: &str) -> Result<Option<NextBlock>, PoolExhausted> {
         let (snapshot, affinities) = cluster(text);
         let node = snapshot.nodes.iter().find(|node| node.name == "a").unwrap().clone();
-        choose(&snapshot, &affinities, &node, true)
+        next_block(&snapshot, &affinities, &node, true)
     }
 
     #[test]
@@ -187,20 +190,20 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_overlaps_anything_that_is_taken_is_not_chosen() {
+    fn a_block_that_overlaps_a_taken_one_is_not_chosen() {
         let all = pool("p", "cidr: 10.0.0.0/24, blockSize: 26")
             + &node("a", "")
             + &node("b", "podCIDRs: [10.0.0.0/25]")
             + &block("10.0.0.129/32", "b", "confirmed");
         let choice = chosen(&all).unwrap().unwrap();
         assert_eq!(choice.block.to_string(), "10.0.0.192/26");
-        // A claim that is not confirmed is one too.
+        // An unconfirmed claim counts too.
         let pending = all + &block("10.0.0.192/26", "b", "pending");
         assert!(chosen(&pending).is_err());
     }
 
     #[test]
-    fn pools_that_are_disabled_or_manual_or_for_other_nodes_hand_out_nothing() {
+    fn disabled_pools_manual_pools_and_pools_of_other_nodes_yield_no_block() {
         for spec in ["disabled: true", "assignmentMode: Manual", "nodeSelector: rack == 'two'"] {
             let text = pool("p", &format!("cidr: 10.0.0.0/24, {spec}")) + &node("a", "");
             assert_eq!(chosen(&text), Ok(None), "{spec}");
@@ -210,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_a_node_that_is_no_more_is_taken_when_no_other_is_left() {
+    fn a_block_of_a_deleted_node_is_taken_when_no_free_one_is_left() {
         let text = pool("p", "cidr: 10.0.0.0/25, blockSize: 26")
             + &node("a", "")
             + &block("10.0.0.0/26", "gone", "confirmed");
         assert_eq!(chosen(&text).unwrap().unwrap().reclaimed, None);
         let full = text + &block("10.0.0.64/26", "a", "confirmed");
         let choice = chosen(&full).unwrap().unwrap();
-        let expected = BlockOf { affinity: "10-0-0-0-26".into(), node: "gone".into() };
+        let expected = AffinityRef { name: "10-0-0-0-26".into(), node: "gone".into() };
         assert_eq!((choice.block.to_string().as_str(), choice.reclaimed), ("10.0.0.0/26", Some(expected)));
     }
 }

@@ -1,4 +1,4 @@
-//! Texts that are made to cost much: each is refused, soon.
+//! Resource limits of the parser: expensive texts are refused quickly.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use super::parse::{MAX_FILE_BYTES, parse_file};
 
-/// What refusing a text may take of a processor in a release build.
-const SOON: Duration = Duration::from_millis(100);
-/// How much slower a build for tests is; measured, 6 to 12 times.
-const SLOWER: u32 = if cfg!(debug_assertions) { 15 } else { 1 };
+/// The CPU time that the refusal of a text may take in a release build.
+const TIME_LIMIT: Duration = Duration::from_millis(100);
+/// The factor for test builds, which are 6 to 12 times slower by measurement.
+const TEST_BUILD_FACTOR: u32 = if cfg!(debug_assertions) { 15 } else { 1 };
 
-/// What this thread has had of a processor, which other load does not change.
-fn spent() -> Duration {
+/// Returns the CPU time of this thread, which does not depend on other load.
+fn cpu_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
     let time = |time: nix::sys::time::TimeVal| {
         Duration::new(time.tv_sec().try_into().unwrap(), u32::try_from(time.tv_usec()).unwrap() * 1000)
@@ -20,8 +20,8 @@ fn spent() -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// Nine lists of nine of the one before: 3^20 values.
-fn laughs(mapping: bool) -> String {
+/// Returns nine lists of nine aliases of the list before: 3^20 values.
+fn alias_bomb(mapping: bool) -> String {
     let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
     for level in 1..10 {
         let name = format!("*a{}", level - 1);
@@ -38,14 +38,14 @@ fn laughs(mapping: bool) -> String {
 }
 
 #[test]
-fn texts_that_are_made_to_cost_much_are_refused_soon() {
+fn expensive_texts_are_refused_quickly() {
     let mib = 1 << 20;
     let fill = |piece: &str| piece.repeat(8 * mib / piece.len());
     let aliases = |head: &str, piece: &str, tail: &str| format!("{head}{}{tail}", fill(piece));
     let anchors: String = (0..600_000).map(|number| format!("&a{number} x, ")).collect();
     for (what, text) in [
-        ("a billion laughs", laughs(false)),
-        ("a billion laughs as mappings", laughs(true)),
+        ("a billion laughs", alias_bomb(false)),
+        ("a billion laughs as mappings", alias_bomb(true)),
         ("8 MiB of aliases in a list", aliases("a: &a x\nb: [", "*a,", "]\n")),
         ("8 MiB of aliases of a list, a line each", aliases("a: &a [x, x]\nb:\n", "- *a\n", "")),
         ("8 MiB of aliases as keys", aliases("a: &a x\nb: {", "? *a : *a, ", "}\n")),
@@ -59,15 +59,15 @@ fn texts_that_are_made_to_cost_much_are_refused_soon() {
         ("8 MiB of one quote", aliases("a: \"", "x", "")),
         ("more than a file may have", " ".repeat(MAX_FILE_BYTES + 1)),
     ] {
-        let begin = spent();
+        let begin = cpu_time();
         let parsed = parse_file("f.yaml", &text);
-        let took = spent().saturating_sub(begin);
-        assert!(!parsed.mistakes.is_empty(), "{what} is taken");
+        let took = cpu_time().saturating_sub(begin);
+        assert!(!parsed.mistakes.is_empty(), "{what} is accepted");
         assert!(
             parsed.mistakes.iter().all(|mistake| mistake.rule.len() < 1000),
-            "{what}: a long-winded refusal"
+            "{what}: a mistake of more than 1000 bytes"
         );
         println!("{what}: {took:?}: {}", parsed.mistakes[0]);
-        assert!(took < SOON * SLOWER, "{what}: {took:?}");
+        assert!(took < TIME_LIMIT * TEST_BUILD_FACTOR, "{what}: {took:?}");
     }
 }

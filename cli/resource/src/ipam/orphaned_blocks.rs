@@ -1,4 +1,4 @@
-//! Blocks of nodes that are no more, and whose turn it is to release them.
+//! Blocks of deleted nodes, and the order in which the other nodes release them.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,67 +6,72 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::BlockOf;
+use super::AffinityRef;
 use crate::Snapshot;
 
-/// How much later the next node's turn is, should the one before it not do it.
+/// The interval between the turns of two nodes, in case the first does not release the block.
 const TURN: Duration = Duration::from_secs(10);
 
-/// A block that is held for nobody.
+/// A block of a deleted node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftBlock {
-    /// Its affinity and its node that is no more.
-    pub of: BlockOf,
+pub struct OrphanedBlock {
+    /// The affinity and the deleted node.
+    pub affinity: AffinityRef,
     /// The block.
     pub block: IpNet,
 }
 
-/// Since when blocks have been held for nobody, as far as this node has seen.
+/// All blocks of deleted nodes, with the time since which this node has observed each.
 #[derive(Clone, Debug, Default)]
-pub struct Left {
-    since: BTreeMap<String, (LeftBlock, Instant)>,
+pub struct OrphanedBlocks {
+    since: BTreeMap<String, (OrphanedBlock, Instant)>,
 }
 
-impl Left {
-    /// Takes a look: affinities whose node is no more, from the moment that was first seen; a node that is back
-    /// begins anew.
-    pub fn look(&mut self, snapshot: &Snapshot, now: Instant) {
+impl OrphanedBlocks {
+    /// Updates the blocks from a snapshot. The time of a block starts again if its node was
+    /// back in the meantime.
+    pub fn observe(&mut self, snapshot: &Snapshot, now: Instant) {
         let is_there =
             |name: &str| snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(name)).is_ok();
         let mut before = std::mem::take(&mut self.since);
         for affinity in snapshot.affinities.iter().filter(|affinity| !is_there(&affinity.node)) {
-            let of = BlockOf { affinity: affinity.name.clone(), node: affinity.node.clone() };
-            let left = LeftBlock { of, block: affinity.cidr };
+            let reference = AffinityRef { name: affinity.name.clone(), node: affinity.node.clone() };
+            let left = OrphanedBlock { affinity: reference, block: affinity.cidr };
             let since =
                 before.remove(&affinity.name).filter(|(same, _)| *same == left).map(|(_, since)| since);
             self.since.insert(affinity.name.clone(), (left, since.unwrap_or(now)));
         }
     }
 
-    /// Forgets since when: what was not seen all the time was perhaps not so all the time.
+    /// Removes all blocks. Call it when the observation is interrupted: a node may have been
+    /// back unobserved.
     pub fn forget(&mut self) {
         self.since.clear();
     }
 
-    /// Whether nothing is held for nobody.
+    /// Returns whether no block is orphaned.
     pub fn is_empty(&self) -> bool {
         self.since.is_empty()
     }
 
-    /// Those that it is `own`'s turn to release: `grace` after the node was gone, and a while later for each node
-    /// that stands before it in an order that differs from block to block and is the same for everybody.
-    pub fn due(&self, snapshot: &Snapshot, own: &str, grace: Duration, now: Instant) -> Vec<LeftBlock> {
-        let is_due = |(left, since): &&(LeftBlock, Instant)| {
+    /// Returns the blocks that node `own` should release now.
+    ///
+    /// Each block has an order of the nodes, which all nodes compute alike. The first node is
+    /// due `grace` after the deletion of the block's node, and each further one turn interval later.
+    pub fn due(&self, snapshot: &Snapshot, own: &str, grace: Duration, now: Instant) -> Vec<OrphanedBlock> {
+        let is_due = |(left, since): &&(OrphanedBlock, Instant)| {
             let gone_for = now.saturating_duration_since(*since);
-            // Most looks end here; whose turn it is takes a walk over all nodes.
+            // The usual case ends here: the computation of the turn visits all nodes.
             gone_for >= grace
-                && turn(snapshot, own, &left.of.affinity).is_some_and(|turn| gone_for >= grace + TURN * turn)
+                && turn(snapshot, own, &left.affinity.name)
+                    .is_some_and(|turn| gone_for >= grace + TURN * turn)
         };
         self.since.values().filter(is_due).map(|(left, _)| left.clone()).collect()
     }
 }
 
-/// How many nodes come before `own` for an affinity; `None`: it is no node.
+/// Returns the number of nodes before `own` in the order of an affinity; `None` if `own` is not a
+/// node.
 fn turn(snapshot: &Snapshot, own: &str, affinity: &str) -> Option<u32> {
     let place = |node: &str| {
         let mut hasher = DefaultHasher::new();
@@ -101,7 +106,7 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(300);
 
     #[test]
-    fn each_block_has_one_node_that_is_first_and_the_others_follow_one_by_one() {
+    fn nodes_take_turns_in_an_order_that_differs_from_block_to_block() {
         let nodes = ["a", "b", "c", "d"];
         let all: Vec<(String, String)> =
             (0..40).map(|number| (format!("block-{number}"), format!("10.0.{number}.0/26"))).collect();
@@ -109,8 +114,8 @@ mod tests {
             all.iter().map(|(name, cidr)| (name.as_str(), cidr.as_str(), "gone")).collect();
         let snapshot = cluster(&nodes, &affinities);
         let now = Instant::now();
-        let mut left = Left::default();
-        left.look(&snapshot, now);
+        let mut left = OrphanedBlocks::default();
+        left.observe(&snapshot, now);
         let due = |own: &str, after: Duration| left.due(&snapshot, own, GRACE, now + after).len();
         for own in nodes {
             assert_eq!(due(own, GRACE - Duration::from_secs(1)), 0, "{own}");
@@ -119,33 +124,33 @@ mod tests {
             let by_now: usize = nodes.iter().map(|own| due(own, GRACE + TURN * turn)).sum();
             assert_eq!(by_now, 40 * (turn as usize + 1), "turn {turn}");
         }
-        // It is not always the same one's work.
+        // The work is distributed over the nodes.
         assert!(nodes.iter().all(|own| due(own, GRACE) > 0));
         assert_eq!(due("stranger", GRACE * 100), 0);
     }
 
     #[test]
-    fn a_node_that_was_back_for_a_moment_has_the_whole_grace_again() {
+    fn a_node_that_was_back_for_a_moment_has_the_full_grace_time_again() {
         let block = [("x", "10.0.0.0/26", "gone")];
         let (without, with) = (cluster(&["a"], &block), cluster(&["a", "gone"], &block));
         let start = Instant::now();
-        let mut left = Left::default();
-        left.look(&without, start);
-        left.look(&with, start + GRACE / 2);
+        let mut left = OrphanedBlocks::default();
+        left.observe(&without, start);
+        left.observe(&with, start + GRACE / 2);
         assert!(left.is_empty());
-        left.look(&without, start + GRACE / 2);
+        left.observe(&without, start + GRACE / 2);
         assert_eq!(left.due(&without, "a", GRACE, start + GRACE), []);
         assert_eq!(left.due(&without, "a", GRACE, start + GRACE * 3 / 2).len(), 1);
     }
 
     #[test]
-    fn a_block_that_another_lost_node_has_taken_meanwhile_begins_anew() {
+    fn a_block_that_moved_to_another_deleted_node_has_the_full_grace_time_again() {
         let start = Instant::now();
-        let mut left = Left::default();
-        left.look(&cluster(&["a"], &[("x", "10.0.0.0/26", "gone")]), start);
+        let mut left = OrphanedBlocks::default();
+        left.observe(&cluster(&["a"], &[("x", "10.0.0.0/26", "gone")]), start);
         let later = cluster(&["a"], &[("x", "10.0.0.0/26", "other")]);
-        left.look(&later, start + GRACE);
+        left.observe(&later, start + GRACE);
         assert_eq!(left.due(&later, "a", GRACE, start + GRACE), []);
-        assert_eq!(left.due(&later, "a", GRACE, start + GRACE * 2)[0].of.node, "other");
+        assert_eq!(left.due(&later, "a", GRACE, start + GRACE * 2)[0].affinity.node, "other");
     }
 }
