@@ -22,26 +22,26 @@ use resource::Mistake;
 /// The largest answer that is read: a million routes.
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
 /// A daemon that doesn't answer in this time is taken for none.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What bodies are, unless said otherwise.
 const JSON: &str = "application/json";
 
 /// So many clients may be before us that the socket's queue is full: that is tried again for this long.
-const IN_THE_QUEUE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two such tries.
-const QUEUE_AGAIN: Duration = Duration::from_millis(5);
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// A connection that the daemon gave up for others, since it has few places, is made again so often; what changes something is
 /// not asked for twice.
-const PLACE_AGAIN: u32 = 5;
+const MAX_RETRIES: u32 = 5;
 
 /// Connects, however many others do at the same time.
-async fn patiently(socket: &Path) -> io::Result<UnixStream> {
+async fn connect_with_retry(socket: &Path) -> io::Result<UnixStream> {
     let begin = Instant::now();
     loop {
         match UnixStream::connect(socket).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begin.elapsed() < IN_THE_QUEUE => {
-                sleep(QUEUE_AGAIN).await; // why: a queue that has room again is no event
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begin.elapsed() < CONNECT_TIMEOUT => {
+                sleep(CONNECT_RETRY_INTERVAL).await; // why: a queue that has room again is no event
             }
             connected => return connected,
         }
@@ -72,7 +72,7 @@ pub enum ClientError {
     },
     /// The answer is not one of routed's.
     #[error("{}: the answer is not routed's ({reason}): is another program behind this socket?", socket.display())]
-    Strange {
+    UnexpectedAnswer {
         /// The socket.
         socket: PathBuf,
         /// What is wrong with it.
@@ -82,7 +82,7 @@ pub enum ClientError {
 
 impl ClientError {
     /// Whether there was a daemon, which ended the connection before it had answered.
-    fn is_cut_off(&self) -> bool {
+    fn is_connection_lost(&self) -> bool {
         matches!(self, ClientError::NoDaemon { source, .. } if source.kind() == io::ErrorKind::ConnectionReset)
     }
 }
@@ -132,19 +132,19 @@ impl Client {
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         let bytes = match body {
-            Some(body) => serde_json::to_vec(body).map_err(|error| self.strange(error.to_string()))?,
+            Some(body) => serde_json::to_vec(body).map_err(|error| self.unexpected(error.to_string()))?,
             None => Vec::new(),
         };
-        let asked = async {
-            let mut again = if method == Method::GET { PLACE_AGAIN } else { 0 };
+        let exchange = async {
+            let mut again = if method == Method::GET { MAX_RETRIES } else { 0 };
             loop {
                 match self.exchange(method.clone(), path, content_type, bytes.clone(), None).await {
-                    Err(error) if again > 0 && error.is_cut_off() => again -= 1,
+                    Err(error) if again > 0 && error.is_connection_lost() => again -= 1,
                     outcome => return outcome,
                 }
             }
         };
-        let (status, bytes) = self.patient(asked).await?;
+        let (status, bytes) = self.with_timeout(exchange).await?;
         self.read(status, &bytes)
     }
 
@@ -157,20 +157,20 @@ impl Client {
         files: &Files,
         revision: Option<&Revision>,
     ) -> Result<Option<T>, ClientError> {
-        let bytes = serde_json::to_vec(files).map_err(|error| self.strange(error.to_string()))?;
+        let bytes = serde_json::to_vec(files).map_err(|error| self.unexpected(error.to_string()))?;
         let exchange = self.exchange(Method::DELETE, "/v1/resources", JSON, bytes, revision);
-        let (status, bytes) = self.patient(exchange).await?;
+        let (status, bytes) = self.with_timeout(exchange).await?;
         if status == StatusCode::PRECONDITION_FAILED {
             return Ok(None);
         }
         self.read(status, &bytes).map(Some)
     }
 
-    async fn patient<T>(
+    async fn with_timeout<T>(
         &self,
         exchange: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        match timeout(PATIENCE, exchange).await {
+        match timeout(ANSWER_TIMEOUT, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(self.no_daemon(io::Error::new(io::ErrorKind::TimedOut, "no answer in 60 s"))),
         }
@@ -178,11 +178,11 @@ impl Client {
 
     fn read<T: DeserializeOwned>(&self, status: StatusCode, bytes: &[u8]) -> Result<T, ClientError> {
         if status.is_success() {
-            return serde_json::from_slice(bytes).map_err(|error| self.strange(error.to_string()));
+            return serde_json::from_slice(bytes).map_err(|error| self.unexpected(error.to_string()));
         }
         match serde_json::from_slice::<ErrorBody>(bytes) {
             Ok(ErrorBody { error, mistakes }) => Err(ClientError::Refused { error, mistakes }),
-            Err(_) => Err(self.strange(format!("status {status}"))),
+            Err(_) => Err(self.unexpected(format!("status {status}"))),
         }
     }
 
@@ -196,7 +196,7 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = self.connect().await.map_err(|error| self.no_daemon(error))?;
         let failed = |error: hyper::Error| match error.is_parse() {
-            true => self.strange(error.to_string()),
+            true => self.unexpected(error.to_string()),
             false => self.no_daemon(io::Error::new(io::ErrorKind::ConnectionReset, error)),
         };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
@@ -207,14 +207,14 @@ impl Client {
             .header("content-type", content_type)
             .header("if-match", revision.map_or_else(|| "*".to_owned(), |revision| format!("\"{revision}\"")))
             .body(Full::new(Bytes::from(body)))
-            .map_err(|error| self.strange(error.to_string()))?;
+            .map_err(|error| self.unexpected(error.to_string()))?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(failed)?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
                 Ok(error) => failed(*error),
-                Err(error) => self.strange(error.to_string()),
+                Err(error) => self.unexpected(error.to_string()),
             })?;
             Ok((status, body.to_bytes()))
         };
@@ -231,9 +231,9 @@ impl Client {
 
     /// Who may not use the daemon's socket may be of the group that may look.
     pub(super) async fn connect(&self) -> io::Result<UnixStream> {
-        match patiently(&self.socket).await {
+        match connect_with_retry(&self.socket).await {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                patiently(&super::read_socket(&self.socket)).await.map_err(|_| error)
+                connect_with_retry(&super::read_socket(&self.socket)).await.map_err(|_| error)
             }
             connected => connected,
         }
@@ -243,8 +243,8 @@ impl Client {
         ClientError::NoDaemon { socket: self.socket.clone(), source }
     }
 
-    pub(super) fn strange(&self, reason: String) -> ClientError {
-        ClientError::Strange { socket: self.socket.clone(), reason }
+    pub(super) fn unexpected(&self, reason: String) -> ClientError {
+        ClientError::UnexpectedAnswer { socket: self.socket.clone(), reason }
     }
 }
 
@@ -276,15 +276,15 @@ mod tests {
     async fn who_looks_and_lost_its_place_asks_again_and_who_changes_something_does_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("s");
-        let daemon = busy(&socket, PLACE_AGAIN);
+        let daemon = busy(&socket, MAX_RETRIES);
         let client = Client::new(&socket);
         assert_eq!(client.get::<u32>("/v1/x").await.expect("an answer"), 7);
-        assert_eq!(daemon.await.expect("its end"), PLACE_AGAIN + 1);
+        assert_eq!(daemon.await.expect("its end"), MAX_RETRIES + 1);
 
         std::fs::remove_file(&socket).expect("the socket");
-        let daemon = busy(&socket, PLACE_AGAIN);
+        let daemon = busy(&socket, MAX_RETRIES);
         let refused = client.request::<u32>(Method::PUT, "/v1/x", Some(&1)).await;
-        assert!(matches!(&refused, Err(error) if error.is_cut_off()), "{refused:?}");
+        assert!(matches!(&refused, Err(error) if error.is_connection_lost()), "{refused:?}");
         daemon.abort();
     }
 }

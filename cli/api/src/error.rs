@@ -38,7 +38,7 @@ pub enum ControlError {
 
 /// Why a caller of a control socket is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub enum AccessError {
     /// The socket of a group that may read, and a request that changes something.
     #[error(
         "group {group:?} may look and change nothing: ask a member of the group of routed's other socket"

@@ -24,7 +24,7 @@ impl Client {
         path: &str,
         mut each: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<Result<(), E>, ClientError> {
-        let strange = |error: hyper::Error| self.strange(error.to_string());
+        let strange = |error: hyper::Error| self.unexpected(error.to_string());
         let stream = self.connect().await.map_err(|error| self.no_daemon(error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(strange)?;
         // Both have to run until the answer is read; the connection ends with the sender.
@@ -33,16 +33,16 @@ impl Client {
             .uri(path)
             .header("host", "routed")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| self.strange(error.to_string()))?;
+            .map_err(|error| self.unexpected(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(strange)?;
         let status = response.status();
         let mut body = response.into_body();
         if status != StatusCode::OK {
             let body = Limited::new(body, MAX_LINE).collect().await;
-            let bytes = body.map_err(|error| self.strange(error.to_string()))?.to_bytes();
+            let bytes = body.map_err(|error| self.unexpected(error.to_string()))?.to_bytes();
             return match serde_json::from_slice::<ErrorBody>(&bytes) {
                 Ok(ErrorBody { error, mistakes }) => Err(ClientError::Refused { error, mistakes }),
-                Err(_) => Err(self.strange(format!("status {status}"))),
+                Err(_) => Err(self.unexpected(format!("status {status}"))),
             };
         }
         let mut rest = Vec::new();
@@ -52,14 +52,14 @@ impl Client {
             rest.extend_from_slice(&data);
             while let Some(end) = rest.iter().position(|octet| *octet == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                let line = std::str::from_utf8(&line).map_err(|_| self.strange("no text".into()))?;
+                let line = std::str::from_utf8(&line).map_err(|_| self.unexpected("no text".into()))?;
                 if let Err(error) = each(line.trim_end()) {
                     connection.abort();
                     return Ok(Err(error));
                 }
             }
             if rest.len() > MAX_LINE {
-                return Err(self.strange(format!("a line of more than {MAX_LINE} octets")));
+                return Err(self.unexpected(format!("a line of more than {MAX_LINE} octets")));
             }
         }
         Ok(Ok(()))

@@ -23,7 +23,7 @@ use crate::view::Event;
 
 /// What was asked of the journal.
 #[derive(Debug)]
-pub struct Past {
+pub struct EventHistory {
     /// The events that are kept, in their order.
     pub events: Vec<Event>,
     /// Those that come after them, if they are to be followed.
@@ -31,28 +31,32 @@ pub struct Past {
 }
 
 /// Who keeps a journal.
-pub trait Journalled: Send + Sync + 'static {
+pub trait EventSource: Send + Sync + 'static {
     /// The events from a time on, and if `follows` those that come.
     ///
     /// The error is one line for the user.
-    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, ControlError>>;
+    fn events(
+        &self,
+        since: Option<Timestamp>,
+        follows: bool,
+    ) -> BoxFuture<'_, Result<EventHistory, ControlError>>;
 }
 
 /// The events, for the UNIX socket.
-pub fn events_router(journal: Arc<dyn Journalled>) -> Router {
+pub fn events_router(journal: Arc<dyn EventSource>) -> Router {
     Router::new().route("/v1/events", get(events)).with_state(journal)
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct EventsQuery {
     since: Option<Timestamp>,
     #[serde(default)]
     follow: bool,
 }
 
 async fn events(
-    State(journal): State<Arc<dyn Journalled>>,
-    Query(Asked { since, follow }): Query<Asked>,
+    State(journal): State<Arc<dyn EventSource>>,
+    Query(EventsQuery { since, follow }): Query<EventsQuery>,
 ) -> Response {
     match journal.events(since, follow).await {
         Ok(past) => {
@@ -67,7 +71,7 @@ async fn events(
 }
 
 /// One line for each event. A reader that does not keep up is told how many it missed, and that is the end.
-fn lines(past: Past) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+fn lines(past: EventHistory) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let state = (VecDeque::from(past.events), past.next);
     stream::unfold(state, async |(mut events, next)| {
         if let Some(event) = events.pop_front() {
@@ -106,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_falls_behind_is_told_how_much_it_missed_and_that_is_the_end() {
         let (sender, next) = broadcast::channel(4);
-        let lines = lines(Past { events: vec![event(1)], next: Some(next) });
+        let lines = lines(EventHistory { events: vec![event(1)], next: Some(next) });
         for seq in 2..20 {
             sender.send(Arc::new(event(seq))).unwrap();
         }
@@ -125,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_is_told_after_what_was_until_the_journal_ends() {
         let (sender, next) = broadcast::channel(4);
-        let mut lines = Box::pin(lines(Past { events: vec![event(1)], next: Some(next) }));
+        let mut lines = Box::pin(lines(EventHistory { events: vec![event(1)], next: Some(next) }));
         assert!(lines.next().await.is_some());
         sender.send(Arc::new(event(2))).unwrap();
         let second = lines.next().await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The daemon's one door: HTTP and JSON over a UNIX socket.
+//! The daemon's one socket: HTTP and JSON over a UNIX socket.
 
 pub mod arguments;
 pub mod client;
@@ -25,17 +25,16 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use self::view::Diagnosis;
-pub use connections::{Door, serve, serve_status};
-pub use error::{ControlError, Denied};
-pub use events::{Journalled, Past, events_router};
-pub use patch::{LabelChange, LabelDone, LabelResponse, PatchResponse};
+pub use connections::{ControlSocket, serve, serve_status};
+pub use error::{AccessError, ControlError};
+pub use events::{EventHistory, EventSource, events_router};
+pub use patch::{LabelChange, LabelOutcome, LabelResponse, PatchResponse};
 use resource::{Snapshot, Warning};
-pub use resources::{ApplyResponse, DeleteRequest, DeleteResponse, Files, GivenFile, ListResponse};
+pub use resources::{ApplyResponse, DeleteRequest, DeleteResponse, Files, ListResponse, ResourceFile};
 pub use routes::{ErrorBody, health_router, router};
 pub use socket::{BindError, bind, bind_for_group, read_socket};
 use view::{
-    ExplainView, NodeView, PeerDetail, PeerView, RehearsalView, ResourceChange, RouteView, StatusView,
-    TunnelView,
+    ExplainView, NodeView, PeerDetail, PeerView, PlanView, ResourceChange, RouteView, StatusView, TunnelView,
 };
 
 /// What the daemon can tell of itself, anew at each request, and the one thing that it can be asked to do.
@@ -62,11 +61,11 @@ pub trait Control: Send + Sync + 'static {
     /// Why packets to an address go where they go, and what is the first thing that is wrong.
     ///
     /// The error is one line for the user: that it can't be told now.
-    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, ControlError>>;
+    fn explain(&self, question: ExplainRequest) -> BoxFuture<'_, Result<ExplainView, ControlError>>;
     /// Finds out what resources would change; nothing is changed.
     ///
     /// The error is one line for the user: that it can't be told now.
-    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, ControlError>>;
+    fn plan(&self, proposal: Proposal) -> BoxFuture<'_, Result<PlanView, ControlError>>;
     /// Looks at everything that may be wrong with this node.
     ///
     /// The error is one line for the user: that it can't be looked at now.
@@ -75,7 +74,7 @@ pub trait Control: Send + Sync + 'static {
 
 /// What `explain` is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct ExplainRequest {
     /// An address, or a prefix.
     pub target: IpNet,
     /// Where the packets come from; `None`: from this node itself.

@@ -42,13 +42,13 @@ struct UpdateLabels {
     direction: String,
 }
 
-/// Times that were counted elsewhere.
+/// LatencyHistogram that were counted elsewhere.
 #[derive(Clone, Copy, Debug, Default)]
-struct Times(LatencyView);
+struct LatencyHistogram(LatencyView);
 
-impl EncodeMetric for Times {
+impl EncodeMetric for LatencyHistogram {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
-        let Times(latency) = self;
+        let LatencyHistogram(latency) = self;
         // The largest is what is beyond every bound.
         let bounds = BOUNDS_US.iter().map(|bound| seconds(*bound)).chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(latency.counts).collect();
@@ -65,7 +65,7 @@ impl EncodeMetric for Times {
     }
 }
 
-impl TypedMetric for Times {
+impl TypedMetric for LatencyHistogram {
     const TYPE: MetricType = MetricType::Histogram;
 }
 
@@ -74,12 +74,12 @@ fn seconds(micros: u64) -> f64 {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Named {
+struct EncapsulationLabels {
     encapsulation: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Because {
+struct ReasonLabels {
     reason: String,
 }
 
@@ -148,8 +148,8 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
         status.kernel_failures,
     );
     let help = "How late the daemon's loop gave everybody their turn, once a second";
-    registry.register_with_unit("loop_lateness", help, Unit::Seconds, Times(status.lateness));
-    let stalls = status.lateness.longer_than(STALL);
+    registry.register_with_unit("loop_lateness", help, Unit::Seconds, LatencyHistogram(status.loop_latency));
+    let stalls = status.loop_latency.longer_than(STALL);
     counter(registry, "loop_stalls", "Times that the loop was later than 100 ms", stalls);
     if let Some(store) = &status.store {
         of_store(registry, store);
@@ -170,20 +170,20 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
         "kernel_route_batch_duration",
         help,
         Unit::Seconds,
-        Times(kernel.latency.routes),
+        LatencyHistogram(kernel.latency.routes),
     );
     let help = "How long the kernel took for changes of other objects that belong together";
     registry.register_with_unit(
         "kernel_object_batch_duration",
         help,
         Unit::Seconds,
-        Times(kernel.latency.objects),
+        LatencyHistogram(kernel.latency.objects),
     );
     counter(registry, "probes", "Probes sent through the tunnels", work.probes);
     counter(registry, "probes_lost", "Probes that were not answered", work.probes_lost);
-    let fallbacks = Family::<Because, Counter>::default();
+    let fallbacks = Family::<ReasonLabels, Counter>::default();
     for (reason, count) in [("ipip", work.fallbacks_ipip), ("bgp", work.fallbacks_bgp)] {
-        fallbacks.get_or_create(&Because { reason: reason.to_owned() }).inc_by(count);
+        fallbacks.get_or_create(&ReasonLabels { reason: reason.to_owned() }).inc_by(count);
     }
     registry.register("fallbacks", "Nodes that moved to the fallback, by what did not pass", fallbacks);
 }
@@ -244,8 +244,8 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
 }
 
 fn of_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelView]) {
-    let reached = Family::<Named, Gauge>::default();
-    let named = |name: &str| Named { encapsulation: name.to_owned() };
+    let reached = Family::<EncapsulationLabels, Gauge>::default();
+    let named = |name: &str| EncapsulationLabels { encapsulation: name.to_owned() };
     for (name, kind) in [
         ("direct", Some(ExitKind::Direct)),
         ("ipip", Some(ExitKind::Ipip)),
@@ -259,7 +259,7 @@ fn of_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelVie
     let elsewhere = tunnels.iter().filter(|tunnel| tunnel.in_use != tunnel.preferred).count();
     gauge(registry, "nodes_not_preferred", "Other nodes that are not reached as preferred", elsewhere as u64);
     let Some(firewall) = &status.firewall else { return };
-    let dropped = Family::<Named, Counter>::default();
+    let dropped = Family::<EncapsulationLabels, Counter>::default();
     for (name, count) in [("ipip", firewall.dropped_ipip), ("vxlan", firewall.dropped_vxlan)] {
         if let Some(count) = count {
             dropped.get_or_create(&named(name)).inc_by(count);

@@ -8,13 +8,13 @@ use serde_json::{Map, Value as Json};
 use timing::Retry;
 
 use super::patch_error::PatchError;
-use super::resources::{ATTEMPTS, PAUSE, unchanged};
+use super::resources::{ATTEMPTS, PAUSE, check_pool_unchanged};
 use datastore::{Manifest, Revision, Store, StoreError};
 use resource::{Document, Key, Mistake, Resource, parse_file};
 use resource::{to_yaml, without_version};
 
 /// Labels that one request may change.
-pub(super) const MOST_LABELS: usize = 256;
+pub(super) const MAX_LABELS: usize = 256;
 
 /// A patch and its form.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +54,7 @@ pub struct LabelChange {
 /// What became of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LabelDone {
+pub enum LabelOutcome {
     /// It is new.
     Set,
     /// It was there, with this value or another.
@@ -69,7 +69,7 @@ pub struct LabelResponse {
     /// The resource.
     pub key: Key,
     /// Each label and what became of it.
-    pub labels: Vec<(String, LabelDone)>,
+    pub labels: Vec<(String, LabelOutcome)>,
     /// The store's revision afterwards.
     pub revision: Revision,
 }
@@ -145,7 +145,7 @@ pub(super) async fn patch(
     patch: &Patch,
     expected: Option<Revision>,
 ) -> Result<PatchResponse, StoreError> {
-    let amended = amend(store, &key, expected, |manifest| {
+    let edit = edit_manifest(store, &key, expected, |manifest| {
         let patched = patch.of(manifest)?;
         let same = |pointer: &str| patched.pointer(pointer) == manifest.pointer(pointer);
         match ["/apiVersion", "/kind", "/metadata/name"].into_iter().find(|pointer| !same(pointer)) {
@@ -154,7 +154,7 @@ pub(super) async fn patch(
         }
     })
     .await?;
-    Ok(PatchResponse { key, changed: amended.changed, revision: amended.revision })
+    Ok(PatchResponse { key, changed: edit.changed, revision: edit.revision })
 }
 
 /// Sets and removes labels of a resource.
@@ -165,24 +165,24 @@ pub(super) async fn label(
     expected: Option<Revision>,
 ) -> Result<LabelResponse, StoreError> {
     check_labels(change).map_err(forbidden)?;
-    let amended = amend(store, &key, expected, |manifest| labelled(&key, manifest, change)).await?;
-    Ok(LabelResponse { key, labels: amended.said, revision: amended.revision })
+    let edit = edit_manifest(store, &key, expected, |manifest| apply_labels(&key, manifest, change)).await?;
+    Ok(LabelResponse { key, labels: edit.outcome, revision: edit.revision })
 }
 
 /// What an amendment made, and what it has to say.
-struct Amended<T> {
+struct ManifestEdit<T> {
     changed: bool,
     revision: Revision,
-    said: T,
+    outcome: T,
 }
 
 /// Changes one manifest until it is stored without anybody coming between.
-async fn amend<T>(
+async fn edit_manifest<T>(
     store: &dyn Store,
     key: &Key,
     expected: Option<Revision>,
     change: impl Fn(&Json) -> Result<(Json, T), PatchError>,
-) -> Result<Amended<T>, StoreError> {
+) -> Result<ManifestEdit<T>, StoreError> {
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
@@ -190,18 +190,18 @@ async fn amend<T>(
         let Some(old) = contents.documents.iter().find(|document| document.key() == *key) else {
             return Err(StoreError::NotFound(key.clone()));
         };
-        let (manifest, said) = change(&old.manifest).map_err(forbidden)?;
+        let (manifest, outcome) = change(&old.manifest).map_err(forbidden)?;
         still_that_version(key, &manifest, old)?;
         if manifest == old.manifest {
-            return Ok(Amended { changed: false, revision, said });
+            return Ok(ManifestEdit { changed: false, revision, outcome });
         }
-        let manifest = amended(key, manifest)?;
+        let manifest = render_edited(key, manifest)?;
         if let (Resource::IpPool(new), Resource::IpPool(old)) = (&manifest.document.resource, &old.resource) {
-            unchanged(&manifest.document, new, old)?;
+            check_pool_unchanged(&manifest.document, new, old)?;
         }
         let against = expected.clone().unwrap_or(revision);
         match store.put(vec![manifest], Some(against)).await {
-            Ok(revision) => return Ok(Amended { changed: true, revision, said }),
+            Ok(revision) => return Ok(ManifestEdit { changed: true, revision, outcome }),
             Err(StoreError::Conflict { .. }) if expected.is_none() && retry.pause().await => {}
             Err(error) => return Err(error),
         }
@@ -224,7 +224,7 @@ fn still_that_version(key: &Key, manifest: &Json, old: &Document) -> Result<(), 
 
 /// A changed manifest, parsed again so that what is checked is what is stored. It stands in no file of the
 /// user's: mistakes name the resource and the field.
-fn amended(key: &Key, manifest: Json) -> Result<Manifest, StoreError> {
+fn render_edited(key: &Key, manifest: Json) -> Result<Manifest, StoreError> {
     let place = format!("{} {}", key.kind.name(), key.name);
     let text = to_yaml(&without_version(manifest));
     let mut parsed = parse_file(&place, &text);
@@ -240,11 +240,11 @@ fn amended(key: &Key, manifest: Json) -> Result<Manifest, StoreError> {
     }
 }
 
-fn labelled(
+fn apply_labels(
     key: &Key,
     manifest: &Json,
     change: &LabelChange,
-) -> Result<(Json, Vec<(String, LabelDone)>), PatchError> {
+) -> Result<(Json, Vec<(String, LabelOutcome)>), PatchError> {
     let mut manifest = manifest.clone();
     let place = format!("{} {:?}", key.kind.name(), key.name);
     let metadata = manifest.get_mut("metadata").and_then(Json::as_object_mut);
@@ -259,12 +259,12 @@ fn labelled(
         if labels.remove(name).is_none() {
             return Err(PatchError::NoLabel { key: key.clone(), label: name.clone() });
         }
-        done.push((name.clone(), LabelDone::Removed));
+        done.push((name.clone(), LabelOutcome::Removed));
     }
     for (name, value) in &change.set {
         match labels.get(name) {
-            None => done.push((name.clone(), LabelDone::Set)),
-            Some(old) if old == value || change.overwrite => done.push((name.clone(), LabelDone::Updated)),
+            None => done.push((name.clone(), LabelOutcome::Set)),
+            Some(old) if old == value || change.overwrite => done.push((name.clone(), LabelOutcome::Updated)),
             Some(old) => {
                 return Err(PatchError::LabelExists {
                     key: key.clone(),
@@ -283,7 +283,7 @@ fn labelled(
 
 /// Kubernetes' syntax of labels: a name of at most 63 characters, with a prefix that is a domain where it has one.
 fn check_labels(change: &LabelChange) -> Result<(), PatchError> {
-    if change.set.len() + change.remove.len() > MOST_LABELS {
+    if change.set.len() + change.remove.len() > MAX_LABELS {
         return Err(PatchError::TooManyLabels);
     }
     for (key, value) in &change.set {
@@ -375,15 +375,15 @@ mod tests {
             overwrite,
         };
         let (changed, done) =
-            labelled(&key, &node, &change(&[("new", ""), ("rack", "2")], &["zone"], true)).unwrap();
+            apply_labels(&key, &node, &change(&[("new", ""), ("rack", "2")], &["zone"], true)).unwrap();
         assert_eq!(changed["metadata"]["labels"], json!({"new": "", "rack": "2"}));
-        let told: Vec<LabelDone> = done.iter().map(|(_, done)| *done).collect();
-        assert_eq!(told, [LabelDone::Removed, LabelDone::Set, LabelDone::Updated]);
-        let refused = labelled(&key, &node, &change(&[("rack", "2")], &[], false)).unwrap_err();
+        let told: Vec<LabelOutcome> = done.iter().map(|(_, done)| *done).collect();
+        assert_eq!(told, [LabelOutcome::Removed, LabelOutcome::Set, LabelOutcome::Updated]);
+        let refused = apply_labels(&key, &node, &change(&[("rack", "2")], &[], false)).unwrap_err();
         assert!(refused.to_string().contains("--overwrite"), "{refused}");
-        assert!(labelled(&key, &node, &change(&[("rack", "1")], &[], false)).is_ok());
-        assert!(labelled(&key, &node, &change(&[], &["none"], false)).is_err());
-        let (bare, _) = labelled(&key, &node, &change(&[], &["zone", "rack"], false)).unwrap();
+        assert!(apply_labels(&key, &node, &change(&[("rack", "1")], &[], false)).is_ok());
+        assert!(apply_labels(&key, &node, &change(&[], &["none"], false)).is_err());
+        let (bare, _) = apply_labels(&key, &node, &change(&[], &["zone", "rack"], false)).unwrap();
         assert_eq!(bare["metadata"].get("labels"), None);
     }
 

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use super::Proposal;
-use super::resources::{Files, parsed, resolve, same_pool};
+use super::resources::{Files, parse_files, resolve, same_pool};
 use super::view::{ChangeKind, ResourceChange};
 use datastore::{Store, StoreError};
 use resource::{Document, Key, Warning, assemble};
 
 /// What the store would hold if the resources were applied, or deleted; nothing is stored.
 pub(super) async fn propose(store: &dyn Store, files: &Files, deletes: bool) -> Result<Proposal, StoreError> {
-    let given = parsed(&files.files).await?;
+    let given = parse_files(&files.files).await?;
     let contents = store.load().await?;
     let stored: HashMap<Key, &Document> =
         contents.documents.iter().map(|document| (document.key(), document)).collect();

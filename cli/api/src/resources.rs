@@ -22,7 +22,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(10);
 /// What putting a resource means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Mode {
+pub(super) enum PutMode {
     /// It is made, or replaces what is there whatever that is.
     #[default]
     Apply,
@@ -39,13 +39,13 @@ pub(super) enum Mode {
 #[serde(deny_unknown_fields)]
 pub struct Files {
     /// The files, in order.
-    pub files: Vec<GivenFile>,
+    pub files: Vec<ResourceFile>,
 }
 
 /// One file and its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GivenFile {
+pub struct ResourceFile {
     /// What mistakes call it.
     pub name: String,
     /// Any number of YAML documents.
@@ -72,7 +72,7 @@ pub struct ApplyResponse {
 pub struct DeleteRequest {
     /// Files that name resources.
     #[serde(default)]
-    pub files: Vec<GivenFile>,
+    pub files: Vec<ResourceFile>,
     /// Resources by name.
     #[serde(default)]
     pub keys: Vec<Key>,
@@ -150,20 +150,20 @@ fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
 
 /// Files, parsed.
 #[derive(Default)]
-pub(super) struct Given {
+pub(super) struct ParsedFiles {
     pub(super) documents: Vec<(Document, String)>,
     clusters: Vec<ClusterConfiguration>,
     pub(super) warnings: Vec<Warning>,
 }
 
 /// Parses files, beside the daemon's own thread: megabytes take their time.
-pub(super) async fn parsed(files: &[GivenFile]) -> Result<Given, StoreError> {
+pub(super) async fn parse_files(files: &[ResourceFile]) -> Result<ParsedFiles, StoreError> {
     let files = files.to_vec();
     tokio::task::spawn_blocking(move || parse(&files)).await.map_err(|_| StoreError::Ended)?
 }
 
-fn parse(files: &[GivenFile]) -> Result<Given, StoreError> {
-    let mut given = Given::default();
+fn parse(files: &[ResourceFile]) -> Result<ParsedFiles, StoreError> {
+    let mut given = ParsedFiles::default();
     let mut mistakes = Vec::new();
     for file in files {
         let parsed = parse_file(&file.name, &file.text);
@@ -192,21 +192,21 @@ pub(super) async fn apply(
     store: &dyn Store,
     files: &Files,
     expected: Option<Revision>,
-    mode: Mode,
+    mode: PutMode,
 ) -> Result<ApplyResponse, StoreError> {
-    let given = parsed(&files.files).await?;
+    let given = parse_files(&files.files).await?;
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
         let against = expected.clone().unwrap_or_else(|| contents.loaded.revision.clone());
-        if mode == Mode::Replace {
+        if mode == PutMode::Replace {
             unchanged_since_read(&given, &contents)?;
         }
         let there = match mode {
-            Mode::Create | Mode::CreateMissing => already_there(&given, &contents)?,
-            Mode::Apply | Mode::Replace => Vec::new(),
+            PutMode::Create | PutMode::CreateMissing => already_there(&given, &contents)?,
+            PutMode::Apply | PutMode::Replace => Vec::new(),
         };
-        if mode == Mode::Create && !there.is_empty() {
+        if mode == PutMode::Create && !there.is_empty() {
             return Err(exists(&given, &there));
         }
         let manifests = resolve(&given, &there, &contents)?;
@@ -229,7 +229,7 @@ pub(super) async fn apply(
 }
 
 /// The resources of the files that are there already.
-fn already_there(given: &Given, contents: &Contents) -> Result<Vec<Key>, StoreError> {
+fn already_there(given: &ParsedFiles, contents: &Contents) -> Result<Vec<Key>, StoreError> {
     if let Some(cluster) = given.clusters.first() {
         let rule = "ClusterConfiguration is no resource and can't be created: apply it, which sets the encapsulation";
         return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
@@ -243,7 +243,7 @@ fn already_there(given: &Given, contents: &Contents) -> Result<Vec<Key>, StoreEr
 }
 
 /// Names everything that is there already, each by its place in the files.
-fn exists(given: &Given, there: &[Key]) -> StoreError {
+fn exists(given: &ParsedFiles, there: &[Key]) -> StoreError {
     let documents = given.documents.iter().map(|(document, _)| document);
     let mistake = |document: &Document| {
         let (origin, key) = (document.resource.origin(), document.key());
@@ -259,7 +259,7 @@ fn exists(given: &Given, there: &[Key]) -> StoreError {
 }
 
 /// Whether every resource is there, and as the caller read it.
-fn unchanged_since_read(given: &Given, contents: &Contents) -> Result<(), StoreError> {
+fn unchanged_since_read(given: &ParsedFiles, contents: &Contents) -> Result<(), StoreError> {
     let stored: HashMap<Key, &Document> =
         contents.documents.iter().map(|document| (document.key(), document)).collect();
     for (document, _) in &given.documents {
@@ -283,8 +283,8 @@ pub(super) async fn delete(
     expected: Option<Revision>,
 ) -> Result<DeleteResponse, StoreError> {
     let given = match (request.files.is_empty(), request.keys.is_empty()) {
-        (true, false) => Given::default(),
-        _ => parsed(&request.files).await?,
+        (true, false) => ParsedFiles::default(),
+        _ => parse_files(&request.files).await?,
     };
     if let Some(cluster) = given.clusters.first() {
         let rule = "ClusterConfiguration is no resource and can't be deleted: delete the BGPConfiguration";
@@ -339,7 +339,7 @@ pub(super) fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Opti
 /// What is to be stored: v1 forms in their v3 form, cluster configurations as the field they set.
 /// `there` is left out.
 pub(super) fn resolve(
-    given: &Given,
+    given: &ParsedFiles,
     there: &[Key],
     contents: &Contents,
 ) -> Result<Vec<Manifest>, StoreError> {
@@ -350,7 +350,7 @@ pub(super) fn resolve(
         if let (Resource::IpPool(new), Some(old)) = (&document.resource, stored.get(&document.key()))
             && let Resource::IpPool(old) = &old.resource
         {
-            unchanged(document, new, old)?;
+            check_pool_unchanged(document, new, old)?;
         }
         if document.resource_version().is_some() || (document.is_respelt && !document.is_v1) {
             // The version is the store's own and stands in no text of it; an item of a list has no text of its own.
@@ -386,7 +386,11 @@ pub(super) fn resolve(
 }
 
 /// Addresses are already assigned from a pool: its range and the size of its blocks stay.
-pub(super) fn unchanged(document: &Document, new: &IpPool, old: &IpPool) -> Result<(), StoreError> {
+pub(super) fn check_pool_unchanged(
+    document: &Document,
+    new: &IpPool,
+    old: &IpPool,
+) -> Result<(), StoreError> {
     let origin = document.resource.origin();
     let refuse = |field: &str, old: String| {
         let rule = format!("can't be changed (is {old}): delete the pool and apply it anew");

@@ -12,13 +12,13 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::proposal::propose;
-use super::resources::{self, DeleteRequest, Files, GivenFile};
-use super::{Control, Question, RouteQuery, patch};
+use super::resources::{self, DeleteRequest, Files, ResourceFile};
+use super::{Control, ExplainRequest, RouteQuery, patch};
 use datastore::{Revision, Store, StoreError};
 use resource::{Key, Kind, MAX_FILE_BYTES, Mistake};
 
 /// The longest that a node is announced as going away.
-const MOST_DRAINING: Duration = Duration::from_secs(3600);
+const MAX_DRAIN_WAIT: Duration = Duration::from_secs(3600);
 /// The largest request: a few files of the largest size.
 pub(super) const MAX_REQUEST: usize = 4 * MAX_FILE_BYTES;
 
@@ -104,13 +104,13 @@ async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
 }
 
 #[derive(Deserialize)]
-struct Wait {
+struct DrainQuery {
     wait_ms: u64,
 }
 
-async fn drain(State(api): State<Api>, Query(Wait { wait_ms }): Query<Wait>) -> Response {
-    if wait_ms > MOST_DRAINING.as_secs() * 1000 {
-        let error = format!("wait_ms: at most {} seconds", MOST_DRAINING.as_secs());
+async fn drain(State(api): State<Api>, Query(DrainQuery { wait_ms }): Query<DrainQuery>) -> Response {
+    if wait_ms > MAX_DRAIN_WAIT.as_secs() * 1000 {
+        let error = format!("wait_ms: at most {} seconds", MAX_DRAIN_WAIT.as_secs());
         return refusal(StatusCode::BAD_REQUEST, error, Vec::new());
     }
     match api.control.drain(Duration::from_millis(wait_ms)).await {
@@ -120,12 +120,15 @@ async fn drain(State(api): State<Api>, Query(Wait { wait_ms }): Query<Wait>) -> 
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct ExplainQuery {
     target: String,
     from: Option<String>,
 }
 
-async fn explain(State(api): State<Api>, Query(Target { target, from }): Query<Target>) -> Response {
+async fn explain(
+    State(api): State<Api>,
+    Query(ExplainQuery { target, from }): Query<ExplainQuery>,
+) -> Response {
     let is_target =
         target.parse::<ipnet::IpNet>().ok().or_else(|| Some(target.parse::<std::net::IpAddr>().ok()?.into()));
     let Some(target) = is_target else {
@@ -137,7 +140,7 @@ async fn explain(State(api): State<Api>, Query(Target { target, from }): Query<T
             return refusal(StatusCode::BAD_REQUEST, "from must be an address", Vec::new());
         }
     };
-    match api.control.explain(Question { target, from }).await {
+    match api.control.explain(ExplainRequest { target, from }).await {
         Ok(view) => Json(view).into_response(),
         Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, error, Vec::new()),
     }
@@ -145,13 +148,13 @@ async fn explain(State(api): State<Api>, Query(Target { target, from }): Query<T
 
 /// What is rehearsed: `mode=delete` that the resources go, else that they are applied.
 #[derive(Deserialize)]
-struct Rehearsed {
+struct PlanQuery {
     mode: Option<String>,
 }
 
 async fn plan(
     State(api): State<Api>,
-    Query(Rehearsed { mode }): Query<Rehearsed>,
+    Query(PlanQuery { mode }): Query<PlanQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -168,7 +171,7 @@ async fn plan(
         Ok(proposal) => proposal,
         Err(error) => return store_refusal(error),
     };
-    match api.control.rehearse(proposal).await {
+    match api.control.plan(proposal).await {
         Ok(view) => Json(view).into_response(),
         Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, error, Vec::new()),
     }
@@ -220,14 +223,14 @@ async fn list_named(api: &Api, kind: &str, name: Option<&str>) -> Response {
 
 /// How resources are put: `mode=apply` makes and replaces, `mode=replace` replaces what the caller has read.
 #[derive(Deserialize)]
-struct Put {
+struct PutQuery {
     #[serde(default)]
-    mode: resources::Mode,
+    mode: resources::PutMode,
 }
 
 async fn put_resources(
     State(api): State<Api>,
-    Query(Put { mode }): Query<Put>,
+    Query(PutQuery { mode }): Query<PutQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -307,7 +310,7 @@ fn files(headers: &HeaderMap, body: &Bytes) -> Result<Files, BodyError> {
         return serde_json::from_slice(body).map_err(BodyError::Files);
     }
     let text = std::str::from_utf8(body)?;
-    Ok(Files { files: vec![GivenFile { name: "request".into(), text: text.into() }] })
+    Ok(Files { files: vec![ResourceFile { name: "request".into(), text: text.into() }] })
 }
 
 /// Why a request's body holds no resources.

@@ -279,8 +279,8 @@ pub struct StatusView {
     /// What the user should know of, one line each.
     pub warnings: Vec<String>,
     /// How late the daemon's loop gave everybody their turn, once a second.
-    #[serde(default)]
-    pub lateness: LatencyView,
+    #[serde(default, rename = "lateness")]
+    pub loop_latency: LatencyView,
     /// The kernel's part; `null` without a dataplane.
     pub kernel: Option<KernelView>,
     /// This node's own nftables table; `null` without a dataplane.

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 use api::view::{
     BfdState, ChangeKind, Code, Diagnosis, Event, EventKind, ExitKind, ExplainView, Level, NodeView,
-    PeerDetail, PeerType, PeerView, ProbeState, RehearsalView, RouteSource, RouteView, SessionFate,
-    SessionState, StatusView, TunnelView, Verdict,
+    PeerDetail, PeerType, PeerView, PlanView, ProbeState, RouteSource, RouteView, SessionFate, SessionState,
+    StatusView, TunnelView, Verdict,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,7 +54,7 @@ documents! {
     the_status_has_these_fields: StatusView = "status";
     explain_has_these_fields: ExplainView = "explain";
     doctor_has_these_fields: Diagnosis = "diagnosis";
-    plan_has_these_fields: RehearsalView = "plan";
+    plan_has_these_fields: PlanView = "plan";
     events_have_these_fields: Event = "event";
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Failure, output};
-use api::GivenFile;
+use api::ResourceFile;
 use resource::{MAX_FILE_BYTES, Mistake, parse_file};
 
 /// Directories nested deeper than this are refused.
@@ -52,26 +52,26 @@ struct How {
 
 impl Files {
     /// The files' texts; `None`: they hold nothing, and that is as it may be.
-    pub(super) fn read(&self) -> Result<Option<Vec<GivenFile>>, Failure> {
+    pub(super) fn read(&self) -> Result<Option<Vec<ResourceFile>>, Failure> {
         self.how.read(&self.file)
     }
 
     /// The files' texts, whatever they hold.
-    pub(super) fn texts(&self) -> Result<Vec<GivenFile>, Failure> {
+    pub(super) fn texts(&self) -> Result<Vec<ResourceFile>, Failure> {
         self.how.texts(&self.file)
     }
 }
 
 impl MaybeFiles {
     /// As [`Files::read`].
-    pub(super) fn read(&self) -> Result<Option<Vec<GivenFile>>, Failure> {
+    pub(super) fn read(&self) -> Result<Option<Vec<ResourceFile>>, Failure> {
         self.how.read(&self.file)
     }
 }
 
 impl How {
     /// Reads everything and refuses what the daemon would refuse by itself, with the user's own names.
-    fn read(&self, paths: &[PathBuf]) -> Result<Option<Vec<GivenFile>>, Failure> {
+    fn read(&self, paths: &[PathBuf]) -> Result<Option<Vec<ResourceFile>>, Failure> {
         let files = self.texts(paths)?;
         let (mut mistakes, mut holds) = (Vec::new(), false);
         for file in &files {
@@ -93,7 +93,7 @@ impl How {
         Ok(Some(files))
     }
 
-    fn texts(&self, paths: &[PathBuf]) -> Result<Vec<GivenFile>, Failure> {
+    fn texts(&self, paths: &[PathBuf]) -> Result<Vec<ResourceFile>, Failure> {
         if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
             return Err(Failure::Usage("-f - can be given once".into()));
         }
@@ -179,7 +179,7 @@ impl Walk {
 }
 
 /// A file's text, `-` for standard input, up to the size that a file may have.
-fn read_file(path: &Path) -> anyhow::Result<GivenFile> {
+fn read_file(path: &Path) -> anyhow::Result<ResourceFile> {
     let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES as u64 + 1;
     let name = name(path);
@@ -191,5 +191,5 @@ fn read_file(path: &Path) -> anyhow::Result<GivenFile> {
     }
     // One byte over the bound is kept, so that the parser says what the bound is.
     let text = String::from_utf8(bytes).with_context(|| name.clone())?;
-    Ok(GivenFile { name, text })
+    Ok(ResourceFile { name, text })
 }

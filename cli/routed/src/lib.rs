@@ -13,4 +13,4 @@ mod run;
 pub mod shared_store;
 mod view;
 
-pub use run::{Ready, RunError, check, run};
+pub use run::{RunError, Startup, check, run};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use api::arguments::Arguments;
 use clap::Parser;
 use resource::Mistake;
-use routed::{Ready, RunError, check, config, run};
+use routed::{RunError, Startup, check, config, run};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -30,11 +30,11 @@ fn main() -> ExitCode {
     if arguments.check {
         return done(check(&config));
     }
-    let ready = match Ready::open(config) {
-        Ok(ready) => ready,
+    let startup = match Startup::open(config) {
+        Ok(startup) => startup,
         Err(error) => return done(Err(error)),
     };
-    let mut runtime = match ready.workers() {
+    let mut runtime = match startup.worker_threads() {
         // Nobody has to be woken to be handed work.
         1 => tokio::runtime::Builder::new_current_thread(),
         workers => {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    done(runtime.block_on(run(ready)))
+    done(runtime.block_on(run(startup)))
 }
 
 fn done(result: Result<(), RunError>) -> ExitCode {

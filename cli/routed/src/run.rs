@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::config::DaemonConfig;
-use crate::config::store::Opened;
+use crate::config::store::OpenStore;
 use crate::daemon::Daemon;
 use crate::daemon::loop_delay;
 use crate::journal::JournalHandle;
@@ -38,62 +38,62 @@ pub enum RunError {
 /// Every mistake in them.
 pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
     match open(config)? {
-        Opened::File(store) => store.read().map(|_| ()).map_err(RunError::Invalid),
-        Opened::Etcd(_) => Ok(()),
+        OpenStore::File(store) => store.read().map(|_| ()).map_err(RunError::Invalid),
+        OpenStore::Etcd(_) => Ok(()),
     }
 }
 
 /// A daemon that is to run: its resources were read once.
-pub struct Ready {
+pub struct Startup {
     config: DaemonConfig,
-    store: Opened,
-    reflects: bool,
+    store: OpenStore,
+    is_reflector: bool,
 }
 
-impl Ready {
+impl Startup {
     /// Opens the store; mistakes in what it holds are for [`run`] to say.
     ///
     /// # Errors
     /// There is no such store.
-    pub fn open(config: DaemonConfig) -> Result<Ready, RunError> {
+    pub fn open(config: DaemonConfig) -> Result<Startup, RunError> {
         let store = open(&config)?;
         let loaded = match &store {
-            Opened::File(store) => store.read().ok(),
-            Opened::Etcd(store) => store.last_valid(),
+            OpenStore::File(store) => store.read().ok(),
+            OpenStore::Etcd(store) => store.last_valid(),
         };
-        let reflects = loaded.is_some_and(|loaded| {
+        let is_reflector = loaded.is_some_and(|loaded| {
             let nodes = &loaded.snapshot.nodes;
             nodes.iter().any(|node| node.name == config.node && node.cluster_id.is_some())
         });
-        Ok(Ready { config, store, reflects })
+        Ok(Startup { config, store, is_reflector })
     }
 
     /// How many threads are worth having: a node with its handful of routes does with one, and does its
     /// work with fewer wake-ups then; a route reflector reads on one processor what it decides on another.
-    pub fn workers(&self) -> usize {
-        if self.reflects { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+    pub fn worker_threads(&self) -> usize {
+        if self.is_reflector { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
     }
 }
 
-fn open(config: &DaemonConfig) -> Result<Opened, RunError> {
-    Opened::open(config).map_err(|mistake| RunError::Invalid(vec![mistake]))
+fn open(config: &DaemonConfig) -> Result<OpenStore, RunError> {
+    OpenStore::open(config).map_err(|mistake| RunError::Invalid(vec![mistake]))
 }
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(ready: Ready) -> Result<(), RunError> {
-    let Ready { config, store: opened, .. } = ready;
+pub async fn run(startup: Startup) -> Result<(), RunError> {
+    let Startup { config, store: opened, .. } = startup;
     let store = opened.store();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let mut updates = store.watch().map_err(anyhow::Error::from)?;
     let first = match &opened {
-        Opened::File(_) => Some(updates.recv().await.context("the store ended before it said anything")?),
+        OpenStore::File(_) => Some(updates.recv().await.context("the store ended before it said anything")?),
         // It may be away, and for days: whoever asks must be told so meanwhile.
-        Opened::Etcd(_) => None,
+        OpenStore::Etcd(_) => None,
     };
     if let Some(Err(mistakes)) = first {
         return Err(RunError::Invalid(mistakes));
@@ -103,54 +103,55 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     let journal = JournalHandle::start();
     let (mut daemon, drains) = Daemon::start(config.clone(), journal.clone());
     let sources = ViewSources {
-        roster: daemon.roster.subscribe(),
+        state: daemon.state.subscribe(),
         rib: daemon.rib.clone(),
         tunnel: daemon.tunnel.clone(),
-        upkeep: daemon.upkeep.clone(),
+        host_tasks: daemon.host_tasks.clone(),
     };
     let views = Views::new(config.clone(), sources, drains);
     let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.activity());
-    sources::start(&journal, daemon.roster.subscribe(), store.health(), news);
+    sources::start(&journal, daemon.state.subscribe(), store.health(), news);
     let host = match &opened {
-        Opened::File(_) => None,
-        Opened::Etcd(_) => Some(registration::host_id(&config.state_dir).with_context(|| {
+        OpenStore::File(_) => None,
+        OpenStore::Etcd(_) => Some(registration::host_id(&config.state_dir).with_context(|| {
             format!(
                 "{}: this host's identity can't be kept: make stateDir writable",
                 config.state_dir.display()
             )
         })?),
     };
-    let joining = match (&opened, &host, store.health()) {
-        (Opened::Etcd(store), Some(host), Some(health)) => {
-            let roster = daemon.roster.subscribe();
+    let registrations = match (&opened, &host, store.health()) {
+        (OpenStore::Etcd(store), Some(host), Some(health)) => {
+            let state = daemon.state.subscribe();
             block_release::start(
                 config.clone(),
                 Arc::clone(store),
                 daemon.rib.clone(),
-                roster.clone(),
+                state.clone(),
                 health.clone(),
                 journal.clone(),
             );
-            let joining = registration::Join::start(
+            let registrations = registration::Registration::start(
                 config.clone(),
                 Arc::clone(store),
                 host.clone(),
-                roster.clone(),
+                state.clone(),
                 health.clone(),
             );
             let blocks = block_claims::start(
                 config.clone(),
                 Arc::clone(store),
                 host.clone(),
-                roster,
+                state,
                 health,
                 journal.clone(),
             );
-            vec![joining, blocks]
+            vec![registrations, blocks]
         }
         _ => Vec::new(),
     };
-    let views = views.of_store(store.health(), joining).of_loop(loop_delay::start(journal.clone()));
+    let views =
+        views.with_store(store.health(), registrations).with_loop_latency(loop_delay::start(journal.clone()));
     let views: Arc<dyn api::Control> = Arc::new(views);
     let mut servers = JoinSet::new();
     let router = api::router(Arc::clone(&views), Arc::clone(&store));
@@ -159,7 +160,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
         let path = api::read_socket(&config.socket);
         match api::bind_for_group(&path, group) {
             Ok(socket) => {
-                let door = api::Door::Readers { path: path.clone(), group: group.clone() };
+                let door = api::ControlSocket::Readers { path: path.clone(), group: group.clone() };
                 servers.spawn(api::serve(socket, router.clone(), door));
                 guards.push(RemoveOnDrop(path));
             }
@@ -167,7 +168,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
             Err(error) => tracing::error!(%error, "the group that may look has no socket"),
         }
     }
-    servers.spawn(api::serve(socket, router, api::Door::Owners { path: config.socket.clone() }));
+    servers.spawn(api::serve(socket, router, api::ControlSocket::Owners { path: config.socket.clone() }));
     if let Some(address) = config.status {
         match tokio::net::TcpListener::bind(address).await {
             Ok(listener) => {
@@ -188,14 +189,14 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     }
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     let mut passwords = daemon.password_changes();
-    let mut watchdog = Watchdog::asked_for();
+    let mut watchdog = Watchdog::from_environment();
     let mut watched = true;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                if matches!(opened, Opened::Etcd(_)) {
+                if matches!(opened, OpenStore::Etcd(_)) {
                     // It is followed anyway, and an answer out of turn would be believed without what is known.
                     tracing::info!("SIGHUP: the datastore is followed, and password files are read again");
                     daemon.read_passwords().await;
@@ -226,8 +227,8 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
                 }
             },
             Some(()) = passwords.recv() => daemon.read_passwords().await,
-            () = watchdog.due() => {}
-            happening = daemon.next_event() => daemon.handle(happening).await,
+            () = watchdog.ping() => {}
+            event = daemon.next_event() => daemon.handle(event).await,
         }
         if daemon.is_drained() {
             break;
@@ -245,13 +246,13 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
 struct Watchdog(Option<tokio::time::Interval>);
 
 impl Watchdog {
-    fn asked_for() -> Watchdog {
+    fn from_environment() -> Watchdog {
         let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
         // Half of it, as sd_watchdog_enabled(3) recommends.
         Watchdog(patience.map(|patience| tokio::time::interval(patience / 2)))
     }
 
-    async fn due(&mut self) {
+    async fn ping(&mut self) {
         match &mut self.0 {
             Some(interval) => {
                 interval.tick().await;

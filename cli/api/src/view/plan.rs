@@ -8,7 +8,7 @@ use resource::{Key, Warning};
 
 /// What resources would change on this node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RehearsalView {
+pub struct PlanView {
     /// The node.
     pub node: String,
     /// The resources.
@@ -16,7 +16,8 @@ pub struct RehearsalView {
     /// The sessions, those that stay as they are too.
     pub sessions: Vec<SessionChange>,
     /// What peers would be told.
-    pub told: Vec<ToldChange>,
+    #[serde(rename = "told")]
+    pub advertisements: Vec<AdvertisementChange>,
     /// What would change in the kernel; `null` without a dataplane.
     pub kernel: Option<KernelChanges>,
     /// What the user should know of the resources.
@@ -108,7 +109,7 @@ pub struct SessionChange {
 
 /// What a peer with a session would be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToldChange {
+pub struct AdvertisementChange {
     /// The peer's name.
     pub peer: String,
     /// How many prefixes it would be told anew.

@@ -14,7 +14,7 @@ const CNI_VERSION: &str = "0.4.0";
 
 /// What the configuration follows from, beside the MTU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
+pub(crate) struct CniNetwork {
     /// What is asked for.
     pub(crate) settings: CniSettings,
     /// This node's blocks.
@@ -25,7 +25,7 @@ pub(crate) struct Network {
 
 /// Why there is no configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoNetwork {
+pub(crate) enum CniNetworkError {
     /// Nothing to give pods addresses from.
     #[error(
         "spec.routed.cni is set, but this node has no block that pods can have addresses of: give its Node resource \
@@ -39,15 +39,15 @@ pub(crate) enum NoNetwork {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct List<'a> {
+struct ConfList<'a> {
     cni_version: &'a str,
     name: &'a str,
-    plugins: [Plugin<'a>; 1],
+    plugins: [PluginConfig<'a>; 1],
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Plugin<'a> {
+struct PluginConfig<'a> {
     r#type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     bridge: Option<&'a str>,
@@ -60,21 +60,21 @@ struct Plugin<'a> {
     /// The node's firewall table does that, for all pools at once.
     ip_masq: bool,
     mtu: u32,
-    ipam: Ipam,
+    ipam: IpamConfig,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Ipam {
+struct IpamConfig {
     r#type: &'static str,
     /// A pod gets one address of each set.
-    ranges: Vec<Vec<Range>>,
-    routes: Vec<Route>,
+    ranges: Vec<Vec<IpamRange>>,
+    routes: Vec<IpamRoute>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Range {
+struct IpamRange {
     subnet: IpNet,
     range_start: IpAddr,
     range_end: IpAddr,
@@ -82,44 +82,44 @@ struct Range {
 }
 
 #[derive(Serialize)]
-struct Route {
+struct IpamRoute {
     dst: &'static str,
 }
 
-impl Network {
+impl CniNetwork {
     /// The configuration's text, for pods with this MTU.
     ///
     /// # Errors
-    /// [`NoNetwork`].
-    pub(crate) fn text(&self, mtu: u32) -> Result<String, NoNetwork> {
-        let mut sets: Vec<Vec<Range>> = Vec::new();
+    /// [`CniNetworkError`].
+    pub(crate) fn text(&self, mtu: u32) -> Result<String, CniNetworkError> {
+        let mut sets: Vec<Vec<IpamRange>> = Vec::new();
         let mut routes = Vec::new();
         for (v4, dst) in [(true, "0.0.0.0/0"), (false, "::/0")] {
             let ranges = self.ranges(v4);
             if !ranges.is_empty() {
                 sets.push(ranges);
-                routes.push(Route { dst });
+                routes.push(IpamRoute { dst });
             }
         }
         if sets.is_empty() {
-            return Err(NoNetwork::NoBlock);
+            return Err(CniNetworkError::NoBlock);
         }
         let (kind, bridge) = match &self.settings.plugin {
             CniPlugin::Ptp => ("ptp", None),
             CniPlugin::Bridge(name) => ("bridge", Some(name.as_str())),
         };
-        let plugin = Plugin {
+        let plugin = PluginConfig {
             r#type: kind,
             bridge,
             is_gateway: bridge.map(|_| true),
             hairpin_mode: bridge.map(|_| true),
             ip_masq: false,
             mtu,
-            ipam: Ipam { r#type: "host-local", ranges: sets, routes },
+            ipam: IpamConfig { r#type: "host-local", ranges: sets, routes },
         };
-        let list = List { cni_version: CNI_VERSION, name: &self.settings.name, plugins: [plugin] };
+        let list = ConfList { cni_version: CNI_VERSION, name: &self.settings.name, plugins: [plugin] };
         let mut text =
-            serde_json::to_string_pretty(&list).map_err(|error| NoNetwork::Json(error.to_string()))?;
+            serde_json::to_string_pretty(&list).map_err(|error| CniNetworkError::Json(error.to_string()))?;
         text.push('\n');
         Ok(text)
     }
@@ -148,7 +148,7 @@ impl Network {
         blocks
     }
 
-    fn ranges(&self, v4: bool) -> Vec<Range> {
+    fn ranges(&self, v4: bool) -> Vec<IpamRange> {
         let mut blocks = self.usable(v4);
         if v4 && matches!(self.settings.plugin, CniPlugin::Bridge(_)) {
             blocks.truncate(1);
@@ -158,7 +158,7 @@ impl Network {
 }
 
 /// What pods may have of a block: all but the network's address, the broadcast's, the gateway's, and what is taken.
-fn ranges_of(block: &IpNet, taken: &[IpAddr]) -> Vec<Range> {
+fn ranges_of(block: &IpNet, taken: &[IpAddr]) -> Vec<IpamRange> {
     let broadcast = u128::from(block.addr().is_ipv4());
     let (first, last) = (number(block.network()) + 1, number(block.broadcast()) - broadcast);
     let mut taken: Vec<u128> =
@@ -173,7 +173,7 @@ fn ranges_of(block: &IpNet, taken: &[IpAddr]) -> Vec<Range> {
         IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
         IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(number)),
     };
-    let range = |piece: RangeInclusive<u128>| Range {
+    let range = |piece: RangeInclusive<u128>| IpamRange {
         subnet: *block,
         range_start: address(*piece.start()),
         range_end: address(*piece.end()),
@@ -215,8 +215,8 @@ fn number(address: IpAddr) -> u128 {
 mod tests {
     use super::*;
 
-    fn network(plugin: CniPlugin, blocks: &[&str], taken: &[&str]) -> Network {
-        Network {
+    fn network(plugin: CniPlugin, blocks: &[&str], taken: &[&str]) -> CniNetwork {
+        CniNetwork {
             settings: CniSettings { directory: "/etc/cni/net.d".into(), name: "routed".into(), plugin },
             blocks: blocks.iter().map(|block| block.parse().expect("a prefix")).collect(),
             taken: taken.iter().map(|address| address.parse().expect("an address")).collect(),
@@ -284,7 +284,8 @@ mod tests {
         let ranges = |block: &str, taken: &[&str]| -> Vec<String> {
             let taken: Vec<IpAddr> =
                 taken.iter().map(|address| address.parse().expect("an address")).collect();
-            let of = |range: &Range| format!("{}-{} {}", range.range_start, range.range_end, range.gateway);
+            let of =
+                |range: &IpamRange| format!("{}-{} {}", range.range_start, range.range_end, range.gateway);
             ranges_of(&block.parse().expect("a prefix"), &taken).iter().map(of).collect()
         };
         assert_eq!(ranges("10.1.1.0/29", &["10.1.1.1"]), ["10.1.1.3-10.1.1.6 10.1.1.2"]);
@@ -317,6 +318,6 @@ mod tests {
         assert!(text.contains("10.1.1.0/26") && !text.contains("10.1.2.0/26"), "{text}");
         assert!(two.unused().is_some_and(|line| line.contains("1 of this node's blocks")));
         assert_eq!(network(bridge, &["10.1.1.0/26"], &[]).unused(), None);
-        assert_eq!(network(CniPlugin::Ptp, &["10.1.1.0/32"], &[]).text(1450), Err(NoNetwork::NoBlock));
+        assert_eq!(network(CniPlugin::Ptp, &["10.1.1.0/32"], &[]).text(1450), Err(CniNetworkError::NoBlock));
     }
 }

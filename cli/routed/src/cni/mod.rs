@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub(crate) use self::conflist::Network;
+pub(crate) use self::conflist::CniNetwork;
 use api::view::CniView;
 
 /// In the state directory: the MTU of pods, as CNI plugins read it.
@@ -27,7 +27,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The way to the task that writes; it ends with the last clone.
 #[derive(Clone, Debug)]
 pub(crate) struct CniHandle {
-    wanted: watch::Sender<Option<Option<Network>>>,
+    wanted: watch::Sender<Option<Option<CniNetwork>>>,
     view: watch::Receiver<CniView>,
 }
 
@@ -41,7 +41,7 @@ impl CniHandle {
     }
 
     /// Says what is to be written; `None`: no network configuration.
-    pub(crate) fn configure(&self, network: Option<Network>) {
+    pub(crate) fn configure(&self, network: Option<CniNetwork>) {
         self.wanted.send_if_modified(|wanted| {
             let network = Some(network);
             let news = *wanted != network;
@@ -58,7 +58,7 @@ impl CniHandle {
 
 async fn run(
     state_dir: PathBuf,
-    mut wanted: watch::Receiver<Option<Option<Network>>>,
+    mut wanted: watch::Receiver<Option<Option<CniNetwork>>>,
     mut pod_mtu: watch::Receiver<Option<u32>>,
     show: watch::Sender<CniView>,
 ) {
@@ -102,7 +102,7 @@ async fn run(
 }
 
 /// Makes the files be as they are to be, and says what is there and what can't be.
-fn write(state_dir: &Path, network: Option<&Network>, mtu: u32) -> CniView {
+fn write(state_dir: &Path, network: Option<&CniNetwork>, mtu: u32) -> CniView {
     let mut view = CniView { pod_mtu: Some(mtu), ..CniView::default() };
     let mut problems = Vec::new();
     let mut tell = |outcome: io::Result<bool>, path: &Path, remedy: &str| match outcome {
@@ -159,8 +159,8 @@ mod tests {
     use super::*;
     use resource::{CniPlugin, CniSettings};
 
-    fn network(directory: &Path, name: &str, blocks: &[&str]) -> Network {
-        Network {
+    fn network(directory: &Path, name: &str, blocks: &[&str]) -> CniNetwork {
+        CniNetwork {
             settings: CniSettings {
                 directory: directory.to_owned(),
                 name: name.into(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::config::store::Datastore;
-use crate::shared_store::autodetect::Method;
+use crate::shared_store::autodetect::AutodetectMethod;
 use resource::reader::{Fields, Report};
 use resource::tree::{self, Value};
 use resource::{MAX_FILE_BYTES, Mistake, scalar};
@@ -34,9 +34,9 @@ pub struct DaemonConfig {
     /// Where resources come from (`datastore`), the only key without a default.
     pub datastore: Datastore,
     /// How this node's addresses are found where it registers itself (`autodetect`).
-    pub autodetect: Autodetect,
+    pub autodetect: AutodetectSettings,
     /// How many blocks of addresses this node claims by itself (`ipam`).
-    pub ipam: Ipam,
+    pub ipam: IpamSettings,
     /// Whether this machine is in Azure: found out, not configured.
     pub in_azure: bool,
     /// What is logged (`log`, `info`): a level, or levels of modules, as `tracing_subscriber::filter::Targets` reads them.
@@ -45,7 +45,7 @@ pub struct DaemonConfig {
 
 /// How many blocks a node claims by itself, of each family that a pool is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipam {
+pub struct IpamSettings {
     /// At least so many (`ipam.blocks`, 1); 0: none are claimed.
     pub blocks: u8,
     /// Another when fewer addresses than that are left in them (`ipam.freeAddresses`, 16).
@@ -57,24 +57,29 @@ pub struct Ipam {
     pub reclaim_after: Option<Duration>,
 }
 
-impl Default for Ipam {
+impl Default for IpamSettings {
     fn default() -> Self {
-        Ipam { blocks: 1, free_addresses: 16, max_blocks: 20, reclaim_after: Some(Duration::from_secs(300)) }
+        IpamSettings {
+            blocks: 1,
+            free_addresses: 16,
+            max_blocks: 20,
+            reclaim_after: Some(Duration::from_secs(300)),
+        }
     }
 }
 
 /// How a node's addresses are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Autodetect {
+pub struct AutodetectSettings {
     /// `autodetect.ipv4`, `first-found`.
-    pub ipv4: Method,
+    pub ipv4: AutodetectMethod,
     /// `autodetect.ipv6`, `none`.
-    pub ipv6: Method,
+    pub ipv6: AutodetectMethod,
 }
 
-impl Default for Autodetect {
+impl Default for AutodetectSettings {
     fn default() -> Self {
-        Autodetect { ipv4: Method::FirstFound, ipv6: Method::None }
+        AutodetectSettings { ipv4: AutodetectMethod::FirstFound, ipv6: AutodetectMethod::None }
     }
 }
 
@@ -161,11 +166,11 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
         }
     });
     let autodetect = fields.fields("autodetect", report).map(|mut fields| {
-        let method = |value: &Value| scalar::text(value).and_then(|text| Method::parse(&text));
+        let method = |value: &Value| scalar::text(value).and_then(|text| AutodetectMethod::parse(&text));
         let (ipv4, ipv6) = (fields.optional("ipv4", report, method), fields.optional("ipv6", report, method));
         fields.finish(report);
-        let default = Autodetect::default();
-        Autodetect { ipv4: ipv4.unwrap_or(default.ipv4), ipv6: ipv6.unwrap_or(default.ipv6) }
+        let default = AutodetectSettings::default();
+        AutodetectSettings { ipv4: ipv4.unwrap_or(default.ipv4), ipv6: ipv6.unwrap_or(default.ipv6) }
     });
     let ipam = fields.fields("ipam", report).map(|mut fields| {
         let blocks = fields.optional("blocks", report, scalar::number(0, 255));
@@ -176,7 +181,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
             Value::Bool(false) => Ok(None),
             value => scalar::duration(value).map(Some).map_err(|rule| Rule::from(format!("{rule}, or off"))),
         });
-        let default = Ipam::default();
+        let default = IpamSettings::default();
         let blocks = blocks.unwrap_or(default.blocks);
         let max_blocks = max_blocks.unwrap_or(default.max_blocks.max(blocks));
         if max_blocks < blocks {
@@ -184,7 +189,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
             report.mistake(fields.line("maxBlocks"), "ipam.maxBlocks", rule);
         }
         fields.finish(report);
-        Ipam {
+        IpamSettings {
             blocks,
             free_addresses: free_addresses.unwrap_or(default.free_addresses),
             max_blocks,
@@ -238,8 +243,8 @@ mod tests {
                 status: Some("127.0.0.1:9179".parse().unwrap()),
                 dataplane: Dataplane::Kernel,
                 route_protocol: 179,
-                autodetect: Autodetect::default(),
-                ipam: Ipam::default(),
+                autodetect: AutodetectSettings::default(),
+                ipam: IpamSettings::default(),
                 in_azure: false,
                 datastore: Datastore::File("/etc/routed/resources".into()),
                 log: "info".into(),
@@ -266,7 +271,7 @@ mod tests {
                 .map(|config| config.ipam)
         };
         let all = ipam("blocks: 3, freeAddresses: 8, maxBlocks: 4, reclaimAfter: 90s").unwrap();
-        let expected = Ipam {
+        let expected = IpamSettings {
             blocks: 3,
             free_addresses: 8,
             max_blocks: 4,

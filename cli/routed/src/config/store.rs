@@ -112,30 +112,30 @@ fn read_etcd(mut etcd: Fields<'_>, report: &mut Report) -> Option<EtcdSettings> 
 
 /// The store, opened.
 #[derive(Clone)]
-pub(crate) enum Opened {
+pub(crate) enum OpenStore {
     File(Arc<FileStore>),
     Etcd(Arc<EtcdStore>),
 }
 
-impl Opened {
+impl OpenStore {
     /// Opens the store that a configuration names; etcd is not asked yet.
     ///
     /// # Errors
     /// There is no such directory.
     pub(crate) fn open(config: &DaemonConfig) -> Result<Self, Mistake> {
         Ok(match &config.datastore {
-            Datastore::File(directory) => Opened::File(Arc::new(FileStore::open(directory)?)),
+            Datastore::File(directory) => OpenStore::File(Arc::new(FileStore::open(directory)?)),
             Datastore::Etcd(settings) => {
                 let state_dir: &Path = &config.state_dir;
-                Opened::Etcd(Arc::new(EtcdStore::open(settings.clone(), Some(state_dir))))
+                OpenStore::Etcd(Arc::new(EtcdStore::open(settings.clone(), Some(state_dir))))
             }
         })
     }
 
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match self {
-            Opened::File(store) => store.clone(),
-            Opened::Etcd(store) => store.clone(),
+            OpenStore::File(store) => store.clone(),
+            OpenStore::Etcd(store) => store.clone(),
         }
     }
 }

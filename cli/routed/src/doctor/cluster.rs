@@ -1,10 +1,10 @@
 //! What the resources and the daemon say.
 
-use super::{Code, Facts, Finding, some};
+use super::{Code, DoctorFacts, Finding, join_names};
 use resource::{Mode, Node};
 
 /// Whether the daemon does all it should.
-pub(super) fn readiness(facts: &Facts) -> Vec<Finding> {
+pub(super) fn readiness(facts: &DoctorFacts) -> Vec<Finding> {
     let status = &facts.status;
     // What is wrong with resources is told by itself.
     let told = |reason: &&String| !status.mistakes.iter().any(|mistake| reason.contains(mistake.as_str()));
@@ -17,7 +17,7 @@ pub(super) fn readiness(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether all resources run.
-pub(super) fn resources(facts: &Facts) -> Vec<Finding> {
+pub(super) fn resources(facts: &DoctorFacts) -> Vec<Finding> {
     let of = |mistake: &String| {
         let twice = ["TunnelAddr", "TunnelMACAddr", "podCIDRs"].iter().any(|field| mistake.contains(field));
         if twice && mistake.contains("must be unique") {
@@ -39,13 +39,13 @@ pub(super) fn resources(facts: &Facts) -> Vec<Finding> {
     facts.status.mistakes.iter().map(of).collect()
 }
 
-fn crosses_subnets(facts: &Facts) -> bool {
+fn crosses_subnets(facts: &DoctorFacts) -> bool {
     let cluster = facts.snapshot.configuration.routed.encapsulation;
     facts.snapshot.pools.iter().any(|pool| pool.effective(cluster).1 == Mode::CrossSubnet)
 }
 
 /// Whether every node's subnet is known, where that decides what is wrapped.
-pub(super) fn node_subnets(facts: &Facts) -> Vec<Finding> {
+pub(super) fn node_subnets(facts: &DoctorFacts) -> Vec<Finding> {
     if !crosses_subnets(facts) {
         return Vec::new();
     }
@@ -67,7 +67,7 @@ pub(super) fn node_subnets(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether any two nodes agree on being neighbours, where that decides what is wrapped.
-pub(super) fn subnet_asymmetry(facts: &Facts) -> Vec<Finding> {
+pub(super) fn subnet_asymmetry(facts: &DoctorFacts) -> Vec<Finding> {
     if !crosses_subnets(facts) {
         return Vec::new();
     }
@@ -88,13 +88,13 @@ pub(super) fn subnet_asymmetry(facts: &Facts) -> Vec<Finding> {
     vec![Finding::warning(
         Code::SubnetAsymmetry,
         "of two nodes one takes the other for a neighbour, and not the other way round: packets go wrapped one way alone",
-        format!("{} has {own}, and does not agree with {}", me.name, some(&odd)),
+        format!("{} has {own}, and does not agree with {}", me.name, join_names(&odd)),
         "give all nodes of one subnet the same length in spec.bgp.ipv4Address",
     )]
 }
 
 /// Whether the datastore is there.
-pub(super) fn store(facts: &Facts) -> Vec<Finding> {
+pub(super) fn store(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(store) = facts.status.store.as_ref().filter(|store| !store.connected) else { return Vec::new() };
     let runs = if store.from_snapshot { "the snapshot on disk runs" } else { "what was known runs" };
     vec![Finding::warning(
@@ -114,11 +114,12 @@ pub(super) fn store(facts: &Facts) -> Vec<Finding> {
 }
 
 /// What else the daemon warns of.
-pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
+pub(super) fn warnings(facts: &DoctorFacts) -> Vec<Finding> {
     let host = facts.host.as_ref();
     let told = |line: &str| {
-        let by_sysctl = |host: &super::Host| host.sysctls.iter().any(|s| s.problem.as_deref() == Some(line));
-        let by_problem = |host: &super::Host| host.problems.iter().any(|problem| problem == line);
+        let by_sysctl =
+            |host: &super::HostFacts| host.sysctls.iter().any(|s| s.problem.as_deref() == Some(line));
+        let by_problem = |host: &super::HostFacts| host.problems.iter().any(|problem| problem == line);
         // The same thing as /32 subnets, of which there is a finding each.
         let by_subnet = line.contains("a subnet of one address");
         let by_store = facts.status.store.is_some() && line.contains("datastore");

@@ -16,7 +16,7 @@ use tunnel::netlink::rules::{self, RuleRecord};
 use tunnel::netlink::{KernelError, RequestSocket};
 use tunnel::report::DataplaneReport;
 
-use crate::doctor::{Facts, Host, examine};
+use crate::doctor::{DoctorFacts, HostFacts, run_checks};
 use crate::view::Views;
 use api::Control;
 use api::view::Diagnosis;
@@ -29,7 +29,7 @@ const LONGEST_LISTING: u64 = 64 * 1024 * 1024;
 const MOST_FOREIGN: usize = 1000;
 
 /// What netlink says.
-struct Kernel {
+struct KernelRecords {
     links: Vec<LinkRecord>,
     parent: Option<u32>,
     foreign: Vec<RouteRecord>,
@@ -39,39 +39,43 @@ struct Kernel {
 
 impl Views {
     /// Looks at everything.
-    pub(crate) async fn examined(&self) -> Result<Diagnosis, ControlError> {
+    pub(crate) async fn diagnose(&self) -> Result<Diagnosis, ControlError> {
         let (status, peers, tunnels) = (self.status().await, self.peers().await, self.tunnels().await);
-        let roster = self.roster();
-        let may_use =
-            |encapsulation| roster.plan.as_ref().is_some_and(|plan| plan.tunnel.may_use(encapsulation));
+        let state = self.state();
+        let may_use = |encapsulation| {
+            state.node_config.as_ref().is_some_and(|node_config| node_config.tunnel.may_use(encapsulation))
+        };
         let host = match self.summary().await {
             Some(report) => Some(self.host(report).await?),
             None => None,
         };
-        Ok(examine(&Facts {
+        Ok(run_checks(&DoctorFacts {
             status,
             peers,
             tunnels,
-            snapshot: roster.snapshot.clone(),
+            snapshot: state.snapshot.clone(),
             uses_ipip: may_use(tunnel::Encapsulation::Ipip),
-            uses_vxlan: roster.plan.as_ref().is_some_and(|plan| plan.tunnel.needs_vxlan()),
+            uses_vxlan: state
+                .node_config
+                .as_ref()
+                .is_some_and(|node_config| node_config.tunnel.needs_vxlan()),
             host,
         }))
     }
 
-    async fn host(&self, report: DataplaneReport) -> Result<Host, ControlError> {
-        let roster = self.roster();
-        let plan = roster.plan.as_ref();
-        let metric = plan.map_or(0, |plan| plan.tunnel.route_metric);
-        let own = plan.map(|plan| plan.tunnel.local.blocks.clone()).unwrap_or_default();
-        let address = plan.and_then(|plan| plan.tunnel.local.underlay());
-        let ranges: Vec<IpNet> = roster.snapshot.blocks().into_values().flatten().collect();
+    async fn host(&self, report: DataplaneReport) -> Result<HostFacts, ControlError> {
+        let state = self.state();
+        let node_config = state.node_config.as_ref();
+        let metric = node_config.map_or(0, |node_config| node_config.tunnel.route_metric);
+        let own = node_config.map(|node_config| node_config.tunnel.local.blocks.clone()).unwrap_or_default();
+        let address = node_config.and_then(|node_config| node_config.tunnel.local.underlay());
+        let ranges: Vec<IpNet> = state.snapshot.blocks().into_values().flatten().collect();
         let protocol = self.config.route_protocol;
-        let look = move || look(&ranges, &own, address, protocol);
-        let seen = tokio::task::spawn_blocking(look).await.map_err(task_error)?;
-        let Kernel { links, parent, foreign, pods, rules } =
+        let read = move || read_kernel(&ranges, &own, address, protocol);
+        let seen = tokio::task::spawn_blocking(read).await.map_err(task_error)?;
+        let KernelRecords { links, parent, foreign, pods, rules } =
             seen.map_err(|error| ControlError::Kernel(error.to_string()))?;
-        Ok(Host {
+        Ok(HostFacts {
             sysctls: report.sysctls,
             failures: report.failures,
             problems: report.problems,
@@ -86,12 +90,12 @@ impl Views {
     }
 }
 
-fn look(
+fn read_kernel(
     blocks: &[IpNet],
     own: &[IpNet],
     address: Option<std::net::IpAddr>,
     protocol: u8,
-) -> Result<Kernel, KernelError> {
+) -> Result<KernelRecords, KernelError> {
     let mut socket = RequestSocket::open()?;
     let links = links::dump_links(&mut socket)?;
     let addresses = links::dump_addresses(&mut socket)?;
@@ -113,7 +117,7 @@ fn look(
             _ => {}
         }
     })?;
-    Ok(Kernel { rules: rules::dump_rules(&mut socket)?, links, parent, foreign, pods })
+    Ok(KernelRecords { rules: rules::dump_rules(&mut socket)?, links, parent, foreign, pods })
 }
 
 /// What `nft` lists; without the elements of sets, of which there may be a million.

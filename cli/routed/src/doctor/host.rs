@@ -5,7 +5,7 @@ use tunnel::netlink::links::{LinkInfo, LinkRecord};
 use tunnel::netlink::routes::{RouteRecord, RouteVia};
 
 use super::ruleset::{self, Flow};
-use super::{Code, Facts, Finding, Host, some};
+use super::{Code, DoctorFacts, Finding, HostFacts, join_names};
 
 /// The number of `EOPNOTSUPP`, which the kernel answers for a kind of link that it does not know.
 const EOPNOTSUPP: i32 = 95;
@@ -15,8 +15,8 @@ const MAIN: u32 = 32_766;
 const PROBES: u32 = tunnel::probe::RULE_PRIORITY;
 
 /// Whether the kernel has what tunnels need.
-pub(super) fn modules(facts: &Facts) -> Vec<Finding> {
-    let lacking = |host: &Host| {
+pub(super) fn modules(facts: &DoctorFacts) -> Vec<Finding> {
+    let lacking = |host: &HostFacts| {
         let lacks = host.failures.iter().filter(|f| f.errno == EOPNOTSUPP && f.object.starts_with("link "));
         lacks.map(|failure| module(&failure.object, &failure.text)).collect()
     };
@@ -38,7 +38,7 @@ fn module(object: &str, text: &str) -> Finding {
 }
 
 /// What else the kernel refuses.
-pub(super) fn refusals(facts: &Facts) -> Vec<Finding> {
+pub(super) fn refusals(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others = host.failures.iter().filter(|f| f.errno != EOPNOTSUPP || !f.object.starts_with("link "));
     let of = |failure: &tunnel::report::FailureReport| {
@@ -67,7 +67,7 @@ pub(super) fn refusals(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether the sysctls are as they must be.
-pub(super) fn sysctls(facts: &Facts) -> Vec<Finding> {
+pub(super) fn sysctls(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let of = |sysctl: &tunnel::sysctl::Sysctl| {
         let problem = sysctl.problem.clone()?;
@@ -80,7 +80,7 @@ pub(super) fn sysctls(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether a firewall drops what nodes send each other.
-pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
+pub(super) fn firewall(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(Ok(ruleset)) = facts.host.as_ref().map(|host| host.ruleset.as_ref()) else { return Vec::new() };
     let port = facts.snapshot.configuration.listen_port;
     let mut flows = Vec::new();
@@ -115,7 +115,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether other programs' routes are used instead of routed's.
-pub(super) fn foreign_routes(facts: &Facts) -> Vec<Finding> {
+pub(super) fn foreign_routes(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others: Vec<(&str, IpNet)> = facts
         .snapshot
@@ -165,7 +165,7 @@ fn leads_to(via: &RouteVia, links: &[LinkRecord]) -> String {
 }
 
 /// Whether rules lead packets past table main.
-pub(super) fn foreign_rules(facts: &Facts) -> Vec<Finding> {
+pub(super) fn foreign_rules(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others =
         host.rules.iter().filter(|rule| rule.precedes_main(MAIN) && rule.priority != PROBES && rule.all);
@@ -181,7 +181,7 @@ pub(super) fn foreign_rules(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether what is sent fits.
-pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
+pub(super) fn mtu(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let mut findings = Vec::new();
     let by_index = |index: u32| host.links.iter().find(|link| link.index == index);
@@ -214,7 +214,7 @@ pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::warning(
             Code::Mtu,
             format!("pods may send longer packets than the {fits} octets that fit every tunnel"),
-            some(&long),
+            join_names(&long),
             format!("set the CNI plugin's mtu to {fits}, and start those pods again"),
         ));
     }

@@ -25,7 +25,7 @@ mod tests;
 
 /// What is known of the node.
 #[derive(Debug)]
-pub(crate) struct Facts {
+pub(crate) struct DoctorFacts {
     /// What `show status` says.
     pub status: StatusView,
     /// What `show peers` says.
@@ -39,12 +39,12 @@ pub(crate) struct Facts {
     /// Whether some go by VXLAN, or would as the fallback.
     pub uses_vxlan: bool,
     /// The dataplane's own view; `None` without one.
-    pub host: Option<Host>,
+    pub host: Option<HostFacts>,
 }
 
 /// What is known of the node's kernel.
 #[derive(Debug)]
-pub(crate) struct Host {
+pub(crate) struct HostFacts {
     /// The sysctls that matter.
     pub sysctls: Vec<Sysctl>,
     /// What the kernel refused.
@@ -91,7 +91,7 @@ pub(crate) enum RulesetError {
 }
 
 /// One thing that is looked at.
-type Check = fn(&Facts) -> Vec<Finding>;
+type Check = fn(&DoctorFacts) -> Vec<Finding>;
 
 /// All that is looked at, in the order of a packet's needs.
 const CHECKS: &[Check] = &[
@@ -115,20 +115,20 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Looks at everything.
-pub(crate) fn examine(facts: &Facts) -> Diagnosis {
+pub(crate) fn run_checks(facts: &DoctorFacts) -> Diagnosis {
     let mut findings: Vec<Finding> = CHECKS.iter().flat_map(|check| check(facts)).collect();
     findings.sort_by_key(|finding| finding.level);
     let mut not_seen = Vec::new();
     match &facts.host {
         None => not_seen.push("the kernel: this daemon runs without a dataplane".to_owned()),
-        Some(Host { ruleset: Err(error), .. }) => not_seen.push(format!("the firewall: {error}")),
+        Some(HostFacts { ruleset: Err(error), .. }) => not_seen.push(format!("the firewall: {error}")),
         Some(_) => {}
     }
     Diagnosis { node: facts.status.node.clone(), checks: CHECKS.len(), not_seen, findings }
 }
 
 /// Few names in full, many by their number.
-fn some(names: &[String]) -> String {
+fn join_names(names: &[String]) -> String {
     const SHOWN: usize = 5;
     match names.get(..SHOWN) {
         Some(first) if names.len() > SHOWN => {
@@ -139,7 +139,7 @@ fn some(names: &[String]) -> String {
 }
 
 /// Whether an address is of one of the cluster's nodes.
-fn node_named(facts: &Facts, address: IpAddr) -> Option<&str> {
+fn node_named(facts: &DoctorFacts, address: IpAddr) -> Option<&str> {
     let has = |node: &&resource::Node| {
         node.ipv4.is_some_and(|net| IpAddr::V4(net.addr()) == address)
             || node.ipv6.is_some_and(|net| IpAddr::V6(net.addr()) == address)

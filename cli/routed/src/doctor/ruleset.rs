@@ -64,14 +64,14 @@ pub(super) struct Obstacle {
 
 /// Whether a match is known to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
+enum MatchResult {
     Yes,
     No,
     Unknown,
 }
 
 /// What becomes of a packet in a chain.
-enum Fate {
+enum ChainOutcome {
     /// It goes on behind the chain.
     On,
     /// It is accepted, at least perhaps.
@@ -102,7 +102,7 @@ pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
         let base = name(chain, "name");
         let mut sure = true;
         let fate = walk.chain(chain, &base, &mut sure, 0);
-        if matches!(fate, Fate::On) && chain["policy"] == "drop" {
+        if matches!(fate, ChainOutcome::On) && chain["policy"] == "drop" {
             walk.found.push(Obstacle {
                 place: base.clone(),
                 chain: base,
@@ -128,9 +128,9 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Goes through a chain; `sure` says whether packets are known to get there, and afterwards to get behind it.
-    fn chain(&mut self, chain: &Value, base: &str, sure: &mut bool, depth: usize) -> Fate {
+    fn chain(&mut self, chain: &Value, base: &str, sure: &mut bool, depth: usize) -> ChainOutcome {
         if depth > DEEPEST {
-            return Fate::Accepted;
+            return ChainOutcome::Accepted;
         }
         let same = |rule: &&Value| {
             rule["family"] == chain["family"]
@@ -141,20 +141,20 @@ impl Walk<'_> {
         for rule in rules {
             let empty = Vec::new();
             let expressions = rule["expr"].as_array().unwrap_or(&empty);
-            let (mut holds, mut named) = (Holds::Yes, false);
+            let (mut holds, mut named) = (MatchResult::Yes, false);
             for expression in expressions {
                 let (this, names) = self.holds(expression);
-                named |= names && this == Holds::Yes;
+                named |= names && this == MatchResult::Yes;
                 holds = match (holds, this) {
-                    (Holds::No, _) | (_, Holds::No) => Holds::No,
-                    (Holds::Yes, Holds::Yes) => Holds::Yes,
-                    _ => Holds::Unknown,
+                    (MatchResult::No, _) | (_, MatchResult::No) => MatchResult::No,
+                    (MatchResult::Yes, MatchResult::Yes) => MatchResult::Yes,
+                    _ => MatchResult::Unknown,
                 };
             }
-            if holds == Holds::No {
+            if holds == MatchResult::No {
                 continue;
             }
-            let certain = holds == Holds::Yes;
+            let certain = holds == MatchResult::Yes;
             for expression in expressions {
                 let target = ["jump", "goto"].into_iter().find_map(|verdict| {
                     let target = expression.get(verdict)?["target"].as_str()?;
@@ -171,17 +171,17 @@ impl Walk<'_> {
                         });
                     }
                     if certain {
-                        return Fate::Dropped;
+                        return ChainOutcome::Dropped;
                     }
                 } else if expression.get("accept").is_some() {
                     // Perhaps it is: then nothing that follows can be said to be for all.
                     *sure &= certain;
                     if certain || named {
-                        return Fate::Accepted;
+                        return ChainOutcome::Accepted;
                     }
                 } else if expression.get("return").is_some() {
                     if certain {
-                        return Fate::On;
+                        return ChainOutcome::On;
                     }
                     *sure = false;
                 } else if let Some((verdict, target)) = target {
@@ -196,25 +196,25 @@ impl Walk<'_> {
                     if certain {
                         *sure = there;
                         match fate {
-                            Fate::On if verdict == "jump" => {}
+                            ChainOutcome::On if verdict == "jump" => {}
                             other => return other,
                         }
-                    } else if matches!(fate, Fate::Accepted) {
+                    } else if matches!(fate, ChainOutcome::Accepted) {
                         *sure = false;
                     }
                 }
             }
         }
-        if *sure { Fate::On } else { Fate::Accepted }
+        if *sure { ChainOutcome::On } else { ChainOutcome::Accepted }
     }
 
     /// Whether an expression holds for the flow's packets, and whether it is one that tells flows apart.
-    fn holds(&self, expression: &Value) -> (Holds, bool) {
+    fn holds(&self, expression: &Value) -> (MatchResult, bool) {
         let Some(found) = expression.get("match") else {
             let harmless =
                 ["counter", "log", "accept", "drop", "reject", "jump", "goto", "return", "comment"];
             let known = harmless.iter().any(|key| expression.get(*key).is_some());
-            return (if known { Holds::Yes } else { Holds::Unknown }, false);
+            return (if known { MatchResult::Yes } else { MatchResult::Unknown }, false);
         };
         let (left, right) = (&found["left"], &found["right"]);
         let payload = &left["payload"];
@@ -226,36 +226,36 @@ impl Walk<'_> {
             (Some(of), Some("dport"), _) if of == "tcp" || of == "udp" || of == "th" => match self.flow {
                 Flow::Tcp(port) if of != "udp" => one_of(right, &|value| value == port.to_string()),
                 Flow::Udp(port) if of != "tcp" => one_of(right, &|value| value == port.to_string()),
-                _ => Holds::No,
+                _ => MatchResult::No,
             },
             (Some("tcp"), _, _) => if_flow(matches!(self.flow, Flow::Tcp(_))),
             (Some("udp"), _, _) => if_flow(matches!(self.flow, Flow::Udp(_))),
-            (Some("icmp" | "icmpv6" | "ip6" | "arp"), _, _) => Holds::No,
+            (Some("icmp" | "icmpv6" | "ip6" | "arp"), _, _) => MatchResult::No,
             (_, _, Some("nfproto")) => one_of(right, &|value| value == "ipv4"),
             _ => {
                 // Of a new connection's packets.
                 let is_state = left["ct"]["key"] == "state";
                 let states = one_of(right, &|value| value == "new");
-                return (if is_state { states } else { Holds::Unknown }, false);
+                return (if is_state { states } else { MatchResult::Unknown }, false);
             }
         };
         let is = match (found["op"].as_str(), is) {
-            (Some("!="), Holds::Yes) => Holds::No,
-            (Some("!="), Holds::No) => Holds::Yes,
+            (Some("!="), MatchResult::Yes) => MatchResult::No,
+            (Some("!="), MatchResult::No) => MatchResult::Yes,
             (_, is) => is,
         };
         (is, true)
     }
 }
 
-fn if_flow(right_one: bool) -> Holds {
-    if right_one { Holds::Unknown } else { Holds::No }
+fn if_flow(right_one: bool) -> MatchResult {
+    if right_one { MatchResult::Unknown } else { MatchResult::No }
 }
 
 /// Whether a value, one of a set, or one of a range is as asked for.
-fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> Holds {
+fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> MatchResult {
     match right {
-        Value::String(text) if text.starts_with('@') => Holds::Unknown,
+        Value::String(text) if text.starts_with('@') => MatchResult::Unknown,
         Value::String(text) => yes(is(text)),
         Value::Number(number) => yes(is(&number.to_string())),
         Value::Array(values) => any(values, is),
@@ -265,26 +265,26 @@ fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> Holds {
             }
             if let Some(Value::Array(bounds)) = object.get("range") {
                 let bound = |at: usize| bounds.get(at).and_then(Value::as_u64);
-                let (Some(low), Some(high)) = (bound(0), bound(1)) else { return Holds::Unknown };
+                let (Some(low), Some(high)) = (bound(0), bound(1)) else { return MatchResult::Unknown };
                 // Ports are few.
                 return yes((low..=high.min(65_535)).any(|value| is(&value.to_string())));
             }
-            Holds::Unknown
+            MatchResult::Unknown
         }
-        Value::Null | Value::Bool(_) => Holds::Unknown,
+        Value::Null | Value::Bool(_) => MatchResult::Unknown,
     }
 }
 
-fn any(values: &[Value], is: &dyn Fn(&str) -> bool) -> Holds {
-    let all: Vec<Holds> = values.iter().map(|value| one_of(value, is)).collect();
-    if all.contains(&Holds::Yes) {
-        return Holds::Yes;
+fn any(values: &[Value], is: &dyn Fn(&str) -> bool) -> MatchResult {
+    let all: Vec<MatchResult> = values.iter().map(|value| one_of(value, is)).collect();
+    if all.contains(&MatchResult::Yes) {
+        return MatchResult::Yes;
     }
-    if all.contains(&Holds::Unknown) { Holds::Unknown } else { Holds::No }
+    if all.contains(&MatchResult::Unknown) { MatchResult::Unknown } else { MatchResult::No }
 }
 
-fn yes(holds: bool) -> Holds {
-    if holds { Holds::Yes } else { Holds::No }
+fn yes(holds: bool) -> MatchResult {
+    if holds { MatchResult::Yes } else { MatchResult::No }
 }
 
 /// A rule for people: what it matches, and its verdict.

@@ -2,14 +2,14 @@
 
 use tunnel::probe::prober::LOSSES_IN_ROW;
 
-use super::{Code, Facts, Finding, node_named};
+use super::{Code, DoctorFacts, Finding, node_named};
 use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelView};
 
 /// How far two clocks may be apart, in milliseconds: certificates and logs are told by them.
 const MOST_APART_MS: f64 = 2_000.0;
 
 /// Whether others can call this node.
-pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
+pub(super) fn listening(facts: &DoctorFacts) -> Vec<Finding> {
     let port = facts.snapshot.configuration.listen_port;
     if facts.status.listen_port.is_some() || facts.snapshot.configuration.routed.bgp_disabled {
         return Vec::new();
@@ -25,12 +25,12 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether all sessions are Established.
-pub(super) fn sessions(facts: &Facts) -> Vec<Finding> {
+pub(super) fn sessions(facts: &DoctorFacts) -> Vec<Finding> {
     let down = facts.peers.iter().filter(|peer| peer.state != SessionState::Established);
     down.map(|peer| session(facts, peer)).collect()
 }
 
-fn session(facts: &Facts, peer: &PeerView) -> Finding {
+fn session(facts: &DoctorFacts, peer: &PeerView) -> Finding {
     let error = peer.last_error.as_deref().unwrap_or("nothing was heard of it yet");
     let since = peer.since.strftime("%Y-%m-%dT%H:%M:%SZ");
     let node = node_named(facts, peer.address).unwrap_or(&peer.name);
@@ -51,7 +51,7 @@ fn session(facts: &Facts, peer: &PeerView) -> Finding {
 }
 
 /// Whether tunnels are answered.
-pub(super) fn tunnels(facts: &Facts) -> Vec<Finding> {
+pub(super) fn tunnels(facts: &DoctorFacts) -> Vec<Finding> {
     let ways = facts.tunnels.iter().flat_map(|tunnel| tunnel.ways.iter().map(move |way| (tunnel, way)));
     let is_silent = |tunnel: &TunnelView, way: &ProbeView| {
         tunnel.in_use == Some(way.exit) && way.lost_in_row >= LOSSES_IN_ROW
@@ -82,7 +82,7 @@ pub(super) fn tunnels(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether the nodes' clocks agree.
-pub(super) fn clocks(facts: &Facts) -> Vec<Finding> {
+pub(super) fn clocks(facts: &DoctorFacts) -> Vec<Finding> {
     let apart = |tunnel: &&TunnelView| tunnel.clock_ahead_ms.is_some_and(|ahead| ahead.abs() > MOST_APART_MS);
     let of = |tunnel: &TunnelView| {
         let ahead = tunnel.clock_ahead_ms.unwrap_or(0.0) / 1000.0;

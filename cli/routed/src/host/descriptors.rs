@@ -7,7 +7,7 @@ const OTHERS: u64 = 128;
 
 /// Takes as many descriptors as this process may have; most systems give 1,024 to begin with, for the sake of
 /// programs that use `select`. Gives the number.
-pub(crate) fn raise() -> u64 {
+pub(crate) fn raise_limit() -> u64 {
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(error) => {
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn all_that_may_be_had_is_taken() {
-        let limit = raise();
+        let limit = raise_limit();
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limits");
         assert_eq!((soft, hard), (limit, limit));
     }

@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const SMALL: u64 = 10_000;
 
 /// Gives memory back whenever more paths went than are held; ends with the RIB.
-pub(crate) async fn give_back(rib: RibHandle) {
+pub(crate) async fn release_free_memory(rib: RibHandle) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = 0;

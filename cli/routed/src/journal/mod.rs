@@ -10,5 +10,5 @@ pub(crate) mod sources;
 mod task;
 
 pub(crate) use ring::Journal;
-pub(crate) use route_summary::RouteNews;
+pub(crate) use route_summary::RouteSummary;
 pub(crate) use task::JournalHandle;

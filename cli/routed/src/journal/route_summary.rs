@@ -10,7 +10,7 @@ pub(super) const NAMED: usize = 4;
 
 /// A batch of changed best paths: how many, and the first few by name. Nothing is allocated for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RouteNews {
+pub(crate) struct RouteSummary {
     /// Prefixes that have another best path.
     pub changed: u64,
     /// Prefixes that have none any more.
@@ -19,7 +19,7 @@ pub(crate) struct RouteNews {
     pub first: [Option<(IpNet, Option<IpAddr>)>; NAMED],
 }
 
-impl RouteNews {
+impl RouteSummary {
     /// Counts one more.
     pub(crate) fn count(&mut self, prefix: IpNet, next_hop: Option<IpAddr>) {
         match next_hop {
@@ -38,7 +38,7 @@ impl RouteNews {
     }
 
     /// Takes another in, of which only as many are named as there is room for.
-    pub(super) fn add(&mut self, other: &RouteNews) {
+    pub(super) fn add(&mut self, other: &RouteSummary) {
         let free = self.first.iter_mut().filter(|place| place.is_none());
         free.zip(other.first.iter().flatten()).for_each(|(place, named)| *place = Some(*named));
         self.changed += other.changed;

@@ -9,7 +9,7 @@ use resource::reader::Rule;
 
 /// How an address is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum AutodetectMethod {
     /// There is none of this family.
     None,
     /// The first that is global, of the interfaces from the last to the first, but for those that others make.
@@ -37,7 +37,7 @@ impl PartialEq for Pattern {
 impl Eq for Pattern {}
 
 /// Names of interfaces that are never the node's own, as they begin; `first-found` and `skip-interface` pass them over.
-const FOREIGN: [&str; 18] = [
+const EXCLUDED_PREFIXES: [&str; 18] = [
     "docker",
     "cbr",
     "dummy",
@@ -59,9 +59,9 @@ const FOREIGN: [&str; 18] = [
 ];
 
 /// The same, as they are.
-const FOREIGN_WHOLE: [&str; 2] = ["lo", "nodelocaldns"];
+const EXCLUDED_NAMES: [&str; 2] = ["lo", "nodelocaldns"];
 
-impl Method {
+impl AutodetectMethod {
     /// Reads a method as it is written.
     ///
     /// # Errors
@@ -78,35 +78,35 @@ impl Method {
             list.split(',').map(read).collect::<Result<Vec<_>, _>>()
         };
         match (text, text.split_once('=')) {
-            ("none", _) => Ok(Method::None),
-            ("first-found", _) => Ok(Method::FirstFound),
+            ("none", _) => Ok(AutodetectMethod::None),
+            ("first-found", _) => Ok(AutodetectMethod::FirstFound),
             (_, Some((_, ""))) => Err(RULE.into()),
-            (_, Some(("can-reach", host))) => Ok(Method::CanReach(host.to_owned())),
-            (_, Some(("interface", list))) => patterns(list).map(Method::Interface),
-            (_, Some(("skip-interface", list))) => patterns(list).map(Method::SkipInterface),
+            (_, Some(("can-reach", host))) => Ok(AutodetectMethod::CanReach(host.to_owned())),
+            (_, Some(("interface", list))) => patterns(list).map(AutodetectMethod::Interface),
+            (_, Some(("skip-interface", list))) => patterns(list).map(AutodetectMethod::SkipInterface),
             (_, Some(("cidr", list))) => {
                 let read = |text: &str| {
                     text.parse().map_err(|_| Rule::from(format!("must have prefixes: {text:?} is none")))
                 };
-                list.split(',').map(read).collect::<Result<_, Rule>>().map(Method::Cidr)
+                list.split(',').map(read).collect::<Result<_, Rule>>().map(AutodetectMethod::Cidr)
             }
             _ => Err(RULE.into()),
         }
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for AutodetectMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let joined = |patterns: &[Pattern]| {
             patterns.iter().map(|pattern| pattern.0.as_str()).collect::<Vec<_>>().join(",")
         };
         match self {
-            Method::None => f.write_str("none"),
-            Method::FirstFound => f.write_str("first-found"),
-            Method::CanReach(host) => write!(f, "can-reach={host}"),
-            Method::Interface(patterns) => write!(f, "interface={}", joined(patterns)),
-            Method::SkipInterface(patterns) => write!(f, "skip-interface={}", joined(patterns)),
-            Method::Cidr(nets) => {
+            AutodetectMethod::None => f.write_str("none"),
+            AutodetectMethod::FirstFound => f.write_str("first-found"),
+            AutodetectMethod::CanReach(host) => write!(f, "can-reach={host}"),
+            AutodetectMethod::Interface(patterns) => write!(f, "interface={}", joined(patterns)),
+            AutodetectMethod::SkipInterface(patterns) => write!(f, "skip-interface={}", joined(patterns)),
+            AutodetectMethod::Cidr(nets) => {
                 write!(f, "cidr={}", nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
             }
         }
@@ -115,7 +115,7 @@ impl fmt::Display for Method {
 
 /// An interface that is up, and its addresses with their subnets' lengths.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct InterfaceAddresses {
     /// Its name.
     pub name: String,
     /// Its addresses, in the kernel's order.
@@ -124,25 +124,35 @@ pub struct Link {
 
 /// The node's address with its subnet's length, of IPv4 if `v4`, else of IPv6; `reached` is what packets to
 /// `can-reach`'s host leave with. `links` are in the order of their indexes.
-pub fn choose(method: &Method, links: &[Link], v4: bool, reached: Option<IpAddr>) -> Option<IpNet> {
+pub fn choose(
+    method: &AutodetectMethod,
+    links: &[InterfaceAddresses],
+    v4: bool,
+    reached: Option<IpAddr>,
+) -> Option<IpNet> {
     let fits = |net: &IpNet| net.addr().is_ipv4() == v4 && is_global(net.addr());
-    let first = |link: &Link| link.addresses.iter().copied().find(fits);
-    let matches =
-        |patterns: &[Pattern], link: &Link| patterns.iter().any(|pattern| pattern.0.is_match(&link.name));
+    let first = |link: &InterfaceAddresses| link.addresses.iter().copied().find(fits);
+    let matches = |patterns: &[Pattern], link: &InterfaceAddresses| {
+        patterns.iter().any(|pattern| pattern.0.is_match(&link.name))
+    };
     match method {
-        Method::None => None,
-        Method::FirstFound => links.iter().rev().filter(|link| !is_foreign(&link.name)).find_map(first),
-        Method::SkipInterface(patterns) => links
+        AutodetectMethod::None => None,
+        AutodetectMethod::FirstFound => {
+            links.iter().rev().filter(|link| !is_excluded(&link.name)).find_map(first)
+        }
+        AutodetectMethod::SkipInterface(patterns) => links
             .iter()
             .rev()
-            .filter(|link| !is_foreign(&link.name) && !matches(patterns, link))
+            .filter(|link| !is_excluded(&link.name) && !matches(patterns, link))
             .find_map(first),
-        Method::Interface(patterns) => links.iter().filter(|link| matches(patterns, link)).find_map(first),
-        Method::Cidr(nets) => {
+        AutodetectMethod::Interface(patterns) => {
+            links.iter().filter(|link| matches(patterns, link)).find_map(first)
+        }
+        AutodetectMethod::Cidr(nets) => {
             let inside = |net: &IpNet| fits(net) && nets.iter().any(|cidr| cidr.contains(&net.addr()));
             links.iter().find_map(|link| link.addresses.iter().copied().find(inside))
         }
-        Method::CanReach(_) => {
+        AutodetectMethod::CanReach(_) => {
             let reached = reached?;
             let own = links.iter().flat_map(|link| &link.addresses).find(|net| net.addr() == reached);
             own.copied().filter(fits)
@@ -150,8 +160,8 @@ pub fn choose(method: &Method, links: &[Link], v4: bool, reached: Option<IpAddr>
     }
 }
 
-fn is_foreign(name: &str) -> bool {
-    FOREIGN_WHOLE.contains(&name) || FOREIGN.iter().any(|prefix| name.starts_with(prefix))
+fn is_excluded(name: &str) -> bool {
+    EXCLUDED_NAMES.contains(&name) || EXCLUDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn is_global(address: IpAddr) -> bool {
@@ -176,8 +186,8 @@ fn is_global(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn links() -> Vec<Link> {
-        let link = |name: &str, addresses: &[&str]| Link {
+    fn links() -> Vec<InterfaceAddresses> {
+        let link = |name: &str, addresses: &[&str]| InterfaceAddresses {
             name: name.to_owned(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         };
@@ -192,7 +202,7 @@ mod tests {
     }
 
     fn chosen(method: &str, v4: bool) -> Option<String> {
-        let method = Method::parse(method).unwrap();
+        let method = AutodetectMethod::parse(method).unwrap();
         choose(&method, &links(), v4, Some("10.0.0.6".parse().unwrap())).map(|net| net.to_string())
     }
 
@@ -211,7 +221,7 @@ mod tests {
             ("none", None),
         ] {
             assert_eq!(chosen(method, true).as_deref(), expected, "{method}");
-            assert_eq!(Method::parse(method).unwrap().to_string(), method);
+            assert_eq!(AutodetectMethod::parse(method).unwrap().to_string(), method);
         }
         assert_eq!(chosen("first-found", false).as_deref(), Some("fd00::5/64"));
     }
@@ -219,7 +229,7 @@ mod tests {
     #[test]
     fn what_is_no_method_is_refused() {
         for wrong in ["", "first", "interface=", "interface=(", "cidr=x", "can-reach"] {
-            assert!(Method::parse(wrong).is_err(), "{wrong}");
+            assert!(AutodetectMethod::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

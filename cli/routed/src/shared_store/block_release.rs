@@ -12,23 +12,23 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::config::DaemonConfig;
-use crate::daemon::state::Roster;
+use crate::daemon::state::DaemonState;
 use crate::journal::JournalHandle;
 use api::view::EventKind;
 use datastore::{EtcdStore, StoreHealth};
 use resource::ipam::{Left, LeftBlock};
 
 /// Between two looks while something is held for nobody.
-const EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Places of the RIB's table that are looked at in one go.
-const PART: usize = 8192;
+const CHUNK: usize = 8192;
 
 /// Begins to look after the blocks of nodes that are no more, if `ipam.reclaimAfter` says so.
 pub(crate) fn start(
     config: DaemonConfig,
     store: Arc<EtcdStore>,
     rib: RibHandle,
-    mut roster: watch::Receiver<Arc<Roster>>,
+    mut state: watch::Receiver<Arc<DaemonState>>,
     mut health: watch::Receiver<StoreHealth>,
     journal: JournalHandle,
 ) {
@@ -43,18 +43,18 @@ pub(crate) fn start(
                     return;
                 }
             }
-            let now = roster.borrow_and_update().clone();
+            let now = state.borrow_and_update().clone();
             left.look(&now.snapshot, Instant::now());
             for left in left.due(&now.snapshot, &config.node, grace, Instant::now()) {
                 if release(&store, &rib, &now, &left, &mut contested).await {
                     let LeftBlock { of, block } = left;
                     let text = format!("its node {} is no more", of.node);
-                    journal.note(EventKind::Block, "released", Some(&block.to_string()), text);
+                    journal.record(EventKind::Block, "released", Some(&block.to_string()), text);
                 }
             }
             tokio::select! {
-                () = sleep(EVERY), if !left.is_empty() => {} // why: turns come by time
-                ended = roster.changed() => if ended.is_err() { return },
+                () = sleep(CHECK_INTERVAL), if !left.is_empty() => {} // why: turns come by time
+                ended = state.changed() => if ended.is_err() { return },
                 ended = health.changed() => if ended.is_err() { return },
             }
         }
@@ -65,12 +65,12 @@ pub(crate) fn start(
 async fn release(
     store: &EtcdStore,
     rib: &RibHandle,
-    roster: &Roster,
+    state: &DaemonState,
     left: &LeftBlock,
     contested: &mut BTreeSet<String>,
 ) -> bool {
     let LeftBlock { of, block } = left;
-    if let Some(announcer) = announcer(rib, roster, *block).await {
+    if let Some(announcer) = announcer(rib, state, *block).await {
         if contested.insert(of.affinity.clone()) {
             tracing::warn!(
                 %block, node = of.node, announcer,
@@ -94,15 +94,15 @@ async fn release(
 }
 
 /// Who announces a block or part of it.
-async fn announcer(rib: &RibHandle, roster: &Roster, block: IpNet) -> Option<String> {
+async fn announcer(rib: &RibHandle, state: &DaemonState, block: IpNet) -> Option<String> {
     let mut next = Some(0);
     while let Some(start) = next {
-        let part = rib.query(move |rib| rib.routes_from(start, PART, |prefix| block.contains(prefix)));
+        let part = rib.query(move |rib| rib.routes_from(start, CHUNK, |prefix| block.contains(prefix)));
         // Without a RIB nothing is known, and nothing released.
         let Ok((routes, after)) = part.await else { return Some("the RIB is not running".into()) };
         for path in routes.iter().flat_map(|route| &route.paths).filter(|path| !path.stale) {
             match path.source {
-                Source::Peer(id) => return Some(roster.name_of(id).unwrap_or("a peer").to_owned()),
+                Source::Peer(id) => return Some(state.name_of(id).unwrap_or("a peer").to_owned()),
                 Source::Local => return Some("this node".to_owned()),
                 Source::Static => {}
             }
@@ -130,13 +130,13 @@ mod tests {
             local_addresses: Vec::new(),
             multipath: 1,
         });
-        let (block, roster) = ("10.1.2.0/26".parse().unwrap(), Roster::default());
+        let (block, state) = ("10.1.2.0/26".parse().unwrap(), DaemonState::default());
         let next_hop = "192.168.0.2".parse().unwrap();
         rib.originate(Source::Static, vec![(block, next_hop)]).await;
         rib.originate(Source::Local, vec![("10.1.3.0/26".parse().unwrap(), next_hop)]).await;
-        assert_eq!(announcer(&rib, &roster, block).await, None);
+        assert_eq!(announcer(&rib, &state, block).await, None);
         let borrowed = ("10.1.2.7/32".parse().unwrap(), next_hop);
         rib.originate(Source::Local, vec![borrowed]).await;
-        assert_eq!(announcer(&rib, &roster, block).await.as_deref(), Some("this node"));
+        assert_eq!(announcer(&rib, &state, block).await.as_deref(), Some("this node"));
     }
 }

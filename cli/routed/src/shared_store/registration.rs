@@ -17,22 +17,22 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::{Autodetect, DaemonConfig};
-use crate::daemon::state::Roster;
-use crate::shared_store::autodetect::{Link, Method, choose};
+use crate::config::{AutodetectSettings, DaemonConfig};
+use crate::daemon::state::DaemonState;
+use crate::shared_store::autodetect::{AutodetectMethod, InterfaceAddresses, choose};
 use datastore::{EtcdStore, Manifest, StoreError, StoreHealth, Update};
 use resource::{API_VERSION, HOST_ANNOTATION, Mistake, Node, parse_file};
 
 /// Between two looks at the addresses where the kernel tells of no change.
-const EVERY: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Quiet time after the kernel told of one, as many come together.
-const QUIET: Duration = Duration::from_millis(200);
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 /// Before the next try where the store said no.
-const AGAIN: Duration = Duration::from_secs(2);
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the name of `can-reach` may take to be found.
-const NAME: Duration = Duration::from_secs(2);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a resource that was stored may take to be told of by the store.
-const COMES_BACK: Duration = Duration::from_secs(3);
+const OWN_NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The kernel's multicast groups for links and addresses of both families (`RTMGRP_*`).
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
@@ -81,11 +81,11 @@ pub(crate) fn admit(update: Update, node: &str, host: &str) -> Update {
 }
 
 /// Registers this node and looks after its addresses, beside everything else.
-pub(crate) struct Join {
+pub(crate) struct Registration {
     config: DaemonConfig,
     store: Arc<EtcdStore>,
     host: String,
-    roster: watch::Receiver<Arc<Roster>>,
+    state: watch::Receiver<Arc<DaemonState>>,
     health: watch::Receiver<StoreHealth>,
     /// What keeps it from being registered.
     problem: watch::Sender<Option<String>>,
@@ -139,24 +139,24 @@ enum RegistrationError {
     Invalid(Vec<Mistake>),
 }
 
-impl Join {
+impl Registration {
     /// Begins; tells what keeps the node from being registered.
     pub(crate) fn start(
         config: DaemonConfig,
         store: Arc<EtcdStore>,
         host: String,
-        roster: watch::Receiver<Arc<Roster>>,
+        state: watch::Receiver<Arc<DaemonState>>,
         health: watch::Receiver<StoreHealth>,
     ) -> watch::Receiver<Option<String>> {
         let (problem, problems) = watch::channel(None);
-        let join = Join { config, store, host, roster, health, problem };
-        tokio::spawn(join.run());
+        let registration = Registration { config, store, host, state, health, problem };
+        tokio::spawn(registration.run());
         problems
     }
 
     async fn run(mut self) {
-        let events = Events::open();
-        if let Err(error) = &events {
+        let monitor = AddressMonitor::open();
+        if let Err(error) = &monitor {
             tracing::warn!(%error, "the kernel does not tell of addresses: they are looked at every minute");
         }
         loop {
@@ -164,11 +164,11 @@ impl Join {
             if self.health.wait_for(|health| health.connected).await.is_err() {
                 return;
             }
-            if self.roster.wait_for(|roster| roster.revision.is_some()).await.is_err() {
+            if self.state.wait_for(|state| state.revision.is_some()).await.is_err() {
                 return;
             }
-            let problem = self.look().await.err().map(|error| error.to_string());
-            let again = if problem.is_none() { EVERY } else { AGAIN };
+            let problem = self.reconcile().await.err().map(|error| error.to_string());
+            let again = if problem.is_none() { CHECK_INTERVAL } else { RETRY_INTERVAL };
             if let Some(problem) = &problem
                 && self.problem.borrow().as_ref() != Some(problem)
             {
@@ -177,23 +177,23 @@ impl Join {
             self.problem.send_replace(problem);
             tokio::select! {
                 () = sleep(again) => {} // why: addresses are looked at anew each minute
-                () = changed(&events) => {}
+                () = changed(&monitor) => {}
                 // Somebody may have deleted the resource.
-                ended = self.roster.changed() => if ended.is_err() { return },
+                ended = self.state.changed() => if ended.is_err() { return },
             }
         }
     }
 
     /// Registers, or changes the address, if that is called for.
-    async fn look(&mut self) -> Result<(), RegistrationError> {
-        let roster = self.roster.borrow_and_update().clone();
+    async fn reconcile(&mut self) -> Result<(), RegistrationError> {
+        let state = self.state.borrow_and_update().clone();
         let name = &self.config.node;
-        let own = roster.snapshot.nodes.iter().find(|node| node.name == *name).cloned();
+        let own = state.snapshot.nodes.iter().find(|node| node.name == *name).cloned();
         // What somebody wrote is theirs to change, and what another host registered is that host's.
         if own.as_ref().is_some_and(|own| own.host.as_deref() != Some(&self.host)) {
             return Ok(());
         }
-        let Autodetect { ipv4, ipv6 } = &self.config.autodetect;
+        let AutodetectSettings { ipv4, ipv6 } = &self.config.autodetect;
         let links = links();
         let v4 = detect(ipv4, &links, true).await;
         let v6 = detect(ipv6, &links, false).await;
@@ -211,7 +211,7 @@ impl Join {
             return Ok(());
         }
         for address in [v4, v6].into_iter().flatten().map(|net| net.addr()) {
-            let other = roster.node_at(address).filter(|other| other != name);
+            let other = state.node_at(address).filter(|other| other != name);
             if let Some(other) = other {
                 return Err(RegistrationError::AddressTaken {
                     node: name.clone(),
@@ -227,10 +227,10 @@ impl Join {
     }
 
     /// Whether the resource has come back from the store, so that nothing is done twice.
-    async fn comes_back(&mut self) -> bool {
+    async fn wait_for_own_node(&mut self) -> bool {
         let name = self.config.node.clone();
-        let is_there = |roster: &Arc<Roster>| roster.snapshot.nodes.iter().any(|node| node.name == name);
-        timeout(COMES_BACK, self.roster.wait_for(is_there)).await.is_ok()
+        let is_there = |state: &Arc<DaemonState>| state.snapshot.nodes.iter().any(|node| node.name == name);
+        timeout(OWN_NODE_TIMEOUT, self.state.wait_for(is_there)).await.is_ok()
     }
 
     async fn register(&mut self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
@@ -246,10 +246,10 @@ impl Join {
             Ok(true) => {
                 let [v4, v6] = [v4, v6].map(|net| net.map(tracing::field::display));
                 tracing::info!(node = name, v4, v6, "registered");
-                self.comes_back().await;
+                self.wait_for_own_node().await;
                 Ok(())
             }
-            Ok(false) if self.comes_back().await => Ok(()),
+            Ok(false) if self.wait_for_own_node().await => Ok(()),
             Ok(false) => Err(RegistrationError::Unusable { node: name }),
             Err(error) => Err(self.refusal(error)),
         }
@@ -305,9 +305,9 @@ fn set_addresses(manifest: &mut serde_json::Value, v4: Option<IpNet>, v6: Option
     }
 }
 
-async fn detect(method: &Method, links: &[Link], v4: bool) -> Option<IpNet> {
+async fn detect(method: &AutodetectMethod, links: &[InterfaceAddresses], v4: bool) -> Option<IpNet> {
     let reached = match method {
-        Method::CanReach(host) => source_towards(host, v4).await,
+        AutodetectMethod::CanReach(host) => source_towards(host, v4).await,
         _ => None,
     };
     choose(method, links, v4, reached)
@@ -315,7 +315,7 @@ async fn detect(method: &Method, links: &[Link], v4: bool) -> Option<IpNet> {
 
 /// The address that packets to a host would leave with; nothing is sent.
 async fn source_towards(host: &str, v4: bool) -> Option<IpAddr> {
-    let found = timeout(NAME, tokio::net::lookup_host((host, 53))).await.ok()?.ok()?;
+    let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, 53))).await.ok()?.ok()?;
     let target = found.into_iter().find(|address| address.is_ipv4() == v4)?;
     let any: SocketAddr = if v4 { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await.ok()?;
@@ -324,12 +324,12 @@ async fn source_towards(host: &str, v4: bool) -> Option<IpAddr> {
 }
 
 /// This machine's interfaces that are up.
-fn links() -> Vec<Link> {
+fn links() -> Vec<InterfaceAddresses> {
     let Ok(all) = getifaddrs() else { return Vec::new() };
-    let mut links: Vec<Link> = Vec::new();
+    let mut links: Vec<InterfaceAddresses> = Vec::new();
     for one in all.filter(|one| one.flags.contains(InterfaceFlags::IFF_UP)) {
         let at = links.iter().position(|link| link.name == one.interface_name).unwrap_or_else(|| {
-            links.push(Link { name: one.interface_name.clone(), addresses: Vec::new() });
+            links.push(InterfaceAddresses { name: one.interface_name.clone(), addresses: Vec::new() });
             links.len() - 1
         });
         let (Some(address), Some(mask)) = (one.address, one.netmask) else { continue };
@@ -348,9 +348,9 @@ fn links() -> Vec<Link> {
 }
 
 /// Says when links or addresses change; not which.
-struct Events(AsyncFd<OwnedFd>);
+struct AddressMonitor(AsyncFd<OwnedFd>);
 
-impl Events {
+impl AddressMonitor {
     fn open() -> std::io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
@@ -358,7 +358,7 @@ impl Events {
         // `register`, its successor, is unsafe to call: it has the caller promise what an OwnedFd is anyway.
         #[allow(deprecated)]
         let socket = AsyncFd::new(socket)?;
-        Ok(Events(socket))
+        Ok(AddressMonitor(socket))
     }
 
     async fn changed(&self) {
@@ -378,11 +378,11 @@ impl Events {
                 != Err(nix::errno::Errno::EAGAIN)
             {}
             ready.clear_ready();
-            until.get_or_insert_with(|| Instant::now() + QUIET);
+            until.get_or_insert_with(|| Instant::now() + SETTLE_TIME);
         }
     }
 }
 
-async fn changed(events: &std::io::Result<Events>) {
-    optional(events.as_ref().ok().map(Events::changed)).await;
+async fn changed(monitor: &std::io::Result<AddressMonitor>) {
+    optional(monitor.as_ref().ok().map(AddressMonitor::changed)).await;
 }

@@ -11,13 +11,14 @@ use api::view::{OpenView, PeerDetail, TrafficView};
 
 impl Views {
     /// The session with the peer of this name or address.
-    pub(crate) async fn detail(&self, name: String) -> Option<PeerDetail> {
-        let roster = self.roster();
-        let peer = roster.peer_named(&name)?;
-        let counts = self.counts(&roster).await;
+    pub(crate) async fn peer_detail(&self, name: String) -> Option<PeerDetail> {
+        let state = self.state();
+        let peer = state.peer_named(&name)?;
+        let counts = self.counts(&state).await;
         let status = peer.status.borrow().clone();
-        let plan = roster.plan.as_ref();
-        let planned = plan.and_then(|plan| plan.peers.iter().find(|planned| planned.peering == peer.peering));
+        let node_config = state.node_config.as_ref();
+        let planned = node_config
+            .and_then(|node_config| node_config.peers.iter().find(|planned| planned.peering == peer.peering));
         let hold = status.negotiated.map(|negotiated| negotiated.hold_time).filter(|hold| *hold > 0);
         Some(PeerDetail {
             peer: peer_view(peer, &status, counts.get(&peer.id).copied().unwrap_or_default()),

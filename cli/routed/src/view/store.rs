@@ -5,12 +5,12 @@ use datastore::StoreHealth;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::daemon::state::Roster;
+use crate::daemon::state::DaemonState;
 
 /// What `show status` says of a shared store.
 pub(crate) fn store_view(
     health: Option<&watch::Receiver<StoreHealth>>,
-    roster: &Roster,
+    state: &DaemonState,
 ) -> Option<StoreView> {
     let health = health?.borrow().clone();
     Some(StoreView {
@@ -21,7 +21,7 @@ pub(crate) fn store_view(
         problem: health.problem,
         from_snapshot: health.from_snapshot,
         relists: health.relists,
-        refused: roster.refused.len() as u64,
+        refused: state.refused.len() as u64,
     })
 }
 

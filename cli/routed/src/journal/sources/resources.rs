@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::daemon::state::Roster;
+use crate::daemon::state::DaemonState;
 use crate::journal::JournalHandle;
 use api::view::EventKind;
 use resource::{Kind, Snapshot};
@@ -13,34 +13,34 @@ const NAMED: usize = 3;
 const PROBLEMS: usize = 8;
 
 /// Notes what is another than before.
-pub(super) fn note(journal: &JournalHandle, before: &Roster, now: &Roster) {
+pub(super) fn record(journal: &JournalHandle, before: &DaemonState, now: &DaemonState) {
     let kind = EventKind::Configuration;
     if before.snapshot != now.snapshot {
         let revision = now.revision.as_ref().map(ToString::to_string);
-        journal.note(kind, "changed", revision.as_deref(), differences(&before.snapshot, &now.snapshot));
+        journal.record(kind, "changed", revision.as_deref(), differences(&before.snapshot, &now.snapshot));
     }
-    let news = |before: &[String], now: &[String]| {
+    let added = |before: &[String], now: &[String]| {
         let is_new = |line: &&String| !before.contains(line);
         now.iter().filter(is_new).take(PROBLEMS).cloned().collect::<Vec<_>>()
     };
-    for mistake in news(&before.mistakes, &now.mistakes) {
-        journal.note(kind, "refused", None, mistake);
+    for mistake in added(&before.mistakes, &now.mistakes) {
+        journal.record(kind, "refused", None, mistake);
     }
-    for problem in news(&before.problems, &now.problems) {
-        journal.note(kind, "problem", None, problem);
+    for problem in added(&before.problems, &now.problems) {
+        journal.record(kind, "problem", None, problem);
     }
     if now.mistakes.is_empty()
         && now.problems.is_empty()
         && !(before.mistakes.is_empty() && before.problems.is_empty())
     {
-        journal.note(kind, "valid", None, "all resources run");
+        journal.record(kind, "valid", None, "all resources run");
     }
 }
 
 /// `nodes: +node-6; ippools: ~default, -old`
 fn differences(before: &Snapshot, now: &Snapshot) -> String {
     let mut parts = Vec::new();
-    let mut part = |kind: Kind, changes: Changes| parts.extend(changes.text(kind));
+    let mut part = |kind: Kind, changes: ChangeList| parts.extend(changes.text(kind));
     part(Kind::Node, changes(&before.nodes, &now.nodes, |node| &node.name));
     part(Kind::IpPool, changes(&before.pools, &now.pools, |pool| &pool.name));
     part(Kind::BgpPeer, changes(&before.peers, &now.peers, |peer| &peer.name));
@@ -54,12 +54,12 @@ fn differences(before: &Snapshot, now: &Snapshot) -> String {
 
 /// How many, and the first by name with what became of them.
 #[derive(Default)]
-struct Changes {
+struct ChangeList {
     named: Vec<String>,
     more: usize,
 }
 
-impl Changes {
+impl ChangeList {
     fn add(&mut self, sign: char, name: &str) {
         if self.named.len() < NAMED { self.named.push(format!("{sign}{name}")) } else { self.more += 1 }
     }
@@ -71,8 +71,8 @@ impl Changes {
 }
 
 /// Of two lists in the order of their names.
-fn changes<T: PartialEq>(before: &[T], now: &[T], name: impl Fn(&T) -> &str) -> Changes {
-    let mut changes = Changes::default();
+fn changes<T: PartialEq>(before: &[T], now: &[T], name: impl Fn(&T) -> &str) -> ChangeList {
+    let mut changes = ChangeList::default();
     let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
     loop {
         let order = match (before.peek(), now.peek()) {
