@@ -1,4 +1,23 @@
-//! The routing daemon of a node: its configuration, its parts and how they are put together.
+//! The routing daemon of a node. The library holds everything but the command line, so that tests
+//! can call its parts.
+//!
+//! The modules, in the order of their dependencies (each uses modules above it):
+//!
+//! - `config`: `routed.yaml`, the configuration of the daemon itself, and the store it names.
+//! - `host`: the host: file descriptors, memory, cloud detection, the tunnel address.
+//! - `cni`: the network configuration for container runtimes.
+//! - `node_config`: derives the configuration of this node's parts from the resources, as data.
+//! - `daemon`: starts the RIB, the peers and the tunnels, and applies changed configurations.
+//! - `journal`: the bounded log of events, and the tasks that record them.
+//! - `shared_store`: with a shared store, registers the node, claims and releases blocks.
+//! - `view`: converts the state of all parts to the views of the control API.
+//! - `explain`, `doctor`, `plan`: each gathers facts through `view`, then judges them without I/O.
+//! - `run`: connects all of these: start, serve, reload, stop.
+//!
+//! Dependencies point one way: `config` ← `node_config` ← `daemon` ← `view` ← {`explain`,
+//! `doctor`, `plan`} ← `run`. Two exceptions: `Views` in `view` implements `api::Control` and
+//! therefore calls the three last, and `daemon` records in the journal what `journal` also
+//! observes of the daemon.
 
 mod cni;
 pub mod config;

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Err(error) => return done(Err(error)),
     };
     let mut runtime = match startup.worker_threads() {
-        // Nobody has to be woken to be handed work.
+        // A single thread needs no wake-up of another thread to hand over work.
         1 => tokio::runtime::Builder::new_current_thread(),
         workers => {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();

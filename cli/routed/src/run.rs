@@ -1,4 +1,4 @@
-//! The daemon's life: start, serve, reload, stop.
+//! The daemon's life cycle: start, serve, reload, stop.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::view::{ViewSources, Views};
 use datastore::StoreError;
 use resource::Mistake;
 
-/// Why the daemon ended, where that was not asked for.
+/// The reason why the daemon ended without being stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The resources are not valid at the start.
     #[error("the resources are not valid")]
     Invalid(Vec<Mistake>),
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
 }
 
-/// Reads the resources that `config` points at; for `--check`. A shared store is no part of this node's
-/// configuration and is not asked.
+/// Checks the resources of a file store; for `--check`. The resources of a shared store are not
+/// part of this node's configuration and are not read.
 ///
 /// # Errors
-/// Every mistake in them.
+/// Every mistake in the resources.
 pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
     match open(config)? {
         OpenStore::File(store) => store.read().map(|_| ()).map_err(RunError::Invalid),
@@ -43,7 +43,7 @@ pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
     }
 }
 
-/// A daemon that is to run: its resources were read once.
+/// A daemon that is ready to run: its store is open.
 pub struct Startup {
     config: DaemonConfig,
     store: OpenStore,
@@ -51,10 +51,10 @@ pub struct Startup {
 }
 
 impl Startup {
-    /// Opens the store; mistakes in what it holds are for [`run`] to say.
+    /// Opens the store. Mistakes in the resources are reported by [`run`].
     ///
     /// # Errors
-    /// There is no such store.
+    /// The store does not exist.
     pub fn open(config: DaemonConfig) -> Result<Startup, RunError> {
         let store = open(&config)?;
         let loaded = match &store {
@@ -68,8 +68,9 @@ impl Startup {
         Ok(Startup { config, store, is_reflector })
     }
 
-    /// How many threads are worth having: a node with its handful of routes does with one, and does its
-    /// work with fewer wake-ups then; a route reflector reads on one processor what it decides on another.
+    /// Returns the number of worker threads. One thread suffices for the few routes of a node and
+    /// causes fewer wake-ups. A route reflector uses every processor, because reading updates and
+    /// deciding on routes run in parallel.
     pub fn worker_threads(&self) -> usize {
         if self.is_reflector { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
     }
@@ -92,7 +93,8 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
     let mut updates = store.watch().map_err(anyhow::Error::from)?;
     let first = match &opened {
         OpenStore::File(_) => Some(updates.recv().await.context("the store ended before it said anything")?),
-        // It may be away, and for days: whoever asks must be told so meanwhile.
+        // A shared store may be unreachable for days; the control socket has to be served
+        // meanwhile.
         OpenStore::Etcd(_) => None,
     };
     if let Some(Err(mistakes)) = first {
@@ -164,7 +166,7 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
                 servers.spawn(api::serve(socket, router.clone(), door));
                 guards.push(RemoveOnDrop(path));
             }
-            // Those who look are not worth a cluster's routes.
+            // The daemon also runs without the socket for readers.
             Err(error) => tracing::error!(%error, "the group that may look has no socket"),
         }
     }
@@ -175,7 +177,7 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
                 let router = api::health_router(views);
                 servers.spawn(api::serve_status(listener, router));
             }
-            // Metrics are not worth a cluster's routes.
+            // The daemon also runs without metrics.
             Err(error) => tracing::error!(
                 %address,
                 %error,
@@ -197,7 +199,8 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 if matches!(opened, OpenStore::Etcd(_)) {
-                    // It is followed anyway, and an answer out of turn would be believed without what is known.
+                    // The store is watched. A separate read could return an older state than the
+                    // watch has delivered.
                     tracing::info!("SIGHUP: the datastore is followed, and password files are read again");
                     daemon.read_passwords().await;
                     continue;
@@ -242,13 +245,13 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Tells systemd that the daemon's loop goes round, where it wants to be told (`WatchdogSec=`).
+/// The systemd watchdog (`WatchdogSec=`), which expects regular messages from the daemon's loop.
 struct Watchdog(Option<tokio::time::Interval>);
 
 impl Watchdog {
     fn from_environment() -> Watchdog {
         let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
-        // Half of it, as sd_watchdog_enabled(3) recommends.
+        // Half of the timeout, as sd_watchdog_enabled(3) recommends.
         Watchdog(patience.map(|patience| tokio::time::interval(patience / 2)))
     }
 

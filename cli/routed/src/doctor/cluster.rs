@@ -1,12 +1,12 @@
-//! What the resources and the daemon say.
+//! Checks of the resources and of the daemon's own reports.
 
 use super::{Code, DoctorFacts, Finding, join_names};
 use resource::{Mode, Node};
 
-/// Whether the daemon does all it should.
+/// Checks that the daemon is ready.
 pub(super) fn readiness(facts: &DoctorFacts) -> Vec<Finding> {
     let status = &facts.status;
-    // What is wrong with resources is told by itself.
+    // Mistakes in resources are findings of their own.
     let told = |reason: &&String| !status.mistakes.iter().any(|mistake| reason.contains(mistake.as_str()));
     let reasons = status.not_ready.iter().filter(told);
     let of = |reason: &String| {
@@ -16,7 +16,7 @@ pub(super) fn readiness(facts: &DoctorFacts) -> Vec<Finding> {
     reasons.map(of).collect()
 }
 
-/// Whether all resources run.
+/// Checks that all resources are valid.
 pub(super) fn resources(facts: &DoctorFacts) -> Vec<Finding> {
     let of = |mistake: &String| {
         let twice = ["TunnelAddr", "TunnelMACAddr", "podCIDRs"].iter().any(|field| mistake.contains(field));
@@ -44,7 +44,7 @@ fn crosses_subnets(facts: &DoctorFacts) -> bool {
     facts.snapshot.pools.iter().any(|pool| pool.effective(cluster).1 == Mode::CrossSubnet)
 }
 
-/// Whether every node's subnet is known, where that decides what is wrapped.
+/// Checks that every node's subnet is known, if a pool is cross-subnet.
 pub(super) fn node_subnets(facts: &DoctorFacts) -> Vec<Finding> {
     if !crosses_subnets(facts) {
         return Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn node_subnets(facts: &DoctorFacts) -> Vec<Finding> {
     facts.snapshot.nodes.iter().filter(alone).map(of).collect()
 }
 
-/// Whether any two nodes agree on being neighbours, where that decides what is wrapped.
+/// Checks that any two nodes agree on being in one subnet, if a pool is cross-subnet.
 pub(super) fn subnet_asymmetry(facts: &DoctorFacts) -> Vec<Finding> {
     if !crosses_subnets(facts) {
         return Vec::new();
@@ -93,7 +93,7 @@ pub(super) fn subnet_asymmetry(facts: &DoctorFacts) -> Vec<Finding> {
     )]
 }
 
-/// Whether the datastore is there.
+/// Checks that the datastore is reachable.
 pub(super) fn store(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(store) = facts.status.store.as_ref().filter(|store| !store.connected) else { return Vec::new() };
     let runs = if store.from_snapshot { "the snapshot on disk runs" } else { "what was known runs" };
@@ -113,14 +113,14 @@ pub(super) fn store(facts: &DoctorFacts) -> Vec<Finding> {
     )]
 }
 
-/// What else the daemon warns of.
+/// Reports the remaining warnings of the daemon.
 pub(super) fn warnings(facts: &DoctorFacts) -> Vec<Finding> {
     let host = facts.host.as_ref();
     let told = |line: &str| {
         let by_sysctl =
             |host: &super::HostFacts| host.sysctls.iter().any(|s| s.problem.as_deref() == Some(line));
         let by_problem = |host: &super::HostFacts| host.problems.iter().any(|problem| problem == line);
-        // The same thing as /32 subnets, of which there is a finding each.
+        // Each /32 subnet has a finding of its own.
         let by_subnet = line.contains("a subnet of one address");
         let by_store = facts.status.store.is_some() && line.contains("datastore");
         host.is_some_and(|host| by_sysctl(host) || by_problem(host)) || by_subnet || by_store

@@ -1,4 +1,4 @@
-//! Gathers what `routectl doctor` looks at.
+//! Gathers the facts for `routectl doctor`.
 
 use crate::doctor::RulesetError;
 use crate::view::task_error;
@@ -21,14 +21,14 @@ use crate::view::Views;
 use api::Control;
 use api::view::Diagnosis;
 
-/// A ruleset is listed within so long, or not at all.
+/// The time limit for listing the nftables ruleset.
 const LISTED_WITHIN: Duration = Duration::from_secs(10);
-/// The longest listing that is read, in octets: a node with ten thousand services.
+/// The longest listing that is read, in octets: enough for a node with ten thousand services.
 const LONGEST_LISTING: u64 = 64 * 1024 * 1024;
-/// Routes of other programs that are kept, of those below the pools.
+/// The maximum number of other programs' routes that are kept.
 const MOST_FOREIGN: usize = 1000;
 
-/// What netlink says.
+/// The objects that are read by netlink.
 struct KernelRecords {
     links: Vec<LinkRecord>,
     parent: Option<u32>,
@@ -38,7 +38,7 @@ struct KernelRecords {
 }
 
 impl Views {
-    /// Looks at everything.
+    /// Gathers the facts and runs all checks.
     pub(crate) async fn diagnose(&self) -> Result<Diagnosis, ControlError> {
         let (status, peers, tunnels) = (self.status().await, self.peers().await, self.tunnels().await);
         let state = self.state();
@@ -120,7 +120,7 @@ fn read_kernel(
     Ok(KernelRecords { rules: rules::dump_rules(&mut socket)?, links, parent, foreign, pods })
 }
 
-/// What `nft` lists; without the elements of sets, of which there may be a million.
+/// Lists the nftables ruleset, without the elements of sets, of which there may be a million.
 async fn ruleset() -> Result<serde_json::Value, RulesetError> {
     let listing = async {
         let mut nft = Command::new("nft")

@@ -1,4 +1,4 @@
-//! What this node's kernel does.
+//! Checks of this node's kernel.
 
 use ipnet::IpNet;
 use tunnel::netlink::links::{LinkInfo, LinkRecord};
@@ -7,14 +7,14 @@ use tunnel::netlink::routes::{RouteRecord, RouteVia};
 use super::ruleset::{self, Flow};
 use super::{Code, DoctorFacts, Finding, HostFacts, join_names};
 
-/// The number of `EOPNOTSUPP`, which the kernel answers for a kind of link that it does not know.
+/// `EOPNOTSUPP`: the kernel's answer for an unknown type of link.
 const EOPNOTSUPP: i32 = 95;
-/// The priority of the rule that leads to table main.
+/// The priority of the rule for table main.
 const MAIN: u32 = 32_766;
-/// Those of routed's own rules, by which probes go.
+/// The priority of routed's own rules, which probes use.
 const PROBES: u32 = tunnel::probe::RULE_PRIORITY;
 
-/// Whether the kernel has what tunnels need.
+/// Checks that the kernel has the modules for the tunnels.
 pub(super) fn modules(facts: &DoctorFacts) -> Vec<Finding> {
     let lacking = |host: &HostFacts| {
         let lacks = host.failures.iter().filter(|f| f.errno == EOPNOTSUPP && f.object.starts_with("link "));
@@ -37,7 +37,7 @@ fn module(object: &str, text: &str) -> Finding {
     )
 }
 
-/// What else the kernel refuses.
+/// Reports other objects that the kernel refuses.
 pub(super) fn refusals(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others = host.failures.iter().filter(|f| f.errno != EOPNOTSUPP || !f.object.starts_with("link "));
@@ -55,7 +55,7 @@ pub(super) fn refusals(facts: &DoctorFacts) -> Vec<Finding> {
         )
     };
     let mut findings: Vec<Finding> = others.map(of).collect();
-    // A refusal is summed up in a line of its own there.
+    // A refused object has a finding of its own above.
     let told = |line: &&String| {
         host.sysctls.iter().any(|s| s.problem.as_ref() == Some(line))
             || host.failures.iter().any(|f| line.contains(&f.text))
@@ -66,7 +66,7 @@ pub(super) fn refusals(facts: &DoctorFacts) -> Vec<Finding> {
     findings
 }
 
-/// Whether the sysctls are as they must be.
+/// Checks the sysctls.
 pub(super) fn sysctls(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let of = |sysctl: &tunnel::sysctl::Sysctl| {
@@ -79,7 +79,7 @@ pub(super) fn sysctls(facts: &DoctorFacts) -> Vec<Finding> {
     host.sysctls.iter().filter_map(of).collect()
 }
 
-/// Whether a firewall drops what nodes send each other.
+/// Checks that the firewall passes the packets between nodes.
 pub(super) fn firewall(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(Ok(ruleset)) = facts.host.as_ref().map(|host| host.ruleset.as_ref()) else { return Vec::new() };
     let port = facts.snapshot.configuration.listen_port;
@@ -114,7 +114,7 @@ pub(super) fn firewall(facts: &DoctorFacts) -> Vec<Finding> {
     flows.into_iter().flat_map(of).collect()
 }
 
-/// Whether other programs' routes are used instead of routed's.
+/// Checks that no route of another program precedes routed's routes.
 pub(super) fn foreign_routes(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others: Vec<(&str, IpNet)> = facts
@@ -127,7 +127,7 @@ pub(super) fn foreign_routes(facts: &DoctorFacts) -> Vec<Finding> {
     let shadow = |route: &RouteRecord| {
         let prefix = route.prefix;
         let inside = others.iter().find(|(_, block)| block.contains(&prefix))?;
-        // A single address behind an interface is a pod here that borrowed it.
+        // A single address on an interface is a pod of this node with a borrowed address.
         let borrowed =
             prefix.prefix_len() == prefix.max_prefix_len() && matches!(route.via, RouteVia::Link(_));
         let wins = prefix != inside.1 || route.metric < host.metric;
@@ -164,7 +164,7 @@ fn leads_to(via: &RouteVia, links: &[LinkRecord]) -> String {
     }
 }
 
-/// Whether rules lead packets past table main.
+/// Checks that no rule sends packets to another table before table main.
 pub(super) fn foreign_rules(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others =
@@ -180,7 +180,7 @@ pub(super) fn foreign_rules(facts: &DoctorFacts) -> Vec<Finding> {
     others.map(of).collect()
 }
 
-/// Whether what is sent fits.
+/// Checks the MTU of tunnels and pods.
 pub(super) fn mtu(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let mut findings = Vec::new();

@@ -1,21 +1,22 @@
-//! Reads what `nft -j list ruleset` says for what it does to packets between nodes.
+//! Analyzes the nftables ruleset: finds rules that drop packets between nodes.
 //!
-//! Each base chain that such packets pass is walked as the kernel walks it. A match that can't be told from here (an
-//! address, an interface, a set, something of iptables) is neither true nor false: a drop behind one is told as one of
-//! some packets if the rule names the flow, an acceptance behind one keeps the chain's policy from being blamed.
+//! Each base chain that such packets pass is walked as the kernel walks it. A match that can't be
+//! evaluated here (an address, an interface, a set, an iptables extension) is neither true nor
+//! false. A drop after such a match is reported as a drop of some packets if the rule names the
+//! flow. An accept after such a match means that the chain's policy is not reported.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// What nodes send each other.
+/// A kind of packet that nodes send to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     /// IP protocol 4.
     Ipip,
-    /// BGP, to this port.
+    /// BGP, to this TCP port.
     Tcp(u16),
-    /// VXLAN, to this port.
+    /// VXLAN, to this UDP port.
     Udp(u16),
 }
 
@@ -30,7 +31,7 @@ impl fmt::Display for Flow {
 }
 
 impl Flow {
-    /// How a rule matches it.
+    /// Returns the nft expression that matches the flow.
     pub(super) fn expression(self) -> String {
         match self {
             Flow::Ipip => "meta l4proto 4".to_owned(),
@@ -39,7 +40,7 @@ impl Flow {
         }
     }
 
-    /// Names and numbers of its protocol.
+    /// Returns the names and numbers of the flow's protocol.
     fn protocols(self) -> &'static [&'static str] {
         match self {
             Flow::Ipip => &["4", "ipencap", "ipip", "ipv4"],
@@ -49,20 +50,20 @@ impl Flow {
     }
 }
 
-/// Something that drops a flow.
+/// A rule or policy that drops a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Obstacle {
     /// Family, table and chain.
     pub(super) place: String,
-    /// The base chain that packets come through, as `nft` wants it named.
+    /// The base chain, as nft commands name it.
     pub(super) chain: String,
-    /// The rule, or the policy.
+    /// The rule, or the policy of the chain.
     pub(super) rule: String,
-    /// Whether all packets of the flow meet it.
+    /// Whether it drops all packets of the flow.
     pub(super) for_all: bool,
 }
 
-/// Whether a match is known to hold.
+/// The result of evaluating a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MatchResult {
     Yes,
@@ -70,20 +71,20 @@ enum MatchResult {
     Unknown,
 }
 
-/// What becomes of a packet in a chain.
+/// The outcome of a chain for a packet.
 enum ChainOutcome {
-    /// It goes on behind the chain.
+    /// The packet continues after the chain.
     On,
-    /// It is accepted, at least perhaps.
+    /// The packet is accepted, or may be.
     Accepted,
-    /// It was dropped.
+    /// The packet is dropped.
     Dropped,
 }
 
-/// Chains are followed so deep; nftables itself allows 16.
+/// The depth to which jumps are followed; nftables itself allows 16.
 const DEEPEST: usize = 16;
 
-/// What keeps a flow from passing this node, in or out.
+/// Returns everything that drops a flow on this node, in or out.
 pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
     let empty = Vec::new();
     let items = ruleset["nftables"].as_array().unwrap_or(&empty);
@@ -95,7 +96,7 @@ pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
         if !on_the_way || !["ip", "inet", "netdev"].contains(&family) || chain["type"] == "nat" {
             continue;
         }
-        // routed's own table lets known nodes pass, and nobody else: that is no obstacle.
+        // The table of routed drops packets of unknown nodes only.
         if chain["table"] == "routed" && family == "inet" {
             continue;
         }
@@ -114,7 +115,7 @@ pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
     walk.found
 }
 
-/// Family, table and chain of a chain (`own`: "name") or of a rule ("chain").
+/// Returns family, table and chain of a chain (`own`: "name") or of a rule ("chain").
 fn name(item: &Value, own: &str) -> String {
     let part = |key: &str| item[key].as_str().unwrap_or("?").to_owned();
     format!("{} {} {}", part("family"), part("table"), part(own))
@@ -127,7 +128,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Goes through a chain; `sure` says whether packets are known to get there, and afterwards to get behind it.
+    /// Walks a chain. `sure` is whether all packets reach the chain, and afterwards whether all
+    /// packets pass it.
     fn chain(&mut self, chain: &Value, base: &str, sure: &mut bool, depth: usize) -> ChainOutcome {
         if depth > DEEPEST {
             return ChainOutcome::Accepted;
@@ -174,7 +176,8 @@ impl Walk<'_> {
                         return ChainOutcome::Dropped;
                     }
                 } else if expression.get("accept").is_some() {
-                    // Perhaps it is: then nothing that follows can be said to be for all.
+                    // Some packets may be accepted here, so a later drop does not concern all
+                    // packets.
                     *sure &= certain;
                     if certain || named {
                         return ChainOutcome::Accepted;
@@ -208,7 +211,8 @@ impl Walk<'_> {
         if *sure { ChainOutcome::On } else { ChainOutcome::Accepted }
     }
 
-    /// Whether an expression holds for the flow's packets, and whether it is one that tells flows apart.
+    /// Returns whether an expression matches the flow's packets, and whether it identifies the
+    /// flow.
     fn holds(&self, expression: &Value) -> (MatchResult, bool) {
         let Some(found) = expression.get("match") else {
             let harmless =
@@ -233,7 +237,7 @@ impl Walk<'_> {
             (Some("icmp" | "icmpv6" | "ip6" | "arp"), _, _) => MatchResult::No,
             (_, _, Some("nfproto")) => one_of(right, &|value| value == "ipv4"),
             _ => {
-                // Of a new connection's packets.
+                // The packets considered are those of a new connection.
                 let is_state = left["ct"]["key"] == "state";
                 let states = one_of(right, &|value| value == "new");
                 return (if is_state { states } else { MatchResult::Unknown }, false);
@@ -252,7 +256,7 @@ fn if_flow(right_one: bool) -> MatchResult {
     if right_one { MatchResult::Unknown } else { MatchResult::No }
 }
 
-/// Whether a value, one of a set, or one of a range is as asked for.
+/// Returns whether a value, an element of a set, or an element of a range satisfies `is`.
 fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> MatchResult {
     match right {
         Value::String(text) if text.starts_with('@') => MatchResult::Unknown,
@@ -266,7 +270,7 @@ fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> MatchResult {
             if let Some(Value::Array(bounds)) = object.get("range") {
                 let bound = |at: usize| bounds.get(at).and_then(Value::as_u64);
                 let (Some(low), Some(high)) = (bound(0), bound(1)) else { return MatchResult::Unknown };
-                // Ports are few.
+                // The limit is the number of ports.
                 return yes((low..=high.min(65_535)).any(|value| is(&value.to_string())));
             }
             MatchResult::Unknown
@@ -287,7 +291,7 @@ fn yes(holds: bool) -> MatchResult {
     if holds { MatchResult::Yes } else { MatchResult::No }
 }
 
-/// A rule for people: what it matches, and its verdict.
+/// Formats a rule: its matches and its verdict.
 fn text(expressions: &[Value]) -> String {
     let words = expressions.iter().filter_map(|expression| {
         if let Some(found) = expression.get("match") {

@@ -1,4 +1,4 @@
-//! The firewall's rules as `nft` lists them, and what follows for packets between nodes.
+//! Rulesets in the JSON of `nft`, and the obstacles they contain.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::ruleset::{Flow, obstacles};
 const BGP: Flow = Flow::Tcp(179);
 const VXLAN: Flow = Flow::Udp(4789);
 
-/// A ruleset of one base chain on `input`, and the chains that it jumps to.
+/// Returns a ruleset with a base chain on `input` and further chains.
 fn ruleset(policy: &str, rules: &[Value], others: &[(&str, &[Value])]) -> Value {
     let chain = |name: &str| json!({ "family": "inet", "table": "filter", "name": name });
     let mut base = chain("input");
@@ -44,7 +44,7 @@ fn l4proto() -> Value {
     json!({ "meta": { "key": "l4proto" } })
 }
 
-/// How many drop it for all, and how many for some.
+/// Returns the number of obstacles for all packets, and for some packets.
 fn count(ruleset: &Value, flow: Flow) -> (usize, usize) {
     let found = obstacles(ruleset, flow);
     let all = found.iter().filter(|obstacle| obstacle.for_all).count();
@@ -109,7 +109,7 @@ fn chains_are_followed_and_return_comes_back() {
     let returns = [json!([{ "return": null }]), json!([drop()])];
     let back = ruleset("accept", std::slice::from_ref(&jump), &[("guard", &returns)]);
     assert_eq!(count(&back, VXLAN), (0, 0));
-    // A chain that leads to itself can't be made, but it can be listed.
+    // The kernel refuses a chain that jumps to itself, but a listing could contain one.
     let itself = [json!([{ "jump": { "target": "guard" } }])];
     assert_eq!(count(&ruleset("accept", &[jump], &[("guard", &itself)]), VXLAN), (0, 0));
 }

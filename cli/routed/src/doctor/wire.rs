@@ -1,14 +1,15 @@
-//! What other nodes answer.
+//! Checks of the sessions, tunnels and clocks of other nodes.
 
 use tunnel::probe::prober::LOSSES_IN_ROW;
 
 use super::{Code, DoctorFacts, Finding, node_named};
 use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelView};
 
-/// How far two clocks may be apart, in milliseconds: certificates and logs are told by them.
+/// The accepted difference of two clocks, in milliseconds. Certificates and logs depend on the
+/// clocks.
 const MOST_APART_MS: f64 = 2_000.0;
 
-/// Whether others can call this node.
+/// Checks that BGP listens.
 pub(super) fn listening(facts: &DoctorFacts) -> Vec<Finding> {
     let port = facts.snapshot.configuration.listen_port;
     if facts.status.listen_port.is_some() || facts.snapshot.configuration.routed.bgp_disabled {
@@ -24,7 +25,7 @@ pub(super) fn listening(facts: &DoctorFacts) -> Vec<Finding> {
     )]
 }
 
-/// Whether all sessions are Established.
+/// Checks that all sessions are Established.
 pub(super) fn sessions(facts: &DoctorFacts) -> Vec<Finding> {
     let down = facts.peers.iter().filter(|peer| peer.state != SessionState::Established);
     down.map(|peer| session(facts, peer)).collect()
@@ -50,7 +51,7 @@ fn session(facts: &DoctorFacts, peer: &PeerView) -> Finding {
     )
 }
 
-/// Whether tunnels are answered.
+/// Checks that all tunnels answer.
 pub(super) fn tunnels(facts: &DoctorFacts) -> Vec<Finding> {
     let ways = facts.tunnels.iter().flat_map(|tunnel| tunnel.ways.iter().map(move |way| (tunnel, way)));
     let is_silent = |tunnel: &TunnelView, way: &ProbeView| {
@@ -81,7 +82,7 @@ pub(super) fn tunnels(facts: &DoctorFacts) -> Vec<Finding> {
     .collect()
 }
 
-/// Whether the nodes' clocks agree.
+/// Checks that the nodes' clocks agree.
 pub(super) fn clocks(facts: &DoctorFacts) -> Vec<Finding> {
     let apart = |tunnel: &&TunnelView| tunnel.clock_ahead_ms.is_some_and(|ahead| ahead.abs() > MOST_APART_MS);
     let of = |tunnel: &TunnelView| {

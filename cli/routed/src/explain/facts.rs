@@ -1,4 +1,4 @@
-//! Gathers what is known of the way to an address.
+//! Gathers the facts about the path to an address.
 
 use crate::view::task_error;
 use api::ControlError;
@@ -24,10 +24,11 @@ use api::view::{
     PoolView, RouteView, TunnelView,
 };
 
-/// A neighbour that is there answers within milliseconds: one that is being target for is looked at again after this.
+/// The time after which a pending neighbor entry is read again. A neighbor that is up answers
+/// within milliseconds.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 
-/// What the kernel is target, and what it says.
+/// The kernel's answers to one query.
 struct KernelAnswers {
     lookup: Lookup,
     from: Option<FromView>,
@@ -35,17 +36,17 @@ struct KernelAnswers {
     links: Vec<LinkRecord>,
 }
 
-/// What the neighbour is looked for by.
+/// The next hop whose neighbor entries are read.
 #[derive(Clone, Copy)]
 struct NextHopQuery {
-    /// The address on the wire: the other node's.
+    /// The destination address on the wire: the other node's address.
     outer: IpAddr,
-    /// With VXLAN, the gateway on the device, and its Ethernet address.
+    /// With VXLAN, the gateway on the device and its Ethernet address.
     vtep: Option<(IpAddr, [u8; 6])>,
 }
 
 impl Views {
-    /// Gathers it and finds the first thing that is wrong.
+    /// Gathers the facts and finds the first problem on the path.
     pub(crate) async fn explain_target(&self, request: ExplainRequest) -> Result<ExplainView, ControlError> {
         let target = request.target.trunc();
         let covering = self.routes_where(move |prefix| prefix.contains(&target));
@@ -67,7 +68,7 @@ impl Views {
                 Some(tunnel) => tunnel.route(route.prefix).await.unwrap_or_default(),
                 None => Vec::new(),
             };
-            // Of one's own blocks there may be two: what was learned has the say.
+            // There may be two reports for an own block; the one with a learned path comes first.
             reports.sort_by_key(|report| report.kind.is_none());
             let view = route_view(route, reports.first(), &state, &self.config);
             facts.prefix = Some(route.prefix);
@@ -146,7 +147,7 @@ impl Views {
     }
 }
 
-/// The node that a route leads to.
+/// Returns the tunnel to the node that a route leads to.
 fn tunnel_of_route<'a>(route: &RouteView, tunnels: &'a [TunnelView]) -> Option<&'a TunnelView> {
     let next_hop = route.next_hop?;
     tunnels.iter().find(|tunnel| tunnel.address == Some(next_hop)).or_else(|| {
@@ -185,7 +186,7 @@ async fn ask_kernel(
     seen.map_err(|error| ControlError::Kernel(error.to_string()))
 }
 
-/// Asks the kernel.
+/// Queries the kernel.
 fn query_kernel(
     address: IpAddr,
     from: Option<FromView>,
@@ -197,7 +198,7 @@ fn query_kernel(
     let mut arrival = None;
     let from = match from {
         Some(mut from) => {
-            // A pod is behind an interface, without a gateway between.
+            // A pod is directly behind an interface, without a gateway.
             let way = lookup::look_up(&mut socket, from.address, None)?.way.ok();
             let way = way.filter(|way| way.kind == RouteKind::Unicast && way.gateway.is_none());
             if let Some(link) = way.and_then(|way| name(way.index)) {
@@ -290,7 +291,8 @@ fn pool(state: &DaemonState, target: &IpNet) -> Option<PoolView> {
     })
 }
 
-/// The address that stands for a prefix: of a host itself, else the first one that a pod could have.
+/// Returns the address that represents a prefix: the address itself for a host, else the first
+/// address that a pod could have.
 fn host_of(target: &IpNet) -> IpAddr {
     if target.addr() != target.network() || is_host(target) {
         return target.addr();

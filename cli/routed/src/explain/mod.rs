@@ -1,4 +1,5 @@
-//! What is the first thing that is wrong on the way to an address: from what is known to one line.
+//! `routectl explain`: finds the first problem on the path to an address. The judgement has no I/O;
+//! `facts` gathers its input.
 
 pub(crate) mod facts;
 
@@ -10,19 +11,19 @@ use api::view::{ExitKind, ExplainFacts, LookupView, Verdict, VerdictView};
 #[cfg(test)]
 mod tests;
 
-/// The number of `EHOSTUNREACH`, which the kernel answers for what came in where forwarding is off.
+/// `EHOSTUNREACH`: the kernel's answer for an incoming packet on an interface without forwarding.
 const EHOSTUNREACH: i32 = 113;
-/// The number of `EINVAL`: the route is a blackhole, or the source can't be one.
+/// `EINVAL`: the kernel's answer for a blackhole route or an impossible source address.
 const EINVAL: i32 = 22;
 
-/// A verdict, its words, and what to do.
+/// A verdict, its text, and the remedy.
 type Conclusion = (Verdict, String, Option<String>);
 
-/// The steps of the way, each of which may find something wrong, the first that does has the word.
+/// The checks, in the order of a packet's path. The first one that finds a problem decides.
 const STEPS: &[fn(&ExplainFacts) -> Option<Conclusion>] =
     &[source, block, path, exit, installed, local, kernel, link, wire, length];
 
-/// Finds the first thing that is wrong.
+/// Returns the verdict: the first problem, or that packets reach the target.
 pub fn judge(facts: &ExplainFacts) -> VerdictView {
     let (code, text, remedy) = STEPS.iter().find_map(|step| step(facts)).unwrap_or_else(|| reached(facts));
     VerdictView { ok: code.is_ok(), code, text, remedy }
@@ -32,7 +33,7 @@ fn conclude(verdict: Verdict, text: String, remedy: impl Into<String>) -> Option
     Some((verdict, text, Some(remedy.into())))
 }
 
-/// Nothing is wrong.
+/// Returns the verdict if no check finds a problem.
 fn reached(facts: &ExplainFacts) -> Conclusion {
     let target = &facts.target;
     let Some(route) = &facts.route else {
@@ -56,7 +57,7 @@ fn reached(facts: &ExplainFacts) -> Conclusion {
     (Verdict::Reached, text, None)
 }
 
-/// Where they come from.
+/// Checks the source of the packets.
 fn source(facts: &ExplainFacts) -> Option<Conclusion> {
     let from = facts.from.as_ref()?;
     if from.device.is_some() {
@@ -79,7 +80,7 @@ fn source(facts: &ExplainFacts) -> Option<Conclusion> {
     }
 }
 
-/// Whose block it is.
+/// Checks that the target is in a block with a known owner.
 fn block(facts: &ExplainFacts) -> Option<Conclusion> {
     let target = &facts.target;
     match &facts.owner {
@@ -103,7 +104,7 @@ fn block(facts: &ExplainFacts) -> Option<Conclusion> {
     }
 }
 
-/// Whether there is a path that counts.
+/// Checks that there is an accepted path.
 fn path(facts: &ExplainFacts) -> Option<Conclusion> {
     if facts.route.is_some() {
         return None;
@@ -152,7 +153,7 @@ fn path(facts: &ExplainFacts) -> Option<Conclusion> {
     }
 }
 
-/// Whether the path has an exit point.
+/// Checks that the path has an exit point.
 fn exit(facts: &ExplainFacts) -> Option<Conclusion> {
     let route = facts.route.as_ref()?;
     facts.kernel.as_ref()?;
@@ -171,7 +172,7 @@ fn exit(facts: &ExplainFacts) -> Option<Conclusion> {
     }
 }
 
-/// Whether the kernel has it.
+/// Checks that the kernel has the route.
 fn installed(facts: &ExplainFacts) -> Option<Conclusion> {
     let route = facts.route.as_ref().filter(|_| facts.kernel.is_some())?;
     let own_address = route.next_hop.is_none() && route.exit.is_none();
@@ -185,7 +186,7 @@ fn installed(facts: &ExplainFacts) -> Option<Conclusion> {
     )
 }
 
-/// What is this node's own.
+/// Checks a target on this node.
 fn local(facts: &ExplainFacts) -> Option<Conclusion> {
     let owner = facts.owner.as_ref().filter(|owner| owner.local)?;
     let kernel = facts.kernel.as_ref()?;
@@ -222,7 +223,7 @@ fn refused(facts: &ExplainFacts, kernel: &LookupView) -> Option<Conclusion> {
     )
 }
 
-/// What the kernel does with the packet.
+/// Checks that the kernel forwards the packet by the expected route.
 fn kernel(facts: &ExplainFacts) -> Option<Conclusion> {
     let kernel = facts.kernel.as_ref()?;
     if let Some(found) = refused(facts, kernel) {
@@ -260,7 +261,7 @@ fn kernel(facts: &ExplainFacts) -> Option<Conclusion> {
     }
 }
 
-/// What the tunnel device knows.
+/// Checks the neighbor and forwarding entries of the VXLAN device.
 fn link(facts: &ExplainFacts) -> Option<Conclusion> {
     let neighbour = facts.neighbour.as_ref()?;
     let outer = facts.outer.as_ref()?;
@@ -282,7 +283,7 @@ fn link(facts: &ExplainFacts) -> Option<Conclusion> {
     )
 }
 
-/// What is known of the wire.
+/// Checks that the next hop and the tunnel answer.
 fn wire(facts: &ExplainFacts) -> Option<Conclusion> {
     let node = facts.tunnel.as_ref().map_or("the other node", |tunnel| tunnel.node.as_str());
     if let Some(neighbour) = facts.neighbour.as_ref().filter(|neighbour| silent(&neighbour.state)) {
@@ -319,12 +320,12 @@ fn wire(facts: &ExplainFacts) -> Option<Conclusion> {
     )
 }
 
-/// It was asked for, and has not answered.
+/// Returns whether a neighbor state means that the neighbor does not answer.
 fn silent(state: &str) -> bool {
     [NeighbourState::Failed, NeighbourState::Incomplete].iter().any(|silent| silent.name() == state)
 }
 
-/// Whether what the pod sends fits.
+/// Checks that the pod's MTU fits the tunnel.
 fn length(facts: &ExplainFacts) -> Option<Conclusion> {
     let from = facts.from.as_ref()?;
     let (sends, fits) = (from.mtu?, facts.outer.as_ref()?.mtu?);

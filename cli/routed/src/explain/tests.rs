@@ -1,4 +1,4 @@
-//! Each verdict from the least that leads to it.
+//! A minimal set of facts for each verdict.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use api::view::{
 };
 use resource::{Encapsulation, Mode};
 
-/// Another node's pod, reached by VXLAN as it should be.
+/// Returns the facts about a pod of another node that is reached by VXLAN.
 fn well() -> ExplainFacts {
     let node = "192.168.0.2".parse().ok();
     ExplainFacts {
@@ -126,7 +126,7 @@ fn refusing(errno: i32) -> LookupView {
     }
 }
 
-/// The same address in a block of this node.
+/// Returns the facts about a pod of this node.
 fn own() -> ExplainFacts {
     let mut facts = well();
     let owner = facts.owner.as_mut().expect("an owner");
@@ -145,7 +145,7 @@ fn own() -> ExplainFacts {
     facts
 }
 
-/// What is wrong with the facts, and the verdict that must follow.
+/// An expected verdict, the facts to start from, and the change that causes the verdict.
 type Case = (Verdict, fn() -> ExplainFacts, fn(&mut ExplainFacts));
 
 fn unrouted(facts: &mut ExplainFacts) {

@@ -1,4 +1,4 @@
-//! The events that are kept, and how many of a kind may come.
+//! The buffers of events, with a rate limit for each kind. No I/O, no clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,38 +8,38 @@ use jiff::Timestamp;
 use super::route_summary::RouteSummary;
 use api::view::{Event, EventKind};
 
-/// Longest text, in octets.
+/// The longest text, in octets.
 const MAX_TEXT: usize = 240;
-/// Longest name of what an event is about, in octets.
+/// The longest subject, in octets.
 const MAX_SUBJECT: usize = 64;
-/// Events of a kind that may come at once.
+/// The number of events of a kind that are accepted at once.
 const BURST: u32 = 256;
-/// Events of a kind that may come in a second, in the long run.
+/// The number of events of a kind that are accepted per second on average.
 const RATE_PER_SECOND: u32 = 16;
-/// How long what may not come is summed up.
+/// The time after which suppressed events are summarized.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The events of one kind.
+/// The events of one kind, and their token bucket.
 #[derive(Debug)]
 struct KindBuffer {
     kind: EventKind,
     events: VecDeque<Event>,
-    /// How many may come now, in thousandths.
+    /// The available tokens, in thousandths.
     tokens: u64,
     filled_at: Instant,
-    /// How many may not have come, since when.
+    /// The number of suppressed events, and the time of the first.
     suppressed: Option<(u64, Instant)>,
     routes: RouteSummary,
 }
 
 impl KindBuffer {
-    /// Whether one more may come now.
+    /// Takes a token; returns whether there was one.
     fn take_token(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled_at).as_millis();
         let passed = u64::try_from(passed).unwrap_or(u64::MAX).saturating_mul(u64::from(RATE_PER_SECOND));
         self.tokens = self.tokens.saturating_add(passed).min(u64::from(BURST) * 1000);
         self.filled_at = now;
-        // After a gap the sum comes first, so that the order is right.
+        // After a gap the summary comes first, so that the order of events is right.
         if self.suppressed.is_some() || self.tokens < 1000 {
             return false;
         }
@@ -53,7 +53,7 @@ impl KindBuffer {
     }
 }
 
-/// Events, numbered in the order they came.
+/// The journal. Events are numbered in the order in which they are recorded.
 #[derive(Debug)]
 pub(crate) struct Journal {
     buffers: Vec<KindBuffer>,
@@ -61,7 +61,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// An empty one.
+    /// Returns an empty journal.
     pub(crate) fn new(now: Instant) -> Self {
         let buffer = |kind| KindBuffer {
             kind,
@@ -74,7 +74,7 @@ impl Journal {
         Journal { buffers: EventKind::ALL.into_iter().map(buffer).collect(), seq: 0 }
     }
 
-    /// Notes something; `None` if there is too much of its kind, so that it is only counted.
+    /// Records an event. Returns `None` if the rate limit suppresses it.
     pub(crate) fn record(
         &mut self,
         kind: EventKind,
@@ -91,7 +91,7 @@ impl Journal {
         Some(append(buffer, &mut self.seq, at, what, subject, text))
     }
 
-    /// Notes a batch of changed best paths; what is too much is summed up.
+    /// Records a batch of changed best paths. A suppressed batch is added to the summary.
     pub(crate) fn record_routes(
         &mut self,
         summary: &RouteSummary,
@@ -106,12 +106,12 @@ impl Journal {
         Some(append(buffer, &mut self.seq, at, summary.what(), None, summary.text()))
     }
 
-    /// When [`Journal::summarize`] has something to do.
+    /// Returns the time at which [`Journal::summarize`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.buffers.iter().filter_map(|buffer| Some(buffer.suppressed?.1 + SUMMARY_INTERVAL)).min()
     }
 
-    /// Says how many events of which kinds were too many, a second after the first of them.
+    /// Records a summary of the suppressed events of each kind, one second after the first of them.
     pub(crate) fn summarize(&mut self, (at, now): (Timestamp, Instant)) -> Vec<Event> {
         let mut said = Vec::new();
         for buffer in &mut self.buffers {
@@ -134,7 +134,7 @@ impl Journal {
         said
     }
 
-    /// The events that are kept, from a time on, in their order.
+    /// Returns the events since a time, in order.
     pub(crate) fn since(&self, from: Option<Timestamp>) -> Vec<Event> {
         let all = self.buffers.iter().flat_map(|buffer| &buffer.events);
         let mut events: Vec<Event> =
@@ -162,7 +162,7 @@ fn append<'a>(
     &buffer.events[place]
 }
 
-/// How many events of a kind are kept.
+/// Returns the capacity of a kind's buffer.
 fn places(kind: EventKind) -> usize {
     match kind {
         EventKind::Session | EventKind::Route | EventKind::Tunnel => 1024,
@@ -175,7 +175,7 @@ fn places(kind: EventKind) -> usize {
     }
 }
 
-/// One with its texts cut.
+/// Returns an event with truncated texts.
 fn event(
     (seq, at): (u64, Timestamp),
     kind: EventKind,
@@ -193,7 +193,7 @@ fn cut(mut text: String, longest: usize) -> String {
         text.truncate(ends.last().unwrap_or(0));
         text.push('…');
     }
-    // What was written with room to grow gives it back.
+    // The spare capacity of the string is released.
     text.shrink_to_fit();
     text
 }
@@ -220,14 +220,15 @@ mod tests {
         for number in 0..100_000u64 {
             came += u64::from(record(&mut journal, EventKind::Session, "flap", times(start, number / 100)));
         }
-        // One second of a thousand milliseconds: what may come at once, and nothing more until it is summed up.
+        // The thousand events span one second: the burst is accepted, and nothing more until the
+        // summary.
         assert_eq!(came, 256);
         assert_eq!(journal.deadline(), Some(times(start, 1002).1));
         let said = journal.summarize(times(start, 1100));
         assert_eq!(said.len(), 1);
         assert_eq!(said[0].text, "and 99744 more session events within 1 s");
         assert_eq!(journal.deadline(), None);
-        // In the long run sixteen a second.
+        // On average sixteen events per second are accepted.
         let later = |second: u64| times(start, 1100 + second * 1000);
         let came: usize = (0..100u64)
             .map(|second| {

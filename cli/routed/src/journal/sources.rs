@@ -1,4 +1,4 @@
-//! Looks on, and has what happens written into the journal: sessions, the store, the resources, the ways and the kernel.
+//! Tasks that observe the daemon and record events: sessions, store, resources, tunnels and kernel.
 
 mod resources;
 mod tunnels;
@@ -18,7 +18,7 @@ use crate::journal::JournalHandle;
 use api::view::EventKind;
 use datastore::StoreHealth;
 
-/// Begins to look on.
+/// Starts the tasks.
 pub(crate) fn start(
     journal: &JournalHandle,
     state: watch::Receiver<Arc<DaemonState>>,
@@ -53,7 +53,7 @@ async fn record_state(journal: JournalHandle, mut state: watch::Receiver<Arc<Dae
     }
 }
 
-/// Has an eye on each peer that is new.
+/// Starts a task for each new peer.
 fn watch_peers(journal: &JournalHandle, now: &DaemonState, watched: &mut HashSet<PeerId>) {
     let there: HashSet<PeerId> = now.peers.iter().map(|peer| peer.id).collect();
     watched.retain(|id| there.contains(id));
@@ -63,7 +63,7 @@ fn watch_peers(journal: &JournalHandle, now: &DaemonState, watched: &mut HashSet
     }
 }
 
-/// Ends with the peer.
+/// Records the events of a peer until the peer is removed.
 async fn record_peer(
     journal: JournalHandle,
     name: String,
@@ -83,7 +83,8 @@ async fn record_peer(
         };
         let came_up = times_now.saturating_sub(times);
         let reason = || error.clone().unwrap_or_else(|| "ended".to_owned());
-        // Only the latest state is told, so a session may have gone and come back meanwhile.
+        // A watch channel has only the latest state: the session may have gone down and up in
+        // between.
         if up && (!is_up || came_up > 0) {
             record("down", reason());
         }
@@ -135,7 +136,7 @@ async fn record_store(journal: JournalHandle, mut health: watch::Receiver<StoreH
                 );
             }
         }
-        // What never was connected is not away yet.
+        // A store that was never connected has not been lost.
         if now.connected || connected.is_some() {
             connected = Some(now.connected);
         }
@@ -169,7 +170,7 @@ mod tests {
         }
     }
 
-    /// Lets all that is ready run, and gives what was noted.
+    /// Lets all tasks run, then returns the recorded events.
     async fn recorded(journal: &JournalHandle) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(1)).await; // why: virtual time, which passes when all is at rest
         let past = journal.events(None, false).await.unwrap();
@@ -188,7 +189,7 @@ mod tests {
         recorded(&journal).await;
         sender.send_replace(status(SessionState::Established, 1, Some("connection refused")));
         recorded(&journal).await;
-        // Gone and back before anybody looked.
+        // The session goes down and up between two observations.
         sender.send_replace(status(SessionState::Established, 2, Some("hold timer expired")));
         recorded(&journal).await;
         sender.send_replace(status(SessionState::Idle, 2, Some("Cease")));

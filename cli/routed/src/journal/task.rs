@@ -1,4 +1,4 @@
-//! The task that keeps the journal, and the handle to it.
+//! The task that owns the journal, and its handle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +14,11 @@ use crate::journal::{Journal, RouteSummary};
 use api::view::{Event, EventKind};
 use api::{ControlError, EventHistory, EventSource};
 
-/// What may wait for the journal; beyond it events are counted, and whoever makes them never waits.
+/// The capacity of the command queue. Events beyond it are counted as lost; recording never blocks.
 const COMMAND_QUEUE: usize = 512;
-/// Events that a follower may be behind; one that is further is dropped.
+/// The number of events that a follower may lag behind; a slower follower is disconnected.
 const FOLLOWER_LAG: usize = 1024;
-/// Followers at once: an operator has a few terminals.
+/// The maximum number of followers: an operator has a few terminals.
 const MAX_FOLLOWERS: usize = 16;
 
 enum JournalCommand {
@@ -36,7 +36,7 @@ enum JournalCommand {
     },
 }
 
-/// The way to the journal; clones lead to the same one.
+/// The handle of the journal's task. Clones refer to the same journal.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalHandle {
     commands: mpsc::Sender<JournalCommand>,
@@ -50,7 +50,7 @@ impl std::fmt::Debug for JournalCommand {
 }
 
 impl JournalHandle {
-    /// Starts the journal's task, which ends with its last handle.
+    /// Starts the journal's task, which ends with the last handle.
     pub(crate) fn start() -> Self {
         let (commands, received) = mpsc::channel(COMMAND_QUEUE);
         let missed = Arc::<AtomicU64>::default();
@@ -58,7 +58,7 @@ impl JournalHandle {
         JournalHandle { commands, missed }
     }
 
-    /// Notes something, without waiting.
+    /// Records an event, without waiting.
     pub(crate) fn record(
         &self,
         kind: EventKind,
@@ -70,7 +70,7 @@ impl JournalHandle {
         self.send(JournalCommand::Event { kind, what, subject, text });
     }
 
-    /// Notes a batch of changed best paths, without waiting.
+    /// Records a batch of changed best paths, without waiting.
     pub(crate) fn record_routes(&self, summary: RouteSummary) {
         if !summary.is_empty() {
             self.send(JournalCommand::Routes(summary));
@@ -104,7 +104,7 @@ impl EventSource for JournalHandle {
 
 async fn run(mut commands: mpsc::Receiver<JournalCommand>, missed: Arc<AtomicU64>) {
     let mut journal = Journal::new(Instant::now());
-    // Its places are all there from the start, so it is only made for somebody.
+    // A broadcast channel allocates its full capacity, so it is created for the first follower.
     let mut followers: Option<broadcast::Sender<Arc<Event>>> = None;
     loop {
         let deadline = journal.deadline();
@@ -119,7 +119,7 @@ async fn run(mut commands: mpsc::Receiver<JournalCommand>, missed: Arc<AtomicU64
         followers = followers.filter(|followers| followers.receiver_count() > 0);
         let publish = |event: &Event| {
             if let Some(followers) = &followers {
-                // Where the last has just gone: fine.
+                // The last follower may have just disconnected.
                 let _ = followers.send(Arc::new(event.clone()));
             }
         };
@@ -141,13 +141,14 @@ async fn run(mut commands: mpsc::Receiver<JournalCommand>, missed: Arc<AtomicU64
                 let history = if follows && count >= MAX_FOLLOWERS {
                     Err(ControlError::TooManyFollowers(MAX_FOLLOWERS))
                 } else {
-                    // From the same moment on, so that nothing is told twice or left out.
+                    // The channel and the history start at the same event, so that none is
+                    // duplicated or lost.
                     let next = follows.then(|| {
                         followers.get_or_insert_with(|| broadcast::Sender::new(FOLLOWER_LAG)).subscribe()
                     });
                     Ok(EventHistory { events: journal.since(since), next })
                 };
-                // Whoever asked may have gone.
+                // The client may have disconnected.
                 let _ = answer.send(history);
             }
             None => {}
@@ -173,7 +174,7 @@ mod tests {
         for follower in &mut all {
             assert_eq!(follower.recv().await.unwrap().text, "after");
         }
-        // Those that have gone make room.
+        // Dropped followers free their places.
         all.clear();
         assert!(journal.events(None, true).await.is_ok());
     }
@@ -181,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_is_counted_and_nobody_waits() {
         let journal = JournalHandle::start();
-        // The journal's task has no turn meanwhile.
+        // The journal's task does not run meanwhile.
         for number in 0..COMMAND_QUEUE + 70 {
             journal.record(EventKind::Session, "up", None, number);
         }

@@ -1,4 +1,5 @@
-//! What resources would change on this node, found out by the code that would do it, on a copy.
+//! `routectl plan`: computes the changes that resources would cause on this node. The daemon's own
+//! code runs on a copy of the RIB.
 
 use crate::view::task_error;
 use api::ControlError;
@@ -21,16 +22,16 @@ use crate::view::convert::kernel_changes;
 use api::Proposal;
 use api::view::{AdvertisementChange, ChangeKind, ObjectChange, PlanView, SessionChange, SessionFate};
 
-/// Prefixes that are named for each peer; the rest is counted.
+/// The number of prefixes that are named for each peer; the others are counted.
 const NAMED_PREFIXES: usize = 10;
-/// Prefixes decided on in one go.
+/// The number of prefixes that are decided in one step.
 const DECISION_BATCH: usize = 4096;
 
-/// What peers are told: prefixes with the next hops.
+/// The prefixes that are advertised to each peer, with their next hops.
 type AdvertisedRoutes = BTreeMap<PeerId, BTreeMap<IpNet, Vec<IpAddr>>>;
 
 impl Views {
-    /// Rehearses it.
+    /// Computes the changes that a proposal would cause.
     pub(crate) async fn plan_changes(&self, proposal: Proposal) -> Result<PlanView, ControlError> {
         let state = self.state();
         let mut view = PlanView {
@@ -49,7 +50,7 @@ impl Views {
                 return Ok(view);
             }
         };
-        // The same keys as those that run, where they are the same files.
+        // The files are read again, so unchanged files give unchanged keys.
         let problems = Passwords::read_for(&after).apply_to(&mut after);
         view.problem = problems.into_iter().next();
         let before = state.node_config.clone();
@@ -68,7 +69,8 @@ impl Views {
     }
 }
 
-/// Has a copy of the RIB do what the daemon would.
+/// Applies a configuration to a copy of the RIB, as the daemon would. Returns the changed
+/// advertisements and the changed best paths.
 fn simulate(
     mut rib: Rib,
     state: &DaemonState,
@@ -78,7 +80,7 @@ fn simulate(
     rib.set_forwards(true);
     let ids: Vec<(PeerId, IpAddr)> = state.peers.iter().map(|peer| (peer.id, peer.peering.address)).collect();
     let then = advertised_routes(&rib, &ids);
-    // What waited before is no part of it.
+    // Pending changes of before are not part of the result.
     settle(&mut rib);
     let _ = best(&mut rib);
     rib.configure(after.rib.clone());
@@ -101,7 +103,7 @@ fn simulate(
                 rib.set_peer_policy(*id, peer.policy.clone());
                 rib.resume(*id, &mut DiscardDelivery);
             }
-            // DynamicNeighbors of a range stay as long as there is one that has them.
+            // Dynamic neighbors stay while a range contains them.
             None if after.ranges.iter().any(|range| range.range.net.contains(address)) => {}
             None => {
                 rib.peer_down(*id, bgp::session::Retention::default());
@@ -172,7 +174,7 @@ fn difference(
     change
 }
 
-/// What becomes of each session.
+/// Returns the change of each session.
 fn sessions(before: Option<&NodeConfig>, after: &NodeConfig) -> Vec<SessionChange> {
     let by_address = |node_config: &NodeConfig| -> BTreeMap<IpAddr, PeerSettings> {
         node_config.peers.iter().map(|peer| (peer.peering.address, peer.clone())).collect()
@@ -215,7 +217,7 @@ fn session(
     }
 }
 
-/// What differs of what a session is opened with.
+/// Returns the names of the session parameters that differ.
 fn reopens(then: &PeerSettings, now: &PeerSettings) -> Vec<String> {
     if then.config == now.config && then.address == now.address {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! From the libraries' types to the API's views, which own the public JSON.
+//! Converts types of the libraries to the views of the API, which define the public JSON.
 
 use api::view::{
     BfdState, ChangeKind, ExitKind, FirewallView, KernelChanges, KernelLatencyView, LatencyView, LegView,

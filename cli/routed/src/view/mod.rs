@@ -1,4 +1,4 @@
-//! What `routectl show` is answered.
+//! The views of the control API: answers to `routectl show` and other read-only requests.
 
 pub(crate) mod convert;
 pub(crate) mod kernel;
@@ -42,10 +42,11 @@ use api::view::{
 use api::{Control, ControlError, ExplainRequest, Proposal, RouteQuery};
 use datastore::StoreHealth;
 
-/// Blocks announced by others than their owners that are named; the rest is counted.
+/// The number of disputed blocks that are named; the others are counted.
 const DISPUTES_SHOWN: usize = 20;
 
-/// Sees everything, changes nothing.
+/// The implementation of the control API. It reads the daemon's parts and changes nothing, except
+/// that it passes on a request to drain.
 pub(crate) struct Views {
     pub(crate) config: DaemonConfig,
     state: watch::Receiver<Arc<DaemonState>>,
@@ -59,7 +60,7 @@ pub(crate) struct Views {
     loop_latency: Option<watch::Receiver<tunnel::latency::Latency>>,
 }
 
-/// Where the views come from.
+/// The handles of the parts that the views read.
 pub(crate) struct ViewSources {
     pub(crate) state: watch::Receiver<Arc<DaemonState>>,
     pub(crate) rib: RibHandle,
@@ -88,7 +89,7 @@ impl Views {
         }
     }
 
-    /// The same of a daemon whose store can be out of reach.
+    /// Adds the health of a shared store, and the problems of the tasks that use it.
     pub(crate) fn with_store(
         self,
         store: Option<watch::Receiver<StoreHealth>>,
@@ -97,7 +98,7 @@ impl Views {
         Views { store, registrations, ..self }
     }
 
-    /// The same of a daemon whose loop is timed.
+    /// Adds the measured delay of the daemon's loop.
     pub(crate) fn with_loop_latency(self, loop_latency: watch::Receiver<tunnel::latency::Latency>) -> Views {
         Views { loop_latency: Some(loop_latency), ..self }
     }
@@ -110,12 +111,12 @@ impl Views {
         self.tunnel.as_ref()?.report().await.ok()
     }
 
-    /// The report without its routes, which may be a million.
+    /// Returns the report of the tunnels without its routes, which may be a million.
     pub(crate) async fn summary(&self) -> Option<DataplaneReport> {
         self.tunnel.as_ref()?.summary().await.ok()
     }
 
-    /// Returns how each other node is reached, by name.
+    /// Returns the state of the tunnels to the other nodes, by name.
     pub(crate) async fn tunnel_views(&self) -> Vec<TunnelView> {
         let tunnels = self.summary().await.map(|report| report.tunnels).unwrap_or_default();
         tunnels.into_iter().map(convert::tunnel_view).collect()
@@ -302,12 +303,13 @@ impl Control for Views {
     }
 }
 
-/// Returns the error of a task that does not answer.
+/// Returns the error for a task that does not answer.
 pub(crate) fn task_error(error: impl std::fmt::Display) -> ControlError {
     ControlError::Task(error.to_string())
 }
 
-/// Blocks that nodes announce although the table gives them to others.
+/// Returns a line for each block that a node advertises although the node table assigns it to
+/// another node.
 fn disputes(state: &DaemonState, (count, first): (usize, Vec<(IpNet, bgp::PeerId)>)) -> Vec<String> {
     let line = |(prefix, id): &(IpNet, bgp::PeerId)| {
         let from = state.name_of(*id).unwrap_or("a peer that is gone");
@@ -329,7 +331,7 @@ fn disputes(state: &DaemonState, (count, first): (usize, Vec<(IpNet, bgp::PeerId
     lines
 }
 
-/// Peers that have nearly as many prefixes as they may.
+/// Returns a line for each peer that approaches its maximum of prefixes.
 fn near_limit(state: &DaemonState, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec<String> {
     let near = |peer: &PeerEntry| {
         let max = peer.max_prefixes?;

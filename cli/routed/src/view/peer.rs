@@ -1,4 +1,4 @@
-//! What `routectl show peers NAME` is answered.
+//! The answer to `routectl show peers NAME`.
 
 use bgp::net::TrafficFlow;
 use bgp::wire::capability::{Capabilities, Roles};
@@ -10,7 +10,7 @@ use crate::view::{Views, count, peer_view, timestamp};
 use api::view::{OpenView, PeerDetail, TrafficView};
 
 impl Views {
-    /// The session with the peer of this name or address.
+    /// Returns the details of the peer with this name or address.
     pub(crate) async fn peer_detail(&self, name: String) -> Option<PeerDetail> {
         let state = self.state();
         let peer = state.peer_named(&name)?;
@@ -58,7 +58,7 @@ fn open_view(open: &Open) -> OpenView {
     }
 }
 
-/// The capabilities, by the names of the RFCs.
+/// Returns the capabilities, named as in the RFCs.
 fn capabilities(all: &Capabilities) -> Vec<String> {
     let mut lines = Vec::new();
     let families = |set: Families| {

@@ -1,4 +1,4 @@
-//! What `routectl show routes` is answered.
+//! The answer to `routectl show routes`.
 
 use crate::view::task_error;
 use api::ControlError;
@@ -12,11 +12,11 @@ use crate::view::{Views, by_prefix, route_view};
 use api::view::RouteView;
 use api::{RouteQuery, WhichRoutes};
 
-/// Places of the RIB's table that are looked at in one go.
+/// The number of table places that one query of the RIB covers.
 const CHUNK: usize = 8192;
 
 impl Views {
-    /// Gathers the routes that are asked for.
+    /// Returns the routes that match a query.
     pub(crate) async fn matching_routes(&self, asked: RouteQuery) -> Result<Vec<RouteView>, ControlError> {
         let state = self.state();
         let peer = match &asked.peer {
@@ -62,19 +62,19 @@ impl Views {
         }
     }
 
-    /// One path; `best` is said of one that nothing is held against.
+    /// Returns the view of one path; `best` is the reason for a path that no rule rejects.
     fn view(&self, route: &RouteInfo, state: &DaemonState, best: &str) -> RouteView {
         let mut view = route_view(route, None, state, &self.config);
         if let Some(path) = route.paths.first() {
             view.reason = path.reason.map_or_else(|| best.to_owned(), |reason| reason.to_string());
-            // Own ones have a next hop as they are told.
+            // Own paths have the next hop with which they are advertised.
             view.next_hop = Some(path.next_hop);
         }
         view
     }
 
-    /// Every prefix that `wanted` accepts, in order; asked for in parts, so that sessions and routes
-    /// go on meanwhile.
+    /// Returns the routes of every prefix that `wanted` accepts, sorted. The RIB is queried in
+    /// chunks, so that sessions and route changes proceed meanwhile.
     pub(crate) async fn routes_where(
         &self,
         wanted: impl Fn(&IpNet) -> bool + Clone + Send + 'static,
@@ -82,7 +82,8 @@ impl Views {
         self.in_parts(move |rib, start| rib.routes_from(start, CHUNK, wanted.clone())).await
     }
 
-    /// What `some` finds from a place on, from everywhere, in order.
+    /// Collects the results of `some`, which starts at a place of the table, over the whole table;
+    /// sorted.
     async fn in_parts(
         &self,
         some: impl Fn(&Rib, u32) -> (Vec<RouteInfo>, Option<u32>) + Clone + Send + 'static,
@@ -96,20 +97,20 @@ impl Views {
             next = after;
         }
         routes.sort_by_key(|route: &RouteInfo| route.prefix);
-        // One that went and came back meanwhile was seen at two places.
+        // A prefix that is removed and added between two queries appears at two places.
         routes.dedup_by_key(|route| route.prefix);
         Ok(routes)
     }
 }
 
-/// Each path of each prefix by itself.
+/// Splits routes into one route for each path.
 fn each_path(routes: &[RouteInfo]) -> impl Iterator<Item = RouteInfo> + '_ {
     routes.iter().flat_map(|route| {
         route.paths.iter().map(|path| RouteInfo { prefix: route.prefix, paths: vec![path.clone()] })
     })
 }
 
-/// The peer with a name, or with an address.
+/// Returns the ID of the peer with this name or address.
 fn peer_named(state: &DaemonState, name: &str) -> Result<bgp::PeerId, ControlError> {
     let found = state.peer_named(name).map(|peer| peer.id);
     found.ok_or_else(|| ControlError::NoPeer(name.to_owned()))

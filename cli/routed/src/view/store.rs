@@ -1,4 +1,4 @@
-//! The shared datastore's part of `show status`.
+//! The store part of `show status`.
 
 use api::view::StoreView;
 use datastore::StoreHealth;
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::daemon::state::DaemonState;
 
-/// What `show status` says of a shared store.
+/// Returns the view of a shared store.
 pub(crate) fn store_view(
     health: Option<&watch::Receiver<StoreHealth>>,
     state: &DaemonState,
@@ -25,7 +25,7 @@ pub(crate) fn store_view(
     })
 }
 
-/// What somebody should know of it.
+/// Returns the warning about a store that is out of reach.
 pub(crate) fn store_warning(store: &StoreView) -> Option<String> {
     let problem = store.problem.as_deref().unwrap_or("no answer");
     let what = if store.from_snapshot { "the last valid snapshot runs" } else { "what was known runs on" };

@@ -1,4 +1,4 @@
-//! What has changed in the resources, in one line.
+//! Records changes of the resources, one line each.
 
 use std::cmp::Ordering;
 
@@ -7,12 +7,12 @@ use crate::journal::JournalHandle;
 use api::view::EventKind;
 use resource::{Kind, Snapshot};
 
-/// Resources of a kind that are named.
+/// The number of resources of a kind that are named.
 const NAMED: usize = 3;
-/// Problems that are noted of one change; the rest is in `show status`.
+/// The number of problems that are recorded for one change; `show status` has all of them.
 const PROBLEMS: usize = 8;
 
-/// Notes what is another than before.
+/// Records the differences between two states.
 pub(super) fn record(journal: &JournalHandle, before: &DaemonState, now: &DaemonState) {
     let kind = EventKind::Configuration;
     if before.snapshot != now.snapshot {
@@ -37,7 +37,7 @@ pub(super) fn record(journal: &JournalHandle, before: &DaemonState, now: &Daemon
     }
 }
 
-/// `nodes: +node-6; ippools: ~default, -old`
+/// Returns the differences as in `nodes: +node-6; ippools: ~default, -old`.
 fn differences(before: &Snapshot, now: &Snapshot) -> String {
     let mut parts = Vec::new();
     let mut part = |kind: Kind, changes: ChangeList| parts.extend(changes.text(kind));
@@ -52,7 +52,7 @@ fn differences(before: &Snapshot, now: &Snapshot) -> String {
     parts.join("; ")
 }
 
-/// How many, and the first by name with what became of them.
+/// The first changes by name, and the number of the others.
 #[derive(Default)]
 struct ChangeList {
     named: Vec<String>,
@@ -70,7 +70,7 @@ impl ChangeList {
     }
 }
 
-/// Of two lists in the order of their names.
+/// Compares two lists that are sorted by name.
 fn changes<T: PartialEq>(before: &[T], now: &[T], name: impl Fn(&T) -> &str) -> ChangeList {
     let mut changes = ChangeList::default();
     let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());

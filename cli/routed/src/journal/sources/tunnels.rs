@@ -1,4 +1,4 @@
-//! What the tunnels tell of themselves.
+//! Records the activity of the tunnels.
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -9,7 +9,7 @@ use tunnel::report::ExitKind;
 use crate::journal::JournalHandle;
 use api::view::EventKind;
 
-/// Ends with the tunnels.
+/// Records activity until the tunnels end.
 pub(super) async fn record_tunnels(
     journal: JournalHandle,
     mut activity: broadcast::Receiver<TunnelActivity>,
