@@ -1,8 +1,6 @@
 //! The routing daemon of a node. The library holds everything but the command line, so that tests
 //! can call its parts.
 //!
-//! The modules, in the order of their dependencies (each uses modules above it):
-//!
 //! - `config`: `routed.yaml`, the configuration of the daemon itself, and the store it names.
 //! - `host`: the host: file descriptors, memory, cloud detection, the tunnel address.
 //! - `cni`: the network configuration for container runtimes.
@@ -11,13 +9,13 @@
 //! - `journal`: the bounded log of events, and the tasks that record them.
 //! - `shared_store`: with a shared store, registers the node, claims and releases blocks.
 //! - `view`: converts the state of all parts to the views of the control API.
-//! - `explain`, `doctor`, `plan`: each gathers facts through `view`, then judges them without I/O.
+//! - `explain`, `doctor`, `plan`: gather facts through `view` and judge them without I/O.
 //! - `run`: connects all of these: start, serve, reload, stop.
 //!
-//! Dependencies point one way: `config` ← `node_config` ← `daemon` ← `view` ← {`explain`,
-//! `doctor`, `plan`} ← `run`. Two exceptions: `Views` in `view` implements `api::Control` and
-//! therefore calls the three last, and `daemon` records in the journal what `journal` also
-//! observes of the daemon.
+//! Dependencies point one way: `config` <- `node_config` <- `daemon` <- `view` <- {`explain`,
+//! `doctor`, `plan`} <- `run`. The exceptions: `view::Views` implements `api::Control` and so calls
+//! the methods that the last three add to it; `daemon` records events in `journal`, whose tasks
+//! observe `daemon::state`; and `config` has a field of a type of `shared_store::autodetect`.
 
 mod cni;
 pub mod config;

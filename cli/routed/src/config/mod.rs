@@ -1,4 +1,4 @@
-//! `routed.yaml`: what concerns this node's daemon only.
+//! `routed.yaml`: the configuration of the daemon on this node.
 
 pub(crate) mod store;
 
@@ -13,47 +13,52 @@ use resource::reader::{Fields, Report};
 use resource::tree::{self, Value};
 use resource::{MAX_FILE_BYTES, Mistake, scalar};
 
-/// The daemon's configuration, valid.
+/// The validated configuration of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// The name of this node among the Node resources (`node`, by default the host's name).
+    /// The name of this node's Node resource (`node`, default: the host's name).
     pub node: String,
-    /// The control socket (`socket`, `/run/routed/routed.sock`).
+    /// The path of the control socket (`socket`, default: `/run/routed/routed.sock`).
     pub socket: PathBuf,
-    /// The group that may look and change nothing (`readGroup`), by a socket of its own beside the other; none.
+    /// The group that may read but not change anything (`readGroup`); it has a socket of its own
+    /// next to the control socket. Default: none.
     pub read_group: Option<String>,
-    /// Where the last valid snapshot and the tunnel address are kept (`stateDir`, `/var/lib/routed`).
+    /// The directory of the last valid snapshot and the tunnel address (`stateDir`, default:
+    /// `/var/lib/routed`).
     pub state_dir: PathBuf,
-    /// Where metrics, health and the status page are served (`status`, `127.0.0.1:9179`); `None` if off.
+    /// The address of metrics, health and status page (`status`, default: `127.0.0.1:9179`);
+    /// `None`: `off`.
     pub status: Option<SocketAddr>,
-    /// What routes are written to (`dataplane`, `kernel`).
+    /// The destination of routes (`dataplane`, default: `kernel`).
     pub dataplane: Dataplane,
-    /// `rtm_protocol` of the routes that are ours (`routeProtocol`, 179): 5 to 255, below which the
-    /// kernel's own protocols lie.
+    /// The `rtm_protocol` of routed's routes (`routeProtocol`, default: 179): 5 to 255, because the
+    /// kernel uses the lower numbers.
     pub route_protocol: u8,
-    /// Where resources come from (`datastore`), the only key without a default.
+    /// The source of the resources (`datastore`), the only key without a default.
     pub datastore: Datastore,
-    /// How this node's addresses are found where it registers itself (`autodetect`).
+    /// The methods of address autodetection when this node registers itself (`autodetect`).
     pub autodetect: AutodetectSettings,
-    /// How many blocks of addresses this node claims by itself (`ipam`).
+    /// The claims of address blocks (`ipam`).
     pub ipam: IpamSettings,
-    /// Whether this machine is in Azure: found out, not configured.
+    /// Whether this machine is in Azure; detected, not configured.
     pub in_azure: bool,
-    /// What is logged (`log`, `info`): a level, or levels of modules, as `tracing_subscriber::filter::Targets` reads them.
+    /// The log filter (`log`, default: `info`): a level, or levels of modules in the syntax of
+    /// `tracing_subscriber::filter::Targets`.
     pub log: String,
 }
 
-/// How many blocks a node claims by itself, of each family that a pool is there for.
+/// The settings of block claims. They apply to each address family that has a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpamSettings {
-    /// At least so many (`ipam.blocks`, 1); 0: none are claimed.
+    /// The minimum number of blocks (`ipam.blocks`, default: 1); 0: no block is claimed.
     pub blocks: u8,
-    /// Another when fewer addresses than that are left in them (`ipam.freeAddresses`, 16).
+    /// The number of free addresses below which another block is claimed (`ipam.freeAddresses`,
+    /// default: 16).
     pub free_addresses: u16,
-    /// But never more than so many (`ipam.maxBlocks`, 20, as Calico's maxBlocksPerHost).
+    /// The maximum number of blocks (`ipam.maxBlocks`, default: 20, as Calico's maxBlocksPerHost).
     pub max_blocks: u8,
-    /// How long after its Node resource was deleted a node's blocks are released (`ipam.reclaimAfter`, 5m); `None`: they
-    /// are kept (`off`).
+    /// The time after which the blocks of a deleted node are released (`ipam.reclaimAfter`,
+    /// default: 5m); `None`: never (`off`).
     pub reclaim_after: Option<Duration>,
 }
 
@@ -68,12 +73,12 @@ impl Default for IpamSettings {
     }
 }
 
-/// How a node's addresses are found.
+/// The methods of address autodetection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutodetectSettings {
-    /// `autodetect.ipv4`, `first-found`.
+    /// The method for IPv4 (`autodetect.ipv4`, default: `first-found`).
     pub ipv4: AutodetectMethod,
-    /// `autodetect.ipv6`, `none`.
+    /// The method for IPv6 (`autodetect.ipv6`, default: `none`).
     pub ipv6: AutodetectMethod,
 }
 
@@ -83,19 +88,19 @@ impl Default for AutodetectSettings {
     }
 }
 
-/// What routes are written to.
+/// The destination of routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dataplane {
     /// The kernel's routing table.
     Kernel,
-    /// Nothing: a pure route reflector.
+    /// No destination: for a route reflector without pods.
     None,
 }
 
-/// Reads the configuration from a file; the host's name is the default of `node`.
+/// Reads the configuration from a file. The host's name is the default of `node`.
 ///
 /// # Errors
-/// Every mistake in it, or that it can't be read.
+/// Every mistake in the file, or that it can't be read.
 pub fn load(path: &Path) -> Result<DaemonConfig, Vec<Mistake>> {
     let file = path.display().to_string();
     let broken = |rule: String| vec![Mistake { file: file.clone(), line: 0, field: String::new(), rule }];
@@ -109,10 +114,10 @@ pub fn load(path: &Path) -> Result<DaemonConfig, Vec<Mistake>> {
     Ok(DaemonConfig { in_azure: crate::host::cloud::is_azure(), ..config })
 }
 
-/// Reads the configuration from text; `file` names it in mistakes, `host` is the host's name.
+/// Parses the configuration. `file` names it in mistakes; `host` is the host's name.
 ///
 /// # Errors
-/// Every mistake in it.
+/// Every mistake in the text.
 pub fn parse(file: &str, text: &str, host: Option<&str>) -> Result<DaemonConfig, Vec<Mistake>> {
     let mut report = Report::new(file);
     let located = match tree::parse(text, 1) {
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_datastore_is_needed() {
+    fn only_the_datastore_is_required() {
         let config =
             parse("routed.yaml", "datastore: { file: /etc/routed/resources }\n", Some("host-1")).unwrap();
         assert_eq!(
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn how_many_blocks_are_claimed_and_when_they_are_released_is_read() {
+    fn every_key_of_ipam_is_read() {
         let ipam = |text: &str| {
             parse("r", &format!("datastore: {{file: /r}}\nipam: {{{text}}}\n"), Some("a"))
                 .map(|config| config.ipam)
@@ -279,7 +284,7 @@ mod tests {
         };
         assert_eq!(all, expected);
         assert_eq!(ipam("reclaimAfter: off").unwrap().reclaim_after, None);
-        // More than the default of the other.
+        // The maximum is raised to `blocks` if it is the default.
         assert_eq!(ipam("blocks: 30").unwrap().max_blocks, 30);
         assert_eq!(
             mistakes("datastore: {file: /r}\nipam:\n  blocks: 3\n  maxBlocks: 2\n  reclaimAfter: soon\n"),
@@ -291,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_a_line_of_its_own() {
+    fn each_mistake_has_its_line_and_field() {
         let text = "node: a/b\nsocket: run/s\nstatus: here\ndataplane: bpf\nrouteProtocol: 4\nlog: 'a=b=c'\nsokcet: /x\n";
         assert_eq!(
             mistakes(text),
@@ -311,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn other_datastores_are_refused_by_name() {
+    fn unsupported_datastores_are_refused() {
         assert_eq!(
             mistakes("datastore:\n  kubernetes: {}\n"),
             ["routed.yaml:2: datastore.kubernetes: is not yet supported (got a mapping): remove it"]
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn a_missing_file_is_reported() {
         let mistakes = load(Path::new("/nonexistent/routed.yaml")).unwrap_err();
         assert_eq!(
             mistakes[0].to_string(),

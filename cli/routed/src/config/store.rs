@@ -1,4 +1,4 @@
-//! `datastore` of routed.yaml, and the store that it names.
+//! The key `datastore` of `routed.yaml`, and the store that it names.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use resource::reader::{Fields, Report};
 use resource::scalar;
 use resource::tree::Value;
 
-/// The most members that are of use.
+/// The maximum number of endpoints.
 const MAX_ENDPOINTS: usize = 32;
 
-/// Where resources come from.
+/// The source of the resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Datastore {
-    /// Every `*.yaml` below a directory, an absolute path.
+    /// The `*.yaml` files below a directory, given as an absolute path.
     File(PathBuf),
-    /// One key for each resource in an etcd that all nodes share.
+    /// An etcd cluster that all nodes share, with one key for each resource.
     Etcd(EtcdSettings),
 }
 
 impl Datastore {
-    /// What `show status` calls it.
+    /// Returns the name of the store in `show status`.
     pub(crate) fn describe(&self) -> String {
         match self {
             Datastore::File(directory) => format!("file:{}", directory.display()),
@@ -32,7 +32,7 @@ impl Datastore {
     }
 }
 
-/// Reads `datastore` of routed.yaml.
+/// Parses the key `datastore` of `routed.yaml`.
 pub(crate) fn read(fields: &mut Fields<'_>, report: &mut Report) -> Option<Datastore> {
     let before = report.mistakes.len();
     let line = fields.line("datastore");
@@ -110,7 +110,7 @@ fn read_etcd(mut etcd: Fields<'_>, report: &mut Report) -> Option<EtcdSettings> 
     (report.mistakes.len() == before).then_some(settings)
 }
 
-/// The store, opened.
+/// An open store.
 #[derive(Clone)]
 pub(crate) enum OpenStore {
     File(Arc<FileStore>),
@@ -118,10 +118,10 @@ pub(crate) enum OpenStore {
 }
 
 impl OpenStore {
-    /// Opens the store that a configuration names; etcd is not asked yet.
+    /// Opens the store of a configuration. An etcd store does not connect yet.
     ///
     /// # Errors
-    /// There is no such directory.
+    /// The directory does not exist.
     pub(crate) fn open(config: &DaemonConfig) -> Result<Self, Mistake> {
         Ok(match &config.datastore {
             Datastore::File(directory) => OpenStore::File(Arc::new(FileStore::open(directory)?)),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_of_etcds_is_named_with_its_line_and_field() {
+    fn each_mistake_in_etcd_has_its_line_and_field() {
         assert_eq!(
             mistakes(
                 "datastore:\n  etcd:\n    endpoints: [a:1]\n    prefix: x\n    ca: rel\n    certs: /c\n"

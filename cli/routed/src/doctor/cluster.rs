@@ -7,8 +7,9 @@ use resource::{Mode, Node};
 pub(super) fn readiness(facts: &DoctorFacts) -> Vec<Finding> {
     let status = &facts.status;
     // Mistakes in resources are findings of their own.
-    let told = |reason: &&String| !status.mistakes.iter().any(|mistake| reason.contains(mistake.as_str()));
-    let reasons = status.not_ready.iter().filter(told);
+    let has_own_finding =
+        |reason: &&String| !status.mistakes.iter().any(|mistake| reason.contains(mistake.as_str()));
+    let reasons = status.not_ready.iter().filter(has_own_finding);
     let of = |reason: &String| {
         let remedy = "journalctl -u routed, routectl show status";
         Finding::error(Code::NotReady, "the daemon is not ready", reason, remedy)
@@ -116,7 +117,7 @@ pub(super) fn store(facts: &DoctorFacts) -> Vec<Finding> {
 /// Reports the remaining warnings of the daemon.
 pub(super) fn warnings(facts: &DoctorFacts) -> Vec<Finding> {
     let host = facts.host.as_ref();
-    let told = |line: &str| {
+    let has_own_finding = |line: &str| {
         let by_sysctl =
             |host: &super::HostFacts| host.sysctls.iter().any(|s| s.problem.as_deref() == Some(line));
         let by_problem = |host: &super::HostFacts| host.problems.iter().any(|problem| problem == line);
@@ -127,5 +128,5 @@ pub(super) fn warnings(facts: &DoctorFacts) -> Vec<Finding> {
     };
     let of =
         |line: &String| Finding::warning(Code::Warning, line, "routectl show status", "as the line says");
-    facts.status.warnings.iter().filter(|line| !told(line)).map(of).collect()
+    facts.status.warnings.iter().filter(|line| !has_own_finding(line)).map(of).collect()
 }

@@ -22,11 +22,11 @@ use api::Control;
 use api::view::Diagnosis;
 
 /// The time limit for listing the nftables ruleset.
-const LISTED_WITHIN: Duration = Duration::from_secs(10);
+const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest listing that is read, in octets: enough for a node with ten thousand services.
-const LONGEST_LISTING: u64 = 64 * 1024 * 1024;
+const MAX_LISTING: u64 = 64 * 1024 * 1024;
 /// The maximum number of other programs' routes that are kept.
-const MOST_FOREIGN: usize = 1000;
+const MAX_FOREIGN_ROUTES: usize = 1000;
 
 /// The objects that are read by netlink.
 struct KernelRecords {
@@ -72,9 +72,9 @@ impl Views {
         let ranges: Vec<IpNet> = state.snapshot.blocks().into_values().flatten().collect();
         let protocol = self.config.route_protocol;
         let read = move || read_kernel(&ranges, &own, address, protocol);
-        let seen = tokio::task::spawn_blocking(read).await.map_err(task_error)?;
+        let records = tokio::task::spawn_blocking(read).await.map_err(task_error)?;
         let KernelRecords { links, parent, foreign, pods, rules } =
-            seen.map_err(|error| ControlError::Kernel(error.to_string()))?;
+            records.map_err(|error| ControlError::Kernel(error.to_string()))?;
         Ok(HostFacts {
             sysctls: report.sysctls,
             failures: report.failures,
@@ -106,7 +106,7 @@ fn read_kernel(
     routes::list_all(&mut socket, |route| {
         let prefix = route.prefix;
         let inside = |blocks: &[IpNet]| blocks.iter().any(|block| block.contains(&prefix));
-        if route.protocol == protocol || foreign.len() + pods.len() >= MOST_FOREIGN {
+        if route.protocol == protocol || foreign.len() + pods.len() >= MAX_FOREIGN_ROUTES {
             return;
         }
         match route.via {
@@ -133,10 +133,10 @@ async fn ruleset() -> Result<serde_json::Value, RulesetError> {
             .map_err(RulesetError::NotStarted)?;
         let mut text = Vec::new();
         if let Some(stdout) = nft.stdout.take() {
-            let read = stdout.take(LONGEST_LISTING + 1).read_to_end(&mut text).await;
+            let read = stdout.take(MAX_LISTING + 1).read_to_end(&mut text).await;
             read?;
         }
-        if text.len() as u64 > LONGEST_LISTING {
+        if text.len() as u64 > MAX_LISTING {
             return Err(RulesetError::TooLong);
         }
         let status = nft.wait().await?;
@@ -145,5 +145,5 @@ async fn ruleset() -> Result<serde_json::Value, RulesetError> {
         }
         Ok(serde_json::from_slice(&text)?)
     };
-    timeout(LISTED_WITHIN, listing).await.unwrap_or(Err(RulesetError::TimedOut))
+    timeout(LISTING_TIMEOUT, listing).await.unwrap_or(Err(RulesetError::TimedOut))
 }

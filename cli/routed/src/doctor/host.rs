@@ -56,13 +56,13 @@ pub(super) fn refusals(facts: &DoctorFacts) -> Vec<Finding> {
     };
     let mut findings: Vec<Finding> = others.map(of).collect();
     // A refused object has a finding of its own above.
-    let told = |line: &&String| {
+    let has_own_finding = |line: &&String| {
         host.sysctls.iter().any(|s| s.problem.as_ref() == Some(line))
             || host.failures.iter().any(|f| line.contains(&f.text))
     };
     let problem =
         |line: &String| Finding::error(Code::Kernel, line, "routectl show status", "as the line says");
-    findings.extend(host.problems.iter().filter(|line| !told(line)).map(problem));
+    findings.extend(host.problems.iter().filter(|line| !has_own_finding(line)).map(problem));
     findings
 }
 

@@ -82,7 +82,7 @@ enum ChainOutcome {
 }
 
 /// The depth to which jumps are followed; nftables itself allows 16.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// Returns everything that drops a flow on this node, in or out.
 pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
@@ -131,7 +131,7 @@ impl Walk<'_> {
     /// Walks a chain. `sure` is whether all packets reach the chain, and afterwards whether all
     /// packets pass it.
     fn chain(&mut self, chain: &Value, base: &str, sure: &mut bool, depth: usize) -> ChainOutcome {
-        if depth > DEEPEST {
+        if depth > MAX_DEPTH {
             return ChainOutcome::Accepted;
         }
         let same = |rule: &&Value| {

@@ -52,7 +52,7 @@ fn count(ruleset: &Value, flow: Flow) -> (usize, usize) {
 }
 
 #[test]
-fn a_rule_that_names_a_flow_and_drops_it_is_found_and_no_other_flow_is_blamed() {
+fn a_rule_that_drops_a_flow_is_an_obstacle_of_this_flow_only() {
     let by_port = ruleset("accept", &[json!([is(payload("tcp", "dport"), json!(179)), drop()])], &[]);
     assert_eq!(count(&by_port, BGP), (1, 0));
     assert_eq!((count(&by_port, VXLAN), count(&by_port, Flow::Ipip)), ((0, 0), (0, 0)));
@@ -75,7 +75,7 @@ fn a_rule_that_names_a_flow_and_drops_it_is_found_and_no_other_flow_is_blamed() 
 }
 
 #[test]
-fn what_depends_on_more_is_for_some_if_it_names_the_flow_and_nothing_if_it_does_not() {
+fn a_rule_with_further_matches_is_a_partial_obstacle_if_it_names_the_flow() {
     let from = is(payload("ip", "saddr"), json!("192.168.0.3"));
     let one = ruleset("accept", &[json!([from, is(payload("tcp", "dport"), json!(179)), drop()])], &[]);
     assert_eq!((count(&one, BGP), count(&one, VXLAN)), ((0, 1), (0, 0)));
@@ -84,7 +84,7 @@ fn what_depends_on_more_is_for_some_if_it_names_the_flow_and_nothing_if_it_does_
 }
 
 #[test]
-fn a_policy_of_drop_is_blamed_unless_something_may_accept_the_flow() {
+fn a_drop_policy_is_an_obstacle_unless_a_rule_may_accept_the_flow() {
     let bare = ruleset("drop", &[json!([is(payload("tcp", "dport"), json!(22)), accept()])], &[]);
     assert_eq!(count(&bare, BGP), (1, 0));
     let open = ruleset("drop", &[json!([is(payload("tcp", "dport"), json!(179)), accept()])], &[]);
@@ -100,7 +100,7 @@ fn a_policy_of_drop_is_blamed_unless_something_may_accept_the_flow() {
 }
 
 #[test]
-fn chains_are_followed_and_return_comes_back() {
+fn jumps_and_returns_are_followed() {
     let jump = json!([{ "jump": { "target": "guard" } }]);
     let dropped = [json!([is(l4proto(), json!("udp")), is(payload("udp", "dport"), json!(4789)), drop()])];
     let guarded = ruleset("accept", std::slice::from_ref(&jump), &[("guard", &dropped)]);
@@ -115,10 +115,10 @@ fn chains_are_followed_and_return_comes_back() {
 }
 
 #[test]
-fn what_is_no_listing_has_no_obstacles() {
-    for strange in
+fn invalid_listings_have_no_obstacles() {
+    for invalid in
         [json!(null), json!({ "nftables": 7 }), json!({ "nftables": [{ "chain": 3 }, { "rule": [] }] })]
     {
-        assert_eq!(obstacles(&strange, BGP), []);
+        assert_eq!(obstacles(&invalid, BGP), []);
     }
 }

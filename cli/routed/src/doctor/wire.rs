@@ -7,7 +7,7 @@ use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelV
 
 /// The accepted difference of two clocks, in milliseconds. Certificates and logs depend on the
 /// clocks.
-const MOST_APART_MS: f64 = 2_000.0;
+const MAX_CLOCK_DIFFERENCE_MS: f64 = 2_000.0;
 
 /// Checks that BGP listens.
 pub(super) fn listening(facts: &DoctorFacts) -> Vec<Finding> {
@@ -84,7 +84,9 @@ pub(super) fn tunnels(facts: &DoctorFacts) -> Vec<Finding> {
 
 /// Checks that the nodes' clocks agree.
 pub(super) fn clocks(facts: &DoctorFacts) -> Vec<Finding> {
-    let apart = |tunnel: &&TunnelView| tunnel.clock_ahead_ms.is_some_and(|ahead| ahead.abs() > MOST_APART_MS);
+    let apart = |tunnel: &&TunnelView| {
+        tunnel.clock_ahead_ms.is_some_and(|ahead| ahead.abs() > MAX_CLOCK_DIFFERENCE_MS)
+    };
     let of = |tunnel: &TunnelView| {
         let ahead = tunnel.clock_ahead_ms.unwrap_or(0.0) / 1000.0;
         let how = if ahead > 0.0 { "ahead of" } else { "behind" };

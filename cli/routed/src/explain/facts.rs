@@ -26,7 +26,7 @@ use api::view::{
 
 /// The time after which a pending neighbor entry is read again. A neighbor that is up answers
 /// within milliseconds.
-const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+const NEIGHBOR_ANSWER_TIME: Duration = Duration::from_millis(500);
 
 /// The kernel's answers to one query.
 struct KernelAnswers {
@@ -85,18 +85,18 @@ impl Views {
             let address = host_of(&request.target);
             let from = request.from.map(|from| from_view(&state, from, &self.config.node));
             let protocol = self.config.route_protocol;
-            let mut seen = ask_kernel(address, from.clone(), next_hop).await?;
-            if seen
+            let mut answers = ask_kernel(address, from.clone(), next_hop).await?;
+            if answers
                 .neighbour
                 .as_ref()
                 .is_some_and(|neighbour| neighbour.state == NeighbourState::Incomplete.name())
             {
-                tokio::time::sleep(ANSWERS_WITHIN).await; // why: who answers has done so by then
-                seen = ask_kernel(address, from, next_hop).await?;
+                tokio::time::sleep(NEIGHBOR_ANSWER_TIME).await; // why: a neighbor that is up has answered by then
+                answers = ask_kernel(address, from, next_hop).await?;
             }
-            facts.kernel = Some(lookup_view(&seen.lookup, &seen.links, protocol));
-            facts.neighbour = seen.neighbour;
-            facts.from = seen.from;
+            facts.kernel = Some(lookup_view(&answers.lookup, &answers.links, protocol));
+            facts.neighbour = answers.neighbour;
+            facts.from = answers.from;
         } else {
             facts.from = request.from.map(|from| from_view(&state, from, &self.config.node));
         }

@@ -21,7 +21,7 @@ type Conclusion = (Verdict, String, Option<String>);
 
 /// The checks, in the order of a packet's path. The first one that finds a problem decides.
 const STEPS: &[fn(&ExplainFacts) -> Option<Conclusion>] =
-    &[source, block, path, exit, installed, local, kernel, link, wire, length];
+    &[source, block, path, exit, installed, local, kernel, link, wire, mtu];
 
 /// Returns the verdict: the first problem, or that packets reach the target.
 pub fn judge(facts: &ExplainFacts) -> VerdictView {
@@ -286,7 +286,7 @@ fn link(facts: &ExplainFacts) -> Option<Conclusion> {
 /// Checks that the next hop and the tunnel answer.
 fn wire(facts: &ExplainFacts) -> Option<Conclusion> {
     let node = facts.tunnel.as_ref().map_or("the other node", |tunnel| tunnel.node.as_str());
-    if let Some(neighbour) = facts.neighbour.as_ref().filter(|neighbour| silent(&neighbour.state)) {
+    if let Some(neighbour) = facts.neighbour.as_ref().filter(|neighbour| is_unreachable(&neighbour.state)) {
         return conclude(
             Verdict::NoNeighbour,
             format!(
@@ -321,12 +321,12 @@ fn wire(facts: &ExplainFacts) -> Option<Conclusion> {
 }
 
 /// Returns whether a neighbor state means that the neighbor does not answer.
-fn silent(state: &str) -> bool {
-    [NeighbourState::Failed, NeighbourState::Incomplete].iter().any(|silent| silent.name() == state)
+fn is_unreachable(state: &str) -> bool {
+    [NeighbourState::Failed, NeighbourState::Incomplete].iter().any(|unreachable| unreachable.name() == state)
 }
 
 /// Checks that the pod's MTU fits the tunnel.
-fn length(facts: &ExplainFacts) -> Option<Conclusion> {
+fn mtu(facts: &ExplainFacts) -> Option<Conclusion> {
     let from = facts.from.as_ref()?;
     let (sends, fits) = (from.mtu?, facts.outer.as_ref()?.mtu?);
     if sends <= fits {

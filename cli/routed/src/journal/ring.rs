@@ -113,7 +113,7 @@ impl Journal {
 
     /// Records a summary of the suppressed events of each kind, one second after the first of them.
     pub(crate) fn summarize(&mut self, (at, now): (Timestamp, Instant)) -> Vec<Event> {
-        let mut said = Vec::new();
+        let mut summaries = Vec::new();
         for buffer in &mut self.buffers {
             let Some((count, since)) =
                 buffer.suppressed.filter(|(_, since)| now >= *since + SUMMARY_INTERVAL)
@@ -129,9 +129,9 @@ impl Journal {
             } else {
                 (routes.what(), format!("within {seconds} s, in {count} batches: {}", routes.text()))
             };
-            said.push(append(buffer, &mut self.seq, at, what, None, text).clone());
+            summaries.push(append(buffer, &mut self.seq, at, what, None, text).clone());
         }
-        said
+        summaries
     }
 
     /// Returns the events since a time, in order.
@@ -153,7 +153,7 @@ fn append<'a>(
     text: String,
 ) -> &'a Event {
     *seq += 1;
-    if buffer.events.len() == places(buffer.kind) {
+    if buffer.events.len() == capacity(buffer.kind) {
         buffer.events.pop_front();
     }
     let event = event((*seq, at), buffer.kind, what, subject, text);
@@ -163,7 +163,7 @@ fn append<'a>(
 }
 
 /// Returns the capacity of a kind's buffer.
-fn places(kind: EventKind) -> usize {
+fn capacity(kind: EventKind) -> usize {
     match kind {
         EventKind::Session | EventKind::Route | EventKind::Tunnel => 1024,
         EventKind::Drift
@@ -183,11 +183,11 @@ fn event(
     subject: Option<String>,
     text: String,
 ) -> Event {
-    let subject = subject.map(|subject| cut(subject, MAX_SUBJECT));
-    Event { seq, at, kind, what: what.into(), subject, text: cut(text, MAX_TEXT) }
+    let subject = subject.map(|subject| truncate(subject, MAX_SUBJECT));
+    Event { seq, at, kind, what: what.into(), subject, text: truncate(text, MAX_TEXT) }
 }
 
-fn cut(mut text: String, longest: usize) -> String {
+fn truncate(mut text: String, longest: usize) -> String {
     if text.len() > longest {
         let ends = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= longest);
         text.truncate(ends.last().unwrap_or(0));
@@ -212,33 +212,34 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_kind_pushes_out_none_of_another_and_is_counted() {
+    fn many_events_of_one_kind_are_counted_and_displace_no_other_kind() {
         let start = Instant::now();
         let mut journal = Journal::new(start);
         assert!(record(&mut journal, EventKind::Store, "away", times(start, 0)));
-        let mut came = 0;
+        let mut accepted = 0;
         for number in 0..100_000u64 {
-            came += u64::from(record(&mut journal, EventKind::Session, "flap", times(start, number / 100)));
+            accepted +=
+                u64::from(record(&mut journal, EventKind::Session, "flap", times(start, number / 100)));
         }
         // The thousand events span one second: the burst is accepted, and nothing more until the
         // summary.
-        assert_eq!(came, 256);
+        assert_eq!(accepted, 256);
         assert_eq!(journal.deadline(), Some(times(start, 1002).1));
-        let said = journal.summarize(times(start, 1100));
-        assert_eq!(said.len(), 1);
-        assert_eq!(said[0].text, "and 99744 more session events within 1 s");
+        let summaries = journal.summarize(times(start, 1100));
+        assert_eq!(summaries.len(), 1);
+        assert_eq!(summaries[0].text, "and 99744 more session events within 1 s");
         assert_eq!(journal.deadline(), None);
         // On average sixteen events per second are accepted.
         let later = |second: u64| times(start, 1100 + second * 1000);
-        let came: usize = (0..100u64)
+        let accepted: usize = (0..100u64)
             .map(|second| {
-                let came =
+                let accepted =
                     (0..50).filter(|_| record(&mut journal, EventKind::Session, "x", later(second))).count();
                 journal.summarize(later(second + 1));
-                came
+                accepted
             })
             .sum();
-        assert!((1500..=1700).contains(&came), "{came}");
+        assert!((1500..=1700).contains(&accepted), "{accepted}");
         let kept = journal.since(None);
         assert_eq!(kept.iter().filter(|event| event.kind == EventKind::Session).count(), 1024);
         assert_eq!(kept.first().map(|event| event.text.as_str()), Some("away"));
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_cut_so_that_all_of_it_is_small() {
+    fn texts_are_truncated_so_that_memory_is_bounded() {
         let start = Instant::now();
         let mut journal = Journal::new(start);
         let long = "ä".repeat(100_000);
@@ -257,12 +258,12 @@ mod tests {
             journal.record(EventKind::Session, "down", Some(long.clone()), long, times(start, 0)).unwrap();
         assert_eq!((event.text.chars().count(), event.subject.as_ref().unwrap().chars().count()), (121, 33));
         let size = size(event);
-        let places: usize = EventKind::ALL.into_iter().map(places).sum();
+        let places: usize = EventKind::ALL.into_iter().map(capacity).sum();
         assert!(places * size < 2 << 20, "{places} places of {size} octets");
     }
 
     #[test]
-    fn what_happened_before_a_time_is_left_out() {
+    fn events_before_a_time_are_left_out() {
         let start = Instant::now();
         let mut journal = Journal::new(start);
         record(&mut journal, EventKind::Block, "one", times(start, 0));
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_of_routes_are_counted_with_the_first_named_and_summed_up_when_there_are_many() {
+    fn batches_of_routes_name_the_first_prefixes_and_are_summarized() {
         let start = Instant::now();
         let mut journal = Journal::new(start);
         let next_hop = Some("192.168.0.2".parse().unwrap());
@@ -296,11 +297,11 @@ mod tests {
             many.text.starts_with("3686 best path(s) changed, 410 prefix(es) withdrawn: 10.0.0.0/26 via")
         );
         assert!(many.text.ends_with("10.0.3.0/26 withdrawn and 4092 more"), "{}", many.text);
-        let came =
+        let accepted =
             (0..1000).filter(|_| journal.record_routes(&batch(0, 10), times(start, 1)).is_some()).count();
-        assert_eq!(came, 254);
-        let said = journal.summarize(times(start, 1500));
-        let text = &said[0].text;
+        assert_eq!(accepted, 254);
+        let summaries = journal.summarize(times(start, 1500));
+        let text = &summaries[0].text;
         assert!(
             text.starts_with("within 1 s, in 746 batches: 6714 best path(s) changed, 746 prefix(es)"),
             "{text}"

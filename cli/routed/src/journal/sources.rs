@@ -173,12 +173,12 @@ mod tests {
     /// Lets all tasks run, then returns the recorded events.
     async fn recorded(journal: &JournalHandle) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(1)).await; // why: virtual time, which passes when all is at rest
-        let past = journal.events(None, false).await.unwrap();
-        past.events.iter().map(|event| format!("{} {}", event.what, event.text)).collect()
+        let history = journal.events(None, false).await.unwrap();
+        history.events.iter().map(|event| format!("{} {}", event.what, event.text)).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_comes_goes_and_flaps_unseen_is_noted_with_its_reasons() {
+    async fn session_changes_and_missed_flaps_are_recorded_with_reasons() {
         let journal = JournalHandle::start();
         let (sender, seen) = watch::channel(status(SessionState::Idle, 0, None));
         tokio::spawn(record_peer(journal.clone(), "node-2".into(), "10.0.0.2".parse().unwrap(), seen));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_goes_and_comes_back_is_noted_once_each() {
+    async fn loss_and_return_of_the_store_are_recorded_once_each() {
         let journal = JournalHandle::start();
         let health = |connected, problem: Option<&str>| StoreHealth {
             connected,

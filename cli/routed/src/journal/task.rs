@@ -108,9 +108,9 @@ async fn run(mut commands: mpsc::Receiver<JournalCommand>, missed: Arc<AtomicU64
     let mut followers: Option<broadcast::Sender<Arc<Event>>> = None;
     loop {
         let deadline = journal.deadline();
-        let one = tokio::select! {
-            one = commands.recv() => match one {
-                Some(one) => Some(one),
+        let command = tokio::select! {
+            command = commands.recv() => match command {
+                Some(command) => Some(command),
                 None => return,
             },
             () = sleep_until(deadline) => None,
@@ -129,7 +129,7 @@ async fn run(mut commands: mpsc::Receiver<JournalCommand>, missed: Arc<AtomicU64
             journal.record(EventKind::Daemon, "missed", None, text, when).into_iter().for_each(publish);
         }
         journal.summarize(when).iter().for_each(publish);
-        match one {
+        match command {
             Some(JournalCommand::Event { kind, what, subject, text }) => {
                 journal.record(kind, what, subject, text, when).into_iter().for_each(publish);
             }
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn followers_are_told_what_comes_and_there_are_only_so_many() {
+    async fn followers_receive_new_events_and_their_number_is_limited() {
         let journal = JournalHandle::start();
         journal.record(EventKind::Daemon, "one", None, "before");
         let mut all = Vec::new();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_is_counted_and_nobody_waits() {
+    async fn events_beyond_the_queue_are_counted_without_waiting() {
         let journal = JournalHandle::start();
         // The journal's task does not run meanwhile.
         for number in 0..COMMAND_QUEUE + 70 {

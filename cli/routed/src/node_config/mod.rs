@@ -185,7 +185,9 @@ pub fn derive(config: &DaemonConfig, snapshot: &Snapshot) -> Result<NodeConfig, 
                 name: node.name.clone(),
                 ipv4: node.ipv4,
                 ipv6: node.ipv6,
-                vtep: node.vxlan_tunnel_address.or_else(|| tunnel_address::stated(node, &blocks)),
+                vtep: node
+                    .vxlan_tunnel_address
+                    .or_else(|| tunnel_address::configured_or_default(node, &blocks)),
                 vtep_ipv6: node.vxlan_tunnel_address_v6,
                 mac: node.vxlan_mac,
                 blocks,

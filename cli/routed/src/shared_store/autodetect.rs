@@ -1,4 +1,5 @@
-//! Which of this machine's addresses is the node's: Calico's methods, with its exclusions. Pure.
+//! Address autodetection: selects the node's address among the addresses of this machine, with
+//! Calico's methods and exclusions. No I/O.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,24 +8,25 @@ use ipnet::IpNet;
 use regex_lite::Regex;
 use resource::reader::Rule;
 
-/// How an address is found.
+/// A method of address autodetection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AutodetectMethod {
-    /// There is none of this family.
+    /// The node has no address of this family.
     None,
-    /// The first that is global, of the interfaces from the last to the first, but for those that others make.
+    /// The first global address, from the last interface to the first, without excluded interfaces.
     FirstFound,
-    /// The one that packets to this host leave with.
+    /// The source address of packets to this host.
     CanReach(String),
-    /// The first of the interfaces whose name one of these matches, anywhere in it.
+    /// The first address of an interface whose name contains a match of one of these patterns.
     Interface(Vec<Pattern>),
-    /// As first-found, but of no interface whose name one of these matches.
+    /// As [`AutodetectMethod::FirstFound`], without interfaces whose name contains a match of one
+    /// of these patterns.
     SkipInterface(Vec<Pattern>),
-    /// The first inside one of these.
+    /// The first address inside one of these prefixes.
     Cidr(Vec<IpNet>),
 }
 
-/// A regular expression, equal to one with the same text.
+/// A regular expression. Two patterns with the same text are equal.
 #[derive(Clone, Debug)]
 pub struct Pattern(Regex);
 
@@ -36,7 +38,7 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// Names of interfaces that are never the node's own, as they begin; `first-found` and `skip-interface` pass them over.
+/// Prefixes of the names of interfaces that `first-found` and `skip-interface` exclude.
 const EXCLUDED_PREFIXES: [&str; 18] = [
     "docker",
     "cbr",
@@ -58,14 +60,14 @@ const EXCLUDED_PREFIXES: [&str; 18] = [
     "routed.",
 ];
 
-/// The same, as they are.
+/// Names of interfaces that are excluded too.
 const EXCLUDED_NAMES: [&str; 2] = ["lo", "nodelocaldns"];
 
 impl AutodetectMethod {
-    /// Reads a method as it is written.
+    /// Parses a method.
     ///
     /// # Errors
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, Rule> {
         const RULE: &str =
             "must be first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX, cidr=CIDR or none";
@@ -113,17 +115,17 @@ impl fmt::Display for AutodetectMethod {
     }
 }
 
-/// An interface that is up, and its addresses with their subnets' lengths.
+/// The addresses of an interface that is up, each with the length of its subnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceAddresses {
-    /// Its name.
+    /// Interface name.
     pub name: String,
-    /// Its addresses, in the kernel's order.
+    /// The addresses, in the kernel's order.
     pub addresses: Vec<IpNet>,
 }
 
-/// The node's address with its subnet's length, of IPv4 if `v4`, else of IPv6; `reached` is what packets to
-/// `can-reach`'s host leave with. `links` are in the order of their indexes.
+/// Returns the node's address of one family, with the length of its subnet. `links` are ordered by
+/// index; `reached` is the source address of packets to the host of `can-reach`.
 pub fn choose(
     method: &AutodetectMethod,
     links: &[InterfaceAddresses],
@@ -201,13 +203,13 @@ mod tests {
         ]
     }
 
-    fn chosen(method: &str, v4: bool) -> Option<String> {
+    fn select(method: &str, v4: bool) -> Option<String> {
         let method = AutodetectMethod::parse(method).unwrap();
         choose(&method, &links(), v4, Some("10.0.0.6".parse().unwrap())).map(|net| net.to_string())
     }
 
     #[test]
-    fn each_method_finds_what_calicos_does() {
+    fn each_method_selects_the_same_address_as_calico() {
         for (method, expected) in [
             ("first-found", Some("192.168.1.5/16")),
             ("skip-interface=eth1", Some("10.0.0.5/24")),
@@ -220,14 +222,14 @@ mod tests {
             ("can-reach=10.0.0.1", Some("10.0.0.6/24")),
             ("none", None),
         ] {
-            assert_eq!(chosen(method, true).as_deref(), expected, "{method}");
+            assert_eq!(select(method, true).as_deref(), expected, "{method}");
             assert_eq!(AutodetectMethod::parse(method).unwrap().to_string(), method);
         }
-        assert_eq!(chosen("first-found", false).as_deref(), Some("fd00::5/64"));
+        assert_eq!(select("first-found", false).as_deref(), Some("fd00::5/64"));
     }
 
     #[test]
-    fn what_is_no_method_is_refused() {
+    fn invalid_methods_are_refused() {
         for wrong in ["", "first", "interface=", "interface=(", "cidr=x", "can-reach"] {
             assert!(AutodetectMethod::parse(wrong).is_err(), "{wrong}");
         }

@@ -1,4 +1,5 @@
-//! With a shared store, this node claims blocks of addresses from the pools that are for it, when it has too few.
+//! Block claims: with a shared store, this node claims blocks of its pools when it has too few
+//! blocks or too few free addresses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,10 +18,10 @@ use datastore::{EtcdStore, StoreHealth, used_addresses};
 use resource::Node;
 use resource::ipam::pools_of;
 
-/// Between two looks at how many addresses are used.
+/// The interval at which the used addresses are counted.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Begins to look after this node's blocks; tells what keeps it from having enough.
+/// Starts the task that claims blocks. The receiver has the problem that prevents a claim.
 pub(crate) fn start(
     config: DaemonConfig,
     store: Arc<EtcdStore>,
@@ -52,7 +53,7 @@ pub(crate) fn start(
     problems
 }
 
-/// Claims what is called for.
+/// Claims a block of each family that needs one. Returns the problem that prevents a claim.
 async fn claim_if_needed(
     config: &DaemonConfig,
     store: &EtcdStore,
@@ -61,7 +62,7 @@ async fn claim_if_needed(
     journal: &JournalHandle,
 ) -> Option<String> {
     let own = state.snapshot.nodes.iter().find(|node| node.name == config.node)?;
-    // Nothing is taken in another host's name.
+    // A node that another host has registered gets no blocks.
     if own.host.as_deref().is_some_and(|owner| owner != host) {
         return None;
     }
@@ -93,9 +94,9 @@ async fn claim_if_needed(
     None
 }
 
-/// Whether a node with those blocks of a family is to have another.
+/// Returns whether a node with these blocks of a family needs another one.
 fn needs_block(ipam: &IpamSettings, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> bool {
-    // Whoever lists a node's blocks hands them out.
+    // The blocks of a node with podCIDRs are assigned by its operator.
     if !node.pod_cidrs.is_empty() {
         return false;
     }
@@ -103,7 +104,7 @@ fn needs_block(ipam: &IpamSettings, node: &Node, blocks: &[IpNet], used: &[IpAdd
         || blocks.len() < usize::from(ipam.max_blocks) && is_low(ipam, blocks, used)
 }
 
-/// That a node would have another block, were it not at its most.
+/// Returns the problem of a node that needs another block but has the maximum.
 fn too_few(ipam: &IpamSettings, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> Option<String> {
     let full = blocks.len() >= usize::from(ipam.max_blocks) && node.pod_cidrs.is_empty();
     (full && is_low(ipam, blocks, used)).then(|| {
@@ -115,7 +116,7 @@ fn too_few(ipam: &IpamSettings, node: &Node, blocks: &[IpNet], used: &[IpAddr]) 
     })
 }
 
-/// Whether fewer addresses are left than there are to be.
+/// Returns whether fewer addresses are free than configured.
 fn is_low(ipam: &IpamSettings, blocks: &[IpNet], used: &[IpAddr]) -> bool {
     let size = |block: &IpNet| {
         1u64.checked_shl(u32::from(block.max_prefix_len() - block.prefix_len())).unwrap_or(u64::MAX)
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_wanted_while_there_are_too_few_or_too_few_addresses_are_left() {
+    fn a_block_is_needed_below_the_minimum_of_blocks_or_free_addresses() {
         let ipam = IpamSettings { blocks: 2, free_addresses: 8, ..IpamSettings::default() };
         let block = |text: &str| -> IpNet { text.parse().unwrap() };
         let (one, two) = (block("10.0.0.0/29"), block("10.0.1.0/29"));
@@ -153,7 +154,7 @@ mod tests {
         assert!(needs_block(&ipam, &plain, &[one, two], &used));
         assert!(!needs_block(&ipam, &node("podCIDRs: [10.9.0.0/26]"), &[], &[]));
         assert!(!needs_block(&IpamSettings { blocks: 0, ..ipam }, &plain, &[], &[]));
-        // However many addresses are used.
+        // At the maximum no block is claimed, no matter how many addresses are used.
         let most = IpamSettings { max_blocks: 2, ..ipam };
         assert!(!needs_block(&most, &plain, &[one, two], &used));
         let problem = too_few(&most, &plain, &[one, two], &used).unwrap();

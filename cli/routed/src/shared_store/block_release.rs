@@ -1,5 +1,5 @@
-//! With a shared store, the blocks of nodes that were deleted become free again: by one node after the other, until one
-//! has done it.
+//! Block release: with a shared store, the blocks of deleted nodes are released. The nodes take
+//! turns until one of them has released a block.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use api::view::EventKind;
 use datastore::{EtcdStore, StoreHealth};
 use resource::ipam::{Left, LeftBlock};
 
-/// Between two looks while something is held for nobody.
+/// The interval of checks while there are blocks of deleted nodes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Places of the RIB's table that are looked at in one go.
+/// The number of table places that one query of the RIB covers.
 const CHUNK: usize = 8192;
 
-/// Begins to look after the blocks of nodes that are no more, if `ipam.reclaimAfter` says so.
+/// Starts the task that releases blocks of deleted nodes, unless `ipam.reclaimAfter` is `off`.
 pub(crate) fn start(
     config: DaemonConfig,
     store: Arc<EtcdStore>,
@@ -61,7 +61,8 @@ pub(crate) fn start(
     });
 }
 
-/// Releases a block, unless somebody announces it, which is said once; whether it did.
+/// Releases a block unless it is still advertised, which is logged once. Returns whether the block
+/// was released.
 async fn release(
     store: &EtcdStore,
     rib: &RibHandle,
@@ -86,19 +87,19 @@ async fn release(
             tracing::info!(%block, node = of.node, "released: its node is no more");
             return true;
         }
-        // Somebody else did, or the node is back: the next look tells.
+        // Another node has released it, or its node is back; the next check decides.
         Ok(false) => {}
         Err(error) => tracing::debug!(%block, %error, "not released"),
     }
     false
 }
 
-/// Who announces a block or part of it.
+/// Returns the source that advertises a block or a part of it.
 async fn announcer(rib: &RibHandle, state: &DaemonState, block: IpNet) -> Option<String> {
     let mut next = Some(0);
     while let Some(start) = next {
         let part = rib.query(move |rib| rib.routes_from(start, CHUNK, |prefix| block.contains(prefix)));
-        // Without a RIB nothing is known, and nothing released.
+        // Without the RIB the sources are unknown, and no block is released.
         let Ok((routes, after)) = part.await else { return Some("the RIB is not running".into()) };
         for path in routes.iter().flat_map(|route| &route.paths).filter(|path| !path.stale) {
             match path.source {
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_block_that_anybody_announces_or_part_of_it_is_seen_and_the_static_table_is_nobody() {
+    async fn a_block_advertised_in_part_has_an_announcer_and_a_static_path_has_none() {
         let (rib, _changes, _task) = RibHandle::spawn(RibConfig {
             local_as: Asn(64512),
             router_id: RouterId(Ipv4Addr::new(10, 0, 0, 1)),

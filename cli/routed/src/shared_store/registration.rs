@@ -1,4 +1,5 @@
-//! With a shared store, a node that has no Node resource registers itself, and keeps the address there that it has.
+//! Registration: with a shared store, a node without a Node resource creates one, and keeps the
+//! address in it up to date.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,23 +24,24 @@ use crate::shared_store::autodetect::{AutodetectMethod, InterfaceAddresses, choo
 use datastore::{EtcdStore, Manifest, StoreError, StoreHealth, Update};
 use resource::{API_VERSION, HOST_ANNOTATION, Mistake, Node, parse_file};
 
-/// Between two looks at the addresses where the kernel tells of no change.
+/// The interval at which addresses are checked without a notification of the kernel.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// Quiet time after the kernel told of one, as many come together.
+/// The time to wait after a notification, because several arrive together.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
-/// Before the next try where the store said no.
+/// The time before the next attempt after the store has refused a request.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the name of `can-reach` may take to be found.
+/// The time limit for resolving the name of `can-reach`.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a resource that was stored may take to be told of by the store.
+/// The time limit for a stored resource to arrive in the watch.
 const OWN_NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The kernel's multicast groups for links and addresses of both families (`RTMGRP_*`).
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
-/// What tells this host from another with its name: kept in the state directory.
+/// Returns the ID that distinguishes this host from another one with the same node name. The ID is
+/// stored in the state directory.
 ///
 /// # Errors
-/// It can't be kept, so that the next start would be another host's.
+/// The ID can't be stored, so that the next start would have another one.
 pub(crate) fn host_id(state_dir: &Path) -> Result<String, std::io::Error> {
     let file = state_dir.join("host-id");
     if let Ok(kept) = std::fs::read_to_string(&file) {
@@ -56,11 +58,12 @@ pub(crate) fn host_id(state_dir: &Path) -> Result<String, std::io::Error> {
     Ok(id)
 }
 
-/// Takes away this node's resource where another host has registered it: who bears its name must not act for it.
+/// Removes this node's resource from an update if another host has registered it: two hosts with
+/// the same name must not act as one node.
 pub(crate) fn admit(update: Update, node: &str, host: &str) -> Update {
     let mut loaded = update?;
-    let is_others = |one: &Node| one.name == node && one.host.as_deref().is_some_and(|owner| owner != host);
-    if let Some(at) = loaded.snapshot.nodes.iter().position(is_others) {
+    let is_foreign = |one: &Node| one.name == node && one.host.as_deref().is_some_and(|owner| owner != host);
+    if let Some(at) = loaded.snapshot.nodes.iter().position(is_foreign) {
         let other = loaded.snapshot.nodes.remove(at);
         let address =
             other.ipv4.map(|net| net.addr().into()).or(other.ipv6.map(|net| IpAddr::V6(net.addr())));
@@ -80,21 +83,21 @@ pub(crate) fn admit(update: Update, node: &str, host: &str) -> Update {
     Ok(loaded)
 }
 
-/// Registers this node and looks after its addresses, beside everything else.
+/// The task that registers this node and updates its addresses.
 pub(crate) struct Registration {
     config: DaemonConfig,
     store: Arc<EtcdStore>,
     host: String,
     state: watch::Receiver<Arc<DaemonState>>,
     health: watch::Receiver<StoreHealth>,
-    /// What keeps it from being registered.
+    /// The problem that prevents the registration.
     problem: watch::Sender<Option<String>>,
 }
 
-/// Why this node is not registered.
+/// The reason why this node is not registered.
 #[derive(Debug, thiserror::Error)]
 enum RegistrationError {
-    /// No address was found.
+    /// Autodetection found no address.
     #[error(
         "no address was found for node {node:?} (ipv4: {ipv4}, ipv6: {ipv6}): set `autodetect` in routed.yaml, or \
          apply a Node resource"
@@ -120,7 +123,7 @@ enum RegistrationError {
         /// The other node.
         other: String,
     },
-    /// A Node resource of this name exists and does not run.
+    /// A Node resource of this name exists and is not valid.
     #[error("node {node:?} is there already and can't be used: `routectl show status` says why")]
     Unusable {
         /// This node.
@@ -131,16 +134,16 @@ enum RegistrationError {
     Refused {
         /// This node.
         node: String,
-        /// The store's error, or the first rule that is broken.
+        /// The error of the store, or the first broken rule.
         reason: String,
     },
-    /// The resource breaks rules.
+    /// The generated resource breaks rules.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Mistake>),
 }
 
 impl Registration {
-    /// Begins; tells what keeps the node from being registered.
+    /// Starts the task. The receiver has the problem that prevents the registration.
     pub(crate) fn start(
         config: DaemonConfig,
         store: Arc<EtcdStore>,
@@ -160,7 +163,7 @@ impl Registration {
             tracing::warn!(%error, "the kernel does not tell of addresses: they are looked at every minute");
         }
         loop {
-            // Nothing is known of the cluster until then.
+            // The cluster's resources are unknown until then.
             if self.health.wait_for(|health| health.connected).await.is_err() {
                 return;
             }
@@ -168,7 +171,7 @@ impl Registration {
                 return;
             }
             let problem = self.reconcile().await.err().map(|error| error.to_string());
-            let again = if problem.is_none() { CHECK_INTERVAL } else { RETRY_INTERVAL };
+            let pause = if problem.is_none() { CHECK_INTERVAL } else { RETRY_INTERVAL };
             if let Some(problem) = &problem
                 && self.problem.borrow().as_ref() != Some(problem)
             {
@@ -176,20 +179,21 @@ impl Registration {
             }
             self.problem.send_replace(problem);
             tokio::select! {
-                () = sleep(again) => {} // why: addresses are looked at anew each minute
+                () = sleep(pause) => {} // why: the interval of checks
                 () = changed(&monitor) => {}
-                // Somebody may have deleted the resource.
+                // The resource may have been deleted.
                 ended = self.state.changed() => if ended.is_err() { return },
             }
         }
     }
 
-    /// Registers, or changes the address, if that is called for.
+    /// Creates the Node resource, or updates its addresses, if necessary.
     async fn reconcile(&mut self) -> Result<(), RegistrationError> {
         let state = self.state.borrow_and_update().clone();
         let name = &self.config.node;
         let own = state.snapshot.nodes.iter().find(|node| node.name == *name).cloned();
-        // What somebody wrote is theirs to change, and what another host registered is that host's.
+        // A resource that a user applied is changed by users only, and one of another host by that
+        // host only.
         if own.as_ref().is_some_and(|own| own.host.as_deref() != Some(&self.host)) {
             return Ok(());
         }
@@ -226,7 +230,8 @@ impl Registration {
         }
     }
 
-    /// Whether the resource has come back from the store, so that nothing is done twice.
+    /// Waits until the watch delivers the resource, so that it is not created twice. Returns
+    /// whether it has arrived.
     async fn wait_for_own_node(&mut self) -> bool {
         let name = self.config.node.clone();
         let is_there = |state: &Arc<DaemonState>| state.snapshot.nodes.iter().any(|node| node.name == name);
@@ -255,7 +260,7 @@ impl Registration {
         }
     }
 
-    /// Changes the addresses, and nothing else of the resource.
+    /// Updates the addresses of the resource and leaves the rest unchanged.
     async fn move_to(&self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
         let name = &self.config.node;
         let edit = |mut manifest: serde_json::Value| {
@@ -313,7 +318,7 @@ async fn detect(method: &AutodetectMethod, links: &[InterfaceAddresses], v4: boo
     choose(method, links, v4, reached)
 }
 
-/// The address that packets to a host would leave with; nothing is sent.
+/// Returns the source address of packets to a host. No packet is sent.
 async fn source_towards(host: &str, v4: bool) -> Option<IpAddr> {
     let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, 53))).await.ok()?.ok()?;
     let target = found.into_iter().find(|address| address.is_ipv4() == v4)?;
@@ -323,7 +328,7 @@ async fn source_towards(host: &str, v4: bool) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// This machine's interfaces that are up.
+/// Returns the addresses of all interfaces that are up.
 fn links() -> Vec<InterfaceAddresses> {
     let Ok(all) = getifaddrs() else { return Vec::new() };
     let mut links: Vec<InterfaceAddresses> = Vec::new();
@@ -347,7 +352,7 @@ fn links() -> Vec<InterfaceAddresses> {
     links
 }
 
-/// Says when links or addresses change; not which.
+/// A netlink socket that reports changes of links and addresses, without their details.
 struct AddressMonitor(AsyncFd<OwnedFd>);
 
 impl AddressMonitor {
@@ -355,30 +360,31 @@ impl AddressMonitor {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
-        // `register`, its successor, is unsafe to call: it has the caller promise what an OwnedFd is anyway.
+        // `register`, the successor of this method, is unsafe, although an `OwnedFd` guarantees its
+        // contract.
         #[allow(deprecated)]
         let socket = AsyncFd::new(socket)?;
         Ok(AddressMonitor(socket))
     }
 
     async fn changed(&self) {
-        let mut until: Option<Instant> = None;
+        let mut settled_at: Option<Instant> = None;
         loop {
-            let ready = match until {
-                Some(until) => match tokio::time::timeout_at(until, self.0.readable()).await {
+            let ready = match settled_at {
+                Some(at) => match tokio::time::timeout_at(at, self.0.readable()).await {
                     Ok(ready) => ready,
                     Err(_) => return,
                 },
                 None => self.0.readable().await,
             };
             let Ok(mut ready) = ready else { return std::future::pending().await };
-            let mut room = [0u8; 8192];
-            // That some were lost says as much as that some came.
-            while recv(self.0.get_ref().as_raw_fd(), &mut room, nix::sys::socket::MsgFlags::empty())
+            let mut buffer = [0u8; 8192];
+            // An overflow of the socket means a change too.
+            while recv(self.0.get_ref().as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty())
                 != Err(nix::errno::Errno::EAGAIN)
             {}
             ready.clear_ready();
-            until.get_or_insert_with(|| Instant::now() + SETTLE_TIME);
+            settled_at.get_or_insert_with(|| Instant::now() + SETTLE_TIME);
         }
     }
 }

@@ -182,7 +182,9 @@ impl Control for Views {
                     .and_then(|node_config| node_config.tunnel.local.tunnel_address);
                 let vtep = match kept.filter(|_| local) {
                     Some(kept) => Some(kept),
-                    None => node.vxlan_tunnel_address.or_else(|| tunnel_address::stated(node, &blocks)),
+                    None => node
+                        .vxlan_tunnel_address
+                        .or_else(|| tunnel_address::configured_or_default(node, &blocks)),
                 };
                 NodeView {
                     name: node.name.clone(),

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_went_and_changed_is_named_by_kind() {
+    fn added_removed_and_changed_resources_are_named_by_kind() {
         let before = snapshot(&[
             ("IPPool", "old", "cidr: 10.1.0.0/16"),
             ("IPPool", "stays", "cidr: 10.2.0.0/16"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_the_first_are_named() {
+    fn only_the_first_of_many_resources_are_named() {
         let nodes: Vec<String> = (0..9).map(|number| format!("n-{number}")).collect();
         let nodes: Vec<_> = nodes.iter().map(|name| ("Node", name.as_str(), "")).collect();
         assert_eq!(differences(&snapshot(&[]), &snapshot(&nodes)), "nodes: +n-0, +n-1, +n-2 and 6 more");

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exit_that_changes_is_told_with_its_reason() {
+    fn a_changed_exit_is_recorded_with_its_reason() {
         let change = |from, to, reason| ExitChange { node: "b".into(), from, to, reason };
         let (what, text) =
             exit(&change(Some(ExitKind::Ipip), Some(ExitKind::Vxlan), Some(ExitReason::NoBgpPath)));
