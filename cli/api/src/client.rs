@@ -1,4 +1,4 @@
-//! routectl's side of the control socket.
+//! The client of the control socket, for routectl.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,39 +19,39 @@ use super::routes::ErrorBody;
 use datastore::Revision;
 use resource::Mistake;
 
-/// The largest answer that is read: a million routes.
+/// The largest answer that is read, in bytes: enough for a million routes.
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
-/// A daemon that doesn't answer in this time is taken for none.
+/// The time limit for an answer of the daemon.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What bodies are, unless said otherwise.
+/// The default content type of request bodies.
 const JSON: &str = "application/json";
 
-/// So many clients may be before us that the socket's queue is full: that is tried again for this long.
+/// The time for which connecting is retried while the socket's queue is full.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two such tries.
+/// The interval of these retries.
 const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(5);
-/// A connection that the daemon gave up for others, since it has few places, is made again so often; what changes something is
-/// not asked for twice.
+/// The number of retries after the daemon has closed the connection to make room for others. Only
+/// requests that change nothing are retried.
 const MAX_RETRIES: u32 = 5;
 
-/// Connects, however many others do at the same time.
+/// Connects. Retries while the socket's queue is full.
 async fn connect_with_retry(socket: &Path) -> io::Result<UnixStream> {
     let begin = Instant::now();
     loop {
         match UnixStream::connect(socket).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && begin.elapsed() < CONNECT_TIMEOUT => {
-                sleep(CONNECT_RETRY_INTERVAL).await; // why: a queue that has room again is no event
+                sleep(CONNECT_RETRY_INTERVAL).await; // why: space in the queue is not signalled
             }
             connected => return connected,
         }
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens on the socket.
+    /// No daemon listens on the socket.
     #[error(
         "{}: no daemon answers ({source}): start routed, or name its socket with --socket or ROUTED_SOCKET",
         socket.display()
@@ -59,47 +59,47 @@ pub enum ClientError {
     NoDaemon {
         /// The socket.
         socket: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The daemon said no.
+    /// The daemon refused the request.
     #[error("{error}")]
     Refused {
-        /// Its reason, one line.
+        /// The reason, one line.
         error: String,
-        /// The mistakes in what was given to it.
+        /// The mistakes in the submitted resources.
         mistakes: Vec<Mistake>,
     },
-    /// The answer is not one of routed's.
+    /// The answer does not have the form of the API.
     #[error("{}: the answer is not routed's ({reason}): is another program behind this socket?", socket.display())]
     UnexpectedAnswer {
         /// The socket.
         socket: PathBuf,
-        /// What is wrong with it.
+        /// The deviation from the form.
         reason: String,
     },
 }
 
 impl ClientError {
-    /// Whether there was a daemon, which ended the connection before it had answered.
+    /// Returns whether a daemon accepted the connection and closed it before it answered.
     fn is_connection_lost(&self) -> bool {
         matches!(self, ClientError::NoDaemon { source, .. } if source.kind() == io::ErrorKind::ConnectionReset)
     }
 }
 
-/// The control API of one daemon.
+/// A client of the control API of one daemon.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) socket: PathBuf,
 }
 
 impl Client {
-    /// A client of the daemon that listens on `socket`; connects at each request.
+    /// Returns a client of the daemon that listens on `socket`. Each request uses a new connection.
     pub fn new(socket: &Path) -> Self {
         Client { socket: socket.to_owned() }
     }
 
-    /// `GET path`, as in `/v1/peers`.
+    /// Sends `GET path`, as in `/v1/peers`.
     ///
     /// # Errors
     /// No daemon, a refusal, or an answer of another form.
@@ -107,7 +107,7 @@ impl Client {
         self.request(Method::GET, path, None::<&()>).await
     }
 
-    /// `method path` with a JSON body, if one is given.
+    /// Sends `method path` with an optional JSON body.
     ///
     /// # Errors
     /// As for [`Client::get`].
@@ -120,7 +120,7 @@ impl Client {
         self.request_as(method, path, JSON, body).await
     }
 
-    /// [`Client::request`] with a body that is JSON of a type of its own.
+    /// Sends a request as [`Client::request`], with a content type for the body.
     ///
     /// # Errors
     /// As for [`Client::get`].
@@ -148,7 +148,8 @@ impl Client {
         self.read(status, &bytes)
     }
 
-    /// Deletes resources if nothing has changed since a revision; `None`: something has.
+    /// Deletes resources if the store still has a revision. Returns `None` if the store has
+    /// changed.
     ///
     /// # Errors
     /// As for [`Client::get`].
@@ -218,7 +219,7 @@ impl Client {
             })?;
             Ok((status, body.to_bytes()))
         };
-        // The connection ends by itself once the answer is read; until then both must run.
+        // The connection ends after the answer is read; until then both futures have to be polled.
         tokio::pin!(answer);
         tokio::select! {
             result = &mut answer => result,
@@ -229,7 +230,7 @@ impl Client {
         }
     }
 
-    /// Who may not use the daemon's socket may be of the group that may look.
+    /// Connects to the control socket, or without permission to the socket of the group of readers.
     pub(super) async fn connect(&self) -> io::Result<UnixStream> {
         match connect_with_retry(&self.socket).await {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -255,34 +256,34 @@ mod tests {
 
     use super::*;
 
-    /// A daemon that gives up so many connections before it answers one.
-    fn busy(socket: &Path, gives_up: u32) -> tokio::task::JoinHandle<u32> {
+    /// Starts a daemon that closes `closed` connections before it answers one.
+    fn busy_daemon(socket: &Path, closed: u32) -> tokio::task::JoinHandle<u32> {
         let listener = UnixListener::bind(socket).expect("a socket");
         tokio::spawn(async move {
-            let mut met = 0;
+            let mut accepted = 0;
             loop {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
-                met += 1;
+                accepted += 1;
                 let _ = stream.read(&mut [0; 512]).await;
-                if met > gives_up {
+                if accepted > closed {
                     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7").await;
-                    return met;
+                    return accepted;
                 }
             }
         })
     }
 
     #[tokio::test]
-    async fn who_looks_and_lost_its_place_asks_again_and_who_changes_something_does_not() {
+    async fn a_lost_connection_is_retried_for_get_and_not_for_put() {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("s");
-        let daemon = busy(&socket, MAX_RETRIES);
+        let daemon = busy_daemon(&socket, MAX_RETRIES);
         let client = Client::new(&socket);
         assert_eq!(client.get::<u32>("/v1/x").await.expect("an answer"), 7);
         assert_eq!(daemon.await.expect("its end"), MAX_RETRIES + 1);
 
         std::fs::remove_file(&socket).expect("the socket");
-        let daemon = busy(&socket, MAX_RETRIES);
+        let daemon = busy_daemon(&socket, MAX_RETRIES);
         let refused = client.request::<u32>(Method::PUT, "/v1/x", Some(&1)).await;
         assert!(matches!(&refused, Err(error) if error.is_connection_lost()), "{refused:?}");
         daemon.abort();

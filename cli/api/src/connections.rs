@@ -1,4 +1,4 @@
-//! Who may come in, how many at a time, and for how long they may say nothing.
+//! The server of the sockets: access control, and limits of connections, requests and times.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -30,33 +30,34 @@ use super::AccessError;
 use super::routes::{ErrorBody, MAX_REQUEST};
 use super::timeouts::{IdleTimer, TimedStream};
 
-/// Connections at a time: many more than there are people and scrapers, and few enough to cost nothing. One more
-/// takes the place of the one that has said nothing, or taken nothing, for longest.
+/// The maximum number of connections: more than there are users and scrapers, and few enough to be
+/// cheap. A new connection beyond the limit replaces the connection that has waited longest for its
+/// client.
 const MAX_CONNECTIONS: usize = 64;
-/// No new connection is let in at the expense of one that came less than this ago.
+/// The age below which a connection is not replaced.
 const MIN_AGE: Duration = Duration::from_millis(20);
-/// A request's head, and then its body, have to be there within this.
+/// The time limit for the head of a request, and then for its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request that is not answered by then is given up, as `routectl` gives it up.
+/// The time limit for handling a request, the same as `routectl` has.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// The largest head of a request.
+/// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
-/// Requests that are larger share [`LARGE_BYTES`].
+/// The size above which requests share [`LARGE_BYTES`].
 const SMALL_REQUEST: usize = 64 * 1024;
-/// Bytes of all large requests together: two of the largest.
+/// The bytes of all large requests together: two of the maximum size.
 const LARGE_BYTES: usize = 2 * MAX_REQUEST;
-/// The pause when no connection can be accepted, as without descriptors.
+/// The pause after a failure to accept a connection, for example for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket and whom it is for.
+/// A control socket and its users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlSocket {
-    /// For root, the daemon's user and the socket's group, who may do everything.
+    /// The socket of root, the daemon's user and the socket's group. They may change resources.
     Owners {
         /// The socket's path.
         path: PathBuf,
     },
-    /// For a group that may look.
+    /// The socket of a group that may read only.
     Readers {
         /// The socket's path.
         path: PathBuf,
@@ -65,7 +66,7 @@ pub enum ControlSocket {
     },
 }
 
-/// Who is at the other end (`SO_PEERCRED`): as it was when it connected.
+/// The credentials of the client (`SO_PEERCRED`) at the time it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ClientCredentials {
     uid: u32,
@@ -87,10 +88,10 @@ impl ControlSocket {
         }
     }
 
-    /// Whether a caller may make a request, which changes something unless it `is_read_only`.
+    /// Checks that a client may make a request.
     ///
     /// # Errors
-    /// The caller may not.
+    /// The client may not.
     fn admits(&self, caller: &ClientCredentials, is_read_only: bool) -> Result<(), AccessError> {
         let own = nix::unistd::geteuid().as_raw();
         match self {
@@ -98,8 +99,9 @@ impl ControlSocket {
             ControlSocket::Readers { group, .. } if !is_read_only => {
                 Err(AccessError::ReadOnly { group: group.clone() })
             }
-            // Connecting needs the right to write to the socket, which is the kernel's to judge by its mode, supplementary groups
-            // and all. Only where somebody has opened it for everybody is that no judgement.
+            // Connecting requires write permission for the socket, which the kernel checks,
+            // supplementary groups included. Only if the socket is writable for everyone does this
+            // prove nothing.
             _ => match std::fs::metadata(self.path()) {
                 Ok(socket) if socket.permissions().mode() & 0o007 == 0 => Ok(()),
                 Ok(socket) if std::os::unix::fs::MetadataExt::gid(&socket) == caller.gid => Ok(()),
@@ -109,32 +111,33 @@ impl ControlSocket {
     }
 }
 
-/// Answers requests on a control socket until it is aborted.
+/// Serves a control socket until the task is aborted.
 pub async fn serve(listener: UnixListener, router: Router, socket: ControlSocket) {
     let socket = Arc::new(socket);
-    let known = move |stream: &UnixStream| {
+    let identify = move |stream: &UnixStream| {
         let caller = ClientCredentials::of(stream).ok()?;
         Some(Some((Arc::clone(&socket), caller)))
     };
-    // One request to a connection, as `routectl` has it: who sends many at once gets no more than his turn.
+    // One request for each connection, as `routectl` sends them, so that a client with many
+    // requests competes with others for each.
     ConnectionServer::new(router, false)
-        .receive(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream), known)
+        .receive(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream), identify)
         .await;
 }
 
-/// Answers requests on a TCP socket until it is aborted: the router has nothing that changes anything.
+/// Serves a TCP socket until the task is aborted. The router must not change anything.
 pub async fn serve_status(listener: TcpListener, router: Router) {
     ConnectionServer::new(router, true)
         .receive(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream), |_| Some(None))
         .await;
 }
 
-/// What all connections of a socket share.
+/// The shared state of all connections of a socket.
 #[derive(Clone)]
 struct ConnectionServer {
     router: TowerToHyperService<Router>,
     large: Arc<Semaphore>,
-    /// Whether a connection stays for another request.
+    /// Whether a connection may have several requests.
     keep_alive: bool,
 }
 
@@ -144,11 +147,11 @@ impl ConnectionServer {
         ConnectionServer { router, large, keep_alive }
     }
 
-    /// Takes connections in; `None` of `known` refuses one.
+    /// Accepts connections. A connection is refused if `identify` returns `None`.
     async fn receive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
         accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>> + Send,
-        known: impl Fn(&S) -> Option<Option<(Arc<ControlSocket>, ClientCredentials)>> + Send,
+        identify: impl Fn(&S) -> Option<Option<(Arc<ControlSocket>, ClientCredentials)>> + Send,
     ) {
         let mut connections: JoinSet<()> = JoinSet::new();
         let mut open: HashMap<Id, (IdleTimer, AbortHandle)> = HashMap::new();
@@ -167,12 +170,13 @@ impl ConnectionServer {
                     }
                 },
             };
-            let Some(caller) = known(&stream) else { continue };
-            // Who has just come may have spoken without having been heard yet: new ones wait so long, in the kernel's queue.
+            let Some(caller) = identify(&stream) else { continue };
+            // A new client may have sent a request that is not read yet. Further connections wait
+            // in the kernel's queue until the young ones may be replaced.
             while open.len() >= MAX_CONNECTIONS && !close_longest_idle(&mut open) {
                 tokio::select! {
                     ended = next_ended(&mut connections) => drop(open.remove(&ended)),
-                    () = sleep(MIN_AGE) => {} // why: then those that had just come may make room
+                    () = sleep(MIN_AGE) => {} // why: then young connections may be replaced
                 }
             }
             let idle = IdleTimer::now();
@@ -267,15 +271,16 @@ impl ConnectionServer {
     }
 }
 
-/// Whether a request changes nothing. A plan comes with files to be rehearsed, and changes nothing either.
+/// Returns whether a request changes nothing. A plan is a POST with files, and changes nothing
+/// either.
 fn is_read_only(method: &Method, path: &str) -> bool {
     matches!(*method, Method::GET | Method::HEAD) || (*method == Method::POST && path == "/v1/plan")
 }
 
-/// Ends the connection that has waited for its client for longest; whether there is one.
+/// Closes the connection that has waited longest for its client. Returns whether there was one.
 fn close_longest_idle(open: &mut HashMap<Id, (IdleTimer, AbortHandle)>) -> bool {
-    let waits = open.iter().filter_map(|(id, (idle, _))| Some((idle.time()?, *id)));
-    match waits.max_by_key(|(time, _)| *time).filter(|(time, _)| *time >= MIN_AGE) {
+    let idle = open.iter().filter_map(|(id, (idle, _))| Some((idle.time()?, *id)));
+    match idle.max_by_key(|(time, _)| *time).filter(|(time, _)| *time >= MIN_AGE) {
         Some((_, id)) => {
             if let Some((_, task)) = open.remove(&id) {
                 task.abort();
@@ -286,7 +291,7 @@ fn close_longest_idle(open: &mut HashMap<Id, (IdleTimer, AbortHandle)>) -> bool 
     }
 }
 
-/// The next connection that ends; with none, never.
+/// Waits for the next connection that ends. Without connections it never returns.
 async fn next_ended(connections: &mut JoinSet<()>) -> Id {
     match connections.join_next_with_id().await {
         Some(Ok((id, ()))) => id,
@@ -298,7 +303,7 @@ async fn next_ended(connections: &mut JoinSet<()>) -> Id {
 fn too_large() -> Response<Body> {
     let mut response =
         refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {MAX_REQUEST} bytes"));
-    // What else comes is not read.
+    // The rest of the request is not read.
     response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     response
 }

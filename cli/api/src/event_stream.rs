@@ -1,4 +1,4 @@
-//! routectl's side of answers that go on.
+//! The client of streamed answers, for routectl.
 
 use std::io;
 
@@ -11,11 +11,12 @@ use hyper_util::rt::TokioIo;
 use super::client::{Client, ClientError};
 use super::routes::ErrorBody;
 
-/// The longest line that is read, and the longest refusal.
+/// The maximum length of a line or of a refusal, in bytes.
 const MAX_LINE: usize = 64 * 1024;
 
 impl Client {
-    /// `GET path`, and gives each line of the answer to `each` as it comes, until the answer or `each` ends.
+    /// Sends `GET path` and passes each line of the answer to `each` until the answer ends or
+    /// `each` returns an error.
     ///
     /// # Errors
     /// No daemon, a refusal, or an answer of another form.
@@ -27,7 +28,7 @@ impl Client {
         let strange = |error: hyper::Error| self.unexpected(error.to_string());
         let stream = self.connect().await.map_err(|error| self.no_daemon(error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(strange)?;
-        // Both have to run until the answer is read; the connection ends with the sender.
+        // The connection has to be polled until the answer is read; it ends with the sender.
         let connection = tokio::spawn(connection);
         let request = Request::builder()
             .uri(path)

@@ -1,4 +1,4 @@
-//! `/v1/events`: what has happened, one JSON object a line, and what goes on happening.
+//! `/v1/events`: the recorded events and optionally the following ones, one JSON object per line.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,18 +21,18 @@ use super::routes::ErrorBody;
 use crate::ControlError;
 use crate::view::Event;
 
-/// What was asked of the journal.
+/// The answer of the journal.
 #[derive(Debug)]
 pub struct EventHistory {
-    /// The events that are kept, in their order.
+    /// The recorded events, in order.
     pub events: Vec<Event>,
-    /// Those that come after them, if they are to be followed.
+    /// The receiver of the following events, if they are requested.
     pub next: Option<broadcast::Receiver<Arc<Event>>>,
 }
 
-/// Who keeps a journal.
+/// A journal of events.
 pub trait EventSource: Send + Sync + 'static {
-    /// The events from a time on, and if `follows` those that come.
+    /// Returns the events since a time, and with `follows` a receiver of the following ones.
     ///
     /// The error is one line for the user.
     fn events(
@@ -42,7 +42,7 @@ pub trait EventSource: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<EventHistory, ControlError>>;
 }
 
-/// The events, for the UNIX socket.
+/// Returns the router of the events, for the control socket.
 pub fn events_router(journal: Arc<dyn EventSource>) -> Router {
     Router::new().route("/v1/events", get(events)).with_state(journal)
 }
@@ -59,8 +59,8 @@ async fn events(
     Query(EventsQuery { since, follow }): Query<EventsQuery>,
 ) -> Response {
     match journal.events(since, follow).await {
-        Ok(past) => {
-            let body = Body::from_stream(lines(past));
+        Ok(history) => {
+            let body = Body::from_stream(lines(history));
             ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
         }
         Err(error) => {
@@ -70,9 +70,10 @@ async fn events(
     }
 }
 
-/// One line for each event. A reader that does not keep up is told how many it missed, and that is the end.
-fn lines(past: EventHistory) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
-    let state = (VecDeque::from(past.events), past.next);
+/// Returns one line for each event. A reader that falls behind gets the number of lost events, and
+/// the stream ends.
+fn lines(history: EventHistory) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let state = (VecDeque::from(history.events), history.next);
     stream::unfold(state, async |(mut events, next)| {
         if let Some(event) = events.pop_front() {
             return Some((Ok(line(&event)), (events, next)));
@@ -81,8 +82,8 @@ fn lines(past: EventHistory) -> impl Stream<Item = Result<Bytes, Infallible>> + 
         match next.recv().await {
             Ok(event) => Some((Ok(line(&event)), (events, Some(next)))),
             Err(RecvError::Lagged(missed)) => {
-                let said = serde_json::json!({ "missed": missed });
-                Some((Ok(Bytes::from(format!("{said}\n"))), (events, None)))
+                let line = serde_json::json!({ "missed": missed });
+                Some((Ok(Bytes::from(format!("{line}\n"))), (events, None)))
             }
             Err(RecvError::Closed) => None,
         }
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_falls_behind_is_told_how_much_it_missed_and_that_is_the_end() {
+    async fn a_slow_reader_gets_the_number_of_missed_events_and_the_end() {
         let (sender, next) = broadcast::channel(4);
         let lines = lines(EventHistory { events: vec![event(1)], next: Some(next) });
         for seq in 2..20 {
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_is_told_after_what_was_until_the_journal_ends() {
+    async fn new_events_follow_recorded_ones_until_the_journal_ends() {
         let (sender, next) = broadcast::channel(4);
         let mut lines = Box::pin(lines(EventHistory { events: vec![event(1)], next: Some(next) }));
         assert!(lines.next().await.is_some());

@@ -1,6 +1,6 @@
-//! `/metrics`: what the daemon counts, with the names and units of Prometheus' conventions.
+//! `/metrics`: the daemon's counters, with the names and units of Prometheus' conventions.
 //!
-//! Everything is asked for when it is scraped: nothing is counted twice.
+//! The values are read at each scrape; no counter is kept here.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::view::{
     BOUNDS_US, BfdState, ExitKind, LatencyView, PeerView, SessionState, StatusView, StoreView, TunnelView,
 };
 
-/// A loop that is later than that stands still.
+/// The delay above which the loop counts as stalled.
 const STALL: Duration = Duration::from_millis(100);
 /// The classic text format, which every version of Prometheus reads.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,14 +42,14 @@ struct UpdateLabels {
     direction: String,
 }
 
-/// LatencyHistogram that were counted elsewhere.
+/// A histogram of durations that were counted elsewhere.
 #[derive(Clone, Copy, Debug, Default)]
 struct LatencyHistogram(LatencyView);
 
 impl EncodeMetric for LatencyHistogram {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
         let LatencyHistogram(latency) = self;
-        // The largest is what is beyond every bound.
+        // The last bucket has the durations above all bounds.
         let bounds = BOUNDS_US.iter().map(|bound| seconds(*bound)).chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(latency.counts).collect();
         encoder.encode_histogram::<[(&str, &str); 0]>(
@@ -91,19 +91,19 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A gauge with one value.
+/// Registers a gauge with one value.
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let gauge = Gauge::<i64>::default();
     gauge.set(signed(value));
     registry.register(name, help, gauge);
 }
 
-/// A counter with one value.
+/// Registers a counter with one value.
 fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     registry.register(name, help, ConstCounter::new(value));
 }
 
-/// All of it, as text.
+/// Returns all metrics as text.
 pub(super) fn text(status: &StatusView, peers: &[PeerView], tunnels: &[TunnelView]) -> String {
     let mut registry = Registry::with_prefix("routed");
     let registry = &mut registry;
@@ -268,8 +268,9 @@ fn of_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelVie
     registry.register("tunnel_packets_dropped", "Encapsulated packets from nobody that is known", dropped);
 }
 
-/// OpenMetrics names a counter's family without the suffix that its samples have; the classic format has it in both, and knows
-/// neither `# EOF` nor `# UNIT` nor the type info.
+/// Converts OpenMetrics to the classic format. OpenMetrics names a counter's family without the
+/// suffix of its samples; the classic format has the suffix in both, and has no `# EOF`, no `#
+/// UNIT` and no type info.
 fn classic(open: &str) -> String {
     let counters: Vec<&str> =
         open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();

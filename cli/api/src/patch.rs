@@ -1,5 +1,5 @@
-//! Changes of one resource where it stands: a patch, or labels. What comes of it is checked as if it had been
-//! applied, and stored only if nothing has changed meanwhile.
+//! Changes of one stored resource: patches and labels. The result is checked as if it had been
+//! applied, and stored only if the resource has not changed meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -13,72 +13,72 @@ use datastore::{Manifest, Revision, Store, StoreError};
 use resource::{Document, Key, Mistake, Resource, parse_file};
 use resource::{to_yaml, without_version};
 
-/// Labels that one request may change.
+/// The maximum number of labels in one request.
 pub(super) const MAX_LABELS: usize = 256;
 
-/// A patch and its form.
+/// A patch in one of the supported forms.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Patch {
-    /// A JSON merge patch (RFC 7386): what is named is replaced, null removes it.
+    /// A JSON merge patch (RFC 7386): fields are replaced, and null removes a field.
     Merge(Json),
-    /// A JSON patch (RFC 6902): operations one after the other.
+    /// A JSON patch (RFC 6902): a sequence of operations.
     Json(json_patch::Patch),
 }
 
-/// What became of a patch.
+/// The result of a patch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchResponse {
     /// The resource.
     pub key: Key,
-    /// Whether anything is different now.
+    /// Whether the resource has changed.
     pub changed: bool,
-    /// The store's revision afterwards.
+    /// The store's revision after the change.
     pub revision: Revision,
 }
 
-/// Labels that are to be set and removed.
+/// A change of labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelChange {
-    /// Labels and their values.
+    /// Labels to set, with their values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Labels that are to go.
+    /// Labels to remove.
     #[serde(default)]
     pub remove: Vec<String>,
-    /// Whether a label that has another value may be set.
+    /// Whether an existing label may get another value.
     #[serde(default)]
     pub overwrite: bool,
 }
 
-/// What became of a label.
+/// The result for one label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LabelOutcome {
-    /// It is new.
+    /// The label was added.
     Set,
-    /// It was there, with this value or another.
+    /// The label existed, with this value or another.
     Updated,
-    /// It is gone.
+    /// The label was removed.
     Removed,
 }
 
-/// What became of the labels.
+/// The result of a change of labels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelResponse {
     /// The resource.
     pub key: Key,
-    /// Each label and what became of it.
+    /// Each label and its result.
     pub labels: Vec<(String, LabelOutcome)>,
-    /// The store's revision afterwards.
+    /// The store's revision after the change.
     pub revision: Revision,
 }
 
 impl Patch {
-    /// Reads a request's body; its content type says which form it has, as in Kubernetes.
+    /// Parses the body of a request. The content type determines the form, as in Kubernetes.
     ///
     /// # Errors
-    /// One line: no such form, or not a patch of that form.
+    /// The form is unknown, or the body does not have it.
     pub(super) fn read(content_type: &str, body: &[u8]) -> Result<Self, PatchError> {
         match content_type {
             "application/json-patch+json" => serde_json::from_slice(body)
@@ -107,7 +107,7 @@ impl Patch {
         }
     }
 
-    /// The manifest as the patch makes it.
+    /// Returns the patched manifest.
     fn of(&self, manifest: &Json) -> Result<Json, PatchError> {
         let mut patched = manifest.clone();
         match self {
@@ -125,7 +125,7 @@ fn forbidden(error: PatchError) -> StoreError {
     StoreError::Forbidden(error.to_string())
 }
 
-/// A key of a strategic patch that means an instruction rather than a field.
+/// Returns a directive of a strategic merge patch, if there is one.
 fn directive(patch: &Json) -> Option<&str> {
     match patch {
         Json::Object(fields) => {
@@ -169,14 +169,15 @@ pub(super) async fn label(
     Ok(LabelResponse { key, labels: edit.outcome, revision: edit.revision })
 }
 
-/// What an amendment made, and what it has to say.
+/// The result of a change of a manifest.
 struct ManifestEdit<T> {
     changed: bool,
     revision: Revision,
     outcome: T,
 }
 
-/// Changes one manifest until it is stored without anybody coming between.
+/// Changes a manifest and stores it. Retries if the store has changed meanwhile, unless the caller
+/// named a revision.
 async fn edit_manifest<T>(
     store: &dyn Store,
     key: &Key,
@@ -191,7 +192,7 @@ async fn edit_manifest<T>(
             return Err(StoreError::NotFound(key.clone()));
         };
         let (manifest, outcome) = change(&old.manifest).map_err(forbidden)?;
-        still_that_version(key, &manifest, old)?;
+        check_version(key, &manifest, old)?;
         if manifest == old.manifest {
             return Ok(ManifestEdit { changed: false, revision, outcome });
         }
@@ -208,8 +209,8 @@ async fn edit_manifest<T>(
     }
 }
 
-/// A patch may name the version that it was made for, as in Kubernetes.
-fn still_that_version(key: &Key, manifest: &Json, old: &Document) -> Result<(), StoreError> {
+/// Checks the resource version in a patch, as in Kubernetes.
+fn check_version(key: &Key, manifest: &Json, old: &Document) -> Result<(), StoreError> {
     let given = manifest.pointer("/metadata/resourceVersion").and_then(Json::as_str);
     let current = old.resource_version();
     match (given, current) {
@@ -222,8 +223,8 @@ fn still_that_version(key: &Key, manifest: &Json, old: &Document) -> Result<(), 
     }
 }
 
-/// A changed manifest, parsed again so that what is checked is what is stored. It stands in no file of the
-/// user's: mistakes name the resource and the field.
+/// Parses a changed manifest again, so that the stored form is the checked one. The manifest is in
+/// no file of the user, so mistakes name the resource and the field.
 fn render_edited(key: &Key, manifest: Json) -> Result<Manifest, StoreError> {
     let place = format!("{} {}", key.kind.name(), key.name);
     let text = to_yaml(&without_version(manifest));
@@ -281,7 +282,8 @@ fn apply_labels(
     Ok((manifest, done))
 }
 
-/// Kubernetes' syntax of labels: a name of at most 63 characters, with a prefix that is a domain where it has one.
+/// Checks labels against Kubernetes' syntax: a name of at most 63 characters after an optional
+/// domain as prefix.
 fn check_labels(change: &LabelChange) -> Result<(), PatchError> {
     if change.set.len() + change.remove.len() > MAX_LABELS {
         return Err(PatchError::TooManyLabels);
@@ -331,8 +333,8 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_patch_replaces_what_it_names_and_null_removes() {
-        // RFC 7386, appendix A, as far as the target is a mapping.
+    fn a_merge_patch_replaces_named_fields_and_removes_null_fields() {
+        // RFC 7386, appendix A, the cases whose target is a mapping.
         for (target, patch, result) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
@@ -347,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_of_other_forms_are_refused_with_the_way_out() {
+    fn patches_of_other_forms_are_refused_with_a_remedy() {
         let read = |form: &str, text: &str| Patch::read(form, text.as_bytes());
         assert!(read("application/merge-patch+json", "[]").unwrap_err().to_string().contains("is a mapping"));
         assert!(read("application/merge-patch+json", "{").unwrap_err().to_string().contains("not JSON"));
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_set_updated_or_removed_and_each_is_told() {
+    fn each_label_is_reported_as_set_updated_or_removed() {
         let key = Key { kind: Kind::Node, name: "a".into() };
         let node = json!({"metadata": {"name": "a", "labels": {"rack": "1", "zone": "x"}}});
         let change = |set: &[(&str, &str)], remove: &[&str], overwrite| LabelChange {
@@ -377,8 +379,8 @@ mod tests {
         let (changed, done) =
             apply_labels(&key, &node, &change(&[("new", ""), ("rack", "2")], &["zone"], true)).unwrap();
         assert_eq!(changed["metadata"]["labels"], json!({"new": "", "rack": "2"}));
-        let told: Vec<LabelOutcome> = done.iter().map(|(_, done)| *done).collect();
-        assert_eq!(told, [LabelOutcome::Removed, LabelOutcome::Set, LabelOutcome::Updated]);
+        let outcomes: Vec<LabelOutcome> = done.iter().map(|(_, done)| *done).collect();
+        assert_eq!(outcomes, [LabelOutcome::Removed, LabelOutcome::Set, LabelOutcome::Updated]);
         let refused = apply_labels(&key, &node, &change(&[("rack", "2")], &[], false)).unwrap_err();
         assert!(refused.to_string().contains("--overwrite"), "{refused}");
         assert!(apply_labels(&key, &node, &change(&[("rack", "1")], &[], false)).is_ok());

@@ -1,4 +1,4 @@
-//! What resources would make of the store's contents, without storing them.
+//! Computes the contents of the store after a change, without storing it.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,8 @@ use super::view::{ChangeKind, ResourceChange};
 use datastore::{Store, StoreError};
 use resource::{Document, Key, Warning, assemble};
 
-/// What the store would hold if the resources were applied, or deleted; nothing is stored.
+/// Returns the resources that the store would have after applying or deleting the resources in the
+/// files.
 pub(super) async fn propose(store: &dyn Store, files: &Files, deletes: bool) -> Result<Proposal, StoreError> {
     let given = parse_files(&files.files).await?;
     let contents = store.load().await?;

@@ -1,4 +1,4 @@
-//! Resources through the control API: what is given becomes manifests, and manifests go to the store.
+//! Requests about resources: files are parsed to manifests, and manifests are stored.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -14,27 +14,27 @@ use resource::{
 };
 use resource::{to_yaml, without_version};
 
-/// Changes against a store that others change too are tried this often.
+/// The number of attempts to change a store that others change at the same time.
 pub(super) const ATTEMPTS: u32 = 20;
-/// The pause before the next try, times the number of tries so far.
+/// The pause before the next attempt, times the number of attempts so far.
 pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
-/// What putting a resource means.
+/// The mode of a PUT request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PutMode {
-    /// It is made, or replaces what is there whatever that is.
+    /// The resource is created or replaced.
     #[default]
     Apply,
-    /// It replaces what is there, if that is still what `metadata.resourceVersion` says.
+    /// The resource is replaced if it still has its `metadata.resourceVersion`.
     Replace,
-    /// It is made; what is there already is refused.
+    /// The resource is created; an existing one is refused.
     Create,
-    /// It is made; what is there already is left as it is.
+    /// The resource is created; an existing one is left unchanged.
     CreateMissing,
 }
 
-/// Files as a user gives them.
+/// Files with resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Files {
@@ -42,63 +42,63 @@ pub struct Files {
     pub files: Vec<ResourceFile>,
 }
 
-/// One file and its text.
+/// A file and its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceFile {
-    /// What mistakes call it.
+    /// The name of the file in mistakes.
     pub name: String,
-    /// Any number of YAML documents.
+    /// The text, any number of YAML documents.
     pub text: String,
 }
 
-/// What `PUT /v1/resources` did.
+/// The result of `PUT /v1/resources`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyResponse {
-    /// The resources, in the order given.
+    /// The stored resources, in the order of the files.
     pub applied: Vec<Key>,
-    /// Those that were there already and are left as they are.
+    /// The existing resources that were left unchanged.
     #[serde(default)]
     pub skipped: Vec<Key>,
-    /// What the user should know of.
+    /// Warnings about the resources.
     pub warnings: Vec<Warning>,
-    /// The store's revision afterwards.
+    /// The store's revision after the change.
     pub revision: Revision,
 }
 
-/// What `DELETE /v1/resources` is asked.
+/// The body of `DELETE /v1/resources`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteRequest {
-    /// Files that name resources.
+    /// Files with the resources to delete.
     #[serde(default)]
     pub files: Vec<ResourceFile>,
-    /// Resources by name.
+    /// Keys of the resources to delete.
     #[serde(default)]
     pub keys: Vec<Key>,
-    /// Whether what is not there is passed over rather than refused.
+    /// Whether missing resources are skipped instead of refused.
     #[serde(default)]
     pub skip_missing: bool,
 }
 
-/// What `DELETE /v1/resources` did.
+/// The result of `DELETE /v1/resources`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteResponse {
-    /// The resources that are gone.
+    /// The deleted resources.
     pub deleted: Vec<Key>,
-    /// Those that were not there.
+    /// The resources that were missing.
     #[serde(default)]
     pub skipped: Vec<Key>,
-    /// The store's revision afterwards.
+    /// The store's revision after the change.
     pub revision: Revision,
 }
 
-/// What `GET /v1/resources/KIND` found.
+/// The result of `GET /v1/resources/KIND`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListResponse {
     /// The resources as stored, by name.
     pub items: Vec<Json>,
-    /// What the user should know of these.
+    /// Warnings about these resources.
     pub warnings: Vec<Warning>,
     /// The cluster's AS number, which nodes without one inherit.
     pub as_number: u32,
@@ -108,7 +108,7 @@ pub struct ListResponse {
     pub revision: Revision,
 }
 
-/// The resources of a kind, or one of them.
+/// Returns the resources of a kind, or one of them.
 pub(super) fn list(contents: &Contents, kind: Kind, name: Option<&str>) -> Result<ListResponse, StoreError> {
     let mut found: Vec<&Document> = contents
         .documents
@@ -132,9 +132,9 @@ pub(super) fn list(contents: &Contents, kind: Kind, name: Option<&str>) -> Resul
     })
 }
 
-/// The warnings whose line lies in one of the documents.
+/// Returns the warnings whose line is in one of the documents.
 fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
-    // In each file, the document of a line is the last that begins at or before it.
+    // The document of a line is the last one of its file that begins at or before the line.
     let mut starts: HashMap<&str, BTreeMap<u64, Key>> = HashMap::new();
     for document in &contents.documents {
         let origin = document.resource.origin();
@@ -148,7 +148,7 @@ fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
     contents.loaded.warnings.iter().filter(|warning| owner(warning).is_some()).cloned().collect()
 }
 
-/// Files, parsed.
+/// Parsed files.
 #[derive(Default)]
 pub(super) struct ParsedFiles {
     pub(super) documents: Vec<(Document, String)>,
@@ -156,7 +156,7 @@ pub(super) struct ParsedFiles {
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Parses files, beside the daemon's own thread: megabytes take their time.
+/// Parses files on a thread of its own, because megabytes take a while.
 pub(super) async fn parse_files(files: &[ResourceFile]) -> Result<ParsedFiles, StoreError> {
     let files = files.to_vec();
     tokio::task::spawn_blocking(move || parse(&files)).await.map_err(|_| StoreError::Ended)?
@@ -221,14 +221,14 @@ pub(super) async fn apply(
                 let warnings = given.warnings.iter().cloned().chain(ignored).collect();
                 return Ok(ApplyResponse { applied, skipped: there, warnings, revision });
             }
-            // Only a caller who named a revision cares that another came between.
+            // Only a caller that named a revision has to know about another change.
             Err(StoreError::Conflict { .. }) if expected.is_none() && retry.pause().await => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The resources of the files that are there already.
+/// Returns the keys of the files' resources that exist in the store.
 fn already_there(given: &ParsedFiles, contents: &Contents) -> Result<Vec<Key>, StoreError> {
     if let Some(cluster) = given.clusters.first() {
         let rule = "ClusterConfiguration is no resource and can't be created: apply it, which sets the encapsulation";
@@ -242,7 +242,7 @@ fn already_there(given: &ParsedFiles, contents: &Contents) -> Result<Vec<Key>, S
     Ok(there.map(|(document, _)| document.key()).collect())
 }
 
-/// Names everything that is there already, each by its place in the files.
+/// Returns the error for existing resources, each with its place in the files.
 fn exists(given: &ParsedFiles, there: &[Key]) -> StoreError {
     let documents = given.documents.iter().map(|(document, _)| document);
     let mistake = |document: &Document| {
@@ -258,7 +258,7 @@ fn exists(given: &ParsedFiles, there: &[Key]) -> StoreError {
     StoreError::Exists(documents.filter(|document| there.contains(&document.key())).map(mistake).collect())
 }
 
-/// Whether every resource is there, and as the caller read it.
+/// Checks that every resource exists with the version that the caller has read.
 fn unchanged_since_read(given: &ParsedFiles, contents: &Contents) -> Result<(), StoreError> {
     let stored: HashMap<Key, &Document> =
         contents.documents.iter().map(|document| (document.key(), document)).collect();
@@ -276,7 +276,7 @@ fn unchanged_since_read(given: &ParsedFiles, contents: &Contents) -> Result<(), 
     Ok(())
 }
 
-/// Deletes all resources that are named, or none.
+/// Deletes all named resources, or none.
 pub(super) async fn delete(
     store: &dyn Store,
     request: &DeleteRequest,
@@ -291,7 +291,8 @@ pub(super) async fn delete(
         return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
     }
     let documents = given.documents.iter().map(|(document, _)| document);
-    // Loading is for who needs it: a store with a resource that can't be read is mended by deleting that.
+    // The store is loaded only if necessary: a store with an unreadable resource is repaired by
+    // deleting that resource.
     let mut keys: Vec<Key> = match given.documents.iter().any(|(document, _)| document.is_v1) {
         false => documents.map(Document::key).collect(),
         true => {
@@ -324,7 +325,7 @@ fn invalid(file: &str, line: u64, field: &str, rule: String) -> StoreError {
     StoreError::Invalid(vec![Mistake { file: file.to_owned(), line, field: field.to_owned(), rule }])
 }
 
-/// The stored pool that a v1 pool means: it has no name, so its cidr decides.
+/// Returns the stored pool that a v1 pool refers to. It has no name, so the cidr decides.
 pub(super) fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Option<&'a Document> {
     let wanted = match &document.resource {
         Resource::IpPool(pool) if document.is_v1 => pool.cidr,
@@ -336,8 +337,8 @@ pub(super) fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Opti
     })
 }
 
-/// What is to be stored: v1 forms in their v3 form, cluster configurations as the field they set.
-/// `there` is left out.
+/// Returns the manifests to store: v1 forms are converted to v3, cluster configurations to the
+/// field that they set. The resources in `there` are left out.
 pub(super) fn resolve(
     given: &ParsedFiles,
     there: &[Key],
@@ -353,7 +354,8 @@ pub(super) fn resolve(
             check_pool_unchanged(document, new, old)?;
         }
         if document.resource_version().is_some() || (document.is_respelt && !document.is_v1) {
-            // The version is the store's own and stands in no text of it; an item of a list has no text of its own.
+            // The version belongs to the store and is not in the text. An item of a list has no
+            // text of its own.
             let manifest = without_version(document.manifest.clone());
             manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
             continue;
@@ -385,7 +387,7 @@ pub(super) fn resolve(
     Ok(manifests)
 }
 
-/// Addresses are already assigned from a pool: its range and the size of its blocks stay.
+/// Checks that a pool keeps its range and block size, because addresses are assigned from it.
 pub(super) fn check_pool_unchanged(
     document: &Document,
     new: &IpPool,
@@ -405,7 +407,7 @@ pub(super) fn check_pool_unchanged(
     Ok(())
 }
 
-/// A stored pool with the settings that the v1 form has; what it has no field for stays.
+/// Returns a stored pool with the settings of the v1 form; other fields are kept.
 fn merged_pool(pool: &IpPool, old: &Json) -> Json {
     let name = old["metadata"]["name"].as_str().unwrap_or(&pool.name).to_owned();
     let settings = pool_manifest(pool, &name);
@@ -436,8 +438,8 @@ fn with_encapsulation(mut configuration: Json, encapsulation: Encapsulation) -> 
     configuration
 }
 
-/// A manifest as text, parsed again so that what is checked is what is stored; its mistakes are
-/// those of the document it was made from.
+/// Renders a manifest and parses it again, so that the stored form is the checked one. Mistakes
+/// have the place of the original document.
 fn rendered(manifest: &Json, file: &str, from: &Document) -> Result<Manifest, StoreError> {
     let text = to_yaml(manifest);
     let mut parsed = parse_file(file, &text);

@@ -1,4 +1,4 @@
-//! What a connection waits for, and for how long it may.
+//! Timers of a connection: how long it has waited for its client, and how long a write may block.
 
 use std::future::Future;
 use std::io;
@@ -11,32 +11,33 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A client that takes nothing of its answer for so long is given up.
+/// The time after which a connection is closed whose client does not read the answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Since when a connection waits for its client; shared by the connection and who may end it.
+/// The time for which a connection has waited for its client; shared with the server, which may
+/// close the connection.
 #[derive(Clone, Debug)]
 pub(super) struct IdleTimer {
     begin: Instant,
-    /// Milliseconds after `begin`, and one; 0: it does not wait.
+    /// Milliseconds after `begin`, plus one; 0 while the connection does not wait.
     since: Arc<AtomicU64>,
-    /// Whether a request is being answered, so that the client is the one who waits.
+    /// Whether a request is being handled, so that the client waits.
     answering: Arc<AtomicBool>,
 }
 
 impl IdleTimer {
-    /// A connection that is just accepted, and waits.
+    /// Returns the timer of a new connection, which waits for a request.
     pub(super) fn now() -> Self {
         IdleTimer { begin: Instant::now(), since: Arc::new(AtomicU64::new(1)), answering: Arc::default() }
     }
 
-    /// For how long it has waited; `None`: it doesn't.
+    /// Returns the time for which the connection has waited; `None` while it does not wait.
     pub(super) fn time(&self) -> Option<Duration> {
         let since = self.since.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.begin.elapsed().saturating_sub(Duration::from_millis(since)))
     }
 
-    /// A request is complete, or is answered.
+    /// Sets whether a request is being handled.
     pub(super) fn set_answering(&self, answering: bool) {
         self.answering.store(answering, Ordering::Relaxed);
         if answering {
@@ -54,7 +55,7 @@ impl IdleTimer {
     }
 }
 
-/// A stream that notes when it waits, and ends when nothing of what is written is taken.
+/// A stream that updates an [`IdleTimer`], and fails when the client does not read.
 pub(super) struct TimedStream<S> {
     stream: S,
     idle: IdleTimer,
@@ -72,7 +73,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
         let this = self.get_mut();
         let read = Pin::new(&mut this.stream).poll_read(cx, into);
         match read.is_pending() {
-            // While a request is answered the stream is read for its end alone.
+            // While a request is handled, the stream is only read to notice its end.
             true if !this.idle.answering.load(Ordering::Relaxed) => this.idle.start(),
             true => {}
             false => this.idle.stop(),
@@ -92,7 +93,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
             }
             Poll::Pending => {
                 this.idle.start();
-                let until = this.until.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT))); // why: silence ends it
+                let until = this.until.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT))); // why: the time limit of a blocked write
                 ready!(until.as_mut().poll(cx));
                 let reason = "the client takes nothing of its answer";
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
@@ -117,13 +118,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_for_long_enough_is_given_up_and_who_takes_a_little_is_not() {
+    async fn a_write_fails_only_when_the_client_reads_nothing_for_too_long() {
         let (mut client, server) = duplex(4);
         let idle = IdleTimer::now();
         let mut stream = TimedStream::new(server, idle.clone());
         let writing = tokio::spawn(async move { stream.write_all(&[7; 8]).await.map(|()| stream) });
         let mut four = [0; 4];
-        sleep(WRITE_TIMEOUT / 2).await; // why: on a paused clock; time is what is tried
+        sleep(WRITE_TIMEOUT / 2).await; // why: on a paused clock; the time is under test
         assert!(idle.time().is_some_and(|time| time >= WRITE_TIMEOUT / 3), "{idle:?}");
         client.read_exact(&mut four).await.unwrap();
         let mut stream = writing.await.unwrap().unwrap();
@@ -134,11 +135,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_waits_for_a_request_and_not_while_it_is_answered() {
+    async fn a_connection_is_idle_before_a_request_and_not_while_it_is_handled() {
         let (mut client, server) = duplex(64);
         let idle = IdleTimer::now();
         let mut stream = TimedStream::new(server, idle.clone());
-        sleep(Duration::from_secs(3)).await; // why: on a paused clock; time is what is tried
+        sleep(Duration::from_secs(3)).await; // why: on a paused clock; the time is under test
         assert_eq!(idle.time(), Some(Duration::from_secs(3)), "from the moment it was accepted");
         client.write_all(b"x").await.unwrap();
         stream.read_u8().await.unwrap();

@@ -1,53 +1,53 @@
-//! What `routectl doctor` is answered.
+//! The answer to `routectl doctor`.
 
 use serde::{Deserialize, Serialize};
 
-/// What was found.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
-    /// The daemon does not do all it should.
+    /// The daemon is not ready.
     NotReady,
-    /// Resources are wrong, and do not run.
+    /// Resources have mistakes and are not used.
     Resources,
-    /// Two nodes have one tunnel address, or one Ethernet address.
+    /// Two nodes have the same tunnel address or MAC address.
     DuplicateTunnelAddress,
     /// A node's subnet is a /32, while a pool is cross-subnet.
     NodeSubnet,
-    /// Of two nodes one is in the other's subnet, but not the other way round.
+    /// Of two nodes, only one is in the other's subnet.
     SubnetAsymmetry,
     /// The datastore is out of reach.
     Store,
     /// A session is not Established.
     Session,
-    /// Nobody can call this node.
+    /// BGP does not listen, so that no peer can connect.
     NotListening,
-    /// A tunnel is not answered.
+    /// A tunnel does not answer.
     Tunnel,
     /// The clock differs from another node's.
     Clock,
     /// The kernel lacks a module.
     Module,
-    /// The kernel refuses what it is told.
+    /// The kernel refuses an object.
     Kernel,
-    /// A sysctl is not as it must be.
+    /// A sysctl does not have the required value.
     Sysctl,
-    /// The kernel drops what arrives by another way than answers leave by.
+    /// Reverse path filtering drops packets.
     RpFilter,
-    /// A firewall drops what nodes send each other.
+    /// A firewall drops packets between nodes.
     Firewall,
-    /// Another program's route is used instead of routed's.
+    /// A route of another program precedes routed's route.
     ForeignRoute,
-    /// A rule of policy routing comes before table main.
+    /// A policy routing rule precedes table main.
     ForeignRule,
-    /// Packets are longer than what fits.
+    /// Packets are longer than the MTU of their path.
     Mtu,
-    /// Anything else that somebody should know of.
+    /// Any other warning.
     Warning,
 }
 
 impl Code {
-    /// Every one.
+    /// All codes.
     pub const ALL: [Code; 19] = [
         Code::NotReady,
         Code::Resources,
@@ -71,28 +71,28 @@ impl Code {
     ];
 }
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Packets are lost, or will be.
     Error,
-    /// It works, but not as it is meant to, or it may stop to.
+    /// A deviation that does not lose packets yet.
     Warning,
 }
 
-/// One thing that is wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// What it is.
+    /// The kind of problem.
     pub code: Code,
-    /// It in words, one line.
+    /// The problem, one line.
     pub text: String,
-    /// What it was seen by, one line.
+    /// The evidence, one line.
     pub evidence: String,
-    /// The command that mends it, or what to do.
+    /// The command that repairs it, or another remedy.
     pub remedy: String,
 }
 
@@ -124,15 +124,15 @@ impl Finding {
     }
 }
 
-/// What was found, and how much was looked at.
+/// The findings of all checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnosis {
-    /// The node that was looked at.
+    /// The checked node.
     pub node: String,
-    /// How many things were looked at.
+    /// The number of checks.
     pub checks: usize,
-    /// What could not be looked at, one line each.
+    /// The aspects that could not be checked, one line each.
     pub not_seen: Vec<String>,
-    /// What is wrong, the worst first.
+    /// The findings, the most severe first.
     pub findings: Vec<Finding>,
 }

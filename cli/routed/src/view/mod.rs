@@ -157,8 +157,8 @@ impl Control for Views {
         .boxed()
     }
 
-    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>> {
-        self.matching_routes(asked).boxed()
+    fn routes(&self, query: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>> {
+        self.matching_routes(query).boxed()
     }
 
     fn peer(&self, name: String) -> BoxFuture<'_, Option<PeerDetail>> {

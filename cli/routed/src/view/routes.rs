@@ -17,16 +17,16 @@ const CHUNK: usize = 8192;
 
 impl Views {
     /// Returns the routes that match a query.
-    pub(crate) async fn matching_routes(&self, asked: RouteQuery) -> Result<Vec<RouteView>, ControlError> {
+    pub(crate) async fn matching_routes(&self, query: RouteQuery) -> Result<Vec<RouteView>, ControlError> {
         let state = self.state();
-        let peer = match &asked.peer {
+        let peer = match &query.peer {
             None => None,
             Some(name) => Some(peer_named(&state, name)?),
         };
-        let range = asked.prefix.map(|prefix| prefix.trunc());
+        let range = query.prefix.map(|prefix| prefix.trunc());
         let wanted = move |prefix: &IpNet| range.is_none_or(|range| range.contains(prefix));
         let gone = |error: RibUnavailable| task_error(error);
-        if asked.which == WhichRoutes::Advertised {
+        if query.which == WhichRoutes::Advertised {
             let Some(peer) = peer else {
                 return Err(ControlError::PeerRequired);
             };
@@ -40,7 +40,7 @@ impl Views {
         let from = move |path: &PathInfo| peer.is_none_or(|peer| path.source == Source::Peer(peer));
         let rejected =
             |path: &PathInfo| path.reason.is_some_and(|reason| PathReason::REJECTIONS.contains(&reason));
-        match asked.which {
+        match query.which {
             WhichRoutes::Best => {
                 let report = self.report().await;
                 let kernel = by_prefix(report.as_ref());
