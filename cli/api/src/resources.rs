@@ -163,19 +163,19 @@ pub(super) async fn parse_files(files: &[ResourceFile]) -> Result<ParsedFiles, S
 }
 
 fn parse(files: &[ResourceFile]) -> Result<ParsedFiles, StoreError> {
-    let mut given = ParsedFiles::default();
+    let mut parsed_files = ParsedFiles::default();
     let mut mistakes = Vec::new();
     for file in files {
         let parsed = parse_file(&file.name, &file.text);
         mistakes.extend(parsed.mistakes);
-        given.warnings.extend(parsed.warnings);
-        given.clusters.extend(parsed.clusters);
-        given.documents.extend(parsed.documents.into_iter().map(|document| {
+        parsed_files.warnings.extend(parsed.warnings);
+        parsed_files.clusters.extend(parsed.clusters);
+        parsed_files.documents.extend(parsed.documents.into_iter().map(|document| {
             let text = file.text.get(document.range.clone()).unwrap_or("").to_owned();
             (document, text)
         }));
     }
-    if given.documents.is_empty() && given.clusters.is_empty() && mistakes.is_empty() {
+    if parsed_files.documents.is_empty() && parsed_files.clusters.is_empty() && mistakes.is_empty() {
         let name = files.first().map_or("request", |file| file.name.as_str());
         mistakes.push(Mistake {
             file: name.to_owned(),
@@ -184,7 +184,7 @@ fn parse(files: &[ResourceFile]) -> Result<ParsedFiles, StoreError> {
             rule: "holds no resource".into(),
         });
     }
-    if mistakes.is_empty() { Ok(given) } else { Err(StoreError::Invalid(mistakes)) }
+    if mistakes.is_empty() { Ok(parsed_files) } else { Err(StoreError::Invalid(mistakes)) }
 }
 
 /// Stores all resources of the files, or none.
@@ -194,22 +194,22 @@ pub(super) async fn apply(
     expected: Option<Revision>,
     mode: PutMode,
 ) -> Result<ApplyResponse, StoreError> {
-    let given = parse_files(&files.files).await?;
+    let parsed_files = parse_files(&files.files).await?;
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
         let against = expected.clone().unwrap_or_else(|| contents.loaded.revision.clone());
         if mode == PutMode::Replace {
-            unchanged_since_read(&given, &contents)?;
+            unchanged_since_read(&parsed_files, &contents)?;
         }
-        let there = match mode {
-            PutMode::Create | PutMode::CreateMissing => already_there(&given, &contents)?,
+        let existing = match mode {
+            PutMode::Create | PutMode::CreateMissing => already_there(&parsed_files, &contents)?,
             PutMode::Apply | PutMode::Replace => Vec::new(),
         };
-        if mode == PutMode::Create && !there.is_empty() {
-            return Err(exists(&given, &there));
+        if mode == PutMode::Create && !existing.is_empty() {
+            return Err(exists(&parsed_files, &existing));
         }
-        let manifests = resolve(&given, &there, &contents)?;
+        let manifests = resolve(&parsed_files, &existing, &contents)?;
         let applied: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
         let put = match applied.is_empty() {
             true => Ok(contents.loaded.revision.clone()),
@@ -217,9 +217,10 @@ pub(super) async fn apply(
         };
         match put {
             Ok(revision) => {
-                let ignored = given.clusters.iter().flat_map(|cluster| cluster.ignored.iter().cloned());
-                let warnings = given.warnings.iter().cloned().chain(ignored).collect();
-                return Ok(ApplyResponse { applied, skipped: there, warnings, revision });
+                let ignored =
+                    parsed_files.clusters.iter().flat_map(|cluster| cluster.ignored.iter().cloned());
+                let warnings = parsed_files.warnings.iter().cloned().chain(ignored).collect();
+                return Ok(ApplyResponse { applied, skipped: existing, warnings, revision });
             }
             // Only a caller that named a revision has to know about another change.
             Err(StoreError::Conflict { .. }) if expected.is_none() && retry.pause().await => {}
@@ -229,22 +230,22 @@ pub(super) async fn apply(
 }
 
 /// Returns the keys of the files' resources that exist in the store.
-fn already_there(given: &ParsedFiles, contents: &Contents) -> Result<Vec<Key>, StoreError> {
-    if let Some(cluster) = given.clusters.first() {
+fn already_there(parsed_files: &ParsedFiles, contents: &Contents) -> Result<Vec<Key>, StoreError> {
+    if let Some(cluster) = parsed_files.clusters.first() {
         let rule = "ClusterConfiguration is no resource and can't be created: apply it, which sets the encapsulation";
         return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
     }
     let stored: HashSet<Key> = contents.documents.iter().map(Document::key).collect();
-    let there = given
+    let existing = parsed_files
         .documents
         .iter()
         .filter(|(document, _)| stored.contains(&document.key()) || same_pool(document, contents).is_some());
-    Ok(there.map(|(document, _)| document.key()).collect())
+    Ok(existing.map(|(document, _)| document.key()).collect())
 }
 
 /// Returns the error for existing resources, each with its place in the files.
-fn exists(given: &ParsedFiles, there: &[Key]) -> StoreError {
-    let documents = given.documents.iter().map(|(document, _)| document);
+fn exists(parsed_files: &ParsedFiles, existing: &[Key]) -> StoreError {
+    let documents = parsed_files.documents.iter().map(|(document, _)| document);
     let mistake = |document: &Document| {
         let (origin, key) = (document.resource.origin(), document.key());
         let field = if document.is_v1 { "metadata" } else { "metadata.name" };
@@ -255,14 +256,14 @@ fn exists(given: &ParsedFiles, there: &[Key]) -> StoreError {
         );
         Mistake { file: origin.file.clone(), line: document.line(field), field: field.into(), rule }
     };
-    StoreError::Exists(documents.filter(|document| there.contains(&document.key())).map(mistake).collect())
+    StoreError::Exists(documents.filter(|document| existing.contains(&document.key())).map(mistake).collect())
 }
 
 /// Checks that every resource exists with the version that the caller has read.
-fn unchanged_since_read(given: &ParsedFiles, contents: &Contents) -> Result<(), StoreError> {
+fn unchanged_since_read(parsed_files: &ParsedFiles, contents: &Contents) -> Result<(), StoreError> {
     let stored: HashMap<Key, &Document> =
         contents.documents.iter().map(|document| (document.key(), document)).collect();
-    for (document, _) in &given.documents {
+    for (document, _) in &parsed_files.documents {
         let key = document.key();
         let Some(current) = stored.get(&key).and_then(|stored| stored.resource_version()) else {
             return Err(StoreError::NotFound(key));
@@ -282,18 +283,18 @@ pub(super) async fn delete(
     request: &DeleteRequest,
     expected: Option<Revision>,
 ) -> Result<DeleteResponse, StoreError> {
-    let given = match (request.files.is_empty(), request.keys.is_empty()) {
+    let parsed_files = match (request.files.is_empty(), request.keys.is_empty()) {
         (true, false) => ParsedFiles::default(),
         _ => parse_files(&request.files).await?,
     };
-    if let Some(cluster) = given.clusters.first() {
+    if let Some(cluster) = parsed_files.clusters.first() {
         let rule = "ClusterConfiguration is no resource and can't be deleted: delete the BGPConfiguration";
         return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
     }
-    let documents = given.documents.iter().map(|(document, _)| document);
+    let documents = parsed_files.documents.iter().map(|(document, _)| document);
     // The store is loaded only if necessary: a store with an unreadable resource is repaired by
     // deleting that resource.
-    let mut keys: Vec<Key> = match given.documents.iter().any(|(document, _)| document.is_v1) {
+    let mut keys: Vec<Key> = match parsed_files.documents.iter().any(|(document, _)| document.is_v1) {
         false => documents.map(Document::key).collect(),
         true => {
             let contents = store.load().await?;
@@ -338,16 +339,18 @@ pub(super) fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Opti
 }
 
 /// Returns the manifests to store: v1 forms are converted to v3, cluster configurations to the
-/// field that they set. The resources in `there` are left out.
+/// field that they set. The resources in `existing` are left out.
 pub(super) fn resolve(
-    given: &ParsedFiles,
-    there: &[Key],
+    parsed_files: &ParsedFiles,
+    existing: &[Key],
     contents: &Contents,
 ) -> Result<Vec<Manifest>, StoreError> {
     let stored: HashMap<Key, &Document> =
         contents.documents.iter().map(|document| (document.key(), document)).collect();
     let mut manifests = Vec::new();
-    for (document, text) in given.documents.iter().filter(|(document, _)| !there.contains(&document.key())) {
+    for (document, text) in
+        parsed_files.documents.iter().filter(|(document, _)| !existing.contains(&document.key()))
+    {
         if let (Resource::IpPool(new), Some(old)) = (&document.resource, stored.get(&document.key()))
             && let Resource::IpPool(old) = &old.resource
         {
@@ -370,10 +373,10 @@ pub(super) fn resolve(
         };
         manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
     }
-    for cluster in &given.clusters {
+    for cluster in &parsed_files.clusters {
         let key = Key { kind: Kind::BgpConfiguration, name: "default".into() };
-        let given_here = manifests.iter().position(|manifest| manifest.document.key() == key);
-        let base = match given_here {
+        let in_files = manifests.iter().position(|manifest| manifest.document.key() == key);
+        let base = match in_files {
             Some(at) => manifests.remove(at).document.manifest,
             None => stored.get(&key).map_or_else(empty_configuration, |old| old.manifest.clone()),
         };

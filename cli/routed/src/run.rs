@@ -111,8 +111,8 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
         host_tasks: daemon.host_tasks.clone(),
     };
     let views = Views::new(config.clone(), sources, drains);
-    let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.activity());
-    sources::start(&journal, daemon.state.subscribe(), store.health(), news);
+    let activity = daemon.tunnel.as_ref().map(|tunnel| tunnel.activity());
+    sources::start(&journal, daemon.state.subscribe(), store.health(), activity);
     let host = match &opened {
         OpenStore::File(_) => None,
         OpenStore::Etcd(_) => Some(registration::host_id(&config.state_dir).with_context(|| {
@@ -192,7 +192,7 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     let mut passwords = daemon.password_changes();
     let mut watchdog = Watchdog::from_environment();
-    let mut watched = true;
+    let mut is_watching = true;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -216,7 +216,7 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
                 tracing::info!("SIGHUP: resources read again");
                 daemon.update(update).await;
             }
-            update = updates.recv(), if watched => match update {
+            update = updates.recv(), if is_watching => match update {
                 Some(update) => {
                     let update = match &host {
                         Some(host) => registration::admit(update, &config.node, host),
@@ -226,7 +226,7 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
                 }
                 None => {
                     tracing::error!("the resources are no longer watched: send SIGHUP after changes, or restart");
-                    watched = false;
+                    is_watching = false;
                 }
             },
             Some(()) = passwords.recv() => daemon.read_passwords().await,
@@ -250,9 +250,9 @@ struct Watchdog(Option<tokio::time::Interval>);
 
 impl Watchdog {
     fn from_environment() -> Watchdog {
-        let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
+        let timeout = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
         // Half of the timeout, as sd_watchdog_enabled(3) recommends.
-        Watchdog(patience.map(|patience| tokio::time::interval(patience / 2)))
+        Watchdog(timeout.map(|timeout| tokio::time::interval(timeout / 2)))
     }
 
     async fn ping(&mut self) {
@@ -268,7 +268,7 @@ impl Watchdog {
 
 fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd could not be told");
+        tracing::debug!(%error, "systemd could not be notified");
     }
 }
 

@@ -182,8 +182,8 @@ async fn ask_kernel(
     next_hop: Option<NextHopQuery>,
 ) -> Result<KernelAnswers, ControlError> {
     let query = move || query_kernel(address, from, next_hop);
-    let seen = tokio::task::spawn_blocking(query).await.map_err(task_error)?;
-    seen.map_err(|error| ControlError::Kernel(error.to_string()))
+    let answers = tokio::task::spawn_blocking(query).await.map_err(task_error)?;
+    answers.map_err(|error| ControlError::Kernel(error.to_string()))
 }
 
 /// Queries the kernel.

@@ -48,12 +48,12 @@ fn reached(facts: &ExplainFacts) -> Conclusion {
         Some(ExitKind::Direct) => "unwrapped",
         Some(ExitKind::Blackhole) | None => "as the table says",
     };
-    let seen = match facts.kernel {
+    let note = match facts.kernel {
         Some(_) => "",
         None => " (there is no dataplane here)",
     };
     let text =
-        format!("packets go{to}, {how}: {}{seen}; whether the pod is there, that node knows", route.reason);
+        format!("packets go{to}, {how}: {}{note}; whether the pod is there, that node knows", route.reason);
     (Verdict::Reached, text, None)
 }
 

@@ -240,10 +240,10 @@ mod tests {
             })
             .sum();
         assert!((1500..=1700).contains(&accepted), "{accepted}");
-        let kept = journal.since(None);
-        assert_eq!(kept.iter().filter(|event| event.kind == EventKind::Session).count(), 1024);
-        assert_eq!(kept.first().map(|event| event.text.as_str()), Some("away"));
-        assert!(kept.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+        let recorded = journal.since(None);
+        assert_eq!(recorded.iter().filter(|event| event.kind == EventKind::Session).count(), 1024);
+        assert_eq!(recorded.first().map(|event| event.text.as_str()), Some("away"));
+        assert!(recorded.windows(2).all(|pair| pair[0].seq < pair[1].seq));
     }
 
     #[test]

@@ -180,8 +180,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn session_changes_and_missed_flaps_are_recorded_with_reasons() {
         let journal = JournalHandle::start();
-        let (sender, seen) = watch::channel(status(SessionState::Idle, 0, None));
-        tokio::spawn(record_peer(journal.clone(), "node-2".into(), "10.0.0.2".parse().unwrap(), seen));
+        let (sender, receiver) = watch::channel(status(SessionState::Idle, 0, None));
+        tokio::spawn(record_peer(journal.clone(), "node-2".into(), "10.0.0.2".parse().unwrap(), receiver));
         assert_eq!(recorded(&journal).await, [""; 0]);
         sender.send_replace(status(SessionState::Active, 0, Some("connection refused")));
         recorded(&journal).await;
@@ -221,8 +221,8 @@ mod tests {
             from_snapshot: false,
             relists: 0,
         };
-        let (sender, seen) = watch::channel(health(false, Some("no answer yet")));
-        tokio::spawn(record_store(journal.clone(), seen));
+        let (sender, receiver) = watch::channel(health(false, Some("no answer yet")));
+        tokio::spawn(record_store(journal.clone(), receiver));
         for (connected, problem) in [
             (false, Some("no answer")),
             (true, None),

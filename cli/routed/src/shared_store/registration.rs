@@ -44,10 +44,10 @@ const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 /// The ID can't be stored, so that the next start would have another one.
 pub(crate) fn host_id(state_dir: &Path) -> Result<String, std::io::Error> {
     let file = state_dir.join("host-id");
-    if let Ok(kept) = std::fs::read_to_string(&file) {
-        let kept = kept.trim();
-        if !kept.is_empty() && kept.len() <= 64 {
-            return Ok(kept.to_owned());
+    if let Ok(stored) = std::fs::read_to_string(&file) {
+        let stored = stored.trim();
+        if !stored.is_empty() && stored.len() <= 64 {
+            return Ok(stored.to_owned());
         }
     }
     let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
@@ -160,7 +160,7 @@ impl Registration {
     async fn run(mut self) {
         let monitor = AddressMonitor::open();
         if let Err(error) = &monitor {
-            tracing::warn!(%error, "the kernel does not tell of addresses: they are looked at every minute");
+            tracing::warn!(%error, "the kernel does not report address changes: addresses are checked every minute");
         }
         loop {
             // The cluster's resources are unknown until then.

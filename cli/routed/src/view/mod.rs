@@ -176,12 +176,12 @@ impl Control for Views {
             let view = |node: &resource::Node| {
                 let local = node.name == self.config.node;
                 let blocks = blocks.get(node.name.as_str()).cloned().unwrap_or_default();
-                let kept = state
+                let stored = state
                     .node_config
                     .as_ref()
                     .and_then(|node_config| node_config.tunnel.local.tunnel_address);
-                let vtep = match kept.filter(|_| local) {
-                    Some(kept) => Some(kept),
+                let vtep = match stored.filter(|_| local) {
+                    Some(stored) => Some(stored),
                     None => node
                         .vxlan_tunnel_address
                         .or_else(|| tunnel_address::configured_or_default(node, &blocks)),
@@ -212,7 +212,7 @@ impl Control for Views {
                 self.rib.query(|rib| ((rib.counts(), rib.suppressed()), rib.disputed(DISPUTES_SHOWN))).await;
             let (rib, disputed) = match rib {
                 Ok((counts, disputed)) => (Ok(counts), disputed),
-                Err(gone) => (Err(gone), (0, Vec::new())),
+                Err(error) => (Err(error), (0, Vec::new())),
             };
             let mut not_ready = state.problems.clone();
             not_ready.extend(state.mistakes.iter().map(|line| format!("not running: {line}")));

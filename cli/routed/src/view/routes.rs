@@ -25,18 +25,18 @@ impl Views {
         };
         let range = query.prefix.map(|prefix| prefix.trunc());
         let wanted = move |prefix: &IpNet| range.is_none_or(|range| range.contains(prefix));
-        let gone = |error: RibUnavailable| task_error(error);
+        let unavailable = |error: RibUnavailable| task_error(error);
         if query.which == WhichRoutes::Advertised {
             let Some(peer) = peer else {
                 return Err(ControlError::PeerRequired);
             };
-            let told = self
+            let advertised = self
                 .in_parts(move |rib, start| rib.advertised_from(peer, start, CHUNK, wanted))
                 .await
-                .map_err(gone)?;
-            return Ok(each_path(&told).map(|route| self.view(&route, &state, "advertised")).collect());
+                .map_err(unavailable)?;
+            return Ok(each_path(&advertised).map(|route| self.view(&route, &state, "advertised")).collect());
         }
-        let routes = self.routes_where(wanted).await.map_err(gone)?;
+        let routes = self.routes_where(wanted).await.map_err(unavailable)?;
         let from = move |path: &PathInfo| peer.is_none_or(|peer| path.source == Source::Peer(peer));
         let rejected =
             |path: &PathInfo| path.reason.is_some_and(|reason| PathReason::REJECTIONS.contains(&reason));
