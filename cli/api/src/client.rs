@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::resources::Files;
-use super::routes::ErrorBody;
 use datastore::Revision;
 use resource::Mistake;
+
+use super::resources::Files;
+use super::routes::ErrorBody;
 
 /// The largest answer that is read, in bytes: enough for a million routes.
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
@@ -110,7 +111,7 @@ impl Client {
     /// Sends `method path` with an optional JSON body.
     ///
     /// # Errors
-    /// As for [`Client::get`].
+    /// The errors of [`Client::get`].
     pub async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -123,7 +124,7 @@ impl Client {
     /// Sends a request as [`Client::request`], with a content type for the body.
     ///
     /// # Errors
-    /// As for [`Client::get`].
+    /// The errors of [`Client::get`].
     pub async fn request_as<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -152,7 +153,7 @@ impl Client {
     /// changed.
     ///
     /// # Errors
-    /// As for [`Client::get`].
+    /// The errors of [`Client::get`].
     pub async fn delete_at<T: DeserializeOwned>(
         &self,
         files: &Files,

@@ -137,7 +137,7 @@ pub async fn serve_status(listener: TcpListener, router: Router) {
 struct ConnectionServer {
     router: TowerToHyperService<Router>,
     large: Arc<Semaphore>,
-    /// Whether a connection may have several requests.
+    /// True if a connection may have several requests.
     keep_alive: bool,
 }
 

@@ -17,9 +17,10 @@ use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::routes::ErrorBody;
 use crate::ControlError;
 use crate::view::Event;
+
+use super::routes::ErrorBody;
 
 /// The answer of the journal.
 #[derive(Debug)]
@@ -100,8 +101,9 @@ fn line(event: &Event) -> Bytes {
 mod tests {
     use futures::StreamExt;
 
-    use super::*;
     use crate::view::EventKind;
+
+    use super::*;
 
     fn event(seq: u64) -> Event {
         let (at, subject) = (Timestamp::from_second(1).unwrap(), Some("node-1".to_owned()));

@@ -36,18 +36,20 @@ use futures::future::BoxFuture;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use self::view::Diagnosis;
+use resource::{Snapshot, Warning};
+
+use self::view::{
+    Diagnosis, ExplainView, NodeView, PeerDetail, PeerView, PlanView, ResourceChange, RouteView, StatusView,
+    TunnelView,
+};
+
 pub use connections::{ControlSocket, serve, serve_status};
 pub use error::{AccessError, ControlError};
 pub use events::{EventHistory, EventSource, events_router};
 pub use patch::{LabelChange, LabelOutcome, LabelResponse, PatchResponse};
-use resource::{Snapshot, Warning};
 pub use resources::{ApplyResponse, DeleteRequest, DeleteResponse, Files, ListResponse, ResourceFile};
 pub use routes::{ErrorBody, health_router, router};
 pub use socket::{BindError, bind, bind_for_group, read_socket};
-use view::{
-    ExplainView, NodeView, PeerDetail, PeerView, PlanView, ResourceChange, RouteView, StatusView, TunnelView,
-};
 
 /// The queries of the control API, and the drain.
 ///

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+
+use datastore::{Manifest, Revision, Store, StoreError};
+use resource::{Document, Key, Mistake, Resource, parse_file};
+use resource::{to_yaml, without_version};
 use timing::Retry;
 
 use super::patch_error::PatchError;
 use super::resources::{ATTEMPTS, PAUSE, check_pool_unchanged};
-use datastore::{Manifest, Revision, Store, StoreError};
-use resource::{Document, Key, Mistake, Resource, parse_file};
-use resource::{to_yaml, without_version};
 
 /// The maximum number of labels in one request.
 pub(super) const MAX_LABELS: usize = 256;
@@ -30,7 +31,7 @@ pub(super) enum Patch {
 pub struct PatchResponse {
     /// The resource.
     pub key: Key,
-    /// Whether the resource has changed.
+    /// True if the resource has changed.
     pub changed: bool,
     /// The store's revision after the change.
     pub revision: Revision,
@@ -46,7 +47,7 @@ pub struct LabelChange {
     /// Labels to remove.
     #[serde(default)]
     pub remove: Vec<String>,
-    /// Whether an existing label may get another value.
+    /// True if an existing label may get another value.
     #[serde(default)]
     pub overwrite: bool,
 }
@@ -322,8 +323,9 @@ fn ends_well(text: &str) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use resource::Kind;
+
+    use super::*;
 
     fn merged(manifest: Json, patch: Json) -> Json {
         Patch::read("application/merge-patch+json", patch.to_string().as_bytes())

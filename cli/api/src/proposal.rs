@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use datastore::{Store, StoreError};
+use resource::{Document, Key, Warning, assemble};
+
 use super::Proposal;
 use super::resources::{Files, parse_files, resolve, same_pool};
 use super::view::{ChangeKind, ResourceChange};
-use datastore::{Store, StoreError};
-use resource::{Document, Key, Warning, assemble};
 
 /// Returns the resources that the store would have after applying or deleting the resources in the
 /// files.

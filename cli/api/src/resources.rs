@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use timing::Retry;
 
 use datastore::{Contents, Manifest, Revision, Store, StoreError};
 use resource::{
@@ -13,6 +12,7 @@ use resource::{
     Resource, Warning, parse_file, pool_manifest,
 };
 use resource::{to_yaml, without_version};
+use timing::Retry;
 
 /// The number of attempts to change a store that others change at the same time.
 pub(super) const ATTEMPTS: u32 = 20;
@@ -76,7 +76,7 @@ pub struct DeleteRequest {
     /// Keys of the resources to delete.
     #[serde(default)]
     pub keys: Vec<Key>,
-    /// Whether missing resources are skipped instead of refused.
+    /// True if missing resources are skipped instead of refused.
     #[serde(default)]
     pub skip_missing: bool,
 }

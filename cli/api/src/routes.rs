@@ -11,11 +11,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
+use datastore::{Revision, Store, StoreError};
+use resource::{Key, Kind, MAX_FILE_BYTES, Mistake};
+
 use super::proposal::propose;
 use super::resources::{self, DeleteRequest, Files, ResourceFile};
 use super::{Control, ExplainRequest, RouteQuery, patch};
-use datastore::{Revision, Store, StoreError};
-use resource::{Key, Kind, MAX_FILE_BYTES, Mistake};
 
 /// The maximum time for which a node is drained before its blocks are withdrawn.
 const MAX_DRAIN_WAIT: Duration = Duration::from_secs(3600);

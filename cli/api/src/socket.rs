@@ -70,7 +70,7 @@ pub fn read_socket(socket: &Path) -> PathBuf {
 /// runtime.
 ///
 /// # Errors
-/// As for [`bind`]; the group does not exist, or can't be given the socket.
+/// The errors of [`bind`]; the group does not exist, or can't be given the socket.
 pub fn bind_for_group(path: &Path, group: &str) -> Result<UnixListener, BindError> {
     let found = Group::from_name(group).ok().flatten();
     let group = found.ok_or_else(|| BindError::NoGroup { path: path.to_owned(), group: group.to_owned() })?;

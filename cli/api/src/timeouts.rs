@@ -21,7 +21,7 @@ pub(super) struct IdleTimer {
     begin: Instant,
     /// Milliseconds after `begin`, plus one; 0 while the connection does not wait.
     since: Arc<AtomicU64>,
-    /// Whether a request is being handled, so that the client waits.
+    /// True if a request is being handled, so that the client waits.
     answering: Arc<AtomicBool>,
 }
 

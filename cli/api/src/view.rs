@@ -105,13 +105,13 @@ pub struct PeerView {
 pub struct FamilyView {
     /// `ipv4` or `ipv6`.
     pub family: String,
-    /// As [`PeerView::received`].
+    /// See [`PeerView::received`].
     pub received: u64,
-    /// As [`PeerView::accepted`].
+    /// See [`PeerView::accepted`].
     pub accepted: u64,
-    /// As [`PeerView::advertised`].
+    /// See [`PeerView::advertised`].
     pub advertised: u64,
-    /// As [`PeerView::stale`].
+    /// See [`PeerView::stale`].
     pub stale: u64,
 }
 
@@ -188,7 +188,7 @@ pub struct RouteView {
     pub exit: Option<ExitKind>,
     /// The device of the exit.
     pub device: Option<String>,
-    /// Whether the kernel has the route as desired.
+    /// True if the kernel has the route as desired.
     pub installed: bool,
     /// The reason why the route is the best, or why it is not installed.
     pub reason: String,
@@ -202,7 +202,7 @@ pub struct RouteView {
 pub struct NodeView {
     /// The node's name.
     pub name: String,
-    /// Whether it is this node.
+    /// True if it is this node.
     pub local: bool,
     /// The IPv4 address with the length of its subnet.
     pub ipv4: Option<String>,
@@ -210,7 +210,7 @@ pub struct NodeView {
     pub ipv6: Option<String>,
     /// The AS number.
     pub asn: u32,
-    /// Whether the AS number is the cluster's default.
+    /// True if the AS number is the cluster's default.
     pub asn_inherited: bool,
     /// The cluster ID of a route reflector.
     pub cluster_id: Option<Ipv4Addr>,
@@ -233,7 +233,7 @@ pub struct StatusView {
     pub started: Timestamp,
     /// Seconds since the start.
     pub uptime_s: u64,
-    /// Whether the daemon is ready.
+    /// True if the daemon is ready.
     pub ready: bool,
     /// The reasons why the daemon is not ready, one line each.
     pub not_ready: Vec<String>,
@@ -264,7 +264,7 @@ pub struct StatusView {
     pub kernel_failures: u64,
     /// `kernel` or `none`.
     pub dataplane: String,
-    /// Whether stale kernel routes were removed once after all peers had sent their routes.
+    /// True if stale kernel routes were removed once after all peers had sent their routes.
     pub in_sync: bool,
     /// The source of the resources.
     pub datastore: String,
@@ -293,7 +293,7 @@ pub struct StatusView {
 /// The state of a shared datastore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreView {
-    /// Whether the resources in use are the current ones of the store.
+    /// True if the resources in use are the current ones of the store.
     pub connected: bool,
     /// The etcd member that is connected, or was tried last.
     pub endpoint: String,
@@ -303,7 +303,7 @@ pub struct StoreView {
     pub lag_s: u64,
     /// The reason why the store is not connected.
     pub problem: Option<String>,
-    /// Whether the resources in use are the snapshot in the state directory.
+    /// True if the resources in use are the snapshot in the state directory.
     pub from_snapshot: bool,
     /// The number of full reads since the start.
     pub relists: u64,

@@ -1,5 +1,5 @@
-//! The public JSON: documents that name every field, read and written again without a difference. A field that is
-//! renamed, removed or added, or a value that is written otherwise, fails here.
+//! The public JSON: documents that name every field, read and written again without a difference. A
+//! field that is renamed, removed or added, or a value that is written otherwise, fails here.
 
 use std::fmt::Debug;
 

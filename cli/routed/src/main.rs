@@ -3,13 +3,14 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use api::arguments::Arguments;
 use clap::Parser;
-use resource::Mistake;
-use routed::{RunError, Startup, check, config, run};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use api::arguments::Arguments;
+use resource::Mistake;
+use routed::{RunError, Startup, check, config, run};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

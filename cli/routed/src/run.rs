@@ -7,6 +7,9 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use datastore::StoreError;
+use resource::Mistake;
+
 use crate::config::DaemonConfig;
 use crate::config::store::OpenStore;
 use crate::daemon::Daemon;
@@ -17,8 +20,6 @@ use crate::shared_store::block_claims;
 use crate::shared_store::block_release;
 use crate::shared_store::registration;
 use crate::view::{ViewSources, Views};
-use datastore::StoreError;
-use resource::Mistake;
 
 /// The reason why the daemon ended without being stopped.
 #[derive(Debug, thiserror::Error)]

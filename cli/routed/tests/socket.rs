@@ -111,7 +111,7 @@ fn requests_of_a_hundred_mebibytes_are_refused_before_they_are_read() {
     );
     assert!(memory(&daemon, "VmHWM") < 64, "the body was not read: {} MiB", memory(&daemon, "VmHWM"));
 
-    // Of requests without a length two are read at a time, and both end at the limit.
+    // Two requests without a length are read at a time, and both end at the limit.
     let writers: Vec<_> = (0..8)
         .map(|_| {
             let mut stream = connect(&daemon);

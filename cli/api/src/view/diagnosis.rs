@@ -14,7 +14,7 @@ pub enum Code {
     DuplicateTunnelAddress,
     /// A node's subnet is a /32, while a pool is cross-subnet.
     NodeSubnet,
-    /// Of two nodes, only one is in the other's subnet.
+    /// Only one of two nodes is in the other's subnet.
     SubnetAsymmetry,
     /// The datastore is out of reach.
     Store,

@@ -58,7 +58,7 @@ pub struct FromView {
     pub address: IpAddr,
     /// The owner of the block that contains the address.
     pub node: Option<String>,
-    /// Whether the owner is this node.
+    /// True if the owner is this node.
     pub local: bool,
     /// The interface of the pod on this node; `null` if there is none.
     pub device: Option<String>,
@@ -77,7 +77,7 @@ pub struct PoolView {
     pub encapsulation: resource::Encapsulation,
     /// `always`, `cross-subnet` or `never`.
     pub mode: resource::Mode,
-    /// Whether its blocks are not advertised to BGP peers.
+    /// True if its blocks are not advertised to BGP peers.
     pub disable_bgp_export: bool,
 }
 
@@ -88,7 +88,7 @@ pub struct OwnerView {
     pub node: String,
     /// The block.
     pub block: IpNet,
-    /// Whether it is this node.
+    /// True if it is this node.
     pub local: bool,
     /// The node's address; `null` without a Node resource or without an address in it.
     pub address: Option<IpAddr>,
@@ -137,7 +137,7 @@ pub struct LookupView {
     pub protocol: Option<u8>,
     /// The table of the route; 254 is main.
     pub table: Option<u32>,
-    /// Whether the route is routed's.
+    /// True if the route is routed's.
     pub ours: bool,
 }
 
@@ -242,7 +242,7 @@ impl Verdict {
 /// The verdict with its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictView {
-    /// Whether packets arrive, as far as this node knows.
+    /// True if packets arrive, as far as this node knows.
     pub ok: bool,
     /// The verdict.
     pub code: Verdict,
@@ -267,9 +267,9 @@ pub struct PathView {
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
-    /// Whether the path is the best.
+    /// True if the path is the best.
     pub best: bool,
-    /// Whether the path is used for multipath although it is not the best.
+    /// True if the path is used for multipath although it is not the best.
     #[serde(default)]
     pub shares: bool,
     /// The decision step at which the path won or lost.

@@ -53,8 +53,8 @@ pub struct TunnelView {
     /// Results of the probes, by exit.
     #[serde(default)]
     pub ways: Vec<ProbeView>,
-    /// How far the node's clock was ahead of this node's at the last answer to a probe, in milliseconds; negative:
-    /// behind.
+    /// How far the node's clock was ahead of this node's at the last answer to a probe, in
+    /// milliseconds; negative: behind.
     #[serde(default)]
     pub clock_ahead_ms: Option<f64>,
     /// The node's blocks.
@@ -74,7 +74,7 @@ pub struct ProbeView {
     pub last_ms: Option<f64>,
 }
 
-/// Whether packets reach a node by one exit.
+/// The reachability of a node by one exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeState {

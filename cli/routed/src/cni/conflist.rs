@@ -52,10 +52,10 @@ struct PluginConfig<'a> {
     r#type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     bridge: Option<&'a str>,
-    /// Whether the bridge gets the gateway's address.
+    /// True if the bridge gets the gateway's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     is_gateway: Option<bool>,
-    /// Whether a pod can reach itself by a service's address.
+    /// True if a pod can reach itself by a service's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     hairpin_mode: Option<bool>,
     /// Always false: the node's nftables table masquerades for all pools.

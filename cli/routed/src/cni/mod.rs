@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub(crate) use self::conflist::CniNetwork;
 use api::view::CniView;
+
+pub(crate) use self::conflist::CniNetwork;
 
 /// The file in the state directory with the MTU of pods, for CNI plugins.
 const MTU_FILE: &str = "mtu";
@@ -159,8 +160,9 @@ fn problem(path: &Path, error: &io::Error, remedy: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use resource::{CniPlugin, CniSettings};
+
+    use super::*;
 
     fn network(directory: &Path, name: &str, blocks: &[&str]) -> CniNetwork {
         CniNetwork {

@@ -2,16 +2,18 @@
 
 pub(crate) mod store;
 
-use resource::reader::Rule;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::config::store::Datastore;
-use crate::shared_store::autodetect::AutodetectMethod;
+use resource::reader::Rule;
 use resource::reader::{Fields, Report};
 use resource::tree::{self, Value};
 use resource::{MAX_FILE_BYTES, Mistake, scalar};
+
+use crate::shared_store::autodetect::AutodetectMethod;
+
+pub use crate::config::store::Datastore;
 
 /// The validated configuration of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub struct DaemonConfig {
     pub autodetect: AutodetectSettings,
     /// The claims of address blocks (`ipam`).
     pub ipam: IpamSettings,
-    /// Whether this machine is in Azure; detected, not configured.
+    /// True if this machine is in Azure; detected, not configured.
     pub in_azure: bool,
     /// The log filter (`log`, default: `info`): a level, or levels of modules in the syntax of
     /// `tracing_subscriber::filter::Targets`.

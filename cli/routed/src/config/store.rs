@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{DaemonConfig, absolute_path};
 use datastore::{EtcdSettings, EtcdStore, FileStore, Store, host_and_port};
 use resource::Mistake;
 use resource::reader::{Fields, Report};
 use resource::scalar;
 use resource::tree::Value;
+
+use crate::config::{DaemonConfig, absolute_path};
 
 /// The maximum number of endpoints.
 const MAX_ENDPOINTS: usize = 32;
@@ -142,8 +143,9 @@ impl OpenStore {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::parse;
+
+    use super::*;
 
     fn mistakes(text: &str) -> Vec<String> {
         parse("routed.yaml", text, Some("host-1")).unwrap_err().iter().map(ToString::to_string).collect()

@@ -1,8 +1,9 @@
 //! BFD sessions of the peers that have BFD configured (RFC 5882). They start and end with the
 //! peer's entry in the daemon.
 
-use bgp::net::{Bfd, BfdPeer, BfdReport, BfdWatch};
 use tokio::sync::watch;
+
+use bgp::net::{Bfd, BfdPeer, BfdReport, BfdWatch};
 
 use crate::daemon::{Daemon, ManagedPeer};
 

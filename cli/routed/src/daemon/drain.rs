@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use api::ControlError;
 use tokio::sync::oneshot;
+
+use api::ControlError;
 
 /// A request of `routectl drain`. The answer reports whether the drain began.
 pub(crate) struct DrainRequest {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+
+use api::view::EventKind;
 use tunnel::latency::Latency;
 
 use crate::journal::JournalHandle;
-use api::view::EventKind;
 
 /// The interval between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -41,8 +42,9 @@ pub(crate) fn start(journal: JournalHandle) -> watch::Receiver<Latency> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use api::EventSource;
+
+    use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_loop_is_measured_and_recorded() {

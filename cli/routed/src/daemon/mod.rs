@@ -23,6 +23,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
 use bgp::net::{DynamicConnection, Listener, PeerHandle};
 use bgp::wire::error::ErrorCode;
 use bgp::{Asn, Families, PeerId, RouterId};
@@ -30,8 +33,6 @@ use datastore::{Loaded, Update};
 use routing::RibConfig;
 use routing::actor::RibHandle;
 use routing::limits::PrefixLimitReport;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
 use tunnel::TunnelHandle;
 
 use crate::config::{DaemonConfig, Dataplane, Datastore};

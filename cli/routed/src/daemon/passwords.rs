@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datastore::Loaded;
 use tokio::sync::{mpsc, watch};
+
+use datastore::Loaded;
 
 use crate::daemon::Daemon;
 use crate::node_config::password::Passwords;

@@ -1,7 +1,8 @@
 //! Forwards the best paths of the RIB to the tunnels.
 
-use routing::{BestChange, SourceKind};
 use tokio::sync::mpsc;
+
+use routing::{BestChange, SourceKind};
 use tunnel::{LearnedPath, PathKind, RouteChange, TunnelHandle};
 
 use crate::journal::JournalHandle;

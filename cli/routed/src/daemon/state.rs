@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use bgp::PeerId;
 use bgp::net::{BfdReport, PeerStatus};
 use datastore::Revision;
 use resource::{Mistake, Snapshot, Warning};
 use routing::policy::PrefixLimit;
-use tokio::sync::watch;
 
 use crate::node_config::NodeConfig;
 use crate::node_config::peering::Peering;
@@ -40,7 +41,7 @@ pub(crate) struct DaemonState {
     pub(crate) peers: Vec<PeerEntry>,
     /// The port that BGP listens on.
     pub(crate) listening: Option<u16>,
-    /// Whether all routes were received once and stale kernel routes were removed.
+    /// True if all routes were received once and stale kernel routes were removed.
     pub(crate) in_sync: bool,
 }
 

@@ -1,7 +1,8 @@
 //! Checks of the resources and of the daemon's own reports.
 
-use super::{Code, DoctorFacts, Finding, join_names};
 use resource::{Mode, Node};
+
+use super::{Code, DoctorFacts, Finding, join_names};
 
 /// Checks that the daemon is ready.
 pub(super) fn readiness(facts: &DoctorFacts) -> Vec<Finding> {

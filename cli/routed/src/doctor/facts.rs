@@ -1,8 +1,5 @@
 //! Gathers the facts for `routectl doctor`.
 
-use crate::doctor::RulesetError;
-use crate::view::task_error;
-use api::ControlError;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,16 +7,20 @@ use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
+
+use api::Control;
+use api::ControlError;
+use api::view::Diagnosis;
 use tunnel::netlink::links::{self, LinkRecord};
 use tunnel::netlink::routes::{self, RouteRecord, RouteVia};
 use tunnel::netlink::rules::{self, RuleRecord};
 use tunnel::netlink::{KernelError, RequestSocket};
 use tunnel::report::DataplaneReport;
 
+use crate::doctor::RulesetError;
 use crate::doctor::{DoctorFacts, HostFacts, run_checks};
 use crate::view::Views;
-use api::Control;
-use api::view::Diagnosis;
+use crate::view::task_error;
 
 /// The time limit for listing the nftables ruleset.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(10);

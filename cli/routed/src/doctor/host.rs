@@ -1,6 +1,7 @@
 //! Checks of this node's kernel.
 
 use ipnet::IpNet;
+
 use tunnel::netlink::links::{LinkInfo, LinkRecord};
 use tunnel::netlink::routes::{RouteRecord, RouteVia};
 

@@ -11,14 +11,14 @@ mod wire;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+use api::view::{Code, Diagnosis, Finding, PeerView, StatusView, TunnelView};
+use resource::Snapshot;
 use tunnel::netlink::links::LinkRecord;
 use tunnel::netlink::routes::RouteRecord;
 use tunnel::netlink::rules::RuleRecord;
 use tunnel::report::FailureReport;
 use tunnel::sysctl::Sysctl;
-
-use api::view::{Code, Diagnosis, Finding, PeerView, StatusView, TunnelView};
-use resource::Snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -34,9 +34,9 @@ pub(crate) struct DoctorFacts {
     pub tunnels: Vec<TunnelView>,
     /// The resources in use.
     pub snapshot: Snapshot,
-    /// Whether a pool may use IP-in-IP.
+    /// True if a pool may use IP-in-IP.
     pub uses_ipip: bool,
-    /// Whether a pool or the fallback may use VXLAN.
+    /// True if a pool or the fallback may use VXLAN.
     pub uses_vxlan: bool,
     /// The facts about the kernel; `None` without a dataplane.
     pub host: Option<HostFacts>,

@@ -59,7 +59,7 @@ pub(super) struct Obstacle {
     pub(super) chain: String,
     /// The rule, or the policy of the chain.
     pub(super) rule: String,
-    /// Whether it drops all packets of the flow.
+    /// True if it drops all packets of the flow.
     pub(super) for_all: bool,
 }
 

@@ -1,9 +1,9 @@
 //! Checks of the sessions, tunnels and clocks of other nodes.
 
+use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelView};
 use tunnel::probe::prober::LOSSES_IN_ROW;
 
 use super::{Code, DoctorFacts, Finding, node_named};
-use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelView};
 
 /// The accepted difference of two clocks, in milliseconds. Certificates and logs depend on the
 /// clocks.

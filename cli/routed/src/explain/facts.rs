@@ -1,12 +1,17 @@
 //! Gathers the facts about the path to an address.
 
-use crate::view::task_error;
-use api::ControlError;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bgp::session::SessionState;
 use ipnet::IpNet;
+
+use api::ControlError;
+use api::ExplainRequest;
+use api::view::{
+    ExitKind, ExplainFacts, ExplainView, FromView, LookupView, NeighbourView, OuterView, OwnerView, PathView,
+    PoolView, RouteView, TunnelView,
+};
+use bgp::session::SessionState;
 use routing::Source;
 use routing::query::PathInfo;
 use tunnel::netlink::RequestSocket;
@@ -17,12 +22,8 @@ use tunnel::netlink::neighbours::{self, NeighbourRecord, NeighbourState};
 use crate::daemon::state::DaemonState;
 use crate::explain::judge;
 use crate::view::convert::route_source;
+use crate::view::task_error;
 use crate::view::{Views, is_host, mac, peer_name, route_view};
-use api::ExplainRequest;
-use api::view::{
-    ExitKind, ExplainFacts, ExplainView, FromView, LookupView, NeighbourView, OuterView, OwnerView, PathView,
-    PoolView, RouteView, TunnelView,
-};
 
 /// The time after which a pending neighbor entry is read again. A neighbor that is up answers
 /// within milliseconds.

@@ -3,10 +3,9 @@
 
 pub(crate) mod facts;
 
+use api::view::{ExitKind, ExplainFacts, LookupView, Verdict, VerdictView};
 use tunnel::netlink::neighbours::NeighbourState;
 use tunnel::probe::prober::LOSSES_IN_ROW;
-
-use api::view::{ExitKind, ExplainFacts, LookupView, Verdict, VerdictView};
 
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::*;
 use api::view::{
     FromView, NeighbourView, OuterView, OwnerView, PathView, PoolView, ProbeState, ProbeView, RouteSource,
     RouteView, TunnelView,
 };
 use resource::{Encapsulation, Mode};
+
+use super::*;
 
 /// Returns the facts about a pod of another node that is reached by VXLAN.
 fn remote_pod() -> ExplainFacts {

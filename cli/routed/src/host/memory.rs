@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use routing::actor::RibHandle;
 use tokio::time::MissedTickBehavior;
+
+use routing::actor::RibHandle;
 
 /// The interval of checks.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::route_summary::RouteSummary;
 use api::view::{Event, EventKind};
+
+use super::route_summary::RouteSummary;
 
 /// The longest text, in octets.
 const MAX_TEXT: usize = 240;

@@ -7,16 +7,17 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::{broadcast, watch};
+
+use api::view::EventKind;
 use bgp::PeerId;
 use bgp::net::PeerStatus;
 use bgp::session::SessionState;
-use tokio::sync::{broadcast, watch};
+use datastore::StoreHealth;
 use tunnel::activity::TunnelActivity;
 
 use crate::daemon::state::{DaemonState, PeerEntry};
 use crate::journal::JournalHandle;
-use api::view::EventKind;
-use datastore::StoreHealth;
 
 /// Starts the tasks.
 pub(crate) fn start(
@@ -150,10 +151,10 @@ async fn record_store(journal: JournalHandle, mut health: watch::Receiver<StoreH
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use api::EventSource;
     use bgp::net::SessionError;
 
     use super::*;
-    use api::EventSource;
 
     fn status(state: SessionState, established: u64, error: Option<&str>) -> PeerStatus {
         let at = SystemTime::UNIX_EPOCH;

@@ -7,12 +7,13 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use timing::sleep_until;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::journal::{Journal, RouteSummary};
 use api::view::{Event, EventKind};
 use api::{ControlError, EventHistory, EventSource};
+use timing::sleep_until;
+
+use crate::journal::{Journal, RouteSummary};
 
 /// The capacity of the command queue. Events beyond it are counted as lost; recording never blocks.
 const COMMAND_QUEUE: usize = 512;

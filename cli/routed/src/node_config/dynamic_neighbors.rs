@@ -120,10 +120,12 @@ impl DynamicNeighbors {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use resource::{assemble, parse_file};
+
     use crate::config;
     use crate::node_config::derive;
-    use resource::{assemble, parse_file};
+
+    use super::*;
 
     fn ranges(peer: &str) -> Vec<RangeSettings> {
         let text = format!(

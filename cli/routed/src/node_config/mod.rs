@@ -11,12 +11,17 @@ use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use api::view::PeerType;
 use bgp::bfd::BfdSessionConfig;
 use bgp::net::{BfdPeer, Hops, Md5Key, PeerAddress, Protection};
 use bgp::session::{PeerConfig, RestartConfig};
 use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
-use ipnet::IpNet;
+use resource::{
+    AddPathMode, Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Security, Snapshot,
+};
 use routing::{ClusterPolicy, PeerPolicy, RibConfig};
 use tunnel::{Firewall, LocalNode, Pool, ProbeConfig};
 
@@ -24,10 +29,6 @@ use crate::cni::CniNetwork;
 use crate::config::DaemonConfig;
 use crate::host::tunnel_address;
 use crate::node_config::peering::{NeighborRange, Peering, peerings, ranges};
-use api::view::PeerType;
-use resource::{
-    AddPathMode, Encapsulation, Fallback, Mode, Node, PeerRange, RoutedSettings, Security, Snapshot,
-};
 
 /// The delay before the first connection attempt to another node of the mesh. Nodes that start
 /// together do not listen yet, and a refused connection costs as much as a session.
@@ -106,7 +107,7 @@ pub struct NodeConfig {
     pub rib: RibConfig,
     /// The policy that applies to all peers, without the links.
     pub policy: ClusterPolicy,
-    /// Whether a filter matches on interfaces, so that the policy needs the links.
+    /// True if a filter matches on interfaces, so that the policy needs the links.
     pub needs_links: bool,
     /// The port to listen on; `None`: BGP is disabled.
     pub listen_port: Option<u16>,

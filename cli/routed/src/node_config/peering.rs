@@ -26,9 +26,9 @@ pub struct Peering {
     pub as_number: u32,
     /// The kind of resource that the peering comes from.
     pub kind: PeerType,
-    /// Whether the peer is a client of this route reflector (RFC 4456).
+    /// True if the peer is a client of this route reflector (RFC 4456).
     pub client: bool,
-    /// Whether the local address of the session is this node's address.
+    /// True if the local address of the session is this node's address.
     pub from_node_address: bool,
     /// The protection of the session.
     pub security: Security,
@@ -242,8 +242,9 @@ fn kind_of(peer: &BgpPeer) -> PeerType {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use resource::{assemble, parse_file};
+
+    use super::*;
 
     fn snapshot(extra: &str) -> Snapshot {
         let mut text = String::new();

@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::Asn;
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
+
+use bgp::Asn;
+use resource::{Encapsulation, Node, Snapshot};
 use routing::ownership::Owners;
 use routing::policy::{Chain, ExportPolicy, Filter, FilterRule, ImportPolicy};
 use routing::{ClusterPolicy, PeerPolicy};
 
 use crate::node_config::peering::Peering;
-use resource::{Encapsulation, Node, Snapshot};
 
 /// Returns the policy that applies to all peers, without the links.
 pub(crate) fn cluster_policy(snapshot: &Snapshot) -> ClusterPolicy {
@@ -131,11 +132,12 @@ pub(crate) fn peer_policy(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy
 
 #[cfg(test)]
 mod tests {
+    use resource::{assemble, parse_file};
     use routing::policy::FilterOutcome;
 
-    use super::*;
     use crate::node_config::peering::peerings;
-    use resource::{assemble, parse_file};
+
+    use super::*;
 
     const NODE: &str = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: { name: a }\nspec: { bgp: { ipv4Address: \
                         192.168.0.1/24 }, podCIDRs: [10.1.1.0/26] }\n---\napiVersion: projectcalico.org/v3\nkind: \

@@ -1,15 +1,17 @@
 //! `routectl plan`: computes the changes that resources would cause on this node. The daemon's own
 //! code runs on a copy of the RIB.
 
-use crate::view::task_error;
-use api::ControlError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
+use api::ControlError;
+use api::Proposal;
+use api::view::{AdvertisementChange, ChangeKind, ObjectChange, PlanView, SessionChange, SessionFate};
 use bgp::PeerId;
 use bgp::net::PeerAddress;
-use ipnet::IpNet;
 use routing::outbox::DiscardDelivery;
 use routing::{BestChange, ClusterPolicy, Rib, Source};
 
@@ -19,8 +21,7 @@ use crate::node_config::password::Passwords;
 use crate::node_config::{self, NodeConfig, PeerSettings};
 use crate::view::Views;
 use crate::view::convert::kernel_changes;
-use api::Proposal;
-use api::view::{AdvertisementChange, ChangeKind, ObjectChange, PlanView, SessionChange, SessionFate};
+use crate::view::task_error;
 
 /// The number of prefixes that are named for each peer; the others are counted.
 const NAMED_PREFIXES: usize = 10;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use regex_lite::Regex;
+
 use resource::reader::Rule;
 
 /// A method of address autodetection.
@@ -19,7 +20,7 @@ pub enum AutodetectMethod {
     CanReach(String),
     /// The first address of an interface whose name contains a match of one of these patterns.
     Interface(Vec<Pattern>),
-    /// As [`AutodetectMethod::FirstFound`], without interfaces whose name contains a match of one
+    /// Like [`AutodetectMethod::FirstFound`], without interfaces whose name contains a match of one
     /// of these patterns.
     SkipInterface(Vec<Pattern>),
     /// The first address inside one of these prefixes.

@@ -9,14 +9,15 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::config::{DaemonConfig, IpamSettings};
-use crate::daemon::state::DaemonState;
-use crate::journal::JournalHandle;
 use api::view::EventKind;
 use datastore::etcd::Claimed;
 use datastore::{EtcdStore, StoreHealth, used_addresses};
 use resource::Node;
 use resource::ipam::pools_of;
+
+use crate::config::{DaemonConfig, IpamSettings};
+use crate::daemon::state::DaemonState;
+use crate::journal::JournalHandle;
 
 /// The interval at which the used addresses are counted.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -129,8 +130,9 @@ fn is_low(ipam: &IpamSettings, blocks: &[IpNet], used: &[IpAddr]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use resource::{Resource, parse_file};
+
+    use super::*;
 
     fn node(spec: &str) -> Node {
         let text = format!(

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use routing::Source;
-use routing::actor::RibHandle;
 use tokio::sync::watch;
 use tokio::time::sleep;
+
+use api::view::EventKind;
+use datastore::{EtcdStore, StoreHealth};
+use resource::ipam::{Left, LeftBlock};
+use routing::Source;
+use routing::actor::RibHandle;
 
 use crate::config::DaemonConfig;
 use crate::daemon::state::DaemonState;
 use crate::journal::JournalHandle;
-use api::view::EventKind;
-use datastore::{EtcdStore, StoreHealth};
-use resource::ipam::{Left, LeftBlock};
 
 /// The interval of checks while there are blocks of deleted nodes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

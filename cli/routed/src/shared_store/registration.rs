@@ -12,17 +12,18 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 use serde_json::json;
-use timing::optional;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use datastore::{EtcdStore, Manifest, StoreError, StoreHealth, Update};
+use resource::{API_VERSION, HOST_ANNOTATION, Mistake, Node, parse_file};
+use timing::optional;
+
 use crate::config::{AutodetectSettings, DaemonConfig};
 use crate::daemon::state::DaemonState;
 use crate::shared_store::autodetect::{AutodetectMethod, InterfaceAddresses, choose};
-use datastore::{EtcdStore, Manifest, StoreError, StoreHealth, Update};
-use resource::{API_VERSION, HOST_ANNOTATION, Mistake, Node, parse_file};
 
 /// The interval at which addresses are checked without a notification of the kernel.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);

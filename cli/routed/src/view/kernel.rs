@@ -1,9 +1,9 @@
 //! The kernel part of `show status`.
 
+use api::view::KernelView;
 use tunnel::report::{DataplaneReport, DeviceState, NextHops};
 
 use super::convert;
-use api::view::KernelView;
 
 /// Returns the view of the kernel: devices, next hops, sysctls and failures, one line each.
 pub(crate) fn kernel_view(report: &DataplaneReport) -> KernelView {

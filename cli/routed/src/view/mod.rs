@@ -11,36 +11,37 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use api::view::{
+    BfdView, Diagnosis, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, PlanView, RouteSource,
+    RouteView, StatusView, TunnelView, UpdateErrorView,
+};
+use api::{Control, ControlError, ExplainRequest, Proposal, RouteQuery};
 use bgp::Family;
 use bgp::net::{BfdReport, PeerStatus, UpdateError};
 use bgp::session::SessionState;
 use bgp::wire::attribute::code;
 use bgp::wire::frame::MessageKind;
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use ipnet::IpNet;
-use jiff::Timestamp;
+use datastore::StoreHealth;
 use routing::Source;
 use routing::actor::RibHandle;
 use routing::query::{FamilyCounts, PathInfo, PeerCounts, RouteInfo};
-use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
 use tunnel::report::{DataplaneReport, RouteReport};
 
-use self::store::{store_view, store_warning};
 use crate::config::{DaemonConfig, Dataplane};
 use crate::daemon::drain::DrainRequest;
 use crate::daemon::host_tasks::HostTasks;
 use crate::daemon::state::{DaemonState, PeerEntry};
 use crate::host::tunnel_address;
 use crate::node_config::NodeConfig;
-use api::view::Diagnosis;
-use api::view::{
-    BfdView, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, PlanView, RouteSource, RouteView,
-    StatusView, TunnelView, UpdateErrorView,
-};
-use api::{Control, ControlError, ExplainRequest, Proposal, RouteQuery};
-use datastore::StoreHealth;
+
+use self::store::{store_view, store_warning};
 
 /// The number of disputed blocks that are named; the others are counted.
 const DISPUTES_SHOWN: usize = 20;

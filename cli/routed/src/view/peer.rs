@@ -1,5 +1,6 @@
 //! The answer to `routectl show peers NAME`.
 
+use api::view::{OpenView, PeerDetail, TrafficView};
 use bgp::net::TrafficFlow;
 use bgp::wire::capability::{Capabilities, Roles};
 use bgp::wire::frame::MessageKind;
@@ -7,7 +8,6 @@ use bgp::wire::open::Open;
 use bgp::{Families, Family};
 
 use crate::view::{Views, count, peer_view, timestamp};
-use api::view::{OpenView, PeerDetail, TrafficView};
 
 impl Views {
     /// Returns the details of the peer with this name or address.

@@ -1,16 +1,17 @@
 //! The answer to `routectl show routes`.
 
-use crate::view::task_error;
-use api::ControlError;
 use ipnet::IpNet;
+
+use api::ControlError;
+use api::view::RouteView;
+use api::{RouteQuery, WhichRoutes};
 use routing::actor::RibUnavailable;
 use routing::query::{PathInfo, RouteInfo};
 use routing::{PathReason, Rib, Source};
 
 use crate::daemon::state::DaemonState;
+use crate::view::task_error;
 use crate::view::{Views, by_prefix, route_view};
-use api::view::RouteView;
-use api::{RouteQuery, WhichRoutes};
 
 /// The number of table places that one query of the RIB covers.
 const CHUNK: usize = 8192;

@@ -1,9 +1,10 @@
 //! The store part of `show status`.
 
-use api::view::StoreView;
-use datastore::StoreHealth;
 use jiff::Timestamp;
 use tokio::sync::watch;
+
+use api::view::StoreView;
+use datastore::StoreHealth;
 
 use crate::daemon::state::DaemonState;
 

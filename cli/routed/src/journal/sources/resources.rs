@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
-use crate::daemon::state::DaemonState;
-use crate::journal::JournalHandle;
 use api::view::EventKind;
 use resource::{Kind, Snapshot};
+
+use crate::daemon::state::DaemonState;
+use crate::journal::JournalHandle;
 
 /// The number of resources of a kind that are named.
 const NAMED: usize = 3;
@@ -97,8 +98,9 @@ fn changes<T: PartialEq>(before: &[T], now: &[T], name: impl Fn(&T) -> &str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use resource::{assemble, parse_file};
+
+    use super::*;
 
     fn snapshot(parts: &[(&str, &str, &str)]) -> Snapshot {
         let document = |(kind, name, spec): &(&str, &str, &str)| {

@@ -2,12 +2,13 @@
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+
+use api::view::EventKind;
 use tunnel::activity::{ExitChange, PathChange, TunnelActivity};
 use tunnel::probe::PathState;
 use tunnel::report::ExitKind;
 
 use crate::journal::JournalHandle;
-use api::view::EventKind;
 
 /// Records activity until the tunnels end.
 pub(super) async fn record_tunnels(
