@@ -92,10 +92,10 @@ impl ControlSocket {
     ///
     /// # Errors
     /// The client may not.
-    fn admits(&self, caller: &ClientCredentials, is_read_only: bool) -> Result<(), AccessError> {
+    fn authorize(&self, client: &ClientCredentials, is_read_only: bool) -> Result<(), AccessError> {
         let own = nix::unistd::geteuid().as_raw();
         match self {
-            _ if caller.uid == 0 || caller.uid == own => Ok(()),
+            _ if client.uid == 0 || client.uid == own => Ok(()),
             ControlSocket::Readers { group, .. } if !is_read_only => {
                 Err(AccessError::ReadOnly { group: group.clone() })
             }
@@ -104,8 +104,8 @@ impl ControlSocket {
             // prove nothing.
             _ => match std::fs::metadata(self.path()) {
                 Ok(socket) if socket.permissions().mode() & 0o007 == 0 => Ok(()),
-                Ok(socket) if std::os::unix::fs::MetadataExt::gid(&socket) == caller.gid => Ok(()),
-                _ => Err(AccessError::OpenSocket { path: self.path().to_owned(), uid: caller.uid }),
+                Ok(socket) if std::os::unix::fs::MetadataExt::gid(&socket) == client.gid => Ok(()),
+                _ => Err(AccessError::OpenSocket { path: self.path().to_owned(), uid: client.uid }),
             },
         }
     }
@@ -115,8 +115,8 @@ impl ControlSocket {
 pub async fn serve(listener: UnixListener, router: Router, socket: ControlSocket) {
     let socket = Arc::new(socket);
     let identify = move |stream: &UnixStream| {
-        let caller = ClientCredentials::of(stream).ok()?;
-        Some(Some((Arc::clone(&socket), caller)))
+        let client = ClientCredentials::of(stream).ok()?;
+        Some(Some((Arc::clone(&socket), client)))
     };
     // One request for each connection, as `routectl` sends them, so that a client with many
     // requests competes with others for each.
@@ -170,7 +170,7 @@ impl ConnectionServer {
                     }
                 },
             };
-            let Some(caller) = identify(&stream) else { continue };
+            let Some(client) = identify(&stream) else { continue };
             // A new client may have sent a request that is not read yet. Further connections wait
             // in the kernel's queue until the young ones may be replaced.
             while open.len() >= MAX_CONNECTIONS && !close_longest_idle(&mut open) {
@@ -180,7 +180,7 @@ impl ConnectionServer {
                 }
             }
             let idle = IdleTimer::now();
-            let task = connections.spawn(self.clone().serve_connection(stream, caller, idle.clone()));
+            let task = connections.spawn(self.clone().serve_connection(stream, client, idle.clone()));
             open.insert(task.id(), (idle, task));
         }
     }
@@ -188,13 +188,13 @@ impl ConnectionServer {
     async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
         stream: S,
-        caller: Option<(Arc<ControlSocket>, ClientCredentials)>,
+        client: Option<(Arc<ControlSocket>, ClientCredentials)>,
         idle: IdleTimer,
     ) {
         let stream = TokioIo::new(TimedStream::new(stream, idle.clone()));
         let service = service_fn(|request: Request<Incoming>| {
-            let (server, caller, idle) = (self.clone(), caller.clone(), idle.clone());
-            async move { Ok::<_, Infallible>(server.answer(request, caller, &idle).await) }
+            let (server, client, idle) = (self.clone(), client.clone(), idle.clone());
+            async move { Ok::<_, Infallible>(server.answer(request, client, &idle).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -210,17 +210,17 @@ impl ConnectionServer {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        caller: Option<(Arc<ControlSocket>, ClientCredentials)>,
+        client: Option<(Arc<ControlSocket>, ClientCredentials)>,
         idle: &IdleTimer,
     ) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let is_read_only = is_read_only(&method, &path);
         let response =
-            match caller.as_ref().map_or(Ok(()), |(socket, caller)| socket.admits(caller, is_read_only)) {
+            match client.as_ref().map_or(Ok(()), |(socket, client)| socket.authorize(client, is_read_only)) {
                 Ok(()) => self.dispatch(request, idle).await,
                 Err(reason) => refusal(StatusCode::FORBIDDEN, reason.to_string()),
             };
-        if let Some((_, ClientCredentials { uid, gid, pid })) = caller
+        if let Some((_, ClientCredentials { uid, gid, pid })) = client
             && !is_read_only
         {
             let (status, pid) = (response.status().as_u16(), pid.unwrap_or(0));

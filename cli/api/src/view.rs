@@ -194,7 +194,7 @@ pub struct RouteView {
     pub reason: String,
     /// The exits of a multipath route; `exit` and `device` are those of the first.
     #[serde(default)]
-    pub legs: Vec<LegView>,
+    pub legs: Vec<RouteMemberView>,
 }
 
 /// A node of the static peer table.

@@ -4,9 +4,9 @@
 use std::fmt::Debug;
 
 use api::view::{
-    BfdState, ChangeKind, Code, Diagnosis, Event, EventKind, ExitKind, ExplainView, Level, NodeView,
+    BfdState, ChangeKind, Diagnosis, Event, EventKind, ExitKind, ExplainView, FindingCode, NodeView,
     PeerDetail, PeerType, PeerView, PlanView, ProbeState, RouteSource, RouteView, SessionFate, SessionState,
-    StatusView, TunnelView, Verdict,
+    Severity, StatusView, TunnelView, Verdict,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,10 +92,10 @@ fn enumerations_have_these_names() {
     names(&[ChangeKind::Add, ChangeKind::Replace, ChangeKind::Remove], "add replace remove");
     use SessionFate::{Closed, Filtered, Kept, Opened, Reopened};
     names(&[Opened, Closed, Reopened, Filtered, Kept], "opened closed reopened filtered kept");
-    names(&[Level::Error, Level::Warning], "error warning");
+    names(&[Severity::Error, Severity::Warning], "error warning");
     names(&EventKind::ALL, "session route tunnel drift kernel store configuration block daemon");
     names(
-        &Code::ALL,
+        &FindingCode::ALL,
         "not_ready resources duplicate_tunnel_address node_subnet subnet_asymmetry store session not_listening \
          tunnel clock module kernel sysctl rp_filter firewall foreign_route foreign_rule mtu warning",
     );

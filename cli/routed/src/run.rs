@@ -86,13 +86,13 @@ fn open(config: &DaemonConfig) -> Result<OpenStore, RunError> {
 /// # Errors
 /// [`RunError`].
 pub async fn run(startup: Startup) -> Result<(), RunError> {
-    let Startup { config, store: opened, .. } = startup;
-    let store = opened.store();
+    let Startup { config, store: open_store, .. } = startup;
+    let store = open_store.store();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let mut updates = store.watch().map_err(anyhow::Error::from)?;
-    let first = match &opened {
+    let first = match &open_store {
         OpenStore::File(_) => Some(updates.recv().await.context("the store ended before it said anything")?),
         // A shared store may be unreachable for days; the control socket has to be served
         // meanwhile.
@@ -104,17 +104,17 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
     let socket = api::bind(&config.socket).map_err(anyhow::Error::from)?;
     let mut guards = vec![RemoveOnDrop(config.socket.clone())];
     let journal = JournalHandle::start();
-    let (mut daemon, drains) = Daemon::start(config.clone(), journal.clone());
+    let (mut daemon, drain_requests) = Daemon::start(config.clone(), journal.clone());
     let sources = ViewSources {
         state: daemon.state.subscribe(),
         rib: daemon.rib.clone(),
         tunnel: daemon.tunnel.clone(),
         host_tasks: daemon.host_tasks.clone(),
     };
-    let views = Views::new(config.clone(), sources, drains);
+    let views = Views::new(config.clone(), sources, drain_requests);
     let activity = daemon.tunnel.as_ref().map(|tunnel| tunnel.activity());
     sources::start(&journal, daemon.state.subscribe(), store.health(), activity);
-    let host = match &opened {
+    let host = match &open_store {
         OpenStore::File(_) => None,
         OpenStore::Etcd(_) => Some(registration::host_id(&config.state_dir).with_context(|| {
             format!(
@@ -123,7 +123,7 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
             )
         })?),
     };
-    let registrations = match (&opened, &host, store.health()) {
+    let store_problems = match (&open_store, &host, store.health()) {
         (OpenStore::Etcd(store), Some(host), Some(health)) => {
             let state = daemon.state.subscribe();
             block_release::start(
@@ -134,7 +134,7 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
                 health.clone(),
                 journal.clone(),
             );
-            let registrations = registration::Registration::start(
+            let registration = registration::Registration::start(
                 config.clone(),
                 Arc::clone(store),
                 host.clone(),
@@ -149,12 +149,13 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
                 health,
                 journal.clone(),
             );
-            vec![registrations, blocks]
+            vec![registration, blocks]
         }
         _ => Vec::new(),
     };
-    let views =
-        views.with_store(store.health(), registrations).with_loop_latency(loop_delay::start(journal.clone()));
+    let views = views
+        .with_store(store.health(), store_problems)
+        .with_loop_latency(loop_delay::start(journal.clone()));
     let views: Arc<dyn api::Control> = Arc::new(views);
     let mut servers = JoinSet::new();
     let router = api::router(Arc::clone(&views), Arc::clone(&store));
@@ -163,8 +164,8 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
         let path = api::read_socket(&config.socket);
         match api::bind_for_group(&path, group) {
             Ok(socket) => {
-                let door = api::ControlSocket::Readers { path: path.clone(), group: group.clone() };
-                servers.spawn(api::serve(socket, router.clone(), door));
+                let readers = api::ControlSocket::Readers { path: path.clone(), group: group.clone() };
+                servers.spawn(api::serve(socket, router.clone(), readers));
                 guards.push(RemoveOnDrop(path));
             }
             // The daemon also runs without the socket for readers.
@@ -199,7 +200,7 @@ pub async fn run(startup: Startup) -> Result<(), RunError> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                if matches!(opened, OpenStore::Etcd(_)) {
+                if matches!(open_store, OpenStore::Etcd(_)) {
                     // The store is watched. A separate read could return an older state than the
                     // watch has delivered.
                     tracing::info!("SIGHUP: the datastore is followed, and password files are read again");

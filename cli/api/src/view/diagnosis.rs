@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Code {
+pub enum FindingCode {
     /// The daemon is not ready.
     NotReady,
     /// Resources have mistakes and are not used.
@@ -46,35 +46,35 @@ pub enum Code {
     Warning,
 }
 
-impl Code {
+impl FindingCode {
     /// All codes.
-    pub const ALL: [Code; 19] = [
-        Code::NotReady,
-        Code::Resources,
-        Code::DuplicateTunnelAddress,
-        Code::NodeSubnet,
-        Code::SubnetAsymmetry,
-        Code::Store,
-        Code::Session,
-        Code::NotListening,
-        Code::Tunnel,
-        Code::Clock,
-        Code::Module,
-        Code::Kernel,
-        Code::Sysctl,
-        Code::RpFilter,
-        Code::Firewall,
-        Code::ForeignRoute,
-        Code::ForeignRule,
-        Code::Mtu,
-        Code::Warning,
+    pub const ALL: [FindingCode; 19] = [
+        FindingCode::NotReady,
+        FindingCode::Resources,
+        FindingCode::DuplicateTunnelAddress,
+        FindingCode::NodeSubnet,
+        FindingCode::SubnetAsymmetry,
+        FindingCode::Store,
+        FindingCode::Session,
+        FindingCode::NotListening,
+        FindingCode::Tunnel,
+        FindingCode::Clock,
+        FindingCode::Module,
+        FindingCode::Kernel,
+        FindingCode::Sysctl,
+        FindingCode::RpFilter,
+        FindingCode::Firewall,
+        FindingCode::ForeignRoute,
+        FindingCode::ForeignRule,
+        FindingCode::Mtu,
+        FindingCode::Warning,
     ];
 }
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum Severity {
     /// Packets are lost, or will be.
     Error,
     /// A deviation that does not lose packets yet.
@@ -85,9 +85,9 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The severity.
-    pub level: Level,
+    pub level: Severity,
     /// The kind of problem.
-    pub code: Code,
+    pub code: FindingCode,
     /// The problem, one line.
     pub text: String,
     /// The evidence, one line.
@@ -97,15 +97,15 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Makes a finding of [`Level::Error`].
+    /// Makes a finding of [`Severity::Error`].
     pub fn error(
-        code: Code,
+        code: FindingCode,
         text: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
         Finding {
-            level: Level::Error,
+            level: Severity::Error,
             code,
             text: text.into(),
             evidence: evidence.into(),
@@ -113,14 +113,14 @@ impl Finding {
         }
     }
 
-    /// Makes a finding of [`Level::Warning`].
+    /// Makes a finding of [`Severity::Warning`].
     pub fn warning(
-        code: Code,
+        code: FindingCode,
         text: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Finding { level: Level::Warning, ..Finding::error(code, text, evidence, remedy) }
+        Finding { level: Severity::Warning, ..Finding::error(code, text, evidence, remedy) }
     }
 }
 

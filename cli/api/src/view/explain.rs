@@ -48,7 +48,7 @@ pub struct ExplainFacts {
     pub kernel: Option<LookupView>,
     /// The neighbor entry of the next hop on the wire.
     #[serde(default)]
-    pub neighbour: Option<NeighbourView>,
+    pub neighbour: Option<NeighborView>,
 }
 
 /// The source of packets.
@@ -143,7 +143,7 @@ pub struct LookupView {
 
 /// The neighbor entry of the next hop on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NeighbourView {
+pub struct NeighborView {
     /// The address: the other node or the router to it.
     pub address: IpAddr,
     /// The interface of the entry.

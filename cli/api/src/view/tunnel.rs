@@ -22,7 +22,7 @@ pub enum ExitKind {
 
 /// One of the exits that share a prefix's packets (ECMP).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LegView {
+pub struct RouteMemberView {
     /// How packets leave.
     pub exit: ExitKind,
     /// The gateway on the device: the node or a router to it; with VXLAN, the node's VTEP.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use api::view::Diagnosis;
 use api::view::{
-    BfdView, ExitKind, ExplainFacts, ExplainView, FamilyView, KernelLatencyView, LatencyView, LegView,
-    NodeView, PathView, PeerDetail, PeerType, PeerView, PlanView, RouteSource, RouteView, SessionState,
-    StatusView, TunnelView, UpdateErrorView,
+    BfdView, ExitKind, ExplainFacts, ExplainView, FamilyView, KernelLatencyView, LatencyView, NodeView,
+    PathView, PeerDetail, PeerType, PeerView, PlanView, RouteMemberView, RouteSource, RouteView,
+    SessionState, StatusView, TunnelView, UpdateErrorView,
 };
 use api::view::{FirewallView, KernelView, StoreView, WorkView};
 use api::{
@@ -278,7 +278,7 @@ impl Control for Views {
                 ..path.clone()
             };
             let prefix = "10.1.2.0/26".parse().ok();
-            let leg = |exit, gateway: &str, device: &str| LegView {
+            let leg = |exit, gateway: &str, device: &str| RouteMemberView {
                 exit,
                 gateway: gateway.parse().unwrap(),
                 device: Some(device.into()),

@@ -2,7 +2,7 @@
 
 use resource::{Mode, Node};
 
-use super::{Code, DoctorFacts, Finding, join_names};
+use super::{DoctorFacts, Finding, FindingCode, join_names};
 
 /// Checks that the daemon is ready.
 pub(super) fn readiness(facts: &DoctorFacts) -> Vec<Finding> {
@@ -13,7 +13,7 @@ pub(super) fn readiness(facts: &DoctorFacts) -> Vec<Finding> {
     let reasons = status.not_ready.iter().filter(has_own_finding);
     let of = |reason: &String| {
         let remedy = "journalctl -u routed, routectl show status";
-        Finding::error(Code::NotReady, "the daemon is not ready", reason, remedy)
+        Finding::error(FindingCode::NotReady, "the daemon is not ready", reason, remedy)
     };
     reasons.map(of).collect()
 }
@@ -24,7 +24,7 @@ pub(super) fn resources(facts: &DoctorFacts) -> Vec<Finding> {
         let twice = ["TunnelAddr", "TunnelMACAddr", "podCIDRs"].iter().any(|field| mistake.contains(field));
         if twice && mistake.contains("must be unique") {
             return Finding::error(
-                Code::DuplicateTunnelAddress,
+                FindingCode::DuplicateTunnelAddress,
                 "two nodes would get each other's packets: they have one tunnel address",
                 mistake,
                 "take the field out of one of them, so that it follows from its blocks: routectl get node NAME -o yaml, \
@@ -32,7 +32,7 @@ pub(super) fn resources(facts: &DoctorFacts) -> Vec<Finding> {
             );
         }
         Finding::error(
-            Code::Resources,
+            FindingCode::Resources,
             "a resource is wrong and does not run; what ran before does",
             mistake,
             "correct it where the line says; routectl validate -f checks a file",
@@ -55,7 +55,7 @@ pub(super) fn node_subnets(facts: &DoctorFacts) -> Vec<Finding> {
     let of = |node: &Node| {
         let net = node.ipv4.map(|net| net.to_string()).unwrap_or_default();
         Finding::warning(
-            Code::NodeSubnet,
+            FindingCode::NodeSubnet,
             format!("{} has a subnet of one address: cross-subnet always tunnels to and from it", node.name),
             format!("Node {}: spec.bgp.ipv4Address is {net}", node.name),
             format!(
@@ -88,7 +88,7 @@ pub(super) fn subnet_asymmetry(facts: &DoctorFacts) -> Vec<Finding> {
         return Vec::new();
     }
     vec![Finding::warning(
-        Code::SubnetAsymmetry,
+        FindingCode::SubnetAsymmetry,
         "of two nodes one takes the other for a neighbour, and not the other way round: packets go wrapped one way alone",
         format!("{} has {own}, and does not agree with {}", me.name, join_names(&odd)),
         "give all nodes of one subnet the same length in spec.bgp.ipv4Address",
@@ -100,7 +100,7 @@ pub(super) fn store(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(store) = facts.status.store.as_ref().filter(|store| !store.connected) else { return Vec::new() };
     let runs = if store.from_snapshot { "the snapshot on disk runs" } else { "what was known runs" };
     vec![Finding::warning(
-        Code::Store,
+        FindingCode::Store,
         format!("the datastore is out of reach: {runs}, and changes are not seen"),
         format!(
             "{} since {}: {}",
@@ -127,7 +127,8 @@ pub(super) fn warnings(facts: &DoctorFacts) -> Vec<Finding> {
         let by_store = facts.status.store.is_some() && line.contains("datastore");
         host.is_some_and(|host| by_sysctl(host) || by_problem(host)) || by_subnet || by_store
     };
-    let of =
-        |line: &String| Finding::warning(Code::Warning, line, "routectl show status", "as the line says");
+    let of = |line: &String| {
+        Finding::warning(FindingCode::Warning, line, "routectl show status", "as the line says")
+    };
     facts.status.warnings.iter().filter(|line| !has_own_finding(line)).map(of).collect()
 }

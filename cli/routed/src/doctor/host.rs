@@ -6,7 +6,7 @@ use tunnel::netlink::links::{LinkInfo, LinkRecord};
 use tunnel::netlink::routes::{RouteRecord, RouteVia};
 
 use super::ruleset::{self, Flow};
-use super::{Code, DoctorFacts, Finding, HostFacts, join_names};
+use super::{DoctorFacts, Finding, FindingCode, HostFacts, join_names};
 
 /// `EOPNOTSUPP`: the kernel's answer for an unknown type of link.
 const EOPNOTSUPP: i32 = 95;
@@ -31,7 +31,7 @@ fn module(object: &str, text: &str) -> Finding {
         _ => "",
     };
     Finding::error(
-        Code::Module,
+        FindingCode::Module,
         format!("the kernel has no {name} device"),
         format!("{object}: {text}"),
         format!("modprobe {name}, and echo {name} > /etc/modules-load.d/routed.conf{instead}"),
@@ -44,7 +44,7 @@ pub(super) fn refusals(facts: &DoctorFacts) -> Vec<Finding> {
     let others = host.failures.iter().filter(|f| f.errno != EOPNOTSUPP || !f.object.starts_with("link "));
     let of = |failure: &tunnel::report::FailureReport| {
         Finding::error(
-            Code::Kernel,
+            FindingCode::Kernel,
             format!("the kernel refuses {}", failure.object),
             format!("{} (errno {}), tried {} times", failure.text, failure.errno, failure.attempts),
             match failure.errno {
@@ -62,7 +62,7 @@ pub(super) fn refusals(facts: &DoctorFacts) -> Vec<Finding> {
             || host.failures.iter().any(|f| line.contains(&f.text))
     };
     let problem =
-        |line: &String| Finding::error(Code::Kernel, line, "routectl show status", "as the line says");
+        |line: &String| Finding::error(FindingCode::Kernel, line, "routectl show status", "as the line says");
     findings.extend(host.problems.iter().filter(|line| !has_own_finding(line)).map(problem));
     findings
 }
@@ -73,7 +73,7 @@ pub(super) fn sysctls(facts: &DoctorFacts) -> Vec<Finding> {
     let of = |sysctl: &tunnel::sysctl::Sysctl| {
         let problem = sysctl.problem.clone()?;
         let is_filter = sysctl.name.ends_with("rp_filter");
-        let code = if is_filter { Code::RpFilter } else { Code::Sysctl };
+        let code = if is_filter { FindingCode::RpFilter } else { FindingCode::Sysctl };
         let wanted = sysctl.wanted.as_deref().unwrap_or("2");
         Some(Finding::error(code, problem, sysctl.to_string(), format!("sysctl -w {}={wanted}", sysctl.name)))
     };
@@ -107,8 +107,8 @@ pub(super) fn firewall(facts: &DoctorFacts) -> Vec<Finding> {
                 flow.expression()
             );
             match obstacle.for_all {
-                true => Finding::error(Code::Firewall, text, evidence, remedy),
-                false => Finding::warning(Code::Firewall, text, evidence, remedy),
+                true => Finding::error(FindingCode::Firewall, text, evidence, remedy),
+                false => Finding::warning(FindingCode::Firewall, text, evidence, remedy),
             }
         })
     };
@@ -135,7 +135,7 @@ pub(super) fn foreign_routes(facts: &DoctorFacts) -> Vec<Finding> {
         (wins && !borrowed).then(|| {
             let by = leads_to(&route.via, &host.links);
             Finding::error(
-                Code::ForeignRoute,
+                FindingCode::ForeignRoute,
                 format!(
                     "packets to {prefix}, of {}'s block {}, go by another program's route",
                     inside.0, inside.1
@@ -172,7 +172,7 @@ pub(super) fn foreign_rules(facts: &DoctorFacts) -> Vec<Finding> {
         host.rules.iter().filter(|rule| rule.precedes_main(MAIN) && rule.priority != PROBES && rule.all);
     let of = |rule: &tunnel::netlink::rules::RuleRecord| {
         Finding::warning(
-            Code::ForeignRule,
+            FindingCode::ForeignRule,
             format!("all packets look into table {} before routed's routes", rule.table),
             format!("ip rule: {}: from all lookup {}", rule.priority, rule.table),
             format!("ip route show table {}: a default route there takes the pods' packets away", rule.table),
@@ -196,7 +196,7 @@ pub(super) fn mtu(facts: &DoctorFacts) -> Vec<Finding> {
         };
         if let Some(below) = below.filter(|below| link.mtu + overhead > below.mtu) {
             findings.push(Finding::error(
-                Code::Mtu,
+                FindingCode::Mtu,
                 format!("{} takes longer packets than {} carries", link.name, below.name),
                 format!("mtu {} and {overhead} octets of header, over mtu {}", link.mtu, below.mtu),
                 format!("ip link set {} mtu {}", link.name, below.mtu.saturating_sub(overhead)),
@@ -213,7 +213,7 @@ pub(super) fn mtu(facts: &DoctorFacts) -> Vec<Finding> {
         .collect();
     if !long.is_empty() {
         findings.push(Finding::warning(
-            Code::Mtu,
+            FindingCode::Mtu,
             format!("pods may send longer packets than the {fits} octets that fit every tunnel"),
             join_names(&long),
             format!("set the CNI plugin's mtu to {fits}, and start those pods again"),

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use api::view::{Code, Diagnosis, Finding, PeerView, StatusView, TunnelView};
+use api::view::{Diagnosis, Finding, FindingCode, PeerView, StatusView, TunnelView};
 use resource::Snapshot;
 use tunnel::netlink::links::LinkRecord;
 use tunnel::netlink::routes::RouteRecord;

@@ -101,8 +101,8 @@ pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
             continue;
         }
         let base = name(chain, "name");
-        let mut sure = true;
-        let fate = walk.chain(chain, &base, &mut sure, 0);
+        let mut all_reach = true;
+        let fate = walk.chain(chain, &base, &mut all_reach, 0);
         if matches!(fate, ChainOutcome::On) && chain["policy"] == "drop" {
             walk.found.push(Obstacle {
                 place: base.clone(),
@@ -128,9 +128,9 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Walks a chain. `sure` is whether all packets reach the chain, and afterwards whether all
+    /// Walks a chain. `all_reach` is whether all packets reach the chain, and afterwards whether all
     /// packets pass it.
-    fn chain(&mut self, chain: &Value, base: &str, sure: &mut bool, depth: usize) -> ChainOutcome {
+    fn chain(&mut self, chain: &Value, base: &str, all_reach: &mut bool, depth: usize) -> ChainOutcome {
         if depth > MAX_DEPTH {
             return ChainOutcome::Accepted;
         }
@@ -163,7 +163,7 @@ impl Walk<'_> {
                     Some((verdict, target.to_owned()))
                 });
                 if expression.get("drop").is_some() || expression.get("reject").is_some() {
-                    let for_all = certain && *sure;
+                    let for_all = certain && *all_reach;
                     if for_all || named {
                         self.found.push(Obstacle {
                             place: name(rule, "chain"),
@@ -178,7 +178,7 @@ impl Walk<'_> {
                 } else if expression.get("accept").is_some() {
                     // Some packets may be accepted here, so a later drop does not concern all
                     // packets.
-                    *sure &= certain;
+                    *all_reach &= certain;
                     if certain || named {
                         return ChainOutcome::Accepted;
                     }
@@ -186,7 +186,7 @@ impl Walk<'_> {
                     if certain {
                         return ChainOutcome::On;
                     }
-                    *sure = false;
+                    *all_reach = false;
                 } else if let Some((verdict, target)) = target {
                     let next = self.items.iter().filter_map(|item| item.get("chain")).find(|next| {
                         next["family"] == chain["family"]
@@ -194,21 +194,21 @@ impl Walk<'_> {
                             && next["name"] == target.as_str()
                     });
                     let Some(next) = next else { continue };
-                    let mut there = *sure && certain;
+                    let mut there = *all_reach && certain;
                     let fate = self.chain(next, base, &mut there, depth + 1);
                     if certain {
-                        *sure = there;
+                        *all_reach = there;
                         match fate {
                             ChainOutcome::On if verdict == "jump" => {}
                             other => return other,
                         }
                     } else if matches!(fate, ChainOutcome::Accepted) {
-                        *sure = false;
+                        *all_reach = false;
                     }
                 }
             }
         }
-        if *sure { ChainOutcome::On } else { ChainOutcome::Accepted }
+        if *all_reach { ChainOutcome::On } else { ChainOutcome::Accepted }
     }
 
     /// Returns whether an expression matches the flow's packets, and whether it identifies the
@@ -252,8 +252,8 @@ impl Walk<'_> {
     }
 }
 
-fn if_flow(right_one: bool) -> MatchResult {
-    if right_one { MatchResult::Unknown } else { MatchResult::No }
+fn if_flow(is_match: bool) -> MatchResult {
+    if is_match { MatchResult::Unknown } else { MatchResult::No }
 }
 
 /// Returns whether a value, an element of a set, or an element of a range satisfies `is`.

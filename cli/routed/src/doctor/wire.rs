@@ -3,7 +3,7 @@
 use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelView};
 use tunnel::probe::prober::LOSSES_IN_ROW;
 
-use super::{Code, DoctorFacts, Finding, node_named};
+use super::{DoctorFacts, Finding, FindingCode, node_named};
 
 /// The accepted difference of two clocks, in milliseconds. Certificates and logs depend on the
 /// clocks.
@@ -16,7 +16,7 @@ pub(super) fn listening(facts: &DoctorFacts) -> Vec<Finding> {
         return Vec::new();
     }
     vec![Finding::error(
-        Code::NotListening,
+        FindingCode::NotListening,
         format!("BGP does not listen on TCP port {port}: nobody can call this node"),
         "routectl show status: not listening",
         format!(
@@ -44,7 +44,7 @@ fn session(facts: &DoctorFacts, peer: &PeerView) -> Finding {
         format!("routectl show peers {}; routectl doctor on {node}", peer.name)
     };
     Finding::error(
-        Code::Session,
+        FindingCode::Session,
         format!("the session with {} ({address}) is {:?}", peer.name, peer.state),
         format!("since {since}: {error}"),
         remedy,
@@ -73,11 +73,11 @@ pub(super) fn tunnels(facts: &DoctorFacts) -> Vec<Finding> {
                 "let {what} pass between the nodes (cloud security groups, firewalls); tcpdump -ni any host {address} there \
                  shows whether it arrives"
             );
-            return Finding::warning(Code::Tunnel, text, evidence, remedy);
+            return Finding::warning(FindingCode::Tunnel, text, evidence, remedy);
         }
         let text = format!("{node} answers nothing by {name}, the way that packets go");
         let remedy = format!("is {node} ({address}) up, with routed running? Then let {what} pass");
-        Finding::error(Code::Tunnel, text, evidence, remedy)
+        Finding::error(FindingCode::Tunnel, text, evidence, remedy)
     })
     .collect()
 }
@@ -91,7 +91,7 @@ pub(super) fn clocks(facts: &DoctorFacts) -> Vec<Finding> {
         let ahead = tunnel.clock_ahead_ms.unwrap_or(0.0) / 1000.0;
         let how = if ahead > 0.0 { "ahead of" } else { "behind" };
         Finding::warning(
-            Code::Clock,
+            FindingCode::Clock,
             format!("the clock of {} is {:.1} s {how} this node's", tunnel.node, ahead.abs()),
             "the time in its last answer to a probe",
             "timedatectl set-ntp true (or chronyc makestep) on both; certificates and logs go by the clock",

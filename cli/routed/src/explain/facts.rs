@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use api::ControlError;
 use api::ExplainRequest;
 use api::view::{
-    ExitKind, ExplainFacts, ExplainView, FromView, LookupView, NeighbourView, OuterView, OwnerView, PathView,
+    ExitKind, ExplainFacts, ExplainView, FromView, LookupView, NeighborView, OuterView, OwnerView, PathView,
     PoolView, RouteView, TunnelView,
 };
 use bgp::session::SessionState;
@@ -33,7 +33,7 @@ const NEIGHBOR_ANSWER_TIME: Duration = Duration::from_millis(500);
 struct KernelAnswers {
     lookup: Lookup,
     from: Option<FromView>,
-    neighbour: Option<NeighbourView>,
+    neighbour: Option<NeighborView>,
     links: Vec<LinkRecord>,
 }
 
@@ -223,13 +223,13 @@ fn neighbour(
     next_hop: &NextHopQuery,
     lookup: &Lookup,
     links: &[LinkRecord],
-) -> Result<Option<NeighbourView>, tunnel::netlink::KernelError> {
+) -> Result<Option<NeighborView>, tunnel::netlink::KernelError> {
     let Ok(under) = lookup::look_up(socket, next_hop.outer, None)?.way else { return Ok(None) };
     let station = under.gateway.unwrap_or(next_hop.outer);
     let Some(link) = links.iter().find(|link| link.index == under.index) else { return Ok(None) };
     let known = neighbours::dump_neighbours(socket, station)?;
     let entry = known.iter().find(|entry| entry.index == under.index && entry.address == Some(station));
-    let mut view = NeighbourView {
+    let mut view = NeighborView {
         address: station,
         device: link.name.clone(),
         state: entry.map_or("not asked yet", |entry| entry.state.name()).to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use api::view::{
-    FromView, NeighbourView, OuterView, OwnerView, PathView, PoolView, ProbeState, ProbeView, RouteSource,
+    FromView, NeighborView, OuterView, OwnerView, PathView, PoolView, ProbeState, ProbeView, RouteSource,
     RouteView, TunnelView,
 };
 use resource::{Encapsulation, Mode};
@@ -86,7 +86,7 @@ fn remote_pod() -> ExplainFacts {
             mtu: Some(1450),
         }),
         kernel: Some(lookup()),
-        neighbour: Some(NeighbourView {
+        neighbour: Some(NeighborView {
             address: "192.168.0.2".parse().expect("an address"),
             device: "eth0".into(),
             state: "known".into(),

@@ -57,7 +57,7 @@ pub(crate) struct Views {
     started: Timestamp,
     drain_requests: mpsc::Sender<DrainRequest>,
     store: Option<watch::Receiver<StoreHealth>>,
-    registrations: Vec<watch::Receiver<Option<String>>>,
+    store_problems: Vec<watch::Receiver<Option<String>>>,
     loop_latency: Option<watch::Receiver<tunnel::latency::Latency>>,
 }
 
@@ -85,7 +85,7 @@ impl Views {
             started: Timestamp::now(),
             drain_requests,
             store: None,
-            registrations: Vec::new(),
+            store_problems: Vec::new(),
             loop_latency: None,
         }
     }
@@ -94,9 +94,9 @@ impl Views {
     pub(crate) fn with_store(
         self,
         store: Option<watch::Receiver<StoreHealth>>,
-        registrations: Vec<watch::Receiver<Option<String>>>,
+        store_problems: Vec<watch::Receiver<Option<String>>>,
     ) -> Views {
-        Views { store, registrations, ..self }
+        Views { store, store_problems, ..self }
     }
 
     /// Adds the measured delay of the daemon's loop.
@@ -224,8 +224,7 @@ impl Control for Views {
                 not_ready.push("not all peers have sent their routes yet".to_owned());
             }
             let store = store_view(self.store.as_ref(), &state);
-            not_ready
-                .extend(self.registrations.iter().filter_map(|registrations| registrations.borrow().clone()));
+            not_ready.extend(self.store_problems.iter().filter_map(|problem| problem.borrow().clone()));
             if store.is_some() && state.revision.is_none() {
                 not_ready
                     .push("the datastore has not answered yet, and there is no snapshot to run".to_owned());
@@ -441,7 +440,8 @@ pub(crate) fn route_view(
         device: kernel.and_then(|kernel| kernel.device.clone()),
         installed: kernel.is_some_and(|kernel| kernel.installed),
         reason,
-        legs: kernel.map_or_else(Vec::new, |kernel| kernel.legs.iter().map(convert::leg_view).collect()),
+        legs: kernel
+            .map_or_else(Vec::new, |kernel| kernel.legs.iter().map(convert::route_member_view).collect()),
     }
 }
 
