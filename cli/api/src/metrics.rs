@@ -83,7 +83,7 @@ struct ReasonLabels {
     reason: String,
 }
 
-fn of(peer: &PeerView) -> PeerLabels {
+fn peer_labels(peer: &PeerView) -> PeerLabels {
     PeerLabels { peer: peer.name.clone(), address: peer.address.to_string() }
 }
 
@@ -109,16 +109,17 @@ pub(super) fn text(status: &StatusView, peers: &[PeerView], tunnels: &[TunnelVie
     let registry = &mut registry;
     let info = [("version".to_owned(), status.version.clone()), ("node".to_owned(), status.node.clone())];
     registry.register("build", "The daemon's version and its node", Info::new(info.to_vec()));
-    of_daemon(registry, status);
-    of_peers(registry, peers);
-    of_tunnels(registry, status, tunnels);
+    register_daemon(registry, status);
+    register_peers(registry, peers);
+    register_tunnels(registry, status, tunnels);
     let mut open = String::new();
     // Writing to a String cannot fail.
     let _ = text::encode(&mut open, registry);
     classic(&open)
 }
 
-fn of_daemon(registry: &mut Registry, status: &StatusView) {
+/// Registers the metrics of the daemon, its store and the kernel.
+fn register_daemon(registry: &mut Registry, status: &StatusView) {
     gauge(registry, "ready", "Whether the daemon does all it should", status.ready.into());
     let uptime = Gauge::<i64>::default();
     uptime.set(signed(status.uptime_s));
@@ -152,7 +153,7 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
     let stalls = status.loop_latency.longer_than(STALL);
     counter(registry, "loop_stalls", "Times that the loop was later than 100 ms", stalls);
     if let Some(store) = &status.store {
-        of_store(registry, store);
+        register_store(registry, store);
     }
     let Some(kernel) = &status.kernel else { return };
     let work = &kernel.work;
@@ -188,7 +189,7 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
     registry.register("fallbacks", "Nodes that moved to the fallback, by what did not pass", fallbacks);
 }
 
-fn of_store(registry: &mut Registry, store: &StoreView) {
+fn register_store(registry: &mut Registry, store: &StoreView) {
     gauge(
         registry,
         "store_connected",
@@ -203,7 +204,7 @@ fn of_store(registry: &mut Registry, store: &StoreView) {
     counter(registry, "store_relists", "Times that everything was read anew", store.relists);
 }
 
-fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
+fn register_peers(registry: &mut Registry, peers: &[PeerView]) {
     let established = Family::<PeerLabels, Gauge>::default();
     let uptime = Family::<PeerLabels, Gauge>::default();
     let bfd = Family::<PeerLabels, Gauge>::default();
@@ -211,14 +212,14 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
     let errors = Family::<PeerLabels, Counter>::default();
     let updates = Family::<UpdateLabels, Counter>::default();
     for peer in peers {
-        established.get_or_create(&of(peer)).set((peer.state == SessionState::Established).into());
-        uptime.get_or_create(&of(peer)).set(signed(peer.uptime_s));
-        errors.get_or_create(&of(peer)).inc_by(peer.update_errors);
+        established.get_or_create(&peer_labels(peer)).set((peer.state == SessionState::Established).into());
+        uptime.get_or_create(&peer_labels(peer)).set(signed(peer.uptime_s));
+        errors.get_or_create(&peer_labels(peer)).inc_by(peer.update_errors);
         if let Some(session) = &peer.bfd {
-            bfd.get_or_create(&of(peer)).set((session.state == BfdState::Up).into());
+            bfd.get_or_create(&peer_labels(peer)).set((session.state == BfdState::Up).into());
         }
         for (direction, count) in [("in", peer.updates_received), ("out", peer.updates_sent)] {
-            let PeerLabels { peer, address } = of(peer);
+            let PeerLabels { peer, address } = peer_labels(peer);
             let labels = UpdateLabels { peer, address, direction: direction.to_owned() };
             updates.get_or_create(&labels).inc_by(count);
         }
@@ -229,7 +230,7 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
                 ("advertised", family.advertised),
                 ("stale", family.stale),
             ] {
-                let PeerLabels { peer, address } = of(peer);
+                let PeerLabels { peer, address } = peer_labels(peer);
                 let (family, kind) = (family.family.clone(), kind.to_owned());
                 prefixes.get_or_create(&PrefixLabels { peer, address, family, kind }).set(signed(count));
             }
@@ -243,7 +244,7 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
     registry.register("peer_bfd_up", "Whether BFD beside a session is up, where there is BFD", bfd);
 }
 
-fn of_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelView]) {
+fn register_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelView]) {
     let reached = Family::<EncapsulationLabels, Gauge>::default();
     let named = |name: &str| EncapsulationLabels { encapsulation: name.to_owned() };
     for (name, kind) in [

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let config = match config::load(&arguments.config) {
         Ok(config) => config,
-        Err(mistakes) => return refuse(&mistakes),
+        Err(mistakes) => return report_mistakes(&mistakes),
     };
     let filter = match config.log.parse::<Targets>() {
         Ok(filter) => filter,
@@ -29,11 +29,11 @@ fn main() -> ExitCode {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     tracing_subscriber::registry().with(lines).with(filter).init();
     if arguments.check {
-        return done(check(&config));
+        return exit_code(check(&config));
     }
     let startup = match Startup::open(config) {
         Ok(startup) => startup,
-        Err(error) => return done(Err(error)),
+        Err(error) => return exit_code(Err(error)),
     };
     let mut runtime = match startup.worker_threads() {
         // A single thread needs no wake-up of another thread to hand over work.
@@ -51,13 +51,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    done(runtime.block_on(run(startup)))
+    exit_code(runtime.block_on(run(startup)))
 }
 
-fn done(result: Result<(), RunError>) -> ExitCode {
+fn exit_code(result: Result<(), RunError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(RunError::Invalid(mistakes)) => refuse(&mistakes),
+        Err(RunError::Invalid(mistakes)) => report_mistakes(&mistakes),
         Err(RunError::Failed(error)) => {
             eprintln!("routed: {error:#}");
             ExitCode::FAILURE
@@ -65,7 +65,7 @@ fn done(result: Result<(), RunError>) -> ExitCode {
     }
 }
 
-fn refuse(mistakes: &[Mistake]) -> ExitCode {
+fn report_mistakes(mistakes: &[Mistake]) -> ExitCode {
     for mistake in mistakes {
         eprintln!("{mistake}");
     }

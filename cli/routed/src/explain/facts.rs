@@ -33,7 +33,7 @@ const NEIGHBOR_ANSWER_TIME: Duration = Duration::from_millis(500);
 struct KernelAnswers {
     lookup: Lookup,
     from: Option<FromView>,
-    neighbour: Option<NeighborView>,
+    neighbor: Option<NeighborView>,
     links: Vec<LinkRecord>,
 }
 
@@ -83,20 +83,20 @@ impl Views {
         }
         if self.tunnel.is_some() {
             let next_hop = next_hop_query(&facts, &state);
-            let address = host_of(&request.target);
+            let address = representative_address(&request.target);
             let from = request.from.map(|from| from_view(&state, from, &self.config.node));
             let protocol = self.config.route_protocol;
             let mut answers = ask_kernel(address, from.clone(), next_hop).await?;
             if answers
-                .neighbour
+                .neighbor
                 .as_ref()
-                .is_some_and(|neighbour| neighbour.state == NeighbourState::Incomplete.name())
+                .is_some_and(|neighbor| neighbor.state == NeighbourState::Incomplete.name())
             {
                 tokio::time::sleep(NEIGHBOR_ANSWER_TIME).await; // why: a neighbor that is up has answered by then
                 answers = ask_kernel(address, from, next_hop).await?;
             }
             facts.kernel = Some(lookup_view(&answers.lookup, &answers.links, protocol));
-            facts.neighbour = answers.neighbour;
+            facts.neighbour = answers.neighbor;
             facts.from = answers.from;
         } else {
             facts.from = request.from.map(|from| from_view(&state, from, &self.config.node));
@@ -211,14 +211,14 @@ fn query_kernel(
         None => None,
     };
     let lookup = lookup::look_up(&mut socket, address, arrival)?;
-    let neighbour = match next_hop {
-        Some(next_hop) => neighbour(&mut socket, &next_hop, &lookup, &links)?,
+    let neighbor = match next_hop {
+        Some(next_hop) => read_neighbor(&mut socket, &next_hop, &lookup, &links)?,
         None => None,
     };
-    Ok(KernelAnswers { lookup, from, neighbour, links })
+    Ok(KernelAnswers { lookup, from, neighbor, links })
 }
 
-fn neighbour(
+fn read_neighbor(
     socket: &mut RequestSocket,
     next_hop: &NextHopQuery,
     lookup: &Lookup,
@@ -294,7 +294,7 @@ fn pool(state: &DaemonState, target: &IpNet) -> Option<PoolView> {
 
 /// Returns the address that represents a prefix: the address itself for a host, else the first
 /// address that a pod could have.
-fn host_of(target: &IpNet) -> IpAddr {
+fn representative_address(target: &IpNet) -> IpAddr {
     if target.addr() != target.network() || is_host(target) {
         return target.addr();
     }

@@ -262,9 +262,9 @@ fn kernel(facts: &ExplainFacts) -> Option<Conclusion> {
 
 /// Checks the neighbor and forwarding entries of the VXLAN device.
 fn link(facts: &ExplainFacts) -> Option<Conclusion> {
-    let neighbour = facts.neighbour.as_ref()?;
+    let neighbor = facts.neighbour.as_ref()?;
     let outer = facts.outer.as_ref()?;
-    let lacks = match (neighbour.gateway_entry, neighbour.forwarded_to) {
+    let lacks = match (neighbor.gateway_entry, neighbor.forwarded_to) {
         (Some(false), _) => "the VXLAN device has no neighbour entry for the other node's VTEP".to_owned(),
         (Some(true), None) => "the VXLAN device has no forwarding entry for the other node's VTEP".to_owned(),
         (Some(true), Some(to)) if to != outer.destination => {
@@ -285,13 +285,10 @@ fn link(facts: &ExplainFacts) -> Option<Conclusion> {
 /// Checks that the next hop and the tunnel answer.
 fn wire(facts: &ExplainFacts) -> Option<Conclusion> {
     let node = facts.tunnel.as_ref().map_or("the other node", |tunnel| tunnel.node.as_str());
-    if let Some(neighbour) = facts.neighbour.as_ref().filter(|neighbour| is_unreachable(&neighbour.state)) {
+    if let Some(neighbor) = facts.neighbour.as_ref().filter(|neighbor| is_unreachable(&neighbor.state)) {
         return conclude(
             Verdict::NoNeighbour,
-            format!(
-                "{} on {} does not answer ARP or neighbour discovery",
-                neighbour.address, neighbour.device
-            ),
+            format!("{} on {} does not answer ARP or neighbour discovery", neighbor.address, neighbor.device),
             format!(
                 "is {node} up, and is its address the one in its Node resource? routectl get node {node} -o wide"
             ),

@@ -121,6 +121,7 @@ fn add_reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, by_address: &mut 
     }
 }
 
+/// Adds the peers of a BGPPeer that applies to `me`: the selected nodes, and the address it names.
 fn add_explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, by_address: &mut PeeringMap) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
@@ -150,6 +151,7 @@ fn add_explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, by_address: &mut
     by_address.insert(address, peering);
 }
 
+/// Adds a peering with a node, if it has an address of a family that `me` has too.
 fn add_node(
     snapshot: &Snapshot,
     me: &Node,

@@ -38,13 +38,13 @@ pub(crate) fn start(
                 return;
             }
             let now = state.borrow_and_update().clone();
-            let found = claim_if_needed(&config, &store, &host, &now, &journal).await;
-            if let Some(found) = &found
-                && problem.borrow().as_ref() != Some(found)
+            let found_problem = claim_if_needed(&config, &store, &host, &now, &journal).await;
+            if let Some(text) = &found_problem
+                && problem.borrow().as_ref() != Some(text)
             {
-                tracing::error!("{found}");
+                tracing::error!("{text}");
             }
-            problem.send_replace(found);
+            problem.send_replace(found_problem);
             tokio::select! {
                 () = sleep(CHECK_INTERVAL) => {} // why: the interval
                 ended = state.changed() => if ended.is_err() { return },

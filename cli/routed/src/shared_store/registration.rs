@@ -227,7 +227,7 @@ impl Registration {
         }
         match own {
             None => self.register(v4, v6).await,
-            Some(_) => self.move_to(v4, v6).await,
+            Some(_) => self.update_addresses(v4, v6).await,
         }
     }
 
@@ -262,7 +262,7 @@ impl Registration {
     }
 
     /// Updates the addresses of the resource and leaves the rest unchanged.
-    async fn move_to(&self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
+    async fn update_addresses(&self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
         let name = &self.config.node;
         let edit = |mut manifest: serde_json::Value| {
             set_addresses(&mut manifest, v4, v6);

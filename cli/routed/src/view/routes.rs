@@ -35,7 +35,9 @@ impl Views {
                 .in_parts(move |rib, start| rib.advertised_from(peer, start, CHUNK, wanted))
                 .await
                 .map_err(unavailable)?;
-            return Ok(each_path(&advertised).map(|route| self.view(&route, &state, "advertised")).collect());
+            return Ok(each_path(&advertised)
+                .map(|route| self.path_route_view(&route, &state, "advertised"))
+                .collect());
         }
         let routes = self.routes_where(wanted).await.map_err(unavailable)?;
         let from = move |path: &PathInfo| peer.is_none_or(|peer| path.source == Source::Peer(peer));
@@ -53,18 +55,18 @@ impl Views {
             }
             WhichRoutes::Received | WhichRoutes::Advertised => {
                 let all = each_path(&routes).filter(|route| from(&route.paths[0]));
-                Ok(all.map(|route| self.view(&route, &state, "best")).collect())
+                Ok(all.map(|route| self.path_route_view(&route, &state, "best")).collect())
             }
             WhichRoutes::Rejected => {
                 let all =
                     each_path(&routes).filter(|route| from(&route.paths[0]) && rejected(&route.paths[0]));
-                Ok(all.map(|route| self.view(&route, &state, "")).collect())
+                Ok(all.map(|route| self.path_route_view(&route, &state, "")).collect())
             }
         }
     }
 
     /// Returns the view of one path; `best` is the reason for a path that no rule rejects.
-    fn view(&self, route: &RouteInfo, state: &DaemonState, best: &str) -> RouteView {
+    fn path_route_view(&self, route: &RouteInfo, state: &DaemonState, best: &str) -> RouteView {
         let mut view = route_view(route, None, state, &self.config);
         if let Some(path) = route.paths.first() {
             view.reason = path.reason.map_or_else(|| best.to_owned(), |reason| reason.to_string());
