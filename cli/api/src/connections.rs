@@ -1,4 +1,4 @@
-//! Who may come in, how many at a time, and for how long they may say nothing.
+//! The server of the sockets: access control, and limits of connections, requests and times.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -26,37 +26,38 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::Denied;
+use super::AccessError;
 use super::routes::{ErrorBody, MAX_REQUEST};
-use super::timeouts::{Patient, Waiting};
+use super::timeouts::{IdleTimer, TimedStream};
 
-/// Connections at a time: many more than there are people and scrapers, and few enough to cost nothing. One more
-/// takes the place of the one that has said nothing, or taken nothing, for longest.
+/// The maximum number of connections: more than there are users and scrapers, and few enough to be
+/// cheap. A new connection beyond the limit replaces the connection that has waited longest for its
+/// client.
 const MAX_CONNECTIONS: usize = 64;
-/// No new connection is let in at the expense of one that came less than this ago.
-const JUST_COME: Duration = Duration::from_millis(20);
-/// A request's head, and then its body, have to be there within this.
-const SPOKEN_WITHIN: Duration = Duration::from_secs(10);
-/// A request that is not answered by then is given up, as `routectl` gives it up.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
-/// The largest head of a request.
+/// The age below which a connection is not replaced.
+const MIN_AGE: Duration = Duration::from_millis(20);
+/// The time limit for the head of a request, and then for its body.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit for handling a request, the same as `routectl` has.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
-/// Requests that are larger share [`LARGE_BYTES`].
+/// The size above which requests share [`LARGE_BYTES`].
 const SMALL_REQUEST: usize = 64 * 1024;
-/// Bytes of all large requests together: two of the largest.
+/// The bytes of all large requests together: two of the maximum size.
 const LARGE_BYTES: usize = 2 * MAX_REQUEST;
-/// The pause when no connection can be accepted, as without descriptors.
+/// The pause after a failure to accept a connection, for example for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket and whom it is for.
+/// A control socket and its users.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// For root, the daemon's user and the socket's group, who may do everything.
+pub enum ControlSocket {
+    /// The socket of root, the daemon's user and the socket's group. They may change resources.
     Owners {
         /// The socket's path.
         path: PathBuf,
     },
-    /// For a group that may look.
+    /// The socket of a group that may read only.
     Readers {
         /// The socket's path.
         path: PathBuf,
@@ -65,95 +66,99 @@ pub enum Door {
     },
 }
 
-/// Who is at the other end (`SO_PEERCRED`): as it was when it connected.
+/// The credentials of the client (`SO_PEERCRED`) at the time it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Caller {
+struct ClientCredentials {
     uid: u32,
     gid: u32,
     pid: Option<i32>,
 }
 
-impl Caller {
+impl ClientCredentials {
     fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
-        Ok(Caller { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() })
+        Ok(ClientCredentials { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() })
     }
 }
 
-impl Door {
+impl ControlSocket {
     fn path(&self) -> &Path {
         match self {
-            Door::Owners { path } | Door::Readers { path, .. } => path,
+            ControlSocket::Owners { path } | ControlSocket::Readers { path, .. } => path,
         }
     }
 
-    /// Whether a caller may make a request, which changes something unless it `looks`.
+    /// Checks that a client may make a request.
     ///
     /// # Errors
-    /// The caller may not.
-    fn admits(&self, caller: &Caller, looks: bool) -> Result<(), Denied> {
+    /// The client may not.
+    fn authorize(&self, client: &ClientCredentials, is_read_only: bool) -> Result<(), AccessError> {
         let own = nix::unistd::geteuid().as_raw();
         match self {
-            _ if caller.uid == 0 || caller.uid == own => Ok(()),
-            Door::Readers { group, .. } if !looks => Err(Denied::ReadOnly { group: group.clone() }),
-            // Connecting needs the right to write to the socket, which is the kernel's to judge by its mode, supplementary groups
-            // and all. Only where somebody has opened it for everybody is that no judgement.
+            _ if client.uid == 0 || client.uid == own => Ok(()),
+            ControlSocket::Readers { group, .. } if !is_read_only => {
+                Err(AccessError::ReadOnly { group: group.clone() })
+            }
+            // Connecting requires write permission for the socket, which the kernel checks,
+            // supplementary groups included. Only if the socket is writable for everyone does this
+            // prove nothing.
             _ => match std::fs::metadata(self.path()) {
                 Ok(socket) if socket.permissions().mode() & 0o007 == 0 => Ok(()),
-                Ok(socket) if std::os::unix::fs::MetadataExt::gid(&socket) == caller.gid => Ok(()),
-                _ => Err(Denied::OpenSocket { path: self.path().to_owned(), uid: caller.uid }),
+                Ok(socket) if std::os::unix::fs::MetadataExt::gid(&socket) == client.gid => Ok(()),
+                _ => Err(AccessError::OpenSocket { path: self.path().to_owned(), uid: client.uid }),
             },
         }
     }
 }
 
-/// Answers requests on a control socket until it is aborted.
-pub async fn serve(listener: UnixListener, router: Router, door: Door) {
-    let door = Arc::new(door);
-    let known = move |stream: &UnixStream| {
-        let caller = Caller::of(stream).ok()?;
-        Some(Some((Arc::clone(&door), caller)))
+/// Serves a control socket until the task is aborted.
+pub async fn serve(listener: UnixListener, router: Router, socket: ControlSocket) {
+    let socket = Arc::new(socket);
+    let identify = move |stream: &UnixStream| {
+        let client = ClientCredentials::of(stream).ok()?;
+        Some(Some((Arc::clone(&socket), client)))
     };
-    // One request to a connection, as `routectl` has it: who sends many at once gets no more than his turn.
-    House::new(router, false)
-        .receive(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream), known)
+    // One request for each connection, as `routectl` sends them, so that a client with many
+    // requests competes with others for each.
+    ConnectionServer::new(router, false)
+        .receive(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream), identify)
         .await;
 }
 
-/// Answers requests on a TCP socket until it is aborted: the router has nothing that changes anything.
+/// Serves a TCP socket until the task is aborted. The router must not change anything.
 pub async fn serve_status(listener: TcpListener, router: Router) {
-    House::new(router, true)
+    ConnectionServer::new(router, true)
         .receive(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream), |_| Some(None))
         .await;
 }
 
-/// What all connections of a socket share.
+/// The shared state of all connections of a socket.
 #[derive(Clone)]
-struct House {
+struct ConnectionServer {
     router: TowerToHyperService<Router>,
     large: Arc<Semaphore>,
-    /// Whether a connection stays for another request.
+    /// True if a connection may have several requests.
     keep_alive: bool,
 }
 
-impl House {
+impl ConnectionServer {
     fn new(router: Router, keep_alive: bool) -> Self {
         let (router, large) = (TowerToHyperService::new(router), Arc::new(Semaphore::new(LARGE_BYTES)));
-        House { router, large, keep_alive }
+        ConnectionServer { router, large, keep_alive }
     }
 
-    /// Takes connections in; `None` of `known` refuses one.
+    /// Accepts connections. A connection is refused if `identify` returns `None`.
     async fn receive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
         accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>> + Send,
-        known: impl Fn(&S) -> Option<Option<(Arc<Door>, Caller)>> + Send,
+        identify: impl Fn(&S) -> Option<Option<(Arc<ControlSocket>, ClientCredentials)>> + Send,
     ) {
         let mut connections: JoinSet<()> = JoinSet::new();
-        let mut guests: HashMap<Id, (Waiting, AbortHandle)> = HashMap::new();
+        let mut open: HashMap<Id, (IdleTimer, AbortHandle)> = HashMap::new();
         loop {
             let stream = tokio::select! {
                 ended = next_ended(&mut connections) => {
-                    guests.remove(&ended);
+                    open.remove(&ended);
                     continue;
                 }
                 accepted = poll_fn(&accept) => match accepted {
@@ -165,34 +170,35 @@ impl House {
                     }
                 },
             };
-            let Some(caller) = known(&stream) else { continue };
-            // Who has just come may have spoken without having been heard yet: new ones wait so long, in the kernel's queue.
-            while guests.len() >= MAX_CONNECTIONS && !make_room(&mut guests) {
+            let Some(client) = identify(&stream) else { continue };
+            // A new client may have sent a request that is not read yet. Further connections wait
+            // in the kernel's queue until the young ones may be replaced.
+            while open.len() >= MAX_CONNECTIONS && !close_longest_idle(&mut open) {
                 tokio::select! {
-                    ended = next_ended(&mut connections) => drop(guests.remove(&ended)),
-                    () = sleep(JUST_COME) => {} // why: then those that had just come may make room
+                    ended = next_ended(&mut connections) => drop(open.remove(&ended)),
+                    () = sleep(MIN_AGE) => {} // why: then young connections may be replaced
                 }
             }
-            let waiting = Waiting::now();
-            let task = connections.spawn(self.clone().entertain(stream, caller, waiting.clone()));
-            guests.insert(task.id(), (waiting, task));
+            let idle = IdleTimer::now();
+            let task = connections.spawn(self.clone().serve_connection(stream, client, idle.clone()));
+            open.insert(task.id(), (idle, task));
         }
     }
 
-    async fn entertain<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
         stream: S,
-        caller: Option<(Arc<Door>, Caller)>,
-        waiting: Waiting,
+        client: Option<(Arc<ControlSocket>, ClientCredentials)>,
+        idle: IdleTimer,
     ) {
-        let stream = TokioIo::new(Patient::new(stream, waiting.clone()));
+        let stream = TokioIo::new(TimedStream::new(stream, idle.clone()));
         let service = service_fn(|request: Request<Incoming>| {
-            let (house, caller, waiting) = (self.clone(), caller.clone(), waiting.clone());
-            async move { Ok::<_, Infallible>(house.answer(request, caller, &waiting).await) }
+            let (server, client, idle) = (self.clone(), client.clone(), idle.clone());
+            async move { Ok::<_, Infallible>(server.answer(request, client, &idle).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(SPOKEN_WITHIN)
+            .header_read_timeout(READ_TIMEOUT)
             .max_header_size(MAX_HEAD)
             .keep_alive(self.keep_alive)
             .serve_connection(stream, service);
@@ -204,17 +210,18 @@ impl House {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        caller: Option<(Arc<Door>, Caller)>,
-        waiting: &Waiting,
+        client: Option<(Arc<ControlSocket>, ClientCredentials)>,
+        idle: &IdleTimer,
     ) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let looks = looks(&method, &path);
-        let response = match caller.as_ref().map_or(Ok(()), |(door, caller)| door.admits(caller, looks)) {
-            Ok(()) => self.admitted(request, waiting).await,
-            Err(reason) => refusal(StatusCode::FORBIDDEN, reason.to_string()),
-        };
-        if let Some((_, Caller { uid, gid, pid })) = caller
-            && !looks
+        let is_read_only = is_read_only(&method, &path);
+        let response =
+            match client.as_ref().map_or(Ok(()), |(socket, client)| socket.authorize(client, is_read_only)) {
+                Ok(()) => self.dispatch(request, idle).await,
+                Err(reason) => refusal(StatusCode::FORBIDDEN, reason.to_string()),
+            };
+        if let Some((_, ClientCredentials { uid, gid, pid })) = client
+            && !is_read_only
         {
             let (status, pid) = (response.status().as_u16(), pid.unwrap_or(0));
             tracing::info!(uid, gid, pid, %method, path, status, "asked for a change");
@@ -222,7 +229,7 @@ impl House {
         response
     }
 
-    async fn admitted(&self, request: Request<Incoming>, waiting: &Waiting) -> Response<Body> {
+    async fn dispatch(&self, request: Request<Incoming>, idle: &IdleTimer) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let announced = body.size_hint().upper().and_then(|size| usize::try_from(size).ok());
         let size = announced.unwrap_or(MAX_REQUEST);
@@ -237,44 +244,45 @@ impl House {
             let reason = "other large requests are being read: try again in some seconds";
             return refusal(StatusCode::SERVICE_UNAVAILABLE, reason.into());
         };
-        let body = match timeout(SPOKEN_WITHIN, Limited::new(body, MAX_REQUEST).collect()).await {
+        let body = match timeout(READ_TIMEOUT, Limited::new(body, MAX_REQUEST).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_large(),
             Ok(Err(error)) => {
                 return refusal(StatusCode::BAD_REQUEST, format!("the request can't be read: {error}"));
             }
             Err(_) => {
-                let reason = format!("the request was not there within {} s", SPOKEN_WITHIN.as_secs());
+                let reason = format!("the request was not there within {} s", READ_TIMEOUT.as_secs());
                 return refusal(StatusCode::REQUEST_TIMEOUT, reason);
             }
         };
-        waiting.answers(true);
+        idle.set_answering(true);
         let answered =
-            timeout(ANSWERED_WITHIN, self.router.call(Request::from_parts(parts, Body::from(body)))).await;
-        waiting.answers(false);
+            timeout(ANSWER_TIMEOUT, self.router.call(Request::from_parts(parts, Body::from(body)))).await;
+        idle.set_answering(false);
         match answered {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             Err(_) => {
                 let reason =
-                    format!("no answer within {} s: look whether it was done", ANSWERED_WITHIN.as_secs());
+                    format!("no answer within {} s: look whether it was done", ANSWER_TIMEOUT.as_secs());
                 refusal(StatusCode::SERVICE_UNAVAILABLE, reason)
             }
         }
     }
 }
 
-/// Whether a request changes nothing. A plan comes with files to be rehearsed, and changes nothing either.
-fn looks(method: &Method, path: &str) -> bool {
+/// Returns whether a request changes nothing. A plan is a POST with files, and changes nothing
+/// either.
+fn is_read_only(method: &Method, path: &str) -> bool {
     matches!(*method, Method::GET | Method::HEAD) || (*method == Method::POST && path == "/v1/plan")
 }
 
-/// Ends the connection that has waited for its client for longest; whether there is one.
-fn make_room(guests: &mut HashMap<Id, (Waiting, AbortHandle)>) -> bool {
-    let waits = guests.iter().filter_map(|(id, (waiting, _))| Some((waiting.time()?, *id)));
-    match waits.max_by_key(|(time, _)| *time).filter(|(time, _)| *time >= JUST_COME) {
+/// Closes the connection that has waited longest for its client. Returns whether there was one.
+fn close_longest_idle(open: &mut HashMap<Id, (IdleTimer, AbortHandle)>) -> bool {
+    let idle = open.iter().filter_map(|(id, (idle, _))| Some((idle.time()?, *id)));
+    match idle.max_by_key(|(time, _)| *time).filter(|(time, _)| *time >= MIN_AGE) {
         Some((_, id)) => {
-            if let Some((_, task)) = guests.remove(&id) {
+            if let Some((_, task)) = open.remove(&id) {
                 task.abort();
             }
             true
@@ -283,7 +291,7 @@ fn make_room(guests: &mut HashMap<Id, (Waiting, AbortHandle)>) -> bool {
     }
 }
 
-/// The next connection that ends; with none, never.
+/// Waits for the next connection that ends. Without connections it never returns.
 async fn next_ended(connections: &mut JoinSet<()>) -> Id {
     match connections.join_next_with_id().await {
         Some(Ok((id, ()))) => id,
@@ -295,7 +303,7 @@ async fn next_ended(connections: &mut JoinSet<()>) -> Id {
 fn too_large() -> Response<Body> {
     let mut response =
         refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {MAX_REQUEST} bytes"));
-    // What else comes is not read.
+    // The rest of the request is not read.
     response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     response
 }

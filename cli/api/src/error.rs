@@ -1,8 +1,9 @@
-//! Why the daemon refuses a request.
+//! Errors with which the daemon refuses a request.
 
 use std::path::PathBuf;
 
-/// Why the daemon can't answer a request, or why it refuses it. Each is displayed as one line for the user.
+/// The reason why the daemon refuses a request or can't answer it, displayed as one line for the
+/// user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
     /// The daemon is ending.
@@ -36,10 +37,10 @@ pub enum ControlError {
     TooManyFollowers(usize),
 }
 
-/// Why a caller of a control socket is refused.
+/// The reason why a client of a control socket is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// The socket of a group that may read, and a request that changes something.
+pub enum AccessError {
+    /// A request that changes something, on the socket of readers.
     #[error(
         "group {group:?} may look and change nothing: ask a member of the group of routed's other socket"
     )]
@@ -47,12 +48,12 @@ pub enum Denied {
         /// The group.
         group: String,
     },
-    /// The socket's mode admits everybody, and the caller is not of its group.
+    /// The socket's mode permits everyone, and the client is not in its group.
     #[error("{} is open for everybody, and uid {uid} is not of its group: chmod 660 it", path.display())]
     OpenSocket {
         /// The socket.
         path: PathBuf,
-        /// The caller.
+        /// The user ID of the client.
         uid: u32,
     },
 }

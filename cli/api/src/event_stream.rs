@@ -1,4 +1,4 @@
-//! routectl's side of answers that go on.
+//! The client of streamed answers, for routectl.
 
 use std::io;
 
@@ -11,11 +11,12 @@ use hyper_util::rt::TokioIo;
 use super::client::{Client, ClientError};
 use super::routes::ErrorBody;
 
-/// The longest line that is read, and the longest refusal.
+/// The maximum length of a line or of a refusal, in bytes.
 const MAX_LINE: usize = 64 * 1024;
 
 impl Client {
-    /// `GET path`, and gives each line of the answer to `each` as it comes, until the answer or `each` ends.
+    /// Sends `GET path` and passes each line of the answer to `each` until the answer ends or
+    /// `each` returns an error.
     ///
     /// # Errors
     /// No daemon, a refusal, or an answer of another form.
@@ -24,25 +25,25 @@ impl Client {
         path: &str,
         mut each: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<Result<(), E>, ClientError> {
-        let strange = |error: hyper::Error| self.strange(error.to_string());
+        let strange = |error: hyper::Error| self.unexpected(error.to_string());
         let stream = self.connect().await.map_err(|error| self.no_daemon(error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(strange)?;
-        // Both have to run until the answer is read; the connection ends with the sender.
+        // The connection has to be polled until the answer is read; it ends with the sender.
         let connection = tokio::spawn(connection);
         let request = Request::builder()
             .uri(path)
             .header("host", "routed")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| self.strange(error.to_string()))?;
+            .map_err(|error| self.unexpected(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(strange)?;
         let status = response.status();
         let mut body = response.into_body();
         if status != StatusCode::OK {
             let body = Limited::new(body, MAX_LINE).collect().await;
-            let bytes = body.map_err(|error| self.strange(error.to_string()))?.to_bytes();
+            let bytes = body.map_err(|error| self.unexpected(error.to_string()))?.to_bytes();
             return match serde_json::from_slice::<ErrorBody>(&bytes) {
                 Ok(ErrorBody { error, mistakes }) => Err(ClientError::Refused { error, mistakes }),
-                Err(_) => Err(self.strange(format!("status {status}"))),
+                Err(_) => Err(self.unexpected(format!("status {status}"))),
             };
         }
         let mut rest = Vec::new();
@@ -52,14 +53,14 @@ impl Client {
             rest.extend_from_slice(&data);
             while let Some(end) = rest.iter().position(|octet| *octet == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                let line = std::str::from_utf8(&line).map_err(|_| self.strange("no text".into()))?;
+                let line = std::str::from_utf8(&line).map_err(|_| self.unexpected("no text".into()))?;
                 if let Err(error) = each(line.trim_end()) {
                     connection.abort();
                     return Ok(Err(error));
                 }
             }
             if rest.len() > MAX_LINE {
-                return Err(self.strange(format!("a line of more than {MAX_LINE} octets")));
+                return Err(self.unexpected(format!("a line of more than {MAX_LINE} octets")));
             }
         }
         Ok(Ok(()))

@@ -1,4 +1,4 @@
-//! `/v1/events`: what has happened, one JSON object a line, and what goes on happening.
+//! `/v1/events`: the recorded events and optionally the following ones, one JSON object per line.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,46 +17,51 @@ use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::routes::ErrorBody;
 use crate::ControlError;
 use crate::view::Event;
 
-/// What was asked of the journal.
+use super::routes::ErrorBody;
+
+/// The answer of the journal.
 #[derive(Debug)]
-pub struct Past {
-    /// The events that are kept, in their order.
+pub struct EventHistory {
+    /// The recorded events, in order.
     pub events: Vec<Event>,
-    /// Those that come after them, if they are to be followed.
+    /// The receiver of the following events, if they are requested.
     pub next: Option<broadcast::Receiver<Arc<Event>>>,
 }
 
-/// Who keeps a journal.
-pub trait Journalled: Send + Sync + 'static {
-    /// The events from a time on, and if `follows` those that come.
+/// A journal of events.
+pub trait EventSource: Send + Sync + 'static {
+    /// Returns the events since a time, and with `follows` a receiver of the following ones.
     ///
     /// The error is one line for the user.
-    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, ControlError>>;
+    fn events(
+        &self,
+        since: Option<Timestamp>,
+        follows: bool,
+    ) -> BoxFuture<'_, Result<EventHistory, ControlError>>;
 }
 
-/// The events, for the UNIX socket.
-pub fn events_router(journal: Arc<dyn Journalled>) -> Router {
+/// Returns the router of the events, for the control socket.
+pub fn events_router(journal: Arc<dyn EventSource>) -> Router {
     Router::new().route("/v1/events", get(events)).with_state(journal)
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct EventsQuery {
     since: Option<Timestamp>,
     #[serde(default)]
     follow: bool,
 }
 
 async fn events(
-    State(journal): State<Arc<dyn Journalled>>,
-    Query(Asked { since, follow }): Query<Asked>,
+    State(journal): State<Arc<dyn EventSource>>,
+    Query(EventsQuery { since, follow }): Query<EventsQuery>,
 ) -> Response {
     match journal.events(since, follow).await {
-        Ok(past) => {
-            let body = Body::from_stream(lines(past));
+        Ok(history) => {
+            let body = Body::from_stream(lines(history));
             ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
         }
         Err(error) => {
@@ -66,9 +71,10 @@ async fn events(
     }
 }
 
-/// One line for each event. A reader that does not keep up is told how many it missed, and that is the end.
-fn lines(past: Past) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
-    let state = (VecDeque::from(past.events), past.next);
+/// Returns one line for each event. A reader that falls behind gets the number of lost events, and
+/// the stream ends.
+fn lines(history: EventHistory) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let state = (VecDeque::from(history.events), history.next);
     stream::unfold(state, async |(mut events, next)| {
         if let Some(event) = events.pop_front() {
             return Some((Ok(line(&event)), (events, next)));
@@ -77,8 +83,8 @@ fn lines(past: Past) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
         match next.recv().await {
             Ok(event) => Some((Ok(line(&event)), (events, Some(next)))),
             Err(RecvError::Lagged(missed)) => {
-                let said = serde_json::json!({ "missed": missed });
-                Some((Ok(Bytes::from(format!("{said}\n"))), (events, None)))
+                let line = serde_json::json!({ "missed": missed });
+                Some((Ok(Bytes::from(format!("{line}\n"))), (events, None)))
             }
             Err(RecvError::Closed) => None,
         }
@@ -95,8 +101,9 @@ fn line(event: &Event) -> Bytes {
 mod tests {
     use futures::StreamExt;
 
-    use super::*;
     use crate::view::EventKind;
+
+    use super::*;
 
     fn event(seq: u64) -> Event {
         let (at, subject) = (Timestamp::from_second(1).unwrap(), Some("node-1".to_owned()));
@@ -104,9 +111,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_falls_behind_is_told_how_much_it_missed_and_that_is_the_end() {
+    async fn a_slow_reader_gets_the_number_of_missed_events_and_the_end() {
         let (sender, next) = broadcast::channel(4);
-        let lines = lines(Past { events: vec![event(1)], next: Some(next) });
+        let lines = lines(EventHistory { events: vec![event(1)], next: Some(next) });
         for seq in 2..20 {
             sender.send(Arc::new(event(seq))).unwrap();
         }
@@ -123,9 +130,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_is_told_after_what_was_until_the_journal_ends() {
+    async fn new_events_follow_recorded_ones_until_the_journal_ends() {
         let (sender, next) = broadcast::channel(4);
-        let mut lines = Box::pin(lines(Past { events: vec![event(1)], next: Some(next) }));
+        let mut lines = Box::pin(lines(EventHistory { events: vec![event(1)], next: Some(next) }));
         assert!(lines.next().await.is_some());
         sender.send(Arc::new(event(2))).unwrap();
         let second = lines.next().await.unwrap().unwrap();

@@ -1,4 +1,16 @@
-//! The daemon's one door: HTTP and JSON over a UNIX socket.
+//! The control API of the daemon: HTTP and JSON over a UNIX socket.
+//!
+//! - [`Control`] and [`EventSource`] are the traits that the daemon implements; [`view`] has the
+//!   types of their answers, which define the public JSON.
+//! - `routes`, `events`: the routers. `resources`, `patch`, `proposal`: requests about resources,
+//!   which go to the store. `metrics`, `status_page`: the other formats.
+//! - `connections`, `timeouts`, `socket`: the server of the sockets, with access control and
+//!   limits.
+//! - [`client`], `event_stream`: the client, for routectl.
+//! - [`arguments`]: the command line of `routed`, from which the manual page is generated.
+//!
+//! Dependencies point one way: `view` <- routers <- server. The client shares only types with the
+//! server.
 
 pub mod arguments;
 pub mod client;
@@ -24,77 +36,89 @@ use futures::future::BoxFuture;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use self::view::Diagnosis;
-pub use connections::{Door, serve, serve_status};
-pub use error::{ControlError, Denied};
-pub use events::{Journalled, Past, events_router};
-pub use patch::{LabelChange, LabelDone, LabelResponse, PatchResponse};
 use resource::{Snapshot, Warning};
-pub use resources::{ApplyResponse, DeleteRequest, DeleteResponse, Files, GivenFile, ListResponse};
-pub use routes::{ErrorBody, health_router, router};
-pub use socket::{BindError, bind, bind_for_group, read_socket};
-use view::{
-    ExplainView, NodeView, PeerDetail, PeerView, RehearsalView, ResourceChange, RouteView, StatusView,
+
+use self::view::{
+    Diagnosis, ExplainView, NodeView, PeerDetail, PeerView, PlanView, ResourceChange, RouteView, StatusView,
     TunnelView,
 };
 
-/// What the daemon can tell of itself, anew at each request, and the one thing that it can be asked to do.
+pub use connections::{ControlSocket, serve, serve_status};
+pub use error::{AccessError, ControlError};
+pub use events::{EventHistory, EventSource, events_router};
+pub use patch::{LabelChange, LabelOutcome, LabelResponse, PatchResponse};
+pub use resources::{ApplyResponse, DeleteRequest, DeleteResponse, Files, ListResponse, ResourceFile};
+pub use routes::{ErrorBody, health_router, router};
+pub use socket::{BindError, bind, bind_for_group, read_socket};
+
+/// The queries of the control API, and the drain.
+///
+/// The implementation reads the current state for each call and caches nothing. Calls may run at
+/// the same time and may be cancelled: the future is dropped when the client disconnects or the
+/// time limit of the server passes. [`Control::drain`] is the only call that changes something;
+/// once its request is sent, a cancelled call does not stop the drain. No call waits for the
+/// network. Errors are one line for the user.
 pub trait Control: Send + Sync + 'static {
-    /// Begins to take the node out of the cluster: own blocks are announced as going away for so long, then withdrawn,
-    /// then the daemon ends.
+    /// Starts to take the node out of the cluster. The own blocks are advertised with
+    /// GRACEFUL_SHUTDOWN for `wait`, then withdrawn, then the daemon ends.
     ///
-    /// The error is one line for the user.
+    /// # Errors
+    /// A drain is under way, or the node can't be drained.
     fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), ControlError>>;
-    /// The BGP sessions, in the order they are to be shown.
+    /// Returns the BGP sessions, in display order.
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>>;
-    /// The session with the peer of a name, or of an address; `None`: there is none.
+    /// Returns the session with the peer of a name or address; `None`: there is no such peer.
     fn peer(&self, name: String) -> BoxFuture<'_, Option<PeerDetail>>;
-    /// Routes, by prefix.
+    /// Returns routes, by prefix.
     ///
-    /// The error is one line for the user: that there is no such peer, or that they can't be told now.
-    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>>;
-    /// How each other node is reached, by name.
+    /// # Errors
+    /// There is no such peer, or the RIB does not answer.
+    fn routes(&self, query: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>>;
+    /// Returns the state of the tunnels to the other nodes, by name.
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>>;
-    /// The static peer table, by name.
+    /// Returns the static peer table, by name.
     fn nodes(&self) -> BoxFuture<'_, Vec<NodeView>>;
-    /// The daemon as a whole.
+    /// Returns the state of the daemon.
     fn status(&self) -> BoxFuture<'_, StatusView>;
-    /// Why packets to an address go where they go, and what is the first thing that is wrong.
+    /// Returns the path of packets to an address, and the first problem on it.
     ///
-    /// The error is one line for the user: that it can't be told now.
-    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, ControlError>>;
-    /// Finds out what resources would change; nothing is changed.
+    /// # Errors
+    /// The RIB or the kernel does not answer.
+    fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainView, ControlError>>;
+    /// Returns the changes that a proposal would cause. Nothing is changed.
     ///
-    /// The error is one line for the user: that it can't be told now.
-    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, ControlError>>;
-    /// Looks at everything that may be wrong with this node.
+    /// # Errors
+    /// The RIB or the tunnels do not answer.
+    fn plan(&self, proposal: Proposal) -> BoxFuture<'_, Result<PlanView, ControlError>>;
+    /// Runs the checks of this node.
     ///
-    /// The error is one line for the user: that it can't be looked at now.
+    /// # Errors
+    /// The kernel does not answer.
     fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, ControlError>>;
 }
 
-/// What `explain` is asked.
+/// A request of `explain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct ExplainRequest {
     /// An address, or a prefix.
     pub target: IpNet,
-    /// Where the packets come from; `None`: from this node itself.
+    /// The source address of the packets; `None`: this node itself.
     pub from: Option<IpAddr>,
 }
 
-/// Which routes are asked for.
+/// A query for routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteQuery {
-    /// Those of this prefix, and inside it.
+    /// Limits the routes to this prefix and the prefixes inside it.
     pub prefix: Option<IpNet>,
-    /// Those of the peer with this name, or this address.
+    /// Limits the routes to the peer with this name or address.
     pub peer: Option<String>,
-    /// What of them.
+    /// The kind of routes.
     #[serde(default)]
     pub which: WhichRoutes,
 }
 
-/// What is shown of routes.
+/// The kind of routes in a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhichRoutes {
@@ -103,19 +127,19 @@ pub enum WhichRoutes {
     Best,
     /// Every path that was received, before any policy.
     Received,
-    /// What the peer is told.
+    /// The routes that are advertised to the peer.
     Advertised,
     /// Every path that a rule rejects.
     Rejected,
 }
 
-/// Resources as they would be.
+/// Proposed resources.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// All of them.
+    /// The resources of the store with the proposal applied.
     pub snapshot: Snapshot,
-    /// What becomes of those that were given.
+    /// The changes of the proposed resources.
     pub changes: Vec<ResourceChange>,
-    /// What the user should know of.
+    /// Warnings about the proposed resources.
     pub warnings: Vec<Warning>,
 }

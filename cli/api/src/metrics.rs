@@ -1,6 +1,6 @@
-//! `/metrics`: what the daemon counts, with the names and units of Prometheus' conventions.
+//! `/metrics`: the daemon's counters, with the names and units of Prometheus' conventions.
 //!
-//! Everything is asked for when it is scraped: nothing is counted twice.
+//! The values are read at each scrape; no counter is kept here.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::view::{
     BOUNDS_US, BfdState, ExitKind, LatencyView, PeerView, SessionState, StatusView, StoreView, TunnelView,
 };
 
-/// A loop that is later than that stands still.
+/// The delay above which the loop counts as stalled.
 const STALL: Duration = Duration::from_millis(100);
 /// The classic text format, which every version of Prometheus reads.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,14 +42,14 @@ struct UpdateLabels {
     direction: String,
 }
 
-/// Times that were counted elsewhere.
+/// A histogram of durations that were counted elsewhere.
 #[derive(Clone, Copy, Debug, Default)]
-struct Times(LatencyView);
+struct LatencyHistogram(LatencyView);
 
-impl EncodeMetric for Times {
+impl EncodeMetric for LatencyHistogram {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
-        let Times(latency) = self;
-        // The largest is what is beyond every bound.
+        let LatencyHistogram(latency) = self;
+        // The last bucket has the durations above all bounds.
         let bounds = BOUNDS_US.iter().map(|bound| seconds(*bound)).chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(latency.counts).collect();
         encoder.encode_histogram::<[(&str, &str); 0]>(
@@ -65,7 +65,7 @@ impl EncodeMetric for Times {
     }
 }
 
-impl TypedMetric for Times {
+impl TypedMetric for LatencyHistogram {
     const TYPE: MetricType = MetricType::Histogram;
 }
 
@@ -74,16 +74,16 @@ fn seconds(micros: u64) -> f64 {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Named {
+struct EncapsulationLabels {
     encapsulation: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Because {
+struct ReasonLabels {
     reason: String,
 }
 
-fn of(peer: &PeerView) -> PeerLabels {
+fn peer_labels(peer: &PeerView) -> PeerLabels {
     PeerLabels { peer: peer.name.clone(), address: peer.address.to_string() }
 }
 
@@ -91,34 +91,35 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A gauge with one value.
+/// Registers a gauge with one value.
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let gauge = Gauge::<i64>::default();
     gauge.set(signed(value));
     registry.register(name, help, gauge);
 }
 
-/// A counter with one value.
+/// Registers a counter with one value.
 fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     registry.register(name, help, ConstCounter::new(value));
 }
 
-/// All of it, as text.
+/// Returns all metrics as text.
 pub(super) fn text(status: &StatusView, peers: &[PeerView], tunnels: &[TunnelView]) -> String {
     let mut registry = Registry::with_prefix("routed");
     let registry = &mut registry;
     let info = [("version".to_owned(), status.version.clone()), ("node".to_owned(), status.node.clone())];
     registry.register("build", "The daemon's version and its node", Info::new(info.to_vec()));
-    of_daemon(registry, status);
-    of_peers(registry, peers);
-    of_tunnels(registry, status, tunnels);
+    register_daemon(registry, status);
+    register_peers(registry, peers);
+    register_tunnels(registry, status, tunnels);
     let mut open = String::new();
     // Writing to a String cannot fail.
     let _ = text::encode(&mut open, registry);
     classic(&open)
 }
 
-fn of_daemon(registry: &mut Registry, status: &StatusView) {
+/// Registers the metrics of the daemon, its store and the kernel.
+fn register_daemon(registry: &mut Registry, status: &StatusView) {
     gauge(registry, "ready", "Whether the daemon does all it should", status.ready.into());
     let uptime = Gauge::<i64>::default();
     uptime.set(signed(status.uptime_s));
@@ -148,11 +149,11 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
         status.kernel_failures,
     );
     let help = "How late the daemon's loop gave everybody their turn, once a second";
-    registry.register_with_unit("loop_lateness", help, Unit::Seconds, Times(status.lateness));
-    let stalls = status.lateness.longer_than(STALL);
+    registry.register_with_unit("loop_lateness", help, Unit::Seconds, LatencyHistogram(status.loop_latency));
+    let stalls = status.loop_latency.longer_than(STALL);
     counter(registry, "loop_stalls", "Times that the loop was later than 100 ms", stalls);
     if let Some(store) = &status.store {
-        of_store(registry, store);
+        register_store(registry, store);
     }
     let Some(kernel) = &status.kernel else { return };
     let work = &kernel.work;
@@ -170,25 +171,25 @@ fn of_daemon(registry: &mut Registry, status: &StatusView) {
         "kernel_route_batch_duration",
         help,
         Unit::Seconds,
-        Times(kernel.latency.routes),
+        LatencyHistogram(kernel.latency.routes),
     );
     let help = "How long the kernel took for changes of other objects that belong together";
     registry.register_with_unit(
         "kernel_object_batch_duration",
         help,
         Unit::Seconds,
-        Times(kernel.latency.objects),
+        LatencyHistogram(kernel.latency.objects),
     );
     counter(registry, "probes", "Probes sent through the tunnels", work.probes);
     counter(registry, "probes_lost", "Probes that were not answered", work.probes_lost);
-    let fallbacks = Family::<Because, Counter>::default();
+    let fallbacks = Family::<ReasonLabels, Counter>::default();
     for (reason, count) in [("ipip", work.fallbacks_ipip), ("bgp", work.fallbacks_bgp)] {
-        fallbacks.get_or_create(&Because { reason: reason.to_owned() }).inc_by(count);
+        fallbacks.get_or_create(&ReasonLabels { reason: reason.to_owned() }).inc_by(count);
     }
     registry.register("fallbacks", "Nodes that moved to the fallback, by what did not pass", fallbacks);
 }
 
-fn of_store(registry: &mut Registry, store: &StoreView) {
+fn register_store(registry: &mut Registry, store: &StoreView) {
     gauge(
         registry,
         "store_connected",
@@ -203,7 +204,7 @@ fn of_store(registry: &mut Registry, store: &StoreView) {
     counter(registry, "store_relists", "Times that everything was read anew", store.relists);
 }
 
-fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
+fn register_peers(registry: &mut Registry, peers: &[PeerView]) {
     let established = Family::<PeerLabels, Gauge>::default();
     let uptime = Family::<PeerLabels, Gauge>::default();
     let bfd = Family::<PeerLabels, Gauge>::default();
@@ -211,14 +212,14 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
     let errors = Family::<PeerLabels, Counter>::default();
     let updates = Family::<UpdateLabels, Counter>::default();
     for peer in peers {
-        established.get_or_create(&of(peer)).set((peer.state == SessionState::Established).into());
-        uptime.get_or_create(&of(peer)).set(signed(peer.uptime_s));
-        errors.get_or_create(&of(peer)).inc_by(peer.update_errors);
+        established.get_or_create(&peer_labels(peer)).set((peer.state == SessionState::Established).into());
+        uptime.get_or_create(&peer_labels(peer)).set(signed(peer.uptime_s));
+        errors.get_or_create(&peer_labels(peer)).inc_by(peer.update_errors);
         if let Some(session) = &peer.bfd {
-            bfd.get_or_create(&of(peer)).set((session.state == BfdState::Up).into());
+            bfd.get_or_create(&peer_labels(peer)).set((session.state == BfdState::Up).into());
         }
         for (direction, count) in [("in", peer.updates_received), ("out", peer.updates_sent)] {
-            let PeerLabels { peer, address } = of(peer);
+            let PeerLabels { peer, address } = peer_labels(peer);
             let labels = UpdateLabels { peer, address, direction: direction.to_owned() };
             updates.get_or_create(&labels).inc_by(count);
         }
@@ -229,7 +230,7 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
                 ("advertised", family.advertised),
                 ("stale", family.stale),
             ] {
-                let PeerLabels { peer, address } = of(peer);
+                let PeerLabels { peer, address } = peer_labels(peer);
                 let (family, kind) = (family.family.clone(), kind.to_owned());
                 prefixes.get_or_create(&PrefixLabels { peer, address, family, kind }).set(signed(count));
             }
@@ -243,9 +244,9 @@ fn of_peers(registry: &mut Registry, peers: &[PeerView]) {
     registry.register("peer_bfd_up", "Whether BFD beside a session is up, where there is BFD", bfd);
 }
 
-fn of_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelView]) {
-    let reached = Family::<Named, Gauge>::default();
-    let named = |name: &str| Named { encapsulation: name.to_owned() };
+fn register_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelView]) {
+    let reached = Family::<EncapsulationLabels, Gauge>::default();
+    let named = |name: &str| EncapsulationLabels { encapsulation: name.to_owned() };
     for (name, kind) in [
         ("direct", Some(ExitKind::Direct)),
         ("ipip", Some(ExitKind::Ipip)),
@@ -259,7 +260,7 @@ fn of_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelVie
     let elsewhere = tunnels.iter().filter(|tunnel| tunnel.in_use != tunnel.preferred).count();
     gauge(registry, "nodes_not_preferred", "Other nodes that are not reached as preferred", elsewhere as u64);
     let Some(firewall) = &status.firewall else { return };
-    let dropped = Family::<Named, Counter>::default();
+    let dropped = Family::<EncapsulationLabels, Counter>::default();
     for (name, count) in [("ipip", firewall.dropped_ipip), ("vxlan", firewall.dropped_vxlan)] {
         if let Some(count) = count {
             dropped.get_or_create(&named(name)).inc_by(count);
@@ -268,8 +269,9 @@ fn of_tunnels(registry: &mut Registry, status: &StatusView, tunnels: &[TunnelVie
     registry.register("tunnel_packets_dropped", "Encapsulated packets from nobody that is known", dropped);
 }
 
-/// OpenMetrics names a counter's family without the suffix that its samples have; the classic format has it in both, and knows
-/// neither `# EOF` nor `# UNIT` nor the type info.
+/// Converts OpenMetrics to the classic format. OpenMetrics names a counter's family without the
+/// suffix of its samples; the classic format has the suffix in both, and has no `# EOF`, no `#
+/// UNIT` and no type info.
 fn classic(open: &str) -> String {
     let counters: Vec<&str> =
         open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();

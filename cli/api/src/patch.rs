@@ -1,84 +1,85 @@
-//! Changes of one resource where it stands: a patch, or labels. What comes of it is checked as if it had been
-//! applied, and stored only if nothing has changed meanwhile.
+//! Changes of one stored resource: patches and labels. The result is checked as if it had been
+//! applied, and stored only if the resource has not changed meanwhile.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use timing::Retry;
 
-use super::patch_error::PatchError;
-use super::resources::{ATTEMPTS, PAUSE, unchanged};
 use datastore::{Manifest, Revision, Store, StoreError};
 use resource::{Document, Key, Mistake, Resource, parse_file};
 use resource::{to_yaml, without_version};
+use timing::Retry;
 
-/// Labels that one request may change.
-pub(super) const MOST_LABELS: usize = 256;
+use super::patch_error::PatchError;
+use super::resources::{ATTEMPTS, PAUSE, check_pool_unchanged};
 
-/// A patch and its form.
+/// The maximum number of labels in one request.
+pub(super) const MAX_LABELS: usize = 256;
+
+/// A patch in one of the supported forms.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Patch {
-    /// A JSON merge patch (RFC 7386): what is named is replaced, null removes it.
+    /// A JSON merge patch (RFC 7386): fields are replaced, and null removes a field.
     Merge(Json),
-    /// A JSON patch (RFC 6902): operations one after the other.
+    /// A JSON patch (RFC 6902): a sequence of operations.
     Json(json_patch::Patch),
 }
 
-/// What became of a patch.
+/// The result of a patch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchResponse {
     /// The resource.
     pub key: Key,
-    /// Whether anything is different now.
+    /// True if the resource has changed.
     pub changed: bool,
-    /// The store's revision afterwards.
+    /// The store's revision after the change.
     pub revision: Revision,
 }
 
-/// Labels that are to be set and removed.
+/// A change of labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelChange {
-    /// Labels and their values.
+    /// Labels to set, with their values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Labels that are to go.
+    /// Labels to remove.
     #[serde(default)]
     pub remove: Vec<String>,
-    /// Whether a label that has another value may be set.
+    /// True if an existing label may get another value.
     #[serde(default)]
     pub overwrite: bool,
 }
 
-/// What became of a label.
+/// The result for one label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LabelDone {
-    /// It is new.
+pub enum LabelOutcome {
+    /// The label was added.
     Set,
-    /// It was there, with this value or another.
+    /// The label existed, with this value or another.
     Updated,
-    /// It is gone.
+    /// The label was removed.
     Removed,
 }
 
-/// What became of the labels.
+/// The result of a change of labels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelResponse {
     /// The resource.
     pub key: Key,
-    /// Each label and what became of it.
-    pub labels: Vec<(String, LabelDone)>,
-    /// The store's revision afterwards.
+    /// Each label and its result.
+    pub labels: Vec<(String, LabelOutcome)>,
+    /// The store's revision after the change.
     pub revision: Revision,
 }
 
 impl Patch {
-    /// Reads a request's body; its content type says which form it has, as in Kubernetes.
+    /// Parses the body of a request. The content type determines the form, as in Kubernetes.
     ///
     /// # Errors
-    /// One line: no such form, or not a patch of that form.
+    /// The form is unknown, or the body does not have it.
     pub(super) fn read(content_type: &str, body: &[u8]) -> Result<Self, PatchError> {
         match content_type {
             "application/json-patch+json" => serde_json::from_slice(body)
@@ -107,7 +108,7 @@ impl Patch {
         }
     }
 
-    /// The manifest as the patch makes it.
+    /// Returns the patched manifest.
     fn of(&self, manifest: &Json) -> Result<Json, PatchError> {
         let mut patched = manifest.clone();
         match self {
@@ -125,7 +126,7 @@ fn forbidden(error: PatchError) -> StoreError {
     StoreError::Forbidden(error.to_string())
 }
 
-/// A key of a strategic patch that means an instruction rather than a field.
+/// Returns a directive of a strategic merge patch, if there is one.
 fn directive(patch: &Json) -> Option<&str> {
     match patch {
         Json::Object(fields) => {
@@ -145,7 +146,7 @@ pub(super) async fn patch(
     patch: &Patch,
     expected: Option<Revision>,
 ) -> Result<PatchResponse, StoreError> {
-    let amended = amend(store, &key, expected, |manifest| {
+    let edit = edit_manifest(store, &key, expected, |manifest| {
         let patched = patch.of(manifest)?;
         let same = |pointer: &str| patched.pointer(pointer) == manifest.pointer(pointer);
         match ["/apiVersion", "/kind", "/metadata/name"].into_iter().find(|pointer| !same(pointer)) {
@@ -154,7 +155,7 @@ pub(super) async fn patch(
         }
     })
     .await?;
-    Ok(PatchResponse { key, changed: amended.changed, revision: amended.revision })
+    Ok(PatchResponse { key, changed: edit.changed, revision: edit.revision })
 }
 
 /// Sets and removes labels of a resource.
@@ -165,24 +166,25 @@ pub(super) async fn label(
     expected: Option<Revision>,
 ) -> Result<LabelResponse, StoreError> {
     check_labels(change).map_err(forbidden)?;
-    let amended = amend(store, &key, expected, |manifest| labelled(&key, manifest, change)).await?;
-    Ok(LabelResponse { key, labels: amended.said, revision: amended.revision })
+    let edit = edit_manifest(store, &key, expected, |manifest| apply_labels(&key, manifest, change)).await?;
+    Ok(LabelResponse { key, labels: edit.outcome, revision: edit.revision })
 }
 
-/// What an amendment made, and what it has to say.
-struct Amended<T> {
+/// The result of a change of a manifest.
+struct ManifestEdit<T> {
     changed: bool,
     revision: Revision,
-    said: T,
+    outcome: T,
 }
 
-/// Changes one manifest until it is stored without anybody coming between.
-async fn amend<T>(
+/// Changes a manifest and stores it. Retries if the store has changed meanwhile, unless the caller
+/// named a revision.
+async fn edit_manifest<T>(
     store: &dyn Store,
     key: &Key,
     expected: Option<Revision>,
     change: impl Fn(&Json) -> Result<(Json, T), PatchError>,
-) -> Result<Amended<T>, StoreError> {
+) -> Result<ManifestEdit<T>, StoreError> {
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
@@ -190,26 +192,26 @@ async fn amend<T>(
         let Some(old) = contents.documents.iter().find(|document| document.key() == *key) else {
             return Err(StoreError::NotFound(key.clone()));
         };
-        let (manifest, said) = change(&old.manifest).map_err(forbidden)?;
-        still_that_version(key, &manifest, old)?;
+        let (manifest, outcome) = change(&old.manifest).map_err(forbidden)?;
+        check_version(key, &manifest, old)?;
         if manifest == old.manifest {
-            return Ok(Amended { changed: false, revision, said });
+            return Ok(ManifestEdit { changed: false, revision, outcome });
         }
-        let manifest = amended(key, manifest)?;
+        let manifest = render_edited(key, manifest)?;
         if let (Resource::IpPool(new), Resource::IpPool(old)) = (&manifest.document.resource, &old.resource) {
-            unchanged(&manifest.document, new, old)?;
+            check_pool_unchanged(&manifest.document, new, old)?;
         }
         let against = expected.clone().unwrap_or(revision);
         match store.put(vec![manifest], Some(against)).await {
-            Ok(revision) => return Ok(Amended { changed: true, revision, said }),
+            Ok(revision) => return Ok(ManifestEdit { changed: true, revision, outcome }),
             Err(StoreError::Conflict { .. }) if expected.is_none() && retry.pause().await => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// A patch may name the version that it was made for, as in Kubernetes.
-fn still_that_version(key: &Key, manifest: &Json, old: &Document) -> Result<(), StoreError> {
+/// Checks the resource version in a patch, as in Kubernetes.
+fn check_version(key: &Key, manifest: &Json, old: &Document) -> Result<(), StoreError> {
     let given = manifest.pointer("/metadata/resourceVersion").and_then(Json::as_str);
     let current = old.resource_version();
     match (given, current) {
@@ -222,9 +224,9 @@ fn still_that_version(key: &Key, manifest: &Json, old: &Document) -> Result<(), 
     }
 }
 
-/// A changed manifest, parsed again so that what is checked is what is stored. It stands in no file of the
-/// user's: mistakes name the resource and the field.
-fn amended(key: &Key, manifest: Json) -> Result<Manifest, StoreError> {
+/// Parses a changed manifest again, so that the stored form is the checked one. The manifest is in
+/// no file of the user, so mistakes name the resource and the field.
+fn render_edited(key: &Key, manifest: Json) -> Result<Manifest, StoreError> {
     let place = format!("{} {}", key.kind.name(), key.name);
     let text = to_yaml(&without_version(manifest));
     let mut parsed = parse_file(&place, &text);
@@ -240,11 +242,11 @@ fn amended(key: &Key, manifest: Json) -> Result<Manifest, StoreError> {
     }
 }
 
-fn labelled(
+fn apply_labels(
     key: &Key,
     manifest: &Json,
     change: &LabelChange,
-) -> Result<(Json, Vec<(String, LabelDone)>), PatchError> {
+) -> Result<(Json, Vec<(String, LabelOutcome)>), PatchError> {
     let mut manifest = manifest.clone();
     let place = format!("{} {:?}", key.kind.name(), key.name);
     let metadata = manifest.get_mut("metadata").and_then(Json::as_object_mut);
@@ -259,12 +261,12 @@ fn labelled(
         if labels.remove(name).is_none() {
             return Err(PatchError::NoLabel { key: key.clone(), label: name.clone() });
         }
-        done.push((name.clone(), LabelDone::Removed));
+        done.push((name.clone(), LabelOutcome::Removed));
     }
     for (name, value) in &change.set {
         match labels.get(name) {
-            None => done.push((name.clone(), LabelDone::Set)),
-            Some(old) if old == value || change.overwrite => done.push((name.clone(), LabelDone::Updated)),
+            None => done.push((name.clone(), LabelOutcome::Set)),
+            Some(old) if old == value || change.overwrite => done.push((name.clone(), LabelOutcome::Updated)),
             Some(old) => {
                 return Err(PatchError::LabelExists {
                     key: key.clone(),
@@ -281,9 +283,10 @@ fn labelled(
     Ok((manifest, done))
 }
 
-/// Kubernetes' syntax of labels: a name of at most 63 characters, with a prefix that is a domain where it has one.
+/// Checks labels against Kubernetes' syntax: a name of at most 63 characters after an optional
+/// domain as prefix.
 fn check_labels(change: &LabelChange) -> Result<(), PatchError> {
-    if change.set.len() + change.remove.len() > MOST_LABELS {
+    if change.set.len() + change.remove.len() > MAX_LABELS {
         return Err(PatchError::TooManyLabels);
     }
     for (key, value) in &change.set {
@@ -320,8 +323,9 @@ fn ends_well(text: &str) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use resource::Kind;
+
+    use super::*;
 
     fn merged(manifest: Json, patch: Json) -> Json {
         Patch::read("application/merge-patch+json", patch.to_string().as_bytes())
@@ -331,8 +335,8 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_patch_replaces_what_it_names_and_null_removes() {
-        // RFC 7386, appendix A, as far as the target is a mapping.
+    fn a_merge_patch_replaces_named_fields_and_removes_null_fields() {
+        // RFC 7386, appendix A, the cases whose target is a mapping.
         for (target, patch, result) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
@@ -347,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_of_other_forms_are_refused_with_the_way_out() {
+    fn patches_of_other_forms_are_refused_with_a_remedy() {
         let read = |form: &str, text: &str| Patch::read(form, text.as_bytes());
         assert!(read("application/merge-patch+json", "[]").unwrap_err().to_string().contains("is a mapping"));
         assert!(read("application/merge-patch+json", "{").unwrap_err().to_string().contains("not JSON"));
@@ -366,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_set_updated_or_removed_and_each_is_told() {
+    fn each_label_is_reported_as_set_updated_or_removed() {
         let key = Key { kind: Kind::Node, name: "a".into() };
         let node = json!({"metadata": {"name": "a", "labels": {"rack": "1", "zone": "x"}}});
         let change = |set: &[(&str, &str)], remove: &[&str], overwrite| LabelChange {
@@ -375,15 +379,15 @@ mod tests {
             overwrite,
         };
         let (changed, done) =
-            labelled(&key, &node, &change(&[("new", ""), ("rack", "2")], &["zone"], true)).unwrap();
+            apply_labels(&key, &node, &change(&[("new", ""), ("rack", "2")], &["zone"], true)).unwrap();
         assert_eq!(changed["metadata"]["labels"], json!({"new": "", "rack": "2"}));
-        let told: Vec<LabelDone> = done.iter().map(|(_, done)| *done).collect();
-        assert_eq!(told, [LabelDone::Removed, LabelDone::Set, LabelDone::Updated]);
-        let refused = labelled(&key, &node, &change(&[("rack", "2")], &[], false)).unwrap_err();
+        let outcomes: Vec<LabelOutcome> = done.iter().map(|(_, done)| *done).collect();
+        assert_eq!(outcomes, [LabelOutcome::Removed, LabelOutcome::Set, LabelOutcome::Updated]);
+        let refused = apply_labels(&key, &node, &change(&[("rack", "2")], &[], false)).unwrap_err();
         assert!(refused.to_string().contains("--overwrite"), "{refused}");
-        assert!(labelled(&key, &node, &change(&[("rack", "1")], &[], false)).is_ok());
-        assert!(labelled(&key, &node, &change(&[], &["none"], false)).is_err());
-        let (bare, _) = labelled(&key, &node, &change(&[], &["zone", "rack"], false)).unwrap();
+        assert!(apply_labels(&key, &node, &change(&[("rack", "1")], &[], false)).is_ok());
+        assert!(apply_labels(&key, &node, &change(&[], &["none"], false)).is_err());
+        let (bare, _) = apply_labels(&key, &node, &change(&[], &["zone", "rack"], false)).unwrap();
         assert_eq!(bare["metadata"].get("labels"), None);
     }
 

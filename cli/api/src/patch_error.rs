@@ -1,10 +1,10 @@
-//! Why a patch or a change of labels is refused.
+//! Errors of patches and changes of labels.
 
 use resource::Key;
 
-use super::patch::MOST_LABELS;
+use super::patch::MAX_LABELS;
 
-/// Why a patch or a change of labels is refused. Each is displayed as one line for the user.
+/// The reason why a patch or a change of labels is refused, displayed as one line for the user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PatchError {
     /// The body is not JSON.
@@ -65,7 +65,7 @@ pub(super) enum PatchError {
         value: String,
     },
     /// More labels in one request than are accepted.
-    #[error("at most {MOST_LABELS} labels at once")]
+    #[error("at most {MAX_LABELS} labels at once")]
     TooManyLabels,
     /// A label that breaks Kubernetes' syntax.
     #[error(

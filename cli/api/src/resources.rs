@@ -1,11 +1,10 @@
-//! Resources through the control API: what is given becomes manifests, and manifests go to the store.
+//! Requests about resources: files are parsed to manifests, and manifests are stored.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use timing::Retry;
 
 use datastore::{Contents, Manifest, Revision, Store, StoreError};
 use resource::{
@@ -13,92 +12,93 @@ use resource::{
     Mistake, Resource, Warning, parse_file, pool_manifest,
 };
 use resource::{to_yaml, without_version};
+use timing::Retry;
 
-/// Changes against a store that others change too are tried this often.
+/// The number of attempts to change a store that others change at the same time.
 pub(super) const ATTEMPTS: u32 = 20;
-/// The pause before the next try, times the number of tries so far.
+/// The pause before the next attempt, times the number of attempts so far.
 pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
-/// What putting a resource means.
+/// The mode of a PUT request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Mode {
-    /// It is made, or replaces what is there whatever that is.
+pub(super) enum PutMode {
+    /// The resource is created or replaced.
     #[default]
     Apply,
-    /// It replaces what is there, if that is still what `metadata.resourceVersion` says.
+    /// The resource is replaced if it still has its `metadata.resourceVersion`.
     Replace,
-    /// It is made; what is there already is refused.
+    /// The resource is created; an existing one is refused.
     Create,
-    /// It is made; what is there already is left as it is.
+    /// The resource is created; an existing one is left unchanged.
     CreateMissing,
 }
 
-/// Files as a user gives them.
+/// Files with resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Files {
     /// The files, in order.
-    pub files: Vec<GivenFile>,
+    pub files: Vec<ResourceFile>,
 }
 
-/// One file and its text.
+/// A file and its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GivenFile {
-    /// What mistakes call it.
+pub struct ResourceFile {
+    /// The name of the file in mistakes.
     pub name: String,
-    /// Any number of YAML documents.
+    /// The text, any number of YAML documents.
     pub text: String,
 }
 
-/// What `PUT /v1/resources` did.
+/// The result of `PUT /v1/resources`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyResponse {
-    /// The resources, in the order given.
+    /// The stored resources, in the order of the files.
     pub applied: Vec<Key>,
-    /// Those that were there already and are left as they are.
+    /// The existing resources that were left unchanged.
     #[serde(default)]
     pub skipped: Vec<Key>,
-    /// What the user should know of.
+    /// Warnings about the resources.
     pub warnings: Vec<Warning>,
-    /// The store's revision afterwards.
+    /// The store's revision after the change.
     pub revision: Revision,
 }
 
-/// What `DELETE /v1/resources` is asked.
+/// The body of `DELETE /v1/resources`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteRequest {
-    /// Files that name resources.
+    /// Files with the resources to delete.
     #[serde(default)]
-    pub files: Vec<GivenFile>,
-    /// Resources by name.
+    pub files: Vec<ResourceFile>,
+    /// Keys of the resources to delete.
     #[serde(default)]
     pub keys: Vec<Key>,
-    /// Whether what is not there is passed over rather than refused.
+    /// True if missing resources are skipped instead of refused.
     #[serde(default)]
     pub skip_missing: bool,
 }
 
-/// What `DELETE /v1/resources` did.
+/// The result of `DELETE /v1/resources`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteResponse {
-    /// The resources that are gone.
+    /// The deleted resources.
     pub deleted: Vec<Key>,
-    /// Those that were not there.
+    /// The resources that were missing.
     #[serde(default)]
     pub skipped: Vec<Key>,
-    /// The store's revision afterwards.
+    /// The store's revision after the change.
     pub revision: Revision,
 }
 
-/// What `GET /v1/resources/KIND` found.
+/// The result of `GET /v1/resources/KIND`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListResponse {
     /// The resources as stored, by name.
     pub items: Vec<Json>,
-    /// What the user should know of these.
+    /// Warnings about these resources.
     pub warnings: Vec<Warning>,
     /// The cluster's AS number, which nodes without one inherit.
     pub as_number: u32,
@@ -108,7 +108,7 @@ pub struct ListResponse {
     pub revision: Revision,
 }
 
-/// The resources of a kind, or one of them.
+/// Returns the resources of a kind, or one of them.
 pub(super) fn list(contents: &Contents, kind: Kind, name: Option<&str>) -> Result<ListResponse, StoreError> {
     let mut found: Vec<&Document> = contents
         .documents
@@ -132,9 +132,9 @@ pub(super) fn list(contents: &Contents, kind: Kind, name: Option<&str>) -> Resul
     })
 }
 
-/// The warnings whose line lies in one of the documents.
+/// Returns the warnings whose line is in one of the documents.
 fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
-    // In each file, the document of a line is the last that begins at or before it.
+    // The document of a line is the last one of its file that begins at or before the line.
     let mut starts: HashMap<&str, BTreeMap<u64, Key>> = HashMap::new();
     for document in &contents.documents {
         let origin = document.resource.origin();
@@ -148,34 +148,34 @@ fn warnings_of(contents: &Contents, documents: &[&Document]) -> Vec<Warning> {
     contents.state.warnings.iter().filter(|warning| owner(warning).is_some()).cloned().collect()
 }
 
-/// Files, parsed.
+/// Parsed files.
 #[derive(Default)]
-pub(super) struct Given {
+pub(super) struct ParsedFiles {
     pub(super) documents: Vec<(Document, String)>,
     clusters: Vec<ClusterConfiguration>,
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Parses files, beside the daemon's own thread: megabytes take their time.
-pub(super) async fn parsed(files: &[GivenFile]) -> Result<Given, StoreError> {
+/// Parses files on a thread of its own, because megabytes take a while.
+pub(super) async fn parse_files(files: &[ResourceFile]) -> Result<ParsedFiles, StoreError> {
     let files = files.to_vec();
     tokio::task::spawn_blocking(move || parse(&files)).await.map_err(|_| StoreError::Ended)?
 }
 
-fn parse(files: &[GivenFile]) -> Result<Given, StoreError> {
-    let mut given = Given::default();
+fn parse(files: &[ResourceFile]) -> Result<ParsedFiles, StoreError> {
+    let mut parsed_files = ParsedFiles::default();
     let mut mistakes = Vec::new();
     for file in files {
         let parsed = parse_file(&file.name, &file.text);
         mistakes.extend(parsed.mistakes);
-        given.warnings.extend(parsed.warnings);
-        given.clusters.extend(parsed.clusters);
-        given.documents.extend(parsed.documents.into_iter().map(|document| {
+        parsed_files.warnings.extend(parsed.warnings);
+        parsed_files.clusters.extend(parsed.clusters);
+        parsed_files.documents.extend(parsed.documents.into_iter().map(|document| {
             let text = file.text.get(document.range.clone()).unwrap_or("").to_owned();
             (document, text)
         }));
     }
-    if given.documents.is_empty() && given.clusters.is_empty() && mistakes.is_empty() {
+    if parsed_files.documents.is_empty() && parsed_files.clusters.is_empty() && mistakes.is_empty() {
         let name = files.first().map_or("request", |file| file.name.as_str());
         mistakes.push(Mistake {
             file: name.to_owned(),
@@ -184,7 +184,7 @@ fn parse(files: &[GivenFile]) -> Result<Given, StoreError> {
             rule: "holds no resource".into(),
         });
     }
-    if mistakes.is_empty() { Ok(given) } else { Err(StoreError::Invalid(mistakes)) }
+    if mistakes.is_empty() { Ok(parsed_files) } else { Err(StoreError::Invalid(mistakes)) }
 }
 
 /// Stores all resources of the files, or none.
@@ -192,24 +192,24 @@ pub(super) async fn apply(
     store: &dyn Store,
     files: &Files,
     expected: Option<Revision>,
-    mode: Mode,
+    mode: PutMode,
 ) -> Result<ApplyResponse, StoreError> {
-    let given = parsed(&files.files).await?;
+    let parsed_files = parse_files(&files.files).await?;
     let mut retry = Retry::new(ATTEMPTS, PAUSE, PAUSE * ATTEMPTS);
     loop {
         let contents = store.load().await?;
         let against = expected.clone().unwrap_or_else(|| contents.state.revision.clone());
-        if mode == Mode::Replace {
-            unchanged_since_read(&given, &contents)?;
+        if mode == PutMode::Replace {
+            unchanged_since_read(&parsed_files, &contents)?;
         }
-        let there = match mode {
-            Mode::Create | Mode::CreateMissing => already_there(&given, &contents)?,
-            Mode::Apply | Mode::Replace => Vec::new(),
+        let existing = match mode {
+            PutMode::Create | PutMode::CreateMissing => already_there(&parsed_files, &contents)?,
+            PutMode::Apply | PutMode::Replace => Vec::new(),
         };
-        if mode == Mode::Create && !there.is_empty() {
-            return Err(exists(&given, &there));
+        if mode == PutMode::Create && !existing.is_empty() {
+            return Err(exists(&parsed_files, &existing));
         }
-        let manifests = resolve(&given, &there, &contents)?;
+        let manifests = resolve(&parsed_files, &existing, &contents)?;
         let applied: Vec<Key> = manifests.iter().map(|manifest| manifest.document.key()).collect();
         let put = match applied.is_empty() {
             true => Ok(contents.state.revision.clone()),
@@ -217,34 +217,35 @@ pub(super) async fn apply(
         };
         match put {
             Ok(revision) => {
-                let ignored = given.clusters.iter().flat_map(|cluster| cluster.ignored.iter().cloned());
-                let warnings = given.warnings.iter().cloned().chain(ignored).collect();
-                return Ok(ApplyResponse { applied, skipped: there, warnings, revision });
+                let ignored =
+                    parsed_files.clusters.iter().flat_map(|cluster| cluster.ignored.iter().cloned());
+                let warnings = parsed_files.warnings.iter().cloned().chain(ignored).collect();
+                return Ok(ApplyResponse { applied, skipped: existing, warnings, revision });
             }
-            // Only a caller who named a revision cares that another came between.
+            // Only a caller that named a revision has to know about another change.
             Err(StoreError::Conflict { .. }) if expected.is_none() && retry.pause().await => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The resources of the files that are there already.
-fn already_there(given: &Given, contents: &Contents) -> Result<Vec<Key>, StoreError> {
-    if let Some(cluster) = given.clusters.first() {
+/// Returns the keys of the files' resources that exist in the store.
+fn already_there(parsed_files: &ParsedFiles, contents: &Contents) -> Result<Vec<Key>, StoreError> {
+    if let Some(cluster) = parsed_files.clusters.first() {
         let rule = "ClusterConfiguration is no resource and can't be created: apply it, which sets the encapsulation";
         return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
     }
     let stored: HashSet<Key> = contents.documents.iter().map(Document::key).collect();
-    let there = given
+    let existing = parsed_files
         .documents
         .iter()
         .filter(|(document, _)| stored.contains(&document.key()) || same_pool(document, contents).is_some());
-    Ok(there.map(|(document, _)| document.key()).collect())
+    Ok(existing.map(|(document, _)| document.key()).collect())
 }
 
-/// Names everything that is there already, each by its place in the files.
-fn exists(given: &Given, there: &[Key]) -> StoreError {
-    let documents = given.documents.iter().map(|(document, _)| document);
+/// Returns the error for existing resources, each with its place in the files.
+fn exists(parsed_files: &ParsedFiles, existing: &[Key]) -> StoreError {
+    let documents = parsed_files.documents.iter().map(|(document, _)| document);
     let mistake = |document: &Document| {
         let (origin, key) = (document.resource.origin(), document.key());
         let field = if document.is_v1 { "metadata" } else { "metadata.name" };
@@ -255,14 +256,14 @@ fn exists(given: &Given, there: &[Key]) -> StoreError {
         );
         Mistake { file: origin.file.clone(), line: document.line(field), field: field.into(), rule }
     };
-    StoreError::Exists(documents.filter(|document| there.contains(&document.key())).map(mistake).collect())
+    StoreError::Exists(documents.filter(|document| existing.contains(&document.key())).map(mistake).collect())
 }
 
-/// Whether every resource is there, and as the caller read it.
-fn unchanged_since_read(given: &Given, contents: &Contents) -> Result<(), StoreError> {
+/// Checks that every resource exists with the version that the caller has read.
+fn unchanged_since_read(parsed_files: &ParsedFiles, contents: &Contents) -> Result<(), StoreError> {
     let stored: HashMap<Key, &Document> =
         contents.documents.iter().map(|document| (document.key(), document)).collect();
-    for (document, _) in &given.documents {
+    for (document, _) in &parsed_files.documents {
         let key = document.key();
         let Some(current) = stored.get(&key).and_then(|stored| stored.resource_version()) else {
             return Err(StoreError::NotFound(key));
@@ -276,23 +277,24 @@ fn unchanged_since_read(given: &Given, contents: &Contents) -> Result<(), StoreE
     Ok(())
 }
 
-/// Deletes all resources that are named, or none.
+/// Deletes all named resources, or none.
 pub(super) async fn delete(
     store: &dyn Store,
     request: &DeleteRequest,
     expected: Option<Revision>,
 ) -> Result<DeleteResponse, StoreError> {
-    let given = match (request.files.is_empty(), request.keys.is_empty()) {
-        (true, false) => Given::default(),
-        _ => parsed(&request.files).await?,
+    let parsed_files = match (request.files.is_empty(), request.keys.is_empty()) {
+        (true, false) => ParsedFiles::default(),
+        _ => parse_files(&request.files).await?,
     };
-    if let Some(cluster) = given.clusters.first() {
+    if let Some(cluster) = parsed_files.clusters.first() {
         let rule = "ClusterConfiguration is no resource and can't be deleted: delete the BGPConfiguration";
         return Err(invalid(&cluster.origin.file, cluster.origin.line, "kind", rule.into()));
     }
-    let documents = given.documents.iter().map(|(document, _)| document);
-    // Loading is for who needs it: a store with a resource that can't be read is mended by deleting that.
-    let mut keys: Vec<Key> = match given.documents.iter().any(|(document, _)| document.is_v1) {
+    let documents = parsed_files.documents.iter().map(|(document, _)| document);
+    // The store is loaded only if necessary: a store with an unreadable resource is repaired by
+    // deleting that resource.
+    let mut keys: Vec<Key> = match parsed_files.documents.iter().any(|(document, _)| document.is_v1) {
         false => documents.map(Document::key).collect(),
         true => {
             let contents = store.load().await?;
@@ -324,7 +326,7 @@ fn invalid(file: &str, line: u64, field: &str, rule: String) -> StoreError {
     StoreError::Invalid(vec![Mistake { file: file.to_owned(), line, field: field.to_owned(), rule }])
 }
 
-/// The stored pool that a v1 pool means: it has no name, so its cidr decides.
+/// Returns the stored pool that a v1 pool refers to. It has no name, so the cidr decides.
 pub(super) fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Option<&'a Document> {
     let wanted = match &document.resource {
         Resource::IpPool(pool) if document.is_v1 => pool.cidr,
@@ -336,24 +338,27 @@ pub(super) fn same_pool<'a>(document: &Document, contents: &'a Contents) -> Opti
     })
 }
 
-/// What is to be stored: v1 forms in their v3 form, cluster configurations as the field they set.
-/// `there` is left out.
+/// Returns the manifests to store: v1 forms are converted to v3, cluster configurations to the
+/// field that they set. The resources in `existing` are left out.
 pub(super) fn resolve(
-    given: &Given,
-    there: &[Key],
+    parsed_files: &ParsedFiles,
+    existing: &[Key],
     contents: &Contents,
 ) -> Result<Vec<Manifest>, StoreError> {
     let stored: HashMap<Key, &Document> =
         contents.documents.iter().map(|document| (document.key(), document)).collect();
     let mut manifests = Vec::new();
-    for (document, text) in given.documents.iter().filter(|(document, _)| !there.contains(&document.key())) {
+    for (document, text) in
+        parsed_files.documents.iter().filter(|(document, _)| !existing.contains(&document.key()))
+    {
         if let (Resource::IpPool(new), Some(old)) = (&document.resource, stored.get(&document.key()))
             && let Resource::IpPool(old) = &old.resource
         {
-            unchanged(document, new, old)?;
+            check_pool_unchanged(document, new, old)?;
         }
         if document.resource_version().is_some() || (document.needs_rewrite && !document.is_v1) {
-            // The version is the store's own and stands in no text of it; an item of a list has no text of its own.
+            // The version belongs to the store and is not in the text. An item of a list has no
+            // text of its own.
             let manifest = without_version(document.manifest.clone());
             manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
             continue;
@@ -368,10 +373,10 @@ pub(super) fn resolve(
         };
         manifests.push(rendered(&manifest, document.resource.origin().file.as_str(), document)?);
     }
-    for cluster in &given.clusters {
+    for cluster in &parsed_files.clusters {
         let key = Key { kind: Kind::BgpConfiguration, name: "default".into() };
-        let given_here = manifests.iter().position(|manifest| manifest.document.key() == key);
-        let base = match given_here {
+        let in_files = manifests.iter().position(|manifest| manifest.document.key() == key);
+        let base = match in_files {
             Some(at) => manifests.remove(at).document.manifest,
             None => stored.get(&key).map_or_else(empty_configuration, |old| old.manifest.clone()),
         };
@@ -385,8 +390,12 @@ pub(super) fn resolve(
     Ok(manifests)
 }
 
-/// Addresses are already assigned from a pool: its range and the size of its blocks stay.
-pub(super) fn unchanged(document: &Document, new: &IpPool, old: &IpPool) -> Result<(), StoreError> {
+/// Checks that a pool keeps its range and block size, because addresses are assigned from it.
+pub(super) fn check_pool_unchanged(
+    document: &Document,
+    new: &IpPool,
+    old: &IpPool,
+) -> Result<(), StoreError> {
     let origin = document.resource.origin();
     let refuse = |field: &str, old: String| {
         let rule = format!("can't be changed (is {old}): delete the pool and apply it anew");
@@ -401,7 +410,7 @@ pub(super) fn unchanged(document: &Document, new: &IpPool, old: &IpPool) -> Resu
     Ok(())
 }
 
-/// A stored pool with the settings that the v1 form has; what it has no field for stays.
+/// Returns a stored pool with the settings of the v1 form; other fields are kept.
 fn merged_pool(pool: &IpPool, old: &Json) -> Json {
     let name = old["metadata"]["name"].as_str().unwrap_or(&pool.name).to_owned();
     let settings = pool_manifest(pool, &name);
@@ -432,8 +441,8 @@ fn with_encapsulation(mut configuration: Json, encapsulation: EncapsulationKind)
     configuration
 }
 
-/// A manifest as text, parsed again so that what is checked is what is stored; its mistakes are
-/// those of the document it was made from.
+/// Renders a manifest and parses it again, so that the stored form is the checked one. Mistakes
+/// have the place of the original document.
 fn rendered(manifest: &Json, file: &str, from: &Document) -> Result<Manifest, StoreError> {
     let text = to_yaml(manifest);
     let mut parsed = parse_file(file, &text);

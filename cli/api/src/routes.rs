@@ -1,4 +1,4 @@
-//! The control API's routes.
+//! The routers of the control API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +11,24 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::proposal::propose;
-use super::resources::{self, DeleteRequest, Files, GivenFile};
-use super::{Control, Question, RouteQuery, patch};
 use datastore::{Revision, Store, StoreError};
 use resource::{Key, Kind, MAX_FILE_BYTES, Mistake};
 
-/// The longest that a node is announced as going away.
-const MOST_DRAINING: Duration = Duration::from_secs(3600);
-/// The largest request: a few files of the largest size.
+use super::proposal::propose;
+use super::resources::{self, DeleteRequest, Files, ResourceFile};
+use super::{Control, ExplainRequest, RouteQuery, patch};
+
+/// The maximum time for which a node is drained before its blocks are withdrawn.
+const MAX_DRAIN_WAIT: Duration = Duration::from_secs(3600);
+/// The maximum size of a request, in bytes: a few files of the maximum size.
 pub(super) const MAX_REQUEST: usize = 4 * MAX_FILE_BYTES;
 
-/// What every refusal says.
+/// The body of every refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// One line.
+    /// The reason, one line.
     pub error: String,
-    /// The mistakes in what was given, if it was that.
+    /// The mistakes in the submitted resources.
     #[serde(default)]
     pub mistakes: Vec<Mistake>,
 }
@@ -38,7 +39,7 @@ struct Api {
     store: Arc<dyn Store>,
 }
 
-/// Everything, for the UNIX socket.
+/// Returns the router of the whole API, for the control socket.
 pub fn router(control: Arc<dyn Control>, store: Arc<dyn Store>) -> Router {
     let api = Router::new()
         .route("/v1/peers", get(async |State(api): State<Api>| Json(api.control.peers().await)))
@@ -63,7 +64,7 @@ pub fn router(control: Arc<dyn Control>, store: Arc<dyn Store>) -> Router {
     })
 }
 
-/// What may be read over TCP: `/healthz`, `/readyz`, `/metrics` and the status page, `/`.
+/// Returns the router for TCP: `/healthz`, `/readyz`, `/metrics` and the status page, `/`.
 pub fn health_router(control: Arc<dyn Control>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -83,7 +84,7 @@ async fn ready(State(control): State<Arc<dyn Control>>) -> Response {
         .into_response()
 }
 
-/// The status page. Nothing but itself is to be loaded or run by it.
+/// Serves the status page. Its policy forbids scripts and external content.
 async fn page(State(control): State<Arc<dyn Control>>) -> Response {
     let (status, peers, tunnels) = (control.status().await, control.peers().await, control.tunnels().await);
     let html = super::status_page::page(&status, &peers, &tunnels);
@@ -96,7 +97,7 @@ async fn page(State(control): State<Arc<dyn Control>>) -> Response {
     (headers, html).into_response()
 }
 
-/// The Prometheus text format.
+/// Serves the metrics in the Prometheus text format.
 async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
     let (status, peers, tunnels) = (control.status().await, control.peers().await, control.tunnels().await);
     let text = super::metrics::text(&status, &peers, &tunnels);
@@ -104,13 +105,13 @@ async fn metrics(State(control): State<Arc<dyn Control>>) -> Response {
 }
 
 #[derive(Deserialize)]
-struct Wait {
+struct DrainQuery {
     wait_ms: u64,
 }
 
-async fn drain(State(api): State<Api>, Query(Wait { wait_ms }): Query<Wait>) -> Response {
-    if wait_ms > MOST_DRAINING.as_secs() * 1000 {
-        let error = format!("wait_ms: at most {} seconds", MOST_DRAINING.as_secs());
+async fn drain(State(api): State<Api>, Query(DrainQuery { wait_ms }): Query<DrainQuery>) -> Response {
+    if wait_ms > MAX_DRAIN_WAIT.as_secs() * 1000 {
+        let error = format!("wait_ms: at most {} seconds", MAX_DRAIN_WAIT.as_secs());
         return refusal(StatusCode::BAD_REQUEST, error, Vec::new());
     }
     match api.control.drain(Duration::from_millis(wait_ms)).await {
@@ -120,15 +121,18 @@ async fn drain(State(api): State<Api>, Query(Wait { wait_ms }): Query<Wait>) -> 
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct ExplainQuery {
     target: String,
     from: Option<String>,
 }
 
-async fn explain(State(api): State<Api>, Query(Target { target, from }): Query<Target>) -> Response {
-    let is_target =
+async fn explain(
+    State(api): State<Api>,
+    Query(ExplainQuery { target, from }): Query<ExplainQuery>,
+) -> Response {
+    let parsed =
         target.parse::<ipnet::IpNet>().ok().or_else(|| Some(target.parse::<std::net::IpAddr>().ok()?.into()));
-    let Some(target) = is_target else {
+    let Some(target) = parsed else {
         return refusal(StatusCode::BAD_REQUEST, "target must be an address or a prefix", Vec::new());
     };
     let from = match from.as_deref().map(str::parse).transpose() {
@@ -137,21 +141,21 @@ async fn explain(State(api): State<Api>, Query(Target { target, from }): Query<T
             return refusal(StatusCode::BAD_REQUEST, "from must be an address", Vec::new());
         }
     };
-    match api.control.explain(Question { target, from }).await {
+    match api.control.explain(ExplainRequest { target, from }).await {
         Ok(view) => Json(view).into_response(),
         Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, error, Vec::new()),
     }
 }
 
-/// What is rehearsed: `mode=delete` that the resources go, else that they are applied.
+/// The query of a plan: `mode=delete` deletes the resources, otherwise they are applied.
 #[derive(Deserialize)]
-struct Rehearsed {
+struct PlanQuery {
     mode: Option<String>,
 }
 
 async fn plan(
     State(api): State<Api>,
-    Query(Rehearsed { mode }): Query<Rehearsed>,
+    Query(PlanQuery { mode }): Query<PlanQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -168,7 +172,7 @@ async fn plan(
         Ok(proposal) => proposal,
         Err(error) => return store_refusal(error),
     };
-    match api.control.rehearse(proposal).await {
+    match api.control.plan(proposal).await {
         Ok(view) => Json(view).into_response(),
         Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, error, Vec::new()),
     }
@@ -184,8 +188,8 @@ async fn peer(State(api): State<Api>, Path(name): Path<String>) -> Response {
     }
 }
 
-async fn routes(State(api): State<Api>, Query(asked): Query<RouteQuery>) -> Response {
-    match api.control.routes(asked).await {
+async fn routes(State(api): State<Api>, Query(query): Query<RouteQuery>) -> Response {
+    match api.control.routes(query).await {
         Ok(routes) => Json(routes).into_response(),
         Err(error) => refusal(StatusCode::NOT_FOUND, error, Vec::new()),
     }
@@ -208,8 +212,8 @@ async fn list_one(State(api): State<Api>, Path((kind, name)): Path<(String, Stri
 
 async fn list_named(api: &Api, kind: &str, name: Option<&str>) -> Response {
     let Some(kind) = Kind::from_user(kind) else { return unknown_kind(kind) };
-    let found = api.store.load().await.and_then(|contents| resources::list(&contents, kind, name));
-    match found {
+    let contents = api.store.load().await.and_then(|contents| resources::list(&contents, kind, name));
+    match contents {
         Ok(list) => {
             let tag = format!("\"{}\"", list.revision);
             ([(header::ETAG, tag)], Json(list)).into_response()
@@ -218,16 +222,17 @@ async fn list_named(api: &Api, kind: &str, name: Option<&str>) -> Response {
     }
 }
 
-/// How resources are put: `mode=apply` makes and replaces, `mode=replace` replaces what the caller has read.
+/// The query of a PUT: `mode=apply` creates and replaces, `mode=replace` replaces a version that
+/// the caller has read.
 #[derive(Deserialize)]
-struct Put {
+struct PutQuery {
     #[serde(default)]
-    mode: resources::Mode,
+    mode: resources::PutMode,
 }
 
 async fn put_resources(
     State(api): State<Api>,
-    Query(Put { mode }): Query<Put>,
+    Query(PutQuery { mode }): Query<PutQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -269,7 +274,7 @@ async fn delete_one(
     }
 }
 
-/// A patch in one of Kubernetes' three forms, which the content type names.
+/// Patches a resource. The content type determines one of Kubernetes' three forms of a patch.
 async fn patch_one(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -300,26 +305,26 @@ async fn label_one(
     }
 }
 
-/// Files as JSON (`{"files": [{"name", "text"}]}`), or the YAML itself under any other type, so that
-/// `curl --data-binary @pools.yaml` works.
+/// Reads files from a body: JSON (`{"files": [{"name", "text"}]}`), or with any other content type
+/// plain YAML, so that `curl --data-binary @pools.yaml` works.
 fn files(headers: &HeaderMap, body: &Bytes) -> Result<Files, BodyError> {
     if is_json(headers) {
         return serde_json::from_slice(body).map_err(BodyError::Files);
     }
     let text = std::str::from_utf8(body)?;
-    Ok(Files { files: vec![GivenFile { name: "request".into(), text: text.into() }] })
+    Ok(Files { files: vec![ResourceFile { name: "request".into(), text: text.into() }] })
 }
 
-/// Why a request's body holds no resources.
+/// The reason why a body has no resources.
 #[derive(Debug, thiserror::Error)]
 enum BodyError {
-    /// The body is not JSON of [`Files`].
+    /// The body is not the JSON of [`Files`].
     #[error("not a list of files: {0}")]
     Files(#[source] serde_json::Error),
-    /// The body is not JSON of [`DeleteRequest`].
+    /// The body is not the JSON of [`DeleteRequest`].
     #[error("not a list of resources: {0}")]
     Resources(#[source] serde_json::Error),
-    /// The body is not text.
+    /// The body is not UTF-8.
     #[error("not UTF-8 text")]
     Utf8(#[from] std::str::Utf8Error),
 }
@@ -333,7 +338,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     content_type(headers) == "application/json"
 }
 
-/// The revision that the caller read (`If-Match`).
+/// Returns the revision that the caller has read (`If-Match`).
 fn expected(headers: &HeaderMap) -> Option<Revision> {
     let value = headers.get(header::IF_MATCH)?.to_str().ok()?;
     Some(Revision(value.trim_matches('"').to_owned())).filter(|revision| revision.0 != "*")

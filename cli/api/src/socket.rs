@@ -9,19 +9,19 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Group;
 use tokio::net::UnixListener;
 
-/// Owner and group may speak to the daemon.
+/// The mode of the sockets: owner and group may connect.
 const MODE: u32 = 0o660;
 
-/// Why the control socket can't be listened on.
+/// The reason why a socket can't be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A daemon answers there.
+    /// Another daemon listens on the path.
     #[error("{}: another routed listens here: stop it, or set `socket` to another path", .0.display())]
     Live(PathBuf),
-    /// Something else has the name.
+    /// The path is not a socket.
     #[error("{}: is in the way and not a socket: remove it, or set `socket` to another path", .0.display())]
     NotASocket(PathBuf),
-    /// There is no such group.
+    /// The group does not exist.
     #[error("{}: no group {group:?}: make it, or set `readGroup` to another", path.display())]
     NoGroup {
         /// The socket's path.
@@ -29,7 +29,7 @@ pub enum BindError {
         /// The group's name.
         group: String,
     },
-    /// The group can't be given the socket.
+    /// The socket can't be given to the group.
     #[error(
         "{}: can't be given to group {group:?} ({source}): routed's user has to be a member of it (SupplementaryGroups= \
          in its unit)", path.display()
@@ -39,7 +39,7 @@ pub enum BindError {
         path: PathBuf,
         /// The group's name.
         group: String,
-        /// The refusal.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The operating system refused.
@@ -47,13 +47,13 @@ pub enum BindError {
     Io {
         /// The socket's path.
         path: PathBuf,
-        /// The refusal.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// The socket of those who may look and change nothing, beside the one of those who may do everything:
-/// `routed-read.sock` beside `routed.sock`.
+/// Returns the path of the socket of readers, next to the control socket: `routed-read.sock` for
+/// `routed.sock`.
 pub fn read_socket(socket: &Path) -> PathBuf {
     let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     match socket.extension() {
@@ -66,21 +66,22 @@ pub fn read_socket(socket: &Path) -> PathBuf {
     }
 }
 
-/// Listens at `path` with mode 0660 for another group than the daemon's own. Call inside a Tokio runtime.
+/// Binds `path` with mode 0660 for a group other than the daemon's own. Call inside a Tokio
+/// runtime.
 ///
 /// # Errors
-/// As for [`bind`], there is no such group, or it can't be given the socket.
+/// The errors of [`bind`]; the group does not exist, or can't be given the socket.
 pub fn bind_for_group(path: &Path, group: &str) -> Result<UnixListener, BindError> {
     let found = Group::from_name(group).ok().flatten();
     let group = found.ok_or_else(|| BindError::NoGroup { path: path.to_owned(), group: group.to_owned() })?;
     bind_as(path, Some(&group))
 }
 
-/// Listens at `path` with mode 0660. A socket that nobody answers is replaced; its directory is
-/// made if it is missing. Call inside a Tokio runtime.
+/// Binds `path` with mode 0660. A socket without a listener is replaced, and a missing directory is
+/// created. Call inside a Tokio runtime.
 ///
 /// # Errors
-/// A live socket or another file is there, or the operating system refuses.
+/// A live socket or another file has the path, or the operating system refuses.
 pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     bind_as(path, None)
 }
@@ -101,15 +102,15 @@ fn bind_as(path: &Path, group: Option<&Group>) -> Result<UnixListener, BindError
         }
         Err(error) => return Err(refused(error)),
     }
-    // Bound under another name and renamed, so that no one meets it before it has its mode, and
-    // the stale one is replaced at once.
+    // The socket is bound under another name and renamed, so that no client finds it before its
+    // mode is set, and a stale socket is replaced atomically.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let fresh = path.with_file_name(name);
     let _ = fs::remove_file(&fresh);
     let listener = UnixListener::bind(&fresh).map_err(refused)?;
-    let given = match group {
-        // Before the mode: nobody else's group may meet it.
+    let assigned = match group {
+        // Before the mode: the daemon's own group must not get access.
         Some(group) => chown(&fresh, None, Some(group.gid.as_raw())).map_err(|source| BindError::Group {
             path: path.to_owned(),
             group: group.name.clone(),
@@ -117,7 +118,7 @@ fn bind_as(path: &Path, group: Option<&Group>) -> Result<UnixListener, BindError
         }),
         None => Ok(()),
     };
-    let placed = given.and_then(|()| {
+    let placed = assigned.and_then(|()| {
         fs::set_permissions(&fresh, fs::Permissions::from_mode(MODE))
             .and_then(|()| fs::rename(&fresh, path))
             .map_err(refused)
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_for_reading_stands_beside_the_other() {
+    fn the_read_socket_is_next_to_the_control_socket() {
         let read = |path: &str| read_socket(Path::new(path)).display().to_string();
         assert_eq!(read("/run/routed/routed.sock"), "/run/routed/routed-read.sock");
         assert_eq!(read("/run/x"), "/run/x-read");

@@ -1,20 +1,21 @@
-//! `/`: how the node is, for a browser. One page without scripts, from the same views as everything else.
+//! `/`: the state of the node for a browser. A page without scripts, from the same views as the
+//! other answers.
 
 use std::fmt::Write as _;
 
 use super::view::{ExitKind, PeerView, SessionState, StatusView, TunnelView};
 
-/// Rows of a table; what is well stands last and is left out first.
+/// The maximum number of rows in a table. Rows without problems come last and are left out first.
 const ROWS: usize = 200;
 
 const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;margin:2em;max-width:75em}table{border-collapse:collapse;margin:.5em 0 1.5em}\
 th,td{text-align:left;padding:.2em 1.2em .2em 0;border-bottom:1px solid #ddd}th{font-weight:600}.bad{color:#b00020}.odd{color:#8a5a00}\
 code{font-family:ui-monospace,monospace}";
 
-/// To the second, as `routectl` has it.
+/// The format of times: seconds, as in `routectl`.
 const TIME: &str = "%Y-%m-%dT%H:%M:%SZ";
 
-/// The page, as HTML.
+/// Returns the page as HTML.
 pub(super) fn page(status: &StatusView, peers: &[PeerView], tunnels: &[TunnelView]) -> String {
     let mut html = String::new();
     let node = escaped(&status.node);
@@ -126,7 +127,7 @@ fn named(exit: Option<ExitKind>) -> String {
     exit.map_or_else(|| "-".into(), |exit| format!("{exit:?}").to_lowercase())
 }
 
-/// Text that is nothing but text to a browser: names and errors come from others.
+/// Escapes text for HTML: names and errors come from other systems.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_say_is_only_text() {
+    fn text_of_other_systems_is_escaped() {
         assert_eq!(escaped("<script>'\"&\u{1b}"), "&lt;script&gt;&#39;&quot;&amp;\u{fffd}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the control API answers. Scripts lean on these names and values.
+//! The answers of the control API. Their names and values are public JSON.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,7 +27,7 @@ pub use plan::*;
 pub use session::*;
 pub use tunnel::*;
 
-/// Why a node has a session.
+/// The kind of resource that a session comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerType {
@@ -42,7 +42,7 @@ pub enum PeerType {
 /// One BGP session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {
-    /// The node's name, or the BGPPeer's.
+    /// The name of the node or of the BGPPeer.
     pub name: String,
     /// The peer's address.
     pub address: IpAddr,
@@ -50,22 +50,21 @@ pub struct PeerView {
     pub port: u16,
     /// The peer's AS number.
     pub asn: u32,
-    /// Why the session exists.
+    /// The kind of resource that the session comes from.
     pub r#type: PeerType,
-    /// Its state.
+    /// The state of the session.
     pub state: SessionState,
-    /// When it entered this state.
+    /// The time at which the session entered this state.
     pub since: Timestamp,
     /// Seconds Established; 0 in other states.
     pub uptime_s: u64,
     /// Prefixes received and now held, before import policy.
     pub received: u64,
-    /// Prefixes of those that import policy let in.
+    /// Prefixes that import policy accepted.
     pub accepted: u64,
-    /// Prefixes of the received ones that are kept though the peer has not sent them again since its
-    /// session ended.
+    /// Prefixes that are retained after the end of the session and were not received again.
     pub stale: u64,
-    /// Until when they are kept, unless the peer is back.
+    /// The time until which stale prefixes are retained, unless the peer returns.
     pub stale_until: Option<Timestamp>,
     /// Prefixes advertised now.
     pub advertised: u64,
@@ -73,46 +72,46 @@ pub struct PeerView {
     pub hold_time_s: Option<u16>,
     /// The peer's BGP identifier, once known.
     pub router_id: Option<Ipv4Addr>,
-    /// Why the session last went down or failed to come up.
+    /// The error that last ended the session or kept it from coming up.
     pub last_error: Option<String>,
-    /// BFD beside the session; `null`: there is none.
+    /// The BFD session; `null` without BFD.
     #[serde(default)]
     pub bfd: Option<BfdView>,
     /// UPDATEs with an error since the peer was configured (RFC 7606).
     #[serde(default)]
     pub update_errors: u64,
-    /// Those whose routes were withdrawn for it.
+    /// UPDATEs of these that were treated as withdraw.
     #[serde(default)]
     pub treated_as_withdraw: u64,
-    /// Those whose routes were taken without the attribute.
+    /// UPDATEs of these whose attribute was discarded.
     #[serde(default)]
     pub discarded: u64,
-    /// The last of them.
+    /// The last of these errors.
     #[serde(default)]
     pub last_update_error: Option<UpdateErrorView>,
-    /// UPDATE messages from it since it was configured.
+    /// UPDATE messages received since the peer was configured.
     #[serde(default)]
     pub updates_received: u64,
-    /// UPDATE messages to it.
+    /// UPDATE messages sent.
     #[serde(default)]
     pub updates_sent: u64,
-    /// The counts of prefixes by family, of those that there are any of.
+    /// The counts of prefixes by family, for families with any.
     #[serde(default)]
     pub families: Vec<FamilyView>,
 }
 
-/// What a session carries of one family.
+/// The prefixes of one family in a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FamilyView {
     /// `ipv4` or `ipv6`.
     pub family: String,
-    /// As of all families together.
+    /// See [`PeerView::received`].
     pub received: u64,
-    /// See there.
+    /// See [`PeerView::accepted`].
     pub accepted: u64,
-    /// See there.
+    /// See [`PeerView::advertised`].
     pub advertised: u64,
-    /// See there.
+    /// See [`PeerView::stale`].
     pub stale: u64,
 }
 
@@ -121,28 +120,28 @@ pub struct FamilyView {
 pub struct BfdView {
     /// `up`, `init`, `down` or `admin_down`.
     pub state: BfdState,
-    /// When it entered this state.
+    /// The time at which the session entered this state.
     pub since: Timestamp,
-    /// Why it last left Up.
+    /// The reason for which the session last left Up.
     pub diagnostic: String,
-    /// How long the peer may be silent, in milliseconds.
+    /// The time without packets after which the session goes down, in milliseconds.
     pub detection_time_ms: u64,
 }
 
 /// An UPDATE with an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UpdateErrorView {
-    /// When it came.
+    /// The time at which the message was received.
     pub at: Timestamp,
-    /// The attribute's type code; `null`: the error is the message's.
+    /// The type code of the attribute; `null` if the error is not in an attribute.
     pub attribute: Option<u8>,
-    /// The attribute's name, where the type is known.
+    /// The name of the attribute, if the type is known.
     pub name: Option<String>,
-    /// The rule that it breaks.
+    /// The broken rule.
     pub rule: String,
-    /// What that cost: `discard`, `treat_as_withdraw` or `session_reset`.
+    /// The consequence: `discard`, `treat_as_withdraw` or `session_reset`.
     pub verdict: String,
-    /// The attribute as it stood, flags first; the first 64 octets.
+    /// The attribute with its flags, in hexadecimal; the first 64 octets.
     pub hex: String,
 }
 
@@ -181,21 +180,21 @@ pub struct RouteView {
     pub prefix: IpNet,
     /// The BGP next hop or the owner's address; `null` for this node's own.
     pub next_hop: Option<IpAddr>,
-    /// Where it comes from.
+    /// The origin of the route.
     pub source: RouteSource,
-    /// The peer it was learned from, by name.
+    /// The name of the peer that sent the route.
     pub peer: Option<String>,
-    /// How packets leave; `null` if that is not known.
+    /// The exit of packets; `null` if unknown.
     pub exit: Option<ExitKind>,
-    /// The device they leave through.
+    /// The device of the exit.
     pub device: Option<String>,
-    /// Whether the kernel has it as wanted.
+    /// True if the kernel has the route as desired.
     pub installed: bool,
-    /// Why it is the best, or why it is not installed.
+    /// The reason why the route is the best, or why it is not installed.
     pub reason: String,
-    /// The exits that share its packets, where they are several; `exit` and `device` are the first's then.
+    /// The exits of a multipath route; `exit` and `device` are those of the first.
     #[serde(default)]
-    pub legs: Vec<LegView>,
+    pub legs: Vec<RouteMemberView>,
 }
 
 /// A node of the static peer table.
@@ -203,122 +202,122 @@ pub struct RouteView {
 pub struct NodeView {
     /// The node's name.
     pub name: String,
-    /// Whether it is this one.
+    /// True if it is this node.
     pub local: bool,
-    /// Its IPv4 address with its subnet's length.
+    /// The IPv4 address with the length of its subnet.
     pub ipv4: Option<String>,
-    /// Its IPv6 address with its subnet's length.
+    /// The IPv6 address with the length of its subnet.
     pub ipv6: Option<String>,
-    /// Its AS number.
+    /// The AS number.
     pub asn: u32,
-    /// Whether that is the cluster's default.
+    /// True if the AS number is the cluster's default.
     pub asn_inherited: bool,
-    /// Its cluster ID, if it reflects routes.
+    /// The cluster ID of a route reflector.
     pub cluster_id: Option<Ipv4Addr>,
-    /// Its address on the VXLAN.
+    /// The tunnel address on the VXLAN.
     pub vtep: Option<IpAddr>,
-    /// Its MAC address on the VXLAN, as `66:..`.
+    /// The MAC address on the VXLAN, as `66:..`.
     pub vtep_mac: Option<String>,
-    /// Its blocks.
+    /// The node's blocks.
     pub blocks: Vec<IpNet>,
 }
 
-/// The daemon as a whole.
+/// The state of the daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusView {
     /// This node's name.
     pub node: String,
     /// The daemon's version.
     pub version: String,
-    /// When it started.
+    /// The time of the start.
     pub started: Timestamp,
-    /// Seconds since.
+    /// Seconds since the start.
     pub uptime_s: u64,
-    /// Whether it does all it should.
+    /// True if the daemon is ready.
     pub ready: bool,
-    /// Why it is not ready, one line each.
+    /// The reasons why the daemon is not ready, one line each.
     pub not_ready: Vec<String>,
     /// This node's AS number.
     pub asn: u32,
-    /// Its BGP identifier.
+    /// This node's BGP identifier.
     pub router_id: Option<Ipv4Addr>,
-    /// The TCP port BGP listens on; `null` while it doesn't.
+    /// The TCP port that BGP listens on; `null` if it does not listen.
     pub listen_port: Option<u16>,
     /// Sessions that are Established.
     pub peers_established: u64,
-    /// Sessions there should be.
+    /// Configured sessions.
     pub peers_total: u64,
     /// Prefixes with a best route.
     pub routes: u64,
-    /// Paths to them.
+    /// Paths of these prefixes.
     #[serde(default)]
     pub paths: u64,
-    /// Different sets of attributes that they have.
+    /// Different attribute sets of these paths.
     #[serde(default)]
     pub attribute_sets: u64,
-    /// Static paths that do not count because their owner has withdrawn the block.
+    /// Static paths that are not used because their owner has withdrawn the block.
     #[serde(default)]
     pub suppressed: u64,
-    /// Routes that the kernel has as wanted.
+    /// Routes that the kernel has as desired.
     pub routes_installed: u64,
     /// Kernel changes that failed and are retried.
     pub kernel_failures: u64,
     /// `kernel` or `none`.
     pub dataplane: String,
-    /// Whether the kernel was swept once after all peers had sent their routes.
+    /// True if stale kernel routes were removed once after all peers had sent their routes.
     pub in_sync: bool,
-    /// Where resources come from.
+    /// The source of the resources.
     pub datastore: String,
-    /// How a shared datastore is reached; `null` where it is files.
+    /// The state of a shared datastore; `null` for files.
     #[serde(default)]
     pub store: Option<StoreView>,
-    /// The revision that runs.
+    /// The revision of the resources in use.
     pub revision: Option<String>,
-    /// What is wrong with the resources that are not running, one line each.
+    /// The mistakes in resources that are not used, one line each.
     pub mistakes: Vec<String>,
-    /// What the user should know of, one line each.
+    /// Warnings, one line each.
     pub warnings: Vec<String>,
-    /// How late the daemon's loop gave everybody their turn, once a second.
-    #[serde(default)]
-    pub lateness: LatencyView,
-    /// The kernel's part; `null` without a dataplane.
+    /// The delay of the daemon's loop, measured once a second.
+    #[serde(default, rename = "lateness")]
+    pub loop_latency: LatencyView,
+    /// The state of the kernel; `null` without a dataplane.
     pub kernel: Option<KernelView>,
-    /// This node's own nftables table; `null` without a dataplane.
+    /// The state of this node's nftables table; `null` without a dataplane.
     #[serde(default)]
     pub firewall: Option<FirewallView>,
-    /// What container runtimes are given; `null` without a dataplane.
+    /// The files for container runtimes; `null` without a dataplane.
     #[serde(default)]
     pub cni: Option<CniView>,
 }
 
-/// How a shared datastore is reached.
+/// The state of a shared datastore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreView {
-    /// Whether what runs is what it says now.
+    /// True if the resources in use are the current ones of the store.
     pub connected: bool,
-    /// The member that is spoken to, or was tried last.
+    /// The etcd member that is connected, or was tried last.
     pub endpoint: String,
-    /// Since when it has been so, or has not.
+    /// The time since which the connection is in this state.
     pub since: Timestamp,
-    /// Seconds for which what runs may differ from what it says; 0 while connected.
+    /// Seconds for which the resources in use may be outdated; 0 while connected.
     pub lag_s: u64,
-    /// Why it is not connected.
+    /// The reason why the store is not connected.
     pub problem: Option<String>,
-    /// Whether what runs is the snapshot in the state directory.
+    /// True if the resources in use are the snapshot in the state directory.
     pub from_snapshot: bool,
-    /// How often everything was read anew since the start.
+    /// The number of full reads since the start.
     pub relists: u64,
-    /// Mistakes in its resources that don't run for it.
+    /// Mistakes in the store's resources that are refused for them.
     pub refused: u64,
 }
 
-/// What container runtimes are given.
+/// The files for container runtimes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CniView {
-    /// How large pods' packets may be, in octets; also in the file `mtu` of the state directory.
+    /// The MTU of pods, in octets; also in the file `mtu` of the state directory.
     pub pod_mtu: Option<u32>,
-    /// The network configuration that was written.
+    /// The written network configuration.
     pub file: Option<std::path::PathBuf>,
-    /// What can't be written, one line each.
+    /// Errors of writing, one line each.
     pub problems: Vec<String>,
 }

@@ -1,12 +1,12 @@
-//! The public JSON: documents that name every field, read and written again without a difference. A field that is
-//! renamed, removed or added, or a value that is written otherwise, fails here.
+//! The public JSON: documents that name every field, read and written again without a difference. A
+//! field that is renamed, removed or added, or a value that is written otherwise, fails here.
 
 use std::fmt::Debug;
 
 use api::view::{
-    BfdState, ChangeKind, Code, Diagnosis, Event, EventKind, ExitKind, ExplainView, Level, NodeView,
-    PeerDetail, PeerType, PeerView, ProbeState, RehearsalView, RouteSource, RouteView, SessionFate,
-    SessionState, StatusView, TunnelView, Verdict,
+    BfdState, ChangeKind, Diagnosis, Event, EventKind, ExitKind, ExplainView, FindingCode, NodeView,
+    PeerDetail, PeerType, PeerView, PlanView, ProbeState, RouteSource, RouteView, SessionFate, SessionState,
+    Severity, StatusView, TunnelView, Verdict,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,7 +54,7 @@ documents! {
     the_status_has_these_fields: StatusView = "status";
     explain_has_these_fields: ExplainView = "explain";
     doctor_has_these_fields: Diagnosis = "diagnosis";
-    plan_has_these_fields: RehearsalView = "plan";
+    plan_has_these_fields: PlanView = "plan";
     events_have_these_fields: Event = "event";
 }
 
@@ -92,10 +92,10 @@ fn enumerations_have_these_names() {
     names(&[ChangeKind::Add, ChangeKind::Replace, ChangeKind::Remove], "add replace remove");
     use SessionFate::{Closed, Filtered, Kept, Opened, Reopened};
     names(&[Opened, Closed, Reopened, Filtered, Kept], "opened closed reopened filtered kept");
-    names(&[Level::Error, Level::Warning], "error warning");
+    names(&[Severity::Error, Severity::Warning], "error warning");
     names(&EventKind::ALL, "session route tunnel drift kernel store configuration block daemon");
     names(
-        &Code::ALL,
+        &FindingCode::ALL,
         "not_ready resources duplicate_tunnel_address node_subnet subnet_asymmetry store session not_listening \
          tunnel clock module kernel sysctl rp_filter firewall foreign_route foreign_rule mtu warning",
     );

@@ -6,7 +6,7 @@ use super::Failure;
 use super::output;
 use super::show::ShowFormat;
 use api::client::Client;
-use api::view::{Diagnosis, Level};
+use api::view::{Diagnosis, Severity};
 
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ impl Doctor {
             ShowFormat::Yaml => output::yaml(&diagnosis)?,
             ShowFormat::Table | ShowFormat::Wide => output::print(&text(&diagnosis))?,
         }
-        let is_ill = diagnosis.findings.iter().any(|finding| finding.level == Level::Error);
+        let is_ill = diagnosis.findings.iter().any(|finding| finding.level == Severity::Error);
         if is_ill { Err(Failure::Reported) } else { Ok(()) }
     }
 }
@@ -42,7 +42,7 @@ fn text(diagnosis: &Diagnosis) -> String {
         text.push_str(&format!("not looked at: {}\n", output::clean(not_seen)));
     }
     let count = |level| diagnosis.findings.iter().filter(|finding| finding.level == level).count();
-    let summary = match (count(Level::Error), count(Level::Warning)) {
+    let summary = match (count(Severity::Error), count(Severity::Warning)) {
         (0, 0) => "nothing is wrong".to_owned(),
         (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
     };

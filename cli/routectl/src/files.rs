@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Failure, output};
-use api::GivenFile;
+use api::ResourceFile;
 use resource::{MAX_FILE_BYTES, Mistake, parse_file};
 
 /// The deepest nesting of directories.
@@ -54,19 +54,19 @@ struct FileOptions {
 
 impl Files {
     /// Reads the files. Returns `None` if they have no resources and `--skip-empty` is set.
-    pub(super) fn read(&self) -> Result<Option<Vec<GivenFile>>, Failure> {
+    pub(super) fn read(&self) -> Result<Option<Vec<ResourceFile>>, Failure> {
         self.how.read(&self.file)
     }
 
     /// Reads the files, empty ones included.
-    pub(super) fn texts(&self) -> Result<Vec<GivenFile>, Failure> {
+    pub(super) fn texts(&self) -> Result<Vec<ResourceFile>, Failure> {
         self.how.texts(&self.file)
     }
 }
 
 impl OptionalFiles {
     /// Reads the files as [`Files::read`] does.
-    pub(super) fn read(&self) -> Result<Option<Vec<GivenFile>>, Failure> {
+    pub(super) fn read(&self) -> Result<Option<Vec<ResourceFile>>, Failure> {
         self.how.read(&self.file)
     }
 }
@@ -74,7 +74,7 @@ impl OptionalFiles {
 impl FileOptions {
     /// Reads all files. Refuses the sizes that the daemon would refuse, with the user's file
     /// names.
-    fn read(&self, paths: &[PathBuf]) -> Result<Option<Vec<GivenFile>>, Failure> {
+    fn read(&self, paths: &[PathBuf]) -> Result<Option<Vec<ResourceFile>>, Failure> {
         let files = self.texts(paths)?;
         let (mut mistakes, mut holds) = (Vec::new(), false);
         for file in &files {
@@ -96,7 +96,7 @@ impl FileOptions {
         Ok(Some(files))
     }
 
-    fn texts(&self, paths: &[PathBuf]) -> Result<Vec<GivenFile>, Failure> {
+    fn texts(&self, paths: &[PathBuf]) -> Result<Vec<ResourceFile>, Failure> {
         if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
             return Err(Failure::Usage("-f - can be given once".into()));
         }
@@ -186,7 +186,7 @@ impl FileWalk {
 }
 
 /// Reads a file, or standard input for `-`, up to the largest size of a file.
-fn read_file(path: &Path) -> anyhow::Result<GivenFile> {
+fn read_file(path: &Path) -> anyhow::Result<ResourceFile> {
     let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES as u64 + 1;
     let name = name(path);
@@ -198,5 +198,5 @@ fn read_file(path: &Path) -> anyhow::Result<GivenFile> {
     }
     // One byte more than the limit is kept, so that the parser reports the limit.
     let text = String::from_utf8(bytes).with_context(|| name.clone())?;
-    Ok(GivenFile { name, text })
+    Ok(ResourceFile { name, text })
 }

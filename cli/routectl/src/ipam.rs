@@ -12,7 +12,7 @@ use timing::Retry;
 
 use super::Failure;
 use api::client::Client;
-use api::{DeleteResponse, Files, GivenFile, ListResponse};
+use api::{DeleteResponse, Files, ListResponse, ResourceFile};
 use datastore::Revision;
 use resource::to_yaml;
 use resource::{BlockAffinity, IpPool, Kind, Node, Resource, parse_file};
@@ -110,7 +110,7 @@ impl Blocks {
         let named = self.affinities.iter().zip(&self.manifests);
         let files = named
             .filter(|(affinity, _)| names.contains(&affinity.name))
-            .map(|(affinity, text)| GivenFile { name: affinity.name.clone(), text: text.clone() })
+            .map(|(affinity, text)| ResourceFile { name: affinity.name.clone(), text: text.clone() })
             .collect();
         let files = Files { files };
         if files.files.is_empty() {

@@ -8,7 +8,7 @@ use hyper::Method;
 
 use super::{Failure, get, output};
 use api::client::Client;
-use api::{LabelChange, LabelDone, LabelResponse, PatchResponse};
+use api::{LabelChange, LabelOutcome, LabelResponse, PatchResponse};
 use resource::{Kind, yaml_as_json};
 
 /// A kind with the user's spelling, which calicoctl repeats in its output.
@@ -96,9 +96,9 @@ impl Label {
         let response: LabelResponse = client.request(Method::POST, &path, Some(&change)).await?;
         let lines = response.labels.iter().map(|(label, done)| {
             let done = match done {
-                LabelDone::Set => format!("set label {label} on"),
-                LabelDone::Updated => format!("updated label {label} on"),
-                LabelDone::Removed => format!("removed label {label} from"),
+                LabelOutcome::Set => format!("set label {label} on"),
+                LabelOutcome::Updated => format!("updated label {label} on"),
+                LabelOutcome::Removed => format!("removed label {label} from"),
             };
             format!("Successfully {done} {} {}\n", self.kind.text, self.name)
         });

@@ -8,7 +8,7 @@ use super::show::ShowFormat;
 use super::{Failure, output};
 use api::Files as Request;
 use api::client::Client;
-use api::view::{ChangeKind, KernelChanges, ObjectChange, RehearsalView, SessionFate};
+use api::view::{ChangeKind, KernelChanges, ObjectChange, PlanView, SessionFate};
 
 /// The arguments of `plan`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ impl Plan {
     pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
         let request = Request { files: self.files.texts()? };
         let path = if self.delete { "/v1/plan?mode=delete" } else { "/v1/plan" };
-        let view: RehearsalView = client.request(Method::POST, path, Some(&request)).await?;
+        let view: PlanView = client.request(Method::POST, path, Some(&request)).await?;
         for warning in &view.warnings {
             eprintln!("{}", output::clean(&warning.to_string()));
         }
@@ -54,7 +54,7 @@ fn line(change: &ObjectChange) -> String {
     format!("  {} {}\n", sign(change.change), output::clean(&change.object))
 }
 
-fn text(view: &RehearsalView, wide: bool) -> String {
+fn text(view: &PlanView, wide: bool) -> String {
     let mut text = format!("On {}; nothing is changed.\n", output::clean(&view.node));
     text.push_str("\nResources\n");
     for resource in &view.resources {
@@ -81,7 +81,7 @@ fn text(view: &RehearsalView, wide: bool) -> String {
     }
     text.push_str(&format!("  = {kept} kept as they are\n"));
     text.push_str("\nRoutes told to peers\n");
-    for told in &view.told {
+    for told in &view.advertisements {
         let counts =
             format!("{} announced, {} changed, {} withdrawn", told.announced, told.changed, told.withdrawn);
         text.push_str(&format!("  {}: {counts}\n", output::clean(&told.peer)));
@@ -91,7 +91,7 @@ fn text(view: &RehearsalView, wide: bool) -> String {
             text.push_str(&format!("      and {more} more\n"));
         }
     }
-    if view.told.is_empty() {
+    if view.advertisements.is_empty() {
         text.push_str("  = no peer is told anything new\n");
     }
     if let Some(changes) = &view.kernel {

@@ -3,19 +3,20 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use api::arguments::Arguments;
 use clap::Parser;
-use resource::Mistake;
-use routed::{Ready, RunError, check, config, run};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use api::arguments::Arguments;
+use resource::Mistake;
+use routed::{RunError, Startup, check, config, run};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let config = match config::load(&arguments.config) {
         Ok(config) => config,
-        Err(mistakes) => return refuse(&mistakes),
+        Err(mistakes) => return report_mistakes(&mistakes),
     };
     let filter = match config.log.parse::<Targets>() {
         Ok(filter) => filter,
@@ -28,14 +29,14 @@ fn main() -> ExitCode {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     tracing_subscriber::registry().with(lines).with(filter).init();
     if arguments.check {
-        return done(check(&config));
+        return exit_code(check(&config));
     }
-    let ready = match Ready::open(config) {
-        Ok(ready) => ready,
-        Err(error) => return done(Err(error)),
+    let startup = match Startup::open(config) {
+        Ok(startup) => startup,
+        Err(error) => return exit_code(Err(error)),
     };
-    let mut runtime = match ready.workers() {
-        // Nobody has to be woken to be handed work.
+    let mut runtime = match startup.worker_threads() {
+        // A single thread needs no wake-up of another thread to hand over work.
         1 => tokio::runtime::Builder::new_current_thread(),
         workers => {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -50,13 +51,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    done(runtime.block_on(run(ready)))
+    exit_code(runtime.block_on(run(startup)))
 }
 
-fn done(result: Result<(), RunError>) -> ExitCode {
+fn exit_code(result: Result<(), RunError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(RunError::Invalid(mistakes)) => refuse(&mistakes),
+        Err(RunError::Invalid(mistakes)) => report_mistakes(&mistakes),
         Err(RunError::Failed(error)) => {
             eprintln!("routed: {error:#}");
             ExitCode::FAILURE
@@ -64,7 +65,7 @@ fn done(result: Result<(), RunError>) -> ExitCode {
     }
 }
 
-fn refuse(mistakes: &[Mistake]) -> ExitCode {
+fn report_mistakes(mistakes: &[Mistake]) -> ExitCode {
     for mistake in mistakes {
         eprintln!("{mistake}");
     }

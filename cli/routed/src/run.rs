@@ -1,4 +1,4 @@
-//! The daemon's life: start, serve, reload, stop.
+//! The daemon's life cycle: start, serve, reload, stop.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,8 +7,11 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use datastore::StoreError;
+use resource::Mistake;
+
 use crate::config::DaemonConfig;
-use crate::config::store::Opened;
+use crate::config::store::OpenStore;
 use crate::daemon::Daemon;
 use crate::daemon::loop_delay;
 use crate::journal::JournalHandle;
@@ -17,83 +20,83 @@ use crate::shared_store::block_claims;
 use crate::shared_store::block_release;
 use crate::shared_store::registration;
 use crate::view::{ViewSources, Views};
-use datastore::StoreError;
-use resource::Mistake;
 
-/// Why the daemon ended, where that was not asked for.
+/// The reason why the daemon ended without being stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The resources are not valid at the start.
     #[error("the resources are not valid")]
     Invalid(Vec<Mistake>),
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
 }
 
-/// Reads the resources that `config` points at; for `--check`. A shared store is no part of this node's
-/// configuration and is not asked.
+/// Checks the resources of a file store; for `--check`. The resources of a shared store are not
+/// part of this node's configuration and are not read.
 ///
 /// # Errors
-/// Every mistake in them.
+/// Every mistake in the resources.
 pub fn check(config: &DaemonConfig) -> Result<(), RunError> {
     match open(config)? {
-        Opened::File(store) => store.read().map(|_| ()).map_err(RunError::Invalid),
-        Opened::Etcd(_) => Ok(()),
+        OpenStore::File(store) => store.read().map(|_| ()).map_err(RunError::Invalid),
+        OpenStore::Etcd(_) => Ok(()),
     }
 }
 
-/// A daemon that is to run: its resources were read once.
-pub struct Ready {
+/// A daemon that is ready to run: its store is open.
+pub struct Startup {
     config: DaemonConfig,
-    store: Opened,
-    reflects: bool,
+    store: OpenStore,
+    is_reflector: bool,
 }
 
-impl Ready {
-    /// Opens the store; mistakes in what it holds are for [`run`] to say.
+impl Startup {
+    /// Opens the store. Mistakes in the resources are reported by [`run`].
     ///
     /// # Errors
-    /// There is no such store.
-    pub fn open(config: DaemonConfig) -> Result<Ready, RunError> {
+    /// The store does not exist.
+    pub fn open(config: DaemonConfig) -> Result<Startup, RunError> {
         let store = open(&config)?;
         let loaded = match &store {
-            Opened::File(store) => store.read().ok(),
-            Opened::Etcd(store) => store.last_valid(),
+            OpenStore::File(store) => store.read().ok(),
+            OpenStore::Etcd(store) => store.last_valid(),
         };
-        let reflects = loaded.is_some_and(|loaded| {
+        let is_reflector = loaded.is_some_and(|loaded| {
             let nodes = &loaded.snapshot.nodes;
             nodes.iter().any(|node| node.name == config.node && node.cluster_id.is_some())
         });
-        Ok(Ready { config, store, reflects })
+        Ok(Startup { config, store, is_reflector })
     }
 
-    /// How many threads are worth having: a node with its handful of routes does with one, and does its
-    /// work with fewer wake-ups then; a route reflector reads on one processor what it decides on another.
-    pub fn workers(&self) -> usize {
-        if self.reflects { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+    /// Returns the number of worker threads. One thread suffices for the few routes of a node and
+    /// causes fewer wake-ups. A route reflector uses every processor, because reading updates and
+    /// deciding on routes run in parallel.
+    pub fn worker_threads(&self) -> usize {
+        if self.is_reflector { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
     }
 }
 
-fn open(config: &DaemonConfig) -> Result<Opened, RunError> {
-    Opened::open(config).map_err(|mistake| RunError::Invalid(vec![mistake]))
+fn open(config: &DaemonConfig) -> Result<OpenStore, RunError> {
+    OpenStore::open(config).map_err(|mistake| RunError::Invalid(vec![mistake]))
 }
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(ready: Ready) -> Result<(), RunError> {
-    let Ready { config, store: opened, .. } = ready;
-    let store = opened.store();
+pub async fn run(startup: Startup) -> Result<(), RunError> {
+    let Startup { config, store: open_store, .. } = startup;
+    let store = open_store.store();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let mut updates = store.watch().map_err(anyhow::Error::from)?;
-    let first = match &opened {
-        Opened::File(_) => Some(updates.recv().await.context("the store ended before it said anything")?),
-        // It may be away, and for days: whoever asks must be told so meanwhile.
-        Opened::Etcd(_) => None,
+    let first = match &open_store {
+        OpenStore::File(_) => Some(updates.recv().await.context("the store ended before it said anything")?),
+        // A shared store may be unreachable for days; the control socket has to be served
+        // meanwhile.
+        OpenStore::Etcd(_) => None,
     };
     if let Some(Err(mistakes)) = first {
         return Err(RunError::Invalid(mistakes));
@@ -101,56 +104,58 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     let socket = api::bind(&config.socket).map_err(anyhow::Error::from)?;
     let mut guards = vec![RemoveOnDrop(config.socket.clone())];
     let journal = JournalHandle::start();
-    let (mut daemon, drains) = Daemon::start(config.clone(), journal.clone());
+    let (mut daemon, drain_requests) = Daemon::start(config.clone(), journal.clone());
     let sources = ViewSources {
-        roster: daemon.roster.subscribe(),
+        state: daemon.state.subscribe(),
         rib: daemon.rib.clone(),
         tunnel: daemon.tunnel.clone(),
-        upkeep: daemon.upkeep.clone(),
+        host_tasks: daemon.host_tasks.clone(),
     };
-    let views = Views::new(config.clone(), sources, drains);
-    let news = daemon.tunnel.as_ref().map(|tunnel| tunnel.activity());
-    sources::start(&journal, daemon.roster.subscribe(), store.health(), news);
-    let host = match &opened {
-        Opened::File(_) => None,
-        Opened::Etcd(_) => Some(registration::host_id(&config.state_dir).with_context(|| {
+    let views = Views::new(config.clone(), sources, drain_requests);
+    let activity = daemon.tunnel.as_ref().map(|tunnel| tunnel.activity());
+    sources::start(&journal, daemon.state.subscribe(), store.health(), activity);
+    let host = match &open_store {
+        OpenStore::File(_) => None,
+        OpenStore::Etcd(_) => Some(registration::host_id(&config.state_dir).with_context(|| {
             format!(
                 "{}: this host's identity can't be kept: make stateDir writable",
                 config.state_dir.display()
             )
         })?),
     };
-    let joining = match (&opened, &host, store.health()) {
-        (Opened::Etcd(store), Some(host), Some(health)) => {
-            let roster = daemon.roster.subscribe();
+    let store_problems = match (&open_store, &host, store.health()) {
+        (OpenStore::Etcd(store), Some(host), Some(health)) => {
+            let state = daemon.state.subscribe();
             block_release::start(
                 config.clone(),
                 Arc::clone(store),
                 daemon.rib.clone(),
-                roster.clone(),
+                state.clone(),
                 health.clone(),
                 journal.clone(),
             );
-            let joining = registration::Join::start(
+            let registration = registration::Registration::start(
                 config.clone(),
                 Arc::clone(store),
                 host.clone(),
-                roster.clone(),
+                state.clone(),
                 health.clone(),
             );
             let blocks = block_claims::start(
                 config.clone(),
                 Arc::clone(store),
                 host.clone(),
-                roster,
+                state,
                 health,
                 journal.clone(),
             );
-            vec![joining, blocks]
+            vec![registration, blocks]
         }
         _ => Vec::new(),
     };
-    let views = views.of_store(store.health(), joining).of_loop(loop_delay::start(journal.clone()));
+    let views = views
+        .with_store(store.health(), store_problems)
+        .with_loop_latency(loop_delay::start(journal.clone()));
     let views: Arc<dyn api::Control> = Arc::new(views);
     let mut servers = JoinSet::new();
     let router = api::router(Arc::clone(&views), Arc::clone(&store));
@@ -159,22 +164,22 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
         let path = api::read_socket(&config.socket);
         match api::bind_for_group(&path, group) {
             Ok(socket) => {
-                let door = api::Door::Readers { path: path.clone(), group: group.clone() };
-                servers.spawn(api::serve(socket, router.clone(), door));
+                let readers = api::ControlSocket::Readers { path: path.clone(), group: group.clone() };
+                servers.spawn(api::serve(socket, router.clone(), readers));
                 guards.push(RemoveOnDrop(path));
             }
-            // Those who look are not worth a cluster's routes.
+            // The daemon also runs without the socket for readers.
             Err(error) => tracing::error!(%error, "the group that may look has no socket"),
         }
     }
-    servers.spawn(api::serve(socket, router, api::Door::Owners { path: config.socket.clone() }));
+    servers.spawn(api::serve(socket, router, api::ControlSocket::Owners { path: config.socket.clone() }));
     if let Some(address) = config.status {
         match tokio::net::TcpListener::bind(address).await {
             Ok(listener) => {
                 let router = api::health_router(views);
                 servers.spawn(api::serve_status(listener, router));
             }
-            // Metrics are not worth a cluster's routes.
+            // The daemon also runs without metrics.
             Err(error) => tracing::error!(
                 %address,
                 %error,
@@ -188,15 +193,16 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     }
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     let mut passwords = daemon.password_changes();
-    let mut watchdog = Watchdog::asked_for();
-    let mut watched = true;
+    let mut watchdog = Watchdog::from_environment();
+    let mut is_watching = true;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                if matches!(opened, Opened::Etcd(_)) {
-                    // It is followed anyway, and an answer out of turn would be believed without what is known.
+                if matches!(open_store, OpenStore::Etcd(_)) {
+                    // The store is watched. A separate read could return an older state than the
+                    // watch has delivered.
                     tracing::info!("SIGHUP: the datastore is followed, and password files are read again");
                     daemon.read_passwords().await;
                     continue;
@@ -212,7 +218,7 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
                 tracing::info!("SIGHUP: resources read again");
                 daemon.update(update).await;
             }
-            update = updates.recv(), if watched => match update {
+            update = updates.recv(), if is_watching => match update {
                 Some(update) => {
                     let update = match &host {
                         Some(host) => registration::admit(update, &config.node, host),
@@ -222,12 +228,12 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
                 }
                 None => {
                     tracing::error!("the resources are no longer watched: send SIGHUP after changes, or restart");
-                    watched = false;
+                    is_watching = false;
                 }
             },
             Some(()) = passwords.recv() => daemon.read_passwords().await,
-            () = watchdog.due() => {}
-            happening = daemon.next_event() => daemon.handle(happening).await,
+            () = watchdog.ping() => {}
+            event = daemon.next_event() => daemon.handle(event).await,
         }
         if daemon.is_drained() {
             break;
@@ -241,17 +247,17 @@ pub async fn run(ready: Ready) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Tells systemd that the daemon's loop goes round, where it wants to be told (`WatchdogSec=`).
+/// The systemd watchdog (`WatchdogSec=`), which expects regular messages from the daemon's loop.
 struct Watchdog(Option<tokio::time::Interval>);
 
 impl Watchdog {
-    fn asked_for() -> Watchdog {
-        let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
-        // Half of it, as sd_watchdog_enabled(3) recommends.
-        Watchdog(patience.map(|patience| tokio::time::interval(patience / 2)))
+    fn from_environment() -> Watchdog {
+        let timeout = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
+        // Half of the timeout, as sd_watchdog_enabled(3) recommends.
+        Watchdog(timeout.map(|timeout| tokio::time::interval(timeout / 2)))
     }
 
-    async fn due(&mut self) {
+    async fn ping(&mut self) {
         match &mut self.0 {
             Some(interval) => {
                 interval.tick().await;
@@ -264,7 +270,7 @@ impl Watchdog {
 
 fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd could not be told");
+        tracing::debug!(%error, "systemd could not be notified");
     }
 }
 

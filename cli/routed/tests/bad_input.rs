@@ -1,4 +1,4 @@
-//! The real `routed` with configurations and resources that are wrong.
+//! The `routed` binary with invalid configurations and resources.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const HEAD: &str = "apiVersion: projectcalico.org/v3\n";
 
-/// A node's own directory: its configuration, resources and socket.
+/// The directory of a node: its configuration, resources and socket.
 struct Node {
     directory: TempDir,
 }
@@ -54,11 +54,12 @@ impl Node {
         command
     }
 
-    /// Starts it, expecting it to end; gives its exit status and what it said.
-    fn refused(&self, more: &[&str]) -> (i32, Vec<String>) {
+    /// Runs the daemon, which has to exit. Returns its exit status and the lines of its standard
+    /// error.
+    fn run_to_exit(&self, more: &[&str]) -> (i32, Vec<String>) {
         let output = self.routed(more).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        (output.status.code().unwrap(), said.lines().map(str::to_owned).collect())
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), stderr.lines().map(str::to_owned).collect())
     }
 
     fn routectl(&self, arguments: &[&str]) -> (i32, String) {
@@ -70,7 +71,7 @@ impl Node {
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
     }
 
-    /// Waits until `show status` says what `wanted` looks for.
+    /// Waits until `show status` satisfies `wanted`.
     fn status_until(&self, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -82,16 +83,16 @@ impl Node {
                 }
             }
             assert!(Instant::now() < deadline, "{what}: {text}");
-            // why: another program's state can only be asked for again.
+            // why: the state of another process is polled.
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-/// Ends the daemon with the test.
-struct Running(Child);
+/// A daemon process that ends with the test.
+struct DaemonProcess(Child);
 
-impl Drop for Running {
+impl Drop for DaemonProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -124,19 +125,19 @@ fn each_mistake_in_the_resources_is_one_line_and_the_exit_status_is_2() {
         format!("{file}:18: spec.podCIDRs[0]: must lie inside an IPPool: no pool holds 10.9.0.0/26"),
     ];
     for arguments in [&[][..], &["--check"]] {
-        let (status, said) = node.refused(arguments);
+        let (status, said) = node.run_to_exit(arguments);
         assert_eq!(said, expected, "{arguments:?}");
         assert_eq!(status, 2);
     }
 }
 
 #[test]
-fn a_missing_file_or_directory_is_named_and_the_exit_status_is_2() {
+fn a_missing_file_or_directory_is_reported_and_the_exit_status_is_2() {
     let node = Node::new();
     fs::rename(node.path("resources"), node.path("elsewhere")).unwrap();
     let directory = node.path("resources");
     assert_eq!(
-        node.refused(&[]),
+        node.run_to_exit(&[]),
         (
             2,
             vec![format!("{}: no such directory: create it, or correct datastore.file", directory.display())]
@@ -145,7 +146,7 @@ fn a_missing_file_or_directory_is_named_and_the_exit_status_is_2() {
     fs::remove_file(node.path("routed.yaml")).unwrap();
     let config = node.path("routed.yaml");
     assert_eq!(
-        node.refused(&[]),
+        node.run_to_exit(&[]),
         (2, vec![format!("{}: can't be read: No such file or directory (os error 2)", config.display())])
     );
 }
@@ -156,7 +157,7 @@ fn a_mistake_in_the_configuration_is_one_line_and_the_exit_status_is_2() {
     node.write("routed.yaml", "node: node-a\nsockets: /run/x\ndatastore: { file: resources }\n");
     let config = node.path("routed.yaml").display().to_string();
     assert_eq!(
-        node.refused(&["--check"]),
+        node.run_to_exit(&["--check"]),
         (
             2,
             vec![
@@ -168,9 +169,9 @@ fn a_mistake_in_the_configuration_is_one_line_and_the_exit_status_is_2() {
 }
 
 #[test]
-fn an_invalid_reload_leaves_what_runs_and_is_told_until_it_is_mended() {
+fn an_invalid_reload_keeps_the_last_valid_resources_and_is_reported_until_corrected() {
     let node = Node::new();
-    let mut daemon = Running(node.routed(&[]).spawn().unwrap());
+    let mut daemon = DaemonProcess(node.routed(&[]).spawn().unwrap());
     let mut said = BufReader::new(daemon.0.stderr.take().unwrap()).lines();
     let before = node.status_until("the start", |view| view["ready"] == true);
     assert_eq!(node.routectl(&["show", "nodes", "-o", "json"]).1.matches("\"name\"").count(), 1);
@@ -201,9 +202,9 @@ fn an_invalid_reload_leaves_what_runs_and_is_told_until_it_is_mended() {
 #[test]
 fn a_second_daemon_on_the_same_socket_is_refused() {
     let node = Node::new();
-    let _daemon = Running(node.routed(&[]).spawn().unwrap());
+    let _daemon = DaemonProcess(node.routed(&[]).spawn().unwrap());
     node.status_until("the start", |_| true);
-    let (status, said) = node.refused(&[]);
+    let (status, said) = node.run_to_exit(&[]);
     let socket = node.path("routed.sock");
     let expected = format!(
         "{}: another routed listens here: stop it, or set `socket` to another path",

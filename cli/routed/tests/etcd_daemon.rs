@@ -1,4 +1,4 @@
-//! The real `routed` and `routectl` with a real etcd.
+//! The `routed` and `routectl` binaries with a real etcd.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
@@ -12,13 +12,14 @@ use tempfile::TempDir;
 use testbed::daemon::{HEAD, StandaloneDaemon, etcd, node, routectl};
 use testbed::etcd_cluster::{EtcdCluster, port};
 
-/// A port of its own for BGP, since many daemons run here at once.
+/// Returns a configuration with a BGP port of its own, because the tests' daemons run at the same
+/// time.
 fn configuration() -> String {
     format!("{HEAD}kind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {{listenPort: {}}}\n", port())
 }
 
 #[test]
-fn a_daemon_that_starts_while_all_members_are_away_runs_the_last_valid_snapshot_and_says_so() {
+fn a_start_without_etcd_uses_and_reports_the_last_valid_snapshot() {
     let mut cluster = EtcdCluster::start(3);
     let mut daemon = StandaloneDaemon::new(&etcd(&cluster));
     daemon.start();
@@ -70,7 +71,7 @@ fn a_daemon_that_starts_while_all_members_are_away_runs_the_last_valid_snapshot_
 }
 
 #[test]
-fn without_store_and_snapshot_the_daemon_says_so_and_begins_once_it_is_there() {
+fn without_store_and_snapshot_the_daemon_waits_for_the_store() {
     let mut cluster = EtcdCluster::start(1);
     cluster.stop(0);
     let mut daemon = StandaloneDaemon::new(&etcd(&cluster));
@@ -85,7 +86,7 @@ fn without_store_and_snapshot_the_daemon_says_so_and_begins_once_it_is_there() {
 }
 
 #[test]
-fn a_bad_resource_is_named_by_readyz_while_the_rest_runs() {
+fn readyz_reports_an_invalid_resource_while_the_others_are_used() {
     let cluster = EtcdCluster::start(1);
     let mut daemon = StandaloneDaemon::new(&etcd(&cluster));
     daemon.start();
@@ -105,7 +106,7 @@ fn a_bad_resource_is_named_by_readyz_while_the_rest_runs() {
 }
 
 #[test]
-fn replace_reports_a_conflict_and_apply_does_not_mind() {
+fn replace_reports_a_conflict_and_apply_overwrites() {
     let cluster = EtcdCluster::start(1);
     let mut daemon = StandaloneDaemon::new(&etcd(&cluster));
     daemon.start();
@@ -117,7 +118,7 @@ fn replace_reports_a_conflict_and_apply_does_not_mind() {
     let file = file.to_str().unwrap();
     fs::write(file, read.replace("127.0.0.1/32", "127.0.0.3/32")).unwrap();
     assert_eq!(daemon.ok(&["replace", "-f", file]), "Successfully replaced 1 'Node' resource(s)\n");
-    // The same once more is of a version that is gone.
+    // A second replacement has an outdated version.
     let (status, _, error) = daemon.routectl(&["replace", "-f", file]);
     assert_eq!(status, 1);
     assert!(error.contains("Node \"node-a\" has changed: its resourceVersion is"), "{error}");
@@ -130,7 +131,7 @@ fn replace_reports_a_conflict_and_apply_does_not_mind() {
 }
 
 #[test]
-fn a_directory_moves_to_etcd_and_comes_back_by_export_and_apply() {
+fn a_directory_is_copied_to_etcd_and_back_by_export_and_apply() {
     let cluster = EtcdCluster::start(3);
     let directory = TempDir::new().unwrap();
     let pool = format!("{HEAD}kind: IPPool\nmetadata: {{name: p}}\nspec: {{cidr: 10.0.0.0/16}}\n");
@@ -164,7 +165,7 @@ fn a_directory_moves_to_etcd_and_comes_back_by_export_and_apply() {
     assert_eq!(daemon.ok(&["datastore", "export"]).matches("---").count(), 3);
 }
 
-/// Certificates of a CA of their own, made with openssl.
+/// Makes a CA and certificates with openssl.
 fn certificates(directory: &Path) {
     let openssl = |arguments: &str| {
         let done = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output();
@@ -186,7 +187,7 @@ fn certificates(directory: &Path) {
 }
 
 #[test]
-fn tls_with_certificates_and_users_with_passwords_are_spoken() {
+fn etcd_is_reached_with_tls_certificates_and_with_passwords() {
     let keys = TempDir::new().unwrap();
     certificates(keys.path());
     let path = |name: &str| keys.path().join(name).display().to_string();
@@ -204,7 +205,7 @@ fn tls_with_certificates_and_users_with_passwords_are_spoken() {
     daemon.start();
     daemon.until_connected(true);
     daemon.apply(&node("node-a", "127.0.0.1/32"));
-    // A user of etcd, and nobody else.
+    // Only a user of etcd has access.
     let secured = |arguments: &[&str]| {
         let all = [&["--cacert", &ca, "--cert", &cert, "--key", &key], arguments].concat();
         cluster.etcdctl(0, &all)

@@ -1,4 +1,4 @@
-//! Nodes that register themselves in a real etcd, each in a network namespace of its own.
+//! Registration of nodes in a real etcd, each node in a network namespace of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
@@ -10,7 +10,7 @@ fn stored(cluster: &EtcdCluster, name: &str) -> String {
 }
 
 #[test]
-fn nodes_register_themselves_find_each_other_and_move_and_nobody_takes_anothers_name_or_address() {
+fn nodes_register_and_move_and_keep_names_and_addresses_unique() {
     let mut cluster = EtcdCluster::in_namespaces(1);
     let start = |cluster: &mut EtcdCluster, number: usize, name: &str, more: &str| {
         let namespace = cluster.host(number, &format!("{}.{}/24", net(), 100 + number));
@@ -29,7 +29,7 @@ fn nodes_register_themselves_find_each_other_and_move_and_nobody_takes_anothers_
         reasons.contains(&format!("is the name of another host, which registered with {}.101", net()))
     });
     assert_eq!(third.status()["peers_total"], 0);
-    // Somebody wrote a node with the fourth's address.
+    // A user has applied a node with the fourth node's address.
     cluster.etcdctl(
         0,
         &["put", "/routed/resources/v3/nodes/written", &node("written", &format!("{}.104/24", net()))],
@@ -50,7 +50,7 @@ fn nodes_register_themselves_find_each_other_and_move_and_nobody_takes_anothers_
     assert_eq!(stored(&cluster, "d"), "");
     b.ok(&["delete", "node", "written"]);
     fourth.until("registered", |status| status["peers_established"] == 2);
-    // The address changes, and what is not the daemon's stays.
+    // The address changes; other fields are unchanged.
     let file = a.path("labelled.yaml");
     let labelled = a
         .ok(&["get", "node", "a", "-o", "yaml"])
@@ -62,17 +62,18 @@ fn nodes_register_themselves_find_each_other_and_move_and_nobody_takes_anothers_
     let took = b.until("moved", |_| stored(&cluster, "a").contains(&format!("{}.111/24", net())));
     println!("moved within {took:?}");
     assert!(stored(&cluster, "a").contains("rack: one"), "{}", stored(&cluster, "a"));
-    // Who is deleted and still there comes again; the other of that name would be as quick.
+    // A deleted node that is still running registers again. The other host of that name would be as
+    // quick.
     drop(third);
     b.ok(&["delete", "node", "a"]);
     a.until("back", |_| stored(&cluster, "a").contains(&format!("{}.111/24", net())));
-    // A written resource is left alone.
+    // A resource that a user applied is unchanged.
     a.ok(&["delete", "node", "d"]);
     fourth.until("back", |_| stored(&cluster, "d").contains(&format!("{}.104/24", net())));
 }
 
 #[test]
-fn with_files_nobody_registers() {
+fn with_a_file_store_no_node_registers() {
     let resources = tempfile::TempDir::new().unwrap();
     let mut daemon = StandaloneDaemon::new(&format!("{{ file: {} }}", resources.path().display()));
     daemon.start();

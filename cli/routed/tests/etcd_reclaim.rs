@@ -1,4 +1,4 @@
-//! Blocks of nodes that are no more, released by those that are left.
+//! Blocks of deleted nodes are released by the other nodes.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
@@ -8,7 +8,7 @@ use testbed::daemon::{HEAD, StandaloneDaemon, etcd};
 use testbed::etcd_cluster::{EtcdCluster, net};
 
 #[test]
-fn blocks_of_a_node_that_was_deleted_become_free_by_themselves_and_those_of_one_that_comes_back_stay() {
+fn blocks_of_a_deleted_node_are_released_unless_it_returns() {
     let mut cluster = EtcdCluster::in_namespaces(1);
     let more = "ipam: { blocks: 2, freeAddresses: 0, reclaimAfter: 2s }\n";
     let start = |cluster: &mut EtcdCluster, number: usize, name: &str| {

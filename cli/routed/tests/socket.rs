@@ -1,4 +1,4 @@
-//! The control sockets of the real `routed`: who may do what, and clients that mean no good.
+//! The control sockets of the `routed` binary: access control, and hostile clients.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use testbed::daemon::{StandaloneDaemon, node};
 
-/// How soon the daemon answers whoever means well, on a loaded machine.
-const SOON: Duration = Duration::from_secs(2);
+/// The time limit for an answer to a regular client on a loaded machine.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 fn connect(daemon: &StandaloneDaemon) -> UnixStream {
     let until = Instant::now() + Duration::from_secs(20);
@@ -24,29 +24,29 @@ fn connect(daemon: &StandaloneDaemon) -> UnixStream {
     }
 }
 
-/// What the daemon answers until it ends the connection.
+/// Returns what the daemon sends until it closes the connection.
 fn answer(stream: &mut UnixStream) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Ok(_) => {}
-        // It hung up while we were still talking.
+        // The daemon closed the connection during the request.
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {}
         Err(error) => panic!("{error}"),
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A user who means well asks ten times; the longest that it took.
-fn asks_well(daemon: &StandaloneDaemon) {
+/// Asserts that ten regular requests are answered in time.
+fn assert_responsive(daemon: &StandaloneDaemon) {
     for _ in 0..10 {
         let begin = Instant::now();
         daemon.ok(&["show", "status"]);
-        assert!(begin.elapsed() < SOON, "answered after {:?}", begin.elapsed());
+        assert!(begin.elapsed() < ANSWER_LIMIT, "answered after {:?}", begin.elapsed());
     }
 }
 
-/// A figure of the daemon's memory in /proc, in MiB.
+/// Returns a figure of the daemon's memory in /proc, in MiB.
 fn memory(daemon: &StandaloneDaemon, figure: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(figure)).unwrap();
@@ -58,7 +58,7 @@ fn descriptors(daemon: &StandaloneDaemon) -> usize {
 }
 
 #[test]
-fn junk_is_answered_with_an_error_or_nothing_and_harms_nobody() {
+fn invalid_requests_are_refused_or_dropped_and_other_clients_are_served() {
     let daemon = StandaloneDaemon::over_files("");
     let noise: Vec<u8> =
         (0..100_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -80,35 +80,38 @@ fn junk_is_answered_with_an_error_or_nothing_and_harms_nobody() {
         ("no JSON", not_json, Some("not a list of files")),
     ] {
         let mut stream = connect(&daemon);
-        // The daemon may hang up before all is written.
+        // The daemon may close the connection before everything is written.
         let _ = stream.write_all(&octets);
-        // Who hangs up half may be given no answer.
+        // A client that closes its sending half may get no answer.
         if wanted.is_none_or(str::is_empty) {
             let _ = stream.shutdown(std::net::Shutdown::Write);
         }
-        let said = answer(&mut stream);
+        let response = answer(&mut stream);
         if let Some(wanted) = wanted {
-            assert!(said.contains(wanted) && wanted.is_empty() == said.is_empty(), "{what}: {said}");
+            assert!(
+                response.contains(wanted) && wanted.is_empty() == response.is_empty(),
+                "{what}: {response}"
+            );
         }
-        asks_well(&daemon);
+        assert_responsive(&daemon);
     }
     assert!(memory(&daemon, "VmHWM") < 64, "{} MiB", memory(&daemon, "VmHWM"));
 }
 
 #[test]
-fn a_hundred_mebibytes_are_refused_before_they_are_read() {
+fn requests_of_a_hundred_mebibytes_are_refused_before_they_are_read() {
     let daemon = StandaloneDaemon::over_files("");
     let mut announced = connect(&daemon);
     let size = 100 << 20;
     write!(announced, "PUT /v1/resources HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n").unwrap();
-    let said = answer(&mut announced);
+    let response = answer(&mut announced);
     assert!(
-        said.starts_with("HTTP/1.1 413 ") && said.contains("a request has at most 67108864 bytes"),
-        "{said}"
+        response.starts_with("HTTP/1.1 413 ") && response.contains("a request has at most 67108864 bytes"),
+        "{response}"
     );
-    assert!(memory(&daemon, "VmHWM") < 64, "nothing of it was kept: {} MiB", memory(&daemon, "VmHWM"));
+    assert!(memory(&daemon, "VmHWM") < 64, "the body was not read: {} MiB", memory(&daemon, "VmHWM"));
 
-    // Of those that don't say how much comes two are read at a time, and both end at the bound.
+    // Two requests without a length are read at a time, and both end at the limit.
     let writers: Vec<_> = (0..8)
         .map(|_| {
             let mut stream = connect(&daemon);
@@ -125,102 +128,102 @@ fn a_hundred_mebibytes_are_refused_before_they_are_read() {
             })
         })
         .collect();
-    asks_well(&daemon);
-    let said: Vec<String> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-    let refused = said
+    assert_responsive(&daemon);
+    let response: Vec<String> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    let refused = response
         .iter()
-        .filter(|said| said.contains(" 413 ") || said.contains(" 503 ") || said.is_empty())
+        .filter(|response| response.contains(" 413 ") || response.contains(" 503 ") || response.is_empty())
         .count();
-    assert_eq!(refused, 8, "{said:?}");
+    assert_eq!(refused, 8, "{response:?}");
     let most = memory(&daemon, "VmHWM");
     assert!(most < 400, "{most} MiB");
-    asks_well(&daemon);
+    assert_responsive(&daemon);
 }
 
 #[test]
-fn clients_that_never_read_are_given_up_and_hold_up_nobody() {
+fn clients_that_never_read_are_disconnected_and_other_clients_are_served() {
     let daemon = StandaloneDaemon::over_files("");
-    // An answer that is larger than the buffers of the kernel.
+    // The answer is larger than the kernel's buffers.
     let nodes = (0..1500).map(|number| {
         node(&format!("n-{number}"), &format!("10.1.{}.{}/16", number / 250, number % 250 + 1))
     });
     fs::write(daemon.path("resources/nodes.yaml"), nodes.collect::<Vec<_>>().join("---\n")).unwrap();
     daemon.until("all nodes", |_| daemon.routectl(&["show", "nodes"]).1.lines().count() > 1500);
     let before = memory(&daemon, "VmHWM");
-    let deaf: Vec<UnixStream> = (0..100)
+    let clients: Vec<UnixStream> = (0..100)
         .map(|_| {
             let mut stream = connect(&daemon);
             stream.write_all(b"GET /v1/nodes HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
             stream
         })
         .collect();
-    // Each has an answer before it, or had to make room for others.
-    let begun = |stream: &UnixStream| {
+    // Each client gets an answer, or is replaced by others.
+    let has_answer = |stream: &UnixStream| {
         use nix::sys::socket::{MsgFlags, recv};
         use std::os::fd::AsRawFd;
         recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK).unwrap_or(0) == 1
     };
-    let answers = deaf.iter().filter(|stream| begun(stream)).count();
-    assert!(answers >= 64, "{answers} answers were begun");
-    asks_well(&daemon);
+    let answers = clients.iter().filter(|stream| has_answer(stream)).count();
+    assert!(answers >= 64, "{answers} answers were sent");
+    assert_responsive(&daemon);
     let until = Instant::now() + Duration::from_secs(40);
     while descriptors(&daemon) > 50 {
         assert!(Instant::now() < until, "{} descriptors are still open", descriptors(&daemon));
-        std::thread::sleep(Duration::from_millis(100)); // why: another program's state can only be asked for again
+        std::thread::sleep(Duration::from_millis(100)); // why: the state of another process is polled
     }
-    drop(deaf);
-    asks_well(&daemon);
+    drop(clients);
+    assert_responsive(&daemon);
     let after = memory(&daemon, "VmHWM");
     assert!(after < before + 200, "{after} MiB, {before} before");
 }
 
 #[test]
-fn a_thousand_connections_that_say_nothing_stall_nothing() {
+fn a_thousand_idle_connections_do_not_delay_other_clients() {
     let daemon = StandaloneDaemon::over_files("");
     let begin = Instant::now();
-    let silent: Vec<UnixStream> = (0..1000).map(|_| connect(&daemon)).collect();
+    let idle: Vec<UnixStream> = (0..1000).map(|_| connect(&daemon)).collect();
     println!("connected after {:?}", begin.elapsed());
-    asks_well(&daemon);
+    assert_responsive(&daemon);
     assert!(descriptors(&daemon) < 150, "{} descriptors", descriptors(&daemon));
-    // While more and more come.
+    // Further connections arrive meanwhile.
     let more = std::thread::scope(|scope| {
         let more = scope.spawn(|| (0..2000).map(|_| connect(&daemon)).collect::<Vec<_>>());
-        asks_well(&daemon);
+        assert_responsive(&daemon);
         more.join().unwrap()
     });
     assert!(descriptors(&daemon) < 150, "{} descriptors", descriptors(&daemon));
-    drop((silent, more));
-    asks_well(&daemon);
+    drop((idle, more));
+    assert_responsive(&daemon);
 }
 
 #[test]
-fn megabytes_of_resources_are_read_beside_everything_else() {
+fn other_requests_are_served_while_megabytes_of_resources_are_parsed() {
     let daemon = StandaloneDaemon::over_files("");
     let mut text: String = (0..5_000)
         .map(|number| {
             node(&format!("n-{number}"), &format!("10.{}.{}.1/8", number / 250, number % 250)) + "---\n"
         })
         .collect();
-    // Nothing of it is stored: the last one is wrong.
+    // The last resource is invalid, so that none is stored.
     text += &node("wrong", "nowhere");
     let mut stream = connect(&daemon);
     write!(stream, "PUT /v1/resources HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{text}", text.len())
         .unwrap();
     stream.set_nonblocking(true).unwrap();
-    let mut asked = 0;
+    let mut requests = 0;
     while matches!(stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock) {
         let begin = Instant::now();
         daemon.ok(&["show", "status"]);
-        assert!(begin.elapsed() < SOON, "answered after {:?}", begin.elapsed());
-        asked += 1;
+        assert!(begin.elapsed() < ANSWER_LIMIT, "answered after {:?}", begin.elapsed());
+        requests += 1;
     }
     stream.set_nonblocking(false).unwrap();
-    let said = answer(&mut stream);
-    assert!(said.contains(" 422 ") && said.contains("spec.bgp.ipv4Address"), "{said}");
-    assert!(asked > 3, "asked {asked} times meanwhile");
+    let response = answer(&mut stream);
+    assert!(response.contains(" 422 ") && response.contains("spec.bgp.ipv4Address"), "{response}");
+    assert!(requests > 3, "{requests} requests were served meanwhile");
 }
 
-/// `routectl` as another user.
+/// Runs `routectl` as another user.
 fn as_user(daemon: &StandaloneDaemon, uid: u32, gid: u32, arguments: &[&str]) -> (i32, String, String) {
     let done = Command::new("setpriv")
         .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()])
@@ -235,7 +238,7 @@ fn as_user(daemon: &StandaloneDaemon, uid: u32, gid: u32, arguments: &[&str]) ->
 }
 
 #[test]
-fn a_second_group_may_look_and_nobody_else_may_do_anything() {
+fn the_read_group_may_only_read_and_other_users_have_no_access() {
     let daemon = StandaloneDaemon::over_files("readGroup: nogroup\n");
     fs::set_permissions(daemon.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let file = daemon.path("node.yaml");
@@ -254,9 +257,9 @@ fn a_second_group_may_look_and_nobody_else_may_do_anything() {
 
     let (status, _, stderr) = as_user(&daemon, 12_345, gid, &["plan", "-f", file]);
     assert_eq!((status, stderr.as_str()), (0, ""), "a plan changes nothing");
-    for looking in [&["show", "status"][..], &["get", "nodes"], &["show", "peers", "-o", "json"]] {
-        let (status, _, stderr) = as_user(&daemon, 12_345, gid, looking);
-        assert_eq!((status, stderr.as_str()), (0, ""), "{looking:?}");
+    for query in [&["show", "status"][..], &["get", "nodes"], &["show", "peers", "-o", "json"]] {
+        let (status, _, stderr) = as_user(&daemon, 12_345, gid, query);
+        assert_eq!((status, stderr.as_str()), (0, ""), "{query:?}");
     }
     let wanted = "routectl: group \"nogroup\" may look and change nothing: ask a member of the group of routed's other socket\n";
     for change in [
@@ -281,7 +284,7 @@ fn a_second_group_may_look_and_nobody_else_may_do_anything() {
     };
     assert!(line("uid=0", "status=200") && line("uid=12345", "status=403"), "{log}");
 
-    // A socket that somebody has opened for everybody is no way in.
+    // A socket that is writable for everyone grants no access.
     fs::set_permissions(daemon.path("routed.sock"), fs::Permissions::from_mode(0o666)).unwrap();
     let (status, _, stderr) = as_user(&daemon, 12_345, 12_345, &["show", "status"]);
     assert!(

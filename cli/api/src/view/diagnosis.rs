@@ -1,111 +1,111 @@
-//! What `routectl doctor` is answered.
+//! The answer to `routectl doctor`.
 
 use serde::{Deserialize, Serialize};
 
-/// What was found.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Code {
-    /// The daemon does not do all it should.
+pub enum FindingCode {
+    /// The daemon is not ready.
     NotReady,
-    /// Resources are wrong, and do not run.
+    /// Resources have mistakes and are not used.
     Resources,
-    /// Two nodes have one tunnel address, or one Ethernet address.
+    /// Two nodes have the same tunnel address or MAC address.
     DuplicateTunnelAddress,
     /// A node's subnet is a /32, while a pool is cross-subnet.
     NodeSubnet,
-    /// Of two nodes one is in the other's subnet, but not the other way round.
+    /// Only one of two nodes is in the other's subnet.
     SubnetAsymmetry,
     /// The datastore is out of reach.
     Store,
     /// A session is not Established.
     Session,
-    /// Nobody can call this node.
+    /// BGP does not listen, so that no peer can connect.
     NotListening,
-    /// A tunnel is not answered.
+    /// A tunnel does not answer.
     Tunnel,
     /// The clock differs from another node's.
     Clock,
     /// The kernel lacks a module.
     Module,
-    /// The kernel refuses what it is told.
+    /// The kernel refuses an object.
     Kernel,
-    /// A sysctl is not as it must be.
+    /// A sysctl does not have the required value.
     Sysctl,
-    /// The kernel drops what arrives by another way than answers leave by.
+    /// Reverse path filtering drops packets.
     RpFilter,
-    /// A firewall drops what nodes send each other.
+    /// A firewall drops packets between nodes.
     Firewall,
-    /// Another program's route is used instead of routed's.
+    /// A route of another program precedes routed's route.
     ForeignRoute,
-    /// A rule of policy routing comes before table main.
+    /// A policy routing rule precedes table main.
     ForeignRule,
-    /// Packets are longer than what fits.
+    /// Packets are longer than the MTU of their path.
     Mtu,
-    /// Anything else that somebody should know of.
+    /// Any other warning.
     Warning,
 }
 
-impl Code {
-    /// Every one.
-    pub const ALL: [Code; 19] = [
-        Code::NotReady,
-        Code::Resources,
-        Code::DuplicateTunnelAddress,
-        Code::NodeSubnet,
-        Code::SubnetAsymmetry,
-        Code::Store,
-        Code::Session,
-        Code::NotListening,
-        Code::Tunnel,
-        Code::Clock,
-        Code::Module,
-        Code::Kernel,
-        Code::Sysctl,
-        Code::RpFilter,
-        Code::Firewall,
-        Code::ForeignRoute,
-        Code::ForeignRule,
-        Code::Mtu,
-        Code::Warning,
+impl FindingCode {
+    /// All codes.
+    pub const ALL: [FindingCode; 19] = [
+        FindingCode::NotReady,
+        FindingCode::Resources,
+        FindingCode::DuplicateTunnelAddress,
+        FindingCode::NodeSubnet,
+        FindingCode::SubnetAsymmetry,
+        FindingCode::Store,
+        FindingCode::Session,
+        FindingCode::NotListening,
+        FindingCode::Tunnel,
+        FindingCode::Clock,
+        FindingCode::Module,
+        FindingCode::Kernel,
+        FindingCode::Sysctl,
+        FindingCode::RpFilter,
+        FindingCode::Firewall,
+        FindingCode::ForeignRoute,
+        FindingCode::ForeignRule,
+        FindingCode::Mtu,
+        FindingCode::Warning,
     ];
 }
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum Severity {
     /// Packets are lost, or will be.
     Error,
-    /// It works, but not as it is meant to, or it may stop to.
+    /// A deviation that does not lose packets yet.
     Warning,
 }
 
-/// One thing that is wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How bad it is.
-    pub level: Level,
-    /// What it is.
-    pub code: Code,
-    /// It in words, one line.
+    /// The severity.
+    pub level: Severity,
+    /// The kind of problem.
+    pub code: FindingCode,
+    /// The problem, one line.
     pub text: String,
-    /// What it was seen by, one line.
+    /// The evidence, one line.
     pub evidence: String,
-    /// The command that mends it, or what to do.
+    /// The command that repairs it, or another remedy.
     pub remedy: String,
 }
 
 impl Finding {
-    /// Makes a finding of [`Level::Error`].
+    /// Makes a finding of [`Severity::Error`].
     pub fn error(
-        code: Code,
+        code: FindingCode,
         text: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
         Finding {
-            level: Level::Error,
+            level: Severity::Error,
             code,
             text: text.into(),
             evidence: evidence.into(),
@@ -113,26 +113,26 @@ impl Finding {
         }
     }
 
-    /// Makes a finding of [`Level::Warning`].
+    /// Makes a finding of [`Severity::Warning`].
     pub fn warning(
-        code: Code,
+        code: FindingCode,
         text: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Finding { level: Level::Warning, ..Finding::error(code, text, evidence, remedy) }
+        Finding { level: Severity::Warning, ..Finding::error(code, text, evidence, remedy) }
     }
 }
 
-/// What was found, and how much was looked at.
+/// The findings of all checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnosis {
-    /// The node that was looked at.
+    /// The checked node.
     pub node: String,
-    /// How many things were looked at.
+    /// The number of checks.
     pub checks: usize,
-    /// What could not be looked at, one line each.
+    /// The aspects that could not be checked, one line each.
     pub not_seen: Vec<String>,
-    /// What is wrong, the worst first.
+    /// The findings, the most severe first.
     pub findings: Vec<Finding>,
 }

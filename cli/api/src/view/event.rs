@@ -1,27 +1,27 @@
-//! One thing that has happened.
+//! Events of the journal.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// A BGP session came up, went down or can't come up.
     Session,
-    /// Best paths have changed.
+    /// Best paths changed.
     Route,
-    /// A node is reached another way, or something else is known of a way.
+    /// The exit to a node changed, or the result of its probes.
     Tunnel,
-    /// Others have changed what is ours in the kernel, which is mended.
+    /// Another program changed kernel objects of routed, which were restored.
     Drift,
-    /// The kernel refuses something, or can't be read.
+    /// The kernel refuses an object, or its state can't be read.
     Kernel,
-    /// The shared datastore went away or is back.
+    /// The shared datastore was lost or is back.
     Store,
-    /// The resources have changed, or something is wrong with them.
+    /// The resources changed, or have mistakes.
     Configuration,
     /// A block was claimed or released.
     Block,
@@ -30,7 +30,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All, in the order of their numbers.
+    /// All kinds.
     pub const ALL: [EventKind; 9] = [
         EventKind::Session,
         EventKind::Route,
@@ -43,7 +43,7 @@ impl EventKind {
         EventKind::Daemon,
     ];
 
-    /// Its name, as in JSON.
+    /// Returns the name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             EventKind::Session => "session",
@@ -59,19 +59,19 @@ impl EventKind {
     }
 }
 
-/// One thing that has happened. Scripts lean on these names.
+/// An event of the journal. The names are public JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Its number since the start, from 1.
+    /// The number since the start, from 1.
     pub seq: u64,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// What it is about.
+    /// The subject.
     pub kind: EventKind,
-    /// What has happened, in a word: `up`, `down`, `changed`, ...
+    /// The kind of change: `up`, `down`, `changed`, ...
     pub what: Cow<'static, str>,
-    /// The peer, node, block or object that it happened to.
+    /// The peer, node, block or object that the event concerns.
     pub subject: Option<String>,
-    /// One line for people.
+    /// The event as one line of text.
     pub text: String,
 }

@@ -1,4 +1,4 @@
-//! What `routectl explain` is answered.
+//! The answer to `routectl explain`.
 
 use std::net::IpAddr;
 
@@ -7,175 +7,175 @@ use serde::{Deserialize, Serialize};
 
 use super::{RouteSource, RouteView, TunnelView};
 
-/// Why packets to an address go where they go.
+/// The path of packets to an address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainView {
-    /// All that is known.
+    /// The facts about the path.
     #[serde(flatten)]
     pub facts: ExplainFacts,
-    /// The first thing that is wrong, or that nothing is.
+    /// The first problem, or that there is none.
     pub verdict: VerdictView,
 }
 
-/// What is known of the way to an address.
+/// The facts about the path to an address.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExplainFacts {
-    /// What was asked for.
+    /// The requested address or prefix.
     pub target: String,
-    /// Where the packets come from, if that was asked for.
+    /// The source of the packets, if requested.
     #[serde(default)]
     pub from: Option<FromView>,
-    /// The pool that it lies in.
+    /// The pool that contains the target.
     #[serde(default)]
     pub pool: Option<PoolView>,
-    /// Whose block it lies in.
+    /// The owner of the block that contains the target.
     #[serde(default)]
     pub owner: Option<OwnerView>,
-    /// The longest matching prefix that there is a path to; `null`: there is none.
+    /// The longest matching prefix with a path; `null` without one.
     pub prefix: Option<IpNet>,
-    /// The route that is used, if there is one.
+    /// The route in use, if there is one.
     pub route: Option<RouteView>,
     /// The paths, the best first.
     pub paths: Vec<PathView>,
-    /// How the node that the route leads to is reached.
+    /// The tunnel to the node that the route leads to.
     #[serde(default)]
     pub tunnel: Option<TunnelView>,
-    /// What the packet is wrapped in.
+    /// The outer header of the packets.
     #[serde(default)]
     pub outer: Option<OuterView>,
-    /// What the kernel does; `null` without a dataplane.
+    /// The kernel's route lookup; `null` without a dataplane.
     #[serde(default)]
     pub kernel: Option<LookupView>,
-    /// What this node knows of the next station on the wire.
+    /// The neighbor entry of the next hop on the wire.
     #[serde(default)]
-    pub neighbour: Option<NeighbourView>,
+    pub neighbour: Option<NeighborView>,
 }
 
-/// Where packets come from.
+/// The source of packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FromView {
     /// The pod's address.
     pub address: IpAddr,
-    /// The node in whose block it is.
+    /// The owner of the block that contains the address.
     pub node: Option<String>,
-    /// Whether that is this node.
+    /// True if the owner is this node.
     pub local: bool,
-    /// The interface that this node's kernel has the pod behind; `null`: none.
+    /// The interface of the pod on this node; `null` if there is none.
     pub device: Option<String>,
-    /// That interface's MTU, in octets.
+    /// The MTU of the interface, in octets.
     pub mtu: Option<u32>,
 }
 
 /// A pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolView {
-    /// Its name; `null`: there are no pools, and the cluster's setting holds.
+    /// The name; `null`: there are no pools, and the cluster's setting applies.
     pub name: Option<String>,
-    /// Its range.
+    /// The range.
     pub cidr: Option<IpNet>,
     /// `ipip`, `vxlan` or `none`.
     pub encapsulation: resource::EncapsulationKind,
     /// `always`, `cross-subnet` or `never`.
     pub mode: resource::EncapsulationMode,
-    /// Whether its blocks are kept from BGP peers.
+    /// True if its blocks are not advertised to BGP peers.
     pub disable_bgp_export: bool,
 }
 
-/// The node that has a block.
+/// The owner of a block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OwnerView {
-    /// Its name.
+    /// The node's name.
     pub node: String,
     /// The block.
     pub block: IpNet,
-    /// Whether it is this node.
+    /// True if it is this node.
     pub local: bool,
-    /// Its address; `null`: it has no Node resource, or that has no address.
+    /// The node's address; `null` without a Node resource or without an address in it.
     pub address: Option<IpAddr>,
-    /// This node's session with it, if there is to be one: `Established`, `Active` ...
+    /// The state of the session with the node, if one is configured: `Established`, `Active` ...
     pub session: Option<String>,
-    /// Why that went down or did not come up.
+    /// The error that last ended the session or kept it from coming up.
     pub last_error: Option<String>,
 }
 
-/// What packets are wrapped in.
+/// The outer header of encapsulated packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OuterView {
     /// This node's address.
     pub source: Option<IpAddr>,
-    /// The other node's.
+    /// The other node's address.
     pub destination: IpAddr,
     /// `IP protocol 4`, or `UDP port 4789, VNI 4096`.
     pub protocol: String,
-    /// With VXLAN, the Ethernet address that frames are for.
+    /// The destination MAC address of frames, with VXLAN.
     pub mac: Option<String>,
-    /// The longest packet that fits, in octets.
+    /// The maximum length of inner packets, in octets.
     pub mtu: Option<u32>,
 }
 
-/// What the kernel answers to `ip route get`.
+/// The kernel's answer to `ip route get`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookupView {
     /// `unicast`, `local`, `blackhole` ..., or `refused`.
     pub outcome: String,
-    /// Why it refuses.
+    /// The error of a refused lookup.
     pub error: Option<String>,
-    /// The number of that error.
+    /// The number of the error.
     #[serde(default)]
     pub errno: Option<i32>,
-    /// The interface that packets leave by.
+    /// The interface of the route.
     pub device: Option<String>,
     /// The gateway.
     pub gateway: Option<IpAddr>,
-    /// The source of this node's own packets.
+    /// The preferred source address.
     pub source: Option<IpAddr>,
-    /// The destination of the route that it follows from.
+    /// The destination of the matching route.
     pub prefix: Option<IpNet>,
-    /// That route's metric.
+    /// The metric of the route.
     pub metric: Option<u32>,
-    /// Its protocol number (`rtm_protocol`); 179: routed's, unless configured.
+    /// The protocol number of the route (`rtm_protocol`); routed's is 179 unless configured.
     pub protocol: Option<u8>,
-    /// Its table; 254 is main.
+    /// The table of the route; 254 is main.
     pub table: Option<u32>,
-    /// Whether it is routed's.
+    /// True if the route is routed's.
     pub ours: bool,
 }
 
-/// What this node knows of the next station on the wire.
+/// The neighbor entry of the next hop on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NeighbourView {
-    /// The station: the other node, or the router to it.
+pub struct NeighborView {
+    /// The address: the other node or the router to it.
     pub address: IpAddr,
-    /// The interface that it is on.
+    /// The interface of the entry.
     pub device: String,
     /// `permanent`, `known`, `asked for`, `failed` or `not asked yet`.
     pub state: String,
-    /// Its Ethernet address.
+    /// The MAC address.
     pub mac: Option<String>,
-    /// With VXLAN, whether the entry that maps the gateway to its Ethernet address is there; `null` with other exits.
+    /// With VXLAN, whether the neighbor entry of the gateway exists; `null` with other exits.
     pub gateway_entry: Option<bool>,
-    /// With VXLAN, where frames for that Ethernet address are sent (the forwarding entry); `null`: nowhere, or
+    /// With VXLAN, the destination in the forwarding entry; `null` without an entry, or with
     /// another exit.
     pub forwarded_to: Option<IpAddr>,
 }
 
-/// What is said of a way.
+/// The verdict about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Packets leave as they should, and nothing is known that keeps them from arriving.
+    /// Packets leave the node, and no problem is known.
     Reached,
-    /// The address is a pod's of this node.
+    /// The address belongs to a pod of this node.
     LocalPod,
-    /// The address is no pod's: this node's own routing decides.
+    /// The address belongs to no pod; this node's other routes apply.
     OutsideCluster,
-    /// The source is another node's pod.
+    /// The source is a pod of another node, which has to be asked.
     AskThere,
     /// No pod of this node has the source.
     NoSuchSource,
-    /// The address is in a pool, but in nobody's block.
+    /// The address is in a pool, but in no block.
     NoOwner,
-    /// The block's node has no Node resource, or that has no address.
+    /// The block's owner has no Node resource, or no address in it.
     OwnerUnknown,
     /// There is no path, and no session with the owner.
     NoSession,
@@ -185,30 +185,30 @@ pub enum Verdict {
     Rejected,
     /// There is a path, but no exit point.
     NoExit,
-    /// The path says that packets are to go nowhere.
+    /// The path has the BLACKHOLE community (RFC 7999).
     Discarded,
     /// The kernel does not have the route.
     NotInstalled,
     /// No pod of this node has the address.
     NoSuchPod,
-    /// Another route is used than routed's.
+    /// A route of another program precedes routed's route.
     Shadowed,
-    /// The kernel does not forward.
+    /// The kernel does not forward packets of the interface.
     NotForwarded,
-    /// The kernel has no way.
+    /// The kernel has no route.
     NoRoute,
-    /// The VXLAN device lacks what leads to the other node.
+    /// The VXLAN device has no entry for the other node.
     NoVtepEntry,
-    /// The next station on the wire does not answer.
+    /// The next hop on the wire does not answer.
     NoNeighbour,
-    /// Nothing that is sent through the tunnel is answered.
+    /// Probes through the tunnel are not answered.
     Unanswered,
-    /// The pod sends longer packets than fit.
+    /// The MTU of the pod is larger than that of the tunnel.
     MtuTooLarge,
 }
 
 impl Verdict {
-    /// Every verdict.
+    /// All verdicts.
     pub const ALL: [Verdict; 21] = [
         Verdict::Reached,
         Verdict::LocalPod,
@@ -233,31 +233,31 @@ impl Verdict {
         Verdict::MtuTooLarge,
     ];
 
-    /// Whether packets arrive, as far as can be seen.
+    /// Returns whether packets arrive, as far as this node knows.
     pub fn is_ok(self) -> bool {
         matches!(self, Verdict::Reached | Verdict::LocalPod | Verdict::OutsideCluster)
     }
 }
 
-/// The first thing that is wrong, or that nothing is.
+/// The verdict with its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictView {
-    /// Whether packets arrive, as far as this node can see.
+    /// True if packets arrive, as far as this node knows.
     pub ok: bool,
-    /// Which verdict it is.
+    /// The verdict.
     pub code: Verdict,
-    /// It in words.
+    /// The verdict as text.
     pub text: String,
-    /// What to do next.
+    /// The remedy.
     pub remedy: Option<String>,
 }
 
-/// One path and why it was chosen or not.
+/// A path, and the reason why it is the best or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PathView {
-    /// Where it comes from.
+    /// The origin of the path.
     pub source: RouteSource,
-    /// The peer it was learned from, by name.
+    /// The name of the peer that sent the path.
     pub peer: Option<String>,
     /// The BGP next hop.
     pub next_hop: Option<IpAddr>,
@@ -267,11 +267,11 @@ pub struct PathView {
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
-    /// Whether it is the best.
+    /// True if the path is the best.
     pub best: bool,
-    /// Whether packets go its way too, though it is not the best: only ties told it apart.
+    /// True if the path is used for multipath although it is not the best.
     #[serde(default)]
     pub shares: bool,
-    /// The step of the decision that it won or lost at.
+    /// The decision step at which the path won or lost.
     pub reason: String,
 }

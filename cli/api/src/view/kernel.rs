@@ -57,13 +57,13 @@ pub struct WorkView {
 /// This node's nftables table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct FirewallView {
-    /// Whether the table has a purpose.
+    /// True if the table has a purpose.
     pub wanted: bool,
-    /// Whether the kernel has the table as desired.
+    /// True if the kernel has the table as desired.
     pub installed: bool,
-    /// Whether IP-in-IP packets are accepted from known nodes alone.
+    /// True if IP-in-IP packets are accepted from known nodes alone.
     pub guards_ipip: bool,
-    /// Whether VXLAN packets are accepted from known nodes alone.
+    /// True if VXLAN packets are accepted from known nodes alone.
     pub guards_vxlan: bool,
     /// The number of accepted source addresses.
     pub nodes: usize,

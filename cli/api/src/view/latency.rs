@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Upper bounds of the classes, in microseconds; a duration above the last bound is in one more class.
+/// Upper bounds of the classes, in microseconds; a duration above the last bound is in one more
+/// class.
 pub const BOUNDS_US: [u64; 14] = [
     100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
 ];

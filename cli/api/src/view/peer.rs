@@ -1,4 +1,4 @@
-//! What `routectl show peers NAME` is answered.
+//! The answer to `routectl show peers NAME`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use super::PeerView;
 
-/// One BGP session in full.
+/// The details of a BGP session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerDetail {
-    /// What the list of sessions says of it.
+    /// The summary of the session.
     #[serde(flatten)]
     pub peer: PeerView,
-    /// This node's address towards it, where that is set.
+    /// This node's address in the session, if it is configured.
     pub local_address: Option<IpAddr>,
-    /// How often it was Established.
+    /// How often the session was Established.
     pub established: u64,
-    /// When the last error was noted.
+    /// The time of the last error.
     pub last_error_at: Option<Timestamp>,
-    /// The OPEN that this node sent on the last connection on which one came.
+    /// The OPEN that this node sent, on the last connection with an OPEN of the peer.
     pub ours: Option<OpenView>,
-    /// The peer's.
+    /// The OPEN of the peer.
     pub theirs: Option<OpenView>,
-    /// Seconds between KEEPALIVEs: a third of the hold time; `null` where there are none.
+    /// Seconds between KEEPALIVEs, a third of the hold time; `null` without KEEPALIVEs.
     pub keepalive_s: Option<u16>,
-    /// The longest message that it takes, in octets, while Established.
+    /// The maximum message length of the peer, in octets, while Established.
     pub longest_message: Option<u64>,
-    /// What was sent to it since it was configured.
+    /// Messages sent since the peer was configured.
     pub sent: TrafficView,
-    /// What it has sent.
+    /// Messages received.
     pub received_messages: TrafficView,
-    /// Prefixes that it may send at most.
+    /// The maximum number of prefixes.
     pub max_prefixes: Option<u64>,
 }
 
@@ -42,13 +42,13 @@ pub struct OpenView {
     pub asn: u32,
     /// The BGP identifier.
     pub router_id: Ipv4Addr,
-    /// The hold time that it proposes, in seconds.
+    /// The proposed hold time, in seconds.
     pub hold_time_s: u16,
-    /// The capabilities that it names and that are known here, one line each.
+    /// The known capabilities, one line each.
     pub capabilities: Vec<String>,
 }
 
-/// Messages one way.
+/// Messages in one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficView {
     /// OPEN messages.
@@ -61,10 +61,10 @@ pub struct TrafficView {
     pub keepalive: u64,
     /// ROUTE-REFRESH messages.
     pub route_refresh: u64,
-    /// Octets of all of them.
+    /// Octets of all messages.
     pub octets: u64,
-    /// When the last UPDATE passed.
+    /// The time of the last UPDATE.
     pub last_update: Option<Timestamp>,
-    /// When the last KEEPALIVE passed.
+    /// The time of the last KEEPALIVE.
     pub last_keepalive: Option<Timestamp>,
 }

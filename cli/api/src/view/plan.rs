@@ -1,4 +1,4 @@
-//! What `routectl plan` is answered.
+//! The answer to `routectl plan`.
 
 use std::net::IpAddr;
 
@@ -6,22 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use resource::{Key, Warning};
 
-/// What resources would change on this node.
+/// The changes that resources would cause on this node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RehearsalView {
+pub struct PlanView {
     /// The node.
     pub node: String,
-    /// The resources.
+    /// The changes of the resources.
     pub resources: Vec<ResourceChange>,
-    /// The sessions, those that stay as they are too.
+    /// The changes of the sessions, with the unchanged ones.
     pub sessions: Vec<SessionChange>,
-    /// What peers would be told.
-    pub told: Vec<ToldChange>,
-    /// What would change in the kernel; `null` without a dataplane.
+    /// The changes of the advertisements to peers.
+    #[serde(rename = "told")]
+    pub advertisements: Vec<AdvertisementChange>,
+    /// The changes in the kernel; `null` without a dataplane.
     pub kernel: Option<KernelChanges>,
-    /// What the user should know of the resources.
+    /// Warnings about the resources.
     pub warnings: Vec<Warning>,
-    /// Why this node would have nothing to do with them.
+    /// The reason why this node could not use the resources.
     pub problem: Option<String>,
 }
 
@@ -29,11 +30,11 @@ pub struct RehearsalView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
-    /// It is added.
+    /// The object is added.
     Add,
-    /// It stays, with other contents.
+    /// The object gets other contents.
     Replace,
-    /// It is removed.
+    /// The object is removed.
     Remove,
 }
 
@@ -42,7 +43,7 @@ pub enum ChangeKind {
 pub struct ObjectChange {
     /// The kind of the change.
     pub change: ChangeKind,
-    /// The object, in words.
+    /// The object as text.
     pub object: String,
 }
 
@@ -57,7 +58,7 @@ pub struct KernelChanges {
     pub routes_replaced: usize,
     /// Routes that are removed.
     pub routes_removed: usize,
-    /// The first of those three together, by prefix.
+    /// The first routes of all three kinds, by prefix.
     pub routes: Vec<ObjectChange>,
 }
 
@@ -68,55 +69,55 @@ impl KernelChanges {
     }
 }
 
-/// What becomes of a resource.
+/// The change of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceChange {
-    /// Added, replaced or removed; `null`: it is the same.
+    /// Added, replaced or removed; `null`: unchanged.
     pub change: Option<ChangeKind>,
-    /// Which one.
+    /// The resource.
     pub key: Key,
 }
 
-/// What becomes of a session.
+/// The kind of a session's change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionFate {
-    /// There is none yet.
+    /// The session is new.
     Opened,
-    /// It ends.
+    /// The session ends.
     Closed,
-    /// It ends and is opened anew; routes are kept meanwhile.
+    /// The session ends and is opened again; routes are retained meanwhile.
     Reopened,
-    /// It stays, and other rules hold for what is exchanged.
+    /// The session stays, with another policy.
     Filtered,
-    /// It stays.
+    /// The session stays unchanged.
     Kept,
 }
 
-/// What becomes of one.
+/// The change of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionChange {
-    /// What becomes of it.
+    /// The kind of change.
     pub fate: SessionFate,
     /// The peer's name.
     pub name: String,
     /// Its address.
     pub address: IpAddr,
-    /// What differs.
+    /// The parameters that differ.
     pub reason: String,
 }
 
-/// What a peer with a session would be told.
+/// The changes of the advertisements to a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToldChange {
+pub struct AdvertisementChange {
     /// The peer's name.
     pub peer: String,
-    /// How many prefixes it would be told anew.
+    /// The number of prefixes that are newly advertised.
     pub announced: usize,
-    /// How many with another next hop.
+    /// The number of prefixes with another next hop.
     pub changed: usize,
-    /// How many would be withdrawn.
+    /// The number of prefixes that are withdrawn.
     pub withdrawn: usize,
-    /// The first of all three, by prefix.
+    /// The first prefixes of all three kinds.
     pub some: Vec<ObjectChange>,
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The state of a BGP session (RFC 4271 §8.2.2): the furthest state of any of the peer's connections.
+/// The state of a BGP session (RFC 4271 §8.2.2): the furthest state of any of the peer's
+/// connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SessionState {
     /// Stopped: no connection is made or accepted.

@@ -22,7 +22,7 @@ pub enum ExitKind {
 
 /// One of the exits that share a prefix's packets (ECMP).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LegView {
+pub struct RouteMemberView {
     /// How packets leave.
     pub exit: ExitKind,
     /// The gateway on the device: the node or a router to it; with VXLAN, the node's VTEP.
@@ -53,8 +53,8 @@ pub struct TunnelView {
     /// Results of the probes, by exit.
     #[serde(default)]
     pub ways: Vec<ProbeView>,
-    /// How far the node's clock was ahead of this node's at the last answer to a probe, in milliseconds; negative:
-    /// behind.
+    /// How far the node's clock was ahead of this node's at the last answer to a probe, in
+    /// milliseconds; negative: behind.
     #[serde(default)]
     pub clock_ahead_ms: Option<f64>,
     /// The node's blocks.
@@ -74,7 +74,7 @@ pub struct ProbeView {
     pub last_ms: Option<f64>,
 }
 
-/// Whether packets reach a node by one exit.
+/// The reachability of a node by one exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeState {

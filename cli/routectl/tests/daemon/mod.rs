@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use api::view::Diagnosis;
 use api::view::{
-    BfdView, ExitKind, ExplainFacts, ExplainView, FamilyView, KernelLatencyView, LatencyView, LegView,
-    NodeView, PathView, PeerDetail, PeerType, PeerView, RehearsalView, RouteSource, RouteView, SessionState,
-    StatusView, TunnelView, UpdateErrorView,
+    BfdView, ExitKind, ExplainFacts, ExplainView, FamilyView, KernelLatencyView, LatencyView, NodeView,
+    PathView, PeerDetail, PeerType, PeerView, PlanView, RouteMemberView, RouteSource, RouteView,
+    SessionState, StatusView, TunnelView, UpdateErrorView,
 };
 use api::view::{FirewallView, KernelView, StoreView, WorkView};
-use api::{Control, ControlError, Door, Proposal, Question, RouteQuery, WhichRoutes, bind, router, serve};
+use api::{
+    Control, ControlError, ControlSocket, ExplainRequest, Proposal, RouteQuery, WhichRoutes, bind, router,
+    serve,
+};
 use datastore::FileStore;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -202,7 +205,7 @@ impl Control for Views {
                 ..FirewallView::default()
             }),
             cni: None,
-            lateness: latency(),
+            loop_latency: latency(),
             node: "node-a".into(),
             version: "0.0.0".into(),
             started: since(),
@@ -240,7 +243,7 @@ impl Control for Views {
         async { status }.boxed()
     }
 
-    fn rehearse(&self, _: Proposal) -> BoxFuture<'_, Result<RehearsalView, ControlError>> {
+    fn plan(&self, _: Proposal) -> BoxFuture<'_, Result<PlanView, ControlError>> {
         async { Err(ControlError::Task("nothing is rehearsed here".to_owned())) }.boxed()
     }
 
@@ -248,9 +251,9 @@ impl Control for Views {
         async { Err(ControlError::Task("nobody is ill here".to_owned())) }.boxed()
     }
 
-    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, ControlError>> {
+    fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainView, ControlError>> {
         async move {
-            let target = question.target.to_string();
+            let target = request.target.to_string();
             if target != "10.1.2.0/26" {
                 let facts = ExplainFacts { target, ..ExplainFacts::default() };
                 let verdict = judge(&facts);
@@ -275,7 +278,7 @@ impl Control for Views {
                 ..path.clone()
             };
             let prefix = "10.1.2.0/26".parse().ok();
-            let leg = |exit, gateway: &str, device: &str| LegView {
+            let leg = |exit, gateway: &str, device: &str| RouteMemberView {
                 exit,
                 gateway: gateway.parse().unwrap(),
                 device: Some(device.into()),
@@ -313,7 +316,7 @@ impl Daemon {
             let listener = bind(&socket).unwrap();
             let store = FileStore::open(&resources).unwrap();
             let api = router(Arc::new(Views), Arc::new(store));
-            tokio::spawn(serve(listener, api, Door::Owners { path: socket.clone() }));
+            tokio::spawn(serve(listener, api, ControlSocket::Owners { path: socket.clone() }));
         });
         Daemon { directory, socket, runtime }
     }

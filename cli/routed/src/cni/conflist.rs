@@ -1,5 +1,5 @@
-//! The network configuration of this node as text: which addresses pods get, and how they are connected
-//! (CNI specification 1.0.0, the plugins `ptp`, `bridge` and `host-local` as packaged).
+//! The text of the network configuration: the addresses of pods, and the plugin that connects them
+//! (CNI specification 1.0.0; plugins `ptp`, `bridge` and `host-local`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -9,72 +9,73 @@ use serde::Serialize;
 
 use resource::{CniPlugin, CniSettings};
 
-/// Taken by every runtime and plugin that is still in use; nothing later is needed.
+/// A version that all current runtimes and plugins support. No feature of a later version is
+/// needed.
 const CNI_VERSION: &str = "0.4.0";
 
-/// What the configuration follows from, beside the MTU.
+/// The input of the network configuration, without the MTU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
-    /// What is asked for.
+pub(crate) struct CniNetwork {
+    /// The settings in the resources.
     pub(crate) settings: CniSettings,
     /// This node's blocks.
     pub(crate) blocks: Vec<IpNet>,
-    /// Addresses that no pod may get: those of the tunnel devices.
+    /// Addresses that pods must not get: those of the tunnel devices.
     pub(crate) taken: Vec<IpAddr>,
 }
 
-/// Why there is no configuration.
+/// The reason why there is no network configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoNetwork {
-    /// Nothing to give pods addresses from.
+pub(crate) enum CniNetworkError {
+    /// No block has addresses for pods.
     #[error(
         "spec.routed.cni is set, but this node has no block that pods can have addresses of: give its Node resource \
          podCIDRs larger than /31 (IPv6: /127), or a BlockAffinity"
     )]
     NoBlock,
-    /// JSON could not be written.
+    /// The configuration could not be written as JSON.
     #[error("the network configuration can't be written as JSON: {0}")]
     Json(String),
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct List<'a> {
+struct ConfList<'a> {
     cni_version: &'a str,
     name: &'a str,
-    plugins: [Plugin<'a>; 1],
+    plugins: [PluginConfig<'a>; 1],
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Plugin<'a> {
+struct PluginConfig<'a> {
     r#type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     bridge: Option<&'a str>,
-    /// The bridge has the gateway's address.
+    /// True if the bridge gets the gateway's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     is_gateway: Option<bool>,
-    /// A pod may reach itself by a service's address.
+    /// True if a pod can reach itself by a service's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     hairpin_mode: Option<bool>,
-    /// The node's firewall table does that, for all pools at once.
+    /// Always false: the node's nftables table masquerades for all pools.
     ip_masq: bool,
     mtu: u32,
-    ipam: Ipam,
+    ipam: IpamConfig,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Ipam {
+struct IpamConfig {
     r#type: &'static str,
-    /// A pod gets one address of each set.
-    ranges: Vec<Vec<Range>>,
-    routes: Vec<Route>,
+    /// Sets of ranges; a pod gets one address of each set.
+    ranges: Vec<Vec<IpamRange>>,
+    routes: Vec<IpamRoute>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Range {
+struct IpamRange {
     subnet: IpNet,
     range_start: IpAddr,
     range_end: IpAddr,
@@ -82,49 +83,49 @@ struct Range {
 }
 
 #[derive(Serialize)]
-struct Route {
+struct IpamRoute {
     dst: &'static str,
 }
 
-impl Network {
-    /// The configuration's text, for pods with this MTU.
+impl CniNetwork {
+    /// Returns the text of the configuration, for pods with this MTU.
     ///
     /// # Errors
-    /// [`NoNetwork`].
-    pub(crate) fn text(&self, mtu: u32) -> Result<String, NoNetwork> {
-        let mut sets: Vec<Vec<Range>> = Vec::new();
+    /// [`CniNetworkError`].
+    pub(crate) fn text(&self, mtu: u32) -> Result<String, CniNetworkError> {
+        let mut sets: Vec<Vec<IpamRange>> = Vec::new();
         let mut routes = Vec::new();
         for (v4, dst) in [(true, "0.0.0.0/0"), (false, "::/0")] {
             let ranges = self.ranges(v4);
             if !ranges.is_empty() {
                 sets.push(ranges);
-                routes.push(Route { dst });
+                routes.push(IpamRoute { dst });
             }
         }
         if sets.is_empty() {
-            return Err(NoNetwork::NoBlock);
+            return Err(CniNetworkError::NoBlock);
         }
         let (kind, bridge) = match &self.settings.plugin {
             CniPlugin::Ptp => ("ptp", None),
             CniPlugin::Bridge(name) => ("bridge", Some(name.as_str())),
         };
-        let plugin = Plugin {
+        let plugin = PluginConfig {
             r#type: kind,
             bridge,
             is_gateway: bridge.map(|_| true),
             hairpin_mode: bridge.map(|_| true),
             ip_masq: false,
             mtu,
-            ipam: Ipam { r#type: "host-local", ranges: sets, routes },
+            ipam: IpamConfig { r#type: "host-local", ranges: sets, routes },
         };
-        let list = List { cni_version: CNI_VERSION, name: &self.settings.name, plugins: [plugin] };
+        let list = ConfList { cni_version: CNI_VERSION, name: &self.settings.name, plugins: [plugin] };
         let mut text =
-            serde_json::to_string_pretty(&list).map_err(|error| NoNetwork::Json(error.to_string()))?;
+            serde_json::to_string_pretty(&list).map_err(|error| CniNetworkError::Json(error.to_string()))?;
         text.push('\n');
         Ok(text)
     }
 
-    /// Blocks that the configuration can't use, and why, in one line.
+    /// Returns a line about blocks that the configuration can't use.
     pub(crate) fn unused(&self) -> Option<String> {
         let CniPlugin::Bridge(_) = self.settings.plugin else { return None };
         let blocks = self.usable(true);
@@ -138,7 +139,7 @@ impl Network {
         })
     }
 
-    /// Blocks of a family with room for a gateway and a pod, sorted.
+    /// Returns the blocks of a family that have space for a gateway and a pod, sorted.
     fn usable(&self, v4: bool) -> Vec<IpNet> {
         let fits =
             |block: &&IpNet| block.addr().is_ipv4() == v4 && block.prefix_len() + 2 <= block.max_prefix_len();
@@ -148,7 +149,7 @@ impl Network {
         blocks
     }
 
-    fn ranges(&self, v4: bool) -> Vec<Range> {
+    fn ranges(&self, v4: bool) -> Vec<IpamRange> {
         let mut blocks = self.usable(v4);
         if v4 && matches!(self.settings.plugin, CniPlugin::Bridge(_)) {
             blocks.truncate(1);
@@ -157,51 +158,52 @@ impl Network {
     }
 }
 
-/// What pods may have of a block: all but the network's address, the broadcast's, the gateway's, and what is taken.
-fn ranges_of(block: &IpNet, taken: &[IpAddr]) -> Vec<Range> {
+/// Returns the ranges of a block that pods can have: all addresses except the network address, the
+/// broadcast address, the gateway, and the taken addresses.
+fn ranges_of(block: &IpNet, taken: &[IpAddr]) -> Vec<IpamRange> {
     let broadcast = u128::from(block.addr().is_ipv4());
     let (first, last) = (number(block.network()) + 1, number(block.broadcast()) - broadcast);
     let mut taken: Vec<u128> =
         taken.iter().filter(|address| block.contains(*address)).map(|address| number(*address)).collect();
     taken.sort_unstable();
-    let free = pieces(first..=last, &taken);
-    let Some(gateway) = free.first().map(|piece| *piece.start()).filter(|gateway| *gateway < last) else {
+    let free = subranges(first..=last, &taken);
+    let Some(gateway) = free.first().map(|part| *part.start()).filter(|gateway| *gateway < last) else {
         return Vec::new();
     };
     let address = |number: u128| match block {
-        // Of this family, so that it fits.
+        // The number is inside the block, so it fits the family.
         IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
         IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(number)),
     };
-    let range = |piece: RangeInclusive<u128>| Range {
+    let range = |part: RangeInclusive<u128>| IpamRange {
         subnet: *block,
-        range_start: address(*piece.start()),
-        range_end: address(*piece.end()),
+        range_start: address(*part.start()),
+        range_end: address(*part.end()),
         gateway: address(gateway),
     };
-    pieces(gateway + 1..=last, &taken).into_iter().map(range).collect()
+    subranges(gateway + 1..=last, &taken).into_iter().map(range).collect()
 }
 
-/// What is left of a range without some numbers, which are sorted.
-fn pieces(range: RangeInclusive<u128>, without: &[u128]) -> Vec<RangeInclusive<u128>> {
+/// Returns the parts of a range without some numbers, which are sorted.
+fn subranges(range: RangeInclusive<u128>, without: &[u128]) -> Vec<RangeInclusive<u128>> {
     let (mut start, end) = range.into_inner();
-    let mut pieces = Vec::new();
+    let mut parts = Vec::new();
     for number in without.iter().copied() {
         if !(start..=end).contains(&number) {
             continue;
         }
         if number > start {
-            pieces.push(start..=number - 1);
+            parts.push(start..=number - 1);
         }
         if number == end {
-            return pieces;
+            return parts;
         }
         start = number + 1;
     }
     if start <= end {
-        pieces.push(start..=end);
+        parts.push(start..=end);
     }
-    pieces
+    parts
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -215,8 +217,8 @@ fn number(address: IpAddr) -> u128 {
 mod tests {
     use super::*;
 
-    fn network(plugin: CniPlugin, blocks: &[&str], taken: &[&str]) -> Network {
-        Network {
+    fn network(plugin: CniPlugin, blocks: &[&str], taken: &[&str]) -> CniNetwork {
+        CniNetwork {
             settings: CniSettings { directory: "/etc/cni/net.d".into(), name: "routed".into(), plugin },
             blocks: blocks.iter().map(|block| block.parse().expect("a prefix")).collect(),
             taken: taken.iter().map(|address| address.parse().expect("an address")).collect(),
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn two_families_are_two_sets_and_single_addresses_are_left_to_others() {
+    fn each_family_has_a_set_and_single_addresses_are_not_used() {
         let blocks = ["10.1.2.0/26", "10.1.1.0/26", "10.1.9.9/32", "10.1.9.0/31", "fd10::1:0/122"];
         let text = network(CniPlugin::Ptp, &blocks, &["10.1.1.0", "fd10::1:0"]).text(1450).expect("text");
         assert_eq!(
@@ -280,11 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn no_pod_gets_the_tunnels_address_wherever_in_a_block_it_is() {
+    fn ranges_exclude_the_tunnel_address() {
         let ranges = |block: &str, taken: &[&str]| -> Vec<String> {
             let taken: Vec<IpAddr> =
                 taken.iter().map(|address| address.parse().expect("an address")).collect();
-            let of = |range: &Range| format!("{}-{} {}", range.range_start, range.range_end, range.gateway);
+            let of =
+                |range: &IpamRange| format!("{}-{} {}", range.range_start, range.range_end, range.gateway);
             ranges_of(&block.parse().expect("a prefix"), &taken).iter().map(of).collect()
         };
         assert_eq!(ranges("10.1.1.0/29", &["10.1.1.1"]), ["10.1.1.3-10.1.1.6 10.1.1.2"]);
@@ -306,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_has_one_ipv4_gateway_and_says_what_that_leaves_out() {
+    fn a_bridge_uses_one_ipv4_block_and_reports_the_others() {
         let bridge = CniPlugin::Bridge("routed.pods".into());
         let two = network(bridge.clone(), &["10.1.2.0/26", "10.1.1.0/26"], &[]);
         let text = two.text(1450).expect("text");
@@ -317,6 +320,6 @@ mod tests {
         assert!(text.contains("10.1.1.0/26") && !text.contains("10.1.2.0/26"), "{text}");
         assert!(two.unused().is_some_and(|line| line.contains("1 of this node's blocks")));
         assert_eq!(network(bridge, &["10.1.1.0/26"], &[]).unused(), None);
-        assert_eq!(network(CniPlugin::Ptp, &["10.1.1.0/32"], &[]).text(1450), Err(NoNetwork::NoBlock));
+        assert_eq!(network(CniPlugin::Ptp, &["10.1.1.0/32"], &[]).text(1450), Err(CniNetworkError::NoBlock));
     }
 }

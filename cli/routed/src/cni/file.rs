@@ -1,17 +1,17 @@
-//! Files that others read while they are written: they see the old one or the new one, whole.
+//! Atomic replacement of files: a reader sees either the old or the new contents.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Everybody may read it.
+/// The mode of written files: readable for everyone.
 const MODE: u32 = 0o644;
 
-/// Makes `path` have this content, if it hasn't; says whether it was written.
+/// Replaces the contents of `path` if they differ. Returns whether the file was written.
 ///
 /// # Errors
-/// Those of the file system; the old content is there still.
+/// Errors of the file system. The old contents are unchanged.
 pub(super) fn replace(path: &Path, content: &str) -> io::Result<bool> {
     if fs::read(path).is_ok_and(|old| old == content.as_bytes()) {
         return Ok(false);
@@ -19,11 +19,11 @@ pub(super) fn replace(path: &Path, content: &str) -> io::Result<bool> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    // Hidden, and by none of the names that container runtimes read.
+    // A hidden name without an extension that container runtimes read.
     let new = directory.join(format!(".{}.new", name.to_string_lossy()));
     let written = write(&new, content).and_then(|()| fs::rename(&new, path));
     if let Err(error) = written {
-        // What can't be written may not be there at all.
+        // A partially written file must not remain.
         let _ = fs::remove_file(&new);
         return Err(error);
     }
@@ -33,16 +33,16 @@ pub(super) fn replace(path: &Path, content: &str) -> io::Result<bool> {
 
 fn write(path: &Path, content: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path)?;
-    // The process' umask may have taken something away.
+    // The process' umask may have removed permissions.
     file.set_permissions(Permissions::from_mode(MODE))?;
     file.write_all(content.as_bytes())?;
     file.sync_all()
 }
 
-/// Removes a file; one that isn't there is fine.
+/// Removes a file. A missing file is no error.
 ///
 /// # Errors
-/// Those of the file system.
+/// Errors of the file system.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -57,15 +57,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_written_when_it_differs_and_whole_or_not_at_all() {
+    fn a_file_is_replaced_atomically_when_it_differs() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("10-routed.conflist");
         assert!(replace(&path, "one").expect("written"));
         let first = fs::metadata(&path).expect("there");
         assert_eq!(first.mode() & 0o777, MODE);
         assert!(!replace(&path, "one").expect("the same"));
-        assert_eq!(fs::metadata(&path).expect("there").ino(), first.ino(), "it was written anew");
-        // Whoever has it open reads on what it was.
+        assert_eq!(fs::metadata(&path).expect("there").ino(), first.ino(), "the file was written again");
+        // An open file keeps the old contents.
         let mut open = File::open(&path).expect("open");
         assert!(replace(&path, "two").expect("written"));
         let mut text = String::new();
@@ -73,9 +73,9 @@ mod tests {
         assert_eq!((text.as_str(), fs::read_to_string(&path).expect("read").as_str()), ("one", "two"));
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1, "nothing else is left");
 
-        let in_the_way = directory.path().join("x");
-        fs::create_dir_all(in_the_way.join("y")).expect("a directory");
-        assert!(replace(&in_the_way, "three").is_err());
+        let occupied = directory.path().join("x");
+        fs::create_dir_all(occupied.join("y")).expect("a directory");
+        assert!(replace(&occupied, "three").is_err());
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 2, "nothing else is left");
         assert!(replace(&directory.path().join("none/x"), "").is_err());
         remove(&path).expect("removed");

@@ -1,4 +1,5 @@
-//! Writes the network configuration for container runtimes, where it is asked for, and the pods' MTU, always.
+//! The files for container runtimes: the network configuration, if it is requested, and the MTU of
+//! pods.
 
 mod conflist;
 mod file;
@@ -12,45 +13,47 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub(crate) use self::conflist::Network;
 use api::view::CniView;
 
-/// In the state directory: the MTU of pods, as CNI plugins read it.
+pub(crate) use self::conflist::CniNetwork;
+
+/// The file in the state directory with the MTU of pods, for CNI plugins.
 const MTU_FILE: &str = "mtu";
-/// There too: the path of the configuration that was written, to be removed when it is wanted no more.
-const NOTE_FILE: &str = "cni-configuration";
-/// How often the files are looked at: nobody tells when they change.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
-/// And while one of them can't be written.
+/// The file in the state directory with the path of the written network configuration, which is
+/// removed when it is no longer wanted.
+const PATH_FILE: &str = "cni-configuration";
+/// The interval at which the files are compared with the desired contents.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// The interval while a file can't be written.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The way to the task that writes; it ends with the last clone.
+/// The handle of the task that writes the files. The task ends with the last clone.
 #[derive(Clone, Debug)]
 pub(crate) struct CniHandle {
-    wanted: watch::Sender<Option<Option<Network>>>,
+    wanted: watch::Sender<Option<Option<CniNetwork>>>,
     view: watch::Receiver<CniView>,
 }
 
 impl CniHandle {
-    /// Starts the task; it writes nothing until it is configured and the MTU is known.
+    /// Starts the task. It writes nothing until it is configured and the MTU is known.
     pub(crate) fn spawn(state_dir: PathBuf, pod_mtu: watch::Receiver<Option<u32>>) -> Self {
-        let (wanted, told) = watch::channel(None);
+        let (wanted, wanted_receiver) = watch::channel(None);
         let (show, view) = watch::channel(CniView::default());
-        tokio::spawn(run(state_dir, told, pod_mtu, show));
+        tokio::spawn(run(state_dir, wanted_receiver, pod_mtu, show));
         Self { wanted, view }
     }
 
-    /// Says what is to be written; `None`: no network configuration.
-    pub(crate) fn configure(&self, network: Option<Network>) {
+    /// Sets the desired network configuration; `None`: none.
+    pub(crate) fn configure(&self, network: Option<CniNetwork>) {
         self.wanted.send_if_modified(|wanted| {
             let network = Some(network);
-            let news = *wanted != network;
+            let changed = *wanted != network;
             *wanted = network;
-            news
+            changed
         });
     }
 
-    /// What was written.
+    /// Returns the state of the files.
     pub(crate) fn view(&self) -> CniView {
         self.view.borrow().clone()
     }
@@ -58,18 +61,18 @@ impl CniHandle {
 
 async fn run(
     state_dir: PathBuf,
-    mut wanted: watch::Receiver<Option<Option<Network>>>,
+    mut wanted: watch::Receiver<Option<Option<CniNetwork>>>,
     mut pod_mtu: watch::Receiver<Option<u32>>,
     show: watch::Sender<CniView>,
 ) {
-    let mut said = BTreeSet::new();
+    let mut logged = BTreeSet::new();
     let mut mtu_may_change = true;
     loop {
         let (network, mtu) = (wanted.borrow_and_update().clone(), *pod_mtu.borrow_and_update());
-        let mut pause = LOOK_INTERVAL;
+        let mut pause = CHECK_INTERVAL;
         if let (Some(network), Some(mtu)) = (network, mtu) {
             let directory = state_dir.clone();
-            // Disks may take their time, for which no session waits.
+            // Writing to a disk may block, so it runs on a thread of its own.
             let written = tokio::task::spawn_blocking(move || write(&directory, network.as_ref(), mtu)).await;
             let view = written.unwrap_or_else(|error| CniView {
                 pod_mtu: Some(mtu),
@@ -77,35 +80,35 @@ async fn run(
                 ..CniView::default()
             });
             let problems: BTreeSet<String> = view.problems.iter().cloned().collect();
-            problems.difference(&said).for_each(|problem| tracing::error!("{problem}"));
+            problems.difference(&logged).for_each(|problem| tracing::error!("{problem}"));
             if !problems.is_empty() {
                 pause = RETRY_INTERVAL;
             }
-            said = problems;
+            logged = problems;
             show.send_replace(view);
         }
-        let news = async {
+        let changed = async {
             tokio::select! {
                 changed = wanted.changed() => changed.is_ok(),
                 changed = pod_mtu.changed(), if mtu_may_change => {
                     mtu_may_change = changed.is_ok();
                     true
                 }
-                () = sleep(pause) => true, // why: nobody tells of a file's change
+                () = sleep(pause) => true, // why: changes of the files are not watched
             }
         };
-        if !news.await {
+        if !changed.await {
             // Every handle is dropped.
             return;
         }
     }
 }
 
-/// Makes the files be as they are to be, and says what is there and what can't be.
-fn write(state_dir: &Path, network: Option<&Network>, mtu: u32) -> CniView {
+/// Makes the files match the desired contents. Returns their state and the problems.
+fn write(state_dir: &Path, network: Option<&CniNetwork>, mtu: u32) -> CniView {
     let mut view = CniView { pod_mtu: Some(mtu), ..CniView::default() };
     let mut problems = Vec::new();
-    let mut tell = |outcome: io::Result<bool>, path: &Path, remedy: &str| match outcome {
+    let mut succeeded = |outcome: io::Result<bool>, path: &Path, remedy: &str| match outcome {
         Ok(written) => {
             if written {
                 tracing::info!(file = %path.display(), mtu, "written");
@@ -120,25 +123,26 @@ fn write(state_dir: &Path, network: Option<&Network>, mtu: u32) -> CniView {
     let state = "make stateDir writable for routed";
     let mtu_file = state_dir.join(MTU_FILE);
     let made = fs::create_dir_all(state_dir);
-    tell(made.and_then(|()| file::replace(&mtu_file, &format!("{mtu}\n"))), &mtu_file, state);
+    succeeded(made.and_then(|()| file::replace(&mtu_file, &format!("{mtu}\n"))), &mtu_file, state);
 
     let text = network.map(|network| (network, network.text(mtu)));
     let wanted = match &text {
         Some((network, Ok(text))) => Some((network.settings.file(), text)),
         _ => None,
     };
-    let note = state_dir.join(NOTE_FILE);
-    let noted = fs::read_to_string(&note).ok().map(|text| PathBuf::from(text.trim_end_matches('\n')));
-    if let Some(old) = noted.filter(|old| wanted.as_ref().is_none_or(|(path, _)| path != old)) {
-        let removed = file::remove(&old).and_then(|()| file::remove(&note));
-        tell(removed.map(|()| false), &old, "remove it");
+    let path_file = state_dir.join(PATH_FILE);
+    let stored_path =
+        fs::read_to_string(&path_file).ok().map(|text| PathBuf::from(text.trim_end_matches('\n')));
+    if let Some(old) = stored_path.filter(|old| wanted.as_ref().is_none_or(|(path, _)| path != old)) {
+        let removed = file::remove(&old).and_then(|()| file::remove(&path_file));
+        succeeded(removed.map(|()| false), &old, "remove it");
     }
     if let Some((path, text)) = wanted {
-        // Noted first: what is written is removed some day.
-        let noted = file::replace(&note, &format!("{}\n", path.display()));
-        tell(noted.map(|_| false), &note, state);
+        // The path is stored first, so that a written configuration can always be removed later.
+        let stored_path = file::replace(&path_file, &format!("{}\n", path.display()));
+        succeeded(stored_path.map(|_| false), &path_file, state);
         let remedy = "create the directory and make it writable for routed, or set spec.routed.cni.directory";
-        if tell(file::replace(&path, text), &path, remedy) {
+        if succeeded(file::replace(&path, text), &path, remedy) {
             view.file = Some(path);
         }
     }
@@ -156,11 +160,12 @@ fn problem(path: &Path, error: &io::Error, remedy: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use resource::{CniPlugin, CniSettings};
 
-    fn network(directory: &Path, name: &str, blocks: &[&str]) -> Network {
-        Network {
+    use super::*;
+
+    fn network(directory: &Path, name: &str, blocks: &[&str]) -> CniNetwork {
+        CniNetwork {
             settings: CniSettings {
                 directory: directory.to_owned(),
                 name: name.into(),
@@ -181,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_goes_when_it_is_wanted_no_more_or_elsewhere() {
+    fn the_configuration_is_removed_when_it_is_unwanted_or_renamed() {
         let directory = tempfile::tempdir().expect("a directory");
         let (state, net) = (directory.path().join("state"), directory.path().join("net.d"));
         fs::create_dir(&net).expect("a directory");
@@ -206,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_named_with_what_to_do_and_the_mtu_is_written_all_the_same() {
+    fn a_missing_directory_is_reported_and_the_mtu_is_still_written() {
         let directory = tempfile::tempdir().expect("a directory");
         let net = directory.path().join("net.d");
         let view = write(directory.path(), Some(&network(&net, "routed", &["10.1.1.0/26"])), 1450);

@@ -1,96 +1,108 @@
-//! `routed.yaml`: what concerns this node's daemon only.
+//! `routed.yaml`: the configuration of the daemon on this node.
 
 pub(crate) mod store;
 
-use resource::reader::Rule;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::config::store::Datastore;
-use crate::shared_store::autodetect::Method;
+use resource::reader::Rule;
 use resource::reader::{Fields, Report};
 use resource::tree::{self, Value};
 use resource::{MAX_FILE_BYTES, Mistake, scalar};
 
-/// The daemon's configuration, valid.
+use crate::shared_store::autodetect::AutodetectMethod;
+
+pub use crate::config::store::Datastore;
+
+/// The validated configuration of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// The name of this node among the Node resources (`node`, by default the host's name).
+    /// The name of this node's Node resource (`node`, default: the host's name).
     pub node: String,
-    /// The control socket (`socket`, `/run/routed/routed.sock`).
+    /// The path of the control socket (`socket`, default: `/run/routed/routed.sock`).
     pub socket: PathBuf,
-    /// The group that may look and change nothing (`readGroup`), by a socket of its own beside the other; none.
+    /// The group that may read but not change anything (`readGroup`); it has a socket of its own
+    /// next to the control socket. Default: none.
     pub read_group: Option<String>,
-    /// Where the last valid snapshot and the tunnel address are kept (`stateDir`, `/var/lib/routed`).
+    /// The directory of the last valid snapshot and the tunnel address (`stateDir`, default:
+    /// `/var/lib/routed`).
     pub state_dir: PathBuf,
-    /// Where metrics, health and the status page are served (`status`, `127.0.0.1:9179`); `None` if off.
+    /// The address of metrics, health and status page (`status`, default: `127.0.0.1:9179`);
+    /// `None`: `off`.
     pub status: Option<SocketAddr>,
-    /// What routes are written to (`dataplane`, `kernel`).
+    /// The destination of routes (`dataplane`, default: `kernel`).
     pub dataplane: Dataplane,
-    /// `rtm_protocol` of the routes that are ours (`routeProtocol`, 179): 5 to 255, below which the
-    /// kernel's own protocols lie.
+    /// The `rtm_protocol` of routed's routes (`routeProtocol`, default: 179): 5 to 255, because the
+    /// kernel uses the lower numbers.
     pub route_protocol: u8,
-    /// Where resources come from (`datastore`), the only key without a default.
+    /// The source of the resources (`datastore`), the only key without a default.
     pub datastore: Datastore,
-    /// How this node's addresses are found where it registers itself (`autodetect`).
-    pub autodetect: Autodetect,
-    /// How many blocks of addresses this node claims by itself (`ipam`).
-    pub ipam: Ipam,
-    /// Whether this machine is in Azure: found out, not configured.
+    /// The methods of address autodetection when this node registers itself (`autodetect`).
+    pub autodetect: AutodetectSettings,
+    /// The claims of address blocks (`ipam`).
+    pub ipam: IpamSettings,
+    /// True if this machine is in Azure; detected, not configured.
     pub in_azure: bool,
-    /// What is logged (`log`, `info`): a level, or levels of modules, as `tracing_subscriber::filter::Targets` reads them.
+    /// The log filter (`log`, default: `info`): a level, or levels of modules in the syntax of
+    /// `tracing_subscriber::filter::Targets`.
     pub log: String,
 }
 
-/// How many blocks a node claims by itself, of each family that a pool is there for.
+/// The settings of block claims. They apply to each address family that has a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipam {
-    /// At least so many (`ipam.blocks`, 1); 0: none are claimed.
+pub struct IpamSettings {
+    /// The minimum number of blocks (`ipam.blocks`, default: 1); 0: no block is claimed.
     pub blocks: u8,
-    /// Another when fewer addresses than that are left in them (`ipam.freeAddresses`, 16).
+    /// The number of free addresses below which another block is claimed (`ipam.freeAddresses`,
+    /// default: 16).
     pub free_addresses: u16,
-    /// But never more than so many (`ipam.maxBlocks`, 20, as Calico's maxBlocksPerHost).
+    /// The maximum number of blocks (`ipam.maxBlocks`, default: 20, as Calico's maxBlocksPerHost).
     pub max_blocks: u8,
-    /// How long after its Node resource was deleted a node's blocks are released (`ipam.reclaimAfter`, 5m); `None`: they
-    /// are kept (`off`).
+    /// The time after which the blocks of a deleted node are released (`ipam.reclaimAfter`,
+    /// default: 5m); `None`: never (`off`).
     pub reclaim_after: Option<Duration>,
 }
 
-impl Default for Ipam {
+impl Default for IpamSettings {
     fn default() -> Self {
-        Ipam { blocks: 1, free_addresses: 16, max_blocks: 20, reclaim_after: Some(Duration::from_secs(300)) }
+        IpamSettings {
+            blocks: 1,
+            free_addresses: 16,
+            max_blocks: 20,
+            reclaim_after: Some(Duration::from_secs(300)),
+        }
     }
 }
 
-/// How a node's addresses are found.
+/// The methods of address autodetection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Autodetect {
-    /// `autodetect.ipv4`, `first-found`.
-    pub ipv4: Method,
-    /// `autodetect.ipv6`, `none`.
-    pub ipv6: Method,
+pub struct AutodetectSettings {
+    /// The method for IPv4 (`autodetect.ipv4`, default: `first-found`).
+    pub ipv4: AutodetectMethod,
+    /// The method for IPv6 (`autodetect.ipv6`, default: `none`).
+    pub ipv6: AutodetectMethod,
 }
 
-impl Default for Autodetect {
+impl Default for AutodetectSettings {
     fn default() -> Self {
-        Autodetect { ipv4: Method::FirstFound, ipv6: Method::None }
+        AutodetectSettings { ipv4: AutodetectMethod::FirstFound, ipv6: AutodetectMethod::None }
     }
 }
 
-/// What routes are written to.
+/// The destination of routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dataplane {
     /// The kernel's routing table.
     Kernel,
-    /// Nothing: a pure route reflector.
+    /// No destination: for a route reflector without pods.
     None,
 }
 
-/// Reads the configuration from a file; the host's name is the default of `node`.
+/// Reads the configuration from a file. The host's name is the default of `node`.
 ///
 /// # Errors
-/// Every mistake in it, or that it can't be read.
+/// Every mistake in the file, or that it can't be read.
 pub fn load(path: &Path) -> Result<DaemonConfig, Vec<Mistake>> {
     let file = path.display().to_string();
     let broken = |rule: String| vec![Mistake { file: file.clone(), line: 0, field: String::new(), rule }];
@@ -104,10 +116,10 @@ pub fn load(path: &Path) -> Result<DaemonConfig, Vec<Mistake>> {
     Ok(DaemonConfig { in_azure: crate::host::cloud::is_azure(), ..config })
 }
 
-/// Reads the configuration from text; `file` names it in mistakes, `host` is the host's name.
+/// Parses the configuration. `file` names it in mistakes; `host` is the host's name.
 ///
 /// # Errors
-/// Every mistake in it.
+/// Every mistake in the text.
 pub fn parse(file: &str, text: &str, host: Option<&str>) -> Result<DaemonConfig, Vec<Mistake>> {
     let mut report = Report::new(file);
     let located = match tree::parse(text, 1) {
@@ -161,11 +173,11 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
         }
     });
     let autodetect = fields.fields("autodetect", report).map(|mut fields| {
-        let method = |value: &Value| scalar::text(value).and_then(|text| Method::parse(&text));
+        let method = |value: &Value| scalar::text(value).and_then(|text| AutodetectMethod::parse(&text));
         let (ipv4, ipv6) = (fields.optional("ipv4", report, method), fields.optional("ipv6", report, method));
         fields.finish(report);
-        let default = Autodetect::default();
-        Autodetect { ipv4: ipv4.unwrap_or(default.ipv4), ipv6: ipv6.unwrap_or(default.ipv6) }
+        let default = AutodetectSettings::default();
+        AutodetectSettings { ipv4: ipv4.unwrap_or(default.ipv4), ipv6: ipv6.unwrap_or(default.ipv6) }
     });
     let ipam = fields.fields("ipam", report).map(|mut fields| {
         let blocks = fields.optional("blocks", report, scalar::number(0, 255));
@@ -176,7 +188,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
             Value::Bool(false) => Ok(None),
             value => scalar::duration(value).map(Some).map_err(|rule| Rule::from(format!("{rule}, or off"))),
         });
-        let default = Ipam::default();
+        let default = IpamSettings::default();
         let blocks = blocks.unwrap_or(default.blocks);
         let max_blocks = max_blocks.unwrap_or(default.max_blocks.max(blocks));
         if max_blocks < blocks {
@@ -184,7 +196,7 @@ fn read(mut fields: Fields<'_>, host: Option<&str>, report: &mut Report) -> Opti
             report.mistake(fields.line("maxBlocks"), "ipam.maxBlocks", rule);
         }
         fields.finish(report);
-        Ipam {
+        IpamSettings {
             blocks,
             free_addresses: free_addresses.unwrap_or(default.free_addresses),
             max_blocks,
@@ -225,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_datastore_is_needed() {
+    fn only_the_datastore_is_required() {
         let config =
             parse("routed.yaml", "datastore: { file: /etc/routed/resources }\n", Some("host-1")).unwrap();
         assert_eq!(
@@ -238,8 +250,8 @@ mod tests {
                 status: Some("127.0.0.1:9179".parse().unwrap()),
                 dataplane: Dataplane::Kernel,
                 route_protocol: 179,
-                autodetect: Autodetect::default(),
-                ipam: Ipam::default(),
+                autodetect: AutodetectSettings::default(),
+                ipam: IpamSettings::default(),
                 in_azure: false,
                 datastore: Datastore::File("/etc/routed/resources".into()),
                 log: "info".into(),
@@ -260,13 +272,13 @@ mod tests {
     }
 
     #[test]
-    fn how_many_blocks_are_claimed_and_when_they_are_released_is_read() {
+    fn every_key_of_ipam_is_read() {
         let ipam = |text: &str| {
             parse("r", &format!("datastore: {{file: /r}}\nipam: {{{text}}}\n"), Some("a"))
                 .map(|config| config.ipam)
         };
         let all = ipam("blocks: 3, freeAddresses: 8, maxBlocks: 4, reclaimAfter: 90s").unwrap();
-        let expected = Ipam {
+        let expected = IpamSettings {
             blocks: 3,
             free_addresses: 8,
             max_blocks: 4,
@@ -274,7 +286,7 @@ mod tests {
         };
         assert_eq!(all, expected);
         assert_eq!(ipam("reclaimAfter: off").unwrap().reclaim_after, None);
-        // More than the default of the other.
+        // The maximum is raised to `blocks` if it is the default.
         assert_eq!(ipam("blocks: 30").unwrap().max_blocks, 30);
         assert_eq!(
             mistakes("datastore: {file: /r}\nipam:\n  blocks: 3\n  maxBlocks: 2\n  reclaimAfter: soon\n"),
@@ -286,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_a_line_of_its_own() {
+    fn each_mistake_has_its_line_and_field() {
         let text = "node: a/b\nsocket: run/s\nstatus: here\ndataplane: bpf\nrouteProtocol: 4\nlog: 'a=b=c'\nsokcet: /x\n";
         assert_eq!(
             mistakes(text),
@@ -306,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn other_datastores_are_refused_by_name() {
+    fn unsupported_datastores_are_refused() {
         assert_eq!(
             mistakes("datastore:\n  kubernetes: {}\n"),
             ["routed.yaml:2: datastore.kubernetes: is not yet supported (got a mapping): remove it"]
@@ -314,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn a_missing_file_is_reported() {
         let mistakes = load(Path::new("/nonexistent/routed.yaml")).unwrap_err();
         assert_eq!(
             mistakes[0].to_string(),

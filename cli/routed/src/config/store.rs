@@ -1,29 +1,30 @@
-//! `datastore` of routed.yaml, and the store that it names.
+//! The key `datastore` of `routed.yaml`, and the store that it names.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{DaemonConfig, absolute_path};
 use datastore::{EtcdSettings, EtcdStore, FileStore, Store, host_and_port};
 use resource::Mistake;
 use resource::reader::{Fields, Report};
 use resource::scalar;
 use resource::tree::Value;
 
-/// The most members that are of use.
+use crate::config::{DaemonConfig, absolute_path};
+
+/// The maximum number of endpoints.
 const MAX_ENDPOINTS: usize = 32;
 
-/// Where resources come from.
+/// The source of the resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Datastore {
-    /// Every `*.yaml` below a directory, an absolute path.
+    /// The `*.yaml` files below a directory, given as an absolute path.
     File(PathBuf),
-    /// One key for each resource in an etcd that all nodes share.
+    /// An etcd cluster that all nodes share, with one key for each resource.
     Etcd(EtcdSettings),
 }
 
 impl Datastore {
-    /// What `show status` calls it.
+    /// Returns the name of the store in `show status`.
     pub(crate) fn describe(&self) -> String {
         match self {
             Datastore::File(directory) => format!("file:{}", directory.display()),
@@ -32,7 +33,7 @@ impl Datastore {
     }
 }
 
-/// Reads `datastore` of routed.yaml.
+/// Parses the key `datastore` of `routed.yaml`.
 pub(crate) fn read(fields: &mut Fields<'_>, report: &mut Report) -> Option<Datastore> {
     let before = report.mistakes.len();
     let line = fields.line("datastore");
@@ -110,40 +111,41 @@ fn read_etcd(mut etcd: Fields<'_>, report: &mut Report) -> Option<EtcdSettings> 
     (report.mistakes.len() == before).then_some(settings)
 }
 
-/// The store, opened.
+/// An open store.
 #[derive(Clone)]
-pub(crate) enum Opened {
+pub(crate) enum OpenStore {
     File(Arc<FileStore>),
     Etcd(Arc<EtcdStore>),
 }
 
-impl Opened {
-    /// Opens the store that a configuration names; etcd is not asked yet.
+impl OpenStore {
+    /// Opens the store of a configuration. An etcd store does not connect yet.
     ///
     /// # Errors
-    /// There is no such directory.
+    /// The directory does not exist.
     pub(crate) fn open(config: &DaemonConfig) -> Result<Self, Mistake> {
         Ok(match &config.datastore {
-            Datastore::File(directory) => Opened::File(Arc::new(FileStore::open(directory)?)),
+            Datastore::File(directory) => OpenStore::File(Arc::new(FileStore::open(directory)?)),
             Datastore::Etcd(settings) => {
                 let state_dir: &Path = &config.state_dir;
-                Opened::Etcd(Arc::new(EtcdStore::open(settings.clone(), Some(state_dir))))
+                OpenStore::Etcd(Arc::new(EtcdStore::open(settings.clone(), Some(state_dir))))
             }
         })
     }
 
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match self {
-            Opened::File(store) => store.clone(),
-            Opened::Etcd(store) => store.clone(),
+            OpenStore::File(store) => store.clone(),
+            OpenStore::Etcd(store) => store.clone(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::parse;
+
+    use super::*;
 
     fn mistakes(text: &str) -> Vec<String> {
         parse("routed.yaml", text, Some("host-1")).unwrap_err().iter().map(ToString::to_string).collect()
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_of_etcds_is_named_with_its_line_and_field() {
+    fn each_mistake_in_etcd_has_its_line_and_field() {
         assert_eq!(
             mistakes(
                 "datastore:\n  etcd:\n    endpoints: [a:1]\n    prefix: x\n    ca: rel\n    certs: /c\n"

@@ -1,61 +1,63 @@
-//! BFD beside the sessions that have it: begun and ended with them, and heeded by them.
+//! BFD sessions of the peers that have BFD configured (RFC 5882). They start and end with the
+//! peer's entry in the daemon.
 
-use bgp::net::{Bfd, BfdPeer, BfdReport, BfdWatch};
 use tokio::sync::watch;
 
-use crate::daemon::{Daemon, Running};
+use bgp::net::{Bfd, BfdPeer, BfdReport, BfdWatch};
 
-/// The BFD session beside a BGP session; both end together.
-pub(crate) struct Detection {
+use crate::daemon::{Daemon, ManagedPeer};
+
+/// The BFD session of one peer. Dropping it ends the session.
+pub(crate) struct BfdSessionHandle {
     peer: BfdPeer,
     pub(crate) reports: watch::Receiver<BfdReport>,
-    _heed: BfdWatch,
+    _watch: BfdWatch,
 }
 
-/// Whether BFD runs: it is begun by the first session that has it.
+/// The BFD engine of the daemon. The first peer with BFD starts it.
 #[derive(Default)]
-pub(crate) enum Detector {
+pub(crate) enum BfdEngine {
     #[default]
     Idle,
-    Running(Bfd),
-    /// It can't, for this reason.
+    Started(Bfd),
+    /// The engine could not be started, with the error.
     Failed(String),
 }
 
-impl Detector {
-    /// Why sessions that should have BFD have none.
+impl BfdEngine {
+    /// Returns why peers with BFD configured have no BFD session.
     pub(crate) fn problem(&self) -> Option<String> {
         match self {
-            Detector::Failed(why) => Some(why.clone()),
-            Detector::Idle | Detector::Running(_) => None,
+            BfdEngine::Failed(error) => Some(error.clone()),
+            BfdEngine::Idle | BfdEngine::Started(_) => None,
         }
     }
 }
 
 impl Daemon {
-    /// Gives a session the BFD that it is to have.
-    pub(crate) async fn detect(&mut self, running: &mut Running) {
-        let wanted = running.plan.bfd;
-        if running.detection.as_ref().map(|detection| detection.peer) == wanted {
+    /// Starts, replaces or ends the BFD session of a peer as its settings require.
+    pub(crate) async fn update_bfd_session(&mut self, peer: &mut ManagedPeer) {
+        let wanted = peer.settings.bfd;
+        if peer.bfd.as_ref().map(|bfd| bfd.peer) == wanted {
             return;
         }
-        let Some(peer) = wanted else {
-            running.detection = None;
+        let Some(wanted) = wanted else {
+            peer.bfd = None;
             return;
         };
-        if !matches!(self.detector, Detector::Running(_)) {
-            self.detector = match Bfd::spawn() {
-                Ok(bfd) => Detector::Running(bfd),
+        if !matches!(self.bfd, BfdEngine::Started(_)) {
+            self.bfd = match Bfd::spawn() {
+                Ok(bfd) => BfdEngine::Started(bfd),
                 Err(error) => {
                     tracing::error!("{error}");
-                    Detector::Failed(error.to_string())
+                    BfdEngine::Failed(error.to_string())
                 }
             };
         }
-        if let Detector::Running(bfd) = &self.detector {
-            let reports = bfd.session(peer).await;
-            let watch_bfd = running.handle.watch_bfd(reports.clone());
-            running.detection = Some(Detection { peer, reports, _heed: watch_bfd });
+        if let BfdEngine::Started(bfd) = &self.bfd {
+            let reports = bfd.session(wanted).await;
+            let bfd_watch = peer.handle.watch_bfd(reports.clone());
+            peer.bfd = Some(BfdSessionHandle { peer: wanted, reports, _watch: bfd_watch });
         }
     }
 }

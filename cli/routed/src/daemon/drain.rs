@@ -1,37 +1,38 @@
-//! Leaving the cluster without losing a packet: others are told first (RFC 8326), then the blocks are withdrawn, then
-//! the daemon ends.
+//! The state of a drain. A drain takes the node out of the cluster without packet loss: the own
+//! blocks are advertised with GRACEFUL_SHUTDOWN (RFC 8326), then withdrawn, then the daemon ends.
 
 use std::time::{Duration, Instant};
 
-use api::ControlError;
 use tokio::sync::oneshot;
 
-/// Asked for by `routectl drain`; the answer is whether it began.
+use api::ControlError;
+
+/// A request of `routectl drain`. The answer reports whether the drain began.
 pub(crate) struct DrainRequest {
     pub(crate) wait: Duration,
     pub(crate) answer: oneshot::Sender<Result<(), ControlError>>,
 }
 
-/// How far it is.
+/// The progress of a drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Drain {
-    /// Nobody has asked for it.
+pub(crate) enum DrainState {
+    /// No drain is requested.
     #[default]
-    No,
-    /// Own blocks are announced as going away, until then.
+    Inactive,
+    /// The own blocks are advertised with GRACEFUL_SHUTDOWN until this time.
     Announced(Instant),
-    /// They are withdrawn; the daemon ends then.
+    /// The own blocks are withdrawn. The daemon ends at this time.
     Withdrawn(Instant),
-    /// Nothing is left to do but to end.
+    /// The drain is complete; the daemon ends.
     Done,
 }
 
-impl Drain {
-    /// When the next step is due.
+impl DrainState {
+    /// Returns the time of the next step.
     pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
-            Drain::Announced(at) | Drain::Withdrawn(at) => Some(at),
-            Drain::No | Drain::Done => None,
+            DrainState::Announced(at) | DrainState::Withdrawn(at) => Some(at),
+            DrainState::Inactive | DrainState::Done => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The steps of a drain: announce the own blocks as going away, withdraw them, end the daemon.
+//! The steps of a drain, and the paths that this node originates meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -6,60 +6,62 @@ use api::ControlError;
 use routing::{ClusterPolicy, Source};
 
 use crate::daemon::Daemon;
-use crate::daemon::drain::{Drain, DrainRequest};
-use crate::node_config::Plan;
+use crate::daemon::drain::{DrainRequest, DrainState};
+use crate::node_config::{NodeConfig, policy};
 
-/// From the withdrawal to the end: messages have to reach the peers' kernels and ours.
-const WITHDRAWN_FOR: Duration = Duration::from_secs(1);
+/// The time between the withdrawal and the end of the daemon: the withdrawals have to reach the
+/// peers, and the changes that follow have to reach the kernels.
+const WITHDRAWAL_DELAY: Duration = Duration::from_secs(1);
 
 impl Daemon {
-    /// Whether the daemon is to end because the node is drained.
+    /// Returns whether a drain is complete, so that the daemon has to end.
     pub(crate) fn is_drained(&self) -> bool {
-        self.drain == Drain::Done
+        self.drain == DrainState::Done
     }
 
-    /// Begins to drain the node.
+    /// Starts a drain and answers the request.
     pub(crate) async fn begin_drain(&mut self, request: DrainRequest) {
-        let roster = self.roster.borrow().clone();
-        let outcome = match &roster.plan {
-            _ if self.drain != Drain::No => Err(ControlError::AlreadyDraining),
+        let state = self.state.borrow().clone();
+        let outcome = match &state.node_config {
+            _ if self.drain != DrainState::Inactive => Err(ControlError::AlreadyDraining),
             None => Err(ControlError::NoNode),
-            Some(plan) if plan.listen_port.is_none() => Err(ControlError::BgpDisabled),
-            Some(plan) => {
+            Some(node_config) if node_config.listen_port.is_none() => Err(ControlError::BgpDisabled),
+            Some(node_config) => {
                 tracing::info!(wait = ?request.wait, "draining: own blocks are announced with GRACEFUL_SHUTDOWN");
-                self.drain = Drain::Announced(Instant::now() + request.wait);
-                self.announce(plan).await;
+                self.drain = DrainState::Announced(Instant::now() + request.wait);
+                self.originate_local_paths(node_config).await;
                 Ok(())
             }
         };
-        // Whoever asked may have gone.
+        // The client may have disconnected.
         let _ = request.answer.send(outcome);
     }
 
-    /// Does what is due.
-    pub(crate) async fn go_on_draining(&mut self) {
+    /// Takes the next step of the drain.
+    pub(crate) async fn advance_drain(&mut self) {
         self.drain = match self.drain {
-            Drain::Announced(_) => {
+            DrainState::Announced(_) => {
                 tracing::info!("draining: own blocks are withdrawn");
-                Drain::Withdrawn(Instant::now() + WITHDRAWN_FOR)
+                DrainState::Withdrawn(Instant::now() + WITHDRAWAL_DELAY)
             }
-            Drain::Withdrawn(_) => Drain::Done,
+            DrainState::Withdrawn(_) => DrainState::Done,
             other => other,
         };
-        let plan = self.roster.borrow().plan.clone();
-        if let Some(plan) = plan {
-            self.announce(&plan).await;
+        let node_config = self.state.borrow().node_config.clone();
+        if let Some(node_config) = node_config {
+            self.originate_local_paths(&node_config).await;
         }
     }
 
-    /// Tells the RIB what this node has, as far as it is to be told.
-    pub(crate) async fn announce(&self, plan: &Plan) {
-        let links = if plan.needs_links { crate::node_config::policy::links() } else { Vec::new() };
-        let draining = self.drain != Drain::No;
-        self.rib.set_cluster_policy(ClusterPolicy { links, draining, ..plan.policy.clone() }).await;
+    /// Sets the cluster policy of the RIB and originates this node's blocks, as far as the state
+    /// of the drain permits.
+    pub(crate) async fn originate_local_paths(&self, node_config: &NodeConfig) {
+        let links = if node_config.needs_links { policy::links() } else { Vec::new() };
+        let draining = self.drain != DrainState::Inactive;
+        self.rib.set_cluster_policy(ClusterPolicy { links, draining, ..node_config.policy.clone() }).await;
         let local = match self.drain {
-            Drain::No | Drain::Announced(_) => plan.local.clone(),
-            Drain::Withdrawn(_) | Drain::Done => Vec::new(),
+            DrainState::Inactive | DrainState::Announced(_) => node_config.local.clone(),
+            DrainState::Withdrawn(_) | DrainState::Done => Vec::new(),
         };
         self.rib.originate(Source::Local, local).await;
     }

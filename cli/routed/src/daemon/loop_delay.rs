@@ -1,35 +1,39 @@
-//! How late the daemon's loop gives everybody their turn: what stalls it delays sessions, routes and answers alike.
+//! The delay of the daemon's loop: how late a timer fires. A stall of the runtime delays
+//! sessions, routes and API requests alike.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
+
+use api::view::EventKind;
 use tunnel::latency::Latency;
 
 use crate::journal::JournalHandle;
-use api::view::EventKind;
 
-/// Between two turns that are timed: rare enough to cost nothing, often enough to meet what takes seconds.
-const EVERY: Duration = Duration::from_secs(1);
-/// What is worth a line: a third of the shortest hold time.
-const LONG: Duration = Duration::from_secs(1);
+/// The interval between two measurements.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The delay that is logged: a third of the shortest hold time.
+const REPORTED_DELAY: Duration = Duration::from_secs(1);
 
-/// Begins to time turns.
+/// Starts to measure. The receiver has the delays since the start.
 pub(crate) fn start(journal: JournalHandle) -> watch::Receiver<Latency> {
     let (sender, receiver) = watch::channel(Latency::default());
     tokio::spawn(async move {
         let mut latency = Latency::default();
         while !sender.is_closed() {
-            let due = Instant::now() + EVERY;
-            sleep_until(due.into()).await; // why: what is measured is when it ends
-            let late = due.elapsed();
-            latency.note(late);
+            let due = Instant::now() + INTERVAL;
+            sleep_until(due).await; // why: the delay of this timer is measured
+            let delay = due.elapsed();
+            latency.note(delay);
             sender.send_replace(latency);
-            if late >= LONG {
-                let text =
-                    format!("nobody had a turn for {} ms: is the machine out of CPU time?", late.as_millis());
+            if delay >= REPORTED_DELAY {
+                let text = format!(
+                    "nobody had a turn for {} ms: is the machine out of CPU time?",
+                    delay.as_millis()
+                );
                 tracing::warn!("{text}");
-                journal.note(EventKind::Daemon, "stalled", None, text);
+                journal.record(EventKind::Daemon, "stalled", None, text);
             }
         }
     });
@@ -38,18 +42,18 @@ pub(crate) fn start(journal: JournalHandle) -> watch::Receiver<Latency> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use api::Journalled;
+    use api::EventSource;
 
-    #[tokio::test]
-    async fn a_loop_that_is_held_up_is_seen_and_said() {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_loop_is_measured_and_recorded() {
         let journal = JournalHandle::start();
-        let mut seen = start(journal.clone());
+        let mut latency = start(journal.clone());
         tokio::task::yield_now().await;
-        // The one thread of this runtime stands still meanwhile.
-        std::thread::sleep(EVERY + LONG + Duration::from_millis(200)); // why: the stall itself
-        seen.changed().await.unwrap();
-        assert_eq!(seen.borrow().longer_than(LONG), 1);
+        tokio::time::advance(INTERVAL + REPORTED_DELAY + Duration::from_millis(200)).await;
+        latency.changed().await.unwrap();
+        assert_eq!(latency.borrow().longer_than(REPORTED_DELAY), 1);
         tokio::time::timeout(Duration::from_secs(5), async {
             while journal.events(None, false).await.unwrap().events.is_empty() {
                 tokio::task::yield_now().await;

@@ -3,52 +3,55 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datastore::StoreState;
 use tokio::sync::{mpsc, watch};
+
+use datastore::StoreState;
 
 use crate::daemon::Daemon;
 use crate::node_config::password::Passwords;
 
-/// How often files are looked at. Secrets are replaced in many ways, links to links among them, of which
-/// the kernel tells too little.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The interval at which the files are read. Secrets are replaced in many ways, chains of symbolic
+/// links among them, and inotify does not report all of them.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Daemon {
-    /// Says when a password is another than it was: then [`Daemon::read_passwords`].
+    /// Returns a channel that receives whenever a password file has changed.
+    /// [`Daemon::read_passwords`] applies the change.
     pub(crate) fn password_changes(&self) -> mpsc::Receiver<()> {
         let (changed, changes) = mpsc::channel(1);
         tokio::spawn(watch(self.passwords.subscribe(), changed));
         changes
     }
 
-    /// Arranges anew what depends on passwords.
+    /// Applies the resources again, with the passwords that the files contain now.
     pub(crate) async fn read_passwords(&mut self) {
-        let roster = self.roster.borrow().clone();
-        let Some(revision) = roster.revision.clone() else { return };
+        let state = self.state.borrow().clone();
+        let Some(revision) = state.revision.clone() else { return };
         tracing::info!("a password file has changed");
-        let (snapshot, warnings) = (roster.snapshot.clone(), roster.warnings.clone());
-        self.arrange(StoreState { snapshot, warnings, revision, refused: roster.refused.clone() }).await;
+        let (snapshot, warnings) = (state.snapshot.clone(), state.warnings.clone());
+        self.apply_resources(StoreState { snapshot, warnings, revision, refused: state.refused.clone() })
+            .await;
     }
 }
 
-/// Says when a file holds something else than it did.
+/// Sends to `changed` when the contents of a file differ from what is in use.
 async fn watch(mut passwords: watch::Receiver<Arc<Passwords>>, changed: mpsc::Sender<()>) {
     loop {
         let known = passwords.borrow_and_update().clone();
-        let news = if known.is_empty() {
+        let changed_files = if known.is_empty() {
             passwords.changed().await
         } else {
-            // why: the interval at which files are looked at.
-            tokio::time::timeout(LOOK_AGAIN, passwords.changed()).await.unwrap_or(Ok(()))
+            // why: the interval at which the files are read
+            tokio::time::timeout(POLL_INTERVAL, passwords.changed()).await.unwrap_or(Ok(()))
         };
-        if news.is_err() {
+        if changed_files.is_err() {
             return;
         }
         if passwords.has_changed().unwrap_or(false) || known.is_empty() {
             continue;
         }
         let before = Arc::clone(&known);
-        let now = tokio::task::spawn_blocking(move || before.again()).await;
+        let now = tokio::task::spawn_blocking(move || before.reread()).await;
         if now.is_ok_and(|now| now != *known) && changed.send(()).await.is_err() {
             return;
         }
@@ -70,9 +73,9 @@ mod tests {
         tokio::spawn(watch(receiver, changes));
         sender.send_replace(now());
         std::fs::write(&path, "two").unwrap();
-        tokio::time::timeout(LOOK_AGAIN * 5, changed.recv()).await.unwrap().unwrap();
+        tokio::time::timeout(POLL_INTERVAL * 5, changed.recv()).await.unwrap().unwrap();
         sender.send_replace(now());
         std::fs::remove_file(&path).unwrap();
-        tokio::time::timeout(LOOK_AGAIN * 5, changed.recv()).await.unwrap().unwrap();
+        tokio::time::timeout(POLL_INTERVAL * 5, changed.recv()).await.unwrap().unwrap();
     }
 }

@@ -1,6 +1,6 @@
-//! Whether this start follows an earlier run on a machine that has been up all the time: then the kernel
-//! forwards as before, peers keep this node's routes (RFC 4724), and they must not be told too early
-//! that they have all of them again.
+//! Detection of a daemon restart on a machine that has been up since the previous run. The kernel
+//! has forwarded meanwhile, so peers retain this node's routes (RFC 4724), and End-of-RIB must not
+//! be sent before all routes are advertised again.
 
 use std::io;
 use std::path::Path;
@@ -9,24 +9,24 @@ use std::time::Duration;
 use bgp::{Families, PeerId};
 use routing::actor::RibHandle;
 
-/// The file in `stateDir` that a run leaves behind.
+/// The file in `stateDir` that identifies the boot of the previous run.
 const FILE: &str = "boot-id";
-/// The kernel's name for the time since the machine was started.
+/// The kernel's identifier of the current boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// How long peers that have restarted too are waited for, once all others are there: each of two that
-/// wait for the other would wait for ever.
-const WAIT_FOR_RESTARTING: Duration = Duration::from_secs(45);
+/// The time limit for peers that restart at the same time, after all other peers are done: two such
+/// peers would wait for each other forever.
+const RESTARTING_PEER_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// For which families forwarding has gone on since an earlier run, all or none; and leaves the mark for
-/// the next start.
-pub(crate) fn forwarding_since_before(state_dir: &Path) -> Families {
+/// Returns the families whose forwarding state was preserved since the previous run, all or none,
+/// and writes the boot ID for the next start.
+pub(crate) fn preserved_families(state_dir: &Path) -> Families {
     let Ok(now) = std::fs::read_to_string(BOOT_ID) else { return Families::NONE };
     let file = state_dir.join(FILE);
     let before = std::fs::read_to_string(&file).ok();
     if before.as_deref() == Some(now.as_str()) {
         return Families::BOTH;
     }
-    if let Err(error) = leave(state_dir, &file, &now) {
+    if let Err(error) = write_boot_id(state_dir, &file, &now) {
         tracing::warn!(
             file = %file.display(),
             %error,
@@ -36,18 +36,18 @@ pub(crate) fn forwarding_since_before(state_dir: &Path) -> Families {
     Families::NONE
 }
 
-fn leave(state_dir: &Path, file: &Path, boot_id: &str) -> io::Result<()> {
+fn write_boot_id(state_dir: &Path, file: &Path, boot_id: &str) -> io::Result<()> {
     std::fs::create_dir_all(state_dir)?;
     let new = file.with_extension("new");
     std::fs::write(&new, boot_id)?;
     std::fs::rename(new, file)
 }
 
-/// Waits until this node knows what its peers know, at most `limit`.
-pub(crate) async fn caught_up(rib: RibHandle, peers: Vec<PeerId>, limit: Duration) {
+/// Waits until this node has received the routes of its peers, at most `limit`.
+pub(crate) async fn wait_until_caught_up(rib: RibHandle, peers: Vec<PeerId>, limit: Duration) {
     let all = async {
         let _ = rib.caught_up(peers.clone()).await;
-        let _ = tokio::time::timeout(WAIT_FOR_RESTARTING, rib.settled(peers)).await;
+        let _ = tokio::time::timeout(RESTARTING_PEER_TIMEOUT, rib.settled(peers)).await;
     };
     let _ = tokio::time::timeout(limit, all).await;
 }
@@ -57,12 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_start_after_an_earlier_one_since_the_machine_is_up_is_a_restart() {
+    fn forwarding_is_preserved_only_after_an_earlier_start_in_the_same_boot() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(forwarding_since_before(dir.path()), Families::NONE);
-        assert_eq!(forwarding_since_before(dir.path()), Families::BOTH);
+        assert_eq!(preserved_families(dir.path()), Families::NONE);
+        assert_eq!(preserved_families(dir.path()), Families::BOTH);
         std::fs::write(dir.path().join(FILE), "another\n").expect("written");
-        assert_eq!(forwarding_since_before(dir.path()), Families::NONE);
-        assert_eq!(forwarding_since_before(dir.path()), Families::BOTH);
+        assert_eq!(preserved_families(dir.path()), Families::NONE);
+        assert_eq!(preserved_families(dir.path()), Families::BOTH);
     }
 }

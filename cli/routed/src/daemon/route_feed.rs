@@ -1,14 +1,15 @@
-//! From the RIB to the kernel: best paths become what the tunnels learn.
+//! Forwards the best paths of the RIB to the tunnels.
+
+use tokio::sync::mpsc;
 
 use routing::{BestChange, SourceKind};
-use tokio::sync::mpsc;
 use tunnel::{LearnedPath, PathKind, RouteChange, TunnelHandle};
 
 use crate::journal::JournalHandle;
-use crate::journal::RouteNews;
+use crate::journal::RouteSummary;
 
-/// Forwards changes until the RIB ends. When `sync` speaks, all that the RIB said before it is
-/// forwarded first, and then that the routes are whole.
+/// Forwards changes until the RIB ends. When `sync` receives, all changes that the RIB sent before
+/// are forwarded first, then the tunnels are told that the routes are complete.
 pub(crate) async fn feed(
     mut changes: mpsc::Receiver<Vec<BestChange>>,
     mut sync: mpsc::Receiver<()>,
@@ -16,13 +17,13 @@ pub(crate) async fn feed(
     journal: JournalHandle,
 ) {
     let Some(tunnel) = tunnel else {
-        // The RIB sees that nobody listens and keeps no changes.
+        // Without a receiver the RIB keeps no changes.
         drop(changes);
         while sync.recv().await.is_some() {}
         return;
     };
     loop {
-        let (batch, whole) = tokio::select! {
+        let (batch, complete) = tokio::select! {
             biased;
             batch = changes.recv() => match batch {
                 Some(batch) => (batch, false),
@@ -36,25 +37,25 @@ pub(crate) async fn feed(
                 (batch, true)
             }
         };
-        let mut news = RouteNews::default();
+        let mut summary = RouteSummary::default();
         batch
             .iter()
-            .for_each(|change| news.count(change.prefix, change.best.as_ref().map(|best| best.next_hop)));
-        journal.note_routes(news);
-        let learned = tunnel.routes(batch.into_iter().map(learn).collect()).await;
-        let told = if whole { learned.and(tunnel.in_sync().await) } else { learned };
-        if let Err(error) = told {
+            .for_each(|change| summary.count(change.prefix, change.best.as_ref().map(|best| best.next_hop)));
+        journal.record_routes(summary);
+        let sent = tunnel.routes(batch.into_iter().map(route_change).collect()).await;
+        let sent = if complete { sent.and(tunnel.in_sync().await) } else { sent };
+        if let Err(error) = sent {
             tracing::error!(%error, "routes no longer reach the kernel");
             return;
         }
     }
 }
 
-/// What a change of a best path is for the kernel.
-pub(crate) fn learn(change: BestChange) -> RouteChange {
+/// Converts a change of a best path for the tunnels.
+pub(crate) fn route_change(change: BestChange) -> RouteChange {
     let learned = change.best.and_then(|best| {
         let kind = match best.kind {
-            // The kernel's state for own blocks follows from the configuration.
+            // The kernel state of own blocks follows from the configuration.
             SourceKind::Local => return None,
             SourceKind::Static => PathKind::Static,
             SourceKind::Ibgp | SourceKind::Ebgp | SourceKind::Client if best.discards => PathKind::Discard,

@@ -1,21 +1,22 @@
-//! What the daemon runs at one moment: the source of all that `routectl show` says.
+//! The published state of the daemon: the source of the views of `routectl show`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bgp::PeerId;
-use bgp::net::{BfdReport, PeerStatus};
-use routing::policy::PrefixLimit;
 use tokio::sync::watch;
 
-use crate::node_config::Plan;
-use crate::node_config::peering::Peering;
+use bgp::PeerId;
+use bgp::net::{BfdReport, PeerStatus};
 use datastore::Revision;
 use resource::{Mistake, Snapshot, Warning};
+use routing::policy::PrefixLimit;
 
-/// A session that is run.
+use crate::node_config::NodeConfig;
+use crate::node_config::peering::Peering;
+
+/// A peer of the daemon.
 #[derive(Clone, Debug)]
-pub(crate) struct RosterPeer {
+pub(crate) struct PeerEntry {
     pub(crate) id: PeerId,
     pub(crate) peering: Peering,
     pub(crate) max_prefixes: Option<PrefixLimit>,
@@ -23,39 +24,40 @@ pub(crate) struct RosterPeer {
     pub(crate) bfd: Option<watch::Receiver<BfdReport>>,
 }
 
-/// The state of the daemon as its parts were last arranged.
+/// The state of the daemon after resources were last applied.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Roster {
+pub(crate) struct DaemonState {
     pub(crate) snapshot: Snapshot,
     pub(crate) revision: Option<Revision>,
     pub(crate) warnings: Vec<Warning>,
-    /// In a shared store, what is wrong with resources that don't run while the others do.
+    /// The mistakes in resources of a shared store that are refused while the others are used.
     pub(crate) refused: Vec<Mistake>,
-    /// What is wrong with resources that are not running.
+    /// The mistakes in resources that are not used, one line each.
     pub(crate) mistakes: Vec<String>,
-    pub(crate) plan: Option<Arc<Plan>>,
-    /// Why there is no plan, or why part of it can't be done.
+    /// The configuration in use; `None` before the first valid one.
+    pub(crate) node_config: Option<Arc<NodeConfig>>,
+    /// Why there is no configuration, or why a part of it can't be applied, one line each.
     pub(crate) problems: Vec<String>,
-    pub(crate) peers: Vec<RosterPeer>,
-    /// The port that is listened on.
+    pub(crate) peers: Vec<PeerEntry>,
+    /// The port that BGP listens on.
     pub(crate) listening: Option<u16>,
-    /// All routes were there once, and the kernel was swept.
+    /// True if all routes were received once and stale kernel routes were removed.
     pub(crate) in_sync: bool,
 }
 
-impl Roster {
-    /// The peer with this name, or with this address.
-    pub(crate) fn peer_named(&self, name: &str) -> Option<&RosterPeer> {
-        let is = |peer: &&RosterPeer| peer.peering.name == name || name.parse() == Ok(peer.peering.address);
+impl DaemonState {
+    /// Returns the peer with this name or address.
+    pub(crate) fn peer_named(&self, name: &str) -> Option<&PeerEntry> {
+        let is = |peer: &&PeerEntry| peer.peering.name == name || name.parse() == Ok(peer.peering.address);
         self.peers.iter().find(is)
     }
 
-    /// The name of a peer.
+    /// Returns the name of a peer.
     pub(crate) fn name_of(&self, id: PeerId) -> Option<&str> {
         self.peers.iter().find(|peer| peer.id == id).map(|peer| peer.peering.name.as_str())
     }
 
-    /// The name of the node that has an address.
+    /// Returns the name of the node that has an address.
     pub(crate) fn node_at(&self, address: IpAddr) -> Option<&str> {
         let has = |node: &&resource::Node| {
             node.ipv4.is_some_and(|net| IpAddr::V4(net.addr()) == address)

@@ -1,28 +1,30 @@
-//! What the resources and the daemon say.
+//! Checks of the resources and of the daemon's own reports.
 
-use super::{Code, Facts, Finding, some};
 use resource::{EncapsulationMode, Node};
 
-/// Whether the daemon does all it should.
-pub(super) fn readiness(facts: &Facts) -> Vec<Finding> {
+use super::{DoctorFacts, Finding, FindingCode, join_names};
+
+/// Checks that the daemon is ready.
+pub(super) fn readiness(facts: &DoctorFacts) -> Vec<Finding> {
     let status = &facts.status;
-    // What is wrong with resources is told by itself.
-    let told = |reason: &&String| !status.mistakes.iter().any(|mistake| reason.contains(mistake.as_str()));
-    let reasons = status.not_ready.iter().filter(told);
+    // Mistakes in resources are findings of their own.
+    let has_own_finding =
+        |reason: &&String| !status.mistakes.iter().any(|mistake| reason.contains(mistake.as_str()));
+    let reasons = status.not_ready.iter().filter(has_own_finding);
     let of = |reason: &String| {
         let remedy = "journalctl -u routed, routectl show status";
-        Finding::error(Code::NotReady, "the daemon is not ready", reason, remedy)
+        Finding::error(FindingCode::NotReady, "the daemon is not ready", reason, remedy)
     };
     reasons.map(of).collect()
 }
 
-/// Whether all resources run.
-pub(super) fn resources(facts: &Facts) -> Vec<Finding> {
+/// Checks that all resources are valid.
+pub(super) fn resources(facts: &DoctorFacts) -> Vec<Finding> {
     let of = |mistake: &String| {
         let twice = ["TunnelAddr", "TunnelMACAddr", "podCIDRs"].iter().any(|field| mistake.contains(field));
         if twice && mistake.contains("must be unique") {
             return Finding::error(
-                Code::DuplicateTunnelAddress,
+                FindingCode::DuplicateTunnelAddress,
                 "two nodes would get each other's packets: they have one tunnel address",
                 mistake,
                 "take the field out of one of them, so that it follows from its blocks: routectl get node NAME -o yaml, \
@@ -30,7 +32,7 @@ pub(super) fn resources(facts: &Facts) -> Vec<Finding> {
             );
         }
         Finding::error(
-            Code::Resources,
+            FindingCode::Resources,
             "a resource is wrong and does not run; what ran before does",
             mistake,
             "correct it where the line says; routectl validate -f checks a file",
@@ -39,13 +41,13 @@ pub(super) fn resources(facts: &Facts) -> Vec<Finding> {
     facts.status.mistakes.iter().map(of).collect()
 }
 
-fn crosses_subnets(facts: &Facts) -> bool {
+fn crosses_subnets(facts: &DoctorFacts) -> bool {
     let cluster = facts.snapshot.configuration.routed.encapsulation;
     facts.snapshot.pools.iter().any(|pool| pool.effective(cluster).1 == EncapsulationMode::CrossSubnet)
 }
 
-/// Whether every node's subnet is known, where that decides what is wrapped.
-pub(super) fn node_subnets(facts: &Facts) -> Vec<Finding> {
+/// Checks that every node's subnet is known, if a pool is cross-subnet.
+pub(super) fn node_subnets(facts: &DoctorFacts) -> Vec<Finding> {
     if !crosses_subnets(facts) {
         return Vec::new();
     }
@@ -53,7 +55,7 @@ pub(super) fn node_subnets(facts: &Facts) -> Vec<Finding> {
     let of = |node: &Node| {
         let net = node.ipv4.map(|net| net.to_string()).unwrap_or_default();
         Finding::warning(
-            Code::NodeSubnet,
+            FindingCode::NodeSubnet,
             format!("{} has a subnet of one address: cross-subnet always tunnels to and from it", node.name),
             format!("Node {}: spec.bgp.ipv4Address is {net}", node.name),
             format!(
@@ -66,8 +68,8 @@ pub(super) fn node_subnets(facts: &Facts) -> Vec<Finding> {
     facts.snapshot.nodes.iter().filter(alone).map(of).collect()
 }
 
-/// Whether any two nodes agree on being neighbours, where that decides what is wrapped.
-pub(super) fn subnet_asymmetry(facts: &Facts) -> Vec<Finding> {
+/// Checks that any two nodes agree on being in one subnet, if a pool is cross-subnet.
+pub(super) fn subnet_asymmetry(facts: &DoctorFacts) -> Vec<Finding> {
     if !crosses_subnets(facts) {
         return Vec::new();
     }
@@ -86,19 +88,19 @@ pub(super) fn subnet_asymmetry(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     }
     vec![Finding::warning(
-        Code::SubnetAsymmetry,
+        FindingCode::SubnetAsymmetry,
         "of two nodes one takes the other for a neighbour, and not the other way round: packets go wrapped one way alone",
-        format!("{} has {own}, and does not agree with {}", me.name, some(&odd)),
+        format!("{} has {own}, and does not agree with {}", me.name, join_names(&odd)),
         "give all nodes of one subnet the same length in spec.bgp.ipv4Address",
     )]
 }
 
-/// Whether the datastore is there.
-pub(super) fn store(facts: &Facts) -> Vec<Finding> {
+/// Checks that the datastore is reachable.
+pub(super) fn store(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(store) = facts.status.store.as_ref().filter(|store| !store.connected) else { return Vec::new() };
     let runs = if store.from_snapshot { "the snapshot on disk runs" } else { "what was known runs" };
     vec![Finding::warning(
-        Code::Store,
+        FindingCode::Store,
         format!("the datastore is out of reach: {runs}, and changes are not seen"),
         format!(
             "{} since {}: {}",
@@ -113,18 +115,20 @@ pub(super) fn store(facts: &Facts) -> Vec<Finding> {
     )]
 }
 
-/// What else the daemon warns of.
-pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
+/// Reports the remaining warnings of the daemon.
+pub(super) fn warnings(facts: &DoctorFacts) -> Vec<Finding> {
     let host = facts.host.as_ref();
-    let told = |line: &str| {
-        let by_sysctl = |host: &super::Host| host.sysctls.iter().any(|s| s.problem.as_deref() == Some(line));
-        let by_problem = |host: &super::Host| host.problems.iter().any(|problem| problem == line);
-        // The same thing as /32 subnets, of which there is a finding each.
+    let has_own_finding = |line: &str| {
+        let by_sysctl =
+            |host: &super::HostFacts| host.sysctls.iter().any(|s| s.problem.as_deref() == Some(line));
+        let by_problem = |host: &super::HostFacts| host.problems.iter().any(|problem| problem == line);
+        // Each /32 subnet has a finding of its own.
         let by_subnet = line.contains("a subnet of one address");
         let by_store = facts.status.store.is_some() && line.contains("datastore");
         host.is_some_and(|host| by_sysctl(host) || by_problem(host)) || by_subnet || by_store
     };
-    let of =
-        |line: &String| Finding::warning(Code::Warning, line, "routectl show status", "as the line says");
-    facts.status.warnings.iter().filter(|line| !told(line)).map(of).collect()
+    let of = |line: &String| {
+        Finding::warning(FindingCode::Warning, line, "routectl show status", "as the line says")
+    };
+    facts.status.warnings.iter().filter(|line| !has_own_finding(line)).map(of).collect()
 }

@@ -1,8 +1,5 @@
-//! Gathers what `routectl doctor` looks at.
+//! Gathers the facts for `routectl doctor`.
 
-use crate::doctor::RulesetError;
-use crate::view::task_error;
-use api::ControlError;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,26 +7,30 @@ use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
+
+use api::Control;
+use api::ControlError;
+use api::view::Diagnosis;
 use tunnel::netlink::links::{self, LinkRecord};
 use tunnel::netlink::routes::{self, RouteRecord, RouteVia};
 use tunnel::netlink::rules::{self, RuleRecord};
 use tunnel::netlink::{KernelError, RequestSocket};
 use tunnel::report::DataplaneReport;
 
-use crate::doctor::{Facts, Host, examine};
+use crate::doctor::RulesetError;
+use crate::doctor::{DoctorFacts, HostFacts, run_checks};
 use crate::view::Views;
-use api::Control;
-use api::view::Diagnosis;
+use crate::view::task_error;
 
-/// A ruleset is listed within so long, or not at all.
-const LISTED_WITHIN: Duration = Duration::from_secs(10);
-/// The longest listing that is read, in octets: a node with ten thousand services.
-const LONGEST_LISTING: u64 = 64 * 1024 * 1024;
-/// Routes of other programs that are kept, of those below the pools.
-const MOST_FOREIGN: usize = 1000;
+/// The time limit for listing the nftables ruleset.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest listing that is read, in octets: enough for a node with ten thousand services.
+const MAX_LISTING: u64 = 64 * 1024 * 1024;
+/// The maximum number of other programs' routes that are kept.
+const MAX_FOREIGN_ROUTES: usize = 1000;
 
-/// What netlink says.
-struct Kernel {
+/// The objects that are read by netlink.
+struct KernelRecords {
     links: Vec<LinkRecord>,
     parent: Option<u32>,
     foreign: Vec<RouteRecord>,
@@ -38,40 +39,44 @@ struct Kernel {
 }
 
 impl Views {
-    /// Looks at everything.
-    pub(crate) async fn examined(&self) -> Result<Diagnosis, ControlError> {
+    /// Gathers the facts and runs all checks.
+    pub(crate) async fn diagnose(&self) -> Result<Diagnosis, ControlError> {
         let (status, peers, tunnels) = (self.status().await, self.peers().await, self.tunnels().await);
-        let roster = self.roster();
-        let may_use =
-            |encapsulation| roster.plan.as_ref().is_some_and(|plan| plan.tunnel.may_use(encapsulation));
+        let state = self.state();
+        let may_use = |encapsulation| {
+            state.node_config.as_ref().is_some_and(|node_config| node_config.tunnel.may_use(encapsulation))
+        };
         let host = match self.summary().await {
             Some(report) => Some(self.host(report).await?),
             None => None,
         };
-        Ok(examine(&Facts {
+        Ok(run_checks(&DoctorFacts {
             status,
             peers,
             tunnels,
-            snapshot: roster.snapshot.clone(),
+            snapshot: state.snapshot.clone(),
             uses_ipip: may_use(tunnel::Encapsulation::Ipip),
-            uses_vxlan: roster.plan.as_ref().is_some_and(|plan| plan.tunnel.needs_vxlan()),
+            uses_vxlan: state
+                .node_config
+                .as_ref()
+                .is_some_and(|node_config| node_config.tunnel.needs_vxlan()),
             host,
         }))
     }
 
-    async fn host(&self, report: DataplaneReport) -> Result<Host, ControlError> {
-        let roster = self.roster();
-        let plan = roster.plan.as_ref();
-        let metric = plan.map_or(0, |plan| plan.tunnel.route_metric);
-        let own = plan.map(|plan| plan.tunnel.local.blocks.clone()).unwrap_or_default();
-        let address = plan.and_then(|plan| plan.tunnel.local.underlay());
-        let ranges: Vec<IpNet> = roster.snapshot.blocks().into_values().flatten().collect();
+    async fn host(&self, report: DataplaneReport) -> Result<HostFacts, ControlError> {
+        let state = self.state();
+        let node_config = state.node_config.as_ref();
+        let metric = node_config.map_or(0, |node_config| node_config.tunnel.route_metric);
+        let own = node_config.map(|node_config| node_config.tunnel.local.blocks.clone()).unwrap_or_default();
+        let address = node_config.and_then(|node_config| node_config.tunnel.local.underlay());
+        let ranges: Vec<IpNet> = state.snapshot.blocks().into_values().flatten().collect();
         let protocol = self.config.route_protocol;
-        let look = move || look(&ranges, &own, address, protocol);
-        let seen = tokio::task::spawn_blocking(look).await.map_err(task_error)?;
-        let Kernel { links, parent, foreign, pods, rules } =
-            seen.map_err(|error| ControlError::Kernel(error.to_string()))?;
-        Ok(Host {
+        let read = move || read_kernel(&ranges, &own, address, protocol);
+        let records = tokio::task::spawn_blocking(read).await.map_err(task_error)?;
+        let KernelRecords { links, parent, foreign, pods, rules } =
+            records.map_err(|error| ControlError::Kernel(error.to_string()))?;
+        Ok(HostFacts {
             sysctls: report.sysctls,
             failures: report.failures,
             problems: report.problems,
@@ -86,12 +91,12 @@ impl Views {
     }
 }
 
-fn look(
+fn read_kernel(
     blocks: &[IpNet],
     own: &[IpNet],
     address: Option<std::net::IpAddr>,
     protocol: u8,
-) -> Result<Kernel, KernelError> {
+) -> Result<KernelRecords, KernelError> {
     let mut socket = RequestSocket::open()?;
     let links = links::dump_links(&mut socket)?;
     let addresses = links::dump_addresses(&mut socket)?;
@@ -102,7 +107,7 @@ fn look(
     routes::list_all(&mut socket, |route| {
         let prefix = route.prefix;
         let inside = |blocks: &[IpNet]| blocks.iter().any(|block| block.contains(&prefix));
-        if route.protocol == protocol || foreign.len() + pods.len() >= MOST_FOREIGN {
+        if route.protocol == protocol || foreign.len() + pods.len() >= MAX_FOREIGN_ROUTES {
             return;
         }
         match route.via {
@@ -113,10 +118,10 @@ fn look(
             _ => {}
         }
     })?;
-    Ok(Kernel { rules: rules::dump_rules(&mut socket)?, links, parent, foreign, pods })
+    Ok(KernelRecords { rules: rules::dump_rules(&mut socket)?, links, parent, foreign, pods })
 }
 
-/// What `nft` lists; without the elements of sets, of which there may be a million.
+/// Lists the nftables ruleset, without the elements of sets, of which there may be a million.
 async fn ruleset() -> Result<serde_json::Value, RulesetError> {
     let listing = async {
         let mut nft = Command::new("nft")
@@ -129,10 +134,10 @@ async fn ruleset() -> Result<serde_json::Value, RulesetError> {
             .map_err(RulesetError::NotStarted)?;
         let mut text = Vec::new();
         if let Some(stdout) = nft.stdout.take() {
-            let read = stdout.take(LONGEST_LISTING + 1).read_to_end(&mut text).await;
+            let read = stdout.take(MAX_LISTING + 1).read_to_end(&mut text).await;
             read?;
         }
-        if text.len() as u64 > LONGEST_LISTING {
+        if text.len() as u64 > MAX_LISTING {
             return Err(RulesetError::TooLong);
         }
         let status = nft.wait().await?;
@@ -141,5 +146,5 @@ async fn ruleset() -> Result<serde_json::Value, RulesetError> {
         }
         Ok(serde_json::from_slice(&text)?)
     };
-    timeout(LISTED_WITHIN, listing).await.unwrap_or(Err(RulesetError::TimedOut))
+    timeout(LISTING_TIMEOUT, listing).await.unwrap_or(Err(RulesetError::TimedOut))
 }

@@ -1,22 +1,23 @@
-//! What this node's kernel does.
+//! Checks of this node's kernel.
 
 use ipnet::IpNet;
+
 use tunnel::netlink::links::{LinkInfo, LinkRecord};
 use tunnel::netlink::routes::{RouteRecord, RouteVia};
 
 use super::ruleset::{self, Flow};
-use super::{Code, Facts, Finding, Host, some};
+use super::{DoctorFacts, Finding, FindingCode, HostFacts, join_names};
 
-/// The number of `EOPNOTSUPP`, which the kernel answers for a kind of link that it does not know.
+/// `EOPNOTSUPP`: the kernel's answer for an unknown type of link.
 const EOPNOTSUPP: i32 = 95;
-/// The priority of the rule that leads to table main.
+/// The priority of the rule for table main.
 const MAIN: u32 = 32_766;
-/// Those of routed's own rules, by which probes go.
+/// The priority of routed's own rules, which probes use.
 const PROBES: u32 = tunnel::probe::RULE_PRIORITY;
 
-/// Whether the kernel has what tunnels need.
-pub(super) fn modules(facts: &Facts) -> Vec<Finding> {
-    let lacking = |host: &Host| {
+/// Checks that the kernel has the modules for the tunnels.
+pub(super) fn modules(facts: &DoctorFacts) -> Vec<Finding> {
+    let lacking = |host: &HostFacts| {
         let lacks = host.failures.iter().filter(|f| f.errno == EOPNOTSUPP && f.object.starts_with("link "));
         lacks.map(|failure| module(&failure.object, &failure.text)).collect()
     };
@@ -30,20 +31,20 @@ fn module(object: &str, text: &str) -> Finding {
         _ => "",
     };
     Finding::error(
-        Code::Module,
+        FindingCode::Module,
         format!("the kernel has no {name} device"),
         format!("{object}: {text}"),
         format!("modprobe {name}, and echo {name} > /etc/modules-load.d/routed.conf{instead}"),
     )
 }
 
-/// What else the kernel refuses.
-pub(super) fn refusals(facts: &Facts) -> Vec<Finding> {
+/// Reports other objects that the kernel refuses.
+pub(super) fn refusals(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others = host.failures.iter().filter(|f| f.errno != EOPNOTSUPP || !f.object.starts_with("link "));
     let of = |failure: &tunnel::report::FailureReport| {
         Finding::error(
-            Code::Kernel,
+            FindingCode::Kernel,
             format!("the kernel refuses {}", failure.object),
             format!("{} (errno {}), tried {} times", failure.text, failure.errno, failure.attempts),
             match failure.errno {
@@ -55,32 +56,32 @@ pub(super) fn refusals(facts: &Facts) -> Vec<Finding> {
         )
     };
     let mut findings: Vec<Finding> = others.map(of).collect();
-    // A refusal is summed up in a line of its own there.
-    let told = |line: &&String| {
+    // A refused object has a finding of its own above.
+    let has_own_finding = |line: &&String| {
         host.sysctls.iter().any(|s| s.problem.as_ref() == Some(line))
             || host.failures.iter().any(|f| line.contains(&f.text))
     };
     let problem =
-        |line: &String| Finding::error(Code::Kernel, line, "routectl show status", "as the line says");
-    findings.extend(host.problems.iter().filter(|line| !told(line)).map(problem));
+        |line: &String| Finding::error(FindingCode::Kernel, line, "routectl show status", "as the line says");
+    findings.extend(host.problems.iter().filter(|line| !has_own_finding(line)).map(problem));
     findings
 }
 
-/// Whether the sysctls are as they must be.
-pub(super) fn sysctls(facts: &Facts) -> Vec<Finding> {
+/// Checks the sysctls.
+pub(super) fn sysctls(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let of = |sysctl: &tunnel::sysctl::Sysctl| {
         let problem = sysctl.problem.clone()?;
         let is_filter = sysctl.name.ends_with("rp_filter");
-        let code = if is_filter { Code::RpFilter } else { Code::Sysctl };
+        let code = if is_filter { FindingCode::RpFilter } else { FindingCode::Sysctl };
         let wanted = sysctl.wanted.as_deref().unwrap_or("2");
         Some(Finding::error(code, problem, sysctl.to_string(), format!("sysctl -w {}={wanted}", sysctl.name)))
     };
     host.sysctls.iter().filter_map(of).collect()
 }
 
-/// Whether a firewall drops what nodes send each other.
-pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
+/// Checks that the firewall passes the packets between nodes.
+pub(super) fn firewall(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(Ok(ruleset)) = facts.host.as_ref().map(|host| host.ruleset.as_ref()) else { return Vec::new() };
     let port = facts.snapshot.configuration.listen_port;
     let mut flows = Vec::new();
@@ -106,16 +107,16 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
                 flow.expression()
             );
             match obstacle.for_all {
-                true => Finding::error(Code::Firewall, text, evidence, remedy),
-                false => Finding::warning(Code::Firewall, text, evidence, remedy),
+                true => Finding::error(FindingCode::Firewall, text, evidence, remedy),
+                false => Finding::warning(FindingCode::Firewall, text, evidence, remedy),
             }
         })
     };
     flows.into_iter().flat_map(of).collect()
 }
 
-/// Whether other programs' routes are used instead of routed's.
-pub(super) fn foreign_routes(facts: &Facts) -> Vec<Finding> {
+/// Checks that no route of another program precedes routed's routes.
+pub(super) fn foreign_routes(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others: Vec<(&str, IpNet)> = facts
         .snapshot
@@ -127,14 +128,14 @@ pub(super) fn foreign_routes(facts: &Facts) -> Vec<Finding> {
     let shadow = |route: &RouteRecord| {
         let prefix = route.prefix;
         let inside = others.iter().find(|(_, block)| block.contains(&prefix))?;
-        // A single address behind an interface is a pod here that borrowed it.
+        // A single address on an interface is a pod of this node with a borrowed address.
         let borrowed =
             prefix.prefix_len() == prefix.max_prefix_len() && matches!(route.via, RouteVia::Link(_));
         let wins = prefix != inside.1 || route.metric < host.metric;
         (wins && !borrowed).then(|| {
             let by = leads_to(&route.via, &host.links);
             Finding::error(
-                Code::ForeignRoute,
+                FindingCode::ForeignRoute,
                 format!(
                     "packets to {prefix}, of {}'s block {}, go by another program's route",
                     inside.0, inside.1
@@ -164,14 +165,14 @@ fn leads_to(via: &RouteVia, links: &[LinkRecord]) -> String {
     }
 }
 
-/// Whether rules lead packets past table main.
-pub(super) fn foreign_rules(facts: &Facts) -> Vec<Finding> {
+/// Checks that no rule sends packets to another table before table main.
+pub(super) fn foreign_rules(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let others =
         host.rules.iter().filter(|rule| rule.precedes_main(MAIN) && rule.priority != PROBES && rule.all);
     let of = |rule: &tunnel::netlink::rules::RuleRecord| {
         Finding::warning(
-            Code::ForeignRule,
+            FindingCode::ForeignRule,
             format!("all packets look into table {} before routed's routes", rule.table),
             format!("ip rule: {}: from all lookup {}", rule.priority, rule.table),
             format!("ip route show table {}: a default route there takes the pods' packets away", rule.table),
@@ -180,8 +181,8 @@ pub(super) fn foreign_rules(facts: &Facts) -> Vec<Finding> {
     others.map(of).collect()
 }
 
-/// Whether what is sent fits.
-pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
+/// Checks the MTU of tunnels and pods.
+pub(super) fn mtu(facts: &DoctorFacts) -> Vec<Finding> {
     let Some(host) = &facts.host else { return Vec::new() };
     let mut findings = Vec::new();
     let by_index = |index: u32| host.links.iter().find(|link| link.index == index);
@@ -195,7 +196,7 @@ pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
         };
         if let Some(below) = below.filter(|below| link.mtu + overhead > below.mtu) {
             findings.push(Finding::error(
-                Code::Mtu,
+                FindingCode::Mtu,
                 format!("{} takes longer packets than {} carries", link.name, below.name),
                 format!("mtu {} and {overhead} octets of header, over mtu {}", link.mtu, below.mtu),
                 format!("ip link set {} mtu {}", link.name, below.mtu.saturating_sub(overhead)),
@@ -212,9 +213,9 @@ pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
         .collect();
     if !long.is_empty() {
         findings.push(Finding::warning(
-            Code::Mtu,
+            FindingCode::Mtu,
             format!("pods may send longer packets than the {fits} octets that fit every tunnel"),
-            some(&long),
+            join_names(&long),
             format!("set the CNI plugin's mtu to {fits}, and start those pods again"),
         ));
     }

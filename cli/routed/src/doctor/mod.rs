@@ -1,5 +1,5 @@
-//! What is wrong with a node and its cluster, each with the evidence and the command that mends it: pure, from what was
-//! gathered.
+//! `routectl doctor`: finds problems of a node and its cluster, each with the evidence and a
+//! remedy. The checks have no I/O; `facts` gathers their input.
 
 pub(crate) mod facts;
 
@@ -11,69 +11,69 @@ mod wire;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+use api::view::{Diagnosis, Finding, FindingCode, PeerView, StatusView, TunnelView};
+use resource::Snapshot;
 use tunnel::netlink::links::LinkRecord;
 use tunnel::netlink::routes::RouteRecord;
 use tunnel::netlink::rules::RuleRecord;
 use tunnel::report::FailureReport;
 use tunnel::sysctl::Sysctl;
 
-use api::view::{Code, Diagnosis, Finding, PeerView, StatusView, TunnelView};
-use resource::Snapshot;
-
 #[cfg(test)]
 mod tests;
 
-/// What is known of the node.
+/// The facts about the node.
 #[derive(Debug)]
-pub(crate) struct Facts {
-    /// What `show status` says.
+pub(crate) struct DoctorFacts {
+    /// The answer to `show status`.
     pub status: StatusView,
-    /// What `show peers` says.
+    /// The answer to `show peers`.
     pub peers: Vec<PeerView>,
-    /// What `show tunnels` says.
+    /// The answer to `show tunnels`.
     pub tunnels: Vec<TunnelView>,
-    /// The resources that run.
+    /// The resources in use.
     pub snapshot: Snapshot,
-    /// Whether some packets go by IP-in-IP.
+    /// True if a pool may use IP-in-IP.
     pub uses_ipip: bool,
-    /// Whether some go by VXLAN, or would as the fallback.
+    /// True if a pool or the fallback may use VXLAN.
     pub uses_vxlan: bool,
-    /// The dataplane's own view; `None` without one.
-    pub host: Option<Host>,
+    /// The facts about the kernel; `None` without a dataplane.
+    pub host: Option<HostFacts>,
 }
 
-/// What is known of the node's kernel.
+/// The facts about the node's kernel.
 #[derive(Debug)]
-pub(crate) struct Host {
-    /// The sysctls that matter.
+pub(crate) struct HostFacts {
+    /// The sysctls that forwarding depends on.
     pub sysctls: Vec<Sysctl>,
-    /// What the kernel refused.
+    /// The objects that the kernel refused.
     pub failures: Vec<FailureReport>,
-    /// What the dataplane complains of, one line each.
+    /// The problems that the dataplane reports, one line each.
     pub problems: Vec<String>,
     /// The network interfaces.
     pub links: Vec<LinkRecord>,
-    /// Index of the interface that has the node's address.
+    /// The index of the interface with the node's address.
     pub parent: Option<u32>,
-    /// Routes of table main that are not routed's, below the pools' ranges.
+    /// Routes of other programs in table main, inside the nodes' blocks.
     pub foreign: Vec<RouteRecord>,
-    /// The metric of routed's.
+    /// The metric of routed's routes.
     pub metric: u32,
-    /// Interfaces that pods are behind, by index, each with one of their addresses.
+    /// The indexes of interfaces with pods, each with a pod's address.
     pub pods: Vec<(u32, IpNet)>,
-    /// Rules of policy routing, all of them.
+    /// All policy routing rules.
     pub rules: Vec<RuleRecord>,
-    /// What `nft -j list ruleset` says, or why it says nothing.
+    /// The output of `nft -j list ruleset`, or its error.
     pub(crate) ruleset: Result<serde_json::Value, RulesetError>,
 }
 
-/// Why the nftables ruleset is not known.
+/// An error of listing the nftables ruleset.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RulesetError {
-    /// `nft` can't be started.
+    /// `nft` could not be started.
     #[error("nft can't be run ({0}): install nftables")]
     NotStarted(#[source] std::io::Error),
-    /// `nft` can't be read.
+    /// The output of `nft` could not be read.
     #[error("nft: {0}")]
     Io(#[from] std::io::Error),
     /// The listing is too long.
@@ -85,15 +85,15 @@ pub(crate) enum RulesetError {
     /// The listing is not JSON.
     #[error("nft wrote no JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// `nft` takes too long.
+    /// `nft` did not end in time.
     #[error("nft did not end within 10 s")]
     TimedOut,
 }
 
-/// One thing that is looked at.
-type Check = fn(&Facts) -> Vec<Finding>;
+/// A check of one aspect.
+type Check = fn(&DoctorFacts) -> Vec<Finding>;
 
-/// All that is looked at, in the order of a packet's needs.
+/// All checks, in the order in which a packet depends on them.
 const CHECKS: &[Check] = &[
     cluster::readiness,
     cluster::resources,
@@ -114,21 +114,21 @@ const CHECKS: &[Check] = &[
     cluster::warnings,
 ];
 
-/// Looks at everything.
-pub(crate) fn examine(facts: &Facts) -> Diagnosis {
+/// Runs all checks.
+pub(crate) fn run_checks(facts: &DoctorFacts) -> Diagnosis {
     let mut findings: Vec<Finding> = CHECKS.iter().flat_map(|check| check(facts)).collect();
     findings.sort_by_key(|finding| finding.level);
     let mut not_seen = Vec::new();
     match &facts.host {
         None => not_seen.push("the kernel: this daemon runs without a dataplane".to_owned()),
-        Some(Host { ruleset: Err(error), .. }) => not_seen.push(format!("the firewall: {error}")),
+        Some(HostFacts { ruleset: Err(error), .. }) => not_seen.push(format!("the firewall: {error}")),
         Some(_) => {}
     }
     Diagnosis { node: facts.status.node.clone(), checks: CHECKS.len(), not_seen, findings }
 }
 
-/// Few names in full, many by their number.
-fn some(names: &[String]) -> String {
+/// Joins names. Of many names only the first are included, and the others are counted.
+fn join_names(names: &[String]) -> String {
     const SHOWN: usize = 5;
     match names.get(..SHOWN) {
         Some(first) if names.len() > SHOWN => {
@@ -138,8 +138,8 @@ fn some(names: &[String]) -> String {
     }
 }
 
-/// Whether an address is of one of the cluster's nodes.
-fn node_named(facts: &Facts, address: IpAddr) -> Option<&str> {
+/// Returns the name of the cluster's node that has an address.
+fn node_named(facts: &DoctorFacts, address: IpAddr) -> Option<&str> {
     let has = |node: &&resource::Node| {
         node.ipv4.is_some_and(|net| IpAddr::V4(net.addr()) == address)
             || node.ipv6.is_some_and(|net| IpAddr::V6(net.addr()) == address)

@@ -1,21 +1,22 @@
-//! Reads what `nft -j list ruleset` says for what it does to packets between nodes.
+//! Analyzes the nftables ruleset: finds rules that drop packets between nodes.
 //!
-//! Each base chain that such packets pass is walked as the kernel walks it. A match that can't be told from here (an
-//! address, an interface, a set, something of iptables) is neither true nor false: a drop behind one is told as one of
-//! some packets if the rule names the flow, an acceptance behind one keeps the chain's policy from being blamed.
+//! Each base chain that such packets pass is walked as the kernel walks it. A match that can't be
+//! evaluated here (an address, an interface, a set, an iptables extension) is neither true nor
+//! false. A drop after such a match is reported as a drop of some packets if the rule names the
+//! flow. An accept after such a match means that the chain's policy is not reported.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// What nodes send each other.
+/// A kind of packet that nodes send to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     /// IP protocol 4.
     Ipip,
-    /// BGP, to this port.
+    /// BGP, to this TCP port.
     Tcp(u16),
-    /// VXLAN, to this port.
+    /// VXLAN, to this UDP port.
     Udp(u16),
 }
 
@@ -30,7 +31,7 @@ impl fmt::Display for Flow {
 }
 
 impl Flow {
-    /// How a rule matches it.
+    /// Returns the nft expression that matches the flow.
     pub(super) fn expression(self) -> String {
         match self {
             Flow::Ipip => "meta l4proto 4".to_owned(),
@@ -39,7 +40,7 @@ impl Flow {
         }
     }
 
-    /// Names and numbers of its protocol.
+    /// Returns the names and numbers of the flow's protocol.
     fn protocols(self) -> &'static [&'static str] {
         match self {
             Flow::Ipip => &["4", "ipencap", "ipip", "ipv4"],
@@ -49,41 +50,41 @@ impl Flow {
     }
 }
 
-/// Something that drops a flow.
+/// A rule or policy that drops a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Obstacle {
     /// Family, table and chain.
     pub(super) place: String,
-    /// The base chain that packets come through, as `nft` wants it named.
+    /// The base chain, as nft commands name it.
     pub(super) chain: String,
-    /// The rule, or the policy.
+    /// The rule, or the policy of the chain.
     pub(super) rule: String,
-    /// Whether all packets of the flow meet it.
+    /// True if it drops all packets of the flow.
     pub(super) for_all: bool,
 }
 
-/// Whether a match is known to hold.
+/// The result of evaluating a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
+enum MatchResult {
     Yes,
     No,
     Unknown,
 }
 
-/// What becomes of a packet in a chain.
-enum Fate {
-    /// It goes on behind the chain.
+/// The outcome of a chain for a packet.
+enum ChainOutcome {
+    /// The packet continues after the chain.
     On,
-    /// It is accepted, at least perhaps.
+    /// The packet is accepted, or may be.
     Accepted,
-    /// It was dropped.
+    /// The packet is dropped.
     Dropped,
 }
 
-/// Chains are followed so deep; nftables itself allows 16.
-const DEEPEST: usize = 16;
+/// The depth to which jumps are followed; nftables itself allows 16.
+const MAX_DEPTH: usize = 16;
 
-/// What keeps a flow from passing this node, in or out.
+/// Returns everything that drops a flow on this node, in or out.
 pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
     let empty = Vec::new();
     let items = ruleset["nftables"].as_array().unwrap_or(&empty);
@@ -95,14 +96,14 @@ pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
         if !on_the_way || !["ip", "inet", "netdev"].contains(&family) || chain["type"] == "nat" {
             continue;
         }
-        // routed's own table lets known nodes pass, and nobody else: that is no obstacle.
+        // The table of routed drops packets of unknown nodes only.
         if chain["table"] == "routed" && family == "inet" {
             continue;
         }
         let base = name(chain, "name");
-        let mut sure = true;
-        let fate = walk.chain(chain, &base, &mut sure, 0);
-        if matches!(fate, Fate::On) && chain["policy"] == "drop" {
+        let mut all_reach = true;
+        let fate = walk.chain(chain, &base, &mut all_reach, 0);
+        if matches!(fate, ChainOutcome::On) && chain["policy"] == "drop" {
             walk.found.push(Obstacle {
                 place: base.clone(),
                 chain: base,
@@ -114,7 +115,7 @@ pub(super) fn obstacles(ruleset: &Value, flow: Flow) -> Vec<Obstacle> {
     walk.found
 }
 
-/// Family, table and chain of a chain (`own`: "name") or of a rule ("chain").
+/// Returns family, table and chain of a chain (`own`: "name") or of a rule ("chain").
 fn name(item: &Value, own: &str) -> String {
     let part = |key: &str| item[key].as_str().unwrap_or("?").to_owned();
     format!("{} {} {}", part("family"), part("table"), part(own))
@@ -127,10 +128,11 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Goes through a chain; `sure` says whether packets are known to get there, and afterwards to get behind it.
-    fn chain(&mut self, chain: &Value, base: &str, sure: &mut bool, depth: usize) -> Fate {
-        if depth > DEEPEST {
-            return Fate::Accepted;
+    /// Walks a chain. `all_reach` is whether all packets reach the chain, and afterwards whether all
+    /// packets pass it.
+    fn chain(&mut self, chain: &Value, base: &str, all_reach: &mut bool, depth: usize) -> ChainOutcome {
+        if depth > MAX_DEPTH {
+            return ChainOutcome::Accepted;
         }
         let same = |rule: &&Value| {
             rule["family"] == chain["family"]
@@ -141,27 +143,27 @@ impl Walk<'_> {
         for rule in rules {
             let empty = Vec::new();
             let expressions = rule["expr"].as_array().unwrap_or(&empty);
-            let (mut holds, mut named) = (Holds::Yes, false);
+            let (mut holds, mut named) = (MatchResult::Yes, false);
             for expression in expressions {
                 let (this, names) = self.holds(expression);
-                named |= names && this == Holds::Yes;
+                named |= names && this == MatchResult::Yes;
                 holds = match (holds, this) {
-                    (Holds::No, _) | (_, Holds::No) => Holds::No,
-                    (Holds::Yes, Holds::Yes) => Holds::Yes,
-                    _ => Holds::Unknown,
+                    (MatchResult::No, _) | (_, MatchResult::No) => MatchResult::No,
+                    (MatchResult::Yes, MatchResult::Yes) => MatchResult::Yes,
+                    _ => MatchResult::Unknown,
                 };
             }
-            if holds == Holds::No {
+            if holds == MatchResult::No {
                 continue;
             }
-            let certain = holds == Holds::Yes;
+            let certain = holds == MatchResult::Yes;
             for expression in expressions {
                 let target = ["jump", "goto"].into_iter().find_map(|verdict| {
                     let target = expression.get(verdict)?["target"].as_str()?;
                     Some((verdict, target.to_owned()))
                 });
                 if expression.get("drop").is_some() || expression.get("reject").is_some() {
-                    let for_all = certain && *sure;
+                    let for_all = certain && *all_reach;
                     if for_all || named {
                         self.found.push(Obstacle {
                             place: name(rule, "chain"),
@@ -171,19 +173,20 @@ impl Walk<'_> {
                         });
                     }
                     if certain {
-                        return Fate::Dropped;
+                        return ChainOutcome::Dropped;
                     }
                 } else if expression.get("accept").is_some() {
-                    // Perhaps it is: then nothing that follows can be said to be for all.
-                    *sure &= certain;
+                    // Some packets may be accepted here, so a later drop does not concern all
+                    // packets.
+                    *all_reach &= certain;
                     if certain || named {
-                        return Fate::Accepted;
+                        return ChainOutcome::Accepted;
                     }
                 } else if expression.get("return").is_some() {
                     if certain {
-                        return Fate::On;
+                        return ChainOutcome::On;
                     }
-                    *sure = false;
+                    *all_reach = false;
                 } else if let Some((verdict, target)) = target {
                     let next = self.items.iter().filter_map(|item| item.get("chain")).find(|next| {
                         next["family"] == chain["family"]
@@ -191,30 +194,31 @@ impl Walk<'_> {
                             && next["name"] == target.as_str()
                     });
                     let Some(next) = next else { continue };
-                    let mut there = *sure && certain;
+                    let mut there = *all_reach && certain;
                     let fate = self.chain(next, base, &mut there, depth + 1);
                     if certain {
-                        *sure = there;
+                        *all_reach = there;
                         match fate {
-                            Fate::On if verdict == "jump" => {}
+                            ChainOutcome::On if verdict == "jump" => {}
                             other => return other,
                         }
-                    } else if matches!(fate, Fate::Accepted) {
-                        *sure = false;
+                    } else if matches!(fate, ChainOutcome::Accepted) {
+                        *all_reach = false;
                     }
                 }
             }
         }
-        if *sure { Fate::On } else { Fate::Accepted }
+        if *all_reach { ChainOutcome::On } else { ChainOutcome::Accepted }
     }
 
-    /// Whether an expression holds for the flow's packets, and whether it is one that tells flows apart.
-    fn holds(&self, expression: &Value) -> (Holds, bool) {
+    /// Returns whether an expression matches the flow's packets, and whether it identifies the
+    /// flow.
+    fn holds(&self, expression: &Value) -> (MatchResult, bool) {
         let Some(found) = expression.get("match") else {
             let harmless =
                 ["counter", "log", "accept", "drop", "reject", "jump", "goto", "return", "comment"];
             let known = harmless.iter().any(|key| expression.get(*key).is_some());
-            return (if known { Holds::Yes } else { Holds::Unknown }, false);
+            return (if known { MatchResult::Yes } else { MatchResult::Unknown }, false);
         };
         let (left, right) = (&found["left"], &found["right"]);
         let payload = &left["payload"];
@@ -226,36 +230,36 @@ impl Walk<'_> {
             (Some(of), Some("dport"), _) if of == "tcp" || of == "udp" || of == "th" => match self.flow {
                 Flow::Tcp(port) if of != "udp" => one_of(right, &|value| value == port.to_string()),
                 Flow::Udp(port) if of != "tcp" => one_of(right, &|value| value == port.to_string()),
-                _ => Holds::No,
+                _ => MatchResult::No,
             },
             (Some("tcp"), _, _) => if_flow(matches!(self.flow, Flow::Tcp(_))),
             (Some("udp"), _, _) => if_flow(matches!(self.flow, Flow::Udp(_))),
-            (Some("icmp" | "icmpv6" | "ip6" | "arp"), _, _) => Holds::No,
+            (Some("icmp" | "icmpv6" | "ip6" | "arp"), _, _) => MatchResult::No,
             (_, _, Some("nfproto")) => one_of(right, &|value| value == "ipv4"),
             _ => {
-                // Of a new connection's packets.
+                // The packets considered are those of a new connection.
                 let is_state = left["ct"]["key"] == "state";
                 let states = one_of(right, &|value| value == "new");
-                return (if is_state { states } else { Holds::Unknown }, false);
+                return (if is_state { states } else { MatchResult::Unknown }, false);
             }
         };
         let is = match (found["op"].as_str(), is) {
-            (Some("!="), Holds::Yes) => Holds::No,
-            (Some("!="), Holds::No) => Holds::Yes,
+            (Some("!="), MatchResult::Yes) => MatchResult::No,
+            (Some("!="), MatchResult::No) => MatchResult::Yes,
             (_, is) => is,
         };
         (is, true)
     }
 }
 
-fn if_flow(right_one: bool) -> Holds {
-    if right_one { Holds::Unknown } else { Holds::No }
+fn if_flow(is_match: bool) -> MatchResult {
+    if is_match { MatchResult::Unknown } else { MatchResult::No }
 }
 
-/// Whether a value, one of a set, or one of a range is as asked for.
-fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> Holds {
+/// Returns whether a value, an element of a set, or an element of a range satisfies `is`.
+fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> MatchResult {
     match right {
-        Value::String(text) if text.starts_with('@') => Holds::Unknown,
+        Value::String(text) if text.starts_with('@') => MatchResult::Unknown,
         Value::String(text) => yes(is(text)),
         Value::Number(number) => yes(is(&number.to_string())),
         Value::Array(values) => any(values, is),
@@ -265,29 +269,29 @@ fn one_of(right: &Value, is: &dyn Fn(&str) -> bool) -> Holds {
             }
             if let Some(Value::Array(bounds)) = object.get("range") {
                 let bound = |at: usize| bounds.get(at).and_then(Value::as_u64);
-                let (Some(low), Some(high)) = (bound(0), bound(1)) else { return Holds::Unknown };
-                // Ports are few.
+                let (Some(low), Some(high)) = (bound(0), bound(1)) else { return MatchResult::Unknown };
+                // The limit is the number of ports.
                 return yes((low..=high.min(65_535)).any(|value| is(&value.to_string())));
             }
-            Holds::Unknown
+            MatchResult::Unknown
         }
-        Value::Null | Value::Bool(_) => Holds::Unknown,
+        Value::Null | Value::Bool(_) => MatchResult::Unknown,
     }
 }
 
-fn any(values: &[Value], is: &dyn Fn(&str) -> bool) -> Holds {
-    let all: Vec<Holds> = values.iter().map(|value| one_of(value, is)).collect();
-    if all.contains(&Holds::Yes) {
-        return Holds::Yes;
+fn any(values: &[Value], is: &dyn Fn(&str) -> bool) -> MatchResult {
+    let all: Vec<MatchResult> = values.iter().map(|value| one_of(value, is)).collect();
+    if all.contains(&MatchResult::Yes) {
+        return MatchResult::Yes;
     }
-    if all.contains(&Holds::Unknown) { Holds::Unknown } else { Holds::No }
+    if all.contains(&MatchResult::Unknown) { MatchResult::Unknown } else { MatchResult::No }
 }
 
-fn yes(holds: bool) -> Holds {
-    if holds { Holds::Yes } else { Holds::No }
+fn yes(holds: bool) -> MatchResult {
+    if holds { MatchResult::Yes } else { MatchResult::No }
 }
 
-/// A rule for people: what it matches, and its verdict.
+/// Formats a rule: its matches and its verdict.
 fn text(expressions: &[Value]) -> String {
     let words = expressions.iter().filter_map(|expression| {
         if let Some(found) = expression.get("match") {

@@ -1,4 +1,4 @@
-//! The firewall's rules as `nft` lists them, and what follows for packets between nodes.
+//! Rulesets in the JSON of `nft`, and the obstacles they contain.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::ruleset::{Flow, obstacles};
 const BGP: Flow = Flow::Tcp(179);
 const VXLAN: Flow = Flow::Udp(4789);
 
-/// A ruleset of one base chain on `input`, and the chains that it jumps to.
+/// Returns a ruleset with a base chain on `input` and further chains.
 fn ruleset(policy: &str, rules: &[Value], others: &[(&str, &[Value])]) -> Value {
     let chain = |name: &str| json!({ "family": "inet", "table": "filter", "name": name });
     let mut base = chain("input");
@@ -44,7 +44,7 @@ fn l4proto() -> Value {
     json!({ "meta": { "key": "l4proto" } })
 }
 
-/// How many drop it for all, and how many for some.
+/// Returns the number of obstacles for all packets, and for some packets.
 fn count(ruleset: &Value, flow: Flow) -> (usize, usize) {
     let found = obstacles(ruleset, flow);
     let all = found.iter().filter(|obstacle| obstacle.for_all).count();
@@ -52,7 +52,7 @@ fn count(ruleset: &Value, flow: Flow) -> (usize, usize) {
 }
 
 #[test]
-fn a_rule_that_names_a_flow_and_drops_it_is_found_and_no_other_flow_is_blamed() {
+fn a_rule_that_drops_a_flow_is_an_obstacle_of_this_flow_only() {
     let by_port = ruleset("accept", &[json!([is(payload("tcp", "dport"), json!(179)), drop()])], &[]);
     assert_eq!(count(&by_port, BGP), (1, 0));
     assert_eq!((count(&by_port, VXLAN), count(&by_port, Flow::Ipip)), ((0, 0), (0, 0)));
@@ -75,7 +75,7 @@ fn a_rule_that_names_a_flow_and_drops_it_is_found_and_no_other_flow_is_blamed() 
 }
 
 #[test]
-fn what_depends_on_more_is_for_some_if_it_names_the_flow_and_nothing_if_it_does_not() {
+fn a_rule_with_further_matches_is_a_partial_obstacle_if_it_names_the_flow() {
     let from = is(payload("ip", "saddr"), json!("192.168.0.3"));
     let one = ruleset("accept", &[json!([from, is(payload("tcp", "dport"), json!(179)), drop()])], &[]);
     assert_eq!((count(&one, BGP), count(&one, VXLAN)), ((0, 1), (0, 0)));
@@ -84,7 +84,7 @@ fn what_depends_on_more_is_for_some_if_it_names_the_flow_and_nothing_if_it_does_
 }
 
 #[test]
-fn a_policy_of_drop_is_blamed_unless_something_may_accept_the_flow() {
+fn a_drop_policy_is_an_obstacle_unless_a_rule_may_accept_the_flow() {
     let bare = ruleset("drop", &[json!([is(payload("tcp", "dport"), json!(22)), accept()])], &[]);
     assert_eq!(count(&bare, BGP), (1, 0));
     let open = ruleset("drop", &[json!([is(payload("tcp", "dport"), json!(179)), accept()])], &[]);
@@ -100,7 +100,7 @@ fn a_policy_of_drop_is_blamed_unless_something_may_accept_the_flow() {
 }
 
 #[test]
-fn chains_are_followed_and_return_comes_back() {
+fn jumps_and_returns_are_followed() {
     let jump = json!([{ "jump": { "target": "guard" } }]);
     let dropped = [json!([is(l4proto(), json!("udp")), is(payload("udp", "dport"), json!(4789)), drop()])];
     let guarded = ruleset("accept", std::slice::from_ref(&jump), &[("guard", &dropped)]);
@@ -109,16 +109,16 @@ fn chains_are_followed_and_return_comes_back() {
     let returns = [json!([{ "return": null }]), json!([drop()])];
     let back = ruleset("accept", std::slice::from_ref(&jump), &[("guard", &returns)]);
     assert_eq!(count(&back, VXLAN), (0, 0));
-    // A chain that leads to itself can't be made, but it can be listed.
+    // The kernel refuses a chain that jumps to itself, but a listing could contain one.
     let itself = [json!([{ "jump": { "target": "guard" } }])];
     assert_eq!(count(&ruleset("accept", &[jump], &[("guard", &itself)]), VXLAN), (0, 0));
 }
 
 #[test]
-fn what_is_no_listing_has_no_obstacles() {
-    for strange in
+fn invalid_listings_have_no_obstacles() {
+    for invalid in
         [json!(null), json!({ "nftables": 7 }), json!({ "nftables": [{ "chain": 3 }, { "rule": [] }] })]
     {
-        assert_eq!(obstacles(&strange, BGP), []);
+        assert_eq!(obstacles(&invalid, BGP), []);
     }
 }

@@ -1,21 +1,22 @@
-//! What other nodes answer.
+//! Checks of the sessions, tunnels and clocks of other nodes.
 
+use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelView};
 use tunnel::probe::prober::LOSSES_IN_ROW;
 
-use super::{Code, Facts, Finding, node_named};
-use api::view::{ExitKind, PeerView, ProbeState, ProbeView, SessionState, TunnelView};
+use super::{DoctorFacts, Finding, FindingCode, node_named};
 
-/// How far two clocks may be apart, in milliseconds: certificates and logs are told by them.
-const MOST_APART_MS: f64 = 2_000.0;
+/// The accepted difference of two clocks, in milliseconds. Certificates and logs depend on the
+/// clocks.
+const MAX_CLOCK_DIFFERENCE_MS: f64 = 2_000.0;
 
-/// Whether others can call this node.
-pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
+/// Checks that BGP listens.
+pub(super) fn listening(facts: &DoctorFacts) -> Vec<Finding> {
     let port = facts.snapshot.configuration.listen_port;
     if facts.status.listen_port.is_some() || facts.snapshot.configuration.routed.bgp_disabled {
         return Vec::new();
     }
     vec![Finding::error(
-        Code::NotListening,
+        FindingCode::NotListening,
         format!("BGP does not listen on TCP port {port}: nobody can call this node"),
         "routectl show status: not listening",
         format!(
@@ -24,13 +25,13 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
     )]
 }
 
-/// Whether all sessions are Established.
-pub(super) fn sessions(facts: &Facts) -> Vec<Finding> {
+/// Checks that all sessions are Established.
+pub(super) fn sessions(facts: &DoctorFacts) -> Vec<Finding> {
     let down = facts.peers.iter().filter(|peer| peer.state != SessionState::Established);
     down.map(|peer| session(facts, peer)).collect()
 }
 
-fn session(facts: &Facts, peer: &PeerView) -> Finding {
+fn session(facts: &DoctorFacts, peer: &PeerView) -> Finding {
     let error = peer.last_error.as_deref().unwrap_or("nothing was heard of it yet");
     let since = peer.since.strftime("%Y-%m-%dT%H:%M:%SZ");
     let node = node_named(facts, peer.address).unwrap_or(&peer.name);
@@ -43,15 +44,15 @@ fn session(facts: &Facts, peer: &PeerView) -> Finding {
         format!("routectl show peers {}; routectl doctor on {node}", peer.name)
     };
     Finding::error(
-        Code::Session,
+        FindingCode::Session,
         format!("the session with {} ({address}) is {:?}", peer.name, peer.state),
         format!("since {since}: {error}"),
         remedy,
     )
 }
 
-/// Whether tunnels are answered.
-pub(super) fn tunnels(facts: &Facts) -> Vec<Finding> {
+/// Checks that all tunnels answer.
+pub(super) fn tunnels(facts: &DoctorFacts) -> Vec<Finding> {
     let ways = facts.tunnels.iter().flat_map(|tunnel| tunnel.ways.iter().map(move |way| (tunnel, way)));
     let is_silent = |tunnel: &TunnelView, way: &ProbeView| {
         tunnel.in_use == Some(way.exit) && way.lost_in_row >= LOSSES_IN_ROW
@@ -72,23 +73,25 @@ pub(super) fn tunnels(facts: &Facts) -> Vec<Finding> {
                 "let {what} pass between the nodes (cloud security groups, firewalls); tcpdump -ni any host {address} there \
                  shows whether it arrives"
             );
-            return Finding::warning(Code::Tunnel, text, evidence, remedy);
+            return Finding::warning(FindingCode::Tunnel, text, evidence, remedy);
         }
         let text = format!("{node} answers nothing by {name}, the way that packets go");
         let remedy = format!("is {node} ({address}) up, with routed running? Then let {what} pass");
-        Finding::error(Code::Tunnel, text, evidence, remedy)
+        Finding::error(FindingCode::Tunnel, text, evidence, remedy)
     })
     .collect()
 }
 
-/// Whether the nodes' clocks agree.
-pub(super) fn clocks(facts: &Facts) -> Vec<Finding> {
-    let apart = |tunnel: &&TunnelView| tunnel.clock_ahead_ms.is_some_and(|ahead| ahead.abs() > MOST_APART_MS);
+/// Checks that the nodes' clocks agree.
+pub(super) fn clocks(facts: &DoctorFacts) -> Vec<Finding> {
+    let apart = |tunnel: &&TunnelView| {
+        tunnel.clock_ahead_ms.is_some_and(|ahead| ahead.abs() > MAX_CLOCK_DIFFERENCE_MS)
+    };
     let of = |tunnel: &TunnelView| {
         let ahead = tunnel.clock_ahead_ms.unwrap_or(0.0) / 1000.0;
         let how = if ahead > 0.0 { "ahead of" } else { "behind" };
         Finding::warning(
-            Code::Clock,
+            FindingCode::Clock,
             format!("the clock of {} is {:.1} s {how} this node's", tunnel.node, ahead.abs()),
             "the time in its last answer to a probe",
             "timedatectl set-ntp true (or chronyc makestep) on both; certificates and logs go by the clock",

@@ -1,12 +1,17 @@
-//! Gathers what is known of the way to an address.
+//! Gathers the facts about the path to an address.
 
-use crate::view::task_error;
-use api::ControlError;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bgp::session::SessionState;
 use ipnet::IpNet;
+
+use api::ControlError;
+use api::ExplainRequest;
+use api::view::{
+    ExitKind, ExplainFacts, ExplainView, FromView, LookupView, NeighborView, OuterView, OwnerView, PathView,
+    PoolView, RouteView, TunnelView,
+};
+use bgp::session::SessionState;
 use routing::Source;
 use routing::query::PathInfo;
 use tunnel::netlink::RequestSocket;
@@ -14,105 +19,102 @@ use tunnel::netlink::links::{self, LinkRecord};
 use tunnel::netlink::lookup::{self, Arrival, Lookup, RouteAnswer, RouteKind};
 use tunnel::netlink::neighbours::{self, NeighbourRecord, NeighbourState};
 
-use crate::daemon::state::Roster;
+use crate::daemon::state::DaemonState;
 use crate::explain::judge;
 use crate::view::convert::route_source;
+use crate::view::task_error;
 use crate::view::{Views, is_host, mac, peer_name, route_view};
-use api::Question;
-use api::view::{
-    ExitKind, ExplainFacts, ExplainView, FromView, LookupView, NeighbourView, OuterView, OwnerView, PathView,
-    PoolView, RouteView, TunnelView,
-};
 
-/// A neighbour that is there answers within milliseconds: one that is being asked for is looked at again after this.
-const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+/// The time after which a pending neighbor entry is read again. A neighbor that is up answers
+/// within milliseconds.
+const NEIGHBOR_ANSWER_TIME: Duration = Duration::from_millis(500);
 
-/// What the kernel is asked, and what it says.
-struct Asked {
+/// The kernel's answers to one query.
+struct KernelAnswers {
     lookup: Lookup,
     from: Option<FromView>,
-    neighbour: Option<NeighbourView>,
+    neighbor: Option<NeighborView>,
     links: Vec<LinkRecord>,
 }
 
-/// What the neighbour is looked for by.
+/// The next hop whose neighbor entries are read.
 #[derive(Clone, Copy)]
-struct Ahead {
-    /// The address on the wire: the other node's.
+struct NextHopQuery {
+    /// The destination address on the wire: the other node's address.
     outer: IpAddr,
-    /// With VXLAN, the gateway on the device, and its Ethernet address.
+    /// With VXLAN, the gateway on the device and its Ethernet address.
     vtep: Option<(IpAddr, [u8; 6])>,
 }
 
 impl Views {
-    /// Gathers it and finds the first thing that is wrong.
-    pub(crate) async fn explained(&self, question: Question) -> Result<ExplainView, ControlError> {
-        let asked = question.target.trunc();
-        let covering = self.routes_where(move |prefix| prefix.contains(&asked));
+    /// Gathers the facts and finds the first problem on the path.
+    pub(crate) async fn explain_target(&self, request: ExplainRequest) -> Result<ExplainView, ControlError> {
+        let target = request.target.trunc();
+        let covering = self.routes_where(move |prefix| prefix.contains(&target));
         let routes = covering.await.map_err(task_error)?;
         let route = routes.into_iter().max_by_key(|route| route.prefix.prefix_len());
-        let roster = self.roster();
+        let state = self.state();
         let mut facts = ExplainFacts {
-            target: if is_host(&question.target) {
-                question.target.addr().to_string()
+            target: if is_host(&request.target) {
+                request.target.addr().to_string()
             } else {
-                question.target.to_string()
+                request.target.to_string()
             },
-            pool: pool(&roster, &asked),
-            owner: self.owner(&roster, &asked),
+            pool: pool(&state, &target),
+            owner: self.owner(&state, &target),
             ..ExplainFacts::default()
         };
         if let Some(route) = &route {
-            let mut told = match &self.tunnel {
+            let mut reports = match &self.tunnel {
                 Some(tunnel) => tunnel.route(route.prefix).await.unwrap_or_default(),
                 None => Vec::new(),
             };
-            // Of one's own blocks there may be two: what was learned has the say.
-            told.sort_by_key(|report| report.kind.is_none());
-            let view = route_view(route, told.first(), &roster, &self.config);
+            // There may be two reports for an own block; the one with a learned path comes first.
+            reports.sort_by_key(|report| report.kind.is_none());
+            let view = route_view(route, reports.first(), &state, &self.config);
             facts.prefix = Some(route.prefix);
-            facts.paths = route.paths.iter().map(|path| path_view(path, &roster)).collect();
+            facts.paths = route.paths.iter().map(|path| path_view(path, &state)).collect();
             facts.route = route.paths.first().is_some_and(|path| path.reason.is_none()).then_some(view);
         }
         let tunnels = self.tunnel_views().await;
-        facts.tunnel = facts.route.as_ref().and_then(|route| toward(route, &tunnels).cloned());
+        facts.tunnel = facts.route.as_ref().and_then(|route| tunnel_of_route(route, &tunnels).cloned());
         if let Some(node) = facts.tunnel.as_ref() {
-            facts.outer = facts.route.as_ref().and_then(|route| self.outer(&roster, route, node));
+            facts.outer = facts.route.as_ref().and_then(|route| self.outer(&state, route, node));
         }
         if self.tunnel.is_some() {
-            let ahead = ahead(&facts, &roster);
-            let address = host_of(&question.target);
-            let from = question.from.map(|from| from_view(&roster, from, &self.config.node));
+            let next_hop = next_hop_query(&facts, &state);
+            let address = representative_address(&request.target);
+            let from = request.from.map(|from| from_view(&state, from, &self.config.node));
             let protocol = self.config.route_protocol;
-            let mut seen = asked_kernel(address, from.clone(), ahead).await?;
-            if seen
-                .neighbour
+            let mut answers = ask_kernel(address, from.clone(), next_hop).await?;
+            if answers
+                .neighbor
                 .as_ref()
-                .is_some_and(|neighbour| neighbour.state == NeighbourState::Incomplete.name())
+                .is_some_and(|neighbor| neighbor.state == NeighbourState::Incomplete.name())
             {
-                tokio::time::sleep(ANSWERS_WITHIN).await; // why: who answers has done so by then
-                seen = asked_kernel(address, from, ahead).await?;
+                tokio::time::sleep(NEIGHBOR_ANSWER_TIME).await; // why: a neighbor that is up has answered by then
+                answers = ask_kernel(address, from, next_hop).await?;
             }
-            facts.kernel = Some(lookup_view(&seen.lookup, &seen.links, protocol));
-            facts.neighbour = seen.neighbour;
-            facts.from = seen.from;
+            facts.kernel = Some(lookup_view(&answers.lookup, &answers.links, protocol));
+            facts.neighbour = answers.neighbor;
+            facts.from = answers.from;
         } else {
-            facts.from = question.from.map(|from| from_view(&roster, from, &self.config.node));
+            facts.from = request.from.map(|from| from_view(&state, from, &self.config.node));
         }
         let verdict = judge(&facts);
         Ok(ExplainView { facts, verdict })
     }
 
-    fn owner(&self, roster: &Roster, asked: &IpNet) -> Option<OwnerView> {
-        let blocks = roster.snapshot.blocks();
+    fn owner(&self, state: &DaemonState, target: &IpNet) -> Option<OwnerView> {
+        let blocks = state.snapshot.blocks();
         let all = blocks.iter().flat_map(|(node, blocks)| blocks.iter().map(move |block| (*node, *block)));
         let (node, block) =
-            all.filter(|(_, block)| block.contains(asked)).max_by_key(|(_, block)| block.prefix_len())?;
-        let resource = roster.snapshot.nodes.iter().find(|candidate| candidate.name == node);
+            all.filter(|(_, block)| block.contains(target)).max_by_key(|(_, block)| block.prefix_len())?;
+        let resource = state.snapshot.nodes.iter().find(|candidate| candidate.name == node);
         let v4 = resource.and_then(|node| Some(IpAddr::V4(node.ipv4?.addr())));
         let v6 = resource.and_then(|node| Some(IpAddr::V6(node.ipv6?.addr())));
         let addresses = [v4, v6];
-        let session = roster.peers.iter().find(|peer| addresses.contains(&Some(peer.peering.address)));
+        let session = state.peers.iter().find(|peer| addresses.contains(&Some(peer.peering.address)));
         let status = session.map(|peer| peer.status.borrow().clone());
         Some(OwnerView {
             node: node.to_owned(),
@@ -124,10 +126,10 @@ impl Views {
         })
     }
 
-    fn outer(&self, roster: &Roster, route: &RouteView, node: &TunnelView) -> Option<OuterView> {
-        let plan = roster.plan.as_ref()?;
-        let local = &plan.tunnel.local;
-        let other = plan.tunnel.nodes.iter().find(|other| other.name == node.node)?;
+    fn outer(&self, state: &DaemonState, route: &RouteView, node: &TunnelView) -> Option<OuterView> {
+        let node_config = state.node_config.as_ref()?;
+        let local = &node_config.tunnel.local;
+        let other = node_config.tunnel.nodes.iter().find(|other| other.name == node.node)?;
         let exit = route.exit.or(route.legs.first().map(|leg| leg.exit))?;
         let (protocol, mac) = match exit {
             ExitKind::Ipip => ("IP protocol 4".to_owned(), None),
@@ -146,8 +148,8 @@ impl Views {
     }
 }
 
-/// The node that a route leads to.
-fn toward<'a>(route: &RouteView, tunnels: &'a [TunnelView]) -> Option<&'a TunnelView> {
+/// Returns the tunnel to the node that a route leads to.
+fn tunnel_of_route<'a>(route: &RouteView, tunnels: &'a [TunnelView]) -> Option<&'a TunnelView> {
     let next_hop = route.next_hop?;
     tunnels.iter().find(|tunnel| tunnel.address == Some(next_hop)).or_else(|| {
         let owner = |tunnel: &&TunnelView| tunnel.blocks.iter().any(|block| block.contains(&route.prefix));
@@ -155,48 +157,49 @@ fn toward<'a>(route: &RouteView, tunnels: &'a [TunnelView]) -> Option<&'a Tunnel
     })
 }
 
-fn ahead(facts: &ExplainFacts, roster: &Roster) -> Option<Ahead> {
+fn next_hop_query(facts: &ExplainFacts, state: &DaemonState) -> Option<NextHopQuery> {
     let route = facts.route.as_ref()?;
     let exit = route.exit.or(route.legs.first().map(|leg| leg.exit))?;
     match exit {
-        ExitKind::Direct => Some(Ahead { outer: route.next_hop?, vtep: None }),
-        ExitKind::Ipip => Some(Ahead { outer: facts.outer.as_ref()?.destination, vtep: None }),
+        ExitKind::Direct => Some(NextHopQuery { outer: route.next_hop?, vtep: None }),
+        ExitKind::Ipip => Some(NextHopQuery { outer: facts.outer.as_ref()?.destination, vtep: None }),
         ExitKind::Vxlan => {
             let node = facts.tunnel.as_ref()?;
-            let other = roster.plan.as_ref()?.tunnel.nodes.iter().find(|other| other.name == node.node)?;
+            let other =
+                state.node_config.as_ref()?.tunnel.nodes.iter().find(|other| other.name == node.node)?;
             let vtep = match route.prefix {
                 IpNet::V4(_) => other.vtep.map(IpAddr::V4),
                 IpNet::V6(_) => other.vtep_ipv6.map(IpAddr::V6),
             };
-            Some(Ahead { outer: facts.outer.as_ref()?.destination, vtep: Some((vtep?, other.mac())) })
+            Some(NextHopQuery { outer: facts.outer.as_ref()?.destination, vtep: Some((vtep?, other.mac())) })
         }
         ExitKind::Blackhole => None,
     }
 }
 
-async fn asked_kernel(
+async fn ask_kernel(
     address: IpAddr,
     from: Option<FromView>,
-    ahead: Option<Ahead>,
-) -> Result<Asked, ControlError> {
-    let look = move || look(address, from, ahead);
-    let seen = tokio::task::spawn_blocking(look).await.map_err(task_error)?;
-    seen.map_err(|error| ControlError::Kernel(error.to_string()))
+    next_hop: Option<NextHopQuery>,
+) -> Result<KernelAnswers, ControlError> {
+    let query = move || query_kernel(address, from, next_hop);
+    let answers = tokio::task::spawn_blocking(query).await.map_err(task_error)?;
+    answers.map_err(|error| ControlError::Kernel(error.to_string()))
 }
 
-/// Asks the kernel.
-fn look(
+/// Queries the kernel.
+fn query_kernel(
     address: IpAddr,
     from: Option<FromView>,
-    ahead: Option<Ahead>,
-) -> Result<Asked, tunnel::netlink::KernelError> {
+    next_hop: Option<NextHopQuery>,
+) -> Result<KernelAnswers, tunnel::netlink::KernelError> {
     let mut socket = RequestSocket::open()?;
     let links = links::dump_links(&mut socket)?;
     let name = |index: u32| links.iter().find(|link| link.index == index);
     let mut arrival = None;
     let from = match from {
         Some(mut from) => {
-            // A pod is behind an interface, without a gateway between.
+            // A pod is directly behind an interface, without a gateway.
             let way = lookup::look_up(&mut socket, from.address, None)?.way.ok();
             let way = way.filter(|way| way.kind == RouteKind::Unicast && way.gateway.is_none());
             if let Some(link) = way.and_then(|way| name(way.index)) {
@@ -208,25 +211,25 @@ fn look(
         None => None,
     };
     let lookup = lookup::look_up(&mut socket, address, arrival)?;
-    let neighbour = match ahead {
-        Some(ahead) => neighbour(&mut socket, &ahead, &lookup, &links)?,
+    let neighbor = match next_hop {
+        Some(next_hop) => read_neighbor(&mut socket, &next_hop, &lookup, &links)?,
         None => None,
     };
-    Ok(Asked { lookup, from, neighbour, links })
+    Ok(KernelAnswers { lookup, from, neighbor, links })
 }
 
-fn neighbour(
+fn read_neighbor(
     socket: &mut RequestSocket,
-    ahead: &Ahead,
+    next_hop: &NextHopQuery,
     lookup: &Lookup,
     links: &[LinkRecord],
-) -> Result<Option<NeighbourView>, tunnel::netlink::KernelError> {
-    let Ok(under) = lookup::look_up(socket, ahead.outer, None)?.way else { return Ok(None) };
-    let station = under.gateway.unwrap_or(ahead.outer);
+) -> Result<Option<NeighborView>, tunnel::netlink::KernelError> {
+    let Ok(under) = lookup::look_up(socket, next_hop.outer, None)?.way else { return Ok(None) };
+    let station = under.gateway.unwrap_or(next_hop.outer);
     let Some(link) = links.iter().find(|link| link.index == under.index) else { return Ok(None) };
     let known = neighbours::dump_neighbours(socket, station)?;
     let entry = known.iter().find(|entry| entry.index == under.index && entry.address == Some(station));
-    let mut view = NeighbourView {
+    let mut view = NeighborView {
         address: station,
         device: link.name.clone(),
         state: entry.map_or("not asked yet", |entry| entry.state.name()).to_owned(),
@@ -234,7 +237,7 @@ fn neighbour(
         gateway_entry: None,
         forwarded_to: None,
     };
-    if let (Some((vtep, address)), Ok(way)) = (ahead.vtep, &lookup.way) {
+    if let (Some((vtep, address)), Ok(way)) = (next_hop.vtep, &lookup.way) {
         let of_vtep = neighbours::dump_neighbours(socket, vtep)?;
         let leads = |entry: &&NeighbourRecord| {
             entry.index == way.index && entry.address == Some(vtep) && entry.mac == Some(address)
@@ -269,17 +272,17 @@ fn lookup_view(lookup: &Lookup, links: &[LinkRecord], protocol: u8) -> LookupVie
     }
 }
 
-fn from_view(roster: &Roster, address: IpAddr, me: &str) -> FromView {
+fn from_view(state: &DaemonState, address: IpAddr, me: &str) -> FromView {
     let host = IpNet::from(address);
-    let blocks = roster.snapshot.blocks();
+    let blocks = state.snapshot.blocks();
     let has = |blocks: &Vec<IpNet>| blocks.iter().any(|block| block.contains(&host));
     let node = blocks.iter().find(|(_, blocks)| has(blocks)).map(|(node, _)| (*node).to_owned());
     FromView { address, local: node.as_deref() == Some(me), node, device: None, mtu: None }
 }
 
-fn pool(roster: &Roster, asked: &IpNet) -> Option<PoolView> {
-    let (encapsulation, mode) = roster.snapshot.encapsulation_of(asked)?;
-    let pool = roster.snapshot.pool_of(asked);
+fn pool(state: &DaemonState, target: &IpNet) -> Option<PoolView> {
+    let (encapsulation, mode) = state.snapshot.encapsulation_of(target)?;
+    let pool = state.snapshot.pool_of(target);
     Some(PoolView {
         name: pool.map(|pool| pool.name.clone()),
         cidr: pool.map(|pool| pool.cidr),
@@ -289,8 +292,9 @@ fn pool(roster: &Roster, asked: &IpNet) -> Option<PoolView> {
     })
 }
 
-/// The address that stands for a prefix: of a host itself, else the first one that a pod could have.
-fn host_of(target: &IpNet) -> IpAddr {
+/// Returns the address that represents a prefix: the address itself for a host, else the first
+/// address that a pod could have.
+fn representative_address(target: &IpNet) -> IpAddr {
     if target.addr() != target.network() || is_host(target) {
         return target.addr();
     }
@@ -301,11 +305,11 @@ fn state_name(state: SessionState) -> String {
     format!("{state:?}")
 }
 
-fn path_view(path: &PathInfo, roster: &Roster) -> PathView {
+fn path_view(path: &PathInfo, state: &DaemonState) -> PathView {
     let as_path: Vec<String> = path.as_path.iter().map(ToString::to_string).collect();
     PathView {
         source: route_source(path.kind),
-        peer: peer_name(path, roster),
+        peer: peer_name(path, state),
         next_hop: Some(path.next_hop).filter(|_| path.source != Source::Local),
         as_path: as_path.join(" "),
         local_pref: Some(path.local_pref),

@@ -1,39 +1,39 @@
-//! What is the first thing that is wrong on the way to an address: from what is known to one line.
+//! `routectl explain`: finds the first problem on the path to an address. The judgement has no I/O;
+//! `facts` gathers its input.
 
 pub(crate) mod facts;
 
+use api::view::{ExitKind, ExplainFacts, LookupView, Verdict, VerdictView};
 use tunnel::netlink::neighbours::NeighbourState;
 use tunnel::probe::prober::LOSSES_IN_ROW;
-
-use api::view::{ExitKind, ExplainFacts, LookupView, Verdict, VerdictView};
 
 #[cfg(test)]
 mod tests;
 
-/// The number of `EHOSTUNREACH`, which the kernel answers for what came in where forwarding is off.
+/// `EHOSTUNREACH`: the kernel's answer for an incoming packet on an interface without forwarding.
 const EHOSTUNREACH: i32 = 113;
-/// The number of `EINVAL`: the route is a blackhole, or the source can't be one.
+/// `EINVAL`: the kernel's answer for a blackhole route or an impossible source address.
 const EINVAL: i32 = 22;
 
-/// A verdict, its words, and what to do.
-type Found = (Verdict, String, Option<String>);
+/// A verdict, its text, and the remedy.
+type Conclusion = (Verdict, String, Option<String>);
 
-/// The steps of the way, each of which may find something wrong, the first that does has the word.
-const STEPS: &[fn(&ExplainFacts) -> Option<Found>] =
-    &[source, block, path, exit, installed, local, kernel, link, wire, length];
+/// The checks, in the order of a packet's path. The first one that finds a problem decides.
+const STEPS: &[fn(&ExplainFacts) -> Option<Conclusion>] =
+    &[source, block, path, exit, installed, local, kernel, link, wire, mtu];
 
-/// Finds the first thing that is wrong.
+/// Returns the verdict: the first problem, or that packets reach the target.
 pub fn judge(facts: &ExplainFacts) -> VerdictView {
-    let (code, text, remedy) = STEPS.iter().find_map(|step| step(facts)).unwrap_or_else(|| good(facts));
+    let (code, text, remedy) = STEPS.iter().find_map(|step| step(facts)).unwrap_or_else(|| reached(facts));
     VerdictView { ok: code.is_ok(), code, text, remedy }
 }
 
-fn found(verdict: Verdict, text: String, remedy: impl Into<String>) -> Option<Found> {
+fn conclude(verdict: Verdict, text: String, remedy: impl Into<String>) -> Option<Conclusion> {
     Some((verdict, text, Some(remedy.into())))
 }
 
-/// Nothing is wrong.
-fn good(facts: &ExplainFacts) -> Found {
+/// Returns the verdict if no check finds a problem.
+fn reached(facts: &ExplainFacts) -> Conclusion {
     let target = &facts.target;
     let Some(route) = &facts.route else {
         let text = format!("{target} is in no pool and no node's block: this node's own routes decide");
@@ -47,29 +47,29 @@ fn good(facts: &ExplainFacts) -> Found {
         Some(ExitKind::Direct) => "unwrapped",
         Some(ExitKind::Blackhole) | None => "as the table says",
     };
-    let seen = match facts.kernel {
+    let note = match facts.kernel {
         Some(_) => "",
         None => " (there is no dataplane here)",
     };
     let text =
-        format!("packets go{to}, {how}: {}{seen}; whether the pod is there, that node knows", route.reason);
+        format!("packets go{to}, {how}: {}{note}; whether the pod is there, that node knows", route.reason);
     (Verdict::Reached, text, None)
 }
 
-/// Where they come from.
-fn source(facts: &ExplainFacts) -> Option<Found> {
+/// Checks the source of the packets.
+fn source(facts: &ExplainFacts) -> Option<Conclusion> {
     let from = facts.from.as_ref()?;
     if from.device.is_some() {
         return None;
     }
     let address = from.address;
     match &from.node {
-        Some(node) if !from.local => found(
+        Some(node) if !from.local => conclude(
             Verdict::AskThere,
             format!("{address} is a pod's of {node}, and only that node knows what it does with its packets"),
             format!("on {node}: routectl explain {} --from {address}", facts.target),
         ),
-        _ => found(
+        _ => conclude(
             Verdict::NoSuchSource,
             format!(
                 "this node's kernel has no pod with the address {address}: no route to it leads to an interface"
@@ -79,11 +79,11 @@ fn source(facts: &ExplainFacts) -> Option<Found> {
     }
 }
 
-/// Whose block it is.
-fn block(facts: &ExplainFacts) -> Option<Found> {
+/// Checks that the target is in a block with a known owner.
+fn block(facts: &ExplainFacts) -> Option<Conclusion> {
     let target = &facts.target;
     match &facts.owner {
-        Some(owner) if owner.address.is_none() && !owner.local && facts.paths.is_empty() => found(
+        Some(owner) if owner.address.is_none() && !owner.local && facts.paths.is_empty() => conclude(
             Verdict::OwnerUnknown,
             format!("{} is {}'s, which has no Node resource with an address", owner.block, owner.node),
             format!(
@@ -93,7 +93,7 @@ fn block(facts: &ExplainFacts) -> Option<Found> {
         ),
         None if facts.paths.is_empty() => {
             let pool = facts.pool.as_ref().and_then(|pool| pool.name.as_deref().zip(pool.cidr))?;
-            found(
+            conclude(
                 Verdict::NoOwner,
                 format!("{target} is in pool {} ({}), but in no node's block", pool.0, pool.1),
                 "routectl ipam show --show-blocks: did the node that the pod was on go away?",
@@ -103,15 +103,15 @@ fn block(facts: &ExplainFacts) -> Option<Found> {
     }
 }
 
-/// Whether there is a path that counts.
-fn path(facts: &ExplainFacts) -> Option<Found> {
+/// Checks that there is an accepted path.
+fn path(facts: &ExplainFacts) -> Option<Conclusion> {
     if facts.route.is_some() {
         return None;
     }
     if let Some(first) = facts.paths.first() {
         let from = first.peer.as_deref().unwrap_or("a peer");
         let prefix = facts.prefix.map(|prefix| prefix.to_string()).unwrap_or_default();
-        return found(
+        return conclude(
             Verdict::Rejected,
             format!("every path to {prefix} is rejected; the one from {from}: {}", first.reason),
             "routectl show routes --rejected; change the filter or the resource that it names",
@@ -119,7 +119,7 @@ fn path(facts: &ExplainFacts) -> Option<Found> {
     }
     let owner = facts.owner.as_ref().filter(|owner| !owner.local)?;
     match owner.session.as_deref() {
-        Some("Established") => found(
+        Some("Established") => conclude(
             Verdict::NotAnnounced,
             format!(
                 "{} does not announce {} although the session with it is Established: it has withdrawn it, or its pool \
@@ -128,7 +128,7 @@ fn path(facts: &ExplainFacts) -> Option<Found> {
             ),
             format!("on {}: routectl show routes, routectl show status", owner.node),
         ),
-        session => found(
+        session => conclude(
             Verdict::NoSession,
             match session {
                 Some(state) => format!(
@@ -152,17 +152,17 @@ fn path(facts: &ExplainFacts) -> Option<Found> {
     }
 }
 
-/// Whether the path has an exit point.
-fn exit(facts: &ExplainFacts) -> Option<Found> {
+/// Checks that the path has an exit point.
+fn exit(facts: &ExplainFacts) -> Option<Conclusion> {
     let route = facts.route.as_ref()?;
     facts.kernel.as_ref()?;
     match route.exit {
-        None if route.next_hop.is_some() => found(
+        None if route.next_hop.is_some() => conclude(
             Verdict::NoExit,
             format!("{} has a path, but no exit point: {}", route.prefix, route.reason),
             "routectl show tunnels; routectl doctor",
         ),
-        Some(ExitKind::Blackhole) if route.next_hop.is_some() => found(
+        Some(ExitKind::Blackhole) if route.next_hop.is_some() => conclude(
             Verdict::Discarded,
             format!("{} is announced with BLACKHOLE (RFC 7999): packets to it are discarded", route.prefix),
             format!("ask {} why", route.peer.as_deref().unwrap_or("who announces it")),
@@ -171,22 +171,22 @@ fn exit(facts: &ExplainFacts) -> Option<Found> {
     }
 }
 
-/// Whether the kernel has it.
-fn installed(facts: &ExplainFacts) -> Option<Found> {
+/// Checks that the kernel has the route.
+fn installed(facts: &ExplainFacts) -> Option<Conclusion> {
     let route = facts.route.as_ref().filter(|_| facts.kernel.is_some())?;
     let own_address = route.next_hop.is_none() && route.exit.is_none();
     if route.installed || own_address {
         return None;
     }
-    found(
+    conclude(
         Verdict::NotInstalled,
         format!("the kernel does not have {}: {}", route.prefix, route.reason),
         "routectl show status: what the kernel refused is listed there",
     )
 }
 
-/// What is this node's own.
-fn local(facts: &ExplainFacts) -> Option<Found> {
+/// Checks a target on this node.
+fn local(facts: &ExplainFacts) -> Option<Conclusion> {
     let owner = facts.owner.as_ref().filter(|owner| owner.local)?;
     let kernel = facts.kernel.as_ref()?;
     let target = &facts.target;
@@ -200,7 +200,7 @@ fn local(facts: &ExplainFacts) -> Option<Found> {
             }
             Some((Verdict::LocalPod, format!("{target} is a pod of this node, behind {device}"), None))
         }
-        _ if kernel.outcome == "blackhole" || kernel.errno == Some(EINVAL) => found(
+        _ if kernel.outcome == "blackhole" || kernel.errno == Some(EINVAL) => conclude(
             Verdict::NoSuchPod,
             format!("{target} is in this node's block {}, but no pod here has it", owner.block),
             format!("ip route show {target}: is the pod running, and did its CNI plugin finish?"),
@@ -209,28 +209,28 @@ fn local(facts: &ExplainFacts) -> Option<Found> {
     }
 }
 
-fn refused(facts: &ExplainFacts, kernel: &LookupView) -> Option<Found> {
+fn refused(facts: &ExplainFacts, kernel: &LookupView) -> Option<Conclusion> {
     let from = facts.from.as_ref()?;
     let device = from.device.as_deref().unwrap_or("its interface");
     if kernel.errno != Some(EHOSTUNREACH) {
         return None;
     }
-    found(
+    conclude(
         Verdict::NotForwarded,
         format!("the kernel does not forward what comes in by {device}"),
         format!("sysctl -w net.ipv4.conf.{device}.forwarding=1 (or net.ipv4.ip_forward=1)"),
     )
 }
 
-/// What the kernel does with the packet.
-fn kernel(facts: &ExplainFacts) -> Option<Found> {
+/// Checks that the kernel forwards the packet by the expected route.
+fn kernel(facts: &ExplainFacts) -> Option<Conclusion> {
     let kernel = facts.kernel.as_ref()?;
     if let Some(found) = refused(facts, kernel) {
         return Some(found);
     }
     let target = &facts.target;
     let shadowed = |what: String| {
-        found(
+        conclude(
             Verdict::Shadowed,
             what,
             format!("ip route get {target}; remove the other route, and stop who made it"),
@@ -250,7 +250,7 @@ fn kernel(facts: &ExplainFacts) -> Option<Found> {
             ))
         }
         _ => match &kernel.error {
-            Some(error) => found(
+            Some(error) => conclude(
                 Verdict::NoRoute,
                 format!("the kernel has no way to {target}: {error}"),
                 format!("ip route get {target}"),
@@ -260,11 +260,11 @@ fn kernel(facts: &ExplainFacts) -> Option<Found> {
     }
 }
 
-/// What the tunnel device knows.
-fn link(facts: &ExplainFacts) -> Option<Found> {
-    let neighbour = facts.neighbour.as_ref()?;
+/// Checks the neighbor and forwarding entries of the VXLAN device.
+fn link(facts: &ExplainFacts) -> Option<Conclusion> {
+    let neighbor = facts.neighbour.as_ref()?;
     let outer = facts.outer.as_ref()?;
-    let lacks = match (neighbour.gateway_entry, neighbour.forwarded_to) {
+    let lacks = match (neighbor.gateway_entry, neighbor.forwarded_to) {
         (Some(false), _) => "the VXLAN device has no neighbour entry for the other node's VTEP".to_owned(),
         (Some(true), None) => "the VXLAN device has no forwarding entry for the other node's VTEP".to_owned(),
         (Some(true), Some(to)) if to != outer.destination => {
@@ -275,23 +275,20 @@ fn link(facts: &ExplainFacts) -> Option<Found> {
         }
         _ => return None,
     };
-    found(
+    conclude(
         Verdict::NoVtepEntry,
         lacks,
         "routectl show status: routed puts it back, unless the kernel refuses it",
     )
 }
 
-/// What is known of the wire.
-fn wire(facts: &ExplainFacts) -> Option<Found> {
+/// Checks that the next hop and the tunnel answer.
+fn wire(facts: &ExplainFacts) -> Option<Conclusion> {
     let node = facts.tunnel.as_ref().map_or("the other node", |tunnel| tunnel.node.as_str());
-    if let Some(neighbour) = facts.neighbour.as_ref().filter(|neighbour| silent(&neighbour.state)) {
-        return found(
+    if let Some(neighbor) = facts.neighbour.as_ref().filter(|neighbor| is_unreachable(&neighbor.state)) {
+        return conclude(
             Verdict::NoNeighbour,
-            format!(
-                "{} on {} does not answer ARP or neighbour discovery",
-                neighbour.address, neighbour.device
-            ),
+            format!("{} on {} does not answer ARP or neighbour discovery", neighbor.address, neighbor.device),
             format!(
                 "is {node} up, and is its address the one in its Node resource? routectl get node {node} -o wide"
             ),
@@ -307,7 +304,7 @@ fn wire(facts: &ExplainFacts) -> Option<Found> {
         ExitKind::Vxlan => ("UDP port 4789", "VXLAN"),
         ExitKind::Direct | ExitKind::Blackhole => ("packets with pods' addresses", "unwrapped"),
     };
-    found(
+    conclude(
         Verdict::Unanswered,
         format!(
             "{node} has not answered the last {} probes by {name}, the way that packets go",
@@ -319,19 +316,19 @@ fn wire(facts: &ExplainFacts) -> Option<Found> {
     )
 }
 
-/// It was asked for, and has not answered.
-fn silent(state: &str) -> bool {
-    [NeighbourState::Failed, NeighbourState::Incomplete].iter().any(|silent| silent.name() == state)
+/// Returns whether a neighbor state means that the neighbor does not answer.
+fn is_unreachable(state: &str) -> bool {
+    [NeighbourState::Failed, NeighbourState::Incomplete].iter().any(|unreachable| unreachable.name() == state)
 }
 
-/// Whether what the pod sends fits.
-fn length(facts: &ExplainFacts) -> Option<Found> {
+/// Checks that the pod's MTU fits the tunnel.
+fn mtu(facts: &ExplainFacts) -> Option<Conclusion> {
     let from = facts.from.as_ref()?;
     let (sends, fits) = (from.mtu?, facts.outer.as_ref()?.mtu?);
     if sends <= fits {
         return None;
     }
-    found(
+    conclude(
         Verdict::MtuTooLarge,
         format!(
             "{} may send {sends} octets and {fits} fit: longer packets that must not be fragmented are dropped",

@@ -1,16 +1,17 @@
-//! Each verdict from the least that leads to it.
+//! A minimal set of facts for each verdict.
 
 use std::collections::HashSet;
 
-use super::*;
 use api::view::{
-    FromView, NeighbourView, OuterView, OwnerView, PathView, PoolView, ProbeState, ProbeView, RouteSource,
+    FromView, NeighborView, OuterView, OwnerView, PathView, PoolView, ProbeState, ProbeView, RouteSource,
     RouteView, TunnelView,
 };
 use resource::{EncapsulationKind, EncapsulationMode};
 
-/// Another node's pod, reached by VXLAN as it should be.
-fn well() -> ExplainFacts {
+use super::*;
+
+/// Returns the facts about a pod of another node that is reached by VXLAN.
+fn remote_pod() -> ExplainFacts {
     let node = "192.168.0.2".parse().ok();
     ExplainFacts {
         target: "10.1.2.2".into(),
@@ -85,7 +86,7 @@ fn well() -> ExplainFacts {
             mtu: Some(1450),
         }),
         kernel: Some(lookup()),
-        neighbour: Some(NeighbourView {
+        neighbour: Some(NeighborView {
             address: "192.168.0.2".parse().expect("an address"),
             device: "eth0".into(),
             state: "known".into(),
@@ -126,9 +127,9 @@ fn refusing(errno: i32) -> LookupView {
     }
 }
 
-/// The same address in a block of this node.
-fn own() -> ExplainFacts {
-    let mut facts = well();
+/// Returns the facts about a pod of this node.
+fn local_pod() -> ExplainFacts {
+    let mut facts = remote_pod();
     let owner = facts.owner.as_mut().expect("an owner");
     (owner.node, owner.local, owner.session) = ("node-1".into(), true, None);
     let route = facts.route.as_mut().expect("a route");
@@ -145,7 +146,7 @@ fn own() -> ExplainFacts {
     facts
 }
 
-/// What is wrong with the facts, and the verdict that must follow.
+/// An expected verdict, the facts to start from, and the change that causes the verdict.
 type Case = (Verdict, fn() -> ExplainFacts, fn(&mut ExplainFacts));
 
 fn unrouted(facts: &mut ExplainFacts) {
@@ -155,49 +156,49 @@ fn unrouted(facts: &mut ExplainFacts) {
 }
 
 const CASES: &[Case] = &[
-    (Verdict::Reached, well, |_| {}),
-    (Verdict::LocalPod, own, |_| {}),
-    (Verdict::OutsideCluster, well, |facts| {
+    (Verdict::Reached, remote_pod, |_| {}),
+    (Verdict::LocalPod, local_pod, |_| {}),
+    (Verdict::OutsideCluster, remote_pod, |facts| {
         unrouted(facts);
         (facts.owner, facts.pool) = (None, None);
         facts.kernel = Some(LookupView { ours: false, protocol: Some(3), ..lookup() });
     }),
-    (Verdict::AskThere, well, |facts| {
+    (Verdict::AskThere, remote_pod, |facts| {
         let from = facts.from.as_mut().expect("a source");
         (from.node, from.local, from.device) = (Some("node-3".into()), false, None);
     }),
-    (Verdict::NoSuchSource, well, |facts| facts.from.as_mut().expect("a source").device = None),
-    (Verdict::NoOwner, well, |facts| {
+    (Verdict::NoSuchSource, remote_pod, |facts| facts.from.as_mut().expect("a source").device = None),
+    (Verdict::NoOwner, remote_pod, |facts| {
         unrouted(facts);
         facts.owner = None;
     }),
-    (Verdict::OwnerUnknown, well, |facts| {
+    (Verdict::OwnerUnknown, remote_pod, |facts| {
         unrouted(facts);
         facts.owner.as_mut().expect("an owner").address = None;
     }),
-    (Verdict::NoSession, well, |facts| {
+    (Verdict::NoSession, remote_pod, |facts| {
         unrouted(facts);
         facts.owner.as_mut().expect("an owner").session = Some("Active".into());
     }),
-    (Verdict::NoSession, well, |facts| {
+    (Verdict::NoSession, remote_pod, |facts| {
         unrouted(facts);
         facts.owner.as_mut().expect("an owner").session = None;
     }),
-    (Verdict::NotAnnounced, well, unrouted),
-    (Verdict::Rejected, well, |facts| {
+    (Verdict::NotAnnounced, remote_pod, unrouted),
+    (Verdict::Rejected, remote_pod, |facts| {
         facts.route = None;
         facts.paths[0].reason = "a filter rejects it".into();
     }),
-    (Verdict::NoExit, well, |facts| {
+    (Verdict::NoExit, remote_pod, |facts| {
         let route = facts.route.as_mut().expect("a route");
         (route.exit, route.installed) = (None, false);
     }),
-    (Verdict::Discarded, well, |facts| {
+    (Verdict::Discarded, remote_pod, |facts| {
         facts.route.as_mut().expect("a route").exit = Some(ExitKind::Blackhole);
     }),
-    (Verdict::NotInstalled, well, |facts| facts.route.as_mut().expect("a route").installed = false),
-    (Verdict::NoSuchPod, own, |facts| facts.kernel = Some(refusing(EINVAL))),
-    (Verdict::Shadowed, well, |facts| {
+    (Verdict::NotInstalled, remote_pod, |facts| facts.route.as_mut().expect("a route").installed = false),
+    (Verdict::NoSuchPod, local_pod, |facts| facts.kernel = Some(refusing(EINVAL))),
+    (Verdict::Shadowed, remote_pod, |facts| {
         facts.kernel = Some(LookupView {
             prefix: "10.1.2.0/27".parse().ok(),
             protocol: Some(3),
@@ -205,28 +206,28 @@ const CASES: &[Case] = &[
             ..lookup()
         });
     }),
-    (Verdict::NotForwarded, well, |facts| facts.kernel = Some(refusing(EHOSTUNREACH))),
-    (Verdict::NoRoute, well, |facts| facts.kernel = Some(refusing(101))),
-    (Verdict::NoVtepEntry, well, |facts| {
+    (Verdict::NotForwarded, remote_pod, |facts| facts.kernel = Some(refusing(EHOSTUNREACH))),
+    (Verdict::NoRoute, remote_pod, |facts| facts.kernel = Some(refusing(101))),
+    (Verdict::NoVtepEntry, remote_pod, |facts| {
         facts.neighbour.as_mut().expect("a neighbour").gateway_entry = Some(false);
     }),
-    (Verdict::NoVtepEntry, well, |facts| {
+    (Verdict::NoVtepEntry, remote_pod, |facts| {
         facts.neighbour.as_mut().expect("a neighbour").forwarded_to = None;
     }),
-    (Verdict::NoVtepEntry, well, |facts| {
+    (Verdict::NoVtepEntry, remote_pod, |facts| {
         facts.neighbour.as_mut().expect("a neighbour").forwarded_to = "192.168.0.9".parse().ok();
     }),
-    (Verdict::NoNeighbour, well, |facts| {
+    (Verdict::NoNeighbour, remote_pod, |facts| {
         facts.neighbour.as_mut().expect("a neighbour").state = "failed".into();
     }),
-    (Verdict::Unanswered, well, |facts| {
+    (Verdict::Unanswered, remote_pod, |facts| {
         facts.tunnel.as_mut().expect("a tunnel").ways[0].lost_in_row = 3;
     }),
-    (Verdict::MtuTooLarge, well, |facts| facts.from.as_mut().expect("a source").mtu = Some(1451)),
+    (Verdict::MtuTooLarge, remote_pod, |facts| facts.from.as_mut().expect("a source").mtu = Some(1451)),
 ];
 
 #[test]
-fn each_verdict_follows_from_the_least_that_is_wrong() {
+fn each_verdict_follows_from_one_wrong_fact() {
     for (at, (verdict, from, wrong)) in CASES.iter().enumerate() {
         let mut facts = from();
         wrong(&mut facts);
@@ -241,8 +242,8 @@ fn each_verdict_follows_from_the_least_that_is_wrong() {
 }
 
 #[test]
-fn of_two_things_the_first_on_the_way_has_the_word() {
-    let mut facts = well();
+fn the_first_problem_on_the_path_decides() {
+    let mut facts = remote_pod();
     facts.neighbour.as_mut().expect("a neighbour").state = "failed".into();
     facts.kernel = Some(refusing(EHOSTUNREACH));
     assert_eq!(judge(&facts).code, Verdict::NotForwarded);

@@ -1,24 +1,24 @@
-//! What network this node is in, as far as that decides what passes.
+//! Cloud detection, for networks that do not pass every protocol.
 
 use std::fs;
 use std::path::Path;
 
-/// Where the firmware says whose machine this is.
+/// The file in which the firmware identifies the provider of a virtual machine.
 const CHASSIS_ASSET_TAG: &str = "/sys/class/dmi/id/chassis_asset_tag";
-/// What it says in Azure.
+/// The asset tag of Azure.
 const AZURE: &str = "7783-7084-3265-9085-8269-3286-77";
 
-/// Whether this is a virtual machine in Azure, whose network drops IP protocol 4.
+/// Returns whether this is a virtual machine in Azure, whose network drops IP protocol 4.
 pub(crate) fn is_azure() -> bool {
-    says_azure(Path::new(CHASSIS_ASSET_TAG))
+    has_azure_tag(Path::new(CHASSIS_ASSET_TAG))
 }
 
-fn says_azure(path: &Path) -> bool {
-    // A machine without the file is another's.
+fn has_azure_tag(path: &Path) -> bool {
+    // Other machines may lack the file.
     fs::read_to_string(path).is_ok_and(|tag| tag.trim() == AZURE)
 }
 
-/// What to say of it where IP-in-IP is preferred.
+/// The warning in Azure if IP-in-IP is preferred.
 pub(crate) const AZURE_DROPS_IPIP: &str = "this is Azure, whose network does not pass IP-in-IP: nodes are reached by the \
      fallback; set spec.routed.encapsulation to vxlan (and vxlanMode in pools), and bgp to disabled where port 179 is closed";
 
@@ -27,15 +27,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn azure_is_known_by_its_asset_tag_alone() {
+    fn azure_is_detected_by_its_asset_tag() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("chassis_asset_tag");
-        assert!(!says_azure(&path));
+        assert!(!has_azure_tag(&path));
         for (tag, azure) in
             [("7783-7084-3265-9085-8269-3286-77\n", true), ("No Asset Tag\n", false), ("", false)]
         {
             fs::write(&path, tag).unwrap();
-            assert_eq!(says_azure(&path), azure, "{tag:?}");
+            assert_eq!(has_azure_tag(&path), azure, "{tag:?}");
         }
     }
 }

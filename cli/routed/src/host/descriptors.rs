@@ -1,13 +1,15 @@
-//! How many file descriptors there may be: each session takes one, and a second while it is opened.
+//! The limit of open file descriptors. Each session uses one descriptor, and a second one while it
+//! is opened.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What is open beside sessions: logs, the control socket and its connections, netlink, watched files.
-const OTHERS: u64 = 128;
+/// Descriptors for other purposes: logs, control socket and its connections, netlink, watched
+/// files.
+const RESERVED: u64 = 128;
 
-/// Takes as many descriptors as this process may have; most systems give 1,024 to begin with, for the sake of
-/// programs that use `select`. Gives the number.
-pub(crate) fn raise() -> u64 {
+/// Raises the soft limit to the hard limit and returns the limit. Most systems start with 1,024,
+/// for programs that use `select`.
+pub(crate) fn raise_limit() -> u64 {
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(error) => {
@@ -24,10 +26,10 @@ pub(crate) fn raise() -> u64 {
     hard
 }
 
-/// What to say where there are too few for so many sessions.
+/// Returns the problem if the limit is too low for a number of sessions.
 pub(crate) fn too_few(limit: u64, sessions: usize) -> Option<String> {
     let sessions = u64::try_from(sessions).unwrap_or(u64::MAX);
-    let wanted = sessions.saturating_mul(2).saturating_add(OTHERS);
+    let wanted = sessions.saturating_mul(2).saturating_add(RESERVED);
     (wanted > limit).then(|| {
         format!(
             "{sessions} sessions may take {wanted} file descriptors, and there are {limit}: raise the hard limit \
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_session_may_take_two() {
+    fn each_session_needs_two_descriptors() {
         assert_eq!(too_few(1024, 448), None);
         assert_eq!(
             too_few(1024, 449).as_deref(),
@@ -53,8 +55,8 @@ mod tests {
     }
 
     #[test]
-    fn all_that_may_be_had_is_taken() {
-        let limit = raise();
+    fn the_soft_limit_is_raised_to_the_hard_limit() {
+        let limit = raise_limit();
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limits");
         assert_eq!((soft, hard), (limit, limit));
     }

@@ -1,4 +1,4 @@
-//! The host: file descriptors, memory, its cloud, and the address of the tunnel devices.
+//! The host: file descriptors, memory, cloud detection, and the address of the tunnel devices.
 
 pub(crate) mod cloud;
 pub(crate) mod descriptors;

@@ -1,8 +1,8 @@
-//! What has happened to the daemon, kept for whoever asks later. Pure: the time is an argument.
+//! The journal: a bounded log of the daemon's events.
 //!
-//! Memory is bounded: each kind of event has a number of places of its own, so that a flood of one kind pushes out none of
-//! another, and texts are cut. All together take 2 MiB at most. Each kind may have so many events a second; of the rest
-//! the journal says how many there were.
+//! Memory is bounded: each kind of event has its own buffer, so that many events of one kind do not
+//! displace another kind, and texts are truncated. All buffers together take at most 2 MiB. The
+//! rate of each kind is limited; events above the rate are counted and summarized.
 
 mod ring;
 mod route_summary;
@@ -10,5 +10,5 @@ pub(crate) mod sources;
 mod task;
 
 pub(crate) use ring::Journal;
-pub(crate) use route_summary::RouteNews;
+pub(crate) use route_summary::RouteSummary;
 pub(crate) use task::JournalHandle;

@@ -1,81 +1,82 @@
-//! The events that are kept, and how many of a kind may come.
+//! The buffers of events, with a rate limit for each kind. No I/O, no clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::route_summary::RouteNews;
 use api::view::{Event, EventKind};
 
-/// Longest text, in octets.
-const MAX_TEXT: usize = 240;
-/// Longest name of what an event is about, in octets.
-const MAX_SUBJECT: usize = 64;
-/// Events of a kind that may come at once.
-const BURST: u32 = 256;
-/// Events of a kind that may come in a second, in the long run.
-const A_SECOND: u32 = 16;
-/// How long what may not come is summed up.
-const SUMMED: Duration = Duration::from_secs(1);
+use super::route_summary::RouteSummary;
 
-/// The events of one kind.
+/// The longest text, in octets.
+const MAX_TEXT: usize = 240;
+/// The longest subject, in octets.
+const MAX_SUBJECT: usize = 64;
+/// The number of events of a kind that are accepted at once.
+const BURST: u32 = 256;
+/// The number of events of a kind that are accepted per second on average.
+const RATE_PER_SECOND: u32 = 16;
+/// The time after which suppressed events are summarized.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The events of one kind, and their token bucket.
 #[derive(Debug)]
-struct Shelf {
+struct KindBuffer {
     kind: EventKind,
     events: VecDeque<Event>,
-    /// How many may come now, in thousandths.
-    may_come: u64,
+    /// The available tokens, in thousandths.
+    tokens: u64,
     filled_at: Instant,
-    /// How many may not have come, since when.
-    held_back: Option<(u64, Instant)>,
-    routes: RouteNews,
+    /// The number of suppressed events, and the time of the first.
+    suppressed: Option<(u64, Instant)>,
+    routes: RouteSummary,
 }
 
-impl Shelf {
-    /// Whether one more may come now.
-    fn takes(&mut self, now: Instant) -> bool {
+impl KindBuffer {
+    /// Takes a token; returns whether there was one.
+    fn take_token(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled_at).as_millis();
-        let passed = u64::try_from(passed).unwrap_or(u64::MAX).saturating_mul(u64::from(A_SECOND));
-        self.may_come = self.may_come.saturating_add(passed).min(u64::from(BURST) * 1000);
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX).saturating_mul(u64::from(RATE_PER_SECOND));
+        self.tokens = self.tokens.saturating_add(passed).min(u64::from(BURST) * 1000);
         self.filled_at = now;
-        // After a gap the sum comes first, so that the order is right.
-        if self.held_back.is_some() || self.may_come < 1000 {
+        // After a gap the summary comes first, so that the order of events is right.
+        if self.suppressed.is_some() || self.tokens < 1000 {
             return false;
         }
-        self.may_come -= 1000;
+        self.tokens -= 1000;
         true
     }
 
-    fn hold_back(&mut self, now: Instant) {
-        let (count, _) = self.held_back.get_or_insert((0, now));
+    fn suppress(&mut self, now: Instant) {
+        let (count, _) = self.suppressed.get_or_insert((0, now));
         *count += 1;
     }
 }
 
-/// Events, numbered in the order they came.
+/// The journal. Events are numbered in the order in which they are recorded.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    shelves: Vec<Shelf>,
+    buffers: Vec<KindBuffer>,
     seq: u64,
 }
 
 impl Journal {
-    /// An empty one.
+    /// Returns an empty journal.
     pub(crate) fn new(now: Instant) -> Self {
-        let shelf = |kind| Shelf {
+        let buffer = |kind| KindBuffer {
             kind,
             events: VecDeque::new(),
-            may_come: u64::from(BURST) * 1000,
+            tokens: u64::from(BURST) * 1000,
             filled_at: now,
-            held_back: None,
-            routes: RouteNews::default(),
+            suppressed: None,
+            routes: RouteSummary::default(),
         };
-        Journal { shelves: EventKind::ALL.into_iter().map(shelf).collect(), seq: 0 }
+        Journal { buffers: EventKind::ALL.into_iter().map(buffer).collect(), seq: 0 }
     }
 
-    /// Notes something; `None` if there is too much of its kind, so that it is only counted.
-    pub(crate) fn note(
+    /// Records an event. Returns `None` if the rate limit suppresses it.
+    pub(crate) fn record(
         &mut self,
         kind: EventKind,
         what: &'static str,
@@ -83,58 +84,60 @@ impl Journal {
         text: String,
         (at, now): (Timestamp, Instant),
     ) -> Option<&Event> {
-        let shelf = self.shelves.iter_mut().find(|shelf| shelf.kind == kind)?;
-        if !shelf.takes(now) {
-            shelf.hold_back(now);
+        let buffer = self.buffers.iter_mut().find(|buffer| buffer.kind == kind)?;
+        if !buffer.take_token(now) {
+            buffer.suppress(now);
             return None;
         }
-        Some(keep(shelf, &mut self.seq, at, what, subject, text))
+        Some(append(buffer, &mut self.seq, at, what, subject, text))
     }
 
-    /// Notes a batch of changed best paths; what is too much is summed up.
-    pub(crate) fn note_routes(
+    /// Records a batch of changed best paths. A suppressed batch is added to the summary.
+    pub(crate) fn record_routes(
         &mut self,
-        news: &RouteNews,
+        summary: &RouteSummary,
         (at, now): (Timestamp, Instant),
     ) -> Option<&Event> {
-        let shelf = self.shelves.iter_mut().find(|shelf| shelf.kind == EventKind::Route)?;
-        if !shelf.takes(now) {
-            shelf.hold_back(now);
-            shelf.routes.add(news);
+        let buffer = self.buffers.iter_mut().find(|buffer| buffer.kind == EventKind::Route)?;
+        if !buffer.take_token(now) {
+            buffer.suppress(now);
+            buffer.routes.add(summary);
             return None;
         }
-        Some(keep(shelf, &mut self.seq, at, news.what(), None, news.text()))
+        Some(append(buffer, &mut self.seq, at, summary.what(), None, summary.text()))
     }
 
-    /// When [`Journal::sum_up`] has something to do.
+    /// Returns the time at which [`Journal::summarize`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.shelves.iter().filter_map(|shelf| Some(shelf.held_back?.1 + SUMMED)).min()
+        self.buffers.iter().filter_map(|buffer| Some(buffer.suppressed?.1 + SUMMARY_INTERVAL)).min()
     }
 
-    /// Says how many events of which kinds were too many, a second after the first of them.
-    pub(crate) fn sum_up(&mut self, (at, now): (Timestamp, Instant)) -> Vec<Event> {
-        let mut said = Vec::new();
-        for shelf in &mut self.shelves {
-            let Some((count, since)) = shelf.held_back.filter(|(_, since)| now >= *since + SUMMED) else {
+    /// Records a summary of the suppressed events of each kind, one second after the first of them.
+    pub(crate) fn summarize(&mut self, (at, now): (Timestamp, Instant)) -> Vec<Event> {
+        let mut summaries = Vec::new();
+        for buffer in &mut self.buffers {
+            let Some((count, since)) =
+                buffer.suppressed.filter(|(_, since)| now >= *since + SUMMARY_INTERVAL)
+            else {
                 continue;
             };
-            shelf.held_back = None;
-            let routes = std::mem::take(&mut shelf.routes);
+            buffer.suppressed = None;
+            let routes = std::mem::take(&mut buffer.routes);
             let seconds = now.saturating_duration_since(since).as_secs().max(1);
-            let kind = shelf.kind.name();
+            let kind = buffer.kind.name();
             let (what, text) = if routes.is_empty() {
                 ("more", format!("and {count} more {kind} events within {seconds} s"))
             } else {
                 (routes.what(), format!("within {seconds} s, in {count} batches: {}", routes.text()))
             };
-            said.push(keep(shelf, &mut self.seq, at, what, None, text).clone());
+            summaries.push(append(buffer, &mut self.seq, at, what, None, text).clone());
         }
-        said
+        summaries
     }
 
-    /// The events that are kept, from a time on, in their order.
+    /// Returns the events since a time, in order.
     pub(crate) fn since(&self, from: Option<Timestamp>) -> Vec<Event> {
-        let all = self.shelves.iter().flat_map(|shelf| &shelf.events);
+        let all = self.buffers.iter().flat_map(|buffer| &buffer.events);
         let mut events: Vec<Event> =
             all.filter(|event| from.is_none_or(|from| event.at >= from)).cloned().collect();
         events.sort_by_key(|event| event.seq);
@@ -142,8 +145,8 @@ impl Journal {
     }
 }
 
-fn keep<'a>(
-    shelf: &'a mut Shelf,
+fn append<'a>(
+    buffer: &'a mut KindBuffer,
     seq: &mut u64,
     at: Timestamp,
     what: &'static str,
@@ -151,17 +154,17 @@ fn keep<'a>(
     text: String,
 ) -> &'a Event {
     *seq += 1;
-    if shelf.events.len() == places(shelf.kind) {
-        shelf.events.pop_front();
+    if buffer.events.len() == capacity(buffer.kind) {
+        buffer.events.pop_front();
     }
-    let event = event((*seq, at), shelf.kind, what, subject, text);
-    let place = shelf.events.len();
-    shelf.events.push_back(event);
-    &shelf.events[place]
+    let event = event((*seq, at), buffer.kind, what, subject, text);
+    let place = buffer.events.len();
+    buffer.events.push_back(event);
+    &buffer.events[place]
 }
 
-/// How many events of a kind are kept.
-fn places(kind: EventKind) -> usize {
+/// Returns the capacity of a kind's buffer.
+fn capacity(kind: EventKind) -> usize {
     match kind {
         EventKind::Session | EventKind::Route | EventKind::Tunnel => 1024,
         EventKind::Drift
@@ -173,7 +176,7 @@ fn places(kind: EventKind) -> usize {
     }
 }
 
-/// One with its texts cut.
+/// Returns an event with truncated texts.
 fn event(
     (seq, at): (u64, Timestamp),
     kind: EventKind,
@@ -181,17 +184,17 @@ fn event(
     subject: Option<String>,
     text: String,
 ) -> Event {
-    let subject = subject.map(|subject| cut(subject, MAX_SUBJECT));
-    Event { seq, at, kind, what: what.into(), subject, text: cut(text, MAX_TEXT) }
+    let subject = subject.map(|subject| truncate(subject, MAX_SUBJECT));
+    Event { seq, at, kind, what: what.into(), subject, text: truncate(text, MAX_TEXT) }
 }
 
-fn cut(mut text: String, longest: usize) -> String {
+fn truncate(mut text: String, longest: usize) -> String {
     if text.len() > longest {
         let ends = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= longest);
         text.truncate(ends.last().unwrap_or(0));
         text.push('…');
     }
-    // What was written with room to grow gives it back.
+    // The spare capacity of the string is released.
     text.shrink_to_fit();
     text
 }
@@ -205,45 +208,47 @@ mod tests {
         (at, start + Duration::from_millis(millis))
     }
 
-    fn note(journal: &mut Journal, kind: EventKind, text: &str, when: (Timestamp, Instant)) -> bool {
-        journal.note(kind, "up", Some("node-1".into()), text.into(), when).is_some()
+    fn record(journal: &mut Journal, kind: EventKind, text: &str, when: (Timestamp, Instant)) -> bool {
+        journal.record(kind, "up", Some("node-1".into()), text.into(), when).is_some()
     }
 
     #[test]
-    fn a_flood_of_one_kind_pushes_out_none_of_another_and_is_counted() {
+    fn many_events_of_one_kind_are_counted_and_displace_no_other_kind() {
         let start = Instant::now();
         let mut journal = Journal::new(start);
-        assert!(note(&mut journal, EventKind::Store, "away", times(start, 0)));
-        let mut came = 0;
+        assert!(record(&mut journal, EventKind::Store, "away", times(start, 0)));
+        let mut accepted = 0;
         for number in 0..100_000u64 {
-            came += u64::from(note(&mut journal, EventKind::Session, "flap", times(start, number / 100)));
+            accepted +=
+                u64::from(record(&mut journal, EventKind::Session, "flap", times(start, number / 100)));
         }
-        // One second of a thousand milliseconds: what may come at once, and nothing more until it is summed up.
-        assert_eq!(came, 256);
+        // The thousand events span one second: the burst is accepted, and nothing more until the
+        // summary.
+        assert_eq!(accepted, 256);
         assert_eq!(journal.deadline(), Some(times(start, 1002).1));
-        let said = journal.sum_up(times(start, 1100));
-        assert_eq!(said.len(), 1);
-        assert_eq!(said[0].text, "and 99744 more session events within 1 s");
+        let summaries = journal.summarize(times(start, 1100));
+        assert_eq!(summaries.len(), 1);
+        assert_eq!(summaries[0].text, "and 99744 more session events within 1 s");
         assert_eq!(journal.deadline(), None);
-        // In the long run sixteen a second.
+        // On average sixteen events per second are accepted.
         let later = |second: u64| times(start, 1100 + second * 1000);
-        let came: usize = (0..100u64)
+        let accepted: usize = (0..100u64)
             .map(|second| {
-                let came =
-                    (0..50).filter(|_| note(&mut journal, EventKind::Session, "x", later(second))).count();
-                journal.sum_up(later(second + 1));
-                came
+                let accepted =
+                    (0..50).filter(|_| record(&mut journal, EventKind::Session, "x", later(second))).count();
+                journal.summarize(later(second + 1));
+                accepted
             })
             .sum();
-        assert!((1500..=1700).contains(&came), "{came}");
-        let kept = journal.since(None);
-        assert_eq!(kept.iter().filter(|event| event.kind == EventKind::Session).count(), 1024);
-        assert_eq!(kept.first().map(|event| event.text.as_str()), Some("away"));
-        assert!(kept.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+        assert!((1500..=1700).contains(&accepted), "{accepted}");
+        let recorded = journal.since(None);
+        assert_eq!(recorded.iter().filter(|event| event.kind == EventKind::Session).count(), 1024);
+        assert_eq!(recorded.first().map(|event| event.text.as_str()), Some("away"));
+        assert!(recorded.windows(2).all(|pair| pair[0].seq < pair[1].seq));
     }
 
     #[test]
-    fn texts_are_cut_so_that_all_of_it_is_small() {
+    fn texts_are_truncated_so_that_memory_is_bounded() {
         let start = Instant::now();
         let mut journal = Journal::new(start);
         let long = "ä".repeat(100_000);
@@ -251,19 +256,19 @@ mod tests {
             size_of::<Event>() + event.text.capacity() + event.subject.as_ref().map_or(0, String::capacity)
         };
         let event =
-            journal.note(EventKind::Session, "down", Some(long.clone()), long, times(start, 0)).unwrap();
+            journal.record(EventKind::Session, "down", Some(long.clone()), long, times(start, 0)).unwrap();
         assert_eq!((event.text.chars().count(), event.subject.as_ref().unwrap().chars().count()), (121, 33));
         let size = size(event);
-        let places: usize = EventKind::ALL.into_iter().map(places).sum();
+        let places: usize = EventKind::ALL.into_iter().map(capacity).sum();
         assert!(places * size < 2 << 20, "{places} places of {size} octets");
     }
 
     #[test]
-    fn what_happened_before_a_time_is_left_out() {
+    fn events_before_a_time_are_left_out() {
         let start = Instant::now();
         let mut journal = Journal::new(start);
-        note(&mut journal, EventKind::Block, "one", times(start, 0));
-        note(&mut journal, EventKind::Daemon, "two", times(start, 10));
+        record(&mut journal, EventKind::Block, "one", times(start, 0));
+        record(&mut journal, EventKind::Daemon, "two", times(start, 10));
         let texts = |from| journal.since(from).into_iter().map(|event| event.text).collect::<Vec<_>>();
         assert_eq!(texts(None), ["one", "two"]);
         assert_eq!(texts(Some(times(start, 5).0)), ["two"]);
@@ -271,33 +276,33 @@ mod tests {
     }
 
     #[test]
-    fn batches_of_routes_are_counted_with_the_first_named_and_summed_up_when_there_are_many() {
+    fn batches_of_routes_name_the_first_prefixes_and_are_summarized() {
         let start = Instant::now();
         let mut journal = Journal::new(start);
         let next_hop = Some("192.168.0.2".parse().unwrap());
         let batch = |from: u32, count: u32| {
-            let mut news = RouteNews::default();
+            let mut summary = RouteSummary::default();
             for number in from..from + count {
                 let prefix = format!("10.{}.{}.0/26", number / 256, number % 256).parse().unwrap();
-                news.count(prefix, next_hop.filter(|_| number % 10 != 3));
+                summary.count(prefix, next_hop.filter(|_| number % 10 != 3));
             }
-            news
+            summary
         };
-        let first = journal.note_routes(&batch(2, 2), times(start, 0)).unwrap();
+        let first = journal.record_routes(&batch(2, 2), times(start, 0)).unwrap();
         assert_eq!(
             first.text,
             "1 best path(s) changed, 1 prefix(es) withdrawn: 10.0.2.0/26 via 192.168.0.2, 10.0.3.0/26 withdrawn"
         );
-        let many = journal.note_routes(&batch(0, 4096), times(start, 0)).unwrap();
+        let many = journal.record_routes(&batch(0, 4096), times(start, 0)).unwrap();
         assert!(
             many.text.starts_with("3686 best path(s) changed, 410 prefix(es) withdrawn: 10.0.0.0/26 via")
         );
         assert!(many.text.ends_with("10.0.3.0/26 withdrawn and 4092 more"), "{}", many.text);
-        let came =
-            (0..1000).filter(|_| journal.note_routes(&batch(0, 10), times(start, 1)).is_some()).count();
-        assert_eq!(came, 254);
-        let said = journal.sum_up(times(start, 1500));
-        let text = &said[0].text;
+        let accepted =
+            (0..1000).filter(|_| journal.record_routes(&batch(0, 10), times(start, 1)).is_some()).count();
+        assert_eq!(accepted, 254);
+        let summaries = journal.summarize(times(start, 1500));
+        let text = &summaries[0].text;
         assert!(
             text.starts_with("within 1 s, in 746 batches: 6714 best path(s) changed, 746 prefix(es)"),
             "{text}"

@@ -1,26 +1,27 @@
-//! Changes of best paths, as a sum.
+//! A summary of changed best paths.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Prefixes that are named in one event.
+/// The number of prefixes that an event names.
 pub(super) const NAMED: usize = 4;
 
-/// A batch of changed best paths: how many, and the first few by name. Nothing is allocated for it.
+/// The changed best paths of a batch: their number, and the first few by name. It does not
+/// allocate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RouteNews {
-    /// Prefixes that have another best path.
+pub(crate) struct RouteSummary {
+    /// Prefixes with a new best path.
     pub changed: u64,
-    /// Prefixes that have none any more.
+    /// Prefixes without a best path.
     pub withdrawn: u64,
-    /// The first of both, with the next hop of those that have a path.
+    /// The first changed prefixes, with the next hop if there is a best path.
     pub first: [Option<(IpNet, Option<IpAddr>)>; NAMED],
 }
 
-impl RouteNews {
-    /// Counts one more.
+impl RouteSummary {
+    /// Counts a changed prefix.
     pub(crate) fn count(&mut self, prefix: IpNet, next_hop: Option<IpAddr>) {
         match next_hop {
             Some(_) => self.changed += 1,
@@ -32,25 +33,25 @@ impl RouteNews {
         }
     }
 
-    /// Whether it says nothing.
+    /// Returns whether no change was counted.
     pub(crate) fn is_empty(&self) -> bool {
         self.changed + self.withdrawn == 0
     }
 
-    /// Takes another in, of which only as many are named as there is room for.
-    pub(super) fn add(&mut self, other: &RouteNews) {
+    /// Adds another summary. Its named prefixes are taken as far as there is space.
+    pub(super) fn add(&mut self, other: &RouteSummary) {
         let free = self.first.iter_mut().filter(|place| place.is_none());
         free.zip(other.first.iter().flatten()).for_each(|(place, named)| *place = Some(*named));
         self.changed += other.changed;
         self.withdrawn += other.withdrawn;
     }
 
-    /// In a word.
+    /// Returns the word for the kind of change.
     pub(super) fn what(&self) -> &'static str {
         if self.changed == 0 { "withdrawn" } else { "changed" }
     }
 
-    /// In one line.
+    /// Returns the summary as one line.
     pub(super) fn text(&self) -> String {
         let mut text = match (self.changed, self.withdrawn) {
             (changed, 0) => format!("{changed} best path(s) changed: "),

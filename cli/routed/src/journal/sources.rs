@@ -1,4 +1,4 @@
-//! Looks on, and has what happens written into the journal: sessions, the store, the resources, the ways and the kernel.
+//! Tasks that observe the daemon and record events: sessions, store, resources, tunnels and kernel.
 
 mod resources;
 mod tunnels;
@@ -7,71 +7,72 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::{broadcast, watch};
+
+use api::view::EventKind;
 use bgp::PeerId;
 use bgp::net::PeerStatus;
 use bgp::session::SessionState;
-use tokio::sync::{broadcast, watch};
+use datastore::StoreHealth;
 use tunnel::activity::TunnelActivity;
 
-use crate::daemon::state::{Roster, RosterPeer};
+use crate::daemon::state::{DaemonState, PeerEntry};
 use crate::journal::JournalHandle;
-use api::view::EventKind;
-use datastore::StoreHealth;
 
-/// Begins to look on.
+/// Starts the tasks.
 pub(crate) fn start(
     journal: &JournalHandle,
-    roster: watch::Receiver<Arc<Roster>>,
+    state: watch::Receiver<Arc<DaemonState>>,
     health: Option<watch::Receiver<StoreHealth>>,
-    news: Option<broadcast::Receiver<TunnelActivity>>,
+    activity: Option<broadcast::Receiver<TunnelActivity>>,
 ) {
     let version = format!("routed {} has started", env!("CARGO_PKG_VERSION"));
-    journal.note(EventKind::Daemon, "started", None, version);
-    tokio::spawn(of_roster(journal.clone(), roster));
+    journal.record(EventKind::Daemon, "started", None, version);
+    tokio::spawn(record_state(journal.clone(), state));
     if let Some(health) = health {
-        tokio::spawn(of_store(journal.clone(), health));
+        tokio::spawn(record_store(journal.clone(), health));
     }
-    if let Some(news) = news {
-        tokio::spawn(tunnels::of_tunnels(journal.clone(), news));
+    if let Some(activity) = activity {
+        tokio::spawn(tunnels::record_tunnels(journal.clone(), activity));
     }
 }
 
-async fn of_roster(journal: JournalHandle, mut roster: watch::Receiver<Arc<Roster>>) {
-    let mut before = Arc::<Roster>::default();
+async fn record_state(journal: JournalHandle, mut state: watch::Receiver<Arc<DaemonState>>) {
+    let mut before = Arc::<DaemonState>::default();
     let mut watched = HashSet::new();
     loop {
-        let now = roster.borrow_and_update().clone();
+        let now = state.borrow_and_update().clone();
         watch_peers(&journal, &now, &mut watched);
-        resources::note(&journal, &before, &now);
+        resources::record(&journal, &before, &now);
         if now.in_sync && !before.in_sync {
-            journal.note(EventKind::Daemon, "in_sync", None, "the routes are whole");
+            journal.record(EventKind::Daemon, "in_sync", None, "the routes are whole");
         }
         before = now;
-        if roster.changed().await.is_err() {
+        if state.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// Has an eye on each peer that is new.
-fn watch_peers(journal: &JournalHandle, now: &Roster, watched: &mut HashSet<PeerId>) {
+/// Starts a task for each new peer.
+fn watch_peers(journal: &JournalHandle, now: &DaemonState, watched: &mut HashSet<PeerId>) {
     let there: HashSet<PeerId> = now.peers.iter().map(|peer| peer.id).collect();
     watched.retain(|id| there.contains(id));
     for peer in now.peers.iter().filter(|peer| watched.insert(peer.id)) {
-        let RosterPeer { peering, status, .. } = peer;
-        tokio::spawn(of_peer(journal.clone(), peering.name.clone(), peering.address, status.clone()));
+        let PeerEntry { peering, status, .. } = peer;
+        tokio::spawn(record_peer(journal.clone(), peering.name.clone(), peering.address, status.clone()));
     }
 }
 
-/// Ends with the peer.
-async fn of_peer(
+/// Records the events of a peer until the peer is removed.
+async fn record_peer(
     journal: JournalHandle,
     name: String,
     address: IpAddr,
     mut status: watch::Receiver<PeerStatus>,
 ) {
-    let note = |what: &'static str, text: String| {
-        journal.note(EventKind::Session, what, Some(&name), format!("{address}: {text}"));
+    let record = |what: &'static str, text: String| {
+        journal.record(EventKind::Session, what, Some(&name), format!("{address}: {text}"));
     };
     let (mut up, mut times, mut errors) = (false, 0, 0);
     let mut failure = None;
@@ -83,54 +84,60 @@ async fn of_peer(
         };
         let came_up = times_now.saturating_sub(times);
         let reason = || error.clone().unwrap_or_else(|| "ended".to_owned());
-        // Only the latest state is told, so a session may have gone and come back meanwhile.
+        // A watch channel has only the latest state: the session may have gone down and up in
+        // between.
         if up && (!is_up || came_up > 0) {
-            note("down", reason());
+            record("down", reason());
         }
         match (is_up, came_up) {
             (_, 0) => {}
-            (true, 1) => note("up", "Established".into()),
-            (true, _) => note("up", format!("Established, {came_up} times by now")),
-            (false, _) if !up => note("down", format!("was Established for a moment: {}", reason())),
+            (true, 1) => record("up", "Established".into()),
+            (true, _) => record("up", format!("Established, {came_up} times by now")),
+            (false, _) if !up => record("down", format!("was Established for a moment: {}", reason())),
             (false, _) => {}
         }
         if !is_up && !up && came_up == 0 && error.is_some() && error != failure {
-            note("failed", reason());
+            record("failed", reason());
         }
         if errors_now > errors {
-            note("update_error", format!("{} UPDATE(s) with an error (RFC 7606)", errors_now - errors));
+            record("update_error", format!("{} UPDATE(s) with an error (RFC 7606)", errors_now - errors));
         }
         (up, times, errors) = (is_up, times_now, errors_now);
         failure = error;
         if status.changed().await.is_err() {
             if up {
-                note("down", "is not configured any more, or the daemon ends".into());
+                record("down", "is not configured any more, or the daemon ends".into());
             }
             return;
         }
     }
 }
 
-async fn of_store(journal: JournalHandle, mut health: watch::Receiver<StoreHealth>) {
+async fn record_store(journal: JournalHandle, mut health: watch::Receiver<StoreHealth>) {
     let mut connected = None;
     let mut snapshot = false;
     loop {
         let now = health.borrow_and_update().clone();
         let subject = Some(now.endpoint.as_str());
         if now.from_snapshot && !snapshot {
-            journal.note(EventKind::Store, "snapshot", subject, "the last valid snapshot runs");
+            journal.record(EventKind::Store, "snapshot", subject, "the last valid snapshot runs");
         }
         snapshot = now.from_snapshot;
         match (connected, now.connected) {
             (Some(true), true) | (Some(false), false) | (None, false) => {}
-            (None, true) => journal.note(EventKind::Store, "connected", subject, "in step"),
-            (Some(false), true) => journal.note(EventKind::Store, "back", subject, "in step again"),
+            (None, true) => journal.record(EventKind::Store, "connected", subject, "in step"),
+            (Some(false), true) => journal.record(EventKind::Store, "back", subject, "in step again"),
             (Some(true), false) => {
                 let problem = now.problem.as_deref().unwrap_or("no answer");
-                journal.note(EventKind::Store, "away", subject, format!("what was known runs on: {problem}"));
+                journal.record(
+                    EventKind::Store,
+                    "away",
+                    subject,
+                    format!("what was known runs on: {problem}"),
+                );
             }
         }
-        // What never was connected is not away yet.
+        // A store that was never connected has not been lost.
         if now.connected || connected.is_some() {
             connected = Some(now.connected);
         }
@@ -144,10 +151,10 @@ async fn of_store(journal: JournalHandle, mut health: watch::Receiver<StoreHealt
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use api::EventSource;
     use bgp::net::SessionError;
 
     use super::*;
-    use api::Journalled;
 
     fn status(state: SessionState, established: u64, error: Option<&str>) -> PeerStatus {
         let at = SystemTime::UNIX_EPOCH;
@@ -164,32 +171,32 @@ mod tests {
         }
     }
 
-    /// Lets all that is ready run, and gives what was noted.
-    async fn noted(journal: &JournalHandle) -> Vec<String> {
+    /// Lets all tasks run, then returns the recorded events.
+    async fn recorded(journal: &JournalHandle) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(1)).await; // why: virtual time, which passes when all is at rest
-        let past = journal.events(None, false).await.unwrap();
-        past.events.iter().map(|event| format!("{} {}", event.what, event.text)).collect()
+        let history = journal.events(None, false).await.unwrap();
+        history.events.iter().map(|event| format!("{} {}", event.what, event.text)).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_comes_goes_and_flaps_unseen_is_noted_with_its_reasons() {
+    async fn session_changes_and_missed_flaps_are_recorded_with_reasons() {
         let journal = JournalHandle::start();
-        let (sender, seen) = watch::channel(status(SessionState::Idle, 0, None));
-        tokio::spawn(of_peer(journal.clone(), "node-2".into(), "10.0.0.2".parse().unwrap(), seen));
-        assert_eq!(noted(&journal).await, [""; 0]);
+        let (sender, receiver) = watch::channel(status(SessionState::Idle, 0, None));
+        tokio::spawn(record_peer(journal.clone(), "node-2".into(), "10.0.0.2".parse().unwrap(), receiver));
+        assert_eq!(recorded(&journal).await, [""; 0]);
         sender.send_replace(status(SessionState::Active, 0, Some("connection refused")));
-        noted(&journal).await;
+        recorded(&journal).await;
         sender.send_replace(status(SessionState::Connect, 0, Some("connection refused")));
-        noted(&journal).await;
+        recorded(&journal).await;
         sender.send_replace(status(SessionState::Established, 1, Some("connection refused")));
-        noted(&journal).await;
-        // Gone and back before anybody looked.
+        recorded(&journal).await;
+        // The session goes down and up between two observations.
         sender.send_replace(status(SessionState::Established, 2, Some("hold timer expired")));
-        noted(&journal).await;
+        recorded(&journal).await;
         sender.send_replace(status(SessionState::Idle, 2, Some("Cease")));
-        noted(&journal).await;
+        recorded(&journal).await;
         sender.send_replace(status(SessionState::Idle, 3, Some("Cease again")));
-        let all = noted(&journal).await;
+        let all = recorded(&journal).await;
         assert_eq!(
             all,
             [
@@ -204,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_goes_and_comes_back_is_noted_once_each() {
+    async fn loss_and_return_of_the_store_are_recorded_once_each() {
         let journal = JournalHandle::start();
         let health = |connected, problem: Option<&str>| StoreHealth {
             connected,
@@ -215,8 +222,8 @@ mod tests {
             from_snapshot: false,
             relists: 0,
         };
-        let (sender, seen) = watch::channel(health(false, Some("no answer yet")));
-        tokio::spawn(of_store(journal.clone(), seen));
+        let (sender, receiver) = watch::channel(health(false, Some("no answer yet")));
+        tokio::spawn(record_store(journal.clone(), receiver));
         for (connected, problem) in [
             (false, Some("no answer")),
             (true, None),
@@ -224,10 +231,10 @@ mod tests {
             (false, Some("still refused")),
             (true, None),
         ] {
-            noted(&journal).await;
+            recorded(&journal).await;
             sender.send_replace(health(connected, problem));
         }
-        let all = noted(&journal).await;
+        let all = recorded(&journal).await;
         assert_eq!(all, ["connected in step", "away what was known runs on: refused", "back in step again"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The task that keeps the journal, and the handle to it.
+//! The task that owns the journal, and its handle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,50 +7,60 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use timing::sleep_until;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::journal::{Journal, RouteNews};
 use api::view::{Event, EventKind};
-use api::{ControlError, Journalled, Past};
+use api::{ControlError, EventHistory, EventSource};
+use timing::sleep_until;
 
-/// What may wait for the journal; beyond it events are counted, and whoever makes them never waits.
-const NEWS: usize = 512;
-/// Events that a follower may be behind; one that is further is dropped.
-const BEHIND: usize = 1024;
-/// Followers at once: an operator has a few terminals.
-const FOLLOWERS: usize = 16;
+use crate::journal::{Journal, RouteSummary};
 
-enum News {
-    Event { kind: EventKind, what: &'static str, subject: Option<String>, text: String },
-    Routes(RouteNews),
-    Read { since: Option<Timestamp>, follows: bool, answer: oneshot::Sender<Result<Past, ControlError>> },
+/// The capacity of the command queue. Events beyond it are counted as lost; recording never blocks.
+const COMMAND_QUEUE: usize = 512;
+/// The number of events that a follower may lag behind; a slower follower is disconnected.
+const FOLLOWER_LAG: usize = 1024;
+/// The maximum number of followers: an operator has a few terminals.
+const MAX_FOLLOWERS: usize = 16;
+
+enum JournalCommand {
+    Event {
+        kind: EventKind,
+        what: &'static str,
+        subject: Option<String>,
+        text: String,
+    },
+    Routes(RouteSummary),
+    Read {
+        since: Option<Timestamp>,
+        follows: bool,
+        answer: oneshot::Sender<Result<EventHistory, ControlError>>,
+    },
 }
 
-/// The way to the journal; clones lead to the same one.
+/// The handle of the journal's task. Clones refer to the same journal.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalHandle {
-    news: mpsc::Sender<News>,
+    commands: mpsc::Sender<JournalCommand>,
     missed: Arc<AtomicU64>,
 }
 
-impl std::fmt::Debug for News {
+impl std::fmt::Debug for JournalCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("News")
+        f.write_str("JournalCommand")
     }
 }
 
 impl JournalHandle {
-    /// Starts the journal's task, which ends with its last handle.
+    /// Starts the journal's task, which ends with the last handle.
     pub(crate) fn start() -> Self {
-        let (news, received) = mpsc::channel(NEWS);
+        let (commands, received) = mpsc::channel(COMMAND_QUEUE);
         let missed = Arc::<AtomicU64>::default();
-        tokio::spawn(keep(received, Arc::clone(&missed)));
-        JournalHandle { news, missed }
+        tokio::spawn(run(received, Arc::clone(&missed)));
+        JournalHandle { commands, missed }
     }
 
-    /// Notes something, without waiting.
-    pub(crate) fn note(
+    /// Records an event, without waiting.
+    pub(crate) fn record(
         &self,
         kind: EventKind,
         what: &'static str,
@@ -58,78 +68,89 @@ impl JournalHandle {
         text: impl ToString,
     ) {
         let (subject, text) = (subject.map(ToOwned::to_owned), text.to_string());
-        self.send(News::Event { kind, what, subject, text });
+        self.send(JournalCommand::Event { kind, what, subject, text });
     }
 
-    /// Notes a batch of changed best paths, without waiting.
-    pub(crate) fn note_routes(&self, news: RouteNews) {
-        if !news.is_empty() {
-            self.send(News::Routes(news));
+    /// Records a batch of changed best paths, without waiting.
+    pub(crate) fn record_routes(&self, summary: RouteSummary) {
+        if !summary.is_empty() {
+            self.send(JournalCommand::Routes(summary));
         }
     }
 
-    fn send(&self, news: News) {
-        if self.news.try_send(news).is_err() {
+    fn send(&self, command: JournalCommand) {
+        if self.commands.try_send(command).is_err() {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Journalled for JournalHandle {
-    fn events(&self, since: Option<Timestamp>, follows: bool) -> BoxFuture<'_, Result<Past, ControlError>> {
+impl EventSource for JournalHandle {
+    fn events(
+        &self,
+        since: Option<Timestamp>,
+        follows: bool,
+    ) -> BoxFuture<'_, Result<EventHistory, ControlError>> {
         async move {
             let (answer, answered) = oneshot::channel();
-            self.news.send(News::Read { since, follows, answer }).await.map_err(|_| ControlError::Ending)?;
+            self.commands
+                .send(JournalCommand::Read { since, follows, answer })
+                .await
+                .map_err(|_| ControlError::Ending)?;
             answered.await.map_err(|_| ControlError::Ending)?
         }
         .boxed()
     }
 }
 
-async fn keep(mut news: mpsc::Receiver<News>, missed: Arc<AtomicU64>) {
+async fn run(mut commands: mpsc::Receiver<JournalCommand>, missed: Arc<AtomicU64>) {
     let mut journal = Journal::new(Instant::now());
-    // Its places are all there from the start, so it is only made for somebody.
+    // A broadcast channel allocates its full capacity, so it is created for the first follower.
     let mut followers: Option<broadcast::Sender<Arc<Event>>> = None;
     loop {
         let deadline = journal.deadline();
-        let one = tokio::select! {
-            one = news.recv() => match one {
-                Some(one) => Some(one),
+        let command = tokio::select! {
+            command = commands.recv() => match command {
+                Some(command) => Some(command),
                 None => return,
             },
             () = sleep_until(deadline) => None,
         };
         let when = (Timestamp::now(), Instant::now());
         followers = followers.filter(|followers| followers.receiver_count() > 0);
-        let tell = |event: &Event| {
+        let publish = |event: &Event| {
             if let Some(followers) = &followers {
-                // Where the last has just gone: fine.
+                // The last follower may have just disconnected.
                 let _ = followers.send(Arc::new(event.clone()));
             }
         };
         let lost = missed.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let text = format!("{lost} events came too fast to be noted");
-            journal.note(EventKind::Daemon, "missed", None, text, when).into_iter().for_each(tell);
+            journal.record(EventKind::Daemon, "missed", None, text, when).into_iter().for_each(publish);
         }
-        journal.sum_up(when).iter().for_each(tell);
-        match one {
-            Some(News::Event { kind, what, subject, text }) => {
-                journal.note(kind, what, subject, text, when).into_iter().for_each(tell);
+        journal.summarize(when).iter().for_each(publish);
+        match command {
+            Some(JournalCommand::Event { kind, what, subject, text }) => {
+                journal.record(kind, what, subject, text, when).into_iter().for_each(publish);
             }
-            Some(News::Routes(routes)) => journal.note_routes(&routes, when).into_iter().for_each(tell),
-            Some(News::Read { since, follows, answer }) => {
+            Some(JournalCommand::Routes(routes)) => {
+                journal.record_routes(&routes, when).into_iter().for_each(publish)
+            }
+            Some(JournalCommand::Read { since, follows, answer }) => {
                 let count = followers.as_ref().map_or(0, broadcast::Sender::receiver_count);
-                let past = if follows && count >= FOLLOWERS {
-                    Err(ControlError::TooManyFollowers(FOLLOWERS))
+                let history = if follows && count >= MAX_FOLLOWERS {
+                    Err(ControlError::TooManyFollowers(MAX_FOLLOWERS))
                 } else {
-                    // From the same moment on, so that nothing is told twice or left out.
-                    let next = follows
-                        .then(|| followers.get_or_insert_with(|| broadcast::Sender::new(BEHIND)).subscribe());
-                    Ok(Past { events: journal.since(since), next })
+                    // The channel and the history start at the same event, so that none is
+                    // duplicated or lost.
+                    let next = follows.then(|| {
+                        followers.get_or_insert_with(|| broadcast::Sender::new(FOLLOWER_LAG)).subscribe()
+                    });
+                    Ok(EventHistory { events: journal.since(since), next })
                 };
-                // Whoever asked may have gone.
-                let _ = answer.send(past);
+                // The client may have disconnected.
+                let _ = answer.send(history);
             }
             None => {}
         }
@@ -141,30 +162,30 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn followers_are_told_what_comes_and_there_are_only_so_many() {
+    async fn followers_receive_new_events_and_their_number_is_limited() {
         let journal = JournalHandle::start();
-        journal.note(EventKind::Daemon, "one", None, "before");
+        journal.record(EventKind::Daemon, "one", None, "before");
         let mut all = Vec::new();
-        for _ in 0..FOLLOWERS {
+        for _ in 0..MAX_FOLLOWERS {
             all.push(journal.events(None, true).await.unwrap().next.unwrap());
         }
         let refused = journal.events(None, true).await.unwrap_err();
         assert!(refused.to_string().contains("16 others follow"), "{refused}");
-        journal.note(EventKind::Daemon, "two", None, "after");
+        journal.record(EventKind::Daemon, "two", None, "after");
         for follower in &mut all {
             assert_eq!(follower.recv().await.unwrap().text, "after");
         }
-        // Those that have gone make room.
+        // Dropped followers free their places.
         all.clear();
         assert!(journal.events(None, true).await.is_ok());
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_is_counted_and_nobody_waits() {
+    async fn events_beyond_the_queue_are_counted_without_waiting() {
         let journal = JournalHandle::start();
-        // The journal's task has no turn meanwhile.
-        for number in 0..NEWS + 70 {
-            journal.note(EventKind::Session, "up", None, number);
+        // The journal's task does not run meanwhile.
+        for number in 0..COMMAND_QUEUE + 70 {
+            journal.record(EventKind::Session, "up", None, number);
         }
         let events = journal.events(None, false).await.unwrap().events;
         let missed = events.iter().find(|event| event.what == "missed").unwrap();

@@ -1,43 +1,43 @@
-//! Neighbours that come from a range and are configured by none but that: who may come, and who is gone
-//! long enough to be forgotten. No I/O, no clock.
+//! The dynamic neighbors of the configured ranges: admission and expiry. No I/O, no clock.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::node_config::RangePlan;
+use crate::node_config::RangeSettings;
 
-/// How long a neighbour that has no session is remembered: it may restart, and its place in `show peers` says why
-/// it went.
-pub(crate) const GONE_AFTER: Duration = Duration::from_secs(120);
+/// The time after which a neighbor without a session is removed. It may restart meanwhile, and
+/// `show peers` has the reason of the failure until then.
+pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(120);
 
-/// Since when a neighbour has had no session; `None`: it has one.
-type Gone = Option<Instant>;
+/// The time since which a neighbor has no session; `None` while its session is Established.
+type IdleSince = Option<Instant>;
 
-/// The neighbours of all ranges.
+/// The dynamic neighbors of all ranges.
 #[derive(Debug, Default)]
-pub(crate) struct Neighbours {
-    ranges: Vec<RangePlan>,
-    /// Each with the name of its range's resource.
-    known: BTreeMap<IpAddr, (String, Gone)>,
+pub(crate) struct DynamicNeighbors {
+    ranges: Vec<RangeSettings>,
+    /// The known neighbors, each with the name of its range's resource.
+    known: BTreeMap<IpAddr, (String, IdleSince)>,
 }
 
-/// What becomes of a neighbour that calls.
+/// The decision on a neighbor that connects.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Welcome {
-    /// It is to be run; in place of this one, if its range was full.
+pub(crate) enum NeighborAdmission {
+    /// The neighbor is added. If its range was full, it replaces this neighbor.
     New(Option<IpAddr>),
-    /// It runs already.
+    /// The neighbor is known already.
     Known,
-    /// Its range is full of neighbours that have sessions, or there is none any more.
+    /// The neighbor is in no range, or its range is full of neighbors with Established sessions.
     Refused,
 }
 
-impl Neighbours {
-    /// Takes the ranges; gives the neighbours that are to go.
-    pub(crate) fn set_ranges(&mut self, ranges: Vec<RangePlan>) -> Vec<IpAddr> {
+impl DynamicNeighbors {
+    /// Sets the ranges. Returns the neighbors that no range admits any more or whose session
+    /// parameters have changed; they are removed.
+    pub(crate) fn set_ranges(&mut self, ranges: Vec<RangeSettings>) -> Vec<IpAddr> {
         let same = |name: &str, address: &IpAddr| {
-            let of = |ranges: &[RangePlan]| {
+            let of = |ranges: &[RangeSettings]| {
                 ranges
                     .iter()
                     .find(|range| range.range.net.contains(address))
@@ -46,85 +46,88 @@ impl Neighbours {
             let now = of(&ranges);
             now.as_ref().is_some_and(|(now, _)| now == name) && now == of(&self.ranges)
         };
-        let gone: Vec<IpAddr> =
+        let removed: Vec<IpAddr> =
             self.known.iter().filter(|(at, (name, _))| !same(name, at)).map(|(at, _)| *at).collect();
-        gone.iter().for_each(|address| _ = self.known.remove(address));
+        removed.iter().for_each(|address| _ = self.known.remove(address));
         self.ranges = ranges;
-        gone
+        removed
     }
 
-    /// The range that an address lies in, the narrowest.
-    pub(crate) fn range_of(&self, address: IpAddr) -> Option<&RangePlan> {
+    /// Returns the narrowest range that contains an address.
+    pub(crate) fn range_of(&self, address: IpAddr) -> Option<&RangeSettings> {
         self.ranges.iter().find(|range| range.range.net.contains(&address))
     }
 
-    /// The ranges.
-    pub(crate) fn ranges(&self) -> &[RangePlan] {
+    /// Returns the ranges.
+    pub(crate) fn ranges(&self) -> &[RangeSettings] {
         &self.ranges
     }
 
-    /// Whether there is anybody.
+    /// Returns whether no neighbor is known.
     pub(crate) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// Whether a neighbour is one of these.
+    /// Returns whether `address` is a known dynamic neighbor.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.known.contains_key(&address)
     }
 
-    /// A neighbour calls.
-    pub(crate) fn call(&mut self, address: IpAddr, now: Instant) -> Welcome {
+    /// Decides on a neighbor that connects, and adds it if it is admitted.
+    pub(crate) fn admit(&mut self, address: IpAddr, now: Instant) -> NeighborAdmission {
         if self.known.contains_key(&address) {
-            return Welcome::Known;
+            return NeighborAdmission::Known;
         }
-        let Some(range) = self.range_of(address) else { return Welcome::Refused };
+        let Some(range) = self.range_of(address) else { return NeighborAdmission::Refused };
         let (name, limit) = (range.template.peering.name.clone(), range.range.limit);
         let of_range = || self.known.iter().filter(|(_, (of, _))| *of == name);
-        let mut instead = None;
+        let mut replaced = None;
         if of_range().count() >= usize::try_from(limit).unwrap_or(usize::MAX) {
-            // Who has been without a session for longest makes room, so that callers that never become
-            // Established can't keep the others out.
-            let oldest = of_range().filter_map(|(at, (_, gone))| Some((gone.as_ref()?, *at))).min();
-            let Some((_, oldest)) = oldest else { return Welcome::Refused };
-            instead = Some(oldest);
+            // The neighbor without a session for the longest time is replaced, so that neighbors
+            // that never become Established cannot block a range.
+            let oldest = of_range().filter_map(|(at, (_, idle))| Some((idle.as_ref()?, *at))).min();
+            let Some((_, oldest)) = oldest else { return NeighborAdmission::Refused };
+            replaced = Some(oldest);
         }
-        if let Some(oldest) = instead {
+        if let Some(oldest) = replaced {
             self.known.remove(&oldest);
         }
         self.known.insert(address, (name, Some(now)));
-        Welcome::New(instead)
+        NeighborAdmission::New(replaced)
     }
 
-    /// Takes note of who has a session; gives those that have had none for too long.
-    pub(crate) fn look(&mut self, now: Instant, is_established: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
-        let mut over = Vec::new();
-        for (address, (_, gone)) in &mut self.known {
-            match (is_established(*address), &gone) {
-                (true, _) => *gone = None,
-                (false, None) => *gone = Some(now),
-                (false, Some(since)) if now.duration_since(*since) >= GONE_AFTER => over.push(*address),
+    /// Records which neighbors are Established. Removes and returns those without a session for
+    /// [`IDLE_LIMIT`].
+    pub(crate) fn expire(&mut self, now: Instant, is_established: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+        let mut expired = Vec::new();
+        for (address, (_, idle)) in &mut self.known {
+            match (is_established(*address), &idle) {
+                (true, _) => *idle = None,
+                (false, None) => *idle = Some(now),
+                (false, Some(since)) if now.duration_since(*since) >= IDLE_LIMIT => expired.push(*address),
                 (false, Some(_)) => {}
             }
         }
-        over.iter().for_each(|address| _ = self.known.remove(address));
-        over
+        expired.iter().for_each(|address| _ = self.known.remove(address));
+        expired
     }
 
-    /// A neighbour has a resource of its own now.
-    pub(crate) fn forget(&mut self, address: IpAddr) {
+    /// Removes a neighbor, which has a resource of its own now.
+    pub(crate) fn remove(&mut self, address: IpAddr) {
         self.known.remove(&address);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config;
-    use crate::node_config::plan;
     use resource::{assemble, parse_file};
 
-    fn ranges(peer: &str) -> Vec<RangePlan> {
+    use crate::config;
+    use crate::node_config::derive;
+
+    use super::*;
+
+    fn ranges(peer: &str) -> Vec<RangeSettings> {
         let text = format!(
             "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{ name: rr }}\nspec: {{ bgp: {{ ipv4Address: \
              192.168.0.1/24, routeReflectorClusterID: 10.0.0.1 }} }}\n---\napiVersion: projectcalico.org/v3\nkind: \
@@ -134,14 +137,14 @@ mod tests {
         assert!(parsed.mistakes.is_empty(), "{:?}", parsed.mistakes);
         let snapshot = assemble(&parsed.documents).snapshot;
         let config = config::parse("test", "node: rr\ndatastore: { file: /tmp }\n", None).expect("valid");
-        plan(&config, &snapshot).expect("a plan").ranges
+        derive(&config, &snapshot).expect("a configuration").ranges
     }
 
-    fn neighbours(limit: u32) -> Neighbours {
-        let mut neighbours = Neighbours::default();
+    fn neighbors(limit: u32) -> DynamicNeighbors {
+        let mut neighbors = DynamicNeighbors::default();
         let peer = format!("{{ routed: {{ peerRange: 10.0.0.0/16, peerLimit: {limit} }} }}");
-        assert_eq!(neighbours.set_ranges(ranges(&peer)), Vec::<IpAddr>::new());
-        neighbours
+        assert_eq!(neighbors.set_ranges(ranges(&peer)), Vec::<IpAddr>::new());
+        neighbors
     }
 
     fn address(last: u8) -> IpAddr {
@@ -149,53 +152,57 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_of_a_reflectors_range_is_a_passive_client() {
-        let neighbours = neighbours(2);
-        let plan = neighbours.range_of(address(7)).expect("in the range").neighbour(address(7));
-        assert!(plan.config.passive && plan.peering.client);
-        assert_eq!(plan.peering.name, "all-10.0.0.7");
-        assert_eq!((plan.peering.address, plan.address.remote.ip()), (address(7), address(7)));
-        assert!(neighbours.range_of([10, 1, 0, 1].into()).is_none());
+    fn a_neighbor_of_a_reflectors_range_is_a_passive_client() {
+        let neighbors = neighbors(2);
+        let settings = neighbors.range_of(address(7)).expect("in the range").for_neighbor(address(7));
+        assert!(settings.config.passive && settings.peering.client);
+        assert_eq!(settings.peering.name, "all-10.0.0.7");
+        assert_eq!((settings.peering.address, settings.address.remote.ip()), (address(7), address(7)));
+        assert!(neighbors.range_of([10, 1, 0, 1].into()).is_none());
     }
 
     #[test]
-    fn a_full_range_gives_up_who_has_no_session_first_and_else_refuses() {
-        let (mut neighbours, now) = (neighbours(2), Instant::now());
-        assert_eq!(neighbours.call(address(1), now), Welcome::New(None));
-        assert_eq!(neighbours.call(address(1), now), Welcome::Known);
-        assert_eq!(neighbours.call(address(2), now + Duration::from_secs(1)), Welcome::New(None));
-        assert_eq!(neighbours.call(address(3), now), Welcome::New(Some(address(1))), "the longest without");
-        assert_eq!(neighbours.look(now, |_| true), Vec::<IpAddr>::new());
-        assert_eq!(neighbours.call(address(4), now), Welcome::Refused, "both have sessions");
-        assert_eq!(neighbours.call([10, 9, 0, 1].into(), now), Welcome::Refused, "in no range");
-    }
-
-    #[test]
-    fn a_neighbour_is_forgotten_some_time_after_it_is_gone() {
-        let (mut neighbours, now) = (neighbours(2), Instant::now());
-        neighbours.call(address(1), now);
-        neighbours.look(now, |_| true);
-        let gone = now + Duration::from_secs(1000);
+    fn a_full_range_replaces_the_neighbor_without_a_session_or_refuses() {
+        let (mut neighbors, now) = (neighbors(2), Instant::now());
+        assert_eq!(neighbors.admit(address(1), now), NeighborAdmission::New(None));
+        assert_eq!(neighbors.admit(address(1), now), NeighborAdmission::Known);
+        assert_eq!(neighbors.admit(address(2), now + Duration::from_secs(1)), NeighborAdmission::New(None));
         assert_eq!(
-            neighbours.look(gone, |_| false),
+            neighbors.admit(address(3), now),
+            NeighborAdmission::New(Some(address(1))),
+            "the neighbor without a session for the longest time"
+        );
+        assert_eq!(neighbors.expire(now, |_| true), Vec::<IpAddr>::new());
+        assert_eq!(neighbors.admit(address(4), now), NeighborAdmission::Refused, "both have sessions");
+        assert_eq!(neighbors.admit([10, 9, 0, 1].into(), now), NeighborAdmission::Refused, "in no range");
+    }
+
+    #[test]
+    fn a_neighbor_is_removed_after_the_idle_limit() {
+        let (mut neighbors, now) = (neighbors(2), Instant::now());
+        neighbors.admit(address(1), now);
+        neighbors.expire(now, |_| true);
+        let lost = now + Duration::from_secs(1000);
+        assert_eq!(
+            neighbors.expire(lost, |_| false),
             Vec::<IpAddr>::new(),
-            "it counts from when that is seen"
+            "the time counts from the first check"
         );
         assert_eq!(
-            neighbours.look(gone + GONE_AFTER - Duration::from_secs(1), |_| false),
+            neighbors.expire(lost + IDLE_LIMIT - Duration::from_secs(1), |_| false),
             Vec::<IpAddr>::new()
         );
-        assert_eq!(neighbours.look(gone + GONE_AFTER, |_| false), [address(1)]);
-        assert!(neighbours.is_empty());
+        assert_eq!(neighbors.expire(lost + IDLE_LIMIT, |_| false), [address(1)]);
+        assert!(neighbors.is_empty());
     }
 
     #[test]
-    fn neighbours_stay_while_their_range_is_as_it_was() {
-        let mut neighbours = neighbours(2);
-        neighbours.call(address(1), Instant::now());
+    fn neighbors_stay_while_their_range_is_unchanged() {
+        let mut neighbors = neighbors(2);
+        neighbors.admit(address(1), Instant::now());
         let other = ranges("{ routed: { peerRange: 10.0.0.0/16, peerLimit: 9, maxPrefixes: { limit: 3 } } }");
-        assert_eq!(neighbours.set_ranges(other), Vec::<IpAddr>::new(), "policy is changed live");
+        assert_eq!(neighbors.set_ranges(other), Vec::<IpAddr>::new(), "policy is changed live");
         let other = ranges("{ asNumber: 65000, routed: { peerRange: 10.0.0.0/16 } }");
-        assert_eq!(neighbours.set_ranges(other), [address(1)], "another AS is another session");
+        assert_eq!(neighbors.set_ranges(other), [address(1)], "another AS is another session");
     }
 }

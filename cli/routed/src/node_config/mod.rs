@@ -1,4 +1,5 @@
-//! What follows from the resources for this node: sessions, paths and tunnels, as data.
+//! The configuration of this node's parts, derived from the resources as plain data: RIB, peers,
+//! paths, tunnels, firewall, and network configuration of pods.
 
 pub(crate) mod dynamic_neighbors;
 pub(crate) mod password;
@@ -10,147 +11,151 @@ use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use api::view::PeerType;
 use bgp::bfd::BfdSessionConfig;
 use bgp::net::{BfdPeer, Hops, Md5Key, PeerAddress, Protection};
 use bgp::session::{PeerConfig, RestartConfig};
 use bgp::wire::capability::AddPath;
 use bgp::{Asn, Families, RouterId};
-use ipnet::IpNet;
-use routing::{ClusterPolicy, PeerPolicy, RibConfig};
-use tunnel::{Firewall, LocalNode, Pool, ProbeConfig};
-
-use crate::cni::Network;
-use crate::config::DaemonConfig;
-use crate::host::tunnel_address;
-use crate::node_config::peering::{NeighbourRange, Peering, peerings, ranges};
-use api::view::PeerType;
 use resource::{
     AddPathMode, EncapsulationKind, EncapsulationMode, FallbackSetting, Node, PeerRange, RoutedSettings,
     Security, Snapshot,
 };
+use routing::{ClusterPolicy, PeerPolicy, RibConfig};
+use tunnel::{Firewall, LocalNode, Pool, ProbeConfig};
 
-/// A node waits this long before it calls another one for the first time: nodes that are started together don't
-/// listen yet, and each call that is refused costs both of them as much as a session.
-const FIRST_CALLER_WAITS: Duration = Duration::from_millis(250);
-/// Of two nodes the one with the higher address calls this much later, so that they rarely call
-/// each other at once; a connection that only one of them can make is made all the same.
-const SECOND_CALLER_WAITS: Duration = Duration::from_secs(2);
+use crate::cni::CniNetwork;
+use crate::config::DaemonConfig;
+use crate::host::tunnel_address;
+use crate::node_config::peering::{NeighborRange, Peering, peerings, ranges};
 
-/// A session as it is to be.
+/// The delay before the first connection attempt to another node of the mesh. Nodes that start
+/// together do not listen yet, and a refused connection costs as much as a session.
+const FIRST_CONNECT_DELAY: Duration = Duration::from_millis(250);
+/// The delay of the node with the higher address. Without it both nodes would often connect at the
+/// same time and cause a connection collision (RFC 4271 §6.8). If only one of the two can connect,
+/// the session still comes up.
+const SECOND_CONNECT_DELAY: Duration = Duration::from_secs(2);
+
+/// The settings of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerPlan {
-    /// Who and why.
+pub struct PeerSettings {
+    /// The peer's identity and the resource it comes from.
     pub peering: Peering,
-    /// What the session is opened with.
+    /// The parameters of the session.
     pub config: PeerConfig,
-    /// Where it is.
+    /// The addresses and the protection of the connection.
     pub address: PeerAddress,
-    /// How the way to it is watched.
+    /// The BFD session, if BFD is configured.
     pub bfd: Option<BfdPeer>,
-    /// What is exchanged.
+    /// The import and export policy.
     pub policy: PeerPolicy,
-    /// How long the session stays down after too many prefixes; `None`: until the configuration changes.
+    /// The time for which the session stays down after too many prefixes; `None`: until the
+    /// configuration changes.
     pub restart_after: Option<Duration>,
 }
 
-impl PeerPlan {
-    /// What the first session is opened with: after a restart of this node the others are there and wait to be called.
-    pub(crate) fn opened_with(&self, restarted: bool) -> PeerConfig {
+impl PeerSettings {
+    /// Returns the parameters for the first session. After a restart of this node the other nodes
+    /// already listen, so that the first connection needs no delay.
+    pub(crate) fn initial_config(&self, restarted: bool) -> PeerConfig {
         let mut config = self.config.clone();
-        if restarted && config.connect_delay <= FIRST_CALLER_WAITS {
+        if restarted && config.connect_delay <= FIRST_CONNECT_DELAY {
             config.connect_delay = Duration::ZERO;
         }
         config
     }
 }
 
-/// Neighbours that are not configured one by one.
+/// The settings of the dynamic neighbors of one range.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RangePlan {
-    /// Where they are, and how many there may be.
+pub struct RangeSettings {
+    /// The range, with the maximum number of neighbors.
     pub range: PeerRange,
-    /// A session as each of them has it; see [`RangePlan::neighbour`].
-    pub template: PeerPlan,
+    /// The settings that all neighbors of the range share; see [`RangeSettings::for_neighbor`].
+    pub template: PeerSettings,
 }
 
-impl RangePlan {
-    /// The session with a neighbour.
-    pub fn neighbour(&self, address: IpAddr) -> PeerPlan {
-        let mut plan = self.template.clone();
-        plan.peering.name = format!("{}-{address}", plan.peering.name);
-        plan.peering.address = address;
-        plan.address.remote.set_ip(address);
-        if let Some(bfd) = &mut plan.bfd {
+impl RangeSettings {
+    /// Returns the settings of one neighbor.
+    pub fn for_neighbor(&self, address: IpAddr) -> PeerSettings {
+        let mut settings = self.template.clone();
+        settings.peering.name = format!("{}-{address}", settings.peering.name);
+        settings.peering.address = address;
+        settings.address.remote.set_ip(address);
+        if let Some(bfd) = &mut settings.bfd {
             bfd.remote = address;
         }
-        plan
+        settings
     }
 }
 
-/// A node's blocks as the static peer table has them.
+/// The blocks of a node in the static peer table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticPaths {
-    /// The node.
+    /// The node's name.
     pub node: String,
-    /// Its blocks, each with the node's address.
+    /// The blocks, each with the node's address as next hop.
     pub paths: Vec<(IpNet, IpAddr)>,
 }
 
-/// All that this node has to do.
+/// The configuration of all parts of this node.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// What the RIB is configured with.
+pub struct NodeConfig {
+    /// The RIB's configuration.
     pub rib: RibConfig,
-    /// What holds for all peers; the links are to be filled in.
+    /// The policy that applies to all peers, without the links.
     pub policy: ClusterPolicy,
-    /// Whether a filter asks for the links.
+    /// True if a filter matches on interfaces, so that the policy needs the links.
     pub needs_links: bool,
-    /// The port to listen on; `None`: BGP is off.
+    /// The port to listen on; `None`: BGP is disabled.
     pub listen_port: Option<u16>,
-    /// The sessions.
-    pub peers: Vec<PeerPlan>,
-    /// Where further neighbours may call from, the narrowest range first.
-    pub ranges: Vec<RangePlan>,
-    /// This node's blocks, as they are announced.
+    /// The configured peers.
+    pub peers: Vec<PeerSettings>,
+    /// The ranges of dynamic neighbors, the narrowest first.
+    pub ranges: Vec<RangeSettings>,
+    /// This node's blocks that are advertised, with their next hops.
     pub local: Vec<(IpNet, IpAddr)>,
-    /// The other nodes' blocks; empty where there is no fallback.
-    pub statics: Vec<StaticPaths>,
-    /// What the kernel's state depends on; the probes' key is to be filled in.
+    /// The other nodes' blocks; empty without fallback.
+    pub static_paths: Vec<StaticPaths>,
+    /// The tunnels' configuration, without the key of the probes.
     pub tunnel: tunnel::Config,
-    /// Where that key is.
+    /// The file with the key of the probes.
     pub probe_key_file: Option<PathBuf>,
-    /// What the kernel lets in and whose addresses it changes.
+    /// The desired nftables table: accepted tunnel sources, and masqueraded pools.
     pub firewall: Firewall,
-    /// The network configuration for container runtimes, where it is asked for.
-    pub(crate) network: Option<Network>,
+    /// The network configuration for container runtimes, if it is requested.
+    pub(crate) network: Option<CniNetwork>,
 }
 
-/// The resources say nothing of this node.
+/// The reason why there is no configuration for this node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoPlan {
-    /// There is no Node resource of its name.
+pub enum NodeConfigError {
+    /// There is no Node resource with this node's name.
     #[error(
         "there is no Node resource named {0:?}: apply one, or set `node` in routed.yaml to the name that it has"
     )]
     Unknown(String),
-    /// Its Node resource has no address.
+    /// The Node resource has no address.
     #[error("Node {0:?} has no address: set spec.bgp.ipv4Address or ipv6Address")]
     NoAddress(String),
 }
 
-/// Derives the plan.
+/// Derives the configuration of this node from the resources.
 ///
 /// # Errors
-/// [`NoPlan`].
-pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> {
+/// [`NodeConfigError`].
+pub fn derive(config: &DaemonConfig, snapshot: &Snapshot) -> Result<NodeConfig, NodeConfigError> {
     let me = snapshot
         .nodes
         .iter()
         .find(|node| node.name == config.node)
-        .ok_or_else(|| NoPlan::Unknown(config.node.clone()))?;
+        .ok_or_else(|| NodeConfigError::Unknown(config.node.clone()))?;
     let addresses = addresses(me);
     if addresses.is_empty() {
-        return Err(NoPlan::NoAddress(config.node.clone()));
+        return Err(NodeConfigError::NoAddress(config.node.clone()));
     }
     let settings = &snapshot.configuration.routed;
     let rib = RibConfig {
@@ -166,7 +171,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     let exported = |block: &IpNet| snapshot.pool_of(block).is_none_or(|pool| !pool.disable_bgp_export);
     let local = with_next_hop(blocks.iter().copied().filter(exported), &addresses, false);
     let others = || snapshot.nodes.iter().filter(|node| node.name != me.name);
-    let statics = match settings.fallback {
+    let static_paths = match settings.fallback {
         FallbackSetting::Vxlan => others()
             .map(|node| StaticPaths {
                 node: node.name.clone(),
@@ -182,7 +187,9 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
                 name: node.name.clone(),
                 ipv4: node.ipv4,
                 ipv6: node.ipv6,
-                vtep: node.vxlan_tunnel_address.or_else(|| tunnel_address::stated(node, &blocks)),
+                vtep: node
+                    .vxlan_tunnel_address
+                    .or_else(|| tunnel_address::configured_or_default(node, &blocks)),
                 vtep_ipv6: node.vxlan_tunnel_address_v6,
                 mac: node.vxlan_mac,
                 blocks,
@@ -231,29 +238,31 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         snapshot.pools.iter().filter(|pool| pool.nat_outgoing).map(|pool| pool.cidr).collect();
     let firewall = Firewall::of(&tunnel, settings.accept_tunnels_from, &masqueraded);
     let tunnel_addresses = tunnel.local.tunnel_address.map(IpAddr::V4).into_iter();
-    let network = settings.cni.clone().map(|settings| Network {
+    let network = settings.cni.clone().map(|settings| CniNetwork {
         settings,
         blocks: tunnel.local.blocks.clone(),
         taken: tunnel_addresses.chain(tunnel.local.vtep_ipv6().map(IpAddr::V6)).collect(),
     });
     let peers = peerings(snapshot, me)
         .into_iter()
-        .map(|peering| peer_plan(snapshot, me, &rib, settings, &addresses, peering))
+        .map(|peering| peer_settings(snapshot, me, &rib, settings, &addresses, peering))
         .collect();
     let ranges = ranges(snapshot, me)
         .into_iter()
-        .map(|NeighbourRange { range, peering }| {
-            let mut template = peer_plan(snapshot, me, &rib, settings, &addresses, peering);
+        .map(|NeighborRange { range, peering }| {
+            let mut template = peer_settings(snapshot, me, &rib, settings, &addresses, peering);
             template.config.passive = true;
-            RangePlan { range, template }
+            RangeSettings { range, template }
         })
         .collect();
-    let policy =
-        ClusterPolicy { encapsulation: policy::encapsulation(snapshot, me), ..policy::of_cluster(snapshot) };
+    let policy = ClusterPolicy {
+        encapsulation: policy::encapsulation(snapshot, me),
+        ..policy::cluster_policy(snapshot)
+    };
     let needs_links = policy::needs_links(snapshot);
     let probe_key_file = settings.probe_key_file.clone();
     let listen_port = (!settings.bgp_disabled).then_some(snapshot.configuration.listen_port);
-    Ok(Plan {
+    Ok(NodeConfig {
         rib,
         policy,
         needs_links,
@@ -261,7 +270,7 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
         peers,
         ranges,
         local,
-        statics,
+        static_paths,
         tunnel,
         probe_key_file,
         firewall,
@@ -269,22 +278,22 @@ pub fn plan(config: &DaemonConfig, snapshot: &Snapshot) -> Result<Plan, NoPlan> 
     })
 }
 
-fn peer_plan(
+fn peer_settings(
     snapshot: &Snapshot,
     me: &Node,
     rib: &RibConfig,
     settings: &RoutedSettings,
     own: &[IpAddr],
     peering: Peering,
-) -> PeerPlan {
+) -> PeerSettings {
     let restart = settings.graceful_restart.then(|| RestartConfig {
         restart_time: seconds(peering.restart_time),
         long_lived_stale_time: u32::try_from(settings.long_lived_stale_time.as_secs()).unwrap_or(0),
     });
-    let (policy, restart_after) = policy::of_peer(snapshot, &peering);
+    let (policy, restart_after) = policy::peer_policy(snapshot, &peering);
     let local = own.iter().copied().find(|address| address.is_ipv4() == peering.address.is_ipv4());
     let second = local.is_some_and(|local| local > peering.address);
-    PeerPlan {
+    PeerSettings {
         config: PeerConfig {
             local_as: policy.import.local_as.unwrap_or(rib.local_as),
             router_id: rib.router_id,
@@ -293,8 +302,8 @@ fn peer_plan(
             families: Families::BOTH,
             passive: false,
             connect_delay: match second {
-                true => SECOND_CALLER_WAITS,
-                false if peering.kind == PeerType::Mesh => FIRST_CALLER_WAITS,
+                true => SECOND_CONNECT_DELAY,
+                false if peering.kind == PeerType::Mesh => FIRST_CONNECT_DELAY,
                 false => Duration::ZERO,
             },
             send_hold_time: seconds(settings.send_hold_time),
@@ -325,8 +334,9 @@ fn add_path(mode: AddPathMode) -> AddPath {
     AddPath { receive, send }
 }
 
-/// How far a peer may be. Of another AS it is one hop away if it is in this node's own subnet (RFC 4271
-/// §5.1.3); Calico's sessions are multihop, so others may be anywhere unless the resource says.
+/// Returns the permitted distance of a peer. A peer in another AS and in this node's own subnet is
+/// one hop away (RFC 4271 §5.1.3). Calico's sessions are multihop, so other peers may be anywhere
+/// unless the resource limits the hops.
 fn hops(me: &Node, rib: &RibConfig, peering: &Peering) -> Hops {
     let Security { ttl_security, multihop, .. } = &peering.security;
     if let Some(hops) = ttl_security {
@@ -339,7 +349,7 @@ fn hops(me: &Node, rib: &RibConfig, peering: &Peering) -> Hops {
     if external && is_near(me, peering.address) { Hops::AtMost(NonZeroU8::MIN) } else { Hops::Any }
 }
 
-/// Whether an address is in this node's own subnet.
+/// Returns whether an address is in this node's own subnet.
 fn is_near(me: &Node, address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => me.ipv4.is_some_and(|net| net.contains(&address)),
@@ -347,7 +357,8 @@ fn is_near(me: &Node, address: IpAddr) -> bool {
     }
 }
 
-/// How the way to a peer is watched: over one hop if that is how far it is (RFC 5882 §4.1).
+/// Returns the BFD session of a peer: single-hop if the peer is one hop away, else multihop (RFC
+/// 5882 §4.1).
 fn bfd(me: &Node, local: Option<IpAddr>, peering: &Peering) -> Option<BfdPeer> {
     let settings = peering.bfd?;
     let Security { ttl_security, multihop, .. } = &peering.security;
@@ -370,8 +381,8 @@ fn addresses(node: &Node) -> Vec<IpAddr> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// Pairs blocks with the address of their family, IPv4 ones else with an IPv6 address (RFC 8950); with
-/// `any`, all of them else with the other one.
+/// Pairs blocks with the node's address of their family. An IPv4 block of a node without an IPv4
+/// address gets its IPv6 address (RFC 8950); with `any`, an IPv6 block gets an IPv4 address too.
 fn with_next_hop(
     blocks: impl IntoIterator<Item = IpNet>,
     addresses: &[IpAddr],
@@ -384,8 +395,8 @@ fn with_next_hop(
     blocks.into_iter().filter_map(|block| Some((block, of(&block)?))).collect()
 }
 
-/// The IPv4 address; of a node without one, a number made of its name (RFC 6286: any that is
-/// unique in the AS).
+/// Returns the node's IPv4 address as router ID. A node without one gets a number derived from its
+/// name, which is unique in the AS as RFC 6286 requires.
 fn router_id(node: &Node) -> RouterId {
     if let Some(net) = node.ipv4 {
         return RouterId(net.addr());

@@ -1,4 +1,4 @@
-//! The passwords of sessions and the key of probes, each in a file of this node.
+//! The passwords of sessions and the key of probes, each in a file on this node.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use bgp::net::{Md5Key, PASSWORD_MAX, Password};
 use tunnel::probe::packet::ProbeKey;
 
-use crate::node_config::Plan;
+use crate::node_config::NodeConfig;
 
-/// Why there is no password.
+/// An error of a password file.
 #[derive(Debug, thiserror::Error)]
 enum PasswordError {
     #[error("{0}: write the session's password into it, readable by routed, or remove passwordFile")]
@@ -25,7 +25,7 @@ enum PasswordError {
     TooLong,
 }
 
-/// Why probes have no key.
+/// An error of the probe key file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("probe key file {}: {reason}; write the same key into it on every node", path.display())]
 struct ProbeKeyError {
@@ -34,20 +34,21 @@ struct ProbeKeyError {
     reason: String,
 }
 
-/// What was in the files.
+/// The contents of the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passwords {
-    /// Of sessions, by path.
+    /// Passwords of sessions, by path.
     sessions: BTreeMap<PathBuf, Md5Key>,
-    /// The probes' key, if there is to be one, or why there is none.
+    /// The path of the probe key file with the key or its error; `None` without such a file.
     probes: Option<(PathBuf, Result<ProbeKey, ProbeKeyError>)>,
 }
 
 impl Passwords {
-    /// Reads the files that a plan names.
-    pub(crate) fn of(plan: &Plan) -> Passwords {
-        let paths = plan.peers.iter().filter_map(|peer| peer.peering.security.password_file.as_deref());
-        Passwords::read(paths, plan.probe_key_file.as_deref())
+    /// Reads the files that a configuration names.
+    pub(crate) fn read_for(node_config: &NodeConfig) -> Passwords {
+        let paths =
+            node_config.peers.iter().filter_map(|peer| peer.peering.security.password_file.as_deref());
+        Passwords::read(paths, node_config.probe_key_file.as_deref())
     }
 
     pub(crate) fn read<'a>(paths: impl Iterator<Item = &'a Path>, probes: Option<&Path>) -> Passwords {
@@ -64,30 +65,34 @@ impl Passwords {
         self.sessions.is_empty() && self.probes.is_none()
     }
 
-    pub(crate) fn again(&self) -> Passwords {
+    pub(crate) fn reread(&self) -> Passwords {
         let probes = self.probes.as_ref().map(|(path, _)| path.as_path());
         Passwords::read(self.sessions.keys().map(PathBuf::as_path), probes)
     }
 
-    /// Gives each session its password, and the probes their key; what lacks what it should have is kept from opening.
-    /// Says what that is.
-    pub(crate) fn give(&self, plan: &mut Plan) -> Vec<String> {
+    /// Sets the passwords of the sessions and the key of the probes in a configuration. A session
+    /// without its password stays closed, and probes without their key stay disabled; each is
+    /// returned as one line.
+    pub(crate) fn apply_to(&self, node_config: &mut NodeConfig) -> Vec<String> {
         let mut problems = Vec::new();
         match self.probes.as_ref().map(|(_, key)| key) {
-            Some(Ok(key)) => plan.tunnel.probing.key = Some(key.clone()),
-            Some(Err(why)) => {
-                plan.tunnel.probing.enabled = false;
-                problems
-                    .push(format!("no probes, so nodes that IP-in-IP does not reach are not noticed: {why}"));
+            Some(Ok(key)) => node_config.tunnel.probing.key = Some(key.clone()),
+            Some(Err(error)) => {
+                node_config.tunnel.probing.enabled = false;
+                problems.push(format!(
+                    "no probes, so nodes that IP-in-IP does not reach are not noticed: {error}"
+                ));
             }
             None => {}
         }
-        for peer in &mut plan.peers {
+        for peer in &mut node_config.peers {
             let Some(path) = &peer.peering.security.password_file else { continue };
             let key = self.sessions.get(path).cloned().unwrap_or_default();
-            if let Md5Key::Unknown(why) = &key {
-                problems
-                    .push(format!("no session with {} ({}): {why}", peer.peering.name, peer.peering.address));
+            if let Md5Key::Unknown(error) = &key {
+                problems.push(format!(
+                    "no session with {} ({}): {error}",
+                    peer.peering.name, peer.peering.address
+                ));
             }
             peer.address.protection.key = key;
         }
@@ -110,19 +115,19 @@ fn probe_key(path: &Path) -> Result<ProbeKey, ProbeKeyError> {
         return Err(fail(&"is not a file"));
     }
     let mut octets = Vec::new();
-    // Room for white space around the longest.
+    // The limit leaves room for white space around the longest key.
     file.take(ProbeKey::MOST as u64 + 16).read_to_end(&mut octets).map_err(|error| fail(&error))?;
     ProbeKey::new(&octets).map_err(|error| fail(&error))
 }
 
-/// A password is what the file holds but for the end of its line.
+/// Reads a password: the contents of the file without the end of the line.
 fn read(path: &Path) -> Result<Password, PasswordError> {
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
         return Err(PasswordError::NotAFile);
     }
     let mut octets = Vec::new();
-    // Room for a line's end beyond the longest.
+    // The limit leaves room for an end of line after the longest password.
     file.take(PASSWORD_MAX as u64 + 3).read_to_end(&mut octets)?;
     let octets = octets.strip_suffix(b"\n").unwrap_or(&octets);
     let octets = octets.strip_suffix(b"\r").unwrap_or(octets);
@@ -137,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_the_line_of_its_file_and_what_is_wrong_is_said() {
+    fn a_password_is_the_line_of_its_file_and_other_contents_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
         let of = |octets: &[u8]| {
@@ -150,7 +155,7 @@ mod tests {
         assert_eq!(of(&[b'x'; 80]), password(&[b'x'; 80]));
         assert_eq!(of(&[&[b'x'; 80][..], b"\r\n"].concat()), password(&[b'x'; 80]));
         let wrong = |octets: &[u8], rule: &str| match of(octets) {
-            Md5Key::Unknown(why) => assert!(why.contains(rule), "{why}"),
+            Md5Key::Unknown(error) => assert!(error.contains(rule), "{error}"),
             key => panic!("{key:?}"),
         };
         wrong(b"", "is empty");
@@ -160,7 +165,7 @@ mod tests {
         for (path, rule) in
             [(directory.path().join("none"), "No such file"), (directory.path().into(), "is not a file")]
         {
-            assert!(matches!(key(&path), Md5Key::Unknown(why) if why.contains(rule)));
+            assert!(matches!(key(&path), Md5Key::Unknown(error) if error.contains(rule)));
         }
     }
 }

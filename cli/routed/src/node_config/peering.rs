@@ -1,4 +1,4 @@
-//! With whom this node speaks BGP: the mesh, the BGPPeer resources, and their reverse peerings.
+//! The peers of a node: the mesh, the BGPPeer resources, and their reverse peerings.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,13 +10,13 @@ use resource::{
     SourceAddress,
 };
 
-/// The port of a BGPPeer that names none.
+/// The port of a BGPPeer without a port.
 const BGP_PORT: u16 = 179;
 
-/// A session that this node is to have.
+/// A peer of this node and the settings of its resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peering {
-    /// The peer's node, or the BGPPeer's name.
+    /// The name of the peer's node, or of the BGPPeer.
     pub name: String,
     /// The peer's address; no two peerings share one.
     pub address: IpAddr,
@@ -24,48 +24,48 @@ pub struct Peering {
     pub port: u16,
     /// The peer's AS.
     pub as_number: u32,
-    /// Why there is a session.
+    /// The kind of resource that the peering comes from.
     pub kind: PeerType,
-    /// Whether we reflect for the peer (RFC 4456).
+    /// True if the peer is a client of this route reflector (RFC 4456).
     pub client: bool,
-    /// Whether our end of the session is this node's address.
+    /// True if the local address of the session is this node's address.
     pub from_node_address: bool,
-    /// What protects the session.
+    /// The protection of the session.
     pub security: Security,
-    /// Whether the way to the peer is watched.
+    /// The BFD settings, if BFD is configured.
     pub bfd: Option<BfdSettings>,
-    /// How long the peer is asked to keep our routes while this node restarts.
+    /// The time for which the peer is asked to retain this node's routes while it restarts.
     pub restart_time: Duration,
-    /// What is exchanged, as the BGPPeer has it.
+    /// The policy fields of the BGPPeer.
     pub policy: PeerPolicyFields,
 }
 
-/// The sessions of `me`, in the order of their addresses.
+/// Returns the peers of `me`, in the order of their addresses.
 ///
-/// Of several reasons for a session with one address the strongest is kept: a global BGPPeer, one of
-/// some nodes, the reverse of one, the mesh.
+/// If several resources cause a session with one address, the first of these is used: a global
+/// BGPPeer, a BGPPeer of some nodes, the reverse peering of a BGPPeer, the mesh.
 pub fn peerings(snapshot: &Snapshot, me: &Node) -> Vec<Peering> {
-    let mut found = BTreeMap::new();
+    let mut by_address = BTreeMap::new();
     if snapshot.configuration.routed.bgp_disabled {
         return Vec::new();
     }
-    mesh(snapshot, me, &mut found);
+    add_mesh(snapshot, me, &mut by_address);
     for peer in &snapshot.peers {
-        reverse(snapshot, me, peer, &mut found);
+        add_reverse(snapshot, me, peer, &mut by_address);
     }
     for kind in [PeerType::Node, PeerType::Global] {
         for peer in snapshot.peers.iter().filter(|peer| kind_of(peer) == kind && applies(peer, me)) {
-            explicit(snapshot, me, peer, &mut found);
+            add_explicit(snapshot, me, peer, &mut by_address);
         }
     }
-    found.into_values().collect()
+    by_address.into_values().collect()
 }
 
-type Found = BTreeMap<IpAddr, Peering>;
+type PeeringMap = BTreeMap<IpAddr, Peering>;
 
-/// What a session with a node has from the resource that it comes from.
+/// The settings that a peering with a node takes from its resource.
 #[derive(Clone)]
-struct Terms {
+struct PeeringOptions {
     kind: PeerType,
     policy: PeerPolicyFields,
     restart_time: Duration,
@@ -73,9 +73,9 @@ struct Terms {
     bfd: Option<BfdSettings>,
 }
 
-impl Terms {
-    fn of(peer: &BgpPeer, policy: PeerPolicyFields) -> Terms {
-        Terms {
+impl PeeringOptions {
+    fn of(peer: &BgpPeer, policy: PeerPolicyFields) -> PeeringOptions {
+        PeeringOptions {
             kind: kind_of(peer),
             policy,
             restart_time: peer.max_restart_time,
@@ -85,13 +85,13 @@ impl Terms {
     }
 }
 
-/// Every node with every other; route reflectors are not part of it, as in Calico.
-fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
+/// Adds the node-to-node mesh. Route reflectors are not part of it, as in Calico.
+fn add_mesh(snapshot: &Snapshot, me: &Node, by_address: &mut PeeringMap) {
     if !snapshot.configuration.node_to_node_mesh || me.cluster_id.is_some() {
         return;
     }
     let settings = &snapshot.configuration.routed;
-    let terms = Terms {
+    let options = PeeringOptions {
         kind: PeerType::Mesh,
         policy: PeerPolicyFields::default(),
         restart_time: snapshot.configuration.restart_time,
@@ -99,17 +99,17 @@ fn mesh(snapshot: &Snapshot, me: &Node, found: &mut Found) {
         bfd: settings.bfd,
     };
     for node in snapshot.nodes.iter().filter(|node| node.cluster_id.is_none()) {
-        add_node(snapshot, me, node, terms.clone(), found);
+        add_node(snapshot, me, node, options.clone(), by_address);
     }
 }
 
-/// The other end of a BGPPeer that selects `me` as the peer of other nodes.
-fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
+/// Adds the reverse peerings of a BGPPeer that selects `me` as the peer of other nodes.
+fn add_reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, by_address: &mut PeeringMap) {
     let selects_me = peer.peer_selector.as_ref().is_some_and(|selector| selector.matches(&me.labels));
     if !selects_me || peer.reverse_peering != ReversePeering::Auto {
         return;
     }
-    // What one end sends the other takes.
+    // One end sends what the other end receives.
     let add_path = peer.policy.add_path.map(|mode| match mode {
         AddPathMode::Receive => AddPathMode::Send,
         AddPathMode::Send => AddPathMode::Receive,
@@ -117,14 +117,15 @@ fn reverse(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
     });
     for node in snapshot.nodes.iter().filter(|node| applies(peer, node)) {
         let policy = PeerPolicyFields { add_path, ..PeerPolicyFields::default() };
-        add_node(snapshot, me, node, Terms::of(peer, policy), found);
+        add_node(snapshot, me, node, PeeringOptions::of(peer, policy), by_address);
     }
 }
 
-fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
+/// Adds the peers of a BGPPeer that applies to `me`: the selected nodes, and the address it names.
+fn add_explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, by_address: &mut PeeringMap) {
     if let Some(selector) = &peer.peer_selector {
         for node in snapshot.nodes.iter().filter(|node| selector.matches(&node.labels)) {
-            add_node(snapshot, me, node, Terms::of(peer, peer.policy.clone()), found);
+            add_node(snapshot, me, node, PeeringOptions::of(peer, peer.policy.clone()), by_address);
         }
     }
     let Some((address, port)) = peer.peer_ip else { return };
@@ -147,10 +148,17 @@ fn explicit(snapshot: &Snapshot, me: &Node, peer: &BgpPeer, found: &mut Found) {
         restart_time: peer.max_restart_time,
         policy: peer.policy.clone(),
     };
-    found.insert(address, peering);
+    by_address.insert(address, peering);
 }
 
-fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, terms: Terms, found: &mut Found) {
+/// Adds a peering with a node, if it has an address of a family that `me` has too.
+fn add_node(
+    snapshot: &Snapshot,
+    me: &Node,
+    node: &Node,
+    options: PeeringOptions,
+    by_address: &mut PeeringMap,
+) {
     let v4 = node.ipv4.map(|net| IpAddr::V4(net.addr())).filter(|_| me.ipv4.is_some());
     let v6 = node.ipv6.map(|net| IpAddr::V6(net.addr())).filter(|_| me.ipv6.is_some());
     let Some(address) = v4.or(v6).filter(|_| node.name != me.name) else { return };
@@ -160,28 +168,28 @@ fn add_node(snapshot: &Snapshot, me: &Node, node: &Node, terms: Terms, found: &m
         address,
         port: snapshot.configuration.listen_port,
         as_number,
-        kind: terms.kind,
+        kind: options.kind,
         client: is_client(snapshot, me, as_number, Some(node)),
         from_node_address: true,
-        security: terms.security,
-        bfd: terms.bfd,
-        restart_time: terms.restart_time,
-        policy: terms.policy,
+        security: options.security,
+        bfd: options.bfd,
+        restart_time: options.restart_time,
+        policy: options.policy,
     };
-    found.insert(address, peering);
+    by_address.insert(address, peering);
 }
 
-/// A range of addresses from which `me` takes neighbours that are not configured one by one.
+/// A range of addresses from which dynamic neighbors may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeighbourRange {
-    /// The range and how many neighbours it may have.
+pub struct NeighborRange {
+    /// The range, with the maximum number of neighbors.
     pub range: PeerRange,
-    /// What a neighbour gets that has no resource of its own; the address is to be filled in.
+    /// The peering of a neighbor of the range; its address is a placeholder.
     pub peering: Peering,
 }
 
-/// The ranges of `me`, the narrowest first.
-pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighbourRange> {
+/// Returns the ranges of `me`, the narrowest first.
+pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighborRange> {
     if snapshot.configuration.routed.bgp_disabled {
         return Vec::new();
     }
@@ -201,14 +209,15 @@ pub fn ranges(snapshot: &Snapshot, me: &Node) -> Vec<NeighbourRange> {
             bfd: peer.bfd,
             restart_time: peer.max_restart_time,
         };
-        Some(NeighbourRange { range, peering })
+        Some(NeighborRange { range, peering })
     };
-    let mut ranges: Vec<NeighbourRange> = snapshot.peers.iter().filter_map(of).collect();
+    let mut ranges: Vec<NeighborRange> = snapshot.peers.iter().filter_map(of).collect();
     ranges.sort_by_key(|range| std::cmp::Reverse(range.range.net.prefix_len()));
     ranges
 }
 
-/// A client is in our AS and not a reflector of our cluster, and we are a reflector.
+/// Returns whether a peer is a client: `me` is a reflector, and the peer is in the same AS and not
+/// a reflector of the same cluster.
 fn is_client(snapshot: &Snapshot, me: &Node, as_number: u32, node: Option<&Node>) -> bool {
     let theirs = node.and_then(|node| node.cluster_id);
     me.cluster_id.is_some() && as_number == snapshot.as_number_of(me) && theirs != me.cluster_id
@@ -220,7 +229,7 @@ fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
     v4.into_iter().chain(v6)
 }
 
-/// Whether a BGPPeer is for `node`.
+/// Returns whether a BGPPeer applies to `node`.
 fn applies(peer: &BgpPeer, node: &Node) -> bool {
     match (&peer.node, &peer.node_selector) {
         (Some(name), _) => *name == node.name,
@@ -235,8 +244,9 @@ fn kind_of(peer: &BgpPeer) -> PeerType {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use resource::{assemble, parse_file};
+
+    use super::*;
 
     fn snapshot(extra: &str) -> Snapshot {
         let mut text = String::new();
@@ -256,7 +266,7 @@ mod tests {
     }
 
     fn names(snapshot: &Snapshot, of: &str) -> Vec<String> {
-        let me = snapshot.nodes.iter().find(|node| node.name == of).expect("there");
+        let me = snapshot.nodes.iter().find(|node| node.name == of).expect("a node");
         peerings(snapshot, me)
             .into_iter()
             .map(|peering| {
@@ -304,7 +314,7 @@ mod tests {
              spec: { nodeSelector: \"rr == 'x'\", peerSelector: \"rr == 'yes'\", routed: { passwordFile: /peer } }\n",
         );
         let files = |of: &str| {
-            let me = snapshot.nodes.iter().find(|node| node.name == of).expect("there");
+            let me = snapshot.nodes.iter().find(|node| node.name == of).expect("a node");
             let file =
                 |peering: Peering| peering.security.password_file.unwrap_or_default().display().to_string();
             peerings(&snapshot, me).into_iter().map(file).collect::<Vec<_>>()

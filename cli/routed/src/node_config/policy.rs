@@ -1,22 +1,23 @@
-//! What is exchanged with peers, as it follows from the resources: filters by name become chains of rules,
-//! pools and the node table become what all peers are judged by.
+//! Policy that follows from the resources: named filters become chains of rules; pools and the node
+//! table become the policy of the cluster.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::Asn;
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
+
+use bgp::Asn;
+use resource::{EncapsulationKind, Node, Snapshot};
 use routing::ownership::Owners;
 use routing::policy::{Chain, ExportPolicy, Filter, FilterRule, ImportPolicy};
 use routing::{ClusterPolicy, PeerPolicy};
 
 use crate::node_config::peering::Peering;
-use resource::{EncapsulationKind, Node, Snapshot};
 
-/// What holds for all peers, but for the links.
-pub(crate) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
+/// Returns the policy that applies to all peers, without the links.
+pub(crate) fn cluster_policy(snapshot: &Snapshot) -> ClusterPolicy {
     let blocks = snapshot.blocks();
     let nodes: Vec<(Vec<IpAddr>, Vec<IpNet>)> = snapshot
         .nodes
@@ -32,7 +33,7 @@ pub(crate) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
     let mut pools: Vec<IpNet> =
         snapshot.pools.iter().filter(|pool| !pool.disable_bgp_export).map(|pool| pool.cidr).collect();
     if snapshot.pools.is_empty() {
-        // With no pool at all every block of a node counts as in one.
+        // Without any pool every block of a node is exported.
         pools.extend(all().flat_map(|(_, blocks)| blocks));
     }
     ClusterPolicy {
@@ -45,7 +46,7 @@ pub(crate) fn of_cluster(snapshot: &Snapshot) -> ClusterPolicy {
     }
 }
 
-/// How other nodes' packets to the blocks of `me` come in, where nothing stands in their way.
+/// Returns the encapsulation that other nodes should use for packets to the blocks of `me`.
 pub(crate) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::TunnelEncapsulation> {
     match snapshot.configuration.routed.encapsulation {
         EncapsulationKind::Ipip => Some(routing::TunnelEncapsulation::Ipip),
@@ -57,7 +58,7 @@ pub(crate) fn encapsulation(snapshot: &Snapshot, me: &Node) -> Option<routing::T
     }
 }
 
-/// Whether a rule of some filter names an interface.
+/// Returns whether a rule of any filter matches on an interface.
 pub(crate) fn needs_links(snapshot: &Snapshot) -> bool {
     let names = |rules: &[FilterRule]| rules.iter().any(|rule| rule.interface.is_some());
     snapshot.filters.iter().any(|filter| {
@@ -66,7 +67,7 @@ pub(crate) fn needs_links(snapshot: &Snapshot) -> bool {
     })
 }
 
-/// The subnets of this node's links now, with the links' names.
+/// Returns the subnets of this node's links, with the links' names.
 pub(crate) fn links() -> Vec<(IpNet, String)> {
     let Ok(all) = getifaddrs() else { return Vec::new() };
     let subnet = |link: nix::ifaddrs::InterfaceAddress| {
@@ -90,33 +91,35 @@ pub(crate) fn links() -> Vec<(IpNet, String)> {
     links
 }
 
-/// What holds for one peer, and how long it stays away after it sent too many prefixes.
-pub(crate) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Option<Duration>) {
+/// Returns the policy of one peer, and the time for which its session stays down after too many
+/// prefixes.
+pub(crate) fn peer_policy(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Option<Duration>) {
     let fields = &peering.policy;
     let outside = !snapshot.is_own_as(peering.as_number);
-    // Of no meaning inside an AS.
+    // Roles have no meaning inside an AS (RFC 9234 §4).
     let role = fields.role.filter(|_| outside);
     let local_as = fields.local_as_number.map(Asn);
-    let found: Vec<Option<&Filter>> =
-        fields.filters.iter().map(|name| snapshot.filter(name).map(|found| &found.filter)).collect();
-    let (import_chain, export_chain) = match found.iter().copied().collect::<Option<Vec<&Filter>>>() {
+    let filters: Vec<Option<&Filter>> =
+        fields.filters.iter().map(|name| snapshot.filter(name).map(|resource| &resource.filter)).collect();
+    let (import_chain, export_chain) = match filters.iter().copied().collect::<Option<Vec<&Filter>>>() {
         Some(filters) => (Chain::import(filters.iter().copied()), Chain::export(filters.iter().copied())),
-        // One that nobody wrote: closed both ways, and said by the rules between resources.
+        // A filter that does not exist: both directions are closed, and the checks between
+        // resources report it.
         None => (Chain::closed(), Chain::closed()),
     };
-    // A direction that no rule is about has no policy, and what RFC 8212 says holds there.
-    let written = |chain: Chain| (!chain.is_empty()).then(|| Arc::new(chain));
+    // A direction without rules has no policy, and the defaults of RFC 8212 apply.
+    let non_empty = |chain: Chain| (!chain.is_empty()).then(|| Arc::new(chain));
     let max = fields.max_prefixes.or(snapshot.configuration.routed.max_prefixes);
     let policy = PeerPolicy {
         import: ImportPolicy {
-            chain: written(import_chain),
+            chain: non_empty(import_chain),
             outside,
             allowed_local_as: fields.allowed_local_as,
             local_as,
             role: role.map(|role| (role, Asn(peering.as_number))),
         },
         export: Arc::new(ExportPolicy {
-            chain: written(export_chain),
+            chain: non_empty(export_chain),
             outside,
             next_hop: fields.next_hop_mode,
             local_as,
@@ -129,11 +132,12 @@ pub(crate) fn of_peer(snapshot: &Snapshot, peering: &Peering) -> (PeerPolicy, Op
 
 #[cfg(test)]
 mod tests {
+    use resource::{assemble, parse_file};
     use routing::policy::FilterOutcome;
 
-    use super::*;
     use crate::node_config::peering::peerings;
-    use resource::{assemble, parse_file};
+
+    use super::*;
 
     const NODE: &str = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: { name: a }\nspec: { bgp: { ipv4Address: \
                         192.168.0.1/24 }, podCIDRs: [10.1.1.0/26] }\n---\napiVersion: projectcalico.org/v3\nkind: \
@@ -147,7 +151,7 @@ mod tests {
         assert!(parsed.mistakes.is_empty(), "{:?}", parsed.mistakes);
         let snapshot = assemble(&parsed.documents).snapshot;
         let peering = peerings(&snapshot, &snapshot.nodes[0]).remove(0);
-        of_peer(&snapshot, &peering).0
+        peer_policy(&snapshot, &peering).0
     }
 
     #[test]

@@ -1,66 +1,68 @@
-//! What resources would change on this node, found out by the code that would do it, on a copy.
+//! `routectl plan`: computes the changes that resources would cause on this node. The daemon's own
+//! code runs on a copy of the RIB.
 
-use crate::view::task_error;
-use api::ControlError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
+use api::ControlError;
+use api::Proposal;
+use api::view::{AdvertisementChange, ChangeKind, ObjectChange, PlanView, SessionChange, SessionFate};
 use bgp::PeerId;
 use bgp::net::PeerAddress;
-use ipnet::IpNet;
 use routing::outbox::DiscardDelivery;
 use routing::{BestChange, ClusterPolicy, Rib, Source};
 
-use crate::daemon::route_feed::learn;
-use crate::daemon::state::Roster;
+use crate::daemon::route_feed::route_change;
+use crate::daemon::state::DaemonState;
 use crate::node_config::password::Passwords;
-use crate::node_config::{PeerPlan, Plan, plan};
+use crate::node_config::{self, NodeConfig, PeerSettings};
 use crate::view::Views;
 use crate::view::convert::kernel_changes;
-use api::Proposal;
-use api::view::{ChangeKind, ObjectChange, RehearsalView, SessionChange, SessionFate, ToldChange};
+use crate::view::task_error;
 
-/// Prefixes that are named for each peer; the rest is counted.
-const NAMED: usize = 10;
-/// Prefixes decided on in one go.
-const DECIDED: usize = 4096;
+/// The number of prefixes that are named for each peer; the others are counted.
+const NAMED_PREFIXES: usize = 10;
+/// The number of prefixes that are decided in one step.
+const DECISION_BATCH: usize = 4096;
 
-/// What peers are told: prefixes with the next hops.
-type Told = BTreeMap<PeerId, BTreeMap<IpNet, Vec<IpAddr>>>;
+/// The prefixes that are advertised to each peer, with their next hops.
+type AdvertisedRoutes = BTreeMap<PeerId, BTreeMap<IpNet, Vec<IpAddr>>>;
 
 impl Views {
-    /// Rehearses it.
-    pub(crate) async fn rehearsed(&self, proposal: Proposal) -> Result<RehearsalView, ControlError> {
-        let roster = self.roster();
-        let mut view = RehearsalView {
+    /// Computes the changes that a proposal would cause.
+    pub(crate) async fn plan_changes(&self, proposal: Proposal) -> Result<PlanView, ControlError> {
+        let state = self.state();
+        let mut view = PlanView {
             node: self.config.node.clone(),
             resources: proposal.changes,
             sessions: Vec::new(),
-            told: Vec::new(),
+            advertisements: Vec::new(),
             kernel: None,
             warnings: proposal.warnings,
             problem: None,
         };
-        let mut after = match plan(&self.config, &proposal.snapshot) {
+        let mut after = match node_config::derive(&self.config, &proposal.snapshot) {
             Ok(after) => after,
             Err(error) => {
                 view.problem = Some(format!("{error}; what runs now would keep running"));
                 return Ok(view);
             }
         };
-        // The same keys as those that run, where they are the same files.
-        let problems = Passwords::of(&after).give(&mut after);
+        // The files are read again, so unchanged files give unchanged keys.
+        let problems = Passwords::read_for(&after).apply_to(&mut after);
         view.problem = problems.into_iter().next();
-        let before = roster.plan.clone();
+        let before = state.node_config.clone();
         view.sessions = sessions(before.as_deref(), &after);
         let rib = self.rib.query(Rib::clone).await.map_err(task_error)?;
-        let (peers, rehearsed) = (Arc::clone(&roster), after.clone());
-        let run = move || rehearse(rib, &peers, before.as_deref(), &rehearsed);
-        let (told, best) = tokio::task::spawn_blocking(run).await.map_err(task_error)?;
-        view.told = told;
+        let (peers, new_config) = (Arc::clone(&state), after.clone());
+        let run = move || simulate(rib, &peers, before.as_deref(), &new_config);
+        let (advertisements, best) = tokio::task::spawn_blocking(run).await.map_err(task_error)?;
+        view.advertisements = advertisements;
         if let Some(tunnel) = &self.tunnel {
-            let changes = best.into_iter().map(learn).collect();
+            let changes = best.into_iter().map(route_change).collect();
             let changes = tunnel.dry_run(after.tunnel, changes).await.map_err(task_error)?;
             view.kernel = Some(kernel_changes(changes));
         }
@@ -68,32 +70,32 @@ impl Views {
     }
 }
 
-/// Has a copy of the RIB do what the daemon would.
-fn rehearse(
+/// Applies a configuration to a copy of the RIB, as the daemon would. Returns the changed
+/// advertisements and the changed best paths.
+fn simulate(
     mut rib: Rib,
-    roster: &Roster,
-    before: Option<&Plan>,
-    after: &Plan,
-) -> (Vec<ToldChange>, Vec<BestChange>) {
+    state: &DaemonState,
+    before: Option<&NodeConfig>,
+    after: &NodeConfig,
+) -> (Vec<AdvertisementChange>, Vec<BestChange>) {
     rib.set_forwards(true);
-    let ids: Vec<(PeerId, IpAddr)> =
-        roster.peers.iter().map(|peer| (peer.id, peer.peering.address)).collect();
-    let then = told(&rib, &ids);
-    // What waited before is no part of it.
+    let ids: Vec<(PeerId, IpAddr)> = state.peers.iter().map(|peer| (peer.id, peer.peering.address)).collect();
+    let then = advertised_routes(&rib, &ids);
+    // Pending changes of before are not part of the result.
     settle(&mut rib);
     let _ = best(&mut rib);
     rib.configure(after.rib.clone());
-    let links = if after.needs_links { crate::node_config::policy::links() } else { Vec::new() };
+    let links = if after.needs_links { node_config::policy::links() } else { Vec::new() };
     rib.set_cluster_policy(ClusterPolicy { links, ..after.policy.clone() });
     rib.originate(Source::Local, &after.local);
     let known: BTreeSet<&str> =
-        before.iter().flat_map(|before| &before.statics).map(|node| node.node.as_str()).collect();
+        before.iter().flat_map(|before| &before.static_paths).map(|node| node.node.as_str()).collect();
     let paths = |is_known: bool| -> Vec<(IpNet, IpAddr)> {
-        let some = after.statics.iter().filter(|node| known.contains(node.node.as_str()) == is_known);
+        let some = after.static_paths.iter().filter(|node| known.contains(node.node.as_str()) == is_known);
         some.flat_map(|node| node.paths.iter().copied()).collect()
     };
     rib.originate_statics(&paths(true), &paths(false));
-    let planned: BTreeMap<IpAddr, &PeerPlan> =
+    let planned: BTreeMap<IpAddr, &PeerSettings> =
         after.peers.iter().map(|peer| (peer.peering.address, peer)).collect();
     for (id, address) in &ids {
         match planned.get(address) {
@@ -102,7 +104,7 @@ fn rehearse(
                 rib.set_peer_policy(*id, peer.policy.clone());
                 rib.resume(*id, &mut DiscardDelivery);
             }
-            // Neighbours of a range stay as long as there is one that has them.
+            // Dynamic neighbors stay while a range contains them.
             None if after.ranges.iter().any(|range| range.range.net.contains(address)) => {}
             None => {
                 rib.peer_down(*id, bgp::session::Retention::default());
@@ -112,29 +114,29 @@ fn rehearse(
     }
     settle(&mut rib);
     let changes = best(&mut rib);
-    let now = told(&rib, &ids);
-    let name = |id: PeerId| roster.name_of(id).unwrap_or("a peer").to_owned();
+    let now = advertised_routes(&rib, &ids);
+    let name = |id: PeerId| state.name_of(id).unwrap_or("a peer").to_owned();
     let differences = then.iter().filter(|(id, _)| now.contains_key(id)).map(|(id, then)| {
         let now = now.get(id).cloned().unwrap_or_default();
         difference(name(*id), then, &now)
     });
-    let some = differences.filter(|told| told.announced + told.changed + told.withdrawn > 0);
+    let some = differences.filter(|change| change.announced + change.changed + change.withdrawn > 0);
     (some.collect(), changes)
 }
 
 fn settle(rib: &mut Rib) {
-    while !rib.run(DECIDED, &mut DiscardDelivery) {}
+    while !rib.run(DECISION_BATCH, &mut DiscardDelivery) {}
 }
 
 fn best(rib: &mut Rib) -> Vec<BestChange> {
     let mut changes = Vec::new();
     while rib.has_best_changes() {
-        rib.best_changes(DECIDED, &mut changes);
+        rib.best_changes(DECISION_BATCH, &mut changes);
     }
     changes
 }
 
-fn told(rib: &Rib, ids: &[(PeerId, IpAddr)]) -> Told {
+fn advertised_routes(rib: &Rib, ids: &[(PeerId, IpAddr)]) -> AdvertisedRoutes {
     let of = |id: PeerId| {
         let (routes, _) = rib.advertised_from(id, 0, usize::MAX, |_| true);
         let hops = |route: routing::query::RouteInfo| {
@@ -149,8 +151,8 @@ fn difference(
     peer: String,
     then: &BTreeMap<IpNet, Vec<IpAddr>>,
     now: &BTreeMap<IpNet, Vec<IpAddr>>,
-) -> ToldChange {
-    let mut change = ToldChange { peer, ..ToldChange::default() };
+) -> AdvertisementChange {
+    let mut change = AdvertisementChange { peer, ..AdvertisementChange::default() };
     let words = |hops: &[IpAddr]| hops.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     for prefix in then.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
         let (kind, object) = match (then.get(prefix), now.get(prefix)) {
@@ -166,17 +168,17 @@ fn difference(
             ChangeKind::Replace => &mut change.changed,
             ChangeKind::Remove => &mut change.withdrawn,
         } += 1;
-        if change.some.len() < NAMED {
+        if change.some.len() < NAMED_PREFIXES {
             change.some.push(ObjectChange { change: kind, object });
         }
     }
     change
 }
 
-/// What becomes of each session.
-fn sessions(before: Option<&Plan>, after: &Plan) -> Vec<SessionChange> {
-    let by_address = |plan: &Plan| -> BTreeMap<IpAddr, PeerPlan> {
-        plan.peers.iter().map(|peer| (peer.peering.address, peer.clone())).collect()
+/// Returns the change of each session.
+fn sessions(before: Option<&NodeConfig>, after: &NodeConfig) -> Vec<SessionChange> {
+    let by_address = |node_config: &NodeConfig| -> BTreeMap<IpAddr, PeerSettings> {
+        node_config.peers.iter().map(|peer| (peer.peering.address, peer.clone())).collect()
     };
     let then = before.map(by_address).unwrap_or_default();
     let now = by_address(after);
@@ -191,9 +193,13 @@ fn sessions(before: Option<&Plan>, after: &Plan) -> Vec<SessionChange> {
     changes
 }
 
-fn session(address: IpAddr, then: Option<&PeerPlan>, now: Option<&PeerPlan>) -> Option<SessionChange> {
-    let change = |fate, plan: &PeerPlan, reason: String| {
-        Some(SessionChange { fate, name: plan.peering.name.clone(), address, reason })
+fn session(
+    address: IpAddr,
+    then: Option<&PeerSettings>,
+    now: Option<&PeerSettings>,
+) -> Option<SessionChange> {
+    let change = |fate, settings: &PeerSettings, reason: String| {
+        Some(SessionChange { fate, name: settings.peering.name.clone(), address, reason })
     };
     match (then, now) {
         (None, Some(now)) => change(SessionFate::Opened, now, format!("AS {}", now.peering.as_number)),
@@ -212,8 +218,8 @@ fn session(address: IpAddr, then: Option<&PeerPlan>, now: Option<&PeerPlan>) -> 
     }
 }
 
-/// What differs of what a session is opened with.
-fn reopens(then: &PeerPlan, now: &PeerPlan) -> Vec<String> {
+/// Returns the names of the session parameters that differ.
+fn reopens(then: &PeerSettings, now: &PeerSettings) -> Vec<String> {
     if then.config == now.config && then.address == now.address {
         return Vec::new();
     }

@@ -1,30 +1,33 @@
-//! Which of this machine's addresses is the node's: Calico's methods, with its exclusions. Pure.
+//! Address autodetection: selects the node's address among the addresses of this machine, with
+//! Calico's methods and exclusions. No I/O.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use regex_lite::Regex;
+
 use resource::reader::Rule;
 
-/// How an address is found.
+/// A method of address autodetection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// There is none of this family.
+pub enum AutodetectMethod {
+    /// The node has no address of this family.
     None,
-    /// The first that is global, of the interfaces from the last to the first, but for those that others make.
+    /// The first global address, from the last interface to the first, without excluded interfaces.
     FirstFound,
-    /// The one that packets to this host leave with.
+    /// The source address of packets to this host.
     CanReach(String),
-    /// The first of the interfaces whose name one of these matches, anywhere in it.
+    /// The first address of an interface whose name contains a match of one of these patterns.
     Interface(Vec<Pattern>),
-    /// As first-found, but of no interface whose name one of these matches.
+    /// Like [`AutodetectMethod::FirstFound`], without interfaces whose name contains a match of one
+    /// of these patterns.
     SkipInterface(Vec<Pattern>),
-    /// The first inside one of these.
+    /// The first address inside one of these prefixes.
     Cidr(Vec<IpNet>),
 }
 
-/// A regular expression, equal to one with the same text.
+/// A regular expression. Two patterns with the same text are equal.
 #[derive(Clone, Debug)]
 pub struct Pattern(Regex);
 
@@ -36,8 +39,8 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// Names of interfaces that are never the node's own, as they begin; `first-found` and `skip-interface` pass them over.
-const FOREIGN: [&str; 18] = [
+/// Prefixes of the names of interfaces that `first-found` and `skip-interface` exclude.
+const EXCLUDED_PREFIXES: [&str; 18] = [
     "docker",
     "cbr",
     "dummy",
@@ -58,14 +61,14 @@ const FOREIGN: [&str; 18] = [
     "routed.",
 ];
 
-/// The same, as they are.
-const FOREIGN_WHOLE: [&str; 2] = ["lo", "nodelocaldns"];
+/// Names of interfaces that are excluded too.
+const EXCLUDED_NAMES: [&str; 2] = ["lo", "nodelocaldns"];
 
-impl Method {
-    /// Reads a method as it is written.
+impl AutodetectMethod {
+    /// Parses a method.
     ///
     /// # Errors
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, Rule> {
         const RULE: &str =
             "must be first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX, cidr=CIDR or none";
@@ -78,71 +81,81 @@ impl Method {
             list.split(',').map(read).collect::<Result<Vec<_>, _>>()
         };
         match (text, text.split_once('=')) {
-            ("none", _) => Ok(Method::None),
-            ("first-found", _) => Ok(Method::FirstFound),
+            ("none", _) => Ok(AutodetectMethod::None),
+            ("first-found", _) => Ok(AutodetectMethod::FirstFound),
             (_, Some((_, ""))) => Err(RULE.into()),
-            (_, Some(("can-reach", host))) => Ok(Method::CanReach(host.to_owned())),
-            (_, Some(("interface", list))) => patterns(list).map(Method::Interface),
-            (_, Some(("skip-interface", list))) => patterns(list).map(Method::SkipInterface),
+            (_, Some(("can-reach", host))) => Ok(AutodetectMethod::CanReach(host.to_owned())),
+            (_, Some(("interface", list))) => patterns(list).map(AutodetectMethod::Interface),
+            (_, Some(("skip-interface", list))) => patterns(list).map(AutodetectMethod::SkipInterface),
             (_, Some(("cidr", list))) => {
                 let read = |text: &str| {
                     text.parse().map_err(|_| Rule::from(format!("must have prefixes: {text:?} is none")))
                 };
-                list.split(',').map(read).collect::<Result<_, Rule>>().map(Method::Cidr)
+                list.split(',').map(read).collect::<Result<_, Rule>>().map(AutodetectMethod::Cidr)
             }
             _ => Err(RULE.into()),
         }
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for AutodetectMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let joined = |patterns: &[Pattern]| {
             patterns.iter().map(|pattern| pattern.0.as_str()).collect::<Vec<_>>().join(",")
         };
         match self {
-            Method::None => f.write_str("none"),
-            Method::FirstFound => f.write_str("first-found"),
-            Method::CanReach(host) => write!(f, "can-reach={host}"),
-            Method::Interface(patterns) => write!(f, "interface={}", joined(patterns)),
-            Method::SkipInterface(patterns) => write!(f, "skip-interface={}", joined(patterns)),
-            Method::Cidr(nets) => {
+            AutodetectMethod::None => f.write_str("none"),
+            AutodetectMethod::FirstFound => f.write_str("first-found"),
+            AutodetectMethod::CanReach(host) => write!(f, "can-reach={host}"),
+            AutodetectMethod::Interface(patterns) => write!(f, "interface={}", joined(patterns)),
+            AutodetectMethod::SkipInterface(patterns) => write!(f, "skip-interface={}", joined(patterns)),
+            AutodetectMethod::Cidr(nets) => {
                 write!(f, "cidr={}", nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
             }
         }
     }
 }
 
-/// An interface that is up, and its addresses with their subnets' lengths.
+/// The addresses of an interface that is up, each with the length of its subnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Its name.
+pub struct InterfaceAddresses {
+    /// Interface name.
     pub name: String,
-    /// Its addresses, in the kernel's order.
+    /// The addresses, in the kernel's order.
     pub addresses: Vec<IpNet>,
 }
 
-/// The node's address with its subnet's length, of IPv4 if `v4`, else of IPv6; `reached` is what packets to
-/// `can-reach`'s host leave with. `links` are in the order of their indexes.
-pub fn choose(method: &Method, links: &[Link], v4: bool, reached: Option<IpAddr>) -> Option<IpNet> {
+/// Returns the node's address of one family, with the length of its subnet. `links` are ordered by
+/// index; `reached` is the source address of packets to the host of `can-reach`.
+pub fn choose(
+    method: &AutodetectMethod,
+    links: &[InterfaceAddresses],
+    v4: bool,
+    reached: Option<IpAddr>,
+) -> Option<IpNet> {
     let fits = |net: &IpNet| net.addr().is_ipv4() == v4 && is_global(net.addr());
-    let first = |link: &Link| link.addresses.iter().copied().find(fits);
-    let matches =
-        |patterns: &[Pattern], link: &Link| patterns.iter().any(|pattern| pattern.0.is_match(&link.name));
+    let first = |link: &InterfaceAddresses| link.addresses.iter().copied().find(fits);
+    let matches = |patterns: &[Pattern], link: &InterfaceAddresses| {
+        patterns.iter().any(|pattern| pattern.0.is_match(&link.name))
+    };
     match method {
-        Method::None => None,
-        Method::FirstFound => links.iter().rev().filter(|link| !is_foreign(&link.name)).find_map(first),
-        Method::SkipInterface(patterns) => links
+        AutodetectMethod::None => None,
+        AutodetectMethod::FirstFound => {
+            links.iter().rev().filter(|link| !is_excluded(&link.name)).find_map(first)
+        }
+        AutodetectMethod::SkipInterface(patterns) => links
             .iter()
             .rev()
-            .filter(|link| !is_foreign(&link.name) && !matches(patterns, link))
+            .filter(|link| !is_excluded(&link.name) && !matches(patterns, link))
             .find_map(first),
-        Method::Interface(patterns) => links.iter().filter(|link| matches(patterns, link)).find_map(first),
-        Method::Cidr(nets) => {
+        AutodetectMethod::Interface(patterns) => {
+            links.iter().filter(|link| matches(patterns, link)).find_map(first)
+        }
+        AutodetectMethod::Cidr(nets) => {
             let inside = |net: &IpNet| fits(net) && nets.iter().any(|cidr| cidr.contains(&net.addr()));
             links.iter().find_map(|link| link.addresses.iter().copied().find(inside))
         }
-        Method::CanReach(_) => {
+        AutodetectMethod::CanReach(_) => {
             let reached = reached?;
             let own = links.iter().flat_map(|link| &link.addresses).find(|net| net.addr() == reached);
             own.copied().filter(fits)
@@ -150,8 +163,8 @@ pub fn choose(method: &Method, links: &[Link], v4: bool, reached: Option<IpAddr>
     }
 }
 
-fn is_foreign(name: &str) -> bool {
-    FOREIGN_WHOLE.contains(&name) || FOREIGN.iter().any(|prefix| name.starts_with(prefix))
+fn is_excluded(name: &str) -> bool {
+    EXCLUDED_NAMES.contains(&name) || EXCLUDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn is_global(address: IpAddr) -> bool {
@@ -176,8 +189,8 @@ fn is_global(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn links() -> Vec<Link> {
-        let link = |name: &str, addresses: &[&str]| Link {
+    fn links() -> Vec<InterfaceAddresses> {
+        let link = |name: &str, addresses: &[&str]| InterfaceAddresses {
             name: name.to_owned(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         };
@@ -191,13 +204,13 @@ mod tests {
         ]
     }
 
-    fn chosen(method: &str, v4: bool) -> Option<String> {
-        let method = Method::parse(method).unwrap();
+    fn select(method: &str, v4: bool) -> Option<String> {
+        let method = AutodetectMethod::parse(method).unwrap();
         choose(&method, &links(), v4, Some("10.0.0.6".parse().unwrap())).map(|net| net.to_string())
     }
 
     #[test]
-    fn each_method_finds_what_calicos_does() {
+    fn each_method_selects_the_same_address_as_calico() {
         for (method, expected) in [
             ("first-found", Some("192.168.1.5/16")),
             ("skip-interface=eth1", Some("10.0.0.5/24")),
@@ -210,16 +223,16 @@ mod tests {
             ("can-reach=10.0.0.1", Some("10.0.0.6/24")),
             ("none", None),
         ] {
-            assert_eq!(chosen(method, true).as_deref(), expected, "{method}");
-            assert_eq!(Method::parse(method).unwrap().to_string(), method);
+            assert_eq!(select(method, true).as_deref(), expected, "{method}");
+            assert_eq!(AutodetectMethod::parse(method).unwrap().to_string(), method);
         }
-        assert_eq!(chosen("first-found", false).as_deref(), Some("fd00::5/64"));
+        assert_eq!(select("first-found", false).as_deref(), Some("fd00::5/64"));
     }
 
     #[test]
-    fn what_is_no_method_is_refused() {
+    fn invalid_methods_are_refused() {
         for wrong in ["", "first", "interface=", "interface=(", "cidr=x", "can-reach"] {
-            assert!(Method::parse(wrong).is_err(), "{wrong}");
+            assert!(AutodetectMethod::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

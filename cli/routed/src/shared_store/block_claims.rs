@@ -1,4 +1,5 @@
-//! With a shared store, this node claims blocks of addresses from the pools that are for it, when it has too few.
+//! Block claims: with a shared store, this node claims blocks of its pools when it has too few
+//! blocks or too few free addresses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,24 +9,25 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::config::{DaemonConfig, Ipam};
-use crate::daemon::state::Roster;
-use crate::journal::JournalHandle;
 use api::view::EventKind;
 use datastore::etcd::ClaimOutcome;
 use datastore::{EtcdStore, StoreHealth, used_addresses};
 use resource::Node;
 use resource::ipam::eligible_pools;
 
-/// Between two looks at how many addresses are used.
-const EVERY: Duration = Duration::from_secs(10);
+use crate::config::{DaemonConfig, IpamSettings};
+use crate::daemon::state::DaemonState;
+use crate::journal::JournalHandle;
 
-/// Begins to look after this node's blocks; tells what keeps it from having enough.
+/// The interval at which the used addresses are counted.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Starts the task that claims blocks. The receiver has the problem that prevents a claim.
 pub(crate) fn start(
     config: DaemonConfig,
     store: Arc<EtcdStore>,
     host: String,
-    mut roster: watch::Receiver<Arc<Roster>>,
+    mut state: watch::Receiver<Arc<DaemonState>>,
     mut health: watch::Receiver<StoreHealth>,
     journal: JournalHandle,
 ) -> watch::Receiver<Option<String>> {
@@ -35,55 +37,55 @@ pub(crate) fn start(
             if health.wait_for(|health| health.connected).await.is_err() {
                 return;
             }
-            let now = roster.borrow_and_update().clone();
-            let found = look(&config, &store, &host, &now, &journal).await;
-            if let Some(found) = &found
-                && problem.borrow().as_ref() != Some(found)
+            let now = state.borrow_and_update().clone();
+            let found_problem = claim_if_needed(&config, &store, &host, &now, &journal).await;
+            if let Some(text) = &found_problem
+                && problem.borrow().as_ref() != Some(text)
             {
-                tracing::error!("{found}");
+                tracing::error!("{text}");
             }
-            problem.send_replace(found);
+            problem.send_replace(found_problem);
             tokio::select! {
-                () = sleep(EVERY) => {} // why: the interval
-                ended = roster.changed() => if ended.is_err() { return },
+                () = sleep(CHECK_INTERVAL) => {} // why: the interval
+                ended = state.changed() => if ended.is_err() { return },
             }
         }
     });
     problems
 }
 
-/// Claims what is called for.
-async fn look(
+/// Claims a block of each family that needs one. Returns the problem that prevents a claim.
+async fn claim_if_needed(
     config: &DaemonConfig,
     store: &EtcdStore,
     host: &str,
-    roster: &Roster,
+    state: &DaemonState,
     journal: &JournalHandle,
 ) -> Option<String> {
-    let own = roster.snapshot.nodes.iter().find(|node| node.name == config.node)?;
-    // Nothing is taken in another host's name.
+    let own = state.snapshot.nodes.iter().find(|node| node.name == config.node)?;
+    // A node that another host has registered gets no blocks.
     if own.host.as_deref().is_some_and(|owner| owner != host) {
         return None;
     }
-    let blocks = roster.snapshot.blocks_of(&config.node);
+    let blocks = state.snapshot.blocks_of(&config.node);
     for v4 in [true, false] {
-        if eligible_pools(&roster.snapshot, own, v4).is_empty() {
+        if eligible_pools(&state.snapshot, own, v4).is_empty() {
             continue;
         }
         let used = used_addresses();
-        let is_wanting = |node: &Node, blocks: &[IpNet]| wants(&config.ipam, node, blocks, &used);
+        let needs_more = |node: &Node, blocks: &[IpNet]| needs_block(&config.ipam, node, blocks, &used);
         let of_family: Vec<IpNet> =
             blocks.iter().copied().filter(|block| block.addr().is_ipv4() == v4).collect();
-        if !is_wanting(own, &of_family) {
+        if !needs_more(own, &of_family) {
             if let Some(problem) = too_few(&config.ipam, own, &of_family, &used) {
                 return Some(problem);
             }
             continue;
         }
-        match store.claim(&config.node, v4, is_wanting).await {
+        match store.claim(&config.node, v4, needs_more).await {
             Ok(ClaimOutcome::Block(block)) => {
                 tracing::info!(%block, "claimed");
-                journal.note(EventKind::Block, "claimed", Some(&block.to_string()), "for this node");
+                journal.record(EventKind::Block, "claimed", Some(&block.to_string()), "for this node");
             }
             Ok(ClaimOutcome::Unchanged) => {}
             Ok(ClaimOutcome::PoolExhausted(problem)) => return Some(problem),
@@ -93,20 +95,20 @@ async fn look(
     None
 }
 
-/// Whether a node with those blocks of a family is to have another.
-fn wants(ipam: &Ipam, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> bool {
-    // Whoever lists a node's blocks hands them out.
+/// Returns whether a node with these blocks of a family needs another one.
+fn needs_block(ipam: &IpamSettings, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> bool {
+    // The blocks of a node with podCIDRs are assigned by its operator.
     if !node.pod_cidrs.is_empty() {
         return false;
     }
     blocks.len() < usize::from(ipam.blocks)
-        || blocks.len() < usize::from(ipam.max_blocks) && runs_out(ipam, blocks, used)
+        || blocks.len() < usize::from(ipam.max_blocks) && is_low(ipam, blocks, used)
 }
 
-/// That a node would have another block, were it not at its most.
-fn too_few(ipam: &Ipam, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> Option<String> {
+/// Returns the problem of a node that needs another block but has the maximum.
+fn too_few(ipam: &IpamSettings, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> Option<String> {
     let full = blocks.len() >= usize::from(ipam.max_blocks) && node.pod_cidrs.is_empty();
-    (full && runs_out(ipam, blocks, used)).then(|| {
+    (full && is_low(ipam, blocks, used)).then(|| {
         format!(
             "fewer than {} addresses are left in this node's {} blocks: raise ipam.maxBlocks in routed.yaml",
             ipam.free_addresses,
@@ -115,8 +117,8 @@ fn too_few(ipam: &Ipam, node: &Node, blocks: &[IpNet], used: &[IpAddr]) -> Optio
     })
 }
 
-/// Whether fewer addresses are left than there are to be.
-fn runs_out(ipam: &Ipam, blocks: &[IpNet], used: &[IpAddr]) -> bool {
+/// Returns whether fewer addresses are free than configured.
+fn is_low(ipam: &IpamSettings, blocks: &[IpNet], used: &[IpAddr]) -> bool {
     let size = |block: &IpNet| {
         1u64.checked_shl(u32::from(block.max_prefix_len() - block.prefix_len())).unwrap_or(u64::MAX)
     };
@@ -128,8 +130,9 @@ fn runs_out(ipam: &Ipam, blocks: &[IpNet], used: &[IpAddr]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use resource::{Resource, parse_file};
+
+    use super::*;
 
     fn node(spec: &str) -> Node {
         let text = format!(
@@ -142,20 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_wanted_while_there_are_too_few_or_too_few_addresses_are_left() {
-        let ipam = Ipam { blocks: 2, free_addresses: 8, ..Ipam::default() };
+    fn a_block_is_needed_below_the_minimum_of_blocks_or_free_addresses() {
+        let ipam = IpamSettings { blocks: 2, free_addresses: 8, ..IpamSettings::default() };
         let block = |text: &str| -> IpNet { text.parse().unwrap() };
         let (one, two) = (block("10.0.0.0/29"), block("10.0.1.0/29"));
         let used: Vec<IpAddr> = (0..9).map(|last| IpAddr::from([10, 0, last / 8, last % 8])).collect();
         let plain = node("");
-        assert!(wants(&ipam, &plain, &[one], &[]));
-        assert!(!wants(&ipam, &plain, &[one, two], &used[..8]));
-        assert!(wants(&ipam, &plain, &[one, two], &used));
-        assert!(!wants(&ipam, &node("podCIDRs: [10.9.0.0/26]"), &[], &[]));
-        assert!(!wants(&Ipam { blocks: 0, ..ipam }, &plain, &[], &[]));
-        // However many addresses are used.
-        let most = Ipam { max_blocks: 2, ..ipam };
-        assert!(!wants(&most, &plain, &[one, two], &used));
+        assert!(needs_block(&ipam, &plain, &[one], &[]));
+        assert!(!needs_block(&ipam, &plain, &[one, two], &used[..8]));
+        assert!(needs_block(&ipam, &plain, &[one, two], &used));
+        assert!(!needs_block(&ipam, &node("podCIDRs: [10.9.0.0/26]"), &[], &[]));
+        assert!(!needs_block(&IpamSettings { blocks: 0, ..ipam }, &plain, &[], &[]));
+        // At the maximum no block is claimed, no matter how many addresses are used.
+        let most = IpamSettings { max_blocks: 2, ..ipam };
+        assert!(!needs_block(&most, &plain, &[one, two], &used));
         let problem = too_few(&most, &plain, &[one, two], &used).unwrap();
         assert!(problem.contains("in this node's 2 blocks: raise ipam.maxBlocks"), "{problem}");
         assert_eq!(too_few(&most, &plain, &[one, two], &used[..8]), None);

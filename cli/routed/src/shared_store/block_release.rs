@@ -1,34 +1,35 @@
-//! With a shared store, the blocks of nodes that were deleted become free again: by one node after the other, until one
-//! has done it.
+//! Block release: with a shared store, the blocks of deleted nodes are released. The nodes take
+//! turns until one of them has released a block.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use routing::Source;
-use routing::actor::RibHandle;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::config::DaemonConfig;
-use crate::daemon::state::Roster;
-use crate::journal::JournalHandle;
 use api::view::EventKind;
 use datastore::{EtcdStore, StoreHealth};
 use resource::ipam::{OrphanedBlock, OrphanedBlocks};
+use routing::Source;
+use routing::actor::RibHandle;
 
-/// Between two looks while something is held for nobody.
-const EVERY: Duration = Duration::from_secs(1);
-/// Places of the RIB's table that are looked at in one go.
-const PART: usize = 8192;
+use crate::config::DaemonConfig;
+use crate::daemon::state::DaemonState;
+use crate::journal::JournalHandle;
 
-/// Begins to look after the blocks of nodes that are no more, if `ipam.reclaimAfter` says so.
+/// The interval of checks while there are blocks of deleted nodes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of table places that one query of the RIB covers.
+const CHUNK: usize = 8192;
+
+/// Starts the task that releases blocks of deleted nodes, unless `ipam.reclaimAfter` is `off`.
 pub(crate) fn start(
     config: DaemonConfig,
     store: Arc<EtcdStore>,
     rib: RibHandle,
-    mut roster: watch::Receiver<Arc<Roster>>,
+    mut state: watch::Receiver<Arc<DaemonState>>,
     mut health: watch::Receiver<StoreHealth>,
     journal: JournalHandle,
 ) {
@@ -43,34 +44,35 @@ pub(crate) fn start(
                     return;
                 }
             }
-            let now = roster.borrow_and_update().clone();
+            let now = state.borrow_and_update().clone();
             left.observe(&now.snapshot, Instant::now());
             for left in left.due(&now.snapshot, &config.node, grace, Instant::now()) {
                 if release(&store, &rib, &now, &left, &mut contested).await {
                     let OrphanedBlock { affinity, block } = left;
                     let text = format!("its node {} is no more", affinity.node);
-                    journal.note(EventKind::Block, "released", Some(&block.to_string()), text);
+                    journal.record(EventKind::Block, "released", Some(&block.to_string()), text);
                 }
             }
             tokio::select! {
-                () = sleep(EVERY), if !left.is_empty() => {} // why: turns come by time
-                ended = roster.changed() => if ended.is_err() { return },
+                () = sleep(CHECK_INTERVAL), if !left.is_empty() => {} // why: turns come by time
+                ended = state.changed() => if ended.is_err() { return },
                 ended = health.changed() => if ended.is_err() { return },
             }
         }
     });
 }
 
-/// Releases a block, unless somebody announces it, which is said once; whether it did.
+/// Releases a block unless it is still advertised, which is logged once. Returns whether the block
+/// was released.
 async fn release(
     store: &EtcdStore,
     rib: &RibHandle,
-    roster: &Roster,
+    state: &DaemonState,
     left: &OrphanedBlock,
     contested: &mut BTreeSet<String>,
 ) -> bool {
     let OrphanedBlock { affinity, block } = left;
-    if let Some(announcer) = announcer(rib, roster, *block).await {
+    if let Some(announcer) = announcer(rib, state, *block).await {
         if contested.insert(affinity.name.clone()) {
             tracing::warn!(
                 %block, node = affinity.node, announcer,
@@ -86,23 +88,23 @@ async fn release(
             tracing::info!(%block, node = affinity.node, "released: its node is no more");
             return true;
         }
-        // Somebody else did, or the node is back: the next look tells.
+        // Another node has released it, or its node is back; the next check decides.
         Ok(false) => {}
         Err(error) => tracing::debug!(%block, %error, "not released"),
     }
     false
 }
 
-/// Who announces a block or part of it.
-async fn announcer(rib: &RibHandle, roster: &Roster, block: IpNet) -> Option<String> {
+/// Returns the source that advertises a block or a part of it.
+async fn announcer(rib: &RibHandle, state: &DaemonState, block: IpNet) -> Option<String> {
     let mut next = Some(0);
     while let Some(start) = next {
-        let part = rib.query(move |rib| rib.routes_from(start, PART, |prefix| block.contains(prefix)));
-        // Without a RIB nothing is known, and nothing released.
+        let part = rib.query(move |rib| rib.routes_from(start, CHUNK, |prefix| block.contains(prefix)));
+        // Without the RIB the sources are unknown, and no block is released.
         let Ok((routes, after)) = part.await else { return Some("the RIB is not running".into()) };
         for path in routes.iter().flat_map(|route| &route.paths).filter(|path| !path.stale) {
             match path.source {
-                Source::Peer(id) => return Some(roster.name_of(id).unwrap_or("a peer").to_owned()),
+                Source::Peer(id) => return Some(state.name_of(id).unwrap_or("a peer").to_owned()),
                 Source::Local => return Some("this node".to_owned()),
                 Source::Static => {}
             }
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_block_that_anybody_announces_or_part_of_it_is_seen_and_the_static_table_is_nobody() {
+    async fn a_block_advertised_in_part_has_an_announcer_and_a_static_path_has_none() {
         let (rib, _changes, _task) = RibHandle::spawn(RibConfig {
             local_as: Asn(64512),
             router_id: RouterId(Ipv4Addr::new(10, 0, 0, 1)),
@@ -130,13 +132,13 @@ mod tests {
             local_addresses: Vec::new(),
             multipath: 1,
         });
-        let (block, roster) = ("10.1.2.0/26".parse().unwrap(), Roster::default());
+        let (block, state) = ("10.1.2.0/26".parse().unwrap(), DaemonState::default());
         let next_hop = "192.168.0.2".parse().unwrap();
         rib.originate(Source::Static, vec![(block, next_hop)]).await;
         rib.originate(Source::Local, vec![("10.1.3.0/26".parse().unwrap(), next_hop)]).await;
-        assert_eq!(announcer(&rib, &roster, block).await, None);
+        assert_eq!(announcer(&rib, &state, block).await, None);
         let borrowed = ("10.1.2.7/32".parse().unwrap(), next_hop);
         rib.originate(Source::Local, vec![borrowed]).await;
-        assert_eq!(announcer(&rib, &roster, block).await.as_deref(), Some("this node"));
+        assert_eq!(announcer(&rib, &state, block).await.as_deref(), Some("this node"));
     }
 }

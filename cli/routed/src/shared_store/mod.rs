@@ -1,4 +1,5 @@
-//! A node in a cluster with a shared store: its registration, and the blocks it claims and releases.
+//! A node in a cluster with a shared store: its registration, and the blocks it claims and
+//! releases.
 
 pub mod autodetect;
 pub(crate) mod block_claims;

@@ -1,4 +1,5 @@
-//! With a shared store, a node that has no Node resource registers itself, and keeps the address there that it has.
+//! Registration: with a shared store, a node without a Node resource creates one, and keeps the
+//! address in it up to date.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,41 +12,43 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 use serde_json::json;
-use timing::optional;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::{Autodetect, DaemonConfig};
-use crate::daemon::state::Roster;
-use crate::shared_store::autodetect::{Link, Method, choose};
 use datastore::{EtcdStore, Manifest, StoreError, StoreHealth, StoreUpdate};
 use resource::{API_VERSION, HOST_ANNOTATION, Mistake, Node, parse_file};
+use timing::optional;
 
-/// Between two looks at the addresses where the kernel tells of no change.
-const EVERY: Duration = Duration::from_secs(60);
-/// Quiet time after the kernel told of one, as many come together.
-const QUIET: Duration = Duration::from_millis(200);
-/// Before the next try where the store said no.
-const AGAIN: Duration = Duration::from_secs(2);
-/// How long the name of `can-reach` may take to be found.
-const NAME: Duration = Duration::from_secs(2);
-/// How long a resource that was stored may take to be told of by the store.
-const COMES_BACK: Duration = Duration::from_secs(3);
+use crate::config::{AutodetectSettings, DaemonConfig};
+use crate::daemon::state::DaemonState;
+use crate::shared_store::autodetect::{AutodetectMethod, InterfaceAddresses, choose};
+
+/// The interval at which addresses are checked without a notification of the kernel.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// The time to wait after a notification, because several arrive together.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+/// The time before the next attempt after the store has refused a request.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// The time limit for resolving the name of `can-reach`.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time limit for a stored resource to arrive in the watch.
+const OWN_NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The kernel's multicast groups for links and addresses of both families (`RTMGRP_*`).
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
-/// What tells this host from another with its name: kept in the state directory.
+/// Returns the ID that distinguishes this host from another one with the same node name. The ID is
+/// stored in the state directory.
 ///
 /// # Errors
-/// It can't be kept, so that the next start would be another host's.
+/// The ID can't be stored, so that the next start would have another one.
 pub(crate) fn host_id(state_dir: &Path) -> Result<String, std::io::Error> {
     let file = state_dir.join("host-id");
-    if let Ok(kept) = std::fs::read_to_string(&file) {
-        let kept = kept.trim();
-        if !kept.is_empty() && kept.len() <= 64 {
-            return Ok(kept.to_owned());
+    if let Ok(stored) = std::fs::read_to_string(&file) {
+        let stored = stored.trim();
+        if !stored.is_empty() && stored.len() <= 64 {
+            return Ok(stored.to_owned());
         }
     }
     let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
@@ -56,11 +59,12 @@ pub(crate) fn host_id(state_dir: &Path) -> Result<String, std::io::Error> {
     Ok(id)
 }
 
-/// Takes away this node's resource where another host has registered it: who bears its name must not act for it.
+/// Removes this node's resource from an update if another host has registered it: two hosts with
+/// the same name must not act as one node.
 pub(crate) fn admit(update: StoreUpdate, node: &str, host: &str) -> StoreUpdate {
     let mut loaded = update?;
-    let is_others = |one: &Node| one.name == node && one.host.as_deref().is_some_and(|owner| owner != host);
-    if let Some(at) = loaded.snapshot.nodes.iter().position(is_others) {
+    let is_foreign = |one: &Node| one.name == node && one.host.as_deref().is_some_and(|owner| owner != host);
+    if let Some(at) = loaded.snapshot.nodes.iter().position(is_foreign) {
         let other = loaded.snapshot.nodes.remove(at);
         let address =
             other.ipv4.map(|net| net.addr().into()).or(other.ipv6.map(|net| IpAddr::V6(net.addr())));
@@ -80,21 +84,21 @@ pub(crate) fn admit(update: StoreUpdate, node: &str, host: &str) -> StoreUpdate 
     Ok(loaded)
 }
 
-/// Registers this node and looks after its addresses, beside everything else.
-pub(crate) struct Join {
+/// The task that registers this node and updates its addresses.
+pub(crate) struct Registration {
     config: DaemonConfig,
     store: Arc<EtcdStore>,
     host: String,
-    roster: watch::Receiver<Arc<Roster>>,
+    state: watch::Receiver<Arc<DaemonState>>,
     health: watch::Receiver<StoreHealth>,
-    /// What keeps it from being registered.
+    /// The problem that prevents the registration.
     problem: watch::Sender<Option<String>>,
 }
 
-/// Why this node is not registered.
+/// The reason why this node is not registered.
 #[derive(Debug, thiserror::Error)]
 enum RegistrationError {
-    /// No address was found.
+    /// Autodetection found no address.
     #[error(
         "no address was found for node {node:?} (ipv4: {ipv4}, ipv6: {ipv6}): set `autodetect` in routed.yaml, or \
          apply a Node resource"
@@ -120,7 +124,7 @@ enum RegistrationError {
         /// The other node.
         other: String,
     },
-    /// A Node resource of this name exists and does not run.
+    /// A Node resource of this name exists and is not valid.
     #[error("node {node:?} is there already and can't be used: `routectl show status` says why")]
     Unusable {
         /// This node.
@@ -131,44 +135,44 @@ enum RegistrationError {
     Refused {
         /// This node.
         node: String,
-        /// The store's error, or the first rule that is broken.
+        /// The error of the store, or the first broken rule.
         reason: String,
     },
-    /// The resource breaks rules.
+    /// The generated resource breaks rules.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Mistake>),
 }
 
-impl Join {
-    /// Begins; tells what keeps the node from being registered.
+impl Registration {
+    /// Starts the task. The receiver has the problem that prevents the registration.
     pub(crate) fn start(
         config: DaemonConfig,
         store: Arc<EtcdStore>,
         host: String,
-        roster: watch::Receiver<Arc<Roster>>,
+        state: watch::Receiver<Arc<DaemonState>>,
         health: watch::Receiver<StoreHealth>,
     ) -> watch::Receiver<Option<String>> {
         let (problem, problems) = watch::channel(None);
-        let join = Join { config, store, host, roster, health, problem };
-        tokio::spawn(join.run());
+        let registration = Registration { config, store, host, state, health, problem };
+        tokio::spawn(registration.run());
         problems
     }
 
     async fn run(mut self) {
-        let events = Events::open();
-        if let Err(error) = &events {
-            tracing::warn!(%error, "the kernel does not tell of addresses: they are looked at every minute");
+        let monitor = AddressMonitor::open();
+        if let Err(error) = &monitor {
+            tracing::warn!(%error, "the kernel does not report address changes: addresses are checked every minute");
         }
         loop {
-            // Nothing is known of the cluster until then.
+            // The cluster's resources are unknown until then.
             if self.health.wait_for(|health| health.connected).await.is_err() {
                 return;
             }
-            if self.roster.wait_for(|roster| roster.revision.is_some()).await.is_err() {
+            if self.state.wait_for(|state| state.revision.is_some()).await.is_err() {
                 return;
             }
-            let problem = self.look().await.err().map(|error| error.to_string());
-            let again = if problem.is_none() { EVERY } else { AGAIN };
+            let problem = self.reconcile().await.err().map(|error| error.to_string());
+            let pause = if problem.is_none() { CHECK_INTERVAL } else { RETRY_INTERVAL };
             if let Some(problem) = &problem
                 && self.problem.borrow().as_ref() != Some(problem)
             {
@@ -176,24 +180,25 @@ impl Join {
             }
             self.problem.send_replace(problem);
             tokio::select! {
-                () = sleep(again) => {} // why: addresses are looked at anew each minute
-                () = changed(&events) => {}
-                // Somebody may have deleted the resource.
-                ended = self.roster.changed() => if ended.is_err() { return },
+                () = sleep(pause) => {} // why: the interval of checks
+                () = changed(&monitor) => {}
+                // The resource may have been deleted.
+                ended = self.state.changed() => if ended.is_err() { return },
             }
         }
     }
 
-    /// Registers, or changes the address, if that is called for.
-    async fn look(&mut self) -> Result<(), RegistrationError> {
-        let roster = self.roster.borrow_and_update().clone();
+    /// Creates the Node resource, or updates its addresses, if necessary.
+    async fn reconcile(&mut self) -> Result<(), RegistrationError> {
+        let state = self.state.borrow_and_update().clone();
         let name = &self.config.node;
-        let own = roster.snapshot.nodes.iter().find(|node| node.name == *name).cloned();
-        // What somebody wrote is theirs to change, and what another host registered is that host's.
+        let own = state.snapshot.nodes.iter().find(|node| node.name == *name).cloned();
+        // A resource that a user applied is changed by users only, and one of another host by that
+        // host only.
         if own.as_ref().is_some_and(|own| own.host.as_deref() != Some(&self.host)) {
             return Ok(());
         }
-        let Autodetect { ipv4, ipv6 } = &self.config.autodetect;
+        let AutodetectSettings { ipv4, ipv6 } = &self.config.autodetect;
         let links = links();
         let v4 = detect(ipv4, &links, true).await;
         let v6 = detect(ipv6, &links, false).await;
@@ -211,7 +216,7 @@ impl Join {
             return Ok(());
         }
         for address in [v4, v6].into_iter().flatten().map(|net| net.addr()) {
-            let other = roster.node_at(address).filter(|other| other != name);
+            let other = state.node_at(address).filter(|other| other != name);
             if let Some(other) = other {
                 return Err(RegistrationError::AddressTaken {
                     node: name.clone(),
@@ -222,15 +227,16 @@ impl Join {
         }
         match own {
             None => self.register(v4, v6).await,
-            Some(_) => self.move_to(v4, v6).await,
+            Some(_) => self.update_addresses(v4, v6).await,
         }
     }
 
-    /// Whether the resource has come back from the store, so that nothing is done twice.
-    async fn comes_back(&mut self) -> bool {
+    /// Waits until the watch delivers the resource, so that it is not created twice. Returns
+    /// whether it has arrived.
+    async fn wait_for_own_node(&mut self) -> bool {
         let name = self.config.node.clone();
-        let is_there = |roster: &Arc<Roster>| roster.snapshot.nodes.iter().any(|node| node.name == name);
-        timeout(COMES_BACK, self.roster.wait_for(is_there)).await.is_ok()
+        let is_there = |state: &Arc<DaemonState>| state.snapshot.nodes.iter().any(|node| node.name == name);
+        timeout(OWN_NODE_TIMEOUT, self.state.wait_for(is_there)).await.is_ok()
     }
 
     async fn register(&mut self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
@@ -246,17 +252,17 @@ impl Join {
             Ok(true) => {
                 let [v4, v6] = [v4, v6].map(|net| net.map(tracing::field::display));
                 tracing::info!(node = name, v4, v6, "registered");
-                self.comes_back().await;
+                self.wait_for_own_node().await;
                 Ok(())
             }
-            Ok(false) if self.comes_back().await => Ok(()),
+            Ok(false) if self.wait_for_own_node().await => Ok(()),
             Ok(false) => Err(RegistrationError::Unusable { node: name }),
             Err(error) => Err(self.refusal(error)),
         }
     }
 
-    /// Changes the addresses, and nothing else of the resource.
-    async fn move_to(&self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
+    /// Updates the addresses of the resource and leaves the rest unchanged.
+    async fn update_addresses(&self, v4: Option<IpNet>, v6: Option<IpNet>) -> Result<(), RegistrationError> {
         let name = &self.config.node;
         let edit = |mut manifest: serde_json::Value| {
             set_addresses(&mut manifest, v4, v6);
@@ -305,17 +311,17 @@ fn set_addresses(manifest: &mut serde_json::Value, v4: Option<IpNet>, v6: Option
     }
 }
 
-async fn detect(method: &Method, links: &[Link], v4: bool) -> Option<IpNet> {
+async fn detect(method: &AutodetectMethod, links: &[InterfaceAddresses], v4: bool) -> Option<IpNet> {
     let reached = match method {
-        Method::CanReach(host) => source_towards(host, v4).await,
+        AutodetectMethod::CanReach(host) => source_towards(host, v4).await,
         _ => None,
     };
     choose(method, links, v4, reached)
 }
 
-/// The address that packets to a host would leave with; nothing is sent.
+/// Returns the source address of packets to a host. No packet is sent.
 async fn source_towards(host: &str, v4: bool) -> Option<IpAddr> {
-    let found = timeout(NAME, tokio::net::lookup_host((host, 53))).await.ok()?.ok()?;
+    let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, 53))).await.ok()?.ok()?;
     let target = found.into_iter().find(|address| address.is_ipv4() == v4)?;
     let any: SocketAddr = if v4 { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await.ok()?;
@@ -323,13 +329,13 @@ async fn source_towards(host: &str, v4: bool) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// This machine's interfaces that are up.
-fn links() -> Vec<Link> {
+/// Returns the addresses of all interfaces that are up.
+fn links() -> Vec<InterfaceAddresses> {
     let Ok(all) = getifaddrs() else { return Vec::new() };
-    let mut links: Vec<Link> = Vec::new();
+    let mut links: Vec<InterfaceAddresses> = Vec::new();
     for one in all.filter(|one| one.flags.contains(InterfaceFlags::IFF_UP)) {
         let at = links.iter().position(|link| link.name == one.interface_name).unwrap_or_else(|| {
-            links.push(Link { name: one.interface_name.clone(), addresses: Vec::new() });
+            links.push(InterfaceAddresses { name: one.interface_name.clone(), addresses: Vec::new() });
             links.len() - 1
         });
         let (Some(address), Some(mask)) = (one.address, one.netmask) else { continue };
@@ -347,42 +353,43 @@ fn links() -> Vec<Link> {
     links
 }
 
-/// Says when links or addresses change; not which.
-struct Events(AsyncFd<OwnedFd>);
+/// A netlink socket that reports changes of links and addresses, without their details.
+struct AddressMonitor(AsyncFd<OwnedFd>);
 
-impl Events {
+impl AddressMonitor {
     fn open() -> std::io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
-        // `register`, its successor, is unsafe to call: it has the caller promise what an OwnedFd is anyway.
+        // `register`, the successor of this method, is unsafe, although an `OwnedFd` guarantees its
+        // contract.
         #[allow(deprecated)]
         let socket = AsyncFd::new(socket)?;
-        Ok(Events(socket))
+        Ok(AddressMonitor(socket))
     }
 
     async fn changed(&self) {
-        let mut until: Option<Instant> = None;
+        let mut settled_at: Option<Instant> = None;
         loop {
-            let ready = match until {
-                Some(until) => match tokio::time::timeout_at(until, self.0.readable()).await {
+            let ready = match settled_at {
+                Some(at) => match tokio::time::timeout_at(at, self.0.readable()).await {
                     Ok(ready) => ready,
                     Err(_) => return,
                 },
                 None => self.0.readable().await,
             };
             let Ok(mut ready) = ready else { return std::future::pending().await };
-            let mut room = [0u8; 8192];
-            // That some were lost says as much as that some came.
-            while recv(self.0.get_ref().as_raw_fd(), &mut room, nix::sys::socket::MsgFlags::empty())
+            let mut buffer = [0u8; 8192];
+            // An overflow of the socket means a change too.
+            while recv(self.0.get_ref().as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty())
                 != Err(nix::errno::Errno::EAGAIN)
             {}
             ready.clear_ready();
-            until.get_or_insert_with(|| Instant::now() + QUIET);
+            settled_at.get_or_insert_with(|| Instant::now() + SETTLE_TIME);
         }
     }
 }
 
-async fn changed(events: &std::io::Result<Events>) {
-    optional(events.as_ref().ok().map(Events::changed)).await;
+async fn changed(monitor: &std::io::Result<AddressMonitor>) {
+    optional(monitor.as_ref().ok().map(AddressMonitor::changed)).await;
 }

@@ -1,8 +1,8 @@
-//! From the libraries' types to the API's views, which own the public JSON.
+//! Converts types of the libraries to the views of the API, which define the public JSON.
 
 use api::view::{
-    BfdState, ChangeKind, ExitKind, FirewallView, KernelChanges, KernelLatencyView, LatencyView, LegView,
-    ObjectChange, ProbeState, ProbeView, RouteSource, SessionState, TunnelView, WorkView,
+    BfdState, ChangeKind, ExitKind, FirewallView, KernelChanges, KernelLatencyView, LatencyView,
+    ObjectChange, ProbeState, ProbeView, RouteMemberView, RouteSource, SessionState, TunnelView, WorkView,
 };
 use routing::SourceKind;
 use tunnel::FirewallReport;
@@ -52,8 +52,8 @@ pub(crate) fn exit_kind(kind: report::ExitKind) -> ExitKind {
     }
 }
 
-pub(crate) fn leg_view(leg: &MemberReport) -> LegView {
-    LegView { exit: exit_kind(leg.exit), gateway: leg.gateway, device: leg.device.clone() }
+pub(crate) fn route_member_view(member: &MemberReport) -> RouteMemberView {
+    RouteMemberView { exit: exit_kind(member.exit), gateway: member.gateway, device: member.device.clone() }
 }
 
 pub(crate) fn tunnel_view(tunnel: TunnelReport) -> TunnelView {

@@ -1,11 +1,11 @@
-//! The kernel's part of `show status`.
+//! The kernel part of `show status`.
 
+use api::view::KernelView;
 use tunnel::report::{DataplaneReport, DeviceState, NextHops};
 
 use super::convert;
-use api::view::KernelView;
 
-/// In lines for people: devices, next hops, sysctls, failures.
+/// Returns the view of the kernel: devices, next hops, sysctls and failures, one line each.
 pub(crate) fn kernel_view(report: &DataplaneReport) -> KernelView {
     let device = |device: &tunnel::report::DeviceReport| {
         let state = match (device.wanted, device.state) {

@@ -1,4 +1,4 @@
-//! What `routectl show` is answered.
+//! The views of the control API: answers to `routectl show` and other read-only requests.
 
 pub(crate) mod convert;
 pub(crate) mod kernel;
@@ -11,117 +11,120 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use api::view::{
+    BfdView, Diagnosis, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, PlanView, RouteSource,
+    RouteView, StatusView, TunnelView, UpdateErrorView,
+};
+use api::{Control, ControlError, ExplainRequest, Proposal, RouteQuery};
 use bgp::Family;
 use bgp::net::{BfdReport, PeerStatus, UpdateError};
 use bgp::session::SessionState;
 use bgp::wire::attribute::code;
 use bgp::wire::frame::MessageKind;
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use ipnet::IpNet;
-use jiff::Timestamp;
+use datastore::StoreHealth;
 use routing::Source;
 use routing::actor::RibHandle;
 use routing::query::{FamilyCounts, PathInfo, PeerCounts, RouteInfo};
-use tokio::sync::{mpsc, oneshot, watch};
 use tunnel::TunnelHandle;
 use tunnel::report::{DataplaneReport, RouteReport};
 
-use self::store::{store_view, store_warning};
 use crate::config::{DaemonConfig, Dataplane};
 use crate::daemon::drain::DrainRequest;
-use crate::daemon::state::{Roster, RosterPeer};
-use crate::daemon::upkeep::Upkeep;
+use crate::daemon::host_tasks::HostTasks;
+use crate::daemon::state::{DaemonState, PeerEntry};
 use crate::host::tunnel_address;
-use api::view::Diagnosis;
-use api::view::{
-    BfdView, ExplainView, FamilyView, NodeView, PeerDetail, PeerView, RehearsalView, RouteSource, RouteView,
-    StatusView, TunnelView, UpdateErrorView,
-};
-use api::{Control, ControlError, Proposal, Question, RouteQuery};
-use datastore::StoreHealth;
+use crate::node_config::NodeConfig;
 
-/// Blocks announced by others than their owners that are named; the rest is counted.
+use self::store::{store_view, store_warning};
+
+/// The number of disputed blocks that are named; the others are counted.
 const DISPUTES_SHOWN: usize = 20;
 
-/// Sees everything, changes nothing.
+/// The implementation of the control API. It reads the daemon's parts and changes nothing, except
+/// that it passes on a request to drain.
 pub(crate) struct Views {
     pub(crate) config: DaemonConfig,
-    roster: watch::Receiver<Arc<Roster>>,
+    state: watch::Receiver<Arc<DaemonState>>,
     pub(crate) rib: RibHandle,
     pub(crate) tunnel: Option<TunnelHandle>,
-    upkeep: Option<Upkeep>,
+    host_tasks: Option<HostTasks>,
     started: Timestamp,
-    drains: mpsc::Sender<DrainRequest>,
+    drain_requests: mpsc::Sender<DrainRequest>,
     store: Option<watch::Receiver<StoreHealth>>,
-    joining: Vec<watch::Receiver<Option<String>>>,
-    lateness: Option<watch::Receiver<tunnel::latency::Latency>>,
+    store_problems: Vec<watch::Receiver<Option<String>>>,
+    loop_latency: Option<watch::Receiver<tunnel::latency::Latency>>,
 }
 
-/// Where the views come from.
+/// The handles of the parts that the views read.
 pub(crate) struct ViewSources {
-    pub(crate) roster: watch::Receiver<Arc<Roster>>,
+    pub(crate) state: watch::Receiver<Arc<DaemonState>>,
     pub(crate) rib: RibHandle,
     pub(crate) tunnel: Option<TunnelHandle>,
-    pub(crate) upkeep: Option<Upkeep>,
+    pub(crate) host_tasks: Option<HostTasks>,
 }
 
 impl Views {
     pub(crate) fn new(
         config: DaemonConfig,
         sources: ViewSources,
-        drains: mpsc::Sender<DrainRequest>,
+        drain_requests: mpsc::Sender<DrainRequest>,
     ) -> Views {
-        let ViewSources { roster, rib, tunnel, upkeep } = sources;
+        let ViewSources { state, rib, tunnel, host_tasks } = sources;
         Views {
             config,
-            roster,
+            state,
             rib,
             tunnel,
-            upkeep,
+            host_tasks,
             started: Timestamp::now(),
-            drains,
+            drain_requests,
             store: None,
-            joining: Vec::new(),
-            lateness: None,
+            store_problems: Vec::new(),
+            loop_latency: None,
         }
     }
 
-    /// The same of a daemon whose store can be out of reach.
-    pub(crate) fn of_store(
+    /// Adds the health of a shared store, and the problems of the tasks that use it.
+    pub(crate) fn with_store(
         self,
         store: Option<watch::Receiver<StoreHealth>>,
-        joining: Vec<watch::Receiver<Option<String>>>,
+        store_problems: Vec<watch::Receiver<Option<String>>>,
     ) -> Views {
-        Views { store, joining, ..self }
+        Views { store, store_problems, ..self }
     }
 
-    /// The same of a daemon whose loop is timed.
-    pub(crate) fn of_loop(self, lateness: watch::Receiver<tunnel::latency::Latency>) -> Views {
-        Views { lateness: Some(lateness), ..self }
+    /// Adds the measured delay of the daemon's loop.
+    pub(crate) fn with_loop_latency(self, loop_latency: watch::Receiver<tunnel::latency::Latency>) -> Views {
+        Views { loop_latency: Some(loop_latency), ..self }
     }
 
-    pub(crate) fn roster(&self) -> Arc<Roster> {
-        self.roster.borrow().clone()
+    pub(crate) fn state(&self) -> Arc<DaemonState> {
+        self.state.borrow().clone()
     }
 
     pub(crate) async fn report(&self) -> Option<DataplaneReport> {
         self.tunnel.as_ref()?.report().await.ok()
     }
 
-    /// The report without its routes, which may be a million.
+    /// Returns the report of the tunnels without its routes, which may be a million.
     pub(crate) async fn summary(&self) -> Option<DataplaneReport> {
         self.tunnel.as_ref()?.summary().await.ok()
     }
 
-    /// Returns how each other node is reached, by name.
+    /// Returns the state of the tunnels to the other nodes, by name.
     pub(crate) async fn tunnel_views(&self) -> Vec<TunnelView> {
         let tunnels = self.summary().await.map(|report| report.tunnels).unwrap_or_default();
         tunnels.into_iter().map(convert::tunnel_view).collect()
     }
 
-    pub(crate) async fn counts(&self, roster: &Roster) -> HashMap<bgp::PeerId, PeerCounts> {
-        let ids: Vec<_> = roster.peers.iter().map(|peer| peer.id).collect();
+    pub(crate) async fn counts(&self, state: &DaemonState) -> HashMap<bgp::PeerId, PeerCounts> {
+        let ids: Vec<_> = state.peers.iter().map(|peer| peer.id).collect();
         let counts = move |rib: &routing::Rib| rib.counts_of(ids).collect();
         self.rib.query(counts).await.unwrap_or_default()
     }
@@ -131,7 +134,10 @@ impl Control for Views {
     fn drain(&self, wait: Duration) -> BoxFuture<'_, Result<(), ControlError>> {
         async move {
             let (answer, answered) = oneshot::channel();
-            self.drains.send(DrainRequest { wait, answer }).await.map_err(|_| ControlError::Ending)?;
+            self.drain_requests
+                .send(DrainRequest { wait, answer })
+                .await
+                .map_err(|_| ControlError::Ending)?;
             answered.await.map_err(|_| ControlError::Ending)?
         }
         .boxed()
@@ -139,25 +145,25 @@ impl Control for Views {
 
     fn peers(&self) -> BoxFuture<'_, Vec<PeerView>> {
         async {
-            let roster = self.roster();
-            let counts = self.counts(&roster).await;
-            let view = |peer: &RosterPeer| {
+            let state = self.state();
+            let counts = self.counts(&state).await;
+            let view = |peer: &PeerEntry| {
                 let counts = counts.get(&peer.id).copied().unwrap_or_default();
                 peer_view(peer, &peer.status.borrow(), counts)
             };
-            let mut peers: Vec<_> = roster.peers.iter().map(view).collect();
+            let mut peers: Vec<_> = state.peers.iter().map(view).collect();
             peers.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
             peers
         }
         .boxed()
     }
 
-    fn routes(&self, asked: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>> {
-        self.asked_routes(asked).boxed()
+    fn routes(&self, query: RouteQuery) -> BoxFuture<'_, Result<Vec<RouteView>, ControlError>> {
+        self.matching_routes(query).boxed()
     }
 
     fn peer(&self, name: String) -> BoxFuture<'_, Option<PeerDetail>> {
-        self.detail(name).boxed()
+        self.peer_detail(name).boxed()
     }
 
     fn tunnels(&self) -> BoxFuture<'_, Vec<TunnelView>> {
@@ -166,22 +172,27 @@ impl Control for Views {
 
     fn nodes(&self) -> BoxFuture<'_, Vec<NodeView>> {
         async {
-            let roster = self.roster();
-            let blocks = roster.snapshot.blocks();
+            let state = self.state();
+            let blocks = state.snapshot.blocks();
             let view = |node: &resource::Node| {
                 let local = node.name == self.config.node;
                 let blocks = blocks.get(node.name.as_str()).cloned().unwrap_or_default();
-                let kept = roster.plan.as_ref().and_then(|plan| plan.tunnel.local.tunnel_address);
-                let vtep = match kept.filter(|_| local) {
-                    Some(kept) => Some(kept),
-                    None => node.vxlan_tunnel_address.or_else(|| tunnel_address::stated(node, &blocks)),
+                let stored = state
+                    .node_config
+                    .as_ref()
+                    .and_then(|node_config| node_config.tunnel.local.tunnel_address);
+                let vtep = match stored.filter(|_| local) {
+                    Some(stored) => Some(stored),
+                    None => node
+                        .vxlan_tunnel_address
+                        .or_else(|| tunnel_address::configured_or_default(node, &blocks)),
                 };
                 NodeView {
                     name: node.name.clone(),
                     local,
                     ipv4: node.ipv4.map(|net| net.to_string()),
                     ipv6: node.ipv6.map(|net| net.to_string()),
-                    asn: roster.snapshot.as_number_of(node),
+                    asn: state.snapshot.as_number_of(node),
                     asn_inherited: node.as_number.is_none(),
                     cluster_id: node.cluster_id,
                     vtep: vtep.map(IpAddr::V4),
@@ -189,56 +200,56 @@ impl Control for Views {
                     blocks,
                 }
             };
-            roster.snapshot.nodes.iter().map(view).collect()
+            state.snapshot.nodes.iter().map(view).collect()
         }
         .boxed()
     }
 
     fn status(&self) -> BoxFuture<'_, StatusView> {
         async {
-            let roster = self.roster();
+            let state = self.state();
             let report = self.summary().await;
             let rib =
                 self.rib.query(|rib| ((rib.counts(), rib.suppressed()), rib.disputed(DISPUTES_SHOWN))).await;
             let (rib, disputed) = match rib {
                 Ok((counts, disputed)) => (Ok(counts), disputed),
-                Err(gone) => (Err(gone), (0, Vec::new())),
+                Err(error) => (Err(error), (0, Vec::new())),
             };
-            let mut not_ready = roster.problems.clone();
-            not_ready.extend(roster.mistakes.iter().map(|line| format!("not running: {line}")));
+            let mut not_ready = state.problems.clone();
+            not_ready.extend(state.mistakes.iter().map(|line| format!("not running: {line}")));
             if rib.is_err() {
                 not_ready.push("the RIB is not running: restart routed".to_owned());
             }
-            if roster.plan.is_some() && !roster.in_sync {
+            if state.node_config.is_some() && !state.in_sync {
                 not_ready.push("not all peers have sent their routes yet".to_owned());
             }
-            let store = store_view(self.store.as_ref(), &roster);
-            not_ready.extend(self.joining.iter().filter_map(|joining| joining.borrow().clone()));
-            if store.is_some() && roster.revision.is_none() {
+            let store = store_view(self.store.as_ref(), &state);
+            not_ready.extend(self.store_problems.iter().filter_map(|problem| problem.borrow().clone()));
+            if store.is_some() && state.revision.is_none() {
                 not_ready
                     .push("the datastore has not answered yet, and there is no snapshot to run".to_owned());
             }
-            let mut warnings: Vec<String> = roster.warnings.iter().map(ToString::to_string).collect();
+            let mut warnings: Vec<String> = state.warnings.iter().map(ToString::to_string).collect();
             warnings.extend(store.as_ref().and_then(store_warning));
-            warnings.extend(disputes(&roster, disputed));
-            if roster.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
-                warnings.extend(near_limit(&roster, &self.counts(&roster).await));
+            warnings.extend(disputes(&state, disputed));
+            if state.peers.iter().any(|peer| peer.max_prefixes.is_some()) {
+                warnings.extend(near_limit(&state, &self.counts(&state).await));
             }
-            let firewall = match &self.upkeep {
-                Some(upkeep) => Some(upkeep.firewall.report().await),
+            let firewall = match &self.host_tasks {
+                Some(host_tasks) => Some(host_tasks.firewall.report().await),
                 None => None,
             };
-            let cni = self.upkeep.as_ref().map(|upkeep| upkeep.cni.view());
+            let cni = self.host_tasks.as_ref().map(|host_tasks| host_tasks.cni.view());
             warnings.extend(cni.iter().flat_map(|cni| cni.problems.iter().cloned()));
             warnings.extend(firewall.iter().filter_map(|firewall| firewall.problem.clone()));
             let ipip =
-                |plan: &Arc<crate::node_config::Plan>| plan.tunnel.may_use(tunnel::Encapsulation::Ipip);
-            if self.config.in_azure && roster.plan.as_ref().is_some_and(ipip) {
+                |node_config: &Arc<NodeConfig>| node_config.tunnel.may_use(tunnel::Encapsulation::Ipip);
+            if self.config.in_azure && state.node_config.as_ref().is_some_and(ipip) {
                 warnings.push(crate::host::cloud::AZURE_DROPS_IPIP.to_owned());
             }
             warnings.extend(report.iter().flat_map(|report| report.problems.iter().cloned()));
-            let established = |peer: &&RosterPeer| peer.status.borrow().state == SessionState::Established;
-            let plan = roster.plan.as_ref();
+            let established = |peer: &&PeerEntry| peer.status.borrow().state == SessionState::Established;
+            let node_config = state.node_config.as_ref();
             StatusView {
                 node: self.config.node.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -246,11 +257,12 @@ impl Control for Views {
                 uptime_s: seconds_since(self.started),
                 ready: not_ready.is_empty(),
                 not_ready,
-                asn: plan.map_or(roster.snapshot.configuration.as_number, |plan| plan.rib.local_as.0),
-                router_id: plan.map(|plan| plan.rib.router_id.0),
-                listen_port: roster.listening,
-                peers_established: count(roster.peers.iter().filter(established).count()),
-                peers_total: count(roster.peers.len()),
+                asn: node_config
+                    .map_or(state.snapshot.configuration.as_number, |node_config| node_config.rib.local_as.0),
+                router_id: node_config.map(|node_config| node_config.rib.router_id.0),
+                listen_port: state.listening,
+                peers_established: count(state.peers.iter().filter(established).count()),
+                peers_total: count(state.peers.len()),
                 routes: rib.map_or(0, |(counts, _)| count(counts.prefixes)),
                 paths: rib.map_or(0, |(counts, _)| count(counts.paths)),
                 attribute_sets: rib.map_or(0, |(counts, _)| count(counts.attribute_sets)),
@@ -261,18 +273,18 @@ impl Control for Views {
                     Dataplane::Kernel => "kernel".to_owned(),
                     Dataplane::None => "none".to_owned(),
                 },
-                in_sync: roster.in_sync,
+                in_sync: state.in_sync,
                 datastore: self.config.datastore.describe(),
                 store,
-                revision: roster.revision.as_ref().map(ToString::to_string),
-                mistakes: roster.mistakes.clone(),
+                revision: state.revision.as_ref().map(ToString::to_string),
+                mistakes: state.mistakes.clone(),
                 warnings,
                 firewall: firewall.map(convert::firewall_view),
                 cni,
-                lateness: self
-                    .lateness
+                loop_latency: self
+                    .loop_latency
                     .as_ref()
-                    .map(|lateness| convert::latency_view(&lateness.borrow()))
+                    .map(|loop_latency| convert::latency_view(&loop_latency.borrow()))
                     .unwrap_or_default(),
                 kernel: report.map(|report| kernel::kernel_view(&report)),
             }
@@ -280,29 +292,30 @@ impl Control for Views {
         .boxed()
     }
 
-    fn explain(&self, question: Question) -> BoxFuture<'_, Result<ExplainView, ControlError>> {
-        self.explained(question).boxed()
+    fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainView, ControlError>> {
+        self.explain_target(request).boxed()
     }
 
-    fn rehearse(&self, proposal: Proposal) -> BoxFuture<'_, Result<RehearsalView, ControlError>> {
-        self.rehearsed(proposal).boxed()
+    fn plan(&self, proposal: Proposal) -> BoxFuture<'_, Result<PlanView, ControlError>> {
+        self.plan_changes(proposal).boxed()
     }
 
     fn doctor(&self) -> BoxFuture<'_, Result<Diagnosis, ControlError>> {
-        self.examined().boxed()
+        self.diagnose().boxed()
     }
 }
 
-/// Returns the error of a task that does not answer.
+/// Returns the error for a task that does not answer.
 pub(crate) fn task_error(error: impl std::fmt::Display) -> ControlError {
     ControlError::Task(error.to_string())
 }
 
-/// Blocks that nodes announce although the table gives them to others.
-fn disputes(roster: &Roster, (count, first): (usize, Vec<(IpNet, bgp::PeerId)>)) -> Vec<String> {
+/// Returns a line for each block that a node advertises although the node table assigns it to
+/// another node.
+fn disputes(state: &DaemonState, (count, first): (usize, Vec<(IpNet, bgp::PeerId)>)) -> Vec<String> {
     let line = |(prefix, id): &(IpNet, bgp::PeerId)| {
-        let from = roster.name_of(*id).unwrap_or("a peer that is gone");
-        let blocks = roster.snapshot.blocks();
+        let from = state.name_of(*id).unwrap_or("a peer that is gone");
+        let blocks = state.snapshot.blocks();
         let owner = blocks.iter().find(|(_, blocks)| blocks.iter().any(|block| block.contains(prefix)));
         let owner = owner.map_or("another node", |(owner, _)| owner);
         format!(
@@ -320,9 +333,9 @@ fn disputes(roster: &Roster, (count, first): (usize, Vec<(IpNet, bgp::PeerId)>))
     lines
 }
 
-/// Peers that have nearly as many prefixes as they may.
-fn near_limit(roster: &Roster, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec<String> {
-    let near = |peer: &RosterPeer| {
+/// Returns a line for each peer that approaches its maximum of prefixes.
+fn near_limit(state: &DaemonState, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec<String> {
+    let near = |peer: &PeerEntry| {
         let max = peer.max_prefixes?;
         let held = counts.get(&peer.id)?.all().received;
         (held >= max.warn_at).then(|| {
@@ -332,10 +345,10 @@ fn near_limit(roster: &Roster, counts: &HashMap<bgp::PeerId, PeerCounts>) -> Vec
             )
         })
     };
-    roster.peers.iter().filter_map(near).collect()
+    state.peers.iter().filter_map(near).collect()
 }
 
-pub(crate) fn peer_view(peer: &RosterPeer, status: &PeerStatus, counts: PeerCounts) -> PeerView {
+pub(crate) fn peer_view(peer: &PeerEntry, status: &PeerStatus, counts: PeerCounts) -> PeerView {
     let since = timestamp(status.since);
     let up = status.state == SessionState::Established;
     let (families, counts) = (family_views(&counts), counts.all());
@@ -405,7 +418,7 @@ fn update_error_view(error: &UpdateError) -> UpdateErrorView {
 pub(crate) fn route_view(
     route: &RouteInfo,
     kernel: Option<&RouteReport>,
-    roster: &Roster,
+    state: &DaemonState,
     config: &DaemonConfig,
 ) -> RouteView {
     let best = route.paths.iter().find(|path| path.reason.is_none());
@@ -422,19 +435,20 @@ pub(crate) fn route_view(
         prefix: route.prefix,
         next_hop: shown.filter(|_| !own).map(|path| path.next_hop),
         source: shown.map_or(RouteSource::Static, |path| convert::route_source(path.kind)),
-        peer: shown.and_then(|path| peer_name(path, roster)),
+        peer: shown.and_then(|path| peer_name(path, state)),
         exit: kernel.and_then(|kernel| kernel.exit).map(convert::exit_kind),
         device: kernel.and_then(|kernel| kernel.device.clone()),
         installed: kernel.is_some_and(|kernel| kernel.installed),
         reason,
-        legs: kernel.map_or_else(Vec::new, |kernel| kernel.legs.iter().map(convert::leg_view).collect()),
+        legs: kernel
+            .map_or_else(Vec::new, |kernel| kernel.legs.iter().map(convert::route_member_view).collect()),
     }
 }
 
-pub(crate) fn peer_name(path: &PathInfo, roster: &Roster) -> Option<String> {
+pub(crate) fn peer_name(path: &PathInfo, state: &DaemonState) -> Option<String> {
     let name = match path.source {
-        Source::Peer(id) => roster.name_of(id),
-        Source::Static => roster.node_at(path.next_hop),
+        Source::Peer(id) => state.name_of(id),
+        Source::Static => state.node_at(path.next_hop),
         Source::Local => None,
     };
     name.map(ToOwned::to_owned)

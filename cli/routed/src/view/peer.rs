@@ -1,5 +1,6 @@
-//! What `routectl show peers NAME` is answered.
+//! The answer to `routectl show peers NAME`.
 
+use api::view::{OpenView, PeerDetail, TrafficView};
 use bgp::net::TrafficFlow;
 use bgp::wire::capability::{Capabilities, Roles};
 use bgp::wire::frame::MessageKind;
@@ -7,17 +8,17 @@ use bgp::wire::open::Open;
 use bgp::{Families, Family};
 
 use crate::view::{Views, count, peer_view, timestamp};
-use api::view::{OpenView, PeerDetail, TrafficView};
 
 impl Views {
-    /// The session with the peer of this name or address.
-    pub(crate) async fn detail(&self, name: String) -> Option<PeerDetail> {
-        let roster = self.roster();
-        let peer = roster.peer_named(&name)?;
-        let counts = self.counts(&roster).await;
+    /// Returns the details of the peer with this name or address.
+    pub(crate) async fn peer_detail(&self, name: String) -> Option<PeerDetail> {
+        let state = self.state();
+        let peer = state.peer_named(&name)?;
+        let counts = self.counts(&state).await;
         let status = peer.status.borrow().clone();
-        let plan = roster.plan.as_ref();
-        let planned = plan.and_then(|plan| plan.peers.iter().find(|planned| planned.peering == peer.peering));
+        let node_config = state.node_config.as_ref();
+        let planned = node_config
+            .and_then(|node_config| node_config.peers.iter().find(|planned| planned.peering == peer.peering));
         let hold = status.negotiated.map(|negotiated| negotiated.hold_time).filter(|hold| *hold > 0);
         Some(PeerDetail {
             peer: peer_view(peer, &status, counts.get(&peer.id).copied().unwrap_or_default()),
@@ -57,7 +58,7 @@ fn open_view(open: &Open) -> OpenView {
     }
 }
 
-/// The capabilities, by the names of the RFCs.
+/// Returns the capabilities, named as in the RFCs.
 fn capabilities(all: &Capabilities) -> Vec<String> {
     let mut lines = Vec::new();
     let families = |set: Families| {

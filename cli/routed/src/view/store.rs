@@ -1,16 +1,17 @@
-//! The shared datastore's part of `show status`.
+//! The store part of `show status`.
 
-use api::view::StoreView;
-use datastore::StoreHealth;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::daemon::state::Roster;
+use api::view::StoreView;
+use datastore::StoreHealth;
 
-/// What `show status` says of a shared store.
+use crate::daemon::state::DaemonState;
+
+/// Returns the view of a shared store.
 pub(crate) fn store_view(
     health: Option<&watch::Receiver<StoreHealth>>,
-    roster: &Roster,
+    state: &DaemonState,
 ) -> Option<StoreView> {
     let health = health?.borrow().clone();
     Some(StoreView {
@@ -21,11 +22,11 @@ pub(crate) fn store_view(
         problem: health.problem,
         from_snapshot: health.from_snapshot,
         relists: health.relists,
-        refused: roster.refused.len() as u64,
+        refused: state.refused.len() as u64,
     })
 }
 
-/// What somebody should know of it.
+/// Returns the warning about a store that is out of reach.
 pub(crate) fn store_warning(store: &StoreView) -> Option<String> {
     let problem = store.problem.as_deref().unwrap_or("no answer");
     let what = if store.from_snapshot { "the last valid snapshot runs" } else { "what was known runs on" };

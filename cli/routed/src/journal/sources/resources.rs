@@ -1,46 +1,47 @@
-//! What has changed in the resources, in one line.
+//! Records changes of the resources, one line each.
 
 use std::cmp::Ordering;
 
-use crate::daemon::state::Roster;
-use crate::journal::JournalHandle;
 use api::view::EventKind;
 use resource::{Kind, Snapshot};
 
-/// Resources of a kind that are named.
+use crate::daemon::state::DaemonState;
+use crate::journal::JournalHandle;
+
+/// The number of resources of a kind that are named.
 const NAMED: usize = 3;
-/// Problems that are noted of one change; the rest is in `show status`.
+/// The number of problems that are recorded for one change; `show status` has all of them.
 const PROBLEMS: usize = 8;
 
-/// Notes what is another than before.
-pub(super) fn note(journal: &JournalHandle, before: &Roster, now: &Roster) {
+/// Records the differences between two states.
+pub(super) fn record(journal: &JournalHandle, before: &DaemonState, now: &DaemonState) {
     let kind = EventKind::Configuration;
     if before.snapshot != now.snapshot {
         let revision = now.revision.as_ref().map(ToString::to_string);
-        journal.note(kind, "changed", revision.as_deref(), differences(&before.snapshot, &now.snapshot));
+        journal.record(kind, "changed", revision.as_deref(), differences(&before.snapshot, &now.snapshot));
     }
-    let news = |before: &[String], now: &[String]| {
+    let added = |before: &[String], now: &[String]| {
         let is_new = |line: &&String| !before.contains(line);
         now.iter().filter(is_new).take(PROBLEMS).cloned().collect::<Vec<_>>()
     };
-    for mistake in news(&before.mistakes, &now.mistakes) {
-        journal.note(kind, "refused", None, mistake);
+    for mistake in added(&before.mistakes, &now.mistakes) {
+        journal.record(kind, "refused", None, mistake);
     }
-    for problem in news(&before.problems, &now.problems) {
-        journal.note(kind, "problem", None, problem);
+    for problem in added(&before.problems, &now.problems) {
+        journal.record(kind, "problem", None, problem);
     }
     if now.mistakes.is_empty()
         && now.problems.is_empty()
         && !(before.mistakes.is_empty() && before.problems.is_empty())
     {
-        journal.note(kind, "valid", None, "all resources run");
+        journal.record(kind, "valid", None, "all resources run");
     }
 }
 
-/// `nodes: +node-6; ippools: ~default, -old`
+/// Returns the differences as in `nodes: +node-6; ippools: ~default, -old`.
 fn differences(before: &Snapshot, now: &Snapshot) -> String {
     let mut parts = Vec::new();
-    let mut part = |kind: Kind, changes: Changes| parts.extend(changes.text(kind));
+    let mut part = |kind: Kind, changes: ChangeList| parts.extend(changes.text(kind));
     part(Kind::Node, changes(&before.nodes, &now.nodes, |node| &node.name));
     part(Kind::IpPool, changes(&before.pools, &now.pools, |pool| &pool.name));
     part(Kind::BgpPeer, changes(&before.peers, &now.peers, |peer| &peer.name));
@@ -52,14 +53,14 @@ fn differences(before: &Snapshot, now: &Snapshot) -> String {
     parts.join("; ")
 }
 
-/// How many, and the first by name with what became of them.
+/// The first changes by name, and the number of the others.
 #[derive(Default)]
-struct Changes {
+struct ChangeList {
     named: Vec<String>,
     more: usize,
 }
 
-impl Changes {
+impl ChangeList {
     fn add(&mut self, sign: char, name: &str) {
         if self.named.len() < NAMED { self.named.push(format!("{sign}{name}")) } else { self.more += 1 }
     }
@@ -70,9 +71,9 @@ impl Changes {
     }
 }
 
-/// Of two lists in the order of their names.
-fn changes<T: PartialEq>(before: &[T], now: &[T], name: impl Fn(&T) -> &str) -> Changes {
-    let mut changes = Changes::default();
+/// Compares two lists that are sorted by name.
+fn changes<T: PartialEq>(before: &[T], now: &[T], name: impl Fn(&T) -> &str) -> ChangeList {
+    let mut changes = ChangeList::default();
     let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
     loop {
         let order = match (before.peek(), now.peek()) {
@@ -97,8 +98,9 @@ fn changes<T: PartialEq>(before: &[T], now: &[T], name: impl Fn(&T) -> &str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use resource::{assemble, parse_file};
+
+    use super::*;
 
     fn snapshot(parts: &[(&str, &str, &str)]) -> Snapshot {
         let document = |(kind, name, spec): &(&str, &str, &str)| {
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_went_and_changed_is_named_by_kind() {
+    fn added_removed_and_changed_resources_are_named_by_kind() {
         let before = snapshot(&[
             ("IPPool", "old", "cidr: 10.1.0.0/16"),
             ("IPPool", "stays", "cidr: 10.2.0.0/16"),
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_the_first_are_named() {
+    fn only_the_first_of_many_resources_are_named() {
         let nodes: Vec<String> = (0..9).map(|number| format!("n-{number}")).collect();
         let nodes: Vec<_> = nodes.iter().map(|name| ("Node", name.as_str(), "")).collect();
         assert_eq!(differences(&snapshot(&[]), &snapshot(&nodes)), "nodes: +n-0, +n-1, +n-2 and 6 more");

@@ -1,69 +1,74 @@
-//! What the tunnels tell of themselves.
+//! Records the activity of the tunnels.
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+
+use api::view::EventKind;
 use tunnel::activity::{ExitChange, PathChange, TunnelActivity};
 use tunnel::probe::PathState;
 use tunnel::report::ExitKind;
 
 use crate::journal::JournalHandle;
-use api::view::EventKind;
 
-/// Ends with the tunnels.
-pub(super) async fn of_tunnels(journal: JournalHandle, mut news: broadcast::Receiver<TunnelActivity>) {
+/// Records activity until the tunnels end.
+pub(super) async fn record_tunnels(
+    journal: JournalHandle,
+    mut activity: broadcast::Receiver<TunnelActivity>,
+) {
     loop {
-        match news.recv().await {
-            Ok(news) => note(&journal, news),
+        match activity.recv().await {
+            Ok(activity) => record(&journal, activity),
             Err(RecvError::Lagged(count)) => {
                 let text = format!("{count} reports of the tunnels came too fast to be noted");
-                journal.note(EventKind::Daemon, "missed", None, text);
+                journal.record(EventKind::Daemon, "missed", None, text);
             }
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-fn note(journal: &JournalHandle, news: TunnelActivity) {
-    for change in &news.exits {
+fn record(journal: &JournalHandle, activity: TunnelActivity) {
+    for change in &activity.exits {
         let (what, text) = exit(change);
-        journal.note(EventKind::Tunnel, what, Some(&change.node), text);
+        journal.record(EventKind::Tunnel, what, Some(&change.node), text);
     }
-    if news.more_exits > 0 {
-        journal.note(
+    if activity.more_exits > 0 {
+        journal.record(
             EventKind::Tunnel,
             "more",
             None,
-            format!("and {} more nodes are reached another way", news.more_exits),
+            format!("and {} more nodes are reached another way", activity.more_exits),
         );
     }
-    for change in &news.path_changes {
+    for change in &activity.path_changes {
         let (what, text) = path_state(change);
-        journal.note(EventKind::Tunnel, what, Some(&change.node), text);
+        journal.record(EventKind::Tunnel, what, Some(&change.node), text);
     }
-    if news.more_path_changes > 0 {
-        journal.note(
+    if activity.more_path_changes > 0 {
+        journal.record(
             EventKind::Tunnel,
             "more",
             None,
-            format!("and of {} more ways probes say something else", news.more_path_changes),
+            format!("and of {} more ways probes say something else", activity.more_path_changes),
         );
     }
-    if news.drift > 0 {
-        let text = match (&news.drifted, news.drift) {
+    if activity.drift > 0 {
+        let text = match (&activity.drifted, activity.drift) {
             (Some(one), 1) => format!("others changed {one}; mended"),
             (Some(one), count) => format!("others changed {one} and {} more; mended", count - 1),
             (None, count) => {
                 format!("others changed {count} of our entries; mended (ip monitor shows what changes)")
             }
         };
-        journal.note(EventKind::Drift, "mended", news.drifted.as_deref(), text);
+        journal.record(EventKind::Drift, "mended", activity.drifted.as_deref(), text);
     }
-    if let Some((object, error)) = &news.refusal {
-        let more = if news.refused > 1 { format!(", and {} more", news.refused - 1) } else { String::new() };
-        journal.note(EventKind::Kernel, "refused", Some(object), format!("{error}{more}; tried again"));
+    if let Some((object, error)) = &activity.refusal {
+        let more =
+            if activity.refused > 1 { format!(", and {} more", activity.refused - 1) } else { String::new() };
+        journal.record(EventKind::Kernel, "refused", Some(object), format!("{error}{more}; tried again"));
     }
-    if let Some(error) = &news.blind {
-        journal.note(
+    if let Some(error) = &activity.blind {
+        journal.record(
             EventKind::Kernel,
             "blind",
             None,
@@ -114,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exit_that_changes_is_told_with_its_reason() {
+    fn a_changed_exit_is_recorded_with_its_reason() {
         let change = |from, to, reason| ExitChange { node: "b".into(), from, to, reason };
         let (what, text) =
             exit(&change(Some(ExitKind::Ipip), Some(ExitKind::Vxlan), Some(ExitReason::NoBgpPath)));
