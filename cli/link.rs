@@ -1,4 +1,4 @@
-//! How both programs are linked.
+//! The linker options of both programs.
 
 fn main() {
     // Relative relocations as a bit map in place of a table of 24 octets each: that table is three quarters of a

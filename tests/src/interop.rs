@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(60);
 /// From an event to its effect, where no timer is waited for.
 const SOON: Duration = Duration::from_secs(15);
 
-/// How long peers are asked to keep routed's routes while it restarts, in seconds.
+/// The time for which peers are asked to keep routed's routes while it restarts, in seconds.
 pub const RESTART_TIME: u64 = 6;
 
 /// Another BGP speaker at 10.0.0.2, which announces [`THEIRS`] and peers with 10.0.0.1.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tests::malformed::speaker::Speaker;
-use tests::malformed::{Finding, case, own_cases, run};
+use tests::malformed::{CaseResult, case, own_cases, run};
 
 #[test]
 fn every_malformed_message_has_the_outcome_that_the_rfcs_ask_for() {
@@ -34,7 +34,7 @@ fn check(cases: &[case::Case]) {
     assert!(findings.took < Duration::from_secs(60), "{:?}", findings.took);
 }
 
-fn line(finding: &Finding) -> String {
+fn line(finding: &CaseResult) -> String {
     let outcome = finding.outcome.as_ref().map_or_else(|| "not run".to_owned(), ToString::to_string);
     let case = &finding.case;
     let more = match (finding.died, finding.disturbed) {

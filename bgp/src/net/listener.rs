@@ -39,7 +39,7 @@ pub struct ListenerError {
 struct Port {
     /// Socket in the reactor, for waiting.
     waiting: Option<TcpListener>,
-    /// The same socket outside the reactor, for accepting without waiting.
+    /// A duplicate of the socket outside the reactor, for accepting without waiting.
     direct: StdListener,
 }
 

@@ -172,9 +172,9 @@ pub enum EndReason {
     Received(Notification),
     /// The peer violated a rule of the protocol.
     ProtocolError(WireError),
-    /// Nothing was received for the hold time.
+    /// The hold timer expired: no message was received for the hold time (RFC 4271 §6.5).
     HoldTimerExpired,
-    /// Nothing could be sent for the send hold time.
+    /// The send hold timer expired: no octet could be sent for the send hold time (RFC 9687).
     SendHoldTimerExpired,
     /// BFD reported the peer down.
     BfdDown,

@@ -73,7 +73,7 @@ impl MessageKind {
     }
 }
 
-/// Whole message, borrowed from the receive buffer.
+/// A complete message, borrowed from the receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Type of the message.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use testbed::etcd_cluster::{EtcdCluster, PATIENCE};
 use testbed::manifest::node;
-use testbed::proxy::{Forwarding, Proxy};
+use testbed::proxy::{Proxy, ProxyMode};
 
 fn manifests(text: &str) -> Vec<Manifest> {
     let parsed = parse_file("given.yaml", text);
@@ -180,24 +180,24 @@ async fn a_compaction_during_a_lost_watch_leads_to_a_listing_and_no_resource_is_
     let mut watched = WatchedState::start(&behind).await;
     watched.always.remove("goes");
     until_in_step(&behind, true).await;
-    proxy.set(Forwarding::None);
+    proxy.set(ProxyMode::None);
     until_in_step(&behind, false).await;
     direct.delete(vec![key("goes")], None).await.unwrap();
     put(&direct, "comes", "10.0.0.3/24").await;
     let revision = cluster.revision(0);
     cluster.etcdctl(0, &["compact", &revision.to_string()]);
     let before = behind.health().unwrap().borrow().relists;
-    proxy.set(Forwarding::All);
+    proxy.set(ProxyMode::All);
     watched
         .until("the new state", |loaded| names(loaded) == BTreeSet::from(["comes".into(), "stays".into()]))
         .await;
     assert!(behind.health().unwrap().borrow().relists > before);
     // And without a compaction it goes on from where it was.
     let before = behind.health().unwrap().borrow().relists;
-    proxy.set(Forwarding::None);
+    proxy.set(ProxyMode::None);
     until_in_step(&behind, false).await;
     put(&direct, "later", "10.0.0.4/24").await;
-    proxy.set(Forwarding::All);
+    proxy.set(ProxyMode::All);
     watched.until_node("later").await;
     assert_eq!(behind.health().unwrap().borrow().relists, before);
 }
@@ -272,6 +272,7 @@ async fn the_store_is_in_step_within_five_seconds_of_the_return_of_all_members()
     let until = Instant::now() + PATIENCE;
     while !std::fs::read_to_string(&snapshot).is_ok_and(|text| text.contains("stays")) {
         assert!(Instant::now() < until, "no snapshot");
+        // why: the file of another task is polled, up to a deadline.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     for at in 0..3 {
@@ -344,7 +345,7 @@ async fn schedule(cluster: &EtcdCluster, seed: u64) {
     let mut watched = WatchedState::start(&behind).await;
     for _ in 0..12 {
         proxy.set(
-            [Forwarding::All, Forwarding::All, Forwarding::Held, Forwarding::None]
+            [ProxyMode::All, ProxyMode::All, ProxyMode::Held, ProxyMode::None]
                 [usize::try_from(next() % 4).unwrap()],
         );
         let name = format!("n-{}", next() % 4);
@@ -359,9 +360,10 @@ async fn schedule(cluster: &EtcdCluster, seed: u64) {
             // Somebody else may have been quicker.
             let _ = cluster.try_etcdctl(0, &["compact", &cluster.revision(0).to_string()]);
         }
+        // why: the next change comes at a time of the seed's choice.
         tokio::time::sleep(Duration::from_millis(next() % 120)).await;
     }
-    proxy.set(Forwarding::All);
+    proxy.set(ProxyMode::All);
     let last = direct.load().await.unwrap().state;
     put(&direct, "last", "10.0.9.2/16").await;
     let (mut expected, wanted) = (names(&last), last.snapshot.nodes);

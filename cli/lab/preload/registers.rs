@@ -44,7 +44,7 @@ unsafe impl Sync for Room {}
 static TAKEN: Room = Room(UnsafeCell::new([0; ROOM]));
 /// Beyond what was ever given it is zeros.
 static GIVEN: Room = Room(UnsafeCell::new([0; ROOM]));
-/// How long the host's set is; 0: not known yet.
+/// The length of the host's set; 0: not known yet.
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
 unsafe extern "C" {

@@ -14,7 +14,7 @@ const GATEWAY: u8 = 254;
 /// The largest number of nodes, in addition to the gateway.
 pub(super) const MAX_NODES: u8 = 64;
 
-/// How the nodes peer.
+/// The peering of the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum BgpMode {
     /// Everybody with everybody.
@@ -98,7 +98,7 @@ pub(super) struct Layout {
     pub encapsulation: LabEncapsulation,
     /// The pool's mode.
     pub pool_mode: LabPoolMode,
-    /// How the nodes peer.
+    /// The peering of the nodes.
     pub mode: BgpMode,
     /// The store of the nodes' resources.
     pub datastore: LabDatastore,

@@ -82,7 +82,7 @@ pub struct MaxPrefixes {
     pub limit: u32,
     /// Percentage of `limit` at which a warning is logged (`warnAt`, 80): 1 to 100.
     pub warn_at: u32,
-    /// How long the session then stays down (`restartAfter`, 5 minutes); `None`: until the
+    /// The time for which the session then stays down (`restartAfter`, 5 minutes); `None`: until the
     /// configuration changes.
     pub restart_after: Option<Duration>,
 }

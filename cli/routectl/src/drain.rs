@@ -17,7 +17,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The arguments of `drain`.
 #[derive(Debug, Args)]
 pub(super) struct Drain {
-    /// How long own blocks are advertised with GRACEFUL_SHUTDOWN before they are withdrawn.
+    /// The time for which own blocks are advertised with GRACEFUL_SHUTDOWN before they are withdrawn.
     #[arg(long, default_value = "5s", value_parser = wait, value_name = "TIME")]
     wait: Duration,
 }

@@ -18,7 +18,7 @@ struct Desk {
     _cluster: Option<EtcdCluster>,
 }
 
-/// How a command ended and what it said.
+/// The exit status of a command and its output.
 #[derive(Debug)]
 struct Said {
     status: i32,

@@ -22,7 +22,7 @@ use bench::{
 };
 use clap::{Args, Parser, Subcommand};
 
-/// The same loads on routed and on the packaged BGP speakers, side by side.
+/// Runs one load on routed and on the packaged BGP speakers, side by side.
 #[derive(Parser)]
 #[command(name = "bench", version, after_help = EXAMPLES)]
 struct Arguments {
@@ -46,7 +46,7 @@ enum Command {
     },
     /// Write the results of a file into a document, between its markers, and a picture next to it.
     Report {
-        /// What `run --json` wrote.
+        /// The output of `run --json`.
         file: PathBuf,
         /// The document.
         #[arg(long, default_value = "docs/performance.md", value_name = "FILE")]

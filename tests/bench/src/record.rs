@@ -20,7 +20,7 @@ pub enum Outcome {
 pub struct Measurement {
     /// The row of the results that it belongs to, such as `S3 withdraw`.
     pub row: String,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// Seconds from the load's first byte until the last receiver was complete.
     pub wall_s: f64,

@@ -15,4 +15,4 @@ mod scene;
 pub mod speaker;
 
 pub use judge::{AcceptedOutcome, Outcome};
-pub use run::{Finding, Findings, run};
+pub use run::{CaseResult, SpeakerResults, run};

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::run::Findings;
+use super::run::SpeakerResults;
 use super::speaker::Speaker;
 
 /// Writes `docs/malformed.md`.
-pub fn page(all: &[(Speaker, Findings)]) -> String {
+pub fn page(all: &[(Speaker, SpeakerResults)]) -> String {
     let mut out = String::from(
         "# Malformed messages\n\n\
          What becomes of malformed and borderline messages, sent over TCP to a live speaker that is a route\n\
@@ -19,7 +19,7 @@ pub fn page(all: &[(Speaker, Findings)]) -> String {
     let mut row = |cells: Vec<String>| {
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     };
-    let each = |cell: &dyn Fn(&Speaker, &Findings) -> String| {
+    let each = |cell: &dyn Fn(&Speaker, &SpeakerResults) -> String| {
         all.iter().map(|(speaker, findings)| cell(speaker, findings)).collect::<Vec<_>>()
     };
     let line =

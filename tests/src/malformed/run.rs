@@ -31,7 +31,7 @@ const LATER: Duration = Duration::from_millis(300);
 
 /// The result of one case.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub struct CaseResult {
     /// The case.
     pub case: Case,
     /// `None`: not for this speaker, see [`Case::needs_extended_messages`].
@@ -46,9 +46,9 @@ pub struct Finding {
 
 /// The results of all cases.
 #[derive(Clone, Debug)]
-pub struct Findings {
+pub struct SpeakerResults {
     /// Case by case.
-    pub cases: Vec<Finding>,
+    pub cases: Vec<CaseResult>,
     /// Sessions that were reset.
     pub resets: usize,
     /// After how many of those the peer was back within [`BACK`].
@@ -67,7 +67,7 @@ pub struct Findings {
 ///
 /// # Panics
 /// Namespaces can't be made, or the speaker is missing or doesn't start.
-pub fn run(speaker: Speaker, cases: &[Case]) -> Findings {
+pub fn run(speaker: Speaker, cases: &[Case]) -> SpeakerResults {
     let bed = Testbed::with_two_nodes();
     bed.ip("a", "address add 10.99.0.1/24 dev eth0");
     bed.ip("a", "-6 address add 2001:db8:99::1/64 dev eth0 nodad");
@@ -85,7 +85,7 @@ struct Runner<'a> {
     process: Process,
     scene: Scene,
     markers: u16,
-    findings: Findings,
+    findings: SpeakerResults,
 }
 
 impl<'a> Runner<'a> {
@@ -96,7 +96,7 @@ impl<'a> Runner<'a> {
             process: speaker.start(bed),
             scene: Scene::new(),
             markers: 0,
-            findings: Findings {
+            findings: SpeakerResults {
                 cases: Vec::new(),
                 resets: 0,
                 back: 0,
@@ -110,7 +110,7 @@ impl<'a> Runner<'a> {
         runner
     }
 
-    fn run(mut self, cases: &[Case]) -> Findings {
+    fn run(mut self, cases: &[Case]) -> SpeakerResults {
         for phase in [Phase::OpenSent, Phase::OpenConfirm, Phase::Established] {
             for case in cases.iter().filter(|case| case.phase == phase) {
                 let finding = self.case(case);
@@ -153,7 +153,7 @@ impl<'a> Runner<'a> {
         self.assemble(without);
     }
 
-    fn case(&mut self, case: &Case) -> Finding {
+    fn case(&mut self, case: &Case) -> CaseResult {
         let started = Instant::now();
         let outcome = self.outcome(case);
         self.findings.took += started.elapsed();
@@ -168,7 +168,7 @@ impl<'a> Runner<'a> {
         } else if !matches!(outcome, Some(Outcome::Up(_))) {
             self.scene.hang_up(case.role);
         }
-        Finding { case: case.clone(), outcome, right, disturbed, died }
+        CaseResult { case: case.clone(), outcome, right, disturbed, died }
     }
 
     /// The way back of a peer whose session was reset.

@@ -2,7 +2,7 @@
 
 /// The treatment of octets and connections by a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarding {
+pub enum ProxyMode {
     /// Octets pass.
     All,
     /// Octets are held, and connections stay open.
@@ -15,7 +15,7 @@ pub enum Forwarding {
 pub struct Proxy {
     /// The URL of the proxy.
     pub url: String,
-    forwarding: tokio::sync::watch::Sender<Forwarding>,
+    forwarding: tokio::sync::watch::Sender<ProxyMode>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -23,12 +23,12 @@ pub struct Proxy {
 async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut forwarding: tokio::sync::watch::Receiver<Forwarding>,
+    mut forwarding: tokio::sync::watch::Receiver<ProxyMode>,
 ) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut room = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut room).await {
-        if forwarding.wait_for(|forwarding| *forwarding != Forwarding::Held).await.is_err() {
+        if forwarding.wait_for(|forwarding| *forwarding != ProxyMode::Held).await.is_err() {
             return;
         }
         if to.write_all(&room[..count]).await.is_err() {
@@ -46,12 +46,12 @@ impl Proxy {
         let target = member.trim_start_matches("http://").to_owned();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a working test bed");
         let url = format!("http://{}", listener.local_addr().expect("a working test bed"));
-        let forwarding = tokio::sync::watch::Sender::new(Forwarding::All);
+        let forwarding = tokio::sync::watch::Sender::new(ProxyMode::All);
         let seen = forwarding.clone();
         let task = tokio::spawn(async move {
             loop {
                 let Ok((near, _)) = listener.accept().await else { return };
-                if *seen.borrow() == Forwarding::None {
+                if *seen.borrow() == ProxyMode::None {
                     continue;
                 }
                 let (target, mut state) = (target.clone(), seen.subscribe());
@@ -62,7 +62,7 @@ impl Proxy {
                     tokio::select! {
                         () = forward(near_reads, far_writes, state.clone()) => {}
                         () = forward(far_reads, near_writes, state.clone()) => {}
-                        _ = state.wait_for(|forwarding| *forwarding == Forwarding::None) => {}
+                        _ = state.wait_for(|forwarding| *forwarding == ProxyMode::None) => {}
                     }
                 });
             }
@@ -71,7 +71,7 @@ impl Proxy {
     }
 
     /// Changes the treatment of octets and connections.
-    pub fn set(&self, forwarding: Forwarding) {
+    pub fn set(&self, forwarding: ProxyMode) {
         self.forwarding.send_replace(forwarding);
     }
 }

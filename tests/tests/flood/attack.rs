@@ -20,7 +20,7 @@ use routing::AttrSet;
 
 use super::{ASN, ROUTED};
 
-/// How long an attacker waits for an answer.
+/// The time that an attacker waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Told to all attackers.

@@ -19,7 +19,7 @@ pub(crate) struct End {
 pub(crate) struct Connection {
     pub(crate) ends: [End; 2],
     pub(crate) open: [bool; 2],
-    /// Nothing arrives any more, without an error.
+    /// The link is silent: octets are lost without an error.
     pub(crate) silent: bool,
     /// When the last octets towards each end arrive: TCP keeps the order.
     last: [Instant; 2],

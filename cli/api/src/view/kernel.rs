@@ -8,14 +8,14 @@ use super::LatencyView;
 /// The kernel as it was last observed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelView {
-    /// How routes name their exits: `objects`, `gateways` or `unknown`.
+    /// The form in which routes refer to their exits: `objects`, `gateways` or `unknown`.
     pub next_hops: String,
     /// Kernel objects of routed that other programs changed, since the start.
     pub drift: u64,
     /// Changes made since the start.
     #[serde(default)]
     pub work: WorkView,
-    /// How long the kernel took for them.
+    /// The time that the kernel took for them.
     #[serde(default)]
     pub latency: KernelLatencyView,
     /// The tunnel devices, one line each.
@@ -26,7 +26,7 @@ pub struct KernelView {
     pub failures: Vec<String>,
 }
 
-/// How long the kernel took, since the start.
+/// The time that the kernel took, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelLatencyView {
     /// For each batch of routes, at most 256.
@@ -69,7 +69,7 @@ pub struct FirewallView {
     pub nodes: usize,
     /// Pools whose packets to the outside get this node's address.
     pub masqueraded: Vec<IpNet>,
-    /// How often the table was restored after another program changed it, since the start.
+    /// The number of times the table was restored after another program changed it, since the start.
     pub drift: u64,
     /// IP-in-IP packets dropped since the table was created; `null` if unknown.
     pub dropped_ipip: Option<u64>,

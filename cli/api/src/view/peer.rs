@@ -15,7 +15,7 @@ pub struct PeerDetail {
     pub peer: PeerView,
     /// This node's address in the session, if it is configured.
     pub local_address: Option<IpAddr>,
-    /// How often the session was Established.
+    /// The number of times the session was Established.
     pub established: u64,
     /// The time of the last error.
     pub last_error_at: Option<Timestamp>,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How packets leave the node.
+/// The exit of packets from the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitKind {
@@ -23,7 +23,7 @@ pub enum ExitKind {
 /// One of the exits that share a prefix's packets (ECMP).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteMemberView {
-    /// How packets leave.
+    /// The exit of packets.
     pub exit: ExitKind,
     /// The gateway on the device: the node or a router to it; with VXLAN, the node's VTEP.
     pub gateway: IpAddr,
@@ -31,7 +31,7 @@ pub struct RouteMemberView {
     pub device: Option<String>,
 }
 
-/// How another node is reached.
+/// The path to another node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TunnelView {
     /// The node's name.
@@ -53,7 +53,7 @@ pub struct TunnelView {
     /// Results of the probes, by exit.
     #[serde(default)]
     pub ways: Vec<ProbeView>,
-    /// How far the node's clock was ahead of this node's at the last answer to a probe, in
+    /// The time by which the node's clock was ahead of this node's at the last answer to a probe, in
     /// milliseconds; negative: behind.
     #[serde(default)]
     pub clock_ahead_ms: Option<f64>,

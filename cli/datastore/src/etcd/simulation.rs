@@ -55,6 +55,17 @@ enum Fault {
 }
 
 impl SimulatedStore {
+    fn new(seed: u64, faulty: bool) -> SimulatedStore {
+        SimulatedStore {
+            revision: 1,
+            compacted: 0,
+            entries: BTreeMap::new(),
+            log: Vec::new(),
+            jitter: Jitter::new(seed),
+            faulty,
+        }
+    }
+
     fn fault(&mut self) -> Fault {
         if !self.faulty {
             return Fault::None;
@@ -172,6 +183,7 @@ impl Backend for FaultyBackend {
                             Fault::Lost => batch.clear(),
                             Fault::Twice => batch.extend(batch.clone()),
                             Fault::Reordered => batch.reverse(),
+                            // why: the fault itself, on a virtual clock.
                             Fault::Slow(time) => sleep(time).await,
                             Fault::None => {}
                         }
@@ -228,6 +240,18 @@ fn node(name: &str, address: u64) -> Vec<u8> {
     text.into_bytes()
 }
 
+fn disconnected() -> StoreHealth {
+    StoreHealth {
+        connected: false,
+        endpoint: String::new(),
+        last_in_step: None,
+        since: jiff::Timestamp::UNIX_EPOCH,
+        problem: None,
+        from_snapshot: false,
+        relists: 0,
+    }
+}
+
 fn names() -> Vec<String> {
     let kept = (0..KEPT).map(|number| format!("keep-{number}"));
     kept.chain((0..OTHERS).map(|number| format!("other-{number}"))).collect()
@@ -240,14 +264,7 @@ async fn schedule(seed: u64) -> usize {
     for _ in 0..8 {
         choice.number();
     }
-    let mut store = SimulatedStore {
-        revision: 1,
-        compacted: 0,
-        entries: BTreeMap::new(),
-        log: Vec::new(),
-        jitter: Jitter::new(choice.number()),
-        faulty: true,
-    };
+    let mut store = SimulatedStore::new(choice.number(), true);
     let names = names();
     for (number, name) in names.iter().enumerate().take(KEPT) {
         store.put(key(&keys, name), node(name, 2000 + number as u64 * 10));
@@ -255,15 +272,7 @@ async fn schedule(seed: u64) -> usize {
     let store = Arc::new(Mutex::new(store));
     let changed = watch::Sender::new(0);
     let backend = Arc::new(FaultyBackend { store: Arc::clone(&store), changed: changed.clone() });
-    let health = watch::Sender::new(StoreHealth {
-        connected: false,
-        endpoint: String::new(),
-        last_in_step: None,
-        since: jiff::Timestamp::UNIX_EPOCH,
-        problem: None,
-        from_snapshot: false,
-        relists: 0,
-    });
+    let health = watch::Sender::new(disconnected());
     let mut updates = follower::start(backend, keys.clone(), None, health.clone(), choice.number());
     let mut seen = 0;
     let mut last: Option<Vec<(String, String)>> = None;
@@ -364,27 +373,12 @@ fn the_follower_converges_and_never_drops_a_resource_that_stays() {
 #[tokio::test(start_paused = true)]
 async fn the_check_finds_a_lost_event() {
     let keys = Keys::new("/routed");
-    let store = SimulatedStore {
-        revision: 1,
-        compacted: 0,
-        entries: BTreeMap::new(),
-        log: Vec::new(),
-        jitter: Jitter::new(7),
-        faulty: false,
-    };
+    let store = SimulatedStore::new(7, false);
     let store = Arc::new(Mutex::new(store));
     store.lock().unwrap().put(key(&keys, "a"), node("a", 1));
     let changed = watch::Sender::new(0);
     let backend = Arc::new(FaultyBackend { store: Arc::clone(&store), changed: changed.clone() });
-    let health = watch::Sender::new(StoreHealth {
-        connected: false,
-        endpoint: String::new(),
-        last_in_step: None,
-        since: jiff::Timestamp::UNIX_EPOCH,
-        problem: None,
-        from_snapshot: false,
-        relists: 0,
-    });
+    let health = watch::Sender::new(disconnected());
     let mut updates: mpsc::Receiver<StoreUpdate> = follower::start(backend, keys.clone(), None, health, 1);
     assert_eq!(updates.recv().await.unwrap().unwrap().snapshot.nodes.len(), 1);
     // In the store, but the event is lost.

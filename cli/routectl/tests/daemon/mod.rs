@@ -373,7 +373,7 @@ pub(crate) struct Program {
     stdin: String,
 }
 
-/// How a program ended and what it said.
+/// The exit status of a program and its output.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) status: i32,

@@ -70,7 +70,7 @@ impl Changes {
         }
     }
 
-    /// How many messages of each type came so far.
+    /// The number of messages of each type so far.
     pub(super) fn count(&mut self) -> Result<ChangeCounts> {
         self.take()?;
         if self.lost {

@@ -25,7 +25,7 @@ const PROTOCOL: u8 = 179;
 /// The first id of the next-hop objects.
 const FIRST_ID: u32 = 1000;
 
-/// How routes refer to their next hops.
+/// The form in which routes refer to their next hops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// By next-hop objects, which exist before the clock starts.

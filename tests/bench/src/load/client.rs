@@ -59,7 +59,7 @@ pub(super) enum ReadResult {
     /// `length` octets are in the buffer, the earlier rest included. `more`: there may be further
     /// ones.
     Bytes { length: usize, more: bool },
-    /// Nothing for now.
+    /// No message yet.
     Nothing,
     /// The daemon closed the connection, or it broke.
     Closed(String),

@@ -30,7 +30,8 @@ pub struct ScanResult {
 /// Reads all complete messages.
 ///
 /// # Errors
-/// What is no BGP message, a prefix that nobody announced, and a next hop that isn't its sender's.
+/// Errors of a stream: octets that are no BGP message, a prefix that no sender announced, a next
+/// hop that is not its sender's.
 pub fn scan(bytes: &[u8], universe: &Universe, held: &mut ReceivedPrefixes) -> Result<ScanResult> {
     let mut scanned = ScanResult::default();
     let mut rest = bytes;

@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use super::*;
 
 const B: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 0);
+/// A node with an IP-in-IP path and a fallback.
+const IPIP: ProbeTarget =
+    ProbeTarget { address: B, ipip: true, fallback: true, vxlan: false, direct: false, doubted: false };
 const RECOVER_AFTER: Duration = Duration::from_secs(30);
 
 fn random() -> u64 {
@@ -40,14 +43,7 @@ impl ProberFixture {
     }
 
     fn ipip() -> ProberFixture {
-        ProberFixture::new(ProbeTarget {
-            address: B,
-            ipip: true,
-            fallback: true,
-            vxlan: false,
-            direct: false,
-            doubted: false,
-        })
+        ProberFixture::new(IPIP)
     }
 
     fn run(&mut self, time: Duration, passes: impl Fn(TunnelPath, Duration) -> bool) {
@@ -187,21 +183,13 @@ fn a_dead_fallback_is_left_at_once_when_the_preferred_path_passes() {
 
 #[test]
 fn a_doubted_path_is_avoided_until_it_was_clean_for_long_enough() {
-    let mut fixture = ProberFixture::new(ProbeTarget {
-        address: B,
-        ipip: true,
-        fallback: true,
-        vxlan: false,
-        direct: false,
-        doubted: true,
-    });
+    let mut fixture = ProberFixture::new(ProbeTarget { doubted: true, ..IPIP });
     fixture.run(29 * SECOND, |_, _| true);
     assert_eq!(fixture.ipip_is(), PathState::Returning);
     fixture.run(4 * SECOND, |_, _| true);
     assert_eq!(fixture.ipip_is(), PathState::Passes);
     // Setting the same target again changes nothing.
-    let aim =
-        ProbeTarget { address: B, ipip: true, fallback: true, vxlan: false, direct: false, doubted: true };
+    let aim = ProbeTarget { doubted: true, ..IPIP };
     fixture.prober.set_targets(&[aim], RECOVER_AFTER, fixture.now);
     fixture.run(SECOND, |_, _| true);
     assert_eq!(fixture.ipip_is(), PathState::Passes);
@@ -209,24 +197,10 @@ fn a_doubted_path_is_avoided_until_it_was_clean_for_long_enough() {
 
 #[test]
 fn the_plain_path_passes_after_one_answer_and_not_after_three_losses() {
-    let mut fixture = ProberFixture::new(ProbeTarget {
-        address: B,
-        ipip: false,
-        fallback: true,
-        vxlan: false,
-        direct: true,
-        doubted: false,
-    });
+    let mut fixture = ProberFixture::new(ProbeTarget { ipip: false, direct: true, ..IPIP });
     fixture.run(10 * SECOND, |_, _| false);
     assert_ne!(fixture.state.get(&TunnelPath::Direct), Some(&PathState::Passes));
-    let mut fixture = ProberFixture::new(ProbeTarget {
-        address: B,
-        ipip: false,
-        fallback: true,
-        vxlan: false,
-        direct: true,
-        doubted: false,
-    });
+    let mut fixture = ProberFixture::new(ProbeTarget { ipip: false, direct: true, ..IPIP });
     fixture.run(3 * SECOND, |_, _| true);
     assert_eq!(fixture.state[&TunnelPath::Direct], PathState::Passes);
     fixture.run(5 * SECOND, |_, _| false);
@@ -236,15 +210,13 @@ fn the_plain_path_passes_after_one_answer_and_not_after_three_losses() {
 #[test]
 fn a_path_without_an_alternative_is_probed_seldom_and_often_once_silent() {
     for path in [TunnelPath::Ipip, TunnelPath::Vxlan] {
-        let (ipip, vxlan) = (path == TunnelPath::Ipip, path == TunnelPath::Vxlan);
-        let mut fixture = ProberFixture::new(ProbeTarget {
-            address: B,
-            ipip,
+        let target = ProbeTarget {
+            ipip: path == TunnelPath::Ipip,
             fallback: false,
-            vxlan,
-            direct: false,
-            doubted: false,
-        });
+            vxlan: path == TunnelPath::Vxlan,
+            ..IPIP
+        };
+        let mut fixture = ProberFixture::new(target);
         fixture.run(60 * SECOND, |_, _| true);
         assert_eq!(fixture.state[&path], PathState::Passes);
         let sent = fixture.sent[&path];
@@ -256,14 +228,7 @@ fn a_path_without_an_alternative_is_probed_seldom_and_often_once_silent() {
         assert_eq!(fixture.sent.len(), 1, "no other path is probed");
         fixture.run(2 * SECOND, |_, _| true);
         assert_eq!(fixture.prober.measurements_of(B).expect("known")[path.index()].lost_in_row, 0);
-        let mut silent = ProberFixture::new(ProbeTarget {
-            address: B,
-            ipip,
-            fallback: false,
-            vxlan,
-            direct: false,
-            doubted: false,
-        });
+        let mut silent = ProberFixture::new(target);
         silent.run(5 * SECOND, |_, _| false);
         assert_eq!(silent.state[&path], PathState::Unanswered);
     }
@@ -272,14 +237,7 @@ fn a_path_without_an_alternative_is_probed_seldom_and_often_once_silent() {
 #[test]
 fn a_fallback_in_use_is_probed_often_as_soon_as_ipip_is_in_doubt() {
     for _ in 0..50 {
-        let mut fixture = ProberFixture::new(ProbeTarget {
-            address: B,
-            ipip: true,
-            fallback: true,
-            vxlan: true,
-            direct: false,
-            doubted: false,
-        });
+        let mut fixture = ProberFixture::new(ProbeTarget { vxlan: true, ..IPIP });
         fixture.run(60 * SECOND, |_, _| true);
         let sent = fixture.sent[&TunnelPath::Vxlan];
         assert!((11..=14).contains(&sent), "{sent} probes in a minute");
